@@ -1,0 +1,83 @@
+"""basestore: a tunable-consistency, leaderless replicated key-value store.
+
+    import basestore
+
+    async with basestore.connect(["127.0.0.1:7400"]) as store:      # Trio or asyncio
+        receipt = await store.set("greeting", "hello", consistency="quorum")
+        result = await store.get("greeting")
+
+`open_node` and `open_cluster` embed nodes in a Trio program; `basestore.sync.connect` blocks.
+Names are loaded when they are first used, so that a blocking client does not import Trio.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from basestore.client import connect
+    from basestore.config import ClusterConfig, Durability, Member, NodeConfig
+    from basestore.consistency import Level, Outcome, ReplicaState
+    from basestore.embedded import EmbeddedCluster, EmbeddedNode, open_cluster, open_node
+    from basestore.errors import (
+        BasestoreError,
+        ClockSkew,
+        ConfigurationError,
+        ConnectionLost,
+        DamagedRecord,
+        InvalidRequest,
+        Overloaded,
+        ReadTimeout,
+        ReplicaFailure,
+        RequestFailed,
+        StorageBusy,
+        StorageError,
+        Unavailable,
+        Unreachable,
+        WriteTimeout,
+    )
+    from basestore.results import Item, NodeState, ReadResult, Receipt
+    from basestore.store import Store
+    from repair.rule import Rule
+    from repair.version import Version
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "basestore.client": ("connect",),
+    "basestore.config": ("ClusterConfig", "Durability", "Member", "NodeConfig"),
+    "basestore.consistency": ("Level", "Outcome", "ReplicaState"),
+    "basestore.embedded": ("EmbeddedCluster", "EmbeddedNode", "open_cluster", "open_node"),
+    "basestore.errors": (
+        "BasestoreError", "ClockSkew", "ConfigurationError", "ConnectionLost", "DamagedRecord",
+        "InvalidRequest", "Overloaded", "ReadTimeout", "ReplicaFailure", "RequestFailed",
+        "StorageBusy", "StorageError", "Unavailable", "Unreachable", "WriteTimeout",
+    ),
+    "basestore.results": ("Item", "NodeState", "ReadResult", "Receipt"),
+    "basestore.store": ("Store",),
+    "repair.rule": ("Rule",),
+    "repair.version": ("Version",),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "BasestoreError", "ClockSkew", "ClusterConfig", "ConfigurationError", "ConnectionLost",
+    "DamagedRecord", "Durability", "EmbeddedCluster", "EmbeddedNode", "InvalidRequest", "Item",
+    "Level", "Member", "NodeConfig", "NodeState", "Outcome", "Overloaded", "ReadResult",
+    "ReadTimeout", "Receipt", "ReplicaFailure", "ReplicaState", "RequestFailed", "Rule",
+    "StorageBusy", "StorageError", "Store", "Unavailable", "Unreachable", "Version",
+    "WriteTimeout", "connect", "open_cluster", "open_node",
+]  # fmt: skip
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Load a public name from where it lives (PEP 562)."""
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'basestore' has no attribute {name!r}")
+        from importlib import import_module
+
+        value = getattr(import_module(_HOME_OF[name]), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted(__all__)

@@ -1,0 +1,281 @@
+"""Configuration of a cluster and of one of its nodes: TOML in, checked values out.
+
+The cluster part must be the same on every node, for placement and rules read it; its digest
+travels in the hello, and `differences` says in words what two nodes disagree on. The node part
+(directory, durability) is the node's own affair.
+"""
+
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from basestore.errors import ConfigurationError
+from basestore.messages import BUCKET_BYTES_MAX
+from basestore.placement import Place, Placement
+from repair.rule import Rule
+from repair.version import KEY_BYTES
+
+Durability = Literal["sync", "interval", "memory"]
+BUILT_IN = {"default": Rule.LAST_WRITE_WINS, "once": Rule.FIRST_WRITE_WINS}
+PARTITIONS_DEFAULT = 64
+PARTITIONS_MAX = 4096
+MEMBERS_MAX = 1000
+DRIFT_MS_DEFAULT = 2000
+HINT_BYTES_DEFAULT = 1 << 30
+CLUSTER_ID_BYTES = 16
+_RULES = {rule.value: rule for rule in Rule}
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One node of the cluster as all others know it: `address` is host:port."""
+
+    name: str
+    address: str
+    zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """What all nodes must agree on. `key` is secret; of it only a digest is ever shown."""
+
+    id: bytes
+    key: bytes = field(repr=False)
+    members: tuple[Member, ...]
+    replication: int = 3
+    partitions: int = PARTITIONS_DEFAULT
+    buckets: Mapping[str, Rule] = field(default_factory=lambda: dict(BUILT_IN))
+    drift_ms_max: int = DRIFT_MS_DEFAULT
+
+    def canonical(self) -> str:
+        """One text for one configuration: JSON with sorted keys, the key as its digest."""
+        facts = {
+            "cluster id": self.id.hex(),
+            "cluster key": hashlib.blake2b(self.key, digest_size=8, person=b"cluster-key").hexdigest(),
+            "replication": self.replication,
+            "partitions": self.partitions,
+            "clock drift bound in ms": self.drift_ms_max,
+            **{f"member {m.name}": f"{m.address} zone={m.zone!r}" for m in self.members},
+            "order of members": [m.name for m in self.members],
+            **{f"bucket {name}": rule.value for name, rule in self.buckets.items()},
+        }
+        return json.dumps(facts, sort_keys=True)
+
+    @property
+    def digest(self) -> bytes:
+        return hashlib.blake2b(self.canonical().encode(), digest_size=16).digest()
+
+    def member_index(self, name: str) -> int:
+        """Where `name` stands among the members; ConfigurationError if it does not."""
+        for index, member in enumerate(self.members):
+            if member.name == name:
+                return index
+        names = ", ".join(member.name for member in self.members)
+        raise ConfigurationError(f"no member is called {name!r}; the cluster has {names}")
+
+    def placement(self) -> Placement:
+        places = [Place(member.name, member.zone) for member in self.members]
+        return Placement(places, self.partitions, self.replication)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """One node: which member it is, where its store lies, how durable a promise is."""
+
+    cluster: ClusterConfig
+    name: str
+    directory: Path
+    durability: Durability = "sync"
+    hint_bytes_max: int = HINT_BYTES_DEFAULT
+
+    @property
+    def member(self) -> Member:
+        return self.cluster.members[self.cluster.member_index(self.name)]
+
+
+def differences(ours: str, theirs: str) -> list[str]:
+    """What two canonical texts disagree on, a line each: "replication: 3 here, 5 there"."""
+    try:
+        other = json.loads(theirs)
+    except ValueError:
+        other = None
+    if not isinstance(other, dict):
+        return ["the other side's configuration is not readable"]
+    mine = json.loads(ours)
+    return [
+        f"{name}: {mine.get(name, 'absent')} here, {other.get(name, 'absent')} there"
+        for name in sorted(mine.keys() | other.keys())
+        if mine.get(name) != other.get(name)
+    ]
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """Split host:port (or [v6]:port); ConfigurationError that shows the form."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ConfigurationError(f"{address!r} is not an address; write host:port, as in 127.0.0.1:7400")
+    return host.strip("[]"), int(port)
+
+
+class _Table:
+    """A TOML table that is read once: values are checked, what nobody asked for is an error."""
+
+    def __init__(self, source: str, name: str, values: Any) -> None:
+        self._where = f"{source}: [{name}]"
+        if not isinstance(values, dict):
+            raise ConfigurationError(f"{self._where} is missing or not a table")
+        self._values = dict(values)
+
+    def take(self, key: str, kind: type[Any], default: Any = None) -> Any:
+        value = self._values.pop(key, default)
+        if value is None:
+            raise ConfigurationError(f"{self._where} lacks {key!r}")
+        if type(value) is not kind:
+            raise ConfigurationError(f"{self._where} {key} = {value!r} must be of type {kind.__name__}")
+        return value
+
+    def number(self, key: str, default: int, low: int, high: float) -> int:
+        value: int = self.take(key, int, default)
+        if not low <= value <= high:
+            raise ConfigurationError(f"{self._where} {key} = {value} must lie between {low} and {high}")
+        return value
+
+    def secret(self, key: str, length: int) -> bytes:
+        text: str = self.take(key, str)
+        try:
+            value = bytes.fromhex(text)
+        except ValueError:
+            value = b""
+        if len(value) != length:
+            raise ConfigurationError(f"{self._where} {key} must be {length * 2} hexadecimal digits")
+        return value
+
+    def end(self) -> None:
+        if self._values:
+            unknown = ", ".join(sorted(self._values))
+            raise ConfigurationError(f"{self._where} has unknown settings: {unknown}; remove or correct them")
+
+
+def load(path: Path | str) -> NodeConfig:
+    """Read a node's TOML file; ConfigurationError that names the file and the setting."""
+    path = Path(path)
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error}") from error
+    return parse(text, str(path), path.parent)
+
+
+def parse(text: str, source: str, base: Path) -> NodeConfig:
+    """`load` on text; relative directories count from `base`."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{source}: not valid TOML: {error}") from error
+    top = _Table(source, "top level", document)
+    cluster = _cluster(
+        _Table(source, "cluster", top.take("cluster", dict, {})),
+        [_Table(source, "members", row) for row in top.take("members", list, [])],
+        {name: _Table(source, f"buckets.{name}", row) for name, row in top.take("buckets", dict, {}).items()},
+        source,
+    )
+    table = _Table(source, "node", top.take("node", dict, {}))
+    top.end()
+    name = table.take("name", str)
+    durability = table.take("durability", str, "sync")
+    if durability not in get_args(Durability):
+        raise ConfigurationError(
+            f"{source}: [node] durability = {durability!r}; use sync, interval or memory"
+        )
+    config = NodeConfig(
+        cluster,
+        name,
+        base / table.take("directory", str, name),
+        durability,
+        table.number("hint_bytes_max", HINT_BYTES_DEFAULT, 0, math.inf),
+    )
+    table.end()
+    cluster.member_index(name)
+    return config
+
+
+def _cluster(table: _Table, rows: list[_Table], buckets: dict[str, _Table], source: str) -> ClusterConfig:
+    members = []
+    for row in rows:
+        members.append(Member(row.take("name", str), row.take("address", str), row.take("zone", str, "")))
+        row.end()
+    rules = dict(BUILT_IN)
+    for name, row in buckets.items():
+        rule = row.take("rule", str)
+        row.end()
+        if rule not in _RULES:
+            raise ConfigurationError(f"{source}: [buckets.{name}] rule = {rule!r}; use {' or '.join(_RULES)}")
+        if rules.setdefault(name, _RULES[rule]) is not _RULES[rule]:
+            raise ConfigurationError(f"{source}: bucket {name!r} is built in with rule {rules[name].value}")
+    config = ClusterConfig(
+        table.secret("id", CLUSTER_ID_BYTES),
+        table.secret("key", KEY_BYTES),
+        tuple(members),
+        table.number("replication", 3, 1, 15),
+        table.number("partitions", PARTITIONS_DEFAULT, 1, PARTITIONS_MAX),
+        rules,
+        table.number("drift_ms_max", DRIFT_MS_DEFAULT, 1, 60_000),
+    )
+    table.end()
+    _check(config, source)
+    return config
+
+
+def _check(config: ClusterConfig, source: str) -> None:
+    names = [member.name for member in config.members]
+    if not 1 <= len(names) <= MEMBERS_MAX:
+        raise ConfigurationError(f"{source}: [[members]] must list 1 to {MEMBERS_MAX} nodes")
+    if len(set(names)) < len(names) or not all(name and name.isprintable() for name in names):
+        raise ConfigurationError(f"{source}: [[members]] names must be printable, not empty, and differ")
+    if config.replication > len(names):
+        raise ConfigurationError(
+            f"{source}: replication = {config.replication} needs as many members; there are {len(names)}"
+        )
+    for member in config.members:
+        parse_address(member.address)
+    if len({member.address for member in config.members}) < len(names):
+        raise ConfigurationError(f"{source}: two [[members]] have the same address")
+    for name in config.buckets:
+        if not 0 < len(name.encode()) <= BUCKET_BYTES_MAX:
+            raise ConfigurationError(f"{source}: bucket names have 1 to {BUCKET_BYTES_MAX} bytes")
+
+
+def dump(config: NodeConfig) -> str:
+    """The TOML text that `parse` reads back as this configuration."""
+    quote = json.dumps  # a JSON string is a TOML basic string
+    cluster = config.cluster
+    lines = [
+        "# A node of a basestore cluster. Everything but [node] must be the same on every node.",
+        "[cluster]",
+        f"id = {quote(cluster.id.hex())}",
+        f"key = {quote(cluster.key.hex())}  # secret",
+        f"replication = {cluster.replication}",
+        f"partitions = {cluster.partitions}  # fixed for life",
+        f"drift_ms_max = {cluster.drift_ms_max}",
+    ]
+    for member in cluster.members:
+        lines += ["", "[[members]]", f"name = {quote(member.name)}", f"address = {quote(member.address)}"]
+        lines += [f"zone = {quote(member.zone)}"] if member.zone else []
+    for name, rule in cluster.buckets.items():
+        if name not in BUILT_IN:
+            lines += ["", f"[buckets.{quote(name)}]", f"rule = {quote(rule.value)}"]
+    lines += [
+        "",
+        "[node]",
+        f"name = {quote(config.name)}",
+        f"directory = {quote(str(config.directory))}",
+        f"durability = {quote(config.durability)}  # sync, interval or memory",
+        f"hint_bytes_max = {config.hint_bytes_max}",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,99 @@
+"""Level, Tally and Verdict: how many replicas must answer, and what their answers amount to.
+
+Pure counting. A tally is fed one outcome a replica and is asked for a verdict; who sends, waits or
+gives up is the coordinator's business.
+"""
+
+import enum
+
+
+class Level(enum.IntEnum):
+    """How many replicas must answer before a call returns (N replicas a key)."""
+
+    ANY = 0
+    ONE = 1
+    QUORUM = 2
+    ALL = 3
+
+    def required(self, replicas: int) -> int:
+        """ANY and ONE: 1; QUORUM: more than half; ALL: every one."""
+        if self is Level.ALL:
+            return replicas
+        return replicas // 2 + 1 if self is Level.QUORUM else 1
+
+
+class ReplicaState(enum.IntEnum):
+    """What the coordinator knows of one replica of a write."""
+
+    PENDING = 0
+    APPLIED = 1
+    SUPERSEDED = 2
+    HINTED = 3
+    FAILED = 4
+
+
+class Outcome(enum.Enum):
+    """What became of a write that a level was reached for."""
+
+    STORED = "stored"
+    SUPERSEDED = "superseded"
+    LOST = "lost"
+
+
+class Verdict(enum.Enum):
+    OPEN = 0
+    STORED = 1
+    SUPERSEDED = 2
+    FAILED = 3
+
+
+class Tally:
+    """Outcomes of one write, by replica. A replica's later word replaces its earlier one, except
+    that an answer (applied, superseded) is final."""
+
+    __slots__ = ("applied", "hinted", "level", "possible", "required", "states", "superseded", "waiting")
+
+    def __init__(self, replicas: int, level: Level) -> None:
+        self.level = level
+        self.required = level.required(replicas)
+        self.states = [ReplicaState.PENDING] * replicas
+        self.applied = 0
+        self.superseded = 0
+        self.hinted = 0
+        self.possible = replicas  # replicas that have applied it or still may
+        self.waiting = replicas
+
+    def record(self, place: int, state: ReplicaState) -> bool:
+        """Note what became of the replica at `place`; False if that was known already."""
+        before = self.states[place]
+        if before == state or before == ReplicaState.APPLIED or before == ReplicaState.SUPERSEDED:
+            return False
+        self.states[place] = state
+        if before == ReplicaState.PENDING:
+            self.waiting -= 1
+            self.possible -= 1
+        elif before == ReplicaState.HINTED:
+            self.hinted -= 1
+        if state == ReplicaState.APPLIED:
+            self.applied += 1
+            self.possible += 1
+        elif state == ReplicaState.SUPERSEDED:
+            self.superseded += 1
+        elif state == ReplicaState.HINTED:
+            self.hinted += 1
+        return True
+
+    @property
+    def verdict(self) -> Verdict:
+        """STORED when `required` replicas applied the write as the winner. Once that can no longer
+        be: SUPERSEDED if a replica is known to hold a better record; at ANY, STORED if a hint is
+        durable; FAILED otherwise."""
+        if self.applied >= self.required:
+            return Verdict.STORED
+        if self.possible >= self.required:
+            return Verdict.OPEN
+        if self.superseded:
+            return Verdict.SUPERSEDED
+        if self.level is Level.ANY and self.hinted:
+            return Verdict.STORED
+        return Verdict.FAILED

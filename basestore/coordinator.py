@@ -1,0 +1,247 @@
+"""Coordinator: takes requests, and lets each tell its own story.
+
+What is common to all requests stands here: checks of what was asked, the bounds that refuse work
+before anything is done, versions for writes, ids and deadlines. The stories are `writing.py` (set,
+delete), `reading.py` (get) and `scanning.py` (scan).
+
+Everything that can be refused is refused before a write is stamped: what `admit` raises is definite.
+"""
+
+from collections.abc import Callable, Mapping
+
+from basestore.config import ClusterConfig
+from basestore.consistency import Level
+from basestore.errors import ClockSkew, InvalidRequest, Overloaded, RequestFailed, Unavailable
+from basestore.journal import Journal
+from basestore.messages import (
+    KEY_BYTES_MAX,
+    TIMEOUT_MS_MAX,
+    VALUE_BYTES_MAX,
+    Delete,
+    Failed,
+    Get,
+    Scan,
+    Set,
+)
+from basestore.operation import Operations
+from basestore.outbox import Outbox
+from basestore.peers import Instant, Peers
+from basestore.placement import Placement
+from basestore.reading import Reading, Finding
+from basestore.scanning import Scanning
+from basestore.writing import Writing
+from repair.clock import CeilingReached, HybridClock
+from repair.rule import Rule
+from repair.version import Digester, Version
+
+OPERATIONS_MAX = 8192
+OPERATION_BYTES_MAX = 256 << 20
+TTL_MS_MAX = 100 * 365 * 24 * 3600 * 1000
+
+Request = Set | Delete | Get | Scan
+
+
+class Coordinator:
+    """One node's side of all requests that clients sent to it."""
+
+    def __init__(
+        self,
+        config: ClusterConfig,
+        placement: Placement,
+        peers: Peers,
+        operations: Operations,
+        journal: Journal,
+        clock: HybridClock,
+        digester: Digester,
+        origin: int,
+    ) -> None:
+        self.placement = placement
+        self.peers = peers
+        self.operations = operations
+        self.digester = digester
+        self.names = [member.name for member in config.members]
+        self._drift_ms_max = config.drift_ms_max
+        self._buckets: Mapping[str, tuple[bytes, Rule]] = {
+            name: (name.encode(), rule) for name, rule in config.buckets.items()
+        }
+        self._journal = journal
+        self._clock = clock
+        self._origin = origin
+        self._numbers = [0] * config.partitions
+
+    def receive(self, outbox: Outbox, request: Request, now: Instant) -> None:
+        """Begin a client's request; the answer goes to `outbox`, at the latest at its deadline."""
+        try:
+            if isinstance(request, Set):
+                self._write(outbox, request, request.value, request.ttl_ms, False, now)
+            elif isinstance(request, Get):
+                self._read(outbox, request, now)
+            elif isinstance(request, Delete):
+                self._write(outbox, request, b"", 0, True, now)
+            else:
+                self._scan(outbox, request, now)
+        except (InvalidRequest, RequestFailed) as error:
+            outbox.put(failure(request.id, error))
+
+    def _bucket(self, name: str) -> tuple[bytes, Rule]:
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            names = ", ".join(sorted(self._buckets))
+            raise InvalidRequest(f"there is no bucket {name[:64]!r}; this cluster has {names}")
+        return bucket
+
+    def _check(self, request: Request) -> Level:
+        """The level of a request whose level and deadline make sense."""
+        try:
+            level = Level(request.level)
+        except ValueError:
+            raise InvalidRequest(f"there is no level {request.level}; use any, one, quorum or all") from None
+        if not 0 < request.timeout_ms <= TIMEOUT_MS_MAX:
+            raise InvalidRequest(
+                f"a timeout of {request.timeout_ms} ms; it must lie between 1 ms and {TIMEOUT_MS_MAX} ms"
+            )
+        return level
+
+    def _admit(self, size: int) -> None:
+        """Overloaded unless there is room for one more operation of `size` bytes."""
+        operations = self.operations
+        if operations.count >= OPERATIONS_MAX or operations.bytes + size > OPERATION_BYTES_MAX:
+            raise Overloaded("overloaded: too many requests are under way; nothing was done. Try again later")
+        if self._journal.full:
+            raise Overloaded("overloaded: the disk does not keep up; nothing was done. Try again later")
+
+    def require(self, replicas: tuple[int, ...], level: Level) -> int:
+        """How many replicas the level requires; Unavailable unless so many are alive."""
+        required = level.required(len(replicas))
+        if level is not Level.ANY:
+            alive = sum(map(self.peers.alive.__getitem__, replicas))
+            if alive < required:
+                raise Unavailable(required, alive)
+        return required
+
+    def _write(
+        self,
+        outbox: Outbox,
+        request: Set | Delete,
+        value: bytes,
+        ttl_ms: int,
+        tombstone: bool,
+        now: Instant,
+    ) -> None:
+        level = self._check(request)
+        bucket, rule = self._bucket(request.bucket)
+        check_key(request.key)
+        if len(value) > VALUE_BYTES_MAX:
+            raise InvalidRequest(f"the value has {len(value)} bytes; at most {VALUE_BYTES_MAX} are allowed")
+        if not 0 <= ttl_ms <= TTL_MS_MAX:
+            raise InvalidRequest(f"a ttl of {ttl_ms} ms; it must lie between 0 (never) and {TTL_MS_MAX} ms")
+        if rule is Rule.FIRST_WRITE_WINS and (tombstone or ttl_ms):
+            what = "delete" if tombstone else "ttl"
+            raise InvalidRequest(
+                f"bucket {request.bucket!r} is first-write-wins: {what} is refused, a record there never changes"
+            )
+        repeated = self._repeated(request.version, now) if request.version else None
+        size = len(request.key) + len(value)
+        self._admit(size)
+        row = self.placement.row(bucket, request.key)
+        replicas = self.placement.replicas[int.from_bytes(row[:2])]
+        self.require(replicas, level)
+        self._check_clock()
+        writing = Writing(self, outbox, request.id, row, rule, replicas, level, size)
+        writing.begin(value, ttl_ms, tombstone, repeated, now.monotonic + request.timeout_ms / 1e3, now)
+
+    def _repeated(self, encoded: bytes, now: Instant) -> Version:
+        """The version of an earlier attempt; InvalidRequest when no node can have given it out."""
+        try:
+            version = Version.decode(encoded)
+        except ValueError as error:
+            raise InvalidRequest(f"the version is malformed: {error}") from None
+        if version.wall_ms > now.wall_ms + self._drift_ms_max:
+            raise InvalidRequest(
+                f"the version {version} lies in the future; pass the one that the error named"
+            )
+        return version
+
+    def _check_clock(self) -> None:
+        """ClockSkew or Overloaded while this node must not stamp."""
+        skew_ms = self.peers.skew_ms
+        if skew_ms is not None:
+            raise ClockSkew(
+                f"this node's clock is {abs(skew_ms)} ms {'behind' if skew_ms > 0 else 'ahead of'} the "
+                f"majority's; nothing was done. Set its clock right, or use another node"
+            )
+        if not self._clock.ready:
+            raise Overloaded(
+                "overloaded: the clock's ceiling is not durable yet; nothing was done. Try again"
+            )
+
+    def stamp(self, row: bytes, now: Instant) -> Version | None:
+        """The version of a new write; None while the clock has reached its durable ceiling."""
+        try:
+            stamp = self._clock.tick(now.wall_ms)
+        except CeilingReached:
+            return None
+        partition = int.from_bytes(row[:2])
+        self._numbers[partition] += 1
+        return Version(stamp, self._origin, self._numbers[partition])
+
+    def _read(self, outbox: Outbox, request: Get, now: Instant) -> None:
+        level = self._read_level(request)
+        bucket, rule = self._bucket(request.bucket)
+        check_key(request.key)
+        self._admit(len(request.key))
+        row = self.placement.row(bucket, request.key)
+        wall_ms = now.wall_ms
+
+        def report(result: Finding | RequestFailed) -> None:
+            if isinstance(result, RequestFailed):
+                outbox.put(failure(request.id, result))
+            else:
+                outbox.put(*result.reply(request.id, wall_ms))
+
+        self.read(row, rule, level, now.monotonic + request.timeout_ms / 1e3, report, now)
+
+    def read(
+        self,
+        row: bytes,
+        rule: Rule,
+        level: Level,
+        deadline: float,
+        report: Callable[[Finding | RequestFailed], None],
+        now: Instant,
+    ) -> None:
+        """Read one row at a level, for a client or as part of a larger request; Unavailable."""
+        replicas = self.placement.replicas[int.from_bytes(row[:2])]
+        required = self.require(replicas, level)
+        Reading(self, row, rule, replicas, required, report).begin(deadline, now)
+
+    def _scan(self, outbox: Outbox, request: Scan, now: Instant) -> None:
+        level = self._read_level(request)
+        bucket, rule = self._bucket(request.bucket)
+        for name, part in (("prefix", request.prefix), ("place to go on from", request.after)):
+            if len(part) > KEY_BYTES_MAX:
+                raise InvalidRequest(f"the {name} has {len(part)} bytes; keys have at most {KEY_BYTES_MAX}")
+        if request.limit < 1:
+            raise InvalidRequest(f"a limit of {request.limit}; ask for at least 1 key")
+        self._admit(0)
+        Scanning(self, outbox, request, bucket, rule, level).begin(now)
+
+    def _read_level(self, request: Get | Scan) -> Level:
+        level = self._check(request)
+        if level is Level.ANY:
+            raise InvalidRequest("level any is for writes; read at one, quorum or all")
+        return level
+
+
+def check_key(key: bytes) -> None:
+    """InvalidRequest unless the key has 1 byte to 64 KiB."""
+    if not 0 < len(key) <= KEY_BYTES_MAX:
+        raise InvalidRequest(f"the key has {len(key)} bytes; 1 to {KEY_BYTES_MAX} are allowed")
+
+
+def failure(request: int, error: InvalidRequest | RequestFailed) -> Failed:
+    """An error as the message that carries it to the client."""
+    if isinstance(error, InvalidRequest):
+        return Failed(request, error.code, str(error), b"", [])
+    version = error.version.encode() if error.version else b""
+    return Failed(request, error.code, str(error), version, error.details())

@@ -1,0 +1,239 @@
+"""Embedded: nodes inside a Trio program, with the same calls as a remote store.
+
+    async with basestore.open_cluster("data") as cluster:
+        await cluster.set("greeting", "hello")
+
+An embedded node speaks to its peers over TCP like any other; only its own program's requests stay
+inside the process.
+"""
+
+import secrets
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import trio
+
+from basestore.config import (
+    CLUSTER_ID_BYTES,
+    MEMBERS_MAX,
+    ClusterConfig,
+    Durability,
+    Member,
+    NodeConfig,
+    dump,
+    load,
+)
+from basestore.errors import ConfigurationError, ConnectionLost
+from basestore.messages import Message
+from basestore.requests import GRACE_S, TIMEOUT_S_DEFAULT, Consistency
+from basestore.results import ANSWERS
+from basestore.service import Service, instant
+from basestore.store import Store
+from repair.version import KEY_BYTES
+
+LINK_S_MAX = 30.0
+
+
+class _LocalPending(Awaitable[Message]):
+    """A request to the node in this process; awaiting it gives the answer."""
+
+    __slots__ = ("_asked", "_event", "_request", "_timeout_s", "answer")
+
+    def __init__(self, asked: "dict[int, _LocalPending]", request: int, timeout_s: float) -> None:
+        self._asked = asked
+        self._request = request
+        self._timeout_s = timeout_s
+        self._event = trio.Event()
+        self.answer: Message | None = None
+        asked[request] = self
+
+    def resolve(self, answer: Message) -> None:
+        self.answer = answer
+        self._event.set()
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> Message:
+        try:
+            with trio.move_on_after(self._timeout_s + GRACE_S):
+                await self._event.wait()
+        finally:
+            self._asked.pop(self._request, None)
+        if self.answer is None:
+            raise ConnectionLost("the node has stopped. A write may have happened: read to find out")
+        return self.answer
+
+
+class _LocalChannel:
+    """Requests to the node in this process, without a socket."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._asked: dict[int, _LocalPending] = {}
+        self._next_id = 0
+        self._outbox = service.open_local(self._deliver)
+        self.members: Sequence[str] = [member.name for member in service.config.cluster.members]
+
+    def _deliver(self) -> None:
+        for message in self._outbox.take():
+            if isinstance(message, ANSWERS) and message.id in self._asked:
+                self._asked.pop(message.id).resolve(message)
+
+    async def ready(self) -> None:
+        """Always."""
+
+    def ask(self, make: Callable[[int], Message], timeout_s: float) -> Awaitable[Message]:
+        self._next_id += 1
+        message = make(self._next_id)
+        pending = _LocalPending(self._asked, self._next_id, timeout_s)
+        self._service.node.receive_client(self._outbox, [message], instant())
+        self._service.wake()
+        return pending
+
+    def close(self) -> None:
+        self._service.close_local(self._outbox)
+
+
+class EmbeddedNode(Store):
+    """A node of this process, and a store that sends every request to it."""
+
+    def __init__(
+        self, service: Service, channel: _LocalChannel, consistency: Consistency, timeout: float
+    ) -> None:
+        super().__init__(channel, consistency, timeout)
+        self._service = service
+        self.name = service.config.name
+        self.endpoint = service.config.member.address
+
+    async def wait_linked(self) -> None:
+        """Until every member of the cluster has counted for levels, as this node sees it."""
+        await self._service.wait_linked()
+
+
+class EmbeddedCluster(EmbeddedNode):
+    """All nodes of a small cluster in this process. Its own calls go to the first."""
+
+    nodes: Sequence[EmbeddedNode] = ()
+
+    @property
+    def endpoints(self) -> list[str]:
+        """For clients in other processes."""
+        return [node.endpoint for node in self.nodes]
+
+
+@asynccontextmanager
+async def _run(service: Service) -> AsyncIterator[_LocalChannel]:
+    """A service at work for the length of a block; what the block raises comes out unwrapped."""
+    failure: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        await nursery.start(service.run)
+        channel = _LocalChannel(service)
+        try:
+            yield channel
+        except Exception as error:  # noqa: BLE001 - carried past the nursery, which would wrap it
+            failure = error
+        channel.close()
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+@asynccontextmanager
+async def open_node(
+    config: NodeConfig | Path | str,
+    *,
+    consistency: Consistency = "quorum",
+    timeout: float = TIMEOUT_S_DEFAULT,
+) -> AsyncIterator[EmbeddedNode]:
+    """Run a node inside this Trio program, for the length of an `async with` block.
+
+    config  a NodeConfig, or the path of its TOML file
+    Raises ConfigurationError and StorageError when the node cannot start, and StorageError out of
+    the block (in an ExceptionGroup) when its store fails later.
+    """
+    service = Service(config if isinstance(config, NodeConfig) else load(config))
+    async with _run(service) as channel:
+        yield EmbeddedNode(service, channel, consistency, timeout)
+
+
+@asynccontextmanager
+async def open_cluster(
+    directory: Path | str,
+    nodes: int = 3,
+    *,
+    durability: Durability = "sync",
+    consistency: Consistency = "quorum",
+    timeout: float = TIMEOUT_S_DEFAULT,
+) -> AsyncIterator[EmbeddedCluster]:
+    """Run a whole cluster inside this Trio program, on loopback ports, and wait until it is linked.
+
+    directory  of the configurations and stores; made if need be, carried on with if it exists
+    """
+    configs = prepare_cluster(Path(directory), nodes, None, durability)
+    async with AsyncExitStack() as stack:
+        services = [Service(config) for config in configs]
+        channels = [await stack.enter_async_context(_run(service)) for service in services]
+        members = [
+            EmbeddedNode(service, channel, consistency, timeout)
+            for service, channel in zip(services, channels, strict=True)
+        ]
+        with trio.fail_after(LINK_S_MAX):
+            for member in members:
+                await member.wait_linked()
+        cluster = EmbeddedCluster(services[0], channels[0], consistency, timeout)
+        cluster.nodes = members
+        yield cluster
+
+
+def prepare_cluster(
+    directory: Path, nodes: int, first_port: int | None, durability: Durability
+) -> list[NodeConfig]:
+    """The configurations of a cluster on this machine: those in `directory`, or new ones, written
+    there as n1.toml, n2.toml, ... Nodes n1, n2, ... have consecutive ports from `first_port`, or
+    free ones. ConfigurationError when what is there does not fit what is asked for."""
+    if durability not in get_args(Durability):
+        raise ConfigurationError(f"durability {durability!r}; use sync, interval or memory")
+    if not 1 <= nodes <= MEMBERS_MAX:
+        raise ConfigurationError(f"{nodes} nodes; 1 to {MEMBERS_MAX} are possible")
+    names = [f"n{number}" for number in range(1, nodes + 1)]
+    if (directory / "n1.toml").exists():
+        configs = [load(directory / f"{name}.toml") for name in names]
+        listed = [member.name for member in configs[0].cluster.members]
+        if listed != names:
+            raise ConfigurationError(
+                f"{directory} holds a cluster of {len(listed)} nodes ({', '.join(listed)}), not of {nodes}; "
+                f"ask for {len(listed)} nodes, or use another directory"
+            )
+        first = configs[0].member.address
+        if first_port is not None and first != f"127.0.0.1:{first_port}":
+            raise ConfigurationError(
+                f"the cluster in {directory} begins at {first}; start it with that port, or use another directory"
+            )
+        return [replace(config, durability=durability) for config in configs]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        ports = range(first_port, first_port + nodes) if first_port is not None else _free_ports(nodes)
+        members = tuple(Member(name, f"127.0.0.1:{port}") for name, port in zip(names, ports, strict=True))
+        cluster = ClusterConfig(
+            secrets.token_bytes(CLUSTER_ID_BYTES), secrets.token_bytes(KEY_BYTES), members, min(3, nodes)
+        )
+        for name in reversed(names):  # n1 last: its presence says that all are there
+            path = directory / f"{name}.toml"
+            path.touch(mode=0o600)
+            path.write_text(dump(NodeConfig(cluster, name, Path(name), durability)))
+    except OSError as error:
+        raise ConfigurationError(f"the cluster cannot be set up in {directory}: {error}") from error
+    return [load(directory / f"{name}.toml") for name in names]
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports

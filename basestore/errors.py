@@ -1,0 +1,188 @@
+"""Every error a user can meet: whose fault it is, and whether the outcome is definite.
+
+    BasestoreError
+    |-- InvalidRequest          the call is wrong; nothing was done
+    |-- ConfigurationError      a configuration is wrong, or two nodes' configurations differ
+    |-- StorageError            this node's store cannot be used
+    |   |-- DamagedRecord       one record fails its digest; it is named, never served
+    |   `-- StorageBusy         the store refuses writes for the moment; nothing was written
+    |-- Unreachable             no endpoint answers, or none speaks for this cluster; nothing was sent
+    `-- RequestFailed           a node answered, or should have
+        |-- definite: nothing was done
+        |   |-- Unavailable     fewer replicas alive than the level requires
+        |   |-- Overloaded      a queue is full
+        |   `-- ClockSkew       this node's clock is too far from the others'
+        `-- indefinite
+            |-- WriteTimeout    may have happened; a retry with the same version is idempotent
+            |-- ReadTimeout     too few replicas answered in time; a read changes nothing
+            |-- ReplicaFailure  too many replicas refused, each with its reason
+            `-- ConnectionLost  the connection broke before the answer came
+
+`definite` says whether the call certainly had no effect. Every message says what to do next.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from repair.version import Version
+
+
+class BasestoreError(Exception):
+    """Root of all errors of basestore."""
+
+    definite: ClassVar[bool] = True
+
+
+class InvalidRequest(BasestoreError, ValueError):
+    """The request is wrong in itself. Nothing was done; repeating it will not help."""
+
+    code = 1
+
+
+class ConfigurationError(BasestoreError):
+    """A configuration cannot be used, or differs between nodes that should share it."""
+
+
+class StorageError(BasestoreError):
+    """A node's store cannot be opened, read or written."""
+
+
+class DamagedRecord(StorageError):
+    """A stored record fails its digest. `row` names it."""
+
+    def __init__(self, row: bytes, text: str) -> None:
+        super().__init__(text)
+        self.row = row
+
+
+class StorageBusy(StorageError):
+    """The engine takes no writes right now (a stall). Nothing was written."""
+
+
+class Unreachable(BasestoreError):
+    """No connection to the cluster. Nothing was sent."""
+
+
+class RequestFailed(BasestoreError):
+    """A request did not reach its level. `version` is set where a write was stamped."""
+
+    code: ClassVar[int]
+    version: Version | None = None
+
+    def details(self) -> list[int | str]:
+        """What `revive` needs beside the text and the version."""
+        return []
+
+    @classmethod
+    def rebuild(cls, text: str, version: Version | None, details: list[int | str]) -> "RequestFailed":
+        """The error again, on the other side of a connection."""
+        return cls(text)
+
+
+class Unavailable(RequestFailed):
+    """Fewer replicas are alive than the level requires. Nothing was sent to any."""
+
+    code = 2
+
+    def __init__(self, required: int, alive: int) -> None:
+        super().__init__(
+            f"unavailable: {required} replicas are required and {alive} are alive; nothing was done. "
+            f"Start the missing nodes (see `basestore status`), or ask for a lower consistency level"
+        )
+        self.required = required
+        self.alive = alive
+
+    def details(self) -> list[int | str]:
+        return [self.required, self.alive]
+
+    @classmethod
+    def rebuild(cls, text: str, version: Version | None, details: list[int | str]) -> RequestFailed:
+        return cls(*map(int, details[:2]))
+
+
+class Overloaded(RequestFailed):
+    """A queue is full. Nothing was done; try again after a pause."""
+
+    code = 3
+
+
+class ClockSkew(RequestFailed):
+    """The coordinator's clock is too far from the majority's. Nothing was done."""
+
+    code = 4
+
+
+class _Late(RequestFailed):
+    """Shared by the two timeouts: how many replicas had answered, of how many required."""
+
+    definite = False
+
+    def __init__(self, text: str, received: int, required: int, version: Version | None) -> None:
+        super().__init__(text)
+        self.received = received
+        self.required = required
+        self.version = version
+
+    def details(self) -> list[int | str]:
+        return [self.received, self.required]
+
+    @classmethod
+    def rebuild(cls, text: str, version: Version | None, details: list[int | str]) -> RequestFailed:
+        return cls(text, int(details[0]), int(details[1]), version)
+
+
+class WriteTimeout(_Late):
+    """The write may have happened or may yet happen. Retry it with `version=error.version` (safe,
+    it is the same write), or read to find out."""
+
+    code = 5
+
+
+class ReadTimeout(_Late):
+    """Too few replicas answered in time. A read changes nothing, so it may be repeated."""
+
+    code = 6
+
+
+class ReplicaFailure(RequestFailed):
+    """Too many replicas refused. `reasons` maps node names to what each said."""
+
+    code = 7
+    definite = False
+
+    def __init__(self, text: str, reasons: Mapping[str, str], version: Version | None) -> None:
+        super().__init__(text)
+        self.reasons = dict(reasons)
+        self.version = version
+
+    def details(self) -> list[int | str]:
+        return [word for pair in self.reasons.items() for word in pair]
+
+    @classmethod
+    def rebuild(cls, text: str, version: Version | None, details: list[int | str]) -> RequestFailed:
+        words = [str(word) for word in details]
+        return cls(text, dict(zip(words[::2], words[1::2], strict=True)), version)
+
+
+class ConnectionLost(RequestFailed):
+    """The connection broke, or the node fell silent, after the request was sent."""
+
+    code = 8
+    definite = False
+
+
+_BY_CODE: dict[int, type[RequestFailed]] = {
+    kind.code: kind
+    for kind in (
+        Unavailable, Overloaded, ClockSkew, WriteTimeout, ReadTimeout, ReplicaFailure, ConnectionLost,
+    )
+}  # fmt: skip
+
+
+def revive(
+    code: int, text: str, version: Version | None, details: list[int | str]
+) -> InvalidRequest | RequestFailed:
+    """The error that a node sent, as the exception it stands for."""
+    if code == InvalidRequest.code:
+        return InvalidRequest(text)
+    return _BY_CODE.get(code, ConnectionLost).rebuild(text, version, details)

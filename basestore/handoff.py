@@ -1,0 +1,152 @@
+"""Handoff: hints kept for members that missed a write, and their delivery.
+
+A hint is a row of its own, named after the member and the row it is for, so that of several hints
+for one row the rule's winner is what stays. It counts, and is reported, only once it is durable.
+Delivery begins when the member is alive, keeps a window of copies under way and deletes a hint when
+its copy was answered; a hint that meets an error stays for the next round. Nothing expires here.
+"""
+
+from collections.abc import Mapping
+
+from basestore.journal import Journal
+from basestore.messages import COPY, Apply, Keep, Kept, Rejected
+from basestore.operation import Operation, Operations
+from basestore.outbox import SMALL_BYTES, Outbox
+from basestore.peers import Instant, Peers
+from basestore.placement import row_bucket
+from basestore.storage.engine import HINT
+from repair.rule import Rule
+from repair.version import Record
+from repair.write_repair import Hint, merge_hints
+
+WINDOW = 256
+ROUND_S = 1.0
+_ONLY_COPY = b"\1"
+_COPY = b"\0"
+
+
+class _Pile:
+    """The hints for one member: how many, how big, and how far delivery has come."""
+
+    __slots__ = ("bytes", "count", "cursor", "prefix", "resume_s", "under_way")
+
+    def __init__(self, name: str) -> None:
+        encoded = name.encode()
+        self.prefix = HINT + len(encoded).to_bytes(2) + encoded
+        self.count = 0
+        self.bytes = 0
+        self.cursor = self.prefix
+        self.resume_s = 0.0
+        self.under_way = 0
+
+    @property
+    def end(self) -> bytes:
+        return self.prefix + b"\xff"  # rows begin with a partition below 0xff00
+
+
+class _Delivery(Operation):
+    """One copy under way to the member the hint is for."""
+
+    __slots__ = ("_handoff", "_key", "_member", "_value")
+
+    def __init__(self, handoff: "Handoff", member: int, key: bytes, value: bytes) -> None:
+        super().__init__(0)
+        self._handoff = handoff
+        self._member = member
+        self._key = key
+        self._value = value
+
+    def applied(self, member: int, request: int, now: Instant) -> None:
+        self._handoff.settle(self, self._member, self._key, self._value)
+
+    def superseded(self, member: int, request: int, head: bytes, now: Instant) -> None:
+        self._handoff.settle(self, self._member, self._key, self._value)
+
+    def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
+        self._handoff.settle(self, self._member, self._key, None)
+
+    def lost(self, member: int, now: Instant) -> None:
+        if member == self._member:
+            self._handoff.settle(self, self._member, self._key, None)
+
+
+class Handoff:
+    """Keeps and delivers this node's hints."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        rules: Mapping[bytes, Rule],
+        peers: Peers,
+        operations: Operations,
+        bytes_max: int,
+    ) -> None:
+        self._journal = journal
+        self._rules = rules
+        self._peers = peers
+        self._operations = operations
+        self._bytes_max = bytes_max
+        self._piles = {peer.index: _Pile(peer.name) for peer in peers.others}
+        for pile in self._piles.values():
+            for key, value in journal.engine.scan(pile.prefix, pile.end):
+                pile.count += 1
+                pile.bytes += len(key) + len(value)
+
+    def count(self, member: int) -> int:
+        """Hints kept for a member."""
+        pile = self._piles.get(member)
+        return pile.count if pile else 0
+
+    def keep(self, outbox: Outbox, message: Keep) -> None:
+        """Store a hint; Kept when it is durable, Rejected when there is no room for it."""
+        pile = self._piles[message.member]
+        key = pile.prefix + message.row
+        stored = self._journal.get(key)
+        kept = None if stored is None else Hint(Record(stored[1:]), stored[:1] == _ONLY_COPY)
+        offered = Hint(Record(message.record), message.only_copy)
+        hint = merge_hints(self._rules[row_bucket(message.row)], kept, offered)
+        value = (_ONLY_COPY if hint.only_copy else _COPY) + hint.record.blob
+        grown = len(value) - len(stored) if stored is not None else len(key) + len(value)
+        if pile.bytes + grown > self._bytes_max:
+            outbox.put(Kept(message.id, message.member, False))
+            return
+        if value != stored:
+            pile.count += stored is None
+            pile.bytes += grown
+            self._journal.stage(key, value)
+        self._journal.reply(outbox, Kept(message.id, message.member, True), key)
+
+    def settle(self, delivery: _Delivery, member: int, key: bytes, value: bytes | None) -> None:
+        """A copy was answered: delete its hint, unless another took its place meanwhile. With None:
+        it was not taken, and stays."""
+        self._operations.drop(delivery)
+        pile = self._piles[member]
+        pile.under_way -= 1
+        if value is not None and self._journal.get(key) == value:
+            self._journal.stage(key, None)
+            pile.count -= 1
+            pile.bytes -= len(key) + len(value)
+
+    def tick(self, now: Instant) -> None:
+        """Send what fits into each window, to members that are alive."""
+        for member, pile in self._piles.items():
+            if pile.count and self._peers.alive[member] and now.monotonic >= pile.resume_s:
+                self._deliver(member, pile, now)
+
+    def _deliver(self, member: int, pile: _Pile, now: Instant) -> None:
+        for key, value in self._journal.engine.scan(pile.cursor, pile.end):
+            if pile.under_way >= WINDOW:
+                return
+            row = key[len(pile.prefix) :]
+            delivery = _Delivery(self, member, key, value)
+            request = self._operations.issue(delivery)
+            pile.under_way += 1
+            if not self._peers.send(
+                member, Apply(request, row, value[1:], COPY, 0), len(row) + len(value) + SMALL_BYTES
+            ):
+                self.settle(delivery, member, key, None)
+                return
+            pile.cursor = key + b"\0"
+        if pile.under_way == 0:
+            pile.cursor = pile.prefix
+            pile.resume_s = now.monotonic + ROUND_S

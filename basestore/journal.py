@@ -1,0 +1,173 @@
+"""Journal: what one step stores, and which replies wait until that is durable.
+
+Every part of a node that stores something stores it here: the replica its records, handoff its
+hints, standing its facts. So a step is one storage batch, and one rule covers all replies:
+
+    stage ... reply ... commit() -> barrier        the batch is visible, replies wait
+    engine.sync() begins, ends -> durable(barrier) replies of barriers up to this one leave
+
+The barrier must be read before the sync starts; what is committed while it runs belongs to the
+next. A reply that shows a reader something waits just like an acknowledgement, for as long as what
+it shows is not durable: otherwise a crash could take back what somebody has seen.
+
+With durability `interval` and `memory` replies leave at the commit; `effects` wait in any case.
+"""
+
+import struct
+from collections import deque
+from collections.abc import Callable
+
+from basestore.errors import StorageBusy
+from basestore.messages import Applied, Held, Kept, Message, Range, Rejected, Superseded
+from basestore.outbox import SMALL_BYTES, Outbox
+from basestore.storage.engine import META, Engine
+
+PROGRESS = META + b"progress"
+ACKS_MAX = 4096
+UNSYNCED_BYTES_MAX = 64 << 20
+_PROGRESS = struct.Struct(">QQ")
+
+
+class _Generation:
+    """One commit: its rows, and what leaves once they are durable."""
+
+    __slots__ = ("acks", "bytes", "effects", "number", "replies", "rows")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.rows: dict[bytes, bytes | None] = {}
+        self.bytes = 0
+        self.acks: dict[Outbox, list[int]] = {}
+        self.replies: list[tuple[Outbox, Message, int]] = []
+        self.effects: list[Callable[[], None]] = []
+
+
+class Journal:
+    """The only writer of an engine. `records` counts the rows that hold a value."""
+
+    def __init__(self, engine: Engine, *, waits: bool, failed: Callable[[], None]) -> None:
+        """`waits`: replies wait for durability. `failed` is called when a batch was not taken."""
+        self.engine = engine
+        self._waits = waits
+        self._failed = failed
+        self.sequence, self.records = self._load_progress()
+        self.durable_sequence = self.sequence
+        self._records_before = self.records
+        self._open = _Generation(self.sequence + 1)
+        self._waiting: deque[_Generation] = deque()
+        self.unsynced_bytes = 0
+
+    def _load_progress(self) -> tuple[int, int]:
+        stored = self.engine.get(PROGRESS)
+        if stored is None:
+            return 0, 0
+        sequence, records = _PROGRESS.unpack(stored)
+        return sequence, records
+
+    @property
+    def full(self) -> bool:
+        """So much waits to be synced that new work should be refused."""
+        return self.unsynced_bytes > UNSYNCED_BYTES_MAX
+
+    def get(self, key: bytes) -> bytes | None:
+        """What is stored, this step's batch included."""
+        rows = self._open.rows
+        return rows[key] if key in rows else self.engine.get(key)
+
+    def stage(self, key: bytes, value: bytes | None) -> None:
+        """Put (None deletes) with this step's batch."""
+        generation = self._open
+        generation.rows[key] = value
+        generation.bytes += len(key) + (len(value) if value is not None else 0)
+
+    def ack(self, outbox: Outbox, request: int, key: bytes) -> None:
+        """Say Applied once what is stored under `key` is durable."""
+        generation = self._holding(key)
+        if generation is None:
+            outbox.put(Applied([request], self.durable_sequence))
+        else:
+            generation.acks.setdefault(outbox, []).append(request)
+
+    def reply(self, outbox: Outbox, message: Message, key: bytes, size: int = SMALL_BYTES) -> None:
+        """Send a message once what is stored under `key` is durable."""
+        generation = self._holding(key)
+        if generation is None:
+            outbox.put(message, size)
+        else:
+            generation.replies.append((outbox, message, size))
+
+    def reply_after_all(self, outbox: Outbox, message: Message, size: int = SMALL_BYTES) -> None:
+        """Send a message once everything stored so far is durable."""
+        if self._open.rows or (self._waiting and self._waits):
+            self._open.replies.append((outbox, message, size))
+        else:
+            outbox.put(message, size)
+
+    def effect(self, action: Callable[[], None]) -> None:
+        """Call `action` once this step's batch is durable, whatever the durability setting."""
+        self._open.effects.append(action)
+
+    def _holding(self, key: bytes) -> _Generation | None:
+        """The generation that stores `key` and still waits, if any."""
+        if key in self._open.rows:
+            return self._open
+        if self._waits:
+            for generation in reversed(self._waiting):
+                if key in generation.rows:
+                    return generation
+        return None
+
+    def commit(self) -> int | None:
+        """Store this step's batch. Returns the barrier to pass to `durable` after a sync that
+        begins later, or None when nothing was stored."""
+        generation = self._open
+        if not (generation.rows or generation.replies or generation.effects):
+            return None
+        generation.rows[PROGRESS] = _PROGRESS.pack(generation.number, self.records)
+        try:
+            self.engine.apply(generation.rows)
+        except StorageBusy as busy:
+            self._reject(generation, str(busy))
+            return None
+        self.sequence = generation.number
+        self._records_before = self.records
+        self._open = _Generation(generation.number + 1)
+        self._waiting.append(generation)
+        self.unsynced_bytes += generation.bytes
+        if not self._waits:
+            self._release(generation)
+        return self.sequence
+
+    def durable(self, barrier: int) -> None:
+        """Everything committed up to `barrier` is durable: let wait no longer what waited on it."""
+        while self._waiting and self._waiting[0].number <= barrier:
+            generation = self._waiting.popleft()
+            self.durable_sequence = generation.number
+            self.unsynced_bytes -= generation.bytes
+            for action in generation.effects:
+                action()
+            self._release(generation)
+
+    def _release(self, generation: _Generation) -> None:
+        for outbox, message, size in generation.replies:
+            outbox.put(message, size)
+        for outbox, ids in generation.acks.items():
+            for start in range(0, len(ids), ACKS_MAX):
+                chunk = ids[start : start + ACKS_MAX]
+                outbox.put(Applied(chunk, generation.number), SMALL_BYTES + 9 * len(chunk))
+        generation.acks = {}
+        generation.replies = []
+
+    def _reject(self, generation: _Generation, reason: str) -> None:
+        """The engine did not take the batch: nothing was done, and everyone who waits hears so."""
+        self.records = self._records_before
+        self._open = _Generation(generation.number)
+        self._failed()
+        for outbox, ids in generation.acks.items():
+            for request in ids:
+                outbox.put(Rejected(request, reason, True))
+        for outbox, message, _ in generation.replies:
+            if isinstance(message, Kept):
+                outbox.put(message._replace(stored=False))
+            elif isinstance(message, Superseded | Held | Range):
+                outbox.put(Rejected(message.id, reason, True))

@@ -1,0 +1,418 @@
+"""What clients and nodes say to each other, and its CBOR form.
+
+A frame carries an array of messages; a message is an array of its kind and its fields. Every field
+has one type, so a message is checked by comparing types, and nothing is ever missing: absent
+versions and records are empty strings of bytes, "never" is 0. Pure: bytes in, messages out.
+
+Decoding is strict (RFC 8949, section 5): no indefinite lengths, no duplicate keys, no tags, no
+trailing bytes, nesting up to `DEPTH_MAX`. Whatever fails is a `ProtocolError`; the connection that
+said it is closed.
+"""
+
+import io
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple, TypeAlias, get_args, get_origin, get_type_hints
+
+import cbor2
+
+PROTOCOL: Final = 1
+DEPTH_MAX: Final = 6
+KEY_BYTES_MAX: Final = 64 * 1024
+VALUE_BYTES_MAX: Final = 1024 * 1024
+BUCKET_BYTES_MAX: Final = 64
+BATCH_MESSAGES_MAX: Final = 8192
+PAGE_ROWS_MAX: Final = 1000
+PAGE_BYTES_MAX: Final = 1024 * 1024
+TIMEOUT_MS_MAX: Final = 600_000
+
+DIRECT: Final = 0
+COPY: Final = 1
+SESSION: Final = 2
+
+
+class ProtocolError(Exception):
+    """The other side said something that is not of the protocol."""
+
+
+# --- handshake -----------------------------------------------------------------------------------
+
+
+class Hello(NamedTuple):
+    """First words of whoever connects. A client leaves `sender` empty, and may leave the cluster's
+    id and the configuration's digest empty: it then takes what it finds."""
+
+    protocol: int
+    cluster: bytes
+    digest: bytes
+    sender: str
+
+
+class Welcome(NamedTuple):
+    """The answer. `members` alternates names and addresses, in the order that receipts count."""
+
+    protocol: int
+    cluster: bytes
+    sender: str
+    members: list[str]
+
+
+class Refused(NamedTuple):
+    """The connection is not wanted, and why. To a node whose configuration differs, the canonical
+    text of the refuser's own comes along."""
+
+    reason: str
+    configuration: str
+
+
+class Differs(NamedTuple):
+    """The refused node's configuration in return, so that both sides can say what differs."""
+
+    configuration: str
+
+
+# --- client to node ------------------------------------------------------------------------------
+
+
+class Set(NamedTuple):
+    """Write a value. `version` is empty, or that of the earlier attempt that this one repeats."""
+
+    id: int
+    bucket: str
+    key: bytes
+    value: bytes
+    level: int
+    timeout_ms: int
+    ttl_ms: int
+    version: bytes
+
+
+class Delete(NamedTuple):
+    id: int
+    bucket: str
+    key: bytes
+    level: int
+    timeout_ms: int
+    version: bytes
+
+
+class Get(NamedTuple):
+    id: int
+    bucket: str
+    key: bytes
+    level: int
+    timeout_ms: int
+
+
+class Scan(NamedTuple):
+    """One page of the keys that start with `prefix`, after the key `after` (empty: from the
+    first), at most `limit` of them."""
+
+    id: int
+    bucket: str
+    prefix: bytes
+    after: bytes
+    limit: int
+    level: int
+    timeout_ms: int
+
+
+class Status(NamedTuple):
+    id: int
+
+
+# --- node to client ------------------------------------------------------------------------------
+
+
+class Written(NamedTuple):
+    """`outcome` 0 stored, 1 superseded, 2 lost; `final` 0 in last-write buckets, in first-write
+    buckets 1 while the win is provisional and 2 once it is final; `replicas` alternates member indices and states
+    (`ReplicaState`); `better` is the version that won where this one did not."""
+
+    id: int
+    outcome: int
+    final: int
+    version: bytes
+    required: int
+    acknowledged: int
+    replicas: list[int]
+    better: bytes
+
+
+class Got(NamedTuple):
+    """The answer to Get. `version` is that of the winner, found or not (a tombstone has one)."""
+
+    id: int
+    found: bool
+    value: bytes
+    version: bytes
+    expires_ms: int
+    required: int
+    responded: int
+    diverged: bool
+    repaired: int
+
+
+class Page(NamedTuple):
+    """`rows` holds keys, values and versions in turn. `after` is where the next page begins;
+    `more` whether there may be one."""
+
+    id: int
+    rows: list[bytes]
+    after: bytes
+    more: bool
+
+
+class NodeStatus(NamedTuple):
+    """`facts` alternates names and values."""
+
+    id: int
+    facts: list[str]
+
+
+class Failed(NamedTuple):
+    """A request that did not succeed; `code` as in `errors`."""
+
+    id: int
+    code: int
+    text: str
+    version: bytes
+    details: list[Any]
+
+
+# --- node to node --------------------------------------------------------------------------------
+
+
+class Apply(NamedTuple):
+    """Take this record, which comes `way` in. `deadline_ms` here and in reads: milliseconds since
+    1970 by the sender's clock, after which nobody waits and nothing need be done (0: never)."""
+
+    id: int
+    row: bytes
+    record: bytes
+    way: int
+    deadline_ms: int
+
+
+class Applied(NamedTuple):
+    """These were applied as the winner, or had been before, and are durable, and with them all up
+    to `sequence`."""
+
+    ids: list[int]
+    sequence: int
+
+
+class Superseded(NamedTuple):
+    """A better record is held, durably; `head` is its head."""
+
+    id: int
+    head: bytes
+
+
+class Rejected(NamedTuple):
+    """Not done, and why. `passing`: it may be taken later, so a hint is worth keeping."""
+
+    id: int
+    reason: str
+    passing: bool
+
+
+class Read(NamedTuple):
+    """`healing`: to replace a damaged record, so that a store that is not whole answers too."""
+
+    id: int
+    row: bytes
+    deadline_ms: int
+    healing: bool
+
+
+class Held(NamedTuple):
+    """The answer to Read; `record` is empty when the row is not held."""
+
+    id: int
+    record: bytes
+
+
+class ReadRange(NamedTuple):
+    """Rows of some partitions, merged by bucket and key: those of `bucket` whose keys start with
+    `prefix`, after the key `after`. An empty bucket means every bucket of one partition, in row
+    order, and `after` is then a row."""
+
+    id: int
+    partitions: list[int]
+    bucket: bytes
+    prefix: bytes
+    after: bytes
+    limit: int
+    deadline_ms: int
+
+
+class Range(NamedTuple):
+    """The answer: rows and records in turn, and whether there are more."""
+
+    id: int
+    rows: list[bytes]
+    more: bool
+
+
+class Ping(NamedTuple):
+    """A heartbeat: the sender's clocks, whether its store answers, and its durable sequence."""
+
+    sent_us: int
+    wall_ms: int
+    whole: bool
+    sequence: int
+
+
+class Pong(NamedTuple):
+    sent_us: int
+    wall_ms: int
+
+
+class Identity(NamedTuple):
+    """Which store the sender runs on: the first message on a new link."""
+
+    store: bytes
+    generation: bytes
+    sequence: int
+    whole: bool
+
+
+class Remembered(NamedTuple):
+    """What the sender remembers of the receiver's store, durably, the present one included:
+    the last store (with generation and sequence) and whether there was an earlier one."""
+
+    store: bytes
+    generation: bytes
+    sequence: int
+    earlier: bool
+
+
+class Keep(NamedTuple):
+    """From a coordinator to its own node: keep a hint for a member. Never leaves the node."""
+
+    id: int
+    member: int
+    row: bytes
+    record: bytes
+    only_copy: bool
+
+
+class Kept(NamedTuple):
+    """The hint is durable, or could not be stored. Never leaves the node."""
+
+    id: int
+    member: int
+    stored: bool
+
+
+Message: TypeAlias = (
+    Hello | Welcome | Refused | Differs | Set | Delete | Get | Scan | Status | Written | Got | Page
+    | NodeStatus | Failed | Apply | Applied | Superseded | Rejected | Read | Held | ReadRange | Range
+    | Ping | Pong | Identity | Remembered | Keep | Kept
+)  # fmt: skip
+
+
+# What may travel, by the number that says so on the wire.
+KINDS: Final[dict[int, type[Any]]] = {
+    1: Hello,
+    2: Welcome,
+    3: Refused,
+    4: Differs,
+    10: Set,
+    11: Delete,
+    12: Get,
+    13: Scan,
+    14: Status,
+    20: Written,
+    21: Got,
+    22: Page,
+    23: NodeStatus,
+    24: Failed,
+    30: Apply,
+    31: Applied,
+    32: Superseded,
+    33: Rejected,
+    34: Read,
+    35: Held,
+    36: ReadRange,
+    37: Range,
+    40: Ping,
+    41: Pong,
+    42: Identity,
+    43: Remembered,
+}
+
+
+# --- CBOR ----------------------------------------------------------------------------------------
+
+
+class _Form(NamedTuple):
+    """How a kind of message is checked: the types of its fields, and of its lists' elements."""
+
+    make: type[Any]
+    types: tuple[type, ...]
+    lists: tuple[tuple[int, type], ...]
+
+
+def _form(kind: type[Any]) -> _Form:
+    hints = get_type_hints(kind)
+    fields = [hints[name] for name in kind._fields]
+    lists = tuple((at, get_args(hint)[0]) for at, hint in enumerate(fields) if get_origin(hint))
+    return _Form(kind, tuple(get_origin(hint) or hint for hint in fields), lists)
+
+
+_FORMS: Final = {number: _form(kind) for number, kind in KINDS.items()}
+_NUMBERS: Final = {kind: number for number, kind in KINDS.items()}
+
+
+def _refuse(*_: object) -> None:
+    raise ProtocolError("a message contains a CBOR tag; the protocol uses none")
+
+
+# Tags that cbor2 would decode by itself; all others reach the hook.
+_SEMANTIC: Final = dict.fromkeys(
+    (*range(6), *range(25, 38), 100, *range(256, 262), 1004, 43000, 55799), _refuse
+)
+
+
+def encode(messages: Iterable[Message]) -> bytes:
+    """One frame's payload."""
+    return cbor2.dumps([(_NUMBERS[type(message)], *message) for message in messages])
+
+
+def decode(payload: bytes) -> list[Message]:
+    """The messages of a frame's payload, each checked; ProtocolError on anything else."""
+    source = io.BytesIO(payload)
+    try:
+        batch = cbor2.CBORDecoder(
+            source,
+            tag_hook=_refuse,
+            semantic_decoders=_SEMANTIC,
+            max_depth=DEPTH_MAX,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+            strict_hashable_types=True,
+        ).decode()
+    except (cbor2.CBORError, ValueError, TypeError, RecursionError) as error:
+        raise ProtocolError(f"a frame is not valid CBOR: {error}") from error
+    if source.tell() != len(payload):
+        raise ProtocolError(f"{len(payload) - source.tell()} bytes follow the end of a frame's CBOR")
+    if type(batch) is not list or len(batch) > BATCH_MESSAGES_MAX:
+        raise ProtocolError(f"a frame is an array of at most {BATCH_MESSAGES_MAX} messages")
+    return [_check(item) for item in batch]
+
+
+def _check(item: Any) -> Message:
+    if type(item) is not list or not item or type(item[0]) is not int:
+        raise ProtocolError("a message is an array that starts with its kind")
+    form = _FORMS.get(item[0])
+    if form is None:
+        raise ProtocolError(f"there is no message of kind {item[0]}; the other side may be newer")
+    del item[0]
+    if tuple(map(type, item)) != form.types:
+        raise ProtocolError(f"the fields of a {form.make.__name__} have the wrong types")
+    for at, element in form.lists:
+        if element is not Any and not set(map(type, item[at])) <= {element}:
+            raise ProtocolError(f"a list in a {form.make.__name__} has elements of the wrong type")
+    message: Message = form.make._make(item)
+    return message

@@ -1,0 +1,1 @@
+"""Frames, connections and handshakes: how messages cross a network."""

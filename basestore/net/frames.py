@@ -1,0 +1,63 @@
+"""Frames: how a stream of bytes is cut into batches of messages. Pure.
+
+    length 4 | CRC-32 of the payload 4 | payload (an array of messages, see `messages.py`)
+
+A length beyond the bound is refused before a byte of it is kept, so a stranger (a browser, say)
+costs nothing. The checksum is for links that corrupt what TCP's own sum lets pass.
+"""
+
+import struct
+from collections.abc import Iterable
+from zlib import crc32
+
+from basestore.messages import Message, ProtocolError, decode, encode
+
+FRAME_BYTES_MAX = 8 << 20
+HELLO_BYTES_MAX = 64 << 10
+_HEADER = struct.Struct(">II")
+
+
+def pack(messages: Iterable[Message]) -> bytes:
+    """One frame, ready to send."""
+    payload = encode(messages)
+    return _HEADER.pack(len(payload), crc32(payload)) + payload
+
+
+class FrameReader:
+    """Takes bytes as they come, gives messages. `frame_bytes_max` may be raised after the hello."""
+
+    __slots__ = ("_buffer", "frame_bytes_max")
+
+    def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
+        self.frame_bytes_max = frame_bytes_max
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages of every frame that is complete now; ProtocolError on a broken one."""
+        buffer = self._buffer
+        buffer += data
+        messages: list[Message] = []
+        start, end = 0, len(buffer)
+        while end - start >= _HEADER.size:
+            length, checksum = _HEADER.unpack_from(buffer, start)
+            if length > self.frame_bytes_max:
+                raise ProtocolError(
+                    f"a frame of {length} bytes is announced, at most {self.frame_bytes_max} are allowed; "
+                    f"the other side may not speak this protocol"
+                )
+            stop = start + _HEADER.size + length
+            if end < stop:
+                break
+            payload = bytes(memoryview(buffer)[start + _HEADER.size : stop])
+            if crc32(payload) != checksum:
+                raise ProtocolError("a frame's checksum does not fit its payload")
+            messages += decode(payload)
+            start = stop
+        if start:
+            del buffer[:start]
+        return messages
+
+    @property
+    def partial(self) -> int:
+        """Bytes of a frame that has begun and not ended."""
+        return len(self._buffer)

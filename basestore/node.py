@@ -1,0 +1,374 @@
+"""Node: one member of a cluster as a synchronous state machine.
+
+Who drives it calls, in any order but never two at a time:
+
+    receive(...)        messages came from a client or a peer
+    tick(now)           time has passed (some twenty times a second)
+    step(now)           at the end of each burst of the above: what this node says to itself is
+                        handled, all that was staged is stored as one batch; returns the barrier
+                        to sync up to, if anything was stored
+    durable(b, now)     a sync that began after `step` returned barrier `b` has ended
+
+and carries off what lies in the outboxes that `ready` names. No clock, no randomness, no sockets:
+time is the argument `now`, randomness the argument `fresh`. So a whole cluster of real nodes runs
+in one process under a simulated network, disk and clock.
+
+This node is a peer of itself: what it says to its own replica goes through an outbox like any
+other, and is taken in `step`.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from basestore.config import NodeConfig
+from basestore.coordinator import Coordinator
+from basestore.handoff import Handoff
+from basestore.journal import Journal
+from basestore.messages import (
+    COPY,
+    DIRECT,
+    Applied,
+    Apply,
+    Delete,
+    Get,
+    Held,
+    Identity,
+    Keep,
+    Kept,
+    Message,
+    NodeStatus,
+    Ping,
+    Pong,
+    Range,
+    Read,
+    ReadRange,
+    Rejected,
+    Remembered,
+    Scan,
+    Set,
+    Status,
+    Superseded,
+)
+from basestore.operation import Operations
+from basestore.outbox import Outbox
+from basestore.peers import Instant, Peers
+from basestore.recovery import Recovery
+from basestore.replica import Replica
+from basestore.standing import Fresh, Standing, State
+from basestore.storage.engine import META, Engine
+from repair.clock import HybridClock
+from repair.version import Digester, Record
+
+CEILING = META + b"ceiling"
+PERSIST_S = 1.0
+
+Handler = Callable[[int, Outbox, Any, Instant], None]
+
+
+class Node:
+    """One member. `ready` holds the outboxes that have something to send; `relink` turns true when
+    all links must be made anew, because this node runs on another store now."""
+
+    def __init__(
+        self, config: NodeConfig, engine: Engine, fresh: Fresh, now: Instant, labels: Mapping[str, str]
+    ) -> None:
+        """Open the store: afterwards sync the engine, then call `durable(barrier)`, and only then
+        let messages in. `labels` are shown in the status as they are."""
+        cluster = config.cluster
+        self.config = config
+        self.engine = engine
+        self.name = config.name
+        self.me = cluster.member_index(config.name)
+        self.relink = False
+        self.ready: set[Outbox] = set()
+        self._labels = dict(labels)
+        self._fresh_stores = _stores(fresh)
+        placement = cluster.placement()
+        digester = Digester(cluster.key)
+        self.clock = HybridClock(self._load_ceiling(), cluster.drift_ms_max)
+        self.journal = Journal(
+            engine, waits=config.durability == "sync", failed=lambda: self.replica.forget_heads()
+        )
+        rules = {name.encode(): rule for name, rule in cluster.buckets.items()}
+        self.replica = Replica(
+            self.journal, rules, frozenset(placement.held_by(self.me)), digester, self.clock
+        )
+        self.peers = Peers([m.name for m in cluster.members], self.me, self.ready, cluster.drift_ms_max)
+        origin = (self.me + 1) << 48 | fresh.incarnation
+        self.operations = Operations((fresh.incarnation & 0xFFFF) << 40)
+        self.coordinator = Coordinator(
+            cluster, placement, self.peers, self.operations, self.journal, self.clock, digester, origin
+        )
+        self.handoff = Handoff(self.journal, rules, self.peers, self.operations, config.hint_bytes_max)
+        votes = min(placement.replication - placement.replication // 2, placement.replication - 1)
+        self.standing = Standing(self.journal, config, fresh, votes)
+        self.recovery = Recovery(
+            self.journal, self.standing, self.replica, placement, self.peers, self.operations
+        )
+        names = [member.name for member in cluster.members]
+        self._groups = list(
+            {
+                frozenset(names[r] for r in placement.replicas[p] if r != self.me)
+                for p in placement.held_by(self.me)
+            }
+        )
+        self._persist_due_s = now.monotonic + PERSIST_S
+        self._ceiling_asked = 0
+        self._handlers: dict[type, Handler] = self._peer_handlers()
+        self._raise_ceiling(now)
+        self._settle_standing(now)
+
+    def _load_ceiling(self) -> int:
+        stored = self.engine.get(CEILING)
+        return 0 if stored is None else int.from_bytes(stored)
+
+    # --- what the driver calls ---------------------------------------------------------------
+
+    def open_client(self) -> Outbox:
+        """A client has connected; its answers come in the outbox. Close the outbox when it goes."""
+        return Outbox(self.ready)
+
+    def receive_client(self, outbox: Outbox, messages: list[Message], now: Instant) -> Message | None:
+        """Requests of a client. Returns the first message that no client may say, if any: its
+        connection is then to be closed."""
+        for message in messages:
+            if isinstance(message, Set | Get | Delete | Scan):
+                self.coordinator.receive(outbox, message, now)
+            elif isinstance(message, Status):
+                outbox.put(self.status(message.id))
+            else:
+                return message
+        return None
+
+    def link(self, member: int, now: Instant) -> Outbox:
+        """A link to a peer stands. Give the outbox back to `receive` and `unlink`."""
+        outbox = self.peers.link(member, now)
+        outbox.put(self.standing.identity())
+        return outbox
+
+    def unlink(self, member: int, outbox: Outbox, now: Instant) -> None:
+        """That link is gone, with all that was on its way."""
+        if self.peers.unlink(member, outbox, now):
+            self.operations.lost(member, now)
+
+    def receive(self, member: int, outbox: Outbox, messages: list[Message], now: Instant) -> Message | None:
+        """Messages of a peer. Returns the first that no peer may say, if any."""
+        if not outbox.closed:
+            self.peers.hear(member, now)
+        for message in messages:
+            handler = self._handlers.get(type(message))
+            if handler is None:
+                return message
+            handler(member, outbox, message, now)
+        return None
+
+    def tick(self, now: Instant) -> None:
+        """Deadlines, heartbeats, deliveries, streams, and the clock's ceiling."""
+        self.operations.tick(now)
+        for member in self.peers.tick(now, self.standing.whole, self.journal.durable_sequence):
+            self.operations.lost(member, now)
+        for peer in self.peers.unintroduced(now):
+            peer.outbox.put(self.standing.identity())
+        self.handoff.tick(now)
+        self.recovery.tick(now)
+        self._raise_ceiling(now)
+        if now.monotonic >= self._persist_due_s:
+            self._persist_due_s = now.monotonic + PERSIST_S
+            self.standing.persist()
+
+    def step(self, now: Instant) -> int | None:
+        """Store what was staged, as one batch. Returns the newest barrier not yet durable."""
+        self._settle_standing(now)
+        while True:
+            self._talk_to_self(now)
+            self.journal.commit()
+            if not self.peers.all[self.me].outbox.messages:
+                break
+        sequence = self.journal.sequence
+        return sequence if sequence > self.journal.durable_sequence else None
+
+    def durable(self, barrier: int, now: Instant) -> None:
+        """All batches up to `barrier` are durable. Replies leave; call `step` afterwards."""
+        self.journal.durable(barrier)
+        self._settle_standing(now)
+
+    def close(self) -> None:
+        """Say in the store that it was closed cleanly. The caller then closes the engine."""
+        self.standing.close()
+        self.journal.commit()
+
+    # --- inside ------------------------------------------------------------------------------
+
+    def _talk_to_self(self, now: Instant) -> None:
+        mine = self.peers.all[self.me].outbox
+        while mine.messages:
+            for message in mine.take():
+                self._handlers[type(message)](self.me, mine, message, now)
+        self.ready.discard(mine)
+
+    def _settle_standing(self, now: Instant) -> None:
+        """Notice when this store has become whole, or has ceased to be, and tell the peers."""
+        if self.standing.born(self._groups):
+            self.standing.make_whole()
+        whole = self.standing.whole
+        if self.peers.alive[self.me] != whole:
+            self.peers.alive[self.me] = whole
+            self.peers.all[self.me].whole = whole
+            for peer in self.peers.others:
+                peer.outbox.put(self.standing.identity())
+
+    def _raise_ceiling(self, now: Instant) -> None:
+        wanted = self.clock.wanted_ceiling(now.wall_ms)
+        if wanted is None or wanted <= self._ceiling_asked:
+            return
+        self._ceiling_asked = wanted
+        ceiling = wanted
+        self.journal.stage(CEILING, ceiling.to_bytes(8))
+        self.journal.effect(lambda: self.clock.raise_ceiling(ceiling))
+
+    def _peer_handlers(self) -> dict[type, Handler]:
+        """What each message of a peer sets going."""
+        return {
+            Apply: self._apply,
+            Read: self._read,
+            ReadRange: self._read_range,
+            Applied: self._applied,
+            Superseded: self._superseded,
+            Rejected: self._rejected,
+            Held: self._held,
+            Range: self._range,
+            Keep: lambda member, outbox, message, now: self.handoff.keep(outbox, message),
+            Kept: self._kept,
+            Ping: self._ping,
+            Pong: lambda member, outbox, message, now: self.peers.pong(member, message, now),
+            Identity: self._identity,
+            Remembered: self._remembered,
+        }
+
+    def _late(self, member: int, deadline_ms: int, now: Instant) -> bool:
+        """Whether a deadline by that member's clock has passed."""
+        offset_ms = self.peers.all[member].offset_ms or 0
+        return 0 < deadline_ms < now.wall_ms + offset_ms
+
+    def _apply(self, member: int, outbox: Outbox, message: Apply, now: Instant) -> None:
+        if not self.standing.whole:
+            outbox.put(Rejected(message.id, f"its store is {self.standing.state.value}", True))
+        elif message.way not in (DIRECT, COPY):
+            outbox.put(Rejected(message.id, "there is no such way in", False))
+        elif self._late(member, message.deadline_ms, now):
+            outbox.put(Rejected(message.id, "its deadline has passed", True))
+        else:
+            self.replica.apply(outbox, message, now.wall_ms)
+
+    def _read(self, member: int, outbox: Outbox, message: Read, now: Instant) -> None:
+        if not (self.standing.whole or message.healing):
+            outbox.put(Rejected(message.id, f"its store is {self.standing.state.value}", True))
+        elif self._late(member, message.deadline_ms, now):
+            outbox.put(Rejected(message.id, "its deadline has passed", True))
+        else:
+            self.replica.read(outbox, message)
+
+    def _read_range(self, member: int, outbox: Outbox, message: ReadRange, now: Instant) -> None:
+        if not self.standing.whole and message.bucket:  # a stream may come from any store
+            outbox.put(Rejected(message.id, f"its store is {self.standing.state.value}", True))
+        elif self._late(member, message.deadline_ms, now):
+            outbox.put(Rejected(message.id, "its deadline has passed", True))
+        else:
+            self.replica.read_range(outbox, message)
+
+    def _applied(self, member: int, outbox: Outbox, message: Applied, now: Instant) -> None:
+        if member != self.me:
+            self.standing.hear_sequence(self.peers.all[member].name, message.sequence)
+        find = self.operations.get
+        for request in message.ids:
+            operation = find(request)
+            if operation is not None:
+                operation.applied(member, request, now)
+
+    def _superseded(self, member: int, outbox: Outbox, message: Superseded, now: Instant) -> None:
+        operation = self.operations.get(message.id)
+        if operation is not None:
+            operation.superseded(member, message.id, message.head, now)
+
+    def _rejected(self, member: int, outbox: Outbox, message: Rejected, now: Instant) -> None:
+        operation = self.operations.get(message.id)
+        if operation is not None:
+            operation.rejected(member, message.id, message, now)
+
+    def _held(self, member: int, outbox: Outbox, message: Held, now: Instant) -> None:
+        operation = self.operations.get(message.id)
+        if operation is not None:
+            record = Record(message.record) if message.record else None
+            operation.held(member, message.id, record, now)
+
+    def _range(self, member: int, outbox: Outbox, message: Range, now: Instant) -> None:
+        operation = self.operations.get(message.id)
+        if operation is not None:
+            operation.ranged(member, message.id, message.rows, message.more, now)
+
+    def _kept(self, member: int, outbox: Outbox, message: Kept, now: Instant) -> None:
+        operation = self.operations.get(message.id)
+        if operation is not None:
+            operation.kept(message.member, message.stored, now)
+
+    def _ping(self, member: int, outbox: Outbox, message: Ping, now: Instant) -> None:
+        peer = self.peers.all[member]
+        peer.whole = message.whole and peer.introduced
+        self.peers.judge(peer, now)
+        self.standing.hear_sequence(peer.name, message.sequence)
+        outbox.put(Pong(message.sent_us, now.wall_ms))
+
+    def _identity(self, member: int, outbox: Outbox, message: Identity, now: Instant) -> None:
+        peer = self.peers.all[member]
+        peer.introduced = self.standing.hear_identity(outbox, peer.name, message)
+        peer.whole = message.whole
+        self.peers.judge(peer, now)
+
+    def _remembered(self, member: int, outbox: Outbox, message: Remembered, now: Instant) -> None:
+        peer = self.peers.all[member]
+        peer.remembered = self.standing.hear_remembered(peer.name, message, self._fresh_stores())
+        if not peer.remembered:
+            self.relink = True
+        self.peers.judge(peer, now)
+
+    # --- what operators see ------------------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        """up, starting (not yet known to be whole) or forgetful."""
+        return {State.WHOLE: "up", State.NEWBORN: "starting"}.get(self.standing.state, "forgetful")
+
+    @property
+    def linked(self) -> bool:
+        """Whether every other member counts for levels, as seen from here, and this one too."""
+        return all(self.peers.alive)
+
+    def status(self, request: int) -> NodeStatus:
+        """Facts for `basestore status`."""
+        recovered, of = self.recovery.progress()
+        facts = {
+            "node": self.name,
+            "state": self.state,
+            "reason": self.standing.reason if not self.standing.whole else "",
+            "recovered": f"{recovered}/{of}" if of and not self.standing.whole else "",
+            "records": str(self.journal.records),
+            "alive": " ".join(p.name for p in self.peers.all if self.peers.alive[p.index]),
+            "durability": self.config.durability,
+            "damaged": str(len(self.replica.damaged)),
+            **{f"hints {p.name}": str(self.handoff.count(p.index)) for p in self.peers.others},
+            **self._labels,
+        }
+        return NodeStatus(request, [word for fact in facts.items() for word in fact])
+
+
+def _stores(fresh: Fresh) -> Callable[[], bytes]:
+    """Further store ids for this open of the store, should it have to start over."""
+    count = 0
+
+    def next_store() -> bytes:
+        nonlocal count
+        count += 1
+        return hashlib.blake2b(fresh.generation + count.to_bytes(4), digest_size=16).digest()
+
+    return next_store

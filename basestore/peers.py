@@ -1,0 +1,139 @@
+"""Peers: what this node knows of the other members, from links, heartbeats and hellos.
+
+A peer counts for levels (`alive`) when its link stands, something was heard from it lately, both
+sides have exchanged what they know of each other's stores, and its store is whole. That only
+decides what is worth asking and waiting for, never what is true.
+
+Heartbeats also compare wall clocks: a node whose clock is further than the bound from the majority
+must not stamp writes.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from basestore.messages import Message, Ping, Pong
+from basestore.outbox import SMALL_BYTES, Outbox
+
+PING_S = 0.5
+SILENCE_S_MAX = 2.0
+
+
+class Instant(NamedTuple):
+    """A moment, as an argument: `wall_ms` since 1970 for stamps, `monotonic` seconds for deadlines."""
+
+    wall_ms: int
+    monotonic: float
+
+
+@dataclass(slots=True)
+class Peer:
+    """One member as seen from here, this node itself included."""
+
+    index: int
+    name: str
+    outbox: Outbox
+    linked: bool = False
+    introduced: bool = False  # its Identity came and was accepted
+    remembered: bool = False  # it told what it remembers of us, and that fits
+    whole: bool = False
+    heard_s: float = 0.0
+    offset_ms: int | None = None
+
+
+class Peers:
+    """All members by index; `alive[i]` is kept up to date for the coordinator's fast path."""
+
+    def __init__(self, names: list[str], me: int, ready: set[Outbox], drift_ms_max: int) -> None:
+        self.me = me
+        self._ready = ready
+        self._drift_ms_max = drift_ms_max
+        self.all = [Peer(index, name, Outbox(ready)) for index, name in enumerate(names)]
+        self.others = [peer for peer in self.all if peer.index != me]
+        for peer in self.others:
+            peer.outbox.close()
+        self.alive = [False] * len(names)
+        self.skew_ms: int | None = None
+        self._ping_due_s = 0.0
+        self._introduce_due_s = 0.0
+
+    def link(self, index: int, now: Instant) -> Outbox:
+        """A link to the peer stands: a fresh outbox for it. The old one, if any, is closed."""
+        peer = self.all[index]
+        peer.outbox.close()
+        peer.outbox = Outbox(self._ready)
+        peer.linked, peer.introduced, peer.remembered = True, False, False
+        peer.heard_s = now.monotonic
+        self.judge(peer, now)
+        return peer.outbox
+
+    def unlink(self, index: int, outbox: Outbox, now: Instant) -> bool:
+        """That link is gone. False when it had been replaced already."""
+        peer = self.all[index]
+        outbox.close()
+        if peer.outbox is not outbox:
+            return False
+        peer.linked = peer.introduced = peer.remembered = False
+        peer.offset_ms = None
+        self._compare_clocks()
+        self.judge(peer, now)
+        return True
+
+    def judge(self, peer: Peer, now: Instant) -> None:
+        """Bring `alive` up to date for one peer."""
+        if peer.index != self.me:
+            self.alive[peer.index] = (
+                peer.linked
+                and peer.introduced
+                and peer.remembered
+                and peer.whole
+                and now.monotonic - peer.heard_s <= SILENCE_S_MAX
+            )
+
+    def send(self, index: int, message: Message, size: int = SMALL_BYTES) -> bool:
+        """Queue for a member; False when it has no link or too much waits for it."""
+        return self.all[index].outbox.put(message, size)
+
+    def tick(self, now: Instant, whole: bool, sequence: int) -> list[int]:
+        """Send heartbeats when due. Returns the peers that have just stopped being alive."""
+        if now.monotonic >= self._ping_due_s:
+            self._ping_due_s = now.monotonic + PING_S
+            ping = Ping(int(now.monotonic * 1e6), now.wall_ms, whole, sequence)
+            for peer in self.others:
+                peer.outbox.put(ping)
+        lost = []
+        for peer in self.others:
+            was = self.alive[peer.index]
+            self.judge(peer, now)
+            if was and not self.alive[peer.index]:
+                lost.append(peer.index)
+        return lost
+
+    def hear(self, index: int, now: Instant) -> None:
+        """Something came from a peer: it lives."""
+        peer = self.all[index]
+        peer.heard_s = now.monotonic
+        if not self.alive[index]:
+            self.judge(peer, now)
+
+    def unintroduced(self, now: Instant) -> list[Peer]:
+        """Linked peers with which identities should be exchanged again, for something was lost."""
+        if now.monotonic < self._introduce_due_s:
+            return []
+        self._introduce_due_s = now.monotonic + SILENCE_S_MAX
+        return [p for p in self.others if p.linked and not (p.introduced and p.remembered)]
+
+    def pong(self, index: int, message: Pong, now: Instant) -> None:
+        """Estimate the peer's clock offset, assuming it answered half-way (Cristian, 1989)."""
+        round_trip_ms = now.monotonic * 1e3 - message.sent_us / 1e3
+        if 0 <= round_trip_ms <= self._drift_ms_max:
+            self.all[index].offset_ms = round(message.wall_ms + round_trip_ms / 2 - now.wall_ms)
+            self._compare_clocks()
+
+    def _compare_clocks(self) -> None:
+        """How far this clock is from the majority's, if that is further than the bound."""
+        far = sorted(
+            peer.offset_ms
+            for peer in self.others
+            if peer.offset_ms is not None and abs(peer.offset_ms) > self._drift_ms_max
+        )
+        self.skew_ms = far[len(far) // 2] if len(far) > len(self.all) // 2 else None

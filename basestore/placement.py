@@ -1,0 +1,86 @@
+"""Placement: key -> partition -> replicas.
+
+A fixed number of partitions is spread over the members by rendezvous hashing (Thaler and
+Ravishankar, 1998): every member draws a score for every partition and the best N hold it, so
+adding a member moves only what it takes over. Zones, where members have them, are used up before
+one is used twice. Pure: the same configuration gives the same placement everywhere.
+
+Scores alone leave some members with more partitions than others; a member that already holds its
+fair share steps back while others have room.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from math import ceil
+from typing import NamedTuple
+
+ROW_OVERHEAD_BYTES = 3
+
+
+class Place(NamedTuple):
+    """A member as placement sees it. `zone` is empty where members have none."""
+
+    name: str
+    zone: str
+
+
+def _score(partition: int, name: str) -> bytes:
+    return hashlib.blake2b(b"%d/" % partition + name.encode(), digest_size=8).digest()
+
+
+def assign(places: Sequence[Place], partitions: int, replication: int) -> list[tuple[int, ...]]:
+    """For each partition the indices of its replicas in `places`, the best first."""
+    if not 1 <= replication <= len(places):
+        raise ValueError(f"{replication} replicas need as many members; there are {len(places)}")
+    share = ceil(partitions * replication / len(places))
+    held = [0] * len(places)
+    table = []
+    for partition in range(partitions):
+        order = sorted(range(len(places)), key=lambda i: _score(partition, places[i].name))
+        chosen: list[int] = []
+        zones: set[str] = set()
+        while len(chosen) < replication:
+            rest = [i for i in order if i not in chosen]
+            best = min(
+                rest, key=lambda i: (places[i].zone != "" and places[i].zone in zones, held[i] >= share)
+            )
+            chosen.append(best)
+            zones.add(places[best].zone)
+            held[best] += 1
+        table.append(tuple(chosen))
+    return table
+
+
+class Placement:
+    """Where every row of a cluster lives."""
+
+    def __init__(self, places: Sequence[Place], partitions: int, replication: int) -> None:
+        self.partitions = partitions
+        self.replication = replication
+        self.replicas = assign(places, partitions, replication)
+        self._prefixes = [partition.to_bytes(2) for partition in range(partitions)]
+
+    def row(self, bucket: bytes, key: bytes) -> bytes:
+        """The row of a key: partition 2 bytes | length of bucket 1 | bucket | key.
+
+        Rows of a partition sort by bucket, then key.
+        """
+        name = bytes((len(bucket),)) + bucket
+        digest = hashlib.blake2b(name + key, digest_size=8).digest()
+        return self._prefixes[int.from_bytes(digest) % self.partitions] + name + key
+
+    def held_by(self, member: int) -> list[int]:
+        """The partitions that the member at this index holds, ascending."""
+        return [p for p, replicas in enumerate(self.replicas) if member in replicas]
+
+
+def row_partition(row: bytes) -> int:
+    return int.from_bytes(row[:2])
+
+
+def row_bucket(row: bytes) -> bytes:
+    return row[3 : 3 + row[2]]
+
+
+def row_key(row: bytes) -> bytes:
+    return row[3 + row[2] :]

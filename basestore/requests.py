@@ -1,0 +1,140 @@
+"""Requests: a caller's arguments checked and turned into messages. Pure; shared by all clients.
+
+Keys, values and prefixes may be `bytes`, or `str`, which is encoded as UTF-8. Times are seconds.
+What is wrong is an InvalidRequest before anything is sent.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from basestore.consistency import Level
+from basestore.config import parse_address
+from basestore.errors import ConfigurationError, InvalidRequest
+from basestore.messages import (
+    BUCKET_BYTES_MAX,
+    KEY_BYTES_MAX,
+    TIMEOUT_MS_MAX,
+    VALUE_BYTES_MAX,
+    Delete,
+    Get,
+    Scan,
+    Set,
+)
+from repair.version import Version
+
+Consistency = Level | Literal["any", "one", "quorum", "all"]
+TIMEOUT_S_DEFAULT = 5.0
+GRACE_S = 1.0
+CONNECT_S_MAX = 3.0
+PAGE_LIMIT = 500
+_NAMES = {level.name.lower(): level for level in Level}
+
+
+def level_of(consistency: Consistency | str) -> Level:
+    """A level by itself or by its name; InvalidRequest lists the names."""
+    if isinstance(consistency, Level):
+        return consistency
+    level = _NAMES.get(consistency.lower()) if isinstance(consistency, str) else None
+    if level is None:
+        raise InvalidRequest(f"there is no level {consistency!r}; use {', '.join(_NAMES)}")
+    return level
+
+
+def read_level_of(consistency: Consistency | str) -> Level:
+    """A level that one can read at: all but ANY."""
+    level = level_of(consistency)
+    if level is Level.ANY:
+        raise InvalidRequest("level any is for writes; read at one, quorum or all")
+    return level
+
+
+def _bytes(what: str, data: bytes | str, bytes_max: int) -> bytes:
+    if isinstance(data, str):
+        data = data.encode()
+    elif not isinstance(data, bytes | bytearray | memoryview):
+        raise InvalidRequest(f"the {what} must be bytes or str, not {type(data).__name__}")
+    if len(data) > bytes_max:
+        raise InvalidRequest(f"the {what} has {len(data)} bytes; at most {bytes_max} are allowed")
+    return bytes(data)
+
+
+def key_bytes(key: bytes | str) -> bytes:
+    encoded = _bytes("key", key, KEY_BYTES_MAX)
+    if not encoded:
+        raise InvalidRequest(f"the key is empty; 1 to {KEY_BYTES_MAX} bytes are allowed")
+    return encoded
+
+
+def _bucket(name: str) -> str:
+    if not isinstance(name, str) or not 0 < len(name.encode()) <= BUCKET_BYTES_MAX:
+        raise InvalidRequest(f"a bucket's name is a str of 1 to {BUCKET_BYTES_MAX} bytes, not {name!r:.80}")
+    return name
+
+
+def milliseconds(what: str, seconds: float, ms_max: int) -> int:
+    """A time in whole milliseconds, at least 1."""
+    if not isinstance(seconds, int | float) or not math.isfinite(seconds) or seconds <= 0:
+        raise InvalidRequest(f"the {what} must be a positive number of seconds, not {seconds!r}")
+    if seconds * 1e3 > ms_max:
+        raise InvalidRequest(f"the {what} of {seconds} s is too long; at most {ms_max // 1000} s are allowed")
+    return max(1, round(seconds * 1e3))
+
+
+def _version(version: Version | str | None) -> bytes:
+    if version is None:
+        return b""
+    try:
+        return (Version.parse(version) if isinstance(version, str) else version).encode()
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None
+
+
+def set_request(
+    request: int,
+    key: bytes | str,
+    value: bytes | str,
+    bucket: str,
+    level: Level,
+    timeout_ms: int,
+    ttl_s: float | None,
+    version: Version | str | None,
+) -> Set:
+    return Set(
+        request, _bucket(bucket), key_bytes(key), _bytes("value", value, VALUE_BYTES_MAX), level.value,
+        timeout_ms, 0 if ttl_s is None else milliseconds("ttl", ttl_s, 1 << 50), _version(version),
+    )  # fmt: skip
+
+
+def delete_request(
+    request: int, key: bytes | str, bucket: str, level: Level, timeout_ms: int, version: Version | str | None
+) -> Delete:
+    return Delete(request, _bucket(bucket), key_bytes(key), level.value, timeout_ms, _version(version))
+
+
+def get_request(request: int, key: bytes | str, bucket: str, level: Level, timeout_ms: int) -> Get:
+    return Get(request, _bucket(bucket), key_bytes(key), level.value, timeout_ms)
+
+
+def scan_request(
+    request: int, prefix: bytes | str, after: bytes, limit: int, bucket: str, level: Level, timeout_ms: int
+) -> Scan:
+    encoded = _bytes("prefix", prefix, KEY_BYTES_MAX)
+    return Scan(request, _bucket(bucket), encoded, after, limit, level.value, timeout_ms)
+
+
+def timeout_ms_of(timeout_s: float) -> int:
+    return milliseconds("timeout", timeout_s, TIMEOUT_MS_MAX)
+
+
+def check_endpoints(endpoints: Sequence[str] | str) -> list[str]:
+    """A list of host:port; InvalidRequest when it is empty or malformed."""
+    listed = [endpoints] if isinstance(endpoints, str) else list(endpoints)
+    if not listed:
+        raise InvalidRequest("no endpoint is given; name at least one node as host:port")
+    try:
+        for endpoint in listed:
+            parse_address(endpoint)
+    except ConfigurationError as error:
+        raise InvalidRequest(str(error)) from None
+    return listed

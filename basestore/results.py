@@ -1,0 +1,223 @@
+"""What calls return: typed, frozen, with everything that a receipt can truthfully say.
+
+Also how they are made out of the messages that nodes send. Pure.
+"""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from basestore.consistency import Level, Outcome, ReplicaState
+from basestore.errors import ConnectionLost, InvalidRequest, RequestFailed, revive
+from basestore.messages import Failed, Got, Message, NodeStatus, Page, Written
+from repair.version import Version
+
+ANSWERS = (Written, Got, Page, NodeStatus, Failed)
+FINAL = 2
+_OUTCOMES = (Outcome.STORED, Outcome.SUPERSEDED, Outcome.LOST)
+
+
+def _version(encoded: bytes) -> Version | None:
+    return Version.decode(encoded) if encoded else None
+
+
+def _text(version: Version | None) -> str | None:
+    return None if version is None else str(version)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a write.
+
+    outcome        STORED; SUPERSEDED: a newer write won; LOST: an earlier write holds a first-write key
+    final          first-write buckets: whether the win can no longer be contested; None elsewhere
+    version        of this write; None if it lost before it was stamped
+    required       replicas that the level requires; `acknowledged` have applied it as the winner
+    replicas       by node name, what was known of each when the level was reached
+    superseded_by  the version that won where this one did not
+    """
+
+    outcome: Outcome
+    final: bool | None
+    version: Version | None
+    level: Level
+    required: int
+    acknowledged: int
+    replicas: dict[str, ReplicaState]
+    superseded_by: Version | None
+
+    def as_json(self) -> dict[str, Any]:
+        """As `basestore set -o json` prints it."""
+        return {
+            "outcome": self.outcome.value,
+            "final": self.final,
+            "version": _text(self.version),
+            "level": self.level.name.lower(),
+            "required": self.required,
+            "acknowledged": self.acknowledged,
+            "replicas": {name: state.name.lower() for name, state in self.replicas.items()},
+            "superseded_by": _text(self.superseded_by),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ReadResult:
+    """What a read found.
+
+    found      whether there is a value; a key that is missing, deleted or expired has none
+    version    of the winner, a tombstone's included; None if no asked replica knows the key
+    expires_ms milliseconds since 1970 at which the value expires, or None
+    responded  replicas that answered, of `required` that the level requires
+    diverged   whether they held different versions; `repaired` were brought up to date
+    """
+
+    found: bool
+    value: bytes | None
+    version: Version | None
+    expires_ms: int | None
+    level: Level
+    required: int
+    responded: int
+    diverged: bool
+    repaired: int
+
+    def as_json(self) -> dict[str, Any]:
+        """As `basestore get -o json` prints it."""
+        value, encoding = encode_text(self.value)
+        return {
+            "found": self.found,
+            "value": value,
+            "encoding": encoding,
+            "version": _text(self.version),
+            "expires_ms": self.expires_ms,
+            "level": self.level.name.lower(),
+            "required": self.required,
+            "responded": self.responded,
+            "diverged": self.diverged,
+            "repaired": self.repaired,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One key of a scan."""
+
+    key: bytes
+    value: bytes
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """What a node says of itself.
+
+    state    up, starting (not known to be whole yet), forgetful (recovering), or down
+    records  rows that hold a value; `hints` kept, by the node they are for
+    facts    everything else it says, by name
+    """
+
+    node: str
+    endpoint: str
+    state: str
+    pid: int | None
+    records: int | None
+    hints: dict[str, int]
+    facts: dict[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        """As `basestore status -o json` prints it."""
+        return {
+            "node": self.node,
+            "endpoint": self.endpoint,
+            "state": self.state,
+            "pid": self.pid,
+            "records": self.records,
+            "hints": sum(self.hints.values()),
+            "hints_for": self.hints,
+            **self.facts,
+        }
+
+
+def encode_text(value: bytes | None) -> tuple[str | None, str | None]:
+    """A value for JSON: as text ("utf8") where it is text, otherwise as "base64"."""
+    if value is None:
+        return None, None
+    try:
+        return value.decode(), "utf8"
+    except UnicodeDecodeError:
+        return base64.b64encode(value).decode(), "base64"
+
+
+def _unexpected(answer: Message) -> RequestFailed:
+    return ConnectionLost(f"the node answered with a {type(answer).__name__} message; check its version")
+
+
+def error_of(answer: Message) -> InvalidRequest | RequestFailed | None:
+    """The error that an answer stands for, if it is one."""
+    if isinstance(answer, Failed):
+        return revive(answer.code, answer.text, _version(answer.version), answer.details)
+    return None
+
+
+def receipt(answer: Message, level: Level, members: Sequence[str]) -> Receipt:
+    """Read the answer to a set or delete; raises the error it stands for."""
+    if not isinstance(answer, Written):
+        raise error_of(answer) or _unexpected(answer)
+    states = zip(answer.replicas[::2], answer.replicas[1::2], strict=True)
+    return Receipt(
+        _OUTCOMES[answer.outcome],
+        answer.final == FINAL if answer.final else None,
+        _version(answer.version),
+        level,
+        answer.required,
+        answer.acknowledged,
+        {members[index]: ReplicaState(state) for index, state in states},
+        _version(answer.better),
+    )
+
+
+def read_result(answer: Message, level: Level) -> ReadResult:
+    """Read the answer to a get; raises the error it stands for."""
+    if not isinstance(answer, Got):
+        raise error_of(answer) or _unexpected(answer)
+    return ReadResult(
+        answer.found,
+        answer.value if answer.found else None,
+        _version(answer.version),
+        answer.expires_ms or None,
+        level,
+        answer.required,
+        answer.responded,
+        answer.diverged,
+        answer.repaired,
+    )
+
+
+def page(answer: Message) -> tuple[list[Item], bytes | None]:
+    """Read the answer to a scan: its items, and where to go on, None at the end."""
+    if not isinstance(answer, Page):
+        raise error_of(answer) or _unexpected(answer)
+    rows = answer.rows
+    items = [
+        Item(key, value, Version.decode(version))
+        for key, value, version in zip(rows[::3], rows[1::3], rows[2::3], strict=True)
+    ]
+    return items, answer.after if answer.more else None
+
+
+def node_state(answer: Message) -> NodeState:
+    """Read the answer to a status request; raises the error it stands for."""
+    if not isinstance(answer, NodeStatus):
+        raise error_of(answer) or _unexpected(answer)
+    facts = dict(zip(answer.facts[::2], answer.facts[1::2], strict=True))
+    hints = {name[6:]: int(facts.pop(name)) for name in list(facts) if name.startswith("hints ")}
+    pid, records = int(facts.pop("pid", "0")), int(facts.pop("records", "0"))
+    return NodeState(
+        facts.pop("node"), facts.pop("endpoint", ""), facts.pop("state"), pid, records, hints, facts
+    )
+
+
+def down(name: str, endpoint: str, reason: str) -> NodeState:
+    """The state of a node that does not answer."""
+    return NodeState(name, endpoint, "down", None, None, {}, {"reason": reason})

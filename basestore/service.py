@@ -1,0 +1,305 @@
+"""Service: Trio runs a Node on sockets, a clock, a flusher and a disk.
+
+A reader a connection feeds the node and wakes the pump; the pump lets the node take its step, once
+for all that came in the meantime, gives the flusher its order and wakes the writers that have
+something to send. There is no task for a request.
+
+Between two nodes there is one connection; the member that stands first in the configuration dials.
+"""
+
+import logging
+import os
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import trio
+
+from basestore.config import NodeConfig, parse_address
+from basestore.errors import ConfigurationError, StorageError
+from basestore.flusher import Flusher
+from basestore.messages import Message, ProtocolError
+from basestore.net.link import HANDSHAKE_S_MAX, Link, Signal, admit, dial, introduce
+from basestore.node import Node
+from basestore.outbox import Outbox
+from basestore.peers import Instant
+from basestore.standing import Fresh
+from basestore.storage.engine import Engine
+from basestore.storage.memory import MemoryEngine
+
+TICK_S = 0.05
+INTERVAL_S = 1.0
+BACKOFF_S_MIN = 0.05
+BACKOFF_S_MAX = 2.0
+STALL_S_MAX = 30.0
+CONNECTIONS_MAX = 2048
+BACKLOG_BYTES_MAX = 4 << 20
+
+log = logging.getLogger("basestore")
+
+
+def open_engine(config: NodeConfig) -> Engine:
+    """The engine that a node's durability asks for; StorageError when it cannot be opened."""
+    if config.durability == "memory":
+        return MemoryEngine()
+    from basestore.storage.rocks import RocksEngine
+
+    return RocksEngine(config.directory)
+
+
+def instant() -> Instant:
+    """Now, by this machine's clocks."""
+    return Instant(time.time_ns() // 1_000_000, time.monotonic())
+
+
+class Service:
+    """A node at work. Make it, then `run` it; it runs until cancelled, or until its store fails."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        """Open the store; StorageError or ConfigurationError says what is wrong with it."""
+        self.config = config
+        self._engine = open_engine(config)
+        try:
+            self.node = Node(
+                config,
+                self._engine,
+                Fresh(secrets.token_bytes(16), secrets.token_bytes(8), secrets.randbits(48)),
+                instant(),
+                {"pid": str(os.getpid()), "endpoint": config.member.address},
+            )
+            barrier = self.node.step(instant())
+            self._engine.sync()
+        except (StorageError, ConfigurationError):
+            self._engine.close()
+            raise
+        if barrier is not None:
+            self.node.durable(barrier, instant())
+        self._work = Signal()
+        self._links: dict[Outbox, Link] = {}
+        self._locals: dict[Outbox, Callable[[], None]] = {}
+        self._peer_links: set[Link] = set()
+        self._flushed: list[tuple[int, StorageError | None]] = []
+        self._linked = trio.Event()
+        self._sync_due_s = 0.0
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve. Started once the port is open. StorageError when the store fails: the node has
+        then stopped, and nothing was acknowledged that is not durable."""
+        token = trio.lowlevel.current_trio_token()
+
+        def done(barrier: int, error: StorageError | None) -> None:
+            self._flushed.append((barrier, error))
+            token.run_sync_soon(self._work.set)
+
+        host, port = parse_address(self.config.member.address)
+        try:
+            listeners = await trio.open_tcp_listeners(port, host=host)
+        except OSError as error:
+            self._engine.close()
+            raise ConfigurationError(
+                f"{self.config.name} cannot listen on {self.config.member.address}: {error}. "
+                f"Stop what uses the port, or change the address on every node"
+            ) from error
+        self._flusher = Flusher(self._engine, done)
+        failed = False
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._pump)
+                nursery.start_soon(self._ticker)
+                for index in range(self.node.me + 1, len(self.config.cluster.members)):
+                    nursery.start_soon(self._dial_forever, index)
+                await nursery.start(trio.serve_listeners, self._accept, listeners)
+                self._work.set()
+                task_status.started()
+        except* StorageError:
+            failed = True
+            raise
+        finally:
+            self._flusher.stop()
+            self._close(clean=not failed)
+
+    def _close(self, *, clean: bool) -> None:
+        if clean:
+            self.node.close()
+            self._engine.sync()
+        self._engine.close()
+
+    # --- the loop ----------------------------------------------------------------------------
+
+    async def _pump(self) -> None:
+        while True:
+            await self._work.wait()
+            self.turn()
+
+    def turn(self) -> None:
+        """One step of the node, and what follows from it."""
+        now = instant()
+        node = self.node
+        while self._flushed:
+            barrier, error = self._flushed.pop(0)
+            if error is not None:
+                raise error
+            self._flusher.busy = False
+            node.durable(barrier, now)
+        newest = node.step(now)
+        if newest is not None:
+            self._sync(newest, now)
+        if node.relink:
+            node.relink = False
+            for link in self._peer_links:
+                link.scope.cancel()
+        for outbox in list(node.ready):
+            if outbox in self._locals:
+                self._locals[outbox]()
+            if outbox not in self._links:
+                continue
+            if outbox.overflowed:  # what did not fit is lost: so is the link, for all to see
+                self._links[outbox].scope.cancel()
+            self._links[outbox].wake.set()
+        node.ready.clear()
+        if node.linked and not self._linked.is_set():
+            self._linked.set()
+
+    def _sync(self, newest: int, now: Instant) -> None:
+        """Give the flusher its order: with durability `interval` once a second, otherwise whenever
+        there is something to sync. Memory has nothing to wait for."""
+        durability = self.config.durability
+        if durability == "memory":
+            self._engine.sync()
+            self.node.durable(newest, now)
+        elif not self._flusher.busy and (durability == "sync" or now.monotonic >= self._sync_due_s):
+            self._sync_due_s = now.monotonic + INTERVAL_S
+            self._flusher.start(newest)
+
+    async def _ticker(self) -> None:
+        while True:
+            await trio.sleep(TICK_S)
+            self.node.tick(instant())
+            self._work.set()
+            stalled = trio.current_time() - STALL_S_MAX
+            for link in self._links.values():
+                if link.sending_since is not None and link.sending_since < stalled:
+                    log.warning("%s: a connection took nothing for %s s; closed", self.node.name, STALL_S_MAX)
+                    link.scope.cancel()
+
+    async def wait_linked(self) -> None:
+        """Until every member has counted for levels once, as this node sees it."""
+        await self._linked.wait()
+
+    def wake(self) -> None:
+        """The node was given something: let it take a step."""
+        self._work.set()
+
+    def open_local(self, deliver: Callable[[], None]) -> Outbox:
+        """A client in this process; `deliver` is called when its outbox holds answers."""
+        outbox = self.node.open_client()
+        self._locals[outbox] = deliver
+        return outbox
+
+    def close_local(self, outbox: Outbox) -> None:
+        """That client is gone."""
+        del self._locals[outbox]
+        outbox.close()
+
+    # --- connections -------------------------------------------------------------------------
+
+    @contextmanager
+    def _registered(self, outbox: Outbox, link: Link) -> Iterator[None]:
+        self._links[outbox] = link
+        link.wake.set()
+        try:
+            yield
+        finally:
+            del self._links[outbox]
+
+    async def _accept(self, stream: trio.SocketStream) -> None:
+        link = Link(stream)
+        try:
+            if len(self._links) >= CONNECTIONS_MAX:
+                log.warning(
+                    "%s: %d connections are open; one more was refused", self.node.name, CONNECTIONS_MAX
+                )
+                return
+            with link.scope:
+                with trio.fail_after(HANDSHAKE_S_MAX):
+                    sender = await admit(link, self.config.cluster, self.node.name, self._may_dial)
+                if sender:
+                    await self._serve_peer(link, self.config.cluster.member_index(sender))
+                else:
+                    await self._serve_client(link)
+        except (ProtocolError, ConnectionError, trio.TooSlowError) as error:
+            log.info(
+                "%s: a connection was closed: %s", self.node.name, error or "it was too slow to say hello"
+            )
+        finally:
+            link.close()
+
+    def _may_dial(self, name: str) -> bool:
+        names = [member.name for member in self.config.cluster.members]
+        return name in names[: self.node.me]
+
+    async def _dial_forever(self, index: int) -> None:
+        member = self.config.cluster.members[index]
+        backoff_s = BACKOFF_S_MIN
+        said = ""
+        while True:
+            try:
+                link = await dial(member.address)
+                try:
+                    with link.scope:
+                        with trio.fail_after(HANDSHAKE_S_MAX):
+                            await introduce(link, self.config.cluster, self.node.name, member.name)
+                        backoff_s, said = BACKOFF_S_MIN, ""
+                        await self._serve_peer(link, index)
+                finally:
+                    link.close()
+            except (OSError, ProtocolError, trio.TooSlowError) as error:
+                if isinstance(error, ProtocolError) and str(error) != said:
+                    said = str(error)
+                    log.warning("%s: %s", self.node.name, said)
+            await trio.sleep(backoff_s * random.uniform(0.5, 1.0))
+            backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
+
+    async def _serve_peer(self, link: Link, index: int) -> None:
+        """A link to a peer, until it breaks."""
+        outbox = self.node.link(index, instant())
+        self._peer_links.add(link)
+        try:
+            with self._registered(outbox, link):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(link.write, outbox)
+                    while messages := await link.receive():
+                        self._check(self.node.receive(index, outbox, messages, instant()))
+                        self._work.set()
+                    nursery.cancel_scope.cancel()
+        except* (ConnectionError, ProtocolError) as group:
+            log.info("%s: the link to %s broke: %s", self.node.name, index, group.exceptions[0])
+        finally:
+            self._peer_links.discard(link)
+            self.node.unlink(index, outbox, instant())
+            self._work.set()
+
+    async def _serve_client(self, link: Link) -> None:
+        """A client's connection. While it does not take its answers, it is not read from."""
+        outbox = self.node.open_client()
+        try:
+            with self._registered(outbox, link):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(link.write, outbox)
+                    while messages := await link.receive():
+                        self._check(self.node.receive_client(outbox, messages, instant()))
+                        self._work.set()
+                        while outbox.bytes > BACKLOG_BYTES_MAX:
+                            await link.sent.wait()
+                    nursery.cancel_scope.cancel()
+        except* (ConnectionError, ProtocolError) as group:
+            log.info("%s: a client was disconnected: %s", self.node.name, group.exceptions[0])
+        finally:
+            outbox.close()
+
+    @staticmethod
+    def _check(unexpected: Message | None) -> None:
+        if unexpected is not None:
+            raise ProtocolError(f"a {type(unexpected).__name__} message is not for this kind of connection")

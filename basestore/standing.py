@@ -1,0 +1,208 @@
+"""Standing: whether this node's store may be trusted to hold what it once acknowledged.
+
+A store is *newborn* until enough other replicas have said that they knew no earlier store of this
+member, *whole* from then on, and *forgetful* when it may have lost something: it follows an earlier
+store, its log was cut, it was rolled back, or it was not closed cleanly under durability
+`interval`. Only a whole store answers reads, counts for levels and takes writes; a forgetful one
+recovers first (`recovery.py`).
+
+How a loss is noticed that the disk itself does not show: every open of a store draws a new
+*generation*; peers remember, durably, the store, generation and sequence that they heard last, and
+say so when a link is made. A peer that remembers a generation that the store does not know, or more
+than the store held at that generation's end, remembers what the store has lost.
+"""
+
+import enum
+from typing import NamedTuple
+
+import cbor2
+
+from basestore.config import NodeConfig
+from basestore.errors import ConfigurationError, StorageError
+from basestore.journal import Journal
+from basestore.messages import Identity, Remembered
+from basestore.outbox import Outbox
+from basestore.storage.engine import META
+
+STANDING = META + b"standing"
+PEER = META + b"peer/"
+GENERATIONS_MAX = 10_000
+
+
+class State(enum.Enum):
+    NEWBORN = "newborn"
+    WHOLE = "whole"
+    FORGETFUL = "forgetful"
+
+
+class Fresh(NamedTuple):
+    """Randomness for one open of a store, as an argument: 16 and 8 bytes and a number."""
+
+    store: bytes
+    generation: bytes
+    incarnation: int
+
+
+class _Memory(NamedTuple):
+    """What is remembered of a peer's store."""
+
+    store: bytes
+    generation: bytes
+    sequence: int
+    earlier: bool
+
+
+class Standing:
+    """The store's identity and state, and what is remembered of the peers' stores."""
+
+    def __init__(self, journal: Journal, config: NodeConfig, fresh: Fresh, votes_needed: int) -> None:
+        """Open: decide the state from what the store says of itself, and stage the new generation.
+        The caller commits and syncs before the first message leaves."""
+        self._journal = journal
+        self._config = config
+        self._votes_needed = votes_needed
+        self._strangers: set[str] = set()
+        self._told: dict[str, int] = {}
+        self.reason = ""
+        self._generations: dict[bytes, int] = {}
+        self._peers = self._load_peers()
+        stored = journal.engine.get(STANDING)
+        if stored is None:
+            self.store, self.state = fresh.store, State.NEWBORN
+        else:
+            self._reopen(stored, fresh)
+        self.generation = fresh.generation
+        self._generations[fresh.generation] = -1
+        while len(self._generations) > GENERATIONS_MAX:
+            del self._generations[next(iter(self._generations))]
+        if votes_needed == 0 and self.state is State.NEWBORN:
+            self.state = State.WHOLE
+        self._stage(self.state, clean=False)
+
+    def _load_peers(self) -> dict[str, _Memory]:
+        rows = self._journal.engine.scan(PEER, PEER[:-1] + bytes((PEER[-1] + 1,)))
+        return {key[len(PEER) :].decode(): _Memory(*cbor2.loads(value)) for key, value in rows}
+
+    def _reopen(self, stored: bytes, fresh: Fresh) -> None:
+        try:
+            owner, self.store, state, durability, clean, generations = cbor2.loads(stored)
+            self.state = State(state)
+            self._generations = dict(generations)
+        except (cbor2.CBORError, ValueError, TypeError) as error:
+            raise StorageError(
+                f"the store in {self._config.directory} is damaged: its identity cannot be read. Move the "
+                f"directory away and start again: the node will recover from its peers"
+            ) from error
+        if owner != self._owner():
+            raise ConfigurationError(
+                f"the store in {self._config.directory} belongs to node {owner[1]!r} of cluster "
+                f"{owner[0].hex()} with {owner[2]} partitions, not to {self._config.name!r} of "
+                f"{self._config.cluster.id.hex()} with {self._config.cluster.partitions}; correct "
+                f"the configuration's [node] directory"
+            )
+        last = next(reversed(self._generations))
+        if self._generations[last] < 0:
+            self._generations[last] = self._journal.sequence
+        if self._journal.engine.loss:
+            self._doubt(self._journal.engine.loss, fresh.store)
+        elif durability == "interval" and not clean:
+            self._doubt("the node was not stopped cleanly under durability interval", fresh.store)
+
+    def _owner(self) -> list[object]:
+        cluster = self._config.cluster
+        return [cluster.id, self._config.name, cluster.partitions]
+
+    def _stage(self, state: State, *, clean: bool) -> None:
+        facts = [
+            self._owner(), self.store, state.value, self._config.durability, clean,
+            list(self._generations.items()),
+        ]  # fmt: skip
+        self._journal.stage(STANDING, cbor2.dumps(facts))
+
+    def _doubt(self, reason: str, store: bytes) -> None:
+        self.store, self.state, self.reason = store, State.FORGETFUL, reason
+
+    @property
+    def whole(self) -> bool:
+        return self.state is State.WHOLE
+
+    def identity(self) -> Identity:
+        """What to say first on a new link."""
+        return Identity(self.store, self.generation, self._journal.durable_sequence, self.whole)
+
+    def hear_identity(self, outbox: Outbox, name: str, said: Identity) -> bool:
+        """A peer says which store it runs on: remember it, and answer what was remembered. False
+        when the peer has lost something, so that it cannot be counted on."""
+        known = self._peers.get(name)
+        if known is None:
+            known = _Memory(said.store, said.generation, said.sequence, earlier=False)
+            heard = known
+        elif known.store == said.store:
+            heard = known._replace(
+                generation=said.generation, sequence=max(said.sequence, self._told.get(name, 0))
+            )
+            known = known._replace(sequence=max(known.sequence, self._told.get(name, 0)))
+        else:
+            heard = known = _Memory(said.store, said.generation, said.sequence, earlier=True)
+        sound = known.generation != said.generation or said.sequence >= known.sequence
+        if known.store == said.store and said.sequence < known.sequence:
+            sound, heard = False, known
+        if self._peers.get(name) != heard:
+            self._peers[name] = heard
+            self._journal.stage(PEER + name.encode(), cbor2.dumps(list(heard)))
+        self._told[name] = heard.sequence
+        self._journal.reply(outbox, Remembered(*known), PEER + name.encode())
+        return sound
+
+    def hear_sequence(self, name: str, sequence: int) -> None:
+        """A peer has told how much it holds durably; `persist` writes it down."""
+        if sequence > self._told.get(name, 0):
+            self._told[name] = sequence
+
+    def persist(self) -> None:
+        """Stage what was heard of the peers' sequences since the last time."""
+        for name, sequence in self._told.items():
+            known = self._peers.get(name)
+            if known is not None and sequence > known.sequence:
+                self._peers[name] = known._replace(sequence=sequence)
+                self._journal.stage(PEER + name.encode(), cbor2.dumps(list(self._peers[name])))
+
+    def hear_remembered(self, name: str, said: Remembered, fresh_store: bytes) -> bool:
+        """A peer tells what it remembers of this store. False when this store has lost something:
+        it has then started over under `fresh_store`, and all links must be made anew."""
+        if said.store != self.store:
+            return True  # an answer to an identity that is no longer ours
+        end = self._generations.get(said.generation)
+        if end is None or said.sequence > (self._journal.sequence if end < 0 else end):
+            self._doubt(f"{name} remembers more than the store holds: it was rolled back", fresh_store)
+            self._stage(self.state, clean=False)
+            return False
+        if self.state is State.NEWBORN:
+            if said.earlier:
+                self._doubt(f"{name} knew an earlier store of this node", self.store)
+                self._stage(self.state, clean=False)
+            else:
+                self._strangers.add(name)
+        return True
+
+    def born(self, groups: list[frozenset[str]]) -> bool:
+        """Whether this newborn store is whole by now: in each of `groups`, the other replicas of a
+        partition, enough have said that they knew no earlier store."""
+        return self.state is State.NEWBORN and all(
+            len(group & self._strangers) >= self._votes_needed for group in groups
+        )
+
+    def make_whole(self) -> None:
+        """Stage that the store is whole; it counts once that is durable."""
+        store = self.store
+
+        def become_whole() -> None:
+            if self.store == store:  # not doubted since
+                self.state, self.reason = State.WHOLE, ""
+
+        self._stage(State.WHOLE, clean=False)
+        self._journal.effect(become_whole)
+
+    def close(self) -> None:
+        """Stage that the store was closed cleanly."""
+        self._stage(self.state, clean=True)

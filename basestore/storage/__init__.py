@@ -1,0 +1,1 @@
+"""Where a node keeps its rows: one small contract, two engines."""

@@ -1,0 +1,48 @@
+"""The contract of a storage engine.
+
+Keys are strings of bytes that begin with a letter saying what they are:
+
+    b"p" + row            a record (rows begin with their partition)
+    b"h" + ...            a hint (`handoff.py`)
+    b"m" + name           a fact about the store itself (`standing.py`)
+
+An engine orders keys bytewise, applies a batch whole or not at all, and makes durable what it is
+told to. It draws no conclusions: digests, versions and rules are for those who call it.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+Batch = Mapping[bytes, bytes | None]
+
+DATA = b"p"
+HINT = b"h"
+META = b"m"
+
+
+class Engine(Protocol):
+    """Errors of every method: `StorageError` when the store cannot be used any more."""
+
+    @property
+    def loss(self) -> str:
+        """What opening found to be lost, in words, or the empty string."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """What is stored, applied but unsynced batches included."""
+
+    def apply(self, batch: Batch) -> None:
+        """Put every pair (None deletes), visible at once, durable only after `sync`.
+
+        StorageBusy when the engine stalls; nothing of the batch is then applied.
+        """
+
+    def sync(self) -> None:
+        """Make durable every batch applied before the call began. Blocks; called from a thread of
+        its own while the others go on being called. After a failure nothing is to be trusted."""
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The pairs with start <= key < end in order. To be used up before the next `apply`. A
+        damaged range raises StorageError; it never ends early."""
+
+    def close(self) -> None:
+        """Release everything, without a sync. The engine is not used afterwards."""

@@ -1,0 +1,69 @@
+"""HybridClock: stamps that follow wall clocks, never repeat and never go back.
+
+After Kulkarni et al., "Logical Physical Clocks" (2014), packed into one integer: 48 bits of
+milliseconds above 16 bits of counter. The wall clock is an argument.
+
+A stamp is handed out only at or below the *ceiling*, a stamp that the node's storage holds
+durably; a restart begins above the ceiling, so a stamp is never used twice, even when the wall
+clock went back meanwhile. Who owns the clock raises the ceiling ahead of time:
+
+    ceiling = clock.wanted_ceiling(wall_ms)     # None while there is room enough
+    ... make it durable ...
+    clock.raise_ceiling(ceiling)                # only then
+"""
+
+from repair.version import COUNTER_BITS
+
+RESERVE_MS = 10_000
+REFILL_MS = 5_000
+
+
+class CeilingReached(Exception):
+    """The next stamp lies above the durable ceiling; raise the ceiling first."""
+
+
+class HybridClock:
+    """One node's source of stamps."""
+
+    __slots__ = ("ceiling", "drift_ms_max", "last")
+
+    def __init__(self, ceiling: int, drift_ms_max: int) -> None:
+        """Start above `ceiling`, the durable one of the last run (0 for a new store)."""
+        self.ceiling = ceiling
+        self.last = ceiling
+        self.drift_ms_max = drift_ms_max
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next stamp lies below the ceiling."""
+        return self.last < self.ceiling
+
+    def tick(self, wall_ms: int) -> int:
+        """A new stamp, greater than every stamp handed out or observed; CeilingReached."""
+        stamp = max(self.last + 1, min(wall_ms << COUNTER_BITS, self.ceiling))
+        if stamp > self.ceiling:
+            raise CeilingReached
+        self.last = stamp
+        return stamp
+
+    def observe(self, stamp: int, wall_ms: int) -> bool:
+        """Take note of another node's stamp; False when it runs too far ahead of `wall_ms`.
+
+        A stamp beyond the drift bound is not taken over: one bad clock must not drag the others.
+        """
+        if stamp > (wall_ms + self.drift_ms_max) << COUNTER_BITS:
+            return False
+        if stamp > self.last:
+            self.last = stamp
+        return True
+
+    def wanted_ceiling(self, wall_ms: int) -> int | None:
+        """The ceiling to make durable next, or None while the present one leaves room."""
+        floor = max(wall_ms << COUNTER_BITS, self.last)
+        if floor + (REFILL_MS << COUNTER_BITS) <= self.ceiling:
+            return None
+        return floor + (RESERVE_MS << COUNTER_BITS)
+
+    def raise_ceiling(self, ceiling: int) -> None:
+        """Allow stamps up to `ceiling`. Call it only when `ceiling` is durable."""
+        self.ceiling = max(self.ceiling, ceiling)

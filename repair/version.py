@@ -1,0 +1,179 @@
+"""Version and Record: the order of writes, and what one write left behind.
+
+Owns the encoded form of a record, its keyed digest and its total order. Refuses to know where
+records are kept or who asks for them.
+
+A record is one string of bytes, the same on the wire and on disk, and laid out so that comparing
+two records is comparing their heads:
+
+    stamp 8 | origin 8 | number 8 | digest 16 | flags 1 | expiry 8 | value ...
+    '------- version -----------'
+    '------------------ head -----------------------'
+
+All integers are big-endian, so bytes sort as numbers do. The digest stands right after the
+version: it decides in the one case that should not exist, two records of one version.
+"""
+
+import hashlib
+import struct
+from typing import NamedTuple, Self
+
+VERSION_BYTES = 24
+HEAD_BYTES = 41
+RECORD_BYTES_MIN = 49
+COUNTER_BITS = 16
+KEY_BYTES = 32
+
+_VERSION = struct.Struct(">QQQ")
+_TAIL = struct.Struct(">BQ")
+_LENGTH = struct.Struct(">H")
+_FLAGS_AT = 40
+_TOMBSTONE = 1
+_EXPIRES = 2
+_WORD_MAX = (1 << 64) - 1
+
+
+class Version(NamedTuple):
+    """The stamp of one write. Tuples order as versions do: by stamp, then by origin.
+
+    stamp   hybrid logical clock: 48 bits of milliseconds since 1970, 16 of counter
+    origin  which start of which node made it: 16 bits of member, 48 of incarnation
+    number  counts an origin's writes to a partition without gaps; follows from the first two
+    """
+
+    stamp: int
+    origin: int
+    number: int
+
+    @property
+    def wall_ms(self) -> int:
+        """Physical part of the stamp: milliseconds since 1970."""
+        return self.stamp >> COUNTER_BITS
+
+    def encode(self) -> bytes:
+        """24 bytes that sort as the versions do."""
+        return _VERSION.pack(self.stamp, self.origin, self.number)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Inverse of `encode`; ValueError unless `data` is exactly 24 bytes."""
+        if len(data) != VERSION_BYTES:
+            raise ValueError(f"a version is {VERSION_BYTES} bytes, not {len(data)}")
+        return cls(*_VERSION.unpack(data))
+
+    def __str__(self) -> str:
+        """The form a user copies: three hexadecimal words joined by dashes."""
+        return f"{self.stamp:016x}-{self.origin:016x}-{self.number:x}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Inverse of `str`; ValueError that says what a version looks like."""
+        try:
+            stamp, origin, number = (int(word, 16) for word in text.split("-"))
+        except ValueError:
+            raise ValueError(
+                f"{text!r} is not a version; one looks like 0199e1c2a3b40000-0001a2b3c4d5e6f7-2a"
+            ) from None
+        if not all(0 <= word <= _WORD_MAX for word in (stamp, origin, number)):
+            raise ValueError(f"{text!r} is not a version: its words have at most 64 bits")
+        return cls(stamp, origin, number)
+
+
+def is_tombstone(head: bytes) -> bool:
+    """Whether the record with this head is a tombstone."""
+    return bool(head[_FLAGS_AT] & _TOMBSTONE)
+
+
+class Digester:
+    """Keyed 128-bit BLAKE2b of records (RFC 7693), one key for a cluster.
+
+    Keyed, because sums of unkeyed digests can be forged by linear algebra. It covers the row as
+    well as the record, so a record that turns up under another row does not pass.
+    """
+
+    __slots__ = ("_keyed",)
+
+    def __init__(self, cluster_key: bytes) -> None:
+        if len(cluster_key) != KEY_BYTES:
+            raise ValueError(f"a cluster key is {KEY_BYTES} bytes, not {len(cluster_key)}")
+        self._keyed = hashlib.blake2b(key=cluster_key, digest_size=16)
+
+    def digest(self, row: bytes, version: bytes, rest: bytes) -> bytes:
+        """16 bytes over the row, the encoded version, and flags, expiry and value."""
+        keyed = self._keyed.copy()
+        keyed.update(_LENGTH.pack(len(row)) + row + version + rest)
+        return keyed.digest()
+
+
+class Record:
+    """One version of one row: a value or a tombstone, perhaps with an expiry. Immutable."""
+
+    __slots__ = ("blob", "head")
+
+    def __init__(self, blob: bytes) -> None:
+        """Wrap an encoded record; ValueError when it is too short to be one."""
+        if len(blob) < RECORD_BYTES_MIN:
+            raise ValueError(f"a record has at least {RECORD_BYTES_MIN} bytes, not {len(blob)}")
+        self.blob = blob
+        self.head = blob[:HEAD_BYTES]
+
+    @classmethod
+    def seal(
+        cls,
+        digester: Digester,
+        row: bytes,
+        version: Version,
+        value: bytes = b"",
+        *,
+        tombstone: bool = False,
+        expires_ms: int = 0,
+    ) -> Self:
+        """Make the record of a write; `expires_ms` is absolute, 0 for never."""
+        flags = (_TOMBSTONE if tombstone else 0) | (_EXPIRES if expires_ms else 0)
+        stamp = version.encode()
+        rest = _TAIL.pack(flags, expires_ms) + value
+        return cls(stamp + digester.digest(row, stamp, rest) + rest)
+
+    @property
+    def version(self) -> Version:
+        return Version(*_VERSION.unpack_from(self.blob))
+
+    @property
+    def stamp(self) -> int:
+        return int.from_bytes(self.blob[:8])
+
+    @property
+    def digest(self) -> bytes:
+        return self.blob[VERSION_BYTES:_FLAGS_AT]
+
+    @property
+    def tombstone(self) -> bool:
+        return is_tombstone(self.head)
+
+    @property
+    def expires_ms(self) -> int:
+        """Milliseconds since 1970 from which the record no longer counts, or 0."""
+        return int.from_bytes(self.blob[HEAD_BYTES:RECORD_BYTES_MIN])
+
+    @property
+    def value(self) -> bytes:
+        return self.blob[RECORD_BYTES_MIN:]
+
+    def live(self, wall_ms: int) -> bool:
+        """Whether a reader at `wall_ms` is shown the value."""
+        return not self.tombstone and not 0 < self.expires_ms <= wall_ms
+
+    def intact(self, digester: Digester, row: bytes) -> bool:
+        """Whether the digest still fits what stands here."""
+        blob = self.blob
+        return self.digest == digester.digest(row, blob[:VERSION_BYTES], blob[_FLAGS_AT:])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Record) and self.blob == other.blob
+
+    def __hash__(self) -> int:
+        return hash(self.head)
+
+    def __repr__(self) -> str:
+        what = "tombstone" if self.tombstone else f"{len(self.value)} bytes"
+        return f"<Record {self.version} {what}>"
