@@ -17,9 +17,12 @@ class Level(enum.IntEnum):
 
     def required(self, replicas: int) -> int:
         """ANY and ONE: 1; QUORUM: more than half; ALL: every one."""
-        if self is Level.ALL:
-            return replicas
-        return replicas // 2 + 1 if self is Level.QUORUM else 1
+        if self is _QUORUM:
+            return replicas // 2 + 1
+        return replicas if self is _ALL else 1
+
+
+_QUORUM, _ALL = Level.QUORUM, Level.ALL
 
 
 class ReplicaState(enum.IntEnum):
@@ -30,6 +33,14 @@ class ReplicaState(enum.IntEnum):
     SUPERSEDED = 2
     HINTED = 3
     FAILED = 4
+
+
+# Bound once: looking a member up on its enum costs more than the counting below.
+PENDING = ReplicaState.PENDING
+APPLIED = ReplicaState.APPLIED
+SUPERSEDED = ReplicaState.SUPERSEDED
+HINTED = ReplicaState.HINTED
+FAILED = ReplicaState.FAILED
 
 
 class Outcome(enum.Enum):
@@ -56,7 +67,7 @@ class Tally:
     def __init__(self, replicas: int, level: Level) -> None:
         self.level = level
         self.required = level.required(replicas)
-        self.states = [ReplicaState.PENDING] * replicas
+        self.states = [PENDING] * replicas
         self.applied = 0
         self.superseded = 0
         self.hinted = 0
@@ -66,20 +77,20 @@ class Tally:
     def record(self, place: int, state: ReplicaState) -> bool:
         """Note what became of the replica at `place`; False if that was known already."""
         before = self.states[place]
-        if before == state or before == ReplicaState.APPLIED or before == ReplicaState.SUPERSEDED:
+        if before is state or before is APPLIED or before is SUPERSEDED:
             return False
         self.states[place] = state
-        if before == ReplicaState.PENDING:
+        if before is PENDING:
             self.waiting -= 1
             self.possible -= 1
-        elif before == ReplicaState.HINTED:
+        elif before is HINTED:
             self.hinted -= 1
-        if state == ReplicaState.APPLIED:
+        if state is APPLIED:
             self.applied += 1
             self.possible += 1
-        elif state == ReplicaState.SUPERSEDED:
+        elif state is SUPERSEDED:
             self.superseded += 1
-        elif state == ReplicaState.HINTED:
+        elif state is HINTED:
             self.hinted += 1
         return True
 

@@ -26,10 +26,10 @@ from basestore.messages import (
 from basestore.operation import Operations
 from basestore.outbox import Outbox
 from basestore.peers import Instant, Peers
-from basestore.placement import Placement
+from basestore.placement import Placement, row_partition
 from basestore.reading import Reading, Finding
 from basestore.scanning import Scanning
-from basestore.writing import Writing
+from basestore.writing import Content, Writing
 from repair.clock import CeilingReached, HybridClock
 from repair.rule import Rule
 from repair.version import Digester, Version
@@ -37,6 +37,11 @@ from repair.version import Digester, Version
 OPERATIONS_MAX = 8192
 OPERATION_BYTES_MAX = 256 << 20
 TTL_MS_MAX = 100 * 365 * 24 * 3600 * 1000
+
+# Bound once: looking a member up on its enum costs as much as a check.
+ANY, QUORUM = Level.ANY, Level.QUORUM
+FIRST_WRITE_WINS = Rule.FIRST_WRITE_WINS
+_LEVELS = {level.value: level for level in Level}
 
 Request = Set | Delete | Get | Scan
 
@@ -72,12 +77,10 @@ class Coordinator:
     def receive(self, outbox: Outbox, request: Request, now: Instant) -> None:
         """Begin a client's request; the answer goes to `outbox`, at the latest at its deadline."""
         try:
-            if isinstance(request, Set):
-                self._write(outbox, request, request.value, request.ttl_ms, False, now)
+            if isinstance(request, Set | Delete):
+                self._write(outbox, request, now)
             elif isinstance(request, Get):
                 self._read(outbox, request, now)
-            elif isinstance(request, Delete):
-                self._write(outbox, request, b"", 0, True, now)
             else:
                 self._scan(outbox, request, now)
         except (InvalidRequest, RequestFailed) as error:
@@ -92,10 +95,9 @@ class Coordinator:
 
     def _check(self, request: Request) -> Level:
         """The level of a request whose level and deadline make sense."""
-        try:
-            level = Level(request.level)
-        except ValueError:
-            raise InvalidRequest(f"there is no level {request.level}; use any, one, quorum or all") from None
+        level = _LEVELS.get(request.level)
+        if level is None:
+            raise InvalidRequest(f"there is no level {request.level}; use any, one, quorum or all")
         if not 0 < request.timeout_ms <= TIMEOUT_MS_MAX:
             raise InvalidRequest(
                 f"a timeout of {request.timeout_ms} ms; it must lie between 1 ms and {TIMEOUT_MS_MAX} ms"
@@ -113,30 +115,23 @@ class Coordinator:
     def require(self, replicas: tuple[int, ...], level: Level) -> int:
         """How many replicas the level requires; Unavailable unless so many are alive."""
         required = level.required(len(replicas))
-        if level is not Level.ANY:
+        if not self.peers.all_alive and level is not ANY:
             alive = sum(map(self.peers.alive.__getitem__, replicas))
             if alive < required:
                 raise Unavailable(required, alive)
         return required
 
-    def _write(
-        self,
-        outbox: Outbox,
-        request: Set | Delete,
-        value: bytes,
-        ttl_ms: int,
-        tombstone: bool,
-        now: Instant,
-    ) -> None:
+    def _write(self, outbox: Outbox, request: Set | Delete, now: Instant) -> None:
         level = self._check(request)
         bucket, rule = self._bucket(request.bucket)
         check_key(request.key)
+        value, ttl_ms = (request.value, request.ttl_ms) if isinstance(request, Set) else (b"", 0)
         if len(value) > VALUE_BYTES_MAX:
             raise InvalidRequest(f"the value has {len(value)} bytes; at most {VALUE_BYTES_MAX} are allowed")
         if not 0 <= ttl_ms <= TTL_MS_MAX:
             raise InvalidRequest(f"a ttl of {ttl_ms} ms; it must lie between 0 (never) and {TTL_MS_MAX} ms")
-        if rule is Rule.FIRST_WRITE_WINS and (tombstone or ttl_ms):
-            what = "delete" if tombstone else "ttl"
+        if rule is FIRST_WRITE_WINS and (ttl_ms or isinstance(request, Delete)):
+            what = "ttl" if ttl_ms else "delete"
             raise InvalidRequest(
                 f"bucket {request.bucket!r} is first-write-wins: {what} is refused, a record there never changes"
             )
@@ -144,11 +139,16 @@ class Coordinator:
         size = len(request.key) + len(value)
         self._admit(size)
         row = self.placement.row(bucket, request.key)
-        replicas = self.placement.replicas[int.from_bytes(row[:2])]
+        replicas = self.placement.replicas[row_partition(row)]
         self.require(replicas, level)
         self._check_clock()
-        writing = Writing(self, outbox, request.id, row, rule, replicas, level, size)
-        writing.begin(value, ttl_ms, tombstone, repeated, now.monotonic + request.timeout_ms / 1e3, now)
+        content = Content(row, value, ttl_ms, isinstance(request, Delete))
+        deadline = now.monotonic + request.timeout_ms / 1e3
+        writing = Writing(self, outbox, request.id, content, rule, replicas, level, deadline)
+        if rule is FIRST_WRITE_WINS and level >= QUORUM:
+            writing.read_first(repeated, now)
+        else:
+            writing.begin(repeated, now)
 
     def _repeated(self, encoded: bytes, now: Instant) -> Version:
         """The version of an earlier attempt; InvalidRequest when no node can have given it out."""
@@ -181,7 +181,7 @@ class Coordinator:
             stamp = self._clock.tick(now.wall_ms)
         except CeilingReached:
             return None
-        partition = int.from_bytes(row[:2])
+        partition = row_partition(row)
         self._numbers[partition] += 1
         return Version(stamp, self._origin, self._numbers[partition])
 
@@ -211,7 +211,7 @@ class Coordinator:
         now: Instant,
     ) -> None:
         """Read one row at a level, for a client or as part of a larger request; Unavailable."""
-        replicas = self.placement.replicas[int.from_bytes(row[:2])]
+        replicas = self.placement.replicas[row_partition(row)]
         required = self.require(replicas, level)
         Reading(self, row, rule, replicas, required, report).begin(deadline, now)
 

@@ -213,7 +213,7 @@ class Node:
             self.standing.make_whole()
         whole = self.standing.whole
         if self.peers.alive[self.me] != whole:
-            self.peers.alive[self.me] = whole
+            self.peers.set_alive(self.me, whole)
             self.peers.all[self.me].whole = whole
             for peer in self.peers.others:
                 peer.outbox.put(self.standing.identity())
@@ -246,35 +246,30 @@ class Node:
             Remembered: self._remembered,
         }
 
-    def _late(self, member: int, deadline_ms: int, now: Instant) -> bool:
-        """Whether a deadline by that member's clock has passed."""
-        offset_ms = self.peers.all[member].offset_ms or 0
-        return 0 < deadline_ms < now.wall_ms + offset_ms
+    def _serves(self, member: int, outbox: Outbox, request: int, deadline_ms: int, now: Instant) -> bool:
+        """Whether this store answers now what a member asks: it is whole, and the deadline, which
+        is by that member's clock, has not passed. If not, it says so."""
+        if not self.peers.alive[self.me]:
+            outbox.put(Rejected(request, f"its store is {self.standing.state.value}", True))
+            return False
+        if 0 < deadline_ms < now.wall_ms + (self.peers.all[member].offset_ms or 0):
+            outbox.put(Rejected(request, "its deadline has passed", True))
+            return False
+        return True
 
     def _apply(self, member: int, outbox: Outbox, message: Apply, now: Instant) -> None:
-        if not self.standing.whole:
-            outbox.put(Rejected(message.id, f"its store is {self.standing.state.value}", True))
-        elif message.way not in (DIRECT, COPY):
+        if message.way not in (DIRECT, COPY):
             outbox.put(Rejected(message.id, "there is no such way in", False))
-        elif self._late(member, message.deadline_ms, now):
-            outbox.put(Rejected(message.id, "its deadline has passed", True))
-        else:
+        elif self._serves(member, outbox, message.id, message.deadline_ms, now):
             self.replica.apply(outbox, message, now.wall_ms)
 
     def _read(self, member: int, outbox: Outbox, message: Read, now: Instant) -> None:
-        if not (self.standing.whole or message.healing):
-            outbox.put(Rejected(message.id, f"its store is {self.standing.state.value}", True))
-        elif self._late(member, message.deadline_ms, now):
-            outbox.put(Rejected(message.id, "its deadline has passed", True))
-        else:
+        if message.healing or self._serves(member, outbox, message.id, message.deadline_ms, now):
             self.replica.read(outbox, message)
 
     def _read_range(self, member: int, outbox: Outbox, message: ReadRange, now: Instant) -> None:
-        if not self.standing.whole and message.bucket:  # a stream may come from any store
-            outbox.put(Rejected(message.id, f"its store is {self.standing.state.value}", True))
-        elif self._late(member, message.deadline_ms, now):
-            outbox.put(Rejected(message.id, "its deadline has passed", True))
-        else:
+        streaming = not message.bucket  # a stream may come from any store
+        if streaming or self._serves(member, outbox, message.id, message.deadline_ms, now):
             self.replica.read_range(outbox, message)
 
     def _applied(self, member: int, outbox: Outbox, message: Applied, now: Instant) -> None:
@@ -342,7 +337,7 @@ class Node:
     @property
     def linked(self) -> bool:
         """Whether every other member counts for levels, as seen from here, and this one too."""
-        return all(self.peers.alive)
+        return self.peers.all_alive
 
     def status(self, request: int) -> NodeStatus:
         """Facts for `basestore status`."""

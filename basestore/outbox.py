@@ -13,11 +13,10 @@ SMALL_BYTES = 256
 class Outbox:
     """A bounded queue. `ready` is shared by all outboxes of a node: those that hold something."""
 
-    __slots__ = ("_ready", "_sizes", "bytes", "closed", "messages", "overflowed")
+    __slots__ = ("_ready", "bytes", "closed", "messages", "overflowed")
 
     def __init__(self, ready: "set[Outbox]") -> None:
         self._ready = ready
-        self._sizes: list[int] = []
         self.messages: list[Message] = []
         self.bytes = 0
         self.closed = False
@@ -32,33 +31,41 @@ class Outbox:
             self.overflowed = True
             self._ready.add(self)
             return False
+        if not self.messages:
+            self._ready.add(self)
         self.messages.append(message)
-        self._sizes.append(size)
         self.bytes += size
-        self._ready.add(self)
         return True
 
     def take(self) -> list[Message]:
         """The next frame's messages, oldest first, about `FRAME_TARGET_BYTES` at most."""
-        if self.bytes <= FRAME_TARGET_BYTES and len(self.messages) <= BATCH_MESSAGES_MAX:
-            taken = self.messages
+        taken = self.messages
+        if self.bytes <= FRAME_TARGET_BYTES and len(taken) <= BATCH_MESSAGES_MAX:
             self.messages = []
-            self._sizes = []
             self.bytes = 0
             return taken
         count = size = 0
-        while count < min(len(self.messages), BATCH_MESSAGES_MAX) and size < FRAME_TARGET_BYTES:
-            size += self._sizes[count]
+        while count < min(len(taken), BATCH_MESSAGES_MAX) and size < FRAME_TARGET_BYTES:
+            size += weight(taken[count])
             count += 1
-        taken = self.messages[:count]
-        del self.messages[:count], self._sizes[:count]
-        self.bytes -= size
-        return taken
+        self.messages = taken[count:]
+        self.bytes = max(0, self.bytes - size) if self.messages else 0
+        return taken[:count]
 
     def close(self) -> None:
         """Drop what is queued and take no more."""
         self.closed = True
         self.messages = []
-        self._sizes = []
         self.bytes = 0
         self._ready.discard(self)
+
+
+def weight(message: Message) -> int:
+    """About how many bytes a message takes, at most: what its strings and lists add up to."""
+    size = SMALL_BYTES
+    for field in message:
+        if isinstance(field, list):
+            size += sum(len(each) + 9 if isinstance(each, bytes | str) else 9 for each in field)
+        elif isinstance(field, bytes | str):
+            size += len(field)
+    return size

@@ -52,6 +52,7 @@ class Peers:
         for peer in self.others:
             peer.outbox.close()
         self.alive = [False] * len(names)
+        self.all_alive = False
         self.skew_ms: int | None = None
         self._ping_due_s = 0.0
         self._introduce_due_s = 0.0
@@ -81,13 +82,20 @@ class Peers:
     def judge(self, peer: Peer, now: Instant) -> None:
         """Bring `alive` up to date for one peer."""
         if peer.index != self.me:
-            self.alive[peer.index] = (
+            self.set_alive(
+                peer.index,
                 peer.linked
                 and peer.introduced
                 and peer.remembered
                 and peer.whole
-                and now.monotonic - peer.heard_s <= SILENCE_S_MAX
+                and now.monotonic - peer.heard_s <= SILENCE_S_MAX,
             )
+
+    def set_alive(self, index: int, alive: bool) -> None:
+        """Whether a member counts for levels; of this node itself, its own word."""
+        if self.alive[index] != alive:
+            self.alive[index] = alive
+            self.all_alive = all(self.alive)
 
     def send(self, index: int, message: Message, size: int = SMALL_BYTES) -> bool:
         """Queue for a member; False when it has no link or too much waits for it."""

@@ -31,7 +31,7 @@ from basestore.placement import row_bucket, row_key, row_partition
 from basestore.storage.engine import DATA
 from repair.clock import HybridClock
 from repair.rule import Rule
-from repair.version import RECORD_BYTES_MIN, VERSION_BYTES, Digester, Record, is_tombstone
+from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES, Digester, Record, is_tombstone
 
 HEADS_MAX = 200_000
 DAMAGED_MAX = 10_000
@@ -52,6 +52,11 @@ class Replica:
         self._journal = journal
         self._rules = rules
         self._partitions = partitions
+        self._rule_of = {
+            partition.to_bytes(2) + bytes((len(bucket),)) + bucket: rule
+            for partition in partitions
+            for bucket, rule in rules.items()
+        }
         self._digester = digester
         self._clock = clock
         self._heads: dict[bytes, bytes] = {}
@@ -67,32 +72,32 @@ class Replica:
         Applied: it is the winner here, now or before. Superseded: a better one is held. Rejected:
         not taken, with the reason.
         """
-        row, blob = message.row, message.record
-        rule = self._rules.get(row_bucket(row)) if len(row) > 3 else None
-        if rule is None or len(blob) < RECORD_BYTES_MIN or row_partition(row) not in self._partitions:
-            outbox.put(Rejected(message.id, "this replica does not hold such a row", False))
+        request, row, blob, way, _ = message
+        rule = self._rule_of.get(row[: 3 + row[2]]) if len(row) > 3 else None
+        if rule is None or len(blob) < RECORD_BYTES_MIN:
+            outbox.put(Rejected(request, "this replica does not hold such a row", False))
             return
-        record = Record(blob)
-        if message.way == DIRECT and not self._clock.observe(record.stamp, wall_ms):
-            ahead = record.version.wall_ms - wall_ms
-            outbox.put(Rejected(message.id, f"the write's stamp is {ahead} ms ahead of this clock", False))
+        head = blob[:HEAD_BYTES]
+        if way == DIRECT and not self._clock.observe(int.from_bytes(head[:8]), wall_ms):
+            ahead = Record(blob).version.wall_ms - wall_ms
+            outbox.put(Rejected(request, f"the write's stamp is {ahead} ms ahead of this clock", False))
             return
-        try:
-            held = self.head(row)
-        except DamagedRecord as damage:
-            outbox.put(Rejected(message.id, str(damage), True))
-            return
-        if held == record.head:
-            self._journal.ack(outbox, message.id, DATA + row)
-        elif message.way == DIRECT and held[:VERSION_BYTES] == blob[:VERSION_BYTES]:
-            outbox.put(
-                Rejected(message.id, "this version was used for another value; write without it", False)
-            )
-        elif held == ABSENT or rule.beats(record.head, held):
-            self._store(row, record, held)
-            self._journal.ack(outbox, message.id, DATA + row)
+        held = self._heads.get(row)
+        if held is None:
+            try:
+                held = self.head(row)
+            except DamagedRecord as damage:
+                outbox.put(Rejected(request, str(damage), True))
+                return
+        if held == head:
+            self._journal.ack(outbox, request, DATA + row)
+        elif way == DIRECT and held[:VERSION_BYTES] == head[:VERSION_BYTES]:
+            outbox.put(Rejected(request, "this version was used for another value; write without it", False))
+        elif held == ABSENT or rule.beats(head, held):
+            self._store(row, blob, head, held)
+            self._journal.ack(outbox, request, DATA + row)
         else:
-            self._journal.reply(outbox, Superseded(message.id, held), DATA + row)
+            self._journal.reply(outbox, Superseded(request, held), DATA + row)
 
     def take_over(self, row: bytes, record: Record) -> None:
         """Take a record out of a stream if it wins, without an answer. One that is damaged itself,
@@ -104,7 +109,7 @@ class Replica:
         except DamagedRecord:
             return
         if held == ABSENT or self._rules[row_bucket(row)].beats(record.head, held):
-            self._store(row, record, held)
+            self._store(row, record.blob, record.head, held)
 
     def replace_damaged(self, row: bytes, records: Iterable[Record | None]) -> None:
         """Heal a damaged row: put the winner of what enough other replicas hold in its place, or
@@ -113,16 +118,16 @@ class Replica:
         sound = [record for record in records if record is not None and record.intact(self._digester, row)]
         if sound:
             winner = reduce(self._rules[row_bucket(row)].winner, sound)
-            self._store(row, winner, winner.head)
+            self._store(row, winner.blob, winner.head, winner.head)
         else:
             self._journal.stage(DATA + row, None)
             self._remember(row, ABSENT)
 
-    def _store(self, row: bytes, record: Record, held: bytes) -> None:
+    def _store(self, row: bytes, blob: bytes, head: bytes, held: bytes) -> None:
         journal = self._journal
-        journal.stage(DATA + row, record.blob)
-        journal.records += (not is_tombstone(record.head)) - (held != ABSENT and not is_tombstone(held))
-        self._remember(row, record.head)
+        journal.stage(DATA + row, blob)
+        journal.records += (not is_tombstone(head)) - (held != ABSENT and not is_tombstone(held))
+        self._remember(row, head)
 
     def head(self, row: bytes) -> bytes:
         """Head of the record held, or ABSENT; DamagedRecord when its digest does not fit."""

@@ -163,10 +163,10 @@ class SyncStore:
         results: dict[int, Message | BasestoreError] = {}
         with self._lock:
             first = self._next_id + 1
-            batch: list[Message] = []
+            batch: dict[int, Message] = {}
             for number, make in enumerate(makes, first):
                 try:
-                    batch.append(make(number))
+                    batch[number] = make(number)
                 except InvalidRequest as error:
                     results[number] = error
             self._next_id += len(makes)
@@ -175,13 +175,13 @@ class SyncStore:
         return [results[number] for number in range(first, first + len(makes))]
 
     def _exchange(
-        self, batch: Sequence[Message], results: dict[int, Message | BasestoreError], timeout_s: float
+        self, batch: dict[int, Message], results: dict[int, Message | BasestoreError], timeout_s: float
     ) -> None:
         connection = self._connected()
-        waiting = {message.id for message in batch if hasattr(message, "id")}
+        waiting = set(batch)
         deadline = time.monotonic() + timeout_s + GRACE_S
         try:
-            connection.send(batch, timeout_s + GRACE_S)
+            connection.send(list(batch.values()), timeout_s + GRACE_S)
             while waiting:
                 for message in connection.receive(deadline):
                     if isinstance(message, ANSWERS) and message.id in waiting:
@@ -219,7 +219,9 @@ class SyncStore:
         timeout_s = self._timeout_s if timeout is None else timeout
         timeout_ms = requests.timeout_ms_of(timeout_s)
         answer = self._one(
-            lambda request: requests.set_request(request, key, value, bucket, level, timeout_ms, ttl, version),
+            lambda request: requests.set_request(
+                request, key, value, bucket, level, timeout_ms, ttl, version
+            ),
             timeout_s,
         )
         return receipt(answer, level, self._names())
@@ -238,7 +240,8 @@ class SyncStore:
         timeout_s = self._timeout_s if timeout is None else timeout
         timeout_ms = requests.timeout_ms_of(timeout_s)
         answer = self._one(
-            lambda request: requests.delete_request(request, key, bucket, level, timeout_ms, version), timeout_s
+            lambda request: requests.delete_request(request, key, bucket, level, timeout_ms, version),
+            timeout_s,
         )
         return receipt(answer, level, self._names())
 

@@ -1,7 +1,7 @@
 """Writing: the story of one set or delete.
 
-    begin       a first-write bucket at QUORUM or ALL reads first: a record found is LOST to
-    send        one Apply to every replica; a hint for each that is not alive
+    read_first  in a first-write bucket at QUORUM or ALL: the write is LOST to a record that is found
+    begin       stamped; one Apply to every replica; a hint for each that is not alive
     applied, superseded, rejected, lost, kept
                 the tally counts; the verdict is answered as soon as it stands
     alarm       the deadline: what has not answered gets a hint, the caller hears WriteTimeout
@@ -10,11 +10,21 @@ The write goes on after the answer, until every replica has answered or has a hi
 was stamped is never stamped again: who repeats it passes the version on.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from basestore.consistency import Level, ReplicaState, Tally, Verdict
+from basestore.consistency import (
+    APPLIED,
+    FAILED,
+    HINTED,
+    PENDING,
+    SUPERSEDED,
+    Level,
+    ReplicaState,
+    Tally,
+    Verdict,
+)
 from basestore.errors import Overloaded, ReadTimeout, ReplicaFailure, RequestFailed, WriteTimeout
-from basestore.messages import DIRECT, Apply, Failed, Keep, Written, Rejected
+from basestore.messages import DIRECT, Apply, Failed, Keep, Rejected, Written
 from basestore.operation import Operation
 from basestore.outbox import SMALL_BYTES, Outbox
 from basestore.peers import Instant
@@ -25,16 +35,28 @@ from repair.version import VERSION_BYTES, Record, Version
 if TYPE_CHECKING:
     from basestore.coordinator import Coordinator
 
-STORED, SUPERSEDED, LOST = 0, 1, 2
+OUTCOME_STORED, OUTCOME_SUPERSEDED, OUTCOME_LOST = 0, 1, 2
 PROVISIONAL = 1
+ANY = Level.ANY
+LAST_WRITE_WINS = Rule.LAST_WRITE_WINS
+OPEN, STORED, FAILURE = Verdict.OPEN, Verdict.STORED, Verdict.FAILED
+
+
+class Content(NamedTuple):
+    """What is to be written, before it has a version."""
+
+    row: bytes
+    value: bytes
+    ttl_ms: int
+    tombstone: bool
 
 
 class Writing(Operation):
     """One write at its coordinator."""
 
     __slots__ = (
-        "_answered", "_client", "_coordinator", "_deadline", "_hints_asked", "_level", "_reasons",
-        "_record", "_replicas", "_request", "_row", "_rule", "_tally", "_winner",
+        "_answered", "_client", "_content", "_coordinator", "_deadline", "_hints_asked", "_level",
+        "_reasons", "_record", "_replicas", "_request", "_rule", "_tally", "_winner",
     )  # fmt: skip
 
     def __init__(
@@ -42,123 +64,111 @@ class Writing(Operation):
         coordinator: "Coordinator",
         client: Outbox,
         request: int,
-        row: bytes,
+        content: Content,
         rule: Rule,
         replicas: tuple[int, ...],
         level: Level,
-        size: int,
+        deadline: float,
     ) -> None:
-        super().__init__(size)
+        self.ids = []
+        self.bytes = len(content.row) + len(content.value)
         self._coordinator = coordinator
         self._client = client
         self._request = request
-        self._row = row
+        self._content = content
         self._rule = rule
         self._replicas = replicas
         self._level = level
+        self._deadline = deadline
         self._tally = Tally(len(replicas), level)
         self._answered = False
         self._hints_asked = 0
         self._winner = b""
-        self._reasons: dict[str, str] = {}
+        self._reasons: dict[str, str] | None = None
 
-    def begin(
-        self,
-        value: bytes,
-        ttl_ms: int,
-        tombstone: bool,
-        repeated: Version | None,
-        deadline: float,
-        now: Instant,
-    ) -> None:
-        """Stamp, place and send; in a first-write bucket at QUORUM or ALL, read first."""
-        self._deadline = deadline
+    def read_first(self, repeated: Version | None, now: Instant) -> None:
+        """A first-write bucket: only if nothing is found, or this very write, it is sent."""
 
-        def write(at: Instant) -> None:
-            version = repeated or self._coordinator.stamp(self._row, at)
-            if version is None:
-                self._fail(
-                    Overloaded(
-                        "overloaded: the clock's ceiling is not durable yet; nothing was done. Try again"
-                    )
-                )
-                return
-            expires_ms = version.wall_ms + ttl_ms if ttl_ms else 0
-            self._record = Record.seal(
-                self._coordinator.digester, self._row, version, value,
-                tombstone=tombstone, expires_ms=expires_ms,
-            )  # fmt: skip
-            self._send(at)
-
-        if self._rule is Rule.LAST_WRITE_WINS or self._level < Level.QUORUM:
-            write(now)
-            return
-
-        def after_read(result: Finding | RequestFailed) -> None:
+        def after(result: Finding | RequestFailed) -> None:
             if isinstance(result, RequestFailed):
                 self._fail(_not_begun(result))
             elif result.record is None or result.record.version == repeated:
-                write(result.at)
+                self.begin(repeated, result.at)
             else:
                 version = repeated.encode() if repeated else b""
-                self._answer(LOST, version, result.record.head)
+                self._answer(OUTCOME_LOST, version, result.record.head)
 
-        self._coordinator.read(self._row, self._rule, self._level, deadline, after_read, now)
+        self._coordinator.read(self._content.row, self._rule, self._level, self._deadline, after, now)
 
-    def _send(self, now: Instant) -> None:
+    def begin(self, repeated: Version | None, now: Instant) -> None:
+        """Stamp it, unless it repeats an earlier attempt, and send it to every replica."""
         coordinator = self._coordinator
+        row, value, ttl_ms, tombstone = self._content
+        version = repeated or coordinator.stamp(row, now)
+        if version is None:
+            self._fail(
+                Overloaded("overloaded: the clock's ceiling is not durable yet; nothing was done. Try again")
+            )
+            return
+        expires_ms = version.wall_ms + ttl_ms if ttl_ms else 0
+        self._record = record = Record.seal(
+            coordinator.digester, row, version, value, tombstone=tombstone, expires_ms=expires_ms
+        )
         request = coordinator.operations.issue(self)
-        deadline_ms = now.wall_ms + int((self._deadline - now.monotonic) * 1e3)
-        message = Apply(request, self._row, self._record.blob, DIRECT, deadline_ms)
-        size = len(self._row) + len(self._record.blob) + SMALL_BYTES
-        alive, send = coordinator.peers.alive, coordinator.peers.send
-        missed = [
-            replica for replica in self._replicas if not (alive[replica] and send(replica, message, size))
-        ]
-        for replica in missed:
-            self._hint(replica, "not alive")
-        alarm = self._deadline
-        if self._level is Level.ANY:
-            alarm = now.monotonic + (alarm - now.monotonic) / 2
-        coordinator.operations.alarm_at(request, alarm)
+        left_s = self._deadline - now.monotonic
+        message = Apply(request, row, record.blob, DIRECT, now.wall_ms + int(left_s * 1e3))
+        size = len(row) + len(record.blob) + SMALL_BYTES
+        members, alive = coordinator.peers.all, coordinator.peers.alive
+        for replica in self._replicas:
+            if not (alive[replica] and members[replica].outbox.put(message, size)):
+                self._hint(replica, "not alive")
+        coordinator.operations.alarm_at(
+            request, self._deadline if self._level is not ANY else now.monotonic + left_s / 2
+        )
 
     def _hint(self, replica: int, reason: str) -> None:
         """Ask this node to keep a hint for a replica that does not confirm."""
         coordinator = self._coordinator
-        self._reasons.setdefault(coordinator.names[replica], reason)
-        only_copy = self._level is Level.ANY and not self._tally.applied
-        message = Keep(self.ids[0], replica, self._row, self._record.blob, only_copy)
+        self._explain(replica, reason)
+        only_copy = self._level is ANY and not self._tally.applied
+        message = Keep(self.ids[0], replica, self._content.row, self._record.blob, only_copy)
         if replica != coordinator.peers.me and coordinator.peers.send(coordinator.peers.me, message):
             self._hints_asked += 1
         else:
-            self._note(replica, ReplicaState.FAILED)
+            self._note(replica, FAILED)
+
+    def _explain(self, replica: int, reason: str) -> None:
+        """Keep the first reason why a replica did not confirm."""
+        if self._reasons is None:
+            self._reasons = {}
+        self._reasons.setdefault(self._coordinator.names[replica], reason)
 
     def applied(self, member: int, request: int, now: Instant) -> None:
-        self._note(member, ReplicaState.APPLIED)
+        self._note(member, APPLIED)
 
     def superseded(self, member: int, request: int, head: bytes, now: Instant) -> None:
         if not self._winner or self._rule.beats(head, self._winner):
             self._winner = head
-        self._note(member, ReplicaState.SUPERSEDED)
+        self._note(member, SUPERSEDED)
 
     def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
-        self._reasons[self._coordinator.names[member]] = answer.reason
-        self._note(member, ReplicaState.FAILED)
+        self._explain(member, answer.reason)
+        self._note(member, FAILED)
         if answer.passing:
             self._hint(member, answer.reason)
 
     def kept(self, member: int, stored: bool, now: Instant) -> None:
         self._hints_asked -= 1
-        self._note(member, ReplicaState.HINTED if stored else ReplicaState.FAILED)
+        self._note(member, HINTED if stored else FAILED)
 
     def lost(self, member: int, now: Instant) -> None:
-        if member in self._replicas and self._state(member) == ReplicaState.PENDING:
+        if member in self._replicas and self._state(member) == PENDING:
             self._hint(member, "the link was lost")
 
     def alarm(self, now: Instant) -> None:
         """The deadline; at ANY half-way, so that hints are durable before it."""
         for replica in self._replicas:
-            if self._state(replica) == ReplicaState.PENDING:
+            if self._state(replica) == PENDING:
                 self._hint(replica, "no answer in time")
         if not self._answered:
             if now.monotonic < self._deadline:
@@ -183,29 +193,32 @@ class Writing(Operation):
         tally.record(self._replicas.index(replica), state)
         if not self._answered:
             verdict = tally.verdict
-            if verdict is Verdict.STORED:
-                self._answer(STORED, self._record.blob[:VERSION_BYTES], b"")
-            elif verdict is Verdict.SUPERSEDED:
-                outcome = SUPERSEDED if self._rule is Rule.LAST_WRITE_WINS else LOST
+            if verdict is STORED:
+                self._answer(OUTCOME_STORED, self._record.blob[:VERSION_BYTES], b"")
+            elif verdict is FAILURE:
+                if not (self._level is ANY and self._hints_asked):
+                    self._fail(self._failure())
+            elif verdict is not OPEN:
+                outcome = OUTCOME_SUPERSEDED if self._rule is LAST_WRITE_WINS else OUTCOME_LOST
                 self._answer(outcome, self._record.blob[:VERSION_BYTES], self._winner)
-            elif verdict is Verdict.FAILED and not (self._level is Level.ANY and self._hints_asked):
-                self._fail(self._failure())
         if self._answered and not tally.waiting:
             self._coordinator.operations.drop(self)
 
     def _answer(self, outcome: int, version: bytes, winner: bytes) -> None:
         self._answered = True
         tally = self._tally
-        states = [word for pair in zip(self._replicas, tally.states, strict=True) for word in pair]
-        acknowledged = tally.applied
+        states: list[int] = []
+        if self.ids:  # it was sent
+            for replica, state in zip(self._replicas, tally.states, strict=True):
+                states += (replica, state)
         self._client.put(
             Written(
                 self._request,
                 outcome,
-                0 if self._rule is Rule.LAST_WRITE_WINS else PROVISIONAL,
+                0 if self._rule is LAST_WRITE_WINS else PROVISIONAL,
                 version,
                 tally.required,
-                acknowledged,
+                tally.applied,
                 states,
                 winner[:VERSION_BYTES],
             )
@@ -214,11 +227,12 @@ class Writing(Operation):
     def _failure(self) -> ReplicaFailure:
         version = self._record.version
         tally = self._tally
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in self._reasons.items())
+        reasons = self._reasons or {}
+        listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         return ReplicaFailure(
             f"failed: {tally.applied} of {tally.required} required replicas applied the write, others refused or were "
-            f"lost ({reasons}). It may have happened: repeat it with version {version}, or read",
-            self._reasons,
+            f"lost ({listed}). It may have happened: repeat it with version {version}, or read",
+            reasons,
             version,
         )
 

@@ -5,41 +5,63 @@
 
 from collections.abc import Iterator
 
-from sortedcontainers import SortedDict
+from sortedcontainers import SortedList
 
 from basestore.storage.engine import Batch
 
 
 class MemoryEngine:
-    """Rows in a sorted dictionary, and how to undo what is not synced."""
+    """Rows in a dictionary, the order of their keys, and how to undo what is not synced.
+
+    Order is only needed by scans, so new keys are put in order when the next scan begins.
+    """
 
     loss = ""
 
     def __init__(self) -> None:
-        self._rows: SortedDict[bytes, bytes] = SortedDict()
+        self._rows: dict[bytes, bytes] = {}
+        self._order: SortedList[bytes] = SortedList()
+        self._unordered: set[bytes] = set()
+        self._dead = 0  # keys in `_order` that are stored no more
         self._undo: dict[bytes, bytes | None] = {}
 
     def get(self, key: bytes) -> bytes | None:
-        value: bytes | None = self._rows.get(key)
-        return value
+        return self._rows.get(key)
 
     def apply(self, batch: Batch) -> None:
         rows, undo = self._rows, self._undo
         for key, value in batch.items():
+            held = rows.get(key)
             if key not in undo:
-                undo[key] = rows.get(key)
-            if value is None:
-                rows.pop(key, None)
+                undo[key] = held
+            self._put(key, held, value)
+
+    def _put(self, key: bytes, held: bytes | None, value: bytes | None) -> None:
+        if value is not None:
+            self._rows[key] = value
+            if held is None:
+                self._unordered.add(key)
+        elif held is not None:
+            del self._rows[key]
+            if key in self._unordered:
+                self._unordered.discard(key)
             else:
-                rows[key] = value
+                self._dead += 1
 
     def sync(self) -> None:
         self._undo = {}
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        rows = self._rows
-        for key in rows.irange(start, end, inclusive=(True, False)):
-            yield key, rows[key]
+        rows, order = self._rows, self._order
+        if self._dead > len(rows):
+            self._order = order = SortedList(rows)
+            self._unordered, self._dead = set(), 0
+        elif self._unordered:
+            order.update(key for key in self._unordered if key not in order)
+            self._unordered = set()
+        for key in order.irange(start, end, inclusive=(True, False)):
+            if key in rows:  # deleted keys keep their place
+                yield key, rows[key]
 
     def close(self) -> None:
         """Nothing to release."""
@@ -47,8 +69,5 @@ class MemoryEngine:
     def crash(self) -> None:
         """Forget every batch since the last `sync`."""
         for key, value in self._undo.items():
-            if value is None:
-                self._rows.pop(key, None)
-            else:
-                self._rows[key] = value
+            self._put(key, self._rows.get(key), value)
         self._undo = {}
