@@ -7,33 +7,21 @@ An embedded node speaks to its peers over TCP like any other; only its own progr
 inside the process.
 """
 
-import secrets
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import trio
 
-from basestore.config import (
-    CLUSTER_ID_BYTES,
-    MEMBERS_MAX,
-    ClusterConfig,
-    Durability,
-    Member,
-    NodeConfig,
-    dump,
-    load,
-)
-from basestore.errors import ConfigurationError, ConnectionLost
+from basestore.config import Durability, NodeConfig, load
+from basestore.errors import ConnectionLost
+from basestore.local import prepare_cluster
 from basestore.messages import Message
 from basestore.requests import GRACE_S, TIMEOUT_S_DEFAULT, Consistency
 from basestore.results import ANSWERS
 from basestore.service import Service, instant
 from basestore.store import Store
-from repair.version import KEY_BYTES
 
 LINK_S_MAX = 30.0
 
@@ -188,52 +176,3 @@ async def open_cluster(
         cluster = EmbeddedCluster(services[0], channels[0], consistency, timeout)
         cluster.nodes = members
         yield cluster
-
-
-def prepare_cluster(
-    directory: Path, nodes: int, first_port: int | None, durability: Durability
-) -> list[NodeConfig]:
-    """The configurations of a cluster on this machine: those in `directory`, or new ones, written
-    there as n1.toml, n2.toml, ... Nodes n1, n2, ... have consecutive ports from `first_port`, or
-    free ones. ConfigurationError when what is there does not fit what is asked for."""
-    if durability not in get_args(Durability):
-        raise ConfigurationError(f"durability {durability!r}; use sync, interval or memory")
-    if not 1 <= nodes <= MEMBERS_MAX:
-        raise ConfigurationError(f"{nodes} nodes; 1 to {MEMBERS_MAX} are possible")
-    names = [f"n{number}" for number in range(1, nodes + 1)]
-    if (directory / "n1.toml").exists():
-        configs = [load(directory / f"{name}.toml") for name in names]
-        listed = [member.name for member in configs[0].cluster.members]
-        if listed != names:
-            raise ConfigurationError(
-                f"{directory} holds a cluster of {len(listed)} nodes ({', '.join(listed)}), not of {nodes}; "
-                f"ask for {len(listed)} nodes, or use another directory"
-            )
-        first = configs[0].member.address
-        if first_port is not None and first != f"127.0.0.1:{first_port}":
-            raise ConfigurationError(
-                f"the cluster in {directory} begins at {first}; start it with that port, or use another directory"
-            )
-        return [replace(config, durability=durability) for config in configs]
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        ports = range(first_port, first_port + nodes) if first_port is not None else _free_ports(nodes)
-        members = tuple(Member(name, f"127.0.0.1:{port}") for name, port in zip(names, ports, strict=True))
-        cluster = ClusterConfig(
-            secrets.token_bytes(CLUSTER_ID_BYTES), secrets.token_bytes(KEY_BYTES), members, min(3, nodes)
-        )
-        for name in reversed(names):  # n1 last: its presence says that all are there
-            path = directory / f"{name}.toml"
-            path.touch(mode=0o600)
-            path.write_text(dump(NodeConfig(cluster, name, Path(name), durability)))
-    except OSError as error:
-        raise ConfigurationError(f"the cluster cannot be set up in {directory}: {error}") from error
-    return [load(directory / f"{name}.toml") for name in names]
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports

@@ -88,6 +88,14 @@ class Journal:
         else:
             generation.acks.setdefault(outbox, []).append(request)
 
+    def ack_staged(self, outbox: Outbox, request: int) -> None:
+        """Say Applied once this step's batch is durable."""
+        acks = self._open.acks
+        if outbox in acks:
+            acks[outbox].append(request)
+        else:
+            acks[outbox] = [request]
+
     def reply(self, outbox: Outbox, message: Message, key: bytes, size: int = SMALL_BYTES) -> None:
         """Send a message once what is stored under `key` is durable."""
         generation = self._holding(key)

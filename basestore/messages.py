@@ -1,7 +1,7 @@
 """What clients and nodes say to each other, and its CBOR form.
 
-A frame carries an array of messages; a message is an array of its kind and its fields. Every field
-has one type, so a message is checked by comparing types, and nothing is ever missing: absent
+A frame carries an array of messages; a message is an array of its kind and its fields, and those of
+one kind that follow each other share an array. Every field has one type, so a message is checked by comparing types, and nothing is ever missing: absent
 versions and records are empty strings of bytes, "never" is 0. Pure: bytes in, messages out.
 
 Decoding is strict (RFC 8949, section 5): no indefinite lengths, no duplicate keys, no tags, no
@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, get_args, get_origin, get_
 import cbor2
 
 PROTOCOL: Final = 1
-DEPTH_MAX: Final = 6
+DEPTH_MAX: Final = 4
 KEY_BYTES_MAX: Final = 64 * 1024
 VALUE_BYTES_MAX: Final = 1024 * 1024
 BUCKET_BYTES_MAX: Final = 64
@@ -376,15 +376,23 @@ _SEMANTIC: Final = dict.fromkeys(
 
 
 def encode(messages: Iterable[Message]) -> bytes:
-    """One frame's payload."""
-    return cbor2.dumps([(_NUMBERS[type(message)], *message) for message in messages])
+    """One frame's payload. Neighbours of one kind share an array: [kind, fields, fields, ...]."""
+    runs: list[list[Any]] = []
+    kind: type[Any] | None = None
+    for message in messages:
+        if type(message) is not kind:
+            kind = type(message)
+            run: list[Any] = [_NUMBERS[kind]]
+            runs.append(run)
+        run += message
+    return cbor2.dumps(runs)
 
 
 def decode(payload: bytes) -> list[Message]:
     """The messages of a frame's payload, each checked; ProtocolError on anything else."""
     source = io.BytesIO(payload)
     try:
-        batch = cbor2.CBORDecoder(
+        runs = cbor2.CBORDecoder(
             source,
             tag_hook=_refuse,
             semantic_decoders=_SEMANTIC,
@@ -397,22 +405,32 @@ def decode(payload: bytes) -> list[Message]:
         raise ProtocolError(f"a frame is not valid CBOR: {error}") from error
     if source.tell() != len(payload):
         raise ProtocolError(f"{len(payload) - source.tell()} bytes follow the end of a frame's CBOR")
-    if type(batch) is not list or len(batch) > BATCH_MESSAGES_MAX:
-        raise ProtocolError(f"a frame is an array of at most {BATCH_MESSAGES_MAX} messages")
-    return [_check(item) for item in batch]
+    if type(runs) is not list:
+        raise ProtocolError("a frame is an array of messages")
+    messages: list[Message] = []
+    for run in runs:
+        messages += _messages(run, BATCH_MESSAGES_MAX - len(messages))
+    return messages
 
 
-def _check(item: Any) -> Message:
-    if type(item) is not list or not item or type(item[0]) is not int:
+def _messages(run: Any, room: int) -> Iterable[Message]:
+    """The messages of one array; ProtocolError unless their fields have the types of their kind."""
+    if type(run) is not list or not run or type(run[0]) is not int:
         raise ProtocolError("a message is an array that starts with its kind")
-    form = _FORMS.get(item[0])
+    form = _FORMS.get(run[0])
     if form is None:
-        raise ProtocolError(f"there is no message of kind {item[0]}; the other side may be newer")
-    del item[0]
-    if tuple(map(type, item)) != form.types:
-        raise ProtocolError(f"the fields of a {form.make.__name__} have the wrong types")
-    for at, element in form.lists:
-        if element is not Any and not set(map(type, item[at])) <= {element}:
-            raise ProtocolError(f"a list in a {form.make.__name__} has elements of the wrong type")
-    message: Message = form.make._make(item)
-    return message
+        raise ProtocolError(f"there is no message of kind {run[0]}; the other side may be newer")
+    make, types, lists = form
+    del run[0]
+    count, rest = divmod(len(run), len(types))
+    if count > room:
+        raise ProtocolError(f"a frame has more than {BATCH_MESSAGES_MAX} messages")
+    if rest or not count or tuple(map(type, run)) != types * count:
+        raise ProtocolError(f"the fields of a {make.__name__} have the wrong number or types")
+    new = tuple.__new__  # what _make does, less the checks just made
+    messages = [new(make, fields) for fields in zip(*[iter(run)] * len(types), strict=True)]
+    for at, element in lists:
+        for message in messages:
+            if element is not Any and not set(map(type, message[at])) <= {element}:
+                raise ProtocolError(f"a list in a {make.__name__} has elements of the wrong type")
+    return messages

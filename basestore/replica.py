@@ -95,7 +95,7 @@ class Replica:
             outbox.put(Rejected(request, "this version was used for another value; write without it", False))
         elif held == ABSENT or rule.beats(head, held):
             self._store(row, blob, head, held)
-            self._journal.ack(outbox, request, DATA + row)
+            self._journal.ack_staged(outbox, request)
         else:
             self._journal.reply(outbox, Superseded(request, held), DATA + row)
 

@@ -144,7 +144,8 @@ class Writing(Operation):
         self._reasons.setdefault(self._coordinator.names[replica], reason)
 
     def applied(self, member: int, request: int, now: Instant) -> None:
-        self._note(member, APPLIED)
+        if self._tally.record(self._replicas.index(member), APPLIED):
+            self._judge()
 
     def superseded(self, member: int, request: int, head: bytes, now: Instant) -> None:
         if not self._winner or self._rule.beats(head, self._winner):
@@ -189,8 +190,12 @@ class Writing(Operation):
         return self._tally.states[self._replicas.index(replica)]
 
     def _note(self, replica: int, state: ReplicaState) -> None:
+        if self._tally.record(self._replicas.index(replica), state) or state is FAILED:
+            self._judge()
+
+    def _judge(self) -> None:
+        """Answer if the verdict stands by now; end when nothing more will come."""
         tally = self._tally
-        tally.record(self._replicas.index(replica), state)
         if not self._answered:
             verdict = tally.verdict
             if verdict is STORED:
@@ -210,7 +215,7 @@ class Writing(Operation):
         states: list[int] = []
         if self.ids:  # it was sent
             for replica, state in zip(self._replicas, tally.states, strict=True):
-                states += (replica, state)
+                states += (replica, int(state))  # cbor2 is slow with subclasses of int
         self._client.put(
             Written(
                 self._request,

@@ -1,0 +1,146 @@
+"""Local: clusters whose nodes all run on this machine, from the files of one directory.
+
+Owns n1.toml, n2.toml, ... in that directory. Starts nothing: `embedded.py` runs the nodes inside a
+program, `basestore up` as processes.
+"""
+
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+from basestore.config import (
+    CLUSTER_ID_BYTES,
+    MEMBERS_MAX,
+    ClusterConfig,
+    Durability,
+    Member,
+    NodeConfig,
+    dump,
+    load,
+    parse_address,
+)
+from basestore.errors import ConfigurationError
+from repair.version import KEY_BYTES
+
+HOST = "127.0.0.1"
+NODES_DEFAULT = 3
+PORT_MAX = 65535
+
+
+def config_path(directory: Path, name: str) -> Path:
+    """Where the configuration of the node called `name` lies."""
+    return directory / f"{name}.toml"
+
+
+def prepare_cluster(
+    directory: Path, nodes: int | None, first_port: int | None, durability: Durability | None
+) -> list[NodeConfig]:
+    """The configurations of a cluster on this machine: those in `directory`, or new ones, with
+    nodes n1, n2, ... on consecutive ports from `first_port`, or on free ones. What is None is as it
+    was, or 3 nodes with durability sync. The files say afterwards what was asked for.
+    ConfigurationError when what is there does not fit what is asked for."""
+    configs = plan_cluster(directory, nodes, first_port, durability)
+    write_cluster(directory, configs)
+    return configs
+
+
+def plan_cluster(
+    directory: Path, nodes: int | None, first_port: int | None, durability: Durability | None
+) -> list[NodeConfig]:
+    """`prepare_cluster`, but nothing is written."""
+    if durability is not None and durability not in get_args(Durability):
+        raise ConfigurationError(f"durability {durability!r}; use sync, interval or memory")
+    if nodes is not None and not 1 <= nodes <= MEMBERS_MAX:
+        raise ConfigurationError(f"{nodes} nodes; 1 to {MEMBERS_MAX} are possible")
+    if not config_path(directory, "n1").exists():
+        return _new_cluster(directory, nodes or NODES_DEFAULT, first_port, durability or "sync")
+    configs = _existing_cluster(directory, nodes, first_port)
+    if durability is None:
+        return configs
+    return [replace(config, durability=durability) for config in configs]
+
+
+def _existing_cluster(directory: Path, nodes: int | None, first_port: int | None) -> list[NodeConfig]:
+    cluster = load(config_path(directory, "n1")).cluster
+    listed = [member.name for member in cluster.members]
+    expected = [f"n{number}" for number in range(1, (nodes or len(listed)) + 1)]
+    if listed != expected:
+        raise ConfigurationError(
+            f"{directory} holds a cluster of {len(listed)} nodes ({', '.join(listed)}), not of {len(expected)}; "
+            f"ask for {len(listed)} nodes, or use another directory"
+        )
+    first = cluster.members[0].address
+    if first_port is not None and first != f"{HOST}:{first_port}":
+        raise ConfigurationError(
+            f"the cluster in {directory} begins at {first}; start it with that port, or use another directory"
+        )
+    return [load(config_path(directory, name)) for name in listed]
+
+
+def _new_cluster(
+    directory: Path, nodes: int, first_port: int | None, durability: Durability
+) -> list[NodeConfig]:
+    if first_port is not None and first_port + nodes - 1 > PORT_MAX:
+        raise ConfigurationError(f"{nodes} ports from {first_port} go beyond {PORT_MAX}; begin lower")
+    ports = range(first_port, first_port + nodes) if first_port is not None else _free_ports(nodes)
+    members = tuple(Member(f"n{number}", f"{HOST}:{port}") for number, port in enumerate(ports, 1))
+    cluster = ClusterConfig(
+        secrets.token_bytes(CLUSTER_ID_BYTES), secrets.token_bytes(KEY_BYTES), members, min(3, nodes)
+    )
+    return [NodeConfig(cluster, member.name, directory / member.name, durability) for member in members]
+
+
+def write_cluster(directory: Path, configs: Sequence[NodeConfig]) -> None:
+    """Write the files whose content is not yet this; n1 last, for its presence says that all are there."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for config in reversed(configs):
+            path = config_path(directory, config.name)
+            if not path.exists() or load(path) != config:
+                _write(path, config)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the cluster cannot be set up in {directory}: {error}. Use another directory"
+        ) from error
+
+
+def _write(path: Path, config: NodeConfig) -> None:
+    """Replace a configuration in one step. Its store's directory is written relative to the file."""
+    store = config.directory
+    if store.is_relative_to(path.parent):
+        config = replace(config, directory=store.relative_to(path.parent))
+    draft = path.with_suffix(".toml.new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(dump(config))
+        file.flush()
+        os.fsync(descriptor)
+    draft.replace(path)
+
+
+def refuse_taken_ports(configs: Sequence[NodeConfig]) -> None:
+    """ConfigurationError that names the addresses that other programs listen on."""
+    taken = []
+    for config in configs:
+        try:
+            with socket.create_server(parse_address(config.member.address)):
+                pass
+        except OSError as error:
+            taken.append(f"{config.member.address} ({os.strerror(error.errno or 0)})")
+    if taken:
+        raise ConfigurationError(
+            f"{', '.join(taken)} cannot be listened on. Stop what uses the port (another `basestore up`, "
+            f"perhaps), or make a new cluster in another directory with other ports"
+        )
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
+    ports = [int(each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
