@@ -185,6 +185,10 @@ class Coordinator:
         self._numbers[partition] += 1
         return Version(stamp, self._origin, self._numbers[partition])
 
+    def observe(self, head: bytes, now: Instant) -> None:
+        """A record with this head was met: later stamps of this node shall be greater."""
+        self._clock.observe(int.from_bytes(head[:8]), now.wall_ms)
+
     def _read(self, outbox: Outbox, request: Get, now: Instant) -> None:
         level = self._read_level(request)
         bucket, rule = self._bucket(request.bucket)

@@ -87,8 +87,13 @@ class Handoff:
         self._operations = operations
         self._bytes_max = bytes_max
         self._piles = {peer.index: _Pile(peer.name) for peer in peers.others}
+        self.recount()
+
+    def recount(self) -> None:
+        """Count what is stored: at open, and after a batch was not taken."""
         for pile in self._piles.values():
-            for key, value in journal.engine.scan(pile.prefix, pile.end):
+            pile.count = pile.bytes = 0
+            for key, value in self._journal.engine.scan(pile.prefix, pile.end):
                 pile.count += 1
                 pile.bytes += len(key) + len(value)
 

@@ -70,8 +70,8 @@ def _existing_cluster(directory: Path, nodes: int | None, first_port: int | None
     expected = [f"n{number}" for number in range(1, (nodes or len(listed)) + 1)]
     if listed != expected:
         raise ConfigurationError(
-            f"{directory} holds a cluster of {len(listed)} nodes ({', '.join(listed)}), not of {len(expected)}; "
-            f"ask for {len(listed)} nodes, or use another directory"
+            f"{directory} holds a cluster of {len(listed)} nodes ({', '.join(listed)}), not of "
+            f"{len(expected)}; ask for {len(listed)} nodes, or use another directory"
         )
     first = cluster.members[0].address
     if first_port is not None and first != f"{HOST}:{first_port}":

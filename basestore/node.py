@@ -40,6 +40,7 @@ from basestore.messages import (
     NodeStatus,
     Ping,
     Pong,
+    ProtocolError,
     Range,
     Read,
     ReadRange,
@@ -58,7 +59,7 @@ from basestore.replica import Replica
 from basestore.standing import Fresh, Standing, State
 from basestore.storage.engine import META, Engine
 from repair.clock import HybridClock
-from repair.version import Digester, Record
+from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, Digester, Record
 
 CEILING = META + b"ceiling"
 PERSIST_S = 1.0
@@ -87,9 +88,7 @@ class Node:
         placement = cluster.placement()
         digester = Digester(cluster.key)
         self.clock = HybridClock(self._load_ceiling(), cluster.drift_ms_max)
-        self.journal = Journal(
-            engine, waits=config.durability == "sync", failed=lambda: self.replica.forget_heads()
-        )
+        self.journal = Journal(engine, waits=config.durability == "sync", failed=self._not_taken)
         rules = {name.encode(): rule for name, rule in cluster.buckets.items()}
         self.replica = Replica(
             self.journal, rules, frozenset(placement.held_by(self.me)), digester, self.clock
@@ -119,6 +118,12 @@ class Node:
         self._raise_ceiling(now)
         self._settle_standing(now)
 
+    def _not_taken(self) -> None:
+        """The engine refused a batch: nothing of it holds, in memory neither."""
+        self.replica.forget_heads()
+        self.handoff.recount()
+        self.standing.reload()
+
     def _load_ceiling(self) -> int:
         stored = self.engine.get(CEILING)
         return 0 if stored is None else int.from_bytes(stored)
@@ -143,8 +148,11 @@ class Node:
 
     def link(self, member: int, now: Instant) -> Outbox:
         """A link to a peer stands. Give the outbox back to `receive` and `unlink`."""
+        replaced = self.peers.all[member].linked
         outbox = self.peers.link(member, now)
         outbox.put(self.standing.identity())
+        if replaced:  # what was under way on the old one is lost, as if it had been unlinked
+            self.operations.lost(member, now)
         return outbox
 
     def unlink(self, member: int, outbox: Outbox, now: Instant) -> None:
@@ -153,9 +161,12 @@ class Node:
             self.operations.lost(member, now)
 
     def receive(self, member: int, outbox: Outbox, messages: list[Message], now: Instant) -> Message | None:
-        """Messages of a peer. Returns the first that no peer may say, if any."""
-        if not outbox.closed:
-            self.peers.hear(member, now)
+        """Messages of a peer. Returns the first that no peer may say, if any. What still comes on a
+        link that was replaced is not heard: it may be of a store that the peer has lost.
+        ProtocolError when one has the form of a message but makes no sense."""
+        if outbox.closed:
+            return None
+        self.peers.hear(member, now)
         for message in messages:
             handler = self._handlers.get(type(message))
             if handler is None:
@@ -282,6 +293,8 @@ class Node:
                 operation.applied(member, request, now)
 
     def _superseded(self, member: int, outbox: Outbox, message: Superseded, now: Instant) -> None:
+        if len(message.head) != HEAD_BYTES:
+            raise ProtocolError("a Superseded message names no record")
         operation = self.operations.get(message.id)
         if operation is not None:
             operation.superseded(member, message.id, message.head, now)
@@ -292,12 +305,19 @@ class Node:
             operation.rejected(member, message.id, message, now)
 
     def _held(self, member: int, outbox: Outbox, message: Held, now: Instant) -> None:
+        if 0 < len(message.record) < RECORD_BYTES_MIN:
+            raise ProtocolError("a Held message carries no record")
         operation = self.operations.get(message.id)
         if operation is not None:
             record = Record(message.record) if message.record else None
             operation.held(member, message.id, record, now)
 
     def _range(self, member: int, outbox: Outbox, message: Range, now: Instant) -> None:
+        rows, records = message.rows[::2], message.rows[1::2]
+        if len(rows) != len(records) or (message.more and not rows) or min(map(len, rows), default=4) < 4:
+            raise ProtocolError("a Range message does not hold rows and records")
+        if min(map(len, records), default=RECORD_BYTES_MIN) < RECORD_BYTES_MIN:
+            raise ProtocolError("a Range message carries what is no record")
         operation = self.operations.get(message.id)
         if operation is not None:
             operation.ranged(member, message.id, message.rows, message.more, now)

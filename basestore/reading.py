@@ -120,6 +120,8 @@ class Reading(Operation):
 
     def _learn(self, member: int, record: Record | None, now: Instant) -> None:
         """A replica is known to hold this; what was known before is never unlearned."""
+        if record is not None:
+            self._coordinator.observe(record.head, now)
         known = self._replies.get(member)
         if known is None or (record is not None and self._rule.beats(record.head, known.head)):
             self._replies[member] = record
@@ -159,6 +161,8 @@ class Reading(Operation):
     def applied(self, member: int, request: int, now: Instant) -> None:
         record = self._write_backs.get(request)
         if record is not None:
+            if self._under_way.get(member) == record.head:
+                del self._under_way[member]
             self._repaired.add(member)
             self._learn(member, record, now)
 

@@ -13,7 +13,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import trio
 
@@ -121,9 +121,12 @@ class Service:
             self._close(clean=not failed)
 
     def _close(self, *, clean: bool) -> None:
-        if clean:
-            self.node.close()
-            self._engine.sync()
+        if not clean:
+            with suppress(StorageError):  # a broken engine complains again; why it broke is on its way up
+                self._engine.close()
+            return
+        self.node.close()
+        self._engine.sync()
         self._engine.close()
 
     # --- the loop ----------------------------------------------------------------------------
@@ -282,17 +285,25 @@ class Service:
             self._work.set()
 
     async def _serve_client(self, link: Link) -> None:
-        """A client's connection. While it does not take its answers, it is not read from."""
+        """A client's connection. While it does not take its answers, it is not read from; and only
+        so many of its requests are under way at once as their answers, going by the latest ones,
+        will fit into the backlog."""
         outbox = self.node.open_client()
         try:
             with self._registered(outbox, link):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(link.write, outbox)
+                    asked = 0
                     while messages := await link.receive():
-                        self._check(self.node.receive_client(outbox, messages, instant()))
-                        self._work.set()
-                        while outbox.bytes > BACKLOG_BYTES_MAX:
-                            await link.sent.wait()
+                        while messages:
+                            room = link.room(BACKLOG_BYTES_MAX) - (asked - link.messages_sent)
+                            if room <= 0 or outbox.bytes > BACKLOG_BYTES_MAX:
+                                await link.sent.wait()
+                                continue
+                            now, messages = messages[:room], messages[room:]
+                            self._check(self.node.receive_client(outbox, now, instant()))
+                            self._work.set()
+                            asked += len(now)
                     nursery.cancel_scope.cancel()
         except* (ConnectionError, ProtocolError) as group:
             log.info("%s: a client was disconnected: %s", self.node.name, group.exceptions[0])

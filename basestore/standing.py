@@ -27,6 +27,7 @@ from basestore.storage.engine import META
 STANDING = META + b"standing"
 PEER = META + b"peer/"
 GENERATIONS_MAX = 10_000
+STORES_MAX = 100
 
 
 class State(enum.Enum):
@@ -44,12 +45,12 @@ class Fresh(NamedTuple):
 
 
 class _Memory(NamedTuple):
-    """What is remembered of a peer's store."""
+    """What is remembered of a peer's store. `given_up`: those it ran on before, the last ones."""
 
     store: bytes
     generation: bytes
     sequence: int
-    earlier: bool
+    given_up: list[bytes]
 
 
 class Standing:
@@ -65,7 +66,7 @@ class Standing:
         self._told: dict[str, int] = {}
         self.reason = ""
         self._generations: dict[bytes, int] = {}
-        self._peers = self._load_peers()
+        self.reload()
         stored = journal.engine.get(STANDING)
         if stored is None:
             self.store, self.state = fresh.store, State.NEWBORN
@@ -79,9 +80,10 @@ class Standing:
             self.state = State.WHOLE
         self._stage(self.state, clean=False)
 
-    def _load_peers(self) -> dict[str, _Memory]:
+    def reload(self) -> None:
+        """Remember of the peers what is stored: at open, and after a batch was not taken."""
         rows = self._journal.engine.scan(PEER, PEER[:-1] + bytes((PEER[-1] + 1,)))
-        return {key[len(PEER) :].decode(): _Memory(*cbor2.loads(value)) for key, value in rows}
+        self._peers = {key[len(PEER) :].decode(): _Memory(*cbor2.loads(value)) for key, value in rows}
 
     def _reopen(self, stored: bytes, fresh: Fresh) -> None:
         try:
@@ -134,24 +136,26 @@ class Standing:
         """A peer says which store it runs on: remember it, and answer what was remembered. False
         when the peer has lost something, so that it cannot be counted on."""
         known = self._peers.get(name)
+        sound = True
         if known is None:
-            known = _Memory(said.store, said.generation, said.sequence, earlier=False)
-            heard = known
+            heard = known = _Memory(said.store, said.generation, said.sequence, [])
         elif known.store == said.store:
-            heard = known._replace(
-                generation=said.generation, sequence=max(said.sequence, self._told.get(name, 0))
-            )
             known = known._replace(sequence=max(known.sequence, self._told.get(name, 0)))
+            heard = known._replace(generation=said.generation, sequence=said.sequence)
+            if said.sequence < known.sequence:
+                sound, heard = False, known
+        elif said.store in known.given_up:  # no generation of its own: it cannot know this one
+            self._journal.reply(outbox, Remembered(said.store, b"", 0, True), PEER + name.encode())
+            return False
         else:
-            heard = known = _Memory(said.store, said.generation, said.sequence, earlier=True)
-        sound = known.generation != said.generation or said.sequence >= known.sequence
-        if known.store == said.store and said.sequence < known.sequence:
-            sound, heard = False, known
+            given_up = [*known.given_up, known.store][-STORES_MAX:]
+            heard = known = _Memory(said.store, said.generation, said.sequence, given_up)
         if self._peers.get(name) != heard:
             self._peers[name] = heard
             self._journal.stage(PEER + name.encode(), cbor2.dumps(list(heard)))
         self._told[name] = heard.sequence
-        self._journal.reply(outbox, Remembered(*known), PEER + name.encode())
+        answer = Remembered(known.store, known.generation, known.sequence, bool(known.given_up))
+        self._journal.reply(outbox, answer, PEER + name.encode())
         return sound
 
     def hear_sequence(self, name: str, sequence: int) -> None:

@@ -41,6 +41,7 @@ from basestore.results import (
 from repair.version import Version
 
 MANY_MAX = 256
+FRAME_BYTES = 2 << 20
 RECEIVE_BYTES = 256 << 10
 
 T = TypeVar("T")
@@ -56,6 +57,7 @@ class _Connection:
         self._frames = FrameReader()
         self._socket = socket.create_connection(parse_address(endpoint), CONNECT_S_MAX)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.cluster = b""
         self.members: list[tuple[str, str]] = []
 
     def introduce(self, first: Sequence[Message]) -> None:
@@ -70,11 +72,22 @@ class _Connection:
             raise ProtocolError(welcome.reason)
         if not isinstance(welcome, Welcome):
             raise ProtocolError("it does not answer a hello with a welcome")
+        self.cluster = welcome.cluster
         self.members = list(zip(welcome.members[::2], welcome.members[1::2], strict=True))
 
     def send(self, messages: Sequence[Message], timeout_s: float) -> None:
+        """Send in frames well within what a node takes."""
         self._socket.settimeout(timeout_s)
-        self._socket.sendall(pack(messages))
+        frame: list[Message] = []
+        size = 0
+        for message in messages:
+            frame.append(message)
+            size += len(getattr(message, "value", b"")) + len(getattr(message, "key", b""))
+            if size >= FRAME_BYTES:
+                self._socket.sendall(pack(frame))
+                frame, size = [], 0
+        if frame:
+            self._socket.sendall(pack(frame))
 
     def receive(self, deadline: float) -> list[Message]:
         """The next messages; TimeoutError at the deadline."""
@@ -348,6 +361,11 @@ class SyncStore:
             yield from items[:limit]
             if limit is not None:
                 limit -= len(items)
+
+    def cluster_id(self) -> str:
+        """Which cluster this is, in hexadecimal digits; Unreachable."""
+        with self._lock:
+            return self._connected().cluster.hex()
 
     def node_status(self) -> NodeState:
         """What the node that this store talks to says of itself."""

@@ -150,13 +150,16 @@ class Writing(Operation):
     def superseded(self, member: int, request: int, head: bytes, now: Instant) -> None:
         if not self._winner or self._rule.beats(head, self._winner):
             self._winner = head
+        self._coordinator.observe(head, now)
         self._note(member, SUPERSEDED)
 
     def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
+        """A hint is asked for before the refusal counts: at ANY it may decide, and a write whose last
+        replica refuses ends with it."""
         self._explain(member, answer.reason)
-        self._note(member, FAILED)
         if answer.passing:
             self._hint(member, answer.reason)
+        self._note(member, FAILED)
 
     def kept(self, member: int, stored: bool, now: Instant) -> None:
         self._hints_asked -= 1

@@ -10,12 +10,14 @@ clock went back meanwhile. Who owns the clock raises the ceiling ahead of time:
     ceiling = clock.wanted_ceiling(wall_ms)     # None while there is room enough
     ... make it durable ...
     clock.raise_ceiling(ceiling)                # only then
+
+The ceiling runs ahead of the wall clock by half the drift bound at most: a node that restarts at
+once stamps that far ahead, and replicas refuse direct writes beyond the bound.
 """
 
 from repair.version import COUNTER_BITS
 
-RESERVE_MS = 10_000
-REFILL_MS = 5_000
+RESERVE_MS_MIN = 200
 
 
 class CeilingReached(Exception):
@@ -25,13 +27,14 @@ class CeilingReached(Exception):
 class HybridClock:
     """One node's source of stamps."""
 
-    __slots__ = ("ceiling", "drift_ms_max", "last")
+    __slots__ = ("_reserve", "ceiling", "drift_ms_max", "last")
 
     def __init__(self, ceiling: int, drift_ms_max: int) -> None:
         """Start above `ceiling`, the durable one of the last run (0 for a new store)."""
         self.ceiling = ceiling
         self.last = ceiling
         self.drift_ms_max = drift_ms_max
+        self._reserve = max(drift_ms_max // 2, RESERVE_MS_MIN) << COUNTER_BITS
 
     @property
     def ready(self) -> bool:
@@ -60,9 +63,9 @@ class HybridClock:
     def wanted_ceiling(self, wall_ms: int) -> int | None:
         """The ceiling to make durable next, or None while the present one leaves room."""
         floor = max(wall_ms << COUNTER_BITS, self.last)
-        if floor + (REFILL_MS << COUNTER_BITS) <= self.ceiling:
+        if floor + self._reserve // 2 <= self.ceiling:
             return None
-        return floor + (RESERVE_MS << COUNTER_BITS)
+        return floor + self._reserve
 
     def raise_ceiling(self, ceiling: int) -> None:
         """Allow stamps up to `ceiling`. Call it only when `ceiling` is durable."""

@@ -26,7 +26,7 @@ KEY_BYTES = 32
 
 _VERSION = struct.Struct(">QQQ")
 _TAIL = struct.Struct(">BQ")
-_LENGTH = struct.Struct(">H")
+_LENGTH = struct.Struct(">I")
 _FLAGS_AT = 40
 _TOMBSTONE = 1
 _EXPIRES = 2

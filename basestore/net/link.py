@@ -17,6 +17,8 @@ from basestore.outbox import Outbox
 
 RECEIVE_BYTES = 256 << 10
 HANDSHAKE_S_MAX = 5.0
+MESSAGE_BYTES_EXPECTED = 64 << 10
+ROOM_MESSAGES_MIN = 8
 
 log = logging.getLogger("basestore")
 
@@ -48,6 +50,8 @@ class Link:
         self.sent = Signal()
         self.scope = trio.CancelScope()
         self.sending_since: float | None = None
+        self.messages_sent = 0
+        self._message_bytes = MESSAGE_BYTES_EXPECTED
 
     async def send(self, *messages: Message) -> None:
         """Send one frame; ConnectionError when the other side is gone."""
@@ -92,9 +96,18 @@ class Link:
             await self.wake.wait()
             while outbox.messages:
                 self.sending_since = trio.current_time()
-                await self.send(*outbox.take())
+                waiting_bytes = outbox.bytes
+                messages = outbox.take()
+                mean_bytes = (waiting_bytes - outbox.bytes) / len(messages)
+                await self.send(*messages)
                 self.sending_since = None
+                self.messages_sent += len(messages)
+                self._message_bytes = (self._message_bytes + mean_bytes) / 2
             self.sent.set()
+
+    def room(self, bytes_max: int) -> int:
+        """How many messages of the size that was sent lately make so many bytes; a few at least."""
+        return max(ROOM_MESSAGES_MIN, int(bytes_max / self._message_bytes))
 
     def close(self) -> None:
         self._stream.socket.close()

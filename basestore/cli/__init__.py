@@ -1,0 +1,103 @@
+"""The command line. A command's module is loaded when the command is used, and what it needs when
+it runs: a single request imports neither Trio nor anyio.
+
+Data goes to stdout, all else to stderr. What becomes of a command is its exit code (`exits.py`);
+this module is the only place where an exception turns into one.
+"""
+
+import contextlib
+import errno
+import io
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+import basestore
+from basestore.cli import exits, options
+
+_COMMANDS = {
+    "set": "requests",
+    "get": "requests",
+    "delete": "requests",
+    "scan": "requests",
+    "import": "importing",
+    "status": "status",
+    "serve": "serving",
+    "up": "up",
+    "demo": "demo",
+    "completion": "completion",
+}
+
+
+class _Commands(click.Group):
+    """Subcommands by name; each is imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        home = _COMMANDS.get(cmd_name)
+        if home is None:
+            return None
+        command: click.Command = getattr(import_module(f"basestore.cli.{home}"), f"{cmd_name}_command")
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except OSError as error:  # here, because click would make exit code 1 of a broken pipe
+            _abandon_stdout()
+            if error.errno == errno.EPIPE:
+                return exits.DONE  # who reads has seen enough
+            exits.say_error(f"{error}. Make sure that what the command reads and writes can be used")
+            return exits.REFUSED
+        return result
+
+
+@click.group(cls=_Commands, epilog=exits.EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(basestore.__version__, prog_name="basestore")
+@options.share_before
+def group() -> None:
+    """A replicated key-value store in which each call says how many replicas must answer.
+
+    `basestore demo` shows all of it in under a minute. `basestore up` starts a cluster on this
+    machine, where `basestore set greeting hello` and `basestore get greeting` find it: without an
+    endpoint, requests go to 127.0.0.1:7400.
+
+    The options below may also stand after the subcommand.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit with its code."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a character is no error
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        result = group.main(
+            arguments if arguments is None else list(arguments), "basestore", standalone_mode=False
+        )
+    except click.Abort:
+        exits.say("interrupted")
+        return exits.INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return exits.USAGE
+    except basestore.BasestoreError as error:
+        exits.say_error(error)
+        return exits.exit_code_of(error)
+    return result if isinstance(result, int) else exits.DONE
+
+
+def _abandon_stdout() -> None:
+    """So that the interpreter does not try again, at its end, to write what could not be written."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

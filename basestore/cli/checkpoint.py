@@ -1,0 +1,107 @@
+"""Checkpoint: how far an import has come, in a small file beside the one that is imported.
+
+Written in one step after each batch that was answered, so that an import that was stopped, or in
+which writes failed, goes on from it. A checkpoint belongs to one import: the same content of the
+file, read in the same way, into the same bucket of the same cluster.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from basestore.cli.rows import START, Place
+from basestore.errors import ConfigurationError
+
+FORMAT = 1
+SAMPLE_BYTES = 64 << 10
+
+
+class Failed(NamedTuple):
+    """A row whose write failed. `version` is the write's, where it got one: it is repeated as itself."""
+
+    place: Place
+    version: str | None
+    definite: bool
+
+
+@dataclass(slots=True)
+class Progress:
+    """What has become of the rows up to `place`; those in `failed` are still to be written."""
+
+    place: Place = START
+    stored: int = 0
+    superseded: int = 0
+    lost: int = 0
+    malformed: int = 0
+    failed: list[Failed] = field(default_factory=list)
+
+
+def identity(source: BinaryIO, settings: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint must match: the file's size, samples of its start and end, the settings."""
+    size = os.fstat(source.fileno()).st_size
+    source.seek(0)
+    head = source.read(SAMPLE_BYTES)
+    source.seek(max(0, size - SAMPLE_BYTES))
+    tail = source.read(SAMPLE_BYTES)
+    source.seek(0)
+    return {"size": size, "content": hashlib.blake2b(head + tail, digest_size=16).hexdigest(), **settings}
+
+
+class Checkpoint:
+    """The file at `path`, for the import with this identity."""
+
+    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
+        self.path = path
+        self._identity = identity
+
+    def load(self) -> Progress | None:
+        """How far this import has come, or None when it is new; ConfigurationError when the file
+        belongs to another import."""
+        try:
+            document = json.loads(self.path.read_bytes())
+            known, version = document["import"], document["format"]
+            progress = _revive(document["progress"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigurationError(
+                f"the checkpoint {self.path} cannot be read: {error!r}. Begin anew with --restart"
+            ) from error
+        differing = [name for name, value in self._identity.items() if known.get(name) != value]
+        if version != FORMAT or differing:
+            raise ConfigurationError(
+                f"the checkpoint {self.path} belongs to another import (of another "
+                f"{', '.join(differing) or 'format'}). Begin anew with --restart, or keep this import's "
+                f"progress elsewhere with --checkpoint"
+            )
+        return progress
+
+    def save(self, progress: Progress) -> None:
+        """Replace the file, durably; ConfigurationError when that is impossible."""
+        document = {"format": FORMAT, "import": self._identity, "progress": dataclasses.asdict(progress)}
+        draft = self.path.with_name(self.path.name + ".new")
+        try:
+            with draft.open("w") as file:
+                json.dump(document, file)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self.path)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the checkpoint {self.path} cannot be written: {error}. Put it elsewhere with --checkpoint"
+            ) from error
+
+    def remove(self) -> None:
+        """The import is complete: nothing is left to go on from."""
+        self.path.unlink(missing_ok=True)
+
+
+def _revive(fields: dict[str, Any]) -> Progress:
+    fields = dict(fields)
+    place = Place(*fields.pop("place"))
+    failed = [Failed(Place(*start), version, definite) for start, version, definite in fields.pop("failed")]
+    return Progress(place=place, failed=failed, **fields)

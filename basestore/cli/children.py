@@ -1,0 +1,130 @@
+"""Children: the nodes of a local cluster as child processes of this one.
+
+A child stops when it is told to, and also when this process dies in whatever way: it watches a
+pipe whose other end is here. It has a process group of its own, so that Ctrl-C in the terminal
+reaches this process alone, which then stops the children in order.
+"""
+
+import shlex
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import trio
+
+import basestore
+from basestore.config import NodeConfig
+from basestore.errors import RequestFailed, Unreachable
+from basestore.results import NodeState
+
+GRACE_S = 10.0
+ANSWER_S_MAX = 2.0
+POLL_S = 0.05
+POLL_S_MAX = 1.0
+LAST_LINES = 5
+
+
+class Child:
+    """One node. `tell` gets each line that it writes to stderr."""
+
+    def __init__(self, path: Path, config: NodeConfig, tell: Callable[[str, str], None]) -> None:
+        self.path = path
+        self.name = config.name
+        self.endpoint = config.member.address
+        self._tell = tell
+        self._last: deque[str] = deque(maxlen=LAST_LINES)
+        self._begun = b""
+        self._process: trio.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        return 0 if self._process is None else self._process.pid
+
+    @property
+    def command(self) -> str:
+        """What a user types to bring the node back."""
+        return f"basestore serve --config {shlex.quote(str(self.path))}"
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Start the process and see it to its end. When this is cancelled, the process is stopped:
+        SIGTERM, and SIGKILL if that does not help."""
+        process = self._process = await trio.lowlevel.open_process(
+            [sys.executable, "-m", "basestore", "serve", "--stop-at-eof", "--log-level", "warning",
+             "--config", str(self.path)],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, process_group=0,
+        )  # fmt: skip
+        self._last.clear()
+        try:
+            task_status.started()
+            await self._relay_until_end(process)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._stop(process)
+
+    async def _relay_until_end(self, process: trio.Process) -> None:
+        assert process.stderr is not None
+        async for data in process.stderr:
+            *lines, self._begun = (self._begun + data).split(b"\n")
+            for line in lines:
+                self._hear(line)
+        if self._begun:
+            self._hear(self._begun)
+            self._begun = b""
+        await process.wait()
+
+    def _hear(self, line: bytes) -> None:
+        text = line.decode(errors="backslashreplace").rstrip()
+        self._last.append(text)
+        self._tell(self.name, text)
+
+    async def _stop(self, process: trio.Process) -> None:
+        if process.poll() is None:
+            process.terminate()
+            with trio.move_on_after(GRACE_S):
+                await self._relay_until_end(process)
+        if process.poll() is None:
+            process.kill()
+        await process.wait()
+        for stream in (process.stdin, process.stderr):
+            if stream is not None:
+                await stream.aclose()
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut would."""
+        assert self._process is not None
+        self._process.kill()
+
+    @property
+    def end(self) -> str:
+        """How the process ended, with its last words."""
+        code = None if self._process is None else self._process.returncode
+        if code is None:
+            return "it has not ended"
+        if code < 0:
+            return f"killed by {signal.Signals(-code).name}"
+        return f"exit code {code}{': ' if self._last else ''}{' / '.join(self._last)}"
+
+
+async def state_of(endpoint: str) -> NodeState | None:
+    """What the node at this address says of itself, or None if it does not answer."""
+    try:
+        async with basestore.connect(endpoint, timeout=ANSWER_S_MAX) as store:
+            return await store.node_status()
+    except (Unreachable, RequestFailed):
+        return None
+
+
+async def wait_linked(children: Sequence[Child]) -> None:
+    """Until every node is up and sees all others alive."""
+    names = {child.name for child in children}
+    pause_s = POLL_S
+    for child in children:
+        while True:
+            state = await state_of(child.endpoint)
+            if state and state.state == "up" and names <= set(state.facts.get("alive", "").split()):
+                break
+            await trio.sleep(pause_s)
+            pause_s = min(pause_s * 1.2, POLL_S_MAX)

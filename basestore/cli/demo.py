@@ -1,0 +1,331 @@
+"""Demo: what basestore is for, on real processes and real data, in under a minute.
+
+The story is a list of acts. Each does something to the cluster, checks that what basestore promises
+came true, and leaves a line for the table at the end. Whatever happens, Ctrl-C included, the
+processes are stopped and the files removed.
+"""
+
+import itertools
+import signal
+import sys
+import tempfile
+import time
+import unicodedata
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from basestore.cli import exits, text
+from basestore.cli.serving import first_of, raise_expected
+from basestore.consistency import Level
+
+if TYPE_CHECKING:
+    import trio
+
+    from basestore.cli.children import Child
+    from basestore.errors import BasestoreError
+    from basestore.results import NodeState, Receipt
+    from basestore.store import Store
+
+PATIENCE_S = 20.0
+POLL_S = 0.05
+BATCH = 2000
+CHANGE_EVERY = 100
+_COMPUTED_NAMES = ("CJK UNIFIED IDEOGRAPH-", "CJK COMPATIBILITY IDEOGRAPH-", "HANGUL SYLLABLE ")
+
+
+@click.command("demo")
+def demo_command() -> int:
+    """Watch three nodes keep their promises.
+
+    Starts three durable nodes (real processes, a temporary directory, free ports), imports the
+    characters of Unicode by name, writes and reads at every level, kills a node with SIGKILL, goes
+    on without it, brings it back, and ends with a table of what happened. It leaves nothing behind.
+    """
+    import trio
+
+    try:
+        return trio.run(_run)
+    except BaseExceptionGroup as group:
+        raise_expected(group)
+
+
+async def _run() -> int:
+    """Play the story; a signal ends it early, with everything cleaned up."""
+    import trio
+
+    code = exits.INTERRUPTED
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        heard.append(signal.SIGHUP)
+    with trio.open_signal_receiver(*heard) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def stop_at_signal() -> None:
+                async for _ in signals:
+                    exits.say("\ninterrupted: stopping the nodes, removing the files")
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(stop_at_signal)
+            began = time.monotonic()
+            with tempfile.TemporaryDirectory(prefix="basestore-demo-") as directory:
+                code = await _Story(Path(directory)).play()
+            click.echo(f"{time.monotonic() - began:.0f} s. The nodes are stopped, their files removed.")
+            nursery.cancel_scope.cancel()
+    return code
+
+
+def characters() -> Iterator[tuple[str, str]]:
+    """The named characters of the Unicode database that Python ships, but for those whose names are
+    computed from their numbers."""
+    for number in range(sys.maxunicode + 1):
+        name = unicodedata.name(chr(number), "")
+        if name and not name.startswith(_COMPUTED_NAMES):
+            yield name, chr(number)
+
+
+class BrokenPromise(Exception):
+    """Something did not come out as basestore promises."""
+
+
+def _expect(promise: bool, what: str) -> None:
+    if not promise:
+        raise BrokenPromise(what)
+
+
+def _line(words: str) -> None:
+    click.echo(f"   {words}")
+
+
+def _milliseconds(since: float) -> str:
+    return f"{(time.monotonic() - since) * 1e3:.1f} ms"
+
+
+def _states(receipt: "Receipt") -> str:
+    return ", ".join(f"{name} {state.name.lower()}" for name, state in sorted(receipt.replicas.items()))
+
+
+class _Story:
+    """The cluster of the demo, and what has happened so far."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._children: list[Child] = []
+        self._stderr: list[str] = []
+        self._expected: dict[str, str] = {}
+        self._changed: list[str] = []
+        self._happened: list[tuple[str, str, str]] = []
+
+    async def play(self) -> int:
+        """All acts, then the table. Returns the exit code."""
+        import trio
+
+        from basestore.errors import BasestoreError
+
+        click.echo(f"basestore demo: three durable nodes on this machine, in {self._directory}\n")
+        code = exits.REFUSED
+        try:
+            async with trio.open_nursery() as nursery:
+                await self._acts(nursery)
+                nursery.cancel_scope.cancel()
+            code = exits.DONE
+        except* (BrokenPromise, BasestoreError, trio.TooSlowError) as group:
+            for line in self._stderr:
+                exits.say(line)
+            exits.say_error(
+                f"not as promised: {str(first_of(group)) or 'an act took too long'}. If the machine is not "
+                f"overloaded, this is a bug: please report it with what is printed here"
+            )
+        click.echo(f"\n{text.table(('ACT', 'WHAT HAPPENED', 'TOOK'), self._happened)}\n")
+        return code
+
+    async def _acts(self, nursery: "trio.Nursery") -> None:
+        import basestore
+
+        await self._act("start", "Three nodes start, each a process", self._start, nursery)
+        async with basestore.connect(self._children[0].endpoint) as store:
+            await self._act("import", "Real data comes in, at QUORUM", self._import, store)
+            await self._act("levels", "A write and a read at every level", self._levels, store)
+            await self._act("kill -9", "n3 is killed", self._kill)
+            await self._act("QUORUM", "QUORUM writes go on", self._quorum, store)
+            await self._act("ALL", "An ALL write is refused, before anything is done", self._all, store)
+            await self._act("hints", "What n3 missed is kept for it", self._hints)
+            await self._act("restart", "n3 comes back and gets what it missed", self._restart, nursery)
+            await self._act("first write", "In bucket `once` the first write wins", self._first, store)
+            await self._act("check", "Everything is read back at ALL", self._check, store)
+
+    async def _act(
+        self, name: str, title: str, play: Callable[..., Awaitable[str]], *arguments: object
+    ) -> None:
+        """One act: its title, its own lines, its line of the table."""
+        import trio
+
+        click.echo(f"{len(self._happened) + 1}. {title}")
+        began = time.monotonic()
+        with trio.fail_after(PATIENCE_S):
+            summary = await play(*arguments)
+        _line(summary)
+        self._happened.append((name, summary, f"{time.monotonic() - began:.1f} s"))
+
+    async def _start(self, nursery: "trio.Nursery") -> str:
+        from basestore.cli.children import Child, wait_linked
+        from basestore.local import config_path, prepare_cluster
+
+        def tell(name: str, line: str) -> None:
+            self._stderr.append(f"{name} | {line}")
+
+        for config in prepare_cluster(self._directory, 3, None, "sync"):
+            child = Child(config_path(self._directory, config.name), config, tell)
+            self._children.append(child)
+            await nursery.start(child.run)
+            _line(f"{child.name}  {child.endpoint}  pid {child.pid}")
+        await wait_linked(self._children)
+        return "three nodes run and are linked; every write goes to all of them"
+
+    async def _import(self, store: "Store") -> str:
+        self._expected = dict(characters())
+        rows = list(self._expected.items())
+        began = time.monotonic()
+        with _bar(len(rows)) as bar:
+            for start in range(0, len(rows), BATCH):
+                batch = rows[start : start + BATCH]
+                _all_stored(await store.set_many(batch))
+                if bar is not None:
+                    bar.update(len(batch))
+        took_s = time.monotonic() - began
+        name, character = "GREEK SMALL LETTER OMEGA", "\N{GREEK SMALL LETTER OMEGA}"
+        result = await store.get(name)
+        _expect(result.value == character.encode(), f"{name} is not what was written")
+        _line(f"get {name!r} -> {character}")
+        return (
+            f"{len(rows):,} characters of Unicode {unicodedata.unidata_version}, by name, each on 2 disks "
+            f"or more; {len(rows) / took_s:,.0f} a second"
+        )
+
+    async def _levels(self, store: "Store") -> str:
+        for level in Level:
+            name = level.name.lower()
+            key = f"written at {name}"
+            began = time.monotonic()
+            receipt = await store.set(key, name, consistency=level)
+            _all_stored([receipt])
+            self._expected[key] = name
+            _line(
+                f"set at {name:6}  {receipt.acknowledged} of {receipt.required} required  "
+                f"{_milliseconds(began):>8}  {_states(receipt)}"
+            )
+        for level in (Level.ONE, Level.QUORUM, Level.ALL):
+            name = level.name.lower()
+            began = time.monotonic()
+            result = await store.get("written at all", consistency=level)
+            _expect(result.value == b"all", f"a read at {name} found {result.value!r}")
+            asked = f"{result.responded} of {result.required} required"
+            _line(f"get at {name:6}  {asked}  {_milliseconds(began):>8}")
+        return "written at ANY, ONE, QUORUM and ALL; read at ONE, QUORUM and ALL; with receipts"
+
+    async def _kill(self) -> str:
+        victim = self._children[2]
+        pid = victim.pid
+        victim.kill()
+        await self._wait_for(0, lambda state: "n3" not in state.facts["alive"].split())
+        return f"pid {pid} got SIGKILL; n1 sees: alive are n1 and n2"
+
+    async def _quorum(self, store: "Store") -> str:
+        names = list(characters_of_interest(self._expected))
+        changes = [(name, f"{self._expected[name]} U+{ord(self._expected[name]):04X}") for name in names]
+        receipt = await store.set(*changes[0])
+        _line(f"{changes[0][0]}: {receipt.outcome.value}, {_states(receipt)}")
+        _all_stored([receipt, *await store.set_many(changes[1:])])
+        self._expected.update(changes)
+        self._changed = names
+        return f"{len(changes)} values changed while n3 is dead, each on both other disks"
+
+    async def _all(self, store: "Store") -> str:
+        from basestore.errors import Unavailable
+
+        key = "written at all"
+        try:
+            await store.set(key, "again", consistency="all")
+        except Unavailable as error:
+            _line(f"Unavailable: {error}")
+            result = await store.get(key)
+            _expect(result.value == b"all", "a refused write was done")
+            return f"{error.required} required, {error.alive} alive: refused, and the old value stands"
+        raise BrokenPromise("a write at ALL was accepted with a node dead")
+
+    async def _hints(self) -> str:
+        count = len(self._changed)
+        await self._wait_for(0, lambda state: state.hints.get("n3") == count)
+        return f"n1 keeps {count} hints for n3, on disk"
+
+    async def _restart(self, nursery: "trio.Nursery") -> str:
+        import basestore
+        from basestore.cli.children import wait_linked
+
+        returning = self._children[2]
+        began = time.monotonic()
+        await nursery.start(returning.run)
+        _line(f"n3  {returning.endpoint}  pid {returning.pid}")
+        await wait_linked(self._children)
+        await self._wait_for(0, lambda state: not state.hints.get("n3"))
+        took_s = time.monotonic() - began
+        async with basestore.connect(returning.endpoint) as store:
+            for name in self._changed:
+                result = await store.get(name, consistency="one")  # n3 asks itself first
+                _expect(result.value == self._expected[name].encode(), f"n3 does not know the new {name}")
+        return f"{len(self._changed)} hints were delivered in {took_s:.1f} s; n3 itself has every new value"
+
+    async def _first(self, store: "Store") -> str:
+        import basestore
+
+        key, first, second = "owner of the name ada", "Ada Lovelace", "Ada Byron"
+        receipt = await store.set(key, first, bucket="once")
+        _line(f"set {first!r} through n1: {receipt.outcome.value}")
+        async with basestore.connect(self._children[1].endpoint) as other:
+            refused = await other.set(key, second, bucket="once")
+        _line(f"set {second!r} through n2: {refused.outcome.value}, to version {refused.superseded_by}")
+        _expect(refused.outcome is basestore.Outcome.LOST, "a second value was accepted")
+        result = await store.get(key, bucket="once")
+        _expect(result.value == first.encode(), f"the key holds {result.value!r}")
+        return f"a second value is refused; the key still holds {first!r}"
+
+    async def _check(self, store: "Store") -> str:
+        found = {item.key.decode(): item.value.decode() async for item in store.scan(consistency="all")}
+        _expect(found == self._expected, f"{len(found)} records, {len(self._expected)} were acknowledged")
+        return f"all {len(found):,} acknowledged records are there; three replicas agree on each"
+
+    async def _wait_for(self, index: int, condition: "Callable[[NodeState], bool]") -> None:
+        """Until what a node says of itself meets a condition."""
+        import trio
+
+        from basestore.cli.children import state_of
+
+        while True:
+            state = await state_of(self._children[index].endpoint)
+            if state is not None and condition(state):
+                return
+            await trio.sleep(POLL_S)
+
+
+def characters_of_interest(names: Iterable[str]) -> Iterator[str]:
+    """A handful of hundreds, spread over the alphabet."""
+    yield from itertools.islice((name for name in sorted(names) if name.isupper()), 0, None, CHANGE_EVERY)
+
+
+def _all_stored(results: "Sequence[Receipt | BasestoreError]") -> None:
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+        _expect(result.outcome.value == "stored", f"a write was {result.outcome.value}")
+
+
+def _bar(length: int) -> Any:
+    """A progress bar, where someone watches."""
+    return (
+        click.progressbar(length=length, label="   importing", file=sys.stderr)
+        if sys.stderr.isatty()
+        else nullcontext()
+    )

@@ -1,0 +1,63 @@
+"""Exits: the code that the process ends with, for everything that can become of a command."""
+
+import contextlib
+from typing import Final
+
+import click
+
+from basestore.errors import (
+    BasestoreError,
+    ConfigurationError,
+    InvalidRequest,
+    RequestFailed,
+    Unreachable,
+)
+
+DONE: Final = 0
+NOT_FOUND: Final = 1
+USAGE: Final = 2
+REFUSED: Final = 3
+UNKNOWN: Final = 4
+BEATEN: Final = 5
+UNREACHABLE: Final = 6
+INTERRUPTED: Final = 130
+
+EPILOG: Final = """\b
+Exit codes:
+    0  done
+    1  not found
+    2  the command, its arguments or a configuration are wrong
+    3  definite failure: unavailable, overloaded; nothing was done
+    4  outcome unknown: a timeout; a write may have happened
+    5  superseded by a newer write, or lost to an earlier one
+    6  no node could be connected to
+  130  interrupted
+"""
+
+
+def exit_code_of(error: BasestoreError) -> int:
+    """The exit code that tells a script what it may conclude from the error."""
+    if isinstance(error, InvalidRequest | ConfigurationError):
+        return USAGE
+    if isinstance(error, Unreachable):
+        return UNREACHABLE
+    if isinstance(error, RequestFailed) and not error.definite:
+        return UNKNOWN
+    return REFUSED
+
+
+def say(text: str) -> None:
+    """A line on stderr. That nobody reads it any more is no reason to stop."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
+
+
+def say_error(error: object) -> None:
+    """An error, in the form that click's own have."""
+    say(f"Error: {error}")
+
+
+def announce(text: str) -> None:
+    """A line on stdout, at once, from a process that goes on even if nobody reads it."""
+    with contextlib.suppress(OSError):
+        click.echo(text)

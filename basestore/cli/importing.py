@@ -1,0 +1,350 @@
+"""Importing: the story of `basestore import`.
+
+    begin    open the file, see what it is, find the checkpoint of an import that was stopped
+    retry    the rows whose write failed last time, each as itself where it has a version
+    go on    batch after batch; after each, the checkpoint
+    end      the counts; the checkpoint goes if there is nothing to come back for
+
+What a row becomes is counted, never dropped: stored, superseded, lost, failed or malformed.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from basestore.cli import exits
+from basestore.cli.options import Target, duration, share
+from basestore.cli.requests import open_store
+
+if TYPE_CHECKING:
+    from basestore.cli.checkpoint import Checkpoint
+    from basestore.cli.rows import Malformed, Place, Row
+    from basestore.errors import RequestFailed
+    from basestore.results import Receipt
+    from basestore.sync import SyncStore
+
+BATCH_ROWS = 256
+BATCH_BYTES = 1 << 20
+FAILED_MAX = 10_000
+SHOWN_MAX = 10
+_FORMATS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "ndjson"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What the caller said beside the target."""
+
+    file: Path | None
+    format: str
+    key: str | None
+    value: str | None
+    ttl_s: float | None
+    checkpoint: Path | None
+    restart: bool
+
+    def read(self, source: BinaryIO, place: "Place") -> "Iterator[Row | Malformed]":
+        """The rows of the file from a place on."""
+        from basestore.cli.rows import Columns, read_csv, read_ndjson
+
+        if self.key is None:
+            return read_ndjson(source, place)
+        return read_csv(source, Columns(self.key, self.value), place)
+
+
+@click.command("import")
+@share("endpoint", "consistency", "bucket", "timeout", "output")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["ndjson", "csv"]),
+    help="What FILE holds. [default: by its extension; ndjson for stdin]",
+)
+@click.option("--key", metavar="COLUMN", help="CSV: the column with the key.")
+@click.option("--value", metavar="COLUMN", help="CSV: the column with the value. [default: the row as JSON]")
+@click.option("--ttl", type=duration, help="How long the values live, as 7d. [default: forever]")
+@click.option(
+    "--checkpoint",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to keep the progress. [default: FILE.basestore-progress]",
+)
+@click.option("--restart", is_flag=True, help="Begin anew, whatever the checkpoint says.")
+def import_command(
+    target: Target,
+    file: Path,
+    form: str | None,
+    key: str | None,
+    value: str | None,
+    ttl: float | None,
+    checkpoint: Path | None,
+    restart: bool,
+) -> int:
+    """Write the rows of FILE (- is stdin).
+
+    NDJSON: a JSON object a line, with "key" (a string) and "value": a string, base64 where
+    "encoding" says so, or any other JSON, which is stored as compact JSON text. CSV: a header, then
+    rows; --key names the key's column.
+
+    An import that was stopped, or in which writes failed, goes on when the same command is given
+    again. Malformed lines are counted and passed over. Exit code: that of the worst row.
+    """
+    stdin = str(file) == "-"
+    options = _Options(
+        None if stdin else file, _format(None if stdin else file, form), key, value, ttl, checkpoint, restart
+    )
+    _check(options)
+    with open_store(target) as store, _open(options.file) as source:
+        return _Import(target, options, store, source).run()
+
+
+def _format(file: Path | None, form: str | None) -> str:
+    if form is not None:
+        return form
+    known = "ndjson" if file is None else _FORMATS.get(file.suffix.lower())
+    if known is None:
+        raise click.UsageError(f"What {file} holds is not clear from its name. Say --format ndjson or csv.")
+    return known
+
+
+def _check(options: _Options) -> None:
+    if options.format == "csv" and options.key is None:
+        raise click.UsageError("Which column is the key? Say --key COLUMN.")
+    if options.format == "ndjson" and (options.key or options.value):
+        raise click.UsageError("--key and --value are for CSV; NDJSON names its keys. Leave them out.")
+    if options.file is None and (options.checkpoint or options.restart):
+        raise click.UsageError("stdin cannot be read again: --checkpoint and --restart need a FILE.")
+
+
+@contextmanager
+def _open(file: Path | None) -> Iterator[BinaryIO]:
+    if file is None:
+        yield sys.stdin.buffer
+        return
+    try:
+        source = file.open("rb")
+    except OSError as error:
+        raise click.UsageError(f"{file} cannot be read: {error}. Name a file that can.") from error
+    with source:
+        yield source
+
+
+class _Import:
+    """One run of an import: the progress so far, and what becomes of the rows behind it."""
+
+    def __init__(self, target: Target, options: _Options, store: "SyncStore", source: BinaryIO) -> None:
+        """Begin: find out where to go on."""
+        from basestore.cli.checkpoint import Progress
+
+        self._target = target
+        self._options = options
+        self._store = store
+        self._source = source
+        self._shown = 0
+        self._checkpoint = self._find_checkpoint()
+        self._progress: Progress = (self._checkpoint and self._checkpoint.load()) or Progress()
+        self._resumed = self._progress.place.line if self._progress.place.offset else None
+
+    def _find_checkpoint(self) -> "Checkpoint | None":
+        from basestore.cli.checkpoint import Checkpoint, identity
+
+        options = self._options
+        if options.file is None:
+            return None
+        settings = {
+            "cluster": self._store.cluster_id(),
+            "bucket": self._target.bucket,
+            "format": options.format,
+            "key column": options.key,
+            "value column": options.value,
+        }
+        path = options.checkpoint or options.file.with_name(options.file.name + ".basestore-progress")
+        checkpoint = Checkpoint(path, identity(self._source, settings))
+        if options.restart:
+            checkpoint.remove()
+        return checkpoint
+
+    def run(self) -> int:
+        """Write all rows that can be written; returns the exit code of the worst."""
+        if self._resumed is not None:
+            exits.say(f"Going on at line {self._resumed}, where this import stopped.")
+        try:
+            self._retry()
+            self._go_on()
+        except BaseException:
+            if self._progress.place.offset:
+                self._show_counts(complete=False)
+            raise
+        complete = not self._progress.failed
+        if complete and self._checkpoint is not None:
+            self._checkpoint.remove()
+        self._show_counts(complete)
+        return self._exit_code()
+
+    def _retry(self) -> None:
+        """Write the rows that failed before, each with its version if it got one."""
+        from basestore.cli.rows import Row
+        from basestore.errors import RequestFailed
+
+        for count, failed in enumerate(list(self._progress.failed), 1):
+            row = next(self._options.read(self._source, failed.place))
+            assert isinstance(row, Row)  # it was one before, and the file is the same
+            result: Receipt | RequestFailed
+            try:
+                result = self._store.set(
+                    row.key,
+                    row.value,
+                    bucket=self._target.bucket,
+                    ttl=self._options.ttl_s,
+                    version=failed.version,
+                )
+            except RequestFailed as error:
+                result = error
+            self._progress.failed.remove(failed)
+            self._count([row], [result])
+            if count % BATCH_ROWS == 0:
+                self._save()
+        if self._resumed is not None:
+            self._save()
+
+    def _go_on(self) -> None:
+        """Write the rows behind the progress, a batch at a time."""
+        with self._bar() as bar:
+            done = 0
+            for batch in self._batches():
+                self._write(batch)
+                if bar is not None:
+                    bar.update(self._progress.place.offset - done)
+                    done = self._progress.place.offset
+                if len(self._progress.failed) >= FAILED_MAX:
+                    exits.say(
+                        f"{FAILED_MAX} writes have failed: the import stops. Look at `basestore status`."
+                    )
+                    return
+
+    def _bar(self) -> Any:
+        """A progress bar over the bytes of the file, where someone watches."""
+        if self._options.file is None or not sys.stderr.isatty():
+            return nullcontext()
+        size = self._options.file.stat().st_size
+        return click.progressbar(length=size, label="importing", file=sys.stderr)
+
+    def _batches(self) -> "Iterator[list[Row | Malformed]]":
+        from basestore.cli.rows import Row
+
+        batch: list[Row | Malformed] = []
+        size = 0
+        for row in self._options.read(self._source, self._progress.place):
+            batch.append(row)
+            size += len(row.key) + len(row.value) if isinstance(row, Row) else 0
+            if len(batch) >= BATCH_ROWS or size >= BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    def _write(self, batch: "Sequence[Row | Malformed]") -> None:
+        from basestore.cli.rows import Malformed, Row
+        from basestore.errors import RequestFailed
+
+        rows = [row for row in batch if isinstance(row, Row)]
+        results = []
+        for result in self._store.set_many(
+            ((row.key, row.value) for row in rows), bucket=self._target.bucket, ttl=self._options.ttl_s
+        ):
+            if isinstance(result, Exception) and not isinstance(result, RequestFailed):
+                raise result  # no node, or a wrong request: so would be all others
+            results.append(result)
+        for row in batch:
+            if isinstance(row, Malformed):
+                self._progress.malformed += 1
+                self._show(row.start, row.end, row.reason)
+        self._count(rows, results)
+        self._progress.place = batch[-1].end
+        self._save()
+
+    def _count(self, rows: "Sequence[Row]", results: "Sequence[Receipt | RequestFailed]") -> None:
+        """Add what became of these rows to the progress."""
+        from basestore.cli.checkpoint import Failed
+        from basestore.consistency import Outcome
+        from basestore.errors import RequestFailed
+
+        progress = self._progress
+        lost = []
+        for row, result in zip(rows, results, strict=True):
+            if isinstance(result, RequestFailed):
+                version = None if result.version is None else str(result.version)
+                progress.failed.append(Failed(row.start, version, result.definite))
+                self._show(row.start, row.end, str(result))
+            elif result.outcome is Outcome.STORED:
+                progress.stored += 1
+            elif result.outcome is Outcome.SUPERSEDED:
+                progress.superseded += 1
+            else:
+                lost.append(row)
+        same = self._already_there(lost)
+        progress.stored += same
+        progress.lost += len(lost) - same
+
+    def _already_there(self, rows: "Sequence[Row]") -> int:
+        """How many of these rows, lost to earlier writes, lost to their own value: an import into a
+        first-write bucket that was stopped meets what it wrote itself."""
+        from basestore.consistency import Level
+        from basestore.requests import level_of
+        from basestore.results import ReadResult
+
+        level = max(level_of(self._target.consistency), Level.ONE)
+        found = self._store.get_many([row.key for row in rows], bucket=self._target.bucket, consistency=level)
+        return sum(
+            isinstance(result, ReadResult) and result.value == row.value
+            for row, result in zip(rows, found, strict=True)
+        )
+
+    def _save(self) -> None:
+        if self._checkpoint is not None:
+            self._checkpoint.save(self._progress)
+
+    def _show(self, start: "Place", end: "Place", reason: str) -> None:
+        self._shown += 1
+        if self._shown <= SHOWN_MAX:
+            last = end.line - 1
+            where = f"line {start.line}" if last <= start.line else f"lines {start.line} to {last}"
+            exits.say(f"{where}: {reason}")
+        elif self._shown == SHOWN_MAX + 1:
+            exits.say("(further lines are counted, not shown)")
+
+    def _show_counts(self, complete: bool) -> None:
+        progress = self._progress
+        counts = {
+            "stored": progress.stored,
+            "superseded": progress.superseded,
+            "lost": progress.lost,
+            "failed": len(progress.failed),
+            "malformed": progress.malformed,
+        }
+        if self._target.json:
+            click.echo(json.dumps({**counts, "complete": complete, "resumed_at_line": self._resumed}))
+        else:
+            click.echo(", ".join(f"{count} {name}" for name, count in counts.items()))
+        if not complete and self._checkpoint is not None:
+            exits.say(
+                f"The import is not complete. Give the same command again: it goes on behind line "
+                f"{progress.place.line - 1} and repeats what failed."
+            )
+        if progress.superseded or progress.lost:
+            exits.say(
+                "Superseded and lost rows met other writes to their keys, which hold: get a key to see."
+            )
+
+    def _exit_code(self) -> int:
+        progress = self._progress
+        if not all(failed.definite for failed in progress.failed):
+            return exits.UNKNOWN
+        if progress.failed or progress.malformed:
+            return exits.REFUSED
+        return exits.BEATEN if progress.superseded or progress.lost else exits.DONE

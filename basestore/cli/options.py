@@ -1,0 +1,123 @@
+"""Options: what the commands that talk to a cluster share, and the types of their arguments.
+
+Each shared option may stand before the subcommand or after it; `Target` is what came of them.
+"""
+
+import functools
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+ENDPOINT_DEFAULT = "127.0.0.1:7400"
+ENDPOINTS_VARIABLE = "BASESTORE_ENDPOINTS"
+TIMEOUT_S_DEFAULT = 5.0
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
+
+
+def duration(text: Any) -> float:
+    """A length of time with its unit, as seconds."""
+    if isinstance(text, float):
+        return text
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not a duration; write 5s, 200ms, 10m, 2h or 7d")
+    return float(match[1]) * _UNITS_S[match[2]]
+
+
+def data(text: Any) -> bytes:
+    """Bytes, exactly as the shell passed them."""
+    return text if isinstance(text, bytes) else os.fsencode(text)
+
+
+_SHARED: dict[str, Callable[[Any], Any]] = {
+    "endpoint": click.option(
+        "-e", "--endpoint", metavar="HOST:PORT", multiple=True,
+        help=f"A node to talk to; repeat it to name others to try, in order. [default: "
+        f"${ENDPOINTS_VARIABLE}, separated by commas or spaces, or {ENDPOINT_DEFAULT}]",
+    ),
+    "consistency": click.option(
+        "-c", "--consistency", type=click.Choice(["any", "one", "quorum", "all"], case_sensitive=False),
+        help="How many replicas must answer (any: writes only). [default: quorum]",
+    ),
+    "bucket": click.option(
+        "--bucket", metavar="NAME",
+        help="default (the last write wins), once (the first write wins), or one that the cluster's "
+        "configuration declares. [default: default]",
+    ),
+    "timeout": click.option(
+        "--timeout", type=duration, help="How long to wait for an answer, as 5s or 200ms. [default: 5s]"
+    ),
+    "output": click.option(
+        "-o", "--output", type=click.Choice(["text", "json"]), help="How to print. [default: text]"
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The cluster that a command talks to, and how."""
+
+    endpoints: tuple[str, ...]
+    consistency: str
+    bucket: str
+    timeout_s: float
+    json: bool
+
+
+def share(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command these shared options; it gets a Target as its first argument."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(**given: Any) -> Any:
+            here = {name: given.pop(name) for name in names}
+            before = click.get_current_context().obj or {}
+            return function(_target(before, here), **given)
+
+        wrapped: Callable[..., Any] = call
+        for name in reversed(names):
+            wrapped = _SHARED[name](wrapped)
+        return wrapped
+
+    return decorate
+
+
+def share_before(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the group all shared options, kept for whichever subcommand follows."""
+
+    @functools.wraps(function)
+    def call(**given: Any) -> Any:
+        click.get_current_context().obj = {name: given.pop(name) for name in _SHARED}
+        return function(**given)
+
+    wrapped: Callable[..., Any] = call
+    for option in reversed(_SHARED.values()):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def _target(before: dict[str, Any], here: dict[str, Any]) -> Target:
+    def chosen(name: str, default: Any) -> Any:
+        return next((each[name] for each in (here, before) if each.get(name) is not None), default)
+
+    return Target(
+        _endpoints((*before.get("endpoint", ()), *here.get("endpoint", ()))),
+        chosen("consistency", "quorum"),
+        chosen("bucket", "default"),
+        chosen("timeout", TIMEOUT_S_DEFAULT),
+        chosen("output", "text") == "json",
+    )
+
+
+def _endpoints(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Those given, or those of the environment, or the default; without repetitions."""
+    texts = given or (os.environ.get(ENDPOINTS_VARIABLE, ""),)
+    words = [word for text in texts for word in text.replace(",", " ").split()]
+    if given and not words:
+        raise click.UsageError("the endpoint is empty; write host:port, as in 127.0.0.1:7400")
+    return tuple(dict.fromkeys(words)) or (ENDPOINT_DEFAULT,)

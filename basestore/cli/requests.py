@@ -1,0 +1,185 @@
+"""Requests: set, get, delete and scan, one connection each, through the blocking client."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from basestore.cli import exits, text
+from basestore.cli.options import Target, data, duration, share
+
+if TYPE_CHECKING:
+    from basestore.results import Item, ReadResult, Receipt
+    from basestore.sync import SyncStore
+
+_VERSION = click.option(
+    "--version",
+    metavar="VERSION",
+    help="Repeat a write that timed out, as itself: the version that it named.",
+)
+_SHARED = ("endpoint", "consistency", "bucket", "timeout", "output")
+
+
+@contextmanager
+def open_store(target: Target) -> Iterator["SyncStore"]:
+    """A store on the target's cluster."""
+    from basestore import requests, sync
+
+    level = requests.level_of(target.consistency)
+    with sync.connect(target.endpoints, consistency=level, timeout=target.timeout_s) as store:
+        yield store
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Who interrupts a write should know that it may have happened."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        exits.say("The write may have happened: read the key to find out.")
+        raise
+
+
+@click.command("set")
+@share(*_SHARED)
+@click.argument("key", type=data)
+@click.argument("value", type=data, required=False)
+@click.option("--file", type=click.File("rb"), help="Take the value from a file.")
+@click.option("--ttl", type=duration, help="How long the value lives, as 90s or 7d. [default: forever]")
+@_VERSION
+def set_command(
+    target: Target,
+    key: bytes,
+    value: bytes | None,
+    file: BinaryIO | None,
+    ttl: float | None,
+    version: str | None,
+) -> int:
+    """Write VALUE under KEY, and print the receipt.
+
+    VALUE is stored as it is. With - it is read from stdin, all bytes, a final newline included.
+    Put -- before a key or value that begins with a dash.
+    """
+    content = _content(value, file)
+    with _writing(), open_store(target) as store:
+        receipt = store.set(key, content, bucket=target.bucket, ttl=ttl, version=version)
+    return _show_receipt(target, receipt, "stored")
+
+
+def _content(value: bytes | None, file: BinaryIO | None) -> bytes:
+    """The value from where the caller says it is."""
+    from basestore.messages import VALUE_BYTES_MAX
+
+    if (value is None) == (file is None):
+        raise click.UsageError("Give one value: VALUE, - for stdin, or --file FILE.")
+    if value is not None and value != b"-":
+        return value
+    source: BinaryIO = file or sys.stdin.buffer
+    content = source.read(VALUE_BYTES_MAX + 1)
+    if len(content) > VALUE_BYTES_MAX:
+        raise click.UsageError(
+            f"The value has more than {VALUE_BYTES_MAX} bytes. Store it in parts, or elsewhere."
+        )
+    return content
+
+
+@click.command("delete")
+@share(*_SHARED)
+@click.argument("key", type=data)
+@_VERSION
+def delete_command(target: Target, key: bytes, version: str | None) -> int:
+    """Delete KEY, and print the receipt. That the key is not there is no error."""
+    with _writing(), open_store(target) as store:
+        receipt = store.delete(key, bucket=target.bucket, version=version)
+    return _show_receipt(target, receipt, "deleted")
+
+
+def _show_receipt(target: Target, receipt: "Receipt", done: str) -> int:
+    from basestore.consistency import Outcome
+
+    click.echo(json.dumps(receipt.as_json()) if target.json else _receipt_line(receipt, done))
+    if receipt.outcome is Outcome.STORED:
+        return exits.DONE
+    exits.say("This write does not stand: get the key to see what it holds now.")
+    return exits.BEATEN
+
+
+def _receipt_line(receipt: "Receipt", done: str) -> str:
+    from basestore.consistency import Outcome
+
+    if receipt.outcome is Outcome.SUPERSEDED:
+        return f"superseded  a newer write won: version {receipt.superseded_by}"
+    if receipt.outcome is Outcome.LOST:
+        return f"lost  an earlier write holds the key: version {receipt.superseded_by}"
+    standing = {None: "", True: " for good", False: " provisionally"}[receipt.final]
+    replicas = ", ".join(f"{name} {state.name.lower()}" for name, state in receipt.replicas.items())
+    return (
+        f"{done}{standing}  {receipt.acknowledged} of {receipt.required} replicas required by "
+        f"{receipt.level.name.lower()}  version {receipt.version}  ({replicas})"
+    )
+
+
+@click.command("get")
+@share(*_SHARED)
+@click.argument("key", type=data)
+@click.option("--raw", is_flag=True, help="Print the value's bytes alone, without a newline after them.")
+def get_command(target: Target, key: bytes, raw: bool) -> int:
+    """Print the value of KEY.
+
+    The value's bytes are printed as they are, and a newline after them; --raw leaves it out, so
+    that `basestore get --raw KEY > FILE` makes an exact copy.
+    """
+    with open_store(target) as store:
+        result = store.get(key, bucket=target.bucket)
+    if target.json:
+        click.echo(json.dumps(result.as_json()))
+    elif result.value is not None:
+        click.echo(result.value, nl=not raw)
+    if result.found:
+        return exits.DONE
+    exits.say(_absence(target, key, result))
+    return exits.NOT_FOUND
+
+
+def _absence(target: Target, key: bytes, result: "ReadResult") -> str:
+    what = f"Not found: {text.printable(key)} in bucket {target.bucket}"
+    if result.version is not None:
+        return f"{what}; it was deleted or has expired (version {result.version}). Set it to use it again."
+    return f"{what}. Check the key and --bucket; `basestore scan` lists what is there."
+
+
+@click.command("scan")
+@share(*_SHARED)
+@click.argument("prefix", type=data, default="")
+@click.option("--limit", type=click.IntRange(min=1), help="Stop after so many keys.")
+@click.option("--keys-only", is_flag=True, help="Leave the values out.")
+def scan_command(target: Target, prefix: bytes, limit: int | None, keys_only: bool) -> int:
+    """Print keys and values, ordered by key.
+
+    All keys, or those that begin with PREFIX, in bytewise order. Text: a line a key, KEY, a tab,
+    VALUE; what does not print, and each backslash, is escaped (\\n, \\t, \\xff). JSON: an object a
+    line, with key, key_encoding, value, encoding and version, which `basestore import` reads back.
+    """
+    with open_store(target) as store:
+        for item in store.scan(prefix, bucket=target.bucket, limit=limit):
+            line = _json_line(item, keys_only) if target.json else _text_line(item, keys_only)
+            sys.stdout.write(line + "\n")
+    return exits.DONE
+
+
+def _text_line(item: "Item", keys_only: bool) -> str:
+    key = text.printable(item.key)
+    return key if keys_only else f"{key}\t{text.printable(item.value)}"
+
+
+def _json_line(item: "Item", keys_only: bool) -> str:
+    from basestore.results import encode_text
+
+    key, key_encoding = encode_text(item.key)
+    fields: dict[str, str | None] = {"key": key, "key_encoding": key_encoding}
+    if not keys_only:
+        fields["value"], fields["encoding"] = encode_text(item.value)
+    return json.dumps({**fields, "version": str(item.version)})

@@ -1,0 +1,202 @@
+"""Rows: what a file to import holds, one key and value at a time, with their places in the file.
+
+A place is a byte offset and a line number, so that reading can go on from it. Reading goes by
+physical lines; a CSV row takes as many as its quoted newlines ask for. A row that makes no sense
+is a `Malformed` value, and reading goes on behind it.
+"""
+
+import base64
+import csv
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple, NoReturn
+
+import click
+
+from basestore.cli import text
+from basestore.messages import VALUE_BYTES_MAX
+from basestore.requests import key_bytes
+
+LINE_BYTES_MAX = 8 << 20
+_BOM = b"\xef\xbb\xbf"
+
+
+class Place(NamedTuple):
+    """Where a row begins or ends: bytes from the start of the file, and the line, from 1."""
+
+    offset: int
+    line: int
+
+
+START = Place(0, 1)
+
+
+class Row(NamedTuple):
+    """A key and its value."""
+
+    start: Place
+    end: Place
+    key: bytes
+    value: bytes
+
+
+class Malformed(NamedTuple):
+    """A row that cannot be imported, and why."""
+
+    start: Place
+    end: Place
+    reason: str
+
+
+class _Lines:
+    """The physical lines of a file, as bytes; `place` is behind the last one."""
+
+    def __init__(self, source: BinaryIO, place: Place) -> None:
+        self._source = source
+        self.place = place
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        """The next line; ValueError when it is too long, after skipping it."""
+        line = self._source.readline(LINE_BYTES_MAX)
+        if not line:
+            raise StopIteration
+        first = self.place.offset == 0
+        self._pass(line)
+        if len(line) == LINE_BYTES_MAX and not line.endswith(b"\n"):
+            while line and not line.endswith(b"\n"):
+                line = self._source.readline(LINE_BYTES_MAX)
+                self.place = self.place._replace(offset=self.place.offset + len(line))
+            raise ValueError(f"the line has more than {LINE_BYTES_MAX} bytes")
+        return line.removeprefix(_BOM) if first else line
+
+    def _pass(self, line: bytes) -> None:
+        self.place = Place(self.place.offset + len(line), self.place.line + 1)
+
+
+def read_ndjson(source: BinaryIO, place: Place = START) -> Iterator[Row | Malformed]:
+    """The rows of a file with a JSON object a line, from `place` on. Empty lines are passed over."""
+    _seek(source, place)
+    lines = _Lines(source, place)
+    while True:
+        start = lines.place
+        try:
+            line = next(lines)
+            if line.strip():
+                yield Row(start, lines.place, *_parse_object(line))
+        except StopIteration:
+            return
+        except (ValueError, RecursionError) as error:
+            yield Malformed(start, lines.place, _reason(error))
+
+
+def _parse_object(line: bytes) -> tuple[bytes, bytes]:
+    """Key and value of one JSON object; ValueError says what is wrong with it."""
+    fields = json.loads(line.decode(), parse_constant=_refuse_constant)
+    if not isinstance(fields, dict):
+        raise ValueError("it is not a JSON object")
+    for name in ("key", "value"):
+        if name not in fields:
+            raise ValueError(f"it has no {name!r}")
+    if not isinstance(fields["key"], str):
+        raise ValueError("its key is not a string")
+    key = _decode("key_encoding", fields["key"], fields.get("key_encoding"))
+    value = fields["value"]
+    if not isinstance(value, str):
+        value = text.compact(value)
+        return _checked(key, value.encode())
+    return _checked(key, _decode("encoding", value, fields.get("encoding")))
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _decode(field: str, content: str, encoding: Any) -> bytes:
+    if encoding is None or encoding == "utf8":
+        return content.encode()
+    if encoding == "base64":
+        return base64.b64decode(content, validate=True)
+    raise ValueError(f"its {field} is {encoding!r}; use utf8 or base64")
+
+
+def _checked(key: bytes, value: bytes) -> tuple[bytes, bytes]:
+    if len(value) > VALUE_BYTES_MAX:
+        raise ValueError(f"the value has {len(value)} bytes; at most {VALUE_BYTES_MAX} are allowed")
+    return key_bytes(key), value
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeError):
+        return "it is not UTF-8"
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+class Columns(NamedTuple):
+    """Which column of a CSV file is the key, and which the value: None for the whole row."""
+
+    key: str
+    value: str | None
+
+
+def read_csv(source: BinaryIO, columns: Columns, place: Place = START) -> Iterator[Row | Malformed]:
+    """The rows of a CSV file with a header, from `place` on; click.UsageError when the header lacks
+    a column."""
+    csv.field_size_limit(LINE_BYTES_MAX)
+    lines = _Lines(source, START)
+    header = _header(lines, columns)
+    if place > lines.place:
+        _seek(source, place)
+        lines = _Lines(source, place)
+    reader = csv.reader(_Decoded(lines), strict=True)
+    while True:
+        start = lines.place
+        try:
+            fields = next(reader)
+            if fields:
+                yield Row(start, lines.place, *_parse_fields(header, fields, columns))
+        except StopIteration:
+            return
+        except (csv.Error, ValueError) as error:
+            yield Malformed(start, lines.place, _reason(error))
+
+
+class _Decoded:
+    """Lines as text. What is not UTF-8 is kept as surrogates, so that the row can be named."""
+
+    def __init__(self, lines: _Lines) -> None:
+        self._lines = lines
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        return next(self._lines).decode("utf-8", "surrogateescape")
+
+
+def _header(lines: _Lines, columns: Columns) -> list[str]:
+    try:
+        header = next(csv.reader(_Decoded(lines), strict=True), [])
+    except (csv.Error, ValueError) as error:
+        raise click.UsageError(f"The header of the CSV file cannot be read: {error}. Correct it.") from error
+    if len(set(header)) < len(header):
+        raise click.UsageError("The CSV file has two columns of one name. Rename one.")
+    for name in columns:
+        if name is not None and name not in header:
+            raise click.UsageError(f"The CSV file has no column {name!r}. It has: {', '.join(header)}.")
+    return header
+
+
+def _parse_fields(header: list[str], fields: list[str], columns: Columns) -> tuple[bytes, bytes]:
+    if len(fields) != len(header):
+        raise ValueError(f"it has {len(fields)} fields, the header {len(header)}")
+    named = dict(zip(header, fields, strict=True))
+    value = text.compact(named) if columns.value is None else named[columns.value]
+    return _checked(named[columns.key].encode(), value.encode())
+
+
+def _seek(source: BinaryIO, place: Place) -> None:
+    if place.offset:
+        source.seek(place.offset)

@@ -1,0 +1,112 @@
+"""Serving: one node as a process, until it is told to stop or its store fails."""
+
+import gc
+import logging
+import resource
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from basestore.cli import exits
+
+if TYPE_CHECKING:
+    import trio
+
+    from basestore.config import NodeConfig
+
+FILES_MAX = 1 << 20
+
+
+@click.command("serve")
+@click.option(
+    "--config", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The node's TOML file."
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="How much to log, to stderr.",
+)
+@click.option("--stop-at-eof", is_flag=True, hidden=True, help="Stop when stdin ends: when a parent died.")
+def serve_command(config: Path, log_level: str, stop_at_eof: bool) -> int:
+    """Run one node, until SIGTERM (exit code 0) or Ctrl-C (130).
+
+    It prints a line when it listens. When its store fails, it ends with exit code 3 and the reason:
+    then nothing was acknowledged that is not on disk.
+
+    The file names all nodes of the cluster, and which of them this is; `basestore up` writes such
+    files, and they say what may stand in them.
+    """
+    import trio
+
+    from basestore.config import load
+
+    node = load(config)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=log_level.upper())
+    _prepare_process()
+    try:
+        return trio.run(_serve, node, stop_at_eof)
+    except BaseExceptionGroup as group:
+        raise_expected(group)
+
+
+def _prepare_process() -> None:
+    """Room for connections; and no long pauses to collect what will not be garbage."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
+
+
+async def _serve(config: "NodeConfig", stop_at_eof: bool) -> int:
+    import trio
+
+    from basestore.service import Service
+
+    code = exits.DONE
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        service = Service(config)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(service.run)
+            exits.announce(
+                f"{config.name} listens on {config.member.address}, durability {config.durability}"
+            )
+            if stop_at_eof:
+                nursery.start_soon(_stop_at_eof, nursery.cancel_scope)
+            async for number in signals:
+                code = exits.INTERRUPTED if number == signal.SIGINT else exits.DONE
+                nursery.cancel_scope.cancel()
+    return code
+
+
+async def _stop_at_eof(scope: "trio.CancelScope") -> None:
+    import trio
+
+    async with trio.lowlevel.FdStream(0) as stdin:
+        while await stdin.receive_some(1024):
+            pass
+    scope.cancel()
+
+
+def raise_expected(group: BaseExceptionGroup[BaseException]) -> NoReturn:
+    """The first of the errors that a nursery wrapped, if all are a user's business; else all."""
+    from basestore.errors import BasestoreError
+
+    expected, bugs = group.split((BasestoreError, BrokenPipeError))
+    if expected is None or bugs is not None:
+        raise group
+    raise first_of(expected)
+
+
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error in a tree of groups."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

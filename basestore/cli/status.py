@@ -1,0 +1,51 @@
+"""Status: what every node of a cluster says of itself."""
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from basestore.cli import exits, text
+from basestore.cli.options import Target, share
+from basestore.cli.requests import open_store
+
+if TYPE_CHECKING:
+    from basestore.results import NodeState
+
+_HEADER = ("NODE", "ENDPOINT", "STATE", "RECORDS", "HINTS", "PID", "")
+
+
+@click.command("status")
+@share("endpoint", "timeout", "output")
+def status_command(target: Target) -> int:
+    """Show all nodes of the cluster.
+
+    Their states, records, and the hints that they keep for others.
+
+    \b
+    up         serves
+    starting   not yet known to hold all it should; waits for other nodes
+    forgetful  may have lost data, recovers it from other nodes
+    down       does not answer
+    """
+    with open_store(target) as store:
+        states = store.status()
+    if target.json:
+        click.echo(json.dumps([state.as_json() for state in states], indent=2))
+    else:
+        click.echo(text.table(_HEADER, [_row(state) for state in states]))
+    return exits.DONE if any(state.state != "down" for state in states) else exits.UNREACHABLE
+
+
+def _row(state: "NodeState") -> tuple[object, ...]:
+    records = "-" if state.records is None else state.records
+    hints = "-" if state.state == "down" else sum(state.hints.values())
+    notes = [state.facts.get("reason", "")]
+    if recovered := state.facts.get("recovered"):
+        notes.append(f"{recovered} partitions recovered")
+    if state.facts.get("damaged", "0") != "0":
+        notes.append(f"{state.facts['damaged']} damaged records are being healed")
+    return (
+        state.node, state.endpoint, state.state, records, hints, state.pid or "-",
+        "; ".join(note for note in notes if note),
+    )  # fmt: skip

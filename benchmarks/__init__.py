@@ -1,0 +1,1 @@
+"""Benchmarks: what basestore costs on this machine. `python -m benchmarks --help`."""

@@ -1,0 +1,29 @@
+"""`python -m benchmarks`: a command for each thing that is measured.
+
+Data goes to stdout; progress, notes and errors go to stderr.
+"""
+
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from benchmarks.levels import levels_command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def group() -> None:
+    """Measure basestore on this machine: real node processes on loopback, and a separate client."""
+    signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    """End by way of the blocks that end the nodes."""
+    sys.exit(128 + number)
+
+
+group.add_command(levels_command)
+
+if __name__ == "__main__":
+    group(prog_name="python -m benchmarks")

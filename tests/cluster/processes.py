@@ -1,0 +1,273 @@
+"""Real nodes as child processes on loopback: started, killed, paused, looked at.
+
+A `Cluster` is a directory with a configuration, a store and a log for each node. Leaving its block
+ends every process it started, by its pid, whatever happened inside; a failure carries the ends of
+the logs with it.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from basestore import sync
+from basestore.config import ClusterConfig, Durability, Member, NodeConfig, dump
+from basestore.consistency import Level
+from basestore.errors import RequestFailed, Unreachable
+from basestore.requests import Consistency
+from basestore.results import NodeState
+
+SERVE = (sys.executable, "/tmp/bsrun/serve.py")
+START_S_MAX = 20.0
+LINK_S_MAX = 20.0
+EXIT_S_MAX = 15.0
+POLL_S = 0.03
+PARTITIONS = 16
+LOG_TAIL_CHARACTERS = 3000
+# Below the range that the system takes outgoing ports from: the port of a node that is down stays free.
+_ports = count(20_000 + os.getpid() % 400 * 28)
+
+
+def eventually(condition: Callable[[], object], what: str, within_s: float = 10.0) -> None:
+    """Poll until the condition holds; AssertionError that says what did not come about."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+        time.sleep(POLL_S)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    while True:
+        port = 20_000 + (next(_ports) - 20_000) % 12_000
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+class NodeProcess:
+    """One node: its configuration file, its store, its log, and its process while there is one."""
+
+    def __init__(self, root: Path, config: NodeConfig) -> None:
+        self.config = config
+        self.name = config.name
+        self.endpoint = config.member.address
+        self.path = root / f"{config.name}.toml"
+        self.log_path = root / f"{config.name}.log"
+        self.directory = config.directory
+        self._process: subprocess.Popen[bytes] | None = None
+        self.configure(config)
+
+    def configure(self, config: NodeConfig) -> None:
+        """Write the configuration that the next start reads."""
+        self.config = config
+        self.directory = config.directory
+        self.path.write_text(dump(config))
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, f"{self.name} was not started"
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def log(self) -> str:
+        """All that the node has printed, in every one of its starts."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def start(self, environment: Mapping[str, str] | None = None) -> None:
+        """Start the process; it may take a while until it serves."""
+        assert not self.running, f"{self.name} runs already"
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*SERVE, str(self.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **(environment or {})},
+            )
+
+    def signal(self, number: signal.Signals) -> None:
+        """To this very process, if it still runs."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def stop(self) -> None:
+        """Ask it to end; it must do so cleanly."""
+        self.signal(signal.SIGTERM)
+        assert self.wait() == 0, f"{self.name} did not stop cleanly"
+
+    def pause(self) -> None:
+        """Freeze it: its sockets stay open, and nothing answers."""
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    def wait(self, within_s: float = EXIT_S_MAX) -> int:
+        """Until the process has ended by itself; its exit code."""
+        assert self._process is not None, f"{self.name} was not started"
+        return self._process.wait(within_s)
+
+    def end(self) -> None:
+        """Leave no process behind."""
+        if self.running:
+            self.kill()
+
+    def store(self, consistency: Consistency = "quorum", timeout: float = 5.0) -> sync.SyncStore:
+        """A client of this node alone."""
+        return sync.connect(self.endpoint, consistency=consistency, timeout=timeout)
+
+    def status(self) -> NodeState | None:
+        """What it says of itself, or None while it does not answer."""
+        try:
+            with self.store(timeout=2.0) as store:
+                return store.node_status()
+        except (Unreachable, RequestFailed):
+            return None
+
+    @property
+    def state(self) -> str:
+        """As `basestore status` would print it."""
+        status = self.status()
+        return "down" if status is None else status.state
+
+    def alive(self) -> set[str]:
+        """The members that count for levels as this node sees it."""
+        status = self.status()
+        return set() if status is None else set(status.facts["alive"].split())
+
+    def hints(self) -> dict[str, int]:
+        """How many hints it keeps, by the node they are for."""
+        status = self.status()
+        assert status is not None, f"{self.name} does not answer"
+        return status.hints
+
+    def rss_bytes(self) -> int:
+        """Memory that the process holds resident."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) << 10
+        raise AssertionError(f"the kernel does not say how much memory {self.name} holds")
+
+
+class Cluster:
+    """Nodes n1, n2, ... in one directory. Iterating gives them in order."""
+
+    def __init__(
+        self,
+        root: Path,
+        nodes: int = 3,
+        *,
+        replication: int | None = None,
+        durability: Durability = "sync",
+    ) -> None:
+        """Write the configurations. Nothing runs before `start`."""
+        root.mkdir(parents=True, exist_ok=True)
+        members = tuple(Member(f"n{i}", f"127.0.0.1:{free_port()}") for i in range(1, nodes + 1))
+        self.config = ClusterConfig(
+            os.urandom(16), os.urandom(32), members, replication or min(3, nodes), PARTITIONS
+        )
+        self.nodes = [
+            NodeProcess(root, NodeConfig(self.config, member.name, root / member.name, durability))
+            for member in members
+        ]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for node in self.nodes:
+            node.end()
+        if error is not None:
+            for node in self.nodes:
+                error.add_note(f"--- the end of {node.name}'s log:\n{node.log[-LOG_TAIL_CHARACTERS:]}")
+
+    def __iter__(self) -> Iterator[NodeProcess]:
+        return iter(self.nodes)
+
+    def start(self) -> None:
+        """Start every node that does not run, and wait until all are linked."""
+        for node in self.nodes:
+            if not node.running:
+                node.start()
+        self.wait_linked()
+
+    def wait_linked(self, nodes: Sequence[NodeProcess] = ()) -> None:
+        """Until these nodes, or all, are up and count each other for levels."""
+        waited = nodes or self.nodes
+        names = {node.name for node in waited}
+        for node in waited:
+            eventually(
+                lambda node=node: self._sees(node, names),  # type: ignore[misc]
+                f"{node.name} counts {sorted(names)} for levels",
+                LINK_S_MAX,
+            )
+
+    @staticmethod
+    def _sees(node: NodeProcess, names: set[str]) -> bool:
+        if not node.running:
+            raise AssertionError(f"{node.name} has ended with {node.wait()}:\n{node.log[-1000:]}")
+        return node.alive() >= names
+
+    def kill_all(self) -> None:
+        """kill -9 of every node, as near to at once as can be."""
+        for node in self.nodes:
+            node.signal(signal.SIGKILL)
+        for node in self.nodes:
+            node.wait()
+
+    def replicas(self, key: bytes, bucket: str = "default") -> list[NodeProcess]:
+        """The nodes that hold a key."""
+        placement = self.config.placement()
+        partition = int.from_bytes(placement.row(bucket.encode(), key)[:2])
+        return [self.nodes[index] for index in placement.replicas[partition]]
+
+
+@contextmanager
+def running(
+    root: Path, nodes: int = 3, *, replication: int | None = None, durability: Durability = "sync"
+) -> Iterator[Cluster]:
+    """A cluster whose nodes all run and are linked."""
+    with Cluster(root, nodes, replication=replication, durability=durability) as cluster:
+        cluster.start()
+        yield cluster
+
+
+def differing(config: NodeConfig, **changes: object) -> NodeConfig:
+    """The same node with another configuration of the cluster."""
+    return replace(config, cluster=replace(config.cluster, **changes))  # type: ignore[arg-type]
+
+
+def reads_at(node: NodeProcess, keys: Sequence[bytes], level: Level) -> dict[bytes, bytes | None]:
+    """What one node answers for these keys; an AssertionError when a read fails."""
+    with node.store(level, timeout=10.0) as store:
+        results = store.get_many(keys)
+    found: dict[bytes, bytes | None] = {}
+    for key, result in zip(keys, results, strict=True):
+        assert not isinstance(result, Exception), f"{node.name}, {key!r} at {level.name}: {result}"
+        found[key] = result.value
+    return found

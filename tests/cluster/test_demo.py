@@ -1,0 +1,51 @@
+"""`basestore demo`: it shows what it promises, in under a minute, and leaves nothing behind."""
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.basestore.shell import Running, alive, running
+
+SECONDS_MAX = 60.0
+
+
+def _assert_nothing_is_left(demo: Running, directory: Path) -> None:
+    assert list(directory.iterdir()) == []
+    pids = [int(match[1]) for line in demo.stdout if (match := re.search(r"pid (\d+)", line))]
+    assert len(pids) >= 3
+    assert not any(map(alive, pids))
+
+
+def test_the_demo_shows_every_promise_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with running("demo", env={"TMPDIR": str(tmp_path)}) as demo:
+        assert demo.end() == 0, demo.stderr
+    assert time.monotonic() - began < SECONDS_MAX
+    assert demo.stderr == []
+    told = "\n".join(demo.stdout)
+    imported = re.search(r"([\d,]+) characters of Unicode", told)
+    assert imported
+    assert int(imported[1].replace(",", "")) > 30_000
+    for words in (
+        "SIGKILL", "set at any", "set at one", "set at quorum", "set at all", "get at all",
+        "3 required, 2 alive: refused", "n3 hinted", "hints for n3", "hints were delivered",
+        "'Ada Byron' through n2: lost", "acknowledged records are there",
+    ):  # fmt: skip
+        assert words in told
+    header = demo.stdout.index(next(line for line in demo.stdout if line.startswith("ACT ")))
+    assert len(demo.stdout[header:]) > 10
+    _assert_nothing_is_left(demo, tmp_path)
+
+
+@pytest.mark.parametrize("act", ["2. ", "8. "])
+def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path, act: str) -> None:
+    with running("demo", env={"TMPDIR": str(tmp_path)}) as demo:
+        demo.wait_for(re.escape(act), demo.stdout)
+        os.killpg(demo.process.pid, signal.SIGINT)
+        assert demo.end() == 130
+    assert not any("Traceback" in line for line in demo.stderr)
+    _assert_nothing_is_left(demo, tmp_path)

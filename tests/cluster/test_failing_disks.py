@@ -1,0 +1,128 @@
+"""Disks that fail a sync, lose power, or lie: nothing is acknowledged that is not on them."""
+
+from pathlib import Path
+
+import pytest
+
+from basestore.consistency import Level
+from basestore.errors import BasestoreError, RequestFailed, Unreachable
+from basestore.results import Receipt
+from tests.cluster.disk import Disk, compile_shim
+from tests.cluster.load import Ledger, Load
+from tests.cluster.processes import Cluster, NodeProcess, eventually
+
+BATCH = 20
+SYNCS = 60
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compile_shim(tmp_path_factory.mktemp("shim"))
+
+
+def _write_until_it_dies(node: NodeProcess) -> Ledger:
+    """Small batches at one node, until it is gone."""
+    ledger = Ledger()
+    with node.store(timeout=2.0) as store:
+        for number in range(100_000):
+            items = [(b"key %d" % (number % 50 * BATCH + i), b"%d" % number) for i in range(BATCH)]
+            results = store.set_many(items)
+            for (key, value), result in zip(items, results, strict=True):
+                ledger.note(key, value, result)
+            if any(isinstance(result, Unreachable) for result in results):
+                return ledger
+    raise AssertionError("it outlived its disk")
+
+
+def test_a_failed_sync_stops_the_node_with_exit_3_and_nothing_it_did_not_sync_was_acknowledged(
+    tmp_path: Path, shim: Path
+) -> None:
+    with Cluster(tmp_path, nodes=1) as cluster:
+        (n1,) = cluster
+        disk = Disk(n1, shim)
+        disk.start_node(fail_after=SYNCS)
+        eventually(lambda: n1.state == "up", "n1 is up")
+        ledger = _write_until_it_dies(n1)
+        assert n1.wait() == 3
+        assert "cannot be synced" in n1.log
+        assert str(n1.directory) in n1.log
+        assert "Traceback" not in n1.log
+        assert ledger.stored > BATCH
+        assert ledger.indeterminate >= BATCH  # of the batch that the failed sync was to cover
+        disk.cut_power()
+        n1.start()
+        eventually(lambda: n1.state == "up", "n1 is up again")
+        assert ledger.complaints(n1, Level.ALL) == []
+
+
+def test_a_cluster_outlives_one_failing_disk_and_keeps_every_acknowledged_write(
+    tmp_path: Path, shim: Path
+) -> None:
+    with Cluster(tmp_path) as cluster:
+        n1, n2, n3 = cluster
+        n1.start()
+        n3.start()
+        Disk(n2, shim).start_node(fail_after=SYNCS * 2)
+        cluster.wait_linked()
+        with Load(cluster, seed=5) as load:
+            assert n2.wait(30.0) == 3
+            load.wait_for(300)
+        assert "cannot be synced" in n2.log
+        n2.start()
+        cluster.wait_linked()
+        assert load.ledger.complaints(n1, Level.QUORUM) == []
+        assert load.ledger.complaints(n2, Level.ALL) == []
+
+
+def test_a_power_cut_of_all_nodes_at_once_loses_no_acknowledged_write(tmp_path: Path, shim: Path) -> None:
+    with Cluster(tmp_path) as cluster:
+        disks = [Disk(node, shim) for node in cluster]
+        for disk in disks:
+            disk.start_node()
+        cluster.wait_linked()
+        with Load(cluster, seed=6) as load:
+            load.wait_for(600)
+            cluster.kill_all()
+        for disk in disks:
+            disk.cut_power()
+        cluster.start()
+        assert load.ledger.complaints(cluster.nodes[0], Level.QUORUM) == []
+        assert load.ledger.complaints(cluster.nodes[2], Level.ALL) == []
+
+
+def test_a_disk_that_lied_about_its_syncs_is_found_out_by_the_peers_and_refilled(
+    tmp_path: Path, shim: Path
+) -> None:
+    with Cluster(tmp_path) as cluster:
+        n1, n2, n3 = cluster
+        n1.start()
+        n3.start()
+        disk = Disk(n2, shim)
+        disk.start_node(lie_after=SYNCS)
+        cluster.wait_linked()
+        with Load(cluster, seed=7) as load:
+            eventually(lambda: disk.syncs >= SYNCS, "n2's disk has begun to lie")
+            load.wait_for(300)
+        n2.kill()
+        n3.kill()
+        assert disk.cut_power() > 0
+        n2.start()
+        eventually(lambda: n2.state == "forgetful", "n2 knows that it has lost something")
+        status = n2.status()
+        assert status is not None
+        assert "n1 remembers more than the store holds" in status.facts["reason"]
+        n3.start()
+        cluster.wait_linked()
+        assert load.ledger.complaints(n2, Level.ONE) == []
+
+
+def test_writes_to_a_node_without_a_disk_are_refused_or_lost_but_never_acknowledged(
+    tmp_path: Path, shim: Path
+) -> None:
+    with Cluster(tmp_path, nodes=1) as cluster:
+        (n1,) = cluster
+        Disk(n1, shim).start_node(fail_after=0)
+        assert n1.wait() == 3
+        assert "Input/output error" in n1.log
+        with n1.store(timeout=1.0) as store, pytest.raises((Unreachable, RequestFailed)):
+            store.set("key", "value")

@@ -1,0 +1,90 @@
+"""A node that is frozen (SIGSTOP): its sockets stay open, and nobody answers."""
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from basestore.consistency import Level, ReplicaState
+from basestore.errors import ReplicaFailure, Unavailable, WriteTimeout
+from tests.cluster.load import Load
+from tests.cluster.processes import eventually, reads_at, running
+
+LATENCY_S_MAX = 1.0
+
+
+def test_quorum_goes_on_while_a_node_is_paused_and_hints_make_it_equal_afterwards(tmp_path: Path) -> None:
+    with running(tmp_path) as cluster:
+        n1, n2, n3 = cluster
+        with Load(cluster, [n1, n2], seed=8) as load:
+            load.wait_for(200)
+            n3.pause()
+            eventually(lambda: n1.alive() == n2.alive() == {"n1", "n2"}, "n3 counts no more")
+            load.wait_for(300)
+        with n1.store(timeout=5.0) as store:
+            slowest_s = 0.0
+            for number in range(50):
+                begun = time.monotonic()
+                receipt = store.set(f"during {number}", "written")
+                slowest_s = max(slowest_s, time.monotonic() - begun)
+                assert receipt.replicas["n3"] is not ReplicaState.APPLIED
+            assert slowest_s < LATENCY_S_MAX
+            with pytest.raises(Unavailable, match="3 replicas are required and 2 are alive") as refused:
+                store.set("all", "refused", consistency="all")
+            assert refused.value.definite
+            with pytest.raises(Unavailable):
+                store.get("during 0", consistency="all")
+        assert n1.hints()["n3"] >= 50
+        n3.resume()
+        cluster.wait_linked()
+        eventually(lambda: n1.hints()["n3"] == n2.hints()["n3"] == 0, "all hints are delivered")
+        keys = sorted(load.ledger.attempts) + [b"during %d" % number for number in range(50)] + [b"all"]
+        at_n1 = reads_at(n1, keys, Level.ONE)
+        assert at_n1[b"during 7"] == b"written"
+        assert at_n1[b"all"] is None
+        assert reads_at(n2, keys, Level.ONE) == at_n1
+        assert reads_at(n3, keys, Level.ONE) == at_n1
+        assert load.ledger.complaints(n3, Level.ONE) == []
+
+
+def test_a_write_at_all_that_meets_a_fresh_pause_ends_as_indefinite_and_is_kept_for_the_paused_node(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path) as cluster:
+        n1, _, n3 = cluster
+        with n1.store("all", timeout=1.0) as store:
+            store.set("key", "old")
+            n3.pause()
+            with pytest.raises((WriteTimeout, ReplicaFailure)) as failed:  # nobody knows of the pause yet
+                store.set("key", "new")
+            assert not failed.value.definite
+            assert failed.value.version is not None
+        eventually(lambda: n1.hints()["n3"] == 1, "the write is kept for n3")
+        n3.resume()
+        eventually(lambda: n1.hints()["n3"] == 0, "the hint is delivered")
+        with n3.store("one") as store:
+            result = store.get("key")
+        assert (result.value, result.version) == (b"new", failed.value.version)
+
+
+def test_a_node_that_wakes_up_does_not_answer_from_the_past_at_quorum(tmp_path: Path) -> None:
+    with running(tmp_path) as cluster:
+        n1, _, n3 = cluster
+        with n1.store() as store:
+            store.set("key", "old", consistency="all")
+            n3.pause()
+            eventually(lambda: "n3" not in n1.alive(), "n3 counts no more")
+            for number in range(20):
+                store.set("key", f"new {number}")
+        n3.resume()
+        answers: list[bytes | None] = []
+        with n3.store() as store:
+
+            def read() -> bool:
+                with suppress(Unavailable):  # until it has heard from the others again
+                    answers.append(store.get("key").value)
+                return bool(answers)
+
+            eventually(read, "n3 answers")
+        assert answers == [b"new 19"]

@@ -1,0 +1,76 @@
+"""A client that speaks frames by hand: it can say what no client says, and fall silent."""
+
+import socket
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from basestore.config import parse_address
+from basestore.messages import PROTOCOL, Hello, Message, Welcome
+from basestore.net.frames import FrameReader, pack
+from tests.cluster.processes import NodeProcess
+
+TIMEOUT_S = 10.0
+
+
+class Wire:
+    """One connection to a node."""
+
+    def __init__(self, node: NodeProcess) -> None:
+        self.socket = socket.create_connection(parse_address(node.endpoint), TIMEOUT_S)
+        self._frames = FrameReader()
+
+    @classmethod
+    def greeted(cls, node: NodeProcess) -> Self:
+        """One whose handshake, as a client, is done."""
+        wire = cls(node)
+        wire.say(Hello(PROTOCOL, b"", b"", ""))
+        (welcome,) = wire.hear()
+        assert isinstance(welcome, Welcome)
+        return wire
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def say(self, *messages: Message) -> None:
+        """One frame."""
+        self.send(pack(messages))
+
+    def send(self, data: bytes) -> None:
+        """Bytes as they are. That the node has closed its side already is seen by who hears."""
+        try:
+            self.socket.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def hear(self) -> Sequence[Message]:
+        """The next messages, or none when the node has closed the connection."""
+        while True:
+            try:
+                data = self.socket.recv(1 << 16)
+            except ConnectionResetError:
+                return []
+            if not data:
+                return []
+            if messages := self._frames.feed(data):
+                return messages
+
+    def closed_within(self, seconds: float) -> bool:
+        """Whether the node closes the connection in that time, saying nothing more."""
+        deadline = time.monotonic() + seconds
+        self.socket.settimeout(seconds)
+        try:
+            return not self.hear() and time.monotonic() <= deadline
+        except TimeoutError:
+            return False
+        finally:
+            self.socket.settimeout(TIMEOUT_S)
+
+    def close(self) -> None:
+        self.socket.close()
