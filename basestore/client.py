@@ -30,12 +30,13 @@ RECEIVE_BYTES = 256 << 10
 class _Pending(Awaitable[Message]):
     """A request that was sent. Awaiting it gives the answer; a cancelled await forgets it."""
 
-    __slots__ = ("_asked", "_event", "_request", "answer", "deadline")
+    __slots__ = ("_asked", "_event", "_request", "answer", "deadline", "sent")
 
-    def __init__(self, asked: "dict[int, _Pending]", request: int, deadline: float) -> None:
+    def __init__(self, asked: "dict[int, _Pending]", request: int, sent: float, deadline: float) -> None:
         self._asked = asked
         self._request = request
         self._event = anyio.Event()
+        self.sent = sent
         self.deadline = deadline
         self.answer: Message | ConnectionLost | None = None
         asked[request] = self
@@ -44,6 +45,9 @@ class _Pending(Awaitable[Message]):
         self.answer = answer
         self._event.set()
 
+    def forget(self) -> None:
+        self._asked.pop(self._request, None)
+
     def __await__(self) -> Generator[Any, Any, Message]:
         return self._wait().__await__()
 
@@ -51,7 +55,7 @@ class _Pending(Awaitable[Message]):
         try:
             await self._event.wait()
         finally:
-            self._asked.pop(self._request, None)
+            self.forget()
         if self.answer is None or isinstance(self.answer, ConnectionLost):
             raise self.answer or ConnectionLost("the client was closed before the answer came")
         return self.answer
@@ -67,6 +71,8 @@ class _Connection:
         self.asked: dict[int, _Pending] = {}
         self._outgoing: list[Message] = []
         self._wake = anyio.Event()
+        self._scope = anyio.CancelScope()
+        self._heard = 0.0
         self.lost = False
         self.members: list[str] = []
 
@@ -92,6 +98,7 @@ class _Connection:
         reason = "the node closed the connection"
         try:
             async with anyio.create_task_group() as tasks:
+                self._scope = tasks.cancel_scope
                 tasks.start_soon(self._write, tasks.cancel_scope)
                 reason = await self._read()
                 tasks.cancel_scope.cancel()
@@ -106,7 +113,9 @@ class _Connection:
     async def _read(self) -> str:
         try:
             while True:
-                for message in self.frames.feed(await self._stream.receive(RECEIVE_BYTES)):
+                data = await self._stream.receive(RECEIVE_BYTES)
+                self._heard = time.monotonic()
+                for message in self.frames.feed(data):
                     if isinstance(message, ANSWERS) and message.id in self.asked:
                         self.asked.pop(message.id).resolve(message)
         except anyio.EndOfStream:
@@ -133,15 +142,33 @@ class _Connection:
             scope.cancel()
 
     def sweep(self, now: float) -> None:
-        """Fail the requests whose answer is overdue: the node has fallen silent."""
+        """Fail the requests whose answer is overdue. A node that has said nothing at all since such
+        a request was sent has fallen silent: the next call looks for another."""
         for request, pending in list(self.asked.items()):
             if pending.deadline < now:
+                if self._heard < pending.sent:
+                    self.lost = True
+                    self._scope.cancel()
                 del self.asked[request]
                 pending.resolve(
                     ConnectionLost(
                         f"{self.endpoint} did not answer in time. A write may have happened: read to find out"
                     )
                 )
+
+
+async def _open(endpoint: str) -> _Connection:
+    """Connect and introduce ourselves; whatever goes wrong, nothing stays open."""
+    host, port = parse_address(endpoint)
+    stream = await anyio.connect_tcp(host, port)
+    connection = _Connection(stream, endpoint)
+    try:
+        await connection.introduce()
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await anyio.aclose_forcefully(stream)
+        raise
+    return connection
 
 
 class _NetworkChannel:
@@ -165,12 +192,9 @@ class _NetworkChannel:
     async def _connect(self) -> None:
         reasons = []
         for endpoint in self._endpoints:
-            host, port = parse_address(endpoint)
             try:
                 with anyio.fail_after(CONNECT_S_MAX):
-                    stream = await anyio.connect_tcp(host, port)
-                    connection = _Connection(stream, endpoint)
-                    await connection.introduce()
+                    connection = await _open(endpoint)
             except (OSError, ProtocolError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
                 reasons.append(f"{endpoint}: {error or 'no answer'}")
                 continue
@@ -182,7 +206,7 @@ class _NetworkChannel:
             f"no node could be reached ({'; '.join(reasons)}). Check the endpoints, and that the nodes run"
         )
 
-    def ask(self, make: Callable[[int], Message], timeout_s: float) -> Awaitable[Message]:
+    def ask(self, make: Callable[[int], Message], timeout_s: float) -> _Pending:
         connection = self._connection
         assert connection is not None  # `ready` came first
         if len(connection.asked) >= PENDING_MAX:
@@ -192,7 +216,8 @@ class _NetworkChannel:
             )
         self._next_id += 1
         message = make(self._next_id)
-        pending = _Pending(connection.asked, self._next_id, time.monotonic() + timeout_s + GRACE_S)
+        sent = time.monotonic()
+        pending = _Pending(connection.asked, self._next_id, sent, sent + timeout_s + GRACE_S)
         if connection.lost:
             pending.resolve(ConnectionLost(f"the connection to {connection.endpoint} was lost"))
         else:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from basestore.errors import ConfigurationError
-from basestore.messages import BUCKET_BYTES_MAX
+from basestore.messages import BUCKET_BYTES_MAX, TIMEOUT_MS_MAX
 from basestore.placement import Place, Placement
 from repair.rule import Rule
 from repair.version import KEY_BYTES
@@ -26,6 +26,7 @@ PARTITIONS_DEFAULT = 64
 PARTITIONS_MAX = 4096
 MEMBERS_MAX = 1000
 DRIFT_MS_DEFAULT = 2000
+TIMEOUT_MS_DEFAULT = 10_000
 HINT_BYTES_DEFAULT = 1 << 30
 CLUSTER_ID_BYTES = 16
 _RULES = {rule.value: rule for rule in Rule}
@@ -51,6 +52,7 @@ class ClusterConfig:
     partitions: int = PARTITIONS_DEFAULT
     buckets: Mapping[str, Rule] = field(default_factory=lambda: dict(BUILT_IN))
     drift_ms_max: int = DRIFT_MS_DEFAULT
+    timeout_ms_max: int = TIMEOUT_MS_DEFAULT
 
     def canonical(self) -> str:
         """One text for one configuration: JSON with sorted keys, the key as its digest."""
@@ -60,6 +62,7 @@ class ClusterConfig:
             "replication": self.replication,
             "partitions": self.partitions,
             "clock drift bound in ms": self.drift_ms_max,
+            "longest timeout in ms": self.timeout_ms_max,
             **{f"member {m.name}": f"{m.address} zone={m.zone!r}" for m in self.members},
             "order of members": [m.name for m in self.members],
             **{f"bucket {name}": rule.value for name, rule in self.buckets.items()},
@@ -165,7 +168,7 @@ def load(path: Path | str) -> NodeConfig:
     """Read a node's TOML file; ConfigurationError that names the file and the setting."""
     path = Path(path)
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read: {error}") from error
     return parse(text, str(path), path.parent)
@@ -225,6 +228,7 @@ def _cluster(table: _Table, rows: list[_Table], buckets: dict[str, _Table], sour
         table.number("partitions", PARTITIONS_DEFAULT, 1, PARTITIONS_MAX),
         rules,
         table.number("drift_ms_max", DRIFT_MS_DEFAULT, 1, 60_000),
+        table.number("timeout_ms_max", TIMEOUT_MS_DEFAULT, 100, TIMEOUT_MS_MAX),
     )
     table.end()
     _check(config, source)
@@ -250,10 +254,14 @@ def _check(config: ClusterConfig, source: str) -> None:
             raise ConfigurationError(f"{source}: bucket names have 1 to {BUCKET_BYTES_MAX} bytes")
 
 
+def _quote(text: str) -> str:
+    """A TOML basic string. JSON's are the same, but for surrogate pairs and the delete character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def dump(config: NodeConfig) -> str:
     """The TOML text that `parse` reads back as this configuration."""
-    quote = json.dumps  # a JSON string is a TOML basic string
-    cluster = config.cluster
+    quote, cluster = _quote, config.cluster
     lines = [
         "# A node of a basestore cluster. Everything but [node] must be the same on every node.",
         "[cluster]",
@@ -262,6 +270,7 @@ def dump(config: NodeConfig) -> str:
         f"replication = {cluster.replication}",
         f"partitions = {cluster.partitions}  # fixed for life",
         f"drift_ms_max = {cluster.drift_ms_max}",
+        f"timeout_ms_max = {cluster.timeout_ms_max}  # of a request; a store that lost data waits as long",
     ]
     for member in cluster.members:
         lines += ["", "[[members]]", f"name = {quote(member.name)}", f"address = {quote(member.address)}"]

@@ -15,7 +15,6 @@ from basestore.errors import ClockSkew, InvalidRequest, Overloaded, RequestFaile
 from basestore.journal import Journal
 from basestore.messages import (
     KEY_BYTES_MAX,
-    TIMEOUT_MS_MAX,
     VALUE_BYTES_MAX,
     Delete,
     Failed,
@@ -30,12 +29,13 @@ from basestore.placement import Placement, row_partition
 from basestore.reading import Reading, Finding
 from basestore.scanning import Scanning
 from basestore.writing import Content, Writing
-from repair.clock import CeilingReached, HybridClock
+from repair.clock import HybridClock
 from repair.rule import Rule
-from repair.version import Digester, Version
+from repair.version import COUNTER_BITS, Digester, Version
 
 OPERATIONS_MAX = 8192
 OPERATION_BYTES_MAX = 256 << 20
+ANSWER_BYTES_EXPECTED = 64 << 10
 TTL_MS_MAX = 100 * 365 * 24 * 3600 * 1000
 
 # Bound once: looking a member up on its enum costs as much as a check.
@@ -66,6 +66,7 @@ class Coordinator:
         self.digester = digester
         self.names = [member.name for member in config.members]
         self._drift_ms_max = config.drift_ms_max
+        self._timeout_ms_max = config.timeout_ms_max
         self._buckets: Mapping[str, tuple[bytes, Rule]] = {
             name: (name.encode(), rule) for name, rule in config.buckets.items()
         }
@@ -73,6 +74,7 @@ class Coordinator:
         self._clock = clock
         self._origin = origin
         self._numbers = [0] * config.partitions
+        self.answer_bytes = ANSWER_BYTES_EXPECTED  # what an answer with a value takes, going by the last
 
     def receive(self, outbox: Outbox, request: Request, now: Instant) -> None:
         """Begin a client's request; the answer goes to `outbox`, at the latest at its deadline."""
@@ -98,9 +100,10 @@ class Coordinator:
         level = _LEVELS.get(request.level)
         if level is None:
             raise InvalidRequest(f"there is no level {request.level}; use any, one, quorum or all")
-        if not 0 < request.timeout_ms <= TIMEOUT_MS_MAX:
+        if not 0 < request.timeout_ms <= self._timeout_ms_max:
             raise InvalidRequest(
-                f"a timeout of {request.timeout_ms} ms; it must lie between 1 ms and {TIMEOUT_MS_MAX} ms"
+                f"a timeout of {request.timeout_ms} ms; it must lie between 1 ms and this cluster's "
+                f"timeout_ms_max, {self._timeout_ms_max} ms"
             )
         return level
 
@@ -141,7 +144,6 @@ class Coordinator:
         row = self.placement.row(bucket, request.key)
         replicas = self.placement.replicas[row_partition(row)]
         self.require(replicas, level)
-        self._check_clock()
         content = Content(row, value, ttl_ms, isinstance(request, Delete))
         deadline = now.monotonic + request.timeout_ms / 1e3
         writing = Writing(self, outbox, request.id, content, rule, replicas, level, deadline)
@@ -162,8 +164,18 @@ class Coordinator:
             )
         return version
 
-    def _check_clock(self) -> None:
+    def check_clock(self, now: Instant) -> None:
         """ClockSkew or Overloaded while this node must not stamp."""
+        if self.peers.clock_jumped:
+            raise ClockSkew(
+                "this node's clock has jumped and is being compared with the others'; nothing was done. "
+                "Try again in a few seconds, or use another node"
+            )
+        if self._clock.last > (now.wall_ms + self._drift_ms_max) << COUNTER_BITS:
+            raise ClockSkew(
+                f"this node's clock is {self._clock.lead_ms(now.wall_ms)} ms behind the stamps that it has "
+                f"given out; nothing was done. Set its clock right, or use another node"
+            )
         skew_ms = self.peers.skew_ms
         if skew_ms is not None:
             raise ClockSkew(
@@ -175,12 +187,10 @@ class Coordinator:
                 "overloaded: the clock's ceiling is not durable yet; nothing was done. Try again"
             )
 
-    def stamp(self, row: bytes, now: Instant) -> Version | None:
-        """The version of a new write; None while the clock has reached its durable ceiling."""
-        try:
-            stamp = self._clock.tick(now.wall_ms)
-        except CeilingReached:
-            return None
+    def stamp(self, row: bytes, now: Instant) -> Version:
+        """The version of a new write; ClockSkew or Overloaded as `check_clock`."""
+        self.check_clock(now)
+        stamp = self._clock.tick(now.wall_ms)
         partition = row_partition(row)
         self._numbers[partition] += 1
         return Version(stamp, self._origin, self._numbers[partition])
@@ -193,7 +203,7 @@ class Coordinator:
         level = self._read_level(request)
         bucket, rule = self._bucket(request.bucket)
         check_key(request.key)
-        self._admit(len(request.key))
+        self._admit(self.answer_bytes)
         row = self.placement.row(bucket, request.key)
         wall_ms = now.wall_ms
 
@@ -201,7 +211,9 @@ class Coordinator:
             if isinstance(result, RequestFailed):
                 outbox.put(failure(request.id, result))
             else:
-                outbox.put(*result.reply(request.id, wall_ms))
+                answer, size = result.reply(request.id, wall_ms)
+                self.answer_bytes += (size - self.answer_bytes) // 8
+                outbox.put(answer, size)
 
         self.read(row, rule, level, now.monotonic + request.timeout_ms / 1e3, report, now)
 

@@ -43,6 +43,9 @@ class _LocalPending(Awaitable[Message]):
         self.answer = answer
         self._event.set()
 
+    def forget(self) -> None:
+        self._asked.pop(self._request, None)
+
     def __await__(self) -> Generator[Any, Any, Message]:
         return self._wait().__await__()
 
@@ -51,7 +54,7 @@ class _LocalPending(Awaitable[Message]):
             with trio.move_on_after(self._timeout_s + GRACE_S):
                 await self._event.wait()
         finally:
-            self._asked.pop(self._request, None)
+            self.forget()
         if self.answer is None:
             raise ConnectionLost("the node has stopped. A write may have happened: read to find out")
         return self.answer
@@ -68,14 +71,18 @@ class _LocalChannel:
         self.members: Sequence[str] = [member.name for member in service.config.cluster.members]
 
     def _deliver(self) -> None:
-        for message in self._outbox.take():
+        while self._outbox.messages:
+            self._resolve(self._outbox.take())
+
+    def _resolve(self, messages: Sequence[Message]) -> None:
+        for message in messages:
             if isinstance(message, ANSWERS) and message.id in self._asked:
                 self._asked.pop(message.id).resolve(message)
 
     async def ready(self) -> None:
         """Always."""
 
-    def ask(self, make: Callable[[int], Message], timeout_s: float) -> Awaitable[Message]:
+    def ask(self, make: Callable[[int], Message], timeout_s: float) -> _LocalPending:
         self._next_id += 1
         message = make(self._next_id)
         pending = _LocalPending(self._asked, self._next_id, timeout_s)

@@ -9,7 +9,7 @@ its copy was answered; a hint that meets an error stays for the next round. Noth
 from collections.abc import Mapping
 
 from basestore.journal import Journal
-from basestore.messages import COPY, Apply, Keep, Kept, Rejected
+from basestore.messages import HINTED_COPY, Apply, Keep, Kept, Rejected
 from basestore.operation import Operation, Operations
 from basestore.outbox import SMALL_BYTES, Outbox
 from basestore.peers import Instant, Peers
@@ -21,6 +21,7 @@ from repair.write_repair import Hint, merge_hints
 
 WINDOW = 256
 ROUND_S = 1.0
+PATIENCE_S = 10.0
 _ONLY_COPY = b"\1"
 _COPY = b"\0"
 
@@ -59,15 +60,15 @@ class _Delivery(Operation):
     def applied(self, member: int, request: int, now: Instant) -> None:
         self._handoff.settle(self, self._member, self._key, self._value)
 
-    def superseded(self, member: int, request: int, head: bytes, now: Instant) -> None:
-        self._handoff.settle(self, self._member, self._key, self._value)
-
     def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
         self._handoff.settle(self, self._member, self._key, None)
 
     def lost(self, member: int, now: Instant) -> None:
         if member == self._member:
             self._handoff.settle(self, self._member, self._key, None)
+
+    def alarm(self, now: Instant) -> None:
+        self._handoff.settle(self, self._member, self._key, None)
 
 
 class Handoff:
@@ -86,7 +87,7 @@ class Handoff:
         self._peers = peers
         self._operations = operations
         self._bytes_max = bytes_max
-        self._piles = {peer.index: _Pile(peer.name) for peer in peers.others}
+        self._piles = {peer.index: _Pile(peer.name) for peer in peers.all}
         self.recount()
 
     def recount(self) -> None:
@@ -99,11 +100,10 @@ class Handoff:
 
     def count(self, member: int) -> int:
         """Hints kept for a member."""
-        pile = self._piles.get(member)
-        return pile.count if pile else 0
+        return self._piles[member].count
 
     def keep(self, outbox: Outbox, message: Keep) -> None:
-        """Store a hint; Kept when it is durable, Rejected when there is no room for it."""
+        """Store a hint, and say when it is durable, or that there is no room for it."""
         pile = self._piles[message.member]
         key = pile.prefix + message.row
         stored = self._journal.get(key)
@@ -112,7 +112,7 @@ class Handoff:
         hint = merge_hints(self._rules[row_bucket(message.row)], kept, offered)
         value = (_ONLY_COPY if hint.only_copy else _COPY) + hint.record.blob
         grown = len(value) - len(stored) if stored is not None else len(key) + len(value)
-        if pile.bytes + grown > self._bytes_max:
+        if pile.bytes + grown > self._bytes_max or self._journal.full:
             outbox.put(Kept(message.id, message.member, False))
             return
         if value != stored:
@@ -145,10 +145,10 @@ class Handoff:
             row = key[len(pile.prefix) :]
             delivery = _Delivery(self, member, key, value)
             request = self._operations.issue(delivery)
+            self._operations.alarm_at(request, now.monotonic + PATIENCE_S)
             pile.under_way += 1
-            if not self._peers.send(
-                member, Apply(request, row, value[1:], COPY, 0), len(row) + len(value) + SMALL_BYTES
-            ):
+            message = Apply(request, row, value[1:], HINTED_COPY, 0)
+            if not self._peers.send(member, message, len(row) + len(value) + SMALL_BYTES):
                 self.settle(delivery, member, key, None)
                 return
             pile.cursor = key + b"\0"

@@ -15,7 +15,7 @@ With durability `interval` and `memory` replies leave at the commit; `effects` w
 
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from basestore.errors import StorageBusy
 from basestore.messages import Applied, Held, Kept, Message, Range, Rejected, Superseded
@@ -31,25 +31,28 @@ _PROGRESS = struct.Struct(">QQ")
 class _Generation:
     """One commit: its rows, and what leaves once they are durable."""
 
-    __slots__ = ("acks", "bytes", "effects", "number", "replies", "rows")
+    __slots__ = ("acks", "bytes", "effects", "number", "replies", "rows", "sure_acks")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.rows: dict[bytes, bytes | None] = {}
         self.bytes = 0
         self.acks: dict[Outbox, list[int]] = {}
+        self.sure_acks: dict[Outbox, list[int]] = {}
         self.replies: list[tuple[Outbox, Message, int]] = []
         self.effects: list[Callable[[], None]] = []
 
 
 class Journal:
-    """The only writer of an engine. `records` counts the rows that hold a value."""
+    """The only writer of an engine. `records` counts the rows that hold a value; `generation` names
+    the present opening of the store, in what is said of its sequence."""
 
     def __init__(self, engine: Engine, *, waits: bool, failed: Callable[[], None]) -> None:
         """`waits`: replies wait for durability. `failed` is called when a batch was not taken."""
         self.engine = engine
         self._waits = waits
         self._failed = failed
+        self.generation = b""
         self.sequence, self.records = self._load_progress()
         self.durable_sequence = self.sequence
         self._records_before = self.records
@@ -84,7 +87,7 @@ class Journal:
         """Say Applied once what is stored under `key` is durable."""
         generation = self._holding(key)
         if generation is None:
-            outbox.put(Applied([request], self.durable_sequence))
+            outbox.put(Applied([request], self.generation, self.durable_sequence))
         else:
             generation.acks.setdefault(outbox, []).append(request)
 
@@ -95,6 +98,14 @@ class Journal:
             acks[outbox].append(request)
         else:
             acks[outbox] = [request]
+
+    def ack_surely(self, outbox: Outbox, request: int, key: bytes) -> None:
+        """Say Applied once what is stored under `key` is durable, whatever the durability setting."""
+        for generation in (self._open, *self._waiting):
+            if key in generation.rows:
+                generation.sure_acks.setdefault(outbox, []).append(request)
+                return
+        outbox.put(Applied([request], self.generation, self.durable_sequence))
 
     def reply(self, outbox: Outbox, message: Message, key: bytes, size: int = SMALL_BYTES) -> None:
         """Send a message once what is stored under `key` is durable."""
@@ -155,25 +166,31 @@ class Journal:
             for action in generation.effects:
                 action()
             self._release(generation)
+            self._acknowledge(generation.sure_acks)
 
     def _release(self, generation: _Generation) -> None:
         for outbox, message, size in generation.replies:
             outbox.put(message, size)
-        for outbox, ids in generation.acks.items():
-            for start in range(0, len(ids), ACKS_MAX):
-                chunk = ids[start : start + ACKS_MAX]
-                outbox.put(Applied(chunk, generation.number), SMALL_BYTES + 9 * len(chunk))
+        self._acknowledge(generation.acks)
         generation.acks = {}
         generation.replies = []
+
+    def _acknowledge(self, acks: Mapping[Outbox, list[int]]) -> None:
+        for outbox, ids in acks.items():
+            for start in range(0, len(ids), ACKS_MAX):
+                chunk = ids[start : start + ACKS_MAX]
+                applied = Applied(chunk, self.generation, self.durable_sequence)
+                outbox.put(applied, SMALL_BYTES + 9 * len(chunk))
 
     def _reject(self, generation: _Generation, reason: str) -> None:
         """The engine did not take the batch: nothing was done, and everyone who waits hears so."""
         self.records = self._records_before
         self._open = _Generation(generation.number)
         self._failed()
-        for outbox, ids in generation.acks.items():
-            for request in ids:
-                outbox.put(Rejected(request, reason, True))
+        for acks in (generation.acks, generation.sure_acks):
+            for outbox, ids in acks.items():
+                for request in ids:
+                    outbox.put(Rejected(request, reason, True))
         for outbox, message, _ in generation.replies:
             if isinstance(message, Kept):
                 outbox.put(message._replace(stored=False))

@@ -25,9 +25,11 @@ PAGE_ROWS_MAX: Final = 1000
 PAGE_BYTES_MAX: Final = 1024 * 1024
 TIMEOUT_MS_MAX: Final = 600_000
 
+# The ways in of a record: from the coordinator itself; a copy; a hint, which is a copy whose sender
+# forgets it once it is durable here.
 DIRECT: Final = 0
 COPY: Final = 1
-SESSION: Final = 2
+HINTED_COPY: Final = 2
 
 
 class ProtocolError(Exception):
@@ -195,9 +197,10 @@ class Apply(NamedTuple):
 
 class Applied(NamedTuple):
     """These were applied as the winner, or had been before, and are durable, and with them all up
-    to `sequence`."""
+    to `sequence` of the sender's store; `generation` says which opening of the store counts so."""
 
     ids: list[int]
+    generation: bytes
     sequence: int
 
 
@@ -260,6 +263,7 @@ class Ping(NamedTuple):
     sent_us: int
     wall_ms: int
     whole: bool
+    generation: bytes
     sequence: int
 
 
@@ -269,12 +273,14 @@ class Pong(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """Which store the sender runs on: the first message on a new link."""
+    """Which store the sender runs on: the first message on a new link. `again` asks for the
+    receiver's own once more, for something was lost."""
 
     store: bytes
     generation: bytes
     sequence: int
     whole: bool
+    again: bool
 
 
 class Remembered(NamedTuple):
@@ -285,6 +291,15 @@ class Remembered(NamedTuple):
     generation: bytes
     sequence: int
     earlier: bool
+
+
+class Confirmed(NamedTuple):
+    """What the receiver remembers of the sender's store is still there. Only now does the receiver
+    count on the sender, and remember its present generation instead."""
+
+    store: bytes
+    generation: bytes
+    sequence: int
 
 
 class Keep(NamedTuple):
@@ -308,7 +323,7 @@ class Kept(NamedTuple):
 Message: TypeAlias = (
     Hello | Welcome | Refused | Differs | Set | Delete | Get | Scan | Status | Written | Got | Page
     | NodeStatus | Failed | Apply | Applied | Superseded | Rejected | Read | Held | ReadRange | Range
-    | Ping | Pong | Identity | Remembered | Keep | Kept
+    | Ping | Pong | Identity | Remembered | Confirmed | Keep | Kept
 )  # fmt: skip
 
 
@@ -340,6 +355,7 @@ KINDS: Final[dict[int, type[Any]]] = {
     41: Pong,
     42: Identity,
     43: Remembered,
+    44: Confirmed,
 }
 
 

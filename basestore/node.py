@@ -28,8 +28,10 @@ from basestore.journal import Journal
 from basestore.messages import (
     COPY,
     DIRECT,
+    HINTED_COPY,
     Applied,
     Apply,
+    Confirmed,
     Delete,
     Get,
     Held,
@@ -102,9 +104,12 @@ class Node:
         self.handoff = Handoff(self.journal, rules, self.peers, self.operations, config.hint_bytes_max)
         votes = min(placement.replication - placement.replication // 2, placement.replication - 1)
         self.standing = Standing(self.journal, config, fresh, votes)
+        self.journal.generation = fresh.generation
+        patience_s = cluster.timeout_ms_max / 1e3
         self.recovery = Recovery(
-            self.journal, self.standing, self.replica, placement, self.peers, self.operations
-        )
+            self.standing, self.replica, placement, self.peers, self.operations,
+            now.monotonic + patience_s, patience_s,
+        )  # fmt: skip
         names = [member.name for member in cluster.members]
         self._groups = list(
             {
@@ -123,6 +128,7 @@ class Node:
         self.replica.forget_heads()
         self.handoff.recount()
         self.standing.reload()
+        self.recovery.restart()
 
     def _load_ceiling(self) -> int:
         stored = self.engine.get(CEILING)
@@ -177,10 +183,11 @@ class Node:
     def tick(self, now: Instant) -> None:
         """Deadlines, heartbeats, deliveries, streams, and the clock's ceiling."""
         self.operations.tick(now)
-        for member in self.peers.tick(now, self.standing.whole, self.journal.durable_sequence):
+        generation, sequence = self.standing.generation, self.journal.durable_sequence
+        for member in self.peers.tick(now, self.standing.whole, generation, sequence):
             self.operations.lost(member, now)
         for peer in self.peers.unintroduced(now):
-            peer.outbox.put(self.standing.identity())
+            peer.outbox.put(self.standing.identity(again=True))
         self.handoff.tick(now)
         self.recovery.tick(now)
         self._raise_ceiling(now)
@@ -230,6 +237,8 @@ class Node:
                 peer.outbox.put(self.standing.identity())
 
     def _raise_ceiling(self, now: Instant) -> None:
+        if self.peers.clock_jumped or self.peers.skew_ms is not None:
+            return  # a ceiling made durable by a wrong clock would outlive it
         wanted = self.clock.wanted_ceiling(now.wall_ms)
         if wanted is None or wanted <= self._ceiling_asked:
             return
@@ -255,13 +264,17 @@ class Node:
             Pong: lambda member, outbox, message, now: self.peers.pong(member, message, now),
             Identity: self._identity,
             Remembered: self._remembered,
+            Confirmed: self._confirmed,
         }
 
     def _serves(self, member: int, outbox: Outbox, request: int, deadline_ms: int, now: Instant) -> bool:
         """Whether this store answers now what a member asks: it is whole, and the deadline, which
         is by that member's clock, has not passed. If not, it says so."""
         if not self.peers.alive[self.me]:
-            outbox.put(Rejected(request, f"its store is {self.standing.state.value}", True))
+            outbox.put(Rejected(request, f"its store is {self.state}", True))
+            return False
+        if self.journal.full:
+            outbox.put(Rejected(request, "its disk does not keep up", True))
             return False
         if 0 < deadline_ms < now.wall_ms + (self.peers.all[member].offset_ms or 0):
             outbox.put(Rejected(request, "its deadline has passed", True))
@@ -269,7 +282,7 @@ class Node:
         return True
 
     def _apply(self, member: int, outbox: Outbox, message: Apply, now: Instant) -> None:
-        if message.way not in (DIRECT, COPY):
+        if message.way not in (DIRECT, COPY, HINTED_COPY):
             outbox.put(Rejected(message.id, "there is no such way in", False))
         elif self._serves(member, outbox, message.id, message.deadline_ms, now):
             self.replica.apply(outbox, message, now.wall_ms)
@@ -285,7 +298,7 @@ class Node:
 
     def _applied(self, member: int, outbox: Outbox, message: Applied, now: Instant) -> None:
         if member != self.me:
-            self.standing.hear_sequence(self.peers.all[member].name, message.sequence)
+            self.standing.hear_sequence(self.peers.all[member].name, message.generation, message.sequence)
         find = self.operations.get
         for request in message.ids:
             operation = find(request)
@@ -331,20 +344,29 @@ class Node:
         peer = self.peers.all[member]
         peer.whole = message.whole and peer.introduced
         self.peers.judge(peer, now)
-        self.standing.hear_sequence(peer.name, message.sequence)
+        self.standing.hear_sequence(peer.name, message.generation, message.sequence)
         outbox.put(Pong(message.sent_us, now.wall_ms))
 
     def _identity(self, member: int, outbox: Outbox, message: Identity, now: Instant) -> None:
         peer = self.peers.all[member]
-        peer.introduced = self.standing.hear_identity(outbox, peer.name, message)
+        if self.standing.hear_identity(outbox, peer.name, message):
+            peer.introduced = True
         peer.whole = message.whole
+        if message.again:
+            outbox.put(self.standing.identity())
         self.peers.judge(peer, now)
 
     def _remembered(self, member: int, outbox: Outbox, message: Remembered, now: Instant) -> None:
         peer = self.peers.all[member]
-        peer.remembered = self.standing.hear_remembered(peer.name, message, self._fresh_stores())
+        peer.remembered = self.standing.hear_remembered(outbox, peer.name, message, self._fresh_stores())
         if not peer.remembered:
             self.relink = True
+        self.peers.judge(peer, now)
+
+    def _confirmed(self, member: int, outbox: Outbox, message: Confirmed, now: Instant) -> None:
+        peer = self.peers.all[member]
+        if self.standing.hear_confirmed(peer.name, message):
+            peer.introduced = True
         self.peers.judge(peer, now)
 
     # --- what operators see ------------------------------------------------------------------
@@ -352,7 +374,9 @@ class Node:
     @property
     def state(self) -> str:
         """up, starting (not yet known to be whole) or forgetful."""
-        return {State.WHOLE: "up", State.NEWBORN: "starting"}.get(self.standing.state, "forgetful")
+        if self.standing.state is State.FORGETFUL:
+            return "forgetful"
+        return "up" if self.standing.whole else "starting"
 
     @property
     def linked(self) -> bool:
@@ -371,7 +395,7 @@ class Node:
             "alive": " ".join(p.name for p in self.peers.all if self.peers.alive[p.index]),
             "durability": self.config.durability,
             "damaged": str(len(self.replica.damaged)),
-            **{f"hints {p.name}": str(self.handoff.count(p.index)) for p in self.peers.others},
+            **{f"hints {p.name}": str(self.handoff.count(p.index)) for p in self.peers.all},
             **self._labels,
         }
         return NodeStatus(request, [word for fact in facts.items() for word in fact])

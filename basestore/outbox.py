@@ -13,10 +13,11 @@ SMALL_BYTES = 256
 class Outbox:
     """A bounded queue. `ready` is shared by all outboxes of a node: those that hold something."""
 
-    __slots__ = ("_ready", "bytes", "closed", "messages", "overflowed")
+    __slots__ = ("_bytes_max", "_ready", "bytes", "closed", "messages", "overflowed")
 
-    def __init__(self, ready: "set[Outbox]") -> None:
+    def __init__(self, ready: "set[Outbox]", bytes_max: float = OUTBOX_BYTES_MAX) -> None:
         self._ready = ready
+        self._bytes_max = bytes_max
         self.messages: list[Message] = []
         self.bytes = 0
         self.closed = False
@@ -27,7 +28,7 @@ class Outbox:
         be queued is the caller's to answer for, and `overflowed` says so to whoever sends."""
         if self.closed:
             return False
-        if self.bytes > OUTBOX_BYTES_MAX:
+        if self.bytes > self._bytes_max:
             self.overflowed = True
             self._ready.add(self)
             return False
@@ -36,6 +37,12 @@ class Outbox:
         self.messages.append(message)
         self.bytes += size
         return True
+
+    @property
+    def roomy(self) -> bool:
+        """Whether there is room for answers with values. The rest is for small messages: a link that
+        is full of values must still carry acknowledgements."""
+        return self.bytes <= self._bytes_max / 2
 
     def take(self) -> list[Message]:
         """The next frame's messages, oldest first, about `FRAME_TARGET_BYTES` at most."""

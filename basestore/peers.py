@@ -8,6 +8,7 @@ Heartbeats also compare wall clocks: a node whose clock is further than the boun
 must not stamp writes.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from basestore.outbox import SMALL_BYTES, Outbox
 
 PING_S = 0.5
 SILENCE_S_MAX = 2.0
+JUMP_S = 3 * PING_S
 
 
 class Instant(NamedTuple):
@@ -48,6 +50,7 @@ class Peers:
         self._ready = ready
         self._drift_ms_max = drift_ms_max
         self.all = [Peer(index, name, Outbox(ready)) for index, name in enumerate(names)]
+        self.all[me].outbox = Outbox(ready, math.inf)  # emptied in every step; admission bounds it
         self.others = [peer for peer in self.all if peer.index != me]
         for peer in self.others:
             peer.outbox.close()
@@ -56,6 +59,9 @@ class Peers:
         self.skew_ms: int | None = None
         self._ping_due_s = 0.0
         self._introduce_due_s = 0.0
+        self._base_ms: float | None = None
+        self._jumped_s = -math.inf
+        self.clock_jumped = False
 
     def link(self, index: int, now: Instant) -> Outbox:
         """A link to the peer stands: a fresh outbox for it. The old one, if any, is closed."""
@@ -101,11 +107,12 @@ class Peers:
         """Queue for a member; False when it has no link or too much waits for it."""
         return self.all[index].outbox.put(message, size)
 
-    def tick(self, now: Instant, whole: bool, sequence: int) -> list[int]:
+    def tick(self, now: Instant, whole: bool, generation: bytes, sequence: int) -> list[int]:
         """Send heartbeats when due. Returns the peers that have just stopped being alive."""
+        self._watch_clock(now)
         if now.monotonic >= self._ping_due_s:
             self._ping_due_s = now.monotonic + PING_S
-            ping = Ping(int(now.monotonic * 1e6), now.wall_ms, whole, sequence)
+            ping = Ping(int(now.monotonic * 1e6), now.wall_ms, whole, generation, sequence)
             for peer in self.others:
                 peer.outbox.put(ping)
         lost = []
@@ -136,6 +143,18 @@ class Peers:
         if 0 <= round_trip_ms <= self._drift_ms_max:
             self.all[index].offset_ms = round(message.wall_ms + round_trip_ms / 2 - now.wall_ms)
             self._compare_clocks()
+
+    def _watch_clock(self, now: Instant) -> None:
+        """After a jump of the wall clock, comparisons made before it mean nothing: until there has
+        been time for new ones this node does not trust its clock."""
+        base_ms = now.wall_ms - now.monotonic * 1e3
+        if self._base_ms is not None and abs(base_ms - self._base_ms) > self._drift_ms_max / 2:
+            self._jumped_s = now.monotonic
+            for peer in self.others:
+                peer.offset_ms = None
+            self._compare_clocks()
+        self._base_ms = base_ms
+        self.clock_jumped = now.monotonic - self._jumped_s < JUMP_S
 
     def _compare_clocks(self) -> None:
         """How far this clock is from the majority's, if that is further than the bound."""

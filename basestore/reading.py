@@ -69,7 +69,7 @@ class Reading(Operation):
         required: int,
         report: Callable[[Finding | RequestFailed], None],
     ) -> None:
-        super().__init__(len(row))
+        super().__init__(len(row) + coordinator.answer_bytes)
         self._coordinator = coordinator
         self._row = row
         self._rule = rule
@@ -129,7 +129,7 @@ class Reading(Operation):
 
     def _consider(self, now: Instant) -> None:
         """Answer if the winner is confirmed; otherwise write it back to those that are behind."""
-        if len(self._replies) < self._required:
+        if len(self._replies) < self._required or now.monotonic >= self._deadline:
             return
         weighed = plan(self._rule, self._replies)
         if weighed.confirmed >= self._required:

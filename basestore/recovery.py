@@ -6,12 +6,15 @@ ever acknowledged is on one of them), or after all others, whatever their state:
 has is nowhere. When all partitions are recovered, and that is durable, the store is whole.
 
 Single damaged rows are healed by the same counts: read from other replicas, and replaced.
+Nothing of this begins before every request has ended that may count on an answer of the store's
+former life: a write acknowledged by a replica that then forgot it, recovered from others that the
+write had not reached yet, and was counted beside one of these, would be on too few.
+
 Streams restart with the node; nothing is remembered of them.
 """
 
 from collections.abc import Iterable
 
-from basestore.journal import Journal
 from basestore.messages import PAGE_ROWS_MAX, Read, ReadRange, Rejected
 from basestore.operation import Operation, Operations
 from basestore.outbox import SMALL_BYTES
@@ -23,6 +26,7 @@ from repair.version import Record
 
 STREAMS_MAX = 8
 PATIENCE_S = 5.0
+PAUSE_S = 1.0
 HEALS_MAX = 64
 
 
@@ -43,31 +47,44 @@ class _Stream(Operation):
         self._recovery.take_page(self, request, rows, more, now)
 
     def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
-        self._recovery.abandon(self)
+        self._recovery.pause(self, now)
 
     def lost(self, member: int, now: Instant) -> None:
         if member == self.source:
-            self._recovery.abandon(self)
+            self._recovery.pause(self, now)
 
     def alarm(self, now: Instant) -> None:
-        self._recovery.abandon(self)
+        self._recovery.pause(self, now)
 
 
 class _Healing(Operation):
     """One damaged row, read from other replicas."""
 
-    __slots__ = ("_recovery", "needed", "replies", "row")
+    __slots__ = ("_others", "_recovery", "needed", "replies", "row", "silent")
 
-    def __init__(self, recovery: "Recovery", row: bytes, needed: int) -> None:
+    def __init__(self, recovery: "Recovery", row: bytes, others: set[int], needed: int) -> None:
         super().__init__(0)
         self._recovery = recovery
+        self._others = others
         self.row = row
         self.needed = needed
         self.replies: dict[int, Record | None] = {}
+        self.silent: set[int] = set()  # those whose own record is damaged: they can say no more
 
     def held(self, member: int, request: int, record: Record | None, now: Instant) -> None:
         self.replies[member] = record
-        if len(self.replies) >= self.needed:
+        self._consider()
+
+    def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
+        if not answer.passing:
+            self.silent.add(member)
+            self._consider()
+
+    def _consider(self) -> None:
+        """Enough whole replicas have answered, or all others, and one at least has something."""
+        if len(self.replies) >= self.needed or (
+            self.replies and self.replies.keys() | self.silent >= self._others
+        ):
             self._recovery.heal(self)
 
     def alarm(self, now: Instant) -> None:
@@ -79,14 +96,18 @@ class Recovery:
 
     def __init__(
         self,
-        journal: Journal,
         standing: Standing,
         replica: Replica,
         placement: Placement,
         peers: Peers,
         operations: Operations,
+        begin_s: float,
+        patience_s: float,
     ) -> None:
-        self._journal = journal
+        """`begin_s`: when the requests of the store's former life have ended; `patience_s`: how
+        long requests last at most."""
+        self._begin_s = begin_s
+        self._patience_s = patience_s
         self._standing = standing
         self._replica = replica
         self._placement = placement
@@ -98,12 +119,18 @@ class Recovery:
         self._streams: dict[tuple[int, int], _Stream] = {}
         self._healing: dict[bytes, _Healing] = {}
         self._store = b""
+        self._resume_s: dict[tuple[int, int], float] = {}
+        self._noticed_s: dict[bytes, float] = {}
+
+    def restart(self) -> None:
+        """Begin anew: a batch was not taken, and what came in streams may have been in it."""
+        self._store = b""
 
     def tick(self, now: Instant) -> None:
         """Start streams and heals for which there is room."""
         if self._replica.damaged:
             self._start_heals(now)
-        if self._standing.state is not State.FORGETFUL:
+        if self._standing.state is not State.FORGETFUL or now.monotonic < self._begin_s:
             return
         if self._store != self._standing.store:  # doubt arose, perhaps anew: begin from the start
             self._store = self._standing.store
@@ -135,7 +162,9 @@ class Recovery:
                 peer = self._peers.all[source]
                 done = self._done[partition].get(source)
                 wanted = done is None or (peer.whole and not done)
-                if wanted and peer.introduced and (partition, source) not in self._streams:
+                if (partition, source) in self._streams or not (wanted and peer.introduced):
+                    continue
+                if now.monotonic >= self._resume_s.get((partition, source), 0.0):
                     stream = _Stream(self, partition, source, peer.whole)
                     self._streams[partition, source] = stream
                     self._ask(stream, now)
@@ -161,6 +190,11 @@ class Recovery:
         del self._streams[stream.partition, stream.source]
         self._done[stream.partition][stream.source] = stream.begun_whole
 
+    def pause(self, stream: _Stream, now: Instant) -> None:
+        """The source refused or is gone; `tick` begins the stream anew after a while."""
+        self._resume_s[stream.partition, stream.source] = now.monotonic + PAUSE_S
+        self.abandon(stream)
+
     def abandon(self, stream: _Stream) -> None:
         """It does not go on; `tick` begins it anew."""
         self._operations.drop(stream)
@@ -169,16 +203,18 @@ class Recovery:
     def _start_heals(self, now: Instant) -> None:
         for row in list(self._replica.damaged)[:HEALS_MAX]:
             others = self._others(row_partition(row))
-            if row in self._healing or len(self._healing) >= HEALS_MAX:
+            due_s = self._noticed_s.setdefault(row, now.monotonic) + self._patience_s
+            if row in self._healing or len(self._healing) >= HEALS_MAX or now.monotonic < due_s:
                 continue
-            sources = [source for source in others if self._peers.alive[source]]
-            needed = self.sources_needed
-            if len(sources) < needed:
-                if not all(self._peers.all[source].introduced for source in others):
-                    continue
-                sources, needed = others, len(others)
-            healing = self._healing[row] = _Healing(self, row, needed)
+            sources = [source for source in others if self._peers.all[source].introduced]
+            whole = sum(map(self._peers.alive.__getitem__, others))
+            if not sources or (whole < self.sources_needed and len(sources) < len(others)):
+                continue
+            needed = self.sources_needed if whole >= self.sources_needed else len(others)
+            healing = self._healing[row] = _Healing(self, row, set(others), needed)
             for source in sources:
+                if needed < len(others) and not self._peers.alive[source]:
+                    continue
                 request = self._operations.issue(healing)
                 self._peers.send(source, Read(request, row, 0, True), SMALL_BYTES + len(row))
             self._operations.alarm_at(healing.ids[0], now.monotonic + PATIENCE_S)
@@ -186,6 +222,7 @@ class Recovery:
     def heal(self, healing: _Healing) -> None:
         """Enough replicas have said what they hold: the winner replaces the damaged record."""
         self.give_up(healing)
+        self._noticed_s.pop(healing.row, None)
         if healing.row in self._replica.damaged:
             self._replica.replace_damaged(healing.row, list(healing.replies.values()))
 

@@ -16,6 +16,7 @@ from basestore.errors import DamagedRecord
 from basestore.journal import Journal
 from basestore.messages import (
     DIRECT,
+    HINTED_COPY,
     PAGE_BYTES_MAX,
     PAGE_ROWS_MAX,
     Apply,
@@ -80,7 +81,7 @@ class Replica:
         head = blob[:HEAD_BYTES]
         if way == DIRECT and not self._clock.observe(int.from_bytes(head[:8]), wall_ms):
             ahead = Record(blob).version.wall_ms - wall_ms
-            outbox.put(Rejected(request, f"the write's stamp is {ahead} ms ahead of this clock", False))
+            outbox.put(Rejected(request, f"the write's stamp is {ahead} ms ahead of this clock", True))
             return
         held = self._heads.get(row)
         if held is None:
@@ -89,7 +90,9 @@ class Replica:
             except DamagedRecord as damage:
                 outbox.put(Rejected(request, str(damage), True))
                 return
-        if held == head:
+        if way == HINTED_COPY:
+            self._apply_hint(outbox, request, rule, row, blob, held)
+        elif held == head:
             self._journal.ack(outbox, request, DATA + row)
         elif way == DIRECT and held[:VERSION_BYTES] == head[:VERSION_BYTES]:
             outbox.put(Rejected(request, "this version was used for another value; write without it", False))
@@ -98,6 +101,16 @@ class Replica:
             self._journal.ack_staged(outbox, request)
         else:
             self._journal.reply(outbox, Superseded(request, held), DATA + row)
+
+    def _apply_hint(
+        self, outbox: Outbox, request: int, rule: Rule, row: bytes, blob: bytes, held: bytes
+    ) -> None:
+        """Take a hint: Applied, here, says that this record or a better one is durable, for the
+        sender will forget what may have been the only copy."""
+        head = blob[:HEAD_BYTES]
+        if held == ABSENT or rule.beats(head, held):
+            self._store(row, blob, head, held)
+        self._journal.ack_surely(outbox, request, DATA + row)
 
     def take_over(self, row: bytes, record: Record) -> None:
         """Take a record out of a stream if it wins, without an answer. One that is damaged itself,
@@ -169,6 +182,9 @@ class Replica:
         """Held, with the record or without; Rejected when it is damaged. It waits until what it
         shows is durable."""
         row = message.row
+        if not outbox.roomy:
+            outbox.put(Rejected(message.id, "too much waits to be sent", True))
+            return
         try:
             record = self._load(row) if len(row) > 3 else None
         except DamagedRecord as damage:
@@ -181,6 +197,9 @@ class Replica:
         """Range, or Rejected at the first damaged record. It waits until all it shows is durable."""
         if not set(message.partitions) <= self._partitions:
             outbox.put(Rejected(message.id, "this replica does not hold these partitions", False))
+            return
+        if not outbox.roomy:
+            outbox.put(Rejected(message.id, "too much waits to be sent", True))
             return
         limit = max(1, min(message.limit, PAGE_ROWS_MAX))
         rows: list[bytes] = []

@@ -5,6 +5,7 @@ What is wrong is an InvalidRequest before anything is sent.
 """
 
 import math
+import struct
 from collections.abc import Sequence
 from typing import Literal
 
@@ -51,12 +52,19 @@ def read_level_of(consistency: Consistency | str) -> Level:
 
 def _bytes(what: str, data: bytes | str, bytes_max: int) -> bytes:
     if isinstance(data, str):
-        data = data.encode()
+        data = _utf8(what, data)
     elif not isinstance(data, bytes | bytearray | memoryview):
         raise InvalidRequest(f"the {what} must be bytes or str, not {type(data).__name__}")
     if len(data) > bytes_max:
         raise InvalidRequest(f"the {what} has {len(data)} bytes; at most {bytes_max} are allowed")
     return bytes(data)
+
+
+def _utf8(what: str, text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"the {what} cannot be encoded as UTF-8: {error}") from None
 
 
 def key_bytes(key: bytes | str) -> bytes:
@@ -67,16 +75,16 @@ def key_bytes(key: bytes | str) -> bytes:
 
 
 def _bucket(name: str) -> str:
-    if not isinstance(name, str) or not 0 < len(name.encode()) <= BUCKET_BYTES_MAX:
+    if not isinstance(name, str) or not 0 < len(_utf8("bucket's name", name)) <= BUCKET_BYTES_MAX:
         raise InvalidRequest(f"a bucket's name is a str of 1 to {BUCKET_BYTES_MAX} bytes, not {name!r:.80}")
     return name
 
 
 def milliseconds(what: str, seconds: float, ms_max: int) -> int:
     """A time in whole milliseconds, at least 1."""
-    if not isinstance(seconds, int | float) or not math.isfinite(seconds) or seconds <= 0:
+    if not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
         raise InvalidRequest(f"the {what} must be a positive number of seconds, not {seconds!r}")
-    if seconds * 1e3 > ms_max:
+    if seconds > ms_max / 1e3:
         raise InvalidRequest(f"the {what} of {seconds} s is too long; at most {ms_max // 1000} s are allowed")
     return max(1, round(seconds * 1e3))
 
@@ -84,10 +92,12 @@ def milliseconds(what: str, seconds: float, ms_max: int) -> int:
 def _version(version: Version | str | None) -> bytes:
     if version is None:
         return b""
+    if not isinstance(version, str | Version):
+        raise InvalidRequest(f"the version must be a Version or str, not {type(version).__name__}")
     try:
         return (Version.parse(version) if isinstance(version, str) else version).encode()
-    except ValueError as error:
-        raise InvalidRequest(str(error)) from None
+    except (ValueError, struct.error) as error:
+        raise InvalidRequest(f"the version is malformed: {error}") from None
 
 
 def set_request(

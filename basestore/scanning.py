@@ -85,7 +85,7 @@ class Scanning(Operation):
                 return
 
     def ranged(self, member: int, request: int, rows: list[bytes], more: bool, now: Instant) -> None:
-        if member not in self._waiting:
+        if member not in self._waiting or now.monotonic >= self._deadline:
             return
         self._waiting.discard(member)
         held = {row: Record(blob) for row, blob in zip(rows[::2], rows[1::2], strict=True)}

@@ -71,6 +71,7 @@ class Service:
             )
             barrier = self.node.step(instant())
             self._engine.sync()
+            self._engine.accept_loss()
         except (StorageError, ConfigurationError):
             self._engine.close()
             raise

@@ -9,7 +9,13 @@ recovers first (`recovery.py`).
 How a loss is noticed that the disk itself does not show: every open of a store draws a new
 *generation*; peers remember, durably, the store, generation and sequence that they heard last, and
 say so when a link is made. A peer that remembers a generation that the store does not know, or more
-than the store held at that generation's end, remembers what the store has lost.
+than the store held at that generation's end, remembers what the store has lost. The store itself
+compares, for it knows all its generations; the peer keeps its memory until the store has confirmed:
+
+    n1                                       n2
+    Identity(store, generation, ...)   ->    what do I remember of n1?
+    what do I hold?                    <-    Remembered(store, generation, sequence, earlier)
+    Confirmed(store, generation, ...)  ->    n1 can be counted on
 """
 
 import enum
@@ -20,7 +26,7 @@ import cbor2
 from basestore.config import NodeConfig
 from basestore.errors import ConfigurationError, StorageError
 from basestore.journal import Journal
-from basestore.messages import Identity, Remembered
+from basestore.messages import Confirmed, Identity, Remembered
 from basestore.outbox import Outbox
 from basestore.storage.engine import META
 
@@ -63,7 +69,8 @@ class Standing:
         self._config = config
         self._votes_needed = votes_needed
         self._strangers: set[str] = set()
-        self._told: dict[str, int] = {}
+        self._doubts = 0
+        self.vouched = votes_needed == 0  # a peer has found nothing missing since the store was opened
         self.reason = ""
         self._generations: dict[bytes, int] = {}
         self.reload()
@@ -83,6 +90,7 @@ class Standing:
     def reload(self) -> None:
         """Remember of the peers what is stored: at open, and after a batch was not taken."""
         rows = self._journal.engine.scan(PEER, PEER[:-1] + bytes((PEER[-1] + 1,)))
+        self._unwritten: set[str] = set()
         self._peers = {key[len(PEER) :].decode(): _Memory(*cbor2.loads(value)) for key, value in rows}
 
     def _reopen(self, stored: bytes, fresh: Fresh) -> None:
@@ -123,57 +131,69 @@ class Standing:
 
     def _doubt(self, reason: str, store: bytes) -> None:
         self.store, self.state, self.reason = store, State.FORGETFUL, reason
+        self._doubts += 1
 
     @property
     def whole(self) -> bool:
-        return self.state is State.WHOLE
+        """Whether the store counts: it is whole, and since it was opened a peer, if there is any,
+        has found nothing missing."""
+        return self.state is State.WHOLE and self.vouched
 
-    def identity(self) -> Identity:
+    def identity(self, *, again: bool = False) -> Identity:
         """What to say first on a new link."""
-        return Identity(self.store, self.generation, self._journal.durable_sequence, self.whole)
+        return Identity(self.store, self.generation, self._journal.durable_sequence, self.whole, again)
 
     def hear_identity(self, outbox: Outbox, name: str, said: Identity) -> bool:
-        """A peer says which store it runs on: remember it, and answer what was remembered. False
-        when the peer has lost something, so that it cannot be counted on."""
+        """A peer says which store it runs on: answer what is remembered of it, once that is durable.
+        Returns whether it can be counted on at once: of the store of old it must first confirm
+        that it still holds what is remembered, and only then is anything newer remembered."""
         known = self._peers.get(name)
-        sound = True
-        if known is None:
-            heard = known = _Memory(said.store, said.generation, said.sequence, [])
-        elif known.store == said.store:
-            known = known._replace(sequence=max(known.sequence, self._told.get(name, 0)))
-            heard = known._replace(generation=said.generation, sequence=said.sequence)
-            if said.sequence < known.sequence:
-                sound, heard = False, known
-        elif said.store in known.given_up:  # no generation of its own: it cannot know this one
-            self._journal.reply(outbox, Remembered(said.store, b"", 0, True), PEER + name.encode())
+        if known is not None and known.store == said.store:
+            self._answer(outbox, name, known)
             return False
-        else:
-            given_up = [*known.given_up, known.store][-STORES_MAX:]
-            heard = known = _Memory(said.store, said.generation, said.sequence, given_up)
-        if self._peers.get(name) != heard:
-            self._peers[name] = heard
-            self._journal.stage(PEER + name.encode(), cbor2.dumps(list(heard)))
-        self._told[name] = heard.sequence
+        if known is not None and said.store in known.given_up:
+            # no generation of its own: it cannot know this one, and so learns that it was rolled back
+            self._answer(outbox, name, known._replace(store=said.store, generation=b"", sequence=0))
+            return False
+        given_up = [] if known is None else [*known.given_up, known.store][-STORES_MAX:]
+        self._remember(name, _Memory(said.store, said.generation, said.sequence, given_up))
+        self._answer(outbox, name, self._peers[name])
+        return True
+
+    def _answer(self, outbox: Outbox, name: str, known: _Memory) -> None:
         answer = Remembered(known.store, known.generation, known.sequence, bool(known.given_up))
         self._journal.reply(outbox, answer, PEER + name.encode())
-        return sound
 
-    def hear_sequence(self, name: str, sequence: int) -> None:
+    def _remember(self, name: str, memory: _Memory) -> None:
+        self._peers[name] = memory
+        self._journal.stage(PEER + name.encode(), cbor2.dumps(list(memory)))
+
+    def hear_confirmed(self, name: str, said: Confirmed) -> bool:
+        """A peer has found that it holds what is remembered of it. False when it speaks of another
+        store."""
+        known = self._peers.get(name)
+        if known is None or known.store != said.store:
+            return False
+        if known.generation != said.generation:
+            self._remember(name, known._replace(generation=said.generation, sequence=said.sequence))
+        return True
+
+    def hear_sequence(self, name: str, generation: bytes, sequence: int) -> None:
         """A peer has told how much it holds durably; `persist` writes it down."""
-        if sequence > self._told.get(name, 0):
-            self._told[name] = sequence
+        known = self._peers.get(name)
+        if known is not None and known.generation == generation and sequence > known.sequence:
+            self._peers[name] = known._replace(sequence=sequence)
+            self._unwritten.add(name)
 
     def persist(self) -> None:
         """Stage what was heard of the peers' sequences since the last time."""
-        for name, sequence in self._told.items():
-            known = self._peers.get(name)
-            if known is not None and sequence > known.sequence:
-                self._peers[name] = known._replace(sequence=sequence)
-                self._journal.stage(PEER + name.encode(), cbor2.dumps(list(self._peers[name])))
+        for name in self._unwritten:
+            self._remember(name, self._peers[name])
+        self._unwritten.clear()
 
-    def hear_remembered(self, name: str, said: Remembered, fresh_store: bytes) -> bool:
-        """A peer tells what it remembers of this store. False when this store has lost something:
-        it has then started over under `fresh_store`, and all links must be made anew."""
+    def hear_remembered(self, outbox: Outbox, name: str, said: Remembered, fresh_store: bytes) -> bool:
+        """A peer tells what it remembers of this store: confirm it. False when this store has lost
+        something: it has then started over under `fresh_store`, and all links must be made anew."""
         if said.store != self.store:
             return True  # an answer to an identity that is no longer ours
         end = self._generations.get(said.generation)
@@ -187,6 +207,8 @@ class Standing:
                 self._stage(self.state, clean=False)
             else:
                 self._strangers.add(name)
+        self.vouched = True
+        outbox.put(Confirmed(self.store, self.generation, self._journal.durable_sequence))
         return True
 
     def born(self, groups: list[frozenset[str]]) -> bool:
@@ -198,10 +220,10 @@ class Standing:
 
     def make_whole(self) -> None:
         """Stage that the store is whole; it counts once that is durable."""
-        store = self.store
+        doubts = self._doubts
 
         def become_whole() -> None:
-            if self.store == store:  # not doubted since
+            if self._doubts == doubts:  # none arose since
                 self.state, self.reason = State.WHOLE, ""
 
         self._stage(State.WHOLE, clean=False)

@@ -17,8 +17,14 @@ from repair.version import Version
 
 MANY_MAX = 512
 
-Answer = Awaitable[Message]
 T = TypeVar("T")
+
+
+class Answer(Awaitable[Message], Protocol):
+    """A request that was sent. Awaiting it gives the answer; a cancelled await forgets it."""
+
+    def forget(self) -> None:
+        """Nobody will await it (any more)."""
 
 
 class Channel(Protocol):
@@ -164,17 +170,22 @@ class Store:
         results: list[T | BasestoreError] = []
         for start in range(0, len(makes), MANY_MAX):
             asked: list[Answer | BasestoreError] = []
-            for make in makes[start : start + MANY_MAX]:
-                try:
-                    await self._channel.ready()
-                    asked.append(self._channel.ask(make, timeout_s))
-                except (InvalidRequest, Unreachable, RequestFailed) as error:
-                    asked.append(error)
-            for answer in asked:
-                try:
-                    results.append(answer if isinstance(answer, BasestoreError) else read(await answer))
-                except (InvalidRequest, RequestFailed) as error:
-                    results.append(error)
+            try:
+                for make in makes[start : start + MANY_MAX]:
+                    try:
+                        await self._channel.ready()
+                        asked.append(self._channel.ask(make, timeout_s))
+                    except (InvalidRequest, Unreachable, RequestFailed) as error:
+                        asked.append(error)
+                for answer in asked:
+                    try:
+                        results.append(answer if isinstance(answer, BasestoreError) else read(await answer))
+                    except (InvalidRequest, RequestFailed) as error:
+                        results.append(error)
+            finally:  # what a cancelled call did not get to await
+                for answer in asked:
+                    if not isinstance(answer, BasestoreError):
+                        answer.forget()
         return results
 
     async def scan(

@@ -23,7 +23,7 @@ from basestore.consistency import (
     Tally,
     Verdict,
 )
-from basestore.errors import Overloaded, ReadTimeout, ReplicaFailure, RequestFailed, WriteTimeout
+from basestore.errors import ClockSkew, Overloaded, ReadTimeout, ReplicaFailure, RequestFailed, WriteTimeout
 from basestore.messages import DIRECT, Apply, Failed, Keep, Rejected, Written
 from basestore.operation import Operation
 from basestore.outbox import SMALL_BYTES, Outbox
@@ -56,7 +56,8 @@ class Writing(Operation):
 
     __slots__ = (
         "_answered", "_client", "_content", "_coordinator", "_deadline", "_hints_asked", "_level",
-        "_reasons", "_record", "_replicas", "_request", "_rule", "_tally", "_winner",
+        "_reasons", "_record", "_replicas", "_request", "_rule", "_sent", "_tally",
+        "_winner",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +83,7 @@ class Writing(Operation):
         self._deadline = deadline
         self._tally = Tally(len(replicas), level)
         self._answered = False
+        self._sent = False
         self._hints_asked = 0
         self._winner = b""
         self._reasons: dict[str, str] | None = None
@@ -91,29 +93,36 @@ class Writing(Operation):
 
         def after(result: Finding | RequestFailed) -> None:
             if isinstance(result, RequestFailed):
-                self._fail(_not_begun(result))
+                self._refuse(_not_begun(result))
             elif result.record is None or result.record.version == repeated:
                 self.begin(repeated, result.at)
             else:
                 version = repeated.encode() if repeated else b""
                 self._answer(OUTCOME_LOST, version, result.record.head)
+                self._coordinator.operations.drop(self)
 
-        self._coordinator.read(self._content.row, self._rule, self._level, self._deadline, after, now)
+        operations = self._coordinator.operations
+        operations.issue(self)  # it counts, and holds its value, while it reads
+        try:
+            self._coordinator.read(self._content.row, self._rule, self._level, self._deadline, after, now)
+        except RequestFailed:
+            operations.drop(self)
+            raise
 
     def begin(self, repeated: Version | None, now: Instant) -> None:
         """Stamp it, unless it repeats an earlier attempt, and send it to every replica."""
         coordinator = self._coordinator
         row, value, ttl_ms, tombstone = self._content
-        version = repeated or coordinator.stamp(row, now)
-        if version is None:
-            self._fail(
-                Overloaded("overloaded: the clock's ceiling is not durable yet; nothing was done. Try again")
-            )
+        try:
+            version = repeated or coordinator.stamp(row, now)
+        except (ClockSkew, Overloaded) as error:
+            self._refuse(error)
             return
         expires_ms = version.wall_ms + ttl_ms if ttl_ms else 0
         self._record = record = Record.seal(
             coordinator.digester, row, version, value, tombstone=tombstone, expires_ms=expires_ms
         )
+        self._sent = True
         request = coordinator.operations.issue(self)
         left_s = self._deadline - now.monotonic
         message = Apply(request, row, record.blob, DIRECT, now.wall_ms + int(left_s * 1e3))
@@ -132,10 +141,8 @@ class Writing(Operation):
         self._explain(replica, reason)
         only_copy = self._level is ANY and not self._tally.applied
         message = Keep(self.ids[0], replica, self._content.row, self._record.blob, only_copy)
-        if replica != coordinator.peers.me and coordinator.peers.send(coordinator.peers.me, message):
-            self._hints_asked += 1
-        else:
-            self._note(replica, FAILED)
+        coordinator.peers.send(coordinator.peers.me, message)
+        self._hints_asked += 1
 
     def _explain(self, replica: int, reason: str) -> None:
         """Keep the first reason why a replica did not confirm."""
@@ -145,13 +152,13 @@ class Writing(Operation):
 
     def applied(self, member: int, request: int, now: Instant) -> None:
         if self._tally.record(self._replicas.index(member), APPLIED):
-            self._judge()
+            self._judge(now)
 
     def superseded(self, member: int, request: int, head: bytes, now: Instant) -> None:
         if not self._winner or self._rule.beats(head, self._winner):
             self._winner = head
         self._coordinator.observe(head, now)
-        self._note(member, SUPERSEDED)
+        self._note(member, SUPERSEDED, now)
 
     def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
         """A hint is asked for before the refusal counts: at ANY it may decide, and a write whose last
@@ -159,11 +166,11 @@ class Writing(Operation):
         self._explain(member, answer.reason)
         if answer.passing:
             self._hint(member, answer.reason)
-        self._note(member, FAILED)
+        self._note(member, FAILED, now)
 
     def kept(self, member: int, stored: bool, now: Instant) -> None:
         self._hints_asked -= 1
-        self._note(member, HINTED if stored else FAILED)
+        self._note(member, HINTED if stored else FAILED, now)
 
     def lost(self, member: int, now: Instant) -> None:
         if member in self._replicas and self._state(member) == PENDING:
@@ -192,14 +199,15 @@ class Writing(Operation):
     def _state(self, replica: int) -> ReplicaState:
         return self._tally.states[self._replicas.index(replica)]
 
-    def _note(self, replica: int, state: ReplicaState) -> None:
+    def _note(self, replica: int, state: ReplicaState, now: Instant) -> None:
         if self._tally.record(self._replicas.index(replica), state) or state is FAILED:
-            self._judge()
+            self._judge(now)
 
-    def _judge(self) -> None:
-        """Answer if the verdict stands by now; end when nothing more will come."""
+    def _judge(self, now: Instant) -> None:
+        """Answer if the verdict stands by now; end when nothing more will come. After the deadline
+        there is no verdict: a replica may have forgotten what it said, and recovered."""
         tally = self._tally
-        if not self._answered:
+        if not self._answered and now.monotonic < self._deadline:
             verdict = tally.verdict
             if verdict is STORED:
                 self._answer(OUTCOME_STORED, self._record.blob[:VERSION_BYTES], b"")
@@ -216,7 +224,7 @@ class Writing(Operation):
         self._answered = True
         tally = self._tally
         states: list[int] = []
-        if self.ids:  # it was sent
+        if self._sent:
             for replica, state in zip(self._replicas, tally.states, strict=True):
                 states += (replica, int(state))  # cbor2 is slow with subclasses of int
         self._client.put(
@@ -243,6 +251,11 @@ class Writing(Operation):
             reasons,
             version,
         )
+
+    def _refuse(self, error: RequestFailed) -> None:
+        """It ends before it was sent to any replica."""
+        self._fail(error)
+        self._coordinator.operations.drop(self)
 
     def _fail(self, error: RequestFailed) -> None:
         self._answered = True

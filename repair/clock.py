@@ -18,6 +18,7 @@ once stamps that far ahead, and replicas refuse direct writes beyond the bound.
 from repair.version import COUNTER_BITS
 
 RESERVE_MS_MIN = 200
+LEAD_MS = 200
 
 
 class CeilingReached(Exception):
@@ -61,11 +62,19 @@ class HybridClock:
         return True
 
     def wanted_ceiling(self, wall_ms: int) -> int | None:
-        """The ceiling to make durable next, or None while the present one leaves room."""
-        floor = max(wall_ms << COUNTER_BITS, self.last)
-        if floor + self._reserve // 2 <= self.ceiling:
+        """The ceiling to make durable next, or None while the present one leaves room.
+
+        When stamps run ahead of the wall clock (after a restart, or by another node's clock) it
+        leads them by little only, or restarts in quick succession would add up.
+        """
+        wall, lead = wall_ms << COUNTER_BITS, LEAD_MS << COUNTER_BITS
+        if max(wall + self._reserve // 2, self.last + lead) <= self.ceiling:
             return None
-        return floor + self._reserve
+        return max(wall + self._reserve, self.last + 2 * lead)
+
+    def lead_ms(self, wall_ms: int) -> int:
+        """How far the next stamp would be ahead of the wall clock; negative when it is behind."""
+        return (max(self.last + 1, min(wall_ms << COUNTER_BITS, self.ceiling)) >> COUNTER_BITS) - wall_ms
 
     def raise_ceiling(self, ceiling: int) -> None:
         """Allow stamps up to `ceiling`. Call it only when `ceiling` is durable."""

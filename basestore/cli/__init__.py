@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
@@ -94,6 +95,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     except basestore.BasestoreError as error:
         exits.say_error(error)
         return exits.exit_code_of(error)
+    except Exception:  # noqa: BLE001 - a bug, shown in full; but 1 means "not found"
+        traceback.print_exc()
+        return exits.BUG
     return result if isinstance(result, int) else exits.DONE
 
 

@@ -9,7 +9,6 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -24,7 +23,6 @@ GRACE_S = 10.0
 ANSWER_S_MAX = 2.0
 POLL_S = 0.05
 POLL_S_MAX = 1.0
-LAST_LINES = 5
 
 
 class Child:
@@ -35,7 +33,7 @@ class Child:
         self.name = config.name
         self.endpoint = config.member.address
         self._tell = tell
-        self._last: deque[str] = deque(maxlen=LAST_LINES)
+        self._last = ""
         self._begun = b""
         self._process: trio.Process | None = None
 
@@ -56,7 +54,7 @@ class Child:
              "--config", str(self.path)],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, process_group=0,
         )  # fmt: skip
-        self._last.clear()
+        self._last = ""
         try:
             task_status.started()
             await self._relay_until_end(process)
@@ -77,7 +75,8 @@ class Child:
 
     def _hear(self, line: bytes) -> None:
         text = line.decode(errors="backslashreplace").rstrip()
-        self._last.append(text)
+        if any(map(str.isalnum, text)):
+            self._last = text.strip(" |")
         self._tell(self.name, text)
 
     async def _stop(self, process: trio.Process) -> None:
@@ -99,13 +98,13 @@ class Child:
 
     @property
     def end(self) -> str:
-        """How the process ended, with its last words."""
+        """How the process ended, with its last line that has words."""
         code = None if self._process is None else self._process.returncode
         if code is None:
             return "it has not ended"
         if code < 0:
             return f"killed by {signal.Signals(-code).name}"
-        return f"exit code {code}{': ' if self._last else ''}{' / '.join(self._last)}"
+        return f"exit code {code}{f' ({self._last})' if self._last else ''}"
 
 
 async def state_of(endpoint: str) -> NodeState | None:

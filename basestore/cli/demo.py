@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from basestore.results import NodeState, Receipt
     from basestore.store import Store
 
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
 POLL_S = 0.05
 BATCH = 2000
 CHANGE_EVERY = 100
@@ -114,6 +114,7 @@ class _Story:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._children: list[Child] = []
+        self._killed: set[int] = set()
         self._stderr: list[str] = []
         self._expected: dict[str, str] = {}
         self._changed: list[str] = []
@@ -146,7 +147,7 @@ class _Story:
         import basestore
 
         await self._act("start", "Three nodes start, each a process", self._start, nursery)
-        async with basestore.connect(self._children[0].endpoint) as store:
+        async with basestore.connect(self._children[0].endpoint, timeout=PATIENCE_S) as store:
             await self._act("import", "Real data comes in, at QUORUM", self._import, store)
             await self._act("levels", "A write and a read at every level", self._levels, store)
             await self._act("kill -9", "n3 is killed", self._kill)
@@ -180,10 +181,15 @@ class _Story:
         for config in prepare_cluster(self._directory, 3, None, "sync"):
             child = Child(config_path(self._directory, config.name), config, tell)
             self._children.append(child)
-            await nursery.start(child.run)
+            await nursery.start(self._watch, child)
             _line(f"{child.name}  {child.endpoint}  pid {child.pid}")
         await wait_linked(self._children)
         return "three nodes run and are linked; every write goes to all of them"
+
+    async def _watch(self, child: "Child", task_status: "trio.TaskStatus[None]") -> None:
+        """Run a node; that it ends by itself is not part of the story."""
+        await child.run(task_status)
+        _expect(child.pid in self._killed, f"{child.name} died: {child.end}")
 
     async def _import(self, store: "Store") -> str:
         self._expected = dict(characters())
@@ -229,6 +235,7 @@ class _Story:
     async def _kill(self) -> str:
         victim = self._children[2]
         pid = victim.pid
+        self._killed.add(pid)
         victim.kill()
         await self._wait_for(0, lambda state: "n3" not in state.facts["alive"].split())
         return f"pid {pid} got SIGKILL; n1 sees: alive are n1 and n2"
@@ -267,7 +274,7 @@ class _Story:
 
         returning = self._children[2]
         began = time.monotonic()
-        await nursery.start(returning.run)
+        await nursery.start(self._watch, returning)
         _line(f"n3  {returning.endpoint}  pid {returning.pid}")
         await wait_linked(self._children)
         await self._wait_for(0, lambda state: not state.hints.get("n3"))

@@ -20,6 +20,7 @@ REFUSED: Final = 3
 UNKNOWN: Final = 4
 BEATEN: Final = 5
 UNREACHABLE: Final = 6
+BUG: Final = 70
 INTERRUPTED: Final = 130
 
 EPILOG: Final = """\b
@@ -31,6 +32,7 @@ Exit codes:
     4  outcome unknown: a timeout; a write may have happened
     5  superseded by a newer write, or lost to an earlier one
     6  no node could be connected to
+   70  a bug, with a traceback
   130  interrupted
 """
 

@@ -5,7 +5,9 @@
     go on    batch after batch; after each, the checkpoint
     end      the counts; the checkpoint goes if there is nothing to come back for
 
-What a row becomes is counted, never dropped: stored, superseded, lost, failed or malformed.
+What a row becomes is counted, never dropped: stored, superseded, lost, failed or malformed. A row
+that failed is written later than those behind it: of rows with one key, another than the last may
+then be the one that stays.
 """
 
 import json
@@ -48,13 +50,19 @@ class _Options:
     checkpoint: Path | None
     restart: bool
 
+    @property
+    def resumable(self) -> bool:
+        """Whether the file can be read again; stdin and named pipes cannot."""
+        return self.file is not None and self.file.is_file()
+
     def read(self, source: BinaryIO, place: "Place") -> "Iterator[Row | Malformed]":
-        """The rows of the file from a place on."""
+        """The rows of the file from a place on, or all that a pipe still has."""
         from basestore.cli.rows import Columns, read_csv, read_ndjson
 
+        start = place if self.resumable else None
         if self.key is None:
-            return read_ndjson(source, place)
-        return read_csv(source, Columns(self.key, self.value), place)
+            return read_ndjson(source, start)
+        return read_csv(source, Columns(self.key, self.value), start)
 
 
 @click.command("import")
@@ -117,8 +125,8 @@ def _check(options: _Options) -> None:
         raise click.UsageError("Which column is the key? Say --key COLUMN.")
     if options.format == "ndjson" and (options.key or options.value):
         raise click.UsageError("--key and --value are for CSV; NDJSON names its keys. Leave them out.")
-    if options.file is None and (options.checkpoint or options.restart):
-        raise click.UsageError("stdin cannot be read again: --checkpoint and --restart need a FILE.")
+    if not options.resumable and (options.checkpoint or options.restart):
+        raise click.UsageError("A pipe cannot be read again: --checkpoint and --restart need a FILE.")
 
 
 @contextmanager
@@ -154,7 +162,7 @@ class _Import:
         from basestore.cli.checkpoint import Checkpoint, identity
 
         options = self._options
-        if options.file is None:
+        if options.file is None or not options.resumable:
             return None
         settings = {
             "cluster": self._store.cluster_id(),
@@ -229,9 +237,10 @@ class _Import:
 
     def _bar(self) -> Any:
         """A progress bar over the bytes of the file, where someone watches."""
-        if self._options.file is None or not sys.stderr.isatty():
+        file = self._options.file
+        if file is None or not self._options.resumable or not sys.stderr.isatty():
             return nullcontext()
-        size = self._options.file.stat().st_size
+        size = file.stat().st_size
         return click.progressbar(length=size, label="importing", file=sys.stderr)
 
     def _batches(self) -> "Iterator[list[Row | Malformed]]":

@@ -76,10 +76,17 @@ class _Lines:
         self.place = Place(self.place.offset + len(line), self.place.line + 1)
 
 
-def read_ndjson(source: BinaryIO, place: Place = START) -> Iterator[Row | Malformed]:
-    """The rows of a file with a JSON object a line, from `place` on. Empty lines are passed over."""
-    _seek(source, place)
-    lines = _Lines(source, place)
+def _lines(source: BinaryIO, place: Place | None) -> _Lines:
+    """The lines of a file from `place` on; with None, those that a stream still has."""
+    if place is not None:
+        source.seek(place.offset)
+    return _Lines(source, place or START)
+
+
+def read_ndjson(source: BinaryIO, place: Place | None = None) -> Iterator[Row | Malformed]:
+    """The rows of a file with a JSON object a line, from `place` on, or of a stream. Empty lines are
+    passed over."""
+    lines = _lines(source, place)
     while True:
         start = lines.place
         try:
@@ -141,15 +148,14 @@ class Columns(NamedTuple):
     value: str | None
 
 
-def read_csv(source: BinaryIO, columns: Columns, place: Place = START) -> Iterator[Row | Malformed]:
-    """The rows of a CSV file with a header, from `place` on; click.UsageError when the header lacks
-    a column."""
+def read_csv(source: BinaryIO, columns: Columns, place: Place | None = None) -> Iterator[Row | Malformed]:
+    """The rows of a CSV file with a header, from `place` on, or of a stream; click.UsageError when
+    the header lacks a column."""
     csv.field_size_limit(LINE_BYTES_MAX)
-    lines = _Lines(source, START)
+    lines = _lines(source, None if place is None else START)
     header = _header(lines, columns)
-    if place > lines.place:
-        _seek(source, place)
-        lines = _Lines(source, place)
+    if place is not None and place > lines.place:
+        lines = _lines(source, place)
     reader = csv.reader(_Decoded(lines), strict=True)
     while True:
         start = lines.place
@@ -195,8 +201,3 @@ def _parse_fields(header: list[str], fields: list[str], columns: Columns) -> tup
     named = dict(zip(header, fields, strict=True))
     value = text.compact(named) if columns.value is None else named[columns.value]
     return _checked(named[columns.key].encode(), value.encode())
-
-
-def _seek(source: BinaryIO, place: Place) -> None:
-    if place.offset:
-        source.seek(place.offset)

@@ -95,10 +95,10 @@ async def _stop_at_eof(scope: "trio.CancelScope") -> None:
 
 
 def raise_expected(group: BaseExceptionGroup[BaseException]) -> NoReturn:
-    """The first of the errors that a nursery wrapped, if all are a user's business; else all."""
+    """The first of the errors that a nursery wrapped, if all are expected ones; else all."""
     from basestore.errors import BasestoreError
 
-    expected, bugs = group.split((BasestoreError, BrokenPipeError))
+    expected, bugs = group.split((BasestoreError, OSError))
     if expected is None or bugs is not None:
         raise group
     raise first_of(expected)

@@ -51,7 +51,7 @@ class Link:
         self.scope = trio.CancelScope()
         self.sending_since: float | None = None
         self.messages_sent = 0
-        self._message_bytes = MESSAGE_BYTES_EXPECTED
+        self._message_bytes: float = MESSAGE_BYTES_EXPECTED
 
     async def send(self, *messages: Message) -> None:
         """Send one frame; ConnectionError when the other side is gone."""

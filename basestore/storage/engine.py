@@ -25,7 +25,11 @@ class Engine(Protocol):
 
     @property
     def loss(self) -> str:
-        """What opening found to be lost, in words, or the empty string."""
+        """What opening found to be lost, in words, or the empty string. It is told at every opening
+        until `accept_loss`."""
+
+    def accept_loss(self) -> None:
+        """The loss has been drawn conclusions from, and these are durable: tell it no more."""
 
     def get(self, key: bytes) -> bytes | None:
         """What is stored, applied but unsynced batches included."""

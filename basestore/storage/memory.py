@@ -63,6 +63,9 @@ class MemoryEngine:
             if key in rows:  # deleted keys keep their place
                 yield key, rows[key]
 
+    def accept_loss(self) -> None:
+        """Nothing is ever lost that was synced."""
+
     def close(self) -> None:
         """Nothing to release."""
 

@@ -10,6 +10,7 @@ damaged log loses without a trace (a file cut at a record's end) is found by pee
 how far the store had come.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,10 +53,13 @@ class RocksEngine:
     def __init__(self, directory: Path) -> None:
         """Open or create; StorageError when the directory is in use or damaged beyond its log."""
         self._directory = directory
+        self._mark = directory / "LOST"
         self.loss = ""
         with self._errors("cannot be created"):
             directory.mkdir(parents=True, exist_ok=True)
         self._db = self._open()
+        with self._errors("cannot be read"):
+            self.loss = self._mark.read_text() if self._mark.exists() else ""
         self._write_options = WriteOptions()
         self._write_options.no_slowdown = True
         with self._errors("cannot be synced"):
@@ -72,13 +76,28 @@ class RocksEngine:
                     f"If another process uses it, stop that one first"
                 ) from error
             damage = str(error)
+        self._note_loss(f"the log in {path} is damaged and was cut before the damage: {damage}")
         with self._errors(
             f"is damaged and was not opened ({damage}). Move the directory away and start again: "
             f"the node will recover from its peers"
         ):
             db = Rdict(path, _options(DBRecoveryMode.point_in_time()))
-        self.loss = f"the log in {path} is damaged and was cut before the damage: {damage}"
         return db
+
+    def _note_loss(self, loss: str) -> None:
+        """Write down, durably, that something will be lost, before it is: whoever opens the store
+        next must hear of it, even if this opening ends at once."""
+        with self._errors("cannot be written"), self._mark.open("w") as mark:
+            mark.write(loss)
+            mark.flush()
+            os.fsync(mark.fileno())
+            parent = os.open(self._directory, os.O_RDONLY)
+            os.fsync(parent)
+            os.close(parent)
+
+    def accept_loss(self) -> None:
+        with self._errors("cannot be written"):
+            self._mark.unlink(missing_ok=True)
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from basestore.cli.rows import START, Columns, Malformed, Row, read_csv, read_ndjson
-from tests.basestore.shell import Cluster, Finished, cluster, eventually, invoke, running
+from tests.basestore.shell import COMMAND, Cluster, Finished, cluster, eventually, invoke, running
 
 COUNTS = ("stored", "superseded", "lost", "failed", "malformed")
 
@@ -129,6 +129,12 @@ def test_a_file_that_cannot_be_understood_is_refused(
     assert _progress(file) is None
 
 
+def test_a_named_pipe_is_imported_like_stdin(three: Cluster) -> None:
+    command = ("bash", "-c", """"$@" <(echo '{"key":"pipe","value":1}') --format ndjson""", "-", *COMMAND)
+    result = invoke("import", "-e", three.endpoint(1), command=command)
+    assert (result.code, result.text.split(",")[0]) == (0, "1 stored"), result.stderr
+
+
 def test_the_format_can_be_said(three: Cluster, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("id,v\nf/1,2\n")
     assert three.invoke("import", str(tmp_path / "a.txt"), "--format", "csv", "--key", "id").code == 0
@@ -148,7 +154,7 @@ def test_reading_goes_on_from_every_place_that_it_came_by() -> None:
     writer.writerows((f"k{i}", f'"\r\n,{i}\n' * (i % 3)) for i in range(30))
     source = io.BytesIO(text.getvalue().replace("k6,", 'k6,"x"x').encode())
     columns = Columns("id", "v")
-    rows = list(read_csv(source, columns))
+    rows = list(read_csv(source, columns, START))
     assert sum(isinstance(row, Malformed) for row in rows) == 1
     for number, row in enumerate(rows):
         assert list(read_csv(source, columns, row.start)) == rows[number:]
@@ -156,7 +162,7 @@ def test_reading_goes_on_from_every_place_that_it_came_by() -> None:
     rows = list(read_ndjson(lines))
     for number, row in enumerate(rows):
         assert list(read_ndjson(lines, row.start)) == rows[number:]
-    assert rows[0].start == START
+    assert list(read_ndjson(lines, START)) == rows
 
 
 def test_a_line_without_end_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,21 +263,24 @@ def test_a_checkpoint_that_is_damaged_is_named(three: Cluster, tmp_path: Path) -
 
 
 def test_what_failed_is_counted_and_written_by_the_next_run(tmp_path: Path) -> None:
-    file = _ndjson(tmp_path / "a.ndjson", "failed/", 300)
+    file = tmp_path / "a.csv"
+    file.write_text("id,v\n" + "".join(f'failed/{i:03},"{i}\n"\n' for i in range(300)))
+    command = ("import", str(file), "--key", "id", "--value", "v", "-c", "all", "-o", "json")
     with cluster(tmp_path / "data", "--durability", "sync") as three:
         os.kill(three.up.pids["n3"], signal.SIGKILL)
         eventually(lambda: three.states()["n1"]["alive"] == "n1 n2", "n1 notices")
-        failed = three.invoke("import", str(file), "-c", "all", "-o", "json")
+        failed = three.invoke(*command)
         assert (failed.code, _counts(failed)) == (3, {"failed": 300})
         assert failed.json["complete"] is False
-        assert "line 1: unavailable" in failed.stderr
+        assert "lines 2 to 3: unavailable" in failed.stderr
         assert "same command again" in failed.stderr
         with running("serve", "--config", str(tmp_path / "data" / "n3.toml")) as returned:
             returned.wait_for("listens", returned.stdout)
             eventually(lambda: three.states()["n1"]["alive"] == "n1 n2 n3", "n3 is back")
-            again = three.invoke("import", str(file), "-c", "all", "-o", "json")
+            again = three.invoke(*command)
             assert (again.code, _counts(again)) == (0, {"stored": 300})
-            assert three.invoke("scan", "failed/", "--keys-only").text.count("\n") == 300
+            expected = "".join(f"failed/{i:03}\t{i}\\n\n" for i in range(300))
+            assert three.invoke("scan", "failed/").text == expected
     assert _progress(file) is None
 
 

@@ -26,7 +26,7 @@ from basestore.errors import RequestFailed, Unreachable
 from basestore.requests import Consistency
 from basestore.results import NodeState
 
-SERVE = (sys.executable, "/tmp/bsrun/serve.py")
+SERVE = (sys.executable, "-m", "basestore", "serve", "--stop-at-eof", "--config")
 START_S_MAX = 20.0
 LINK_S_MAX = 20.0
 EXIT_S_MAX = 15.0
@@ -97,7 +97,7 @@ class NodeProcess:
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [*SERVE, str(self.path)],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # its end, should the tests be killed, ends the node
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **(environment or {})},
@@ -128,11 +128,14 @@ class NodeProcess:
     def wait(self, within_s: float = EXIT_S_MAX) -> int:
         """Until the process has ended by itself; its exit code."""
         assert self._process is not None, f"{self.name} was not started"
-        return self._process.wait(within_s)
+        code = self._process.wait(within_s)
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        return code
 
     def end(self) -> None:
         """Leave no process behind."""
-        if self.running:
+        if self._process is not None:
             self.kill()
 
     def store(self, consistency: Consistency = "quorum", timeout: float = 5.0) -> sync.SyncStore:

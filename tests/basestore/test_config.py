@@ -1,0 +1,250 @@
+"""Configurations: what is read back is what was written, and every mistake is named."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from basestore.config import (
+    BUILT_IN,
+    ClusterConfig,
+    Member,
+    NodeConfig,
+    differences,
+    dump,
+    load,
+    parse,
+    parse_address,
+)
+from basestore.errors import ConfigurationError
+from repair.rule import Rule
+
+ID, KEY = "00" * 16, "11" * 32
+GOOD = f"""
+[cluster]
+id = "{ID}"
+key = "{KEY}"
+
+[[members]]
+name = "n1"
+address = "127.0.0.1:7400"
+
+[[members]]
+name = "n2"
+address = "127.0.0.1:7401"
+
+[[members]]
+name = "n3"
+address = "[::1]:7402"
+zone = "b"
+
+[node]
+name = "n1"
+"""
+
+
+def read(text: str) -> NodeConfig:
+    return parse(text, "n1.toml", Path("/base"))
+
+
+def test_what_is_left_out_has_defaults() -> None:
+    config = read(GOOD)
+    assert (config.name, config.directory, config.durability) == ("n1", Path("/base/n1"), "sync")
+    assert (config.cluster.replication, config.cluster.partitions) == (3, 64)
+    assert config.cluster.buckets == BUILT_IN
+    assert config.cluster.drift_ms_max == 2000
+    assert config.member == Member("n1", "127.0.0.1:7400")
+    assert config.cluster.members[2] == Member("n3", "[::1]:7402", "b")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("[cluster]", "[cluster", "n1.toml: not valid TOML"),
+        ("[cluster]", "cluster = 1\n[other]", "cluster = 1 must be of type dict"),
+        ("[cluster]", "[clusters]", "[cluster] lacks 'id'"),
+        ("[node]", "[nodes]", "[top level] has unknown settings: nodes"),
+        (f'id = "{ID}"', "", "[cluster] lacks 'id'"),
+        (f'id = "{ID}"', 'id = "xyz"', "[cluster] id must be 32 hexadecimal digits"),
+        (f'id = "{ID}"', 'id = "00"', "[cluster] id must be 32 hexadecimal digits"),
+        (f'id = "{ID}"', "id = 5", "[cluster] id = 5 must be of type str"),
+        (f'key = "{KEY}"', "", "[cluster] lacks 'key'"),
+        (f'key = "{KEY}"', 'key = "11"', "[cluster] key must be 64 hexadecimal digits"),
+        ("[[members]]", "replication = 0\n[[members]]", "replication = 0 must lie between 1 and 15"),
+        ("[[members]]", "replication = 16\n[[members]]", "replication = 16 must lie between 1 and 15"),
+        ("[[members]]", "replication = 4\n[[members]]", "replication = 4 needs as many members; there are 3"),
+        ("[[members]]", "replication = true\n[[members]]", "replication = True must be of type int"),
+        ("[[members]]", 'replication = "3"\n[[members]]', "must be of type int"),
+        ("[[members]]", "replication = 3.0\n[[members]]", "must be of type int"),
+        ("[[members]]", "partitions = 0\n[[members]]", "partitions = 0 must lie between 1 and 4096"),
+        ("[[members]]", "partitions = 4097\n[[members]]", "partitions = 4097 must lie between"),
+        ("[[members]]", "drift_ms_max = 0\n[[members]]", "drift_ms_max = 0 must lie between"),
+        ("[[members]]", "drift_ms_max = 60001\n[[members]]", "drift_ms_max = 60001 must lie between"),
+        ("[[members]]", "replicas = 3\n[[members]]", "[cluster] has unknown settings: replicas"),
+        ('name = "n2"', "", "[members] lacks 'name'"),
+        ('name = "n2"', "name = 2", "[members] name = 2 must be of type str"),
+        ('name = "n2"', 'name = "n1"', "names must be printable, not empty, and differ"),
+        ('name = "n2"', 'name = ""', "names must be printable, not empty, and differ"),
+        ('name = "n2"', 'name = "n\\u0007"', "names must be printable, not empty, and differ"),
+        ('address = "127.0.0.1:7401"', "", "[members] lacks 'address'"),
+        ('address = "127.0.0.1:7401"', 'address = "127.0.0.1:7400"', "two [[members]] have the same address"),
+        ('address = "127.0.0.1:7401"', 'address = "localhost"', "'localhost' is not an address"),
+        ('zone = "b"', "zone = 1", "[members] zone = 1 must be of type str"),
+        ('zone = "b"', 'rack = "b"', "[members] has unknown settings: rack"),
+        ("[node]", "[buckets.x]\n[node]", "[buckets.x] lacks 'rule'"),
+        ("[node]", '[buckets.x]\nrule = "best"\n[node]', "rule = 'best'; use last-write-wins or first-write-"),
+        ("[node]", "[buckets]\nx = 1\n[node]", "[buckets.x] is missing or not a table"),
+        ("[node]", '[buckets.x]\nrule = "last-write-wins"\nttl = 1\n[node]', "has unknown settings: ttl"),
+        ("[node]", '[buckets.once]\nrule = "last-write-wins"\n[node]', "bucket 'once' is built in with rule"),
+        ("[node]", '[buckets.""]\nrule = "last-write-wins"\n[node]', "bucket names have 1 to 64 bytes"),
+        ("[node]", f'[buckets.{"x" * 65}]\nrule = "last-write-wins"\n[node]', "bucket names have 1 to 64"),
+        ('[node]\nname = "n1"', "[node]", "[node] lacks 'name'"),
+        ('[node]\nname = "n1"', '[node]\nname = "n4"', "no member is called 'n4'; the cluster has n1, n2, n3"),
+        ("[node]", '[node]\ndurability = "never"', "durability = 'never'; use sync, interval or memory"),
+        ("[node]", "[node]\ndirectory = 1", "directory = 1 must be of type str"),
+        ("[node]", "[node]\nhint_bytes_max = -1", "hint_bytes_max = -1 must lie between 0 and"),
+        ("[node]", "[node]\nport = 1", "[node] has unknown settings: port"),
+    ],
+)  # fmt: skip
+def test_every_mistake_is_named(old: str, new: str, text: str) -> None:
+    assert old in GOOD
+    with pytest.raises(ConfigurationError) as wrong:
+        read(GOOD.replace(old, new, 1))
+    assert text in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    ("members", "text"),
+    [
+        ("", "must list 1 to 1000 nodes"),
+        ("members = []", "must list 1 to 1000 nodes"),
+        ("members = 5", "members = 5 must be of type list"),
+        ("members = [5]", "[members] is missing or not a table"),
+    ],
+)
+def test_a_list_of_members_is_needed(members: str, text: str) -> None:
+    text_of_file = f'{members}\n[cluster]\nid = "{ID}"\nkey = "{KEY}"\nreplication = 1\n[node]\nname = "n1"\n'
+    with pytest.raises(ConfigurationError) as wrong:
+        read(text_of_file)
+    assert text in str(wrong.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="missing.toml: cannot be read"):
+        load(tmp_path / "missing.toml")
+    (tmp_path / "latin.toml").write_bytes(b'name = "\xff"')
+    with pytest.raises(ConfigurationError, match="latin.toml: cannot be read"):
+        load(str(tmp_path / "latin.toml"))
+    (tmp_path / "n1.toml").write_text(GOOD)
+    assert load(tmp_path / "n1.toml").directory == tmp_path / "n1"
+
+
+# --- there and back ------------------------------------------------------------------------------
+
+printable = st.text(min_size=1, max_size=8).filter(str.isprintable)
+zones = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+ports = st.integers(1, 65535)
+
+
+@st.composite
+def node_configs(draw: st.DrawFn) -> NodeConfig:
+    names = draw(st.lists(printable, min_size=1, max_size=5, unique=True))
+    addresses = draw(st.lists(ports, min_size=len(names), max_size=len(names), unique=True))
+    members = tuple(
+        Member(name, f"host:{port}", draw(zones)) for name, port in zip(names, addresses, strict=True)
+    )
+    names_of_buckets = zones.filter(lambda name: name and name not in BUILT_IN)
+    buckets = BUILT_IN | draw(st.dictionaries(names_of_buckets, st.sampled_from(Rule), max_size=3))
+    cluster = ClusterConfig(
+        draw(st.binary(min_size=16, max_size=16)),
+        draw(st.binary(min_size=32, max_size=32)),
+        members,
+        draw(st.integers(1, len(names))),
+        draw(st.integers(1, 4096)),
+        buckets,
+        draw(st.integers(1, 60_000)),
+    )
+    directory = Path("/") / draw(zones.filter(lambda part: "\0" not in part))
+    durability = draw(st.sampled_from(["sync", "interval", "memory"]))
+    return NodeConfig(
+        cluster, draw(st.sampled_from(names)), directory, durability,  # type: ignore[arg-type]
+        draw(st.integers(0, 1 << 40)),
+    )  # fmt: skip
+
+
+@given(node_configs())
+def test_what_was_dumped_is_parsed_back(config: NodeConfig) -> None:
+    assert parse(dump(config), "x", Path("/elsewhere")) == config
+
+
+@given(node_configs())
+def test_a_file_is_read_back_whatever_is_in_it(tmp_path_factory: Any, config: NodeConfig) -> None:
+    path = tmp_path_factory.getbasetemp() / "round.toml"
+    path.write_text(dump(config), encoding="utf-8")
+    assert load(path) == config
+
+
+@given(node_configs(), node_configs())
+def test_digests_are_equal_exactly_when_the_configurations_are(a: NodeConfig, b: NodeConfig) -> None:
+    assert (a.cluster.digest == b.cluster.digest) == (a.cluster == b.cluster)
+    assert a.cluster.digest == parse(dump(a), "x", Path()).cluster.digest
+
+
+@given(node_configs(), node_configs())
+def test_differences_are_told_exactly_when_there_are_any(a: NodeConfig, b: NodeConfig) -> None:
+    ours, theirs = a.cluster.canonical(), b.cluster.canonical()
+    assert differences(ours, ours) == []
+    assert bool(differences(ours, theirs)) == (ours != theirs)
+
+
+def test_differences_name_what_differs_and_keep_the_key_secret() -> None:
+    ours = read(GOOD).cluster
+    theirs = read(
+        GOOD.replace("[[members]]", "replication = 2\n[[members]]", 1)
+        .replace("7401", "7500")
+        .replace(KEY, "22" * 32)
+        .replace("[node]", '[buckets.x]\nrule = "last-write-wins"\n[node]')
+    ).cluster
+    told = differences(ours.canonical(), theirs.canonical())
+    assert "replication: 3 here, 2 there" in told
+    assert "member n2: 127.0.0.1:7401 zone='' here, 127.0.0.1:7500 zone='' there" in told
+    assert "bucket x: absent here, last-write-wins there" in told
+    assert [line.split(":")[0] for line in told] == ["bucket x", "cluster key", "member n2", "replication"]
+    for text in (ours.canonical(), str(told), repr(ours), repr(read(GOOD))):
+        assert KEY not in text
+        assert repr(bytes.fromhex(KEY)) not in text
+
+
+@pytest.mark.parametrize("theirs", ["", "nonsense", "[]", "5", "null"])
+def test_what_is_no_configuration_is_said_to_be_unreadable(theirs: str) -> None:
+    assert differences(read(GOOD).cluster.canonical(), theirs) == [
+        "the other side's configuration is not readable"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [
+        ("127.0.0.1:7400", ("127.0.0.1", 7400)),
+        ("localhost:1", ("localhost", 1)),
+        ("[::1]:65535", ("::1", 65535)),
+        ("a.b.example:80", ("a.b.example", 80)),
+    ],
+)
+def test_addresses(address: str, parts: tuple[str, int]) -> None:
+    assert parse_address(address) == parts
+
+
+@pytest.mark.parametrize("address", ["", ":1", "host", "host:", "host:0", "host:65536", "host:-1", "host:1x", "host:١"])
+def test_what_is_no_address_is_refused_with_the_form(address: str) -> None:
+    with pytest.raises(ConfigurationError, match="write host:port, as in"):
+        parse_address(address)
+
+
+def test_the_order_of_members_is_part_of_the_configuration() -> None:
+    config = read(GOOD).cluster
+    turned = ClusterConfig(config.id, config.key, config.members[::-1])
+    assert config.digest != turned.digest
+    assert differences(config.canonical(), turned.canonical())

@@ -1,0 +1,365 @@
+"""Whatever a stranger, a broken client or a wrongly configured node says to a node's port: the right
+answer, and the node goes on serving."""
+
+import random
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from zlib import crc32
+
+import cbor2
+import pytest
+
+from basestore.consistency import Level
+from basestore.errors import InvalidRequest, RequestFailed, Unavailable
+from basestore.messages import (
+    DIRECT,
+    KEY_BYTES_MAX,
+    KINDS,
+    PROTOCOL,
+    VALUE_BYTES_MAX,
+    Apply,
+    Delete,
+    Failed,
+    Get,
+    Hello,
+    Message,
+    Ping,
+    Refused,
+    Scan,
+    Set,
+    Welcome,
+    encode,
+)
+from tests.cluster.processes import Cluster, NodeProcess, eventually, running
+from tests.cluster.wire import Wire
+
+CLOSE_S_MAX = 3.0
+HANDSHAKE_S = 5.0
+SECOND_MS = 1000
+NONSENSE_FRAMES = 400
+HEADER = struct.Struct(">II")
+HELLO = Hello(PROTOCOL, b"", b"", "")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with running(tmp_path_factory.mktemp("strangers")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def node(cluster: Cluster) -> Iterator[NodeProcess]:
+    """A node that must serve, in the same process and with all its links, after the test too."""
+    n1 = cluster.nodes[0]
+    pids = [each.pid for each in cluster]
+    yield n1
+    with n1.store("all") as store:
+        receipt = store.set("after the stranger", "still here")
+        assert receipt.acknowledged == 3
+        assert store.get("after the stranger").value == b"still here"
+    assert [each.pid for each in cluster if each.running] == pids
+
+
+def framed(payload: bytes, *, length: int | None = None, checksum: int | None = None) -> bytes:
+    """A frame that may lie about its length and its checksum."""
+    return (
+        HEADER.pack(
+            len(payload) if length is None else length, crc32(payload) if checksum is None else checksum
+        )
+        + payload
+    )
+
+
+NOT_FRAMES = {
+    "an HTTP request": b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: curl/8\r\n\r\n",
+    "a TLS hello": bytes.fromhex("1603010200010001fc0303") + bytes(range(256)) * 2,
+    "zeros": b"\0" * 4096,
+    "a length of 4 GB": b"\xff\xff\xff\xff\0\0\0\0",
+    "a hello beyond the bound of hellos": framed(cbor2.dumps([[1, PROTOCOL, b"", b"", "x" * 70_000]])),
+    "a length that is too short": framed(encode([HELLO]), length=3),
+    "a wrong checksum": framed(encode([HELLO]), checksum=1),
+    "an empty payload": framed(b""),
+    "no CBOR": framed(b"\xff\xfe\xfd"),
+    "CBOR with something behind it": framed(encode([HELLO]) + b"\0"),
+    "no array": framed(cbor2.dumps({"hello": 1})),
+    "an array without a kind": framed(cbor2.dumps([[]])),
+    "an unknown kind": framed(cbor2.dumps([[99, 1]])),
+    "a kind that is no number": framed(cbor2.dumps([["1", PROTOCOL, b"", b"", ""]])),
+    "a hello with a field too few": framed(cbor2.dumps([[1, PROTOCOL, b"", b""]])),
+    "a hello with fields of the wrong types": framed(cbor2.dumps([[1, "1", "", "", b""]])),
+    "true in the place of 1": framed(cbor2.dumps([[1, True, b"", b"", ""]])),
+    "nesting": framed(b"\x81" * 60_000),
+    "an indefinite array": framed(b"\x9f\xff"),
+    "an array of a length that lies": framed(b"\x9b\x00\xff\xff\xff\xff\xff\xff\xff"),
+    "a tag": framed(b"\x81\xc2\x41\x01"),
+}
+
+
+@pytest.mark.parametrize("what", NOT_FRAMES)
+def test_a_connection_that_begins_with_anything_but_frames_is_closed(node: NodeProcess, what: str) -> None:
+    with Wire(node) as wire:
+        wire.send(NOT_FRAMES[what])
+        assert wire.closed_within(CLOSE_S_MAX)
+
+
+@pytest.mark.parametrize("what", [what for what in NOT_FRAMES if what != "a hello beyond the bound of hellos"])
+def test_a_greeted_client_that_goes_on_with_anything_but_frames_is_closed(
+    node: NodeProcess, what: str
+) -> None:
+    with Wire.greeted(node) as wire:
+        wire.send(NOT_FRAMES[what])
+        assert wire.closed_within(CLOSE_S_MAX)
+
+
+def test_a_frame_that_is_cut_off_harms_nobody(node: NodeProcess) -> None:
+    whole = framed(encode([Get(1, "default", b"key", Level.ONE, SECOND_MS)]))
+    for cut in range(1, len(whole), 5):
+        with Wire.greeted(node) as wire:
+            wire.send(whole[:cut])
+
+
+def test_a_frame_that_announces_more_than_ever_comes_is_waited_for_without_harm(node: NodeProcess) -> None:
+    with Wire.greeted(node) as wire:
+        wire.send(framed(b"x" * 100_000, length=8_000_000))
+        with node.store() as store:
+            assert store.set("meanwhile", "served").acknowledged >= 2
+
+
+def test_a_frame_may_come_byte_by_byte(node: NodeProcess) -> None:
+    with Wire(node) as wire:
+        for byte in framed(encode([HELLO])):
+            wire.send(bytes([byte]))
+        (welcome,) = wire.hear()
+        assert isinstance(welcome, Welcome)
+        assert welcome.members[::2] == ["n1", "n2", "n3"]
+
+
+def test_connections_that_say_nothing_are_closed_when_the_time_for_a_hello_is_over(
+    node: NodeProcess,
+) -> None:
+    wires = [Wire(node) for _ in range(20)]
+    wires[0].send(framed(encode([HELLO]))[:-1])  # almost a hello
+    wires[1].send(b"\0")
+    try:
+        assert not wires[2].closed_within(HANDSHAKE_S / 2)  # slow is no crime
+        assert all(wire.closed_within(HANDSHAKE_S) for wire in wires)
+    finally:
+        for wire in wires:
+            wire.close()
+
+
+def _refusal(node: NodeProcess, hello: Message) -> str:
+    with Wire(node) as wire:
+        wire.say(hello)
+        answers = wire.hear()
+        assert wire.closed_within(CLOSE_S_MAX)
+    (refused,) = answers
+    assert isinstance(refused, Refused)
+    return refused.reason
+
+
+def test_a_hello_of_another_protocol_version_is_refused_with_both_versions(node: NodeProcess) -> None:
+    reason = _refusal(node, HELLO._replace(protocol=PROTOCOL + 7))
+    assert f"version {PROTOCOL + 7}" in reason
+    assert f"only {PROTOCOL}" in reason
+
+
+@pytest.mark.parametrize("sender", ["", "n3"])
+def test_a_hello_for_another_cluster_is_refused_with_both_ids(
+    cluster: Cluster, node: NodeProcess, sender: str
+) -> None:
+    reason = _refusal(node, Hello(PROTOCOL, b"\xaa" * 16, cluster.config.digest, sender))
+    assert "aa" * 16 in reason
+    assert cluster.config.id.hex() in reason
+
+
+def test_a_client_that_insists_on_another_configuration_is_refused_and_shown_none(
+    cluster: Cluster, node: NodeProcess
+) -> None:
+    reason = _refusal(node, Hello(PROTOCOL, cluster.config.id, b"\xbb" * 16, ""))
+    assert "configurations differ" in reason
+
+
+def test_a_stranger_that_calls_itself_a_node_must_be_one_that_dials(
+    cluster: Cluster, node: NodeProcess
+) -> None:
+    hello = Hello(PROTOCOL, cluster.config.id, cluster.config.digest, "nobody")
+    assert "'nobody' is not a member" in _refusal(node, hello)
+    assert "'n3' is not a member that dials n1" in _refusal(node, hello._replace(sender="n3"))
+
+
+def test_a_request_before_the_hello_is_refused(node: NodeProcess) -> None:
+    assert "first message must be a hello" in _refusal(node, Get(1, "default", b"key", 1, SECOND_MS))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Apply(1, b"\0\0\7defaultkey", b"x" * 60, DIRECT, 0),
+        Ping(0, 0, True, 1 << 60),
+        HELLO,
+        Welcome(PROTOCOL, b"", "n2", []),
+        Failed(1, 2, "no", b"", []),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_a_client_that_says_what_only_nodes_say_is_disconnected(node: NodeProcess, message: Message) -> None:
+    with Wire.greeted(node) as wire:
+        wire.say(message)
+        assert wire.closed_within(CLOSE_S_MAX)
+
+
+def _answer(node: NodeProcess, request: Message) -> Message:
+    with Wire.greeted(node) as wire:
+        wire.say(request)
+        (answer,) = wire.hear()
+        return answer
+
+
+SET = Set(1, "default", b"key", b"value", Level.QUORUM, SECOND_MS, 0, b"")
+GET = Get(1, "default", b"key", Level.QUORUM, SECOND_MS)
+INVALID: dict[str, tuple[Message, str]] = {
+    "an unknown level": (SET._replace(level=9), "there is no level 9"),
+    "a level below all levels": (GET._replace(level=-1), "there is no level -1"),
+    "a huge level": (GET._replace(level=(1 << 64) - 1), "there is no level"),
+    "a read at any": (GET._replace(level=Level.ANY), "level any is for writes"),
+    "an empty key": (SET._replace(key=b""), "the key has 0 bytes"),
+    "an oversized key": (SET._replace(key=b"k" * (KEY_BYTES_MAX + 1)), f"the key has {KEY_BYTES_MAX + 1}"),
+    "an oversized key in a get": (GET._replace(key=b"k" * (KEY_BYTES_MAX + 1)), "the key has"),
+    "an oversized value": (SET._replace(value=b"v" * (VALUE_BYTES_MAX + 1)), "the value has"),
+    "an unknown bucket": (SET._replace(bucket="nowhere"), "there is no bucket 'nowhere'"),
+    "a bucket of no name": (GET._replace(bucket=""), "there is no bucket ''"),
+    "no time at all": (GET._replace(timeout_ms=0), "a timeout of 0 ms"),
+    "time without end": (SET._replace(timeout_ms=1 << 62), "a timeout of"),
+    "a negative time to live": (SET._replace(ttl_ms=-1), "to live"),
+    "an endless time to live": (SET._replace(ttl_ms=1 << 62), "to live"),
+    "a malformed version": (SET._replace(version=b"abc"), "the version is malformed"),
+    "a version of the future": (SET._replace(version=b"\xff" * 24), "lies in the future"),
+    "a delete of a first-write record": (
+        Delete(1, "once", b"key", Level.QUORUM, SECOND_MS, b""), "first-write-wins",
+    ),
+    "a scan for nothing": (Scan(1, "default", b"", b"", 0, Level.ONE, SECOND_MS), "a limit of 0"),
+    "a scan for an oversized prefix": (
+        Scan(1, "default", b"p" * (KEY_BYTES_MAX + 1), b"", 5, Level.ONE, SECOND_MS), "the prefix has",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", INVALID)
+def test_an_invalid_request_is_answered_as_such_on_a_connection_that_stays(
+    node: NodeProcess, what: str
+) -> None:
+    request, reason = INVALID[what]
+    with Wire.greeted(node) as wire:
+        wire.say(request)
+        (answer,) = wire.hear()
+        assert isinstance(answer, Failed)
+        assert (answer.id, answer.code) == (1, InvalidRequest.code)
+        assert reason in answer.text
+        wire.say(SET._replace(id=2))
+        (written,) = wire.hear()
+        assert not isinstance(written, Failed)
+
+
+def test_the_largest_key_and_value_and_the_smallest_are_stored(node: NodeProcess) -> None:
+    with node.store("all") as store:
+        for key, value in ((b"k" * KEY_BYTES_MAX, b"v" * VALUE_BYTES_MAX), (b"\0", b"")):
+            store.set(key, value)
+            assert store.get(key).value == value
+
+
+def test_the_client_refuses_by_itself_what_the_node_would_refuse(node: NodeProcess) -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: store.set(b"", b""),
+        lambda: store.set(b"k" * (KEY_BYTES_MAX + 1), b""),
+        lambda: store.set(b"k", b"v" * (VALUE_BYTES_MAX + 1)),
+        lambda: store.get(b"k", bucket="nowhere"),
+        lambda: store.get(b"k", consistency="any"),
+    ]
+    with node.store() as store:
+        for call in calls:
+            with pytest.raises(InvalidRequest):
+                call()
+
+
+def _nonsense(draw: random.Random) -> Message:
+    """A client's request with fields of the right types and values of any kind."""
+    kind = KINDS[draw.choice((10, 11, 12, 13, 14))]
+    numbers = (0, 1, 2, 3, 7, -1, 1000, 1 << 31, 1 << 63, (1 << 64) - 1, -(1 << 63))
+    strings = (b"", b"k", b"\0" * 24, b"\xff" * 24, draw.randbytes(24), draw.randbytes(300))
+    names = ("default", "once", "", "\x00", "nowhere", "\U0001f600" * 40)
+    fields = [
+        draw.choice(names if hint is str else strings if hint is bytes else numbers)
+        for hint in kind.__annotations__.values()
+    ]
+    message: Message = kind._make(fields)
+    return message
+
+
+def test_requests_of_the_right_types_and_any_values_are_all_answered(node: NodeProcess) -> None:
+    draw = random.Random(11)
+    with Wire.greeted(node) as wire:
+        for _ in range(NONSENSE_FRAMES):
+            wire.say(_nonsense(draw))
+            assert len(wire.hear()) == 1
+
+
+def test_bytes_flipped_in_valid_frames_never_reach_the_store(node: NodeProcess) -> None:
+    draw = random.Random(12)
+    valid = framed(encode([SET._replace(key=b"flipped", version=b"")]))
+    for _ in range(60):
+        data = bytearray(valid)
+        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        with Wire.greeted(node) as wire:
+            wire.send(bytes(data))
+            wire.socket.settimeout(0.02)  # a length that grew makes the node wait, rightly
+            try:
+                assert wire.hear() == []
+            except TimeoutError:
+                pass
+    with node.store() as store:
+        assert not store.get("flipped").found
+
+
+def _differing(node: NodeProcess, replication: int) -> None:
+    node.configure(
+        replace(node.config, cluster=replace(node.config.cluster, replication=replication))
+    )
+
+
+def test_a_node_whose_configuration_differs_is_refused_and_both_sides_say_in_what(tmp_path: Path) -> None:
+    with Cluster(tmp_path) as cluster:
+        n1, n2, n3 = cluster
+        _differing(n3, 2)
+        for node in cluster:
+            node.start()
+        cluster.wait_linked([n1, n2])
+        eventually(lambda: "replication: 3 here, 2 there" in n1.log, "n1 says what differs")
+        eventually(lambda: "replication: 2 here, 3 there" in n3.log, "n3 says what differs")
+        assert "n3 has another cluster configuration" in n1.log
+        assert "n1 has another cluster configuration" in n3.log
+        assert cluster.config.key.hex() not in n1.log + n2.log + n3.log
+        with n1.store() as store:
+            store.set("key", "value")
+            with pytest.raises(Unavailable):
+                store.set("key", "value", consistency="all")
+        with n3.store() as store, pytest.raises(RequestFailed):
+            store.get("key")
+        n3.stop()
+        n3.configure(replace(n3.config, cluster=cluster.config))
+        n3.start()
+        cluster.wait_linked()
+
+
+def test_a_node_of_another_cluster_is_refused_and_both_sides_say_so(tmp_path: Path) -> None:
+    with Cluster(tmp_path) as cluster:
+        n1, n2, n3 = cluster
+        n3.configure(replace(n3.config, cluster=replace(cluster.config, id=b"\xcc" * 16)))
+        for node in cluster:
+            node.start()
+        cluster.wait_linked([n1, n2])
+        ours, theirs = cluster.config.id.hex(), "cc" * 16
+        eventually(lambda: f"cluster {theirs}, not of {ours}" in n1.log, "n1 says who refused it")
+        eventually(lambda: f"cluster {theirs}, not of {ours}" in n3.log, "n3 says whom it refused")
