@@ -21,7 +21,7 @@ from basestore.config import NodeConfig, parse_address
 from basestore.errors import ConfigurationError, StorageError
 from basestore.flusher import Flusher
 from basestore.messages import Message, ProtocolError
-from basestore.net.link import HANDSHAKE_S_MAX, Link, Signal, admit, dial, introduce
+from basestore.net.link import HANDSHAKE_S_MAX, Link, PeerRefused, Signal, admit, dial, introduce
 from basestore.node import Node
 from basestore.outbox import Outbox
 from basestore.peers import Instant
@@ -36,6 +36,8 @@ BACKOFF_S_MAX = 2.0
 STALL_S_MAX = 30.0
 CONNECTIONS_MAX = 2048
 BACKLOG_BYTES_MAX = 4 << 20
+COMPLAINT_S = 60.0
+COMPLAINTS_MAX = 256
 
 log = logging.getLogger("basestore")
 
@@ -84,6 +86,7 @@ class Service:
         self._flushed: list[tuple[int, StorageError | None]] = []
         self._linked = trio.Event()
         self._sync_due_s = 0.0
+        self._complaints: dict[str, float] = {}
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve. Started once the port is open. StorageError when the store fails: the node has
@@ -234,11 +237,20 @@ class Service:
                 else:
                     await self._serve_client(link)
         except (ProtocolError, ConnectionError, trio.TooSlowError) as error:
-            log.info(
-                "%s: a connection was closed: %s", self.node.name, error or "it was too slow to say hello"
-            )
+            level = logging.WARNING if isinstance(error, PeerRefused) else logging.INFO
+            self._complain(level, f"a connection was closed: {error or 'it was too slow to say hello'}")
         finally:
             link.close()
+
+    def _complain(self, level: int, text: str) -> None:
+        """Log it, but not the same over and over: who was refused will try again."""
+        now = trio.current_time()
+        if now < self._complaints.get(text, 0.0):
+            return
+        if len(self._complaints) >= COMPLAINTS_MAX:
+            self._complaints.clear()
+        self._complaints[text] = now + COMPLAINT_S
+        log.log(level, "%s: %s", self.node.name, text)
 
     def _may_dial(self, name: str) -> bool:
         names = [member.name for member in self.config.cluster.members]
@@ -247,7 +259,6 @@ class Service:
     async def _dial_forever(self, index: int) -> None:
         member = self.config.cluster.members[index]
         backoff_s = BACKOFF_S_MIN
-        said = ""
         while True:
             try:
                 link = await dial(member.address)
@@ -255,14 +266,13 @@ class Service:
                     with link.scope:
                         with trio.fail_after(HANDSHAKE_S_MAX):
                             await introduce(link, self.config.cluster, self.node.name, member.name)
-                        backoff_s, said = BACKOFF_S_MIN, ""
+                        backoff_s = BACKOFF_S_MIN
                         await self._serve_peer(link, index)
                 finally:
                     link.close()
             except (OSError, ProtocolError, trio.TooSlowError) as error:
-                if isinstance(error, ProtocolError) and str(error) != said:
-                    said = str(error)
-                    log.warning("%s: %s", self.node.name, said)
+                if isinstance(error, ProtocolError):
+                    self._complain(logging.WARNING, str(error))
             await trio.sleep(backoff_s * random.uniform(0.5, 1.0))
             backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from basestore.store import Store
 
 PATIENCE_S = 40.0
+REQUEST_S = 10.0
 POLL_S = 0.05
 BATCH = 2000
 CHANGE_EVERY = 100
@@ -147,7 +148,7 @@ class _Story:
         import basestore
 
         await self._act("start", "Three nodes start, each a process", self._start, nursery)
-        async with basestore.connect(self._children[0].endpoint, timeout=PATIENCE_S) as store:
+        async with basestore.connect(self._children[0].endpoint, timeout=REQUEST_S) as store:
             await self._act("import", "Real data comes in, at QUORUM", self._import, store)
             await self._act("levels", "A write and a read at every level", self._levels, store)
             await self._act("kill -9", "n3 is killed", self._kill)

@@ -102,10 +102,8 @@ def import_command(
     An import that was stopped, or in which writes failed, goes on when the same command is given
     again. Malformed lines are counted and passed over. Exit code: that of the worst row.
     """
-    stdin = str(file) == "-"
-    options = _Options(
-        None if stdin else file, _format(None if stdin else file, form), key, value, ttl, checkpoint, restart
-    )
+    path = None if str(file) == "-" else file
+    options = _Options(path, _format(path, form), key, value, ttl, checkpoint, restart)
     _check(options)
     with open_store(target) as store, _open(options.file) as source:
         return _Import(target, options, store, source).run()

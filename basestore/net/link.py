@@ -19,8 +19,13 @@ RECEIVE_BYTES = 256 << 10
 HANDSHAKE_S_MAX = 5.0
 MESSAGE_BYTES_EXPECTED = 64 << 10
 ROOM_MESSAGES_MIN = 8
+NAME_CHARACTERS_SHOWN = 64
 
 log = logging.getLogger("basestore")
+
+
+class PeerRefused(ProtocolError):
+    """Who called itself a node was refused. An operator should know."""
 
 
 class Signal:
@@ -139,29 +144,33 @@ async def admit(link: Link, config: ClusterConfig, name: str, may_dial: Callable
     client; ProtocolError when it was refused."""
     hello = await link.receive_one()
     if not isinstance(hello, Hello):
-        await _refuse(link, "the first message must be a hello")
+        await _refuse(link, "", "the first message must be a hello")
     if hello.protocol != PROTOCOL:
-        await _refuse(link, f"protocol version {hello.protocol} is not spoken here, only {PROTOCOL}; upgrade")
+        reason = f"protocol version {hello.protocol} is not spoken here, only {PROTOCOL}; upgrade"
+        await _refuse(link, hello.sender, reason)
     if hello.cluster not in (b"", config.id) or (hello.sender and not hello.cluster):
-        await _refuse(link, f"this is a node of cluster {config.id.hex()}, not of {hello.cluster.hex()}")
+        reason = f"this is a node of cluster {config.id.hex()}, not of {hello.cluster.hex()}"
+        await _refuse(link, hello.sender, reason)
     if hello.digest not in (b"", config.digest) or (hello.sender and not hello.digest):
         reason = "the cluster configurations differ"
         await link.send(Refused(reason, config.canonical() if hello.sender else ""))
         if hello.sender:
             answer = await link.receive_one()
             if isinstance(answer, Differs):
-                reason = _difference(config, hello.sender, answer.configuration)
+                raise PeerRefused(_difference(config, hello.sender, answer.configuration))
         raise ProtocolError(reason)
     if hello.sender and not may_dial(hello.sender):
-        await _refuse(link, f"{hello.sender!r} is not a member that dials {name}")
+        await _refuse(link, hello.sender, f"{hello.sender!r} is not a member that dials {name}")
     members = [word for member in config.members for word in (member.name, member.address)]
     await link.send(Welcome(PROTOCOL, config.id, name, members))
     link.established()
     return hello.sender
 
 
-async def _refuse(link: Link, reason: str) -> NoReturn:
+async def _refuse(link: Link, sender: str, reason: str) -> NoReturn:
     await link.send(Refused(reason, ""))
+    if sender:
+        raise PeerRefused(f"{sender[:NAME_CHARACTERS_SHOWN]} was refused: {reason}")
     raise ProtocolError(reason)
 
 

@@ -180,7 +180,7 @@ def test_a_line_without_end_does_not_fill_the_memory(monkeypatch: pytest.MonkeyP
 
 
 def test_an_import_that_was_killed_goes_on_where_it_was(three: Cluster, tmp_path: Path) -> None:
-    count = 8_000
+    count = 5_000
     file = _ndjson(tmp_path / "a.ndjson", "killed/", count)
     with running("import", str(file), "-e", three.endpoint(1)) as first:
         eventually(lambda: _progress(file), "a batch is acknowledged")
@@ -212,7 +212,7 @@ def test_quoted_newlines_do_not_confuse_an_import_that_goes_on(three: Cluster, t
 
 
 def test_an_interrupted_import_says_how_to_go_on(three: Cluster, tmp_path: Path) -> None:
-    file = _ndjson(tmp_path / "a.ndjson", "interrupted/", 8_000)
+    file = _ndjson(tmp_path / "a.ndjson", "interrupted/", 5_000)
     with running("import", str(file), "-e", three.endpoint(1)) as first:
         eventually(lambda: _progress(file), "a batch is acknowledged")
         assert first.end(signal.SIGINT) == 130
@@ -233,7 +233,7 @@ def test_an_import_into_a_first_write_bucket_may_meet_what_it_wrote_itself(
 
 
 def test_a_checkpoint_serves_only_the_import_that_it_was_made_for(three: Cluster, tmp_path: Path) -> None:
-    file = _ndjson(tmp_path / "a.ndjson", "own/", 8_000)
+    file = _ndjson(tmp_path / "a.ndjson", "own/", 5_000)
     with running("import", str(file), "-e", three.endpoint(1)) as first:
         eventually(lambda: _progress(file), "a batch is acknowledged")
         first.end(signal.SIGKILL)
@@ -249,7 +249,7 @@ def test_a_checkpoint_serves_only_the_import_that_it_was_made_for(three: Cluster
     assert changed.code == 2
     assert "size" in changed.stderr
     anew = three.invoke("import", str(file), "--restart", "-o", "json")
-    assert (_counts(anew), anew.json["resumed_at_line"]) == ({"stored": 8_001}, None)
+    assert (_counts(anew), anew.json["resumed_at_line"]) == ({"stored": 5_001}, None)
     assert not (tmp_path / "else").exists()
 
 

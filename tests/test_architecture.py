@@ -1,0 +1,238 @@
+"""House rules: who may import whom, what a state machine may touch, and how large things may get."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted([*(ROOT / "repair").rglob("*.py"), *(ROOT / "basestore").rglob("*.py")])
+
+# Pure or synchronous: time and randomness are arguments, bytes go in and out through values.
+STATE_MACHINE = [
+    "consistency", "coordinator", "errors", "handoff", "journal", "messages", "net.frames", "node",
+    "operation", "outbox", "peers", "placement", "reading", "recovery", "replica", "requests", "results",
+    "scanning", "standing", "storage.engine", "storage.memory", "writing",
+]  # fmt: skip
+# A state machine that names a path in its configuration may import `config`, which owns Path.
+FORBIDDEN_IN_STATE_MACHINE = {
+    "anyio", "asyncio", "datetime", "logging", "os", "pathlib", "random", "secrets", "selectors",
+    "socket", "subprocess", "tempfile", "threading", "time", "trio", "uuid",
+}  # fmt: skip
+
+# Who may import whom: a module imports only from its own row or rows below it.
+LAYERS = [
+    ["__main__"],
+    ["cli"],
+    ["__init__"],
+    ["client", "embedded", "sync"],
+    ["local", "service", "store"],
+    ["flusher", "net.link", "node", "requests", "results"],
+    ["coordinator", "recovery"],
+    ["handoff", "scanning", "standing", "writing"],
+    ["reading", "replica"],
+    ["journal", "operation"],
+    ["config", "net.frames", "peers"],
+    ["outbox"],
+    ["messages", "placement", "storage.memory", "storage.rocks"],
+    ["consistency", "errors", "storage.engine"],
+]
+
+FILE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 50
+LONG_FILES = {
+    "basestore/messages.py": "a catalogue: every message of the protocol, one after the other",
+    "basestore/node.py": "one handler for every message of a peer, none of them long",
+    "basestore/sync.py": "the calls of a store with their signatures in full",
+}
+LONG_FUNCTIONS: dict[str, str] = {}
+
+# How often `except Exception` stands where, each for the reason given there.
+BROAD = {
+    "basestore/storage/rocks.py": 4,
+    "basestore/client.py": 1,
+    "basestore/embedded.py": 1,
+    "basestore/cli/__init__.py": 1,
+}
+
+
+def name_of(path: Path) -> str:
+    """basestore.net.link, basestore, repair.clock, ..."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def module(name: str) -> Path:
+    return ROOT / "basestore" / (name.replace(".", "/") + ".py")
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports(tree: ast.AST, *, types: bool = True) -> Iterator[str]:
+    """Every module that is imported, inside functions too; without `types`, none of those that only
+    type checkers import."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module is not None
+            yield node.module
+            if node.module in ("basestore", "repair", "basestore.net", "basestore.storage"):
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) and not types:
+            yield from (found for other in node.orelse for found in imports(other))
+        else:
+            yield from imports(node, types=types)
+
+
+def test_repair_imports_only_the_standard_library_sortedcontainers_and_itself() -> None:
+    for path in (ROOT / "repair").rglob("*.py"):
+        for name in imports(parsed(path)):
+            top = name.split(".")[0]
+            assert top in sys.stdlib_module_names | {"sortedcontainers", "repair"}, f"{path}: {name}"
+            assert top not in FORBIDDEN_IN_STATE_MACHINE, f"{path}: {name}"
+
+
+@pytest.mark.parametrize("name", STATE_MACHINE)
+def test_a_state_machine_has_no_clock_no_chance_and_no_sockets(name: str) -> None:
+    tree = parsed(module(name))
+    tops = {imported.split(".")[0] for imported in imports(tree)}
+    assert not tops & FORBIDDEN_IN_STATE_MACHINE
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            assert node.id not in {"open", "input", "print"}, f"{name}:{node.lineno} uses {node.id}"
+        assert not isinstance(node, ast.AsyncFunctionDef | ast.Await | ast.AsyncWith | ast.AsyncFor)
+        if isinstance(node, ast.Attribute):
+            assert ast.unparse(node) not in {"datetime.now", "time.time", "os.urandom"}
+
+
+def test_every_module_has_a_layer() -> None:
+    layered = {name for row in LAYERS for name in row}
+    for path in (ROOT / "basestore").rglob("*.py"):
+        name = name_of(path).removeprefix("basestore").removeprefix(".") or "__init__"
+        name = "cli" if name.startswith("cli") else name
+        if name in ("net", "storage"):
+            assert len(parsed(path).body) == 1  # a docstring
+            continue
+        assert name in layered, f"{name} has no place in LAYERS"
+
+
+@pytest.mark.parametrize("row", range(len(LAYERS)))
+def test_imports_point_downward(row: int) -> None:
+    below = {name for lower in LAYERS[row + 1 :] for name in lower}
+    for name in LAYERS[row]:
+        paths = [module(name)] if name != "cli" else list((ROOT / "basestore" / "cli").glob("*.py"))
+        for path in paths:
+            for imported in imports(parsed(path), types=False):
+                if not imported.startswith("basestore."):
+                    continue
+                target = imported.removeprefix("basestore.")
+                if target in ("net", "storage") or not known(target):
+                    continue  # a package, or a name out of one
+                target = "cli" if target.startswith("cli") else target
+                if name == "__init__" or (name == target == "cli"):
+                    continue
+                assert target in below, f"{name} imports {target}"
+
+
+def known(target: str) -> bool:
+    return module(target).exists() or target.split(".")[0] == "cli"
+
+
+def test_sizes_stay_readable() -> None:
+    long_files, long_functions = {}, {}
+    for path in SOURCES:
+        where = str(path.relative_to(ROOT))
+        text = path.read_text(encoding="utf-8")
+        if text.count("\n") > FILE_LINES_MAX:
+            long_files[where] = text.count("\n")
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                if lines > FUNCTION_LINES_MAX:
+                    long_functions[f"{where}:{node.name}"] = lines
+    assert long_files.keys() == LONG_FILES.keys(), long_files
+    assert long_functions.keys() == LONG_FUNCTIONS.keys(), long_functions
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    for path in SOURCES:
+        assert ast.get_docstring(parsed(path)), f"{path} has no docstring"
+
+
+def test_public_functions_and_classes_of_the_core_have_docstrings() -> None:
+    undocumented = []
+    for path in (ROOT / "repair").rglob("*.py"):
+        for node in parsed(path).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                undocumented += [] if ast.get_docstring(node) else [f"{path}:{node.name}"]
+    assert not undocumented
+
+
+def test_exceptions_are_caught_by_name() -> None:
+    found: dict[str, int] = {}
+    for path in SOURCES:
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.ExceptHandler):
+                kind = "" if node.type is None else ast.unparse(node.type)
+                assert kind, f"{path}:{node.lineno}: a bare except"
+                if kind == "BaseException":
+                    assert reraises(node), f"{path}:{node.lineno}: BaseException ends here"
+                if kind == "Exception":
+                    where = str(path.relative_to(ROOT))
+                    found[where] = found.get(where, 0) + 1
+    assert found == BROAD
+
+
+def reraises(handler: ast.ExceptHandler) -> bool:
+    return any(isinstance(node, ast.Raise) for node in ast.walk(handler))
+
+
+def imported_by(statement: str) -> set[str]:
+    """The modules that a fresh interpreter has loaded after a statement."""
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{statement}; import sys; print(*sys.modules)"],
+        capture_output=True, check=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    return set(ran.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import basestore", {"trio", "anyio", "asyncio", "rocksdict", "click", "cbor2"}),
+        ("import basestore.sync", {"trio", "anyio", "asyncio", "rocksdict", "click"}),
+        ("import basestore; basestore.connect", {"rocksdict", "click"}),
+        ("import basestore; basestore.Version", {"trio", "anyio", "rocksdict", "cbor2"}),
+        ("import basestore.node", {"trio", "anyio", "asyncio", "rocksdict", "click"}),
+        ("import repair.rule, repair.clock", {"basestore", "cbor2"}),
+    ],
+)
+def test_nobody_pays_for_what_they_do_not_use(statement: str, absent: set[str]) -> None:
+    assert not imported_by(statement) & absent
+
+
+def test_every_public_name_can_be_had_and_unknown_ones_are_errors() -> None:
+    import basestore
+
+    for name in basestore.__all__:
+        assert getattr(basestore, name) is not None
+    assert sorted(basestore.__all__) == dir(basestore)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        basestore.nothing  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_only_declared_dependencies_are_imported() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    declared = {line.split(">")[0].split("=")[0].strip() for line in project["dependencies"]}
+    used = {name.split(".")[0] for path in SOURCES for name in imports(parsed(path))}
+    ours = {"basestore", "repair", "benchmarks"}
+    assert used - sys.stdlib_module_names - ours <= declared
+    assert declared <= used | {"anyio"}  # none that nobody imports
