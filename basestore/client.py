@@ -14,7 +14,7 @@ import anyio
 import anyio.abc
 
 from basestore.config import parse_address
-from basestore.errors import ConnectionLost, Overloaded, Unreachable
+from basestore.errors import MAY_HAVE_HAPPENED, ConnectionLost, Overloaded, Unreachable
 from basestore.messages import PROTOCOL, Hello, Message, ProtocolError, Refused, Welcome
 from basestore.net.frames import FrameReader, pack
 from basestore.requests import CONNECT_S_MAX, GRACE_S, TIMEOUT_S_DEFAULT, Consistency, check_endpoints
@@ -104,7 +104,7 @@ class _Connection:
                 tasks.cancel_scope.cancel()
         finally:
             self.lost = True
-            text = f"the connection to {self.endpoint} was lost: {reason}. A write may have happened: read to find out"
+            text = f"the connection to {self.endpoint} was lost: {reason}. {MAY_HAVE_HAPPENED}"
             for pending in list(self.asked.values()):
                 pending.resolve(ConnectionLost(text))
             with anyio.CancelScope(shield=True):
@@ -151,9 +151,7 @@ class _Connection:
                     self._scope.cancel()
                 del self.asked[request]
                 pending.resolve(
-                    ConnectionLost(
-                        f"{self.endpoint} did not answer in time. A write may have happened: read to find out"
-                    )
+                    ConnectionLost(f"{self.endpoint} did not answer in time. {MAY_HAVE_HAPPENED}")
                 )
 
 

@@ -26,7 +26,7 @@ from basestore.operation import Operations
 from basestore.outbox import Outbox
 from basestore.peers import Instant, Peers
 from basestore.placement import Placement, row_partition
-from basestore.reading import Reading, Finding
+from basestore.reading import Finding, Reading
 from basestore.scanning import Scanning
 from basestore.writing import Content, Writing
 from repair.clock import HybridClock
@@ -103,7 +103,7 @@ class Coordinator:
         if not 0 < request.timeout_ms <= self._timeout_ms_max:
             raise InvalidRequest(
                 f"a timeout of {request.timeout_ms} ms; it must lie between 1 ms and this cluster's "
-                f"timeout_ms_max, {self._timeout_ms_max} ms"
+                f"timeout_ms_max, {self._timeout_ms_max} ms: ask for less, or raise that in every node's file"
             )
         return level
 
@@ -136,7 +136,8 @@ class Coordinator:
         if rule is FIRST_WRITE_WINS and (ttl_ms or isinstance(request, Delete)):
             what = "ttl" if ttl_ms else "delete"
             raise InvalidRequest(
-                f"bucket {request.bucket!r} is first-write-wins: {what} is refused, a record there never changes"
+                f"bucket {request.bucket!r} is first-write-wins: {what} is refused, for a record there never "
+                f"changes. Write under another key, or to another bucket"
             )
         repeated = self._repeated(request.version, now) if request.version else None
         size = len(request.key) + len(value)

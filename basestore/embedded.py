@@ -15,7 +15,7 @@ from typing import Any
 import trio
 
 from basestore.config import Durability, NodeConfig, load
-from basestore.errors import ConnectionLost
+from basestore.errors import MAY_HAVE_HAPPENED, ConnectionLost
 from basestore.local import prepare_cluster
 from basestore.messages import Message
 from basestore.requests import GRACE_S, TIMEOUT_S_DEFAULT, Consistency
@@ -29,12 +29,12 @@ LINK_S_MAX = 30.0
 class _LocalPending(Awaitable[Message]):
     """A request to the node in this process; awaiting it gives the answer."""
 
-    __slots__ = ("_asked", "_event", "_request", "_timeout_s", "answer")
+    __slots__ = ("_asked", "_deadline", "_event", "_request", "answer")
 
     def __init__(self, asked: "dict[int, _LocalPending]", request: int, timeout_s: float) -> None:
         self._asked = asked
         self._request = request
-        self._timeout_s = timeout_s
+        self._deadline = trio.current_time() + timeout_s + GRACE_S
         self._event = trio.Event()
         self.answer: Message | None = None
         asked[request] = self
@@ -51,12 +51,12 @@ class _LocalPending(Awaitable[Message]):
 
     async def _wait(self) -> Message:
         try:
-            with trio.move_on_after(self._timeout_s + GRACE_S):
+            with trio.move_on_at(self._deadline):
                 await self._event.wait()
         finally:
             self.forget()
         if self.answer is None:
-            raise ConnectionLost("the node has stopped. A write may have happened: read to find out")
+            raise ConnectionLost(f"the node did not answer in time. {MAY_HAVE_HAPPENED}")
         return self.answer
 
 

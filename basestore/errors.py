@@ -26,6 +26,8 @@ from typing import ClassVar
 
 from repair.version import Version
 
+MAY_HAVE_HAPPENED = "A write may have happened: read to find out"
+
 
 class BasestoreError(Exception):
     """Root of all errors of basestore."""

@@ -1,8 +1,9 @@
 """What clients and nodes say to each other, and its CBOR form.
 
 A frame carries an array of messages; a message is an array of its kind and its fields, and those of
-one kind that follow each other share an array. Every field has one type, so a message is checked by comparing types, and nothing is ever missing: absent
-versions and records are empty strings of bytes, "never" is 0. Pure: bytes in, messages out.
+one kind that follow each other share an array. Every field has one type, so a message is checked by
+comparing types, and nothing is ever missing: absent versions and records are empty strings of bytes,
+"never" is 0. Pure: bytes in, messages out.
 
 Decoding is strict (RFC 8949, section 5): no indefinite lengths, no duplicate keys, no tags, no
 trailing bytes, nesting up to `DEPTH_MAX`. Whatever fails is a `ProtocolError`; the connection that
@@ -127,8 +128,8 @@ class Status(NamedTuple):
 
 class Written(NamedTuple):
     """`outcome` 0 stored, 1 superseded, 2 lost; `final` 0 in last-write buckets, in first-write
-    buckets 1 while the win is provisional and 2 once it is final; `replicas` alternates member indices and states
-    (`ReplicaState`); `better` is the version that won where this one did not."""
+    buckets 1 while the win is provisional and 2 once it is final; `replicas` alternates member
+    indices and states (`ReplicaState`); `better` is the version that won where this one did not."""
 
     id: int
     outcome: int

@@ -54,7 +54,7 @@ from basestore.messages import (
     Superseded,
 )
 from basestore.operation import Operations
-from basestore.outbox import Outbox
+from basestore.outbox import OUTBOX_BYTES_MAX, Outbox
 from basestore.peers import Instant, Peers
 from basestore.recovery import Recovery
 from basestore.replica import Replica
@@ -136,9 +136,9 @@ class Node:
 
     # --- what the driver calls ---------------------------------------------------------------
 
-    def open_client(self) -> Outbox:
+    def open_client(self, bytes_max: float = OUTBOX_BYTES_MAX) -> Outbox:
         """A client has connected; its answers come in the outbox. Close the outbox when it goes."""
-        return Outbox(self.ready)
+        return Outbox(self.ready, bytes_max)
 
     def receive_client(self, outbox: Outbox, messages: list[Message], now: Instant) -> Message | None:
         """Requests of a client. Returns the first message that no client may say, if any: its

@@ -112,8 +112,9 @@ class Reading(Operation):
         names = self._coordinator.names
         if sum(names[replica] not in self._reasons for replica in self._asked) < self._required:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self._reasons.items())
-            text = f"failed: {self._required} replicas are required, and too many refused or were lost ({reasons})"
-            self._end(ReplicaFailure(f"{text}. Try again, or at a lower level", self._reasons, None))
+            text = f"failed: {self._required} replicas are required, and too many refused or were lost"
+            advice = "Try again, or at a lower level"
+            self._end(ReplicaFailure(f"{text} ({reasons}). {advice}", self._reasons, None))
 
     def held(self, member: int, request: int, record: Record | None, now: Instant) -> None:
         self._learn(member, record, now)

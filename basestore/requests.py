@@ -9,8 +9,8 @@ import struct
 from collections.abc import Sequence
 from typing import Literal
 
-from basestore.consistency import Level
 from basestore.config import parse_address
+from basestore.consistency import Level
 from basestore.errors import ConfigurationError, InvalidRequest
 from basestore.messages import (
     BUCKET_BYTES_MAX,

@@ -8,6 +8,7 @@ Between two nodes there is one connection; the member that stands first in the c
 """
 
 import logging
+import math
 import os
 import random
 import secrets
@@ -201,7 +202,7 @@ class Service:
 
     def open_local(self, deliver: Callable[[], None]) -> Outbox:
         """A client in this process; `deliver` is called when its outbox holds answers."""
-        outbox = self.node.open_client()
+        outbox = self.node.open_client(math.inf)  # it is emptied in every turn
         self._locals[outbox] = deliver
         return outbox
 

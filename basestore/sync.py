@@ -15,7 +15,14 @@ from typing import Self, TypeVar
 from basestore import requests
 from basestore.config import parse_address
 from basestore.consistency import Level
-from basestore.errors import BasestoreError, ConnectionLost, InvalidRequest, RequestFailed, Unreachable
+from basestore.errors import (
+    MAY_HAVE_HAPPENED,
+    BasestoreError,
+    ConnectionLost,
+    InvalidRequest,
+    RequestFailed,
+    Unreachable,
+)
 from basestore.messages import PROTOCOL, Hello, Message, ProtocolError, Refused, Status, Welcome
 from basestore.net.frames import FrameReader, pack
 from basestore.requests import (
@@ -204,7 +211,7 @@ class SyncStore:
             self._disconnect()  # answers to what was sent must not meet later requests
             if not isinstance(error, OSError | ProtocolError):
                 raise
-            text = f"{connection.endpoint} was lost: {error}. A write may have happened: read to find out"
+            text = f"{connection.endpoint} was lost: {error}. {MAY_HAVE_HAPPENED}"
             results.update(dict.fromkeys(waiting, ConnectionLost(text)))
 
     def _one(self, make: Make, timeout_s: float) -> Message:

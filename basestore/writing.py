@@ -189,8 +189,9 @@ class Writing(Operation):
             version = self._record.version
             self._fail(
                 WriteTimeout(
-                    f"timeout: {tally.applied} of {tally.required} required replicas confirmed in time; the write "
-                    f"may have happened. Repeat it with version {version} (it is then the same write), or read",
+                    f"timeout: {tally.applied} of {tally.required} required replicas confirmed in time; the "
+                    f"write may have happened. Repeat it with version {version} (it is then the same write), "
+                    f"or read",
                     tally.applied, tally.required, version,
                 )
             )  # fmt: skip
@@ -246,8 +247,8 @@ class Writing(Operation):
         reasons = self._reasons or {}
         listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         return ReplicaFailure(
-            f"failed: {tally.applied} of {tally.required} required replicas applied the write, others refused or were "
-            f"lost ({listed}). It may have happened: repeat it with version {version}, or read",
+            f"failed: {tally.applied} of {tally.required} required replicas applied the write, others refused "
+            f"or were lost ({listed}). It may have happened: repeat it with version {version}, or read",
             reasons,
             version,
         )

@@ -83,6 +83,18 @@ class Measured:
     client_cpu_ns: int
     errors: dict[str, int]
 
+    def __add__(self, other: "Measured") -> "Measured":
+        """Two windows as one."""
+        return Measured(
+            self.window_ns + other.window_ns,
+            self.operations + other.operations,
+            self.superseded + other.superseded,
+            self.latencies_ns + other.latencies_ns,
+            self.server_cpu_ns + other.server_cpu_ns,
+            self.client_cpu_ns + other.client_cpu_ns,
+            dict(Counter(self.errors) + Counter(other.errors)),
+        )
+
 
 class LoadFailed(Exception):
     """The load process has ended; what it had to say is on stderr."""

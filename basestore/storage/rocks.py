@@ -81,8 +81,7 @@ class RocksEngine:
             f"is damaged and was not opened ({damage}). Move the directory away and start again: "
             f"the node will recover from its peers"
         ):
-            db = Rdict(path, _options(DBRecoveryMode.point_in_time()))
-        return db
+            return Rdict(path, _options(DBRecoveryMode.point_in_time()))
 
     def _note_loss(self, loss: str) -> None:
         """Write down, durably, that something will be lost, before it is: whoever opens the store

@@ -237,7 +237,9 @@ def test_addresses(address: str, parts: tuple[str, int]) -> None:
     assert parse_address(address) == parts
 
 
-@pytest.mark.parametrize("address", ["", ":1", "host", "host:", "host:0", "host:65536", "host:-1", "host:1x", "host:١"])
+@pytest.mark.parametrize(
+    "address", ["", ":1", "host", "host:", "host:0", "host:65536", "host:-1", "host:1x", "host:١"]
+)
 def test_what_is_no_address_is_refused_with_the_form(address: str) -> None:
     with pytest.raises(ConfigurationError, match="write host:port, as in"):
         parse_address(address)

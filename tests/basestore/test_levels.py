@@ -4,7 +4,7 @@ import pytest
 
 from basestore.consistency import Level, Outcome, ReplicaState
 from basestore.errors import InvalidRequest, ReadTimeout, ReplicaFailure, Unavailable, WriteTimeout
-from basestore.messages import COPY, Apply, Held, Keep, Kept, Read, Rejected, Superseded
+from basestore.messages import DIRECT, Apply, Held, Keep, Kept, Read, Rejected, Superseded
 from tests.basestore.world import World
 
 LEVELS = [Level.ONE, Level.QUORUM, Level.ALL]
@@ -143,7 +143,7 @@ def test_replicas_that_refuse_fail_a_write_before_its_deadline() -> None:
     world = World(3)
     for index in (1, 2):  # their clocks go back: the stamp lies too far in their future
         world.skew_ms[index] = -10_000
-    call = world.set(0, "k", "v", timeout_s=5.0)
+    call = world.set(0, "k", "v")
     world.settle()
     with pytest.raises(ReplicaFailure) as failed:
         call.receipt()
@@ -156,7 +156,7 @@ def test_replicas_that_refuse_fail_a_write_before_its_deadline() -> None:
 def test_a_replica_lost_on_the_way_fails_level_all_at_once() -> None:
     world = World(3)
     world.hold(0, 2)
-    call = world.set(0, "k", "v", Level.ALL, timeout_s=5.0)
+    call = world.set(0, "k", "v", Level.ALL)
     world.settle()
     assert not call.done
     world.part(0, 2)
@@ -241,7 +241,7 @@ class TestAny:
         at = world.outsider("k")
         for replica in world.replicas("k"):
             world.hold(at, replica)
-        call = world.set(at, "k", "v", level, timeout_s=5.0)
+        call = world.set(at, "k", "v", level)
         world.settle()
         for replica in world.replicas("k"):
             world.part(at, replica)
@@ -413,7 +413,7 @@ class TestReceipts:
 
     def test_a_late_apply_is_dropped_by_the_replica(self) -> None:
         world = World(3)
-        world.lose = lambda sent: isinstance(sent.message, Apply) and sent.message.way == COPY
+        world.lose = lambda sent: isinstance(sent.message, Apply) and sent.message.way != DIRECT
         world.hold(0, 1)
         call = world.set(0, "k", "v", timeout_s=0.5)
         world.run(0.7)

@@ -51,7 +51,6 @@ def messages_of(kind: type[Any]) -> st.SearchStrategy[Any]:
 
 any_message = st.one_of([messages_of(kind) for kind in KINDS.values()])
 batches = st.lists(any_message, max_size=8)
-PING = [40, 1, 2, True, 3]
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.__name__)
@@ -99,11 +98,11 @@ def test_a_field_of_another_type_is_refused(kind: type[Any]) -> None:
 @pytest.mark.parametrize(
     "payload",
     [
-        None, 1, "x", b"x", {}, {"a": 1}, 1.5, True, [None], [1], ["x"], [[]], [[None]], [["40"]],
-        [[40.0, 1, 2, True, 3]], [[True, 1]], [[0]], [[-1]], [[99, 1]], [[40]], [[40, 1, 2, True]],
-        [[40, 1, 2, True, 3.0]], [[40, math.nan, 2, True, 3]], [[40, math.inf, 2, True, 3]],
-        [[31, [1.0], 1]], [[31, [True], 1]], [[31, ["1"], 1]], [[31, 1, 1]], [[22, 1, ["x"], b"", True]],
-        [{"kind": 40}], [{1: 2}], {1: [40, 1, 2, True, 3]},
+        None, 1, "x", b"x", {}, {"a": 1}, 1.5, True, [None], [1], ["x"], [[]], [[None]], [["41"]],
+        [[41.0, 1, 2]], [[True, 1]], [[0]], [[-1]], [[99, 1]], [[41]], [[41, 1]],
+        [[41, 1, 2.0]], [[41, math.nan, 2]], [[41, math.inf, 2]],
+        [[31, [1.0], b"", 1]], [[31, [True], b"", 1]], [[31, ["1"], b"", 1]], [[31, 1, b"", 1]], [[22, 1, ["x"], b"", True]],
+        [{"kind": 41}], [{1: 2}], {1: [41, 1, 2]},
     ],
     ids=repr,
 )  # fmt: skip
@@ -116,8 +115,8 @@ def test_what_is_no_frame_of_messages_is_refused(payload: Any) -> None:
     ("name", "payload"),
     [
         ("nothing", ""),
-        ("indefinite array", "9f" "8528010203" "ff"),
-        ("indefinite array of a message", "81" "9f" "1828" "01" "02" "f5" "03" "ff"),
+        ("indefinite array", "9f" "83 1829 01 02" "ff"),
+        ("indefinite array of a message", "81" "9f" "1829" "01" "02" "ff"),
         ("indefinite bytes", "81" "86" "18 22" "01" "5f 41 61 ff" "00" "f4"),
         ("indefinite text", "81" "84" "18 21" "01" "7f 61 61 ff" "f5"),
         ("indefinite map", "bf 01 02 ff"),
@@ -125,8 +124,8 @@ def test_what_is_no_frame_of_messages_is_refused(payload: Any) -> None:
         ("duplicate keys in details", "81" "86" "18 18" "01" "01" "61 61" "40" "81" "a2 01 02 01 03"),
         ("a tag on all", "c1 80"),
         ("tag 0, a date", "81 c0 74 323031332d30332d32315432303a30343a30305a"),
-        ("tag 2, a bignum", "81" "85" "18 28" "c2 49 010000000000000000" "02" "f5" "03"),
-        ("tag 3, a negative bignum", "81" "85" "18 28" "c3 49 010000000000000000" "02" "f5" "03"),
+        ("tag 2, a bignum", "81" "83" "18 29" "c2 49 010000000000000000" "02"),
+        ("tag 3, a negative bignum", "81" "83" "18 29" "c3 49 010000000000000000" "02"),
         ("tag 4, a decimal", "81 c4 82 21 19 6ab3"),
         ("tag 5, a bigfloat", "81 c5 82 20 03"),
         ("tag 24, an embedded item", "81 d8 18 41 80"),
@@ -145,8 +144,8 @@ def test_what_is_no_frame_of_messages_is_refused(payload: Any) -> None:
         ("a simple value", "81 f8 ff"),
         ("a reserved simple value", "81 f8 18"),
         ("a break outside", "ff"),
-        ("a half float for an int", "81" "85" "18 28" "f9 3c00" "02" "f5" "03"),
-        ("NaN for an int", "81" "85" "18 28" "f9 7e00" "02" "f5" "03"),
+        ("a half float for an int", "81" "83" "18 29" "f9 3c00" "02"),
+        ("NaN for an int", "81" "83" "18 29" "f9 7e00" "02"),
         ("reserved additional information", "81 1c"),
         ("an array longer than the payload", "9a ffffffff 01"),
         ("an array of 2^64 - 1", "9b ffffffffffffffff"),
@@ -232,5 +231,5 @@ def test_what_never_leaves_a_node_cannot_be_said(message: Message) -> None:
 
 
 def test_two_different_messages_of_equal_fields_stay_different() -> None:
-    sent = [Ping(1, 2, True, 3), Get(1, "b", b"k", 1, 1), Applied([1], 2), Applied([], 0)]
+    sent = [Ping(1, 2, True, b"g", 3), Get(1, "b", b"k", 1, 1), Applied([1], b"", 2), Applied([], b"", 0)]
     assert list(map(type, decode(encode(sent)))) == [Ping, Get, Applied, Applied]

@@ -123,7 +123,7 @@ def test_a_link_lost_in_a_read_makes_it_ask_another() -> None:
     world.put(0, "k", "v", Level.ALL)
     first = next(r for r in world.replicas("k") if r != 0)
     world.isolate(first)
-    call = world.get(0, "k", timeout_s=5)
+    call = world.get(0, "k")
     world.settle()
     assert not call.done
     world.part(0, first)
@@ -149,7 +149,7 @@ def test_a_replica_that_confirmed_counts_though_its_link_is_lost_afterwards() ->
         world.stop(index)
     world.settle()
     world.freeze(replicas[2])
-    call = world.get(at, "k", timeout_s=5)
+    call = world.get(at, "k")
     world.run(0.2)
     assert not call.done
     assert world.stored(replicas[1], "k") == world.stored(at, "k")
@@ -218,7 +218,7 @@ class TestDamage:
             world.look(1, "k", Level.ALL)
         refusals = {s.message.reason for s in world.log if isinstance(s.message, Rejected)}
         assert all("'default', key b'k'" in reason for reason in refusals)
-        world.run(0.2)
+        world.run(1.2)
         assert world.values("k") == [b"v"] * 3
         assert world.look(1, "k", Level.ALL).value == b"v"
 
@@ -236,7 +236,7 @@ class TestDamage:
         world.plant(1, "k", "v", world.stamp())
         world.spoil(1, "k")
         world.look(1, "k")
-        world.run(0.2)
+        world.run(1.2)
         assert world.values("k") == [None] * 3
         assert not world.look(1, "k", Level.ALL).found
 
@@ -261,7 +261,7 @@ class TestDamage:
         world.settle()
         with pytest.raises(ReplicaFailure, match="damaged"):
             call.page()
-        world.run(0.5)
+        world.run(1.2)
         call = world.scan(1)
         world.settle()
         assert [item.value for item in call.page()[0]] == [b"v"]

@@ -77,7 +77,11 @@ class TestContract:
         keys = st.binary(max_size=3).map(lambda key: b"p" + key)
 
         @settings(max_examples=40, deadline=None)
-        @given(st.lists(st.dictionaries(keys, st.none() | st.binary(max_size=5), max_size=5), max_size=6), keys, keys)
+        @given(
+            st.lists(st.dictionaries(keys, st.none() | st.binary(max_size=5), max_size=5), max_size=6),
+            keys,
+            keys,
+        )
         def agrees(batches: list[dict[bytes, bytes | None]], start: bytes, end: bytes) -> None:
             engine.apply({key: None for key, _ in list(engine.scan(b"p", b"q"))})
             twin: dict[bytes, bytes] = {}

@@ -11,6 +11,7 @@ from basestore.messages import (
     KINDS,
     Applied,
     Apply,
+    Confirmed,
     Delete,
     Get,
     Held,
@@ -35,6 +36,7 @@ from tests.basestore.world import World
 FROM_CLIENTS = (Set, Delete, Get, Scan, Status)
 FROM_PEERS = (
     Apply, Applied, Superseded, Rejected, Read, Held, ReadRange, Range, Ping, Pong, Identity, Remembered,
+    Confirmed,
 )  # fmt: skip
 
 WORLD = World(3)
@@ -42,7 +44,9 @@ ROW = WORLD.row("k")
 BLOB = Record.seal(WORLD.digester, ROW, Version(5, 5, 5), b"v").blob
 big = st.sampled_from([0, 1, 2, -1, 3, 1 << 40, (1 << 63), (1 << 64) - 1, -(1 << 64)])
 ids = st.integers(0, 8).map(lambda n: (1 << 40) + n) | big
-blobs = st.sampled_from([b"", b"x", b"x" * 24, b"\xff" * 60, BLOB, BLOB[:-1], BLOB[:40]]) | st.binary(max_size=60)
+blobs = st.sampled_from([b"", b"x", b"x" * 24, b"\xff" * 60, BLOB, BLOB[:-1], BLOB[:40]]) | st.binary(
+    max_size=60
+)
 rows = st.sampled_from(
     [b"", b"\0", b"\0\0\7", ROW, ROW[:4], b"\xff" + ROW[1:], ROW[:2] + b"\xff" + ROW[3:]]
 ) | st.binary(max_size=12)
@@ -56,17 +60,18 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Scan: st.builds(Scan, ids, texts, rows, rows, big, big, big),
     Status: st.builds(Status, ids),
     Apply: st.builds(Apply, ids, rows, blobs, big, big),
-    Applied: st.builds(Applied, st.lists(ids, max_size=4), st.integers(0, 9)),
+    Applied: st.builds(Applied, st.lists(ids, max_size=4), blobs, st.integers(0, 9)),
     Superseded: st.builds(Superseded, ids, blobs),
     Rejected: st.builds(Rejected, ids, texts, flags),
     Read: st.builds(Read, ids, rows, big, flags),
     Held: st.builds(Held, ids, blobs),
     ReadRange: st.builds(ReadRange, ids, st.lists(big, max_size=3), rows, rows, rows, big, big),
     Range: st.builds(Range, ids, st.lists(rows | blobs, max_size=4), flags),
-    Ping: st.builds(Ping, big, big, flags, st.integers(0, 9)),
+    Ping: st.builds(Ping, big, big, flags, blobs, st.integers(0, 9)),
     Pong: st.builds(Pong, big, big),
-    Identity: st.builds(Identity, blobs, blobs, big, flags),
+    Identity: st.builds(Identity, blobs, blobs, big, flags, flags),
     Remembered: st.builds(Remembered, blobs, blobs, big, flags),
+    Confirmed: st.builds(Confirmed, blobs, blobs, big),
 }
 
 
@@ -93,7 +98,7 @@ def test_what_came_before_the_refused_message_was_still_done() -> None:
     client = world.clients[0]
     assert client is not None
     written = Set(1, "default", b"k", b"v", Level.ONE, 1000, 0, b"")
-    refused = Ping(1, 1, True, 1)
+    refused = Ping(1, 1, True, b"g", 1)
     assert world.node(0).receive_client(client.outbox, [written, refused], world.now(0)) is refused
     world.settle()
     assert world.values("k") == [b"v"]
@@ -156,5 +161,3 @@ def test_no_word_of_a_peer_stops_a_node(said: list[Message]) -> None:
     world.release(0, 1)
     world.run(0.5)
     world.look(0, "k", Level.ONE)
-
-

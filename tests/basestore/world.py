@@ -112,6 +112,7 @@ class World:
         partitions: int = 4,
         durability: Durability = "sync",
         drift_ms_max: int = 2000,
+        timeout_ms_max: int = 1000,
         buckets: dict[str, Rule] | None = None,
         hint_bytes_max: int = 1 << 20,
         born: bool = True,
@@ -119,7 +120,7 @@ class World:
         members = tuple(Member(f"n{i + 1}", f"127.0.0.1:{7400 + i}") for i in range(count))
         self.cluster = ClusterConfig(
             bytes(16), KEY, members, replication or min(3, count), partitions,
-            BUILT_IN | (buckets or {}), drift_ms_max,
+            BUILT_IN | (buckets or {}), drift_ms_max, timeout_ms_max,
         )  # fmt: skip
         self.configs = [
             NodeConfig(self.cluster, member.name, Path("/nowhere"), durability, hint_bytes_max)
@@ -410,9 +411,7 @@ class World:
         timeout_s: float = 1.0,
     ) -> Call:
         ms = round(timeout_s * 1000)
-        return self.ask(
-            at, lambda r: Scan(r, bucket, prefix.encode(), after, limit, level, ms), level
-        )
+        return self.ask(at, lambda r: Scan(r, bucket, prefix.encode(), after, limit, level, ms), level)
 
     def state(self, at: int) -> NodeState:
         call = self.ask(at, Status)

@@ -71,7 +71,7 @@ class Ledger:
     def complaints(self, node: NodeProcess, level: Level) -> list[str]:
         """Read every acknowledged key at one node: what is wrong."""
         keys = sorted(self.acknowledged)
-        with node.store(level, timeout=10.0) as store:
+        with node.store(level) as store:
             results = store.get_many(keys)
         found = (self.complaint(key, result) for key, result in zip(keys, results, strict=True))
         return [complaint for complaint in found if complaint]

@@ -32,6 +32,7 @@ LINK_S_MAX = 20.0
 EXIT_S_MAX = 15.0
 POLL_S = 0.03
 PARTITIONS = 16
+TIMEOUT_S = 2.5  # also how long a node that lost data waits before it recovers
 LOG_TAIL_CHARACTERS = 3000
 # Below the range that the system takes outgoing ports from: the port of a node that is down stays free.
 _ports = count(20_000 + os.getpid() % 400 * 28)
@@ -69,6 +70,7 @@ class NodeProcess:
         self.log_path = root / f"{config.name}.log"
         self.directory = config.directory
         self._process: subprocess.Popen[bytes] | None = None
+        root.mkdir(parents=True, exist_ok=True)
         self.configure(config)
 
     def configure(self, config: NodeConfig) -> None:
@@ -138,7 +140,7 @@ class NodeProcess:
         if self._process is not None:
             self.kill()
 
-    def store(self, consistency: Consistency = "quorum", timeout: float = 5.0) -> sync.SyncStore:
+    def store(self, consistency: Consistency = "quorum", timeout: float = TIMEOUT_S) -> sync.SyncStore:
         """A client of this node alone."""
         return sync.connect(self.endpoint, consistency=consistency, timeout=timeout)
 
@@ -185,12 +187,18 @@ class Cluster:
         *,
         replication: int | None = None,
         durability: Durability = "sync",
+        timeout_s_max: float = TIMEOUT_S,
     ) -> None:
         """Write the configurations. Nothing runs before `start`."""
         root.mkdir(parents=True, exist_ok=True)
         members = tuple(Member(f"n{i}", f"127.0.0.1:{free_port()}") for i in range(1, nodes + 1))
         self.config = ClusterConfig(
-            os.urandom(16), os.urandom(32), members, replication or min(3, nodes), PARTITIONS
+            os.urandom(16),
+            os.urandom(32),
+            members,
+            replication or min(3, nodes),
+            PARTITIONS,
+            timeout_ms_max=int(timeout_s_max * 1000),
         )
         self.nodes = [
             NodeProcess(root, NodeConfig(self.config, member.name, root / member.name, durability))
@@ -252,22 +260,25 @@ class Cluster:
 
 @contextmanager
 def running(
-    root: Path, nodes: int = 3, *, replication: int | None = None, durability: Durability = "sync"
+    root: Path,
+    nodes: int = 3,
+    *,
+    replication: int | None = None,
+    durability: Durability = "sync",
+    timeout_s_max: float = TIMEOUT_S,
 ) -> Iterator[Cluster]:
     """A cluster whose nodes all run and are linked."""
-    with Cluster(root, nodes, replication=replication, durability=durability) as cluster:
+    with Cluster(
+        root, nodes, replication=replication, durability=durability, timeout_s_max=timeout_s_max
+    ) as cluster:
         cluster.start()
         yield cluster
 
 
-def differing(config: NodeConfig, **changes: object) -> NodeConfig:
-    """The same node with another configuration of the cluster."""
-    return replace(config, cluster=replace(config.cluster, **changes))  # type: ignore[arg-type]
-
 
 def reads_at(node: NodeProcess, keys: Sequence[bytes], level: Level) -> dict[bytes, bytes | None]:
     """What one node answers for these keys; an AssertionError when a read fails."""
-    with node.store(level, timeout=10.0) as store:
+    with node.store(level) as store:
         results = store.get_many(keys)
     found: dict[bytes, bytes | None] = {}
     for key, result in zip(keys, results, strict=True):

@@ -38,7 +38,7 @@ def _ask_without_end(wire: Wire, keys: list[bytes], level: Level) -> None:
 def test_readers_that_never_take_their_answers_cost_bounded_memory_and_hold_up_nobody(
     tmp_path: Path,
 ) -> None:
-    with running(tmp_path) as cluster:
+    with running(tmp_path, timeout_s_max=60.0) as cluster:
         keys = _fill(cluster)
         n1, n2, n3 = cluster
         before = max(node.rss_bytes() for node in cluster)
@@ -63,7 +63,7 @@ def test_readers_that_never_take_their_answers_cost_bounded_memory_and_hold_up_n
 
 
 def test_a_read_of_many_big_values_at_once_gets_them_all_and_breaks_no_link(tmp_path: Path) -> None:
-    with running(tmp_path) as cluster:
+    with running(tmp_path, timeout_s_max=60.0) as cluster:
         keys = _fill(cluster)
         n1, *_ = cluster
         for level in (Level.ONE, Level.QUORUM, Level.ALL):

@@ -22,7 +22,7 @@ def test_quorum_goes_on_while_a_node_is_paused_and_hints_make_it_equal_afterward
             n3.pause()
             eventually(lambda: n1.alive() == n2.alive() == {"n1", "n2"}, "n3 counts no more")
             load.wait_for(300)
-        with n1.store(timeout=5.0) as store:
+        with n1.store() as store:
             slowest_s = 0.0
             for number in range(50):
                 begun = time.monotonic()
