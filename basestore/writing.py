@@ -247,8 +247,8 @@ class Writing(Operation):
         reasons = self._reasons or {}
         listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         return ReplicaFailure(
-            f"failed: {tally.applied} of {tally.required} required replicas applied the write, others refused "
-            f"or were lost ({listed}). It may have happened: repeat it with version {version}, or read",
+            f"failed: {tally.applied} of {tally.required} required replicas applied the write, others "
+            f"refused or were lost ({listed}). It may have happened: repeat it with version {version}, or read",
             reasons,
             version,
         )

@@ -31,7 +31,7 @@ class Cluster:
     def _run(self) -> None:
         try:
             trio.run(self._serve)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
             self._started.put(error)
 
     async def _serve(self) -> None:

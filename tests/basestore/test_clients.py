@@ -257,9 +257,9 @@ class TestBrokenServers:
         async def body(store: Any) -> None:
             await store.get("k")
 
-        with fake(greeting, hangs_up=greeting == b"hang up") as server:
-            with pytest.raises(Unreachable, match=text):
-                run(flavour, server.endpoint, body)
+        hangs_up = greeting == b"hang up"
+        with fake(greeting, hangs_up=hangs_up) as server, pytest.raises(Unreachable, match=text):
+            run(flavour, server.endpoint, body)
 
     def test_a_node_that_dies_in_the_middle_is_a_lost_connection(self, flavour: str) -> None:
         async def body(store: Any) -> None:
@@ -285,7 +285,7 @@ class TestBrokenServers:
     ) -> None:
         async def body(store: Any) -> None:
             began = time.monotonic()
-            with pytest.raises(ConnectionLost, match="in time|timed out"):
+            with pytest.raises(ConnectionLost, match=r"in time|timed out"):
                 await store.get("k", timeout=0.1)
             assert 0.1 + GRACE_S <= time.monotonic() - began < 0.1 + GRACE_S + 2
 
@@ -293,7 +293,7 @@ class TestBrokenServers:
             run(flavour, server.endpoint, body)
 
     def test_a_wrong_list_of_endpoints_is_an_invalid_request(self, flavour: str) -> None:
-        async def body(store: Any) -> None:
+        async def body(_: Any) -> None:
             raise AssertionError("it connected")
 
         for endpoints in ([], [""], "localhost", "localhost:0", ["127.0.0.1:99999"], "host:port"):
@@ -301,7 +301,7 @@ class TestBrokenServers:
                 run(flavour, endpoints, body)
 
     def test_what_the_block_raises_comes_out_as_it_is(self, flavour: str) -> None:
-        async def body(store: Any) -> None:
+        async def body(_: Any) -> None:
             raise KeyError("mine")
 
         with fake() as server, pytest.raises(KeyError, match="mine"):

@@ -94,14 +94,14 @@ def test_what_is_left_out_has_defaults() -> None:
         ('zone = "b"', "zone = 1", "[members] zone = 1 must be of type str"),
         ('zone = "b"', 'rack = "b"', "[members] has unknown settings: rack"),
         ("[node]", "[buckets.x]\n[node]", "[buckets.x] lacks 'rule'"),
-        ("[node]", '[buckets.x]\nrule = "best"\n[node]', "rule = 'best'; use last-write-wins or first-write-"),
+        ("[node]", '[buckets.x]\nrule = "best"\n[node]', "rule = 'best'; use last-write-wins or first-"),
         ("[node]", "[buckets]\nx = 1\n[node]", "[buckets.x] is missing or not a table"),
         ("[node]", '[buckets.x]\nrule = "last-write-wins"\nttl = 1\n[node]', "has unknown settings: ttl"),
         ("[node]", '[buckets.once]\nrule = "last-write-wins"\n[node]', "bucket 'once' is built in with rule"),
         ("[node]", '[buckets.""]\nrule = "last-write-wins"\n[node]', "bucket names have 1 to 64 bytes"),
         ("[node]", f'[buckets.{"x" * 65}]\nrule = "last-write-wins"\n[node]', "bucket names have 1 to 64"),
         ('[node]\nname = "n1"', "[node]", "[node] lacks 'name'"),
-        ('[node]\nname = "n1"', '[node]\nname = "n4"', "no member is called 'n4'; the cluster has n1, n2, n3"),
+        ('[node]\nname = "n1"', '[node]\nname = "n4"', "no member is called 'n4'; the cluster has n1, n2"),
         ("[node]", '[node]\ndurability = "never"', "durability = 'never'; use sync, interval or memory"),
         ("[node]", "[node]\ndirectory = 1", "directory = 1 must be of type str"),
         ("[node]", "[node]\nhint_bytes_max = -1", "hint_bytes_max = -1 must lie between 0 and"),
@@ -132,10 +132,10 @@ def test_a_list_of_members_is_needed(members: str, text: str) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="missing.toml: cannot be read"):
+    with pytest.raises(ConfigurationError, match=r"missing.toml: cannot be read"):
         load(tmp_path / "missing.toml")
     (tmp_path / "latin.toml").write_bytes(b'name = "\xff"')
-    with pytest.raises(ConfigurationError, match="latin.toml: cannot be read"):
+    with pytest.raises(ConfigurationError, match=r"latin.toml: cannot be read"):
         load(str(tmp_path / "latin.toml"))
     (tmp_path / "n1.toml").write_text(GOOD)
     assert load(tmp_path / "n1.toml").directory == tmp_path / "n1"
@@ -238,7 +238,7 @@ def test_addresses(address: str, parts: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["", ":1", "host", "host:", "host:0", "host:65536", "host:-1", "host:1x", "host:١"]
+    "address", ["", ":1", "host", "host:", "host:0", "host:65536", "host:-1", "host:1x", "host:\u0661"]
 )
 def test_what_is_no_address_is_refused_with_the_form(address: str) -> None:
     with pytest.raises(ConfigurationError, match="write host:port, as in"):

@@ -67,7 +67,7 @@ def test_the_retry_of_a_timed_out_write_is_the_same_write() -> None:
     world.run(0.6)
     with pytest.raises(WriteTimeout) as late:
         call.receipt()
-    world.lose = lambda sent: False
+    world.lose = lambda _: False
     again = world.set(1, "k", "v", bucket="once", version=late.value.version)
     world.settle()
     receipt = again.receipt()

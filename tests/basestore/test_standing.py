@@ -149,7 +149,7 @@ class TestWipedNodes:
         with pytest.raises(Unavailable):
             world.look(1, KEYS[0], Level.ALL)
         assert world.look(1, KEYS[0], Level.QUORUM).value == b"new"  # it still coordinates
-        world.lose = lambda sent: False
+        world.lose = lambda _: False
         world.run(6)
         assert world.node(1).state == "up"
         assert world.look(1, KEYS[0], Level.ALL).value == b"new"
@@ -209,7 +209,7 @@ class TestWipedNodes:
         world.start(1)
         world.run(1)
         world.restart(1)
-        world.lose = lambda sent: False
+        world.lose = lambda _: False
         world.run(2)
         assert world.node(1).state == "up"
         assert holds_everything(world, 1)
@@ -441,7 +441,7 @@ class TestStaleWords:
         world.settle()
         assert not world.node(0).peers.alive[1]
         assert world.node(0).standing.identity() == before
-        world.lose = lambda sent: False
+        world.lose = lambda _: False
         world.run(6)
         assert [node.state for node in world.running] == ["up"] * 3
 
@@ -512,14 +512,14 @@ class TestOwnership:
     def test_the_store_of_another_member_is_refused(self) -> None:
         world = World(3)
         world.stop(1)
-        with pytest.raises(ConfigurationError, match="belongs to node 'n2'.*not to 'n3'"):
+        with pytest.raises(ConfigurationError, match=r"belongs to node 'n2'.*not to 'n3'"):
             Node(world.configs[2], world.engines[1], Fresh(b"s" * 16, b"g" * 8, 1), world.now(2), {})
 
     def test_the_store_of_another_cluster_is_refused(self) -> None:
         world = World(3)
         world.stop(1)
         other = replace(world.configs[1], cluster=replace(world.cluster, id=b"\1" * 16))
-        with pytest.raises(ConfigurationError, match="of cluster 0000.*directory"):
+        with pytest.raises(ConfigurationError, match=r"of cluster 0000.*directory"):
             Node(other, world.engines[1], Fresh(b"s" * 16, b"g" * 8, 1), world.now(1), {})
 
     def test_another_number_of_partitions_is_refused(self) -> None:

@@ -140,7 +140,7 @@ class World:
         self.frozen: set[int] = set()
         self.barriers: dict[int, int] = {}
         self.log: list[Sent] = []
-        self.lose: Callable[[Sent], bool] = lambda sent: False
+        self.lose: Callable[[Sent], bool] = lambda _: False
         self._starts = 0
         if born:
             for index in range(count):

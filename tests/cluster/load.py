@@ -7,7 +7,7 @@ of which the ledger knows that it may have happened: SUPERSEDED, timeouts, broke
 
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -123,7 +123,13 @@ class Load:
         goal = self.stored + writes
         eventually(lambda: self.stored >= goal or self._failures, f"{writes} more writes", within_s)
 
-    def _run(self, work: "type", endpoints: list[str], name: str, draw: random.Random) -> None:
+    def _run(
+        self,
+        work: Callable[[list[str], str, random.Random], None],
+        endpoints: list[str],
+        name: str,
+        draw: random.Random,
+    ) -> None:
         try:
             work(endpoints, name, draw)
         except BaseException as failure:  # noqa: BLE001 - shown by __exit__, in the test's own thread

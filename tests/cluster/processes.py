@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -158,6 +158,10 @@ class NodeProcess:
         status = self.status()
         return "down" if status is None else status.state
 
+    def says(self, state: str) -> bool:
+        """Whether this is its state."""
+        return self.state == state
+
     def alive(self) -> set[str]:
         """The members that count for levels as this node sees it."""
         status = self.status()
@@ -233,10 +237,13 @@ class Cluster:
         names = {node.name for node in waited}
         for node in waited:
             eventually(
-                lambda node=node: self._sees(node, names),  # type: ignore[misc]
-                f"{node.name} counts {sorted(names)} for levels",
-                LINK_S_MAX,
+                partial(self._sees, node, names), f"{node.name} counts {sorted(names)} for levels", LINK_S_MAX
             )
+
+    def wait_forgetful(self) -> None:
+        """Until every node says that it may have lost something."""
+        for node in self.nodes:
+            eventually(partial(node.says, "forgetful"), f"{node.name} knows that it may have lost something")
 
     @staticmethod
     def _sees(node: NodeProcess, names: set[str]) -> bool:
@@ -273,7 +280,6 @@ def running(
     ) as cluster:
         cluster.start()
         yield cluster
-
 
 
 def reads_at(node: NodeProcess, keys: Sequence[bytes], level: Level) -> dict[bytes, bytes | None]:

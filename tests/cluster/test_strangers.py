@@ -104,7 +104,9 @@ def test_a_connection_that_begins_with_anything_but_frames_is_closed(node: NodeP
         assert wire.closed_within(CLOSE_S_MAX)
 
 
-@pytest.mark.parametrize("what", [what for what in NOT_FRAMES if what != "a hello beyond the bound of hellos"])
+@pytest.mark.parametrize(
+    "what", [what for what in NOT_FRAMES if what != "a hello beyond the bound of hellos"]
+)
 def test_a_greeted_client_that_goes_on_with_anything_but_frames_is_closed(
     node: NodeProcess, what: str
 ) -> None:
