@@ -211,10 +211,13 @@ class Coordinator:
         def report(result: Finding | RequestFailed) -> None:
             if isinstance(result, RequestFailed):
                 outbox.put(failure(request.id, result))
-            else:
-                answer, size = result.reply(request.id, wall_ms)
-                self.answer_bytes += (size - self.answer_bytes) // 8
+                return
+            answer, size = result.reply(request.id, wall_ms)
+            self.answer_bytes += (size - self.answer_bytes) // 8
+            if outbox.roomy:
                 outbox.put(answer, size)
+            else:
+                outbox.put(failure(request.id, too_much_asked()))
 
         self.read(row, rule, level, now.monotonic + request.timeout_ms / 1e3, report, now)
 
@@ -254,6 +257,14 @@ def check_key(key: bytes) -> None:
     """InvalidRequest unless the key has 1 byte to 64 KiB."""
     if not 0 < len(key) <= KEY_BYTES_MAX:
         raise InvalidRequest(f"the key has {len(key)} bytes; 1 to {KEY_BYTES_MAX} are allowed")
+
+
+def too_much_asked() -> Overloaded:
+    """For a reader whose answers, if they were sent, would fill its connection."""
+    return Overloaded(
+        "overloaded: more was asked for at once than this connection can carry; nothing was done. "
+        "Take the answers, and ask for less at a time"
+    )
 
 
 def failure(request: int, error: InvalidRequest | RequestFailed) -> Failed:

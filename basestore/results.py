@@ -15,6 +15,7 @@ from repair.version import Version
 
 ANSWERS = (Written, Got, Page, NodeStatus, Failed)
 FINAL = 2
+_SENSELESS = (LookupError, TypeError, ValueError)  # what reading an answer of the right form may raise
 _OUTCOMES = (Outcome.STORED, Outcome.SUPERSEDED, Outcome.LOST)
 
 
@@ -155,9 +156,12 @@ def _unexpected(answer: Message) -> RequestFailed:
 
 def error_of(answer: Message) -> InvalidRequest | RequestFailed | None:
     """The error that an answer stands for, if it is one."""
-    if isinstance(answer, Failed):
+    if not isinstance(answer, Failed):
+        return None
+    try:
         return revive(answer.code, answer.text, _version(answer.version), answer.details)
-    return None
+    except _SENSELESS:
+        return _unexpected(answer)
 
 
 def receipt(answer: Message, level: Level, members: Sequence[str]) -> Receipt:
@@ -165,26 +169,33 @@ def receipt(answer: Message, level: Level, members: Sequence[str]) -> Receipt:
     if not isinstance(answer, Written):
         raise error_of(answer) or _unexpected(answer)
     states = zip(answer.replicas[::2], answer.replicas[1::2], strict=True)
-    return Receipt(
-        _OUTCOMES[answer.outcome],
-        answer.final == FINAL if answer.final else None,
-        _version(answer.version),
-        level,
-        answer.required,
-        answer.acknowledged,
-        {members[index]: ReplicaState(state) for index, state in states},
-        _version(answer.better),
-    )
+    try:
+        return Receipt(
+            _OUTCOMES[answer.outcome],
+            answer.final == FINAL if answer.final else None,
+            _version(answer.version),
+            level,
+            answer.required,
+            answer.acknowledged,
+            {members[index]: ReplicaState(state) for index, state in states},
+            _version(answer.better),
+        )
+    except _SENSELESS as error:
+        raise _unexpected(answer) from error
 
 
 def read_result(answer: Message, level: Level) -> ReadResult:
     """Read the answer to a get; raises the error it stands for."""
     if not isinstance(answer, Got):
         raise error_of(answer) or _unexpected(answer)
+    try:
+        version = _version(answer.version)
+    except _SENSELESS as error:
+        raise _unexpected(answer) from error
     return ReadResult(
         answer.found,
         answer.value if answer.found else None,
-        _version(answer.version),
+        version,
         answer.expires_ms or None,
         level,
         answer.required,
@@ -199,10 +210,13 @@ def page(answer: Message) -> tuple[list[Item], bytes | None]:
     if not isinstance(answer, Page):
         raise error_of(answer) or _unexpected(answer)
     rows = answer.rows
-    items = [
-        Item(key, value, Version.decode(version))
-        for key, value, version in zip(rows[::3], rows[1::3], rows[2::3], strict=True)
-    ]
+    try:
+        items = [
+            Item(key, value, Version.decode(version))
+            for key, value, version in zip(rows[::3], rows[1::3], rows[2::3], strict=True)
+        ]
+    except _SENSELESS as error:
+        raise _unexpected(answer) from error
     return items, answer.after if answer.more else None
 
 
@@ -210,12 +224,15 @@ def node_state(answer: Message) -> NodeState:
     """Read the answer to a status request; raises the error it stands for."""
     if not isinstance(answer, NodeStatus):
         raise error_of(answer) or _unexpected(answer)
-    facts = dict(zip(answer.facts[::2], answer.facts[1::2], strict=True))
-    hints = {name[6:]: int(facts.pop(name)) for name in list(facts) if name.startswith("hints ")}
-    pid, records = int(facts.pop("pid", "0")), int(facts.pop("records", "0"))
-    return NodeState(
-        facts.pop("node"), facts.pop("endpoint", ""), facts.pop("state"), pid, records, hints, facts
-    )
+    try:
+        facts = dict(zip(answer.facts[::2], answer.facts[1::2], strict=True))
+        hints = {name[6:]: int(facts.pop(name)) for name in list(facts) if name.startswith("hints ")}
+        pid, records = int(facts.pop("pid", "0")), int(facts.pop("records", "0"))
+        return NodeState(
+            facts.pop("node"), facts.pop("endpoint", ""), facts.pop("state"), pid, records, hints, facts
+        )
+    except _SENSELESS as error:
+        raise _unexpected(answer) from error
 
 
 def down(name: str, endpoint: str, reason: str) -> NodeState:

@@ -86,6 +86,7 @@ class Service:
         self._peer_links: set[Link] = set()
         self._flushed: list[tuple[int, StorageError | None]] = []
         self._linked = trio.Event()
+        self._failure: StorageError | None = None
         self._sync_due_s = 0.0
         self._complaints: dict[str, float] = {}
 
@@ -96,7 +97,7 @@ class Service:
 
         def done(barrier: int, error: StorageError | None) -> None:
             self._flushed.append((barrier, error))
-            token.run_sync_soon(self._work.set)
+            token.run_sync_soon(self._land)
 
         host, port = parse_address(self.config.member.address)
         try:
@@ -139,7 +140,18 @@ class Service:
     async def _pump(self) -> None:
         while True:
             await self._work.wait()
+            if self._failure is not None:
+                raise self._failure
             self.turn()
+
+    def _land(self) -> None:
+        """A sync has ended: what waited for it leaves at once. Called by Trio itself, which could
+        not bear an exception."""
+        try:
+            self.turn()
+        except StorageError as error:
+            self._failure = error
+            self._work.set()
 
     def turn(self) -> None:
         """One step of the node, and what follows from it."""
@@ -165,7 +177,7 @@ class Service:
                 continue
             if outbox.overflowed:  # what did not fit is lost: so is the link, for all to see
                 self._links[outbox].scope.cancel()
-            self._links[outbox].wake.set()
+            self._links[outbox].send_nowait(outbox)
         node.ready.clear()
         if node.linked and not self._linked.is_set():
             self._linked.set()
@@ -216,7 +228,7 @@ class Service:
     @contextmanager
     def _registered(self, outbox: Outbox, link: Link) -> Iterator[None]:
         self._links[outbox] = link
-        link.wake.set()
+        link.send_nowait(outbox)
         try:
             yield
         finally:

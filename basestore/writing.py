@@ -246,9 +246,10 @@ class Writing(Operation):
         tally = self._tally
         reasons = self._reasons or {}
         listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        text = f"failed: {tally.applied} of {tally.required} required replicas applied the write"
         return ReplicaFailure(
-            f"failed: {tally.applied} of {tally.required} required replicas applied the write, others "
-            f"refused or were lost ({listed}). It may have happened: repeat it with version {version}, or read",
+            f"{text}, others refused or were lost ({listed}). It may have happened: repeat it with version "
+            f"{version}, or read",
             reasons,
             version,
         )

@@ -153,7 +153,7 @@ def values(seed: int) -> list[bytes]:
 
 async def preload(order: Preload) -> None:
     pool = itertools.cycle(values(0))
-    async with basestore.connect(order.endpoints, consistency=Level.ALL, timeout=60) as store:
+    async with basestore.connect(order.endpoints, consistency=Level.ALL, timeout=TIMEOUT_S) as store:
         for start in range(0, order.keys, PRELOAD_BATCH):
             numbers = range(start, min(start + PRELOAD_BATCH, order.keys))
             for outcome in await store.set_many([(key(number), next(pool)) for number in numbers]):

@@ -1,10 +1,11 @@
 """Link: one connection on Trio, with its frames and its wake-up; the handshake of both sides.
 
-A link's writer sleeps until it is woken, takes what its outbox holds and sends it as one frame.
-Meanwhile more gathers: that is the whole of batching.
+What an outbox holds is sent as one frame. While the socket takes no more, more gathers, and travels
+as the next: that is the whole of batching.
 """
 
 import logging
+import socket
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -17,7 +18,7 @@ from basestore.outbox import Outbox
 
 RECEIVE_BYTES = 256 << 10
 HANDSHAKE_S_MAX = 5.0
-MESSAGE_BYTES_EXPECTED = 64 << 10
+MESSAGE_BYTES_EXPECTED = 256 << 10
 ROOM_MESSAGES_MIN = 8
 NAME_CHARACTERS_SHOWN = 64
 
@@ -45,13 +46,20 @@ class Signal:
 
 
 class Link:
-    """One connection. `sending_since` is the time when the present send began, or None."""
+    """One connection. `sending_since` is the time since which the other side takes nothing, or None.
+
+    It works on the bare socket: when a step of the node ends, frames are sent at once, without
+    another task's turn, as far as the socket takes them.
+    """
 
     def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
+        self._socket = socket.socket(fileno=stream.socket.detach())
+        self._socket.setblocking(False)
         self._frames = FrameReader(HELLO_BYTES_MAX)
         self._early: list[Message] = []
-        self.wake = Signal()
+        self._unsent = memoryview(b"")
+        self._broken: OSError | None = None
+        self._blocked = Signal()
         self.sent = Signal()
         self.scope = trio.CancelScope()
         self.sending_since: float | None = None
@@ -59,11 +67,52 @@ class Link:
         self._message_bytes: float = MESSAGE_BYTES_EXPECTED
 
     async def send(self, *messages: Message) -> None:
-        """Send one frame; ConnectionError when the other side is gone."""
+        """Send one frame, in a handshake; ConnectionError when the other side is gone."""
+        self._unsent = memoryview(pack(messages))
+        self._push()
+        await self._drain()
+
+    def send_nowait(self, outbox: Outbox) -> None:
+        """Send what the outbox holds, until the socket takes no more; `write` sends the rest."""
+        while outbox.messages and not self._unsent and self._broken is None:
+            waiting_bytes = outbox.bytes
+            messages = outbox.take()
+            mean_bytes = (waiting_bytes - outbox.bytes) / len(messages)
+            self._unsent = memoryview(pack(messages))
+            self._push()
+            self.messages_sent += len(messages)
+            self._message_bytes = (self._message_bytes + mean_bytes) / 2
+        if self._unsent or self._broken is not None:
+            self._blocked.set()
+        else:
+            self.sent.set()
+
+    def _push(self) -> None:
+        """Hand bytes to the socket while it takes them. An error is kept for whoever waits."""
         try:
-            await self._stream.send_all(pack(messages))
-        except trio.BrokenResourceError as error:
-            raise ConnectionError(str(error.__cause__ or error)) from error
+            while self._unsent:
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._broken = error
+
+    async def _drain(self) -> None:
+        """Until all that was begun is sent; ConnectionError when the other side is gone."""
+        while self._unsent and self._broken is None:
+            await trio.lowlevel.wait_writable(self._socket)
+            self._push()
+        if self._broken is not None:
+            raise ConnectionError(str(self._broken)) from self._broken
+
+    async def write(self, outbox: Outbox) -> None:
+        """Send what could not be sent at once, whenever there is such, until the connection ends."""
+        while True:
+            await self._blocked.wait()
+            self.sending_since = trio.current_time()
+            await self._drain()
+            self.sending_since = None
+            self.send_nowait(outbox)
 
     async def receive(self) -> list[Message]:
         """The messages of the next frames, or none at the end of the stream."""
@@ -71,15 +120,18 @@ class Link:
             messages, self._early = self._early, []
             return messages
         while True:
+            await trio.lowlevel.wait_readable(self._socket)
             try:
-                data = await self._stream.receive_some(RECEIVE_BYTES)
-            except trio.BrokenResourceError as error:
-                raise ConnectionError(str(error.__cause__ or error)) from error
+                data = self._socket.recv(RECEIVE_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise ConnectionError(str(error)) from error
             if not data:
                 if self._frames.partial:
                     raise ProtocolError("the stream ended inside a frame")
                 return []
-            messages = self._frames.feed(bytes(data))
+            messages = self._frames.feed(data)
             if messages:
                 return messages
 
@@ -95,27 +147,13 @@ class Link:
         """The handshake is done: full frames are allowed."""
         self._frames.frame_bytes_max = FRAME_BYTES_MAX
 
-    async def write(self, outbox: Outbox) -> None:
-        """Send what the outbox holds, each time the link is woken, until the connection ends."""
-        while True:
-            await self.wake.wait()
-            while outbox.messages:
-                self.sending_since = trio.current_time()
-                waiting_bytes = outbox.bytes
-                messages = outbox.take()
-                mean_bytes = (waiting_bytes - outbox.bytes) / len(messages)
-                await self.send(*messages)
-                self.sending_since = None
-                self.messages_sent += len(messages)
-                self._message_bytes = (self._message_bytes + mean_bytes) / 2
-            self.sent.set()
-
     def room(self, bytes_max: int) -> int:
         """How many messages of the size that was sent lately make so many bytes; a few at least."""
         return max(ROOM_MESSAGES_MIN, int(bytes_max / self._message_bytes))
 
     def close(self) -> None:
-        self._stream.socket.close()
+        trio.lowlevel.notify_closing(self._socket)
+        self._socket.close()
 
 
 async def dial(address: str) -> Link:

@@ -4,7 +4,7 @@ import pytest
 
 from basestore.consistency import Level, Outcome, ReplicaState
 from basestore.errors import StorageBusy, WriteTimeout
-from basestore.messages import HINTED_COPY, Applied, Apply
+from basestore.messages import DIRECT, HINTED_COPY, Applied, Apply
 from basestore.storage.engine import HINT, Batch
 from tests.basestore.world import Sent, World
 
@@ -78,8 +78,6 @@ def test_a_delivery_whose_answer_is_lost_with_the_link_is_repeated() -> None:
     world.settle()
     world.put(0, "k", "v")
     world.start(2)
-    world.hold(2, 0)
-    world.release(2, 0)
     world.lose = lambda sent: isinstance(sent.message, Applied) and sent.source == 2
     world.run(0.5)
     assert hints(world, 0) == 1
@@ -102,6 +100,28 @@ def test_a_delivery_under_way_on_a_link_that_is_replaced_is_repeated() -> None:
     world.link(0, 2)  # the peer dials again; the old link was never seen to break
     world.run(3)
     assert world.values("k")[2] == b"v"
+    assert hints(world, 0) == 0
+
+
+def test_a_hint_that_was_replaced_while_its_delivery_was_under_way_is_delivered_too() -> None:
+    world = World(3)
+    world.stop(2)
+    world.settle()
+    world.put(0, "k", "old")
+    world.start(2)
+    world.settle()
+    world.freeze(2)
+    world.run(0.1)  # the first delivery waits for its answer
+    assert world.stored(2, "k") is not None
+    assert hints(world, 0) == 1
+    world.lose = lambda sent: (
+        isinstance(sent.message, Apply) and sent.message.way == DIRECT and sent.target == 2
+    )
+    world.set(0, "k", "new", timeout_s=0.3)
+    world.run(0.5)  # its own delivery fails, and it takes the place of the hint under way
+    world.thaw(2)
+    world.run(3)
+    assert world.values("k") == [b"new"] * 3
     assert hints(world, 0) == 0
 
 
@@ -177,7 +197,7 @@ class Stalling:
         self._apply = self._engine.apply
         self._engine.apply = self._refuse  # type: ignore[method-assign]
 
-    def _refuse(self, _: Batch) -> None:
+    def _refuse(self, batch: Batch) -> None:
         raise StorageBusy("the store is stalled")
 
     def end(self) -> None:

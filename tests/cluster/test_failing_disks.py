@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from basestore.consistency import Level
-from basestore.errors import BasestoreError, RequestFailed, Unreachable
-from basestore.results import Receipt
+from basestore.errors import RequestFailed, Unreachable
 from tests.cluster.disk import Disk, compile_shim
 from tests.cluster.load import Ledger, Load
 from tests.cluster.processes import Cluster, NodeProcess, eventually
@@ -44,7 +43,7 @@ def test_a_failed_sync_stops_the_node_with_exit_3_and_nothing_it_did_not_sync_wa
         eventually(lambda: n1.state == "up", "n1 is up")
         ledger = _write_until_it_dies(n1)
         assert n1.wait() == 3
-        assert "cannot be synced" in n1.log
+        assert "Input/output error" in n1.log
         assert str(n1.directory) in n1.log
         assert "Traceback" not in n1.log
         assert ledger.stored > BATCH
@@ -67,7 +66,7 @@ def test_a_cluster_outlives_one_failing_disk_and_keeps_every_acknowledged_write(
         with Load(cluster, seed=5) as load:
             assert n2.wait(30.0) == 3
             load.wait_for(300)
-        assert "cannot be synced" in n2.log
+        assert "Input/output error" in n2.log
         n2.start()
         cluster.wait_linked()
         assert load.ledger.complaints(n1, Level.QUORUM) == []

@@ -22,6 +22,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def _write(cluster: Cluster, value: bytes) -> None:
+    cluster.start()
     with cluster.nodes[0].store("all") as store:
         receipts = store.set_many((key, value + key) for key in KEYS)
     assert [str(receipt) for receipt in receipts if isinstance(receipt, Exception)] == []

@@ -32,6 +32,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def _write(cluster: Cluster, value: bytes) -> None:
     """Every key anew, acknowledged by all three."""
+    cluster.start()
     with cluster.nodes[0].store("all") as store:
         receipts = store.set_many((key, value + key) for key in KEYS)
     assert [str(receipt) for receipt in receipts if isinstance(receipt, Exception)] == []
@@ -144,6 +145,32 @@ def test_a_node_whose_log_was_damaged_is_forgetful_and_the_cluster_loses_nothing
     damage(_newest_log(n2))
     _come_back_forgetful(cluster, reason)
     _holds(n2, b"logged ")
+
+
+def test_a_node_with_a_damaged_table_never_serves_it_and_ends_naming_the_file(cluster: Cluster) -> None:
+    n1, n2, _ = cluster
+    _write(cluster, b"in a table ")
+    for _ in range(2):  # opening a store writes what its log held to a table
+        n2.stop()
+        n2.start()
+        cluster.wait_linked()
+    n2.stop()
+    table = max(n2.directory.glob("*.sst"), key=lambda path: path.stat().st_size)
+    _flip_a_bit(table)
+    n2.start()
+    cluster.wait_linked()
+    with n2.store("one") as store:
+        for key, result in zip(KEYS, store.get_many(KEYS), strict=True):
+            assert isinstance(result, Exception) or result.value == b"in a table " + key
+    assert n2.wait() == 3
+    complaint = n2.log.splitlines()[-1]
+    assert str(n2.directory) in complaint
+    assert table.name in complaint
+    assert reads_at(n1, KEYS, Level.QUORUM) == {key: b"in a table " + key for key in KEYS}
+    shutil.rmtree(n2.directory)
+    n2.start()
+    cluster.wait_linked()
+    _holds(n2, b"in a table ")
 
 
 def test_a_store_without_its_manifest_is_refused_by_name_and_not_touched(cluster: Cluster) -> None:

@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -44,10 +45,8 @@ class Wire:
 
     def send(self, data: bytes) -> None:
         """Bytes as they are. That the node has closed its side already is seen by who hears."""
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):
             self.socket.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
 
     def hear(self) -> Sequence[Message]:
         """The next messages, or none when the node has closed the connection."""

@@ -1,0 +1,72 @@
+"""Disk: a memory engine whose syncs the world carries out, and whose losses the world chooses.
+
+A power cut keeps what was synced and any prefix of the batches after it, each whole. A disk can be
+full (batches are refused), and be replaced by an older copy of itself or by nothing.
+"""
+
+from basestore.errors import StorageBusy
+from basestore.storage.engine import Batch
+from basestore.storage.memory import MemoryEngine
+
+
+class Disk(MemoryEngine):
+    """`pending` holds, for each batch that is not durable, what to put back to undo it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pending: list[dict[bytes, bytes | None]] = []
+        self.full = False
+        self.loss = ""
+
+    def apply(self, batch: Batch) -> None:
+        if self.full:
+            raise StorageBusy("the disk is full")
+        rows = self._rows
+        undo = {key: rows.get(key) for key in batch}
+        self.pending.append(undo)
+        for key, value in batch.items():
+            self._put(key, undo[key], value)
+
+    def sync(self) -> None:
+        """Everything is durable, at once: for opening."""
+        self.pending.clear()
+
+    def settle(self, count: int) -> None:
+        """A sync that began when `count` batches were pending has ended."""
+        del self.pending[:count]
+
+    def cut(self, kept: int) -> None:
+        """A power cut: of the pending batches the first `kept` survive."""
+        while len(self.pending) > kept:
+            for key, value in self.pending.pop().items():
+                self._put(key, self._rows.get(key), value)
+        self.pending.clear()
+
+    def accept_loss(self) -> None:
+        self.loss = ""
+
+    def durable(self, key: bytes) -> bytes | None:
+        """What a power cut now would certainly leave under a key."""
+        for undo in self.pending:
+            if key in undo:
+                return undo[key]
+        return self._rows.get(key)
+
+    def copy(self) -> dict[bytes, bytes]:
+        """A backup of what is durable."""
+        rows = dict(self._rows)
+        for undo in reversed(self.pending):
+            for key, value in undo.items():
+                if value is None:
+                    rows.pop(key, None)
+                else:
+                    rows[key] = value
+        return rows
+
+    @classmethod
+    def restored(cls, copy: dict[bytes, bytes]) -> "Disk":
+        """A disk that holds a backup."""
+        disk = cls()
+        disk.apply(copy)
+        disk.sync()
+        return disk

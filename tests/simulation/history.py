@@ -1,0 +1,96 @@
+"""History: what the clients asked and were told, and when. What the checkers judge.
+
+Times are the world's own. A version is its 24 encoded bytes, empty when it is not known.
+"""
+
+from basestore.consistency import Level
+
+INF = float("inf")
+
+# What became of a request.
+PENDING = "pending"
+STORED = "stored"
+SUPERSEDED = "superseded"
+LOST = "lost"  # a first-write key was taken
+FOUND = "found"  # a read or scan was answered
+REFUSED = "refused"  # certainly nothing was done
+TIMEOUT = "timeout"
+FAILED = "failed"
+GONE = "gone"  # the connection broke, or the node fell silent
+
+SET, DELETE, GET, SCAN = "set", "delete", "get", "scan"
+
+
+class Operation:
+    """One request of a client with all its repetitions. `end` is infinite until it is answered."""
+
+    __slots__ = (
+        "attempts", "bucket", "client", "end", "expires_ms", "found", "key", "kind", "level", "limit",
+        "node", "number", "outcome", "page", "requests", "start", "stamped", "timeout_ms", "ttl_ms", "value",
+        "version",
+    )  # fmt: skip
+
+    def __init__(self, number: int, client: int, kind: str, bucket: str, key: str, level: Level) -> None:
+        self.number = number
+        self.client = client
+        self.kind = kind
+        self.bucket = bucket
+        self.key = key
+        self.level = level
+        self.value = b""
+        self.ttl_ms = 0
+        self.timeout_ms = 0
+        self.limit = 0
+        self.start = 0.0
+        self.end = INF
+        self.outcome = PENDING
+        self.version = b""
+        self.found = False
+        self.expires_ms = 0
+        self.page: list[tuple[str, bytes, bytes]] = []
+        self.stamped = False  # a write that may exist: it was sent, and not refused before
+        self.attempts = 0
+        self.node = -1
+        self.requests: list[int] = []
+
+    @property
+    def writes(self) -> bool:
+        return self.kind in (SET, DELETE)
+
+    @property
+    def strong(self) -> bool:
+        return self.level >= Level.QUORUM
+
+    def __repr__(self) -> str:
+        words = [f"#{self.number}", f"c{self.client}@n{self.node + 1}", self.kind, self.bucket, self.key]
+        words += [self.level.name, f"{self.start:.4f}..{self.end:.4f}", self.outcome]
+        words += [self.version.hex("-", 8)] if self.version else []
+        return " ".join([*words, *([self.value[:24].decode()] if self.value else [])])
+
+
+class Violation:
+    """Something that must never be. `check` names the checker."""
+
+    __slots__ = ("check", "text")
+
+    def __init__(self, check: str, text: str) -> None:
+        self.check = check
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"{self.check}: {self.text}"
+
+
+class History:
+    """All operations of one world, in the order they began. `stores_lost`: a disk was replaced or
+    spoilt, so what only one replica held may be gone; `sync`: promises rest on fsync."""
+
+    def __init__(self, *, sync: bool = True) -> None:
+        self.operations: list[Operation] = []
+        self.sync = sync
+        self.stores_lost = False
+
+    def begin(self, client: int, kind: str, bucket: str, key: str, level: Level) -> Operation:
+        operation = Operation(len(self.operations), client, kind, bucket, key, level)
+        self.operations.append(operation)
+        return operation
