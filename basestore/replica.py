@@ -121,7 +121,8 @@ class Replica:
             held = self.head(row)
         except DamagedRecord:
             return
-        if held == ABSENT or self._rules[row_bucket(row)].beats(record.head, held):
+        rule = self._rules.get(row_bucket(row))  # a bucket may be configured no more; its rows are kept
+        if held == ABSENT or (rule is not None and rule.beats(record.head, held)):
             self._store(row, record.blob, record.head, held)
 
     def replace_damaged(self, row: bytes, records: Iterable[Record | None]) -> None:
@@ -130,7 +131,7 @@ class Replica:
         del self.damaged[row]
         sound = [record for record in records if record is not None and record.intact(self._digester, row)]
         if sound:
-            winner = reduce(self._rules[row_bucket(row)].winner, sound)
+            winner = reduce(self._rules.get(row_bucket(row), Rule.LAST_WRITE_WINS).winner, sound)
             self._store(row, winner.blob, winner.head, winner.head)
         else:
             self._journal.stage(DATA + row, None)

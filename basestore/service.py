@@ -1,8 +1,8 @@
 """Service: Trio runs a Node on sockets, a clock, a flusher and a disk.
 
-A reader a connection feeds the node and wakes the pump; the pump lets the node take its step, once
-for all that came in the meantime, gives the flusher its order and wakes the writers that have
-something to send. There is no task for a request.
+The poller hears all connections and feeds the node; then the node takes a step, once for all that
+came in, the flusher gets its order, and what the outboxes hold is sent. There is no task for a
+request, and a connection's own task only waits: for its socket to take more, or for its end.
 
 Between two nodes there is one connection; the member that stands first in the configuration dials.
 """
@@ -22,7 +22,9 @@ from basestore.config import NodeConfig, parse_address
 from basestore.errors import ConfigurationError, StorageError
 from basestore.flusher import Flusher
 from basestore.messages import Message, ProtocolError
+from basestore.net.frames import CLIENT_FRAME_BYTES_MAX, FRAME_BYTES_MAX
 from basestore.net.link import HANDSHAKE_S_MAX, Link, PeerRefused, Signal, admit, dial, introduce
+from basestore.net.poller import Poller
 from basestore.node import Node
 from basestore.outbox import Outbox
 from basestore.peers import Instant
@@ -81,6 +83,7 @@ class Service:
         if barrier is not None:
             self.node.durable(barrier, instant())
         self._work = Signal()
+        self._poller = Poller()
         self._links: dict[Outbox, Link] = {}
         self._locals: dict[Outbox, Callable[[], None]] = {}
         self._peer_links: set[Link] = set()
@@ -113,6 +116,7 @@ class Service:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._pump)
+                nursery.start_soon(self._poller.run, self.turn)
                 nursery.start_soon(self._ticker)
                 for index in range(self.node.me + 1, len(self.config.cluster.members)):
                     nursery.start_soon(self._dial_forever, index)
@@ -124,6 +128,7 @@ class Service:
             raise
         finally:
             self._flusher.stop()
+            self._poller.close()
             self._close(clean=not failed)
 
     def _close(self, *, clean: bool) -> None:
@@ -228,7 +233,7 @@ class Service:
     @contextmanager
     def _registered(self, outbox: Outbox, link: Link) -> Iterator[None]:
         self._links[outbox] = link
-        link.send_nowait(outbox)
+        self._work.set()
         try:
             yield
         finally:
@@ -293,16 +298,16 @@ class Service:
         """A link to a peer, until it breaks."""
         outbox = self.node.link(index, instant())
         self._peer_links.add(link)
+
+        def hear(messages: list[Message]) -> list[Message]:
+            self._check(self.node.receive(index, outbox, messages, instant()))
+            return []
+
         try:
             with self._registered(outbox, link):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(link.write, outbox)
-                    while messages := await link.receive():
-                        self._check(self.node.receive(index, outbox, messages, instant()))
-                        self._work.set()
-                    nursery.cancel_scope.cancel()
-        except* (ConnectionError, ProtocolError) as group:
-            log.info("%s: the link to %s broke: %s", self.node.name, index, group.exceptions[0])
+                await link.run(outbox, self._poller, hear, FRAME_BYTES_MAX)
+        except (ConnectionError, ProtocolError) as error:
+            log.info("%s: the link to %s broke: %s", self.node.name, index, error)
         finally:
             self._peer_links.discard(link)
             self.node.unlink(index, outbox, instant())
@@ -313,24 +318,22 @@ class Service:
         so many of its requests are under way at once as their answers, going by the latest ones,
         will fit into the backlog."""
         outbox = self.node.open_client()
+        asked = 0
+
+        def hear(messages: list[Message]) -> list[Message]:
+            nonlocal asked
+            room = link.room(BACKLOG_BYTES_MAX) - (asked - link.messages_sent)
+            if room <= 0 or outbox.bytes > BACKLOG_BYTES_MAX:
+                return messages
+            self._check(self.node.receive_client(outbox, messages[:room], instant()))
+            asked += min(room, len(messages))
+            return messages[room:]
+
         try:
             with self._registered(outbox, link):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(link.write, outbox)
-                    asked = 0
-                    while messages := await link.receive():
-                        while messages:
-                            room = link.room(BACKLOG_BYTES_MAX) - (asked - link.messages_sent)
-                            if room <= 0 or outbox.bytes > BACKLOG_BYTES_MAX:
-                                await link.sent.wait()
-                                continue
-                            now, messages = messages[:room], messages[room:]
-                            self._check(self.node.receive_client(outbox, now, instant()))
-                            self._work.set()
-                            asked += len(now)
-                    nursery.cancel_scope.cancel()
-        except* (ConnectionError, ProtocolError) as group:
-            log.info("%s: a client was disconnected: %s", self.node.name, group.exceptions[0])
+                await link.run(outbox, self._poller, hear, CLIENT_FRAME_BYTES_MAX)
+        except (ConnectionError, ProtocolError) as error:
+            log.info("%s: a client was disconnected: %s", self.node.name, error)
         finally:
             outbox.close()
 

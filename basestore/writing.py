@@ -151,8 +151,7 @@ class Writing(Operation):
         self._reasons.setdefault(self._coordinator.names[replica], reason)
 
     def applied(self, member: int, request: int, now: Instant) -> None:
-        if self._tally.record(self._replicas.index(member), APPLIED):
-            self._judge(now)
+        self._note(member, APPLIED, now)
 
     def superseded(self, member: int, request: int, head: bytes, now: Instant) -> None:
         if not self._winner or self._rule.beats(head, self._winner):
@@ -201,7 +200,11 @@ class Writing(Operation):
         return self._tally.states[self._replicas.index(replica)]
 
     def _note(self, replica: int, state: ReplicaState, now: Instant) -> None:
-        if self._tally.record(self._replicas.index(replica), state) or state is FAILED:
+        try:
+            place = self._replicas.index(replica)
+        except ValueError:
+            return  # it holds no such row, and has no say
+        if self._tally.record(place, state) or state is FAILED:
             self._judge(now)
 
     def _judge(self, now: Instant) -> None:

@@ -36,7 +36,7 @@ LAYERS = [
     ["handoff", "scanning", "standing", "writing"],
     ["reading", "replica"],
     ["journal", "operation"],
-    ["config", "net.frames", "peers"],
+    ["config", "net.frames", "net.poller", "peers"],
     ["outbox"],
     ["messages", "placement", "storage.memory", "storage.rocks"],
     ["consistency", "errors", "storage.engine"],

@@ -13,6 +13,7 @@ from zlib import crc32
 from basestore.messages import Message, ProtocolError, decode, encode
 
 FRAME_BYTES_MAX = 8 << 20
+CLIENT_FRAME_BYTES_MAX = 4 << 20  # what clients send: decoding may take fifty times as much memory
 HELLO_BYTES_MAX = 64 << 10
 _HEADER = struct.Struct(">II")
 

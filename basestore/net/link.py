@@ -4,7 +4,6 @@ What an outbox holds is sent as one frame. While the socket takes no more, more 
 as the next: that is the whole of batching.
 """
 
-import logging
 import socket
 from collections.abc import Callable
 from typing import NoReturn
@@ -13,7 +12,8 @@ import trio
 
 from basestore.config import ClusterConfig, differences, parse_address
 from basestore.messages import PROTOCOL, Differs, Hello, Message, ProtocolError, Refused, Welcome
-from basestore.net.frames import FRAME_BYTES_MAX, HELLO_BYTES_MAX, FrameReader, pack
+from basestore.net.frames import HELLO_BYTES_MAX, FrameReader, pack
+from basestore.net.poller import Poller
 from basestore.outbox import Outbox
 
 RECEIVE_BYTES = 256 << 10
@@ -22,7 +22,7 @@ MESSAGE_BYTES_EXPECTED = 256 << 10
 ROOM_MESSAGES_MIN = 8
 NAME_CHARACTERS_SHOWN = 64
 
-log = logging.getLogger("basestore")
+Hear = Callable[[list[Message]], list[Message]]
 
 
 class PeerRefused(ProtocolError):
@@ -58,9 +58,9 @@ class Link:
         self._frames = FrameReader(HELLO_BYTES_MAX)
         self._early: list[Message] = []
         self._unsent = memoryview(b"")
-        self._broken: OSError | None = None
-        self._blocked = Signal()
-        self.sent = Signal()
+        self._unheard: list[Message] = []
+        self._ended: Exception | None = None
+        self._stirred = Signal()
         self.scope = trio.CancelScope()
         self.sending_since: float | None = None
         self.messages_sent = 0
@@ -73,8 +73,8 @@ class Link:
         await self._drain()
 
     def send_nowait(self, outbox: Outbox) -> None:
-        """Send what the outbox holds, until the socket takes no more; `write` sends the rest."""
-        while outbox.messages and not self._unsent and self._broken is None:
+        """Send what the outbox holds, until the socket takes no more; `run` sends the rest."""
+        while outbox.messages and not self._unsent and self._ended is None:
             waiting_bytes = outbox.bytes
             messages = outbox.take()
             mean_bytes = (waiting_bytes - outbox.bytes) / len(messages)
@@ -82,70 +82,84 @@ class Link:
             self._push()
             self.messages_sent += len(messages)
             self._message_bytes = (self._message_bytes + mean_bytes) / 2
-        if self._unsent or self._broken is not None:
-            self._blocked.set()
-        else:
-            self.sent.set()
+        if self._unsent or self._unheard:
+            self._stirred.set()
 
     def _push(self) -> None:
-        """Hand bytes to the socket while it takes them. An error is kept for whoever waits."""
+        """Hand bytes to the socket while it takes them. An error is kept for `run` to find."""
         try:
             while self._unsent:
                 self._unsent = self._unsent[self._socket.send(self._unsent) :]
         except BlockingIOError:
             return
         except OSError as error:
-            self._broken = error
+            self._end(ConnectionError(str(error)))
 
     async def _drain(self) -> None:
-        """Until all that was begun is sent; ConnectionError when the other side is gone."""
-        while self._unsent and self._broken is None:
+        """Until all that was begun is sent; raises what ended the connection."""
+        while self._unsent and self._ended is None:
             await trio.lowlevel.wait_writable(self._socket)
             self._push()
-        if self._broken is not None:
-            raise ConnectionError(str(self._broken)) from self._broken
+        if self._ended is not None:
+            raise self._ended
 
-    async def write(self, outbox: Outbox) -> None:
-        """Send what could not be sent at once, whenever there is such, until the connection ends."""
-        while True:
-            await self._blocked.wait()
-            self.sending_since = trio.current_time()
-            await self._drain()
-            self.sending_since = None
+    async def run(self, outbox: Outbox, poller: Poller, hear: Hear, frame_bytes_max: int) -> None:
+        """Carry messages both ways until the connection ends, which raises ConnectionError or
+        ProtocolError. `hear` gives back what it cannot take yet; while it does, nothing is read."""
+        self._frames.frame_bytes_max = frame_bytes_max
+        self._unheard, self._early = hear(self._early), []
+
+        def readable() -> None:
+            self._read(poller, hear)
+
+        with poller.registered(self._socket, readable):
             self.send_nowait(outbox)
+            while True:
+                await self._stirred.wait()
+                self.sending_since = trio.current_time()
+                await self._drain()
+                self.sending_since = None
+                self.send_nowait(outbox)
+                if self._unheard:
+                    self._unheard = hear(self._unheard)
+                    if not self._unheard:
+                        poller.resume(self._socket, readable)
 
-    async def receive(self) -> list[Message]:
-        """The messages of the next frames, or none at the end of the stream."""
-        if self._early:
-            messages, self._early = self._early, []
-            return messages
-        while True:
-            await trio.lowlevel.wait_readable(self._socket)
-            try:
-                data = self._socket.recv(RECEIVE_BYTES)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise ConnectionError(str(error)) from error
-            if not data:
-                if self._frames.partial:
-                    raise ProtocolError("the stream ended inside a frame")
-                return []
-            messages = self._frames.feed(data)
-            if messages:
-                return messages
+    def _read(self, poller: Poller, hear: Hear) -> None:
+        """Something lies ready: hear it. The end of the connection is kept for `run` to find."""
+        try:
+            messages = self._take()
+        except (ConnectionError, ProtocolError) as error:
+            self._end(error)
+        else:
+            self._unheard = hear(messages) if messages else messages
+        if self._unheard or self._ended is not None:
+            poller.pause(self._socket)
+
+    def _end(self, error: Exception) -> None:
+        self._ended = error
+        self._stirred.set()
+
+    def _take(self) -> list[Message]:
+        """The messages whose frames are complete by now; ConnectionError at the end."""
+        try:
+            data = self._socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            raise ConnectionError(str(error)) from error
+        if not data:
+            if self._frames.partial:
+                raise ProtocolError("the stream ended inside a frame")
+            raise ConnectionError("the other side closed the connection")
+        return self._frames.feed(data)
 
     async def receive_one(self) -> Message:
-        """The first message, in a handshake; what came with it waits for `receive`."""
-        messages = await self.receive()
-        if not messages:
-            raise ConnectionError("the other side closed the connection")
-        self._early = messages[1:]
-        return messages[0]
-
-    def established(self) -> None:
-        """The handshake is done: full frames are allowed."""
-        self._frames.frame_bytes_max = FRAME_BYTES_MAX
+        """The first message, in a handshake; what came with it is heard later."""
+        while not self._early:
+            await trio.lowlevel.wait_readable(self._socket)
+            self._early = self._take()
+        return self._early.pop(0)
 
     def room(self, bytes_max: int) -> int:
         """How many messages of the size that was sent lately make so many bytes; a few at least."""
@@ -174,7 +188,6 @@ async def introduce(link: Link, config: ClusterConfig, name: str, peer: str) -> 
         raise ProtocolError(_difference(config, peer, answer.configuration))
     if not isinstance(answer, Welcome) or answer.sender != peer:
         raise ProtocolError(f"who answers at {peer}'s address is not {peer}; check the addresses")
-    link.established()
 
 
 async def admit(link: Link, config: ClusterConfig, name: str, may_dial: Callable[[str], bool]) -> str:
@@ -201,7 +214,6 @@ async def admit(link: Link, config: ClusterConfig, name: str, may_dial: Callable
         await _refuse(link, hello.sender, f"{hello.sender!r} is not a member that dials {name}")
     members = [word for member in config.members for word in (member.name, member.address)]
     await link.send(Welcome(PROTOCOL, config.id, name, members))
-    link.established()
     return hello.sender
 
 

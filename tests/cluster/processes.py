@@ -237,7 +237,9 @@ class Cluster:
         names = {node.name for node in waited}
         for node in waited:
             eventually(
-                partial(self._sees, node, names), f"{node.name} counts {sorted(names)} for levels", LINK_S_MAX
+                partial(self._sees, node, names, waited),
+                f"{node.name} counts {sorted(names)} for levels",
+                LINK_S_MAX,
             )
 
     def wait_forgetful(self) -> None:
@@ -246,9 +248,9 @@ class Cluster:
             eventually(partial(node.says, "forgetful"), f"{node.name} knows that it may have lost something")
 
     @staticmethod
-    def _sees(node: NodeProcess, names: set[str]) -> bool:
-        if not node.running:
-            raise AssertionError(f"{node.name} has ended with {node.wait()}:\n{node.log[-1000:]}")
+    def _sees(node: NodeProcess, names: set[str], needed: Sequence[NodeProcess]) -> bool:
+        for each in needed:
+            assert each.running, f"{each.name} has ended with {each.wait()}: {each.log[-1000:]}"
         return node.alive() >= names
 
     def kill_all(self) -> None:

@@ -155,8 +155,10 @@ def test_a_node_with_a_damaged_table_never_serves_it_and_ends_naming_the_file(cl
         n2.start()
         cluster.wait_linked()
     n2.stop()
-    table = max(n2.directory.glob("*.sst"), key=lambda path: path.stat().st_size)
-    _flip_a_bit(table)
+    table = next(path for path in n2.directory.glob("*.sst") if b"in a table " in path.read_bytes())
+    data = bytearray(table.read_bytes())
+    data[data.rindex(b"in a table ")] ^= 0x10
+    table.write_bytes(data)
     n2.start()
     cluster.wait_linked()
     with n2.store("one") as store:

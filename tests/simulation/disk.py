@@ -70,3 +70,9 @@ class Disk(MemoryEngine):
         disk.apply(copy)
         disk.sync()
         return disk
+
+    def spoil(self, key: bytes, where: int) -> None:
+        """Change one bit of a durable value."""
+        value = bytearray(self._rows[key])
+        value[where % len(value)] ^= 1 << (where // len(value)) % 8
+        self._rows[key] = bytes(value)

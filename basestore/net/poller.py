@@ -1,0 +1,52 @@
+"""Poller: one task that hears all established connections of a node.
+
+A task for each connection would cost a turn of the event loop for each that has something to say,
+and another to tell the node's loop of it. Here everything that lies ready is read in one turn, and
+`after` is called once: the node takes one step for all of it.
+"""
+
+import selectors
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import trio
+
+Readable = Callable[[], None]
+
+
+class Poller:
+    """Sockets and what to call when they can be read. What a call raises ends `run`."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+
+    @contextmanager
+    def registered(self, connection: socket.socket, readable: Readable) -> Iterator[None]:
+        """Watch a socket for the length of the block."""
+        self._selector.register(connection, selectors.EVENT_READ, readable)
+        try:
+            yield
+        finally:
+            self.pause(connection)
+
+    def pause(self, connection: socket.socket) -> None:
+        """Watch it no more, until `resume`."""
+        if connection in self._selector.get_map():
+            self._selector.unregister(connection)
+
+    def resume(self, connection: socket.socket, readable: Readable) -> None:
+        """Watch it again."""
+        if connection not in self._selector.get_map():
+            self._selector.register(connection, selectors.EVENT_READ, readable)
+
+    async def run(self, after: Callable[[], None]) -> None:
+        """Call what is due, then `after`, whenever there is something to read."""
+        while True:
+            await trio.lowlevel.wait_readable(self._selector.fileno())
+            for key, _ in self._selector.select(0):
+                key.data()
+            after()
+
+    def close(self) -> None:
+        self._selector.close()

@@ -1,0 +1,279 @@
+"""Clients: loops that ask, wait, repeat, and write down what they were told.
+
+A workload says which keys, kinds and levels a client draws:
+
+    hot       two keys that everybody wants, mostly QUORUM
+    mixed     every level, TTL, deletes, a dozen keys
+    deletes   a few keys that are set and deleted all the time
+    first     first-write keys, new ones all the time
+    scans     pages, between writes
+
+A write that may have happened is repeated with its version now and then, perhaps at another node:
+it stays the same operation. What was refused for certain and never sent before did not happen.
+"""
+
+from typing import TYPE_CHECKING
+
+from basestore.consistency import Level
+from basestore.messages import (
+    Delete,
+    Failed,
+    Get,
+    Got,
+    Message,
+    Page,
+    Scan,
+    Set,
+    Written,
+    decode,
+    encode,
+)
+from basestore.outbox import Outbox
+from tests.simulation import history as h
+from tests.simulation.clockwork import Stream
+from tests.simulation.plan import ClientPlan
+
+if TYPE_CHECKING:
+    from tests.simulation.machine import Machine
+    from tests.simulation.world import World
+
+GRACE_S = 0.3
+OUTSTANDING_MAX = 8
+REPEATS_MAX = 3
+DEFINITE_CODES = {1: "InvalidRequest", 2: "Unavailable", 3: "Overloaded", 4: "ClockSkew"}
+WRITE_TIMEOUT, READ_TIMEOUT = 5, 6
+WRITTEN = (h.STORED, h.SUPERSEDED, h.LOST)
+LEVELS = [(Level.QUORUM, 6.0), (Level.ALL, 1.0), (Level.ONE, 1.0), (Level.ANY, 1.0)]
+STRONG = [(Level.QUORUM, 9.0), (Level.ALL, 1.0)]
+
+
+class Session:
+    """A client's connection to a machine, for as long as both last."""
+
+    def __init__(self, client: "Client", machine: "Machine") -> None:
+        self.client = client
+        self.machine = machine
+        self.life = machine.life
+        self.waiting: dict[int, h.Operation] = {}
+        self._last = 0.0
+        self.outbox: Outbox = machine.open_client(self)
+
+    def carry(self, messages: list[Message]) -> None:
+        """Answers leave the node: judge them on the spot, deliver them in order."""
+        world = self.client.world
+        if world.plan.network.encoded:
+            messages = decode(encode(messages))
+        for message in messages:
+            operation = self.waiting.get(message.id)  # type: ignore[union-attr]
+            if operation is None:
+                world.blame("answers", f"n{self.machine.index + 1} answered twice or unasked: {message}")
+            else:
+                world.witness.answered(self.machine, operation, message)
+        arrival = self._last = max(world.clockwork.now + world.client_delay(), self._last + 1e-6)
+        world.clockwork.at(arrival, self.client.hear, self, messages)
+
+    def lost(self) -> None:
+        """The machine is gone: so are all answers that have not left."""
+        world = self.client.world
+        world.clockwork.at(max(self._last, world.clockwork.now) + world.client_delay(), self.client.lose, self)
+
+
+class Client:
+    """One loop. Requests have numbers of their own; `Operation.requests` lists them."""
+
+    def __init__(self, world: "World", plan: ClientPlan) -> None:
+        self.world = world
+        self.plan = plan
+        self.index = plan.index
+        self.stream = Stream(world.plan.seed, f"client {plan.index}")
+        self._sessions: dict[int, Session] = {}
+        self._home = self.stream.below(len(world.machines))
+        self._request = 0
+        self._outstanding = 0
+        self._open: dict[int, h.Operation] = {}
+
+    # --- the loop ----------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Ask something, unless the clients' time is over."""
+        world = self.world
+        if world.clockwork.now >= world.plan.seconds:
+            return
+        if self.plan.open:
+            world.clockwork.after(self.stream.exponential(self.plan.loop_s), self.begin)
+            if self._outstanding >= OUTSTANDING_MAX:
+                return
+        if self.plan.roams and self.stream.chance(0.1):
+            self._home = self.stream.below(len(world.machines))
+        operation = self._draw()
+        self._outstanding += 1
+        self._try(operation)
+
+    def _finish(self, operation: h.Operation) -> None:
+        self._outstanding -= 1
+        if not self.plan.open:
+            self.world.clockwork.after(self.stream.exponential(self.plan.loop_s), self.begin)
+
+    def _try(self, operation: h.Operation) -> None:
+        """Send it, to the home node or, if that does not run, to another."""
+        machine = self.world.machines[self._home]
+        if machine.node is None:
+            self._home = self.stream.below(len(self.world.machines))
+            machine = self.world.machines[self._home]
+        if machine.node is None:
+            self._end(operation, h.TIMEOUT if operation.stamped else h.REFUSED)
+            return
+        self.ask(machine, operation)
+
+    def ask(self, machine: "Machine", operation: h.Operation) -> None:
+        """Send a request to a machine that runs."""
+        world = self.world
+        session = self._sessions.get(machine.index)
+        if session is None or session.life != machine.life:
+            session = self._sessions[machine.index] = Session(self, machine)
+        self._request += 1
+        request = self._request
+        operation.requests.append(request)
+        operation.attempts += 1
+        operation.node = machine.index
+        session.waiting[request] = operation
+        world.clockwork.after(
+            world.client_delay(), machine.enter, self._arrive, session, machine, request, operation
+        )
+        patience_s = operation.timeout_ms / 1e3 + GRACE_S
+        world.clockwork.after(patience_s, self._give_up, session, request, operation)
+
+    def _arrive(self, session: Session, machine: "Machine", request: int, operation: h.Operation) -> None:
+        if machine.life == session.life and not session.outbox.closed:
+            message = request_of(operation, request)
+            self.world.witness.asked(machine, operation)
+            if self.world.recording:
+                self.world.say(machine.index, f"c{self.index} asks", repr(message))
+            machine.hear_client(session.outbox, session.life, message)
+
+    # --- answers -----------------------------------------------------------------------------
+
+    def hear(self, session: Session, messages: list[Message]) -> None:
+        for message in messages:
+            operation = session.waiting.pop(message.id, None)  # type: ignore[union-attr]
+            if operation is not None and operation.requests[-1] == message.id:  # type: ignore[union-attr]
+                self._take(operation, message)
+
+    def lose(self, session: Session) -> None:
+        """The connection broke."""
+        waiting, session.waiting = session.waiting, {}
+        for request, operation in waiting.items():
+            if operation.requests[-1] == request and operation.outcome == h.PENDING:
+                operation.stamped = operation.stamped or operation.writes
+                self._end(operation, h.GONE)
+
+    def _give_up(self, session: Session, request: int, operation: h.Operation) -> None:
+        if operation.outcome == h.PENDING and operation.requests[-1] == request:
+            if session.life == session.machine.life and not session.machine.pauses:
+                self.world.counts["client gave up"] += 1
+            operation.stamped = operation.stamped or operation.writes
+            self._end(operation, h.GONE)
+
+    def _take(self, operation: h.Operation, message: Message) -> None:
+        if operation.outcome != h.PENDING:
+            return
+        if isinstance(message, Written):
+            operation.stamped = operation.stamped or bool(message.version)
+            operation.version = message.version or operation.version
+            self._end(operation, WRITTEN[message.outcome])
+        elif isinstance(message, Got):
+            operation.found, operation.value = message.found, message.value
+            operation.version, operation.expires_ms = message.version, message.expires_ms
+            self._end(operation, h.FOUND)
+        elif isinstance(message, Page):
+            rows = message.rows
+            operation.page = [
+                (key.decode(), value, version)
+                for key, value, version in zip(rows[::3], rows[1::3], rows[2::3], strict=True)
+            ]
+            operation.found = message.more
+            self._end(operation, h.FOUND)
+        else:
+            assert isinstance(message, Failed)
+            self._fail(operation, message)
+
+    def _fail(self, operation: h.Operation, failed: Failed) -> None:
+        definite = DEFINITE_CODES.get(failed.code)
+        if definite:
+            self.world.counts[definite] += 1
+        if not operation.writes:
+            self._end(operation, h.FAILED)
+        elif failed.version:
+            operation.version, operation.stamped = failed.version, True
+            if operation.attempts <= REPEATS_MAX and self.stream.chance(0.6):
+                self.world.counts["repeated with its version"] += 1
+                if self.stream.chance(0.5):
+                    self._home = self.stream.below(len(self.world.machines))
+                self.world.clockwork.after(self.stream.exponential(0.02), self._try, operation)
+            else:
+                self._end(operation, h.TIMEOUT if failed.code == WRITE_TIMEOUT else h.FAILED)
+        elif definite or failed.code == READ_TIMEOUT:  # a first write that failed while it read
+            self._end(operation, h.TIMEOUT if operation.stamped else h.REFUSED)
+        else:
+            operation.stamped = True
+            self._end(operation, h.FAILED)
+
+    def _end(self, operation: h.Operation, outcome: str) -> None:
+        operation.outcome = outcome
+        operation.end = self.world.clockwork.now
+        self.world.ended(operation)
+        self._finish(operation)
+
+    # --- what to ask -------------------------------------------------------------------------
+
+    def _draw(self) -> h.Operation:
+        stream, plan = self.stream, self.plan
+        workload = plan.workload
+        kind = h.GET if stream.chance(0.45) else h.SET
+        bucket, ttl_ms = "default", 0
+        levels = LEVELS if plan.all_levels or workload == "mixed" else STRONG
+        if workload == "hot":
+            key = f"hot{stream.below(2)}" if stream.chance(0.92) else f"warm{stream.below(10)}"
+        elif workload == "deletes":
+            key = f"gone{stream.below(4)}"
+            kind = h.DELETE if kind == h.SET and stream.chance(0.5) else kind
+        elif workload == "first":
+            bucket, key = "once", f"once{int(self.world.clockwork.now * 8)}-{stream.below(3)}"
+        elif workload == "scans" and stream.chance(0.3):
+            kind, key = h.SCAN, stream.pick(("", "hot", "warm", "gone"))
+        else:
+            key = f"mixed{stream.below(12)}" if stream.chance(0.7) else f"hot{stream.below(2)}"
+            if key.startswith("mixed") and kind == h.SET:
+                kind = h.DELETE if stream.chance(0.15) else h.SET
+                ttl_ms = 50 + stream.below(800) if stream.chance(0.2) else 0
+        level = stream.weighted(levels)
+        if level is Level.ANY and kind in (h.GET, h.SCAN):
+            level = Level.ONE
+        return self.operation(kind, bucket, key, level, ttl_ms)
+
+    def operation(self, kind: str, bucket: str, key: str, level: Level, ttl_ms: int = 0) -> h.Operation:
+        """A new operation of this client, begun now."""
+        operation = self.world.history.begin(self.index, kind, bucket, key, level)
+        operation.start = self.world.clockwork.now
+        operation.timeout_ms = 80 + self.stream.below(840)
+        operation.ttl_ms = ttl_ms
+        if kind == h.SET:
+            operation.value = b"%d." % operation.number
+        elif kind == h.SCAN:
+            operation.limit = 3 + self.stream.below(20)
+        return operation
+
+
+def request_of(operation: h.Operation, request: int) -> Message:
+    """The message that asks for it."""
+    level, timeout_ms, key = int(operation.level), operation.timeout_ms, operation.key.encode()
+    if operation.kind == h.SET:
+        return Set(
+            request, operation.bucket, key, operation.value, level, timeout_ms, operation.ttl_ms,
+            operation.version,
+        )  # fmt: skip
+    if operation.kind == h.DELETE:
+        return Delete(request, operation.bucket, key, level, timeout_ms, operation.version)
+    if operation.kind == h.GET:
+        return Get(request, operation.bucket, key, level, timeout_ms)
+    return Scan(request, operation.bucket, key, b"", operation.limit, level, timeout_ms)

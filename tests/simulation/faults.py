@@ -1,0 +1,229 @@
+"""Faults: what happens to machines and links, and when.
+
+Most come at their time and end after a while; those that lie in wait ("... after ack", "... in
+replay") strike at the first moment of their kind, within their time. No fault takes away more
+stores than the cluster promises to survive: N - Q of N replicas.
+"""
+
+from typing import TYPE_CHECKING
+
+from basestore.messages import COPY, HINTED_COPY, Applied, Apply, Message
+from basestore.storage.engine import DATA
+from tests.simulation.clockwork import Stream
+from tests.simulation.plan import Fault
+
+if TYPE_CHECKING:
+    from tests.simulation.machine import Machine
+    from tests.simulation.world import World
+
+HOUR_MS = 3_600_000
+
+
+class Triggers:
+    """Faults that lie in wait."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._armed: list[Fault] = []
+
+    def arm(self, fault: Fault) -> None:
+        self._armed.append(fault)
+        self._world.clockwork.after(max(fault.lasts, 1.0), self._disarm, fault)
+
+    def _disarm(self, fault: Fault) -> None:
+        if fault in self._armed:
+            self._armed.remove(fault)
+
+    def clear(self) -> None:
+        self._armed.clear()
+
+    def _strike(self, fault: Fault, machine: "Machine") -> None:
+        self._armed.remove(fault)
+        self._world.counts[f"fault: {fault.kind}"] += 1
+        if fault.kind.startswith("power"):
+            power_loss(self._world, fault)
+        else:
+            self._world.clockwork.after(0.0, fall, self._world, machine, fault, fault.kind)
+
+    def acknowledged(self, machine: "Machine") -> None:
+        """A node has told a client that its write is done."""
+        for fault in self._armed:
+            if fault.kind == "power after ack" or (
+                fault.kind == "crash after ack" and fault.size < 0.3 and fault.machine == machine.index
+            ):
+                self._strike(fault, machine)
+                return
+
+    def sent(self, machine: "Machine", target: int, message: Message) -> None:
+        """A node has told another that a record is taken, or sent it one."""
+        if not self._armed:
+            return
+        for fault in self._armed:
+            if isinstance(message, Applied):
+                hit = fault.kind == "crash after ack" and fault.size >= 0.3 and fault.machine == machine.index
+            elif isinstance(message, Apply) and message.way == HINTED_COPY:
+                hit = fault.kind == "crash of replayer" or (
+                    fault.kind == "crash in replay" and self._world.machines[target].node is not None
+                )
+            else:
+                hit = isinstance(message, Apply) and message.way == COPY and fault.kind == "crash in repair"
+            if hit:
+                struck = self._world.machines[target] if fault.kind == "crash in replay" else machine
+                self._strike(fault, struck)
+                return
+
+
+def fall(world: "World", machine: "Machine", fault: Fault, why: str) -> None:
+    """A machine crashes, and comes back after a while."""
+    if machine.node is None:
+        return
+    machine.crash(why, noticed_s=0.002 if fault.size < 0.5 else 1.0)
+    world.clockwork.after(restart_s(fault), machine.start)
+
+
+def restart_s(fault: Fault) -> float:
+    return 0.01 + (0.05 if fault.size < 0.4 else fault.lasts)
+
+
+def power_loss(world: "World", fault: Fault) -> None:
+    """All machines at once."""
+    for machine in world.machines:
+        if machine.node is not None:
+            world.clockwork.after(0.0, fall, world, machine, fault, "power")
+
+
+class Faults:
+    """Carries out a plan's faults."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._stream = Stream(world.plan.seed, "spoils")
+
+    def plan(self) -> None:
+        for fault in self._world.plan.faults:
+            self._world.clockwork.at(fault.at, self._strike, fault)
+
+    def _strike(self, fault: Fault) -> None:
+        world = self._world
+        machine = world.machines[fault.machine]
+        kind = fault.kind
+        if kind.endswith(("after ack", "replay", "replayer", "repair")):
+            world.triggers.arm(fault)
+            return
+        if kind in ("wipe", "rollback", "log cut", "spoil") and not self._may_lose(machine):
+            world.counts["spared: too many stores lost already"] += 1
+            return
+        if machine.node is None and kind not in ("cut", "cut one way", "slow link", "disk full", "slow disk"):
+            return
+        world.say(fault.machine, "fault", f"{kind} towards n{fault.other + 1} for {fault.lasts:.2f} s")
+        world.counts[f"fault: {kind}"] += 1
+        if kind == "crash":
+            fall(world, machine, fault, "crash")
+        elif kind == "power":
+            power_loss(world, fault)
+        elif kind == "stop":
+            machine.stop()
+            world.clockwork.after(restart_s(fault), machine.start)
+        elif kind == "pause":
+            machine.pause()
+            world.clockwork.after(fault.lasts, machine.resume)
+        elif kind.startswith("clock"):
+            self._clock(machine, fault)
+        elif kind in ("wipe", "rollback", "log cut"):
+            self._lose_store(machine, fault)
+        elif kind == "spoil":
+            self._spoil(machine)
+        elif kind in ("disk full", "failed fsync", "slow disk"):
+            self._disk(machine, fault)
+        else:
+            self._network(machine, fault)
+
+    def _may_lose(self, machine: "Machine") -> bool:
+        plan = self._world.plan
+        lost = sum(each.impaired for each in self._world.machines if each is not machine)
+        return lost < plan.replication - (plan.replication // 2 + 1) and not machine.impaired
+
+    def _lose_store(self, machine: "Machine", fault: Fault) -> None:
+        """The machine dies, and what it finds when it comes back is not its latest disk."""
+        machine.crash(fault.kind, noticed_s=0.01)
+        if fault.kind == "wipe" or not machine.copies:
+            machine.replace_disk(None)
+        else:
+            old = machine.copies[int(fault.size * len(machine.copies))]
+            machine.replace_disk(old, "the log was cut" if fault.kind == "log cut" else "")
+        self._world.clockwork.after(restart_s(fault), machine.start)
+
+    def _spoil(self, machine: "Machine") -> None:
+        """One byte of one durable record changes."""
+        machine.disk.settle(0)
+        pending = {key for undo in machine.disk.pending for key in undo}
+        rows = [
+            key for key, _ in machine.disk.scan(DATA, bytes((DATA[0] + 1,))) if key not in pending
+        ]
+        if rows:
+            key = self._stream.pick(rows)
+            machine.disk.spoil(key, self._stream.below(1 << 16))
+            machine.spoilt.add(key)
+            machine.impaired_since = self._world.clockwork.now
+            self._world.history.stores_lost = True
+            self._world.counts["record spoilt"] += 1
+
+    def _clock(self, machine: "Machine", fault: Fault) -> None:
+        bound = self._world.plan.drift_ms_max
+        sign = 1 if fault.size < 0.5 else -1
+        if fault.kind == "clock within":
+            machine.offset_ms = int((fault.size - 0.5) * 0.9 * bound)
+        elif fault.kind == "clock back":
+            machine.offset_ms -= int(bound * (0.5 + 3 * fault.size))
+        else:
+            far = HOUR_MS if 0.4 < fault.size < 0.6 else int(bound * (1.2 + 4 * fault.size))
+            machine.offset_ms += sign * far
+        if fault.kind != "clock within":
+            self._world.clockwork.after(fault.lasts, self._set_right, machine)
+
+    def _set_right(self, machine: "Machine") -> None:
+        machine.offset_ms = machine.plan.offset_ms
+
+    def _disk(self, machine: "Machine", fault: Fault) -> None:
+        world = self._world
+        if fault.kind == "disk full":
+            machine.disk.full = True
+            world.clockwork.after(min(fault.lasts, 0.5), self._room_again, machine)
+        elif fault.kind == "slow disk":
+            machine.slow_s = 0.02 if fault.size < 0.7 else 0.4
+            world.clockwork.after(fault.lasts, setattr, machine, "slow_s", 0.0)
+        else:
+            machine.failing = True
+            world.clockwork.after(fault.lasts + 0.5, machine.start)
+
+    def _room_again(self, machine: "Machine") -> None:
+        machine.disk.full = False
+
+    def _network(self, machine: "Machine", fault: Fault) -> None:
+        """Cuts of one link or all of a machine's, one way or both; slow and broken links."""
+        world = self._world
+        network, a = world.network, fault.machine
+        others = [fault.other] if fault.kind != "isolate" else [m.index for m in world.machines]
+        ways = []
+        for b in others:
+            if b == a:
+                continue
+            if fault.kind == "break":
+                for link in list(network.links.values()):
+                    if {end.index for end in link.ends} == {a, b}:
+                        network.break_link(link)
+            elif fault.kind == "slow link":
+                network.slow[a, b] = 0.005 + fault.size**4
+                world.clockwork.after(fault.lasts, network.slow.pop, (a, b), None)
+            else:
+                ways += [(a, b)] if fault.kind == "cut one way" else [(a, b), (b, a)]
+        network.cuts.update(ways)
+        world.clockwork.after(fault.lasts, self._join, ways)
+
+    def _join(self, ways: list[tuple[int, int]]) -> None:
+        network = self._world.network
+        for way in ways:
+            if network.cuts[way]:
+                network.cuts[way] -= 1
+                if not network.cuts[way]:
+                    network.mend(*way)

@@ -1,0 +1,283 @@
+"""Machine: one member of the simulated cluster: a real Node with a disk, two clocks and a life.
+
+It does what `basestore.service` does: a turn follows a burst of events, one sync at a time, answers
+leave after the turn. While it is paused events queue up; when it crashes they are gone, and so is
+what the disk had not synced. A failed fsync stops it.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from basestore.config import NodeConfig
+from basestore.messages import Applied, Apply, Message, ProtocolError, Written
+from basestore.node import Node
+from basestore.outbox import Outbox
+from basestore.peers import Instant
+from basestore.standing import Fresh
+from tests.simulation.clockwork import Stream
+from tests.simulation.disk import Disk
+from tests.simulation.network import Link
+from tests.simulation.plan import MachinePlan
+
+if TYPE_CHECKING:
+    from tests.simulation.clients import Session
+    from tests.simulation.world import World
+
+WALL_MS = 1_760_000_000_000
+TICK_S = 0.05
+INTERVAL_S = 1.0
+COPIES_MAX = 4
+
+
+class Machine:
+    """`node` is None while it does not run; `life` counts what the machine has been started or has
+    ended, so that an event meant for an earlier life finds nobody."""
+
+    def __init__(self, world: "World", index: int, config: NodeConfig, plan: MachinePlan) -> None:
+        self.world = world
+        self.index = index
+        self.config = config
+        self.plan = plan
+        self.disk = Disk()
+        self.node: Node | None = None
+        self.life = 0
+        self.paused = False
+        self.pauses = 0
+        self.offset_ms = plan.offset_ms
+        self.failing = False  # the next fsync fails
+        self.slow_s = 0.0
+        self.impaired_since = -1.0  # when the store lost something, until it is whole again
+        self.spoilt: set[bytes] = set()
+        self.copies: deque[dict[bytes, bytes]] = deque(maxlen=COPIES_MAX)
+        self._stream = Stream(world.plan.seed, f"machine {index}")
+        self._backlog: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._ends: dict[Outbox, Link | Session] = {}
+        self._order: dict[Outbox, int] = {}
+        self._turning = False
+        self._syncing = False
+        self._sync_due_s = 0.0
+        self._base_s = self._stream.uniform(10, 1000)
+
+    def instant(self) -> Instant:
+        elapsed = self.world.clockwork.now * self.plan.rate
+        return Instant(WALL_MS + int(elapsed * 1000) + self.offset_ms, self._base_s + elapsed)
+
+    # --- life --------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open the store, as the service does."""
+        if self.node is not None:
+            return
+        self.life += 1
+        bits = self._stream.bytes
+        fresh = Fresh(bits(16), bits(8), int.from_bytes(bits(6)))
+        node = Node(self.config, self.disk, fresh, self.instant(), {})
+        barrier = node.step(self.instant())
+        self.disk.sync()
+        self.disk.accept_loss()
+        if barrier is not None:
+            node.durable(barrier, self.instant())
+        self.node = node
+        self.world.say(self.index, "start", node.state)
+        self.world.clockwork.after(self._stream.uniform(0, TICK_S), self._tick, self.life)
+        for other in self.world.machines:
+            if other.index > self.index:
+                self.world.network.dial(self, other, self.life)
+            elif other.index < self.index:
+                self.world.network.dial(other, self, other.life)
+
+    def crash(self, why: str, *, noticed_s: float = 0.02) -> None:
+        """Gone at once; the disk keeps what was synced and some of the rest."""
+        if self.node is None:
+            return
+        kept = self._stream.below(len(self.disk.pending) + 1)
+        self.world.say(self.index, "crash", f"{why}; {kept} of {len(self.disk.pending)} batches kept")
+        self.disk.cut(kept)
+        if self.config.durability == "memory":
+            self.disk = Disk()
+        self._leave(noticed_s)
+
+    def stop(self) -> None:
+        """A clean end."""
+        if self.node is None or self.paused:
+            return
+        self.world.say(self.index, "stop", "")
+        self.node.close()
+        self.disk.sync()
+        if self.config.durability == "memory":
+            self.disk = Disk()
+        self._leave(0.002)
+
+    def _leave(self, noticed_s: float) -> None:
+        self.life += 1
+        self.node = None
+        self.paused = self._turning = self._syncing = self.failing = False
+        self._backlog.clear()
+        self._order.clear()
+        ends, self._ends = self._ends, {}
+        for end in ends.values():
+            if not isinstance(end, Link):
+                end.lost()
+        self.world.network.leave(self, noticed_s)
+
+    def pause(self) -> None:
+        if self.node is not None:
+            self.paused = True
+            self.pauses += 1
+
+    def resume(self) -> None:
+        """All that came meanwhile is taken in, late."""
+        self.paused = False
+        while self._backlog and not self.paused:
+            action, arguments = self._backlog.popleft()
+            action(*arguments)
+
+    def replace_disk(self, copy: dict[bytes, bytes] | None, loss: str = "") -> None:
+        """Another disk: a backup, or an empty one. Only while it does not run."""
+        assert self.node is None
+        self.disk = Disk() if copy is None else Disk.restored(copy)
+        self.disk.loss = loss
+        self.impaired_since = self.world.clockwork.now
+        self.world.history.stores_lost = True
+
+    @property
+    def impaired(self) -> bool:
+        """Whether the store may lack what it once acknowledged."""
+        if self.impaired_since >= 0 and self.node is not None:
+            whole = self.node.standing.whole and self.node.linked and not self.node.replica.damaged
+            if whole and not self.spoilt:
+                self.impaired_since = -1.0
+        return self.impaired_since >= 0
+
+    # --- events ------------------------------------------------------------------------------
+
+    def enter(self, action: Callable[..., None], *arguments: Any) -> None:
+        """Something reaches the machine, now or when it is no longer paused."""
+        if self.paused:
+            self._backlog.append((action, arguments))
+        else:
+            action(*arguments)
+
+    def _tick(self, life: int) -> None:
+        if self.life != life or self.node is None:
+            return
+        self.world.clockwork.after(TICK_S, self._tick, life)
+        if not self.paused:
+            self.node.tick(self.instant())
+            self.wake()
+
+    def wake(self) -> None:
+        """A turn follows, once for all that comes until then."""
+        if not self._turning:
+            self._turning = True
+            self.world.clockwork.after(self.plan.turn_s, self.enter, self._turn, self.life)
+
+    def _turn(self, life: int) -> None:
+        node = self.node
+        if self.life != life or node is None:
+            return
+        self._turning = False
+        now = self.instant()
+        newest = node.step(now)
+        if newest is not None:
+            self._sync(node, newest, now)
+        if node.relink:
+            node.relink = False
+            self.world.counts["rollback noticed"] += 1
+            self.world.network.break_all(self)
+        ready = sorted((self._order[outbox], outbox) for outbox in node.ready if outbox in self._order)
+        node.ready.clear()
+        for _, outbox in ready:
+            while outbox.messages and self.life == life:
+                self._send(outbox)
+
+    def _send(self, outbox: Outbox) -> None:
+        end = self._ends[outbox]
+        messages = outbox.take()
+        if isinstance(end, Link):
+            target = end.other(self).index
+            self.world.trace(self.index, target, messages)
+            self.world.network.carry(end, self, messages)
+            for message in messages:
+                kind = type(message)
+                if kind is Applied or kind is Apply:
+                    self.world.triggers.sent(self, target, message)
+        else:
+            self.world.trace(self.index, -1 - end.client.index, messages)
+            end.carry(messages)
+            if any(type(message) is Written for message in messages):
+                self.world.triggers.acknowledged(self)
+
+    # --- the disk ----------------------------------------------------------------------------
+
+    def _sync(self, node: Node, newest: int, now: Instant) -> None:
+        durability = self.config.durability
+        if durability == "memory":
+            self.disk.sync()
+            node.durable(newest, now)
+            self.wake()
+        elif not self._syncing and (durability == "sync" or now.monotonic >= self._sync_due_s):
+            self._sync_due_s = now.monotonic + INTERVAL_S
+            self._syncing = True
+            seconds = self._stream.tail(self.plan.sync_s, 0.005) + 1e-4 + self.slow_s
+            pending = len(self.disk.pending)
+            self.world.clockwork.after(seconds, self._synced, self.life, newest, pending)
+
+    def _synced(self, life: int, barrier: int, pending: int) -> None:
+        if self.life != life:
+            return
+        if self.failing:
+            self.world.counts["stopped by a failed fsync"] += 1
+            self.crash("fsync failed")
+            return
+        self.disk.settle(pending)
+        self.enter(self._flushed, life, barrier)
+
+    def _flushed(self, life: int, barrier: int) -> None:
+        if self.life == life and self.node is not None:
+            self._syncing = False
+            self.node.durable(barrier, self.instant())
+            self.wake()
+
+    # --- links and clients -------------------------------------------------------------------
+
+    def _register(self, outbox: Outbox, end: "Link | Session") -> Outbox:
+        self._ends[outbox] = end
+        self._order[outbox] = self.world.number()
+        return outbox
+
+    def open_link(self, link: Link) -> Outbox:
+        assert self.node is not None
+        outbox = self.node.link(link.other(self).index, self.instant())
+        self.wake()
+        return self._register(outbox, link)
+
+    def close_link(self, link: Link, outbox: Outbox) -> None:
+        assert self.node is not None
+        self.node.unlink(link.other(self).index, outbox, self.instant())
+        self._ends.pop(outbox, None)
+        self._order.pop(outbox, None)
+        self.wake()
+
+    def open_client(self, session: "Session") -> Outbox:
+        assert self.node is not None
+        return self._register(self.node.open_client(), session)
+
+    def hear(self, member: int, outbox: Outbox, messages: list[Message]) -> None:
+        """Messages of a peer."""
+        if self.node is None:
+            return
+        try:
+            unexpected = self.node.receive(member, outbox, messages, self.instant())
+        except ProtocolError as error:
+            unexpected = None
+            self.world.blame("protocol", f"n{self.index + 1} refused what n{member + 1} said: {error}")
+        if unexpected is not None:
+            self.world.blame("protocol", f"n{member + 1} said {unexpected}")
+        self.wake()
+
+    def hear_client(self, outbox: Outbox, life: int, message: Message) -> None:
+        if self.node is not None and self.life == life:
+            self.node.receive_client(outbox, [message], self.instant())
+            self.wake()

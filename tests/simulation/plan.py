@@ -1,0 +1,215 @@
+"""Plan: everything that a seed decides before the world begins.
+
+A plan is plain data: who is there, how bad network, disks and clocks are, what the clients do, and
+which faults come when. `draw` makes it out of a seed; `Reduction` takes parts of it away, which is
+how a failing one is made small. What is left does not change by what was taken away.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from basestore.config import Durability
+from tests.simulation.clockwork import Stream
+
+BEGIN_S = 0.6  # when the clients begin; the cluster is born by then
+
+# Faults and how often each is drawn, by theme.
+CRASHES = [("crash", 3.0), ("power", 1.0), ("crash after ack", 6.0), ("power after ack", 3.0), ("stop", 1.0)]
+NETWORK = [("cut", 3.0), ("cut one way", 3.0), ("isolate", 2.0), ("slow link", 2.0), ("break", 3.0)]
+DISKS = [("disk full", 2.0), ("failed fsync", 2.0), ("slow disk", 2.0)]
+STORES = [("wipe", 4.0), ("rollback", 4.0), ("log cut", 2.0), ("spoil", 4.0)]
+CLOCKS = [("clock within", 3.0), ("clock beyond", 2.0), ("clock back", 2.0)]
+HINTS = [("crash in replay", 3.0), ("crash of replayer", 3.0), ("crash", 3.0), ("isolate", 2.0)]
+PAUSES = [("pause", 2.0)]
+EVERYTHING = CRASHES + NETWORK + DISKS + STORES + CLOCKS + HINTS + PAUSES
+THEMES = [
+    ("acks", CRASHES + DISKS, 5.0),
+    ("links", NETWORK + PAUSES, 3.0),
+    ("hints", HINTS + NETWORK, 3.0),
+    ("stores", STORES * 2 + CRASHES + NETWORK, 4.0),
+    ("clocks", CLOCKS * 3 + CRASHES + NETWORK, 3.0),
+    ("everything", EVERYTHING, 6.0),
+    ("nothing", [], 1.0),
+]
+
+
+class Fault(NamedTuple):
+    """One fault: when, what, to whom (and towards whom), for how long, how bad."""
+
+    at: float
+    kind: str
+    machine: int
+    other: int
+    lasts: float
+    size: float
+
+
+class NetworkPlan(NamedTuple):
+    """`stream`: links keep order and lose nothing unless they break; otherwise every message may be
+    lost, doubled and overtaken. `stray`: what was on a broken link may come on the next one.
+    `encoded`: messages travel as bytes."""
+
+    stream: bool
+    latency_s: float
+    heavy: float
+    loss: float
+    double: float
+    stray: bool
+    encoded: bool
+
+
+class MachinePlan(NamedTuple):
+    """Seconds of a sync and of a turn, ms that the clock is off, and how fast it runs."""
+
+    sync_s: float
+    turn_s: float
+    offset_ms: int
+    rate: float
+
+
+class ClientPlan(NamedTuple):
+    """`workload` as in `clients.py`; `loop_s`: think time of a closed loop, or time between the
+    requests of an open one; `roams`: it changes nodes."""
+
+    index: int
+    workload: str
+    open: bool
+    loop_s: float
+    roams: bool
+    all_levels: bool
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What is kept of a plan. None keeps all."""
+
+    faults: tuple[int, ...] | None = None
+    clients: tuple[int, ...] | None = None
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        words = []
+        if self.faults is not None:
+            words.append("--faults " + (",".join(map(str, self.faults)) or "none"))
+        if self.clients is not None:
+            words.append("--clients " + ",".join(map(str, self.clients)))
+        if self.seconds is not None:
+            words.append(f"--seconds {self.seconds:.3f}")
+        return " ".join(words)
+
+
+WHOLE = Reduction()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One world."""
+
+    seed: int
+    theme: str
+    replication: int
+    partitions: int
+    durability: Durability
+    drift_ms_max: int
+    timeout_ms_max: int
+    hint_bytes_max: int
+    seconds: float
+    network: NetworkPlan
+    machines: tuple[MachinePlan, ...]
+    clients: tuple[ClientPlan, ...]
+    faults: tuple[Fault, ...]
+
+    @property
+    def clocks_jump(self) -> bool:
+        return any(fault.kind in ("clock beyond", "clock back") for fault in self.faults)
+
+    def reduced(self, kept: Reduction) -> "Plan":
+        """Less of it."""
+        faults, clients = self.faults, self.clients
+        if kept.faults is not None:
+            faults = tuple(faults[i] for i in kept.faults)
+        if kept.clients is not None:
+            clients = tuple(clients[i] for i in kept.clients)
+        seconds = self.seconds if kept.seconds is None else kept.seconds
+        return replace(self, faults=faults, clients=clients, seconds=seconds)
+
+
+def draw(seed: int) -> Plan:
+    """The plan of a seed."""
+    stream = Stream(seed, "plan")
+    members, replication = stream.weighted(
+        [((3, 3), 12.0), ((4, 3), 3.0), ((5, 3), 2.0), ((5, 5), 2.0), ((2, 2), 1.0), ((1, 1), 0.4)]
+    )
+    theme, faults, _ = stream.weighted([(theme, theme[2]) for theme in THEMES])
+    durability: Durability = stream.weighted([("sync", 14.0), ("interval", 1.0), ("memory", 0.5)])
+    seconds = stream.uniform(3.0, 7.0)
+    drift_ms_max = stream.pick((100, 500, 2000))
+    return Plan(
+        seed,
+        theme,
+        replication,
+        stream.pick((1, 2, 4, 8)),
+        durability,
+        drift_ms_max,
+        1000,
+        stream.pick((1 << 20, 1 << 20, 1 << 20, 2000)),
+        seconds,
+        _network(stream),
+        tuple(_machine(stream, drift_ms_max) for _ in range(members)),
+        _clients(stream, members),
+        _faults(Stream(seed, "faults"), faults, members, seconds),
+    )
+
+
+def _network(stream: Stream) -> NetworkPlan:
+    streaming = stream.chance(0.6)
+    lossy = stream.pick((0.0, 0.001, 0.01, 0.03))
+    return NetworkPlan(
+        streaming,
+        stream.pick((0.0002, 0.001, 0.004)),
+        stream.pick((0.0, 0.01, 0.05)),
+        lossy / 20 if streaming else lossy,
+        0.0 if streaming else stream.pick((0.0, 0.02, 0.1)),
+        stream.chance(0.3),
+        stream.chance(0.12),
+    )
+
+
+def _machine(stream: Stream, drift_ms_max: int) -> MachinePlan:
+    return MachinePlan(
+        stream.pick((0.0005, 0.004, 0.02, 0.02)),
+        stream.pick((0.0001, 0.0005, 0.001)),
+        int(stream.uniform(-0.45, 0.45) * drift_ms_max),
+        1 + stream.uniform(-1e-4, 1e-4),
+    )
+
+
+def _clients(stream: Stream, members: int) -> tuple[ClientPlan, ...]:
+    main = stream.weighted([("hot", 5.0), ("mixed", 3.0), ("deletes", 2.0), ("first", 2.0)])
+    clients = []
+    for index in range(stream.pick((6, 10, 16))):
+        workload = main if stream.chance(0.7) else stream.pick(("hot", "mixed", "deletes", "first", "scans"))
+        is_open = stream.chance(0.3)
+        loop_s = stream.pick((0.004, 0.015)) if is_open else stream.pick((0.0005, 0.002, 0.01))
+        roams, all_levels = stream.chance(0.5), stream.chance(0.2)
+        clients.append(ClientPlan(index, workload, is_open, loop_s, roams, all_levels))
+    return tuple(clients)
+
+
+def _faults(
+    stream: Stream, kinds: list[tuple[str, float]], members: int, seconds: float
+) -> tuple[Fault, ...]:
+    if not kinds:
+        return ()
+    faults = []
+    time = BEGIN_S
+    mean = stream.pick((0.15, 0.4, 1.0))
+    while True:
+        time += 0.02 + stream.exponential(mean)
+        if time > seconds:
+            return tuple(faults)
+        kind = stream.weighted(kinds)
+        machine = stream.below(members)
+        other = (machine + 1 + stream.below(max(1, members - 1))) % members
+        lasts = stream.weighted([(0.05, 2.0), (0.4, 3.0), (1.2, 2.0), (3.0, 1.0)]) * stream.uniform(0.5, 1.5)
+        faults.append(Fault(time, kind, machine, other, lasts, stream.random()))
