@@ -172,7 +172,7 @@ class Writing(Operation):
         self._note(member, HINTED if stored else FAILED, now)
 
     def lost(self, member: int, now: Instant) -> None:
-        if member in self._replicas and self._state(member) == PENDING:
+        if self._sent and member in self._replicas and self._state(member) == PENDING:
             self._hint(member, "the link was lost")
 
     def alarm(self, now: Instant) -> None:

@@ -114,7 +114,7 @@ class TestCalls:
             results = await store.get_many([f"large {flavour} {n}" for n in range(12)])
             assert all(result.value == value for result in results)
 
-        run(flavour, running.endpoints, body, timeout=20)
+        run(flavour, running.endpoints, body, timeout=10)
 
     def test_scans_go_on_over_pages_and_stop_at_the_limit(self, running: Cluster, flavour: str) -> None:
         async def body(store: Any) -> None:
@@ -218,7 +218,7 @@ class TestCalls:
         async def body(store: Any) -> None:
             state = await store.node_status()
             assert (state.node, state.state, state.endpoint) == ("n3", "up", running.endpoints[2])
-            assert set(state.hints) == {"n1", "n2"}
+            assert set(state.hints) == {"n1", "n2", "n3"}
 
         run(flavour, running.endpoints[2], body)
 

@@ -63,14 +63,17 @@ class Session:
         world = self.client.world
         if world.plan.network.encoded:
             messages = decode(encode(messages))
+        answers = []
         for message in messages:
-            operation = self.waiting.get(message.id)  # type: ignore[union-attr]
+            request: int = message.id  # type: ignore[union-attr]
+            operation = self.waiting.pop(request, None)
             if operation is None:
                 world.blame("answers", f"n{self.machine.index + 1} answered twice or unasked: {message}")
             else:
                 world.witness.answered(self.machine, operation, message)
+                answers.append((operation, message))
         arrival = self._last = max(world.clockwork.now + world.client_delay(), self._last + 1e-6)
-        world.clockwork.at(arrival, self.client.hear, self, messages)
+        world.clockwork.at(arrival, self.client.hear, answers)
 
     def lost(self) -> None:
         """The machine is gone: so are all answers that have not left."""
@@ -90,7 +93,6 @@ class Client:
         self._home = self.stream.below(len(world.machines))
         self._request = 0
         self._outstanding = 0
-        self._open: dict[int, h.Operation] = {}
 
     # --- the loop ----------------------------------------------------------------------------
 
@@ -153,10 +155,9 @@ class Client:
 
     # --- answers -----------------------------------------------------------------------------
 
-    def hear(self, session: Session, messages: list[Message]) -> None:
-        for message in messages:
-            operation = session.waiting.pop(message.id, None)  # type: ignore[union-attr]
-            if operation is not None and operation.requests[-1] == message.id:  # type: ignore[union-attr]
+    def hear(self, answers: list[tuple[h.Operation, Message]]) -> None:
+        for operation, message in answers:
+            if operation.requests[-1] == message.id:  # type: ignore[union-attr]
                 self._take(operation, message)
 
     def lose(self, session: Session) -> None:

@@ -155,7 +155,6 @@ class Faults:
 
     def _spoil(self, machine: "Machine") -> None:
         """One byte of one durable record changes."""
-        machine.disk.settle(0)
         pending = {key for undo in machine.disk.pending for key in undo}
         rows = [
             key for key, _ in machine.disk.scan(DATA, bytes((DATA[0] + 1,))) if key not in pending

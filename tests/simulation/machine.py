@@ -47,6 +47,7 @@ class Machine:
         self.offset_ms = plan.offset_ms
         self.failing = False  # the next fsync fails
         self.slow_s = 0.0
+        self.stalls = 0.005  # how often a sync takes forty times as long
         self.impaired_since = -1.0  # when the store lost something, until it is whole again
         self.spoilt: set[bytes] = set()
         self.copies: deque[dict[bytes, bytes]] = deque(maxlen=COPIES_MAX)
@@ -220,7 +221,7 @@ class Machine:
         elif not self._syncing and (durability == "sync" or now.monotonic >= self._sync_due_s):
             self._sync_due_s = now.monotonic + INTERVAL_S
             self._syncing = True
-            seconds = self._stream.tail(self.plan.sync_s, 0.005) + 1e-4 + self.slow_s
+            seconds = self._stream.tail(self.plan.sync_s, self.stalls) + 1e-4 + self.slow_s
             pending = len(self.disk.pending)
             self.world.clockwork.after(seconds, self._synced, self.life, newest, pending)
 
@@ -230,6 +231,7 @@ class Machine:
         if self.failing:
             self.world.counts["stopped by a failed fsync"] += 1
             self.crash("fsync failed")
+            self.world.clockwork.after(0.3, self.start)
             return
         self.disk.settle(pending)
         self.enter(self._flushed, life, barrier)

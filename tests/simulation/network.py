@@ -68,7 +68,7 @@ class Network:
         self.calm = False  # the faults are over
 
     def delay(self) -> float:
-        return 5e-5 + self._stream.tail(self._plan.latency_s, self._plan.heavy)
+        return 5e-5 + self._stream.tail(self._plan.latency_s, 0.0 if self.calm else self._plan.heavy)
 
     # --- links -------------------------------------------------------------------------------
 

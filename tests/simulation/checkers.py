@@ -1,0 +1,175 @@
+"""Checkers: judge a history by what each level promises.
+
+What a quorum acknowledged or showed is a *fact*: by its version. On a last-write key every later
+operation at QUORUM or ALL must find that version or a greater one (lost writes, reads that go back,
+deletes undone); on a first-write key that version or a smaller one, and no later write may win. The
+zone test judges the same operations by values alone, knowing nothing of versions.
+
+Writes at ONE and ANY are durable on one replica: after the end, reads at ALL must know them, unless a
+disk was lost. SUPERSEDED, WriteTimeout, ReplicaFailure and broken connections are indeterminate:
+such a write may show at any time after its start, or never. What was refused must never show.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from basestore.consistency import Level
+from tests.simulation import history as h
+from tests.simulation.history import History, Operation, Violation
+from tests.simulation.registers import Act, atomic
+
+INF = float("inf")
+
+
+def judge(history: History) -> Iterator[Violation]:
+    """Everything that is wrong with a history."""
+    by_key: dict[tuple[str, str], list[Operation]] = defaultdict(list)
+    scans = []
+    for operation in history.operations:
+        if operation.kind == h.SCAN:
+            scans.append(operation)
+        else:
+            by_key[operation.bucket, operation.key].append(operation)
+    for (bucket, _), operations in by_key.items():
+        writers, wrong = _writers(operations)
+        yield from wrong
+        if not history.sync:
+            continue
+        yield from _went_back(operations, bucket == "once")
+        yield from _lost(operations, bucket == "once", history.stores_lost)
+        if bucket == "once":
+            yield from _two_winners(operations)
+        else:
+            acts = acts_of(operations, writers)
+            fault = atomic(acts)
+            if fault:
+                yield Violation("linearizable", f"{bucket} {operations[0].key}: {fault}")
+    if history.sync:
+        for scan in scans:
+            yield from _scanned(scan, by_key)
+
+
+def _writers(operations: list[Operation]) -> tuple[dict[bytes, Operation], list[Violation]]:
+    """Which write each version is of, learned from receipts and from values that were read; and
+    what was read that nobody wrote, or that was refused."""
+    wrong = []
+    sets = {op.value: op for op in operations if op.kind == h.SET}
+    writers: dict[bytes, Operation] = {}
+    for op in operations:
+        if op.writes and op.version and writers.setdefault(op.version, op) is not op:
+            wrong.append(Violation("versions", f"{op} and {writers[op.version]} have one version"))
+    for op in operations:
+        if op.kind != h.GET or not op.found:
+            continue
+        writer = sets.get(op.value)
+        if writer is None:
+            wrong.append(Violation("phantoms", f"{op}: nobody wrote this"))
+        elif writer.outcome == h.REFUSED:
+            wrong.append(Violation("phantoms", f"{op} shows what was refused: {writer}"))
+        elif writers.setdefault(op.version, writer) is not writer:
+            wrong.append(Violation("versions", f"{op} and {writers[op.version]}: one version, two values"))
+        elif writer.start > op.end:
+            wrong.append(Violation("phantoms", f"{op} shows what was written later: {writer}"))
+    return writers, wrong
+
+
+def acts_of(operations: list[Operation], writers: dict[bytes, Operation]) -> list[Act]:
+    """The operations of a last-write key as those of a register. A tombstone or an expired value that
+    was read and whose writer is not known stands for one of the writes that never got an answer."""
+    acts = []
+    nameless = [op.start for op in operations if op.writes and not op.version and op.outcome != h.REFUSED]
+    strangers: dict[bytes, Act] = {}
+    for op in operations:
+        if op.writes:
+            if op.outcome != h.REFUSED:
+                sure = op.outcome == h.STORED and op.strong
+                acts.append(Act(True, op.number, op.start, op.end if sure else INF))
+        elif op.outcome == h.FOUND and op.strong:
+            if not op.version:
+                acts.append(Act(False, None, op.start, op.end))
+                continue
+            writer = writers.get(op.version)
+            value: object = op.version if writer is None else writer.number
+            if writer is None and nameless:
+                strangers[op.version] = Act(True, op.version, min(nameless), INF)
+            acts.append(Act(False, value, op.start, op.end))
+    return [*strangers.values(), *acts]
+
+
+def _went_back(operations: list[Operation], first: bool) -> Iterator[Violation]:
+    """Operations at QUORUM and ALL against the best fact that was established before they began."""
+    facts = sorted((op.end, op.number, op) for op in operations if _is_fact(op))
+    best: Operation | None = None
+    at = 0
+    for op in sorted(operations, key=lambda op: (op.start, op.number)):
+        if not op.strong or op.outcome not in (h.FOUND, h.STORED) or (first and op.writes):
+            continue
+        while at < len(facts) and facts[at][0] < op.start:
+            fact = facts[at][2]
+            if best is None or (fact.version < best.version if first else fact.version > best.version):
+                best = fact
+            at += 1
+        if best is None:
+            continue
+        if not op.version or (op.version > best.version if first else op.version < best.version):
+            yield Violation(_name(op, best), f"{op} comes after {best}")
+
+
+def _is_fact(op: Operation) -> bool:
+    return op.strong and bool(op.version) and op.outcome in (h.FOUND, h.STORED)
+
+
+def _name(op: Operation, fact: Operation) -> str:
+    """Which promise is broken when `op` does not know the fact."""
+    if fact.kind == h.DELETE and op.found:
+        return "deletes"
+    if fact.kind == h.GET:
+        return "monotonic reads" if op.client == fact.client else "reads go back"
+    return "read your writes" if op.client == fact.client else "lost writes"
+
+
+def _lost(operations: list[Operation], first: bool, stores_lost: bool) -> Iterator[Violation]:
+    """After the end, what was acknowledged at any level is known to all."""
+    last = [op for op in operations if op.kind == h.GET and op.level is Level.ALL and op.outcome == h.FOUND]
+    if not last:
+        return
+    final = max(last, key=lambda op: op.start)
+    for op in operations:
+        if op.outcome != h.STORED or op.end > final.start or (stores_lost and not op.strong):
+            continue
+        if not final.version or (final.version > op.version if first else final.version < op.version):
+            yield Violation("lost writes", f"{op} is not in the end: {final}")
+
+
+def _two_winners(operations: Iterable[Operation]) -> Iterator[Violation]:
+    """A first-write key that was won, or shown to be taken, at QUORUM is not won again by a write
+    that begins later."""
+    facts = sorted((op.end, op.number, op) for op in operations if _is_fact(op))
+    if not facts:
+        return
+    end, _, first = facts[0]
+    for op in operations:
+        if op.writes and op.outcome == h.STORED and op.strong and op.start > end:
+            yield Violation("two winners", f"{op} won after {first}")
+
+
+def _scanned(scan: Operation, by_key: dict[tuple[str, str], list[Operation]]) -> Iterator[Violation]:
+    """Each key of a page keeps the promise of a read; none that was stored for good is missing."""
+    if scan.outcome != h.FOUND or not scan.strong:
+        return
+    page = {key: (value, version) for key, value, version in scan.page}
+    if list(page) != sorted(page):
+        yield Violation("scans", f"{scan}: the page is not in order")
+    covered = max(page, default="") if scan.found else "\U0010ffff"
+    for (bucket, key), operations in by_key.items():
+        if bucket != scan.bucket or not key.startswith(scan.key) or key > covered:
+            continue
+        before = [op for op in operations if _is_fact(op) and op.end < scan.start]
+        if not before:
+            continue
+        best = max(before, key=lambda op: op.version)
+        if key in page:
+            if page[key][1] < best.version:
+                yield Violation("scans", f"{scan} shows an old record of {key}: {best}")
+        elif not any(op.kind == h.DELETE or op.ttl_ms for op in operations if op.start < scan.end):
+            yield Violation("scans", f"{scan} misses {key}: {best}")

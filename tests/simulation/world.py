@@ -1,0 +1,258 @@
+"""World: a whole cluster of real nodes, its clients and its misfortunes, out of one plan.
+
+    born       the machines start, find each other, and are whole
+    troubled   the clients ask, the faults strike, until the plan's time is over
+    healed     every fault ends; within a bound all nodes must be whole and all hints delivered
+    examined   every node must take a write; every key is read at QUORUM and at ALL
+    judged     all replicas must be equal, and the checkers must find nothing wrong
+
+The history is the same wherever it is played: its digest covers every message and every answer.
+"""
+
+import hashlib
+import traceback
+from collections import Counter
+from pathlib import Path
+
+from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig
+from basestore.consistency import Level
+from basestore.messages import Message
+from basestore.storage.engine import DATA
+from repair.version import Digester, Record
+from tests.simulation import checkers
+from tests.simulation import history as h
+from tests.simulation.clients import Client
+from tests.simulation.clockwork import Clockwork, Stream
+from tests.simulation.faults import Faults, Triggers
+from tests.simulation.machine import Machine
+from tests.simulation.network import Network
+from tests.simulation.plan import BEGIN_S, ClientPlan, Plan
+from tests.simulation.witness import Witness
+
+KEY = bytes(range(32))
+HEAL_S_MAX = 40.0
+EXAMINE_S_MAX = 15.0
+ROUNDS_MAX = 6
+COPY_S = 0.5
+VIOLATIONS_MAX = 20
+
+
+class World:
+    """`recording` keeps readable lines of all that happens; it changes nothing else."""
+
+    def __init__(self, plan: Plan, *, recording: bool = False) -> None:
+        self.plan = plan
+        self.recording = recording
+        self.lines: list[str] = []
+        self.clockwork = Clockwork()
+        self.counts: Counter[str] = Counter()
+        self.violations: list[h.Violation] = []
+        self.history = h.History(sync=plan.durability == "sync")
+        self.names = [f"n{i + 1}" for i in range(len(plan.machines))]
+        members = tuple(Member(name, f"127.0.0.1:{7400 + i}") for i, name in enumerate(self.names))
+        cluster = ClusterConfig(
+            bytes(16), KEY, members, plan.replication, plan.partitions, BUILT_IN,
+            plan.drift_ms_max, plan.timeout_ms_max,
+        )  # fmt: skip
+        self.rules = dict(BUILT_IN)
+        self.placement = cluster.placement()
+        self._digester = Digester(KEY)
+        self._digest = hashlib.sha256()
+        self._numbers = 0
+        self._chance = Stream(plan.seed, "client network")
+        self.network = Network(self.clockwork, plan.network, plan.seed, self.counts)
+        self.triggers = Triggers(self)
+        self.witness = Witness(self)
+        self.machines: list[Machine] = []
+        for index, member in enumerate(members):
+            config = NodeConfig(
+                cluster, member.name, Path("/nowhere"), plan.durability, plan.hint_bytes_max
+            )
+            self.machines.append(Machine(self, index, config, plan.machines[index]))
+
+    # --- what machines and clients use -------------------------------------------------------
+
+    def number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    def client_delay(self) -> float:
+        return 5e-5 + self._chance.exponential(0.0003)
+
+    def blame(self, check: str, text: str) -> None:
+        """A law is broken."""
+        if len(self.violations) < VIOLATIONS_MAX:
+            self.violations.append(h.Violation(check, f"{text} (at {self.clockwork.now:.4f})"))
+        if self.recording:
+            self.lines.append(f"{self.clockwork.now:9.4f}  VIOLATION of {check}: {text}")
+
+    def say(self, machine: int, what: str, more: str) -> None:
+        """Something other than a message, for the trace."""
+        self._digest.update(f"{self.clockwork.now!r} {machine} {what} {more}\n".encode())
+        if self.recording:
+            self.lines.append(f"{self.clockwork.now:9.4f}  n{machine + 1} {what} {more}")
+
+    def trace(self, source: int, target: int, messages: list[Message]) -> None:
+        """A frame leaves. Clients are numbered from -1 down."""
+        kinds = type(messages[0]).__name__
+        self._digest.update(f"{self.clockwork.now!r} {source} {target} {len(messages)} {kinds}\n".encode())
+        if self.recording:
+            to = f"n{target + 1}" if target >= 0 else f"c{-1 - target}"
+            for message in messages:
+                self.lines.append(f"{self.clockwork.now:9.4f}  n{source + 1} > {to}  {message}")
+
+    def ended(self, operation: h.Operation) -> None:
+        """A client knows what became of its request."""
+        self.counts[f"{operation.kind} {operation.level.name} {operation.outcome}"] += 1
+        line = f"{operation.number} {operation.outcome} {operation.version.hex()} {operation.value!r}\n"
+        self._digest.update(line.encode())
+        if self.recording:
+            self.lines.append(f"{self.clockwork.now:9.4f}  c{operation.client} ended {operation}")
+
+    # --- the acts ----------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Play it all. What goes wrong is in `violations`."""
+        try:
+            self._play()
+        except Exception:  # noqa: BLE001  whatever a node raises is a finding of this seed
+            self.blame("crash", traceback.format_exc(limit=-6))
+
+    def _play(self) -> None:
+        for machine in self.machines:
+            machine.start()
+        self.clockwork.run(BEGIN_S)
+        clients = [Client(self, plan) for plan in self.plan.clients]
+        for client in clients:
+            self.clockwork.after(client.stream.random() * 0.05, client.begin)
+        Faults(self).plan()
+        self.clockwork.after(COPY_S, self._copy_disks)
+        self.clockwork.run(self.plan.seconds)
+        self._heal()
+        if self._await_health():
+            self._examine()
+            self._compare()
+        for violation in checkers.judge(self.history):
+            self.blame(violation.check, violation.text)
+
+    def _copy_disks(self) -> None:
+        """Backups, for faults to come back with."""
+        for machine in self.machines:
+            machine.copies.append(machine.disk.copy())
+            for key in list(machine.spoilt):
+                if self._sound(machine, key):
+                    machine.spoilt.discard(key)
+                    self.counts["record healed"] += 1
+        if self.clockwork.now < self.plan.seconds:
+            self.clockwork.after(COPY_S, self._copy_disks)
+
+    def _sound(self, machine: Machine, key: bytes) -> bool:
+        blob = machine.disk.durable(key)
+        return blob is None or Record(blob).intact(self._digester, key[len(DATA) :])
+
+    def _heal(self) -> None:
+        """Every fault ends."""
+        self.say(-1, "heal", "")
+        self.triggers.clear()
+        network = self.network
+        network.calm = True
+        network.cuts.clear()
+        network.slow.clear()
+        for a, b in list(network.links):
+            network.mend(a, b)
+        for machine in self.machines:
+            machine.disk.full = machine.failing = False
+            machine.slow_s = machine.stalls = 0.0
+            machine.offset_ms = machine.plan.offset_ms
+            if machine.paused:
+                machine.resume()
+            machine.start()
+
+    def _await_health(self) -> bool:
+        """Whether all becomes well in time, without anybody's help."""
+        end = self.clockwork.now + HEAL_S_MAX
+        while self.clockwork.now < end:
+            self.clockwork.run(self.clockwork.now + 0.25)
+            for machine in self.machines:
+                machine.start()  # a fault planned earlier may still end a machine
+            if all(self._well(machine) for machine in self.machines):
+                self.clockwork.run(self.clockwork.now + 0.5)
+                return True
+        for machine in self.machines:
+            if not self._well(machine):
+                node = machine.node
+                facts = "not running" if node is None else str(node.status(0).facts)
+                self.blame("recovery", f"n{machine.index + 1} is not well {HEAL_S_MAX} s after: {facts}")
+        return False
+
+    def _well(self, machine: Machine) -> bool:
+        node = machine.node
+        return (
+            node is not None
+            and node.linked
+            and not node.replica.damaged
+            and not any(node.handoff.count(each.index) for each in self.machines)
+        )
+
+    def _examine(self) -> None:
+        """Every node takes a write, unless clocks have jumped; every key is read, twice."""
+        examiner = Client(self, ClientPlan(len(self.plan.clients), "examine", True, 1.0, False, False))
+        takers: list[Machine] = self.machines
+        asked: list[tuple[Machine, h.Operation]] = []
+        for _ in range(ROUNDS_MAX):
+            asked = [
+                (each, examiner.operation(h.SET, "default", f"examined {each.index}", Level.ALL))
+                for each in takers
+            ]
+            self._ask_all(examiner, asked)
+            takers = [machine for machine, op in asked if op.outcome != h.STORED]
+            if not takers:
+                break
+        for machine, op in asked:
+            if op.outcome != h.STORED and not self.plan.clocks_jump:
+                self.blame("recovery", f"n{machine.index + 1} does not take writes again: {op}")
+        every = sorted({(op.bucket, op.key) for op in self.history.operations if op.kind != h.SCAN})
+        for level in (Level.QUORUM, Level.ALL):
+            keys = every
+            for _ in range(ROUNDS_MAX):
+                asked = [
+                    (examiner.stream.pick(self.machines), examiner.operation(h.GET, bucket, key, level))
+                    for bucket, key in keys
+                ]
+                self._ask_all(examiner, asked)
+                keys = [(op.bucket, op.key) for _, op in asked if op.outcome != h.FOUND]
+                if not keys:
+                    break
+            if keys:
+                self.blame("recovery", f"keys cannot be read at {level.name}: {keys[:5]}")
+
+    def _ask_all(self, client: Client, asked: list[tuple[Machine, h.Operation]]) -> None:
+        """Ask, and wait for the answers; then a moment longer."""
+        for machine, operation in asked:
+            operation.timeout_ms = self.plan.timeout_ms_max
+            client.ask(machine, operation)
+        end = self.clockwork.now + EXAMINE_S_MAX
+        while self.clockwork.now < end and any(op.outcome == h.PENDING for _, op in asked):
+            self.clockwork.run(self.clockwork.now + 0.05)
+        if any(op.outcome not in (h.STORED, h.FOUND) for _, op in asked):
+            self.clockwork.run(self.clockwork.now + 0.5)
+
+    def _compare(self) -> None:
+        """Reading at ALL has repaired everything: replicas are equal, and no record is spoilt."""
+        for partition, replicas in enumerate(self.placement.replicas):
+            start = DATA + partition.to_bytes(2)
+            end = DATA + (partition + 1).to_bytes(2)
+            held = [dict(self.machines[replica].disk.scan(start, end)) for replica in replicas]
+            for row in sorted({row for rows in held for row in rows}):
+                blobs = {rows.get(row) for rows in held}
+                if len(blobs) > 1:
+                    self.blame("convergence", f"{row!r} differs on {replicas} though it was read at ALL")
+                for replica in replicas:
+                    if not self._sound(self.machines[replica], row):
+                        self.blame("convergence", f"{row!r} is damaged on n{replica + 1}")
+
+    # --- the outcome -------------------------------------------------------------------------
+
+    @property
+    def digest(self) -> str:
+        return self._digest.hexdigest()
