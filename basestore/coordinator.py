@@ -107,9 +107,11 @@ class Coordinator:
             )
         return level
 
-    def _admit(self, size: int) -> None:
+    def _admit(self, size: int, now: Instant) -> None:
         """Overloaded unless there is room for one more operation of `size` bytes."""
         operations = self.operations
+        if operations.count >= OPERATIONS_MAX // 2 or operations.bytes > OPERATION_BYTES_MAX // 2:
+            operations.relieve(now)
         if operations.count >= OPERATIONS_MAX or operations.bytes + size > OPERATION_BYTES_MAX:
             raise Overloaded("overloaded: too many requests are under way; nothing was done. Try again later")
         if self._journal.full:
@@ -141,7 +143,7 @@ class Coordinator:
             )
         repeated = self._repeated(request.version, now) if request.version else None
         size = len(request.key) + len(value)
-        self._admit(size)
+        self._admit(size, now)
         row = self.placement.row(bucket, request.key)
         replicas = self.placement.replicas[row_partition(row)]
         self.require(replicas, level)
@@ -204,7 +206,7 @@ class Coordinator:
         level = self._read_level(request)
         bucket, rule = self._bucket(request.bucket)
         check_key(request.key)
-        self._admit(self.answer_bytes)
+        self._admit(self.answer_bytes, now)
         row = self.placement.row(bucket, request.key)
         wall_ms = now.wall_ms
 
@@ -243,7 +245,7 @@ class Coordinator:
                 raise InvalidRequest(f"the {name} has {len(part)} bytes; keys have at most {KEY_BYTES_MAX}")
         if request.limit < 1:
             raise InvalidRequest(f"a limit of {request.limit}; ask for at least 1 key")
-        self._admit(0)
+        self._admit(0, now)
         Scanning(self, outbox, request, bucket, rule, level).begin(now)
 
     def _read_level(self, request: Get | Scan) -> Level:

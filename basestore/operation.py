@@ -6,12 +6,14 @@ are kept in a wheel of coarse slots, for most operations end before theirs.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 
 from basestore.messages import Rejected
 from basestore.peers import Instant
 from repair.version import Record
 
 SLOTS_PER_S = 50
+RELIEVED_AT_ONCE = 64
 
 
 class Operation:
@@ -46,6 +48,9 @@ class Operation:
 
     def alarm(self, now: Instant) -> None:
         """A time that was asked for has come."""
+
+    def relieve(self, now: Instant) -> None:
+        """Room is needed: end, if the caller has had the answer."""
 
 
 class Operations:
@@ -103,6 +108,11 @@ class Operations:
         """A member stopped being alive: tell everyone who may wait for it."""
         for operation in list(self.each()):
             operation.lost(member, now)
+
+    def relieve(self, now: Instant) -> None:
+        """Ask the oldest to end that need not go on."""
+        for operation in list(islice(self.each(), RELIEVED_AT_ONCE)):
+            operation.relieve(now)
 
     def each(self) -> Iterator[Operation]:
         """Every operation once."""

@@ -177,9 +177,7 @@ class Writing(Operation):
 
     def alarm(self, now: Instant) -> None:
         """The deadline; at ANY half-way, so that hints are durable before it."""
-        for replica in self._replicas:
-            if self._state(replica) == PENDING:
-                self._hint(replica, "no answer in time")
+        self._hint_pending("no answer in time")
         if not self._answered:
             if now.monotonic < self._deadline:
                 self._coordinator.operations.alarm_at(self.ids[0], self._deadline)
@@ -195,6 +193,17 @@ class Writing(Operation):
                 )
             )  # fmt: skip
         self._coordinator.operations.drop(self)
+
+    def relieve(self, now: Instant) -> None:
+        """A replica that is slower than the others does not hold up what comes after: it gets hints."""
+        if self._answered:
+            self._hint_pending("it is slow")
+            self._coordinator.operations.drop(self)
+
+    def _hint_pending(self, reason: str) -> None:
+        for replica in self._replicas:
+            if self._state(replica) == PENDING:
+                self._hint(replica, reason)
 
     def _state(self, replica: int) -> ReplicaState:
         return self._tally.states[self._replicas.index(replica)]

@@ -154,6 +154,22 @@ class TestFullQueues:
         assert world.node(0).operations.bytes == 0
         assert world.put(0, "another", "v").outcome is Outcome.STORED
 
+    def test_a_slow_replica_does_not_turn_quorum_writes_into_overload(self) -> None:
+        world = World(3)
+        world.isolate(2)
+        calls = []
+        for number in range(OPERATIONS_MAX + 200):
+            calls.append(world.set(0, f"{number % 100}", "v"))
+            if number % 50 == 0:
+                world.settle()
+        world.settle()
+        assert {call.receipt().outcome for call in calls} == {Outcome.STORED}
+        assert world.node(0).handoff.count(2) > 0
+        world.rejoin(2)
+        world.run(5)
+        assert world.node(0).handoff.count(2) == 0
+        assert world.values("7") == [b"v"] * 3
+
     def test_a_disk_that_does_not_keep_up_is_overloaded(self) -> None:
         world = World(3)
         world.freeze(0)
