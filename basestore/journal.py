@@ -101,7 +101,7 @@ class Journal:
 
     def ack_surely(self, outbox: Outbox, request: int, key: bytes) -> None:
         """Say Applied once what is stored under `key` is durable, whatever the durability setting."""
-        for generation in (self._open, *self._waiting):
+        for generation in (self._open, *reversed(self._waiting)):
             if key in generation.rows:
                 generation.sure_acks.setdefault(outbox, []).append(request)
                 return

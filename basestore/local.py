@@ -5,6 +5,7 @@ program, `basestore up` as processes.
 """
 
 import os
+import random
 import secrets
 import socket
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from basestore.errors import ConfigurationError
 from repair.version import KEY_BYTES
 
 HOST = "127.0.0.1"
+FREE_PORTS = range(20_000, 32_000)
 NODES_DEFAULT = 3
 PORT_MAX = 65535
 
@@ -139,8 +141,17 @@ def refuse_taken_ports(configs: Sequence[NodeConfig]) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Ports that nobody uses, below those that systems give to outgoing connections: a node that is
+    down for a while must find its own free when it comes back."""
+    ports: list[int] = []
+    for port in random.sample(FREE_PORTS, len(FREE_PORTS)):
+        try:
+            socket.create_server((HOST, port)).close()
+        except OSError:
+            continue
+        ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise ConfigurationError(
+        f"{count} free ports between {FREE_PORTS.start} and {FREE_PORTS.stop} were not found"
+    )

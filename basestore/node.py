@@ -386,10 +386,13 @@ class Node:
     def status(self, request: int) -> NodeStatus:
         """Facts for `basestore status`."""
         recovered, of = self.recovery.progress()
+        reason = ""
+        if not self.standing.whole:
+            reason = self.standing.reason or self.standing.waits_for(p.name for p in self.peers.others)
         facts = {
             "node": self.name,
             "state": self.state,
-            "reason": self.standing.reason if not self.standing.whole else "",
+            "reason": reason,
             "recovered": f"{recovered}/{of}" if of and not self.standing.whole else "",
             "records": str(self.journal.records),
             "alive": " ".join(p.name for p in self.peers.all if self.peers.alive[p.index]),

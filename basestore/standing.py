@@ -19,6 +19,7 @@ compares, for it knows all its generations; the peer keeps its memory until the 
 """
 
 import enum
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import cbor2
@@ -113,6 +114,8 @@ class Standing:
         last = next(reversed(self._generations))
         if self._generations[last] < 0:
             self._generations[last] = self._journal.sequence
+        if self.state is State.FORGETFUL:
+            self.reason = "it had not recovered yet when it was stopped"
         if self._journal.engine.loss:
             self._doubt(self._journal.engine.loss, fresh.store)
         elif durability == "interval" and not clean:
@@ -210,6 +213,13 @@ class Standing:
         self.vouched = True
         outbox.put(Confirmed(self.store, self.generation, self._journal.durable_sequence))
         return True
+
+    def waits_for(self, others: Iterable[str]) -> str:
+        """Why a store that is not forgetful does not count yet, in words."""
+        if self.state is State.NEWBORN:
+            names = ", ".join(sorted(set(others) - self._strangers))
+            return f"a new store; {names} must first say that they knew no earlier one"
+        return "no other node has yet confirmed that nothing is missing"
 
     def born(self, groups: list[frozenset[str]]) -> bool:
         """Whether this newborn store is whole by now: in each of `groups`, the other replicas of a

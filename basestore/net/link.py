@@ -113,6 +113,8 @@ class Link:
             self._read(poller, hear)
 
         with poller.registered(self._socket, readable):
+            if self._unheard:
+                poller.pause(self._socket)
             self.send_nowait(outbox)
             while True:
                 await self._stirred.wait()
@@ -129,10 +131,9 @@ class Link:
         """Something lies ready: hear it. The end of the connection is kept for `run` to find."""
         try:
             messages = self._take()
+            self._unheard = hear(messages) if messages else messages
         except (ConnectionError, ProtocolError) as error:
             self._end(error)
-        else:
-            self._unheard = hear(messages) if messages else messages
         if self._unheard or self._ended is not None:
             poller.pause(self._socket)
 

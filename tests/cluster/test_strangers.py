@@ -24,6 +24,7 @@ from basestore.messages import (
     Delete,
     Failed,
     Get,
+    Got,
     Hello,
     Message,
     Pong,
@@ -137,6 +138,22 @@ def test_a_frame_may_come_byte_by_byte(node: NodeProcess) -> None:
         (welcome,) = wire.hear()
         assert isinstance(welcome, Welcome)
         assert welcome.members[::2] == ["n1", "n2", "n3"]
+
+
+def test_requests_that_travel_with_the_hello_are_all_answered(node: NodeProcess) -> None:
+    gets = [Get(number, "default", b"key", Level.ONE, SECOND_MS) for number in range(1, 301)]
+    early = framed(encode([HELLO])) + b"".join(framed(encode([get])) for get in gets)
+    for _ in range(10):
+        with Wire(node) as wire:
+            wire.send(early)
+            wire.say(GET._replace(id=301))
+            heard: list[Message] = []
+            while len(heard) < 302:
+                answers = wire.hear()
+                assert answers, f"closed after {len(heard)} answers"
+                heard += answers
+        assert isinstance(heard[0], Welcome)
+        assert {answer.id for answer in heard[1:] if isinstance(answer, Got)} == set(range(1, 302))
 
 
 def test_connections_that_say_nothing_are_closed_when_the_time_for_a_hello_is_over(
