@@ -22,13 +22,11 @@ if TYPE_CHECKING:
         ClockSkew,
         ConfigurationError,
         ConnectionLost,
-        DamagedRecord,
         InvalidRequest,
         Overloaded,
         ReadTimeout,
         ReplicaFailure,
         RequestFailed,
-        StorageBusy,
         StorageError,
         Unavailable,
         Unreachable,
@@ -47,9 +45,9 @@ _HOMES = {
     "basestore.consistency": ("Level", "Outcome", "ReplicaState"),
     "basestore.embedded": ("EmbeddedCluster", "EmbeddedNode", "open_cluster", "open_node"),
     "basestore.errors": (
-        "BasestoreError", "ClockSkew", "ConfigurationError", "ConnectionLost", "DamagedRecord",
-        "InvalidRequest", "Overloaded", "ReadTimeout", "ReplicaFailure", "RequestFailed",
-        "StorageBusy", "StorageError", "Unavailable", "Unreachable", "WriteTimeout",
+        "BasestoreError", "ClockSkew", "ConfigurationError", "ConnectionLost", "InvalidRequest",
+        "Overloaded", "ReadTimeout", "ReplicaFailure", "RequestFailed", "StorageError",
+        "Unavailable", "Unreachable", "WriteTimeout",
     ),
     "basestore.results": ("Item", "NodeState", "ReadResult", "Receipt"),
     "basestore.store": ("Store",),
@@ -60,11 +58,10 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "BasestoreError", "ClockSkew", "ClusterConfig", "ConfigurationError", "ConnectionLost",
-    "DamagedRecord", "Durability", "EmbeddedCluster", "EmbeddedNode", "InvalidRequest", "Item",
-    "Level", "Member", "NodeConfig", "NodeState", "Outcome", "Overloaded", "ReadResult",
-    "ReadTimeout", "Receipt", "ReplicaFailure", "ReplicaState", "RequestFailed", "Rule",
-    "StorageBusy", "StorageError", "Store", "Unavailable", "Unreachable", "Version",
-    "WriteTimeout", "connect", "open_cluster", "open_node",
+    "Durability", "EmbeddedCluster", "EmbeddedNode", "InvalidRequest", "Item", "Level", "Member",
+    "NodeConfig", "NodeState", "Outcome", "Overloaded", "ReadResult", "ReadTimeout", "Receipt",
+    "ReplicaFailure", "ReplicaState", "RequestFailed", "Rule", "StorageError", "Store",
+    "Unavailable", "Unreachable", "Version", "WriteTimeout", "connect", "open_cluster", "open_node",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:

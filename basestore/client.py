@@ -240,6 +240,7 @@ async def connect(
 
     endpoints  host:port of one node or several, in order of preference; any node serves any key
     timeout    seconds, for calls that say nothing else
+    Raises InvalidRequest and Unreachable.
     """
     listed = check_endpoints(endpoints)
     failure: BaseException | None = None

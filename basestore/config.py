@@ -43,7 +43,8 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
-    """What all nodes must agree on. `key` is secret; of it only a digest is ever shown."""
+    """What all nodes must agree on. `id` has 16 bytes; `key` has 32 and is secret: of it only a digest is
+    ever shown. `load` checks what it reads; who builds one by hand sees to that himself."""
 
     id: bytes
     key: bytes = field(repr=False)
@@ -88,7 +89,8 @@ class ClusterConfig:
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """One node: which member it is, where its store lies, how durable a promise is."""
+    """One node: which member it is, where its store lies, how durable a promise is, and how many bytes of
+    hints it keeps for each member."""
 
     cluster: ClusterConfig
     name: str

@@ -4,7 +4,7 @@ What is common to all requests stands here: checks of what was asked, the bounds
 before anything is done, versions for writes, ids and deadlines. The stories are `writing.py` (set,
 delete), `reading.py` (get) and `scanning.py` (scan).
 
-Everything that can be refused is refused before a write is stamped: what `admit` raises is definite.
+Everything that can be refused is refused before a write is stamped, so these errors are definite.
 """
 
 from collections.abc import Callable, Mapping
@@ -129,7 +129,7 @@ class Coordinator:
     def _write(self, outbox: Outbox, request: Set | Delete, now: Instant) -> None:
         level = self._check(request)
         bucket, rule = self._bucket(request.bucket)
-        check_key(request.key)
+        _check_key(request.key)
         value, ttl_ms = (request.value, request.ttl_ms) if isinstance(request, Set) else (b"", 0)
         if len(value) > VALUE_BYTES_MAX:
             raise InvalidRequest(f"the value has {len(value)} bytes; at most {VALUE_BYTES_MAX} are allowed")
@@ -167,7 +167,7 @@ class Coordinator:
             )
         return version
 
-    def check_clock(self, now: Instant) -> None:
+    def _check_clock(self, now: Instant) -> None:
         """ClockSkew or Overloaded while this node must not stamp."""
         if self.peers.clock_jumped:
             raise ClockSkew(
@@ -191,21 +191,22 @@ class Coordinator:
             )
 
     def stamp(self, row: bytes, now: Instant) -> Version:
-        """The version of a new write; ClockSkew or Overloaded as `check_clock`."""
-        self.check_clock(now)
+        """The version of a new write; ClockSkew or Overloaded as `_check_clock`."""
+        self._check_clock(now)
         stamp = self._clock.tick(now.wall_ms)
         partition = row_partition(row)
         self._numbers[partition] += 1
         return Version(stamp, self._origin, self._numbers[partition])
 
     def observe(self, head: bytes, now: Instant) -> None:
-        """A record with this head was met: later stamps of this node shall be greater."""
+        """A record with this head was met: later stamps of this node shall be greater,
+        unless it is beyond the drift bound."""
         self._clock.observe(int.from_bytes(head[:8]), now.wall_ms)
 
     def _read(self, outbox: Outbox, request: Get, now: Instant) -> None:
         level = self._read_level(request)
         bucket, rule = self._bucket(request.bucket)
-        check_key(request.key)
+        _check_key(request.key)
         self._admit(self.answer_bytes, now)
         row = self.placement.row(bucket, request.key)
         wall_ms = now.wall_ms
@@ -219,7 +220,7 @@ class Coordinator:
             if outbox.roomy:
                 outbox.put(answer, size)
             else:
-                outbox.put(failure(request.id, too_much_asked()))
+                outbox.put(failure(request.id, _too_much_asked()))
 
         self.read(row, rule, level, now.monotonic + request.timeout_ms / 1e3, report, now)
 
@@ -255,13 +256,13 @@ class Coordinator:
         return level
 
 
-def check_key(key: bytes) -> None:
+def _check_key(key: bytes) -> None:
     """InvalidRequest unless the key has 1 byte to 64 KiB."""
     if not 0 < len(key) <= KEY_BYTES_MAX:
         raise InvalidRequest(f"the key has {len(key)} bytes; 1 to {KEY_BYTES_MAX} are allowed")
 
 
-def too_much_asked() -> Overloaded:
+def _too_much_asked() -> Overloaded:
     """For a reader whose answers, if they were sent, would fill its connection."""
     return Overloaded(
         "overloaded: more was asked for at once than this connection can carry; nothing was done. "

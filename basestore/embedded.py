@@ -147,7 +147,8 @@ async def open_node(
 ) -> AsyncIterator[EmbeddedNode]:
     """Run a node inside this Trio program, for the length of an `async with` block.
 
-    config  a NodeConfig, or the path of its TOML file
+    config   a NodeConfig, or the path of its TOML file
+    timeout  seconds, for calls that say nothing else
     Raises ConfigurationError and StorageError when the node cannot start, and StorageError out of
     the block (in an ExceptionGroup) when its store fails later.
     """
@@ -168,6 +169,9 @@ async def open_cluster(
     """Run a whole cluster inside this Trio program, on loopback ports, and wait until it is linked.
 
     directory  of the configurations and stores; made if need be, carried on with if it exists
+    timeout    seconds, for calls that say nothing else
+    Raises ConfigurationError, StorageError, and trio.TooSlowError when the nodes are not linked within
+    30 s.
     """
     configs = prepare_cluster(Path(directory), nodes, None, durability)
     async with AsyncExitStack() as stack:

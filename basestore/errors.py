@@ -4,8 +4,8 @@
     |-- InvalidRequest          the call is wrong; nothing was done
     |-- ConfigurationError      a configuration is wrong, or two nodes' configurations differ
     |-- StorageError            this node's store cannot be used
-    |   |-- DamagedRecord       one record fails its digest; it is named, never served
-    |   `-- StorageBusy         the store refuses writes for the moment; nothing was written
+    |   |-- DamagedRecord       inside a node: one record fails its digest; it is named, never served
+    |   `-- StorageBusy         inside a node: the store takes no writes for the moment
     |-- Unreachable             no endpoint answers, or none speaks for this cluster; nothing was sent
     `-- RequestFailed           a node answered, or should have
         |-- definite: nothing was done

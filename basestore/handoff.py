@@ -61,14 +61,14 @@ class _Delivery(Operation):
         self._handoff.settle(self, self._member, self._key, self._value)
 
     def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
-        self._handoff.settle(self, self._member, self._key, None)
+        self._handoff.give_back(self, self._member)
 
     def lost(self, member: int, now: Instant) -> None:
         if member == self._member:
-            self._handoff.settle(self, self._member, self._key, None)
+            self._handoff.give_back(self, self._member)
 
     def alarm(self, now: Instant) -> None:
-        self._handoff.settle(self, self._member, self._key, None)
+        self._handoff.give_back(self, self._member)
 
 
 class Handoff:
@@ -119,18 +119,21 @@ class Handoff:
             pile.count += stored is None
             pile.bytes += grown
             self._journal.stage(key, value)
-        self._journal.reply(outbox, Kept(message.id, message.member, True), key)
+        self._journal.reply_surely(outbox, Kept(message.id, message.member, True), key)
 
-    def settle(self, delivery: _Delivery, member: int, key: bytes, value: bytes | None) -> None:
-        """A copy was answered: delete its hint, unless another took its place meanwhile. With None:
-        it was not taken, and stays."""
-        self._operations.drop(delivery)
-        pile = self._piles[member]
-        pile.under_way -= 1
-        if value is not None and self._journal.get(key) == value:
+    def settle(self, delivery: _Delivery, member: int, key: bytes, value: bytes) -> None:
+        """A copy was taken: delete its hint, unless another took its place meanwhile."""
+        self.give_back(delivery, member)
+        if self._journal.get(key) == value:
             self._journal.stage(key, None)
+            pile = self._piles[member]
             pile.count -= 1
             pile.bytes -= len(key) + len(value)
+
+    def give_back(self, delivery: _Delivery, member: int) -> None:
+        """A copy is under way no more. If it was not taken, its hint stays."""
+        self._operations.drop(delivery)
+        self._piles[member].under_way -= 1
 
     def tick(self, now: Instant) -> None:
         """Send what fits into each window, to members that are alive."""
@@ -149,7 +152,7 @@ class Handoff:
             pile.under_way += 1
             message = Apply(request, row, value[1:], HINTED_COPY, 0)
             if not self._peers.send(member, message, len(row) + len(value) + SMALL_BYTES):
-                self.settle(delivery, member, key, None)
+                self.give_back(delivery, member)
                 return
             pile.cursor = key + b"\0"
         if pile.under_way == 0:

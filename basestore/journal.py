@@ -3,14 +3,15 @@
 Every part of a node that stores something stores it here: the replica its records, handoff its
 hints, standing its facts. So a step is one storage batch, and one rule covers all replies:
 
-    stage ... reply ... commit() -> barrier        the batch is visible, replies wait
-    engine.sync() begins, ends -> durable(barrier) replies of barriers up to this one leave
+    stage ... reply ... commit(); barrier = sequence   the batch is visible, replies wait
+    engine.sync() begins, ends; durable(barrier)       replies of barriers up to this one leave
 
 The barrier must be read before the sync starts; what is committed while it runs belongs to the
 next. A reply that shows a reader something waits just like an acknowledgement, for as long as what
 it shows is not durable: otherwise a crash could take back what somebody has seen.
 
-With durability `interval` and `memory` replies leave at the commit; `effects` wait in any case.
+With durability `interval` and `memory` replies leave at the commit; what must be sure (`ack_surely`,
+`reply_surely`, `effect`) waits in any case.
 """
 
 import struct
@@ -28,10 +29,10 @@ UNSYNCED_BYTES_MAX = 64 << 20
 _PROGRESS = struct.Struct(">QQ")
 
 
-class _Generation:
+class _Commit:
     """One commit: its rows, and what leaves once they are durable."""
 
-    __slots__ = ("acks", "bytes", "effects", "number", "replies", "rows", "sure_acks")
+    __slots__ = ("acks", "bytes", "effects", "number", "replies", "rows", "sure_acks", "sure_replies")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -39,6 +40,7 @@ class _Generation:
         self.bytes = 0
         self.acks: dict[Outbox, list[int]] = {}
         self.sure_acks: dict[Outbox, list[int]] = {}
+        self.sure_replies: list[tuple[Outbox, Message]] = []
         self.replies: list[tuple[Outbox, Message, int]] = []
         self.effects: list[Callable[[], None]] = []
 
@@ -47,17 +49,17 @@ class Journal:
     """The only writer of an engine. `records` counts the rows that hold a value; `generation` names
     the present opening of the store, in what is said of its sequence."""
 
-    def __init__(self, engine: Engine, *, waits: bool, failed: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine, generation: bytes, *, waits: bool, failed: Callable[[], None]) -> None:
         """`waits`: replies wait for durability. `failed` is called when a batch was not taken."""
         self.engine = engine
         self._waits = waits
         self._failed = failed
-        self.generation = b""
+        self.generation = generation
         self.sequence, self.records = self._load_progress()
         self.durable_sequence = self.sequence
         self._records_before = self.records
-        self._open = _Generation(self.sequence + 1)
-        self._waiting: deque[_Generation] = deque()
+        self._open = _Commit(self.sequence + 1)
+        self._waiting: deque[_Commit] = deque()
         self.unsynced_bytes = 0
 
     def _load_progress(self) -> tuple[int, int]:
@@ -79,17 +81,17 @@ class Journal:
 
     def stage(self, key: bytes, value: bytes | None) -> None:
         """Put (None deletes) with this step's batch."""
-        generation = self._open
-        generation.rows[key] = value
-        generation.bytes += len(key) + (len(value) if value is not None else 0)
+        commit = self._open
+        commit.rows[key] = value
+        commit.bytes += len(key) + (len(value) if value is not None else 0)
 
     def ack(self, outbox: Outbox, request: int, key: bytes) -> None:
         """Say Applied once what is stored under `key` is durable."""
-        generation = self._holding(key)
-        if generation is None:
+        commit = self._holding(key)
+        if commit is None:
             outbox.put(Applied([request], self.generation, self.durable_sequence))
         else:
-            generation.acks.setdefault(outbox, []).append(request)
+            commit.acks.setdefault(outbox, []).append(request)
 
     def ack_staged(self, outbox: Outbox, request: int) -> None:
         """Say Applied once this step's batch is durable."""
@@ -101,19 +103,27 @@ class Journal:
 
     def ack_surely(self, outbox: Outbox, request: int, key: bytes) -> None:
         """Say Applied once what is stored under `key` is durable, whatever the durability setting."""
-        for generation in (self._open, *reversed(self._waiting)):
-            if key in generation.rows:
-                generation.sure_acks.setdefault(outbox, []).append(request)
-                return
-        outbox.put(Applied([request], self.generation, self.durable_sequence))
+        commit = self._unsynced(key)
+        if commit is None:
+            outbox.put(Applied([request], self.generation, self.durable_sequence))
+        else:
+            commit.sure_acks.setdefault(outbox, []).append(request)
+
+    def reply_surely(self, outbox: Outbox, message: Message, key: bytes) -> None:
+        """Send a message once what is stored under `key` is durable, whatever the setting."""
+        commit = self._unsynced(key)
+        if commit is None:
+            outbox.put(message)
+        else:
+            commit.sure_replies.append((outbox, message))
 
     def reply(self, outbox: Outbox, message: Message, key: bytes, size: int = SMALL_BYTES) -> None:
         """Send a message once what is stored under `key` is durable."""
-        generation = self._holding(key)
-        if generation is None:
+        commit = self._holding(key)
+        if commit is None:
             outbox.put(message, size)
         else:
-            generation.replies.append((outbox, message, size))
+            commit.replies.append((outbox, message, size))
 
     def reply_after_all(self, outbox: Outbox, message: Message, size: int = SMALL_BYTES) -> None:
         """Send a message once everything stored so far is durable."""
@@ -126,54 +136,59 @@ class Journal:
         """Call `action` once this step's batch is durable, whatever the durability setting."""
         self._open.effects.append(action)
 
-    def _holding(self, key: bytes) -> _Generation | None:
-        """The generation that stores `key` and still waits, if any."""
+    def _holding(self, key: bytes) -> _Commit | None:
+        """The commit that stores `key` and whose replies still wait, if any."""
         if key in self._open.rows:
             return self._open
-        if self._waits:
-            for generation in reversed(self._waiting):
-                if key in generation.rows:
-                    return generation
+        return self._unsynced(key) if self._waits else None
+
+    def _unsynced(self, key: bytes) -> _Commit | None:
+        """The last commit that stores `key` and is not durable yet, if any."""
+        if key in self._open.rows:
+            return self._open
+        for commit in reversed(self._waiting):
+            if key in commit.rows:
+                return commit
         return None
 
-    def commit(self) -> int | None:
-        """Store this step's batch. Returns the barrier to pass to `durable` after a sync that
-        begins later, or None when nothing was stored."""
-        generation = self._open
-        if not (generation.rows or generation.replies or generation.effects):
-            return None
-        generation.rows[PROGRESS] = _PROGRESS.pack(generation.number, self.records)
+    def commit(self) -> None:
+        """Store this step's batch; `sequence` is then its barrier."""
+        commit = self._open
+        if not (commit.rows or commit.replies or commit.effects):
+            return
+        commit.rows[PROGRESS] = _PROGRESS.pack(commit.number, self.records)
         try:
-            self.engine.apply(generation.rows)
+            self.engine.apply(commit.rows)
         except StorageBusy as busy:
-            self._reject(generation, str(busy))
-            return None
-        self.sequence = generation.number
+            self._reject(commit, str(busy))
+            return
+        self.sequence = commit.number
         self._records_before = self.records
-        self._open = _Generation(generation.number + 1)
-        self._waiting.append(generation)
-        self.unsynced_bytes += generation.bytes
+        self._open = _Commit(commit.number + 1)
+        self._waiting.append(commit)
+        self.unsynced_bytes += commit.bytes
         if not self._waits:
-            self._release(generation)
-        return self.sequence
+            self._release(commit)
 
     def durable(self, barrier: int) -> None:
-        """Everything committed up to `barrier` is durable: let wait no longer what waited on it."""
+        """Everything committed up to `barrier` is durable: what waited for it leaves."""
         while self._waiting and self._waiting[0].number <= barrier:
-            generation = self._waiting.popleft()
-            self.durable_sequence = generation.number
-            self.unsynced_bytes -= generation.bytes
-            for action in generation.effects:
+            commit = self._waiting.popleft()
+            self.durable_sequence = commit.number
+            self.unsynced_bytes -= commit.bytes
+            for action in commit.effects:
                 action()
-            self._release(generation)
-            self._acknowledge(generation.sure_acks)
+            self._release(commit)
+            for outbox, message in commit.sure_replies:
+                outbox.put(message)
+            self._acknowledge(commit.sure_acks)
 
-    def _release(self, generation: _Generation) -> None:
-        for outbox, message, size in generation.replies:
+    def _release(self, commit: _Commit) -> None:
+        for outbox, message, size in commit.replies:
             outbox.put(message, size)
-        self._acknowledge(generation.acks)
-        generation.acks = {}
-        generation.replies = []
+        self._acknowledge(commit.acks)
+        commit.acks = {}
+        commit.replies = []
 
     def _acknowledge(self, acks: Mapping[Outbox, list[int]]) -> None:
         for outbox, ids in acks.items():
@@ -182,17 +197,19 @@ class Journal:
                 applied = Applied(chunk, self.generation, self.durable_sequence)
                 outbox.put(applied, SMALL_BYTES + 9 * len(chunk))
 
-    def _reject(self, generation: _Generation, reason: str) -> None:
-        """The engine did not take the batch: nothing was done, and everyone who waits hears so."""
+    def _reject(self, commit: _Commit, reason: str) -> None:
+        """The engine did not take the batch: nothing was done, and who waits for a request hears so.
+        What else waited is asked for or staged again."""
         self.records = self._records_before
-        self._open = _Generation(generation.number)
+        self._open = _Commit(commit.number)
         self._failed()
-        for acks in (generation.acks, generation.sure_acks):
+        for acks in (commit.acks, commit.sure_acks):
             for outbox, ids in acks.items():
                 for request in ids:
                     outbox.put(Rejected(request, reason, True))
-        for outbox, message, _ in generation.replies:
+        for outbox, message in commit.sure_replies:
             if isinstance(message, Kept):
                 outbox.put(message._replace(stored=False))
-            elif isinstance(message, Superseded | Held | Range):
+        for outbox, message, _ in commit.replies:
+            if isinstance(message, Superseded | Held | Range):
                 outbox.put(Rejected(message.id, reason, True))

@@ -156,7 +156,7 @@ class Got(NamedTuple):
 
 
 class Page(NamedTuple):
-    """`rows` holds keys, values and versions in turn. `after` is where the next page begins;
+    """`rows` holds keys, values and versions in turn. the next page begins after the key `after`;
     `more` whether there may be one."""
 
     id: int
@@ -197,8 +197,9 @@ class Apply(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """These were applied as the winner, or had been before, and are durable, and with them all up
-    to `sequence` of the sender's store; `generation` says which opening of the store counts so."""
+    """These were applied as the winner, or had been before, and are as durable as the durability
+    setting asks. For a HINTED_COPY: it, or a better record, is durable in any case. `sequence` is how
+    far the sender's store is durable, counted since `generation`, its present opening."""
 
     ids: list[int]
     generation: bytes
@@ -213,7 +214,8 @@ class Superseded(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """Not done, and why. `passing`: it may be taken later, so a hint is worth keeping."""
+    """Not done, and why. `passing`: it may be taken later, so a hint is worth keeping; in answer to a
+    Read, False says that the record here is damaged."""
 
     id: int
     reason: str
@@ -237,7 +239,7 @@ class Held(NamedTuple):
 
 
 class ReadRange(NamedTuple):
-    """Rows of some partitions, merged by bucket and key: those of `bucket` whose keys start with
+    """Rows of some partitions, merged by key: those of `bucket` whose keys start with
     `prefix`, after the key `after`. An empty bucket means every bucket of one partition, in row
     order, and `after` is then a row."""
 

@@ -4,14 +4,16 @@ Who drives it calls, in any order but never two at a time:
 
     receive(...)        messages came from a client or a peer
     tick(now)           time has passed (some twenty times a second)
-    step(now)           at the end of each burst of the above: what this node says to itself is
-                        handled, all that was staged is stored as one batch; returns the barrier
-                        to sync up to, if anything was stored
-    durable(b, now)     a sync that began after `step` returned barrier `b` has ended
+    step(now)           after each burst of the above: what this node says to itself is handled, what
+                        was staged is stored (one batch, more if what it then hears stages again);
+                        returns the newest barrier not yet durable, if there is one
+    durable(b, now)     a sync that began after `step` returned `b` has ended; call `step` again
 
-and carries off what lies in the outboxes that `ready` names. No clock, no randomness, no sockets:
-time is the argument `now`, randomness the argument `fresh`. So a whole cluster of real nodes runs
-in one process under a simulated network, disk and clock.
+and then takes what lies in the outboxes that `ready` names and clears `ready`: an outbox that it
+cannot empty now is not named again, so the driver must come back to it by itself.
+
+No clock, no randomness, no sockets: time is the argument `now`, randomness the argument `fresh`. So a
+whole cluster of real nodes runs in one process under a simulated network, disk and clock.
 
 This node is a peer of itself: what it says to its own replica goes through an outbox like any
 other, and is taken in `step`.
@@ -71,13 +73,15 @@ Handler = Callable[[int, Outbox, Any, Instant], None]
 
 class Node:
     """One member. `ready` holds the outboxes that have something to send; `relink` turns true when
-    all links must be made anew, because this node runs on another store now."""
+    all links must be made anew, because this node runs on another store now; the driver breaks them
+    and sets it back."""
 
     def __init__(
         self, config: NodeConfig, engine: Engine, fresh: Fresh, now: Instant, labels: Mapping[str, str]
     ) -> None:
-        """Open the store: afterwards sync the engine, then call `durable(barrier)`, and only then
-        let messages in. `labels` are shown in the status as they are."""
+        """Open the store. Then, in this order: `step`, sync the engine, `accept_loss`, `durable` with
+        the barrier that `step` returned; only now let messages in. `labels` are shown in the status
+        as they are."""
         cluster = config.cluster
         self.config = config
         self.engine = engine
@@ -90,7 +94,9 @@ class Node:
         placement = cluster.placement()
         digester = Digester(cluster.key)
         self.clock = HybridClock(self._load_ceiling(), cluster.drift_ms_max)
-        self.journal = Journal(engine, waits=config.durability == "sync", failed=self._not_taken)
+        self.journal = Journal(
+            engine, fresh.generation, waits=config.durability == "sync", failed=self._not_taken
+        )
         rules = {name.encode(): rule for name, rule in cluster.buckets.items()}
         self.replica = Replica(
             self.journal, rules, frozenset(placement.held_by(self.me)), digester, self.clock
@@ -102,13 +108,10 @@ class Node:
             cluster, placement, self.peers, self.operations, self.journal, self.clock, digester, origin
         )
         self.handoff = Handoff(self.journal, rules, self.peers, self.operations, config.hint_bytes_max)
-        votes = min(placement.replication - placement.replication // 2, placement.replication - 1)
-        self.standing = Standing(self.journal, config, fresh, votes)
-        self.journal.generation = fresh.generation
-        patience_s = cluster.timeout_ms_max / 1e3
+        self.standing = Standing(self.journal, config, fresh, placement.meeting_quorum)
         self.recovery = Recovery(
             self.standing, self.replica, placement, self.peers, self.operations,
-            now.monotonic + patience_s, patience_s,
+            cluster.timeout_ms_max / 1e3, now,
         )  # fmt: skip
         names = [member.name for member in cluster.members]
         self._groups = list(
@@ -183,7 +186,7 @@ class Node:
     def tick(self, now: Instant) -> None:
         """Deadlines, heartbeats, deliveries, streams, and the clock's ceiling."""
         self.operations.tick(now)
-        generation, sequence = self.standing.generation, self.journal.durable_sequence
+        generation, sequence = self.journal.generation, self.journal.durable_sequence
         for member in self.peers.tick(now, self.standing.whole, generation, sequence):
             self.operations.lost(member, now)
         for peer in self.peers.unintroduced(now):
@@ -196,7 +199,8 @@ class Node:
             self.standing.persist()
 
     def step(self, now: Instant) -> int | None:
-        """Store what was staged, as one batch. Returns the newest barrier not yet durable."""
+        """Handle what this node says to itself, and store what was staged. Returns the newest barrier
+        not yet durable."""
         self._settle_standing(now)
         while True:
             self._talk_to_self(now)
@@ -232,7 +236,6 @@ class Node:
         whole = self.standing.whole
         if self.peers.alive[self.me] != whole:
             self.peers.set_alive(self.me, whole)
-            self.peers.all[self.me].whole = whole
             for peer in self.peers.others:
                 peer.outbox.put(self.standing.identity())
 

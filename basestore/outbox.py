@@ -11,7 +11,8 @@ SMALL_BYTES = 256
 
 
 class Outbox:
-    """A bounded queue. `ready` is shared by all outboxes of a node: those that hold something."""
+    """A bounded queue. `ready`, shared by all outboxes of a node: those that were empty and got
+    something since the driver last cleared it."""
 
     __slots__ = ("_bytes_max", "_ready", "bytes", "closed", "messages", "overflowed")
 

@@ -1,4 +1,4 @@
-"""Peers: what this node knows of the other members, from links, heartbeats and hellos.
+"""Peers: what this node knows of the other members, from links, heartbeats and identities.
 
 A peer counts for levels (`alive`) when its link stands, something was heard from it lately, both
 sides have exchanged what they know of each other's stores, and its store is whole. That only
@@ -35,7 +35,7 @@ class Peer:
     name: str
     outbox: Outbox
     linked: bool = False
-    introduced: bool = False  # its Identity came and was accepted
+    introduced: bool = False  # its store is new to us, or has confirmed all that we remember of it
     remembered: bool = False  # it told what it remembers of us, and that fits
     whole: bool = False
     heard_s: float = 0.0

@@ -2,7 +2,7 @@
 
 A fixed number of partitions is spread over the members by rendezvous hashing (Thaler and
 Ravishankar, 1998): every member draws a score for every partition and the best N hold it, so
-adding a member moves only what it takes over. Zones, where members have them, are used up before
+adding a member moves little besides what it takes over. Zones, where members have them, are used up before
 one is used twice. Pure: the same configuration gives the same placement everywhere.
 
 Scores alone leave some members with more partitions than others; a member that already holds its
@@ -13,8 +13,6 @@ import hashlib
 from collections.abc import Sequence
 from math import ceil
 from typing import NamedTuple
-
-ROW_OVERHEAD_BYTES = 3
 
 
 class Place(NamedTuple):
@@ -59,6 +57,13 @@ class Placement:
         self.replication = replication
         self.replicas = assign(places, partitions, replication)
         self._prefixes = [partition.to_bytes(2) for partition in range(partitions)]
+
+    @property
+    def meeting_quorum(self) -> int:
+        """So many other replicas of a row hold, between them, every write that a quorum ever
+        acknowledged: N - Q + 1 of them, or all others."""
+        quorum = self.replication // 2 + 1
+        return min(self.replication - quorum + 1, self.replication - 1)
 
     def row(self, bucket: bytes, key: bytes) -> bytes:
         """The row of a key: partition 2 bytes | length of bucket 1 | bucket | key.

@@ -25,7 +25,7 @@ from basestore.standing import Standing, State
 from repair.version import Record
 
 STREAMS_MAX = 8
-PATIENCE_S = 5.0
+PAGE_S_MAX = 5.0
 PAUSE_S = 1.0
 HEALS_MAX = 64
 
@@ -81,7 +81,8 @@ class _Healing(Operation):
             self._consider()
 
     def _consider(self) -> None:
-        """Enough whole replicas have answered, or all others, and one at least has something."""
+        """Enough whole replicas have answered; or all others have answered or are damaged themselves,
+        and one at least has answered."""
         if len(self.replies) >= self.needed or (
             self.replies and self.replies.keys() | self.silent >= self._others
         ):
@@ -101,20 +102,18 @@ class Recovery:
         placement: Placement,
         peers: Peers,
         operations: Operations,
-        begin_s: float,
-        patience_s: float,
+        request_s_max: float,
+        now: Instant,
     ) -> None:
-        """`begin_s`: when the requests of the store's former life have ended; `patience_s`: how
-        long requests last at most."""
-        self._begin_s = begin_s
-        self._patience_s = patience_s
+        """`request_s_max`: how long requests last at most."""
+        self._request_s_max = request_s_max
+        self._begin_s = now.monotonic + request_s_max  # then those of the store's former life have ended
         self._standing = standing
         self._replica = replica
         self._placement = placement
         self._peers = peers
         self._operations = operations
-        replication = placement.replication
-        self.sources_needed = min(replication - (replication // 2 + 1) + 1, replication - 1)
+        self.sources_needed = placement.meeting_quorum
         self._done: dict[int, dict[int, bool]] = {}
         self._streams: dict[tuple[int, int], _Stream] = {}
         self._healing: dict[bytes, _Healing] = {}
@@ -171,7 +170,7 @@ class Recovery:
 
     def _ask(self, stream: _Stream, now: Instant) -> None:
         request = self._operations.issue(stream)
-        self._operations.alarm_at(request, now.monotonic + PATIENCE_S)
+        self._operations.alarm_at(request, now.monotonic + PAGE_S_MAX)
         message = ReadRange(request, [stream.partition], b"", b"", stream.after, PAGE_ROWS_MAX, 0)
         if not self._peers.send(stream.source, message, SMALL_BYTES + len(stream.after)):
             self.abandon(stream)
@@ -203,7 +202,7 @@ class Recovery:
     def _start_heals(self, now: Instant) -> None:
         for row in list(self._replica.damaged)[:HEALS_MAX]:
             others = self._others(row_partition(row))
-            due_s = self._noticed_s.setdefault(row, now.monotonic) + self._patience_s
+            due_s = self._noticed_s.setdefault(row, now.monotonic) + self._request_s_max
             if row in self._healing or len(self._healing) >= HEALS_MAX or now.monotonic < due_s:
                 continue
             sources = [source for source in others if self._peers.all[source].introduced]
@@ -217,7 +216,7 @@ class Recovery:
                     continue
                 request = self._operations.issue(healing)
                 self._peers.send(source, Read(request, row, 0, True), SMALL_BYTES + len(row))
-            self._operations.alarm_at(healing.ids[0], now.monotonic + PATIENCE_S)
+            self._operations.alarm_at(healing.ids[0], now.monotonic + PAGE_S_MAX)
 
     def heal(self, healing: _Healing) -> None:
         """Enough replicas have said what they hold: the winner replaces the damaged record."""

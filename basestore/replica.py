@@ -1,7 +1,8 @@
 """Replica: the one door to local data.
 
-Client writes, hints, read repair and streams all come in through `apply`; every read of local data
-goes out through `read` and `read_range`. What is stored goes through the journal, which decides
+Client writes, hints and read repair come in through `apply`, streams through `take_over`, healed rows
+through `replace_damaged`; nobody else stores a row. Every read of local data goes out through `read`
+and `read_range`. What is stored goes through the journal, which decides
 when replies leave. Nothing here knows levels, clients or other replicas.
 
 A record whose digest does not fit is never served and never compared with: the row is *damaged*,
@@ -180,8 +181,8 @@ class Replica:
         return DamagedRecord(row, f"the stored record of {name} is damaged; its replicas will heal it")
 
     def read(self, outbox: Outbox, message: Read) -> None:
-        """Held, with the record or without; Rejected when it is damaged. It waits until what it
-        shows is durable."""
+        """Held, with the record or without; Rejected when it is damaged, or when too much waits to
+        be sent. It waits until what it shows is durable."""
         row = message.row
         if not outbox.roomy:
             outbox.put(Rejected(message.id, "too much waits to be sent", True))
@@ -195,7 +196,8 @@ class Replica:
         self._journal.reply(outbox, Held(message.id, blob), DATA + row, SMALL_BYTES + len(blob))
 
     def read_range(self, outbox: Outbox, message: ReadRange) -> None:
-        """Range, or Rejected at the first damaged record. It waits until all it shows is durable."""
+        """Range; or Rejected, at the first damaged record or when too much waits to be sent. It waits
+        until all it shows is durable."""
         if not set(message.partitions) <= self._partitions:
             outbox.put(Rejected(message.id, "this replica does not hold these partitions", False))
             return

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 
 import trio
 
-from basestore.config import NodeConfig, parse_address
+from basestore.config import Member, NodeConfig, parse_address
 from basestore.errors import ConfigurationError, StorageError
 from basestore.flusher import Flusher
 from basestore.messages import Message, ProtocolError
@@ -75,13 +75,14 @@ class Service:
                 {"pid": str(os.getpid()), "endpoint": config.member.address},
             )
             barrier = self.node.step(instant())
+            if barrier is None:
+                raise StorageError(f"the store in {config.directory} takes no writes; start the node again")
             self._engine.sync()
             self._engine.accept_loss()
         except (StorageError, ConfigurationError):
             self._engine.close()
             raise
-        if barrier is not None:
-            self.node.durable(barrier, instant())
+        self.node.durable(barrier, instant())
         self._work = Signal()
         self._poller = Poller()
         self._links: dict[Outbox, Link] = {}
@@ -194,6 +195,7 @@ class Service:
         if durability == "memory":
             self._engine.sync()
             self.node.durable(newest, now)
+            self._work.set()
         elif not self._flusher.busy and (durability == "sync" or now.monotonic >= self._sync_due_s):
             self._sync_due_s = now.monotonic + INTERVAL_S
             self._flusher.start(newest)
@@ -206,7 +208,11 @@ class Service:
             stalled = trio.current_time() - STALL_S_MAX
             for link in self._links.values():
                 if link.sending_since is not None and link.sending_since < stalled:
-                    log.warning("%s: a connection took nothing for %s s; closed", self.node.name, STALL_S_MAX)
+                    log.warning(
+                        "%s: a connection did not take a frame within %s s; closed",
+                        self.node.name,
+                        STALL_S_MAX,
+                    )
                     link.scope.cancel()
 
     async def wait_linked(self) -> None:
@@ -270,12 +276,15 @@ class Service:
         self._complaints[text] = now + COMPLAINT_S
         log.log(level, "%s: %s", self.node.name, text)
 
+    def _member(self, index: int) -> Member:
+        return self.config.cluster.members[index]
+
     def _may_dial(self, name: str) -> bool:
         names = [member.name for member in self.config.cluster.members]
         return name in names[: self.node.me]
 
     async def _dial_forever(self, index: int) -> None:
-        member = self.config.cluster.members[index]
+        member = self._member(index)
         backoff_s = BACKOFF_S_MIN
         while True:
             try:
@@ -307,7 +316,7 @@ class Service:
             with self._registered(outbox, link):
                 await link.run(outbox, self._poller, hear, FRAME_BYTES_MAX)
         except (ConnectionError, ProtocolError) as error:
-            log.info("%s: the link to %s broke: %s", self.node.name, index, error)
+            log.info("%s: the link to %s broke: %s", self.node.name, self._member(index).name, error)
         finally:
             self._peer_links.discard(link)
             self.node.unlink(index, outbox, instant())

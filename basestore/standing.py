@@ -71,7 +71,7 @@ class Standing:
         self._votes_needed = votes_needed
         self._strangers: set[str] = set()
         self._doubts = 0
-        self.vouched = votes_needed == 0  # a peer has found nothing missing since the store was opened
+        self._vouched = votes_needed == 0  # a peer has found nothing missing since the store was opened
         self.reason = ""
         self._generations: dict[bytes, int] = {}
         self.reload()
@@ -80,7 +80,6 @@ class Standing:
             self.store, self.state = fresh.store, State.NEWBORN
         else:
             self._reopen(stored, fresh)
-        self.generation = fresh.generation
         self._generations[fresh.generation] = -1
         while len(self._generations) > GENERATIONS_MAX:
             del self._generations[next(iter(self._generations))]
@@ -140,15 +139,17 @@ class Standing:
     def whole(self) -> bool:
         """Whether the store counts: it is whole, and since it was opened a peer, if there is any,
         has found nothing missing."""
-        return self.state is State.WHOLE and self.vouched
+        return self.state is State.WHOLE and self._vouched
 
     def identity(self, *, again: bool = False) -> Identity:
         """What to say first on a new link."""
-        return Identity(self.store, self.generation, self._journal.durable_sequence, self.whole, again)
+        return Identity(
+            self.store, self._journal.generation, self._journal.durable_sequence, self.whole, again
+        )
 
     def hear_identity(self, outbox: Outbox, name: str, said: Identity) -> bool:
         """A peer says which store it runs on: answer what is remembered of it, once that is durable.
-        Returns whether it can be counted on at once: of the store of old it must first confirm
+        Returns whether it can be counted on at once: a store that is known already must first confirm
         that it still holds what is remembered, and only then is anything newer remembered."""
         known = self._peers.get(name)
         if known is not None and known.store == said.store:
@@ -210,15 +211,15 @@ class Standing:
                 self._stage(self.state, clean=False)
             else:
                 self._strangers.add(name)
-        self.vouched = True
-        outbox.put(Confirmed(self.store, self.generation, self._journal.durable_sequence))
+        self._vouched = True
+        outbox.put(Confirmed(self.store, self._journal.generation, self._journal.durable_sequence))
         return True
 
     def waits_for(self, others: Iterable[str]) -> str:
         """Why a store that is not forgetful does not count yet, in words."""
         if self.state is State.NEWBORN:
             names = ", ".join(sorted(set(others) - self._strangers))
-            return f"a new store; {names} must first say that they knew no earlier one"
+            return f"a new store; enough of {names} must first say that they knew no earlier one"
         return "no other node has yet confirmed that nothing is missing"
 
     def born(self, groups: list[frozenset[str]]) -> bool:

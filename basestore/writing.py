@@ -4,7 +4,9 @@
     begin       stamped; one Apply to every replica; a hint for each that is not alive
     applied, superseded, rejected, lost, kept
                 the tally counts; the verdict is answered as soon as it stands
-    alarm       the deadline: what has not answered gets a hint, the caller hears WriteTimeout
+    relieve     room is needed: an answered write ends; what has not answered gets a hint
+    alarm       the deadline (at ANY also half-way): what has not answered gets a hint, the caller
+                hears WriteTimeout
 
 The write goes on after the answer, until every replica has answered or has a hint. A write that
 was stamped is never stamped again: who repeats it passes the version on.
@@ -55,9 +57,8 @@ class Writing(Operation):
     """One write at its coordinator."""
 
     __slots__ = (
-        "_answered", "_client", "_content", "_coordinator", "_deadline", "_hints_asked", "_level",
-        "_reasons", "_record", "_replicas", "_request", "_rule", "_sent", "_tally",
-        "_winner",
+        "_answered", "_client", "_content", "_coordinator", "_deadline", "_hints_asked",
+        "_reasons", "_record", "_replicas", "_request", "_rule", "_sent", "_tally", "_winner",
     )  # fmt: skip
 
     def __init__(
@@ -79,7 +80,6 @@ class Writing(Operation):
         self._content = content
         self._rule = rule
         self._replicas = replicas
-        self._level = level
         self._deadline = deadline
         self._tally = Tally(len(replicas), level)
         self._answered = False
@@ -101,10 +101,10 @@ class Writing(Operation):
                 self._answer(OUTCOME_LOST, version, result.record.head)
                 self._coordinator.operations.drop(self)
 
-        operations = self._coordinator.operations
+        operations, level = self._coordinator.operations, self._tally.level
         operations.issue(self)  # it counts, and holds its value, while it reads
         try:
-            self._coordinator.read(self._content.row, self._rule, self._level, self._deadline, after, now)
+            self._coordinator.read(self._content.row, self._rule, level, self._deadline, after, now)
         except RequestFailed:
             operations.drop(self)
             raise
@@ -132,14 +132,14 @@ class Writing(Operation):
             if not (alive[replica] and members[replica].outbox.put(message, size)):
                 self._hint(replica, "not alive")
         coordinator.operations.alarm_at(
-            request, self._deadline if self._level is not ANY else now.monotonic + left_s / 2
+            request, self._deadline if self._tally.level is not ANY else now.monotonic + left_s / 2
         )
 
     def _hint(self, replica: int, reason: str) -> None:
         """Ask this node to keep a hint for a replica that does not confirm."""
         coordinator = self._coordinator
         self._explain(replica, reason)
-        only_copy = self._level is ANY and not self._tally.applied
+        only_copy = self._tally.level is ANY and not self._tally.applied
         message = Keep(self.ids[0], replica, self._content.row, self._record.blob, only_copy)
         coordinator.peers.send(coordinator.peers.me, message)
         self._hints_asked += 1
@@ -225,7 +225,7 @@ class Writing(Operation):
             if verdict is STORED:
                 self._answer(OUTCOME_STORED, self._record.blob[:VERSION_BYTES], b"")
             elif verdict is FAILURE:
-                if not (self._level is ANY and self._hints_asked):
+                if not (self._tally.level is ANY and self._hints_asked):
                     self._fail(self._failure())
             elif verdict is not OPEN:
                 outcome = OUTCOME_SUPERSEDED if self._rule is LAST_WRITE_WINS else OUTCOME_LOST

@@ -11,8 +11,9 @@ clock went back meanwhile. Who owns the clock raises the ceiling ahead of time:
     ... make it durable ...
     clock.raise_ceiling(ceiling)                # only then
 
-The ceiling runs ahead of the wall clock by half the drift bound at most: a node that restarts at
-once stamps that far ahead, and replicas refuse direct writes beyond the bound.
+The ceiling runs ahead of the wall clock by half the drift bound (200 ms at least), or of the last
+stamp by 400 ms if that is later. A node that restarts at once stamps that far ahead; replicas refuse
+direct writes beyond the bound.
 """
 
 from repair.version import COUNTER_BITS
@@ -39,12 +40,12 @@ class HybridClock:
 
     @property
     def ready(self) -> bool:
-        """Whether the next stamp lies below the ceiling."""
+        """Whether the next stamp lies at or below the ceiling."""
         return self.last < self.ceiling
 
     def tick(self, wall_ms: int) -> int:
-        """A new stamp, greater than every stamp handed out or observed; CeilingReached."""
-        stamp = max(self.last + 1, min(wall_ms << COUNTER_BITS, self.ceiling))
+        """A new stamp, greater than every one handed out, or taken over by `observe`; CeilingReached."""
+        stamp = self._next(wall_ms)
         if stamp > self.ceiling:
             raise CeilingReached
         self.last = stamp
@@ -74,7 +75,10 @@ class HybridClock:
 
     def lead_ms(self, wall_ms: int) -> int:
         """How far the next stamp would be ahead of the wall clock; negative when it is behind."""
-        return (max(self.last + 1, min(wall_ms << COUNTER_BITS, self.ceiling)) >> COUNTER_BITS) - wall_ms
+        return (self._next(wall_ms) >> COUNTER_BITS) - wall_ms
+
+    def _next(self, wall_ms: int) -> int:
+        return max(self.last + 1, min(wall_ms << COUNTER_BITS, self.ceiling))
 
     def raise_ceiling(self, ceiling: int) -> None:
         """Allow stamps up to `ceiling`. Call it only when `ceiling` is durable."""

@@ -46,7 +46,7 @@ class Signal:
 
 
 class Link:
-    """One connection. `sending_since` is the time since which the other side takes nothing, or None.
+    """One connection. `sending_since`: when the frame under way began to wait for the socket, or None.
 
     It works on the bare socket: when a step of the node ends, frames are sent at once, without
     another task's turn, as far as the socket takes them.
