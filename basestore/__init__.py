@@ -68,6 +68,10 @@ if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
         """Load a public name from where it lives (PEP 562)."""
+        if name == "sync":
+            from importlib import import_module
+
+            return import_module("basestore.sync")
         if name not in _HOME_OF:
             raise AttributeError(f"module 'basestore' has no attribute {name!r}")
         from importlib import import_module

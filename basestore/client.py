@@ -14,7 +14,7 @@ import anyio
 import anyio.abc
 
 from basestore.config import parse_address
-from basestore.errors import MAY_HAVE_HAPPENED, ConnectionLost, Overloaded, Unreachable
+from basestore.errors import MAY_HAVE_HAPPENED, ConnectionLost, InvalidRequest, Overloaded, Unreachable
 from basestore.messages import PROTOCOL, Hello, Message, ProtocolError, Refused, Welcome
 from basestore.net.frames import FrameReader, pack
 from basestore.requests import CONNECT_S_MAX, GRACE_S, TIMEOUT_S_DEFAULT, Consistency, check_endpoints
@@ -177,10 +177,13 @@ class _NetworkChannel:
         self._tasks = tasks
         self._lock = anyio.Lock()
         self._connection: _Connection | None = None
+        self.closed = False
         self._next_id = 0
         self.members: Sequence[str] = []
 
     async def ready(self) -> None:
+        if self.closed:
+            raise InvalidRequest("this store is closed; connect again")
         connection = self._connection
         if connection is None or connection.lost:
             async with self._lock:
@@ -201,7 +204,8 @@ class _NetworkChannel:
             self._tasks.start_soon(connection.run)
             return
         raise Unreachable(
-            f"no node could be reached ({'; '.join(reasons)}). Check the endpoints, and that the nodes run"
+            f"no node could be reached ({'; '.join(reasons)}). Check that they run, or name other nodes "
+            f"as endpoints"
         )
 
     def ask(self, make: Callable[[int], Message], timeout_s: float) -> _Pending:
@@ -253,6 +257,7 @@ async def connect(
             yield store
         except Exception as error:  # noqa: BLE001 - carried past the task group, which would wrap it
             failure = error
+        channel.closed = True
         tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure

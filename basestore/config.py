@@ -147,7 +147,8 @@ class _Table:
     def number(self, key: str, default: int, low: int, high: float) -> int:
         value: int = self.take(key, int, default)
         if not low <= value <= high:
-            raise ConfigurationError(f"{self._where} {key} = {value} must lie between {low} and {high}")
+            bounds = f"lie between {low} and {high}" if high < math.inf else f"be {low} or more"
+            raise ConfigurationError(f"{self._where} {key} = {value} must {bounds}")
         return value
 
     def secret(self, key: str, length: int) -> bytes:
@@ -248,7 +249,10 @@ def _check(config: ClusterConfig, source: str) -> None:
             f"{source}: replication = {config.replication} needs as many members; there are {len(names)}"
         )
     for member in config.members:
-        parse_address(member.address)
+        try:
+            parse_address(member.address)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{source}: [[members]] {member.name}: {error}") from None
     if len({member.address for member in config.members}) < len(names):
         raise ConfigurationError(f"{source}: two [[members]] have the same address")
     for name in config.buckets:

@@ -152,6 +152,7 @@ async def open_node(
     Raises ConfigurationError and StorageError when the node cannot start, and StorageError out of
     the block (in an ExceptionGroup) when its store fails later.
     """
+    _check_trio()
     service = Service(config if isinstance(config, NodeConfig) else load(config))
     async with _run(service) as channel:
         yield EmbeddedNode(service, channel, consistency, timeout)
@@ -173,6 +174,7 @@ async def open_cluster(
     Raises ConfigurationError, StorageError, and trio.TooSlowError when the nodes are not linked within
     30 s.
     """
+    _check_trio()
     configs = prepare_cluster(Path(directory), nodes, None, durability)
     async with AsyncExitStack() as stack:
         services = [Service(config) for config in configs]
@@ -187,3 +189,8 @@ async def open_cluster(
         cluster = EmbeddedCluster(services[0], channels[0], consistency, timeout)
         cluster.nodes = members
         yield cluster
+
+
+def _check_trio() -> None:
+    if not trio.lowlevel.in_trio_run():
+        raise RuntimeError("nodes run on Trio only: call this under trio.run; clients may use asyncio")

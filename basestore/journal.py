@@ -156,6 +156,7 @@ class Journal:
         commit = self._open
         if not (commit.rows or commit.replies or commit.effects):
             return
+        self.records = max(0, self.records)  # a damaged record may not have told what it counted for
         commit.rows[PROGRESS] = _PROGRESS.pack(commit.number, self.records)
         try:
             self.engine.apply(commit.rows)

@@ -63,6 +63,12 @@ def plan_cluster(
     configs = _existing_cluster(directory, nodes, first_port)
     if durability is None:
         return configs
+    held = configs[0].durability
+    if "memory" in (held, durability) and held != durability:
+        raise ConfigurationError(
+            f"the cluster in {directory} has durability {held}, and what it holds would not be seen with "
+            f"{durability}; start it with {held}, or use another directory"
+        )
     return [replace(config, durability=durability) for config in configs]
 
 

@@ -156,8 +156,8 @@ class Got(NamedTuple):
 
 
 class Page(NamedTuple):
-    """`rows` holds keys, values and versions in turn. the next page begins after the key `after`;
-    `more` whether there may be one."""
+    """`rows` holds keys, values, versions and expiries (8 bytes, as in `Got`) in turn. The next page
+    begins after the key `after`; `more` whether there may be one."""
 
     id: int
     rows: list[bytes]

@@ -382,6 +382,13 @@ class Node:
         return "up" if self.standing.whole else "starting"
 
     @property
+    def reason(self) -> str:
+        """Why the store does not count, in words; empty when it does."""
+        if self.standing.whole:
+            return ""
+        return self.standing.reason or self.standing.waits_for(p.name for p in self.peers.others)
+
+    @property
     def linked(self) -> bool:
         """Whether every other member counts for levels, as seen from here, and this one too."""
         return self.peers.all_alive
@@ -389,13 +396,10 @@ class Node:
     def status(self, request: int) -> NodeStatus:
         """Facts for `basestore status`."""
         recovered, of = self.recovery.progress()
-        reason = ""
-        if not self.standing.whole:
-            reason = self.standing.reason or self.standing.waits_for(p.name for p in self.peers.others)
         facts = {
             "node": self.name,
             "state": self.state,
-            "reason": reason,
+            "reason": self.reason,
             "recovered": f"{recovered}/{of}" if of and not self.standing.whole else "",
             "records": str(self.journal.records),
             "alive": " ".join(p.name for p in self.peers.all if self.peers.alive[p.index]),

@@ -131,11 +131,14 @@ class Replica:
         nothing if they hold nothing."""
         del self.damaged[row]
         sound = [record for record in records if record is not None and record.intact(self._digester, row)]
+        damaged = self._journal.get(DATA + row) or b""
+        held = damaged[:HEAD_BYTES] if len(damaged) >= HEAD_BYTES else ABSENT  # as it was counted
         if sound:
             winner = reduce(self._rules.get(row_bucket(row), Rule.LAST_WRITE_WINS).winner, sound)
-            self._store(row, winner.blob, winner.head, winner.head)
+            self._store(row, winner.blob, winner.head, held)
         else:
             self._journal.stage(DATA + row, None)
+            self._journal.records -= held != ABSENT and not is_tombstone(held)
             self._remember(row, ABSENT)
 
     def _store(self, row: bytes, blob: bytes, head: bytes, held: bytes) -> None:

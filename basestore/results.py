@@ -102,11 +102,12 @@ class ReadResult:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One key of a scan."""
+    """One key of a scan. `expires_ms` as in `ReadResult`."""
 
     key: bytes
     value: bytes
     version: Version
+    expires_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +213,8 @@ def page(answer: Message) -> tuple[list[Item], bytes | None]:
     rows = answer.rows
     try:
         items = [
-            Item(key, value, Version.decode(version))
-            for key, value, version in zip(rows[::3], rows[1::3], rows[2::3], strict=True)
+            Item(key, value, Version.decode(version), int.from_bytes(expiry) or None)
+            for key, value, version, expiry in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True)
         ]
     except _SENSELESS as error:
         raise _unexpected(answer) from error

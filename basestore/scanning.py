@@ -149,8 +149,8 @@ class Scanning(Operation):
                 break
             last = key
             if record.live(now.wall_ms):
-                rows += (key, record.value, record.blob[:VERSION_BYTES])
-                size += len(key) + len(record.value) + VERSION_BYTES + 24
+                rows += (key, record.value, record.blob[:VERSION_BYTES], record.expires_ms.to_bytes(8))
+                size += len(key) + len(record.value) + VERSION_BYTES + 40
         self._coordinator.operations.drop(self)
         self._ended = True
         self._client.put(Page(self._request.id, rows, self._after, self._more), size + len(self._after))

@@ -91,6 +91,7 @@ class Service:
         self._flushed: list[tuple[int, StorageError | None]] = []
         self._linked = trio.Event()
         self._failure: StorageError | None = None
+        self._state = ""
         self._sync_due_s = 0.0
         self._complaints: dict[str, float] = {}
 
@@ -185,8 +186,17 @@ class Service:
                 self._links[outbox].scope.cancel()
             self._links[outbox].send_nowait(outbox)
         node.ready.clear()
+        if node.state != self._state:
+            self._tell_state()
         if node.linked and not self._linked.is_set():
             self._linked.set()
+
+    def _tell_state(self) -> None:
+        """The store's state has changed. That something was lost, and is there again, is a warning."""
+        level = logging.WARNING if "forgetful" in (self._state, self.node.state) else logging.INFO
+        reason = f": {self.node.reason}" if self.node.reason else ""
+        log.log(level, "%s: the store is %s%s", self.node.name, self.node.state, reason)
+        self._state = self.node.state
 
     def _sync(self, newest: int, now: Instant) -> None:
         """Give the flusher its order: with durability `interval` once a second, otherwise whenever
@@ -342,7 +352,10 @@ class Service:
             with self._registered(outbox, link):
                 await link.run(outbox, self._poller, hear, CLIENT_FRAME_BYTES_MAX)
         except (ConnectionError, ProtocolError) as error:
-            log.info("%s: a client was disconnected: %s", self.node.name, error)
+            log.log(
+                logging.INFO if isinstance(error, ProtocolError) else logging.DEBUG,
+                "%s: a client was disconnected: %s", self.node.name, error,
+            )  # fmt: skip
         finally:
             outbox.close()
 

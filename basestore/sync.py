@@ -130,6 +130,7 @@ class SyncStore:
         requests.timeout_ms_of(timeout)
         self._lock = threading.Lock()
         self._connection: _Connection | None = None
+        self._closed = False
         self._next_id = 0
 
     def __enter__(self) -> Self:
@@ -141,8 +142,9 @@ class SyncStore:
         self.close()
 
     def close(self) -> None:
-        """Close the connection. The next call would open another."""
+        """Close the connection. The store is not used afterwards."""
         with self._lock:
+            self._closed = True
             self._disconnect()
 
     def _disconnect(self) -> None:
@@ -152,6 +154,8 @@ class SyncStore:
 
     def _connected(self) -> _Connection:
         """The connection, made if need be; Unreachable."""
+        if self._closed:
+            raise InvalidRequest("this store is closed; connect again")
         if self._connection is not None:
             return self._connection
         reasons = []
@@ -169,7 +173,8 @@ class SyncStore:
             self._connection = connection
             return connection
         raise Unreachable(
-            f"no node could be reached ({'; '.join(reasons)}). Check the endpoints, and that the nodes run"
+            f"no node could be reached ({'; '.join(reasons)}). Check that they run, or name other nodes "
+            f"as endpoints"
         )
 
     def _level_of(self, consistency: Consistency | None) -> Level:

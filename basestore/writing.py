@@ -57,7 +57,7 @@ class Writing(Operation):
     """One write at its coordinator."""
 
     __slots__ = (
-        "_answered", "_client", "_content", "_coordinator", "_deadline", "_hints_asked",
+        "_answered", "_client", "_content", "_coordinator", "_deadline", "_hints_asked", "_late",
         "_reasons", "_record", "_replicas", "_request", "_rule", "_sent", "_tally", "_winner",
     )  # fmt: skip
 
@@ -85,6 +85,7 @@ class Writing(Operation):
         self._answered = False
         self._sent = False
         self._hints_asked = 0
+        self._late = 0  # replicas that applied it after the deadline
         self._winner = b""
         self._reasons: dict[str, str] | None = None
 
@@ -151,6 +152,7 @@ class Writing(Operation):
         self._reasons.setdefault(self._coordinator.names[replica], reason)
 
     def applied(self, member: int, request: int, now: Instant) -> None:
+        self._late += now.monotonic >= self._deadline
         self._note(member, APPLIED, now)
 
     def superseded(self, member: int, request: int, head: bytes, now: Instant) -> None:
@@ -184,12 +186,13 @@ class Writing(Operation):
                 return
             tally = self._tally
             version = self._record.version
+            confirmed = tally.applied - self._late
             self._fail(
                 WriteTimeout(
-                    f"timeout: {tally.applied} of {tally.required} required replicas confirmed in time; the "
+                    f"timeout: {confirmed} of {tally.required} required replicas confirmed in time; the "
                     f"write may have happened. Repeat it with version {version} (it is then the same write), "
                     f"or read",
-                    tally.applied, tally.required, version,
+                    confirmed, tally.required, version,
                 )
             )  # fmt: skip
         self._coordinator.operations.drop(self)

@@ -1,8 +1,7 @@
 """The command line. A command's module is loaded when the command is used, and what it needs when
 it runs: a single request imports neither Trio nor anyio.
 
-Data goes to stdout, all else to stderr. What becomes of a command is its exit code (`exits.py`);
-this module is the only place where an exception turns into one.
+Data goes to stdout, all else to stderr. What becomes of a command is its exit code (`exits.py`).
 """
 
 import contextlib
@@ -93,8 +92,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         error.show()
         return exits.USAGE
     except basestore.BasestoreError as error:
-        exits.say_error(error)
-        return exits.exit_code_of(error)
+        return exits.tell(error, as_json=False)
     except Exception:  # noqa: BLE001 - a bug, shown in full; but 1 means "not found"
         traceback.print_exc()
         return exits.BUG

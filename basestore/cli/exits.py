@@ -1,6 +1,7 @@
 """Exits: the code that the process ends with, for everything that can become of a command."""
 
 import contextlib
+import json
 from typing import Final
 
 import click
@@ -46,6 +47,23 @@ def exit_code_of(error: BasestoreError) -> int:
     if isinstance(error, RequestFailed) and not error.definite:
         return UNKNOWN
     return REFUSED
+
+
+def tell(error: BasestoreError, *, as_json: bool) -> int:
+    """Say on stderr what went wrong, and return the exit code for it. As JSON: `error` (its type),
+    `message`, `definite` (nothing can have happened) and `version` (to repeat a write with)."""
+    if as_json:
+        version = getattr(error, "version", None)
+        facts = {
+            "error": type(error).__name__,
+            "message": str(error),
+            "definite": error.definite,
+            "version": None if version is None else str(version),
+        }
+        say(json.dumps(facts))
+    else:
+        say_error(error)
+    return exit_code_of(error)
 
 
 def say(text: str) -> None:

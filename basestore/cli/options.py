@@ -12,6 +12,9 @@ from typing import Any
 
 import click
 
+from basestore.cli import exits
+from basestore.errors import BasestoreError
+
 ENDPOINT_DEFAULT = "127.0.0.1:7400"
 ENDPOINTS_VARIABLE = "BASESTORE_ENDPOINTS"
 TIMEOUT_S_DEFAULT = 5.0
@@ -77,7 +80,11 @@ def share(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         def call(**given: Any) -> Any:
             here = {name: given.pop(name) for name in names}
             before = click.get_current_context().obj or {}
-            return function(_target(before, here), **given)
+            target = _target(before, here)
+            try:
+                return function(target, **given)
+            except BasestoreError as error:
+                return exits.tell(error, as_json=target.json)
 
         wrapped: Callable[..., Any] = call
         for name in reversed(names):

@@ -161,7 +161,8 @@ def scan_command(target: Target, prefix: bytes, limit: int | None, keys_only: bo
 
     All keys, or those that begin with PREFIX, in bytewise order. Text: a line a key, KEY, a tab,
     VALUE; what does not print, and each backslash, is escaped (\\n, \\t, \\xff). JSON: an object a
-    line, with key, key_encoding, value, encoding and version, which `basestore import` reads back.
+    line, with key, key_encoding, value, encoding, version and expires_ms, of which `basestore import`
+    reads back keys and values; what it writes expires only by its own --ttl.
     """
     with open_store(target) as store:
         for item in store.scan(prefix, bucket=target.bucket, limit=limit):
@@ -182,4 +183,4 @@ def _json_line(item: "Item", keys_only: bool) -> str:
     fields: dict[str, str | None] = {"key": key, "key_encoding": key_encoding}
     if not keys_only:
         fields["value"], fields["encoding"] = encode_text(item.value)
-    return json.dumps({**fields, "version": str(item.version)})
+    return json.dumps({**fields, "version": str(item.version), "expires_ms": item.expires_ms})

@@ -95,7 +95,10 @@ async def _supervise(children: "Sequence[Child]") -> int:
                 alive.discard(child)
                 exits.say(f"{child.name} died: {child.end}. Bring it back with: {child.command}")
                 if not alive:
-                    exits.say_error("all nodes have died. See above why, and start again with `basestore up`")
+                    exits.say_error(
+                        "all nodes that this command started have died. See above why, stop those that "
+                        "were started by hand, and start again with `basestore up`"
+                    )
                     nursery.cancel_scope.cancel()
 
             for child in children:

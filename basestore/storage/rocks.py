@@ -30,6 +30,7 @@ from basestore.errors import StorageBusy, StorageError
 from basestore.storage.engine import Batch
 
 MEMTABLE_BYTES = 64 << 20
+ADVICE = ". Move the directory away and start again: the node will recover from its peers"
 _BUSY = re.compile(r"Write stall|Incomplete", re.IGNORECASE)
 
 
@@ -77,10 +78,7 @@ class RocksEngine:
                 ) from error
             damage = str(error)
         self._note_loss(f"the log in {path} is damaged and was cut before the damage: {damage}")
-        with self._errors(
-            f"is damaged and was not opened ({damage}). Move the directory away and start again: "
-            f"the node will recover from its peers"
-        ):
+        with self._errors(f"is damaged and was not opened ({damage}){ADVICE}"):
             return Rdict(path, _options(DBRecoveryMode.point_in_time()))
 
     def _note_loss(self, loss: str) -> None:
@@ -106,13 +104,17 @@ class RocksEngine:
         except StorageError:
             raise
         except Exception as error:  # rocksdict raises nothing narrower
-            raise StorageError(f"the store {self._directory} {what}: {error}") from error
+            raise self._error(what, error) from error
+
+    def _error(self, what: str, error: Exception) -> StorageError:
+        advice = ADVICE if "orruption" in str(error) else ""
+        return StorageError(f"the store {self._directory} {what}: {error}{advice}")
 
     def get(self, key: bytes) -> bytes | None:
         try:
             value: bytes | None = self._db.get(key)
         except Exception as error:  # rocksdict raises nothing narrower
-            raise StorageError(f"the store {self._directory} cannot be read: {error}") from error
+            raise self._error("cannot be read", error) from error
         return value
 
     def apply(self, batch: Batch) -> None:
@@ -128,7 +130,7 @@ class RocksEngine:
         except Exception as error:  # rocksdict raises nothing narrower
             if _BUSY.search(str(error)):
                 raise StorageBusy(f"the store {self._directory} is busy: {error}") from error
-            raise StorageError(f"the store {self._directory} cannot be written: {error}") from error
+            raise self._error("cannot be written", error) from error
 
     def sync(self) -> None:
         with self._errors("cannot be synced"):

@@ -182,7 +182,7 @@ def test_a_scan_as_json_can_be_imported_again(three: Cluster) -> None:
     three.invoke("set", "dump/text", "plain")
     dumped = three.invoke("scan", "dump/", "-o", "json")
     fields = json.loads(dumped.text.splitlines()[0])
-    assert set(fields) == {"key", "key_encoding", "value", "encoding", "version"}
+    assert set(fields) == {"key", "key_encoding", "value", "encoding", "version", "expires_ms"}
     three.invoke("delete", "dump/text")
     three.invoke("delete", os.fsdecode(b"dump/\xff"))
     assert three.invoke("scan", "dump/").stdout == b""
@@ -290,7 +290,7 @@ def test_wrong_usage_ends_with_2_and_says_what_is_right(
 def test_without_a_node_the_code_is_6(command: tuple[str, ...]) -> None:
     refused = invoke(*command, "-e", f"127.0.0.1:{free_ports(1)}")
     assert (refused.code, refused.stdout) == (6, b"")
-    assert "Check the endpoints" in refused.stderr
+    assert "Check that they run" in refused.stderr
 
 
 def test_a_program_that_is_no_node_is_not_connected_to() -> None:
@@ -301,7 +301,7 @@ def test_a_program_that_is_no_node_is_not_connected_to() -> None:
             with connection:
                 connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
                 assert client.end() == 6
-    assert "Check the endpoints" in "\n".join(client.stderr)
+    assert "Check that they run" in "\n".join(client.stderr)
 
 
 def test_an_interrupted_write_ends_with_130_and_says_that_it_may_have_happened() -> None:
@@ -377,3 +377,11 @@ def test_commands_options_and_levels_are_completed(words: str, expected: set[str
     }
     offered = {line.partition(",")[2] for line in invoke(env=env).text.splitlines()}
     assert offered == expected
+
+
+def test_an_error_in_json_names_its_type_and_whether_it_is_definite() -> None:
+    done = invoke("-e", "127.0.0.1:1", "get", "k", "-o", "json")
+    assert done.code == 6
+    facts = json.loads(done.stderr)
+    assert (facts["error"], facts["definite"], facts["version"]) == ("Unreachable", True, None)
+    assert "127.0.0.1:1" in facts["message"]

@@ -104,7 +104,7 @@ def test_what_is_left_out_has_defaults() -> None:
         ('[node]\nname = "n1"', '[node]\nname = "n4"', "no member is called 'n4'; the cluster has n1, n2"),
         ("[node]", '[node]\ndurability = "never"', "durability = 'never'; use sync, interval or memory"),
         ("[node]", "[node]\ndirectory = 1", "directory = 1 must be of type str"),
-        ("[node]", "[node]\nhint_bytes_max = -1", "hint_bytes_max = -1 must lie between 0 and"),
+        ("[node]", "[node]\nhint_bytes_max = -1", "hint_bytes_max = -1 must be 0 or more"),
         ("[node]", "[node]\nport = 1", "[node] has unknown settings: port"),
     ],
 )  # fmt: skip
