@@ -74,6 +74,11 @@ class Journal:
         """So much waits to be synced that new work should be refused."""
         return self.unsynced_bytes > UNSYNCED_BYTES_MAX
 
+    @property
+    def urgent(self) -> bool:
+        """Something waits for durability whatever the setting: sync soon."""
+        return any(commit.effects or commit.sure_acks or commit.sure_replies for commit in self._waiting)
+
     def get(self, key: bytes) -> bytes | None:
         """What is stored, this step's batch included."""
         rows = self._open.rows

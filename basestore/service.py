@@ -199,14 +199,16 @@ class Service:
         self._state = self.node.state
 
     def _sync(self, newest: int, now: Instant) -> None:
-        """Give the flusher its order: with durability `interval` once a second, otherwise whenever
-        there is something to sync. Memory has nothing to wait for."""
+        """Give the flusher its order: with durability `interval` once a second, or when something
+        waits for it all the same; otherwise whenever there is something to sync. Memory has nothing to wait for."""
         durability = self.config.durability
         if durability == "memory":
             self._engine.sync()
             self.node.durable(newest, now)
             self._work.set()
-        elif not self._flusher.busy and (durability == "sync" or now.monotonic >= self._sync_due_s):
+        elif not self._flusher.busy and (
+            durability == "sync" or now.monotonic >= self._sync_due_s or self.node.journal.urgent
+        ):
             self._sync_due_s = now.monotonic + INTERVAL_S
             self._flusher.start(newest)
 
