@@ -200,7 +200,8 @@ class Service:
 
     def _sync(self, newest: int, now: Instant) -> None:
         """Give the flusher its order: with durability `interval` once a second, or when something
-        waits for it all the same; otherwise whenever there is something to sync. Memory has nothing to wait for."""
+        waits for it all the same; otherwise whenever there is something to sync. Memory has nothing
+        to wait for."""
         durability = self.config.durability
         if durability == "memory":
             self._engine.sync()

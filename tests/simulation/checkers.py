@@ -68,6 +68,8 @@ def _writers(operations: list[Operation]) -> tuple[dict[bytes, Operation], list[
             wrong.append(Violation("phantoms", f"{op} shows what was refused: {writer}"))
         elif writers.setdefault(op.version, writer) is not writer:
             wrong.append(Violation("versions", f"{op} and {writers[op.version]}: one version, two values"))
+        elif writer.version and writer.version != op.version:
+            wrong.append(Violation("versions", f"{op}: {writer} was executed twice"))
         elif writer.start > op.end:
             wrong.append(Violation("phantoms", f"{op} shows what was written later: {writer}"))
     return writers, wrong

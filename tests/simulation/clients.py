@@ -29,6 +29,7 @@ from basestore.messages import (
     encode,
 )
 from basestore.outbox import Outbox
+from basestore.results import page
 from tests.simulation import history as h
 from tests.simulation.clockwork import Stream
 from tests.simulation.plan import ClientPlan
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 GRACE_S = 0.3
+BACK_OFF_S = 0.03
 OUTSTANDING_MAX = 8
 REPEATS_MAX = 3
 DEFINITE_CODES = {1: "InvalidRequest", 2: "Unavailable", 3: "Overloaded", 4: "ClockSkew"}
@@ -78,7 +80,8 @@ class Session:
     def lost(self) -> None:
         """The machine is gone: so are all answers that have not left."""
         world = self.client.world
-        world.clockwork.at(max(self._last, world.clockwork.now) + world.client_delay(), self.client.lose, self)
+        last = max(self._last, world.clockwork.now)
+        world.clockwork.at(last + world.client_delay(), self.client.lose, self)
 
 
 class Client:
@@ -87,8 +90,8 @@ class Client:
     def __init__(self, world: "World", plan: ClientPlan) -> None:
         self.world = world
         self.plan = plan
-        self.index = plan.index
-        self.stream = Stream(world.plan.seed, f"client {plan.index}")
+        self.index = plan.number
+        self.stream = Stream(world.plan.seed, f"client {plan.number}")
         self._sessions: dict[int, Session] = {}
         self._home = self.stream.below(len(world.machines))
         self._request = 0
@@ -114,7 +117,9 @@ class Client:
     def _finish(self, operation: h.Operation) -> None:
         self._outstanding -= 1
         if not self.plan.open:
-            self.world.clockwork.after(self.stream.exponential(self.plan.loop_s), self.begin)
+            turned_away = operation.outcome in (h.REFUSED, h.FAILED)
+            pause_s = BACK_OFF_S if turned_away else self.plan.loop_s
+            self.world.clockwork.after(self.stream.exponential(pause_s), self.begin)
 
     def _try(self, operation: h.Operation) -> None:
         """Send it, to the home node or, if that does not run, to another."""
@@ -122,7 +127,7 @@ class Client:
         if machine.node is None:
             self._home = self.stream.below(len(self.world.machines))
             machine = self.world.machines[self._home]
-        if machine.node is None:
+        if machine.node is None:  # nobody to ask
             self._end(operation, h.TIMEOUT if operation.stamped else h.REFUSED)
             return
         self.ask(machine, operation)
@@ -170,8 +175,7 @@ class Client:
 
     def _give_up(self, session: Session, request: int, operation: h.Operation) -> None:
         if operation.outcome == h.PENDING and operation.requests[-1] == request:
-            if session.life == session.machine.life and not session.machine.pauses:
-                self.world.counts["client gave up"] += 1
+            self.world.witness.silent(session.machine, session.life, operation, request)
             operation.stamped = operation.stamped or operation.writes
             self._end(operation, h.GONE)
 
@@ -187,11 +191,8 @@ class Client:
             operation.version, operation.expires_ms = message.version, message.expires_ms
             self._end(operation, h.FOUND)
         elif isinstance(message, Page):
-            rows = message.rows
-            operation.page = [
-                (key.decode(), value, version)
-                for key, value, version in zip(rows[::3], rows[1::3], rows[2::3], strict=True)
-            ]
+            items, _ = page(message)
+            operation.page = [(item.key.decode(), item.value, item.version.encode()) for item in items]
             operation.found = message.more
             self._end(operation, h.FOUND)
         else:

@@ -7,7 +7,11 @@ stores than the cluster promises to survive: N - Q of N replicas.
 
 from typing import TYPE_CHECKING
 
-from basestore.messages import COPY, HINTED_COPY, Applied, Apply, Message
+import cbor2
+
+from basestore.journal import PROGRESS
+from basestore.messages import COPY, HINTED_COPY, Applied, Apply, Got, Message, Written
+from basestore.standing import PEER, STANDING
 from basestore.storage.engine import DATA
 from tests.simulation.clockwork import Stream
 from tests.simulation.plan import Fault
@@ -45,12 +49,19 @@ class Triggers:
         else:
             self._world.clockwork.after(0.0, fall, self._world, machine, fault, fault.kind)
 
-    def acknowledged(self, machine: "Machine") -> None:
-        """A node has told a client that its write is done."""
+    def answered(self, machine: "Machine", messages: list[Message]) -> None:
+        """A node has told clients that writes are done, or shown them what it holds."""
+        if not self._armed:
+            return
+        wrote = any(type(message) is Written for message in messages)
+        showed = any(type(message) is Got and message.found for message in messages)
         for fault in self._armed:
-            if fault.kind == "power after ack" or (
-                fault.kind == "crash after ack" and fault.size < 0.3 and fault.machine == machine.index
-            ):
+            if fault.kind == "power after ack":
+                hit = wrote if fault.size < 0.5 else showed
+            else:
+                hit = fault.kind == "crash after ack" and fault.size < 0.3 and fault.machine == machine.index
+                hit = hit and wrote
+            if hit:
                 self._strike(fault, machine)
                 return
 
@@ -110,7 +121,7 @@ class Faults:
         if kind.endswith(("after ack", "replay", "replayer", "repair")):
             world.triggers.arm(fault)
             return
-        if kind in ("wipe", "rollback", "log cut", "spoil") and not self._may_lose(machine):
+        if kind in ("wipe", "rollback", "log cut", "spoil", "ambush") and not self._may_lose(machine):
             world.counts["spared: too many stores lost already"] += 1
             return
         if machine.node is None and kind not in ("cut", "cut one way", "slow link", "disk full", "slow disk"):
@@ -131,6 +142,8 @@ class Faults:
             self._clock(machine, fault)
         elif kind in ("wipe", "rollback", "log cut"):
             self._lose_store(machine, fault)
+        elif kind == "ambush":
+            self._ambush(fault)
         elif kind == "spoil":
             self._spoil(machine)
         elif kind in ("disk full", "failed fsync", "slow disk"):
@@ -145,20 +158,58 @@ class Faults:
 
     def _lose_store(self, machine: "Machine", fault: Fault) -> None:
         """The machine dies, and what it finds when it comes back is not its latest disk."""
+        copies = list(machine.copies)
+        if fault.kind == "rollback":
+            copies = [copy for copy in copies if self._would_be_noticed(machine, copy)]
         machine.crash(fault.kind, noticed_s=0.01)
-        if fault.kind == "wipe" or not machine.copies:
+        if fault.kind == "wipe" or not copies:
             machine.replace_disk(None)
         else:
-            old = machine.copies[int(fault.size * len(machine.copies))]
+            old = copies[int(fault.size * len(copies))]
             machine.replace_disk(old, "the log was cut" if fault.kind == "log cut" else "")
         self._world.clockwork.after(restart_s(fault), machine.start)
+
+    def _ambush(self, fault: Fault) -> None:
+        """One machine hears nothing for a while; then it is back, another is gone for long, and a
+        third comes back with a store that knows nothing of that while."""
+        world, count = self._world, len(self._world.machines)
+        deaf = (fault.machine + 1) % count
+        lasts = 0.1 + fault.size
+        self._network(world.machines[deaf], fault._replace(kind="isolate", machine=deaf, lasts=lasts))
+        world.clockwork.after(lasts, self._spring, fault, (fault.machine + 2) % count)
+
+    def _spring(self, fault: Fault, gone: int) -> None:
+        world, machine = self._world, self._world.machines[fault.machine]
+        if machine.node is None or not self._may_lose(machine):
+            return
+        kind = ("wipe", "rollback", "rollback", "log cut")[int(fault.size * 4)]
+        fall(world, world.machines[gone], fault._replace(size=1.0, lasts=2.5), "ambush")
+        self._lose_store(machine, fault._replace(kind=kind, size=0.0))
+
+    def _would_be_noticed(self, machine: "Machine", copy: dict[bytes, bytes]) -> bool:
+        """Whether each peer remembers, durably, more than the copy holds. One that does not would
+        vouch for it: a limit of the design (peers write down what they hear once a second)."""
+        stored = copy.get(STANDING)
+        if stored is None:
+            return True
+        generations = dict(cbor2.loads(stored)[-1])
+        sequence = int.from_bytes(copy[PROGRESS][:8])
+        for peer in self._world.machines:
+            known = peer.disk.durable(PEER + machine.config.name.encode())
+            if peer is machine:
+                continue
+            if known is None:
+                return False
+            _, generation, heard, _ = cbor2.loads(known)
+            end = generations.get(generation)
+            if end is not None and heard <= (sequence if end < 0 else end):
+                return False
+        return True
 
     def _spoil(self, machine: "Machine") -> None:
         """One byte of one durable record changes."""
         pending = {key for undo in machine.disk.pending for key in undo}
-        rows = [
-            key for key, _ in machine.disk.scan(DATA, bytes((DATA[0] + 1,))) if key not in pending
-        ]
+        rows = [key for key, _ in machine.disk.scan(DATA, bytes((DATA[0] + 1,))) if key not in pending]
         if rows:
             key = self._stream.pick(rows)
             machine.disk.spoil(key, self._stream.below(1 << 16))
@@ -190,7 +241,7 @@ class Faults:
             world.clockwork.after(min(fault.lasts, 0.5), self._room_again, machine)
         elif fault.kind == "slow disk":
             machine.slow_s = 0.02 if fault.size < 0.7 else 0.4
-            world.clockwork.after(fault.lasts, setattr, machine, "slow_s", 0.0)
+            world.clockwork.after(fault.lasts, machine.quicken)
         else:
             machine.failing = True
             world.clockwork.after(fault.lasts + 0.5, machine.start)
@@ -213,11 +264,14 @@ class Faults:
                         network.break_link(link)
             elif fault.kind == "slow link":
                 network.slow[a, b] = 0.005 + fault.size**4
-                world.clockwork.after(fault.lasts, network.slow.pop, (a, b), None)
+                world.clockwork.after(fault.lasts, self._quicken, (a, b))
             else:
                 ways += [(a, b)] if fault.kind == "cut one way" else [(a, b), (b, a)]
         network.cuts.update(ways)
         world.clockwork.after(fault.lasts, self._join, ways)
+
+    def _quicken(self, way: tuple[int, int]) -> None:
+        self._world.network.slow.pop(way, None)
 
     def _join(self, ways: list[tuple[int, int]]) -> None:
         network = self._world.network

@@ -25,8 +25,27 @@ class Operation:
     """One request of a client with all its repetitions. `end` is infinite until it is answered."""
 
     __slots__ = (
-        "attempts", "bucket", "client", "end", "expires_ms", "found", "key", "kind", "level", "limit",
-        "node", "number", "outcome", "page", "requests", "start", "stamped", "timeout_ms", "ttl_ms", "value",
+        "attempts",
+        "bucket",
+        "client",
+        "end",
+        "expires_ms",
+        "found",
+        "key",
+        "kind",
+        "level",
+        "limit",
+        "node",
+        "number",
+        "outcome",
+        "page",
+        "promised",
+        "requests",
+        "stamped",
+        "start",
+        "timeout_ms",
+        "ttl_ms",
+        "value",
         "version",
     )  # fmt: skip
 
@@ -52,6 +71,7 @@ class Operation:
         self.attempts = 0
         self.node = -1
         self.requests: list[int] = []
+        self.promised: list[int] = []  # members that hold it or will be given it, says the receipt
 
     @property
     def writes(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from basestore.config import NodeConfig
-from basestore.messages import Applied, Apply, Message, ProtocolError, Written
+from basestore.messages import Applied, Apply, Message, ProtocolError
 from basestore.node import Node
 from basestore.outbox import Outbox
 from basestore.peers import Instant
@@ -142,6 +142,10 @@ class Machine:
         self.impaired_since = self.world.clockwork.now
         self.world.history.stores_lost = True
 
+    def quicken(self) -> None:
+        """The disk is no longer slow."""
+        self.slow_s = 0.0
+
     @property
     def impaired(self) -> bool:
         """Whether the store may lack what it once acknowledged."""
@@ -207,8 +211,7 @@ class Machine:
         else:
             self.world.trace(self.index, -1 - end.client.index, messages)
             end.carry(messages)
-            if any(type(message) is Written for message in messages):
-                self.world.triggers.acknowledged(self)
+            self.world.triggers.answered(self, messages)
 
     # --- the disk ----------------------------------------------------------------------------
 

@@ -191,7 +191,7 @@ class Network:
         pair = (min(target.index, source.index), max(target.index, source.index))
         link = self.links.get(pair)
         outbox = None if link is None else link.outboxes.get(target.index)
-        late = [message for message in messages if not isinstance(message, INTRODUCTIONS)]
+        late: list[Message] = [message for message in messages if not isinstance(message, INTRODUCTIONS)]
         if self._plan.stray and outbox is not None and late:
             self._counts["stray message"] += len(late)
             target.hear(source.index, outbox, late)
@@ -199,11 +199,10 @@ class Network:
     def _count(self, messages: list[Message]) -> None:
         counts = self._counts
         for message in messages:
-            kind = type(message)
-            if kind is Apply:
+            if isinstance(message, Apply):
                 if message.way == COPY:
                     counts["write-back"] += 1
                 elif message.way == HINTED_COPY:
                     counts["hint delivered"] += 1
-            elif kind is not Applied:
-                counts[kind.__name__] += 1
+            elif not isinstance(message, Applied):
+                counts[type(message).__name__] += 1

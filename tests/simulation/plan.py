@@ -17,7 +17,7 @@ BEGIN_S = 0.6  # when the clients begin; the cluster is born by then
 CRASHES = [("crash", 3.0), ("power", 1.0), ("crash after ack", 6.0), ("power after ack", 3.0), ("stop", 1.0)]
 NETWORK = [("cut", 3.0), ("cut one way", 3.0), ("isolate", 2.0), ("slow link", 2.0), ("break", 3.0)]
 DISKS = [("disk full", 2.0), ("failed fsync", 2.0), ("slow disk", 2.0)]
-STORES = [("wipe", 4.0), ("rollback", 4.0), ("log cut", 2.0), ("spoil", 4.0)]
+STORES = [("wipe", 4.0), ("rollback", 4.0), ("log cut", 2.0), ("spoil", 4.0), ("ambush", 4.0)]
 CLOCKS = [("clock within", 3.0), ("clock beyond", 2.0), ("clock back", 2.0)]
 HINTS = [("crash in replay", 3.0), ("crash of replayer", 3.0), ("crash", 3.0), ("isolate", 2.0)]
 PAUSES = [("pause", 2.0)]
@@ -71,7 +71,7 @@ class ClientPlan(NamedTuple):
     """`workload` as in `clients.py`; `loop_s`: think time of a closed loop, or time between the
     requests of an open one; `roams`: it changes nodes."""
 
-    index: int
+    number: int
     workload: str
     open: bool
     loop_s: float
@@ -201,7 +201,7 @@ def _faults(
 ) -> tuple[Fault, ...]:
     if not kinds:
         return ()
-    faults = []
+    faults: list[Fault] = []
     time = BEGIN_S
     mean = stream.pick((0.15, 0.4, 1.0))
     while True:

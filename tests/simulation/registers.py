@@ -11,6 +11,7 @@ zones overlap, and no backward zone lies inside a forward zone. O(n log n).
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 INF = float("inf")
@@ -53,9 +54,9 @@ def atomic(acts: Sequence[Act]) -> str:
 
 def _overlap(zones: dict[object, list[float]]) -> str:
     forward = sorted((zone[0], zone[1], repr(value)) for value, zone in zones.items() if zone[0] < zone[1])
-    for (_, end, value), (start, _, other) in zip(forward, forward[1:], strict=False):
+    for (_, end, one), (start, _, other) in pairwise(forward):
         if start < end:
-            return f"{value} was read after {other} was in its place, or the other way round"
+            return f"{one} was read after {other} was in its place, or the other way round"
     starts = [zone[0] for zone in forward]
     for value, zone in zones.items():
         if zone[0] < zone[1]:

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from basestore.consistency import ReplicaState
-from basestore.messages import Message, Written
+from basestore.messages import Got, Message, Written
 from basestore.placement import row_partition
 from basestore.storage.engine import DATA, HINT
 from repair.rule import Rule
@@ -29,13 +29,13 @@ class Witness:
 
     def __init__(self, world: "World") -> None:
         self._world = world
-        self._asked: dict[int, tuple[float, int]] = {}
+        self._asked: dict[int, tuple[float, int, int]] = {}
         self.counts: Counter[str] = world.counts
 
     def asked(self, machine: "Machine", operation: Operation) -> None:
         """A node has taken up a request."""
         self._asked[operation.requests[-1] << 20 | operation.number] = (
-            self._world.clockwork.now, machine.pauses
+            self._world.clockwork.now, machine.pauses, machine.life
         )  # fmt: skip
 
     def answered(self, machine: "Machine", operation: Operation, message: Message) -> None:
@@ -46,8 +46,39 @@ class Witness:
             late = self._world.clockwork.now - asked[0] - operation.timeout_ms / 1e3
             if late > SLACK_S:
                 self._world.blame("deadlines", f"{operation} was answered {late:.3f} s after its deadline")
-        if isinstance(message, Written) and self._world.history.sync and message.replicas:
+        if not self._world.history.sync:
+            return
+        if isinstance(message, Written) and message.replicas:
             self._judge(machine, operation, message)
+        elif isinstance(message, Got):
+            self._judge_shown(operation, message)
+
+    def _judge_shown(self, operation: Operation, got: Got) -> None:
+        """What a read shows is durable on as many replicas as its level requires."""
+        world = self._world
+        required = operation.level.required(world.plan.replication)
+        if got.required != required or got.responded < required:
+            world.blame("receipts", f"{operation}: required {got.required}, responded {got.responded}")
+        if not got.version:
+            return
+        row = world.placement.row(operation.bucket.encode(), operation.key.encode())
+        rule = world.rules[operation.bucket]
+        holders = [world.machines[replica] for replica in world.placement.replicas[row_partition(row)]]
+        holding = sum(
+            each.impaired or self._holds(rule, each.disk.durable(DATA + row), got.version) for each in holders
+        )
+        if holding < required:
+            world.blame("shown", f"{operation} shows what {holding} of {required} hold durably")
+
+    def silent(self, machine: "Machine", life: int, operation: Operation, request: int) -> None:
+        """A client has given up: had its node still the time to answer?"""
+        asked = self._asked.pop(request << 20 | operation.number, None)
+        if asked is None or asked[1:] != (machine.pauses, life) or machine.life != life:
+            return
+        late = self._world.clockwork.now - asked[0] - operation.timeout_ms / 1e3
+        self._world.counts["client gave up"] += 1
+        if late > SLACK_S:
+            self._world.blame("deadlines", f"{operation} was never answered")
 
     def _judge(self, machine: "Machine", operation: Operation, written: Written) -> None:
         world = self._world
@@ -56,8 +87,11 @@ class Witness:
         if tuple(written.replicas[::2]) != world.placement.replicas[row_partition(row)]:
             world.blame("receipts", f"{operation}: the receipt names the wrong replicas")
         counted = 0
+        operation.promised = []
         for replica, state in zip(written.replicas[::2], written.replicas[1::2], strict=True):
             counted += state == APPLIED
+            if state in (APPLIED, SUPERSEDED, HINTED):
+                operation.promised.append(replica)
             holder = world.machines[replica]
             if holder.impaired:
                 continue
@@ -73,9 +107,27 @@ class Witness:
                 if not self._holds(rule, kept, written.version) and not self._holds(
                     rule, held, written.version
                 ):
-                    world.blame("receipts", f"{operation}: no hint for n{replica + 1} is durable")
+                    text = f"no hint for n{replica + 1} is durable: {_short(kept)}, it holds {_short(held)}"
+                    world.blame("receipts", f"{operation}: {text}")
+        required = operation.level.required(world.plan.replication)
+        if written.required != required:
+            world.blame("receipts", f"{operation}: required {written.required}, not {required}")
         if counted != written.acknowledged:
             world.blame("receipts", f"{operation}: {written.acknowledged} acknowledged, {counted} named")
+
+    def keep_promises(self) -> None:
+        """All hints are delivered: whoever a receipt named holds the write, or a better one."""
+        world = self._world
+        if not world.history.sync or world.history.stores_lost:
+            return
+        for operation in world.history.operations:
+            if not operation.promised or not operation.version:
+                continue
+            row = world.placement.row(operation.bucket.encode(), operation.key.encode())
+            rule = world.rules[operation.bucket]
+            for replica in operation.promised:
+                if not self._holds(rule, world.machines[replica].disk.get(DATA + row), operation.version):
+                    world.blame("receipts", f"{operation} has not come to n{replica + 1}")
 
     @staticmethod
     def _holds(rule: Rule, blob: bytes | None, version: bytes) -> bool:

@@ -65,9 +65,7 @@ class World:
         self.witness = Witness(self)
         self.machines: list[Machine] = []
         for index, member in enumerate(members):
-            config = NodeConfig(
-                cluster, member.name, Path("/nowhere"), plan.durability, plan.hint_bytes_max
-            )
+            config = NodeConfig(cluster, member.name, Path("/nowhere"), plan.durability, plan.hint_bytes_max)
             self.machines.append(Machine(self, index, config, plan.machines[index]))
 
     # --- what machines and clients use -------------------------------------------------------
@@ -130,6 +128,7 @@ class World:
         self.clockwork.run(self.plan.seconds)
         self._heal()
         if self._await_health():
+            self.witness.keep_promises()
             self._examine()
             self._compare()
         for violation in checkers.judge(self.history):
@@ -140,14 +139,13 @@ class World:
         for machine in self.machines:
             machine.copies.append(machine.disk.copy())
             for key in list(machine.spoilt):
-                if self._sound(machine, key):
+                if self._intact(key, machine.disk.durable(key)):
                     machine.spoilt.discard(key)
                     self.counts["record healed"] += 1
         if self.clockwork.now < self.plan.seconds:
             self.clockwork.after(COPY_S, self._copy_disks)
 
-    def _sound(self, machine: Machine, key: bytes) -> bool:
-        blob = machine.disk.durable(key)
+    def _intact(self, key: bytes, blob: bytes | None) -> bool:
         return blob is None or Record(blob).intact(self._digester, key[len(DATA) :])
 
     def _heal(self) -> None:
@@ -247,8 +245,8 @@ class World:
                 blobs = {rows.get(row) for rows in held}
                 if len(blobs) > 1:
                     self.blame("convergence", f"{row!r} differs on {replicas} though it was read at ALL")
-                for replica in replicas:
-                    if not self._sound(self.machines[replica], row):
+                for replica, rows in zip(replicas, held, strict=True):
+                    if not self._intact(row, rows.get(row)):
                         self.blame("convergence", f"{row!r} is damaged on n{replica + 1}")
 
     # --- the outcome -------------------------------------------------------------------------
