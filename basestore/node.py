@@ -130,8 +130,9 @@ class Node:
         """The engine refused a batch: nothing of it holds, in memory neither."""
         self.replica.forget_heads()
         self.handoff.recount()
-        self.standing.reload()
+        self.standing.restage()
         self.recovery.restart()
+        self._ceiling_asked = 0
 
     def _load_ceiling(self) -> int:
         stored = self.engine.get(CEILING)
@@ -242,13 +243,22 @@ class Node:
     def _raise_ceiling(self, now: Instant) -> None:
         if self.peers.clock_jumped or self.peers.skew_ms is not None:
             return  # a ceiling made durable by a wrong clock would outlive it
+        lower = self.clock.lower_ceiling(now.wall_ms)
+        if lower is not None:
+            self.journal.stage(CEILING, lower.to_bytes(8))
+            self._ceiling_asked = lower
         wanted = self.clock.wanted_ceiling(now.wall_ms)
         if wanted is None or wanted <= self._ceiling_asked:
             return
         self._ceiling_asked = wanted
         ceiling = wanted
         self.journal.stage(CEILING, ceiling.to_bytes(8))
-        self.journal.effect(lambda: self.clock.raise_ceiling(ceiling))
+
+        def raise_it() -> None:
+            if self._ceiling_asked == ceiling:  # not taken back since
+                self.clock.raise_ceiling(ceiling)
+
+        self.journal.effect(raise_it)
 
     def _peer_handlers(self) -> dict[type, Handler]:
         """What each message of a peer sets going."""

@@ -50,7 +50,7 @@ class Operation:
         """A time that was asked for has come."""
 
     def relieve(self, now: Instant) -> None:
-        """Room is needed: end, if the caller has had the answer."""
+        """Room is needed, and the caller has had the answer: end soon."""
 
 
 class Operations:
@@ -61,6 +61,7 @@ class Operations:
         a late answer to an earlier start finds nobody."""
         self._next = first_id
         self._by_id: dict[int, Operation] = {}
+        self._lingering: dict[Operation, None] = {}
         self._slots: dict[int, list[int]] = {}
         self._slot_done = -1
         self.get = self._by_id.get
@@ -81,6 +82,7 @@ class Operations:
     def drop(self, operation: Operation) -> None:
         """Forget it: later answers are ignored."""
         if operation.ids:
+            self._lingering.pop(operation, None)
             self.count -= 1
             self.bytes -= operation.bytes
             for request in operation.ids:
@@ -109,9 +111,14 @@ class Operations:
         for operation in list(self.each()):
             operation.lost(member, now)
 
+    def linger(self, operation: Operation) -> None:
+        """Its caller has had the answer; it goes on for the sake of slower members."""
+        self._lingering[operation] = None
+
     def relieve(self, now: Instant) -> None:
-        """Ask the oldest to end that need not go on."""
-        for operation in list(islice(self.each(), RELIEVED_AT_ONCE)):
+        """Tell the operations that linger longest that room is needed."""
+        for operation in list(islice(self._lingering, RELIEVED_AT_ONCE)):
+            del self._lingering[operation]
             operation.relieve(now)
 
     def each(self) -> Iterator[Operation]:

@@ -87,7 +87,8 @@ class Service:
         self._poller = Poller()
         self._links: dict[Outbox, Link] = {}
         self._locals: dict[Outbox, Callable[[], None]] = {}
-        self._peer_links: set[Link] = set()
+        self._peer_links: dict[int, Link] = {}
+        self._accepted = 0
         self._flushed: list[tuple[int, StorageError | None]] = []
         self._linked = trio.Event()
         self._failure: StorageError | None = None
@@ -175,7 +176,7 @@ class Service:
             self._sync(newest, now)
         if node.relink:
             node.relink = False
-            for link in self._peer_links:
+            for link in self._peer_links.values():
                 link.scope.cancel()
         for outbox in list(node.ready):
             if outbox in self._locals:
@@ -260,8 +261,9 @@ class Service:
 
     async def _accept(self, stream: trio.SocketStream) -> None:
         link = Link(stream)
+        self._accepted += 1
         try:
-            if len(self._links) >= CONNECTIONS_MAX:
+            if self._accepted > CONNECTIONS_MAX:
                 log.warning(
                     "%s: %d connections are open; one more was refused", self.node.name, CONNECTIONS_MAX
                 )
@@ -277,6 +279,7 @@ class Service:
             level = logging.WARNING if isinstance(error, PeerRefused) else logging.INFO
             self._complain(level, f"a connection was closed: {error or 'it was too slow to say hello'}")
         finally:
+            self._accepted -= 1
             link.close()
 
     def _complain(self, level: int, text: str) -> None:
@@ -319,7 +322,9 @@ class Service:
     async def _serve_peer(self, link: Link, index: int) -> None:
         """A link to a peer, until it breaks."""
         outbox = self.node.link(index, instant())
-        self._peer_links.add(link)
+        if index in self._peer_links:  # the peer has begun anew, and may not have been able to say so
+            self._peer_links[index].scope.cancel()
+        self._peer_links[index] = link
 
         def hear(messages: list[Message]) -> list[Message]:
             self._check(self.node.receive(index, outbox, messages, instant()))
@@ -327,11 +332,12 @@ class Service:
 
         try:
             with self._registered(outbox, link):
-                await link.run(outbox, self._poller, hear, FRAME_BYTES_MAX)
+                await link.run(outbox, self._poller, hear, self.wake, FRAME_BYTES_MAX)
         except (ConnectionError, ProtocolError) as error:
             log.info("%s: the link to %s broke: %s", self.node.name, self._member(index).name, error)
         finally:
-            self._peer_links.discard(link)
+            if self._peer_links.get(index) is link:
+                del self._peer_links[index]
             self.node.unlink(index, outbox, instant())
             self._work.set()
 
@@ -353,7 +359,7 @@ class Service:
 
         try:
             with self._registered(outbox, link):
-                await link.run(outbox, self._poller, hear, CLIENT_FRAME_BYTES_MAX)
+                await link.run(outbox, self._poller, hear, self.wake, CLIENT_FRAME_BYTES_MAX)
         except (ConnectionError, ProtocolError) as error:
             log.log(
                 logging.INFO if isinstance(error, ProtocolError) else logging.DEBUG,

@@ -70,6 +70,7 @@ class Standing:
         self._config = config
         self._votes_needed = votes_needed
         self._strangers: set[str] = set()
+        self._echoes: set[str] = set()
         self._doubts = 0
         self._vouched = votes_needed == 0  # a peer has found nothing missing since the store was opened
         self.reason = ""
@@ -211,7 +212,11 @@ class Standing:
                 self._stage(self.state, clean=False)
             else:
                 self._strangers.add(name)
-        self._vouched = True
+        if said.generation != self._journal.generation:
+            self._vouched = True
+        else:  # it remembers no more than was just said to it: that vouches only if nobody knows more
+            self._echoes.add(name)
+            self._vouched |= len(self._echoes) == len(self._config.cluster.members) - 1
         outbox.put(Confirmed(self.store, self._journal.generation, self._journal.durable_sequence))
         return True
 
@@ -235,10 +240,15 @@ class Standing:
 
         def become_whole() -> None:
             if self._doubts == doubts:  # none arose since
-                self.state, self.reason = State.WHOLE, ""
+                self.state, self.reason, self._vouched = State.WHOLE, "", True
 
         self._stage(State.WHOLE, clean=False)
         self._journal.effect(become_whole)
+
+    def restage(self) -> None:
+        """A batch was not taken: what it said of this store must be said again."""
+        self.reload()
+        self._stage(self.state, clean=False)
 
     def close(self) -> None:
         """Stage that the store was closed cleanly."""

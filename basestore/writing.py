@@ -171,7 +171,8 @@ class Writing(Operation):
 
     def kept(self, member: int, stored: bool, now: Instant) -> None:
         self._hints_asked -= 1
-        self._note(member, HINTED if stored else FAILED, now)
+        if stored or not self._answered:
+            self._note(member, HINTED if stored else FAILED, now)
 
     def lost(self, member: int, now: Instant) -> None:
         if self._sent and member in self._replicas and self._state(member) == PENDING:
@@ -198,10 +199,9 @@ class Writing(Operation):
         self._coordinator.operations.drop(self)
 
     def relieve(self, now: Instant) -> None:
-        """A replica that is slower than the others does not hold up what comes after: it gets hints."""
-        if self._answered:
-            self._hint_pending("it is slow")
-            self._coordinator.operations.drop(self)
+        """A replica that is slower than the others does not hold up what comes after: it gets a hint,
+        and when that is durable this write ends."""
+        self._hint_pending("it is slow")
 
     def _hint_pending(self, reason: str) -> None:
         for replica in self._replicas:
@@ -233,8 +233,11 @@ class Writing(Operation):
             elif verdict is not OPEN:
                 outcome = OUTCOME_SUPERSEDED if self._rule is LAST_WRITE_WINS else OUTCOME_LOST
                 self._answer(outcome, self._record.blob[:VERSION_BYTES], self._winner)
-        if self._answered and not tally.waiting:
-            self._coordinator.operations.drop(self)
+        if self._answered:
+            if tally.waiting:
+                self._coordinator.operations.linger(self)
+            else:
+                self._coordinator.operations.drop(self)
 
     def _answer(self, outcome: int, version: bytes, winner: bytes) -> None:
         self._answered = True

@@ -71,7 +71,22 @@ class HybridClock:
         wall, lead = wall_ms << COUNTER_BITS, LEAD_MS << COUNTER_BITS
         if max(wall + self._reserve // 2, self.last + lead) <= self.ceiling:
             return None
-        return max(wall + self._reserve, self.last + 2 * lead)
+        if self.last > wall + (self.drift_ms_max << COUNTER_BITS):
+            return None  # nothing may be stamped until the wall clock has caught up
+        return self._target(wall)
+
+    def lower_ceiling(self, wall_ms: int) -> int | None:
+        """Take back a ceiling that a wrong wall clock has set far too high, and return the new one, to
+        be stored too; None where there is nothing to take back. No stamp above `last` was given out,
+        so it is in force at once; until it is stored, a restart merely begins too high."""
+        wall = wall_ms << COUNTER_BITS
+        if self.ceiling <= max(wall, self.last) + 4 * (self._reserve + (LEAD_MS << COUNTER_BITS)):
+            return None
+        self.ceiling = self._target(wall)
+        return self.ceiling
+
+    def _target(self, wall: int) -> int:
+        return max(wall + self._reserve, self.last + 2 * (LEAD_MS << COUNTER_BITS))
 
     def lead_ms(self, wall_ms: int) -> int:
         """How far the next stamp would be ahead of the wall clock; negative when it is behind."""

@@ -18,6 +18,7 @@ from basestore.outbox import Outbox
 
 RECEIVE_BYTES = 256 << 10
 HANDSHAKE_S_MAX = 5.0
+SOCKET_OPTIONS = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 15_000}
 MESSAGE_BYTES_EXPECTED = 256 << 10
 ROOM_MESSAGES_MIN = 8
 NAME_CHARACTERS_SHOWN = 64
@@ -55,6 +56,7 @@ class Link:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._socket = socket.socket(fileno=stream.socket.detach())
         self._socket.setblocking(False)
+        _watch(self._socket)
         self._frames = FrameReader(HELLO_BYTES_MAX)
         self._early: list[Message] = []
         self._unsent = memoryview(b"")
@@ -103,9 +105,12 @@ class Link:
         if self._ended is not None:
             raise self._ended
 
-    async def run(self, outbox: Outbox, poller: Poller, hear: Hear, frame_bytes_max: int) -> None:
+    async def run(
+        self, outbox: Outbox, poller: Poller, hear: Hear, wake: Callable[[], None], frame_bytes_max: int
+    ) -> None:
         """Carry messages both ways until the connection ends, which raises ConnectionError or
-        ProtocolError. `hear` gives back what it cannot take yet; while it does, nothing is read."""
+        ProtocolError. `hear` gives back what it cannot take yet; while it does, nothing is read.
+        `wake` is called when something was heard outside of the poller's round."""
         self._frames.frame_bytes_max = frame_bytes_max
         self._unheard, self._early = hear(self._early), []
 
@@ -124,6 +129,7 @@ class Link:
                 self.send_nowait(outbox)
                 if self._unheard:
                     self._unheard = hear(self._unheard)
+                    wake()
                     if not self._unheard:
                         poller.resume(self._socket, readable)
 
@@ -169,6 +175,15 @@ class Link:
     def close(self) -> None:
         trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
+
+
+def _watch(connection: socket.socket) -> None:
+    """Let the system notice that the other side has vanished without a word (a power cut, a cable)."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in SOCKET_OPTIONS.items():
+        option = getattr(socket, name, None)  # not every system has all of them
+        if option is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def dial(address: str) -> Link:

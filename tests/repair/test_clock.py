@@ -13,11 +13,10 @@ DRIFT_MS = 2000
 
 
 def started(wall_ms: int, ceiling: int = 0) -> HybridClock:
-    """A clock that may stamp."""
+    """A clock that can stamp, even if it should not, being far ahead of the wall clock."""
     clock = HybridClock(ceiling, DRIFT_MS)
     wanted = clock.wanted_ceiling(wall_ms)
-    assert wanted is not None
-    clock.raise_ceiling(wanted)
+    clock.raise_ceiling(ceiling + 1 if wanted is None else wanted)
     return clock
 
 
@@ -68,7 +67,15 @@ class Clock(RuleBasedStateMachine):
             assert wanted > self.clock.last
             self.durable = max(self.durable, wanted)
             self.clock.raise_ceiling(wanted)
-        assert self.clock.ready
+        far_ahead = self.clock.last > (self.wall_ms + DRIFT_MS) << COUNTER_BITS
+        assert self.clock.ready or far_ahead
+
+    @rule()
+    def take_back_the_ceiling(self) -> None:
+        lower = self.clock.lower_ceiling(self.wall_ms)
+        if lower is not None:
+            assert self.clock.last < lower < self.durable
+            self.durable = lower
 
     @rule()
     def raise_the_ceiling_but_crash_before_it_counts(self) -> None:
@@ -117,6 +124,14 @@ def test_a_restart_at_once_stamps_within_the_drift_bound(wall_ms: int) -> None:
     clock.tick(wall_ms)
     stamp = started(wall_ms, clock.ceiling).tick(wall_ms)
     assert HybridClock(0, DRIFT_MS).observe(stamp, wall_ms)
+
+
+@given(walls)
+def test_a_ceiling_that_a_wrong_clock_set_is_taken_back(wall_ms: int) -> None:
+    clock = started(wall_ms + 3_600_000)
+    lower = clock.lower_ceiling(wall_ms)
+    assert lower is not None
+    assert HybridClock(lower, DRIFT_MS).lead_ms(wall_ms) <= DRIFT_MS
 
 
 @given(walls)
