@@ -16,6 +16,7 @@ from basestore.messages import (
     Set,
 )
 from basestore.node import CEILING
+from basestore.operation import RELIEVED_AT_ONCE
 from tests.basestore.world import World
 
 
@@ -169,6 +170,19 @@ class TestFullQueues:
         world.run(5)
         assert world.node(0).handoff.count(2) == 0
         assert world.values("7") == [b"v"] * 3
+
+    def test_writes_that_must_wait_for_a_slow_replica_do_not_keep_others_from_giving_way(self) -> None:
+        world = World(3)
+        world.isolate(2)
+        for number in range(RELIEVED_AT_ONCE):
+            world.set(0, f"all{number}", "v", Level.ALL, timeout_s=9)
+        calls = []
+        for number in range(OPERATIONS_MAX + 200):
+            calls.append(world.set(0, f"{number % 100}", "v"))
+            if number % 50 == 0:
+                world.settle()
+        world.settle()
+        assert {call.receipt().outcome for call in calls} == {Outcome.STORED}
 
     def test_a_disk_that_does_not_keep_up_is_overloaded(self) -> None:
         world = World(3)

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from basestore.consistency import Level, Outcome
-from basestore.errors import ConfigurationError, StorageError, Unavailable, WriteTimeout
+from basestore.errors import ConfigurationError, StorageBusy, StorageError, Unavailable, WriteTimeout
 from basestore.messages import Applied, Held, Identity, Range, Read, ReadRange, Rejected, Remembered
 from basestore.node import Node
 from basestore.standing import STANDING, Fresh, State
+from basestore.storage.engine import Batch
 from basestore.storage.memory import MemoryEngine
 from tests.basestore.world import World
 
@@ -405,6 +406,49 @@ class TestRollback:
         world.restart(1)
         world.run(1)
         assert [node.state for node in world.running] == ["up"] * 3
+
+
+class TestVouching:
+    def test_a_peer_that_remembers_nothing_does_not_vouch(self) -> None:
+        world = World(3)
+        world.put(0, "k", "old", Level.ALL)
+        backup = world.copy_store(0)
+        world.put(0, "k", "new", Level.ALL)
+        world.restore(0, backup)
+        world.wipe(1)
+        world.part(0, 2)
+        world.start(1)
+        world.start(0)
+        world.run(3)
+        assert not world.node(0).standing.whole
+        world.join(0, 2)
+        world.run(15)
+        assert world.node(0).standing.whole
+        assert world.look(0, "k").value == b"new"
+
+    def test_a_doubt_that_a_busy_store_refused_is_written_down_later(self) -> None:
+        world = World(3)
+        world.put(0, "k", "old", Level.ALL)
+        backup = world.copy_store(1)
+        world.put(0, "k", "new", Level.ALL)
+        world.restore(1, backup)
+        for other in (0, 2):
+            world.part(1, other)
+        node = world.start(1)
+        world.engines[1].apply, kept = _busy, world.engines[1].apply  # type: ignore[method-assign]
+        world.join(1, 0)
+        world.settle()
+        world.engines[1].apply = kept  # type: ignore[method-assign]
+        world.run(0.5)
+        assert not node.standing.whole
+        world.crash(1)
+        for other in (0, 2):
+            world.part(1, other)
+        assert world.start(1).state == "forgetful"
+
+
+def _busy(batch: Batch) -> None:
+    raise StorageBusy("busy")
 
 
 class TestStaleWords:
