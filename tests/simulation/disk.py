@@ -8,6 +8,8 @@ from basestore.errors import StorageBusy
 from basestore.storage.engine import Batch
 from basestore.storage.memory import MemoryEngine
 
+FLAGS_AT = 40
+
 
 class Disk(MemoryEngine):
     """`pending` holds, for each batch that is not durable, what to put back to undo it."""
@@ -72,7 +74,8 @@ class Disk(MemoryEngine):
         return disk
 
     def spoil(self, key: bytes, where: int) -> None:
-        """Change one bit of a durable value."""
+        """Change one bit of a durable record, but for the flags, which tell what it counts for."""
         value = bytearray(self._rows[key])
-        value[where % len(value)] ^= 1 << (where // len(value)) % 8
+        at = where % len(value)
+        value[at if at != FLAGS_AT else 0] ^= 1 << (where // len(value)) % 8
         self._rows[key] = bytes(value)

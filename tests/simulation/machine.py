@@ -207,6 +207,7 @@ class Machine:
             for message in messages:
                 kind = type(message)
                 if kind is Applied or kind is Apply:
+                    self.world.witness.said(self, target, message)
                     self.world.triggers.sent(self, target, message)
         else:
             self.world.trace(self.index, -1 - end.client.index, messages)

@@ -5,12 +5,11 @@ the record, or a better one, durably, at the moment the receipt leaves; hinted, 
 disk holds the hint, or the replica the record. And no node answers after the deadline it was given.
 """
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
-from basestore.consistency import ReplicaState
-from basestore.messages import Got, Message, Written
-from basestore.placement import row_partition
+from basestore.consistency import Level, ReplicaState
+from basestore.messages import DIRECT, Applied, Apply, Got, Message, Written
+from basestore.placement import row_bucket, row_partition
 from basestore.storage.engine import DATA, HINT
 from repair.rule import Rule
 from repair.version import VERSION_BYTES
@@ -30,7 +29,25 @@ class Witness:
     def __init__(self, world: "World") -> None:
         self._world = world
         self._asked: dict[int, tuple[float, int, int]] = {}
-        self.counts: Counter[str] = world.counts
+        self._copies: dict[tuple[int, int, int], tuple[bytes, bytes, str]] = {}
+
+    def said(self, machine: "Machine", target: int, message: Message) -> None:
+        """A node sends a copy, or says that it has taken some: they are then durable there."""
+        if isinstance(message, Apply):
+            if message.way != DIRECT:
+                row, version = message.row, message.record[:VERSION_BYTES]
+                bucket = row_bucket(row).decode()
+                self._copies[machine.index, target, message.id] = row, version, bucket
+        elif isinstance(message, Applied) and self._copies and self._world.history.sync:
+            for request in message.ids:
+                copy = self._copies.pop((target, machine.index, request), None)
+                if copy is None or machine.impaired:
+                    continue
+                row, version, bucket = copy
+                held = machine.disk.durable(DATA + row)
+                if not self._holds(self._world.rules[bucket], held, version):
+                    text = f"n{machine.index + 1} confirms a copy of {row!r} to n{target + 1}"
+                    self._world.blame("acks", f"{text} and holds {_short(held)} durably")
 
     def asked(self, machine: "Machine", operation: Operation) -> None:
         """A node has taken up a request."""
@@ -56,7 +73,7 @@ class Witness:
     def _judge_shown(self, operation: Operation, got: Got) -> None:
         """What a read shows is durable on as many replicas as its level requires."""
         world = self._world
-        required = operation.level.required(world.plan.replication)
+        required = _needed(operation.level, world.plan.replication)
         if got.required != required or got.responded < required:
             world.blame("receipts", f"{operation}: required {got.required}, responded {got.responded}")
         if not got.version:
@@ -109,7 +126,7 @@ class Witness:
                 ):
                     text = f"no hint for n{replica + 1} is durable: {_short(kept)}, it holds {_short(held)}"
                     world.blame("receipts", f"{operation}: {text}")
-        required = operation.level.required(world.plan.replication)
+        required = _needed(operation.level, world.plan.replication)
         if written.required != required:
             world.blame("receipts", f"{operation}: required {written.required}, not {required}")
         if counted != written.acknowledged:
@@ -136,6 +153,11 @@ class Witness:
             return False
         held = blob[:VERSION_BYTES]
         return held == version or rule.beats(held, version)
+
+
+def _needed(level: Level, replicas: int) -> int:
+    """How many replicas a level requires: said once more, for the product's own word is on trial."""
+    return {Level.QUORUM: replicas // 2 + 1, Level.ALL: replicas}.get(level, 1)
 
 
 def _short(blob: bytes | None) -> str:

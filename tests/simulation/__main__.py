@@ -1,0 +1,161 @@
+"""python -m tests.simulation: play seeds, show one, make one small, try the mutants.
+
+--seed S [--trace] [--faults 1,4 --clients 0,2 --seconds 3.5]     one, or what is left of one
+--seed S --minimise                                               the least of it that still fails
+--seeds A..B [--jobs N] [-o json]                                 a range, with what was exercised
+--mutants [NAME ...] [-o json]                                    deliberate bugs, and who finds them
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from multiprocessing import Pool
+
+from tests.simulation import exercise, mutants
+from tests.simulation.minimise import minimise
+from tests.simulation.outcome import Outcome, play
+from tests.simulation.plan import Reduction, draw
+from tests.simulation.world import World
+
+BAR = 40
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    return () if text == "none" else tuple(int(word) for word in text.split(","))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--seeds", help="a range, A..B, B included")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--trace", action="store_true")
+    parser.add_argument("--minimise", action="store_true")
+    parser.add_argument("--faults", type=numbers, help="keep only these faults of the plan, or none")
+    parser.add_argument("--clients", type=numbers, help="keep only these clients of the plan")
+    parser.add_argument("--seconds", type=float, help="end the clients' time here")
+    parser.add_argument("--mutants", nargs="*", metavar="NAME")
+    parser.add_argument("--cpu-s", type=float, default=60.0, help="how long to try a mutant")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    return parser.parse_args()
+
+
+def main() -> int:
+    given = arguments()
+    if given.mutants is not None:
+        return mutants.report(given.mutants, given.cpu_s, as_json=given.output == "json")
+    if given.seeds:
+        first, _, last = given.seeds.partition("..")
+        return play_range(range(int(first), int(last) + 1), given.jobs, as_json=given.output == "json")
+    if given.seed is None:
+        sys.exit("say --seed, --seeds or --mutants; --help tells more")
+    kept = Reduction(given.faults, given.clients, given.seconds)
+    if given.minimise:
+        return shrink(given.seed)
+    return show(given.seed, kept, trace=given.trace, as_json=given.output == "json")
+
+
+def show(seed: int, kept: Reduction, *, trace: bool, as_json: bool) -> int:
+    """Play one seed, perhaps with all that happened."""
+    if trace:
+        plan = draw(seed).reduced(kept)
+        world = World(plan, recording=True)
+        world.run()
+        print("\n".join(world.lines))
+        print(f"theme {plan.theme}, {plan.replication} replicas of {len(plan.machines)}, {plan.durability}")
+        print(plan.network)
+        for fault in plan.faults:
+            print(fault)
+    outcome = play(seed, kept)
+    if as_json:
+        print(json.dumps(summary([outcome])))
+    else:
+        print(f"seed {seed}: {outcome.operations} operations in {outcome.seconds:.1f} simulated s,", end=" ")
+        print(f"{outcome.cpu_s:.2f} CPU s, trace {outcome.trace}")
+        for violation in outcome.violations:
+            print(violation)
+    return bool(outcome.violations)
+
+
+def shrink(seed: int) -> int:
+    """Find the least of a failing seed that still fails."""
+    outcome = play(seed)
+    if not outcome.violations:
+        print(f"seed {seed} does not fail")
+        return 0
+    check = outcome.violations[0].check
+    kept = minimise(seed, check, lambda reduction: print(f"  {reduction}", flush=True))
+    print(f"python -m tests.simulation --seed {seed} {kept} --trace    # {check}")
+    return 1
+
+
+def play_range(seeds: range, jobs: int, *, as_json: bool) -> int:
+    """Play many; fail on any violation, and when too little was exercised."""
+    outcomes = []
+    began_s = time.monotonic()
+    for outcome in played(seeds, jobs):
+        outcomes.append(outcome)
+        for violation in outcome.violations if not as_json else ():
+            print(f"\rseed {outcome.seed}: {violation}")
+        if sys.stderr.isatty():
+            done = len(outcomes) * BAR // len(seeds)
+            left_s = (time.monotonic() - began_s) / len(outcomes) * (len(seeds) - len(outcomes))
+            bar = "#" * done + "." * (BAR - done)
+            print(f"\r{bar} {len(outcomes)}/{len(seeds)}, {left_s:.0f} s left ", end="", file=sys.stderr)
+    counts: Counter[str] = Counter()
+    for outcome in outcomes:
+        counts += outcome.counts
+    short = exercise.shortfalls(counts, len(outcomes))
+    result = summary(outcomes)
+    if as_json:
+        print(json.dumps({**result, "shortfalls": short}))
+    else:
+        print(f"\n{exercise.table(counts)}\n")
+        print(*(f"TOO RARE  {text}" for text in short), sep="\n")
+        told = ", ".join(f"{result[name]:,} {name}" for name in ("seeds", "operations", "operations_per_s"))
+        print(f"{told}, {result['simulated_hours']:.2f} simulated hours, ", end="")
+        violations = sum(len(outcome.violations) for outcome in outcomes)
+        print(f"{violations} violations, trace {result['trace']}")
+    return bool(short or result["violations"])
+
+
+def played(seeds: range, jobs: int) -> Iterator[Outcome]:
+    if jobs <= 1:
+        yield from map(play, seeds)
+        return
+    with Pool(jobs) as pool:
+        yield from pool.imap(play, seeds, chunksize=4)
+
+
+def summary(outcomes: list[Outcome]) -> dict[str, object]:
+    """What `-o json` prints. The rate is of one core."""
+    operations = sum(outcome.operations for outcome in outcomes)
+    return {
+        "seeds": len(outcomes),
+        "operations": operations,
+        "violations": [
+            {"seed": outcome.seed, "check": violation.check, "text": violation.text}
+            for outcome in outcomes
+            for violation in outcome.violations
+        ],
+        "simulated_hours": sum(outcome.seconds for outcome in outcomes) / 3600,
+        "operations_per_s": int(operations / max(1e-9, sum(outcome.cpu_s for outcome in outcomes))),
+        "trace": digest_of(outcomes),
+    }
+
+
+def digest_of(outcomes: list[Outcome]) -> str:
+    """One hash for a range: of its traces, in order."""
+    import hashlib
+
+    if len(outcomes) == 1:
+        return outcomes[0].trace
+    return hashlib.sha256("".join(outcome.trace for outcome in outcomes).encode()).hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

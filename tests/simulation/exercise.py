@@ -1,0 +1,46 @@
+"""Exercise: what a range of seeds has met, and the least it must have met.
+
+A mild world proves nothing: a range whose counts, for each hundred seeds, fall under these minimums
+has failed, whatever its checkers say.
+"""
+
+from collections import Counter
+
+SEEDS = 100
+SEEDS_MIN = 40  # fewer prove nothing either way
+MINIMUMS = {
+    "fault: break": 20, "fault: clock back": 8, "fault: clock beyond": 8, "fault: clock within": 8,
+    "fault: crash": 30, "fault: crash after ack": 40, "fault: crash in replay": 5,
+    "fault: crash of replayer": 5, "fault: cut": 25, "fault: cut one way": 25, "fault: disk full": 15,
+    "fault: ambush": 5, "fault: failed fsync": 10, "fault: isolate": 15, "fault: log cut": 2,
+    "fault: pause": 5, "fault: power": 8, "fault: power after ack": 20, "fault: rollback": 4,
+    "fault: slow disk": 15,
+    "fault: slow link": 20, "fault: spoil": 4, "fault: stop": 6, "fault: wipe": 3,
+    "set QUORUM stored": 8000, "set QUORUM superseded": 800, "set QUORUM timeout": 100,
+    "set QUORUM lost": 2000, "set QUORUM refused": 1000, "set QUORUM failed": 100,
+    "set QUORUM gone": 100, "set ALL stored": 500, "set ALL superseded": 50, "set ONE stored": 500,
+    "set ANY stored": 500, "get QUORUM found": 20000, "get ALL found": 2000, "get ONE found": 1500,
+    "delete QUORUM stored": 1000, "delete ANY stored": 50, "scan QUORUM found": 150,
+    "ClockSkew": 500, "Overloaded": 500, "Unavailable": 5000, "Rejected": 1000, "Superseded": 5000,
+    "write-back": 4000, "hint delivered": 1500, "message lost": 500, "stray message": 50,
+    "link broken": 200, "record healed": 2, "record spoilt": 4, "repeated with its version": 300,
+    "rollback noticed": 3, "ReadRange": 500, "stopped by a failed fsync": 8,
+}  # fmt: skip
+
+
+def shortfalls(counts: Counter[str], seeds: int) -> list[str]:
+    """What was met too rarely; nothing is asked of a handful of seeds."""
+    if seeds < SEEDS_MIN:
+        return []
+    share = seeds / SEEDS
+    return [
+        f"{name}: {counts[name]}, at least {int(least * share)} expected"
+        for name, least in MINIMUMS.items()
+        if counts[name] < int(least * share)
+    ]
+
+
+def table(counts: Counter[str]) -> str:
+    """Two columns: what, and how often."""
+    width = max(map(len, counts), default=0)
+    return "\n".join(f"{name:{width}}  {counts[name]:>10,}" for name in sorted(counts))

@@ -1,0 +1,37 @@
+"""Bugs of the product that the simulation found, each with the seed that shows it.
+
+The bug is put back by a mutant, to see that the seed still meets it; without it the seed is clean.
+"""
+
+from typing import NamedTuple
+
+import pytest
+
+from tests.simulation.mutants import try_mutant
+from tests.simulation.mutations import MUTANTS
+from tests.simulation.outcome import play
+
+
+class Found(NamedTuple):
+    """A seed, what was wrong, and the mutant that is the bug."""
+
+    seed: int
+    what: str
+    mutant: str
+
+
+FOUND = [
+    Found(0, "a link lost while a first write still reads stopped the node (AttributeError)",
+          "a first write that loses a link while it reads"),
+    Found(9, "a hint was confirmed when an older record of its row was durable, and then forgotten",
+          "a hint taken as durable with an older record of its row"),
+    Found(18, "healing a damaged record miscounted the records; below zero the node stopped",
+          "healing miscounts records"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("found", FOUND, ids=lambda found: found.what)
+def test_a_bug_that_was_found_stays_away(found: Found) -> None:
+    assert not play(found.seed).violations
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == found.mutant)
+    assert try_mutant(mutant, 0.001, found.seed).caught_by, "the seed no longer meets the bug"

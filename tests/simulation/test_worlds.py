@@ -1,0 +1,95 @@
+"""Whole worlds: a fixed range of seeds, the same in every process, and the faults they must meet."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.disk import Disk
+from tests.simulation.exercise import MINIMUMS, shortfalls
+from tests.simulation.minimise import fails
+from tests.simulation.outcome import play
+from tests.simulation.plan import Reduction, draw
+
+ROOT = Path(__file__).parents[2]
+SEEDS = range(40)
+
+
+def test_a_fixed_range_of_worlds_keeps_every_promise_and_meets_enough_trouble() -> None:
+    counts: Counter[str] = Counter()
+    for seed in SEEDS:
+        outcome = play(seed)
+        assert not outcome.violations, f"python -m tests.simulation --seed {seed} --trace"
+        counts += outcome.counts
+    assert shortfalls(counts, len(SEEDS)) == []
+
+
+@pytest.mark.parametrize("seed", [3, 18])
+def test_one_seed_is_one_history_in_every_process(seed: int) -> None:
+    traces = {play(seed).trace, play(seed).trace}
+    for hash_seed in ("0", "1", "4711"):
+        ran = subprocess.run(
+            [sys.executable, "-c", f"from tests.simulation.outcome import play; print(play({seed}).trace)"],
+            capture_output=True, check=True, text=True, cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        )  # fmt: skip
+        traces.add(ran.stdout.strip())
+    assert len(traces) == 1
+
+
+def test_recording_changes_nothing() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.simulation", "--seed", "5", "--seconds", "1.2", "--trace"],
+        capture_output=True, check=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert play(5, Reduction(seconds=1.2)).trace in ran.stdout
+    assert " > " in ran.stdout
+
+
+def test_a_fault_less_does_not_reshuffle_the_clients() -> None:
+    plan = draw(6)
+    less = plan.reduced(Reduction(faults=()))
+    assert less.clients == plan.clients
+    assert less.machines == plan.machines
+
+
+def test_a_world_that_is_well_does_not_fail() -> None:
+    assert not fails(1, Reduction(faults=(), clients=(0,), seconds=1.0), "lost writes")
+
+
+def test_a_mild_range_fails() -> None:
+    assert len(shortfalls(Counter(), 100)) == len(MINIMUMS)
+
+
+def test_a_power_cut_keeps_what_was_synced_and_a_prefix_of_the_rest() -> None:
+    for kept in range(4):
+        disk = Disk()
+        disk.apply({b"a": b"0", b"b": b"0"})
+        disk.sync()
+        disk.apply({b"a": b"1"})
+        disk.apply({b"a": None, b"c": b"2"})
+        disk.apply({b"b": b"3"})
+        assert disk.durable(b"a") == b"0"
+        assert disk.copy() == {b"a": b"0", b"b": b"0"}
+        disk.cut(kept)
+        states = [
+            {b"a": b"0", b"b": b"0"},
+            {b"a": b"1", b"b": b"0"},
+            {b"b": b"0", b"c": b"2"},
+            {b"b": b"3", b"c": b"2"},
+        ]
+        assert dict(disk.scan(b"", b"z")) == states[kept]
+
+
+def test_a_sync_makes_durable_what_was_applied_before_it_began() -> None:
+    disk = Disk()
+    disk.apply({b"a": b"1"})
+    began = len(disk.pending)
+    disk.apply({b"a": b"2"})
+    disk.settle(began)
+    assert disk.durable(b"a") == b"1"
+    disk.cut(0)
+    assert disk.get(b"a") == b"1"
