@@ -172,8 +172,6 @@ class Service:
             self._flusher.busy = False
             node.durable(barrier, now)
         newest = node.step(now)
-        if newest is not None:
-            self._sync(newest, now)
         if node.relink:
             node.relink = False
             for link in self._peer_links.values():
@@ -187,6 +185,8 @@ class Service:
                 self._links[outbox].scope.cancel()
             self._links[outbox].send_nowait(outbox)
         node.ready.clear()
+        if newest is not None:  # after the sends: peers need not wait for this thread to hand over
+            self._sync(newest, now)
         if node.state != self._state:
             self._tell_state()
         if node.linked and not self._linked.is_set():
