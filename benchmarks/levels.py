@@ -277,5 +277,5 @@ def _setting(plan: Plan) -> str:
     )
     return (
         f"{NODES} nodes, {NODES} replicas, {plan.keys:,} keys, values of {VALUE_BYTES} bytes; windows of "
-        f"{plan.window_s:g} s\nall callers in one process share {where}\n"
+        f"{plan.window_s:g} s\nall callers in one process share {where}; one client alone is a blocking one\n"
     )

@@ -6,7 +6,8 @@ line: `Preload` writes the keys, `Run` keeps a number of callers busy for a whil
 of one process share its connection, as those of an application would, and what they ask at the
 same time travels in one frame; with several connections, each leads to a node in turn and the
 callers are spread over them. More connections mean smaller batches, so a result means little
-without their number.
+without their number. One caller alone has nothing to share: it uses the blocking client, as a script
+would.
 
 The process accounting of the nodes is read here, at the very marks that begin and end the window.
 """
@@ -29,7 +30,9 @@ from typing import Any, Self
 import trio
 
 import basestore
+import basestore.sync
 from basestore import BasestoreError, Level, Outcome, ReadResult, Receipt, Store
+from basestore.sync import SyncStore
 from benchmarks.accounting import cpu_ns_of
 
 VALUE_BYTES = 100
@@ -171,6 +174,16 @@ class _Log:
     errors: Counter[str] = field(default_factory=Counter)
     stopped: bool = False
 
+    def note(self, began: int, ended: int, result: Receipt | ReadResult) -> None:
+        """An operation that ended well, unless it did not find a key that was written."""
+        if isinstance(result, ReadResult) and not result.found:
+            self.errors["a key that was written was not found"] += 1
+            return
+        self.spans.append(began)
+        self.spans.append(ended)
+        if isinstance(result, Receipt) and result.outcome is Outcome.SUPERSEDED:
+            self.superseded.append(ended)
+
     def measured(self, begin: "_Mark", end: "_Mark") -> Measured:
         operations = 0
         latencies_ns = []
@@ -202,9 +215,7 @@ def _mark(pids: Sequence[int]) -> _Mark:
     return _Mark(time.perf_counter_ns(), cpu_ns_of(pids), time.process_time_ns())
 
 
-def _operation(
-    store: Store, order: Run, source: random.Random
-) -> Callable[[], Awaitable[Receipt | ReadResult]]:
+def _operation(store: Store | SyncStore, order: Run, source: random.Random) -> Callable[[], Any]:
     """One operation on a random key, to be called again and again."""
     draw, keys, level = source.random, order.keys, Level[order.level.upper()]
     if order.operation == "read":
@@ -216,7 +227,6 @@ def _operation(
 async def _call(log: _Log, operation: Callable[[], Awaitable[Receipt | ReadResult]]) -> None:
     """One caller, until the log says stop."""
     clock = time.perf_counter_ns
-    spans = log.spans
     while not log.stopped:
         began = clock()
         try:
@@ -225,14 +235,31 @@ async def _call(log: _Log, operation: Callable[[], Awaitable[Receipt | ReadResul
             log.errors[f"{type(error).__name__}: {error}"] += 1
             await trio.sleep(ERROR_PAUSE_S)
             continue
-        ended = clock()
-        if isinstance(result, ReadResult) and not result.found:
-            log.errors["a key that was written was not found"] += 1
-            continue
-        spans.append(began)
-        spans.append(ended)
-        if isinstance(result, Receipt) and result.outcome is Outcome.SUPERSEDED:
-            log.superseded.append(ended)
+        log.note(began, clock(), result)
+
+
+def run_alone(order: Run) -> Measured:
+    """One caller, with the blocking client."""
+    log = _Log()
+    with basestore.sync.connect(list(order.endpoints), timeout=TIMEOUT_S) as store:
+        operation = _operation(store, order, random.Random(order.seed))
+        _call_until(time.perf_counter_ns() + int(order.warm_up_s * 1e9), log, operation)
+        log = _Log()
+        begin = _mark(order.pids)
+        _call_until(begin.at_ns + int(order.window_s * 1e9), log, operation)
+        return log.measured(begin, _mark(order.pids))
+
+
+def _call_until(end_ns: int, log: _Log, operation: Callable[[], Receipt | ReadResult]) -> None:
+    clock = time.perf_counter_ns
+    while (began := clock()) < end_ns:
+        try:
+            result = operation()
+        except BasestoreError as error:
+            log.errors[f"{type(error).__name__}: {error}"] += 1
+            time.sleep(ERROR_PAUSE_S)
+        else:
+            log.note(began, clock(), result)
 
 
 async def run(order: Run) -> Measured:
@@ -265,7 +292,8 @@ def main() -> None:
             trio.run(preload, Preload(**fields))
             answer: Any = None
         else:
-            answer = asdict(trio.run(run, Run(**fields)))
+            order = Run(**fields)
+            answer = asdict(run_alone(order) if order.clients == 1 else trio.run(run, order))
         print(json.dumps(answer), flush=True)
 
 
