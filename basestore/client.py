@@ -16,13 +16,12 @@ import anyio.abc
 from basestore.config import parse_address
 from basestore.errors import MAY_HAVE_HAPPENED, ConnectionLost, InvalidRequest, Overloaded, Unreachable
 from basestore.messages import PROTOCOL, Hello, Message, ProtocolError, Refused, Welcome
-from basestore.net.frames import FrameReader, pack
+from basestore.net.frames import FrameReader, pack, pack_requests
 from basestore.requests import CONNECT_S_MAX, GRACE_S, TIMEOUT_S_DEFAULT, Consistency, check_endpoints
 from basestore.results import ANSWERS
 from basestore.store import Store
 
 PENDING_MAX = 4096
-FRAME_MESSAGES_MAX = 256
 SWEEP_S = 0.25
 RECEIVE_BYTES = 256 << 10
 
@@ -129,15 +128,9 @@ class _Connection:
                 await self._wake.wait()
                 self._wake = anyio.Event()
                 while self._outgoing:
-                    batch = self._outgoing[:FRAME_MESSAGES_MAX]
-                    size = 0
-                    for count, message in enumerate(batch, 1):
-                        size += len(getattr(message, "value", b"")) + len(getattr(message, "key", b""))
-                        if size > 2 << 20:
-                            batch = batch[:count]
-                            break
-                    del self._outgoing[: len(batch)]
-                    await self._stream.send(pack(batch))
+                    messages, self._outgoing = self._outgoing, []
+                    for frame in pack_requests(messages):
+                        await self._stream.send(frame)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             scope.cancel()
 

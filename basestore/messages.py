@@ -26,6 +26,13 @@ PAGE_ROWS_MAX: Final = 1000
 PAGE_BYTES_MAX: Final = 1024 * 1024
 TIMEOUT_MS_MAX: Final = 600_000
 
+# What became of a write, and whether a first-write win can still be contested, in `Written`.
+OUTCOME_STORED: Final = 0
+OUTCOME_SUPERSEDED: Final = 1
+OUTCOME_LOST: Final = 2
+PROVISIONAL: Final = 1
+FINAL: Final = 2
+
 # The ways in of a record: from the coordinator itself; a copy; a hint, which is a copy whose sender
 # forgets it once it is durable here.
 DIRECT: Final = 0

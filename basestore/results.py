@@ -10,13 +10,27 @@ from typing import Any
 
 from basestore.consistency import Level, Outcome, ReplicaState
 from basestore.errors import ConnectionLost, InvalidRequest, RequestFailed, revive
-from basestore.messages import Failed, Got, Message, NodeStatus, Page, Written
+from basestore.messages import (
+    FINAL,
+    OUTCOME_LOST,
+    OUTCOME_STORED,
+    OUTCOME_SUPERSEDED,
+    Failed,
+    Got,
+    Message,
+    NodeStatus,
+    Page,
+    Written,
+)
 from repair.version import Version
 
 ANSWERS = (Written, Got, Page, NodeStatus, Failed)
-FINAL = 2
 _SENSELESS = (LookupError, TypeError, ValueError)  # what reading an answer of the right form may raise
-_OUTCOMES = (Outcome.STORED, Outcome.SUPERSEDED, Outcome.LOST)
+_OUTCOMES = {
+    OUTCOME_STORED: Outcome.STORED,
+    OUTCOME_SUPERSEDED: Outcome.SUPERSEDED,
+    OUTCOME_LOST: Outcome.LOST,
+}
 
 
 def _version(encoded: bytes) -> Version | None:

@@ -24,7 +24,7 @@ from basestore.errors import (
     Unreachable,
 )
 from basestore.messages import PROTOCOL, Hello, Message, ProtocolError, Refused, Status, Welcome
-from basestore.net.frames import FrameReader, pack
+from basestore.net.frames import FrameReader, pack, pack_requests
 from basestore.requests import (
     CONNECT_S_MAX,
     GRACE_S,
@@ -48,7 +48,6 @@ from basestore.results import (
 from repair.version import Version
 
 MANY_MAX = 256
-FRAME_BYTES = 2 << 20
 RECEIVE_BYTES = 256 << 10
 
 T = TypeVar("T")
@@ -67,9 +66,9 @@ class _Connection:
         self.cluster = b""
         self.members: list[tuple[str, str]] = []
 
-    def introduce(self, first: Sequence[Message]) -> None:
-        """The handshake; `first` travels with the hello. OSError, ProtocolError."""
-        self._socket.sendall(pack([Hello(PROTOCOL, b"", b"", "")]) + (pack(first) if first else b""))
+    def introduce(self) -> None:
+        """The handshake. OSError, ProtocolError."""
+        self._socket.sendall(pack([Hello(PROTOCOL, b"", b"", "")]))
         self._early: list[Message] = []
         deadline = time.monotonic() + CONNECT_S_MAX
         while not self._early:
@@ -83,18 +82,9 @@ class _Connection:
         self.members = list(zip(welcome.members[::2], welcome.members[1::2], strict=True))
 
     def send(self, messages: Sequence[Message], timeout_s: float) -> None:
-        """Send in frames well within what a node takes."""
         self._socket.settimeout(timeout_s)
-        frame: list[Message] = []
-        size = 0
-        for message in messages:
-            frame.append(message)
-            size += len(getattr(message, "value", b"")) + len(getattr(message, "key", b""))
-            if size >= FRAME_BYTES:
-                self._socket.sendall(pack(frame))
-                frame, size = [], 0
-        if frame:
-            self._socket.sendall(pack(frame))
+        for frame in pack_requests(messages):
+            self._socket.sendall(frame)
 
     def receive(self, deadline: float) -> list[Message]:
         """The next messages; TimeoutError at the deadline."""
@@ -163,7 +153,7 @@ class SyncStore:
             try:
                 connection = _Connection(endpoint)
                 try:
-                    connection.introduce(())
+                    connection.introduce()
                 except BaseException:
                     connection.close()
                     raise

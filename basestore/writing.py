@@ -26,7 +26,18 @@ from basestore.consistency import (
     Verdict,
 )
 from basestore.errors import ClockSkew, Overloaded, ReadTimeout, ReplicaFailure, RequestFailed, WriteTimeout
-from basestore.messages import DIRECT, Apply, Failed, Keep, Rejected, Written
+from basestore.messages import (
+    DIRECT,
+    OUTCOME_LOST,
+    OUTCOME_STORED,
+    OUTCOME_SUPERSEDED,
+    PROVISIONAL,
+    Apply,
+    Failed,
+    Keep,
+    Rejected,
+    Written,
+)
 from basestore.operation import Operation
 from basestore.outbox import SMALL_BYTES, Outbox
 from basestore.peers import Instant
@@ -37,8 +48,6 @@ from repair.version import VERSION_BYTES, Record, Version
 if TYPE_CHECKING:
     from basestore.coordinator import Coordinator
 
-OUTCOME_STORED, OUTCOME_SUPERSEDED, OUTCOME_LOST = 0, 1, 2
-PROVISIONAL = 1
 ANY = Level.ANY
 LAST_WRITE_WINS = Rule.LAST_WRITE_WINS
 OPEN, STORED, FAILURE = Verdict.OPEN, Verdict.STORED, Verdict.FAILED

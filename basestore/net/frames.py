@@ -7,7 +7,7 @@ costs nothing. The checksum is for links that corrupt what TCP's own sum lets pa
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from zlib import crc32
 
 from basestore.messages import Message, ProtocolError, decode, encode
@@ -15,6 +15,8 @@ from basestore.messages import Message, ProtocolError, decode, encode
 FRAME_BYTES_MAX = 8 << 20
 CLIENT_FRAME_BYTES_MAX = 4 << 20  # what clients send: decoding may take fifty times as much memory
 HELLO_BYTES_MAX = 64 << 10
+REQUESTS_BYTES = 2 << 20
+REQUESTS_MAX = 256
 _HEADER = struct.Struct(">II")
 
 
@@ -22,6 +24,20 @@ def pack(messages: Iterable[Message]) -> bytes:
     """One frame, ready to send."""
     payload = encode(messages)
     return _HEADER.pack(len(payload), crc32(payload)) + payload
+
+
+def pack_requests(messages: Iterable[Message]) -> Iterator[bytes]:
+    """A client's messages, cut into frames well within what a node takes."""
+    batch: list[Message] = []
+    size = 0
+    for message in messages:
+        batch.append(message)
+        size += len(getattr(message, "value", b"")) + len(getattr(message, "key", b""))
+        if size >= REQUESTS_BYTES or len(batch) == REQUESTS_MAX:
+            yield pack(batch)
+            batch, size = [], 0
+    if batch:
+        yield pack(batch)
 
 
 class FrameReader:
