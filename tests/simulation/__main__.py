@@ -1,21 +1,26 @@
 """python -m tests.simulation: play seeds, show one, make one small, try the mutants.
 
---seed S [--trace] [--faults 1,4 --clients 0,2 --seconds 3.5]     one, or what is left of one
+--seed S [--trace]                                                one, and all that happened in it
 --seed S --minimise                                               the least of it that still fails
+--seed S [--machines 3 --faults 1,4 --clients 0,2 --operations 0.17,2.3 --seconds 3.5]
+                                                                  what is left of one
 --seeds A..B [--jobs N] [-o json]                                 a range, with what was exercised
 --mutants [NAME ...] [-o json]                                    deliberate bugs, and who finds them
+--mutant NAME ...                                                 any of the above with this bug
 """
 
 import argparse
+import hashlib
 import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from multiprocessing import Pool
+from multiprocessing import get_context
 
 from tests.simulation import exercise, mutants
 from tests.simulation.minimise import minimise
+from tests.simulation.mutations import MUTANTS
 from tests.simulation.outcome import Outcome, play
 from tests.simulation.plan import Reduction, draw
 from tests.simulation.world import World
@@ -25,6 +30,11 @@ BAR = 40
 
 def numbers(text: str) -> tuple[int, ...]:
     return () if text == "none" else tuple(int(word) for word in text.split(","))
+
+
+def places(text: str) -> tuple[tuple[int, int], ...]:
+    pairs = (word.partition(".") for word in text.split(","))
+    return tuple((int(client), int(place)) for client, _, place in pairs)
 
 
 def arguments() -> argparse.Namespace:
@@ -37,7 +47,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minimise", action="store_true")
     parser.add_argument("--faults", type=numbers, help="keep only these faults of the plan, or none")
     parser.add_argument("--clients", type=numbers, help="keep only these clients of the plan")
+    parser.add_argument("--machines", type=int, help="keep only so many machines")
+    parser.add_argument("--operations", type=places, help="ask only these: client.place,client.place")
     parser.add_argument("--seconds", type=float, help="end the clients' time here")
+    parser.add_argument("--mutant", choices=[mutant.name for mutant in MUTANTS], metavar="NAME")
     parser.add_argument("--mutants", nargs="*", metavar="NAME")
     parser.add_argument("--cpu-s", type=float, default=60.0, help="how long to try a mutant")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
@@ -48,15 +61,17 @@ def main() -> int:
     given = arguments()
     if given.mutants is not None:
         return mutants.report(given.mutants, given.cpu_s, as_json=given.output == "json")
-    if given.seeds:
-        first, _, last = given.seeds.partition("..")
-        return play_range(range(int(first), int(last) + 1), given.jobs, as_json=given.output == "json")
-    if given.seed is None:
-        sys.exit("say --seed, --seeds or --mutants; --help tells more")
-    kept = Reduction(given.faults, given.clients, given.seconds)
-    if given.minimise:
-        return shrink(given.seed)
-    return show(given.seed, kept, trace=given.trace, as_json=given.output == "json")
+    bug = next((mutant for mutant in MUTANTS if mutant.name == given.mutant), None)
+    with mutants.switched_on(bug):
+        if given.seeds:
+            first, _, last = given.seeds.partition("..")
+            return play_range(range(int(first), int(last) + 1), given.jobs, as_json=given.output == "json")
+        if given.seed is None:
+            sys.exit("say --seed, --seeds or --mutants; --help tells more")
+        if given.minimise:
+            return shrink(given.seed, given.mutant)
+        kept = Reduction(given.faults, given.clients, given.seconds, given.machines, given.operations)
+        return show(given.seed, kept, trace=given.trace, as_json=given.output == "json")
 
 
 def show(seed: int, kept: Reduction, *, trace: bool, as_json: bool) -> int:
@@ -81,7 +96,7 @@ def show(seed: int, kept: Reduction, *, trace: bool, as_json: bool) -> int:
     return bool(outcome.violations)
 
 
-def shrink(seed: int) -> int:
+def shrink(seed: int, mutant: str | None) -> int:
     """Find the least of a failing seed that still fails."""
     outcome = play(seed)
     if not outcome.violations:
@@ -89,7 +104,8 @@ def shrink(seed: int) -> int:
         return 0
     check = outcome.violations[0].check
     kept = minimise(seed, check, lambda reduction: print(f"  {reduction}", flush=True))
-    print(f"python -m tests.simulation --seed {seed} {kept} --trace    # {check}")
+    bug = f" --mutant {mutant!r}" if mutant else ""
+    print(f"python -m tests.simulation --seed {seed}{bug} {kept} --trace    # {check}")
     return 1
 
 
@@ -127,7 +143,7 @@ def played(seeds: range, jobs: int) -> Iterator[Outcome]:
     if jobs <= 1:
         yield from map(play, seeds)
         return
-    with Pool(jobs) as pool:
+    with get_context("fork").Pool(jobs) as pool:  # with a bug, if there is one, in every process
         yield from pool.imap(play, seeds, chunksize=4)
 
 
@@ -150,8 +166,6 @@ def summary(outcomes: list[Outcome]) -> dict[str, object]:
 
 def digest_of(outcomes: list[Outcome]) -> str:
     """One hash for a range: of its traces, in order."""
-    import hashlib
-
     if len(outcomes) == 1:
         return outcomes[0].trace
     return hashlib.sha256("".join(outcome.trace for outcome in outcomes).encode()).hexdigest()

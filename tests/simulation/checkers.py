@@ -19,6 +19,7 @@ from tests.simulation.history import History, Operation, Violation
 from tests.simulation.registers import Act, atomic
 
 INF = float("inf")
+INTERVAL_S = 3.0  # durability `interval` syncs every second; a sync may take long
 
 
 def judge(history: History) -> Iterator[Violation]:
@@ -33,7 +34,9 @@ def judge(history: History) -> Iterator[Violation]:
     for (bucket, _), operations in by_key.items():
         writers, wrong = _writers(operations)
         yield from wrong
-        if not history.sync:
+        if not history.sync and history.crash_s < INF:
+            if history.interval:
+                yield from _lost(_settled(operations, history.crash_s), bucket == "once", stores_lost=True)
             continue
         yield from _went_back(operations, bucket == "once")
         yield from _lost(operations, bucket == "once", history.stores_lost)
@@ -44,9 +47,14 @@ def judge(history: History) -> Iterator[Violation]:
             fault = atomic(acts)
             if fault:
                 yield Violation("linearizable", f"{bucket} {operations[0].key}: {fault}")
-    if history.sync:
+    if history.sync or history.crash_s == INF:
         for scan in scans:
             yield from _scanned(scan, by_key)
+
+
+def _settled(operations: list[Operation], crash_s: float) -> list[Operation]:
+    """What a sync must have covered before the first crash; and what was read at the end."""
+    return [op for op in operations if op.end + INTERVAL_S < crash_s or op.level is Level.ALL]
 
 
 def _writers(operations: list[Operation]) -> tuple[dict[bytes, Operation], list[Violation]]:
@@ -160,11 +168,12 @@ def _scanned(scan: Operation, by_key: dict[tuple[str, str], list[Operation]]) ->
     if scan.outcome != h.FOUND or not scan.strong:
         return
     page = {key: (value, version) for key, value, version in scan.page}
-    if list(page) != sorted(page):
-        yield Violation("scans", f"{scan}: the page is not in order")
-    covered = max(page, default="") if scan.found else "\U0010ffff"
+    after, cursor = scan.after.decode(), scan.cursor
+    if list(page) != sorted(page) or (page and min(page) <= after):
+        yield Violation("scans", f"{scan}: the page is not in order, or goes back behind {after!r}")
+    covered = "\U0010ffff" if cursor is None else cursor.decode()
     for (bucket, key), operations in by_key.items():
-        if bucket != scan.bucket or not key.startswith(scan.key) or key > covered:
+        if bucket != scan.bucket or not key.startswith(scan.key) or not after < key <= covered:
             continue
         before = [op for op in operations if _is_fact(op) and op.end < scan.start]
         if not before:

@@ -96,6 +96,8 @@ class Client:
         self._home = self.stream.below(len(world.machines))
         self._request = 0
         self._outstanding = 0
+        self._place = 0
+        self._page: h.Operation | None = None  # one that more may follow
 
     # --- the loop ----------------------------------------------------------------------------
 
@@ -110,9 +112,15 @@ class Client:
                 return
         if self.plan.roams and self.stream.chance(0.1):
             self._home = self.stream.below(len(world.machines))
-        operation = self._draw()
+        operation = self._turn_page() or self._draw()
+        operation.place, self._place = self._place, self._place + 1
         self._outstanding += 1
-        self._try(operation)
+        kept = world.plan.operations
+        if kept is None or (self.index, operation.place) in kept:
+            self._try(operation)
+        else:
+            world.history.operations.remove(operation)
+            self._finish(operation)
 
     def _finish(self, operation: h.Operation) -> None:
         self._outstanding -= 1
@@ -191,9 +199,9 @@ class Client:
             operation.version, operation.expires_ms = message.version, message.expires_ms
             self._end(operation, h.FOUND)
         elif isinstance(message, Page):
-            items, _ = page(message)
+            items, operation.cursor = page(message)
+            self._page = operation if operation.cursor is not None else None
             operation.page = [(item.key.decode(), item.value, item.version.encode()) for item in items]
-            operation.found = message.more
             self._end(operation, h.FOUND)
         else:
             assert isinstance(message, Failed)
@@ -227,6 +235,17 @@ class Client:
         self._finish(operation)
 
     # --- what to ask -------------------------------------------------------------------------
+
+    def _turn_page(self) -> h.Operation | None:
+        """The page after the last one, more often than not."""
+        before, self._page = self._page, None
+        if before is None or not self.stream.chance(0.7):
+            return None
+        operation = self.operation(h.SCAN, before.bucket, before.key, before.level)
+        assert before.cursor is not None
+        operation.after = before.cursor
+        self.world.counts["page turned"] += 1
+        return operation
 
     def _draw(self) -> h.Operation:
         stream, plan = self.stream, self.plan
@@ -278,4 +297,4 @@ def request_of(operation: h.Operation, request: int) -> Message:
         return Delete(request, operation.bucket, key, level, timeout_ms, operation.version)
     if operation.kind == h.GET:
         return Get(request, operation.bucket, key, level, timeout_ms)
-    return Scan(request, operation.bucket, key, b"", operation.limit, level, timeout_ms)
+    return Scan(request, operation.bucket, key, operation.after, operation.limit, level, timeout_ms)

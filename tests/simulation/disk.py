@@ -4,6 +4,8 @@ A power cut keeps what was synced and any prefix of the batches after it, each w
 full (batches are refused), and be replaced by an older copy of itself or by nothing.
 """
 
+from collections.abc import Callable
+
 from basestore.errors import StorageBusy
 from basestore.storage.engine import Batch
 from basestore.storage.memory import MemoryEngine
@@ -12,19 +14,23 @@ FLAGS_AT = 40
 
 
 class Disk(MemoryEngine):
-    """`pending` holds, for each batch that is not durable, what to put back to undo it."""
+    """`pending` holds, for each batch that is not durable, what to put back to undo it; `watch` is
+    told of each what it replaces."""
 
     def __init__(self) -> None:
         super().__init__()
         self.pending: list[dict[bytes, bytes | None]] = []
         self.full = False
         self.loss = ""
+        self.watch: Callable[[dict[bytes, bytes | None], Batch], None] | None = None
 
     def apply(self, batch: Batch) -> None:
         if self.full:
             raise StorageBusy("the disk is full")
         rows = self._rows
         undo = {key: rows.get(key) for key in batch}
+        if self.watch is not None:
+            self.watch(undo, batch)
         self.pending.append(undo)
         for key, value in batch.items():
             self._put(key, undo[key], value)

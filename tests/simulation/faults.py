@@ -7,13 +7,10 @@ stores than the cluster promises to survive: N - Q of N replicas.
 
 from typing import TYPE_CHECKING
 
-import cbor2
-
-from basestore.journal import PROGRESS
 from basestore.messages import COPY, HINTED_COPY, Applied, Apply, Got, Message, Written
-from basestore.standing import PEER, STANDING
 from basestore.storage.engine import DATA
 from tests.simulation.clockwork import Stream
+from tests.simulation.losses import lose_store, may_lose, restart_s
 from tests.simulation.plan import Fault
 
 if TYPE_CHECKING:
@@ -46,6 +43,8 @@ class Triggers:
         self._world.counts[f"fault: {fault.kind}"] += 1
         if fault.kind.startswith("power"):
             power_loss(self._world, fault)
+        elif fault.kind == "wipe after ack":
+            self._world.clockwork.after(0.0, wipe, self._world, machine, fault)
         else:
             self._world.clockwork.after(0.0, fall, self._world, machine, fault, fault.kind)
 
@@ -72,6 +71,10 @@ class Triggers:
         for fault in self._armed:
             if isinstance(message, Applied):
                 hit = fault.kind == "crash after ack" and fault.size >= 0.3 and fault.machine == machine.index
+                hit |= fault.kind == "wipe after ack" and (fault.machine, fault.other) == (
+                    machine.index,
+                    target,
+                )
             elif isinstance(message, Apply) and message.way == HINTED_COPY:
                 hit = fault.kind == "crash of replayer" or (
                     fault.kind == "crash in replay" and self._world.machines[target].node is not None
@@ -92,8 +95,10 @@ def fall(world: "World", machine: "Machine", fault: Fault, why: str) -> None:
     world.clockwork.after(restart_s(fault), machine.start)
 
 
-def restart_s(fault: Fault) -> float:
-    return 0.01 + (0.05 if fault.size < 0.4 else fault.lasts)
+def wipe(world: "World", machine: "Machine", fault: Fault) -> None:
+    """A machine's disk is gone, unless too many have lost theirs already."""
+    if machine.node is not None and may_lose(world, machine):
+        lose_store(world, machine, fault._replace(kind="wipe", size=0.0))
 
 
 def power_loss(world: "World", fault: Fault) -> None:
@@ -121,7 +126,9 @@ class Faults:
         if kind.endswith(("after ack", "replay", "replayer", "repair")):
             world.triggers.arm(fault)
             return
-        if kind in ("wipe", "rollback", "log cut", "spoil", "ambush") and not self._may_lose(machine):
+        if kind in ("wipe", "rollback", "log cut", "spoil", "ambush", "swap") and not may_lose(
+            world, machine
+        ):
             world.counts["spared: too many stores lost already"] += 1
             return
         if machine.node is None and kind not in ("cut", "cut one way", "slow link", "disk full", "slow disk"):
@@ -136,38 +143,25 @@ class Faults:
             machine.stop()
             world.clockwork.after(restart_s(fault), machine.start)
         elif kind == "pause":
-            machine.pause()
+            if fault.size < 0.5:
+                machine.pause()
+            else:
+                machine.pause_in_turn = True
             world.clockwork.after(fault.lasts, machine.resume)
         elif kind.startswith("clock"):
             self._clock(machine, fault)
         elif kind in ("wipe", "rollback", "log cut"):
-            self._lose_store(machine, fault)
+            lose_store(world, machine, fault)
         elif kind == "ambush":
             self._ambush(fault)
+        elif kind == "swap":
+            self._swap(fault)
         elif kind == "spoil":
             self._spoil(machine)
         elif kind in ("disk full", "failed fsync", "slow disk"):
             self._disk(machine, fault)
         else:
             self._network(machine, fault)
-
-    def _may_lose(self, machine: "Machine") -> bool:
-        plan = self._world.plan
-        lost = sum(each.impaired for each in self._world.machines if each is not machine)
-        return lost < plan.replication - (plan.replication // 2 + 1) and not machine.impaired
-
-    def _lose_store(self, machine: "Machine", fault: Fault) -> None:
-        """The machine dies, and what it finds when it comes back is not its latest disk."""
-        copies = list(machine.copies)
-        if fault.kind == "rollback":
-            copies = [copy for copy in copies if self._would_be_noticed(machine, copy)]
-        machine.crash(fault.kind, noticed_s=0.01)
-        if fault.kind == "wipe" or not copies:
-            machine.replace_disk(None)
-        else:
-            old = copies[int(fault.size * len(copies))]
-            machine.replace_disk(old, "the log was cut" if fault.kind == "log cut" else "")
-        self._world.clockwork.after(restart_s(fault), machine.start)
 
     def _ambush(self, fault: Fault) -> None:
         """One machine hears nothing for a while; then it is back, another is gone for long, and a
@@ -180,31 +174,30 @@ class Faults:
 
     def _spring(self, fault: Fault, gone: int) -> None:
         world, machine = self._world, self._world.machines[fault.machine]
-        if machine.node is None or not self._may_lose(machine):
+        if machine.node is None or not may_lose(world, machine):
             return
         kind = ("wipe", "rollback", "rollback", "log cut")[int(fault.size * 4)]
         fall(world, world.machines[gone], fault._replace(size=1.0, lasts=2.5), "ambush")
-        self._lose_store(machine, fault._replace(kind=kind, size=0.0))
+        lose_store(world, machine, fault._replace(kind=kind, size=0.0))
 
-    def _would_be_noticed(self, machine: "Machine", copy: dict[bytes, bytes]) -> bool:
-        """Whether each peer remembers, durably, more than the copy holds. One that does not would
-        vouch for it: a limit of the design (peers write down what they hear once a second)."""
-        stored = copy.get(STANDING)
-        if stored is None:
-            return True
-        generations = dict(cbor2.loads(stored)[-1])
-        sequence = int.from_bytes(copy[PROGRESS][:8])
-        for peer in self._world.machines:
-            known = peer.disk.durable(PEER + machine.config.name.encode())
-            if peer is machine:
-                continue
-            if known is None:
-                return False
-            _, generation, heard, _ = cbor2.loads(known)
-            end = generations.get(generation)
-            if end is not None and heard <= (sequence if end < 0 else end):
-                return False
-        return True
+    def _swap(self, fault: Fault) -> None:
+        """The words of a coordinator that is no replica reach one replica at once, one late, and the
+        others not at all; when the first has acknowledged writes it loses its store. What it said
+        must not make a quorum with what the late one will say."""
+        world = self._world
+        replicas = world.placement.replicas[0]
+        strangers = [each.index for each in world.machines if each.index not in replicas]
+        if not strangers:
+            return
+        coordinator, first = strangers[0], replicas.index(fault.machine) if fault.machine in replicas else 0
+        struck, late, *deaf = replicas[first:] + replicas[:first]
+        world.network.slow[coordinator, late] = 0.7
+        world.clockwork.after(1.5, self._quicken, (coordinator, late))
+        ways = [(coordinator, each) for each in deaf]
+        world.network.cuts.update(ways)
+        world.clockwork.after(2.0, self._join, ways)
+        ambush = fault._replace(kind="wipe after ack", machine=struck, other=coordinator)
+        world.clockwork.after(0.1, world.triggers.arm, ambush)
 
     def _spoil(self, machine: "Machine") -> None:
         """One byte of one durable record changes."""

@@ -3,6 +3,8 @@
 Times are the world's own. A version is its 24 encoded bytes, empty when it is not known.
 """
 
+from collections.abc import Callable
+
 from basestore.consistency import Level
 
 INF = float("inf")
@@ -25,9 +27,11 @@ class Operation:
     """One request of a client with all its repetitions. `end` is infinite until it is answered."""
 
     __slots__ = (
+        "after",
         "attempts",
         "bucket",
         "client",
+        "cursor",
         "end",
         "expires_ms",
         "found",
@@ -39,6 +43,7 @@ class Operation:
         "number",
         "outcome",
         "page",
+        "place",
         "promised",
         "requests",
         "stamped",
@@ -66,7 +71,10 @@ class Operation:
         self.version = b""
         self.found = False
         self.expires_ms = 0
+        self.after = b""  # of a scan: where its page begins, and where the next one does
+        self.cursor: bytes | None = None
         self.page: list[tuple[str, bytes, bytes]] = []
+        self.place = -1  # among its client's own
         self.stamped = False  # a write that may exist: it was sent, and not refused before
         self.attempts = 0
         self.node = -1
@@ -103,12 +111,22 @@ class Violation:
 
 class History:
     """All operations of one world, in the order they began. `stores_lost`: a disk was replaced or
-    spoilt, so what only one replica held may be gone; `sync`: promises rest on fsync."""
+    spoilt, so what only one replica held may be gone; `sync`: promises rest on fsync; otherwise they
+    hold until `crash_s`, when a machine first lost what was not synced (all of it, unless `interval`)."""
 
-    def __init__(self, *, sync: bool = True) -> None:
+    def __init__(
+        self, *, sync: bool = True, interval: bool = False, clock: Callable[[], float] = float
+    ) -> None:
         self.operations: list[Operation] = []
         self.sync = sync
+        self.interval = interval
         self.stores_lost = False
+        self.crash_s = INF
+        self._clock = clock
+
+    def crashed(self) -> None:
+        """A machine has lost what it had not synced."""
+        self.crash_s = min(self.crash_s, self._clock())
 
     def begin(self, client: int, kind: str, bucket: str, key: str, level: Level) -> Operation:
         operation = Operation(len(self.operations), client, kind, bucket, key, level)

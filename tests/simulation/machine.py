@@ -7,6 +7,7 @@ what the disk had not synced. A failed fsync stops it.
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from basestore.config import NodeConfig
@@ -39,11 +40,12 @@ class Machine:
         self.index = index
         self.config = config
         self.plan = plan
-        self.disk = Disk()
+        self._insert(Disk())
         self.node: Node | None = None
         self.life = 0
         self.paused = False
         self.pauses = 0
+        self.pause_in_turn = False
         self.offset_ms = plan.offset_ms
         self.failing = False  # the next fsync fails
         self.slow_s = 0.0
@@ -59,6 +61,10 @@ class Machine:
         self._syncing = False
         self._sync_due_s = 0.0
         self._base_s = self._stream.uniform(10, 1000)
+
+    def _insert(self, disk: Disk) -> None:
+        self.disk = disk
+        disk.watch = partial(self.world.witness.replaced, self)
 
     def instant(self) -> Instant:
         elapsed = self.world.clockwork.now * self.plan.rate
@@ -93,10 +99,11 @@ class Machine:
         if self.node is None:
             return
         kept = self._stream.below(len(self.disk.pending) + 1)
+        self.world.history.crashed()
         self.world.say(self.index, "crash", f"{why}; {kept} of {len(self.disk.pending)} batches kept")
         self.disk.cut(kept)
         if self.config.durability == "memory":
-            self.disk = Disk()
+            self._insert(Disk())
         self._leave(noticed_s)
 
     def stop(self) -> None:
@@ -107,13 +114,14 @@ class Machine:
         self.node.close()
         self.disk.sync()
         if self.config.durability == "memory":
-            self.disk = Disk()
+            self.world.history.crashed()
+            self._insert(Disk())
         self._leave(0.002)
 
     def _leave(self, noticed_s: float) -> None:
         self.life += 1
         self.node = None
-        self.paused = self._turning = self._syncing = self.failing = False
+        self.paused = self.pause_in_turn = self._turning = self._syncing = self.failing = False
         self._backlog.clear()
         self._order.clear()
         ends, self._ends = self._ends, {}
@@ -137,7 +145,7 @@ class Machine:
     def replace_disk(self, copy: dict[bytes, bytes] | None, loss: str = "") -> None:
         """Another disk: a backup, or an empty one. Only while it does not run."""
         assert self.node is None
-        self.disk = Disk() if copy is None else Disk.restored(copy)
+        self._insert(Disk() if copy is None else Disk.restored(copy))
         self.disk.loss = loss
         self.impaired_since = self.world.clockwork.now
         self.world.history.stores_lost = True
@@ -191,6 +199,16 @@ class Machine:
             node.relink = False
             self.world.counts["rollback noticed"] += 1
             self.world.network.break_all(self)
+        if self.pause_in_turn:
+            self.pause()
+            self.pause_in_turn = False
+        self.enter(self._flush, life)
+
+    def _flush(self, life: int) -> None:
+        """The outboxes leave."""
+        node = self.node
+        if self.life != life or node is None:
+            return
         ready = sorted((self._order[outbox], outbox) for outbox in node.ready if outbox in self._order)
         node.ready.clear()
         for _, outbox in ready:

@@ -3,16 +3,20 @@ are expected to find it. With none switched on the product is as it is.
 
     python -m tests.simulation --mutants [NAME ...] [-o json]
 
-Each is played on seeds 0, 1, 2, ... until a checker complains or its time is over.
+Each is played on seeds 0, 1, 2, ... until a checker complains or its time is over; those that need
+a certain kind of world pass over the seeds of others.
 """
 
 import json
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
 from typing import NamedTuple
 
 from tests.simulation.mutations import MUTANTS, SURVIVORS, Mutant
 from tests.simulation.outcome import play
+from tests.simulation.plan import draw
 
 SHARE_MIN = 0.95
 
@@ -25,15 +29,26 @@ class Trial(NamedTuple):
     cpu_s: float
 
 
+@contextmanager
+def switched_on(mutant: Mutant | None) -> Iterator[None]:
+    """The product with this bug in it."""
+    with ExitStack() as stack:
+        for patch in mutant.patches() if mutant is not None else ():
+            stack.enter_context(patch)
+        yield
+
+
 def try_mutant(mutant: Mutant, cpu_s_max: float, first_seed: int = 0) -> Trial:
     """Play it until it is caught by an expected checker."""
     began_s = time.process_time()
     seeds = 0
-    with ExitStack() as stack:
-        for patch in mutant.patches():
-            stack.enter_context(patch)
-        while time.process_time() - began_s < cpu_s_max:
-            outcome = play(first_seed + seeds)
+    with switched_on(mutant):
+        for seed in count(first_seed):
+            if time.process_time() - began_s >= cpu_s_max:
+                break
+            if not mutant.suits(draw(seed)):
+                continue
+            outcome = play(seed)
             seeds += 1
             for violation in outcome.violations:
                 if violation.check in mutant.expected:

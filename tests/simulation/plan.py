@@ -19,8 +19,10 @@ NETWORK = [("cut", 3.0), ("cut one way", 3.0), ("isolate", 2.0), ("slow link", 2
 DISKS = [("disk full", 2.0), ("failed fsync", 2.0), ("slow disk", 2.0)]
 STORES = [("wipe", 4.0), ("rollback", 4.0), ("log cut", 2.0), ("spoil", 4.0), ("ambush", 4.0)]
 CLOCKS = [("clock within", 3.0), ("clock beyond", 2.0), ("clock back", 2.0)]
-HINTS = [("crash in replay", 3.0), ("crash of replayer", 3.0), ("crash", 3.0), ("isolate", 2.0)]
+HINTS = [("crash in replay", 4.0), ("crash of replayer", 6.0), ("crash", 3.0), ("isolate", 2.0)]
 PAUSES = [("pause", 2.0)]
+AMBUSHES = [("ambush", 3.0), ("crash", 1.0)]
+RACES = [("clock within", 6.0), ("cut one way", 1.0)]
 EVERYTHING = CRASHES + NETWORK + DISKS + STORES + CLOCKS + HINTS + PAUSES
 THEMES = [
     ("acks", CRASHES + DISKS, 5.0),
@@ -29,6 +31,9 @@ THEMES = [
     ("stores", STORES * 2 + CRASHES + NETWORK, 4.0),
     ("clocks", CLOCKS * 3 + CRASHES + NETWORK, 3.0),
     ("everything", EVERYTHING, 6.0),
+    ("ambushes", AMBUSHES, 2.0),  # stores lost at the worst moment
+    ("swaps", [("swap", 1.0)], 2.0),
+    ("races", RACES, 2.0),  # clocks far apart, and messages that linger
     ("nothing", [], 1.0),
 ]
 
@@ -81,11 +86,14 @@ class ClientPlan(NamedTuple):
 
 @dataclass(frozen=True)
 class Reduction:
-    """What is kept of a plan. None keeps all."""
+    """What is kept of a plan. None keeps all. `machines` counts the first ones; an operation is
+    named by its client and its place among the client's own."""
 
     faults: tuple[int, ...] | None = None
     clients: tuple[int, ...] | None = None
     seconds: float | None = None
+    machines: int | None = None
+    operations: tuple[tuple[int, int], ...] | None = None
 
     def __str__(self) -> str:
         words = []
@@ -94,7 +102,11 @@ class Reduction:
         if self.clients is not None:
             words.append("--clients " + ",".join(map(str, self.clients)))
         if self.seconds is not None:
-            words.append(f"--seconds {self.seconds:.3f}")
+            words.append(f"--seconds {self.seconds!r}")
+        if self.machines is not None:
+            words.append(f"--machines {self.machines}")
+        if self.operations is not None:
+            words.append("--operations " + ",".join(f"{client}.{place}" for client, place in self.operations))
         return " ".join(words)
 
 
@@ -118,6 +130,7 @@ class Plan:
     machines: tuple[MachinePlan, ...]
     clients: tuple[ClientPlan, ...]
     faults: tuple[Fault, ...]
+    operations: frozenset[tuple[int, int]] | None = None  # of clients and places; None: all
 
     @property
     def clocks_jump(self) -> bool:
@@ -130,8 +143,16 @@ class Plan:
             faults = tuple(faults[i] for i in kept.faults)
         if kept.clients is not None:
             clients = tuple(clients[i] for i in kept.clients)
-        seconds = self.seconds if kept.seconds is None else kept.seconds
-        return replace(self, faults=faults, clients=clients, seconds=seconds)
+        count = len(self.machines) if kept.machines is None else kept.machines
+        return replace(
+            self,
+            faults=tuple(fault for fault in faults if max(fault.machine, fault.other) < count),
+            clients=clients,
+            seconds=self.seconds if kept.seconds is None else kept.seconds,
+            machines=self.machines[:count],
+            replication=min(self.replication, count),
+            operations=None if kept.operations is None else frozenset(kept.operations),
+        )
 
 
 def draw(seed: int) -> Plan:
@@ -144,11 +165,16 @@ def draw(seed: int) -> Plan:
     durability: Durability = stream.weighted([("sync", 14.0), ("interval", 1.0), ("memory", 0.5)])
     seconds = stream.uniform(3.0, 7.0)
     drift_ms_max = stream.pick((100, 500, 2000))
-    return Plan(
+    if theme in ("ambushes", "swaps", "races"):
+        members, replication = max(3, members), max(3, replication)
+    partitions = stream.pick((1, 2, 4, 8))
+    if theme == "swaps":  # one member is no replica of any row
+        members, replication, partitions = 4, 3, 1
+    plan = Plan(
         seed,
         theme,
         replication,
-        stream.pick((1, 2, 4, 8)),
+        partitions,
         durability,
         drift_ms_max,
         1000,
@@ -158,6 +184,24 @@ def draw(seed: int) -> Plan:
         tuple(_machine(stream, drift_ms_max) for _ in range(members)),
         _clients(stream, members),
         _faults(Stream(seed, "faults"), faults, members, seconds),
+    )
+    return _racing(plan, stream) if theme == "races" else plan
+
+
+def _racing(plan: Plan, stream: Stream) -> Plan:
+    """Every message may linger for long, clocks differ as much as they may, all want two keys."""
+    bound = 2000
+    network = NetworkPlan(False, 0.004, 0.05, 0.02, 0.02, plan.network.stray, plan.network.encoded)
+    machines = tuple(
+        MachinePlan(stream.pick((0.0005, 0.004)), 0.0005, int(stream.uniform(-0.49, 0.49) * bound), 1.0)
+        for _ in plan.machines
+    )
+    clients = tuple(
+        ClientPlan(index, "hot", False, 0.005, stream.chance(0.5), False)
+        for index in range(stream.pick((6, 10)))
+    )
+    return replace(
+        plan, durability="sync", drift_ms_max=bound, network=network, machines=machines, clients=clients
     )
 
 

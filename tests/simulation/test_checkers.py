@@ -1,5 +1,7 @@
 """Each checker on a history that is good and on one that is bad."""
 
+import pytest
+
 from basestore.consistency import Level
 from tests.simulation import history as h
 from tests.simulation.checkers import judge
@@ -39,8 +41,9 @@ class Story:
             op.version, op.value, op.found = of.version, of.value, of.kind == h.SET
         return op
 
-    def scan(self, *shown: Operation) -> Operation:
+    def scan(self, *shown: Operation, after: bytes = b"", cursor: bytes | None = None) -> Operation:
         op = self._add(h.SCAN, "", QUORUM, h.FOUND, 0, 0)
+        op.after, op.cursor = after, cursor
         op.page = [(each.key, each.value, each.version) for each in shown]
         return op
 
@@ -209,6 +212,24 @@ def test_a_scan_shows_what_is_stored_and_nothing_old() -> None:
     assert story.wrong() == {"scans"}
 
 
+def test_a_page_answers_for_the_keys_between_its_ends_alone() -> None:
+    story = Story()
+    a, b = story.put(1, "a"), story.put(2, "b")
+    story.scan(a, cursor=b"a")
+    story.scan(b, after=b"a")
+    assert story.wrong() == set()
+    story.scan(a, cursor=b"b")
+    assert story.wrong() == {"scans"}
+
+
+@pytest.mark.parametrize("names", ["ba", "aab"])
+def test_a_page_out_of_order_or_with_what_came_before_is_found(names: str) -> None:
+    story = Story()
+    stored = {name: story.put(at + 1, name) for at, name in enumerate("ab")}
+    story.scan(*(stored[name] for name in names[-2:]), after=b"" if names == "ba" else b"a")
+    assert story.wrong() == {"scans"}
+
+
 def test_a_scan_that_shows_an_old_record_is_found() -> None:
     story = Story()
     old = story.put(1, "a")
@@ -222,4 +243,24 @@ def test_without_fsync_only_phantoms_and_versions_are_judged() -> None:
     story.put(1)
     story.get(None)
     story.history.sync = False
+    story.history.crashed()
     assert story.wrong() == set()
+
+
+def test_without_fsync_and_without_a_crash_everything_is_judged() -> None:
+    story = Story()
+    story.put(1)
+    story.get(None)
+    story.history.sync = False
+    assert "read your writes" in story.wrong()
+
+
+@pytest.mark.parametrize(("crash_s", "wrong"), [(2.0, set()), (50.0, {"lost writes"})])
+def test_with_interval_what_was_written_seconds_before_the_first_crash_is_kept(
+    crash_s: float, wrong: set[str]
+) -> None:
+    story = Story()
+    story.put(1)
+    story.get(None, ALL)
+    story.history.sync, story.history.interval, story.history.crash_s = False, True, crash_s
+    assert story.wrong() == wrong

@@ -1,21 +1,27 @@
-"""The consistency models: each level keeps its promise, and the next weaker one does not make it.
+"""The consistency models: each keeps its promise, and the next weaker one does not make it.
 
-The counter-examples are real histories, found by seed: judged as if its reads at ONE were QUORUM
-reads, a history fails; the same history is right by what ONE promises.
+strong      QUORUM or ALL, reads and writes: each key is a linearizable register
+monotonic   a client's reads at QUORUM or ALL never go back
+eventual    ONE: what was acknowledged is known to all in the end, and all replicas are equal
+
+The counter-examples are real histories, found by seed: judged as if its operations at ONE were at
+QUORUM, a history fails; the same history is right by what ONE promises.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from basestore.consistency import Level
 from tests.simulation import history as h
-from tests.simulation.checkers import judge
-from tests.simulation.history import Operation
+from tests.simulation.checkers import acts_of, judge
+from tests.simulation.history import History, Operation
 from tests.simulation.plan import draw
+from tests.simulation.registers import atomic
 from tests.simulation.world import World
 
 SEEDS_MAX = 40
+SEEDS = range(3)
 
 
 def reads_at_one(operation: Operation) -> bool:
@@ -26,15 +32,62 @@ def writes_at_one(operation: Operation) -> bool:
     return operation.writes and operation.level in (Level.ONE, Level.ANY)
 
 
-def judged_stronger(seed: int, weak: Callable[[Operation], bool]) -> set[str]:
-    """What a good history lacks to be what it does not promise: its weak operations at QUORUM."""
+def history_of(seed: int) -> History:
     world = World(draw(seed))
     world.run()
     assert not world.violations
-    for operation in world.history.operations:
+    return world.history
+
+
+def judged_stronger(seed: int, weak: Callable[[Operation], bool]) -> set[str]:
+    """What a good history lacks to be what it does not promise: its weak operations at QUORUM."""
+    history = history_of(seed)
+    for operation in history.operations:
         if weak(operation):
             operation.level = Level.QUORUM
-    return {violation.check for violation in judge(world.history)}
+    return {violation.check for violation in judge(history)}
+
+
+def registers(history: History) -> Iterator[list[Operation]]:
+    """The operations of each last-write key."""
+    keys = {op.key for op in history.operations if op.bucket == "default" and op.kind != h.SCAN}
+    for key in sorted(keys):
+        yield [op for op in history.operations if op.key == key and op.kind != h.SCAN]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_strong_each_key_is_a_linearizable_register(seed: int) -> None:
+    for operations in registers(history_of(seed)):
+        writers = {op.version: op for op in operations if op.writes and op.version}
+        assert atomic(acts_of(operations, writers)) == ""
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_monotonic_no_client_reads_an_older_version_than_before(seed: int) -> None:
+    compared = 0
+    for operations in registers(history_of(seed)):
+        for client in {op.client for op in operations}:
+            reads = [
+                op for op in operations
+                if op.client == client and op.kind == h.GET and op.outcome == h.FOUND and op.strong
+            ]  # fmt: skip
+            for read in reads:
+                seen = [other.version for other in reads if other.end < read.start]
+                assert read.version >= max(seen, default=b"")
+                compared += len(seen)
+    assert compared > 100
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_eventual_what_was_acknowledged_at_one_is_known_in_the_end(seed: int) -> None:
+    for operations in registers(history_of(seed)):
+        ends = [
+            op for op in operations if op.level is Level.ALL and op.kind == h.GET and op.outcome == h.FOUND
+        ]
+        last = max(ends, key=lambda op: op.start)
+        for op in operations:
+            if op.outcome == h.STORED:
+                assert last.version >= op.version
 
 
 @pytest.mark.parametrize(

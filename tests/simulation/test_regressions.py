@@ -23,9 +23,9 @@ class Found(NamedTuple):
 FOUND = [
     Found(0, "a link lost while a first write still reads stopped the node (AttributeError)",
           "a first write that loses a link while it reads"),
-    Found(9, "a hint was confirmed when an older record of its row was durable, and then forgotten",
+    Found(13, "a hint was confirmed when an older record of its row was durable, and then forgotten",
           "a hint taken as durable with an older record of its row"),
-    Found(18, "healing a damaged record miscounted the records; below zero the node stopped",
+    Found(53, "healing a damaged record miscounted the records; below zero the node stopped",
           "healing miscounts records"),
 ]  # fmt: skip
 

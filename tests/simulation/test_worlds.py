@@ -1,5 +1,6 @@
 """Whole worlds: a fixed range of seeds, the same in every process, and the faults they must meet."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,12 +11,14 @@ import pytest
 
 from tests.simulation.disk import Disk
 from tests.simulation.exercise import MINIMUMS, shortfalls
-from tests.simulation.minimise import fails
+from tests.simulation.minimise import fails, minimise
+from tests.simulation.mutants import switched_on
+from tests.simulation.mutations import MUTANTS
 from tests.simulation.outcome import play
 from tests.simulation.plan import Reduction, draw
 
 ROOT = Path(__file__).parents[2]
-SEEDS = range(40)
+SEEDS = range(10, 60)
 
 
 def test_a_fixed_range_of_worlds_keeps_every_promise_and_meets_enough_trouble() -> None:
@@ -58,6 +61,36 @@ def test_a_fault_less_does_not_reshuffle_the_clients() -> None:
 
 def test_a_world_that_is_well_does_not_fail() -> None:
     assert not fails(1, Reduction(faults=(), clients=(0,), seconds=1.0), "lost writes")
+
+
+def test_what_is_left_of_a_failing_world_still_fails_and_is_small() -> None:
+    bug = next(mutant for mutant in MUTANTS if mutant.name == "a read that believes the first reply")
+    steps: list[Reduction] = []
+    with switched_on(bug):
+        check = play(0).violations[0].check
+        kept = minimise(0, check, steps.append)
+        assert fails(0, kept, check)
+    assert not fails(0, kept, check)
+    assert steps[-1] == kept
+    assert kept.operations is not None
+    assert len(kept.operations) <= 40
+    assert len(kept.faults or ()) < len(draw(0).faults)
+
+
+def test_several_processes_play_what_one_plays() -> None:
+    alone, together = (
+        json.loads(
+            subprocess.run(
+                [sys.executable, "-m", "tests.simulation", "--seeds", "0..3", "--jobs", jobs, "-o", "json"],
+                capture_output=True, check=True, text=True, cwd=ROOT,
+            ).stdout
+        )
+        for jobs in ("1", "2")
+    )  # fmt: skip
+    for name in ("seeds", "operations", "violations", "trace", "simulated_hours"):
+        assert alone[name] == together[name]
+    assert alone["seeds"] == 4
+    assert alone["operations_per_s"] > 0
 
 
 def test_a_mild_range_fails() -> None:

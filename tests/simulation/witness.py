@@ -2,7 +2,8 @@
 
 A receipt's word on a replica is held against that replica's disk: applied means that its disk holds
 the record, or a better one, durably, at the moment the receipt leaves; hinted, that the coordinator's
-disk holds the hint, or the replica the record. And no node answers after the deadline it was given.
+disk holds the hint, or the replica the record. On no disk does a record give way to one that it beats.
+And no node answers after the deadline it was given.
 """
 
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from basestore.consistency import Level, ReplicaState
 from basestore.messages import DIRECT, Applied, Apply, Got, Message, Written
 from basestore.placement import row_bucket, row_partition
-from basestore.storage.engine import DATA, HINT
+from basestore.storage.engine import DATA, HINT, Batch
 from repair.rule import Rule
 from repair.version import VERSION_BYTES
 from tests.simulation.history import Operation
@@ -48,6 +49,16 @@ class Witness:
                 if not self._holds(self._world.rules[bucket], held, version):
                     text = f"n{machine.index + 1} confirms a copy of {row!r} to n{target + 1}"
                     self._world.blame("acks", f"{text} and holds {_short(held)} durably")
+
+    def replaced(self, machine: "Machine", held: dict[bytes, bytes | None], batch: Batch) -> None:
+        """A batch is applied: no sound record gives way to one that it beats."""
+        for key, old in held.items():
+            if old is None or key[:1] != DATA or key in machine.spoilt:
+                continue
+            rule = self._world.rules[row_bucket(key[1:]).decode()]
+            if not self._holds(rule, batch[key], old[:VERSION_BYTES]):
+                text = f"{_short(old)} gives way to {_short(batch[key])}"
+                self._world.blame("goes back", f"n{machine.index + 1}, {key!r}: {text}")
 
     def asked(self, machine: "Machine", operation: Operation) -> None:
         """A node has taken up a request."""

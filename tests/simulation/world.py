@@ -47,7 +47,10 @@ class World:
         self.clockwork = Clockwork()
         self.counts: Counter[str] = Counter()
         self.violations: list[h.Violation] = []
-        self.history = h.History(sync=plan.durability == "sync")
+        durability = plan.durability
+        self.history = h.History(
+            sync=durability == "sync", interval=durability == "interval", clock=lambda: self.clockwork.now
+        )
         self.names = [f"n{i + 1}" for i in range(len(plan.machines))]
         members = tuple(Member(name, f"127.0.0.1:{7400 + i}") for i, name in enumerate(self.names))
         cluster = ClusterConfig(

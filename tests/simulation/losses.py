@@ -1,0 +1,60 @@
+"""Losses: stores that are wiped, rolled back or cut, as far as the cluster promises to survive it."""
+
+from typing import TYPE_CHECKING
+
+import cbor2
+
+from basestore.journal import PROGRESS
+from basestore.standing import PEER, STANDING
+from tests.simulation.plan import Fault
+
+if TYPE_CHECKING:
+    from tests.simulation.machine import Machine
+    from tests.simulation.world import World
+
+
+def restart_s(fault: Fault) -> float:
+    """How long a machine stays down."""
+    return 0.01 + (0.05 if fault.size < 0.4 else fault.lasts)
+
+
+def may_lose(world: "World", machine: "Machine") -> bool:
+    """Whether the cluster promises to survive it: with more than N - Q of N stores lost it does not."""
+    plan = world.plan
+    lost = sum(each.impaired for each in world.machines if each is not machine)
+    return lost < plan.replication - (plan.replication // 2 + 1) and not machine.impaired
+
+
+def lose_store(world: "World", machine: "Machine", fault: Fault) -> None:
+    """The machine dies, and what it finds when it comes back is not its latest disk."""
+    copies = list(machine.copies)
+    if fault.kind == "rollback":
+        copies = [copy for copy in copies if would_be_noticed(world, machine, copy)]
+    machine.crash(fault.kind, noticed_s=0.01)
+    if fault.kind == "wipe" or not copies:
+        machine.replace_disk(None)
+    else:
+        old = copies[int(fault.size * len(copies))]
+        machine.replace_disk(old, "the log was cut" if fault.kind == "log cut" else "")
+    world.clockwork.after(restart_s(fault), machine.start)
+
+
+def would_be_noticed(world: "World", machine: "Machine", copy: dict[bytes, bytes]) -> bool:
+    """Whether each peer remembers, durably, more than the copy holds. One that does not would
+    vouch for it: a limit of the design (peers write down what they hear once a second)."""
+    stored = copy.get(STANDING)
+    if stored is None:
+        return True
+    generations = dict(cbor2.loads(stored)[-1])
+    sequence = int.from_bytes(copy[PROGRESS][:8])
+    for peer in world.machines:
+        known = peer.disk.durable(PEER + machine.config.name.encode())
+        if peer is machine:
+            continue
+        if known is None:
+            return False
+        _, generation, heard, _ = cbor2.loads(known)
+        end = generations.get(generation)
+        if end is not None and heard <= (sequence if end < 0 else end):
+            return False
+    return True

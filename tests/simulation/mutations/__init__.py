@@ -1,0 +1,26 @@
+"""Mutations: the bugs themselves, by what they spoil. Each replaces a function of the product by a
+wrong one."""
+
+from tests.simulation.mutations import (
+    counting,
+    deadlines,
+    durability,
+    hints,
+    reads,
+    stores,
+    versions,
+)
+from tests.simulation.mutations.registry import MUTANTS, SURVIVORS, Mutant
+
+__all__ = [
+    "MUTANTS",
+    "SURVIVORS",
+    "Mutant",
+    "counting",
+    "deadlines",
+    "durability",
+    "hints",
+    "reads",
+    "stores",
+    "versions",
+]

@@ -1,0 +1,35 @@
+"""Bugs of deadlines: answers that come late, twice or never."""
+
+from typing import Any
+
+from basestore.messages import Failed
+from basestore.operation import Operations
+from basestore.outbox import SMALL_BYTES, Outbox
+from basestore.reading import Reading
+from tests.simulation.mutations.registry import mutant
+
+
+@mutant("a deadline ignored", {"deadlines"}, Operations, "alarm_at")
+def _no_alarm(self: Any, request: int, monotonic: float) -> None:
+    pass
+
+
+_alarm = Reading.alarm
+
+
+@mutant("a read that waits for ever", {"deadlines"}, Reading, "alarm")
+def _wait_on(self: Any, now: Any) -> None:
+    if now.monotonic < self._deadline:
+        _alarm(self, now)
+
+
+_put = Outbox.put
+
+
+@mutant("an outbox that wakes nobody", {"deadlines", "answers"}, Outbox, "put")
+def _put_silently(self: Any, message: Any, size: int = SMALL_BYTES) -> bool:
+    ready = self in self._ready
+    done = _put(self, message, size)
+    if not ready and isinstance(message, Failed):
+        self._ready.discard(self)
+    return done

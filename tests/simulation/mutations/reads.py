@@ -1,0 +1,40 @@
+"""Bugs of reads: what a read or a scan takes for the truth."""
+
+from typing import Any
+
+from basestore import reading
+from basestore.reading import Reading
+from basestore.scanning import Scanning
+from repair.read_repair import plan
+from repair.rule import Rule
+from tests.simulation.mutations.registry import STALE, mutant
+
+
+@mutant("no blocking read repair", STALE, reading, "plan")
+def _all_confirm(rule: Rule, replies: Any) -> Any:
+    return plan(rule, replies)._replace(confirmed=len(replies))
+
+
+@mutant("a superseded write-back confirms", STALE, Reading, "superseded", "races")
+def _superseded_confirms(self: Any, member: int, request: int, head: bytes, now: Any) -> None:
+    self._under_way.pop(member, None)
+    record = self._write_backs.get(request)
+    if record is not None:
+        self._replies[member] = record
+        self._consider(now)
+
+
+@mutant("a read that believes the first reply", STALE, Reading, "_consider")
+def _first_reply(self: Any, now: Any) -> None:
+    record = next(iter(self._replies.values()))
+    self._end(reading.Finding(record, self._required, len(self._replies), False, 0, now))
+
+
+_merge = Scanning._merge
+
+
+@mutant("a scan that passes over what was not answered", {"scans"}, Scanning, "_merge")
+def _merge_all(self: Any, now: Any) -> None:
+    more, self._more = self._more, False
+    _merge(self, now)
+    self._more = self._more or more

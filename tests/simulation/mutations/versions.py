@@ -1,0 +1,112 @@
+"""Bugs of versions: stamps, ties, repetitions, the rules."""
+
+from typing import Any
+from unittest.mock import patch
+
+from basestore import node
+from basestore.coordinator import Coordinator
+from basestore.errors import ClockSkew, Overloaded
+from basestore.messages import DIRECT, Apply
+from basestore.node import Node
+from basestore.outbox import Outbox
+from basestore.replica import ABSENT, Replica
+from basestore.storage.engine import DATA
+from basestore.writing import Writing
+from repair.clock import HybridClock
+from repair.rule import Rule
+from repair.version import Record, Version, is_tombstone
+from tests.simulation.mutations.registry import MUTANTS, STALE, Mutant, Patch, mutant
+
+
+@mutant("a stamp used again", {"versions", "linearizable", "convergence"}, Coordinator, "stamp")
+def _same_stamp(self: Any, row: bytes, now: Any) -> Version:
+    self._check_clock(now)
+    return Version(max(self._clock.last, now.wall_ms << 16), self._origin, 1)
+
+
+def _stamps_of_an_earlier_life() -> list[Patch]:
+    class Unfresh(HybridClock):
+        def raise_ceiling(self, ceiling: int) -> None:
+            super().raise_ceiling(1 << 63)
+
+    def stamp(self: Any, row: bytes, now: Any) -> Version:
+        self._check_clock(now)
+        return Version(self._clock.tick(now.wall_ms), self._origin >> 48 << 48, 1)
+
+    return [
+        patch.object(Node, "_load_ceiling", lambda self: 0),
+        patch.object(node, "HybridClock", Unfresh),
+        patch.object(Coordinator, "stamp", stamp),
+    ]
+
+
+MUTANTS.append(
+    Mutant(
+        "a stamp used again after a restart",
+        {"versions", "linearizable", "convergence"},
+        _stamps_of_an_earlier_life,
+        lambda plan: plan.clocks_jump and len(plan.machines) == 1,  # nobody else tells it the time
+    )
+)
+
+
+@mutant("a tie that nobody wins", STALE | {"convergence", "versions"}, Rule, "beats")
+def _by_stamp_only(self: Any, challenger: bytes, holder: bytes) -> bool:
+    if self is Rule.LAST_WRITE_WINS:
+        return challenger[:7] > holder[:7]
+    return challenger[:7] < holder[:7]
+
+
+@mutant("the latest arrival wins", STALE | {"convergence", "receipts"}, Rule, "beats")
+def _whoever_comes(self: Any, challenger: bytes, holder: bytes) -> bool:
+    return challenger != holder
+
+
+@mutant("a retry executed anew", {"versions"}, Coordinator, "_repeated")
+def _forget_version(self: Any, encoded: bytes, now: Any) -> None:
+    return None
+
+
+@mutant("first-write-wins without reading first", {"two winners"}, Writing, "read_first")
+def _write_first(self: Any, repeated: Any, now: Any) -> None:
+    self.begin(repeated, now)
+
+
+_begin = Writing.begin
+
+
+@mutant("skew is checked after the write was sent", {"phantoms"}, Writing, "begin")
+def _send_then_check(self: Any, repeated: Any, now: Any) -> None:
+    try:
+        self._coordinator._check_clock(now)
+    except (ClockSkew, Overloaded) as error:
+        with patch.object(Coordinator, "_check_clock", lambda *_: None):
+            self._coordinator._clock.raise_ceiling(self._coordinator._clock.last + (1 << 16))
+            _begin(self, repeated, now)
+        self._fail(error)
+    else:
+        _begin(self, repeated, now)
+
+
+_apply_way = Node._apply
+
+
+@mutant("a copy treated as direct", {"recovery", "receipts"}, Node, "_apply", "clocks")
+def _all_direct(self: Any, member: int, outbox: Outbox, message: Apply, now: Any) -> None:
+    _apply_way(self, member, outbox, message._replace(way=DIRECT), now)
+
+
+_store = Replica._store
+
+
+@mutant("a tombstone dropped early", STALE | {"receipts"}, Replica, "_store")
+def _drop_tombstone(self: Any, row: bytes, blob: bytes, head: bytes, held: bytes) -> None:
+    _store(self, row, blob, head, held)
+    if is_tombstone(head):
+        self._journal.stage(DATA + row, None)
+        self._remember(row, ABSENT)
+
+
+@mutant("a damaged record is served", {"phantoms", "convergence", "versions", *STALE}, Record, "intact")
+def _never_damaged(self: Any, digester: Any, row: bytes) -> bool:
+    return True
