@@ -28,6 +28,8 @@ MEMBERS_MAX = 1000
 DRIFT_MS_DEFAULT = 2000
 TIMEOUT_MS_DEFAULT = 10_000
 HINT_BYTES_DEFAULT = 1 << 30
+HINT_AGE_S_DEFAULT = 3 * 3600
+READ_REPAIR_DEFAULT = 0.1
 CLUSTER_ID_BYTES = 16
 _RULES = {rule.value: rule for rule in Rule}
 
@@ -89,14 +91,17 @@ class ClusterConfig:
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """One node: which member it is, where its store lies, how durable a promise is, and how many bytes of
-    hints it keeps for each member."""
+    """One node: which member it is, where its store lies, how durable a promise is; how many bytes of
+    hints it keeps for each member, and for how long; after which share of the reads at ONE it compares
+    the other replicas."""
 
     cluster: ClusterConfig
     name: str
     directory: Path
     durability: Durability = "sync"
     hint_bytes_max: int = HINT_BYTES_DEFAULT
+    hint_age_s_max: int = HINT_AGE_S_DEFAULT
+    read_repair: float = READ_REPAIR_DEFAULT
 
     @property
     def member(self) -> Member:
@@ -151,6 +156,14 @@ class _Table:
             raise ConfigurationError(f"{self._where} {key} = {value} must {bounds}")
         return value
 
+    def share(self, key: str, default: float) -> float:
+        value = self._values.pop(key, default)
+        if type(value) not in (int, float):
+            raise ConfigurationError(f"{self._where} {key} = {value!r} must be a number")
+        if not 0 <= value <= 1:
+            raise ConfigurationError(f"{self._where} {key} = {value} must lie between 0 and 1")
+        return float(value)
+
     def secret(self, key: str, length: int) -> bytes:
         text: str = self.take(key, str)
         try:
@@ -204,6 +217,8 @@ def parse(text: str, source: str, base: Path) -> NodeConfig:
         base / table.take("directory", str, name),
         durability,
         table.number("hint_bytes_max", HINT_BYTES_DEFAULT, 0, math.inf),
+        table.number("hint_age_s_max", HINT_AGE_S_DEFAULT, 1, math.inf),
+        table.share("read_repair", READ_REPAIR_DEFAULT),
     )
     table.end()
     cluster.member_index(name)
@@ -291,6 +306,8 @@ def dump(config: NodeConfig) -> str:
         f"directory = {quote(str(config.directory))}",
         f"durability = {quote(config.durability)}  # sync, interval or memory",
         f"hint_bytes_max = {config.hint_bytes_max}",
+        f"hint_age_s_max = {config.hint_age_s_max}",
+        f"read_repair = {config.read_repair}",
         "",
     ]
     return "\n".join(lines)

@@ -7,12 +7,13 @@ delete), `reading.py` (get) and `scanning.py` (scan).
 Everything that can be refused is refused before a write is stamped, so these errors are definite.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from basestore.config import ClusterConfig
 from basestore.consistency import Level
 from basestore.errors import ClockSkew, InvalidRequest, Overloaded, RequestFailed, Unavailable
 from basestore.journal import Journal
+from basestore.mending import Mending
 from basestore.messages import (
     KEY_BYTES_MAX,
     VALUE_BYTES_MAX,
@@ -26,7 +27,7 @@ from basestore.operation import Operations
 from basestore.outbox import Outbox
 from basestore.peers import Instant, Peers
 from basestore.placement import Placement, row_partition
-from basestore.reading import Finding, Reading
+from basestore.reading import Aim, Finding, Reading, Report
 from basestore.scanning import Scanning
 from basestore.writing import Content, Writing
 from repair.clock import HybridClock
@@ -36,11 +37,13 @@ from repair.version import COUNTER_BITS, Digester, Version
 OPERATIONS_MAX = 8192
 OPERATION_BYTES_MAX = 256 << 20
 ANSWER_BYTES_EXPECTED = 64 << 10
+GOLDEN = 0.6180339887498949
 TTL_MS_MAX = 100 * 365 * 24 * 3600 * 1000
 
 # Bound once: looking a member up on its enum costs as much as a check.
 ANY, QUORUM = Level.ANY, Level.QUORUM
 FIRST_WRITE_WINS = Rule.FIRST_WRITE_WINS
+PLAIN = Aim(0)
 _LEVELS = {level.value: level for level in Level}
 
 Request = Set | Delete | Get | Scan
@@ -59,7 +62,9 @@ class Coordinator:
         clock: HybridClock,
         digester: Digester,
         origin: int,
+        read_repair: float,
     ) -> None:
+        """`read_repair`: the share of the reads at ONE after which the other replicas are compared."""
         self.placement = placement
         self.peers = peers
         self.operations = operations
@@ -73,6 +78,9 @@ class Coordinator:
         self._journal = journal
         self._clock = clock
         self._origin = origin
+        self._read_repair = read_repair
+        self._lot = 0.0
+        self.mending = Mending(self)
         self._numbers = [0] * config.partitions
         self.answer_bytes = ANSWER_BYTES_EXPECTED  # what an answer with a value takes, going by the last
 
@@ -116,6 +124,11 @@ class Coordinator:
             raise Overloaded("overloaded: too many requests are under way; nothing was done. Try again later")
         if self._journal.full:
             raise Overloaded("overloaded: the disk does not keep up; nothing was done. Try again later")
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is room for work that nobody waits for."""
+        return self.operations.count < OPERATIONS_MAX // 2
 
     def require(self, replicas: tuple[int, ...], level: Level) -> int:
         """How many replicas the level requires; Unavailable unless so many are alive."""
@@ -208,6 +221,11 @@ class Coordinator:
         bucket, rule = self._bucket(request.bucket)
         _check_key(request.key)
         self._admit(self.answer_bytes, now)
+        if request.floor:
+            self._repeated(request.floor, now)  # a version that no node can have given out is refused
+        if not request.repair and level is not Level.ONE:
+            raise InvalidRequest("only a read at one can do without repair: other levels are made by it")
+        compare = request.repair and (level is not Level.ONE or self._draw_lot() < self._read_repair)
         row = self.placement.row(bucket, request.key)
         wall_ms = now.wall_ms
 
@@ -222,7 +240,15 @@ class Coordinator:
             else:
                 outbox.put(failure(request.id, _too_much_asked()))
 
-        self.read(row, rule, level, now.monotonic + request.timeout_ms / 1e3, report, now)
+        deadline = now.monotonic + request.timeout_ms / 1e3
+        aim = Aim(0, request.floor, compare, request.repair)
+        self.read(row, rule, level, deadline, report, now, aim)
+
+    def _draw_lot(self) -> float:
+        """A number between 0 and 1: multiples of the golden ratio, spread so evenly that no rhythm of
+        the callers falls in with them."""
+        self._lot = (self._lot + GOLDEN) % 1.0
+        return self._lot
 
     def read(
         self,
@@ -230,13 +256,14 @@ class Coordinator:
         rule: Rule,
         level: Level,
         deadline: float,
-        report: Callable[[Finding | RequestFailed], None],
+        report: Report,
         now: Instant,
+        aim: Aim = PLAIN,
     ) -> None:
         """Read one row at a level, for a client or as part of a larger request; Unavailable."""
         replicas = self.placement.replicas[row_partition(row)]
-        required = self.require(replicas, level)
-        Reading(self, row, rule, replicas, required, report).begin(deadline, now)
+        aim = aim._replace(required=self.require(replicas, level))
+        Reading(self, row, rule, replicas, aim, report).begin(deadline, now)
 
     def _scan(self, outbox: Outbox, request: Scan, now: Instant) -> None:
         level = self._read_level(request)

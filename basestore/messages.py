@@ -106,11 +106,16 @@ class Delete(NamedTuple):
 
 
 class Get(NamedTuple):
+    """Read a key. `floor` is empty, or the version that a session has seen of it: the answer must
+    be that one or one that beats it. `repair` false: replicas that differ are left as they are."""
+
     id: int
     bucket: str
     key: bytes
     level: int
     timeout_ms: int
+    floor: bytes
+    repair: bool
 
 
 class Scan(NamedTuple):
@@ -230,12 +235,14 @@ class Rejected(NamedTuple):
 
 
 class Read(NamedTuple):
-    """`healing`: to replace a damaged record, so that a store that is not whole answers too."""
+    """`healing`: to replace a damaged record, so that a store that is not whole answers too.
+    `digest`: a long record's head will do."""
 
     id: int
     row: bytes
     deadline_ms: int
     healing: bool
+    digest: bool
 
 
 class Held(NamedTuple):
@@ -243,6 +250,13 @@ class Held(NamedTuple):
 
     id: int
     record: bytes
+
+
+class HeldDigest(NamedTuple):
+    """The answer to a digest read of a long record: its head, which names version and digest."""
+
+    id: int
+    head: bytes
 
 
 class ReadRange(NamedTuple):
@@ -332,7 +346,8 @@ class Kept(NamedTuple):
 
 Message: TypeAlias = (
     Hello | Welcome | Refused | Differs | Set | Delete | Get | Scan | Status | Written | Got | Page
-    | NodeStatus | Failed | Apply | Applied | Superseded | Rejected | Read | Held | ReadRange | Range
+    | NodeStatus | Failed | Apply | Applied | Superseded | Rejected | Read | Held | HeldDigest | ReadRange
+    | Range
     | Ping | Pong | Identity | Remembered | Confirmed | Keep | Kept
 )  # fmt: skip
 
@@ -361,6 +376,7 @@ KINDS: Final[dict[int, type[Any]]] = {
     35: Held,
     36: ReadRange,
     37: Range,
+    38: HeldDigest,
     40: Ping,
     41: Pong,
     42: Identity,

@@ -37,6 +37,7 @@ from basestore.messages import (
     Delete,
     Get,
     Held,
+    HeldDigest,
     Identity,
     Keep,
     Kept,
@@ -58,6 +59,7 @@ from basestore.messages import (
 from basestore.operation import Operations
 from basestore.outbox import OUTBOX_BYTES_MAX, Outbox
 from basestore.peers import Instant, Peers
+from basestore.placement import Placement
 from basestore.recovery import Recovery
 from basestore.replica import Replica
 from basestore.standing import Fresh, Standing, State
@@ -105,7 +107,15 @@ class Node:
         origin = (self.me + 1) << 48 | fresh.incarnation
         self.operations = Operations((fresh.incarnation & 0xFFFF) << 40)
         self.coordinator = Coordinator(
-            cluster, placement, self.peers, self.operations, self.journal, self.clock, digester, origin
+            cluster,
+            placement,
+            self.peers,
+            self.operations,
+            self.journal,
+            self.clock,
+            digester,
+            origin,
+            config.read_repair,
         )
         self.handoff = Handoff(self.journal, rules, self.peers, self.operations, config.hint_bytes_max)
         self.standing = Standing(self.journal, config, fresh, placement.meeting_quorum)
@@ -113,13 +123,7 @@ class Node:
             self.standing, self.replica, placement, self.peers, self.operations,
             cluster.timeout_ms_max / 1e3, now,
         )  # fmt: skip
-        names = [member.name for member in cluster.members]
-        self._groups = list(
-            {
-                frozenset(names[r] for r in placement.replicas[p] if r != self.me)
-                for p in placement.held_by(self.me)
-            }
-        )
+        self._groups = _voting_groups([member.name for member in cluster.members], placement, self.me)
         self._persist_due_s = now.monotonic + PERSIST_S
         self._ceiling_asked = 0
         self._handlers: dict[type, Handler] = self._peer_handlers()
@@ -270,6 +274,7 @@ class Node:
             Superseded: self._superseded,
             Rejected: self._rejected,
             Held: self._held,
+            HeldDigest: self._held_digest,
             Range: self._range,
             Keep: lambda member, outbox, message, now: self.handoff.keep(outbox, message),
             Kept: self._kept,
@@ -337,6 +342,13 @@ class Node:
         if operation is not None:
             record = Record(message.record) if message.record else None
             operation.held(member, message.id, record, now)
+
+    def _held_digest(self, member: int, outbox: Outbox, message: HeldDigest, now: Instant) -> None:
+        if len(message.head) != HEAD_BYTES:
+            raise ProtocolError("a HeldDigest message names no record")
+        operation = self.operations.get(message.id)
+        if operation is not None:
+            operation.held_digest(member, message.id, message.head, now)
 
     def _range(self, member: int, outbox: Outbox, message: Range, now: Instant) -> None:
         rows, records = message.rows[::2], message.rows[1::2]
@@ -419,6 +431,13 @@ class Node:
             **self._labels,
         }
         return NodeStatus(request, [word for fact in facts.items() for word in fact])
+
+
+def _voting_groups(names: list[str], placement: Placement, me: int) -> list[frozenset[str]]:
+    """The other replicas of each partition that this node holds, each set once."""
+    return list(
+        {frozenset(names[r] for r in placement.replicas[p] if r != me) for p in placement.held_by(me)}
+    )
 
 
 def _stores(fresh: Fresh) -> Callable[[], bytes]:

@@ -12,7 +12,7 @@ from basestore.messages import Rejected
 from basestore.peers import Instant
 from repair.version import Record
 
-SLOTS_PER_S = 50
+SLOTS_PER_S = 200
 RELIEVED_AT_ONCE = 64
 
 
@@ -36,6 +36,9 @@ class Operation:
 
     def held(self, member: int, request: int, record: Record | None, now: Instant) -> None:
         """The member holds this, or nothing."""
+
+    def held_digest(self, member: int, request: int, head: bytes, now: Instant) -> None:
+        """The member holds a record with this head."""
 
     def ranged(self, member: int, request: int, rows: list[bytes], more: bool, now: Instant) -> None:
         """The member holds these rows and records in a range."""
@@ -94,17 +97,20 @@ class Operations:
         slot = max(int(monotonic * SLOTS_PER_S), self._slot_done) + 1
         self._slots.setdefault(slot, []).append(request)
 
-    def tick(self, now: Instant) -> None:
-        """Sound the alarms that are due."""
+    def tick(self, now: Instant) -> bool:
+        """Sound the alarms that are due; whether there was any."""
         current = int(now.monotonic * SLOTS_PER_S)
         past = range(self._slot_done + 1, current + 1)
         due = past if len(past) < len(self._slots) else sorted(self._slots)
+        sounded = False
         for slot in due:
             for request in self._slots.pop(slot, ()) if slot <= current else ():
                 operation = self._by_id.get(request)
                 if operation is not None:
                     operation.alarm(now)
+                    sounded = True
         self._slot_done = current
+        return sounded
 
     def lost(self, member: int, now: Instant) -> None:
         """A member stopped being alive: tell everyone who may wait for it."""

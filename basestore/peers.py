@@ -9,15 +9,17 @@ must not stamp writes.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from basestore.latency import Latency
 from basestore.messages import Message, Ping, Pong
 from basestore.outbox import SMALL_BYTES, Outbox
 
 PING_S = 0.5
 SILENCE_S_MAX = 2.0
 JUMP_S = 3 * PING_S
+USUAL_S = 0.1  # how long an answer takes, until more is known
 
 
 class Instant(NamedTuple):
@@ -40,6 +42,7 @@ class Peer:
     whole: bool = False
     heard_s: float = 0.0
     offset_ms: int | None = None
+    latency: Latency = field(default_factory=lambda: Latency(USUAL_S))  # of its answers to reads
 
 
 class Peers:
@@ -106,6 +109,13 @@ class Peers:
     def send(self, index: int, message: Message, size: int = SMALL_BYTES) -> bool:
         """Queue for a member; False when it has no link or too much waits for it."""
         return self.all[index].outbox.put(message, size)
+
+    @property
+    def usual_s(self) -> float:
+        """How long an answer usually takes at most: the 99th percentile of the median peer, the
+        faster one of two, so that one slow peer does not make slowness usual."""
+        known = sorted(peer.latency.p99_s for peer in self.others if self.alive[peer.index])
+        return known[(len(known) - 1) // 2] if known else USUAL_S
 
     def tick(self, now: Instant, whole: bool, generation: bytes, sequence: int) -> list[int]:
         """Send heartbeats when due. Returns the peers that have just stopped being alive."""

@@ -1,13 +1,20 @@
-"""Reading: the story of one get.
+"""Reading: the story of one get, and of the comparison of replicas behind it.
 
-    begin     ask as many replicas as the level requires, this node first if it holds the row
-    held      once enough have replied, weigh them (`repair.read_repair`)
+    begin     ask as many replicas as the level requires, this node first if it holds the row: one
+              for the record, the others for a digest
+    held      once enough have replied, weigh them (`repair.read_repair`); fetch the winner's record
+              if only digests name it
     applied   a write-back was taken as the winner: that replica confirms now
-    superseded   a write-back met a better record: ask that replica again, and adopt what it says
-    rejected, lost, alarm   ask another replica instead; at the deadline ReadTimeout
+    superseded   a write-back met a better record: that is what the replica holds
+    alarm     slower than usual: ask one more; slower still: all; at the deadline ReadTimeout
+    rejected, lost   ask another replica instead
 
 The answer leaves when `required` replicas have confirmed the winner as their current record. So
-quorum reads never go back in time, records of failed writes included.
+quorum reads never go back in time, records of failed writes included. A session's read asks on
+until the winner is as new as what the session has seen.
+
+After the answer the read may *linger*: the remaining replicas are asked for digests, and whoever is
+behind is mended. `mend` does only that, with nobody to answer.
 """
 
 from collections.abc import Callable
@@ -18,7 +25,7 @@ from basestore.messages import COPY, Apply, Got, Read, Rejected
 from basestore.operation import Operation
 from basestore.outbox import SMALL_BYTES
 from basestore.peers import Instant
-from repair.read_repair import ReadPlan, plan
+from repair.read_repair import NOTHING, ReadPlan, plan, reaches
 from repair.rule import Rule
 from repair.version import VERSION_BYTES, Record
 
@@ -26,7 +33,10 @@ if TYPE_CHECKING:
     from basestore.coordinator import Coordinator
 
 WIDEN_S = 0.1
+LINGER_S = 2.0
 WRITE_BACKS_MAX = 64
+
+Report = Callable[["Finding | RequestFailed"], None]
 
 
 class Finding(NamedTuple):
@@ -51,13 +61,24 @@ class Finding(NamedTuple):
         return Got(request, found, value, version, record.expires_ms, *counts), SMALL_BYTES + len(value)
 
 
+class Aim(NamedTuple):
+    """What a read must reach: `required` replicas that confirm a winner that is not older than the
+    version `floor`. Afterwards: `repair` mends what was found to differ, `compare` asks the other
+    replicas too."""
+
+    required: int
+    floor: bytes = b""
+    compare: bool = False
+    repair: bool = True
+
+
 class Reading(Operation):
     """One read of one row at its coordinator."""
 
     __slots__ = (
-        "_asked", "_coordinator", "_deadline", "_deadline_ms", "_diverged", "_reasons", "_repaired",
-        "_replicas", "_replies", "_report", "_required", "_row", "_rule", "_under_way",
-        "_write_backs",
+        "_aim", "_answered", "_asked", "_begun_s", "_coordinator", "_deadline", "_deadline_ms",
+        "_diverged", "_fetched", "_heads", "_reasons", "_records", "_repaired", "_replicas", "_report",
+        "_row", "_rule", "_under_way", "_write_backs",
     )  # fmt: skip
 
     def __init__(
@@ -66,31 +87,46 @@ class Reading(Operation):
         row: bytes,
         rule: Rule,
         replicas: tuple[int, ...],
-        required: int,
-        report: Callable[[Finding | RequestFailed], None],
+        aim: Aim,
+        report: Report,
     ) -> None:
         super().__init__(len(row) + coordinator.answer_bytes)
         self._coordinator = coordinator
         self._row = row
         self._rule = rule
         self._replicas = replicas
-        self._required = required
+        self._aim = aim
         self._report = report
+        self._answered = False
         self._asked: set[int] = set()
-        self._replies: dict[int, Record | None] = {}
-        self._reasons: dict[str, str] = {}
-        self._write_backs: dict[int, Record] = {}
+        self._heads: dict[int, bytes] = {}
+        self._records: dict[bytes, Record] = {}
+        self._fetched: set[int] = set()
+        self._reasons: dict[int, str] = {}  # of those among `_asked` that will not reply, or take it
+        self._write_backs: dict[int, bytes] = {}
         self._under_way: dict[int, bytes] = {}
         self._diverged = False
         self._repaired: set[int] = set()
 
     def begin(self, deadline: float, now: Instant) -> None:
         """Ask; enough replicas are alive."""
+        self._set_deadline(deadline, now)
+        self._ask(self._aim.required, now)
+        if self.ids:
+            wait_s = min(self._coordinator.peers.usual_s, WIDEN_S)
+            self._coordinator.operations.alarm_at(self.ids[0], min(deadline, now.monotonic + wait_s))
+
+    def mend(self, now: Instant) -> None:
+        """Compare all replicas that are alive, with nobody to answer."""
+        self._answered = True
+        self._go_on(now)
+
+    def _set_deadline(self, deadline: float, now: Instant) -> None:
+        self._begun_s = now.monotonic
         self._deadline = deadline
         self._deadline_ms = now.wall_ms + int((deadline - now.monotonic) * 1e3)
-        self._ask(self._required, now)
-        if self.ids:
-            self._coordinator.operations.alarm_at(self.ids[0], min(deadline, now.monotonic + WIDEN_S))
+
+    # --- asking ------------------------------------------------------------------------------
 
     def _ask(self, count: int, now: Instant) -> None:
         """Ask up to `count` more replicas: the own one first, then the others in placement order.
@@ -101,97 +137,197 @@ class Reading(Operation):
         for replica in fresh:
             if count == 0:
                 return
+            whole = not self._answered and not self._fetched and not self._records
             self._asked.add(replica)
-            request = self._coordinator.operations.issue(self)
-            if peers.send(
-                replica, Read(request, self._row, self._deadline_ms, False), SMALL_BYTES + len(self._row)
-            ):
+            if self._ask_one(replica, digest=not whole):
                 count -= 1
             else:
-                self._reasons[self._coordinator.names[replica]] = "too much waits for it"
+                self._reasons[replica] = "too much waits for it"
+        if not self._answered and len(self._asked) - len(self._reasons) < self._aim.required:
+            self._fail()
+
+    def _ask_one(self, replica: int, *, digest: bool) -> bool:
+        request = self._coordinator.operations.issue(self)
+        if not digest:
+            self._fetched.add(replica)
+        message = Read(request, self._row, self._deadline_ms, False, digest)
+        return self._coordinator.peers.send(replica, message, SMALL_BYTES + len(self._row))
+
+    def _fail(self) -> None:
         names = self._coordinator.names
-        if sum(names[replica] not in self._reasons for replica in self._asked) < self._required:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in self._reasons.items())
-            text = f"failed: {self._required} replicas are required, and too many refused or were lost"
-            advice = "Try again, or at a lower level"
-            self._end(ReplicaFailure(f"{text} ({reasons}). {advice}", self._reasons, None))
+        reasons = {names[replica]: reason for replica, reason in self._reasons.items()}
+        listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        text = f"failed: {self._aim.required} replicas are required, and too many refused or were lost"
+        advice = "Try again, or at a lower level"
+        self._end(ReplicaFailure(f"{text} ({listed}). {advice}", reasons, None))
+
+    # --- answers -----------------------------------------------------------------------------
 
     def held(self, member: int, request: int, record: Record | None, now: Instant) -> None:
-        self._learn(member, record, now)
+        if member not in self._heads:
+            self._coordinator.peers.all[member].latency.add(now.monotonic - self._begun_s)
+        if record is None:
+            self._learn(member, NOTHING, now)
+        else:
+            self._records[record.head] = record
+            self._learn(member, record.head, now)
 
-    def _learn(self, member: int, record: Record | None, now: Instant) -> None:
+    def held_digest(self, member: int, request: int, head: bytes, now: Instant) -> None:
+        if member not in self._heads:
+            self._coordinator.peers.all[member].latency.add(now.monotonic - self._begun_s)
+        self._learn(member, head, now)
+
+    def _learn(self, member: int, head: bytes, now: Instant) -> None:
         """A replica is known to hold this; what was known before is never unlearned."""
-        if record is not None:
-            self._coordinator.observe(record.head, now)
-        known = self._replies.get(member)
-        if known is None or (record is not None and self._rule.beats(record.head, known.head)):
-            self._replies[member] = record
-            self._consider(now)
+        known = self._heads.get(member)
+        if head:
+            self._coordinator.observe(head, now)
+        if not known or (head and self._rule.beats(head, known)):
+            self._heads[member] = head
+        self._consider(now)
 
     def _consider(self, now: Instant) -> None:
         """Answer if the winner is confirmed; otherwise write it back to those that are behind."""
-        if len(self._replies) < self._required or now.monotonic >= self._deadline:
+        if now.monotonic >= self._deadline:
             return
-        weighed = plan(self._rule, self._replies)
-        if weighed.confirmed >= self._required:
-            self._end(
-                Finding(
-                    weighed.winner, self._required, len(self._replies),
-                    self._diverged or weighed.diverged, len(self._repaired), now,
-                )
-            )  # fmt: skip
+        needed = len(self._asked) - len(self._reasons) if self._answered else self._aim.required
+        if len(self._heads) < needed:
             return
+        weighed = plan(self._rule, self._heads)
+        if not self._answered and not reaches(self._rule, weighed.winner, self._aim.floor):
+            self._reach_further(now)
+        elif weighed.confirmed < needed:
+            self._diverged = True
+            self._repair(weighed, now)
+        elif not self._answered:
+            self._answer(weighed, now)
+        elif not self._under_way:
+            self._coordinator.operations.drop(self)
+
+    def _reach_further(self, now: Instant) -> None:
+        """What has replied is older than what the session has seen: ask the others; then there is
+        nobody left who could have it."""
         self._diverged = True
-        self._repair(weighed, now)
+        self._aim = self._aim._replace(compare=self._aim.repair)
+        self._ask(len(self._replicas), now)
+        if self.ids and self._asked - self._reasons.keys() <= self._heads.keys():
+            text = "no replica that answers holds what this session has seen"
+            advice = "Read again when more replicas are up, or without the session"
+            self._end(ReadTimeout(f"{text}. {advice}", len(self._heads), self._aim.required, None))
+
+    def _answer(self, weighed: ReadPlan, now: Instant) -> None:
+        if not weighed.winner:
+            record = None
+        elif weighed.winner in self._records:
+            record = self._records[weighed.winner]
+        else:
+            self._fetch(weighed.winner)
+            return
+        diverged = self._diverged or weighed.diverged
+        finding = Finding(record, self._aim.required, len(self._heads), diverged, len(self._repaired), now)
+        self._answered = True
+        if self._aim.compare or (weighed.diverged and self._aim.repair):
+            self._go_on(now)
+        else:
+            self._coordinator.operations.drop(self)
+        self._report(finding)
+
+    def _fetch(self, head: bytes) -> None:
+        """Ask one that holds this record for all of it."""
+        peers = self._coordinator.peers
+        holders = [r for r, held in self._heads.items() if held == head and r not in self._fetched]
+        for replica in sorted(holders, key=lambda replica: replica != peers.me):
+            if self._ask_one(replica, digest=False):
+                return
+
+    # --- mending -----------------------------------------------------------------------------
+
+    def _go_on(self, now: Instant) -> None:
+        """Compare what has not replied yet, and mend it; a request in need of room ends this."""
+        operations = self._coordinator.operations
+        self._set_deadline(now.monotonic + LINGER_S, now)
+        self._ask(len(self._replicas), now)
+        if self.ids:
+            operations.linger(self)
+            operations.alarm_at(self.ids[0], self._deadline)
+            self._consider(now)
 
     def _repair(self, weighed: ReadPlan, now: Instant) -> None:
-        winner = weighed.winner
-        assert winner is not None  # replicas that all hold nothing agree
+        """Write the winner back to those that are behind; replicas that all hold nothing agree."""
         coordinator = self._coordinator
+        winner = self._records.get(weighed.winner)
+        if winner is None:
+            self._fetch(weighed.winner)
+            return
         for replica in weighed.stale:
             if self._under_way.get(replica) == winner.head:
                 continue
             if len(self._write_backs) >= WRITE_BACKS_MAX:
                 return  # the row changes faster than it can be read: the deadline ends this
             request = coordinator.operations.issue(self)
-            self._write_backs[request] = winner
+            self._write_backs[request] = winner.head
             self._under_way[replica] = winner.head
             message = Apply(request, self._row, winner.blob, COPY, self._deadline_ms)
             coordinator.peers.send(replica, message, len(self._row) + len(winner.blob) + SMALL_BYTES)
 
     def applied(self, member: int, request: int, now: Instant) -> None:
-        record = self._write_backs.get(request)
-        if record is not None:
-            if self._under_way.get(member) == record.head:
+        head = self._write_backs.get(request)
+        if head is not None:
+            if self._under_way.get(member) == head:
                 del self._under_way[member]
             self._repaired.add(member)
-            self._learn(member, record, now)
+            self._learn(member, head, now)
 
     def superseded(self, member: int, request: int, head: bytes, now: Instant) -> None:
         self._under_way.pop(member, None)
-        again = self._coordinator.operations.issue(self)
-        message = Read(again, self._row, self._deadline_ms, False)
-        self._coordinator.peers.send(member, message, SMALL_BYTES + len(self._row))
+        self._learn(member, head, now)
+
+    # --- what goes wrong ---------------------------------------------------------------------
 
     def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
-        self._reasons[self._coordinator.names[member]] = answer.reason
-        self._ask(1, now)
+        self._miss(member, answer.reason, now)
 
     def lost(self, member: int, now: Instant) -> None:
-        if member in self._asked and (member not in self._replies or member in self._under_way):
-            self._reasons[self._coordinator.names[member]] = "the link was lost"
+        if member in self._asked:
+            self._fetched.discard(member)
+            if member not in self._heads or member in self._under_way:
+                self._miss(member, "the link was lost", now)
+
+    def _miss(self, member: int, reason: str, now: Instant) -> None:
+        """A replica will not reply, or not take what is written back."""
+        self._under_way.pop(member, None)
+        self._reasons[member] = reason
+        if not self._answered:
             self._ask(1, now)
+        if self.ids:
+            self._consider(now)
 
     def alarm(self, now: Instant) -> None:
-        """Slow: ask the remaining replicas too. At the deadline: give up."""
-        if now.monotonic < self._deadline:
-            self._coordinator.operations.alarm_at(self.ids[0], self._deadline)
-            self._ask(len(self._replicas), now)
-            return
-        received = len(self._replies)
-        text = f"timeout: {received} of {self._required} required replicas answered in time"
-        self._end(ReadTimeout(f"{text}. Read again, or at a lower level", received, self._required, None))
+        """Slow: ask one more replica, then the remaining ones too. At the deadline: give up."""
+        operations = self._coordinator.operations
+        if now.monotonic >= self._deadline:
+            if self._answered:
+                operations.drop(self)
+            else:
+                self._time_out()
+        elif not self._answered:
+            widen_s = self._begun_s + WIDEN_S
+            if now.monotonic < widen_s:
+                operations.alarm_at(self.ids[0], min(widen_s, self._deadline))
+                self._ask(1, now)
+            else:
+                operations.alarm_at(self.ids[0], self._deadline)
+                self._ask(len(self._replicas), now)
 
-    def _end(self, result: Finding | RequestFailed) -> None:
+    def relieve(self, now: Instant) -> None:
+        self._coordinator.operations.drop(self)
+
+    def _time_out(self) -> None:
+        received = len(self._heads)
+        required = self._aim.required
+        text = f"timeout: {received} of {required} required replicas answered in time"
+        self._end(ReadTimeout(f"{text}. Read again, or at a lower level", received, required, None))
+
+    def _end(self, result: RequestFailed) -> None:
         self._coordinator.operations.drop(self)
         self._report(result)

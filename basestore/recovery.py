@@ -215,7 +215,7 @@ class Recovery:
                 if needed < len(others) and not self._peers.alive[source]:
                     continue
                 request = self._operations.issue(healing)
-                self._peers.send(source, Read(request, row, 0, True), SMALL_BYTES + len(row))
+                self._peers.send(source, Read(request, row, 0, True, False), SMALL_BYTES + len(row))
             self._operations.alarm_at(healing.ids[0], now.monotonic + PAGE_S_MAX)
 
     def heal(self, healing: _Healing) -> None:

@@ -22,6 +22,7 @@ from basestore.messages import (
     PAGE_ROWS_MAX,
     Apply,
     Held,
+    HeldDigest,
     Range,
     Read,
     ReadRange,
@@ -37,6 +38,7 @@ from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES, Digester
 
 HEADS_MAX = 200_000
 DAMAGED_MAX = 10_000
+DIGEST_BYTES_MIN = 1024  # a shorter record costs less than asking for it again
 ABSENT = b""
 
 
@@ -184,8 +186,9 @@ class Replica:
         return DamagedRecord(row, f"the stored record of {name} is damaged; its replicas will heal it")
 
     def read(self, outbox: Outbox, message: Read) -> None:
-        """Held, with the record or without; Rejected when it is damaged, or when too much waits to
-        be sent. It waits until what it shows is durable."""
+        """Held, with the record or without, or HeldDigest, when that will do and the record is long;
+        Rejected when it is damaged, or when too much waits to be sent. It waits until what it shows
+        is durable."""
         row = message.row
         if not outbox.roomy:
             outbox.put(Rejected(message.id, "too much waits to be sent", True))
@@ -196,7 +199,10 @@ class Replica:
             outbox.put(Rejected(message.id, str(damage), False))
             return
         blob = b"" if record is None else record.blob
-        self._journal.reply(outbox, Held(message.id, blob), DATA + row, SMALL_BYTES + len(blob))
+        if message.digest and len(blob) > DIGEST_BYTES_MIN:
+            self._journal.reply(outbox, HeldDigest(message.id, blob[:HEAD_BYTES]), DATA + row)
+        else:
+            self._journal.reply(outbox, Held(message.id, blob), DATA + row, SMALL_BYTES + len(blob))
 
     def read_range(self, outbox: Outbox, message: ReadRange) -> None:
         """Range; or Rejected, at the first damaged record or when too much waits to be sent. It waits

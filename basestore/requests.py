@@ -122,8 +122,18 @@ def delete_request(
     return Delete(request, _bucket(bucket), key_bytes(key), level.value, timeout_ms, _version(version))
 
 
-def get_request(request: int, key: bytes | str, bucket: str, level: Level, timeout_ms: int) -> Get:
-    return Get(request, _bucket(bucket), key_bytes(key), level.value, timeout_ms)
+def get_request(
+    request: int,
+    key: bytes | str,
+    bucket: str,
+    level: Level,
+    timeout_ms: int,
+    floor: bytes = b"",
+    repair: bool = True,
+) -> Get:
+    if not repair and level is not Level.ONE:
+        raise InvalidRequest("only a read at one can do without repair: other levels are made by it")
+    return Get(request, _bucket(bucket), key_bytes(key), level.value, timeout_ms, floor, repair)
 
 
 def scan_request(

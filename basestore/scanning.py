@@ -18,7 +18,7 @@ from basestore.outbox import SMALL_BYTES, Outbox
 from basestore.peers import Instant
 from basestore.placement import row_key, row_partition
 from basestore.reading import Finding
-from repair.read_repair import plan
+from repair.read_repair import NOTHING, plan
 from repair.rule import Rule
 from repair.version import VERSION_BYTES, Record
 
@@ -110,9 +110,10 @@ class Scanning(Operation):
         self._unread = 1
         for key, row in keys:
             chosen = self._chosen[row_partition(row)]
-            weighed = plan(self._rule, {replica: self._rows[replica].get(row) for replica in chosen})
-            if weighed.confirmed == len(chosen) and weighed.winner is not None:
-                self._found.append((key, weighed.winner))
+            held = [self._rows[replica].get(row) for replica in chosen]
+            heads = {at: NOTHING if record is None else record.head for at, record in enumerate(held)}
+            if held[0] is not None and plan(self._rule, heads).confirmed == len(chosen):
+                self._found.append((key, held[0]))
             else:
                 self._read(key, row, now)
         self._unread -= 1

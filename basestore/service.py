@@ -33,6 +33,7 @@ from basestore.storage.engine import Engine
 from basestore.storage.memory import MemoryEngine
 
 TICK_S = 0.05
+ALARM_S = 0.005
 INTERVAL_S = 1.0
 BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 2.0
@@ -84,6 +85,7 @@ class Service:
             raise
         self.node.durable(barrier, instant())
         self._work = Signal()
+        self._busy = Signal()
         self._poller = Poller()
         self._links: dict[Outbox, Link] = {}
         self._locals: dict[Outbox, Callable[[], None]] = {}
@@ -185,6 +187,8 @@ class Service:
                 self._links[outbox].scope.cancel()
             self._links[outbox].send_nowait(outbox)
         node.ready.clear()
+        if node.operations.count:
+            self._busy.set()
         if newest is not None:  # after the sends: peers need not wait for this thread to hand over
             self._sync(newest, now)
         if node.state != self._state:
@@ -215,9 +219,20 @@ class Service:
             self._flusher.start(newest)
 
     async def _ticker(self) -> None:
+        """Ticks; and while requests are under way their alarms, which come closer together."""
+        tick_due_s = 0.0
         while True:
-            await trio.sleep(TICK_S)
-            self.node.tick(instant())
+            if not self.node.operations.count:
+                with trio.move_on_after(TICK_S):
+                    await self._busy.wait()
+            await trio.sleep(ALARM_S)
+            now = instant()
+            if now.monotonic < tick_due_s:
+                if self.node.operations.tick(now):
+                    self._work.set()
+                continue
+            tick_due_s = now.monotonic + TICK_S
+            self.node.tick(now)
             self._work.set()
             stalled = trio.current_time() - STALL_S_MAX
             for link in self._links.values():

@@ -243,6 +243,8 @@ class Writing(Operation):
                 outcome = OUTCOME_SUPERSEDED if self._rule is LAST_WRITE_WINS else OUTCOME_LOST
                 self._answer(outcome, self._record.blob[:VERSION_BYTES], self._winner)
         if self._answered:
+            if self._winner and not tally.waiting and APPLIED in tally.states:  # those are behind
+                self._coordinator.mending.soon(self._content.row, self._rule, now)
             if tally.waiting:
                 self._coordinator.operations.linger(self)
             else:

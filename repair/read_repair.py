@@ -4,19 +4,24 @@ The rule of a linearizable register (Attiya, Bar-Noy and Dolev, 1995): a value i
 when a quorum *confirmed* it as its current one, by replying with it or by taking it as the winner
 when it was written back. A replica that meanwhile holds a better record does not confirm: it is
 asked again, and the read adopts what it says.
+
+A reply is the head of the record that the replica holds, or the empty string when it holds none: a
+head names the version and the digest of the value, so the value itself need not come along.
 """
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from repair.rule import Rule
-from repair.version import Record
+from repair.version import VERSION_BYTES
+
+NOTHING = b""
 
 
 class ReadPlan(NamedTuple):
-    """What a set of replies means. `winner` is None when no replica holds the row."""
+    """What a set of replies means. `winner` is a head, NOTHING when no replica holds the row."""
 
-    winner: Record | None
+    winner: bytes
     confirmed: int
     stale: tuple[int, ...]
 
@@ -25,14 +30,17 @@ class ReadPlan(NamedTuple):
         return bool(self.stale)
 
 
-def plan(rule: Rule, replies: Mapping[int, Record | None]) -> ReadPlan:
+def plan(rule: Rule, replies: Mapping[int, bytes]) -> ReadPlan:
     """Weigh what each replica is known to hold now: the winner, who confirms it, who is behind."""
-    winner: Record | None = None
-    for record in replies.values():
-        if record is not None and (winner is None or rule.beats(record.head, winner.head)):
-            winner = record
-    head = None if winner is None else winner.head
-    stale = tuple(
-        replica for replica, record in replies.items() if (None if record is None else record.head) != head
-    )
+    winner = NOTHING
+    for head in replies.values():
+        if head and (not winner or rule.beats(head, winner)):
+            winner = head
+    stale = tuple(replica for replica, head in replies.items() if head != winner)
     return ReadPlan(winner, len(replies) - len(stale), stale)
+
+
+def reaches(rule: Rule, head: bytes, floor: bytes) -> bool:
+    """Whether a record is the version that a session has seen, or one that beats it. `floor` is an
+    encoded version, empty when the session has seen none."""
+    return not floor or head[:VERSION_BYTES] == floor or (head != NOTHING and rule.beats(head, floor))

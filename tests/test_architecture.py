@@ -14,8 +14,8 @@ SOURCES = sorted([*(ROOT / "repair").rglob("*.py"), *(ROOT / "basestore").rglob(
 
 # Pure or synchronous: time and randomness are arguments, bytes go in and out through values.
 STATE_MACHINE = [
-    "consistency", "coordinator", "errors", "handoff", "journal", "messages", "net.frames", "node",
-    "operation", "outbox", "peers", "placement", "reading", "recovery", "replica", "requests", "results",
+    "consistency", "coordinator", "errors", "handoff", "journal", "latency", "mending", "messages",
+    "metrics", "net.frames", "node", "operation", "outbox", "peers", "placement", "reading", "recovery", "replica", "requests", "results",
     "scanning", "standing", "storage.engine", "storage.memory", "writing",
 ]  # fmt: skip
 # A state machine that names a path in its configuration may import `config`, which owns Path.
@@ -33,13 +33,13 @@ LAYERS = [
     ["local", "service", "store"],
     ["flusher", "net.link", "node", "requests", "results"],
     ["coordinator", "recovery"],
-    ["handoff", "scanning", "standing", "writing"],
+    ["handoff", "mending", "scanning", "standing", "writing"],
     ["reading", "replica"],
     ["journal", "operation"],
     ["config", "net.frames", "net.poller", "peers"],
     ["outbox"],
     ["messages", "placement", "storage.memory", "storage.rocks"],
-    ["consistency", "errors", "storage.engine"],
+    ["consistency", "errors", "latency", "metrics", "storage.engine"],
 ]
 
 FILE_LINES_MAX = 400

@@ -248,8 +248,8 @@ class TestFullQueues:
         (Set(1, "default", b"k", b"v", 2, 1000, TTL_MS_MAX + 1, b""), "a ttl of"),
         (Set(1, "default", b"k", b"v", 2, 1000, 0, b"short"), "the version is malformed"),
         (Set(1, "", b"k", b"v", 2, 1000, 0, b""), "there is no bucket ''"),
-        (Get(1, "default", b"", 2, 1000), "the key has 0 bytes"),
-        (Get(1, "default", b"k", 0, 1000), "level any is for writes"),
+        (Get(1, "default", b"", 2, 1000, b"", True), "the key has 0 bytes"),
+        (Get(1, "default", b"k", 0, 1000, b"", True), "level any is for writes"),
         (Delete(1, "nowhere", b"k", 2, 1000, b""), "there is no bucket 'nowhere'"),
     ],
 )

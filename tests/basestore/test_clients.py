@@ -396,7 +396,12 @@ def test_a_reader_that_never_reads_is_not_read_from_and_others_are_served(runnin
             try:
                 for number in range(5000):  # 5 GB of answers, were they all made
                     deaf.sendall(
-                        pack([Get(number * 100 + n, "default", b"big", 1, 60_000) for n in range(100)])
+                        pack(
+                            [
+                                Get(number * 100 + n, "default", b"big", 1, 60_000, b"", True)
+                                for n in range(100)
+                            ]
+                        )
                     )
                     sent += 1
             except TimeoutError:

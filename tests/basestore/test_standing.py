@@ -162,7 +162,7 @@ class TestWipedNodes:
         world.start(1)
         world.settle()
         outbox = world.links[1, 0]
-        world.node(1).receive(0, outbox, [Read(7, world.row(KEYS[0]), 0, False)], world.now(1))
+        world.node(1).receive(0, outbox, [Read(7, world.row(KEYS[0]), 0, False, False)], world.now(1))
         world.settle()
         assert [s.message for s in world.sent(Rejected, 1)] == [Rejected(7, "its store is forgetful", True)]
 

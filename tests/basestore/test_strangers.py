@@ -15,6 +15,7 @@ from basestore.messages import (
     Delete,
     Get,
     Held,
+    HeldDigest,
     Identity,
     Message,
     Ping,
@@ -35,8 +36,8 @@ from tests.basestore.world import World
 
 FROM_CLIENTS = (Set, Delete, Get, Scan, Status)
 FROM_PEERS = (
-    Apply, Applied, Superseded, Rejected, Read, Held, ReadRange, Range, Ping, Pong, Identity, Remembered,
-    Confirmed,
+    Apply, Applied, Superseded, Rejected, Read, Held, HeldDigest, ReadRange, Range, Ping, Pong, Identity,
+    Remembered, Confirmed,
 )  # fmt: skip
 
 WORLD = World(3)
@@ -63,8 +64,9 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Applied: st.builds(Applied, st.lists(ids, max_size=4), blobs, st.integers(0, 9)),
     Superseded: st.builds(Superseded, ids, blobs),
     Rejected: st.builds(Rejected, ids, texts, flags),
-    Read: st.builds(Read, ids, rows, big, flags),
+    Read: st.builds(Read, ids, rows, big, flags, flags),
     Held: st.builds(Held, ids, blobs),
+    HeldDigest: st.builds(HeldDigest, ids, blobs),
     ReadRange: st.builds(ReadRange, ids, st.lists(big, max_size=3), rows, rows, rows, big, big),
     Range: st.builds(Range, ids, st.lists(rows | blobs, max_size=4), flags),
     Ping: st.builds(Ping, big, big, flags, blobs, st.integers(0, 9)),

@@ -397,7 +397,7 @@ class World:
         timeout_s: float = 1.0,
     ) -> Call:
         ms = round(timeout_s * 1000)
-        return self.ask(at, lambda r: Get(r, bucket, key.encode(), level, ms), level)
+        return self.ask(at, lambda r: Get(r, bucket, key.encode(), level, ms, b"", True), level)
 
     def scan(
         self,

@@ -50,7 +50,9 @@ def _ask_without_end(wire: Wire, level: Level) -> None:
     with contextlib.suppress(TimeoutError):  # it has ceased to read, which is its right
         for start in range(0, GETS, 100):
             numbers = range(start, start + 100)
-            wire.say(*(Get(i + 1, "default", KEYS[i % VALUES], level.value, 60_000) for i in numbers))
+            wire.say(
+                *(Get(i + 1, "default", KEYS[i % VALUES], level.value, 60_000, b"", True) for i in numbers)
+            )
 
 
 def test_readers_that_never_take_their_answers_cost_bounded_memory_and_hold_up_nobody(

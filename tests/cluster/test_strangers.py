@@ -118,7 +118,7 @@ def test_a_greeted_client_that_goes_on_with_anything_but_frames_is_closed(
 
 
 def test_a_frame_that_is_cut_off_harms_nobody(node: NodeProcess) -> None:
-    whole = framed(encode([Get(1, "default", b"key", Level.ONE, SECOND_MS)]))
+    whole = framed(encode([Get(1, "default", b"key", Level.ONE, SECOND_MS, b"", True)]))
     for cut in range(1, len(whole), 5):
         with Wire.greeted(node) as wire:
             wire.send(whole[:cut])
@@ -141,7 +141,7 @@ def test_a_frame_may_come_byte_by_byte(node: NodeProcess) -> None:
 
 
 def test_requests_that_travel_with_the_hello_are_all_answered(node: NodeProcess) -> None:
-    gets = [Get(number, "default", b"key", Level.ONE, SECOND_MS) for number in range(1, 301)]
+    gets = [Get(number, "default", b"key", Level.ONE, SECOND_MS, b"", True) for number in range(1, 301)]
     early = framed(encode([HELLO])) + b"".join(framed(encode([get])) for get in gets)
     for _ in range(10):
         with Wire(node) as wire:
@@ -211,7 +211,9 @@ def test_a_stranger_that_calls_itself_a_node_must_be_one_that_dials(
 
 
 def test_a_request_before_the_hello_is_refused(node: NodeProcess) -> None:
-    assert "first message must be a hello" in _refusal(node, Get(1, "default", b"key", 1, SECOND_MS))
+    assert "first message must be a hello" in _refusal(
+        node, Get(1, "default", b"key", 1, SECOND_MS, b"", True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -239,7 +241,7 @@ def _answer(node: NodeProcess, request: Message) -> Message:
 
 
 SET = Set(1, "default", b"key", b"value", Level.QUORUM, SECOND_MS, 0, b"")
-GET = Get(1, "default", b"key", Level.QUORUM, SECOND_MS)
+GET = Get(1, "default", b"key", Level.QUORUM, SECOND_MS, b"", True)
 INVALID: dict[str, tuple[Message, str]] = {
     "an unknown level": (SET._replace(level=9), "there is no level 9"),
     "a level below all levels": (GET._replace(level=-1), "there is no level -1"),

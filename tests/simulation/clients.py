@@ -296,5 +296,5 @@ def request_of(operation: h.Operation, request: int) -> Message:
     if operation.kind == h.DELETE:
         return Delete(request, operation.bucket, key, level, timeout_ms, operation.version)
     if operation.kind == h.GET:
-        return Get(request, operation.bucket, key, level, timeout_ms)
+        return Get(request, operation.bucket, key, level, timeout_ms, b"", True)
     return Scan(request, operation.bucket, key, operation.after, operation.limit, level, timeout_ms)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 WALL_MS = 1_760_000_000_000
 TICK_S = 0.05
+ALARMS = 4  # in a tick
 INTERVAL_S = 1.0
 COPIES_MAX = 10
 
@@ -178,6 +179,20 @@ class Machine:
         self.world.clockwork.after(TICK_S, self._tick, life)
         if not self.paused:
             self.node.tick(self.instant())
+            self.wake()
+            if self.node.operations.count:
+                for step in range(1, ALARMS):
+                    self.world.clockwork.after(TICK_S * step / ALARMS, self._alarms, life)
+
+    def _alarms(self, life: int) -> None:
+        """Between two ticks, while requests are under way."""
+        node = self.node
+        if (
+            self.life == life
+            and node is not None
+            and not self.paused
+            and node.operations.tick(self.instant())
+        ):
             self.wake()
 
     def wake(self) -> None:

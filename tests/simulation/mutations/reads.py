@@ -18,16 +18,16 @@ def _all_confirm(rule: Rule, replies: Any) -> Any:
 @mutant("a superseded write-back confirms", STALE, Reading, "superseded", "races")
 def _superseded_confirms(self: Any, member: int, request: int, head: bytes, now: Any) -> None:
     self._under_way.pop(member, None)
-    record = self._write_backs.get(request)
-    if record is not None:
-        self._replies[member] = record
-        self._consider(now)
+    self._heads[member] = self._write_backs.get(request, head)
+    self._consider(now)
 
 
 @mutant("a read that believes the first reply", STALE, Reading, "_consider")
 def _first_reply(self: Any, now: Any) -> None:
-    record = next(iter(self._replies.values()))
-    self._end(reading.Finding(record, self._required, len(self._replies), False, 0, now))
+    if self._records and not self._answered:
+        record = next(iter(self._records.values()))
+        self._coordinator.operations.drop(self)
+        self._report(reading.Finding(record, self._aim.required, len(self._heads), False, 0, now))
 
 
 _merge = Scanning._merge
