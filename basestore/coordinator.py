@@ -9,7 +9,7 @@ Everything that can be refused is refused before a write is stamped, so these er
 
 from collections.abc import Mapping
 
-from basestore.config import ClusterConfig
+from basestore.config import NodeConfig
 from basestore.consistency import Level
 from basestore.errors import ClockSkew, InvalidRequest, Overloaded, RequestFailed, Unavailable
 from basestore.journal import Journal
@@ -23,6 +23,7 @@ from basestore.messages import (
     Scan,
     Set,
 )
+from basestore.metrics import Metrics
 from basestore.operation import Operations
 from basestore.outbox import Outbox
 from basestore.peers import Instant, Peers
@@ -54,34 +55,35 @@ class Coordinator:
 
     def __init__(
         self,
-        config: ClusterConfig,
+        config: NodeConfig,
         placement: Placement,
         peers: Peers,
         operations: Operations,
         journal: Journal,
         clock: HybridClock,
         digester: Digester,
+        metrics: Metrics,
         origin: int,
-        read_repair: float,
     ) -> None:
-        """`read_repair`: the share of the reads at ONE after which the other replicas are compared."""
+        cluster = config.cluster
         self.placement = placement
         self.peers = peers
         self.operations = operations
         self.digester = digester
-        self.names = [member.name for member in config.members]
-        self._drift_ms_max = config.drift_ms_max
-        self._timeout_ms_max = config.timeout_ms_max
+        self.metrics = metrics
+        self.names = [member.name for member in cluster.members]
+        self._drift_ms_max = cluster.drift_ms_max
+        self._timeout_ms_max = cluster.timeout_ms_max
         self._buckets: Mapping[str, tuple[bytes, Rule]] = {
-            name: (name.encode(), rule) for name, rule in config.buckets.items()
+            name: (name.encode(), rule) for name, rule in cluster.buckets.items()
         }
         self._journal = journal
         self._clock = clock
         self._origin = origin
-        self._read_repair = read_repair
+        self._read_repair = config.read_repair
         self._lot = 0.0
         self.mending = Mending(self)
-        self._numbers = [0] * config.partitions
+        self._numbers = [0] * cluster.partitions
         self.answer_bytes = ANSWER_BYTES_EXPECTED  # what an answer with a value takes, going by the last
 
     def receive(self, outbox: Outbox, request: Request, now: Instant) -> None:

@@ -1,74 +1,71 @@
-"""Handoff: hints kept for members that missed a write, and their delivery.
+"""Handoff: delivery of the hints that this node keeps (`hints.py`).
 
-A hint is a row of its own, named after the member and the row it is for, so that of several hints
-for one row the rule's winner is what stays. It counts, and is reported, only once it is durable.
-Delivery begins when the member is alive, keeps a window of copies under way and deletes a hint when
-its copy was answered; a hint that meets an error stays for the next round. Nothing expires here.
+It begins when the member is alive, oldest hints first, and keeps a window of copies under way, which
+grows with every answer and shrinks when the member refuses one; delivery to it then rests a while.
+While requests are under way only a few copies leave in each tick: client traffic goes first. A
+hint is deleted when its copy was taken; one that meets an error stays for the next round.
 """
 
 from collections.abc import Mapping
 
+from basestore.config import NodeConfig
+from basestore.hints import Hints, Pile, PileSummary
 from basestore.journal import Journal
-from basestore.messages import HINTED_COPY, Apply, Keep, Kept, Rejected
+from basestore.messages import HINTED_COPY, Apply, Keep, Rejected
+from basestore.metrics import Metrics
 from basestore.operation import Operation, Operations
 from basestore.outbox import SMALL_BYTES, Outbox
 from basestore.peers import Instant, Peers
-from basestore.placement import row_bucket
-from basestore.storage.engine import HINT
 from repair.rule import Rule
-from repair.version import Record
-from repair.write_repair import Hint, merge_hints
+from repair.write_repair import Hint
 
-WINDOW = 256
+WINDOW_MIN = 16
+WINDOW_MAX = 256
+WINDOW_BYTES_MAX = 1 << 20
+BESIDE_CLIENTS = 32  # copies in a tick
 ROUND_S = 1.0
 PATIENCE_S = 10.0
-_ONLY_COPY = b"\1"
-_COPY = b"\0"
+EXPIRY_S = 5.0
 
 
-class _Pile:
-    """The hints for one member: how many, how big, and how far delivery has come."""
+class _Round:
+    """How far delivery to one member has come: `cursor` in the order of age."""
 
-    __slots__ = ("bytes", "count", "cursor", "prefix", "resume_s", "under_way")
+    __slots__ = ("bytes_under_way", "cursor", "pile", "resume_s", "under_way", "window")
 
-    def __init__(self, name: str) -> None:
-        encoded = name.encode()
-        self.prefix = HINT + len(encoded).to_bytes(2) + encoded
-        self.count = 0
-        self.bytes = 0
-        self.cursor = self.prefix
+    def __init__(self, pile: Pile) -> None:
+        self.pile = pile
+        self.cursor = pile.ages
+        self.window = WINDOW_MIN
         self.resume_s = 0.0
         self.under_way = 0
-
-    @property
-    def end(self) -> bytes:
-        return self.prefix + b"\xff"  # rows begin with a partition below 0xff00
+        self.bytes_under_way = 0
 
 
 class _Delivery(Operation):
     """One copy under way to the member the hint is for."""
 
-    __slots__ = ("_handoff", "_key", "_member", "_value")
+    __slots__ = ("_handoff", "_hint", "_round", "_row")
 
-    def __init__(self, handoff: "Handoff", member: int, key: bytes, value: bytes) -> None:
-        super().__init__(0)
+    def __init__(self, handoff: "Handoff", at: _Round, row: bytes, hint: Hint) -> None:
+        super().__init__(len(row) + len(hint.record.blob))
         self._handoff = handoff
-        self._member = member
-        self._key = key
-        self._value = value
+        self._round = at
+        self._row = row
+        self._hint = hint
 
     def applied(self, member: int, request: int, now: Instant) -> None:
-        self._handoff.settle(self, self._member, self._key, self._value)
+        self._handoff.delivered(self, self._round, self._row, self._hint)
 
     def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
-        self._handoff.give_back(self, self._member)
+        self._handoff.refused(self, self._round, now)
 
     def lost(self, member: int, now: Instant) -> None:
-        if member == self._member:
-            self._handoff.give_back(self, self._member)
+        if member == self._round.pile.index:
+            self._handoff.give_back(self, self._round)
 
     def alarm(self, now: Instant) -> None:
-        self._handoff.give_back(self, self._member)
+        self._handoff.refused(self, self._round, now)
 
 
 class Handoff:
@@ -80,81 +77,96 @@ class Handoff:
         rules: Mapping[bytes, Rule],
         peers: Peers,
         operations: Operations,
-        bytes_max: int,
+        metrics: Metrics,
+        config: NodeConfig,
     ) -> None:
-        self._journal = journal
-        self._rules = rules
+        self._hints = Hints(journal, rules, peers, metrics, config)
         self._peers = peers
         self._operations = operations
-        self._bytes_max = bytes_max
-        self._piles = {peer.index: _Pile(peer.name) for peer in peers.all}
-        self.recount()
+        self._rounds = [_Round(pile) for pile in self._hints.piles]
+        self._expire_s = 0.0
 
-    def recount(self) -> None:
-        """Count what is stored: at open, and after a batch was not taken."""
-        for pile in self._piles.values():
-            pile.count = pile.bytes = 0
-            for key, value in self._journal.engine.scan(pile.prefix, pile.end):
-                pile.count += 1
-                pile.bytes += len(key) + len(value)
+    def undo(self) -> None:
+        """A batch was not taken."""
+        self._hints.undo()
 
     def count(self, member: int) -> int:
         """Hints kept for a member."""
-        return self._piles[member].count
+        return self._rounds[member].pile.count
 
     def keep(self, outbox: Outbox, message: Keep) -> None:
         """Store a hint, and say when it is durable, or that there is no room for it."""
-        pile = self._piles[message.member]
-        key = pile.prefix + message.row
-        stored = self._journal.get(key)
-        kept = None if stored is None else Hint(Record(stored[1:]), stored[:1] == _ONLY_COPY)
-        offered = Hint(Record(message.record), message.only_copy)
-        hint = merge_hints(self._rules[row_bucket(message.row)], kept, offered)
-        value = (_ONLY_COPY if hint.only_copy else _COPY) + hint.record.blob
-        grown = len(value) - len(stored) if stored is not None else len(key) + len(value)
-        if pile.bytes + grown > self._bytes_max or self._journal.full:
-            outbox.put(Kept(message.id, message.member, False))
-            return
-        if value != stored:
-            pile.count += stored is None
-            pile.bytes += grown
-            self._journal.stage(key, value)
-        self._journal.reply_surely(outbox, Kept(message.id, message.member, True), key)
+        self._hints.keep(outbox, message)
 
-    def settle(self, delivery: _Delivery, member: int, key: bytes, value: bytes) -> None:
-        """A copy was taken: delete its hint, unless another took its place meanwhile."""
-        self.give_back(delivery, member)
-        if self._journal.get(key) == value:
-            self._journal.stage(key, None)
-            pile = self._piles[member]
-            pile.count -= 1
-            pile.bytes -= len(key) + len(value)
+    def summary(self) -> list[PileSummary]:
+        """What is kept for each member for which there is a hint or a debt."""
+        return self._hints.summary()
 
-    def give_back(self, delivery: _Delivery, member: int) -> None:
+    def hints_for(self, row: bytes) -> list[tuple[int, bytes, bool]]:
+        """Members for which a hint of this row is kept, the head of its record, and whether it is the
+        only copy."""
+        return [(member, hint.record.head, hint.only_copy) for member, hint in self._hints.of_row(row)]
+
+    def replay(self, now: Instant) -> None:
+        """Begin now, whatever refusals there were."""
+        for at in self._rounds:
+            at.resume_s = 0.0
+        self.tick(now)
+
+    # --- answers -----------------------------------------------------------------------------
+
+    def delivered(self, delivery: _Delivery, at: _Round, row: bytes, hint: Hint) -> None:
+        """A copy was taken."""
+        self.give_back(delivery, at)
+        at.window = min(at.window + 1, WINDOW_MAX)
+        self._hints.settle(at.pile, row, hint)
+
+    def refused(self, delivery: _Delivery, at: _Round, now: Instant) -> None:
+        """The member does not take copies now: the hint stays, and delivery rests."""
+        self.give_back(delivery, at)
+        at.window = max(at.window // 2, WINDOW_MIN)
+        at.resume_s = now.monotonic + ROUND_S
+
+    def give_back(self, delivery: _Delivery, at: _Round) -> None:
         """A copy is under way no more. If it was not taken, its hint stays."""
+        at.under_way -= 1
+        at.bytes_under_way -= delivery.bytes
         self._operations.drop(delivery)
-        self._piles[member].under_way -= 1
+
+    # --- sending -----------------------------------------------------------------------------
 
     def tick(self, now: Instant) -> None:
-        """Send what fits into each window, to members that are alive."""
-        for member, pile in self._piles.items():
-            if pile.count and self._peers.alive[member] and now.monotonic >= pile.resume_s:
-                self._deliver(member, pile, now)
+        """Send what fits into each window, to members that are alive; give up what is too old."""
+        if now.monotonic >= self._expire_s:
+            self._expire_s = now.monotonic + EXPIRY_S
+            self._hints.expire(now)
+        for at in self._rounds:
+            if at.pile.count and self._peers.alive[at.pile.index] and now.monotonic >= at.resume_s:
+                self._deliver(at, now)
 
-    def _deliver(self, member: int, pile: _Pile, now: Instant) -> None:
-        for key, value in self._journal.engine.scan(pile.cursor, pile.end):
-            if pile.under_way >= WINDOW:
-                return
-            row = key[len(pile.prefix) :]
-            delivery = _Delivery(self, member, key, value)
-            request = self._operations.issue(delivery)
-            self._operations.alarm_at(request, now.monotonic + PATIENCE_S)
-            pile.under_way += 1
-            message = Apply(request, row, value[1:], HINTED_COPY, 0)
-            if not self._peers.send(member, message, len(row) + len(value) + SMALL_BYTES):
-                self.give_back(delivery, member)
-                return
-            pile.cursor = key + b"\0"
-        if pile.under_way == 0:
-            pile.cursor = pile.prefix
-            pile.resume_s = now.monotonic + ROUND_S
+    def _deliver(self, at: _Round, now: Instant) -> None:
+        room = at.window - at.under_way
+        if self._operations.count > sum(each.under_way for each in self._rounds):
+            room = min(room, BESIDE_CLIENTS)
+        sent = 0
+        if room > 0:
+            for row, hint in self._hints.by_age(at.pile, at.cursor, room):
+                if at.bytes_under_way > WINDOW_BYTES_MAX or not self._send(at, row, hint, now):
+                    return
+                at.cursor = at.pile.age_key(hint.record, row) + b"\0"
+                sent += 1
+        if not sent and not at.under_way:
+            at.cursor = at.pile.ages
+            at.resume_s = now.monotonic + ROUND_S
+
+    def _send(self, at: _Round, row: bytes, hint: Hint, now: Instant) -> bool:
+        delivery = _Delivery(self, at, row, hint)
+        request = self._operations.issue(delivery)
+        at.under_way += 1
+        at.bytes_under_way += delivery.bytes
+        message = Apply(request, row, hint.record.blob, HINTED_COPY, 0)
+        if not self._peers.send(at.pile.index, message, delivery.bytes + SMALL_BYTES):
+            self.give_back(delivery, at)
+            return False
+        self._operations.alarm_at(request, now.monotonic + PATIENCE_S)
+        return True

@@ -56,6 +56,7 @@ from basestore.messages import (
     Status,
     Superseded,
 )
+from basestore.metrics import Metrics
 from basestore.operation import Operations
 from basestore.outbox import OUTBOX_BYTES_MAX, Outbox
 from basestore.peers import Instant, Peers
@@ -92,6 +93,7 @@ class Node:
         self.relink = False
         self.ready: set[Outbox] = set()
         self._labels = dict(labels)
+        self.metrics = Metrics()
         self._fresh_stores = _stores(fresh)
         placement = cluster.placement()
         digester = Digester(cluster.key)
@@ -107,17 +109,10 @@ class Node:
         origin = (self.me + 1) << 48 | fresh.incarnation
         self.operations = Operations((fresh.incarnation & 0xFFFF) << 40)
         self.coordinator = Coordinator(
-            cluster,
-            placement,
-            self.peers,
-            self.operations,
-            self.journal,
-            self.clock,
-            digester,
+            config, placement, self.peers, self.operations, self.journal, self.clock, digester, self.metrics,
             origin,
-            config.read_repair,
-        )
-        self.handoff = Handoff(self.journal, rules, self.peers, self.operations, config.hint_bytes_max)
+        )  # fmt: skip
+        self.handoff = Handoff(self.journal, rules, self.peers, self.operations, self.metrics, config)
         self.standing = Standing(self.journal, config, fresh, placement.meeting_quorum)
         self.recovery = Recovery(
             self.standing, self.replica, placement, self.peers, self.operations,
@@ -133,7 +128,7 @@ class Node:
     def _not_taken(self) -> None:
         """The engine refused a batch: nothing of it holds, in memory neither."""
         self.replica.forget_heads()
-        self.handoff.recount()
+        self.handoff.undo()
         self.standing.restage()
         self.recovery.restart()
         self._ceiling_asked = 0

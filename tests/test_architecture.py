@@ -14,7 +14,7 @@ SOURCES = sorted([*(ROOT / "repair").rglob("*.py"), *(ROOT / "basestore").rglob(
 
 # Pure or synchronous: time and randomness are arguments, bytes go in and out through values.
 STATE_MACHINE = [
-    "consistency", "coordinator", "errors", "handoff", "journal", "latency", "mending", "messages",
+    "consistency", "coordinator", "errors", "handoff", "hints", "journal", "latency", "mending", "messages",
     "metrics", "net.frames", "node", "operation", "outbox", "peers", "placement", "reading", "recovery", "replica", "requests", "results",
     "scanning", "standing", "storage.engine", "storage.memory", "writing",
 ]  # fmt: skip
@@ -34,11 +34,13 @@ LAYERS = [
     ["flusher", "net.link", "node", "requests", "results"],
     ["coordinator", "recovery"],
     ["handoff", "mending", "scanning", "standing", "writing"],
+    ["hints"],
     ["reading", "replica"],
     ["journal", "operation"],
     ["config", "net.frames", "net.poller", "peers"],
     ["outbox"],
     ["messages", "placement", "storage.memory", "storage.rocks"],
+    ["storage.damage"],
     ["consistency", "errors", "latency", "metrics", "storage.engine"],
 ]
 

@@ -3,7 +3,8 @@
 Keys are strings of bytes that begin with a letter saying what they are:
 
     b"p" + row            a record (rows begin with their partition)
-    b"h" + ...            a hint (`handoff.py`)
+    b"h" + ...            a hint (`hints.py`); b"a" + ... the same by age
+    b"d" + ...            a debt: writes that a member may lack, and no hint is kept of
     b"m" + name           a fact about the store itself (`standing.py`)
 
 An engine orders keys bytewise, applies a batch whole or not at all, and makes durable what it is
@@ -17,6 +18,8 @@ Batch = Mapping[bytes, bytes | None]
 
 DATA = b"p"
 HINT = b"h"
+AGE = b"a"
+DEBT = b"d"
 META = b"m"
 
 

@@ -8,6 +8,7 @@ at the last whole point before the damage, and `loss` names what happened: its n
 forgetful. Damage anywhere else (a table, the manifest) is an error that names the store. What a
 damaged log loses without a trace (a file cut at a record's end) is found by peers, who remember
 how far the store had come.
+What RocksDB itself passes over is looked for before (`damage.py`).
 """
 
 import os
@@ -27,10 +28,10 @@ from rocksdict import (
 )
 
 from basestore.errors import StorageBusy, StorageError
+from basestore.storage.damage import ADVICE, find_losses, in_use, make_visible
 from basestore.storage.engine import Batch
 
 MEMTABLE_BYTES = 64 << 20
-ADVICE = ". Move the directory away and start again: the node will recover from its peers"
 _BUSY = re.compile(r"Write stall|Incomplete", re.IGNORECASE)
 
 
@@ -68,6 +69,11 @@ class RocksEngine:
 
     def _open(self) -> Rdict:
         path = str(self._directory)
+        with self._errors("cannot be read"):
+            losses = find_losses(self._directory)
+            if losses and not in_use(self._directory):  # files that are being written look damaged
+                self._note_loss("; ".join(loss.text for loss in losses))
+                make_visible(losses)
         try:
             return Rdict(path, _options(DBRecoveryMode.absolute_consistency()))
         except Exception as error:  # rocksdict raises nothing narrower

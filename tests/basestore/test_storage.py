@@ -2,6 +2,8 @@
 
 import hashlib
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -216,6 +218,38 @@ class TestRocks:
         flip(file, 0.3)
         with pytest.raises(StorageError, match=str(tmp_path / "store")):
             RocksEngine(tmp_path / "store")
+
+    def test_a_store_without_its_table_of_contents_is_not_taken_for_a_new_one(self, tmp_path: Path) -> None:
+        engine = RocksEngine(tmp_path / "store")
+        engine.apply({b"pa": b"1"})
+        engine.sync()
+        engine.close()
+        (tmp_path / "store" / "CURRENT").unlink()
+        with pytest.raises(StorageError, match="CURRENT is missing"):
+            RocksEngine(tmp_path / "store")
+
+    def test_who_finds_a_store_in_use_marks_and_changes_nothing(self, tmp_path: Path) -> None:
+        engine = RocksEngine(tmp_path / "store")
+        engine.apply({b"pa": b"1"})
+        engine.sync()
+        (log,) = (tmp_path / "store").glob("[0-9]*.log")
+        with log.open("ab") as file:
+            file.write(b"\0\0\0\0\1\0\7?")  # as a log may look in which another process is writing
+        before = log.read_bytes()
+        script = f"""
+from pathlib import Path
+from basestore.errors import StorageError
+from basestore.storage.rocks import RocksEngine
+try:
+    RocksEngine(Path({str(tmp_path / "store")!r}))
+except StorageError as error:
+    print(error)
+"""
+        other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert "another process" in other.stdout
+        assert log.read_bytes() == before
+        assert not (tmp_path / "store" / "LOST").exists()
+        engine.close()
 
 
 def flip(file: Path, place: float) -> None:

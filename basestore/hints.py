@@ -1,0 +1,253 @@
+"""Hints: writes kept for members that missed them, and the debt that is left where none is kept.
+
+    HINT + member + row           one for each row: the rule's winner
+    AGE  + member + stamp + row   the same hints by age
+    DEBT + member + partition     since which stamp the member may lack writes of the partition
+
+A hint counts, and is reported, only once it is durable. One that there is no room for, or that has
+become too old, leaves a debt in the same batch: nothing is dropped in silence. Only copies (writes
+at ANY that no replica has) have a share of their own, and do not age.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from basestore.config import NodeConfig
+from basestore.journal import Journal
+from basestore.messages import Keep, Kept
+from basestore.metrics import Metrics
+from basestore.outbox import Outbox
+from basestore.peers import Instant, Peers
+from basestore.placement import row_bucket, row_partition
+from basestore.storage.engine import AGE, DEBT, HINT
+from repair.rule import Rule
+from repair.version import COUNTER_BITS, Record
+from repair.write_repair import Hint, admits, given_up, merge_hints
+
+EXPIRED_AT_ONCE = 256
+STAMP_BYTES = 8
+_ONLY_COPY = b"\1"
+_COPY = b"\0"
+
+
+@dataclass(frozen=True, slots=True)
+class PileSummary:
+    """The hints kept for one member. `oldest_ms`: when the oldest was written; `debt`: by partition,
+    since when the member may lack writes that no hint here is kept of. In ms since 1970."""
+
+    member: int
+    count: int
+    bytes: int
+    oldest_ms: int | None
+    only_copies: int
+    debt: dict[int, int]
+
+
+class Pile:
+    """The hints for one member, and what they amount to."""
+
+    __slots__ = ("bytes", "count", "debt", "index", "name", "only_bytes", "only_count")
+
+    def __init__(self, index: int, name: str) -> None:
+        encoded = name.encode()
+        self.index = index
+        self.name = len(encoded).to_bytes(2) + encoded
+        self.count = 0
+        self.bytes = 0
+        self.only_count = 0
+        self.only_bytes = 0
+        self.debt: dict[int, int] = {}  # by partition, a stamp
+
+    def key(self, row: bytes) -> bytes:
+        return HINT + self.name + row
+
+    def age_key(self, record: Record, row: bytes) -> bytes:
+        return AGE + self.name + record.blob[:STAMP_BYTES] + row
+
+    @property
+    def ages(self) -> bytes:
+        """What all its rows by age begin with."""
+        return AGE + self.name
+
+    def row_of(self, age_key: bytes) -> bytes:
+        return age_key[len(AGE) + len(self.name) + STAMP_BYTES :]
+
+    def add(self, hint: Hint, row: bytes, sign: int) -> None:
+        """Count a hint, or, with sign -1, count it no more."""
+        size = sign * self.size(hint, row)
+        self.count += sign
+        self.bytes += size
+        if hint.only_copy:
+            self.only_count += sign
+            self.only_bytes += size
+
+    def size(self, hint: Hint, row: bytes) -> int:
+        """Bytes that a hint takes, with both its keys."""
+        return 2 * (len(self.name) + len(row)) + STAMP_BYTES + 3 + len(hint.record.blob)
+
+
+def decode_hint(stored: bytes) -> Hint:
+    return Hint(Record(stored[1:]), stored[:1] == _ONLY_COPY)
+
+
+def encode_hint(hint: Hint) -> bytes:
+    return (_ONLY_COPY if hint.only_copy else _COPY) + hint.record.blob
+
+
+class Hints:
+    """What this node keeps for others."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        rules: Mapping[bytes, Rule],
+        peers: Peers,
+        metrics: Metrics,
+        config: NodeConfig,
+    ) -> None:
+        self._journal = journal
+        self._rules = rules
+        self._metrics = metrics
+        self._bytes_max = config.hint_bytes_max
+        self._age_ms_max = config.hint_age_s_max * 1000
+        self.piles = [Pile(peer.index, peer.name) for peer in peers.all]
+        self._changes: list[tuple[Pile, Hint, bytes, int]] = []
+        self._changed_in = 0
+        for pile in self.piles:
+            for key, value in self._journal.engine.scan(pile.key(b""), pile.key(b"\xff")):
+                pile.add(decode_hint(value), key[len(pile.key(b"")) :], 1)
+            self._load_debt(pile)
+
+    # --- keeping -----------------------------------------------------------------------------
+
+    def keep(self, outbox: Outbox, message: Keep) -> None:
+        """Store a hint, and say when it is durable; or that there is no room for it, once the debt is."""
+        pile, row = self.piles[message.member], message.row
+        stored = self._journal.get(pile.key(row))
+        kept = None if stored is None else decode_hint(stored)
+        hint = merge_hints(
+            self._rules[row_bucket(row)], kept, Hint(Record(message.record), message.only_copy)
+        )
+        if hint != kept:
+            if self._journal.full or not self._has_room(pile, hint, kept, row):
+                self._metrics.count("hints_refused")
+                self._owe(pile, row, Record(message.record))
+                refusal = Kept(message.id, message.member, False)
+                self._journal.reply_surely(outbox, refusal, self._debt_key(pile, row))
+                return
+            if kept is not None:
+                self._remove(pile, kept, row)
+            self._change(pile, hint, row, 1)
+            self._journal.stage(pile.key(row), encode_hint(hint))
+            self._journal.stage(pile.age_key(hint.record, row), b"")
+            self._metrics.count("hints_created", kept is None)
+        self._journal.reply_surely(outbox, Kept(message.id, message.member, True), pile.key(row))
+
+    def _has_room(self, pile: Pile, hint: Hint, kept: Hint | None, row: bytes) -> bool:
+        same_sort = kept is not None and kept.only_copy == hint.only_copy
+        more = pile.size(hint, row) - (pile.size(kept, row) if kept is not None and same_sort else 0)
+        used = pile.only_bytes if hint.only_copy else pile.bytes - pile.only_bytes
+        return admits(hint, used, more, self._bytes_max)
+
+    def settle(self, pile: Pile, row: bytes, hint: Hint) -> None:
+        """The member has it: keep it no longer, unless another took its place meanwhile."""
+        if self._journal.get(pile.key(row)) == encode_hint(hint):
+            self._remove(pile, hint, row)
+            self._metrics.count("hints_delivered")
+
+    def _remove(self, pile: Pile, hint: Hint, row: bytes) -> None:
+        self._change(pile, hint, row, -1)
+        self._journal.stage(pile.key(row), None)
+        self._journal.stage(pile.age_key(hint.record, row), None)
+
+    def _change(self, pile: Pile, hint: Hint, row: bytes, sign: int) -> None:
+        """Count it, so that `undo` can take it back while its batch is not stored."""
+        number = self._journal.sequence + 1
+        if self._changed_in != number:
+            self._changed_in = number
+            self._changes.clear()
+        self._changes.append((pile, hint, row, sign))
+        pile.add(hint, row, sign)
+
+    def undo(self) -> None:
+        """The batch with the latest changes was not taken."""
+        if self._changed_in == self._journal.sequence + 1:
+            for pile, hint, row, sign in self._changes:
+                pile.add(hint, row, -sign)
+        self._changes.clear()
+        for pile in self.piles:
+            self._load_debt(pile)
+
+    # --- giving up ---------------------------------------------------------------------------
+
+    def expire(self, now: Instant) -> None:
+        """Give up what is too old, a bounded number at once."""
+        for pile in self.piles:
+            if pile.count == pile.only_count:
+                continue
+            too_old = [
+                (row, hint)
+                for row, hint in self.by_age(pile, pile.ages, EXPIRED_AT_ONCE + pile.only_count)
+                if given_up(hint, now.wall_ms, self._age_ms_max)
+            ]
+            for row, hint in too_old:
+                self._remove(pile, hint, row)
+                self._owe(pile, row, hint.record)
+                self._metrics.count("hints_expired")
+
+    def by_age(self, pile: Pile, start: bytes, most: int) -> Iterator[tuple[bytes, Hint]]:
+        """Rows and hints, the oldest first, from the key `start` in the order of age."""
+        keys = []
+        for key, _ in self._journal.engine.scan(start, pile.ages + b"\xff" * (STAMP_BYTES + 1)):
+            keys.append(key)
+            if len(keys) >= most:
+                break
+        for key in keys:
+            row = pile.row_of(key)
+            stored = self._journal.get(pile.key(row))
+            hint = None if stored is None else decode_hint(stored)
+            if hint is not None and pile.age_key(hint.record, row) == key:
+                yield row, hint
+
+    # --- debt --------------------------------------------------------------------------------
+
+    def _debt_key(self, pile: Pile, row: bytes) -> bytes:
+        return DEBT + pile.name + row[:2]
+
+    def _owe(self, pile: Pile, row: bytes, record: Record) -> None:
+        """Mark that the member may lack this write of the row's partition, and later ones."""
+        partition, stamp = row_partition(row), int.from_bytes(record.blob[:STAMP_BYTES])
+        if stamp < pile.debt.get(partition, stamp + 1):
+            pile.debt[partition] = stamp
+            self._journal.stage(self._debt_key(pile, row), stamp.to_bytes(STAMP_BYTES))
+            self._metrics.count("debt_marks")
+
+    def _load_debt(self, pile: Pile) -> None:
+        prefix = DEBT + pile.name
+        pile.debt = {
+            int.from_bytes(key[len(prefix) :]): int.from_bytes(stamp)
+            for key, stamp in self._journal.engine.scan(prefix, prefix + b"\xff\xff\xff")
+        }
+
+    # --- looking -----------------------------------------------------------------------------
+
+    def summary(self) -> list[PileSummary]:
+        """What is kept for each member for which there is a hint or a debt."""
+        return [
+            PileSummary(
+                pile.index, pile.count, pile.bytes, self._oldest_ms(pile), pile.only_count,
+                {partition: stamp >> COUNTER_BITS for partition, stamp in sorted(pile.debt.items())},
+            )
+            for pile in self.piles
+            if pile.count or pile.debt
+        ]  # fmt: skip
+
+    def _oldest_ms(self, pile: Pile) -> int | None:
+        for _, hint in self.by_age(pile, pile.ages, 1):
+            return hint.record.version.wall_ms
+        return None
+
+    def of_row(self, row: bytes) -> list[tuple[int, Hint]]:
+        """Whom a hint for this row is kept for, and which."""
+        found = ((pile.index, self._journal.get(pile.key(row))) for pile in self.piles)
+        return [(member, decode_hint(stored)) for member, stored in found if stored is not None]

@@ -1,0 +1,133 @@
+"""Damage: what RocksDB passes over in silence when it opens a store, looked for before it does.
+
+    a recycled kind    a record says that it belongs to a log that was used before, as ours never are:
+                       the rest of the file would be skipped, or read in circles for ever
+    a short manifest   it ends inside a record: the files that it would name are forgotten
+    a gap              a log does not begin where the one before it ends: batches are missing between
+    no CURRENT         an empty store would be created beside the files of the old one
+
+The records' checksums RocksDB checks itself. The format is that of its write-ahead log: blocks of
+32 KiB, each record with checksum, length and kind, long ones in fragments.
+"""
+
+import fcntl
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from basestore.errors import StorageError
+
+ADVICE = ". Move the directory away and start again: the node will recover from its peers"
+
+_BLOCK_BYTES = 32 << 10
+_HEADER = struct.Struct("<IHB")  # checksum, length, kind
+_BATCH = struct.Struct("<QI")  # what a record of a log begins with: sequence, count
+_FIRST_KINDS = (1, 2)  # a whole record, and the first fragment of one
+_LAST_KINDS = (1, 4)
+_ZERO = 0  # room that was never written
+_KINDS = (_ZERO, 1, 2, 3, 4)
+_REFUSED_KIND = b"\xff"
+
+
+class Loss(NamedTuple):
+    """What is lost, in words; in which file, and where the strange record stands (-1: there is none)."""
+
+    text: str
+    file: Path
+    strange: int
+
+
+class _Frames(NamedTuple):
+    """A file of records: where the first of a kind that we never write stands (-1: nowhere), whether
+    the file ends with a record, and which sequences its first batch begins and its last one ends with."""
+
+    strange: int
+    complete: bool
+    begin: int | None
+    end: int | None
+
+
+def find_losses(directory: Path) -> list[Loss]:
+    """What would be lost in silence; StorageError, which names the file, where the store must not be
+    opened at all."""
+    return [*_look_at_manifest(directory), *_look_at_logs(directory)]
+
+
+def make_visible(losses: Iterable[Loss]) -> None:
+    """Turn each strange record into one that RocksDB stops at."""
+    for _, log, strange in losses:
+        if strange >= 0:
+            with log.open("r+b") as file:
+                file.seek(strange + _HEADER.size - 1)
+                file.write(_REFUSED_KIND)
+                file.flush()
+                os.fsync(file.fileno())
+
+
+def in_use(directory: Path) -> bool:
+    """Whether another process holds the store; RocksDB will then refuse it."""
+    with (directory / "LOCK").open("ab") as lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def _look_at_manifest(directory: Path) -> Iterator[Loss]:
+    current = directory / "CURRENT"
+    if not current.exists():
+        if any(file.stat().st_size for pattern in ("*.sst", "*.log") for file in directory.glob(pattern)):
+            raise StorageError(f"the store {directory} is damaged: {current} is missing{ADVICE}")
+        return  # a new store
+    manifest = directory / current.read_text("latin-1").strip()
+    if not manifest.is_file():
+        return  # RocksDB refuses it
+    frames = _look_at_frames(manifest)
+    if frames.strange >= 0:
+        what = f"is damaged: {manifest}, byte {frames.strange}"
+        raise StorageError(f"the store {directory} {what}{ADVICE}")
+    if not frames.complete:
+        yield Loss(f"{manifest} is damaged: it ends inside a record", manifest, -1)
+
+
+def _look_at_logs(directory: Path) -> Iterator[Loss]:
+    end: int | None = None
+    for log in sorted(directory.glob("[0-9]*.log"), key=lambda log: int(log.stem)):
+        frames = _look_at_frames(log)
+        if frames.strange >= 0:
+            yield Loss(f"the log {log} is damaged and was cut before the damage", log, frames.strange)
+        if end is not None and frames.begin is not None and frames.begin != end:
+            yield Loss(f"before {log} batches are missing from the log", log, -1)
+        end = frames.end if frames.end is not None else end
+
+
+def _look_at_frames(file: Path) -> _Frames:
+    """Walk over the records."""
+    data = file.read_bytes()
+    at, complete, begin, end, opened = 0, True, None, None, 0
+    while len(data) - at >= _HEADER.size:
+        left = _BLOCK_BYTES - at % _BLOCK_BYTES
+        if left < _HEADER.size:
+            at += left
+            continue
+        _, length, kind = _HEADER.unpack_from(data, at)
+        if kind not in _KINDS:
+            return _Frames(at, False, begin, end)
+        if kind == _ZERO and length == 0:
+            at += left
+            continue
+        body = at + _HEADER.size
+        if _HEADER.size + length > left or body + length > len(data):
+            return _Frames(-1, False, begin, end)
+        if kind in _FIRST_KINDS:
+            opened = body
+            if length >= _BATCH.size and begin is None:
+                begin = _BATCH.unpack_from(data, body)[0]
+        complete = kind in _LAST_KINDS
+        if complete and len(data) - opened >= _BATCH.size:
+            end = sum(_BATCH.unpack_from(data, opened))
+        at = body + length
+    return _Frames(-1, complete and at >= len(data), begin, end)

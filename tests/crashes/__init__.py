@@ -1,0 +1,1 @@
+"""Crash states of the real engine: what a power cut could leave, and what is made of it."""

@@ -1,0 +1,86 @@
+"""Flipped bits: detected, named, never served; and the three that RocksDB itself does not survive."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.crashes.campaign import Workplace, flippable, try_flips
+from tests.crashes.flips import Flip
+from tests.crashes.history import History
+from tests.crashes.opener import Found
+from tests.crashes.recording import Operation
+from tests.crashes.verdicts import FORGETFUL, REFUSED, WHOLE, judge_flipped
+
+PER_KIND = 30
+KIND_BYTE = 6  # of a record's header: checksum 4, length 2, kind 1
+RECYCLED_BIT = 2  # makes a whole record (1) one of a recycled log (5)
+UNREAD = ("config", "identity", "options", "text")  # a store opens, and is whole, whatever stands there
+
+
+def test_no_flipped_bit_is_served_or_kept_quiet_about(
+    operations: list[Operation], workplace: Workplace
+) -> None:
+    report = try_flips(operations, PER_KIND, 1, workplace)
+    assert report.complaints == []
+    assert {"log", "table", "manifest", "current", *UNREAD} <= report.table.keys()
+    assert report.outcomes("table")[REFUSED] >= PER_KIND // 2
+    assert report.outcomes("log")[FORGETFUL] >= PER_KIND
+    for kind in UNREAD:
+        assert report.outcomes(kind)[WHOLE] == report.outcomes(kind).total()
+
+
+def _look_with(operations: list[Operation], workplace: Workplace, kind: str, record: int) -> Found:
+    """The store with that bit flipped in the so manyth record of its newest file of a kind."""
+    files, _ = flippable(operations, 1)
+    name = max(name for name in files if Flip(name, 0, 0).kind == kind)
+    content, at = files[name], 0
+    for _ in range(record):
+        at += KIND_BYTE + 1 + int.from_bytes(content[at + 4 : at + 6], "little")
+    assert content[at + KIND_BYTE] == 1
+    return workplace.look(Flip(name, at + KIND_BYTE, RECYCLED_BIT).done_to(files))
+
+
+@pytest.mark.parametrize("record", [0, 1])
+def test_a_log_with_a_record_of_a_recycled_log_is_cut_there_and_says_so(
+    operations: list[Operation], workplace: Workplace, record: int
+) -> None:
+    """RocksDB drops the whole log in silence (the first record), or never returns (a later one)."""
+    found = _look_with(operations, workplace, "log", record)
+    assert found.ended == ""
+    assert "is damaged and was cut before the damage" in found.loss
+    assert found.state == "forgetful"
+
+
+@pytest.mark.parametrize("record", [0, 1, 4])
+def test_a_manifest_with_such_a_record_is_refused_by_name(
+    operations: list[Operation], workplace: Workplace, record: int
+) -> None:
+    found = _look_with(operations, workplace, "manifest", record)
+    assert found.ended == ""
+    assert "/MANIFEST-" in found.refused
+
+
+def test_a_manifest_that_ends_inside_a_record_is_a_loss(
+    operations: list[Operation], workplace: Workplace
+) -> None:
+    """RocksDB opens it at an older table of contents, and removes the files that are not in that."""
+    files, _ = flippable(operations, 1)
+    name = max(name for name in files if name.startswith("MANIFEST"))
+    found = workplace.look({**files, name: files[name][:-3]})
+    assert "it ends inside a record" in (found.loss or found.refused) or name in found.refused
+
+
+def test_an_engine_that_serves_a_flipped_bit_is_caught(operations: list[Operation]) -> None:
+    history = History(operations)
+    last = len(history.after) - 1
+    key = next(key for key, asked in history.requests.items() if asked[-1].value is not None)
+    served = {key.decode(): "0123456789abcdef"}
+    wrong = Found(number=str(history.after[last]), sequence=last, state="up", served=served, listed=served)
+    assert any("is served as" in text for text in judge_flipped(wrong, history, last, "").complaints)
+    silent = Found(number="0", sequence=last - 5, state="up")
+    assert any("says nothing" in text for text in judge_flipped(silent, history, last, "").complaints)
+
+
+def test_a_process_that_ends_over_a_store_is_told(tmp_path: Path) -> None:
+    found = Found(ended="it hung for 10.0 s")
+    assert judge_flipped(found, History([]), 0, "").complaints == ["it hung for 10.0 s"]
