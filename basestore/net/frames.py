@@ -1,9 +1,10 @@
 """Frames: how a stream of bytes is cut into batches of messages. Pure.
 
-    length 4 | CRC-32 of the payload 4 | payload (an array of messages, see `messages.py`)
+    length 4 | CRC-32 of the length 4 | CRC-32 of the payload 4 | payload (messages, see `messages.py`)
 
 A length beyond the bound is refused before a byte of it is kept, so a stranger (a browser, say)
-costs nothing. The checksum is for links that corrupt what TCP's own sum lets pass.
+costs nothing. The checksums are for links that corrupt what TCP's own sum lets pass; the
+length has one of its own, because who believes a wrong length waits, deaf, for what never comes.
 """
 
 import struct
@@ -17,13 +18,15 @@ CLIENT_FRAME_BYTES_MAX = 4 << 20  # what clients send: decoding may take fifty t
 HELLO_BYTES_MAX = 64 << 10
 REQUESTS_BYTES = 2 << 20
 REQUESTS_MAX = 256
-_HEADER = struct.Struct(">II")
+_LENGTH = struct.Struct(">I")
+_HEADER = struct.Struct(">III")
 
 
 def pack(messages: Iterable[Message]) -> bytes:
     """One frame, ready to send."""
     payload = encode(messages)
-    return _HEADER.pack(len(payload), crc32(payload)) + payload
+    length = len(payload)
+    return _HEADER.pack(length, crc32(_LENGTH.pack(length)), crc32(payload)) + payload
 
 
 def pack_requests(messages: Iterable[Message]) -> Iterator[bytes]:
@@ -56,12 +59,14 @@ class FrameReader:
         messages: list[Message] = []
         start, end = 0, len(buffer)
         while end - start >= _HEADER.size:
-            length, checksum = _HEADER.unpack_from(buffer, start)
+            length, length_checksum, checksum = _HEADER.unpack_from(buffer, start)
             if length > self.frame_bytes_max:
                 raise ProtocolError(
                     f"a frame of {length} bytes is announced, at most {self.frame_bytes_max} are allowed; "
                     f"the other side may not speak this protocol"
                 )
+            if crc32(_LENGTH.pack(length)) != length_checksum:
+                raise ProtocolError("a frame's checksum does not fit its length")
             stop = start + _HEADER.size + length
             if end < stop:
                 break

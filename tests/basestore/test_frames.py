@@ -14,16 +14,14 @@ from tests.basestore.test_messages import batches
 streams = st.lists(batches, max_size=4)
 
 
+def header(length: int, checksum: int) -> bytes:
+    return struct.pack(">III", length, crc32(length.to_bytes(4)), checksum)
+
+
 def frame(payload: bytes, length: int | None = None, checksum: int | None = None) -> bytes:
     """A frame whose header may lie."""
-    return (
-        struct.pack(
-            ">II",
-            len(payload) if length is None else length,
-            crc32(payload) if checksum is None else checksum,
-        )
-        + payload
-    )
+    length = len(payload) if length is None else length
+    return header(length, crc32(payload) if checksum is None else checksum) + payload
 
 
 @given(streams)
@@ -73,17 +71,17 @@ def test_any_flipped_bit_is_detected_or_waits_for_more(sent: list[Message], data
 
 def test_a_length_beyond_the_bound_is_refused_before_the_payload_comes() -> None:
     with pytest.raises(ProtocolError, match=f"at most {FRAME_BYTES_MAX} are allowed"):
-        FrameReader().feed(struct.pack(">II", FRAME_BYTES_MAX + 1, 0))
-    assert FrameReader().feed(struct.pack(">II", FRAME_BYTES_MAX, 0)) == []
+        FrameReader().feed(header(FRAME_BYTES_MAX + 1, 0))
+    assert FrameReader().feed(header(FRAME_BYTES_MAX, 0)) == []
 
 
 def test_before_the_handshake_frames_are_short() -> None:
     reader = FrameReader(HELLO_BYTES_MAX)
     with pytest.raises(ProtocolError, match=f"at most {HELLO_BYTES_MAX} are allowed"):
-        reader.feed(struct.pack(">II", HELLO_BYTES_MAX + 1, 0))
+        reader.feed(header(HELLO_BYTES_MAX + 1, 0))
     reader = FrameReader(HELLO_BYTES_MAX)
     reader.frame_bytes_max = FRAME_BYTES_MAX
-    assert reader.feed(struct.pack(">II", HELLO_BYTES_MAX + 1, 0)) == []
+    assert reader.feed(header(HELLO_BYTES_MAX + 1, 0)) == []
 
 
 @pytest.mark.parametrize(
@@ -92,13 +90,21 @@ def test_before_the_handshake_frames_are_short() -> None:
 )
 def test_another_protocol_is_told_apart_at_once(text: bytes) -> None:
     with pytest.raises(ProtocolError, match="may not speak this protocol"):
-        FrameReader().feed(text[:8])
+        FrameReader().feed(text[:12])
 
 
 def test_a_wrong_checksum_is_refused() -> None:
     payload = encode([Status(1)])
     with pytest.raises(ProtocolError, match="checksum"):
         FrameReader().feed(frame(payload, checksum=crc32(payload) ^ 1))
+
+
+@pytest.mark.parametrize("bit", range(32))
+def test_one_wrong_bit_in_a_length_is_refused_before_the_payload_comes(bit: int) -> None:
+    changed = bytearray(frame(encode([Status(1)])))
+    changed[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(ProtocolError):
+        FrameReader().feed(bytes(changed))
 
 
 def test_a_length_that_is_too_small_or_too_large_is_refused_or_waits() -> None:

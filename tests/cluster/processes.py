@@ -26,7 +26,7 @@ from basestore.errors import RequestFailed, Unreachable
 from basestore.requests import Consistency
 from basestore.results import NodeState
 
-SERVE = (sys.executable, "-m", "basestore", "serve", "--stop-at-eof", "--config")
+SERVE = ("serve", "--stop-at-eof", "--config")
 START_S_MAX = 20.0
 LINK_S_MAX = 20.0
 EXIT_S_MAX = 15.0
@@ -69,6 +69,8 @@ class NodeProcess:
         self.path = root / f"{config.name}.toml"
         self.log_path = root / f"{config.name}.log"
         self.directory = config.directory
+        self.command: Sequence[str] = (sys.executable, "-m", "basestore", *SERVE)
+        self.environment: Mapping[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         root.mkdir(parents=True, exist_ok=True)
         self.configure(config)
@@ -98,11 +100,11 @@ class NodeProcess:
         assert not self.running, f"{self.name} runs already"
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*SERVE, str(self.path)],
+                [*self.command, str(self.path)],
                 stdin=subprocess.PIPE,  # its end, should the tests be killed, ends the node
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, **self.environment, **(environment or {})},
             )
 
     def signal(self, number: signal.Signals) -> None:
@@ -192,10 +194,12 @@ class Cluster:
         replication: int | None = None,
         durability: Durability = "sync",
         timeout_s_max: float = TIMEOUT_S,
+        hosts: Sequence[str] = (),
     ) -> None:
-        """Write the configurations. Nothing runs before `start`."""
+        """Write the configurations. Nothing runs before `start`. `hosts`: where each node listens."""
         root.mkdir(parents=True, exist_ok=True)
-        members = tuple(Member(f"n{i}", f"127.0.0.1:{free_port()}") for i in range(1, nodes + 1))
+        hosts = hosts or ["127.0.0.1"] * nodes
+        members = tuple(Member(f"n{i}", f"{host}:{free_port()}") for i, host in enumerate(hosts, 1))
         self.config = ClusterConfig(
             os.urandom(16),
             os.urandom(32),

@@ -41,7 +41,7 @@ CLOSE_S_MAX = 3.0
 HANDSHAKE_S = 5.0
 SECOND_MS = 1000
 NONSENSE_FRAMES = 400
-HEADER = struct.Struct(">II")
+HEADER = struct.Struct(">III")
 HELLO = Hello(PROTOCOL, b"", b"", "")
 
 
@@ -66,19 +66,16 @@ def node(cluster: Cluster) -> Iterator[NodeProcess]:
 
 def framed(payload: bytes, *, length: int | None = None, checksum: int | None = None) -> bytes:
     """A frame that may lie about its length and its checksum."""
-    return (
-        HEADER.pack(
-            len(payload) if length is None else length, crc32(payload) if checksum is None else checksum
-        )
-        + payload
-    )
+    length = len(payload) if length is None else length
+    checksum = crc32(payload) if checksum is None else checksum
+    return HEADER.pack(length, crc32(length.to_bytes(4)), checksum) + payload
 
 
 NOT_FRAMES = {
     "an HTTP request": b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: curl/8\r\n\r\n",
     "a TLS hello": bytes.fromhex("1603010200010001fc0303") + bytes(range(256)) * 2,
     "zeros": b"\0" * 4096,
-    "a length of 4 GB": b"\xff\xff\xff\xff\0\0\0\0",
+    "a length of 4 GB": b"\xff\xff\xff\xff" + bytes(8),
     "a hello beyond the bound of hellos": framed(cbor2.dumps([[1, PROTOCOL, b"", b"", "x" * 70_000]])),
     "a length that is too short": framed(encode([HELLO]), length=3),
     "a wrong checksum": framed(encode([HELLO]), checksum=1),
@@ -222,7 +219,7 @@ def test_a_request_before_the_hello_is_refused(node: NodeProcess) -> None:
         Apply(1, b"\0\0\7defaultkey", b"x" * 60, DIRECT, 0),
         Pong(0, 0),
         HELLO,
-        Welcome(PROTOCOL, b"", "n2", []),
+        Welcome(PROTOCOL, b"", "n2", [], []),
         Failed(1, 2, "no", b"", []),
     ],
     ids=lambda message: type(message).__name__,

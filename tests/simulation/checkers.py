@@ -10,8 +10,10 @@ disk was lost. SUPERSEDED, WriteTimeout, ReplicaFailure and broken connections a
 such a write may show at any time after its start, or never. What was refused must never show.
 """
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 
 from basestore.consistency import Level
 from tests.simulation import history as h
@@ -34,6 +36,7 @@ def judge(history: History) -> Iterator[Violation]:
     for (bucket, _), operations in by_key.items():
         writers, wrong = _writers(operations)
         yield from wrong
+        yield from _forgot(operations, bucket == "once")
         if not history.sync and history.crash_s < INF:
             if history.interval:
                 yield from _lost(_settled(operations, history.crash_s), bucket == "once", stores_lost=True)
@@ -50,6 +53,32 @@ def judge(history: History) -> Iterator[Violation]:
     if history.sync or history.crash_s == INF:
         for scan in scans:
             yield from _scanned(scan, by_key)
+
+
+def _forgot(operations: list[Operation], first: bool) -> Iterator[Violation]:
+    """A session reads what it was told of before, or something newer, at every level and node."""
+    told: dict[int, list[tuple[float, bytes]]] = defaultdict(list)
+    for op in operations:
+        if op.session:
+            told[op.client] += [(op.end, version) for version in h.told(op)]
+    newest = {client: _newest(pairs, first) for client, pairs in told.items()}
+    for op in operations:
+        if not op.session or op.kind != h.GET or op.outcome != h.FOUND or op.client not in newest:
+            continue
+        ends, versions = newest[op.client]
+        known = bisect_left(ends, op.start)
+        if known and (
+            not op.version
+            or (op.version > versions[known - 1] if first else op.version < versions[known - 1])
+        ):
+            yield Violation("sessions", f"{op}: its session had seen {versions[known - 1].hex('-', 8)}")
+
+
+def _newest(pairs: list[tuple[float, bytes]], first: bool) -> tuple[list[float], list[bytes]]:
+    """By time, the newest version that was known."""
+    pairs.sort()
+    best = min if first else max
+    return [end for end, _ in pairs], list(accumulate((version for _, version in pairs), best))
 
 
 def _settled(operations: list[Operation], crash_s: float) -> list[Operation]:
@@ -165,6 +194,7 @@ def _two_winners(operations: Iterable[Operation]) -> Iterator[Violation]:
 
 def _scanned(scan: Operation, by_key: dict[tuple[str, str], list[Operation]]) -> Iterator[Violation]:
     """Each key of a page keeps the promise of a read; none that was stored for good is missing."""
+    first = scan.bucket == "once"
     if scan.outcome != h.FOUND or not scan.strong:
         return
     page = {key: (value, version) for key, value, version in scan.page}
@@ -178,9 +208,10 @@ def _scanned(scan: Operation, by_key: dict[tuple[str, str], list[Operation]]) ->
         before = [op for op in operations if _is_fact(op) and op.end < scan.start]
         if not before:
             continue
-        best = max(before, key=lambda op: op.version)
+        best = (min if first else max)(before, key=lambda op: op.version)
         if key in page:
-            if page[key][1] < best.version:
+            shown = page[key][1]
+            if shown > best.version if first else shown < best.version:
                 yield Violation("scans", f"{scan} shows an old record of {key}: {best}")
         elif not any(op.kind == h.DELETE or op.ttl_ms for op in operations if op.start < scan.end):
             yield Violation("scans", f"{scan} misses {key}: {best}")

@@ -1,12 +1,6 @@
 """Clients: loops that ask, wait, repeat, and write down what they were told.
 
-A workload says which keys, kinds and levels a client draws:
-
-    hot       two keys that everybody wants, mostly QUORUM
-    mixed     every level, TTL, deletes, a dozen keys
-    deletes   a few keys that are set and deleted all the time
-    first     first-write keys, new ones all the time
-    scans     pages, between writes
+What a client asks is drawn in `workload.py`; some are in a session.
 
 A write that may have happened is repeated with its version now and then, perhaps at another node:
 it stays the same operation. What was refused for certain and never sent before did not happen.
@@ -29,10 +23,12 @@ from basestore.messages import (
     encode,
 )
 from basestore.outbox import Outbox
+from basestore.replica import DIGEST_BYTES_MIN
 from basestore.results import page
 from tests.simulation import history as h
 from tests.simulation.clockwork import Stream
 from tests.simulation.plan import ClientPlan
+from tests.simulation.workload import draw
 
 if TYPE_CHECKING:
     from tests.simulation.machine import Machine
@@ -42,11 +38,12 @@ GRACE_S = 0.3
 BACK_OFF_S = 0.03
 OUTSTANDING_MAX = 8
 REPEATS_MAX = 3
+SESSIONS = 0.3
+LONG = bytes(DIGEST_BYTES_MIN)
 DEFINITE_CODES = {1: "InvalidRequest", 2: "Unavailable", 3: "Overloaded", 4: "ClockSkew"}
 WRITE_TIMEOUT, READ_TIMEOUT = 5, 6
 WRITTEN = (h.STORED, h.SUPERSEDED, h.LOST)
-LEVELS = [(Level.QUORUM, 6.0), (Level.ALL, 1.0), (Level.ONE, 1.0), (Level.ANY, 1.0)]
-STRONG = [(Level.QUORUM, 9.0), (Level.ALL, 1.0)]
+IN_SESSION = [(Level.ONE, 6.0), (Level.QUORUM, 3.0), (Level.ANY, 1.0)]
 
 
 class Session:
@@ -97,6 +94,9 @@ class Client:
         self._request = 0
         self._outstanding = 0
         self._place = 0
+        self._seen: dict[tuple[str, str], bytes] | None = None  # by bucket and key; None: no session
+        if Stream(world.plan.seed, f"session {plan.number}").chance(SESSIONS):
+            self._seen = {}
         self._page: h.Operation | None = None  # one that more may follow
 
     # --- the loop ----------------------------------------------------------------------------
@@ -193,6 +193,7 @@ class Client:
         if isinstance(message, Written):
             operation.stamped = operation.stamped or bool(message.version)
             operation.version = message.version or operation.version
+            operation.winner = message.better
             self._end(operation, WRITTEN[message.outcome])
         elif isinstance(message, Got):
             operation.found, operation.value = message.found, message.value
@@ -231,8 +232,18 @@ class Client:
     def _end(self, operation: h.Operation, outcome: str) -> None:
         operation.outcome = outcome
         operation.end = self.world.clockwork.now
+        if self._seen is not None and operation.session:
+            self._note_seen(operation, self._seen)
         self.world.ended(operation)
         self._finish(operation)
+
+    def _note_seen(self, operation: h.Operation, seen: dict[tuple[str, str], bytes]) -> None:
+        """A session remembers the newest version that it was told of."""
+        at = operation.bucket, operation.key
+        rule = self.world.rules[operation.bucket]
+        for version in h.told(operation):
+            if at not in seen or rule.beats(version, seen[at]):
+                seen[at] = version
 
     # --- what to ask -------------------------------------------------------------------------
 
@@ -248,28 +259,13 @@ class Client:
         return operation
 
     def _draw(self) -> h.Operation:
-        stream, plan = self.stream, self.plan
-        workload = plan.workload
-        kind = h.GET if stream.chance(0.45) else h.SET
-        bucket, ttl_ms = "default", 0
-        levels = LEVELS if plan.all_levels or workload == "mixed" else STRONG
-        if workload == "hot":
-            key = f"hot{stream.below(2)}" if stream.chance(0.92) else f"warm{stream.below(10)}"
-        elif workload == "deletes":
-            key = f"gone{stream.below(4)}"
-            kind = h.DELETE if kind == h.SET and stream.chance(0.5) else kind
-        elif workload == "first":
-            bucket, key = "once", f"once{int(self.world.clockwork.now * 8)}-{stream.below(3)}"
-        elif workload == "scans" and stream.chance(0.3):
-            kind, key = h.SCAN, stream.pick(("", "hot", "warm", "gone"))
-        else:
-            key = f"mixed{stream.below(12)}" if stream.chance(0.7) else f"hot{stream.below(2)}"
-            if key.startswith("mixed") and kind == h.SET:
-                kind = h.DELETE if stream.chance(0.15) else h.SET
-                ttl_ms = 50 + stream.below(800) if stream.chance(0.2) else 0
-        level = stream.weighted(levels)
-        if level is Level.ANY and kind in (h.GET, h.SCAN):
-            level = Level.ONE
+        plan = self.plan
+        kind, bucket, key, level, ttl_ms = draw(
+            self.stream, plan.workload, plan.all_levels, self.world.clockwork.now
+        )
+        if self._seen is not None:
+            level = self.stream.weighted(IN_SESSION)
+            level = Level.ONE if level is Level.ANY and kind in (h.GET, h.SCAN) else level
         return self.operation(kind, bucket, key, level, ttl_ms)
 
     def operation(self, kind: str, bucket: str, key: str, level: Level, ttl_ms: int = 0) -> h.Operation:
@@ -278,8 +274,16 @@ class Client:
         operation.start = self.world.clockwork.now
         operation.timeout_ms = 80 + self.stream.below(840)
         operation.ttl_ms = ttl_ms
+        operation.session = self._seen is not None and kind != h.SCAN
+        if self._seen is not None and kind == h.GET:
+            operation.floor = self._seen.get((bucket, key), b"")
+            self.world.counts["read in a session"] += bool(operation.floor)
         if kind == h.SET:
             operation.value = b"%d." % operation.number
+            if self.stream.chance(0.1):
+                operation.value += LONG  # of these, reads ask for digests
+        elif kind == h.GET:
+            operation.repair = level is not Level.ONE or self.stream.chance(0.8)
         elif kind == h.SCAN:
             operation.limit = 3 + self.stream.below(20)
         return operation
@@ -296,5 +300,5 @@ def request_of(operation: h.Operation, request: int) -> Message:
     if operation.kind == h.DELETE:
         return Delete(request, operation.bucket, key, level, timeout_ms, operation.version)
     if operation.kind == h.GET:
-        return Get(request, operation.bucket, key, level, timeout_ms, b"", True)
+        return Get(request, operation.bucket, key, level, timeout_ms, operation.floor, operation.repair)
     return Scan(request, operation.bucket, key, operation.after, operation.limit, level, timeout_ms)

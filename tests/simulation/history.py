@@ -34,6 +34,7 @@ class Operation:
         "cursor",
         "end",
         "expires_ms",
+        "floor",
         "found",
         "key",
         "kind",
@@ -45,13 +46,16 @@ class Operation:
         "page",
         "place",
         "promised",
+        "repair",
         "requests",
+        "session",
         "stamped",
         "start",
         "timeout_ms",
         "ttl_ms",
         "value",
         "version",
+        "winner",
     )  # fmt: skip
 
     def __init__(self, number: int, client: int, kind: str, bucket: str, key: str, level: Level) -> None:
@@ -69,6 +73,10 @@ class Operation:
         self.end = INF
         self.outcome = PENDING
         self.version = b""
+        self.winner = b""  # of a write that lost: what won
+        self.session = False  # it is part of its client's session, which had seen `floor`
+        self.floor = b""
+        self.repair = True
         self.found = False
         self.expires_ms = 0
         self.after = b""  # of a scan: where its page begins, and where the next one does
@@ -94,6 +102,15 @@ class Operation:
         words += [self.level.name, f"{self.start:.4f}..{self.end:.4f}", self.outcome]
         words += [self.version.hex("-", 8)] if self.version else []
         return " ".join([*words, *([self.value[:24].decode()] if self.value else [])])
+
+
+def told(operation: Operation) -> list[bytes]:
+    """The versions that a client knows of by what it was told in the end."""
+    if operation.outcome in (STORED, FOUND):
+        return [operation.version] if operation.version else []
+    if operation.outcome in (SUPERSEDED, LOST):
+        return [operation.winner] if operation.winner else []
+    return []
 
 
 class Violation:

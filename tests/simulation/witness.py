@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from basestore.consistency import Level, ReplicaState
 from basestore.messages import DIRECT, Applied, Apply, Got, Message, Written
 from basestore.placement import row_bucket, row_partition
-from basestore.storage.engine import DATA, HINT, Batch
+from basestore.storage.engine import DATA, DEBT, HINT, Batch
 from repair.rule import Rule
 from repair.version import VERSION_BYTES
-from tests.simulation.history import Operation
+from tests.simulation.history import INF, STORED, Operation
 
 if TYPE_CHECKING:
     from tests.simulation.machine import Machine
@@ -144,7 +144,8 @@ class Witness:
             world.blame("receipts", f"{operation}: {written.acknowledged} acknowledged, {counted} named")
 
     def keep_promises(self) -> None:
-        """All hints are delivered: whoever a receipt named holds the write, or a better one."""
+        """All hints are delivered, or a debt was left: whoever a receipt named holds the write, or a
+        better one. Where no coordinator crashed that holds for every replica of what was stored."""
         world = self._world
         if not world.history.sync or world.history.stores_lost:
             return
@@ -154,8 +155,23 @@ class Witness:
             row = world.placement.row(operation.bucket.encode(), operation.key.encode())
             rule = world.rules[operation.bucket]
             for replica in operation.promised:
-                if not self._holds(rule, world.machines[replica].disk.get(DATA + row), operation.version):
-                    world.blame("receipts", f"{operation} has not come to n{replica + 1}")
+                if not self._has(replica, row, rule, operation) and not self._owed(replica, row, operation):
+                    world.blame("receipts", f"{operation} has not come to n{replica + 1}, and is not owed")
+            if world.history.crash_s == INF and operation.outcome == STORED:
+                for replica in world.placement.replicas[row_partition(row)]:
+                    if self._owed(replica, row, operation):
+                        world.counts["owed"] += 1
+                    elif not self._has(replica, row, rule, operation):
+                        world.blame("debts", f"{operation} is missing on n{replica + 1}, and is not owed")
+
+    def _has(self, replica: int, row: bytes, rule: Rule, operation: Operation) -> bool:
+        return self._holds(rule, self._world.machines[replica].disk.get(DATA + row), operation.version)
+
+    def _owed(self, replica: int, row: bytes, operation: Operation) -> bool:
+        """Whether some member has marked that the replica may lack it."""
+        name = self._world.names[replica].encode()
+        debts = (m.disk.get(DEBT + len(name).to_bytes(2) + name + row[:2]) for m in self._world.machines)
+        return any(debt is not None and debt <= operation.version[:8] for debt in debts)
 
     @staticmethod
     def _holds(rule: Rule, blob: bytes | None, version: bytes) -> bool:

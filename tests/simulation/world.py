@@ -17,6 +17,7 @@ from pathlib import Path
 from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig
 from basestore.consistency import Level
 from basestore.messages import Message
+from basestore.reading import LINGER_S
 from basestore.storage.engine import DATA
 from repair.version import HEAD_BYTES, Digester, Record, is_tombstone
 from tests.simulation import checkers
@@ -67,8 +68,11 @@ class World:
         self.triggers = Triggers(self)
         self.witness = Witness(self)
         self.machines: list[Machine] = []
+        hint_age_s_max = Stream(plan.seed, "hints").pick((10_000, 10_000, 1))
         for index, member in enumerate(members):
-            config = NodeConfig(cluster, member.name, Path("/nowhere"), plan.durability, plan.hint_bytes_max)
+            config = NodeConfig(
+                cluster, member.name, Path("/nowhere"), plan.durability, plan.hint_bytes_max, hint_age_s_max
+            )
             self.machines.append(Machine(self, index, config, plan.machines[index]))
 
     # --- what machines and clients use -------------------------------------------------------
@@ -133,7 +137,6 @@ class World:
         if self._await_health():
             self.witness.keep_promises()
             self._examine()
-            self._compare()
         for violation in checkers.judge(self.history):
             self.blame(violation.check, violation.text)
 
@@ -226,6 +229,8 @@ class World:
                     break
             if keys:
                 self.blame("recovery", f"keys cannot be read at {level.name}: {keys[:5]}")
+            self.clockwork.run(self.clockwork.now + LINGER_S + 0.5)
+            self._compare(f"{LINGER_S} s after it was read at {level.name}")
 
     def _ask_all(self, client: Client, asked: list[tuple[Machine, h.Operation]]) -> None:
         """Ask, and wait for the answers; then a moment longer."""
@@ -238,8 +243,8 @@ class World:
         if any(op.outcome not in (h.STORED, h.FOUND) for _, op in asked):
             self.clockwork.run(self.clockwork.now + 0.5)
 
-    def _compare(self) -> None:
-        """Reading at ALL has repaired everything: replicas are equal, and no record is spoilt."""
+    def _compare(self, when: str) -> None:
+        """Reading has repaired everything: replicas are equal, and no record is spoilt."""
         for machine in self.machines:
             stored = machine.disk.scan(DATA, bytes((DATA[0] + 1,)))
             live = sum(not is_tombstone(blob[:HEAD_BYTES]) for _, blob in stored)
@@ -253,7 +258,7 @@ class World:
             for row in sorted({row for rows in held for row in rows}):
                 blobs = {rows.get(row) for rows in held}
                 if len(blobs) > 1:
-                    self.blame("convergence", f"{row!r} differs on {replicas} though it was read at ALL")
+                    self.blame("convergence", f"{row!r} differs on {replicas} {when}")
                 for replica, rows in zip(replicas, held, strict=True):
                     if not self._intact(row, rows.get(row)):
                         self.blame("convergence", f"{row!r} is damaged on n{replica + 1}")

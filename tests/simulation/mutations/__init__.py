@@ -8,6 +8,7 @@ from tests.simulation.mutations import (
     hints,
     reads,
     stores,
+    verdicts,
     versions,
 )
 from tests.simulation.mutations.registry import MUTANTS, SURVIVORS, Mutant
@@ -22,5 +23,6 @@ __all__ = [
     "hints",
     "reads",
     "stores",
+    "verdicts",
     "versions",
 ]

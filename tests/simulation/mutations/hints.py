@@ -1,23 +1,26 @@
 """Bugs of hints: what is kept for a member that missed it."""
 
 from typing import Any
+from unittest.mock import patch
 
-from basestore import handoff
+from basestore import handoff, hints
 from basestore.handoff import Handoff
-from basestore.messages import Kept
+from basestore.hints import Hints
+from basestore.messages import Applied, Kept
 from basestore.outbox import Outbox
+from basestore.placement import row_partition
+from basestore.replica import Replica
 from basestore.writing import Writing
 from repair.rule import Rule
 from repair.write_repair import Hint
 from tests.simulation.mutations.registry import LOST, mutant
 
-_keep = Handoff.keep
+_keep = Hints.keep
 
 
-@mutant("a hint that has no room is reported as kept", {"receipts"}, Handoff, "keep", "hints")
+@mutant("a hint that has no room is reported as kept", {"receipts"}, Hints, "keep", "hints")
 def _never_full(self: Any, outbox: Outbox, message: Any) -> None:
-    pile = self._piles[message.member]
-    if pile.bytes + len(message.record) > self._bytes_max:
+    if self.piles[message.member].bytes + len(message.record) > self._bytes_max:
         outbox.put(Kept(message.id, message.member, True))
     else:
         _keep(self, outbox, message)
@@ -28,14 +31,14 @@ def _keep_all(self: Any, now: Any) -> None:
     pass
 
 
-@mutant("the latest hint is kept, not the winner", {"receipts", *LOST}, handoff, "merge_hints")
+@mutant("the latest hint is kept, not the winner", {"receipts", *LOST}, hints, "merge_hints")
 def _latest_hint(rule: Rule, kept: Hint | None, offered: Hint) -> Hint:
     return offered
 
 
 @mutant("a hint refused is a hint delivered", {"receipts", *LOST}, handoff._Delivery, "rejected")
 def _give_up_hint(self: Any, member: int, request: int, answer: Any, now: Any) -> None:
-    self._handoff.settle(self, self._member, self._key, self._value)
+    self.applied(member, request, now)
 
 
 _lost = Writing.lost
@@ -46,3 +49,34 @@ def _hint_unsent(self: Any, member: int, now: Any) -> None:
     sent, self._sent = self._sent, True
     _lost(self, member, now)
     self._sent = sent
+
+
+@mutant("a hint without room leaves no debt", {"debts", "receipts"}, Hints, "_owe")
+def _owe_nothing(self: Any, pile: Any, row: bytes, record: Any) -> None:
+    pass
+
+
+_expire = Hints.expire
+
+
+@mutant("a hint that is too old leaves no debt", {"debts", "receipts"}, Hints, "expire")
+def _drop_silently(self: Any, now: Any) -> None:
+    with patch.object(Hints, "_owe", _owe_nothing):
+        _expire(self, now)
+
+
+@mutant("a debt since the latest write that is missing", {"debts", "receipts"}, Hints, "_owe")
+def _owe_the_latest(self: Any, pile: Any, row: bytes, record: Any) -> None:
+    partition, stamp = row_partition(row), int.from_bytes(record.blob[:8])
+    if stamp > pile.debt.get(partition, 0):
+        pile.debt[partition] = stamp
+        self._journal.stage(self._debt_key(pile, row), stamp.to_bytes(8))
+
+
+_apply_hint = Replica._apply_hint
+
+
+@mutant("a hint is confirmed before it is durable where it went", {"acks", *LOST}, Replica, "_apply_hint")
+def _confirm_at_once(self: Any, outbox: Any, request: int, rule: Any, row: Any, blob: Any, held: Any) -> None:
+    _apply_hint(self, outbox, request, rule, row, blob, held)
+    outbox.put(Applied([request], self._journal.generation, self._journal.durable_sequence))

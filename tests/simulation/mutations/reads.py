@@ -38,3 +38,23 @@ def _merge_all(self: Any, now: Any) -> None:
     more, self._more = self._more, False
     _merge(self, now)
     self._more = self._more or more
+
+
+@mutant("what a session has seen is not asked for", {"sessions"}, reading, "reaches")
+def _any_will_do(rule: Rule, head: bytes, floor: bytes) -> bool:
+    return True
+
+
+_answer = Reading._answer
+
+
+@mutant("a digest answered with another record", {"versions", *STALE}, Reading, "_answer")
+def _some_record(self: Any, weighed: Any, now: Any) -> None:
+    if weighed.winner and weighed.winner not in self._records and self._records:
+        self._records[weighed.winner] = next(iter(self._records.values()))
+    _answer(self, weighed, now)
+
+
+@mutant("the other replicas are never compared", {"convergence"}, Reading, "_go_on")
+def _stop(self: Any, now: Any) -> None:
+    self._coordinator.operations.drop(self)

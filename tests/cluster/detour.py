@@ -1,0 +1,26 @@
+"""Detour: a node as it is, but it dials its peers by way of a relay.
+
+`python -m tests.cluster.detour DETOURS serve ...` is `python -m basestore serve ...`; DETOURS, in
+JSON, says which address it dials in place of another. The addresses of members belong to the
+configuration that all nodes must share, so they cannot say this.
+"""
+
+import json
+import sys
+
+from basestore import cli, service
+from basestore.net.link import Link, dial
+
+
+def main() -> None:
+    detours: dict[str, str] = json.loads(sys.argv.pop(1))
+
+    async def dial_by_detour(address: str) -> Link:
+        return await dial(detours.get(address, address))
+
+    service.dial = dial_by_detour  # type: ignore[attr-defined]  # the name by which the service calls it
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Bugs of verdicts: that a replica is not alive is taken for a truth about what it holds.
+
+A wrong verdict itself is no bug that a checker could find: `test_verdicts` plays worlds whose
+detectors lie at random, and nothing may come of it.
+"""
+
+from typing import Any
+
+from basestore.consistency import APPLIED, Level
+from basestore.coordinator import Coordinator
+from basestore.errors import Unavailable
+from basestore.reading import Reading
+from basestore.writing import Writing
+from repair.read_repair import NOTHING
+from tests.simulation.mutations.registry import STALE, mutant
+
+
+@mutant("a quorum of those that are alive", STALE, Coordinator, "require")
+def _of_the_living(self: Any, replicas: tuple[int, ...], level: Level) -> int:
+    alive = sum(map(self.peers.alive.__getitem__, replicas))
+    required = level.required(alive) if alive else len(replicas)
+    if alive < required:
+        raise Unavailable(required, alive)
+    return required
+
+
+_hint = Writing._hint
+
+
+@mutant("a replica that is not alive need not confirm", STALE | {"receipts"}, Writing, "_hint")
+def _waive(self: Any, replica: int, reason: str) -> None:
+    _hint(self, replica, reason)
+    if reason == "not alive":
+        self._tally.record(self._replicas.index(replica), APPLIED)
+
+
+_lost = Reading.lost
+
+
+@mutant("a replica that was lost holds nothing", STALE, Reading, "lost")
+def _holds_nothing(self: Any, member: int, now: Any) -> None:
+    if member in self._asked and member not in self._heads:
+        self._learn(member, NOTHING, now)
+    if self.ids:
+        _lost(self, member, now)
+
+
+@mutant("a write whose replicas were lost was not done", {"phantoms"}, Writing, "_failure")
+def _not_done(self: Any) -> Unavailable:
+    return Unavailable(self._tally.required, self._tally.applied)

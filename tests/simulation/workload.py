@@ -1,0 +1,54 @@
+"""Workload: what a client asks next. Pure: chance and time are arguments.
+
+hot       two keys that everybody wants, mostly QUORUM
+mixed     every level, TTL, deletes, a dozen keys
+deletes   a few keys that are set and deleted all the time
+first     first-write keys, new ones all the time
+scans     pages, between writes
+"""
+
+from typing import NamedTuple
+
+from basestore.consistency import Level
+from tests.simulation import history as h
+from tests.simulation.clockwork import Stream
+
+WORKLOADS = ("hot", "mixed", "deletes", "first", "scans")
+TTL_MS_MAX = 850
+LEVELS = [(Level.QUORUM, 6.0), (Level.ALL, 1.0), (Level.ONE, 1.0), (Level.ANY, 1.0)]
+STRONG = [(Level.QUORUM, 9.0), (Level.ALL, 1.0)]
+
+
+class Request(NamedTuple):
+    """What to ask. Of a scan, `key` is the prefix."""
+
+    kind: str
+    bucket: str
+    key: str
+    level: Level
+    ttl_ms: int
+
+
+def draw(stream: Stream, workload: str, all_levels: bool, now: float) -> Request:
+    """The next request of a client; `now` in seconds, for first-write keys are new all the time."""
+    kind = h.GET if stream.chance(0.45) else h.SET
+    bucket, ttl_ms = "default", 0
+    levels = LEVELS if all_levels or workload == "mixed" else STRONG
+    if workload == "hot":
+        key = f"hot{stream.below(2)}" if stream.chance(0.92) else f"warm{stream.below(10)}"
+    elif workload == "deletes":
+        key = f"gone{stream.below(4)}"
+        kind = h.DELETE if kind == h.SET and stream.chance(0.5) else kind
+    elif workload == "first":
+        bucket, key = "once", f"once{int(now * 8)}-{stream.below(3)}"
+    elif workload == "scans" and stream.chance(0.3):
+        kind, key = h.SCAN, stream.pick(("", "hot", "warm", "gone"))
+    else:
+        key = f"mixed{stream.below(12)}" if stream.chance(0.7) else f"hot{stream.below(2)}"
+        if key.startswith("mixed") and kind == h.SET:
+            kind = h.DELETE if stream.chance(0.15) else h.SET
+            ttl_ms = 50 + stream.below(TTL_MS_MAX - 50) if stream.chance(0.2) else 0
+    level = stream.weighted(levels)
+    if level is Level.ANY and kind in (h.GET, h.SCAN):
+        level = Level.ONE
+    return Request(kind, bucket, key, level, ttl_ms)
