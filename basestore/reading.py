@@ -292,6 +292,8 @@ class Reading(Operation):
             self._fetched.discard(member)
             if member not in self._heads or member in self._under_way:
                 self._miss(member, "the link was lost", now)
+            else:  # it has said what it holds, but may have been asked for the record
+                self._consider(now)
 
     def _miss(self, member: int, reason: str, now: Instant) -> None:
         """A replica will not reply, or not take what is written back."""
@@ -318,6 +320,8 @@ class Reading(Operation):
             else:
                 operations.alarm_at(self.ids[0], self._deadline)
                 self._ask(len(self._replicas), now)
+            if self.ids:
+                self._consider(now)
 
     def relieve(self, now: Instant) -> None:
         self._coordinator.operations.drop(self)

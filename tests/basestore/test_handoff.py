@@ -3,9 +3,11 @@
 import pytest
 
 from basestore.consistency import Level, Outcome, ReplicaState
-from basestore.errors import StorageBusy, WriteTimeout
+from basestore.errors import StorageBusy, Unavailable, WriteTimeout
+from basestore.handoff import BESIDE_CLIENTS
 from basestore.messages import DIRECT, HINTED_COPY, Applied, Apply
-from basestore.storage.engine import HINT, Batch
+from basestore.storage.engine import AGE, DEBT, HINT, Batch
+from repair.version import Record
 from tests.basestore.world import Sent, World
 
 
@@ -307,3 +309,158 @@ def test_lost_messages_between_linked_nodes_are_noticed_by_silence() -> None:
     world.run(2.6)
     assert call.done  # not alive any more: ALL cannot be reached
     assert world.node(0).handoff.count(2) == 1
+
+
+class TestDebt:
+    """Where no hint is kept, it is marked what the member may lack."""
+
+    def test_a_hint_without_room_leaves_a_durable_debt(self) -> None:
+        world = World(3, hint_bytes_max=300)
+        world.stop(2)
+        world.settle()
+        stored = [world.put(0, f"k{n}", "v" * 50) for n in range(5)]
+        summary = world.node(0).handoff.summary()
+        assert [(pile.member, pile.count, pile.only_copies) for pile in summary] == [(2, 2, 0)]
+        missed: dict[int, int] = {}
+        for number, receipt in enumerate(stored):
+            assert receipt.version is not None
+            if world.engines[0].get(HINT + b"\0\2n3" + world.row(f"k{number}")) is None:
+                partition = int.from_bytes(world.row(f"k{number}")[:2])
+                missed[partition] = min(missed.get(partition, 1 << 60), receipt.version.wall_ms)
+        assert summary[0].debt == missed
+        world.restart(0)
+        assert world.node(0).handoff.summary() == summary
+
+    def test_who_is_told_that_a_hint_is_not_kept_hears_it_when_the_debt_is_durable(self) -> None:
+        world = World(3, hint_bytes_max=0)
+        world.stop(2)
+        world.settle()
+        call = world.set(0, "k", "v", Level.ALL)
+        world.settle()
+        with pytest.raises(Unavailable):
+            call.receipt()
+        world.put(0, "k", "v")
+        assert [key for key, _ in world.engines[0].scan(DEBT, DEBT + b"\xff")] == [
+            DEBT + b"\0\2n3" + world.row("k")[:2]
+        ]
+
+    def test_a_hint_that_has_become_too_old_leaves_a_debt(self) -> None:
+        world = World(3, hint_age_s_max=60)
+        world.stop(2)
+        world.settle()
+        receipt = world.put(0, "k", "v")
+        world.run(50)
+        assert world.node(0).handoff.count(2) == 1
+        world.run(20)
+        assert world.node(0).handoff.count(2) == hints(world, 0) == 0
+        (pile,) = world.node(0).handoff.summary()
+        assert receipt.version is not None
+        assert list(pile.debt.values()) == [receipt.version.wall_ms]
+        assert not list(world.engines[0].scan(AGE, AGE + b"\xff"))
+
+    def test_an_only_copy_does_not_age(self) -> None:
+        world = World(5, hint_age_s_max=60)
+        for replica in world.replicas("k"):
+            world.stop(replica)
+        world.settle()
+        at = world.outsider("k")
+        world.set(at, "k", "v", Level.ANY)
+        world.run(100)
+        assert {pile.only_copies for pile in world.node(at).handoff.summary()} == {1}
+        for replica in world.replicas("k"):
+            world.start(replica)
+        world.run(3)
+        assert world.look(at, "k", Level.ALL).value == b"v"
+
+    def test_only_copies_have_a_share_of_their_own(self) -> None:
+        world = World(5, hint_bytes_max=1000)
+        row_keys = [f"k{n}" for n in range(40)]
+        replicas = world.replicas("k")
+        same = [key for key in row_keys if world.replicas(key) == replicas]
+        for replica in replicas:
+            world.stop(replica)
+        world.settle()
+        at = world.outsider("k")
+        outcomes = []
+        for key in same:
+            call = world.set(at, key, "v" * 100, Level.ANY)
+            world.run(1.1)
+            outcomes.append(type(call.answer).__name__)
+        assert outcomes[0] == "Written"
+        assert outcomes[-1] == "Failed"
+        for pile in world.node(at).handoff.summary():
+            assert pile.bytes <= 500
+
+    def test_a_batch_that_is_refused_leaves_the_count_as_it_was(self) -> None:
+        world = World(3, hint_bytes_max=400)
+        world.stop(2)
+        world.settle()
+        world.put(0, "a", "v")
+        before = world.node(0).handoff.summary()
+        engine = world.engines[0]
+        apply = engine.apply
+
+        def refuse(batch: Batch) -> None:
+            raise StorageBusy("the disk is full")
+
+        engine.apply = refuse  # type: ignore[method-assign]
+        for key in ("b", "c", "d"):
+            world.set(0, key, "v" * 50)
+        world.settle()
+        engine.apply = apply  # type: ignore[method-assign]
+        assert world.node(0).handoff.summary() == before
+
+
+class TestDelivery:
+    def test_the_oldest_hints_go_first(self) -> None:
+        world = World(3)
+        world.stop(2)
+        world.settle()
+        written = []
+        for number in range(40):
+            written.append(world.put(0, f"k{number * 7 % 40}", "v").version)
+            world.run(0.05)
+        world.log.clear()
+        world.start(2)
+        world.run(5)
+        sent = [
+            Record(s.message.record).version for s in world.sent(Apply, 0) if s.message.way == HINTED_COPY
+        ]
+        assert sent == written
+
+    def test_beside_requests_only_a_few_leave_at_once(self) -> None:
+        world = World(3)
+        world.stop(2)
+        world.settle()
+        for number in range(300):
+            world.set(0, f"k{number}", "v")
+        world.settle()
+        world.isolate(1)
+        world.get(0, "k0", Level.QUORUM, timeout_s=1.0)  # under way for a while
+        world.start(2)
+        world.settle()
+        world.log.clear()
+        world.run(0.05)
+        assert len([s for s in world.sent(Apply, 0) if s.message.way == HINTED_COPY]) <= BESIDE_CLIENTS
+
+    def test_it_rests_when_the_member_refuses_and_replay_ends_the_rest(self) -> None:
+        world = World(3)
+        world.stop(2)
+        world.settle()
+        for number in range(30):
+            world.put(0, f"k{number}", "v")
+        world.start(2)
+        world.engines[2].apply, taken = refusing, world.engines[2].apply  # type: ignore[method-assign]
+        world.run(0.3)
+        world.engines[2].apply = taken  # type: ignore[method-assign]
+        left = world.node(0).handoff.count(2)
+        assert left > 0
+        world.run(0.2)
+        assert world.node(0).handoff.count(2) == left
+        world.node(0).handoff.replay(world.now(0))
+        world.run(0.3)
+        assert world.node(0).handoff.count(2) == 0
+
+
+def refusing(batch: Batch) -> None:
+    raise StorageBusy("the disk is full")

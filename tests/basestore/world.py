@@ -115,6 +115,8 @@ class World:
         timeout_ms_max: int = 1000,
         buckets: dict[str, Rule] | None = None,
         hint_bytes_max: int = 1 << 20,
+        hint_age_s_max: int = 3600,
+        read_repair: float = 0.0,
         born: bool = True,
     ) -> None:
         members = tuple(Member(f"n{i + 1}", f"127.0.0.1:{7400 + i}") for i in range(count))
@@ -123,7 +125,15 @@ class World:
             BUILT_IN | (buckets or {}), drift_ms_max, timeout_ms_max,
         )  # fmt: skip
         self.configs = [
-            NodeConfig(self.cluster, member.name, Path("/nowhere"), durability, hint_bytes_max)
+            NodeConfig(
+                self.cluster,
+                member.name,
+                Path("/nowhere"),
+                durability,
+                hint_bytes_max,
+                hint_age_s_max,
+                read_repair,
+            )
             for member in members
         ]
         self.placement = self.cluster.placement()
@@ -395,9 +405,12 @@ class World:
         *,
         bucket: str = "default",
         timeout_s: float = 1.0,
+        floor: Version | None = None,
+        repair: bool = True,
     ) -> Call:
         ms = round(timeout_s * 1000)
-        return self.ask(at, lambda r: Get(r, bucket, key.encode(), level, ms, b"", True), level)
+        seen = floor.encode() if floor else b""
+        return self.ask(at, lambda r: Get(r, bucket, key.encode(), level, ms, seen, repair), level)
 
     def scan(
         self,
