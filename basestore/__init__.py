@@ -27,13 +27,16 @@ if TYPE_CHECKING:
         ReadTimeout,
         ReplicaFailure,
         RequestFailed,
+        SessionFull,
         StorageError,
         Unavailable,
         Unreachable,
         WriteTimeout,
     )
+    from basestore.explanation import Explanation, HintView, Mend, ReplicaView
+    from basestore.piles import HintPile, NodeHints
     from basestore.results import Item, NodeState, ReadResult, Receipt
-    from basestore.store import Store
+    from basestore.store import Store, StoreSession
     from repair.rule import Rule
     from repair.version import Version
 
@@ -46,11 +49,13 @@ _HOMES = {
     "basestore.embedded": ("EmbeddedCluster", "EmbeddedNode", "open_cluster", "open_node"),
     "basestore.errors": (
         "BasestoreError", "ClockSkew", "ConfigurationError", "ConnectionLost", "InvalidRequest",
-        "Overloaded", "ReadTimeout", "ReplicaFailure", "RequestFailed", "StorageError",
+        "Overloaded", "ReadTimeout", "ReplicaFailure", "RequestFailed", "SessionFull", "StorageError",
         "Unavailable", "Unreachable", "WriteTimeout",
     ),
+    "basestore.explanation": ("Explanation", "HintView", "Mend", "ReplicaView"),
+    "basestore.piles": ("HintPile", "NodeHints"),
     "basestore.results": ("Item", "NodeState", "ReadResult", "Receipt"),
-    "basestore.store": ("Store",),
+    "basestore.store": ("Store", "StoreSession"),
     "repair.rule": ("Rule",),
     "repair.version": ("Version",),
 }  # fmt: skip
@@ -58,10 +63,12 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "BasestoreError", "ClockSkew", "ClusterConfig", "ConfigurationError", "ConnectionLost",
-    "Durability", "EmbeddedCluster", "EmbeddedNode", "InvalidRequest", "Item", "Level", "Member",
-    "NodeConfig", "NodeState", "Outcome", "Overloaded", "ReadResult", "ReadTimeout", "Receipt",
-    "ReplicaFailure", "ReplicaState", "RequestFailed", "Rule", "StorageError", "Store",
-    "Unavailable", "Unreachable", "Version", "WriteTimeout", "connect", "open_cluster", "open_node",
+    "Durability", "EmbeddedCluster", "EmbeddedNode", "Explanation", "HintPile", "HintView",
+    "InvalidRequest", "Item", "Level", "Member", "Mend", "NodeConfig", "NodeHints", "NodeState",
+    "Outcome", "Overloaded", "ReadResult", "ReadTimeout", "Receipt", "ReplicaFailure",
+    "ReplicaState", "ReplicaView", "RequestFailed", "Rule", "SessionFull", "StorageError", "Store",
+    "StoreSession", "Unavailable", "Unreachable", "Version", "WriteTimeout", "connect",
+    "open_cluster", "open_node",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:

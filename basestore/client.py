@@ -24,6 +24,7 @@ from basestore.store import Store
 PENDING_MAX = 4096
 SWEEP_S = 0.25
 RECEIVE_BYTES = 256 << 10
+NOBODY = Welcome(PROTOCOL, b"", "", [], [])
 
 
 class _Pending(Awaitable[Message]):
@@ -73,7 +74,7 @@ class _Connection:
         self._scope = anyio.CancelScope()
         self._heard = 0.0
         self.lost = False
-        self.members: list[str] = []
+        self.welcome = NOBODY
 
     def send(self, message: Message) -> None:
         self._outgoing.append(message)
@@ -90,7 +91,7 @@ class _Connection:
             raise ProtocolError(welcome.reason)
         if not isinstance(welcome, Welcome):
             raise ProtocolError("it does not answer a hello with a welcome")
-        self.members = welcome.members[::2]
+        self.welcome = welcome
 
     async def run(self) -> None:
         """Send and receive until the connection ends; then fail what is under way."""
@@ -173,6 +174,8 @@ class _NetworkChannel:
         self.closed = False
         self._next_id = 0
         self.members: Sequence[str] = []
+        self.cluster = b""
+        self.first_write: Sequence[str] = []
 
     async def ready(self) -> None:
         if self.closed:
@@ -193,7 +196,9 @@ class _NetworkChannel:
                 reasons.append(f"{endpoint}: {error or 'no answer'}")
                 continue
             self._connection = connection
-            self.members = connection.members
+            self.members = connection.welcome.members[::2]
+            self.cluster = connection.welcome.cluster
+            self.first_write = connection.welcome.first_write
             self._tasks.start_soon(connection.run)
             return
         raise Unreachable(

@@ -27,6 +27,7 @@ PARTITIONS_MAX = 4096
 MEMBERS_MAX = 1000
 DRIFT_MS_DEFAULT = 2000
 TIMEOUT_MS_DEFAULT = 10_000
+REPLICATION_MAX = 15
 HINT_BYTES_DEFAULT = 1 << 30
 HINT_AGE_S_DEFAULT = 3 * 3600
 READ_REPAIR_DEFAULT = 0.1
@@ -84,6 +85,11 @@ class ClusterConfig:
         names = ", ".join(member.name for member in self.members)
         raise ConfigurationError(f"no member is called {name!r}; the cluster has {names}")
 
+    @property
+    def first_write(self) -> list[str]:
+        """The names of the buckets in which the first write wins."""
+        return sorted(name for name, rule in self.buckets.items() if rule is Rule.FIRST_WRITE_WINS)
+
     def placement(self) -> Placement:
         places = [Place(member.name, member.zone) for member in self.members]
         return Placement(places, self.partitions, self.replication)
@@ -93,7 +99,7 @@ class ClusterConfig:
 class NodeConfig:
     """One node: which member it is, where its store lies, how durable a promise is; how many bytes of
     hints it keeps for each member, and for how long; after which share of the reads at ONE it compares
-    the other replicas."""
+    the other replicas. `metrics`: host:port at which its metrics are shown, or empty."""
 
     cluster: ClusterConfig
     name: str
@@ -102,6 +108,7 @@ class NodeConfig:
     hint_bytes_max: int = HINT_BYTES_DEFAULT
     hint_age_s_max: int = HINT_AGE_S_DEFAULT
     read_repair: float = READ_REPAIR_DEFAULT
+    metrics: str = ""
 
     @property
     def member(self) -> Member:
@@ -219,9 +226,15 @@ def parse(text: str, source: str, base: Path) -> NodeConfig:
         table.number("hint_bytes_max", HINT_BYTES_DEFAULT, 0, math.inf),
         table.number("hint_age_s_max", HINT_AGE_S_DEFAULT, 1, math.inf),
         table.share("read_repair", READ_REPAIR_DEFAULT),
+        table.take("metrics", str, ""),
     )
     table.end()
     cluster.member_index(name)
+    if config.metrics:
+        try:
+            parse_address(config.metrics)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{source}: [node] metrics: {error}") from None
     return config
 
 
@@ -242,7 +255,7 @@ def _cluster(table: _Table, rows: list[_Table], buckets: dict[str, _Table], sour
         table.secret("id", CLUSTER_ID_BYTES),
         table.secret("key", KEY_BYTES),
         tuple(members),
-        table.number("replication", 3, 1, 15),
+        table.number("replication", 3, 1, REPLICATION_MAX),
         table.number("partitions", PARTITIONS_DEFAULT, 1, PARTITIONS_MAX),
         rules,
         table.number("drift_ms_max", DRIFT_MS_DEFAULT, 1, 60_000),
@@ -308,6 +321,7 @@ def dump(config: NodeConfig) -> str:
         f"hint_bytes_max = {config.hint_bytes_max}",
         f"hint_age_s_max = {config.hint_age_s_max}",
         f"read_repair = {config.read_repair}",
+        *([f"metrics = {quote(config.metrics)}"] if config.metrics else []),
         "",
     ]
     return "\n".join(lines)

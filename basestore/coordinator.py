@@ -2,30 +2,32 @@
 
 What is common to all requests stands here: checks of what was asked, the bounds that refuse work
 before anything is done, versions for writes, ids and deadlines. The stories are `writing.py` (set,
-delete), `reading.py` (get) and `scanning.py` (scan).
+delete), `reading.py` (get), `scanning.py` (scan) and `explaining.py` (explain).
 
 Everything that can be refused is refused before a write is stamped, so these errors are definite.
 """
 
 from collections.abc import Mapping
 
-from basestore.config import NodeConfig
+from basestore.config import REPLICATION_MAX, NodeConfig
 from basestore.consistency import Level
 from basestore.errors import ClockSkew, InvalidRequest, Overloaded, RequestFailed, Unavailable
+from basestore.explaining import Explaining
 from basestore.journal import Journal
 from basestore.mending import Mending
 from basestore.messages import (
     KEY_BYTES_MAX,
     VALUE_BYTES_MAX,
     Delete,
+    Explain,
     Failed,
     Get,
     Scan,
     Set,
 )
-from basestore.metrics import Metrics
+from basestore.metrics import FAILURES, Metrics
 from basestore.operation import Operations
-from basestore.outbox import Outbox
+from basestore.outbox import SMALL_BYTES, Outbox
 from basestore.peers import Instant, Peers
 from basestore.placement import Placement, row_partition
 from basestore.reading import Aim, Finding, Reading, Report
@@ -44,10 +46,16 @@ TTL_MS_MAX = 100 * 365 * 24 * 3600 * 1000
 # Bound once: looking a member up on its enum costs as much as a check.
 ANY, QUORUM = Level.ANY, Level.QUORUM
 FIRST_WRITE_WINS = Rule.FIRST_WRITE_WINS
+_OPERATIONS: Mapping[type, str] = {Set: "set", Delete: "delete", Get: "get", Scan: "scan"}
+# By the number of replicas, and of those that have confirmed: the levels that are met just then.
+_MET_BY = [
+    [[level.value for level in Level if level.required(replicas) == count] for count in range(replicas + 1)]
+    for replicas in range(REPLICATION_MAX + 1)
+]
 PLAIN = Aim(0)
 _LEVELS = {level.value: level for level in Level}
 
-Request = Set | Delete | Get | Scan
+Request = Set | Delete | Get | Scan | Explain
 
 
 class Coordinator:
@@ -93,9 +101,13 @@ class Coordinator:
                 self._write(outbox, request, now)
             elif isinstance(request, Get):
                 self._read(outbox, request, now)
-            else:
+            elif isinstance(request, Scan):
                 self._scan(outbox, request, now)
+            else:
+                self._explain(outbox, request, now)
         except (InvalidRequest, RequestFailed) as error:
+            if not isinstance(request, Explain):
+                self.metrics.refused(_OPERATIONS[type(request)], request.level, error.code)
             outbox.put(failure(request.id, error))
 
     def _bucket(self, name: str) -> tuple[bytes, Rule]:
@@ -105,17 +117,20 @@ class Coordinator:
             raise InvalidRequest(f"there is no bucket {name[:64]!r}; this cluster has {names}")
         return bucket
 
-    def _check(self, request: Request) -> Level:
+    def _check(self, request: Set | Delete | Get | Scan) -> Level:
         """The level of a request whose level and deadline make sense."""
         level = _LEVELS.get(request.level)
         if level is None:
             raise InvalidRequest(f"there is no level {request.level}; use any, one, quorum or all")
-        if not 0 < request.timeout_ms <= self._timeout_ms_max:
+        self._check_timeout(request.timeout_ms)
+        return level
+
+    def _check_timeout(self, timeout_ms: int) -> None:
+        if not 0 < timeout_ms <= self._timeout_ms_max:
             raise InvalidRequest(
-                f"a timeout of {request.timeout_ms} ms; it must lie between 1 ms and this cluster's "
+                f"a timeout of {timeout_ms} ms; it must lie between 1 ms and this cluster's "
                 f"timeout_ms_max, {self._timeout_ms_max} ms: ask for less, or raise that in every node's file"
             )
-        return level
 
     def _admit(self, size: int, now: Instant) -> None:
         """Overloaded unless there is room for one more operation of `size` bytes."""
@@ -131,6 +146,11 @@ class Coordinator:
     def idle(self) -> bool:
         """Whether there is room for work that nobody waits for."""
         return self.operations.count < OPERATIONS_MAX // 2
+
+    def milestone(self, operation: str, confirmed: int, replicas: int, seconds: float) -> None:
+        """So many replicas have confirmed: note the levels that this would have met, asked for or not."""
+        for level in _MET_BY[replicas][confirmed]:
+            self.metrics.reached(operation, level, seconds)
 
     def require(self, replicas: tuple[int, ...], level: Level) -> int:
         """How many replicas the level requires; Unavailable unless so many are alive."""
@@ -163,8 +183,9 @@ class Coordinator:
         replicas = self.placement.replicas[row_partition(row)]
         self.require(replicas, level)
         content = Content(row, value, ttl_ms, isinstance(request, Delete))
-        deadline = now.monotonic + request.timeout_ms / 1e3
-        writing = Writing(self, outbox, request.id, content, rule, replicas, level, deadline)
+        begun_s = now.monotonic
+        deadline = begun_s + request.timeout_ms / 1e3
+        writing = Writing(self, outbox, request.id, content, rule, replicas, level, begun_s, deadline)
         if rule is FIRST_WRITE_WINS and level >= QUORUM:
             writing.read_first(repeated, now)
         else:
@@ -231,12 +252,17 @@ class Coordinator:
         row = self.placement.row(bucket, request.key)
         wall_ms = now.wall_ms
 
-        def report(result: Finding | RequestFailed) -> None:
+        begun_s = now.monotonic
+
+        def report(result: Finding | RequestFailed, now: Instant) -> None:
+            seconds = now.monotonic - begun_s
             if isinstance(result, RequestFailed):
+                self.metrics.answered("get", level, FAILURES[result.code], seconds)
                 outbox.put(failure(request.id, result))
                 return
             answer, size = result.reply(request.id, wall_ms)
             self.answer_bytes += (size - self.answer_bytes) // 8
+            self.metrics.answered("get", level, "found" if answer.found else "missing", seconds)
             if outbox.roomy:
                 outbox.put(answer, size)
             else:
@@ -277,6 +303,15 @@ class Coordinator:
             raise InvalidRequest(f"a limit of {request.limit}; ask for at least 1 key")
         self._admit(0, now)
         Scanning(self, outbox, request, bucket, rule, level).begin(now)
+
+    def _explain(self, outbox: Outbox, request: Explain, now: Instant) -> None:
+        self._check_timeout(request.timeout_ms)
+        bucket, rule = self._bucket(request.bucket)
+        _check_key(request.key)
+        self._admit(len(request.key) + SMALL_BYTES * len(self.names), now)
+        if not outbox.roomy:
+            raise _too_much_asked()
+        Explaining(self, outbox, request, self.placement.row(bucket, request.key), rule).begin(now)
 
     def _read_level(self, request: Get | Scan) -> Level:
         level = self._check(request)

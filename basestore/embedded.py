@@ -68,7 +68,10 @@ class _LocalChannel:
         self._asked: dict[int, _LocalPending] = {}
         self._next_id = 0
         self._outbox = service.open_local(self._deliver)
-        self.members: Sequence[str] = [member.name for member in service.config.cluster.members]
+        cluster = service.config.cluster
+        self.members: Sequence[str] = [member.name for member in cluster.members]
+        self.cluster = cluster.id
+        self.first_write: Sequence[str] = cluster.first_write
 
     def _deliver(self) -> None:
         while self._outbox.messages:

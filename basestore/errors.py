@@ -7,6 +7,7 @@
     |   |-- DamagedRecord       inside a node: one record fails its digest; it is named, never served
     |   `-- StorageBusy         inside a node: the store takes no writes for the moment
     |-- Unreachable             no endpoint answers, or none speaks for this cluster; nothing was sent
+    |-- SessionFull             the session has no room for one more key; nothing was sent
     `-- RequestFailed           a node answered, or should have
         |-- definite: nothing was done
         |   |-- Unavailable     fewer replicas alive than the level requires
@@ -63,6 +64,10 @@ class StorageBusy(StorageError):
 
 class Unreachable(BasestoreError):
     """No connection to the cluster. Nothing was sent."""
+
+
+class SessionFull(BasestoreError):
+    """The session keeps as many keys as it may, and forgets none. Nothing was sent."""
 
 
 class RequestFailed(BasestoreError):

@@ -111,6 +111,8 @@ class Handoff:
         """Begin now, whatever refusals there were."""
         for at in self._rounds:
             at.resume_s = 0.0
+            if not at.under_way:
+                at.cursor = at.pile.ages
         self.tick(now)
 
     # --- answers -----------------------------------------------------------------------------
@@ -153,7 +155,7 @@ class Handoff:
             for row, hint in self._hints.by_age(at.pile, at.cursor, room):
                 if at.bytes_under_way > WINDOW_BYTES_MAX or not self._send(at, row, hint, now):
                     return
-                at.cursor = at.pile.age_key(hint.record, row) + b"\0"
+                at.cursor = at.pile.age_key(hint, row) + b"\0"
                 sent += 1
         if not sent and not at.under_way:
             at.cursor = at.pile.ages

@@ -26,6 +26,7 @@ from repair.write_repair import Hint, admits, given_up, merge_hints
 
 EXPIRED_AT_ONCE = 256
 STAMP_BYTES = 8
+RECORD_AT = 1 + STAMP_BYTES
 _ONLY_COPY = b"\1"
 _COPY = b"\0"
 
@@ -61,8 +62,8 @@ class Pile:
     def key(self, row: bytes) -> bytes:
         return HINT + self.name + row
 
-    def age_key(self, record: Record, row: bytes) -> bytes:
-        return AGE + self.name + record.blob[:STAMP_BYTES] + row
+    def age_key(self, hint: Hint, row: bytes) -> bytes:
+        return AGE + self.name + hint.since.to_bytes(STAMP_BYTES) + row
 
     @property
     def ages(self) -> bytes:
@@ -83,15 +84,18 @@ class Pile:
 
     def size(self, hint: Hint, row: bytes) -> int:
         """Bytes that a hint takes, with both its keys."""
-        return 2 * (len(self.name) + len(row)) + STAMP_BYTES + 3 + len(hint.record.blob)
+        return 2 * (len(self.name) + len(row) + STAMP_BYTES) + 3 + len(hint.record.blob)
 
 
 def decode_hint(stored: bytes) -> Hint:
-    return Hint(Record(stored[1:]), stored[:1] == _ONLY_COPY)
+    """A hint from the bytes that are kept of it: a flag, since when, the record."""
+    only_copy, since = stored[:1] == _ONLY_COPY, int.from_bytes(stored[1:RECORD_AT])
+    return Hint(Record(stored[RECORD_AT:]), only_copy, since)
 
 
 def encode_hint(hint: Hint) -> bytes:
-    return (_ONLY_COPY if hint.only_copy else _COPY) + hint.record.blob
+    flag = _ONLY_COPY if hint.only_copy else _COPY
+    return flag + hint.since.to_bytes(STAMP_BYTES) + hint.record.blob
 
 
 class Hints:
@@ -126,12 +130,12 @@ class Hints:
         stored = self._journal.get(pile.key(row))
         kept = None if stored is None else decode_hint(stored)
         hint = merge_hints(
-            self._rules[row_bucket(row)], kept, Hint(Record(message.record), message.only_copy)
+            self._rules[row_bucket(row)], kept, Hint.of(Record(message.record), message.only_copy)
         )
         if hint != kept:
             if self._journal.full or not self._has_room(pile, hint, kept, row):
                 self._metrics.count("hints_refused")
-                self._owe(pile, row, Record(message.record))
+                self._owe(pile, row, Hint.of(Record(message.record), message.only_copy))
                 refusal = Kept(message.id, message.member, False)
                 self._journal.reply_surely(outbox, refusal, self._debt_key(pile, row))
                 return
@@ -139,7 +143,7 @@ class Hints:
                 self._remove(pile, kept, row)
             self._change(pile, hint, row, 1)
             self._journal.stage(pile.key(row), encode_hint(hint))
-            self._journal.stage(pile.age_key(hint.record, row), b"")
+            self._journal.stage(pile.age_key(hint, row), b"")
             self._metrics.count("hints_created", kept is None)
         self._journal.reply_surely(outbox, Kept(message.id, message.member, True), pile.key(row))
 
@@ -158,7 +162,7 @@ class Hints:
     def _remove(self, pile: Pile, hint: Hint, row: bytes) -> None:
         self._change(pile, hint, row, -1)
         self._journal.stage(pile.key(row), None)
-        self._journal.stage(pile.age_key(hint.record, row), None)
+        self._journal.stage(pile.age_key(hint, row), None)
 
     def _change(self, pile: Pile, hint: Hint, row: bytes, sign: int) -> None:
         """Count it, so that `undo` can take it back while its batch is not stored."""
@@ -192,7 +196,7 @@ class Hints:
             ]
             for row, hint in too_old:
                 self._remove(pile, hint, row)
-                self._owe(pile, row, hint.record)
+                self._owe(pile, row, hint)
                 self._metrics.count("hints_expired")
 
     def by_age(self, pile: Pile, start: bytes, most: int) -> Iterator[tuple[bytes, Hint]]:
@@ -206,7 +210,7 @@ class Hints:
             row = pile.row_of(key)
             stored = self._journal.get(pile.key(row))
             hint = None if stored is None else decode_hint(stored)
-            if hint is not None and pile.age_key(hint.record, row) == key:
+            if hint is not None and pile.age_key(hint, row) == key:
                 yield row, hint
 
     # --- debt --------------------------------------------------------------------------------
@@ -214,9 +218,9 @@ class Hints:
     def _debt_key(self, pile: Pile, row: bytes) -> bytes:
         return DEBT + pile.name + row[:2]
 
-    def _owe(self, pile: Pile, row: bytes, record: Record) -> None:
-        """Mark that the member may lack this write of the row's partition, and later ones."""
-        partition, stamp = row_partition(row), int.from_bytes(record.blob[:STAMP_BYTES])
+    def _owe(self, pile: Pile, row: bytes, hint: Hint) -> None:
+        """Mark that the member may lack what the hint stands for, and later writes of the partition."""
+        partition, stamp = row_partition(row), hint.since
         if stamp < pile.debt.get(partition, stamp + 1):
             pile.debt[partition] = stamp
             self._journal.stage(self._debt_key(pile, row), stamp.to_bytes(STAMP_BYTES))
@@ -244,7 +248,7 @@ class Hints:
 
     def _oldest_ms(self, pile: Pile) -> int | None:
         for _, hint in self.by_age(pile, pile.ages, 1):
-            return hint.record.version.wall_ms
+            return hint.since >> COUNTER_BITS
         return None
 
     def of_row(self, row: bytes) -> list[tuple[int, Hint]]:

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from basestore.errors import StorageBusy
-from basestore.messages import Applied, Held, HeldDigest, Kept, Message, Range, Rejected, Superseded
+from basestore.messages import Applied, Held, HeldDigest, Kept, Message, Range, Rejected, Superseded, Traced
 from basestore.outbox import SMALL_BYTES, Outbox
 from basestore.storage.engine import META, Engine
 
@@ -217,5 +217,5 @@ class Journal:
             if isinstance(message, Kept):
                 outbox.put(message._replace(stored=False))
         for outbox, message, _ in commit.replies:
-            if isinstance(message, Superseded | Held | HeldDigest | Range):
+            if isinstance(message, Superseded | Held | HeldDigest | Range | Traced):
                 outbox.put(Rejected(message.id, reason, True))

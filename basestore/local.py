@@ -72,6 +72,13 @@ def plan_cluster(
     return [replace(config, durability=durability) for config in configs]
 
 
+def show_metrics(configs: Sequence[NodeConfig], first_port: int) -> list[NodeConfig]:
+    """The configurations, with metrics shown on consecutive ports from `first_port`; ConfigurationError."""
+    if first_port + len(configs) - 1 > PORT_MAX:
+        raise ConfigurationError(f"{len(configs)} ports from {first_port} go beyond {PORT_MAX}; begin lower")
+    return [replace(config, metrics=f"{HOST}:{port}") for port, config in enumerate(configs, first_port)]
+
+
 def _existing_cluster(directory: Path, nodes: int | None, first_port: int | None) -> list[NodeConfig]:
     cluster = load(config_path(directory, "n1")).cluster
     listed = [member.name for member in cluster.members]
@@ -133,12 +140,13 @@ def _write(path: Path, config: NodeConfig) -> None:
 def refuse_taken_ports(configs: Sequence[NodeConfig]) -> None:
     """ConfigurationError that names the addresses that other programs listen on."""
     taken = []
-    for config in configs:
+    addresses = [config.member.address for config in configs]
+    for address in addresses + [config.metrics for config in configs if config.metrics]:
         try:
-            with socket.create_server(parse_address(config.member.address)):
+            with socket.create_server(parse_address(address)):
                 pass
         except OSError as error:
-            taken.append(f"{config.member.address} ({os.strerror(error.errno or 0)})")
+            taken.append(f"{address} ({os.strerror(error.errno or 0)})")
     if taken:
         raise ConfigurationError(
             f"{', '.join(taken)} cannot be listened on. Stop what uses the port (another `basestore up`, "

@@ -59,5 +59,5 @@ class _Wait(Operation):
         self._mending.begin(self, now)
 
 
-def _nobody(result: Finding | RequestFailed) -> None:
+def _nobody(result: Finding | RequestFailed, now: Instant) -> None:
     """Nobody waits for what a mending finds."""

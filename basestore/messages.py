@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, get_args, get_origin, get_
 
 import cbor2
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 DEPTH_MAX: Final = 4
 KEY_BYTES_MAX: Final = 64 * 1024
 VALUE_BYTES_MAX: Final = 1024 * 1024
@@ -32,6 +32,14 @@ OUTCOME_SUPERSEDED: Final = 1
 OUTCOME_LOST: Final = 2
 PROVISIONAL: Final = 1
 FINAL: Final = 2
+
+# What a member is to a row that is traced: its store's state, or `damaged`, or, when it has not said
+# anything, `down`. Only the word of one that is `up` counts.
+UP: Final = "up"
+STARTING: Final = "starting"
+FORGETFUL: Final = "forgetful"
+DAMAGED: Final = "damaged"
+DOWN: Final = "down"
 
 # The ways in of a record: from the coordinator itself; a copy; a hint, which is a copy whose sender
 # forgets it once it is durable here.
@@ -58,12 +66,14 @@ class Hello(NamedTuple):
 
 
 class Welcome(NamedTuple):
-    """The answer. `members` alternates names and addresses, in the order that receipts count."""
+    """The answer. `members` alternates names and addresses, in the order that receipts count;
+    `first_write` names the buckets in which the first write wins."""
 
     protocol: int
     cluster: bytes
     sender: str
     members: list[str]
+    first_write: list[str]
 
 
 class Refused(NamedTuple):
@@ -135,6 +145,33 @@ class Status(NamedTuple):
     id: int
 
 
+class Explain(NamedTuple):
+    """What every member knows of a key. Nothing is repaired, nothing changes."""
+
+    id: int
+    bucket: str
+    key: bytes
+    timeout_ms: int
+
+
+class HintsOf(NamedTuple):
+    """What hints the node keeps."""
+
+    id: int
+
+
+class Replay(NamedTuple):
+    """Deliver the hints now, whatever refusals there were; answered like HintsOf."""
+
+    id: int
+
+
+class Counters(NamedTuple):
+    """All that the node has counted since it was started; answered like Status, with further facts."""
+
+    id: int
+
+
 # --- node to client ------------------------------------------------------------------------------
 
 
@@ -182,6 +219,37 @@ class NodeStatus(NamedTuple):
 
     id: int
     facts: list[str]
+
+
+class Explained(NamedTuple):
+    """The answer to Explain. `wall_ms`: now, by the node's clock. Of each of the `replicas` (member
+    indices) the state, as in `Traced` or `down`, and the record without its value. `hints` holds who
+    keeps it, for whom, and whether it is the only copy (1) or not (0), in turn; `heads` a head for each.
+    `unheard`: members that did not answer, and `reasons`: why."""
+
+    id: int
+    rule: str
+    wall_ms: int
+    replicas: list[int]
+    states: list[str]
+    records: list[bytes]
+    hints: list[int]
+    heads: list[bytes]
+    unheard: list[int]
+    reasons: list[str]
+
+
+class HintPiles(NamedTuple):
+    """The answer to HintsOf and Replay of `node`. `wall_ms`: now, by its clock. `piles` holds, for each
+    member for which there is a hint or a debt: its index, whether it is alive (1) or not (0), hints,
+    their bytes, how many are the only copy, and when the oldest was written (ms since 1970, 0: there is
+    none). `debts`: member, partition, and since when it may lack writes there (ms since 1970), in turn."""
+
+    id: int
+    node: str
+    wall_ms: int
+    piles: list[int]
+    debts: list[int]
 
 
 class Failed(NamedTuple):
@@ -281,6 +349,25 @@ class Range(NamedTuple):
     more: bool
 
 
+class Trace(NamedTuple):
+    """Say what is held and what hints are kept of this row."""
+
+    id: int
+    row: bytes
+
+
+class Traced(NamedTuple):
+    """The answer to Trace. `state`: up, starting or forgetful, as the store is, or damaged, as the
+    record is. `record`: without its value, empty when none is held. For each hint, `hints` holds the
+    member it is for and whether it is the only copy (1) or not (0); `heads` its head."""
+
+    id: int
+    state: str
+    record: bytes
+    hints: list[int]
+    heads: list[bytes]
+
+
 class Ping(NamedTuple):
     """A heartbeat: the sender's clocks, whether its store answers, and its durable sequence."""
 
@@ -347,7 +434,7 @@ class Kept(NamedTuple):
 Message: TypeAlias = (
     Hello | Welcome | Refused | Differs | Set | Delete | Get | Scan | Status | Written | Got | Page
     | NodeStatus | Failed | Apply | Applied | Superseded | Rejected | Read | Held | HeldDigest | ReadRange
-    | Range
+    | Range | Explain | HintsOf | Replay | Counters | Explained | HintPiles | Trace | Traced
     | Ping | Pong | Identity | Remembered | Confirmed | Keep | Kept
 )  # fmt: skip
 
@@ -363,11 +450,17 @@ KINDS: Final[dict[int, type[Any]]] = {
     12: Get,
     13: Scan,
     14: Status,
+    15: Explain,
+    16: HintsOf,
+    17: Replay,
+    18: Counters,
     20: Written,
     21: Got,
     22: Page,
     23: NodeStatus,
     24: Failed,
+    25: Explained,
+    26: HintPiles,
     30: Apply,
     31: Applied,
     32: Superseded,
@@ -382,6 +475,8 @@ KINDS: Final[dict[int, type[Any]]] = {
     42: Identity,
     43: Remembered,
     44: Confirmed,
+    45: Trace,
+    46: Traced,
 }
 
 

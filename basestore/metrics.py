@@ -1,17 +1,136 @@
 """Metrics: what a node has done, counted by the names that operators know. Pure.
 
-The stories count as they go; `scrape.py` renders it in Prometheus's format.
+The stories count as they go, so counting must cost next to nothing: every series exists from the
+start, and a request adds to two of its numbers. All that can be counted is listed here, with what it
+means; a name that is not listed is a KeyError. `scrape.py` renders it in Prometheus's format;
+`facts` and `of` carry it to `basestore top`.
+
+Times run from a request's coming in to its answer's going out, in the node that the client asked:
+the network between the two is not in them.
 """
 
-from collections import Counter
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple, Self
+
+OPERATIONS: Final = ("set", "delete", "get", "scan")
+LEVELS: Final = ("any", "one", "quorum", "all")  # by their numbers in `consistency.Level`
+SENSELESS_LEVEL: Final = "invalid"
+
+# The upper ends of the buckets that times are counted in; one more holds what is longer.
+BOUNDS_S: Final = (
+    0.0001, 0.0002, 0.0003, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05,
+    0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0,
+)  # fmt: skip
+
+REPAIRS: Final = "repairs_"  # what begins so is one counter by kind for whoever looks
+COUNTERS: Final[Mapping[str, str]] = {
+    "hints_created": "Hints stored for members that missed a write.",
+    "hints_delivered": "Hints whose write the member has taken.",
+    "hints_expired": "Hints given up because they had become too old.",
+    "hints_refused": "Hints not stored because there was no room for them.",
+    "debt_marks": "Partitions of members marked as lacking writes that no hint is kept of.",
+    "repairs_read_blocking": "Replicas brought up to date before a read was answered.",
+    "repairs_read_background": "Replicas brought up to date after a read was answered.",
+    "repairs_write": "Replicas brought up to date because a write had found them behind.",
+    "speculative_retries": "Reads that asked a further replica because an answer took unusually long.",
+}
+
+# What becomes of requests. Failures by the code of their error (`errors.py`).
+WRITE_OUTCOMES: Final = ("stored", "superseded", "lost")
+FAILURES: Final[Mapping[int, str]] = {
+    1: "invalid_request",
+    2: "unavailable",
+    3: "overloaded",
+    4: "clock_skew",
+    5: "write_timeout",
+    6: "read_timeout",
+    7: "replica_failure",
+}
+OUTCOMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "set": (*WRITE_OUTCOMES, *FAILURES.values()),
+    "delete": (*WRITE_OUTCOMES, *FAILURES.values()),
+    "get": ("found", "missing", *FAILURES.values()),
+    "scan": ("page", *FAILURES.values()),
+}
+
+
+class Histogram:
+    """Times in buckets: `counts` by the bounds above, `seconds` their sum."""
+
+    __slots__ = ("counts", "seconds")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS_S) + 1)
+        self.seconds = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one time."""
+        self.counts[bisect_left(BOUNDS_S, seconds)] += 1
+        self.seconds += seconds
+
+    @property
+    def total(self) -> int:
+        """How many times were counted."""
+        return sum(self.counts)
+
+    def quantile(self, share: float) -> float | None:
+        """The time in seconds that this share of them did not exceed, interpolated within its bucket; None
+        when there is none. What is beyond the last bound counts as that."""
+        rank = share * self.total
+        below = 0.0
+        for bound, lower, count in zip(BOUNDS_S, (0.0, *BOUNDS_S), self.counts, strict=False):
+            if count and rank <= below + count:
+                return lower + (bound - lower) * (rank - below) / count
+            below += count
+        return BOUNDS_S[-1] if self.total else None
+
+    def merge(self, other: "Histogram", sign: int = 1) -> None:
+        """Add another's times; with sign -1, take them out."""
+        self.counts = [mine + sign * theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.seconds += sign * other.seconds
+
+    def encode(self) -> str:
+        """The sum and the counts as words."""
+        return " ".join(map(str, (self.seconds, *self.counts)))
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """What `encode` made; ValueError."""
+        seconds, *counts = text.split()
+        histogram = cls()
+        if len(counts) != len(histogram.counts):
+            raise ValueError("a histogram with other buckets")
+        histogram.seconds, histogram.counts = float(seconds), list(map(int, counts))
+        return histogram
+
+
+class Series(NamedTuple):
+    """The requests of one operation at one level. `ideal`: when this level would have been met,
+    whatever level was asked for."""
+
+    outcomes: dict[str, int]
+    durations: Histogram
+    ideal: Histogram
+
+    @classmethod
+    def of(cls, operation: str) -> Self:
+        return cls(dict.fromkeys(OUTCOMES[operation], 0), Histogram(), Histogram())
 
 
 class Metrics:
     """Counters of one node since it was started."""
 
+    __slots__ = ("_senseless", "_series", "counts")
+
     def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.requests: Counter[tuple[str, str, str]] = Counter()  # by operation, level and outcome
+        self.counts = dict.fromkeys(COUNTERS, 0)
+        self._series = {
+            (operation, level): Series.of(operation)
+            for operation in OPERATIONS
+            for level in range(len(LEVELS))
+        }
+        self._senseless = {operation: Series.of(operation) for operation in OPERATIONS}
 
     def count(self, name: str, amount: int = 1) -> None:
         """Something happened."""
@@ -19,7 +138,69 @@ class Metrics:
 
     def answered(self, operation: str, level: int, outcome: str, seconds: float) -> None:
         """A client has had its answer, `seconds` after it asked."""
+        outcomes, durations, _ = self._series[operation, level]
+        outcomes[outcome] += 1
+        durations.counts[bisect_left(BOUNDS_S, seconds)] += 1
+        durations.seconds += seconds
+
+    def refused(self, operation: str, level: int, code: int) -> None:
+        """A request was refused before anything was done, with an error of this code. It took no time
+        worth counting. `level` is what the client said, sense or not."""
+        series = self._series.get((operation, level)) or self._senseless[operation]
+        series.outcomes[FAILURES[code]] += 1
 
     def reached(self, operation: str, level: int, seconds: float) -> None:
         """A request would have met this level by now, `seconds` after it was asked: its ideal-level
         latency, whatever level was asked for."""
+        self._series[operation, level].ideal.add(seconds)
+
+    # --- looking -----------------------------------------------------------------------------
+
+    def series(self) -> Iterator[tuple[str, str, Series]]:
+        """Operation, level and numbers of every series in which something was counted."""
+        for operation, level, each in self._places():
+            if any(each.outcomes.values()) or any(each.ideal.counts):
+                yield operation, level, each
+
+    def facts(self) -> dict[str, str]:
+        """All of it as names and values, less what is zero."""
+        facts = {f"count {name}": str(count) for name, count in self.counts.items() if count}
+        for operation, level, each in self.series():
+            where = f"{operation} {level}"
+            facts |= {f"requests {where} {name}": str(n) for name, n in each.outcomes.items() if n}
+            facts[f"durations {where}"] = each.durations.encode()
+            facts[f"ideal {where}"] = each.ideal.encode()
+        return facts
+
+    @classmethod
+    def of(cls, facts: Mapping[str, str]) -> Self:
+        """What `facts` told. Names that are not known here are passed over: the node may be newer.
+        ValueError when a value makes no sense."""
+        metrics = cls()
+        for name in metrics.counts:
+            metrics.counts[name] = int(facts.get(f"count {name}", "0"))
+        for operation, level, each in metrics._places():
+            where = f"{operation} {level}"
+            for outcome in each.outcomes:
+                each.outcomes[outcome] = int(facts.get(f"requests {where} {outcome}", "0"))
+            for kind, histogram in (("durations", each.durations), ("ideal", each.ideal)):
+                if f"{kind} {where}" in facts:
+                    histogram.merge(Histogram.decode(facts[f"{kind} {where}"]))
+        return metrics
+
+    def since(self, earlier: Self) -> Self:
+        """What was counted after `earlier`, of the same node."""
+        later = type(self).of(self.facts())
+        for name, count in earlier.counts.items():
+            later.counts[name] -= count
+        for (_, _, each), (_, _, before) in zip(later._places(), earlier._places(), strict=True):
+            for outcome, count in before.outcomes.items():
+                each.outcomes[outcome] -= count
+            each.durations.merge(before.durations, -1)
+            each.ideal.merge(before.ideal, -1)
+        return later
+
+    def _places(self) -> list[tuple[str, str, Series]]:
+        """Every series, used or not, in one order."""
+        named = [(operation, LEVELS[level], each) for (operation, level), each in self._series.items()]
+        return named + [(operation, SENSELESS_LEVEL, each) for operation, each in self._senseless.items()]

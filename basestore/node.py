@@ -25,6 +25,8 @@ from typing import Any
 
 from basestore.config import NodeConfig
 from basestore.coordinator import Coordinator
+from basestore.explaining import check_traced, trace
+from basestore.gauges import gauges
 from basestore.handoff import Handoff
 from basestore.journal import Journal
 from basestore.messages import (
@@ -34,10 +36,14 @@ from basestore.messages import (
     Applied,
     Apply,
     Confirmed,
+    Counters,
     Delete,
+    Explain,
     Get,
     Held,
     HeldDigest,
+    HintPiles,
+    HintsOf,
     Identity,
     Keep,
     Kept,
@@ -51,14 +57,17 @@ from basestore.messages import (
     ReadRange,
     Rejected,
     Remembered,
+    Replay,
     Scan,
     Set,
     Status,
     Superseded,
+    Trace,
+    Traced,
 )
 from basestore.metrics import Metrics
 from basestore.operation import Operations
-from basestore.outbox import OUTBOX_BYTES_MAX, Outbox
+from basestore.outbox import OUTBOX_BYTES_MAX, Outbox, weight
 from basestore.peers import Instant, Peers
 from basestore.placement import Placement
 from basestore.recovery import Recovery
@@ -105,7 +114,10 @@ class Node:
         self.replica = Replica(
             self.journal, rules, frozenset(placement.held_by(self.me)), digester, self.clock
         )
-        self.peers = Peers([m.name for m in cluster.members], self.me, self.ready, cluster.drift_ms_max)
+        self.peers = Peers(
+            [member.name for member in cluster.members], self.me, self.ready, cluster.drift_ms_max,
+            placement.meeting_quorum - 1,
+        )  # fmt: skip
         origin = (self.me + 1) << 48 | fresh.incarnation
         self.operations = Operations((fresh.incarnation & 0xFFFF) << 40)
         self.coordinator = Coordinator(
@@ -147,10 +159,18 @@ class Node:
         """Requests of a client. Returns the first message that no client may say, if any: its
         connection is then to be closed."""
         for message in messages:
-            if isinstance(message, Set | Get | Delete | Scan):
+            if isinstance(message, Set | Get | Delete | Scan | Explain):
                 self.coordinator.receive(outbox, message, now)
             elif isinstance(message, Status):
                 outbox.put(self.status(message.id))
+            elif isinstance(message, Counters):
+                counters = self.counters(message.id, now)
+                outbox.put(counters, weight(counters))
+            elif isinstance(message, HintsOf | Replay):
+                piles = self.hint_piles(message.id, now)
+                outbox.put(piles, weight(piles))
+                if isinstance(message, Replay):
+                    self.handoff.replay(now)
             else:
                 return message
         return None
@@ -215,8 +235,12 @@ class Node:
         self.journal.durable(barrier)
         self._settle_standing(now)
 
-    def close(self) -> None:
-        """Say in the store that it was closed cleanly. The caller then closes the engine."""
+    def close(self, now: Instant) -> None:
+        """Keep hints for whoever has not answered, and say in the store that it was closed cleanly. The
+        caller then syncs and closes the engine."""
+        for operation in list(self.operations.each()):
+            operation.closing(now)
+        self._talk_to_self(now)
         self.standing.close()
         self.journal.commit()
 
@@ -271,6 +295,8 @@ class Node:
             Held: self._held,
             HeldDigest: self._held_digest,
             Range: self._range,
+            Trace: self._trace,
+            Traced: self._traced,
             Keep: lambda member, outbox, message, now: self.handoff.keep(outbox, message),
             Kept: self._kept,
             Ping: self._ping,
@@ -355,6 +381,16 @@ class Node:
         if operation is not None:
             operation.ranged(member, message.id, message.rows, message.more, now)
 
+    def _trace(self, member: int, outbox: Outbox, message: Trace, now: Instant) -> None:
+        answer = trace(message, self.state, self.replica, self.handoff)
+        self.journal.reply_after_all(outbox, answer, weight(answer))
+
+    def _traced(self, member: int, outbox: Outbox, message: Traced, now: Instant) -> None:
+        check_traced(message, len(self.peers.all))
+        operation = self.operations.get(message.id)
+        if operation is not None:
+            operation.traced(member, message, now)
+
     def _kept(self, member: int, outbox: Outbox, message: Kept, now: Instant) -> None:
         operation = self.operations.get(message.id)
         if operation is not None:
@@ -363,6 +399,7 @@ class Node:
     def _ping(self, member: int, outbox: Outbox, message: Ping, now: Instant) -> None:
         peer = self.peers.all[member]
         peer.whole = message.whole and peer.introduced
+        peer.detector.beat(now.monotonic)
         self.peers.judge(peer, now)
         self.standing.hear_sequence(peer.name, message.generation, message.sequence)
         outbox.put(Pong(message.sent_us, now.wall_ms))
@@ -426,6 +463,28 @@ class Node:
             **self._labels,
         }
         return NodeStatus(request, [word for fact in facts.items() for word in fact])
+
+    def counters(self, request: int, now: Instant) -> NodeStatus:
+        """Facts for `basestore top`: those of the status, what was counted since this opening of the
+        store, and when that was, in seconds by this node's clock."""
+        facts = {
+            "opening": self.journal.generation.hex(),
+            "seconds": str(now.monotonic),
+            **gauges(self).facts(),
+            **self.metrics.facts(),
+        }
+        return NodeStatus(request, self.status(request).facts + [w for fact in facts.items() for w in fact])
+
+    def hint_piles(self, request: int, now: Instant) -> HintPiles:
+        """Hints and debts for `basestore hints`."""
+        piles: list[int] = []
+        debts: list[int] = []
+        for pile in self.handoff.summary():
+            alive = int(self.peers.alive[pile.member])
+            piles += (pile.member, alive, pile.count, pile.bytes, pile.only_copies, pile.oldest_ms or 0)
+            for partition, since_ms in pile.debt.items():
+                debts += (pile.member, partition, since_ms)
+        return HintPiles(request, self.name, now.wall_ms, piles, debts)
 
 
 def _voting_groups(names: list[str], placement: Placement, me: int) -> list[frozenset[str]]:

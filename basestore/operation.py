@@ -8,7 +8,7 @@ are kept in a wheel of coarse slots, for most operations end before theirs.
 from collections.abc import Iterator
 from itertools import islice
 
-from basestore.messages import Rejected
+from basestore.messages import Rejected, Traced
 from basestore.peers import Instant
 from repair.version import Record
 
@@ -43,6 +43,9 @@ class Operation:
     def ranged(self, member: int, request: int, rows: list[bytes], more: bool, now: Instant) -> None:
         """The member holds these rows and records in a range."""
 
+    def traced(self, member: int, answer: Traced, now: Instant) -> None:
+        """The member has said what it knows of a row."""
+
     def kept(self, member: int, stored: bool, now: Instant) -> None:
         """This node keeps a hint for the member, durably, or could not store it."""
 
@@ -51,6 +54,9 @@ class Operation:
 
     def alarm(self, now: Instant) -> None:
         """A time that was asked for has come."""
+
+    def closing(self, now: Instant) -> None:
+        """This node stops: what is still to come will find nobody."""
 
     def relieve(self, now: Instant) -> None:
         """Room is needed, and the caller has had the answer: end soon."""

@@ -1,8 +1,12 @@
 """Peers: what this node knows of the other members, from links, heartbeats and identities.
 
-A peer counts for levels (`alive`) when its link stands, something was heard from it lately, both
-sides have exchanged what they know of each other's stores, and its store is whole. That only
+A peer counts for levels (`alive`) when its link stands, its silence is not suspicious (`detector`),
+both sides have exchanged what they know of each other's stores, and its store is whole. That only
 decides what is worth asking and waiting for, never what is true.
+
+One that keeps coming and going waits for a while before it counts again, so that not every return
+sets deliveries and requests going that its next leave makes void. But only as long as every
+partition has a quorum without it: what can be reached is not refused to save work.
 
 Heartbeats also compare wall clocks: a node whose clock is further than the bound from the majority
 must not stamp writes.
@@ -12,12 +16,15 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from basestore.detector import THRESHOLD, Detector, Probation
 from basestore.latency import Latency
 from basestore.messages import Message, Ping, Pong
 from basestore.outbox import SMALL_BYTES, Outbox
 
 PING_S = 0.5
-SILENCE_S_MAX = 2.0
+SILENCE_S_MAX = 4.0  # however irregular the peer has been
+ASLEEP_S = PING_S  # ticks come far more often: a node that misses so many did not run
+INTRODUCE_S = 2.0
 JUMP_S = 3 * PING_S
 USUAL_S = 0.1  # how long an answer takes, until more is known
 
@@ -40,16 +47,19 @@ class Peer:
     introduced: bool = False  # its store is new to us, or has confirmed all that we remember of it
     remembered: bool = False  # it told what it remembers of us, and that fits
     whole: bool = False
-    heard_s: float = 0.0
     offset_ms: int | None = None
+    detector: Detector = field(default_factory=lambda: Detector(PING_S, SILENCE_S_MAX))
+    probation: Probation = field(default_factory=Probation)
     latency: Latency = field(default_factory=lambda: Latency(USUAL_S))  # of its answers to reads
 
 
 class Peers:
     """All members by index; `alive[i]` is kept up to date for the coordinator's fast path."""
 
-    def __init__(self, names: list[str], me: int, ready: set[Outbox], drift_ms_max: int) -> None:
+    def __init__(self, names: list[str], me: int, ready: set[Outbox], drift_ms_max: int, spare: int) -> None:
+        """`spare`: how many members, whichever they are, no partition's quorum needs."""
         self.me = me
+        self._spare = spare
         self._ready = ready
         self._drift_ms_max = drift_ms_max
         self.all = [Peer(index, name, Outbox(ready)) for index, name in enumerate(names)]
@@ -60,6 +70,7 @@ class Peers:
         self.alive = [False] * len(names)
         self.all_alive = False
         self.skew_ms: int | None = None
+        self._ticked_s = math.inf
         self._ping_due_s = 0.0
         self._introduce_due_s = 0.0
         self._base_ms: float | None = None
@@ -72,7 +83,7 @@ class Peers:
         peer.outbox.close()
         peer.outbox = Outbox(self._ready)
         peer.linked, peer.introduced, peer.remembered = True, False, False
-        peer.heard_s = now.monotonic
+        peer.detector.restart(now.monotonic)
         self.judge(peer, now)
         return peer.outbox
 
@@ -90,15 +101,17 @@ class Peers:
 
     def judge(self, peer: Peer, now: Instant) -> None:
         """Bring `alive` up to date for one peer."""
-        if peer.index != self.me:
-            self.set_alive(
-                peer.index,
-                peer.linked
-                and peer.introduced
-                and peer.remembered
-                and peer.whole
-                and now.monotonic - peer.heard_s <= SILENCE_S_MAX,
-            )
+        index, now_s = peer.index, now.monotonic
+        if index == self.me:
+            return
+        known = peer.linked and peer.introduced and peer.remembered and peer.whole
+        reached = known and peer.detector.phi(now_s) < THRESHOLD
+        counted = self.alive[index]
+        peer.probation.note(reached=reached, counted=counted, now_s=now_s)
+        self.set_alive(
+            index,
+            reached and (counted or peer.probation.over(now_s) or self.alive.count(False) > self._spare),
+        )
 
     def set_alive(self, index: int, alive: bool) -> None:
         """Whether a member counts for levels; of this node itself, its own word."""
@@ -120,6 +133,7 @@ class Peers:
     def tick(self, now: Instant, whole: bool, generation: bytes, sequence: int) -> list[int]:
         """Send heartbeats when due. Returns the peers that have just stopped being alive."""
         self._watch_clock(now)
+        self._excuse_own_rest(now)
         if now.monotonic >= self._ping_due_s:
             self._ping_due_s = now.monotonic + PING_S
             ping = Ping(int(now.monotonic * 1e6), now.wall_ms, whole, generation, sequence)
@@ -133,10 +147,18 @@ class Peers:
                 lost.append(peer.index)
         return lost
 
+    def _excuse_own_rest(self, now: Instant) -> None:
+        """What peers said while this node did not run it may only be about to hear."""
+        asleep_s = now.monotonic - self._ticked_s
+        if asleep_s > ASLEEP_S:
+            for peer in self.others:
+                peer.detector.excuse(asleep_s, now.monotonic)
+        self._ticked_s = now.monotonic
+
     def hear(self, index: int, now: Instant) -> None:
         """Something came from a peer: it lives."""
         peer = self.all[index]
-        peer.heard_s = now.monotonic
+        peer.detector.heard_s = now.monotonic
         if not self.alive[index]:
             self.judge(peer, now)
 
@@ -144,7 +166,7 @@ class Peers:
         """Linked peers with which identities should be exchanged again, for something was lost."""
         if now.monotonic < self._introduce_due_s:
             return []
-        self._introduce_due_s = now.monotonic + SILENCE_S_MAX
+        self._introduce_due_s = now.monotonic + INTRODUCE_S
         return [p for p in self.others if p.linked and not (p.introduced and p.remembered)]
 
     def pong(self, index: int, message: Pong, now: Instant) -> None:

@@ -36,7 +36,7 @@ WIDEN_S = 0.1
 LINGER_S = 2.0
 WRITE_BACKS_MAX = 64
 
-Report = Callable[["Finding | RequestFailed"], None]
+Report = Callable[["Finding | RequestFailed", Instant], None]
 
 
 class Finding(NamedTuple):
@@ -47,7 +47,6 @@ class Finding(NamedTuple):
     responded: int
     diverged: bool
     repaired: int
-    at: Instant
 
     def reply(self, request: int, wall_ms: int) -> tuple[Got, int]:
         """The message to the client and its size. Expiry is judged here, once, by `wall_ms`."""
@@ -77,8 +76,8 @@ class Reading(Operation):
 
     __slots__ = (
         "_aim", "_answered", "_asked", "_begun_s", "_coordinator", "_deadline", "_deadline_ms",
-        "_diverged", "_fetched", "_heads", "_reasons", "_records", "_repaired", "_replicas", "_report",
-        "_row", "_rule", "_under_way", "_write_backs",
+        "_diverged", "_fetched", "_heads", "_reasons", "_records", "_repaired", "_repairs", "_replicas",
+        "_report", "_row", "_rule", "_under_way", "_write_backs",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +97,7 @@ class Reading(Operation):
         self._aim = aim
         self._report = report
         self._answered = False
+        self._repairs = "repairs_read_blocking"  # what they are counted as
         self._asked: set[int] = set()
         self._heads: dict[int, bytes] = {}
         self._records: dict[bytes, Record] = {}
@@ -118,7 +118,7 @@ class Reading(Operation):
 
     def mend(self, now: Instant) -> None:
         """Compare all replicas that are alive, with nobody to answer."""
-        self._answered = True
+        self._answered, self._repairs = True, "repairs_write"
         self._go_on(now)
 
     def _set_deadline(self, deadline: float, now: Instant) -> None:
@@ -144,7 +144,7 @@ class Reading(Operation):
             else:
                 self._reasons[replica] = "too much waits for it"
         if not self._answered and len(self._asked) - len(self._reasons) < self._aim.required:
-            self._fail()
+            self._fail(now)
 
     def _ask_one(self, replica: int, *, digest: bool) -> bool:
         request = self._coordinator.operations.issue(self)
@@ -153,19 +153,17 @@ class Reading(Operation):
         message = Read(request, self._row, self._deadline_ms, False, digest)
         return self._coordinator.peers.send(replica, message, SMALL_BYTES + len(self._row))
 
-    def _fail(self) -> None:
+    def _fail(self, now: Instant) -> None:
         names = self._coordinator.names
         reasons = {names[replica]: reason for replica, reason in self._reasons.items()}
         listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         text = f"failed: {self._aim.required} replicas are required, and too many refused or were lost"
         advice = "Try again, or at a lower level"
-        self._end(ReplicaFailure(f"{text} ({listed}). {advice}", reasons, None))
+        self._end(ReplicaFailure(f"{text} ({listed}). {advice}", reasons, None), now)
 
     # --- answers -----------------------------------------------------------------------------
 
     def held(self, member: int, request: int, record: Record | None, now: Instant) -> None:
-        if member not in self._heads:
-            self._coordinator.peers.all[member].latency.add(now.monotonic - self._begun_s)
         if record is None:
             self._learn(member, NOTHING, now)
         else:
@@ -173,18 +171,26 @@ class Reading(Operation):
             self._learn(member, record.head, now)
 
     def held_digest(self, member: int, request: int, head: bytes, now: Instant) -> None:
-        if member not in self._heads:
-            self._coordinator.peers.all[member].latency.add(now.monotonic - self._begun_s)
         self._learn(member, head, now)
 
     def _learn(self, member: int, head: bytes, now: Instant) -> None:
         """A replica is known to hold this; what was known before is never unlearned."""
         known = self._heads.get(member)
+        if known is None:
+            self._time(member, now)
         if head:
             self._coordinator.observe(head, now)
         if not known or (head and self._rule.beats(head, known)):
             self._heads[member] = head
         self._consider(now)
+
+    def _time(self, member: int, now: Instant) -> None:
+        """The first answer of a replica: how long it took."""
+        seconds = now.monotonic - self._begun_s
+        coordinator = self._coordinator
+        coordinator.peers.all[member].latency.add(seconds)
+        if not self._answered:
+            coordinator.milestone("get", len(self._heads) + 1, len(self._replicas), seconds)
 
     def _consider(self, now: Instant) -> None:
         """Answer if the winner is confirmed; otherwise write it back to those that are behind."""
@@ -213,7 +219,7 @@ class Reading(Operation):
         if self.ids and self._asked - self._reasons.keys() <= self._heads.keys():
             text = "no replica that answers holds what this session has seen"
             advice = "Read again when more replicas are up, or without the session"
-            self._end(ReadTimeout(f"{text}. {advice}", len(self._heads), self._aim.required, None))
+            self._end(ReadTimeout(f"{text}. {advice}", len(self._heads), self._aim.required, None), now)
 
     def _answer(self, weighed: ReadPlan, now: Instant) -> None:
         if not weighed.winner:
@@ -224,13 +230,13 @@ class Reading(Operation):
             self._fetch(weighed.winner)
             return
         diverged = self._diverged or weighed.diverged
-        finding = Finding(record, self._aim.required, len(self._heads), diverged, len(self._repaired), now)
-        self._answered = True
+        finding = Finding(record, self._aim.required, len(self._heads), diverged, len(self._repaired))
+        self._answered, self._repairs = True, "repairs_read_background"
         if self._aim.compare or (weighed.diverged and self._aim.repair):
             self._go_on(now)
         else:
             self._coordinator.operations.drop(self)
-        self._report(finding)
+        self._report(finding, now)
 
     def _fetch(self, head: bytes) -> None:
         """Ask one that holds this record for all of it."""
@@ -276,6 +282,7 @@ class Reading(Operation):
             if self._under_way.get(member) == head:
                 del self._under_way[member]
             self._repaired.add(member)
+            self._coordinator.metrics.count(self._repairs)
             self._learn(member, head, now)
 
     def superseded(self, member: int, request: int, head: bytes, now: Instant) -> None:
@@ -311,12 +318,13 @@ class Reading(Operation):
             if self._answered:
                 operations.drop(self)
             else:
-                self._time_out()
+                self._time_out(now)
         elif not self._answered:
             widen_s = self._begun_s + WIDEN_S
             if now.monotonic < widen_s:
                 operations.alarm_at(self.ids[0], min(widen_s, self._deadline))
                 self._ask(1, now)
+                self._coordinator.metrics.count("speculative_retries")
             else:
                 operations.alarm_at(self.ids[0], self._deadline)
                 self._ask(len(self._replicas), now)
@@ -326,12 +334,12 @@ class Reading(Operation):
     def relieve(self, now: Instant) -> None:
         self._coordinator.operations.drop(self)
 
-    def _time_out(self) -> None:
+    def _time_out(self, now: Instant) -> None:
         received = len(self._heads)
         required = self._aim.required
         text = f"timeout: {received} of {required} required replicas answered in time"
-        self._end(ReadTimeout(f"{text}. Read again, or at a lower level", received, required, None))
+        self._end(ReadTimeout(f"{text}. Read again, or at a lower level", received, required, None), now)
 
-    def _end(self, result: RequestFailed) -> None:
+    def _end(self, result: RequestFailed, now: Instant) -> None:
         self._coordinator.operations.drop(self)
-        self._report(result)
+        self._report(result, now)

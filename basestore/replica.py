@@ -204,6 +204,18 @@ class Replica:
         else:
             self._journal.reply(outbox, Held(message.id, blob), DATA + row, SMALL_BYTES + len(blob))
 
+    def trace(self, row: bytes) -> bytes | None:
+        """What is held of a row, without the value: empty when nothing is, None when it is damaged.
+        For who wants to know and changes nothing: damage that is found here is not noted."""
+        blob = self._journal.get(DATA + row)
+        if row in self.damaged:
+            return None
+        if blob is None:
+            return b""
+        if len(blob) < RECORD_BYTES_MIN or not Record(blob).intact(self._digester, row):
+            return None
+        return blob[:RECORD_BYTES_MIN]
+
     def read_range(self, outbox: Outbox, message: ReadRange) -> None:
         """Range; or Rejected, at the first damaged record or when too much waits to be sent. It waits
         until all it shows is durable."""

@@ -18,6 +18,7 @@ from basestore.messages import (
     TIMEOUT_MS_MAX,
     VALUE_BYTES_MAX,
     Delete,
+    Explain,
     Get,
     Scan,
     Set,
@@ -72,6 +73,10 @@ def key_bytes(key: bytes | str) -> bytes:
     if not encoded:
         raise InvalidRequest(f"the key is empty; 1 to {KEY_BYTES_MAX} bytes are allowed")
     return encoded
+
+
+def prefix_bytes(prefix: bytes | str) -> bytes:
+    return _bytes("prefix", prefix, KEY_BYTES_MAX)
 
 
 def _bucket(name: str) -> str:
@@ -131,16 +136,23 @@ def get_request(
     floor: bytes = b"",
     repair: bool = True,
 ) -> Get:
+    if not isinstance(repair, bool):
+        raise InvalidRequest(f"repair must be True or False, not {repair!r:.80}")
     if not repair and level is not Level.ONE:
-        raise InvalidRequest("only a read at one can do without repair: other levels are made by it")
+        raise InvalidRequest(
+            f"a read at {level.name.lower()} is made by repair. Read at one, or let it repair"
+        )
     return Get(request, _bucket(bucket), key_bytes(key), level.value, timeout_ms, floor, repair)
 
 
 def scan_request(
     request: int, prefix: bytes | str, after: bytes, limit: int, bucket: str, level: Level, timeout_ms: int
 ) -> Scan:
-    encoded = _bytes("prefix", prefix, KEY_BYTES_MAX)
-    return Scan(request, _bucket(bucket), encoded, after, limit, level.value, timeout_ms)
+    return Scan(request, _bucket(bucket), prefix_bytes(prefix), after, limit, level.value, timeout_ms)
+
+
+def explain_request(request: int, key: bytes | str, bucket: str, timeout_ms: int) -> Explain:
+    return Explain(request, _bucket(bucket), key_bytes(key), timeout_ms)
 
 
 def timeout_ms_of(timeout_s: float) -> int:

@@ -15,8 +15,10 @@ from basestore.messages import (
     OUTCOME_LOST,
     OUTCOME_STORED,
     OUTCOME_SUPERSEDED,
+    Explained,
     Failed,
     Got,
+    HintPiles,
     Message,
     NodeStatus,
     Page,
@@ -24,7 +26,7 @@ from basestore.messages import (
 )
 from repair.version import Version
 
-ANSWERS = (Written, Got, Page, NodeStatus, Failed)
+ANSWERS = (Written, Got, Page, NodeStatus, Explained, HintPiles, Failed)
 _SENSELESS = (LookupError, TypeError, ValueError)  # what reading an answer of the right form may raise
 _OUTCOMES = {
     OUTCOME_STORED: Outcome.STORED,

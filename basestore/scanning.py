@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from basestore.consistency import Level
 from basestore.errors import ReadTimeout, ReplicaFailure, RequestFailed, Unavailable
 from basestore.messages import PAGE_BYTES_MAX, PAGE_ROWS_MAX, Failed, Page, ReadRange, Rejected, Scan
+from basestore.metrics import FAILURES
 from basestore.operation import Operation
 from basestore.outbox import SMALL_BYTES, Outbox
 from basestore.peers import Instant
@@ -81,7 +82,7 @@ class Scanning(Operation):
             )  # fmt: skip
             size = SMALL_BYTES + 9 * len(partitions) + len(request.prefix) + len(request.after)
             if not coordinator.peers.send(replica, message, size):
-                self._refuse(replica, "too much waits for it")
+                self._refuse(replica, "too much waits for it", now)
                 return
 
     def ranged(self, member: int, request: int, rows: list[bytes], more: bool, now: Instant) -> None:
@@ -123,10 +124,10 @@ class Scanning(Operation):
         """Replicas differ on this row: read it as a get would, which repairs it."""
         self._unread += 1
 
-        def report(result: Finding | RequestFailed) -> None:
+        def report(result: Finding | RequestFailed, now: Instant) -> None:
             self._unread -= 1
             if isinstance(result, RequestFailed):
-                self._fail(result)
+                self._fail(result, now)
             elif result.record is not None:
                 self._found.append((key, result.record))
             self._finish(now)
@@ -135,7 +136,7 @@ class Scanning(Operation):
             self._coordinator.read(row, self._rule, self._level, self._deadline, report, now)
         except Unavailable as error:
             self._unread -= 1
-            self._fail(error)
+            self._fail(error, now)
 
     def _finish(self, now: Instant) -> None:
         """When nothing is left to read: the page."""
@@ -155,27 +156,33 @@ class Scanning(Operation):
         self._coordinator.operations.drop(self)
         self._ended = True
         self._client.put(Page(self._request.id, rows, self._after, self._more), size + len(self._after))
+        self._count("page", now)
 
     def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
-        self._refuse(member, answer.reason)
+        self._refuse(member, answer.reason, now)
 
     def lost(self, member: int, now: Instant) -> None:
         if member in self._waiting:
-            self._refuse(member, "the link was lost")
+            self._refuse(member, "the link was lost", now)
 
-    def _refuse(self, member: int, reason: str) -> None:
+    def _refuse(self, member: int, reason: str, now: Instant) -> None:
         name = self._coordinator.names[member]
         self._fail(
-            ReplicaFailure(f"failed: {name} could not scan ({reason}). Try again", {name: reason}, None)
+            ReplicaFailure(f"failed: {name} could not scan ({reason}). Try again", {name: reason}, None), now
         )
 
     def alarm(self, now: Instant) -> None:
         required = self._level.required(self._coordinator.placement.replication)
         text = "timeout: not all replicas answered the scan in time. Try again, or with a smaller limit"
-        self._fail(ReadTimeout(text, len(self._rows), required, None))
+        self._fail(ReadTimeout(text, len(self._rows), required, None), now)
 
-    def _fail(self, error: RequestFailed) -> None:
+    def _fail(self, error: RequestFailed, now: Instant) -> None:
         if not self._ended:
             self._ended = True
             self._coordinator.operations.drop(self)
             self._client.put(Failed(self._request.id, error.code, str(error), b"", error.details()))
+            self._count(FAILURES[error.code], now)
+
+    def _count(self, outcome: str, now: Instant) -> None:
+        begun_s = self._deadline - self._request.timeout_ms / 1e3
+        self._coordinator.metrics.answered("scan", self._level, outcome, now.monotonic - begun_s)

@@ -120,6 +120,10 @@ class Service:
         failed = False
         try:
             async with trio.open_nursery() as nursery:
+                if self.config.metrics:
+                    from basestore.probes import serve_probes
+
+                    await nursery.start(serve_probes, self.node, self.config.metrics)
                 nursery.start_soon(self._pump)
                 nursery.start_soon(self._poller.run, self.turn)
                 nursery.start_soon(self._ticker)
@@ -141,7 +145,7 @@ class Service:
             with suppress(StorageError):  # a broken engine complains again; why it broke is on its way up
                 self._engine.close()
             return
-        self.node.close()
+        self.node.close(instant())
         self._engine.sync()
         self._engine.close()
 

@@ -1,43 +1,28 @@
 """Store: the calls that a program makes, the same on every async way to a cluster.
 
-What carries requests to a node and answers back is a `Channel`: a connection (`client.py`) or a
-node in this very process (`embedded.py`).
+What carries requests to a node and answers back is a `Channel`. A session is a store whose channel
+looks at what it carries.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from basestore import requests
+from basestore.channel import Answer, Channel, SessionChannel
 from basestore.consistency import Level
-from basestore.errors import BasestoreError, InvalidRequest, RequestFailed, Unreachable
-from basestore.messages import Message, Status
+from basestore.errors import BasestoreError, InvalidRequest, RequestFailed, SessionFull, Unreachable
+from basestore.explanation import Explanation, explanation
+from basestore.messages import Counters, HintsOf, Message, Replay, Status
+from basestore.piles import NodeHints, node_hints
 from basestore.requests import PAGE_LIMIT, TIMEOUT_S_DEFAULT, Consistency
 from basestore.results import Item, NodeState, ReadResult, Receipt, node_state, page, read_result, receipt
+from basestore.session import KEYS_MAX_DEFAULT, Session, revised
 from repair.version import Version
 
 MANY_MAX = 512
 
 T = TypeVar("T")
-
-
-class Answer(Awaitable[Message], Protocol):
-    """A request that was sent. Awaiting it gives the answer; a cancelled await forgets it."""
-
-    def forget(self) -> None:
-        """Nobody will await it (any more)."""
-
-
-class Channel(Protocol):
-    """Carries requests to one node."""
-
-    members: Sequence[str]
-
-    async def ready(self) -> None:
-        """Until requests can be sent; Unreachable."""
-
-    def ask(self, make: Callable[[int], Message], timeout_s: float) -> Answer:
-        """Send the request that `make` makes with an id, at once; await the result for the answer.
-        ConnectionLost when none comes. Overloaded when too many requests are under way."""
 
 
 class Store:
@@ -112,14 +97,17 @@ class Store:
         bucket: str = "default",
         consistency: Consistency | None = None,
         timeout: float | None = None,
+        repair: bool = True,
     ) -> ReadResult:
-        """Read a value. A missing key is a result with `found` false."""
+        """Read a value. A missing key is a result with `found` false. With `repair` false, which only a
+        read at ONE may be, replicas that are found to differ are left as they are."""
         level = self._read_level_of(consistency)
         timeout_s = self._timeout_s if timeout is None else timeout
         timeout_ms = requests.timeout_ms_of(timeout_s)
         await self._channel.ready()
         answer = await self._channel.ask(
-            lambda request: requests.get_request(request, key, bucket, level, timeout_ms), timeout_s
+            lambda request: requests.get_request(request, key, bucket, level, timeout_ms, repair=repair),
+            timeout_s,
         )
         return read_result(answer, level)
 
@@ -152,6 +140,7 @@ class Store:
         bucket: str = "default",
         consistency: Consistency | None = None,
         timeout: float | None = None,
+        repair: bool = True,
     ) -> list[ReadResult | BasestoreError]:
         """Read many keys at once, each for itself. In the order of `keys`: its result, or the error
         of the one that failed."""
@@ -159,7 +148,9 @@ class Store:
         timeout_s = self._timeout_s if timeout is None else timeout
         timeout_ms = requests.timeout_ms_of(timeout_s)
         makes = [
-            lambda request, key=key: requests.get_request(request, key, bucket, level, timeout_ms)
+            lambda request, key=key: requests.get_request(
+                request, key, bucket, level, timeout_ms, repair=repair
+            )
             for key in keys
         ]
         return await self._many(makes, timeout_s, lambda answer: read_result(answer, level))
@@ -175,7 +166,7 @@ class Store:
                     try:
                         await self._channel.ready()
                         asked.append(self._channel.ask(make, timeout_s))
-                    except (InvalidRequest, Unreachable, RequestFailed) as error:
+                    except (InvalidRequest, Unreachable, RequestFailed, SessionFull) as error:
                         asked.append(error)
                 for answer in asked:
                     try:
@@ -201,24 +192,129 @@ class Store:
         this level would find it while its page was made. `timeout` is for each page."""
         level = self._read_level_of(consistency)
         timeout_s = self._timeout_s if timeout is None else timeout
-        timeout_ms = requests.timeout_ms_of(timeout_s)
         after: bytes | None = b""
         while after is not None and (limit is None or limit > 0):
-            await self._channel.ready()
-            start, size = after, PAGE_LIMIT if limit is None else min(limit, PAGE_LIMIT)
-            answer = await self._channel.ask(
-                lambda request, start=start, size=size: requests.scan_request(  # type: ignore[misc]
-                    request, prefix, start, size, bucket, level, timeout_ms
-                ),
-                timeout_s,
-            )
-            items, after = page(answer)
+            items, after = await self._page(prefix, after, limit, bucket, level, timeout_s)
             for item in items[:limit]:
                 yield item
             if limit is not None:
                 limit -= len(items)
 
+    async def _page(
+        self,
+        prefix: bytes | str,
+        after: bytes,
+        limit: int | None,
+        bucket: str,
+        level: Level,
+        timeout_s: float,
+    ) -> tuple[list[Item], bytes | None]:
+        """One page of a scan, and where to go on, None at the end."""
+        timeout_ms = requests.timeout_ms_of(timeout_s)
+        size = PAGE_LIMIT if limit is None else min(limit, PAGE_LIMIT)
+        await self._channel.ready()
+        answer = await self._channel.ask(
+            lambda request: requests.scan_request(request, prefix, after, size, bucket, level, timeout_ms),
+            timeout_s,
+        )
+        return page(answer)
+
+    async def explain(
+        self, key: bytes | str, *, bucket: str = "default", timeout: float | None = None
+    ) -> Explanation:
+        """Why a key has the value it has: what each replica holds, which record wins and by what, and
+        the hints for it. Nothing is repaired, nothing changes."""
+        timeout_s = self._timeout_s if timeout is None else timeout
+        timeout_ms = requests.timeout_ms_of(timeout_s)
+        await self._channel.ready()
+        answer = await self._channel.ask(
+            lambda request: requests.explain_request(request, key, bucket, timeout_ms), timeout_s
+        )
+        return explanation(answer, bucket, requests.key_bytes(key), self._channel.members)
+
+    async def node_hints(self, *, replay: bool = False) -> NodeHints:
+        """The hints that the node this store talks to keeps. `replay`: and their delivery begins now,
+        whatever refusals there were."""
+        await self._channel.ready()
+        answer = await self._channel.ask(Replay if replay else HintsOf, self._timeout_s)
+        return node_hints(answer, self._channel.members)
+
+    async def node_counters(self) -> NodeState:
+        """`node_status` with further facts: all that the node has counted, by the names of `metrics`."""
+        await self._channel.ready()
+        return node_state(await self._channel.ask(Counters, self._timeout_s))
+
     async def node_status(self) -> NodeState:
         """What the node that this store talks to says of itself."""
         await self._channel.ready()
         return node_state(await self._channel.ask(Status, self._timeout_s))
+
+    @asynccontextmanager
+    async def session(self, *tokens: str, keys_max: int = KEYS_MAX_DEFAULT) -> AsyncIterator["StoreSession"]:
+        """A session: the same calls, which read what they wrote and never go back behind what they have
+        read, at every level; for the length of an `async with` block.
+
+        tokens    of earlier sessions, here or elsewhere, from which it goes on
+        keys_max  room for so many keys, of 256 bytes on average; SessionFull for one more, for none is
+                  forgotten
+        Raises InvalidRequest for a token that is damaged or of another cluster, and Unreachable.
+        """
+        await self._channel.ready()
+        seen = Session(self._channel.cluster, self._channel.first_write, keys_max)
+        for token in tokens:
+            seen.merge(token)
+        channel = SessionChannel(self._channel, seen)
+        try:
+            yield StoreSession(channel, seen, self._level, self._timeout_s)
+        finally:
+            channel.closed = True
+
+
+class StoreSession(Store):
+    """A store whose calls keep the promises of one session (`Store.session`). Any number of tasks may
+    use it: a call is never shown less than what calls that ended before it began were shown."""
+
+    def __init__(self, channel: Channel, seen: Session, consistency: Consistency, timeout: float) -> None:
+        super().__init__(channel, consistency, timeout)
+        self._seen = seen
+
+    @property
+    def token(self) -> str:
+        """All that this session has seen so far, as text of letters, digits and .-_ for `session`, in any
+        process; it stays when the session has ended."""
+        return self._seen.token
+
+    def merge(self, token: str) -> None:
+        """From now on promise what the token's session promised too. InvalidRequest for a token that is
+        damaged or of another cluster, SessionFull when there is no room: then nothing of it is taken."""
+        self._seen.merge(token)
+
+    async def scan(
+        self,
+        prefix: bytes | str = b"",
+        *,
+        bucket: str = "default",
+        consistency: Consistency | None = None,
+        timeout: float | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[Item]:
+        """As `Store.scan`; keys that the session knows better than a page does are read one by one.
+        SessionFull, in the middle, before a key is shown that there is no room for."""
+        level = self._read_level_of(consistency)
+        timeout_s = self._timeout_s if timeout is None else timeout
+        encoded = requests.prefix_bytes(prefix)
+        after: bytes | None = b""
+        while after is not None and (limit is None or limit > 0):
+            begin = after
+            items, after = await self._page(prefix, begin, limit, bucket, level, timeout_s)
+            doubtful = self._seen.doubtful(bucket, encoded, begin, after, items)
+            results = await self.get_many(doubtful, bucket=bucket, consistency=level, timeout=timeout_s)
+            for item in revised(items, doubtful, results)[:limit]:
+                shown = [item]
+                if self._seen.behind(bucket, item):  # by now, through another call
+                    again = await self.get(item.key, bucket=bucket, consistency=level, timeout=timeout_s)
+                    shown = revised(shown, [item.key], [again])
+                for each in shown:
+                    self._seen.show(bucket, each.key, each.version.encode())
+                    yield each
+                    limit = None if limit is None else limit - 1

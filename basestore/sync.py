@@ -1,40 +1,28 @@
 """The blocking client: the same calls without an event loop. Imports neither Trio nor anyio.
 
-One connection, one caller at a time (a lock guards it); `set_many` and `get_many` send many
-requests before they wait. If the connection breaks, the call raises ConnectionLost, and the next
-one connects anew, to whichever endpoint answers first in the order given.
+One connection, one caller at a time (`blocking.py`); `set_many` and `get_many` send many requests
+before they wait.
 """
 
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
 from basestore import requests
-from basestore.config import parse_address
+from basestore.blocking import Channel, Make, SessionChannel
 from basestore.consistency import Level
-from basestore.errors import (
-    MAY_HAVE_HAPPENED,
-    BasestoreError,
-    ConnectionLost,
-    InvalidRequest,
-    RequestFailed,
-    Unreachable,
+from basestore.errors import BasestoreError, InvalidRequest, RequestFailed, Unreachable
+from basestore.explanation import Explanation, explanation
+from basestore.messages import (
+    HintsOf,
+    Message,
+    Replay,
+    Status,
 )
-from basestore.messages import PROTOCOL, Hello, Message, ProtocolError, Refused, Status, Welcome
-from basestore.net.frames import FrameReader, pack, pack_requests
-from basestore.requests import (
-    CONNECT_S_MAX,
-    GRACE_S,
-    PAGE_LIMIT,
-    TIMEOUT_S_DEFAULT,
-    Consistency,
-    check_endpoints,
-)
+from basestore.piles import NodeHints, node_hints
+from basestore.requests import PAGE_LIMIT, TIMEOUT_S_DEFAULT, Consistency, check_endpoints
 from basestore.results import (
-    ANSWERS,
     Item,
     NodeState,
     ReadResult,
@@ -45,83 +33,22 @@ from basestore.results import (
     read_result,
     receipt,
 )
+from basestore.session import KEYS_MAX_DEFAULT, Session, revised
 from repair.version import Version
 
 MANY_MAX = 256
-RECEIVE_BYTES = 256 << 10
 
 T = TypeVar("T")
-Make = Callable[[int], Message]
-
-
-class _Connection:
-    """A connection whose handshake is done. Any error closes it."""
-
-    def __init__(self, endpoint: str) -> None:
-        """Connect; OSError or ProtocolError when that fails."""
-        self.endpoint = endpoint
-        self._frames = FrameReader()
-        self._socket = socket.create_connection(parse_address(endpoint), CONNECT_S_MAX)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.cluster = b""
-        self.members: list[tuple[str, str]] = []
-
-    def introduce(self) -> None:
-        """The handshake. OSError, ProtocolError."""
-        self._socket.sendall(pack([Hello(PROTOCOL, b"", b"", "")]))
-        self._early: list[Message] = []
-        deadline = time.monotonic() + CONNECT_S_MAX
-        while not self._early:
-            self._early = self._receive(deadline)
-        welcome = self._early.pop(0)
-        if isinstance(welcome, Refused):
-            raise ProtocolError(welcome.reason)
-        if not isinstance(welcome, Welcome):
-            raise ProtocolError("it does not answer a hello with a welcome")
-        self.cluster = welcome.cluster
-        self.members = list(zip(welcome.members[::2], welcome.members[1::2], strict=True))
-
-    def send(self, messages: Sequence[Message], timeout_s: float) -> None:
-        self._socket.settimeout(timeout_s)
-        for frame in pack_requests(messages):
-            self._socket.sendall(frame)
-
-    def receive(self, deadline: float) -> list[Message]:
-        """The next messages; TimeoutError at the deadline."""
-        if self._early:
-            early, self._early = self._early, []
-            return early
-        return self._receive(deadline)
-
-    def _receive(self, deadline: float) -> list[Message]:
-        while True:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                raise TimeoutError("it did not answer in time")
-            self._socket.settimeout(left_s)
-            data = self._socket.recv(RECEIVE_BYTES)
-            if not data:
-                raise ConnectionError("it closed the connection")
-            messages = self._frames.feed(data)
-            if messages:
-                return messages
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 class SyncStore:
     """Keys and values of a cluster, blocking. `Store` documents the calls; these are the same."""
 
-    def __init__(self, endpoints: Sequence[str] | str, consistency: Consistency, timeout: float) -> None:
-        self._endpoints = check_endpoints(endpoints)
+    def __init__(self, channel: Channel | SessionChannel, consistency: Consistency, timeout: float) -> None:
+        self._channel = channel
         self._level = requests.level_of(consistency)
         self._timeout_s = timeout
         requests.timeout_ms_of(timeout)
-        self._lock = threading.Lock()
-        self._connection: _Connection | None = None
-        self._closed = False
-        self._next_id = 0
 
     def __enter__(self) -> Self:
         return self
@@ -133,39 +60,7 @@ class SyncStore:
 
     def close(self) -> None:
         """Close the connection. The store is not used afterwards."""
-        with self._lock:
-            self._closed = True
-            self._disconnect()
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _connected(self) -> _Connection:
-        """The connection, made if need be; Unreachable."""
-        if self._closed:
-            raise InvalidRequest("this store is closed; connect again")
-        if self._connection is not None:
-            return self._connection
-        reasons = []
-        for endpoint in self._endpoints:
-            try:
-                connection = _Connection(endpoint)
-                try:
-                    connection.introduce()
-                except BaseException:
-                    connection.close()
-                    raise
-            except (OSError, ProtocolError) as error:
-                reasons.append(f"{endpoint}: {error}")
-                continue
-            self._connection = connection
-            return connection
-        raise Unreachable(
-            f"no node could be reached ({'; '.join(reasons)}). Check that they run, or name other nodes "
-            f"as endpoints"
-        )
+        self._channel.close()
 
     def _level_of(self, consistency: Consistency | None) -> Level:
         return self._level if consistency is None else requests.level_of(consistency)
@@ -173,50 +68,11 @@ class SyncStore:
     def _read_level_of(self, consistency: Consistency | None) -> Level:
         return requests.read_level_of(self._level if consistency is None else consistency)
 
-    def _ask(self, makes: Sequence[Make], timeout_s: float) -> list[Message | BasestoreError]:
-        """Send requests together and collect their answers, in order."""
-        results: dict[int, Message | BasestoreError] = {}
-        with self._lock:
-            first = self._next_id + 1
-            batch: dict[int, Message] = {}
-            for number, make in enumerate(makes, first):
-                try:
-                    batch[number] = make(number)
-                except InvalidRequest as error:
-                    results[number] = error
-            self._next_id += len(makes)
-            if batch:
-                self._exchange(batch, results, timeout_s)
-        return [results[number] for number in range(first, first + len(makes))]
-
-    def _exchange(
-        self, batch: dict[int, Message], results: dict[int, Message | BasestoreError], timeout_s: float
-    ) -> None:
-        connection = self._connected()
-        waiting = set(batch)
-        deadline = time.monotonic() + timeout_s + GRACE_S
-        try:
-            connection.send(list(batch.values()), timeout_s + GRACE_S)
-            while waiting:
-                for message in connection.receive(deadline):
-                    if isinstance(message, ANSWERS) and message.id in waiting:
-                        waiting.discard(message.id)
-                        results[message.id] = message
-        except BaseException as error:
-            self._disconnect()  # answers to what was sent must not meet later requests
-            if not isinstance(error, OSError | ProtocolError):
-                raise
-            text = f"{connection.endpoint} was lost: {error}. {MAY_HAVE_HAPPENED}"
-            results.update(dict.fromkeys(waiting, ConnectionLost(text)))
-
     def _one(self, make: Make, timeout_s: float) -> Message:
-        answer = self._ask([make], timeout_s)[0]
+        answer = self._channel.ask([make], timeout_s)[0]
         if isinstance(answer, BasestoreError):
             raise answer
         return answer
-
-    def _names(self) -> list[str]:
-        return [] if self._connection is None else [name for name, _ in self._connection.members]
 
     def set(
         self,
@@ -239,7 +95,7 @@ class SyncStore:
             ),
             timeout_s,
         )
-        return receipt(answer, level, self._names())
+        return receipt(answer, level, self._channel.members)
 
     def delete(
         self,
@@ -258,7 +114,7 @@ class SyncStore:
             lambda request: requests.delete_request(request, key, bucket, level, timeout_ms, version),
             timeout_s,
         )
-        return receipt(answer, level, self._names())
+        return receipt(answer, level, self._channel.members)
 
     def get(
         self,
@@ -267,13 +123,16 @@ class SyncStore:
         bucket: str = "default",
         consistency: Consistency | None = None,
         timeout: float | None = None,
+        repair: bool = True,
     ) -> ReadResult:
-        """Read a value. A missing key is a result with `found` false."""
+        """Read a value. A missing key is a result with `found` false. With `repair` false, which only a
+        read at ONE may be, replicas that are found to differ are left as they are."""
         level = self._read_level_of(consistency)
         timeout_s = self._timeout_s if timeout is None else timeout
         timeout_ms = requests.timeout_ms_of(timeout_s)
         answer = self._one(
-            lambda request: requests.get_request(request, key, bucket, level, timeout_ms), timeout_s
+            lambda request: requests.get_request(request, key, bucket, level, timeout_ms, repair=repair),
+            timeout_s,
         )
         return read_result(answer, level)
 
@@ -298,7 +157,7 @@ class SyncStore:
             )
 
         makes = [make(key, value) for key, value in items]
-        return self._many(makes, timeout_s, lambda answer: receipt(answer, level, self._names()))
+        return self._many(makes, timeout_s, lambda answer: receipt(answer, level, self._channel.members))
 
     def get_many(
         self,
@@ -307,6 +166,7 @@ class SyncStore:
         bucket: str = "default",
         consistency: Consistency | None = None,
         timeout: float | None = None,
+        repair: bool = True,
     ) -> list[ReadResult | BasestoreError]:
         """Read many keys, each for itself. In the order of `keys`: its result, or the error of the
         one that failed."""
@@ -315,7 +175,9 @@ class SyncStore:
         timeout_ms = requests.timeout_ms_of(timeout_s)
 
         def make(key: bytes | str) -> Make:
-            return lambda request: requests.get_request(request, key, bucket, level, timeout_ms)
+            return lambda request: requests.get_request(
+                request, key, bucket, level, timeout_ms, repair=repair
+            )
 
         return self._many([make(key) for key in keys], timeout_s, lambda answer: read_result(answer, level))
 
@@ -326,7 +188,7 @@ class SyncStore:
         for start in range(0, len(makes), MANY_MAX):
             chunk = makes[start : start + MANY_MAX]
             try:
-                answers = self._ask(chunk, timeout_s)
+                answers = self._channel.ask(chunk, timeout_s)
             except Unreachable as error:
                 results += [error] * len(chunk)
                 continue
@@ -349,25 +211,88 @@ class SyncStore:
         """The keys that start with `prefix`, in bytewise order, with their values."""
         level = self._read_level_of(consistency)
         timeout_s = self._timeout_s if timeout is None else timeout
-        timeout_ms = requests.timeout_ms_of(timeout_s)
-
-        def make(after: bytes, size: int) -> Make:
-            return lambda request: requests.scan_request(
-                request, prefix, after, size, bucket, level, timeout_ms
-            )
-
         after: bytes | None = b""
         while after is not None and (limit is None or limit > 0):
-            size = PAGE_LIMIT if limit is None else min(limit, PAGE_LIMIT)
-            items, after = page(self._one(make(after, size), timeout_s))
+            items, after = self._page(prefix, after, limit, bucket, level, timeout_s)
             yield from items[:limit]
             if limit is not None:
                 limit -= len(items)
 
+    def _page(
+        self,
+        prefix: bytes | str,
+        after: bytes,
+        limit: int | None,
+        bucket: str,
+        level: Level,
+        timeout_s: float,
+    ) -> tuple[list[Item], bytes | None]:
+        """One page of a scan, and where to go on, None at the end."""
+        timeout_ms = requests.timeout_ms_of(timeout_s)
+        size = PAGE_LIMIT if limit is None else min(limit, PAGE_LIMIT)
+        answer = self._one(
+            lambda request: requests.scan_request(request, prefix, after, size, bucket, level, timeout_ms),
+            timeout_s,
+        )
+        return page(answer)
+
+    @contextmanager
+    def session(self, *tokens: str, keys_max: int = KEYS_MAX_DEFAULT) -> Iterator["SyncSession"]:
+        """A session, for the length of a `with` block; `Store.session` says what it promises, and
+        what the arguments are."""
+        welcome = self._channel.welcome()
+        seen = Session(welcome.cluster, welcome.first_write, keys_max)
+        for token in tokens:
+            seen.merge(token)
+        channel = SessionChannel(self._channel, seen)
+        try:
+            yield SyncSession(channel, seen, self._level, self._timeout_s)
+        finally:
+            channel.close()
+
     def cluster_id(self) -> str:
         """Which cluster this is, in hexadecimal digits; Unreachable."""
-        with self._lock:
-            return self._connected().cluster.hex()
+        return self._channel.welcome().cluster.hex()
+
+    def _members(self) -> list[tuple[str, str]]:
+        """Names and endpoints of the cluster's members; Unreachable."""
+        members = self._channel.welcome().members
+        return list(zip(members[::2], members[1::2], strict=True))
+
+    def explain(
+        self, key: bytes | str, *, bucket: str = "default", timeout: float | None = None
+    ) -> Explanation:
+        """Why a key has the value it has: what each replica holds, which record wins and by what, and
+        the hints for it. Nothing is repaired, nothing changes."""
+        timeout_s = self._timeout_s if timeout is None else timeout
+        timeout_ms = requests.timeout_ms_of(timeout_s)
+        answer = self._one(
+            lambda request: requests.explain_request(request, key, bucket, timeout_ms), timeout_s
+        )
+        return explanation(answer, bucket, requests.key_bytes(key), self._channel.members)
+
+    def node_hints(self, *, replay: bool = False) -> NodeHints:
+        """The hints that the node this store talks to keeps. `replay`: and their delivery begins now,
+        whatever refusals there were."""
+        answer = self._one(Replay if replay else HintsOf, self._timeout_s)
+        return node_hints(answer, self._channel.members)
+
+    def hints(self, *, replay: bool = False, node: str | None = None) -> list[NodeHints]:
+        """The hints of every member of the cluster, or of the one called `node`, as `node_hints`; those
+        that do not answer say why. InvalidRequest when no member is called so."""
+        members = self._members()
+        names = [name for name, _ in members]
+        if node is not None and node not in names:
+            raise InvalidRequest(f"no node is called {node!r}; this cluster has {', '.join(names)}")
+        found = []
+        for name, endpoint in members:
+            if node is None or name == node:
+                try:
+                    with connect(endpoint, consistency=self._level, timeout=self._timeout_s) as store:
+                        found.append(store.node_hints(replay=replay))
+                except (Unreachable, RequestFailed) as error:
+                    found.append(NodeHints(name, None, (), str(error)))
+        return found
 
     def node_status(self) -> NodeState:
         """What the node that this store talks to says of itself."""
@@ -375,16 +300,71 @@ class SyncStore:
 
     def status(self) -> list[NodeState]:
         """Every member of the cluster, in its order; those that do not answer are `down`."""
-        with self._lock:
-            members = self._connected().members
+        members = self._members()
         states = []
         for name, endpoint in members:
             try:
-                with SyncStore(endpoint, self._level, self._timeout_s) as store:
+                with connect(endpoint, consistency=self._level, timeout=self._timeout_s) as store:
                     states.append(store.node_status())
             except (Unreachable, RequestFailed) as error:
                 states.append(down(name, endpoint, str(error)))
         return states
+
+
+class SyncSession(SyncStore):
+    """A store whose calls keep the promises of one session. Any number of threads may use it."""
+
+    def __init__(
+        self, channel: SessionChannel, seen: Session, consistency: Consistency, timeout: float
+    ) -> None:
+        super().__init__(channel, consistency, timeout)
+        self._seen = seen
+        self._lock = channel.lock
+
+    @property
+    def token(self) -> str:
+        """As `StoreSession.token`."""
+        with self._lock:
+            return self._seen.token
+
+    def merge(self, token: str) -> None:
+        """As `StoreSession.merge`."""
+        with self._lock:
+            self._seen.merge(token)
+
+    def scan(
+        self,
+        prefix: bytes | str = b"",
+        *,
+        bucket: str = "default",
+        consistency: Consistency | None = None,
+        timeout: float | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Item]:
+        """As `StoreSession.scan`."""
+        level = self._read_level_of(consistency)
+        timeout_s = self._timeout_s if timeout is None else timeout
+        encoded = requests.prefix_bytes(prefix)
+        after: bytes | None = b""
+        while after is not None and (limit is None or limit > 0):
+            begin = after
+            items, after = self._page(prefix, begin, limit, bucket, level, timeout_s)
+            with self._lock:
+                doubtful = self._seen.doubtful(bucket, encoded, begin, after, items)
+            results = self.get_many(doubtful, bucket=bucket, consistency=level, timeout=timeout_s)
+            for item in revised(items, doubtful, results)[:limit]:
+                for shown in self._as_seen(item, bucket, level, timeout_s):
+                    yield shown
+                    limit = None if limit is None else limit - 1
+
+    def _as_seen(self, item: Item, bucket: str, level: Level, timeout_s: float) -> list[Item]:
+        """An item of a page as it may be shown now: read again, if a newer version was seen meanwhile."""
+        with self._lock:
+            if not self._seen.behind(bucket, item):
+                self._seen.show(bucket, item.key, item.version.encode())
+                return [item]
+        again = self.get(item.key, bucket=bucket, consistency=level, timeout=timeout_s)
+        return revised([item], [item.key], [again])
 
 
 def connect(
@@ -399,4 +379,4 @@ def connect(
     endpoints  host:port of one node or several, in order of preference; any node serves any key
     timeout    seconds, for calls that say nothing else
     """
-    return SyncStore(endpoints, consistency, timeout)
+    return SyncStore(Channel(check_endpoints(endpoints)), consistency, timeout)

@@ -38,6 +38,7 @@ from basestore.messages import (
     Rejected,
     Written,
 )
+from basestore.metrics import FAILURES, WRITE_OUTCOMES
 from basestore.operation import Operation
 from basestore.outbox import SMALL_BYTES, Outbox
 from basestore.peers import Instant
@@ -66,7 +67,7 @@ class Writing(Operation):
     """One write at its coordinator."""
 
     __slots__ = (
-        "_answered", "_client", "_content", "_coordinator", "_deadline", "_hints_asked", "_late",
+        "_answered", "_begun_s", "_client", "_content", "_coordinator", "_deadline", "_hints_asked", "_late",
         "_reasons", "_record", "_replicas", "_request", "_rule", "_sent", "_tally", "_winner",
     )  # fmt: skip
 
@@ -79,8 +80,10 @@ class Writing(Operation):
         rule: Rule,
         replicas: tuple[int, ...],
         level: Level,
+        begun_s: float,
         deadline: float,
     ) -> None:
+        self._begun_s = begun_s
         self.ids = []
         self.bytes = len(content.row) + len(content.value)
         self._coordinator = coordinator
@@ -101,14 +104,14 @@ class Writing(Operation):
     def read_first(self, repeated: Version | None, now: Instant) -> None:
         """A first-write bucket: only if nothing is found, or this very write, it is sent."""
 
-        def after(result: Finding | RequestFailed) -> None:
+        def after(result: Finding | RequestFailed, now: Instant) -> None:
             if isinstance(result, RequestFailed):
-                self._refuse(_not_begun(result))
+                self._refuse(_not_begun(result), now)
             elif result.record is None or result.record.version == repeated:
-                self.begin(repeated, result.at)
+                self.begin(repeated, now)
             else:
                 version = repeated.encode() if repeated else b""
-                self._answer(OUTCOME_LOST, version, result.record.head)
+                self._answer(OUTCOME_LOST, version, result.record.head, now)
                 self._coordinator.operations.drop(self)
 
         operations, level = self._coordinator.operations, self._tally.level
@@ -126,7 +129,7 @@ class Writing(Operation):
         try:
             version = repeated or coordinator.stamp(row, now)
         except (ClockSkew, Overloaded) as error:
-            self._refuse(error)
+            self._refuse(error, now)
             return
         expires_ms = version.wall_ms + ttl_ms if ttl_ms else 0
         self._record = record = Record.seal(
@@ -203,9 +206,14 @@ class Writing(Operation):
                     f"write may have happened. Repeat it with version {version} (it is then the same write), "
                     f"or read",
                     confirmed, tally.required, version,
-                )
+                ),
+                now,
             )  # fmt: skip
         self._coordinator.operations.drop(self)
+
+    def closing(self, now: Instant) -> None:
+        if self._sent:
+            self._hint_pending("its coordinator stops")
 
     def relieve(self, now: Instant) -> None:
         """A replica that is slower than the others does not hold up what comes after: it gets a hint,
@@ -225,7 +233,13 @@ class Writing(Operation):
             place = self._replicas.index(replica)
         except ValueError:
             return  # it holds no such row, and has no say
-        if self._tally.record(place, state) or state is FAILED:
+        if self._tally.record(place, state):
+            if state is APPLIED:
+                seconds = now.monotonic - self._begun_s
+                confirmed, replicas = self._tally.applied, len(self._replicas)
+                self._coordinator.milestone(self._kind, confirmed, replicas, seconds)
+            self._judge(now)
+        elif state is FAILED:
             self._judge(now)
 
     def _judge(self, now: Instant) -> None:
@@ -235,13 +249,13 @@ class Writing(Operation):
         if not self._answered and now.monotonic < self._deadline:
             verdict = tally.verdict
             if verdict is STORED:
-                self._answer(OUTCOME_STORED, self._record.blob[:VERSION_BYTES], b"")
+                self._answer(OUTCOME_STORED, self._record.blob[:VERSION_BYTES], b"", now)
             elif verdict is FAILURE:
                 if not (self._tally.level is ANY and self._hints_asked):
-                    self._fail(self._failure())
+                    self._fail(self._failure(), now)
             elif verdict is not OPEN:
                 outcome = OUTCOME_SUPERSEDED if self._rule is LAST_WRITE_WINS else OUTCOME_LOST
-                self._answer(outcome, self._record.blob[:VERSION_BYTES], self._winner)
+                self._answer(outcome, self._record.blob[:VERSION_BYTES], self._winner, now)
         if self._answered:
             if self._winner and not tally.waiting and APPLIED in tally.states:  # those are behind
                 self._coordinator.mending.soon(self._content.row, self._rule, now)
@@ -250,8 +264,9 @@ class Writing(Operation):
             else:
                 self._coordinator.operations.drop(self)
 
-    def _answer(self, outcome: int, version: bytes, winner: bytes) -> None:
+    def _answer(self, outcome: int, version: bytes, winner: bytes, now: Instant) -> None:
         self._answered = True
+        self._count(WRITE_OUTCOMES[outcome], now)
         tally = self._tally
         states: list[int] = []
         if self._sent:
@@ -283,15 +298,24 @@ class Writing(Operation):
             version,
         )
 
-    def _refuse(self, error: RequestFailed) -> None:
+    def _refuse(self, error: RequestFailed, now: Instant) -> None:
         """It ends before it was sent to any replica."""
-        self._fail(error)
+        self._fail(error, now)
         self._coordinator.operations.drop(self)
 
-    def _fail(self, error: RequestFailed) -> None:
+    def _fail(self, error: RequestFailed, now: Instant) -> None:
         self._answered = True
+        self._count(FAILURES[error.code], now)
         version = error.version.encode() if error.version else b""
         self._client.put(Failed(self._request, error.code, str(error), version, error.details()))
+
+    @property
+    def _kind(self) -> str:
+        return "delete" if self._content.tombstone else "set"
+
+    def _count(self, outcome: str, now: Instant) -> None:
+        seconds = now.monotonic - self._begun_s
+        self._coordinator.metrics.answered(self._kind, self._tally.level, outcome, seconds)
 
 
 def _not_begun(error: RequestFailed) -> RequestFailed:

@@ -9,7 +9,9 @@ from types import FrameType
 
 import click
 
+from benchmarks.handoff import handoff_command
 from benchmarks.levels import levels_command
+from benchmarks.speculation import speculation_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,6 +26,8 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
 
 
 group.add_command(levels_command)
+group.add_command(handoff_command)
+group.add_command(speculation_command)
 
 if __name__ == "__main__":
     group(prog_name="python -m benchmarks")

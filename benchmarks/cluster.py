@@ -3,7 +3,8 @@
 Owns a new directory with their configurations, stores and logs, and the processes themselves. Both
 are gone when the block ends, however it ends: the nodes are killed, each by its pid, for their data
 is of no further use. They run in sessions of their own, so that Ctrl-C reaches only the program
-that then ends them; should it die without doing so, they stop when their stdin does.
+that then ends them; should it die without doing so, they stop when their stdin does. Within the
+block a node may be killed and started again.
 """
 
 import shutil
@@ -11,18 +12,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from basestore import sync
-from basestore.config import Durability
+from basestore.config import Durability, NodeConfig
 from basestore.errors import RequestFailed, Unreachable
-from basestore.local import prepare_cluster
+from basestore.local import config_path, plan_cluster, write_cluster
 from benchmarks.accounting import cpu_ns_of
 
-SERVE = (sys.executable, "-m", "basestore", "serve", "--stop-at-eof", "--log-level", "warning", "--config")
+NODE = (sys.executable, "-m", "basestore")
+SERVE = ("serve", "--stop-at-eof", "--log-level", "warning", "--config")
 NODES = 3
 LINK_S_MAX = 30.0
 POLL_S = 0.05
@@ -32,27 +34,47 @@ QUIET_S_MAX = 5.0
 LOG_TAIL_CHARACTERS = 2000
 
 
+Adapt = Callable[[NodeConfig], NodeConfig]
+Program = Callable[[NodeConfig], Sequence[str]]
+
+
 class ClusterFailed(Exception):
     """A node has ended, or the nodes did not find each other. The text holds the end of its log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Three nodes that run and are linked."""
+    """Three nodes that run and are linked, unless one was killed. Nodes are named by their place."""
 
     directory: Path
     durability: Durability
     endpoints: list[str]
-    processes: list["subprocess.Popen[bytes]"]
+    processes: list["subprocess.Popen[bytes] | None"]
+    commands: list[list[str]]
 
     @property
     def pids(self) -> list[int]:
-        return [process.pid for process in self.processes]
+        return [process.pid for process in self.processes if process is not None]
+
+    def start(self, place: int) -> None:
+        """Start a node that does not run; it may take a while until it serves."""
+        with (self.directory / f"n{place + 1}.log").open("ab") as log:
+            self.processes[place] = subprocess.Popen(
+                self.commands[place], stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def kill(self, place: int) -> None:
+        """kill -9 of a node, and wait until it is gone."""
+        process = self.processes[place]
+        if process is not None:
+            self.processes[place] = None
+            process.kill()
+            process.communicate()
 
     def check(self) -> None:
-        """ClusterFailed if a node has ended."""
+        """ClusterFailed if a node has ended by itself."""
         for number, process in enumerate(self.processes, 1):
-            if process.poll() is not None:
+            if process is not None and process.poll() is not None:
                 log = (self.directory / f"n{number}.log").read_text(errors="replace")
                 raise ClusterFailed(
                     f"n{number} has ended with {process.returncode}:\n{log[-LOG_TAIL_CHARACTERS:]}"
@@ -68,46 +90,57 @@ class Cluster:
             if cpu_ns_of(self.pids) - before < QUIET_SHARE * 1e9 * (time.monotonic() - began):
                 return
 
-    def _wait_linked(self) -> None:
+    def wait_linked(self) -> None:
+        """Until every node that was not killed counts just those for levels; ClusterFailed."""
         deadline = time.monotonic() + LINK_S_MAX
-        while not all(map(_sees_all, self.endpoints)):
+        running = [place for place, process in enumerate(self.processes) if process is not None]
+        names = {f"n{place + 1}" for place in running}
+        while not all(_counted(self.endpoints[place]) == names for place in running):
             self.check()
             if time.monotonic() > deadline:
                 raise ClusterFailed(f"the nodes in {self.directory} were not linked within {LINK_S_MAX} s")
             time.sleep(POLL_S)
 
 
-def _sees_all(endpoint: str) -> bool:
-    """Whether the node there counts every member for levels."""
+def _counted(endpoint: str) -> set[str]:
+    """The members that the node there counts for levels."""
     try:
         with sync.connect(endpoint, timeout=2.0) as store:
-            return len(store.node_status().facts["alive"].split()) == NODES
+            return set(store.node_status().facts["alive"].split())
     except (Unreachable, RequestFailed):
-        return False
+        return set()
+
+
+def _as_it_is(config: NodeConfig) -> NodeConfig:
+    return config
+
+
+def _as_usual(_config: NodeConfig) -> Sequence[str]:
+    return NODE
 
 
 @contextmanager
-def start_cluster(parent: Path | None, durability: Durability) -> Iterator[Cluster]:
+def start_cluster(
+    parent: Path | None, durability: Durability, adapt: Adapt = _as_it_is, program: Program = _as_usual
+) -> Iterator[Cluster]:
     """Start a new cluster in a directory inside `parent` (None: where temporary files go), and wait
-    until its nodes are linked; ClusterFailed."""
+    until its nodes are linked; ClusterFailed. `adapt` changes a node's configuration before it is
+    written; `program` is what runs it, and takes what `python -m basestore` takes."""
     directory = Path(tempfile.mkdtemp(prefix="basestore-benchmark-", dir=parent))
-    processes: list[subprocess.Popen[bytes]] = []
+    configs = [adapt(config) for config in plan_cluster(directory, NODES, None, durability)]
+    commands = [[*program(c), *SERVE, str(config_path(directory, c.name))] for c in configs]
+    endpoints = [config.member.address for config in configs]
+    cluster = Cluster(directory, durability, endpoints, [None] * NODES, commands)
     try:
-        configs = prepare_cluster(directory, NODES, None, durability)
-        for config in configs:
-            with (directory / f"{config.name}.log").open("wb") as log:
-                command = [*SERVE, str(directory / f"{config.name}.toml")]
-                processes.append(
-                    subprocess.Popen(
-                        command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
-                    )
-                )
-        cluster = Cluster(directory, durability, [config.member.address for config in configs], processes)
-        cluster._wait_linked()
+        write_cluster(directory, configs)
+        for place in range(NODES):
+            cluster.start(place)
+        cluster.wait_linked()
         yield cluster
     finally:
-        for process in processes:
-            process.kill()
-        for process in processes:
-            process.communicate()
+        for process in cluster.processes:
+            if process is not None:
+                process.kill()
+        for place in range(NODES):
+            cluster.kill(place)
         shutil.rmtree(directory, ignore_errors=True)

@@ -56,9 +56,9 @@ def make_row(
     return Row(
         operation, level, clients, connections, durability,
         round(done / (measured.window_ns / 1e9), 1),
-        _milliseconds(latencies_ns, 0.5),
-        _milliseconds(latencies_ns, 0.99),
-        _milliseconds(latencies_ns, 0.999),
+        percentile_ms(latencies_ns, 0.5),
+        percentile_ms(latencies_ns, 0.99),
+        percentile_ms(latencies_ns, 0.999),
         round(measured.server_cpu_ns / 1e3 / done, 2) if done else None,
         round(measured.client_cpu_ns / 1e3 / done, 2) if done else None,
         sum(measured.errors.values()),
@@ -67,7 +67,7 @@ def make_row(
     )  # fmt: skip
 
 
-def _milliseconds(ordered_ns: Sequence[int], share: float) -> float | None:
+def percentile_ms(ordered_ns: Sequence[int], share: float) -> float | None:
     """The least latency that at least `share` of all do not exceed."""
     if not ordered_ns:
         return None

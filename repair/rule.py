@@ -13,7 +13,7 @@ often they came (a join semilattice; Shapiro et al., "Conflict-free replicated d
 
 import enum
 
-from repair.version import Record
+from repair.version import HEAD_BYTES, VERSION_BYTES, Record, Version
 
 
 class Rule(enum.Enum):
@@ -31,6 +31,21 @@ class Rule(enum.Enum):
     def winner(self, a: Record, b: Record) -> Record:
         """The record that every replica keeps once it has seen both."""
         return a if self.beats(a.head, b.head) else b
+
+    def line(self, winner: bytes, loser: bytes) -> str:
+        """The line of the rule by which the record with the one head beats that with the other, in
+        words: the first thing in which they differ."""
+        greater, note = ("greater", "") if self is _LAST else ("smaller", " (first write wins)")
+        ours, theirs = Version.decode(winner[:VERSION_BYTES]), Version.decode(loser[:VERSION_BYTES])
+        if ours.stamp != theirs.stamp:
+            return f"a {greater} stamp{note}"
+        if ours.origin != theirs.origin:
+            return f"equal stamps, {greater} origin{note}"
+        if ours.number != theirs.number:
+            return f"equal stamps and origins, {greater} number{note}"
+        if winner[VERSION_BYTES:HEAD_BYTES] != loser[VERSION_BYTES:HEAD_BYTES]:
+            return f"equal versions, {greater} digest{note}"
+        return "the same record"
 
 
 _LAST = Rule.LAST_WRITE_WINS  # bound once: `beats` is called for every record that arrives

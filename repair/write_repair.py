@@ -8,24 +8,34 @@ is never given up; others are copies, which anti-entropy can make good.
 from typing import NamedTuple
 
 from repair.rule import Rule
-from repair.version import Record
+from repair.version import COUNTER_BITS, Record
 
 
 class Hint(NamedTuple):
-    """A record kept for a replica. `only_copy`: no replica is known to hold it."""
+    """A record kept for a replica. `only_copy`: no replica is known to hold it, or what it stands
+    for; `since`: the stamp of the earliest write that it stands for."""
 
     record: Record
     only_copy: bool
+    since: int
+
+    @classmethod
+    def of(cls, record: Record, only_copy: bool) -> "Hint":
+        """A hint for one write."""
+        return cls(record, only_copy, record.version.stamp)
 
 
 def merge_hints(rule: Rule, kept: Hint | None, offered: Hint) -> Hint:
-    """Which hint to keep for a row. Two of the same record are one, and an only copy no more once
-    either is known to be held elsewhere."""
+    """Which hint to keep for a row. It stands for both, for what it beats is not kept: should it be
+    lost itself, the replica lacks both. Two of the same record are one, and an only copy no more once
+    either is known to be held elsewhere; one that took an only copy's place is as precious."""
     if kept is None:
         return offered
+    since = min(kept.since, offered.since)
     if kept.record == offered.record:
-        return Hint(kept.record, kept.only_copy and offered.only_copy)
-    return kept if rule.winner(kept.record, offered.record) is kept.record else offered
+        return Hint(kept.record, kept.only_copy and offered.only_copy, since)
+    winner = kept if rule.winner(kept.record, offered.record) is kept.record else offered
+    return Hint(winner.record, kept.only_copy or offered.only_copy, since)
 
 
 def admits(hint: Hint, bytes_kept: int, bytes_more: int, bytes_max: int) -> bool:
@@ -36,4 +46,4 @@ def admits(hint: Hint, bytes_kept: int, bytes_more: int, bytes_max: int) -> bool
 
 def given_up(hint: Hint, wall_ms: int, age_ms_max: int) -> bool:
     """Whether a hint is so old that it is not kept any longer."""
-    return not hint.only_copy and hint.record.version.wall_ms + age_ms_max < wall_ms
+    return not hint.only_copy and (hint.since >> COUNTER_BITS) + age_ms_max < wall_ms

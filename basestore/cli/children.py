@@ -32,6 +32,7 @@ class Child:
         self.path = path
         self.name = config.name
         self.endpoint = config.member.address
+        self.metrics = config.metrics
         self._tell = tell
         self._last = ""
         self._begun = b""

@@ -10,7 +10,6 @@ from basestore.errors import (
     BasestoreError,
     ConfigurationError,
     InvalidRequest,
-    RequestFailed,
     Unreachable,
 )
 
@@ -44,7 +43,7 @@ def exit_code_of(error: BasestoreError) -> int:
         return USAGE
     if isinstance(error, Unreachable):
         return UNREACHABLE
-    if isinstance(error, RequestFailed) and not error.definite:
+    if not error.definite:
         return UNKNOWN
     return REFUSED
 

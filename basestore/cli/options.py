@@ -63,10 +63,11 @@ _SHARED: dict[str, Callable[[Any], Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The cluster that a command talks to, and how."""
+    """The cluster that a command talks to, and how. `chosen`: the caller named the consistency."""
 
     endpoints: tuple[str, ...]
     consistency: str
+    chosen: bool
     bucket: str
     timeout_s: float
     json: bool
@@ -115,6 +116,7 @@ def _target(before: dict[str, Any], here: dict[str, Any]) -> Target:
     return Target(
         _endpoints((*before.get("endpoint", ()), *here.get("endpoint", ()))),
         chosen("consistency", "quorum"),
+        chosen("consistency", None) is not None,
         chosen("bucket", "default"),
         chosen("timeout", TIMEOUT_S_DEFAULT),
         chosen("output", "text") == "json",

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
@@ -20,6 +21,13 @@ _VERSION = click.option(
     metavar="VERSION",
     help="Repeat a write that timed out, as itself: the version that it named.",
 )
+_SESSION = click.option(
+    "--session",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Keep in FILE what was seen, and be shown nothing older than what other commands with this FILE "
+    "have seen or written, at any level and node. It is made if it does not exist.",
+)
 _SHARED = ("endpoint", "consistency", "bucket", "timeout", "output")
 
 
@@ -31,6 +39,19 @@ def open_store(target: Target) -> Iterator["SyncStore"]:
     level = requests.level_of(target.consistency)
     with sync.connect(target.endpoints, consistency=level, timeout=target.timeout_s) as store:
         yield store
+
+
+@contextmanager
+def _open(target: Target, session: Path | None) -> Iterator["SyncStore"]:
+    """A store on the target's cluster, in the session of a file if one is named."""
+    with open_store(target) as store:
+        if session is None:
+            yield store
+        else:
+            from basestore.cli.sessions import open_session
+
+            with open_session(store, session) as within:
+                yield within
 
 
 @contextmanager
@@ -50,6 +71,7 @@ def _writing() -> Iterator[None]:
 @click.option("--file", type=click.File("rb"), help="Take the value from a file.")
 @click.option("--ttl", type=duration, help="How long the value lives, as 90s or 7d. [default: forever]")
 @_VERSION
+@_SESSION
 def set_command(
     target: Target,
     key: bytes,
@@ -57,6 +79,7 @@ def set_command(
     file: BinaryIO | None,
     ttl: float | None,
     version: str | None,
+    session: Path | None,
 ) -> int:
     """Write VALUE under KEY, and print the receipt.
 
@@ -64,9 +87,9 @@ def set_command(
     Put -- before a key or value that begins with a dash.
     """
     content = _content(value, file)
-    with _writing(), open_store(target) as store:
+    with _writing(), _open(target, session) as store:
         receipt = store.set(key, content, bucket=target.bucket, ttl=ttl, version=version)
-    return _show_receipt(target, receipt, "stored")
+        return _show_receipt(target, receipt, "stored")
 
 
 def _content(value: bytes | None, file: BinaryIO | None) -> bytes:
@@ -90,11 +113,12 @@ def _content(value: bytes | None, file: BinaryIO | None) -> bytes:
 @share(*_SHARED)
 @click.argument("key", type=data)
 @_VERSION
-def delete_command(target: Target, key: bytes, version: str | None) -> int:
+@_SESSION
+def delete_command(target: Target, key: bytes, version: str | None, session: Path | None) -> int:
     """Delete KEY, and print the receipt. That the key is not there is no error."""
-    with _writing(), open_store(target) as store:
+    with _writing(), _open(target, session) as store:
         receipt = store.delete(key, bucket=target.bucket, version=version)
-    return _show_receipt(target, receipt, "deleted")
+        return _show_receipt(target, receipt, "deleted")
 
 
 def _show_receipt(target: Target, receipt: "Receipt", done: str) -> int:
@@ -126,14 +150,23 @@ def _receipt_line(receipt: "Receipt", done: str) -> str:
 @share(*_SHARED)
 @click.argument("key", type=data)
 @click.option("--raw", is_flag=True, help="Print the value's bytes alone, without a newline after them.")
-def get_command(target: Target, key: bytes, raw: bool) -> int:
+@click.option(
+    "--weak",
+    is_flag=True,
+    help="Read at one, and leave replicas that are found to differ as they are.",
+)
+@_SESSION
+def get_command(target: Target, key: bytes, raw: bool, weak: bool, session: Path | None) -> int:
     """Print the value of KEY.
 
     The value's bytes are printed as they are, and a newline after them; --raw leaves it out, so
     that `basestore get --raw KEY > FILE` makes an exact copy.
     """
-    with open_store(target) as store:
-        result = store.get(key, bucket=target.bucket)
+    from basestore.consistency import Level
+
+    level = Level.ONE if weak and not target.chosen else None
+    with _open(target, session) as store:
+        result = store.get(key, bucket=target.bucket, consistency=level, repair=not weak)
     if target.json:
         click.echo(json.dumps(result.as_json()))
     elif result.value is not None:
@@ -156,7 +189,10 @@ def _absence(target: Target, key: bytes, result: "ReadResult") -> str:
 @click.argument("prefix", type=data, default="")
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after so many keys.")
 @click.option("--keys-only", is_flag=True, help="Leave the values out.")
-def scan_command(target: Target, prefix: bytes, limit: int | None, keys_only: bool) -> int:
+@_SESSION
+def scan_command(
+    target: Target, prefix: bytes, limit: int | None, keys_only: bool, session: Path | None
+) -> int:
     """Print keys and values, ordered by key.
 
     All keys, or those that begin with PREFIX, in bytewise order. Text: a line a key, KEY, a tab,
@@ -164,7 +200,7 @@ def scan_command(target: Target, prefix: bytes, limit: int | None, keys_only: bo
     line, with key, key_encoding, value, encoding, version and expires_ms, of which `basestore import`
     reads back keys and values; what it writes expires only by its own --ttl.
     """
-    with open_store(target) as store:
+    with _open(target, session) as store:
         for item in store.scan(prefix, bucket=target.bucket, limit=limit):
             line = _json_line(item, keys_only) if target.json else _text_line(item, keys_only)
             sys.stdout.write(line + "\n")

@@ -4,6 +4,7 @@ import gc
 import logging
 import resource
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -24,6 +25,11 @@ FILES_MAX = 1 << 20
     "--config", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The node's TOML file."
 )
 @click.option(
+    "--metrics",
+    metavar="HOST:PORT",
+    help="Show metrics for Prometheus there, at /metrics, with /livez and /readyz. [default: as in the file]",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
@@ -31,7 +37,7 @@ FILES_MAX = 1 << 20
     help="How much to log, to stderr.",
 )
 @click.option("--stop-at-eof", is_flag=True, hidden=True, help="Stop when stdin ends: when a parent died.")
-def serve_command(config: Path, log_level: str, stop_at_eof: bool) -> int:
+def serve_command(config: Path, metrics: str | None, log_level: str, stop_at_eof: bool) -> int:
     """Run one node, until SIGTERM (exit code 0) or Ctrl-C (130).
 
     It prints a line when it listens. When its store fails, it ends with exit code 3 and the reason:
@@ -42,9 +48,12 @@ def serve_command(config: Path, log_level: str, stop_at_eof: bool) -> int:
     """
     import trio
 
-    from basestore.config import load
+    from basestore.config import load, parse_address
 
     node = load(config)
+    if metrics is not None:
+        parse_address(metrics)
+        node = replace(node, metrics=metrics)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=log_level.upper())
     _prepare_process()
     try:
@@ -77,6 +86,8 @@ async def _serve(config: "NodeConfig", stop_at_eof: bool) -> int:
             exits.announce(
                 f"{config.name} listens on {config.member.address}, durability {config.durability}"
             )
+            if config.metrics:
+                exits.announce(f"{config.name} shows its metrics at http://{config.metrics}/metrics")
             if stop_at_eof:
                 nursery.start_soon(_stop_at_eof, nursery.cancel_scope)
             async for number in signals:

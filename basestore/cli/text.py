@@ -2,8 +2,11 @@
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_AGES = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms"))
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
@@ -29,6 +32,23 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def moment(wall_ms: int) -> str:
+    """Milliseconds since 1970 as ISO 8601, in UTC."""
+    try:
+        at = _EPOCH + timedelta(milliseconds=wall_ms)
+    except OverflowError:
+        return f"{wall_ms} ms"  # no clock says so; a stamp may
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def age(length_ms: int) -> str:
+    """A length of time in its largest whole unit: 850ms, 3s, 12m, 5h, 2d; -3s for one to come."""
+    if length_ms < 0:
+        return f"-{age(-length_ms)}"
+    size, unit = next((pair for pair in _AGES if length_ms >= pair[0]), _AGES[-1])
+    return f"{length_ms // size}{unit}"
 
 
 def compact(value: Any) -> str:

@@ -45,7 +45,17 @@ DIRECTORY_DEFAULT = "basestore-data"
     help="When a write is acknowledged. sync: when it is on disk; interval: at once, it is on disk a second "
     "later; memory: at once, there is no disk. [default: sync, or as in DIR]",
 )
-def up_command(directory: Path, nodes: int | None, port: int | None, durability: str | None) -> int:
+@click.option(
+    "--metrics",
+    "metrics_port",
+    metavar="PORT",
+    type=click.IntRange(1, 65535),
+    help="The first of consecutive ports at which the nodes show metrics for Prometheus. [default: none, or "
+    "as in DIR]",
+)
+def up_command(
+    directory: Path, nodes: int | None, port: int | None, durability: str | None, metrics_port: int | None
+) -> int:
     """Start a cluster on this machine.
 
     The nodes n1, n2, ... are processes, and run until Ctrl-C or SIGTERM. It prints a line a node,
@@ -63,6 +73,8 @@ def up_command(directory: Path, nodes: int | None, port: int | None, durability:
     if port is None and not local.config_path(directory, "n1").exists():
         port = PORT_DEFAULT
     configs = local.plan_cluster(directory, nodes, port, cast("Durability | None", durability))
+    if metrics_port is not None:
+        configs = local.show_metrics(configs, metrics_port)
     local.refuse_taken_ports(configs)
     local.write_cluster(directory, configs)
     children = [
@@ -103,7 +115,8 @@ async def _supervise(children: "Sequence[Child]") -> int:
 
             for child in children:
                 await nursery.start(look_after, child)
-                exits.announce(f"{child.name}  {child.endpoint}  pid {child.pid}  {child.path}")
+                where = f"  http://{child.metrics}/metrics" if child.metrics else ""
+                exits.announce(f"{child.name}  {child.endpoint}  pid {child.pid}  {child.path}{where}")
             nursery.start_soon(_announce_ready, children)
             async for number in signals:
                 code = exits.INTERRUPTED if number == signal.SIGINT else exits.DONE

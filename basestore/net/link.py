@@ -229,7 +229,7 @@ async def admit(link: Link, config: ClusterConfig, name: str, may_dial: Callable
     if hello.sender and not may_dial(hello.sender):
         await _refuse(link, hello.sender, f"{hello.sender!r} is not a member that dials {name}")
     members = [word for member in config.members for word in (member.name, member.address)]
-    await link.send(Welcome(PROTOCOL, config.id, name, members))
+    await link.send(Welcome(PROTOCOL, config.id, name, members, config.first_write))
     return hello.sender
 
 

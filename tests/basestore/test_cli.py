@@ -12,7 +12,10 @@ import pytest
 import basestore
 from tests.basestore.shell import COMMAND, Cluster, cluster, free_ports, invoke, running
 
-NAMES = ("set", "get", "delete", "scan", "import", "status", "serve", "up", "demo", "completion")
+NAMES = (
+    "set", "get", "delete", "scan", "import", "status", "explain", "hints", "serve", "up", "demo",
+    "completion",
+)  # fmt: skip
 RECEIPT = {
     "outcome", "final", "version", "level", "required", "acknowledged", "replicas", "superseded_by",
 }  # fmt: skip

@@ -6,6 +6,7 @@ Every test runs on Trio, on asyncio and with the blocking client.
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -18,7 +19,7 @@ from basestore.client import PENDING_MAX
 from basestore.messages import VALUE_BYTES_MAX, Get, Status
 from basestore.net.frames import pack
 from basestore.requests import GRACE_S
-from basestore.sync import SyncStore
+from basestore.sync import SyncSession, SyncStore
 from tests.basestore.fakes import REFUSED, Cluster, cluster, fake
 
 ASYNC = ["trio", "asyncio"]
@@ -43,6 +44,26 @@ class Blocking:
     async def scan(self, *args: Any, **options: Any) -> AsyncIterator[Any]:
         for item in self._store.scan(*args, **options):
             yield item
+
+    @asynccontextmanager
+    async def session(self, *tokens: str, **options: Any) -> AsyncIterator[Any]:
+        with self._store.session(*tokens, **options) as session:
+            yield BlockingSession(session)
+
+
+class BlockingSession(Blocking):
+    """The same of a session."""
+
+    def __init__(self, session: SyncSession) -> None:
+        super().__init__(session)
+        self._session = session
+
+    @property
+    def token(self) -> str:
+        return self._session.token
+
+    def merge(self, token: str) -> None:
+        self._session.merge(token)
 
 
 def run(flavour: str, endpoints: Any, body: Body, **options: Any) -> None:

@@ -423,9 +423,7 @@ class TestDelivery:
         world.log.clear()
         world.start(2)
         world.run(5)
-        sent = [
-            Record(s.message.record).version for s in world.sent(Apply, 0) if s.message.way == HINTED_COPY
-        ]
+        sent = [Record(copy.record).version for copy in copies(world)]
         assert sent == written
 
     def test_beside_requests_only_a_few_leave_at_once(self) -> None:
@@ -441,7 +439,7 @@ class TestDelivery:
         world.settle()
         world.log.clear()
         world.run(0.05)
-        assert len([s for s in world.sent(Apply, 0) if s.message.way == HINTED_COPY]) <= BESIDE_CLIENTS
+        assert len(copies(world)) <= BESIDE_CLIENTS
 
     def test_it_rests_when_the_member_refuses_and_replay_ends_the_rest(self) -> None:
         world = World(3)
@@ -462,5 +460,26 @@ class TestDelivery:
         assert world.node(0).handoff.count(2) == 0
 
 
+def copies(world: World) -> list[Apply]:
+    """The hints that the first node has sent, in order."""
+    sent = (sent.message for sent in world.log if sent.source == 0)
+    return [message for message in sent if isinstance(message, Apply) and message.way == HINTED_COPY]
+
+
 def refusing(batch: Batch) -> None:
     raise StorageBusy("the disk is full")
+
+
+def test_a_node_that_stops_leaves_hints_for_whoever_has_not_answered() -> None:
+    world = World(3)
+    world.isolate(2)
+    call = world.set(0, "k", "v")
+    world.settle()
+    assert call.receipt().outcome is Outcome.STORED
+    world.stop(0)
+    world.rejoin(2)
+    world.unlink(0, 2)
+    assert world.engines[0].get(HINT + b"\0\2n3" + world.row("k")) is not None
+    world.start(0)
+    world.run(2)
+    assert world.values("k") == [b"v"] * 3

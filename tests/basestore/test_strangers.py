@@ -12,10 +12,13 @@ from basestore.messages import (
     Applied,
     Apply,
     Confirmed,
+    Counters,
     Delete,
+    Explain,
     Get,
     Held,
     HeldDigest,
+    HintsOf,
     Identity,
     Message,
     Ping,
@@ -26,18 +29,21 @@ from basestore.messages import (
     ReadRange,
     Rejected,
     Remembered,
+    Replay,
     Scan,
     Set,
     Status,
     Superseded,
+    Trace,
+    Traced,
 )
 from repair.version import Record, Version
 from tests.basestore.world import World
 
-FROM_CLIENTS = (Set, Delete, Get, Scan, Status)
+FROM_CLIENTS = (Set, Delete, Get, Scan, Status, Explain, HintsOf, Replay, Counters)
 FROM_PEERS = (
     Apply, Applied, Superseded, Rejected, Read, Held, HeldDigest, ReadRange, Range, Ping, Pong, Identity,
-    Remembered, Confirmed,
+    Remembered, Confirmed, Trace, Traced,
 )  # fmt: skip
 
 WORLD = World(3)
@@ -60,6 +66,10 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Get: st.builds(Get, ids, texts, rows, big, big),
     Scan: st.builds(Scan, ids, texts, rows, rows, big, big, big),
     Status: st.builds(Status, ids),
+    Explain: st.builds(Explain, ids, texts, rows, big),
+    HintsOf: st.builds(HintsOf, ids),
+    Replay: st.builds(Replay, ids),
+    Counters: st.builds(Counters, ids),
     Apply: st.builds(Apply, ids, rows, blobs, big, big),
     Applied: st.builds(Applied, st.lists(ids, max_size=4), blobs, st.integers(0, 9)),
     Superseded: st.builds(Superseded, ids, blobs),
@@ -74,6 +84,15 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Identity: st.builds(Identity, blobs, blobs, big, flags, flags),
     Remembered: st.builds(Remembered, blobs, blobs, big, flags),
     Confirmed: st.builds(Confirmed, blobs, blobs, big),
+    Trace: st.builds(Trace, ids, rows),
+    Traced: st.builds(
+        Traced,
+        ids,
+        st.sampled_from(["up", "damaged", "nonsense"]),
+        blobs | st.just(BLOB[:49]),
+        st.lists(st.integers(-1, 3), max_size=4),
+        st.lists(blobs | st.just(BLOB[:41]), max_size=2),
+    ),
 }
 
 
@@ -125,6 +144,7 @@ def busy_world() -> World:
     for call in (world.set(0, "k", "w"), world.get(0, "k"), world.scan(0), world.get(0, "l", Level.ONE)):
         assert not call.done
     world.set(0, "k", "w", bucket="once")
+    world.ask(0, lambda r: Explain(r, "default", b"k", 1000))
     world.run(0.3)
     return world
 

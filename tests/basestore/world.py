@@ -198,7 +198,7 @@ class World:
 
     def stop(self, index: int) -> None:
         """A clean stop."""
-        self.node(index).close()
+        self.node(index).close(self.now(index))
         self.engines[index].sync()
         self._leave(index)
 
@@ -504,6 +504,6 @@ class World:
         """A version near this moment, by default just after it, that no node has made."""
         return Version((WALL_MS + int(self.monotonic * 1000) + offset_ms) << 16, 99, 1)
 
-    def sent(self, kind: type[Message], source: int | None = None) -> Iterable[Sent]:
+    def sent(self, kind: type[Message], source: int | None = None) -> list[Sent]:
         """What was said of one kind of message, by one node or by all."""
         return [s for s in self.log if isinstance(s.message, kind) and source in (None, s.source)]

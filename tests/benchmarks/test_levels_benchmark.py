@@ -2,19 +2,16 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 from benchmarks.levels import Cell, plan_cells
 from benchmarks.load import Measured
 from benchmarks.report import make_row, table
-
-ROOT = Path(__file__).parents[2]
+from tests.benchmarks.running import run_benchmark
 
 
 def run_levels(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmarks", "levels", "--directory", str(directory), *options]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return run_benchmark("levels", "--directory", str(directory), *options)
 
 
 def test_a_cell_is_measured_and_printed_as_json(tmp_path: Path) -> None:

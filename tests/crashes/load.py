@@ -159,7 +159,7 @@ class Opening:
         """As a node that stops does; not `clean`: as one that was stopped by an error."""
         self._flusher.stop()
         if clean:
-            self.node.close()
+            self.node.close(self._clock.now())
             self.engine.sync()
         self.engine.close()
 

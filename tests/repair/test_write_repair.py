@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from repair.rule import Rule
-from repair.write_repair import Hint, merge_hints
+from repair.version import Record
+from repair.write_repair import Hint, admits, given_up, merge_hints
 from tests.repair.records import records
 
 rules = st.sampled_from(Rule)
-hints = st.builds(Hint, records(), st.booleans())
+hints = st.builds(Hint.of, records(), st.booleans())
 
 
 @given(rules, hints)
@@ -30,13 +31,40 @@ def test_the_order_does_not_matter(rule: Rule, a: Hint, b: Hint) -> None:
 
 
 @given(rules, hints, hints, hints)
-def test_the_grouping_does_not_matter(rule: Rule, a: Hint, b: Hint, c: Hint) -> None:
-    assert merge_hints(rule, merge_hints(rule, a, b), c) == merge_hints(rule, a, merge_hints(rule, b, c))
+def test_the_grouping_does_not_matter_for_what_is_kept_and_since_when(
+    rule: Rule, a: Hint, b: Hint, c: Hint
+) -> None:
+    left = merge_hints(rule, merge_hints(rule, a, b), c)
+    right = merge_hints(rule, a, merge_hints(rule, b, c))
+    assert (left.record, left.since) == (right.record, right.since)
 
 
 @given(rules, st.lists(hints, min_size=1, max_size=6))
-def test_an_only_copy_is_one_no_more_once_it_is_known_to_be_held_elsewhere(
-    rule: Rule, offered: list[Hint]
-) -> None:
+def test_it_stands_for_every_write_that_was_offered(rule: Rule, offered: list[Hint]) -> None:
     kept = reduce(lambda a, b: merge_hints(rule, a, b), offered)
-    assert kept.only_copy == all(hint.only_copy for hint in offered if hint.record == kept.record)
+    assert kept.since == min(hint.since for hint in offered)
+
+
+@given(rules, records(), st.booleans(), st.booleans())
+def test_an_only_copy_is_one_no_more_once_it_is_known_to_be_held_elsewhere(
+    rule: Rule, record: Record, before: bool, now: bool
+) -> None:
+    kept = merge_hints(rule, Hint.of(record, before), Hint.of(record, now))
+    assert kept.only_copy == (before and now)
+
+
+@given(rules, hints, hints)
+def test_what_takes_an_only_copys_place_is_as_precious(rule: Rule, a: Hint, b: Hint) -> None:
+    if a.record != b.record:
+        assert merge_hints(rule, a, b).only_copy == (a.only_copy or b.only_copy)
+
+
+@given(hints, st.integers(0, 1 << 20), st.integers(0, 1 << 20), st.integers(0, 1 << 20))
+def test_only_copies_have_half_as_much_room_and_never_age(
+    hint: Hint, kept: int, more: int, bytes_max: int
+) -> None:
+    room = bytes_max // 2 if hint.only_copy else bytes_max
+    assert admits(hint, kept, more, bytes_max) == (kept + more <= room)
+    written_ms = hint.since >> 16
+    assert not given_up(hint, written_ms + 1000, 1000)
+    assert given_up(hint, written_ms + 1001, 1000) is not hint.only_copy

@@ -95,7 +95,8 @@ class Client:
         self._outstanding = 0
         self._place = 0
         self._seen: dict[tuple[str, str], bytes] | None = None  # by bucket and key; None: no session
-        if Stream(world.plan.seed, f"session {plan.number}").chance(SESSIONS):
+        sessions = 0.0 if world.plan.theme == "races" else SESSIONS  # there all must be strong
+        if Stream(world.plan.seed, f"session {plan.number}").chance(sessions):
             self._seen = {}
         self._page: h.Operation | None = None  # one that more may follow
 

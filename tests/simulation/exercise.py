@@ -13,6 +13,7 @@ MINIMUMS = {
     "fault: crash": 30, "fault: crash after ack": 40, "fault: crash in replay": 5,
     "fault: crash of replayer": 5, "fault: cut": 25, "fault: cut one way": 25, "fault: disk full": 15,
     "fault: ambush": 5, "fault: failed fsync": 10, "fault: isolate": 15, "fault: log cut": 2,
+    "fault: flap": 12, "link flapped": 60,
     "fault: pause": 5, "fault: power": 8, "fault: power after ack": 20, "fault: rollback": 4,
     "fault: slow disk": 15, "fault: swap": 3, "fault: wipe after ack": 1, "page turned": 20,
     "fault: slow link": 20, "fault: spoil": 4, "fault: stop": 6, "fault: wipe": 3,

@@ -246,15 +246,16 @@ class Faults:
         """Cuts of one link or all of a machine's, one way or both; slow and broken links."""
         world = self._world
         network, a = world.network, fault.machine
+        if fault.kind == "flap":
+            self._flap(fault, world.clockwork.now + 1.0 + fault.lasts)
+            return
         others = [fault.other] if fault.kind != "isolate" else [m.index for m in world.machines]
         ways = []
         for b in others:
             if b == a:
                 continue
             if fault.kind == "break":
-                for link in list(network.links.values()):
-                    if {end.index for end in link.ends} == {a, b}:
-                        network.break_link(link)
+                network.break_between(a, b)
             elif fault.kind == "slow link":
                 network.slow[a, b] = 0.005 + fault.size**4
                 world.clockwork.after(fault.lasts, self._quicken, (a, b))
@@ -262,6 +263,20 @@ class Faults:
                 ways += [(a, b)] if fault.kind == "cut one way" else [(a, b), (b, a)]
         network.cuts.update(ways)
         world.clockwork.after(fault.lasts, self._join, ways)
+
+    def _flap(self, fault: Fault, end: float) -> None:
+        """A link is cut every so often, for as long as it then stands; a bad one breaks each time."""
+        clockwork, network = self._world.clockwork, self._world.network
+        if clockwork.now >= end or network.calm:
+            return
+        self._world.counts["link flapped"] += 1
+        period_s = 0.1 + 0.3 * (2 * fault.size % 1)
+        ways = [(fault.machine, fault.other), (fault.other, fault.machine)]
+        network.cuts.update(ways)
+        clockwork.after(period_s, self._join, ways)
+        clockwork.after(2 * period_s, self._flap, fault, end)
+        if fault.size < 0.5:
+            network.break_between(fault.machine, fault.other)
 
     def _quicken(self, way: tuple[int, int]) -> None:
         self._world.network.slow.pop(way, None)

@@ -112,7 +112,7 @@ class Machine:
         if self.node is None or self.paused:
             return
         self.world.say(self.index, "stop", "")
-        self.node.close()
+        self.node.close(self.instant())
         self.disk.sync()
         if self.config.durability == "memory":
             self.world.history.crashed()

@@ -22,11 +22,13 @@ SHARE_MIN = 0.95
 
 
 class Trial(NamedTuple):
-    """What came of a mutant: the checker that found it, or None, after so many seeds."""
+    """What came of a mutant: the checker that found it, or None, after so many seeds, the last of which
+    is `seed`."""
 
     caught_by: str | None
     seeds: int
     cpu_s: float
+    seed: int
 
 
 @contextmanager
@@ -52,8 +54,8 @@ def try_mutant(mutant: Mutant, cpu_s_max: float, first_seed: int = 0) -> Trial:
             seeds += 1
             for violation in outcome.violations:
                 if violation.check in mutant.expected:
-                    return Trial(violation.check, seeds, time.process_time() - began_s)
-    return Trial(None, seeds, time.process_time() - began_s)
+                    return Trial(violation.check, seeds, time.process_time() - began_s, seed)
+    return Trial(None, seeds, time.process_time() - began_s, seed)
 
 
 def report(names: list[str], cpu_s_max: float, *, as_json: bool) -> int:

@@ -107,6 +107,12 @@ class Network:
         # an end that is never opened, or whose machine is gone, is made good by the next attempt
         self._clockwork.after(self._stream.uniform(0.05, 0.3) + noticed_s, self._forget, link)
 
+    def break_between(self, a: int, b: int) -> None:
+        """Whatever connects the two is gone."""
+        for link in list(self.links.values()):
+            if {end.index for end in link.ends} == {a, b}:
+                self.break_link(link)
+
     def _notice(self, link: Link, machine: "Machine", life: int) -> None:
         outbox = link.outboxes.pop(machine.index, None)
         if outbox is not None and machine.life == life and machine.node is not None:

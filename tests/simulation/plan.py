@@ -15,7 +15,9 @@ BEGIN_S = 0.6  # when the clients begin; the cluster is born by then
 
 # Faults and how often each is drawn, by theme.
 CRASHES = [("crash", 3.0), ("power", 1.0), ("crash after ack", 6.0), ("power after ack", 3.0), ("stop", 1.0)]
-NETWORK = [("cut", 3.0), ("cut one way", 3.0), ("isolate", 2.0), ("slow link", 2.0), ("break", 3.0)]
+NETWORK = [
+    ("cut", 3.0), ("cut one way", 3.0), ("isolate", 2.0), ("slow link", 2.0), ("break", 3.0), ("flap", 2.0),
+]  # fmt: skip
 DISKS = [("disk full", 2.0), ("failed fsync", 2.0), ("slow disk", 2.0)]
 STORES = [("wipe", 4.0), ("rollback", 4.0), ("log cut", 2.0), ("spoil", 4.0), ("ambush", 4.0)]
 CLOCKS = [("clock within", 3.0), ("clock beyond", 2.0), ("clock back", 2.0)]
@@ -165,8 +167,10 @@ def draw(seed: int) -> Plan:
     durability: Durability = stream.weighted([("sync", 14.0), ("interval", 1.0), ("memory", 0.5)])
     seconds = stream.uniform(3.0, 7.0)
     drift_ms_max = stream.pick((100, 500, 2000))
-    if theme in ("ambushes", "swaps", "races"):
+    if theme == "ambushes":
         members, replication = max(3, members), max(3, replication)
+    if theme == "races":  # some members do not hold what they coordinate
+        members, replication = 4 + stream.below(2), 3
     partitions = stream.pick((1, 2, 4, 8))
     if theme == "swaps":  # one member is no replica of any row
         members, replication, partitions = 4, 3, 1
@@ -191,15 +195,12 @@ def draw(seed: int) -> Plan:
 def _racing(plan: Plan, stream: Stream) -> Plan:
     """Every message may linger for long, clocks differ as much as they may, all want two keys."""
     bound = 2000
-    network = NetworkPlan(False, 0.004, 0.05, 0.02, 0.02, plan.network.stray, plan.network.encoded)
+    network = NetworkPlan(False, 0.004, 0.15, 0.02, 0.02, plan.network.stray, plan.network.encoded)
     machines = tuple(
         MachinePlan(stream.pick((0.0005, 0.004)), 0.0005, int(stream.uniform(-0.49, 0.49) * bound), 1.0)
         for _ in plan.machines
     )
-    clients = tuple(
-        ClientPlan(index, "hot", False, 0.005, stream.chance(0.5), False)
-        for index in range(stream.pick((6, 10)))
-    )
+    clients = tuple(ClientPlan(index, "hot", False, 0.01, stream.chance(0.5), False) for index in range(6))
     return replace(
         plan, durability="sync", drift_ms_max=bound, network=network, machines=machines, clients=clients
     )

@@ -9,6 +9,7 @@ And no node answers after the deadline it was given.
 from typing import TYPE_CHECKING
 
 from basestore.consistency import Level, ReplicaState
+from basestore.hints import RECORD_AT
 from basestore.messages import DIRECT, Applied, Apply, Got, Message, Written
 from basestore.placement import row_bucket, row_partition
 from basestore.storage.engine import DATA, DEBT, HINT, Batch
@@ -131,9 +132,11 @@ class Witness:
             elif state == HINTED and not machine.impaired:
                 name = world.names[replica].encode()
                 hint = machine.disk.durable(HINT + len(name).to_bytes(2) + name + row)
-                kept = None if hint is None else hint[1:]
-                if not self._holds(rule, kept, written.version) and not self._holds(
-                    rule, held, written.version
+                kept = None if hint is None else hint[RECORD_AT:]
+                if not (
+                    self._holds(rule, kept, written.version)
+                    or self._holds(rule, held, written.version)
+                    or self._owed(replica, row, rule, written.version)
                 ):
                     text = f"no hint for n{replica + 1} is durable: {_short(kept)}, it holds {_short(held)}"
                     world.blame("receipts", f"{operation}: {text}")
@@ -155,11 +158,13 @@ class Witness:
             row = world.placement.row(operation.bucket.encode(), operation.key.encode())
             rule = world.rules[operation.bucket]
             for replica in operation.promised:
-                if not self._has(replica, row, rule, operation) and not self._owed(replica, row, operation):
+                if not self._has(replica, row, rule, operation) and not self._owed(
+                    replica, row, rule, operation.version
+                ):
                     world.blame("receipts", f"{operation} has not come to n{replica + 1}, and is not owed")
             if world.history.crash_s == INF and operation.outcome == STORED:
                 for replica in world.placement.replicas[row_partition(row)]:
-                    if self._owed(replica, row, operation):
+                    if self._owed(replica, row, rule, operation.version):
                         world.counts["owed"] += 1
                     elif not self._has(replica, row, rule, operation):
                         world.blame("debts", f"{operation} is missing on n{replica + 1}, and is not owed")
@@ -167,11 +172,17 @@ class Witness:
     def _has(self, replica: int, row: bytes, rule: Rule, operation: Operation) -> bool:
         return self._holds(rule, self._world.machines[replica].disk.get(DATA + row), operation.version)
 
-    def _owed(self, replica: int, row: bytes, operation: Operation) -> bool:
-        """Whether some member has marked that the replica may lack it."""
+    def _owed(self, replica: int, row: bytes, rule: Rule, version: bytes) -> bool:
+        """Whether some member has marked that the replica may lack it, or the record that beats it."""
         name = self._world.names[replica].encode()
-        debts = (m.disk.get(DEBT + len(name).to_bytes(2) + name + row[:2]) for m in self._world.machines)
-        return any(debt is not None and debt <= operation.version[:8] for debt in debts)
+        disks = [machine.disk for machine in self._world.machines]
+        debts = [disk.get(DEBT + len(name).to_bytes(2) + name + row[:2]) for disk in disks]
+        winner = version
+        for blob in (disk.get(DATA + row) for disk in disks):
+            if blob is not None and rule.beats(blob[:VERSION_BYTES], winner):
+                winner = blob[:VERSION_BYTES]
+        latest = max(winner, version)[:8]
+        return any(debt is not None and debt <= latest for debt in debts)
 
     @staticmethod
     def _holds(rule: Rule, blob: bytes | None, version: bytes) -> bool:

@@ -33,14 +33,14 @@ _answer = Writing._answer
 
 
 @mutant("a receipt that rounds up", {"receipts"}, Writing, "_answer")
-def _round_up(self: Any, outcome: int, version: bytes, winner: bytes) -> None:
+def _round_up(self: Any, outcome: int, version: bytes, winner: bytes, now: Any) -> None:
     states = self._tally.states
     self._tally.states = [APPLIED if state is PENDING else state for state in states]
-    _answer(self, outcome, version, winner)
+    _answer(self, outcome, version, winner, now)
     self._tally.states = states
 
 
 @mutant("a write answered twice", {"answers"}, Writing, "_answer")
-def _answer_twice(self: Any, outcome: int, version: bytes, winner: bytes) -> None:
-    _answer(self, outcome, version, winner)
+def _answer_twice(self: Any, outcome: int, version: bytes, winner: bytes, now: Any) -> None:
+    _answer(self, outcome, version, winner, now)
     self._answered = self._tally.applied > self._tally.required

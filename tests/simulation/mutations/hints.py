@@ -12,7 +12,7 @@ from basestore.placement import row_partition
 from basestore.replica import Replica
 from basestore.writing import Writing
 from repair.rule import Rule
-from repair.write_repair import Hint
+from repair.write_repair import Hint, merge_hints
 from tests.simulation.mutations.registry import LOST, mutant
 
 _keep = Hints.keep
@@ -52,7 +52,7 @@ def _hint_unsent(self: Any, member: int, now: Any) -> None:
 
 
 @mutant("a hint without room leaves no debt", {"debts", "receipts"}, Hints, "_owe")
-def _owe_nothing(self: Any, pile: Any, row: bytes, record: Any) -> None:
+def _owe_nothing(self: Any, pile: Any, row: bytes, hint: Any) -> None:
     pass
 
 
@@ -66,14 +66,22 @@ def _drop_silently(self: Any, now: Any) -> None:
 
 
 @mutant("a debt since the latest write that is missing", {"debts", "receipts"}, Hints, "_owe")
-def _owe_the_latest(self: Any, pile: Any, row: bytes, record: Any) -> None:
-    partition, stamp = row_partition(row), int.from_bytes(record.blob[:8])
+def _owe_the_latest(self: Any, pile: Any, row: bytes, hint: Any) -> None:
+    partition, stamp = row_partition(row), hint.record.version.stamp
     if stamp > pile.debt.get(partition, 0):
         pile.debt[partition] = stamp
         self._journal.stage(self._debt_key(pile, row), stamp.to_bytes(8))
 
 
 _apply_hint = Replica._apply_hint
+
+
+@mutant(
+    "a hint stands for its own write alone", {"debts", "receipts"}, hints, "merge_hints", "races", "hints"
+)
+def _stand_alone(rule: Rule, kept: Hint | None, offered: Hint) -> Hint:
+    hint = merge_hints(rule, kept, offered)
+    return hint._replace(since=hint.record.version.stamp)
 
 
 @mutant("a hint is confirmed before it is durable where it went", {"acks", *LOST}, Replica, "_apply_hint")

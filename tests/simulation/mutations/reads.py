@@ -27,7 +27,7 @@ def _first_reply(self: Any, now: Any) -> None:
     if self._records and not self._answered:
         record = next(iter(self._records.values()))
         self._coordinator.operations.drop(self)
-        self._report(reading.Finding(record, self._aim.required, len(self._heads), False, 0, now))
+        self._report(reading.Finding(record, self._aim.required, len(self._heads), False, 0), now)
 
 
 _merge = Scanning._merge

@@ -27,16 +27,16 @@ MUTANTS: list[Mutant] = []
 SURVIVORS: dict[str, str] = {}
 
 
-def of(*themes: str) -> Callable[[Plan], bool]:
-    """Worlds of these themes."""
-    return lambda plan: plan.theme in themes
+def of(*words: str) -> Callable[[Plan], bool]:
+    """Worlds of these themes, or with a fault of these kinds."""
+    return lambda plan: plan.theme in words or any(fault.kind in words for fault in plan.faults)
 
 
-def mutant(name: str, expected: set[str], target: Any, attribute: str, *themes: str) -> Callable[[Any], Any]:
+def mutant(name: str, expected: set[str], target: Any, attribute: str, *words: str) -> Callable[[Any], Any]:
     """Register a wrong function in place of `target.attribute`."""
 
     def register(wrong: Any) -> Any:
-        suits = of(*themes) if themes else Mutant._field_defaults["suits"]
+        suits = of(*words) if words else Mutant._field_defaults["suits"]
         MUTANTS.append(Mutant(name, expected, lambda: [patch.object(target, attribute, wrong)], suits))
         return wrong
 

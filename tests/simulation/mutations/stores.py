@@ -64,7 +64,7 @@ def _first_rows(self: Any, stream: Any, request: int, rows: list[bytes], more: b
 _replace_damaged = Replica.replace_damaged
 
 
-@mutant("healing miscounts records", {"crash", "counts"}, Replica, "replace_damaged")
+@mutant("healing miscounts records", {"crash", "counts"}, Replica, "replace_damaged", "spoil")
 def _miscount(self: Any, row: bytes, records: Any) -> None:
     before = self._journal.records
     _replace_damaged(self, row, records)

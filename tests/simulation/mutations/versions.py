@@ -83,7 +83,7 @@ def _send_then_check(self: Any, repeated: Any, now: Any) -> None:
         with patch.object(Coordinator, "_check_clock", lambda *_: None):
             self._coordinator._clock.raise_ceiling(self._coordinator._clock.last + (1 << 16))
             _begin(self, repeated, now)
-        self._fail(error)
+        self._fail(error, now)
     else:
         _begin(self, repeated, now)
 

@@ -1,0 +1,267 @@
+"""Board: what `basestore top` shows, made of what the nodes say of themselves. Pure, but for rich.
+
+Rates and latencies are of the time between a node's last two samples, by that node's own clock. A
+node that was started anew in between has none yet.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from basestore.metrics import FAILURES, LEVELS, OPERATIONS, REPAIRS, Histogram, Metrics
+from basestore.results import NodeState
+
+NONE = "-"
+_BEATEN = ("superseded", "lost")
+_STYLES = {"up": "green", "down": "bold red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a node said at one moment. `metrics` is None when it did not answer; `seconds` by its clock."""
+
+    state: NodeState
+    opening: str = ""
+    seconds: float = 0.0
+    metrics: Metrics | None = None
+
+    @classmethod
+    def of(cls, state: NodeState) -> Self:
+        """Read the facts of `Store.node_counters`; ValueError when they make no sense."""
+        facts = state.facts
+        return cls(state, facts.get("opening", ""), float(facts.get("seconds", "0")), Metrics.of(facts))
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One node on the board. `span_s`: the time that `done` was counted in, None when there is none yet."""
+
+    state: NodeState
+    span_s: float | None = None
+    done: Metrics = field(default_factory=Metrics)
+
+    @classmethod
+    def between(cls, earlier: Sample | None, later: Sample) -> Self:
+        """What a node's last two samples tell."""
+        if earlier is None or earlier.metrics is None or later.metrics is None:
+            return cls(later.state)
+        if earlier.opening != later.opening or later.seconds <= earlier.seconds:
+            return cls(later.state)
+        return cls(later.state, later.seconds - earlier.seconds, later.metrics.since(earlier.metrics))
+
+    @property
+    def up(self) -> bool:
+        return self.state.state == "up"
+
+    @property
+    def alive(self) -> list[str]:
+        """The members that count for levels as the node sees it."""
+        return self.state.facts.get("alive", "").split()
+
+    @property
+    def debt(self) -> dict[str, int]:
+        """Partitions in debt, by the member that may lack their writes."""
+        facts = self.state.facts
+        return {name[5:]: int(facts[name]) for name in facts if name.startswith("debt ")}
+
+    def rate(self, count: int) -> float | None:
+        """So many in a second."""
+        return None if self.span_s is None else count / self.span_s
+
+    def requests(self, operation: str) -> int:
+        """Requests of an operation that were answered in the span."""
+        return sum(sum(s.outcomes.values()) for name, _, s in self.done.series() if name == operation)
+
+    def durations(self, *operations: str) -> Histogram:
+        """How long they took, all levels together."""
+        together = Histogram()
+        for operation, _, series in self.done.series():
+            if operation in operations:
+                together.merge(series.durations)
+        return together
+
+    @property
+    def failures(self) -> int:
+        return sum(s.outcomes[failure] for _, _, s in self.done.series() for failure in FAILURES.values())
+
+    @property
+    def repairs(self) -> int:
+        return sum(count for name, count in self.done.counts.items() if name.startswith(REPAIRS))
+
+    def as_json(self) -> dict[str, Any]:
+        """As `basestore top -o json` prints it; null where nothing is known."""
+        state = self.state
+        down = state.state == "down"
+        return {
+            "node": state.node,
+            "endpoint": state.endpoint,
+            "state": state.state,
+            "reason": state.facts.get("reason", ""),
+            "alive": None if down else self.alive,
+            "records": state.records,
+            "hints_for": None if down else _nonzero(state.hints),
+            "debt_for": None if down else _nonzero(self.debt),
+            "requests_per_s": {name: _rounded(self.rate(self.requests(name))) for name in OPERATIONS},
+            "latency_ms": {name: _quantiles(self.durations(name)) for name in OPERATIONS},
+            "failed_per_s": _rounded(self.rate(self.failures)),
+            "repairs_per_s": _rounded(self.rate(self.repairs)),
+        }
+
+
+@dataclass(slots=True)
+class _Line:
+    """One operation at one level, all nodes together."""
+
+    per_s: float = 0.0
+    beaten_per_s: float = 0.0
+    failed_per_s: float = 0.0
+    durations: Histogram = field(default_factory=Histogram)
+    ideal: Histogram = field(default_factory=Histogram)
+
+
+def by_level(views: Iterable[View]) -> dict[tuple[str, str], _Line]:
+    """What the cluster did, by operation and level."""
+    lines: dict[tuple[str, str], _Line] = {}
+    for view in views:
+        for operation, level, series in view.done.series():
+            line = lines.setdefault((operation, level), _Line())
+            line.per_s += view.rate(sum(series.outcomes.values())) or 0.0
+            line.beaten_per_s += view.rate(sum(series.outcomes.get(name, 0) for name in _BEATEN)) or 0.0
+            line.failed_per_s += view.rate(sum(series.outcomes[name] for name in FAILURES.values())) or 0.0
+            line.durations.merge(series.durations)
+            line.ideal.merge(series.ideal)
+    order = {pair: at for at, pair in enumerate((o, level) for o in OPERATIONS for level in LEVELS)}
+    return dict(sorted(lines.items(), key=lambda item: order.get(item[0], len(order))))
+
+
+def board_json(views: Sequence[View]) -> dict[str, Any]:
+    """One frame for machines."""
+    levels = [
+        {
+            "operation": operation,
+            "level": level,
+            "requests_per_s": _rounded(line.per_s),
+            "latency_ms": _quantiles(line.durations),
+            "ideal_ms": _quantiles(line.ideal),
+            "beaten_per_s": _rounded(line.beaten_per_s),
+            "failed_per_s": _rounded(line.failed_per_s),
+        }
+        for (operation, level), line in by_level(views).items()
+    ]
+    return {"nodes": [view.as_json() for view in views], "levels": levels}
+
+
+def board(views: Sequence[View], title: str) -> RenderableType:
+    """One frame for people."""
+    up = sum(view.up for view in views)
+    head = Text.assemble(("basestore top", "bold"), f"  {up} of {len(views)} nodes up  {title}  times in ms")
+    notes = [note for view in views if (note := _note(view)) is not None]
+    parts: list[RenderableType] = [head, Text(), _standing(views), *notes, Text(), _requests(views)]
+    lines = by_level(views)
+    if lines:
+        parts += [Text(), _levels(lines)]
+    return Group(*parts)
+
+
+def _table(*columns: str) -> Table:
+    """Columns that end in a name with `<` are of words; others of numbers."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        justify = "left" if column.endswith("<") else "right"
+        table.add_column(column.rstrip("<"), justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    return table
+
+
+def _standing(views: Sequence[View]) -> Table:
+    table = _table("NODE<", "STATE<", "COUNTS ON<", "RECORDS", "REPAIRS/S", "DEBT", "HINTS FOR<")
+    names = [view.state.node for view in views]
+    for view in views:
+        state = view.state
+        if state.state == "down":
+            table.add_row(state.node, Text("down", _STYLES["down"]), *[NONE] * 5)
+            continue
+        missing = [name for name in names if name not in view.alive]
+        counts = f"{len(names) - len(missing)} of {len(names)}"
+        counts_on = Text(f"{counts}: not {' '.join(missing)}", "yellow") if missing else Text(counts)
+        hints = "  ".join(f"{name} {count:,}" for name, count in _nonzero(state.hints).items())
+        debt = sum(view.debt.values())
+        table.add_row(
+            state.node,
+            Text(state.state, _STYLES.get(state.state, "yellow")),
+            counts_on,
+            NONE if state.records is None else f"{state.records:,}",
+            _number(view.rate(view.repairs)),
+            Text(f"{debt:,}", "yellow" if debt else ""),
+            Text(hints or "none", "yellow" if hints else ""),
+        )
+    return table
+
+
+def _note(view: View) -> Text | None:
+    """Why a node does not count."""
+    reason = view.state.facts.get("reason", "")
+    if not reason:
+        return None
+    return Text(f"{view.state.node} at {view.state.endpoint}: {reason}", "dim")
+
+
+def _requests(views: Sequence[View]) -> Table:
+    rates = (f"{operation[:4].upper()}/S" for operation in OPERATIONS)
+    table = _table("NODE<", *rates, "FAILED/S", "WRITE P50", "P99", "READ P50", "P99")
+    for view in views:
+        failed = view.rate(view.failures)
+        table.add_row(
+            view.state.node,
+            *(_number(view.rate(view.requests(operation))) for operation in OPERATIONS),
+            Text(_number(failed), "red" if failed else ""),
+            *_times(view.durations("set", "delete")),
+            *_times(view.durations("get")),
+        )
+    return table
+
+
+def _levels(lines: dict[tuple[str, str], _Line]) -> Table:
+    table = _table(
+        "OPERATION<", "LEVEL<", "ASKED/S", "BEATEN/S", "FAILED/S", "P50", "P99", "IDEAL P50", "P99"
+    )
+    for (operation, level), line in lines.items():
+        table.add_row(
+            operation,
+            level,
+            _number(line.per_s),
+            _number(line.beaten_per_s),
+            Text(_number(line.failed_per_s), "red" if line.failed_per_s else ""),
+            *_times(line.durations),
+            *_times(line.ideal),
+        )
+    return table
+
+
+def _nonzero(counts: dict[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count}
+
+
+def _number(value: float | None) -> str:
+    """With the digits that matter."""
+    if value is None:
+        return NONE
+    return "0" if value == 0 else f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _times(histogram: Histogram) -> tuple[str, str]:
+    """Its median and 99th percentile, in milliseconds."""
+    times = (histogram.quantile(0.5), histogram.quantile(0.99))
+    return tuple(NONE if time is None else f"{time * 1e3:.3g}" for time in times)  # type: ignore[return-value]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def _quantiles(histogram: Histogram) -> dict[str, float | None]:
+    times = {"p50": histogram.quantile(0.5), "p99": histogram.quantile(0.99)}
+    return {name: None if time is None else round(time * 1e3, 3) for name, time in times.items()}

@@ -1,0 +1,141 @@
+"""Explain: why a key has the value it has, replica by replica."""
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from basestore.cli import exits, text
+from basestore.cli.options import Target, data, share
+from basestore.cli.requests import open_store
+
+if TYPE_CHECKING:
+    from basestore.explanation import Explanation, HintView, Mend, ReplicaView
+    from repair.version import Version
+
+_HEADER = ("REPLICA", "STATE", "VERSION", "WRITTEN", "AGE", "BY", "DIGEST", "")
+_DIGEST_DIGITS = 8  # enough to tell two apart; -o json has all
+
+
+@click.command("explain")
+@share("endpoint", "bucket", "timeout", "output")
+@click.argument("key", type=data)
+def explain_command(target: Target, key: bytes) -> int:
+    """Show why KEY has the value it has.
+
+    What each replica holds, which version wins and by which line of the rule, what a reader is shown
+    at each level, which hints are on their way, and what will mend the replicas that are behind.
+    Nothing is repaired, nothing changes.
+
+    \b
+    value, tombstone, expired, absent  what a replica holds whose word counts
+    damaged     its record fails its digest; it is healed from the others
+    forgetful   its store may have lost data and recovers; what it holds is shown, and does not count
+    starting    its store is not yet known to be whole
+    down        it did not answer
+
+    \b
+    Example:
+        basestore explain greeting
+        basestore explain order/17 -o json | jq '.winner, .reason'
+
+    Ends with 1 when no replica holds the key, and with 3 when none could say what it holds.
+    """
+    with open_store(target) as store:
+        explanation = store.explain(key, bucket=target.bucket)
+    click.echo(json.dumps(explanation.as_json(), indent=2) if target.json else _story(explanation))
+    if explanation.winner is not None:
+        return exits.DONE
+    if explanation.known:
+        exits.say("No replica that answers holds this key. Check the key and --bucket.")
+        return exits.NOT_FOUND
+    exits.say("No replica could say what it holds. Start the missing nodes (see `basestore status`).")
+    return exits.REFUSED
+
+
+def _story(told: "Explanation") -> str:
+    """All of it, for people."""
+    rows = [_row(told, name, view) for name, view in told.replicas.items()]
+    lines = [
+        f"{text.printable(told.key)} in bucket {text.printable(told.bucket.encode())}, {told.rule.value}, "
+        f"at {text.moment(told.asked_ms)}",
+        "",
+        text.table(_HEADER, rows),
+        "",
+        f"winner     {told.winner or 'none'}: {told.reason}",
+    ]
+    for level, found in told.reads.items():
+        lines.append(f"{'at ' + level.name.lower():<10} {_reading(told, found)}")
+    lines += [f"{'hint':<10} {_hint(told, hint)}" for hint in told.hints]
+    lines += [f"{'mending':<10} {_mend(mend, told)}" for mend in told.mends]
+    lines += [
+        f"{'unheard':<10} {name}: {why}; hints that it may keep are not shown"
+        for name, why in told.unheard.items()
+    ]
+    return "\n".join(lines)
+
+
+def _row(told: "Explanation", name: str, view: "ReplicaView") -> tuple[object, ...]:
+    version, digest = view.version, view.digest
+    if version is None or digest is None:
+        return (name, view.state, "-", "-", "-", "-", "-", view.reason)
+    notes = []
+    if view.state in ("forgetful", "starting"):
+        notes.append("does not count")
+    elif version == told.winner:
+        notes.append("wins")
+    if view.expires_ms is not None:
+        when = "expired" if view.expires_ms <= told.asked_ms else "expires"
+        notes.append(f"{when} {text.moment(view.expires_ms)}")
+    written_ms = version.wall_ms
+    return (
+        name, view.state, version, text.moment(written_ms), text.age(told.asked_ms - written_ms),
+        _author(told, version), digest.hex()[:_DIGEST_DIGITS], ", ".join(notes),
+    )  # fmt: skip
+
+
+def _author(told: "Explanation", version: "Version") -> str:
+    """The node that stamped it: the first 16 bits of its origin count the members from 1."""
+    number = (version.origin >> 48) - 1
+    return told.members[number] if 0 <= number < len(told.members) else "?"
+
+
+def _reading(told: "Explanation", found: "tuple[Version | None, ...] | None") -> str:
+    if found is None:
+        return "unavailable: too few replicas answer"
+    shown = " or ".join(_shown(told, version) for version in found)
+    return shown if len(found) == 1 else f"{shown}, depending on which replicas answer first"
+
+
+def _shown(told: "Explanation", version: "Version | None") -> str:
+    holders = [
+        name
+        for name, view in told.replicas.items()
+        if view.version == version and view.state in ("value", "tombstone", "expired", "absent")
+    ]
+    state = told.replicas[holders[0]].state
+    what = {"value": "the value", "tombstone": "nothing, by the tombstone", "expired": "nothing, expired"}
+    return f"{what.get(state, 'nothing, as')} on {' and '.join(holders)}"
+
+
+def _hint(told: "Explanation", hint: "HintView") -> str:
+    what = "a tombstone, " if hint.tombstone else ""
+    only = ", the only copy" if hint.only_copy else ""
+    wins = ", which beats what the replicas hold" if hint.wins else ""
+    age = text.age(told.asked_ms - hint.version.wall_ms)
+    return f"at {hint.at} for {hint.target}: {what}{hint.version}, {age} old{only}{wins}"
+
+
+def _mend(mend: "Mend", told: "Explanation") -> str:
+    """What is going to happen to one replica."""
+    if mend.by == "hint":
+        once = " once it is up" if told.replicas[mend.node].state == "down" else ""
+        return f"{mend.node}: gets the hint kept at {' and '.join(mend.at)}{once}"
+    if mend.by == "quorum read" and told.replicas[mend.node].state == "down":
+        return f"{mend.node}: if it is behind once it is up, the next read at quorum or all repairs it"
+    return {
+        "quorum read": f"{mend.node}: the next read at quorum or all repairs it",
+        "healing": f"{mend.node}: its damaged record is healed from the other replicas",
+        "recovery": f"{mend.node}: recovers from the other replicas what it may have lost",
+        "introduction": f"{mend.node}: counts once the other nodes have said what they know of its store",
+    }[mend.by]

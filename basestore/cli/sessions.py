@@ -1,0 +1,101 @@
+"""Session files: what several commands have seen, one after the other or at once.
+
+A file holds the token of a session (`basestore/session.py`) and is replaced in one step, so that a
+reader finds the old one or the new one. What a command has seen is merged with what others have put
+there meanwhile; a lock beside it, FILE.lock, lets one command do that at a time. A file that makes no
+sense is left as it is.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from basestore.errors import BasestoreError, InvalidRequest
+
+if TYPE_CHECKING:
+    from basestore.sync import SyncSession, SyncStore
+
+
+class SessionNotKept(BasestoreError):
+    """What a command has seen is not in its session file, though the command was carried out."""
+
+    definite = False
+
+
+@contextmanager
+def open_session(store: "SyncStore", path: Path) -> Iterator["SyncSession"]:
+    """A session that goes on from what the file holds, if there is one, and puts there what was seen,
+    also when the block fails. InvalidRequest when the file is damaged or belongs to another cluster, or
+    cannot be used: nothing was done then. SessionNotKept when it can no longer be written."""
+    path = Path(os.path.realpath(path))
+    try:
+        with _locked(path):  # so that a directory that cannot be written to is found out before
+            held = _read(path)
+    except OSError as error:
+        raise InvalidRequest(
+            f"the session file {path} cannot be used: {error.strerror}. Name one that can be written"
+        ) from None
+    with store.session() as session:
+        _merge(session, path, held)
+        try:
+            yield session
+        finally:
+            _keep(session, path)
+
+
+def _merge(session: "SyncSession", path: Path, token: str | None) -> None:
+    try:
+        if token is not None:
+            session.merge(token)
+    except InvalidRequest as error:
+        raise InvalidRequest(
+            f"{path} was left as it is, for {error}. Put the right file there, or name another, which is "
+            f"made if it does not exist"
+        ) from None
+
+
+def _keep(session: "SyncSession", path: Path) -> None:
+    try:
+        with _locked(path):
+            held = _read(path)
+            _merge(session, path, held)
+            if session.token != held:
+                _write(path, session.token)
+    except (OSError, BasestoreError) as error:
+        raise SessionNotKept(
+            f"what was seen could not be kept in {path}: {error}. What this command did is done; what is "
+            f"read later with this file may be older"
+        ) from error
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """While this lasts, no other command reads or writes the file. The lock ends with the process."""
+    descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path) -> str | None:
+    """The token that the file holds; None when there is no file."""
+    try:
+        return path.read_bytes().decode("ascii", errors="replace").removesuffix("\n")
+    except FileNotFoundError:
+        return None
+
+
+def _write(path: Path, token: str) -> None:
+    """Replace the file in one step, durably. Only its owner may read it."""
+    draft = f"{path}.new"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w", encoding="ascii") as file:
+        file.write(token + "\n")
+        file.flush()
+        os.fsync(descriptor)
+    os.replace(draft, path)

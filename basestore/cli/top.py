@@ -1,0 +1,169 @@
+"""Top: the cluster as it is now, once a second.
+
+Every node is asked for itself, all at the same time; who does not answer soon is shown as down. On
+a terminal one frame replaces the other; into a pipe or a file they follow each other as plain text.
+"""
+
+import io
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import click
+
+from basestore.cli import exits, text
+from basestore.cli.options import Target, duration, share
+from basestore.cli.requests import open_store
+from basestore.cli.serving import raise_expected
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from basestore.cli.board import Sample, View
+    from basestore.results import NodeState
+
+ANSWER_S_MAX = 1.0
+INTERVAL_S_MIN = 0.1
+PLAIN_COLUMNS = 160
+
+
+@click.command("top")
+@share("endpoint", "timeout", "output")
+@click.option("--once", is_flag=True, help="Print one frame, of one interval, and end.")
+@click.option(
+    "--interval", type=duration, default="1s", show_default=True, help="The time from frame to frame."
+)
+def top_command(target: Target, once: bool, interval: float) -> int:
+    """Watch the cluster live, until Ctrl-C.
+
+    \b
+    counts on      how many members the node counts for levels, and which it does not
+    repairs/s      replicas brought up to date, by reads and by writes
+    debt           partitions of other members that may lack writes that no hint is kept of
+    hints for      hints kept, by the member they are for
+    p50, p99       milliseconds that requests of the last interval took in the node
+    asked/s        requests at this level
+    beaten/s       writes that were superseded by a newer one, or lost to an earlier one
+    failed/s       requests that ended in an error
+    ideal          when the level would have been met, whatever level was asked for
+
+    With -o json each line is a frame. Into a pipe, frames are plain text, one after the other.
+    """
+    import trio
+
+    if interval < INTERVAL_S_MIN:
+        raise click.UsageError(f"The interval must be {INTERVAL_S_MIN} s or more.")
+    with open_store(target) as store:
+        members = store.status()
+    try:
+        return trio.run(_watch, _Top(target, members, interval, once))
+    except BaseExceptionGroup as group:
+        raise_expected(group)
+
+
+async def _watch(top: "_Top") -> int:
+    """Frames, until a signal comes or there are no more."""
+    import trio
+
+    code = exits.DONE
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def run() -> None:
+                await top.run()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(run)
+            async for number in signals:
+                code = exits.INTERRUPTED if number == signal.SIGINT else exits.DONE
+                nursery.cancel_scope.cancel()
+    return code
+
+
+class _Top:
+    """Asks the nodes and shows what they say."""
+
+    def __init__(self, target: Target, members: "list[NodeState]", interval_s: float, once: bool) -> None:
+        self._target = target
+        self._members = members
+        self._interval_s = interval_s
+        self._once = once
+        self._samples: dict[str, Sample] = {}
+
+    async def run(self) -> None:
+        """Ask and show, once in an interval."""
+        import trio
+
+        with ExitStack() as stack:
+            live = self._open_live(stack)
+            due = trio.current_time()
+            first = True
+            while True:
+                views = await self._ask_all()
+                if not (first and self._once):
+                    self._show(views, live)
+                if self._once and not first:
+                    return
+                first = False
+                due = max(due + self._interval_s, trio.current_time())
+                await trio.sleep_until(due)
+
+    def _open_live(self, stack: ExitStack) -> "Live | None":
+        """The terminal, taken over; None when frames are just printed."""
+        if self._once or self._target.json or not sys.stdout.isatty():
+            return None
+        from rich.console import Console
+        from rich.live import Live
+
+        return stack.enter_context(Live(console=Console(), auto_refresh=False, screen=True))
+
+    async def _ask_all(self) -> "list[View]":
+        import trio
+
+        from basestore.cli.board import View
+
+        earlier = dict(self._samples)
+        async with trio.open_nursery() as nursery:
+            for member in self._members:
+                nursery.start_soon(self._ask, member)
+        return [View.between(earlier.get(m.node), self._samples[m.node]) for m in self._members]
+
+    async def _ask(self, member: "NodeState") -> None:
+        """Ask one node. One that does not answer in time, or not sensibly, is down."""
+        import trio
+
+        import basestore
+        from basestore.cli.board import Sample
+        from basestore.results import down
+
+        within_s = min(self._target.timeout_s, ANSWER_S_MAX)
+        reason = f"it does not answer within {within_s:g} s"
+        with trio.move_on_after(within_s):
+            try:
+                async with basestore.connect(member.endpoint, timeout=within_s) as store:
+                    self._samples[member.node] = Sample.of(await store.node_counters())
+                    return
+            except (basestore.Unreachable, basestore.RequestFailed, ValueError) as error:
+                reason = str(error).partition(". ")[0]
+        self._samples[member.node] = Sample(down(member.node, member.endpoint, reason))
+
+    def _show(self, views: "list[View]", live: "Live | None") -> None:
+        from basestore.cli.board import board, board_json
+
+        if self._target.json:
+            click.echo(text.compact(board_json(views)))
+            return
+        frame = board(views, time.strftime("%H:%M:%S"))
+        if live is not None:
+            live.update(frame, refresh=True)
+            return
+        from rich.console import Console
+
+        paper = Console(file=io.StringIO(), width=PLAIN_COLUMNS, color_system=None)
+        with paper.capture() as capture:
+            paper.print(frame)
+        click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+        if not self._once:
+            click.echo()

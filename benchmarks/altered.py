@@ -1,0 +1,36 @@
+"""Altered: a node as it is, but for what a benchmark compares.
+
+`python -m benchmarks.altered ALTERATIONS serve ...` is `python -m basestore serve ...`; ALTERATIONS
+is an object in JSON:
+
+    detours      which address this node dials in place of another: the addresses of members belong
+                 to the configuration that all nodes share, so they cannot say this
+    speculative  whether a read that is slower than usual asks one more replica; otherwise it waits
+                 until it would ask all of them
+"""
+
+import json
+import sys
+from typing import Any
+
+from basestore import cli, service
+from basestore.net.link import Link, dial
+from basestore.peers import Peers
+from basestore.reading import WIDEN_S
+
+
+def main() -> None:
+    alterations: dict[str, Any] = json.loads(sys.argv.pop(1))
+    detours: dict[str, str] = alterations["detours"]
+
+    async def dial_by_detour(address: str) -> Link:
+        return await dial(detours.get(address, address))
+
+    service.dial = dial_by_detour  # type: ignore[attr-defined]  # the name by which the service calls it
+    if not alterations["speculative"]:
+        Peers.usual_s = property(lambda _: WIDEN_S)  # type: ignore[method-assign, assignment]
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()
