@@ -2,7 +2,7 @@
 
 It begins when the member is alive, oldest hints first, and keeps a window of copies under way, which
 grows with every answer and shrinks when the member refuses one; delivery to it then rests a while.
-While requests are under way only a few copies leave in each tick: client traffic goes first. A
+While there are requests only a few copies leave in each tick: client traffic goes first. A
 hint is deleted when its copy was taken; one that meets an error stays for the next round.
 """
 
@@ -22,7 +22,8 @@ from repair.write_repair import Hint
 WINDOW_MIN = 16
 WINDOW_MAX = 256
 WINDOW_BYTES_MAX = 1 << 20
-BESIDE_CLIENTS = 32  # copies in a tick
+BESIDE_CLIENTS = 32  # copies in a tick, while and shortly after there were requests
+BESIDE_S = 1.0
 ROUND_S = 1.0
 PATIENCE_S = 10.0
 EXPIRY_S = 5.0
@@ -85,6 +86,9 @@ class Handoff:
         self._operations = operations
         self._rounds = [_Round(pile) for pile in self._hints.piles]
         self._expire_s = 0.0
+        self._issued = operations.issued  # ids so far, and how many of those since are deliveries
+        self._sent = 0
+        self._beside_until_s = 0.0
 
     def undo(self) -> None:
         """A batch was not taken."""
@@ -142,13 +146,16 @@ class Handoff:
         if now.monotonic >= self._expire_s:
             self._expire_s = now.monotonic + EXPIRY_S
             self._hints.expire(now)
+        if self._operations.issued - self._issued > self._sent:
+            self._beside_until_s = now.monotonic + BESIDE_S
+        self._issued, self._sent = self._operations.issued, 0
         for at in self._rounds:
             if at.pile.count and self._peers.alive[at.pile.index] and now.monotonic >= at.resume_s:
                 self._deliver(at, now)
 
     def _deliver(self, at: _Round, now: Instant) -> None:
         room = at.window - at.under_way
-        if self._operations.count > sum(each.under_way for each in self._rounds):
+        if now.monotonic < self._beside_until_s:
             room = min(room, BESIDE_CLIENTS)
         sent = 0
         if room > 0:
@@ -164,6 +171,7 @@ class Handoff:
     def _send(self, at: _Round, row: bytes, hint: Hint, now: Instant) -> bool:
         delivery = _Delivery(self, at, row, hint)
         request = self._operations.issue(delivery)
+        self._sent += 1
         at.under_way += 1
         at.bytes_under_way += delivery.bytes
         message = Apply(request, row, hint.record.blob, HINTED_COPY, 0)

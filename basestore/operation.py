@@ -88,6 +88,11 @@ class Operations:
         self._by_id[request] = operation
         return request
 
+    @property
+    def issued(self) -> int:
+        """How many ids were issued, counted from the first id."""
+        return self._next
+
     def drop(self, operation: Operation) -> None:
         """Forget it: later answers are ignored."""
         if operation.ids:

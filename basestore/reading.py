@@ -98,7 +98,7 @@ class Reading(Operation):
         self._report = report
         self._answered = False
         self._repairs = "repairs_read_blocking"  # what they are counted as
-        self._asked: set[int] = set()
+        self._asked: dict[int, float] = {}  # when, by `Instant.monotonic`
         self._heads: dict[int, bytes] = {}
         self._records: dict[bytes, Record] = {}
         self._fetched: set[int] = set()
@@ -138,7 +138,7 @@ class Reading(Operation):
             if count == 0:
                 return
             whole = not self._answered and not self._fetched and not self._records
-            self._asked.add(replica)
+            self._asked[replica] = now.monotonic
             if self._ask_one(replica, digest=not whole):
                 count -= 1
             else:
@@ -186,11 +186,11 @@ class Reading(Operation):
 
     def _time(self, member: int, now: Instant) -> None:
         """The first answer of a replica: how long it took."""
-        seconds = now.monotonic - self._begun_s
         coordinator = self._coordinator
-        coordinator.peers.all[member].latency.add(seconds)
+        coordinator.peers.all[member].latency.add(now.monotonic - self._asked[member])
         if not self._answered:
-            coordinator.milestone("get", len(self._heads) + 1, len(self._replicas), seconds)
+            replicas, seconds = len(self._replicas), now.monotonic - self._begun_s
+            coordinator.milestone("get", len(self._heads) + 1, replicas, seconds)
 
     def _consider(self, now: Instant) -> None:
         """Answer if the winner is confirmed; otherwise write it back to those that are behind."""
@@ -216,7 +216,7 @@ class Reading(Operation):
         self._diverged = True
         self._aim = self._aim._replace(compare=self._aim.repair)
         self._ask(len(self._replicas), now)
-        if self.ids and self._asked - self._reasons.keys() <= self._heads.keys():
+        if self.ids and self._asked.keys() - self._reasons.keys() <= self._heads.keys():
             text = "no replica that answers holds what this session has seen"
             advice = "Read again when more replicas are up, or without the session"
             self._end(ReadTimeout(f"{text}. {advice}", len(self._heads), self._aim.required, None), now)

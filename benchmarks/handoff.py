@@ -297,7 +297,7 @@ def as_text(outcome: Outcome) -> str:
         f"hints kept for n3                      {kept}",
         f"partitions with debts                  {debts}",
         f"delivered                              in {outcome.delivered_s:.1f} s, {copies_per_s:,} a second",
-        f"n3 alone lacks, after delivery         {account.missing:,}",
+        f"n3 alone lacks, after delivery         {account.missing:,} of {outcome.acknowledged:,}",
         f"lost at QUORUM, read from each node    {account.lost:,}",
         f"n3 alone lacks, after those reads      {account.missing_after:,}",
         f"reads at QUORUM that went back         {outcome.went_back}",

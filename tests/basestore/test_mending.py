@@ -239,3 +239,21 @@ class TestSpeculation:
         world.set(0, "k", "v", Level.ALL)
         world.run(0.5)
         assert len([s for s in world.sent(Apply, 0) if s.target == first]) == 1
+
+    def test_a_slow_replica_does_not_make_slowness_usual(self) -> None:
+        """An answer is timed from when that replica was asked, not from the read's beginning."""
+        world = World(3)
+        world.put(0, "k", "v", Level.ALL)
+        slow = next(r for r in world.replicas("k") if r != 0)
+        peers = world.node(0).peers
+        for peer in peers.all:
+            peer.latency.p99_s = 0.01
+        world.isolate(slow)
+        for _ in range(600):
+            call = world.get(0, "k")
+            world.settle()
+            world.monotonic += 0.02
+            world.node(0).operations.tick(world.now(0))
+            world.settle()
+            assert call.read().value == b"v"
+        assert peers.usual_s <= 0.01

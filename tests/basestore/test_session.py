@@ -317,7 +317,9 @@ def test_merging_is_the_same_in_either_order_and_repeats_do_not_matter(
 def test_a_token_is_small_and_can_stand_in_a_url() -> None:
     session = new(10_000)
     for number in range(1000):
-        session.show("default", b"user/%d" % number, Version((1 << 60) + number * 70_000, 7 << 48, number).encode())
+        session.show(
+            "default", b"user/%d" % number, Version((1 << 60) + number * 70_000, 7 << 48, number).encode()
+        )
     token = session.token
     assert set(token) <= set(string.ascii_letters + string.digits + "-_.")
     assert len(token) < 20 * 1000

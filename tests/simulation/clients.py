@@ -39,6 +39,7 @@ BACK_OFF_S = 0.03
 OUTSTANDING_MAX = 8
 REPEATS_MAX = 3
 SESSIONS = 0.3
+STRONG_THEMES = ("races", "swaps", "ambushes")  # what they are after only quorums show
 LONG = bytes(DIGEST_BYTES_MIN)
 DEFINITE_CODES = {1: "InvalidRequest", 2: "Unavailable", 3: "Overloaded", 4: "ClockSkew"}
 WRITE_TIMEOUT, READ_TIMEOUT = 5, 6
@@ -95,7 +96,7 @@ class Client:
         self._outstanding = 0
         self._place = 0
         self._seen: dict[tuple[str, str], bytes] | None = None  # by bucket and key; None: no session
-        sessions = 0.0 if world.plan.theme == "races" else SESSIONS  # there all must be strong
+        sessions = 0.0 if world.plan.theme in STRONG_THEMES else SESSIONS
         if Stream(world.plan.seed, f"session {plan.number}").chance(sessions):
             self._seen = {}
         self._page: h.Operation | None = None  # one that more may follow

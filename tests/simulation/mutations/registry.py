@@ -24,7 +24,11 @@ class Mutant(NamedTuple):
 
 
 MUTANTS: list[Mutant] = []
-SURVIVORS: dict[str, str] = {}
+SURVIVORS = {
+    "a hint stands for its own write alone": (
+        "a write must be lost by all that got it, and its hints, which took another's place, expire"
+    ),
+}
 
 
 def of(*words: str) -> Callable[[Plan], bool]:
