@@ -197,7 +197,7 @@ class Faults:
         world.network.cuts.update(ways)
         world.clockwork.after(2.0, self._join, ways)
         ambush = fault._replace(kind="wipe after ack", machine=struck, other=coordinator)
-        world.clockwork.after(0.1, world.triggers.arm, ambush)
+        world.clockwork.after(0.03, world.triggers.arm, ambush)
 
     def _spoil(self, machine: "Machine") -> None:
         """One byte of one durable record changes."""
