@@ -146,7 +146,7 @@ def test_a_key_too_many_is_refused_before_it_is_sent_and_nothing_is_forgotten() 
     do(session, setting("a"), written(OUTCOME_STORED, 1))
     do(session, getting("b"), got(2))
     for request in (setting("c"), getting("c"), Delete(1, "default", b"c", 2, 1000, b""), setting("a", "x")):
-        with pytest.raises(SessionFull, match="seen 2 keys.*greater keys_max"):
+        with pytest.raises(SessionFull, match=r"seen 2 keys.*greater keys_max"):
             session.begin(request)
     do(session, setting("a"), written(OUTCOME_STORED, 3))
     assert session.begin(getting("a")).floor == version(3)

@@ -11,7 +11,7 @@ encoded form, so what cannot be said on the wire cannot be said here.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
