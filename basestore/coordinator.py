@@ -92,6 +92,7 @@ class Coordinator:
         self._lot = 0.0
         self.mending = Mending(self)
         self._numbers = [0] * cluster.partitions
+        self.scan_reads = 0  # rows that scans read singly just now
         self.answer_bytes = ANSWER_BYTES_EXPECTED  # what an answer with a value takes, going by the last
 
     def receive(self, outbox: Outbox, request: Request, now: Instant) -> None:
@@ -193,10 +194,7 @@ class Coordinator:
 
     def _repeated(self, encoded: bytes, now: Instant) -> Version:
         """The version of an earlier attempt; InvalidRequest when no node can have given it out."""
-        try:
-            version = Version.decode(encoded)
-        except ValueError as error:
-            raise InvalidRequest(f"the version is malformed: {error}") from None
+        version = _version(encoded)
         if version.wall_ms > now.wall_ms + self._drift_ms_max:
             raise InvalidRequest(
                 f"the version {version} lies in the future; pass the one that the error named"
@@ -245,7 +243,7 @@ class Coordinator:
         _check_key(request.key)
         self._admit(self.answer_bytes, now)
         if request.floor:
-            self._repeated(request.floor, now)  # a version that no node can have given out is refused
+            _version(request.floor)
         if not request.repair and level is not Level.ONE:
             raise InvalidRequest("only a read at one can do without repair: other levels are made by it")
         compare = request.repair and (level is not Level.ONE or self._draw_lot() < self._read_repair)
@@ -318,6 +316,14 @@ class Coordinator:
         if level is Level.ANY:
             raise InvalidRequest("level any is for writes; read at one, quorum or all")
         return level
+
+
+def _version(encoded: bytes) -> Version:
+    """InvalidRequest unless it is a version."""
+    try:
+        return Version.decode(encoded)
+    except ValueError as error:
+        raise InvalidRequest(f"the version is malformed: {error}") from None
 
 
 def _check_key(key: bytes) -> None:

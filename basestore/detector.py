@@ -25,6 +25,7 @@ from collections import deque
 THRESHOLD = 8.0
 WINDOW = 100
 DEVIATION_PERIODS_MIN = 0.25
+EXCUSES_MAX = 3
 GAP_MEANS_MAX = 3
 CALM_S = 60.0
 WAIT_S_MIN = 0.5
@@ -36,7 +37,16 @@ class Detector:
     """One peer's heartbeats. Time never goes back; gaps are kept in whole microseconds, so that the
     running sums stay exact."""
 
-    __slots__ = ("_beat_s", "_gaps_us", "_period_us", "_silence_s_max", "_squares", "_sum_us", "heard_s")
+    __slots__ = (
+        "_beat_s",
+        "_excuses",
+        "_gaps_us",
+        "_period_us",
+        "_silence_s_max",
+        "_squares",
+        "_sum_us",
+        "heard_s",
+    )
 
     def __init__(self, period_s: float, silence_s_max: float) -> None:
         """A peer that should beat every `period_s`; it is taken to have done so until now. A silence
@@ -47,16 +57,22 @@ class Detector:
         self._sum_us = self._period_us * WINDOW
         self._squares = self._period_us**2 * WINDOW
         self._beat_s: float | None = None
-        self.heard_s = -math.inf  # whoever hears something of the peer sets it
+        self.heard_s = -math.inf
+        self._excuses = 0
 
     def restart(self, now_s: float) -> None:
         """A new link: silence begins here, and no gap spans two links."""
-        self.heard_s = now_s
+        self.hear(now_s)
         self._beat_s = None
+
+    def hear(self, now_s: float) -> None:
+        """Something of the peer has come."""
+        self.heard_s = now_s
+        self._excuses = 0
 
     def beat(self, now_s: float) -> None:
         """A heartbeat has come."""
-        self.heard_s = now_s
+        self.hear(now_s)
         if self._beat_s is not None:
             self._sample(round((now_s - self._beat_s) * 1e6))
         self._beat_s = now_s
@@ -69,7 +85,11 @@ class Detector:
         self._squares += gap_us**2 - oldest_us**2
 
     def excuse(self, seconds: float, now_s: float) -> None:
-        """This node did not run for so long, until now: nobody was silent meanwhile."""
+        """This node did not run for so long, until now: nobody was silent meanwhile. But a peer of which
+        nothing came pause after pause is silent."""
+        self._excuses += 1
+        if self._excuses > EXCUSES_MAX:
+            return
         self.heard_s = min(now_s, self.heard_s + seconds)
         if self._beat_s is not None:
             self._beat_s = min(now_s, self._beat_s + seconds)

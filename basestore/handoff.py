@@ -26,17 +26,19 @@ BESIDE_CLIENTS = 32  # copies in a tick, while and shortly after there were requ
 BESIDE_S = 1.0
 ROUND_S = 1.0
 PATIENCE_S = 10.0
+ROUND_S_MAX = 2 * PATIENCE_S
 EXPIRY_S = 5.0
 
 
 class _Round:
     """How far delivery to one member has come: `cursor` in the order of age."""
 
-    __slots__ = ("bytes_under_way", "cursor", "pile", "resume_s", "under_way", "window")
+    __slots__ = ("begun_s", "bytes_under_way", "cursor", "pile", "resume_s", "under_way", "window")
 
     def __init__(self, pile: Pile) -> None:
         self.pile = pile
         self.cursor = pile.ages
+        self.begun_s = 0.0
         self.window = WINDOW_MIN
         self.resume_s = 0.0
         self.under_way = 0
@@ -143,7 +145,8 @@ class Handoff:
 
     def tick(self, now: Instant) -> None:
         """Send what fits into each window, to members that are alive; give up what is too old."""
-        if now.monotonic >= self._expire_s:
+        sure_of_time = not self._peers.clock_jumped and self._peers.skew_ms is None
+        if now.monotonic >= self._expire_s and sure_of_time:
             self._expire_s = now.monotonic + EXPIRY_S
             self._hints.expire(now)
         if self._operations.issued - self._issued > self._sent:
@@ -154,6 +157,8 @@ class Handoff:
                 self._deliver(at, now)
 
     def _deliver(self, at: _Round, now: Instant) -> None:
+        if now.monotonic >= at.begun_s + ROUND_S_MAX:  # for those that the cursor has passed by
+            at.cursor, at.begun_s = at.pile.ages, now.monotonic
         room = at.window - at.under_way
         if now.monotonic < self._beside_until_s:
             room = min(room, BESIDE_CLIENTS)
@@ -165,7 +170,7 @@ class Handoff:
                 at.cursor = at.pile.age_key(hint, row) + b"\0"
                 sent += 1
         if not sent and not at.under_way:
-            at.cursor = at.pile.ages
+            at.cursor, at.begun_s = at.pile.ages, now.monotonic
             at.resume_s = now.monotonic + ROUND_S
 
     def _send(self, at: _Round, row: bytes, hint: Hint, now: Instant) -> bool:

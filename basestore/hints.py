@@ -116,6 +116,8 @@ class Hints:
         self._age_ms_max = config.hint_age_s_max * 1000
         self.piles = [Pile(peer.index, peer.name) for peer in peers.all]
         self._changes: list[tuple[Pile, Hint, bytes, int]] = []
+        self._owed: list[tuple[Pile, bytes, Hint]] = []
+        self._expire_at = [pile.ages for pile in self.piles]
         self._changed_in = 0
         for pile in self.piles:
             for key, value in self._journal.engine.scan(pile.key(b""), pile.key(b"\xff")):
@@ -166,34 +168,44 @@ class Hints:
 
     def _change(self, pile: Pile, hint: Hint, row: bytes, sign: int) -> None:
         """Count it, so that `undo` can take it back while its batch is not stored."""
+        self._note_batch()
+        self._changes.append((pile, hint, row, sign))
+        pile.add(hint, row, sign)
+
+    def _note_batch(self) -> None:
         number = self._journal.sequence + 1
         if self._changed_in != number:
             self._changed_in = number
             self._changes.clear()
-        self._changes.append((pile, hint, row, sign))
-        pile.add(hint, row, sign)
+            self._owed.clear()
 
     def undo(self) -> None:
-        """The batch with the latest changes was not taken."""
-        if self._changed_in == self._journal.sequence + 1:
-            for pile, hint, row, sign in self._changes:
-                pile.add(hint, row, -sign)
-        self._changes.clear()
+        """The batch with the latest changes was not taken. What it would have kept or owed is owed in
+        the next one."""
+        changes, owed = self._changes, self._owed
+        self._changes, self._owed = [], []
         for pile in self.piles:
             self._load_debt(pile)
+        if self._changed_in == self._journal.sequence + 1:
+            for pile, hint, row, sign in changes:
+                pile.add(hint, row, -sign)
+            for pile, hint, row, sign in changes:
+                if sign > 0:
+                    self._owe(pile, row, hint)
+            for pile, row, hint in owed:
+                self._owe(pile, row, hint)
 
     # --- giving up ---------------------------------------------------------------------------
 
     def expire(self, now: Instant) -> None:
         """Give up what is too old, a bounded number at once."""
-        for pile in self.piles:
+        for at, pile in enumerate(self.piles):
             if pile.count == pile.only_count:
                 continue
-            too_old = [
-                (row, hint)
-                for row, hint in self.by_age(pile, pile.ages, EXPIRED_AT_ONCE + pile.only_count)
-                if given_up(hint, now.wall_ms, self._age_ms_max)
-            ]
+            oldest = list(self.by_age(pile, self._expire_at[at], EXPIRED_AT_ONCE))
+            too_old = [(row, hint) for row, hint in oldest if given_up(hint, now.wall_ms, self._age_ms_max)]
+            more = len(oldest) == EXPIRED_AT_ONCE and (too_old or oldest[-1][1].only_copy)
+            self._expire_at[at] = pile.age_key(oldest[-1][1], oldest[-1][0]) if more else pile.ages
             for row, hint in too_old:
                 self._remove(pile, hint, row)
                 self._owe(pile, row, hint)
@@ -222,6 +234,8 @@ class Hints:
         """Mark that the member may lack what the hint stands for, and later writes of the partition."""
         partition, stamp = row_partition(row), hint.since
         if stamp < pile.debt.get(partition, stamp + 1):
+            self._note_batch()
+            self._owed.append((pile, row, hint))
             pile.debt[partition] = stamp
             self._journal.stage(self._debt_key(pile, row), stamp.to_bytes(STAMP_BYTES))
             self._metrics.count("debt_marks")

@@ -158,7 +158,7 @@ class Peers:
     def hear(self, index: int, now: Instant) -> None:
         """Something came from a peer: it lives."""
         peer = self.all[index]
-        peer.detector.heard_s = now.monotonic
+        peer.detector.hear(now.monotonic)
         if not self.alive[index]:
             self.judge(peer, now)
 
@@ -189,10 +189,12 @@ class Peers:
         self.clock_jumped = now.monotonic - self._jumped_s < JUMP_S
 
     def _compare_clocks(self) -> None:
-        """How far this clock is from the majority's, if that is further than the bound."""
+        """How far this clock is from the others', if it is further than the bound from as many as it
+        is near to, itself included: between two who differ nobody can say who is right."""
         far = sorted(
             peer.offset_ms
             for peer in self.others
             if peer.offset_ms is not None and abs(peer.offset_ms) > self._drift_ms_max
         )
-        self.skew_ms = far[len(far) // 2] if len(far) > len(self.all) // 2 else None
+        known = sum(peer.offset_ms is not None for peer in self.others)
+        self.skew_ms = far[len(far) // 2] if far and len(far) > known - len(far) else None

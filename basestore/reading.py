@@ -128,15 +128,16 @@ class Reading(Operation):
 
     # --- asking ------------------------------------------------------------------------------
 
-    def _ask(self, count: int, now: Instant) -> None:
+    def _ask(self, count: int, now: Instant) -> int:
         """Ask up to `count` more replicas: the own one first, then the others in placement order.
-        When there are none left to wait for, the read has failed."""
+        When there are none left to wait for, the read has failed. Returns how many were asked."""
+        wanted = count
         peers = self._coordinator.peers
         fresh = [r for r in self._replicas if r not in self._asked and peers.alive[r]]
         fresh.sort(key=lambda replica: replica != peers.me)
         for replica in fresh:
             if count == 0:
-                return
+                return wanted
             whole = not self._answered and not self._fetched and not self._records
             self._asked[replica] = now.monotonic
             if self._ask_one(replica, digest=not whole):
@@ -145,6 +146,7 @@ class Reading(Operation):
                 self._reasons[replica] = "too much waits for it"
         if not self._answered and len(self._asked) - len(self._reasons) < self._aim.required:
             self._fail(now)
+        return wanted - count
 
     def _ask_one(self, replica: int, *, digest: bool) -> bool:
         request = self._coordinator.operations.issue(self)
@@ -266,7 +268,7 @@ class Reading(Operation):
             self._fetch(weighed.winner)
             return
         for replica in weighed.stale:
-            if self._under_way.get(replica) == winner.head:
+            if replica in self._reasons or self._under_way.get(replica) == winner.head:
                 continue
             if len(self._write_backs) >= WRITE_BACKS_MAX:
                 return  # the row changes faster than it can be read: the deadline ends this
@@ -320,11 +322,11 @@ class Reading(Operation):
             else:
                 self._time_out(now)
         elif not self._answered:
+            self._fetched -= self._reasons.keys()  # who refused may not do so again
             widen_s = self._begun_s + WIDEN_S
             if now.monotonic < widen_s:
                 operations.alarm_at(self.ids[0], min(widen_s, self._deadline))
-                self._ask(1, now)
-                self._coordinator.metrics.count("speculative_retries")
+                self._coordinator.metrics.count("speculative_retries", self._ask(1, now))
             else:
                 operations.alarm_at(self.ids[0], self._deadline)
                 self._ask(len(self._replicas), now)

@@ -26,6 +26,9 @@ from repair.version import VERSION_BYTES, Record
 if TYPE_CHECKING:
     from basestore.coordinator import Coordinator
 
+READS_MAX = 64
+ALL_READS_MAX = 1024  # of all pages under way
+
 
 class Scanning(Operation):
     """One page at its coordinator."""
@@ -108,8 +111,12 @@ class Scanning(Operation):
             keys = keys[: self._limit]
             self._more = True
             self._after = keys[-1][0]
-        self._unread = 1
+        self._unread, last = 1, b""
         for key, row in keys:
+            if self._unread > self._reads_max:  # the rest comes with the next page
+                self._more, self._after = True, last
+                break
+            last = key
             chosen = self._chosen[row_partition(row)]
             held = [self._rows[replica].get(row) for replica in chosen]
             heads = {at: NOTHING if record is None else record.head for at, record in enumerate(held)}
@@ -120,12 +127,19 @@ class Scanning(Operation):
         self._unread -= 1
         self._finish(now)
 
+    @property
+    def _reads_max(self) -> int:
+        """How many rows of one page may be read singly; one at least, for every page must go on."""
+        return max(1, min(READS_MAX, ALL_READS_MAX - self._coordinator.scan_reads))
+
     def _read(self, key: bytes, row: bytes, now: Instant) -> None:
         """Replicas differ on this row: read it as a get would, which repairs it."""
         self._unread += 1
+        self._coordinator.scan_reads += 1
 
         def report(result: Finding | RequestFailed, now: Instant) -> None:
             self._unread -= 1
+            self._coordinator.scan_reads -= 1
             if isinstance(result, RequestFailed):
                 self._fail(result, now)
             elif result.record is not None:
@@ -136,6 +150,7 @@ class Scanning(Operation):
             self._coordinator.read(row, self._rule, self._level, self._deadline, report, now)
         except Unavailable as error:
             self._unread -= 1
+            self._coordinator.scan_reads -= 1
             self._fail(error, now)
 
     def _finish(self, now: Instant) -> None:

@@ -68,7 +68,7 @@ class Writing(Operation):
 
     __slots__ = (
         "_answered", "_begun_s", "_client", "_content", "_coordinator", "_deadline", "_hints_asked", "_late",
-        "_reasons", "_record", "_replicas", "_request", "_rule", "_sent", "_tally", "_winner",
+        "_reasons", "_record", "_repeats", "_replicas", "_request", "_rule", "_sent", "_tally", "_winner",
     )  # fmt: skip
 
     def __init__(
@@ -107,7 +107,7 @@ class Writing(Operation):
         def after(result: Finding | RequestFailed, now: Instant) -> None:
             if isinstance(result, RequestFailed):
                 self._refuse(_not_begun(result), now)
-            elif result.record is None or result.record.version == repeated:
+            elif result.record is None or (repeated and not self._loses(repeated, result.record)):
                 self.begin(repeated, now)
             else:
                 version = repeated.encode() if repeated else b""
@@ -122,6 +122,12 @@ class Writing(Operation):
             operations.drop(self)
             raise
 
+    def _loses(self, repeated: Version, found: Record) -> bool:
+        """Whether the earlier attempt of this write, which may still arrive somewhere, loses to what
+        was found."""
+        version = repeated.encode()
+        return found.head[:VERSION_BYTES] != version and not self._rule.beats(version, found.head)
+
     def begin(self, repeated: Version | None, now: Instant) -> None:
         """Stamp it, unless it repeats an earlier attempt, and send it to every replica."""
         coordinator = self._coordinator
@@ -135,7 +141,7 @@ class Writing(Operation):
         self._record = record = Record.seal(
             coordinator.digester, row, version, value, tombstone=tombstone, expires_ms=expires_ms
         )
-        self._sent = True
+        self._sent, self._repeats = True, repeated is not None
         request = coordinator.operations.issue(self)
         left_s = self._deadline - now.monotonic
         message = Apply(request, row, record.blob, DIRECT, now.wall_ms + int(left_s * 1e3))
@@ -152,7 +158,7 @@ class Writing(Operation):
         """Ask this node to keep a hint for a replica that does not confirm."""
         coordinator = self._coordinator
         self._explain(replica, reason)
-        only_copy = self._tally.level is ANY and not self._tally.applied
+        only_copy = (self._tally.level is ANY or self._repeats) and not self._tally.applied
         message = Keep(self.ids[0], replica, self._content.row, self._record.blob, only_copy)
         coordinator.peers.send(coordinator.peers.me, message)
         self._hints_asked += 1
@@ -183,8 +189,7 @@ class Writing(Operation):
 
     def kept(self, member: int, stored: bool, now: Instant) -> None:
         self._hints_asked -= 1
-        if stored or not self._answered:
-            self._note(member, HINTED if stored else FAILED, now)
+        self._note(member, HINTED if stored else FAILED, now)
 
     def lost(self, member: int, now: Instant) -> None:
         if self._sent and member in self._replicas and self._state(member) == PENDING:

@@ -47,6 +47,7 @@ class _Frames(NamedTuple):
     complete: bool
     begin: int | None
     end: int | None
+    gap: bool = False
 
 
 def find_losses(directory: Path) -> list[Loss]:
@@ -99,15 +100,17 @@ def _look_at_logs(directory: Path) -> Iterator[Loss]:
         frames = _look_at_frames(log)
         if frames.strange >= 0:
             yield Loss(f"the log {log} is damaged and was cut before the damage", log, frames.strange)
+        if frames.gap:
+            yield Loss(f"batches are missing in the middle of the log {log}", log, -1)
         if end is not None and frames.begin is not None and frames.begin != end:
             yield Loss(f"before {log} batches are missing from the log", log, -1)
-        end = frames.end if frames.end is not None else end
+        end = frames.end if frames.begin is not None else end
 
 
 def _look_at_frames(file: Path) -> _Frames:
     """Walk over the records."""
     data = file.read_bytes()
-    at, complete, begin, end, opened = 0, True, None, None, 0
+    at, complete, begin, end, opened, gap = 0, True, None, None, -1, False
     while len(data) - at >= _HEADER.size:
         left = _BLOCK_BYTES - at % _BLOCK_BYTES
         if left < _HEADER.size:
@@ -115,19 +118,21 @@ def _look_at_frames(file: Path) -> _Frames:
             continue
         _, length, kind = _HEADER.unpack_from(data, at)
         if kind not in _KINDS:
-            return _Frames(at, False, begin, end)
+            return _Frames(at, False, begin, end, gap)
         if kind == _ZERO and length == 0:
             at += left
             continue
         body = at + _HEADER.size
         if _HEADER.size + length > left or body + length > len(data):
-            return _Frames(-1, False, begin, end)
+            return _Frames(-1, False, begin, end, gap)
         if kind in _FIRST_KINDS:
-            opened = body
-            if length >= _BATCH.size and begin is None:
-                begin = _BATCH.unpack_from(data, body)[0]
+            opened = body if length >= _BATCH.size else -1  # its head is in two fragments
+            if opened >= 0:
+                first = _BATCH.unpack_from(data, body)[0]
+                begin = first if begin is None else begin
+                gap |= end is not None and first != end
         complete = kind in _LAST_KINDS
-        if complete and len(data) - opened >= _BATCH.size:
-            end = sum(_BATCH.unpack_from(data, opened))
+        if complete:
+            end = sum(_BATCH.unpack_from(data, opened)) if opened >= 0 else None
         at = body + length
-    return _Frames(-1, complete and at >= len(data), begin, end)
+    return _Frames(-1, complete and at >= len(data), begin, end, gap)

@@ -269,3 +269,21 @@ def test_the_longest_key_and_value_are_stored(size: int) -> None:
     assert world.look(1, key, Level.ALL).value == value.encode()
     world.put(0, key, "", Level.ALL)
     assert world.look(1, key, Level.ALL).value == b""
+
+
+def test_between_two_clocks_that_differ_nobody_stamps() -> None:
+    """One of three is down, one is hours ahead: neither of the two knows which of them is wrong."""
+    world = World(3)
+    world.stop(2)
+    world.settle()
+    world.skew_ms[0] = 4 * 3600 * 1000
+    world.run(6)
+    for at in (0, 1):
+        with pytest.raises(ClockSkew):
+            world.put(at, "k", "v")
+    assert world.values("k") == [None] * 3
+    world.start(2)
+    world.run(6)
+    with pytest.raises(ClockSkew):
+        world.put(0, "k", "v")
+    assert world.put(1, "k", "v").outcome is Outcome.STORED

@@ -243,3 +243,13 @@ class TestProbation:
             now_s = 50.0 + number * 0.3
             probation.note(reached=number % 2 == 0, counted=False, now_s=now_s)
             assert probation.wait_s == WAIT_S_MAX
+
+
+def test_a_node_that_always_ticks_late_still_finds_a_silent_peer() -> None:
+    detector = Detector(0.5, 4.0)
+    detector.hear(100.0)
+    now = 100.0
+    while detector.phi(now) < THRESHOLD:
+        now += 0.6
+        detector.excuse(0.6, now)
+        assert now < 110.0

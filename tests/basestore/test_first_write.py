@@ -135,3 +135,26 @@ def test_an_unknown_bucket_is_refused_with_the_names_there_are() -> None:
     world = World(1)
     with pytest.raises(InvalidRequest, match="no bucket 'elsewhere'; this cluster has default, once"):
         world.put(0, "k", "v", bucket="elsewhere")
+
+
+def test_a_repetition_that_may_still_win_is_not_told_that_it_lost() -> None:
+    """The first attempt reached nobody, but hints of it wait at a node that is cut off."""
+    world = World(4)
+    replicas = world.replicas("k", "once")
+    cut_off = next(index for index in range(4) if index not in replicas)
+    world.lose = lambda sent: sent.source == cut_off and isinstance(sent.message, Apply)
+    first = world.set(cut_off, "k", "first", bucket="once", timeout_s=0.4)
+    world.run(0.5)
+    with pytest.raises(WriteTimeout) as failed:
+        first.receipt()
+    for replica in replicas:
+        world.part(cut_off, replica)
+    world.lose = lambda _: False
+    assert world.put(replicas[0], "k", "second", bucket="once").outcome is Outcome.STORED
+    again = world.set(replicas[1], "k", "first", bucket="once", version=failed.value.version)
+    world.settle()
+    assert again.receipt().outcome is Outcome.STORED
+    for replica in replicas:
+        world.join(cut_off, replica)
+    world.run(5)
+    assert {world.values("k", "once")[replica] for replica in replicas} == {b"first"}

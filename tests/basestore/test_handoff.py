@@ -5,7 +5,7 @@ import pytest
 from basestore.consistency import Level, Outcome, ReplicaState
 from basestore.errors import StorageBusy, Unavailable, WriteTimeout
 from basestore.handoff import BESIDE_CLIENTS
-from basestore.messages import DIRECT, HINTED_COPY, Applied, Apply
+from basestore.messages import DIRECT, HINTED_COPY, Applied, Apply, Failed
 from basestore.storage.engine import AGE, DEBT, HINT, Batch
 from repair.version import Record
 from tests.basestore.world import Sent, World
@@ -391,12 +391,12 @@ class TestDebt:
         for pile in world.node(at).handoff.summary():
             assert pile.bytes <= 500
 
-    def test_a_batch_that_is_refused_leaves_the_count_as_it_was(self) -> None:
+    def test_hints_of_a_batch_that_is_refused_are_not_counted_and_are_owed_by_the_next(self) -> None:
         world = World(3, hint_bytes_max=400)
         world.stop(2)
         world.settle()
         world.put(0, "a", "v")
-        before = world.node(0).handoff.summary()
+        count = world.node(0).handoff.count(2)
         engine = world.engines[0]
         apply = engine.apply
 
@@ -408,7 +408,12 @@ class TestDebt:
             world.set(0, key, "v" * 50)
         world.settle()
         engine.apply = apply  # type: ignore[method-assign]
-        assert world.node(0).handoff.summary() == before
+        world.run(0.1)
+        assert world.node(0).handoff.count(2) == hints(world, 0) == count
+        owed = {int.from_bytes(key[-2:]) for key, _ in engine.scan(DEBT + b"\0\2n3", DEBT + b"\0\2n4")}
+        assert owed == {int.from_bytes(world.row(key)[:2]) for key in ("b", "c", "d")}
+        (pile,) = (pile for pile in world.node(0).handoff.summary() if pile.member == 2)
+        assert pile.debt.keys() == owed
 
 
 class TestDelivery:
@@ -483,3 +488,53 @@ def test_a_node_that_stops_leaves_hints_for_whoever_has_not_answered() -> None:
     world.start(0)
     world.run(2)
     assert world.values("k") == [b"v"] * 3
+
+
+class TestOnlyCopies:
+    def test_a_repetition_at_quorum_does_not_take_it_for_a_copy_of_many(self) -> None:
+        """The same write, first at ANY and then at QUORUM, and no replica got either."""
+        world = World(5, hint_age_s_max=60)
+        at = world.outsider("k")
+        for replica in world.replicas("k"):
+            world.hold(at, replica)
+        first = world.set(at, "k", "v", Level.ANY)
+        world.run(1.1)
+        version = first.receipt().version
+        again = world.set(at, "k", "v", Level.QUORUM, version=version)
+        world.run(1.1)
+        assert isinstance(again.answer, Failed)
+        assert {pile.only_copies for pile in world.node(at).handoff.summary()} == {1}
+        for replica in world.replicas("k"):
+            world.unlink(at, replica)
+        world.run(100)
+        for replica in world.replicas("k"):
+            world.release(at, replica)
+            world.link(at, replica)
+        world.run(3)
+        assert world.look(at, "k", Level.ALL).value == b"v"
+
+
+def test_a_hint_that_the_cursor_has_passed_by_is_tried_again_though_new_ones_come() -> None:
+    world = World(3)
+    world.stop(2)
+    world.settle()
+    world.put(0, "first", "v")
+    lost: list[Sent] = []
+
+    def lose(sent: Sent) -> bool:
+        """The first copy, and from then on all that is sent directly, so that new hints come."""
+        if not isinstance(sent.message, Apply) or sent.target != 2:
+            return False
+        if sent.message.way == DIRECT:
+            return True
+        lost.append(sent)
+        return len(lost) == 1
+
+    world.lose = lose
+    world.start(2)
+    world.run(0.5)
+    assert len(lost) == 1
+    for number in range(600):
+        world.set(0, f"k{number}", "v", Level.ONE, timeout_s=0.1)
+        world.run(0.05)
+    assert world.values("first")[2] == b"v"

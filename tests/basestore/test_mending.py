@@ -3,10 +3,12 @@
 import pytest
 
 from basestore.consistency import Level, Outcome
-from basestore.errors import InvalidRequest, ReadTimeout
+from basestore.errors import InvalidRequest, ReadTimeout, StorageBusy
 from basestore.messages import Apply, Held, HeldDigest, Read
 from basestore.reading import LINGER_S
 from basestore.replica import DIGEST_BYTES_MIN
+from basestore.scanning import READS_MAX
+from basestore.storage.engine import Batch
 from repair.rule import Rule
 from tests.basestore.world import Sent, World
 
@@ -257,3 +259,76 @@ class TestSpeculation:
             world.settle()
             assert call.read().value == b"v"
         assert peers.usual_s <= 0.01
+
+
+class TestRefusals:
+    def test_a_replica_that_refuses_a_write_back_is_not_sent_it_over_and_over(self) -> None:
+        world = World(3)
+        behind, slow = (r for r in world.replicas("k") if r != 0)
+        world.plant(0, "k", "new", world.stamp(-500))
+        world.hold(slow, 0)
+
+        def refuse(batch: Batch) -> None:
+            raise StorageBusy("the disk is full")
+
+        taken, world.engines[behind].apply = world.engines[behind].apply, refuse  # type: ignore[method-assign]
+        call = world.get(0, "k")
+        world.settle()
+        assert len(world.sent(Apply, 0)) <= 2
+        world.engines[behind].apply = taken  # type: ignore[method-assign]
+        world.run(0.2)
+        world.release(slow, 0)
+        world.run(1.0)
+        assert call.read().value == b"new"
+        assert world.node(0).operations.count == 0
+
+    def test_who_refuses_the_record_once_is_asked_for_it_again(self) -> None:
+        world = World(3)
+        world.put(0, "k", "old", Level.ALL)
+        holder = next(r for r in world.replicas("k") if r != 0)
+        world.plant(holder, "k", LONG, world.stamp())
+        refused: list[int] = []
+
+        def fill(sent: Sent) -> bool:
+            """The holder's disk does not keep up just when it is asked for the whole record."""
+            if isinstance(sent.message, Read) and not sent.message.digest and not refused:
+                refused.append(sent.target)
+                world.node(holder).journal.unsynced_bytes = 1 << 40
+            return False
+
+        world.lose = fill
+        call = world.get(0, "k")
+        world.settle()
+        world.node(holder).journal.unsynced_bytes = 0
+        assert refused == [holder]
+        world.run(0.3)
+        assert call.read().value == LONG.encode()
+
+
+def test_a_page_reads_only_so_many_rows_singly() -> None:
+    world = World(3)
+    for number in range(200):
+        world.plant(1, f"k{number:03}", "v", world.stamp(-500))
+    world.stop(2)
+    world.settle()
+    keys: list[bytes] = []
+    after: bytes | None = b""
+    while after is not None:
+        world.log.clear()
+        call = world.scan(0, after=after, limit=200)
+        world.settle()
+        assert len(world.sent(Read, 0)) <= READS_MAX
+        items, after = call.page()
+        keys += [item.key for item in items]
+    assert keys == sorted(f"k{number:03}".encode() for number in range(200))
+    assert world.node(0).coordinator.scan_reads == 0
+
+
+def test_a_sessions_floor_may_lie_ahead_of_this_clock() -> None:
+    world = World(3)
+    world.skew_ms = [1500, 0, -1500]
+    world.run(4.0)
+    seen = world.put(0, "k", "v").version
+    call = world.get(2, "k", floor=seen)
+    world.settle()
+    assert call.read().value == b"v"

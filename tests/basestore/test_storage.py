@@ -251,6 +251,30 @@ except StorageError as error:
         assert not (tmp_path / "store" / "LOST").exists()
         engine.close()
 
+    def test_a_block_of_the_log_that_turned_to_zeros_is_a_loss(self, tmp_path: Path) -> None:
+        engine = RocksEngine(tmp_path / "store")
+        engine.apply({b"pa": b"1"})
+        engine.sync()
+        (log,) = (tmp_path / "store").glob("[0-9]*.log")
+        for key in (b"pb", b"pc"):  # each fills a block of the log to its end
+            room = BLOCK_BYTES - log.stat().st_size % BLOCK_BYTES
+            engine.apply({key: b"v" * (room - 7 - 12 - 2 - len(key) - 3)})
+            engine.sync()
+            assert log.stat().st_size % BLOCK_BYTES == 0
+        engine.apply({b"pd": b"2"})
+        engine.sync()
+        shutil.copytree(tmp_path / "store", tmp_path / "copy")
+        engine.close()
+        copied = tmp_path / "copy" / log.name
+        data = copied.read_bytes()
+        copied.write_bytes(data[:BLOCK_BYTES] + bytes(BLOCK_BYTES) + data[2 * BLOCK_BYTES :])
+        engine = RocksEngine(tmp_path / "copy")
+        assert "missing in the middle of the log" in engine.loss
+        engine.close()
+
+
+BLOCK_BYTES = 32 << 10
+
 
 def flip(file: Path, place: float) -> None:
     """Change a bit of a file, so far from its start."""
