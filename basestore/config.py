@@ -266,12 +266,18 @@ def _cluster(table: _Table, rows: list[_Table], buckets: dict[str, _Table], sour
     return config
 
 
+def _is_name(name: str) -> bool:
+    return bool(name) and name.isprintable() and " " not in name
+
+
 def _check(config: ClusterConfig, source: str) -> None:
     names = [member.name for member in config.members]
     if not 1 <= len(names) <= MEMBERS_MAX:
         raise ConfigurationError(f"{source}: [[members]] must list 1 to {MEMBERS_MAX} nodes")
-    if len(set(names)) < len(names) or not all(name and name.isprintable() for name in names):
-        raise ConfigurationError(f"{source}: [[members]] names must be printable, not empty, and differ")
+    if len(set(names)) < len(names) or not all(map(_is_name, names)):
+        raise ConfigurationError(
+            f"{source}: [[members]] names must be printable, without spaces, not empty, and differ"
+        )
     if config.replication > len(names):
         raise ConfigurationError(
             f"{source}: replication = {config.replication} needs as many members; there are {len(names)}"

@@ -11,6 +11,7 @@ at ANY that no replica has) have a share of their own, and do not age.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from basestore.config import NodeConfig
 from basestore.journal import Journal
@@ -198,18 +199,29 @@ class Hints:
     # --- giving up ---------------------------------------------------------------------------
 
     def expire(self, now: Instant) -> None:
-        """Give up what is too old, a bounded number at once."""
+        """Give up what is too old, a bounded number at once; only copies, which are kept, are passed by."""
+        before = (max(0, now.wall_ms - self._age_ms_max) << COUNTER_BITS).to_bytes(STAMP_BYTES)
         for at, pile in enumerate(self.piles):
             if pile.count == pile.only_count:
                 continue
-            oldest = list(self.by_age(pile, self._expire_at[at], EXPIRED_AT_ONCE))
-            too_old = [(row, hint) for row, hint in oldest if given_up(hint, now.wall_ms, self._age_ms_max)]
-            more = len(oldest) == EXPIRED_AT_ONCE and (too_old or oldest[-1][1].only_copy)
-            self._expire_at[at] = pile.age_key(oldest[-1][1], oldest[-1][0]) if more else pile.ages
-            for row, hint in too_old:
-                self._remove(pile, hint, row)
-                self._owe(pile, row, hint)
-                self._metrics.count("hints_expired")
+            keys = list(
+                islice(self._journal.engine.scan(self._expire_at[at], pile.ages + before), EXPIRED_AT_ONCE)
+            )
+            self._expire_at[at] = keys[-1][0] + b"\0" if len(keys) == EXPIRED_AT_ONCE else pile.ages
+            for key, _ in keys:
+                self._give_up(pile, key, now)
+
+    def _give_up(self, pile: Pile, age_key: bytes, now: Instant) -> None:
+        """Give up the hint with this key in the order of age, unless it is to be kept."""
+        row = pile.row_of(age_key)
+        stored = self._journal.get(pile.key(row))
+        hint = None if stored is None else decode_hint(stored)
+        if hint is None or pile.age_key(hint, row) != age_key:
+            return
+        if given_up(hint, now.wall_ms, self._age_ms_max):
+            self._remove(pile, hint, row)
+            self._owe(pile, row, hint)
+            self._metrics.count("hints_expired")
 
     def by_age(self, pile: Pile, start: bytes, most: int) -> Iterator[tuple[bytes, Hint]]:
         """Rows and hints, the oldest first, from the key `start` in the order of age."""

@@ -177,6 +177,8 @@ class Reading(Operation):
 
     def _learn(self, member: int, head: bytes, now: Instant) -> None:
         """A replica is known to hold this; what was known before is never unlearned."""
+        if member not in self._asked:
+            return  # nobody asked it, and it may hold no such row
         known = self._heads.get(member)
         if known is None:
             self._time(member, now)

@@ -72,8 +72,9 @@ class _Healing(Operation):
         self.silent: set[int] = set()  # those whose own record is damaged: they can say no more
 
     def held(self, member: int, request: int, record: Record | None, now: Instant) -> None:
-        self.replies[member] = record
-        self._consider()
+        if member in self._others:
+            self.replies[member] = record
+            self._consider()
 
     def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
         if not answer.passing:

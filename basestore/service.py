@@ -60,6 +60,14 @@ def instant() -> Instant:
     return Instant(time.time_ns() // 1_000_000, time.monotonic())
 
 
+def _wanted(error: BaseException) -> bool:
+    """Whether a service that ends so was asked to: then its node is whole, and may say so in its store.
+    After any other error a step may have been half done."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_wanted, error.exceptions))
+    return isinstance(error, trio.Cancelled | KeyboardInterrupt | ConfigurationError)
+
+
 class Service:
     """A node at work. Make it, then `run` it; it runs until cancelled, or until its store fails."""
 
@@ -117,7 +125,7 @@ class Service:
                 f"Stop what uses the port, or change the address on every node"
             ) from error
         self._flusher = Flusher(self._engine, done)
-        failed = False
+        clean = True
         try:
             async with trio.open_nursery() as nursery:
                 if self.config.metrics:
@@ -132,13 +140,13 @@ class Service:
                 await nursery.start(trio.serve_listeners, self._accept, listeners)
                 self._work.set()
                 task_status.started()
-        except* StorageError:
-            failed = True
+        except BaseException as error:
+            clean = _wanted(error)
             raise
         finally:
             self._flusher.stop()
             self._poller.close()
-            self._close(clean=not failed)
+            self._close(clean=clean)
 
     def _close(self, *, clean: bool) -> None:
         if not clean:

@@ -133,7 +133,8 @@ class Session:
             raise SessionFull(
                 f"this session is full: it has seen {len(self)} keys, has room for {self.keys_max} keys of "
                 f"{self._bytes_max} bytes together, and forgets none; nothing was done. Begin another "
-                f"session, or one with a greater keys_max that goes on from the token of this one"
+                f"session (in the shell: another FILE), or one with a greater keys_max that goes on from the "
+                f"token of this one"
             )
         self._keys += keys
         self._bytes += size

@@ -67,8 +67,9 @@ class Writing(Operation):
     """One write at its coordinator."""
 
     __slots__ = (
-        "_answered", "_begun_s", "_client", "_content", "_coordinator", "_deadline", "_hints_asked", "_late",
-        "_reasons", "_record", "_repeats", "_replicas", "_request", "_rule", "_sent", "_tally", "_winner",
+        "_answered", "_begun_s", "_client", "_content", "_coordinator", "_deadline", "_hints_asked",
+        "_late", "_only_copies", "_reasons", "_record", "_repeats", "_replicas", "_request", "_rule",
+        "_sent", "_tally", "_winner",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +98,7 @@ class Writing(Operation):
         self._answered = False
         self._sent = False
         self._hints_asked = 0
+        self._only_copies: list[int] = []  # for whom hints were asked for as such
         self._late = 0  # replicas that applied it after the deadline
         self._winner = b""
         self._reasons: dict[str, str] | None = None
@@ -159,6 +161,8 @@ class Writing(Operation):
         coordinator = self._coordinator
         self._explain(replica, reason)
         only_copy = (self._tally.level is ANY or self._repeats) and not self._tally.applied
+        if only_copy:
+            self._only_copies.append(replica)
         message = Keep(self.ids[0], replica, self._content.row, self._record.blob, only_copy)
         coordinator.peers.send(coordinator.peers.me, message)
         self._hints_asked += 1
@@ -169,7 +173,18 @@ class Writing(Operation):
             self._reasons = {}
         self._reasons.setdefault(self._coordinator.names[replica], reason)
 
+    def _copies_exist(self) -> None:
+        """A replica holds it: hints that were kept as the only copies are so no longer."""
+        hinted, self._only_copies = self._only_copies, []
+        coordinator = self._coordinator
+        for replica in hinted:
+            message = Keep(self.ids[0], replica, self._content.row, self._record.blob, False)
+            coordinator.peers.send(coordinator.peers.me, message)
+            self._hints_asked += 1
+
     def applied(self, member: int, request: int, now: Instant) -> None:
+        if self._only_copies:
+            self._copies_exist()
         self._late += now.monotonic >= self._deadline
         self._note(member, APPLIED, now)
 

@@ -36,6 +36,9 @@ _COMMANDS = {
 }
 
 
+WRITES = ("set", "delete", "import")
+
+
 class _Commands(click.Group):
     """Subcommands by name; each is imported when it is asked for."""
 
@@ -57,6 +60,9 @@ class _Commands(click.Group):
             _abandon_stdout()
             if error.errno == errno.EPIPE:
                 return exits.DONE  # who reads has seen enough
+            if ctx.invoked_subcommand in WRITES:  # the write may be done, and only its receipt not shown
+                exits.say_error(f"{error}: the write may have happened; read to find out")
+                return exits.UNKNOWN
             exits.say_error(f"{error}. Make sure that what the command reads and writes can be used")
             return exits.REFUSED
         return result

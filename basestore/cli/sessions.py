@@ -6,6 +6,7 @@ there meanwhile; a lock beside it, FILE.lock, lets one command do that at a time
 sense is left as it is.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -13,10 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from basestore.errors import BasestoreError, InvalidRequest
+from basestore.errors import BasestoreError, InvalidRequest, SessionFull
 
 if TYPE_CHECKING:
     from basestore.sync import SyncSession, SyncStore
+
+
+KEYS_MAX = 100_000
+TOKEN_BYTES_MAX = 64 << 20
 
 
 class SessionNotKept(BasestoreError):
@@ -38,19 +43,24 @@ def open_session(store: "SyncStore", path: Path) -> Iterator["SyncSession"]:
         raise InvalidRequest(
             f"the session file {path} cannot be used: {error.strerror}. Name one that can be written"
         ) from None
-    with store.session() as session:
+    with store.session(keys_max=KEYS_MAX) as session:
         _merge(session, path, held)
         try:
             yield session
-        finally:
-            _keep(session, path)
+        except BaseException as error:
+            try:
+                _keep(session, path)
+            except SessionNotKept as not_kept:
+                error.add_note(str(not_kept))
+            raise
+        _keep(session, path)
 
 
 def _merge(session: "SyncSession", path: Path, token: str | None) -> None:
     try:
         if token is not None:
             session.merge(token)
-    except InvalidRequest as error:
+    except (InvalidRequest, SessionFull) as error:
         raise InvalidRequest(
             f"{path} was left as it is, for {error}. Put the right file there, or name another, which is "
             f"made if it does not exist"
@@ -74,6 +84,8 @@ def _keep(session: "SyncSession", path: Path) -> None:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """While this lasts, no other command reads or writes the file. The lock ends with the process."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is not a regular file")
     descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -83,11 +95,13 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _read(path: Path) -> str | None:
-    """The token that the file holds; None when there is no file."""
+    """The token that the file holds; None when there is no file, or nothing in it."""
     try:
-        return path.read_bytes().decode("ascii", errors="replace").removesuffix("\n")
+        with path.open("rb") as file:
+            token = file.read(TOKEN_BYTES_MAX)
     except FileNotFoundError:
         return None
+    return token.decode("ascii", errors="replace").removesuffix("\n") or None
 
 
 def _write(path: Path, token: str) -> None:

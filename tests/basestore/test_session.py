@@ -2,6 +2,7 @@
 
 import string
 import zlib
+from typing import Any
 
 import cbor2
 import pytest
@@ -359,6 +360,22 @@ def forged(content: bytes) -> str:
     return TOKEN_FORM + _base64(body + _checksum(body))
 
 
+SENSELESS_ROWS: list[Any] = [
+    5,
+    "text",
+    {"a": 1},
+    [5],
+    [["default"]],
+    [["default", 5]],
+    [["default", [b"k"]]],
+    [["default", [b"k", b"short"]]],
+    [[b"default", [b"k", version(1)]]],
+    [["default", ["k", version(1)]]],
+    [["default", [b"", version(1)]]],
+    [[[[[[[]]]]]]],
+]
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -369,11 +386,7 @@ def forged(content: bytes) -> str:
         zlib.compress(cbor2.dumps([])) + b"more",
         *(
             zlib.compress(cbor2.dumps(rows))
-            for rows in (
-                5, "text", {"a": 1}, [5], [["default"]], [["default", 5]], [["default", [b"k"]]],
-                [["default", [b"k", b"short"]]], [[b"default", [b"k", version(1)]]],
-                [["default", ["k", version(1)]]], [["default", [b"", version(1)]]], [[[[[[[]]]]]]],
-            )
+            for rows in SENSELESS_ROWS
         ),
     ],
 )  # fmt: skip

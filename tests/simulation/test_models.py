@@ -20,7 +20,7 @@ from tests.simulation.plan import draw
 from tests.simulation.registers import atomic
 from tests.simulation.world import World
 
-SEEDS_MAX = 40
+SEEDS_MAX = 120
 SEEDS = (3, 8, 20)  # no store is lost: with it goes what only ONE replica held
 
 
