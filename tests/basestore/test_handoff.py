@@ -514,6 +514,19 @@ class TestOnlyCopies:
         assert world.look(at, "k", Level.ALL).value == b"v"
 
 
+def test_hints_of_a_write_at_any_that_a_replica_has_are_no_only_copies() -> None:
+    """The hint for a member that is down is asked for before any replica can have answered."""
+    world = World(3, hint_age_s_max=60)
+    world.stop(2)
+    world.settle()
+    world.put(0, "k", "v", Level.ANY)
+    (pile,) = world.node(0).handoff.summary()
+    assert (pile.count, pile.only_copies) == (1, 0)
+    world.run(100)
+    (pile,) = world.node(0).handoff.summary()
+    assert (pile.count, len(pile.debt)) == (0, 1)
+
+
 def test_a_hint_that_the_cursor_has_passed_by_is_tried_again_though_new_ones_come() -> None:
     world = World(3)
     world.stop(2)

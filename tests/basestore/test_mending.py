@@ -1,15 +1,18 @@
 """What is mended in passing: digests, the comparison behind an answer, sessions, what was found behind."""
 
+from typing import Any
+
 import pytest
 
 from basestore.consistency import Level, Outcome
 from basestore.errors import InvalidRequest, ReadTimeout, StorageBusy
-from basestore.messages import Apply, Held, HeldDigest, Read
+from basestore.messages import Apply, Held, HeldDigest, Read, Superseded
 from basestore.reading import LINGER_S
 from basestore.replica import DIGEST_BYTES_MIN
 from basestore.scanning import READS_MAX
 from basestore.storage.engine import Batch
 from repair.rule import Rule
+from repair.version import Record
 from tests.basestore.world import Sent, World
 
 LONG = "v" * (2 * DIGEST_BYTES_MIN)
@@ -330,5 +333,22 @@ def test_a_sessions_floor_may_lie_ahead_of_this_clock() -> None:
     world.run(4.0)
     seen = world.put(0, "k", "v").version
     call = world.get(2, "k", floor=seen)
+    world.settle()
+    assert call.read().value == b"v"
+
+
+@pytest.mark.parametrize("kind", [Held, HeldDigest, Superseded])
+def test_an_answer_of_a_replica_that_was_not_asked_is_passed_over(kind: Any) -> None:
+    world = World(3)
+    world.put(0, "k", "v", Level.ALL)
+    first, second = (r for r in world.replicas("k") if r != 0)
+    world.isolate(first)
+    call = world.get(0, "k")
+    world.settle()
+    request = next(message.id for _, _, message in world.log[::-1] if isinstance(message, Read))
+    head = Record.seal(world.digester, world.row("k"), world.stamp(), b"stray").head
+    stray = Held(request, b"") if kind is Held else kind(request, head)
+    world.node(0).receive(second, world.links[0, second], [stray], world.now(0))
+    world.rejoin(first)
     world.settle()
     assert call.read().value == b"v"

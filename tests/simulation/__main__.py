@@ -12,10 +12,11 @@
 import argparse
 import hashlib
 import json
+import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 
 from tests.simulation import exercise, mutants
@@ -37,21 +38,43 @@ def places(text: str) -> tuple[tuple[int, int], ...]:
     return tuple((int(client), int(place)) for client, _, place in pairs)
 
 
+def seeds(text: str) -> range:
+    """A..B, B included."""
+    first, dots, last = text.partition("..")
+    if not (dots and first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no range of seeds; say A..B, as 0..99")
+    return range(int(first), int(last) + 1)
+
+
+def at_least(low: float, kind: type[float] = int) -> Callable[[str], float]:
+    """A number that is not less."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        if not low <= value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text} must be {low} or more")
+        return value
+
+    return number
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--seeds", help="a range, A..B, B included")
-    parser.add_argument("--jobs", type=int, default=1)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--seed", type=at_least(0))
+    what.add_argument("--seeds", type=seeds, help="a range, A..B, B included")
+    names = [mutant.name for mutant in MUTANTS]
+    what.add_argument("--mutants", nargs="*", metavar="NAME", choices=[*names, []])
+    parser.add_argument("--jobs", type=at_least(1), default=1)
     parser.add_argument("--trace", action="store_true")
     parser.add_argument("--minimise", action="store_true")
     parser.add_argument("--faults", type=numbers, help="keep only these faults of the plan, or none")
     parser.add_argument("--clients", type=numbers, help="keep only these clients of the plan")
-    parser.add_argument("--machines", type=int, help="keep only so many machines")
+    parser.add_argument("--machines", type=at_least(1), help="keep only so many machines")
     parser.add_argument("--operations", type=places, help="ask only these: client.place,client.place")
-    parser.add_argument("--seconds", type=float, help="end the clients' time here")
-    parser.add_argument("--mutant", choices=[mutant.name for mutant in MUTANTS], metavar="NAME")
-    parser.add_argument("--mutants", nargs="*", metavar="NAME")
+    parser.add_argument("--seconds", type=at_least(0.7, float), help="end the clients' time here")
+    parser.add_argument("--mutant", choices=names, metavar="NAME")
     parser.add_argument("--cpu-s", type=float, default=60.0, help="how long to try a mutant")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     return parser.parse_args()
@@ -64,10 +87,7 @@ def main() -> int:
     bug = next((mutant for mutant in MUTANTS if mutant.name == given.mutant), None)
     with mutants.switched_on(bug):
         if given.seeds:
-            first, _, last = given.seeds.partition("..")
-            return play_range(range(int(first), int(last) + 1), given.jobs, as_json=given.output == "json")
-        if given.seed is None:
-            sys.exit("say --seed, --seeds or --mutants; --help tells more")
+            return play_range(given.seeds, given.jobs, as_json=given.output == "json")
         if given.minimise:
             return shrink(given.seed, given.mutant)
         kept = Reduction(given.faults, given.clients, given.seconds, given.machines, given.operations)

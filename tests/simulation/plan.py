@@ -142,9 +142,9 @@ class Plan:
         """Less of it."""
         faults, clients = self.faults, self.clients
         if kept.faults is not None:
-            faults = tuple(faults[i] for i in kept.faults)
+            faults = tuple(fault for i, fault in enumerate(faults) if i in kept.faults)
         if kept.clients is not None:
-            clients = tuple(clients[i] for i in kept.clients)
+            clients = tuple(client for i, client in enumerate(clients) if i in kept.clients)
         count = len(self.machines) if kept.machines is None else kept.machines
         return replace(
             self,
