@@ -4,7 +4,6 @@ answer, and the node goes on serving."""
 import random
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
@@ -310,7 +309,9 @@ def _nonsense(draw: random.Random) -> Message:
     strings = (b"", b"k", b"\0" * 24, b"\xff" * 24, draw.randbytes(24), draw.randbytes(300))
     names = ("default", "once", "", "\x00", "nowhere", "\U0001f600" * 40)
     fields = [
-        draw.choice(names if hint is str else strings if hint is bytes else numbers)
+        draw.choice(
+            names if hint is str else strings if hint is bytes else (False, True) if hint is bool else numbers
+        )
         for hint in kind.__annotations__.values()
     ]
     message: Message = kind._make(fields)
@@ -333,9 +334,7 @@ def test_bytes_flipped_in_valid_frames_never_reach_the_store(node: NodeProcess) 
         data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
         with Wire.greeted(node) as wire:
             wire.send(bytes(data))
-            wire.socket.settimeout(0.02)  # a length that grew makes the node wait, rightly
-            with suppress(TimeoutError):
-                assert wire.hear() == []
+            assert wire.hear() == []
     with node.store() as store:
         assert not store.get("flipped").found
 
