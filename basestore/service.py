@@ -61,8 +61,7 @@ def instant() -> Instant:
 
 
 def _wanted(error: BaseException) -> bool:
-    """Whether a service that ends so was asked to: then its node is whole, and may say so in its store.
-    After any other error a step may have been half done."""
+    """Whether a service that ends so was asked to; after another error a step may be half done."""
     if isinstance(error, BaseExceptionGroup):
         return all(map(_wanted, error.exceptions))
     return isinstance(error, trio.Cancelled | KeyboardInterrupt | ConfigurationError)
