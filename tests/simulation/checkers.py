@@ -83,7 +83,8 @@ def _newest(pairs: list[tuple[float, bytes]], first: bool) -> tuple[list[float],
 
 def _settled(operations: list[Operation], crash_s: float) -> list[Operation]:
     """What a sync must have covered before the first crash; and what was read at the end."""
-    return [op for op in operations if op.end + INTERVAL_S < crash_s or op.level is Level.ALL]
+    reads = [op for op in operations if op.kind == h.GET and op.level is Level.ALL]
+    return [op for op in operations if op.writes and op.end + INTERVAL_S < crash_s] + reads
 
 
 def _writers(operations: list[Operation]) -> tuple[dict[bytes, Operation], list[Violation]]:

@@ -260,7 +260,7 @@ def test_with_interval_what_was_written_seconds_before_the_first_crash_is_kept(
     crash_s: float, wrong: set[str]
 ) -> None:
     story = Story()
-    story.put(1)
+    story.put(1, level=ALL)
     story.get(None, ALL)
     story.history.sync, story.history.interval, story.history.crash_s = False, True, crash_s
     assert story.wrong() == wrong
