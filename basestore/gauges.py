@@ -51,7 +51,6 @@ class Gauges(NamedTuple):
         }
         for peer in self.peers:
             facts[f"outbox bytes {peer.name}"] = str(peer.outbox_bytes)
-            facts[f"debt {peer.name}"] = str(peer.debt)
         return facts
 
 

@@ -100,6 +100,10 @@ class Handoff:
         """Hints kept for a member."""
         return self._rounds[member].pile.count
 
+    def debts(self, member: int) -> int:
+        """Partitions of which a member may lack writes that no hint is kept of."""
+        return len(self._rounds[member].pile.debt)
+
     def keep(self, outbox: Outbox, message: Keep) -> None:
         """Store a hint, and say when it is durable, or that there is no room for it."""
         self._hints.keep(outbox, message)

@@ -460,6 +460,7 @@ class Node:
             "durability": self.config.durability,
             "damaged": str(len(self.replica.damaged)),
             **{f"hints {p.name}": str(self.handoff.count(p.index)) for p in self.peers.all},
+            **{f"debt {p.name}": str(self.handoff.debts(p.index)) for p in self.peers.all},
             **self._labels,
         }
         return NodeStatus(request, [word for fact in facts.items() for word in fact])

@@ -45,6 +45,9 @@ def _row(state: "NodeState") -> tuple[object, ...]:
         notes.append(f"{recovered} partitions recovered")
     if state.facts.get("damaged", "0") != "0":
         notes.append(f"{state.facts['damaged']} damaged records are being healed")
+    for name, partitions in state.facts.items():
+        if name.startswith("debt ") and partitions != "0":
+            notes.append(f"{name[5:]} may lack writes of {partitions} partitions (basestore hints)")
     return (
         state.node, state.endpoint, state.state, records, hints, state.pid or "-",
         "; ".join(note for note in notes if note),

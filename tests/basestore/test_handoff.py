@@ -525,6 +525,7 @@ def test_hints_of_a_write_at_any_that_a_replica_has_are_no_only_copies() -> None
     world.run(100)
     (pile,) = world.node(0).handoff.summary()
     assert (pile.count, len(pile.debt)) == (0, 1)
+    assert world.state(0).facts["debt n3"] == "1"
 
 
 def test_a_hint_that_the_cursor_has_passed_by_is_tried_again_though_new_ones_come() -> None:
