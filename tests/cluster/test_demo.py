@@ -32,10 +32,11 @@ def test_the_demo_shows_every_promise_and_leaves_nothing_behind(tmp_path: Path) 
     assert int(imported[1].replace(",", "")) > 30_000
     for words in (
         "SIGKILL", "set at any", "set at one", "set at quorum", "set at all", "get at all",
-        "3 required, 2 alive: refused", "n3 hinted", "hints for n3", "hints were delivered",
+        "3 required, 2 alive: refused", "hints for n3", "hints were delivered",
         "'Ada Byron' through n2: lost", "acknowledged records are there",
     ):  # fmt: skip
         assert words in told
+    assert re.search(r"n3 (hinted|pending)", told)  # the receipt may leave before the hint is durable
     header = demo.stdout.index(next(line for line in demo.stdout if line.startswith("ACT ")))
     assert len(demo.stdout[header:]) > 10
     _assert_nothing_is_left(demo, tmp_path)
