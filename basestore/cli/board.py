@@ -17,6 +17,7 @@ from basestore.results import NodeState
 
 NONE = "-"
 _BEATEN = ("superseded", "lost")
+_HEADINGS = {"set": "SET/S", "delete": "DEL/S", "get": "GET/S", "scan": "SCAN/S"}
 _STYLES = {"up": "green", "down": "bold red"}
 
 
@@ -210,7 +211,7 @@ def _note(view: View) -> Text | None:
 
 
 def _requests(views: Sequence[View]) -> Table:
-    rates = (f"{operation[:4].upper()}/S" for operation in OPERATIONS)
+    rates = map(_HEADINGS.__getitem__, OPERATIONS)
     table = _table("NODE<", *rates, "FAILED/S", "WRITE P50", "P99", "READ P50", "P99")
     for view in views:
         failed = view.rate(view.failures)

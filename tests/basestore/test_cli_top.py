@@ -1,15 +1,31 @@
 """`basestore top`, and the pages of a node's HTTP port, on a real cluster of which a node dies."""
 
+import fcntl
 import http.client
+import json
 import os
+import pty
 import signal
 import socket
+import struct
+import subprocess
+import termios
 from collections.abc import Iterator
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.basestore.shell import Cluster, cluster, eventually, free_ports, invoke
+from tests.basestore.shell import (
+    COMMAND,
+    PATIENCE_S,
+    Cluster,
+    cluster,
+    environment,
+    eventually,
+    free_ports,
+    invoke,
+    running,
+)
 
 NODE = {
     "node", "endpoint", "state", "reason", "alive", "records", "hints_for", "debt_for", "requests_per_s",
@@ -94,6 +110,57 @@ def test_who_never_ends_a_request_or_talks_nonsense_disturbs_nobody(three: Clust
         mad.sendall(b"\0" * 100_000)
         assert ask(port, "/livez")[0] == 200
         assert three.invoke("get", "k").text == "v\n"
+
+
+def test_traffic_is_seen_while_it_flows(three: Cluster) -> None:
+    """Each line is a frame; of two that follow each other the later one has rates."""
+    with running("top", "-o", "json", "--interval", "200ms", "-e", three.endpoint(1)) as top:
+        top.wait_for(r'"requests_per_s":\{"set":0\.0', top.stdout)
+        three.invoke("set", "seen", "v", "-c", "one")
+        line = top.wait_for(r'"requests_per_s":\{"set":(?!0\.0|null)', top.stdout).string
+        assert top.end(signal.SIGTERM) == 0
+        assert top.stderr == []
+    frame = json.loads(line)
+    assert frame["nodes"][0]["requests_per_s"]["set"] > 0
+    assert frame["nodes"][0]["latency_ms"]["set"]["p50"] > 0
+    asked = [each for each in frame["levels"] if each["requests_per_s"]]
+    assert [(each["operation"], each["level"]) for each in asked] == [("set", "one")]
+
+
+def test_on_a_terminal_frames_replace_each_other_until_ctrl_c(three: Cluster) -> None:
+    screen, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 80, 0, 0))
+    process = subprocess.Popen(
+        [*COMMAND, "top", "--interval", "100ms", "-e", three.endpoint(1)], stdin=terminal, stdout=terminal,
+        stderr=subprocess.PIPE, start_new_session=True, env={**environment(), "TERM": "xterm"},
+    )  # fmt: skip
+    os.close(terminal)
+    assert process.stderr is not None
+    seen = b""
+    while seen.count(b"3 of 3 nodes up") < 3:
+        seen += os.read(screen, 65536)
+    process.send_signal(signal.SIGINT)
+    while b"\x1b[?1049l" not in seen:
+        seen += os.read(screen, 65536)
+    with process.stderr:
+        assert process.wait(PATIENCE_S) == 130
+        assert process.stderr.read() == b""
+    os.close(screen)
+    assert b"\x1b[?1049h" in seen  # a screen of its own, given back at the end
+    assert b"\x1b[?25h" in seen  # and so is the cursor
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(three: Cluster) -> None:
+    command = [*COMMAND, "top", "--interval", "100ms", "-e", three.endpoint(1)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert b"3 of 3 nodes up" in process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(PATIENCE_S) == 0
+        assert process.stderr.read() == b""
 
 
 def test_a_node_that_dies_is_shown_as_down(three: Cluster) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 WALL_MS = 1_760_000_000_000
 TICK_S = 0.05
-ALARMS = 4  # in a tick
+ALARMS = 2  # in a tick
 INTERVAL_S = 1.0
 COPIES_MAX = 10
 

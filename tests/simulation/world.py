@@ -229,8 +229,19 @@ class World:
                     break
             if keys:
                 self.blame("recovery", f"keys cannot be read at {level.name}: {keys[:5]}")
-            self.clockwork.run(self.clockwork.now + LINGER_S + 0.5)
-            self._compare(f"{LINGER_S} s after it was read at {level.name}")
+            self._await_quiet()
+            self._compare(f"after it was read at {level.name}")
+
+    def _await_quiet(self) -> None:
+        """Until what goes on behind the answers has ended, healing too, at the latest when it is given up."""
+        end = self.clockwork.now + LINGER_S + 0.5
+        busy = True
+        while busy and self.clockwork.now < end:
+            self.clockwork.run(self.clockwork.now + 0.1)
+            busy = any(
+                each.node is not None and (each.node.operations.count or each.node.replica.damaged)
+                for each in self.machines
+            )
 
     def _ask_all(self, client: Client, asked: list[tuple[Machine, h.Operation]]) -> None:
         """Ask, and wait for the answers; then a moment longer."""
