@@ -28,6 +28,7 @@ MEMBERS_MAX = 1000
 DRIFT_MS_DEFAULT = 2000
 TIMEOUT_MS_DEFAULT = 10_000
 REPLICATION_MAX = 15
+CLOSED_MARGIN_MS = 1000
 HINT_BYTES_DEFAULT = 1 << 30
 HINT_AGE_S_DEFAULT = 3 * 3600
 READ_REPAIR_DEFAULT = 0.1
@@ -89,6 +90,12 @@ class ClusterConfig:
     def first_write(self) -> list[str]:
         """The names of the buckets in which the first write wins."""
         return sorted(name for name, rule in self.buckets.items() if rule is Rule.FIRST_WRITE_WINS)
+
+    @property
+    def closed_lag_ms(self) -> int:
+        """How far behind its clock a replica closes itself to direct writes: more than the longest request
+        lasts, and twice as much as clocks may differ."""
+        return self.timeout_ms_max + 2 * self.drift_ms_max + CLOSED_MARGIN_MS
 
     def placement(self) -> Placement:
         places = [Place(member.name, member.zone) for member in self.members]

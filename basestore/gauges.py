@@ -69,6 +69,6 @@ def gauges(node: "Node") -> Gauges:
         )  # fmt: skip
     journal, operations = node.journal, node.operations
     return Gauges(
-        node.state, node.standing.whole, journal.records, len(node.replica.damaged), operations.count,
+        node.state, node.standing.whole, node.ledgers.records, len(node.replica.damaged), operations.count,
         operations.bytes, journal.sequence - journal.durable_sequence, journal.unsynced_bytes, tuple(peers),
     )  # fmt: skip

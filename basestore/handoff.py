@@ -6,12 +6,12 @@ While there are requests only a few copies leave in each tick: client traffic go
 hint is deleted when its copy was taken; one that meets an error stays for the next round.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from basestore.config import NodeConfig
 from basestore.hints import Hints, Pile, PileSummary
 from basestore.journal import Journal
-from basestore.messages import HINTED_COPY, Apply, Keep, Rejected
+from basestore.messages import Hinted, Keep, Rejected, Settled
 from basestore.metrics import Metrics
 from basestore.operation import Operation, Operations
 from basestore.outbox import SMALL_BYTES, Outbox
@@ -63,6 +63,12 @@ class _Delivery(Operation):
     def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
         self._handoff.refused(self, self._round, now)
 
+    def settled(self, member: int, request: int, answer: Settled, now: Instant) -> None:
+        if answer.late:
+            self._handoff.too_late(self, self._round, self._row, self._hint)
+        else:
+            self._handoff.delivered(self, self._round, self._row, self._hint)
+
     def lost(self, member: int, now: Instant) -> None:
         if member == self._round.pile.index:
             self._handoff.give_back(self, self._round)
@@ -82,8 +88,9 @@ class Handoff:
         operations: Operations,
         metrics: Metrics,
         config: NodeConfig,
+        taken_by: Callable[[bytes, bytes, list[int]], bytes],
     ) -> None:
-        self._hints = Hints(journal, rules, peers, metrics, config)
+        self._hints = Hints(journal, rules, peers, metrics, config, taken_by)
         self._peers = peers
         self._operations = operations
         self._rounds = [_Round(pile) for pile in self._hints.piles]
@@ -112,6 +119,14 @@ class Handoff:
         """What is kept for each member for which there is a hint or a debt."""
         return self._hints.summary()
 
+    def only_copies(self) -> list[int]:
+        """Partitions of which only copies are kept, and their least stamps, in turn."""
+        return self._hints.only_copies()
+
+    def owed(self) -> dict[int, set[int]]:
+        """By member: the partitions of which it may lack writes."""
+        return {at.pile.index: set(at.pile.debt) for at in self._rounds if at.pile.debt}
+
     def hints_for(self, row: bytes) -> list[tuple[int, bytes, bool]]:
         """Members for which a hint of this row is kept, the head of its record, and whether it is the
         only copy."""
@@ -132,6 +147,11 @@ class Handoff:
         self.give_back(delivery, at)
         at.window = min(at.window + 1, WINDOW_MAX)
         self._hints.settle(at.pile, row, hint)
+
+    def too_late(self, delivery: _Delivery, at: _Round, row: bytes, hint: Hint) -> None:
+        """The member takes it no more."""
+        self.give_back(delivery, at)
+        self._hints.too_late(at.pile, row, hint)
 
     def refused(self, delivery: _Delivery, at: _Round, now: Instant) -> None:
         """The member does not take copies now: the hint stays, and delivery rests."""
@@ -157,7 +177,7 @@ class Handoff:
             self._beside_until_s = now.monotonic + BESIDE_S
         self._issued, self._sent = self._operations.issued, 0
         for at in self._rounds:
-            if at.pile.count and self._peers.alive[at.pile.index] and now.monotonic >= at.resume_s:
+            if at.pile.count > at.pile.late_count and self._peers.alive[at.pile.index] and now.monotonic >= at.resume_s:
                 self._deliver(at, now)
 
     def _deliver(self, at: _Round, now: Instant) -> None:
@@ -169,8 +189,9 @@ class Handoff:
         sent = 0
         if room > 0:
             for row, hint in self._hints.by_age(at.pile, at.cursor, room):
-                if at.bytes_under_way > WINDOW_BYTES_MAX or not self._send(at, row, hint, now):
-                    return
+                if not hint.late:
+                    if at.bytes_under_way > WINDOW_BYTES_MAX or not self._send(at, row, hint, now):
+                        return
                 at.cursor = at.pile.age_key(hint, row) + b"\0"
                 sent += 1
         if not sent and not at.under_way:
@@ -183,7 +204,7 @@ class Handoff:
         self._sent += 1
         at.under_way += 1
         at.bytes_under_way += delivery.bytes
-        message = Apply(request, row, hint.record.blob, HINTED_COPY, 0)
+        message = Hinted(request, row, hint.record.blob, hint.stores)
         if not self._peers.send(at.pile.index, message, delivery.bytes + SMALL_BYTES):
             self.give_back(delivery, at)
             return False

@@ -9,7 +9,8 @@ become too old, leaves a debt in the same batch: nothing is dropped in silence. 
 at ANY that no replica has) have a share of their own, and do not age.
 """
 
-from collections.abc import Iterator, Mapping
+import struct
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -27,28 +28,31 @@ from repair.write_repair import Hint, admits, given_up, merge_hints
 
 EXPIRED_AT_ONCE = 256
 STAMP_BYTES = 8
-RECORD_AT = 1 + STAMP_BYTES
-_ONLY_COPY = b"\1"
-_COPY = b"\0"
+_ONLY_COPY = 1
+_LATE = 2
+_NAMED = 128  # the stores that took it are named
+_HINT = struct.Struct(">BQ")
 
 
 @dataclass(frozen=True, slots=True)
 class PileSummary:
     """The hints kept for one member. `oldest_ms`: when the oldest was written; `debt`: by partition,
-    since when the member may lack writes that no hint here is kept of. In ms since 1970."""
+    since when the member may lack writes that no hint here is kept of. In ms since 1970. `late`: hints
+    that the member takes no more."""
 
     member: int
     count: int
     bytes: int
     oldest_ms: int | None
     only_copies: int
+    late: int
     debt: dict[int, int]
 
 
 class Pile:
     """The hints for one member, and what they amount to."""
 
-    __slots__ = ("bytes", "count", "debt", "index", "name", "only_bytes", "only_count")
+    __slots__ = ("bytes", "count", "debt", "index", "late_count", "name", "only_bytes", "only_count", "only_since")
 
     def __init__(self, index: int, name: str) -> None:
         encoded = name.encode()
@@ -58,6 +62,8 @@ class Pile:
         self.bytes = 0
         self.only_count = 0
         self.only_bytes = 0
+        self.late_count = 0
+        self.only_since: dict[int, tuple[int, int]] = {}  # by partition: a count, and their least stamp
         self.debt: dict[int, int] = {}  # by partition, a stamp
 
     def key(self, row: bytes) -> bytes:
@@ -82,6 +88,17 @@ class Pile:
         if hint.only_copy:
             self.only_count += sign
             self.only_bytes += size
+        if hint.late:
+            self.late_count += sign
+        elif hint.only_copy:
+            self._name(row_partition(row), hint.since, sign)
+
+    def _name(self, partition: int, since: int, sign: int) -> None:
+        """The least stamp of the only copies of a partition; too small, at worst, while there are any."""
+        count, least = self.only_since.get(partition, (0, since))
+        self.only_since[partition] = (count + sign, min(least, since))
+        if count + sign <= 0:
+            del self.only_since[partition]
 
     def size(self, hint: Hint, row: bytes) -> int:
         """Bytes that a hint takes, with both its keys."""
@@ -89,14 +106,18 @@ class Pile:
 
 
 def decode_hint(stored: bytes) -> Hint:
-    """A hint from the bytes that are kept of it: a flag, since when, the record."""
-    only_copy, since = stored[:1] == _ONLY_COPY, int.from_bytes(stored[1:RECORD_AT])
-    return Hint(Record(stored[RECORD_AT:]), only_copy, since)
+    """A hint from the bytes that are kept of it: flags, since when, stores, the record."""
+    flags, since = _HINT.unpack_from(stored)
+    at, stores = _HINT.size, b""
+    if flags & _NAMED:
+        at += 1 + stored[at]
+        stores = stored[_HINT.size + 1 : at]
+    return Hint(Record(stored[at:]), bool(flags & _ONLY_COPY), since, stores, bool(flags & _LATE))
 
 
 def encode_hint(hint: Hint) -> bytes:
-    flag = _ONLY_COPY if hint.only_copy else _COPY
-    return flag + hint.since.to_bytes(STAMP_BYTES) + hint.record.blob
+    flags = _NAMED | (_ONLY_COPY if hint.only_copy else 0) | (_LATE if hint.late else 0)
+    return _HINT.pack(flags, hint.since) + bytes((len(hint.stores),)) + hint.stores + hint.record.blob
 
 
 class Hints:
@@ -109,7 +130,11 @@ class Hints:
         peers: Peers,
         metrics: Metrics,
         config: NodeConfig,
+        taken_by: Callable[[bytes, bytes, list[int]], bytes],
     ) -> None:
+        """`taken_by(row, head, members)`: the stores that hold this record, so far as this node knows: those
+        of the members named, and its own."""
+        self._taken_by = taken_by
         self._journal = journal
         self._rules = rules
         self._metrics = metrics
@@ -120,6 +145,7 @@ class Hints:
         self._owed: list[tuple[Pile, bytes, Hint]] = []
         self._expire_at = [pile.ages for pile in self.piles]
         self._changed_in = 0
+        self._marked: dict[tuple[int, int], int] = {}  # by member and partition: the latest write owed
         for pile in self.piles:
             for key, value in self._journal.engine.scan(pile.key(b""), pile.key(b"\xff")):
                 pile.add(decode_hint(value), key[len(pile.key(b"")) :], 1)
@@ -132,13 +158,14 @@ class Hints:
         pile, row = self.piles[message.member], message.row
         stored = self._journal.get(pile.key(row))
         kept = None if stored is None else decode_hint(stored)
-        hint = merge_hints(
-            self._rules[row_bucket(row)], kept, Hint.of(Record(message.record), message.only_copy)
-        )
+        record = Record(message.record)
+        stores = self._taken_by(row, record.head, message.takers)
+        offered = Hint.of(record, message.only_copy and not stores, stores)
+        hint = merge_hints(self._rules[row_bucket(row)], kept, offered)
         if hint != kept:
             if self._journal.full or not self._has_room(pile, hint, kept, row):
                 self._metrics.count("hints_refused")
-                self._owe(pile, row, Hint.of(Record(message.record), message.only_copy))
+                self._owe(pile, row, offered)
                 refusal = Kept(message.id, message.member, False)
                 self._journal.reply_surely(outbox, refusal, self._debt_key(pile, row))
                 return
@@ -161,6 +188,24 @@ class Hints:
         if self._journal.get(pile.key(row)) == encode_hint(hint):
             self._remove(pile, hint, row)
             self._metrics.count("hints_delivered")
+
+    def too_late(self, pile: Pile, row: bytes, hint: Hint) -> None:
+        """The member takes it no more: keep it, for an operator to see, but deliver it no more."""
+        if self._journal.get(pile.key(row)) == encode_hint(hint):
+            self._remove(pile, hint, row)
+            late = hint._replace(late=True)
+            self._change(pile, late, row, 1)
+            self._journal.stage(pile.key(row), encode_hint(late))
+            self._journal.stage(pile.age_key(late, row), b"")
+            self._metrics.count("hints_late")
+
+    def only_copies(self) -> list[int]:
+        """Partitions of which only copies are kept, and their least stamps, in turn."""
+        named: dict[int, int] = {}
+        for pile in self.piles:
+            for partition, (_, least) in pile.only_since.items():
+                named[partition] = min(least, named.get(partition, least))
+        return [number for each in sorted(named.items()) for number in each]
 
     def _remove(self, pile: Pile, hint: Hint, row: bytes) -> None:
         self._change(pile, hint, row, -1)
@@ -237,6 +282,30 @@ class Hints:
             if hint is not None and pile.age_key(hint, row) == key:
                 yield row, hint
 
+    # --- debt that has ended -----------------------------------------------------------------
+
+    def debts(self) -> set[int]:
+        """Partitions of which any member is owed something."""
+        return {partition for pile in self.piles for partition in pile.debt}
+
+    def end_debt(self, partition: int, stable: int) -> None:
+        """Up to this stamp all replicas of the partition hold the same: what was owed up to then is not
+        lacking any more."""
+        for pile in self.piles:
+            if pile.debt.get(partition, stable + 1) <= stable and self._marked.get(
+                (pile.index, partition), stable + 1
+            ) <= stable:
+                self._note_batch()
+                del pile.debt[partition]
+                self._journal.stage(DEBT + pile.name + partition.to_bytes(2), None)
+                self._metrics.count("debts_ended")
+
+    def mark_debts(self, stamp: int) -> None:
+        """Debts of which this opening does not know when they were last added to: now, at the latest."""
+        for pile in self.piles:
+            for partition in pile.debt:
+                self._marked.setdefault((pile.index, partition), stamp)
+
     # --- debt --------------------------------------------------------------------------------
 
     def _debt_key(self, pile: Pile, row: bytes) -> bytes:
@@ -245,6 +314,8 @@ class Hints:
     def _owe(self, pile: Pile, row: bytes, hint: Hint) -> None:
         """Mark that the member may lack what the hint stands for, and later writes of the partition."""
         partition, stamp = row_partition(row), hint.since
+        at = (pile.index, partition)
+        self._marked[at] = max(self._marked.get(at, 0), hint.record.stamp)
         if stamp < pile.debt.get(partition, stamp + 1):
             self._note_batch()
             self._owed.append((pile, row, hint))
@@ -265,7 +336,7 @@ class Hints:
         """What is kept for each member for which there is a hint or a debt."""
         return [
             PileSummary(
-                pile.index, pile.count, pile.bytes, self._oldest_ms(pile), pile.only_count,
+                pile.index, pile.count, pile.bytes, self._oldest_ms(pile), pile.only_count, pile.late_count,
                 {partition: stamp >> COUNTER_BITS for partition, stamp in sorted(pile.debt.items())},
             )
             for pile in self.piles

@@ -14,7 +14,6 @@ With durability `interval` and `memory` replies leave at the commit; what must b
 `reply_surely`, `effect`) waits in any case.
 """
 
-import struct
 from collections import deque
 from collections.abc import Callable, Mapping
 
@@ -26,7 +25,7 @@ from basestore.storage.engine import META, Engine
 PROGRESS = META + b"progress"
 ACKS_MAX = 4096
 UNSYNCED_BYTES_MAX = 64 << 20
-_PROGRESS = struct.Struct(">QQ")
+PROGRESS_BYTES = 8
 
 
 class _Commit:
@@ -46,8 +45,8 @@ class _Commit:
 
 
 class Journal:
-    """The only writer of an engine. `records` counts the rows that hold a value; `generation` names
-    the present opening of the store, in what is said of its sequence."""
+    """The only writer of an engine. `generation` names the present opening of the store, in what is
+    said of its sequence."""
 
     def __init__(self, engine: Engine, generation: bytes, *, waits: bool, failed: Callable[[], None]) -> None:
         """`waits`: replies wait for durability. `failed` is called when a batch was not taken."""
@@ -55,19 +54,15 @@ class Journal:
         self._waits = waits
         self._failed = failed
         self.generation = generation
-        self.sequence, self.records = self._load_progress()
+        self.sequence = self._load_progress()
         self.durable_sequence = self.sequence
-        self._records_before = self.records
         self._open = _Commit(self.sequence + 1)
         self._waiting: deque[_Commit] = deque()
         self.unsynced_bytes = 0
 
-    def _load_progress(self) -> tuple[int, int]:
+    def _load_progress(self) -> int:
         stored = self.engine.get(PROGRESS)
-        if stored is None:
-            return 0, 0
-        sequence, records = _PROGRESS.unpack(stored)
-        return sequence, records
+        return 0 if stored is None else int.from_bytes(stored[:PROGRESS_BYTES])
 
     @property
     def full(self) -> bool:
@@ -137,6 +132,14 @@ class Journal:
         else:
             outbox.put(message, size)
 
+    def after_all(self, action: Callable[[], None]) -> None:
+        """Call `action` once everything stored so far is durable, whatever the durability setting;
+        actions keep their order. Never, if a batch is not taken."""
+        if self._open.rows or self._open.effects or self._waiting:
+            self._open.effects.append(action)
+        else:
+            action()
+
     def effect(self, action: Callable[[], None]) -> None:
         """Call `action` once this step's batch is durable, whatever the durability setting."""
         self._open.effects.append(action)
@@ -161,15 +164,13 @@ class Journal:
         commit = self._open
         if not (commit.rows or commit.replies or commit.effects):
             return
-        self.records = max(0, self.records)  # a damaged record may not have told what it counted for
-        commit.rows[PROGRESS] = _PROGRESS.pack(commit.number, self.records)
+        commit.rows[PROGRESS] = commit.number.to_bytes(PROGRESS_BYTES)
         try:
             self.engine.apply(commit.rows)
         except StorageBusy as busy:
             self._reject(commit, str(busy))
             return
         self.sequence = commit.number
-        self._records_before = self.records
         self._open = _Commit(commit.number + 1)
         self._waiting.append(commit)
         self.unsynced_bytes += commit.bytes
@@ -206,7 +207,6 @@ class Journal:
     def _reject(self, commit: _Commit, reason: str) -> None:
         """The engine did not take the batch: nothing was done, and who waits for a request hears so.
         What else waited is asked for or staged again."""
-        self.records = self._records_before
         self._open = _Commit(commit.number)
         self._failed()
         for acks in (commit.acks, commit.sure_acks):

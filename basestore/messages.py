@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, get_args, get_origin, get_
 
 import cbor2
 
-PROTOCOL: Final = 2
+PROTOCOL: Final = 3
 DEPTH_MAX: Final = 4
 KEY_BYTES_MAX: Final = 64 * 1024
 VALUE_BYTES_MAX: Final = 1024 * 1024
@@ -41,11 +41,9 @@ FORGETFUL: Final = "forgetful"
 DAMAGED: Final = "damaged"
 DOWN: Final = "down"
 
-# The ways in of a record: from the coordinator itself; a copy; a hint, which is a copy whose sender
-# forgets it once it is durable here.
+# The ways in of a record: from the coordinator itself, or a copy of what a replica holds.
 DIRECT: Final = 0
 COPY: Final = 1
-HINTED_COPY: Final = 2
 
 
 class ProtocolError(Exception):
@@ -276,9 +274,19 @@ class Apply(NamedTuple):
     deadline_ms: int
 
 
+class Hinted(NamedTuple):
+    """Take this record out of a hint, which its sender will then forget. `stores`: those known to have
+    taken the write, 16 bytes each; if none of them is still in use it is a first delivery."""
+
+    id: int
+    row: bytes
+    record: bytes
+    stores: bytes
+
+
 class Applied(NamedTuple):
     """These were applied as the winner, or had been before, and are as durable as the durability
-    setting asks. For a HINTED_COPY: it, or a better record, is durable in any case. `sequence` is how
+    setting asks. For a Hinted: it, or a better record, is durable in any case. `sequence` is how
     far the sender's store is durable, counted since `generation`, its present opening."""
 
     ids: list[int]
@@ -293,6 +301,15 @@ class Superseded(NamedTuple):
     head: bytes
 
 
+class Settled(NamedTuple):
+    """Not taken, because it comes too late. Every version at or below `stable` is on all replicas, or
+    beaten or purged there. `late`: it is a hint, and a first delivery, which is not taken any more."""
+
+    id: int
+    stable: int
+    late: bool
+
+
 class Rejected(NamedTuple):
     """Not done, and why. `passing`: it may be taken later, so a hint is worth keeping; in answer to a
     Read, False says that the record here is damaged."""
@@ -304,20 +321,23 @@ class Rejected(NamedTuple):
 
 class Read(NamedTuple):
     """`healing`: to replace a damaged record, so that a store that is not whole answers too.
-    `digest`: a long record's head will do."""
+    `digest`: a long record's head will do. `stable`: say the stable stamp too."""
 
     id: int
     row: bytes
     deadline_ms: int
     healing: bool
     digest: bool
+    stable: bool
 
 
 class Held(NamedTuple):
-    """The answer to Read; `record` is empty when the row is not held."""
+    """The answer to Read; `record` is empty when the row is not held. `stable`: the stamp up to which
+    the partition is the same on all replicas, if it was asked for or nothing is held; otherwise 0."""
 
     id: int
     record: bytes
+    stable: int
 
 
 class HeldDigest(NamedTuple):
@@ -325,12 +345,12 @@ class HeldDigest(NamedTuple):
 
     id: int
     head: bytes
+    stable: int
 
 
 class ReadRange(NamedTuple):
     """Rows of some partitions, merged by key: those of `bucket` whose keys start with
-    `prefix`, after the key `after`. An empty bucket means every bucket of one partition, in row
-    order, and `after` is then a row."""
+    `prefix`, after the key `after`."""
 
     id: int
     partitions: list[int]
@@ -369,13 +389,16 @@ class Traced(NamedTuple):
 
 
 class Ping(NamedTuple):
-    """A heartbeat: the sender's clocks, whether its store answers, and its durable sequence."""
+    """A heartbeat: the sender's clocks, whether its store answers, and its durable sequence.
+    `only_copies`: partitions of which it keeps hints that are the only copy of a write, and the least
+    stamp of these, in turn."""
 
     sent_us: int
     wall_ms: int
     whole: bool
     generation: bytes
     sequence: int
+    only_copies: list[int]
 
 
 class Pong(NamedTuple):
@@ -413,14 +436,139 @@ class Confirmed(NamedTuple):
     sequence: int
 
 
+# --- anti-entropy: one session of two replicas of a partition ---------------------------------------
+#
+# The one who opens it says Syn; all that follows carries the session's number and counts, on either
+# side, from 1. Sequences are those of the partition's ledger, stamps those of versions. Stamps but for
+# the Syn's `stable` count from that; a `closed` of -1: this store's word does not count. `tag`: which
+# stores all replicas run on, as far as the sender knows (0 with fewer than 4). `rows`: what is known
+# of the rows of replicas, each with member, stamp and tag (`repair.certificate`).
+
+
+class Syn(NamedTuple):
+    """A replica opens a session. `root`: its root, sealed with both stores. `mine` and `theirs`: the
+    newest certificate, and `ahead` the changes since then; without one, `mine` is -1, `theirs` the
+    sequence here."""
+
+    session: int
+    partition: int
+    root: bytes
+    mine: int
+    theirs: int
+    ahead: int
+    stable: int
+    closed: int
+    whole: bool
+    tag: int
+    rows: list[int]
+
+
+class Same(NamedTuple):
+    """The roots are equal: both hold the same, at the Syn's sequence there and `sequence` here."""
+
+    session: int
+    number: int
+    sequence: int
+    stable: int
+    closed: int
+    whole: bool
+    tag: int
+    rows: list[int]
+
+
+class Sums(NamedTuple):
+    """Without a certificate: sums of the nodes listed, or, when none is listed, of all 64; the answer
+    lists the nodes that differ with the sums of their leaves. A sum is 8 bytes."""
+
+    session: int
+    number: int
+    whole: bool
+    nodes: bytes
+    sums: bytes
+
+
+class Ask(NamedTuple):
+    """List what you have: since the certificate (`mine` here, `theirs` there), or, when they are -1, in
+    these `leaves` (2 bytes each; 65535 stands for all)."""
+
+    session: int
+    number: int
+    mine: int
+    theirs: int
+    stable: int
+    whole: bool
+    leaves: bytes
+
+
+class Listing(NamedTuple):
+    """A part of a list: of runs since a certificate, or of digests in `leaves`, as in Ask."""
+
+    session: int
+    number: int
+    mine: int
+    theirs: int
+    stable: int
+    whole: bool
+    leaves: bytes
+    part: bytes
+    more: bool
+
+
+class Want(NamedTuple):
+    """A part of what the receiver of a list lacks of it: runs of numbers, or of places in the list."""
+
+    session: int
+    number: int
+    part: bytes
+    more: bool
+
+
+class Entries(NamedTuple):
+    """Rows, records, and heads that the snapshot had of the row (empty: this record's), in turn."""
+
+    session: int
+    number: int
+    rows: list[bytes]
+    last: bool
+
+
+class Taken(NamedTuple):
+    """Entries are durable; the next may come."""
+
+    session: int
+    number: int
+
+
+class Certify(NamedTuple):
+    """All entries of the other side are durable here. `root`: the virtual root, sealed with both
+    stores; `sequence` and `closed`: those of the snapshot."""
+
+    session: int
+    number: int
+    root: bytes
+    sequence: int
+    closed: int
+    tag: int
+    rows: list[int]
+
+
+class Abort(NamedTuple):
+    """The session is over; nothing came of it."""
+
+    session: int
+    reason: str
+
+
 class Keep(NamedTuple):
-    """From a coordinator to its own node: keep a hint for a member. Never leaves the node."""
+    """From a coordinator to its own node: keep a hint for a member. `takers`: members known to have
+    taken the write. Never leaves the node."""
 
     id: int
     member: int
     row: bytes
     record: bytes
     only_copy: bool
+    takers: list[int]
 
 
 class Kept(NamedTuple):
@@ -435,7 +583,8 @@ Message: TypeAlias = (
     Hello | Welcome | Refused | Differs | Set | Delete | Get | Scan | Status | Written | Got | Page
     | NodeStatus | Failed | Apply | Applied | Superseded | Rejected | Read | Held | HeldDigest | ReadRange
     | Range | Explain | HintsOf | Replay | Counters | Explained | HintPiles | Trace | Traced
-    | Ping | Pong | Identity | Remembered | Confirmed | Keep | Kept
+    | Ping | Pong | Identity | Remembered | Confirmed | Keep | Kept | Settled | Syn | Same | Sums | Ask
+    | Listing | Want | Entries | Taken | Certify | Abort | Hinted
 )  # fmt: skip
 
 
@@ -477,6 +626,18 @@ KINDS: Final[dict[int, type[Any]]] = {
     44: Confirmed,
     45: Trace,
     46: Traced,
+    47: Settled,
+    48: Hinted,
+    50: Syn,
+    51: Same,
+    52: Sums,
+    53: Ask,
+    54: Listing,
+    55: Want,
+    56: Entries,
+    57: Taken,
+    58: Certify,
+    59: Abort,
 }
 
 

@@ -29,24 +29,30 @@ from basestore.explaining import check_traced, trace
 from basestore.gauges import gauges
 from basestore.handoff import Handoff
 from basestore.journal import Journal
+from basestore.ledgers import Ledgers, bring_forward
 from basestore.messages import (
     COPY,
     DIRECT,
-    HINTED_COPY,
+    Abort,
     Applied,
     Apply,
+    Ask,
+    Certify,
     Confirmed,
     Counters,
     Delete,
+    Entries,
     Explain,
     Get,
     Held,
     HeldDigest,
+    Hinted,
     HintPiles,
     HintsOf,
     Identity,
     Keep,
     Kept,
+    Listing,
     Message,
     NodeStatus,
     Ping,
@@ -58,20 +64,28 @@ from basestore.messages import (
     Rejected,
     Remembered,
     Replay,
+    Same,
     Scan,
     Set,
+    Settled,
     Status,
+    Sums,
     Superseded,
+    Syn,
+    Taken,
     Trace,
     Traced,
+    Want,
 )
 from basestore.metrics import Metrics
 from basestore.operation import Operations
 from basestore.outbox import OUTBOX_BYTES_MAX, Outbox, weight
 from basestore.peers import Instant, Peers
-from basestore.placement import Placement
+from basestore.placement import Placement, row_partition
+from basestore.proofs import Proofs
+from basestore.reconciler import Reconciler
 from basestore.recovery import Recovery
-from basestore.replica import Replica
+from basestore.replica import HINTED_COPY, HINTED_DIRECT, Replica
 from basestore.standing import Fresh, Standing, State
 from basestore.storage.engine import META, Engine
 from repair.clock import HybridClock
@@ -111,9 +125,8 @@ class Node:
             engine, fresh.generation, waits=config.durability == "sync", failed=self._not_taken
         )
         rules = {name.encode(): rule for name, rule in cluster.buckets.items()}
-        self.replica = Replica(
-            self.journal, rules, frozenset(placement.held_by(self.me)), digester, self.clock
-        )
+        self.ledgers = Ledgers(self.journal, placement.held_by(self.me))
+        self.replica = Replica(self.journal, self.ledgers, rules, digester, self.clock)
         self.peers = Peers(
             [member.name for member in cluster.members], self.me, self.ready, cluster.drift_ms_max,
             placement.meeting_quorum - 1,
@@ -124,12 +137,23 @@ class Node:
             config, placement, self.peers, self.operations, self.journal, self.clock, digester, self.metrics,
             origin,
         )  # fmt: skip
-        self.handoff = Handoff(self.journal, rules, self.peers, self.operations, self.metrics, config)
+        self.handoff = Handoff(
+            self.journal, rules, self.peers, self.operations, self.metrics, config, self._taken_by
+        )
         self.standing = Standing(self.journal, config, fresh, placement.meeting_quorum)
+        self.proofs = Proofs(
+            self.journal, self.ledgers, self.standing, placement, self.peers, cluster.closed_lag_ms,
+            durable=config.durability != "memory",
+        )  # fmt: skip
+        self.reconciler = Reconciler(
+            self.journal, self.replica, self.proofs, self.standing, self.peers, self.operations, self.metrics,
+            now, int.from_bytes(fresh.generation[:4]),
+        )  # fmt: skip
         self.recovery = Recovery(
-            self.standing, self.replica, placement, self.peers, self.operations,
+            self.standing, self.replica, self.reconciler, placement, self.peers, self.operations,
             cluster.timeout_ms_max / 1e3, now,
         )  # fmt: skip
+        bring_forward(self.journal, self.ledgers)
         self._groups = _voting_groups([member.name for member in cluster.members], placement, self.me)
         self._persist_due_s = now.monotonic + PERSIST_S
         self._ceiling_asked = 0
@@ -139,9 +163,12 @@ class Node:
 
     def _not_taken(self) -> None:
         """The engine refused a batch: nothing of it holds, in memory neither."""
-        self.replica.forget_heads()
+        self.ledgers.undo()
+        self.replica.forget_marks()
         self.handoff.undo()
         self.standing.restage()
+        self.proofs.load()
+        self.reconciler.undo()
         self.recovery.restart()
         self._ceiling_asked = 0
 
@@ -181,13 +208,17 @@ class Node:
         outbox = self.peers.link(member, now)
         outbox.put(self.standing.identity())
         if replaced:  # what was under way on the old one is lost, as if it had been unlinked
-            self.operations.lost(member, now)
+            self._lost(member, now)
         return outbox
 
     def unlink(self, member: int, outbox: Outbox, now: Instant) -> None:
         """That link is gone, with all that was on its way."""
         if self.peers.unlink(member, outbox, now):
-            self.operations.lost(member, now)
+            self._lost(member, now)
+
+    def _lost(self, member: int, now: Instant) -> None:
+        self.operations.lost(member, now)
+        self.reconciler.lost(member)
 
     def receive(self, member: int, outbox: Outbox, messages: list[Message], now: Instant) -> Message | None:
         """Messages of a peer. Returns the first that no peer may say, if any. What still comes on a
@@ -207,12 +238,16 @@ class Node:
         """Deadlines, heartbeats, deliveries, streams, and the clock's ceiling."""
         self.operations.tick(now)
         generation, sequence = self.journal.generation, self.journal.durable_sequence
-        for member in self.peers.tick(now, self.standing.whole, generation, sequence):
+        only_copies = self.handoff.only_copies()
+        self.proofs.hear_only_copies(self.me, only_copies, now)
+        for member in self.peers.tick(now, self.standing.whole, generation, sequence, only_copies):
             self.operations.lost(member, now)
         for peer in self.peers.unintroduced(now):
             peer.outbox.put(self.standing.identity(again=True))
         self.handoff.tick(now)
         self.recovery.tick(now)
+        self.reconciler.owe(self.handoff.owed())
+        self.reconciler.tick(now)
         self._raise_ceiling(now)
         if now.monotonic >= self._persist_due_s:
             self._persist_due_s = now.monotonic + PERSIST_S
@@ -224,8 +259,9 @@ class Node:
         self._settle_standing(now)
         while True:
             self._talk_to_self(now)
+            self.ledgers.write()
             self.journal.commit()
-            if not self.peers.all[self.me].outbox.messages:
+            if not self.peers.all[self.me].outbox.messages and not self.reconciler.work(now):
                 break
         sequence = self.journal.sequence
         return sequence if sequence > self.journal.durable_sequence else None
@@ -242,6 +278,7 @@ class Node:
             operation.closing(now)
         self._talk_to_self(now)
         self.standing.close()
+        self.ledgers.write()
         self.journal.commit()
 
     # --- inside ------------------------------------------------------------------------------
@@ -299,6 +336,11 @@ class Node:
             Traced: self._traced,
             Keep: lambda member, outbox, message, now: self.handoff.keep(outbox, message),
             Kept: self._kept,
+            Hinted: self._hinted,
+            Settled: self._settled,
+            Syn: lambda member, outbox, message, now: self.reconciler.hear_syn(member, outbox, message, now),
+            Abort: lambda member, outbox, message, now: self.reconciler.hear_abort(member, message),
+            **dict.fromkeys((Same, Sums, Ask, Listing, Want, Entries, Taken, Certify), self._session),
             Ping: self._ping,
             Pong: lambda member, outbox, message, now: self.peers.pong(member, message, now),
             Identity: self._identity,
@@ -321,18 +363,38 @@ class Node:
         return True
 
     def _apply(self, member: int, outbox: Outbox, message: Apply, now: Instant) -> None:
-        if message.way not in (DIRECT, COPY, HINTED_COPY):
+        if message.way not in (DIRECT, COPY):
             outbox.put(Rejected(message.id, "there is no such way in", False))
         elif self._serves(member, outbox, message.id, message.deadline_ms, now):
             self.replica.apply(outbox, message, now.wall_ms)
+
+    def _hinted(self, member: int, outbox: Outbox, message: Hinted, now: Instant) -> None:
+        if self._serves(member, outbox, message.id, 0, now):
+            copy = len(message.row) > 3 and self.proofs.in_use(row_partition(message.row), message.stores)
+            way = HINTED_COPY if copy else HINTED_DIRECT
+            self.replica.apply(outbox, Apply(message.id, message.row, message.record, way, 0), now.wall_ms)
+
+    def _taken_by(self, row: bytes, head: bytes, members: list[int]) -> bytes:
+        """The stores that have taken the record with this head: those of the members, and this one's."""
+        takers = {self.proofs.store(member) for member in members}
+        if row_partition(row) in self.ledgers.of and self.replica.holds(row, head):
+            takers.add(self.standing.store)
+        return b"".join(sorted(takers - {b""}))
+
+    def _settled(self, member: int, outbox: Outbox, message: Settled, now: Instant) -> None:
+        operation = self.operations.get(message.id)
+        if operation is not None:
+            operation.settled(member, message.id, message, now)
+
+    def _session(self, member: int, outbox: Outbox, message: Any, now: Instant) -> None:
+        self.reconciler.hear(member, message, now)
 
     def _read(self, member: int, outbox: Outbox, message: Read, now: Instant) -> None:
         if message.healing or self._serves(member, outbox, message.id, message.deadline_ms, now):
             self.replica.read(outbox, message)
 
     def _read_range(self, member: int, outbox: Outbox, message: ReadRange, now: Instant) -> None:
-        streaming = not message.bucket  # a stream may come from any store
-        if streaming or self._serves(member, outbox, message.id, message.deadline_ms, now):
+        if self._serves(member, outbox, message.id, message.deadline_ms, now):
             self.replica.read_range(outbox, message)
 
     def _applied(self, member: int, outbox: Outbox, message: Applied, now: Instant) -> None:
@@ -362,14 +424,14 @@ class Node:
         operation = self.operations.get(message.id)
         if operation is not None:
             record = Record(message.record) if message.record else None
-            operation.held(member, message.id, record, now)
+            operation.held(member, message.id, record, message.stable, now)
 
     def _held_digest(self, member: int, outbox: Outbox, message: HeldDigest, now: Instant) -> None:
         if len(message.head) != HEAD_BYTES:
             raise ProtocolError("a HeldDigest message names no record")
         operation = self.operations.get(message.id)
         if operation is not None:
-            operation.held_digest(member, message.id, message.head, now)
+            operation.held_digest(member, message.id, message.head, message.stable, now)
 
     def _range(self, member: int, outbox: Outbox, message: Range, now: Instant) -> None:
         rows, records = message.rows[::2], message.rows[1::2]
@@ -402,6 +464,9 @@ class Node:
         peer.detector.beat(now.monotonic)
         self.peers.judge(peer, now)
         self.standing.hear_sequence(peer.name, message.generation, message.sequence)
+        if len(message.only_copies) % 2:
+            raise ProtocolError("a Ping message names only copies without their stamps")
+        self.proofs.hear_only_copies(member, message.only_copies, now)
         outbox.put(Pong(message.sent_us, now.wall_ms))
 
     def _identity(self, member: int, outbox: Outbox, message: Identity, now: Instant) -> None:
@@ -455,7 +520,7 @@ class Node:
             "state": self.state,
             "reason": self.reason,
             "recovered": f"{recovered}/{of}" if of and not self.standing.whole else "",
-            "records": str(self.journal.records),
+            "records": str(self.ledgers.records),
             "alive": " ".join(p.name for p in self.peers.all if self.peers.alive[p.index]),
             "durability": self.config.durability,
             "damaged": str(len(self.replica.damaged)),

@@ -8,7 +8,7 @@ are kept in a wheel of coarse slots, for most operations end before theirs.
 from collections.abc import Iterator
 from itertools import islice
 
-from basestore.messages import Rejected, Traced
+from basestore.messages import Rejected, Settled, Traced
 from basestore.peers import Instant
 from repair.version import Record
 
@@ -31,13 +31,16 @@ class Operation:
     def superseded(self, member: int, request: int, head: bytes, now: Instant) -> None:
         """The member holds a better record, durably."""
 
+    def settled(self, member: int, request: int, answer: Settled, now: Instant) -> None:
+        """The record came too late to be taken."""
+
     def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
         """The member refused."""
 
-    def held(self, member: int, request: int, record: Record | None, now: Instant) -> None:
-        """The member holds this, or nothing."""
+    def held(self, member: int, request: int, record: Record | None, stable: int, now: Instant) -> None:
+        """The member holds this, or nothing. `stable`: its stable stamp, 0 if it did not tell."""
 
-    def held_digest(self, member: int, request: int, head: bytes, now: Instant) -> None:
+    def held_digest(self, member: int, request: int, head: bytes, stable: int, now: Instant) -> None:
         """The member holds a record with this head."""
 
     def ranged(self, member: int, request: int, rows: list[bytes], more: bool, now: Instant) -> None:

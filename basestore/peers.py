@@ -130,13 +130,15 @@ class Peers:
         known = sorted(peer.latency.p99_s for peer in self.others if self.alive[peer.index])
         return known[(len(known) - 1) // 2] if known else USUAL_S
 
-    def tick(self, now: Instant, whole: bool, generation: bytes, sequence: int) -> list[int]:
+    def tick(
+        self, now: Instant, whole: bool, generation: bytes, sequence: int, only_copies: list[int]
+    ) -> list[int]:
         """Send heartbeats when due. Returns the peers that have just stopped being alive."""
         self._watch_clock(now)
         self._excuse_own_rest(now)
         if now.monotonic >= self._ping_due_s:
             self._ping_due_s = now.monotonic + PING_S
-            ping = Ping(int(now.monotonic * 1e6), now.wall_ms, whole, generation, sequence)
+            ping = Ping(int(now.monotonic * 1e6), now.wall_ms, whole, generation, sequence, only_copies)
             for peer in self.others:
                 peer.outbox.put(ping)
         lost = []

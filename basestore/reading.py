@@ -21,10 +21,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from basestore.errors import ReadTimeout, ReplicaFailure, RequestFailed
-from basestore.messages import COPY, Apply, Got, Read, Rejected
+from basestore.messages import COPY, Apply, Got, Read, Rejected, Settled
 from basestore.operation import Operation
 from basestore.outbox import SMALL_BYTES
 from basestore.peers import Instant
+from repair.digest import due_of
 from repair.read_repair import NOTHING, ReadPlan, plan, reaches
 from repair.rule import Rule
 from repair.version import VERSION_BYTES, Record
@@ -77,7 +78,7 @@ class Reading(Operation):
     __slots__ = (
         "_aim", "_answered", "_asked", "_begun_s", "_coordinator", "_deadline", "_deadline_ms",
         "_diverged", "_fetched", "_heads", "_reasons", "_records", "_repaired", "_repairs", "_replicas",
-        "_report", "_row", "_rule", "_under_way", "_write_backs",
+        "_report", "_row", "_rule", "_stables", "_under_way", "_write_backs",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +106,7 @@ class Reading(Operation):
         self._reasons: dict[int, str] = {}  # of those among `_asked` that will not reply, or take it
         self._write_backs: dict[int, bytes] = {}
         self._under_way: dict[int, bytes] = {}
+        self._stables: dict[int, int] = {}  # stable stamps, of those that told
         self._diverged = False
         self._repaired: set[int] = set()
 
@@ -152,7 +154,7 @@ class Reading(Operation):
         request = self._coordinator.operations.issue(self)
         if not digest:
             self._fetched.add(replica)
-        message = Read(request, self._row, self._deadline_ms, False, digest)
+        message = Read(request, self._row, self._deadline_ms, False, digest, False)
         return self._coordinator.peers.send(replica, message, SMALL_BYTES + len(self._row))
 
     def _fail(self, now: Instant) -> None:
@@ -165,15 +167,24 @@ class Reading(Operation):
 
     # --- answers -----------------------------------------------------------------------------
 
-    def held(self, member: int, request: int, record: Record | None, now: Instant) -> None:
+    def held(self, member: int, request: int, record: Record | None, stable: int, now: Instant) -> None:
+        if stable:
+            self._stables[member] = stable
         if record is None:
             self._learn(member, NOTHING, now)
         else:
             self._records[record.head] = record
             self._learn(member, record.head, now)
 
-    def held_digest(self, member: int, request: int, head: bytes, now: Instant) -> None:
+    def held_digest(self, member: int, request: int, head: bytes, stable: int, now: Instant) -> None:
+        if stable:
+            self._stables[member] = stable
         self._learn(member, head, now)
+
+    def _due(self, head: bytes) -> int:
+        """When the record with this head may be purged; that of one that expires must be known."""
+        record = self._records.get(head)
+        return due_of(head, 0 if record is None else record.expires_ms) if head else 0
 
     def _learn(self, member: int, head: bytes, now: Instant) -> None:
         """A replica is known to hold this; what was known before is never unlearned."""
@@ -203,8 +214,8 @@ class Reading(Operation):
         needed = len(self._asked) - len(self._reasons) if self._answered else self._aim.required
         if len(self._heads) < needed:
             return
-        weighed = plan(self._rule, self._heads)
-        if not self._answered and not reaches(self._rule, weighed.winner, self._aim.floor):
+        weighed = plan(self._rule, self._heads, self._stables, self._due)
+        if not self._answered and not self._reaches(weighed.winner):
             self._reach_further(now)
         elif weighed.confirmed < needed:
             self._diverged = True
@@ -213,6 +224,14 @@ class Reading(Operation):
             self._answer(weighed, now)
         elif not self._under_way:
             self._coordinator.operations.drop(self)
+
+    def _reaches(self, winner: bytes) -> bool:
+        """Whether what was found is as new as what the session has seen; nothing is, where all up to
+        that is stable: it was purged."""
+        floor = self._aim.floor
+        return reaches(self._rule, winner, floor) or (
+            winner == NOTHING and int.from_bytes(floor[:8]) <= max(self._stables.values(), default=0)
+        )
 
     def _reach_further(self, now: Instant) -> None:
         """What has replied is older than what the session has seen: ask the others; then there is
@@ -292,6 +311,16 @@ class Reading(Operation):
     def superseded(self, member: int, request: int, head: bytes, now: Instant) -> None:
         self._under_way.pop(member, None)
         self._learn(member, head, now)
+
+    def settled(self, member: int, request: int, answer: Settled, now: Instant) -> None:
+        """A write-back came too late: what the replica does not hold any more, it has purged."""
+        self._under_way.pop(member, None)
+        self._stables[member] = answer.stable
+        head = self._write_backs.get(request, NOTHING)
+        if self._heads.get(member) == NOTHING and 0 < self._due(head) <= answer.stable:
+            self._consider(now)
+        else:
+            self._miss(member, "it holds that this version is gone", now)
 
     # --- what goes wrong ---------------------------------------------------------------------
 

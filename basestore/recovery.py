@@ -1,60 +1,28 @@
 """Recovery: how a forgetful node gets back what it may have lost.
 
-Every partition that the node holds is streamed from other replicas of it, page by page, and taken
-over by the rule. A partition is recovered after N - Q + 1 whole replicas (every write that a quorum
-ever acknowledged is on one of them), or after all others, whatever their state: what none of them
+It runs anti-entropy sessions (`reconciler.py`) of every partition that it holds with other replicas of
+it. A partition is recovered after sessions with N - Q + 1 whole replicas (every write that a quorum
+ever acknowledged is on one of them), or with all others, whatever their state: what none of them
 has is nowhere. When all partitions are recovered, and that is durable, the store is whole.
 
 Single damaged rows are healed by the same counts: read from other replicas, and replaced.
 Nothing of this begins before every request has ended that may count on an answer of the store's
 former life: a write acknowledged by a replica that then forgot it, recovered from others that the
 write had not reached yet, and was counted beside one of these, would be on too few.
-
-Streams restart with the node; nothing is remembered of them.
 """
 
-from collections.abc import Iterable
-
-from basestore.messages import PAGE_ROWS_MAX, Read, ReadRange, Rejected
+from basestore.messages import Read, Rejected
 from basestore.operation import Operation, Operations
 from basestore.outbox import SMALL_BYTES
 from basestore.peers import Instant, Peers
 from basestore.placement import Placement, row_partition
+from basestore.reconciler import Reconciler
 from basestore.replica import Replica
 from basestore.standing import Standing, State
 from repair.version import Record
 
-STREAMS_MAX = 8
-PAGE_S_MAX = 5.0
-PAUSE_S = 1.0
+HEAL_S_MAX = 5.0
 HEALS_MAX = 64
-
-
-class _Stream(Operation):
-    """One partition from one other replica."""
-
-    __slots__ = ("_recovery", "after", "begun_whole", "partition", "source")
-
-    def __init__(self, recovery: "Recovery", partition: int, source: int, begun_whole: bool) -> None:
-        super().__init__(0)
-        self._recovery = recovery
-        self.partition = partition
-        self.source = source
-        self.begun_whole = begun_whole
-        self.after = b""
-
-    def ranged(self, member: int, request: int, rows: list[bytes], more: bool, now: Instant) -> None:
-        self._recovery.take_page(self, request, rows, more, now)
-
-    def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
-        self._recovery.pause(self, now)
-
-    def lost(self, member: int, now: Instant) -> None:
-        if member == self.source:
-            self._recovery.pause(self, now)
-
-    def alarm(self, now: Instant) -> None:
-        self._recovery.pause(self, now)
 
 
 class _Healing(Operation):
@@ -71,7 +39,7 @@ class _Healing(Operation):
         self.replies: dict[int, Record | None] = {}
         self.silent: set[int] = set()  # those whose own record is damaged: they can say no more
 
-    def held(self, member: int, request: int, record: Record | None, now: Instant) -> None:
+    def held(self, member: int, request: int, record: Record | None, stable: int, now: Instant) -> None:
         if member in self._others:
             self.replies[member] = record
             self._consider()
@@ -94,12 +62,13 @@ class _Healing(Operation):
 
 
 class Recovery:
-    """Streams for a forgetful store, and healing of damaged rows, for one node."""
+    """Recovery of a forgetful store, and healing of damaged rows, for one node."""
 
     def __init__(
         self,
         standing: Standing,
         replica: Replica,
+        reconciler: Reconciler,
         placement: Placement,
         peers: Peers,
         operations: Operations,
@@ -111,94 +80,53 @@ class Recovery:
         self._begin_s = now.monotonic + request_s_max  # then those of the store's former life have ended
         self._standing = standing
         self._replica = replica
+        self._reconciler = reconciler
         self._placement = placement
         self._peers = peers
         self._operations = operations
         self.sources_needed = placement.meeting_quorum
-        self._done: dict[int, dict[int, bool]] = {}
-        self._streams: dict[tuple[int, int], _Stream] = {}
         self._healing: dict[bytes, _Healing] = {}
         self._store = b""
-        self._resume_s: dict[tuple[int, int], float] = {}
+        self._since_s = 0.0
         self._noticed_s: dict[bytes, float] = {}
 
     def restart(self) -> None:
-        """Begin anew: a batch was not taken, and what came in streams may have been in it."""
+        """Begin anew: a batch was not taken, and what came in sessions may have been in it."""
         self._store = b""
 
     def tick(self, now: Instant) -> None:
-        """Start streams and heals for which there is room."""
+        """Ask for the sessions that are still lacking, and begin heals for which there is room."""
         if self._replica.damaged:
             self._start_heals(now)
         if self._standing.state is not State.FORGETFUL or now.monotonic < self._begin_s:
             return
         if self._store != self._standing.store:  # doubt arose, perhaps anew: begin from the start
-            self._store = self._standing.store
-            for stream in list(self._streams.values()):
-                self.abandon(stream)
-            self._done = {partition: {} for partition in self._placement.held_by(self._peers.me)}
-        missing = [partition for partition in self._done if not self._recovered(partition)]
+            self._store, self._since_s = self._standing.store, now.monotonic
+        missing = [p for p in self._placement.held_by(self._peers.me) if not self._recovered(p)]
         if not missing:
             self._standing.make_whole()
-            return
-        self._start_streams(missing, now)
+        for partition in missing:
+            done = self._done(partition)
+            for other in self._others(partition):
+                if other not in done or (self._peers.all[other].whole and not done[other]):
+                    self._reconciler.wish(other, partition)
 
     def progress(self) -> tuple[int, int]:
         """Partitions recovered so far, and all."""
-        return sum(map(self._recovered, self._done)), len(self._done)
+        held = self._placement.held_by(self._peers.me) if self._store else []
+        return sum(map(self._recovered, held)), len(held)
 
     def _others(self, partition: int) -> list[int]:
         return [r for r in self._placement.replicas[partition] if r != self._peers.me]
 
+    def _done(self, partition: int) -> dict[int, bool]:
+        """With whom a session begun since has ended with a certificate, and whether they were whole."""
+        ended = ((other, self._reconciler.certified.get((partition, other))) for other in self._others(partition))
+        return {other: end[1] for other, end in ended if end is not None and end[0] >= self._since_s}
+
     def _recovered(self, partition: int) -> bool:
-        done = self._done[partition]
+        done = self._done(partition)
         return sum(done.values()) >= self.sources_needed or done.keys() >= set(self._others(partition))
-
-    def _start_streams(self, missing: Iterable[int], now: Instant) -> None:
-        for partition in missing:
-            for source in self._others(partition):
-                if len(self._streams) >= STREAMS_MAX:
-                    return
-                peer = self._peers.all[source]
-                done = self._done[partition].get(source)
-                wanted = done is None or (peer.whole and not done)
-                if (partition, source) in self._streams or not (wanted and peer.introduced):
-                    continue
-                if now.monotonic >= self._resume_s.get((partition, source), 0.0):
-                    stream = _Stream(self, partition, source, peer.whole)
-                    self._streams[partition, source] = stream
-                    self._ask(stream, now)
-
-    def _ask(self, stream: _Stream, now: Instant) -> None:
-        request = self._operations.issue(stream)
-        self._operations.alarm_at(request, now.monotonic + PAGE_S_MAX)
-        message = ReadRange(request, [stream.partition], b"", b"", stream.after, PAGE_ROWS_MAX, 0)
-        if not self._peers.send(stream.source, message, SMALL_BYTES + len(stream.after)):
-            self.abandon(stream)
-
-    def take_page(self, stream: _Stream, request: int, rows: list[bytes], more: bool, now: Instant) -> None:
-        """A page came: take its records over, and ask for the next."""
-        if request != stream.ids[-1]:
-            return
-        self._operations.drop(stream)
-        for row, blob in zip(rows[::2], rows[1::2], strict=True):
-            self._replica.take_over(row, Record(blob))
-        if more:
-            stream.after = rows[-2]
-            self._ask(stream, now)
-            return
-        del self._streams[stream.partition, stream.source]
-        self._done[stream.partition][stream.source] = stream.begun_whole
-
-    def pause(self, stream: _Stream, now: Instant) -> None:
-        """The source refused or is gone; `tick` begins the stream anew after a while."""
-        self._resume_s[stream.partition, stream.source] = now.monotonic + PAUSE_S
-        self.abandon(stream)
-
-    def abandon(self, stream: _Stream) -> None:
-        """It does not go on; `tick` begins it anew."""
-        self._operations.drop(stream)
-        self._streams.pop((stream.partition, stream.source), None)
 
     def _start_heals(self, now: Instant) -> None:
         for row in list(self._replica.damaged)[:HEALS_MAX]:
@@ -216,8 +144,8 @@ class Recovery:
                 if needed < len(others) and not self._peers.alive[source]:
                     continue
                 request = self._operations.issue(healing)
-                self._peers.send(source, Read(request, row, 0, True, False), SMALL_BYTES + len(row))
-            self._operations.alarm_at(healing.ids[0], now.monotonic + PAGE_S_MAX)
+                self._peers.send(source, Read(request, row, 0, True, False, False), SMALL_BYTES + len(row))
+            self._operations.alarm_at(healing.ids[0], now.monotonic + HEAL_S_MAX)
 
     def heal(self, healing: _Healing) -> None:
         """Enough replicas have said what they hold: the winner replaces the damaged record."""

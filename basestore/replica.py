@@ -1,9 +1,15 @@
 """Replica: the one door to local data.
 
-Client writes, hints and read repair come in through `apply`, streams through `take_over`, healed rows
-through `replace_damaged`; nobody else stores a row. Every read of local data goes out through `read`
-and `read_range`. What is stored goes through the journal, which decides
-when replies leave. Nothing here knows levels, clients or other replicas.
+Client writes, hints and read repair come in through `apply`, entries of anti-entropy sessions through
+`take_over`, healed rows through `replace_damaged`; `purge` and `drop` take out what all replicas have
+proven gone. Nobody else stores a row. Every read of local data goes out through `read` and
+`read_range`. What is stored goes through the journal, which decides when replies leave, and is entered
+in the ledger of its partition in the same batch. Nothing here knows levels, clients or other replicas.
+
+    way in                          refused, if it would be stored, at or below
+    DIRECT, HINTED_DIRECT           `closed`: it is too late for a first delivery
+    COPY, HINTED_COPY               `stable`: settled, all replicas hold it or a better one, or purged it
+    take_over (sessions)            never
 
 A record whose digest does not fit is never served and never compared with: the row is *damaged*,
 answers nothing, and waits to be healed from the other replicas (`recovery.py`).
@@ -12,12 +18,14 @@ answers nothing, and waits to be healed from the other replicas (`recovery.py`).
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
+from itertools import islice
 
 from basestore.errors import DamagedRecord
 from basestore.journal import Journal
+from basestore.ledgers import SEQUENCE_BYTES, Ledgers, due_of_stored
 from basestore.messages import (
+    COPY,
     DIRECT,
-    HINTED_COPY,
     PAGE_BYTES_MAX,
     PAGE_ROWS_MAX,
     Apply,
@@ -27,6 +35,7 @@ from basestore.messages import (
     Read,
     ReadRange,
     Rejected,
+    Settled,
     Superseded,
 )
 from basestore.outbox import SMALL_BYTES, Outbox
@@ -34,11 +43,14 @@ from basestore.placement import row_bucket, row_key, row_partition
 from basestore.storage.engine import DATA
 from repair.clock import HybridClock
 from repair.rule import Rule
-from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES, Digester, Record, is_tombstone
+from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES, Digester, Record
 
-HEADS_MAX = 200_000
+MARKS_MAX = 200_000
 DAMAGED_MAX = 10_000
 DIGEST_BYTES_MIN = 1024  # a shorter record costs less than asking for it again
+HINTED_COPY = 2  # ways in besides those of Apply: a hint, which is a copy, or a first delivery
+HINTED_DIRECT = 3
+STORED_BYTES_MIN = RECORD_BYTES_MIN + SEQUENCE_BYTES
 ABSENT = b""
 
 
@@ -48,14 +60,15 @@ class Replica:
     def __init__(
         self,
         journal: Journal,
+        ledgers: Ledgers,
         rules: Mapping[bytes, Rule],
-        partitions: frozenset[int],
         digester: Digester,
         clock: HybridClock,
     ) -> None:
         self._journal = journal
+        self.ledgers = ledgers
         self._rules = rules
-        self._partitions = partitions
+        self._partitions = partitions = frozenset(ledgers.of)
         self._rule_of = {
             partition.to_bytes(2) + bytes((len(bucket),)) + bucket: rule
             for partition in partitions
@@ -63,18 +76,18 @@ class Replica:
         }
         self._digester = digester
         self._clock = clock
-        self._heads: dict[bytes, bytes] = {}
+        self._marks: dict[bytes, bytes] = {}  # head and sequence of what a row holds
         self.damaged: dict[bytes, None] = {}
 
-    def forget_heads(self) -> None:
+    def forget_marks(self) -> None:
         """Drop the cache: a batch that was staged has not been stored."""
-        self._heads.clear()
+        self._marks.clear()
 
     def apply(self, outbox: Outbox, message: Apply, wall_ms: int) -> None:
         """Take a record if it wins by its bucket's rule, and answer when the answer is durable.
 
-        Applied: it is the winner here, now or before. Superseded: a better one is held. Rejected:
-        not taken, with the reason.
+        Applied: it is the winner here, now or before. Superseded: a better one is held. Settled: it
+        comes too late to be taken. Rejected: not taken, with the reason.
         """
         request, row, blob, way, _ = message
         rule = self._rule_of.get(row[: 3 + row[2]]) if len(row) > 3 else None
@@ -82,98 +95,152 @@ class Replica:
             outbox.put(Rejected(request, "this replica does not hold such a row", False))
             return
         head = blob[:HEAD_BYTES]
-        if way == DIRECT and not self._clock.observe(int.from_bytes(head[:8]), wall_ms):
+        stamp = int.from_bytes(head[:8])
+        if way == DIRECT and not self._clock.observe(stamp, wall_ms):
             ahead = Record(blob).version.wall_ms - wall_ms
             outbox.put(Rejected(request, f"the write's stamp is {ahead} ms ahead of this clock", True))
             return
-        held = self._heads.get(row)
+        held = self._marks.get(row)
         if held is None:
             try:
-                held = self.head(row)
+                held = self.mark(row)
             except DamagedRecord as damage:
                 outbox.put(Rejected(request, str(damage), True))
                 return
-        if way == HINTED_COPY:
-            self._apply_hint(outbox, request, rule, row, blob, held)
-        elif held == head:
-            self._journal.ack(outbox, request, DATA + row)
-        elif way == DIRECT and held[:VERSION_BYTES] == head[:VERSION_BYTES]:
+        if way == DIRECT and held[:VERSION_BYTES] == head[:VERSION_BYTES] and not held.startswith(head):
             outbox.put(Rejected(request, "this version was used for another value; write without it", False))
-        elif held == ABSENT or rule.beats(head, held):
-            self._store(row, blob, head, held)
+            return
+        wins = held == ABSENT or (not held.startswith(head) and rule.beats(head, held))
+        if wins:
+            ledger = self.ledgers.of[int.from_bytes(row[:2])]
+            if stamp <= (ledger.closed if way in (DIRECT, HINTED_DIRECT) else ledger.stable):
+                self._refuse_late(outbox, message, ledger.stable)
+                return
+            self._store(row, blob, held)
+        if way > COPY:  # it or a better record is durable: the sender will forget what may be the only copy
+            self._journal.ack_surely(outbox, request, DATA + row)
+        elif wins:
             self._journal.ack_staged(outbox, request)
+        elif held.startswith(head):
+            self._journal.ack(outbox, request, DATA + row)
         else:
-            self._journal.reply(outbox, Superseded(request, held), DATA + row)
+            self._journal.reply(outbox, Superseded(request, held[:HEAD_BYTES]), DATA + row)
 
-    def _apply_hint(
-        self, outbox: Outbox, request: int, rule: Rule, row: bytes, blob: bytes, held: bytes
-    ) -> None:
-        """Take a hint: Applied, here, says that this record or a better one is durable, for the
-        sender will forget what may have been the only copy."""
-        head = blob[:HEAD_BYTES]
-        if held == ABSENT or rule.beats(head, held):
-            self._store(row, blob, head, held)
-        self._journal.ack_surely(outbox, request, DATA + row)
+    def _refuse_late(self, outbox: Outbox, message: Apply, stable: int) -> None:
+        """A record that comes too late for its way in. Of a first delivery nothing is known then: the
+        other replicas may have taken it."""
+        if message.way == DIRECT:
+            outbox.put(Rejected(message.id, "the write came too late for this replica", False))
+        else:
+            outbox.put(Settled(message.id, stable, message.way == HINTED_DIRECT))
+
+    def holds(self, row: bytes, head: bytes) -> bool:
+        """Whether the record with this head is held, soundly."""
+        try:
+            return self.mark(row).startswith(head)
+        except DamagedRecord:
+            return False
 
     def take_over(self, row: bytes, record: Record) -> None:
-        """Take a record out of a stream if it wins, without an answer. One that is damaged itself,
-        or would meet a damaged one, is left out; healing is a matter of its own."""
-        if row_partition(row) not in self._partitions or not record.intact(self._digester, row):
-            return
-        try:
-            held = self.head(row)
-        except DamagedRecord:
-            return
-        rule = self._rules.get(row_bucket(row))  # a bucket may be configured no more; its rows are kept
-        if held == ABSENT or (rule is not None and rule.beats(record.head, held)):
-            self._store(row, record.blob, record.head, held)
+        """Take an entry of a session if it wins, without an answer; DamagedRecord when what is held
+        cannot be compared with."""
+        held = self.mark(row)
+        if held == ABSENT or (not held.startswith(record.head) and self.rule(row).beats(record.head, held)):
+            self._store(row, record.blob, held)
+
+    def rule(self, row: bytes) -> Rule:
+        """The rule of a row's bucket; one that is configured no more is kept as last-write-wins."""
+        return self._rules.get(row_bucket(row), Rule.LAST_WRITE_WINS)
+
+    def intact(self, row: bytes, record: Record) -> bool:
+        """Whether a record's digest fits the row."""
+        return record.intact(self._digester, row)
 
     def replace_damaged(self, row: bytes, records: Iterable[Record | None]) -> None:
         """Heal a damaged row: put the winner of what enough other replicas hold in its place, or
-        nothing if they hold nothing."""
+        nothing if they hold nothing. What the damaged one counted for is the scrub's to find out."""
         del self.damaged[row]
         sound = [record for record in records if record is not None and record.intact(self._digester, row)]
         damaged = self._journal.get(DATA + row) or b""
-        held = damaged[:HEAD_BYTES] if len(damaged) >= HEAD_BYTES else ABSENT  # as it was counted
+        self.ledgers.forget_slot(row, damaged[-SEQUENCE_BYTES:])
         if sound:
-            winner = reduce(self._rules.get(row_bucket(row), Rule.LAST_WRITE_WINS).winner, sound)
-            self._store(row, winner.blob, winner.head, held)
+            self._store(row, reduce(self.rule(row).winner, sound).blob, ABSENT)
         else:
             self._journal.stage(DATA + row, None)
-            self._journal.records -= held != ABSENT and not is_tombstone(held)
             self._remember(row, ABSENT)
 
-    def _store(self, row: bytes, blob: bytes, head: bytes, held: bytes) -> None:
-        journal = self._journal
-        journal.stage(DATA + row, blob)
-        journal.records += (not is_tombstone(head)) - (held != ABSENT and not is_tombstone(held))
-        self._remember(row, head)
+    def _store(self, row: bytes, blob: bytes, held: bytes) -> None:
+        head = blob[:HEAD_BYTES]
+        sequence = self.ledgers.enter(row, head, held, due_of_stored(blob), self._held_due(row, held))
+        self._journal.stage(DATA + row, blob + sequence)
+        self._remember(row, head + sequence)
 
-    def head(self, row: bytes) -> bytes:
-        """Head of the record held, or ABSENT; DamagedRecord when its digest does not fit."""
-        held = self._heads.get(row)
+    def _held_due(self, row: bytes, held: bytes) -> int:
+        """When what a row holds may be purged; its expiry is not in the mark."""
+        if not held or not held[HEAD_BYTES - 1]:
+            return 0
+        stored = self._journal.get(DATA + row)
+        return due_of_stored(stored) if stored is not None else 0
+
+    def drop(self, row: bytes) -> None:
+        """Hold nothing any more: the other replicas have proven it purged. DamagedRecord."""
+        held = self.mark(row)
+        if held != ABSENT:
+            self.ledgers.enter(row, ABSENT, held, 0, self._held_due(row, held))
+            self._journal.stage(DATA + row, None)
+            self._remember(row, ABSENT)
+
+    def purge(self, partition: int, most: int) -> int:
+        """Drop tombstones and expired records that are due at or below the stable stamp, at most so
+        many. Returns how many lines were looked at: fewer than `most` once all is purged."""
+        ledger = self.ledgers.of[partition]
+        lines = self.ledgers.due(partition, ledger.stable, most)
+        for due, row in lines:
+            try:
+                held = self.mark(row)
+            except DamagedRecord:  # its replicas have nothing either: so it will be healed
+                held = ABSENT
+            if held != ABSENT and self._held_due(row, held) == due:
+                self.drop(row)
+            else:
+                self.ledgers.due_no_more(due, row)
+        if len(lines) < most and ledger.purged < ledger.stable:
+            ledger.purged = ledger.stable
+            self.ledgers.touch(partition)
+        return len(lines)
+
+    def mark(self, row: bytes) -> bytes:
+        """Head and sequence of what is held, or ABSENT; DamagedRecord when its digest does not fit."""
+        held = self._marks.get(row)
         if held is None:
-            record = self._load(row)
-            held = ABSENT if record is None else record.head
+            stored = self._stored(row)
+            held = ABSENT if stored is None else stored[:HEAD_BYTES] + stored[-SEQUENCE_BYTES:]
             self._remember(row, held)
         return held
 
-    def _remember(self, row: bytes, head: bytes) -> None:
-        heads = self._heads
-        if len(heads) >= HEADS_MAX and row not in heads:
-            del heads[next(iter(heads))]
-        heads[row] = head
+    def record(self, row: bytes) -> Record | None:
+        """What is held; DamagedRecord when its digest does not fit."""
+        stored = self._stored(row)
+        return None if stored is None else Record(stored[:-SEQUENCE_BYTES])
 
-    def _load(self, row: bytes) -> Record | None:
+    def _remember(self, row: bytes, mark: bytes) -> None:
+        marks = self._marks
+        if len(marks) >= MARKS_MAX and row not in marks:
+            del marks[next(iter(marks))]
+        marks[row] = mark
+
+    def _stored(self, row: bytes) -> bytes | None:
         if row in self.damaged:
             raise self._damage(row)
-        blob = self._journal.get(DATA + row)
-        return None if blob is None else self._check(row, blob)
+        stored = self._journal.get(DATA + row)
+        if stored is not None:
+            self.check(row, stored)
+        return stored
 
-    def _check(self, row: bytes, blob: bytes) -> Record:
+    def check(self, row: bytes, stored: bytes) -> Record:
         """The record, if its digest fits; otherwise the row is damaged from now on."""
-        if len(blob) >= RECORD_BYTES_MIN:
-            record = Record(blob)
+        if len(stored) >= STORED_BYTES_MIN:
+            record = Record(stored[:-SEQUENCE_BYTES])
             if record.intact(self._digester, row):
                 return record
         raise self._damage(row)
@@ -181,7 +248,7 @@ class Replica:
     def _damage(self, row: bytes) -> DamagedRecord:
         if len(self.damaged) < DAMAGED_MAX:
             self.damaged[row] = None
-        self._heads.pop(row, None)
+        self._marks.pop(row, None)
         name = f"bucket {row_bucket(row).decode()!r}, key {row_key(row)[:64]!r}"
         return DamagedRecord(row, f"the stored record of {name} is damaged; its replicas will heal it")
 
@@ -194,27 +261,36 @@ class Replica:
             outbox.put(Rejected(message.id, "too much waits to be sent", True))
             return
         try:
-            record = self._load(row) if len(row) > 3 else None
+            record = self.record(row) if len(row) > 3 else None
         except DamagedRecord as damage:
             outbox.put(Rejected(message.id, str(damage), False))
             return
         blob = b"" if record is None else record.blob
+        stable = 0
+        if message.stable or not blob:
+            ledger = self.ledgers.of.get(row_partition(row))
+            stable = 0 if ledger is None else ledger.stable
         if message.digest and len(blob) > DIGEST_BYTES_MIN:
-            self._journal.reply(outbox, HeldDigest(message.id, blob[:HEAD_BYTES]), DATA + row)
+            self._journal.reply(outbox, HeldDigest(message.id, blob[:HEAD_BYTES], stable), DATA + row)
         else:
-            self._journal.reply(outbox, Held(message.id, blob), DATA + row, SMALL_BYTES + len(blob))
+            self._journal.reply(outbox, Held(message.id, blob, stable), DATA + row, SMALL_BYTES + len(blob))
+
+    def scan(self, start: bytes, end: bytes, most: int) -> list[tuple[bytes, bytes]]:
+        """Keys and stored records from one key to another, unchecked, at most so many; only while
+        nothing is staged."""
+        return list(islice(self._journal.engine.scan(start, end), most))
 
     def trace(self, row: bytes) -> bytes | None:
         """What is held of a row, without the value: empty when nothing is, None when it is damaged.
         For who wants to know and changes nothing: damage that is found here is not noted."""
-        blob = self._journal.get(DATA + row)
+        stored = self._journal.get(DATA + row)
         if row in self.damaged:
             return None
-        if blob is None:
+        if stored is None:
             return b""
-        if len(blob) < RECORD_BYTES_MIN or not Record(blob).intact(self._digester, row):
+        if len(stored) < STORED_BYTES_MIN or not Record(stored[:-SEQUENCE_BYTES]).intact(self._digester, row):
             return None
-        return blob[:RECORD_BYTES_MIN]
+        return stored[:RECORD_BYTES_MIN]
 
     def read_range(self, outbox: Outbox, message: ReadRange) -> None:
         """Range; or Rejected, at the first damaged record or when too much waits to be sent. It waits
@@ -244,12 +320,6 @@ class Replica:
 
     def _walk(self, message: ReadRange) -> Iterator[tuple[bytes, Record]]:
         """Rows and records in the order that `ReadRange` describes."""
-        if not message.bucket:
-            for partition in message.partitions[:1]:
-                start = message.after + b"\0" if message.after else partition.to_bytes(2)
-                end = (partition + 1).to_bytes(2)
-                yield from self._checked(start, end)
-            return
         name = bytes((len(message.bucket),)) + message.bucket
         scans = []
         for partition in message.partitions:
@@ -259,11 +329,11 @@ class Replica:
         yield from heapq.merge(*scans, key=lambda pair: row_key(pair[0]))
 
     def _checked(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
-        for key, blob in self._journal.engine.scan(DATA + start, DATA + end):
+        for key, stored in self._journal.engine.scan(DATA + start, DATA + end):
             row = key[len(DATA) :]
             if row in self.damaged:
                 raise self._damage(row)
-            yield row, self._check(row, blob)
+            yield row, self.check(row, stored)
 
 
 def _prefix_end(prefix: bytes) -> bytes:

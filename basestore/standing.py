@@ -142,6 +142,11 @@ class Standing:
         has found nothing missing."""
         return self.state is State.WHOLE and self._vouched
 
+    def store_of(self, name: str) -> bytes:
+        """The store that a member is known to run on; empty when none is known."""
+        known = self._peers.get(name)
+        return b"" if known is None else known.store
+
     def identity(self, *, again: bool = False) -> Identity:
         """What to say first on a new link."""
         return Identity(

@@ -68,8 +68,8 @@ class Writing(Operation):
 
     __slots__ = (
         "_answered", "_begun_s", "_client", "_content", "_coordinator", "_deadline", "_hints_asked",
-        "_late", "_only_copies", "_reasons", "_record", "_repeats", "_replicas", "_request", "_rule",
-        "_sent", "_tally", "_winner",
+        "_late", "_reasons", "_record", "_repeats", "_replicas", "_request", "_rule", "_sent", "_tally",
+        "_untaken", "_winner",
     )  # fmt: skip
 
     def __init__(
@@ -98,7 +98,7 @@ class Writing(Operation):
         self._answered = False
         self._sent = False
         self._hints_asked = 0
-        self._only_copies: list[int] = []  # for whom hints were asked for as such
+        self._untaken: list[int] = []  # for whom hints were asked for before a replica was known to have it
         self._late = 0  # replicas that applied it after the deadline
         self._winner = b""
         self._reasons: dict[str, str] | None = None
@@ -161,10 +161,15 @@ class Writing(Operation):
         coordinator = self._coordinator
         self._explain(replica, reason)
         only_copy = (self._tally.level is ANY or self._repeats) and not self._tally.applied
-        if only_copy:
-            self._only_copies.append(replica)
-        message = Keep(self.ids[0], replica, self._content.row, self._record.blob, only_copy)
-        coordinator.peers.send(coordinator.peers.me, message)
+        if only_copy or not (self._tally.applied or coordinator.peers.me in self._replicas):
+            self._untaken.append(replica)
+        self._keep(replica, only_copy)
+
+    def _keep(self, replica: int, only_copy: bool, taker: int | None = None) -> None:
+        states = zip(self._replicas, self._tally.states, strict=True)
+        takers = [member for member, state in states if state is APPLIED or member == taker]
+        message = Keep(self.ids[0], replica, self._content.row, self._record.blob, only_copy, takers)
+        self._coordinator.peers.send(self._coordinator.peers.me, message)
         self._hints_asked += 1
 
     def _explain(self, replica: int, reason: str) -> None:
@@ -173,18 +178,16 @@ class Writing(Operation):
             self._reasons = {}
         self._reasons.setdefault(self._coordinator.names[replica], reason)
 
-    def _copies_exist(self) -> None:
-        """A replica holds it: hints that were kept as the only copies are so no longer."""
-        hinted, self._only_copies = self._only_copies, []
-        coordinator = self._coordinator
+    def _copies_exist(self, taker: int) -> None:
+        """A replica has taken it: hints that were kept as the only copies, or without knowing of any,
+        are copies from now on."""
+        hinted, self._untaken = self._untaken, []
         for replica in hinted:
-            message = Keep(self.ids[0], replica, self._content.row, self._record.blob, False)
-            coordinator.peers.send(coordinator.peers.me, message)
-            self._hints_asked += 1
+            self._keep(replica, False, taker)
 
     def applied(self, member: int, request: int, now: Instant) -> None:
-        if self._only_copies:
-            self._copies_exist()
+        if self._untaken:
+            self._copies_exist(member)
         self._late += now.monotonic >= self._deadline
         self._note(member, APPLIED, now)
 

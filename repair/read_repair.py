@@ -9,13 +9,14 @@ A reply is the head of the record that the replica holds, or the empty string wh
 head names the version and the digest of the value, so the value itself need not come along.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from repair.rule import Rule
 from repair.version import VERSION_BYTES
 
 NOTHING = b""
+_UNTOLD: Mapping[int, int] = {}
 
 
 class ReadPlan(NamedTuple):
@@ -30,13 +31,24 @@ class ReadPlan(NamedTuple):
         return bool(self.stale)
 
 
-def plan(rule: Rule, replies: Mapping[int, bytes]) -> ReadPlan:
-    """Weigh what each replica is known to hold now: the winner, who confirms it, who is behind."""
+def plan(
+    rule: Rule,
+    replies: Mapping[int, bytes],
+    stables: Mapping[int, int] = _UNTOLD,
+    due: Callable[[bytes], int] = lambda _: 0,
+) -> ReadPlan:
+    """Weigh what each replica is known to hold now: the winner, who confirms it, who is behind.
+
+    A replica that holds nothing confirms a winner that it may have purged: one that is `due` (as
+    `repair.digest.due_of`, 0: never) at or below its stable stamp, which `stables` tells.
+    """
     winner = NOTHING
     for head in replies.values():
         if head and (not winner or rule.beats(head, winner)):
             winner = head
     stale = tuple(replica for replica, head in replies.items() if head != winner)
+    if stale and stables and 0 < (purged := due(winner)):
+        stale = tuple(r for r in stale if replies[r] or stables.get(r, 0) < purged)
     return ReadPlan(winner, len(replies) - len(stale), stale)
 
 

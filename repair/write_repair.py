@@ -10,19 +10,29 @@ from typing import NamedTuple
 from repair.rule import Rule
 from repair.version import COUNTER_BITS, Record
 
+STORE_BYTES = 16
+
 
 class Hint(NamedTuple):
-    """A record kept for a replica. `only_copy`: no replica is known to hold it, or what it stands
-    for; `since`: the stamp of the earliest write that it stands for."""
+    """A record kept for a replica.
+
+    only_copy  no replica is known to hold it, or what it stands for, and the caller was told it is kept
+    since      the stamp of the earliest write that it stands for
+    stores     those known to have taken the record, each STORE_BYTES long: while one of them is in use
+               the hint is a copy; without any it is a first delivery, which comes too late at some time
+    late       the replica takes it as a first delivery no more; kept for an operator to decide
+    """
 
     record: Record
     only_copy: bool
     since: int
+    stores: bytes = b""
+    late: bool = False
 
     @classmethod
-    def of(cls, record: Record, only_copy: bool) -> "Hint":
+    def of(cls, record: Record, only_copy: bool, stores: bytes = b"") -> "Hint":
         """A hint for one write."""
-        return cls(record, only_copy, record.version.stamp)
+        return cls(record, only_copy, record.version.stamp, stores)
 
 
 def merge_hints(rule: Rule, kept: Hint | None, offered: Hint) -> Hint:
@@ -33,9 +43,16 @@ def merge_hints(rule: Rule, kept: Hint | None, offered: Hint) -> Hint:
         return offered
     since = min(kept.since, offered.since)
     if kept.record == offered.record:
-        return Hint(kept.record, kept.only_copy and offered.only_copy, since)
+        stores = kept.stores + b"".join(s for s in split_stores(offered.stores) if s not in split_stores(kept.stores))
+        return Hint(kept.record, kept.only_copy and offered.only_copy, since, stores, kept.late)
     winner = kept if rule.winner(kept.record, offered.record) is kept.record else offered
-    return Hint(winner.record, kept.only_copy or offered.only_copy, since)
+    only_copy = kept.only_copy or offered.only_copy
+    return Hint(winner.record, only_copy, since, winner.stores, winner.late)
+
+
+def split_stores(stores: bytes) -> list[bytes]:
+    """The stores named in a hint."""
+    return [stores[at : at + STORE_BYTES] for at in range(0, len(stores), STORE_BYTES)]
 
 
 def admits(hint: Hint, bytes_kept: int, bytes_more: int, bytes_max: int) -> bool:

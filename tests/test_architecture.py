@@ -14,10 +14,11 @@ SOURCES = sorted([*(ROOT / "repair").rglob("*.py"), *(ROOT / "basestore").rglob(
 
 # Pure or synchronous: time and randomness are arguments, bytes go in and out through values.
 STATE_MACHINE = [
-    "consistency", "coordinator", "detector", "errors", "explaining", "explanation", "gauges",
-    "handoff", "hints", "journal", "latency", "mending", "messages", "metrics", "net.frames", "node",
-    "operation", "outbox", "peers", "piles", "placement", "reading", "recovery", "replica", "requests",
-    "results", "scanning", "session", "standing", "storage.engine", "storage.memory", "writing",
+    "consistency", "coordinator", "detector", "errors", "exchanging", "explaining", "explanation",
+    "gauges", "handoff", "hints", "journal", "latency", "ledgers", "mending", "messages", "metrics",
+    "net.frames", "node", "operation", "outbox", "peers", "piles", "placement", "proofs", "reading",
+    "reconciler", "recovery", "replica", "requests", "results", "scanning", "scrub", "session", "standing",
+    "storage.engine", "storage.memory", "writing",
 ]  # fmt: skip
 # A state machine that names a path in its configuration may import `config`, which owns Path.
 FORBIDDEN_IN_STATE_MACHINE = {
@@ -37,9 +38,11 @@ LAYERS = [
     ["explanation", "piles", "probes"],
     ["flusher", "net.link", "node", "requests", "results", "scrape"],
     ["coordinator", "gauges", "recovery"],
-    ["explaining", "handoff", "mending", "scanning", "standing", "writing"],
-    ["hints"],
+    ["reconciler"],
+    ["exchanging", "explaining", "handoff", "mending", "proofs", "scanning", "scrub", "writing"],
+    ["hints", "standing"],
     ["reading", "replica"],
+    ["ledgers"],
     ["journal", "operation"],
     ["config", "net.frames", "net.http", "net.poller", "peers"],
     ["outbox"],

@@ -2,7 +2,12 @@
 
 Keys are strings of bytes that begin with a letter saying what they are:
 
-    b"p" + row            a record (rows begin with their partition)
+    b"r" + row            a record (rows begin with their partition), and its sequence
+    b"s" + partition      the sums and stamps of what is held of it (`ledgers.py`); b"f" + ... + leaf
+                          the sum of a leaf; b"l" + ... + sequence what was stored then; b"t" + ... +
+                          stamp what may be purged once that is stable
+    b"c" + partition + .. a certificate (`proofs.py`)
+    b"p" + row            a record as it was stored before there were ledgers
     b"h" + ...            a hint (`hints.py`); b"a" + ... the same by age
     b"d" + ...            a debt: writes that a member may lack, and no hint is kept of
     b"m" + name           a fact about the store itself (`standing.py`)
@@ -16,7 +21,13 @@ from typing import Protocol
 
 Batch = Mapping[bytes, bytes | None]
 
-DATA = b"p"
+DATA = b"r"
+LEDGER = b"s"
+LEAF = b"f"
+LOG = b"l"
+DUE = b"t"
+CERTIFICATE = b"c"
+OLD_DATA = b"p"
 HINT = b"h"
 AGE = b"a"
 DEBT = b"d"

@@ -10,6 +10,7 @@ What is held by hand: `hold(a, b)` keeps messages on that way, `freeze(i)` withh
 encoded form, so what cannot be said on the wire cannot be said here.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -17,14 +18,18 @@ from typing import NamedTuple
 
 from basestore.config import BUILT_IN, ClusterConfig, Durability, Member, NodeConfig
 from basestore.consistency import Level
+from basestore.journal import Journal
+from basestore.ledgers import SEQUENCE_BYTES, Ledgers
 from basestore.messages import Delete, Get, Message, Scan, Set, Status, decode, encode
 from basestore.node import Node
 from basestore.outbox import Outbox
 from basestore.peers import Instant
+from basestore.replica import Replica
 from basestore.results import Item, NodeState, ReadResult, Receipt, node_state, page, read_result, receipt
 from basestore.standing import Fresh
 from basestore.storage.engine import DATA
 from basestore.storage.memory import MemoryEngine
+from repair.clock import HybridClock
 from repair.rule import Rule
 from repair.version import Digester, Record, Version
 
@@ -117,8 +122,10 @@ class World:
         hint_bytes_max: int = 1 << 20,
         hint_age_s_max: int = 3600,
         read_repair: float = 0.0,
+        reconcile: bool = False,
         born: bool = True,
     ) -> None:
+        """`reconcile`: anti-entropy runs by itself; otherwise only for a forgetful store."""
         members = tuple(Member(f"n{i + 1}", f"127.0.0.1:{7400 + i}") for i in range(count))
         self.cluster = ClusterConfig(
             bytes(16), KEY, members, replication or min(3, count), partitions,
@@ -152,6 +159,7 @@ class World:
         self.log: list[Sent] = []
         self.lose: Callable[[Sent], bool] = lambda _: False
         self._starts = 0
+        self._reconcile = reconcile
         if born:
             for index in range(count):
                 self.start(index)
@@ -184,6 +192,8 @@ class World:
         self.engines[index].sync()
         if barrier is not None:
             node.durable(barrier, self.now(index))
+        if not self._reconcile:
+            node.reconciler._due_s = dict.fromkeys(node.reconciler._due_s, math.inf)
         self.nodes[index] = node
         self.clients[index] = Client(node.open_client(), [m.name for m in self.cluster.members])
         for other in range(len(self.nodes)):
@@ -458,8 +468,8 @@ class World:
 
     def stored(self, index: int, key: str, bucket: str = "default") -> Record | None:
         """What a node's engine holds for a key."""
-        blob = self.engines[index].get(DATA + self.row(key, bucket))
-        return None if blob is None else Record(blob)
+        stored = self.engines[index].get(DATA + self.row(key, bucket))
+        return None if stored is None else Record(stored[:-SEQUENCE_BYTES])
 
     def values(self, key: str, bucket: str = "default") -> list[bytes | None]:
         """What every node's engine holds for a key, by node."""
@@ -482,23 +492,36 @@ class World:
         record = Record.seal(
             self.digester, row, version, value.encode(), tombstone=tombstone, expires_ms=expires_ms
         )
-        self.engines[index].apply({DATA + row: record.blob})
+        replica, journal = self._replica(index)
+        held = replica.mark(row)
+        replica._store(row, record.blob, held)
+        replica.ledgers.write()
+        journal.commit()
         self.engines[index].sync()
+        journal.durable(journal.sequence)
+        return record
+
+    def _replica(self, index: int) -> tuple[Replica, Journal]:
+        """The door to a node's data: its own, or, while it does not run, one made for the moment."""
         node = self.nodes[index]
         if node is not None:
-            node.replica.forget_heads()
-        return record
+            return node.replica, node.journal
+        journal = Journal(self.engines[index], b"", waits=False, failed=lambda: None)
+        ledgers = Ledgers(journal, self.placement.held_by(index))
+        rules = {name.encode(): rule for name, rule in self.cluster.buckets.items()}
+        return Replica(journal, ledgers, rules, self.digester, HybridClock(0, 2000)), journal
 
     def spoil(self, index: int, key: str, bucket: str = "default") -> None:
         """Change one byte of a stored record, as a disk might."""
         row = DATA + self.row(key, bucket)
-        blob = self.engines[index].get(row)
-        assert blob is not None
-        self.engines[index].apply({row: blob[:-1] + bytes((blob[-1] ^ 1,))})
+        stored = self.engines[index].get(row)
+        assert stored is not None
+        at = len(stored) - SEQUENCE_BYTES - 1
+        self.engines[index].apply({row: stored[:at] + bytes((stored[at] ^ 1,)) + stored[at + 1 :]})
         self.engines[index].sync()
         node = self.nodes[index]
         if node is not None:
-            node.replica.forget_heads()
+            node.replica.forget_marks()
 
     def stamp(self, offset_ms: int = 10) -> Version:
         """A version near this moment, by default just after it, that no node has made."""

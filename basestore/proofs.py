@@ -1,0 +1,215 @@
+"""Proofs: what this node has proven with others of each partition, and the stamps that follow.
+
+Owns the certificates (`repair.certificate`), stored as CERTIFICATE + partition + member; what others
+have told of their rows; and it alone moves `closed` and `stable` in the ledgers.
+
+A certificate counts only between the two stores that made it. A store that is not whole, or keeps
+nothing on a disk, tells no closed stamp: nothing is ever settled on its word.
+"""
+
+from collections.abc import Iterable
+
+import cbor2
+
+from basestore.journal import Journal
+from basestore.ledgers import Ledgers
+from basestore.peers import Instant, Peers
+from basestore.placement import Placement
+from basestore.standing import Standing
+from basestore.storage.engine import CERTIFICATE
+from repair.certificate import Certificate, Row, own_row, stable_stamp, stores_tag
+from repair.version import COUNTER_BITS
+from repair.write_repair import split_stores
+
+
+
+class Proofs:
+    """Certificates, rows and stamps of the partitions that this node holds."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        ledgers: Ledgers,
+        standing: Standing,
+        placement: Placement,
+        peers: Peers,
+        lag_ms: int,
+        *,
+        durable: bool,
+    ) -> None:
+        """`lag_ms`: how far closed stamps stay behind the clock; `durable`: the store is on a disk."""
+        self._journal = journal
+        self._ledgers = ledgers
+        self._standing = standing
+        self._peers = peers
+        self._lag_ms = lag_ms
+        self._durable = durable
+        me = peers.me
+        self.replicas = {partition: placement.replicas[partition] for partition in ledgers.of}
+        self.others = {p: [r for r in replicas if r != me] for p, replicas in self.replicas.items()}
+        self._certificates: dict[int, dict[int, tuple[bytes, bytes, Certificate]]] = {}
+        self._rows: dict[int, dict[int, Row]] = {partition: {} for partition in ledgers.of}
+        self._named: dict[int, tuple[float, dict[int, int]]] = {}  # only copies, by who keeps them
+        self.load()
+
+    def load(self) -> None:
+        """Certificates as they are stored: at open, and after a batch was not taken."""
+        index = {peer.name: peer.index for peer in self._peers.all}
+        self._certificates = {partition: {} for partition in self._ledgers.of}
+        end = bytes((CERTIFICATE[0] + 1,))
+        for key, stored in self._journal.engine.scan(CERTIFICATE, end):
+            partition, name = int.from_bytes(key[1:3]), key[3:].decode()
+            mine, theirs, *numbers = cbor2.loads(stored)
+            if partition in self._certificates and name in index:
+                self._certificates[partition][index[name]] = (mine, theirs, Certificate(*numbers))
+
+    # --- certificates ------------------------------------------------------------------------
+
+    def certificate(self, partition: int, member: int) -> Certificate | None:
+        """The newest with this member, if both still run on the stores that made it."""
+        held = self._certificates[partition].get(member)
+        if held is None or held[0] != self._standing.store or held[1] != self.store(member):
+            return None
+        return held[2]
+
+    def certificates(self, partition: int) -> dict[int, Certificate]:
+        """Those that count, by member."""
+        held = ((other, self.certificate(partition, other)) for other in self.others[partition])
+        return {other: certificate for other, certificate in held if certificate is not None}
+
+    def certify(self, partition: int, member: int, certificate: Certificate) -> None:
+        """Both hold the same: keep the proof, and draw the conclusions."""
+        known = self.certificate(partition, member)
+        if known is not None and (known.mine, known.theirs) > (certificate.mine, certificate.theirs):
+            return
+        mine, theirs = self._standing.store, self.store(member)
+        self._certificates[partition][member] = (mine, theirs, certificate)
+        self._journal.stage(self._key(partition, member), cbor2.dumps([mine, theirs, *certificate]))
+        self.advance(partition)
+
+    def withdraw(self, partition: int, member: int) -> None:
+        """The certificate with this member was found wrong: all that is held is to be compared."""
+        if self._certificates[partition].pop(member, None) is not None:
+            self._journal.stage(self._key(partition, member), None)
+
+    def _key(self, partition: int, member: int) -> bytes:
+        return CERTIFICATE + partition.to_bytes(2) + self._peers.all[member].name.encode()
+
+    def store(self, member: int) -> bytes:
+        """The store that a member is known to run on; empty when none is."""
+        if member == self._peers.me:
+            return self._standing.store
+        return self._standing.store_of(self._peers.all[member].name)
+
+    def in_use(self, partition: int, stores: bytes) -> bool:
+        """Whether a replica of the partition runs on one of these stores."""
+        used = {self.store(replica) for replica in self.replicas.get(partition, ())}
+        return not used.isdisjoint(split_stores(stores))
+
+    def stores(self, member: int) -> bytes:
+        """This node's store and that member's, in one order on both sides."""
+        first, second = sorted((self._peers.me, member))
+        return self.store(first) + self.store(second)
+
+    # --- rows and the stable stamp -----------------------------------------------------------
+
+    def tag(self, partition: int) -> int:
+        """Of the stores that all replicas are known to run on. With up to three replicas each pair of
+        certificates that makes a row speaks of all, so that no tag need be agreed on: 0."""
+        return 0 if len(self.others[partition]) < 3 else self._tag(partition)
+
+    def _tag(self, partition: int) -> int:
+        return stores_tag([self.store(replica) for replica in self.replicas[partition]])
+
+    def rows_for(self, partition: int, member: int) -> list[int]:
+        """What to tell this member of other rows than its own: member, stamp and tag, in turn."""
+        if len(self.others[partition]) < 2:
+            return []  # each knows the other's from the certificate
+        own = own_row(self.certificates(partition), self.others[partition], self.tag(partition))
+        known = {self._peers.me: Row(own, self._tag(partition)), **self._rows[partition]}
+        return [
+            number
+            for other, row in known.items()
+            if other != member and row.closed
+            for number in (other, row.closed, row.tag)
+        ]
+
+    def hear_rows(self, partition: int, told: list[int]) -> None:
+        """Another replica tells what it knows of rows. Of the same stores the greatest is the newest."""
+        tag = self._tag(partition)
+        rows = self._rows[partition]
+        for member, closed, row_tag in zip(told[::3], told[1::3], told[2::3], strict=True):
+            if member in self.others[partition] and row_tag == tag:
+                known = rows.get(member)
+                if known is None or known.tag != tag or closed > known.closed:
+                    rows[member] = Row(closed, tag)
+        self.advance(partition)
+
+    def advance(self, partition: int) -> None:
+        """Raise the stable stamp to what is proven by now."""
+        others = self.others[partition]
+        certificates = self.certificates(partition)
+        own = own_row(certificates, others, self.tag(partition))
+        stable = stable_stamp(own, certificates, others, self._rows[partition], self._tag(partition))
+        self.adopt(partition, stable)
+
+    def adopt(self, partition: int, stable: int) -> None:
+        """Another replica's stable stamp, or a newer one of this: it holds for all."""
+        ledger = self._ledgers.of[partition]
+        if stable > ledger.stable:
+            ledger.stable = stable
+            ledger.closed = max(ledger.closed, stable)
+            self._ledgers.touch(partition)
+
+    def held_back_by(self, partition: int) -> dict[int, int]:
+        """By replica, this one included: the row that is known of it, 0 while none is."""
+        others = self.others[partition]
+        tag = self._tag(partition)
+        rows = {self._peers.me: own_row(self.certificates(partition), others, self.tag(partition))}
+        for other in others:
+            certificate = self.certificate(partition, other)
+            row = self._rows[partition].get(other)
+            if len(others) == 1:
+                rows[other] = 0 if certificate is None else certificate.their_closed
+            else:
+                rows[other] = row.closed if row is not None and row.tag == tag else 0
+        return rows
+
+    # --- the closed stamp --------------------------------------------------------------------
+
+    def close(self, partition: int, now: Instant) -> int:
+        """Raise the closed stamp to what the clock allows, as long as that can be trusted, and no hint
+        is known that is the only copy of a write. Returns what may be told of it."""
+        ledger = self._ledgers.of[partition]
+        if not self._peers.clock_jumped and self._peers.skew_ms is None and self._standing.whole:
+            stamp = min((now.wall_ms - self._lag_ms) << COUNTER_BITS, self._least_only_copy(partition, now))
+            if stamp > ledger.closed:
+                ledger.closed = stamp
+                self._ledgers.touch(partition)
+        return self.told_closed(partition)
+
+    def told_closed(self, partition: int) -> int:
+        """The closed stamp, for others to build on; 0 while this store's word does not count."""
+        return self._ledgers.of[partition].closed if self._standing.whole and self._durable else 0
+
+    def inherit(self, partition: int, closed: int) -> None:
+        """A store that is not whole takes over what another has closed."""
+        ledger = self._ledgers.of[partition]
+        if not self._standing.whole and closed > ledger.closed:
+            ledger.closed = closed
+            self._ledgers.touch(partition)
+
+    def hear_only_copies(self, member: int, named: Iterable[int], now: Instant) -> None:
+        """A member names the partitions of which it keeps only copies, and their least stamps."""
+        told = list(named)
+        copies = {told[at]: told[at + 1] for at in range(0, len(told) - 1, 2)}
+        self._named[member] = (now.monotonic, copies)
+
+    def _least_only_copy(self, partition: int, now: Instant) -> int:
+        """Below the stamps of all only copies that were named within the lag."""
+        stamps = [
+            copies[partition] - 1
+            for heard_s, copies in self._named.values()
+            if partition in copies and now.monotonic - heard_s < self._lag_ms / 1e3
+        ]
+        return min(stamps, default=(1 << 64) - 1)

@@ -1,0 +1,362 @@
+"""Reconciler: background anti-entropy of this node, as a state machine on ticks.
+
+Opens sessions with the other replicas of each partition, a round to a peer every one to two seconds:
+what was wished for first, then where the peer is owed something, then where the certificate is oldest.
+Runs the sessions' stories (`exchanging.py`) slice by slice, gives way to requests, keeps the
+certificates they end with (`proofs.py`), purges what has become due, and scrubs (`scrub.py`).
+
+Sessions look at what is stored only in `work`, which the node calls when nothing is staged. On one
+node only one session of a partition is open at a time; of two that open towards each other, the one of
+the lower member goes on.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from basestore.exchanging import Broken, Exchanging, Outcome, check_entries
+from basestore.journal import Journal
+from basestore.ledgers import Ledgers
+from basestore.messages import Abort, Entries, Message, ProtocolError, Syn
+from basestore.metrics import Metrics
+from basestore.operation import Operations
+from basestore.outbox import SMALL_BYTES, Outbox
+from basestore.peers import Instant, Peers
+from basestore.placement import row_partition
+from basestore.proofs import Proofs
+from basestore.replica import Replica
+from basestore.scrub import Scrub
+from basestore.standing import Standing, State
+from basestore.storage.engine import META
+from repair.exchange import Members, runs_of
+
+ROUND_S_MIN = 1.0
+ROUND_S_MAX = 2.0
+GOLDEN = 0.6180339887498949
+AT_ONCE = 16  # partitions that a round opens with one peer
+AT_ONCE_BESIDE = 4  # while there are requests
+SESSIONS_MAX = 64
+SILENCE_S_MAX = 15.0
+WORK_ROWS = 8000  # in a tick
+WORK_ROWS_BESIDE = 1000
+CHUNK_ROWS = 2000
+CHUNK_ROWS_BESIDE = 500
+SCRUB_S = 7 * 24 * 3600.0
+SCRUBBED = META + b"scrubbed/"
+KNOWN_MAX = 1_000_000
+
+
+class Reconciler:
+    """One node's side of all sessions. `certified`, by partition and member: when, by
+    `Instant.monotonic`, the last session that ended with a certificate was begun, and whether the
+    other store was whole."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        replica: Replica,
+        proofs: Proofs,
+        standing: Standing,
+        peers: Peers,
+        operations: Operations,
+        metrics: Metrics,
+        now: Instant,
+        first_session: int,
+    ) -> None:
+        self.journal = journal
+        self.replica = replica
+        self.ledgers: Ledgers = replica.ledgers
+        self.proofs = proofs
+        self.standing = standing
+        self.metrics = metrics
+        self.certified: dict[tuple[int, int], tuple[float, bool]] = {}
+        self._peers = peers
+        self._operations = operations
+        self._next_session = first_session & 0xFFFFFFFE
+        self._sessions: dict[tuple[int, int], Exchanging] = {}  # by member and number
+        self._by_partition: dict[int, Exchanging] = {}
+        self._wishes: dict[tuple[int, int], None] = {}  # member and partition
+        self._owed: dict[int, frozenset[int]] = {}  # partitions by member
+        self._due_s = {peer.index: now.monotonic + ROUND_S_MIN for peer in peers.others}
+        self._lot = peers.me * GOLDEN
+        self._known: dict[tuple[int, int], list[int]] = {}
+        self._issued = operations.issued
+        self._budget = 0
+        self._beside = False
+        self.suspect: dict[int, None] = dict.fromkeys(sorted(self.ledgers.damaged))
+        self._blocked: set[int] = set()
+        self._accounted: set[bytes] = set()  # damaged rows that the sums no longer count
+        self._scrub: Scrub | None = None
+        self._scrubbed_ms = self._load_scrubbed(now)
+
+    # --- what the node calls -----------------------------------------------------------------
+
+    @property
+    def chunk_rows(self) -> int:
+        """How many rows a chunk of entries holds at most."""
+        return CHUNK_ROWS_BESIDE if self._beside else CHUNK_ROWS
+
+    @property
+    def open_sessions(self) -> int:
+        return len(self._sessions)
+
+    def wish(self, member: int, partition: int) -> None:
+        """Open a session of this partition with that member as soon as possible."""
+        self._wishes[member, partition] = None
+
+    def owe(self, owed: Mapping[int, Iterable[int]]) -> None:
+        """Partitions of which a member may lack something that no hint is kept of: served first."""
+        self._owed = {member: frozenset(partitions) for member, partitions in owed.items()}
+
+    def examine(self, partition: int) -> None:
+        """Scrub this partition, and then compare all of it with every other replica."""
+        self.suspect[partition] = None
+
+    def tick(self, now: Instant) -> None:
+        """Begin what is due; end what has stalled."""
+        self._beside = self._operations.issued != self._issued
+        self._issued = self._operations.issued
+        self._budget = WORK_ROWS_BESIDE if self._beside else WORK_ROWS
+        for session in list(self._sessions.values()):
+            if now.monotonic - session.heard_s > SILENCE_S_MAX:
+                self._end(session, "the other side has fallen silent")
+        self._watch_damage()
+        if not self.standing.whole and self.standing.state is not State.FORGETFUL:
+            return
+        for peer in self._peers.others:
+            if peer.linked and peer.introduced and peer.remembered:
+                self._round(peer.index, now)
+
+    def _watch_damage(self) -> None:
+        """No sessions where a record is damaged, until it is healed; and one scrub, for what it counted
+        for is not known."""
+        damaged = self.replica.damaged
+        self._accounted &= damaged.keys()
+        self._blocked = {row_partition(row) for row in damaged}
+        for row in damaged.keys() - self._accounted:
+            self.suspect[row_partition(row)] = None
+
+    def work(self, now: Instant) -> bool:
+        """Let sessions, purge and scrub go on, as far as this tick's rows last. Called while nothing is
+        staged. Whether anything was done that is now to be stored or said."""
+        moved = False
+        for session in list(self._sessions.values()):
+            if self._budget > 0 and (session.inbox or not session.waiting):
+                self._resume(session, now)
+                moved = True
+        if self._budget > 0 and not moved:
+            moved = self._purge() or self._scrub_on(now)
+        return moved
+
+    def lost(self, member: int) -> None:
+        """The link to a member is gone, and so are the sessions with it."""
+        for session in list(self._sessions.values()):
+            if session.member == member:
+                self._end(session)
+
+    def undo(self) -> None:
+        """A batch was not taken: what sessions were about to prove may have been in it."""
+        for session in list(self._sessions.values()):
+            self._end(session, "the store is busy")
+        if self._scrub is not None:
+            self._scrub.abandon()
+            self._scrub = None
+
+    # --- rounds ------------------------------------------------------------------------------
+
+    def _round(self, member: int, now: Instant) -> None:
+        """Open sessions with one peer, if it is time."""
+        wished = [partition for other, partition in self._wishes if other == member]
+        for partition in wished:
+            if self._may_open(partition):
+                del self._wishes[member, partition]
+                self._open(member, partition, now)
+        if now.monotonic < self._due_s[member]:
+            return
+        self._lot = (self._lot + GOLDEN) % 1.0
+        self._due_s[member] = now.monotonic + ROUND_S_MIN + (ROUND_S_MAX - ROUND_S_MIN) * self._lot
+        if not self.standing.whole:
+            return  # recovery wishes for what it needs
+        shared = [p for p, others in self.proofs.others.items() if member in others and self._may_open(p)]
+        owed = self._owed.get(member, frozenset())
+        shared.sort(key=lambda partition: (partition not in owed, self._made_ms(partition, member), partition))
+        for partition in shared[: AT_ONCE_BESIDE if self._beside else AT_ONCE]:
+            self._open(member, partition, now)
+
+    def _made_ms(self, partition: int, member: int) -> int:
+        certificate = self.proofs.certificate(partition, member)
+        return 0 if certificate is None else certificate.made_ms
+
+    def _may_open(self, partition: int) -> bool:
+        return (
+            partition not in self._by_partition
+            and partition not in self.suspect
+            and partition not in self._blocked
+            and len(self._sessions) < SESSIONS_MAX
+        )
+
+    def _open(self, member: int, partition: int, now: Instant) -> None:
+        self._next_session = (self._next_session + 2) & 0xFFFFFFFF
+        number = self._next_session | (self._peers.me > member)
+        outbox = self._peers.all[member].outbox
+        session = Exchanging(self, number, member, partition, outbox, now)
+        session.story = session.open()
+        self._begin(session)
+
+    def _begin(self, session: Exchanging) -> None:
+        self._sessions[session.member, session.number] = session
+        self._by_partition[session.partition] = session
+
+    # --- messages ----------------------------------------------------------------------------
+
+    def hear_syn(self, member: int, outbox: Outbox, syn: Syn, now: Instant) -> None:
+        """A peer opens a session; it is told when this node cannot take part just now."""
+        if member not in self.proofs.others.get(syn.partition, ()) or len(syn.rows) % 3:
+            raise ProtocolError("a session of a partition that is not held by both was opened")
+        if (member, syn.session) in self._sessions:
+            return
+        mine = self._by_partition.get(syn.partition)
+        if mine is not None and mine.member == member and mine.opened_here and member < self._peers.me:
+            self._end(mine)
+            mine = None
+        ready = self.standing.whole or self.standing.state is State.FORGETFUL
+        if mine is not None or not ready or not self._may_open(syn.partition):
+            outbox.put(Abort(syn.session, "busy"))
+            return
+        session = Exchanging(self, syn.session, member, syn.partition, outbox, now)
+        session.story = session.respond(syn)
+        session.opened_here = False
+        self._begin(session)
+
+    def hear(self, member: int, message: Any, now: Instant) -> None:
+        """A message of a session under way; one of a session that has ended is passed over."""
+        session = self._sessions.get((member, message.session))
+        if session is None:
+            return
+        if isinstance(message, Entries) and not check_entries(message.rows):
+            raise ProtocolError("an Entries message does not hold rows, records and heads")
+        session.heard_s = now.monotonic
+        try:
+            session.hear(message, message.number)
+        except Broken as broken:
+            self._end(session, str(broken))
+
+    def hear_abort(self, member: int, message: Abort) -> None:
+        """The other side has ended a session."""
+        session = self._sessions.get((member, message.session))
+        if session is not None:
+            self._end(session)
+
+    # --- running the stories -----------------------------------------------------------------
+
+    def _resume(self, session: Exchanging, now: Instant) -> None:
+        """Let a session go on until it waits, or has worked for this tick."""
+        assert session.story is not None
+        session.now = now
+        if session.outbox.closed:
+            self._end(session)
+            return
+        try:
+            worked = next(session.story)
+        except StopIteration as end:
+            self._conclude(session, end.value)
+        except (Broken, ValueError) as broken:
+            self._end(session, str(broken))
+        else:
+            session.waiting = worked is None
+            self._budget -= worked or 1
+
+    def _conclude(self, session: Exchanging, outcome: Outcome) -> None:
+        partition, member = session.partition, session.member
+        self._close(session)
+        self.proofs.certify(partition, member, outcome.certificate)
+        known = [s for s in self._known.get((partition, member), ()) if s > outcome.certificate.mine]
+        self._known[partition, member] = (known + session.taken.tolist())[-KNOWN_MAX:]
+        self.certified[partition, member] = (session.begun.monotonic, session.peer_whole)
+        self.metrics.count(f"sessions_{outcome.kind}")
+
+    def _end(self, session: Exchanging, reason: str = "") -> None:
+        """It ends without a result; with a reason, the other side is told."""
+        self._close(session)
+        self.metrics.count("sessions_aborted")
+        if reason:
+            session.outbox.put(Abort(session.number, reason[:200]), SMALL_BYTES + 200)
+
+    def _close(self, session: Exchanging) -> None:
+        session.end()
+        assert session.story is not None
+        session.story.close()
+        self._sessions.pop((session.member, session.number), None)
+        if self._by_partition.get(session.partition) is session:
+            del self._by_partition[session.partition]
+
+    def known_to(self, partition: int, member: int) -> Members:
+        """Sequences here, as numbers of origin 0, of what a member is known to hold though it came after
+        the certificate: it came from there."""
+        return Members(runs_of({0: self._known.get((partition, member), ())}))
+
+    def mismatch(self, partition: int, member: int) -> None:
+        """Virtual roots differed: trust nothing that was proven with this member, and look at the disk."""
+        self.proofs.withdraw(partition, member)
+        self._known.pop((partition, member), None)
+        self.suspect[partition] = None
+        self.metrics.count("mismatches")
+
+    # --- purge and scrub ---------------------------------------------------------------------
+
+    def _purge(self) -> bool:
+        """Drop what has become due, where no session is open."""
+        for partition, ledger in self.ledgers.of.items():
+            if ledger.purged < ledger.stable and partition not in self._by_partition:
+                rows = self.replica.purge(partition, min(self._budget, WORK_ROWS_BESIDE))
+                self.metrics.count("records_purged", rows)
+                self._budget -= rows + 1
+                return True
+        return False
+
+    def _load_scrubbed(self, now: Instant) -> dict[int, int]:
+        scrubbed = {}
+        for partition in self.ledgers.of:
+            stored = self.journal.engine.get(SCRUBBED + partition.to_bytes(2))
+            if stored is None:
+                stored = now.wall_ms.to_bytes(8)
+                self.journal.stage(SCRUBBED + partition.to_bytes(2), stored)
+            scrubbed[partition] = int.from_bytes(stored)
+        return scrubbed
+
+    def _scrub_on(self, now: Instant) -> bool:
+        """Look at the next slice of the partition that is scrubbed."""
+        if self._scrub is None and not self._begin_scrub(now):
+            return False
+        scrub = self._scrub
+        assert scrub is not None
+        most = min(self._budget, WORK_ROWS_BESIDE)
+        self._budget -= most
+        if not scrub.advance(most):
+            self._finish_scrub(scrub, now)
+        return True
+
+    def _begin_scrub(self, now: Instant) -> bool:
+        due = next(iter(self.suspect), None)
+        if due is None:
+            oldest = min(self._scrubbed_ms, key=self._scrubbed_ms.__getitem__, default=None)
+            if oldest is None or now.wall_ms - self._scrubbed_ms[oldest] < SCRUB_S * 1000:
+                return False
+            due = oldest
+        if due in self._by_partition:
+            return False  # its session ends soon, and no other begins
+        self._scrub = Scrub(self.ledgers, self.replica, due)
+        return True
+
+    def _finish_scrub(self, scrub: Scrub, now: Instant) -> None:
+        self._scrub = None
+        partition = scrub.partition
+        wrong = scrub.finish()
+        self.metrics.count("leaves_corrected", wrong)
+        self.metrics.count("partitions_scrubbed")
+        if wrong:
+            for member in self.proofs.others[partition]:
+                self.proofs.withdraw(partition, member)
+        self._accounted |= {row for row in self.replica.damaged if row_partition(row) == partition}
+        self.suspect.pop(partition, None)
+        self._scrubbed_ms[partition] = now.wall_ms
+        self.journal.stage(SCRUBBED + partition.to_bytes(2), now.wall_ms.to_bytes(8))

@@ -1,0 +1,80 @@
+"""Scrub: what a partition's ledger says, held against what is on the disk.
+
+One partition at a time, slice by slice; changes meanwhile are followed. A record whose digest does not
+fit is damaged: it counts for nothing any more, and is healed from other replicas (`recovery.py`). A
+sum or a count that does not fit is set right; what is lacking then is found by the next sessions.
+
+Every partition is scrubbed once a week, and at once where something was found wrong.
+"""
+
+from basestore.errors import DamagedRecord
+from basestore.ledgers import Ledgers
+from basestore.placement import row_partition
+from basestore.replica import Replica
+from basestore.storage.engine import DATA
+from repair.digest import MASK, digest_of, leaf_of
+from repair.version import HEAD_BYTES, is_tombstone
+
+
+class Scrub:
+    """The scrub of one partition. A watch (`ledgers.Watch`): what changes behind its cursor it counts
+    again."""
+
+    def __init__(self, ledgers: Ledgers, replica: Replica, partition: int) -> None:
+        self._ledgers = ledgers
+        self._replica = replica
+        self.partition = partition
+        self._cursor = partition.to_bytes(2)  # rows before this one are counted
+        self._sums: dict[int, int] = {}
+        self._count = 0
+        self._live = 0
+        self.damaged = 0
+        ledgers.watch(partition, self)
+
+    def note(self, row: bytes, held: bytes, head: bytes) -> None:
+        if row < self._cursor and row_partition(row) == self.partition:
+            self._add(row, held[:HEAD_BYTES], -1)
+            self._add(row, head, 1)
+
+    def _add(self, row: bytes, head: bytes, sign: int) -> None:
+        if head:
+            leaf = leaf_of(row)
+            self._sums[leaf] = (self._sums.get(leaf, 0) + sign * digest_of(head)) & MASK
+            self._count += sign
+            self._live += sign * (not is_tombstone(head))
+
+    def advance(self, most: int) -> bool:
+        """Look at the next rows, at most so many; called while nothing is staged. Whether it goes on."""
+        end = DATA + (self.partition + 1).to_bytes(2)
+        stored = self._replica.scan(DATA + self._cursor, end, most)
+        for key, held in stored:
+            row = key[len(DATA) :]
+            try:
+                self._replica.check(row, held)
+                self._add(row, held[:HEAD_BYTES], 1)
+            except DamagedRecord:
+                self.damaged += 1
+        if len(stored) < most:
+            return False
+        self._cursor = stored[-1][0][len(DATA) :] + b"\0"
+        return True
+
+    def finish(self) -> int:
+        """Set the ledger right. Returns how many leaves were wrong."""
+        self._ledgers.unwatch(self.partition, self)
+        ledger = self._ledgers.of[self.partition]
+        wrong = [
+            leaf
+            for leaf in self._sums.keys() | ledger.leaves.keys()
+            if self._sums.get(leaf, 0) != ledger.leaves.get(leaf, 0)
+        ]
+        for leaf in wrong:
+            self._ledgers.correct(self.partition, leaf, self._sums.get(leaf, 0))
+        if wrong or (ledger.count, ledger.live) != (self._count, self._live):
+            ledger.count, ledger.live = self._count, self._live
+            self._ledgers.touch(self.partition)
+        return len(wrong)
+
+    def abandon(self) -> None:
+        """It does not go on."""
+        self._ledgers.unwatch(self.partition, self)

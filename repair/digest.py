@@ -1,0 +1,130 @@
+"""Ledger: what a replica holds of one partition, summed up so that replicas can be compared.
+
+Every record has a keyed 128-bit digest; the *root* is the sum of all of them, modulo 2^128, and so
+does not depend on their order (Clarke et al., "Incremental multiset hash functions", 2003; keyed,
+because sums of unkeyed digests can be forged). The rows fall into 4096 *leaves*, each with a sum of
+its own, by which two replicas find where they differ without a list of what they hold (Merkle's
+tree, of three levels: the root, 64 nodes, 4096 leaves).
+
+The laws (tested as properties):
+
+    root == sum of all leaves == sum of the digests of all records held      after any changes
+    replacing a by b and then b by a changes nothing
+
+A ledger also counts: `sequence` numbers what was stored, each record by when it came.
+"""
+
+import struct
+from collections.abc import Iterable, Mapping
+from typing import Self
+from zlib import crc32
+
+from repair.version import COUNTER_BITS, VERSION_BYTES, is_tombstone
+
+LEAVES = 4096
+NODES = 64
+FANOUT = LEAVES // NODES
+SUM_BYTES = 16
+LEDGER_BYTES = 64
+MASK = (1 << 128) - 1
+
+_LEDGER = struct.Struct(">QQQ16sQQQ")
+_DIGEST_END = VERSION_BYTES + SUM_BYTES
+
+
+def leaf_of(row: bytes) -> int:
+    """The leaf that a row falls into."""
+    return crc32(row) % LEAVES
+
+
+def digest_of(head: bytes) -> int:
+    """The digest in a head as a number, 0 for the empty string: nothing is held."""
+    return int.from_bytes(head[VERSION_BYTES:_DIGEST_END])
+
+
+def due_of(head: bytes, expires_ms: int) -> int:
+    """The stamp from which, once it is stable, the record with this head may be purged; 0: never. A
+    tombstone's own; for a record that expires, that of its expiry or its own, whichever is later."""
+    if is_tombstone(head):
+        return int.from_bytes(head[:8])
+    return max(int.from_bytes(head[:8]), expires_ms << COUNTER_BITS) if expires_ms else 0
+
+
+class Ledger:
+    """One partition's sums and stamps.
+
+    sequence  of the last change
+    count     records held, tombstones included; `live` those among them with a value
+    root      sum of all digests; `leaves` the same by leaf, those that are not 0
+    closed    no direct write at or below this stamp is taken any more
+    stable    every version at or below it is on all replicas, for good
+    purged    nothing that was due at or below it is held
+    """
+
+    __slots__ = ("closed", "count", "leaves", "live", "purged", "root", "sequence", "stable")
+
+    def __init__(self) -> None:
+        self.sequence = 0
+        self.count = 0
+        self.live = 0
+        self.root = 0
+        self.leaves: dict[int, int] = {}
+        self.closed = 0
+        self.stable = 0
+        self.purged = 0
+
+    def replace(self, leaf: int, head: bytes, held: bytes) -> None:
+        """A record with `head` takes the place of `held`; either may be empty: nothing."""
+        if head:
+            self.count += 1
+            self.live += not is_tombstone(head)
+        if held:
+            self.count -= 1
+            self.live -= not is_tombstone(held)
+        self.shift(leaf, digest_of(head) - digest_of(held))
+
+    def shift(self, leaf: int, change: int) -> None:
+        """Add to a leaf's sum, and to the root."""
+        self.root = (self.root + change) & MASK
+        self.leaves[leaf] = (self.leaves.get(leaf, 0) + change) & MASK
+
+    def encode(self) -> bytes:
+        """All but the leaves, which are stored one by one."""
+        return _LEDGER.pack(
+            self.sequence, self.count, self.live, self.root.to_bytes(SUM_BYTES),
+            self.closed, self.stable, self.purged,
+        )  # fmt: skip
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Inverse of `encode`; ValueError when it is none."""
+        if len(data) != LEDGER_BYTES:
+            raise ValueError(f"a ledger has {LEDGER_BYTES} bytes, not {len(data)}")
+        ledger = cls()
+        ledger.sequence, ledger.count, ledger.live, root, *stamps = _LEDGER.unpack(data)
+        ledger.root = int.from_bytes(root)
+        ledger.closed, ledger.stable, ledger.purged = stamps
+        return ledger
+
+    @property
+    def sound(self) -> bool:
+        """Whether root and leaves fit each other, and nothing is counted that cannot be."""
+        return sum(self.leaves.values()) & MASK == self.root and self.live <= self.count
+
+
+def nodes_of(leaves: Mapping[int, int]) -> list[int]:
+    """The sums of the 64 nodes above the leaves."""
+    nodes = [0] * NODES
+    for leaf, total in leaves.items():
+        nodes[leaf // FANOUT] += total
+    return [node & MASK for node in nodes]
+
+
+def leaves_under(leaves: Mapping[int, int], nodes: Iterable[int]) -> list[int]:
+    """The sums of the leaves below these nodes, in order."""
+    return [leaves.get(leaf, 0) for node in nodes for leaf in range(node * FANOUT, (node + 1) * FANOUT)]
+
+
+def record_digest(head: bytes) -> bytes:
+    """What names a record in a list of digests: the first half of its digest."""
+    return head[VERSION_BYTES : VERSION_BYTES + SUM_BYTES // 2]

@@ -1,0 +1,321 @@
+"""Exchange: what one reconciliation session of two replicas decides. Pure; `basestore` carries it out.
+
+One side *lists* what it stored since the certificate that both hold; the other *compares*: what it
+lacks it wants, what the lister lacks it pushes. Lists are runs of numbers: an origin numbers its
+writes to a partition without gaps, so all that a replica missed in an outage is one run, and a write
+lost here and there costs a byte or two. Without a certificate the leaves that differ are found by
+their sums, and listed by digests.
+
+Each side compares by a *snapshot*, and writes go on meanwhile. The *virtual root* of a side is that of
+its snapshot, plus what the entries that it received change in it. Both virtual roots must equal the
+digest of the merge of both snapshots, so if they differ, something was silently lost or altered.
+"""
+
+import enum
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+
+from repair.digest import MASK, Ledger, digest_of, record_digest
+from repair.rule import Rule
+
+RUNS_MAX = 4_000_000
+ORIGIN_BYTES = 8
+_WORD_BITS_MAX = 70
+
+Interval = tuple[int, int]  # first and last number
+Runs = dict[int, list[Interval]]  # by origin, ascending, with gaps between
+
+
+class Step(enum.Enum):
+    """How the side that was asked goes on."""
+
+    SAME = "same"  # the roots are equal: both hold the same
+    LIST = "list"  # it lists what it has
+    ASK = "ask"  # the other side shall list
+    TREE = "tree"  # first find the leaves that differ
+
+
+def next_step(
+    *,
+    equal: bool,
+    based: bool,
+    mine: int,
+    theirs: int,
+    empty: bool,
+    peer_empty: bool,
+    forgetful: bool,
+    peer_forgetful: bool,
+) -> Step:
+    """How the side that was asked goes on. `mine` and `theirs`: changes since the base on both sides.
+
+    The side with less to say lists. A forgetful side never lists to one that is not, unless it has
+    nothing: it must compare, to drop what it alone still holds of what was purged.
+    """
+    if equal:
+        return Step.SAME
+    if based:
+        return lister(mine, theirs, forgetful, peer_forgetful)
+    if empty:
+        return Step.LIST
+    return Step.ASK if peer_empty else Step.TREE
+
+
+def lister(mine: int, theirs: int, forgetful: bool, peer_forgetful: bool) -> Step:
+    """LIST or ASK, once it is known what to list from."""
+    if forgetful != peer_forgetful:
+        return Step.ASK if forgetful else Step.LIST
+    return Step.LIST if mine <= theirs else Step.ASK
+
+
+# --- runs ----------------------------------------------------------------------------------------
+
+
+def runs_of(numbers: Mapping[int, Iterable[int]]) -> Runs:
+    """Runs of the numbers of each origin, which may come in any order."""
+    runs: Runs = {}
+    for origin, unordered in numbers.items():
+        intervals: list[Interval] = []
+        first = last = -1
+        for number in sorted(unordered):
+            if number == last + 1 and first >= 0:
+                last = number
+                continue
+            if first >= 0 and number != last:
+                intervals.append((first, last))
+            if number != last:
+                first = last = number
+        if first >= 0:
+            intervals.append((first, last))
+        if intervals:
+            runs[origin] = intervals
+    return runs
+
+
+def without(runs: Runs, taken: Runs) -> Runs:
+    """The numbers that are in `runs` and not in `taken`."""
+    left: Runs = {}
+    for origin, intervals in runs.items():
+        rest: list[Interval] = []
+        others = taken.get(origin, [])
+        at = 0
+        for first, last in intervals:
+            while at < len(others) and others[at][1] < first:
+                at += 1
+            look = at
+            while look < len(others) and others[look][0] <= last:
+                if others[look][0] > first:
+                    rest.append((first, others[look][0] - 1))
+                first = others[look][1] + 1
+                look += 1
+            if first <= last:
+                rest.append((first, last))
+        if rest:
+            left[origin] = rest
+    return left
+
+
+def numbers_in(runs: Runs) -> int:
+    """How many numbers there are in all."""
+    return sum(last - first + 1 for intervals in runs.values() for first, last in intervals)
+
+
+class Members:
+    """Whether (origin, number) is in some runs; asked for numbers in any order."""
+
+    def __init__(self, runs: Runs) -> None:
+        self._firsts = {origin: array("Q", (first for first, _ in runs[origin])) for origin in runs}
+        self._lasts = {origin: array("Q", (last for _, last in runs[origin])) for origin in runs}
+        self._at = dict.fromkeys(runs, 0)
+
+    def __contains__(self, version: tuple[int, int]) -> bool:
+        origin, number = version
+        firsts = self._firsts.get(origin)
+        if firsts is None:
+            return False
+        lasts, at = self._lasts[origin], self._at[origin]
+        if not (firsts[at] <= number <= lasts[at]):  # mostly they come in order: look near by first
+            at = _run_at(firsts, number, at)
+            self._at[origin] = at
+        return firsts[at] <= number <= lasts[at]
+
+
+def _run_at(firsts: "array[int]", number: int, near: int) -> int:
+    """The last run that begins at or before `number`, or the first one."""
+    if near + 1 < len(firsts) and firsts[near + 1] <= number and (
+        near + 2 >= len(firsts) or number < firsts[near + 2]
+    ):
+        return near + 1
+    low, high = 0, len(firsts)
+    while low + 1 < high:
+        middle = (low + high) // 2
+        if firsts[middle] <= number:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def encode_runs(runs: Runs) -> bytes:
+    """For each origin: its 8 bytes, how many runs, the first number, and the length of each run. A run
+    begins one number after the gap behind the last; a wider gap is announced by a length of 0 and
+    its surplus. All but origins as LEB128."""
+    out = bytearray(_varint(len(runs)))
+    for origin, intervals in sorted(runs.items()):
+        out += origin.to_bytes(ORIGIN_BYTES) + _varint(len(intervals)) + _varint(intervals[0][0])
+        behind = intervals[0][0] - 2
+        for first, last in intervals:
+            surplus = first - behind - 2
+            if surplus:
+                out += b"\0" + _varint(surplus)
+            out += _varint(last - first + 1)
+            behind = last
+    return bytes(out)
+
+
+def decode_runs(data: bytes) -> Runs:
+    """Inverse of `encode_runs`; ValueError when it is malformed or has too many runs."""
+    words = _words(data)
+    runs: Runs = {}
+    budget = RUNS_MAX
+    try:
+        for _ in range(words.next()):
+            origin, count, first = words.origin(), words.next(), words.next()
+            budget -= count
+            if budget < 0 or not count or origin in runs:
+                raise ValueError("too many runs, or an origin without any or twice")
+            intervals: list[Interval] = []
+            for _ in range(count):
+                length = words.next()
+                if not length:
+                    first += words.next()
+                    length = words.next()
+                if not length or first + length > 1 << 64:
+                    raise ValueError("a run is empty or too long")
+                intervals.append((first, first + length - 1))
+                first += length + 1
+            runs[origin] = intervals
+    except IndexError:
+        raise ValueError("a list of runs is cut off") from None
+    if words.left:
+        raise ValueError("bytes follow a list of runs")
+    return runs
+
+
+def _varint(number: int) -> bytes:
+    if number < 0x80:
+        return bytes((number,))
+    out = bytearray()
+    while number >= 0x80:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+class _words:
+    """Reads LEB128 numbers and origins one after the other; IndexError at the end."""
+
+    __slots__ = ("_at", "_data")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def next(self) -> int:
+        data, at = self._data, self._at
+        number = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            number |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                self._at = at
+                return number
+            shift += 7
+            if shift >= _WORD_BITS_MAX:
+                raise ValueError("a number has more than 64 bits")
+
+    def origin(self) -> int:
+        start, self._at = self._at, self._at + ORIGIN_BYTES
+        if self._at > len(self._data):
+            raise IndexError
+        return int.from_bytes(self._data[start : self._at])
+
+    @property
+    def left(self) -> int:
+        return len(self._data) - self._at
+
+
+# --- snapshots and virtual roots -----------------------------------------------------------------
+
+
+class Snapshot:
+    """What a replica held of a partition at one moment. `changed` keeps, of each row written since, the
+    head that it had then (empty: none) and its sequence then."""
+
+    __slots__ = ("changed", "closed", "leaves", "root", "sequence", "stable")
+
+    def __init__(self, ledger: Ledger, *, leaves: bool, closed: int) -> None:
+        """`leaves`: keep their sums too, for a comparison of all that is held. `closed`: the stamp
+        enforced now, as far as it may be told."""
+        self.sequence = ledger.sequence
+        self.root = ledger.root
+        self.closed = closed
+        self.stable = ledger.stable
+        self.leaves = dict(ledger.leaves) if leaves else {}
+        self.changed: dict[bytes, tuple[bytes, int]] = {}
+
+    def note(self, row: bytes, head: bytes, sequence: int) -> None:
+        """This row, which held `head`, is about to change."""
+        if row not in self.changed:
+            self.changed[row] = (head, sequence)
+
+    def had(self, row: bytes, head: bytes) -> bytes:
+        """The head that the row had, which now has `head`."""
+        changed = self.changed.get(row)
+        return head if changed is None else changed[0]
+
+
+class Merge:
+    """The virtual root of one side of a session. `beaten`: rows where an entry of the other side beat
+    what the snapshot had."""
+
+    __slots__ = ("_dropped", "beaten", "root")
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.root = snapshot.root
+        self.beaten: set[bytes] = set()
+        self._dropped: set[bytes] = set()
+
+    def receive(self, rule: Rule, row: bytes, head: bytes, had: bytes) -> bool:
+        """An entry of the other side's snapshot, where this one had `had`: whether it was needed."""
+        if row in self._dropped:
+            had = b""
+        if had and not rule.beats(head, had):
+            return False
+        if had:
+            self.beaten.add(row)
+        self.root = (self.root + digest_of(head) - digest_of(had)) & MASK
+        return True
+
+    def drop(self, row: bytes, head: bytes) -> None:
+        """This side gives up a record, which the other side has proven purged."""
+        self._dropped.add(row)
+        self.root = (self.root - digest_of(head)) & MASK
+
+
+# --- lists of digests ----------------------------------------------------------------------------
+
+DIGEST_BYTES = 8
+
+
+def encode_digests(heads: Iterable[bytes]) -> bytes:
+    """What names these records, one after the other."""
+    return b"".join(map(record_digest, heads))
+
+
+def decode_digests(data: bytes) -> Iterator[bytes]:
+    """Inverse of `encode_digests`; ValueError when it is cut off."""
+    if len(data) % DIGEST_BYTES:
+        raise ValueError("a list of digests is cut off")
+    return (data[at : at + DIGEST_BYTES] for at in range(0, len(data), DIGEST_BYTES))
