@@ -177,7 +177,11 @@ class Handoff:
             self._beside_until_s = now.monotonic + BESIDE_S
         self._issued, self._sent = self._operations.issued, 0
         for at in self._rounds:
-            if at.pile.count > at.pile.late_count and self._peers.alive[at.pile.index] and now.monotonic >= at.resume_s:
+            if (
+                at.pile.count > at.pile.late_count
+                and self._peers.alive[at.pile.index]
+                and now.monotonic >= at.resume_s
+            ):
                 self._deliver(at, now)
 
     def _deliver(self, at: _Round, now: Instant) -> None:
@@ -189,9 +193,10 @@ class Handoff:
         sent = 0
         if room > 0:
             for row, hint in self._hints.by_age(at.pile, at.cursor, room):
-                if not hint.late:
-                    if at.bytes_under_way > WINDOW_BYTES_MAX or not self._send(at, row, hint, now):
-                        return
+                if not hint.late and (
+                    at.bytes_under_way > WINDOW_BYTES_MAX or not self._send(at, row, hint, now)
+                ):
+                    return
                 at.cursor = at.pile.age_key(hint, row) + b"\0"
                 sent += 1
         if not sent and not at.under_way:

@@ -52,7 +52,17 @@ class PileSummary:
 class Pile:
     """The hints for one member, and what they amount to."""
 
-    __slots__ = ("bytes", "count", "debt", "index", "late_count", "name", "only_bytes", "only_count", "only_since")
+    __slots__ = (
+        "bytes",
+        "count",
+        "debt",
+        "index",
+        "late_count",
+        "name",
+        "only_bytes",
+        "only_count",
+        "only_since",
+    )
 
     def __init__(self, index: int, name: str) -> None:
         encoded = name.encode()
@@ -292,9 +302,10 @@ class Hints:
         """Up to this stamp all replicas of the partition hold the same: what was owed up to then is not
         lacking any more."""
         for pile in self.piles:
-            if pile.debt.get(partition, stable + 1) <= stable and self._marked.get(
-                (pile.index, partition), stable + 1
-            ) <= stable:
+            if (
+                pile.debt.get(partition, stable + 1) <= stable
+                and self._marked.get((pile.index, partition), stable + 1) <= stable
+            ):
                 self._note_batch()
                 del pile.debt[partition]
                 self._journal.stage(DEBT + pile.name + partition.to_bytes(2), None)

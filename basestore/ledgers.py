@@ -13,7 +13,7 @@ A *watch* on a partition is told of each change before it is made: an open sessi
 snapshot had, a scrub corrects what it has counted.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -68,7 +68,9 @@ class Ledgers:
         try:
             return Ledger() if stored is None else Ledger.decode(stored)
         except ValueError as error:
-            raise StorageError(f"the store is damaged: the ledger of partition {partition}: {error}") from error
+            raise StorageError(
+                f"the store is damaged: the ledger of partition {partition}: {error}"
+            ) from error
 
     @property
     def records(self) -> int:

@@ -22,7 +22,6 @@ from repair.version import COUNTER_BITS
 from repair.write_repair import split_stores
 
 
-
 class Proofs:
     """Certificates, rows and stamps of the partitions that this node holds."""
 

@@ -13,10 +13,12 @@ the lower member goes on.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from basestore.exchanging import Broken, Exchanging, Outcome, check_entries
+from basestore.comparison import check_entries
+from basestore.dialogue import Broken
+from basestore.exchanging import Exchanging, Outcome
 from basestore.journal import Journal
 from basestore.ledgers import Ledgers
-from basestore.messages import Abort, Entries, Message, ProtocolError, Syn
+from basestore.messages import Abort, Entries, ProtocolError, Syn
 from basestore.metrics import Metrics
 from basestore.operation import Operations
 from basestore.outbox import SMALL_BYTES, Outbox
@@ -140,7 +142,7 @@ class Reconciler:
         staged. Whether anything was done that is now to be stored or said."""
         moved = False
         for session in list(self._sessions.values()):
-            if self._budget > 0 and (session.inbox or not session.waiting):
+            if self._budget > 0 and session.runnable:
                 self._resume(session, now)
                 moved = True
         if self._budget > 0 and not moved:
@@ -178,7 +180,9 @@ class Reconciler:
             return  # recovery wishes for what it needs
         shared = [p for p, others in self.proofs.others.items() if member in others and self._may_open(p)]
         owed = self._owed.get(member, frozenset())
-        shared.sort(key=lambda partition: (partition not in owed, self._made_ms(partition, member), partition))
+        shared.sort(
+            key=lambda partition: (partition not in owed, self._made_ms(partition, member), partition)
+        )
         for partition in shared[: AT_ONCE_BESIDE if self._beside else AT_ONCE]:
             self._open(member, partition, now)
 
@@ -269,9 +273,10 @@ class Reconciler:
         partition, member = session.partition, session.member
         self._close(session)
         self.proofs.certify(partition, member, outcome.certificate)
+        taken = session.comparison.taken.tolist() if session.comparison is not None else []
         known = [s for s in self._known.get((partition, member), ()) if s > outcome.certificate.mine]
-        self._known[partition, member] = (known + session.taken.tolist())[-KNOWN_MAX:]
-        self.certified[partition, member] = (session.begun.monotonic, session.peer_whole)
+        self._known[partition, member] = (known + taken)[-KNOWN_MAX:]
+        self.certified[partition, member] = (session.begun_s, session.peer_whole)
         self.metrics.count(f"sessions_{outcome.kind}")
 
     def _end(self, session: Exchanging, reason: str = "") -> None:
@@ -283,8 +288,6 @@ class Reconciler:
 
     def _close(self, session: Exchanging) -> None:
         session.end()
-        assert session.story is not None
-        session.story.close()
         self._sessions.pop((session.member, session.number), None)
         if self._by_partition.get(session.partition) is session:
             del self._by_partition[session.partition]
@@ -303,13 +306,17 @@ class Reconciler:
 
     # --- purge and scrub ---------------------------------------------------------------------
 
+    def purge(self, partition: int, most: int) -> int:
+        """Drop what has become due, at most so many rows; returns how many were looked at."""
+        looked_at, dropped = self.replica.purge(partition, most)
+        self.metrics.count("records_purged", dropped)
+        return looked_at
+
     def _purge(self) -> bool:
-        """Drop what has become due, where no session is open."""
+        """Purge a partition of which no session is open."""
         for partition, ledger in self.ledgers.of.items():
             if ledger.purged < ledger.stable and partition not in self._by_partition:
-                rows = self.replica.purge(partition, min(self._budget, WORK_ROWS_BESIDE))
-                self.metrics.count("records_purged", rows)
-                self._budget -= rows + 1
+                self._budget -= 1 + self.purge(partition, min(self._budget, WORK_ROWS_BESIDE))
                 return True
         return False
 

@@ -121,7 +121,9 @@ class Recovery:
 
     def _done(self, partition: int) -> dict[int, bool]:
         """With whom a session begun since has ended with a certificate, and whether they were whole."""
-        ended = ((other, self._reconciler.certified.get((partition, other))) for other in self._others(partition))
+        ended = (
+            (other, self._reconciler.certified.get((partition, other))) for other in self._others(partition)
+        )
         return {other: end[1] for other, end in ended if end is not None and end[0] >= self._since_s}
 
     def _recovered(self, partition: int) -> bool:

@@ -190,11 +190,13 @@ class Replica:
             self._journal.stage(DATA + row, None)
             self._remember(row, ABSENT)
 
-    def purge(self, partition: int, most: int) -> int:
-        """Drop tombstones and expired records that are due at or below the stable stamp, at most so
-        many. Returns how many lines were looked at: fewer than `most` once all is purged."""
+    def purge(self, partition: int, most: int) -> tuple[int, int]:
+        """Drop tombstones and expired records that are due at or below the stable stamp. At most so many
+        lines are looked at; returns how many were (fewer than `most` once all is purged), and how many
+        records went."""
         ledger = self.ledgers.of[partition]
         lines = self.ledgers.due(partition, ledger.stable, most)
+        dropped = 0
         for due, row in lines:
             try:
                 held = self.mark(row)
@@ -202,12 +204,13 @@ class Replica:
                 held = ABSENT
             if held != ABSENT and self._held_due(row, held) == due:
                 self.drop(row)
+                dropped += 1
             else:
                 self.ledgers.due_no_more(due, row)
         if len(lines) < most and ledger.purged < ledger.stable:
             ledger.purged = ledger.stable
             self.ledgers.touch(partition)
-        return len(lines)
+        return len(lines), dropped
 
     def mark(self, row: bytes) -> bytes:
         """Head and sequence of what is held, or ABSENT; DamagedRecord when its digest does not fit."""

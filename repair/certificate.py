@@ -57,7 +57,11 @@ def own_row(certificates: Mapping[int, Certificate], others: Sequence[int], tag:
 
 
 def stable_stamp(
-    own: int, certificates: Mapping[int, Certificate], others: Sequence[int], rows: Mapping[int, Row], tag: int
+    own: int,
+    certificates: Mapping[int, Certificate],
+    others: Sequence[int],
+    rows: Mapping[int, Row],
+    tag: int,
 ) -> int:
     """The stamp up to which all replicas are proven to hold the same: the least of all rows.
 

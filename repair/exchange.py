@@ -141,8 +141,10 @@ class Members:
 
 def _run_at(firsts: "array[int]", number: int, near: int) -> int:
     """The last run that begins at or before `number`, or the first one."""
-    if near + 1 < len(firsts) and firsts[near + 1] <= number and (
-        near + 2 >= len(firsts) or number < firsts[near + 2]
+    if (
+        near + 1 < len(firsts)
+        and firsts[near + 1] <= number
+        and (near + 2 >= len(firsts) or number < firsts[near + 2])
     ):
         return near + 1
     low, high = 0, len(firsts)

@@ -47,7 +47,7 @@ def plan(
         if head and (not winner or rule.beats(head, winner)):
             winner = head
     stale = tuple(replica for replica, head in replies.items() if head != winner)
-    if stale and stables and 0 < (purged := due(winner)):
+    if stale and stables and (purged := due(winner)) > 0:
         stale = tuple(r for r in stale if replies[r] or stables.get(r, 0) < purged)
     return ReadPlan(winner, len(replies) - len(stale), stale)
 

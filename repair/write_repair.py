@@ -43,7 +43,9 @@ def merge_hints(rule: Rule, kept: Hint | None, offered: Hint) -> Hint:
         return offered
     since = min(kept.since, offered.since)
     if kept.record == offered.record:
-        stores = kept.stores + b"".join(s for s in split_stores(offered.stores) if s not in split_stores(kept.stores))
+        stores = kept.stores + b"".join(
+            s for s in split_stores(offered.stores) if s not in split_stores(kept.stores)
+        )
         return Hint(kept.record, kept.only_copy and offered.only_copy, since, stores, kept.late)
     winner = kept if rule.winner(kept.record, offered.record) is kept.record else offered
     only_copy = kept.only_copy or offered.only_copy

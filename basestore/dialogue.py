@@ -1,0 +1,70 @@
+"""Dialogue: what the two sides of one anti-entropy session say to each other, in order.
+
+Each message is numbered, and leaves once all that is stored by then is durable, so nothing is proven
+that a crash could take back. A message that comes twice is heard once; one that is lost ends the
+session.
+
+The stories of a session are generators (`Story`) that the reconciler resumes: they yield how many rows
+they have just worked on, to let others run, or None when they wait for a message.
+"""
+
+from collections import deque
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+from basestore.journal import Journal
+from basestore.messages import Message, Syn
+from basestore.metrics import Metrics
+from basestore.outbox import SMALL_BYTES, Outbox, weight
+
+T = TypeVar("T")
+Story = Generator[int | None, None, T]
+
+
+class Broken(Exception):
+    """The session ends here, without a result."""
+
+
+class Dialogue:
+    """One side's view of it. `number` names the session; `inbox` holds what was said and not yet heeded."""
+
+    __slots__ = ("_heard", "_journal", "_metrics", "_sent", "inbox", "number", "outbox")
+
+    def __init__(self, number: int, outbox: Outbox, journal: Journal, metrics: Metrics) -> None:
+        self.number = number
+        self.outbox = outbox
+        self.inbox: deque[Message] = deque()
+        self._journal = journal
+        self._metrics = metrics
+        self._sent = 0
+        self._heard = 0
+
+    def say(self, message: Message) -> None:
+        """Send a message, with its number; a Syn, which begins all, has none."""
+        if not isinstance(message, Syn):
+            self._sent += 1
+            message = message._replace(number=self._sent)  # type: ignore[call-arg]
+        size = weight(message)
+        self._metrics.count("exchange_bytes_sent", size - SMALL_BYTES)
+        self._journal.after_all(lambda: self._leave(message, size))
+
+    def _leave(self, message: Message, size: int) -> None:
+        self.outbox.put(message, size)
+
+    def hear(self, message: Message, number: int) -> None:
+        """A message of the other side; Broken when the one before it has not come."""
+        if number <= self._heard:
+            return
+        if number != self._heard + 1:
+            raise Broken("a message was lost")
+        self._heard = number
+        self.inbox.append(message)
+
+    def next(self, *kinds: type[Any]) -> Story[Any]:
+        """Wait for the next message, which is of one of these kinds; Broken when it is not."""
+        while not self.inbox:
+            yield None
+        message = self.inbox.popleft()
+        if not isinstance(message, kinds):
+            raise Broken(f"a {type(message).__name__} message came out of turn")
+        return message
