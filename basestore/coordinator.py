@@ -13,6 +13,7 @@ from basestore.config import REPLICATION_MAX, NodeConfig
 from basestore.consistency import Level
 from basestore.errors import ClockSkew, InvalidRequest, Overloaded, RequestFailed, Unavailable
 from basestore.explaining import Explaining
+from basestore.getting import Getting, stale_ms_of
 from basestore.journal import Journal
 from basestore.mending import Mending
 from basestore.messages import (
@@ -22,15 +23,16 @@ from basestore.messages import (
     Explain,
     Failed,
     Get,
+    Message,
     Scan,
     Set,
 )
-from basestore.metrics import FAILURES, Metrics
+from basestore.metrics import Metrics
 from basestore.operation import Operations
 from basestore.outbox import SMALL_BYTES, Outbox
 from basestore.peers import Instant, Peers
 from basestore.placement import Placement, row_partition
-from basestore.reading import Aim, Finding, Reading, Report
+from basestore.reading import Aim, Reading, Report
 from basestore.scanning import Scanning
 from basestore.writing import Content, Writing
 from repair.clock import HybridClock
@@ -41,6 +43,7 @@ OPERATIONS_MAX = 8192
 OPERATION_BYTES_MAX = 256 << 20
 ANSWER_BYTES_EXPECTED = 64 << 10
 GOLDEN = 0.6180339887498949
+STALE_MS_MAX = 365 * 24 * 3600 * 1000
 TTL_MS_MAX = 100 * 365 * 24 * 3600 * 1000
 
 # Bound once: looking a member up on its enum costs as much as a check.
@@ -246,29 +249,28 @@ class Coordinator:
             _version(request.floor)
         if not request.repair and level is not Level.ONE:
             raise InvalidRequest("only a read at one can do without repair: other levels are made by it")
+        if not 0 <= request.stale_ms_max <= STALE_MS_MAX:
+            raise InvalidRequest(f"staleness has a bound of 1 to {STALE_MS_MAX} ms, or 0: none")
+        if request.stale_ms_max and not request.repair:
+            raise InvalidRequest("a read that is to repair nothing has no bound on its staleness: give up one")
         compare = request.repair and (level is not Level.ONE or self._draw_lot() < self._read_repair)
         row = self.placement.row(bucket, request.key)
-        wall_ms = now.wall_ms
+        Getting(self, outbox, request, level, row, rule, now).begin(compare, now)
 
-        begun_s = now.monotonic
+    def stale_ms(self, stable: int, now: Instant) -> int:
+        """As `getting.stale_ms_of`."""
+        return stale_ms_of(stable, self._clock, self.peers, now)
 
-        def report(result: Finding | RequestFailed, now: Instant) -> None:
-            seconds = now.monotonic - begun_s
-            if isinstance(result, RequestFailed):
-                self.metrics.answered("get", level, FAILURES[result.code], seconds)
-                outbox.put(failure(request.id, result))
-                return
-            answer, size = result.reply(request.id, wall_ms)
-            self.answer_bytes += (size - self.answer_bytes) // 8
-            self.metrics.answered("get", level, "found" if answer.found else "missing", seconds)
-            if outbox.roomy:
-                outbox.put(answer, size)
-            else:
-                outbox.put(failure(request.id, _too_much_asked()))
+    def hand_over(self, outbox: Outbox, answer: Message, size: int) -> None:
+        """Send an answer with a value, if there is room for it."""
+        if outbox.roomy:
+            outbox.put(answer, size)
+        else:
+            outbox.put(failure(answer.id, _too_much_asked()))  # type: ignore[union-attr]
 
-        deadline = now.monotonic + request.timeout_ms / 1e3
-        aim = Aim(0, request.floor, compare, request.repair)
-        self.read(row, rule, level, deadline, report, now, aim)
+    def refuse(self, outbox: Outbox, request: int, error: InvalidRequest | RequestFailed) -> None:
+        """Send an error."""
+        outbox.put(failure(request, error))
 
     def _draw_lot(self) -> float:
         """A number between 0 and 1: multiples of the golden ratio, spread so evenly that no rhythm of

@@ -12,6 +12,7 @@
         |-- definite: nothing was done
         |   |-- Unavailable     fewer replicas alive than the level requires
         |   |-- Overloaded      a queue is full
+    |   |-- TooStale        the answer may be staler than was asked for, and a quorum does not answer
         |   `-- ClockSkew       this node's clock is too far from the others'
         `-- indefinite
             |-- WriteTimeout    may have happened; a retry with the same version is idempotent
@@ -119,6 +120,13 @@ class ClockSkew(RequestFailed):
     code = 4
 
 
+class TooStale(RequestFailed):
+    """What one replica holds may be staler than the caller takes, and a quorum could not be read. A read
+    changes nothing, so it may be repeated."""
+
+    code = 9
+
+
 class _Late(RequestFailed):
     """Shared by the two timeouts: how many replicas had answered, of how many required."""
 
@@ -182,6 +190,7 @@ _BY_CODE: dict[int, type[RequestFailed]] = {
     kind.code: kind
     for kind in (
         Unavailable, Overloaded, ClockSkew, WriteTimeout, ReadTimeout, ReplicaFailure, ConnectionLost,
+        TooStale,
     )
 }  # fmt: skip
 

@@ -115,7 +115,9 @@ class Delete(NamedTuple):
 
 class Get(NamedTuple):
     """Read a key. `floor` is empty, or the version that a session has seen of it: the answer must
-    be that one or one that beats it. `repair` false: replicas that differ are left as they are."""
+    be that one or one that beats it. `repair` false: replicas that differ are left as they are.
+    `tell`: say the stable stamp, and how stale the answer may be. `stale_ms_max`: read at QUORUM if
+    it may be staler than that (0: it may)."""
 
     id: int
     bucket: str
@@ -124,6 +126,8 @@ class Get(NamedTuple):
     timeout_ms: int
     floor: bytes
     repair: bool
+    tell: bool = False
+    stale_ms_max: int = 0
 
 
 class Scan(NamedTuple):
@@ -159,9 +163,27 @@ class HintsOf(NamedTuple):
 
 
 class Replay(NamedTuple):
-    """Deliver the hints now, whatever refusals there were; answered like HintsOf."""
+    """Deliver the hints now, whatever refusals there were; answered like HintsOf. `late`: and write
+    those anew that come too late, unless what is held beats them."""
 
     id: int
+    late: bool
+
+
+class Survey(NamedTuple):
+    """What all members say of some partitions: of that of a key, if `key` is not empty, or of
+    `partition`, if it is not -1, or else of all, from `first` on, a page at a time. `within_ms`: let
+    sessions run where the last one that was certified was begun longer ago (-1: just look); `full`:
+    and scrubs likewise, with a comparison of everything."""
+
+    id: int
+    bucket: str
+    key: bytes
+    partition: int
+    first: int
+    within_ms: int
+    full: bool
+    timeout_ms: int
 
 
 class Counters(NamedTuple):
@@ -175,7 +197,8 @@ class Counters(NamedTuple):
 
 class Written(NamedTuple):
     """`outcome` 0 stored, 1 superseded, 2 lost; `final` 0 in last-write buckets, in first-write
-    buckets 1 while the win is provisional and 2 once it is final; `replicas` alternates member
+    buckets 1 while the win, this one's or that of `better`, is provisional and 2 once it is final;
+    `replicas` alternates member
     indices and states (`ReplicaState`); `better` is the version that won where this one did not."""
 
     id: int
@@ -189,7 +212,9 @@ class Written(NamedTuple):
 
 
 class Got(NamedTuple):
-    """The answer to Get. `version` is that of the winner, found or not (a tombstone has one)."""
+    """The answer to Get. `version` is that of the winner, found or not (a tombstone has one). `final`
+    as in Written. If it was asked for: `stable`, the partition's stable stamp, as far as it was told,
+    and `stale_ms`, how stale this may be (-1: not known). `escalated`: it was read at QUORUM."""
 
     id: int
     found: bool
@@ -200,6 +225,10 @@ class Got(NamedTuple):
     responded: int
     diverged: bool
     repaired: int
+    final: int = 0
+    stable: int = 0
+    stale_ms: int = -1
+    escalated: bool = False
 
 
 class Page(NamedTuple):
@@ -240,14 +269,28 @@ class Explained(NamedTuple):
 class HintPiles(NamedTuple):
     """The answer to HintsOf and Replay of `node`. `wall_ms`: now, by its clock. `piles` holds, for each
     member for which there is a hint or a debt: its index, whether it is alive (1) or not (0), hints,
-    their bytes, how many are the only copy, and when the oldest was written (ms since 1970, 0: there is
-    none). `debts`: member, partition, and since when it may lack writes there (ms since 1970), in turn."""
+    their bytes, how many are the only copy, when the oldest was written (ms since 1970, 0: there is
+    none), and how many come too late. `debts`: member, partition, and since when it may lack writes there (ms since 1970), in turn."""
 
     id: int
     node: str
     wall_ms: int
     piles: list[int]
     debts: list[int]
+
+
+class Surveyed(NamedTuple):
+    """The answer to Survey. `total`: partitions that were asked for, `next` where the next page begins
+    (-1: there is none). `told`: what each of `members` says, an Inspected in its encoded form.
+    `unheard`: members that did not answer, and `reasons`: why."""
+
+    id: int
+    total: int
+    next: int
+    members: list[int]
+    told: list[bytes]
+    unheard: list[int]
+    reasons: list[str]
 
 
 class Failed(NamedTuple):
@@ -386,6 +429,44 @@ class Traced(NamedTuple):
     record: bytes
     hints: list[int]
     heads: list[bytes]
+
+
+class Inspect(NamedTuple):
+    """Say how you stand, and of those among `count` partitions from `first` on that you hold, what is
+    proven. `within_ms`, `full` as in Survey."""
+
+    id: int
+    first: int
+    count: int
+    within_ms: int
+    full: bool
+
+
+class Inspected(NamedTuple):
+    """The answer to Inspect. `state` up, starting or forgetful, and why; `clock`: what is wrong with
+    the sender's clock, or nothing; `wall_ms` now and `stamp`: the greatest of its clock, `lag_ms`: how
+    far its closed stamps stay behind. `counts`: sessions certified, records taken, records healed, sums
+    corrected, bytes sent by sessions, since it was started. For each partition: `numbers` itself, its
+    records, its stable stamp and its closed one, and how long ago its last scrub was begun (ms, -1:
+    never); `roots` 8 bytes of its root; and in `pairs`, for each other replica, partition, member,
+    closed stamp in the certificate with it, when that was made (ms since 1970, 0: there is none), and
+    how long ago its session was begun (ms, -1: before this start). `only_copies` as in Ping; `damaged`:
+    partitions in which a record is."""
+
+    id: int
+    state: str
+    reason: str
+    durability: str
+    clock: str
+    wall_ms: int
+    stamp: int
+    lag_ms: int
+    counts: list[int]
+    numbers: list[int]
+    roots: list[bytes]
+    pairs: list[int]
+    only_copies: list[int]
+    damaged: list[int]
 
 
 class Ping(NamedTuple):
@@ -584,7 +665,7 @@ Message: TypeAlias = (
     | NodeStatus | Failed | Apply | Applied | Superseded | Rejected | Read | Held | HeldDigest | ReadRange
     | Range | Explain | HintsOf | Replay | Counters | Explained | HintPiles | Trace | Traced
     | Ping | Pong | Identity | Remembered | Confirmed | Keep | Kept | Settled | Syn | Same | Sums | Ask
-    | Listing | Want | Entries | Taken | Certify | Abort | Hinted
+    | Listing | Want | Entries | Taken | Certify | Abort | Hinted | Survey | Surveyed | Inspect | Inspected
 )  # fmt: skip
 
 
@@ -603,6 +684,7 @@ KINDS: Final[dict[int, type[Any]]] = {
     16: HintsOf,
     17: Replay,
     18: Counters,
+    19: Survey,
     20: Written,
     21: Got,
     22: Page,
@@ -610,6 +692,7 @@ KINDS: Final[dict[int, type[Any]]] = {
     24: Failed,
     25: Explained,
     26: HintPiles,
+    27: Surveyed,
     30: Apply,
     31: Applied,
     32: Superseded,
@@ -628,6 +711,8 @@ KINDS: Final[dict[int, type[Any]]] = {
     46: Traced,
     47: Settled,
     48: Hinted,
+    49: Inspect,
+    39: Inspected,
     50: Syn,
     51: Same,
     52: Sums,

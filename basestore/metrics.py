@@ -24,11 +24,14 @@ BOUNDS_S: Final = (
 )  # fmt: skip
 
 REPAIRS: Final = "repairs_"  # what begins so is one counter by kind for whoever looks
+SESSIONS: Final = "sessions_"  # likewise
 COUNTERS: Final[Mapping[str, str]] = {
     "hints_created": "Hints stored for members that missed a write.",
     "hints_delivered": "Hints whose write the member has taken.",
     "hints_expired": "Hints given up because they had become too old.",
     "hints_late": "Hints that their member takes no more, kept for an operator to decide.",
+    "hints_late_rewritten": "Such hints whose value was written anew at an operator's word.",
+    "hints_late_superseded": "Such hints dropped at an operator's word, for something better is held.",
     "hints_refused": "Hints not stored because there was no room for them.",
     "debt_marks": "Partitions of members marked as lacking writes that no hint is kept of.",
     "debts_ended": "Such marks taken back, for anti-entropy has proven that nothing is lacking.",
@@ -49,6 +52,7 @@ COUNTERS: Final[Mapping[str, str]] = {
     "partitions_scrubbed": "Partitions compared with what is on the disk.",
     "leaves_corrected": "Sums that did not fit what is on the disk.",
     "records_healed": "Damaged records replaced by what other replicas hold.",
+    "reads_escalated": "Reads at one that were done at quorum, for one replica's answer was too stale.",
     "speculative_retries": "Reads that asked a further replica because an answer took unusually long.",
 }
 
@@ -62,6 +66,7 @@ FAILURES: Final[Mapping[int, str]] = {
     5: "write_timeout",
     6: "read_timeout",
     7: "replica_failure",
+    9: "too_stale",
 }
 OUTCOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "set": (*WRITE_OUTCOMES, *FAILURES.values()),

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from basestore.errors import ReadTimeout, ReplicaFailure, RequestFailed
-from basestore.messages import COPY, Apply, Got, Read, Rejected, Settled
+from basestore.messages import COPY, FINAL, PROVISIONAL, Apply, Got, Read, Rejected, Settled
 from basestore.operation import Operation
 from basestore.outbox import SMALL_BYTES
 from basestore.peers import Instant
@@ -33,6 +33,7 @@ from repair.version import VERSION_BYTES, Record
 if TYPE_CHECKING:
     from basestore.coordinator import Coordinator
 
+FIRST_WRITE_WINS = Rule.FIRST_WRITE_WINS
 WIDEN_S = 0.1
 LINGER_S = 2.0
 WRITE_BACKS_MAX = 64
@@ -41,35 +42,43 @@ Report = Callable[["Finding | RequestFailed", Instant], None]
 
 
 class Finding(NamedTuple):
-    """What a read found. `record` may be a tombstone or expired."""
+    """What a read found. `record` may be a tombstone or expired. `stable`: the greatest stable stamp that
+    a replica told with what it holds, 0 if none did; `final` as in `Written`."""
 
     record: Record | None
     required: int
     responded: int
     diverged: bool
     repaired: int
+    stable: int = 0
+    final: int = 0
 
     def reply(self, request: int, wall_ms: int) -> tuple[Got, int]:
         """The message to the client and its size. Expiry is judged here, once, by `wall_ms`."""
         record = self.record
         counts = (self.required, self.responded, self.diverged, self.repaired)
         if record is None:
-            return Got(request, False, b"", b"", 0, *counts), SMALL_BYTES
+            return Got(request, False, b"", b"", 0, *counts, self.final), SMALL_BYTES
         found = record.live(wall_ms)
         value = record.value if found else b""
         version = record.blob[:VERSION_BYTES]
-        return Got(request, found, value, version, record.expires_ms, *counts), SMALL_BYTES + len(value)
+        got = Got(request, found, value, version, record.expires_ms, *counts, self.final)
+        return got, SMALL_BYTES + len(value)
 
 
 class Aim(NamedTuple):
     """What a read must reach: `required` replicas that confirm a winner that is not older than the
     version `floor`. Afterwards: `repair` mends what was found to differ, `compare` asks the other
-    replicas too."""
+    replicas too. `stable`: ask for the stable stamp."""
 
     required: int
     floor: bytes = b""
     compare: bool = False
     repair: bool = True
+    stable: bool = False
+
+
+FIRST = Aim(0, stable=True)  # in first-write buckets: whether what is found is final
 
 
 class Reading(Operation):
@@ -154,7 +163,7 @@ class Reading(Operation):
         request = self._coordinator.operations.issue(self)
         if not digest:
             self._fetched.add(replica)
-        message = Read(request, self._row, self._deadline_ms, False, digest, False)
+        message = Read(request, self._row, self._deadline_ms, False, digest, self._aim.stable)
         return self._coordinator.peers.send(replica, message, SMALL_BYTES + len(self._row))
 
     def _fail(self, now: Instant) -> None:
@@ -253,7 +262,13 @@ class Reading(Operation):
             self._fetch(weighed.winner)
             return
         diverged = self._diverged or weighed.diverged
-        finding = Finding(record, self._aim.required, len(self._heads), diverged, len(self._repaired))
+        stable = max(self._stables.values(), default=0)
+        final = 0
+        if self._rule is FIRST_WRITE_WINS and record is not None:
+            final = FINAL if record.stamp <= stable else PROVISIONAL
+        finding = Finding(
+            record, self._aim.required, len(self._heads), diverged, len(self._repaired), stable, final
+        )
         self._answered, self._repairs = True, "repairs_read_background"
         if self._aim.compare or (weighed.diverged and self._aim.repair):
             self._go_on(now)

@@ -30,6 +30,7 @@ TIMEOUT_S_DEFAULT = 5.0
 GRACE_S = 1.0
 CONNECT_S_MAX = 3.0
 PAGE_LIMIT = 500
+STALE_MS_MAX = 365 * 24 * 3600 * 1000
 _NAMES = {level.name.lower(): level for level in Level}
 
 
@@ -135,6 +136,8 @@ def get_request(
     timeout_ms: int,
     floor: bytes = b"",
     repair: bool = True,
+    staleness: bool = False,
+    max_staleness: float | None = None,
 ) -> Get:
     if not isinstance(repair, bool):
         raise InvalidRequest(f"repair must be True or False, not {repair!r:.80}")
@@ -142,7 +145,13 @@ def get_request(
         raise InvalidRequest(
             f"a read at {level.name.lower()} is made by repair. Read at one, or let it repair"
         )
-    return Get(request, _bucket(bucket), key_bytes(key), level.value, timeout_ms, floor, repair)
+    if max_staleness is not None and not repair:
+        raise InvalidRequest("max_staleness may need a quorum, which repairs: give up one of the two")
+    stale_ms_max = 0 if max_staleness is None else milliseconds("max_staleness", max_staleness, STALE_MS_MAX)
+    return Get(
+        request, _bucket(bucket), key_bytes(key), level.value, timeout_ms, floor, repair, bool(staleness),
+        stale_ms_max,
+    )  # fmt: skip
 
 
 def scan_request(

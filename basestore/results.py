@@ -22,11 +22,12 @@ from basestore.messages import (
     Message,
     NodeStatus,
     Page,
+    Surveyed,
     Written,
 )
 from repair.version import Version
 
-ANSWERS = (Written, Got, Page, NodeStatus, Explained, HintPiles, Failed)
+ANSWERS = (Written, Got, Page, NodeStatus, Explained, HintPiles, Surveyed, Failed)
 _SENSELESS = (LookupError, TypeError, ValueError)  # what reading an answer of the right form may raise
 _OUTCOMES = {
     OUTCOME_STORED: Outcome.STORED,
@@ -48,7 +49,8 @@ class Receipt:
     """What became of a write.
 
     outcome        STORED; SUPERSEDED: a newer write won; LOST: an earlier write holds a first-write key
-    final          first-write buckets: whether the win can no longer be contested; None elsewhere
+    final          first-write buckets: whether the win, this one's or that of the write it lost to, can
+                   no longer be contested; None elsewhere
     version        of this write; None if it lost before it was stamped
     required       replicas that the level requires; `acknowledged` have applied it as the winner
     replicas       by node name, what was known of each when the level was reached
@@ -87,6 +89,10 @@ class ReadResult:
     expires_ms milliseconds since 1970 at which the value expires, or None
     responded  replicas that answered, of `required` that the level requires
     diverged   whether they held different versions; `repaired` were brought up to date
+    level      that it was read at; `escalated`: at QUORUM, for one replica's answer was too stale
+    final      first-write buckets: whether the value can no longer be contested; None elsewhere
+    stale_by_at_most  seconds: writes that ended longer before the read are in it. 0 at QUORUM and ALL; at
+               ONE None when it was not asked for, or cannot be known now
     """
 
     found: bool
@@ -98,6 +104,9 @@ class ReadResult:
     responded: int
     diverged: bool
     repaired: int
+    final: bool | None = None
+    stale_by_at_most: float | None = None
+    escalated: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """As `basestore get -o json` prints it."""
@@ -113,6 +122,9 @@ class ReadResult:
             "responded": self.responded,
             "diverged": self.diverged,
             "repaired": self.repaired,
+            "final": self.final,
+            "stale_by_at_most": self.stale_by_at_most,
+            "escalated": self.escalated,
         }
 
 
@@ -209,6 +221,9 @@ def read_result(answer: Message, level: Level) -> ReadResult:
         version = _version(answer.version)
     except _SENSELESS as error:
         raise _unexpected(answer) from error
+    if answer.escalated:
+        level = Level.QUORUM
+    stale_ms = 0 if level is not Level.ONE else answer.stale_ms
     return ReadResult(
         answer.found,
         answer.value if answer.found else None,
@@ -219,6 +234,9 @@ def read_result(answer: Message, level: Level) -> ReadResult:
         answer.responded,
         answer.diverged,
         answer.repaired,
+        answer.final == FINAL if answer.final else None,
+        stale_ms / 1e3 if stale_ms >= 0 else None,
+        answer.escalated,
     )
 
 

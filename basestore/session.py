@@ -9,10 +9,13 @@ it reads, and what it has read does not go back, at every level and at every nod
     from a read or scan  the version shown, a tombstone's or an expired value's included
     from an error        nothing: a write that timed out was never promised
 
+and forgets a version once a read has told that it is at or below the stable stamp of its partition:
+every replica holds it then, or a better one.
+
 In a last-write bucket a greater version is newer, in a first-write bucket a smaller one. Which
 buckets are which the cluster says when one connects to it.
 
-Full: a session has room for `keys_max` keys. It forgets none of them, for with a version goes the
+Full: a session has room for `keys_max` keys. It forgets none of the others, for with a version goes the
 promise, and no version could stand for many keys: a key that was last written long ago would never
 reach it. So a request for one key too many is refused with SessionFull before it is sent; the keys
 that are in it go on as before. Room is set aside when a request is sent, so that there is some for
@@ -43,6 +46,7 @@ KEYS_MAX_DEFAULT = 10_000
 KEY_BYTES_MEAN_MAX = 256
 ENDED = "this session has ended; go on from its token in another one"
 TOKEN_FORM = "s1."
+STAMP_BYTES = 8
 CLUSTER_BYTES = 16
 CHECKSUM_BYTES = 8
 CBOR_BYTES_PER_KEY_MAX = 128  # a version, the heads of what CBOR holds, and a bucket's name if need be
@@ -65,13 +69,13 @@ class Session:
         self._first_write = frozenset(first_write)
         self._bytes_max = KEY_BYTES_MAX + KEY_BYTES_MEAN_MAX * keys_max
         self._seen: dict[str, dict[bytes, bytes]] = {}
-        self._under_way: dict[tuple[str, bytes], int] = {}  # of keys not seen: how many requests
+        self._under_way: dict[tuple[str, bytes], int] = {}  # how many requests, by key
         self._keys = 0  # seen or under way; `_bytes` likewise
         self._bytes = 0
 
     def __len__(self) -> int:
         """How many keys have been seen."""
-        return self._keys - len(self._under_way)
+        return sum(map(len, self._seen.values()))
 
     def floor(self, bucket: str, key: bytes) -> bytes:
         """The version that a read must reach, encoded; empty if none was seen."""
@@ -84,13 +88,12 @@ class Session:
         room for its key. Every request that was begun is to be ended, once."""
         if isinstance(request, Set | Delete | Get):
             place = (request.bucket, request.key)
-            if not self.floor(*place):
-                if place not in self._under_way:
-                    self._take_room([place])
-                self._under_way[place] = self._under_way.get(place, 0) + 1
+            if not self.floor(*place) and place not in self._under_way:
+                self._take_room([place])
+            self._under_way[place] = self._under_way.get(place, 0) + 1
             if isinstance(request, Get):
                 floor = self._newer(request.bucket, request.floor, self.floor(*place))
-                return request._replace(floor=floor)
+                return request._replace(floor=floor, tell=True)
         return request
 
     def end(self, request: Message, answer: Message | BasestoreError | None) -> None:
@@ -101,20 +104,30 @@ class Session:
         if len(version) == VERSION_BYTES:
             self.show(request.bucket, request.key, version)
         place = (request.bucket, request.key)
+        if isinstance(answer, Got):
+            self._forget(place, answer.stable)
         if place in self._under_way:
             self._under_way[place] -= 1
             if not self._under_way[place]:
-                self._give_room_back(place)
+                del self._under_way[place]
+                self._leave_room(place)
+
+    def _forget(self, place: tuple[str, bytes], stable: int) -> None:
+        """All replicas hold what is at or below this stamp: no replica need be told of it."""
+        bucket, key = place
+        known = self.floor(bucket, key)
+        if known and int.from_bytes(known[:STAMP_BYTES]) <= stable:
+            del self._seen[bucket][key]
+            if not self._seen[bucket]:
+                del self._seen[bucket]
+            self._leave_room(place)
 
     def show(self, bucket: str, key: bytes, version: bytes) -> None:
         """The caller is about to be shown this version of a key; SessionFull when there is no room
         for the key, and then it must not be."""
         known = self.floor(bucket, key)
-        if not known:
-            place = (bucket, key)
-            if place in self._under_way:
-                self._give_room_back(place)
-            self._take_room([place])
+        if not known and (bucket, key) not in self._under_way:
+            self._take_room([(bucket, key)])
         self._seen.setdefault(bucket, {})[key] = self._newer(bucket, version, known)
 
     def _newer(self, bucket: str, version: bytes, known: bytes) -> bytes:
@@ -139,10 +152,11 @@ class Session:
         self._keys += keys
         self._bytes += size
 
-    def _give_room_back(self, place: tuple[str, bytes]) -> None:
-        del self._under_way[place]
-        self._keys -= 1
-        self._bytes -= len(place[1])
+    def _leave_room(self, place: tuple[str, bytes]) -> None:
+        """Give room back, unless the key is still seen or a request of it under way."""
+        if place not in self._under_way and not self.floor(*place):
+            self._keys -= 1
+            self._bytes -= len(place[1])
 
     # --- scans -------------------------------------------------------------------------------
 
@@ -181,8 +195,6 @@ class Session:
         rows = list(_entries(self._unpacked(packed)))
         new = {(bucket, key) for bucket, key, _ in rows if not self.floor(bucket, key)}
         self._take_room(new - self._under_way.keys())
-        for place in new & self._under_way.keys():
-            del self._under_way[place]  # its room is taken already
         for bucket, key, version in rows:
             known = self.floor(bucket, key)
             self._seen.setdefault(bucket, {})[key] = self._newer(bucket, version, known)

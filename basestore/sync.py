@@ -124,14 +124,20 @@ class SyncStore:
         consistency: Consistency | None = None,
         timeout: float | None = None,
         repair: bool = True,
+        staleness: bool = False,
+        max_staleness: float | None = None,
     ) -> ReadResult:
         """Read a value. A missing key is a result with `found` false. With `repair` false, which only a
-        read at ONE may be, replicas that are found to differ are left as they are."""
+        read at ONE may be, replicas that are found to differ are left as they are. `staleness`: say in
+        `stale_by_at_most` how stale the answer may be. `max_staleness`, seconds: if one replica's may be
+        staler, read at QUORUM; TooStale when that cannot be done."""
         level = self._read_level_of(consistency)
         timeout_s = self._timeout_s if timeout is None else timeout
         timeout_ms = requests.timeout_ms_of(timeout_s)
         answer = self._one(
-            lambda request: requests.get_request(request, key, bucket, level, timeout_ms, repair=repair),
+            lambda request: requests.get_request(
+                request, key, bucket, level, timeout_ms, b"", repair, staleness, max_staleness
+            ),
             timeout_s,
         )
         return read_result(answer, level)

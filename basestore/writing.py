@@ -28,6 +28,7 @@ from basestore.consistency import (
 from basestore.errors import ClockSkew, Overloaded, ReadTimeout, ReplicaFailure, RequestFailed, WriteTimeout
 from basestore.messages import (
     DIRECT,
+    FINAL,
     OUTCOME_LOST,
     OUTCOME_STORED,
     OUTCOME_SUPERSEDED,
@@ -42,7 +43,7 @@ from basestore.metrics import FAILURES, WRITE_OUTCOMES
 from basestore.operation import Operation
 from basestore.outbox import SMALL_BYTES, Outbox
 from basestore.peers import Instant
-from basestore.reading import Finding
+from basestore.reading import FIRST, Finding
 from repair.rule import Rule
 from repair.version import VERSION_BYTES, Record, Version
 
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 ANY = Level.ANY
 LAST_WRITE_WINS = Rule.LAST_WRITE_WINS
+_STAMP_BYTES = 8
 OPEN, STORED, FAILURE = Verdict.OPEN, Verdict.STORED, Verdict.FAILED
 
 
@@ -68,8 +70,8 @@ class Writing(Operation):
 
     __slots__ = (
         "_answered", "_begun_s", "_client", "_content", "_coordinator", "_deadline", "_hints_asked",
-        "_late", "_reasons", "_record", "_repeats", "_replicas", "_request", "_rule", "_sent", "_tally",
-        "_untaken", "_winner",
+        "_late", "_reasons", "_record", "_repeats", "_replicas", "_request", "_rule", "_sent", "_stable",
+        "_tally", "_untaken", "_winner",
     )  # fmt: skip
 
     def __init__(
@@ -101,6 +103,7 @@ class Writing(Operation):
         self._untaken: list[int] = []  # for whom hints were asked for before a replica was known to have it
         self._late = 0  # replicas that applied it after the deadline
         self._winner = b""
+        self._stable = 0  # a replica's stable stamp, if it was told
         self._reasons: dict[str, str] | None = None
 
     def read_first(self, repeated: Version | None, now: Instant) -> None:
@@ -109,7 +112,9 @@ class Writing(Operation):
         def after(result: Finding | RequestFailed, now: Instant) -> None:
             if isinstance(result, RequestFailed):
                 self._refuse(_not_begun(result), now)
-            elif result.record is None or (repeated and not self._loses(repeated, result.record)):
+                return
+            self._stable = result.stable
+            if result.record is None or (repeated and not self._loses(repeated, result.record)):
                 self.begin(repeated, now)
             else:
                 version = repeated.encode() if repeated else b""
@@ -119,7 +124,8 @@ class Writing(Operation):
         operations, level = self._coordinator.operations, self._tally.level
         operations.issue(self)  # it counts, and holds its value, while it reads
         try:
-            self._coordinator.read(self._content.row, self._rule, level, self._deadline, after, now)
+            row, deadline = self._content.row, self._deadline
+            self._coordinator.read(row, self._rule, level, deadline, after, now, FIRST)
         except RequestFailed:
             operations.drop(self)
             raise
@@ -299,7 +305,7 @@ class Writing(Operation):
             Written(
                 self._request,
                 outcome,
-                0 if self._rule is LAST_WRITE_WINS else PROVISIONAL,
+                0 if self._rule is LAST_WRITE_WINS else self._final(winner or version),
                 version,
                 tally.required,
                 tally.applied,
@@ -307,6 +313,10 @@ class Writing(Operation):
                 winner[:VERSION_BYTES],
             )
         )
+
+    def _final(self, version: bytes) -> int:
+        """Whether the write that holds a first-write key can be contested any more."""
+        return FINAL if int.from_bytes(version[:_STAMP_BYTES]) <= self._stable else PROVISIONAL
 
     def _failure(self) -> ReplicaFailure:
         version = self._record.version
