@@ -1,0 +1,162 @@
+"""Laws of what a session decides: runs, roles, snapshots and virtual roots, against dumb sets."""
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from repair.digest import MASK, Ledger, digest_of, leaf_of
+from repair.exchange import (
+    Members,
+    Merge,
+    Runs,
+    Snapshot,
+    Step,
+    decode_digests,
+    decode_runs,
+    encode_digests,
+    encode_runs,
+    next_step,
+    numbers_in,
+    runs_of,
+    without,
+)
+from repair.rule import Rule
+from repair.version import KEY_BYTES, Digester, Record, Version
+
+numbers = st.dictionaries(
+    st.integers(0, (1 << 64) - 1), st.sets(st.integers(1, 300), min_size=1, max_size=60), max_size=3
+)
+DIGESTER = Digester(bytes(KEY_BYTES))
+
+
+def spelled(runs: Runs) -> dict[int, set[int]]:
+    return {o: {n for first, last in spans for n in range(first, last + 1)} for o, spans in runs.items()}
+
+
+@given(numbers)
+def test_runs_come_back_as_they_were_encoded(sets: dict[int, set[int]]) -> None:
+    runs = runs_of(sets)
+    assert spelled(runs) == sets
+    assert decode_runs(encode_runs(runs)) == runs
+    assert numbers_in(runs) == sum(map(len, sets.values()))
+
+
+@given(numbers, numbers)
+def test_without_is_the_difference_of_sets(a: dict[int, set[int]], b: dict[int, set[int]]) -> None:
+    left = {origin: mine - b.get(origin, set()) for origin, mine in a.items()}
+    assert spelled(without(runs_of(a), runs_of(b))) == {origin: rest for origin, rest in left.items() if rest}
+
+
+@given(numbers, st.lists(st.tuples(st.integers(0, 3), st.integers(0, 310)), max_size=60))
+def test_members_knows_every_number_in_whatever_order_it_is_asked(
+    sets: dict[int, set[int]], asked: list[tuple[int, int]]
+) -> None:
+    members = Members(runs_of(sets))
+    origins = [*sets, 12345]
+    for at, number in asked:
+        origin = origins[at % len(origins)]
+        assert ((origin, number) in members) == (number in sets.get(origin, set()))
+
+
+@given(st.binary(max_size=80))
+def test_what_is_no_list_of_runs_is_refused(data: bytes) -> None:
+    try:
+        runs = decode_runs(data)
+    except ValueError:
+        return
+    assert decode_runs(encode_runs(runs)) == runs
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\1", b"\1" + bytes(8) + b"\0\1", b"\1" + bytes(8) + b"\1\1\0\0\0", b"\0\0", b"\xff" * 12],
+)
+def test_malformed_runs_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"run|number|origin"):
+        decode_runs(data)
+
+
+def test_an_outage_is_one_run_and_a_write_lost_here_and_there_a_byte_or_two() -> None:
+    outage = runs_of({1: {*range(1, 1000), *range(9000, 100_000)}})
+    assert len(encode_runs(outage)) < 24
+    scattered = runs_of({1: set(range(1, 100_000)) - set(range(50, 100_000, 100))})
+    assert len(encode_runs(scattered)) < 1.1 * 1000
+
+
+def step(**changes: object) -> Step:
+    facts: dict[str, object] = {
+        "equal": False, "based": True, "mine": 5, "theirs": 9, "empty": False, "peer_empty": False,
+        "forgetful": False, "peer_forgetful": False,
+    }  # fmt: skip
+    return next_step(**(facts | changes))  # type: ignore[arg-type]
+
+
+def test_the_side_with_less_to_say_lists_and_a_forgetful_one_compares() -> None:
+    assert step(equal=True) is Step.SAME
+    assert step() is Step.LIST
+    assert step(mine=10) is Step.ASK
+    assert step(forgetful=True) is Step.ASK
+    assert step(mine=10, peer_forgetful=True) is Step.LIST
+    assert step(based=False) is Step.TREE
+    assert step(based=False, empty=True, forgetful=True) is Step.LIST
+    assert step(based=False, peer_empty=True) is Step.ASK
+
+
+def record(row: bytes, stamp: int, origin: int) -> Record:
+    return Record.seal(DIGESTER, row, Version(stamp, origin, stamp), b"%d" % stamp)
+
+
+rows = st.sampled_from([b"\0\0\1x" + bytes((letter,)) for letter in b"abcdefghij"])
+contents = st.dictionaries(rows, st.integers(1, 50))
+
+
+def ledger_of(held: dict[bytes, bytes]) -> Ledger:
+    ledger = Ledger()
+    for row, head in held.items():
+        ledger.replace(leaf_of(row), head, b"")
+        ledger.sequence += 1
+    return ledger
+
+
+@given(contents, contents, contents, st.sampled_from(Rule))
+def test_both_virtual_roots_are_the_digest_of_the_merge_of_the_snapshots(
+    ours: dict[bytes, int], theirs: dict[bytes, int], later: dict[bytes, int], rule: Rule
+) -> None:
+    """Whatever is written on one side meanwhile."""
+    mine = {row: record(row, stamp, 1).head for row, stamp in ours.items()}
+    other = {row: record(row, stamp, 2).head for row, stamp in theirs.items()}
+    merged = dict(mine)
+    for row, head in other.items():
+        if row not in merged or rule.beats(head, merged[row]):
+            merged[row] = head
+    expected = sum(map(digest_of, merged.values())) & MASK
+    for held, received in ((mine, other), (other, mine)):
+        snapshot = Snapshot(ledger_of(held), leaves=False, closed=0)
+        now = dict(held)
+        for row, stamp in later.items():
+            head = record(row, 100 + stamp, 3).head
+            snapshot.note(row, now.get(row, b""), 0)
+            now[row] = head
+        merge = Merge(snapshot)
+        for row, head in received.items():
+            merge.receive(rule, row, head, snapshot.had(row, now.get(row, b"")))
+        assert merge.root == expected
+
+
+def test_what_was_dropped_counts_no_more_and_can_be_received_anew() -> None:
+    row = b"\0\0\1xa"
+    old, new = record(row, 1, 1).head, record(row, 2, 2).head
+    merge = Merge(Snapshot(ledger_of({row: old}), leaves=False, closed=0))
+    merge.drop(row, old)
+    assert merge.root == 0
+    assert merge.receive(Rule.FIRST_WRITE_WINS, row, new, old)
+    assert merge.root == digest_of(new)
+
+
+@given(st.lists(st.integers(1, 1000), unique=True))
+def test_digests_name_records(stamps: list[int]) -> None:
+    heads = [record(b"row", stamp, 1).head for stamp in stamps]
+    assert list(decode_digests(encode_digests(heads))) == [head[24:32] for head in heads]
+    if stamps:
+        with pytest.raises(ValueError, match="cut off"):
+            decode_digests(encode_digests(heads)[1:])
