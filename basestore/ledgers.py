@@ -1,7 +1,7 @@
 """Ledgers: what a store keeps beside its records, so that replicas can be compared.
 
     LEDGER + partition                    sums and stamps (`repair.digest.Ledger`)
-    LEAF   + partition + leaf             the sum of a leaf
+    LEAF   + partition * 4096 + leaf      the sum of a leaf
     LOG    + partition + sequence         what was stored then: version, row; gone once it is replaced
     DUE    + partition + stamp + row      what may be purged once that stamp is stable
 
@@ -25,6 +25,7 @@ from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES
 
 SEQUENCE_BYTES = 8
 STAMP_BYTES = 8
+LEAF_BYTES = 4
 _MARKED = 3  # flags of a record that may become due: a tombstone, or one that expires
 _FLAGS_AT = HEAD_BYTES - 1
 _FORWARD_ROWS = 2000
@@ -52,15 +53,15 @@ class Ledgers:
     def __init__(self, journal: Journal, partitions: Iterable[int]) -> None:
         self._journal = journal
         self._dirty: set[int] = set()
-        self._dirty_leaves: set[tuple[int, int]] = set()
+        self._dirty_leaves: set[int] = set()  # partition * LEAVES + leaf
         self._written: set[int] = set()
-        self._written_leaves: set[tuple[int, int]] = set()
+        self._written_leaves: set[int] = set()
         self._watches: dict[int, list[Watch]] = {}
         self.of = {partition: self._load(partition) for partition in sorted(partitions)}
-        for partition, ledger in self.of.items():
-            start = LEAF + partition.to_bytes(2)
-            for key, total in journal.engine.scan(start, LEAF + (partition + 1).to_bytes(2)):
-                ledger.leaves[int.from_bytes(key[len(start) :])] = int.from_bytes(total)
+        for key, total in journal.engine.scan(LEAF, bytes((LEAF[0] + 1,))):
+            partition, leaf = divmod(int.from_bytes(key[len(LEAF) :]), LEAVES)
+            if partition in self.of:
+                self.of[partition].leaves[leaf] = int.from_bytes(total)
         self.damaged = {partition for partition, ledger in self.of.items() if not ledger.sound}
 
     def _load(self, partition: int) -> Ledger:
@@ -102,7 +103,7 @@ class Ledgers:
             if due:
                 stage(DUE + prefix + due.to_bytes(STAMP_BYTES) + row, b"")
         self._dirty.add(partition)
-        self._dirty_leaves.add((partition, leaf))
+        self._dirty_leaves.add(partition * LEAVES + leaf)
         return sequence
 
     def correct(self, partition: int, leaf: int, total: int) -> None:
@@ -110,7 +111,7 @@ class Ledgers:
         ledger = self.of[partition]
         ledger.shift(leaf, (total - ledger.leaves.get(leaf, 0)) & MASK)
         self._dirty.add(partition)
-        self._dirty_leaves.add((partition, leaf))
+        self._dirty_leaves.add(partition * LEAVES + leaf)
 
     def touch(self, partition: int) -> None:
         """A ledger's stamps or counts have changed: write it with this step's batch."""
@@ -121,9 +122,9 @@ class Ledgers:
         if not self._dirty:
             return
         stage = self._journal.stage
-        for partition, leaf in self._dirty_leaves:
-            total = self.of[partition].leaves[leaf]
-            stage(LEAF + partition.to_bytes(2) + leaf.to_bytes(2), total.to_bytes(SUM_BYTES))
+        for number in self._dirty_leaves:
+            total = self.of[number // LEAVES].leaves[number % LEAVES]
+            stage(LEAF + number.to_bytes(LEAF_BYTES), total.to_bytes(SUM_BYTES))
         for partition in self._dirty:
             stage(LEDGER + partition.to_bytes(2), self.of[partition].encode())
         self._written, self._dirty = self._dirty, set()
@@ -136,9 +137,10 @@ class Ledgers:
             leaves = self.of[partition].leaves
             self.of[partition] = self._load(partition)
             self.of[partition].leaves = leaves
-        for partition, leaf in self._written_leaves | self._dirty_leaves:
-            stored = engine.get(LEAF + partition.to_bytes(2) + leaf.to_bytes(2))
-            self.of[partition].leaves[leaf] = 0 if stored is None else int.from_bytes(stored)
+        for number in self._written_leaves | self._dirty_leaves:
+            stored = engine.get(LEAF + number.to_bytes(LEAF_BYTES))
+            total = 0 if stored is None else int.from_bytes(stored)
+            self.of[number // LEAVES].leaves[number % LEAVES] = total
         self._dirty, self._dirty_leaves = set(), set()
 
     # --- watches -----------------------------------------------------------------------------
@@ -227,6 +229,3 @@ def bring_forward(journal: Journal, ledgers: Ledgers) -> int:
         journal.durable(journal.sequence)
         brought += len(rows)
     return brought
-
-
-assert LEAVES <= 1 << 16  # a leaf is two bytes in a key

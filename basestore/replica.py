@@ -45,6 +45,7 @@ from repair.clock import HybridClock
 from repair.rule import Rule
 from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES, Digester, Record
 
+FLAGS_AT = HEAD_BYTES - 1
 MARKS_MAX = 200_000
 DAMAGED_MAX = 10_000
 DIGEST_BYTES_MIN = 1024  # a shorter record costs less than asking for it again
@@ -171,14 +172,14 @@ class Replica:
 
     def _store(self, row: bytes, blob: bytes, held: bytes) -> None:
         head = blob[:HEAD_BYTES]
-        sequence = self.ledgers.enter(row, head, held, due_of_stored(blob), self._held_due(row, held))
+        due = due_of_stored(blob) if blob[FLAGS_AT] else 0
+        held_due = self._held_due(row) if held and held[FLAGS_AT] else 0
+        sequence = self.ledgers.enter(row, head, held, due, held_due)
         self._journal.stage(DATA + row, blob + sequence)
         self._remember(row, head + sequence)
 
-    def _held_due(self, row: bytes, held: bytes) -> int:
+    def _held_due(self, row: bytes) -> int:
         """When what a row holds may be purged; its expiry is not in the mark."""
-        if not held or not held[HEAD_BYTES - 1]:
-            return 0
         stored = self._journal.get(DATA + row)
         return due_of_stored(stored) if stored is not None else 0
 
@@ -186,7 +187,7 @@ class Replica:
         """Hold nothing any more: the other replicas have proven it purged. DamagedRecord."""
         held = self.mark(row)
         if held != ABSENT:
-            self.ledgers.enter(row, ABSENT, held, 0, self._held_due(row, held))
+            self.ledgers.enter(row, ABSENT, held, 0, self._held_due(row))
             self._journal.stage(DATA + row, None)
             self._remember(row, ABSENT)
 
@@ -202,7 +203,7 @@ class Replica:
                 held = self.mark(row)
             except DamagedRecord:  # its replicas have nothing either: so it will be healed
                 held = ABSENT
-            if held != ABSENT and self._held_due(row, held) == due:
+            if held != ABSENT and self._held_due(row) == due:
                 self.drop(row)
                 dropped += 1
             else:

@@ -34,7 +34,7 @@ _DIGEST_END = VERSION_BYTES + SUM_BYTES
 
 def leaf_of(row: bytes) -> int:
     """The leaf that a row falls into."""
-    return crc32(row) % LEAVES
+    return crc32(row) & (LEAVES - 1)
 
 
 def digest_of(head: bytes) -> int:
@@ -75,13 +75,16 @@ class Ledger:
 
     def replace(self, leaf: int, head: bytes, held: bytes) -> None:
         """A record with `head` takes the place of `held`; either may be empty: nothing."""
+        change = 0
         if head:
+            change = int.from_bytes(head[VERSION_BYTES:_DIGEST_END])
             self.count += 1
             self.live += not is_tombstone(head)
         if held:
+            change -= int.from_bytes(held[VERSION_BYTES:_DIGEST_END])
             self.count -= 1
             self.live -= not is_tombstone(held)
-        self.shift(leaf, digest_of(head) - digest_of(held))
+        self.shift(leaf, change)
 
     def shift(self, leaf: int, change: int) -> None:
         """Add to a leaf's sum, and to the root."""
