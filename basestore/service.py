@@ -14,7 +14,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 import trio
 
@@ -88,7 +88,7 @@ class Service:
             self._engine.sync()
             self._engine.accept_loss()
         except (StorageError, ConfigurationError):
-            self._engine.close()
+            self._close(clean=False)
             raise
         self.node.durable(barrier, instant())
         self._work = Signal()
@@ -118,7 +118,7 @@ class Service:
         try:
             listeners = await trio.open_tcp_listeners(port, host=host)
         except OSError as error:
-            self._engine.close()
+            self._close(clean=False)
             raise ConfigurationError(
                 f"{self.config.name} cannot listen on {self.config.member.address}: {error}. "
                 f"Stop what uses the port, or change the address on every node"
@@ -148,13 +148,16 @@ class Service:
             self._close(clean=clean)
 
     def _close(self, *, clean: bool) -> None:
-        if not clean:
-            with suppress(StorageError):  # a broken engine complains again; why it broke is on its way up
+        try:
+            if clean:
+                self.node.close(instant())
+                self._engine.sync()
+        except StorageError:
+            clean = False
+            raise
+        finally:  # a broken engine complains again; why it broke is on its way up
+            with nullcontext() if clean else suppress(StorageError):
                 self._engine.close()
-            return
-        self.node.close(instant())
-        self._engine.sync()
-        self._engine.close()
 
     # --- the loop ----------------------------------------------------------------------------
 
@@ -249,9 +252,7 @@ class Service:
             for link in self._links.values():
                 if link.sending_since is not None and link.sending_since < stalled:
                     log.warning(
-                        "%s: a connection did not take a frame within %s s; closed",
-                        self.node.name,
-                        STALL_S_MAX,
+                        "%s: a connection took no frame within %s s; closed", self.node.name, STALL_S_MAX
                     )
                     link.scope.cancel()
 
@@ -290,9 +291,7 @@ class Service:
         self._accepted += 1
         try:
             if self._accepted > CONNECTIONS_MAX:
-                log.warning(
-                    "%s: %d connections are open; one more was refused", self.node.name, CONNECTIONS_MAX
-                )
+                log.warning("%s: %d connections are open; one was refused", self.node.name, CONNECTIONS_MAX)
                 return
             with link.scope:
                 with trio.fail_after(HANDSHAKE_S_MAX):

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from basestore.cli import exits
 from basestore.errors import BasestoreError, InvalidRequest, SessionFull
 
 if TYPE_CHECKING:
@@ -47,11 +48,11 @@ def open_session(store: "SyncStore", path: Path) -> Iterator["SyncSession"]:
         _merge(session, path, held)
         try:
             yield session
-        except BaseException as error:
+        except BaseException:
             try:
                 _keep(session, path)
             except SessionNotKept as not_kept:
-                error.add_note(str(not_kept))
+                exits.say(f"Warning: {not_kept}")
             raise
         _keep(session, path)
 

@@ -84,7 +84,7 @@ class RocksEngine:
                 ) from error
             damage = str(error)
         self._note_loss(f"the log in {path} is damaged and was cut before the damage: {damage}")
-        with self._errors(f"is damaged and was not opened ({damage}){ADVICE}"):
+        with self._errors(f"is damaged ({damage}) and cannot be opened"):
             return Rdict(path, _options(DBRecoveryMode.point_in_time()))
 
     def _note_loss(self, loss: str) -> None:
@@ -113,8 +113,11 @@ class RocksEngine:
             raise self._error(what, error) from error
 
     def _error(self, what: str, error: Exception) -> StorageError:
-        advice = ADVICE if "orruption" in str(error) else ""
-        return StorageError(f"the store {self._directory} {what}: {error}{advice}")
+        """Damage is told as such, whatever was being done when it was met: RocksDB finds it in its own
+        time, and then fails the next call, a close as well as a read."""
+        if "orruption" in str(error):
+            return StorageError(f"the store {self._directory} is damaged: {error}{ADVICE}")
+        return StorageError(f"the store {self._directory} {what}: {error}")
 
     def get(self, key: bytes) -> bytes | None:
         try:

@@ -90,6 +90,22 @@ def test_an_empty_file_is_a_new_session_and_a_pipe_is_refused(three: Cluster, tm
     assert "regular file" in done.stderr
 
 
+def test_what_cannot_be_kept_is_told_and_so_is_what_went_wrong_before(three: Cluster, tmp_path: Path) -> None:
+    """A file that can no longer be written once the command is under way."""
+    file = tmp_path / "seen"
+    (tmp_path / "seen.new").mkdir()
+    done = three.invoke("set", "shell", "3", "--session", str(file))
+    assert done.code == 4
+    assert done.text.startswith("stored")
+    assert f"Error: what was seen could not be kept in {file}" in done.stderr
+    done = three.invoke("get", "shell", "--bucket", "no such", "--session", str(file))
+    assert done.code == 2
+    kept, wrong = done.stderr.splitlines()
+    assert kept.startswith(f"Warning: what was seen could not be kept in {file}")
+    assert wrong.startswith("Error: ")
+    assert "no such" in wrong
+
+
 def test_commands_at_once_lose_nothing_that_another_has_seen(three: Cluster, tmp_path: Path) -> None:
     file = str(tmp_path / "seen")
     target = ("-e", three.endpoint(1), "--session", file)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,29 @@ class TestRocks:
                 refused.append((place, str(tmp_path / "copy") in str(error)))
         assert {(place, True) for place in (0.01, 0.1, 0.3, 0.5, 0.7, 0.9)} <= set(refused)
 
+    @pytest.mark.parametrize("met", ["apply", "close"])
+    def test_damage_that_rocksdb_meets_by_itself_is_told_as_damage_by_the_next_call(
+        self, tmp_path: Path, met: str
+    ) -> None:
+        tables: set[Path] = set()
+        for start in (0, 1):
+            engine = RocksEngine(tmp_path / "store")
+            engine.apply({b"p%03d" % number: noise(start + number) for number in range(200)})
+            engine.close()
+            (table,) = set((tmp_path / "store").glob("*.sst")) - tables
+            tables.add(table)
+        flip(table, 0.5)
+        engine = RocksEngine(tmp_path / "store")
+        engine._db.compact_range(None, None)
+        calls = {"apply": lambda: engine.apply({b"pb": b"1"}), "close": engine.close}
+        with pytest.raises(StorageError) as told:
+            calls[met]()
+        text = str(told.value)
+        assert text.startswith(f"the store {tmp_path / 'store'} is damaged: ")
+        assert text.count(table.name) == text.count("Move the directory away") == 1
+        with suppress(StorageError):
+            engine.close()
+
     @pytest.mark.parametrize("name", ["MANIFEST-*", "CURRENT"])
     def test_a_damaged_table_of_contents_is_an_error_that_names_the_store(
         self, tmp_path: Path, name: str
@@ -216,8 +240,9 @@ class TestRocks:
         engine.close()
         (file,) = (tmp_path / "store").glob(name)
         flip(file, 0.3)
-        with pytest.raises(StorageError, match=str(tmp_path / "store")):
+        with pytest.raises(StorageError, match=str(tmp_path / "store")) as told:
             RocksEngine(tmp_path / "store")
+        assert str(told.value).count("is damaged") == str(told.value).count("Move the directory away") == 1
 
     def test_a_store_without_its_table_of_contents_is_not_taken_for_a_new_one(self, tmp_path: Path) -> None:
         engine = RocksEngine(tmp_path / "store")

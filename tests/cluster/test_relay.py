@@ -226,9 +226,13 @@ def test_new_connections_are_refused_and_old_ones_go_on(ends: Ends) -> None:
 
 
 def test_who_calls_a_server_that_is_down_is_reset(ends: Ends) -> None:
+    """He hears it while he connects, or when he reads: the relay has to connect itself to find out."""
     ends.server.close()
-    a = socket.create_connection(("127.0.0.1", ends.port), PATIENCE_S)
-    ends.sockets.append(a)
+
+    def call() -> None:
+        with socket.create_connection(("127.0.0.1", ends.port), PATIENCE_S) as a:
+            a.recv(1)
+
     with pytest.raises(ConnectionResetError):
-        a.recv(1)
+        call()
     eventually(lambda: ends.relay.counts().get("connections to nobody"), "it is counted")

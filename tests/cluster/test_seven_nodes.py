@@ -11,7 +11,7 @@ from tests.cluster.processes import Cluster, eventually, reads_at, running
 KEYS = [b"key %d" % number for number in range(280)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with running(tmp_path_factory.mktemp("seven"), 7) as cluster:
         yield cluster
