@@ -79,6 +79,11 @@ class Journal:
         rows = self._open.rows
         return rows[key] if key in rows else self.engine.get(key)
 
+    @property
+    def rows(self) -> dict[bytes, bytes | None]:
+        """This step's batch, for whoever stages small rows beside a record on the way of every write."""
+        return self._open.rows
+
     def stage(self, key: bytes, value: bytes | None) -> None:
         """Put (None deletes) with this step's batch."""
         commit = self._open

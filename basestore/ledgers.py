@@ -93,15 +93,15 @@ class Ledgers:
         ledger.replace(leaf, head, held)
         ledger.sequence += 1
         sequence = ledger.sequence.to_bytes(SEQUENCE_BYTES)
-        stage = self._journal.stage
+        rows = self._journal.rows
         if held:
-            stage(LOG + prefix + held[HEAD_BYTES:], None)
+            rows[LOG + prefix + held[HEAD_BYTES:]] = None
             if held_due:
-                stage(DUE + prefix + held_due.to_bytes(STAMP_BYTES) + row, None)
+                rows[DUE + prefix + held_due.to_bytes(STAMP_BYTES) + row] = None
         if head:
-            stage(LOG + prefix + sequence, head[:VERSION_BYTES] + row)
+            rows[LOG + prefix + sequence] = head[:VERSION_BYTES] + row
             if due:
-                stage(DUE + prefix + due.to_bytes(STAMP_BYTES) + row, b"")
+                rows[DUE + prefix + due.to_bytes(STAMP_BYTES) + row] = b""
         self._dirty.add(partition)
         self._dirty_leaves.add(partition * LEAVES + leaf)
         return sequence
@@ -121,12 +121,12 @@ class Ledgers:
         """Stage what has changed. Called once, before the step's batch is stored."""
         if not self._dirty:
             return
-        stage = self._journal.stage
+        rows, of = self._journal.rows, self.of
         for number in self._dirty_leaves:
-            total = self.of[number // LEAVES].leaves[number % LEAVES]
-            stage(LEAF + number.to_bytes(LEAF_BYTES), total.to_bytes(SUM_BYTES))
+            total = of[number // LEAVES].leaves[number % LEAVES]
+            rows[LEAF + number.to_bytes(LEAF_BYTES)] = total.to_bytes(SUM_BYTES)
         for partition in self._dirty:
-            stage(LEDGER + partition.to_bytes(2), self.of[partition].encode())
+            rows[LEDGER + partition.to_bytes(2)] = of[partition].encode()
         self._written, self._dirty = self._dirty, set()
         self._written_leaves, self._dirty_leaves = self._dirty_leaves, set()
 

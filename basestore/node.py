@@ -28,6 +28,7 @@ from basestore.coordinator import Coordinator
 from basestore.explaining import check_traced, trace
 from basestore.gauges import gauges
 from basestore.handoff import Handoff
+from basestore.inspecting import check_inspected, hasten, inspect
 from basestore.journal import Journal
 from basestore.ledgers import Ledgers, bring_forward
 from basestore.messages import (
@@ -50,6 +51,8 @@ from basestore.messages import (
     HintPiles,
     HintsOf,
     Identity,
+    Inspect,
+    Inspected,
     Keep,
     Kept,
     Listing,
@@ -71,6 +74,7 @@ from basestore.messages import (
     Status,
     Sums,
     Superseded,
+    Survey,
     Syn,
     Taken,
     Trace,
@@ -120,11 +124,11 @@ class Node:
         self._fresh_stores = _stores(fresh)
         placement = cluster.placement()
         digester = Digester(cluster.key)
+        rules = {name.encode(): rule for name, rule in cluster.buckets.items()}
         self.clock = HybridClock(self._load_ceiling(), cluster.drift_ms_max)
         self.journal = Journal(
             engine, fresh.generation, waits=config.durability == "sync", failed=self._not_taken
         )
-        rules = {name.encode(): rule for name, rule in cluster.buckets.items()}
         self.ledgers = Ledgers(self.journal, placement.held_by(self.me))
         self.replica = Replica(self.journal, self.ledgers, rules, digester, self.clock)
         self.peers = Peers(
@@ -141,9 +145,20 @@ class Node:
             self.journal, rules, self.peers, self.operations, self.metrics, config, self._taken_by
         )
         self.standing = Standing(self.journal, config, fresh, placement.meeting_quorum)
+        self._begin_anti_entropy(placement, fresh, now)
+        bring_forward(self.journal, self.ledgers)
+        self._groups = _voting_groups([member.name for member in cluster.members], placement, self.me)
+        self._persist_due_s = now.monotonic + PERSIST_S
+        self._ceiling_asked = 0
+        self._handlers: dict[type, Handler] = self._peer_handlers()
+        self._raise_ceiling(now)
+        self._settle_standing(now)
+
+    def _begin_anti_entropy(self, placement: Placement, fresh: Fresh, now: Instant) -> None:
+        cluster = self.config.cluster
         self.proofs = Proofs(
             self.journal, self.ledgers, self.standing, placement, self.peers, cluster.closed_lag_ms,
-            durable=config.durability != "memory",
+            durable=self.config.durability != "memory",
         )  # fmt: skip
         self.reconciler = Reconciler(
             self.journal, self.replica, self.proofs, self.standing, self.peers, self.operations, self.metrics,
@@ -153,13 +168,6 @@ class Node:
             self.standing, self.replica, self.reconciler, placement, self.peers, self.operations,
             cluster.timeout_ms_max / 1e3, now,
         )  # fmt: skip
-        bring_forward(self.journal, self.ledgers)
-        self._groups = _voting_groups([member.name for member in cluster.members], placement, self.me)
-        self._persist_due_s = now.monotonic + PERSIST_S
-        self._ceiling_asked = 0
-        self._handlers: dict[type, Handler] = self._peer_handlers()
-        self._raise_ceiling(now)
-        self._settle_standing(now)
 
     def _not_taken(self) -> None:
         """The engine refused a batch: nothing of it holds, in memory neither."""
@@ -186,7 +194,7 @@ class Node:
         """Requests of a client. Returns the first message that no client may say, if any: its
         connection is then to be closed."""
         for message in messages:
-            if isinstance(message, Set | Get | Delete | Scan | Explain):
+            if isinstance(message, Set | Get | Delete | Scan | Explain | Survey):
                 self.coordinator.receive(outbox, message, now)
             elif isinstance(message, Status):
                 outbox.put(self.status(message.id))
@@ -334,6 +342,8 @@ class Node:
             Range: self._range,
             Trace: self._trace,
             Traced: self._traced,
+            Inspect: self._inspect,
+            Inspected: self._inspected,
             Keep: lambda member, outbox, message, now: self.handoff.keep(outbox, message),
             Kept: self._kept,
             Hinted: self._hinted,
@@ -452,6 +462,17 @@ class Node:
         operation = self.operations.get(message.id)
         if operation is not None:
             operation.traced(member, message, now)
+
+    def _inspect(self, member: int, outbox: Outbox, message: Inspect, now: Instant) -> None:
+        hasten(self, message, now)
+        answer = inspect(self, message, now)
+        outbox.put(answer, weight(answer))
+
+    def _inspected(self, member: int, outbox: Outbox, message: Inspected, now: Instant) -> None:
+        check_inspected(message, len(self.peers.all))
+        operation = self.operations.get(message.id)
+        if operation is not None:
+            operation.inspected(member, message, now)
 
     def _kept(self, member: int, outbox: Outbox, message: Kept, now: Instant) -> None:
         operation = self.operations.get(message.id)

@@ -50,7 +50,7 @@ KNOWN_MAX = 1_000_000
 class Reconciler:
     """One node's side of all sessions. `certified`, by partition and member: when, by
     `Instant.monotonic`, the last session that ended with a certificate was begun, and whether the
-    other store was whole."""
+    other store was whole. `scrubbed`, by partition: when the last scrub was begun, and when it ended."""
 
     def __init__(
         self,
@@ -84,7 +84,10 @@ class Reconciler:
         self._issued = operations.issued
         self._budget = 0
         self._beside = False
-        self.suspect: dict[int, None] = dict.fromkeys(sorted(self.ledgers.damaged))
+        doubtful = self.ledgers.of if journal.engine.loss else sorted(self.ledgers.damaged)
+        self.suspect: dict[int, None] = dict.fromkeys(doubtful)  # to be scrubbed before any session
+        self.scrubbed: dict[int, tuple[float, float]] = {}
+        self._examined: set[int] = set()  # of which all is to be compared after the scrub
         self._blocked: set[int] = set()
         self._accounted: set[bytes] = set()  # damaged rows that the sums no longer count
         self._scrub: Scrub | None = None
@@ -112,6 +115,7 @@ class Reconciler:
     def examine(self, partition: int) -> None:
         """Scrub this partition, and then compare all of it with every other replica."""
         self.suspect[partition] = None
+        self._examined.add(partition)
 
     def tick(self, now: Instant) -> None:
         """Begin what is due; end what has stalled."""
@@ -351,7 +355,7 @@ class Reconciler:
             due = oldest
         if due in self._by_partition:
             return False  # its session ends soon, and no other begins
-        self._scrub = Scrub(self.ledgers, self.replica, due)
+        self._scrub = Scrub(self.ledgers, self.replica, due, now.monotonic)
         return True
 
     def _finish_scrub(self, scrub: Scrub, now: Instant) -> None:
@@ -360,10 +364,12 @@ class Reconciler:
         wrong = scrub.finish()
         self.metrics.count("leaves_corrected", wrong)
         self.metrics.count("partitions_scrubbed")
-        if wrong:
+        if wrong or partition in self._examined:
             for member in self.proofs.others[partition]:
                 self.proofs.withdraw(partition, member)
         self._accounted |= {row for row in self.replica.damaged if row_partition(row) == partition}
         self.suspect.pop(partition, None)
+        self._examined.discard(partition)
+        self.scrubbed[partition] = (scrub.begun_s, now.monotonic)
         self._scrubbed_ms[partition] = now.wall_ms
         self.journal.stage(SCRUBBED + partition.to_bytes(2), now.wall_ms.to_bytes(8))

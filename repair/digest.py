@@ -79,11 +79,13 @@ class Ledger:
         if head:
             change = int.from_bytes(head[VERSION_BYTES:_DIGEST_END])
             self.count += 1
-            self.live += not is_tombstone(head)
+            if not is_tombstone(head):
+                self.live += 1
         if held:
             change -= int.from_bytes(held[VERSION_BYTES:_DIGEST_END])
             self.count -= 1
-            self.live -= not is_tombstone(held)
+            if not is_tombstone(held):
+                self.live -= 1
         self.shift(leaf, change)
 
     def shift(self, leaf: int, change: int) -> None:
