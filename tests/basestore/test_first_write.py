@@ -4,7 +4,7 @@ import pytest
 
 from basestore.consistency import Level, Outcome
 from basestore.errors import InvalidRequest, ReadTimeout, Unavailable, WriteTimeout
-from basestore.messages import Apply
+from basestore.messages import Apply, Hinted
 from repair.rule import Rule
 from tests.basestore.world import World
 
@@ -142,7 +142,7 @@ def test_a_repetition_that_may_still_win_is_not_told_that_it_lost() -> None:
     world = World(4)
     replicas = world.replicas("k", "once")
     cut_off = next(index for index in range(4) if index not in replicas)
-    world.lose = lambda sent: sent.source == cut_off and isinstance(sent.message, Apply)
+    world.lose = lambda sent: sent.source == cut_off and isinstance(sent.message, Apply | Hinted)
     first = world.set(cut_off, "k", "first", bucket="once", timeout_s=0.4)
     world.run(0.5)
     with pytest.raises(WriteTimeout) as failed:

@@ -5,7 +5,7 @@ import pytest
 from basestore.consistency import Level, Outcome, ReplicaState
 from basestore.errors import StorageBusy, Unavailable, WriteTimeout
 from basestore.handoff import BESIDE_CLIENTS
-from basestore.messages import DIRECT, HINTED_COPY, Applied, Apply, Failed
+from basestore.messages import DIRECT, Applied, Apply, Failed, Hinted
 from basestore.storage.engine import AGE, DEBT, HINT, Batch
 from repair.version import Record
 from tests.basestore.world import Sent, World
@@ -96,7 +96,7 @@ def test_a_delivery_under_way_on_a_link_that_is_replaced_is_repeated() -> None:
     world.settle()
     world.put(0, "k", "v")
     world.start(2)
-    world.lose = lambda sent: isinstance(sent.message, Apply) and sent.message.way == HINTED_COPY
+    world.lose = lambda sent: isinstance(sent.message, Hinted)
     world.run(0.5)
     world.lose = lambda _: False
     world.link(0, 2)  # the peer dials again; the old link was never seen to break
@@ -228,17 +228,17 @@ class TestBusyStores:
         stall.end()
         world.settle()
         assert world.stored(1, "k") is None
-        assert world.node(1).replica.head(world.row("k")) == b""
+        assert world.node(1).replica.mark(world.row("k")) == b""
 
     def test_rows_are_counted_as_before(self) -> None:
         world = World(3)
         world.put(0, "before", "v", Level.ALL)
         stall = Stalling(world, 1)
         world.put(0, "k", "v")
-        assert world.node(1).journal.records == 1
+        assert world.node(1).ledgers.records == 1
         stall.end()
         world.run(3)
-        assert world.node(1).journal.records == 2
+        assert world.node(1).ledgers.records == 2
 
     def test_a_hint_that_could_not_be_stored_fails_level_any(self) -> None:
         world = World(5)
@@ -465,10 +465,10 @@ class TestDelivery:
         assert world.node(0).handoff.count(2) == 0
 
 
-def copies(world: World) -> list[Apply]:
+def copies(world: World) -> list[Hinted]:
     """The hints that the first node has sent, in order."""
     sent = (sent.message for sent in world.log if sent.source == 0)
-    return [message for message in sent if isinstance(message, Apply) and message.way == HINTED_COPY]
+    return [message for message in sent if isinstance(message, Hinted)]
 
 
 def refusing(batch: Batch) -> None:
@@ -537,10 +537,8 @@ def test_a_hint_that_the_cursor_has_passed_by_is_tried_again_though_new_ones_com
 
     def lose(sent: Sent) -> bool:
         """The first copy, and from then on all that is sent directly, so that new hints come."""
-        if not isinstance(sent.message, Apply) or sent.target != 2:
-            return False
-        if sent.message.way == DIRECT:
-            return True
+        if sent.target != 2 or not isinstance(sent.message, Hinted):
+            return sent.target == 2 and isinstance(sent.message, Apply)
         lost.append(sent)
         return len(lost) == 1
 

@@ -347,7 +347,11 @@ def test_an_answer_of_a_replica_that_was_not_asked_is_passed_over(kind: Any) -> 
     world.settle()
     request = next(message.id for _, _, message in world.log[::-1] if isinstance(message, Read))
     head = Record.seal(world.digester, world.row("k"), world.stamp(), b"stray").head
-    stray = Held(request, b"") if kind is Held else kind(request, head)
+    stray = {
+        Held: Held(request, b"", 0),
+        HeldDigest: HeldDigest(request, head, 0),
+        Superseded: Superseded(request, head),
+    }[kind]
     world.node(0).receive(second, world.links[0, second], [stray], world.now(0))
     world.rejoin(first)
     world.settle()

@@ -225,7 +225,7 @@ def test_a_changed_byte_gives_messages_or_a_protocol_error(sent: list[Message], 
         assert type(message) in KINDS.values()
 
 
-@pytest.mark.parametrize("message", [Keep(1, 1, b"row", b"record", True), Kept(1, 1, True)])
+@pytest.mark.parametrize("message", [Keep(1, 1, b"row", b"record", True, [0]), Kept(1, 1, True)])
 def test_what_never_leaves_a_node_cannot_be_said(message: Message) -> None:
     assert type(message) not in KINDS.values()
     with pytest.raises(KeyError):
@@ -234,7 +234,7 @@ def test_what_never_leaves_a_node_cannot_be_said(message: Message) -> None:
 
 def test_two_different_messages_of_equal_fields_stay_different() -> None:
     sent: list[Message] = [
-        Ping(1, 2, True, b"g", 3),
+        Ping(1, 2, True, b"g", 3, []),
         Get(1, "b", b"k", 1, 1, b"", True),
         Applied([1], b"", 2),
         Applied([], b"", 0),

@@ -5,7 +5,7 @@ import pytest
 from basestore.cli.hints import _rows
 from basestore.consistency import Level
 from basestore.errors import ConnectionLost
-from basestore.messages import HINTED_COPY, Apply, HintPiles, HintsOf, Replay
+from basestore.messages import Hinted, HintPiles, HintsOf, Replay
 from basestore.piles import HintPile, NodeHints, node_hints
 from tests.basestore.world import Sent, World
 
@@ -82,7 +82,7 @@ def test_replay_delivers_at_once_what_a_refusal_held_back() -> None:
     world.log.clear()
 
     def copies(sent: Sent) -> bool:
-        return isinstance(sent.message, Apply) and sent.message.way == HINTED_COPY
+        return isinstance(sent.message, Hinted)
 
     for _ in range(30):  # until delivery rests
         world.run(0.05)

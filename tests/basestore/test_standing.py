@@ -7,8 +7,9 @@ import pytest
 
 from basestore.consistency import Level, Outcome
 from basestore.errors import ConfigurationError, StorageBusy, StorageError, Unavailable, WriteTimeout
-from basestore.messages import Applied, Held, Identity, Range, Read, ReadRange, Rejected, Remembered
+from basestore.messages import Applied, Certify, Held, Identity, Read, Rejected, Remembered, Syn
 from basestore.node import Node
+from basestore.reconciler import SILENCE_S_MAX
 from basestore.standing import STANDING, Fresh, State
 from basestore.storage.engine import Batch
 from basestore.storage.memory import MemoryEngine
@@ -136,7 +137,7 @@ class TestWipedNodes:
     def test_it_is_silent_until_it_has_recovered(self) -> None:
         world = filled()
         world.wipe(1)
-        world.lose = lambda sent: isinstance(sent.message, Range)  # no stream gets through
+        world.lose = lambda sent: isinstance(sent.message, Syn)  # no session gets through
         world.start(1)
         world.run(3)
         assert world.node(1).state == "forgetful"
@@ -151,18 +152,18 @@ class TestWipedNodes:
             world.look(1, KEYS[0], Level.ALL)
         assert world.look(1, KEYS[0], Level.QUORUM).value == b"new"  # it still coordinates
         world.lose = lambda _: False
-        world.run(6)
+        world.run(SILENCE_S_MAX + 2)  # the sessions that were begun have been given up by then
         assert world.node(1).state == "up"
         assert world.look(1, KEYS[0], Level.ALL).value == b"new"
 
     def test_it_refuses_what_it_is_asked_meanwhile(self) -> None:
         world = filled()
         world.wipe(1)
-        world.lose = lambda sent: isinstance(sent.message, Range)
+        world.lose = lambda sent: isinstance(sent.message, Syn)
         world.start(1)
         world.settle()
         outbox = world.links[1, 0]
-        world.node(1).receive(0, outbox, [Read(7, world.row(KEYS[0]), 0, False, False)], world.now(1))
+        world.node(1).receive(0, outbox, [Read(7, world.row(KEYS[0]), 0, False, False, False)], world.now(1))
         world.settle()
         assert [s.message for s in world.sent(Rejected, 1)] == [Rejected(7, "its store is forgetful", True)]
 
@@ -206,7 +207,7 @@ class TestWipedNodes:
     def test_recovery_starts_again_after_a_crash_in_the_middle(self) -> None:
         world = filled()
         world.wipe(1)
-        world.lose = lambda sent: isinstance(sent.message, Range) and sent.source == 0
+        world.lose = lambda sent: isinstance(sent.message, Certify) and sent.source == 0
         world.start(1)
         world.run(1)
         world.restart(1)
@@ -250,7 +251,7 @@ class TestWipedNodes:
         world.start(1)
         world.run(2)
         assert world.node(1).state == "up"
-        assert world.node(1).journal.records == 1500
+        assert world.node(1).ledgers.records == 1500
 
     def test_a_cluster_of_which_all_are_forgetful_recovers(self) -> None:
         world = filled(durability="interval")
@@ -477,7 +478,7 @@ class TestStaleWords:
         world = World(3)
         old = world.links[0, 1]
         world.wipe(1)
-        world.lose = lambda sent: isinstance(sent.message, Range)
+        world.lose = lambda sent: isinstance(sent.message, Syn)
         world.start(1)
         world.settle()
         before = world.node(0).standing.identity()
@@ -518,9 +519,9 @@ class TestStaleWords:
         world.wipe(1)
         world.start(1)
         world.run(0.9)
-        assert not world.sent(ReadRange, 1)
+        assert not world.sent(Syn, 1)
         world.run(0.3)
-        assert world.sent(ReadRange, 1)
+        assert world.sent(Syn, 1)
 
     def test_a_node_alone_does_not_serve_until_a_peer_has_found_nothing_missing(self) -> None:
         world = filled()

@@ -9,17 +9,23 @@ from hypothesis import strategies as st
 from basestore.consistency import Level, Outcome
 from basestore.messages import (
     KINDS,
+    Abort,
     Applied,
     Apply,
+    Ask,
+    Certify,
     Confirmed,
     Counters,
     Delete,
+    Entries,
     Explain,
     Get,
     Held,
     HeldDigest,
+    Hinted,
     HintsOf,
     Identity,
+    Listing,
     Message,
     Ping,
     Pong,
@@ -30,20 +36,28 @@ from basestore.messages import (
     Rejected,
     Remembered,
     Replay,
+    Same,
     Scan,
     Set,
+    Settled,
     Status,
+    Sums,
     Superseded,
+    Syn,
+    Taken,
     Trace,
     Traced,
+    Want,
 )
+from repair.exchange import encode_runs
 from repair.version import Record, Version
 from tests.basestore.world import World
 
 FROM_CLIENTS = (Set, Delete, Get, Scan, Status, Explain, HintsOf, Replay, Counters)
 FROM_PEERS = (
     Apply, Applied, Superseded, Rejected, Read, Held, HeldDigest, ReadRange, Range, Ping, Pong, Identity,
-    Remembered, Confirmed, Trace, Traced,
+    Remembered, Confirmed, Trace, Traced, Settled, Hinted, Syn, Same, Sums, Ask, Listing, Want, Entries,
+    Taken, Certify, Abort,
 )  # fmt: skip
 
 WORLD = World(3)
@@ -59,6 +73,14 @@ rows = st.sampled_from(
 ) | st.binary(max_size=12)
 texts = st.sampled_from(["", "default", "once", "x" * 100, "\x00"])
 flags = st.booleans()
+sessions = st.sampled_from([0, 1, 2]) | big  # 0 and 1: those that are open
+parts = st.integers(1, 3)
+partitions = st.integers(0, 4)
+numbers = st.sampled_from([0, 1, 2, -1, 5, (1 << 64) - 1, -(1 << 64)])
+leaves = st.sampled_from([b"", b"\xff\xff", b"\0\1", b"\0"])
+told = st.lists(st.integers(0, 3) | big, max_size=6)
+runs = st.sampled_from([b"\0", encode_runs({5: [(5, 5)]}), encode_runs({0: [(0, 1 << 63)]})]) | blobs
+entries = st.lists(st.tuples(rows, blobs, st.just(b"") | blobs), max_size=2).map(lambda of: [*sum(of, ())])
 
 SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Set: st.builds(Set, ids, texts, rows, blobs, big, big, big, blobs),
@@ -74,12 +96,12 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Applied: st.builds(Applied, st.lists(ids, max_size=4), blobs, st.integers(0, 9)),
     Superseded: st.builds(Superseded, ids, blobs),
     Rejected: st.builds(Rejected, ids, texts, flags),
-    Read: st.builds(Read, ids, rows, big, flags, flags),
-    Held: st.builds(Held, ids, blobs),
-    HeldDigest: st.builds(HeldDigest, ids, blobs),
+    Read: st.builds(Read, ids, rows, big, flags, flags, flags),
+    Held: st.builds(Held, ids, blobs, big),
+    HeldDigest: st.builds(HeldDigest, ids, blobs, big),
     ReadRange: st.builds(ReadRange, ids, st.lists(big, max_size=3), rows, rows, rows, big, big),
     Range: st.builds(Range, ids, st.lists(rows | blobs, max_size=4), flags),
-    Ping: st.builds(Ping, big, big, flags, blobs, st.integers(0, 9)),
+    Ping: st.builds(Ping, big, big, flags, blobs, st.integers(0, 9), st.lists(big, max_size=5)),
     Pong: st.builds(Pong, big, big),
     Identity: st.builds(Identity, blobs, blobs, big, flags, flags),
     Remembered: st.builds(Remembered, blobs, blobs, big, flags),
@@ -93,6 +115,18 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
         st.lists(st.integers(-1, 3), max_size=4),
         st.lists(blobs | st.just(BLOB[:41]), max_size=2),
     ),
+    Settled: st.builds(Settled, ids, big, flags),
+    Hinted: st.builds(Hinted, ids, rows, blobs, blobs),
+    Syn: st.builds(Syn, sessions, partitions, blobs, numbers, numbers, big, numbers, big, flags, big, told),
+    Same: st.builds(Same, sessions, parts, numbers, numbers, big, flags, big, told),
+    Sums: st.builds(Sums, sessions, parts, flags, blobs, blobs | st.just(bytes(8 * 64))),
+    Ask: st.builds(Ask, sessions, parts, numbers, numbers, numbers, flags, leaves),
+    Listing: st.builds(Listing, sessions, parts, numbers, numbers, numbers, flags, leaves, runs, flags),
+    Want: st.builds(Want, sessions, parts, runs, flags),
+    Entries: st.builds(Entries, sessions, parts, st.lists(rows | blobs, max_size=4) | entries, flags),
+    Taken: st.builds(Taken, sessions, parts),
+    Certify: st.builds(Certify, sessions, parts, blobs, numbers, big, big, told),
+    Abort: st.builds(Abort, sessions, texts),
 }
 
 
@@ -119,7 +153,7 @@ def test_what_came_before_the_refused_message_was_still_done() -> None:
     client = world.clients[0]
     assert client is not None
     written = Set(1, "default", b"k", b"v", Level.ONE, 1000, 0, b"")
-    refused = Ping(1, 1, True, b"g", 1)
+    refused = Ping(1, 1, True, b"g", 1, [])
     assert world.node(0).receive_client(client.outbox, [written, refused], world.now(0)) is refused
     world.settle()
     assert world.values("k") == [b"v"]
@@ -145,8 +179,24 @@ def busy_world() -> World:
         assert not call.done
     world.set(0, "k", "w", bucket="once")
     world.ask(0, lambda r: Explain(r, "default", b"k", 1000))
+    calm = {world.row(key)[1]: key for key in map(str, range(20)) if world.row(key)[1] != world.row("l")[1]}
+    (opened, first), (asked, second), *_ = calm.items()  # partitions without a damaged record
+    for at in (0, 1):
+        world.plant(at, first, f"{at}", world.stamp(at))
+        world.plant(at, second, f"{at}", world.stamp(at))
+    world.node(0).reconciler.wish(1, opened)
+    world.node(1).reconciler.wish(0, asked)
     world.run(0.3)
+    assert world.node(0).reconciler.open_sessions == 2
     return world
+
+
+def named(world: World, message: Message) -> Message:
+    """The message, about an open session if it is about one of those that are numbered so."""
+    if getattr(message, "session", 2) not in (0, 1):
+        return message
+    opened = [at for _, at in sorted(world.node(0).reconciler._sessions)]
+    return message._replace(session=opened[message.session]) if opened else message  # type: ignore
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -175,6 +225,7 @@ def test_no_word_of_a_peer_stops_a_node(said: list[Message]) -> None:
     world = busy_world()
     for message in said:
         node = world.node(0)
+        message = named(world, message)
         try:
             assert node.receive(1, world.links[0, 1], [message], world.now(0)) is None
         except ProtocolError:  # the connection is closed for it, and made anew
