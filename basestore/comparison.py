@@ -110,13 +110,13 @@ class Comparison:
             self._dialogue.say(heading._replace(part=part, more=more))
         wanted = decode_runs((yield from self._gather((yield from self._dialogue.next(Want)))))
         yield from self._receive()
+        if not wanted:
+            return  # the other side waits for nothing
         rows = yield from self._wanted_rows(wanted, base, listed)
         yield from self._send(row for row in rows if row not in self.merge.beaten)
 
     def _wanted_rows(self, wanted: Runs, base: int, listed: list[bytes]) -> Story[list[bytes]]:
         """The rows that the other side wants: by their places in the list, or by their numbers."""
-        if not wanted:
-            return []
         if base == NONE:
             spans = (range(first, min(last + 1, len(listed))) for first, last in wanted.get(0, []))
             return [listed[place] for span in spans for place in span]
@@ -144,7 +144,8 @@ class Comparison:
         for part, more in _parts(encode_runs(want)):
             self._dialogue.say(Want(self._dialogue.number, 0, part, more))
         yield from self._send(push)
-        yield from self._receive()
+        if want:
+            yield from self._receive()
 
     def _compare_runs(self, theirs: Runs, base: int) -> Story[tuple[Runs, list[bytes]]]:
         members = Members(theirs)
@@ -203,10 +204,7 @@ class Comparison:
             record = self._record(row)
             if record is None:
                 continue
-            had = self.snapshot.had(row, record.head)
-            chunk += (row, record.blob, b"" if had == record.head else had)
-            size += len(row) + len(record.blob)
-            if size >= CHUNK_BYTES or len(chunk) >= 3 * rows_max:
+            if size >= CHUNK_BYTES or len(chunk) >= 3 * rows_max:  # and more follow
                 if ahead == CHUNKS_AHEAD:
                     yield from self._dialogue.next(Taken)
                     ahead -= 1
@@ -214,9 +212,15 @@ class Comparison:
                 ahead += 1
                 yield len(chunk) // 3
                 chunk, size = [], 0
+            had = self.snapshot.had(row, record.head)
+            chunk += (row, record.blob, b"" if had == record.head else had)
+            size += len(row) + len(record.blob)
+        if ahead == CHUNKS_AHEAD:
+            yield from self._dialogue.next(Taken)
+            ahead -= 1
+        self._say_entries(chunk, last=True)
         for _ in range(ahead):
             yield from self._dialogue.next(Taken)
-        self._say_entries(chunk, last=True)
 
     def _say_entries(self, chunk: list[bytes], *, last: bool) -> None:
         self._metrics.count("records_sent", len(chunk) // 3)

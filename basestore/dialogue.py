@@ -25,6 +25,10 @@ class Broken(Exception):
     """The session ends here, without a result."""
 
 
+class Mismatch(Broken):
+    """Both virtual roots are known, on both sides, and differ: something was silently lost or altered."""
+
+
 class Dialogue:
     """One side's view of it. `number` names the session; `inbox` holds what was said and not yet heeded."""
 

@@ -17,7 +17,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 from basestore.comparison import ALL_LEAVES, NONE, SLICE_ROWS, Comparison, encode_leaves
-from basestore.dialogue import Broken, Dialogue, Story
+from basestore.dialogue import Broken, Dialogue, Mismatch, Story
 from basestore.messages import Ask, Certify, Listing, Message, Same, Sums, Syn
 from basestore.outbox import Outbox
 from basestore.peers import Instant
@@ -264,8 +264,7 @@ class Exchanging:
         )  # fmt: skip
         theirs: Certify = yield from self._dialogue.next(Certify)
         if theirs.root != root:
-            self._reconciler.mismatch(self.partition, self.member)
-            raise Broken("the virtual roots differ: something was silently lost or altered")
+            raise Mismatch
         self._hear_closed(theirs.closed, theirs.tag, theirs.rows)
         return self._proven("full" if full else "delta", snapshot, theirs.sequence)
 

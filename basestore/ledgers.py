@@ -214,6 +214,7 @@ def bring_forward(journal: Journal, ledgers: Ledgers) -> int:
             row = key[len(OLD_DATA) :]
             if int.from_bytes(row[:2]) not in ledgers.of:
                 continue
+            brought += 1
             journal.stage(key, None)
             if len(blob) < RECORD_BYTES_MIN:  # damaged: it will be found so, and healed
                 journal.stage(DATA + row, blob)
@@ -221,11 +222,10 @@ def bring_forward(journal: Journal, ledgers: Ledgers) -> int:
             sequence = ledgers.enter(row, blob[:HEAD_BYTES], b"", due_of_stored(blob), 0)
             journal.stage(DATA + row, blob + sequence)
         ledgers.write()
-        before = journal.sequence
+        staged, before = bool(journal.rows), journal.sequence
         journal.commit()
-        if journal.sequence == before:
+        if staged and journal.sequence == before:
             raise StorageError("the store is too busy to be brought forward; start the node again")
         engine.sync()
         journal.durable(journal.sequence)
-        brought += len(rows)
     return brought

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from basestore.comparison import check_entries
-from basestore.dialogue import Broken
+from basestore.dialogue import Broken, Mismatch
 from basestore.exchanging import Exchanging, Outcome
 from basestore.journal import Journal
 from basestore.ledgers import Ledgers
@@ -45,6 +45,7 @@ CHUNK_ROWS_BESIDE = 500
 SCRUB_S = 7 * 24 * 3600.0
 SCRUBBED = META + b"scrubbed/"
 KNOWN_MAX = 1_000_000
+NUMBER_MAX = 0xFFFF  # of a session: unique on its link, in few bytes
 
 
 class Reconciler:
@@ -73,7 +74,7 @@ class Reconciler:
         self.certified: dict[tuple[int, int], tuple[float, bool]] = {}
         self._peers = peers
         self._operations = operations
-        self._next_session = first_session & 0xFFFFFFFE
+        self._next_session = first_session & NUMBER_MAX & ~1
         self._sessions: dict[tuple[int, int], Exchanging] = {}  # by member and number
         self._by_partition: dict[int, Exchanging] = {}
         self._wishes: dict[tuple[int, int], None] = {}  # member and partition
@@ -203,8 +204,10 @@ class Reconciler:
         )
 
     def _open(self, member: int, partition: int, now: Instant) -> None:
-        self._next_session = (self._next_session + 2) & 0xFFFFFFFF
+        self._next_session = (self._next_session + 2) & NUMBER_MAX
         number = self._next_session | (self._peers.me > member)
+        if (member, number) in self._sessions:  # it has been open for very long: another time
+            return
         outbox = self._peers.all[member].outbox
         session = Exchanging(self, number, member, partition, outbox, now)
         session.story = session.open()
@@ -267,6 +270,8 @@ class Reconciler:
             worked = next(session.story)
         except StopIteration as end:
             self._conclude(session, end.value)
+        except Mismatch:
+            self._distrust(session)
         except (Broken, ValueError) as broken:
             self._end(session, str(broken))
         else:
@@ -301,11 +306,12 @@ class Reconciler:
         the certificate: it came from there."""
         return Members(runs_of({0: self._known.get((partition, member), ())}))
 
-    def mismatch(self, partition: int, member: int) -> None:
+    def _distrust(self, session: Exchanging) -> None:
         """Virtual roots differed: trust nothing that was proven with this member, and look at the disk."""
-        self.proofs.withdraw(partition, member)
-        self._known.pop((partition, member), None)
-        self.suspect[partition] = None
+        self._end(session)
+        self.proofs.withdraw(session.partition, session.member)
+        self._known.pop((session.partition, session.member), None)
+        self.suspect[session.partition] = None
         self.metrics.count("mismatches")
 
     # --- purge and scrub ---------------------------------------------------------------------

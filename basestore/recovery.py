@@ -155,6 +155,7 @@ class Recovery:
         self._noticed_s.pop(healing.row, None)
         if healing.row in self._replica.damaged:
             self._replica.replace_damaged(healing.row, list(healing.replies.values()))
+            self._reconciler.metrics.count("records_healed")
 
     def give_up(self, healing: _Healing) -> None:
         """It has ended, or is to be begun anew."""

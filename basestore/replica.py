@@ -47,6 +47,7 @@ from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES, Digester
 
 FLAGS_AT = HEAD_BYTES - 1
 MARKS_MAX = 200_000
+MARKS_DROPPED = 4000
 DAMAGED_MAX = 10_000
 DIGEST_BYTES_MIN = 1024  # a shorter record costs less than asking for it again
 HINTED_COPY = 2  # ways in besides those of Apply: a hint, which is a copy, or a first delivery
@@ -229,8 +230,9 @@ class Replica:
 
     def _remember(self, row: bytes, mark: bytes) -> None:
         marks = self._marks
-        if len(marks) >= MARKS_MAX and row not in marks:
-            del marks[next(iter(marks))]
+        if len(marks) >= MARKS_MAX and row not in marks:  # many at once: a dict that loses its first key
+            for oldest in list(islice(marks, MARKS_DROPPED)):  # again and again is slow to find the next
+                del marks[oldest]
         marks[row] = mark
 
     def _stored(self, row: bytes) -> bytes | None:

@@ -1,0 +1,276 @@
+"""Sessions between real nodes, message by message: what they say, and what each kind of trouble ends in."""
+
+import pytest
+
+from basestore.consistency import Level
+from basestore.messages import (
+    Abort,
+    Ask,
+    Certify,
+    Entries,
+    Listing,
+    Message,
+    Same,
+    Sums,
+    Syn,
+    Taken,
+    Want,
+    encode,
+)
+from tests.basestore.test_anti_entropy import check_ledgers
+from tests.basestore.world import Sent, World
+
+SESSION = (Syn, Same, Sums, Ask, Listing, Want, Entries, Taken, Certify, Abort)
+
+
+def two() -> World:
+    """Two nodes that hold one partition, and have compared nothing yet."""
+    return World(2, partitions=1, drift_ms_max=200, hint_bytes_max=0)
+
+
+def talk(world: World, opener: int = 0) -> list[Message]:
+    """One session, opened by a node; what was said in it."""
+    world.log.clear()
+    world.node(opener).reconciler.wish(1 - opener, 0)
+    world.run(0.3)
+    return [sent.message for sent in world.log if isinstance(sent.message, SESSION)]
+
+
+def kinds(said: list[Message]) -> list[type[Message]]:
+    return [type(message) for message in said]
+
+
+def bytes_of(said: list[Message]) -> int:
+    """Metadata: all but entries, each in a frame of its own."""
+    return sum(len(encode([message])) for message in said if not isinstance(message, Entries))
+
+
+def write(world: World, count: int, name: str, *, missed_by: int | None = None) -> None:
+    """Writes that a node misses, for the others never learn that it did."""
+    if missed_by is not None:
+        world.part(0, 1)
+    for number in range(count):
+        world.set(0 if missed_by != 0 else 1, f"{name} {number}", "value", Level.ONE)
+    world.settle()
+    if missed_by is not None:
+        world.run(1.2)
+        world.join(0, 1)
+        world.run(0.6)
+
+
+def test_two_that_hold_the_same_say_so_in_two_messages_and_80_bytes() -> None:
+    world = two()
+    write(world, 50, "key")
+    talk(world)
+    said = talk(world)
+    assert kinds(said) == [Syn, Same]
+    assert bytes_of(said) <= 80
+    for index in (0, 1):
+        held = world.node(index).proofs.certificate(0, 1 - index)
+        assert held is not None
+        assert held.mine == held.theirs == 50
+
+
+@pytest.mark.parametrize("opener", [0, 1])
+@pytest.mark.parametrize("missed_by", [0, 1])
+def test_an_outage_is_one_run_whatever_its_length(opener: int, missed_by: int) -> None:
+    world = two()
+    write(world, 20, "before")
+    talk(world)
+    write(world, 300, "meanwhile", missed_by=missed_by)
+    said = talk(world, opener)
+    assert {Listing, Want, Entries, Certify} <= set(kinds(said))
+    assert Sums not in kinds(said)
+    assert bytes_of(said) <= 200
+    brought = [blob for message in said if isinstance(message, Entries) for blob in message.rows[1::3]]
+    assert len(brought) == 300
+    assert world.node(missed_by).ledgers.of[0].count == 320
+    assert kinds(talk(world, 1 - opener)) == [Syn, Same]
+
+
+def test_without_a_certificate_only_the_leaves_that_differ_are_listed() -> None:
+    world = two()
+    write(world, 200, "both")
+    write(world, 1, "one", missed_by=1)
+    said = talk(world)
+    assert kinds(said)[:3] == [Syn, Sums, Sums]
+    listings = [message for message in said if isinstance(message, Listing)]
+    assert len(listings) == 1
+    assert len(listings[0].leaves) == 2
+    assert sum(len(message.rows) // 3 for message in said if isinstance(message, Entries)) == 1
+    assert world.node(1).metrics.counts["sessions_full"] == 1
+
+
+def test_a_side_that_holds_nothing_is_sent_everything_without_a_list() -> None:
+    world = two()
+    write(world, 40, "key", missed_by=1)
+    said = talk(world, 1)
+    assert Sums not in kinds(said)
+    assert world.node(1).ledgers.of[0].count == 40
+
+
+def test_both_sides_bring_what_the_other_lacks_and_of_one_row_the_winner() -> None:
+    world = two()
+    write(world, 5, "both")
+    talk(world)
+    world.part(0, 1)
+    for index in (0, 1):
+        world.set(index, f"of {index}", "value", Level.ONE)
+        world.set(index, "contested", f"of {index}", Level.ONE)
+        world.settle()
+    world.run(1.2)
+    world.join(0, 1)
+    world.run(0.6)
+    talk(world)
+    assert world.values("of 0") == world.values("of 1") == [b"value", b"value"]
+    assert world.values("contested") == [b"of 1", b"of 1"]
+    for index in (0, 1):
+        check_ledgers(world, index)
+    assert not any(node.metrics.counts["mismatches"] for node in world.running)
+
+
+def test_what_is_written_while_a_session_is_open_is_no_false_alarm() -> None:
+    world = two()
+    write(world, 30, "key")
+    talk(world)
+    write(world, 30, "key", missed_by=1)
+    world.node(0).reconciler.wish(1, 0)
+    for number in range(30):
+        world.set(number % 2, f"key {number}", "newer", Level.ONE)
+        world.set(0, f"other {number}", "value", Level.ONE)
+        world.monotonic += 0.05
+        for index in (0, 1):
+            world.node(index).tick(world.now(index))
+            world._turn()
+    world.settle()
+    world.run(1)
+    talk(world)
+    assert not any(node.metrics.counts["mismatches"] for node in world.running)
+    assert world.node(0).ledgers.of[0].root == world.node(1).ledgers.of[0].root
+    for index in (0, 1):
+        check_ledgers(world, index)
+
+
+@pytest.mark.parametrize("lost", range(1, 8))
+def test_a_session_of_which_a_message_is_lost_does_no_harm(lost: int) -> None:
+    world = two()
+    write(world, 20, "before")
+    talk(world)
+    write(world, 100, "meanwhile", missed_by=1)
+    count = 0
+
+    def lose(sent: Sent) -> bool:
+        nonlocal count
+        count += isinstance(sent.message, SESSION)
+        return isinstance(sent.message, SESSION) and count == lost
+
+    world.lose = lose
+    talk(world)
+    world.lose = lambda _: False
+    world.run(16)
+    assert not any(node.reconciler.open_sessions for node in world.running)
+    talk(world)
+    assert kinds(talk(world)) == [Syn, Same]
+    assert world.node(1).ledgers.of[0].count == 120
+    assert not any(node.metrics.counts["mismatches"] for node in world.running)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_crash_in_the_middle_of_a_session_does_no_harm(index: int) -> None:
+    for turns in range(1, 14, 2):
+        world = two()
+        write(world, 10, "before")
+        talk(world)
+        write(world, 50, "meanwhile", missed_by=1)
+        world.node(0).reconciler.wish(1, 0)
+        world.monotonic += 0.05
+        world.node(0).tick(world.now(0))
+        for _ in range(turns):
+            world._turn()
+        world.restart(index)
+        world.run(1)
+        check_ledgers(world, index)
+        talk(world, 1)
+        assert kinds(talk(world)) == [Syn, Same]
+        assert world.node(1).ledgers.of[0].count == 60
+
+
+def test_nothing_is_said_of_what_is_not_durable() -> None:
+    world = two()
+    write(world, 5, "key")
+    talk(world)
+    world.freeze(0)
+    world.set(0, "unsynced", "value", Level.ONE)
+    world.settle()
+    world.log.clear()
+    world.node(0).reconciler.wish(1, 0)
+    world.run(0.3)
+    assert not world.sent(Syn)
+    world.thaw(0)
+    world.run(0.3)
+    assert world.sent(Syn)
+
+
+def test_a_record_that_vanished_from_the_disk_is_noticed_by_a_scrub_and_brought_back() -> None:
+    world = two()
+    write(world, 50, "key")
+    talk(world)
+    row = world.row("key 7")
+    engine = world.engines[1]
+    engine.apply({b"r" + row: None})
+    engine.sync()
+    world.node(1).replica.forget_marks()
+    assert kinds(talk(world)) == [Syn, Same]  # the sums still say what was stored
+    world.node(1).reconciler.examine(0)
+    world.run(0.5)
+    assert world.node(1).metrics.counts["leaves_corrected"] == 1
+    assert Sums in kinds(talk(world))
+    assert world.values("key 7") == [b"value", b"value"]
+    assert kinds(talk(world)) == [Syn, Same]
+
+
+def test_a_sum_gone_wrong_is_an_alarm_that_leads_to_a_scrub_and_then_to_the_truth() -> None:
+    world = two()
+    write(world, 50, "key")
+    talk(world)
+    world.node(1).ledgers.of[0].shift(9, 12345)
+    talk(world)
+    assert [node.metrics.counts["mismatches"] for node in world.running] == [1, 1]
+    world.run(0.5)
+    assert world.node(1).metrics.counts["leaves_corrected"] == 1
+    talk(world)
+    assert kinds(talk(world)) == [Syn, Same]
+    assert [node.metrics.counts["mismatches"] for node in world.running] == [1, 1]
+
+
+def test_a_spoilt_record_is_found_by_a_scrub_healed_and_compared_again() -> None:
+    world = World(3, partitions=1, reconcile=True)
+    for number in range(30):
+        world.set(0, f"key {number}", "value")
+    world.settle()
+    world.run(3)
+    world.spoil(1, "key 3")
+    world.node(1).reconciler.examine(0)
+    world.run(12)
+    assert world.values("key 3") == [b"value"] * 3
+    assert world.node(1).metrics.counts["records_healed"] == 1
+    assert not world.node(1).replica.damaged
+    before = world.node(1).ledgers.of[0].stable
+    world.run(10)
+    assert world.node(1).ledgers.of[0].stable > before
+    check_ledgers(world, 1)
+    assert not any(node.metrics.counts["mismatches"] for node in world.running)
+
+
+def test_every_partition_is_scrubbed_within_a_week() -> None:
+    world = World(2, partitions=3, reconcile=True)
+    world.set(0, "key", "value")
+    world.run(2)
+    assert not world.node(0).metrics.counts["partitions_scrubbed"]
+    for index in (0, 1):
+        world.skew_ms[index] += 8 * 24 * 3600 * 1000
+    world.run(3)
+    assert world.node(0).metrics.counts["partitions_scrubbed"] == 3
+    world.restart(0)
+    world.run(3)
+    assert not world.node(0).metrics.counts["partitions_scrubbed"]

@@ -1,0 +1,256 @@
+"""Ledgers on both engines: written with the record, there again after a crash, and given to a store from
+before there were any."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from basestore.errors import StorageBusy, StorageError
+from basestore.journal import Journal
+from basestore.ledgers import SEQUENCE_BYTES, Ledgers, bring_forward
+from basestore.messages import DIRECT, Apply
+from basestore.outbox import Outbox
+from basestore.replica import Replica
+from basestore.storage.engine import DATA, DUE, LEDGER, LOG, OLD_DATA, Batch, Engine
+from basestore.storage.memory import MemoryEngine
+from basestore.storage.rocks import RocksEngine
+from repair.clock import HybridClock
+from repair.rule import Rule
+from repair.version import HEAD_BYTES, KEY_BYTES, Digester, Record, Version
+
+DIGESTER = Digester(bytes(KEY_BYTES))
+PARTITIONS = range(4)
+
+
+@pytest.fixture(params=["memory", "rocks"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    made: Engine = MemoryEngine() if request.param == "memory" else RocksEngine(tmp_path / "store")
+    yield made
+    made.close()
+
+
+class Store:
+    """A replica on an engine, as a node opens it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.journal = Journal(engine, b"g", waits=False, failed=self.undo)
+        self.ledgers = Ledgers(self.journal, PARTITIONS)
+        self.replica = Replica(
+            self.journal, self.ledgers, {b"x": Rule.LAST_WRITE_WINS}, DIGESTER, HybridClock(0, 1 << 40)
+        )
+        self.outbox = Outbox(set())
+
+    def undo(self) -> None:
+        self.ledgers.undo()
+        self.replica.forget_marks()
+
+    def put(self, key: bytes, stamp: int, *, tombstone: bool = False, expires_ms: int = 0) -> bytes:
+        record = sealed(key, stamp, tombstone=tombstone, expires_ms=expires_ms)
+        self.replica.apply(self.outbox, Apply(1, row_of(key), record.blob, DIRECT, 0), 1)
+        return record.head
+
+    def commit(self) -> None:
+        self.ledgers.write()
+        self.journal.commit()
+        self.journal.engine.sync()
+        self.journal.durable(self.journal.sequence)
+
+    def facts(self) -> list[tuple[bytes, dict[int, int]]]:
+        ledgers = self.ledgers.of.values()
+        return [(each.encode(), {k: v for k, v in each.leaves.items() if v}) for each in ledgers]
+
+
+def row_of(key: bytes) -> bytes:
+    return (key[0] % len(PARTITIONS)).to_bytes(2) + b"\1x" + key
+
+
+def sealed(key: bytes, stamp: int, *, tombstone: bool = False, expires_ms: int = 0) -> Record:
+    value = b"" if tombstone else b"value"
+    version = Version(stamp << 16, 1, stamp)
+    return Record.seal(DIGESTER, row_of(key), version, value, tombstone=tombstone, expires_ms=expires_ms)
+
+
+def test_an_opened_store_has_its_ledgers_without_looking_at_a_record(engine: Engine) -> None:
+    store = Store(engine)
+    for number in range(50):
+        store.put(bytes((number % 20,)), number + 1, tombstone=number % 7 == 0)
+    store.commit()
+    opened = Store(engine)
+    assert opened.facts() == store.facts()
+    assert opened.ledgers.records == sum(each.live for each in store.ledgers.of.values())
+    assert not opened.ledgers.damaged
+
+
+def test_the_log_holds_what_stands_in_the_order_in_which_it_came(engine: Engine) -> None:
+    store = Store(engine)
+    for stamp, key in enumerate((b"\0a", b"\0b", b"\0a", b"\1z", b"\0c"), 1):
+        store.put(key, stamp)
+    store.commit()
+    assert [(s.sequence, s.row) for s in store.ledgers.log(0, 0, 9)] == [
+        (2, row_of(b"\0b")), (3, row_of(b"\0a")), (4, row_of(b"\0c")),
+    ]  # fmt: skip
+    assert [s.sequence for s in store.ledgers.log(0, 2, 1)] == [3]
+    assert [s.row for s in store.ledgers.log(1, 0, 9)] == [row_of(b"\1z")]
+
+
+def test_what_is_due_goes_once_that_is_stable_and_nothing_else(engine: Engine) -> None:
+    store = Store(engine)
+    store.put(b"\0value", 1)
+    store.put(b"\0dead", 2, tombstone=True)
+    store.put(b"\0brief", 3, expires_ms=5)
+    store.put(b"\0late", 9, tombstone=True)
+    store.put(b"\0again", 4, tombstone=True)
+    store.put(b"\0again", 6)
+    store.commit()
+    ledger = store.ledgers.of[0]
+    ledger.stable = ledger.closed = 5 << 16
+    assert store.replica.purge(0, 1) == (1, 1)
+    assert ledger.purged == 0
+    store.commit()
+    assert store.replica.purge(0, 9) == (1, 1)
+    store.commit()
+    assert ledger.purged == ledger.stable
+    held = {key[len(DATA) + 4 :] for key, _ in engine.scan(DATA, b"s")}
+    assert held == {b"\0value", b"\0late", b"\0again"}
+    assert ledger.count == 3
+    assert Store(engine).facts() == store.facts()
+
+
+def test_a_batch_that_is_not_taken_leaves_the_ledgers_as_they_were() -> None:
+    class Moody(MemoryEngine):
+        busy = False
+
+        def apply(self, batch: Batch) -> None:
+            if self.busy:
+                raise StorageBusy("stalled")
+            super().apply(batch)
+
+    engine = Moody()
+    store = Store(engine)
+    store.put(b"\0a", 1)
+    store.commit()
+    before = store.facts()
+    engine.busy = True
+    store.put(b"\0a", 2)
+    store.put(b"\1b", 3)
+    store.commit()
+    assert store.facts() == before
+    engine.busy = False
+    store.put(b"\0a", 4)
+    store.commit()
+    assert Store(engine).facts() == store.facts()
+
+
+def test_a_crash_takes_record_and_ledger_together() -> None:
+    engine = MemoryEngine()
+    store = Store(engine)
+    store.put(b"\0a", 1)
+    store.commit()
+    before = store.facts()
+    store.put(b"\0a", 2)
+    store.ledgers.write()
+    store.journal.commit()
+    engine.crash()
+    assert Store(engine).facts() == before
+
+
+def test_sums_that_do_not_fit_are_noticed_when_the_store_is_opened() -> None:
+    engine = MemoryEngine()
+    store = Store(engine)
+    store.put(b"\0a", 1)
+    store.put(b"\1b", 1)
+    store.commit()
+    store.ledgers.of[1].root ^= 1
+    engine.apply({LEDGER + (1).to_bytes(2): store.ledgers.of[1].encode()})
+    assert Store(engine).ledgers.damaged == {1}
+    engine.apply({LEDGER + (1).to_bytes(2): b"short"})
+    with pytest.raises(StorageError, match="partition 1"):
+        Store(engine)
+
+
+def old_rows(count: int) -> dict[bytes, bytes | None]:
+    """A store as it was before there were ledgers."""
+    keys = [bytes((number % 4,)) + b"%d" % number for number in range(count)]
+    return {
+        OLD_DATA + row_of(key): sealed(key, stamp, tombstone=stamp % 5 == 0).blob
+        for stamp, key in enumerate(keys, 1)
+    }
+
+
+def test_a_store_from_before_there_were_ledgers_is_brought_forward(engine: Engine) -> None:
+    old = old_rows(5000)
+    engine.apply({**old, OLD_DATA + (99).to_bytes(2) + b"\1xelsewhere": b"not of this node"})
+    store = Store(engine)
+    assert bring_forward(store.journal, store.ledgers) == 5000
+    opened = Store(engine)
+    assert opened.facts() == store.facts()
+    assert sum(each.count for each in opened.ledgers.of.values()) == 5000
+    assert opened.ledgers.records == 4000
+    stored = dict(engine.scan(DATA, b"s"))
+    assert {key[1:]: value[:-SEQUENCE_BYTES] for key, value in stored.items()} == {
+        key[1:]: blob for key, blob in old.items()
+    }
+    assert len(list(engine.scan(LOG, bytes((LOG[0] + 1,))))) == 5000
+    assert len(list(engine.scan(DUE, bytes((DUE[0] + 1,))))) == 1000
+    assert len(list(engine.scan(OLD_DATA, bytes((OLD_DATA[0] + 1,))))) == 1  # not of a partition held here
+    assert bring_forward(opened.journal, opened.ledgers) == 0
+
+
+def test_a_crash_while_a_store_is_brought_forward_loses_nothing() -> None:
+    class Cut(MemoryEngine):
+        left = 2
+
+        def apply(self, batch: Batch) -> None:
+            if not self.left:
+                raise StorageError("the power is gone")
+            self.left -= 1
+            super().apply(batch)
+
+    engine = Cut()
+    MemoryEngine.apply(engine, old_rows(5000))
+    engine.sync()
+    store = Store(engine)
+    with pytest.raises(StorageError, match="power"):
+        bring_forward(store.journal, store.ledgers)
+    engine.crash()
+    engine.left = 9
+    again = Store(engine)
+    assert 0 < sum(each.count for each in again.ledgers.of.values()) < 5000
+    bring_forward(again.journal, again.ledgers)
+    whole = MemoryEngine()
+    whole.apply(old_rows(5000))
+    expected = Store(whole)
+    bring_forward(expected.journal, expected.ledgers)
+    assert [each[1] for each in again.facts()] == [each[1] for each in expected.facts()]
+    assert Store(engine).facts() == again.facts()
+
+
+def test_a_damaged_old_record_is_kept_to_be_healed() -> None:
+    engine = MemoryEngine()
+    engine.apply({OLD_DATA + row_of(b"\0a"): b"too short"})
+    store = Store(engine)
+    bring_forward(store.journal, store.ledgers)
+    assert engine.get(DATA + row_of(b"\0a")) == b"too short"
+    assert store.replica.trace(row_of(b"\0a")) is None
+
+
+def test_watches_hear_of_a_change_before_it_is_made() -> None:
+    store = Store(MemoryEngine())
+    heard: list[tuple[bytes, bytes, bytes]] = []
+
+    class Ear:
+        def note(self, row: bytes, held: bytes, head: bytes) -> None:
+            heard.append((row, held, head))
+
+    ear = Ear()
+    store.ledgers.watch(0, ear)
+    first = store.put(b"\0a", 1)
+    second = store.put(b"\0a", 2)
+    store.put(b"\1b", 3)
+    store.ledgers.unwatch(0, ear)
+    store.put(b"\0a", 4)
+    row = row_of(b"\0a")
+    assert heard == [(row, b"", first), (row, first + (1).to_bytes(8), second)]
+    assert len(heard[1][1]) == HEAD_BYTES + SEQUENCE_BYTES
+    assert not store.ledgers.watched(0)
