@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from basestore.client import connect
     from basestore.config import ClusterConfig, Durability, Member, NodeConfig
     from basestore.consistency import Level, Outcome, ReplicaState
+    from basestore.convergence import Convergence, PartitionProof
     from basestore.embedded import EmbeddedCluster, EmbeddedNode, open_cluster, open_node
     from basestore.errors import (
         BasestoreError,
@@ -29,12 +30,15 @@ if TYPE_CHECKING:
         RequestFailed,
         SessionFull,
         StorageError,
+        TooStale,
         Unavailable,
         Unreachable,
         WriteTimeout,
     )
     from basestore.explanation import Explanation, HintView, Mend, ReplicaView
+    from basestore.picture import Obstacle
     from basestore.piles import HintPile, NodeHints
+    from basestore.repairs import Repair
     from basestore.results import Item, NodeState, ReadResult, Receipt
     from basestore.store import Store, StoreSession
     from repair.rule import Rule
@@ -46,14 +50,17 @@ _HOMES = {
     "basestore.client": ("connect",),
     "basestore.config": ("ClusterConfig", "Durability", "Member", "NodeConfig"),
     "basestore.consistency": ("Level", "Outcome", "ReplicaState"),
+    "basestore.convergence": ("Convergence", "PartitionProof"),
     "basestore.embedded": ("EmbeddedCluster", "EmbeddedNode", "open_cluster", "open_node"),
     "basestore.errors": (
         "BasestoreError", "ClockSkew", "ConfigurationError", "ConnectionLost", "InvalidRequest",
         "Overloaded", "ReadTimeout", "ReplicaFailure", "RequestFailed", "SessionFull", "StorageError",
-        "Unavailable", "Unreachable", "WriteTimeout",
+        "TooStale", "Unavailable", "Unreachable", "WriteTimeout",
     ),
     "basestore.explanation": ("Explanation", "HintView", "Mend", "ReplicaView"),
+    "basestore.picture": ("Obstacle",),
     "basestore.piles": ("HintPile", "NodeHints"),
+    "basestore.repairs": ("Repair",),
     "basestore.results": ("Item", "NodeState", "ReadResult", "Receipt"),
     "basestore.store": ("Store", "StoreSession"),
     "repair.rule": ("Rule",),
@@ -63,12 +70,12 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "BasestoreError", "ClockSkew", "ClusterConfig", "ConfigurationError", "ConnectionLost",
-    "Durability", "EmbeddedCluster", "EmbeddedNode", "Explanation", "HintPile", "HintView",
-    "InvalidRequest", "Item", "Level", "Member", "Mend", "NodeConfig", "NodeHints", "NodeState",
-    "Outcome", "Overloaded", "ReadResult", "ReadTimeout", "Receipt", "ReplicaFailure",
-    "ReplicaState", "ReplicaView", "RequestFailed", "Rule", "SessionFull", "StorageError", "Store",
-    "StoreSession", "Unavailable", "Unreachable", "Version", "WriteTimeout", "connect",
-    "open_cluster", "open_node",
+    "Convergence", "Durability", "EmbeddedCluster", "EmbeddedNode", "Explanation", "HintPile",
+    "HintView", "InvalidRequest", "Item", "Level", "Member", "Mend", "NodeConfig", "NodeHints",
+    "NodeState", "Obstacle", "Outcome", "Overloaded", "PartitionProof", "ReadResult", "ReadTimeout",
+    "Receipt", "Repair", "ReplicaFailure", "ReplicaState", "ReplicaView", "RequestFailed", "Rule",
+    "SessionFull", "StorageError", "Store", "StoreSession", "TooStale", "Unavailable", "Unreachable",
+    "Version", "WriteTimeout", "connect", "open_cluster", "open_node",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:

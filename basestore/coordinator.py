@@ -14,6 +14,7 @@ from basestore.consistency import Level
 from basestore.errors import ClockSkew, InvalidRequest, Overloaded, RequestFailed, Unavailable
 from basestore.explaining import Explaining
 from basestore.getting import Getting, stale_ms_of
+from basestore.inspecting import SURVEY_BYTES, Surveying
 from basestore.journal import Journal
 from basestore.mending import Mending
 from basestore.messages import (
@@ -26,6 +27,7 @@ from basestore.messages import (
     Message,
     Scan,
     Set,
+    Survey,
 )
 from basestore.metrics import Metrics
 from basestore.operation import Operations
@@ -58,7 +60,7 @@ _MET_BY = [
 PLAIN = Aim(0)
 _LEVELS = {level.value: level for level in Level}
 
-Request = Set | Delete | Get | Scan | Explain
+Request = Set | Delete | Get | Scan | Explain | Survey
 
 
 class Coordinator:
@@ -84,7 +86,7 @@ class Coordinator:
         self.metrics = metrics
         self.names = [member.name for member in cluster.members]
         self._drift_ms_max = cluster.drift_ms_max
-        self._timeout_ms_max = cluster.timeout_ms_max
+        self.timeout_ms_max = cluster.timeout_ms_max
         self._buckets: Mapping[str, tuple[bytes, Rule]] = {
             name: (name.encode(), rule) for name, rule in cluster.buckets.items()
         }
@@ -107,10 +109,12 @@ class Coordinator:
                 self._read(outbox, request, now)
             elif isinstance(request, Scan):
                 self._scan(outbox, request, now)
-            else:
+            elif isinstance(request, Explain):
                 self._explain(outbox, request, now)
+            else:
+                self._survey(outbox, request, now)
         except (InvalidRequest, RequestFailed) as error:
-            if not isinstance(request, Explain):
+            if not isinstance(request, Explain | Survey):
                 self.metrics.refused(_OPERATIONS[type(request)], request.level, error.code)
             outbox.put(failure(request.id, error))
 
@@ -121,6 +125,10 @@ class Coordinator:
             raise InvalidRequest(f"there is no bucket {name[:64]!r}; this cluster has {names}")
         return bucket
 
+    def rule_of(self, bucket: bytes) -> Rule:
+        """The rule of a bucket; one that is configured no more is kept as last-write-wins."""
+        return self._buckets.get(bucket.decode(), (bucket, Rule.LAST_WRITE_WINS))[1]
+
     def _check(self, request: Set | Delete | Get | Scan) -> Level:
         """The level of a request whose level and deadline make sense."""
         level = _LEVELS.get(request.level)
@@ -130,10 +138,10 @@ class Coordinator:
         return level
 
     def _check_timeout(self, timeout_ms: int) -> None:
-        if not 0 < timeout_ms <= self._timeout_ms_max:
+        if not 0 < timeout_ms <= self.timeout_ms_max:
             raise InvalidRequest(
                 f"a timeout of {timeout_ms} ms; it must lie between 1 ms and this cluster's "
-                f"timeout_ms_max, {self._timeout_ms_max} ms: ask for less, or raise that in every node's file"
+                f"timeout_ms_max, {self.timeout_ms_max} ms: ask for less, or raise that in every node's file"
             )
 
     def _admit(self, size: int, now: Instant) -> None:
@@ -252,7 +260,9 @@ class Coordinator:
         if not 0 <= request.stale_ms_max <= STALE_MS_MAX:
             raise InvalidRequest(f"staleness has a bound of 1 to {STALE_MS_MAX} ms, or 0: none")
         if request.stale_ms_max and not request.repair:
-            raise InvalidRequest("a read that is to repair nothing has no bound on its staleness: give up one")
+            raise InvalidRequest(
+                "a read that is to repair nothing has no bound on its staleness: give up one"
+            )
         compare = request.repair and (level is not Level.ONE or self._draw_lot() < self._read_repair)
         row = self.placement.row(bucket, request.key)
         Getting(self, outbox, request, level, row, rule, now).begin(compare, now)
@@ -312,6 +322,24 @@ class Coordinator:
         if not outbox.roomy:
             raise _too_much_asked()
         Explaining(self, outbox, request, self.placement.row(bucket, request.key), rule).begin(now)
+
+    def _survey(self, outbox: Outbox, request: Survey, now: Instant) -> None:
+        partitions = self.placement.partitions
+        first, total = request.first, partitions
+        if request.key:
+            bucket, _ = self._bucket(request.bucket)
+            _check_key(request.key)
+            first, total = row_partition(self.placement.row(bucket, request.key)), 1
+        elif request.partition >= 0:
+            first, total = request.partition, 1
+        if not 0 <= first < partitions:
+            raise InvalidRequest(
+                f"there is no partition {first}; this cluster has {partitions}, counted from 0"
+            )
+        self._admit(SURVEY_BYTES, now)
+        if not outbox.roomy:
+            raise _too_much_asked()
+        Surveying(self, outbox, request, first, total).begin(now)
 
     def _read_level(self, request: Get | Scan) -> Level:
         level = self._check(request)

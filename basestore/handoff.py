@@ -90,7 +90,7 @@ class Handoff:
         config: NodeConfig,
         taken_by: Callable[[bytes, bytes, list[int]], bytes],
     ) -> None:
-        self._hints = Hints(journal, rules, peers, metrics, config, taken_by)
+        self.hints = self._hints = Hints(journal, rules, peers, metrics, config, taken_by)
         self._peers = peers
         self._operations = operations
         self._rounds = [_Round(pile) for pile in self._hints.piles]

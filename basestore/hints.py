@@ -209,6 +209,18 @@ class Hints:
             self._journal.stage(pile.age_key(late, row), b"")
             self._metrics.count("hints_late")
 
+    def kept(self, pile: Pile, row: bytes) -> Hint | None:
+        """The hint of this row for the pile's member."""
+        stored = self._journal.get(pile.key(row))
+        return None if stored is None else decode_hint(stored)
+
+    def decide(self, pile: Pile, row: bytes, hint: Hint, outcome: str) -> None:
+        """An operator has had a late hint decided: it goes, unless another took its place meanwhile.
+        `outcome`: rewritten or superseded."""
+        if self._journal.get(pile.key(row)) == encode_hint(hint):
+            self._remove(pile, hint, row)
+            self._metrics.count(f"hints_late_{outcome}")
+
     def only_copies(self) -> list[int]:
         """Partitions of which only copies are kept, and their least stamps, in turn."""
         named: dict[int, int] = {}

@@ -167,7 +167,7 @@ class Replay(NamedTuple):
     those anew that come too late, unless what is held beats them."""
 
     id: int
-    late: bool
+    late: bool = False
 
 
 class Survey(NamedTuple):
@@ -270,7 +270,8 @@ class HintPiles(NamedTuple):
     """The answer to HintsOf and Replay of `node`. `wall_ms`: now, by its clock. `piles` holds, for each
     member for which there is a hint or a debt: its index, whether it is alive (1) or not (0), hints,
     their bytes, how many are the only copy, when the oldest was written (ms since 1970, 0: there is
-    none), and how many come too late. `debts`: member, partition, and since when it may lack writes there (ms since 1970), in turn."""
+    none), and how many come too late. `debts`: member, partition, and since when it may lack writes
+    there (ms since 1970), in turn."""
 
     id: int
     node: str
@@ -432,12 +433,12 @@ class Traced(NamedTuple):
 
 
 class Inspect(NamedTuple):
-    """Say how you stand, and of those among `count` partitions from `first` on that you hold, what is
+    """Say how you stand, and of those among `most` partitions from `first` on that you hold, what is
     proven. `within_ms`, `full` as in Survey."""
 
     id: int
     first: int
-    count: int
+    most: int
     within_ms: int
     full: bool
 
@@ -447,11 +448,11 @@ class Inspected(NamedTuple):
     the sender's clock, or nothing; `wall_ms` now and `stamp`: the greatest of its clock, `lag_ms`: how
     far its closed stamps stay behind. `counts`: sessions certified, records taken, records healed, sums
     corrected, bytes sent by sessions, since it was started. For each partition: `numbers` itself, its
-    records, its stable stamp and its closed one, and how long ago its last scrub was begun (ms, -1:
-    never); `roots` 8 bytes of its root; and in `pairs`, for each other replica, partition, member,
-    closed stamp in the certificate with it, when that was made (ms since 1970, 0: there is none), and
-    how long ago its session was begun (ms, -1: before this start). `only_copies` as in Ping; `damaged`:
-    partitions in which a record is."""
+    records, its stable stamp and its closed one, and how long ago its last scrub was begun and was
+    ended (ms, -1: before this start); `roots` 8 bytes of its root; and in `pairs`, for each other
+    replica, partition, member, closed stamp in the certificate with it, when that was made (ms since
+    1970, 0: there is none), and how long ago its session was begun (ms, -1: before this start).
+    `only_copies` as in Ping; `damaged`: partitions in which a record is, or a sum may be wrong."""
 
     id: int
     state: str
@@ -563,6 +564,7 @@ class Sums(NamedTuple):
 
     session: int
     number: int
+    stable: int
     whole: bool
     nodes: bytes
     sums: bytes

@@ -25,11 +25,13 @@ from typing import Any
 
 from basestore.config import NodeConfig
 from basestore.coordinator import Coordinator
+from basestore.debts import Debts
 from basestore.explaining import check_traced, trace
 from basestore.gauges import gauges
 from basestore.handoff import Handoff
 from basestore.inspecting import check_inspected, hasten, inspect
 from basestore.journal import Journal
+from basestore.late import Late
 from basestore.ledgers import Ledgers, bring_forward
 from basestore.messages import (
     COPY,
@@ -144,6 +146,8 @@ class Node:
         self.handoff = Handoff(
             self.journal, rules, self.peers, self.operations, self.metrics, config, self._taken_by
         )
+        hints, self.late = self.handoff.hints, Late(self.handoff.hints, self.coordinator)
+        self.debts = Debts(hints, self.ledgers, placement, self.peers, self.operations, self.clock, now)
         self.standing = Standing(self.journal, config, fresh, placement.meeting_quorum)
         self._begin_anti_entropy(placement, fresh, now)
         bring_forward(self.journal, self.ledgers)
@@ -206,6 +210,8 @@ class Node:
                 outbox.put(piles, weight(piles))
                 if isinstance(message, Replay):
                     self.handoff.replay(now)
+                    if message.late:
+                        self.late.begin(now)
             else:
                 return message
         return None
@@ -253,6 +259,8 @@ class Node:
         for peer in self.peers.unintroduced(now):
             peer.outbox.put(self.standing.identity(again=True))
         self.handoff.tick(now)
+        self.debts.tick(now)
+        self.late.tick(now)
         self.recovery.tick(now)
         self.reconciler.owe(self.handoff.owed())
         self.reconciler.tick(now)
@@ -568,7 +576,9 @@ class Node:
         debts: list[int] = []
         for pile in self.handoff.summary():
             alive = int(self.peers.alive[pile.member])
-            piles += (pile.member, alive, pile.count, pile.bytes, pile.only_copies, pile.oldest_ms or 0)
+            piles += (
+                pile.member, alive, pile.count, pile.bytes, pile.only_copies, pile.oldest_ms or 0, pile.late,
+            )  # fmt: skip
             for partition, since_ms in pile.debt.items():
                 debts += (pile.member, partition, since_ms)
         return HintPiles(request, self.name, now.wall_ms, piles, debts)

@@ -8,7 +8,7 @@ are kept in a wheel of coarse slots, for most operations end before theirs.
 from collections.abc import Iterator
 from itertools import islice
 
-from basestore.messages import Rejected, Settled, Traced
+from basestore.messages import Inspected, Rejected, Settled, Traced
 from basestore.peers import Instant
 from repair.version import Record
 
@@ -48,6 +48,9 @@ class Operation:
 
     def traced(self, member: int, answer: Traced, now: Instant) -> None:
         """The member has said what it knows of a row."""
+
+    def inspected(self, member: int, answer: Inspected, now: Instant) -> None:
+        """The member has said how it stands, and what is proven of some partitions."""
 
     def kept(self, member: int, stored: bool, now: Instant) -> None:
         """This node keeps a hint for the member, durably, or could not store it."""

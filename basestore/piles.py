@@ -22,6 +22,7 @@ class HintPile:
     alive        whether it is alive, as the node sees it: its hints are then being delivered
     count        hints, and their `bytes`
     only_copies  how many of them no replica is known to hold
+    late         how many come too late to be taken, and wait for `replay` with `late`
     oldest_ms    when the oldest was written, None when there is none; milliseconds since 1970
     debt         by partition, since when the member may lack writes of which no hint is kept (there was
                  no room for it, or it became too old); milliseconds since 1970
@@ -32,6 +33,7 @@ class HintPile:
     count: int
     bytes: int
     only_copies: int
+    late: int
     oldest_ms: int | None
     debt: dict[int, int]
 
@@ -42,6 +44,7 @@ class HintPile:
             "count": self.count,
             "bytes": self.bytes,
             "only_copies": self.only_copies,
+            "late": self.late,
             "oldest_ms": self.oldest_ms,
             "debt": {str(partition): since_ms for partition, since_ms in self.debt.items()},
         }
@@ -86,10 +89,10 @@ def node_hints(answer: Message, members: Sequence[str]) -> NodeHints:
         for member, partition, since_ms in zip(marks, marks, marks, strict=True):
             debts.setdefault(member, {})[partition] = since_ms
         words = iter(answer.piles)
-        for member, alive, count, size, only_copies, oldest_ms in zip(*[words] * 6, strict=True):
+        for member, alive, count, size, only_copies, oldest_ms, late in zip(*[words] * 7, strict=True):
             debt = debts.get(member, {})
             piles.append(
-                HintPile(members[member], alive == 1, count, size, only_copies, oldest_ms or None, debt)
+                HintPile(members[member], alive == 1, count, size, only_copies, late, oldest_ms or None, debt)
             )
     except _SENSELESS as error:
         raise ConnectionLost("what the node says of its hints makes no sense; check its version") from error

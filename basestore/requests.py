@@ -6,8 +6,8 @@ What is wrong is an InvalidRequest before anything is sent.
 
 import math
 import struct
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
 from basestore.config import parse_address
 from basestore.consistency import Level
@@ -20,6 +20,8 @@ from basestore.messages import (
     Delete,
     Explain,
     Get,
+    HintsOf,
+    Replay,
     Scan,
     Set,
 )
@@ -31,6 +33,7 @@ GRACE_S = 1.0
 CONNECT_S_MAX = 3.0
 PAGE_LIMIT = 500
 STALE_MS_MAX = 365 * 24 * 3600 * 1000
+SURVEY_MS = 2000  # in which members have to answer one page
 _NAMES = {level.name.lower(): level for level in Level}
 
 
@@ -162,6 +165,35 @@ def scan_request(
 
 def explain_request(request: int, key: bytes | str, bucket: str, timeout_ms: int) -> Explain:
     return Explain(request, _bucket(bucket), key_bytes(key), timeout_ms)
+
+
+class Scope(NamedTuple):
+    """Which partitions a survey is about: that of a key, if there is one, or this one, or, if it is -1,
+    all."""
+
+    bucket: str
+    key: bytes
+    partition: int
+
+
+def scope_of(bucket: str, key: bytes | str | None, partition: int | None = None) -> Scope:
+    if partition is not None and (not isinstance(partition, int) or partition < 0):
+        raise InvalidRequest(f"partitions are counted from 0; there is none called {partition!r}")
+    if key is not None and partition is not None:
+        raise InvalidRequest("a key is in one partition: name the key or the partition, not both")
+    number = -1 if partition is None else partition
+    return Scope(_bucket(bucket), b"" if key is None else key_bytes(key), number)
+
+
+def patience(timeout_s: float) -> float:
+    """How long to wait for a proof or a repair: up to a day."""
+    return milliseconds("timeout", timeout_s, 24 * 3600 * 1000) / 1e3
+
+
+def hints_request(replay: bool, late: bool) -> Callable[[int], HintsOf | Replay]:
+    if late and not replay:
+        raise InvalidRequest("late hints are written anew by a replay only; ask for that too")
+    return lambda request: Replay(request, late) if replay else HintsOf(request)
 
 
 def timeout_ms_of(timeout_s: float) -> int:

@@ -20,10 +20,11 @@ class Scrub:
     """The scrub of one partition. A watch (`ledgers.Watch`): what changes behind its cursor it counts
     again."""
 
-    def __init__(self, ledgers: Ledgers, replica: Replica, partition: int) -> None:
+    def __init__(self, ledgers: Ledgers, replica: Replica, partition: int, begun_s: float) -> None:
         self._ledgers = ledgers
         self._replica = replica
         self.partition = partition
+        self.begun_s = begun_s
         self._cursor = partition.to_bytes(2)  # rows before this one are counted
         self._sums: dict[int, int] = {}
         self._count = 0

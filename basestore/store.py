@@ -6,15 +6,21 @@ looks at what it carries.
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import TypeVar
+
+import anyio
 
 from basestore import requests
 from basestore.channel import Answer, Channel, SessionChannel
 from basestore.consistency import Level
+from basestore.convergence import CONVERGED_S, Convergence, Proving, settled_by
 from basestore.errors import BasestoreError, InvalidRequest, RequestFailed, SessionFull, Unreachable
 from basestore.explanation import Explanation, explanation
-from basestore.messages import Counters, HintsOf, Message, Replay, Status
+from basestore.messages import Counters, Message, Status
+from basestore.picture import Following
 from basestore.piles import NodeHints, node_hints
+from basestore.repairs import REPAIR_S, Repair, Repairing
 from basestore.requests import PAGE_LIMIT, TIMEOUT_S_DEFAULT, Consistency
 from basestore.results import Item, NodeState, ReadResult, Receipt, node_state, page, read_result, receipt
 from basestore.session import KEYS_MAX_DEFAULT, Session, revised
@@ -238,11 +244,59 @@ class Store:
         )
         return explanation(answer, bucket, requests.key_bytes(key), self._channel.members)
 
-    async def node_hints(self, *, replay: bool = False) -> NodeHints:
-        """The hints that the node this store talks to keeps. `replay`: and their delivery begins now,
-        whatever refusals there were."""
+    async def converged(
+        self,
+        *,
+        timeout: float = CONVERGED_S,
+        key: bytes | str | None = None,
+        bucket: str = "default",
+        receipt: Receipt | None = None,
+    ) -> Convergence:
+        """Wait until it is proven that all that was written before this call is on all replicas, for good:
+        of all partitions, or of that of `key`. With a `receipt`: until that write is, or what beat it. After
+        `timeout` seconds, or at once where nothing can ever be proven, what stands in the way."""
+        scope, version = requests.scope_of(bucket, key), settled_by(receipt)
         await self._channel.ready()
-        answer = await self._channel.ask(Replay if replay else HintsOf, self._timeout_s)
+        proving = Proving(self._channel.members, scope, version, requests.patience(timeout), monotonic())
+        return await self._follow(proving)
+
+    async def repair(
+        self,
+        *,
+        timeout: float = REPAIR_S,
+        partition: int | None = None,
+        full: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Repair:
+        """Let all replicas compare what they hold, all partitions or one, now. `full`: each holds its disk
+        against its sums first, and then all of it is compared. `progress` is told pairs of replicas that
+        are done, and all of them. After `timeout` seconds, what stands in the way."""
+        scope = requests.scope_of("default", None, partition)
+        await self._channel.ready()
+        patience = requests.patience(timeout)
+        repairing = Repairing(self._channel.members, scope, full, patience, monotonic())
+        return await self._follow(repairing, progress)
+
+    async def _follow(self, survey: Following[T], progress: Callable[[int, int], None] | None = None) -> T:
+        """Ask until there is a result. A node that goes meanwhile is no reason to stop."""
+        while (result := survey.result(monotonic())) is None:
+            sent_s = monotonic()
+            try:
+                await self._channel.ready()
+                survey.hear(await self._channel.ask(survey.request, requests.SURVEY_MS / 1e3), sent_s)
+            except (RequestFailed, Unreachable) as error:
+                survey.miss(error)
+            if progress is not None:
+                progress(*survey.progress)
+            await anyio.sleep(survey.pause_s)
+        return result
+
+    async def node_hints(self, *, replay: bool = False, late: bool = False) -> NodeHints:
+        """The hints that the node this store talks to keeps. `replay`: and their delivery begins now,
+        whatever refusals there were. `late`: and those that come too late are written anew, unless what a
+        quorum holds beats them."""
+        await self._channel.ready()
+        answer = await self._channel.ask(requests.hints_request(replay, late), self._timeout_s)
         return node_hints(answer, self._channel.members)
 
     async def node_counters(self) -> NodeState:

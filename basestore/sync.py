@@ -6,21 +6,23 @@ before they wait.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Self, TypeVar
 
 from basestore import requests
 from basestore.blocking import Channel, Make, SessionChannel
 from basestore.consistency import Level
+from basestore.convergence import CONVERGED_S, Convergence, Proving, settled_by
 from basestore.errors import BasestoreError, InvalidRequest, RequestFailed, Unreachable
 from basestore.explanation import Explanation, explanation
 from basestore.messages import (
-    HintsOf,
     Message,
-    Replay,
     Status,
 )
+from basestore.picture import Following
 from basestore.piles import NodeHints, node_hints
+from basestore.repairs import REPAIR_S, Repair, Repairing
 from basestore.requests import PAGE_LIMIT, TIMEOUT_S_DEFAULT, Consistency, check_endpoints
 from basestore.results import (
     Item,
@@ -277,13 +279,53 @@ class SyncStore:
         )
         return explanation(answer, bucket, requests.key_bytes(key), self._channel.members)
 
-    def node_hints(self, *, replay: bool = False) -> NodeHints:
-        """The hints that the node this store talks to keeps. `replay`: and their delivery begins now,
-        whatever refusals there were."""
-        answer = self._one(Replay if replay else HintsOf, self._timeout_s)
+    def converged(
+        self,
+        *,
+        timeout: float = CONVERGED_S,
+        key: bytes | str | None = None,
+        bucket: str = "default",
+        receipt: Receipt | None = None,
+    ) -> Convergence:
+        """Wait until it is proven that all that was written before this call is on all replicas, for good;
+        `Store.converged` says of what."""
+        scope, version = requests.scope_of(bucket, key), settled_by(receipt)
+        patience = requests.patience(timeout)
+        members = [name for name, _ in self._members()]
+        return self._follow(Proving(members, scope, version, patience, monotonic()))
+
+    def repair(
+        self,
+        *,
+        timeout: float = REPAIR_S,
+        partition: int | None = None,
+        full: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Repair:
+        """Let all replicas compare what they hold, now; `Store.repair` says how."""
+        scope, patience = requests.scope_of("default", None, partition), requests.patience(timeout)
+        members = [name for name, _ in self._members()]
+        return self._follow(Repairing(members, scope, full, patience, monotonic()), progress)
+
+    def _follow(self, survey: Following[T], progress: Callable[[int, int], None] | None = None) -> T:
+        """Ask until there is a result. A node that goes meanwhile is no reason to stop."""
+        while (result := survey.result(monotonic())) is None:
+            sent_s = monotonic()
+            try:
+                survey.hear(self._one(survey.request, requests.SURVEY_MS / 1e3), sent_s)
+            except (RequestFailed, Unreachable) as error:
+                survey.miss(error)
+            if progress is not None:
+                progress(*survey.progress)
+            sleep(survey.pause_s)
+        return result
+
+    def node_hints(self, *, replay: bool = False, late: bool = False) -> NodeHints:
+        """The hints that the node this store talks to keeps. `replay` and `late` as in `Store.node_hints`."""
+        answer = self._one(requests.hints_request(replay, late), self._timeout_s)
         return node_hints(answer, self._channel.members)
 
-    def hints(self, *, replay: bool = False, node: str | None = None) -> list[NodeHints]:
+    def hints(self, *, replay: bool = False, late: bool = False, node: str | None = None) -> list[NodeHints]:
         """The hints of every member of the cluster, or of the one called `node`, as `node_hints`; those
         that do not answer say why. InvalidRequest when no member is called so."""
         members = self._members()
@@ -295,7 +337,7 @@ class SyncStore:
             if node is None or name == node:
                 try:
                     with connect(endpoint, consistency=self._level, timeout=self._timeout_s) as store:
-                        found.append(store.node_hints(replay=replay))
+                        found.append(store.node_hints(replay=replay, late=late))
                 except (Unreachable, RequestFailed) as error:
                     found.append(NodeHints(name, None, (), str(error)))
         return found

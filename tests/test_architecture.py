@@ -14,10 +14,11 @@ SOURCES = sorted([*(ROOT / "repair").rglob("*.py"), *(ROOT / "basestore").rglob(
 
 # Pure or synchronous: time and randomness are arguments, bytes go in and out through values.
 STATE_MACHINE = [
-    "consistency", "coordinator", "detector", "errors", "exchanging", "explaining", "explanation",
-    "gauges", "handoff", "hints", "journal", "latency", "ledgers", "mending", "messages", "metrics",
-    "net.frames", "node", "operation", "outbox", "peers", "piles", "placement", "proofs", "reading",
-    "reconciler", "recovery", "replica", "requests", "results", "scanning", "scrub", "session", "standing",
+    "comparison", "consistency", "convergence", "coordinator", "debts", "detector", "dialogue", "errors",
+    "exchanging", "explaining", "explanation", "gauges", "getting", "handoff", "hints", "inspecting",
+    "journal", "late", "latency", "ledgers", "mending", "messages", "metrics", "net.frames", "node",
+    "operation", "outbox", "peers", "picture", "piles", "placement", "proofs", "reading", "reconciler",
+    "recovery", "repairs", "replica", "requests", "results", "scanning", "scrub", "session", "standing",
     "storage.engine", "storage.memory", "writing",
 ]  # fmt: skip
 # A state machine that names a path in its configuration may import `config`, which owns Path.
@@ -35,14 +36,19 @@ LAYERS = [
     ["local", "service", "store"],
     ["blocking", "channel"],
     ["session"],
-    ["explanation", "piles", "probes"],
+    ["convergence", "repairs"],
+    ["explanation", "picture", "piles", "probes"],
     ["flusher", "net.link", "node", "requests", "results", "scrape"],
-    ["coordinator", "gauges", "recovery"],
+    ["coordinator", "gauges", "late", "recovery"],
     ["reconciler"],
-    ["exchanging", "explaining", "handoff", "mending", "proofs", "scanning", "scrub", "writing"],
+    ["exchanging"],
+    [
+        "comparison", "debts", "explaining", "getting", "handoff", "inspecting", "mending", "proofs",
+        "scanning", "scrub", "writing",
+    ],
     ["hints", "standing"],
     ["reading", "replica"],
-    ["ledgers"],
+    ["dialogue", "ledgers"],
     ["journal", "operation"],
     ["config", "net.frames", "net.http", "net.poller", "peers"],
     ["outbox"],

@@ -29,6 +29,8 @@ _COMMANDS = {
     "top": "top",
     "explain": "explain",
     "hints": "hints",
+    "converged": "converged",
+    "repair": "repair",
     "serve": "serving",
     "up": "up",
     "demo": "demo",

@@ -71,6 +71,7 @@ class Target:
     bucket: str
     timeout_s: float
     json: bool
+    patience_s: float | None = None  # the timeout, if the caller named one
 
 
 def share(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -120,6 +121,7 @@ def _target(before: dict[str, Any], here: dict[str, Any]) -> Target:
         chosen("bucket", "default"),
         chosen("timeout", TIMEOUT_S_DEFAULT),
         chosen("output", "text") == "json",
+        chosen("timeout", None),
     )
 
 

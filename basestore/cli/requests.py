@@ -137,7 +137,8 @@ def _receipt_line(receipt: "Receipt", done: str) -> str:
     if receipt.outcome is Outcome.SUPERSEDED:
         return f"superseded  a newer write won: version {receipt.superseded_by}"
     if receipt.outcome is Outcome.LOST:
-        return f"lost  an earlier write holds the key: version {receipt.superseded_by}"
+        standing = " for good" if receipt.final else ""
+        return f"lost  an earlier write holds the key{standing}: version {receipt.superseded_by}"
     standing = {None: "", True: " for good", False: " provisionally"}[receipt.final]
     replicas = ", ".join(f"{name} {state.name.lower()}" for name, state in receipt.replicas.items())
     return (
@@ -155,18 +156,39 @@ def _receipt_line(receipt: "Receipt", done: str) -> str:
     is_flag=True,
     help="Read at one, and leave replicas that are found to differ as they are.",
 )
+@click.option("--staleness", is_flag=True, help="Say on stderr how stale the answer may be at most.")
+@click.option(
+    "--max-staleness",
+    type=duration,
+    metavar="TIME",
+    help="Read at one; if the answer may be staler than this, as 2s, read at quorum.",
+)
 @_SESSION
-def get_command(target: Target, key: bytes, raw: bool, weak: bool, session: Path | None) -> int:
+def get_command(
+    target: Target,
+    key: bytes,
+    raw: bool,
+    weak: bool,
+    staleness: bool,
+    max_staleness: float | None,
+    session: Path | None,
+) -> int:
     """Print the value of KEY.
 
     The value's bytes are printed as they are, and a newline after them; --raw leaves it out, so
-    that `basestore get --raw KEY > FILE` makes an exact copy.
+    that `basestore get --raw KEY > FILE` makes an exact copy. In a bucket in which the first write wins,
+    stderr says whether that is final.
     """
     from basestore.consistency import Level
 
-    level = Level.ONE if weak and not target.chosen else None
+    level = Level.ONE if (weak or max_staleness is not None) and not target.chosen else None
     with _open(target, session) as store:
-        result = store.get(key, bucket=target.bucket, consistency=level, repair=not weak)
+        result = store.get(
+            key, bucket=target.bucket, consistency=level, repair=not weak, staleness=staleness,
+            max_staleness=max_staleness,
+        )  # fmt: skip
+    if not target.json:
+        _say_standing(result, staleness or result.escalated)
     if target.json:
         click.echo(json.dumps(result.as_json()))
     elif result.value is not None:
@@ -175,6 +197,18 @@ def get_command(target: Target, key: bytes, raw: bool, weak: bool, session: Path
         return exits.DONE
     exits.say(_absence(target, key, result))
     return exits.NOT_FOUND
+
+
+def _say_standing(result: "ReadResult", staleness: bool) -> None:
+    """On stderr: whether a first write's win is final, and how stale the answer may be."""
+    if result.final is not None:
+        exits.say("final" if result.final else "provisional: an earlier write may still turn up")
+    if result.escalated:
+        exits.say("read at quorum, for the answer of one replica may have been staler")
+    elif staleness and result.stale_by_at_most is None:
+        exits.say("how stale this may be is not known: no proof yet, or clocks too far apart")
+    elif staleness:
+        exits.say(f"stale by at most {result.stale_by_at_most:.3g} s")
 
 
 def _absence(target: Target, key: bytes, result: "ReadResult") -> str:

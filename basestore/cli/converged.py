@@ -1,0 +1,93 @@
+"""Converged: the proof that all replicas hold the same, or what stands in its way."""
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from basestore.cli import exits, text
+from basestore.cli.options import Target, data, duration, share
+from basestore.cli.requests import open_store
+
+if TYPE_CHECKING:
+    from basestore.convergence import Convergence, PartitionProof
+    from basestore.picture import Obstacle
+
+_HEADER = ("PARTITION", "REPLICAS", "STABLE", "LAG", "DIGEST", "RECORDS", "CERTIFICATES", "")
+_PARTITIONS_SHOWN = 8
+
+
+@click.command("converged")
+@share("endpoint", "bucket", "output")
+@click.option("--timeout", type=duration, help="How long to wait for the proof. [default: 30s]")
+@click.option("--key", type=data, help="Only the partition that this key of the bucket is in.")
+def converged_command(target: Target, timeout: float | None, key: bytes | None) -> int:
+    """Wait until it is proven that all that was written by now is on all replicas, for good.
+
+    Each partition is proven once every replica has compared what it holds with every other, and none
+    takes a write as old as that any more; that follows a write by some 15 s, more if timeout_ms_max or
+    drift_ms_max are raised. Buckets share all partitions, so a --bucket without a --key is all of them.
+
+    \b
+    STABLE        every write up to here is on all replicas, or beaten by one that is
+    DIGEST        of all that the replicas hold, where they hold the same just now; changing: where they
+                  are being written to
+    CERTIFICATES  of each pair of replicas, how long ago they proved to hold the same
+
+    Ends with 0 once it is proven, and with 4, and who or what stands in the way, when it is not.
+
+    \b
+    Example:
+        basestore converged --key order/17 --bucket orders
+        basestore converged --timeout 2m -o json | jq .obstacles
+    """
+    from basestore.convergence import CONVERGED_S
+
+    patience_s = timeout or target.patience_s or CONVERGED_S
+    with open_store(target) as store:
+        found = store.converged(timeout=patience_s, key=key, bucket=target.bucket)
+    if target.json:
+        click.echo(json.dumps(found.as_json(), indent=2))
+    else:
+        click.echo(text.table(_HEADER, [_row(proof) for proof in found.partitions]))
+        exits.say(_verdict(found))
+    for obstacle in found.obstacles:
+        exits.say(f"  {obstacle_line(obstacle)}")
+    return exits.DONE if found.proven else exits.UNKNOWN
+
+
+def _row(proof: "PartitionProof") -> tuple[object, ...]:
+    stable = text.moment(proof.stable >> 16) if proof.stable else "-"
+    lag = "-" if proof.lag_ms is None else text.age(proof.lag_ms)
+    digest = "changing" if proof.digest is None else proof.digest.hex()
+    certificates = " ".join(
+        f"{a}-{b} {'none' if age is None else text.age(age)}" for (a, b), age in proof.certificates.items()
+    )
+    replicas = " ".join(proof.replicas)
+    note = "" if proof.proven else "not proven"
+    return (proof.partition, replicas, stable, lag, digest, proof.count, certificates, note)
+
+
+def _verdict(found: "Convergence") -> str:
+    moment = text.moment(found.stamp_ms)
+    if found.proven:
+        which = f"{len(found.partitions)} partitions" if len(found.partitions) > 1 else "this partition"
+        return f"converged: all that was written up to {moment} is on all replicas of {which}, for good"
+    open_ = sum(not proof.proven for proof in found.partitions)
+    return f"not proven after {found.waited_s:.1f} s, for {open_} of {len(found.partitions)} partitions:"
+
+
+def obstacle_line(obstacle: "Obstacle") -> str:
+    """What stands in the way, on one line."""
+    line = obstacle.text
+    if obstacle.kind == "no certificate" and "compared" not in line:
+        since = obstacle.since_ms
+        line += " yet" if since is None else f" since {text.moment(since)}"
+    elif obstacle.since_ms is not None:
+        line += f" since {text.moment(obstacle.since_ms)}"
+    count = len(obstacle.partitions)
+    if count > _PARTITIONS_SHOWN:
+        return f"{line} ({count} partitions)"
+    return (
+        f"{line} (partition{'s' * (count > 1)} {', '.join(map(str, obstacle.partitions))})" if count else line
+    )

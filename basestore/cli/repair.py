@@ -1,0 +1,79 @@
+"""Repair: anti-entropy at an operator's word, with its progress."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from basestore.cli import exits
+from basestore.cli.converged import obstacle_line
+from basestore.cli.options import Target, duration, share
+from basestore.cli.requests import open_store
+
+if TYPE_CHECKING:
+    from basestore.repairs import Repair
+
+
+@click.command("repair")
+@share("endpoint", "output")
+@click.option("--timeout", type=duration, help="How long to wait for the end of it. [default: 10m]")
+@click.option("--partition", type=click.IntRange(min=0), help="Only this partition. [default: all]")
+@click.option("--full", is_flag=True, help="Check every disk first, and compare all that is held.")
+def repair_command(target: Target, timeout: float | None, partition: int | None, full: bool) -> int:
+    """Let all replicas compare what they hold, now, and bring each other up to date.
+
+    That goes on all the time by itself; this does not wait for its turn, and says when it is done: once
+    each pair of replicas of each partition has proven to hold the same since the call. What differs
+    decides what it costs, not what is stored; --full reads every record of every disk.
+
+    Ends with 0 when it is done, and with 4, and who or what stands in the way, when it is not; what was
+    begun goes on.
+
+    \b
+    Example:
+        basestore repair
+        basestore repair --partition 7 --full
+    """
+    from basestore.repairs import REPAIR_S
+
+    patience_s = timeout or target.patience_s or REPAIR_S
+    with open_store(target) as store, _bar(target) as progress:
+        done = store.repair(timeout=patience_s, partition=partition, full=full, progress=progress)
+    click.echo(json.dumps(done.as_json(), indent=2) if target.json else _line(done))
+    for obstacle in done.obstacles:
+        exits.say(f"  {obstacle_line(obstacle)}")
+    return exits.DONE if done.complete else exits.UNKNOWN
+
+
+@contextmanager
+def _bar(target: Target) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on a terminal; elsewhere nothing."""
+    if target.json or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("comparing", total=None)
+
+        def show(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total or None)
+
+        yield show
+
+
+def _line(done: "Repair") -> str:
+    did, pairs = done.did, "?" if done.pairs is None else done.pairs
+    verdict = "repaired" if done.complete else "not all compared"
+    parts = [
+        f"{verdict}  {done.done} of {pairs} pairs of replicas compared in {done.waited_s:.1f} s",
+        f"{did['sessions']:,} sessions, {did['exchange_bytes_sent']:,} bytes",
+        f"{did['records_taken']:,} records moved, {did['records_healed']:,} healed",
+    ]
+    if did["leaves_corrected"]:
+        parts.append(f"{did['leaves_corrected']:,} sums corrected")
+    return "  ".join(parts)

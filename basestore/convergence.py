@@ -1,0 +1,225 @@
+"""Convergence: whether all that was written before a moment is on all replicas, for good.
+
+The moment is a stamp: the greatest that any member knew when it was first heard, so that no write that
+had ended then has a greater one; or the version of a receipt. A partition is proven once the stable
+stamp of a whole replica has reached it. `Proving` asks until all are, or time is up; then it says who
+or what stands in the way. Pure; the client's time is an argument.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from basestore.errors import BasestoreError, InvalidRequest
+from basestore.inspecting import NEVER
+from basestore.messages import Message, Survey
+from basestore.picture import Cause, Obstacle, Picture, gathered, wall_ms_of
+from basestore.requests import SURVEY_MS, Scope
+from basestore.results import Receipt
+from repair.version import Version
+
+CONVERGED_S = 30.0
+PAUSE_S = 0.25
+OVERDUE_MS = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionProof:
+    """How far one partition is proven to be the same on all its replicas.
+
+    proven        whether that is far enough
+    stable        every version at or below this stamp is on all replicas, for good; 0: none is proven
+    lag_ms        how far it is behind the clock
+    digest        8 bytes of the root of all records, if all replicas that were heard have the same just
+                  now; None while they are being written to
+    count         records, tombstones included
+    certificates  by pair of replicas, how many ms ago the last was made; None: there is none
+    """
+
+    partition: int
+    replicas: tuple[str, ...]
+    proven: bool
+    stable: int
+    lag_ms: int | None
+    digest: bytes | None
+    count: int
+    certificates: dict[tuple[str, str], int | None]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "partition": self.partition,
+            "replicas": list(self.replicas),
+            "proven": self.proven,
+            "stable": f"{self.stable:016x}",
+            "stable_ms": wall_ms_of(self.stable) or None,
+            "lag_ms": self.lag_ms,
+            "digest": None if self.digest is None else self.digest.hex(),
+            "count": self.count,
+            "certificates": [{"nodes": list(pair), "age_ms": age} for pair, age in self.certificates.items()],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Convergence:
+    """What is proven.
+
+    proven      whether all that was written up to `stamp` is on all replicas, for good
+    partitions  those that were asked for, as far as any replica of them was heard
+    obstacles   what stands in the way, if it is not
+    """
+
+    proven: bool
+    stamp: int
+    waited_s: float
+    partitions: tuple[PartitionProof, ...]
+    obstacles: tuple[Obstacle, ...]
+
+    @property
+    def stamp_ms(self) -> int:
+        """The moment in milliseconds since 1970."""
+        return wall_ms_of(self.stamp)
+
+    def as_json(self) -> dict[str, Any]:
+        """As `basestore converged -o json` prints it."""
+        return {
+            "proven": self.proven,
+            "stamp_ms": self.stamp_ms,
+            "waited_s": round(self.waited_s, 3),
+            "partitions": [each.as_json() for each in self.partitions],
+            "obstacles": [each.as_json() for each in self.obstacles],
+        }
+
+
+def settled_by(receipt: Receipt | None) -> Version | None:
+    """The version that must be stable for a write to be everywhere for good: its own, or, if that is
+    greater, that of the write that beat it."""
+    if receipt is None:
+        return None
+    if not isinstance(receipt, Receipt):
+        raise InvalidRequest(f"the receipt must be what a write returned, not {type(receipt).__name__}")
+    versions = [version for version in (receipt.version, receipt.superseded_by) if version is not None]
+    return max(versions)
+
+
+class Proving:
+    """Asks until it is proven. A `picture.Following`."""
+
+    def __init__(
+        self, members: Sequence[str], scope: Scope, version: Version | None, timeout_s: float, now_s: float
+    ) -> None:
+        """`members`: the names, in the cluster's order. `version`: of a write; otherwise it is about all
+        that was written by now."""
+        self._members = members
+        self._scope = scope
+        self._version = version
+        self._begun_s = now_s
+        self._deadline = now_s + timeout_s
+        self._first = 0
+        self._stamp = version.stamp if version else 0
+        self._seen: set[str] = set()
+        self.picture = Picture()
+
+    def request(self, request: int) -> Survey:
+        """The next request."""
+        bucket, key, partition = self._scope
+        return Survey(request, bucket, key, partition, self._first, NEVER, False, SURVEY_MS)
+
+    def hear(self, answer: Message, sent_s: float) -> None:
+        """The answer to it. Raises the error that it stands for."""
+        self._first = self.picture.hear(answer, self._members, self._first, sent_s) or 0
+        for name, view in self.picture.nodes.items():
+            if name not in self._seen:
+                self._seen.add(name)
+                if self._version is None:
+                    self._stamp = max(self._stamp, view.first_stamp)
+
+    def miss(self, error: BasestoreError) -> None:
+        """No answer came. Raises the error if none ever did."""
+        if not self.picture.total:
+            raise error
+        self._first = 0
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Partitions that are proven, and all of them."""
+        proofs = [self._proof(partition) for partition in self.picture.partitions]
+        return sum(proof.proven for proof in proofs), self.picture.total
+
+    @property
+    def pause_s(self) -> float:
+        """How long to wait before the next request."""
+        return 0.0 if self._first else PAUSE_S
+
+    def result(self, now_s: float) -> Convergence | None:
+        """What became of it, once it is proven, can never be, or time is up."""
+        if self._first and now_s < self._deadline:
+            return None
+        picture = self.picture
+        proofs = tuple(self._proof(partition) for partition in picture.partitions)
+        waited_s = now_s - self._begun_s
+        if picture.heard and len(proofs) == picture.total and all(proof.proven for proof in proofs):
+            return Convergence(True, self._stamp, waited_s, proofs, ())
+        obstacles = gathered(self._obstacles(proofs))
+        never = picture.heard and any(obstacle.kind == "memory" for obstacle in obstacles)
+        if now_s < self._deadline and not never:
+            return None
+        return Convergence(False, self._stamp, waited_s, proofs, obstacles)
+
+    def _proof(self, partition: int) -> PartitionProof:
+        picture = self.picture
+        held = {
+            name: view.holdings[partition]
+            for name, view in picture.nodes.items()
+            if partition in view.holdings and view.said.state == "up"
+        }
+        best = max(held, key=lambda name: held[name].stable, default=None)
+        stable = held[best].stable if best is not None else 0
+        lag_ms = None
+        if best is not None and stable:
+            lag_ms = picture.nodes[best].said.wall_ms - wall_ms_of(stable)
+        digests = {holding.digest for holding in held.values()}
+        certificates = {pair: self._age_ms(partition, *pair) for pair in picture.pairs(partition)}
+        return PartitionProof(
+            partition, tuple(picture.replicas(partition)), 0 < self._stamp <= stable, stable, lag_ms,
+            digests.pop() if len(digests) == 1 else None, held[best].records if best is not None else 0,
+            certificates,
+        )  # fmt: skip
+
+    def _age_ms(self, partition: int, a: str, b: str) -> int | None:
+        ages = [
+            self.picture.nodes[name].said.wall_ms - side.made_ms
+            for name, other in ((a, b), (b, a))
+            if (side := self.picture.side(partition, name, other)) is not None and side.made_ms
+        ]
+        return max(0, min(ages)) if ages else None
+
+    # --- what stands in the way --------------------------------------------------------------
+
+    def _obstacles(self, proofs: Sequence[PartitionProof]) -> Iterator[tuple[int | None, Cause]]:
+        picture = self.picture
+        for proof in proofs:
+            if not proof.proven:
+                causes = picture.causes(proof.partition, self._stamp)
+                yield from ((proof.partition, cause) for cause in causes or self._delays(proof))
+        if len(proofs) < picture.total:  # of the others no replica was heard
+            known = {proof.partition for proof in proofs}
+            lacking = [at for at in range(picture.total) if at not in known] if picture.total > 1 else [None]
+            for name, why in picture.unheard.items():
+                cause = Cause("down", (name,), f"{name} does not answer: {why}")
+                yield from ((partition, cause) for partition in lacking)
+
+    def _delays(self, proof: PartitionProof) -> list[Cause]:
+        """Pairs whose certificate is overdue; otherwise it is only a matter of time."""
+        delays: list[Cause] = []
+        lag_ms = 0
+        for a, b in self.picture.pairs(proof.partition):
+            for name, other in ((a, b), (b, a)):
+                side, said = self.picture.side(proof.partition, name, other), self.picture.nodes[name].said
+                lag_ms = max(lag_ms, said.lag_ms)
+                overdue = said.wall_ms > wall_ms_of(self._stamp) + said.lag_ms + OVERDUE_MS
+                if side is not None and side.closed < self._stamp and overdue:
+                    text = f"no certificate between {a} and {b}"
+                    delays.append(Cause("no certificate", (a, b), text, side.made_ms or None))
+                    break
+        text = f"a proof follows the writes by {lag_ms / 1e3:g} s and a few seconds more: wait longer"
+        return delays or [Cause("waiting", (), text)]

@@ -1,0 +1,208 @@
+"""Inspecting: the story of one survey, and what a member says when it is inspected.
+
+    begin       ask every member that has a link for a page of partitions
+    inspected   one has answered
+    rejected, lost   one will not
+    alarm       soon: members that are not alive are no longer waited for; at the deadline: nobody is
+
+When nobody is left to wait for, the answer leaves with all that was said. It decides nothing: what it
+proves is worked out at the client's (`picture.py` and those above it). What is said is what is stored
+and what this node promises, durable or not: a proof that a crash could take back is not among it.
+"""
+
+from typing import TYPE_CHECKING
+
+from basestore.messages import Inspect, Inspected, ProtocolError, Rejected, Survey, Surveyed, encode
+from basestore.operation import Operation
+from basestore.outbox import Outbox, weight
+from basestore.peers import Instant
+from basestore.placement import row_partition
+from repair.version import COUNTER_BITS
+
+if TYPE_CHECKING:
+    from basestore.coordinator import Coordinator
+    from basestore.node import Node
+
+PAGE_PARTITIONS = 256
+SURVEY_BYTES = 1 << 20  # what a page may hold
+REASON_LENGTH_MAX = 200
+DOUBTFUL_S = 0.5
+PATIENCE_MS = 2000
+NEVER = -1
+ROOT_BYTES = 8
+NUMBERS = 6  # for each partition in `Inspected`
+PAIR = 5
+COUNTS = ("sessions", "records_taken", "records_healed", "leaves_corrected", "exchange_bytes_sent")
+_SESSIONS = ("sessions_same", "sessions_delta", "sessions_full")
+_STATES = frozenset(("up", "starting", "forgetful"))
+
+
+def _held(node: "Node", message: Inspect) -> list[int]:
+    page = range(message.first, message.first + min(message.most, PAGE_PARTITIONS))
+    return [partition for partition in page if partition in node.ledgers.of]
+
+
+def _age_ms(since_s: float | None, now: Instant) -> int:
+    return NEVER if since_s is None else max(0, int((now.monotonic - since_s) * 1e3) + 1)
+
+
+def inspect(node: "Node", message: Inspect, now: Instant) -> Inspected:
+    """What this node says."""
+    partitions = _held(node, message)
+    certified, proofs = node.reconciler.certified, node.proofs
+    numbers: list[int] = []
+    pairs: list[int] = []
+    for partition in partitions:
+        ledger = node.ledgers.of[partition]
+        begun_s, ended_s = node.reconciler.scrubbed.get(partition, (None, None))
+        numbers += (
+            partition, ledger.count, ledger.stable, proofs.told_closed(partition), _age_ms(begun_s, now),
+            _age_ms(ended_s, now),
+        )  # fmt: skip
+        for other in proofs.others[partition]:
+            certificate = proofs.certificate(partition, other)
+            session_s, _ = certified.get((partition, other), (None, False))
+            closed, made_ms = (certificate.my_closed, certificate.made_ms) if certificate else (0, 0)
+            pairs += (partition, other, closed, made_ms, _age_ms(session_s, now))
+    counts = node.metrics.counts
+    return Inspected(
+        message.id, node.state, node.reason, node.config.durability, clock_trouble(node), now.wall_ms,
+        max(node.clock.last, now.wall_ms << COUNTER_BITS), node.config.cluster.closed_lag_ms,
+        [sum(counts[name] for name in _SESSIONS), *(counts[name] for name in COUNTS[1:])],
+        numbers, [node.ledgers.of[partition].root.to_bytes(16)[:ROOT_BYTES] for partition in partitions],
+        pairs, _only_copies(node, message), _damaged(node, partitions),
+    )  # fmt: skip
+
+
+def clock_trouble(node: "Node") -> str:
+    """What is wrong with this node's clock, in words; empty when nothing is known to be."""
+    skew_ms = node.peers.skew_ms
+    if skew_ms is not None:
+        return f"it is {abs(skew_ms)} ms {'behind' if skew_ms > 0 else 'ahead of'} the majority's"
+    return "it has jumped, and is being compared with the others'" if node.peers.clock_jumped else ""
+
+
+def _only_copies(node: "Node", message: Inspect) -> list[int]:
+    """Also those of partitions that this node does not hold."""
+    kept = node.handoff.only_copies()
+    named = zip(kept[::2], kept[1::2], strict=True)
+    inside = range(message.first, message.first + min(message.most, PAGE_PARTITIONS))
+    return [number for partition, stamp in named if partition in inside for number in (partition, stamp)]
+
+
+def _damaged(node: "Node", partitions: list[int]) -> list[int]:
+    damaged = {row_partition(row) for row in node.replica.damaged} | node.reconciler.suspect.keys()
+    return sorted(damaged.intersection(partitions))
+
+
+def hasten(node: "Node", message: Inspect, now: Instant) -> None:
+    """Let sessions run, and scrubs, where the last ones were begun longer ago than was asked for. Of two
+    replicas the first opens the session, or whoever has ended a scrub since; after a while both try."""
+    if message.within_ms < 0:
+        return
+    since_s = now.monotonic - message.within_ms / 1e3
+    reconciler = node.reconciler
+    for partition in _held(node, message):
+        begun_s, ended_s = reconciler.scrubbed.get(partition, (-1.0, -1.0))
+        if message.full and begun_s < since_s:
+            if partition not in reconciler.suspect:
+                reconciler.examine(partition)
+            continue
+        for other in node.proofs.others[partition]:
+            session_s, _ = reconciler.certified.get((partition, other), (-1.0, False))
+            scrubbed_since = message.full and session_s < ended_s
+            mine = node.me < other or message.full or message.within_ms > PATIENCE_MS
+            if scrubbed_since or (session_s < since_s and mine):
+                reconciler.wish(other, partition)
+
+
+def check_inspected(message: Inspected, members: int) -> None:
+    """ProtocolError unless it makes sense in a cluster of so many members."""
+    count, rest = divmod(len(message.numbers), NUMBERS)
+    if message.state not in _STATES or rest or len(message.roots) != count or count > PAGE_PARTITIONS:
+        raise ProtocolError("an Inspected message does not say what is held")
+    if len(message.pairs) % PAIR or any(not 0 <= member < members for member in message.pairs[1::PAIR]):
+        raise ProtocolError("an Inspected message names pairs that are none")
+    if len(message.only_copies) % 2 or len(message.counts) != len(COUNTS):
+        raise ProtocolError("an Inspected message does not count what it should")
+
+
+class Surveying(Operation):
+    """One page of a survey at its coordinator."""
+
+    __slots__ = (
+        "_answers", "_client", "_coordinator", "_deadline", "_first", "_reasons", "_request", "_total",
+        "_waiting",
+    )  # fmt: skip
+
+    def __init__(
+        self, coordinator: "Coordinator", client: Outbox, request: Survey, first: int, total: int
+    ) -> None:
+        super().__init__(SURVEY_BYTES)
+        self._coordinator = coordinator
+        self._client = client
+        self._request = request
+        self._first = first
+        self._total = total
+        self._waiting: set[int] = set()
+        self._answers: dict[int, bytes] = {}
+        self._reasons: dict[int, str] = {}
+
+    def begin(self, now: Instant) -> None:
+        """Ask all that can be asked."""
+        operations, peers = self._coordinator.operations, self._coordinator.peers
+        count, request = min(self._total, PAGE_PARTITIONS), self._request
+        message = Inspect(operations.issue(self), self._first, count, request.within_ms, request.full)
+        for peer in peers.all:
+            if peer.index != peers.me and not peer.linked:
+                self._reasons[peer.index] = "there is no link to it"
+            elif peers.send(peer.index, message):
+                self._waiting.add(peer.index)
+            else:
+                self._reasons[peer.index] = "too much waits for it"
+        timeout_ms = max(1, min(request.timeout_ms, self._coordinator.timeout_ms_max))
+        self._deadline = now.monotonic + timeout_ms / 1e3
+        operations.alarm_at(message.id, min(self._deadline, now.monotonic + DOUBTFUL_S))
+
+    def inspected(self, member: int, answer: Inspected, now: Instant) -> None:
+        if member in self._waiting:
+            self._waiting.discard(member)
+            self._answers[member] = encode([answer])
+            self._consider()
+
+    def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
+        self._miss(member, answer.reason[:REASON_LENGTH_MAX])
+
+    def lost(self, member: int, now: Instant) -> None:
+        self._miss(member, "the link was lost")
+
+    def alarm(self, now: Instant) -> None:
+        coordinator = self._coordinator
+        late = now.monotonic >= self._deadline
+        if not late:
+            coordinator.operations.alarm_at(self.ids[0], self._deadline)
+        for member in sorted(self._waiting):
+            if late or not coordinator.peers.alive[member]:
+                self._miss(member, "it did not answer in time")
+
+    def _miss(self, member: int, reason: str) -> None:
+        if member in self._waiting:
+            self._waiting.discard(member)
+            self._reasons[member] = reason
+            self._consider()
+
+    def _consider(self) -> None:
+        """Answer once nobody is left to wait for."""
+        if self._waiting:
+            return
+        coordinator = self._coordinator
+        coordinator.operations.drop(self)
+        after = self._first + PAGE_PARTITIONS
+        more = self._total > 1 and after < coordinator.placement.partitions
+        told, unheard = sorted(self._answers), sorted(self._reasons)
+        answer = Surveyed(
+            self._request.id, self._total, after if more else NEVER, told,
+            [self._answers[member] for member in told], unheard,
+            [self._reasons[member] for member in unheard],
+        )  # fmt: skip
+        self._client.put(answer, weight(answer))
