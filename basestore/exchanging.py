@@ -24,6 +24,7 @@ from basestore.peers import Instant
 from repair.certificate import Certificate, newer_base
 from repair.digest import FANOUT, NODES, leaves_under, nodes_of
 from repair.exchange import Snapshot, Step, lister, next_step
+from repair.version import COUNTER_BITS
 
 if TYPE_CHECKING:
     from basestore.reconciler import Reconciler
@@ -103,26 +104,26 @@ class Exchanging:
         answer: Same | Listing | Ask | Sums = yield from self._dialogue.next(Same, Listing, Ask, Sums)
         self.peer_whole = answer.whole
         if isinstance(answer, Same):
-            self._proofs.adopt(self.partition, self._stable + answer.stable)
+            yield from self._adopt(answer.stable)
             self._hear_closed(answer.closed, answer.tag, answer.rows)
             return self._proven("same", probe, answer.sequence)
         if isinstance(answer, Sums):
             return (yield from self._descend(answer))
         if isinstance(answer, Ask):
-            yield from self._adopt(self._stable + answer.stable)
-            return (yield from self._list((answer.theirs, answer.mine), answer.leaves))
+            yield from self._adopt(answer.stable)
+            return (yield from self._list(self._base(answer), answer.leaves))
         return (yield from self._compare(answer))
 
     def respond(self, syn: Syn) -> Story[Outcome]:
         """Answer an opened session."""
         self._stable = syn.stable
         self.peer_whole = syn.whole
-        yield from self._adopt(syn.stable)
+        yield from self._adopt(0)
         self._hear_closed(syn.closed, syn.tag, syn.rows)
         yield from self._purge()
         snapshot = self._snapshot()
         held = self._proofs.certificate(self.partition, self.member)
-        named = (syn.theirs, syn.mine) if syn.mine != NONE else None
+        named = self._base(syn) if syn.mine != NONE else None
         base = newer_base(held, named)
         step = next_step(
             equal=syn.root == self._seal(snapshot.root),
@@ -159,7 +160,7 @@ class Exchanging:
 
     def _hear_closed(self, closed: int, tag: int, rows: list[int]) -> None:
         """What the other side enforces, and what it knows of others."""
-        self._their_closed = 0 if closed == UNTOLD else self._stable + closed
+        self._their_closed = 0 if closed == UNTOLD else self._credible(self._stable + closed)
         self._their_tag = tag
         self._proofs.inherit(self.partition, self._their_closed)
         self._proofs.hear_rows(self.partition, rows)
@@ -171,10 +172,24 @@ class Exchanging:
 
     # --- snapshots ---------------------------------------------------------------------------
 
-    def _adopt(self, stable: int) -> Story[None]:
-        """Take over the greater stable stamp, and purge up to it."""
-        self._proofs.adopt(self.partition, stable)
+    def _adopt(self, beyond: int) -> Story[None]:
+        """Take over the other side's stable stamp, so far beyond the Syn's, and purge up to it."""
+        self._proofs.adopt(self.partition, self._credible(self._stable + beyond))
         yield from self._purge()
+
+    def _credible(self, stamp: int) -> int:
+        """A stable or closed stamp that the other side tells; Broken when it lies in the future, for these
+        follow the clocks by a lag."""
+        if not 0 <= stamp <= self.now.wall_ms << COUNTER_BITS:
+            raise Broken("a stamp lies in the future; the clocks differ too much")
+        return stamp
+
+    def _base(self, named: Syn | Ask | Listing) -> tuple[int, int]:
+        """What the other side builds on, as (sequence here, sequence there); Broken when it cannot be."""
+        base = (named.theirs, named.mine)
+        if base != ALL and not (0 <= named.theirs <= self._ledger.sequence and 0 <= named.mine < 1 << 64):
+            raise Broken("a certificate is named that cannot be")
+        return base
 
     def _purge(self) -> Story[None]:
         """What is due is outside all roots: it goes before a snapshot is taken."""
@@ -201,7 +216,8 @@ class Exchanging:
         """The side that was asked: sums of all nodes; then compare the leaves of those that differ."""
         mine = self._begin(leaves=True).snapshot.leaves
         sums = _encode_sums(nodes_of(mine))
-        self._dialogue.say(Sums(self.number, 0, self._whole, b"", sums))
+        stable = self._ledger.stable - self._stable
+        self._dialogue.say(Sums(self.number, 0, stable, self._whole, b"", sums))
         answer: Sums = yield from self._dialogue.next(Sums)
         nodes = list(answer.nodes)
         if len(answer.sums) != len(nodes) * FANOUT * _SUM_BYTES or max(nodes, default=0) >= NODES:
@@ -217,6 +233,7 @@ class Exchanging:
 
     def _descend(self, top: Sums) -> Story[Outcome]:
         """The side that opened: the leaves of the nodes that differ."""
+        yield from self._adopt(top.stable)
         mine = self._begin(leaves=True).snapshot.leaves
         theirs = _decode_sums(top.sums)
         if len(theirs) != NODES:
@@ -224,7 +241,7 @@ class Exchanging:
         pairs = enumerate(zip(_shorten(nodes_of(mine)), theirs, strict=True))
         nodes = bytes(node for node, (ours, other) in pairs if ours != other)
         sums = _encode_sums(leaves_under(mine, nodes))
-        self._dialogue.say(Sums(self.number, 0, self._whole, nodes, sums))
+        self._dialogue.say(Sums(self.number, 0, 0, self._whole, nodes, sums))
         answer: Listing | Ask = yield from self._dialogue.next(Listing, Ask)
         if isinstance(answer, Ask):
             return (yield from self._list(ALL, answer.leaves))
@@ -242,16 +259,16 @@ class Exchanging:
     def _compare(self, listing: Listing) -> Story[Outcome]:
         """What a forgetful store alone still holds at or below the stable stamp of one that is whole, the
         others have purged: it is dropped, not pushed."""
-        full = listing.mine == NONE
+        base = self._base(listing)
         if self.comparison is None:
-            yield from self._adopt(self._stable + listing.stable)
+            yield from self._adopt(listing.stable)
         if self._ledger.stable > self._stable + listing.stable:
             raise Broken("the stable stamp has moved on")
         self.peer_whole = listing.whole
-        comparison = self._begin(leaves=full)
+        comparison = self._begin(leaves=base == ALL)
         purged = self._ledger.stable if self.peer_whole and not self._whole else 0
         yield from comparison.compare(listing, purged)
-        return (yield from self._conclude(comparison, full=full))
+        return (yield from self._conclude(comparison, full=base == ALL))
 
     def _conclude(self, comparison: Comparison, *, full: bool) -> Story[Outcome]:
         """All entries of the other side are here. Equal virtual roots on both sides are the proof."""
@@ -269,6 +286,8 @@ class Exchanging:
         return self._proven("full" if full else "delta", snapshot, theirs.sequence)
 
     def _proven(self, kind: str, snapshot: Snapshot, sequence: int) -> Outcome:
+        if not 0 <= sequence < 1 << 64:
+            raise Broken("a sequence is named that cannot be")
         agreed = self._tag == self._their_tag == self._proofs.tag(self.partition)
         tag, closed = self._tag if agreed else 0, (snapshot.closed, self._their_closed)
         return Outcome(kind, Certificate(snapshot.sequence, sequence, *closed, tag, self.now.wall_ms))
