@@ -161,7 +161,7 @@ class Node:
     def _begin_anti_entropy(self, placement: Placement, fresh: Fresh, now: Instant) -> None:
         cluster = self.config.cluster
         self.proofs = Proofs(
-            self.journal, self.ledgers, self.standing, placement, self.peers, cluster.closed_lag_ms,
+            self.journal, self.ledgers, self.standing, placement, self.peers, cluster.closed_lag_ms, now,
             durable=self.config.durability != "memory",
         )  # fmt: skip
         self.reconciler = Reconciler(

@@ -22,6 +22,9 @@ from repair.version import COUNTER_BITS
 from repair.write_repair import split_stores
 
 
+LISTEN_S = 2.0  # after a start: for heartbeats to name the only copies that there are
+
+
 class Proofs:
     """Certificates, rows and stamps of the partitions that this node holds."""
 
@@ -33,10 +36,12 @@ class Proofs:
         placement: Placement,
         peers: Peers,
         lag_ms: int,
+        now: Instant,
         *,
         durable: bool,
     ) -> None:
         """`lag_ms`: how far closed stamps stay behind the clock; `durable`: the store is on a disk."""
+        self._begin_s = now.monotonic + LISTEN_S
         self._journal = journal
         self._ledgers = ledgers
         self._standing = standing
@@ -180,12 +185,19 @@ class Proofs:
         """Raise the closed stamp to what the clock allows, as long as that can be trusted, and no hint
         is known that is the only copy of a write. Returns what may be told of it."""
         ledger = self._ledgers.of[partition]
-        if not self._peers.clock_jumped and self._peers.skew_ms is None and self._standing.whole:
+        trusted = not self._peers.clock_jumped and self._peers.skew_ms is None
+        if trusted and self._standing.whole and now.monotonic >= self._begin_s:
             stamp = min((now.wall_ms - self._lag_ms) << COUNTER_BITS, self._least_only_copy(partition, now))
             if stamp > ledger.closed:
                 ledger.closed = stamp
                 self._ledgers.touch(partition)
         return self.told_closed(partition)
+
+    def close_alone(self, now: Instant) -> None:
+        """Of a partition with no other replica all is stable that is closed."""
+        for partition, others in self.others.items():
+            if not others:
+                self.adopt(partition, self.close(partition, now))
 
     def told_closed(self, partition: int) -> int:
         """The closed stamp, for others to build on; 0 while this store's word does not count."""

@@ -80,6 +80,7 @@ class Reconciler:
         self._wishes: dict[tuple[int, int], None] = {}  # member and partition
         self._owed: dict[int, frozenset[int]] = {}  # partitions by member
         self._due_s = {peer.index: now.monotonic + ROUND_S_MIN for peer in peers.others}
+        self._alone_s = now.monotonic
         self._lot = peers.me * GOLDEN
         self._known: dict[tuple[int, int], list[int]] = {}
         self._issued = operations.issued
@@ -129,6 +130,9 @@ class Reconciler:
         self._watch_damage()
         if not self.standing.whole and self.standing.state is not State.FORGETFUL:
             return
+        if now.monotonic >= self._alone_s:
+            self._alone_s = now.monotonic + ROUND_S_MIN
+            self.proofs.close_alone(now)
         for peer in self._peers.others:
             if peer.linked and peer.introduced and peer.remembered:
                 self._round(peer.index, now)

@@ -274,3 +274,13 @@ def test_every_partition_is_scrubbed_within_a_week() -> None:
     world.restart(0)
     world.run(3)
     assert not world.node(0).metrics.counts["partitions_scrubbed"]
+
+
+def test_a_store_without_other_replicas_purges_what_it_has_closed() -> None:
+    world = World(1, partitions=1, drift_ms_max=200)
+    world.set(0, "key", "value", Level.ONE)
+    world.delete(0, "key", Level.ONE)
+    world.settle()
+    assert world.node(0).ledgers.of[0].count == 1
+    world.run(4)
+    assert world.node(0).ledgers.of[0].count == 0
