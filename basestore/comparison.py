@@ -67,6 +67,7 @@ class Comparison:
         self.snapshot = snapshot
         self.merge = Merge(snapshot)
         self.taken: array[int] = array("Q")
+        self._ghosts: set[bytes] = set()
         self._ledgers.watch(partition, self)
 
     def note(self, row: bytes, held: bytes, head: bytes) -> None:
@@ -133,8 +134,10 @@ class Comparison:
     # --- comparing ---------------------------------------------------------------------------
 
     def compare(self, listing: Listing, purged: int) -> Story[None]:
-        """Compare a list with what is here: want what is lacking, push what the lister lacks. By digests
-        of all that is held, what is here alone at or below `purged` is dropped instead."""
+        """Compare a list with what is here: want what is lacking, push what the lister lacks.
+
+        By digests of all that is held, what is here alone at or below `purged` is a ghost: it is not
+        pushed, and dropped once all entries are here, for one of them may be what beat it."""
         whole = yield from self._gather(listing)
         if listing.mine == NONE:
             leaves = decode_leaves(listing.leaves)
@@ -146,6 +149,9 @@ class Comparison:
         yield from self._send(push)
         if want:
             yield from self._receive()
+        for row in self._ghosts:
+            self._replica.drop(row)
+        self._metrics.count("records_dropped", len(self._ghosts))
 
     def _compare_runs(self, theirs: Runs, base: int) -> Story[tuple[Runs, list[bytes]]]:
         members = Members(theirs)
@@ -167,30 +173,20 @@ class Comparison:
         places = {digest: place for place, digest in enumerate(decode_digests(digests))}
         mine = bytearray(len(digests) // DIGEST_BYTES)
         push: list[bytes] = []
-        drop: list[bytes] = []
 
         def look(row: bytes, head: bytes) -> None:
             place = places.get(encode_digests((head,)))
             if place is not None:
                 mine[place] = 1
             elif int.from_bytes(head[:_STAMP_BYTES]) <= purged:
-                drop.append(row)
+                self._ghosts.add(row)
+                self.merge.drop(row, head)
             else:
                 push.append(row)
 
         yield from self._walk_rows(leaves, look)
-        for row in drop:
-            self._drop(row)
         lacking = (place for place, held in enumerate(mine) if not held)
         return runs_of({0: lacking}), push
-
-    def _drop(self, row: bytes) -> None:
-        mark = self._mark(row)
-        had = self.snapshot.had(row, mark[:HEAD_BYTES])
-        if mark[:HEAD_BYTES] == had:
-            self._replica.drop(row)
-            self.merge.drop(row, had)
-            self._metrics.count("records_dropped")
 
     # --- entries -----------------------------------------------------------------------------
 
@@ -246,6 +242,9 @@ class Comparison:
         had = self.snapshot.had(row, mark[:HEAD_BYTES])
         needed = self.merge.receive(rule, row, head or record.head, had)
         try:
+            if row in self._ghosts:  # whatever the rule says
+                self._ghosts.remove(row)
+                self._replica.drop(row)
             self._replica.take_over(row, record)
         except DamagedRecord as damage:
             raise Broken(str(damage)) from damage

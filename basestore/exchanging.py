@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SEAL_BYTES = 12
 UNTOLD = -1
+EVER = (1 << 64) - 1
 ALL = (NONE, NONE)  # no certificate to build on
 _SUM_BYTES = 8
 
@@ -258,7 +259,8 @@ class Exchanging:
 
     def _compare(self, listing: Listing) -> Story[Outcome]:
         """What a forgetful store alone still holds at or below the stable stamp of one that is whole, the
-        others have purged: it is dropped, not pushed."""
+        others have purged: it is dropped, not pushed. So is all that an outlived store alone holds: stable
+        stamps were reached without it."""
         base = self._base(listing)
         if self.comparison is None:
             yield from self._adopt(listing.stable)
@@ -266,7 +268,9 @@ class Exchanging:
             raise Broken("the stable stamp has moved on")
         self.peer_whole = listing.whole
         comparison = self._begin(leaves=base == ALL)
-        purged = self._ledger.stable if self.peer_whole and not self._whole else 0
+        purged = 0
+        if self.peer_whole and not self._whole:
+            purged = EVER if self._reconciler.standing.outlived else self._ledger.stable
         yield from comparison.compare(listing, purged)
         return (yield from self._conclude(comparison, full=base == ALL))
 

@@ -74,6 +74,7 @@ class Standing:
         self._doubts = 0
         self._vouched = votes_needed == 0  # a peer has found nothing missing since the store was opened
         self.reason = ""
+        self.outlived = False  # it is an old copy: others have since known a later store of this member
         self._generations: dict[bytes, int] = {}
         self.reload()
         stored = journal.engine.get(STANDING)
@@ -96,7 +97,8 @@ class Standing:
 
     def _reopen(self, stored: bytes, fresh: Fresh) -> None:
         try:
-            owner, self.store, state, durability, clean, generations = cbor2.loads(stored)
+            owner, self.store, state, durability, clean, generations, *more = cbor2.loads(stored)
+            self.outlived = bool(more and more[0])
             self.state = State(state)
             self._generations = dict(generations)
         except (cbor2.CBORError, ValueError, TypeError) as error:
@@ -128,7 +130,7 @@ class Standing:
     def _stage(self, state: State, *, clean: bool) -> None:
         facts = [
             self._owner(), self.store, state.value, self._config.durability, clean,
-            list(self._generations.items()),
+            list(self._generations.items()), self.outlived and state is not State.WHOLE,
         ]  # fmt: skip
         self._journal.stage(STANDING, cbor2.dumps(facts))
 
@@ -207,6 +209,8 @@ class Standing:
         if said.store != self.store:
             return True  # an answer to an identity that is no longer ours
         end = self._generations.get(said.generation)
+        if not said.generation:
+            self.outlived = True
         if end is None or said.sequence > (self._journal.sequence if end < 0 else end):
             self._doubt(f"{name} remembers more than the store holds: it was rolled back", fresh_store)
             self._stage(self.state, clean=False)
@@ -246,6 +250,7 @@ class Standing:
         def become_whole() -> None:
             if self._doubts == doubts:  # none arose since
                 self.state, self.reason, self._vouched = State.WHOLE, "", True
+                self.outlived = False
 
         self._stage(State.WHOLE, clean=False)
         self._journal.effect(become_whole)

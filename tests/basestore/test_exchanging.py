@@ -284,3 +284,51 @@ def test_a_store_without_other_replicas_purges_what_it_has_closed() -> None:
     assert world.node(0).ledgers.of[0].count == 1
     world.run(4)
     assert world.node(0).ledgers.of[0].count == 0
+
+
+def recovered(world: World, index: int) -> None:
+    world.run(3)
+    assert world.node(index).state == "up"
+
+
+def test_a_restored_backup_drops_what_the_others_have_purged() -> None:
+    world = World(3, partitions=1, drift_ms_max=200, reconcile=True)
+    for number in range(20):
+        world.set(0, f"key {number}", "value")
+    world.settle()
+    copy = world.copy_store(2)
+    for number in range(10):
+        world.delete(0, f"key {number}")
+    world.set(0, "key 15", "newer")
+    world.run(6)
+    assert world.stored(0, "key 3") is None
+    world.restore(2, copy)
+    assert world.stored(2, "key 3") is not None
+    world.start(2)
+    recovered(world, 2)
+    assert [world.stored(index, "key 3") for index in range(3)] == [None] * 3
+    assert world.values("key 15") == [b"newer"] * 3
+    assert world.node(2).metrics.counts["records_dropped"] == 10
+    assert not any(node.metrics.counts["mismatches"] for node in world.running)
+
+
+def test_a_backup_of_a_store_that_was_given_up_brings_nothing_of_its_own() -> None:
+    world = World(3, partitions=1, drift_ms_max=200, hint_bytes_max=0, reconcile=True)
+    world.set(0, "both", "value")
+    world.settle()
+    world.part(0, 2)
+    world.part(1, 2)
+    world.set(2, "of the old store alone", "value", Level.ONE)
+    world.run(1.2)
+    copy = world.copy_store(2)
+    world.wipe(2)
+    world.cut.clear()
+    world.start(2)
+    recovered(world, 2)
+    world.run(4)
+    world.restore(2, copy)
+    world.start(2)
+    recovered(world, 2)
+    assert world.node(2).metrics.counts["records_dropped"] == 1
+    assert [world.stored(index, "of the old store alone") for index in range(3)] == [None] * 3
+    assert world.values("both") == [b"value"] * 3
