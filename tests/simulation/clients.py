@@ -200,6 +200,9 @@ class Client:
         elif isinstance(message, Got):
             operation.found, operation.value = message.found, message.value
             operation.version, operation.expires_ms = message.version, message.expires_ms
+            if not operation.version:
+                row = self.world.placement.row(operation.bucket.encode(), operation.key.encode())
+                operation.version = self.world.witness.purged(row)
             self._end(operation, h.FOUND)
         elif isinstance(message, Page):
             items, operation.cursor = page(message)

@@ -7,10 +7,9 @@ full (batches are refused), and be replaced by an older copy of itself or by not
 from collections.abc import Callable
 
 from basestore.errors import StorageBusy
+from basestore.ledgers import SEQUENCE_BYTES
 from basestore.storage.engine import Batch
 from basestore.storage.memory import MemoryEngine
-
-FLAGS_AT = 40
 
 
 class Disk(MemoryEngine):
@@ -80,8 +79,8 @@ class Disk(MemoryEngine):
         return disk
 
     def spoil(self, key: bytes, where: int) -> None:
-        """Change one bit of a durable record, but for the flags, which tell what it counts for."""
+        """Change one bit of a durable record."""
         value = bytearray(self._rows[key])
-        at = where % len(value)
-        value[at if at != FLAGS_AT else 0] ^= 1 << (where // len(value)) % 8
+        size = len(value) - SEQUENCE_BYTES
+        value[where % size] ^= 1 << (where // size) % 8
         self._rows[key] = bytes(value)

@@ -7,7 +7,7 @@ stores than the cluster promises to survive: N - Q of N replicas.
 
 from typing import TYPE_CHECKING
 
-from basestore.messages import COPY, HINTED_COPY, Applied, Apply, Got, Message, Written
+from basestore.messages import COPY, Applied, Apply, Got, Hinted, Message, Written
 from basestore.storage.engine import DATA
 from tests.simulation.clockwork import Stream
 from tests.simulation.losses import lose_store, may_lose, restart_s
@@ -75,7 +75,7 @@ class Triggers:
                     machine.index,
                     target,
                 )
-            elif isinstance(message, Apply) and message.way == HINTED_COPY:
+            elif isinstance(message, Hinted):
                 hit = fault.kind == "crash of replayer" or (
                     fault.kind == "crash in replay" and self._world.machines[target].node is not None
                 )

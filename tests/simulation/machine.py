@@ -5,13 +5,14 @@ leave after the turn. While it is paused events queue up; when it crashes they a
 what the disk had not synced. A failed fsync stops it.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from basestore.config import NodeConfig
-from basestore.messages import Applied, Apply, Message, ProtocolError
+from basestore.messages import Applied, Apply, Hinted, Message, ProtocolError
 from basestore.node import Node
 from basestore.outbox import Outbox
 from basestore.peers import Instant
@@ -30,6 +31,10 @@ TICK_S = 0.05
 ALARMS = 2  # in a tick
 INTERVAL_S = 1.0
 COPIES_MAX = 10
+SESSIONS = (
+    "sessions_same", "sessions_delta", "sessions_full", "sessions_aborted", "mismatches", "records_taken",
+    "records_dropped", "partitions_scrubbed", "hints_late", "debts_ended",
+)  # fmt: skip
 
 
 class Machine:
@@ -86,6 +91,8 @@ class Machine:
         self.disk.accept_loss()
         if barrier is not None:
             node.durable(barrier, self.instant())
+        if not self.world.plan.rounds:
+            node.reconciler._due_s = dict.fromkeys(node.reconciler._due_s, math.inf)
         self.node = node
         self.world.say(self.index, "start", node.state)
         self.world.clockwork.after(self._stream.uniform(0, TICK_S), self._tick, self.life)
@@ -120,6 +127,7 @@ class Machine:
         self._leave(0.002)
 
     def _leave(self, noticed_s: float) -> None:
+        self.count()
         self.life += 1
         self.node = None
         self.paused = self.pause_in_turn = self._turning = self._syncing = self.failing = False
@@ -130,6 +138,12 @@ class Machine:
             if not isinstance(end, Link):
                 end.lost()
         self.world.network.leave(self, noticed_s)
+
+    def count(self) -> None:
+        """What this life has counted of its sessions."""
+        counted = self.node.metrics.counts if self.node is not None else {}
+        for name in SESSIONS:
+            self.world.counts[name] += counted.get(name, 0)
 
     def pause(self) -> None:
         if self.node is not None:
@@ -238,8 +252,7 @@ class Machine:
             self.world.trace(self.index, target, messages)
             self.world.network.carry(end, self, messages)
             for message in messages:
-                kind = type(message)
-                if kind is Applied or kind is Apply:
+                if isinstance(message, Applied | Apply | Hinted):
                     self.world.witness.said(self, target, message)
                     self.world.triggers.sent(self, target, message)
         else:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from basestore.messages import (
     COPY,
-    HINTED_COPY,
     Applied,
     Apply,
     Confirmed,
+    Hinted,
     Identity,
     Message,
     Ping,
@@ -206,9 +206,8 @@ class Network:
         counts = self._counts
         for message in messages:
             if isinstance(message, Apply):
-                if message.way == COPY:
-                    counts["write-back"] += 1
-                elif message.way == HINTED_COPY:
-                    counts["hint delivered"] += 1
+                counts["write-back"] += message.way == COPY
+            elif isinstance(message, Hinted):
+                counts["hint delivered"] += 1
             elif not isinstance(message, Applied):
                 counts[type(message).__name__] += 1

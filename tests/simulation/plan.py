@@ -132,6 +132,7 @@ class Plan:
     machines: tuple[MachinePlan, ...]
     clients: tuple[ClientPlan, ...]
     faults: tuple[Fault, ...]
+    rounds: bool = True  # anti-entropy runs by itself; otherwise only for forgetful stores
     operations: frozenset[tuple[int, int]] | None = None  # of clients and places; None: all
 
     @property
@@ -188,6 +189,7 @@ def draw(seed: int) -> Plan:
         tuple(_machine(stream, drift_ms_max) for _ in range(members)),
         _clients(stream, members),
         _faults(Stream(seed, "faults"), faults, members, seconds),
+        Stream(seed, "rounds").chance(0.7),
     )
     return _racing(plan, stream) if theme == "races" else plan
 

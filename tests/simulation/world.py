@@ -16,10 +16,14 @@ from pathlib import Path
 
 from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig
 from basestore.consistency import Level
+from basestore.ledgers import SEQUENCE_BYTES
 from basestore.messages import Message
+from basestore.placement import row_bucket
 from basestore.reading import LINGER_S
+from basestore.reconciler import SILENCE_S_MAX
 from basestore.storage.engine import DATA
-from repair.version import HEAD_BYTES, Digester, Record, is_tombstone
+from repair.digest import Ledger, leaf_of
+from repair.version import HEAD_BYTES, VERSION_BYTES, Digester, Record
 from tests.simulation import checkers
 from tests.simulation import history as h
 from tests.simulation.clients import Client
@@ -35,6 +39,7 @@ HEAL_S_MAX = 40.0
 EXAMINE_S_MAX = 15.0
 ROUNDS_MAX = 6
 COPY_S = 0.5
+CONVERGE_S_MAX = 30.0
 VIOLATIONS_MAX = 5  # of each check
 
 
@@ -136,7 +141,13 @@ class World:
         self._heal()
         if self._await_health():
             self.witness.keep_promises()
+            if self.plan.rounds:
+                self._await_convergence()
             self._examine()
+        for machine in self.machines:
+            machine.count()
+        if self.counts["mismatches"] and not self.counts["record spoilt"]:
+            self.blame("mismatches", "sessions found something altered that nobody had altered")
         for violation in checkers.judge(self.history):
             self.blame(violation.check, violation.text)
 
@@ -148,11 +159,14 @@ class World:
                 if self._intact(key, machine.disk.durable(key)):
                     machine.spoilt.discard(key)
                     self.counts["record healed"] += 1
+        self.witness.judge_stable()
         if self.clockwork.now < self.plan.seconds:
             self.clockwork.after(COPY_S, self._copy_disks)
 
     def _intact(self, key: bytes, blob: bytes | None) -> bool:
-        return blob is None or Record(blob).intact(self._digester, key[len(DATA) :])
+        if blob is None:
+            return True
+        return Record(blob[:-SEQUENCE_BYTES]).intact(self._digester, key[len(DATA) :])
 
     def _heal(self) -> None:
         """Every fault ends."""
@@ -195,8 +209,17 @@ class World:
             node is not None
             and node.linked
             and not node.replica.damaged
-            and not any(node.handoff.count(each.index) for each in self.machines)
+            and all(pile.count == pile.late for pile in node.handoff.summary())
         )
+
+    def _await_convergence(self) -> None:
+        """All replicas become equal by sessions alone: nobody reads."""
+        end = self.clockwork.now + CONVERGE_S_MAX
+        while (differing := self._unexplained()) and self.clockwork.now < end:
+            self.clockwork.run(self.clockwork.now + 0.5)
+        for row, replicas in differing[:VIOLATIONS_MAX]:
+            self.blame("convergence", f"{row!r} differs on {replicas}, though sessions run")
+        self.witness.judge_stable()
 
     def _examine(self) -> None:
         """Every node takes a write, unless clocks have jumped; every key is read, twice."""
@@ -233,13 +256,15 @@ class World:
             self._compare(f"after it was read at {level.name}")
 
     def _await_quiet(self) -> None:
-        """Until what goes on behind the answers has ended, healing too, at the latest when it is given up."""
-        end = self.clockwork.now + LINGER_S + 0.5
+        """Until what goes on behind the answers has ended, healing and scrubs too, at the latest when it is
+        given up: a scrub waits for a session, which may have fallen silent."""
+        end = self.clockwork.now + max(LINGER_S, SILENCE_S_MAX) + 0.5
         busy = True
         while busy and self.clockwork.now < end:
             self.clockwork.run(self.clockwork.now + 0.1)
             busy = any(
-                each.node is not None and (each.node.operations.count or each.node.replica.damaged)
+                each.node is not None
+                and (each.node.operations.count or each.node.replica.damaged or each.node.reconciler.suspect)
                 for each in self.machines
             )
 
@@ -257,22 +282,52 @@ class World:
     def _compare(self, when: str) -> None:
         """Reading has repaired everything: replicas are equal, and no record is spoilt."""
         for machine in self.machines:
-            stored = machine.disk.scan(DATA, bytes((DATA[0] + 1,)))
-            live = sum(not is_tombstone(blob[:HEAD_BYTES]) for _, blob in stored)
-            counted = None if machine.node is None else machine.node.journal.records
-            if counted != live:
-                self.blame("counts", f"{self.names[machine.index]} counts {counted} records of {live}")
+            self._recount(machine)
+        for row, replicas in self._differences():
+            self.blame("convergence", f"{row!r} differs on {replicas} {when}")
+        for replica, machine in enumerate(self.machines):
+            for key, stored in machine.disk.scan(DATA, bytes((DATA[0] + 1,))):
+                if not self._intact(key, stored):
+                    self.blame("convergence", f"{key!r} is damaged on n{replica + 1}")
+
+    def _recount(self, machine: Machine) -> None:
+        """The ledgers fit what is on the disk."""
+        counted: dict[int, Ledger] = {p: Ledger() for p in self.placement.held_by(machine.index)}
+        for key, stored in machine.disk.scan(DATA, bytes((DATA[0] + 1,))):
+            row = key[len(DATA) :]
+            counted[int.from_bytes(row[:2])].replace(leaf_of(row), stored[:HEAD_BYTES], b"")
+        for partition, true in counted.items():
+            if machine.node is not None:
+                held = machine.node.ledgers.of[partition]
+                leaves = {leaf: total for leaf, total in held.leaves.items() if total}
+                if (held.count, held.live, held.root, leaves) != (
+                    true.count, true.live, true.root, true.leaves,
+                ):  # fmt: skip
+                    text = f"{held.count} records, {held.live} of them live, of {true.count} and {true.live}"
+                    self.blame("counts", f"n{machine.index + 1} counts in {partition} {text}")
+
+    def _unexplained(self) -> list[tuple[bytes, tuple[int, ...]]]:
+        """Rows that differ, but for those that are spoilt and that nobody has looked at since."""
+        spoilt = {key for machine in self.machines for key in machine.spoilt}
+        return [found for found in self._differences() if found[0] not in spoilt]
+
+    def _differences(self) -> list[tuple[bytes, tuple[int, ...]]]:
+        """Rows that replicas do not hold alike. Who has purged what others still hold does not differ."""
+        found = []
         for partition, replicas in enumerate(self.placement.replicas):
             start = DATA + partition.to_bytes(2)
             end = DATA + (partition + 1).to_bytes(2)
-            held = [dict(self.machines[replica].disk.scan(start, end)) for replica in replicas]
-            for row in sorted({row for rows in held for row in rows}):
-                blobs = {rows.get(row) for rows in held}
-                if len(blobs) > 1:
-                    self.blame("convergence", f"{row!r} differs on {replicas} {when}")
-                for replica, rows in zip(replicas, held, strict=True):
-                    if not self._intact(row, rows.get(row)):
-                        self.blame("convergence", f"{row!r} is damaged on n{replica + 1}")
+            held = {replica: dict(self.machines[replica].disk.scan(start, end)) for replica in replicas}
+            for key in sorted({key for rows in held.values() for key in rows}):
+                row, rule = key[len(DATA) :], self.rules[row_bucket(key[len(DATA) :]).decode()]
+                records = {rows[key][:-SEQUENCE_BYTES] for rows in held.values() if key in rows}
+                lacking = [self.machines[replica] for replica, rows in held.items() if key not in rows]
+                version = next(iter(records))[:VERSION_BYTES]
+                if len(records) > 1 or not all(
+                    self.witness.gone(machine, row, rule, version) for machine in lacking
+                ):
+                    found.append((key, replicas))
+        return found
 
     # --- the outcome -------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from basestore.journal import Journal
+from basestore.ledgers import Ledgers
 from basestore.messages import Applied, Held
 from basestore.outbox import SMALL_BYTES, Outbox
 from basestore.replica import Replica
@@ -63,7 +64,12 @@ def _ack_the_refused(self: Any, generation: Any, reason: str) -> None:
 
 
 @mutant(
-    "heads of a refused batch are remembered", STALE | {"receipts", "convergence"}, Replica, "forget_heads"
+    "marks of a refused batch are remembered", STALE | {"receipts", "convergence"}, Replica, "forget_marks"
 )
-def _keep_heads(self: Any) -> None:
+def _keep_marks(self: Any) -> None:
+    pass
+
+
+@mutant("sums of a refused batch are kept", {"counts", "mismatches", "crash"}, Ledgers, "undo", "disk full")
+def _keep_sums(self: Any) -> None:
     pass

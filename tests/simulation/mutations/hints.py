@@ -6,7 +6,7 @@ from unittest.mock import patch
 from basestore import handoff, hints
 from basestore.handoff import Handoff
 from basestore.hints import Hints
-from basestore.messages import Applied, Kept
+from basestore.messages import COPY, Applied, Kept
 from basestore.outbox import Outbox
 from basestore.placement import row_partition
 from basestore.replica import Replica
@@ -73,9 +73,6 @@ def _owe_the_latest(self: Any, pile: Any, row: bytes, hint: Any) -> None:
         self._journal.stage(self._debt_key(pile, row), stamp.to_bytes(8))
 
 
-_apply_hint = Replica._apply_hint
-
-
 @mutant(
     "a hint stands for its own write alone", {"debts", "receipts"}, hints, "merge_hints", "races", "hints"
 )
@@ -84,7 +81,11 @@ def _stand_alone(rule: Rule, kept: Hint | None, offered: Hint) -> Hint:
     return hint._replace(since=hint.record.version.stamp)
 
 
-@mutant("a hint is confirmed before it is durable where it went", {"acks", *LOST}, Replica, "_apply_hint")
-def _confirm_at_once(self: Any, outbox: Any, request: int, rule: Any, row: Any, blob: Any, held: Any) -> None:
-    _apply_hint(self, outbox, request, rule, row, blob, held)
-    outbox.put(Applied([request], self._journal.generation, self._journal.durable_sequence))
+_apply = Replica.apply
+
+
+@mutant("a hint is confirmed before it is durable where it went", {"acks", *LOST}, Replica, "apply")
+def _confirm_at_once(self: Any, outbox: Any, message: Any, wall_ms: int) -> None:
+    _apply(self, outbox, message, wall_ms)
+    if message.way > COPY:
+        outbox.put(Applied([message.id], self._journal.generation, self._journal.durable_sequence))

@@ -11,8 +11,8 @@ from tests.simulation.mutations.registry import STALE, mutant
 
 
 @mutant("no blocking read repair", STALE, reading, "plan")
-def _all_confirm(rule: Rule, replies: Any) -> Any:
-    return plan(rule, replies)._replace(confirmed=len(replies))
+def _all_confirm(rule: Rule, replies: Any, *more: Any) -> Any:
+    return plan(rule, replies, *more)._replace(confirmed=len(replies))
 
 
 @mutant("a superseded write-back confirms", STALE, Reading, "superseded", "races")
@@ -55,6 +55,6 @@ def _some_record(self: Any, weighed: Any, now: Any) -> None:
     _answer(self, weighed, now)
 
 
-@mutant("the other replicas are never compared", {"convergence"}, Reading, "_go_on")
+@mutant("the other replicas are never compared", {"convergence"}, Reading, "_go_on", "no rounds")
 def _stop(self: Any, now: Any) -> None:
     self._coordinator.operations.drop(self)

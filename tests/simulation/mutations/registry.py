@@ -32,8 +32,12 @@ SURVIVORS = {
 
 
 def of(*words: str) -> Callable[[Plan], bool]:
-    """Worlds of these themes, or with a fault of these kinds."""
-    return lambda plan: plan.theme in words or any(fault.kind in words for fault in plan.faults)
+    """Worlds of these themes, or with a fault of these kinds, or where no sessions run by themselves."""
+    return lambda plan: (
+        plan.theme in words
+        or any(fault.kind in words for fault in plan.faults)
+        or ("no rounds" in words and not plan.rounds)
+    )
 
 
 def mutant(name: str, expected: set[str], target: Any, attribute: str, *words: str) -> Callable[[Any], Any]:

@@ -5,8 +5,10 @@ from unittest.mock import patch
 
 from basestore.node import Node
 from basestore.outbox import Outbox
+from basestore.reconciler import Reconciler
 from basestore.recovery import Recovery
-from basestore.replica import ABSENT, Replica
+from basestore.replica import Replica
+from basestore.scrub import Scrub
 from basestore.standing import Standing, State
 from basestore.writing import Writing
 from repair.version import VERSION_BYTES, Record
@@ -43,32 +45,43 @@ def _never_knew(self: Any, outbox: Outbox, name: str, said: Any, fresh_store: by
 
 @mutant("recovery from a single replica", STALE, Recovery, "_recovered")
 def _one_will_do(self: Any, partition: int) -> bool:
-    return bool(self._done[partition])
+    return bool(self._done(partition))
 
 
-@mutant("a stream takes over what is older", STALE | {"goes back"}, Replica, "take_over", "ambushes")
+@mutant("a session takes over what is older", STALE | {"goes back"}, Replica, "take_over")
 def _take_anything(self: Any, row: bytes, record: Record) -> None:
-    held = self._heads.get(row, ABSENT)
+    held = self.mark(row)
     if held[:VERSION_BYTES] != record.head[:VERSION_BYTES]:
-        self._store(row, record.blob, record.head, held)
+        self._store(row, record.blob, held)
 
 
-_take_page = Recovery.take_page
+_end = Reconciler._end
 
 
-@mutant("recovery ends after its first page", STALE, Recovery, "take_page")
-def _first_rows(self: Any, stream: Any, request: int, rows: list[bytes], more: bool, now: Any) -> None:
-    _take_page(self, stream, request, rows[: len(rows) // 4 * 2], False, now)
+@mutant("recovery counts sessions that ended without a certificate", STALE, Reconciler, "_end")
+def _ended_is_certified(self: Any, session: Any, reason: str = "") -> None:
+    _end(self, session, reason)
+    self.certified[session.partition, session.member] = (session.begun.monotonic, session.peer_whole)
 
 
-_replace_damaged = Replica.replace_damaged
+@mutant("recovery counts sessions of before its wait", STALE, Recovery, "_done", "swaps")
+def _done_before(self: Any, partition: int) -> dict[int, bool]:
+    ended = self._reconciler.certified
+    return {
+        other: ended[partition, other][1] for other in self._others(partition) if (partition, other) in ended
+    }
 
 
-@mutant("healing miscounts records", {"crash", "counts"}, Replica, "replace_damaged", "spoil")
-def _miscount(self: Any, row: bytes, records: Any) -> None:
-    before = self._journal.records
-    _replace_damaged(self, row, records)
-    self._journal.records = before
+_finish = Scrub.finish
+
+
+@mutant("healing miscounts records", {"crash", "counts"}, Scrub, "finish", "spoil")
+def _miscount(self: Any) -> int:
+    ledger = self._ledgers.of[self.partition]
+    count, live = ledger.count, ledger.live
+    wrong = _finish(self)
+    ledger.count, ledger.live = count, live
+    return wrong
 
 
 _recovery_tick = Recovery.tick

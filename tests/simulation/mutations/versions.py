@@ -9,12 +9,11 @@ from basestore.errors import ClockSkew, Overloaded
 from basestore.messages import DIRECT, Apply
 from basestore.node import Node
 from basestore.outbox import Outbox
-from basestore.replica import ABSENT, Replica
-from basestore.storage.engine import DATA
+from basestore.replica import Replica
 from basestore.writing import Writing
 from repair.clock import HybridClock
 from repair.rule import Rule
-from repair.version import Record, Version, is_tombstone
+from repair.version import HEAD_BYTES, Record, Version, is_tombstone
 from tests.simulation.mutations.registry import MUTANTS, STALE, Mutant, Patch, mutant
 
 
@@ -100,11 +99,10 @@ _store = Replica._store
 
 
 @mutant("a tombstone dropped early", STALE | {"receipts"}, Replica, "_store")
-def _drop_tombstone(self: Any, row: bytes, blob: bytes, head: bytes, held: bytes) -> None:
-    _store(self, row, blob, head, held)
-    if is_tombstone(head):
-        self._journal.stage(DATA + row, None)
-        self._remember(row, ABSENT)
+def _drop_tombstone(self: Any, row: bytes, blob: bytes, held: bytes) -> None:
+    _store(self, row, blob, held)
+    if is_tombstone(blob[:HEAD_BYTES]):
+        self.drop(row)
 
 
 @mutant("a damaged record is served", {"phantoms", "convergence", "versions", *STALE}, Record, "intact")

@@ -1,0 +1,103 @@
+"""Bugs of anti-entropy: sessions, certificates, the stamps that follow, and purge."""
+
+from typing import Any
+
+from basestore import proofs
+from basestore.comparison import Comparison
+from basestore.exchanging import Exchanging
+from basestore.ledgers import Ledgers
+from basestore.messages import DIRECT
+from basestore.proofs import Proofs
+from basestore.reconciler import Reconciler
+from basestore.replica import HINTED_DIRECT, Replica
+from repair.exchange import Snapshot
+from tests.simulation.mutations.registry import STALE, mutant
+
+PURGED = STALE | {"purges", "stable stamps", "convergence", "receipts", "mismatches"}
+
+
+@mutant("the stable stamp of one's own row alone", PURGED, proofs, "stable_stamp")
+def _own_row(own: int, *others: Any) -> int:
+    return own
+
+
+_proven = Exchanging._proven
+
+
+@mutant("a closed stamp of the session's end", PURGED, Exchanging, "_proven")
+def _closed_at_the_end(self: Any, kind: str, snapshot: Any, sequence: int) -> Any:
+    snapshot.closed = self._proofs.close(self.partition, self.now)
+    return _proven(self, kind, snapshot, sequence)
+
+
+_apply = Replica.apply
+
+
+@mutant("a direct write that comes too late is taken", PURGED, Replica, "apply")
+def _never_closed(self: Any, outbox: Any, message: Any, wall_ms: int) -> None:
+    ledger = self.ledgers.of.get(int.from_bytes(message.row[:2]))
+    if ledger is None or message.way not in (DIRECT, HINTED_DIRECT):
+        _apply(self, outbox, message, wall_ms)
+        return
+    closed, ledger.closed = ledger.closed, 0
+    _apply(self, outbox, message, wall_ms)
+    ledger.closed = closed
+
+
+@mutant("a copy of what was purged is taken", PURGED, Replica, "apply")
+def _never_settled(self: Any, outbox: Any, message: Any, wall_ms: int) -> None:
+    ledger = self.ledgers.of.get(int.from_bytes(message.row[:2]))
+    if ledger is None or message.way in (DIRECT, HINTED_DIRECT):
+        _apply(self, outbox, message, wall_ms)
+        return
+    stable, ledger.stable = ledger.stable, 0
+    _apply(self, outbox, message, wall_ms)
+    ledger.stable = stable
+
+
+@mutant("a first delivery out of a hint is taken for a copy", PURGED, Proofs, "in_use")
+def _always_a_copy(self: Any, partition: int, stores: bytes) -> bool:
+    return True
+
+
+@mutant("a certificate outlives the stores that made it", PURGED, Proofs, "certificate")
+def _of_any_store(self: Any, partition: int, member: int) -> Any:
+    held = self._certificates[partition].get(member)
+    return None if held is None else held[2]
+
+
+@mutant("what is overwritten in a session is not kept", PURGED, Snapshot, "note")
+def _keep_nothing(self: Any, row: bytes, head: bytes, sequence: int) -> None:
+    pass
+
+
+@mutant("purge a little too early", PURGED, Ledgers, "due")
+def _due_soon(self: Any, partition: int, upto: int, most: int) -> Any:
+    return _due(self, partition, upto + (3000 << 16) if upto else 0, most)
+
+
+_due = Ledgers.due
+
+
+@mutant("what a forgetful store alone holds is pushed, purged or not", PURGED, Comparison, "_drop")
+def _push_all(self: Any, row: bytes) -> None:
+    pass
+
+
+@mutant("sessions that certify and bring nothing", {"convergence", *PURGED}, Replica, "take_over")
+def _take_nothing(self: Any, row: bytes, record: Any) -> None:
+    pass
+
+
+_rounds = Reconciler._round
+
+
+@mutant("no sessions but for forgetful stores", {"convergence"}, Reconciler, "_round")
+def _no_rounds(self: Any, member: int, now: Any) -> None:
+    self._due_s[member] = now.monotonic + 1e9
+    _rounds(self, member, now)
+
+
+@mutant("only copies do not hold the closed stamp back", PURGED, Proofs, "_least_only_copy")
+def _forget_copies(self: Any, partition: int, now: Any) -> int:
+    return (1 << 64) - 1
