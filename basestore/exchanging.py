@@ -29,7 +29,8 @@ from repair.version import COUNTER_BITS
 if TYPE_CHECKING:
     from basestore.reconciler import Reconciler
 
-SEAL_BYTES = 12
+ROOT_BYTES = 8
+STORES_BYTES = 4
 UNTOLD = -1
 EVER = (1 << 64) - 1
 ALL = (NONE, NONE)  # no certificate to build on
@@ -117,6 +118,7 @@ class Exchanging:
 
     def respond(self, syn: Syn) -> Story[Outcome]:
         """Answer an opened session."""
+        self._agree_on_stores(syn.root)
         self._stable = syn.stable
         self.peer_whole = syn.whole
         yield from self._adopt(0)
@@ -167,9 +169,17 @@ class Exchanging:
         self._proofs.hear_rows(self.partition, rows)
 
     def _seal(self, root: int) -> bytes:
-        """A root bound to the two stores: it means nothing to others."""
+        """A root, and the two stores that it means something to: 8 bytes and 4."""
         stores = self._proofs.stores(self.member)
-        return blake2b(root.to_bytes(16) + stores, digest_size=SEAL_BYTES).digest()
+        return (
+            blake2b(root.to_bytes(16) + stores, digest_size=ROOT_BYTES).digest()
+            + blake2b(stores, digest_size=STORES_BYTES).digest()
+        )
+
+    def _agree_on_stores(self, seal: bytes) -> None:
+        """Broken when the other side speaks of other stores: one of the two is new, and not yet known."""
+        if seal[ROOT_BYTES:] != self._seal(0)[ROOT_BYTES:]:
+            raise Broken("the stores have changed")
 
     # --- snapshots ---------------------------------------------------------------------------
 
@@ -284,6 +294,7 @@ class Exchanging:
             )
         )  # fmt: skip
         theirs: Certify = yield from self._dialogue.next(Certify)
+        self._agree_on_stores(theirs.root)
         if theirs.root != root:
             raise Mismatch
         self._hear_closed(theirs.closed, theirs.tag, theirs.rows)
