@@ -96,7 +96,7 @@ def _read_keys(node: Node) -> tuple[dict[str, str], list[str]]:
     for number in range(KEYS):
         key = b"key %d" % number
         try:
-            node.replica.read(outbox, Read(number, placement.row(b"default", key), 0, True, False))
+            node.replica.read(outbox, Read(number, placement.row(b"default", key), 0, True, False, False))
         except StorageError as error:
             damaged.append(str(error))
             continue
@@ -122,7 +122,8 @@ def _read_ranges(node: Node) -> dict[str, str]:
         after, more = b"", True
         while more:
             try:
-                node.replica.read_range(outbox, ReadRange(0, [partition], b"", b"", after, PAGE_ROWS_MAX, 0))
+                message = ReadRange(0, [partition], b"default", b"", after, PAGE_ROWS_MAX, 0)
+                node.replica.read_range(outbox, message)
             except StorageError:
                 break
             (answer,) = outbox.take()
@@ -130,7 +131,7 @@ def _read_ranges(node: Node) -> dict[str, str]:
                 break
             for row, blob in zip(answer.rows[::2], answer.rows[1::2], strict=True):
                 listed[row_key(row).decode()] = brief(_value(blob))
-            more, after = answer.more, answer.rows[-2] if answer.rows else b""
+            more, after = answer.more, row_key(answer.rows[-2]) if answer.rows else b""
     return listed
 
 

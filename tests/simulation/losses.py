@@ -45,7 +45,7 @@ def would_be_noticed(world: "World", machine: "Machine", copy: dict[bytes, bytes
     stored = copy.get(STANDING)
     if stored is None:
         return True
-    generations = dict(cbor2.loads(stored)[-1])
+    generations = dict(cbor2.loads(stored)[5])
     sequence = int.from_bytes(copy[PROGRESS][:8])
     for peer in world.machines:
         known = peer.disk.durable(PEER + machine.config.name.encode())
