@@ -17,6 +17,8 @@ from basestore.messages import Message, Syn
 from basestore.metrics import Metrics
 from basestore.outbox import SMALL_BYTES, Outbox, weight
 
+INBOX_MAX = 512  # the longest list has 256 parts
+
 T = TypeVar("T")
 Story = Generator[int | None, None, T]
 
@@ -61,6 +63,8 @@ class Dialogue:
             return
         if number != self._heard + 1:
             raise Broken("a message was lost")
+        if len(self.inbox) >= INBOX_MAX:
+            raise Broken("more was said than was asked for")
         self._heard = number
         self.inbox.append(message)
 

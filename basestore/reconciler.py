@@ -85,6 +85,7 @@ class Reconciler:
         self._known: dict[tuple[int, int], list[int]] = {}
         self._issued = operations.issued
         self._budget = 0
+        self._upkeep = False  # there may be something to purge or to scrub
         self._beside = False
         doubtful = self.ledgers.of if journal.engine.loss else sorted(self.ledgers.damaged)
         self.suspect: dict[int, None] = dict.fromkeys(doubtful)  # to be scrubbed before any session
@@ -124,6 +125,7 @@ class Reconciler:
         self._beside = self._operations.issued != self._issued
         self._issued = self._operations.issued
         self._budget = WORK_ROWS_BESIDE if self._beside else WORK_ROWS
+        self._upkeep = True
         for session in list(self._sessions.values()):
             if now.monotonic - session.heard_s > SILENCE_S_MAX:
                 self._end(session, "the other side has fallen silent")
@@ -154,8 +156,8 @@ class Reconciler:
             if self._budget > 0 and session.runnable:
                 self._resume(session, now)
                 moved = True
-        if self._budget > 0 and not moved:
-            moved = self._purge() or self._scrub_on(now)
+        if self._upkeep and self._budget > 0 and not moved:
+            moved = self._upkeep = self._purge() or self._scrub_on(now)
         return moved
 
     def lost(self, member: int) -> None:
