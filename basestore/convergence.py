@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from basestore.errors import BasestoreError, InvalidRequest
-from basestore.inspecting import NEVER
+from basestore.inspecting import NEVER, PAGE_PARTITIONS
 from basestore.messages import Message, Survey
 from basestore.picture import Cause, Obstacle, Picture, gathered, wall_ms_of
 from basestore.requests import SURVEY_MS, Scope
@@ -21,6 +21,7 @@ from repair.version import Version
 CONVERGED_S = 30.0
 PAUSE_S = 0.25
 OVERDUE_MS = 5000
+WITHIN_MS_MAX = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,27 @@ class Proving:
     def request(self, request: int) -> Survey:
         """The next request."""
         bucket, key, partition = self._scope
-        return Survey(request, bucket, key, partition, self._first, NEVER, False, SURVEY_MS)
+        within_ms = min(self._overdue_ms, WITHIN_MS_MAX) if self._open_in_page else NEVER
+        return Survey(request, bucket, key, partition, self._first, within_ms, False, SURVEY_MS)
+
+    @property
+    def _overdue_ms(self) -> int:
+        """For how long sessions could have proven it, by the nodes' clocks; NEVER before that."""
+        views = self.picture.nodes.values()
+        due_ms = wall_ms_of(self._stamp)
+        return max((v.said.wall_ms - v.said.lag_ms - due_ms for v in views), default=NEVER)
+
+    @property
+    def _open_in_page(self) -> bool:
+        """Whether what comes next is about anything that is not proven yet, though it could be."""
+        if self._overdue_ms < 0:
+            return False
+        page = range(self._first, self._first + PAGE_PARTITIONS)
+        return any(
+            not self._proof(partition).proven
+            for partition in self.picture.partitions
+            if self.picture.total == 1 or partition in page
+        )
 
     def hear(self, answer: Message, sent_s: float) -> None:
         """The answer to it. Raises the error that it stands for."""

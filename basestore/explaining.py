@@ -37,13 +37,14 @@ from repair.version import HEAD_BYTES, RECORD_BYTES_MIN
 if TYPE_CHECKING:
     from basestore.coordinator import Coordinator
     from basestore.handoff import Handoff
+    from basestore.proofs import Proofs
 
 REASON_LENGTH_MAX = 200
 DOUBTFUL_S = 0.5  # a member that is not whole answers at once; one that is silent may never
 _STATES = frozenset((UP, STARTING, FORGETFUL, DAMAGED))
 
 
-def trace(message: Trace, state: str, replica: Replica, handoff: "Handoff") -> Traced:
+def trace(message: Trace, state: str, replica: Replica, handoff: "Handoff", proofs: "Proofs") -> Traced:
     """What this node says of a row; `state` is that of its store. ProtocolError when it is no row."""
     if len(message.row) < 4:
         raise ProtocolError("a Trace message names no row")
@@ -52,7 +53,12 @@ def trace(message: Trace, state: str, replica: Replica, handoff: "Handoff") -> T
         state = DAMAGED
     kept = handoff.hints_for(message.row)
     hints = [word for member, _, only_copy in kept for word in (member, int(only_copy))]
-    return Traced(message.id, state, record or b"", hints, [head for _, head, _ in kept])
+    partition, stable = row_partition(message.row), 0
+    reach: list[int] = []
+    if partition in proofs.replicas:
+        stable = replica.ledgers.of[partition].stable
+        reach = [word for each in proofs.reach(partition) for word in each]
+    return Traced(message.id, state, record or b"", hints, [head for _, head, _ in kept], stable, reach)
 
 
 def check_traced(message: Traced, members: int) -> None:
@@ -64,6 +70,8 @@ def check_traced(message: Traced, members: int) -> None:
         raise ProtocolError("a Traced message does not say for whom its hints are")
     if any(len(head) != HEAD_BYTES for head in message.heads) or not set(message.hints[1::2]) <= {0, 1}:
         raise ProtocolError("a Traced message names hints that are none")
+    if len(message.reach) % 3 or any(not 0 <= member < members for member in message.reach[::3]):
+        raise ProtocolError("a Traced message does not say of whom its proofs are")
 
 
 class Explaining(Operation):
@@ -144,6 +152,7 @@ class Explaining(Operation):
             for target, only_copy in zip(answer.hints[::2], answer.hints[1::2], strict=True)
             for word in (member, target, only_copy)
         ]
+        best = max(answers.values(), key=lambda answer: answer.stable, default=None)
         return Explained(
             self._request.id,
             self._rule.value,
@@ -155,4 +164,6 @@ class Explaining(Operation):
             [head for _, answer in sorted(answers.items()) for head in answer.heads],
             sorted(self._reasons),
             [self._reasons[member] for member in sorted(self._reasons)],
+            [answers[replica].stable if replica in answers else 0 for replica in replicas],
+            best.reach if best is not None else [],
         )

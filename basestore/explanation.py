@@ -6,7 +6,7 @@ replicas that do not hold the winner. Only replicas whose word counts are weighe
 not whole, or whose record is damaged is shown, and that is all. Pure.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,10 @@ from basestore.consistency import Level
 from basestore.errors import ConnectionLost
 from basestore.messages import DAMAGED, DOWN, FORGETFUL, STARTING, UP, Explained, Message
 from basestore.results import encode_text, error_of
+from repair.digest import due_of
 from repair.read_repair import NOTHING, plan
 from repair.rule import Rule
-from repair.version import HEAD_BYTES, VERSION_BYTES, Record, Version, is_tombstone
+from repair.version import COUNTER_BITS, HEAD_BYTES, VERSION_BYTES, Record, Version, is_tombstone
 
 READ_LEVELS = (Level.ONE, Level.QUORUM, Level.ALL)
 _SENSELESS = (LookupError, TypeError, ValueError)
@@ -81,7 +82,8 @@ class Mend:
     """What will bring a replica to the winner, or make its word count.
 
     by  hint          those kept at the nodes `at` are delivered as soon as it can take them
-        quorum read   the next read at quorum or all repairs it, and some of those at one
+        quorum read   the next session of anti-entropy brings it, or the next read at quorum or all,
+                      whichever comes first
         healing       its damaged record is replaced by what the others hold
         recovery      it lost data, and recovers from the others
         introduction  it is starting, and waits for what the others know of its store
@@ -109,6 +111,9 @@ class Explanation:
     reads     at each level, the versions that a read may find as things stand, the best first; None
               among them: no record. None instead: too few replicas answer for the level
     mends     what will bring the replicas that lack the winner up to it
+    stable    every version up to this stamp is on all replicas, or beaten there, for good; 0: none is proven
+    reach     as one replica sees it, by each other one: how far their proof with each other reaches, and
+              how far its proofs with all others do; stamps, 0: nothing is proven
     members   all nodes of the cluster, in its order
     """
 
@@ -123,7 +128,23 @@ class Explanation:
     reason: str
     reads: dict[Level, tuple[Version | None, ...] | None]
     mends: tuple[Mend, ...]
+    stable: int
+    reach: dict[str, tuple[int, int]]
     members: tuple[str, ...]
+
+    @property
+    def settled(self) -> bool:
+        """Whether all replicas hold the winner, or what beats it, for good."""
+        return self.winner is not None and self.winner.stamp <= self.stable
+
+    @property
+    def held_back_by(self) -> tuple[str, ...]:
+        """The replicas of which it is not proven yet that they have taken all up to the winner."""
+        if self.winner is None or self.settled:
+            return ()
+        stamp = self.winner.stamp
+        behind = tuple(name for name, (proof, _) in self.reach.items() if proof < stamp)
+        return behind or tuple(name for name, (_, row) in self.reach.items() if row < stamp)
 
     @property
     def known(self) -> bool:
@@ -144,6 +165,9 @@ class Explanation:
             "hints": [hint.as_json() for hint in self.hints],
             "reads": {level.name.lower(): _texts(found) for level, found in self.reads.items()},
             "mends": [mend.as_json() for mend in self.mends],
+            "settled": self.settled,
+            "stable_ms": self.stable >> COUNTER_BITS or None,
+            "held_back_by": list(self.held_back_by),
             "unheard": self.unheard,
         }
 
@@ -186,7 +210,9 @@ def _explain(answer: Explained, bucket: str, key: bytes, members: Sequence[str])
         _version(best),
         _reason(rule, heads, best, len(names)),
         {level: _found(rule, heads, level.required(len(names))) for level in READ_LEVELS},
-        tuple(_mends(names, answer.states, heads, best, rule, hints)),
+        tuple(_mends(names, answer.states, heads, best, rule, hints, _purged(answer, best))),
+        max(answer.stables, default=0),
+        {members[at]: (proof, row) for at, proof, row in zip(*[iter(answer.reach)] * 3, strict=True)},
         tuple(members),
     )
 
@@ -264,8 +290,10 @@ def _mends(
     best: bytes,
     rule: Rule,
     hints: Sequence[HintView],
+    purged: Collection[int],
 ) -> list[Mend]:
-    """A mend for each replica that is not known to hold the winner, as far as there is one."""
+    """A mend for each replica that is not known to hold the winner, as far as there is one; those that
+    have `purged` it are not behind."""
     mends = []
     for at, (name, state) in enumerate(zip(names, states, strict=True)):
         held = heads.get(at)
@@ -277,9 +305,20 @@ def _mends(
         if useful:
             mends.append(Mend(name, "hint", tuple(dict.fromkeys(hint.at for hint in useful))))
         enough = any(hint.wins or hint.version == _version(best) for hint in useful)
-        if not enough and (state == DOWN or (held is not None and held != best)):
+        behind = held is not None and held != best and at not in purged
+        if not enough and (state == DOWN or behind):
             mends.append(Mend(name, "quorum read"))
     return mends
+
+
+def _purged(answer: Explained, best: bytes) -> set[int]:
+    """The places of replicas that hold nothing because they have purged the winner."""
+    pairs = list(zip(answer.records, answer.stables, strict=True))
+    if not best:
+        return set()
+    holder = next(blob for blob in answer.records if blob[:HEAD_BYTES] == best)
+    due = due_of(best, Record(holder).expires_ms)
+    return {at for at, (blob, stable) in enumerate(pairs) if not blob and 0 < due <= stable}
 
 
 def _holds(rule: Rule, held: bytes, hint: HintView) -> bool:

@@ -2,8 +2,13 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from repair.version import COUNTER_BITS
+
 if TYPE_CHECKING:
     from basestore.node import Node
+
+
+STALLED_MS = 60_000  # behind what the closed stamps' lag explains
 
 
 class PeerGauges(NamedTuple):
@@ -29,7 +34,10 @@ class PeerGauges(NamedTuple):
 
 class Gauges(NamedTuple):
     """One node. `durable_lag`: commits that are not durable yet, `unsynced_bytes` what is in them;
-    `operation_bytes`: what the operations under way hold."""
+    `operation_bytes`: what the operations under way hold; `sessions` of anti-entropy that are open.
+    `stable_lag_ms`: how far the stable stamp that is furthest behind is behind the clock, None while none
+    is known; `unproven`: partitions that have none; `stalled_by`: the members because of which, if it is
+    further behind than it should be."""
 
     state: str
     whole: bool
@@ -39,6 +47,10 @@ class Gauges(NamedTuple):
     operation_bytes: int
     durable_lag: int
     unsynced_bytes: int
+    sessions: int
+    stable_lag_ms: int | None
+    unproven: int
+    stalled_by: tuple[str, ...]
     peers: tuple[PeerGauges, ...]
 
     def facts(self) -> dict[str, str]:
@@ -48,10 +60,43 @@ class Gauges(NamedTuple):
             "operation bytes": str(self.operation_bytes),
             "durable lag": str(self.durable_lag),
             "unsynced bytes": str(self.unsynced_bytes),
+            "open sessions": str(self.sessions),
         }
         for peer in self.peers:
             facts[f"outbox bytes {peer.name}"] = str(peer.outbox_bytes)
         return facts
+
+
+class Lag(NamedTuple):
+    """As in `Gauges`."""
+
+    stable_lag_ms: int | None
+    unproven: int
+    stalled_by: tuple[str, ...]
+
+    def facts(self) -> dict[str, str]:
+        """For `basestore status`, as names and values."""
+        lag_ms = "" if self.stable_lag_ms is None else str(self.stable_lag_ms)
+        stalled_by = " ".join(self.stalled_by)
+        return {"stable lag ms": lag_ms, "unproven": str(self.unproven), "stalled by": stalled_by}
+
+
+def lag(node: "Node") -> Lag:
+    """How far the stable stamps were behind when the node last ticked."""
+    now = node.ticked
+    stables = {partition: ledger.stable for partition, ledger in node.ledgers.of.items()}
+    worst = min(stables, key=stables.__getitem__, default=None)
+    if worst is None:
+        return Lag(None, 0, ())
+    proven = [stable for stable in stables.values() if stable]
+    lag_ms = max(0, now.wall_ms - (min(proven) >> COUNTER_BITS)) if proven else None
+    due_ms = now.wall_ms - node.config.cluster.closed_lag_ms - STALLED_MS
+    stalled: tuple[str, ...] = ()
+    if stables[worst] >> COUNTER_BITS < due_ms:
+        stalled = tuple(
+            node.peers.all[at].name for at in node.proofs.stalled_by(worst, due_ms << COUNTER_BITS)
+        )
+    return Lag(lag_ms, len(stables) - len(proven), stalled)
 
 
 def gauges(node: "Node") -> Gauges:
@@ -70,5 +115,6 @@ def gauges(node: "Node") -> Gauges:
     journal, operations = node.journal, node.operations
     return Gauges(
         node.state, node.standing.whole, node.ledgers.records, len(node.replica.damaged), operations.count,
-        operations.bytes, journal.sequence - journal.durable_sequence, journal.unsynced_bytes, tuple(peers),
+        operations.bytes, journal.sequence - journal.durable_sequence, journal.unsynced_bytes,
+        node.reconciler.open_sessions, *lag(node), tuple(peers),
     )  # fmt: skip

@@ -216,10 +216,10 @@ class Hints:
 
     def decide(self, pile: Pile, row: bytes, hint: Hint, outcome: str) -> None:
         """An operator has had a late hint decided: it goes, unless another took its place meanwhile.
-        `outcome`: rewritten or superseded."""
+        `outcome`: what it counts as."""
         if self._journal.get(pile.key(row)) == encode_hint(hint):
             self._remove(pile, hint, row)
-            self._metrics.count(f"hints_late_{outcome}")
+            self._metrics.count(outcome)
 
     def only_copies(self) -> list[int]:
         """Partitions of which only copies are kept, and their least stamps, in turn."""

@@ -45,7 +45,7 @@ class _Verdict(Outbox):
 
     def put(self, message: Message, size: int = SMALL_BYTES) -> bool:
         stored = isinstance(message, Written) and message.outcome == OUTCOME_STORED
-        self._late.ended(self._pile, self._row, self._hint, "rewritten" if stored else "")
+        self._late.ended(self._pile, self._row, self._hint, "hints_late_rewritten" if stored else "")
         return True
 
 
@@ -93,7 +93,7 @@ class Late:
                 result.record is not None
                 and (rule is Rule.FIRST_WRITE_WINS or not rule.beats(head, result.record.head))
             ):
-                self.ended(pile, row, hint, "superseded")
+                self.ended(pile, row, hint, "hints_late_superseded")
             else:
                 self._write(pile, row, hint, now)
 
@@ -115,7 +115,7 @@ class Late:
         ).begin(None, now)
 
     def ended(self, pile: Pile, row: bytes, hint: Hint, outcome: str) -> None:
-        """One is decided: `rewritten`, `superseded`, or, if empty, left as it was."""
+        """One is decided: what it counts as, or, if empty, it is left as it was."""
         self._under_way -= 1
         if outcome:
             self._hints.decide(pile, row, hint, outcome)

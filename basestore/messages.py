@@ -252,7 +252,8 @@ class Explained(NamedTuple):
     """The answer to Explain. `wall_ms`: now, by the node's clock. Of each of the `replicas` (member
     indices) the state, as in `Traced` or `down`, and the record without its value. `hints` holds who
     keeps it, for whom, and whether it is the only copy (1) or not (0), in turn; `heads` a head for each.
-    `unheard`: members that did not answer, and `reasons`: why."""
+    `unheard`: members that did not answer, and `reasons`: why. `stables`: of each replica its stable
+    stamp, 0 if it did not answer; `reach` as in `Traced`, of the one with the greatest."""
 
     id: int
     rule: str
@@ -264,6 +265,8 @@ class Explained(NamedTuple):
     heads: list[bytes]
     unheard: list[int]
     reasons: list[str]
+    stables: list[int]
+    reach: list[int]
 
 
 class HintPiles(NamedTuple):
@@ -423,13 +426,17 @@ class Trace(NamedTuple):
 class Traced(NamedTuple):
     """The answer to Trace. `state`: up, starting or forgetful, as the store is, or damaged, as the
     record is. `record`: without its value, empty when none is held. For each hint, `hints` holds the
-    member it is for and whether it is the only copy (1) or not (0); `heads` its head."""
+    member it is for and whether it is the only copy (1) or not (0); `heads` its head. `stable`: the
+    partition's stable stamp, 0 at a member that does not hold it; `reach`: each other replica, up to
+    which stamp there is a proof with it, and up to which with all replicas, as it has told, in turn."""
 
     id: int
     state: str
     record: bytes
     hints: list[int]
     heads: list[bytes]
+    stable: int
+    reach: list[int]
 
 
 class Inspect(NamedTuple):

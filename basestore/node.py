@@ -27,7 +27,7 @@ from basestore.config import NodeConfig
 from basestore.coordinator import Coordinator
 from basestore.debts import Debts
 from basestore.explaining import check_traced, trace
-from basestore.gauges import gauges
+from basestore.gauges import gauges, lag
 from basestore.handoff import Handoff
 from basestore.inspecting import check_inspected, hasten, inspect
 from basestore.journal import Journal
@@ -119,7 +119,7 @@ class Node:
         self.engine = engine
         self.name = config.name
         self.me = cluster.member_index(config.name)
-        self.relink = False
+        self.relink, self.ticked = False, now
         self.ready: set[Outbox] = set()
         self._labels = dict(labels)
         self.metrics = Metrics()
@@ -250,6 +250,7 @@ class Node:
 
     def tick(self, now: Instant) -> None:
         """Deadlines, heartbeats, deliveries, streams, and the clock's ceiling."""
+        self.ticked = now
         self.operations.tick(now)
         generation, sequence = self.journal.generation, self.journal.durable_sequence
         only_copies = self.handoff.only_copies()
@@ -462,7 +463,7 @@ class Node:
             operation.ranged(member, message.id, message.rows, message.more, now)
 
     def _trace(self, member: int, outbox: Outbox, message: Trace, now: Instant) -> None:
-        answer = trace(message, self.state, self.replica, self.handoff)
+        answer = trace(message, self.state, self.replica, self.handoff, self.proofs)
         self.journal.reply_after_all(outbox, answer, weight(answer))
 
     def _traced(self, member: int, outbox: Outbox, message: Traced, now: Instant) -> None:
@@ -555,6 +556,7 @@ class Node:
             "damaged": str(len(self.replica.damaged)),
             **{f"hints {p.name}": str(self.handoff.count(p.index)) for p in self.peers.all},
             **{f"debt {p.name}": str(self.handoff.debts(p.index)) for p in self.peers.all},
+            **lag(self).facts(),
             **self._labels,
         }
         return NodeStatus(request, [word for fact in facts.items() for word in fact])

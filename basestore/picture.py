@@ -89,7 +89,7 @@ class NodeView:
     first_counts: list[int]
     first_stamp: int
     holdings: dict[int, Holding] = field(default_factory=dict)
-    sides: dict[tuple[int, str], Side] = field(default_factory=dict)  # by partition and other replica
+    sides: dict[int, dict[str, Side]] = field(default_factory=dict)  # by partition and other replica
     only_copies: dict[int, int] = field(default_factory=dict)
     damaged: set[int] = field(default_factory=set)
 
@@ -182,7 +182,8 @@ class Picture:
         for partition, other, closed, made_ms, age_ms in _groups(said.pairs, PAIR):
             begun_s = moment(age_ms)
             checked = begun_s >= ended[partition]
-            view.sides[partition, members[other]] = Side(closed, made_ms, begun_s, checked)
+            sides = view.sides.setdefault(partition, {})
+            sides[members[other]] = Side(closed, made_ms, begun_s, checked)
         view.only_copies.update(zip(said.only_copies[::2], said.only_copies[1::2], strict=True))
         view.damaged.update(said.damaged)
 
@@ -199,7 +200,7 @@ class Picture:
         for name, view in self.nodes.items():
             if partition in view.holdings:
                 names[name] = None
-                names |= dict.fromkeys(other for at, other in view.sides if at == partition)
+                names |= dict.fromkeys(view.sides.get(partition, ()))
         return sorted(names)
 
     def pairs(self, partition: int) -> Iterator[tuple[str, str]]:
@@ -209,7 +210,7 @@ class Picture:
 
     def side(self, partition: int, name: str, other: str) -> Side | None:
         view = self.nodes.get(name)
-        return None if view is None else view.sides.get((partition, other))
+        return None if view is None else view.sides.get(partition, {}).get(other)
 
     def causes(self, partition: int, stamp: int) -> list[Cause]:
         """What keeps this partition from being proven, if it is not just time:

@@ -21,7 +21,6 @@ from repair.certificate import Certificate, Row, own_row, stable_stamp, stores_t
 from repair.version import COUNTER_BITS
 from repair.write_repair import split_stores
 
-
 LISTEN_S = 2.0  # after a start: for heartbeats to name the only copies that there are
 
 
@@ -178,6 +177,23 @@ class Proofs:
             else:
                 rows[other] = row.closed if row is not None and row.tag == tag else 0
         return rows
+
+    def reach(self, partition: int) -> list[tuple[int, int, int]]:
+        """Each other replica: up to which stamp there is a proof with it, and up to which there is one of
+        it with all others, as it has told; 0 while there is none."""
+        certificates = self.certificates(partition)
+        rows = self.held_back_by(partition)
+        return [
+            (other, min(held.my_closed, held.their_closed) if held else 0, rows[other])
+            for other in self.others[partition]
+            for held in (certificates.get(other),)
+        ]
+
+    def stalled_by(self, partition: int, stamp: int) -> list[int]:
+        """The replicas because of which this stamp is not stable, as far as this node can tell."""
+        reach = self.reach(partition)
+        behind = [other for other, proof, _ in reach if proof < stamp]
+        return behind or [other for other, _, row in reach if row < stamp]
 
     # --- the closed stamp --------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from basestore.gauges import Gauges, PeerGauges
-from basestore.metrics import BOUNDS_S, COUNTERS, REPAIRS, Histogram, Metrics
+from basestore.metrics import BOUNDS_S, COUNTERS, REPAIRS, SESSIONS, Histogram, Metrics
 
 MEDIA = "text/plain; version=0.0.4; charset=utf-8"
 STATES = ("up", "starting", "forgetful")
@@ -86,13 +86,22 @@ class Scrape(Collector):
         repairs = CounterMetricFamily(
             "basestore_repairs", "Replicas that were brought up to date, by what found them.", labels=["kind"]
         )
+        sessions = CounterMetricFamily(
+            "basestore_sessions",
+            "Anti-entropy sessions that have ended: both replicas were found the same at once, were compared "
+            "by what had changed (delta) or by all that is held (full), or it was aborted.",
+            labels=["kind"],
+        )
         for name, text in COUNTERS.items():
             count = self._metrics.counts[name]
             if name.startswith(REPAIRS):
                 repairs.add_metric([name.removeprefix(REPAIRS)], count)
+            elif name.startswith(SESSIONS):
+                sessions.add_metric([name.removeprefix(SESSIONS)], count)
             else:
                 yield CounterMetricFamily(f"basestore_{name}", text, count)
         yield repairs
+        yield sessions
 
     def _standing(self) -> Iterator[Metric]:
         now = self._gauges
@@ -107,9 +116,14 @@ class Scrape(Collector):
             ("operations", "Requests and other work under way.", now.operations),
             ("operations_bytes", "What the work under way holds.", now.operation_bytes),
             ("unsynced_commits", "Commits that are not durable yet.", now.durable_lag),
+            ("open_sessions", "Anti-entropy sessions under way.", now.sessions),
+            ("unproven_partitions", "Partitions that have no stable stamp yet.", now.unproven),
             ("unsynced_bytes", "What is in the commits that are not durable yet.", now.unsynced_bytes),
         ):
             yield GaugeMetricFamily(f"basestore_{name}", text, value)
+        if now.stable_lag_ms is not None:
+            text = "How far the stable stamp that is furthest behind is behind the clock."
+            yield GaugeMetricFamily("basestore_stable_lag_seconds", text, now.stable_lag_ms / 1e3)
 
     def _peers(self) -> Iterator[Metric]:
         def of_each(name: str, text: str, values: Iterable[tuple[PeerGauges, float | None]]) -> Metric:
@@ -134,6 +148,10 @@ class Scrape(Collector):
         yield of_each(
             "hints_oldest_timestamp_seconds", "When the oldest hint for it was written.",
             ((p, _seconds(p.oldest_hint_ms)) for p in peers),
+        )  # fmt: skip
+        yield of_each(
+            "stalls", "Whether the stable stamp of a partition waits for a member that should be further.",
+            ((p, p.name in self._gauges.stalled_by) for p in peers),
         )  # fmt: skip
         yield of_each(
             "debt_partitions", "Partitions of which it may lack writes that no hint here is kept of.",

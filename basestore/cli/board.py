@@ -69,6 +69,17 @@ class View:
         facts = self.state.facts
         return {name[5:]: int(facts[name]) for name in facts if name.startswith("debt ")}
 
+    @property
+    def stable_lag_ms(self) -> int | None:
+        """How far what is proven is behind the clock, at the partition where that is furthest."""
+        lag_ms = self.state.facts.get("stable lag ms")
+        return int(lag_ms) if lag_ms else None
+
+    @property
+    def stalled_by(self) -> list[str]:
+        """The members because of which it is further behind than it should be."""
+        return self.state.facts.get("stalled by", "").split()
+
     def rate(self, count: int) -> float | None:
         """So many in a second."""
         return None if self.span_s is None else count / self.span_s
@@ -106,6 +117,8 @@ class View:
             "records": state.records,
             "hints_for": None if down else _nonzero(state.hints),
             "debt_for": None if down else _nonzero(self.debt),
+            "stable_lag_s": None if self.stable_lag_ms is None else self.stable_lag_ms / 1e3,
+            "stalled_by": self.stalled_by,
             "requests_per_s": {name: _rounded(self.rate(self.requests(name))) for name in OPERATIONS},
             "latency_ms": {name: _quantiles(self.durations(name)) for name in OPERATIONS},
             "failed_per_s": _rounded(self.rate(self.failures)),
@@ -178,12 +191,12 @@ def _table(*columns: str) -> Table:
 
 
 def _standing(views: Sequence[View]) -> Table:
-    table = _table("NODE<", "STATE<", "COUNTS ON<", "RECORDS", "REPAIRS/S", "DEBT", "HINTS FOR<")
+    table = _table("NODE<", "STATE<", "COUNTS ON<", "RECORDS", "REPAIRS/S", "PROVEN", "DEBT", "HINTS FOR<")
     names = [view.state.node for view in views]
     for view in views:
         state = view.state
         if state.state == "down":
-            table.add_row(state.node, Text("down", _STYLES["down"]), *[NONE] * 5)
+            table.add_row(state.node, Text("down", _STYLES["down"]), *[NONE] * 6)
             continue
         missing = [name for name in names if name not in view.alive]
         counts = f"{len(names) - len(missing)} of {len(names)}"
@@ -196,10 +209,19 @@ def _standing(views: Sequence[View]) -> Table:
             counts_on,
             NONE if state.records is None else f"{state.records:,}",
             _number(view.rate(view.repairs)),
+            _proven(view),
             Text(f"{debt:,}", "yellow" if debt else ""),
             Text(hints or "none", "yellow" if hints else ""),
         )
     return table
+
+
+def _proven(view: View) -> Text:
+    """How long ago all that was written by then was proven to be everywhere, and who holds that back."""
+    if view.stable_lag_ms is None:
+        return Text(NONE)
+    stalled = f": waits for {' '.join(view.stalled_by)}" if view.stalled_by else ""
+    return Text(f"-{view.stable_lag_ms / 1e3:,.0f}s{stalled}", "yellow" if stalled else "")
 
 
 def _note(view: View) -> Text | None:

@@ -66,6 +66,7 @@ def _story(told: "Explanation") -> str:
     ]
     for level, found in told.reads.items():
         lines.append(f"{'at ' + level.name.lower():<10} {_reading(told, found)}")
+    lines += _standing(told)
     lines += [f"{'hint':<10} {_hint(told, hint)}" for hint in told.hints]
     lines += [f"{'mending':<10} {_mend(mend, told)}" for mend in told.mends]
     lines += [
@@ -73,6 +74,29 @@ def _story(told: "Explanation") -> str:
         for name, why in told.unheard.items()
     ]
     return "\n".join(lines)
+
+
+def _standing(told: "Explanation") -> list[str]:
+    """Whether the winner is settled; and why a tombstone is still there."""
+    winner = told.winner
+    if winner is None:
+        return []
+    stable = f"proven up to {text.moment(told.stable >> 16)}" if told.stable else "nothing is proven yet"
+    held = [
+        f"{name} (no proof yet)"
+        if not min(told.reach[name])
+        else f"{name} (proven up to {text.moment(min(told.reach[name]) >> 16)})"
+        for name in told.held_back_by
+    ]
+    waits = f"held back by {', '.join(held)}" if held else "it follows writes by some seconds"
+    if told.settled:
+        lines = [f"{'settled':<10} all replicas hold this version or a better one, for good ({stable})"]
+    else:
+        lines = [f"{'settled':<10} not yet: {stable}; {waits}"]
+    if any(view.tombstone and view.version == winner for view in told.replicas.values()):
+        why = "every replica has it, and purges it soon" if told.settled else "it is kept until all have it"
+        lines.append(f"{'tombstone':<10} {why}")
+    return lines
 
 
 def _row(told: "Explanation", name: str, view: "ReplicaView") -> tuple[object, ...]:
@@ -132,9 +156,9 @@ def _mend(mend: "Mend", told: "Explanation") -> str:
         once = " once it is up" if told.replicas[mend.node].state == "down" else ""
         return f"{mend.node}: gets the hint kept at {' and '.join(mend.at)}{once}"
     if mend.by == "quorum read" and told.replicas[mend.node].state == "down":
-        return f"{mend.node}: if it is behind once it is up, the next read at quorum or all repairs it"
+        return f"{mend.node}: what it lacks once it is up the next session of anti-entropy brings"
     return {
-        "quorum read": f"{mend.node}: the next read at quorum or all repairs it",
+        "quorum read": f"{mend.node}: the next session of anti-entropy brings it, or the next read at quorum",
         "healing": f"{mend.node}: its damaged record is healed from the other replicas",
         "recovery": f"{mend.node}: recovers from the other replicas what it may have lost",
         "introduction": f"{mend.node}: counts once the other nodes have said what they know of its store",

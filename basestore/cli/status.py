@@ -48,6 +48,10 @@ def _row(state: "NodeState") -> tuple[object, ...]:
     for name, partitions in state.facts.items():
         if name.startswith("debt ") and partitions != "0":
             notes.append(f"{name[5:]} may lack writes of {partitions} partitions (basestore hints)")
+    if stalled := state.facts.get("stalled by"):
+        lag_ms = state.facts.get("stable lag ms")
+        far = f"by {text.age(int(lag_ms))}" if lag_ms else "from the start"
+        notes.append(f"proofs are held back {far}, because of {stalled} (basestore converged)")
     return (
         state.node, state.endpoint, state.state, records, hints, state.pid or "-",
         "; ".join(note for note in notes if note),

@@ -41,6 +41,8 @@ def top_command(target: Target, once: bool, interval: float) -> int:
     \b
     counts on      how many members the node counts for levels, and which it does not
     repairs/s      replicas brought up to date, by reads and by writes
+    proven         how long ago all that was written by then is proven to be on all replicas, at the
+                   partition where that is longest, and who holds it back
     debt           partitions of other members that may lack writes that no hint is kept of
     hints for      hints kept, by the member they are for
     p50, p99       milliseconds that requests of the last interval took in the node

@@ -369,14 +369,16 @@ def test_what_makes_no_sense_is_refused(bucket: str, key: bytes, timeout_ms: int
 @pytest.mark.parametrize(
     "answer",
     [
-        Traced(1, "down", b"", [], []),
-        Traced(1, "up", b"x", [], []),
-        Traced(1, "up", b"", [0], [b"h" * 41]),
-        Traced(1, "up", b"", [3, 0], [b"h" * 41]),
-        Traced(1, "up", b"", [-1, 0], [b"h" * 41]),
-        Traced(1, "up", b"", [0, 2], [b"h" * 41]),
-        Traced(1, "up", b"", [0, 0], [b"h"]),
-        Traced(1, "up", b"", [0, 0] * 4, [b"h" * 41] * 4),
+        Traced(1, "down", b"", [], [], 0, []),
+        Traced(1, "up", b"x", [], [], 0, []),
+        Traced(1, "up", b"", [0], [b"h" * 41], 0, []),
+        Traced(1, "up", b"", [3, 0], [b"h" * 41], 0, []),
+        Traced(1, "up", b"", [-1, 0], [b"h" * 41], 0, []),
+        Traced(1, "up", b"", [0, 2], [b"h" * 41], 0, []),
+        Traced(1, "up", b"", [0, 0], [b"h"], 0, []),
+        Traced(1, "up", b"", [0, 0] * 4, [b"h" * 41] * 4, 0, []),
+        Traced(1, "up", b"", [], [], 0, [3, 0, 0]),
+        Traced(1, "up", b"", [], [], 0, [0]),
         Trace(1, b""),
     ],
 )
@@ -404,7 +406,7 @@ def told_of(rule: Rule, records: Sequence[Record | None]) -> Explanation:
     blobs = [b"" if record is None else record.blob[:49] for record in records]
     count = len(records)
     answer = Explained(
-        1, rule.value, WALL_MS, list(range(count)), ["up"] * count, blobs, [], [], [], []
+        1, rule.value, WALL_MS, list(range(count)), ["up"] * count, blobs, [], [], [], [], [0] * count, []
     )  # fmt: skip
     return explanation(answer, "default", b"k", MEMBERS)
 
@@ -469,10 +471,13 @@ def test_the_line_of_the_rule_names_the_first_difference(rule: Rule, a: Record, 
         {"hints": [0, 0], "heads": [b"h" * 41]},
         {"hints": [0, 0, 0], "heads": [b"h"]},
         {"unheard": [0], "reasons": []},
+        {"stables": []},
+        {"reach": [0]},
+        {"reach": [9, 1, 1]},
     ],
 )
 def test_an_answer_that_makes_no_sense_is_an_error_with_advice(change: dict[str, object]) -> None:
-    good = Explained(1, "last-write-wins", WALL_MS, [0], ["up"], [b""], [], [], [], [])
+    good = Explained(1, "last-write-wins", WALL_MS, [0], ["up"], [b""], [], [], [], [], [0], [])
     explanation(good, "default", b"k", MEMBERS)
     with pytest.raises(ConnectionLost, match="check its version"):
         explanation(good._replace(**change), "default", b"k", MEMBERS)  # type: ignore[arg-type]
