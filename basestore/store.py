@@ -145,6 +145,25 @@ class Store:
         ]
         return await self._many(makes, timeout_s, lambda a: receipt(a, level, self._channel.members))
 
+    async def delete_many(
+        self,
+        keys: Iterable[bytes | str],
+        *,
+        bucket: str = "default",
+        consistency: Consistency | None = None,
+        timeout: float | None = None,
+    ) -> list[Receipt | BasestoreError]:
+        """Delete many keys at once, each for itself. In the order of `keys`: its receipt, or the error of
+        the one that failed."""
+        level = self._level_of(consistency)
+        timeout_s = self._timeout_s if timeout is None else timeout
+        timeout_ms = requests.timeout_ms_of(timeout_s)
+        makes = [
+            lambda request, key=key: requests.delete_request(request, key, bucket, level, timeout_ms, None)
+            for key in keys
+        ]
+        return await self._many(makes, timeout_s, lambda a: receipt(a, level, self._channel.members))
+
     async def get_many(
         self,
         keys: Iterable[bytes | str],

@@ -1,6 +1,6 @@
 """The blocking client: the same calls without an event loop. Imports neither Trio nor anyio.
 
-One connection, one caller at a time (`blocking.py`); `set_many` and `get_many` send many requests
+One connection, one caller at a time (`blocking.py`); `set_many` and its kin send many requests
 before they wait.
 """
 
@@ -17,6 +17,7 @@ from basestore.convergence import CONVERGED_S, Convergence, Proving, settled_by
 from basestore.errors import BasestoreError, InvalidRequest, RequestFailed, Unreachable
 from basestore.explanation import Explanation, explanation
 from basestore.messages import (
+    Counters,
     Message,
     Status,
 )
@@ -165,6 +166,26 @@ class SyncStore:
             )
 
         makes = [make(key, value) for key, value in items]
+        return self._many(makes, timeout_s, lambda answer: receipt(answer, level, self._channel.members))
+
+    def delete_many(
+        self,
+        keys: Iterable[bytes | str],
+        *,
+        bucket: str = "default",
+        consistency: Consistency | None = None,
+        timeout: float | None = None,
+    ) -> list[Receipt | BasestoreError]:
+        """Delete many keys, each for itself. In the order of `keys`: its receipt, or the error of
+        the one that failed."""
+        level = self._level_of(consistency)
+        timeout_s = self._timeout_s if timeout is None else timeout
+        timeout_ms = requests.timeout_ms_of(timeout_s)
+
+        def make(key: bytes | str) -> Make:
+            return lambda request: requests.delete_request(request, key, bucket, level, timeout_ms, None)
+
+        makes = [make(key) for key in keys]
         return self._many(makes, timeout_s, lambda answer: receipt(answer, level, self._channel.members))
 
     def get_many(
@@ -341,6 +362,10 @@ class SyncStore:
                 except (Unreachable, RequestFailed) as error:
                     found.append(NodeHints(name, None, (), str(error)))
         return found
+
+    def node_counters(self) -> NodeState:
+        """`node_status` with further facts: all that the node has counted, by the names of `metrics`."""
+        return node_state(self._one(Counters, self._timeout_s))
 
     def node_status(self) -> NodeState:
         """What the node that this store talks to says of itself."""
