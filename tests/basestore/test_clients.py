@@ -124,6 +124,11 @@ class TestCalls:
                 b"%d" % n for n in range(700) if n != 3
             ]
             assert await store.get_many([]) == []
+            deleted = await store.delete_many([key for key, _ in items])
+            assert isinstance(deleted[3], InvalidRequest)
+            assert all(r.outcome is Outcome.STORED for n, r in enumerate(deleted) if n != 3)
+            gone = await store.get_many([key for key, _ in items[:3]])
+            assert [r.found for r in gone] == [False] * 3
 
         run(flavour, running.endpoints, body)
 
