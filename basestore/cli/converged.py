@@ -43,7 +43,8 @@ def converged_command(target: Target, timeout: float | None, key: bytes | None) 
     """
     from basestore.convergence import CONVERGED_S
 
-    patience_s = timeout or target.patience_s or CONVERGED_S
+    asked_s = target.patience_s if timeout is None else timeout
+    patience_s = CONVERGED_S if asked_s is None else asked_s
     with open_store(target) as store:
         found = store.converged(timeout=patience_s, key=key, bucket=target.bucket)
     if target.json:

@@ -39,7 +39,8 @@ def repair_command(target: Target, timeout: float | None, partition: int | None,
     """
     from basestore.repairs import REPAIR_S
 
-    patience_s = timeout or target.patience_s or REPAIR_S
+    asked_s = target.patience_s if timeout is None else timeout
+    patience_s = REPAIR_S if asked_s is None else asked_s
     with open_store(target) as store, _bar(target) as progress:
         done = store.repair(timeout=patience_s, partition=partition, full=full, progress=progress)
     click.echo(json.dumps(done.as_json(), indent=2) if target.json else _line(done))

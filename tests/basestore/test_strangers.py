@@ -25,6 +25,8 @@ from basestore.messages import (
     Hinted,
     HintsOf,
     Identity,
+    Inspect,
+    Inspected,
     Listing,
     Message,
     Ping,
@@ -43,6 +45,7 @@ from basestore.messages import (
     Status,
     Sums,
     Superseded,
+    Survey,
     Syn,
     Taken,
     Trace,
@@ -53,11 +56,11 @@ from repair.exchange import encode_runs
 from repair.version import Record, Version
 from tests.basestore.world import World
 
-FROM_CLIENTS = (Set, Delete, Get, Scan, Status, Explain, HintsOf, Replay, Counters)
+FROM_CLIENTS = (Set, Delete, Get, Scan, Status, Explain, HintsOf, Replay, Counters, Survey)
 FROM_PEERS = (
     Apply, Applied, Superseded, Rejected, Read, Held, HeldDigest, ReadRange, Range, Ping, Pong, Identity,
     Remembered, Confirmed, Trace, Traced, Settled, Hinted, Syn, Same, Sums, Ask, Listing, Want, Entries,
-    Taken, Certify, Abort,
+    Taken, Certify, Abort, Inspect, Inspected,
 )  # fmt: skip
 
 WORLD = World(3)
@@ -85,12 +88,13 @@ entries = st.lists(st.tuples(rows, blobs, st.just(b"") | blobs), max_size=2).map
 SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Set: st.builds(Set, ids, texts, rows, blobs, big, big, big, blobs),
     Delete: st.builds(Delete, ids, texts, rows, big, big, blobs),
-    Get: st.builds(Get, ids, texts, rows, big, big),
+    Get: st.builds(Get, ids, texts, rows, big, big, blobs, flags, flags, big),
     Scan: st.builds(Scan, ids, texts, rows, rows, big, big, big),
     Status: st.builds(Status, ids),
     Explain: st.builds(Explain, ids, texts, rows, big),
     HintsOf: st.builds(HintsOf, ids),
-    Replay: st.builds(Replay, ids),
+    Replay: st.builds(Replay, ids, flags),
+    Survey: st.builds(Survey, ids, texts, rows, big, big, big, flags, big),
     Counters: st.builds(Counters, ids),
     Apply: st.builds(Apply, ids, rows, blobs, big, big),
     Applied: st.builds(Applied, st.lists(ids, max_size=4), blobs, st.integers(0, 9)),
@@ -114,7 +118,15 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
         blobs | st.just(BLOB[:49]),
         st.lists(st.integers(-1, 3), max_size=4),
         st.lists(blobs | st.just(BLOB[:41]), max_size=2),
+        big,
+        st.lists(st.integers(-1, 3), max_size=6),
     ),
+    Inspect: st.builds(Inspect, ids, big, big, big, flags),
+    Inspected: st.builds(
+        Inspected, ids, st.sampled_from(["up", "nonsense"]), texts, texts, texts, big, big, big,
+        st.just([1] * 5) | told, st.just([0] * 6) | told, st.lists(blobs, max_size=1),
+        st.just([0, 1, 2, 3, 4]) | told, told, told,
+    ),  # fmt: skip
     Settled: st.builds(Settled, ids, big, flags),
     Hinted: st.builds(Hinted, ids, rows, blobs, blobs),
     Syn: st.builds(Syn, sessions, partitions, blobs, numbers, numbers, big, numbers, big, flags, big, told),
