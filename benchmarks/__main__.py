@@ -11,6 +11,7 @@ import click
 
 from benchmarks.handoff import handoff_command
 from benchmarks.levels import levels_command
+from benchmarks.repair import repair_command
 from benchmarks.speculation import speculation_command
 
 
@@ -28,6 +29,7 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
 group.add_command(levels_command)
 group.add_command(handoff_command)
 group.add_command(speculation_command)
+group.add_command(repair_command)
 
 if __name__ == "__main__":
     group(prog_name="python -m benchmarks")

@@ -44,9 +44,11 @@ from basestore.node import Node
 from basestore.outbox import Outbox
 from basestore.peers import Instant
 from basestore.standing import Fresh
+from basestore.storage.engine import Engine
 from basestore.storage.rocks import RocksEngine
 
 TICK_S = 0.05
+APART_S = 0.5
 WALL_MS = 1_760_000_000_000
 CLUSTER_KEY = bytes(range(32))
 BORN_S_MAX = 10.0
@@ -100,11 +102,9 @@ def two_members(partitions: int) -> ClusterConfig:
     return ClusterConfig(bytes(16), CLUSTER_KEY, members, 2, partitions, dict(BUILT_IN))
 
 
-def open_node(cluster: ClusterConfig, index: int, directory: Path, now: Instant) -> Node:
+def open_node(cluster: ClusterConfig, index: int, engine: Engine, now: Instant) -> Node:
     """Open a node on its store, as the service does: ready to be linked."""
-    name = cluster.members[index].name
-    config = NodeConfig(cluster, name, directory)
-    engine = RocksEngine(directory)
+    config = NodeConfig(cluster, cluster.members[index].name, Path("nowhere"))  # the engine knows where
     drawn = os.urandom(30)
     fresh = Fresh(drawn[:16], drawn[16:24], int.from_bytes(drawn[24:]))
     node = Node(config, engine, fresh, now, {})
@@ -150,18 +150,17 @@ class Pair:
         self.nodes = nodes
         self.meter: Meter | None = None
         self._monotonic = monotonic
-        self._ways = [
-            _Way(node.link(1 - index, self.now), deque(), FrameReader()) for index, node in enumerate(nodes)
-        ]
+        self._ways = self._link()
 
     @classmethod
     def open(cls, directory: Path, partitions: int = 1, at_s: float = 0.0) -> Self:
         """Open both stores, at this time, and link the nodes until each counts on the other. The second
-        opens half a second later, so that the rounds of both do not fall together."""
+        opens a little later, so that the rounds of both do not fall together."""
         cluster = two_members(partitions)
-        first = open_node(cluster, 0, directory / "n1", _instant(at_s))
-        at_s += 0.5
-        pair = cls([first, open_node(cluster, 1, directory / "n2", _instant(at_s))], at_s)
+        first = open_node(cluster, 0, RocksEngine(directory / "n1"), instant(at_s))
+        at_s += APART_S
+        second = open_node(cluster, 1, RocksEngine(directory / "n2"), instant(at_s))
+        pair = cls([first, second], at_s)
         pair.settle()
         for _ in range(round(BORN_S_MAX / TICK_S)):
             if all(node.linked for node in pair.nodes):
@@ -171,13 +170,29 @@ class Pair:
 
     @property
     def now(self) -> Instant:
-        return _instant(self._monotonic)
+        return instant(self._monotonic)
 
     def close(self) -> float:
         """Stop both cleanly. Returns the time by their clock."""
         for node in self.nodes:
             close_node(node, self.now)
         return self._monotonic
+
+    def part(self, seconds: float) -> None:
+        """Break the link and make it anew so much later. What is done meanwhile comes before."""
+        for index, node in enumerate(self.nodes):
+            node.unlink(1 - index, self._ways[index].outbox, self.now)
+        self._monotonic += seconds
+        for node in self.nodes:
+            node.tick(self.now)
+        self._ways = self._link()
+        self.settle()
+
+    def _link(self) -> list[_Way]:
+        return [
+            _Way(node.link(1 - index, self.now), deque(), FrameReader())
+            for index, node in enumerate(self.nodes)
+        ]
 
     # --- motion ------------------------------------------------------------------------------
 
@@ -231,5 +246,6 @@ class Pair:
         return bool(frames)
 
 
-def _instant(monotonic: float) -> Instant:
+def instant(monotonic: float) -> Instant:
+    """A moment by the clock of a pair."""
     return Instant(WALL_MS + int(monotonic * 1000), monotonic)

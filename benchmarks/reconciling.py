@@ -1,13 +1,17 @@
-"""Repair: what it costs two replicas to find and mend what one of them lacks.
+"""Reconciling: how two replicas find and mend what one of them lacks.
 
-Owns the course: n records of one origin, numbered without gaps, are written to both nodes of a pair, but
-d of them do not reach the second: spread at random, or one run of them (an outage). Then the nodes'
-own anti-entropy is left to find them, and what it says meanwhile is counted (`pair.py`) until both
-hold the certificate. It must have mended all: otherwise there is no figure, but an error.
+Owns the course of the measurement: n records of one origin, numbered without gaps, are written to both
+nodes of a pair, but d of them do not reach the second: spread at random, or one run of them (an
+outage). Then the nodes' own anti-entropy is left to find them, and what it says meanwhile is counted
+(`pair.py`) until both hold the certificate. It must have mended all: otherwise there is no figure, but an
+error.
 
     since empty    the last certificate was made before any of the n writes, so all of them are compared
     since recent   it was made when n records were on both; then d more were written, which reached the
                    first node only
+
+Between the writes and the repair the link is down for ten minutes: stamps are then as far apart as they
+are in practice, and take as many bytes.
 
 Every pair of stores is a copy of one that lacks all that any of the cells lacks; the second node is then
 given, late, what it shall not lack. Round trips and bytes follow from the data, whose losses are drawn
@@ -40,10 +44,10 @@ Say = Callable[[str], None]
 SEED = 1987
 ORIGIN = 7 << 48 | 1  # a member that is not there
 BATCH_ROWS = 2000
-STAMPS_PER_MS = 1000
 VALUES = 1000
 CERTIFIED_S_MAX = 1800.0
 REOPENED_S = 1.0
+DOWN_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class Found:
     unneeded_rows: int
     cpu_ms: float
     certified_s: float
-    tree_bytes: int
+    tree_8_bytes: int
     tree_16_bytes: int
 
 
@@ -115,8 +119,8 @@ def measure(cells: Sequence[Cell], parent: Path | None, say: Say) -> Iterator[Fo
 class Data:
     """Records by their places, sealed when they are asked for."""
 
-    def __init__(self) -> None:
-        cluster = two_members(1)
+    def __init__(self, partitions: int = 1) -> None:
+        cluster = two_members(partitions)
         self._placement = cluster.placement()
         self._digester = Digester(cluster.key)
         source = random.Random(SEED)
@@ -131,15 +135,15 @@ class Data:
         for place in places:
             row = self.row(place)
             stamp = (wall_ms << COUNTER_BITS) + place
-            version = Version(stamp, ORIGIN, place + 1)
-            records.append((row, Record.seal(self._digester, row, version, self._values[place % VALUES]).blob))
+            version, value = Version(stamp, ORIGIN, place + 1), self._values[place % VALUES]
+            records.append((row, Record.seal(self._digester, row, version, value).blob))
         return records
 
 
-def slices(places: Iterable[int]) -> Iterator[list[int]]:
-    """In batches."""
+def batches(places: Iterable[int], rows: int = BATCH_ROWS) -> Iterator[list[int]]:
+    """So many at a time."""
     left = iter(places)
-    while batch := list(islice(left, BATCH_ROWS)):
+    while batch := list(islice(left, rows)):
         yield batch
 
 
@@ -160,18 +164,18 @@ class Base:
         reconcile(pair)
         say(f"writing {keys:,} records to both nodes")
         self._written_ms = pair.now.wall_ms
-        for places in slices(range(keys)):
+        for places in batches(range(keys)):
             records = self._data.records(places, self._written_ms)
             apply_all(pair.nodes[0], records, pair.now)
-            there = (each for place, each in zip(places, records, strict=True) if place not in self._held_back)
-            apply_all(pair.nodes[1], there, pair.now)
+            pairs = zip(places, records, strict=True)
+            apply_all(pair.nodes[1], (r for place, r in pairs if place not in self._held_back), pair.now)
             for row, _ in records:
                 self._tree.add(row)
         self._closed_s = pair.close()
 
     def run(self, cell: Cell, directory: Path) -> Found:
         """One cell, on a copy."""
-        shutil.copytree(self._directory, directory, copy_function=_copy)
+        shutil.copytree(self._directory, directory, copy_function=share_tables)
         try:
             pair = Pair.open(directory, at_s=self._closed_s + REOPENED_S)
             found = self._run(cell, pair)
@@ -183,12 +187,13 @@ class Base:
     def _run(self, cell: Cell, pair: Pair) -> Found:
         first, second = pair.nodes
         late = self._held_back.difference(cell.lacking)
-        for places in slices(sorted(late)):
+        for places in batches(sorted(late)):
             apply_all(second, self._data.records(places, self._written_ms), pair.now)
         if cell.since == "recent":
             reconcile(pair)
-            for places in slices(cell.lacking):
+            for places in batches(cell.lacking):
                 apply_all(first, self._data.records(places, pair.now.wall_ms), pair.now)
+        pair.part(DOWN_S)
         taken = reconcile(pair)
         held = [node.ledgers.of[0] for node in pair.nodes]
         extra = cell.differences if cell.since == "recent" else 0
@@ -203,7 +208,7 @@ Taken = tuple[str, int, int, int, float, int, int, float, float]
 
 
 def reconcile(pair: Pair) -> Taken:
-    """Let time pass until both nodes hold a new certificate. Returns what that took, in the order of `Found`."""
+    """Let time pass until both nodes hold a new certificate. Returns what that took, as in `Found`."""
     meter = pair.meter = Meter()
     counts = [dict(node.metrics.counts) for node in pair.nodes]
     certified = list(map(_certified, pair.nodes))
@@ -238,8 +243,8 @@ def _certified(node: Node) -> tuple[float, bool] | None:
     return node.reconciler.certified.get((0, 1 - node.me))
 
 
-def _copy(source: str, target: str) -> None:
-    """Tables never change: they are shared."""
+def share_tables(source: str, target: str) -> None:
+    """Copy a file of a store; but RocksDB's tables never change, and are linked to."""
     if source.endswith(".sst"):
         os.link(source, target)
     else:

@@ -1,14 +1,14 @@
 """Rivals: what other ways of reconciliation would have cost for the same difference. Pure.
 
-    digest tree     fanout 16, 2^16 leaves, a leaf to a row by its hash. The roots are compared, then the 16
-                    children of each node that differs, level by level, then of each leaf that differs
-                    one side lists its records, and the other names those to be sent:
-                    h + 16 h (differing inner nodes) + 8 (records in differing leaves) + 8 d
-                    for sums of h bytes; records are named by hashes of 8. Requests are not counted.
-    whole set       one side lists all it holds, a hash of 8 bytes each, and the other names those to be
-                    sent: 8 n + 8 d
-    limit           of a set that is only known by hashes of 8 bytes, nobody can name d of them in less
-                    than 8 d
+A digest tree of fanout 16 has 2^16 leaves; a row falls into one by its hash. The roots are compared, then
+the 16 children of each node that differs, level by level; of each leaf that differs one side lists its
+records, and the other names those to be sent. With sums of h bytes, and hashes of 8 for records, that is
+
+    h + 16 h (inner nodes that differ) + 8 (records in leaves that differ) + 8 d
+
+and nothing is counted for framing. The whole set, a hash of 8 bytes a record, of which the other side
+names those to be sent: 8 n + 8 d. The limit: with hashes of 8 bytes nobody can name d records in less than
+8 d.
 """
 
 from array import array

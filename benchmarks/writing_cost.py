@@ -1,0 +1,163 @@
+"""Writing cost: what the ledgers add to each write that a replica applies.
+
+Two replicas take the same writes, one with its ledgers, one with ledgers that keep nothing. In turns,
+slice by slice, and whoever begins changes, so that the drift of the machine hits both. Counted is the
+processor time of the thread that applies and commits, 64 writes in a batch, without syncs; and without
+RocksDB's own threads, which write its tables later. First every key is new; then each is written again.
+"""
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from basestore.config import BUILT_IN, PARTITIONS_DEFAULT
+from basestore.journal import Journal
+from basestore.ledgers import SEQUENCE_BYTES, Ledgers
+from basestore.messages import DIRECT, Apply
+from basestore.outbox import Outbox
+from basestore.replica import Replica
+from basestore.storage.engine import Engine
+from basestore.storage.memory import MemoryEngine
+from basestore.storage.rocks import RocksEngine
+from benchmarks.load import VALUE_BYTES, key
+from benchmarks.pair import CLUSTER_KEY, WALL_MS, two_members
+from repair.clock import HybridClock
+from repair.version import COUNTER_BITS, Digester, Record, Version
+
+BATCH_WRITES = 64
+SLICE_BATCHES = 32
+AIM_US = 6.0
+SEED = 1979
+_NO_SEQUENCE = bytes(SEQUENCE_BYTES)
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Processor time a write, medians over slices; `added_us` is the median of the differences."""
+
+    engine: str
+    partitions: int
+    writes: str
+    without_us: float
+    with_us: float
+    added_us: float
+
+
+class Unkept(Ledgers):
+    """Ledgers that keep nothing."""
+
+    def enter(self, row: bytes, head: bytes, held: bytes, due: int, held_due: int) -> bytes:
+        return _NO_SEQUENCE
+
+    def write(self) -> None:
+        pass
+
+
+class Side:
+    """A replica, and its times."""
+
+    def __init__(self, engine: Engine, kind: type[Ledgers], partitions: int) -> None:
+        rules = {name.encode(): rule for name, rule in BUILT_IN.items()}
+        self._engine = engine
+        self._journal = Journal(engine, b"", waits=True, failed=lambda: None)
+        self._ledgers = kind(self._journal, range(partitions))
+        clock = HybridClock((WALL_MS + 1000) << COUNTER_BITS, 2000)
+        self._replica = Replica(self._journal, self._ledgers, rules, Digester(CLUSTER_KEY), clock)
+        self._nobody = Outbox(set())
+        self._nobody.close()
+        self.times_us: list[float] = []
+
+    def write(self, messages: Sequence[Apply]) -> None:
+        """Apply and commit in batches."""
+        apply, ledgers, journal = self._replica.apply, self._ledgers, self._journal
+        begun_ns = time.thread_time_ns()
+        for at in range(0, len(messages), BATCH_WRITES):
+            for message in messages[at : at + BATCH_WRITES]:
+                apply(self._nobody, message, WALL_MS)
+            ledgers.write()
+            journal.commit()
+        self.times_us.append((time.thread_time_ns() - begun_ns) / 1e3 / len(messages))
+        self._engine.sync()
+        journal.durable(journal.sequence)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+def measure_cost(pairs: int, parent: Path | None, say: Say) -> list[Cost]:
+    """Both engines, with one partition and with as many as usual; so many pairs of slices each."""
+    costs = []
+    for engine in ("rocksdb", "memory"):
+        for partitions in (1, PARTITIONS_DEFAULT):
+            say(f"{engine}, {partitions} partitions")
+            costs += _measure(engine, partitions, pairs, parent)
+    return costs
+
+
+def _measure(engine: str, partitions: int, pairs: int, parent: Path | None) -> list[Cost]:
+    slices = _slices(pairs, partitions)
+    costs = []
+    with TemporaryDirectory(prefix="basestore-cost-", dir=parent) as directory:
+        kinds: list[type[Ledgers]] = [Unkept, Ledgers]
+        sides = [Side(_open(engine, Path(directory) / kind.__name__), kind, partitions) for kind in kinds]
+        for round_number, writes in enumerate(("new", "again")):
+            for turn, rows in enumerate(slices):
+                messages = _messages(rows, round_number)
+                for side in sides if turn % 2 else sides[::-1]:
+                    side.write(messages)
+            costs.append(_cost(engine, partitions, writes, sides))
+        for side in sides:
+            side.close()
+    return costs
+
+
+def _open(engine: str, directory: Path) -> Engine:
+    return RocksEngine(directory) if engine == "rocksdb" else MemoryEngine()
+
+
+def _slices(pairs: int, partitions: int) -> list[list[bytes]]:
+    """Rows in no order, as many at a time as are written at a time."""
+    placement = two_members(partitions).placement()
+    size = SLICE_BATCHES * BATCH_WRITES
+    rows = [placement.row(b"default", key(number)) for number in range(pairs * size)]
+    random.Random(SEED).shuffle(rows)
+    return [rows[at : at + size] for at in range(0, len(rows), size)]
+
+
+def _messages(rows: Iterable[bytes], round_number: int) -> list[Apply]:
+    """A write to each row; those of a later round are newer."""
+    digester = Digester(CLUSTER_KEY)
+    source = random.Random(SEED)
+    messages = []
+    for number, row in enumerate(rows, 1):
+        version = Version((WALL_MS + round_number) << COUNTER_BITS, 1, number)
+        record = Record.seal(digester, row, version, source.randbytes(VALUE_BYTES))
+        messages.append(Apply(number, row, record.blob, DIRECT, 0))
+    return messages
+
+
+def _cost(engine: str, partitions: int, writes: str, sides: Sequence[Side]) -> Cost:
+    unkept, kept = (side.times_us for side in sides)
+    added = statistics.median(b - a for a, b in zip(unkept, kept, strict=True))
+    without_us, with_us = (round(statistics.median(each), 2) for each in (unkept, kept))
+    cost = Cost(engine, partitions, writes, without_us, with_us, round(added, 2))
+    for side in sides:
+        side.times_us = []
+    return cost
+
+
+def cost_text(costs: Sequence[Cost]) -> str:
+    """A table, and the aim."""
+    lines = ["engine   partitions  keys     CPU a write, µs: without   with ledgers   added"]
+    lines += [
+        f"{cost.engine:<8} {cost.partitions:>10}  {cost.writes:<6} {cost.without_us:>26.2f} "
+        f"{cost.with_us:>14.2f} {cost.added_us:>7.2f}"
+        for cost in costs
+    ]
+    return "\n".join([*lines, f"to reach: at most {AIM_US:g} µs more; {BATCH_WRITES} writes in a batch"])
