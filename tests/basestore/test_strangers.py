@@ -203,12 +203,10 @@ def busy_world() -> World:
     return world
 
 
-def named(world: World, message: Message) -> Message:
+def named(opened: list[int], message: Message) -> Message:
     """The message, about an open session if it is about one of those that are numbered so."""
-    if getattr(message, "session", 2) not in (0, 1):
-        return message
-    opened = [at for _, at in sorted(world.node(0).reconciler._sessions)]
-    return message._replace(session=opened[message.session]) if opened else message  # type: ignore
+    session = getattr(message, "session", 2)
+    return message._replace(session=opened[session]) if session in (0, 1) else message  # type: ignore[call-arg]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -235,9 +233,9 @@ def test_no_request_of_a_client_stops_a_node(said: list[Message]) -> None:
 @given(st.lists(st.one_of([SAID[kind] for kind in FROM_PEERS]), max_size=8))
 def test_no_word_of_a_peer_stops_a_node(said: list[Message]) -> None:
     world = busy_world()
-    for message in said:
+    opened = [number for _, number in sorted(world.node(0).reconciler._sessions)]
+    for message in (named(opened, message) for message in said):
         node = world.node(0)
-        message = named(world, message)
         try:
             assert node.receive(1, world.links[0, 1], [message], world.now(0)) is None
         except ProtocolError:  # the connection is closed for it, and made anew
