@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from basestore.errors import BasestoreError, InvalidRequest
-from basestore.inspecting import NEVER, PAGE_PARTITIONS
+from basestore.inspecting import NEVER
 from basestore.messages import Message, Survey
 from basestore.picture import Cause, Obstacle, Picture, gathered, wall_ms_of
 from basestore.requests import SURVEY_MS, Scope
@@ -21,7 +21,6 @@ from repair.version import Version
 CONVERGED_S = 30.0
 PAUSE_S = 0.25
 OVERDUE_MS = 5000
-WITHIN_MS_MAX = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +114,8 @@ class Proving:
         self._version = version
         self._begun_s = now_s
         self._deadline = now_s + timeout_s
+        self._now_s = now_s
+        self._pass_s: float | None = None  # since when sessions are asked for
         self._first = 0
         self._stamp = version.stamp if version else 0
         self._seen: set[str] = set()
@@ -123,27 +124,27 @@ class Proving:
     def request(self, request: int) -> Survey:
         """The next request."""
         bucket, key, partition = self._scope
-        within_ms = min(self._overdue_ms, WITHIN_MS_MAX) if self._open_in_page else NEVER
+        within_ms = NEVER if self._pass_s is None else int((self._now_s - self._pass_s) * 1e3)
         return Survey(request, bucket, key, partition, self._first, within_ms, False, SURVEY_MS)
 
-    @property
-    def _overdue_ms(self) -> int:
-        """For how long sessions could have proven it, by the nodes' clocks; NEVER before that."""
+    def _hasten(self, open_: Sequence[PartitionProof]) -> None:
+        """Once these could be proven, have a session of each pair run, and when all have, one more: the
+        first makes the certificates, the second tells them to the third replica."""
         views = self.picture.nodes.values()
         due_ms = wall_ms_of(self._stamp)
-        return max((v.said.wall_ms - v.said.lag_ms - due_ms for v in views), default=NEVER)
+        if not any(view.said.wall_ms - view.said.lag_ms > due_ms for view in views):
+            return
+        if self._pass_s is None or all(map(self._passed, open_)):
+            self._pass_s = self._now_s
 
-    @property
-    def _open_in_page(self) -> bool:
-        """Whether what comes next is about anything that is not proven yet, though it could be."""
-        if self._overdue_ms < 0:
-            return False
-        page = range(self._first, self._first + PAGE_PARTITIONS)
-        return any(
-            not self._proof(partition).proven
-            for partition in self.picture.partitions
-            if self.picture.total == 1 or partition in page
+    def _passed(self, proof: PartitionProof) -> bool:
+        """Whether each pair has had its session in this pass, or cannot have one."""
+        picture, partition = self.picture, proof.partition
+        sides = (
+            picture.side(partition, *pair) for a, b in picture.pairs(partition) for pair in ((a, b), (b, a))
         )
+        begun_s = min((side.begun_s for side in sides if side is not None), default=0.0)
+        return begun_s >= (self._pass_s or 0.0) or bool(picture.causes(partition, self._stamp))
 
     def hear(self, answer: Message, sent_s: float) -> None:
         """The answer to it. Raises the error that it stands for."""
@@ -173,6 +174,7 @@ class Proving:
 
     def result(self, now_s: float) -> Convergence | None:
         """What became of it, once it is proven, can never be, or time is up."""
+        self._now_s = now_s
         if self._first and now_s < self._deadline:
             return None
         picture = self.picture
@@ -180,6 +182,7 @@ class Proving:
         waited_s = now_s - self._begun_s
         if picture.heard and len(proofs) == picture.total and all(proof.proven for proof in proofs):
             return Convergence(True, self._stamp, waited_s, proofs, ())
+        self._hasten([proof for proof in proofs if not proof.proven])
         obstacles = gathered(self._obstacles(proofs))
         never = picture.heard and any(obstacle.kind == "memory" for obstacle in obstacles)
         if now_s < self._deadline and not never:

@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from basestore.node import Node
 
 
-STALLED_MS = 60_000  # behind what the closed stamps' lag explains
+STALLED_MS = 60_000  # behind what the closed stamps' lag explains, and that each partition has its turn
+TURN_MS = 150
 
 
 class PeerGauges(NamedTuple):
@@ -90,9 +91,10 @@ def lag(node: "Node") -> Lag:
         return Lag(None, 0, ())
     proven = [stable for stable in stables.values() if stable]
     lag_ms = max(0, now.wall_ms - (min(proven) >> COUNTER_BITS)) if proven else None
-    due_ms = now.wall_ms - node.config.cluster.closed_lag_ms - STALLED_MS
+    allowed_ms = node.config.cluster.closed_lag_ms + STALLED_MS + TURN_MS * len(stables)
+    due_ms = now.wall_ms - allowed_ms
     stalled: tuple[str, ...] = ()
-    if stables[worst] >> COUNTER_BITS < due_ms:
+    if stables[worst] >> COUNTER_BITS < due_ms and (now.monotonic - node.opened_s) * 1e3 > allowed_ms:
         stalled = tuple(
             node.peers.all[at].name for at in node.proofs.stalled_by(worst, due_ms << COUNTER_BITS)
         )

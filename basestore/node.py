@@ -119,7 +119,7 @@ class Node:
         self.engine = engine
         self.name = config.name
         self.me = cluster.member_index(config.name)
-        self.relink, self.ticked = False, now
+        self.relink, self.ticked, self.opened_s = False, now, now.monotonic
         self.ready: set[Outbox] = set()
         self._labels = dict(labels)
         self.metrics = Metrics()

@@ -15,12 +15,12 @@ from tests.basestore.test_clients import FLAVOURS, run
 
 EXPLANATION = {
     "key", "key_encoding", "bucket", "rule", "replicas", "winner", "reason", "hints", "reads", "mends",
-    "unheard",
+    "unheard", "settled", "stable_ms", "held_back_by",
 }  # fmt: skip
 REPLICA = {"state", "version", "digest", "tombstone", "expires_ms", "reason"}
 HINT = {"at", "for", "version", "tombstone", "only_copy", "wins"}
 NODE_HINTS = {"node", "asked_ms", "reason", "peers"}
-PEER_HINTS = {"peer", "alive", "count", "bytes", "only_copies", "oldest_ms", "debt"}
+PEER_HINTS = {"peer", "alive", "count", "bytes", "only_copies", "late", "oldest_ms", "debt"}
 
 
 @pytest.fixture(scope="module")

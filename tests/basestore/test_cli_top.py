@@ -29,7 +29,7 @@ from tests.basestore.shell import (
 
 NODE = {
     "node", "endpoint", "state", "reason", "alive", "records", "hints_for", "debt_for", "requests_per_s",
-    "latency_ms", "failed_per_s", "repairs_per_s",
+    "latency_ms", "failed_per_s", "repairs_per_s", "stable_lag_s", "stalled_by",
 }  # fmt: skip
 
 

@@ -4,9 +4,11 @@ import pytest
 
 from basestore.consistency import Level
 from basestore.errors import ConnectionLost, InvalidRequest
+from basestore.gauges import gauges
 from basestore.messages import Apply, Hinted, Survey, Surveyed
 from basestore.picture import Picture
 from basestore.requests import patience, scope_of
+from basestore.scrape import Scrape
 from tests.basestore.following import converged
 from tests.basestore.world import World
 
@@ -196,3 +198,28 @@ def test_an_answer_that_makes_no_sense_is_an_error_with_advice(change: dict[str,
     assert isinstance(answer, Surveyed)
     with pytest.raises(ConnectionLost, match="check its version"):
         Picture().hear(answer._replace(**change), ["n1", "n2", "n3"], 0, 0.0)  # type: ignore[arg-type]
+
+
+# --- what a node says of its lag --------------------------------------------------------------------
+
+
+def test_a_node_says_how_far_its_proofs_are_behind_and_who_holds_them_back() -> None:
+    world = World(3, reconcile=True)
+    facts = world.state(0).facts
+    assert (facts["stable lag ms"], facts["unproven"], facts["stalled by"]) == ("", "4", "")
+    assert converged(world).proven
+    facts = world.state(0).facts
+    assert (facts["unproven"], facts["stalled by"]) == ("0", "")
+    assert world.cluster.closed_lag_ms < int(facts["stable lag ms"]) < world.cluster.closed_lag_ms + 5000
+    world.crash(2)
+    world.run(80)
+    shown = gauges(world.node(0))
+    assert shown.stalled_by == ("n3",)
+    assert shown.stable_lag_ms is not None
+    assert shown.stable_lag_ms > 80_000
+    text = b"".join(Scrape(world.node(0).metrics, shown, {}).render()).decode()
+    assert 'basestore_stalls{peer="n3"} 1.0' in text
+    assert 'basestore_stalls{peer="n2"} 0.0' in text
+    assert f"basestore_stable_lag_seconds {shown.stable_lag_ms / 1e3}" in text
+    assert "basestore_open_sessions 0.0" in text
+    assert 'basestore_sessions_total{kind="same"}' in text

@@ -14,6 +14,7 @@ from basestore.messages import Explain, Explained, ProtocolError, Trace, Traced
 from repair.read_repair import plan
 from repair.rule import Rule
 from repair.version import Digester, Record, Version
+from tests.basestore.following import converged
 from tests.basestore.test_handoff import Stalling
 from tests.basestore.world import KEY, WALL_MS, Call, World
 
@@ -481,3 +482,53 @@ def test_an_answer_that_makes_no_sense_is_an_error_with_advice(change: dict[str,
     explanation(good, "default", b"k", MEMBERS)
     with pytest.raises(ConnectionLost, match="check its version"):
         explanation(good._replace(**change), "default", b"k", MEMBERS)  # type: ignore[arg-type]
+
+
+# --- what is settled --------------------------------------------------------------------------------
+
+
+def test_it_is_told_whether_the_winner_is_settled_and_why_a_tombstone_is_still_there() -> None:
+    world = World(3, reconcile=True)
+    world.put(0, "k", "v")
+    world.run(2)
+    told = explain(world, 0)
+    assert not told.settled
+    assert converged(world).proven
+    told = explain(world, 0)
+    assert told.settled
+    assert told.held_back_by == ()
+    assert told.as_json()["stable_ms"] == told.stable >> 16
+    world.part(0, 2)
+    world.part(1, 2)
+    world.run(1)
+    world.delete(0, "k")
+    world.run(20)
+    told = explain(world, 0)
+    assert not told.settled
+    assert told.replicas["n1"].tombstone
+    assert told.held_back_by == ("n3",)
+    world.join(0, 2)
+    world.join(1, 2)
+    assert converged(world).proven
+    world.run(5)
+    told = explain(world, 0)
+    assert told.winner is None  # purged everywhere
+
+
+def test_who_cannot_agree_is_told_by_the_third() -> None:
+    world = World(3, reconcile=True)
+    assert converged(world).proven
+    world.part(1, 2)
+    world.put(0, "k", "v", Level.ALL)
+    world.run(20)
+    assert explain(world, 0).held_back_by == ("n2", "n3")
+
+
+def test_a_replica_that_has_purged_the_winner_is_not_behind() -> None:
+    record = Record.seal(Digester(KEY), b"\0\0\1bk", Version(5 << 16, 1, 1), tombstone=True)
+    answer = Explained(
+        1, "last-write-wins", WALL_MS, [0, 1, 2], ["up"] * 3, [record.blob[:49], b"", b""], [], [], [], [],
+        [0, 6 << 16, 4 << 16], [],
+    )  # fmt: skip
+    told = explanation(answer, "default", b"k", MEMBERS)
+    assert [mend.node for mend in told.mends] == ["n3"]
