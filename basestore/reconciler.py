@@ -138,6 +138,9 @@ class Reconciler:
         for peer in self._peers.others:
             if peer.linked and peer.introduced and peer.remembered:
                 self._round(peer.index, now)
+            elif peer.index < self._peers.me:  # of two that meet again the lower one begins
+                due_s = self._due_s[peer.index]
+                self._due_s[peer.index] = max(due_s, now.monotonic + ROUND_S_MIN)
 
     def _watch_damage(self) -> None:
         """No sessions where a record is damaged, until it is healed; and one scrub, for what it counted
