@@ -13,7 +13,7 @@ from basestore.replica import HINTED_DIRECT, Replica
 from repair.exchange import Snapshot
 from tests.simulation.mutations.registry import STALE, mutant
 
-PURGED = STALE | {"purges", "stable stamps", "convergence", "receipts", "mismatches"}
+PURGED = STALE | {"purges", "stable stamps", "convergence", "receipts"}
 
 
 @mutant("the stable stamp of one's own row alone", PURGED, proofs, "stable_stamp")
@@ -66,7 +66,7 @@ def _of_any_store(self: Any, partition: int, member: int) -> Any:
     return None if held is None else held[2]
 
 
-@mutant("what is overwritten in a session is not kept", PURGED, Snapshot, "note")
+@mutant("what is overwritten in a session is not kept", {"mismatches"}, Snapshot, "note")
 def _keep_nothing(self: Any, row: bytes, head: bytes, sequence: int) -> None:
     pass
 
@@ -79,9 +79,12 @@ def _due_soon(self: Any, partition: int, upto: int, most: int) -> Any:
 _due = Ledgers.due
 
 
-@mutant("what a forgetful store alone holds is pushed, purged or not", PURGED, Comparison, "_drop")
-def _push_all(self: Any, row: bytes) -> None:
-    pass
+@mutant("a forgetful store pushes what was purged", PURGED, Comparison, "compare", "stores")
+def _push_all(self: Any, listing: Any, purged: int) -> Any:
+    return _compare(self, listing, 0)
+
+
+_compare = Comparison.compare
 
 
 @mutant("sessions that certify and bring nothing", {"convergence", *PURGED}, Replica, "take_over")
