@@ -20,6 +20,8 @@ from repair.rule import Rule
 from repair.version import COUNTER_BITS, HEAD_BYTES, VERSION_BYTES, Record, Version, is_tombstone
 
 READ_LEVELS = (Level.ONE, Level.QUORUM, Level.ALL)
+BEHIND_MS = 10_000  # further than the replica whose proofs are the newest
+OVERDUE_MS = 60_000
 _SENSELESS = (LookupError, TypeError, ValueError)
 
 
@@ -139,12 +141,18 @@ class Explanation:
 
     @property
     def held_back_by(self) -> tuple[str, ...]:
-        """The replicas of which it is not proven yet that they have taken all up to the winner."""
+        """The replicas of which it is not proven yet that they have taken all up to the winner, though
+        it is of others, or should be by now; a proof follows a write by some seconds in any case."""
         if self.winner is None or self.settled:
             return ()
-        stamp = self.winner.stamp
-        behind = tuple(name for name, (proof, _) in self.reach.items() if proof < stamp)
-        return behind or tuple(name for name, (_, row) in self.reach.items() if row < stamp)
+        newest_ms = max((proof for proof, _ in self.reach.values()), default=0) >> COUNTER_BITS
+        due_ms = max(newest_ms - BEHIND_MS, self.asked_ms - OVERDUE_MS)
+        due = min(self.winner.stamp, due_ms << COUNTER_BITS)
+        for reach in zip(*self.reach.values(), strict=True):  # its proofs with each; then theirs with all
+            behind = tuple(name for name, stamp in zip(self.reach, reach, strict=True) if stamp < due)
+            if behind:
+                return behind
+        return ()
 
     @property
     def known(self) -> bool:

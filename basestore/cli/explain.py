@@ -88,7 +88,7 @@ def _standing(told: "Explanation") -> list[str]:
         else f"{name} (proven up to {text.moment(min(told.reach[name]) >> 16)})"
         for name in told.held_back_by
     ]
-    waits = f"held back by {', '.join(held)}" if held else "it follows writes by some seconds"
+    waits = f"held back by {', '.join(held)}" if held else "a proof follows a write by some seconds"
     if told.settled:
         lines = [f"{'settled':<10} all replicas hold this version or a better one, for good ({stable})"]
     else:
