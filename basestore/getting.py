@@ -24,6 +24,7 @@ from repair.version import COUNTER_BITS
 if TYPE_CHECKING:
     from basestore.coordinator import Coordinator
 
+FIRST_WRITE_WINS = Rule.FIRST_WRITE_WINS  # bound once: looking it up costs as much as a check
 UNKNOWN = -1
 
 
@@ -42,7 +43,8 @@ class Getting:
     """One get of a client."""
 
     __slots__ = (
-        "_aim", "_begun", "_coordinator", "_escalated", "_level", "_outbox", "_request", "_row", "_rule",
+        "_aim", "_begun", "_bounded", "_coordinator", "_escalated", "_level", "_outbox", "_request", "_row",
+        "_rule",
     )  # fmt: skip
 
     def __init__(
@@ -56,13 +58,13 @@ class Getting:
         self._row = row
         self._rule = rule
         self._begun = now
+        self._bounded = request.tell or request.stale_ms_max > 0  # how stale it may be matters
         self._escalated = False
 
     def begin(self, compare: bool, now: Instant) -> None:
         """Read; Unavailable."""
         request = self._request
-        first = self._rule is Rule.FIRST_WRITE_WINS
-        told = request.tell or request.stale_ms_max > 0 or first
+        told = self._bounded or self._rule is FIRST_WRITE_WINS
         self._aim = Aim(0, request.floor, compare, request.repair, told)
         self._read(self._level, now)
 
@@ -75,7 +77,7 @@ class Getting:
         if isinstance(result, RequestFailed):
             self._fail(_too_stale(request, str(result)) if self._escalated else result, now)
             return
-        if not (request.tell or request.stale_ms_max):
+        if not self._bounded:
             self._answer(result, UNKNOWN, now)
             return
         stale_ms = 0
@@ -98,7 +100,7 @@ class Getting:
     def _answer(self, finding: Finding, stale_ms: int, now: Instant) -> None:
         coordinator, request = self._coordinator, self._request
         answer, size = finding.reply(request.id, self._begun.wall_ms)
-        if request.tell or request.stale_ms_max:
+        if self._bounded:
             answer = answer._replace(stable=finding.stable, stale_ms=stale_ms, escalated=self._escalated)
         coordinator.answer_bytes += (size - coordinator.answer_bytes) // 8
         seconds = now.monotonic - self._begun.monotonic

@@ -87,7 +87,7 @@ class Reading(Operation):
     __slots__ = (
         "_aim", "_answered", "_asked", "_begun_s", "_coordinator", "_deadline", "_deadline_ms",
         "_diverged", "_fetched", "_heads", "_reasons", "_records", "_repaired", "_repairs", "_replicas",
-        "_report", "_row", "_rule", "_stables", "_under_way", "_write_backs",
+        "_report", "_row", "_rule", "_stable", "_stables", "_under_way", "_write_backs",
     )  # fmt: skip
 
     def __init__(
@@ -116,6 +116,7 @@ class Reading(Operation):
         self._write_backs: dict[int, bytes] = {}
         self._under_way: dict[int, bytes] = {}
         self._stables: dict[int, int] = {}  # stable stamps, of those that told
+        self._stable = 0  # the greatest that was told with what is held
         self._diverged = False
         self._repaired: set[int] = set()
 
@@ -179,6 +180,7 @@ class Reading(Operation):
     def held(self, member: int, request: int, record: Record | None, stable: int, now: Instant) -> None:
         if stable:
             self._stables[member] = stable
+            self._stable = max(self._stable, stable)
         if record is None:
             self._learn(member, NOTHING, now)
         else:
@@ -188,6 +190,7 @@ class Reading(Operation):
     def held_digest(self, member: int, request: int, head: bytes, stable: int, now: Instant) -> None:
         if stable:
             self._stables[member] = stable
+            self._stable = max(self._stable, stable)
         self._learn(member, head, now)
 
     def _due(self, head: bytes) -> int:
@@ -262,8 +265,7 @@ class Reading(Operation):
             self._fetch(weighed.winner)
             return
         diverged = self._diverged or weighed.diverged
-        stable = max(self._stables.values(), default=0)
-        final = 0
+        stable, final = self._stable, 0
         if self._rule is FIRST_WRITE_WINS and record is not None:
             final = FINAL if record.stamp <= stable else PROVISIONAL
         finding = Finding(
