@@ -30,6 +30,9 @@ WALL_MS = 1_760_000_000_000
 TICK_S = 0.05
 ALARMS = 2  # in a tick
 INTERVAL_S = 1.0
+HASTE_MS = 100
+HASTE_S = 0.2
+LISTEN_S = 0.6
 COPIES_MAX = 10
 SESSIONS = (
     "sessions_same", "sessions_delta", "sessions_full", "sessions_aborted", "mismatches", "records_taken",
@@ -93,6 +96,9 @@ class Machine:
             node.durable(barrier, self.instant())
         if not self.world.plan.rounds:
             node.reconciler._due_s = dict.fromkeys(node.reconciler._due_s, math.inf)
+        if self.world.plan.hasty:
+            node.proofs._lag_ms = self.world.plan.drift_ms_max + HASTE_MS
+            node.proofs._begin_s = self.instant().monotonic + LISTEN_S
         self.node = node
         self.world.say(self.index, "start", node.state)
         self.world.clockwork.after(self._stream.uniform(0, TICK_S), self._tick, self.life)
@@ -192,6 +198,10 @@ class Machine:
             return
         self.world.clockwork.after(TICK_S, self._tick, life)
         if not self.paused:
+            if self.world.plan.hasty and self.world.plan.rounds:
+                due_s = self.node.reconciler._due_s
+                soon_s = self.instant().monotonic + HASTE_S
+                due_s.update((member, min(at, soon_s)) for member, at in due_s.items())
             self.node.tick(self.instant())
             self.wake()
             if self.node.operations.count:

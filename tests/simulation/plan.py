@@ -133,6 +133,7 @@ class Plan:
     clients: tuple[ClientPlan, ...]
     faults: tuple[Fault, ...]
     rounds: bool = True  # anti-entropy runs by itself; otherwise only for forgetful stores
+    hasty: bool = False  # rounds are short, and replicas close themselves to writes that linger
     operations: frozenset[tuple[int, int]] | None = None  # of clients and places; None: all
 
     @property
@@ -190,6 +191,7 @@ def draw(seed: int) -> Plan:
         _clients(stream, members),
         _faults(Stream(seed, "faults"), faults, members, seconds),
         Stream(seed, "rounds").chance(0.7),
+        Stream(seed, "haste").chance(0.3),
     )
     return _racing(plan, stream) if theme == "races" else plan
 

@@ -32,11 +32,13 @@ SURVIVORS = {
 
 
 def of(*words: str) -> Callable[[Plan], bool]:
-    """Worlds of these themes, or with a fault of these kinds, or where no sessions run by themselves."""
+    """Worlds of these themes, or with a fault of these kinds; or where no sessions run by themselves, or
+    where replicas close themselves early."""
     return lambda plan: (
         plan.theme in words
         or any(fault.kind in words for fault in plan.faults)
         or ("no rounds" in words and not plan.rounds)
+        or ("haste" in words and plan.rounds and plan.hasty)
     )
 
 

@@ -16,7 +16,7 @@ from tests.simulation.mutations.registry import STALE, mutant
 PURGED = STALE | {"purges", "stable stamps", "convergence", "receipts"}
 
 
-@mutant("the stable stamp of one's own row alone", PURGED, proofs, "stable_stamp")
+@mutant("the stable stamp of one's own row alone", PURGED, proofs, "stable_stamp", "haste")
 def _own_row(own: int, *others: Any) -> int:
     return own
 
@@ -24,7 +24,7 @@ def _own_row(own: int, *others: Any) -> int:
 _proven = Exchanging._proven
 
 
-@mutant("a closed stamp of the session's end", PURGED, Exchanging, "_proven")
+@mutant("a closed stamp of the session's end", PURGED, Exchanging, "_proven", "haste")
 def _closed_at_the_end(self: Any, kind: str, snapshot: Any, sequence: int) -> Any:
     snapshot.closed = self._proofs.close(self.partition, self.now)
     return _proven(self, kind, snapshot, sequence)
@@ -33,7 +33,7 @@ def _closed_at_the_end(self: Any, kind: str, snapshot: Any, sequence: int) -> An
 _apply = Replica.apply
 
 
-@mutant("a direct write that comes too late is taken", PURGED, Replica, "apply")
+@mutant("a direct write that comes too late is taken", PURGED, Replica, "apply", "haste")
 def _never_closed(self: Any, outbox: Any, message: Any, wall_ms: int) -> None:
     ledger = self.ledgers.of.get(int.from_bytes(message.row[:2]))
     if ledger is None or message.way not in (DIRECT, HINTED_DIRECT):
@@ -44,7 +44,7 @@ def _never_closed(self: Any, outbox: Any, message: Any, wall_ms: int) -> None:
     ledger.closed = closed
 
 
-@mutant("a copy of what was purged is taken", PURGED, Replica, "apply")
+@mutant("a copy of what was purged is taken", PURGED, Replica, "apply", "haste")
 def _never_settled(self: Any, outbox: Any, message: Any, wall_ms: int) -> None:
     ledger = self.ledgers.of.get(int.from_bytes(message.row[:2]))
     if ledger is None or message.way in (DIRECT, HINTED_DIRECT):
@@ -55,12 +55,12 @@ def _never_settled(self: Any, outbox: Any, message: Any, wall_ms: int) -> None:
     ledger.stable = stable
 
 
-@mutant("a first delivery out of a hint is taken for a copy", PURGED, Proofs, "in_use")
+@mutant("a first delivery out of a hint is taken for a copy", PURGED, Proofs, "in_use", "haste")
 def _always_a_copy(self: Any, partition: int, stores: bytes) -> bool:
     return True
 
 
-@mutant("a certificate outlives the stores that made it", PURGED, Proofs, "certificate")
+@mutant("a certificate outlives the stores that made it", PURGED, Proofs, "certificate", "haste")
 def _of_any_store(self: Any, partition: int, member: int) -> Any:
     held = self._certificates[partition].get(member)
     return None if held is None else held[2]
@@ -101,6 +101,6 @@ def _no_rounds(self: Any, member: int, now: Any) -> None:
     _rounds(self, member, now)
 
 
-@mutant("only copies do not hold the closed stamp back", PURGED, Proofs, "_least_only_copy")
+@mutant("only copies do not hold the closed stamp back", PURGED, Proofs, "_least_only_copy", "haste")
 def _forget_copies(self: Any, partition: int, now: Any) -> int:
     return (1 << 64) - 1
