@@ -1,22 +1,26 @@
 """Convergence: whether all that was written before a moment is on all replicas, for good.
 
 The moment is a stamp: the greatest that any member knew when it was first heard, so that no write that
-had ended then has a greater one; or the version of a receipt. A partition is proven once the stable
-stamp of a whole replica has reached it. `Proving` asks until all are, or time is up; then it says who
-or what stands in the way. Pure; the client's time is an argument.
+had ended then has a greater one; or the version of a receipt. A member that is heard only later may
+have been started again meanwhile and not know what it had seen: the drift bound, at least, is added.
+
+A partition is proven once the stable stamp of a whole replica has reached the moment. `Proving` asks
+until all are, or time is up; then it says who or what stands in the way. Once it could be proven, it
+has sessions run at once rather than in turn. Pure; the client's time is an argument.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from basestore.config import CLOSED_MARGIN_MS
 from basestore.errors import BasestoreError, InvalidRequest
 from basestore.inspecting import NEVER
 from basestore.messages import Message, Survey
 from basestore.picture import Cause, Obstacle, Picture, gathered, wall_ms_of
 from basestore.requests import SURVEY_MS, Scope
 from basestore.results import Receipt
-from repair.version import Version
+from repair.version import COUNTER_BITS, Version
 
 CONVERGED_S = 30.0
 PAUSE_S = 0.25
@@ -149,11 +153,13 @@ class Proving:
     def hear(self, answer: Message, sent_s: float) -> None:
         """The answer to it. Raises the error that it stands for."""
         self._first = self.picture.hear(answer, self._members, self._first, sent_s) or 0
+        late = bool(self._seen)
         for name, view in self.picture.nodes.items():
             if name not in self._seen:
                 self._seen.add(name)
                 if self._version is None:
-                    self._stamp = max(self._stamp, view.first_stamp)
+                    slack_ms = (view.said.lag_ms - CLOSED_MARGIN_MS) // 2 if late else 0
+                    self._stamp = max(self._stamp, view.first_stamp + (slack_ms << COUNTER_BITS))
 
     def miss(self, error: BasestoreError) -> None:
         """No answer came. Raises the error if none ever did."""

@@ -20,7 +20,7 @@ _PARTITIONS_SHOWN = 8
 @click.command("converged")
 @share("endpoint", "bucket", "output")
 @click.option("--timeout", type=duration, help="How long to wait for the proof. [default: 30s]")
-@click.option("--key", type=data, help="Only the partition that this key of the bucket is in.")
+@click.option("--key", metavar="KEY", type=data, help="Only the partition that this key of the bucket is in.")
 def converged_command(target: Target, timeout: float | None, key: bytes | None) -> int:
     """Wait until it is proven that all that was written by now is on all replicas, for good.
 

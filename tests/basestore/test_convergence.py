@@ -3,13 +3,14 @@
 import pytest
 
 from basestore.consistency import Level
+from basestore.convergence import Proving
 from basestore.errors import ConnectionLost, InvalidRequest
 from basestore.gauges import gauges
 from basestore.messages import Apply, Hinted, Survey, Surveyed
 from basestore.picture import Picture
 from basestore.requests import patience, scope_of
 from basestore.scrape import Scrape
-from tests.basestore.following import converged
+from tests.basestore.following import converged, follow, names
 from tests.basestore.world import World
 
 
@@ -223,3 +224,23 @@ def test_a_node_says_how_far_its_proofs_are_behind_and_who_holds_them_back() -> 
     assert f"basestore_stable_lag_seconds {shown.stable_lag_ms / 1e3}" in text
     assert "basestore_open_sessions 0.0" in text
     assert 'basestore_sessions_total{kind="same"}' in text
+
+
+def test_a_node_that_is_heard_only_later_moves_the_moment_beyond_what_it_may_have_seen() -> None:
+    world = World(3, reconcile=True)
+    world.crash(2)
+    world.run(3)
+    proving = Proving(names(world), scope_of("default", None), None, 40.0, world.monotonic)
+    stamps = []
+    for again in range(2):
+        if again:
+            world.start(2)
+            world.run(1)
+        call = world.ask(0, proving.request)
+        world.settle()
+        assert call.answer is not None
+        proving.hear(call.answer, world.monotonic)
+        stamps.append(proving._stamp)
+    ahead_ms = (stamps[1] >> 16) - world.now(2).wall_ms
+    assert ahead_ms >= world.cluster.drift_ms_max
+    assert follow(world, proving).proven
