@@ -6,7 +6,7 @@ import pytest
 
 from basestore.consistency import Level, Outcome
 from basestore.errors import InvalidRequest, ReadTimeout, StorageBusy
-from basestore.messages import Apply, Held, HeldDigest, Read, Superseded
+from basestore.messages import Apply, Held, HeldDigest, Message, Read, Superseded
 from basestore.reading import LINGER_S
 from basestore.replica import DIGEST_BYTES_MIN
 from basestore.scanning import READS_MAX
@@ -347,12 +347,12 @@ def test_an_answer_of_a_replica_that_was_not_asked_is_passed_over(kind: Any) -> 
     world.settle()
     request = next(message.id for _, _, message in world.log[::-1] if isinstance(message, Read))
     head = Record.seal(world.digester, world.row("k"), world.stamp(), b"stray").head
-    stray = {
+    strays: dict[type, Message] = {
         Held: Held(request, b"", 0),
         HeldDigest: HeldDigest(request, head, 0),
         Superseded: Superseded(request, head),
-    }[kind]
-    world.node(0).receive(second, world.links[0, second], [stray], world.now(0))
+    }
+    world.node(0).receive(second, world.links[0, second], [strays[kind]], world.now(0))
     world.rejoin(first)
     world.settle()
     assert call.read().value == b"v"
