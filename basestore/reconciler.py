@@ -36,7 +36,8 @@ ROUND_S_MAX = 2.0
 GOLDEN = 0.6180339887498949
 AT_ONCE = 16  # partitions that a round opens with one peer
 AT_ONCE_BESIDE = 4  # while there are requests
-SESSIONS_MAX = 64
+TURN_ROUNDS = 20  # after so many rounds every partition has had its turn
+SESSIONS_MAX = 256
 SILENCE_S_MAX = 15.0
 WORK_ROWS = 8000  # in a tick
 WORK_ROWS_BESIDE = 1000
@@ -197,7 +198,8 @@ class Reconciler:
         shared.sort(
             key=lambda partition: (partition not in owed, self._made_ms(partition, member), partition)
         )
-        for partition in shared[: AT_ONCE_BESIDE if self._beside else AT_ONCE]:
+        most = max(AT_ONCE_BESIDE if self._beside else AT_ONCE, len(shared) // TURN_ROUNDS)
+        for partition in shared[:most]:
             self._open(member, partition, now)
 
     def _made_ms(self, partition: int, member: int) -> int:
