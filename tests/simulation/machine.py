@@ -278,7 +278,9 @@ class Machine:
             self.disk.sync()
             node.durable(newest, now)
             self.wake()
-        elif not self._syncing and (durability == "sync" or now.monotonic >= self._sync_due_s):
+        elif not self._syncing and (
+            durability == "sync" or now.monotonic >= self._sync_due_s or node.journal.urgent
+        ):
             self._sync_due_s = now.monotonic + INTERVAL_S
             self._syncing = True
             seconds = self._stream.tail(self.plan.sync_s, self.stalls) + 1e-4 + self.slow_s
