@@ -4,10 +4,8 @@ from typing import Any
 
 from basestore import proofs
 from basestore.comparison import Comparison
-from basestore.exchanging import Exchanging
 from basestore.ledgers import Ledgers
 from basestore.messages import DIRECT
-from basestore.proofs import Proofs
 from basestore.reconciler import Reconciler
 from basestore.replica import HINTED_DIRECT, Replica
 from repair.exchange import Snapshot
@@ -19,15 +17,6 @@ PURGED = STALE | {"purges", "stable stamps", "convergence", "receipts"}
 @mutant("the stable stamp of one's own row alone", PURGED, proofs, "stable_stamp", "haste")
 def _own_row(own: int, *others: Any) -> int:
     return own
-
-
-_proven = Exchanging._proven
-
-
-@mutant("a closed stamp of the session's end", PURGED, Exchanging, "_proven", "haste")
-def _closed_at_the_end(self: Any, kind: str, snapshot: Any, sequence: int) -> Any:
-    snapshot.closed = self._proofs.close(self.partition, self.now)
-    return _proven(self, kind, snapshot, sequence)
 
 
 _apply = Replica.apply
@@ -53,17 +42,6 @@ def _never_settled(self: Any, outbox: Any, message: Any, wall_ms: int) -> None:
     stable, ledger.stable = ledger.stable, 0
     _apply(self, outbox, message, wall_ms)
     ledger.stable = stable
-
-
-@mutant("a first delivery out of a hint is taken for a copy", PURGED, Proofs, "in_use", "haste")
-def _always_a_copy(self: Any, partition: int, stores: bytes) -> bool:
-    return True
-
-
-@mutant("a certificate outlives the stores that made it", PURGED, Proofs, "certificate", "haste")
-def _of_any_store(self: Any, partition: int, member: int) -> Any:
-    held = self._certificates[partition].get(member)
-    return None if held is None else held[2]
 
 
 @mutant("what is overwritten in a session is not kept", {"mismatches"}, Snapshot, "note")
@@ -99,8 +77,3 @@ _rounds = Reconciler._round
 def _no_rounds(self: Any, member: int, now: Any) -> None:
     self._due_s[member] = now.monotonic + 1e9
     _rounds(self, member, now)
-
-
-@mutant("only copies do not hold the closed stamp back", PURGED, Proofs, "_least_only_copy", "haste")
-def _forget_copies(self: Any, partition: int, now: Any) -> int:
-    return (1 << 64) - 1
