@@ -58,18 +58,12 @@ def _take_anything(self: Any, row: bytes, record: Record) -> None:
 _end = Reconciler._end
 
 
-@mutant("recovery counts sessions that ended without a certificate", STALE, Reconciler, "_end")
+@mutant(
+    "recovery counts sessions that ended without a certificate", STALE, Reconciler, "_end", "wipe", "rollback"
+)
 def _ended_is_certified(self: Any, session: Any, reason: str = "") -> None:
     _end(self, session, reason)
-    self.certified[session.partition, session.member] = (session.begun.monotonic, session.peer_whole)
-
-
-@mutant("recovery counts sessions of before its wait", STALE, Recovery, "_done", "swaps")
-def _done_before(self: Any, partition: int) -> dict[int, bool]:
-    ended = self._reconciler.certified
-    return {
-        other: ended[partition, other][1] for other in self._others(partition) if (partition, other) in ended
-    }
+    self.certified[session.partition, session.member] = (session.begun_s, session.peer_whole)
 
 
 _finish = Scrub.finish

@@ -87,12 +87,12 @@ def _send_then_check(self: Any, repeated: Any, now: Any) -> None:
         _begin(self, repeated, now)
 
 
-_apply_way = Node._apply
+_apply = Replica.apply
 
 
-@mutant("a copy treated as direct", {"recovery", "receipts"}, Node, "_apply", "clocks")
-def _all_direct(self: Any, member: int, outbox: Outbox, message: Apply, now: Any) -> None:
-    _apply_way(self, member, outbox, message._replace(way=DIRECT), now)
+@mutant("a copy treated as direct", {"recovery", "receipts"}, Replica, "apply", "clocks")
+def _all_direct(self: Any, outbox: Outbox, message: Apply, wall_ms: int) -> None:
+    _apply(self, outbox, message._replace(way=DIRECT), wall_ms)
 
 
 _store = Replica._store
