@@ -70,7 +70,7 @@ class Debts:
             if ledger is None:
                 elsewhere.append(partition)
             elif self._peers.alive[self._peers.me]:
-                self._hints.end_debt(partition, ledger.stable)
+                self._hints.end_debt(partition, ledger.shown)
         later = [partition for partition in elsewhere if partition > self._after]
         page = (later + elsewhere)[: min(ASKED_AT_ONCE, len(elsewhere))]
         for partition in page:

@@ -34,7 +34,7 @@ class Mismatch(Broken):
 class Dialogue:
     """One side's view of it. `number` names the session; `inbox` holds what was said and not yet heeded."""
 
-    __slots__ = ("_heard", "_journal", "_metrics", "_sent", "inbox", "number", "outbox")
+    __slots__ = ("_heard", "_journal", "_metrics", "_sent", "ended", "inbox", "number", "outbox")
 
     def __init__(self, number: int, outbox: Outbox, journal: Journal, metrics: Metrics) -> None:
         self.number = number
@@ -44,6 +44,7 @@ class Dialogue:
         self._metrics = metrics
         self._sent = 0
         self._heard = 0
+        self.ended = False
 
     def say(self, message: Message) -> None:
         """Send a message, with its number; a Syn, which begins all, has none."""
@@ -55,7 +56,8 @@ class Dialogue:
         self._journal.after_all(lambda: self._leave(message, size))
 
     def _leave(self, message: Message, size: int) -> None:
-        self.outbox.put(message, size)
+        if not self.ended:  # otherwise the other side was told, or will be
+            self.outbox.put(message, size)
 
     def hear(self, message: Message, number: int) -> None:
         """A message of the other side; Broken when the one before it has not come."""

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 ROOT_BYTES = 8
 STORES_BYTES = 4
 UNTOLD = -1
-EVER = (1 << 64) - 1
 ALL = (NONE, NONE)  # no certificate to build on
 _SUM_BYTES = 8
 
@@ -45,7 +44,8 @@ class Outcome(NamedTuple):
 
 
 class Exchanging:
-    """One session. `now` is the moment of the present step, `heard_s` when the other side was heard last."""
+    """One session. `now` is the moment of the present step, `heard_s` when the other side was heard last, or
+    this one was at work; `told_s` when it was told that this one is."""
 
     def __init__(
         self, reconciler: "Reconciler", number: int, member: int, partition: int, outbox: Outbox, now: Instant
@@ -59,7 +59,7 @@ class Exchanging:
         self.partition = partition
         self.outbox = outbox
         self.now = now
-        self.begun_s = self.heard_s = now.monotonic
+        self.begun_s = self.heard_s = self.told_s = now.monotonic
         self.waiting = False
         self.opened_here = True
         self.story: Story[Outcome] | None = None
@@ -79,6 +79,10 @@ class Exchanging:
     def hear(self, message: Message, number: int) -> None:
         """A message of the other side; Broken."""
         self._dialogue.hear(message, number)
+
+    def say_no_more(self) -> None:
+        """What was not said yet is not said: the session ends without a result."""
+        self._dialogue.ended = True
 
     def end(self) -> None:
         """It is over."""
@@ -196,10 +200,14 @@ class Exchanging:
         return stamp
 
     def _base(self, named: Syn | Ask | Listing) -> tuple[int, int]:
-        """What the other side builds on, as (sequence here, sequence there); Broken when it cannot be."""
+        """What the other side builds on, as (sequence here, sequence there); Broken when it cannot be. A
+        certificate of more than this store has ever held was made before it was rolled back."""
         base = (named.theirs, named.mine)
-        if base != ALL and not (0 <= named.theirs <= self._ledger.sequence and 0 <= named.mine < 1 << 64):
+        if base != ALL and not (0 <= named.theirs < 1 << 64 and 0 <= named.mine < 1 << 64):
             raise Broken("a certificate is named that cannot be")
+        if named.theirs > self._ledger.sequence:
+            self._reconciler.rolled_back = self.member
+            raise Broken("a certificate is named of what is not there any more")
         return base
 
     def _purge(self) -> Story[None]:
@@ -269,8 +277,7 @@ class Exchanging:
 
     def _compare(self, listing: Listing) -> Story[Outcome]:
         """What a forgetful store alone still holds at or below the stable stamp of one that is whole, the
-        others have purged: it is dropped, not pushed. So is all that an outlived store alone holds: stable
-        stamps were reached without it."""
+        others have purged: it is dropped, not pushed."""
         base = self._base(listing)
         if self.comparison is None:
             yield from self._adopt(listing.stable)
@@ -278,9 +285,7 @@ class Exchanging:
             raise Broken("the stable stamp has moved on")
         self.peer_whole = listing.whole
         comparison = self._begin(leaves=base == ALL)
-        purged = 0
-        if self.peer_whole and not self._whole:
-            purged = EVER if self._reconciler.standing.outlived else self._ledger.stable
+        purged = self._ledger.stable if self.peer_whole and not self._whole else 0
         yield from comparison.compare(listing, purged)
         return (yield from self._conclude(comparison, full=base == ALL))
 

@@ -56,7 +56,7 @@ def trace(message: Trace, state: str, replica: Replica, handoff: "Handoff", proo
     partition, stable = row_partition(message.row), 0
     reach: list[int] = []
     if partition in proofs.replicas:
-        stable = replica.ledgers.of[partition].stable
+        stable = replica.ledgers.of[partition].shown
         reach = [word for each in proofs.reach(partition) for word in each]
     return Traced(message.id, state, record or b"", hints, [head for _, head, _ in kept], stable, reach)
 

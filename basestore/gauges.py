@@ -85,7 +85,7 @@ class Lag(NamedTuple):
 def lag(node: "Node") -> Lag:
     """How far the stable stamps were behind when the node last ticked."""
     now = node.ticked
-    stables = {partition: ledger.stable for partition, ledger in node.ledgers.of.items()}
+    stables = {partition: ledger.shown for partition, ledger in node.ledgers.of.items()}
     worst = min(stables, key=stables.__getitem__, default=None)
     if worst is None:
         return Lag(None, 0, ())

@@ -164,7 +164,8 @@ class Hints:
     # --- keeping -----------------------------------------------------------------------------
 
     def keep(self, outbox: Outbox, message: Keep) -> None:
-        """Store a hint, and say when it is durable; or that there is no room for it, once the debt is."""
+        """Store a hint, and say when it is durable; or that it cannot be kept, once the debt is: there is no
+        room, or it loses to a late one, which will not be delivered."""
         pile, row = self.piles[message.member], message.row
         stored = self._journal.get(pile.key(row))
         kept = None if stored is None else decode_hint(stored)
@@ -172,8 +173,9 @@ class Hints:
         stores = self._taken_by(row, record.head, message.takers)
         offered = Hint.of(record, message.only_copy and not stores, stores)
         hint = merge_hints(self._rules[row_bucket(row)], kept, offered)
-        if hint != kept:
-            if self._journal.full or not self._has_room(pile, hint, kept, row):
+        loses = kept is not None and kept.late and kept.record == hint.record != record
+        if loses or hint != kept:
+            if loses or self._journal.full or not self._has_room(pile, hint, kept, row):
                 self._metrics.count("hints_refused")
                 self._owe(pile, row, offered)
                 refusal = Kept(message.id, message.member, False)
@@ -269,7 +271,7 @@ class Hints:
         """Give up what is too old, a bounded number at once; only copies, which are kept, are passed by."""
         before = (max(0, now.wall_ms - self._age_ms_max) << COUNTER_BITS).to_bytes(STAMP_BYTES)
         for at, pile in enumerate(self.piles):
-            if pile.count == pile.only_count:
+            if not pile.count:
                 continue
             keys = list(
                 islice(self._journal.engine.scan(self._expire_at[at], pile.ages + before), EXPIRED_AT_ONCE)

@@ -56,7 +56,7 @@ def inspect(node: "Node", message: Inspect, now: Instant) -> Inspected:
         ledger = node.ledgers.of[partition]
         begun_s, ended_s = node.reconciler.scrubbed.get(partition, (None, None))
         numbers += (
-            partition, ledger.count, ledger.stable, proofs.told_closed(partition), _age_ms(begun_s, now),
+            partition, ledger.count, ledger.shown, proofs.told_closed(partition), _age_ms(begun_s, now),
             _age_ms(ended_s, now),
         )  # fmt: skip
         for other in proofs.others[partition]:
@@ -67,11 +67,16 @@ def inspect(node: "Node", message: Inspect, now: Instant) -> Inspected:
     counts = node.metrics.counts
     return Inspected(
         message.id, node.state, node.reason, node.config.durability, clock_trouble(node), now.wall_ms,
-        max(node.clock.last, now.wall_ms << COUNTER_BITS), node.config.cluster.closed_lag_ms,
+        _newest_stamp(node, now), node.config.cluster.closed_lag_ms,
         [sum(counts[name] for name in _SESSIONS), *(counts[name] for name in COUNTS[1:])],
         numbers, [node.ledgers.of[partition].root.to_bytes(16)[:ROOT_BYTES] for partition in partitions],
         pairs, _only_copies(node, message), _damaged(node, partitions),
     )  # fmt: skip
+
+
+def _newest_stamp(node: "Node", now: Instant) -> int:
+    """No write that has ended has a greater stamp than this, for some member. Who is alone has seen all."""
+    return node.clock.last if len(node.peers.all) == 1 else max(node.clock.last, now.wall_ms << COUNTER_BITS)
 
 
 def clock_trouble(node: "Node") -> str:

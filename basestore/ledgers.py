@@ -114,8 +114,15 @@ class Ledgers:
         self._dirty_leaves.add(partition * LEAVES + leaf)
 
     def touch(self, partition: int) -> None:
-        """A ledger's stamps or counts have changed: write it with this step's batch."""
+        """A ledger's stamps or counts have changed: write it with this step's batch. It is staged at once,
+        so that what is said from now on waits for it."""
         self._dirty.add(partition)
+        self._journal.rows[LEDGER + partition.to_bytes(2)] = self.of[partition].encode()
+
+    def show(self, partition: int, stable: int) -> None:
+        """This stable stamp is durable: it may be told."""
+        ledger = self.of[partition]
+        ledger.shown = max(ledger.shown, min(stable, ledger.stable))
 
     def write(self) -> None:
         """Stage what has changed. Called once, before the step's batch is stored."""
@@ -134,9 +141,9 @@ class Ledgers:
         """The batch was not taken: what is stored holds again."""
         engine = self._journal.engine
         for partition in self._written | self._dirty:
-            leaves = self.of[partition].leaves
-            self.of[partition] = self._load(partition)
-            self.of[partition].leaves = leaves
+            refused, self.of[partition] = self.of[partition], self._load(partition)
+            self.of[partition].leaves = refused.leaves
+            self.of[partition].shown = min(refused.shown, self.of[partition].stable)
         for number in self._written_leaves | self._dirty_leaves:
             stored = engine.get(LEAF + number.to_bytes(LEAF_BYTES))
             total = 0 if stored is None else int.from_bytes(stored)

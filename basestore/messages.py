@@ -508,12 +508,14 @@ class Identity(NamedTuple):
 
 class Remembered(NamedTuple):
     """What the sender remembers of the receiver's store, durably, the present one included:
-    the last store (with generation and sequence) and whether there was an earlier one."""
+    the last store (with generation and sequence) and whether there was an earlier one. `forgetful`: the
+    sender may have forgotten something itself, this too."""
 
     store: bytes
     generation: bytes
     sequence: int
     earlier: bool
+    forgetful: bool
 
 
 class Confirmed(NamedTuple):
@@ -642,6 +644,12 @@ class Certify(NamedTuple):
     rows: list[int]
 
 
+class Going(NamedTuple):
+    """The session goes on: its side has much to look at before it says more."""
+
+    session: int
+
+
 class Abort(NamedTuple):
     """The session is over; nothing came of it."""
 
@@ -674,7 +682,8 @@ Message: TypeAlias = (
     | NodeStatus | Failed | Apply | Applied | Superseded | Rejected | Read | Held | HeldDigest | ReadRange
     | Range | Explain | HintsOf | Replay | Counters | Explained | HintPiles | Trace | Traced
     | Ping | Pong | Identity | Remembered | Confirmed | Keep | Kept | Settled | Syn | Same | Sums | Ask
-    | Listing | Want | Entries | Taken | Certify | Abort | Hinted | Survey | Surveyed | Inspect | Inspected
+    | Listing | Want | Entries | Taken | Certify | Abort | Going | Hinted | Survey | Surveyed | Inspect
+    | Inspected
 )  # fmt: skip
 
 
@@ -732,6 +741,7 @@ KINDS: Final[dict[int, type[Any]]] = {
     57: Taken,
     58: Certify,
     59: Abort,
+    60: Going,
 }
 
 

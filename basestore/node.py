@@ -47,6 +47,7 @@ from basestore.messages import (
     Entries,
     Explain,
     Get,
+    Going,
     Held,
     HeldDigest,
     Hinted,
@@ -161,8 +162,8 @@ class Node:
     def _begin_anti_entropy(self, placement: Placement, fresh: Fresh, now: Instant) -> None:
         cluster = self.config.cluster
         self.proofs = Proofs(
-            self.journal, self.ledgers, self.standing, placement, self.peers, cluster.closed_lag_ms, now,
-            durable=self.config.durability != "memory",
+            self.journal, self.ledgers, self.standing, placement, self.peers, self.clock,
+            cluster.closed_lag_ms, now, durable=self.config.durability != "memory",
         )  # fmt: skip
         self.reconciler = Reconciler(
             self.journal, self.replica, self.proofs, self.standing, self.peers, self.operations, self.metrics,
@@ -309,6 +310,10 @@ class Node:
 
     def _settle_standing(self, now: Instant) -> None:
         """Notice when this store has become whole, or has ceased to be, and tell the peers."""
+        member, self.reconciler.rolled_back = self.reconciler.rolled_back, None
+        if member is not None:
+            self.standing.rolled_back(self.peers.all[member].name, self._fresh_stores())
+            self.relink = True
         if self.standing.born(self._groups):
             self.standing.make_whole()
         whole = self.standing.whole
@@ -359,6 +364,9 @@ class Node:
             Settled: self._settled,
             Syn: lambda member, outbox, message, now: self.reconciler.hear_syn(member, outbox, message, now),
             Abort: lambda member, outbox, message, now: self.reconciler.hear_abort(member, message),
+            Going: lambda member, outbox, message, now: self.reconciler.hear_going(
+                member, outbox, message, now
+            ),
             **dict.fromkeys((Same, Sums, Ask, Listing, Want, Entries, Taken, Certify), self._session),
             Ping: self._ping,
             Pong: lambda member, outbox, message, now: self.peers.pong(member, message, now),
@@ -406,7 +414,7 @@ class Node:
             operation.settled(member, message.id, message, now)
 
     def _session(self, member: int, outbox: Outbox, message: Any, now: Instant) -> None:
-        self.reconciler.hear(member, message, now)
+        self.reconciler.hear(member, outbox, message, now)
 
     def _read(self, member: int, outbox: Outbox, message: Read, now: Instant) -> None:
         if message.healing or self._serves(member, outbox, message.id, message.deadline_ms, now):

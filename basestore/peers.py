@@ -83,6 +83,7 @@ class Peers:
         peer.outbox.close()
         peer.outbox = Outbox(self._ready)
         peer.linked, peer.introduced, peer.remembered = True, False, False
+        self._ping_due_s = 0.0
         peer.detector.restart(now.monotonic)
         self.judge(peer, now)
         return peer.outbox
@@ -177,6 +178,13 @@ class Peers:
         if 0 <= round_trip_ms <= self._drift_ms_max:
             self.all[index].offset_ms = round(message.wall_ms + round_trip_ms / 2 - now.wall_ms)
             self._compare_clocks()
+
+    @property
+    def clock_sure(self) -> bool:
+        """Whether a majority of the members, this one included, was found to agree with this clock: by
+        comparisons on the links that stand, since it last jumped."""
+        near = 1 + sum(peer.offset_ms is not None for peer in self.others)
+        return not self.clock_jumped and self.skew_ms is None and 2 * near > len(self.all)
 
     def _watch_clock(self, now: Instant) -> None:
         """After a jump of the wall clock, comparisons made before it mean nothing: until there has

@@ -18,10 +18,9 @@ from basestore.placement import Placement
 from basestore.standing import Standing
 from basestore.storage.engine import CERTIFICATE
 from repair.certificate import Certificate, Row, own_row, stable_stamp, stores_tag
+from repair.clock import HybridClock
 from repair.version import COUNTER_BITS
 from repair.write_repair import split_stores
-
-LISTEN_S = 2.0  # after a start: for heartbeats to name the only copies that there are
 
 
 class Proofs:
@@ -34,18 +33,20 @@ class Proofs:
         standing: Standing,
         placement: Placement,
         peers: Peers,
+        clock: HybridClock,
         lag_ms: int,
         now: Instant,
         *,
         durable: bool,
     ) -> None:
         """`lag_ms`: how far closed stamps stay behind the clock; `durable`: the store is on a disk."""
-        self._begin_s = now.monotonic + LISTEN_S
+        self._begin_s = now.monotonic + lag_ms / 1e3
         self._journal = journal
         self._ledgers = ledgers
         self._standing = standing
         self._peers = peers
         self._lag_ms = lag_ms
+        self._clock = clock
         self._durable = durable
         me = peers.me
         self.replicas = {partition: placement.replicas[partition] for partition in ledgers.of}
@@ -82,9 +83,6 @@ class Proofs:
 
     def certify(self, partition: int, member: int, certificate: Certificate) -> None:
         """Both hold the same: keep the proof, and draw the conclusions."""
-        known = self.certificate(partition, member)
-        if known is not None and (known.mine, known.theirs) > (certificate.mine, certificate.theirs):
-            return
         mine, theirs = self._standing.store, self.store(member)
         self._certificates[partition][member] = (mine, theirs, certificate)
         self._journal.stage(self._key(partition, member), cbor2.dumps([mine, theirs, *certificate]))
@@ -163,6 +161,7 @@ class Proofs:
             ledger.stable = stable
             ledger.closed = max(ledger.closed, stable)
             self._ledgers.touch(partition)
+            self._journal.effect(lambda: self._ledgers.show(partition, stable))
 
     def held_back_by(self, partition: int) -> dict[int, int]:
         """By replica, this one included: the row that is known of it, 0 while none is."""
@@ -201,19 +200,25 @@ class Proofs:
         """Raise the closed stamp to what the clock allows, as long as that can be trusted, and no hint
         is known that is the only copy of a write. Returns what may be told of it."""
         ledger = self._ledgers.of[partition]
-        trusted = not self._peers.clock_jumped and self._peers.skew_ms is None
-        if trusted and self._standing.whole and now.monotonic >= self._begin_s:
+        if self._peers.clock_sure and self._standing.whole and self._has_listened(now):
             stamp = min((now.wall_ms - self._lag_ms) << COUNTER_BITS, self._least_only_copy(partition, now))
+            if len(self._peers.all) == 1:  # nobody can tell whether this clock is right
+                stamp = min(stamp, self._clock.last)
             if stamp > ledger.closed:
                 ledger.closed = stamp
                 self._ledgers.touch(partition)
         return self.told_closed(partition)
 
+    def _has_listened(self, now: Instant) -> bool:
+        """Whether, since the store was opened, every member has named the only copies that it keeps, or had
+        as much time for it as the lag gives."""
+        return now.monotonic >= self._begin_s or len(self._named) == len(self._peers.all)
+
     def close_alone(self, now: Instant) -> None:
         """Of a partition with no other replica all is stable that is closed."""
         for partition, others in self.others.items():
-            if not others:
-                self.adopt(partition, self.close(partition, now))
+            if not others and self.close(partition, now):
+                self.adopt(partition, self._ledgers.of[partition].closed)
 
     def told_closed(self, partition: int) -> int:
         """The closed stamp, for others to build on; 0 while this store's word does not count."""

@@ -18,7 +18,7 @@ from basestore.dialogue import Broken, Mismatch
 from basestore.exchanging import Exchanging, Outcome
 from basestore.journal import Journal
 from basestore.ledgers import Ledgers
-from basestore.messages import Abort, Entries, ProtocolError, Syn
+from basestore.messages import Abort, Certify, Entries, Going, ProtocolError, Syn, Taken
 from basestore.metrics import Metrics
 from basestore.operation import Operations
 from basestore.outbox import SMALL_BYTES, Outbox
@@ -39,6 +39,7 @@ AT_ONCE_BESIDE = 4  # while there are requests
 TURN_ROUNDS = 20  # after so many rounds every partition has had its turn
 SESSIONS_MAX = 256
 SILENCE_S_MAX = 15.0
+GOING_S = 3.0
 WORK_ROWS = 8000  # in a tick
 WORK_ROWS_BESIDE = 1000
 CHUNK_ROWS = 2000
@@ -50,7 +51,8 @@ NUMBER_MAX = 0xFFFF  # of a session: unique on its link, in few bytes
 
 
 class Reconciler:
-    """One node's side of all sessions. `certified`, by partition and member: when, by
+    """One node's side of all sessions. `rolled_back`: who has a certificate of what this store has lost, for
+    the node to draw the conclusion and set it back. `certified`, by partition and member: when, by
     `Instant.monotonic`, the last session that ended with a certificate was begun, and whether the
     other store was whole. `scrubbed`, by partition: when the last scrub was begun, and when it ended."""
 
@@ -75,6 +77,7 @@ class Reconciler:
         self.certified: dict[tuple[int, int], tuple[float, bool]] = {}
         self._peers = peers
         self._operations = operations
+        self.rolled_back: int | None = None  # a member that has proof of it
         self._next_session = first_session & NUMBER_MAX & ~1
         self._sessions: dict[tuple[int, int], Exchanging] = {}  # by member and number
         self._by_partition: dict[int, Exchanging] = {}
@@ -93,7 +96,9 @@ class Reconciler:
         self.scrubbed: dict[int, tuple[float, float]] = {}
         self._examined: set[int] = set()  # of which all is to be compared after the scrub
         self._blocked: set[int] = set()
+        self._emptied: set[int] = set()
         self._accounted: set[bytes] = set()  # damaged rows that the sums no longer count
+        self._unsure: dict[int, bool] = {}  # scrubbed, which is not durable yet; and whether also examined
         self._scrub: Scrub | None = None
         self._scrubbed_ms = self._load_scrubbed(now)
 
@@ -128,8 +133,7 @@ class Reconciler:
         self._budget = WORK_ROWS_BESIDE if self._beside else WORK_ROWS
         self._upkeep = True
         for session in list(self._sessions.values()):
-            if now.monotonic - session.heard_s > SILENCE_S_MAX:
-                self._end(session, "the other side has fallen silent")
+            self._keep_alive(session, now)
         self._watch_damage()
         if not self.standing.whole and self.standing.state is not State.FORGETFUL:
             return
@@ -142,6 +146,16 @@ class Reconciler:
             elif peer.index < self._peers.me:  # of two that meet again the lower one begins
                 due_s = self._due_s[peer.index]
                 self._due_s[peer.index] = max(due_s, now.monotonic + ROUND_S_MIN)
+
+    def _keep_alive(self, session: Exchanging, now: Instant) -> None:
+        """End it when the other side has said nothing for long; say when this side is still at work."""
+        if not session.waiting:
+            session.heard_s = now.monotonic
+            if now.monotonic - session.told_s > GOING_S:
+                session.told_s = now.monotonic
+                session.outbox.put(Going(session.number))
+        elif now.monotonic - session.heard_s > SILENCE_S_MAX:
+            self._end(session, "the other side has fallen silent")
 
     def _watch_damage(self) -> None:
         """No sessions where a record is damaged, until it is healed; and one scrub, for what it counted
@@ -161,7 +175,7 @@ class Reconciler:
                 self._resume(session, now)
                 moved = True
         if self._upkeep and self._budget > 0 and not moved:
-            moved = self._upkeep = self._purge() or self._scrub_on(now)
+            moved = self._upkeep = self._empty() or self._purge() or self._scrub_on(now)
         return moved
 
     def lost(self, member: int) -> None:
@@ -177,6 +191,12 @@ class Reconciler:
         if self._scrub is not None:
             self._scrub.abandon()
             self._scrub = None
+        for partition, examined in self._unsure.items():
+            self.suspect[partition] = None
+            self.scrubbed.pop(partition, None)
+            if examined:
+                self._examined.add(partition)
+        self._unsure.clear()
 
     # --- rounds ------------------------------------------------------------------------------
 
@@ -211,6 +231,7 @@ class Reconciler:
             partition not in self._by_partition
             and partition not in self.suspect
             and partition not in self._blocked
+            and (partition in self._emptied or not self.standing.outlived or self.standing.whole)
             and len(self._sessions) < SESSIONS_MAX
         )
 
@@ -249,10 +270,21 @@ class Reconciler:
         session.opened_here = False
         self._begin(session)
 
-    def hear(self, member: int, message: Any, now: Instant) -> None:
-        """A message of a session under way; one of a session that has ended is passed over."""
+    def hear_going(self, member: int, outbox: Outbox, message: Going, now: Instant) -> None:
+        """The other side is at work."""
+        session = self._sessions.get((member, message.session))
+        if session is not None:
+            session.heard_s = now.monotonic
+        else:
+            outbox.put(Abort(message.session, "it has ended"))
+
+    def hear(self, member: int, outbox: Outbox, message: Any, now: Instant) -> None:
+        """A message of a session under way. Who goes on with one that has ended is told so; a last
+        Certify needs no answer."""
         session = self._sessions.get((member, message.session))
         if session is None:
+            if not isinstance(message, Certify | Taken):
+                outbox.put(Abort(message.session, "it has ended"))
             return
         if isinstance(message, Entries) and not check_entries(message.rows):
             raise ProtocolError("an Entries message does not hold rows, records and heads")
@@ -298,9 +330,20 @@ class Reconciler:
         self._known[partition, member] = (known + taken)[-KNOWN_MAX:]
         self.certified[partition, member] = (session.begun_s, session.peer_whole)
         self.metrics.count(f"sessions_{outcome.kind}")
+        if taken and not session.peer_whole and not self.standing.whole:
+            self._recover_anew(partition)
+
+    def _recover_anew(self, partition: int) -> None:
+        """Two forgetful stores have exchanged what one of them had: it may be what others have purged. Only
+        a comparison of all with those that are whole tells, so what was proven with these is void."""
+        for member in self.proofs.others[partition]:
+            if self.certified.get((partition, member), (0.0, False))[1]:
+                self.proofs.withdraw(partition, member)
+                del self.certified[partition, member]
 
     def _end(self, session: Exchanging, reason: str = "") -> None:
         """It ends without a result; with a reason, the other side is told."""
+        session.say_no_more()
         self._close(session)
         self.metrics.count("sessions_aborted")
         if reason:
@@ -341,6 +384,29 @@ class Reconciler:
                 return True
         return False
 
+    def _empty(self) -> bool:
+        """An outlived store, an old copy of one that others have since known a later one of, gives up what it
+        holds before it compares anything: stable stamps were reached without that."""
+        if not self.standing.outlived or self.standing.whole:
+            self._emptied.clear()
+            return False
+        for partition in self.ledgers.of.keys() - self._emptied - self._by_partition.keys():
+            rows = self.replica.empty(partition, min(self._budget, WORK_ROWS_BESIDE))
+            self.metrics.count("records_dropped", rows)
+            self._budget -= rows + 1
+            if not rows:
+                self._emptied.add(partition)
+                self._forget_proofs(partition)
+                self.suspect[partition] = None  # what damaged records counted for is not known
+            return True
+        return False
+
+    def _forget_proofs(self, partition: int) -> None:
+        for member in self.proofs.others[partition]:
+            self.proofs.withdraw(partition, member)
+            self.certified.pop((partition, member), None)
+            self._known.pop((partition, member), None)
+
     def _load_scrubbed(self, now: Instant) -> dict[int, int]:
         scrubbed = {}
         for partition in self.ledgers.of:
@@ -375,6 +441,10 @@ class Reconciler:
         self._scrub = Scrub(self.ledgers, self.replica, due, now.monotonic)
         return True
 
+    def _assure(self, partition: int) -> None:
+        """What a scrub has set right is durable."""
+        self._unsure.pop(partition, None)
+
     def _finish_scrub(self, scrub: Scrub, now: Instant) -> None:
         self._scrub = None
         partition = scrub.partition
@@ -385,8 +455,10 @@ class Reconciler:
             for member in self.proofs.others[partition]:
                 self.proofs.withdraw(partition, member)
         self._accounted |= {row for row in self.replica.damaged if row_partition(row) == partition}
+        self._unsure[partition] = partition in self._examined
         self.suspect.pop(partition, None)
         self._examined.discard(partition)
+        self.journal.effect(lambda: self._assure(partition))
         self.scrubbed[partition] = (scrub.begun_s, now.monotonic)
         self._scrubbed_ms[partition] = now.wall_ms
         self.journal.stage(SCRUBBED + partition.to_bytes(2), now.wall_ms.to_bytes(8))

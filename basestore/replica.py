@@ -130,11 +130,15 @@ class Replica:
 
     def _refuse_late(self, outbox: Outbox, message: Apply, stable: int) -> None:
         """A record that comes too late for its way in. Of a first delivery nothing is known then: the
-        other replicas may have taken it."""
+        other replicas may have taken it. What is stable is told once that is durable."""
         if message.way == DIRECT:
             outbox.put(Rejected(message.id, "the write came too late for this replica", False))
         else:
-            outbox.put(Settled(message.id, stable, message.way == HINTED_DIRECT))
+            settled = Settled(message.id, stable, message.way == HINTED_DIRECT)
+            self._journal.after_all(lambda: self._tell(outbox, settled))
+
+    def _tell(self, outbox: Outbox, settled: Settled) -> None:
+        outbox.put(settled)
 
     def holds(self, row: bytes, head: bytes) -> bool:
         """Whether the record with this head is held, soundly."""
@@ -161,7 +165,7 @@ class Replica:
     def replace_damaged(self, row: bytes, records: Iterable[Record | None]) -> None:
         """Heal a damaged row: put the winner of what enough other replicas hold in its place, or
         nothing if they hold nothing. What the damaged one counted for is the scrub's to find out."""
-        del self.damaged[row]
+        self.damaged.pop(row, None)
         sound = [record for record in records if record is not None and record.intact(self._digester, row)]
         damaged = self._journal.get(DATA + row) or b""
         self.ledgers.forget_slot(row, damaged[-SEQUENCE_BYTES:])
@@ -213,6 +217,19 @@ class Replica:
             ledger.purged = ledger.stable
             self.ledgers.touch(partition)
         return len(lines), dropped
+
+    def empty(self, partition: int, most: int) -> int:
+        """Give up what is held of a partition, at most so many rows; only while nothing is staged. Returns
+        how many there were: 0 when it is empty."""
+        start, end = DATA + partition.to_bytes(2), DATA + (partition + 1).to_bytes(2)
+        stored = self.scan(start, end, most)
+        for key, _ in stored:
+            row = key[len(DATA) :]
+            try:
+                self.drop(row)
+            except DamagedRecord:
+                self.replace_damaged(row, ())
+        return len(stored)
 
     def mark(self, row: bytes) -> bytes:
         """Head and sequence of what is held, or ABSENT; DamagedRecord when its digest does not fit."""
@@ -275,7 +292,7 @@ class Replica:
         stable = 0
         if message.stable or not blob:
             ledger = self.ledgers.of.get(row_partition(row))
-            stable = 0 if ledger is None else ledger.stable
+            stable = 0 if ledger is None else ledger.shown
         if message.digest and len(blob) > DIGEST_BYTES_MIN:
             self._journal.reply(outbox, HeldDigest(message.id, blob[:HEAD_BYTES], stable), DATA + row)
         else:

@@ -173,7 +173,8 @@ class Standing:
         return True
 
     def _answer(self, outbox: Outbox, name: str, known: _Memory) -> None:
-        answer = Remembered(known.store, known.generation, known.sequence, bool(known.given_up))
+        forgetful = self.state is State.FORGETFUL
+        answer = Remembered(known.store, known.generation, known.sequence, bool(known.given_up), forgetful)
         self._journal.reply(outbox, answer, PEER + name.encode())
 
     def _remember(self, name: str, memory: _Memory) -> None:
@@ -221,13 +222,19 @@ class Standing:
                 self._stage(self.state, clean=False)
             else:
                 self._strangers.add(name)
-        if said.generation != self._journal.generation:
+        if said.generation != self._journal.generation and not said.forgetful:
             self._vouched = True
-        else:  # it remembers no more than was just said to it: that vouches only if nobody knows more
+        else:  # it remembers no more than was just said to it, or may have forgotten: that vouches only if
+            # nobody knows more
             self._echoes.add(name)
             self._vouched |= len(self._echoes) == len(self._config.cluster.members) - 1
         outbox.put(Confirmed(self.store, self._journal.generation, self._journal.durable_sequence))
         return True
+
+    def rolled_back(self, name: str, fresh_store: bytes) -> None:
+        """A peer has proof of what this store does not hold any more: start over under `fresh_store`."""
+        self._doubt(f"{name} has compared more with it than the store holds: it was rolled back", fresh_store)
+        self._stage(self.state, clean=False)
 
     def waits_for(self, others: Iterable[str]) -> str:
         """Why a store that is not forgetful does not count yet, in words."""

@@ -57,11 +57,12 @@ class Ledger:
     count     records held, tombstones included; `live` those among them with a value
     root      sum of all digests; `leaves` the same by leaf, those that are not 0
     closed    no direct write at or below this stamp is taken any more
-    stable    every version at or below it is on all replicas, for good
+    stable    every version at or below it is on all replicas, for good; `shown` is the one that this
+              store holds durably: only that may be told, or a crash could take back what was said
     purged    nothing that was due at or below it is held
     """
 
-    __slots__ = ("closed", "count", "leaves", "live", "purged", "root", "sequence", "stable")
+    __slots__ = ("closed", "count", "leaves", "live", "purged", "root", "sequence", "shown", "stable")
 
     def __init__(self) -> None:
         self.sequence = 0
@@ -71,6 +72,7 @@ class Ledger:
         self.leaves: dict[int, int] = {}
         self.closed = 0
         self.stable = 0
+        self.shown = 0
         self.purged = 0
 
     def replace(self, leaf: int, head: bytes, held: bytes) -> None:
@@ -109,6 +111,7 @@ class Ledger:
         ledger.sequence, ledger.count, ledger.live, root, *stamps = _LEDGER.unpack(data)
         ledger.root = int.from_bytes(root)
         ledger.closed, ledger.stable, ledger.purged = stamps
+        ledger.shown = ledger.stable
         return ledger
 
     @property

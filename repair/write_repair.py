@@ -64,5 +64,6 @@ def admits(hint: Hint, bytes_kept: int, bytes_more: int, bytes_max: int) -> bool
 
 
 def given_up(hint: Hint, wall_ms: int, age_ms_max: int) -> bool:
-    """Whether a hint is so old that it is not kept any longer."""
-    return not hint.only_copy and (hint.since >> COUNTER_BITS) + age_ms_max < wall_ms
+    """Whether a hint is so old that it is not kept any longer. Only copies and late ones are kept for as long
+    as it takes: nothing else may hold the write any more."""
+    return not (hint.only_copy or hint.late) and (hint.since >> COUNTER_BITS) + age_ms_max < wall_ms

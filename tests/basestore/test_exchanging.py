@@ -3,6 +3,7 @@
 import pytest
 
 from basestore.consistency import Level
+from basestore.errors import StorageBusy
 from basestore.messages import (
     Abort,
     Ask,
@@ -17,6 +18,7 @@ from basestore.messages import (
     Want,
     encode,
 )
+from basestore.storage.engine import Batch
 from tests.basestore.test_anti_entropy import check_ledgers
 from tests.basestore.world import Sent, World
 
@@ -329,6 +331,118 @@ def test_a_backup_of_a_store_that_was_given_up_brings_nothing_of_its_own() -> No
     world.restore(2, copy)
     world.start(2)
     recovered(world, 2)
-    assert world.node(2).metrics.counts["records_dropped"] == 1
+    assert world.node(2).metrics.counts["records_dropped"] == 2  # it begins with nothing
     assert [world.stored(index, "of the old store alone") for index in range(3)] == [None] * 3
     assert world.values("both") == [b"value"] * 3
+
+
+def test_a_store_that_peers_have_proof_of_having_held_more_starts_over() -> None:
+    world = World(3, partitions=1, drift_ms_max=200, reconcile=True)
+    world.put(0, "key", "value")
+    world.run(3)
+    copy = world.copy_store(2)
+    world.log.clear()
+    for number in range(5):
+        world.put(0, f"lost {number}", "value")
+    for index in (0, 1):  # certified with the others, and they have heard no later sequence of the store
+        world.node(index).reconciler.wish(2, 0)
+    for node in (world.node(0), world.node(1)):
+        node.standing.hear_sequence = lambda *_: None  # type: ignore[method-assign]
+    world.run(1)
+    world.restore(2, copy)
+    world.start(2)
+    world.run(6)
+    assert world.node(2).state == "up"
+    assert [world.stored(2, f"lost {number}") is not None for number in range(5)] == [True] * 5
+    assert not any(node.metrics.counts["mismatches"] for node in world.running)
+
+
+def test_two_restored_backups_bring_nothing_back_between_them() -> None:
+    world = World(3, partitions=1, drift_ms_max=200, reconcile=True)
+    world.put(0, "key", "value")
+    world.run(1)
+    copies = [world.copy_store(index) for index in (0, 1)]
+    world.delete(2, "key")
+    world.run(8)
+    assert [world.stored(index, "key") for index in range(3)] == [None] * 3
+    for index in (0, 1):
+        world.restore(index, copies[index])
+    for index in (0, 1):
+        world.start(index)
+    world.run(12)
+    assert [node.state for node in world.running] == ["up"] * 3
+    assert [world.stored(index, "key") for index in range(3)] == [None] * 3
+
+
+def test_a_stamp_is_told_only_once_it_is_durable() -> None:
+    world = two()
+    write(world, 5, "key")
+    talk(world)
+    world.run(7)
+    world.freeze(0)
+    world.log.clear()
+    world.node(0).reconciler.wish(1, 0)
+    world.run(0.3)
+    assert not world.sent(Syn)
+    world.thaw(0)
+    world.run(0.3)
+    assert world.sent(Syn)
+    ledger = world.node(0).ledgers.of[0]
+    assert ledger.shown == ledger.stable
+
+
+def test_a_clock_that_nobody_has_agreed_with_closes_nothing() -> None:
+    world = World(3, partitions=1, drift_ms_max=200, reconcile=True)
+    world.put(0, "key", "value")
+    world.run(3)
+    world.skew_ms[0] = 3_600_000
+    world.run(5)
+    before = world.node(0).ledgers.of[0].closed
+    for other in (1, 2):
+        world.unlink(0, other)
+        world.link(0, other)
+    world.run(5)
+    assert world.node(0).ledgers.of[0].closed <= before + (3000 << 16)
+
+
+def test_a_session_that_has_much_to_look_at_is_not_taken_for_silent() -> None:
+    world = two()
+    write(world, 20, "key")
+    write(world, 3, "other", missed_by=1)
+    world.node(0).reconciler.wish(1, 0)
+    world.run(0.05)
+    node = world.node(0)
+    for _ in range(400):  # twenty seconds in which the opener has no rows to spend
+        world.monotonic += 0.05
+        for index in (0, 1):
+            world.node(index).tick(world.now(index))
+        node.reconciler._budget = 0
+        world.settle()
+    world.run(1)
+    assert world.node(1).ledgers.of[0].count == 23
+    assert world.node(0).metrics.counts["sessions_aborted"] == 0
+
+
+def test_a_scrub_whose_batch_is_refused_is_done_again() -> None:
+    world = two()
+    write(world, 50, "key")
+    talk(world)
+    engine = world.engines[1]
+    engine.apply({b"r" + world.row("key 7"): None})
+    engine.sync()
+    world.node(1).replica.forget_marks()
+    apply = engine.apply
+    refused: list[Batch] = []
+
+    def busy(batch: Batch) -> None:
+        if not refused and any(key.startswith(b"mscrubbed/") for key in batch):
+            refused.append(batch)
+            raise StorageBusy("stalled")
+        apply(batch)
+
+    engine.apply = busy  # type: ignore[method-assign]
+    world.node(1).reconciler.examine(0)
+    world.run(1)
+    assert refused
+    talk(world)
+    assert world.values("key 7") == [b"value", b"value"]
