@@ -22,6 +22,7 @@ from basestore.storage.engine import DATA
 from repair.digest import LEAVES, leaf_of
 from repair.exchange import (
     DIGEST_BYTES,
+    RUNS_MAX,
     Members,
     Merge,
     Runs,
@@ -48,6 +49,10 @@ NONE = -1  # in place of a certificate's sequences: all that is held is compared
 ALL_LEAVES = b"\xff\xff"
 _IDENTITY = struct.Struct(">QQ")  # origin and number, in a version behind its stamp
 _STAMP_BYTES = 8
+
+
+class TooMuch(Broken):
+    """More has changed since the certificate than a list can say: all that is held is to be compared."""
 
 
 class Comparison:
@@ -106,7 +111,10 @@ class Comparison:
                     numbers.setdefault(origin, array("Q")).append(number)
 
             yield from self._walk_log(base, note)
-            whole = encode_runs(runs_of(numbers))
+            runs = runs_of(numbers)
+            if sum(map(len, runs.values())) > RUNS_MAX:
+                raise TooMuch
+            whole = encode_runs(runs)
         for part, more in _parts(whole):
             self._dialogue.say(heading._replace(part=part, more=more))
         wanted = decode_runs((yield from self._gather((yield from self._dialogue.next(Want)))))

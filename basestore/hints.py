@@ -58,6 +58,7 @@ class Pile:
         "debt",
         "index",
         "late_count",
+        "late_since",
         "name",
         "only_bytes",
         "only_count",
@@ -74,6 +75,7 @@ class Pile:
         self.only_bytes = 0
         self.late_count = 0
         self.only_since: dict[int, tuple[int, int]] = {}  # by partition: a count, and their least stamp
+        self.late_since: dict[int, tuple[int, int]] = {}  # the same of late ones
         self.debt: dict[int, int] = {}  # by partition, a stamp
 
     def key(self, row: bytes) -> bytes:
@@ -100,15 +102,16 @@ class Pile:
             self.only_bytes += size
         if hint.late:
             self.late_count += sign
-        elif hint.only_copy:
-            self._name(row_partition(row), hint.since, sign)
+        if hint.late or hint.only_copy:
+            self._name(self.late_since if hint.late else self.only_since, row_partition(row), hint.since, sign)
 
-    def _name(self, partition: int, since: int, sign: int) -> None:
-        """The least stamp of the only copies of a partition; too small, at worst, while there are any."""
-        count, least = self.only_since.get(partition, (0, since))
-        self.only_since[partition] = (count + sign, min(least, since))
+    @staticmethod
+    def _name(named: dict[int, tuple[int, int]], partition: int, since: int, sign: int) -> None:
+        """The least stamp of such hints of a partition; too small, at worst, while there are any."""
+        count, least = named.get(partition, (0, since))
+        named[partition] = (count + sign, min(least, since))
         if count + sign <= 0:
-            del self.only_since[partition]
+            del named[partition]
 
     def size(self, hint: Hint, row: bytes) -> int:
         """Bytes that a hint takes, with both its keys."""
@@ -223,11 +226,12 @@ class Hints:
             self._remove(pile, hint, row)
             self._metrics.count(outcome)
 
-    def only_copies(self) -> list[int]:
-        """Partitions of which only copies are kept, and their least stamps, in turn."""
+    def only_copies(self, *, late: bool = False) -> list[int]:
+        """Partitions of which only copies are kept, and their least stamps, in turn. `late`: of those that
+        are not taken any more instead."""
         named: dict[int, int] = {}
         for pile in self.piles:
-            for partition, (_, least) in pile.only_since.items():
+            for partition, (_, least) in (pile.late_since if late else pile.only_since).items():
                 named[partition] = min(least, named.get(partition, least))
         return [number for each in sorted(named.items()) for number in each]
 

@@ -1,7 +1,8 @@
 """Reconciler: background anti-entropy of this node, as a state machine on ticks.
 
 Opens sessions with the other replicas of each partition, a round to a peer every one to two seconds:
-what was wished for first, then where the peer is owed something, then where the certificate is oldest.
+what was wished for first; then, for half of it, where the peer is owed something; then where the certificate
+is oldest.
 Runs the sessions' stories (`exchanging.py`) slice by slice, gives way to requests, keeps the
 certificates they end with (`proofs.py`), purges what has become due, and scrubs (`scrub.py`).
 
@@ -13,7 +14,7 @@ the lower member goes on.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from basestore.comparison import check_entries
+from basestore.comparison import TooMuch, check_entries
 from basestore.dialogue import Broken, Mismatch
 from basestore.exchanging import Exchanging, Outcome
 from basestore.journal import Journal
@@ -215,11 +216,10 @@ class Reconciler:
             return  # recovery wishes for what it needs
         shared = [p for p, others in self.proofs.others.items() if member in others and self._may_open(p)]
         owed = self._owed.get(member, frozenset())
-        shared.sort(
-            key=lambda partition: (partition not in owed, self._made_ms(partition, member), partition)
-        )
+        shared.sort(key=lambda partition: (self._made_ms(partition, member), partition))
         most = max(AT_ONCE_BESIDE if self._beside else AT_ONCE, len(shared) // TURN_ROUNDS)
-        for partition in shared[:most]:
+        first = [partition for partition in shared if partition in owed][: most // 2]
+        for partition in (first + [partition for partition in shared if partition not in first])[:most]:
             self._open(member, partition, now)
 
     def _made_ms(self, partition: int, member: int) -> int:
@@ -315,6 +315,9 @@ class Reconciler:
             self._conclude(session, end.value)
         except Mismatch:
             self._distrust(session)
+        except TooMuch:
+            self._end(session, "too much has changed since the certificate")
+            self.proofs.withdraw(session.partition, session.member)
         except (Broken, ValueError) as broken:
             self._end(session, str(broken))
         else:

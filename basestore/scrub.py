@@ -69,6 +69,8 @@ class Scrub:
             for leaf in self._sums.keys() | ledger.leaves.keys()
             if self._sums.get(leaf, 0) != ledger.leaves.get(leaf, 0)
         ]
+        if wrong:
+            self._replica.forget_marks()  # they may say that what is gone is held
         for leaf in wrong:
             self._ledgers.correct(self.partition, leaf, self._sums.get(leaf, 0))
         if wrong or (ledger.count, ledger.live) != (self._count, self._live):

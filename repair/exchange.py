@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from repair.digest import MASK, Ledger, digest_of, record_digest
 from repair.rule import Rule
 
-RUNS_MAX = 4_000_000
+RUNS_MAX = 1_000_000
 ORIGIN_BYTES = 8
 _WORD_BITS_MAX = 70
 
