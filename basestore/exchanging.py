@@ -213,7 +213,7 @@ class Exchanging:
     def _purge(self) -> Story[None]:
         """What is due is outside all roots: it goes before a snapshot is taken."""
         while self._ledger.purged < self._ledger.stable:
-            yield self._reconciler.purge(self.partition, SLICE_ROWS)
+            yield self._reconciler.upkeep.purge(self.partition, SLICE_ROWS)
 
     def _snapshot(self, *, leaves: bool = False) -> Snapshot:
         """What is held now, and the stamp closed now."""

@@ -54,7 +54,7 @@ def inspect(node: "Node", message: Inspect, now: Instant) -> Inspected:
     pairs: list[int] = []
     for partition in partitions:
         ledger = node.ledgers.of[partition]
-        begun_s, ended_s = node.reconciler.scrubbed.get(partition, (None, None))
+        begun_s, ended_s = node.reconciler.upkeep.scrubbed.get(partition, (None, None))
         numbers += (
             partition, ledger.count, ledger.shown, proofs.told_closed(partition), _age_ms(begun_s, now),
             _age_ms(ended_s, now),
@@ -96,7 +96,7 @@ def _only_copies(node: "Node", message: Inspect) -> list[int]:
 
 
 def _damaged(node: "Node", partitions: list[int]) -> list[int]:
-    damaged = {row_partition(row) for row in node.replica.damaged} | node.reconciler.suspect.keys()
+    damaged = {row_partition(row) for row in node.replica.damaged} | node.reconciler.upkeep.suspect.keys()
     return sorted(damaged.intersection(partitions))
 
 
@@ -108,10 +108,10 @@ def hasten(node: "Node", message: Inspect, now: Instant) -> None:
     since_s = now.monotonic - message.within_ms / 1e3
     reconciler = node.reconciler
     for partition in _held(node, message):
-        begun_s, ended_s = reconciler.scrubbed.get(partition, (-1.0, -1.0))
+        begun_s, ended_s = reconciler.upkeep.scrubbed.get(partition, (-1.0, -1.0))
         if message.full and begun_s < since_s:
-            if partition not in reconciler.suspect:
-                reconciler.examine(partition)
+            if partition not in reconciler.upkeep.suspect:
+                reconciler.upkeep.examine(partition)
             continue
         for other in node.proofs.others[partition]:
             session_s, _ = reconciler.certified.get((partition, other), (-1.0, False))

@@ -4,7 +4,7 @@ Opens sessions with the other replicas of each partition, a round to a peer ever
 what was wished for first; then, for half of it, where the peer is owed something; then where the certificate
 is oldest.
 Runs the sessions' stories (`exchanging.py`) slice by slice, gives way to requests, keeps the
-certificates they end with (`proofs.py`), purges what has become due, and scrubs (`scrub.py`).
+certificates they end with (`proofs.py`), and lets the store see to itself between them (`upkeep.py`).
 
 Sessions look at what is stored only in `work`, which the node calls when nothing is staged. On one
 node only one session of a partition is open at a time; of two that open towards each other, the one of
@@ -24,12 +24,11 @@ from basestore.metrics import Metrics
 from basestore.operation import Operations
 from basestore.outbox import SMALL_BYTES, Outbox
 from basestore.peers import Instant, Peers
-from basestore.placement import row_partition
 from basestore.proofs import Proofs
 from basestore.replica import Replica
-from basestore.scrub import Scrub
 from basestore.standing import Standing, State
 from basestore.storage.engine import META
+from basestore.upkeep import Upkeep
 from repair.exchange import Members, runs_of
 
 ROUND_S_MIN = 1.0
@@ -90,18 +89,9 @@ class Reconciler:
         self._known: dict[tuple[int, int], list[int]] = {}
         self._issued = operations.issued
         self._budget = 0
-        self._upkeep = False  # there may be something to purge or to scrub
+        self._idle = True  # there is no upkeep to do
         self._beside = False
-        doubtful = self.ledgers.of if journal.engine.loss else sorted(self.ledgers.damaged)
-        self.suspect: dict[int, None] = dict.fromkeys(doubtful)  # to be scrubbed before any session
-        self.scrubbed: dict[int, tuple[float, float]] = {}
-        self._examined: set[int] = set()  # of which all is to be compared after the scrub
-        self._blocked: set[int] = set()
-        self._emptied: set[int] = set()
-        self._accounted: set[bytes] = set()  # damaged rows that the sums no longer count
-        self._unsure: dict[int, bool] = {}  # scrubbed, which is not durable yet; and whether also examined
-        self._scrub: Scrub | None = None
-        self._scrubbed_ms = self._load_scrubbed(now)
+        self.upkeep = Upkeep(journal, replica, standing, metrics, now, self._forget_proofs)
 
     # --- what the node calls -----------------------------------------------------------------
 
@@ -122,20 +112,15 @@ class Reconciler:
         """Partitions of which a member may lack something that no hint is kept of: served first."""
         self._owed = {member: frozenset(partitions) for member, partitions in owed.items()}
 
-    def examine(self, partition: int) -> None:
-        """Scrub this partition, and then compare all of it with every other replica."""
-        self.suspect[partition] = None
-        self._examined.add(partition)
-
     def tick(self, now: Instant) -> None:
         """Begin what is due; end what has stalled."""
         self._beside = self._operations.issued != self._issued
         self._issued = self._operations.issued
         self._budget = WORK_ROWS_BESIDE if self._beside else WORK_ROWS
-        self._upkeep = True
+        self._idle = False
         for session in list(self._sessions.values()):
             self._keep_alive(session, now)
-        self._watch_damage()
+        self.upkeep.watch_damage()
         if not self.standing.whole and self.standing.state is not State.FORGETFUL:
             return
         if now.monotonic >= self._alone_s:
@@ -158,15 +143,6 @@ class Reconciler:
         elif now.monotonic - session.heard_s > SILENCE_S_MAX:
             self._end(session, "the other side has fallen silent")
 
-    def _watch_damage(self) -> None:
-        """No sessions where a record is damaged, until it is healed; and one scrub, for what it counted
-        for is not known."""
-        damaged = self.replica.damaged
-        self._accounted &= damaged.keys()
-        self._blocked = {row_partition(row) for row in damaged}
-        for row in damaged.keys() - self._accounted:
-            self.suspect[row_partition(row)] = None
-
     def work(self, now: Instant) -> bool:
         """Let sessions, purge and scrub go on, as far as this tick's rows last. Called while nothing is
         staged. Whether anything was done that is now to be stored or said."""
@@ -175,8 +151,10 @@ class Reconciler:
             if self._budget > 0 and session.runnable:
                 self._resume(session, now)
                 moved = True
-        if self._upkeep and self._budget > 0 and not moved:
-            moved = self._upkeep = self._empty() or self._purge() or self._scrub_on(now)
+        if not moved and not self._idle and self._budget > 0:
+            cost = self.upkeep.work(min(self._budget, WORK_ROWS_BESIDE), self._by_partition, now)
+            self._idle, moved = cost is None, cost is not None
+            self._budget -= cost or 0
         return moved
 
     def lost(self, member: int) -> None:
@@ -189,15 +167,7 @@ class Reconciler:
         """A batch was not taken: what sessions were about to prove may have been in it."""
         for session in list(self._sessions.values()):
             self._end(session, "the store is busy")
-        if self._scrub is not None:
-            self._scrub.abandon()
-            self._scrub = None
-        for partition, examined in self._unsure.items():
-            self.suspect[partition] = None
-            self.scrubbed.pop(partition, None)
-            if examined:
-                self._examined.add(partition)
-        self._unsure.clear()
+        self.upkeep.undo()
 
     # --- rounds ------------------------------------------------------------------------------
 
@@ -229,9 +199,7 @@ class Reconciler:
     def _may_open(self, partition: int) -> bool:
         return (
             partition not in self._by_partition
-            and partition not in self.suspect
-            and partition not in self._blocked
-            and (partition in self._emptied or not self.standing.outlived or self.standing.whole)
+            and not self.upkeep.bars(partition)
             and len(self._sessions) < SESSIONS_MAX
         )
 
@@ -368,100 +336,12 @@ class Reconciler:
         self._end(session)
         self.proofs.withdraw(session.partition, session.member)
         self._known.pop((session.partition, session.member), None)
-        self.suspect[session.partition] = None
+        self.upkeep.suspect[session.partition] = None
         self.metrics.count("mismatches")
 
-    # --- purge and scrub ---------------------------------------------------------------------
-
-    def purge(self, partition: int, most: int) -> int:
-        """Drop what has become due, at most so many rows; returns how many were looked at."""
-        looked_at, dropped = self.replica.purge(partition, most)
-        self.metrics.count("records_purged", dropped)
-        return looked_at
-
-    def _purge(self) -> bool:
-        """Purge a partition of which no session is open."""
-        for partition, ledger in self.ledgers.of.items():
-            if ledger.purged < ledger.stable and partition not in self._by_partition:
-                self._budget -= 1 + self.purge(partition, min(self._budget, WORK_ROWS_BESIDE))
-                return True
-        return False
-
-    def _empty(self) -> bool:
-        """An outlived store, an old copy of one that others have since known a later one of, gives up what it
-        holds before it compares anything: stable stamps were reached without that."""
-        if not self.standing.outlived or self.standing.whole:
-            self._emptied.clear()
-            return False
-        for partition in self.ledgers.of.keys() - self._emptied - self._by_partition.keys():
-            rows = self.replica.empty(partition, min(self._budget, WORK_ROWS_BESIDE))
-            self.metrics.count("records_dropped", rows)
-            self._budget -= rows + 1
-            if not rows:
-                self._emptied.add(partition)
-                self._forget_proofs(partition)
-                self.suspect[partition] = None  # what damaged records counted for is not known
-            return True
-        return False
-
     def _forget_proofs(self, partition: int) -> None:
+        """Nothing that was proven of this partition may be built on."""
         for member in self.proofs.others[partition]:
             self.proofs.withdraw(partition, member)
             self.certified.pop((partition, member), None)
             self._known.pop((partition, member), None)
-
-    def _load_scrubbed(self, now: Instant) -> dict[int, int]:
-        scrubbed = {}
-        for partition in self.ledgers.of:
-            stored = self.journal.engine.get(SCRUBBED + partition.to_bytes(2))
-            if stored is None:
-                stored = now.wall_ms.to_bytes(8)
-                self.journal.stage(SCRUBBED + partition.to_bytes(2), stored)
-            scrubbed[partition] = int.from_bytes(stored)
-        return scrubbed
-
-    def _scrub_on(self, now: Instant) -> bool:
-        """Look at the next slice of the partition that is scrubbed."""
-        if self._scrub is None and not self._begin_scrub(now):
-            return False
-        scrub = self._scrub
-        assert scrub is not None
-        most = min(self._budget, WORK_ROWS_BESIDE)
-        self._budget -= most
-        if not scrub.advance(most):
-            self._finish_scrub(scrub, now)
-        return True
-
-    def _begin_scrub(self, now: Instant) -> bool:
-        due = next(iter(self.suspect), None)
-        if due is None:
-            oldest = min(self._scrubbed_ms, key=self._scrubbed_ms.__getitem__, default=None)
-            if oldest is None or now.wall_ms - self._scrubbed_ms[oldest] < SCRUB_S * 1000:
-                return False
-            due = oldest
-        if due in self._by_partition:
-            return False  # its session ends soon, and no other begins
-        self._scrub = Scrub(self.ledgers, self.replica, due, now.monotonic)
-        return True
-
-    def _assure(self, partition: int) -> None:
-        """What a scrub has set right is durable."""
-        self._unsure.pop(partition, None)
-
-    def _finish_scrub(self, scrub: Scrub, now: Instant) -> None:
-        self._scrub = None
-        partition = scrub.partition
-        wrong = scrub.finish()
-        self.metrics.count("leaves_corrected", wrong)
-        self.metrics.count("partitions_scrubbed")
-        if wrong or partition in self._examined:
-            for member in self.proofs.others[partition]:
-                self.proofs.withdraw(partition, member)
-        self._accounted |= {row for row in self.replica.damaged if row_partition(row) == partition}
-        self._unsure[partition] = partition in self._examined
-        self.suspect.pop(partition, None)
-        self._examined.discard(partition)
-        self.journal.effect(lambda: self._assure(partition))
-        self.scrubbed[partition] = (scrub.begun_s, now.monotonic)
-        self._scrubbed_ms[partition] = now.wall_ms
-        self.journal.stage(SCRUBBED + partition.to_bytes(2), now.wall_ms.to_bytes(8))

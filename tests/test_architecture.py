@@ -41,6 +41,7 @@ LAYERS = [
     ["flusher", "net.link", "node", "requests", "results", "scrape"],
     ["coordinator", "gauges", "late", "recovery"],
     ["reconciler"],
+    ["upkeep"],
     ["exchanging"],
     [
         "comparison",

@@ -223,7 +223,7 @@ def test_a_record_that_vanished_from_the_disk_is_noticed_by_a_scrub_and_brought_
     engine.sync()
     world.node(1).replica.forget_marks()
     assert kinds(talk(world)) == [Syn, Same]  # the sums still say what was stored
-    world.node(1).reconciler.examine(0)
+    world.node(1).reconciler.upkeep.examine(0)
     world.run(0.5)
     assert world.node(1).metrics.counts["leaves_corrected"] == 1
     assert Sums in kinds(talk(world))
@@ -252,7 +252,7 @@ def test_a_spoilt_record_is_found_by_a_scrub_healed_and_compared_again() -> None
     world.settle()
     world.run(3)
     world.spoil(1, "key 3")
-    world.node(1).reconciler.examine(0)
+    world.node(1).reconciler.upkeep.examine(0)
     world.run(12)
     assert world.values("key 3") == [b"value"] * 3
     assert world.node(1).metrics.counts["records_healed"] == 1
@@ -441,7 +441,7 @@ def test_a_scrub_whose_batch_is_refused_is_done_again() -> None:
         apply(batch)
 
     engine.apply = busy  # type: ignore[method-assign]
-    world.node(1).reconciler.examine(0)
+    world.node(1).reconciler.upkeep.examine(0)
     world.run(1)
     assert refused
     talk(world)

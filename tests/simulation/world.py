@@ -264,7 +264,7 @@ class World:
             self.clockwork.run(self.clockwork.now + 0.1)
             busy = any(
                 each.node is not None
-                and (each.node.operations.count or each.node.replica.damaged or each.node.reconciler.suspect)
+                and (each.node.operations.count or each.node.replica.damaged or each.node.reconciler.upkeep.suspect)
                 for each in self.machines
             )
 
