@@ -104,14 +104,14 @@ class Exchanging:
             Syn(
                 self.number, self.partition, self._seal(probe.root), mine, theirs,
                 probe.sequence - mine if base else 0, self._stable, self._relative(probe.closed), self._whole,
-                self._proofs.tag(self.partition), self._proofs.rows_for(self.partition, self.member),
+                self._proofs.tag(self.partition), self._proofs.claims_for(self.partition, self.member),
             )
         )  # fmt: skip
         answer: Same | Listing | Ask | Sums = yield from self._dialogue.next(Same, Listing, Ask, Sums)
         self.peer_whole = answer.whole
         if isinstance(answer, Same):
             yield from self._adopt(answer.stable)
-            self._hear_closed(answer.closed, answer.tag, answer.rows)
+            self._hear_closed(answer.closed, answer.tag, answer.claims)
             return self._proven("same", probe, answer.sequence)
         if isinstance(answer, Sums):
             return (yield from self._descend(answer))
@@ -126,7 +126,7 @@ class Exchanging:
         self._stable = syn.stable
         self.peer_whole = syn.whole
         yield from self._adopt(0)
-        self._hear_closed(syn.closed, syn.tag, syn.rows)
+        self._hear_closed(syn.closed, syn.tag, syn.claims)
         yield from self._purge()
         snapshot = self._snapshot()
         held = self._proofs.certificate(self.partition, self.member)
@@ -154,9 +154,9 @@ class Exchanging:
 
     def _say_same(self, snapshot: Snapshot) -> None:
         stable = self._ledger.stable - self._stable
-        rows = self._proofs.rows_for(self.partition, self.member)
+        claims = self._proofs.claims_for(self.partition, self.member)
         tag, closed = self._proofs.tag(self.partition), self._relative(snapshot.closed)
-        self._dialogue.say(Same(self.number, 0, snapshot.sequence, stable, closed, self._whole, tag, rows))
+        self._dialogue.say(Same(self.number, 0, snapshot.sequence, stable, closed, self._whole, tag, claims))
 
     def _say_ask(self, base: tuple[int, int], leaves: bytes) -> None:
         stable = self._ledger.stable - self._stable
@@ -165,12 +165,12 @@ class Exchanging:
     def _relative(self, closed: int) -> int:
         return closed - self._stable if closed >= self._stable and closed else UNTOLD
 
-    def _hear_closed(self, closed: int, tag: int, rows: list[int]) -> None:
+    def _hear_closed(self, closed: int, tag: int, claims: list[int]) -> None:
         """What the other side enforces, and what it knows of others."""
         self._their_closed = 0 if closed == UNTOLD else self._credible(self._stable + closed)
         self._their_tag = tag
         self._proofs.inherit(self.partition, self._their_closed)
-        self._proofs.hear_rows(self.partition, rows)
+        self._proofs.hear_claims(self.partition, claims)
 
     def _seal(self, root: int) -> bytes:
         """A root, and the two stores that it means something to: 8 bytes and 4."""
@@ -295,14 +295,14 @@ class Exchanging:
         self._dialogue.say(
             Certify(
                 self.number, 0, root, snapshot.sequence, self._relative(snapshot.closed),
-                self._proofs.tag(self.partition), self._proofs.rows_for(self.partition, self.member),
+                self._proofs.tag(self.partition), self._proofs.claims_for(self.partition, self.member),
             )
         )  # fmt: skip
         theirs: Certify = yield from self._dialogue.next(Certify)
         self._agree_on_stores(theirs.root)
         if theirs.root != root:
             raise Mismatch
-        self._hear_closed(theirs.closed, theirs.tag, theirs.rows)
+        self._hear_closed(theirs.closed, theirs.tag, theirs.claims)
         return self._proven("full" if full else "delta", snapshot, theirs.sequence)
 
     def _proven(self, kind: str, snapshot: Snapshot, sequence: int) -> Outcome:

@@ -164,10 +164,6 @@ class Ledgers:
         if not watches:
             self._watches.pop(partition, None)
 
-    def watched(self, partition: int) -> bool:
-        """Whether anyone watches it: nothing is purged then."""
-        return partition in self._watches
-
     # --- looking: only between steps, when nothing is staged ----------------------------------
 
     def log(self, partition: int, after: int, most: int) -> list[Slot]:

@@ -41,6 +41,10 @@ FORGETFUL: Final = "forgetful"
 DAMAGED: Final = "damaged"
 DOWN: Final = "down"
 
+# What a hint that is traced is, as a sum.
+ONLY_COPY: Final = 1
+LATE: Final = 2
+
 # The ways in of a record: from the coordinator itself, or a copy of what a replica holds.
 DIRECT: Final = 0
 COPY: Final = 1
@@ -199,7 +203,8 @@ class Written(NamedTuple):
     """`outcome` 0 stored, 1 superseded, 2 lost; `final` 0 in last-write buckets, in first-write
     buckets 1 while the win, this one's or that of `better`, is provisional and 2 once it is final;
     `replicas` alternates member
-    indices and states (`ReplicaState`); `better` is the version that won where this one did not."""
+    indices and states (`ReplicaState`); `better` is the version that won where this one did not;
+    `partition`: that the key is in."""
 
     id: int
     outcome: int
@@ -209,6 +214,7 @@ class Written(NamedTuple):
     acknowledged: int
     replicas: list[int]
     better: bytes
+    partition: int
 
 
 class Got(NamedTuple):
@@ -251,7 +257,7 @@ class NodeStatus(NamedTuple):
 class Explained(NamedTuple):
     """The answer to Explain. `wall_ms`: now, by the node's clock. Of each of the `replicas` (member
     indices) the state, as in `Traced` or `down`, and the record without its value. `hints` holds who
-    keeps it, for whom, and whether it is the only copy (1) or not (0), in turn; `heads` a head for each.
+    keeps it, for whom, and what it is, as in `Traced`, in turn; `heads` a head for each.
     `unheard`: members that did not answer, and `reasons`: why. `stables`: of each replica its stable
     stamp, 0 if it did not answer; `reach` as in `Traced`, of the one with the greatest."""
 
@@ -426,9 +432,10 @@ class Trace(NamedTuple):
 class Traced(NamedTuple):
     """The answer to Trace. `state`: up, starting or forgetful, as the store is, or damaged, as the
     record is. `record`: without its value, empty when none is held. For each hint, `hints` holds the
-    member it is for and whether it is the only copy (1) or not (0); `heads` its head. `stable`: the
-    partition's stable stamp, 0 at a member that does not hold it; `reach`: each other replica, up to
-    which stamp there is a proof with it, and up to which with all replicas, as it has told, in turn."""
+    member it is for and the sum of 1 if it is the only copy and 2 if it is late; `heads` its head.
+    `stable`: the partition's stable stamp, 0 at a member that does not hold it; `reach`: each other
+    replica, up to which stamp there is a proof with it, and up to which with all replicas, as it has
+    told, in turn."""
 
     id: int
     state: str
@@ -455,11 +462,12 @@ class Inspected(NamedTuple):
     the sender's clock, or nothing; `wall_ms` now and `stamp`: the greatest of its clock, `lag_ms`: how
     far its closed stamps stay behind. `counts`: sessions certified, records taken, records healed, sums
     corrected, bytes sent by sessions, since it was started. For each partition: `numbers` itself, its
-    records, its stable stamp and its closed one, and how long ago its last scrub was begun and was
+    records, its stable stamp, and how long ago its last scrub was begun and was
     ended (ms, -1: before this start); `roots` 8 bytes of its root; and in `pairs`, for each other
     replica, partition, member, closed stamp in the certificate with it, when that was made (ms since
     1970, 0: there is none), and how long ago its session was begun (ms, -1: before this start).
-    `only_copies` as in Ping; `damaged`: partitions in which a record is, or a sum may be wrong."""
+    `only_copies` as in Ping; `late_hints` the same of those that their members take no more; `damaged`:
+    partitions in which a record is, or a sum may be wrong."""
 
     id: int
     state: str
@@ -474,6 +482,7 @@ class Inspected(NamedTuple):
     roots: list[bytes]
     pairs: list[int]
     only_copies: list[int]
+    late_hints: list[int]
     damaged: list[int]
 
 
@@ -532,8 +541,8 @@ class Confirmed(NamedTuple):
 # The one who opens it says Syn; all that follows carries the session's number and counts, on either
 # side, from 1. Sequences are those of the partition's ledger, stamps those of versions. Stamps but for
 # the Syn's `stable` count from that; a `closed` of -1: this store's word does not count. `tag`: which
-# stores all replicas run on, as far as the sender knows (0 with fewer than 4). `rows`: what is known
-# of the rows of replicas, each with member, stamp and tag (`repair.certificate`).
+# stores all replicas run on, as far as the sender knows (0 with fewer than 4). `claims`: what is known
+# of the claims of replicas, each with member, stamp and tag (`repair.certificate`).
 
 
 class Syn(NamedTuple):
@@ -551,7 +560,7 @@ class Syn(NamedTuple):
     closed: int
     whole: bool
     tag: int
-    rows: list[int]
+    claims: list[int]
 
 
 class Same(NamedTuple):
@@ -564,7 +573,7 @@ class Same(NamedTuple):
     closed: int
     whole: bool
     tag: int
-    rows: list[int]
+    claims: list[int]
 
 
 class Sums(NamedTuple):
@@ -641,7 +650,7 @@ class Certify(NamedTuple):
     sequence: int
     closed: int
     tag: int
-    rows: list[int]
+    claims: list[int]
 
 
 class Going(NamedTuple):

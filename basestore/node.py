@@ -250,7 +250,7 @@ class Node:
         return None
 
     def tick(self, now: Instant) -> None:
-        """Deadlines, heartbeats, deliveries, streams, and the clock's ceiling."""
+        """Deadlines, heartbeats, deliveries, sessions, and the clock's ceiling."""
         self.ticked = now
         self.operations.tick(now)
         generation, sequence = self.journal.generation, self.journal.durable_sequence

@@ -1,7 +1,7 @@
 """Proofs: what this node has proven with others of each partition, and the stamps that follow.
 
 Owns the certificates (`repair.certificate`), stored as CERTIFICATE + partition + member; what others
-have told of their rows; and it alone moves `closed` and `stable` in the ledgers.
+have told of their claims; and it alone moves `closed` and `stable` in the ledgers.
 
 A certificate counts only between the two stores that made it. A store that is not whole, or keeps
 nothing on a disk, tells no closed stamp: nothing is ever settled on its word.
@@ -17,14 +17,14 @@ from basestore.peers import Instant, Peers
 from basestore.placement import Placement
 from basestore.standing import Standing
 from basestore.storage.engine import CERTIFICATE
-from repair.certificate import Certificate, Row, own_row, stable_stamp, stores_tag
+from repair.certificate import Certificate, Claim, own_claim, stable_stamp, stores_tag
 from repair.clock import HybridClock
 from repair.version import COUNTER_BITS
 from repair.write_repair import split_stores
 
 
 class Proofs:
-    """Certificates, rows and stamps of the partitions that this node holds."""
+    """Certificates, claims and stamps of the partitions that this node holds."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Proofs:
         self.replicas = {partition: placement.replicas[partition] for partition in ledgers.of}
         self.others = {p: [r for r in replicas if r != me] for p, replicas in self.replicas.items()}
         self._certificates: dict[int, dict[int, tuple[bytes, bytes, Certificate]]] = {}
-        self._rows: dict[int, dict[int, Row]] = {partition: {} for partition in ledgers.of}
+        self._claims: dict[int, dict[int, Claim]] = {partition: {} for partition in ledgers.of}
         self._named: dict[int, tuple[float, dict[int, int]]] = {}  # only copies, by who keeps them
         self.load()
 
@@ -112,46 +112,46 @@ class Proofs:
         first, second = sorted((self._peers.me, member))
         return self.store(first) + self.store(second)
 
-    # --- rows and the stable stamp -----------------------------------------------------------
+    # --- claims and the stable stamp -----------------------------------------------------------
 
     def tag(self, partition: int) -> int:
         """Of the stores that all replicas are known to run on. With up to three replicas each pair of
-        certificates that makes a row speaks of all, so that no tag need be agreed on: 0."""
+        certificates that makes a claim speaks of all, so that no tag need be agreed on: 0."""
         return 0 if len(self.others[partition]) < 3 else self._tag(partition)
 
     def _tag(self, partition: int) -> int:
         return stores_tag([self.store(replica) for replica in self.replicas[partition]])
 
-    def rows_for(self, partition: int, member: int) -> list[int]:
-        """What to tell this member of other rows than its own: member, stamp and tag, in turn."""
+    def claims_for(self, partition: int, member: int) -> list[int]:
+        """What to tell this member of other claims than its own: member, stamp and tag, in turn."""
         if len(self.others[partition]) < 2:
             return []  # each knows the other's from the certificate
-        own = own_row(self.certificates(partition), self.others[partition], self.tag(partition))
-        known = {self._peers.me: Row(own, self._tag(partition)), **self._rows[partition]}
+        own = own_claim(self.certificates(partition), self.others[partition], self.tag(partition))
+        known = {self._peers.me: Claim(own, self._tag(partition)), **self._claims[partition]}
         return [
             number
-            for other, row in known.items()
-            if other != member and row.closed
-            for number in (other, row.closed, row.tag)
+            for other, claim in known.items()
+            if other != member and claim.closed
+            for number in (other, claim.closed, claim.tag)
         ]
 
-    def hear_rows(self, partition: int, told: list[int]) -> None:
-        """Another replica tells what it knows of rows. Of the same stores the greatest is the newest."""
+    def hear_claims(self, partition: int, told: list[int]) -> None:
+        """Another replica tells what it knows of claims. Of the same stores the greatest is the newest."""
         tag = self._tag(partition)
-        rows = self._rows[partition]
-        for member, closed, row_tag in zip(told[::3], told[1::3], told[2::3], strict=True):
-            if member in self.others[partition] and row_tag == tag:
-                known = rows.get(member)
+        claims = self._claims[partition]
+        for member, closed, claim_tag in zip(told[::3], told[1::3], told[2::3], strict=True):
+            if member in self.others[partition] and claim_tag == tag:
+                known = claims.get(member)
                 if known is None or known.tag != tag or closed > known.closed:
-                    rows[member] = Row(closed, tag)
+                    claims[member] = Claim(closed, tag)
         self.advance(partition)
 
     def advance(self, partition: int) -> None:
         """Raise the stable stamp to what is proven by now."""
         others = self.others[partition]
         certificates = self.certificates(partition)
-        own = own_row(certificates, others, self.tag(partition))
-        stable = stable_stamp(own, certificates, others, self._rows[partition], self._tag(partition))
+        own = own_claim(certificates, others, self.tag(partition))
+        stable = stable_stamp(own, certificates, others, self._claims[partition], self._tag(partition))
         self.adopt(partition, stable)
 
     def adopt(self, partition: int, stable: int) -> None:
@@ -164,26 +164,26 @@ class Proofs:
             self._journal.effect(lambda: self._ledgers.show(partition, stable))
 
     def held_back_by(self, partition: int) -> dict[int, int]:
-        """By replica, this one included: the row that is known of it, 0 while none is."""
+        """By replica, this one included: the claim that is known of it, 0 while none is."""
         others = self.others[partition]
         tag = self._tag(partition)
-        rows = {self._peers.me: own_row(self.certificates(partition), others, self.tag(partition))}
+        claims = {self._peers.me: own_claim(self.certificates(partition), others, self.tag(partition))}
         for other in others:
             certificate = self.certificate(partition, other)
-            row = self._rows[partition].get(other)
+            claim = self._claims[partition].get(other)
             if len(others) == 1:
-                rows[other] = 0 if certificate is None else certificate.their_closed
+                claims[other] = 0 if certificate is None else certificate.their_closed
             else:
-                rows[other] = row.closed if row is not None and row.tag == tag else 0
-        return rows
+                claims[other] = claim.closed if claim is not None and claim.tag == tag else 0
+        return claims
 
     def reach(self, partition: int) -> list[tuple[int, int, int]]:
         """Each other replica: up to which stamp there is a proof with it, and up to which there is one of
         it with all others, as it has told; 0 while there is none."""
         certificates = self.certificates(partition)
-        rows = self.held_back_by(partition)
+        claims = self.held_back_by(partition)
         return [
-            (other, min(held.my_closed, held.their_closed) if held else 0, rows[other])
+            (other, min(held.my_closed, held.their_closed) if held else 0, claims[other])
             for other in self.others[partition]
             for held in (certificates.get(other),)
         ]
@@ -192,7 +192,7 @@ class Proofs:
         """The replicas because of which this stamp is not stable, as far as this node can tell."""
         reach = self.reach(partition)
         behind = [other for other, proof, _ in reach if proof < stamp]
-        return behind or [other for other, _, row in reach if row < stamp]
+        return behind or [other for other, _, claim in reach if claim < stamp]
 
     # --- the closed stamp --------------------------------------------------------------------
 

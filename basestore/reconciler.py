@@ -1,10 +1,10 @@
 """Reconciler: background anti-entropy of this node, as a state machine on ticks.
 
 Opens sessions with the other replicas of each partition, a round to a peer every one to two seconds:
-what was wished for first; then, for half of it, where the peer is owed something; then where the certificate
-is oldest.
-Runs the sessions' stories (`exchanging.py`) slice by slice, gives way to requests, keeps the
-certificates they end with (`proofs.py`), and lets the store see to itself between them (`upkeep.py`).
+what was wished for first; then, for half of it, where the peer is owed something; then where the
+certificate is oldest. Runs the sessions' stories (`exchanging.py`) slice by slice, gives way to requests,
+keeps the certificates they end with (`proofs.py`), and lets the store see to itself between them
+(`upkeep.py`).
 
 Sessions look at what is stored only in `work`, which the node calls when nothing is staged. On one
 node only one session of a partition is open at a time; of two that open towards each other, the one of
@@ -221,7 +221,7 @@ class Reconciler:
 
     def hear_syn(self, member: int, outbox: Outbox, syn: Syn, now: Instant) -> None:
         """A peer opens a session; it is told when this node cannot take part just now."""
-        if member not in self.proofs.others.get(syn.partition, ()) or len(syn.rows) % 3:
+        if member not in self.proofs.others.get(syn.partition, ()) or len(syn.claims) % 3:
             raise ProtocolError("a session of a partition that is not held by both was opened")
         if (member, syn.session) in self._sessions:
             return

@@ -1,4 +1,4 @@
-"""Certificate and Proofs: what replicas of a partition have proven about each other.
+"""Certificate: what replicas of a partition have proven about each other, and what follows.
 
 A *certificate* says: what my store held at `mine` and what the peer's held at `theirs` has been
 merged, and both hold the result, durably. Stores are named by tags, so a certificate means nothing
@@ -7,14 +7,14 @@ once either runs on another store.
 `closed` is a replica's own promise: it takes no direct write at or below that stamp any more. It
 follows the replica's clock by a lag, when a session begins, and never goes back.
 
-The *row* of a replica is the least of the closed stamps that it enforced when it took the snapshots
-certified with each other replica. `stable` is the least of all rows. Every version at or below it was
+The *claim* of a replica is the least of the closed stamps that it enforced when it took the snapshots
+certified with each other replica. `stable` is the least of all claims. Every version at or below it was
 first taken by some replica as a direct write, before that replica closed; so it was in that replica's
 snapshots, and is now on all replicas, or beaten there. It stays so, for no replica takes such a
 version any more but in a session, and sessions find nothing to bring.
 
-Rows are told to others with a tag of all the stores that they speak of; a row with another tag is
-not believed, nor a certificate of two who did not agree on that tag: else a row could join proofs
+Claims are told to others with a tag of all the stores that they speak of; a claim with another tag is
+not believed, nor a certificate of two who did not agree on that tag: else a claim could join proofs
 about a store that is gone with proofs about the one that took its place.
 """
 
@@ -38,8 +38,8 @@ class Certificate(NamedTuple):
     made_ms: int
 
 
-class Row(NamedTuple):
-    """A replica's row, as far as it is known: a stamp, and the tag of the stores it speaks of."""
+class Claim(NamedTuple):
+    """A replica's claim, as far as it is known: a stamp, and the tag of the stores it speaks of."""
 
     closed: int
     tag: int
@@ -50,8 +50,8 @@ def stores_tag(stores: Sequence[bytes]) -> int:
     return int.from_bytes(blake2b(b"".join(stores), digest_size=TAG_BYTES).digest())
 
 
-def own_row(certificates: Mapping[int, Certificate], others: Sequence[int], tag: int) -> int:
-    """The row of the replica that holds these certificates with `others`; 0 while one is missing."""
+def own_claim(certificates: Mapping[int, Certificate], others: Sequence[int], tag: int) -> int:
+    """The claim of the replica that holds these certificates with `others`; 0 while one is missing."""
     held = (certificates.get(other) for other in others)
     return min((c.my_closed if c is not None and c.tag == tag else 0 for c in held), default=0)
 
@@ -60,21 +60,21 @@ def stable_stamp(
     own: int,
     certificates: Mapping[int, Certificate],
     others: Sequence[int],
-    rows: Mapping[int, Row],
+    claims: Mapping[int, Claim],
     tag: int,
 ) -> int:
-    """The stamp up to which all replicas are proven to hold the same: the least of all rows.
+    """The stamp up to which all replicas are proven to hold the same: the least of all claims.
 
-    `own` is one's own row, `others` all other replicas, `rows` what they have told of theirs, believed
-    under this `tag`. Of two replicas each knows the other's row from the certificate.
+    `own` is one's own claim, `others` all other replicas, `claims` what they have told of theirs, believed
+    under this `tag`. Of two replicas each knows the other's claim from the certificate.
     """
     stable = own
     for other in others:
         if len(others) == 1:
             stable = min(stable, certificates[other].their_closed if other in certificates else 0)
         else:
-            row = rows.get(other)
-            stable = min(stable, row.closed if row is not None and row.tag == tag else 0)
+            claim = claims.get(other)
+            stable = min(stable, claim.closed if claim is not None and claim.tag == tag else 0)
     return stable
 
 

@@ -114,11 +114,6 @@ def without(runs: Runs, taken: Runs) -> Runs:
     return left
 
 
-def numbers_in(runs: Runs) -> int:
-    """How many numbers there are in all."""
-    return sum(last - first + 1 for intervals in runs.values() for first, last in intervals)
-
-
 class Members:
     """Whether (origin, number) is in some runs; asked for numbers in any order."""
 
@@ -255,7 +250,7 @@ class Snapshot:
     """What a replica held of a partition at one moment. `changed` keeps, of each row written since, the
     head that it had then (empty: none) and its sequence then."""
 
-    __slots__ = ("changed", "closed", "leaves", "root", "sequence", "stable")
+    __slots__ = ("changed", "closed", "leaves", "root", "sequence")
 
     def __init__(self, ledger: Ledger, *, leaves: bool, closed: int) -> None:
         """`leaves`: keep their sums too, for a comparison of all that is held. `closed`: the stamp
@@ -263,7 +258,6 @@ class Snapshot:
         self.sequence = ledger.sequence
         self.root = ledger.root
         self.closed = closed
-        self.stable = ledger.stable
         self.leaves = dict(ledger.leaves) if leaves else {}
         self.changed: dict[bytes, tuple[bytes, int]] = {}
 

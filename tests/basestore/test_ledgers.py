@@ -253,4 +253,3 @@ def test_watches_hear_of_a_change_before_it_is_made() -> None:
     row = row_of(b"\0a")
     assert heard == [(row, b"", first), (row, first + (1).to_bytes(8), second)]
     assert len(heard[1][1]) == HEAD_BYTES + SEQUENCE_BYTES
-    assert not store.ledgers.watched(0)

@@ -1,9 +1,9 @@
-"""Laws of certificates and stamps: what a row is, whose word counts, which base a session builds on."""
+"""Laws of certificates and stamps: what a claim is, whose word counts, which base a session builds on."""
 
 import hypothesis.strategies as st
 from hypothesis import given
 
-from repair.certificate import Certificate, Row, newer_base, own_row, stable_stamp, stores_tag
+from repair.certificate import Certificate, Claim, newer_base, own_claim, stable_stamp, stores_tag
 
 
 def certificate(my_closed: int, their_closed: int = 0, *, tag: int = 0, mine: int = 1) -> Certificate:
@@ -11,15 +11,15 @@ def certificate(my_closed: int, their_closed: int = 0, *, tag: int = 0, mine: in
 
 
 def test_a_row_is_the_least_closed_stamp_and_0_while_a_certificate_is_missing() -> None:
-    assert own_row({1: certificate(5), 2: certificate(7)}, [1, 2], 0) == 5
-    assert own_row({1: certificate(5)}, [1, 2], 0) == 0
-    assert own_row({}, [], 0) == 0
+    assert own_claim({1: certificate(5), 2: certificate(7)}, [1, 2], 0) == 5
+    assert own_claim({1: certificate(5)}, [1, 2], 0) == 0
+    assert own_claim({}, [], 0) == 0
 
 
 def test_a_certificate_of_two_who_did_not_agree_on_all_stores_does_not_count() -> None:
     held = {1: certificate(5, tag=9), 2: certificate(7, tag=9), 3: certificate(8, tag=4)}
-    assert own_row(held, [1, 2, 3], 9) == 0
-    assert own_row(held | {3: certificate(8, tag=9)}, [1, 2, 3], 9) == 5
+    assert own_claim(held, [1, 2, 3], 9) == 0
+    assert own_claim(held | {3: certificate(8, tag=9)}, [1, 2, 3], 9) == 5
 
 
 def test_of_two_replicas_each_knows_the_others_row() -> None:
@@ -29,15 +29,15 @@ def test_of_two_replicas_each_knows_the_others_row() -> None:
 
 @given(st.lists(st.integers(0, 100), min_size=3, max_size=3))
 def test_stable_is_the_least_of_all_rows(closed: list[int]) -> None:
-    rows = {1: Row(closed[1], 7), 2: Row(closed[2], 7)}
+    claims = {1: Claim(closed[1], 7), 2: Claim(closed[2], 7)}
     held = {1: certificate(closed[0]), 2: certificate(closed[0])}
-    assert stable_stamp(closed[0], held, [1, 2], rows, 7) == min(closed)
+    assert stable_stamp(closed[0], held, [1, 2], claims, 7) == min(closed)
 
 
 def test_a_row_about_other_stores_is_not_believed() -> None:
-    rows = {1: Row(5, 7), 2: Row(5, 8)}
-    assert stable_stamp(5, {}, [1, 2], rows, 7) == 0
-    assert stable_stamp(5, {}, [1, 2], {1: Row(5, 7)}, 7) == 0
+    claims = {1: Claim(5, 7), 2: Claim(5, 8)}
+    assert stable_stamp(5, {}, [1, 2], claims, 7) == 0
+    assert stable_stamp(5, {}, [1, 2], {1: Claim(5, 7)}, 7) == 0
 
 
 def test_the_tag_names_all_stores_in_their_order() -> None:
