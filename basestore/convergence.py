@@ -4,9 +4,14 @@ The moment is a stamp: the greatest that any member knew when it was first heard
 had ended then has a greater one; or the version of a receipt. A member that is heard only later may
 have been started again meanwhile and not know what it had seen: the drift bound, at least, is added.
 
-A partition is proven once the stable stamp of a whole replica has reached the moment. `Proving` asks
-until all are, or time is up; then it says who or what stands in the way. Once it could be proven, it
-has sessions run at once rather than in turn. Pure; the client's time is an argument.
+A partition is proven once the stable stamp of a whole replica has reached the moment, and no member that
+was heard keeps a hint of a write up to it that no replica may hold. What members that were not heard may
+keep as such hints is not covered, and that is said (`unheard`). For a receipt the stable stamp is enough,
+if a replica had applied the write; if none had, nothing is proven by the receipt alone.
+
+`Proving` asks until all partitions are proven, or time is up; then it says who or what stands in the way.
+Once it could be proven, it has sessions run at once rather than in turn. Pure; the client's time is an
+argument.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,6 +30,7 @@ from repair.version import COUNTER_BITS, Version
 CONVERGED_S = 30.0
 PAUSE_S = 0.25
 OVERDUE_MS = 5000
+_FOR_EVER = ("memory", "unapplied")  # what no waiting changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,7 @@ class PartitionProof:
     stable        every version at or below this stamp is on all replicas, for good; 0: none is proven
     lag_ms        how far it is behind the clock
     digest        8 bytes of the root of all records, if all replicas that were heard have the same just
-                  now; None while they are being written to
+                  now; None while they differ, as they do when they are being written to, or none was heard
     count         records, tombstones included
     certificates  by pair of replicas, how many ms ago the last was made; None: there is none
     """
@@ -67,9 +73,12 @@ class PartitionProof:
 class Convergence:
     """What is proven.
 
-    proven      whether all that was written up to `stamp` is on all replicas, for good
+    proven      whether all that was written up to `stamp` is on all replicas, for good; so the truth of
+                it as a bool
     partitions  those that were asked for, as far as any replica of them was heard
     obstacles   what stands in the way, if it is not
+    unheard     by name, why a member was not heard; what it may keep as hints of writes at ANY is not
+                covered. None are named of a receipt
     """
 
     proven: bool
@@ -77,6 +86,19 @@ class Convergence:
     waited_s: float
     partitions: tuple[PartitionProof, ...]
     obstacles: tuple[Obstacle, ...]
+    unheard: dict[str, str]
+
+    def __bool__(self) -> bool:
+        return self.proven
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What a proof does not cover, in words."""
+        return tuple(
+            f"{name} does not answer ({why}): hints of writes at any that it may keep are not covered"
+            for name, why in self.unheard.items()
+            if self.proven
+        )
 
     @property
     def stamp_ms(self) -> int:
@@ -91,6 +113,8 @@ class Convergence:
             "waited_s": round(self.waited_s, 3),
             "partitions": [each.as_json() for each in self.partitions],
             "obstacles": [each.as_json() for each in self.obstacles],
+            "unheard": self.unheard,
+            "caveats": list(self.caveats),
         }
 
 
@@ -109,12 +133,14 @@ class Proving:
     """Asks until it is proven. A `picture.Following`."""
 
     def __init__(
-        self, members: Sequence[str], scope: Scope, version: Version | None, timeout_s: float, now_s: float
+        self, members: Sequence[str], scope: Scope, receipt: Receipt | None, timeout_s: float, now_s: float
     ) -> None:
-        """`members`: the names, in the cluster's order. `version`: of a write; otherwise it is about all
-        that was written by now."""
+        """`members`: the names, in the cluster's order. `receipt`: of the write that it is about; otherwise
+        it is about all that was written by now. InvalidRequest when that is no receipt."""
+        version = settled_by(receipt)
         self._members = members
-        self._scope = scope
+        self._receipt = receipt
+        self._scope = scope if receipt is None or scope.key else scope._replace(partition=receipt.partition)
         self._version = version
         self._begun_s = now_s
         self._deadline = now_s + timeout_s
@@ -148,11 +174,12 @@ class Proving:
             picture.side(partition, *pair) for a, b in picture.pairs(partition) for pair in ((a, b), (b, a))
         )
         begun_s = min((side.begun_s for side in sides if side is not None), default=0.0)
-        return begun_s >= (self._pass_s or 0.0) or bool(picture.causes(partition, self._stamp))
+        return begun_s >= (self._pass_s or 0.0) or bool(self._causes(partition))
 
     def hear(self, answer: Message, sent_s: float) -> None:
         """The answer to it. Raises the error that it stands for."""
         self._first = self.picture.hear(answer, self._members, self._first, sent_s) or 0
+        self._check_key()
         late = bool(self._seen)
         for name, view in self.picture.nodes.items():
             if name not in self._seen:
@@ -160,6 +187,15 @@ class Proving:
                 if self._version is None:
                     slack_ms = (view.said.lag_ms - CLOSED_MARGIN_MS) // 2 if late else 0
                     self._stamp = max(self._stamp, view.first_stamp + (slack_ms << COUNTER_BITS))
+
+    def _check_key(self) -> None:
+        """The key and the receipt must be of one partition, or they are not of one write."""
+        heard, receipt = self.picture.partitions, self._receipt
+        if receipt is not None and heard and receipt.partition not in heard:
+            raise InvalidRequest(
+                f"the key is in partition {heard[0]}, and the receipt is of a write in partition "
+                f"{receipt.partition}, so of another key. Leave the key out"
+            )
 
     def miss(self, error: BasestoreError) -> None:
         """No answer came. Raises the error if none ever did."""
@@ -187,13 +223,14 @@ class Proving:
         proofs = tuple(self._proof(partition) for partition in picture.partitions)
         waited_s = now_s - self._begun_s
         if picture.heard and len(proofs) == picture.total and all(proof.proven for proof in proofs):
-            return Convergence(True, self._stamp, waited_s, proofs, ())
+            unheard = {} if self._receipt is not None else dict(picture.unheard)
+            return Convergence(True, self._stamp, waited_s, proofs, (), unheard)
         self._hasten([proof for proof in proofs if not proof.proven])
         obstacles = gathered(self._obstacles(proofs))
-        never = picture.heard and any(obstacle.kind == "memory" for obstacle in obstacles)
+        never = picture.heard and any(obstacle.kind in _FOR_EVER for obstacle in obstacles)
         if now_s < self._deadline and not never:
             return None
-        return Convergence(False, self._stamp, waited_s, proofs, obstacles)
+        return Convergence(False, self._stamp, waited_s, proofs, obstacles, dict(picture.unheard))
 
     def _proof(self, partition: int) -> PartitionProof:
         picture = self.picture
@@ -209,8 +246,9 @@ class Proving:
             lag_ms = picture.nodes[best].said.wall_ms - wall_ms_of(stable)
         digests = {holding.digest for holding in held.values()}
         certificates = {pair: self._age_ms(partition, *pair) for pair in picture.pairs(partition)}
+        proven = 0 < self._stamp <= stable and not self._uncovered(partition)
         return PartitionProof(
-            partition, tuple(picture.replicas(partition)), 0 < self._stamp <= stable, stable, lag_ms,
+            partition, tuple(picture.replicas(partition)), proven, stable, lag_ms,
             digests.pop() if len(digests) == 1 else None, held[best].records if best is not None else 0,
             certificates,
         )  # fmt: skip
@@ -225,11 +263,27 @@ class Proving:
 
     # --- what stands in the way --------------------------------------------------------------
 
+    def _causes(self, partition: int) -> list[Cause]:
+        """What keeps this partition from being proven, if it is not just time."""
+        return self.picture.absences(partition) + self._uncovered(partition)
+
+    def _uncovered(self, partition: int) -> list[Cause]:
+        """Writes that a stable stamp does not cover: no replica may hold them."""
+        if self._receipt is None:
+            return self.picture.kept(partition, self._stamp)
+        if self._receipt.applied:
+            return []
+        text = (
+            "only hints of the write were kept when it was acknowledged, and a receipt does not show what "
+            "became of them: `basestore explain` its key, or ask for all that was written"
+        )
+        return [Cause("unapplied", (), text)]
+
     def _obstacles(self, proofs: Sequence[PartitionProof]) -> Iterator[tuple[int | None, Cause]]:
         picture = self.picture
         for proof in proofs:
             if not proof.proven:
-                causes = picture.causes(proof.partition, self._stamp)
+                causes = self._causes(proof.partition)
                 yield from ((proof.partition, cause) for cause in causes or self._delays(proof))
         if len(proofs) < picture.total:  # of the others no replica was heard
             known = {proof.partition for proof in proofs}

@@ -16,6 +16,8 @@ from basestore.messages import (
     DAMAGED,
     DOWN,
     FORGETFUL,
+    LATE,
+    ONLY_COPY,
     STARTING,
     UP,
     Explain,
@@ -33,6 +35,7 @@ from basestore.placement import row_partition
 from basestore.replica import Replica
 from repair.rule import Rule
 from repair.version import HEAD_BYTES, RECORD_BYTES_MIN
+from repair.write_repair import Hint
 
 if TYPE_CHECKING:
     from basestore.coordinator import Coordinator
@@ -52,13 +55,19 @@ def trace(message: Trace, state: str, replica: Replica, handoff: "Handoff", proo
     if record is None and state == UP:
         state = DAMAGED
     kept = handoff.hints_for(message.row)
-    hints = [word for member, _, only_copy in kept for word in (member, int(only_copy))]
+    hints = [word for member, hint in kept for word in (member, _sort_of(hint))]
     partition, stable = row_partition(message.row), 0
     reach: list[int] = []
     if partition in proofs.replicas:
         stable = replica.ledgers.of[partition].shown
         reach = [word for each in proofs.reach(partition) for word in each]
-    return Traced(message.id, state, record or b"", hints, [head for _, head, _ in kept], stable, reach)
+    return Traced(
+        message.id, state, record or b"", hints, [hint.record.head for _, hint in kept], stable, reach
+    )
+
+
+def _sort_of(hint: Hint) -> int:
+    return ONLY_COPY * hint.only_copy + LATE * hint.late
 
 
 def check_traced(message: Traced, members: int) -> None:
@@ -68,7 +77,9 @@ def check_traced(message: Traced, members: int) -> None:
     sound = len(message.hints) == 2 * len(message.heads) and len(message.heads) <= members
     if not sound or any(not 0 <= member < members for member in message.hints[::2]):
         raise ProtocolError("a Traced message does not say for whom its hints are")
-    if any(len(head) != HEAD_BYTES for head in message.heads) or not set(message.hints[1::2]) <= {0, 1}:
+    if any(len(head) != HEAD_BYTES for head in message.heads) or not set(message.hints[1::2]) <= set(
+        range(4)
+    ):
         raise ProtocolError("a Traced message names hints that are none")
     if len(message.reach) % 3 or any(not 0 <= member < members for member in message.reach[::3]):
         raise ProtocolError("a Traced message does not say of whom its proofs are")
@@ -149,8 +160,8 @@ class Explaining(Operation):
         hints = [
             word
             for member, answer in sorted(answers.items())
-            for target, only_copy in zip(answer.hints[::2], answer.hints[1::2], strict=True)
-            for word in (member, target, only_copy)
+            for target, sort in zip(answer.hints[::2], answer.hints[1::2], strict=True)
+            for word in (member, target, sort)
         ]
         best = max(answers.values(), key=lambda answer: answer.stable, default=None)
         return Explained(

@@ -12,7 +12,17 @@ from typing import Any
 
 from basestore.consistency import Level
 from basestore.errors import ConnectionLost
-from basestore.messages import DAMAGED, DOWN, FORGETFUL, STARTING, UP, Explained, Message
+from basestore.messages import (
+    DAMAGED,
+    DOWN,
+    FORGETFUL,
+    LATE,
+    ONLY_COPY,
+    STARTING,
+    UP,
+    Explained,
+    Message,
+)
 from basestore.results import encode_text, error_of
 from repair.digest import due_of
 from repair.read_repair import NOTHING, plan
@@ -59,13 +69,15 @@ class ReplicaView:
 @dataclass(frozen=True, slots=True)
 class HintView:
     """A hint for this key: kept at the node `at`, for the replica `target`. `only_copy`: no replica is
-    known to have it. `wins`: what it carries beats all that the replicas hold."""
+    known to have it. `late`: it is not delivered any more, but waits for `hints replay --late`. `wins`:
+    what it carries beats all that the replicas hold."""
 
     at: str
     target: str
     version: Version
     tombstone: bool
     only_copy: bool
+    late: bool
     wins: bool
 
     def as_json(self) -> dict[str, Any]:
@@ -75,6 +87,7 @@ class HintView:
             "version": str(self.version),
             "tombstone": self.tombstone,
             "only_copy": self.only_copy,
+            "late": self.late,
             "wins": self.wins,
         }
 
@@ -246,15 +259,15 @@ def _view(state: str, record: Record | None, wall_ms: int, reason: str) -> Repli
 def _hints(answer: Explained, rule: Rule, best: bytes, members: Sequence[str]) -> tuple[HintView, ...]:
     words = iter(answer.hints)
     views = []
-    for (at, target, only_copy), head in zip(
-        zip(words, words, words, strict=True), answer.heads, strict=True
-    ):
+    for (at, target, sort), head in zip(zip(words, words, words, strict=True), answer.heads, strict=True):
         if len(head) != HEAD_BYTES:
             raise ValueError("a hint's head is cut off")
         version = Version.decode(head[:VERSION_BYTES])
         wins = _beats(rule, head, best)
-        view = HintView(members[at], members[target], version, is_tombstone(head), only_copy == 1, wins)
-        views.append(view)
+        only_copy, late = bool(sort & ONLY_COPY), bool(sort & LATE)
+        views.append(
+            HintView(members[at], members[target], version, is_tombstone(head), only_copy, late, wins)
+        )
     return tuple(views)
 
 
@@ -305,7 +318,7 @@ def _mends(
     mends = []
     for at, (name, state) in enumerate(zip(names, states, strict=True)):
         held = heads.get(at)
-        waiting = [hint for hint in hints if hint.target == name]
+        waiting = [hint for hint in hints if hint.target == name and not hint.late]
         useful = [hint for hint in waiting if held is None or not _holds(rule, held, hint)]
         if state in (DAMAGED, FORGETFUL, STARTING):
             by = {DAMAGED: "healing", FORGETFUL: "recovery", STARTING: "introduction"}[state]

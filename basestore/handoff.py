@@ -119,18 +119,18 @@ class Handoff:
         """What is kept for each member for which there is a hint or a debt."""
         return self._hints.summary()
 
-    def only_copies(self) -> list[int]:
-        """Partitions of which only copies are kept, and their least stamps, in turn."""
-        return self._hints.only_copies()
+    def only_copies(self, *, late: bool = False) -> list[int]:
+        """Partitions of which only copies are kept, and their least stamps, in turn. `late`: of those that
+        are not taken any more instead."""
+        return self._hints.only_copies(late=late)
 
     def owed(self) -> dict[int, set[int]]:
         """By member: the partitions of which it may lack writes."""
         return {at.pile.index: set(at.pile.debt) for at in self._rounds if at.pile.debt}
 
-    def hints_for(self, row: bytes) -> list[tuple[int, bytes, bool]]:
-        """Members for which a hint of this row is kept, the head of its record, and whether it is the
-        only copy."""
-        return [(member, hint.record.head, hint.only_copy) for member, hint in self._hints.of_row(row)]
+    def hints_for(self, row: bytes) -> list[tuple[int, Hint]]:
+        """Members for which a hint of this row is kept, and which."""
+        return self._hints.of_row(row)
 
     def replay(self, now: Instant) -> None:
         """Begin now, whatever refusals there were."""

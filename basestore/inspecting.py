@@ -5,9 +5,10 @@
     rejected, lost   one will not
     alarm       soon: members that are not alive are no longer waited for; at the deadline: nobody is
 
-When nobody is left to wait for, the answer leaves with all that was said. It decides nothing: what it
-proves is worked out at the client's (`picture.py` and those above it). What is said is what is stored
-and what this node promises, durable or not: a proof that a crash could take back is not among it.
+When nobody is left to wait for, the answer leaves with all that was said. What it proves is worked out
+at the client's (`picture.py` and those above it). What is said is what is stored and what this node
+promises, durable or not: a proof that a crash could take back is not among it. Who is asked to hurry
+lets sessions and scrubs begin first (`hasten`).
 """
 
 from typing import TYPE_CHECKING
@@ -30,7 +31,7 @@ DOUBTFUL_S = 0.5
 PATIENCE_MS = 2000
 NEVER = -1
 ROOT_BYTES = 8
-NUMBERS = 6  # for each partition in `Inspected`
+NUMBERS = 5  # for each partition in `Inspected`
 PAIR = 5
 COUNTS = ("sessions", "records_taken", "records_healed", "leaves_corrected", "exchange_bytes_sent")
 _SESSIONS = ("sessions_same", "sessions_delta", "sessions_full")
@@ -56,8 +57,7 @@ def inspect(node: "Node", message: Inspect, now: Instant) -> Inspected:
         ledger = node.ledgers.of[partition]
         begun_s, ended_s = node.reconciler.upkeep.scrubbed.get(partition, (None, None))
         numbers += (
-            partition, ledger.count, ledger.shown, proofs.told_closed(partition), _age_ms(begun_s, now),
-            _age_ms(ended_s, now),
+            partition, ledger.count, ledger.shown, _age_ms(begun_s, now), _age_ms(ended_s, now),
         )  # fmt: skip
         for other in proofs.others[partition]:
             certificate = proofs.certificate(partition, other)
@@ -70,7 +70,8 @@ def inspect(node: "Node", message: Inspect, now: Instant) -> Inspected:
         _newest_stamp(node, now), node.config.cluster.closed_lag_ms,
         [sum(counts[name] for name in _SESSIONS), *(counts[name] for name in COUNTS[1:])],
         numbers, [node.ledgers.of[partition].root.to_bytes(16)[:ROOT_BYTES] for partition in partitions],
-        pairs, _only_copies(node, message), _damaged(node, partitions),
+        pairs, _named(node.handoff.only_copies(), message),
+        _named(node.handoff.only_copies(late=True), message), _damaged(node, partitions),
     )  # fmt: skip
 
 
@@ -87,9 +88,8 @@ def clock_trouble(node: "Node") -> str:
     return "it has jumped, and is being compared with the others'" if node.peers.clock_jumped else ""
 
 
-def _only_copies(node: "Node", message: Inspect) -> list[int]:
-    """Also those of partitions that this node does not hold."""
-    kept = node.handoff.only_copies()
+def _named(kept: list[int], message: Inspect) -> list[int]:
+    """Those of the page, also of partitions that this node does not hold."""
     named = zip(kept[::2], kept[1::2], strict=True)
     inside = range(message.first, message.first + min(message.most, PAGE_PARTITIONS))
     return [number for partition, stamp in named if partition in inside for number in (partition, stamp)]
@@ -128,7 +128,9 @@ def check_inspected(message: Inspected, members: int) -> None:
         raise ProtocolError("an Inspected message does not say what is held")
     if len(message.pairs) % PAIR or any(not 0 <= member < members for member in message.pairs[1::PAIR]):
         raise ProtocolError("an Inspected message names pairs that are none")
-    if len(message.only_copies) % 2 or len(message.counts) != len(COUNTS):
+    if len(message.only_copies) % 2 or len(message.late_hints) % 2:
+        raise ProtocolError("an Inspected message names hints that are none")
+    if len(message.counts) != len(COUNTS):
         raise ProtocolError("an Inspected message does not count what it should")
 
 

@@ -76,7 +76,6 @@ class Holding(NamedTuple):
 
     records: int
     stable: int
-    closed: int
     digest: bytes
     scrubbed_s: float
 
@@ -90,7 +89,8 @@ class NodeView:
     first_stamp: int
     holdings: dict[int, Holding] = field(default_factory=dict)
     sides: dict[int, dict[str, Side]] = field(default_factory=dict)  # by partition and other replica
-    only_copies: dict[int, int] = field(default_factory=dict)
+    only_copies: dict[int, int] = field(default_factory=dict)  # by partition, their least stamp
+    late_hints: dict[int, int] = field(default_factory=dict)  # by partition, their least stamp
     damaged: set[int] = field(default_factory=set)
 
 
@@ -98,7 +98,8 @@ class NodeView:
 class Obstacle:
     """What stands in the way.
 
-    kind        down, forgetful, starting, memory, clock, damaged, only copies, no certificate, waiting
+    kind        down, forgetful, starting, memory, clock, damaged, only copies, late hints, unapplied,
+                no certificate, not compared, waiting
     nodes       who it is about
     text        what it is, in words
     since_ms    of a missing certificate: when the last one was made, by the node's clock; None: never
@@ -158,11 +159,12 @@ class Picture:
         """Of this page a member will say what trouble there is now."""
         view = self.nodes.get(name)
         if view is not None:
-            page = {*view.only_copies, *view.damaged}
+            page = {*view.only_copies, *view.late_hints, *view.damaged}
             if self.total > 1:
                 page &= {*range(first, first + PAGE_PARTITIONS)}
             for partition in page:
                 view.only_copies.pop(partition, None)
+                view.late_hints.pop(partition, None)
                 view.damaged.discard(partition)
 
     def _take(self, name: str, said: Inspected, members: Sequence[str], sent_s: float) -> None:
@@ -176,8 +178,8 @@ class Picture:
 
         ended: dict[int, float] = {}
         for words, digest in zip(_groups(said.numbers, NUMBERS), said.roots, strict=True):
-            partition, count, stable, closed, begun_ms, ended_ms = words
-            view.holdings[partition] = Holding(count, stable, closed, digest, moment(begun_ms))
+            partition, count, stable, begun_ms, ended_ms = words
+            view.holdings[partition] = Holding(count, stable, digest, moment(begun_ms))
             ended[partition] = moment(ended_ms)
         for partition, other, closed, made_ms, age_ms in _groups(said.pairs, PAIR):
             begun_s = moment(age_ms)
@@ -185,6 +187,7 @@ class Picture:
             sides = view.sides.setdefault(partition, {})
             sides[members[other]] = Side(closed, made_ms, begun_s, checked)
         view.only_copies.update(zip(said.only_copies[::2], said.only_copies[1::2], strict=True))
+        view.late_hints.update(zip(said.late_hints[::2], said.late_hints[1::2], strict=True))
         view.damaged.update(said.damaged)
 
     # --- looking -----------------------------------------------------------------------------
@@ -212,9 +215,23 @@ class Picture:
         view = self.nodes.get(name)
         return None if view is None else view.sides.get(partition, {}).get(other)
 
-    def causes(self, partition: int, stamp: int) -> list[Cause]:
-        """What keeps this partition from being proven, if it is not just time:
-        members that do not take part, and only copies at or below `stamp`."""
+    def kept(self, partition: int, stamp: int) -> list[Cause]:
+        """Hints of writes at or below `stamp` that no replica may hold."""
+        causes = []
+        for name, view in self.nodes.items():
+            if view.only_copies.get(partition, stamp + 1) <= stamp:
+                text = f"{name} keeps hints that are the only copies of writes"
+                causes.append(Cause("only copies", (name,), text))
+            if view.late_hints.get(partition, stamp + 1) <= stamp:
+                text = (
+                    f"{name} keeps late hints, which are not delivered any more: decide them with "
+                    f"`basestore hints replay --late`"
+                )
+                causes.append(Cause("late hints", (name,), text))
+        return causes
+
+    def absences(self, partition: int) -> list[Cause]:
+        """Replicas that take part in no proof of this partition, and why."""
         causes = []
         replicas = self.replicas(partition)
         for name in replicas or self.unheard:
@@ -223,11 +240,6 @@ class Picture:
             if trouble is not None:
                 kind, text = trouble
                 causes.append(Cause(kind, (name,), f"{name} {text}"))
-        causes += [
-            Cause("only copies", (name,), f"{name} keeps hints that are the only copies of writes")
-            for name, view in self.nodes.items()
-            if view.only_copies.get(partition, stamp + 1) <= stamp
-        ]
         return causes
 
 

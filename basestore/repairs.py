@@ -38,6 +38,9 @@ class Repair:
     did: dict[str, int]
     obstacles: tuple[Obstacle, ...]
 
+    def __bool__(self) -> bool:
+        return self.complete
+
     def as_json(self) -> dict[str, Any]:
         """As `basestore repair -o json` prints it."""
         return {
@@ -143,11 +146,11 @@ class Repairing:
             if undone or not self._scrubbed(partition):
                 causes = [
                     cause
-                    for cause in picture.causes(partition, -1)
+                    for cause in picture.absences(partition)
                     if cause.kind not in ("memory", "clock") and not (self._full and cause.kind == "damaged")
                 ]
                 pairs = [
-                    Cause("no certificate", pair, f"{pair[0]} and {pair[1]} have not been compared yet")
+                    Cause("not compared", pair, f"{pair[0]} and {pair[1]} have not been compared yet")
                     for pair in undone
                 ]
                 yield from ((partition, cause) for cause in causes or pairs)

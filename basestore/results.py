@@ -55,6 +55,7 @@ class Receipt:
     required       replicas that the level requires; `acknowledged` have applied it as the winner
     replicas       by node name, what was known of each when the level was reached
     superseded_by  the version that won where this one did not
+    partition      that the key is in
     """
 
     outcome: Outcome
@@ -65,6 +66,13 @@ class Receipt:
     acknowledged: int
     replicas: dict[str, ReplicaState]
     superseded_by: Version | None
+    partition: int
+
+    @property
+    def applied(self) -> bool:
+        """Whether any replica was known to hold this write, or what beat it, when the level was reached:
+        of a write at ANY there may be hints only."""
+        return self.outcome is not Outcome.STORED or ReplicaState.APPLIED in self.replicas.values()
 
     def as_json(self) -> dict[str, Any]:
         """As `basestore set -o json` prints it."""
@@ -77,6 +85,7 @@ class Receipt:
             "acknowledged": self.acknowledged,
             "replicas": {name: state.name.lower() for name, state in self.replicas.items()},
             "superseded_by": _text(self.superseded_by),
+            "partition": self.partition,
         }
 
 
@@ -123,7 +132,7 @@ class ReadResult:
             "diverged": self.diverged,
             "repaired": self.repaired,
             "final": self.final,
-            "stale_by_at_most": self.stale_by_at_most,
+            "stale_by_at_most_s": self.stale_by_at_most,
             "escalated": self.escalated,
         }
 
@@ -208,6 +217,7 @@ def receipt(answer: Message, level: Level, members: Sequence[str]) -> Receipt:
             answer.acknowledged,
             {members[index]: ReplicaState(state) for index, state in states},
             _version(answer.better),
+            answer.partition,
         )
     except _SENSELESS as error:
         raise _unexpected(answer) from error

@@ -272,11 +272,13 @@ class Store:
         receipt: Receipt | None = None,
     ) -> Convergence:
         """Wait until it is proven that all that was written before this call is on all replicas, for good:
-        of all partitions, or of that of `key`. With a `receipt`: until that write is, or what beat it. After
-        `timeout` seconds, or at once where nothing can ever be proven, what stands in the way."""
-        scope, version = requests.scope_of(bucket, key), settled_by(receipt)
+        of all partitions, or of that of `key`. With a `receipt`: until that write is, or what beat it, which
+        is a matter of its partition. The result is true if it is proven. Otherwise, after `timeout` seconds,
+        or at once where no waiting helps, its `obstacles` say what stands in the way."""
+        scope, patience = requests.scope_of(bucket, key), requests.patience(timeout)
+        settled_by(receipt)
         await self._channel.ready()
-        proving = Proving(self._channel.members, scope, version, requests.patience(timeout), monotonic())
+        proving = Proving(self._channel.members, scope, receipt, patience, monotonic())
         return await self._follow(proving)
 
     async def repair(
@@ -289,7 +291,8 @@ class Store:
     ) -> Repair:
         """Let all replicas compare what they hold, all partitions or one, now. `full`: each holds its disk
         against its sums first, and then all of it is compared. `progress` is told pairs of replicas that
-        are done, and all of them. After `timeout` seconds, what stands in the way."""
+        are done, and all of them. The result is true if all have been compared; otherwise, after `timeout`
+        seconds, its `obstacles` say what stands in the way."""
         scope = requests.scope_of("default", None, partition)
         await self._channel.ready()
         patience = requests.patience(timeout)

@@ -309,11 +309,11 @@ class SyncStore:
         receipt: Receipt | None = None,
     ) -> Convergence:
         """Wait until it is proven that all that was written before this call is on all replicas, for good;
-        `Store.converged` says of what."""
-        scope, version = requests.scope_of(bucket, key), settled_by(receipt)
-        patience = requests.patience(timeout)
+        true if it is. `Store.converged` says of what."""
+        scope, patience = requests.scope_of(bucket, key), requests.patience(timeout)
+        settled_by(receipt)
         members = [name for name, _ in self._members()]
-        return self._follow(Proving(members, scope, version, patience, monotonic()))
+        return self._follow(Proving(members, scope, receipt, patience, monotonic()))
 
     def repair(
         self,

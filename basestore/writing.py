@@ -43,6 +43,7 @@ from basestore.metrics import FAILURES, WRITE_OUTCOMES
 from basestore.operation import Operation
 from basestore.outbox import SMALL_BYTES, Outbox
 from basestore.peers import Instant
+from basestore.placement import row_partition
 from basestore.reading import FIRST, Finding
 from repair.rule import Rule
 from repair.version import VERSION_BYTES, Record, Version
@@ -311,6 +312,7 @@ class Writing(Operation):
                 tally.applied,
                 states,
                 winner[:VERSION_BYTES],
+                row_partition(self._content.row),
             )
         )
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from repair.version import Version
 
 _HEADER = ("REPLICA", "STATE", "VERSION", "WRITTEN", "AGE", "BY", "DIGEST", "")
+_LATE = (
+    "`basestore hints replay --late` has what came too late decided: written anew, or dropped if it is beaten"
+)
 _DIGEST_DIGITS = 8  # enough to tell two apart; -o json has all
 
 
@@ -69,6 +72,8 @@ def _story(told: "Explanation") -> str:
     lines += _standing(told)
     lines += [f"{'hint':<10} {_hint(told, hint)}" for hint in told.hints]
     lines += [f"{'mending':<10} {_mend(mend, told)}" for mend in told.mends]
+    if any(hint.late for hint in told.hints):
+        lines.append(f"{'late':<10} {_LATE}")
     lines += [
         f"{'unheard':<10} {name}: {why}; hints that it may keep are not shown"
         for name, why in told.unheard.items()
@@ -81,11 +86,11 @@ def _standing(told: "Explanation") -> list[str]:
     winner = told.winner
     if winner is None:
         return []
-    stable = f"proven up to {text.moment(told.stable >> 16)}" if told.stable else "nothing is proven yet"
+    stable = f"proven up to {_moment(told.stable)}" if told.stable else "nothing is proven yet"
     held = [
         f"{name} (no proof yet)"
         if not min(told.reach[name])
-        else f"{name} (proven up to {text.moment(min(told.reach[name]) >> 16)})"
+        else f"{name} (proven up to {_moment(min(told.reach[name]))})"
         for name in told.held_back_by
     ]
     waits = f"held back by {', '.join(held)}" if held else "a proof follows a write by some seconds"
@@ -97,6 +102,12 @@ def _standing(told: "Explanation") -> list[str]:
         why = "every replica has it, and purges it soon" if told.settled else "it is kept until all have it"
         lines.append(f"{'tombstone':<10} {why}")
     return lines
+
+
+def _moment(stamp: int) -> str:
+    from basestore.picture import wall_ms_of
+
+    return text.moment(wall_ms_of(stamp))
 
 
 def _row(told: "Explanation", name: str, view: "ReplicaView") -> tuple[object, ...]:
@@ -139,22 +150,23 @@ def _shown(told: "Explanation", version: "Version | None") -> str:
     ]
     state = told.replicas[holders[0]].state
     what = {"value": "the value", "tombstone": "nothing, by the tombstone", "expired": "nothing, expired"}
-    return f"{what.get(state, 'nothing, as')} on {' and '.join(holders)}"
+    return f"{what.get(state, 'nothing, as')} on {text.listed(holders)}"
 
 
 def _hint(told: "Explanation", hint: "HintView") -> str:
     what = "a tombstone, " if hint.tombstone else ""
     only = ", the only copy" if hint.only_copy else ""
+    late = ", too late to be delivered" if hint.late else ""
     wins = ", which beats what the replicas hold" if hint.wins else ""
     age = text.age(told.asked_ms - hint.version.wall_ms)
-    return f"at {hint.at} for {hint.target}: {what}{hint.version}, {age} old{only}{wins}"
+    return f"at {hint.at} for {hint.target}: {what}{hint.version}, {age} old{only}{late}{wins}"
 
 
 def _mend(mend: "Mend", told: "Explanation") -> str:
     """What is going to happen to one replica."""
     if mend.by == "hint":
         once = " once it is up" if told.replicas[mend.node].state == "down" else ""
-        return f"{mend.node}: gets the hint kept at {' and '.join(mend.at)}{once}"
+        return f"{mend.node}: gets the hint kept at {text.listed(mend.at)}{once}"
     if mend.by == "quorum read" and told.replicas[mend.node].state == "down":
         return f"{mend.node}: what it lacks once it is up the next session of anti-entropy brings"
     return {

@@ -34,6 +34,16 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names as in a sentence: n1, n2 and n3."""
+    return " and ".join((", ".join(names[:-1]), names[-1])) if len(names) > 1 else "".join(names)
+
+
+def counted(count: int, what: str) -> str:
+    """So many of them: 1 pair, 2 pairs."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
 def moment(wall_ms: int) -> str:
     """Milliseconds since 1970 as ISO 8601, in UTC."""
     try:

@@ -2,8 +2,7 @@
 
 from typing import TypeVar
 
-from basestore.convergence import Convergence, Proving, settled_by
-from basestore.messages import Inspect
+from basestore.convergence import Convergence, Proving
 from basestore.picture import Following
 from basestore.repairs import Repair, Repairing
 from basestore.requests import scope_of
@@ -41,7 +40,7 @@ def converged(
     timeout_s: float = 30.0,
 ) -> Convergence:
     scope = scope_of(bucket, key)
-    return follow(world, Proving(names(world), scope, settled_by(receipt), timeout_s, world.monotonic), at)
+    return follow(world, Proving(names(world), scope, receipt, timeout_s, world.monotonic), at)
 
 
 def repaired(
@@ -49,7 +48,3 @@ def repaired(
 ) -> Repair:
     scope = scope_of("default", None, partition)
     return follow(world, Repairing(names(world), scope, full, timeout_s, world.monotonic), at)
-
-
-def inspections(world: World) -> list[Inspect]:
-    return [sent.message for sent in world.log if isinstance(sent.message, Inspect)]

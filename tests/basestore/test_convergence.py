@@ -11,6 +11,7 @@ from basestore.picture import Picture
 from basestore.requests import patience, scope_of
 from basestore.scrape import Scrape
 from tests.basestore.following import converged, follow, names
+from tests.basestore.test_debts import hints, keep_late, rejoin
 from tests.basestore.world import World
 
 
@@ -155,6 +156,89 @@ def test_only_copies_are_named_with_who_keeps_them() -> None:
     world.lose = lambda _: False
     assert converged(world, key="k").proven
     assert world.stored(world.replicas("k")[0], "k") is not None
+
+
+def test_what_members_that_are_not_heard_may_keep_is_not_covered_and_that_is_said() -> None:
+    world = World(4, reconcile=True)
+    keeper = keep_late(world)
+    found = converged(world, at=world.replicas("k")[0], key="k")
+    assert found.proven
+    assert found.unheard == {f"n{keeper + 1}": "there is no link to it"}
+    (caveat,) = found.caveats
+    assert "hints of writes at any that it may keep are not covered" in caveat
+    assert found.as_json()["caveats"] == [caveat]
+    assert found.as_json()["unheard"] == found.unheard
+
+
+def test_hints_that_come_too_late_are_named_until_they_are_decided() -> None:
+    world = World(4, reconcile=True)
+    keeper = keep_late(world)
+    rejoin(world, keeper)
+    found = converged(world, key="k", timeout_s=12.0)
+    assert not found
+    (obstacle,) = found.obstacles
+    assert (obstacle.kind, obstacle.nodes) == ("late hints", (f"n{keeper + 1}",))
+    assert "basestore hints replay --late" in obstacle.text
+    hints(world, keeper, replay=True, late=True)
+    world.run(1)
+    assert converged(world, key="k").proven
+
+
+def test_hints_that_only_their_keeper_has_are_named_though_proofs_have_passed_them_by() -> None:
+    world = World(4, reconcile=True)
+    keeper = keep_late(world)
+    world.lose = lambda sent: sent.source == keeper and isinstance(sent.message, Hinted)
+    rejoin(world, keeper)
+    assert kinds(world, key="k") == {"only copies": (f"n{keeper + 1}",)}
+
+
+def test_a_receipt_of_a_write_that_no_replica_had_applied_proves_nothing() -> None:
+    world = World(4, reconcile=True)
+    keeper = world.outsider("k")
+    for replica in world.replicas("k"):
+        world.part(keeper, replica)
+    world.run(2)
+    call = world.set(keeper, "k", "v", Level.ANY)
+    world.run(20)
+    receipt = call.receipt()
+    assert not receipt.applied
+    found = converged(world, at=world.replicas("k")[0], receipt=receipt)
+    (obstacle,) = found.obstacles
+    assert (obstacle.kind, found.proven) == ("unapplied", False)
+    assert "`basestore explain` its key" in obstacle.text
+    assert found.waited_s < 1.0
+
+
+def test_other_writes_that_came_too_late_are_no_matter_of_a_receipt() -> None:
+    world = World(4, reconcile=True)
+    keeper = keep_late(world)
+    receipt = world.put(world.replicas("k")[0], "k", "w")
+    rejoin(world, keeper)
+    assert converged(world, receipt=receipt).proven
+
+
+def test_a_receipt_is_a_matter_of_its_partition_whatever_the_others_do() -> None:
+    world = World(3, reconcile=True)
+    receipt = world.put(0, "k", "v")
+    found = converged(world, receipt=receipt)
+    assert found
+    assert [proof.partition for proof in found.partitions] == [receipt.partition]
+    assert receipt.partition == int.from_bytes(world.row("k")[:2])
+    assert receipt.as_json()["partition"] == receipt.partition
+
+
+def test_a_key_that_is_not_that_of_the_receipt_is_refused() -> None:
+    world = World(3, reconcile=True)
+    receipt = world.put(0, "k", "v")
+    other = next(key for key in "abcdefg" if world.row(key)[:2] != world.row("k")[:2])
+    with pytest.raises(InvalidRequest, match="so of another key"):
+        converged(world, key=other, receipt=receipt)
+
+
+def test_the_result_is_true_if_it_is_proven() -> None:
+    world = World(3, reconcile=True)
+    assert not converged(world, timeout_s=1.0)
+    assert converged(world)
 
 
 def test_clocks_that_are_not_trusted_are_named() -> None:

@@ -15,6 +15,7 @@ from repair.read_repair import plan
 from repair.rule import Rule
 from repair.version import Digester, Record, Version
 from tests.basestore.following import converged
+from tests.basestore.test_debts import keep_late, rejoin
 from tests.basestore.test_handoff import Stalling
 from tests.basestore.world import KEY, WALL_MS, Call, World
 
@@ -284,7 +285,7 @@ def test_a_hint_at_a_node_that_is_no_replica_is_found_by_any_node() -> None:
     assert version is not None
     for asked in (at, other, world.replicas("k")[0]):
         told = explain(world, asked)
-        hint = HintView(name(world, at), name(world, away), version, False, False, False)
+        hint = HintView(name(world, at), name(world, away), version, False, False, False, False)
         assert told.hints == (hint,)
         assert told.mends == (Mend(name(world, away), "hint", (name(world, at),)),)
 
@@ -305,6 +306,20 @@ def test_a_hint_that_is_the_only_copy_beats_what_the_replicas_hold() -> None:
     assert {hint.target for hint in told.hints} == set(told.replicas)
     assert told.winner != version
     assert {mend.by for mend in told.mends} == {"hint"}
+
+
+def test_a_hint_that_comes_too_late_mends_nothing_and_what_to_do_is_said() -> None:
+    world = World(4, reconcile=True)
+    keeper = keep_late(world)
+    rejoin(world, keeper)
+    told = explain(world, keeper)
+    assert [(hint.only_copy, hint.late, hint.wins) for hint in told.hints] == [(True, True, True)] * 3
+    assert told.mends == ()
+    assert told.as_json()["hints"][0]["late"] is True
+    story = _story(told)
+    assert "the only copy, too late to be delivered, which beats" in story
+    assert "\nlate       `basestore hints replay --late`" in story
+    assert "mending" not in story
 
 
 def test_a_hint_that_is_older_than_the_winner_does_not_make_up_for_it() -> None:
@@ -375,7 +390,7 @@ def test_what_makes_no_sense_is_refused(bucket: str, key: bytes, timeout_ms: int
         Traced(1, "up", b"", [0], [b"h" * 41], 0, []),
         Traced(1, "up", b"", [3, 0], [b"h" * 41], 0, []),
         Traced(1, "up", b"", [-1, 0], [b"h" * 41], 0, []),
-        Traced(1, "up", b"", [0, 2], [b"h" * 41], 0, []),
+        Traced(1, "up", b"", [0, 4], [b"h" * 41], 0, []),
         Traced(1, "up", b"", [0, 0], [b"h"], 0, []),
         Traced(1, "up", b"", [0, 0] * 4, [b"h" * 41] * 4, 0, []),
         Traced(1, "up", b"", [], [], 0, [3, 0, 0]),

@@ -48,7 +48,7 @@ def getting(key: str, bucket: str = "default") -> Get:
 
 
 def written(outcome: int, own: int, better: int | None = None) -> Written:
-    return Written(1, outcome, 0, version(own), 2, 2, [], b"" if better is None else version(better))
+    return Written(1, outcome, 0, version(own), 2, 2, [], b"" if better is None else version(better), 0)
 
 
 def got(stamp: int | None, *, found: bool = True) -> Got:

@@ -26,7 +26,7 @@ def got(stamp: int, stable: int) -> Got:
 def written(seen: Session, key: str, stamp: int) -> None:
     request = Set(1, "default", key.encode(), b"v", 2, 1000, 0, b"")
     seen.begin(request)
-    seen.end(request, Written(1, 0, 0, version(stamp), 2, 2, [], b""))
+    seen.end(request, Written(1, 0, 0, version(stamp), 2, 2, [], b"", 0))
 
 
 def read(seen: Session, key: str, stamp: int, stable: int) -> bytes:
@@ -79,7 +79,7 @@ def test_requests_under_way_keep_their_room_when_the_key_is_forgotten() -> None:
     seen.begin(slow)
     read(seen, "k", 10, stable=10)
     assert len(seen) == 0
-    seen.end(slow, Written(2, 0, 0, version(20), 2, 2, [], b""))
+    seen.end(slow, Written(2, 0, 0, version(20), 2, 2, [], b"", 0))
     assert seen.floor("default", b"k") == version(20)
     read(seen, "k", 20, stable=20)
     written(seen, "other", 30)
