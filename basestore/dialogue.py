@@ -46,6 +46,11 @@ class Dialogue:
         self._heard = 0
         self.ended = False
 
+    @property
+    def silent(self) -> bool:
+        """Whether the other side has said nothing yet."""
+        return not self._heard
+
     def say(self, message: Message) -> None:
         """Send a message, with its number; a Syn, which begins all, has none."""
         if not isinstance(message, Syn):

@@ -76,6 +76,11 @@ class Exchanging:
         """Whether the story can go on now."""
         return bool(self._dialogue.inbox) or not self.waiting
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether the other side has said nothing yet."""
+        return self._dialogue.silent
+
     def hear(self, message: Message, number: int) -> None:
         """A message of the other side; Broken."""
         self._dialogue.hear(message, number)

@@ -193,9 +193,7 @@ class Handoff:
         sent = 0
         if room > 0:
             for row, hint in self._hints.by_age(at.pile, at.cursor, room):
-                if not hint.late and (
-                    at.bytes_under_way > WINDOW_BYTES_MAX or not self._send(at, row, hint, now)
-                ):
+                if at.bytes_under_way > WINDOW_BYTES_MAX or not self._send(at, row, hint, now):
                     return
                 at.cursor = at.pile.age_key(hint, row) + b"\0"
                 sent += 1

@@ -1,7 +1,7 @@
 """Hints: writes kept for members that missed them, and the debt that is left where none is kept.
 
     HINT + member + row           one for each row: the rule's winner
-    AGE  + member + stamp + row   the same hints by age
+    AGE  + member + stamp + row   the same hints by age; LATE_AGE + ... those that come too late
     DEBT + member + partition     since which stamp the member may lack writes of the partition
 
 A hint counts, and is reported, only once it is durable. One that there is no room for, or that has
@@ -21,7 +21,7 @@ from basestore.metrics import Metrics
 from basestore.outbox import Outbox
 from basestore.peers import Instant, Peers
 from basestore.placement import row_bucket, row_partition
-from basestore.storage.engine import AGE, DEBT, HINT
+from basestore.storage.engine import AGE, DEBT, HINT, LATE_AGE
 from repair.rule import Rule
 from repair.version import COUNTER_BITS, Record
 from repair.write_repair import Hint, admits, given_up, merge_hints
@@ -82,12 +82,18 @@ class Pile:
         return HINT + self.name + row
 
     def age_key(self, hint: Hint, row: bytes) -> bytes:
-        return AGE + self.name + hint.since.to_bytes(STAMP_BYTES) + row
+        """Late hints have an order of their own, for they are in the way of nobody."""
+        return (self.lates if hint.late else self.ages) + hint.since.to_bytes(STAMP_BYTES) + row
 
     @property
     def ages(self) -> bytes:
         """What all its rows by age begin with."""
         return AGE + self.name
+
+    @property
+    def lates(self) -> bytes:
+        """What all its late rows by age begin with."""
+        return LATE_AGE + self.name
 
     def row_of(self, age_key: bytes) -> bytes:
         return age_key[len(AGE) + len(self.name) + STAMP_BYTES :]
@@ -103,7 +109,9 @@ class Pile:
         if hint.late:
             self.late_count += sign
         if hint.late or hint.only_copy:
-            self._name(self.late_since if hint.late else self.only_since, row_partition(row), hint.since, sign)
+            self._name(
+                self.late_since if hint.late else self.only_since, row_partition(row), hint.since, sign
+            )
 
     @staticmethod
     def _name(named: dict[int, tuple[int, int]], partition: int, since: int, sign: int) -> None:
@@ -297,9 +305,10 @@ class Hints:
             self._metrics.count("hints_expired")
 
     def by_age(self, pile: Pile, start: bytes, most: int) -> Iterator[tuple[bytes, Hint]]:
-        """Rows and hints, the oldest first, from the key `start` in the order of age."""
+        """Rows and hints, the oldest first, from the key `start` in the order of age, or of late ones."""
         keys = []
-        for key, _ in self._journal.engine.scan(start, pile.ages + b"\xff" * (STAMP_BYTES + 1)):
+        order = start[: len(pile.ages)]
+        for key, _ in self._journal.engine.scan(start, order + b"\xff" * (STAMP_BYTES + 1)):
             keys.append(key)
             if len(keys) >= most:
                 break

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 16
 LATE_S = 5.0
-PAGE_ROWS = 1000
+PAGE_ROWS = 200
 
 
 class _Verdict(Outbox):
@@ -50,34 +50,35 @@ class _Verdict(Outbox):
 
 
 class Late:
-    """Decides the late hints of one node. `waiting`: those that the operator's word is about."""
+    """Decides the late hints of one node: page by page, a few at a time."""
 
     def __init__(self, hints: Hints, coordinator: "Coordinator") -> None:
         self._hints = hints
         self._coordinator = coordinator
+        self._pages: deque[tuple[Pile, bytes]] = deque()  # piles, and where the next page begins
         self._waiting: deque[tuple[Pile, bytes]] = deque()
         self._under_way = 0
 
     def begin(self, now: Instant) -> None:
         """Decide all that are late by now."""
-        known = {(pile.index, key) for pile, key in self._waiting}
-        for pile in self._hints.piles:
-            cursor, left = pile.ages, pile.late_count
-            while left > 0 and (page := list(self._hints.by_age(pile, cursor, PAGE_ROWS))):
-                for row, hint in page:
-                    cursor = pile.age_key(hint, row) + b"\0"
-                    if hint.late and (pile.index, row) not in known:
-                        left -= 1
-                        self._waiting.append((pile, row))
+        begun = {pile.index for pile, _ in self._pages}
+        self._pages += ((p, p.lates) for p in self._hints.piles if p.late_count and p.index not in begun)
         self.tick(now)
 
     def tick(self, now: Instant) -> None:
         """Go on with the next, a few at a time."""
+        if not self._waiting and not self._under_way and self._pages:
+            pile, start = self._pages.popleft()
+            page = list(self._hints.by_age(pile, start, PAGE_ROWS))
+            self._waiting += ((pile, row) for row, _ in page)
+            if page:
+                row, hint = page[-1]
+                self._pages.append((pile, pile.age_key(hint, row) + b"\0"))
         while self._waiting and self._under_way < AT_ONCE and self._coordinator.idle:
             pile, row = self._waiting.popleft()
-            hint = self._hints.kept(pile, row)
-            if hint is not None and hint.late:
-                self._look(pile, row, hint, now)
+            kept = self._hints.kept(pile, row)
+            if kept is not None and kept.late:
+                self._look(pile, row, kept, now)
 
     def _look(self, pile: Pile, row: bytes, hint: Hint, now: Instant) -> None:
         """Read a quorum."""

@@ -226,9 +226,13 @@ class Reconciler:
         if (member, syn.session) in self._sessions:
             return
         mine = self._by_partition.get(syn.partition)
-        if mine is not None and mine.member == member and mine.opened_here and member < self._peers.me:
-            self._end(mine)
-            mine = None
+        if mine is not None and mine.opened_here and member < self._peers.me:
+            if mine.member == member:
+                self._end(mine)
+                mine = None
+            elif mine.unanswered:  # or three could wait for each other in a ring
+                self._end(mine, "a lower member has come first")
+                mine = None
         ready = self.standing.whole or self.standing.state is State.FORGETFUL
         if mine is not None or not ready or not self._may_open(syn.partition):
             outbox.put(Abort(syn.session, "busy"))

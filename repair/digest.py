@@ -27,6 +27,7 @@ FANOUT = LEAVES // NODES
 SUM_BYTES = 16
 LEDGER_BYTES = 64
 MASK = (1 << 128) - 1
+STAMP_MAX = (1 << 64) - 1
 
 _LEDGER = struct.Struct(">QQQ16sQQQ")
 _DIGEST_END = VERSION_BYTES + SUM_BYTES
@@ -47,7 +48,7 @@ def due_of(head: bytes, expires_ms: int) -> int:
     tombstone's own; for a record that expires, that of its expiry or its own, whichever is later."""
     if is_tombstone(head):
         return int.from_bytes(head[:8])
-    return max(int.from_bytes(head[:8]), expires_ms << COUNTER_BITS) if expires_ms else 0
+    return max(int.from_bytes(head[:8]), min(expires_ms << COUNTER_BITS, STAMP_MAX)) if expires_ms else 0
 
 
 class Ledger:

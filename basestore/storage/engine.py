@@ -8,7 +8,8 @@ Keys are strings of bytes that begin with a letter saying what they are:
                           stamp what may be purged once that is stable
     b"c" + partition + .. a certificate (`proofs.py`)
     b"p" + row            a record as it was stored before there were ledgers
-    b"h" + ...            a hint (`hints.py`); b"a" + ... the same by age
+    b"h" + ...            a hint (`hints.py`); b"a" + ... the same by age,
+                          b"e" + ... those that come too late
     b"d" + ...            a debt: writes that a member may lack, and no hint is kept of
     b"m" + name           a fact about the store itself (`standing.py`)
 
@@ -30,6 +31,7 @@ CERTIFICATE = b"c"
 OLD_DATA = b"p"
 HINT = b"h"
 AGE = b"a"
+LATE_AGE = b"e"
 DEBT = b"d"
 META = b"m"
 
