@@ -115,10 +115,15 @@ def test_a_node_that_starts_in_the_middle_is_waited_for() -> None:
     world.crash(2)
     world.run(3)
     repairing = Repairing(names(world), scope_of("default", None), False, 30.0, world.monotonic)
-    call, sent_s = world.ask(0, repairing.request), world.monotonic
-    world.run(1)
-    assert call.answer is not None
-    repairing.hear(call.answer, sent_s)
-    assert repairing.result(world.monotonic) is None
+    for _ in range(3):
+        call, sent_s = world.ask(0, repairing.request), world.monotonic
+        while not call.done:
+            world.run(0.05)
+        assert call.answer is not None
+        repairing.hear(call.answer, sent_s)
+        world.run(repairing.pause_s)
+        assert repairing.result(world.monotonic) is None
+    assert repairing.progress == (4, 12)
     world.start(2)
-    assert follow(world, repairing)
+    done = follow(world, repairing)
+    assert (done.complete, done.pairs, done.done) == (True, 12, 12)

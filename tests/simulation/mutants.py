@@ -4,31 +4,34 @@ are expected to find it. With none switched on the product is as it is.
     python -m tests.simulation --mutants [NAME ...] [-o json]
 
 Each is played on seeds 0, 1, 2, ... until a checker complains or its time is over; those that need
-a certain kind of world pass over the seeds of others.
+a certain kind of world pass over the seeds of others. One that makes the product crash, and is not
+meant to, proves nothing: it no longer fits the product, and the whole run fails.
 """
 
 import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import count
+from itertools import count, islice
 from typing import NamedTuple
 
 from tests.simulation.mutations import MUTANTS, SURVIVORS, Mutant
-from tests.simulation.outcome import play
-from tests.simulation.plan import draw
+from tests.simulation.outcome import Outcome, play
+from tests.simulation.plan import Reduction, draw
 
 SHARE_MIN = 0.95
+CRASH = "crash"
 
 
 class Trial(NamedTuple):
     """What came of a mutant: the checker that found it, or None, after so many seeds, the last of which
-    is `seed`."""
+    is `seed`. `crash`: how the product fell over, where the mutant is not meant to make it."""
 
     caught_by: str | None
     seeds: int
     cpu_s: float
     seed: int
+    crash: str = ""
 
 
 @contextmanager
@@ -40,26 +43,51 @@ def switched_on(mutant: Mutant | None) -> Iterator[None]:
         yield
 
 
+def seeds_for(mutant: Mutant, first_seed: int = 0) -> Iterator[int]:
+    """Seeds of worlds that are apt to show it."""
+    return (seed for seed in count(first_seed) if mutant.suits(draw(seed)))
+
+
 def try_mutant(mutant: Mutant, cpu_s_max: float, first_seed: int = 0) -> Trial:
-    """Play it until it is caught by an expected checker."""
+    """Play it until it is caught by an expected checker, or crashes when it should not."""
     began_s = time.process_time()
-    seeds = 0
+    seeds = seed = 0
     with switched_on(mutant):
-        for seed in count(first_seed):
+        for seed in seeds_for(mutant, first_seed):
             if time.process_time() - began_s >= cpu_s_max:
                 break
-            if not mutant.suits(draw(seed)):
-                continue
             outcome = play(seed)
             seeds += 1
-            for violation in outcome.violations:
-                if violation.check in mutant.expected:
-                    return Trial(violation.check, seeds, time.process_time() - began_s, seed)
+            caught_by, crash = verdict(mutant, outcome)
+            if caught_by or crash:
+                return Trial(caught_by, seeds, time.process_time() - began_s, seed, crash)
     return Trial(None, seeds, time.process_time() - began_s, seed)
 
 
+def verdict(mutant: Mutant, outcome: Outcome) -> tuple[str | None, str]:
+    """The expected checker that complains; or else a crash that is not expected: it ended the world before
+    any could."""
+    complaints = [violation.check for violation in outcome.violations]
+    caught_by = next((check for check in complaints if check in mutant.expected), None)
+    if caught_by is not None:
+        return caught_by, ""
+    return None, next((found.text for found in outcome.violations if found.check == CRASH), "")
+
+
+def misfit(mutant: Mutant, seconds: float, worlds: int = 1) -> str:
+    """How the product falls over in the first seconds of worlds that suit the mutant, if it is not meant
+    to; empty when it does not."""
+    for seed in islice(seeds_for(mutant), worlds):
+        faults = tuple(at for at, fault in enumerate(draw(seed).faults) if fault.at < seconds)
+        with switched_on(mutant):
+            _, crash = verdict(mutant, play(seed, Reduction(faults, seconds=seconds)))
+        if crash:
+            return crash
+    return ""
+
+
 def report(names: list[str], cpu_s_max: float, *, as_json: bool) -> int:
-    """Try all, or those named; fail unless 95 % are caught or known to survive."""
+    """Try all, or those named; fail unless 95 % are caught and none crashes that is not meant to."""
     chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
     trials = {}
     for mutant in chosen:
@@ -67,6 +95,8 @@ def report(names: list[str], cpu_s_max: float, *, as_json: bool) -> int:
         if not as_json:
             word = f"caught by {trial.caught_by}" if trial.caught_by else "SURVIVES"
             why = "" if trial.caught_by else SURVIVORS.get(mutant.name, "for no known reason")
+            if trial.crash:
+                word, why = "DOES NOT FIT", trial.crash
             print(
                 f"{mutant.name:45} {word:30} {trial.seeds:5} seeds {trial.cpu_s:6.1f} CPU s  {why}",
                 flush=True,
@@ -76,4 +106,5 @@ def report(names: list[str], cpu_s_max: float, *, as_json: bool) -> int:
         print(json.dumps({"mutants": {name: trial._asdict() for name, trial in trials.items()}}))
     else:
         print(f"{caught} of {len(trials)} caught")
-    return int(caught < SHARE_MIN * len(trials))
+    crashed = any(trial.crash for trial in trials.values())
+    return int(crashed or caught < SHARE_MIN * len(trials))

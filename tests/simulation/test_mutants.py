@@ -1,10 +1,16 @@
-"""The quick half of the mutants: each must be caught on the first few seeds."""
+"""The quick half of the mutants: each must be caught on the first few seeds. And all must fit the product:
+one that makes it fall over, and is not meant to, would be taken for one that survives."""
+
+import inspect
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from basestore.journal import Journal
-from tests.simulation.mutants import try_mutant
-from tests.simulation.mutations import MUTANTS, SURVIVORS
+from basestore.reconciler import Reconciler
+from tests.simulation.mutants import misfit, try_mutant
+from tests.simulation.mutations import MUTANTS, SURVIVORS, Mutant
 from tests.simulation.outcome import play
 
 QUICK = [
@@ -21,12 +27,42 @@ QUICK = [
     "hints are never delivered",
 ]
 CPU_S_MAX = 20.0
+SECONDS = 1.5  # enough for clients, faults, restarts and the reads at the end
+WORLDS = 2
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_a_deliberate_bug_is_caught(name: str) -> None:
     mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
     assert try_mutant(mutant, CPU_S_MAX).caught_by in mutant.expected
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_every_mutant_fits_the_product(mutant: Mutant) -> None:
+    for each in mutant.patches():
+        right, wrong = getattr(each.getter(), each.attribute), each.new  # type: ignore[attr-defined]
+        if inspect.isfunction(right) and inspect.isfunction(wrong):
+            assert takes(wrong) >= takes(right), f"{each.attribute} is called otherwise"  # type: ignore[attr-defined]
+    assert not misfit(mutant, SECONDS, WORLDS)
+
+
+def takes(function: Any) -> float:
+    """How many arguments by position."""
+    kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return float("inf")
+    return sum(kind in (kind.POSITIONAL_ONLY, kind.POSITIONAL_OR_KEYWORD) for kind in kinds)
+
+
+def test_a_mutant_that_no_longer_fits_is_not_taken_for_one_that_survives() -> None:
+    def stale(self: Any, session: Any, *more: Any) -> None:
+        self.certified[session.partition] = session.no_such_thing
+
+    mutant = Mutant("stale", {"lost writes"}, lambda: [patch.object(Reconciler, "_close", stale)])
+    trial = try_mutant(mutant, CPU_S_MAX)
+    assert trial.caught_by is None
+    assert "no_such_thing" in trial.crash
+    assert "no_such_thing" in misfit(mutant, SECONDS)
 
 
 def test_there_are_enough_mutants_and_each_survivor_has_its_reason() -> None:

@@ -195,7 +195,8 @@ class World:
                 machine.start()  # a fault planned earlier may still end a machine
             if all(self._well(machine) for machine in self.machines):
                 self.clockwork.run(self.clockwork.now + 0.5)
-                return True
+                if all(machine.node is not None for machine in self.machines):
+                    return True
         for machine in self.machines:
             if not self._well(machine):
                 node = machine.node
@@ -264,7 +265,11 @@ class World:
             self.clockwork.run(self.clockwork.now + 0.1)
             busy = any(
                 each.node is not None
-                and (each.node.operations.count or each.node.replica.damaged or each.node.reconciler.upkeep.suspect)
+                and (
+                    each.node.operations.count
+                    or each.node.replica.damaged
+                    or each.node.reconciler.upkeep.suspect
+                )
                 for each in self.machines
             )
 
