@@ -1,9 +1,10 @@
 """What breaks anti-entropy: each rule is switched off on real nodes, in the shortest history known in which
 it is all that helps. The history must end well with the rule, and must not without it.
 
-Only the model shows these (`tests.model.breakages`): "closed stamp of the session's end", "unsure hints
-treated as copies", "certificates with lost stores", "ghosts dropped before anything comes", "restored
-store keeps its id" and "greater stable not adopted"; nodes have further guards in their way.
+A restored store that keeps its id is a mutant of the simulation ("a rollback goes unnoticed"). There is no
+history of nodes here for these, which the model shows (`tests.model.breakages`): "closed stamp of the
+session's end", "unsure hints treated as copies", "certificates with lost stores", "ghosts dropped before
+anything comes".
 """
 
 from collections.abc import Callable
