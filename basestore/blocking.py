@@ -118,7 +118,7 @@ class Channel:
             raise InvalidRequest("this store is closed; connect again")
         if self._connection is not None:
             return self._connection
-        reasons = []
+        reasons, words = [], []
         for endpoint in self._endpoints:
             try:
                 connection = _Connection(endpoint)
@@ -129,14 +129,17 @@ class Channel:
                     raise
             except (OSError, ProtocolError) as error:
                 reasons.append(f"{endpoint}: {error}")
+                words.append(str(getattr(error, "strerror", None) or error).lower())
                 continue
             self._connection = connection
             self.members = connection.welcome.members[::2]
             return connection
-        raise Unreachable(
+        unreachable = Unreachable(
             f"no node could be reached ({'; '.join(reasons)}). Check that they run, or name other nodes "
             f"as endpoints"
         )
+        unreachable.reasons = tuple(words)
+        raise unreachable
 
     def ask(self, makes: Sequence[Make], timeout_s: float, cluster: bytes = b"") -> Answers:
         """Send the requests that `makes` make with their ids together; their answers or errors, in order.

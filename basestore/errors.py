@@ -64,7 +64,10 @@ class StorageBusy(StorageError):
 
 
 class Unreachable(BasestoreError):
-    """No connection to the cluster. Nothing was sent."""
+    """No connection to the cluster. Nothing was sent. `reasons`: why each endpoint could not be reached, in a
+    few words, where that is known."""
+
+    reasons: tuple[str, ...] = ()
 
 
 class SessionFull(BasestoreError):

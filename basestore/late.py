@@ -1,7 +1,7 @@
 """Late: what becomes, at an operator's word, of hints that their member takes no more.
 
 Such a hint is the only copy of a write that came too late to be taken as that write: purged
-tombstones may have been newer. So it is kept until an operator says `replay`. Then, for each, a
+tombstones may have been newer. So it is kept until an operator says `replay --late`. Then, for each, a
 quorum is read: if what it holds beats the hint, the hint goes; so it does if its value has expired.
 In a first-write bucket whatever is found beats it, for a new write can only come after that.
 Otherwise the value is written anew at QUORUM, as a new write of this node, and the hint goes once that
@@ -60,9 +60,8 @@ class Late:
         self._under_way = 0
 
     def begin(self, now: Instant) -> None:
-        """Decide all that are late by now."""
-        begun = {pile.index for pile, _ in self._pages}
-        self._pages += ((p, p.lates) for p in self._hints.piles if p.late_count and p.index not in begun)
+        """Decide all that are late by now; those too that an earlier word has passed by and left."""
+        self._pages = deque((pile, pile.lates) for pile in self._hints.piles if pile.late_count)
         self.tick(now)
 
     def tick(self, now: Instant) -> None:

@@ -280,13 +280,15 @@ class HintPiles(NamedTuple):
     member for which there is a hint or a debt: its index, whether it is alive (1) or not (0), hints,
     their bytes, how many are the only copy, when the oldest was written (ms since 1970, 0: there is
     none), and how many come too late. `debts`: member, partition, and since when it may lack writes
-    there (ms since 1970), in turn."""
+    there (ms since 1970), in turn. `decided`: how many late hints were written anew, and how many dropped
+    because they were beaten, since it was started."""
 
     id: int
     node: str
     wall_ms: int
     piles: list[int]
     debts: list[int]
+    decided: list[int]
 
 
 class Surveyed(NamedTuple):

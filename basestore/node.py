@@ -591,7 +591,8 @@ class Node:
             )  # fmt: skip
             for partition, since_ms in pile.debt.items():
                 debts += (pile.member, partition, since_ms)
-        return HintPiles(request, self.name, now.wall_ms, piles, debts)
+        decided = [self.metrics.counts[f"hints_late_{how}"] for how in ("rewritten", "superseded")]
+        return HintPiles(request, self.name, now.wall_ms, piles, debts, decided)
 
 
 def _voting_groups(names: list[str], placement: Placement, me: int) -> list[frozenset[str]]:

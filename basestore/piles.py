@@ -56,6 +56,8 @@ class NodeHints:
 
     asked_ms  now, by its clock: milliseconds since 1970; None when it did not answer
     piles     one for each member for which there is a hint or a debt
+    rewritten, superseded  late hints that it has had decided since it was started: written anew, or dropped
+              because what a quorum held was better
     reason    why it did not answer, or the empty string
     """
 
@@ -63,6 +65,8 @@ class NodeHints:
     asked_ms: int | None
     piles: tuple[HintPile, ...]
     reason: str = ""
+    rewritten: int = 0
+    superseded: int = 0
 
     @property
     def answered(self) -> bool:
@@ -74,6 +78,8 @@ class NodeHints:
             "node": self.node,
             "asked_ms": self.asked_ms,
             "reason": self.reason,
+            "late_rewritten": self.rewritten,
+            "late_superseded": self.superseded,
             "peers": [pile.as_json() for pile in self.piles],
         }
 
@@ -94,6 +100,7 @@ def node_hints(answer: Message, members: Sequence[str]) -> NodeHints:
             piles.append(
                 HintPile(members[member], alive == 1, count, size, only_copies, late, oldest_ms or None, debt)
             )
+        rewritten, superseded = answer.decided
     except _SENSELESS as error:
         raise ConnectionLost("what the node says of its hints makes no sense; check its version") from error
-    return NodeHints(answer.node, answer.wall_ms, tuple(piles))
+    return NodeHints(answer.node, answer.wall_ms, tuple(piles), "", rewritten, superseded)

@@ -55,6 +55,22 @@ def read_level_of(consistency: Consistency | str) -> Level:
     return level
 
 
+def get_level_of(consistency: Consistency | None, default: Level, max_staleness: float | None) -> Level:
+    """The level that a get is made at. A bound on staleness is one on what a single replica answers, and
+    so makes it a read at ONE; another level that the call names contradicts it."""
+    if max_staleness is None:
+        return read_level_of(default if consistency is None else consistency)
+    if consistency is None:
+        return Level.ONE
+    level = read_level_of(consistency)
+    if level is not Level.ONE:
+        raise InvalidRequest(
+            f"a read at {level.name.lower()} is never stale, and max_staleness is for reads at one, which it "
+            f"turns into reads at quorum where they may be too stale: give up one of the two"
+        )
+    return level
+
+
 def _bytes(what: str, data: bytes | str, bytes_max: int) -> bytes:
     if isinstance(data, str):
         data = _utf8(what, data)

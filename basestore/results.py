@@ -29,6 +29,12 @@ from repair.version import Version
 
 ANSWERS = (Written, Got, Page, NodeStatus, Explained, HintPiles, Surveyed, Failed)
 _SENSELESS = (LookupError, TypeError, ValueError)  # what reading an answer of the right form may raise
+_NUMBERS = (
+    "damaged",
+    "unproven",
+    "stable lag ms",
+)  # facts of a node that are numbers, and those that are lists
+_LISTS = ("alive", "stalled by")
 _OUTCOMES = {
     OUTCOME_STORED: Outcome.STORED,
     OUTCOME_SUPERSEDED: Outcome.SUPERSEDED,
@@ -72,7 +78,9 @@ class Receipt:
     def applied(self) -> bool:
         """Whether any replica was known to hold this write, or what beat it, when the level was reached:
         of a write at ANY there may be hints only."""
-        return self.outcome is not Outcome.STORED or ReplicaState.APPLIED in self.replicas.values()
+        states = self.replicas.values()
+        only_hints = ReplicaState.HINTED in states and ReplicaState.APPLIED not in states
+        return self.outcome is not Outcome.STORED or not only_hints
 
     def as_json(self) -> dict[str, Any]:
         """As `basestore set -o json` prints it."""
@@ -174,8 +182,24 @@ class NodeState:
             "records": self.records,
             "hints": sum(self.hints.values()),
             "hints_for": self.hints,
-            **self.facts,
+            **_typed(self.facts),
         }
+
+
+def _typed(facts: dict[str, str]) -> dict[str, Any]:
+    """What a node says of itself, for machines: numbers and lists, under names without blanks; what it does
+    not know is null."""
+    typed: dict[str, Any] = {}
+    for name, text in facts.items():
+        if name.startswith("debt "):
+            typed.setdefault("debt_for", {})[name[5:]] = int(text)
+        elif name in _LISTS:
+            typed[name.replace(" ", "_")] = text.split()
+        elif name in _NUMBERS:
+            typed[name.replace(" ", "_")] = int(text) if text else None
+        else:
+            typed[name.replace(" ", "_")] = text
+    return typed
 
 
 def encode_text(value: bytes | None) -> tuple[str | None, str | None]:

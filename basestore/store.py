@@ -109,9 +109,9 @@ class Store:
     ) -> ReadResult:
         """Read a value. A missing key is a result with `found` false. With `repair` false, which only a
         read at ONE may be, replicas that are found to differ are left as they are. `staleness`: say in
-        `stale_by_at_most` how stale the answer may be. `max_staleness`, seconds: if one replica's may be
-        staler, read at QUORUM; TooStale when that cannot be done."""
-        level = self._read_level_of(consistency)
+        `stale_by_at_most` how stale the answer may be. `max_staleness`, seconds: read at ONE, and at QUORUM
+        if that answer may be staler; TooStale when that cannot be done."""
+        level = requests.get_level_of(consistency, self._level, max_staleness)
         timeout_s = self._timeout_s if timeout is None else timeout
         timeout_ms = requests.timeout_ms_of(timeout_s)
         await self._channel.ready()

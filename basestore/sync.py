@@ -132,9 +132,9 @@ class SyncStore:
     ) -> ReadResult:
         """Read a value. A missing key is a result with `found` false. With `repair` false, which only a
         read at ONE may be, replicas that are found to differ are left as they are. `staleness`: say in
-        `stale_by_at_most` how stale the answer may be. `max_staleness`, seconds: if one replica's may be
-        staler, read at QUORUM; TooStale when that cannot be done."""
-        level = self._read_level_of(consistency)
+        `stale_by_at_most` how stale the answer may be. `max_staleness`, seconds: read at ONE, and at QUORUM
+        if that answer may be staler; TooStale when that cannot be done."""
+        level = requests.get_level_of(consistency, self._level, max_staleness)
         timeout_s = self._timeout_s if timeout is None else timeout
         timeout_ms = requests.timeout_ms_of(timeout_s)
         answer = self._one(
@@ -360,7 +360,7 @@ class SyncStore:
                     with connect(endpoint, consistency=self._level, timeout=self._timeout_s) as store:
                         found.append(store.node_hints(replay=replay, late=late))
                 except (Unreachable, RequestFailed) as error:
-                    found.append(NodeHints(name, None, (), str(error)))
+                    found.append(NodeHints(name, None, (), _silence(error)))
         return found
 
     def node_counters(self) -> NodeState:
@@ -380,7 +380,7 @@ class SyncStore:
                 with connect(endpoint, consistency=self._level, timeout=self._timeout_s) as store:
                     states.append(store.node_status())
             except (Unreachable, RequestFailed) as error:
-                states.append(down(name, endpoint, str(error)))
+                states.append(down(name, endpoint, _silence(error)))
         return states
 
 
@@ -438,6 +438,13 @@ class SyncSession(SyncStore):
                 return [item]
         again = self.get(item.key, bucket=bucket, consistency=level, timeout=timeout_s)
         return revised([item], [item.key], [again])
+
+
+def _silence(error: Unreachable | RequestFailed) -> str:
+    """Why a node does not answer, and what to do, on one short line."""
+    if isinstance(error, Unreachable) and error.reasons:
+        return f"does not answer: {error.reasons[-1]}. Start it: basestore serve --config FILE"
+    return str(error)
 
 
 def connect(

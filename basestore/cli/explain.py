@@ -50,9 +50,9 @@ def explain_command(target: Target, key: bytes) -> int:
     if explanation.winner is not None:
         return exits.DONE
     if explanation.known:
-        exits.say("No replica that answers holds this key. Check the key and --bucket.")
+        target.remark("No replica that answers holds this key. Check the key and --bucket.")
         return exits.NOT_FOUND
-    exits.say("No replica could say what it holds. Start the missing nodes (see `basestore status`).")
+    target.remark("No replica could say what it holds. Start the missing nodes (see `basestore status`).")
     return exits.REFUSED
 
 

@@ -29,7 +29,7 @@ def hints_command(target: Target, action: str | None, node: str | None, late: bo
 
     A hint is a write kept for a replica that could not be reached. It is delivered, and then gone,
     when that replica is back; a replica that refuses is left alone for a while. `replay` ends such
-    pauses, and prints what was to be delivered at that moment.
+    pauses, and prints what is delivered now and what has to wait.
 
     ONLY COPIES are of writes at level any that no replica is known to hold. DEBT counts the partitions
     of which a replica may lack writes without a hint for them, because there was no room for it or
@@ -37,8 +37,9 @@ def hints_command(target: Target, action: str | None, node: str | None, late: bo
 
     LATE hints are only copies that their replica takes no more, for it has been proven meanwhile what
     it holds. `replay --late` has each decided: what beats it by now makes it void, otherwise its value is
-    written anew, as a new write. If a later delete of the key was purged meanwhile, nothing shows that any
-    more, and the value comes back: look with `basestore get` first if that matters.
+    written anew, as a new write; how many of each is said. If a later delete of the key was purged
+    meanwhile, nothing shows that any more, and the value comes back: look with `basestore get` first if
+    that matters.
 
     \b
     Example:
@@ -49,7 +50,7 @@ def hints_command(target: Target, action: str | None, node: str | None, late: bo
     if late and action is None:
         raise click.UsageError("--late goes with replay: basestore hints replay --late")
     with open_store(target) as store:
-        nodes = store.hints(replay=action is not None, late=late, node=node)
+        first = nodes = store.hints(replay=action is not None, late=late, node=node)
         before = _late(nodes)
         if late and before:
             nodes = _decided(store, node, target.timeout_s)
@@ -58,16 +59,44 @@ def hints_command(target: Target, action: str | None, node: str | None, late: bo
     else:
         click.echo(text.table(_HEADER, [row for each in nodes for row in _rows(each)]))
     if late and before:
-        left = _late(nodes)
-        exits.say(f"{before - left} of {before} late hints were decided")
-        if left:
-            exits.say("Those that are left could not be yet: see `basestore status`, and repeat this.")
+        target.remark(_decisions(first, nodes))
+        if _late(nodes):
+            target.remark(
+                "Those that are left could not be decided: see `basestore status`, and repeat this."
+            )
             return exits.UNKNOWN
+    elif action is not None:
+        target.remark(_begun(nodes))
     return exits.DONE if any(each.answered for each in nodes) else exits.UNREACHABLE
 
 
 def _late(nodes: "list[NodeHints]") -> int:
     return sum(pile.late for node in nodes for pile in node.piles)
+
+
+def _decisions(before: "list[NodeHints]", after: "list[NodeHints]") -> str:
+    """How the late hints were decided. One that was being decided already counts as well."""
+    first = {node.node: node for node in before}
+    pairs = [(first[node.node], node) for node in after if node.answered and first[node.node].answered]
+    rewritten = sum(now.rewritten - then.rewritten for then, now in pairs)
+    superseded = sum(now.superseded - then.superseded for then, now in pairs)
+    return (
+        f"{text.counted(_late(before), 'late hint')}: {rewritten} written anew, {superseded} superseded by "
+        f"what a quorum holds, {_late(after)} left"
+    )
+
+
+def _begun(nodes: "list[NodeHints]") -> str:
+    """What a replay has begun, and what it could not."""
+    piles = [pile for node in nodes for pile in node.piles]
+    delivered = sum(pile.count - pile.late for pile in piles if pile.alive)
+    waiting = {pile.peer: pile.count - pile.late for pile in piles if not pile.alive}
+    line = f"{text.counted(delivered, 'hint')} being delivered"
+    if names := sorted(name for name, count in waiting.items() if count):
+        line += f"; others wait until {text.listed(names)} {'is' if len(names) == 1 else 'are'} up"
+    if late := _late(nodes):
+        line += f"; {text.counted(late, 'late hint')} left as they are: basestore hints replay --late"
+    return line
 
 
 def _decided(store: "SyncStore", node: str | None, timeout_s: float) -> "list[NodeHints]":
@@ -106,4 +135,4 @@ def _debt(pile: "HintPile", asked_ms: int) -> str:
     if not pile.debt:
         return "-"
     since = text.age(asked_ms - min(pile.debt.values()))
-    return f"{len(pile.debt)} partition{'s' * (len(pile.debt) > 1)} since {since}"
+    return f"{text.counted(len(pile.debt), 'partition')} since {since}"

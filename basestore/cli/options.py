@@ -73,6 +73,11 @@ class Target:
     json: bool
     patience_s: float | None = None  # the timeout, if the caller named one
 
+    def remark(self, text: str) -> None:
+        """A line on stderr, for people: machines have it in what is printed."""
+        if not self.json:
+            exits.say(text)
+
 
 def share(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command these shared options; it gets a Target as its first argument."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from basestore.cli import exits
+from basestore.cli import exits, text
 from basestore.cli.converged import obstacle_line
 from basestore.cli.options import Target, duration, share
 from basestore.cli.requests import open_store
@@ -43,9 +43,13 @@ def repair_command(target: Target, timeout: float | None, partition: int | None,
     patience_s = REPAIR_S if asked_s is None else asked_s
     with open_store(target) as store, _bar(target) as progress:
         done = store.repair(timeout=patience_s, partition=partition, full=full, progress=progress)
-    click.echo(json.dumps(done.as_json(), indent=2) if target.json else _line(done))
+    click.echo(json.dumps(done.as_json(), indent=2) if target.json else _line(done, full))
     for obstacle in done.obstacles:
-        exits.say(f"  {obstacle_line(obstacle)}")
+        target.remark(f"  {obstacle_line(obstacle)}")
+    if not done:
+        target.remark(
+            "What was begun goes on. Remove what stands in the way, and repeat this to see it done."
+        )
     return exits.DONE if done.complete else exits.UNKNOWN
 
 
@@ -67,14 +71,18 @@ def _bar(target: Target) -> Iterator[Callable[[int, int], None] | None]:
         yield show
 
 
-def _line(done: "Repair") -> str:
-    did, pairs = done.did, "?" if done.pairs is None else done.pairs
-    verdict = "repaired" if done.complete else "not all compared"
-    parts = [
-        f"{verdict}  {done.done} of {pairs} pairs of replicas compared in {done.waited_s:.1f} s",
-        f"{did['sessions']:,} sessions, {did['exchange_bytes_sent']:,} bytes",
-        f"{did['records_taken']:,} records moved, {did['records_healed']:,} healed",
-    ]
-    if did["leaves_corrected"]:
-        parts.append(f"{did['leaves_corrected']:,} sums corrected")
-    return "  ".join(parts)
+def _line(done: "Repair", full: bool) -> str:
+    """What was done, and what the nodes have counted meanwhile, whose usual rounds go on."""
+    did = done.did
+    pairs = "? pairs" if done.pairs is None else text.counted(done.pairs, "pair")
+    verdict = "repaired" if done else "not all compared"
+    line = f"{verdict}  {done.done} of {pairs} of replicas compared in {done.waited_s:.1f} s"
+    if full and done:
+        line += ", all records on the disks checked before"
+    counts = {
+        "records moved": did["records_taken"],
+        "records healed": did["records_healed"],
+        "sums corrected": did["leaves_corrected"],
+    }
+    meanwhile = [f"{count:,} {what}" for what, count in counts.items() if count]
+    return f"{line}  meanwhile, usual rounds included: {', '.join(meanwhile)}" if meanwhile else line

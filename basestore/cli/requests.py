@@ -127,7 +127,7 @@ def _show_receipt(target: Target, receipt: "Receipt", done: str) -> int:
     click.echo(json.dumps(receipt.as_json()) if target.json else _receipt_line(receipt, done))
     if receipt.outcome is Outcome.STORED:
         return exits.DONE
-    exits.say("This write does not stand: get the key to see what it holds now.")
+    target.remark("This write does not stand: get the key to see what it holds now.")
     return exits.BEATEN
 
 
@@ -141,8 +141,11 @@ def _receipt_line(receipt: "Receipt", done: str) -> str:
         return f"lost  an earlier write holds the key{standing}: version {receipt.superseded_by}"
     standing = {None: "", True: " for good", False: " provisionally"}[receipt.final]
     replicas = ", ".join(f"{name} {state.name.lower()}" for name, state in receipt.replicas.items())
+    if not receipt.applied:  # at any
+        return f"kept as a hint{standing}  no replica has it yet  version {receipt.version}  ({replicas})"
+    required = text.counted(receipt.required, "replica")
     return (
-        f"{done}{standing}  {receipt.acknowledged} of {receipt.required} replicas required by "
+        f"{done}{standing}  {receipt.acknowledged} of {required} required by "
         f"{receipt.level.name.lower()}  version {receipt.version}  ({replicas})"
     )
 
@@ -160,7 +163,6 @@ def _receipt_line(receipt: "Receipt", done: str) -> str:
 @click.option(
     "--max-staleness",
     type=duration,
-    metavar="TIME",
     help="Read at one; if the answer may be staler than this, as 2s, read at quorum.",
 )
 @_SESSION
@@ -180,22 +182,23 @@ def get_command(
     stderr says whether that is final.
     """
     from basestore.consistency import Level
+    from basestore.requests import level_of
 
-    level = Level.ONE if (weak or max_staleness is not None) and not target.chosen else None
+    level = level_of(target.consistency) if target.chosen else Level.ONE if weak else None
     with _open(target, session) as store:
         result = store.get(
             key, bucket=target.bucket, consistency=level, repair=not weak, staleness=staleness,
             max_staleness=max_staleness,
         )  # fmt: skip
     if not target.json:
-        _say_standing(result, staleness or result.escalated)
+        _say_standing(result, staleness)
     if target.json:
         click.echo(json.dumps(result.as_json()))
     elif result.value is not None:
         click.echo(result.value, nl=not raw)
     if result.found:
         return exits.DONE
-    exits.say(_absence(target, key, result))
+    target.remark(_absence(target, key, result))
     return exits.NOT_FOUND
 
 
@@ -205,7 +208,7 @@ def _say_standing(result: "ReadResult", staleness: bool) -> None:
         exits.say("final" if result.final else "provisional: an earlier write may still turn up")
     if result.escalated:
         exits.say("read at quorum, for the answer of one replica may have been staler")
-    elif staleness and result.stale_by_at_most is None:
+    if staleness and result.stale_by_at_most is None:
         exits.say("how stale this may be is not known: no proof yet, or clocks too far apart")
     elif staleness:
         exits.say(f"stale by at most {result.stale_by_at_most:.3g} s")

@@ -18,8 +18,8 @@ EXPLANATION = {
     "unheard", "settled", "stable_ms", "held_back_by",
 }  # fmt: skip
 REPLICA = {"state", "version", "digest", "tombstone", "expires_ms", "reason"}
-HINT = {"at", "for", "version", "tombstone", "only_copy", "wins"}
-NODE_HINTS = {"node", "asked_ms", "reason", "peers"}
+HINT = {"at", "for", "version", "tombstone", "only_copy", "late", "wins"}
+NODE_HINTS = {"node", "asked_ms", "reason", "late_rewritten", "late_superseded", "peers"}
 PEER_HINTS = {"peer", "alive", "count", "bytes", "only_copies", "late", "oldest_ms", "debt"}
 
 
@@ -95,7 +95,8 @@ def test_a_key_that_nobody_holds_ends_with_1(three: Cluster) -> None:
     done = three.invoke("explain", "never", "-o", "json")
     assert done.code == 1
     assert (done.json["winner"], done.json["reason"]) == (None, "nobody holds it")
-    assert "--bucket" in done.stderr
+    assert done.stderr == ""
+    assert "--bucket" in three.invoke("explain", "never").stderr
 
 
 def test_a_hint_for_a_dead_replica_and_what_will_mend_it(maimed: Cluster) -> None:
@@ -166,7 +167,7 @@ def test_when_no_replica_can_say_what_it_holds_the_code_is_3(tmp_path: Path) -> 
         done = four.invoke("explain", "k", "--timeout", "2s", "-o", "json", node=int(outsider[1:]))
     assert done.code == 3
     assert {replica["state"] for replica in done.json["replicas"].values()} == {"down"}
-    assert "basestore status" in done.stderr
+    assert done.stderr == ""
 
 
 # --- hints -----------------------------------------------------------------------------------------
@@ -186,7 +187,7 @@ def test_hints_lists_every_node_and_the_peers_it_keeps_hints_for(maimed: Cluster
     assert kept["debt"] == {}
     assert nodes[1]["peers"] == []
     assert (nodes[2]["asked_ms"], nodes[2]["peers"]) == (None, [])
-    assert "no node could be reached" in nodes[2]["reason"]
+    assert nodes[2]["reason"].startswith("does not answer: connection refused. Start it")
 
 
 def test_hints_prints_a_table(maimed: Cluster) -> None:
@@ -200,10 +201,12 @@ def test_one_node_may_be_asked_alone(maimed: Cluster) -> None:
     assert [node["node"] for node in maimed.invoke("hints", "--node", "n2", "-o", "json").json] == ["n2"]
     down = maimed.invoke("hints", "replay", "--node", "n3")
     assert down.code == 6
-    assert "no node could be reached" in down.text
+    assert "does not answer: connection refused" in down.text
 
 
 def test_replay_prints_what_was_to_be_delivered(maimed: Cluster) -> None:
+    replay = maimed.invoke("hints", "replay", node=2)
+    assert replay.stderr == "0 hints being delivered; others wait until n3 is up\n"
     replayed = maimed.invoke("hints", "replay", "-o", "json", node=2).json
     assert [(kept["peer"], kept["count"]) for kept in replayed[0]["peers"]] == [("n3", 1)]
 

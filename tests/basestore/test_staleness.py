@@ -5,7 +5,7 @@ import pytest
 from basestore.consistency import Level, Outcome
 from basestore.errors import InvalidRequest, TooStale
 from basestore.messages import Get, Read
-from basestore.requests import get_request
+from basestore.requests import get_level_of, get_request
 from basestore.results import ReadResult
 from tests.basestore.following import converged
 from tests.basestore.world import Call, World
@@ -178,3 +178,12 @@ def test_a_read_without_repair_has_no_bound() -> None:
         get_request(1, "k", "default", Level.ONE, 1000, repair=False, max_staleness=1.0)
     with pytest.raises(InvalidRequest, match="max_staleness must be a positive number"):
         get_request(1, "k", "default", Level.ONE, 1000, max_staleness=0)
+
+
+def test_a_bound_on_staleness_makes_it_a_read_at_one_whatever_the_default() -> None:
+    assert get_level_of(None, Level.QUORUM, None) is Level.QUORUM
+    assert get_level_of(None, Level.QUORUM, 2.0) is Level.ONE
+    assert get_level_of("one", Level.ALL, 2.0) is Level.ONE
+    for level in ("quorum", "all"):
+        with pytest.raises(InvalidRequest, match=f"a read at {level} is never stale"):
+            get_level_of(level, Level.ONE, 2.0)
