@@ -17,7 +17,8 @@ from benchmarks.speculation import speculation_command
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def group() -> None:
-    """Measure basestore on this machine: real node processes on loopback, and a separate client."""
+    """Measure basestore on this machine: real node processes on loopback, and a separate client; `repair`
+    measures two nodes in one process."""
     signal.signal(signal.SIGTERM, _terminate)
 
 
