@@ -268,7 +268,7 @@ def test_what_failed_is_counted_and_written_by_the_next_run(tmp_path: Path) -> N
     command = ("import", str(file), "--key", "id", "--value", "v", "-c", "all", "-o", "json")
     with cluster(tmp_path / "data", "--durability", "sync") as three:
         os.kill(three.up.pids["n3"], signal.SIGKILL)
-        eventually(lambda: three.states()["n1"]["alive"] == "n1 n2", "n1 notices")
+        eventually(lambda: three.states()["n1"]["alive"] == ["n1", "n2"], "n1 notices")
         failed = three.invoke(*command)
         assert (failed.code, _counts(failed)) == (3, {"failed": 300})
         assert failed.json["complete"] is False
@@ -276,7 +276,7 @@ def test_what_failed_is_counted_and_written_by_the_next_run(tmp_path: Path) -> N
         assert "same command again" in failed.stderr
         with running("serve", "--config", str(tmp_path / "data" / "n3.toml")) as returned:
             returned.wait_for("listens", returned.stdout)
-            eventually(lambda: three.states()["n1"]["alive"] == "n1 n2 n3", "n3 is back")
+            eventually(lambda: three.states()["n1"]["alive"] == ["n1", "n2", "n3"], "n3 is back")
             again = three.invoke(*command)
             assert (again.code, _counts(again)) == (0, {"stored": 300})
             expected = "".join(f"failed/{i:03}\t{i}\\n\n" for i in range(300))
@@ -299,7 +299,7 @@ def test_an_unknown_outcome_is_repeated_as_the_same_write(tmp_path: Path) -> Non
         progress = _progress(file)
         assert progress is not None
         versions = {version for _, version, _ in progress["progress"]["failed"]}  # type: ignore[index]
-        eventually(lambda: three.states()["n1"]["alive"] == "n1 n2 n3", "all are back")
+        eventually(lambda: three.states()["n1"]["alive"] == ["n1", "n2", "n3"], "all are back")
         assert three.invoke("import", str(file)).code == 0
         items = [json.loads(line) for line in three.invoke("scan", "late/", "-o", "json").text.splitlines()]
         assert {item["version"] for item in items} == versions

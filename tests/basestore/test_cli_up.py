@@ -57,7 +57,7 @@ def test_a_killed_node_is_reported_and_comes_back_with_serve(tmp_path: Path) -> 
         report = three.up.wait_for("^n3 died", three.up.stderr).string
         assert "SIGKILL" in report
         assert report.endswith(f"basestore serve --config {tmp_path}/n3.toml")
-        eventually(lambda: three.states()["n1"]["alive"] == "n1 n2", "n1 notices")
+        eventually(lambda: three.states()["n1"]["alive"] == ["n1", "n2"], "n1 notices")
 
         refused = three.invoke("set", "k", "v", "-c", "all")
         assert refused.code == 3
@@ -95,7 +95,7 @@ def test_too_few_answers_in_time_leave_the_outcome_unknown(tmp_path: Path) -> No
         assert read.code == 4
         named = re.search(r"version ([0-9a-f-]+)", late.stderr)
         assert named
-        eventually(lambda: three.states()["n1"]["alive"] == "n1 n2 n3", "all are back")
+        eventually(lambda: three.states()["n1"]["alive"] == ["n1", "n2", "n3"], "all are back")
         again = three.invoke("set", "k", "v", "--version", named[1], "-o", "json")
         assert (again.code, again.json["version"]) == (0, named[1])
 
