@@ -24,7 +24,7 @@ def test_all_pairs_are_compared_since_the_call() -> None:
     assert done.complete
     assert not done.obstacles
     assert (done.pairs, done.done) == (12, 12)
-    assert done.did["sessions"] == 12
+    assert done.did["sessions"] >= 12  # a session that was in another's way is opened again
 
 
 def test_what_a_replica_lacks_is_brought_and_counted() -> None:

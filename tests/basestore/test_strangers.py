@@ -10,6 +10,7 @@ from basestore.consistency import Level, Outcome
 from basestore.messages import (
     KINDS,
     Abort,
+    Going,
     Applied,
     Apply,
     Ask,
@@ -60,7 +61,7 @@ FROM_CLIENTS = (Set, Delete, Get, Scan, Status, Explain, HintsOf, Replay, Counte
 FROM_PEERS = (
     Apply, Applied, Superseded, Rejected, Read, Held, HeldDigest, ReadRange, Range, Ping, Pong, Identity,
     Remembered, Confirmed, Trace, Traced, Settled, Hinted, Syn, Same, Sums, Ask, Listing, Want, Entries,
-    Taken, Certify, Abort, Inspect, Inspected,
+    Taken, Certify, Abort, Going, Inspect, Inspected,
 )  # fmt: skip
 
 WORLD = World(3)
@@ -151,6 +152,7 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Taken: st.builds(Taken, sessions, parts),
     Certify: st.builds(Certify, sessions, parts, blobs, numbers, big, big, told),
     Abort: st.builds(Abort, sessions, texts),
+    Going: st.builds(Going, sessions),
 }
 
 
