@@ -10,7 +10,6 @@ from basestore.consistency import Level, Outcome
 from basestore.messages import (
     KINDS,
     Abort,
-    Going,
     Applied,
     Apply,
     Ask,
@@ -21,6 +20,7 @@ from basestore.messages import (
     Entries,
     Explain,
     Get,
+    Going,
     Held,
     HeldDigest,
     Hinted,
