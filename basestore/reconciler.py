@@ -27,7 +27,6 @@ from basestore.peers import Instant, Peers
 from basestore.proofs import Proofs
 from basestore.replica import Replica
 from basestore.standing import Standing, State
-from basestore.storage.engine import META
 from basestore.upkeep import Upkeep
 from repair.exchange import Members, runs_of
 
@@ -44,8 +43,6 @@ WORK_ROWS = 8000  # in a tick
 WORK_ROWS_BESIDE = 1000
 CHUNK_ROWS = 2000
 CHUNK_ROWS_BESIDE = 500
-SCRUB_S = 7 * 24 * 3600.0
-SCRUBBED = META + b"scrubbed/"
 KNOWN_MAX = 1_000_000
 NUMBER_MAX = 0xFFFF  # of a session: unique on its link, in few bytes
 
@@ -54,7 +51,7 @@ class Reconciler:
     """One node's side of all sessions. `rolled_back`: who has a certificate of what this store has lost, for
     the node to draw the conclusion and set it back. `certified`, by partition and member: when, by
     `Instant.monotonic`, the last session that ended with a certificate was begun, and whether the
-    other store was whole. `scrubbed`, by partition: when the last scrub was begun, and when it ended."""
+    other store was whole."""
 
     def __init__(
         self,
