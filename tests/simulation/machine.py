@@ -34,6 +34,7 @@ HASTE_MS = 100
 HASTE_S = 0.2
 LISTEN_S = 0.6
 COPIES_MAX = 10
+TOLD = frozenset((Applied, Apply, Hinted))  # what the witness and the triggers look at
 SESSIONS = (
     "sessions_same", "sessions_delta", "sessions_full", "sessions_aborted", "mismatches", "records_taken",
     "records_dropped", "partitions_scrubbed", "hints_late", "debts_ended",
@@ -46,6 +47,9 @@ class Machine:
 
     def __init__(self, world: "World", index: int, config: NodeConfig, plan: MachinePlan) -> None:
         self.world = world
+        self._clockwork = world.clockwork
+        self._seen_s, self._seen_ms = -1.0, 0
+        self._instant: Instant
         self.index = index
         self.config = config
         self.plan = plan
@@ -76,8 +80,12 @@ class Machine:
         disk.watch = partial(self.world.witness.replaced, self)
 
     def instant(self) -> Instant:
-        elapsed = self.world.clockwork.now * self.plan.rate
-        return Instant(WALL_MS + int(elapsed * 1000) + self.offset_ms, self._base_s + elapsed)
+        now, offset_ms = self._clockwork.now, self.offset_ms
+        if now != self._seen_s or offset_ms != self._seen_ms:  # many things happen at one moment
+            self._seen_s, self._seen_ms = now, offset_ms
+            elapsed = now * self.plan.rate
+            self._instant = Instant(WALL_MS + int(elapsed * 1000) + offset_ms, self._base_s + elapsed)
+        return self._instant
 
     # --- life --------------------------------------------------------------------------------
 
@@ -248,9 +256,11 @@ class Machine:
         node = self.node
         if self.life != life or node is None:
             return
-        ready = sorted((self._order[outbox], outbox) for outbox in node.ready if outbox in self._order)
+        ready = [outbox for outbox in node.ready if outbox in self._order]
         node.ready.clear()
-        for _, outbox in ready:
+        if len(ready) > 1:
+            ready.sort(key=self._order.__getitem__)
+        for outbox in ready:
             while outbox.messages and self.life == life:
                 self._send(outbox)
 
@@ -262,7 +272,7 @@ class Machine:
             self.world.trace(self.index, target, messages)
             self.world.network.carry(end, self, messages)
             for message in messages:
-                if isinstance(message, Applied | Apply | Hinted):
+                if type(message) in TOLD:
                     self.world.witness.said(self, target, message)
                     self.world.triggers.sent(self, target, message)
         else:

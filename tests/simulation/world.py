@@ -41,6 +41,7 @@ ROUNDS_MAX = 6
 COPY_S = 0.5
 CONVERGE_S_MAX = 30.0
 VIOLATIONS_MAX = 5  # of each check
+NOTED_MAX = 1000
 
 
 class World:
@@ -67,6 +68,7 @@ class World:
         self.placement = cluster.placement()
         self._digester = Digester(KEY)
         self._digest = hashlib.sha256()
+        self._noted: list[str] = []  # for the digest, later
         self._numbers = 0
         self._chance = Stream(plan.seed, "client network")
         self.network = Network(self.clockwork, plan.network, plan.seed, self.counts)
@@ -96,16 +98,25 @@ class World:
         if self.recording:
             self.lines.append(f"{self.clockwork.now:9.4f}  VIOLATION of {check}: {text}")
 
+    def _note(self, line: str) -> None:
+        self._noted.append(line)
+        if len(self._noted) == NOTED_MAX:
+            self._digest_noted()
+
+    def _digest_noted(self) -> None:
+        self._digest.update("".join(self._noted).encode())
+        self._noted.clear()
+
     def say(self, machine: int, what: str, more: str) -> None:
         """Something other than a message, for the trace."""
-        self._digest.update(f"{self.clockwork.now!r} {machine} {what} {more}\n".encode())
+        self._note(f"{self.clockwork.now!r} {machine} {what} {more}\n")
         if self.recording:
             self.lines.append(f"{self.clockwork.now:9.4f}  n{machine + 1} {what} {more}")
 
     def trace(self, source: int, target: int, messages: list[Message]) -> None:
         """A frame leaves. Clients are numbered from -1 down."""
         kinds = type(messages[0]).__name__
-        self._digest.update(f"{self.clockwork.now!r} {source} {target} {len(messages)} {kinds}\n".encode())
+        self._note(f"{self.clockwork.now!r} {source} {target} {len(messages)} {kinds}\n")
         if self.recording:
             to = f"n{target + 1}" if target >= 0 else f"c{-1 - target}"
             for message in messages:
@@ -114,8 +125,7 @@ class World:
     def ended(self, operation: h.Operation) -> None:
         """A client knows what became of its request."""
         self.counts[f"{operation.kind} {operation.level.name} {operation.outcome}"] += 1
-        line = f"{operation.number} {operation.outcome} {operation.version.hex()} {operation.value!r}\n"
-        self._digest.update(line.encode())
+        self._note(f"{operation.number} {operation.outcome} {operation.version.hex()} {operation.value!r}\n")
         if self.recording:
             self.lines.append(f"{self.clockwork.now:9.4f}  c{operation.client} ended {operation}")
 
@@ -338,4 +348,5 @@ class World:
 
     @property
     def digest(self) -> str:
+        self._digest_noted()
         return self._digest.hexdigest()
