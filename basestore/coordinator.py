@@ -2,7 +2,7 @@
 
 What is common to all requests stands here: checks of what was asked, the bounds that refuse work
 before anything is done, versions for writes, ids and deadlines. The stories are `writing.py` (set,
-delete), `reading.py` (get), `scanning.py` (scan) and `explaining.py` (explain).
+delete), `reading.py` (get), `scanning.py` (scan), `explaining.py` (explain) and `surveying.py` (survey).
 
 Everything that can be refused is refused before a write is stamped, so these errors are definite.
 """
@@ -14,7 +14,6 @@ from basestore.consistency import Level
 from basestore.errors import ClockSkew, InvalidRequest, Overloaded, RequestFailed, Unavailable
 from basestore.explaining import Explaining
 from basestore.getting import Getting, stale_ms_of
-from basestore.inspecting import SURVEY_BYTES, Surveying
 from basestore.journal import Journal
 from basestore.mending import Mending
 from basestore.messages import (
@@ -36,6 +35,7 @@ from basestore.peers import Instant, Peers
 from basestore.placement import Placement, row_partition
 from basestore.reading import Aim, Reading, Report
 from basestore.scanning import Scanning
+from basestore.surveying import SURVEY_BYTES, Surveying
 from basestore.writing import Content, Writing
 from repair.clock import HybridClock
 from repair.rule import Rule

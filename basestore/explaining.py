@@ -1,17 +1,13 @@
-"""Explaining: the story of one explain, and what a member says when it is traced.
+"""Explaining: the inquiry of one explain, and what a member says when it is traced.
 
-    begin     ask every member that has a link: the replicas hold the row, any member may keep a hint
-    traced    one has answered
-    rejected, lost   one will not
-    alarm     soon: members that are not alive are no longer waited for; at the deadline: nobody is
-
-When nobody is left to wait for, the answer leaves, with what each replica holds, which hints are kept
-where, and who was not heard. It decides nothing: `explanation.py` does, at the client's. Nothing is
-repaired, and a damaged record is not even noted.
+The answer says what each replica holds, which hints are kept where, and who was not heard. It decides
+nothing: `explanation.py` does, at the client's. Nothing is repaired, and a damaged record is not even
+noted.
 """
 
 from typing import TYPE_CHECKING
 
+from basestore.inquiry import Inquiry
 from basestore.messages import (
     DAMAGED,
     DOWN,
@@ -24,12 +20,10 @@ from basestore.messages import (
     Explained,
     Message,
     ProtocolError,
-    Rejected,
     Trace,
     Traced,
 )
-from basestore.operation import Operation
-from basestore.outbox import SMALL_BYTES, Outbox, weight
+from basestore.outbox import SMALL_BYTES, Outbox
 from basestore.peers import Instant
 from basestore.placement import row_partition
 from basestore.replica import Replica
@@ -42,8 +36,6 @@ if TYPE_CHECKING:
     from basestore.handoff import Handoff
     from basestore.proofs import Proofs
 
-REASON_LENGTH_MAX = 200
-DOUBTFUL_S = 0.5  # a member that is not whole answers at once; one that is silent may never
 _STATES = frozenset((UP, STARTING, FORGETFUL, DAMAGED))
 
 
@@ -85,78 +77,30 @@ def check_traced(message: Traced, members: int) -> None:
         raise ProtocolError("a Traced message does not say of whom its proofs are")
 
 
-class Explaining(Operation):
+class Explaining(Inquiry[Traced]):
     """One explain at its coordinator."""
 
-    __slots__ = (
-        "_answers", "_client", "_coordinator", "_deadline", "_reasons", "_request", "_row", "_rule",
-        "_waiting",
-    )  # fmt: skip
+    __slots__ = ("_request", "_row", "_rule")
 
     def __init__(
         self, coordinator: "Coordinator", client: Outbox, request: Explain, row: bytes, rule: Rule
     ) -> None:
-        super().__init__(len(row) + SMALL_BYTES * len(coordinator.names))
-        self._coordinator = coordinator
-        self._client = client
+        super().__init__(coordinator, client, len(row) + SMALL_BYTES * len(coordinator.names))
         self._request = request
         self._row = row
         self._rule = rule
-        self._waiting: set[int] = set()
-        self._answers: dict[int, Traced] = {}
-        self._reasons: dict[int, str] = {}  # of those that have not answered and will not
 
     def begin(self, now: Instant) -> None:
-        """Ask all that can be asked."""
-        operations, peers = self._coordinator.operations, self._coordinator.peers
-        message = Trace(operations.issue(self), self._row)
-        for peer in peers.all:
-            if peer.index != peers.me and not peer.linked:
-                self._reasons[peer.index] = "there is no link to it"
-            elif peers.send(peer.index, message, SMALL_BYTES + len(self._row)):
-                self._waiting.add(peer.index)
-            else:
-                self._reasons[peer.index] = "too much waits for it"
-        self._deadline = now.monotonic + self._request.timeout_ms / 1e3
-        operations.alarm_at(message.id, min(self._deadline, now.monotonic + DOUBTFUL_S))
+        """Ask all that can be asked: the replicas hold the row, any member may keep a hint."""
+        message = Trace(self.coordinator.operations.issue(self), self._row)
+        self.ask(message, self._request.timeout_ms, now, SMALL_BYTES + len(self._row))
 
     def traced(self, member: int, answer: Traced, now: Instant) -> None:
-        if member in self._waiting:
-            self._waiting.discard(member)
-            self._answers[member] = answer
-            self._consider(now)
+        self.take(member, answer, now)
 
-    def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
-        self._miss(member, answer.reason[:REASON_LENGTH_MAX], now)
-
-    def lost(self, member: int, now: Instant) -> None:
-        self._miss(member, "the link was lost", now)
-
-    def alarm(self, now: Instant) -> None:
-        coordinator = self._coordinator
-        late = now.monotonic >= self._deadline
-        if not late:
-            coordinator.operations.alarm_at(self.ids[0], self._deadline)
-        for member in sorted(self._waiting):
-            if late or not coordinator.peers.alive[member]:
-                self._miss(member, "it did not answer in time", now)
-
-    def _miss(self, member: int, reason: str, now: Instant) -> None:
-        if member in self._waiting:
-            self._waiting.discard(member)
-            self._reasons[member] = reason
-            self._consider(now)
-
-    def _consider(self, now: Instant) -> None:
-        """Answer once nobody is left to wait for."""
-        if not self._waiting:
-            self._coordinator.operations.drop(self)
-            answer = self._answer(now)
-            self._client.put(answer, weight(answer))
-
-    def _answer(self, now: Instant) -> Message:
-        replicas = self._coordinator.placement.replicas[row_partition(self._row)]
-        answers = self._answers
+    def answer(self, now: Instant) -> Message:
+        replicas = self.coordinator.placement.replicas[row_partition(self._row)]
+        answers = self.answers
         hints = [
             word
             for member, answer in sorted(answers.items())
@@ -173,8 +117,8 @@ class Explaining(Operation):
             [answers[replica].record if replica in answers else b"" for replica in replicas],
             hints,
             [head for _, answer in sorted(answers.items()) for head in answer.heads],
-            sorted(self._reasons),
-            [self._reasons[member] for member in sorted(self._reasons)],
+            sorted(self.reasons),
+            [self.reasons[member] for member in sorted(self.reasons)],
             [answers[replica].stable if replica in answers else 0 for replica in replicas],
             best.reach if best is not None else [],
         )

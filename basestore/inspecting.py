@@ -1,33 +1,20 @@
-"""Inspecting: the story of one survey, and what a member says when it is inspected.
+"""Inspecting: what a member says of itself and some partitions when it is surveyed.
 
-    begin       ask every member that has a link for a page of partitions
-    inspected   one has answered
-    rejected, lost   one will not
-    alarm       soon: members that are not alive are no longer waited for; at the deadline: nobody is
-
-When nobody is left to wait for, the answer leaves with all that was said. What it proves is worked out
-at the client's (`picture.py` and those above it). What is said is what is stored and what this node
-promises, durable or not: a proof that a crash could take back is not among it. Who is asked to hurry
-lets sessions and scrubs begin first (`hasten`).
+What is said is what is stored and what this node promises, durable or not: a proof that a crash could
+take back is not among it. Who is asked to hurry lets sessions and scrubs begin first (`hasten`).
 """
 
 from typing import TYPE_CHECKING
 
-from basestore.messages import Inspect, Inspected, ProtocolError, Rejected, Survey, Surveyed, encode
-from basestore.operation import Operation
-from basestore.outbox import Outbox, weight
+from basestore.messages import Inspect, Inspected, ProtocolError
 from basestore.peers import Instant
 from basestore.placement import row_partition
 from repair.version import COUNTER_BITS
 
 if TYPE_CHECKING:
-    from basestore.coordinator import Coordinator
     from basestore.node import Node
 
 PAGE_PARTITIONS = 256
-SURVEY_BYTES = 1 << 20  # what a page may hold
-REASON_LENGTH_MAX = 200
-DOUBTFUL_S = 0.5
 PATIENCE_MS = 2000
 NEVER = -1
 ROOT_BYTES = 8
@@ -132,84 +119,3 @@ def check_inspected(message: Inspected, members: int) -> None:
         raise ProtocolError("an Inspected message names hints that are none")
     if len(message.counts) != len(COUNTS):
         raise ProtocolError("an Inspected message does not count what it should")
-
-
-class Surveying(Operation):
-    """One page of a survey at its coordinator."""
-
-    __slots__ = (
-        "_answers", "_client", "_coordinator", "_deadline", "_first", "_reasons", "_request", "_total",
-        "_waiting",
-    )  # fmt: skip
-
-    def __init__(
-        self, coordinator: "Coordinator", client: Outbox, request: Survey, first: int, total: int
-    ) -> None:
-        super().__init__(SURVEY_BYTES)
-        self._coordinator = coordinator
-        self._client = client
-        self._request = request
-        self._first = first
-        self._total = total
-        self._waiting: set[int] = set()
-        self._answers: dict[int, bytes] = {}
-        self._reasons: dict[int, str] = {}
-
-    def begin(self, now: Instant) -> None:
-        """Ask all that can be asked."""
-        operations, peers = self._coordinator.operations, self._coordinator.peers
-        count, request = min(self._total, PAGE_PARTITIONS), self._request
-        message = Inspect(operations.issue(self), self._first, count, request.within_ms, request.full)
-        for peer in peers.all:
-            if peer.index != peers.me and not peer.linked:
-                self._reasons[peer.index] = "there is no link to it"
-            elif peers.send(peer.index, message):
-                self._waiting.add(peer.index)
-            else:
-                self._reasons[peer.index] = "too much waits for it"
-        timeout_ms = max(1, min(request.timeout_ms, self._coordinator.timeout_ms_max))
-        self._deadline = now.monotonic + timeout_ms / 1e3
-        operations.alarm_at(message.id, min(self._deadline, now.monotonic + DOUBTFUL_S))
-
-    def inspected(self, member: int, answer: Inspected, now: Instant) -> None:
-        if member in self._waiting:
-            self._waiting.discard(member)
-            self._answers[member] = encode([answer])
-            self._consider()
-
-    def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
-        self._miss(member, answer.reason[:REASON_LENGTH_MAX])
-
-    def lost(self, member: int, now: Instant) -> None:
-        self._miss(member, "the link was lost")
-
-    def alarm(self, now: Instant) -> None:
-        coordinator = self._coordinator
-        late = now.monotonic >= self._deadline
-        if not late:
-            coordinator.operations.alarm_at(self.ids[0], self._deadline)
-        for member in sorted(self._waiting):
-            if late or not coordinator.peers.alive[member]:
-                self._miss(member, "it did not answer in time")
-
-    def _miss(self, member: int, reason: str) -> None:
-        if member in self._waiting:
-            self._waiting.discard(member)
-            self._reasons[member] = reason
-            self._consider()
-
-    def _consider(self) -> None:
-        """Answer once nobody is left to wait for."""
-        if self._waiting:
-            return
-        coordinator = self._coordinator
-        coordinator.operations.drop(self)
-        after = self._first + PAGE_PARTITIONS
-        more = self._total > 1 and after < coordinator.placement.partitions
-        told, unheard = sorted(self._answers), sorted(self._reasons)
-        answer = Surveyed(
-            self._request.id, self._total, after if more else NEVER, told,
-            [self._answers[member] for member in told], unheard,
-            [self._reasons[member] for member in unheard],
-        )  # fmt: skip
-        self._client.put(answer, weight(answer))

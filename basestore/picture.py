@@ -1,6 +1,6 @@
 """Picture: what all members of a cluster say of its partitions, put together at a client's.
 
-A survey (`inspecting.py`) brings it page by page; what was heard last of each member and partition
+A survey (`surveying.py`) brings it page by page; what was heard last of each member and partition
 counts. Who does not answer any more is unheard, with the reason. `Obstacle` is whoever or whatever
 stands in the way of a proof, by name. Pure; times of this client are an argument.
 """
