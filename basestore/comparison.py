@@ -12,11 +12,13 @@ Entries come in chunks; the next is sent when an earlier one is durable on the o
 
 import struct
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from basestore.dialogue import Broken, Dialogue, Story
 from basestore.errors import DamagedRecord
+from basestore.ledgers import Slot
 from basestore.messages import Entries, Listing, Taken, Want
 from basestore.storage.engine import DATA
 from repair.digest import LEAVES, leaf_of
@@ -47,7 +49,7 @@ CHUNKS_AHEAD = 2
 CHANGED_MAX = 200_000
 NONE = -1  # in place of a certificate's sequences: all that is held is compared
 ALL_LEAVES = b"\xff\xff"
-_IDENTITY = struct.Struct(">QQ")  # origin and number, in a version behind its stamp
+_IDENTITY = struct.Struct(">8xQQ")  # origin and number, in a version behind its stamp
 _STAMP_BYTES = 8
 
 
@@ -103,15 +105,9 @@ class Comparison:
             yield from self._walk_rows(decode_leaves(heading.leaves), add)
             whole = encode_digests(heads)
         else:
-            numbers: dict[int, array[int]] = {}
-
-            def note(version: bytes, row: bytes, known: bool) -> None:
-                if not known:
-                    origin, number = _IDENTITY.unpack_from(version, _STAMP_BYTES)
-                    numbers.setdefault(origin, array("Q")).append(number)
-
-            yield from self._walk_log(base, note)
-            runs = runs_of(numbers)
+            numbers = _Numbers()
+            yield from self._walk_log(base, lambda slots: numbers.add(self._not_known(slots)))
+            runs = runs_of(numbers.of)
             if sum(map(len, runs.values())) > RUNS_MAX:
                 raise TooMuch
             whole = encode_runs(runs)
@@ -130,14 +126,15 @@ class Comparison:
             spans = (range(first, min(last + 1, len(listed))) for first, last in wanted.get(0, []))
             return [listed[place] for span in spans for place in span]
         members = Members(wanted)
-        rows: list[bytes] = []
+        rows: dict[bytes, None] = {}
 
-        def find(version: bytes, row: bytes, known: bool) -> None:
-            if _IDENTITY.unpack_from(version, _STAMP_BYTES) in members:
-                rows.append(row)
+        def find(slots: Sequence[Slot]) -> None:
+            for slot, version in zip(slots, _identities(slots), strict=True):
+                if version in members:
+                    rows[slot.row] = None
 
         yield from self._walk_log(base, find)
-        return rows
+        return list(rows)
 
     # --- comparing ---------------------------------------------------------------------------
 
@@ -163,17 +160,16 @@ class Comparison:
 
     def _compare_runs(self, theirs: Runs, base: int) -> Story[tuple[Runs, list[bytes]]]:
         members = Members(theirs)
-        numbers: dict[int, array[int]] = {}
-        push: list[bytes] = []
+        numbers = _Numbers()
+        push: dict[bytes, None] = {}
 
-        def look(version: bytes, row: bytes, known: bool) -> None:
-            origin, number = _IDENTITY.unpack_from(version, _STAMP_BYTES)
-            numbers.setdefault(origin, array("Q")).append(number)
-            if not known and (origin, number) not in members:
-                push.append(row)
+        def look(slots: Sequence[Slot]) -> None:
+            numbers.add(slots)
+            slots = self._not_known(slots)
+            push.update((slots[place].row, None) for place in members.lacking(_identities(slots)))
 
         yield from self._walk_log(base, look)
-        return without(theirs, runs_of(numbers)), push
+        return without(theirs, runs_of(numbers.of)), list(push)
 
     def _compare_digests(
         self, leaves: frozenset[int], digests: bytes, purged: int
@@ -275,22 +271,27 @@ class Comparison:
 
     # --- walking -----------------------------------------------------------------------------
 
-    def _walk_log(self, base: int, visit: Callable[[bytes, bytes, bool], None]) -> Story[None]:
-        """Version and row of all that the snapshot holds and was stored after `base`, and whether the
-        other side is known to hold it."""
+    def _walk_log(self, base: int, visit: Callable[[Sequence[Slot]], None]) -> Story[None]:
+        """All that the snapshot holds and was stored after `base`, slice by slice."""
         end, cursor = self.snapshot.sequence, base
-        known = self._known
         while cursor < end:
             slots = self._ledgers.log(self._partition, cursor, SLICE_ROWS)
-            for slot in slots:
-                if slot.sequence <= end:
-                    visit(slot.version, slot.row, (0, slot.sequence) in known)
             cursor = slots[-1].sequence if len(slots) == SLICE_ROWS else end
+            visit(slots if cursor < end else [slot for slot in slots if slot.sequence <= end])
             self._keep_up()
             yield len(slots)
-        for row, (head, sequence) in list(self.snapshot.changed.items()):
-            if base < sequence <= end:
-                visit(head[:VERSION_BYTES], row, (0, sequence) in known)
+        visit(
+            [
+                Slot(sequence, head[:VERSION_BYTES], row)
+                for row, (head, sequence) in self.snapshot.changed.items()
+                if base < sequence <= end
+            ]
+        )
+
+    def _not_known(self, slots: Sequence[Slot]) -> Sequence[Slot]:
+        """Those that the other side is not known to hold."""
+        known = self._known
+        return [slot for slot in slots if (0, slot.sequence) not in known] if known else slots
 
     def _walk_rows(self, leaves: frozenset[int], visit: Callable[[bytes, bytes], None]) -> Story[None]:
         """Row and head of all that the snapshot holds in these leaves."""
@@ -322,6 +323,23 @@ class Comparison:
             if not message.more:
                 return bytes(whole)
             message = yield from self._dialogue.next(type(first))
+
+
+class _Numbers:
+    """Numbers of versions, by origin, in any order."""
+
+    def __init__(self) -> None:
+        self.of: defaultdict[int, array[int]] = defaultdict(lambda: array("Q"))
+
+    def add(self, slots: Sequence[Slot]) -> None:
+        of = self.of
+        for origin, number in _identities(slots):
+            of[origin].append(number)
+
+
+def _identities(slots: Iterable[Slot]) -> Iterator[tuple[int, int]]:
+    """Origin and number of each."""
+    return _IDENTITY.iter_unpack(b"".join([slot.version for slot in slots]))
 
 
 def check_entries(rows: list[bytes]) -> bool:

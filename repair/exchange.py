@@ -23,6 +23,7 @@ ORIGIN_BYTES = 8
 _WORD_BITS_MAX = 70
 
 Interval = tuple[int, int]  # first and last number
+_NOWHERE = (1, 0)
 Runs = dict[int, list[Interval]]  # by origin, ascending, with gaps between
 
 
@@ -122,6 +123,9 @@ class Members:
         self._lasts = {origin: array("Q", (last for _, last in runs[origin])) for origin in runs}
         self._at = dict.fromkeys(runs, 0)
 
+    def __bool__(self) -> bool:
+        return bool(self._at)
+
     def __contains__(self, version: tuple[int, int]) -> bool:
         origin, number = version
         firsts = self._firsts.get(origin)
@@ -132,6 +136,19 @@ class Members:
             at = _run_at(firsts, number, at)
             self._at[origin] = at
         return firsts[at] <= number <= lasts[at]
+
+    def lacking(self, versions: Iterable[tuple[int, int]]) -> Iterator[int]:
+        """The places of those that are in none of the runs."""
+        runs: dict[int, Interval] = {}  # of each origin, the one that was found last
+        for place, version in enumerate(versions):
+            origin, number = version
+            first, last = runs.get(origin, _NOWHERE)
+            if not first <= number <= last:
+                if version in self:
+                    at = self._at[origin]
+                    runs[origin] = (self._firsts[origin][at], self._lasts[origin][at])
+                else:
+                    yield place
 
 
 def _run_at(firsts: "array[int]", number: int, near: int) -> int:

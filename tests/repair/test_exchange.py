@@ -54,6 +54,9 @@ def test_members_knows_every_number_in_whatever_order_it_is_asked(
     for at, number in asked:
         origin = origins[at % len(origins)]
         assert ((origin, number) in members) == (number in sets.get(origin, set()))
+    versions = [(origins[at % len(origins)], number) for at, number in asked]
+    lacking = [place for place, (at, number) in enumerate(versions) if number not in sets.get(at, ())]
+    assert list(Members(runs_of(sets)).lacking(versions)) == lacking
 
 
 @given(st.binary(max_size=80))
