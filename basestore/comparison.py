@@ -51,8 +51,8 @@ _IDENTITY = struct.Struct(">QQ")  # origin and number, in a version behind its s
 _STAMP_BYTES = 8
 
 
-class TooMuch(Broken):
-    """More has changed since the certificate than a list can say: all that is held is to be compared."""
+class Unlistable(Broken):
+    """No list can say what has changed since the certificate: all that is held is to be compared."""
 
 
 class Comparison:
@@ -113,7 +113,7 @@ class Comparison:
             yield from self._walk_log(base, note)
             runs = runs_of(numbers)
             if sum(map(len, runs.values())) > RUNS_MAX:
-                raise TooMuch
+                raise Unlistable("too much has changed since the certificate")
             whole = encode_runs(runs)
         for part, more in _parts(whole):
             self._dialogue.say(heading._replace(part=part, more=more))

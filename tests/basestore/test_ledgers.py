@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from basestore.errors import StorageBusy, StorageError
+from basestore.forward import bring_forward
 from basestore.journal import Journal
-from basestore.ledgers import SEQUENCE_BYTES, Ledgers, bring_forward
+from basestore.ledgers import SEQUENCE_BYTES, Ledgers
 from basestore.messages import DIRECT, Apply
 from basestore.outbox import Outbox
 from basestore.replica import Replica
@@ -55,6 +56,17 @@ class Store:
         self.journal.commit()
         self.journal.engine.sync()
         self.journal.durable(self.journal.sequence)
+
+    def flush(self, passed: int = 0) -> None:
+        """Write all that is older than the last commit, in slices as small as can be."""
+        slate = self.ledgers.slate
+        slate.slice_lines = slate.slice_nodes = 1
+        slate.entries_max = 0
+        self.ledgers.flush(lambda partition: passed)
+        while slate.flushing:
+            self.commit()
+            self.ledgers.flush(lambda partition: passed)
+        self.commit()
 
     def facts(self) -> list[tuple[bytes, dict[int, int]]]:
         ledgers = self.ledgers.of.values()
@@ -161,6 +173,7 @@ def test_sums_that_do_not_fit_are_noticed_when_the_store_is_opened() -> None:
     store.put(b"\0a", 1)
     store.put(b"\1b", 1)
     store.commit()
+    store.flush()
     store.ledgers.of[1].root ^= 1
     engine.apply({LEDGER + (1).to_bytes(2): store.ledgers.of[1].encode()})
     assert Store(engine).ledgers.damaged == {1}
@@ -191,6 +204,8 @@ def test_a_store_from_before_there_were_ledgers_is_brought_forward(engine: Engin
     assert {key[1:]: value[:-SEQUENCE_BYTES] for key, value in stored.items()} == {
         key[1:]: blob for key, blob in old.items()
     }
+    assert sum(len(opened.ledgers.log(partition, 0, 5000)) for partition in PARTITIONS) == 5000
+    opened.flush()
     assert len(list(engine.scan(LOG, bytes((LOG[0] + 1,))))) == 5000
     assert len(list(engine.scan(DUE, bytes((DUE[0] + 1,))))) == 1000
     assert len(list(engine.scan(OLD_DATA, bytes((OLD_DATA[0] + 1,))))) == 1  # not of a partition held here
