@@ -222,8 +222,6 @@ class Exchanging:
     def _listable(self, base: int) -> bool:
         """Whether the log has all that was stored after this. It has after every certificate that counts
         (`Proofs.passed`); if it does not, all that is held is compared, for a list would lack something."""
-        if base < self._ledger.floor:
-            self._reconciler.metrics.count("bases_below_floor")
         return base >= self._ledger.floor
 
     def _purge(self) -> Story[None]:
