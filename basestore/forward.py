@@ -25,19 +25,20 @@ def bring_leaves_forward(engine: Engine) -> int:
     """Before ledgers are opened: the rows of leaves become rows of nodes. Nobody waits for it and it changes
     nothing that is said of the store, so it does not go through the journal. Returns how many nodes
     there were."""
-    brought = 0
-    while batch := _leaves(engine):
+    brought, cursor = 0, OLD_LEAF
+    while batch := _leaves(engine, cursor):
         try:
             engine.apply(batch)
         except StorageBusy as busy:
             raise StorageError(_BUSY) from busy
         brought += sum(value is not None for value in batch.values())
+        cursor = max(key for key in batch if key.startswith(OLD_LEAF)) + b"\0"
     return brought
 
 
-def _leaves(engine: Engine) -> Batch:
-    """The first nodes that are stored leaf by leaf, each whole."""
-    stored = engine.scan(OLD_LEAF, bytes((OLD_LEAF[0] + 1,)))
+def _leaves(engine: Engine, cursor: bytes) -> Batch:
+    """The next nodes that are stored leaf by leaf, each whole."""
+    stored = engine.scan(cursor, bytes((OLD_LEAF[0] + 1,)))
     sums = ((int.from_bytes(key[len(OLD_LEAF) :]), key, total) for key, total in stored)
     batch: dict[bytes, bytes | None] = {}
     for number, below in islice(groupby(sums, lambda each: each[0] // FANOUT), _NODES):

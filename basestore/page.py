@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from basestore.errors import StorageError
 from basestore.storage.engine import LEDGER, LOG, NODE, Engine
-from repair.digest import NODES, Ledger, decode_node, encode_node
+from repair.digest import Ledger, decode_node, encode_node
 from repair.version import VERSION_BYTES
 
 SEQUENCE_BYTES = 8
@@ -26,16 +26,17 @@ class Slot(NamedTuple):
 
 class Page:
     """One partition. `lines`: of each sequence behind `begin` its line, or None when it stands no more;
-    `dirty`: a bit for each node that has changed since its row was written."""
+    `dirty`: nodes that have changed since their rows were written."""
 
-    __slots__ = ("begin", "dirty", "ledger", "lines", "prefix")
+    __slots__ = ("begin", "dirty", "ledger", "lines", "number", "prefix")
 
     def __init__(self, prefix: bytes, ledger: Ledger) -> None:
         self.prefix = prefix
+        self.number = int.from_bytes(prefix)
         self.ledger = ledger
         self.begin = ledger.sequence
         self.lines: list[bytes | None] = []
-        self.dirty = 0
+        self.dirty: set[int] = set()
 
     def log(self, engine: Engine, after: int, most: int) -> list[Slot]:
         """The next lines behind the sequence `after`, in order, at most so many."""
@@ -57,16 +58,12 @@ class Page:
         at = sequence - self.begin - 1
         return self.lines[at] if 0 <= at < len(self.lines) else None
 
-    def sums(self, nodes: int) -> dict[bytes, bytes]:
-        """The rows of the ledger and of these nodes, a bit for each."""
-        leaves = self.ledger.leaves
-        rows = {
-            NODE + self.prefix + bytes((node,)): encode_node(leaves, node)
-            for node in range(NODES)
-            if nodes >> node & 1
-        }
+    def put_sums(self, nodes: Iterable[int], rows: dict[bytes, bytes | None]) -> None:
+        """Put the rows of these nodes, and of the ledger."""
+        leaves, start = self.ledger.leaves, NODE + self.prefix
+        for node in nodes:
+            rows[start + bytes((node,))] = encode_node(leaves, node)
         rows[LEDGER + self.prefix] = self.ledger.encode()
-        return rows
 
     def replay(self, line: bytes, sequence: int, replaced: int, *, still: bool) -> None:
         """An entry of a pack, after the ledger was set to what it says. `still`: the sequence has not
@@ -90,9 +87,8 @@ class Page:
         try:
             self.ledger.leaves.update(decode_node(node, stored))
         except ValueError as error:
-            partition = int.from_bytes(self.prefix)
             raise StorageError(
-                f"the store is damaged: node {node} of partition {partition}: {error}"
+                f"the store is damaged: node {node} of partition {self.number}: {error}"
             ) from error
 
 

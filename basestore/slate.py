@@ -26,8 +26,9 @@ Memory: an entry takes some 400 bytes at most (a small commit), and there are ne
 """
 
 import struct
+from array import array
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from operator import itemgetter
 from typing import NamedTuple, TypeAlias
@@ -41,10 +42,11 @@ from repair.version import HEAD_BYTES, VERSION_BYTES
 
 ENTRIES_MAX = 1 << 16
 SLICE_LINES = 1000
-SLICE_NODES = 100
+SLICE_NODES = 50
 COMMIT_BYTES = 8
 _COUNT_BYTES = 4
-_GROWTH = 3
+_LINES_GROWTH = 3
+_NODES_GROWTH = 2
 _LEAF = 0x0FFF
 _STILL = 0x8000  # beside the leaf: the sequence did not move
 _FANOUT_BITS = 6
@@ -53,11 +55,12 @@ _pack_head = _HEAD.pack
 
 
 class _Pack(NamedTuple):
-    """A pack: its commit, how many entries it has, and of each page in it the last sequence."""
+    """A pack: its commit, how many entries it has, and by page the last sequence in it, one after the
+    other: there are many, and numbers in an array are small."""
 
     commit: int
     entries: int
-    lasts: tuple[tuple[Page, int], ...]
+    lasts: "array[int]"
 
 
 # What an entry has changed: the page; sequence, count, live and root; leaf and total, as they were; the
@@ -81,7 +84,7 @@ class Slate:
         self.flushes = 0
         self._packs: deque[_Pack] = deque()
         self._upto = -1  # the last pack that is flushed, or was
-        self._sums: list[tuple[Page, int]] = []  # what phase 1 has still to write
+        self._sums: list[tuple[Page, set[int]]] = []  # what phase 1 has still to write
         self._heads: list[bytes] = []  # of this step's pack
         self._lines: list[bytes] = []
         self._before: list[_Before] = []
@@ -120,12 +123,12 @@ class Slate:
         self._heads.append(
             _pack_head(
                 prefix, leaf, length, new, replaced, ledger.count, ledger.live,
-                ledger.root.to_bytes(SUM_BYTES), total.to_bytes(SUM_BYTES),
+                ledger.root.to_bytes(SUM_BYTES, "big"), total.to_bytes(SUM_BYTES, "big"),
             )
         )  # fmt: skip
-        page.dirty |= 1 << (leaf >> _FANOUT_BITS)
+        page.dirty.add(leaf >> _FANOUT_BITS)
         self._before.append((page, sequence, count, live, root, leaf, before, replaced, taken))
-        return new.to_bytes(SEQUENCE_BYTES)
+        return new.to_bytes(SEQUENCE_BYTES, "big")
 
     def correct(self, partition: int, sums: Mapping[int, int], count: int, live: int) -> None:
         """Set the sums of these leaves, and the counts. Nothing is stored anew, so the sequence does not
@@ -167,10 +170,10 @@ class Slate:
         self._heads.append(
             _pack_head(
                 page.prefix, leaf | _STILL, 0, ledger.sequence, replaced, ledger.count, ledger.live,
-                ledger.root.to_bytes(SUM_BYTES), ledger.leaves.get(leaf, 0).to_bytes(SUM_BYTES),
+                ledger.root.to_bytes(SUM_BYTES, "big"), ledger.leaves.get(leaf, 0).to_bytes(SUM_BYTES, "big"),
             )
         )  # fmt: skip
-        page.dirty |= 1 << (leaf >> _FANOUT_BITS)
+        page.dirty.add(leaf >> _FANOUT_BITS)
 
     def write(self) -> None:
         """Stage the pack of this step. Called once before each commit, when nothing more is entered."""
@@ -179,13 +182,15 @@ class Slate:
             commit = self._journal.sequence + 1
             parts = (len(heads).to_bytes(_COUNT_BYTES), *heads, *lines)
             self._journal.stage(PACK + commit.to_bytes(COMMIT_BYTES), b"".join(parts))
-            pages = dict.fromkeys(map(_PAGE, self._before))
-            lasts = tuple([(page, page.ledger.sequence) for page in pages])
-            self._packs.append(_Pack(commit, len(heads), lasts))
-            self.entries += len(heads)
+            self._add(commit, len(heads), dict.fromkeys(map(_PAGE, self._before)))
             self._heads, self._lines = [], []
         self._staged = (self._before, self._moved)
         self._before, self._moved = [], []
+
+    def _add(self, commit: int, entries: int, pages: Iterable[Page]) -> None:
+        lasts = array("Q", [number for page in pages for number in (page.number, page.ledger.sequence)])
+        self._packs.append(_Pack(commit, entries, lasts))
+        self.entries += entries
 
     def undo(self) -> None:
         """The batch that was staged was not taken: all is as it was before its first entry."""
@@ -220,37 +225,41 @@ class Slate:
             self._upto = self._packs[-1].commit
             self._sums = [(page, page.dirty) for page in self.pages.values() if page.dirty]
             for page, _ in self._sums:
-                page.dirty = 0
-        entered = _GROWTH * len(self._heads)
+                page.dirty = set()
+        entered = len(self._heads)
         if self._sums:
-            self._write_sums(self.slice_nodes + entered)
+            self._write_sums(self.slice_nodes + _NODES_GROWTH * entered)
         else:
-            self._settle(self.slice_lines + entered, passed)
+            self._settle(self.slice_lines + _LINES_GROWTH * entered, passed)
 
     def _write_sums(self, most: int) -> None:
         rows, sums = self._journal.rows, self._sums
         while sums and most > 0:
             page, nodes = sums.pop()
             self._moved.append(partial(sums.append, (page, nodes)))
-            rows.update(page.sums(nodes))
-            most -= nodes.bit_count()
+            page.put_sums(nodes, rows)
+            most -= len(nodes)
 
     def _settle(self, most: int, passed: Callable[[int], int]) -> None:
-        """The oldest packs, as many as have no more entries than this; or a part of the oldest."""
-        packs = self._packs
-        lasts = dict(packs[0].lasts)
-        if packs[0].entries <= most:
-            while packs and packs[0].commit <= self._upto and packs[0].entries <= most:
-                most -= packs[0].entries
-                lasts.update(packs[0].lasts)
-                self._drop()
-            for page, last in lasts.items():
-                self._deal(page, last, passed)
-        else:
-            for page, last in lasts.items():
+        """The lines of the oldest packs, so many; of the last of these packs perhaps only a part."""
+        packs, lasts = self._packs, dict[int, int]()
+        while packs and packs[0].commit <= self._upto and packs[0].entries <= most:
+            most -= packs[0].entries
+            lasts.update(_pairs(packs[0].lasts))
+            self._drop()
+        for number, last in lasts.items():
+            self._deal(self._page(number), last, passed)
+        if packs and packs[0].commit <= self._upto:
+            left = 0
+            for number, last in _pairs(packs[0].lasts):
+                page = self._page(number)
                 most -= self._deal(page, min(last, page.begin + most), passed)
-            if all(page.begin >= last for page, last in lasts.items()):
+                left += max(0, last - page.begin)
+            if not left:
                 self._drop()
+
+    def _page(self, number: int) -> Page:
+        return self.pages[number.to_bytes(2, "big")]
 
     def _drop(self) -> None:
         """The oldest pack goes, with the lines that are left of it."""
@@ -270,7 +279,7 @@ class Slate:
         if not lines:
             return 0
         ledger, begin, rows, start = page.ledger, page.begin, self._journal.rows, LOG + page.prefix
-        safe = passed(int.from_bytes(page.prefix))
+        safe = passed(page.number)
         floor, spilled = before = ledger.floor, ledger.spilled
         for sequence, line in enumerate(lines, begin + 1):
             if line is None:
@@ -323,13 +332,12 @@ class Slate:
             ledger, leaf = page.ledger, word & _LEAF
             ledger.sequence, (ledger.count, ledger.live) = sequence, sums
             ledger.root, ledger.leaves[leaf] = int.from_bytes(root), int.from_bytes(total)
-            page.dirty |= 1 << (leaf >> _FANOUT_BITS)
+            page.dirty.add(leaf >> _FANOUT_BITS)
             page.replay(stored[at : at + length], sequence, replaced, still=bool(word & _STILL))
             at += length
         if at != len(stored):
             raise ValueError("its lines do not fit its entries")
-        self._packs.append(_Pack(commit, count, tuple((page, page.ledger.sequence) for page in pages)))
-        self.entries += count
+        self._add(commit, count, pages)
 
     def _stray(self, prefix: bytes) -> Page:
         """A partition that is not held any more: what is said of it is kept, for it may come back."""
@@ -338,3 +346,8 @@ class Slate:
         for key, stored in engine.scan(NODE + prefix, NODE + prefix + b"\xff"):
             page.load_node(key[-1], stored)
         return page
+
+
+def _pairs(lasts: "array[int]") -> Iterator[tuple[int, int]]:
+    """Numbers of pages, and their last sequences."""
+    return zip(lasts[::2], lasts[1::2], strict=True)

@@ -111,7 +111,7 @@ class Ledger:
     def encode(self) -> bytes:
         """All but the leaves, which are stored by themselves."""
         return _LEDGER.pack(
-            self.sequence, self.count, self.live, self.root.to_bytes(SUM_BYTES),
+            self.sequence, self.count, self.live, self.root.to_bytes(SUM_BYTES, "big"),
             self.closed, self.stable, self.purged, self.floor, self.spilled,
         )  # fmt: skip
 
@@ -152,7 +152,7 @@ def encode_node(leaves: Mapping[int, int], node: int) -> bytes:
     """The sums of the leaves below a node."""
     get = leaves.get
     below = range(node * FANOUT, (node + 1) * FANOUT)
-    return b"".join([get(leaf, 0).to_bytes(SUM_BYTES) for leaf in below])
+    return b"".join([get(leaf, 0).to_bytes(SUM_BYTES, "big") for leaf in below])
 
 
 def decode_node(node: int, data: bytes) -> dict[int, int]:
