@@ -313,6 +313,22 @@ def test_a_line_that_is_in_memory_costs_no_row_when_it_is_replaced() -> None:
     assert [key[:1] for key, _ in twins.engine.scan(b"", b"\xff") if key[:1] in (LOG, NODE, PACK)] == [PACK]
 
 
+def test_a_flush_writes_the_nodes_that_have_changed_and_no_others() -> None:
+    twins = filled(200, (0, 1000, 1000))
+    written = []
+    for _ in range(2):
+        twins.put(1)
+        nodes: set[bytes] = set()
+        while twins.ledgers.slate.entries:
+            twins.ledgers.flush(lambda _: 0)
+            nodes |= {key for key in twins.journal.rows if key.startswith(NODE)}
+            twins.ledgers.write()
+            twins.journal.commit()
+        written.append(nodes)
+    assert len(written[0]) > 20
+    assert [node[:3] for node in written[1]] == [NODE + b"\0\1"]
+
+
 def damage_short(stored: bytes) -> bytes:
     return stored[:-1]
 
