@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from basestore.dialogue import Broken, Dialogue, Story
 from basestore.errors import DamagedRecord
-from basestore.ledgers import Slot
 from basestore.messages import Entries, Listing, Taken, Want
+from basestore.page import Slot
 from basestore.storage.engine import DATA
 from repair.digest import LEAVES, leaf_of
 from repair.exchange import (
@@ -53,8 +53,8 @@ _IDENTITY = struct.Struct(">8xQQ")  # origin and number, in a version behind its
 _STAMP_BYTES = 8
 
 
-class TooMuch(Broken):
-    """More has changed since the certificate than a list can say: all that is held is to be compared."""
+class Unlistable(Broken):
+    """No list can say what has changed since the certificate: all that is held is to be compared."""
 
 
 class Comparison:
@@ -109,7 +109,7 @@ class Comparison:
             yield from self._walk_log(base, lambda slots: numbers.add(self._not_known(slots)))
             runs = runs_of(numbers.of)
             if sum(map(len, runs.values())) > RUNS_MAX:
-                raise TooMuch
+                raise Unlistable("too much has changed since the certificate")
             whole = encode_runs(runs)
         for part, more in _parts(whole):
             self._dialogue.say(heading._replace(part=part, more=more))

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
-from basestore.comparison import ALL_LEAVES, NONE, SLICE_ROWS, Comparison, encode_leaves
+from basestore.comparison import ALL_LEAVES, NONE, SLICE_ROWS, Comparison, Unlistable, encode_leaves
 from basestore.dialogue import Broken, Dialogue, Mismatch, Story
 from basestore.messages import Ask, Certify, Listing, Message, Same, Sums, Syn
 from basestore.outbox import Outbox
@@ -104,6 +104,7 @@ class Exchanging:
         probe = self._snapshot()
         self._stable = self._ledger.stable
         base = self._proofs.certificate(self.partition, self.member)
+        base = base if base and self._listable(base.mine) else None
         mine, theirs = (base.mine, base.theirs) if base else (NONE, probe.sequence)
         self._dialogue.say(
             Syn(
@@ -137,6 +138,7 @@ class Exchanging:
         held = self._proofs.certificate(self.partition, self.member)
         named = self._base(syn) if syn.mine != NONE else None
         base = newer_base(held, named)
+        base = base if base and self._listable(base[0]) else None
         step = next_step(
             equal=syn.root == self._seal(snapshot.root),
             based=base is not None,
@@ -213,7 +215,14 @@ class Exchanging:
         if named.theirs > self._ledger.sequence:
             self._reconciler.rolled_back = self.member
             raise Broken("a certificate is named of what is not there any more")
+        if base != ALL and not isinstance(named, Syn) and not self._listable(base[0]):
+            raise Unlistable("the log does not reach back to the certificate")
         return base
+
+    def _listable(self, base: int) -> bool:
+        """Whether the log has all that was stored after this. It has after every certificate that counts
+        (`Proofs.passed`); if it does not, all that is held is compared, for a list would lack something."""
+        return base >= self._ledger.floor
 
     def _purge(self) -> Story[None]:
         """What is due is outside all roots: it goes before a snapshot is taken."""

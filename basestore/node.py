@@ -27,12 +27,13 @@ from basestore.config import NodeConfig
 from basestore.coordinator import Coordinator
 from basestore.debts import Debts
 from basestore.explaining import check_traced, trace
+from basestore.forward import bring_forward, bring_leaves_forward
 from basestore.gauges import gauges, lag
 from basestore.handoff import Handoff
 from basestore.inspecting import check_inspected, hasten, inspect
 from basestore.journal import Journal
 from basestore.late import Late
-from basestore.ledgers import Ledgers, bring_forward
+from basestore.ledgers import Ledgers
 from basestore.messages import (
     COPY,
     DIRECT,
@@ -132,6 +133,7 @@ class Node:
         self.journal = Journal(
             engine, fresh.generation, waits=config.durability == "sync", failed=self._not_taken
         )
+        bring_leaves_forward(engine)
         self.ledgers = Ledgers(self.journal, placement.held_by(self.me))
         self.replica = Replica(self.journal, self.ledgers, rules, digester, self.clock)
         self.peers = Peers(
@@ -277,6 +279,7 @@ class Node:
         self._settle_standing(now)
         while True:
             self._talk_to_self(now)
+            self.ledgers.flush(self.proofs.passed)
             self.ledgers.write()
             self.journal.commit()
             if not self.peers.all[self.me].outbox.messages and not self.reconciler.work(now):

@@ -81,6 +81,17 @@ class Proofs:
         held = ((other, self.certificate(partition, other)) for other in self.others[partition])
         return {other: certificate for other, certificate in held if certificate is not None}
 
+    def passed(self, partition: int) -> int:
+        """Up to which sequence every other replica is proven to hold all that is held here, or better; 0
+        while there is no proof with one of them. Of what was stored until then no list will be made."""
+        passed = self._ledgers.of[partition].sequence if partition in self.others else 0
+        for other in self.others.get(partition, ()):
+            certificate = self.certificate(partition, other)
+            if certificate is None:
+                return 0
+            passed = min(passed, certificate.mine)
+        return passed
+
     def certify(self, partition: int, member: int, certificate: Certificate) -> None:
         """Both hold the same: keep the proof, and draw the conclusions."""
         mine, theirs = self._standing.store, self.store(member)

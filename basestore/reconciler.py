@@ -14,7 +14,7 @@ the lower member goes on.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from basestore.comparison import TooMuch, check_entries
+from basestore.comparison import Unlistable, check_entries
 from basestore.dialogue import Broken, Mismatch
 from basestore.exchanging import Exchanging, Outcome
 from basestore.journal import Journal
@@ -284,8 +284,8 @@ class Reconciler:
             self._conclude(session, end.value)
         except Mismatch:
             self._distrust(session)
-        except TooMuch:
-            self._end(session, "too much has changed since the certificate")
+        except Unlistable as unlistable:
+            self._end(session, str(unlistable))
             self.proofs.withdraw(session.partition, session.member)
         except (Broken, ValueError) as broken:
             self._end(session, str(broken))

@@ -70,11 +70,9 @@ class Scrub:
         ]
         if wrong:
             self._replica.forget_marks()  # they may say that what is gone is held
-        for leaf in wrong:
-            self._ledgers.correct(self.partition, leaf, self._sums.get(leaf, 0))
         if wrong or (ledger.count, ledger.live) != (self._count, self._live):
-            ledger.count, ledger.live = self._count, self._live
-            self._ledgers.touch(self.partition)
+            sums = {leaf: self._sums.get(leaf, 0) for leaf in wrong}
+            self._ledgers.correct(self.partition, sums, self._count, self._live)
         return len(wrong)
 
     def abandon(self) -> None:

@@ -25,11 +25,13 @@ LEAVES = 4096
 NODES = 64
 FANOUT = LEAVES // NODES
 SUM_BYTES = 16
-LEDGER_BYTES = 64
+NODE_BYTES = FANOUT * SUM_BYTES
+LEDGER_BYTES = 80
 MASK = (1 << 128) - 1
 STAMP_MAX = (1 << 64) - 1
 
-_LEDGER = struct.Struct(">QQQ16sQQQ")
+_LEDGER = struct.Struct(">QQQ16sQQQQQ")
+_WITHOUT_FLOOR_BYTES = 64  # a ledger of a store that keeps its whole log
 _DIGEST_END = VERSION_BYTES + SUM_BYTES
 
 
@@ -61,9 +63,14 @@ class Ledger:
     stable    every version at or below it is on all replicas, for good; `shown` is the one that this
               store holds durably: only that may be told, or a crash could take back what was said
     purged    nothing that was due at or below it is held
+    floor     the log may lack what was stored up to this sequence: every other replica had it then
+    spilled   up to this one the log has rows of its own in the store
     """
 
-    __slots__ = ("closed", "count", "leaves", "live", "purged", "root", "sequence", "shown", "stable")
+    __slots__ = (
+        "closed", "count", "floor", "leaves", "live", "purged", "root", "sequence", "shown", "spilled",
+        "stable",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.sequence = 0
@@ -75,9 +82,12 @@ class Ledger:
         self.stable = 0
         self.shown = 0
         self.purged = 0
+        self.floor = 0
+        self.spilled = 0
 
-    def replace(self, leaf: int, head: bytes, held: bytes) -> None:
-        """A record with `head` takes the place of `held`; either may be empty: nothing."""
+    def replace(self, leaf: int, head: bytes, held: bytes) -> int:
+        """A record with `head` takes the place of `held`; either may be empty: nothing. Returns the leaf's
+        new sum."""
         change = 0
         if head:
             change = int.from_bytes(head[VERSION_BYTES:_DIGEST_END])
@@ -89,7 +99,9 @@ class Ledger:
             self.count -= 1
             if not is_tombstone(held):
                 self.live -= 1
-        self.shift(leaf, change)
+        self.root = (self.root + change) & MASK
+        self.leaves[leaf] = total = (self.leaves.get(leaf, 0) + change) & MASK
+        return total
 
     def shift(self, leaf: int, change: int) -> None:
         """Add to a leaf's sum, and to the root."""
@@ -97,21 +109,23 @@ class Ledger:
         self.leaves[leaf] = (self.leaves.get(leaf, 0) + change) & MASK
 
     def encode(self) -> bytes:
-        """All but the leaves, which are stored one by one."""
+        """All but the leaves, which are stored by themselves."""
         return _LEDGER.pack(
-            self.sequence, self.count, self.live, self.root.to_bytes(SUM_BYTES),
-            self.closed, self.stable, self.purged,
+            self.sequence, self.count, self.live, self.root.to_bytes(SUM_BYTES, "big"),
+            self.closed, self.stable, self.purged, self.floor, self.spilled,
         )  # fmt: skip
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """Inverse of `encode`; ValueError when it is none."""
+        ledger = cls()
+        if len(data) == _WITHOUT_FLOOR_BYTES:
+            data += bytes(8) + data[:8]
         if len(data) != LEDGER_BYTES:
             raise ValueError(f"a ledger has {LEDGER_BYTES} bytes, not {len(data)}")
-        ledger = cls()
         ledger.sequence, ledger.count, ledger.live, root, *stamps = _LEDGER.unpack(data)
         ledger.root = int.from_bytes(root)
-        ledger.closed, ledger.stable, ledger.purged = stamps
+        ledger.closed, ledger.stable, ledger.purged, ledger.floor, ledger.spilled = stamps
         ledger.shown = ledger.stable
         return ledger
 
@@ -132,6 +146,21 @@ def nodes_of(leaves: Mapping[int, int]) -> list[int]:
 def leaves_under(leaves: Mapping[int, int], nodes: Iterable[int]) -> list[int]:
     """The sums of the leaves below these nodes, in order."""
     return [leaves.get(leaf, 0) for node in nodes for leaf in range(node * FANOUT, (node + 1) * FANOUT)]
+
+
+def encode_node(leaves: Mapping[int, int], node: int) -> bytes:
+    """The sums of the leaves below a node."""
+    get = leaves.get
+    below = range(node * FANOUT, (node + 1) * FANOUT)
+    return b"".join([get(leaf, 0).to_bytes(SUM_BYTES, "big") for leaf in below])
+
+
+def decode_node(node: int, data: bytes) -> dict[int, int]:
+    """Inverse of `encode_node`, without leaves that are 0; ValueError when it is none."""
+    if len(data) != NODE_BYTES or node >= NODES:
+        raise ValueError(f"a node has {NODE_BYTES} bytes, not {len(data)}")
+    totals = (int.from_bytes(data[at : at + SUM_BYTES]) for at in range(0, NODE_BYTES, SUM_BYTES))
+    return {leaf: total for leaf, total in enumerate(totals, node * FANOUT) if total}
 
 
 def record_digest(head: bytes) -> bytes:

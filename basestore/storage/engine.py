@@ -3,11 +3,13 @@
 Keys are strings of bytes that begin with a letter saying what they are:
 
     b"r" + row            a record (rows begin with their partition), and its sequence
-    b"s" + partition      the sums and stamps of what is held of it (`ledgers.py`); b"f" + ... + leaf
-                          the sum of a leaf; b"l" + ... + sequence what was stored then; b"t" + ... +
-                          stamp what may be purged once that is stable
+    b"s" + partition      the sums and stamps of what is held of it (`ledgers.py`); b"n" + ... + node
+                          the sums of its leaves; b"l" + ... + sequence what was stored then; b"t" +
+                          ... + stamp what may be purged once that is stable
+    b"k" + commit         what a commit has changed in these, until they are written (`slate.py`)
     b"c" + partition + .. a certificate (`proofs.py`)
-    b"p" + row            a record as it was stored before there were ledgers
+    b"p" + row            a record as it was stored before there were ledgers; b"f" + ... + leaf the sum
+                          of a leaf before there was a slate
     b"h" + ...            a hint (`hints.py`); b"a" + ... the same by age,
                           b"e" + ... those that come too late
     b"d" + ...            a debt: writes that a member may lack, and no hint is kept of
@@ -24,11 +26,13 @@ Batch = Mapping[bytes, bytes | None]
 
 DATA = b"r"
 LEDGER = b"s"
-LEAF = b"f"
+NODE = b"n"
 LOG = b"l"
 DUE = b"t"
+PACK = b"k"
 CERTIFICATE = b"c"
 OLD_DATA = b"p"
+OLD_LEAF = b"f"
 HINT = b"h"
 AGE = b"a"
 LATE_AGE = b"e"

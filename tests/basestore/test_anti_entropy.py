@@ -85,7 +85,8 @@ class Rough:
 
 
 def check_ledgers(world: World, index: int) -> None:
-    """What a node's ledgers say is what it stores: sums, counts, the log, what is due."""
+    """What a node's ledgers say is what it stores: sums, counts, the log, what is due. Of the log all is
+    there that is above the floor, and nothing that does not stand."""
     node, engine = world.node(index), world.engines[index]
     for partition, ledger in node.ledgers.of.items():
         start, end = partition.to_bytes(2), (partition + 1).to_bytes(2)
@@ -96,13 +97,18 @@ def check_ledgers(world: World, index: int) -> None:
             row, head = key[1:], value[:HEAD_BYTES]
             leaf = leaf_of(row)
             leaves[leaf] = (leaves.get(leaf, 0) + digest_of(head)) & MASK
-            log[value[-SEQUENCE_BYTES:]] = head[:VERSION_BYTES] + row
+            log[int.from_bytes(value[-SEQUENCE_BYTES:])] = head[:VERSION_BYTES] + row
             stamp = due_of(head, int.from_bytes(value[HEAD_BYTES:RECORD_BYTES_MIN]))
             due |= {stamp.to_bytes(8) + row} if stamp else set()
         assert {k: v for k, v in ledger.leaves.items() if v} == {k: v for k, v in leaves.items() if v}
         assert ledger.root == sum(leaves.values()) & MASK
         assert ledger.count == len(stored)
-        assert {k[3:]: v for k, v in engine.scan(LOG + start, LOG + end)} == log
+        slots = node.ledgers.log(partition, 0, ledger.sequence)
+        lines = {slot.sequence: slot.version + slot.row for slot in slots}
+        assert [slot.sequence for slot in slots] == sorted(lines)
+        assert lines.items() <= log.items()
+        assert lines.keys() >= {sequence for sequence in log if sequence > ledger.floor}
+        assert {int.from_bytes(k[3:]) for k, _ in engine.scan(LOG + start, LOG + end)} <= lines.keys()
         assert {k[3:] for k, _ in engine.scan(DUE + start, DUE + end)} == due
         assert ledger.purged <= ledger.stable <= ledger.closed
 

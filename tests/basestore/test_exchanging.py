@@ -18,6 +18,7 @@ from basestore.messages import (
     Want,
     encode,
 )
+from basestore.slate import ENTRIES_MAX
 from basestore.storage.engine import Batch
 from tests.basestore.test_anti_entropy import check_ledgers
 from tests.basestore.world import Sent, World
@@ -447,3 +448,108 @@ def test_a_scrub_whose_batch_is_refused_is_done_again() -> None:
     assert refused
     talk(world)
     assert world.values("key 7") == [b"value", b"value"]
+
+
+# --- logs that begin at a floor ------------------------------------------------------------------
+
+
+def flush(world: World, index: int) -> None:
+    """The node's slate gives up all that it has stored."""
+    slate = world.node(index).ledgers.slate
+    slate.entries_max = 0
+    world.settle()
+    slate.entries_max = ENTRIES_MAX
+    assert not slate.flushing
+
+
+def test_what_every_other_replica_has_is_dropped_from_the_log_and_the_rest_is_kept() -> None:
+    world = World(3, partitions=1, drift_ms_max=200, hint_bytes_max=0)
+    write(world, 30, "all")
+    for one, other in ((0, 1), (0, 2)):
+        world.node(one).reconciler.wish(other, 0)
+        world.run(0.3)
+    world.part(0, 2)
+    for number in range(20):
+        world.set(0, f"missed {number}", "value", Level.ONE)
+    world.settle()
+    world.run(1.2)
+    for index in range(3):
+        flush(world, index)
+        check_ledgers(world, index)
+    assert [world.node(index).ledgers.of[0].floor for index in range(3)] == [30, 0, 0]
+    assert [world.node(index).ledgers.of[0].spilled for index in range(3)] == [50, 50, 30]
+    assert [slot.sequence for slot in world.node(0).ledgers.log(0, 0, 99)] == list(range(31, 51))
+    world.join(0, 2)
+    world.run(0.6)
+    world.log.clear()
+    world.node(0).reconciler.wish(2, 0)
+    world.run(0.3)
+    assert not world.sent(Sums)
+    said = [sent.message for sent in world.sent(Entries)]
+    assert sum(len(each.rows) // 3 for each in said if isinstance(each, Entries)) == 20
+    assert world.node(2).ledgers.of[0].count == 50
+
+
+@pytest.mark.parametrize("opener", [0, 1])
+@pytest.mark.parametrize("dropped_by", [0, 1])
+def test_a_base_below_the_floor_is_not_listed_from(opener: int, dropped_by: int) -> None:
+    world = two()
+    write(world, 20, "before")
+    talk(world)
+    write(world, 30, "meanwhile", missed_by=1 - dropped_by)
+    world.node(dropped_by).proofs.passed = lambda partition: 35  # type: ignore[method-assign]
+    flush(world, dropped_by)
+    assert world.node(dropped_by).ledgers.of[0].floor == 35
+    said = talk(world, opener)
+    assert Sums in kinds(said)
+    assert (said[0].mine == -1) == (opener == dropped_by)  # type: ignore[union-attr]
+    assert world.node(1 - dropped_by).ledgers.of[0].count == 50
+    for index in (0, 1):
+        check_ledgers(world, index)
+        assert not world.node(index).metrics.counts["mismatches"]
+    write(world, 5, "later", missed_by=1 - dropped_by)
+    assert Sums not in kinds(talk(world, opener))
+    assert kinds(talk(world, 1 - opener)) == [Syn, Same]
+
+
+def test_a_peer_that_lists_from_below_the_floor_is_refused_once() -> None:
+    world = two()
+    write(world, 20, "before")
+    talk(world)
+    write(world, 10, "meanwhile", missed_by=0)
+    world.node(0).ledgers.of[0].floor = 19
+    held = world.node(1).proofs.certificate(0, 0)
+    assert held is not None
+    world.node(1).proofs.certify(0, 0, held._replace(mine=21, theirs=18))
+    world.settle()
+    said = talk(world)
+    assert Abort in kinds(said)
+    assert "does not reach back" in "".join(each.reason for each in said if isinstance(each, Abort))
+    assert world.node(0).ledgers.of[0].count == 20
+    assert Sums in kinds(talk(world))
+    assert world.node(0).ledgers.of[0].count == 30
+    assert kinds(talk(world)) == [Syn, Same]
+
+
+def test_slates_are_flushed_while_sessions_are_open() -> None:
+    for turns in range(1, 20):
+        world = two()
+        write(world, 30, "before")
+        talk(world)
+        write(world, 60, "meanwhile", missed_by=1)
+        world.node(0).reconciler.wish(1, 0)
+        world.monotonic += 0.05
+        world.node(0).tick(world.now(0))
+        for _ in range(turns):
+            world._turn()
+        for index in (0, 1):
+            slate = world.node(index).ledgers.slate
+            slate.entries_max, slate.slice_lines, slate.slice_nodes = 0, 4, 4
+            world.set(index, f"key of {index}", "value", Level.ONE)
+        world.settle()
+        assert all(node.ledgers.slate.flushes for node in world.running)
+        assert kinds(talk(world)) == [Syn, Same]
+        for index in (0, 1):
+            check_ledgers(world, index)
+            assert world.node(index).ledgers.of[0].count == 92
+        assert not any(node.metrics.counts["mismatches"] for node in world.running)

@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 
 from basestore.errors import StorageBusy, StorageError
+from basestore.forward import bring_forward, bring_leaves_forward
 from basestore.journal import Journal
-from basestore.ledgers import SEQUENCE_BYTES, Ledgers, bring_forward
+from basestore.ledgers import SEQUENCE_BYTES, Ledgers
 from basestore.messages import DIRECT, Apply
 from basestore.outbox import Outbox
 from basestore.replica import Replica
-from basestore.storage.engine import DATA, DUE, LEDGER, LOG, OLD_DATA, Batch, Engine
+from basestore.storage.engine import DATA, DUE, LEDGER, LOG, NODE, OLD_DATA, OLD_LEAF, Batch, Engine
 from basestore.storage.memory import MemoryEngine
 from basestore.storage.rocks import RocksEngine
 from repair.clock import HybridClock
+from repair.digest import LEAVES
 from repair.rule import Rule
 from repair.version import HEAD_BYTES, KEY_BYTES, Digester, Record, Version
 
@@ -55,6 +57,17 @@ class Store:
         self.journal.commit()
         self.journal.engine.sync()
         self.journal.durable(self.journal.sequence)
+
+    def flush(self, passed: int = 0) -> None:
+        """Write all that is older than the last commit, in slices as small as can be."""
+        slate = self.ledgers.slate
+        slate.slice_lines = slate.slice_nodes = 1
+        slate.entries_max = 0
+        self.ledgers.flush(lambda partition: passed)
+        while slate.flushing:
+            self.commit()
+            self.ledgers.flush(lambda partition: passed)
+        self.commit()
 
     def facts(self) -> list[tuple[bytes, dict[int, int]]]:
         ledgers = self.ledgers.of.values()
@@ -161,6 +174,7 @@ def test_sums_that_do_not_fit_are_noticed_when_the_store_is_opened() -> None:
     store.put(b"\0a", 1)
     store.put(b"\1b", 1)
     store.commit()
+    store.flush()
     store.ledgers.of[1].root ^= 1
     engine.apply({LEDGER + (1).to_bytes(2): store.ledgers.of[1].encode()})
     assert Store(engine).ledgers.damaged == {1}
@@ -191,22 +205,27 @@ def test_a_store_from_before_there_were_ledgers_is_brought_forward(engine: Engin
     assert {key[1:]: value[:-SEQUENCE_BYTES] for key, value in stored.items()} == {
         key[1:]: blob for key, blob in old.items()
     }
+    assert sum(len(opened.ledgers.log(partition, 0, 5000)) for partition in PARTITIONS) == 5000
+    opened.flush()
     assert len(list(engine.scan(LOG, bytes((LOG[0] + 1,))))) == 5000
     assert len(list(engine.scan(DUE, bytes((DUE[0] + 1,))))) == 1000
     assert len(list(engine.scan(OLD_DATA, bytes((OLD_DATA[0] + 1,))))) == 1  # not of a partition held here
     assert bring_forward(opened.journal, opened.ledgers) == 0
 
 
+class Cut(MemoryEngine):
+    """After two batches the power is gone."""
+
+    left = 2
+
+    def apply(self, batch: Batch) -> None:
+        if not self.left:
+            raise StorageError("the power is gone")
+        self.left -= 1
+        super().apply(batch)
+
+
 def test_a_crash_while_a_store_is_brought_forward_loses_nothing() -> None:
-    class Cut(MemoryEngine):
-        left = 2
-
-        def apply(self, batch: Batch) -> None:
-            if not self.left:
-                raise StorageError("the power is gone")
-            self.left -= 1
-            super().apply(batch)
-
     engine = Cut()
     MemoryEngine.apply(engine, old_rows(5000))
     engine.sync()
@@ -224,6 +243,58 @@ def test_a_crash_while_a_store_is_brought_forward_loses_nothing() -> None:
     bring_forward(expected.journal, expected.ledgers)
     assert [each[1] for each in again.facts()] == [each[1] for each in expected.facts()]
     assert Store(engine).facts() == again.facts()
+
+
+def leaf_rows() -> tuple[dict[bytes, bytes | None], Store]:
+    """A store as it was before there was a slate: a row for each leaf and line, ledgers without a floor."""
+    store = Store(MemoryEngine())
+    for number in range(5000):
+        store.put(bytes((number % 4,)) + b"%d" % (number % 4500), number + 1)
+    store.commit()
+    store.flush()
+    rows: dict[bytes, bytes | None] = dict(store.journal.engine.scan(b"", b"\xff"))
+    for partition, ledger in store.ledgers.of.items():
+        rows[LEDGER + partition.to_bytes(2)] = ledger.encode()[:64]
+        for leaf, total in ledger.leaves.items():
+            number = partition * LEAVES + leaf
+            rows[OLD_LEAF + number.to_bytes(4)] = total.to_bytes(16)
+    return {key: value for key, value in rows.items() if key[:1] != NODE}, store
+
+
+def same_as(opened: Store, store: Store) -> bool:
+    """Whether it has the sums and the log of a store that was flushed."""
+    return opened.facts() == store.facts() and all(
+        opened.ledgers.log(partition, 0, 9999) == store.ledgers.log(partition, 0, 9999)
+        for partition in PARTITIONS
+    )
+
+
+def test_leaves_that_have_a_row_each_are_brought_into_nodes(engine: Engine) -> None:
+    rows, store = leaf_rows()
+    engine.apply(rows)
+    assert bring_leaves_forward(engine) == 4 * 64
+    opened = Store(engine)
+    assert same_as(opened, store)
+    assert not opened.ledgers.damaged
+    assert not list(engine.scan(OLD_LEAF, bytes((OLD_LEAF[0] + 1,))))
+    assert bring_leaves_forward(engine) == 0
+    opened.put(b"\0" + b"4", 9999)  # its line was a row, and is no more
+    opened.commit()
+    sequences = [slot.sequence for slot in opened.ledgers.log(0, 0, 9999)]
+    stored = [int.from_bytes(value[-8:]) for _, value in engine.scan(DATA + b"\0\0", DATA + b"\0\1")]
+    assert sequences == sorted(stored)
+
+
+def test_a_crash_while_leaves_are_brought_forward_loses_nothing() -> None:
+    rows, store = leaf_rows()
+    engine = Cut()
+    MemoryEngine.apply(engine, rows)
+    with pytest.raises(StorageError, match="power"):
+        bring_leaves_forward(engine)
+    assert len(list(engine.scan(NODE, bytes((NODE[0] + 1,))))) == 200
+    engine.left = 9
+    assert bring_leaves_forward(engine) == 56
+    assert same_as(Store(engine), store)
 
 
 def test_a_damaged_old_record_is_kept_to_be_healed() -> None:

@@ -35,6 +35,7 @@ HASTE_S = 0.2
 LISTEN_S = 0.6
 COPIES_MAX = 10
 TOLD = frozenset((Applied, Apply, Hinted))  # what the witness and the triggers look at
+FLUSH = (60, 3, 4)  # after so many entries, in slices of so many lines and nodes
 SESSIONS = (
     "sessions_same", "sessions_delta", "sessions_full", "sessions_aborted", "mismatches", "records_taken",
     "records_dropped", "partitions_scrubbed", "hints_late", "debts_ended",
@@ -102,6 +103,8 @@ class Machine:
         self.disk.accept_loss()
         if barrier is not None:
             node.durable(barrier, self.instant())
+        slate = node.ledgers.slate
+        slate.entries_max, slate.slice_lines, slate.slice_nodes = FLUSH
         if not self.world.plan.rounds:
             node.reconciler._due_s = dict.fromkeys(node.reconciler._due_s, math.inf)
         if self.world.plan.hasty:
@@ -155,9 +158,16 @@ class Machine:
 
     def count(self) -> None:
         """What this life has counted of its sessions."""
-        counted = self.node.metrics.counts if self.node is not None else {}
+        if self.node is None:
+            return
+        counted = self.node.metrics.counts
         for name in SESSIONS:
             self.world.counts[name] += counted.get(name, 0)
+        ledgers = self.node.ledgers
+        self.world.counts["flush begun"] += ledgers.slate.flushes
+        self.world.counts["life ended in a flush"] += ledgers.slate.flushing
+        self.world.counts["partition with a floor"] += sum(each.floor > 0 for each in ledgers.of.values())
+        self.world.counts["partition spilled"] += sum(each.spilled > 0 for each in ledgers.of.values())
 
     def pause(self) -> None:
         if self.node is not None:
@@ -205,6 +215,7 @@ class Machine:
         if self.life != life or self.node is None:
             return
         self.world.clockwork.after(TICK_S, self._tick, life)
+        self.world.witness.judge_floors(self)
         if not self.paused:
             if self.world.plan.hasty and self.world.plan.rounds:
                 due_s = self.node.reconciler._due_s

@@ -7,7 +7,8 @@ And no node answers after the deadline it was given.
 
 A record is gone from a disk only when it was due at or below the stable stamp that stands on that disk,
 and then every other replica holds it, or one that beats it, or has purged it: nothing that it beats
-comes back. What is at or below a stable stamp is on all replicas.
+comes back. What is at or below a stable stamp is on all replicas. And no list is ever to be made of what
+the log may lack: every certificate that counts is at or above the floor.
 """
 
 from typing import TYPE_CHECKING
@@ -123,6 +124,17 @@ class Witness:
         machines = [self._world.machines[r] for r in self._world.placement.replicas[row_partition(row)]]
         stable = max(_stable(machine.disk.get(LEDGER + row[:2])) for machine in machines)
         return max((known for known, due in self._dues.get(row, {}).items() if due <= stable), default=b"")
+
+    def judge_floors(self, machine: "Machine") -> None:
+        """What was stored after a certificate is all in the log."""
+        assert machine.node is not None
+        for partition, ledger in machine.node.ledgers.of.items():
+            for member, certificate in machine.node.proofs.certificates(partition).items():
+                if certificate.mine < ledger.floor:
+                    text = f"{partition} is certified with n{member + 1} at {certificate.mine}"
+                    self._world.blame(
+                        "floors", f"n{machine.index + 1}: {text}, and its floor is {ledger.floor}"
+                    )
 
     def judge_stable(self) -> None:
         """What is at or below a partition's stable stamp is on all its replicas, or was beaten there."""

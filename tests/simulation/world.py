@@ -18,6 +18,7 @@ from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig
 from basestore.consistency import Level
 from basestore.ledgers import SEQUENCE_BYTES
 from basestore.messages import Message
+from basestore.node import Node
 from basestore.placement import row_bucket
 from basestore.reading import LINGER_S
 from basestore.reconciler import SILENCE_S_MAX
@@ -308,9 +309,11 @@ class World:
     def _recount(self, machine: Machine) -> None:
         """The ledgers fit what is on the disk."""
         counted: dict[int, Ledger] = {p: Ledger() for p in self.placement.held_by(machine.index)}
+        lines: dict[int, dict[int, bytes]] = {partition: {} for partition in counted}
         for key, stored in machine.disk.scan(DATA, bytes((DATA[0] + 1,))):
-            row = key[len(DATA) :]
-            counted[int.from_bytes(row[:2])].replace(leaf_of(row), stored[:HEAD_BYTES], b"")
+            row, partition = key[len(DATA) :], int.from_bytes(key[len(DATA) : len(DATA) + 2])
+            counted[partition].replace(leaf_of(row), stored[:HEAD_BYTES], b"")
+            lines[partition][int.from_bytes(stored[-SEQUENCE_BYTES:])] = stored[:VERSION_BYTES] + row
         for partition, true in counted.items():
             if machine.node is not None:
                 held = machine.node.ledgers.of[partition]
@@ -320,6 +323,16 @@ class World:
                 ):  # fmt: skip
                     text = f"{held.count} records, {held.live} of them live, of {true.count} and {true.live}"
                     self.blame("counts", f"n{machine.index + 1} counts in {partition} {text}")
+                self._judge_log(machine.node, partition, lines[partition])
+
+    def _judge_log(self, node: Node, partition: int, lines: dict[int, bytes]) -> None:
+        """The log has a line for each record that came after the floor, and none for what does not stand."""
+        ledger = node.ledgers.of[partition]
+        slots = node.ledgers.log(partition, 0, ledger.sequence)
+        log = {slot.sequence: slot.version + slot.row for slot in slots}
+        lacking = [number for number in lines if number > ledger.floor and number not in log]
+        if lacking or not log.items() <= lines.items():
+            self.blame("log", f"{node.name}, {partition}: {len(lacking)} of {len(lines)} lines are not there")
 
     def _unexplained(self) -> list[tuple[bytes, tuple[int, ...]]]:
         """Rows that differ, but for those that are spoilt and that nobody has looked at since."""

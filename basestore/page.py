@@ -1,0 +1,110 @@
+"""Page: one partition of the slate: its ledger, and the recent lines of its log.
+
+A *line* says what was stored under a sequence: version and row. Lines stand in memory behind `begin`,
+older ones as rows in the store, or nowhere: up to the ledger's `floor` they may have been dropped.
+"""
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import NamedTuple
+
+from basestore.errors import StorageError
+from basestore.storage.engine import LEDGER, LOG, NODE, Engine
+from repair.digest import Ledger, decode_node, encode_node
+from repair.version import VERSION_BYTES
+
+SEQUENCE_BYTES = 8
+
+
+class Slot(NamedTuple):
+    """A line of the log: what was stored as number `sequence` of the partition, and still stands."""
+
+    sequence: int
+    version: bytes
+    row: bytes
+
+
+class Page:
+    """One partition. `lines`: of each sequence behind `begin` its line, or None when it stands no more;
+    `dirty`: nodes that have changed since their rows were written."""
+
+    __slots__ = ("begin", "dirty", "ledger", "lines", "number", "prefix")
+
+    def __init__(self, prefix: bytes, ledger: Ledger) -> None:
+        self.prefix = prefix
+        self.number = int.from_bytes(prefix)
+        self.ledger = ledger
+        self.begin = ledger.sequence
+        self.lines: list[bytes | None] = []
+        self.dirty: set[int] = set()
+
+    def log(self, engine: Engine, after: int, most: int) -> list[Slot]:
+        """The next lines behind the sequence `after`, in order, at most so many."""
+        slots: list[Slot] = []
+        if after < self.ledger.spilled:
+            start = LOG + self.prefix
+            first, end = after + 1, self.ledger.spilled + 1
+            stored = engine.scan(start + first.to_bytes(SEQUENCE_BYTES), start + end.to_bytes(SEQUENCE_BYTES))
+            slots = _slots((int.from_bytes(key[len(start) :]), line) for key, line in islice(stored, most))
+        at, end = max(0, after - self.begin), len(self.lines)
+        while len(slots) < most and at < end:
+            upto = at + most - len(slots)
+            slots += _slots(enumerate(self.lines[at:upto], self.begin + 1 + at))
+            at = upto
+        return slots
+
+    def line(self, sequence: int) -> bytes | None:
+        """The line of this sequence, if it is in memory."""
+        at = sequence - self.begin - 1
+        return self.lines[at] if 0 <= at < len(self.lines) else None
+
+    def put_sums(self, nodes: Iterable[int], rows: dict[bytes, bytes | None]) -> None:
+        """Put the rows of these nodes, and of the ledger."""
+        leaves, start = self.ledger.leaves, NODE + self.prefix
+        for node in nodes:
+            rows[start + bytes((node,))] = encode_node(leaves, node)
+        rows[LEDGER + self.prefix] = self.ledger.encode()
+
+    def replay(self, line: bytes, sequence: int, replaced: int, *, still: bool) -> None:
+        """An entry of a pack, after the ledger was set to what it says. `still`: the sequence has not
+        moved. What is at or below `floor` or `spilled` was dealt with. ValueError when it goes back."""
+        if self.line(replaced) is not None:
+            self.lines[replaced - self.begin - 1] = None
+        if still or sequence <= max(self.ledger.floor, self.ledger.spilled):
+            if not self.lines:
+                self.begin = sequence
+            return
+        if not self.lines:
+            self.begin = sequence - 1
+        missing = sequence - self.begin - 1 - len(self.lines)
+        if missing < 0:
+            raise ValueError("its sequences go back")
+        self.lines += [None] * missing
+        self.lines.append(line or None)
+
+    def load_node(self, node: int, stored: bytes) -> None:
+        """The sums of the leaves below a node; StorageError when they cannot be read."""
+        try:
+            self.ledger.leaves.update(decode_node(node, stored))
+        except ValueError as error:
+            raise StorageError(
+                f"the store is damaged: node {node} of partition {self.number}: {error}"
+            ) from error
+
+
+def stored_ledger(engine: Engine, prefix: bytes) -> Ledger:
+    """A partition's sums and stamps as its row says, without leaves; StorageError when it cannot be read."""
+    stored = engine.get(LEDGER + prefix)
+    try:
+        return Ledger() if stored is None else Ledger.decode(stored)
+    except ValueError as error:
+        partition = int.from_bytes(prefix)
+        raise StorageError(f"the store is damaged: the ledger of partition {partition}: {error}") from error
+
+
+def _slots(lines: Iterable[tuple[int, bytes | None]]) -> list[Slot]:
+    return [
+        Slot(sequence, line[:VERSION_BYTES], line[VERSION_BYTES:])
+        for sequence, line in lines
+        if line is not None
+    ]
