@@ -49,7 +49,7 @@ CHUNKS_AHEAD = 2
 CHANGED_MAX = 200_000
 NONE = -1  # in place of a certificate's sequences: all that is held is compared
 ALL_LEAVES = b"\xff\xff"
-_IDENTITY = struct.Struct(">8xQQ")  # origin and number, in a version behind its stamp
+_IDENTITY = struct.Struct(">QQ")  # origin and number, in a version behind its stamp
 _STAMP_BYTES = 8
 
 
@@ -129,9 +129,9 @@ class Comparison:
         rows: dict[bytes, None] = {}
 
         def find(slots: Sequence[Slot]) -> None:
-            for slot, version in zip(slots, _identities(slots), strict=True):
+            for (_, line), version in zip(slots, _identities(slots), strict=True):
                 if version in members:
-                    rows[slot.row] = None
+                    rows[line[VERSION_BYTES:]] = None
 
         yield from self._walk_log(base, find)
         return list(rows)
@@ -166,7 +166,9 @@ class Comparison:
         def look(slots: Sequence[Slot]) -> None:
             numbers.add(slots)
             slots = self._not_known(slots)
-            push.update((slots[place].row, None) for place in members.lacking(_identities(slots)))
+            push.update(
+                (slots[place][1][VERSION_BYTES:], None) for place in members.lacking(_identities(slots))
+            )
 
         yield from self._walk_log(base, look)
         return without(theirs, runs_of(numbers.of)), list(push)
@@ -276,13 +278,13 @@ class Comparison:
         end, cursor = self.snapshot.sequence, base
         while cursor < end:
             slots = self._ledgers.log(self._partition, cursor, SLICE_ROWS)
-            cursor = slots[-1].sequence if len(slots) == SLICE_ROWS else end
-            visit(slots if cursor < end else [slot for slot in slots if slot.sequence <= end])
+            cursor = slots[-1][0] if len(slots) == SLICE_ROWS else end
+            visit(slots if cursor < end else [slot for slot in slots if slot[0] <= end])
             self._keep_up()
             yield len(slots)
         visit(
             [
-                Slot(sequence, head[:VERSION_BYTES], row)
+                (sequence, head[:VERSION_BYTES] + row)
                 for row, (head, sequence) in self.snapshot.changed.items()
                 if base < sequence <= end
             ]
@@ -291,7 +293,7 @@ class Comparison:
     def _not_known(self, slots: Sequence[Slot]) -> Sequence[Slot]:
         """Those that the other side is not known to hold."""
         known = self._known
-        return [slot for slot in slots if (0, slot.sequence) not in known] if known else slots
+        return [slot for slot in slots if (0, slot[0]) not in known] if known else slots
 
     def _walk_rows(self, leaves: frozenset[int], visit: Callable[[bytes, bytes], None]) -> Story[None]:
         """Row and head of all that the snapshot holds in these leaves."""
@@ -337,9 +339,10 @@ class _Numbers:
             of[origin].append(number)
 
 
-def _identities(slots: Iterable[Slot]) -> Iterator[tuple[int, int]]:
+def _identities(slots: Iterable[Slot]) -> list[tuple[int, int]]:
     """Origin and number of each."""
-    return _IDENTITY.iter_unpack(b"".join([slot.version for slot in slots]))
+    unpack = _IDENTITY.unpack_from
+    return [unpack(line, _STAMP_BYTES) for _, line in slots]
 
 
 def check_entries(rows: list[bytes]) -> bool:

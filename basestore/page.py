@@ -1,27 +1,23 @@
 """Page: one partition of the slate: its ledger, and the recent lines of its log.
 
-A *line* says what was stored under a sequence: version and row. Lines stand in memory behind `begin`,
-older ones as rows in the store, or nowhere: up to the ledger's `floor` they may have been dropped.
+A *line* says what was stored under a sequence: version and row, one behind the other. Lines stand in
+memory behind `begin`, older ones as rows in the store, or nowhere: up to the ledger's `floor` they may
+have been dropped.
 """
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import NamedTuple
+from typing import TypeAlias
 
 from basestore.errors import StorageError
 from basestore.storage.engine import LEDGER, LOG, NODE, Engine
 from repair.digest import Ledger, decode_node, encode_node
-from repair.version import VERSION_BYTES
 
 SEQUENCE_BYTES = 8
 
 
-class Slot(NamedTuple):
-    """A line of the log: what was stored as number `sequence` of the partition, and still stands."""
-
-    sequence: int
-    version: bytes
-    row: bytes
+# A line of the log, and under which sequence of the partition it was stored: what stands there still.
+Slot: TypeAlias = tuple[int, bytes]
 
 
 class Page:
@@ -45,11 +41,12 @@ class Page:
             start = LOG + self.prefix
             first, end = after + 1, self.ledger.spilled + 1
             stored = engine.scan(start + first.to_bytes(SEQUENCE_BYTES), start + end.to_bytes(SEQUENCE_BYTES))
-            slots = _slots((int.from_bytes(key[len(start) :]), line) for key, line in islice(stored, most))
+            slots = [(int.from_bytes(key[len(start) :]), line) for key, line in islice(stored, most)]
         at, end = max(0, after - self.begin), len(self.lines)
         while len(slots) < most and at < end:
             upto = at + most - len(slots)
-            slots += _slots(enumerate(self.lines[at:upto], self.begin + 1 + at))
+            numbered = enumerate(self.lines[at:upto], self.begin + 1 + at)
+            slots += [(sequence, line) for sequence, line in numbered if line is not None]
             at = upto
         return slots
 
@@ -100,11 +97,3 @@ def stored_ledger(engine: Engine, prefix: bytes) -> Ledger:
     except ValueError as error:
         partition = int.from_bytes(prefix)
         raise StorageError(f"the store is damaged: the ledger of partition {partition}: {error}") from error
-
-
-def _slots(lines: Iterable[tuple[int, bytes | None]]) -> list[Slot]:
-    return [
-        Slot(sequence, line[:VERSION_BYTES], line[VERSION_BYTES:])
-        for sequence, line in lines
-        if line is not None
-    ]

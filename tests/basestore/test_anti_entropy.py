@@ -104,8 +104,8 @@ def check_ledgers(world: World, index: int) -> None:
         assert ledger.root == sum(leaves.values()) & MASK
         assert ledger.count == len(stored)
         slots = node.ledgers.log(partition, 0, ledger.sequence)
-        lines = {slot.sequence: slot.version + slot.row for slot in slots}
-        assert [slot.sequence for slot in slots] == sorted(lines)
+        lines = dict(slots)
+        assert [sequence for sequence, _ in slots] == sorted(lines)
         assert lines.items() <= log.items()
         assert lines.keys() >= {sequence for sequence in log if sequence > ledger.floor}
         assert {int.from_bytes(k[3:]) for k, _ in engine.scan(LOG + start, LOG + end)} <= lines.keys()

@@ -19,7 +19,7 @@ from basestore.storage.rocks import RocksEngine
 from repair.clock import HybridClock
 from repair.digest import LEAVES
 from repair.rule import Rule
-from repair.version import HEAD_BYTES, KEY_BYTES, Digester, Record, Version
+from repair.version import HEAD_BYTES, KEY_BYTES, VERSION_BYTES, Digester, Record, Version
 
 DIGESTER = Digester(bytes(KEY_BYTES))
 PARTITIONS = range(4)
@@ -100,11 +100,11 @@ def test_the_log_holds_what_stands_in_the_order_in_which_it_came(engine: Engine)
     for stamp, key in enumerate((b"\0a", b"\0b", b"\0a", b"\1z", b"\0c"), 1):
         store.put(key, stamp)
     store.commit()
-    assert [(s.sequence, s.row) for s in store.ledgers.log(0, 0, 9)] == [
+    assert [(sequence, line[VERSION_BYTES:]) for sequence, line in store.ledgers.log(0, 0, 9)] == [
         (2, row_of(b"\0b")), (3, row_of(b"\0a")), (4, row_of(b"\0c")),
     ]  # fmt: skip
-    assert [s.sequence for s in store.ledgers.log(0, 2, 1)] == [3]
-    assert [s.row for s in store.ledgers.log(1, 0, 9)] == [row_of(b"\1z")]
+    assert [sequence for sequence, _ in store.ledgers.log(0, 2, 1)] == [3]
+    assert [line[VERSION_BYTES:] for _, line in store.ledgers.log(1, 0, 9)] == [row_of(b"\1z")]
 
 
 def test_what_is_due_goes_once_that_is_stable_and_nothing_else(engine: Engine) -> None:
@@ -280,7 +280,7 @@ def test_leaves_that_have_a_row_each_are_brought_into_nodes(engine: Engine) -> N
     assert bring_leaves_forward(engine) == 0
     opened.put(b"\0" + b"4", 9999)  # its line was a row, and is no more
     opened.commit()
-    sequences = [slot.sequence for slot in opened.ledgers.log(0, 0, 9999)]
+    sequences = [sequence for sequence, _ in opened.ledgers.log(0, 0, 9999)]
     stored = [int.from_bytes(value[-8:]) for _, value in engine.scan(DATA + b"\0\0", DATA + b"\0\1")]
     assert sequences == sorted(stored)
 

@@ -176,12 +176,12 @@ def agree(ledgers: Ledgers, twin: dict[int, Told]) -> None:
         assert (ledger.closed, ledger.stable) == (told.closed, told.stable)
         assert ledger.floor <= told.safe
         slots = ledgers.log(partition, 0, ALL)
-        log = {slot.sequence: slot.version + slot.row for slot in slots}
+        log = dict(slots)
         assert list(log) == sorted(log)
         assert log.items() <= told.lines.items()
         assert log.keys() >= {sequence for sequence in told.lines if sequence > ledger.floor}
         after = told.sequence // 2
-        behind = [slot for slot in slots if slot.sequence > after]
+        behind = [slot for slot in slots if slot[0] > after]
         assert ledgers.log(partition, after, 3) == behind[:3]
         assert ledgers.log(partition, after, ALL) == behind
 

@@ -328,8 +328,7 @@ class World:
     def _judge_log(self, node: Node, partition: int, lines: dict[int, bytes]) -> None:
         """The log has a line for each record that came after the floor, and none for what does not stand."""
         ledger = node.ledgers.of[partition]
-        slots = node.ledgers.log(partition, 0, ledger.sequence)
-        log = {slot.sequence: slot.version + slot.row for slot in slots}
+        log = dict(node.ledgers.log(partition, 0, ledger.sequence))
         lacking = [number for number in lines if number > ledger.floor and number not in log]
         if lacking or not log.items() <= lines.items():
             self.blame("log", f"{node.name}, {partition}: {len(lacking)} of {len(lines)} lines are not there")
