@@ -318,6 +318,8 @@ def test_a_flush_writes_the_nodes_that_have_changed_and_no_others() -> None:
     written = []
     for _ in range(2):
         twins.put(1)
+        twins.ledgers.write()
+        twins.journal.commit()
         nodes: set[bytes] = set()
         while twins.ledgers.slate.entries:
             twins.ledgers.flush(lambda _: 0)
