@@ -21,8 +21,8 @@ after phase 1 had written the row, and nothing was said since. So with the sums 
 are only in the LEDGER row. Lines up to `floor` or `spilled`, which move in the batch that deals with
 them, are done with: a pack that still has them is not asked.
 
-Memory: an entry takes some 400 bytes at most (a small commit), and there are never more than about twice
-`ENTRIES_MAX` and those of one step: a slice deals with three times as many as its step has entered.
+Memory: an entry takes 400 bytes at most (a commit of its own, a short key), and there are never more than
+about twice `ENTRIES_MAX` and those of one step: a slice deals with more than its step has entered.
 """
 
 import struct

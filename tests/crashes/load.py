@@ -39,6 +39,7 @@ from basestore.storage.rocks import RocksEngine
 
 OPENINGS = 4
 KEYS = 160
+FLUSH = (80, 5, 5)  # the slate, after so many entries, in slices of so many lines and nodes
 MEMTABLE_BYTES = 64 << 10
 WALL_MS = 1_760_000_000_000
 
@@ -94,6 +95,9 @@ class Opening:
         self.engine = ToldEngine(directory)
         fresh = Fresh(chance.randbytes(16), chance.randbytes(8), chance.getrandbits(48))
         self.node = Node(single(directory), self.engine, fresh, clock.now(), {})
+        slate = self.node.ledgers.slate
+        slate.entries_max, slate.slice_lines, slate.slice_nodes = FLUSH
+        self.node.proofs.passed = self._half  # type: ignore[method-assign]
         barrier = self.node.step(clock.now())
         self.engine.sync()
         self.engine.accept_loss()
@@ -102,6 +106,10 @@ class Opening:
         self.client = self.node.open_client()
         self._flusher = Flusher(self.engine, lambda barrier, error: self._landed.put((barrier, error)))
         note("opened", number)
+
+    def _half(self, partition: int) -> int:
+        """As if others held the older half: of what is flushed some lines are dropped, some stored."""
+        return self.node.ledgers.of[partition].sequence // 2
 
     def burst(self) -> None:
         """Some requests, a step, and perhaps the wait for a sync."""
@@ -155,6 +163,15 @@ class Opening:
             self._land()
             self._step()
 
+    def conclude(self) -> None:
+        """Go on until the last batch is one that somebody waits for, and not a part of a flush."""
+        slate, flushes = self.node.ledgers.slate, -1
+        self.settle()
+        while slate.flushes != flushes:
+            flushes = slate.flushes
+            self.burst()
+            self.settle()
+
     def close(self, *, clean: bool) -> None:
         """As a node that stops does; not `clean`: as one that was stopped by an error."""
         self._flusher.stop()
@@ -177,7 +194,7 @@ def main(directory: Path, seed: int, bursts: int) -> None:
             opening.settle()
             opening.close(clean=number % 2 == 0)
             note("closed", number)
-    opening.settle()
+    opening.conclude()
     end = getattr(ctypes.CDLL(None), "recorder_end", None)
     if end is not None:
         end()

@@ -15,15 +15,17 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from basestore.errors import ConfigurationError, StorageError
+from basestore.ledgers import SEQUENCE_BYTES
 from basestore.messages import PAGE_ROWS_MAX, Held, Range, Read, ReadRange, Rejected
 from basestore.node import Node
 from basestore.outbox import Outbox
 from basestore.peers import Instant
 from basestore.placement import row_key
 from basestore.standing import Fresh
-from basestore.storage.engine import Engine
+from basestore.storage.engine import DATA, Engine
 from basestore.storage.rocks import RocksEngine
-from repair.version import Record
+from repair.digest import Ledger, leaf_of
+from repair.version import HEAD_BYTES, VERSION_BYTES, Record
 from tests.crashes.history import brief, contents
 from tests.crashes.load import KEYS, WALL_MS, single
 
@@ -36,7 +38,7 @@ class Found(NamedTuple):
     `ended`: how the process was lost over it. `number` is that of its contents (`history.py`),
     `sequence` how far it says it has come, `state` and `reason` are the node's, `loss` the engine's.
     `served` is what the door shows of each key (`brief`), `listed` the same out of ranges; `damaged`
-    the refusals to show one."""
+    the refusals to show one; `unfit` the ledgers that are not those of the records."""
 
     refused: str = ""
     ended: str = ""
@@ -48,6 +50,7 @@ class Found(NamedTuple):
     served: dict[str, str] = {}  # noqa: RUF012
     listed: dict[str, str] = {}  # noqa: RUF012
     damaged: list[str] = []  # noqa: RUF012
+    unfit: list[str] = []  # noqa: RUF012
 
 
 def look(directory: Path) -> Found:
@@ -85,7 +88,29 @@ def _ask_node(directory: Path, engine: Engine, found: Found) -> Found:
         node.durable(barrier, NOW)
     served, damaged = _read_keys(node)
     listed = _read_ranges(node)
-    return found._replace(served=served, listed=listed, damaged=damaged)
+    return found._replace(served=served, listed=listed, damaged=damaged, unfit=_unfit(node))
+
+
+def _unfit(node: Node) -> list[str]:
+    """Partitions whose sums, counts or log do not fit what is stored."""
+    unfit = []
+    for partition, ledger in node.ledgers.of.items():
+        start, end = DATA + partition.to_bytes(2), DATA + (partition + 1).to_bytes(2)
+        true, lines = Ledger(), dict[int, bytes]()
+        for key, stored in node.engine.scan(start, end):
+            row = key[len(DATA) :]
+            true.replace(leaf_of(row), stored[:HEAD_BYTES], b"")
+            lines[int.from_bytes(stored[-SEQUENCE_BYTES:])] = stored[:VERSION_BYTES] + row
+        if not (
+            ledger.sound and (ledger.root, ledger.count, ledger.live) == (true.root, true.count, true.live)
+        ):
+            unfit.append(f"the sums of partition {partition} are not those of its records")
+        slots = node.ledgers.log(partition, 0, ledger.sequence)
+        log = {slot.sequence: slot.version + slot.row for slot in slots}
+        above = {sequence for sequence in lines if sequence > ledger.floor}
+        if not (log.items() <= lines.items() and above <= log.keys()):
+            unfit.append(f"the log of partition {partition} is not that of its records")
+    return unfit
 
 
 def _read_keys(node: Node) -> tuple[dict[str, str], list[str]]:

@@ -2,13 +2,18 @@
 and a checker that can fail."""
 
 import random
+from pathlib import Path
 
+from basestore.journal import PROGRESS
+from basestore.storage.engine import LOG, PACK
+from basestore.storage.rocks import RocksEngine
 from tests.crashes.campaign import Workplace, judge, try_states
-from tests.crashes.filesystem import Fate, FileSystem
+from tests.crashes.filesystem import Fate, FileSystem, lay_out
 from tests.crashes.history import History
+from tests.crashes.opener import look
 from tests.crashes.recording import Kind, Operation, paths_of
 from tests.crashes.states import HONEST, LYING, State, draw, kind_of
-from tests.crashes.verdicts import GAP, REFUSED, WHOLE
+from tests.crashes.verdicts import GAP, REFUSED, WHOLE, judge_honest
 
 STATES = 220
 SEED = 1
@@ -57,6 +62,27 @@ def test_a_batch_that_was_never_handed_over_is_caught(
     state = State(HONEST, "anywhere", cut, Fate.KEPT, cut, files)
     verdict = judge(state, workplace.look(files), history, history.promises(cut))
     assert any("were ever handed over" in complaint for complaint in verdict.complaints)
+
+
+def test_a_log_that_lacks_a_line_is_caught(operations: list[Operation], tmp_path: Path) -> None:
+    disk = FileSystem()
+    disk.play(operations)
+    lay_out(disk.files(), tmp_path / "store")
+    engine = RocksEngine(tmp_path / "store")
+    lines = [key for key, _ in engine.scan(LOG, bytes((LOG[0] + 1,)))]
+    commits = engine.get(PROGRESS)
+    packs = list(engine.scan(PACK, bytes((PACK[0] + 1,))))
+    assert lines
+    assert commits is not None
+    assert 0 < len(packs) < int.from_bytes(commits) / 2  # it was flushed on the way
+    engine.apply({lines[-1]: None})
+    engine.sync()
+    engine.close()
+    found = look(tmp_path / "store")
+    assert any("the log of partition" in text for text in found.unfit)
+    history = History(operations)
+    verdict = judge_honest(found, history, history.promises(len(operations)))
+    assert set(found.unfit) <= set(verdict.complaints)
 
 
 def test_the_model_keeps_what_was_synced_and_drops_what_was_not(operations: list[Operation]) -> None:

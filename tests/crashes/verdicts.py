@@ -1,9 +1,10 @@
 """Verdicts: what an opening may come to, held against what had been promised.
 
 After an honest power cut a store must open, and be exactly the first so many batches: all that were
-acknowledged, perhaps some that were handed over since, each whole, none without those before it. It
-may say that it is forgetful, for its log was torn where nothing was promised yet; only then may one
-of those batches be missing before another (two logs do not wait for each other).
+acknowledged, perhaps some that were handed over since, each whole, none without those before it; and its
+ledgers are those of its records. It may say that it is forgetful, for its log was torn where nothing was
+promised yet; only then may one of those batches be missing before another (two logs do not wait for each
+other).
 
 One honest state is refused: a manifest that misses a sector in the middle of a change that was not
 synced. RocksDB knows a manifest that ends early, but takes this for damage. It is counted apart.
@@ -62,6 +63,7 @@ def judge_honest(found: Found, history: History, promises: Promises, *, torn: bo
         known = history.with_gap(promises.acknowledged, found.sequence)
         complaints = [] if found.number in map(str, known) else complaints
     complaints += untrue(found, history, promises.told)
+    complaints += found.unfit if word == WHOLE else []
     return Verdict(word, max(0, promises.acknowledged - found.sequence), complaints)
 
 
