@@ -105,8 +105,7 @@ def _unfit(node: Node) -> list[str]:
             ledger.sound and (ledger.root, ledger.count, ledger.live) == (true.root, true.count, true.live)
         ):
             unfit.append(f"the sums of partition {partition} are not those of its records")
-        slots = node.ledgers.log(partition, 0, ledger.sequence)
-        log = {slot.sequence: slot.version + slot.row for slot in slots}
+        log = dict(node.ledgers.log(partition, 0, ledger.sequence))
         above = {sequence for sequence in lines if sequence > ledger.floor}
         if not (log.items() <= lines.items() and above <= log.keys()):
             unfit.append(f"the log of partition {partition} is not that of its records")
