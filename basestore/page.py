@@ -5,15 +5,18 @@ memory behind `begin`, older ones as rows in the store, or nowhere: up to the le
 have been dropped.
 """
 
+import struct
 from collections.abc import Iterable
 from itertools import islice
 from typing import TypeAlias
 
 from basestore.errors import StorageError
+from basestore.journal import Journal
 from basestore.storage.engine import LEDGER, LOG, NODE, Engine
 from repair.digest import Ledger, decode_node, encode_node
 
 SEQUENCE_BYTES = 8
+ENTRY_HEAD = struct.Struct(">2sHIQQQQ16s16s")
 
 
 # A line of the log, and under which sequence of the partition it was stored: what stands there still.
@@ -22,15 +25,16 @@ Slot: TypeAlias = tuple[int, bytes]
 
 class Page:
     """One partition. `lines`: of each sequence behind `begin` its line, or None when it stands no more;
-    `dirty`: nodes that have changed since their rows were written."""
+    `stored`: the last sequence in a pack; `dirty`: nodes that have changed since their rows were
+    written."""
 
-    __slots__ = ("begin", "dirty", "ledger", "lines", "number", "prefix")
+    __slots__ = ("begin", "dirty", "ledger", "lines", "number", "prefix", "stored")
 
     def __init__(self, prefix: bytes, ledger: Ledger) -> None:
         self.prefix = prefix
         self.number = int.from_bytes(prefix)
         self.ledger = ledger
-        self.begin = ledger.sequence
+        self.begin = self.stored = ledger.sequence
         self.lines: list[bytes | None] = []
         self.dirty: set[int] = set()
 
@@ -55,12 +59,20 @@ class Page:
         at = sequence - self.begin - 1
         return self.lines[at] if 0 <= at < len(self.lines) else None
 
-    def put_sums(self, nodes: Iterable[int], rows: dict[bytes, bytes | None]) -> None:
-        """Put the rows of these nodes, and of the ledger."""
+    def put_sums(self, nodes: Iterable[int], journal: Journal) -> None:
+        """Stage the rows of these nodes, and of the ledger."""
         leaves, start = self.ledger.leaves, NODE + self.prefix
         for node in nodes:
-            rows[start + bytes((node,))] = encode_node(leaves, node)
-        rows[LEDGER + self.prefix] = self.ledger.encode()
+            journal.stage(start + bytes((node,)), encode_node(leaves, node))
+        journal.stage(LEDGER + self.prefix, self.ledger.encode())
+
+    def cut(self, last: int, most: int) -> int:
+        """The sequence, `last` at most, up to which the lines have so many bytes in packs; at least one."""
+        upto = self.begin
+        while upto < last and most > 0:
+            most -= pack_bytes(self.lines[upto - self.begin : upto - self.begin + 1])
+            upto += 1
+        return upto
 
     def replay(self, line: bytes, sequence: int, replaced: int, *, still: bool) -> None:
         """An entry of a pack, after the ledger was set to what it says. `still`: the sequence has not
@@ -87,6 +99,11 @@ class Page:
             raise StorageError(
                 f"the store is damaged: node {node} of partition {self.number}: {error}"
             ) from error
+
+
+def pack_bytes(lines: Iterable[bytes | None]) -> int:
+    """How many bytes these lines have in packs, with the heads of their entries."""
+    return sum([ENTRY_HEAD.size + len(line or b"") for line in lines])
 
 
 def stored_ledger(engine: Engine, prefix: bytes) -> Ledger:

@@ -60,7 +60,7 @@ class Scrub:
         return True
 
     def finish(self) -> int:
-        """Set the ledger right. Returns how many leaves were wrong."""
+        """Set the ledger right. Returns how many leaves were wrong, or 1 if only the root was."""
         self._ledgers.unwatch(self.partition, self)
         ledger = self._ledgers.of[self.partition]
         wrong = [
@@ -70,10 +70,11 @@ class Scrub:
         ]
         if wrong:
             self._replica.forget_marks()  # they may say that what is gone is held
-        if wrong or (ledger.count, ledger.live) != (self._count, self._live):
+        sound = ledger.sound
+        if wrong or not sound or (ledger.count, ledger.live) != (self._count, self._live):
             sums = {leaf: self._sums.get(leaf, 0) for leaf in wrong}
             self._ledgers.correct(self.partition, sums, self._count, self._live)
-        return len(wrong)
+        return len(wrong) or int(not sound)
 
     def abandon(self) -> None:
         """It does not go on."""

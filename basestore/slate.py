@@ -9,10 +9,11 @@ was stored then: version and row, the *line* of the log. Lines stay in memory un
 flushed. Most are then dropped, for every other replica is proven to hold what they name; the ledger's
 `floor` says up to where lines may be missing.
 
-A flush has two phases, and only packs that were stored when it began are its concern:
+A flush has three phases, and only packs that were stored when it began are its concern:
 
     1  the sums of all leaves and partitions that were changed are written
-    2  pack by pack, oldest first: its lines are dropped or become LOG rows; with the last one it goes
+    2  partition by partition, the lines of these packs are dropped, or become LOG rows
+    3  the packs go, the oldest first
 
 It may be cut off anywhere. The packs that are there are the newest ones, without a gap. If any of them
 speaks of a leaf, the last that was said of it is among them, and holds once all are read in order,
@@ -21,46 +22,44 @@ after phase 1 had written the row, and nothing was said since. So with the sums 
 are only in the LEDGER row. Lines up to `floor` or `spilled`, which move in the batch that deals with
 them, are done with: a pack that still has them is not asked.
 
-Memory: an entry takes 400 bytes at most (a commit of its own, a short key), and there are never more than
-about twice `ENTRIES_MAX` and those of one step: a slice deals with more than its step has entered.
+A slice is short, so that nobody waits for it; it deals with twice what its step has entered, so that a
+flush outruns the writes. Memory: the packs have about twice `BYTES_MAX` at most, and those of one step;
+a small entry, of 140 bytes in its pack, takes 250 in memory.
 """
 
-import struct
-from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
 from basestore.errors import StorageError
 from basestore.journal import Journal
-from basestore.page import SEQUENCE_BYTES, Page, stored_ledger
+from basestore.page import ENTRY_HEAD, SEQUENCE_BYTES, Page, pack_bytes, stored_ledger
 from basestore.storage.engine import LEDGER, LOG, NODE, PACK
-from repair.digest import SUM_BYTES, Ledger, leaf_of
+from repair.digest import MASK, SUM_BYTES, Ledger, leaf_of
 from repair.version import HEAD_BYTES, VERSION_BYTES
 
-ENTRIES_MAX = 1 << 16
-SLICE_LINES = 1000
-SLICE_NODES = 50
+BYTES_MAX = 16 << 20  # in packs: some 100,000 entries
+SLICE_BYTES = 16 << 10
+SLICE_NODES = 8
+SLICE_NODES_MAX = 1000
+SLICE_PACKS = 50
 COMMIT_BYTES = 8
 _COUNT_BYTES = 4
-_LINES_GROWTH = 3
-_NODES_GROWTH = 2
+_GROWTH = 2
+_PACE = 8  # all nodes are written by the time that so small a part of `BYTES_MAX` is entered
 _LEAF = 0x0FFF
 _STILL = 0x8000  # beside the leaf: the sequence did not move
 _FANOUT_BITS = 6
-_HEAD = struct.Struct(">2sHIQQQQ16s16s")
-_pack_head = _HEAD.pack
+_pack_head = ENTRY_HEAD.pack
 
 
 class _Pack(NamedTuple):
-    """A pack: its commit, how many entries it has, and by page the last sequence in it, one after the
-    other: there are many, and numbers in an array are small."""
+    """A pack: its commit, and its length in bytes."""
 
     commit: int
-    entries: int
-    lasts: "array[int]"
+    bytes: int
 
 
 # What an entry has changed: the page; sequence, count, live and root; leaf and total, as they were; the
@@ -70,21 +69,23 @@ _PAGE = itemgetter(0)
 
 
 class Slate:
-    """The pages, by the first two bytes of their rows. `entries`: how many are in packs; `flushes`: how
+    """The pages, by the first two bytes of their rows. `bytes`: how many the packs have; `flushes`: how
     many were begun."""
 
     def __init__(self, journal: Journal, ledgers: Mapping[int, Ledger]) -> None:
         self._journal = journal
         prefixes = {partition.to_bytes(2): ledger for partition, ledger in ledgers.items()}
         self.pages = {prefix: Page(prefix, ledger) for prefix, ledger in prefixes.items()}
-        self.entries_max = ENTRIES_MAX
-        self.slice_lines = SLICE_LINES
+        self.bytes_max = BYTES_MAX
+        self.slice_bytes = SLICE_BYTES
         self.slice_nodes = SLICE_NODES
-        self.entries = 0
+        self.bytes = 0
         self.flushes = 0
         self._packs: deque[_Pack] = deque()
         self._upto = -1  # the last pack that is flushed, or was
-        self._sums: list[tuple[Page, set[int]]] = []  # what phase 1 has still to write
+        self._sums: list[tuple[Page, list[int]]] = []  # what phase 1 has still to write
+        self._nodes = 0  # how many that was
+        self._full: list[tuple[Page, int]] = []  # what phase 2 has still to deal with, up to which sequence
         self._heads: list[bytes] = []  # of this step's pack
         self._lines: list[bytes] = []
         self._before: list[_Before] = []
@@ -135,10 +136,13 @@ class Slate:
         move; but older entries must not win over this."""
         page = self.pages[partition.to_bytes(2)]
         ledger = page.ledger
-        for leaf, total in (sums or {0: ledger.leaves.get(0, 0)}).items():
+        sums = sums or {0: ledger.leaves.get(0, 0)}
+        for leaf in sums:
             self._note(page, leaf, 0, None)
-            ledger.shift(leaf, total - ledger.leaves.get(leaf, 0))
-            ledger.count, ledger.live = count, live
+        ledger.leaves.update(sums)
+        ledger.root = sum(ledger.leaves.values()) & MASK  # whatever it was: it may be what was wrong
+        ledger.count, ledger.live = count, live
+        for leaf in sums:
             self._note_still(page, leaf, 0)
 
     def forget(self, row: bytes, sequence: bytes) -> None:
@@ -180,29 +184,31 @@ class Slate:
         heads, lines = self._heads, self._lines
         if heads:
             commit = self._journal.sequence + 1
-            parts = (len(heads).to_bytes(_COUNT_BYTES), *heads, *lines)
-            self._journal.stage(PACK + commit.to_bytes(COMMIT_BYTES), b"".join(parts))
-            self._add(commit, len(heads), dict.fromkeys(map(_PAGE, self._before)))
+            pack = b"".join((len(heads).to_bytes(_COUNT_BYTES), *heads, *lines))
+            self._journal.stage(PACK + commit.to_bytes(COMMIT_BYTES), pack)
+            self._add(commit, len(pack), dict.fromkeys(map(_PAGE, self._before)))
             self._heads, self._lines = [], []
         self._staged = (self._before, self._moved)
         self._before, self._moved = [], []
 
-    def _add(self, commit: int, entries: int, pages: Iterable[Page]) -> None:
-        lasts = array("Q", [number for page in pages for number in (page.number, page.ledger.sequence)])
-        self._packs.append(_Pack(commit, entries, lasts))
-        self.entries += entries
+    def _add(self, commit: int, size: int, pages: Iterable[Page]) -> None:
+        for page in pages:
+            page.stored = page.ledger.sequence
+        self._packs.append(_Pack(commit, size))
+        self.bytes += size
 
     def undo(self) -> None:
         """The batch that was staged was not taken: all is as it was before its first entry."""
         if self._packs and self._packs[-1].commit > self._journal.sequence:
-            self.entries -= self._packs.pop().entries
+            self.bytes -= self._packs.pop().bytes
         before, moved = self._staged
         self._staged = ([], [])
         for take_back in reversed(moved):
             take_back()
         for page, sequence, count, live, root, leaf, total, replaced, line in reversed(before):
             ledger = page.ledger
-            ledger.sequence, ledger.count, ledger.live, ledger.root = sequence, count, live, root
+            page.stored = ledger.sequence = sequence
+            ledger.count, ledger.live, ledger.root = count, live, root
             ledger.leaves[leaf] = total
             del page.lines[sequence - page.begin :]
             if line is not None:
@@ -213,72 +219,79 @@ class Slate:
     @property
     def flushing(self) -> bool:
         """Whether a flush is under way."""
-        return bool(self._sums) or (bool(self._packs) and self._packs[0].commit <= self._upto)
+        return bool(self._packs) and self._packs[0].commit <= self._upto
 
     def flush(self, passed: Callable[[int], int]) -> None:
         """Stage the next slice of a flush, if there is need of one. Called when all of the step is entered.
         `passed`: up to which sequence every other replica of a partition is proven to hold all."""
         if not self.flushing:
-            if self.entries <= self.entries_max:
+            if self.bytes <= self.bytes_max:
                 return
-            self.flushes += 1
-            self._upto = self._packs[-1].commit
-            self._sums = [(page, page.dirty) for page in self.pages.values() if page.dirty]
-            for page, _ in self._sums:
-                page.dirty = set()
-        entered = len(self._heads)
+            self._begin()
+        entered = len(self._heads) * ENTRY_HEAD.size + sum(map(len, self._lines))
         if self._sums:
-            self._write_sums(self.slice_nodes + _NODES_GROWTH * entered)
+            paced = entered * self._nodes // (self.bytes_max // _PACE or 1)
+            self._write_sums(min(self.slice_nodes + paced, SLICE_NODES_MAX))
+        elif self._full:
+            self._settle(self.slice_bytes + _GROWTH * entered, passed)
         else:
-            self._settle(self.slice_lines + _LINES_GROWTH * entered, passed)
+            self._drop()
+
+    def _begin(self) -> None:
+        self.flushes += 1
+        self._upto = self._packs[-1].commit
+        self._sums = [(page, sorted(page.dirty)) for page in self.pages.values() if page.dirty]
+        self._nodes = sum(len(nodes) for _, nodes in self._sums)
+        for page, _ in self._sums:
+            page.dirty = set()
+        self._full = [(page, page.stored) for page in self.pages.values() if page.begin < page.stored]
 
     def _write_sums(self, most: int) -> None:
-        rows, sums = self._journal.rows, self._sums
+        sums = self._sums
         while sums and most > 0:
             page, nodes = sums.pop()
-            self._moved.append(partial(sums.append, (page, nodes)))
-            page.put_sums(nodes, rows)
+            self._moved.append(partial(self._put_back, page, nodes, bool(nodes[most:])))
+            if nodes[most:]:
+                sums.append((page, nodes[most:]))
+            page.put_sums(nodes[:most], self._journal)
             most -= len(nodes)
 
-    def _settle(self, most: int, passed: Callable[[int], int]) -> None:
-        """The lines of the oldest packs, so many; of the last of these packs perhaps only a part."""
-        packs, lasts = self._packs, dict[int, int]()
-        while packs and packs[0].commit <= self._upto and packs[0].entries <= most:
-            most -= packs[0].entries
-            lasts.update(_pairs(packs[0].lasts))
-            self._drop()
-        for number, last in lasts.items():
-            self._deal(self._page(number), last, passed)
-        if packs and packs[0].commit <= self._upto:
-            left = 0
-            for number, last in _pairs(packs[0].lasts):
-                page = self._page(number)
-                most -= self._deal(page, min(last, page.begin + most), passed)
-                left += max(0, last - page.begin)
-            if not left:
-                self._drop()
+    def _put_back(self, page: Page, nodes: list[int], parted: bool) -> None:
+        if parted:
+            self._sums.pop()
+        self._sums.append((page, nodes))
 
-    def _page(self, number: int) -> Page:
-        return self.pages[number.to_bytes(2, "big")]
+    def _settle(self, most: int, passed: Callable[[int], int]) -> None:
+        """The next lines, so many bytes of them."""
+        while self._full and most > 0:
+            page, last = self._full[-1]
+            most -= self._deal(page, page.cut(last, most), passed)
+            if page.begin == last:
+                self._full.pop()
+                self._moved.append(partial(self._full.append, (page, last)))
 
     def _drop(self) -> None:
-        """The oldest pack goes, with the lines that are left of it."""
-        pack = self._packs.popleft()
-        self.entries -= pack.entries
-        self._journal.rows[PACK + pack.commit.to_bytes(COMMIT_BYTES)] = None
+        """The oldest packs go."""
+        packs = self._packs
+        for _ in range(SLICE_PACKS):
+            if not packs or packs[0].commit > self._upto:
+                return
+            pack = packs.popleft()
+            self.bytes -= pack.bytes
+            self._journal.rows[PACK + pack.commit.to_bytes(COMMIT_BYTES)] = None
+            self._moved.append(partial(self._take_back, pack))
 
-        def take_back() -> None:
-            self._packs.appendleft(pack)
-            self.entries += pack.entries
-
-        self._moved.append(take_back)
+    def _take_back(self, pack: _Pack) -> None:
+        self._packs.appendleft(pack)
+        self.bytes += pack.bytes
 
     def _deal(self, page: Page, last: int, passed: Callable[[int], int]) -> int:
-        """Drop the lines up to this sequence, or make them rows. Returns how many sequences that were."""
+        """Drop the lines up to this sequence, or make them rows. Returns how many bytes that were in
+        packs."""
         lines = page.lines[: max(0, last - page.begin)]
         if not lines:
             return 0
-        ledger, begin, rows, start = page.ledger, page.begin, self._journal.rows, LOG + page.prefix
+        ledger, begin, stage, start = page.ledger, page.begin, self._journal.stage, LOG + page.prefix
         safe = passed(page.number)
         floor, spilled = before = ledger.floor, ledger.spilled
         for sequence, line in enumerate(lines, begin + 1):
@@ -287,12 +300,12 @@ class Slate:
             if sequence <= safe:
                 floor = sequence
             else:
-                rows[start + sequence.to_bytes(SEQUENCE_BYTES)] = line
+                stage(start + sequence.to_bytes(SEQUENCE_BYTES), line)
                 spilled = sequence
         ledger.floor, ledger.spilled = floor, spilled
         page.begin = last
         del page.lines[: len(lines)]
-        rows[LEDGER + page.prefix] = ledger.encode()
+        stage(LEDGER + page.prefix, ledger.encode())
 
         def take_back() -> None:
             ledger.floor, ledger.spilled = before
@@ -300,7 +313,7 @@ class Slate:
             page.lines[:0] = lines
 
         self._moved.append(take_back)
-        return len(lines)
+        return pack_bytes(lines)
 
     # --- opening -----------------------------------------------------------------------------
 
@@ -320,11 +333,11 @@ class Slate:
 
     def _read(self, commit: int, stored: bytes) -> None:
         count = int.from_bytes(stored[:_COUNT_BYTES])
-        at = _COUNT_BYTES + count * _HEAD.size
+        at = _COUNT_BYTES + count * ENTRY_HEAD.size
         if len(stored) < at:
             raise ValueError("it is cut off")
         pages: dict[Page, None] = {}
-        for prefix, word, length, sequence, replaced, *sums, root, total in _HEAD.iter_unpack(
+        for prefix, word, length, sequence, replaced, *sums, root, total in ENTRY_HEAD.iter_unpack(
             stored[_COUNT_BYTES:at]
         ):
             page = self.pages.get(prefix) or self._stray(prefix)
@@ -337,7 +350,7 @@ class Slate:
             at += length
         if at != len(stored):
             raise ValueError("its lines do not fit its entries")
-        self._add(commit, count, pages)
+        self._add(commit, len(stored), pages)
 
     def _stray(self, prefix: bytes) -> Page:
         """A partition that is not held any more: what is said of it is kept, for it may come back."""
@@ -346,8 +359,3 @@ class Slate:
         for key, stored in engine.scan(NODE + prefix, NODE + prefix + b"\xff"):
             page.load_node(key[-1], stored)
         return page
-
-
-def _pairs(lasts: "array[int]") -> Iterator[tuple[int, int]]:
-    """Numbers of pages, and their last sequences."""
-    return zip(lasts[::2], lasts[1::2], strict=True)

@@ -26,7 +26,7 @@ from benchmarks.rivals import limit_bytes, whole_set_bytes
 from benchmarks.writing_cost import cost_text, measure_cost
 
 KEYS_MAX = 10_000_000
-COST_PAIRS = 40
+COST_PAIRS = 90  # so many that the slate is flushed three times
 OUTAGE_AIM_BYTES = 200
 AIMS_BYTES = {100: 480, 10_000: 20_000}  # by losses at random
 SAME_AIM_BYTES = 80

@@ -18,8 +18,9 @@ from basestore.messages import (
     Want,
     encode,
 )
-from basestore.slate import ENTRIES_MAX
-from basestore.storage.engine import Batch
+from basestore.page import stored_ledger
+from basestore.slate import BYTES_MAX
+from basestore.storage.engine import LEDGER, NODE, Batch
 from tests.basestore.test_anti_entropy import check_ledgers
 from tests.basestore.world import Sent, World
 
@@ -456,10 +457,38 @@ def test_a_scrub_whose_batch_is_refused_is_done_again() -> None:
 def flush(world: World, index: int) -> None:
     """The node's slate gives up all that it has stored."""
     slate = world.node(index).ledgers.slate
-    slate.entries_max = 0
+    slate.bytes_max = 0
     world.settle()
-    slate.entries_max = ENTRIES_MAX
+    slate.bytes_max = BYTES_MAX
     assert not slate.flushing
+
+
+@pytest.mark.parametrize("lost", ["root", "node"])
+def test_sums_on_the_disk_that_do_not_fit_are_set_right_by_one_scrub(lost: str) -> None:
+    world = World(2, partitions=1, drift_ms_max=200, hint_bytes_max=0, reconcile=True)
+    write(world, 50, "key")
+    world.run(3)
+    flush(world, 1)
+    world.stop(1)
+    engine = world.engines[1]
+    if lost == "root":
+        ledger = stored_ledger(engine, b"\0\0")
+        ledger.root ^= 1
+        engine.apply({LEDGER + b"\0\0": ledger.encode()})
+    else:
+        engine.apply({next(engine.scan(NODE, b"\xff"))[0]: None})
+    engine.sync()
+    world.start(1)
+    assert world.node(1).ledgers.damaged == {0}
+    world.run(5)
+    mismatches = [node.metrics.counts["mismatches"] for node in world.running]
+    before = world.node(1).ledgers.of[0].stable
+    check_ledgers(world, 1)
+    world.run(10)
+    assert [node.metrics.counts["mismatches"] for node in world.running] == mismatches
+    assert world.node(1).ledgers.of[0].stable > before
+    world.restart(1)
+    assert not world.node(1).ledgers.damaged
 
 
 def test_what_every_other_replica_has_is_dropped_from_the_log_and_the_rest_is_kept() -> None:
@@ -544,7 +573,7 @@ def test_slates_are_flushed_while_sessions_are_open() -> None:
             world._turn()
         for index in (0, 1):
             slate = world.node(index).ledgers.slate
-            slate.entries_max, slate.slice_lines, slate.slice_nodes = 0, 4, 4
+            slate.bytes_max, slate.slice_bytes, slate.slice_nodes = 0, 500, 4
             world.set(index, f"key of {index}", "value", Level.ONE)
         world.settle()
         assert all(node.ledgers.slate.flushes for node in world.running)

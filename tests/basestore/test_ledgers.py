@@ -61,8 +61,8 @@ class Store:
     def flush(self, passed: int = 0) -> None:
         """Write all that is older than the last commit, in slices as small as can be."""
         slate = self.ledgers.slate
-        slate.slice_lines = slate.slice_nodes = 1
-        slate.entries_max = 0
+        slate.slice_bytes = slate.slice_nodes = 1
+        slate.bytes_max = 0
         self.ledgers.flush(lambda partition: passed)
         while slate.flushing:
             self.commit()

@@ -23,6 +23,7 @@ from tests.simulation.disk import Disk
 
 DIGESTER = Digester(bytes(KEY_BYTES))
 PARTITIONS = range(3)
+ENTRY_BYTES = 135  # of a small record
 ALL = 1 << 60
 
 
@@ -58,7 +59,8 @@ class Twins:
         self.journal = Journal(self.engine, b"g", waits=False, failed=self._undo)
         self.ledgers = Ledgers(self.journal, PARTITIONS)
         slate = self.ledgers.slate
-        slate.entries_max, slate.slice_lines, slate.slice_nodes = self.slices
+        entries, lines, slate.slice_nodes = self.slices
+        slate.bytes_max, slate.slice_bytes = entries * ENTRY_BYTES, lines * ENTRY_BYTES
 
     def _undo(self) -> None:
         self.ledgers.undo()
@@ -160,7 +162,7 @@ class Twins:
             assert after.encode() == before.encode()
             assert nonzero(after) == nonzero(before)
             assert opened.log(partition, 0, ALL) == here.log(partition, 0, ALL)
-        assert opened.slate.entries == here.slate.entries
+        assert opened.slate.bytes == here.slate.bytes
 
 
 def nonzero(ledger: Ledger) -> dict[int, int]:
@@ -222,9 +224,9 @@ def test_a_crash_at_any_commit_of_a_flush_loses_nothing_that_was_stored(passed: 
     twins = Twins(disk, 7, slices=(ALL, 2, 1))
     for told in twins.told.values():
         told.safe = ALL
-    for _ in range(60):
+    for _ in range(120):
         twins.step()
-    twins.ledgers.slate.entries_max = 30
+    twins.ledgers.slate.bytes_max = 60 * ENTRY_BYTES
     states: list[tuple[dict[bytes, bytes], dict[int, Told]]] = []
     while not states or twins.ledgers.slate.flushing:
         for partition in PARTITIONS:
@@ -280,10 +282,29 @@ def test_a_flush_outruns_the_writes_and_no_slice_of_it_is_long() -> None:
         rows.append(len(twins.journal.rows) - before)
         twins.ledgers.write()
         twins.journal.commit()
-        most = max(most, slate.entries)
+        most = max(most, slate.bytes)
     assert slate.flushes > 3
-    assert most <= 2 * 500 + 20
-    assert max(rows) <= 3 * 20 + 64 + 2 * len(PARTITIONS) + 10
+    assert most <= (2 * 500 + 20) * ENTRY_BYTES
+    assert max(rows) <= 90  # of 256 nodes, while an eighth of 500 entries comes; of lines 41
+
+
+def test_long_keys_weigh_what_they_are_long() -> None:
+    twins = filled(0, (100, 10, 1))
+    slate, most = twins.ledgers.slate, 0
+    for number in range(300):
+        row = b"\0\0\1x" + number.to_bytes(2) + bytes(1000)
+        twins.stamp += 1
+        record = Record.seal(DIGESTER, row, Version(twins.stamp, 1, twins.stamp), b"")
+        twins.ledgers.enter(row, record.head, b"", 0, 0)
+        twins.ledgers.flush(lambda _: 0)
+        flushed = sum(len(line or b"") for key, line in twins.journal.rows.items() if key.startswith(LOG))
+        assert flushed <= 10 * ENTRY_BYTES + 3 * 1200
+        assert twins.journal._open.bytes >= flushed
+        twins.ledgers.write()
+        twins.journal.commit()
+        most = max(most, slate.bytes)
+    assert slate.flushes > 2
+    assert most <= 2 * 100 * ENTRY_BYTES + 2000
 
 
 def test_a_step_larger_than_a_slice_is_flushed_in_several() -> None:
@@ -300,7 +321,7 @@ def test_a_step_larger_than_a_slice_is_flushed_in_several() -> None:
         agree(twins.ledgers, twins.told)
         twins.check_reopened()
     assert packs[:-1] == [1] * (len(packs) - 1)
-    assert len(packs) > 10
+    assert len(packs) > 8
     assert packs[-1] == 0
 
 
@@ -321,7 +342,7 @@ def test_a_flush_writes_the_nodes_that_have_changed_and_no_others() -> None:
         twins.ledgers.write()
         twins.journal.commit()
         nodes: set[bytes] = set()
-        while twins.ledgers.slate.entries:
+        while twins.ledgers.slate.bytes:
             twins.ledgers.flush(lambda _: 0)
             nodes |= {key for key in twins.journal.rows if key.startswith(NODE)}
             twins.ledgers.write()
@@ -363,7 +384,7 @@ def test_what_packs_say_of_a_partition_that_is_not_held_any_more_is_kept() -> No
         twins.step()
     fewer = Ledgers(Journal(twins.engine, b"g", waits=False, failed=lambda: None), [1])
     assert list(fewer.of) == [1]
-    fewer.slate.entries_max = 0
+    fewer.slate.bytes_max = 0
     fewer.flush(lambda _: 0)
     while fewer.slate.flushing:
         fewer.flush(lambda _: 0)

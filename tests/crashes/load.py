@@ -39,7 +39,7 @@ from basestore.storage.rocks import RocksEngine
 
 OPENINGS = 4
 KEYS = 160
-FLUSH = (80, 5, 5)  # the slate, after so many entries, in slices of so many lines and nodes
+FLUSH = (11_000, 700, 5)  # the slate, after so many bytes, in slices of so many bytes and nodes
 MEMTABLE_BYTES = 64 << 10
 WALL_MS = 1_760_000_000_000
 
@@ -96,7 +96,7 @@ class Opening:
         fresh = Fresh(chance.randbytes(16), chance.randbytes(8), chance.getrandbits(48))
         self.node = Node(single(directory), self.engine, fresh, clock.now(), {})
         slate = self.node.ledgers.slate
-        slate.entries_max, slate.slice_lines, slate.slice_nodes = FLUSH
+        slate.bytes_max, slate.slice_bytes, slate.slice_nodes = FLUSH
         self.node.proofs.passed = self._half  # type: ignore[method-assign]
         barrier = self.node.step(clock.now())
         self.engine.sync()

@@ -35,7 +35,7 @@ HASTE_S = 0.2
 LISTEN_S = 0.6
 COPIES_MAX = 10
 TOLD = frozenset((Applied, Apply, Hinted))  # what the witness and the triggers look at
-FLUSH = (60, 3, 4)  # after so many entries, in slices of so many lines and nodes
+FLUSH = (8000, 400, 4)  # the slate, after so many bytes, in slices of so many bytes and nodes
 SESSIONS = (
     "sessions_same", "sessions_delta", "sessions_full", "sessions_aborted", "mismatches", "records_taken",
     "records_dropped", "partitions_scrubbed", "hints_late", "debts_ended",
@@ -104,7 +104,7 @@ class Machine:
         if barrier is not None:
             node.durable(barrier, self.instant())
         slate = node.ledgers.slate
-        slate.entries_max, slate.slice_lines, slate.slice_nodes = FLUSH
+        slate.bytes_max, slate.slice_bytes, slate.slice_nodes = FLUSH
         if not self.world.plan.rounds:
             node.reconciler._due_s = dict.fromkeys(node.reconciler._due_s, math.inf)
         if self.world.plan.hasty:
