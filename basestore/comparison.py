@@ -68,7 +68,7 @@ class Comparison:
         self._replica = reconciler.replica
         self._ledgers = reconciler.ledgers
         self._metrics = reconciler.metrics
-        self._chunk_rows = reconciler.chunk_rows
+        self._reconciler = reconciler
         self._known = reconciler.known_to(partition, member)
         self._partition = partition
         self.snapshot = snapshot
@@ -201,18 +201,17 @@ class Comparison:
         ahead = 0
         chunk: list[bytes] = []
         size = 0
-        rows_max = self._chunk_rows
         for row in rows:
             record = self._record(row)
             if record is None:
                 continue
-            if size >= CHUNK_BYTES or len(chunk) >= 3 * rows_max:  # and more follow
+            if size >= CHUNK_BYTES or len(chunk) >= 3 * self._reconciler.chunk_rows:  # and more follow
                 if ahead == CHUNKS_AHEAD:
                     yield from self._dialogue.next(Taken)
                     ahead -= 1
                 self._say_entries(chunk, last=False)
                 ahead += 1
-                yield len(chunk) // 3
+                yield self._reconciler.cost(len(chunk) // 3)
                 chunk, size = [], 0
             had = self.snapshot.had(row, record.head)
             chunk += (row, record.blob, b"" if had == record.head else had)
@@ -238,7 +237,7 @@ class Comparison:
                 self._take(rows[at], Record(rows[at + 1]), rows[at + 2])
             if not last:
                 self._dialogue.say(Taken(self._dialogue.number, 0))
-            yield len(rows) // 3
+            yield self._reconciler.cost(len(rows) // 3)
 
     def _take(self, row: bytes, record: Record, head: bytes) -> None:
         """One entry. `head`: what the sender's snapshot had of the row; empty: this record."""

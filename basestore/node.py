@@ -390,6 +390,7 @@ class Node:
         if 0 < deadline_ms < now.wall_ms + (self.peers.all[member].offset_ms or 0):
             outbox.put(Rejected(request, "its deadline has passed", True))
             return False
+        self.operations.served += 1
         return True
 
     def _apply(self, member: int, outbox: Outbox, message: Apply, now: Instant) -> None:

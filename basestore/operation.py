@@ -69,7 +69,8 @@ class Operation:
 
 
 class Operations:
-    """All operations of a node. `bytes` sums what they hold."""
+    """All operations of a node. `bytes` sums what they hold; `served` counts requests of members that this
+    node has answered itself."""
 
     def __init__(self, first_id: int) -> None:
         """Ids count up from `first_id`, which should differ from start to start of a node, so that
@@ -82,6 +83,7 @@ class Operations:
         self.get = self._by_id.get
         self.count = 0
         self.bytes = 0
+        self.served = 0
 
     def issue(self, operation: Operation) -> int:
         """A new id whose answers go to `operation`."""

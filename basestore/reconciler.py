@@ -42,7 +42,8 @@ GOING_S = 3.0
 WORK_ROWS = 8000  # in a tick
 WORK_ROWS_BESIDE = 3000
 CHUNK_ROWS = 2000
-CHUNK_ROWS_BESIDE = 500
+CHUNK_ROWS_BESIDE = 100
+ENTRY_COST_BESIDE = 10  # rows of a list that take as long as an entry
 KNOWN_MAX = 1_000_000
 NUMBER_MAX = 0xFFFF  # of a session: unique on its link, in few bytes
 
@@ -84,7 +85,7 @@ class Reconciler:
         self._alone_s = now.monotonic
         self._lot = peers.me * GOLDEN
         self._known: dict[tuple[int, int], list[int]] = {}
-        self._issued = operations.issued
+        self._asked = operations.issued + operations.served
         self._budget = 0
         self._idle = True  # there is no upkeep to do
         self._beside = False
@@ -96,6 +97,10 @@ class Reconciler:
     def chunk_rows(self) -> int:
         """How many rows a chunk of entries holds at most."""
         return CHUNK_ROWS_BESIDE if self._beside else CHUNK_ROWS
+
+    def cost(self, entries: int) -> int:
+        """What it takes from a tick's rows to send or take so many entries."""
+        return entries * ENTRY_COST_BESIDE if self._beside else entries
 
     @property
     def open_sessions(self) -> int:
@@ -111,8 +116,8 @@ class Reconciler:
 
     def tick(self, now: Instant) -> None:
         """Begin what is due; end what has stalled."""
-        self._beside = self._operations.issued != self._issued
-        self._issued = self._operations.issued
+        asked = self._operations.issued + self._operations.served
+        self._beside, self._asked = asked != self._asked, asked
         self._budget = WORK_ROWS_BESIDE if self._beside else WORK_ROWS
         self._idle = False
         for session in list(self._sessions.values()):

@@ -156,9 +156,13 @@ class Writing(Operation):
         message = Apply(request, row, record.blob, DIRECT, now.wall_ms + int(left_s * 1e3))
         size = len(row) + len(record.blob) + SMALL_BYTES
         members, alive = coordinator.peers.all, coordinator.peers.alive
-        for replica in self._replicas:
-            if not (alive[replica] and members[replica].outbox.put(message, size)):
-                self._hint(replica, "not alive")
+        absent = [
+            replica
+            for replica in self._replicas
+            if not (alive[replica] and members[replica].outbox.put(message, size))
+        ]
+        for replica in absent:  # behind this node's own copy, so that the hint names its store
+            self._hint(replica, "not alive")
         coordinator.operations.alarm_at(
             request, self._deadline if self._tally.level is not ANY else now.monotonic + left_s / 2
         )

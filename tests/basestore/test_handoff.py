@@ -32,6 +32,19 @@ def test_a_member_that_was_down_gets_what_it_missed() -> None:
     assert world.node(0).operations.count == 0
 
 
+def test_a_hint_names_the_store_of_its_keeper_wherever_that_stands_among_the_replicas() -> None:
+    world = World(3, partitions=8)
+    world.stop(2)
+    world.settle()
+    for number in range(40):
+        world.set(0, f"{number}", "v", Level.QUORUM)
+    world.settle()
+    pile = world.node(0).handoff.hints.piles[2]
+    kept = [hint.stores for _, hint in world.node(0).handoff.hints.by_age(pile, pile.ages, 100)]
+    assert len(kept) == 40
+    assert all(world.node(0).standing.store in stores for stores in kept)
+
+
 def test_of_several_hints_for_a_row_only_the_winner_is_kept() -> None:
     world = World(3)
     world.stop(2)
