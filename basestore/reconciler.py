@@ -40,10 +40,10 @@ SESSIONS_MAX = 256
 SILENCE_S_MAX = 15.0
 GOING_S = 3.0
 WORK_ROWS = 8000  # in a tick
-WORK_ROWS_BESIDE = 3000
+WORK_ROWS_BESIDE = 2000
 CHUNK_ROWS = 2000
-CHUNK_ROWS_BESIDE = 100
-ENTRY_COST_BESIDE = 10  # rows of a list that take as long as an entry
+CHUNK_ROWS_BESIDE = 50
+ENTRY_COST_BESIDE = 20  # rows of a list that take as long as an entry
 KNOWN_MAX = 1_000_000
 NUMBER_MAX = 0xFFFF  # of a session: unique on its link, in few bytes
 
