@@ -35,7 +35,7 @@ HASTE_S = 0.2
 LISTEN_S = 0.6
 COPIES_MAX = 10
 TOLD = frozenset((Applied, Apply, Hinted))  # what the witness and the triggers look at
-FLUSH = (8000, 400, 4)  # the slate, after so many bytes, in slices of so many bytes and nodes
+FLUSH = (5000, 150, 1)  # the slate, after so many bytes, in slices of so many bytes and nodes
 SESSIONS = (
     "sessions_same", "sessions_delta", "sessions_full", "sessions_aborted", "mismatches", "records_taken",
     "records_dropped", "partitions_scrubbed", "hints_late", "debts_ended",

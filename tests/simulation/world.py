@@ -216,11 +216,14 @@ class World:
         return False
 
     def _well(self, machine: Machine) -> bool:
+        """Whether it runs, counts, and has no hint to deliver, nor a request under way that may yet leave
+        one: a write waits for the silent for some time after its deadline."""
         node = machine.node
         return (
             node is not None
             and node.linked
             and not node.replica.damaged
+            and not node.operations.count
             and all(pile.count == pile.late for pile in node.handoff.summary())
         )
 
