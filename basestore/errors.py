@@ -12,7 +12,7 @@
         |-- definite: nothing was done
         |   |-- Unavailable     fewer replicas alive than the level requires
         |   |-- Overloaded      a queue is full
-    |   |-- TooStale        the answer may be staler than was asked for, and a quorum does not answer
+        |   |-- TooStale        the answer may be staler than was asked for, and a quorum does not answer
         |   `-- ClockSkew       this node's clock is too far from the others'
         `-- indefinite
             |-- WriteTimeout    may have happened; a retry with the same version is idempotent

@@ -1,4 +1,5 @@
-"""Flusher: a standing thread that syncs the engine while the loop goes on.
+"""Flusher: a standing thread that syncs the engine while the loop goes on. (What the slate calls a flush
+only stages rows; it is synced here like all others.)
 
 One sync at a time. The barrier is fixed before the sync starts; what is committed meanwhile waits
 for the next one, which is group commit. After a failed sync nothing more is synced.

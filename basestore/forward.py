@@ -3,8 +3,8 @@
     OLD_DATA + row                        records from before there were ledgers: each gets its place in one
     OLD_LEAF + partition * 4096 + leaf    sums of leaves from before there was a slate: each node gets its row
 
-Both go batch by batch, each of which leaves a store that can be opened; so a crash meanwhile leaves the
-rest for the next opening.
+(Ledgers without `floor` and `spilled` are read by `Ledger.decode`.) Both go batch by batch, each of
+which leaves a store that can be opened; so a crash meanwhile leaves the rest for the next opening.
 """
 
 from itertools import groupby, islice
@@ -81,5 +81,5 @@ def bring_forward(journal: Journal, ledgers: Ledgers) -> int:
 
 
 def _nothing(partition: int) -> int:
-    """What others are proven to hold."""
+    """Nothing is proven yet to be held by others."""
     return 0

@@ -5,7 +5,8 @@
     rejected, lost   one will not
     alarm            soon: members that are not alive are no longer waited for; at the deadline: nobody is
 
-When nobody is left to wait for, the answer leaves, with the reasons of those who were not heard.
+What those who are asked say is in `explaining.trace` and `inspecting.inspect`. When nobody is left to
+wait for, the answer leaves, with the reasons of those who were not heard.
 """
 
 from typing import TYPE_CHECKING, Generic, TypeVar

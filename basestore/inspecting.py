@@ -1,7 +1,7 @@
 """Inspecting: what a member says of itself and some partitions when it is surveyed.
 
-What is said is what is stored and what this node promises, durable or not: a proof that a crash could
-take back is not among it. Who is asked to hurry lets sessions and scrubs begin first (`hasten`).
+Of stable stamps only what is durable is said (`Ledger.shown`); all else is as it is at this moment. Who
+is asked to hurry lets sessions and scrubs begin first (`hasten`).
 """
 
 from typing import TYPE_CHECKING

@@ -45,8 +45,8 @@ class _Commit:
 
 
 class Journal:
-    """The only writer of an engine. `generation` names the present opening of the store, in what is
-    said of its sequence."""
+    """The only writer of an engine, once the node speaks. `generation` names the present opening of the
+    store, in what is said of its sequence."""
 
     def __init__(self, engine: Engine, generation: bytes, *, waits: bool, failed: Callable[[], None]) -> None:
         """`waits`: replies wait for durability. `failed` is called when a batch was not taken."""

@@ -4,10 +4,11 @@
     NODE   + partition, node              the sums of the leaves below a node
     LOG    + partition + sequence         what was stored then: version, row; gone once it is replaced
     DUE    + partition + stamp + row      what may be purged once that stamp is stable
-    PACK   + commit                       what has changed in all but the last and is in no row yet
+    PACK   + commit                       what has changed in LEDGER, NODE and LOG, and is in no such row yet
 
-All of it is written in the same batch as the record, so it is never rebuilt after a crash; how, and
-what becomes of the log, is told in `slate.py`. Sequences begin again where the store left off: what
+DUE and PACK are written in the batch of the record; the other rows follow when the slate is flushed,
+LOG rows only of what others may lack (`slate.py`). An opening reads the packs, and never the records.
+Sequences begin again where the store left off: what
 was not durable may get its sequence anew, but was never told to anyone.
 
 A *watch* on a partition is told of each change before it is made: an open session keeps what its

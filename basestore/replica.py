@@ -2,8 +2,9 @@
 
 Client writes, hints and read repair come in through `apply`, entries of anti-entropy sessions through
 `take_over`, healed rows through `replace_damaged`; `purge` and `drop` take out what all replicas have
-proven gone. Nobody else stores a row. Every read of local data goes out through `read` and
-`read_range`. What is stored goes through the journal, which decides when replies leave, and is entered
+proven gone. Nobody else stores a row, but for `forward.py` before the node speaks. What others read
+goes out through `read` and `read_range`; `record`, `mark`, `scan` and `trace` are for sessions, scrubs
+and explain. What is stored goes through the journal, which decides when replies leave, and is entered
 in the ledger of its partition in the same batch. Nothing here knows levels, clients or other replicas.
 
     way in                          refused, if it would be stored, at or below

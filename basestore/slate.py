@@ -11,20 +11,23 @@ flushed. Most are then dropped, for every other replica is proven to hold what t
 
 A flush has three phases, and only packs that were stored when it began are its concern:
 
-    1  the sums of all leaves and partitions that were changed are written
-    2  partition by partition, the lines of these packs are dropped, or become LOG rows
-    3  the packs go, the oldest first
+    _write_sums   the nodes that were changed are written, as they are by then, and their ledgers
+    _deal_on      partition by partition, the lines of these packs are dropped, or become LOG rows
+    _drop_packs   the packs go, the oldest first
 
 It may be cut off anywhere. The packs that are there are the newest ones, without a gap. If any of them
 speaks of a leaf, the last that was said of it is among them, and holds once all are read in order,
 whatever its NODE row says. If none does, the last that was said was in a pack that is gone; that one went
-after phase 1 had written the row, and nothing was said since. So with the sums of a partition. Its stamps
+after the row had been written, and nothing was said since. So with the sums of a partition. Its stamps
 are only in the LEDGER row. Lines up to `floor` or `spilled`, which move in the batch that deals with
 them, are done with: a pack that still has them is not asked.
 
-A slice is short, so that nobody waits for it; it deals with twice what its step has entered, so that a
-flush outruns the writes. Memory: the packs have about twice `BYTES_MAX` at most, and those of one step;
-a small entry, of 140 bytes in its pack, takes 250 in memory.
+A slice is short, so that nobody waits for it. A flush outruns the writes: nodes are written by the time
+that a small part of the slate is entered anew, twice as many lines are dealt with as the step has
+entered, and packs go fifty at a time, where each step adds one. On the disk the packs have about twice
+`FLUSH_AT_BYTES` at most, and those of one step. In memory stand the lines: a small entry, of 140 bytes
+in its pack, takes 150 to 250, as many share a commit or few. (`flusher.py`, which syncs, has no part in
+this.)
 """
 
 from collections import deque
@@ -37,21 +40,21 @@ from basestore.errors import StorageError
 from basestore.journal import Journal
 from basestore.page import ENTRY_HEAD, SEQUENCE_BYTES, Page, pack_bytes, stored_ledger
 from basestore.storage.engine import LEDGER, LOG, NODE, PACK
-from repair.digest import MASK, SUM_BYTES, Ledger, leaf_of
+from repair.digest import FANOUT, LEAVES, MASK, SUM_BYTES, Ledger, leaf_of
 from repair.version import HEAD_BYTES, VERSION_BYTES
 
-BYTES_MAX = 16 << 20  # in packs: some 100,000 entries
+FLUSH_AT_BYTES = 16 << 20  # in packs: some 100,000 entries
 SLICE_BYTES = 16 << 10
 SLICE_NODES = 8
 SLICE_NODES_MAX = 1000
 SLICE_PACKS = 50
 COMMIT_BYTES = 8
 _COUNT_BYTES = 4
-_GROWTH = 2
-_PACE = 8  # all nodes are written by the time that so small a part of `BYTES_MAX` is entered
-_LEAF = 0x0FFF
+_GROWTH = 2  # bytes of lines dealt with, for each that is entered
+_PACE = 8  # nodes are written while this part of `FLUSH_AT_BYTES` is entered, or more in large steps
+_LEAF = LEAVES - 1
 _STILL = 0x8000  # beside the leaf: the sequence did not move
-_FANOUT_BITS = 6
+_FANOUT_BITS = FANOUT.bit_length() - 1
 _pack_head = ENTRY_HEAD.pack
 
 
@@ -76,16 +79,16 @@ class Slate:
         self._journal = journal
         prefixes = {partition.to_bytes(2): ledger for partition, ledger in ledgers.items()}
         self.pages = {prefix: Page(prefix, ledger) for prefix, ledger in prefixes.items()}
-        self.bytes_max = BYTES_MAX
+        self.flush_at_bytes = FLUSH_AT_BYTES
         self.slice_bytes = SLICE_BYTES
         self.slice_nodes = SLICE_NODES
         self.bytes = 0
         self.flushes = 0
         self._packs: deque[_Pack] = deque()
         self._upto = -1  # the last pack that is flushed, or was
-        self._sums: list[tuple[Page, list[int]]] = []  # what phase 1 has still to write
-        self._nodes = 0  # how many that was
-        self._full: list[tuple[Page, int]] = []  # what phase 2 has still to deal with, up to which sequence
+        self._sums: list[tuple[Page, list[int]]] = []  # nodes still to be written
+        self._nodes = 0  # how many there were
+        self._undealt: list[tuple[Page, int]] = []  # lines still to be dealt with, up to which sequence
         self._heads: list[bytes] = []  # of this step's pack
         self._lines: list[bytes] = []
         self._before: list[_Before] = []
@@ -225,17 +228,17 @@ class Slate:
         """Stage the next slice of a flush, if there is need of one. Called when all of the step is entered.
         `passed`: up to which sequence every other replica of a partition is proven to hold all."""
         if not self.flushing:
-            if self.bytes <= self.bytes_max:
+            if self.bytes <= self.flush_at_bytes:
                 return
             self._begin()
         entered = len(self._heads) * ENTRY_HEAD.size + sum(map(len, self._lines))
         if self._sums:
-            paced = entered * self._nodes // (self.bytes_max // _PACE or 1)
+            paced = entered * self._nodes // (self.flush_at_bytes // _PACE or 1)
             self._write_sums(min(self.slice_nodes + paced, SLICE_NODES_MAX))
-        elif self._full:
-            self._settle(self.slice_bytes + _GROWTH * entered, passed)
+        elif self._undealt:
+            self._deal_on(self.slice_bytes + _GROWTH * entered, passed)
         else:
-            self._drop()
+            self._drop_packs()
 
     def _begin(self) -> None:
         self.flushes += 1
@@ -244,7 +247,7 @@ class Slate:
         self._nodes = sum(len(nodes) for _, nodes in self._sums)
         for page, _ in self._sums:
             page.dirty = set()
-        self._full = [(page, page.stored) for page in self.pages.values() if page.begin < page.stored]
+        self._undealt = [(page, page.stored) for page in self.pages.values() if page.begin < page.stored]
 
     def _write_sums(self, most: int) -> None:
         sums = self._sums
@@ -261,16 +264,16 @@ class Slate:
             self._sums.pop()
         self._sums.append((page, nodes))
 
-    def _settle(self, most: int, passed: Callable[[int], int]) -> None:
+    def _deal_on(self, most: int, passed: Callable[[int], int]) -> None:
         """The next lines, so many bytes of them."""
-        while self._full and most > 0:
-            page, last = self._full[-1]
+        while self._undealt and most > 0:
+            page, last = self._undealt[-1]
             most -= self._deal(page, page.cut(last, most), passed)
             if page.begin == last:
-                self._full.pop()
-                self._moved.append(partial(self._full.append, (page, last)))
+                self._undealt.pop()
+                self._moved.append(partial(self._undealt.append, (page, last)))
 
-    def _drop(self) -> None:
+    def _drop_packs(self) -> None:
         """The oldest packs go."""
         packs = self._packs
         for _ in range(SLICE_PACKS):

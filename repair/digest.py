@@ -103,11 +103,6 @@ class Ledger:
         self.leaves[leaf] = total = (self.leaves.get(leaf, 0) + change) & MASK
         return total
 
-    def shift(self, leaf: int, change: int) -> None:
-        """Add to a leaf's sum, and to the root."""
-        self.root = (self.root + change) & MASK
-        self.leaves[leaf] = (self.leaves.get(leaf, 0) + change) & MASK
-
     def encode(self) -> bytes:
         """All but the leaves, which are stored by themselves."""
         return _LEDGER.pack(

@@ -19,7 +19,7 @@ from basestore.messages import (
     encode,
 )
 from basestore.page import stored_ledger
-from basestore.slate import BYTES_MAX
+from basestore.slate import FLUSH_AT_BYTES
 from basestore.storage.engine import LEDGER, NODE, Batch
 from tests.basestore.test_anti_entropy import check_ledgers
 from tests.basestore.world import Sent, World
@@ -238,7 +238,8 @@ def test_a_sum_gone_wrong_is_an_alarm_that_leads_to_a_scrub_and_then_to_the_trut
     world = two()
     write(world, 50, "key")
     talk(world)
-    world.node(1).ledgers.of[0].shift(9, 12345)
+    ledger = world.node(1).ledgers.of[0]
+    ledger.root, ledger.leaves[9] = ledger.root + 12345, ledger.leaves.get(9, 0) + 12345
     talk(world)
     assert [node.metrics.counts["mismatches"] for node in world.running] == [1, 1]
     world.run(0.5)
@@ -457,9 +458,9 @@ def test_a_scrub_whose_batch_is_refused_is_done_again() -> None:
 def flush(world: World, index: int) -> None:
     """The node's slate gives up all that it has stored."""
     slate = world.node(index).ledgers.slate
-    slate.bytes_max = 0
+    slate.flush_at_bytes = 0
     world.settle()
-    slate.bytes_max = BYTES_MAX
+    slate.flush_at_bytes = FLUSH_AT_BYTES
     assert not slate.flushing
 
 
@@ -573,7 +574,7 @@ def test_slates_are_flushed_while_sessions_are_open() -> None:
             world._turn()
         for index in (0, 1):
             slate = world.node(index).ledgers.slate
-            slate.bytes_max, slate.slice_bytes, slate.slice_nodes = 0, 500, 4
+            slate.flush_at_bytes, slate.slice_bytes, slate.slice_nodes = 0, 500, 4
             world.set(index, f"key of {index}", "value", Level.ONE)
         world.settle()
         assert all(node.ledgers.slate.flushes for node in world.running)

@@ -62,7 +62,7 @@ class Store:
         """Write all that is older than the last commit, in slices as small as can be."""
         slate = self.ledgers.slate
         slate.slice_bytes = slate.slice_nodes = 1
-        slate.bytes_max = 0
+        slate.flush_at_bytes = 0
         self.ledgers.flush(lambda partition: passed)
         while slate.flushing:
             self.commit()

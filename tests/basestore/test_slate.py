@@ -60,7 +60,7 @@ class Twins:
         self.ledgers = Ledgers(self.journal, PARTITIONS)
         slate = self.ledgers.slate
         entries, lines, slate.slice_nodes = self.slices
-        slate.bytes_max, slate.slice_bytes = entries * ENTRY_BYTES, lines * ENTRY_BYTES
+        slate.flush_at_bytes, slate.slice_bytes = entries * ENTRY_BYTES, lines * ENTRY_BYTES
 
     def _undo(self) -> None:
         self.ledgers.undo()
@@ -226,7 +226,7 @@ def test_a_crash_at_any_commit_of_a_flush_loses_nothing_that_was_stored(passed: 
         told.safe = ALL
     for _ in range(120):
         twins.step()
-    twins.ledgers.slate.bytes_max = 60 * ENTRY_BYTES
+    twins.ledgers.slate.flush_at_bytes = 60 * ENTRY_BYTES
     states: list[tuple[dict[bytes, bytes], dict[int, Told]]] = []
     while not states or twins.ledgers.slate.flushing:
         for partition in PARTITIONS:
@@ -384,7 +384,7 @@ def test_what_packs_say_of_a_partition_that_is_not_held_any_more_is_kept() -> No
         twins.step()
     fewer = Ledgers(Journal(twins.engine, b"g", waits=False, failed=lambda: None), [1])
     assert list(fewer.of) == [1]
-    fewer.slate.bytes_max = 0
+    fewer.slate.flush_at_bytes = 0
     fewer.flush(lambda _: 0)
     while fewer.slate.flushing:
         fewer.flush(lambda _: 0)

@@ -96,7 +96,7 @@ class Opening:
         fresh = Fresh(chance.randbytes(16), chance.randbytes(8), chance.getrandbits(48))
         self.node = Node(single(directory), self.engine, fresh, clock.now(), {})
         slate = self.node.ledgers.slate
-        slate.bytes_max, slate.slice_bytes, slate.slice_nodes = FLUSH
+        slate.flush_at_bytes, slate.slice_bytes, slate.slice_nodes = FLUSH
         self.node.proofs.passed = self._half  # type: ignore[method-assign]
         barrier = self.node.step(clock.now())
         self.engine.sync()

@@ -72,7 +72,7 @@ def test_a_ledger_comes_back_as_it_was_stored(numbers: list[int], root: int) -> 
 
 def test_a_ledger_whose_leaves_do_not_fit_its_root_is_not_sound() -> None:
     ledger = Ledger()
-    ledger.shift(7, 5)
+    ledger.root = ledger.leaves[7] = 5
     assert ledger.sound
     ledger.leaves[7] = 6
     assert not ledger.sound

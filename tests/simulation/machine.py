@@ -104,7 +104,7 @@ class Machine:
         if barrier is not None:
             node.durable(barrier, self.instant())
         slate = node.ledgers.slate
-        slate.bytes_max, slate.slice_bytes, slate.slice_nodes = FLUSH
+        slate.flush_at_bytes, slate.slice_bytes, slate.slice_nodes = FLUSH
         if not self.world.plan.rounds:
             node.reconciler._due_s = dict.fromkeys(node.reconciler._due_s, math.inf)
         if self.world.plan.hasty:
