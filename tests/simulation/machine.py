@@ -353,6 +353,9 @@ class Machine:
         """Messages of a peer."""
         if self.node is None:
             return
+        for message in messages:
+            if type(message) is Apply:
+                self.world.witness.heard(self, member, message)
         try:
             unexpected = self.node.receive(member, outbox, messages, self.instant())
         except ProtocolError as error:

@@ -8,7 +8,8 @@ And no node answers after the deadline it was given.
 A record is gone from a disk only when it was due at or below the stable stamp that stands on that disk,
 and then every other replica holds it, or one that beats it, or has purged it: nothing that it beats
 comes back. What is at or below a stable stamp is on all replicas. And no list is ever to be made of what
-the log may lack: every certificate that counts is at or above the floor.
+the log may lack: every certificate that counts is at or above the floor. No replica takes a first delivery
+at or below the stamp that it has closed.
 """
 
 from typing import TYPE_CHECKING
@@ -40,7 +41,17 @@ class Witness:
         self._world = world
         self._asked: dict[int, tuple[float, int, int]] = {}
         self._copies: dict[tuple[int, int, int], tuple[bytes, bytes, str]] = {}
+        self._too_late: set[tuple[int, int, int, int]] = set()  # machine and life, sender, request
         self._dues: dict[bytes, dict[bytes, int]] = {}  # by row and version: from when it may be purged
+
+    def heard(self, machine: "Machine", source: int, apply: Apply) -> None:
+        """A first delivery arrives. At or below the closed stamp it is not to be taken, unless it was before."""
+        ledger = machine.node.ledgers.of.get(row_partition(apply.row)) if machine.node is not None else None
+        version = apply.record[:VERSION_BYTES]
+        if ledger is not None and apply.way == DIRECT and int.from_bytes(version[:8]) <= ledger.closed:
+            rule = self._world.rules[row_bucket(apply.row).decode()]
+            if not self._holds(rule, machine.disk.get(DATA + apply.row), version):
+                self._too_late.add((machine.index, machine.life, source, apply.id))
 
     def said(self, machine: "Machine", target: int, message: Message) -> None:
         """A node sends a copy, or says that it has taken some: they are then durable there."""
@@ -49,7 +60,14 @@ class Witness:
                 row, version = message.row, message.record[:VERSION_BYTES]
                 bucket = row_bucket(row).decode()
                 self._copies[machine.index, target, message.id] = row, version, bucket
-        elif isinstance(message, Applied) and self._copies and self._world.history.sync:
+        elif self._too_late and isinstance(message, Applied):
+            for request in message.ids:
+                if (machine.index, machine.life, target, request) in self._too_late:
+                    text = (
+                        f"n{machine.index + 1} took what n{target + 1} sent it at or below its closed stamp"
+                    )
+                    self._world.blame("closed", text)
+        if isinstance(message, Applied) and self._copies and self._world.history.sync:
             for request in message.ids:
                 copy = self._copies.pop((target, machine.index, request), None)
                 if copy is None or machine.impaired:

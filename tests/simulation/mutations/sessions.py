@@ -22,7 +22,7 @@ def _own_row(own: int, *others: Any) -> int:
 _apply = Replica.apply
 
 
-@mutant("a direct write that comes too late is taken", PURGED, Replica, "apply", "haste")
+@mutant("a direct write that comes too late is taken", {"closed", *PURGED}, Replica, "apply", "haste")
 def _never_closed(self: Any, outbox: Any, message: Any, wall_ms: int) -> None:
     ledger = self.ledgers.of.get(int.from_bytes(message.row[:2]))
     if ledger is None or message.way not in (DIRECT, HINTED_DIRECT):
