@@ -45,7 +45,8 @@ class Witness:
         self._dues: dict[bytes, dict[bytes, int]] = {}  # by row and version: from when it may be purged
 
     def heard(self, machine: "Machine", source: int, apply: Apply) -> None:
-        """A first delivery arrives. At or below the closed stamp it is not to be taken, unless it was before."""
+        """A first delivery arrives. At or below the closed stamp it is not to be taken, unless it was
+        before."""
         ledger = machine.node.ledgers.of.get(row_partition(apply.row)) if machine.node is not None else None
         version = apply.record[:VERSION_BYTES]
         if ledger is not None and apply.way == DIRECT and int.from_bytes(version[:8]) <= ledger.closed:
