@@ -117,7 +117,8 @@ class World:
     def trace(self, source: int, target: int, messages: list[Message]) -> None:
         """A frame leaves. Clients are numbered from -1 down."""
         kinds = type(messages[0]).__name__
-        self._note(f"{self.clockwork.now!r} {source} {target} {len(messages)} {kinds}\n")
+        now_ns = int(self.clockwork.now * 1e9)
+        self._note(f"{now_ns} {source} {target} {len(messages)} {kinds}\n")
         if self.recording:
             to = f"n{target + 1}" if target >= 0 else f"c{-1 - target}"
             for message in messages:
