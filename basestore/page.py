@@ -5,7 +5,6 @@ memory behind `begin`, older ones as rows in the store, or nowhere: up to the le
 have been dropped.
 """
 
-import struct
 from collections.abc import Iterable
 from itertools import islice
 from typing import TypeAlias
@@ -16,7 +15,6 @@ from basestore.storage.engine import LEDGER, LOG, NODE, Engine
 from repair.digest import Ledger, decode_node, encode_node
 
 SEQUENCE_BYTES = 8
-ENTRY_HEAD = struct.Struct(">2sHIQQQQ16s16s")
 
 
 # A line of the log, and under which sequence of the partition it was stored: what stands there still.
@@ -66,14 +64,6 @@ class Page:
             journal.stage(start + bytes((node,)), encode_node(leaves, node))
         journal.stage(LEDGER + self.prefix, self.ledger.encode())
 
-    def cut(self, last: int, most: int) -> int:
-        """The sequence, `last` at most, up to which the lines have so many bytes in packs; at least one."""
-        upto = self.begin
-        while upto < last and most > 0:
-            most -= pack_bytes(self.lines[upto - self.begin : upto - self.begin + 1])
-            upto += 1
-        return upto
-
     def replay(self, line: bytes, sequence: int, replaced: int, *, still: bool) -> None:
         """An entry of a pack, after the ledger was set to what it says. `still`: the sequence has not
         moved. What is at or below `floor` or `spilled` was dealt with. ValueError when it goes back."""
@@ -99,11 +89,6 @@ class Page:
             raise StorageError(
                 f"the store is damaged: node {node} of partition {self.number}: {error}"
             ) from error
-
-
-def pack_bytes(lines: Iterable[bytes | None]) -> int:
-    """How many bytes these lines have in packs, with the heads of their entries."""
-    return sum([ENTRY_HEAD.size + len(line or b"") for line in lines])
 
 
 def stored_ledger(engine: Engine, prefix: bytes) -> Ledger:

@@ -84,13 +84,13 @@ class Proofs:
     def passed(self, partition: int) -> int:
         """Up to which sequence every other replica is proven to hold all that is held here, or better; 0
         while there is no proof with one of them. Of what was stored until then no list will be made."""
-        passed = self._ledgers.of[partition].sequence if partition in self.others else 0
-        for other in self.others.get(partition, ()):
-            certificate = self.certificate(partition, other)
-            if certificate is None:
-                return 0
-            passed = min(passed, certificate.mine)
-        return passed
+        if partition not in self.others:
+            return 0
+        certificates = self.certificates(partition)
+        if len(certificates) < len(self.others[partition]):
+            return 0
+        sequence = self._ledgers.of[partition].sequence
+        return min((certificate.mine for certificate in certificates.values()), default=sequence)
 
     def certify(self, partition: int, member: int, certificate: Certificate) -> None:
         """Both hold the same: keep the proof, and draw the conclusions."""

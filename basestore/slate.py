@@ -30,15 +30,17 @@ in its pack, takes 150 to 250, as many share a commit or few. (`flusher.py`, whi
 this.)
 """
 
+import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import islice
 from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
 from basestore.errors import StorageError
 from basestore.journal import Journal
-from basestore.page import ENTRY_HEAD, SEQUENCE_BYTES, Page, pack_bytes, stored_ledger
+from basestore.page import SEQUENCE_BYTES, Page, stored_ledger
 from basestore.storage.engine import LEDGER, LOG, NODE, PACK
 from repair.digest import FANOUT, LEAVES, MASK, SUM_BYTES, Ledger, leaf_of
 from repair.version import HEAD_BYTES, VERSION_BYTES
@@ -55,7 +57,8 @@ _PACE = 8  # nodes are written while this part of `FLUSH_AT_BYTES` is entered, o
 _LEAF = LEAVES - 1
 _STILL = 0x8000  # beside the leaf: the sequence did not move
 _FANOUT_BITS = FANOUT.bit_length() - 1
-_pack_head = ENTRY_HEAD.pack
+_HEAD = struct.Struct(">2sHIQQQQ16s16s")
+_pack_head = _HEAD.pack
 
 
 class _Pack(NamedTuple):
@@ -231,7 +234,7 @@ class Slate:
             if self.bytes <= self.flush_at_bytes:
                 return
             self._begin()
-        entered = len(self._heads) * ENTRY_HEAD.size + sum(map(len, self._lines))
+        entered = len(self._heads) * _HEAD.size + sum(map(len, self._lines))
         if self._sums:
             paced = entered * self._nodes // (self.flush_at_bytes // _PACE or 1)
             self._write_sums(min(self.slice_nodes + paced, SLICE_NODES_MAX))
@@ -268,7 +271,7 @@ class Slate:
         """The next lines, so many bytes of them."""
         while self._undealt and most > 0:
             page, last = self._undealt[-1]
-            most -= self._deal(page, page.cut(last, most), passed)
+            most -= self._deal(page, last, most, passed)
             if page.begin == last:
                 self._undealt.pop()
                 self._moved.append(partial(self._undealt.append, (page, last)))
@@ -288,25 +291,27 @@ class Slate:
         self._packs.appendleft(pack)
         self.bytes += pack.bytes
 
-    def _deal(self, page: Page, last: int, passed: Callable[[int], int]) -> int:
-        """Drop the lines up to this sequence, or make them rows. Returns how many bytes that were in
-        packs."""
-        lines = page.lines[: max(0, last - page.begin)]
-        if not lines:
-            return 0
+    def _deal(self, page: Page, last: int, most: int, passed: Callable[[int], int]) -> int:
+        """Drop the lines up to this sequence, or make them rows, until they had so many bytes in packs.
+        Returns how many they had."""
         ledger, begin, stage, start = page.ledger, page.begin, self._journal.stage, LOG + page.prefix
-        safe = passed(page.number)
+        safe, dealt = passed(page.number), 0
         floor, spilled = before = ledger.floor, ledger.spilled
-        for sequence, line in enumerate(lines, begin + 1):
+        for sequence, line in enumerate(islice(page.lines, last - begin), begin + 1):
+            if dealt >= most:
+                break
+            page.begin = sequence
+            dealt += _HEAD.size
             if line is None:
                 continue
+            dealt += len(line)
             if sequence <= safe:
                 floor = sequence
             else:
                 stage(start + sequence.to_bytes(SEQUENCE_BYTES), line)
                 spilled = sequence
         ledger.floor, ledger.spilled = floor, spilled
-        page.begin = last
+        lines = page.lines[: page.begin - begin]
         del page.lines[: len(lines)]
         stage(LEDGER + page.prefix, ledger.encode())
 
@@ -316,7 +321,7 @@ class Slate:
             page.lines[:0] = lines
 
         self._moved.append(take_back)
-        return pack_bytes(lines)
+        return dealt
 
     # --- opening -----------------------------------------------------------------------------
 
@@ -336,11 +341,11 @@ class Slate:
 
     def _read(self, commit: int, stored: bytes) -> None:
         count = int.from_bytes(stored[:_COUNT_BYTES])
-        at = _COUNT_BYTES + count * ENTRY_HEAD.size
+        at = _COUNT_BYTES + count * _HEAD.size
         if len(stored) < at:
             raise ValueError("it is cut off")
         pages: dict[Page, None] = {}
-        for prefix, word, length, sequence, replaced, *sums, root, total in ENTRY_HEAD.iter_unpack(
+        for prefix, word, length, sequence, replaced, *sums, root, total in _HEAD.iter_unpack(
             stored[_COUNT_BYTES:at]
         ):
             page = self.pages.get(prefix) or self._stray(prefix)

@@ -40,6 +40,16 @@ def talk(world: World, opener: int = 0) -> list[Message]:
     return [sent.message for sent in world.log if isinstance(sent.message, SESSION)]
 
 
+def begin(world: World, turns: int, ticking: tuple[int, ...] = (0,)) -> None:
+    """The first node opens a session, and the nodes have so many turns: it may be in the middle then."""
+    world.node(0).reconciler.wish(1, 0)
+    world.monotonic += 0.05
+    for index in ticking:
+        world.node(index).tick(world.now(index))
+    for _ in range(turns):
+        world._turn()
+
+
 def kinds(said: list[Message]) -> list[type[Message]]:
     return [type(message) for message in said]
 
@@ -187,11 +197,7 @@ def test_a_crash_in_the_middle_of_a_session_does_no_harm(index: int) -> None:
         write(world, 10, "before")
         talk(world)
         write(world, 50, "meanwhile", missed_by=1)
-        world.node(0).reconciler.wish(1, 0)
-        world.monotonic += 0.05
-        world.node(0).tick(world.now(0))
-        for _ in range(turns):
-            world._turn()
+        begin(world, turns)
         world.restart(index)
         world.run(1)
         check_ledgers(world, index)
@@ -567,11 +573,7 @@ def test_slates_are_flushed_while_sessions_are_open() -> None:
         write(world, 30, "before")
         talk(world)
         write(world, 60, "meanwhile", missed_by=1)
-        world.node(0).reconciler.wish(1, 0)
-        world.monotonic += 0.05
-        world.node(0).tick(world.now(0))
-        for _ in range(turns):
-            world._turn()
+        begin(world, turns)
         for index in (0, 1):
             slate = world.node(index).ledgers.slate
             slate.flush_at_bytes, slate.slice_bytes, slate.slice_nodes = 0, 500, 4

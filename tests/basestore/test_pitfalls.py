@@ -26,7 +26,7 @@ from basestore.replica import Replica
 from basestore.upkeep import Upkeep
 from repair.exchange import Members, Snapshot
 from repair.version import Record, Version
-from tests.basestore.test_exchanging import kinds, talk, two, write
+from tests.basestore.test_exchanging import begin, kinds, talk, two, write
 from tests.basestore.world import World
 
 
@@ -82,12 +82,7 @@ def missed_during_a_session() -> None:
         write(world, 10, "key")
         talk(world)
         write(world, 10, "other", missed_by=1)
-        world.node(0).reconciler.wish(1, 0)
-        world.monotonic += 0.05
-        world.node(0).tick(world.now(0))
-        world.node(1).tick(world.now(1))
-        for _ in range(turns):
-            world._turn()
+        begin(world, turns, ticking=(0, 1))
         world.plant(1, "late", "v", world.stamp())
         world.run(0.5)
         talk(world)

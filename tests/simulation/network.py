@@ -8,7 +8,7 @@ themselves: a late one of those speaks of another life.
 """
 
 from collections import Counter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from basestore.messages import (
     COPY,
@@ -205,10 +205,9 @@ class Network:
     def _count(self, messages: list[Message]) -> None:
         counts = self._counts
         for message in messages:
-            kind = type(message)
-            if kind is Apply:
-                counts["write-back"] += cast(Apply, message).way == COPY
-            elif kind is Hinted:
+            if isinstance(message, Apply):
+                counts["write-back"] += message.way == COPY
+            elif isinstance(message, Hinted):
                 counts["hint delivered"] += 1
-            elif kind is not Applied:
-                counts[kind.__name__] += 1
+            elif not isinstance(message, Applied):
+                counts[type(message).__name__] += 1

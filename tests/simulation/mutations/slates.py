@@ -19,9 +19,9 @@ _deal = Slate._deal
 
 
 @mutant("a pack goes before its lines are stored", LACKING, Slate, "_deal")
-def _lose_lines(self: Any, page: Any, last: int, passed: Any) -> int:
+def _lose_lines(self: Any, page: Any, last: int, most: int, passed: Any) -> int:
     floor = page.ledger.floor
-    dealt = _deal(self, page, last, lambda _: 1 << 63)
+    dealt = _deal(self, page, last, most, lambda _: 1 << 63)
     page.ledger.floor = floor
     return dealt
 
