@@ -13,10 +13,10 @@ Names are loaded when they are first used, so that a blocking client does not im
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from basestore.client import connect
+    from basestore.client.connection import connect
+    from basestore.client.store import Store, StoreSession
     from basestore.config import ClusterConfig, Durability, Member, NodeConfig
     from basestore.consistency import Level, Outcome, ReplicaState
-    from basestore.convergence import Convergence, PartitionProof
     from basestore.embedded import EmbeddedCluster, EmbeddedNode, open_cluster, open_node
     from basestore.errors import (
         BasestoreError,
@@ -35,34 +35,34 @@ if TYPE_CHECKING:
         Unreachable,
         WriteTimeout,
     )
-    from basestore.explanation import Explanation, HintView, Mend, ReplicaView
-    from basestore.picture import Obstacle
-    from basestore.piles import HintPile, NodeHints
-    from basestore.repairs import Repair
-    from basestore.results import Item, NodeState, ReadResult, Receipt
-    from basestore.store import Store, StoreSession
+    from basestore.results.cluster_view import Obstacle
+    from basestore.results.convergence import Convergence, PartitionProof
+    from basestore.results.explanation import Explanation, HintView, Mend, ReplicaView
+    from basestore.results.hints import HintPile, NodeHints
+    from basestore.results.receipts import Item, NodeState, ReadResult, Receipt
+    from basestore.results.repair import Repair
     from repair.rule import Rule
     from repair.version import Version
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "basestore.client": ("connect",),
+    "basestore.client.connection": ("connect",),
     "basestore.config": ("ClusterConfig", "Durability", "Member", "NodeConfig"),
     "basestore.consistency": ("Level", "Outcome", "ReplicaState"),
-    "basestore.convergence": ("Convergence", "PartitionProof"),
+    "basestore.results.convergence": ("Convergence", "PartitionProof"),
     "basestore.embedded": ("EmbeddedCluster", "EmbeddedNode", "open_cluster", "open_node"),
     "basestore.errors": (
         "BasestoreError", "ClockSkew", "ConfigurationError", "ConnectionLost", "InvalidRequest",
         "Overloaded", "ReadTimeout", "ReplicaFailure", "RequestFailed", "SessionFull", "StorageError",
         "TooStale", "Unavailable", "Unreachable", "WriteTimeout",
     ),
-    "basestore.explanation": ("Explanation", "HintView", "Mend", "ReplicaView"),
-    "basestore.picture": ("Obstacle",),
-    "basestore.piles": ("HintPile", "NodeHints"),
-    "basestore.repairs": ("Repair",),
-    "basestore.results": ("Item", "NodeState", "ReadResult", "Receipt"),
-    "basestore.store": ("Store", "StoreSession"),
+    "basestore.results.explanation": ("Explanation", "HintView", "Mend", "ReplicaView"),
+    "basestore.results.cluster_view": ("Obstacle",),
+    "basestore.results.hints": ("HintPile", "NodeHints"),
+    "basestore.results.repair": ("Repair",),
+    "basestore.results.receipts": ("Item", "NodeState", "ReadResult", "Receipt"),
+    "basestore.client.store": ("Store", "StoreSession"),
     "repair.rule": ("Rule",),
     "repair.version": ("Version",),
 }  # fmt: skip

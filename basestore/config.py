@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from basestore.cluster.placement import Place, Placement
 from basestore.errors import ConfigurationError
-from basestore.messages import BUCKET_BYTES_MAX, TIMEOUT_MS_MAX
-from basestore.placement import Place, Placement
+from basestore.protocol.limits import BUCKET_BYTES_MAX, TIMEOUT_MS_MAX
 from repair.rule import Rule
 from repair.version import KEY_BYTES
 

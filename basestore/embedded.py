@@ -14,14 +14,14 @@ from typing import Any
 
 import trio
 
+from basestore.client.calls import GRACE_S, TIMEOUT_S_DEFAULT, Consistency
+from basestore.client.store import Store
 from basestore.config import Durability, NodeConfig, load
 from basestore.errors import MAY_HAVE_HAPPENED, ConnectionLost
-from basestore.local import prepare_cluster
-from basestore.messages import Message
-from basestore.requests import GRACE_S, TIMEOUT_S_DEFAULT, Consistency
-from basestore.results import ANSWERS
-from basestore.service import Service, instant
-from basestore.store import Store
+from basestore.protocol.codec import Message
+from basestore.results.receipts import ANSWERS
+from basestore.server.local_cluster import prepare_cluster
+from basestore.server.service import Service, instant
 
 LINK_S_MAX = 30.0
 

@@ -2,7 +2,7 @@
 
 The stories count as they go, so counting must cost next to nothing: every series exists from the
 start, and a request adds to two of its numbers. All that can be counted is listed here, with what it
-means; a name that is not listed is a KeyError. `scrape.py` renders it in Prometheus's format;
+means; a name that is not listed is a KeyError. `prometheus.py` renders it in Prometheus's format;
 `facts` and `of` carry it to `basestore top`.
 
 Times run from a request's coming in to its answer's going out, in the node that the client asked:
@@ -24,7 +24,7 @@ BOUNDS_S: Final = (
 )  # fmt: skip
 
 REPAIRS: Final = "repairs_"  # what begins so is one counter by kind for whoever looks
-SESSIONS: Final = "sessions_"  # likewise
+EXCHANGES: Final = "exchanges_"  # likewise
 COUNTERS: Final[Mapping[str, str]] = {
     "hints_created": "Hints stored for members that missed a write.",
     "hints_delivered": "Hints whose write the member has taken.",
@@ -38,15 +38,15 @@ COUNTERS: Final[Mapping[str, str]] = {
     "repairs_read_blocking": "Replicas brought up to date before a read was answered.",
     "repairs_read_background": "Replicas brought up to date after a read was answered.",
     "repairs_write": "Replicas brought up to date because a write had found them behind.",
-    "sessions_same": "Anti-entropy sessions that found both replicas equal at once.",
-    "sessions_delta": "Anti-entropy sessions that compared what had changed since the last.",
-    "sessions_full": "Anti-entropy sessions that compared all that is held.",
-    "sessions_aborted": "Anti-entropy sessions that ended without a result.",
-    "mismatches": "Anti-entropy sessions that found something silently lost or altered.",
-    "exchange_bytes_sent": "Bytes that anti-entropy sessions have sent.",
-    "records_sent": "Records that anti-entropy sessions have sent.",
-    "records_taken": "Records that anti-entropy sessions have brought.",
-    "records_unneeded": "Records that anti-entropy sessions have brought in vain.",
+    "exchanges_same": "Anti-entropy exchanges that found both replicas equal at once.",
+    "exchanges_delta": "Anti-entropy exchanges that compared what had changed since the last.",
+    "exchanges_full": "Anti-entropy exchanges that compared all that is held.",
+    "exchanges_aborted": "Anti-entropy exchanges that ended without a result.",
+    "mismatches": "Anti-entropy exchanges that found something silently lost or altered.",
+    "exchange_bytes_sent": "Bytes that anti-entropy exchanges have sent.",
+    "records_sent": "Records that anti-entropy exchanges have sent.",
+    "records_taken": "Records that anti-entropy exchanges have brought.",
+    "records_unneeded": "Records that anti-entropy exchanges have brought in vain.",
     "records_dropped": "Records dropped by a forgetful store, because the others had purged them.",
     "records_purged": "Tombstones and expired records dropped, because all replicas had them.",
     "partitions_scrubbed": "Partitions compared with what is on the disk.",

@@ -23,78 +23,76 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from basestore.anti_entropy.certificates import Certificates
+from basestore.anti_entropy.recovery import Recovery
+from basestore.anti_entropy.scheduler import Scheduler
+from basestore.cluster.operations import Operations
+from basestore.cluster.outbox import OUTBOX_BYTES_MAX, Outbox, weight
+from basestore.cluster.peers import Peers
+from basestore.cluster.placement import Placement, row_partition
 from basestore.config import NodeConfig
-from basestore.coordinator import Coordinator
-from basestore.debts import Debts
-from basestore.explaining import check_traced, trace
-from basestore.forward import bring_forward, bring_leaves_forward
-from basestore.gauges import gauges, lag
-from basestore.handoff import Handoff
-from basestore.inspecting import check_inspected, hasten, inspect
-from basestore.journal import Journal
-from basestore.late import Late
-from basestore.ledgers import Ledgers
-from basestore.messages import (
-    COPY,
-    DIRECT,
+from basestore.coordinator.coordinator import Coordinator
+from basestore.coordinator.explain import check_traced, trace
+from basestore.handoff.debts import Debts
+from basestore.handoff.delivery import Delivery
+from basestore.handoff.late_hints import LateHints
+from basestore.instant import Instant
+from basestore.metrics import Metrics
+from basestore.observe.gauges import gauges, lag
+from basestore.observe.inspect import check_inspected, hasten, inspect
+from basestore.protocol.anti_entropy import (
     Abort,
-    Applied,
-    Apply,
     Ask,
     Certify,
-    Confirmed,
-    Counters,
-    Delete,
     Entries,
-    Explain,
-    Get,
     Going,
+    Listing,
+    Same,
+    Sums,
+    Syn,
+    Taken,
+    Want,
+)
+from basestore.protocol.client import Delete, Get, Scan, Set
+from basestore.protocol.codec import Message
+from basestore.protocol.heartbeats import Confirmed, Identity, Ping, Pong, Remembered
+from basestore.protocol.limits import ProtocolError
+from basestore.protocol.operator import (
+    Counters,
+    Explain,
+    HintPiles,
+    HintsOf,
+    Inspect,
+    Inspected,
+    NodeStatus,
+    Replay,
+    Status,
+    Survey,
+    Trace,
+    Traced,
+)
+from basestore.protocol.replication import (
+    COPY,
+    DIRECT,
+    Applied,
+    Apply,
     Held,
     HeldDigest,
     Hinted,
-    HintPiles,
-    HintsOf,
-    Identity,
-    Inspect,
-    Inspected,
     Keep,
     Kept,
-    Listing,
-    Message,
-    NodeStatus,
-    Ping,
-    Pong,
-    ProtocolError,
     Range,
     Read,
     ReadRange,
     Rejected,
-    Remembered,
-    Replay,
-    Same,
-    Scan,
-    Set,
     Settled,
-    Status,
-    Sums,
     Superseded,
-    Survey,
-    Syn,
-    Taken,
-    Trace,
-    Traced,
-    Want,
 )
-from basestore.metrics import Metrics
-from basestore.operation import Operations
-from basestore.outbox import OUTBOX_BYTES_MAX, Outbox, weight
-from basestore.peers import Instant, Peers
-from basestore.placement import Placement, row_partition
-from basestore.proofs import Proofs
-from basestore.reconciler import Reconciler
-from basestore.recovery import Recovery
-from basestore.replica import HINTED_COPY, HINTED_DIRECT, Replica
-from basestore.standing import Fresh, Standing, State
+from basestore.replica.forward import bring_forward, bring_leaves_forward
+from basestore.replica.group_commit import GroupCommit
+from basestore.replica.identity import Fresh, State, StoreIdentity
+from basestore.replica.replica import HINTED_COPY, HINTED_DIRECT, Replica
+from basestore.replica.summaries import Summaries
 from basestore.storage.engine import META, Engine
 from repair.clock import HybridClock
 from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, Digester, Record
@@ -130,12 +128,12 @@ class Node:
         digester = Digester(cluster.key)
         rules = {name.encode(): rule for name, rule in cluster.buckets.items()}
         self.clock = HybridClock(self._load_ceiling(), cluster.drift_ms_max)
-        self.journal = Journal(
+        self.group_commit = GroupCommit(
             engine, fresh.generation, waits=config.durability == "sync", failed=self._not_taken
         )
         bring_leaves_forward(engine)
-        self.ledgers = Ledgers(self.journal, placement.held_by(self.me))
-        self.replica = Replica(self.journal, self.ledgers, rules, digester, self.clock)
+        self.summaries = Summaries(self.group_commit, placement.held_by(self.me))
+        self.replica = Replica(self.group_commit, self.summaries, rules, digester, self.clock)
         self.peers = Peers(
             [member.name for member in cluster.members], self.me, self.ready, cluster.drift_ms_max,
             placement.meeting_quorum - 1,
@@ -143,47 +141,47 @@ class Node:
         origin = (self.me + 1) << 48 | fresh.incarnation
         self.operations = Operations((fresh.incarnation & 0xFFFF) << 40)
         self.coordinator = Coordinator(
-            config, placement, self.peers, self.operations, self.journal, self.clock, digester, self.metrics,
-            origin,
+            config, placement, self.peers, self.operations, self.group_commit, self.clock, digester,
+            self.metrics, origin,
         )  # fmt: skip
-        self.handoff = Handoff(
-            self.journal, rules, self.peers, self.operations, self.metrics, config, self._taken_by
+        self.delivery = Delivery(
+            self.group_commit, rules, self.peers, self.operations, self.metrics, config, self._taken_by
         )
-        hints, self.late = self.handoff.hints, Late(self.handoff.hints, self.coordinator)
-        self.debts = Debts(hints, self.ledgers, placement, self.peers, self.operations, self.clock, now)
-        self.standing = Standing(self.journal, config, fresh, placement.meeting_quorum)
+        hints, self.late_hints = self.delivery.hints, LateHints(self.delivery.hints, self.coordinator)
+        self.debts = Debts(hints, self.summaries, placement, self.peers, self.operations, self.clock, now)
+        self.identity = StoreIdentity(self.group_commit, config, fresh, placement.meeting_quorum)
         self._begin_anti_entropy(placement, fresh, now)
-        bring_forward(self.journal, self.ledgers)
+        bring_forward(self.group_commit, self.summaries)
         self._groups = _voting_groups([member.name for member in cluster.members], placement, self.me)
         self._persist_due_s = now.monotonic + PERSIST_S
         self._ceiling_asked = 0
         self._handlers: dict[type, Handler] = self._peer_handlers()
         self._raise_ceiling(now)
-        self._settle_standing(now)
+        self._settle_identity(now)
 
     def _begin_anti_entropy(self, placement: Placement, fresh: Fresh, now: Instant) -> None:
         cluster = self.config.cluster
-        self.proofs = Proofs(
-            self.journal, self.ledgers, self.standing, placement, self.peers, self.clock,
+        self.certificates = Certificates(
+            self.group_commit, self.summaries, self.identity, placement, self.peers, self.clock,
             cluster.closed_lag_ms, now, durable=self.config.durability != "memory",
         )  # fmt: skip
-        self.reconciler = Reconciler(
-            self.journal, self.replica, self.proofs, self.standing, self.peers, self.operations, self.metrics,
-            now, int.from_bytes(fresh.generation[:4]),
+        self.scheduler = Scheduler(
+            self.group_commit, self.replica, self.certificates, self.identity, self.peers, self.operations,
+            self.metrics, now, int.from_bytes(fresh.generation[:4]),
         )  # fmt: skip
         self.recovery = Recovery(
-            self.standing, self.replica, self.reconciler, placement, self.peers, self.operations,
+            self.identity, self.replica, self.scheduler, placement, self.peers, self.operations,
             cluster.timeout_ms_max / 1e3, now,
         )  # fmt: skip
 
     def _not_taken(self) -> None:
         """The engine refused a batch: nothing of it holds, in memory neither."""
-        self.ledgers.undo()
+        self.summaries.undo()
         self.replica.forget_marks()
-        self.handoff.undo()
-        self.standing.restage()
-        self.proofs.load()
-        self.reconciler.undo()
+        self.delivery.undo()
+        self.identity.restage()
+        self.certificates.load()
+        self.scheduler.undo()
         self.recovery.restart()
         self._ceiling_asked = 0
 
@@ -212,9 +210,9 @@ class Node:
                 piles = self.hint_piles(message.id, now)
                 outbox.put(piles, weight(piles))
                 if isinstance(message, Replay):
-                    self.handoff.replay(now)
+                    self.delivery.replay(now)
                     if message.late:
-                        self.late.begin(now)
+                        self.late_hints.begin(now)
             else:
                 return message
         return None
@@ -223,7 +221,7 @@ class Node:
         """A link to a peer stands. Give the outbox back to `receive` and `unlink`."""
         replaced = self.peers.all[member].linked
         outbox = self.peers.link(member, now)
-        outbox.put(self.standing.identity())
+        outbox.put(self.identity.identity())
         if replaced:  # what was under way on the old one is lost, as if it had been unlinked
             self._lost(member, now)
         return outbox
@@ -235,7 +233,7 @@ class Node:
 
     def _lost(self, member: int, now: Instant) -> None:
         self.operations.lost(member, now)
-        self.reconciler.lost(member)
+        self.scheduler.lost(member)
 
     def receive(self, member: int, outbox: Outbox, messages: list[Message], now: Instant) -> Message | None:
         """Messages of a peer. Returns the first that no peer may say, if any. What still comes on a
@@ -255,42 +253,42 @@ class Node:
         """Deadlines, heartbeats, deliveries, sessions, and the clock's ceiling."""
         self.ticked = now
         self.operations.tick(now)
-        generation, sequence = self.journal.generation, self.journal.durable_sequence
-        only_copies = self.handoff.only_copies()
-        self.proofs.hear_only_copies(self.me, only_copies, now)
-        for member in self.peers.tick(now, self.standing.whole, generation, sequence, only_copies):
+        generation, sequence = self.group_commit.generation, self.group_commit.durable_sequence
+        only_copies = self.delivery.only_copies()
+        self.certificates.hear_only_copies(self.me, only_copies, now)
+        for member in self.peers.tick(now, self.identity.whole, generation, sequence, only_copies):
             self.operations.lost(member, now)
         for peer in self.peers.unintroduced(now):
-            peer.outbox.put(self.standing.identity(again=True))
-        self.handoff.tick(now)
+            peer.outbox.put(self.identity.identity(again=True))
+        self.delivery.tick(now)
         self.debts.tick(now)
-        self.late.tick(now)
+        self.late_hints.tick(now)
         self.recovery.tick(now)
-        self.reconciler.owe(self.handoff.owed())
-        self.reconciler.tick(now)
+        self.scheduler.owe(self.delivery.owed())
+        self.scheduler.tick(now)
         self._raise_ceiling(now)
         if now.monotonic >= self._persist_due_s:
             self._persist_due_s = now.monotonic + PERSIST_S
-            self.standing.persist()
+            self.identity.persist()
 
     def step(self, now: Instant) -> int | None:
         """Handle what this node says to itself, and store what was staged. Returns the newest barrier
         not yet durable."""
-        self._settle_standing(now)
+        self._settle_identity(now)
         while True:
             self._talk_to_self(now)
-            self.ledgers.flush(self.proofs.passed)
-            self.ledgers.write()
-            self.journal.commit()
-            if not self.peers.all[self.me].outbox.messages and not self.reconciler.work(now):
+            self.summaries.checkpoint(self.certificates.passed)
+            self.summaries.write()
+            self.group_commit.commit()
+            if not self.peers.all[self.me].outbox.messages and not self.scheduler.work(now):
                 break
-        sequence = self.journal.sequence
-        return sequence if sequence > self.journal.durable_sequence else None
+        sequence = self.group_commit.sequence
+        return sequence if sequence > self.group_commit.durable_sequence else None
 
     def durable(self, barrier: int, now: Instant) -> None:
         """All batches up to `barrier` are durable. Replies leave; call `step` afterwards."""
-        self.journal.durable(barrier)
-        self._settle_standing(now)
+        self.group_commit.durable(barrier)
+        self._settle_identity(now)
 
     def close(self, now: Instant) -> None:
         """Keep hints for whoever has not answered, and say in the store that it was closed cleanly. The
@@ -298,9 +296,9 @@ class Node:
         for operation in list(self.operations.each()):
             operation.closing(now)
         self._talk_to_self(now)
-        self.standing.close()
-        self.ledgers.write()
-        self.journal.commit()
+        self.identity.close()
+        self.summaries.write()
+        self.group_commit.commit()
 
     # --- inside ------------------------------------------------------------------------------
 
@@ -311,39 +309,39 @@ class Node:
                 self._handlers[type(message)](self.me, mine, message, now)
         self.ready.discard(mine)
 
-    def _settle_standing(self, now: Instant) -> None:
+    def _settle_identity(self, now: Instant) -> None:
         """Notice when this store has become whole, or has ceased to be, and tell the peers."""
-        member, self.reconciler.rolled_back = self.reconciler.rolled_back, None
+        member, self.scheduler.rolled_back = self.scheduler.rolled_back, None
         if member is not None:
-            self.standing.rolled_back(self.peers.all[member].name, self._fresh_stores())
+            self.identity.rolled_back(self.peers.all[member].name, self._fresh_stores())
             self.relink = True
-        if self.standing.born(self._groups):
-            self.standing.make_whole()
-        whole = self.standing.whole
+        if self.identity.born(self._groups):
+            self.identity.make_whole()
+        whole = self.identity.whole
         if self.peers.alive[self.me] != whole:
             self.peers.set_alive(self.me, whole)
             for peer in self.peers.others:
-                peer.outbox.put(self.standing.identity())
+                peer.outbox.put(self.identity.identity())
 
     def _raise_ceiling(self, now: Instant) -> None:
         if self.peers.clock_jumped or self.peers.skew_ms is not None:
             return  # a ceiling made durable by a wrong clock would outlive it
         lower = self.clock.lower_ceiling(now.wall_ms)
         if lower is not None:
-            self.journal.stage(CEILING, lower.to_bytes(8))
+            self.group_commit.stage(CEILING, lower.to_bytes(8))
             self._ceiling_asked = lower
         wanted = self.clock.wanted_ceiling(now.wall_ms)
         if wanted is None or wanted <= self._ceiling_asked:
             return
         self._ceiling_asked = wanted
         ceiling = wanted
-        self.journal.stage(CEILING, ceiling.to_bytes(8))
+        self.group_commit.stage(CEILING, ceiling.to_bytes(8))
 
         def raise_it() -> None:
             if self._ceiling_asked == ceiling:  # not taken back since
                 self.clock.raise_ceiling(ceiling)
 
-        self.journal.effect(raise_it)
+        self.group_commit.effect(raise_it)
 
     def _peer_handlers(self) -> dict[type, Handler]:
         """What each message of a peer sets going."""
@@ -361,13 +359,13 @@ class Node:
             Traced: self._traced,
             Inspect: self._inspect,
             Inspected: self._inspected,
-            Keep: lambda member, outbox, message, now: self.handoff.keep(outbox, message),
+            Keep: lambda member, outbox, message, now: self.delivery.keep(outbox, message),
             Kept: self._kept,
             Hinted: self._hinted,
             Settled: self._settled,
-            Syn: lambda member, outbox, message, now: self.reconciler.hear_syn(member, outbox, message, now),
-            Abort: lambda member, outbox, message, now: self.reconciler.hear_abort(member, message),
-            Going: lambda member, outbox, message, now: self.reconciler.hear_going(
+            Syn: lambda member, outbox, message, now: self.scheduler.hear_syn(member, outbox, message, now),
+            Abort: lambda member, outbox, message, now: self.scheduler.hear_abort(member, message),
+            Going: lambda member, outbox, message, now: self.scheduler.hear_going(
                 member, outbox, message, now
             ),
             **dict.fromkeys((Same, Sums, Ask, Listing, Want, Entries, Taken, Certify), self._session),
@@ -384,7 +382,7 @@ class Node:
         if not self.peers.alive[self.me]:
             outbox.put(Rejected(request, f"its store is {self.state}", True))
             return False
-        if self.journal.full:
+        if self.group_commit.full:
             outbox.put(Rejected(request, "its disk does not keep up", True))
             return False
         if 0 < deadline_ms < now.wall_ms + (self.peers.all[member].offset_ms or 0):
@@ -401,15 +399,17 @@ class Node:
 
     def _hinted(self, member: int, outbox: Outbox, message: Hinted, now: Instant) -> None:
         if self._serves(member, outbox, message.id, 0, now):
-            copy = len(message.row) > 3 and self.proofs.in_use(row_partition(message.row), message.stores)
+            copy = len(message.row) > 3 and self.certificates.in_use(
+                row_partition(message.row), message.stores
+            )
             way = HINTED_COPY if copy else HINTED_DIRECT
             self.replica.apply(outbox, Apply(message.id, message.row, message.record, way, 0), now.wall_ms)
 
     def _taken_by(self, row: bytes, head: bytes, members: list[int]) -> bytes:
         """The stores that have taken the record with this head: those of the members, and this one's."""
-        takers = {self.proofs.store(member) for member in members}
-        if row_partition(row) in self.ledgers.of and self.replica.holds(row, head):
-            takers.add(self.standing.store)
+        takers = {self.certificates.store(member) for member in members}
+        if row_partition(row) in self.summaries.of and self.replica.holds(row, head):
+            takers.add(self.identity.store)
         return b"".join(sorted(takers - {b""}))
 
     def _settled(self, member: int, outbox: Outbox, message: Settled, now: Instant) -> None:
@@ -418,7 +418,7 @@ class Node:
             operation.settled(member, message.id, message, now)
 
     def _session(self, member: int, outbox: Outbox, message: Any, now: Instant) -> None:
-        self.reconciler.hear(member, outbox, message, now)
+        self.scheduler.hear(member, outbox, message, now)
 
     def _read(self, member: int, outbox: Outbox, message: Read, now: Instant) -> None:
         if message.healing or self._serves(member, outbox, message.id, message.deadline_ms, now):
@@ -430,7 +430,7 @@ class Node:
 
     def _applied(self, member: int, outbox: Outbox, message: Applied, now: Instant) -> None:
         if member != self.me:
-            self.standing.hear_sequence(self.peers.all[member].name, message.generation, message.sequence)
+            self.identity.hear_sequence(self.peers.all[member].name, message.generation, message.sequence)
         find = self.operations.get
         for request in message.ids:
             operation = find(request)
@@ -475,8 +475,8 @@ class Node:
             operation.ranged(member, message.id, message.rows, message.more, now)
 
     def _trace(self, member: int, outbox: Outbox, message: Trace, now: Instant) -> None:
-        answer = trace(message, self.state, self.replica, self.handoff, self.proofs)
-        self.journal.reply_after_all(outbox, answer, weight(answer))
+        answer = trace(message, self.state, self.replica, self.delivery, self.certificates)
+        self.group_commit.reply_after_all(outbox, answer, weight(answer))
 
     def _traced(self, member: int, outbox: Outbox, message: Traced, now: Instant) -> None:
         check_traced(message, len(self.peers.all))
@@ -505,31 +505,31 @@ class Node:
         peer.whole = message.whole and peer.introduced
         peer.detector.beat(now.monotonic)
         self.peers.judge(peer, now)
-        self.standing.hear_sequence(peer.name, message.generation, message.sequence)
+        self.identity.hear_sequence(peer.name, message.generation, message.sequence)
         if len(message.only_copies) % 2:
             raise ProtocolError("a Ping message names only copies without their stamps")
-        self.proofs.hear_only_copies(member, message.only_copies, now)
+        self.certificates.hear_only_copies(member, message.only_copies, now)
         outbox.put(Pong(message.sent_us, now.wall_ms))
 
     def _identity(self, member: int, outbox: Outbox, message: Identity, now: Instant) -> None:
         peer = self.peers.all[member]
-        if self.standing.hear_identity(outbox, peer.name, message):
+        if self.identity.hear_identity(outbox, peer.name, message):
             peer.introduced = True
         peer.whole = message.whole
         if message.again:
-            outbox.put(self.standing.identity())
+            outbox.put(self.identity.identity())
         self.peers.judge(peer, now)
 
     def _remembered(self, member: int, outbox: Outbox, message: Remembered, now: Instant) -> None:
         peer = self.peers.all[member]
-        peer.remembered = self.standing.hear_remembered(outbox, peer.name, message, self._fresh_stores())
+        peer.remembered = self.identity.hear_remembered(outbox, peer.name, message, self._fresh_stores())
         if not peer.remembered:
             self.relink = True
         self.peers.judge(peer, now)
 
     def _confirmed(self, member: int, outbox: Outbox, message: Confirmed, now: Instant) -> None:
         peer = self.peers.all[member]
-        if self.standing.hear_confirmed(peer.name, message):
+        if self.identity.hear_confirmed(peer.name, message):
             peer.introduced = True
         self.peers.judge(peer, now)
 
@@ -538,16 +538,16 @@ class Node:
     @property
     def state(self) -> str:
         """up, starting (not yet known to be whole) or forgetful."""
-        if self.standing.state is State.FORGETFUL:
+        if self.identity.state is State.FORGETFUL:
             return "forgetful"
-        return "up" if self.standing.whole else "starting"
+        return "up" if self.identity.whole else "starting"
 
     @property
     def reason(self) -> str:
         """Why the store does not count, in words; empty when it does."""
-        if self.standing.whole:
+        if self.identity.whole:
             return ""
-        return self.standing.reason or self.standing.waits_for(p.name for p in self.peers.others)
+        return self.identity.reason or self.identity.waits_for(p.name for p in self.peers.others)
 
     @property
     def linked(self) -> bool:
@@ -561,13 +561,13 @@ class Node:
             "node": self.name,
             "state": self.state,
             "reason": self.reason,
-            "recovered": f"{recovered}/{of}" if of and not self.standing.whole else "",
-            "records": str(self.ledgers.records),
+            "recovered": f"{recovered}/{of}" if of and not self.identity.whole else "",
+            "records": str(self.summaries.records),
             "alive": " ".join(p.name for p in self.peers.all if self.peers.alive[p.index]),
             "durability": self.config.durability,
             "damaged": str(len(self.replica.damaged)),
-            **{f"hints {p.name}": str(self.handoff.count(p.index)) for p in self.peers.all},
-            **{f"debt {p.name}": str(self.handoff.debts(p.index)) for p in self.peers.all},
+            **{f"hints {p.name}": str(self.delivery.count(p.index)) for p in self.peers.all},
+            **{f"debt {p.name}": str(self.delivery.debts(p.index)) for p in self.peers.all},
             **lag(self).facts(),
             **self._labels,
         }
@@ -577,7 +577,7 @@ class Node:
         """Facts for `basestore top`: those of the status, what was counted since this opening of the
         store, and when that was, in seconds by this node's clock."""
         facts = {
-            "opening": self.journal.generation.hex(),
+            "opening": self.group_commit.generation.hex(),
             "seconds": str(now.monotonic),
             **gauges(self).facts(),
             **self.metrics.facts(),
@@ -588,7 +588,7 @@ class Node:
         """Hints and debts for `basestore hints`."""
         piles: list[int] = []
         debts: list[int] = []
-        for pile in self.handoff.summary():
+        for pile in self.delivery.summary():
             alive = int(self.peers.alive[pile.member])
             piles += (
                 pile.member, alive, pile.count, pile.bytes, pile.only_copies, pile.oldest_ms or 0, pile.late,

@@ -13,10 +13,11 @@ import json
 import sys
 from typing import Any
 
-from basestore import cli, service
-from basestore.net.link import Link, dial
-from basestore.peers import Peers
-from basestore.reading import WIDEN_S
+from basestore import cli
+from basestore.cluster.peers import Peers
+from basestore.coordinator.quorum_read import WIDEN_S
+from basestore.server import service
+from basestore.server.link import Link, dial
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from basestore import sync
 from basestore.config import Durability, NodeConfig
 from basestore.errors import RequestFailed, Unreachable
-from basestore.local import config_path, plan_cluster, write_cluster
+from basestore.server.local_cluster import config_path, plan_cluster, write_cluster
 from benchmarks.accounting import cpu_ns_of
 
 NODE = (sys.executable, "-m", "basestore")

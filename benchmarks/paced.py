@@ -104,7 +104,12 @@ class PacedClient:
     """Asks `stores` in turn for `keys`, at `rate_per_s`; the share `writes` of it are writes."""
 
     def __init__(
-        self, stores: Sequence[Store], keys: Sequence[bytes], ledger: Ledger, rate_per_s: float, writes: float
+        self,
+        stores: Sequence[Store],
+        keys: Sequence[bytes],
+        ledger: Ledger,
+        rate_per_s: float,
+        writes: float,
     ) -> None:
         self._stores = stores
         self._keys = keys

@@ -22,28 +22,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from basestore.cluster.outbox import Outbox
 from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig
-from basestore.messages import (
-    DIRECT,
+from basestore.instant import Instant
+from basestore.node import Node
+from basestore.protocol.anti_entropy import (
     Abort,
-    Apply,
     Ask,
     Certify,
     Entries,
     Listing,
-    Message,
     Same,
     Sums,
     Syn,
     Taken,
     Want,
-    encode,
 )
-from basestore.net.frames import FrameReader, pack
-from basestore.node import Node
-from basestore.outbox import Outbox
-from basestore.peers import Instant
-from basestore.standing import Fresh
+from basestore.protocol.codec import Message, encode
+from basestore.protocol.frames import FrameReader, pack
+from basestore.protocol.replication import DIRECT, Apply
+from basestore.replica.identity import Fresh
 from basestore.storage.engine import Engine
 from basestore.storage.rocks import RocksEngine
 
@@ -61,7 +59,7 @@ class PairFailed(Exception):
 
 
 class Meter:
-    """Counts what is said in sessions. `begun`: something was."""
+    """Counts what is said in exchanges. `begun`: something was."""
 
     def __init__(self) -> None:
         self.metadata_bytes = 0

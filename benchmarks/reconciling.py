@@ -73,7 +73,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a cell took. `kind`: how the session ended; `cpu_ms` of both sides."""
+    """What a cell took. `kind`: how the exchange ended; `cpu_ms` of both sides."""
 
     cell: Cell
     kind: str
@@ -195,7 +195,7 @@ class Base:
                 apply_all(first, self._data.records(places, pair.now.wall_ms), pair.now)
         pair.part(DOWN_S)
         taken = reconcile(pair)
-        held = [node.ledgers.of[0] for node in pair.nodes]
+        held = [node.summaries.of[0] for node in pair.nodes]
         extra = cell.differences if cell.since == "recent" else 0
         if held[0].root != held[1].root or not held[0].count == held[1].count == cell.keys + extra:
             raise PairFailed(f"not all is mended: {held[0].count:,} and {held[1].count:,} records are held")
@@ -240,7 +240,7 @@ def reconcile(pair: Pair) -> Taken:
 
 
 def _certified(node: Node) -> tuple[float, bool] | None:
-    return node.reconciler.certified.get((0, 1 - node.me))
+    return node.scheduler.certified.get((0, 1 - node.me))
 
 
 def share_tables(source: str, target: str) -> None:

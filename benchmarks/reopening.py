@@ -106,8 +106,8 @@ def open_store(directory: Path, keys: int, partitions: int) -> tuple[float, floa
     moments.append(time.perf_counter())
     node = open_node(cluster, 0, engine, instant(LATER_S))
     moments.append(time.perf_counter())
-    if node.ledgers.records != keys or node.ledgers.damaged:
-        raise ReopeningFailed(f"{node.ledgers.records:,} of {keys:,} records are counted")
+    if node.summaries.records != keys or node.summaries.damaged:
+        raise ReopeningFailed(f"{node.summaries.records:,} of {keys:,} records are counted")
     engine.close()
     return moments[1] - moments[0], moments[2] - moments[1]
 

@@ -1,8 +1,8 @@
 """Repair: the command that measures it, and what it prints.
 
-    sessions   what two replicas say to each other for a difference of d in n records (`reconciling.py`),
+    exchanges   what two replicas say to each other for a difference of d in n records (`reconciling.py`),
                beside what other ways would have said (`rivals.py`)
-    cost       what the ledgers add to each write (`writing_cost.py`)
+    cost       what the summaries add to each write (`writing_cost.py`)
     reopen     how long a node takes to open a large store (`reopening.py`)
 
 The aims are for the bytes of metadata: at most 80 where nothing differs, 480 for 100 and 20,000 for 10,000
@@ -26,7 +26,7 @@ from benchmarks.rivals import limit_bytes, whole_set_bytes
 from benchmarks.writing_cost import cost_text, measure_cost
 
 KEYS_MAX = 10_000_000
-COST_PAIRS = 90  # so many that the slate is flushed three times
+COST_PAIRS = 90  # so many that the summary log is flushed three times
 OUTAGE_AIM_BYTES = 200
 AIMS_BYTES = {100: 480, 10_000: 20_000}  # by losses at random
 SAME_AIM_BYTES = 80
@@ -50,7 +50,7 @@ class Row:
     differences: int
     pattern: str
     certificate: str
-    session: str
+    exchange: str
     metadata_bytes: int
     entry_bytes: int
     frames: int
@@ -142,7 +142,7 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
 @click.option("--pattern", default="both", show_default=True,
               type=click.Choice(["random", "outage", "both"]),
               help="Which records are lacking: any, or those of one stretch of time.")  # fmt: skip
-@click.option("--cost", is_flag=True, help="Measure instead what the ledgers add to a write.")
+@click.option("--cost", is_flag=True, help="Measure instead what the summaries add to a write.")
 @click.option("--reopen", is_flag=True, help="Measure instead how long a store of --keys takes to open.")
 @click.option("--plot", type=click.Path(dir_okay=False, writable=True, path_type=Path), metavar="FILE",
               help="Draw the bytes of metadata too, as .svg, .png or .pdf; needs matplotlib.")  # fmt: skip
@@ -162,7 +162,7 @@ def repair_command(
 ) -> None:
     """What anti-entropy costs: for a difference, on each write, and when a store is opened.
 
-    Two real nodes run in this process, without sockets. Bytes are those of the messages of sessions as
+    Two real nodes run in this process, without sockets. Bytes are those of the messages of exchanges as
     they are encoded into the frames between them, both ways; frame headers are not counted. Bytes and
     round trips hardly change from run to run; times are this machine's.
     """
@@ -176,7 +176,7 @@ def repair_command(
             openings = measure_reopening(keys, directory, _say)
             _print(openings, reopening_text(openings), output)
         else:
-            _sessions(plan_cells(keys, differences, _patterns(pattern)), plot, directory, output)
+            _exchanges(plan_cells(keys, differences, _patterns(pattern)), plot, directory, output)
     except (PairFailed, ReopeningFailed, BasestoreError) as failure:
         raise click.ClickException(str(failure)) from failure
 
@@ -185,7 +185,7 @@ def _patterns(word: str) -> list[Pattern]:
     return [each for each in ("random", "outage") if word in (each, "both")]
 
 
-def _sessions(cells: Sequence[Cell], plot: Path | None, directory: Path | None, output: str) -> None:
+def _exchanges(cells: Sequence[Cell], plot: Path | None, directory: Path | None, output: str) -> None:
     if not cells:
         raise click.UsageError("no more than half of the records can be lacking")
     draw = None if plot is None else _plotter()

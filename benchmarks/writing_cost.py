@@ -1,11 +1,11 @@
-"""Writing cost: what the ledgers add to each write that a replica applies.
+"""Writing cost: what the summaries add to each write that a replica applies.
 
-Two replicas take the same writes, one with its ledgers, one with ledgers that keep nothing. In turns,
+Two replicas take the same writes, one with its summaries, one with summaries that keep nothing. In turns,
 slice by slice, and whoever begins changes, so that the drift of the machine hits both. Counted is the
 processor time of the thread that applies and commits, 64 writes in a batch, without syncs; and without
 RocksDB's own threads, which write its tables later. First every key is new; then each is written again.
 
-The cost of flushing the ledgers' slate is in it. That depends on the peers: where they are *here*, proven
+The cost of checkpoints of the summary log is in it. That depends on the peers: where they are *here*, proven
 to hold all but what is new, lines of the log are dropped; where one is *away*, each becomes a row.
 """
 
@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from basestore.cluster.outbox import Outbox
 from basestore.config import BUILT_IN, PARTITIONS_DEFAULT
-from basestore.journal import Journal
-from basestore.ledgers import SEQUENCE_BYTES, Ledgers
-from basestore.messages import DIRECT, Apply
-from basestore.outbox import Outbox
-from basestore.replica import Replica
+from basestore.protocol.replication import DIRECT, Apply
+from basestore.replica.group_commit import GroupCommit
+from basestore.replica.replica import Replica
+from basestore.replica.summaries import SEQUENCE_BYTES, Summaries
 from basestore.storage.engine import Engine
 from basestore.storage.memory import MemoryEngine
 from basestore.storage.rocks import RocksEngine
@@ -55,13 +55,13 @@ class Cost:
     added_us: float
 
 
-class Unkept(Ledgers):
-    """Ledgers that keep nothing."""
+class Unkept(Summaries):
+    """Summaries that keep nothing."""
 
     def enter(self, row: bytes, head: bytes, held: bytes, due: int, held_due: int) -> bytes:
         return _NO_SEQUENCE
 
-    def flush(self, passed: Callable[[int], int]) -> None:
+    def checkpoint(self, passed: Callable[[int], int]) -> None:
         pass
 
     def write(self) -> None:
@@ -71,13 +71,13 @@ class Unkept(Ledgers):
 class Side:
     """A replica, and its times."""
 
-    def __init__(self, engine: Engine, kind: type[Ledgers], partitions: int, peers: str) -> None:
+    def __init__(self, engine: Engine, kind: type[Summaries], partitions: int, peers: str) -> None:
         rules = {name.encode(): rule for name, rule in BUILT_IN.items()}
         self._engine = engine
-        self._journal = Journal(engine, b"", waits=True, failed=lambda: None)
-        self._ledgers = kind(self._journal, range(partitions))
+        self._group_commit = GroupCommit(engine, b"", waits=True, failed=lambda: None)
+        self._summaries = kind(self._group_commit, range(partitions))
         clock = HybridClock((WALL_MS + 1000) << COUNTER_BITS, 2000)
-        self._replica = Replica(self._journal, self._ledgers, rules, Digester(CLUSTER_KEY), clock)
+        self._replica = Replica(self._group_commit, self._summaries, rules, Digester(CLUSTER_KEY), clock)
         self.peers = peers
         self._passed = self._sequence if peers == HERE else _nothing
         self._nobody = Outbox(set())
@@ -85,21 +85,21 @@ class Side:
         self.times_us: list[float] = []
 
     def _sequence(self, partition: int) -> int:
-        return self._ledgers.of[partition].sequence
+        return self._summaries.of[partition].sequence
 
     def write(self, messages: Sequence[Apply]) -> None:
         """Apply and commit in batches."""
-        apply, ledgers, journal = self._replica.apply, self._ledgers, self._journal
+        apply, summaries, group_commit = self._replica.apply, self._summaries, self._group_commit
         begun_ns = time.thread_time_ns()
         for at in range(0, len(messages), BATCH_WRITES):
             for message in messages[at : at + BATCH_WRITES]:
                 apply(self._nobody, message, WALL_MS)
-            ledgers.flush(self._passed)
-            ledgers.write()
-            journal.commit()
+            summaries.checkpoint(self._passed)
+            summaries.write()
+            group_commit.commit()
         self.times_us.append((time.thread_time_ns() - begun_ns) / 1e3 / len(messages))
         self._engine.sync()
-        journal.durable(journal.sequence)
+        group_commit.durable(group_commit.sequence)
 
     def close(self) -> None:
         self._engine.close()
@@ -125,7 +125,7 @@ def _measure(engine: str, partitions: int, pairs: int, parent: Path | None) -> l
     with TemporaryDirectory(prefix="basestore-cost-", dir=parent) as directory:
         sides = [
             Side(_open(engine, Path(directory) / f"{number}"), kind, partitions, peers)
-            for number, (kind, peers) in enumerate(((Unkept, HERE), (Ledgers, HERE), (Ledgers, AWAY)))
+            for number, (kind, peers) in enumerate(((Unkept, HERE), (Summaries, HERE), (Summaries, AWAY)))
         ]
         for round_number, writes in enumerate(("new", "again")):
             for turn, rows in enumerate(slices):
@@ -174,7 +174,7 @@ def _cost(engine: str, partitions: int, writes: str, unkept: Side, kept: Side) -
 
 def cost_text(costs: Sequence[Cost]) -> str:
     """A table, and the aim."""
-    lines = ["engine   partitions  keys   peers     CPU a write, µs: without   with ledgers   added"]
+    lines = ["engine   partitions  keys   peers     CPU a write, µs: without   with summaries   added"]
     lines += [
         f"{cost.engine:<8} {cost.partitions:>10}  {cost.writes:<6} {cost.peers:<4} {cost.without_us:>29.2f} "
         f"{cost.with_us:>14.2f} {cost.added_us:>7.2f}"

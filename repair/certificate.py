@@ -5,13 +5,13 @@ merged, and both hold the result, durably. Stores are named by tags, so a certif
 once either runs on another store.
 
 `closed` is a replica's own promise: it takes no direct write at or below that stamp any more. It
-follows the replica's clock by a lag, when a session begins, and never goes back.
+follows the replica's clock by a lag, when an exchange begins, and never goes back.
 
 The *claim* of a replica is the least of the closed stamps that it enforced when it took the snapshots
 certified with each other replica. `stable` is the least of all claims. Every version at or below it was
 first taken by some replica as a direct write, before that replica closed; so it was in that replica's
 snapshots, and is now on all replicas, or beaten there. It stays so, for no replica takes such a
-version any more but in a session, and sessions find nothing to bring.
+version any more but in an exchange, and exchanges find nothing to bring.
 
 Claims are told to others with a tag of all the stores that they speak of; a claim with another tag is
 not believed, nor a certificate of two who did not agree on that tag: else a claim could join proofs
@@ -79,9 +79,9 @@ def stable_stamp(
 
 
 def newer_base(mine: Certificate | None, theirs: tuple[int, int] | None) -> tuple[int, int] | None:
-    """What a session builds on: the newer of the certificate held here and the one that the peer
+    """What an exchange builds on: the newer of the certificate held here and the one that the peer
     names, both as (sequence here, sequence there), for either may have missed the last words of a
-    session. None when one side has none, or has dropped it: then all that is held is compared."""
+    exchange. None when one side has none, or has dropped it: then all that is held is compared."""
     if mine is None or theirs is None:
         return None
     return max((mine.mine, mine.theirs), theirs)

@@ -10,8 +10,8 @@ from basestore.cli.options import Target, data, duration, share
 from basestore.cli.requests import open_store
 
 if TYPE_CHECKING:
-    from basestore.convergence import Convergence, PartitionProof
-    from basestore.picture import Obstacle
+    from basestore.results.cluster_view import Obstacle
+    from basestore.results.convergence import Convergence, PartitionProof
 
 _HEADER = ("PARTITION", "REPLICAS", "STABLE", "LAG", "DIGEST", "RECORDS", "CERTIFICATES", "")
 _PARTITIONS_SHOWN = 8
@@ -48,7 +48,7 @@ def converged_command(target: Target, timeout: float | None, key: bytes | None, 
         basestore converged --key order/17 --bucket orders
         basestore converged --timeout 2m -o json | jq .obstacles
     """
-    from basestore.convergence import CONVERGED_S
+    from basestore.results.convergence import CONVERGED_S
 
     asked_s = target.patience_s if timeout is None else timeout
     patience_s = CONVERGED_S if asked_s is None else asked_s
@@ -77,7 +77,7 @@ def _notable(found: "Convergence") -> "list[PartitionProof]":
 
 
 def _row(proof: "PartitionProof") -> tuple[object, ...]:
-    from basestore.picture import wall_ms_of
+    from basestore.results.cluster_view import wall_ms_of
 
     stable = text.moment(wall_ms_of(proof.stable)) if proof.stable else "-"
     lag = "-" if proof.lag_ms is None else f"{proof.lag_ms / 1e3:.0f}s"

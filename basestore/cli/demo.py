@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     import trio
 
     from basestore.cli.children import Child
+    from basestore.client.store import Store
     from basestore.errors import BasestoreError
-    from basestore.results import NodeState, Receipt
-    from basestore.store import Store
+    from basestore.results.receipts import NodeState, Receipt
 
 PATIENCE_S = 40.0
 REQUEST_S = 10.0
@@ -174,7 +174,7 @@ class _Story:
 
     async def _start(self, nursery: "trio.Nursery") -> str:
         from basestore.cli.children import Child, wait_linked
-        from basestore.local import config_path, prepare_cluster
+        from basestore.server.local_cluster import config_path, prepare_cluster
 
         def tell(name: str, line: str) -> None:
             self._stderr.append(f"{name} | {line}")

@@ -6,12 +6,7 @@ from typing import Final
 
 import click
 
-from basestore.errors import (
-    BasestoreError,
-    ConfigurationError,
-    InvalidRequest,
-    Unreachable,
-)
+from basestore.errors import BasestoreError, ConfigurationError, InvalidRequest, Unreachable
 
 DONE: Final = 0
 NOT_FOUND: Final = 1

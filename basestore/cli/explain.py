@@ -10,7 +10,7 @@ from basestore.cli.options import Target, data, share
 from basestore.cli.requests import open_store
 
 if TYPE_CHECKING:
-    from basestore.explanation import Explanation, HintView, Mend, ReplicaView
+    from basestore.results.explanation import Explanation, HintView, Mend, ReplicaView
     from repair.version import Version
 
 _HEADER = ("REPLICA", "STATE", "VERSION", "WRITTEN", "AGE", "BY", "DIGEST", "")
@@ -105,7 +105,7 @@ def _standing(told: "Explanation") -> list[str]:
 
 
 def _moment(stamp: int) -> str:
-    from basestore.picture import wall_ms_of
+    from basestore.results.cluster_view import wall_ms_of
 
     return text.moment(wall_ms_of(stamp))
 

@@ -12,7 +12,7 @@ from basestore.cli.options import Target, share
 from basestore.cli.requests import open_store
 
 if TYPE_CHECKING:
-    from basestore.piles import HintPile, NodeHints
+    from basestore.results.hints import HintPile, NodeHints
     from basestore.sync import SyncStore
 
 _HEADER = ("NODE", "FOR", "HINTS", "BYTES", "ONLY COPIES", "LATE", "OLDEST", "DEBT", "")

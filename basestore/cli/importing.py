@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from basestore.cli.checkpoint import Checkpoint
     from basestore.cli.rows import Malformed, Place, Row
     from basestore.errors import RequestFailed
-    from basestore.results import Receipt
+    from basestore.results.receipts import Receipt
     from basestore.sync import SyncStore
 
 BATCH_ROWS = 256
@@ -301,9 +301,9 @@ class _Import:
     def _already_there(self, rows: "Sequence[Row]") -> int:
         """How many of these rows, lost to earlier writes, lost to their own value: an import into a
         first-write bucket that was stopped meets what it wrote itself."""
+        from basestore.client.calls import level_of
         from basestore.consistency import Level
-        from basestore.requests import level_of
-        from basestore.results import ReadResult
+        from basestore.results.receipts import ReadResult
 
         level = max(level_of(self._target.consistency), Level.ONE)
         found = self._store.get_many([row.key for row in rows], bucket=self._target.bucket, consistency=level)

@@ -14,7 +14,7 @@ from basestore.cli.options import Target, duration, share
 from basestore.cli.requests import open_store
 
 if TYPE_CHECKING:
-    from basestore.repairs import Repair
+    from basestore.results.repair import Repair
 
 
 @click.command("repair")
@@ -37,7 +37,7 @@ def repair_command(target: Target, timeout: float | None, partition: int | None,
         basestore repair
         basestore repair --partition 7 --full
     """
-    from basestore.repairs import REPAIR_S
+    from basestore.results.repair import REPAIR_S
 
     asked_s = target.patience_s if timeout is None else timeout
     patience_s = REPAIR_S if asked_s is None else asked_s

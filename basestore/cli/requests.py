@@ -13,7 +13,7 @@ from basestore.cli import exits, text
 from basestore.cli.options import Target, data, duration, share
 
 if TYPE_CHECKING:
-    from basestore.results import Item, ReadResult, Receipt
+    from basestore.results.receipts import Item, ReadResult, Receipt
     from basestore.sync import SyncStore
 
 _VERSION = click.option(
@@ -34,9 +34,10 @@ _SHARED = ("endpoint", "consistency", "bucket", "timeout", "output")
 @contextmanager
 def open_store(target: Target) -> Iterator["SyncStore"]:
     """A store on the target's cluster."""
-    from basestore import requests, sync
+    from basestore import sync
+    from basestore.client import calls
 
-    level = requests.level_of(target.consistency)
+    level = calls.level_of(target.consistency)
     with sync.connect(target.endpoints, consistency=level, timeout=target.timeout_s) as store:
         yield store
 
@@ -94,7 +95,7 @@ def set_command(
 
 def _content(value: bytes | None, file: BinaryIO | None) -> bytes:
     """The value from where the caller says it is."""
-    from basestore.messages import VALUE_BYTES_MAX
+    from basestore.protocol.limits import VALUE_BYTES_MAX
 
     if (value is None) == (file is None):
         raise click.UsageError("Give one value: VALUE, - for stdin, or --file FILE.")
@@ -181,8 +182,8 @@ def get_command(
     that `basestore get --raw KEY > FILE` makes an exact copy. In a bucket in which the first write wins,
     stderr says whether that is final.
     """
+    from basestore.client.calls import level_of
     from basestore.consistency import Level
-    from basestore.requests import level_of
 
     level = level_of(target.consistency) if target.chosen else Level.ONE if weak else None
     with _open(target, session) as store:
@@ -250,7 +251,7 @@ def _text_line(item: "Item", keys_only: bool) -> str:
 
 
 def _json_line(item: "Item", keys_only: bool) -> str:
-    from basestore.results import encode_text
+    from basestore.results.receipts import encode_text
 
     key, key_encoding = encode_text(item.key)
     fields: dict[str, str | None] = {"key": key, "key_encoding": key_encoding}

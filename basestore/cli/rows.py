@@ -1,6 +1,6 @@
 """Rows: what a file to import holds, one key and value at a time, with their places in the file.
 
-A place is a byte offset and a line number, so that reading can go on from it. Reading goes by
+A place is a byte offset and a line number, so that reading can go on from it. Quorum read goes by
 physical lines; a CSV row takes as many as its quoted newlines ask for. A row that makes no sense
 is a `Malformed` value, and reading goes on behind it.
 """
@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 import click
 
 from basestore.cli import text
-from basestore.messages import VALUE_BYTES_MAX
-from basestore.requests import key_bytes
+from basestore.client.calls import key_bytes
+from basestore.protocol.limits import VALUE_BYTES_MAX
 
 LINE_BYTES_MAX = 8 << 20
 _BOM = b"\xef\xbb\xbf"

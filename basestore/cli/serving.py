@@ -76,7 +76,7 @@ def _prepare_process() -> None:
 async def _serve(config: "NodeConfig", stop_at_eof: bool) -> int:
     import trio
 
-    from basestore.service import Service
+    from basestore.server.service import Service
 
     code = exits.DONE
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

@@ -67,19 +67,19 @@ def up_command(
     """
     import trio
 
-    from basestore import local
     from basestore.cli.children import Child
+    from basestore.server import local_cluster
 
-    if port is None and not local.config_path(directory, "n1").exists():
+    if port is None and not local_cluster.config_path(directory, "n1").exists():
         port = PORT_DEFAULT
-    configs = local.plan_cluster(directory, nodes, port, cast("Durability | None", durability))
+    configs = local_cluster.plan_cluster(directory, nodes, port, cast("Durability | None", durability))
     if metrics_port is not None:
-        configs = local.show_metrics(configs, metrics_port)
-    local.refuse_taken_ports(configs)
-    local.write_cluster(directory, configs)
+        configs = local_cluster.show_metrics(configs, metrics_port)
+    local_cluster.refuse_taken_ports(configs)
+    local_cluster.write_cluster(directory, configs)
     children = [
         Child(
-            local.config_path(directory, config.name),
+            local_cluster.config_path(directory, config.name),
             config,
             lambda name, line: exits.say(f"{name} | {line}"),
         )

@@ -3,17 +3,17 @@
 Keys are strings of bytes that begin with a letter saying what they are:
 
     b"r" + row            a record (rows begin with their partition), and its sequence
-    b"s" + partition      the sums and stamps of what is held of it (`ledgers.py`); b"n" + ... + node
+    b"s" + partition      the sums and stamps of what is held of it (`summaries.py`); b"n" + ... + node
                           the sums of its leaves; b"l" + ... + sequence what was stored then; b"t" +
                           ... + stamp what may be purged once that is stable
-    b"k" + commit         what a commit has changed in these, until they are written (`slate.py`)
-    b"c" + partition + .. a certificate (`proofs.py`)
-    b"p" + row            a record as it was stored before there were ledgers; b"f" + ... + leaf the sum
-                          of a leaf before there was a slate
+    b"k" + commit         what a commit has changed in these, until they are written (`summary_log.py`)
+    b"c" + partition + .. a certificate (`certificates.py`)
+    b"p" + row            a record as it was stored before there were summaries; b"f" + ... + leaf the sum
+                          of a leaf before there was a summary log
     b"h" + ...            a hint (`hints.py`); b"a" + ... the same by age,
                           b"e" + ... those that come too late
     b"d" + ...            a debt: writes that a member may lack, and no hint is kept of
-    b"m" + name           a fact about the store itself (`standing.py`)
+    b"m" + name           a fact about the store itself (`identity.py`)
 
 An engine orders keys bytewise, applies a batch whole or not at all, and makes durable what it is
 told to. It draws no conclusions: digests, versions and rules are for those who call it.
@@ -25,11 +25,11 @@ from typing import Protocol
 Batch = Mapping[bytes, bytes | None]
 
 DATA = b"r"
-LEDGER = b"s"
+SUMMARY = b"s"
 NODE = b"n"
 LOG = b"l"
 DUE = b"t"
-PACK = b"k"
+LOG_RECORD = b"k"
 CERTIFICATE = b"c"
 OLD_DATA = b"p"
 OLD_LEAF = b"f"

@@ -8,7 +8,7 @@ at the last whole point before the damage, and `loss` names what happened: its n
 forgetful. Damage anywhere else (a table, the manifest) is an error that names the store. What a
 damaged log loses without a trace (a file cut at a record's end) is found by peers, who remember
 how far the store had come.
-What RocksDB itself passes over is looked for before (`damage.py`).
+What RocksDB itself passes over is looked for before (`rocks_damage.py`).
 """
 
 import os
@@ -17,19 +17,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rocksdict import (
-    BlockBasedOptions,
-    DBRecoveryMode,
-    Options,
-    Rdict,
-    ReadOptions,
-    WriteBatch,
-    WriteOptions,
-)
+from rocksdict import BlockBasedOptions, DBRecoveryMode, Options, Rdict, ReadOptions, WriteBatch, WriteOptions
 
 from basestore.errors import StorageBusy, StorageError
-from basestore.storage.damage import ADVICE, find_losses, in_use, make_visible
 from basestore.storage.engine import Batch
+from basestore.storage.rocks_damage import ADVICE, find_losses, in_use, make_visible
 
 MEMTABLE_BYTES = 64 << 20
 _BUSY = re.compile(r"Write stall|Incomplete", re.IGNORECASE)

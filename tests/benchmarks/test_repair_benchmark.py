@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from basestore.messages import Entries, Message, Ping, Same, Taken, encode
+from basestore.protocol.anti_entropy import Entries, Same, Taken
+from basestore.protocol.codec import Message, encode
+from basestore.protocol.heartbeats import Ping
 from benchmarks.pair import Meter
 from benchmarks.reconciling import Cell, plan_cells
 from benchmarks.repair import Row, aim_bytes, table
@@ -14,7 +16,7 @@ from benchmarks.rivals import DigestTree, leaf_of
 from tests.benchmarks.running import run_benchmark
 
 FIELDS = {
-    "keys", "differences", "pattern", "certificate", "session", "metadata_bytes", "entry_bytes", "frames",
+    "keys", "differences", "pattern", "certificate", "exchange", "metadata_bytes", "entry_bytes", "frames",
     "round_trips", "records_sent", "unneeded_rows", "cpu_ms", "certified_s", "tree_8_bytes", "tree_16_bytes",
     "whole_set_bytes", "limit_bytes", "ratio", "aim_bytes",
 }  # fmt: skip
@@ -26,7 +28,7 @@ def test_differences_are_mended_and_printed_as_json(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     rows = json.loads(result.stdout)
     assert all(set(row) == FIELDS for row in rows)
-    cells = [(row["differences"], row["pattern"], row["certificate"], row["session"]) for row in rows]
+    cells = [(row["differences"], row["pattern"], row["certificate"], row["exchange"]) for row in rows]
     assert cells == [
         (0, "none", "empty", "same"),
         (0, "none", "recent", "same"),

@@ -28,7 +28,7 @@ from basestore.errors import (
     RequestFailed,
     WriteTimeout,
 )
-from basestore.results import Item, ReadResult, Receipt
+from basestore.results.receipts import Item, ReadResult, Receipt
 from repair.version import Version
 from tests.simulation import history as h
 from tests.simulation.clockwork import Stream

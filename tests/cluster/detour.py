@@ -8,8 +8,9 @@ configuration that all nodes must share, so they cannot say this.
 import json
 import sys
 
-from basestore import cli, service
-from basestore.net.link import Link, dial
+from basestore import cli
+from basestore.server import service
+from basestore.server.link import Link, dial
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ import basestore
 from basestore import sync
 from basestore.consistency import Level, Outcome
 from basestore.errors import BasestoreError, Unreachable
-from basestore.results import ReadResult, Receipt
+from basestore.results.receipts import ReadResult, Receipt
 from repair.version import Version
 from tests.cluster.processes import Cluster, NodeProcess, eventually
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from basestore.consistency import Level
 from basestore.errors import BasestoreError
-from basestore.results import ReadResult
+from basestore.results.receipts import ReadResult
 from tests.cluster.clients import Recorder
 from tests.cluster.processes import POLL_S, Cluster, NodeProcess
 from tests.simulation import history as h

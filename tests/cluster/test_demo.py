@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.basestore.shell import COMMAND, Running, alive, running
+from tests.worlds.shell import COMMAND, Running, alive, running
 
 SECONDS_MAX = 60.0
 

@@ -12,7 +12,7 @@ import trio
 import basestore
 from basestore.consistency import Level
 from basestore.errors import Overloaded
-from basestore.messages import Get
+from basestore.protocol.client import Get
 from tests.cluster.processes import Cluster, eventually, running
 from tests.cluster.wire import Wire
 

@@ -13,26 +13,12 @@ import pytest
 
 from basestore.consistency import Level
 from basestore.errors import InvalidRequest, RequestFailed, Unavailable
-from basestore.messages import (
-    DIRECT,
-    KEY_BYTES_MAX,
-    KINDS,
-    PROTOCOL,
-    VALUE_BYTES_MAX,
-    Apply,
-    Delete,
-    Failed,
-    Get,
-    Got,
-    Hello,
-    Message,
-    Pong,
-    Refused,
-    Scan,
-    Set,
-    Welcome,
-    encode,
-)
+from basestore.protocol.client import Delete, Failed, Get, Got, Scan, Set
+from basestore.protocol.codec import KINDS, Message, encode
+from basestore.protocol.handshake import Hello, Refused, Welcome
+from basestore.protocol.heartbeats import Pong
+from basestore.protocol.limits import KEY_BYTES_MAX, PROTOCOL, VALUE_BYTES_MAX
+from basestore.protocol.replication import DIRECT, Apply
 from tests.cluster.processes import Cluster, NodeProcess, eventually, running
 from tests.cluster.wire import Wire
 

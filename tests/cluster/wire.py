@@ -8,8 +8,10 @@ from types import TracebackType
 from typing import Self
 
 from basestore.config import parse_address
-from basestore.messages import PROTOCOL, Hello, Message, Welcome
-from basestore.net.frames import FrameReader, pack
+from basestore.protocol.codec import Message
+from basestore.protocol.frames import FrameReader, pack
+from basestore.protocol.handshake import Hello, Welcome
+from basestore.protocol.limits import PROTOCOL
 from tests.cluster.processes import NodeProcess
 
 TIMEOUT_S = 10.0

@@ -3,7 +3,7 @@
     python -m tests.crashes.load DIRECTORY SEED BURSTS
 
 A cluster of one, driven as `Service` drives a node: bursts of requests, one batch a step, a real
-flusher thread, the barrier fixed before its sync begins, further batches while it runs. Marks go
+sync thread thread, the barrier fixed before its sync begins, further batches while it runs. Marks go
 into the recording, among the operations of the disk, in the form of CBOR:
 
     ["asked", request, key, value]         a client writes (value None: deletes)
@@ -28,18 +28,19 @@ import cbor2
 
 from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig
 from basestore.errors import StorageBusy, StorageError
-from basestore.flusher import Flusher
-from basestore.messages import Delete, Message, Set, Written
+from basestore.instant import Instant
 from basestore.node import Node
-from basestore.peers import Instant
-from basestore.standing import Fresh
+from basestore.protocol.client import Delete, Set, Written
+from basestore.protocol.codec import Message
+from basestore.replica.identity import Fresh
+from basestore.server.sync_thread import SyncThread
 from basestore.storage import rocks
 from basestore.storage.engine import Batch
 from basestore.storage.rocks import RocksEngine
 
 OPENINGS = 4
 KEYS = 160
-FLUSH = (11_000, 700, 5)  # the slate, after so many bytes, in slices of so many bytes and nodes
+FLUSH = (11_000, 700, 5)  # the summary log, after so many bytes, in slices of so many bytes and nodes
 MEMTABLE_BYTES = 64 << 10
 WALL_MS = 1_760_000_000_000
 
@@ -95,21 +96,21 @@ class Opening:
         self.engine = ToldEngine(directory)
         fresh = Fresh(chance.randbytes(16), chance.randbytes(8), chance.getrandbits(48))
         self.node = Node(single(directory), self.engine, fresh, clock.now(), {})
-        slate = self.node.ledgers.slate
-        slate.flush_at_bytes, slate.slice_bytes, slate.slice_nodes = FLUSH
-        self.node.proofs.passed = self._half  # type: ignore[method-assign]
+        summary_log = self.node.summaries.summary_log
+        summary_log.checkpoint_at_bytes, summary_log.slice_bytes, summary_log.slice_nodes = FLUSH
+        self.node.certificates.passed = self._half  # type: ignore[method-assign]
         barrier = self.node.step(clock.now())
         self.engine.sync()
         self.engine.accept_loss()
         assert barrier is not None
         self.node.durable(barrier, clock.now())
         self.client = self.node.open_client()
-        self._flusher = Flusher(self.engine, lambda barrier, error: self._landed.put((barrier, error)))
+        self._sync_thread = SyncThread(self.engine, lambda barrier, error: self._landed.put((barrier, error)))
         note("opened", number)
 
     def _half(self, partition: int) -> int:
         """As if others held the older half: of what is flushed some lines are dropped, some stored."""
-        return self.node.ledgers.of[partition].sequence // 2
+        return self.node.summaries.of[partition].sequence // 2
 
     def burst(self) -> None:
         """Some requests, a step, and perhaps the wait for a sync."""
@@ -117,7 +118,7 @@ class Opening:
         assert self.node.receive_client(self.client, requests, self._clock.now()) is None
         self.node.tick(self._clock.now())
         self._step()
-        while self._flusher.busy and (self._chance.random() < 0.7 or not self._landed.empty()):
+        while self._sync_thread.busy and (self._chance.random() < 0.7 or not self._landed.empty()):
             self._land()
             self._step()
 
@@ -137,18 +138,18 @@ class Opening:
     def _step(self) -> None:
         barrier = self.node.step(self._clock.now())
         for request in self._uncarried:
-            note("carried", request, self.node.journal.sequence)
+            note("carried", request, self.node.group_commit.sequence)
         self._uncarried.clear()
         self._tell_acknowledged()
-        if barrier is not None and not self._flusher.busy:
-            self._flusher.start(barrier)
+        if barrier is not None and not self._sync_thread.busy:
+            self._sync_thread.start(barrier)
 
     def _land(self) -> None:
         """Wait for the sync under way; what it covered is acknowledged."""
         barrier, error = self._landed.get()
         if error is not None:
             raise error
-        self._flusher.busy = False
+        self._sync_thread.busy = False
         self.node.durable(barrier, self._clock.now())
 
     def _tell_acknowledged(self) -> None:
@@ -159,22 +160,22 @@ class Opening:
 
     def settle(self) -> None:
         """Wait until everything asked for is durable."""
-        while self._flusher.busy:
+        while self._sync_thread.busy:
             self._land()
             self._step()
 
     def conclude(self) -> None:
         """Go on until the last batch is one that somebody waits for, and not a part of a flush."""
-        slate, flushes = self.node.ledgers.slate, -1
+        summary_log, checkpoints = self.node.summaries.summary_log, -1
         self.settle()
-        while slate.flushes != flushes:
-            flushes = slate.flushes
+        while summary_log.checkpoints != checkpoints:
+            checkpoints = summary_log.checkpoints
             self.burst()
             self.settle()
 
     def close(self, *, clean: bool) -> None:
         """As a node that stops does; not `clean`: as one that was stopped by an error."""
-        self._flusher.stop()
+        self._sync_thread.stop()
         if clean:
             self.node.close(self._clock.now())
             self.engine.sync()

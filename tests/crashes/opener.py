@@ -14,17 +14,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from basestore.cluster.outbox import Outbox
+from basestore.cluster.placement import row_key
 from basestore.errors import ConfigurationError, StorageError
-from basestore.ledgers import SEQUENCE_BYTES
-from basestore.messages import PAGE_ROWS_MAX, Held, Range, Read, ReadRange, Rejected
+from basestore.instant import Instant
 from basestore.node import Node
-from basestore.outbox import Outbox
-from basestore.peers import Instant
-from basestore.placement import row_key
-from basestore.standing import Fresh
+from basestore.protocol.limits import PAGE_ROWS_MAX
+from basestore.protocol.replication import Held, Range, Read, ReadRange, Rejected
+from basestore.replica.identity import Fresh
+from basestore.replica.summaries import SEQUENCE_BYTES
 from basestore.storage.engine import DATA, Engine
 from basestore.storage.rocks import RocksEngine
-from repair.digest import Ledger, leaf_of
+from repair.digest_tree import Summary, leaf_of
 from repair.version import HEAD_BYTES, VERSION_BYTES, Record
 from tests.crashes.history import brief, contents
 from tests.crashes.load import KEYS, WALL_MS, single
@@ -38,7 +39,7 @@ class Found(NamedTuple):
     `ended`: how the process was lost over it. `number` is that of its contents (`history.py`),
     `sequence` how far it says it has come, `state` and `reason` are the node's, `loss` the engine's.
     `served` is what the door shows of each key (`brief`), `listed` the same out of ranges; `damaged`
-    the refusals to show one; `unfit` the ledgers that are not those of the records."""
+    the refusals to show one; `unfit` the summaries that are not those of the records."""
 
     refused: str = ""
     ended: str = ""
@@ -80,7 +81,7 @@ def _close(engine: Engine) -> None:
 def _ask_node(directory: Path, engine: Engine, found: Found) -> Found:
     """Start the node, in the order that `Node` asks for, and read through its door."""
     node = Node(single(directory), engine, Fresh(b"s" * 16, b"g" * 8, 77), NOW, {})
-    found = found._replace(sequence=node.journal.sequence, state=node.state, reason=node.reason)
+    found = found._replace(sequence=node.group_commit.sequence, state=node.state, reason=node.reason)
     barrier = node.step(NOW)
     engine.sync()
     engine.accept_loss()
@@ -94,19 +95,20 @@ def _ask_node(directory: Path, engine: Engine, found: Found) -> Found:
 def _unfit(node: Node) -> list[str]:
     """Partitions whose sums, counts or log do not fit what is stored."""
     unfit = []
-    for partition, ledger in node.ledgers.of.items():
+    for partition, summary in node.summaries.of.items():
         start, end = DATA + partition.to_bytes(2), DATA + (partition + 1).to_bytes(2)
-        true, lines = Ledger(), dict[int, bytes]()
+        true, lines = Summary(), dict[int, bytes]()
         for key, stored in node.engine.scan(start, end):
             row = key[len(DATA) :]
             true.replace(leaf_of(row), stored[:HEAD_BYTES], b"")
             lines[int.from_bytes(stored[-SEQUENCE_BYTES:])] = stored[:VERSION_BYTES] + row
         if not (
-            ledger.sound and (ledger.root, ledger.count, ledger.live) == (true.root, true.count, true.live)
+            summary.sound
+            and (summary.root, summary.count, summary.live) == (true.root, true.count, true.live)
         ):
             unfit.append(f"the sums of partition {partition} are not those of its records")
-        log = dict(node.ledgers.log(partition, 0, ledger.sequence))
-        above = {sequence for sequence in lines if sequence > ledger.floor}
+        log = dict(node.summaries.log(partition, 0, summary.sequence))
+        above = {sequence for sequence in lines if sequence > summary.floor}
         if not (log.items() <= lines.items() and above <= log.keys()):
             unfit.append(f"the log of partition {partition} is not that of its records")
     return unfit

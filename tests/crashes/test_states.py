@@ -4,8 +4,8 @@ and a checker that can fail."""
 import random
 from pathlib import Path
 
-from basestore.journal import PROGRESS
-from basestore.storage.engine import LOG, PACK
+from basestore.replica.group_commit import PROGRESS
+from basestore.storage.engine import LOG, LOG_RECORD
 from basestore.storage.rocks import RocksEngine
 from tests.crashes.campaign import Workplace, judge, try_states
 from tests.crashes.filesystem import Fate, FileSystem, lay_out
@@ -71,7 +71,7 @@ def test_a_log_that_lacks_a_line_is_caught(operations: list[Operation], tmp_path
     engine = RocksEngine(tmp_path / "store")
     lines = [key for key, _ in engine.scan(LOG, bytes((LOG[0] + 1,)))]
     commits = engine.get(PROGRESS)
-    packs = list(engine.scan(PACK, bytes((PACK[0] + 1,))))
+    packs = list(engine.scan(LOG_RECORD, bytes((LOG_RECORD[0] + 1,))))
     assert lines
     assert commits is not None
     assert 0 < len(packs) < int.from_bytes(commits) / 2  # it was flushed on the way

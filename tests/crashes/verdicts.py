@@ -2,7 +2,7 @@
 
 After an honest power cut a store must open, and be exactly the first so many batches: all that were
 acknowledged, perhaps some that were handed over since, each whole, none without those before it; and its
-ledgers are those of its records. It may say that it is forgetful, for its log was torn where nothing was
+summaries are those of its records. It may say that it is forgetful, for its log was torn where nothing was
 promised yet; only then may one of those batches be missing before another (two logs do not wait for each
 other).
 

@@ -238,7 +238,7 @@ class Side:
         """All that the peer has, if this replica is forgetful. A delta does not say."""
         return message.stamps if self.replica.store.forgetful and message.base is None else None
 
-    # Exchanging
+    # Exchange
 
     def entries(self, keys: list[int]) -> list[Entry]:
         """The present records, and what the snapshot had where that is another."""

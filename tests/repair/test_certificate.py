@@ -1,4 +1,4 @@
-"""Laws of certificates and stamps: what a claim is, whose word counts, which base a session builds on."""
+"""Laws of certificates and stamps: what a claim is, whose word counts, which base an exchange builds on."""
 
 import hypothesis.strategies as st
 from hypothesis import given

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from repair.clock import CeilingReached, HybridClock
 from repair.version import COUNTER_BITS
-from tests.repair.records import walls, words
+from tests.worlds.records import walls, words
 
 DRIFT_MS = 2000
 

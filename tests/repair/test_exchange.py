@@ -1,25 +1,13 @@
-"""Laws of what a session decides: runs, roles, snapshots and virtual roots, against dumb sets."""
+"""Laws of what an exchange decides: runs, roles, snapshots and virtual roots, against dumb sets."""
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from repair.digest import MASK, Ledger, digest_of, leaf_of
-from repair.exchange import (
-    Members,
-    Merge,
-    Runs,
-    Snapshot,
-    Step,
-    decode_digests,
-    decode_runs,
-    encode_digests,
-    encode_runs,
-    next_step,
-    runs_of,
-    without,
-)
+from repair.digest_tree import MASK, Summary, digest_of, leaf_of
+from repair.exchange import Merge, Snapshot, Step, decode_digests, encode_digests, next_step
 from repair.rule import Rule
+from repair.runs import Members, Runs, decode_runs, encode_runs, runs_of, without
 from repair.version import KEY_BYTES, Digester, Record, Version
 
 numbers = st.dictionaries(
@@ -111,12 +99,12 @@ rows = st.sampled_from([b"\0\0\1x" + bytes((letter,)) for letter in b"abcdefghij
 contents = st.dictionaries(rows, st.integers(1, 50))
 
 
-def ledger_of(held: dict[bytes, bytes]) -> Ledger:
-    ledger = Ledger()
+def summary_of(held: dict[bytes, bytes]) -> Summary:
+    summary = Summary()
     for row, head in held.items():
-        ledger.replace(leaf_of(row), head, b"")
-        ledger.sequence += 1
-    return ledger
+        summary.replace(leaf_of(row), head, b"")
+        summary.sequence += 1
+    return summary
 
 
 @given(contents, contents, contents, st.sampled_from(Rule))
@@ -132,7 +120,7 @@ def test_both_virtual_roots_are_the_digest_of_the_merge_of_the_snapshots(
             merged[row] = head
     expected = sum(map(digest_of, merged.values())) & MASK
     for held, received in ((mine, other), (other, mine)):
-        snapshot = Snapshot(ledger_of(held), leaves=False, closed=0)
+        snapshot = Snapshot(summary_of(held), leaves=False, closed=0)
         now = dict(held)
         for row, stamp in later.items():
             head = record(row, 100 + stamp, 3).head
@@ -147,7 +135,7 @@ def test_both_virtual_roots_are_the_digest_of_the_merge_of_the_snapshots(
 def test_what_was_dropped_counts_no_more_and_can_be_received_anew() -> None:
     row = b"\0\0\1xa"
     old, new = record(row, 1, 1).head, record(row, 2, 2).head
-    merge = Merge(Snapshot(ledger_of({row: old}), leaves=False, closed=0))
+    merge = Merge(Snapshot(summary_of({row: old}), leaves=False, closed=0))
     merge.drop(row, old)
     assert merge.root == 0
     assert merge.receive(Rule.FIRST_WRITE_WINS, row, new, old)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from repair.read_repair import NOTHING, plan, reaches
 from repair.rule import Rule
 from repair.version import VERSION_BYTES, Record
-from tests.repair.records import records
+from tests.worlds.records import records
 
 replies = st.dictionaries(st.integers(0, 7), st.just(NOTHING) | records().map(lambda r: r.head), max_size=7)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from repair.rule import Rule
 from repair.version import Record, Version
-from tests.repair.records import DIGESTER, ROW, records
+from tests.worlds.records import DIGESTER, ROW, records
 
 rules = st.sampled_from(Rule)
 

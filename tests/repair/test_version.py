@@ -14,7 +14,7 @@ from repair.version import (
     Version,
     is_tombstone,
 )
-from tests.repair.records import DIGESTER, KEY, ROW, records, versions, words
+from tests.worlds.records import DIGESTER, KEY, ROW, records, versions, words
 
 
 class TestVersions:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from repair.rule import Rule
 from repair.version import Record
 from repair.write_repair import Hint, admits, given_up, merge_hints
-from tests.repair.records import records
+from tests.worlds.records import records
 
 rules = st.sampled_from(Rule)
 hints = st.builds(Hint.of, records(), st.booleans())

@@ -8,23 +8,12 @@ it stays the same operation. What was refused for certain and never sent before 
 
 from typing import TYPE_CHECKING
 
+from basestore.cluster.outbox import Outbox
 from basestore.consistency import Level
-from basestore.messages import (
-    Delete,
-    Failed,
-    Get,
-    Got,
-    Message,
-    Page,
-    Scan,
-    Set,
-    Written,
-    decode,
-    encode,
-)
-from basestore.outbox import Outbox
-from basestore.replica import DIGEST_BYTES_MIN
-from basestore.results import page
+from basestore.protocol.client import Delete, Failed, Get, Got, Page, Scan, Set, Written
+from basestore.protocol.codec import Message, decode, encode
+from basestore.replica.replica import DIGEST_BYTES_MIN
+from basestore.results.receipts import page
 from tests.simulation import history as h
 from tests.simulation.clockwork import Stream
 from tests.simulation.plan import ClientPlan

@@ -7,7 +7,9 @@ stores than the cluster promises to survive: N - Q of N replicas.
 
 from typing import TYPE_CHECKING
 
-from basestore.messages import COPY, Applied, Apply, Got, Hinted, Message, Written
+from basestore.protocol.client import Got, Written
+from basestore.protocol.codec import Message
+from basestore.protocol.replication import COPY, Applied, Apply, Hinted
 from basestore.storage.engine import DATA
 from tests.simulation.clockwork import Stream
 from tests.simulation.losses import lose_store, may_lose, restart_s

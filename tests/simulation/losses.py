@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import cbor2
 
-from basestore.journal import PROGRESS
-from basestore.standing import PEER, STANDING
+from basestore.replica.group_commit import PROGRESS
+from basestore.replica.identity import IDENTITY, PEER
 from tests.simulation.plan import Fault
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def lose_store(world: "World", machine: "Machine", fault: Fault) -> None:
 def would_be_noticed(world: "World", machine: "Machine", copy: dict[bytes, bytes]) -> bool:
     """Whether each peer remembers, durably, more than the copy holds. One that does not would
     vouch for it: a limit of the design (peers write down what they hear once a second)."""
-    stored = copy.get(STANDING)
+    stored = copy.get(IDENTITY)
     if stored is None:
         return True
     generations = dict(cbor2.loads(stored)[5])

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from basestore.cluster.outbox import Outbox
 from basestore.config import NodeConfig
-from basestore.messages import Applied, Apply, Hinted, Message, ProtocolError
+from basestore.instant import Instant
 from basestore.node import Node
-from basestore.outbox import Outbox
-from basestore.peers import Instant
-from basestore.standing import Fresh
+from basestore.protocol.codec import Message
+from basestore.protocol.limits import ProtocolError
+from basestore.protocol.replication import Applied, Apply, Hinted
+from basestore.replica.identity import Fresh
 from tests.simulation.clockwork import Stream
 from tests.simulation.disk import Disk
 from tests.simulation.network import Link
@@ -35,9 +37,9 @@ HASTE_S = 0.2
 LISTEN_S = 0.6
 COPIES_MAX = 10
 TOLD = frozenset((Applied, Apply, Hinted))  # what the witness and the triggers look at
-FLUSH = (5000, 150, 1)  # the slate, after so many bytes, in slices of so many bytes and nodes
+FLUSH = (5000, 150, 1)  # the summary log, after so many bytes, in slices of so many bytes and nodes
 SESSIONS = (
-    "sessions_same", "sessions_delta", "sessions_full", "sessions_aborted", "mismatches", "records_taken",
+    "exchanges_same", "exchanges_delta", "exchanges_full", "exchanges_aborted", "mismatches", "records_taken",
     "records_dropped", "partitions_scrubbed", "hints_late", "debts_ended",
 )  # fmt: skip
 
@@ -103,13 +105,13 @@ class Machine:
         self.disk.accept_loss()
         if barrier is not None:
             node.durable(barrier, self.instant())
-        slate = node.ledgers.slate
-        slate.flush_at_bytes, slate.slice_bytes, slate.slice_nodes = FLUSH
+        summary_log = node.summaries.summary_log
+        summary_log.checkpoint_at_bytes, summary_log.slice_bytes, summary_log.slice_nodes = FLUSH
         if not self.world.plan.rounds:
-            node.reconciler._due_s = dict.fromkeys(node.reconciler._due_s, math.inf)
+            node.scheduler._due_s = dict.fromkeys(node.scheduler._due_s, math.inf)
         if self.world.plan.hasty:
-            node.proofs._lag_ms = self.world.plan.drift_ms_max + HASTE_MS
-            node.proofs._begin_s = self.instant().monotonic + LISTEN_S
+            node.certificates._lag_ms = self.world.plan.drift_ms_max + HASTE_MS
+            node.certificates._begin_s = self.instant().monotonic + LISTEN_S
         self.node = node
         self.world.say(self.index, "start", node.state)
         self.world.clockwork.after(self._stream.uniform(0, TICK_S), self._tick, self.life)
@@ -163,11 +165,11 @@ class Machine:
         counted = self.node.metrics.counts
         for name in SESSIONS:
             self.world.counts[name] += counted.get(name, 0)
-        ledgers = self.node.ledgers
-        self.world.counts["flush begun"] += ledgers.slate.flushes
-        self.world.counts["life ended in a flush"] += ledgers.slate.flushing
-        self.world.counts["partition with a floor"] += sum(each.floor > 0 for each in ledgers.of.values())
-        self.world.counts["partition spilled"] += sum(each.spilled > 0 for each in ledgers.of.values())
+        summaries = self.node.summaries
+        self.world.counts["flush begun"] += summaries.summary_log.checkpoints
+        self.world.counts["life ended in a flush"] += summaries.summary_log.checkpointing
+        self.world.counts["partition with a floor"] += sum(each.floor > 0 for each in summaries.of.values())
+        self.world.counts["partition spilled"] += sum(each.spilled > 0 for each in summaries.of.values())
 
     def pause(self) -> None:
         if self.node is not None:
@@ -197,7 +199,7 @@ class Machine:
     def impaired(self) -> bool:
         """Whether the store may lack what it once acknowledged."""
         if self.impaired_since >= 0 and self.node is not None:
-            whole = self.node.standing.whole and self.node.linked and not self.node.replica.damaged
+            whole = self.node.identity.whole and self.node.linked and not self.node.replica.damaged
             if whole and not self.spoilt:
                 self.impaired_since = -1.0
         return self.impaired_since >= 0
@@ -218,7 +220,7 @@ class Machine:
         self.world.witness.judge_floors(self)
         if not self.paused:
             if self.world.plan.hasty and self.world.plan.rounds:
-                due_s = self.node.reconciler._due_s
+                due_s = self.node.scheduler._due_s
                 soon_s = self.instant().monotonic + HASTE_S
                 due_s.update((member, min(at, soon_s)) for member, at in due_s.items())
             self.node.tick(self.instant())
@@ -300,7 +302,7 @@ class Machine:
             node.durable(newest, now)
             self.wake()
         elif not self._syncing and (
-            durability == "sync" or now.monotonic >= self._sync_due_s or node.journal.urgent
+            durability == "sync" or now.monotonic >= self._sync_due_s or node.group_commit.urgent
         ):
             self._sync_due_s = now.monotonic + INTERVAL_S
             self._syncing = True

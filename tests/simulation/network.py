@@ -10,21 +10,10 @@ themselves: a late one of those speaks of another life.
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from basestore.messages import (
-    COPY,
-    Applied,
-    Apply,
-    Confirmed,
-    Hinted,
-    Identity,
-    Message,
-    Ping,
-    Pong,
-    Remembered,
-    decode,
-    encode,
-)
-from basestore.outbox import Outbox
+from basestore.cluster.outbox import Outbox
+from basestore.protocol.codec import Message, decode, encode
+from basestore.protocol.heartbeats import Confirmed, Identity, Ping, Pong, Remembered
+from basestore.protocol.replication import COPY, Applied, Apply, Hinted
 from tests.simulation.clockwork import Clockwork, Stream
 from tests.simulation.plan import NetworkPlan
 

@@ -7,8 +7,8 @@ from unittest.mock import patch
 
 import pytest
 
-from basestore.journal import Journal
-from basestore.reconciler import Reconciler
+from basestore.anti_entropy.scheduler import Scheduler
+from basestore.replica.group_commit import GroupCommit
 from tests.simulation.mutants import misfit, try_mutant
 from tests.simulation.mutations import MUTANTS, SURVIVORS, Mutant
 from tests.simulation.outcome import play
@@ -55,10 +55,10 @@ def takes(function: Any) -> float:
 
 
 def test_a_mutant_that_no_longer_fits_is_not_taken_for_one_that_survives() -> None:
-    def stale(self: Any, session: Any, *more: Any) -> None:
-        self.certified[session.partition] = session.no_such_thing
+    def stale(self: Any, exchange: Any, *more: Any) -> None:
+        self.certified[exchange.partition] = exchange.no_such_thing
 
-    mutant = Mutant("stale", {"lost writes"}, lambda: [patch.object(Reconciler, "_close", stale)])
+    mutant = Mutant("stale", {"lost writes"}, lambda: [patch.object(Scheduler, "_close", stale)])
     trial = try_mutant(mutant, CPU_S_MAX)
     assert trial.caught_by is None
     assert "no_such_thing" in trial.crash
@@ -73,9 +73,9 @@ def test_there_are_enough_mutants_and_each_survivor_has_its_reason() -> None:
 
 
 def test_a_mutant_leaves_the_product_as_it_was() -> None:
-    before = Journal.ack_staged
+    before = GroupCommit.ack_staged
     trace = play(1).trace
     mutant = next(mutant for mutant in MUTANTS if mutant.name == "ack before fsync")
     try_mutant(mutant, CPU_S_MAX)
-    assert Journal.ack_staged is before
+    assert GroupCommit.ack_staged is before
     assert play(1).trace == trace

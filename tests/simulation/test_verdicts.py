@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from basestore.detector import Detector
+from basestore.cluster.failure_detector import FailureDetector
 from tests.simulation.outcome import play
 from tests.simulation.world import World
 
 SEEDS = range(12)
-_heal, _phi = World._heal, Detector.phi
+_heal, _phi = World._heal, FailureDetector.phi
 Verdict = Callable[[float], float]
 
 
@@ -39,7 +39,7 @@ def test_whatever_the_detectors_say_no_promise_is_broken(
     """Until the faults end; then they must tell the truth, or the cluster would never be well."""
     lying, counts = True, Counter[str]()
 
-    def phi(self: Detector, now_s: float) -> float:
+    def phi(self: FailureDetector, now_s: float) -> float:
         return verdict(now_s) if lying else _phi(self, now_s)
 
     def heal(self: Any) -> None:
@@ -47,7 +47,7 @@ def test_whatever_the_detectors_say_no_promise_is_broken(
         lying = False
         _heal(self)
 
-    monkeypatch.setattr(Detector, "phi", phi)
+    monkeypatch.setattr(FailureDetector, "phi", phi)
     monkeypatch.setattr(World, "_heal", heal)
     for seed in SEEDS:
         lying = True

@@ -14,14 +14,16 @@ at or below the stamp that it has closed.
 
 from typing import TYPE_CHECKING
 
+from basestore.cluster.placement import row_bucket, row_partition
 from basestore.consistency import Level, ReplicaState
-from basestore.hints import decode_hint
-from basestore.ledgers import SEQUENCE_BYTES
-from basestore.messages import DIRECT, Applied, Apply, Got, Hinted, Message, Written
-from basestore.placement import row_bucket, row_partition
-from basestore.standing import State
-from basestore.storage.engine import DATA, DEBT, HINT, LEDGER, Batch
-from repair.digest import Ledger, due_of
+from basestore.handoff.hints import decode_hint
+from basestore.protocol.client import Got, Written
+from basestore.protocol.codec import Message
+from basestore.protocol.replication import DIRECT, Applied, Apply, Hinted
+from basestore.replica.identity import State
+from basestore.replica.summaries import SEQUENCE_BYTES
+from basestore.storage.engine import DATA, DEBT, HINT, SUMMARY, Batch
+from repair.digest_tree import Summary, due_of
 from repair.rule import Rule
 from repair.version import VERSION_BYTES, Record
 from tests.simulation.history import INF, STORED, Operation
@@ -47,9 +49,11 @@ class Witness:
     def heard(self, machine: "Machine", source: int, apply: Apply) -> None:
         """A first delivery arrives. At or below the closed stamp it is not to be taken, unless it was
         before."""
-        ledger = machine.node.ledgers.of.get(row_partition(apply.row)) if machine.node is not None else None
+        summary = (
+            machine.node.summaries.of.get(row_partition(apply.row)) if machine.node is not None else None
+        )
         version = apply.record[:VERSION_BYTES]
-        if ledger is not None and apply.way == DIRECT and int.from_bytes(version[:8]) <= ledger.closed:
+        if summary is not None and apply.way == DIRECT and int.from_bytes(version[:8]) <= summary.closed:
             rule = self._world.rules[row_bucket(apply.row).decode()]
             if not self._holds(rule, machine.disk.get(DATA + apply.row), version):
                 self._too_late.add((machine.index, machine.life, source, apply.id))
@@ -110,9 +114,9 @@ class Witness:
         """A record goes: it was due, and all replicas had it; or its store is forgetful, and drops what the
         others have purged."""
         world, name = self._world, f"n{machine.index + 1}, {row!r}: {version.hex('-', 8)}"
-        if machine.node is not None and machine.node.standing.state is State.FORGETFUL:
+        if machine.node is not None and machine.node.identity.state is State.FORGETFUL:
             return
-        stable = _stable(batch.get(LEDGER + row[:2]) or machine.disk.get(LEDGER + row[:2]))
+        stable = _stable(batch.get(SUMMARY + row[:2]) or machine.disk.get(SUMMARY + row[:2]))
         if not 0 < self._dues.get(row, {}).get(version, 0) <= stable:
             world.blame("purges", f"{name} goes, and is not due")
         world.counts["record purged"] += 1
@@ -129,7 +133,7 @@ class Witness:
         dues = self._dues.get(row)
         if not dues:
             return False
-        stable = _stable(machine.disk.get(LEDGER + row[:2]))
+        stable = _stable(machine.disk.get(SUMMARY + row[:2]))
         return any(
             due <= stable and (known == version or rule.beats(known, version)) for known, due in dues.items()
         )
@@ -141,18 +145,18 @@ class Witness:
     def purged(self, row: bytes) -> bytes:
         """The greatest version of a row that some replica may have purged: who finds nothing finds that."""
         machines = [self._world.machines[r] for r in self._world.placement.replicas[row_partition(row)]]
-        stable = max(_stable(machine.disk.get(LEDGER + row[:2])) for machine in machines)
+        stable = max(_stable(machine.disk.get(SUMMARY + row[:2])) for machine in machines)
         return max((known for known, due in self._dues.get(row, {}).items() if due <= stable), default=b"")
 
     def judge_floors(self, machine: "Machine") -> None:
         """What was stored after a certificate is all in the log."""
         assert machine.node is not None
-        for partition, ledger in machine.node.ledgers.of.items():
-            for member, certificate in machine.node.proofs.certificates(partition).items():
-                if certificate.mine < ledger.floor:
+        for partition, summary in machine.node.summaries.of.items():
+            for member, certificate in machine.node.certificates.certificates(partition).items():
+                if certificate.mine < summary.floor:
                     text = f"{partition} is certified with n{member + 1} at {certificate.mine}"
                     self._world.blame(
-                        "floors", f"n{machine.index + 1}: {text}, and its floor is {ledger.floor}"
+                        "floors", f"n{machine.index + 1}: {text}, and its floor is {summary.floor}"
                     )
 
     def judge_stable(self) -> None:
@@ -161,7 +165,7 @@ class Witness:
         for partition, replicas in enumerate(world.placement.replicas):
             prefix, end = partition.to_bytes(2), DATA + (partition + 1).to_bytes(2)
             machines = [world.machines[replica] for replica in replicas]
-            stable = max(_stable(machine.disk.durable(LEDGER + prefix)) for machine in machines)
+            stable = max(_stable(machine.disk.durable(SUMMARY + prefix)) for machine in machines)
             sound = [machine for machine in machines if not machine.impaired]
             known = {
                 (key[len(DATA) :], stored[:VERSION_BYTES])
@@ -330,8 +334,8 @@ def _needed(level: Level, replicas: int) -> int:
 
 
 def _stable(stored: bytes | None) -> int:
-    """The stable stamp of a ledger as it stands on a disk."""
-    return 0 if stored is None else Ledger.decode(stored).stable
+    """The stable stamp of a summary as it stands on a disk."""
+    return 0 if stored is None else Summary.decode(stored).stable
 
 
 def _short(blob: bytes | None) -> str:

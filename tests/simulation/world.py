@@ -14,16 +14,16 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
+from basestore.anti_entropy.scheduler import SILENCE_S_MAX
+from basestore.cluster.placement import row_bucket
 from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig
 from basestore.consistency import Level
-from basestore.ledgers import SEQUENCE_BYTES
-from basestore.messages import Message
+from basestore.coordinator.quorum_read import LINGER_S
 from basestore.node import Node
-from basestore.placement import row_bucket
-from basestore.reading import LINGER_S
-from basestore.reconciler import SILENCE_S_MAX
+from basestore.protocol.codec import Message
+from basestore.replica.summaries import SEQUENCE_BYTES
 from basestore.storage.engine import DATA
-from repair.digest import Ledger, leaf_of
+from repair.digest_tree import Summary, leaf_of
 from repair.version import HEAD_BYTES, VERSION_BYTES, Digester, Record
 from tests.simulation import checkers
 from tests.simulation import history as h
@@ -225,7 +225,7 @@ class World:
             and node.linked
             and not node.replica.damaged
             and not node.operations.count
-            and all(pile.count == pile.late for pile in node.handoff.summary())
+            and all(pile.count == pile.late for pile in node.delivery.summary())
         )
 
     def _await_convergence(self) -> None:
@@ -283,7 +283,7 @@ class World:
                 and (
                     each.node.operations.count
                     or each.node.replica.damaged
-                    or each.node.reconciler.upkeep.suspect
+                    or each.node.scheduler.maintenance.suspect
                 )
                 for each in self.machines
             )
@@ -311,8 +311,8 @@ class World:
                     self.blame("convergence", f"{key!r} is damaged on n{replica + 1}")
 
     def _recount(self, machine: Machine) -> None:
-        """The ledgers fit what is on the disk."""
-        counted: dict[int, Ledger] = {p: Ledger() for p in self.placement.held_by(machine.index)}
+        """The summaries fit what is on the disk."""
+        counted: dict[int, Summary] = {p: Summary() for p in self.placement.held_by(machine.index)}
         lines: dict[int, dict[int, bytes]] = {partition: {} for partition in counted}
         for key, stored in machine.disk.scan(DATA, bytes((DATA[0] + 1,))):
             row, partition = key[len(DATA) :], int.from_bytes(key[len(DATA) : len(DATA) + 2])
@@ -320,7 +320,7 @@ class World:
             lines[partition][int.from_bytes(stored[-SEQUENCE_BYTES:])] = stored[:VERSION_BYTES] + row
         for partition, true in counted.items():
             if machine.node is not None:
-                held = machine.node.ledgers.of[partition]
+                held = machine.node.summaries.of[partition]
                 leaves = {leaf: total for leaf, total in held.leaves.items() if total}
                 if (held.count, held.live, held.root, leaves) != (
                     true.count, true.live, true.root, true.leaves,
@@ -331,9 +331,9 @@ class World:
 
     def _judge_log(self, node: Node, partition: int, lines: dict[int, bytes]) -> None:
         """The log has a line for each record that came after the floor, and none for what does not stand."""
-        ledger = node.ledgers.of[partition]
-        log = dict(node.ledgers.log(partition, 0, ledger.sequence))
-        lacking = [number for number in lines if number > ledger.floor and number not in log]
+        summary = node.summaries.of[partition]
+        log = dict(node.summaries.log(partition, 0, summary.sequence))
+        lacking = [number for number in lines if number > summary.floor and number not in log]
         if lacking or not log.items() <= lines.items():
             self.blame("log", f"{node.name}, {partition}: {len(lacking)} of {len(lines)} lines are not there")
 

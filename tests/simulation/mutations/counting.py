@@ -3,7 +3,7 @@
 from typing import Any
 
 from basestore.consistency import APPLIED, HINTED, PENDING, SUPERSEDED, Level, ReplicaState, Tally
-from basestore.writing import Writing
+from basestore.coordinator.quorum_write import QuorumWrite
 from tests.simulation.mutations.registry import STALE, mutant
 
 _record = Tally.record
@@ -29,10 +29,10 @@ def _almost_all(self: Any, replicas: int) -> int:
     return max(1, replicas - 1) if self is Level.ALL else replicas // 2 + 1 if self is Level.QUORUM else 1
 
 
-_answer = Writing._answer
+_answer = QuorumWrite._answer
 
 
-@mutant("a receipt that rounds up", {"receipts"}, Writing, "_answer")
+@mutant("a receipt that rounds up", {"receipts"}, QuorumWrite, "_answer")
 def _round_up(self: Any, outcome: int, version: bytes, winner: bytes, now: Any) -> None:
     states = self._tally.states
     self._tally.states = [APPLIED if state is PENDING else state for state in states]
@@ -40,7 +40,7 @@ def _round_up(self: Any, outcome: int, version: bytes, winner: bytes, now: Any) 
     self._tally.states = states
 
 
-@mutant("a write answered twice", {"answers"}, Writing, "_answer")
+@mutant("a write answered twice", {"answers"}, QuorumWrite, "_answer")
 def _answer_twice(self: Any, outcome: int, version: bytes, winner: bytes, now: Any) -> None:
     _answer(self, outcome, version, winner, now)
     self._answered = self._tally.applied > self._tally.required

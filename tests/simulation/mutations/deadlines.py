@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from basestore.messages import Failed
-from basestore.operation import Operations
-from basestore.outbox import SMALL_BYTES, Outbox
-from basestore.reading import Reading
+from basestore.cluster.operations import Operations
+from basestore.cluster.outbox import SMALL_BYTES, Outbox
+from basestore.coordinator.quorum_read import QuorumRead
+from basestore.protocol.client import Failed
 from tests.simulation.mutations.registry import mutant
 
 
@@ -14,10 +14,10 @@ def _no_alarm(self: Any, request: int, monotonic: float) -> None:
     pass
 
 
-_alarm = Reading.alarm
+_alarm = QuorumRead.alarm
 
 
-@mutant("a read that waits for ever", {"deadlines"}, Reading, "alarm")
+@mutant("a read that waits for ever", {"deadlines"}, QuorumRead, "alarm")
 def _wait_on(self: Any, now: Any) -> None:
     if now.monotonic < self._deadline:
         _alarm(self, now)

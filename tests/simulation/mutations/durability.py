@@ -2,23 +2,23 @@
 
 from typing import Any
 
-from basestore.journal import Journal
-from basestore.ledgers import Ledgers
-from basestore.messages import Applied, Held
-from basestore.outbox import SMALL_BYTES, Outbox
-from basestore.replica import Replica
+from basestore.cluster.outbox import SMALL_BYTES, Outbox
+from basestore.protocol.replication import Applied, Held
+from basestore.replica.group_commit import GroupCommit
+from basestore.replica.replica import Replica
+from basestore.replica.summaries import Summaries
 from tests.simulation.mutations.registry import LOST, STALE, mutant
 
 
-@mutant("ack before fsync", STALE | {"receipts"}, Journal, "ack_staged")
+@mutant("ack before fsync", STALE | {"receipts"}, GroupCommit, "ack_staged")
 def _ack_at_once(self: Any, outbox: Outbox, request: int) -> None:
     outbox.put(Applied([request], self.generation, self.durable_sequence))
 
 
-_reply = Journal.reply
+_reply = GroupCommit.reply
 
 
-@mutant("a read of unsynced data", STALE | {"shown"}, Journal, "reply")
+@mutant("a read of unsynced data", STALE | {"shown"}, GroupCommit, "reply")
 def _reply_at_once(self: Any, outbox: Outbox, message: Any, key: bytes, size: int = SMALL_BYTES) -> None:
     if isinstance(message, Held):
         outbox.put(message, size)
@@ -26,15 +26,15 @@ def _reply_at_once(self: Any, outbox: Outbox, message: Any, key: bytes, size: in
         _reply(self, outbox, message, key, size)
 
 
-@mutant("a hint reported before it is durable", {"receipts"}, Journal, "reply_surely")
+@mutant("a hint reported before it is durable", {"receipts"}, GroupCommit, "reply_surely")
 def _kept_at_once(self: Any, outbox: Outbox, message: Any, key: bytes) -> None:
     outbox.put(message)
 
 
-_durable = Journal.durable
+_durable = GroupCommit.durable
 
 
-@mutant("a sync vouches for what came after it began", STALE | {"receipts"}, Journal, "durable")
+@mutant("a sync vouches for what came after it began", STALE | {"receipts"}, GroupCommit, "durable")
 def _everything_durable(self: Any, barrier: int) -> None:
     _durable(self, self.sequence)
 
@@ -42,7 +42,7 @@ def _everything_durable(self: Any, barrier: int) -> None:
 @mutant(
     "a hint taken as durable with an older record of its row",
     {"receipts", "acks", *LOST},
-    Journal,
+    GroupCommit,
     "ack_surely",
 )
 def _ack_with_the_oldest(self: Any, outbox: Outbox, request: int, key: bytes) -> None:
@@ -53,10 +53,10 @@ def _ack_with_the_oldest(self: Any, outbox: Outbox, request: int, key: bytes) ->
     outbox.put(Applied([request], self.generation, self.durable_sequence))
 
 
-_reject = Journal._reject
+_reject = GroupCommit._reject
 
 
-@mutant("a refused batch is acknowledged", STALE | {"receipts"}, Journal, "_reject")
+@mutant("a refused batch is acknowledged", STALE | {"receipts"}, GroupCommit, "_reject")
 def _ack_the_refused(self: Any, generation: Any, reason: str) -> None:
     self._acknowledge(generation.acks)
     generation.acks = {}
@@ -70,6 +70,6 @@ def _keep_marks(self: Any) -> None:
     pass
 
 
-@mutant("sums of a refused batch are kept", {"counts", "mismatches", "crash"}, Ledgers, "undo", "disk full")
+@mutant("sums of a refused batch are kept", {"counts", "mismatches", "crash"}, Summaries, "undo", "disk full")
 def _keep_sums(self: Any) -> None:
     pass

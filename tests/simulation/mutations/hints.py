@@ -3,14 +3,14 @@
 from typing import Any
 from unittest.mock import patch
 
-from basestore import handoff, hints
-from basestore.handoff import Handoff
-from basestore.hints import Hints
-from basestore.messages import COPY, Applied, Kept
-from basestore.outbox import Outbox
-from basestore.placement import row_partition
-from basestore.replica import Replica
-from basestore.writing import Writing
+from basestore.cluster.outbox import Outbox
+from basestore.cluster.placement import row_partition
+from basestore.coordinator.quorum_write import QuorumWrite
+from basestore.handoff import delivery, hints
+from basestore.handoff.delivery import Delivery
+from basestore.handoff.hints import Hints
+from basestore.protocol.replication import COPY, Applied, Kept
+from basestore.replica.replica import Replica
 from repair.rule import Rule
 from repair.write_repair import Hint, merge_hints
 from tests.simulation.mutations.registry import LOST, mutant
@@ -26,7 +26,7 @@ def _never_full(self: Any, outbox: Outbox, message: Any) -> None:
         _keep(self, outbox, message)
 
 
-@mutant("hints are never delivered", {"recovery"}, Handoff, "tick")
+@mutant("hints are never delivered", {"recovery"}, Delivery, "tick")
 def _keep_all(self: Any, now: Any) -> None:
     pass
 
@@ -36,15 +36,15 @@ def _latest_hint(rule: Rule, kept: Hint | None, offered: Hint) -> Hint:
     return offered
 
 
-@mutant("a hint refused is a hint delivered", {"receipts", *LOST}, handoff._Delivery, "rejected")
+@mutant("a hint refused is a hint delivered", {"receipts", *LOST}, delivery._Attempt, "rejected")
 def _give_up_hint(self: Any, member: int, request: int, answer: Any, now: Any) -> None:
     self.applied(member, request, now)
 
 
-_lost = Writing.lost
+_lost = QuorumWrite.lost
 
 
-@mutant("a first write that loses a link while it reads", {"crash"}, Writing, "lost")
+@mutant("a first write that loses a link while it reads", {"crash"}, QuorumWrite, "lost")
 def _hint_unsent(self: Any, member: int, now: Any) -> None:
     sent, self._sent = self._sent, True
     _lost(self, member, now)
@@ -70,7 +70,7 @@ def _owe_the_latest(self: Any, pile: Any, row: bytes, hint: Any) -> None:
     partition, stamp = row_partition(row), hint.record.version.stamp
     if stamp > pile.debt.get(partition, 0):
         pile.debt[partition] = stamp
-        self._journal.stage(self._debt_key(pile, row), stamp.to_bytes(8))
+        self._group_commit.stage(self._debt_key(pile, row), stamp.to_bytes(8))
 
 
 @mutant(
@@ -88,4 +88,4 @@ _apply = Replica.apply
 def _confirm_at_once(self: Any, outbox: Any, message: Any, wall_ms: int) -> None:
     _apply(self, outbox, message, wall_ms)
     if message.way > COPY:
-        outbox.put(Applied([message.id], self._journal.generation, self._journal.durable_sequence))
+        outbox.put(Applied([message.id], self._group_commit.generation, self._group_commit.durable_sequence))

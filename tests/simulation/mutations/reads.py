@@ -2,59 +2,59 @@
 
 from typing import Any
 
-from basestore import reading
-from basestore.reading import Reading
-from basestore.scanning import Scanning
+from basestore.coordinator import quorum_read
+from basestore.coordinator.quorum_read import QuorumRead
+from basestore.coordinator.range_scan import RangeScan
 from repair.read_repair import plan
 from repair.rule import Rule
 from tests.simulation.mutations.registry import STALE, mutant
 
 
-@mutant("no blocking read repair", STALE, reading, "plan")
+@mutant("no blocking read repair", STALE, quorum_read, "plan")
 def _all_confirm(rule: Rule, replies: Any, *more: Any) -> Any:
     return plan(rule, replies, *more)._replace(confirmed=len(replies))
 
 
-@mutant("a superseded write-back confirms", STALE, Reading, "superseded", "races")
+@mutant("a superseded write-back confirms", STALE, QuorumRead, "superseded", "races")
 def _superseded_confirms(self: Any, member: int, request: int, head: bytes, now: Any) -> None:
     self._under_way.pop(member, None)
     self._heads[member] = self._write_backs.get(request, head)
     self._consider(now)
 
 
-@mutant("a read that believes the first reply", STALE, Reading, "_consider")
+@mutant("a read that believes the first reply", STALE, QuorumRead, "_consider")
 def _first_reply(self: Any, now: Any) -> None:
     if self._records and not self._answered:
         record = next(iter(self._records.values()))
         self._coordinator.operations.drop(self)
-        self._report(reading.Finding(record, self._aim.required, len(self._heads), False, 0), now)
+        self._report(quorum_read.Finding(record, self._aim.required, len(self._heads), False, 0), now)
 
 
-_merge = Scanning._merge
+_merge = RangeScan._merge
 
 
-@mutant("a scan that passes over what was not answered", {"scans"}, Scanning, "_merge")
+@mutant("a scan that passes over what was not answered", {"scans"}, RangeScan, "_merge")
 def _merge_all(self: Any, now: Any) -> None:
     more, self._more = self._more, False
     _merge(self, now)
     self._more = self._more or more
 
 
-@mutant("what a session has seen is not asked for", {"sessions"}, reading, "reaches")
+@mutant("what a session has seen is not asked for", {"sessions"}, quorum_read, "reaches")
 def _any_will_do(rule: Rule, head: bytes, floor: bytes) -> bool:
     return True
 
 
-_answer = Reading._answer
+_answer = QuorumRead._answer
 
 
-@mutant("a digest answered with another record", {"versions", *STALE}, Reading, "_answer")
+@mutant("a digest answered with another record", {"versions", *STALE}, QuorumRead, "_answer")
 def _some_record(self: Any, weighed: Any, now: Any) -> None:
     if weighed.winner and weighed.winner not in self._records and self._records:
         self._records[weighed.winner] = next(iter(self._records.values()))
     _answer(self, weighed, now)
 
 
-@mutant("the other replicas are never compared", {"convergence"}, Reading, "_go_on", "no rounds")
+@mutant("the other replicas are never compared", {"convergence"}, QuorumRead, "_go_on", "no rounds")
 def _stop(self: Any, now: Any) -> None:
     self._coordinator.operations.drop(self)

@@ -40,7 +40,7 @@ SURVIVORS = {
 
 
 def of(*words: str) -> Callable[[Plan], bool]:
-    """Worlds of these themes, or with a fault of these kinds; or where no sessions run by themselves, or
+    """Worlds of these themes, or with a fault of these kinds; or where no exchanges run by themselves, or
     where replicas close themselves early."""
     return lambda plan: (
         plan.theme in words

@@ -7,10 +7,10 @@ detectors lie at random, and nothing may come of it.
 from typing import Any
 
 from basestore.consistency import APPLIED, Level
-from basestore.coordinator import Coordinator
+from basestore.coordinator.coordinator import Coordinator
+from basestore.coordinator.quorum_read import QuorumRead
+from basestore.coordinator.quorum_write import QuorumWrite
 from basestore.errors import Unavailable
-from basestore.reading import Reading
-from basestore.writing import Writing
 from repair.read_repair import NOTHING
 from tests.simulation.mutations.registry import STALE, mutant
 
@@ -24,20 +24,20 @@ def _of_the_living(self: Any, replicas: tuple[int, ...], level: Level) -> int:
     return required
 
 
-_hint = Writing._hint
+_hint = QuorumWrite._hint
 
 
-@mutant("a replica that is not alive need not confirm", STALE | {"receipts"}, Writing, "_hint")
+@mutant("a replica that is not alive need not confirm", STALE | {"receipts"}, QuorumWrite, "_hint")
 def _waive(self: Any, replica: int, reason: str) -> None:
     _hint(self, replica, reason)
     if reason == "not alive":
         self._tally.record(self._replicas.index(replica), APPLIED)
 
 
-_lost = Reading.lost
+_lost = QuorumRead.lost
 
 
-@mutant("a replica that was lost holds nothing", STALE, Reading, "lost")
+@mutant("a replica that was lost holds nothing", STALE, QuorumRead, "lost")
 def _holds_nothing(self: Any, member: int, now: Any) -> None:
     if member in self._asked and member not in self._heads:
         self._learn(member, NOTHING, now)
@@ -45,6 +45,6 @@ def _holds_nothing(self: Any, member: int, now: Any) -> None:
         _lost(self, member, now)
 
 
-@mutant("a write whose replicas were lost was not done", {"phantoms"}, Writing, "_failure")
+@mutant("a write whose replicas were lost was not done", {"phantoms"}, QuorumWrite, "_failure")
 def _not_done(self: Any) -> Unavailable:
     return Unavailable(self._tally.required, self._tally.applied)

@@ -4,13 +4,13 @@ from typing import Any
 from unittest.mock import patch
 
 from basestore import node
-from basestore.coordinator import Coordinator
+from basestore.cluster.outbox import Outbox
+from basestore.coordinator.coordinator import Coordinator
+from basestore.coordinator.quorum_write import QuorumWrite
 from basestore.errors import ClockSkew, Overloaded
-from basestore.messages import DIRECT, Apply
 from basestore.node import Node
-from basestore.outbox import Outbox
-from basestore.replica import Replica
-from basestore.writing import Writing
+from basestore.protocol.replication import DIRECT, Apply
+from basestore.replica.replica import Replica
 from repair.clock import HybridClock
 from repair.rule import Rule
 from repair.version import HEAD_BYTES, Record, Version, is_tombstone
@@ -66,15 +66,15 @@ def _forget_version(self: Any, encoded: bytes, now: Any) -> None:
     return None
 
 
-@mutant("first-write-wins without reading first", {"two winners"}, Writing, "read_first")
+@mutant("first-write-wins without reading first", {"two winners"}, QuorumWrite, "read_first")
 def _write_first(self: Any, repeated: Any, now: Any) -> None:
     self.begin(repeated, now)
 
 
-_begin = Writing.begin
+_begin = QuorumWrite.begin
 
 
-@mutant("skew is checked after the write was sent", {"phantoms"}, Writing, "begin")
+@mutant("skew is checked after the write was sent", {"phantoms"}, QuorumWrite, "begin")
 def _send_then_check(self: Any, repeated: Any, now: Any) -> None:
     try:
         self._coordinator._check_clock(now)

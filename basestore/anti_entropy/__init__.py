@@ -1,0 +1,1 @@
+"""Replicas compare what they hold, prove it, and recover what they lost."""

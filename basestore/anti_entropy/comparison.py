@@ -1,0 +1,360 @@
+"""Comparison: how two replicas of a partition compare their snapshots and exchange what they lack.
+
+    offer     list what the snapshot holds; take what the other side pushes; send what it wants
+    compare   with a list: want what is lacking, push what the lister lacks; take what comes
+
+A list is of numbers since a certificate, or of digests of all that is held in the leaves that differ
+(`repair.exchange`). Writes go on meanwhile: what the snapshot had is kept aside when it is overwritten,
+and an entry is then sent as what is held now, with the head that the snapshot had.
+
+Entries come in chunks; the next is sent when an earlier one is durable on the other side.
+"""
+
+import struct
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from basestore.anti_entropy.dialogue import Broken, Dialogue, Story
+from basestore.errors import DamagedRecord
+from basestore.protocol.anti_entropy import Entries, Listing, Taken, Want
+from basestore.replica.apply_log import Slot
+from basestore.storage.engine import DATA
+from repair.digest_tree import LEAVES, leaf_of
+from repair.exchange import DIGEST_BYTES, Merge, Snapshot, decode_digests, encode_digests
+from repair.runs import RUNS_MAX, Members, Runs, decode_runs, encode_runs, runs_of, without
+from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES, Record
+
+if TYPE_CHECKING:
+    from basestore.anti_entropy.scheduler import Scheduler
+
+SLICE_ROWS = 500
+PART_BYTES = 256 << 10
+LIST_BYTES_MAX = 64 << 20
+CHUNK_BYTES = 512 << 10
+CHUNKS_AHEAD = 2
+CHANGED_MAX = 200_000
+NONE = -1  # in place of a certificate's sequences: all that is held is compared
+ALL_LEAVES = b"\xff\xff"
+_IDENTITY = struct.Struct(">QQ")  # origin and number, in a version behind its stamp
+_STAMP_BYTES = 8
+
+
+class Unlistable(Broken):
+    """No list can say what has changed since the certificate: all that is held is to be compared."""
+
+
+class Comparison:
+    """One side of it. `merge` has the virtual root; `taken` the sequences under which entries of the other
+    side, or their equals, are stored here. A watch (`summaries.Watch`) of its partition."""
+
+    def __init__(
+        self, scheduler: "Scheduler", dialogue: Dialogue, member: int, partition: int, snapshot: Snapshot
+    ):
+        self._dialogue = dialogue
+        self._replica = scheduler.replica
+        self._summaries = scheduler.summaries
+        self._metrics = scheduler.metrics
+        self._scheduler = scheduler
+        self._known = scheduler.known_to(partition, member)
+        self._partition = partition
+        self.snapshot = snapshot
+        self.merge = Merge(snapshot)
+        self.taken: array[int] = array("Q")
+        self._ghosts: set[bytes] = set()
+        self._summaries.watch(partition, self)
+
+    def note(self, row: bytes, held: bytes, head: bytes) -> None:
+        self.snapshot.note(row, held[:HEAD_BYTES], int.from_bytes(held[HEAD_BYTES:]))
+
+    def end(self) -> None:
+        """Nothing is kept aside any more."""
+        self._summaries.unwatch(self._partition, self)
+
+    def _keep_up(self) -> None:
+        """Broken when so much was kept aside that it had better begin anew."""
+        if len(self.snapshot.changed) > CHANGED_MAX:
+            raise Broken("the partition changes faster than it can be compared")
+
+    # --- listing -----------------------------------------------------------------------------
+
+    def offer(self, heading: Listing) -> Story[None]:
+        """List, under this heading; take what is pushed; send what is wanted and not beaten by that."""
+        base = heading.mine
+        listed: list[bytes] = []
+        if base == NONE:
+            heads: list[bytes] = []
+
+            def add(row: bytes, head: bytes) -> None:
+                listed.append(row)
+                heads.append(head)
+
+            yield from self._walk_rows(decode_leaves(heading.leaves), add)
+            whole = encode_digests(heads)
+        else:
+            numbers = _Numbers()
+            yield from self._walk_log(base, lambda slots: numbers.add(self._not_known(slots)))
+            runs = runs_of(numbers.of)
+            if sum(map(len, runs.values())) > RUNS_MAX:
+                raise Unlistable("too much has changed since the certificate")
+            whole = encode_runs(runs)
+        for part, more in _parts(whole):
+            self._dialogue.say(heading._replace(part=part, more=more))
+        wanted = decode_runs((yield from self._gather((yield from self._dialogue.next(Want)))))
+        yield from self._receive()
+        if not wanted:
+            return  # the other side waits for nothing
+        rows = yield from self._wanted_rows(wanted, base, listed)
+        yield from self._send(row for row in rows if row not in self.merge.beaten)
+
+    def _wanted_rows(self, wanted: Runs, base: int, listed: list[bytes]) -> Story[list[bytes]]:
+        """The rows that the other side wants: by their places in the list, or by their numbers."""
+        if base == NONE:
+            spans = (range(first, min(last + 1, len(listed))) for first, last in wanted.get(0, []))
+            return [listed[place] for span in spans for place in span]
+        members = Members(wanted)
+        rows: dict[bytes, None] = {}
+
+        def find(slots: Sequence[Slot]) -> None:
+            for (_, line), version in zip(slots, _identities(slots), strict=True):
+                if version in members:
+                    rows[line[VERSION_BYTES:]] = None
+
+        yield from self._walk_log(base, find)
+        return list(rows)
+
+    # --- comparing ---------------------------------------------------------------------------
+
+    def compare(self, listing: Listing, purged: int) -> Story[None]:
+        """Compare a list with what is here: want what is lacking, push what the lister lacks.
+
+        By digests of all that is held, what is here alone at or below `purged` is a ghost: it is not
+        pushed, and dropped once all entries are here, for one of them may be what beat it."""
+        whole = yield from self._gather(listing)
+        if listing.mine == NONE:
+            leaves = decode_leaves(listing.leaves)
+            want, push = yield from self._compare_digests(leaves, whole, purged)
+        else:
+            want, push = yield from self._compare_runs(decode_runs(whole), listing.theirs)
+        for part, more in _parts(encode_runs(want)):
+            self._dialogue.say(Want(self._dialogue.number, 0, part, more))
+        yield from self._send(push)
+        if want:
+            yield from self._receive()
+        for row in self._ghosts:
+            self._replica.drop(row)
+        self._metrics.count("records_dropped", len(self._ghosts))
+
+    def _compare_runs(self, theirs: Runs, base: int) -> Story[tuple[Runs, list[bytes]]]:
+        members = Members(theirs)
+        numbers = _Numbers()
+        push: dict[bytes, None] = {}
+
+        def look(slots: Sequence[Slot]) -> None:
+            numbers.add(slots)
+            slots = self._not_known(slots)
+            push.update(
+                (slots[place][1][VERSION_BYTES:], None) for place in members.lacking(_identities(slots))
+            )
+
+        yield from self._walk_log(base, look)
+        return without(theirs, runs_of(numbers.of)), list(push)
+
+    def _compare_digests(
+        self, leaves: frozenset[int], digests: bytes, purged: int
+    ) -> Story[tuple[Runs, list[bytes]]]:
+        places = {digest: place for place, digest in enumerate(decode_digests(digests))}
+        mine = bytearray(len(digests) // DIGEST_BYTES)
+        push: list[bytes] = []
+
+        def look(row: bytes, head: bytes) -> None:
+            place = places.get(encode_digests((head,)))
+            if place is not None:
+                mine[place] = 1
+            elif int.from_bytes(head[:_STAMP_BYTES]) <= purged:
+                self._ghosts.add(row)
+                self.merge.drop(row, head)
+            else:
+                push.append(row)
+
+        yield from self._walk_rows(leaves, look)
+        lacking = (place for place, held in enumerate(mine) if not held)
+        return runs_of({0: lacking}), push
+
+    # --- entries -----------------------------------------------------------------------------
+
+    def _send(self, rows: Iterable[bytes]) -> Story[None]:
+        """Send what is held of these rows, a few chunks ahead of what the other side has taken."""
+        ahead = 0
+        chunk: list[bytes] = []
+        size = 0
+        for row in rows:
+            record = self._record(row)
+            if record is None:
+                continue
+            if size >= CHUNK_BYTES or len(chunk) >= 3 * self._scheduler.chunk_rows:  # and more follow
+                if ahead == CHUNKS_AHEAD:
+                    yield from self._dialogue.next(Taken)
+                    ahead -= 1
+                self._say_entries(chunk, last=False)
+                ahead += 1
+                yield self._scheduler.cost(len(chunk) // 3)
+                chunk, size = [], 0
+            had = self.snapshot.had(row, record.head)
+            chunk += (row, record.blob, b"" if had == record.head else had)
+            size += len(row) + len(record.blob)
+        if ahead == CHUNKS_AHEAD:
+            yield from self._dialogue.next(Taken)
+            ahead -= 1
+        self._say_entries(chunk, last=True)
+        for _ in range(ahead):
+            yield from self._dialogue.next(Taken)
+
+    def _say_entries(self, chunk: list[bytes], *, last: bool) -> None:
+        self._metrics.count("records_sent", len(chunk) // 3)
+        self._dialogue.say(Entries(self._dialogue.number, 0, chunk, last))
+
+    def _receive(self) -> Story[None]:
+        """Take entries until the last: durable before the next is asked for."""
+        last = False
+        while not last:
+            entries: Entries = yield from self._dialogue.next(Entries)
+            rows, last = entries.rows, entries.last
+            for at in range(0, len(rows), 3):
+                self._take(rows[at], Record(rows[at + 1]), rows[at + 2])
+            if not last:
+                self._dialogue.say(Taken(self._dialogue.number, 0))
+            yield self._scheduler.cost(len(rows) // 3)
+
+    def _take(self, row: bytes, record: Record, head: bytes) -> None:
+        """One entry. `head`: what the sender's snapshot had of the row; empty: this record."""
+        if int.from_bytes(row[:2]) != self._partition or not self._replica.intact(row, record):
+            raise Broken("an entry is damaged, or does not belong here")
+        rule, mark = self._replica.rule(row), self._mark(row)
+        had = self.snapshot.had(row, mark[:HEAD_BYTES])
+        needed = self.merge.receive(rule, row, head or record.head, had)
+        try:
+            if row in self._ghosts:  # whatever the rule says
+                self._ghosts.remove(row)
+                self._replica.drop(row)
+            self._replica.take_over(row, record)
+        except DamagedRecord as damage:
+            raise Broken(str(damage)) from damage
+        mark = self._mark(row)
+        if mark.startswith(record.head):
+            self.taken.append(int.from_bytes(mark[HEAD_BYTES:]))
+        self._metrics.count("records_taken" if needed else "records_unneeded")
+
+    def _mark(self, row: bytes) -> bytes:
+        try:
+            return self._replica.mark(row)
+        except DamagedRecord as damage:
+            raise Broken(str(damage)) from damage
+
+    def _record(self, row: bytes) -> Record | None:
+        try:
+            return self._replica.record(row)
+        except DamagedRecord as damage:
+            raise Broken(str(damage)) from damage
+
+    # --- walking -----------------------------------------------------------------------------
+
+    def _walk_log(self, base: int, visit: Callable[[Sequence[Slot]], None]) -> Story[None]:
+        """All that the snapshot holds and was stored after `base`, slice by slice."""
+        end, cursor = self.snapshot.sequence, base
+        while cursor < end:
+            slots = self._summaries.log(self._partition, cursor, SLICE_ROWS)
+            cursor = slots[-1][0] if len(slots) == SLICE_ROWS else end
+            visit(slots if cursor < end else [slot for slot in slots if slot[0] <= end])
+            self._keep_up()
+            yield len(slots)
+        visit(
+            [
+                (sequence, head[:VERSION_BYTES] + row)
+                for row, (head, sequence) in self.snapshot.changed.items()
+                if base < sequence <= end
+            ]
+        )
+
+    def _not_known(self, slots: Sequence[Slot]) -> Sequence[Slot]:
+        """Those that the other side is not known to hold."""
+        known = self._known
+        return [slot for slot in slots if (0, slot[0]) not in known] if known else slots
+
+    def _walk_rows(self, leaves: frozenset[int], visit: Callable[[bytes, bytes], None]) -> Story[None]:
+        """Row and head of all that the snapshot holds in these leaves."""
+        prefix = self._partition.to_bytes(2)
+        if leaves:
+            cursor, end = DATA + prefix, DATA + (self._partition + 1).to_bytes(2)
+            while stored := self._replica.scan(cursor, end, SLICE_ROWS):
+                for key, held in stored:
+                    row = key[len(DATA) :]
+                    if leaf_of(row) in leaves:
+                        had = self.snapshot.had(row, held[:HEAD_BYTES])
+                        if had:
+                            visit(row, had)
+                cursor = stored[-1][0] + b"\0"
+                self._keep_up()
+                yield len(stored)
+        for row, (head, _) in list(self.snapshot.changed.items()):
+            if head and leaf_of(row) in leaves and not self._mark(row):
+                visit(row, head)
+
+    def _gather(self, first: Listing | Want) -> Story[bytes]:
+        """All parts of a list."""
+        whole = bytearray()
+        message = first
+        while True:
+            whole += message.part
+            if len(whole) > LIST_BYTES_MAX:
+                raise Broken("a list is too long")
+            if not message.more:
+                return bytes(whole)
+            message = yield from self._dialogue.next(type(first))
+
+
+class _Numbers:
+    """Numbers of versions, by origin, in any order."""
+
+    def __init__(self) -> None:
+        self.of: defaultdict[int, array[int]] = defaultdict(lambda: array("Q"))
+
+    def add(self, slots: Sequence[Slot]) -> None:
+        of = self.of
+        for origin, number in _identities(slots):
+            of[origin].append(number)
+
+
+def _identities(slots: Iterable[Slot]) -> list[tuple[int, int]]:
+    """Origin and number of each."""
+    unpack = _IDENTITY.unpack_from
+    return [unpack(line, _STAMP_BYTES) for _, line in slots]
+
+
+def check_entries(rows: list[bytes]) -> bool:
+    """Whether the rows of an Entries message have the form of rows, records and heads."""
+    return (
+        len(rows) % 3 == 0
+        and all(len(row) > 3 for row in rows[::3])
+        and all(len(blob) >= RECORD_BYTES_MIN for blob in rows[1::3])
+        and all(len(head) in (0, HEAD_BYTES) for head in rows[2::3])
+    )
+
+
+def _parts(whole: bytes) -> Iterator[tuple[bytes, bool]]:
+    """A list in parts, and whether more follow; one part at least."""
+    for at in range(0, max(1, len(whole)), PART_BYTES):
+        yield whole[at : at + PART_BYTES], at + PART_BYTES < len(whole)
+
+
+def encode_leaves(leaves: Iterable[int]) -> bytes:
+    """Leaves as 2 bytes each."""
+    return b"".join(leaf.to_bytes(2) for leaf in leaves)
+
+
+def decode_leaves(data: bytes) -> frozenset[int]:
+    """Inverse of `encode_leaves`; ALL_LEAVES stands for all."""
+    if data == ALL_LEAVES:
+        return frozenset(range(LEAVES))
+    return frozenset(int.from_bytes(data[at : at + 2]) for at in range(0, len(data), 2))

@@ -1,0 +1,86 @@
+"""Dialogue: what the two sides of one anti-entropy exchange say to each other, in order.
+
+Each message is numbered, and leaves once all that is stored by then is durable, so nothing is proven
+that a crash could take back. A message that comes twice is heard once; one that is lost ends the
+exchange.
+
+The stories of an exchange are generators (`Story`) that the scheduler resumes: they yield how many rows
+they have just worked on, to let others run, or None when they wait for a message.
+"""
+
+from collections import deque
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+from basestore.cluster.outbox import SMALL_BYTES, Outbox, weight
+from basestore.metrics import Metrics
+from basestore.protocol.anti_entropy import Syn
+from basestore.protocol.codec import Message
+from basestore.replica.group_commit import GroupCommit
+
+INBOX_MAX = 512  # the longest list has 256 parts
+
+T = TypeVar("T")
+Story = Generator[int | None, None, T]
+
+
+class Broken(Exception):
+    """The exchange ends here, without a result."""
+
+
+class Mismatch(Broken):
+    """Both virtual roots are known, on both sides, and differ: something was silently lost or altered."""
+
+
+class Dialogue:
+    """One side's view of it. `number` names the exchange; `inbox` holds what was said and not yet heeded."""
+
+    __slots__ = ("_group_commit", "_heard", "_metrics", "_sent", "ended", "inbox", "number", "outbox")
+
+    def __init__(self, number: int, outbox: Outbox, group_commit: GroupCommit, metrics: Metrics) -> None:
+        self.number = number
+        self.outbox = outbox
+        self.inbox: deque[Message] = deque()
+        self._group_commit = group_commit
+        self._metrics = metrics
+        self._sent = 0
+        self._heard = 0
+        self.ended = False
+
+    @property
+    def silent(self) -> bool:
+        """Whether the other side has said nothing yet."""
+        return not self._heard
+
+    def say(self, message: Message) -> None:
+        """Send a message, with its number; a Syn, which begins all, has none."""
+        if not isinstance(message, Syn):
+            self._sent += 1
+            message = message._replace(number=self._sent)  # type: ignore[call-arg]
+        size = weight(message)
+        self._metrics.count("exchange_bytes_sent", size - SMALL_BYTES)
+        self._group_commit.after_all(lambda: self._leave(message, size))
+
+    def _leave(self, message: Message, size: int) -> None:
+        if not self.ended:  # otherwise the other side was told, or will be
+            self.outbox.put(message, size)
+
+    def hear(self, message: Message, number: int) -> None:
+        """A message of the other side; Broken when the one before it has not come."""
+        if number <= self._heard:
+            return
+        if number != self._heard + 1:
+            raise Broken("a message was lost")
+        if len(self.inbox) >= INBOX_MAX:
+            raise Broken("more was said than was asked for")
+        self._heard = number
+        self.inbox.append(message)
+
+    def next(self, *kinds: type[Any]) -> Story[Any]:
+        """Wait for the next message, which is of one of these kinds; Broken when it is not."""
+        while not self.inbox:
+            yield None
+        message = self.inbox.popleft()
+        if not isinstance(message, kinds):
+            raise Broken(f"a {type(message).__name__} message came out of turn")
+        return message

@@ -1,0 +1,352 @@
+"""Exchange: the story of one anti-entropy exchange, on either side (decisions: `repair.exchange`).
+
+    open      Syn: root, certificate, stamps               answered by Same, Listing, Ask or Sums
+    respond   the other side of that
+    descend   without a certificate: sums of nodes, then of leaves, until the leaves that differ are known
+    offer or compare (`comparison.py`)                      Listing, Want, Entries
+    conclude  both virtual roots are equal                 Certify, on both sides
+              the certificate, at both snapshots' sequences
+
+Nothing of the partition is purged while its exchange is open, and no other exchange of it is open on
+this node. Whatever goes wrong ends the exchange (`Broken`), and nothing came of it but the entries that
+were taken, which do no harm.
+"""
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import TYPE_CHECKING, NamedTuple
+
+from basestore.anti_entropy.comparison import (
+    ALL_LEAVES,
+    NONE,
+    SLICE_ROWS,
+    Comparison,
+    Unlistable,
+    encode_leaves,
+)
+from basestore.anti_entropy.dialogue import Broken, Dialogue, Mismatch, Story
+from basestore.cluster.outbox import Outbox
+from basestore.instant import Instant
+from basestore.protocol.anti_entropy import Ask, Certify, Listing, Same, Sums, Syn
+from basestore.protocol.codec import Message
+from repair.certificate import Certificate, newer_base
+from repair.digest_tree import FANOUT, NODES, leaves_under, nodes_of
+from repair.exchange import Snapshot, Step, lister, next_step
+from repair.version import COUNTER_BITS
+
+if TYPE_CHECKING:
+    from basestore.anti_entropy.scheduler import Scheduler
+
+ROOT_BYTES = 8
+STORES_BYTES = 4
+UNTOLD = -1
+ALL = (NONE, NONE)  # no certificate to build on
+_SUM_BYTES = 8
+
+
+class Outcome(NamedTuple):
+    """What an exchange has proven, and how: `same`, `delta` or `full`."""
+
+    kind: str
+    certificate: Certificate
+
+
+class Exchange:
+    """One exchange. `now` is the moment of the present step, `heard_s` when the other side was heard last, or
+    this one was at work; `told_s` when it was told that this one is."""
+
+    def __init__(
+        self, scheduler: "Scheduler", number: int, member: int, partition: int, outbox: Outbox, now: Instant
+    ) -> None:
+        self._scheduler = scheduler
+        self._certificates = scheduler.certificates
+        self._summary = scheduler.summaries.of[partition]
+        self._dialogue = Dialogue(number, outbox, scheduler.group_commit, scheduler.metrics)
+        self.number = number
+        self.member = member
+        self.partition = partition
+        self.outbox = outbox
+        self.now = now
+        self.begun_s = self.heard_s = self.told_s = now.monotonic
+        self.waiting = False
+        self.opened_here = True
+        self.story: Story[Outcome] | None = None
+        self.comparison: Comparison | None = None
+        self._whole = scheduler.identity.whole
+        self.peer_whole = True
+        self._stable = 0  # what stamps in messages count from
+        self._their_closed = 0
+        self._tag = 0
+        self._their_tag = 0
+
+    @property
+    def runnable(self) -> bool:
+        """Whether the story can go on now."""
+        return bool(self._dialogue.inbox) or not self.waiting
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the other side has said nothing yet."""
+        return self._dialogue.silent
+
+    def hear(self, message: Message, number: int) -> None:
+        """A message of the other side; Broken."""
+        self._dialogue.hear(message, number)
+
+    def say_no_more(self) -> None:
+        """What was not said yet is not said: the exchange ends without a result."""
+        self._dialogue.ended = True
+
+    def end(self) -> None:
+        """It is over."""
+        if self.comparison is not None:
+            self.comparison.end()
+        if self.story is not None:
+            self.story.close()
+
+    # --- opening -----------------------------------------------------------------------------
+
+    def open(self) -> Story[Outcome]:
+        """Begin an exchange."""
+        yield from self._purge()
+        probe = self._snapshot()
+        self._stable = self._summary.stable
+        base = self._certificates.certificate(self.partition, self.member)
+        base = base if base and self._listable(base.mine) else None
+        mine, theirs = (base.mine, base.theirs) if base else (NONE, probe.sequence)
+        self._dialogue.say(
+            Syn(
+                self.number, self.partition, self._seal(probe.root), mine, theirs,
+                probe.sequence - mine if base else 0, self._stable, self._relative(probe.closed), self._whole,
+                self._certificates.tag(self.partition),
+                self._certificates.claims_for(self.partition, self.member),
+            )
+        )  # fmt: skip
+        answer: Same | Listing | Ask | Sums = yield from self._dialogue.next(Same, Listing, Ask, Sums)
+        self.peer_whole = answer.whole
+        if isinstance(answer, Same):
+            yield from self._adopt(answer.stable)
+            self._hear_closed(answer.closed, answer.tag, answer.claims)
+            return self._proven("same", probe, answer.sequence)
+        if isinstance(answer, Sums):
+            return (yield from self._descend(answer))
+        if isinstance(answer, Ask):
+            yield from self._adopt(answer.stable)
+            return (yield from self._list(self._base(answer), answer.leaves))
+        return (yield from self._compare(answer))
+
+    def respond(self, syn: Syn) -> Story[Outcome]:
+        """Answer an opened exchange."""
+        self._agree_on_stores(syn.root)
+        self._stable = syn.stable
+        self.peer_whole = syn.whole
+        yield from self._adopt(0)
+        self._hear_closed(syn.closed, syn.tag, syn.claims)
+        yield from self._purge()
+        snapshot = self._snapshot()
+        held = self._certificates.certificate(self.partition, self.member)
+        named = self._base(syn) if syn.mine != NONE else None
+        base = newer_base(held, named)
+        base = base if base and self._listable(base[0]) else None
+        step = next_step(
+            equal=syn.root == self._seal(snapshot.root),
+            based=base is not None,
+            mine=snapshot.sequence - base[0] if base else 0,
+            theirs=syn.ahead,
+            empty=not self._summary.count,
+            peer_empty=syn.root == self._seal(0),
+            forgetful=not self._whole,
+            peer_forgetful=not syn.whole,
+        )
+        if step is Step.SAME:
+            self._say_same(snapshot)
+            return self._proven("same", snapshot, syn.mine + syn.ahead if named else syn.theirs)
+        if step is Step.TREE:
+            return (yield from self._sum_up())
+        if step is Step.LIST:
+            return (yield from self._list(base or ALL, b"" if base else ALL_LEAVES))
+        self._say_ask(base or ALL, b"" if base else ALL_LEAVES)
+        return (yield from self._compare((yield from self._dialogue.next(Listing))))
+
+    def _say_same(self, snapshot: Snapshot) -> None:
+        stable = self._summary.stable - self._stable
+        claims = self._certificates.claims_for(self.partition, self.member)
+        tag, closed = self._certificates.tag(self.partition), self._relative(snapshot.closed)
+        self._dialogue.say(Same(self.number, 0, snapshot.sequence, stable, closed, self._whole, tag, claims))
+
+    def _say_ask(self, base: tuple[int, int], leaves: bytes) -> None:
+        stable = self._summary.stable - self._stable
+        self._dialogue.say(Ask(self.number, 0, *base, stable, self._whole, leaves))
+
+    def _relative(self, closed: int) -> int:
+        return closed - self._stable if closed >= self._stable and closed else UNTOLD
+
+    def _hear_closed(self, closed: int, tag: int, claims: list[int]) -> None:
+        """What the other side enforces, and what it knows of others."""
+        self._their_closed = 0 if closed == UNTOLD else self._credible(self._stable + closed)
+        self._their_tag = tag
+        self._certificates.inherit(self.partition, self._their_closed)
+        self._certificates.hear_claims(self.partition, claims)
+
+    def _seal(self, root: int) -> bytes:
+        """A root, and the two stores that it means something to: 8 bytes and 4."""
+        stores = self._certificates.stores(self.member)
+        return (
+            blake2b(root.to_bytes(16) + stores, digest_size=ROOT_BYTES).digest()
+            + blake2b(stores, digest_size=STORES_BYTES).digest()
+        )
+
+    def _agree_on_stores(self, seal: bytes) -> None:
+        """Broken when the other side speaks of other stores: one of the two is new, and not yet known."""
+        if seal[ROOT_BYTES:] != self._seal(0)[ROOT_BYTES:]:
+            raise Broken("the stores have changed")
+
+    # --- snapshots ---------------------------------------------------------------------------
+
+    def _adopt(self, beyond: int) -> Story[None]:
+        """Take over the other side's stable stamp, so far beyond the Syn's, and purge up to it."""
+        self._certificates.adopt(self.partition, self._credible(self._stable + beyond))
+        yield from self._purge()
+
+    def _credible(self, stamp: int) -> int:
+        """A stable or closed stamp that the other side tells; Broken when it lies in the future, for these
+        follow the clocks by a lag."""
+        if not 0 <= stamp <= self.now.wall_ms << COUNTER_BITS:
+            raise Broken("a stamp lies in the future; the clocks differ too much")
+        return stamp
+
+    def _base(self, named: Syn | Ask | Listing) -> tuple[int, int]:
+        """What the other side builds on, as (sequence here, sequence there); Broken when it cannot be. A
+        certificate of more than this store has ever held was made before it was rolled back."""
+        base = (named.theirs, named.mine)
+        if base != ALL and not (0 <= named.theirs < 1 << 64 and 0 <= named.mine < 1 << 64):
+            raise Broken("a certificate is named that cannot be")
+        if named.theirs > self._summary.sequence:
+            self._scheduler.rolled_back = self.member
+            raise Broken("a certificate is named of what is not there any more")
+        if base != ALL and not isinstance(named, Syn) and not self._listable(base[0]):
+            raise Unlistable("the log does not reach back to the certificate")
+        return base
+
+    def _listable(self, base: int) -> bool:
+        """Whether the log has all that was stored after this. It has after every certificate that counts
+        (`Certificates.passed`); if it does not, all that is held is compared, for a list would lack
+        something."""
+        return base >= self._summary.floor
+
+    def _purge(self) -> Story[None]:
+        """What is due is outside all roots: it goes before a snapshot is taken."""
+        while self._summary.purged < self._summary.stable:
+            yield self._scheduler.maintenance.purge(self.partition, SLICE_ROWS)
+
+    def _snapshot(self, *, leaves: bool = False) -> Snapshot:
+        """What is held now, and the stamp closed now."""
+        closed = self._certificates.close(self.partition, self.now)
+        self._tag = self._certificates.tag(self.partition)
+        return Snapshot(self._summary, leaves=leaves, closed=closed)
+
+    def _begin(self, *, leaves: bool = False) -> Comparison:
+        """Compare by a snapshot that is taken now, unless it was begun."""
+        if self.comparison is None:
+            self.comparison = Comparison(
+                self._scheduler, self._dialogue, self.member, self.partition, self._snapshot(leaves=leaves)
+            )
+        return self.comparison
+
+    # --- without a certificate: which leaves differ ------------------------------------------
+
+    def _sum_up(self) -> Story[Outcome]:
+        """The side that was asked: sums of all nodes; then compare the leaves of those that differ."""
+        mine = self._begin(leaves=True).snapshot.leaves
+        sums = _encode_sums(nodes_of(mine))
+        stable = self._summary.stable - self._stable
+        self._dialogue.say(Sums(self.number, 0, stable, self._whole, b"", sums))
+        answer: Sums = yield from self._dialogue.next(Sums)
+        nodes = list(answer.nodes)
+        if len(answer.sums) != len(nodes) * FANOUT * _SUM_BYTES or max(nodes, default=0) >= NODES:
+            raise Broken("sums do not fit their nodes")
+        theirs = _decode_sums(answer.sums)
+        leaves = [node * FANOUT + at for node in nodes for at in range(FANOUT)]
+        pairs = zip(leaves, _shorten(leaves_under(mine, nodes)), theirs, strict=True)
+        differing = encode_leaves(leaf for leaf, ours, other in pairs if ours != other)
+        if lister(0, 0, not self._whole, not self.peer_whole) is Step.LIST:
+            return (yield from self._list(ALL, differing))
+        self._say_ask(ALL, differing)
+        return (yield from self._compare((yield from self._dialogue.next(Listing))))
+
+    def _descend(self, top: Sums) -> Story[Outcome]:
+        """The side that opened: the leaves of the nodes that differ."""
+        yield from self._adopt(top.stable)
+        mine = self._begin(leaves=True).snapshot.leaves
+        theirs = _decode_sums(top.sums)
+        if len(theirs) != NODES:
+            raise Broken("there are not as many sums as nodes")
+        pairs = enumerate(zip(_shorten(nodes_of(mine)), theirs, strict=True))
+        nodes = bytes(node for node, (ours, other) in pairs if ours != other)
+        sums = _encode_sums(leaves_under(mine, nodes))
+        self._dialogue.say(Sums(self.number, 0, 0, self._whole, nodes, sums))
+        answer: Listing | Ask = yield from self._dialogue.next(Listing, Ask)
+        if isinstance(answer, Ask):
+            return (yield from self._list(ALL, answer.leaves))
+        return (yield from self._compare(answer))
+
+    # --- comparing, and concluding -----------------------------------------------------------
+
+    def _list(self, base: tuple[int, int], leaves: bytes) -> Story[Outcome]:
+        comparison = self._begin(leaves=base == ALL)
+        stable = self._summary.stable - self._stable
+        heading = Listing(self.number, 0, *base, stable, self._whole, leaves, b"", False)
+        yield from comparison.offer(heading)
+        return (yield from self._conclude(comparison, full=base == ALL))
+
+    def _compare(self, listing: Listing) -> Story[Outcome]:
+        """What a forgetful store alone still holds at or below the stable stamp of one that is whole, the
+        others have purged: it is dropped, not pushed."""
+        base = self._base(listing)
+        if self.comparison is None:
+            yield from self._adopt(listing.stable)
+        if self._summary.stable > self._stable + listing.stable:
+            raise Broken("the stable stamp has moved on")
+        self.peer_whole = listing.whole
+        comparison = self._begin(leaves=base == ALL)
+        purged = self._summary.stable if self.peer_whole and not self._whole else 0
+        yield from comparison.compare(listing, purged)
+        return (yield from self._conclude(comparison, full=base == ALL))
+
+    def _conclude(self, comparison: Comparison, *, full: bool) -> Story[Outcome]:
+        """All entries of the other side are here. Equal virtual roots on both sides are the proof."""
+        snapshot, root = comparison.snapshot, self._seal(comparison.merge.root)
+        self._dialogue.say(
+            Certify(
+                self.number, 0, root, snapshot.sequence, self._relative(snapshot.closed),
+                self._certificates.tag(self.partition),
+                self._certificates.claims_for(self.partition, self.member),
+            )
+        )  # fmt: skip
+        theirs: Certify = yield from self._dialogue.next(Certify)
+        self._agree_on_stores(theirs.root)
+        if theirs.root != root:
+            raise Mismatch
+        self._hear_closed(theirs.closed, theirs.tag, theirs.claims)
+        return self._proven("full" if full else "delta", snapshot, theirs.sequence)
+
+    def _proven(self, kind: str, snapshot: Snapshot, sequence: int) -> Outcome:
+        if not 0 <= sequence < 1 << 64:
+            raise Broken("a sequence is named that cannot be")
+        agreed = self._tag == self._their_tag == self._certificates.tag(self.partition)
+        tag, closed = self._tag if agreed else 0, (snapshot.closed, self._their_closed)
+        return Outcome(kind, Certificate(snapshot.sequence, sequence, *closed, tag, self.now.wall_ms))
+
+
+def _shorten(sums: Iterable[int]) -> list[int]:
+    return [total & ((1 << 8 * _SUM_BYTES) - 1) for total in sums]
+
+
+def _encode_sums(sums: Iterable[int]) -> bytes:
+    return b"".join(total.to_bytes(_SUM_BYTES) for total in _shorten(sums))
+
+
+def _decode_sums(data: bytes) -> list[int]:
+    if len(data) % _SUM_BYTES:
+        raise Broken("sums are cut off")
+    return [int.from_bytes(data[at : at + _SUM_BYTES]) for at in range(0, len(data), _SUM_BYTES)]

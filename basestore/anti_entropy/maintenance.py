@@ -1,0 +1,185 @@
+"""Maintenance: what a store does with its partitions between exchanges, a slice at a time.
+
+    purge   tombstones and expired records that are due at or below the stable stamp go
+    scrub   every partition is held against the disk once a week (`scrub.py`), and at once where something
+            may be wrong: it is *suspect*, and takes part in no exchange until it has been looked at
+    empty   an outlived store, an old copy of one that others have since known a later one of, gives up
+            what it holds before it compares anything: stable stamps were reached without that
+
+Nothing of it touches a partition of which an exchange is open. What is looked at is what is stored, so
+all this happens while nothing is staged.
+"""
+
+from collections.abc import Callable, Container
+
+from basestore.anti_entropy.scrub import Scrub
+from basestore.cluster.placement import row_partition
+from basestore.instant import Instant
+from basestore.metrics import Metrics
+from basestore.replica.group_commit import GroupCommit
+from basestore.replica.identity import StoreIdentity
+from basestore.replica.replica import Replica
+from basestore.storage.engine import META
+
+SCRUB_S = 7 * 24 * 3600.0
+SCRUBBED = META + b"scrubbed/"
+
+
+class Maintenance:
+    """Of all partitions of a node.
+
+    suspect   partitions to be scrubbed before any exchange
+    scrubbed  of each, when its last scrub of this opening was begun and ended, by `Instant.monotonic`
+    """
+
+    def __init__(
+        self,
+        group_commit: GroupCommit,
+        replica: Replica,
+        identity: StoreIdentity,
+        metrics: Metrics,
+        now: Instant,
+        distrust: Callable[[int], None],
+    ) -> None:
+        """`distrust`: is called with a partition of which nothing that was proven may be built on."""
+        self._group_commit = group_commit
+        self._replica = replica
+        self._summaries = replica.summaries
+        self._identity = identity
+        self._metrics = metrics
+        self._distrust = distrust
+        doubtful = self._summaries.of if group_commit.engine.loss else sorted(self._summaries.damaged)
+        self.suspect: dict[int, None] = dict.fromkeys(doubtful)
+        self.scrubbed: dict[int, tuple[float, float]] = {}
+        self._examined: set[int] = set()  # of which all is to be compared after the scrub
+        self._damaged: set[int] = set()  # partitions with records that are to be healed
+        self._accounted: set[bytes] = set()  # damaged rows that the sums no longer count
+        self._unsure: dict[int, bool] = {}  # scrubbed, which is not durable yet; and whether also examined
+        self._emptied: set[int] = set()
+        self._scrub: Scrub | None = None
+        self._scrubbed_ms = self._load_scrubbed(now)
+
+    def examine(self, partition: int) -> None:
+        """Scrub this partition, and have all of it compared with every other replica."""
+        self.suspect[partition] = None
+        self._examined.add(partition)
+
+    def bars(self, partition: int) -> bool:
+        """Whether the partition is in no state to be compared."""
+        outlived = self._identity.outlived and not self._identity.whole
+        return (
+            partition in self.suspect
+            or partition in self._damaged
+            or (outlived and partition not in self._emptied)
+        )
+
+    def watch_damage(self) -> None:
+        """No exchanges where a record is damaged, until it is healed; and one scrub, for what it counted
+        for is not known."""
+        damaged = self._replica.damaged
+        self._accounted &= damaged.keys()
+        self._damaged = {row_partition(row) for row in damaged}
+        for row in damaged.keys() - self._accounted:
+            self.suspect[row_partition(row)] = None
+
+    def work(self, rows: int, busy: Container[int], now: Instant) -> int | None:
+        """Do the next slice, of at most so many rows, where no exchange is open (`busy`); returns how many it
+        cost, None when there is nothing to do."""
+        cost = self._empty(rows, busy)
+        if cost is None:
+            cost = self._purge(rows, busy)
+        return cost if cost is not None else self._scrub_on(rows, busy, now)
+
+    def undo(self) -> None:
+        """A batch was not taken: what was scrubbed may have been set right in it."""
+        if self._scrub is not None:
+            self._scrub.abandon()
+            self._scrub = None
+        for partition, examined in self._unsure.items():
+            self.suspect[partition] = None
+            self.scrubbed.pop(partition, None)
+            if examined:
+                self._examined.add(partition)
+        self._unsure.clear()
+
+    # --- purge, empty ------------------------------------------------------------------------
+
+    def purge(self, partition: int, most: int) -> int:
+        """Drop what has become due, at most so many rows; returns how many were looked at."""
+        looked_at, dropped = self._replica.purge(partition, most)
+        self._metrics.count("records_purged", dropped)
+        return looked_at
+
+    def _purge(self, rows: int, busy: Container[int]) -> int | None:
+        for partition, summary in self._summaries.of.items():
+            if summary.purged < summary.stable and partition not in busy:
+                return 1 + self.purge(partition, rows)
+        return None
+
+    def _empty(self, rows: int, busy: Container[int]) -> int | None:
+        if not self._identity.outlived or self._identity.whole:
+            self._emptied.clear()
+            return None
+        for partition in self._summaries.of:
+            if partition in self._emptied or partition in busy:
+                continue
+            dropped = self._replica.empty(partition, rows)
+            self._metrics.count("records_dropped", dropped)
+            if not dropped:
+                self._emptied.add(partition)
+                self._distrust(partition)
+                self.suspect[partition] = None  # what damaged records counted for is not known
+            return 1 + dropped
+        return None
+
+    # --- scrub -------------------------------------------------------------------------------
+
+    def _load_scrubbed(self, now: Instant) -> dict[int, int]:
+        scrubbed = {}
+        for partition in self._summaries.of:
+            stored = self._group_commit.engine.get(SCRUBBED + partition.to_bytes(2))
+            if stored is None:
+                stored = now.wall_ms.to_bytes(8)
+                self._group_commit.stage(SCRUBBED + partition.to_bytes(2), stored)
+            scrubbed[partition] = int.from_bytes(stored)
+        return scrubbed
+
+    def _scrub_on(self, rows: int, busy: Container[int], now: Instant) -> int | None:
+        if self._scrub is None:
+            due = self._due(now)
+            if due is None or due in busy:  # its exchange ends soon, and no other begins
+                return None
+            self._scrub = Scrub(self._summaries, self._replica, due, now.monotonic)
+        if not self._scrub.advance(rows):
+            self._finish(self._scrub, now)
+        return rows
+
+    def _due(self, now: Instant) -> int | None:
+        """What to scrub next: what is suspect, or what was scrubbed longest ago, if that is a week."""
+        for partition in self.suspect:
+            return partition
+        oldest = min(self._scrubbed_ms, key=self._scrubbed_ms.__getitem__, default=None)
+        if oldest is None or now.wall_ms - self._scrubbed_ms[oldest] < SCRUB_S * 1000:
+            return None
+        return oldest
+
+    def _finish(self, scrub: Scrub, now: Instant) -> None:
+        self._scrub = None
+        partition = scrub.partition
+        wrong = scrub.finish()
+        self._metrics.count("leaves_corrected", wrong)
+        self._metrics.count("partitions_scrubbed")
+        if wrong or partition in self._examined:
+            self._distrust(partition)
+        self._accounted |= {row for row in self._replica.damaged if row_partition(row) == partition}
+        self._unsure[partition] = partition in self._examined
+        self.suspect.pop(partition, None)
+        self._examined.discard(partition)
+        self._group_commit.effect(lambda: self._assure(partition))
+        self.scrubbed[partition] = (scrub.begun_s, now.monotonic)
+        self._scrubbed_ms[partition] = now.wall_ms
+        self._group_commit.stage(SCRUBBED + partition.to_bytes(2), now.wall_ms.to_bytes(8))
+
+    def _assure(self, partition: int) -> None:
+        """What a scrub has set right is durable."""
+        self._unsure.pop(partition, None)

@@ -1,0 +1,81 @@
+"""Scrub: what a partition's summary says, held against what is on the disk.
+
+One partition at a time, slice by slice; changes meanwhile are followed. A record whose digest does not
+fit is damaged: it counts for nothing any more, and is healed from other replicas (`recovery.py`). A
+sum or a count that does not fit is set right; what is lacking then is found by the next exchanges.
+
+Every partition is scrubbed once a week, and at once where something was found wrong.
+"""
+
+from basestore.cluster.placement import row_partition
+from basestore.errors import DamagedRecord
+from basestore.replica.replica import Replica
+from basestore.replica.summaries import Summaries
+from basestore.storage.engine import DATA
+from repair.digest_tree import MASK, digest_of, leaf_of
+from repair.version import HEAD_BYTES, is_tombstone
+
+
+class Scrub:
+    """The scrub of one partition. A watch (`summaries.Watch`): what changes behind its cursor it counts
+    again."""
+
+    def __init__(self, summaries: Summaries, replica: Replica, partition: int, begun_s: float) -> None:
+        self._summaries = summaries
+        self._replica = replica
+        self.partition = partition
+        self.begun_s = begun_s
+        self._cursor = partition.to_bytes(2)  # rows before this one are counted
+        self._sums: dict[int, int] = {}
+        self._count = 0
+        self._live = 0
+        summaries.watch(partition, self)
+
+    def note(self, row: bytes, held: bytes, head: bytes) -> None:
+        if row < self._cursor and row_partition(row) == self.partition:
+            self._add(row, held[:HEAD_BYTES], -1)
+            self._add(row, head, 1)
+
+    def _add(self, row: bytes, head: bytes, sign: int) -> None:
+        if head:
+            leaf = leaf_of(row)
+            self._sums[leaf] = (self._sums.get(leaf, 0) + sign * digest_of(head)) & MASK
+            self._count += sign
+            self._live += sign * (not is_tombstone(head))
+
+    def advance(self, most: int) -> bool:
+        """Look at the next rows, at most so many; called while nothing is staged. Whether it goes on."""
+        end = DATA + (self.partition + 1).to_bytes(2)
+        stored = self._replica.scan(DATA + self._cursor, end, most)
+        for key, held in stored:
+            row = key[len(DATA) :]
+            try:
+                self._replica.check(row, held)
+                self._add(row, held[:HEAD_BYTES], 1)
+            except DamagedRecord:
+                continue  # it counts for nothing, and is healed
+        if len(stored) < most:
+            return False
+        self._cursor = stored[-1][0][len(DATA) :] + b"\0"
+        return True
+
+    def finish(self) -> int:
+        """Set the summary right. Returns how many leaves were wrong, or 1 if only the root was."""
+        self._summaries.unwatch(self.partition, self)
+        summary = self._summaries.of[self.partition]
+        wrong = [
+            leaf
+            for leaf in self._sums.keys() | summary.leaves.keys()
+            if self._sums.get(leaf, 0) != summary.leaves.get(leaf, 0)
+        ]
+        if wrong:
+            self._replica.forget_marks()  # they may say that what is gone is held
+        sound = summary.sound
+        if wrong or not sound or (summary.count, summary.live) != (self._count, self._live):
+            sums = {leaf: self._sums.get(leaf, 0) for leaf in wrong}
+            self._summaries.correct(self.partition, sums, self._count, self._live)
+        return len(wrong) or int(not sound)
+
+    def abandon(self) -> None:
+        """It does not go on."""
+        self._summaries.unwatch(self.partition, self)

@@ -1,0 +1,304 @@
+"""Session: what one caller has been shown of each key, so that it is never shown anything older.
+
+Per bucket and key a session holds the version seen, and every read that it sends names that version
+as its floor: the answer is that version, or one that beats it by the bucket's rule. So what it wrote
+it reads, and what it has read does not go back, at every level and at every node (Terry et al.,
+"Session guarantees for weakly consistent replicated data", 1994). It learns
+
+    from a receipt       the version, if the write was stored; otherwise that of the write that won
+    from a read or scan  the version shown, a tombstone's or an expired value's included
+    from an error        nothing: a write that timed out was never promised
+
+and forgets a version once a read has told that it is at or below the stable stamp of its partition:
+every replica holds it then, or a better one.
+
+In a last-write bucket a greater version is newer, in a first-write bucket a smaller one. Which
+buckets are which the cluster says when one connects to it.
+
+Full: a session has room for `keys_max` keys. It forgets none of the others, for with a version goes the
+promise, and no version could stand for many keys: a key that was last written long ago would never
+reach it. So a request for one key too many is refused with SessionFull before it is sent; the keys
+that are in it go on as before. Room is set aside when a request is sent, so that there is some for
+its answer.
+
+A token holds all that a session has seen, for another process or another day:
+
+    s1.<base64url of: cluster id 16 | compressed CBOR | checksum 8>
+
+Pure, and for one caller at a time. Refuses to know how requests travel.
+"""
+
+import base64
+import hashlib
+import zlib
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, TypeVar
+
+import cbor2
+
+from basestore.errors import BasestoreError, InvalidRequest, SessionFull
+from basestore.protocol.client import OUTCOME_STORED, Delete, Get, Got, Set, Written
+from basestore.protocol.codec import Message
+from basestore.protocol.limits import KEY_BYTES_MAX
+from basestore.results.receipts import Item, ReadResult
+from repair.rule import Rule
+from repair.version import VERSION_BYTES
+
+KEYS_MAX_DEFAULT = 10_000
+KEY_BYTES_MEAN_MAX = 256
+ENDED = "this session has ended; go on from its token in another one"
+TOKEN_FORM = "s1."
+STAMP_BYTES = 8
+CLUSTER_BYTES = 16
+CHECKSUM_BYTES = 8
+CBOR_BYTES_PER_KEY_MAX = 128  # a version, the heads of what CBOR holds, and a bucket's name if need be
+CBOR_DEPTH_MAX = 4
+
+M = TypeVar("M", bound=Message)
+
+
+class Session:
+    """The versions seen in one cluster, for at most `keys_max` keys, of 256 bytes on average."""
+
+    def __init__(
+        self, cluster: bytes, first_write: Collection[str], keys_max: int = KEYS_MAX_DEFAULT
+    ) -> None:
+        """`cluster` is its id, `first_write` names its buckets in which the first write wins."""
+        if not isinstance(keys_max, int) or keys_max < 1:
+            raise InvalidRequest(f"a session has room for at least 1 key, not {keys_max!r}")
+        self.cluster = cluster
+        self.keys_max = keys_max
+        self._first_write = frozenset(first_write)
+        self._bytes_max = KEY_BYTES_MAX + KEY_BYTES_MEAN_MAX * keys_max
+        self._seen: dict[str, dict[bytes, bytes]] = {}
+        self._under_way: dict[tuple[str, bytes], int] = {}  # how many requests, by key
+        self._keys = 0  # seen or under way; `_bytes` likewise
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        """How many keys have been seen."""
+        return sum(map(len, self._seen.values()))
+
+    def floor(self, bucket: str, key: bytes) -> bytes:
+        """The version that a read must reach, encoded; empty if none was seen."""
+        return self._seen.get(bucket, {}).get(key, b"")
+
+    # --- requests and answers ----------------------------------------------------------------
+
+    def begin(self, request: M) -> M:
+        """The request as this session sends it: a read with its floor. SessionFull when there is no
+        room for its key. Every request that was begun is to be ended, once."""
+        if isinstance(request, Set | Delete | Get):
+            place = (request.bucket, request.key)
+            if not self.floor(*place) and place not in self._under_way:
+                self._take_room([place])
+            self._under_way[place] = self._under_way.get(place, 0) + 1
+            if isinstance(request, Get):
+                floor = self._newer(request.bucket, request.floor, self.floor(*place))
+                return request._replace(floor=floor, tell=True)
+        return request
+
+    def end(self, request: Message, answer: Message | BasestoreError | None) -> None:
+        """Learn from the answer to a request that was begun, if one came."""
+        if not isinstance(request, Set | Delete | Get):
+            return
+        version = _told(answer)
+        if len(version) == VERSION_BYTES:
+            self.show(request.bucket, request.key, version)
+        place = (request.bucket, request.key)
+        if isinstance(answer, Got):
+            self._forget(place, answer.stable)
+        if place in self._under_way:
+            self._under_way[place] -= 1
+            if not self._under_way[place]:
+                del self._under_way[place]
+                self._leave_room(place)
+
+    def _forget(self, place: tuple[str, bytes], stable: int) -> None:
+        """All replicas hold what is at or below this stamp: no replica need be told of it."""
+        bucket, key = place
+        known = self.floor(bucket, key)
+        if known and int.from_bytes(known[:STAMP_BYTES]) <= stable:
+            del self._seen[bucket][key]
+            if not self._seen[bucket]:
+                del self._seen[bucket]
+            self._leave_room(place)
+
+    def show(self, bucket: str, key: bytes, version: bytes) -> None:
+        """The caller is about to be shown this version of a key; SessionFull when there is no room
+        for the key, and then it must not be."""
+        known = self.floor(bucket, key)
+        if not known and (bucket, key) not in self._under_way:
+            self._take_room([(bucket, key)])
+        self._seen.setdefault(bucket, {})[key] = self._newer(bucket, version, known)
+
+    def _newer(self, bucket: str, version: bytes, known: bytes) -> bytes:
+        if not version or not known:
+            return version or known
+        return version if self._rule(bucket).beats(version, known) else known
+
+    def _rule(self, bucket: str) -> Rule:
+        return Rule.FIRST_WRITE_WINS if bucket in self._first_write else Rule.LAST_WRITE_WINS
+
+    # --- room --------------------------------------------------------------------------------
+
+    def _take_room(self, places: Collection[tuple[str, bytes]]) -> None:
+        keys, size = len(places), sum(len(key) for _, key in places)
+        if self._keys + keys > self.keys_max or self._bytes + size > self._bytes_max:
+            raise SessionFull(
+                f"this session is full: it has seen {len(self)} keys, has room for {self.keys_max} keys of "
+                f"{self._bytes_max} bytes together, and forgets none; nothing was done. Begin another "
+                f"session (in the shell: another FILE), or one with a greater keys_max that goes on from the "
+                f"token of this one"
+            )
+        self._keys += keys
+        self._bytes += size
+
+    def _leave_room(self, place: tuple[str, bytes]) -> None:
+        """Give room back, unless the key is still seen or a request of it under way."""
+        if place not in self._under_way and not self.floor(*place):
+            self._keys -= 1
+            self._bytes -= len(place[1])
+
+    # --- scans -------------------------------------------------------------------------------
+
+    def behind(self, bucket: str, item: Item) -> bool:
+        """Whether a newer version of the item's key was seen."""
+        known, version = self.floor(bucket, item.key), item.version.encode()
+        return self._newer(bucket, known, version) != version
+
+    def doubtful(
+        self, bucket: str, prefix: bytes, after: bytes, last: bytes | None, items: Sequence[Item]
+    ) -> list[bytes]:
+        """The keys of one page of a scan that a session must read for itself: of those after `after`
+        and up to `last` (None: to the end), the page has an older version than was seen, or none."""
+        fresh = {item.key for item in items if not self.behind(bucket, item)}
+        return sorted(
+            key
+            for key in self._seen.get(bucket, ())
+            if key.startswith(prefix) and key > after and (last is None or key <= last) and key not in fresh
+        )
+
+    # --- tokens ------------------------------------------------------------------------------
+
+    @property
+    def token(self) -> str:
+        """All that was seen, as ASCII text that a URL can carry; two sessions that have seen the same
+        have the same token."""
+        rows = [[bucket, _flat(self._seen[bucket])] for bucket in sorted(self._seen)]
+        body = self.cluster + zlib.compress(cbor2.dumps(rows), 9)
+        return TOKEN_FORM + _base64(body + _checksum(body))
+
+    def merge(self, token: str) -> None:
+        """See what another session has seen. InvalidRequest when the token is damaged or belongs to
+        another cluster, SessionFull when there is no room; then nothing of it was taken."""
+        cluster, packed = _opened(token)
+        check_cluster(cluster, self.cluster)
+        rows = list(_entries(self._unpacked(packed)))
+        new = {(bucket, key) for bucket, key, _ in rows if not self.floor(bucket, key)}
+        self._take_room(new - self._under_way.keys())
+        for bucket, key, version in rows:
+            known = self.floor(bucket, key)
+            self._seen.setdefault(bucket, {})[key] = self._newer(bucket, version, known)
+
+    def _unpacked(self, packed: bytes) -> bytes:
+        """The CBOR of a token, if it is no longer than what this session has room for."""
+        bytes_max = self._bytes_max + CBOR_BYTES_PER_KEY_MAX * self.keys_max
+        unpacker = zlib.decompressobj()
+        try:
+            cbor = unpacker.decompress(packed, bytes_max)
+        except zlib.error:
+            raise _damaged("its content is not what a session writes") from None
+        if unpacker.unconsumed_tail or (not unpacker.eof and len(cbor) == bytes_max):
+            raise SessionFull(
+                f"the session token holds more than this session has room for, {self.keys_max} keys; nothing "
+                f"was done. Begin one with a greater keys_max"
+            )
+        if not unpacker.eof or unpacker.unused_data:
+            raise _damaged("its content is not what a session writes")
+        return cbor
+
+
+def check_cluster(session: bytes, cluster: bytes) -> None:
+    """InvalidRequest unless a session of the one cluster may be used with the other."""
+    if session != cluster:
+        raise InvalidRequest(
+            f"the session belongs to cluster {session.hex()}, and this is cluster {cluster.hex()}. Use it "
+            f"there, or begin another one here, without a token"
+        )
+
+
+def revised(
+    items: Sequence[Item], keys: Sequence[bytes], results: Sequence[ReadResult | BasestoreError]
+) -> list[Item]:
+    """A page of a scan, in key order, with what single reads of `keys` found in place of what it said
+    of these. Raises the first error among the results."""
+    found = {item.key: item for item in items}
+    for key, result in zip(keys, results, strict=True):
+        if isinstance(result, BasestoreError):
+            raise result
+        found.pop(key, None)
+        if result.value is not None and result.version is not None:
+            found[key] = Item(key, result.value, result.version, result.expires_ms)
+    return [found[key] for key in sorted(found)]
+
+
+def _told(answer: Message | BasestoreError | None) -> bytes:
+    """The version that an answer tells the caller of; empty if none."""
+    if isinstance(answer, Got):
+        return answer.version
+    if isinstance(answer, Written):
+        return answer.version if answer.outcome == OUTCOME_STORED else answer.better
+    return b""
+
+
+def _flat(versions: dict[bytes, bytes]) -> list[bytes]:
+    return [part for key in sorted(versions) for part in (key, versions[key])]
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _checksum(body: bytes) -> bytes:
+    """It tells a token that was cut or altered by mistake; it is no signature."""
+    return hashlib.blake2b(body, digest_size=CHECKSUM_BYTES, person=b"session-token").digest()
+
+
+def _damaged(why: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"the session token cannot be used: {why}. Pass it whole, as it was given, or begin a session "
+        f"without it, which knows nothing of what was seen before"
+    )
+
+
+def _opened(token: str) -> tuple[bytes, bytes]:
+    """The cluster's id and the compressed content of a token; InvalidRequest when it is damaged."""
+    if not isinstance(token, str):
+        raise InvalidRequest(f"a session token is a str, not {type(token).__name__}")
+    if not token.startswith(TOKEN_FORM):
+        raise _damaged(f"a token of this version begins with {TOKEN_FORM}, not with {token[:3]!r}")
+    text = token.removeprefix(TOKEN_FORM)
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        raise _damaged("it was cut or altered") from None
+    body, checksum = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
+    if len(body) <= CLUSTER_BYTES or checksum != _checksum(body) or _base64(data) != text:
+        raise _damaged("it was cut or altered")
+    return body[:CLUSTER_BYTES], body[CLUSTER_BYTES:]
+
+
+def _entries(cbor: bytes) -> Iterator[tuple[str, bytes, bytes]]:
+    """Bucket, key and version of all that a token holds; InvalidRequest when it holds anything else."""
+    try:
+        rows: Any = cbor2.loads(cbor, max_depth=CBOR_DEPTH_MAX, allow_indefinite=False)
+        for bucket, versions in rows:
+            for key, version in zip(versions[::2], versions[1::2], strict=True):
+                if not (type(bucket) is str and type(key) is type(version) is bytes and key):
+                    raise TypeError
+                if len(version) != VERSION_BYTES:
+                    raise ValueError
+                yield bucket, key, version
+    except (cbor2.CBORError, LookupError, RecursionError, TypeError, ValueError):
+        raise _damaged("its content is not what a session writes") from None

@@ -1,0 +1,1 @@
+"""The other members: where rows live, who is alive, what is on its way, what is awaited."""

@@ -1,0 +1,152 @@
+"""Operation and Operations: what is under way, by the ids that its messages carry.
+
+Every message that wants an answer carries an id; the answer carries it back, and Operations knows
+whose it is. An answer to an id that is no longer known is ignored: what asked has ended. Deadlines
+are kept in a wheel of coarse slots, for most operations end before theirs.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from basestore.instant import Instant
+from basestore.protocol.operator import Inspected, Traced
+from basestore.protocol.replication import Rejected, Settled
+from repair.version import Record
+
+SLOTS_PER_S = 200
+RELIEVED_AT_ONCE = 64
+
+
+class Operation:
+    """Something that waits for answers. Answers that it does not expect do nothing."""
+
+    __slots__ = ("bytes", "ids")
+
+    def __init__(self, bytes_held: int) -> None:
+        self.ids: list[int] = []
+        self.bytes = bytes_held
+
+    def applied(self, member: int, request: int, now: Instant) -> None:
+        """The member holds the record as the winner, durably."""
+
+    def superseded(self, member: int, request: int, head: bytes, now: Instant) -> None:
+        """The member holds a better record, durably."""
+
+    def settled(self, member: int, request: int, answer: Settled, now: Instant) -> None:
+        """The record came too late to be taken."""
+
+    def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
+        """The member refused."""
+
+    def held(self, member: int, request: int, record: Record | None, stable: int, now: Instant) -> None:
+        """The member holds this, or nothing. `stable`: its stable stamp, 0 if it did not tell."""
+
+    def held_digest(self, member: int, request: int, head: bytes, stable: int, now: Instant) -> None:
+        """The member holds a record with this head."""
+
+    def ranged(self, member: int, request: int, rows: list[bytes], more: bool, now: Instant) -> None:
+        """The member holds these rows and records in a range."""
+
+    def traced(self, member: int, answer: Traced, now: Instant) -> None:
+        """The member has said what it knows of a row."""
+
+    def inspected(self, member: int, answer: Inspected, now: Instant) -> None:
+        """The member has said how it stands, and what is proven of some partitions."""
+
+    def kept(self, member: int, stored: bool, now: Instant) -> None:
+        """This node keeps a hint for the member, durably, or could not store it."""
+
+    def lost(self, member: int, now: Instant) -> None:
+        """The member stopped being alive: what was asked of it may never be answered."""
+
+    def alarm(self, now: Instant) -> None:
+        """A time that was asked for has come."""
+
+    def closing(self, now: Instant) -> None:
+        """This node stops: what is still to come will find nobody."""
+
+    def relieve(self, now: Instant) -> None:
+        """Room is needed, and the caller has had the answer: end soon."""
+
+
+class Operations:
+    """All operations of a node. `bytes` sums what they hold; `served` counts requests of members that this
+    node has answered itself."""
+
+    def __init__(self, first_id: int) -> None:
+        """Ids count up from `first_id`, which should differ from start to start of a node, so that
+        a late answer to an earlier start finds nobody."""
+        self._next = first_id
+        self._by_id: dict[int, Operation] = {}
+        self._lingering: dict[Operation, None] = {}
+        self._slots: dict[int, list[int]] = {}
+        self._slot_done = -1
+        self.get = self._by_id.get
+        self.count = 0
+        self.bytes = 0
+        self.served = 0
+
+    def issue(self, operation: Operation) -> int:
+        """A new id whose answers go to `operation`."""
+        request = self._next
+        self._next += 1
+        if not operation.ids:
+            self.count += 1
+            self.bytes += operation.bytes
+        operation.ids.append(request)
+        self._by_id[request] = operation
+        return request
+
+    @property
+    def issued(self) -> int:
+        """How many ids were issued, counted from the first id."""
+        return self._next
+
+    def drop(self, operation: Operation) -> None:
+        """Forget it: later answers are ignored."""
+        if operation.ids:
+            self._lingering.pop(operation, None)
+            self.count -= 1
+            self.bytes -= operation.bytes
+            for request in operation.ids:
+                del self._by_id[request]
+            operation.ids = []
+
+    def alarm_at(self, request: int, monotonic: float) -> None:
+        """Call `alarm` of the operation with this id at that time, if it is still under way."""
+        slot = max(int(monotonic * SLOTS_PER_S), self._slot_done) + 1
+        self._slots.setdefault(slot, []).append(request)
+
+    def tick(self, now: Instant) -> bool:
+        """Sound the alarms that are due; whether there was any."""
+        current = int(now.monotonic * SLOTS_PER_S)
+        past = range(self._slot_done + 1, current + 1)
+        due = past if len(past) < len(self._slots) else sorted(self._slots)
+        sounded = False
+        for slot in due:
+            for request in self._slots.pop(slot, ()) if slot <= current else ():
+                operation = self._by_id.get(request)
+                if operation is not None:
+                    operation.alarm(now)
+                    sounded = True
+        self._slot_done = current
+        return sounded
+
+    def lost(self, member: int, now: Instant) -> None:
+        """A member stopped being alive: tell everyone who may wait for it."""
+        for operation in list(self.each()):
+            operation.lost(member, now)
+
+    def linger(self, operation: Operation) -> None:
+        """Its caller has had the answer; it goes on for the sake of slower members."""
+        self._lingering[operation] = None
+
+    def relieve(self, now: Instant) -> None:
+        """Tell the operations that linger longest that room is needed."""
+        for operation in list(islice(self._lingering, RELIEVED_AT_ONCE)):
+            del self._lingering[operation]
+            operation.relieve(now)
+
+    def each(self) -> Iterator[Operation]:
+        """Every operation once."""
+        return (operation for request, operation in self._by_id.items() if operation.ids[0] == request)

@@ -1,0 +1,80 @@
+"""Outbox: messages on their way to one place, until somebody takes them as a frame.
+
+The state machine puts, the network takes. What gathers between two takes travels as one frame.
+"""
+
+from basestore.protocol.codec import Message
+from basestore.protocol.limits import BATCH_MESSAGES_MAX
+
+OUTBOX_BYTES_MAX = 32 << 20
+FRAME_TARGET_BYTES = 4 << 20
+SMALL_BYTES = 256
+
+
+class Outbox:
+    """A bounded queue. `ready`, shared by all outboxes of a node: those that were empty and got
+    something since the driver last cleared it."""
+
+    __slots__ = ("_bytes_max", "_ready", "bytes", "closed", "messages", "overflowed")
+
+    def __init__(self, ready: "set[Outbox]", bytes_max: float = OUTBOX_BYTES_MAX) -> None:
+        self._ready = ready
+        self._bytes_max = bytes_max
+        self.messages: list[Message] = []
+        self.bytes = 0
+        self.closed = False
+        self.overflowed = False
+
+    def put(self, message: Message, size: int = SMALL_BYTES) -> bool:
+        """Queue a message of at most `size` encoded bytes. False when closed or full; what cannot
+        be queued is the caller's to answer for, and `overflowed` says so to whoever sends."""
+        if self.closed:
+            return False
+        if self.bytes > self._bytes_max:
+            self.overflowed = True
+            self._ready.add(self)
+            return False
+        if not self.messages:
+            self._ready.add(self)
+        self.messages.append(message)
+        self.bytes += size
+        return True
+
+    @property
+    def roomy(self) -> bool:
+        """Whether there is room for answers with values. The rest is for small messages: a link that
+        is full of values must still carry acknowledgements."""
+        return self.bytes <= self._bytes_max / 2
+
+    def take(self) -> list[Message]:
+        """The next frame's messages, oldest first, about `FRAME_TARGET_BYTES` at most."""
+        taken = self.messages
+        if self.bytes <= FRAME_TARGET_BYTES and len(taken) <= BATCH_MESSAGES_MAX:
+            self.messages = []
+            self.bytes = 0
+            return taken
+        count = size = 0
+        while count < min(len(taken), BATCH_MESSAGES_MAX) and size < FRAME_TARGET_BYTES:
+            size += weight(taken[count])
+            count += 1
+        self.messages = taken[count:]
+        self.bytes = max(0, self.bytes - size) if self.messages else 0
+        return taken[:count]
+
+    def close(self) -> None:
+        """Drop what is queued and take no more."""
+        self.closed = True
+        self.messages = []
+        self.bytes = 0
+        self._ready.discard(self)
+
+
+def weight(message: Message) -> int:
+    """About how many bytes a message takes, at most: what its strings and lists add up to."""
+    size = SMALL_BYTES
+    for field in message:
+        if isinstance(field, list):
+            size += sum(len(each) + 9 if isinstance(each, bytes | str) else 9 for each in field)
+        elif isinstance(field, bytes | str):
+            size += len(field)
+    return size

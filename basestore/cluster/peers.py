@@ -1,0 +1,204 @@
+"""Peers: what this node knows of the other members, from links, heartbeats and identities.
+
+A peer counts for levels (`alive`) when its link stands, its silence is not suspicious (`detector`),
+both sides have exchanged what they know of each other's stores, and its store is whole. That only
+decides what is worth asking and waiting for, never what is true.
+
+One that keeps coming and going waits for a while before it counts again, so that not every return
+sets deliveries and requests going that its next leave makes void. But only as long as every
+partition has a quorum without it: what can be reached is not refused to save work.
+
+Heartbeats also compare wall clocks: a node whose clock is further than the bound from the majority
+must not stamp writes.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+from basestore.cluster.failure_detector import THRESHOLD, FailureDetector, Probation
+from basestore.cluster.latency import Latency
+from basestore.cluster.outbox import SMALL_BYTES, Outbox
+from basestore.instant import Instant
+from basestore.protocol.codec import Message
+from basestore.protocol.heartbeats import Ping, Pong
+
+PING_S = 0.5
+SILENCE_S_MAX = 4.0  # however irregular the peer has been
+ASLEEP_S = PING_S  # ticks come far more often: a node that misses so many did not run
+INTRODUCE_S = 2.0
+JUMP_S = 3 * PING_S
+USUAL_S = 0.1  # how long an answer takes, until more is known
+
+
+@dataclass(slots=True)
+class Peer:
+    """One member as seen from here, this node itself included."""
+
+    index: int
+    name: str
+    outbox: Outbox
+    linked: bool = False
+    introduced: bool = False  # its store is new to us, or has confirmed all that we remember of it
+    remembered: bool = False  # it told what it remembers of us, and that fits
+    whole: bool = False
+    offset_ms: int | None = None
+    detector: FailureDetector = field(default_factory=lambda: FailureDetector(PING_S, SILENCE_S_MAX))
+    probation: Probation = field(default_factory=Probation)
+    latency: Latency = field(default_factory=lambda: Latency(USUAL_S))  # of its answers to reads
+
+
+class Peers:
+    """All members by index; `alive[i]` is kept up to date for the coordinator's fast path."""
+
+    def __init__(self, names: list[str], me: int, ready: set[Outbox], drift_ms_max: int, spare: int) -> None:
+        """`spare`: how many members, whichever they are, no partition's quorum needs."""
+        self.me = me
+        self._spare = spare
+        self._ready = ready
+        self._drift_ms_max = drift_ms_max
+        self.all = [Peer(index, name, Outbox(ready)) for index, name in enumerate(names)]
+        self.all[me].outbox = Outbox(ready, math.inf)  # emptied in every step; admission bounds it
+        self.others = [peer for peer in self.all if peer.index != me]
+        for peer in self.others:
+            peer.outbox.close()
+        self.alive = [False] * len(names)
+        self.all_alive = False
+        self.skew_ms: int | None = None
+        self._ticked_s = math.inf
+        self._ping_due_s = 0.0
+        self._introduce_due_s = 0.0
+        self._base_ms: float | None = None
+        self._jumped_s = -math.inf
+        self.clock_jumped = False
+
+    def link(self, index: int, now: Instant) -> Outbox:
+        """A link to the peer stands: a fresh outbox for it. The old one, if any, is closed."""
+        peer = self.all[index]
+        peer.outbox.close()
+        peer.outbox = Outbox(self._ready)
+        peer.linked, peer.introduced, peer.remembered = True, False, False
+        self._ping_due_s = 0.0
+        peer.detector.restart(now.monotonic)
+        self.judge(peer, now)
+        return peer.outbox
+
+    def unlink(self, index: int, outbox: Outbox, now: Instant) -> bool:
+        """That link is gone. False when it had been replaced already."""
+        peer = self.all[index]
+        outbox.close()
+        if peer.outbox is not outbox:
+            return False
+        peer.linked = peer.introduced = peer.remembered = False
+        peer.offset_ms = None
+        self._compare_clocks()
+        self.judge(peer, now)
+        return True
+
+    def judge(self, peer: Peer, now: Instant) -> None:
+        """Bring `alive` up to date for one peer."""
+        index, now_s = peer.index, now.monotonic
+        if index == self.me:
+            return
+        known = peer.linked and peer.introduced and peer.remembered and peer.whole
+        reached = known and peer.detector.phi(now_s) < THRESHOLD
+        counted = self.alive[index]
+        peer.probation.note(reached=reached, counted=counted, now_s=now_s)
+        self.set_alive(
+            index,
+            reached and (counted or peer.probation.over(now_s) or self.alive.count(False) > self._spare),
+        )
+
+    def set_alive(self, index: int, alive: bool) -> None:
+        """Whether a member counts for levels; of this node itself, its own word."""
+        if self.alive[index] != alive:
+            self.alive[index] = alive
+            self.all_alive = all(self.alive)
+
+    def send(self, index: int, message: Message, size: int = SMALL_BYTES) -> bool:
+        """Queue for a member; False when it has no link or too much waits for it."""
+        return self.all[index].outbox.put(message, size)
+
+    @property
+    def usual_s(self) -> float:
+        """How long an answer usually takes at most: the 99th percentile of the median peer, the
+        faster one of two, so that one slow peer does not make slowness usual."""
+        known = sorted(peer.latency.p99_s for peer in self.others if self.alive[peer.index])
+        return known[(len(known) - 1) // 2] if known else USUAL_S
+
+    def tick(
+        self, now: Instant, whole: bool, generation: bytes, sequence: int, only_copies: list[int]
+    ) -> list[int]:
+        """Send heartbeats when due. Returns the peers that have just stopped being alive."""
+        self._watch_clock(now)
+        self._excuse_own_rest(now)
+        if now.monotonic >= self._ping_due_s:
+            self._ping_due_s = now.monotonic + PING_S
+            ping = Ping(int(now.monotonic * 1e6), now.wall_ms, whole, generation, sequence, only_copies)
+            for peer in self.others:
+                peer.outbox.put(ping)
+        lost = []
+        for peer in self.others:
+            was = self.alive[peer.index]
+            self.judge(peer, now)
+            if was and not self.alive[peer.index]:
+                lost.append(peer.index)
+        return lost
+
+    def _excuse_own_rest(self, now: Instant) -> None:
+        """What peers said while this node did not run it may only be about to hear."""
+        asleep_s = now.monotonic - self._ticked_s
+        if asleep_s > ASLEEP_S:
+            for peer in self.others:
+                peer.detector.excuse(asleep_s, now.monotonic)
+        self._ticked_s = now.monotonic
+
+    def hear(self, index: int, now: Instant) -> None:
+        """Something came from a peer: it lives."""
+        peer = self.all[index]
+        peer.detector.hear(now.monotonic)
+        if not self.alive[index]:
+            self.judge(peer, now)
+
+    def unintroduced(self, now: Instant) -> list[Peer]:
+        """Linked peers with which identities should be exchanged again, for something was lost."""
+        if now.monotonic < self._introduce_due_s:
+            return []
+        self._introduce_due_s = now.monotonic + INTRODUCE_S
+        return [p for p in self.others if p.linked and not (p.introduced and p.remembered)]
+
+    def pong(self, index: int, message: Pong, now: Instant) -> None:
+        """Estimate the peer's clock offset, assuming it answered half-way (Cristian, 1989)."""
+        round_trip_ms = now.monotonic * 1e3 - message.sent_us / 1e3
+        if 0 <= round_trip_ms <= self._drift_ms_max:
+            self.all[index].offset_ms = round(message.wall_ms + round_trip_ms / 2 - now.wall_ms)
+            self._compare_clocks()
+
+    @property
+    def clock_sure(self) -> bool:
+        """Whether a majority of the members, this one included, was found to agree with this clock: by
+        comparisons on the links that stand, since it last jumped."""
+        near = 1 + sum(peer.offset_ms is not None for peer in self.others)
+        return not self.clock_jumped and self.skew_ms is None and 2 * near > len(self.all)
+
+    def _watch_clock(self, now: Instant) -> None:
+        """After a jump of the wall clock, comparisons made before it mean nothing: until there has
+        been time for new ones this node does not trust its clock."""
+        base_ms = now.wall_ms - now.monotonic * 1e3
+        if self._base_ms is not None and abs(base_ms - self._base_ms) > self._drift_ms_max / 2:
+            self._jumped_s = now.monotonic
+            for peer in self.others:
+                peer.offset_ms = None
+            self._compare_clocks()
+        self._base_ms = base_ms
+        self.clock_jumped = now.monotonic - self._jumped_s < JUMP_S
+
+    def _compare_clocks(self) -> None:
+        """How far this clock is from the others', if it is further than the bound from as many as it
+        is near to, itself included: between two who differ nobody can say who is right."""
+        far = sorted(
+            peer.offset_ms
+            for peer in self.others
+            if peer.offset_ms is not None and abs(peer.offset_ms) > self._drift_ms_max
+        )
+        known = sum(peer.offset_ms is not None for peer in self.others)
+        self.skew_ms = far[len(far) // 2] if far and len(far) > known - len(far) else None

@@ -1,0 +1,396 @@
+"""Quorum read: the story of one get, and of the comparison of replicas behind it.
+
+    begin     ask as many replicas as the level requires, this node first if it holds the row: one
+              for the record, the others for a digest
+    held      once enough have replied, weigh them (`repair.read_repair`); fetch the winner's record
+              if only digests name it
+    applied   a write-back was taken as the winner: that replica confirms now
+    superseded   a write-back met a better record: that is what the replica holds
+    alarm     slower than usual: ask one more; slower still: all; at the deadline ReadTimeout
+    rejected, lost   ask another replica instead
+
+The answer leaves when `required` replicas have confirmed the winner as their current record. So
+quorum reads never go back in time, records of failed writes included. A session's read asks on
+until the winner is as new as what the session has seen.
+
+After the answer the read may *linger*: the remaining replicas are asked for digests, and whoever is
+behind is mended. `mend` does only that, with nobody to answer.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from basestore.cluster.operations import Operation
+from basestore.cluster.outbox import SMALL_BYTES
+from basestore.errors import ReadTimeout, ReplicaFailure, RequestFailed
+from basestore.instant import Instant
+from basestore.protocol.client import FINAL, PROVISIONAL, Got
+from basestore.protocol.replication import COPY, Apply, Read, Rejected, Settled
+from repair.digest_tree import due_of
+from repair.read_repair import NOTHING, ReadPlan, plan, reaches
+from repair.rule import Rule
+from repair.version import VERSION_BYTES, Record
+
+if TYPE_CHECKING:
+    from basestore.coordinator.coordinator import Coordinator
+
+FIRST_WRITE_WINS = Rule.FIRST_WRITE_WINS
+WIDEN_S = 0.1
+LINGER_S = 2.0
+WRITE_BACKS_MAX = 64
+
+Report = Callable[["Finding | RequestFailed", Instant], None]
+
+
+class Finding(NamedTuple):
+    """What a read found. `record` may be a tombstone or expired. `stable`: the greatest stable stamp that
+    a replica told with what it holds, 0 if none did; `final` as in `Written`."""
+
+    record: Record | None
+    required: int
+    responded: int
+    diverged: bool
+    repaired: int
+    stable: int = 0
+    final: int = 0
+
+    def reply(self, request: int, wall_ms: int) -> tuple[Got, int]:
+        """The message to the client and its size. Expiry is judged here, once, by `wall_ms`."""
+        record = self.record
+        counts = (self.required, self.responded, self.diverged, self.repaired)
+        if record is None:
+            return Got(request, False, b"", b"", 0, *counts, self.final), SMALL_BYTES
+        found = record.live(wall_ms)
+        value = record.value if found else b""
+        version = record.blob[:VERSION_BYTES]
+        got = Got(request, found, value, version, record.expires_ms, *counts, self.final)
+        return got, SMALL_BYTES + len(value)
+
+
+class Aim(NamedTuple):
+    """What a read must reach: `required` replicas that confirm a winner that is not older than the
+    version `floor`. Afterwards: `repair` mends what was found to differ, `compare` asks the other
+    replicas too. `stable`: ask for the stable stamp."""
+
+    required: int
+    floor: bytes = b""
+    compare: bool = False
+    repair: bool = True
+    stable: bool = False
+
+
+FIRST = Aim(0, stable=True)  # in first-write buckets: whether what is found is final
+
+
+class QuorumRead(Operation):
+    """One read of one row at its coordinator."""
+
+    __slots__ = (
+        "_aim", "_answered", "_asked", "_begun_s", "_coordinator", "_deadline", "_deadline_ms",
+        "_diverged", "_fetched", "_heads", "_reasons", "_records", "_repaired", "_repairs", "_replicas",
+        "_report", "_row", "_rule", "_stable", "_stables", "_under_way", "_write_backs",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        coordinator: "Coordinator",
+        row: bytes,
+        rule: Rule,
+        replicas: tuple[int, ...],
+        aim: Aim,
+        report: Report,
+    ) -> None:
+        super().__init__(len(row) + coordinator.answer_bytes)
+        self._coordinator = coordinator
+        self._row = row
+        self._rule = rule
+        self._replicas = replicas
+        self._aim = aim
+        self._report = report
+        self._answered = False
+        self._repairs = "repairs_read_blocking"  # what they are counted as
+        self._asked: dict[int, float] = {}  # when, by `Instant.monotonic`
+        self._heads: dict[int, bytes] = {}
+        self._records: dict[bytes, Record] = {}
+        self._fetched: set[int] = set()
+        self._reasons: dict[int, str] = {}  # of those among `_asked` that will not reply, or take it
+        self._write_backs: dict[int, bytes] = {}
+        self._under_way: dict[int, bytes] = {}
+        self._stables: dict[int, int] = {}  # stable stamps, of those that told
+        self._stable = 0  # the greatest that was told with what is held
+        self._diverged = False
+        self._repaired: set[int] = set()
+
+    def begin(self, deadline: float, now: Instant) -> None:
+        """Ask; enough replicas are alive."""
+        self._set_deadline(deadline, now)
+        self._ask(self._aim.required, now)
+        if self.ids:
+            wait_s = min(self._coordinator.peers.usual_s, WIDEN_S)
+            self._coordinator.operations.alarm_at(self.ids[0], min(deadline, now.monotonic + wait_s))
+
+    def mend(self, now: Instant) -> None:
+        """Compare all replicas that are alive, with nobody to answer."""
+        self._answered, self._repairs = True, "repairs_write"
+        self._go_on(now)
+
+    def _set_deadline(self, deadline: float, now: Instant) -> None:
+        self._begun_s = now.monotonic
+        self._deadline = deadline
+        self._deadline_ms = now.wall_ms + int((deadline - now.monotonic) * 1e3)
+
+    # --- asking ------------------------------------------------------------------------------
+
+    def _ask(self, count: int, now: Instant) -> int:
+        """Ask up to `count` more replicas: the own one first, then the others in placement order.
+        When there are none left to wait for, the read has failed. Returns how many were asked."""
+        wanted = count
+        peers = self._coordinator.peers
+        fresh = [r for r in self._replicas if r not in self._asked and peers.alive[r]]
+        fresh.sort(key=lambda replica: replica != peers.me)
+        for replica in fresh:
+            if count == 0:
+                return wanted
+            whole = not self._answered and not self._fetched and not self._records
+            self._asked[replica] = now.monotonic
+            if self._ask_one(replica, digest=not whole):
+                count -= 1
+            else:
+                self._reasons[replica] = "too much waits for it"
+        if not self._answered and len(self._asked) - len(self._reasons) < self._aim.required:
+            self._fail(now)
+        return wanted - count
+
+    def _ask_one(self, replica: int, *, digest: bool) -> bool:
+        request = self._coordinator.operations.issue(self)
+        if not digest:
+            self._fetched.add(replica)
+        message = Read(request, self._row, self._deadline_ms, False, digest, self._aim.stable)
+        return self._coordinator.peers.send(replica, message, SMALL_BYTES + len(self._row))
+
+    def _fail(self, now: Instant) -> None:
+        names = self._coordinator.names
+        reasons = {names[replica]: reason for replica, reason in self._reasons.items()}
+        listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        text = f"failed: {self._aim.required} replicas are required, and too many refused or were lost"
+        advice = "Try again, or at a lower level"
+        self._end(ReplicaFailure(f"{text} ({listed}). {advice}", reasons, None), now)
+
+    # --- answers -----------------------------------------------------------------------------
+
+    def held(self, member: int, request: int, record: Record | None, stable: int, now: Instant) -> None:
+        if stable:
+            self._stables[member] = stable
+            self._stable = max(self._stable, stable)
+        if record is None:
+            self._learn(member, NOTHING, now)
+        else:
+            self._records[record.head] = record
+            self._learn(member, record.head, now)
+
+    def held_digest(self, member: int, request: int, head: bytes, stable: int, now: Instant) -> None:
+        if stable:
+            self._stables[member] = stable
+            self._stable = max(self._stable, stable)
+        self._learn(member, head, now)
+
+    def _due(self, head: bytes) -> int:
+        """When the record with this head may be purged; that of one that expires must be known."""
+        record = self._records.get(head)
+        return due_of(head, 0 if record is None else record.expires_ms) if head else 0
+
+    def _learn(self, member: int, head: bytes, now: Instant) -> None:
+        """A replica is known to hold this; what was known before is never unlearned."""
+        if member not in self._asked:
+            return  # nobody asked it, and it may hold no such row
+        known = self._heads.get(member)
+        if known is None:
+            self._time(member, now)
+        if head:
+            self._coordinator.observe(head, now)
+        if not known or (head and self._rule.beats(head, known)):
+            self._heads[member] = head
+        self._consider(now)
+
+    def _time(self, member: int, now: Instant) -> None:
+        """The first answer of a replica: how long it took."""
+        coordinator = self._coordinator
+        coordinator.peers.all[member].latency.add(now.monotonic - self._asked[member])
+        if not self._answered:
+            replicas, seconds = len(self._replicas), now.monotonic - self._begun_s
+            coordinator.milestone("get", len(self._heads) + 1, replicas, seconds)
+
+    def _consider(self, now: Instant) -> None:
+        """Answer if the winner is confirmed; otherwise write it back to those that are behind."""
+        if now.monotonic >= self._deadline:
+            return
+        needed = len(self._asked) - len(self._reasons) if self._answered else self._aim.required
+        if len(self._heads) < needed:
+            return
+        weighed = plan(self._rule, self._heads, self._stables, self._due)
+        if not self._answered and not self._reaches(weighed.winner):
+            self._reach_further(now)
+        elif weighed.confirmed < needed:
+            self._diverged = True
+            self._repair(weighed, now)
+        elif not self._answered:
+            self._answer(weighed, now)
+        elif not self._under_way:
+            self._coordinator.operations.drop(self)
+
+    def _reaches(self, winner: bytes) -> bool:
+        """Whether what was found is as new as what the session has seen; nothing is, where all up to
+        that is stable: it was purged."""
+        floor = self._aim.floor
+        return reaches(self._rule, winner, floor) or (
+            winner == NOTHING and int.from_bytes(floor[:8]) <= max(self._stables.values(), default=0)
+        )
+
+    def _reach_further(self, now: Instant) -> None:
+        """What has replied is older than what the session has seen: ask the others; then there is
+        nobody left who could have it."""
+        self._diverged = True
+        self._aim = self._aim._replace(compare=self._aim.repair)
+        self._ask(len(self._replicas), now)
+        if self.ids and self._asked.keys() - self._reasons.keys() <= self._heads.keys():
+            text = "no replica that answers holds what this session has seen"
+            advice = "Read again when more replicas are up, or without the session"
+            self._end(ReadTimeout(f"{text}. {advice}", len(self._heads), self._aim.required, None), now)
+
+    def _answer(self, weighed: ReadPlan, now: Instant) -> None:
+        if not weighed.winner:
+            record = None
+        elif weighed.winner in self._records:
+            record = self._records[weighed.winner]
+        else:
+            self._fetch(weighed.winner)
+            return
+        diverged = self._diverged or weighed.diverged
+        stable, final = self._stable, 0
+        if self._rule is FIRST_WRITE_WINS and record is not None:
+            final = FINAL if record.stamp <= stable else PROVISIONAL
+        finding = Finding(
+            record, self._aim.required, len(self._heads), diverged, len(self._repaired), stable, final
+        )
+        self._answered, self._repairs = True, "repairs_read_background"
+        if self._aim.compare or (weighed.diverged and self._aim.repair):
+            self._go_on(now)
+        else:
+            self._coordinator.operations.drop(self)
+        self._report(finding, now)
+
+    def _fetch(self, head: bytes) -> None:
+        """Ask one that holds this record for all of it."""
+        peers = self._coordinator.peers
+        holders = [r for r, held in self._heads.items() if held == head and r not in self._fetched]
+        for replica in sorted(holders, key=lambda replica: replica != peers.me):
+            if self._ask_one(replica, digest=False):
+                return
+
+    # --- mending -----------------------------------------------------------------------------
+
+    def _go_on(self, now: Instant) -> None:
+        """Compare what has not replied yet, and mend it; a request in need of room ends this."""
+        operations = self._coordinator.operations
+        self._set_deadline(now.monotonic + LINGER_S, now)
+        self._ask(len(self._replicas), now)
+        if self.ids:
+            operations.linger(self)
+            operations.alarm_at(self.ids[0], self._deadline)
+            self._consider(now)
+
+    def _repair(self, weighed: ReadPlan, now: Instant) -> None:
+        """Write the winner back to those that are behind; replicas that all hold nothing agree."""
+        coordinator = self._coordinator
+        winner = self._records.get(weighed.winner)
+        if winner is None:
+            self._fetch(weighed.winner)
+            return
+        for replica in weighed.stale:
+            if replica in self._reasons or self._under_way.get(replica) == winner.head:
+                continue
+            if len(self._write_backs) >= WRITE_BACKS_MAX:
+                return  # the row changes faster than it can be read: the deadline ends this
+            request = coordinator.operations.issue(self)
+            self._write_backs[request] = winner.head
+            self._under_way[replica] = winner.head
+            message = Apply(request, self._row, winner.blob, COPY, self._deadline_ms)
+            coordinator.peers.send(replica, message, len(self._row) + len(winner.blob) + SMALL_BYTES)
+
+    def applied(self, member: int, request: int, now: Instant) -> None:
+        head = self._write_backs.get(request)
+        if head is not None:
+            if self._under_way.get(member) == head:
+                del self._under_way[member]
+            self._repaired.add(member)
+            self._coordinator.metrics.count(self._repairs)
+            self._learn(member, head, now)
+
+    def superseded(self, member: int, request: int, head: bytes, now: Instant) -> None:
+        self._under_way.pop(member, None)
+        self._learn(member, head, now)
+
+    def settled(self, member: int, request: int, answer: Settled, now: Instant) -> None:
+        """A write-back came too late: what the replica does not hold any more, it has purged."""
+        self._under_way.pop(member, None)
+        self._stables[member] = answer.stable
+        head = self._write_backs.get(request, NOTHING)
+        if self._heads.get(member) == NOTHING and 0 < self._due(head) <= answer.stable:
+            self._consider(now)
+        else:
+            self._miss(member, "it holds that this version is gone", now)
+
+    # --- what goes wrong ---------------------------------------------------------------------
+
+    def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
+        self._miss(member, answer.reason, now)
+
+    def lost(self, member: int, now: Instant) -> None:
+        if member in self._asked:
+            self._fetched.discard(member)
+            if member not in self._heads or member in self._under_way:
+                self._miss(member, "the link was lost", now)
+            else:  # it has said what it holds, but may have been asked for the record
+                self._consider(now)
+
+    def _miss(self, member: int, reason: str, now: Instant) -> None:
+        """A replica will not reply, or not take what is written back."""
+        self._under_way.pop(member, None)
+        self._reasons[member] = reason
+        if not self._answered:
+            self._ask(1, now)
+        if self.ids:
+            self._consider(now)
+
+    def alarm(self, now: Instant) -> None:
+        """Slow: ask one more replica, then the remaining ones too. At the deadline: give up."""
+        operations = self._coordinator.operations
+        if now.monotonic >= self._deadline:
+            if self._answered:
+                operations.drop(self)
+            else:
+                self._time_out(now)
+        elif not self._answered:
+            self._fetched -= self._reasons.keys()  # who refused may not do so again
+            widen_s = self._begun_s + WIDEN_S
+            if now.monotonic < widen_s:
+                operations.alarm_at(self.ids[0], min(widen_s, self._deadline))
+                self._coordinator.metrics.count("speculative_retries", self._ask(1, now))
+            else:
+                operations.alarm_at(self.ids[0], self._deadline)
+                self._ask(len(self._replicas), now)
+            if self.ids:
+                self._consider(now)
+
+    def relieve(self, now: Instant) -> None:
+        self._coordinator.operations.drop(self)
+
+    def _time_out(self, now: Instant) -> None:
+        received = len(self._heads)
+        required = self._aim.required
+        text = f"timeout: {received} of {required} required replicas answered in time"
+        self._end(ReadTimeout(f"{text}. Read again, or at a lower level", received, required, None), now)
+
+    def _end(self, result: RequestFailed, now: Instant) -> None:
+        self._coordinator.operations.drop(self)
+        self._report(result, now)

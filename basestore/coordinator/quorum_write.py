@@ -1,0 +1,362 @@
+"""Quorum write: the story of one set or delete.
+
+    read_first  in a first-write bucket at QUORUM or ALL: the write is LOST to a record that is found
+    begin       stamped; one Apply to every replica; a hint for each that is not alive
+    applied, superseded, rejected, lost, kept
+                the tally counts; the verdict is answered as soon as it stands
+    relieve     room is needed: an answered write ends; what has not answered gets a hint
+    alarm       the deadline (at ANY also half-way): what has not answered gets a hint, the caller
+                hears WriteTimeout
+
+The write goes on after the answer, until every replica has answered or has a hint. A write that
+was stamped is never stamped again: who repeats it passes the version on.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from basestore.cluster.operations import Operation
+from basestore.cluster.outbox import SMALL_BYTES, Outbox
+from basestore.cluster.placement import row_partition
+from basestore.consistency import (
+    APPLIED,
+    FAILED,
+    HINTED,
+    PENDING,
+    SUPERSEDED,
+    Level,
+    ReplicaState,
+    Tally,
+    Verdict,
+)
+from basestore.coordinator.quorum_read import FIRST, Finding
+from basestore.errors import ClockSkew, Overloaded, ReadTimeout, ReplicaFailure, RequestFailed, WriteTimeout
+from basestore.instant import Instant
+from basestore.metrics import FAILURES, WRITE_OUTCOMES
+from basestore.protocol.client import (
+    FINAL,
+    OUTCOME_LOST,
+    OUTCOME_STORED,
+    OUTCOME_SUPERSEDED,
+    PROVISIONAL,
+    Failed,
+    Written,
+)
+from basestore.protocol.replication import DIRECT, Apply, Keep, Rejected
+from repair.rule import Rule
+from repair.version import VERSION_BYTES, Record, Version
+
+if TYPE_CHECKING:
+    from basestore.coordinator.coordinator import Coordinator
+
+ANY = Level.ANY
+LAST_WRITE_WINS = Rule.LAST_WRITE_WINS
+_STAMP_BYTES = 8
+OPEN, STORED, FAILURE = Verdict.OPEN, Verdict.STORED, Verdict.FAILED
+
+
+class Content(NamedTuple):
+    """What is to be written, before it has a version."""
+
+    row: bytes
+    value: bytes
+    ttl_ms: int
+    tombstone: bool
+
+
+class QuorumWrite(Operation):
+    """One write at its coordinator."""
+
+    __slots__ = (
+        "_answered", "_begun_s", "_client", "_content", "_coordinator", "_deadline", "_hints_asked",
+        "_late", "_reasons", "_record", "_repeats", "_replicas", "_request", "_rule", "_sent", "_stable",
+        "_tally", "_untaken", "_winner",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        coordinator: "Coordinator",
+        client: Outbox,
+        request: int,
+        content: Content,
+        rule: Rule,
+        replicas: tuple[int, ...],
+        level: Level,
+        begun_s: float,
+        deadline: float,
+    ) -> None:
+        self._begun_s = begun_s
+        self.ids = []
+        self.bytes = len(content.row) + len(content.value)
+        self._coordinator = coordinator
+        self._client = client
+        self._request = request
+        self._content = content
+        self._rule = rule
+        self._replicas = replicas
+        self._deadline = deadline
+        self._tally = Tally(len(replicas), level)
+        self._answered = False
+        self._sent = False
+        self._hints_asked = 0
+        self._untaken: list[int] = []  # for whom hints were asked for before a replica was known to have it
+        self._late = 0  # replicas that applied it after the deadline
+        self._winner = b""
+        self._stable = 0  # a replica's stable stamp, if it was told
+        self._reasons: dict[str, str] | None = None
+
+    def read_first(self, repeated: Version | None, now: Instant) -> None:
+        """A first-write bucket: only if nothing is found, or this very write, it is sent."""
+
+        def after(result: Finding | RequestFailed, now: Instant) -> None:
+            if isinstance(result, RequestFailed):
+                self._refuse(_not_begun(result), now)
+                return
+            self._stable = result.stable
+            if result.record is None or (repeated and not self._loses(repeated, result.record)):
+                self.begin(repeated, now)
+            else:
+                version = repeated.encode() if repeated else b""
+                self._answer(OUTCOME_LOST, version, result.record.head, now)
+                self._coordinator.operations.drop(self)
+
+        operations, level = self._coordinator.operations, self._tally.level
+        operations.issue(self)  # it counts, and holds its value, while it reads
+        try:
+            row, deadline = self._content.row, self._deadline
+            self._coordinator.read(row, self._rule, level, deadline, after, now, FIRST)
+        except RequestFailed:
+            operations.drop(self)
+            raise
+
+    def _loses(self, repeated: Version, found: Record) -> bool:
+        """Whether the earlier attempt of this write, which may still arrive somewhere, loses to what
+        was found."""
+        version = repeated.encode()
+        return found.head[:VERSION_BYTES] != version and not self._rule.beats(version, found.head)
+
+    def begin(self, repeated: Version | None, now: Instant) -> None:
+        """Stamp it, unless it repeats an earlier attempt, and send it to every replica."""
+        coordinator = self._coordinator
+        row, value, ttl_ms, tombstone = self._content
+        try:
+            version = repeated or coordinator.stamp(row, now)
+        except (ClockSkew, Overloaded) as error:
+            self._refuse(error, now)
+            return
+        expires_ms = version.wall_ms + ttl_ms if ttl_ms else 0
+        self._record = record = Record.seal(
+            coordinator.digester, row, version, value, tombstone=tombstone, expires_ms=expires_ms
+        )
+        self._sent, self._repeats = True, repeated is not None
+        request = coordinator.operations.issue(self)
+        left_s = self._deadline - now.monotonic
+        message = Apply(request, row, record.blob, DIRECT, now.wall_ms + int(left_s * 1e3))
+        size = len(row) + len(record.blob) + SMALL_BYTES
+        members, alive = coordinator.peers.all, coordinator.peers.alive
+        absent = [
+            replica
+            for replica in self._replicas
+            if not (alive[replica] and members[replica].outbox.put(message, size))
+        ]
+        for replica in absent:  # behind this node's own copy, so that the hint names its store
+            self._hint(replica, "not alive")
+        coordinator.operations.alarm_at(
+            request, self._deadline if self._tally.level is not ANY else now.monotonic + left_s / 2
+        )
+
+    def _hint(self, replica: int, reason: str) -> None:
+        """Ask this node to keep a hint for a replica that does not confirm."""
+        coordinator = self._coordinator
+        self._explain(replica, reason)
+        only_copy = (self._tally.level is ANY or self._repeats) and not self._tally.applied
+        if only_copy or not (self._tally.applied or coordinator.peers.me in self._replicas):
+            self._untaken.append(replica)
+        self._keep(replica, only_copy)
+
+    def _keep(self, replica: int, only_copy: bool, taker: int | None = None) -> None:
+        states = zip(self._replicas, self._tally.states, strict=True)
+        takers = [member for member, state in states if state is APPLIED or member == taker]
+        message = Keep(self.ids[0], replica, self._content.row, self._record.blob, only_copy, takers)
+        self._coordinator.peers.send(self._coordinator.peers.me, message)
+        self._hints_asked += 1
+
+    def _explain(self, replica: int, reason: str) -> None:
+        """Keep the first reason why a replica did not confirm."""
+        if self._reasons is None:
+            self._reasons = {}
+        self._reasons.setdefault(self._coordinator.names[replica], reason)
+
+    def _copies_exist(self, taker: int) -> None:
+        """A replica has taken it: hints that were kept as the only copies, or without knowing of any,
+        are copies from now on."""
+        hinted, self._untaken = self._untaken, []
+        for replica in hinted:
+            self._keep(replica, False, taker)
+
+    def applied(self, member: int, request: int, now: Instant) -> None:
+        if self._untaken:
+            self._copies_exist(member)
+        self._late += now.monotonic >= self._deadline
+        self._note(member, APPLIED, now)
+
+    def superseded(self, member: int, request: int, head: bytes, now: Instant) -> None:
+        if not self._winner or self._rule.beats(head, self._winner):
+            self._winner = head
+        self._coordinator.observe(head, now)
+        self._note(member, SUPERSEDED, now)
+
+    def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
+        """A hint is asked for before the refusal counts: at ANY it may decide, and a write whose last
+        replica refuses ends with it."""
+        self._explain(member, answer.reason)
+        if answer.passing:
+            self._hint(member, answer.reason)
+        self._note(member, FAILED, now)
+
+    def kept(self, member: int, stored: bool, now: Instant) -> None:
+        self._hints_asked -= 1
+        self._note(member, HINTED if stored else FAILED, now)
+
+    def lost(self, member: int, now: Instant) -> None:
+        if self._sent and member in self._replicas and self._state(member) == PENDING:
+            self._hint(member, "the link was lost")
+
+    def alarm(self, now: Instant) -> None:
+        """The deadline; at ANY half-way, so that hints are durable before it."""
+        self._hint_pending("no answer in time")
+        if not self._answered:
+            if now.monotonic < self._deadline:
+                self._coordinator.operations.alarm_at(self.ids[0], self._deadline)
+                return
+            tally = self._tally
+            version = self._record.version
+            confirmed = tally.applied - self._late
+            self._fail(
+                WriteTimeout(
+                    f"timeout: {confirmed} of {tally.required} required replicas confirmed in time; the "
+                    f"write may have happened. Repeat it with version {version} (it is then the same write), "
+                    f"or read",
+                    confirmed, tally.required, version,
+                ),
+                now,
+            )  # fmt: skip
+        self._coordinator.operations.drop(self)
+
+    def closing(self, now: Instant) -> None:
+        if self._sent:
+            self._hint_pending("its coordinator stops")
+
+    def relieve(self, now: Instant) -> None:
+        """A replica that is slower than the others does not hold up what comes after: it gets a hint,
+        and when that is durable this write ends."""
+        self._hint_pending("it is slow")
+
+    def _hint_pending(self, reason: str) -> None:
+        for replica in self._replicas:
+            if self._state(replica) == PENDING:
+                self._hint(replica, reason)
+
+    def _state(self, replica: int) -> ReplicaState:
+        return self._tally.states[self._replicas.index(replica)]
+
+    def _note(self, replica: int, state: ReplicaState, now: Instant) -> None:
+        try:
+            place = self._replicas.index(replica)
+        except ValueError:
+            return  # it holds no such row, and has no say
+        if self._tally.record(place, state):
+            if state is APPLIED:
+                seconds = now.monotonic - self._begun_s
+                confirmed, replicas = self._tally.applied, len(self._replicas)
+                self._coordinator.milestone(self._kind, confirmed, replicas, seconds)
+            self._judge(now)
+        elif state is FAILED:
+            self._judge(now)
+
+    def _judge(self, now: Instant) -> None:
+        """Answer if the verdict stands by now; end when nothing more will come. After the deadline
+        there is no verdict: a replica may have forgotten what it said, and recovered."""
+        tally = self._tally
+        if not self._answered and now.monotonic < self._deadline:
+            verdict = tally.verdict
+            if verdict is STORED:
+                self._answer(OUTCOME_STORED, self._record.blob[:VERSION_BYTES], b"", now)
+            elif verdict is FAILURE:
+                if not (self._tally.level is ANY and self._hints_asked):
+                    self._fail(self._failure(), now)
+            elif verdict is not OPEN:
+                outcome = OUTCOME_SUPERSEDED if self._rule is LAST_WRITE_WINS else OUTCOME_LOST
+                self._answer(outcome, self._record.blob[:VERSION_BYTES], self._winner, now)
+        if self._answered:
+            if self._winner and not tally.waiting and APPLIED in tally.states:  # those are behind
+                self._coordinator.deferred_repair.soon(self._content.row, self._rule, now)
+            if tally.waiting:
+                self._coordinator.operations.linger(self)
+            else:
+                self._coordinator.operations.drop(self)
+
+    def _answer(self, outcome: int, version: bytes, winner: bytes, now: Instant) -> None:
+        self._answered = True
+        self._count(WRITE_OUTCOMES[outcome], now)
+        tally = self._tally
+        states: list[int] = []
+        if self._sent:
+            for replica, state in zip(self._replicas, tally.states, strict=True):
+                states += (replica, int(state))  # cbor2 is slow with subclasses of int
+        self._client.put(
+            Written(
+                self._request,
+                outcome,
+                0 if self._rule is LAST_WRITE_WINS else self._final(winner or version),
+                version,
+                tally.required,
+                tally.applied,
+                states,
+                winner[:VERSION_BYTES],
+                row_partition(self._content.row),
+            )
+        )
+
+    def _final(self, version: bytes) -> int:
+        """Whether the write that holds a first-write key can be contested any more."""
+        return FINAL if int.from_bytes(version[:_STAMP_BYTES]) <= self._stable else PROVISIONAL
+
+    def _failure(self) -> ReplicaFailure:
+        version = self._record.version
+        tally = self._tally
+        reasons = self._reasons or {}
+        listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        text = f"failed: {tally.applied} of {tally.required} required replicas applied the write"
+        return ReplicaFailure(
+            f"{text}, others refused or were lost ({listed}). It may have happened: repeat it with version "
+            f"{version}, or read",
+            reasons,
+            version,
+        )
+
+    def _refuse(self, error: RequestFailed, now: Instant) -> None:
+        """It ends before it was sent to any replica."""
+        self._fail(error, now)
+        self._coordinator.operations.drop(self)
+
+    def _fail(self, error: RequestFailed, now: Instant) -> None:
+        self._answered = True
+        self._count(FAILURES[error.code], now)
+        version = error.version.encode() if error.version else b""
+        self._client.put(Failed(self._request, error.code, str(error), version, error.details()))
+
+    @property
+    def _kind(self) -> str:
+        return "delete" if self._content.tombstone else "set"
+
+    def _count(self, outcome: str, now: Instant) -> None:
+        seconds = now.monotonic - self._begun_s
+        self._coordinator.metrics.answered(self._kind, self._tally.level, outcome, seconds)
+
+
+def _not_begun(error: RequestFailed) -> RequestFailed:
+    """The read before a first write failed: say that the write itself was not sent."""
+    if isinstance(error, ReadTimeout):
+        text = f"timeout before the write was sent ({error}); nothing was written"
+        return ReadTimeout(text, error.received, error.required, None)
+    return error

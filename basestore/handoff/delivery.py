@@ -1,0 +1,216 @@
+"""Handoff: delivery of the hints that this node keeps (`hints.py`).
+
+It begins when the member is alive, oldest hints first, and keeps a window of copies under way, which
+grows with every answer and shrinks when the member refuses one; delivery to it then rests a while.
+While there are requests only a few copies leave in each tick: client traffic goes first. A
+hint is deleted when its copy was taken; one that meets an error stays for the next round.
+"""
+
+from collections.abc import Callable, Mapping
+
+from basestore.cluster.operations import Operation, Operations
+from basestore.cluster.outbox import SMALL_BYTES, Outbox
+from basestore.cluster.peers import Peers
+from basestore.config import NodeConfig
+from basestore.handoff.hints import Hints, Pile, PileSummary
+from basestore.instant import Instant
+from basestore.metrics import Metrics
+from basestore.protocol.replication import Hinted, Keep, Rejected, Settled
+from basestore.replica.group_commit import GroupCommit
+from repair.rule import Rule
+from repair.write_repair import Hint
+
+WINDOW_MIN = 16
+WINDOW_MAX = 256
+WINDOW_BYTES_MAX = 1 << 20
+BESIDE_CLIENTS = 32  # copies in a tick, while and shortly after there were requests
+BESIDE_S = 1.0
+ROUND_S = 1.0
+PATIENCE_S = 10.0
+ROUND_S_MAX = 2 * PATIENCE_S
+EXPIRY_S = 5.0
+
+
+class _Round:
+    """How far delivery to one member has come: `cursor` in the order of age."""
+
+    __slots__ = ("begun_s", "bytes_under_way", "cursor", "pile", "resume_s", "under_way", "window")
+
+    def __init__(self, pile: Pile) -> None:
+        self.pile = pile
+        self.cursor = pile.ages
+        self.begun_s = 0.0
+        self.window = WINDOW_MIN
+        self.resume_s = 0.0
+        self.under_way = 0
+        self.bytes_under_way = 0
+
+
+class _Attempt(Operation):
+    """One copy under way to the member the hint is for."""
+
+    __slots__ = ("_delivery", "_hint", "_round", "_row")
+
+    def __init__(self, delivery: "Delivery", at: _Round, row: bytes, hint: Hint) -> None:
+        super().__init__(len(row) + len(hint.record.blob))
+        self._delivery = delivery
+        self._round = at
+        self._row = row
+        self._hint = hint
+
+    def applied(self, member: int, request: int, now: Instant) -> None:
+        self._delivery.delivered(self, self._round, self._row, self._hint)
+
+    def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
+        self._delivery.refused(self, self._round, now)
+
+    def settled(self, member: int, request: int, answer: Settled, now: Instant) -> None:
+        if answer.late:
+            self._delivery.too_late(self, self._round, self._row, self._hint)
+        else:
+            self._delivery.delivered(self, self._round, self._row, self._hint)
+
+    def lost(self, member: int, now: Instant) -> None:
+        if member == self._round.pile.index:
+            self._delivery.give_back(self, self._round)
+
+    def alarm(self, now: Instant) -> None:
+        self._delivery.refused(self, self._round, now)
+
+
+class Delivery:
+    """Keeps and delivers this node's hints."""
+
+    def __init__(
+        self,
+        group_commit: GroupCommit,
+        rules: Mapping[bytes, Rule],
+        peers: Peers,
+        operations: Operations,
+        metrics: Metrics,
+        config: NodeConfig,
+        taken_by: Callable[[bytes, bytes, list[int]], bytes],
+    ) -> None:
+        self.hints = self._hints = Hints(group_commit, rules, peers, metrics, config, taken_by)
+        self._peers = peers
+        self._operations = operations
+        self._rounds = [_Round(pile) for pile in self._hints.piles]
+        self._expire_s = 0.0
+        self._issued = operations.issued  # ids so far, and how many of those since are deliveries
+        self._sent = 0
+        self._beside_until_s = 0.0
+
+    def undo(self) -> None:
+        """A batch was not taken."""
+        self._hints.undo()
+
+    def count(self, member: int) -> int:
+        """Hints kept for a member."""
+        return self._rounds[member].pile.count
+
+    def debts(self, member: int) -> int:
+        """Partitions of which a member may lack writes that no hint is kept of."""
+        return len(self._rounds[member].pile.debt)
+
+    def keep(self, outbox: Outbox, message: Keep) -> None:
+        """Store a hint, and say when it is durable, or that there is no room for it."""
+        self._hints.keep(outbox, message)
+
+    def summary(self) -> list[PileSummary]:
+        """What is kept for each member for which there is a hint or a debt."""
+        return self._hints.summary()
+
+    def only_copies(self, *, late: bool = False) -> list[int]:
+        """Partitions of which only copies are kept, and their least stamps, in turn. `late`: of those that
+        are not taken any more instead."""
+        return self._hints.only_copies(late=late)
+
+    def owed(self) -> dict[int, set[int]]:
+        """By member: the partitions of which it may lack writes."""
+        return {at.pile.index: set(at.pile.debt) for at in self._rounds if at.pile.debt}
+
+    def hints_for(self, row: bytes) -> list[tuple[int, Hint]]:
+        """Members for which a hint of this row is kept, and which."""
+        return self._hints.of_row(row)
+
+    def replay(self, now: Instant) -> None:
+        """Begin now, whatever refusals there were."""
+        for at in self._rounds:
+            at.resume_s = 0.0
+            if not at.under_way:
+                at.cursor = at.pile.ages
+        self.tick(now)
+
+    # --- answers -----------------------------------------------------------------------------
+
+    def delivered(self, attempt: _Attempt, at: _Round, row: bytes, hint: Hint) -> None:
+        """A copy was taken."""
+        self.give_back(attempt, at)
+        at.window = min(at.window + 1, WINDOW_MAX)
+        self._hints.settle(at.pile, row, hint)
+
+    def too_late(self, attempt: _Attempt, at: _Round, row: bytes, hint: Hint) -> None:
+        """The member takes it no more."""
+        self.give_back(attempt, at)
+        self._hints.too_late(at.pile, row, hint)
+
+    def refused(self, attempt: _Attempt, at: _Round, now: Instant) -> None:
+        """The member does not take copies now: the hint stays, and delivery rests."""
+        self.give_back(attempt, at)
+        at.window = max(at.window // 2, WINDOW_MIN)
+        at.resume_s = now.monotonic + ROUND_S
+
+    def give_back(self, attempt: _Attempt, at: _Round) -> None:
+        """A copy is under way no more. If it was not taken, its hint stays."""
+        at.under_way -= 1
+        at.bytes_under_way -= attempt.bytes
+        self._operations.drop(attempt)
+
+    # --- sending -----------------------------------------------------------------------------
+
+    def tick(self, now: Instant) -> None:
+        """Send what fits into each window, to members that are alive; give up what is too old."""
+        sure_of_time = not self._peers.clock_jumped and self._peers.skew_ms is None
+        if now.monotonic >= self._expire_s and sure_of_time:
+            self._expire_s = now.monotonic + EXPIRY_S
+            self._hints.expire(now)
+        if self._operations.issued - self._issued > self._sent:
+            self._beside_until_s = now.monotonic + BESIDE_S
+        self._issued, self._sent = self._operations.issued, 0
+        for at in self._rounds:
+            if (
+                at.pile.count > at.pile.late_count
+                and self._peers.alive[at.pile.index]
+                and now.monotonic >= at.resume_s
+            ):
+                self._deliver(at, now)
+
+    def _deliver(self, at: _Round, now: Instant) -> None:
+        if now.monotonic >= at.begun_s + ROUND_S_MAX:  # for those that the cursor has passed by
+            at.cursor, at.begun_s = at.pile.ages, now.monotonic
+        room = at.window - at.under_way
+        if now.monotonic < self._beside_until_s:
+            room = min(room, BESIDE_CLIENTS)
+        sent = 0
+        if room > 0:
+            for row, hint in self._hints.by_age(at.pile, at.cursor, room):
+                if at.bytes_under_way > WINDOW_BYTES_MAX or not self._send(at, row, hint, now):
+                    return
+                at.cursor = at.pile.age_key(hint, row) + b"\0"
+                sent += 1
+        if not sent and not at.under_way:
+            at.cursor, at.begun_s = at.pile.ages, now.monotonic
+            at.resume_s = now.monotonic + ROUND_S
+
+    def _send(self, at: _Round, row: bytes, hint: Hint, now: Instant) -> bool:
+        attempt = _Attempt(self, at, row, hint)
+        request = self._operations.issue(attempt)
+        self._sent += 1
+        at.under_way += 1
+        at.bytes_under_way += attempt.bytes
+        message = Hinted(request, row, hint.record.blob, hint.stores)
+        if not self._peers.send(at.pile.index, message, attempt.bytes + SMALL_BYTES):
+            self.give_back(attempt, at)
+            return False
+        self._operations.alarm_at(request, now.monotonic + PATIENCE_S)
+        return True

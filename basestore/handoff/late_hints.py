@@ -1,0 +1,122 @@
+"""Late: what becomes, at an operator's word, of hints that their member takes no more.
+
+Such a hint is the only copy of a write that came too late to be taken as that write: purged
+tombstones may have been newer. So it is kept until an operator says `replay --late`. Then, for each, a
+quorum is read: if what it holds beats the hint, the hint goes; so it does if its value has expired.
+In a first-write bucket whatever is found beats it, for a new write can only come after that.
+Otherwise the value is written anew at QUORUM, as a new write of this node, and the hint goes once that
+is stored. Whatever fails leaves the hint, for the next replay.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from basestore.cluster.outbox import SMALL_BYTES, Outbox
+from basestore.cluster.placement import row_bucket, row_partition
+from basestore.consistency import Level
+from basestore.coordinator.quorum_read import Finding
+from basestore.coordinator.quorum_write import Content, QuorumWrite
+from basestore.errors import RequestFailed
+from basestore.handoff.hints import Hints, Pile
+from basestore.instant import Instant
+from basestore.protocol.client import OUTCOME_STORED, Written
+from basestore.protocol.codec import Message
+from repair.rule import Rule
+from repair.write_repair import Hint
+
+if TYPE_CHECKING:
+    from basestore.coordinator.coordinator import Coordinator
+
+AT_ONCE = 16
+LATE_S = 5.0
+PAGE_ROWS = 200
+
+
+class _Verdict(Outbox):
+    """Where the answer to a write goes that nobody but this node has asked for."""
+
+    __slots__ = ("_hint", "_late", "_pile", "_row")
+
+    def __init__(self, late: "LateHints", pile: Pile, row: bytes, hint: Hint) -> None:
+        super().__init__(set())
+        self._late = late
+        self._pile = pile
+        self._row = row
+        self._hint = hint
+
+    def put(self, message: Message, size: int = SMALL_BYTES) -> bool:
+        stored = isinstance(message, Written) and message.outcome == OUTCOME_STORED
+        self._late.ended(self._pile, self._row, self._hint, "hints_late_rewritten" if stored else "")
+        return True
+
+
+class LateHints:
+    """Decides the late hints of one node: page by page, a few at a time."""
+
+    def __init__(self, hints: Hints, coordinator: "Coordinator") -> None:
+        self._hints = hints
+        self._coordinator = coordinator
+        self._pages: deque[tuple[Pile, bytes]] = deque()  # piles, and where the next page begins
+        self._waiting: deque[tuple[Pile, bytes]] = deque()
+        self._under_way = 0
+
+    def begin(self, now: Instant) -> None:
+        """Decide all that are late by now; those too that an earlier word has passed by and left."""
+        self._pages = deque((pile, pile.lates) for pile in self._hints.piles if pile.late_count)
+        self.tick(now)
+
+    def tick(self, now: Instant) -> None:
+        """Go on with the next, a few at a time."""
+        if not self._waiting and not self._under_way and self._pages:
+            pile, start = self._pages.popleft()
+            page = list(self._hints.by_age(pile, start, PAGE_ROWS))
+            self._waiting += ((pile, row) for row, _ in page)
+            if page:
+                row, hint = page[-1]
+                self._pages.append((pile, pile.age_key(hint, row) + b"\0"))
+        while self._waiting and self._under_way < AT_ONCE and self._coordinator.idle:
+            pile, row = self._waiting.popleft()
+            kept = self._hints.kept(pile, row)
+            if kept is not None and kept.late:
+                self._look(pile, row, kept, now)
+
+    def _look(self, pile: Pile, row: bytes, hint: Hint, now: Instant) -> None:
+        """Read a quorum."""
+        coordinator = self._coordinator
+        rule = coordinator.rule_of(row_bucket(row))
+        self._under_way += 1
+
+        def after(result: Finding | RequestFailed, now: Instant) -> None:
+            head = hint.record.head
+            if isinstance(result, RequestFailed):
+                self.ended(pile, row, hint, "")
+            elif 0 < hint.record.expires_ms <= now.wall_ms or (
+                result.record is not None
+                and (rule is Rule.FIRST_WRITE_WINS or not rule.beats(head, result.record.head))
+            ):
+                self.ended(pile, row, hint, "hints_late_superseded")
+            else:
+                self._write(pile, row, hint, now)
+
+        try:
+            coordinator.read(row, rule, Level.QUORUM, now.monotonic + LATE_S, after, now)
+        except RequestFailed:
+            self.ended(pile, row, hint, "")
+
+    def _write(self, pile: Pile, row: bytes, hint: Hint, now: Instant) -> None:
+        coordinator, record = self._coordinator, hint.record
+        ttl_ms = record.expires_ms - now.wall_ms if record.expires_ms else 0
+        content = Content(row, record.value, ttl_ms, record.tombstone)
+        verdict = _Verdict(self, pile, row, hint)
+        replicas = coordinator.placement.replicas[row_partition(row)]
+        begun_s = now.monotonic
+        rule = coordinator.rule_of(row_bucket(row))
+        QuorumWrite(
+            coordinator, verdict, 0, content, rule, replicas, Level.QUORUM, begun_s, begun_s + LATE_S
+        ).begin(None, now)
+
+    def ended(self, pile: Pile, row: bytes, hint: Hint, outcome: str) -> None:
+        """One is decided: what it counts as, or, if empty, it is left as it was."""
+        self._under_way -= 1
+        if outcome:
+            self._hints.decide(pile, row, hint, outcome)

@@ -1,1 +1,0 @@
-"""Frames, connections and handshakes: how messages cross a network."""

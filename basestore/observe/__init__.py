@@ -1,0 +1,1 @@
+"""What a node says of itself: reads the rooms below, changes nothing."""

@@ -1,0 +1,174 @@
+"""Exposition: a node's metrics and gauges in Prometheus's text format. It reads, and changes nothing.
+
+Names follow Prometheus's rules: base units, `_total` for what only grows, labels for what is summed
+over. All families come from one copy of the numbers, made when the rendering begins, so that a page
+fits together although the node goes on while it is made.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import prometheus_client
+from prometheus_client import ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from basestore.metrics import BOUNDS_S, COUNTERS, EXCHANGES, REPAIRS, Histogram, Metrics
+from basestore.observe.gauges import Gauges, PeerGauges
+
+MEDIA = "text/plain; version=0.0.4; charset=utf-8"
+STATES = ("up", "starting", "forgetful")
+_BOUNDS = [*map(str, BOUNDS_S), "+Inf"]
+
+
+class _Family(Collector):
+    """One family as a registry of its own, so that families can be rendered one at a time."""
+
+    def __init__(self, family: Metric) -> None:
+        self._family = family
+
+    def collect(self) -> Iterable[Metric]:
+        return [self._family]
+
+
+class Exposition(Collector):
+    """What one scrape shows of a node. `labels` say which node it is."""
+
+    def __init__(self, metrics: Metrics, gauges: Gauges, labels: dict[str, str]) -> None:
+        self._metrics = Metrics.of(metrics.facts())  # a copy
+        self._gauges = gauges
+        self._labels = labels
+
+    def render(self) -> Iterator[bytes]:
+        """The page, family by family."""
+        for family in self.collect():
+            yield prometheus_client.generate_latest(_Family(family))
+
+    def collect(self) -> Iterator[Metric]:
+        """All families."""
+        yield InfoMetricFamily("basestore_node", "Which node this is.", self._labels)
+        yield from self._requests()
+        yield from self._counters()
+        yield from self._standing()
+        yield from self._peers()
+        yield from ProcessCollector(registry=None).collect()
+
+    def _requests(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "basestore_requests",
+            "Requests of clients that were answered, by what became of them.",
+            labels=("operation", "level", "outcome"),
+        )
+        durations = HistogramMetricFamily(
+            "basestore_request_duration_seconds",
+            "From a request's coming in to its answer's going out, without those refused at once.",
+            labels=("operation", "level"),
+        )
+        ideal = HistogramMetricFamily(
+            "basestore_ideal_level_seconds",
+            "When requests would have met a level, whatever level they had asked for.",
+            labels=("operation", "level"),
+        )
+        for operation, level, series in self._metrics.series():
+            for outcome, count in series.outcomes.items():
+                requests.add_metric((operation, level, outcome), count)
+            for family, histogram in ((durations, series.durations), (ideal, series.ideal)):
+                if histogram.total:
+                    family.add_metric((operation, level), _cumulated(histogram), histogram.seconds)
+        yield from (requests, durations, ideal)
+
+    def _counters(self) -> Iterator[Metric]:
+        repairs = CounterMetricFamily(
+            "basestore_repairs", "Replicas that were brought up to date, by what found them.", labels=["kind"]
+        )
+        exchanges = CounterMetricFamily(
+            "basestore_exchanges",
+            "Anti-entropy exchanges that have ended: both replicas were found the same at once, were "
+            "compared "
+            "by what had changed (delta) or by all that is held (full), or it was aborted.",
+            labels=["kind"],
+        )
+        for name, text in COUNTERS.items():
+            count = self._metrics.counts[name]
+            if name.startswith(REPAIRS):
+                repairs.add_metric([name.removeprefix(REPAIRS)], count)
+            elif name.startswith(EXCHANGES):
+                exchanges.add_metric([name.removeprefix(EXCHANGES)], count)
+            else:
+                yield CounterMetricFamily(f"basestore_{name}", text, count)
+        yield repairs
+        yield exchanges
+
+    def _standing(self) -> Iterator[Metric]:
+        now = self._gauges
+        state = GaugeMetricFamily("basestore_state", "1 for the state the node is in.", labels=["state"])
+        for each in STATES:
+            state.add_metric([each], each == now.state)
+        yield state
+        for name, text, value in (
+            ("ready", "Whether this node counts for levels.", now.whole),
+            ("records", "Rows that hold a value.", now.records),
+            ("damaged_records", "Records that failed their digest and are being healed.", now.damaged),
+            ("operations", "Requests and other work under way.", now.operations),
+            ("operations_bytes", "What the work under way holds.", now.operation_bytes),
+            ("unsynced_commits", "Commits that are not durable yet.", now.durable_lag),
+            ("open_exchanges", "Anti-entropy exchanges under way.", now.exchanges),
+            ("unproven_partitions", "Partitions that have no stable stamp yet.", now.unproven),
+            ("unsynced_bytes", "What is in the commits that are not durable yet.", now.unsynced_bytes),
+        ):
+            yield GaugeMetricFamily(f"basestore_{name}", text, value)
+        if now.stable_lag_ms is not None:
+            text = "How far the stable stamp that is furthest behind is behind the clock."
+            yield GaugeMetricFamily("basestore_stable_lag_seconds", text, now.stable_lag_ms / 1e3)
+
+    def _peers(self) -> Iterator[Metric]:
+        def of_each(name: str, text: str, values: Iterable[tuple[PeerGauges, float | None]]) -> Metric:
+            family = GaugeMetricFamily(f"basestore_{name}", text, labels=["peer"])
+            for peer, value in values:
+                if value is not None:
+                    family.add_metric([peer.name], value)
+            return family
+
+        peers = self._gauges.peers
+        yield of_each("peer_alive", "Whether a member counts for levels here.", ((p, p.alive) for p in peers))
+        yield of_each("peer_linked", "Whether a connection to it stands.", ((p, p.linked) for p in peers))
+        yield of_each(
+            "peer_outbox_bytes", "What waits to be sent to it.", ((p, p.outbox_bytes) for p in peers)
+        )
+        yield of_each(
+            "peer_clock_offset_seconds", "How far its clock is ahead of this node's.",
+            ((p, _seconds(p.clock_offset_ms)) for p in peers),
+        )  # fmt: skip
+        yield of_each("hints", "Hints kept for a member.", ((p, p.hints) for p in peers))
+        yield of_each("hints_bytes", "What they take.", ((p, p.hint_bytes) for p in peers))
+        yield of_each(
+            "hints_oldest_timestamp_seconds", "When the oldest hint for it was written.",
+            ((p, _seconds(p.oldest_hint_ms)) for p in peers),
+        )  # fmt: skip
+        yield of_each(
+            "stalls", "Whether the stable stamp of a partition waits for a member that should be further.",
+            ((p, p.name in self._gauges.stalled_by) for p in peers),
+        )  # fmt: skip
+        yield of_each(
+            "debt_partitions", "Partitions of which it may lack writes that no hint here is kept of.",
+            ((p, p.debt) for p in peers),
+        )  # fmt: skip
+
+
+def _seconds(ms: int | None) -> float | None:
+    return None if ms is None else ms / 1e3
+
+
+def _cumulated(histogram: Histogram) -> list[tuple[str, float]]:
+    """As Prometheus wants it: how many times lie at or below each bound."""
+    total = 0
+    buckets: list[tuple[str, float]] = []
+    for bound, count in zip(_BOUNDS, histogram.counts, strict=True):
+        total += count
+        buckets.append((bound, total))
+    return buckets

@@ -1,0 +1,124 @@
+"""One exchange of two replicas of a partition, message by message."""
+
+from typing import NamedTuple
+
+
+class Syn(NamedTuple):
+    """A replica opens an exchange. `root`: its root, sealed with both stores. `mine` and `theirs`: the
+    newest certificate, and `ahead` the changes since then; without one, `mine` is -1, `theirs` the
+    sequence here."""
+
+    exchange: int
+    partition: int
+    root: bytes
+    mine: int
+    theirs: int
+    ahead: int
+    stable: int
+    closed: int
+    whole: bool
+    tag: int
+    claims: list[int]
+
+
+class Same(NamedTuple):
+    """The roots are equal: both hold the same, at the Syn's sequence there and `sequence` here."""
+
+    exchange: int
+    number: int
+    sequence: int
+    stable: int
+    closed: int
+    whole: bool
+    tag: int
+    claims: list[int]
+
+
+class Sums(NamedTuple):
+    """Without a certificate: sums of the nodes listed, or, when none is listed, of all 64; the answer
+    lists the nodes that differ with the sums of their leaves. A sum is 8 bytes."""
+
+    exchange: int
+    number: int
+    stable: int
+    whole: bool
+    nodes: bytes
+    sums: bytes
+
+
+class Ask(NamedTuple):
+    """List what you have: since the certificate (`mine` here, `theirs` there), or, when they are -1, in
+    these `leaves` (2 bytes each; 65535 stands for all)."""
+
+    exchange: int
+    number: int
+    mine: int
+    theirs: int
+    stable: int
+    whole: bool
+    leaves: bytes
+
+
+class Listing(NamedTuple):
+    """A part of a list: of runs since a certificate, or of digests in `leaves`, as in Ask."""
+
+    exchange: int
+    number: int
+    mine: int
+    theirs: int
+    stable: int
+    whole: bool
+    leaves: bytes
+    part: bytes
+    more: bool
+
+
+class Want(NamedTuple):
+    """A part of what the receiver of a list lacks of it: runs of numbers, or of places in the list."""
+
+    exchange: int
+    number: int
+    part: bytes
+    more: bool
+
+
+class Entries(NamedTuple):
+    """Rows, records, and heads that the snapshot had of the row (empty: this record's), in turn."""
+
+    exchange: int
+    number: int
+    rows: list[bytes]
+    last: bool
+
+
+class Taken(NamedTuple):
+    """Entries are durable; the next may come."""
+
+    exchange: int
+    number: int
+
+
+class Certify(NamedTuple):
+    """All entries of the other side are durable here. `root`: the virtual root, sealed with both
+    stores; `sequence` and `closed`: those of the snapshot."""
+
+    exchange: int
+    number: int
+    root: bytes
+    sequence: int
+    closed: int
+    tag: int
+    claims: list[int]
+
+
+class Going(NamedTuple):
+    """The exchange goes on: its side has much to look at before it says more."""
+
+    exchange: int
+
+
+class Abort(NamedTuple):
+    """The exchange is over; nothing came of it."""
+
+    exchange: int
+    reason: str

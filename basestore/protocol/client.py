@@ -1,0 +1,128 @@
+"""What a client asks of a node, and what it is answered: writes, reads, scans."""
+
+from typing import Any, Final, NamedTuple
+
+# What became of a write, and whether a first-write win can still be contested, in `Written`.
+OUTCOME_STORED: Final = 0
+
+
+OUTCOME_SUPERSEDED: Final = 1
+
+
+OUTCOME_LOST: Final = 2
+
+
+PROVISIONAL: Final = 1
+
+
+FINAL: Final = 2
+
+
+class Set(NamedTuple):
+    """Write a value. `version` is empty, or that of the earlier attempt that this one repeats."""
+
+    id: int
+    bucket: str
+    key: bytes
+    value: bytes
+    level: int
+    timeout_ms: int
+    ttl_ms: int
+    version: bytes
+
+
+class Delete(NamedTuple):
+    id: int
+    bucket: str
+    key: bytes
+    level: int
+    timeout_ms: int
+    version: bytes
+
+
+class Get(NamedTuple):
+    """Read a key. `floor` is empty, or the version that a session has seen of it: the answer must
+    be that one or one that beats it. `repair` false: replicas that differ are left as they are.
+    `tell`: say the stable stamp, and how stale the answer may be. `stale_ms_max`: read at QUORUM if
+    it may be staler than that (0: it may)."""
+
+    id: int
+    bucket: str
+    key: bytes
+    level: int
+    timeout_ms: int
+    floor: bytes
+    repair: bool
+    tell: bool = False
+    stale_ms_max: int = 0
+
+
+class Scan(NamedTuple):
+    """One page of the keys that start with `prefix`, after the key `after` (empty: from the
+    first), at most `limit` of them."""
+
+    id: int
+    bucket: str
+    prefix: bytes
+    after: bytes
+    limit: int
+    level: int
+    timeout_ms: int
+
+
+class Written(NamedTuple):
+    """`outcome` 0 stored, 1 superseded, 2 lost; `final` 0 in last-write buckets, in first-write
+    buckets 1 while the win, this one's or that of `better`, is provisional and 2 once it is final;
+    `replicas` alternates member
+    indices and states (`ReplicaState`); `better` is the version that won where this one did not;
+    `partition`: that the key is in."""
+
+    id: int
+    outcome: int
+    final: int
+    version: bytes
+    required: int
+    acknowledged: int
+    replicas: list[int]
+    better: bytes
+    partition: int
+
+
+class Got(NamedTuple):
+    """The answer to Get. `version` is that of the winner, found or not (a tombstone has one). `final`
+    as in Written. If it was asked for: `stable`, the partition's stable stamp, as far as it was told,
+    and `stale_ms`, how stale this may be (-1: not known). `escalated`: it was read at QUORUM."""
+
+    id: int
+    found: bool
+    value: bytes
+    version: bytes
+    expires_ms: int
+    required: int
+    responded: int
+    diverged: bool
+    repaired: int
+    final: int = 0
+    stable: int = 0
+    stale_ms: int = -1
+    escalated: bool = False
+
+
+class Page(NamedTuple):
+    """`rows` holds keys, values, versions and expiries (8 bytes, as in `Got`) in turn. The next page
+    begins after the key `after`; `more` whether there may be one."""
+
+    id: int
+    rows: list[bytes]
+    after: bytes
+    more: bool
+
+
+class Failed(NamedTuple):
+    """A request that did not succeed; `code` as in `errors`."""
+
+    id: int
+    code: int
+    text: str
+    version: bytes
+    details: list[Any]

@@ -1,0 +1,86 @@
+"""Frames: how a stream of bytes is cut into batches of messages. Pure.
+
+    length 4 | CRC-32 of the length 4 | CRC-32 of the payload 4 | payload (messages, see `messages.py`)
+
+A length beyond the bound is refused before a byte of it is kept, so a stranger (a browser, say)
+costs nothing. The checksums are for links that corrupt what TCP's own sum lets pass; the
+length has one of its own, because who believes a wrong length waits, deaf, for what never comes.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+from zlib import crc32
+
+from basestore.protocol.codec import Message, decode, encode
+from basestore.protocol.limits import ProtocolError
+
+FRAME_BYTES_MAX = 8 << 20
+CLIENT_FRAME_BYTES_MAX = 4 << 20  # what clients send: decoding may take fifty times as much memory
+HELLO_BYTES_MAX = 64 << 10
+REQUESTS_BYTES = 2 << 20
+REQUESTS_MAX = 256
+_LENGTH = struct.Struct(">I")
+_HEADER = struct.Struct(">III")
+
+
+def pack(messages: Iterable[Message]) -> bytes:
+    """One frame, ready to send."""
+    payload = encode(messages)
+    length = len(payload)
+    return _HEADER.pack(length, crc32(_LENGTH.pack(length)), crc32(payload)) + payload
+
+
+def pack_requests(messages: Iterable[Message]) -> Iterator[bytes]:
+    """A client's messages, cut into frames well within what a node takes."""
+    batch: list[Message] = []
+    size = 0
+    for message in messages:
+        batch.append(message)
+        size += len(getattr(message, "value", b"")) + len(getattr(message, "key", b""))
+        if size >= REQUESTS_BYTES or len(batch) == REQUESTS_MAX:
+            yield pack(batch)
+            batch, size = [], 0
+    if batch:
+        yield pack(batch)
+
+
+class FrameReader:
+    """Takes bytes as they come, gives messages. `frame_bytes_max` may be raised after the hello."""
+
+    __slots__ = ("_buffer", "frame_bytes_max")
+
+    def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
+        self.frame_bytes_max = frame_bytes_max
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages of every frame that is complete now; ProtocolError on a broken one."""
+        buffer = self._buffer
+        buffer += data
+        messages: list[Message] = []
+        start, end = 0, len(buffer)
+        while end - start >= _HEADER.size:
+            length, length_checksum, checksum = _HEADER.unpack_from(buffer, start)
+            if length > self.frame_bytes_max:
+                raise ProtocolError(
+                    f"a frame of {length} bytes is announced, at most {self.frame_bytes_max} are allowed; "
+                    f"the other side may not speak this protocol"
+                )
+            if crc32(_LENGTH.pack(length)) != length_checksum:
+                raise ProtocolError("a frame's checksum does not fit its length")
+            stop = start + _HEADER.size + length
+            if end < stop:
+                break
+            payload = bytes(memoryview(buffer)[start + _HEADER.size : stop])
+            if crc32(payload) != checksum:
+                raise ProtocolError("a frame's checksum does not fit its payload")
+            messages += decode(payload)
+            start = stop
+        if start:
+            del buffer[:start]
+        return messages
+
+    @property
+    def partial(self) -> int:
+        """Bytes of a frame that has begun and not ended."""
+        return len(self._buffer)

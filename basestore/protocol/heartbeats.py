@@ -1,0 +1,53 @@
+"""Heartbeats, and what two nodes tell each other of their stores."""
+
+from typing import NamedTuple
+
+
+class Ping(NamedTuple):
+    """A heartbeat: the sender's clocks, whether its store answers, and its durable sequence.
+    `only_copies`: partitions of which it keeps hints that are the only copy of a write, and the least
+    stamp of these, in turn."""
+
+    sent_us: int
+    wall_ms: int
+    whole: bool
+    generation: bytes
+    sequence: int
+    only_copies: list[int]
+
+
+class Pong(NamedTuple):
+    sent_us: int
+    wall_ms: int
+
+
+class Identity(NamedTuple):
+    """Which store the sender runs on: the first message on a new link. `again` asks for the
+    receiver's own once more, for something was lost."""
+
+    store: bytes
+    generation: bytes
+    sequence: int
+    whole: bool
+    again: bool
+
+
+class Remembered(NamedTuple):
+    """What the sender remembers of the receiver's store, durably, the present one included:
+    the last store (with generation and sequence) and whether there was an earlier one. `forgetful`: the
+    sender may have forgotten something itself, this too."""
+
+    store: bytes
+    generation: bytes
+    sequence: int
+    earlier: bool
+    forgetful: bool
+
+
+class Confirmed(NamedTuple):
+    """What the receiver remembers of the sender's store is still there. Only now does the receiver
+    count on the sender, and remember its present generation instead."""
+
+    store: bytes
+    generation: bytes
+    sequence: int

@@ -1,0 +1,33 @@
+"""Limits of what may be said, and the error for whatever breaks them. Units stand last in the names."""
+
+from typing import Final
+
+PROTOCOL: Final = 3
+
+
+DEPTH_MAX: Final = 4
+
+
+KEY_BYTES_MAX: Final = 64 * 1024
+
+
+VALUE_BYTES_MAX: Final = 1024 * 1024
+
+
+BUCKET_BYTES_MAX: Final = 64
+
+
+BATCH_MESSAGES_MAX: Final = 8192
+
+
+PAGE_ROWS_MAX: Final = 1000
+
+
+PAGE_BYTES_MAX: Final = 1024 * 1024
+
+
+TIMEOUT_MS_MAX: Final = 600_000
+
+
+class ProtocolError(Exception):
+    """The other side said something that is not of the protocol."""

@@ -1,0 +1,197 @@
+"""What an operator asks, at a client and between nodes: status, explain, hints, survey."""
+
+from typing import Final, NamedTuple
+
+# What a member is to a row that is traced: its store's state, or `damaged`, or, when it has not said
+# anything, `down`. Only the word of one that is `up` counts.
+UP: Final = "up"
+
+
+STARTING: Final = "starting"
+
+
+FORGETFUL: Final = "forgetful"
+
+
+DAMAGED: Final = "damaged"
+
+
+DOWN: Final = "down"
+
+
+# What a hint that is traced is, as a sum.
+ONLY_COPY: Final = 1
+
+
+LATE: Final = 2
+
+
+class Status(NamedTuple):
+    id: int
+
+
+class Explain(NamedTuple):
+    """What every member knows of a key. Nothing is repaired, nothing changes."""
+
+    id: int
+    bucket: str
+    key: bytes
+    timeout_ms: int
+
+
+class HintsOf(NamedTuple):
+    """What hints the node keeps."""
+
+    id: int
+
+
+class Replay(NamedTuple):
+    """Deliver the hints now, whatever refusals there were; answered like HintsOf. `late`: and write
+    those anew that come too late, unless what is held beats them."""
+
+    id: int
+    late: bool = False
+
+
+class Survey(NamedTuple):
+    """What all members say of some partitions: of that of a key, if `key` is not empty, or of
+    `partition`, if it is not -1, or else of all, from `first` on, a page at a time. `within_ms`: let
+    sessions run where the last one that was certified was begun longer ago (-1: just look); `full`:
+    and scrubs likewise, with a comparison of everything."""
+
+    id: int
+    bucket: str
+    key: bytes
+    partition: int
+    first: int
+    within_ms: int
+    full: bool
+    timeout_ms: int
+
+
+class Counters(NamedTuple):
+    """All that the node has counted since it was started; answered like Status, with further facts."""
+
+    id: int
+
+
+class NodeStatus(NamedTuple):
+    """`facts` alternates names and values."""
+
+    id: int
+    facts: list[str]
+
+
+class Explained(NamedTuple):
+    """The answer to Explain. `wall_ms`: now, by the node's clock. Of each of the `replicas` (member
+    indices) the state, as in `Traced` or `down`, and the record without its value. `hints` holds who
+    keeps it, for whom, and what it is, as in `Traced`, in turn; `heads` a head for each.
+    `unheard`: members that did not answer, and `reasons`: why. `stables`: of each replica its stable
+    stamp, 0 if it did not answer; `reach` as in `Traced`, of the one with the greatest."""
+
+    id: int
+    rule: str
+    wall_ms: int
+    replicas: list[int]
+    states: list[str]
+    records: list[bytes]
+    hints: list[int]
+    heads: list[bytes]
+    unheard: list[int]
+    reasons: list[str]
+    stables: list[int]
+    reach: list[int]
+
+
+class HintPiles(NamedTuple):
+    """The answer to HintsOf and Replay of `node`. `wall_ms`: now, by its clock. `piles` holds, for each
+    member for which there is a hint or a debt: its index, whether it is alive (1) or not (0), hints,
+    their bytes, how many are the only copy, when the oldest was written (ms since 1970, 0: there is
+    none), and how many come too late. `debts`: member, partition, and since when it may lack writes
+    there (ms since 1970), in turn. `decided`: how many late hints were written anew, and how many dropped
+    because they were beaten, since it was started."""
+
+    id: int
+    node: str
+    wall_ms: int
+    piles: list[int]
+    debts: list[int]
+    decided: list[int]
+
+
+class Surveyed(NamedTuple):
+    """The answer to Survey. `total`: partitions that were asked for, `next` where the next page begins
+    (-1: there is none). `told`: what each of `members` says, an Inspected in its encoded form.
+    `unheard`: members that did not answer, and `reasons`: why."""
+
+    id: int
+    total: int
+    next: int
+    members: list[int]
+    told: list[bytes]
+    unheard: list[int]
+    reasons: list[str]
+
+
+class Trace(NamedTuple):
+    """Say what is held and what hints are kept of this row."""
+
+    id: int
+    row: bytes
+
+
+class Traced(NamedTuple):
+    """The answer to Trace. `state`: up, starting or forgetful, as the store is, or damaged, as the
+    record is. `record`: without its value, empty when none is held. For each hint, `hints` holds the
+    member it is for and the sum of 1 if it is the only copy and 2 if it is late; `heads` its head.
+    `stable`: the partition's stable stamp, 0 at a member that does not hold it; `reach`: each other
+    replica, up to which stamp there is a proof with it, and up to which with all replicas, as it has
+    told, in turn."""
+
+    id: int
+    state: str
+    record: bytes
+    hints: list[int]
+    heads: list[bytes]
+    stable: int
+    reach: list[int]
+
+
+class Inspect(NamedTuple):
+    """Say how you stand, and of those among `most` partitions from `first` on that you hold, what is
+    proven. `within_ms`, `full` as in Survey."""
+
+    id: int
+    first: int
+    most: int
+    within_ms: int
+    full: bool
+
+
+class Inspected(NamedTuple):
+    """The answer to Inspect. `state` up, starting or forgetful, and why; `clock`: what is wrong with
+    the sender's clock, or nothing; `wall_ms` now and `stamp`: the greatest of its clock, `lag_ms`: how
+    far its closed stamps stay behind. `counts`: sessions certified, records taken, records healed, sums
+    corrected, bytes sent by sessions, since it was started. For each partition: `numbers` itself, its
+    records, its stable stamp, and how long ago its last scrub was begun and was
+    ended (ms, -1: before this start); `roots` 8 bytes of its root; and in `pairs`, for each other
+    replica, partition, member, closed stamp in the certificate with it, when that was made (ms since
+    1970, 0: there is none), and how long ago its session was begun (ms, -1: before this start).
+    `only_copies` as in Ping; `late_hints` the same of those that their members take no more; `damaged`:
+    partitions in which a record is, or a sum may be wrong."""
+
+    id: int
+    state: str
+    reason: str
+    durability: str
+    clock: str
+    wall_ms: int
+    stamp: int
+    lag_ms: int
+    counts: list[int]
+    numbers: list[int]
+    roots: list[bytes]
+    pairs: list[int]
+    only_copies: list[int]
+    late_hints: list[int]
+    damaged: list[int]

@@ -1,0 +1,135 @@
+"""What a coordinator and replicas say to each other: records, acknowledgements, reads."""
+
+from typing import Final, NamedTuple
+
+# The ways in of a record: from the coordinator itself, or a copy of what a replica holds.
+DIRECT: Final = 0
+
+
+COPY: Final = 1
+
+
+class Apply(NamedTuple):
+    """Take this record, which comes `way` in. `deadline_ms` here and in reads: milliseconds since
+    1970 by the sender's clock, after which nobody waits and nothing need be done (0: never)."""
+
+    id: int
+    row: bytes
+    record: bytes
+    way: int
+    deadline_ms: int
+
+
+class Hinted(NamedTuple):
+    """Take this record out of a hint, which its sender will then forget. `stores`: those known to have
+    taken the write, 16 bytes each; if none of them is still in use it is a first delivery."""
+
+    id: int
+    row: bytes
+    record: bytes
+    stores: bytes
+
+
+class Applied(NamedTuple):
+    """These were applied as the winner, or had been before, and are as durable as the durability
+    setting asks. For a Hinted: it, or a better record, is durable in any case. `sequence` is how
+    far the sender's store is durable, counted since `generation`, its present opening."""
+
+    ids: list[int]
+    generation: bytes
+    sequence: int
+
+
+class Superseded(NamedTuple):
+    """A better record is held, durably; `head` is its head."""
+
+    id: int
+    head: bytes
+
+
+class Settled(NamedTuple):
+    """Not taken, because it comes too late. Every version at or below `stable` is on all replicas, or
+    beaten or purged there. `late`: it is a hint, and a first delivery, which is not taken any more."""
+
+    id: int
+    stable: int
+    late: bool
+
+
+class Rejected(NamedTuple):
+    """Not done, and why. `passing`: it may be taken later, so a hint is worth keeping; in answer to a
+    Read, False says that the record here is damaged."""
+
+    id: int
+    reason: str
+    passing: bool
+
+
+class Read(NamedTuple):
+    """`healing`: to replace a damaged record, so that a store that is not whole answers too.
+    `digest`: a long record's head will do. `stable`: say the stable stamp too."""
+
+    id: int
+    row: bytes
+    deadline_ms: int
+    healing: bool
+    digest: bool
+    stable: bool
+
+
+class Held(NamedTuple):
+    """The answer to Read; `record` is empty when the row is not held. `stable`: the stamp up to which
+    the partition is the same on all replicas, if it was asked for or nothing is held; otherwise 0."""
+
+    id: int
+    record: bytes
+    stable: int
+
+
+class HeldDigest(NamedTuple):
+    """The answer to a digest read of a long record: its head, which names version and digest."""
+
+    id: int
+    head: bytes
+    stable: int
+
+
+class ReadRange(NamedTuple):
+    """Rows of some partitions, merged by key: those of `bucket` whose keys start with
+    `prefix`, after the key `after`."""
+
+    id: int
+    partitions: list[int]
+    bucket: bytes
+    prefix: bytes
+    after: bytes
+    limit: int
+    deadline_ms: int
+
+
+class Range(NamedTuple):
+    """The answer: rows and records in turn, and whether there are more."""
+
+    id: int
+    rows: list[bytes]
+    more: bool
+
+
+class Keep(NamedTuple):
+    """From a coordinator to its own node: keep a hint for a member. `takers`: members known to have
+    taken the write. Never leaves the node."""
+
+    id: int
+    member: int
+    row: bytes
+    record: bytes
+    only_copy: bool
+    takers: list[int]
+
+
+class Kept(NamedTuple):
+    """The hint is durable, or could not be stored. Never leaves the node."""
+
+    id: int
+    member: int
+    stored: bool

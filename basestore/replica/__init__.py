@@ -1,0 +1,1 @@
+"""The one door to local data, and what is kept beside it."""

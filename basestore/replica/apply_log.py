@@ -1,0 +1,101 @@
+"""Apply log: one partition of the summary log: its summary, and the recent lines of its log.
+
+A *line* says what was stored under a sequence: version and row, one behind the other. Lines stand in
+memory behind `begin`, older ones as rows in the store, or nowhere: up to the summary's `floor` they may
+have been dropped.
+"""
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import TypeAlias
+
+from basestore.errors import StorageError
+from basestore.replica.group_commit import GroupCommit
+from basestore.storage.engine import LOG, NODE, SUMMARY, Engine
+from repair.digest_tree import Summary, decode_node, encode_node
+
+SEQUENCE_BYTES = 8
+
+
+# A line of the log, and under which sequence of the partition it was stored: what stands there still.
+Slot: TypeAlias = tuple[int, bytes]
+
+
+class ApplyLog:
+    """One partition. `lines`: of each sequence behind `begin` its line, or None when it stands no more;
+    `stored`: the last sequence in a log record; `dirty`: nodes that have changed since their rows were
+    written."""
+
+    __slots__ = ("begin", "dirty", "lines", "number", "prefix", "stored", "summary")
+
+    def __init__(self, prefix: bytes, summary: Summary) -> None:
+        self.prefix = prefix
+        self.number = int.from_bytes(prefix)
+        self.summary = summary
+        self.begin = self.stored = summary.sequence
+        self.lines: list[bytes | None] = []
+        self.dirty: set[int] = set()
+
+    def log(self, engine: Engine, after: int, most: int) -> list[Slot]:
+        """The next lines behind the sequence `after`, in order, at most so many."""
+        slots: list[Slot] = []
+        if after < self.summary.spilled:
+            start = LOG + self.prefix
+            first, end = after + 1, self.summary.spilled + 1
+            stored = engine.scan(start + first.to_bytes(SEQUENCE_BYTES), start + end.to_bytes(SEQUENCE_BYTES))
+            slots = [(int.from_bytes(key[len(start) :]), line) for key, line in islice(stored, most)]
+        at, end = max(0, after - self.begin), len(self.lines)
+        while len(slots) < most and at < end:
+            upto = at + most - len(slots)
+            numbered = enumerate(self.lines[at:upto], self.begin + 1 + at)
+            slots += [(sequence, line) for sequence, line in numbered if line is not None]
+            at = upto
+        return slots
+
+    def line(self, sequence: int) -> bytes | None:
+        """The line of this sequence, if it is in memory."""
+        at = sequence - self.begin - 1
+        return self.lines[at] if 0 <= at < len(self.lines) else None
+
+    def put_sums(self, nodes: Iterable[int], group_commit: GroupCommit) -> None:
+        """Stage the rows of these nodes, and of the summary."""
+        leaves, start = self.summary.leaves, NODE + self.prefix
+        for node in nodes:
+            group_commit.stage(start + bytes((node,)), encode_node(leaves, node))
+        group_commit.stage(SUMMARY + self.prefix, self.summary.encode())
+
+    def replay(self, line: bytes, sequence: int, replaced: int, *, still: bool) -> None:
+        """An entry of a log record, after the summary was set to what it says. `still`: the sequence has not
+        moved. What is at or below `floor` or `spilled` was dealt with. ValueError when it goes back."""
+        if self.line(replaced) is not None:
+            self.lines[replaced - self.begin - 1] = None
+        if still or sequence <= max(self.summary.floor, self.summary.spilled):
+            if not self.lines:
+                self.begin = sequence
+            return
+        if not self.lines:
+            self.begin = sequence - 1
+        missing = sequence - self.begin - 1 - len(self.lines)
+        if missing < 0:
+            raise ValueError("its sequences go back")
+        self.lines += [None] * missing
+        self.lines.append(line or None)
+
+    def load_node(self, node: int, stored: bytes) -> None:
+        """The sums of the leaves below a node; StorageError when they cannot be read."""
+        try:
+            self.summary.leaves.update(decode_node(node, stored))
+        except ValueError as error:
+            raise StorageError(
+                f"the store is damaged: node {node} of partition {self.number}: {error}"
+            ) from error
+
+
+def stored_summary(engine: Engine, prefix: bytes) -> Summary:
+    """A partition's sums and stamps as its row says, without leaves; StorageError when it cannot be read."""
+    stored = engine.get(SUMMARY + prefix)
+    try:
+        return Summary() if stored is None else Summary.decode(stored)
+    except ValueError as error:
+        partition = int.from_bytes(prefix)
+        raise StorageError(f"the store is damaged: the summary of partition {partition}: {error}") from error

@@ -1,0 +1,274 @@
+"""Identity: whether this node's store may be trusted to hold what it once acknowledged.
+
+A store is *newborn* until enough other replicas have said that they knew no earlier store of this
+member, *whole* from then on, and *forgetful* when it may have lost something: it follows an earlier
+store, its log was cut, it was rolled back, or it was not closed cleanly under durability
+`interval`. Only a whole store answers reads, counts for levels and takes writes; a forgetful one
+recovers first (`recovery.py`).
+
+How a loss is noticed that the disk itself does not show: every open of a store draws a new
+*generation*; peers remember, durably, the store, generation and sequence that they heard last, and
+say so when a link is made. A peer that remembers a generation that the store does not know, or more
+than the store held at that generation's end, remembers what the store has lost. The store itself
+compares, for it knows all its generations; the peer keeps its memory until the store has confirmed:
+
+    n1                                       n2
+    Identity(store, generation, ...)   ->    what do I remember of n1?
+    what do I hold?                    <-    Remembered(store, generation, sequence, earlier)
+    Confirmed(store, generation, ...)  ->    n1 can be counted on
+"""
+
+import enum
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import cbor2
+
+from basestore.cluster.outbox import Outbox
+from basestore.config import NodeConfig
+from basestore.errors import ConfigurationError, StorageError
+from basestore.protocol.heartbeats import Confirmed, Identity, Remembered
+from basestore.replica.group_commit import GroupCommit
+from basestore.storage.engine import META
+
+IDENTITY = META + b"identity"
+PEER = META + b"peer/"
+GENERATIONS_MAX = 10_000
+STORES_MAX = 100
+
+
+class State(enum.Enum):
+    NEWBORN = "newborn"
+    WHOLE = "whole"
+    FORGETFUL = "forgetful"
+
+
+class Fresh(NamedTuple):
+    """Randomness for one open of a store, as an argument: 16 and 8 bytes and a number."""
+
+    store: bytes
+    generation: bytes
+    incarnation: int
+
+
+class _Memory(NamedTuple):
+    """What is remembered of a peer's store. `given_up`: those it ran on before, the last ones."""
+
+    store: bytes
+    generation: bytes
+    sequence: int
+    given_up: list[bytes]
+
+
+class StoreIdentity:
+    """The store's identity and state, and what is remembered of the peers' stores."""
+
+    def __init__(
+        self, group_commit: GroupCommit, config: NodeConfig, fresh: Fresh, votes_needed: int
+    ) -> None:
+        """Open: decide the state from what the store says of itself, and stage the new generation.
+        The caller commits and syncs before the first message leaves."""
+        self._group_commit = group_commit
+        self._config = config
+        self._votes_needed = votes_needed
+        self._strangers: set[str] = set()
+        self._echoes: set[str] = set()
+        self._doubts = 0
+        self._vouched = votes_needed == 0  # a peer has found nothing missing since the store was opened
+        self.reason = ""
+        self.outlived = False  # it is an old copy: others have since known a later store of this member
+        self._generations: dict[bytes, int] = {}
+        self.reload()
+        stored = group_commit.engine.get(IDENTITY)
+        if stored is None:
+            self.store, self.state = fresh.store, State.NEWBORN
+        else:
+            self._reopen(stored, fresh)
+        self._generations[fresh.generation] = -1
+        while len(self._generations) > GENERATIONS_MAX:
+            del self._generations[next(iter(self._generations))]
+        if votes_needed == 0 and self.state is State.NEWBORN:
+            self.state = State.WHOLE
+        self._stage(self.state, clean=False)
+
+    def reload(self) -> None:
+        """Remember of the peers what is stored: at open, and after a batch was not taken."""
+        rows = self._group_commit.engine.scan(PEER, PEER[:-1] + bytes((PEER[-1] + 1,)))
+        self._unwritten: set[str] = set()
+        self._peers = {key[len(PEER) :].decode(): _Memory(*cbor2.loads(value)) for key, value in rows}
+
+    def _reopen(self, stored: bytes, fresh: Fresh) -> None:
+        try:
+            owner, self.store, state, durability, clean, generations, *more = cbor2.loads(stored)
+            self.outlived = bool(more and more[0])
+            self.state = State(state)
+            self._generations = dict(generations)
+        except (cbor2.CBORError, ValueError, TypeError) as error:
+            raise StorageError(
+                f"the store in {self._config.directory} is damaged: its identity cannot be read. Move the "
+                f"directory away and start again: the node will recover from its peers"
+            ) from error
+        if owner != self._owner():
+            raise ConfigurationError(
+                f"the store in {self._config.directory} belongs to node {owner[1]!r} of cluster "
+                f"{owner[0].hex()} with {owner[2]} partitions, not to {self._config.name!r} of "
+                f"{self._config.cluster.id.hex()} with {self._config.cluster.partitions}; correct "
+                f"the configuration's [node] directory"
+            )
+        last = next(reversed(self._generations))
+        if self._generations[last] < 0:
+            self._generations[last] = self._group_commit.sequence
+        if self.state is State.FORGETFUL:
+            self.reason = "it had not recovered yet when it was stopped"
+        if self._group_commit.engine.loss:
+            self._doubt(self._group_commit.engine.loss, fresh.store)
+        elif durability == "interval" and not clean:
+            self._doubt("the node was not stopped cleanly under durability interval", fresh.store)
+
+    def _owner(self) -> list[object]:
+        cluster = self._config.cluster
+        return [cluster.id, self._config.name, cluster.partitions]
+
+    def _stage(self, state: State, *, clean: bool) -> None:
+        facts = [
+            self._owner(), self.store, state.value, self._config.durability, clean,
+            list(self._generations.items()), self.outlived and state is not State.WHOLE,
+        ]  # fmt: skip
+        self._group_commit.stage(IDENTITY, cbor2.dumps(facts))
+
+    def _doubt(self, reason: str, store: bytes) -> None:
+        self.store, self.state, self.reason = store, State.FORGETFUL, reason
+        self._doubts += 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether the store counts: it is whole, and since it was opened a peer, if there is any,
+        has found nothing missing."""
+        return self.state is State.WHOLE and self._vouched
+
+    def store_of(self, name: str) -> bytes:
+        """The store that a member is known to run on; empty when none is known."""
+        known = self._peers.get(name)
+        return b"" if known is None else known.store
+
+    def identity(self, *, again: bool = False) -> Identity:
+        """What to say first on a new link."""
+        return Identity(
+            self.store, self._group_commit.generation, self._group_commit.durable_sequence, self.whole, again
+        )
+
+    def hear_identity(self, outbox: Outbox, name: str, said: Identity) -> bool:
+        """A peer says which store it runs on: answer what is remembered of it, once that is durable.
+        Returns whether it can be counted on at once: a store that is known already must first confirm
+        that it still holds what is remembered, and only then is anything newer remembered."""
+        known = self._peers.get(name)
+        if known is not None and known.store == said.store:
+            self._answer(outbox, name, known)
+            return False
+        if known is not None and said.store in known.given_up:
+            # no generation of its own: it cannot know this one, and so learns that it was rolled back
+            self._answer(outbox, name, known._replace(store=said.store, generation=b"", sequence=0))
+            return False
+        given_up = [] if known is None else [*known.given_up, known.store][-STORES_MAX:]
+        self._remember(name, _Memory(said.store, said.generation, said.sequence, given_up))
+        self._answer(outbox, name, self._peers[name])
+        return True
+
+    def _answer(self, outbox: Outbox, name: str, known: _Memory) -> None:
+        forgetful = self.state is State.FORGETFUL
+        answer = Remembered(known.store, known.generation, known.sequence, bool(known.given_up), forgetful)
+        self._group_commit.reply(outbox, answer, PEER + name.encode())
+
+    def _remember(self, name: str, memory: _Memory) -> None:
+        self._peers[name] = memory
+        self._group_commit.stage(PEER + name.encode(), cbor2.dumps(list(memory)))
+
+    def hear_confirmed(self, name: str, said: Confirmed) -> bool:
+        """A peer has found that it holds what is remembered of it. False when it speaks of another
+        store."""
+        known = self._peers.get(name)
+        if known is None or known.store != said.store:
+            return False
+        if known.generation != said.generation:
+            self._remember(name, known._replace(generation=said.generation, sequence=said.sequence))
+        return True
+
+    def hear_sequence(self, name: str, generation: bytes, sequence: int) -> None:
+        """A peer has told how much it holds durably; `persist` writes it down."""
+        known = self._peers.get(name)
+        if known is not None and known.generation == generation and sequence > known.sequence:
+            self._peers[name] = known._replace(sequence=sequence)
+            self._unwritten.add(name)
+
+    def persist(self) -> None:
+        """Stage what was heard of the peers' sequences since the last time."""
+        for name in self._unwritten:
+            self._remember(name, self._peers[name])
+        self._unwritten.clear()
+
+    def hear_remembered(self, outbox: Outbox, name: str, said: Remembered, fresh_store: bytes) -> bool:
+        """A peer tells what it remembers of this store: confirm it. False when this store has lost
+        something: it has then started over under `fresh_store`, and all links must be made anew."""
+        if said.store != self.store:
+            return True  # an answer to an identity that is no longer ours
+        end = self._generations.get(said.generation)
+        if not said.generation:
+            self.outlived = True
+        if end is None or said.sequence > (self._group_commit.sequence if end < 0 else end):
+            self._doubt(f"{name} remembers more than the store holds: it was rolled back", fresh_store)
+            self._stage(self.state, clean=False)
+            return False
+        if self.state is State.NEWBORN:
+            if said.earlier:
+                self._doubt(f"{name} knew an earlier store of this node", self.store)
+                self._stage(self.state, clean=False)
+            else:
+                self._strangers.add(name)
+        if said.generation != self._group_commit.generation and not said.forgetful:
+            self._vouched = True
+        else:  # it remembers no more than was just said to it, or may have forgotten: that vouches only if
+            # nobody knows more
+            self._echoes.add(name)
+            self._vouched |= len(self._echoes) == len(self._config.cluster.members) - 1
+        outbox.put(Confirmed(self.store, self._group_commit.generation, self._group_commit.durable_sequence))
+        return True
+
+    def rolled_back(self, name: str, fresh_store: bytes) -> None:
+        """A peer has proof of what this store does not hold any more: start over under `fresh_store`."""
+        self._doubt(f"{name} has compared more with it than the store holds: it was rolled back", fresh_store)
+        self._stage(self.state, clean=False)
+
+    def waits_for(self, others: Iterable[str]) -> str:
+        """Why a store that is not forgetful does not count yet, in words."""
+        if self.state is State.NEWBORN:
+            names = ", ".join(sorted(set(others) - self._strangers))
+            return f"a new store; enough of {names} must first say that they knew no earlier one"
+        return "no other node has yet confirmed that nothing is missing"
+
+    def born(self, groups: list[frozenset[str]]) -> bool:
+        """Whether this newborn store is whole by now: in each of `groups`, the other replicas of a
+        partition, enough have said that they knew no earlier store."""
+        return self.state is State.NEWBORN and all(
+            len(group & self._strangers) >= self._votes_needed for group in groups
+        )
+
+    def make_whole(self) -> None:
+        """Stage that the store is whole; it counts once that is durable."""
+        doubts = self._doubts
+
+        def become_whole() -> None:
+            if self._doubts == doubts:  # none arose since
+                self.state, self.reason, self._vouched = State.WHOLE, "", True
+                self.outlived = False
+
+        self._stage(State.WHOLE, clean=False)
+        self._group_commit.effect(become_whole)
+
+    def restage(self) -> None:
+        """A batch was not taken: what it said of this store must be said again."""
+        self.reload()
+        self._stage(self.state, clean=False)
+
+    def close(self) -> None:
+        """Stage that the store was closed cleanly."""
+        self._stage(self.state, clean=True)

@@ -1,0 +1,370 @@
+"""Replica: the one door to local data.
+
+Client writes, hints and read repair come in through `apply`, entries of anti-entropy exchanges through
+`take_over`, healed rows through `replace_damaged`; `purge` and `drop` take out what all replicas have
+proven gone. Nobody else stores a row, but for `forward.py` before the node speaks. What others read
+goes out through `read` and `read_range`; `record`, `mark`, `scan` and `trace` are for exchanges, scrubs
+and explain. What is stored goes through the group commit, which decides when replies leave, and is entered
+in the summary of its partition in the same batch. Nothing here knows levels, clients or other replicas.
+
+    way in                          refused, if it would be stored, at or below
+    DIRECT, HINTED_DIRECT           `closed`: it is too late for a first delivery
+    COPY, HINTED_COPY               `stable`: settled, all replicas hold it or a better one, or purged it
+    take_over (exchanges)            never
+
+A record whose digest does not fit is never served and never compared with: the row is *damaged*,
+answers nothing, and waits to be healed from the other replicas (`recovery.py`).
+"""
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
+from itertools import islice
+
+from basestore.cluster.outbox import SMALL_BYTES, Outbox
+from basestore.cluster.placement import row_bucket, row_key, row_partition
+from basestore.errors import DamagedRecord
+from basestore.protocol.limits import PAGE_BYTES_MAX, PAGE_ROWS_MAX
+from basestore.protocol.replication import (
+    COPY,
+    DIRECT,
+    Apply,
+    Held,
+    HeldDigest,
+    Range,
+    Read,
+    ReadRange,
+    Rejected,
+    Settled,
+    Superseded,
+)
+from basestore.replica.group_commit import GroupCommit
+from basestore.replica.summaries import SEQUENCE_BYTES, Summaries, due_of_stored
+from basestore.storage.engine import DATA
+from repair.clock import HybridClock
+from repair.rule import Rule
+from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES, Digester, Record
+
+FLAGS_AT = HEAD_BYTES - 1
+MARKS_MAX = 200_000
+MARKS_DROPPED = 4000
+DAMAGED_MAX = 10_000
+DIGEST_BYTES_MIN = 1024  # a shorter record costs less than asking for it again
+HINTED_COPY = 2  # ways in besides those of Apply: a hint, which is a copy, or a first delivery
+HINTED_DIRECT = 3
+STORED_BYTES_MIN = RECORD_BYTES_MIN + SEQUENCE_BYTES
+ABSENT = b""
+
+
+class Replica:
+    """The rows of one node. `damaged` names the rows found damaged, for `Recovery` to heal."""
+
+    def __init__(
+        self,
+        group_commit: GroupCommit,
+        summaries: Summaries,
+        rules: Mapping[bytes, Rule],
+        digester: Digester,
+        clock: HybridClock,
+    ) -> None:
+        self._group_commit = group_commit
+        self.summaries = summaries
+        self._rules = rules
+        self._partitions = partitions = frozenset(summaries.of)
+        self._rule_of = {
+            partition.to_bytes(2) + bytes((len(bucket),)) + bucket: rule
+            for partition in partitions
+            for bucket, rule in rules.items()
+        }
+        self._digester = digester
+        self._clock = clock
+        self._marks: dict[bytes, bytes] = {}  # head and sequence of what a row holds
+        self.damaged: dict[bytes, None] = {}
+
+    def forget_marks(self) -> None:
+        """Drop the cache: a batch that was staged has not been stored."""
+        self._marks.clear()
+
+    def apply(self, outbox: Outbox, message: Apply, wall_ms: int) -> None:
+        """Take a record if it wins by its bucket's rule, and answer when the answer is durable.
+
+        Applied: it is the winner here, now or before. Superseded: a better one is held. Settled: it
+        comes too late to be taken. Rejected: not taken, with the reason.
+        """
+        request, row, blob, way, _ = message
+        rule = self._rule_of.get(row[: 3 + row[2]]) if len(row) > 3 else None
+        if rule is None or len(blob) < RECORD_BYTES_MIN:
+            outbox.put(Rejected(request, "this replica does not hold such a row", False))
+            return
+        head = blob[:HEAD_BYTES]
+        stamp = int.from_bytes(head[:8])
+        if way == DIRECT and not self._clock.observe(stamp, wall_ms):
+            ahead = Record(blob).version.wall_ms - wall_ms
+            outbox.put(Rejected(request, f"the write's stamp is {ahead} ms ahead of this clock", True))
+            return
+        held = self._marks.get(row)
+        if held is None:
+            try:
+                held = self.mark(row)
+            except DamagedRecord as damage:
+                outbox.put(Rejected(request, str(damage), True))
+                return
+        if way == DIRECT and held[:VERSION_BYTES] == head[:VERSION_BYTES] and not held.startswith(head):
+            outbox.put(Rejected(request, "this version was used for another value; write without it", False))
+            return
+        wins = held == ABSENT or (not held.startswith(head) and rule.beats(head, held))
+        if wins:
+            summary = self.summaries.of[int.from_bytes(row[:2])]
+            if stamp <= (summary.closed if way in (DIRECT, HINTED_DIRECT) else summary.stable):
+                self._refuse_late(outbox, message, summary.stable)
+                return
+            self._store(row, blob, held)
+        if way > COPY:  # it or a better record is durable: the sender will forget what may be the only copy
+            self._group_commit.ack_surely(outbox, request, DATA + row)
+        elif wins:
+            self._group_commit.ack_staged(outbox, request)
+        elif held.startswith(head):
+            self._group_commit.ack(outbox, request, DATA + row)
+        else:
+            self._group_commit.reply(outbox, Superseded(request, held[:HEAD_BYTES]), DATA + row)
+
+    def _refuse_late(self, outbox: Outbox, message: Apply, stable: int) -> None:
+        """A record that comes too late for its way in. Of a first delivery nothing is known then: the
+        other replicas may have taken it. What is stable is told once that is durable."""
+        if message.way == DIRECT:
+            outbox.put(Rejected(message.id, "the write came too late for this replica", False))
+        else:
+            settled = Settled(message.id, stable, message.way == HINTED_DIRECT)
+            self._group_commit.after_all(lambda: self._tell(outbox, settled))
+
+    def _tell(self, outbox: Outbox, settled: Settled) -> None:
+        outbox.put(settled)
+
+    def holds(self, row: bytes, head: bytes) -> bool:
+        """Whether the record with this head is held, soundly."""
+        try:
+            return self.mark(row).startswith(head)
+        except DamagedRecord:
+            return False
+
+    def take_over(self, row: bytes, record: Record) -> None:
+        """Take an entry of an exchange if it wins, without an answer; DamagedRecord when what is held
+        cannot be compared with."""
+        held = self.mark(row)
+        if held == ABSENT or (not held.startswith(record.head) and self.rule(row).beats(record.head, held)):
+            self._store(row, record.blob, held)
+
+    def rule(self, row: bytes) -> Rule:
+        """The rule of a row's bucket; one that is configured no more is kept as last-write-wins."""
+        return self._rules.get(row_bucket(row), Rule.LAST_WRITE_WINS)
+
+    def intact(self, row: bytes, record: Record) -> bool:
+        """Whether a record's digest fits the row."""
+        return record.intact(self._digester, row)
+
+    def replace_damaged(self, row: bytes, records: Iterable[Record | None]) -> None:
+        """Heal a damaged row: put the winner of what enough other replicas hold in its place, or
+        nothing if they hold nothing. What the damaged one counted for is the scrub's to find out."""
+        self.damaged.pop(row, None)
+        sound = [record for record in records if record is not None and record.intact(self._digester, row)]
+        damaged = self._group_commit.get(DATA + row) or b""
+        self.summaries.forget_slot(row, damaged[-SEQUENCE_BYTES:])
+        if sound:
+            self._store(row, reduce(self.rule(row).winner, sound).blob, ABSENT)
+        else:
+            self._group_commit.stage(DATA + row, None)
+            self._remember(row, ABSENT)
+
+    def _store(self, row: bytes, blob: bytes, held: bytes) -> None:
+        head = blob[:HEAD_BYTES]
+        due = due_of_stored(blob) if blob[FLAGS_AT] else 0
+        held_due = self._held_due(row) if held and held[FLAGS_AT] else 0
+        sequence = self.summaries.enter(row, head, held, due, held_due)
+        self._group_commit.stage(DATA + row, blob + sequence)
+        self._remember(row, head + sequence)
+
+    def _held_due(self, row: bytes) -> int:
+        """When what a row holds may be purged; its expiry is not in the mark."""
+        stored = self._group_commit.get(DATA + row)
+        return due_of_stored(stored) if stored is not None else 0
+
+    def drop(self, row: bytes) -> None:
+        """Hold nothing any more: the other replicas have proven it purged. DamagedRecord."""
+        held = self.mark(row)
+        if held != ABSENT:
+            self.summaries.enter(row, ABSENT, held, 0, self._held_due(row))
+            self._group_commit.stage(DATA + row, None)
+            self._remember(row, ABSENT)
+
+    def purge(self, partition: int, most: int) -> tuple[int, int]:
+        """Drop tombstones and expired records that are due at or below the stable stamp. At most so many
+        lines are looked at; returns how many were (fewer than `most` once all is purged), and how many
+        records went."""
+        summary = self.summaries.of[partition]
+        lines = self.summaries.due(partition, summary.stable, most)
+        dropped = 0
+        for due, row in lines:
+            try:
+                held = self.mark(row)
+            except DamagedRecord:  # its replicas have nothing either: so it will be healed
+                held = ABSENT
+            if held != ABSENT and self._held_due(row) == due:
+                self.drop(row)
+                dropped += 1
+            else:
+                self.summaries.due_no_more(due, row)
+        if len(lines) < most and summary.purged < summary.stable:
+            summary.purged = summary.stable
+            self.summaries.touch(partition)
+        return len(lines), dropped
+
+    def empty(self, partition: int, most: int) -> int:
+        """Give up what is held of a partition, at most so many rows; only while nothing is staged. Returns
+        how many there were: 0 when it is empty."""
+        start, end = DATA + partition.to_bytes(2), DATA + (partition + 1).to_bytes(2)
+        stored = self.scan(start, end, most)
+        for key, _ in stored:
+            row = key[len(DATA) :]
+            try:
+                self.drop(row)
+            except DamagedRecord:
+                self.replace_damaged(row, ())
+        return len(stored)
+
+    def mark(self, row: bytes) -> bytes:
+        """Head and sequence of what is held, or ABSENT; DamagedRecord when its digest does not fit."""
+        held = self._marks.get(row)
+        if held is None:
+            stored = self._stored(row)
+            held = ABSENT if stored is None else stored[:HEAD_BYTES] + stored[-SEQUENCE_BYTES:]
+            self._remember(row, held)
+        return held
+
+    def record(self, row: bytes) -> Record | None:
+        """What is held; DamagedRecord when its digest does not fit."""
+        stored = self._stored(row)
+        return None if stored is None else Record(stored[:-SEQUENCE_BYTES])
+
+    def _remember(self, row: bytes, mark: bytes) -> None:
+        marks = self._marks
+        if len(marks) >= MARKS_MAX and row not in marks:  # many at once: a dict that loses its first key
+            for oldest in list(islice(marks, MARKS_DROPPED)):  # again and again is slow to find the next
+                del marks[oldest]
+        marks[row] = mark
+
+    def _stored(self, row: bytes) -> bytes | None:
+        if row in self.damaged:
+            raise self._damage(row)
+        stored = self._group_commit.get(DATA + row)
+        if stored is not None:
+            self.check(row, stored)
+        return stored
+
+    def check(self, row: bytes, stored: bytes) -> Record:
+        """The record, if its digest fits; otherwise the row is damaged from now on."""
+        if len(stored) >= STORED_BYTES_MIN:
+            record = Record(stored[:-SEQUENCE_BYTES])
+            if record.intact(self._digester, row):
+                return record
+        raise self._damage(row)
+
+    def _damage(self, row: bytes) -> DamagedRecord:
+        if len(self.damaged) < DAMAGED_MAX:
+            self.damaged[row] = None
+        self._marks.pop(row, None)
+        name = f"bucket {row_bucket(row).decode()!r}, key {row_key(row)[:64]!r}"
+        return DamagedRecord(row, f"the stored record of {name} is damaged; its replicas will heal it")
+
+    def read(self, outbox: Outbox, message: Read) -> None:
+        """Held, with the record or without, or HeldDigest, when that will do and the record is long;
+        Rejected when it is damaged, or when too much waits to be sent. It waits until what it shows
+        is durable."""
+        row = message.row
+        if not outbox.roomy:
+            outbox.put(Rejected(message.id, "too much waits to be sent", True))
+            return
+        try:
+            record = self.record(row) if len(row) > 3 else None
+        except DamagedRecord as damage:
+            outbox.put(Rejected(message.id, str(damage), False))
+            return
+        blob = b"" if record is None else record.blob
+        stable = 0
+        if message.stable or not blob:
+            summary = self.summaries.of.get(row_partition(row))
+            stable = 0 if summary is None else summary.shown
+        if message.digest and len(blob) > DIGEST_BYTES_MIN:
+            self._group_commit.reply(outbox, HeldDigest(message.id, blob[:HEAD_BYTES], stable), DATA + row)
+        else:
+            self._group_commit.reply(
+                outbox, Held(message.id, blob, stable), DATA + row, SMALL_BYTES + len(blob)
+            )
+
+    def scan(self, start: bytes, end: bytes, most: int) -> list[tuple[bytes, bytes]]:
+        """Keys and stored records from one key to another, unchecked, at most so many; only while
+        nothing is staged."""
+        return list(islice(self._group_commit.engine.scan(start, end), most))
+
+    def trace(self, row: bytes) -> bytes | None:
+        """What is held of a row, without the value: empty when nothing is, None when it is damaged.
+        For who wants to know and changes nothing: damage that is found here is not noted."""
+        stored = self._group_commit.get(DATA + row)
+        if row in self.damaged:
+            return None
+        if stored is None:
+            return b""
+        if len(stored) < STORED_BYTES_MIN or not Record(stored[:-SEQUENCE_BYTES]).intact(self._digester, row):
+            return None
+        return stored[:RECORD_BYTES_MIN]
+
+    def read_range(self, outbox: Outbox, message: ReadRange) -> None:
+        """Range; or Rejected, at the first damaged record or when too much waits to be sent. It waits
+        until all it shows is durable."""
+        if not set(message.partitions) <= self._partitions:
+            outbox.put(Rejected(message.id, "this replica does not hold these partitions", False))
+            return
+        if not outbox.roomy:
+            outbox.put(Rejected(message.id, "too much waits to be sent", True))
+            return
+        limit = max(1, min(message.limit, PAGE_ROWS_MAX))
+        rows: list[bytes] = []
+        size = 0
+        try:
+            for row, record in self._walk(message):
+                if len(rows) >= 2 * limit or size > PAGE_BYTES_MAX:
+                    break
+                rows += (row, record.blob)
+                size += len(row) + len(record.blob) + 16
+            else:
+                self._group_commit.reply_after_all(outbox, Range(message.id, rows, False), SMALL_BYTES + size)
+                return
+        except DamagedRecord as damage:
+            outbox.put(Rejected(message.id, str(damage), False))
+            return
+        self._group_commit.reply_after_all(outbox, Range(message.id, rows, True), SMALL_BYTES + size)
+
+    def _walk(self, message: ReadRange) -> Iterator[tuple[bytes, Record]]:
+        """Rows and records in the order that `ReadRange` describes."""
+        name = bytes((len(message.bucket),)) + message.bucket
+        scans = []
+        for partition in message.partitions:
+            base = partition.to_bytes(2) + name
+            start = base + max(message.prefix, message.after + b"\0" if message.after else b"")
+            scans.append(self._checked(start, base + _prefix_end(message.prefix)))
+        yield from heapq.merge(*scans, key=lambda pair: row_key(pair[0]))
+
+    def _checked(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
+        for key, stored in self._group_commit.engine.scan(DATA + start, DATA + end):
+            row = key[len(DATA) :]
+            if row in self.damaged:
+                raise self._damage(row)
+            yield row, self.check(row, stored)
+
+
+def _prefix_end(prefix: bytes) -> bytes:
+    """The least string above every key that starts with `prefix`. Keys are bounded, so a run of
+    0xff longer than any key stands for "the end"."""
+    stem = prefix.rstrip(b"\xff")
+    if not stem:
+        return b"\xff" * 65_600
+    return stem[:-1] + bytes((stem[-1] + 1,))

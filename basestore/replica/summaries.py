@@ -1,0 +1,158 @@
+"""Summaries: what a store keeps beside its records, so that replicas can be compared.
+
+    SUMMARY + partition                    sums and stamps (`repair.digest.Summary`)
+    NODE   + partition, node              the sums of the leaves below a node
+    LOG    + partition + sequence         what was stored then: version, row; gone once it is replaced
+    DUE    + partition + stamp + row      what may be purged once that stamp is stable
+    LOG_RECORD + commit               what has changed in SUMMARY, NODE and LOG, and is in no such row yet
+
+DUE and LOG_RECORD are written in the batch of the record; the other rows follow at a checkpoint of the
+summary log, LOG rows only of what others may lack (`summary_log.py`). An opening reads the log records,
+and never the records.
+Sequences begin again where the store left off: what
+was not durable may get its sequence anew, but was never told to anyone.
+
+A *watch* on a partition is told of each change before it is made: an open exchange keeps what its
+snapshot had, a scrub corrects what it has counted.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from typing import Protocol
+
+from basestore.replica.apply_log import SEQUENCE_BYTES, Slot, stored_summary
+from basestore.replica.group_commit import GroupCommit
+from basestore.replica.summary_log import SummaryLog
+from basestore.storage.engine import DUE, SUMMARY
+from repair.digest_tree import due_of
+from repair.version import HEAD_BYTES, RECORD_BYTES_MIN
+
+STAMP_BYTES = 8
+_MARKED = 3  # flags of a record that may become due: a tombstone, or one that expires
+_FLAGS_AT = HEAD_BYTES - 1
+
+__all__ = ["SEQUENCE_BYTES", "Summaries", "Watch", "due_of_stored"]
+
+
+class Watch(Protocol):
+    """Who is told before a row of a partition changes."""
+
+    def note(self, row: bytes, held: bytes, head: bytes) -> None:
+        """`held`: head and sequence of what the row holds, empty when nothing; `head`: of what comes."""
+
+
+class Summaries:
+    """The summaries of the partitions that a node holds, by partition. `damaged`: partitions whose sums
+    were found not to fit when the store was opened."""
+
+    def __init__(self, group_commit: GroupCommit, partitions: Iterable[int]) -> None:
+        self._group_commit = group_commit
+        self._touched: set[int] = set()
+        self._written: set[int] = set()
+        self._watches: dict[int, list[Watch]] = {}
+        engine = group_commit.engine
+        self.of = {each: stored_summary(engine, each.to_bytes(2)) for each in sorted(partitions)}
+        self.summary_log = SummaryLog(group_commit, self.of)
+        self.damaged = {partition for partition, summary in self.of.items() if not summary.sound}
+
+    @property
+    def records(self) -> int:
+        """Rows that hold a value."""
+        return sum(summary.live for summary in self.of.values())
+
+    # --- changes -----------------------------------------------------------------------------
+
+    def enter(self, row: bytes, head: bytes, held: bytes, due: int, held_due: int) -> bytes:
+        """A record with `head` takes the place of `held` (head and sequence); either may be empty:
+        nothing. `due`, `held_due`: when they may be purged, as `due_of`. Returns the new sequence."""
+        if self._watches:
+            for watch in self._watches.get(int.from_bytes(row[:2]), ()):
+                watch.note(row, held, head)
+        if held_due:
+            self._group_commit.rows[DUE + row[:2] + held_due.to_bytes(STAMP_BYTES) + row] = None
+        if due:
+            self._group_commit.rows[DUE + row[:2] + due.to_bytes(STAMP_BYTES) + row] = b""
+        return self.summary_log.enter(row, head, held)
+
+    def correct(self, partition: int, sums: Mapping[int, int], count: int, live: int) -> None:
+        """Set the sums of leaves and the counts to what a scrub has found on the disk."""
+        self.summary_log.correct(partition, sums, count, live)
+        self.touch(partition)
+
+    def touch(self, partition: int) -> None:
+        """A summary's stamps have changed: write it with this step's batch. It is staged at once, so that
+        what is said from now on waits for it."""
+        self._touched.add(partition)
+        self._group_commit.rows[SUMMARY + partition.to_bytes(2)] = self.of[partition].encode()
+
+    def show(self, partition: int, stable: int) -> None:
+        """This stable stamp is durable: it may be told."""
+        summary = self.of[partition]
+        summary.shown = max(summary.shown, min(stable, summary.stable))
+
+    def checkpoint(self, passed: Callable[[int], int]) -> None:
+        """Stage a slice of what the summary log has to give up (`SummaryLog.checkpoint`). Called right
+        before `write`."""
+        self.summary_log.checkpoint(passed)
+
+    def write(self) -> None:
+        """Stage what has changed. Called once before each commit, when nothing more is entered."""
+        self.summary_log.write()
+        self._written, self._touched = self._touched, set()
+
+    def undo(self) -> None:
+        """The batch was not taken: what is stored holds again."""
+        self.summary_log.undo()
+        for partition in self._written:
+            summary, stored = (
+                self.of[partition],
+                stored_summary(self._group_commit.engine, partition.to_bytes(2)),
+            )
+            summary.closed, summary.stable, summary.purged = stored.closed, stored.stable, stored.purged
+            summary.shown = min(summary.shown, summary.stable)
+        self._written = set()
+
+    # --- watches -----------------------------------------------------------------------------
+
+    def watch(self, partition: int, watch: Watch) -> None:
+        """Tell it of every change of this partition from now on."""
+        self._watches.setdefault(partition, []).append(watch)
+
+    def unwatch(self, partition: int, watch: Watch) -> None:
+        """No more."""
+        watches = self._watches.get(partition, [])
+        if watch in watches:
+            watches.remove(watch)
+        if not watches:
+            self._watches.pop(partition, None)
+
+    # --- looking: only between steps, when nothing is staged ----------------------------------
+
+    def log(self, partition: int, after: int, most: int) -> list[Slot]:
+        """The next lines of the log behind the sequence `after`, in order, at most so many. Only above the
+        summary's `floor` are all of them there."""
+        return self.summary_log.apply_logs[partition.to_bytes(2)].log(self._group_commit.engine, after, most)
+
+    def due(self, partition: int, upto: int, most: int) -> list[tuple[int, bytes]]:
+        """Rows that may be purged once `upto` is stable, and since which stamp, in that order, at most
+        so many."""
+        start = DUE + partition.to_bytes(2)
+        lines = self._group_commit.engine.scan(start, start + (upto + 1).to_bytes(STAMP_BYTES))
+        at = len(start)
+        behind = at + STAMP_BYTES
+        return [(int.from_bytes(key[at:behind]), key[behind:]) for key, _ in islice(lines, most)]
+
+    def due_no_more(self, due: int, row: bytes) -> None:
+        """A line of the above that does not fit what the row holds goes."""
+        self._group_commit.stage(DUE + row[:2] + due.to_bytes(STAMP_BYTES) + row, None)
+
+    def forget_slot(self, row: bytes, sequence: bytes) -> None:
+        """The row's record is damaged: its line in the log goes, if this is it."""
+        self.summary_log.forget(row, sequence)
+
+
+def due_of_stored(stored: bytes) -> int:
+    """When the record that begins here may be purged (`repair.digest.due_of`); 0: never."""
+    if not stored[_FLAGS_AT] & _MARKED:
+        return 0
+    return due_of(stored[:HEAD_BYTES], int.from_bytes(stored[HEAD_BYTES:RECORD_BYTES_MIN]))

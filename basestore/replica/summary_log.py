@@ -1,0 +1,390 @@
+"""Summary log: the recent part of the summaries, in memory, and durable as one row a commit.
+
+    LOG_RECORD + commit                        what that commit has changed, an entry a change
+    NODE + partition, node                     } the older part, written by a *checkpoint*, slice by
+    SUMMARY + partition, LOG + ... sequence    } slice, beside the writes
+
+An entry says what a leaf and its partition's sums are after the change, not what was added; and what
+was stored then: version and row, the *line* of the log. Lines stay in memory until their log record is
+checkpointed. Most are then dropped, for every other replica is proven to hold what they name; the
+summary's `floor` says up to where lines may be missing.
+
+A checkpoint has three phases, and only log records that were stored when it began are its concern:
+
+    _write_sums         the nodes that were changed are written, as they are by then, and their summaries
+    _deal_on            partition by partition, the lines of these log records are dropped, or become LOG rows
+    _drop_log_records   the log records go, the oldest first
+
+It may be cut off anywhere. The log records that are there are the newest ones, without a gap. If any of
+them speaks of a leaf, the last that was said of it is among them, and holds once all are read in order,
+whatever its NODE row says. If none does, the last that was said was in a log record that is gone; that
+one went after the row had been written, and nothing was said since. So with the sums of a partition. Its
+stamps are only in the SUMMARY row. Lines up to `floor` or `spilled`, which move in the batch that deals
+with them, are done with: a log record that still has them is not asked.
+
+A slice is short, so that nobody waits for it. A checkpoint outruns the writes: nodes are written by the
+time that a small part of the summary log is entered anew, twice as many lines are dealt with as the step
+has entered, and log records go fifty at a time, where each step adds one. On the disk the log records
+have about twice `CHECKPOINT_AT_BYTES` at most, and those of one step. In memory stand the lines: a small
+entry, of 140 bytes in its log record, takes 150 to 250, as many share a commit or few.
+"""
+
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from itertools import islice
+from operator import itemgetter
+from typing import NamedTuple, TypeAlias
+
+from basestore.errors import StorageError
+from basestore.replica.apply_log import SEQUENCE_BYTES, ApplyLog, stored_summary
+from basestore.replica.group_commit import GroupCommit
+from basestore.storage.engine import LOG, LOG_RECORD, NODE, SUMMARY
+from repair.digest_tree import FANOUT, LEAVES, MASK, SUM_BYTES, Summary, leaf_of
+from repair.version import HEAD_BYTES, VERSION_BYTES
+
+CHECKPOINT_AT_BYTES = 16 << 20  # in log records: some 100,000 entries
+SLICE_BYTES = 16 << 10
+SLICE_NODES = 8
+SLICE_NODES_MAX = 1000
+SLICE_LOG_RECORDS = 50
+COMMIT_BYTES = 8
+_COUNT_BYTES = 4
+_GROWTH = 2  # bytes of lines dealt with, for each that is entered
+_PACE = 8  # nodes are written while this part of `CHECKPOINT_AT_BYTES` is entered, or more in large steps
+_LEAF = LEAVES - 1
+_STILL = 0x8000  # beside the leaf: the sequence did not move
+_FANOUT_BITS = FANOUT.bit_length() - 1
+_HEAD = struct.Struct(">2sHIQQQQ16s16s")
+_pack_head = _HEAD.pack
+
+
+class _LogRecord(NamedTuple):
+    """A log record: its commit, and its length in bytes."""
+
+    commit: int
+    bytes: int
+
+
+# What an entry has changed: the apply log; sequence, count, live and root; leaf and total, as they were; the
+# sequence that stands no more, and its line, if that was in memory.
+_Before: TypeAlias = tuple[ApplyLog, int, int, int, int, int, int, int, bytes | None]
+_APPLY_LOG = itemgetter(0)
+
+
+class SummaryLog:
+    """The apply logs, by the first two bytes of their rows. `bytes`: how many the log records have;
+    `checkpoints`: how many were begun."""
+
+    def __init__(self, group_commit: GroupCommit, summaries: Mapping[int, Summary]) -> None:
+        self._group_commit = group_commit
+        prefixes = {partition.to_bytes(2): summary for partition, summary in summaries.items()}
+        self.apply_logs = {prefix: ApplyLog(prefix, summary) for prefix, summary in prefixes.items()}
+        self.checkpoint_at_bytes = CHECKPOINT_AT_BYTES
+        self.slice_bytes = SLICE_BYTES
+        self.slice_nodes = SLICE_NODES
+        self.bytes = 0
+        self.checkpoints = 0
+        self._log_records: deque[_LogRecord] = deque()
+        self._upto = -1  # the last log record that is checkpointed, or was
+        self._sums: list[tuple[ApplyLog, list[int]]] = []  # nodes still to be written
+        self._nodes = 0  # how many there were
+        self._undealt: list[tuple[ApplyLog, int]] = []  # lines still to be dealt with, up to which sequence
+        self._heads: list[bytes] = []  # of this step's log record
+        self._lines: list[bytes] = []
+        self._before: list[_Before] = []
+        self._moved: list[Callable[[], None]] = []  # how to take back what this step's slice has moved
+        self._staged: tuple[list[_Before], list[Callable[[], None]]] = ([], [])
+        self._load()
+
+    # --- entries -----------------------------------------------------------------------------
+
+    def enter(self, row: bytes, head: bytes, held: bytes) -> bytes:
+        """As `Summaries.enter`. On the way of every write."""
+        prefix = row[:2]
+        apply_log = self.apply_logs[prefix]
+        summary, lines = apply_log.summary, apply_log.lines
+        sequence, count, live, root = summary.sequence, summary.count, summary.live, summary.root
+        leaf = leaf_of(row)
+        before = summary.leaves.get(leaf, 0)
+        total = summary.replace(leaf, head, held)
+        replaced, taken = 0, None
+        if held:
+            replaced = int.from_bytes(held[HEAD_BYTES:])
+            at = replaced - apply_log.begin - 1
+            if 0 <= at < len(lines):
+                taken, lines[at] = lines[at], None
+            elif replaced <= summary.spilled:
+                self._group_commit.rows[LOG + prefix + held[HEAD_BYTES:]] = None
+        if head:
+            line = head[:VERSION_BYTES] + row
+            lines.append(line)
+            self._lines.append(line)
+            length = len(line)
+        else:
+            lines.append(None)
+            length = 0
+        summary.sequence = new = sequence + 1
+        self._heads.append(
+            _pack_head(
+                prefix, leaf, length, new, replaced, summary.count, summary.live,
+                summary.root.to_bytes(SUM_BYTES, "big"), total.to_bytes(SUM_BYTES, "big"),
+            )
+        )  # fmt: skip
+        apply_log.dirty.add(leaf >> _FANOUT_BITS)
+        self._before.append((apply_log, sequence, count, live, root, leaf, before, replaced, taken))
+        return new.to_bytes(SEQUENCE_BYTES, "big")
+
+    def correct(self, partition: int, sums: Mapping[int, int], count: int, live: int) -> None:
+        """Set the sums of these leaves, and the counts. Nothing is stored anew, so the sequence does not
+        move; but older entries must not win over this."""
+        apply_log = self.apply_logs[partition.to_bytes(2)]
+        summary = apply_log.summary
+        sums = sums or {0: summary.leaves.get(0, 0)}
+        for leaf in sums:
+            self._note(apply_log, leaf, 0, None)
+        summary.leaves.update(sums)
+        summary.root = sum(summary.leaves.values()) & MASK  # whatever it was: it may be what was wrong
+        summary.count, summary.live = count, live
+        for leaf in sums:
+            self._note_still(apply_log, leaf, 0)
+
+    def forget(self, row: bytes, sequence: bytes) -> None:
+        """The line of this row goes, if it has this sequence."""
+        apply_log, number = self.apply_logs[row[:2]], int.from_bytes(sequence)
+        line = apply_log.line(number)
+        if line is not None and line[VERSION_BYTES:] == row:
+            leaf = leaf_of(row)
+            self._note(apply_log, leaf, number, line)
+            apply_log.lines[number - apply_log.begin - 1] = None
+            self._note_still(apply_log, leaf, number)
+            return
+        key = LOG + row[:2] + sequence
+        stored = self._group_commit.get(key)
+        if stored is not None and stored[VERSION_BYTES:] == row:
+            self._group_commit.stage(key, None)
+
+    def _note(self, apply_log: ApplyLog, leaf: int, replaced: int, line: bytes | None) -> None:
+        """How it is before an entry."""
+        summary = apply_log.summary
+        total = summary.leaves.get(leaf, 0)
+        self._before.append(
+            (
+                apply_log,
+                summary.sequence,
+                summary.count,
+                summary.live,
+                summary.root,
+                leaf,
+                total,
+                replaced,
+                line,
+            )
+        )
+
+    def _note_still(self, apply_log: ApplyLog, leaf: int, replaced: int) -> None:
+        """An entry of what has changed without a new sequence."""
+        summary = apply_log.summary
+        self._heads.append(
+            _pack_head(
+                apply_log.prefix, leaf | _STILL, 0, summary.sequence, replaced, summary.count, summary.live,
+                summary.root.to_bytes(SUM_BYTES, "big"),
+                summary.leaves.get(leaf, 0).to_bytes(SUM_BYTES, "big"),
+            )
+        )  # fmt: skip
+        apply_log.dirty.add(leaf >> _FANOUT_BITS)
+
+    def write(self) -> None:
+        """Stage the log record of this step. Called once before each commit, when nothing more is entered."""
+        heads, lines = self._heads, self._lines
+        if heads:
+            commit = self._group_commit.sequence + 1
+            log_record = b"".join((len(heads).to_bytes(_COUNT_BYTES), *heads, *lines))
+            self._group_commit.stage(LOG_RECORD + commit.to_bytes(COMMIT_BYTES), log_record)
+            self._add(commit, len(log_record), dict.fromkeys(map(_APPLY_LOG, self._before)))
+            self._heads, self._lines = [], []
+        self._staged = (self._before, self._moved)
+        self._before, self._moved = [], []
+
+    def _add(self, commit: int, size: int, apply_logs: Iterable[ApplyLog]) -> None:
+        for apply_log in apply_logs:
+            apply_log.stored = apply_log.summary.sequence
+        self._log_records.append(_LogRecord(commit, size))
+        self.bytes += size
+
+    def undo(self) -> None:
+        """The batch that was staged was not taken: all is as it was before its first entry."""
+        if self._log_records and self._log_records[-1].commit > self._group_commit.sequence:
+            self.bytes -= self._log_records.pop().bytes
+        before, moved = self._staged
+        self._staged = ([], [])
+        for take_back in reversed(moved):
+            take_back()
+        for apply_log, sequence, count, live, root, leaf, total, replaced, line in reversed(before):
+            summary = apply_log.summary
+            apply_log.stored = summary.sequence = sequence
+            summary.count, summary.live, summary.root = count, live, root
+            summary.leaves[leaf] = total
+            del apply_log.lines[sequence - apply_log.begin :]
+            if line is not None:
+                apply_log.lines[replaced - apply_log.begin - 1] = line
+
+    # --- checkpointing ----------------------------------------------------------------------------
+
+    @property
+    def checkpointing(self) -> bool:
+        """Whether a checkpoint is under way."""
+        return bool(self._log_records) and self._log_records[0].commit <= self._upto
+
+    def checkpoint(self, passed: Callable[[int], int]) -> None:
+        """Stage the next slice of a checkpoint, if there is need of one. Called when all of the step is
+        entered. `passed`: up to which sequence every other replica of a partition is proven to hold all."""
+        if not self.checkpointing:
+            if self.bytes <= self.checkpoint_at_bytes:
+                return
+            self._begin()
+        entered = len(self._heads) * _HEAD.size + sum(map(len, self._lines))
+        if self._sums:
+            paced = entered * self._nodes // (self.checkpoint_at_bytes // _PACE or 1)
+            self._write_sums(min(self.slice_nodes + paced, SLICE_NODES_MAX))
+        elif self._undealt:
+            self._deal_on(self.slice_bytes + _GROWTH * entered, passed)
+        else:
+            self._drop_log_records()
+
+    def _begin(self) -> None:
+        self.checkpoints += 1
+        self._upto = self._log_records[-1].commit
+        self._sums = [
+            (apply_log, sorted(apply_log.dirty)) for apply_log in self.apply_logs.values() if apply_log.dirty
+        ]
+        self._nodes = sum(len(nodes) for _, nodes in self._sums)
+        for apply_log, _ in self._sums:
+            apply_log.dirty = set()
+        self._undealt = [
+            (apply_log, apply_log.stored)
+            for apply_log in self.apply_logs.values()
+            if apply_log.begin < apply_log.stored
+        ]
+
+    def _write_sums(self, most: int) -> None:
+        sums = self._sums
+        while sums and most > 0:
+            apply_log, nodes = sums.pop()
+            self._moved.append(partial(self._put_back, apply_log, nodes, bool(nodes[most:])))
+            if nodes[most:]:
+                sums.append((apply_log, nodes[most:]))
+            apply_log.put_sums(nodes[:most], self._group_commit)
+            most -= len(nodes)
+
+    def _put_back(self, apply_log: ApplyLog, nodes: list[int], parted: bool) -> None:
+        if parted:
+            self._sums.pop()
+        self._sums.append((apply_log, nodes))
+
+    def _deal_on(self, most: int, passed: Callable[[int], int]) -> None:
+        """The next lines, so many bytes of them."""
+        while self._undealt and most > 0:
+            apply_log, last = self._undealt[-1]
+            most -= self._deal(apply_log, last, most, passed)
+            if apply_log.begin == last:
+                self._undealt.pop()
+                self._moved.append(partial(self._undealt.append, (apply_log, last)))
+
+    def _drop_log_records(self) -> None:
+        """The oldest log records go."""
+        log_records = self._log_records
+        for _ in range(SLICE_LOG_RECORDS):
+            if not log_records or log_records[0].commit > self._upto:
+                return
+            log_record = log_records.popleft()
+            self.bytes -= log_record.bytes
+            self._group_commit.rows[LOG_RECORD + log_record.commit.to_bytes(COMMIT_BYTES)] = None
+            self._moved.append(partial(self._take_back, log_record))
+
+    def _take_back(self, log_record: _LogRecord) -> None:
+        self._log_records.appendleft(log_record)
+        self.bytes += log_record.bytes
+
+    def _deal(self, apply_log: ApplyLog, last: int, most: int, passed: Callable[[int], int]) -> int:
+        """Drop the lines up to this sequence, or make them rows, until they had so many bytes in log records.
+        Returns how many they had."""
+        summary, begin, stage, start = (
+            apply_log.summary,
+            apply_log.begin,
+            self._group_commit.stage,
+            LOG + apply_log.prefix,
+        )
+        safe, dealt = passed(apply_log.number), 0
+        floor, spilled = before = summary.floor, summary.spilled
+        for sequence, line in enumerate(islice(apply_log.lines, last - begin), begin + 1):
+            if dealt >= most:
+                break
+            apply_log.begin = sequence
+            dealt += _HEAD.size
+            if line is None:
+                continue
+            dealt += len(line)
+            if sequence <= safe:
+                floor = sequence
+            else:
+                stage(start + sequence.to_bytes(SEQUENCE_BYTES), line)
+                spilled = sequence
+        summary.floor, summary.spilled = floor, spilled
+        lines = apply_log.lines[: apply_log.begin - begin]
+        del apply_log.lines[: len(lines)]
+        stage(SUMMARY + apply_log.prefix, summary.encode())
+
+        def take_back() -> None:
+            summary.floor, summary.spilled = before
+            apply_log.begin = begin
+            apply_log.lines[:0] = lines
+
+        self._moved.append(take_back)
+        return dealt
+
+    # --- opening -----------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        """Nodes, then log records in the order of their commits."""
+        engine = self._group_commit.engine
+        for key, stored in engine.scan(NODE, bytes((NODE[0] + 1,))):
+            apply_log = self.apply_logs.get(key[1:3])
+            if apply_log is not None:
+                apply_log.load_node(key[-1], stored)
+        for key, stored in engine.scan(LOG_RECORD, bytes((LOG_RECORD[0] + 1,))):
+            commit = int.from_bytes(key[len(LOG_RECORD) :])
+            try:
+                self._read(commit, stored)
+            except ValueError as error:
+                raise StorageError(f"the store is damaged: log record {commit}: {error}") from error
+
+    def _read(self, commit: int, stored: bytes) -> None:
+        count = int.from_bytes(stored[:_COUNT_BYTES])
+        at = _COUNT_BYTES + count * _HEAD.size
+        if len(stored) < at:
+            raise ValueError("it is cut off")
+        apply_logs: dict[ApplyLog, None] = {}
+        for prefix, word, length, sequence, replaced, *sums, root, total in _HEAD.iter_unpack(
+            stored[_COUNT_BYTES:at]
+        ):
+            apply_log = self.apply_logs.get(prefix) or self._stray(prefix)
+            apply_logs[apply_log] = None
+            summary, leaf = apply_log.summary, word & _LEAF
+            summary.sequence, (summary.count, summary.live) = sequence, sums
+            summary.root, summary.leaves[leaf] = int.from_bytes(root), int.from_bytes(total)
+            apply_log.dirty.add(leaf >> _FANOUT_BITS)
+            apply_log.replay(stored[at : at + length], sequence, replaced, still=bool(word & _STILL))
+            at += length
+        if at != len(stored):
+            raise ValueError("its lines do not fit its entries")
+        self._add(commit, len(stored), apply_logs)
+
+    def _stray(self, prefix: bytes) -> ApplyLog:
+        """A partition that is not held any more: what is said of it is kept, for it may come back."""
+        engine = self._group_commit.engine
+        apply_log = self.apply_logs[prefix] = ApplyLog(prefix, stored_summary(engine, prefix))
+        for key, stored in engine.scan(NODE + prefix, NODE + prefix + b"\xff"):
+            apply_log.load_node(key[-1], stored)
+        return apply_log

@@ -1,0 +1,1 @@
+"""What a call returns, made out of what nodes say."""

@@ -1,0 +1,282 @@
+"""Cluster view: what all members of a cluster say of its partitions, put together at a client's.
+
+A survey (`survey.py`) brings it page by page; what was heard last of each member and partition
+counts. Who does not answer any more is unheard, with the reason. `Obstacle` is whoever or whatever
+stands in the way of a proof, by name. Pure; times of this client are an argument.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from basestore.errors import BasestoreError, ConnectionLost
+from basestore.observe.inspect import NEVER, NUMBERS, PAGE_PARTITIONS, PAIR, check_inspected
+from basestore.protocol.codec import Message, decode
+from basestore.protocol.limits import ProtocolError
+from basestore.protocol.operator import Inspected, Survey, Surveyed
+from basestore.results.receipts import error_of
+from repair.version import COUNTER_BITS
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Following(Protocol[T_co]):
+    """Surveys that follow each other until there is a result. Whoever drives it sends what `request`
+    makes, lets it `hear` the answer or `miss` it, and rests for `pause_s`, as long as `result` is None."""
+
+    def request(self, request: int) -> Survey:
+        """The next request, with this id."""
+
+    def hear(self, answer: Message, sent_s: float) -> None:
+        """The answer, to what was sent then. Raises the error that it stands for."""
+
+    def miss(self, error: BasestoreError) -> None:
+        """None came. Raises the error if nothing was ever heard."""
+
+    def result(self, now_s: float) -> T_co | None:
+        """What became of it, if anything did by now."""
+
+    @property
+    def pause_s(self) -> float:
+        """How long to rest before the next request."""
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How much is done, and of how much."""
+
+
+_SENSELESS = (LookupError, TypeError, ValueError, ProtocolError)
+
+
+class Cause(NamedTuple):
+    """Why something is not proven: kind and nodes as in `Obstacle`."""
+
+    kind: str
+    nodes: tuple[str, ...]
+    text: str
+    since_ms: int | None = None
+
+
+class Side(NamedTuple):
+    """What one replica of a partition says of its proofs with another.
+
+    closed    the stamp it enforced in their newest certificate, 0 when there is none
+    made_ms   when that was made, by its clock
+    begun_s   not before this moment of the client's clock the last certified exchange was begun
+    checked   whether that was after its last scrub had ended
+    """
+
+    closed: int
+    made_ms: int
+    begun_s: float
+    checked: bool
+
+
+class Holding(NamedTuple):
+    """What one replica says of a partition: `records` with tombstones. `scrubbed_s` as `Side.begun_s`: of
+    its last scrub."""
+
+    records: int
+    stable: int
+    digest: bytes
+    scrubbed_s: float
+
+
+@dataclass(slots=True)
+class NodeView:
+    """What a member has said. `counts` as in `Inspected`: now, and when it was first heard."""
+
+    said: Inspected
+    first_counts: list[int]
+    first_stamp: int
+    holdings: dict[int, Holding] = field(default_factory=dict)
+    sides: dict[int, dict[str, Side]] = field(default_factory=dict)  # by partition and other replica
+    only_copies: dict[int, int] = field(default_factory=dict)  # by partition, their least stamp
+    late_hints: dict[int, int] = field(default_factory=dict)  # by partition, their least stamp
+    damaged: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """What stands in the way.
+
+    kind        down, forgetful, starting, memory, clock, damaged, only copies, late hints, unapplied,
+                no certificate, not compared, waiting
+    nodes       who it is about
+    text        what it is, in words
+    since_ms    of a missing certificate: when the last one was made, by the node's clock; None: never
+    partitions  of which nothing can be proven because of it
+    """
+
+    kind: str
+    nodes: tuple[str, ...]
+    text: str
+    since_ms: int | None
+    partitions: tuple[int, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "nodes": list(self.nodes),
+            "text": self.text,
+            "since_ms": self.since_ms,
+            "partitions": list(self.partitions),
+        }
+
+
+@dataclass(slots=True)
+class ClusterView:
+    """All that was heard. `total`: partitions that are asked for."""
+
+    total: int = 0
+    nodes: dict[str, NodeView] = field(default_factory=dict)
+    unheard: dict[str, str] = field(default_factory=dict)
+    heard: bool = False  # a whole round
+
+    def hear(self, answer: Message, members: Sequence[str], first: int, sent_s: float) -> int | None:
+        """Take in a page, from the partition `first` on, that was asked for at `sent_s`. Returns where the
+        next one begins, None after the last. Raises the error that it stands for."""
+        if not isinstance(answer, Surveyed):
+            raise error_of(answer) or ConnectionLost(
+                f"the node answered with a {type(answer).__name__} message"
+            )
+        try:
+            self.total = answer.total
+            self.unheard = {members[at]: why for at, why in zip(answer.unheard, answer.reasons, strict=True)}
+            for at, told in zip(answer.members, answer.told, strict=True):
+                (said,) = decode(told)
+                if not isinstance(said, Inspected):
+                    raise ProtocolError("a survey holds what is not said by a member")
+                check_inspected(said, len(members))
+                self._forget(members[at], first)
+                self._take(members[at], said, members, sent_s)
+        except _SENSELESS as error:
+            raise ConnectionLost("the node's survey makes no sense; check its version") from error
+        for name in self.unheard:
+            self.nodes.pop(name, None)
+        self.heard |= answer.next == NEVER
+        return None if answer.next == NEVER else answer.next
+
+    def _forget(self, name: str, first: int) -> None:
+        """Of this page a member will say what trouble there is now."""
+        view = self.nodes.get(name)
+        if view is not None:
+            page = {*view.only_copies, *view.late_hints, *view.damaged}
+            if self.total > 1:
+                page &= {*range(first, first + PAGE_PARTITIONS)}
+            for partition in page:
+                view.only_copies.pop(partition, None)
+                view.late_hints.pop(partition, None)
+                view.damaged.discard(partition)
+
+    def _take(self, name: str, said: Inspected, members: Sequence[str], sent_s: float) -> None:
+        view = self.nodes.get(name)
+        if view is None:
+            self.nodes[name] = view = NodeView(said, said.counts, said.stamp)
+        view.said = said
+
+        def moment(age_ms: int) -> float:
+            return sent_s - age_ms / 1e3 if age_ms != NEVER else -1.0
+
+        ended: dict[int, float] = {}
+        for words, digest in zip(_groups(said.numbers, NUMBERS), said.roots, strict=True):
+            partition, count, stable, begun_ms, ended_ms = words
+            view.holdings[partition] = Holding(count, stable, digest, moment(begun_ms))
+            ended[partition] = moment(ended_ms)
+        for partition, other, closed, made_ms, age_ms in _groups(said.pairs, PAIR):
+            begun_s = moment(age_ms)
+            checked = begun_s >= ended[partition]
+            sides = view.sides.setdefault(partition, {})
+            sides[members[other]] = Side(closed, made_ms, begun_s, checked)
+        view.only_copies.update(zip(said.only_copies[::2], said.only_copies[1::2], strict=True))
+        view.late_hints.update(zip(said.late_hints[::2], said.late_hints[1::2], strict=True))
+        view.damaged.update(said.damaged)
+
+    # --- looking -----------------------------------------------------------------------------
+
+    @property
+    def partitions(self) -> list[int]:
+        """Those of which anything was said."""
+        return sorted({partition for view in self.nodes.values() for partition in view.holdings})
+
+    def replicas(self, partition: int) -> list[str]:
+        """All replicas of a partition, heard or not."""
+        names: dict[str, None] = {}
+        for name, view in self.nodes.items():
+            if partition in view.holdings:
+                names[name] = None
+                names |= dict.fromkeys(view.sides.get(partition, ()))
+        return sorted(names)
+
+    def pairs(self, partition: int) -> Iterator[tuple[str, str]]:
+        """All pairs of replicas."""
+        replicas = self.replicas(partition)
+        return ((a, b) for at, a in enumerate(replicas) for b in replicas[at + 1 :])
+
+    def side(self, partition: int, name: str, other: str) -> Side | None:
+        view = self.nodes.get(name)
+        return None if view is None else view.sides.get(partition, {}).get(other)
+
+    def kept(self, partition: int, stamp: int) -> list[Cause]:
+        """Hints of writes at or below `stamp` that no replica may hold."""
+        causes = []
+        for name, view in self.nodes.items():
+            if view.only_copies.get(partition, stamp + 1) <= stamp:
+                text = f"{name} keeps hints that are the only copies of writes"
+                causes.append(Cause("only copies", (name,), text))
+            if view.late_hints.get(partition, stamp + 1) <= stamp:
+                text = (
+                    f"{name} keeps late hints, which are not delivered any more: decide them with "
+                    f"`basestore hints replay --late`"
+                )
+                causes.append(Cause("late hints", (name,), text))
+        return causes
+
+    def absences(self, partition: int) -> list[Cause]:
+        """Replicas that take part in no proof of this partition, and why."""
+        causes = []
+        replicas = self.replicas(partition)
+        for name in replicas or self.unheard:
+            view = self.nodes.get(name)
+            trouble = _trouble(view, self.unheard.get(name, "it has not answered"), partition)
+            if trouble is not None:
+                kind, text = trouble
+                causes.append(Cause(kind, (name,), f"{name} {text}"))
+        return causes
+
+
+def _trouble(view: NodeView | None, unheard: str, partition: int) -> tuple[str, str] | None:
+    """Why a replica takes no part in any proof."""
+    if view is None:
+        return "down", f"does not answer: {unheard}"
+    said = view.said
+    if said.state != "up":
+        return said.state, f"is {said.state}: {said.reason}"
+    if said.durability == "memory":
+        return "memory", "keeps nothing on a disk (durability memory): nothing is ever proven on its word"
+    if said.clock:
+        return "clock", f"does not trust its clock: {said.clock}"
+    if partition in view.damaged:
+        return "damaged", "holds a damaged record, or what it holds is being checked"
+    return None
+
+
+def gathered(found: Iterable[tuple[int | None, Cause]]) -> tuple[Obstacle, ...]:
+    """Obstacles from the causes of partitions: one for each text."""
+    partitions: dict[tuple[str, tuple[str, ...], str], set[int]] = {}
+    since: dict[tuple[str, tuple[str, ...], str], int] = {}
+    for partition, cause in found:
+        what = (cause.kind, cause.nodes, cause.text)
+        partitions.setdefault(what, set()).update(() if partition is None else (partition,))
+        if cause.since_ms is not None:
+            since[what] = min(cause.since_ms, since.get(what, cause.since_ms))
+    return tuple(Obstacle(*what, since.get(what), tuple(sorted(which))) for what, which in partitions.items())
+
+
+def wall_ms_of(stamp: int) -> int:
+    """Milliseconds since 1970 of a stamp."""
+    return stamp >> COUNTER_BITS
+
+
+def _groups(numbers: list[int], size: int) -> Iterator[tuple[int, ...]]:
+    return zip(*[iter(numbers)] * size, strict=True)

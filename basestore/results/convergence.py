@@ -1,0 +1,319 @@
+"""Convergence: whether all that was written before a moment is on all replicas, for good.
+
+The moment is a stamp: the greatest that any member knew when it was first heard, so that no write that
+had ended then has a greater one; or the version of a receipt. A member that is heard only later may
+have been started again meanwhile and not know what it had seen: the drift bound, at least, is added.
+
+A partition is proven once the stable stamp of a whole replica has reached the moment, and no member that
+was heard keeps a hint of a write up to it that no replica may hold. What members that were not heard may
+keep as such hints is not covered, and that is said (`unheard`). For a receipt the stable stamp is enough,
+if a replica had applied the write; if none had, nothing is proven by the receipt alone.
+
+`Proving` asks until all partitions are proven, or time is up; then it says who or what stands in the way.
+Once it could be proven, it has exchanges run at once rather than in turn. Pure; the client's time is an
+argument.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from basestore.client.calls import SURVEY_MS, Scope
+from basestore.config import CLOSED_MARGIN_MS
+from basestore.errors import BasestoreError, InvalidRequest
+from basestore.observe.inspect import NEVER
+from basestore.protocol.codec import Message
+from basestore.protocol.operator import Survey
+from basestore.results.cluster_view import Cause, ClusterView, Obstacle, gathered, wall_ms_of
+from basestore.results.receipts import Receipt
+from repair.version import COUNTER_BITS, Version
+
+CONVERGED_S = 30.0
+PAUSE_S = 0.25
+OVERDUE_MS = 5000
+_FOR_EVER = ("memory", "unapplied")  # what no waiting changes
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionProof:
+    """How far one partition is proven to be the same on all its replicas.
+
+    proven        whether that is far enough
+    stable        every version at or below this stamp is on all replicas, for good; 0: none is proven
+    lag_ms        how far it is behind the clock
+    digest        8 bytes of the root of all records, if all replicas that were heard have the same just
+                  now; None while they differ, as they do when they are being written to, or none was heard
+    count         records, tombstones included
+    certificates  by pair of replicas, how many ms ago the last was made; None: there is none
+    """
+
+    partition: int
+    replicas: tuple[str, ...]
+    proven: bool
+    stable: int
+    lag_ms: int | None
+    digest: bytes | None
+    count: int
+    certificates: dict[tuple[str, str], int | None]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "partition": self.partition,
+            "replicas": list(self.replicas),
+            "proven": self.proven,
+            "stable": f"{self.stable:016x}",
+            "stable_ms": wall_ms_of(self.stable) or None,
+            "lag_ms": self.lag_ms,
+            "digest": None if self.digest is None else self.digest.hex(),
+            "count": self.count,
+            "certificates": [{"nodes": list(pair), "age_ms": age} for pair, age in self.certificates.items()],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Convergence:
+    """What is proven.
+
+    proven      whether all that was written up to `stamp` is on all replicas, for good; so the truth of
+                it as a bool
+    partitions  those that were asked for, as far as any replica of them was heard
+    obstacles   what stands in the way, if it is not
+    unheard     by name, why a member was not heard; what it may keep as hints of writes at ANY is not
+                covered. None are named of a receipt
+    """
+
+    proven: bool
+    stamp: int
+    waited_s: float
+    partitions: tuple[PartitionProof, ...]
+    obstacles: tuple[Obstacle, ...]
+    unheard: dict[str, str]
+
+    def __bool__(self) -> bool:
+        return self.proven
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What a proof does not cover, in words."""
+        return tuple(
+            f"{name} does not answer ({why}): hints of writes at any that it may keep are not covered"
+            for name, why in self.unheard.items()
+            if self.proven
+        )
+
+    @property
+    def stamp_ms(self) -> int:
+        """The moment in milliseconds since 1970."""
+        return wall_ms_of(self.stamp)
+
+    def as_json(self) -> dict[str, Any]:
+        """As `basestore converged -o json` prints it."""
+        return {
+            "proven": self.proven,
+            "stamp_ms": self.stamp_ms,
+            "waited_s": round(self.waited_s, 3),
+            "partitions": [each.as_json() for each in self.partitions],
+            "obstacles": [each.as_json() for each in self.obstacles],
+            "unheard": self.unheard,
+            "caveats": list(self.caveats),
+        }
+
+
+def settled_by(receipt: Receipt | None) -> Version | None:
+    """The version that must be stable for a write to be everywhere for good: its own, or, if that is
+    greater, that of the write that beat it."""
+    if receipt is None:
+        return None
+    if not isinstance(receipt, Receipt):
+        raise InvalidRequest(f"the receipt must be what a write returned, not {type(receipt).__name__}")
+    versions = [version for version in (receipt.version, receipt.superseded_by) if version is not None]
+    return max(versions)
+
+
+class Proving:
+    """Asks until it is proven. A `cluster_view.Following`."""
+
+    def __init__(
+        self, members: Sequence[str], scope: Scope, receipt: Receipt | None, timeout_s: float, now_s: float
+    ) -> None:
+        """`members`: the names, in the cluster's order. `receipt`: of the write that it is about; otherwise
+        it is about all that was written by now. InvalidRequest when that is no receipt."""
+        version = settled_by(receipt)
+        self._members = members
+        self._receipt = receipt
+        self._scope = scope if receipt is None or scope.key else scope._replace(partition=receipt.partition)
+        self._version = version
+        self._begun_s = now_s
+        self._deadline = now_s + timeout_s
+        self._now_s = now_s
+        self._pass_s: float | None = None  # since when exchanges are asked for
+        self._first = 0
+        self._stamp = version.stamp if version else 0
+        self._seen: set[str] = set()
+        self.cluster_view = ClusterView()
+
+    def request(self, request: int) -> Survey:
+        """The next request."""
+        bucket, key, partition = self._scope
+        within_ms = NEVER if self._pass_s is None else int((self._now_s - self._pass_s) * 1e3)
+        return Survey(request, bucket, key, partition, self._first, within_ms, False, SURVEY_MS)
+
+    def _hasten(self, open_: Sequence[PartitionProof]) -> None:
+        """Once these could be proven, have an exchange of each pair run, and when all have, one more: the
+        first makes the certificates, the second tells them to the third replica."""
+        views = self.cluster_view.nodes.values()
+        due_ms = wall_ms_of(self._stamp)
+        if not any(view.said.wall_ms - view.said.lag_ms > due_ms for view in views):
+            return
+        if self._pass_s is None or all(map(self._passed, open_)):
+            self._pass_s = self._now_s
+
+    def _passed(self, proof: PartitionProof) -> bool:
+        """Whether each pair has had its exchange in this pass, or cannot have one."""
+        cluster_view, partition = self.cluster_view, proof.partition
+        sides = (
+            cluster_view.side(partition, *pair)
+            for a, b in cluster_view.pairs(partition)
+            for pair in ((a, b), (b, a))
+        )
+        begun_s = min((side.begun_s for side in sides if side is not None), default=0.0)
+        return begun_s >= (self._pass_s or 0.0) or bool(self._causes(partition))
+
+    def hear(self, answer: Message, sent_s: float) -> None:
+        """The answer to it. Raises the error that it stands for."""
+        self._first = self.cluster_view.hear(answer, self._members, self._first, sent_s) or 0
+        self._check_key()
+        late = bool(self._seen)
+        for name, view in self.cluster_view.nodes.items():
+            if name not in self._seen:
+                self._seen.add(name)
+                if self._version is None:
+                    slack_ms = (view.said.lag_ms - CLOSED_MARGIN_MS) // 2 if late else 0
+                    self._stamp = max(self._stamp, view.first_stamp + (slack_ms << COUNTER_BITS))
+
+    def _check_key(self) -> None:
+        """The key and the receipt must be of one partition, or they are not of one write."""
+        heard, receipt = self.cluster_view.partitions, self._receipt
+        if receipt is not None and heard and receipt.partition not in heard:
+            raise InvalidRequest(
+                f"the key is in partition {heard[0]}, and the receipt is of a write in partition "
+                f"{receipt.partition}, so of another key. Leave the key out"
+            )
+
+    def miss(self, error: BasestoreError) -> None:
+        """No answer came. Raises the error if none ever did."""
+        if not self.cluster_view.total:
+            raise error
+        self._first = 0
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Partitions that are proven, and all of them."""
+        proofs = [self._proof(partition) for partition in self.cluster_view.partitions]
+        return sum(proof.proven for proof in proofs), self.cluster_view.total
+
+    @property
+    def pause_s(self) -> float:
+        """How long to wait before the next request."""
+        return 0.0 if self._first else PAUSE_S
+
+    def result(self, now_s: float) -> Convergence | None:
+        """What became of it, once it is proven, can never be, or time is up."""
+        self._now_s = now_s
+        if self._first and now_s < self._deadline:
+            return None
+        cluster_view = self.cluster_view
+        proofs = tuple(self._proof(partition) for partition in cluster_view.partitions)
+        waited_s = now_s - self._begun_s
+        if cluster_view.heard and len(proofs) == cluster_view.total and all(proof.proven for proof in proofs):
+            unheard = {} if self._receipt is not None else dict(cluster_view.unheard)
+            return Convergence(True, self._stamp, waited_s, proofs, (), unheard)
+        self._hasten([proof for proof in proofs if not proof.proven])
+        obstacles = gathered(self._obstacles(proofs))
+        never = cluster_view.heard and any(obstacle.kind in _FOR_EVER for obstacle in obstacles)
+        if now_s < self._deadline and not never:
+            return None
+        return Convergence(False, self._stamp, waited_s, proofs, obstacles, dict(cluster_view.unheard))
+
+    def _proof(self, partition: int) -> PartitionProof:
+        cluster_view = self.cluster_view
+        held = {
+            name: view.holdings[partition]
+            for name, view in cluster_view.nodes.items()
+            if partition in view.holdings and view.said.state == "up"
+        }
+        best = max(held, key=lambda name: held[name].stable, default=None)
+        stable = held[best].stable if best is not None else 0
+        lag_ms = None
+        if best is not None and stable:
+            lag_ms = cluster_view.nodes[best].said.wall_ms - wall_ms_of(stable)
+        digests = {holding.digest for holding in held.values()}
+        certificates = {pair: self._age_ms(partition, *pair) for pair in cluster_view.pairs(partition)}
+        proven = 0 < self._stamp <= stable and not self._uncovered(partition)
+        return PartitionProof(
+            partition, tuple(cluster_view.replicas(partition)), proven, stable, lag_ms,
+            digests.pop() if len(digests) == 1 else None, held[best].records if best is not None else 0,
+            certificates,
+        )  # fmt: skip
+
+    def _age_ms(self, partition: int, a: str, b: str) -> int | None:
+        ages = [
+            self.cluster_view.nodes[name].said.wall_ms - side.made_ms
+            for name, other in ((a, b), (b, a))
+            if (side := self.cluster_view.side(partition, name, other)) is not None and side.made_ms
+        ]
+        return max(0, min(ages)) if ages else None
+
+    # --- what stands in the way --------------------------------------------------------------
+
+    def _causes(self, partition: int) -> list[Cause]:
+        """What keeps this partition from being proven, if it is not just time."""
+        return self.cluster_view.absences(partition) + self._uncovered(partition)
+
+    def _uncovered(self, partition: int) -> list[Cause]:
+        """Writes that a stable stamp does not cover: no replica may hold them."""
+        if self._receipt is None:
+            return self.cluster_view.kept(partition, self._stamp)
+        if self._receipt.applied:
+            return []
+        text = (
+            "only hints of the write were kept when it was acknowledged, and a receipt does not show what "
+            "became of them: `basestore explain` its key, or ask for all that was written"
+        )
+        return [Cause("unapplied", (), text)]
+
+    def _obstacles(self, proofs: Sequence[PartitionProof]) -> Iterator[tuple[int | None, Cause]]:
+        cluster_view = self.cluster_view
+        for proof in proofs:
+            if not proof.proven:
+                causes = self._causes(proof.partition)
+                yield from ((proof.partition, cause) for cause in causes or self._delays(proof))
+        if len(proofs) < cluster_view.total:  # of the others no replica was heard
+            known = {proof.partition for proof in proofs}
+            lacking = (
+                [at for at in range(cluster_view.total) if at not in known]
+                if cluster_view.total > 1
+                else [None]
+            )
+            for name, why in cluster_view.unheard.items():
+                cause = Cause("down", (name,), f"{name} does not answer: {why}")
+                yield from ((partition, cause) for partition in lacking)
+
+    def _delays(self, proof: PartitionProof) -> list[Cause]:
+        """Pairs whose certificate is overdue; otherwise it is only a matter of time."""
+        delays: list[Cause] = []
+        lag_ms = 0
+        for a, b in self.cluster_view.pairs(proof.partition):
+            for name, other in ((a, b), (b, a)):
+                side, said = (
+                    self.cluster_view.side(proof.partition, name, other),
+                    self.cluster_view.nodes[name].said,
+                )
+                lag_ms = max(lag_ms, said.lag_ms)
+                overdue = said.wall_ms > wall_ms_of(self._stamp) + said.lag_ms + OVERDUE_MS
+                if side is not None and side.closed < self._stamp and overdue:
+                    text = f"no certificate between {a} and {b}"
+                    delays.append(Cause("no certificate", (a, b), text, side.made_ms or None))
+                    break
+        text = f"a proof follows the writes by {lag_ms / 1e3:g} s and a few seconds more: wait longer"
+        return delays or [Cause("waiting", (), text)]

@@ -1,0 +1,107 @@
+"""Piles: the hints that a node keeps, by the member they are for, as its operator sees them.
+
+Made out of the message that the node sends (`HintPiles`). Pure.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from basestore.errors import ConnectionLost
+from basestore.protocol.codec import Message
+from basestore.protocol.operator import HintPiles
+from basestore.results.receipts import error_of
+
+_SENSELESS = (LookupError, TypeError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class HintPile:
+    """What a node keeps for one member.
+
+    peer         the member
+    alive        whether it is alive, as the node sees it: its hints are then being delivered
+    count        hints, and their `bytes`
+    only_copies  how many of them no replica is known to hold
+    late         how many come too late to be taken, and wait for `replay` with `late`
+    oldest_ms    when the oldest was written, None when there is none; milliseconds since 1970
+    debt         by partition, since when the member may lack writes of which no hint is kept (there was
+                 no room for it, or it became too old); milliseconds since 1970
+    """
+
+    peer: str
+    alive: bool
+    count: int
+    bytes: int
+    only_copies: int
+    late: int
+    oldest_ms: int | None
+    debt: dict[int, int]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "peer": self.peer,
+            "alive": self.alive,
+            "count": self.count,
+            "bytes": self.bytes,
+            "only_copies": self.only_copies,
+            "late": self.late,
+            "oldest_ms": self.oldest_ms,
+            "debt": {str(partition): since_ms for partition, since_ms in self.debt.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHints:
+    """The hints of one node, or why it did not tell.
+
+    asked_ms  now, by its clock: milliseconds since 1970; None when it did not answer
+    piles     one for each member for which there is a hint or a debt
+    rewritten, superseded  late hints that it has had decided since it was started: written anew, or dropped
+              because what a quorum held was better
+    reason    why it did not answer, or the empty string
+    """
+
+    node: str
+    asked_ms: int | None
+    piles: tuple[HintPile, ...]
+    reason: str = ""
+    rewritten: int = 0
+    superseded: int = 0
+
+    @property
+    def answered(self) -> bool:
+        return self.asked_ms is not None
+
+    def as_json(self) -> dict[str, Any]:
+        """As `basestore hints -o json` prints it."""
+        return {
+            "node": self.node,
+            "asked_ms": self.asked_ms,
+            "reason": self.reason,
+            "late_rewritten": self.rewritten,
+            "late_superseded": self.superseded,
+            "peers": [pile.as_json() for pile in self.piles],
+        }
+
+
+def node_hints(answer: Message, members: Sequence[str]) -> NodeHints:
+    """Read the answer to HintsOf or Replay; raises the error it stands for."""
+    if not isinstance(answer, HintPiles):
+        raise error_of(answer) or ConnectionLost(f"the node answered with a {type(answer).__name__} message")
+    debts: dict[int, dict[int, int]] = {}
+    piles = []
+    try:
+        marks = iter(answer.debts)
+        for member, partition, since_ms in zip(marks, marks, marks, strict=True):
+            debts.setdefault(member, {})[partition] = since_ms
+        words = iter(answer.piles)
+        for member, alive, count, size, only_copies, oldest_ms, late in zip(*[words] * 7, strict=True):
+            debt = debts.get(member, {})
+            piles.append(
+                HintPile(members[member], alive == 1, count, size, only_copies, late, oldest_ms or None, debt)
+            )
+        rewritten, superseded = answer.decided
+    except _SENSELESS as error:
+        raise ConnectionLost("what the node says of its hints makes no sense; check its version") from error
+    return NodeHints(answer.node, answer.wall_ms, tuple(piles), "", rewritten, superseded)

@@ -1,0 +1,160 @@
+"""Repairs: anti-entropy at an operator's word, until all of it was done anew.
+
+A pair of replicas is done with a partition when both sides hold a certificate of an exchange that was
+begun after the call; in a full repair, one that was begun after both had scrubbed the partition since
+the call. `Repairing` asks for that until all pairs are done or time is up; exchanges that end without a
+result are asked for again. Pure; the client's time is an argument.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from basestore.client.calls import SURVEY_MS, Scope
+from basestore.errors import BasestoreError
+from basestore.observe.inspect import COUNTS
+from basestore.protocol.codec import Message
+from basestore.protocol.operator import Survey
+from basestore.results.cluster_view import Cause, ClusterView, Obstacle, gathered
+
+REPAIR_S = 600.0
+PAUSE_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What a repair has done.
+
+    complete   whether every pair of replicas of every partition has been compared since the call
+    pairs      pairs times partitions, of which `done` were; None while not all partitions are known
+    did        by name, what all nodes that answer have counted since the call: exchanges, records_taken,
+               records_healed, leaves_corrected, exchange_bytes_sent; the usual rounds are among it
+    obstacles  what stands in the way, if it is not complete
+    """
+
+    complete: bool
+    pairs: int | None
+    done: int
+    waited_s: float
+    did: dict[str, int]
+    obstacles: tuple[Obstacle, ...]
+
+    def __bool__(self) -> bool:
+        return self.complete
+
+    def as_json(self) -> dict[str, Any]:
+        """As `basestore repair -o json` prints it."""
+        return {
+            "complete": self.complete,
+            "pairs": self.pairs,
+            "done": self.done,
+            "waited_s": round(self.waited_s, 3),
+            **self.did,
+            "obstacles": [each.as_json() for each in self.obstacles],
+        }
+
+
+class Repairing:
+    """Asks until it is done. A `cluster_view.Following`."""
+
+    def __init__(
+        self, members: Sequence[str], scope: Scope, full: bool, timeout_s: float, now_s: float
+    ) -> None:
+        self._members = members
+        self._scope = scope
+        self._full = full
+        self._begun_s = now_s
+        self._now_s = now_s
+        self._deadline = now_s + timeout_s
+        self._first = 0
+        self.cluster_view = ClusterView()
+
+    def request(self, request: int) -> Survey:
+        """The next request."""
+        bucket, key, partition = self._scope
+        within_ms = int((self._now_s - self._begun_s) * 1e3)
+        return Survey(request, bucket, key, partition, self._first, within_ms, self._full, SURVEY_MS)
+
+    def hear(self, answer: Message, sent_s: float) -> None:
+        """The answer to it. Raises the error that it stands for."""
+        self._first = self.cluster_view.hear(answer, self._members, self._first, sent_s) or 0
+
+    def miss(self, error: BasestoreError) -> None:
+        """No answer came. Raises the error if none ever did."""
+        if not self.cluster_view.total:
+            raise error
+        self._first = 0
+
+    @property
+    def pause_s(self) -> float:
+        """How long to wait before the next request."""
+        return 0.0 if self._first else PAUSE_S
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Pairs that are done, and all that are known."""
+        undone, total = 0, 0
+        for partition in self.cluster_view.partitions:
+            pairs = list(self.cluster_view.pairs(partition))
+            total += len(pairs)
+            undone += sum(not self._done(partition, *pair) for pair in pairs)
+        return total - undone, total
+
+    def result(self, now_s: float) -> Repair | None:
+        """What became of it, once it is complete or time is up."""
+        self._now_s = now_s
+        if self._first and now_s < self._deadline:
+            return None
+        cluster_view = self.cluster_view
+        known = cluster_view.heard and len(cluster_view.partitions) == cluster_view.total
+        done, pairs = self.progress
+        complete = known and done == pairs and all(map(self._scrubbed, cluster_view.partitions))
+        if not complete and now_s < self._deadline:
+            return None
+        obstacles = () if complete else gathered(self._obstacles())
+        waited_s = now_s - self._begun_s
+        return Repair(complete, pairs if known else None, done, waited_s, self._did(), obstacles)
+
+    def _done(self, partition: int, a: str, b: str) -> bool:
+        sides = (self.cluster_view.side(partition, a, b), self.cluster_view.side(partition, b, a))
+        return all(
+            side is not None and side.begun_s >= self._begun_s and (side.checked or not self._full)
+            for side in sides
+        ) and (not self._full or self._scrubbed(partition))
+
+    def _scrubbed(self, partition: int) -> bool:
+        """In a full repair: by all its replicas since the call."""
+        views = [self.cluster_view.nodes.get(name) for name in self.cluster_view.replicas(partition)]
+        return not self._full or all(
+            view is not None
+            and partition in view.holdings
+            and view.holdings[partition].scrubbed_s >= self._begun_s
+            for view in views
+        )
+
+    def _did(self) -> dict[str, int]:
+        totals = dict.fromkeys(COUNTS, 0)
+        for view in self.cluster_view.nodes.values():
+            for name, now, first in zip(COUNTS, view.said.counts, view.first_counts, strict=True):
+                totals[name] += max(0, now - first)
+        totals["exchanges"] //= 2  # each has two sides
+        return totals
+
+    def _obstacles(self) -> Iterator[tuple[int | None, Cause]]:
+        cluster_view = self.cluster_view
+        for partition in cluster_view.partitions:
+            undone = [pair for pair in cluster_view.pairs(partition) if not self._done(partition, *pair)]
+            if undone or not self._scrubbed(partition):
+                causes = [
+                    cause
+                    for cause in cluster_view.absences(partition)
+                    if cause.kind not in ("memory", "clock") and not (self._full and cause.kind == "damaged")
+                ]
+                pairs = [
+                    Cause("not compared", pair, f"{pair[0]} and {pair[1]} have not been compared yet")
+                    for pair in undone
+                ]
+                yield from ((partition, cause) for cause in causes or pairs)
+        if len(cluster_view.partitions) < cluster_view.total or not cluster_view.heard:
+            for name, why in cluster_view.unheard.items():
+                yield None, Cause("down", (name,), f"{name} does not answer: {why}")

@@ -1,0 +1,1 @@
+"""Trio: sockets, clocks and threads; the only room that runs a node."""

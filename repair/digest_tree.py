@@ -1,0 +1,163 @@
+"""Summary: what a replica holds of one partition, summed up so that replicas can be compared.
+
+Every record has a keyed 128-bit digest; the *root* is the sum of all of them, modulo 2^128, and so
+does not depend on their order (Clarke et al., "Incremental multiset hash functions", 2003; keyed,
+because sums of unkeyed digests can be forged). The rows fall into 4096 *leaves*, each with a sum of
+its own, by which two replicas find where they differ without a list of what they hold (Merkle's
+tree, of three levels: the root, 64 nodes, 4096 leaves).
+
+The laws (tested as properties):
+
+    root == sum of all leaves == sum of the digests of all records held      after any changes
+    replacing a by b and then b by a changes nothing
+
+A summary also counts: `sequence` numbers what was stored, each record by when it came.
+"""
+
+import struct
+from collections.abc import Iterable, Mapping
+from typing import Self
+from zlib import crc32
+
+from repair.version import COUNTER_BITS, VERSION_BYTES, is_tombstone
+
+LEAVES = 4096
+NODES = 64
+FANOUT = LEAVES // NODES
+SUM_BYTES = 16
+NODE_BYTES = FANOUT * SUM_BYTES
+SUMMARY_BYTES = 80
+MASK = (1 << 128) - 1
+STAMP_MAX = (1 << 64) - 1
+
+_SUMMARY = struct.Struct(">QQQ16sQQQQQ")
+_WITHOUT_FLOOR_BYTES = 64  # a summary of a store that keeps its whole log
+_DIGEST_END = VERSION_BYTES + SUM_BYTES
+
+
+def leaf_of(row: bytes) -> int:
+    """The leaf that a row falls into."""
+    return crc32(row) & (LEAVES - 1)
+
+
+def digest_of(head: bytes) -> int:
+    """The digest in a head as a number, 0 for the empty string: nothing is held."""
+    return int.from_bytes(head[VERSION_BYTES:_DIGEST_END])
+
+
+def due_of(head: bytes, expires_ms: int) -> int:
+    """The stamp from which, once it is stable, the record with this head may be purged; 0: never. A
+    tombstone's own; for a record that expires, that of its expiry or its own, whichever is later."""
+    if is_tombstone(head):
+        return int.from_bytes(head[:8])
+    return max(int.from_bytes(head[:8]), min(expires_ms << COUNTER_BITS, STAMP_MAX)) if expires_ms else 0
+
+
+class Summary:
+    """One partition's sums and stamps.
+
+    sequence  of the last change
+    count     records held, tombstones included; `live` those among them with a value
+    root      sum of all digests; `leaves` the same by leaf, those that are not 0
+    closed    no direct write at or below this stamp is taken any more
+    stable    every version at or below it is on all replicas, for good; `shown` is the one that this
+              store holds durably: only that may be told, or a crash could take back what was said
+    purged    nothing that was due at or below it is held
+    floor     the log may lack what was stored up to this sequence: every other replica had it then
+    spilled   up to this one the log has rows of its own in the store
+    """
+
+    __slots__ = (
+        "closed", "count", "floor", "leaves", "live", "purged", "root", "sequence", "shown", "spilled",
+        "stable",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.sequence = 0
+        self.count = 0
+        self.live = 0
+        self.root = 0
+        self.leaves: dict[int, int] = {}
+        self.closed = 0
+        self.stable = 0
+        self.shown = 0
+        self.purged = 0
+        self.floor = 0
+        self.spilled = 0
+
+    def replace(self, leaf: int, head: bytes, held: bytes) -> int:
+        """A record with `head` takes the place of `held`; either may be empty: nothing. Returns the leaf's
+        new sum."""
+        change = 0
+        if head:
+            change = int.from_bytes(head[VERSION_BYTES:_DIGEST_END])
+            self.count += 1
+            if not is_tombstone(head):
+                self.live += 1
+        if held:
+            change -= int.from_bytes(held[VERSION_BYTES:_DIGEST_END])
+            self.count -= 1
+            if not is_tombstone(held):
+                self.live -= 1
+        self.root = (self.root + change) & MASK
+        self.leaves[leaf] = total = (self.leaves.get(leaf, 0) + change) & MASK
+        return total
+
+    def encode(self) -> bytes:
+        """All but the leaves, which are stored by themselves."""
+        return _SUMMARY.pack(
+            self.sequence, self.count, self.live, self.root.to_bytes(SUM_BYTES, "big"),
+            self.closed, self.stable, self.purged, self.floor, self.spilled,
+        )  # fmt: skip
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Inverse of `encode`; ValueError when it is none."""
+        summary = cls()
+        if len(data) == _WITHOUT_FLOOR_BYTES:
+            data += bytes(8) + data[:8]
+        if len(data) != SUMMARY_BYTES:
+            raise ValueError(f"a summary has {SUMMARY_BYTES} bytes, not {len(data)}")
+        summary.sequence, summary.count, summary.live, root, *stamps = _SUMMARY.unpack(data)
+        summary.root = int.from_bytes(root)
+        summary.closed, summary.stable, summary.purged, summary.floor, summary.spilled = stamps
+        summary.shown = summary.stable
+        return summary
+
+    @property
+    def sound(self) -> bool:
+        """Whether root and leaves fit each other, and nothing is counted that cannot be."""
+        return sum(self.leaves.values()) & MASK == self.root and self.live <= self.count
+
+
+def nodes_of(leaves: Mapping[int, int]) -> list[int]:
+    """The sums of the 64 nodes above the leaves."""
+    nodes = [0] * NODES
+    for leaf, total in leaves.items():
+        nodes[leaf // FANOUT] += total
+    return [node & MASK for node in nodes]
+
+
+def leaves_under(leaves: Mapping[int, int], nodes: Iterable[int]) -> list[int]:
+    """The sums of the leaves below these nodes, in order."""
+    return [leaves.get(leaf, 0) for node in nodes for leaf in range(node * FANOUT, (node + 1) * FANOUT)]
+
+
+def encode_node(leaves: Mapping[int, int], node: int) -> bytes:
+    """The sums of the leaves below a node."""
+    get = leaves.get
+    below = range(node * FANOUT, (node + 1) * FANOUT)
+    return b"".join([get(leaf, 0).to_bytes(SUM_BYTES, "big") for leaf in below])
+
+
+def decode_node(node: int, data: bytes) -> dict[int, int]:
+    """Inverse of `encode_node`, without leaves that are 0; ValueError when it is none."""
+    if len(data) != NODE_BYTES or node >= NODES:
+        raise ValueError(f"a node has {NODE_BYTES} bytes, not {len(data)}")
+    totals = (int.from_bytes(data[at : at + SUM_BYTES]) for at in range(0, NODE_BYTES, SUM_BYTES))
+    return {leaf: total for leaf, total in enumerate(totals, node * FANOUT) if total}
+
+
+def record_digest(head: bytes) -> bytes:
+    """What names a record in a list of digests: the first half of its digest."""
+    return head[VERSION_BYTES : VERSION_BYTES + SUM_BYTES // 2]

@@ -1,0 +1,165 @@
+"""Anti-entropy of real nodes in seeded worlds: writes that get lost, crashes, lost disks, and what must
+hold all along: summaries fit what is stored, no false alarm, nothing deleted comes back, all converges."""
+
+import random
+
+import pytest
+
+from basestore.consistency import Level
+from basestore.protocol.replication import Apply, Hinted
+from basestore.replica.summaries import SEQUENCE_BYTES
+from basestore.storage.engine import DATA, DUE, LOG
+from repair.digest_tree import MASK, digest_of, due_of, leaf_of
+from repair.rule import Rule
+from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES, Record
+from tests.worlds.world import Sent, World
+
+KEYS = [f"key {number}" for number in range(24)]
+
+
+class Rough:
+    """A world in which first deliveries and hints get lost, and messages are on their way when others are
+    sent. `finals`: of each row in a first-write bucket, the record that was stable somewhere."""
+
+    def __init__(self, seed: int, *, rule: Rule = Rule.LAST_WRITE_WINS) -> None:
+        self.random = random.Random(seed)
+        self.loss = 0.3
+        self.bucket = "default" if rule is Rule.LAST_WRITE_WINS else "once"
+        self.rule = rule
+        self.keys = KEYS if rule is Rule.LAST_WRITE_WINS else [f"key {number}" for number in range(300)]
+        self.world = World(
+            3, partitions=2, hint_bytes_max=0, timeout_ms_max=1000, drift_ms_max=200, reconcile=True
+        )
+        self.world.lose = self._lose
+        self.finals: dict[bytes, bytes] = {}
+
+    def _lose(self, sent: Sent) -> bool:
+        return isinstance(sent.message, Apply | Hinted) and self.random.random() < self.loss
+
+    def go(self, steps: int) -> None:
+        world, chance = self.world, self.random
+        for _ in range(steps):
+            at = chance.randrange(3)
+            if world.nodes[at] is not None and chance.random() < 0.7:
+                key, level = chance.choice(self.keys), chance.choice([Level.ONE, Level.QUORUM])
+                if chance.random() < 0.3 and self.rule is Rule.LAST_WRITE_WINS:
+                    world.delete(at, key, level)
+                else:
+                    ttl_s = 0.5 if chance.random() < 0.2 and self.rule is Rule.LAST_WRITE_WINS else 0
+                    world.set(at, key, f"{chance.random()}", level, bucket=self.bucket, ttl_s=ttl_s)
+            for _ in range(chance.randrange(4)):
+                world._turn()
+            if chance.random() < 0.5:
+                self.pass_time()
+            if chance.random() < 0.01:
+                world.restart(chance.randrange(3))
+            self.check()
+
+    def pass_time(self) -> None:
+        world = self.world
+        world.monotonic += 0.05
+        for index, node in enumerate(world.nodes):
+            if node is not None:
+                node.tick(world.now(index))
+
+    def calm(self, seconds: float) -> None:
+        self.loss = 0.0
+        for _ in range(int(seconds / 0.05)):
+            self.pass_time()
+            self.world.settle()
+
+    def check(self) -> None:
+        """A first write that is stable stays."""
+        if self.rule is Rule.FIRST_WRITE_WINS:
+            for index, held in enumerate(map(self.held, range(3))):
+                for row, record in held.items():
+                    if record.stamp <= self.world.node(index).summaries.of[int.from_bytes(row[:2])].stable:
+                        assert self.finals.setdefault(row, record.head) == record.head
+
+    def held(self, index: int) -> dict[bytes, Record]:
+        stored = self.world.engines[index].scan(DATA, bytes((DATA[0] + 1,)))
+        return {key[1:]: Record(value[:-SEQUENCE_BYTES]) for key, value in stored}
+
+    def counts(self, name: str) -> int:
+        return sum(node.metrics.counts[name] for node in self.world.running)
+
+
+def check_summaries(world: World, index: int) -> None:
+    """What a node's summaries say is what it stores: sums, counts, the log, what is due. Of the log all is
+    there that is above the floor, and nothing that does not stand."""
+    node, engine = world.node(index), world.engines[index]
+    for partition, summary in node.summaries.of.items():
+        start, end = partition.to_bytes(2), (partition + 1).to_bytes(2)
+        stored = list(engine.scan(DATA + start, DATA + end))
+        leaves: dict[int, int] = {}
+        log, due = {}, set()
+        for key, value in stored:
+            row, head = key[1:], value[:HEAD_BYTES]
+            leaf = leaf_of(row)
+            leaves[leaf] = (leaves.get(leaf, 0) + digest_of(head)) & MASK
+            log[int.from_bytes(value[-SEQUENCE_BYTES:])] = head[:VERSION_BYTES] + row
+            stamp = due_of(head, int.from_bytes(value[HEAD_BYTES:RECORD_BYTES_MIN]))
+            due |= {stamp.to_bytes(8) + row} if stamp else set()
+        assert {k: v for k, v in summary.leaves.items() if v} == {k: v for k, v in leaves.items() if v}
+        assert summary.root == sum(leaves.values()) & MASK
+        assert summary.count == len(stored)
+        slots = node.summaries.log(partition, 0, summary.sequence)
+        lines = dict(slots)
+        assert [sequence for sequence, _ in slots] == sorted(lines)
+        assert lines.items() <= log.items()
+        assert lines.keys() >= {sequence for sequence in log if sequence > summary.floor}
+        assert {int.from_bytes(k[3:]) for k, _ in engine.scan(LOG + start, LOG + end)} <= lines.keys()
+        assert {k[3:] for k, _ in engine.scan(DUE + start, DUE + end)} == due
+        assert summary.purged <= summary.stable <= summary.closed
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("rule", list(Rule))
+def test_replicas_converge_by_sessions_alone(seed: int, rule: Rule) -> None:
+    rough = Rough(seed, rule=rule)
+    world = rough.world
+    rough.go(300)
+    world.settle()
+    for index in range(3):
+        check_summaries(world, index)
+    rough.calm(12)
+    for index in range(3):
+        check_summaries(world, index)
+    assert rough.held(0) == rough.held(1) == rough.held(2)
+    assert not any(record.tombstone or record.expires_ms for record in rough.held(0).values())
+    assert rough.counts("mismatches") == 0
+    assert rough.counts("exchanges_delta") > 0
+    for node in world.running:
+        assert not node.scheduler.open_exchanges
+        for summary in node.summaries.of.values():
+            assert summary.stable > 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_wiped_or_rolled_back_store_recovers_and_brings_nothing_back(seed: int) -> None:
+    rough = Rough(seed)
+    world = rough.world
+    rough.loss = 0.1
+    rough.go(150)
+    rough.calm(3)
+    victim = seed % 3
+    copy = world.copy_store(victim)
+    rough.loss = 0.1
+    rough.go(150)
+    for key in KEYS[:8]:
+        world.delete((victim + 1) % 3, key, Level.QUORUM)
+    rough.calm(8)
+    gone = {world.row(key) for key in KEYS[:8]}
+    assert not gone & rough.held((victim + 1) % 3).keys()
+    if seed % 2:
+        world.wipe(victim)
+    else:
+        world.restore(victim, copy)
+    world.start(victim)
+    rough.calm(10)
+    assert world.node(victim).state == "up"
+    assert rough.held(0) == rough.held(1) == rough.held(2)
+    assert not gone & rough.held(victim).keys()
+    assert rough.counts("mismatches") == 0
+    for index in range(3):
+        check_summaries(world, index)

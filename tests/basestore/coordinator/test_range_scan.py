@@ -1,0 +1,180 @@
+"""Scans: every key as a get at the same level would find it, page by page."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from basestore.consistency import Level
+from basestore.errors import InvalidRequest, ReadTimeout, ReplicaFailure, Unavailable
+from basestore.protocol.client import Scan
+from basestore.protocol.limits import KEY_BYTES_MAX
+from tests.worlds.world import World
+
+
+def scan_all(world: World, at: int, prefix: str = "", limit: int = 100, level: Level = Level.QUORUM,
+             bucket: str = "default") -> dict[bytes, bytes]:  # fmt: skip
+    """All pages of a scan; each key must come once and in order."""
+    found: list[tuple[bytes, bytes]] = []
+    after: bytes | None = b""
+    while after is not None:
+        call = world.scan(at, prefix, level, bucket=bucket, after=after, limit=limit)
+        world.settle()
+        items, after = call.page()
+        assert len(items) <= limit
+        found += [(item.key, item.value) for item in items]
+    keys = [key for key, _ in found]
+    assert keys == sorted(set(keys))
+    return dict(found)
+
+
+@pytest.mark.parametrize(("count", "replication"), [(1, 1), (3, 3), (5, 3), (7, 3)])
+@pytest.mark.parametrize("level", [Level.ONE, Level.QUORUM, Level.ALL])
+def test_a_scan_finds_every_key_once_in_order(count: int, replication: int, level: Level) -> None:
+    world = World(count, replication=replication)
+    keys = [f"{number:03}" for number in range(60)]
+    for key in keys:
+        world.set(0, key, key, Level.ALL)
+    world.settle()
+    expected = {key.encode(): key.encode() for key in keys}
+    for at in (0, count - 1):
+        assert scan_all(world, at, level=level) == expected
+        assert scan_all(world, at, limit=7, level=level) == expected
+    assert scan_all(world, 0, "01", level=level) == {k: v for k, v in expected.items() if k[:2] == b"01"}
+
+
+def test_it_ends_at_the_prefix_whatever_bytes_it_is_made_of() -> None:
+    world = World(1)
+    keys = ["a", "a\x00", "a\x7f", "ab", "b", "\x7f\x7f"]
+    for key in keys:
+        world.put(0, key, "v")
+    for prefix in [*keys, "", "c"]:
+        assert set(scan_all(world, 0, prefix)) == {k.encode() for k in keys if k.startswith(prefix)}
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    keys=st.sets(st.binary(min_size=1, max_size=3).map(lambda b: bytes(x | 0xFC for x in b)), max_size=12),
+    prefix=st.binary(max_size=2).map(lambda b: bytes(x | 0xFC for x in b)),
+    limit=st.integers(1, 4),
+)
+def test_keys_and_prefixes_of_the_highest_bytes(keys: set[bytes], prefix: bytes, limit: int) -> None:
+    world = World(1, partitions=2)
+    for key in keys:
+        world.set(0, key.decode("latin-1"), "v")  # stands for itself below
+    world.settle()
+    expected = sorted(k.decode("latin-1").encode() for k in keys)
+    stem = prefix.decode("latin-1").encode()
+    found = list(scan_all(world, 0, prefix.decode("latin-1"), limit))
+    assert found == [key for key in expected if key.startswith(stem)]
+
+
+def test_a_bucket_whose_name_begins_like_another_is_kept_apart() -> None:
+    world = World(3)
+    world.put(0, "k", "v")
+    world.put(0, "k", "w", bucket="once")
+    assert scan_all(world, 0) == {b"k": b"v"}
+    assert scan_all(world, 0, bucket="once") == {b"k": b"w"}
+
+
+def test_deleted_and_expired_keys_are_left_out_and_cost_no_page_its_end() -> None:
+    world = World(3)
+    for number in range(30):
+        world.set(0, f"{number:02}", "v", Level.ALL, ttl_s=1 if number % 3 == 0 else 0)
+    world.settle()
+    world.run(1.5)
+    for number in range(0, 30, 2):
+        world.delete(0, f"{number:02}", Level.ALL)
+    world.settle()
+    expected = {f"{n:02}".encode() for n in range(30) if n % 2 and n % 3}
+    assert set(scan_all(world, 1, limit=4)) == expected
+
+
+@pytest.mark.parametrize("level", [Level.QUORUM, Level.ALL])
+def test_diverged_replicas_are_weighed_and_repaired_like_in_a_get(level: Level) -> None:
+    world = World(3)
+    for number in range(9):
+        world.put(0, f"{number}", "old", Level.ALL)
+    for number in range(9):
+        world.plant(number % 3, f"{number}", "new", world.stamp())
+    world.plant(0, "9", "only here", world.stamp())
+    found = scan_all(world, 0, level=level)
+    for key, value in found.items():
+        for at in range(3):
+            assert value == b"old" or world.look(at, key.decode(), level).value == value
+    assert found[b"0"] == b"new"
+    assert found[b"9"] == b"only here"
+
+
+def test_what_a_scan_has_shown_is_shown_for_ever() -> None:
+    world = World(3)
+    world.plant(0, "k", "half a write", world.stamp())
+    assert scan_all(world, 0) == {b"k": b"half a write"}
+    world.crash(0)
+    world.settle()
+    assert world.look(1, "k").value == b"half a write"
+
+
+def test_large_values_are_spread_over_pages() -> None:
+    world = World(3)
+    value = "v" * 400_000
+    for number in range(6):
+        world.put(0, f"{number}", value, Level.ALL)
+    call = world.scan(0)
+    world.settle()
+    items, after = call.page()
+    assert 1 <= len(items) < 6
+    assert after is not None
+    assert len(scan_all(world, 1)) == 6
+
+
+def test_a_partition_with_too_few_replicas_makes_it_unavailable() -> None:
+    world = World(5, replication=3)
+    at = world.outsider("k")
+    for replica in world.replicas("k")[:2]:
+        world.stop(replica)
+    world.settle()
+    call = world.scan(at)
+    world.settle()
+    with pytest.raises(Unavailable):
+        call.page()
+
+
+def test_a_link_lost_in_the_middle_fails_it() -> None:
+    world = World(3)
+    world.isolate(1)
+    world.isolate(2)
+    call = world.scan(0)
+    world.settle()
+    assert not call.done
+    world.part(0, 1)
+    world.part(0, 2)
+    world.settle()
+    with pytest.raises(ReplicaFailure, match="could not scan"):
+        call.page()
+    assert world.node(0).operations.count == 0
+
+
+def test_silence_times_it_out() -> None:
+    world = World(3)
+    world.isolate(1)
+    world.isolate(2)
+    call = world.scan(0, timeout_s=0.5)
+    world.run(0.6)
+    with pytest.raises(ReadTimeout):
+        call.page()
+    assert world.node(0).operations.count == 0
+
+
+def test_what_makes_no_sense_is_refused() -> None:
+    world = World(1)
+    for make, text in [
+        (lambda r: Scan(r, "default", b"", b"", 0, Level.ONE, 1000), "at least 1 key"),
+        (lambda r: Scan(r, "default", b"p" * (KEY_BYTES_MAX + 1), b"", 1, 1, 1000), "the prefix has"),
+        (lambda r: Scan(r, "default", b"", b"p" * (KEY_BYTES_MAX + 1), 1, 1, 1000), "place to go on"),
+        (lambda r: Scan(r, "default", b"", b"", 1, Level.ANY, 1000), "level any is for writes"),
+        (lambda r: Scan(r, "nowhere", b"", b"", 1, Level.ONE, 1000), "there is no bucket"),
+    ]:
+        call = world.ask(0, make)
+        world.settle()
+        with pytest.raises(InvalidRequest, match=text):
+            call.page()

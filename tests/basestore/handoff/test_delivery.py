@@ -1,0 +1,566 @@
+"""Hints: kept for members that missed a write, delivered when they are back."""
+
+import pytest
+
+from basestore.consistency import Level, Outcome, ReplicaState
+from basestore.errors import StorageBusy, Unavailable, WriteTimeout
+from basestore.handoff.delivery import BESIDE_CLIENTS
+from basestore.protocol.client import Failed
+from basestore.protocol.replication import DIRECT, Applied, Apply, Hinted
+from basestore.storage.engine import AGE, DEBT, HINT, Batch
+from repair.version import Record
+from tests.worlds.world import Sent, World
+
+
+def hints(world: World, at: int) -> int:
+    """Hints on a node's disk."""
+    return len(list(world.engines[at].scan(HINT, HINT + b"\xff")))
+
+
+def test_a_member_that_was_down_gets_what_it_missed() -> None:
+    world = World(3)
+    world.stop(2)
+    world.settle()
+    for number in range(300):  # more than one window
+        world.set(0, f"{number}", "v", Level.QUORUM)
+    world.settle()
+    assert world.node(0).delivery.count(2) == hints(world, 0) == 300
+    assert world.state(0).hints == {"n1": 0, "n2": 0, "n3": 300}
+    world.start(2)
+    world.run(3)
+    assert all(world.values(f"{number}")[2] == b"v" for number in range(300))
+    assert world.node(0).delivery.count(2) == hints(world, 0) == 0
+    assert world.node(0).operations.count == 0
+
+
+def test_a_hint_names_the_store_of_its_keeper_wherever_that_stands_among_the_replicas() -> None:
+    world = World(3, partitions=8)
+    world.stop(2)
+    world.settle()
+    for number in range(40):
+        world.set(0, f"{number}", "v", Level.QUORUM)
+    world.settle()
+    pile = world.node(0).delivery.hints.piles[2]
+    kept = [hint.stores for _, hint in world.node(0).delivery.hints.by_age(pile, pile.ages, 100)]
+    assert len(kept) == 40
+    assert all(world.node(0).identity.store in stores for stores in kept)
+
+
+def test_of_several_hints_for_a_row_only_the_winner_is_kept() -> None:
+    world = World(3)
+    world.stop(2)
+    world.settle()
+    for value in ("a", "b", "c"):
+        world.put(0, "k", value)
+    assert world.node(0).delivery.count(2) == hints(world, 0) == 1
+    world.start(2)
+    world.run(2)
+    assert world.values("k")[2] == b"c"
+
+
+def test_a_hint_survives_a_crash_of_its_holder() -> None:
+    world = World(3)
+    world.stop(2)
+    world.settle()
+    world.put(0, "k", "v", Level.ONE)
+    world.restart(0)
+    world.run(0.2)
+    assert world.node(0).delivery.count(2) == 1
+    world.start(2)
+    world.run(2)
+    assert world.values("k")[2] == b"v"
+
+
+def test_a_crash_of_the_holder_in_the_middle_of_a_delivery_loses_no_hint() -> None:
+    world = World(3)
+    world.stop(2)
+    world.settle()
+    for number in range(600):
+        world.set(0, f"{number}", "v")
+    world.settle()
+    world.freeze(0)
+    world.start(2)
+    world.run(0.4)
+    assert any(world.values(f"{number}")[2] == b"v" for number in range(600))
+    world.restart(0)
+    world.run(4)
+    assert all(world.values(f"{number}")[2] == b"v" for number in range(600))
+    assert hints(world, 0) == 0
+
+
+def test_a_delivery_whose_answer_is_lost_with_the_link_is_repeated() -> None:
+    world = World(3)
+    world.stop(2)
+    world.settle()
+    world.put(0, "k", "v")
+    world.start(2)
+    world.lose = lambda sent: isinstance(sent.message, Applied) and sent.source == 2
+    world.run(0.5)
+    assert hints(world, 0) == 1
+    world.lose = lambda _: False
+    world.unlink(0, 2)
+    world.link(0, 2)
+    world.run(3)
+    assert hints(world, 0) == 0
+
+
+def test_a_delivery_under_way_on_a_link_that_is_replaced_is_repeated() -> None:
+    world = World(3)
+    world.stop(2)
+    world.settle()
+    world.put(0, "k", "v")
+    world.start(2)
+    world.lose = lambda sent: isinstance(sent.message, Hinted)
+    world.run(0.5)
+    world.lose = lambda _: False
+    world.link(0, 2)  # the peer dials again; the old link was never seen to break
+    world.run(3)
+    assert world.values("k")[2] == b"v"
+    assert hints(world, 0) == 0
+
+
+def test_a_hint_that_was_replaced_while_its_delivery_was_under_way_is_delivered_too() -> None:
+    world = World(3)
+    world.stop(2)
+    world.settle()
+    world.put(0, "k", "old")
+    world.start(2)
+    world.settle()
+    world.freeze(2)
+    world.run(0.1)  # the first delivery waits for its answer
+    assert world.stored(2, "k") is not None
+    assert hints(world, 0) == 1
+    world.lose = lambda sent: (
+        isinstance(sent.message, Apply) and sent.message.way == DIRECT and sent.target == 2
+    )
+    world.set(0, "k", "new", timeout_s=0.3)
+    world.run(0.5)  # its own delivery fails, and it takes the place of the hint under way
+    world.thaw(2)
+    world.run(3)
+    assert world.values("k") == [b"new"] * 3
+    assert hints(world, 0) == 0
+
+
+def test_a_hint_that_is_refused_stays_for_the_next_round() -> None:
+    world = World(3)
+    world.put(0, "k", "old", Level.ALL)
+    world.stop(2)
+    world.settle()
+    world.put(0, "k", "v")
+    world.spoil(2, "k")
+    world.start(2)
+    world.part(2, 1)  # it cannot heal from one replica
+    world.run(1.5)
+    assert hints(world, 0) == 1
+    world.join(2, 1)
+    world.run(5)
+    assert world.values("k") == [b"v"] * 3
+    assert hints(world, 0) == 0
+
+
+def test_hints_have_a_bound_and_what_does_not_fit_is_told() -> None:
+    world = World(3, hint_bytes_max=200)
+    world.stop(2)
+    world.settle()
+    first = world.put(0, "k", "v", Level.ONE)
+    second = world.set(0, "l", "v" * 200, Level.QUORUM)
+    world.settle()
+    assert first.outcome is Outcome.STORED
+    assert second.receipt().outcome is Outcome.STORED
+    assert second.receipt().replicas["n3"] in (ReplicaState.PENDING, ReplicaState.FAILED)
+    assert world.node(0).delivery.count(2) == 1
+
+
+def test_a_write_that_timed_out_leaves_hints_for_the_silent() -> None:
+    world = World(3)
+    world.isolate(2)
+    world.set(0, "k", "v", timeout_s=0.5)
+    world.run(0.7)
+    assert world.node(0).delivery.count(2) == 1
+    world.rejoin(2)
+    world.run(3)
+    assert world.values("k") == [b"v"] * 3
+
+
+def test_a_delivered_hint_never_beats_a_newer_record() -> None:
+    world = World(3)
+    world.stop(2)
+    world.settle()
+    world.put(0, "k", "old")
+    world.plant(2, "k", "newer", world.stamp(1000))
+    world.start(2)
+    world.run(2)
+    assert world.values("k")[2] == b"newer"
+    assert hints(world, 0) == 0
+
+
+def test_a_hint_is_delivered_however_old_its_stamp_or_far_ahead() -> None:
+    world = World(3)
+    world.stop(2)
+    world.settle()
+    world.put(0, "k", "v")
+    world.skew_ms[2] = -60_000
+    world.start(2)
+    world.run(2)
+    assert world.values("k")[2] == b"v"
+
+
+class Stalling:
+    """Makes an engine refuse its next batches."""
+
+    def __init__(self, world: World, at: int) -> None:
+        self._engine = world.engines[at]
+        self._apply = self._engine.apply
+        self._engine.apply = self._refuse  # type: ignore[method-assign]
+
+    def _refuse(self, batch: Batch) -> None:
+        raise StorageBusy("the store is stalled")
+
+    def end(self) -> None:
+        self._engine.apply = self._apply  # type: ignore[method-assign]
+
+
+class TestBusyStores:
+    """A store that takes no batch: nothing is stored, nobody is told that it was."""
+
+    def test_nothing_is_acknowledged_and_the_others_decide(self) -> None:
+        world = World(3)
+        stall = Stalling(world, 1)
+        receipt = world.put(0, "k", "v", Level.QUORUM)
+        assert receipt.outcome is Outcome.STORED
+        assert world.values("k") == [b"v", None, b"v"]
+        assert world.node(0).delivery.count(1) == 1
+        stall.end()
+        world.run(2)
+        assert world.values("k") == [b"v"] * 3
+
+    def test_a_read_after_it_does_not_see_what_was_not_stored(self) -> None:
+        world = World(3)
+        stall = Stalling(world, 1)
+        world.set(1, "k", "v", Level.ONE)
+        world.settle()
+        stall.end()
+        world.settle()
+        assert world.stored(1, "k") is None
+        assert world.node(1).replica.mark(world.row("k")) == b""
+
+    def test_rows_are_counted_as_before(self) -> None:
+        world = World(3)
+        world.put(0, "before", "v", Level.ALL)
+        stall = Stalling(world, 1)
+        world.put(0, "k", "v")
+        assert world.node(1).summaries.records == 1
+        stall.end()
+        world.run(3)
+        assert world.node(1).summaries.records == 2
+
+    def test_a_hint_that_could_not_be_stored_fails_level_any(self) -> None:
+        world = World(5)
+        at = world.outsider("k")
+        for replica in world.replicas("k"):
+            world.part(at, replica)
+        world.settle()
+        stall = Stalling(world, at)
+        call = world.set(at, "k", "v", Level.ANY)
+        world.settle()
+        assert call.done
+        assert "Failed" in type(call.answer).__name__
+        assert sum(world.node(at).delivery.count(r) for r in world.replicas("k")) == 0
+        stall.end()
+
+    def test_a_refused_deletion_of_hints_does_not_miscount_them(self) -> None:
+        world = World(3)
+        world.stop(2)
+        world.settle()
+        world.put(0, "k", "v")
+        world.start(2)
+        stall = Stalling(world, 0)
+        world.run(0.3)
+        stall.end()
+        assert world.values("k")[2] == b"v"
+        assert world.node(0).delivery.count(2) == hints(world, 0)
+        world.run(3)
+        assert world.node(0).delivery.count(2) == hints(world, 0) == 0
+
+    def test_what_was_heard_of_a_peer_is_not_taken_for_remembered(self) -> None:
+        world = World(3, born=False)
+        for index in range(3):
+            world.start(index, link=False)
+        stall = Stalling(world, 1)
+        for a, b in ((0, 1), (0, 2), (1, 2)):
+            world.link(a, b)
+        world.run(5)
+        assert world.node(0).state == "starting"
+        stall.end()
+        world.run(5)
+        assert [node.state for node in world.running] == ["up"] * 3
+        world.restart(1)
+        world.wipe(0)
+        world.start(0)
+        world.settle()
+        assert world.node(0).state == "forgetful"
+
+    def test_the_coordinator_is_told_and_keeps_a_hint(self) -> None:
+        world = World(3)
+        world.isolate(2)
+        stall = Stalling(world, 1)
+        call = world.set(0, "k", "v", timeout_s=0.5)
+        world.run(0.6)
+        with pytest.raises(WriteTimeout) as late:
+            call.receipt()
+        assert late.value.received == 1
+        stall.end()
+
+
+def test_lost_messages_between_linked_nodes_are_noticed_by_silence() -> None:
+    world = World(3, timeout_ms_max=10_000)
+
+    def silent(sent: Sent) -> bool:
+        return sent.source == 2
+
+    world.lose = silent
+    call = world.set(0, "k", "v", Level.ALL, timeout_s=10)
+    world.run(2.6)
+    assert call.done  # not alive any more: ALL cannot be reached
+    assert world.node(0).delivery.count(2) == 1
+
+
+class TestDebt:
+    """Where no hint is kept, it is marked what the member may lack."""
+
+    def test_a_hint_without_room_leaves_a_durable_debt(self) -> None:
+        world = World(3, hint_bytes_max=300)
+        world.stop(2)
+        world.settle()
+        stored = [world.put(0, f"k{n}", "v" * 50) for n in range(5)]
+        summary = world.node(0).delivery.summary()
+        assert [(pile.member, pile.count, pile.only_copies) for pile in summary] == [(2, 2, 0)]
+        missed: dict[int, int] = {}
+        for number, receipt in enumerate(stored):
+            assert receipt.version is not None
+            if world.engines[0].get(HINT + b"\0\2n3" + world.row(f"k{number}")) is None:
+                partition = int.from_bytes(world.row(f"k{number}")[:2])
+                missed[partition] = min(missed.get(partition, 1 << 60), receipt.version.wall_ms)
+        assert summary[0].debt == missed
+        world.restart(0)
+        assert world.node(0).delivery.summary() == summary
+
+    def test_who_is_told_that_a_hint_is_not_kept_hears_it_when_the_debt_is_durable(self) -> None:
+        world = World(3, hint_bytes_max=0)
+        world.stop(2)
+        world.settle()
+        call = world.set(0, "k", "v", Level.ALL)
+        world.settle()
+        with pytest.raises(Unavailable):
+            call.receipt()
+        world.put(0, "k", "v")
+        assert [key for key, _ in world.engines[0].scan(DEBT, DEBT + b"\xff")] == [
+            DEBT + b"\0\2n3" + world.row("k")[:2]
+        ]
+
+    def test_a_hint_that_has_become_too_old_leaves_a_debt(self) -> None:
+        world = World(3, hint_age_s_max=60)
+        world.stop(2)
+        world.settle()
+        receipt = world.put(0, "k", "v")
+        world.run(50)
+        assert world.node(0).delivery.count(2) == 1
+        world.run(20)
+        assert world.node(0).delivery.count(2) == hints(world, 0) == 0
+        (pile,) = world.node(0).delivery.summary()
+        assert receipt.version is not None
+        assert list(pile.debt.values()) == [receipt.version.wall_ms]
+        assert not list(world.engines[0].scan(AGE, AGE + b"\xff"))
+
+    def test_an_only_copy_does_not_age(self) -> None:
+        world = World(5, hint_age_s_max=60)
+        for replica in world.replicas("k"):
+            world.stop(replica)
+        world.settle()
+        at = world.outsider("k")
+        world.set(at, "k", "v", Level.ANY)
+        world.run(100)
+        assert {pile.only_copies for pile in world.node(at).delivery.summary()} == {1}
+        for replica in world.replicas("k"):
+            world.start(replica)
+        world.run(3)
+        assert world.look(at, "k", Level.ALL).value == b"v"
+
+    def test_only_copies_have_a_share_of_their_own(self) -> None:
+        world = World(5, hint_bytes_max=1000)
+        row_keys = [f"k{n}" for n in range(40)]
+        replicas = world.replicas("k")
+        same = [key for key in row_keys if world.replicas(key) == replicas]
+        for replica in replicas:
+            world.stop(replica)
+        world.settle()
+        at = world.outsider("k")
+        outcomes = []
+        for key in same:
+            call = world.set(at, key, "v" * 100, Level.ANY)
+            world.run(1.1)
+            outcomes.append(type(call.answer).__name__)
+        assert outcomes[0] == "Written"
+        assert outcomes[-1] == "Failed"
+        for pile in world.node(at).delivery.summary():
+            assert pile.bytes <= 500
+
+    def test_hints_of_a_batch_that_is_refused_are_not_counted_and_are_owed_by_the_next(self) -> None:
+        world = World(3, hint_bytes_max=400)
+        world.stop(2)
+        world.settle()
+        world.put(0, "a", "v")
+        count = world.node(0).delivery.count(2)
+        engine = world.engines[0]
+        apply = engine.apply
+
+        def refuse(batch: Batch) -> None:
+            raise StorageBusy("the disk is full")
+
+        engine.apply = refuse  # type: ignore[method-assign]
+        for key in ("b", "c", "d"):
+            world.set(0, key, "v" * 50)
+        world.settle()
+        engine.apply = apply  # type: ignore[method-assign]
+        world.run(0.1)
+        assert world.node(0).delivery.count(2) == hints(world, 0) == count
+        owed = {int.from_bytes(key[-2:]) for key, _ in engine.scan(DEBT + b"\0\2n3", DEBT + b"\0\2n4")}
+        assert owed == {int.from_bytes(world.row(key)[:2]) for key in ("b", "c", "d")}
+        (pile,) = (pile for pile in world.node(0).delivery.summary() if pile.member == 2)
+        assert pile.debt.keys() == owed
+
+
+class TestDelivery:
+    def test_the_oldest_hints_go_first(self) -> None:
+        world = World(3)
+        world.stop(2)
+        world.settle()
+        written = []
+        for number in range(40):
+            written.append(world.put(0, f"k{number * 7 % 40}", "v").version)
+            world.run(0.05)
+        world.log.clear()
+        world.start(2)
+        world.run(5)
+        sent = [Record(copy.record).version for copy in copies(world)]
+        assert sent == written
+
+    def test_beside_requests_only_a_few_leave_at_once(self) -> None:
+        world = World(3)
+        world.stop(2)
+        world.settle()
+        for number in range(300):
+            world.set(0, f"k{number}", "v")
+        world.settle()
+        world.isolate(1)
+        world.get(0, "k0", Level.QUORUM, timeout_s=1.0)  # under way for a while
+        world.start(2)
+        world.settle()
+        world.log.clear()
+        world.run(0.05)
+        assert len(copies(world)) <= BESIDE_CLIENTS
+
+    def test_it_rests_when_the_member_refuses_and_replay_ends_the_rest(self) -> None:
+        world = World(3)
+        world.stop(2)
+        world.settle()
+        for number in range(30):
+            world.put(0, f"k{number}", "v")
+        world.start(2)
+        world.engines[2].apply, taken = refusing, world.engines[2].apply  # type: ignore[method-assign]
+        world.run(0.3)
+        world.engines[2].apply = taken  # type: ignore[method-assign]
+        left = world.node(0).delivery.count(2)
+        assert left > 0
+        world.run(0.2)
+        assert world.node(0).delivery.count(2) == left
+        world.node(0).delivery.replay(world.now(0))
+        world.run(0.3)
+        assert world.node(0).delivery.count(2) == 0
+
+
+def copies(world: World) -> list[Hinted]:
+    """The hints that the first node has sent, in order."""
+    sent = (sent.message for sent in world.log if sent.source == 0)
+    return [message for message in sent if isinstance(message, Hinted)]
+
+
+def refusing(batch: Batch) -> None:
+    raise StorageBusy("the disk is full")
+
+
+def test_a_node_that_stops_leaves_hints_for_whoever_has_not_answered() -> None:
+    world = World(3)
+    world.isolate(2)
+    call = world.set(0, "k", "v")
+    world.settle()
+    assert call.receipt().outcome is Outcome.STORED
+    world.stop(0)
+    world.rejoin(2)
+    world.unlink(0, 2)
+    assert world.engines[0].get(HINT + b"\0\2n3" + world.row("k")) is not None
+    world.start(0)
+    world.run(2)
+    assert world.values("k") == [b"v"] * 3
+
+
+class TestOnlyCopies:
+    def test_a_repetition_at_quorum_does_not_take_it_for_a_copy_of_many(self) -> None:
+        """The same write, first at ANY and then at QUORUM, and no replica got either."""
+        world = World(5, hint_age_s_max=60)
+        at = world.outsider("k")
+        for replica in world.replicas("k"):
+            world.hold(at, replica)
+        first = world.set(at, "k", "v", Level.ANY)
+        world.run(1.1)
+        version = first.receipt().version
+        again = world.set(at, "k", "v", Level.QUORUM, version=version)
+        world.run(1.1)
+        assert isinstance(again.answer, Failed)
+        assert {pile.only_copies for pile in world.node(at).delivery.summary()} == {1}
+        for replica in world.replicas("k"):
+            world.unlink(at, replica)
+        world.run(100)
+        for replica in world.replicas("k"):
+            world.release(at, replica)
+            world.link(at, replica)
+        world.run(3)
+        assert world.look(at, "k", Level.ALL).value == b"v"
+
+
+def test_hints_of_a_write_at_any_that_a_replica_has_are_no_only_copies() -> None:
+    """The hint for a member that is down is asked for before any replica can have answered."""
+    world = World(3, hint_age_s_max=60)
+    world.stop(2)
+    world.settle()
+    world.put(0, "k", "v", Level.ANY)
+    (pile,) = world.node(0).delivery.summary()
+    assert (pile.count, pile.only_copies) == (1, 0)
+    world.run(100)
+    (pile,) = world.node(0).delivery.summary()
+    assert (pile.count, len(pile.debt)) == (0, 1)
+    assert world.state(0).facts["debt n3"] == "1"
+
+
+def test_a_hint_that_the_cursor_has_passed_by_is_tried_again_though_new_ones_come() -> None:
+    world = World(3)
+    world.stop(2)
+    world.settle()
+    world.put(0, "first", "v")
+    lost: list[Sent] = []
+
+    def lose(sent: Sent) -> bool:
+        """The first copy, and from then on all that is sent directly, so that new hints come."""
+        if sent.target != 2 or not isinstance(sent.message, Hinted):
+            return sent.target == 2 and isinstance(sent.message, Apply)
+        lost.append(sent)
+        return len(lost) == 1
+
+    world.lose = lose
+    world.start(2)
+    world.run(0.5)
+    assert len(lost) == 1
+    for number in range(600):
+        world.set(0, f"k{number}", "v", Level.ONE, timeout_s=0.1)
+        world.run(0.05)
+    assert world.values("first")[2] == b"v"

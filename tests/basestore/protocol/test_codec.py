@@ -1,0 +1,232 @@
+"""What is said on the wire: every kind there and back, and nothing else."""
+
+import math
+from typing import Any, get_args, get_origin, get_type_hints
+
+import cbor2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from basestore.protocol.client import Failed, Get
+from basestore.protocol.codec import KINDS, Message, decode, encode
+from basestore.protocol.heartbeats import Ping
+from basestore.protocol.limits import BATCH_MESSAGES_MAX, DEPTH_MAX, ProtocolError
+from basestore.protocol.operator import Status
+from basestore.protocol.replication import Applied, Keep, Kept
+
+LEAVES: dict[Any, st.SearchStrategy[Any]] = {
+    int: st.integers(-(1 << 64), (1 << 64) - 1),
+    bytes: st.binary(max_size=30),
+    str: st.text(max_size=20),
+    bool: st.booleans(),
+    Any: st.integers(0, 9) | st.text(max_size=5),
+}
+
+
+def fields(kind: type[Any]) -> list[Any]:
+    hints = get_type_hints(kind)
+    return [hints[name] for name in kind._fields]
+
+
+def values(hint: Any) -> st.SearchStrategy[Any]:
+    if get_origin(hint) is list:
+        return st.lists(LEAVES[get_args(hint)[0]], max_size=5)
+    return LEAVES[hint]
+
+
+def messages_of(kind: type[Any]) -> st.SearchStrategy[Any]:
+    return st.tuples(*map(values, fields(kind))).map(kind._make)
+
+
+any_message = st.one_of([messages_of(kind) for kind in KINDS.values()])
+batches = st.lists(any_message, max_size=8)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.__name__)
+def test_every_kind_arrives_as_it_was_sent(kind: type[Any]) -> None:
+    @settings(max_examples=30)
+    @given(st.lists(messages_of(kind), min_size=1, max_size=4))
+    def arrives(sent: list[Message]) -> None:
+        received = decode(encode(sent))
+        assert received == sent
+        assert [type(message) for message in received] == [kind] * len(sent)
+
+    arrives()
+
+
+@given(batches)
+def test_kinds_mix_in_a_frame_and_keep_their_order(sent: list[Message]) -> None:
+    received = decode(encode(sent))
+    assert received == sent
+    assert list(map(type, received)) == list(map(type, sent))
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.__name__)
+def test_a_field_of_another_type_is_refused(kind: type[Any]) -> None:
+    number = next(n for n, k in KINDS.items() if k is kind)
+    samples: dict[Any, Any] = {int: 1, bytes: b"b", str: "s", bool: True}
+    good = [[] if get_origin(hint) else samples[hint] for hint in fields(kind)]
+    assert decode(cbor2.dumps([[number, *good]])) == [kind._make(good)]
+    for at in range(len(good)):
+        wrong: Any
+        for wrong in (1, b"b", "s", True, [], None, 1.5, {}, [[]], [None], [1.5]):
+            bad = [*good[:at], wrong, *good[at + 1 :]]
+            if type(wrong) is type(good[at]) and not wrong:
+                continue
+            if type(wrong) is type(good[at]) and type(wrong) is not list:
+                continue
+            if kind is Failed and at == 4 and type(wrong) is list:
+                continue  # its details are anything
+            with pytest.raises(ProtocolError, match="wrong"):
+                decode(cbor2.dumps([[number, *bad]]))
+    with pytest.raises(ProtocolError, match="wrong number"):
+        decode(cbor2.dumps([[number, *good[:-1]]]))
+    with pytest.raises(ProtocolError, match="wrong number"):
+        decode(cbor2.dumps([[number, *good, *good[:1]]]) if len(good) > 1 else cbor2.dumps([[number]]))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        None, 1, "x", b"x", {}, {"a": 1}, 1.5, True, [None], [1], ["x"], [[]], [[None]], [["41"]],
+        [[41.0, 1, 2]], [[True, 1]], [[0]], [[-1]], [[99, 1]], [[41]], [[41, 1]],
+        [[41, 1, 2.0]], [[41, math.nan, 2]], [[41, math.inf, 2]],
+        [[31, [1.0], b"", 1]], [[31, [True], b"", 1]], [[31, ["1"], b"", 1]], [[31, 1, b"", 1]],
+        [[22, 1, ["x"], b"", True]],
+        [{"kind": 41}], [{1: 2}], {1: [41, 1, 2]},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_is_no_frame_of_messages_is_refused(payload: Any) -> None:
+    with pytest.raises(ProtocolError):
+        decode(cbor2.dumps(payload))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("9f" "83 1829 01 02" "ff", id="indefinite array"),
+        pytest.param("81" "9f" "1829" "01" "02" "ff", id="indefinite array of a message"),
+        pytest.param("81" "86" "18 22" "01" "5f 41 61 ff" "00" "f4", id="indefinite bytes"),
+        pytest.param("81" "84" "18 21" "01" "7f 61 61 ff" "f5", id="indefinite text"),
+        pytest.param("bf 01 02 ff", id="indefinite map"),
+        pytest.param("a2 61 61 02 61 61 03", id="duplicate keys"),
+        pytest.param("a1 01 02", id="a map with integer keys"),
+        pytest.param("81 86 18 18 01 01 61 61 40 81 a2 61 61 02 61 61 03", id="duplicate keys in details"),
+        pytest.param("c1 80", id="a tag on all"),
+        pytest.param("81 c0 74 323031332d30332d32315432303a30343a30305a", id="tag 0, a date"),
+        pytest.param("81" "83" "18 29" "c2 49 010000000000000000" "02", id="tag 2, a bignum"),
+        pytest.param("81" "83" "18 29" "c3 49 010000000000000000" "02", id="tag 3, a negative bignum"),
+        pytest.param("81 c4 82 21 19 6ab3", id="tag 4, a decimal"),
+        pytest.param("81 c5 82 20 03", id="tag 5, a bigfloat"),
+        pytest.param("81 d8 18 41 80", id="tag 24, an embedded item"),
+        pytest.param("81 d8 19 00", id="tag 25, a string reference"),
+        pytest.param("81 d8 1c 80", id="tag 28, shareable"),
+        pytest.param("d8 1c 81 d8 1d 00", id="tag 29, a shared reference"),
+        pytest.param("81 d8 1e 82 01 02", id="tag 30, a rational"),
+        pytest.param("81 d8 23 61 61", id="tag 35, a regular expression"),
+        pytest.param("81 d8 24 61 61", id="tag 36, a MIME message"),
+        pytest.param("81 d8 25 50 00000000000000000000000000000000", id="tag 37, a UUID"),
+        pytest.param("81 d9 0102 81 01", id="tag 258, a set"),
+        pytest.param("81 d9 0104 44 c0a80001", id="tag 260, an IP address"),
+        pytest.param("d9 d9f7 80", id="tag 55799, self-described"),
+        pytest.param("81 d9 ffff 01", id="an unknown tag"),
+        pytest.param("81 f7", id="undefined"),
+        pytest.param("81 f8 ff", id="a simple value"),
+        pytest.param("81 f8 18", id="a reserved simple value"),
+        pytest.param("ff", id="a break outside"),
+        pytest.param("81" "83" "18 29" "f9 3c00" "02", id="a half float for an int"),
+        pytest.param("81" "83" "18 29" "f9 7e00" "02", id="NaN for an int"),
+        pytest.param("81 1c", id="reserved additional information"),
+        pytest.param("9a ffffffff 01", id="an array longer than the payload"),
+        pytest.param("9b ffffffffffffffff", id="an array of 2^64 - 1"),
+        pytest.param("81 5a 7fffffff 00", id="bytes longer than the payload"),
+        pytest.param("7b 8000000000000000", id="a text of 2^63"),
+        pytest.param("ba ffffffff 61 61 02", id="a map longer than the payload"),
+        pytest.param("81" "84" "18 21" "01" "61 ff" "f5", id="text that is no UTF-8"),
+        pytest.param("80 00", id="trailing bytes"),
+        pytest.param("80 80", id="two frames in one"),
+    ],
+)  # fmt: skip
+def test_strict_decoding_refuses(payload: str) -> None:
+    with pytest.raises(ProtocolError):
+        decode(bytes.fromhex(payload))
+
+
+def test_nesting_beyond_the_bound_is_refused() -> None:
+    def nested(depth: int) -> bytes:
+        details: Any = []
+        for _ in range(depth):
+            details = [details]
+        return cbor2.dumps([[24, 1, 2, "text", b"", details]])
+
+    decode(nested(DEPTH_MAX - 4))
+    for depth in (DEPTH_MAX, 50, 900):
+        with pytest.raises(ProtocolError):
+            decode(nested(depth))
+    with pytest.raises(ProtocolError):
+        decode(b"\x81" * 1_000_000 + b"\x80")
+
+
+def test_more_messages_than_a_frame_may_have_are_refused() -> None:
+    decode(encode([Status(n) for n in range(BATCH_MESSAGES_MAX)]))
+    with pytest.raises(ProtocolError, match="more than"):
+        decode(encode([Status(n) for n in range(BATCH_MESSAGES_MAX + 1)]))
+    with pytest.raises(ProtocolError, match="more than"):
+        decode(cbor2.dumps([[14, 1]] * (BATCH_MESSAGES_MAX + 1)))
+
+
+@given(batches.filter(bool), st.data())
+def test_a_truncated_payload_is_refused(sent: list[Message], data: st.DataObject) -> None:
+    payload = encode(sent)
+    cut = data.draw(st.integers(0, len(payload) - 1))
+    with pytest.raises(ProtocolError):
+        decode(payload[:cut])
+
+
+@given(batches, st.binary(min_size=1, max_size=9))
+def test_trailing_bytes_are_refused(sent: list[Message], more: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode(encode(sent) + more)
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=60))
+def test_any_bytes_give_messages_or_a_protocol_error(payload: bytes) -> None:
+    try:
+        messages = decode(payload)
+    except ProtocolError:
+        return
+    assert decode(encode(messages)) == messages
+
+
+@settings(max_examples=300)
+@given(batches.filter(bool), st.data())
+def test_a_changed_byte_gives_messages_or_a_protocol_error(sent: list[Message], data: st.DataObject) -> None:
+    payload = bytearray(encode(sent))
+    payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        messages = decode(bytes(payload))
+    except ProtocolError:
+        return
+    for message in messages:
+        assert type(message) in KINDS.values()
+
+
+@pytest.mark.parametrize("message", [Keep(1, 1, b"row", b"record", True, [0]), Kept(1, 1, True)])
+def test_what_never_leaves_a_node_cannot_be_said(message: Message) -> None:
+    assert type(message) not in KINDS.values()
+    with pytest.raises(KeyError):
+        encode([message])
+
+
+def test_two_different_messages_of_equal_fields_stay_different() -> None:
+    sent: list[Message] = [
+        Ping(1, 2, True, b"g", 3, []),
+        Get(1, "b", b"k", 1, 1, b"", True),
+        Applied([1], b"", 2),
+        Applied([], b"", 0),
+    ]
+    assert list(map(type, decode(encode(sent)))) == [Ping, Get, Applied, Applied]

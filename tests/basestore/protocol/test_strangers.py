@@ -1,0 +1,256 @@
+"""A node is told anything at all, in messages of the right form: it refuses, and goes on."""
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from basestore.consistency import Level, Outcome
+from basestore.protocol.anti_entropy import (
+    Abort,
+    Ask,
+    Certify,
+    Entries,
+    Going,
+    Listing,
+    Same,
+    Sums,
+    Syn,
+    Taken,
+    Want,
+)
+from basestore.protocol.client import Delete, Get, Scan, Set
+from basestore.protocol.codec import KINDS, Message
+from basestore.protocol.heartbeats import Confirmed, Identity, Ping, Pong, Remembered
+from basestore.protocol.limits import ProtocolError
+from basestore.protocol.operator import (
+    Counters,
+    Explain,
+    HintsOf,
+    Inspect,
+    Inspected,
+    Replay,
+    Status,
+    Survey,
+    Trace,
+    Traced,
+)
+from basestore.protocol.replication import (
+    Applied,
+    Apply,
+    Held,
+    HeldDigest,
+    Hinted,
+    Range,
+    Read,
+    ReadRange,
+    Rejected,
+    Settled,
+    Superseded,
+)
+from repair.runs import encode_runs
+from repair.version import Record, Version
+from tests.worlds.world import World
+
+FROM_CLIENTS = (Set, Delete, Get, Scan, Status, Explain, HintsOf, Replay, Counters, Survey)
+FROM_PEERS = (
+    Apply, Applied, Superseded, Rejected, Read, Held, HeldDigest, ReadRange, Range, Ping, Pong, Identity,
+    Remembered, Confirmed, Trace, Traced, Settled, Hinted, Syn, Same, Sums, Ask, Listing, Want, Entries,
+    Taken, Certify, Abort, Going, Inspect, Inspected,
+)  # fmt: skip
+
+WORLD = World(3)
+ROW = WORLD.row("k")
+BLOB = Record.seal(WORLD.digester, ROW, Version(5, 5, 5), b"v").blob
+big = st.sampled_from([0, 1, 2, -1, 3, 1 << 40, (1 << 63), (1 << 64) - 1, -(1 << 64)])
+ids = st.integers(0, 8).map(lambda n: (1 << 40) + n) | big
+blobs = st.sampled_from([b"", b"x", b"x" * 24, b"\xff" * 60, BLOB, BLOB[:-1], BLOB[:40]]) | st.binary(
+    max_size=60
+)
+rows = st.sampled_from(
+    [b"", b"\0", b"\0\0\7", ROW, ROW[:4], b"\xff" + ROW[1:], ROW[:2] + b"\xff" + ROW[3:]]
+) | st.binary(max_size=12)
+texts = st.sampled_from(["", "default", "once", "x" * 100, "\x00"])
+flags = st.booleans()
+exchanges = st.sampled_from([0, 1, 2]) | big  # 0 and 1: those that are open
+parts = st.integers(1, 3)
+partitions = st.integers(0, 4)
+numbers = st.sampled_from([0, 1, 2, -1, 5, (1 << 64) - 1, -(1 << 64)])
+leaves = st.sampled_from([b"", b"\xff\xff", b"\0\1", b"\0"])
+told = st.lists(st.integers(0, 3) | big, max_size=6)
+runs = st.sampled_from([b"\0", encode_runs({5: [(5, 5)]}), encode_runs({0: [(0, 1 << 63)]})]) | blobs
+entries = st.lists(st.tuples(rows, blobs, st.just(b"") | blobs), max_size=2).map(lambda of: [*sum(of, ())])
+
+SAID: dict[type[Any], st.SearchStrategy[Any]] = {
+    Set: st.builds(Set, ids, texts, rows, blobs, big, big, big, blobs),
+    Delete: st.builds(Delete, ids, texts, rows, big, big, blobs),
+    Get: st.builds(Get, ids, texts, rows, big, big, blobs, flags, flags, big),
+    Scan: st.builds(Scan, ids, texts, rows, rows, big, big, big),
+    Status: st.builds(Status, ids),
+    Explain: st.builds(Explain, ids, texts, rows, big),
+    HintsOf: st.builds(HintsOf, ids),
+    Replay: st.builds(Replay, ids, flags),
+    Survey: st.builds(Survey, ids, texts, rows, big, big, big, flags, big),
+    Counters: st.builds(Counters, ids),
+    Apply: st.builds(Apply, ids, rows, blobs, big, big),
+    Applied: st.builds(Applied, st.lists(ids, max_size=4), blobs, st.integers(0, 9)),
+    Superseded: st.builds(Superseded, ids, blobs),
+    Rejected: st.builds(Rejected, ids, texts, flags),
+    Read: st.builds(Read, ids, rows, big, flags, flags, flags),
+    Held: st.builds(Held, ids, blobs, big),
+    HeldDigest: st.builds(HeldDigest, ids, blobs, big),
+    ReadRange: st.builds(ReadRange, ids, st.lists(big, max_size=3), rows, rows, rows, big, big),
+    Range: st.builds(Range, ids, st.lists(rows | blobs, max_size=4), flags),
+    Ping: st.builds(Ping, big, big, flags, blobs, st.integers(0, 9), st.lists(big, max_size=5)),
+    Pong: st.builds(Pong, big, big),
+    Identity: st.builds(Identity, blobs, blobs, big, flags, flags),
+    Remembered: st.builds(Remembered, blobs, blobs, big, flags),
+    Confirmed: st.builds(Confirmed, blobs, blobs, big),
+    Trace: st.builds(Trace, ids, rows),
+    Traced: st.builds(
+        Traced,
+        ids,
+        st.sampled_from(["up", "damaged", "nonsense"]),
+        blobs | st.just(BLOB[:49]),
+        st.lists(st.integers(-1, 3), max_size=4),
+        st.lists(blobs | st.just(BLOB[:41]), max_size=2),
+        big,
+        st.lists(st.integers(-1, 3), max_size=6),
+    ),
+    Inspect: st.builds(Inspect, ids, big, big, big, flags),
+    Inspected: st.builds(
+        Inspected,
+        ids,
+        st.sampled_from(["up", "nonsense"]),
+        texts,
+        texts,
+        texts,
+        big,
+        big,
+        big,
+        st.just([1] * 5) | told,
+        st.just([0] * 6) | told,
+        st.lists(blobs, max_size=1),
+        st.just([0, 1, 2, 3, 4]) | told,
+        told,
+        told,
+    ),
+    Settled: st.builds(Settled, ids, big, flags),
+    Hinted: st.builds(Hinted, ids, rows, blobs, blobs),
+    Syn: st.builds(Syn, exchanges, partitions, blobs, numbers, numbers, big, numbers, big, flags, big, told),
+    Same: st.builds(Same, exchanges, parts, numbers, numbers, big, flags, big, told),
+    Sums: st.builds(Sums, exchanges, parts, flags, blobs, blobs | st.just(bytes(8 * 64))),
+    Ask: st.builds(Ask, exchanges, parts, numbers, numbers, numbers, flags, leaves),
+    Listing: st.builds(Listing, exchanges, parts, numbers, numbers, numbers, flags, leaves, runs, flags),
+    Want: st.builds(Want, exchanges, parts, runs, flags),
+    Entries: st.builds(Entries, exchanges, parts, st.lists(rows | blobs, max_size=4) | entries, flags),
+    Taken: st.builds(Taken, exchanges, parts),
+    Certify: st.builds(Certify, exchanges, parts, blobs, numbers, big, big, told),
+    Abort: st.builds(Abort, exchanges, texts),
+    Going: st.builds(Going, exchanges),
+}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind not in FROM_CLIENTS])
+def test_a_client_may_only_say_what_clients_say(kind: type[Any]) -> None:
+    world = World(1)
+    client = world.clients[0]
+    assert client is not None
+    message = kind._make([None] * len(kind._fields))
+    assert world.node(0).receive_client(client.outbox, [message], world.now(0)) is message
+    world.settle()
+    assert client.answers == {}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind not in FROM_PEERS])
+def test_a_peer_may_only_say_what_peers_say(kind: type[Any]) -> None:
+    world = World(3)
+    message = kind._make([None] * len(kind._fields))
+    assert world.node(0).receive(1, world.links[0, 1], [message], world.now(0)) is message
+
+
+def test_what_came_before_the_refused_message_was_still_done() -> None:
+    world = World(1)
+    client = world.clients[0]
+    assert client is not None
+    written = Set(1, "default", b"k", b"v", Level.ONE, 1000, 0, b"")
+    refused = Ping(1, 1, True, b"g", 1, [])
+    assert world.node(0).receive_client(client.outbox, [written, refused], world.now(0)) is refused
+    world.settle()
+    assert world.values("k") == [b"v"]
+
+
+def still_works(world: World, at: int) -> None:
+    assert world.put(at, "afterwards", "v").outcome is Outcome.STORED
+    assert world.look(at, "afterwards").value == b"v"
+
+
+def busy_world() -> World:
+    """A world in which node 0 waits for answers of every kind."""
+    world = World(3)
+    world.plant(0, "k", "v", world.stamp())
+    world.put(1, "l", "v", Level.ALL)
+    world.spoil(0, "l")
+    world.stop(2)
+    world.settle()
+    world.put(0, "hinted", "v", Level.ONE)
+    world.hold(0, 1)
+    world.start(2)
+    for call in (world.set(0, "k", "w"), world.get(0, "k"), world.scan(0), world.get(0, "l", Level.ONE)):
+        assert not call.done
+    world.set(0, "k", "w", bucket="once")
+    world.ask(0, lambda r: Explain(r, "default", b"k", 1000))
+    calm = {world.row(key)[1]: key for key in map(str, range(20)) if world.row(key)[1] != world.row("l")[1]}
+    (opened, first), (asked, second), *_ = calm.items()  # partitions without a damaged record
+    for at in (0, 1):
+        world.plant(at, first, f"{at}", world.stamp(at))
+        world.plant(at, second, f"{at}", world.stamp(at))
+    world.node(0).scheduler.wish(1, opened)
+    world.node(1).scheduler.wish(0, asked)
+    world.run(0.3)
+    assert world.node(0).scheduler.open_exchanges == 2
+    return world
+
+
+def named(opened: list[int], message: Message) -> Message:
+    """The message, about an open exchange if it is about one of those that are numbered so."""
+    exchange = getattr(message, "exchange", 2)
+    return message._replace(exchange=opened[exchange]) if exchange in (0, 1) else message  # type: ignore[call-arg]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.one_of([SAID[kind] for kind in FROM_CLIENTS]), max_size=8))
+def test_no_request_of_a_client_stops_a_node(said: list[Message]) -> None:
+    world = World(3)
+    stranger = world.node(0).open_client()
+    for number, message in enumerate(said):  # every answer must find its request
+        renamed = type(message)(number, *message[1:])  # type: ignore[arg-type]
+        assert world.node(0).receive_client(stranger, [renamed], world.now(0)) is None
+    world.run(0.2)
+    answers = stranger.take()
+    world.monotonic += 700  # every deadline passes
+    for index in range(3):
+        for other in range(index):
+            world.link(index, other)
+    world.run(0.3)
+    answers += stranger.take()
+    assert sorted(answer.id for answer in answers) == list(range(len(said)))  # type: ignore[union-attr]
+    still_works(world, 0)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.one_of([SAID[kind] for kind in FROM_PEERS]), max_size=8))
+def test_no_word_of_a_peer_stops_a_node(said: list[Message]) -> None:
+    world = busy_world()
+    opened = [number for _, number in sorted(world.node(0).scheduler._exchanges)]
+    for message in (named(opened, message) for message in said):
+        node = world.node(0)
+        try:
+            assert node.receive(1, world.links[0, 1], [message], world.now(0)) is None
+        except ProtocolError:  # the connection is closed for it, and made anew
+            world.link(0, 1)
+        node.step(world.now(0))
+    world.release(0, 1)
+    world.run(0.5)
+    world.look(0, "k", Level.ONE)

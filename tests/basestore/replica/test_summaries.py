@@ -1,0 +1,326 @@
+"""Summaries on both engines: written with the record, there again after a crash, and given to a store from
+before there were any."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from basestore.cluster.outbox import Outbox
+from basestore.errors import StorageBusy, StorageError
+from basestore.protocol.replication import DIRECT, Apply
+from basestore.replica.forward import bring_forward, bring_leaves_forward
+from basestore.replica.group_commit import GroupCommit
+from basestore.replica.replica import Replica
+from basestore.replica.summaries import SEQUENCE_BYTES, Summaries
+from basestore.storage.engine import DATA, DUE, LOG, NODE, OLD_DATA, OLD_LEAF, SUMMARY, Batch, Engine
+from basestore.storage.memory import MemoryEngine
+from basestore.storage.rocks import RocksEngine
+from repair.clock import HybridClock
+from repair.digest_tree import LEAVES
+from repair.rule import Rule
+from repair.version import HEAD_BYTES, KEY_BYTES, VERSION_BYTES, Digester, Record, Version
+
+DIGESTER = Digester(bytes(KEY_BYTES))
+PARTITIONS = range(4)
+
+
+@pytest.fixture(params=["memory", "rocks"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    made: Engine = MemoryEngine() if request.param == "memory" else RocksEngine(tmp_path / "store")
+    yield made
+    made.close()
+
+
+class Store:
+    """A replica on an engine, as a node opens it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.group_commit = GroupCommit(engine, b"g", waits=False, failed=self.undo)
+        self.summaries = Summaries(self.group_commit, PARTITIONS)
+        self.replica = Replica(
+            self.group_commit, self.summaries, {b"x": Rule.LAST_WRITE_WINS}, DIGESTER, HybridClock(0, 1 << 40)
+        )
+        self.outbox = Outbox(set())
+
+    def undo(self) -> None:
+        self.summaries.undo()
+        self.replica.forget_marks()
+
+    def put(self, key: bytes, stamp: int, *, tombstone: bool = False, expires_ms: int = 0) -> bytes:
+        record = sealed(key, stamp, tombstone=tombstone, expires_ms=expires_ms)
+        self.replica.apply(self.outbox, Apply(1, row_of(key), record.blob, DIRECT, 0), 1)
+        return record.head
+
+    def commit(self) -> None:
+        self.summaries.write()
+        self.group_commit.commit()
+        self.group_commit.engine.sync()
+        self.group_commit.durable(self.group_commit.sequence)
+
+    def checkpoint(self, passed: int = 0) -> None:
+        """Write all that is older than the last commit, in slices as small as can be."""
+        summary_log = self.summaries.summary_log
+        summary_log.slice_bytes = summary_log.slice_nodes = 1
+        summary_log.checkpoint_at_bytes = 0
+        self.summaries.checkpoint(lambda partition: passed)
+        while summary_log.checkpointing:
+            self.commit()
+            self.summaries.checkpoint(lambda partition: passed)
+        self.commit()
+
+    def facts(self) -> list[tuple[bytes, dict[int, int]]]:
+        summaries = self.summaries.of.values()
+        return [(each.encode(), {k: v for k, v in each.leaves.items() if v}) for each in summaries]
+
+
+def row_of(key: bytes) -> bytes:
+    return (key[0] % len(PARTITIONS)).to_bytes(2) + b"\1x" + key
+
+
+def sealed(key: bytes, stamp: int, *, tombstone: bool = False, expires_ms: int = 0) -> Record:
+    value = b"" if tombstone else b"value"
+    version = Version(stamp << 16, 1, stamp)
+    return Record.seal(DIGESTER, row_of(key), version, value, tombstone=tombstone, expires_ms=expires_ms)
+
+
+def test_an_opened_store_has_its_summaries_without_looking_at_a_record(engine: Engine) -> None:
+    store = Store(engine)
+    for number in range(50):
+        store.put(bytes((number % 20,)), number + 1, tombstone=number % 7 == 0)
+    store.commit()
+    opened = Store(engine)
+    assert opened.facts() == store.facts()
+    assert opened.summaries.records == sum(each.live for each in store.summaries.of.values())
+    assert not opened.summaries.damaged
+
+
+def test_the_log_holds_what_stands_in_the_order_in_which_it_came(engine: Engine) -> None:
+    store = Store(engine)
+    for stamp, key in enumerate((b"\0a", b"\0b", b"\0a", b"\1z", b"\0c"), 1):
+        store.put(key, stamp)
+    store.commit()
+    assert [(sequence, line[VERSION_BYTES:]) for sequence, line in store.summaries.log(0, 0, 9)] == [
+        (2, row_of(b"\0b")), (3, row_of(b"\0a")), (4, row_of(b"\0c")),
+    ]  # fmt: skip
+    assert [sequence for sequence, _ in store.summaries.log(0, 2, 1)] == [3]
+    assert [line[VERSION_BYTES:] for _, line in store.summaries.log(1, 0, 9)] == [row_of(b"\1z")]
+
+
+def test_what_is_due_goes_once_that_is_stable_and_nothing_else(engine: Engine) -> None:
+    store = Store(engine)
+    store.put(b"\0value", 1)
+    store.put(b"\0dead", 2, tombstone=True)
+    store.put(b"\0brief", 3, expires_ms=5)
+    store.put(b"\0late", 9, tombstone=True)
+    store.put(b"\0again", 4, tombstone=True)
+    store.put(b"\0again", 6)
+    store.commit()
+    summary = store.summaries.of[0]
+    summary.stable = summary.closed = 5 << 16
+    assert store.replica.purge(0, 1) == (1, 1)
+    assert summary.purged == 0
+    store.commit()
+    assert store.replica.purge(0, 9) == (1, 1)
+    store.commit()
+    assert summary.purged == summary.stable
+    held = {key[len(DATA) + 4 :] for key, _ in engine.scan(DATA, b"s")}
+    assert held == {b"\0value", b"\0late", b"\0again"}
+    assert summary.count == 3
+    assert Store(engine).facts() == store.facts()
+
+
+def test_a_batch_that_is_not_taken_leaves_the_summaries_as_they_were() -> None:
+    class Moody(MemoryEngine):
+        busy = False
+
+        def apply(self, batch: Batch) -> None:
+            if self.busy:
+                raise StorageBusy("stalled")
+            super().apply(batch)
+
+    engine = Moody()
+    store = Store(engine)
+    store.put(b"\0a", 1)
+    store.commit()
+    before = store.facts()
+    engine.busy = True
+    store.put(b"\0a", 2)
+    store.put(b"\1b", 3)
+    store.commit()
+    assert store.facts() == before
+    engine.busy = False
+    store.put(b"\0a", 4)
+    store.commit()
+    assert Store(engine).facts() == store.facts()
+
+
+def test_a_crash_takes_record_and_summary_together() -> None:
+    engine = MemoryEngine()
+    store = Store(engine)
+    store.put(b"\0a", 1)
+    store.commit()
+    before = store.facts()
+    store.put(b"\0a", 2)
+    store.summaries.write()
+    store.group_commit.commit()
+    engine.crash()
+    assert Store(engine).facts() == before
+
+
+def test_sums_that_do_not_fit_are_noticed_when_the_store_is_opened() -> None:
+    engine = MemoryEngine()
+    store = Store(engine)
+    store.put(b"\0a", 1)
+    store.put(b"\1b", 1)
+    store.commit()
+    store.checkpoint()
+    store.summaries.of[1].root ^= 1
+    engine.apply({SUMMARY + (1).to_bytes(2): store.summaries.of[1].encode()})
+    assert Store(engine).summaries.damaged == {1}
+    engine.apply({SUMMARY + (1).to_bytes(2): b"short"})
+    with pytest.raises(StorageError, match="partition 1"):
+        Store(engine)
+
+
+def old_rows(count: int) -> dict[bytes, bytes | None]:
+    """A store as it was before there were summaries."""
+    keys = [bytes((number % 4,)) + b"%d" % number for number in range(count)]
+    return {
+        OLD_DATA + row_of(key): sealed(key, stamp, tombstone=stamp % 5 == 0).blob
+        for stamp, key in enumerate(keys, 1)
+    }
+
+
+def test_a_store_from_before_there_were_summaries_is_brought_forward(engine: Engine) -> None:
+    old = old_rows(5000)
+    engine.apply({**old, OLD_DATA + (99).to_bytes(2) + b"\1xelsewhere": b"not of this node"})
+    store = Store(engine)
+    assert bring_forward(store.group_commit, store.summaries) == 5000
+    opened = Store(engine)
+    assert opened.facts() == store.facts()
+    assert sum(each.count for each in opened.summaries.of.values()) == 5000
+    assert opened.summaries.records == 4000
+    stored = dict(engine.scan(DATA, b"s"))
+    assert {key[1:]: value[:-SEQUENCE_BYTES] for key, value in stored.items()} == {
+        key[1:]: blob for key, blob in old.items()
+    }
+    assert sum(len(opened.summaries.log(partition, 0, 5000)) for partition in PARTITIONS) == 5000
+    opened.checkpoint()
+    assert len(list(engine.scan(LOG, bytes((LOG[0] + 1,))))) == 5000
+    assert len(list(engine.scan(DUE, bytes((DUE[0] + 1,))))) == 1000
+    assert len(list(engine.scan(OLD_DATA, bytes((OLD_DATA[0] + 1,))))) == 1  # not of a partition held here
+    assert bring_forward(opened.group_commit, opened.summaries) == 0
+
+
+class Cut(MemoryEngine):
+    """After two batches the power is gone."""
+
+    left = 2
+
+    def apply(self, batch: Batch) -> None:
+        if not self.left:
+            raise StorageError("the power is gone")
+        self.left -= 1
+        super().apply(batch)
+
+
+def test_a_crash_while_a_store_is_brought_forward_loses_nothing() -> None:
+    engine = Cut()
+    MemoryEngine.apply(engine, old_rows(5000))
+    engine.sync()
+    store = Store(engine)
+    with pytest.raises(StorageError, match="power"):
+        bring_forward(store.group_commit, store.summaries)
+    engine.crash()
+    engine.left = 9
+    again = Store(engine)
+    assert 0 < sum(each.count for each in again.summaries.of.values()) < 5000
+    bring_forward(again.group_commit, again.summaries)
+    whole = MemoryEngine()
+    whole.apply(old_rows(5000))
+    expected = Store(whole)
+    bring_forward(expected.group_commit, expected.summaries)
+    assert [each[1] for each in again.facts()] == [each[1] for each in expected.facts()]
+    assert Store(engine).facts() == again.facts()
+
+
+def leaf_rows() -> tuple[dict[bytes, bytes | None], Store]:
+    """A store from before there was a summary log: a row for each leaf and line, summaries without floors."""
+    store = Store(MemoryEngine())
+    for number in range(5000):
+        store.put(bytes((number % 4,)) + b"%d" % (number % 4500), number + 1)
+    store.commit()
+    store.checkpoint()
+    rows: dict[bytes, bytes | None] = dict(store.group_commit.engine.scan(b"", b"\xff"))
+    for partition, summary in store.summaries.of.items():
+        rows[SUMMARY + partition.to_bytes(2)] = summary.encode()[:64]
+        for leaf, total in summary.leaves.items():
+            number = partition * LEAVES + leaf
+            rows[OLD_LEAF + number.to_bytes(4)] = total.to_bytes(16)
+    return {key: value for key, value in rows.items() if key[:1] != NODE}, store
+
+
+def same_as(opened: Store, store: Store) -> bool:
+    """Whether it has the sums and the log of a store that was checkpointed."""
+    return opened.facts() == store.facts() and all(
+        opened.summaries.log(partition, 0, 9999) == store.summaries.log(partition, 0, 9999)
+        for partition in PARTITIONS
+    )
+
+
+def test_leaves_that_have_a_row_each_are_brought_into_nodes(engine: Engine) -> None:
+    rows, store = leaf_rows()
+    engine.apply(rows)
+    assert bring_leaves_forward(engine) == 4 * 64
+    opened = Store(engine)
+    assert same_as(opened, store)
+    assert not opened.summaries.damaged
+    assert not list(engine.scan(OLD_LEAF, bytes((OLD_LEAF[0] + 1,))))
+    assert bring_leaves_forward(engine) == 0
+    opened.put(b"\0" + b"4", 9999)  # its line was a row, and is no more
+    opened.commit()
+    sequences = [sequence for sequence, _ in opened.summaries.log(0, 0, 9999)]
+    stored = [int.from_bytes(value[-8:]) for _, value in engine.scan(DATA + b"\0\0", DATA + b"\0\1")]
+    assert sequences == sorted(stored)
+
+
+def test_a_crash_while_leaves_are_brought_forward_loses_nothing() -> None:
+    rows, store = leaf_rows()
+    engine = Cut()
+    MemoryEngine.apply(engine, rows)
+    with pytest.raises(StorageError, match="power"):
+        bring_leaves_forward(engine)
+    assert len(list(engine.scan(NODE, bytes((NODE[0] + 1,))))) == 200
+    engine.left = 9
+    assert bring_leaves_forward(engine) == 56
+    assert same_as(Store(engine), store)
+
+
+def test_a_damaged_old_record_is_kept_to_be_healed() -> None:
+    engine = MemoryEngine()
+    engine.apply({OLD_DATA + row_of(b"\0a"): b"too short"})
+    store = Store(engine)
+    bring_forward(store.group_commit, store.summaries)
+    assert engine.get(DATA + row_of(b"\0a")) == b"too short"
+    assert store.replica.trace(row_of(b"\0a")) is None
+
+
+def test_watches_hear_of_a_change_before_it_is_made() -> None:
+    store = Store(MemoryEngine())
+    heard: list[tuple[bytes, bytes, bytes]] = []
+
+    class Ear:
+        def note(self, row: bytes, held: bytes, head: bytes) -> None:
+            heard.append((row, held, head))
+
+    ear = Ear()
+    store.summaries.watch(0, ear)
+    first = store.put(b"\0a", 1)
+    second = store.put(b"\0a", 2)
+    store.put(b"\1b", 3)
+    store.summaries.unwatch(0, ear)
+    store.put(b"\0a", 4)
+    row = row_of(b"\0a")
+    assert heard == [(row, b"", first), (row, first + (1).to_bytes(8), second)]
+    assert len(heard[1][1]) == HEAD_BYTES + SEQUENCE_BYTES

@@ -1,0 +1,91 @@
+"""What clients make of answers: every error there and back, and no answer that surprises them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from basestore.consistency import Level
+from basestore.coordinator.coordinator import failure
+from basestore.errors import (
+    ClockSkew,
+    ConnectionLost,
+    InvalidRequest,
+    Overloaded,
+    ReadTimeout,
+    ReplicaFailure,
+    RequestFailed,
+    Unavailable,
+    WriteTimeout,
+)
+from basestore.protocol.client import Failed, Got, Page, Written
+from basestore.protocol.codec import decode, encode
+from basestore.protocol.operator import NodeStatus
+from basestore.results.receipts import encode_text, error_of, node_state, page, read_result, receipt
+from repair.version import Version
+from tests.basestore.protocol.test_codec import messages_of
+
+VERSION = Version(1, 2, 3)
+READERS: list[Callable[[Any], object]] = [
+    lambda answer: receipt(answer, Level.ONE, ["n1", "n2"]),
+    lambda answer: read_result(answer, Level.ONE),
+    page,
+    node_state,
+]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidRequest("wrong"),
+        Unavailable(3, 1),
+        Overloaded("full"),
+        ClockSkew("off"),
+        WriteTimeout("late", 1, 2, VERSION),
+        ReadTimeout("late", 0, 2, None),
+        ReplicaFailure("refused", {"n1": "no", "n2": "never"}, VERSION),
+        ConnectionLost("gone"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_arrives_as_it_was_raised(error: InvalidRequest | RequestFailed) -> None:
+    (answer,) = decode(encode([failure(7, error)]))
+    arrived = error_of(answer)
+    assert type(arrived) is type(error)
+    assert str(arrived) == str(error)
+    assert vars(arrived) == vars(error)
+    assert arrived.definite == error.definite
+    for read in READERS:
+        with pytest.raises(type(error)):
+            read(answer)
+
+
+@given(st.one_of([messages_of(kind) for kind in (Written, Got, Page, NodeStatus, Failed)]))
+def test_an_answer_that_makes_no_sense_is_a_lost_connection_and_nothing_else(answer: Any) -> None:
+    for read in READERS:
+        try:
+            read(answer)
+        except (InvalidRequest, RequestFailed):
+            continue
+
+
+@pytest.mark.parametrize("code", [2, 5, 6, 7])
+@pytest.mark.parametrize("details", [[], [1], ["x", "y"], [None, None], [[], []]])
+def test_details_that_do_not_fit_their_error_are_not_believed(code: int, details: list[Any]) -> None:
+    assert isinstance(error_of(Failed(1, code, "text", b"", details)), RequestFailed)
+    assert isinstance(error_of(Failed(1, code, "text", b"short", details)), ConnectionLost)
+
+
+def test_an_unknown_error_of_a_newer_node_keeps_its_text() -> None:
+    error = error_of(Failed(1, 99, "something new", b"", []))
+    assert isinstance(error, ConnectionLost)
+    assert str(error) == "something new"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, (None, None)), (b"a", ("a", "utf8")), (b"\xff", ("/w==", "base64"))]
+)
+def test_values_for_json_are_text_where_they_can_be(value: bytes | None, text: tuple[Any, Any]) -> None:
+    assert encode_text(value) == text

@@ -1,0 +1,108 @@
+"""A service whose store fails: what failed first is told, not what the broken store says afterwards."""
+
+import socket
+from pathlib import Path
+
+import pytest
+import trio
+
+from basestore.config import ClusterConfig, Member, NodeConfig, parse_address
+from basestore.errors import ConfigurationError, StorageError
+from basestore.server import service
+from basestore.server.service import Service
+from basestore.storage.engine import Batch
+from basestore.storage.memory import MemoryEngine
+from tests.worlds.shell import free_ports
+
+
+class Failing(MemoryEngine):
+    """Fails from some call on, and then whatever is asked of it, its closing included."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.broken = False
+        self.closed = 0
+
+    def _call(self, name: str) -> None:
+        if self.broken:
+            raise StorageError(f"{name}: it is broken already")
+        if name == self.name:
+            self.broken = True
+            raise StorageError(f"{name}: this broke it")
+
+    def get(self, key: bytes) -> bytes | None:
+        self._call("get")
+        return super().get(key)
+
+    def apply(self, batch: Batch) -> None:
+        self._call("apply")
+        super().apply(batch)
+
+    def sync(self) -> None:
+        self._call("sync")
+        super().sync()
+
+    def close(self) -> None:
+        self.closed += 1
+        self._call("close")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> NodeConfig:
+    member = Member("n1", f"127.0.0.1:{free_ports(1)}")
+    return NodeConfig(ClusterConfig(bytes(16), bytes(32), (member,), 1, 4), "n1", tmp_path / "n1")
+
+
+def on(engine: Failing, config: NodeConfig, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """A service that was given this engine for its store."""
+    monkeypatch.setattr(service, "open_engine", lambda _: engine)
+    return Service(config)
+
+
+@pytest.mark.parametrize("call", ["get", "apply", "sync"])
+def test_a_store_that_fails_at_the_start_is_closed_and_the_first_error_told(
+    config: NodeConfig, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    engine = Failing(call)
+    with pytest.raises(StorageError, match=f"^{call}: this broke it$"):
+        on(engine, config, monkeypatch)
+    assert engine.closed == 1
+
+
+async def run_and_stop(running: Service, engine: Failing, call: str) -> None:
+    """Run it, and stop it as soon as it listens; from then on that call fails."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(running.run)
+        engine.name = call
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("call", ["apply", "sync", "close"])
+def test_a_store_that_fails_at_the_end_is_closed_and_the_first_error_told(
+    config: NodeConfig, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    engine = Failing("")
+    running = on(engine, config, monkeypatch)
+    with pytest.raises(BaseExceptionGroup) as ended:
+        trio.run(run_and_stop, running, engine, call)
+    assert [str(error) for error in leaves(ended.value)] == [f"{call}: this broke it"]
+    assert engine.closed == 1
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """The errors in a tree of groups."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for each in error.exceptions for leaf in leaves(each)]
+    return [error]
+
+
+def test_that_a_port_is_taken_is_told_though_the_store_fails_too(
+    config: NodeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Failing("close")
+    running = on(engine, config, monkeypatch)
+    address = parse_address(config.member.address)
+    with socket.create_server(address), pytest.raises(ConfigurationError, match="cannot listen"):
+        trio.run(running.run)
+    assert engine.closed == 1

@@ -1,0 +1,79 @@
+"""Bugs of anti-entropy: exchanges, certificates, the stamps that follow, and purge."""
+
+from typing import Any
+
+from basestore.anti_entropy import certificates
+from basestore.anti_entropy.comparison import Comparison
+from basestore.anti_entropy.scheduler import Scheduler
+from basestore.protocol.replication import DIRECT
+from basestore.replica.replica import HINTED_DIRECT, Replica
+from basestore.replica.summaries import Summaries
+from repair.exchange import Snapshot
+from tests.simulation.mutations.registry import STALE, mutant
+
+PURGED = STALE | {"purges", "stable stamps", "convergence", "receipts"}
+
+
+@mutant("the stable stamp of one's own row alone", PURGED, certificates, "stable_stamp", "haste")
+def _own_row(own: int, *others: Any) -> int:
+    return own
+
+
+_apply = Replica.apply
+
+
+@mutant("a direct write that comes too late is taken", {"closed", *PURGED}, Replica, "apply", "haste")
+def _never_closed(self: Any, outbox: Any, message: Any, wall_ms: int) -> None:
+    summary = self.summaries.of.get(int.from_bytes(message.row[:2]))
+    if summary is None or message.way not in (DIRECT, HINTED_DIRECT):
+        _apply(self, outbox, message, wall_ms)
+        return
+    closed, summary.closed = summary.closed, 0
+    _apply(self, outbox, message, wall_ms)
+    summary.closed = closed
+
+
+@mutant("a copy of what was purged is taken", PURGED, Replica, "apply", "haste")
+def _never_settled(self: Any, outbox: Any, message: Any, wall_ms: int) -> None:
+    summary = self.summaries.of.get(int.from_bytes(message.row[:2]))
+    if summary is None or message.way in (DIRECT, HINTED_DIRECT):
+        _apply(self, outbox, message, wall_ms)
+        return
+    stable, summary.stable = summary.stable, 0
+    _apply(self, outbox, message, wall_ms)
+    summary.stable = stable
+
+
+@mutant("what is overwritten in an exchange is not kept", {"mismatches"}, Snapshot, "note")
+def _keep_nothing(self: Any, row: bytes, head: bytes, sequence: int) -> None:
+    pass
+
+
+@mutant("purge a little too early", PURGED, Summaries, "due")
+def _due_soon(self: Any, partition: int, upto: int, most: int) -> Any:
+    return _due(self, partition, upto + (3000 << 16) if upto else 0, most)
+
+
+_due = Summaries.due
+
+
+@mutant("a forgetful store pushes what was purged", PURGED, Comparison, "compare", "stores")
+def _push_all(self: Any, listing: Any, purged: int) -> Any:
+    return _compare(self, listing, 0)
+
+
+_compare = Comparison.compare
+
+
+@mutant("exchanges that certify and bring nothing", {"convergence", *PURGED}, Replica, "take_over")
+def _take_nothing(self: Any, row: bytes, record: Any) -> None:
+    pass
+
+
+_rounds = Scheduler._round
+
+
+@mutant("no exchanges but for forgetful stores", {"convergence"}, Scheduler, "_round")
+def _no_rounds(self: Any, member: int, now: Any) -> None:
+    self._due_s[member] = now.monotonic + 1e9
+    _rounds(self, member, now)

@@ -1,0 +1,138 @@
+"""A cluster in a thread, and servers that misbehave, for tests of clients."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+
+import trio
+
+import basestore
+from basestore.protocol.codec import Message
+from basestore.protocol.frames import FrameReader, pack
+from basestore.protocol.handshake import Hello, Refused, Welcome
+from basestore.protocol.limits import PROTOCOL, ProtocolError
+
+
+class Cluster:
+    """An embedded cluster that runs in a thread of its own."""
+
+    def __init__(self, directory: Path, nodes: int = 3) -> None:
+        self._directory = directory
+        self._nodes = nodes
+        self._started: SimpleQueue[list[str] | BaseException] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="cluster")
+        self._thread.start()
+        started = self._started.get(timeout=30)
+        if isinstance(started, BaseException):
+            raise started
+        self.endpoints = started
+
+    def _run(self) -> None:
+        try:
+            trio.run(self._serve)
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
+            self._started.put(error)
+
+    async def _serve(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._stop = trio.Event()
+        async with basestore.open_cluster(self._directory, self._nodes, durability="memory") as cluster:
+            self._started.put(cluster.endpoints)
+            await self._stop.wait()
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            trio.from_thread.run_sync(self._stop.set, trio_token=self._token)
+            self._thread.join(timeout=30)
+
+
+@contextmanager
+def cluster(directory: Path, nodes: int = 3) -> Iterator[Cluster]:
+    running = Cluster(directory, nodes)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+class FakeNode:
+    """A server on loopback that answers a hello as it is told to, and requests not at all.
+
+    greeting  what it says to a hello: a message, bytes, or None for nothing
+    dies      close the connection at the first request
+    hangs_up  close the connection at the hello
+    """
+
+    def __init__(self, greeting: Message | bytes | None, *, dies: bool, hangs_up: bool) -> None:
+        self._greeting = greeting
+        self._dies = dies
+        self._hangs_up = hangs_up
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"127.0.0.1:{self._server.getsockname()[1]}"
+        self.heard: SimpleQueue[Message] = SimpleQueue()
+        self._open: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._server.accept()
+            except OSError:
+                return
+            self._open.append(connection)
+            self._threads.append(threading.Thread(target=self._serve, args=(connection,)))
+            self._threads[-1].start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        reader = FrameReader()
+        try:
+            while data := connection.recv(65536):
+                for message in reader.feed(data):
+                    if isinstance(message, Hello):
+                        if self._hangs_up:
+                            return
+                        if isinstance(self._greeting, bytes):
+                            connection.sendall(self._greeting)
+                        elif self._greeting is not None:
+                            connection.sendall(pack([self._greeting]))
+                    else:
+                        self.heard.put(message)
+                        if self._dies:
+                            return
+        except (OSError, ProtocolError):
+            pass
+        finally:
+            connection.close()
+
+    def stop(self) -> None:
+        if self._server.fileno() >= 0:
+            self._server.shutdown(socket.SHUT_RDWR)
+            self._server.close()
+        for connection in self._open:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                connection.close()
+        for thread in self._threads:
+            thread.join(timeout=10)
+
+
+WELCOME = Welcome(PROTOCOL, bytes(16), "n1", ["n1", "127.0.0.1:1"], ["once"])
+
+
+@contextmanager
+def fake(
+    greeting: Message | bytes | None = WELCOME, *, dies: bool = False, hangs_up: bool = False
+) -> Iterator[FakeNode]:
+    node = FakeNode(greeting, dies=dies, hangs_up=hangs_up)
+    try:
+        yield node
+    finally:
+        node.stop()
+
+
+REFUSED = Refused("no more clients today", "")

@@ -1,0 +1,50 @@
+"""Following: what a client does that waits for a result, in a world whose time moves by hand."""
+
+from typing import TypeVar
+
+from basestore.client.calls import scope_of
+from basestore.results.cluster_view import Following
+from basestore.results.convergence import Convergence, Proving
+from basestore.results.receipts import Receipt
+from basestore.results.repair import Repair, Repairing
+from tests.worlds.world import TICK_S, World
+
+T = TypeVar("T")
+
+
+def follow(world: World, survey: Following[T], at: int = 0) -> T:
+    """Drive it at a node until it has a result."""
+    while (result := survey.result(world.monotonic)) is None:
+        call, sent_s = world.ask(at, survey.request), world.monotonic
+        world.settle()
+        while not call.done:
+            world.run(TICK_S)
+        assert call.answer is not None
+        survey.hear(call.answer, sent_s)
+        if survey.pause_s:
+            world.run(survey.pause_s)
+    return result
+
+
+def names(world: World) -> list[str]:
+    return [member.name for member in world.cluster.members]
+
+
+def converged(
+    world: World,
+    at: int = 0,
+    *,
+    key: str | None = None,
+    bucket: str = "default",
+    receipt: Receipt | None = None,
+    timeout_s: float = 30.0,
+) -> Convergence:
+    scope = scope_of(bucket, key)
+    return follow(world, Proving(names(world), scope, receipt, timeout_s, world.monotonic), at)
+
+
+def repaired(
+    world: World, at: int = 0, *, partition: int | None = None, full: bool = False, timeout_s: float = 30.0
+) -> Repair:
+    scope = scope_of("default", None, partition)
+    return follow(world, Repairing(names(world), scope, full, timeout_s, world.monotonic), at)

@@ -1,0 +1,543 @@
+"""A world for real Nodes without sockets: a network, disks and a clock that move by hand.
+
+    world = World(3)                   # three nodes on memory engines, linked, born
+    call = world.set(0, "k", "v")      # a request at node 0; nothing has moved yet
+    world.settle()                     # messages and syncs until all is quiet; time stands still
+    call.receipt()                     # the receipt, or the error it stands for, raised
+
+What is held by hand: `hold(a, b)` keeps messages on that way, `freeze(i)` withholds a node's syncs,
+`crash` loses what was not synced, `skew_ms` sets a node's wall clock off. Messages travel in their
+encoded form, so what cannot be said on the wire cannot be said here.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from basestore.cluster.outbox import Outbox
+from basestore.config import BUILT_IN, ClusterConfig, Durability, Member, NodeConfig
+from basestore.consistency import Level
+from basestore.instant import Instant
+from basestore.node import Node
+from basestore.protocol.client import Delete, Get, Scan, Set
+from basestore.protocol.codec import Message, decode, encode
+from basestore.protocol.operator import Status
+from basestore.replica.group_commit import GroupCommit
+from basestore.replica.identity import Fresh
+from basestore.replica.replica import Replica
+from basestore.replica.summaries import SEQUENCE_BYTES, Summaries
+from basestore.results.receipts import (
+    Item,
+    NodeState,
+    ReadResult,
+    Receipt,
+    node_state,
+    page,
+    read_result,
+    receipt,
+)
+from basestore.storage.engine import DATA
+from basestore.storage.memory import MemoryEngine
+from repair.clock import HybridClock
+from repair.rule import Rule
+from repair.version import Digester, Record, Version
+
+WALL_MS = 1_760_000_000_000
+TICK_S = 0.05
+KEY = bytes(range(32))
+
+
+class Call:
+    """One request of a client, and its answer once it has come."""
+
+    def __init__(self, client: "Client", request: int, level: Level) -> None:
+        self._client = client
+        self.request = request
+        self.level = level
+
+    @property
+    def answer(self) -> Message | None:
+        return self._client.answers.get(self.request)
+
+    @property
+    def done(self) -> bool:
+        return self.answer is not None
+
+    def _answer(self) -> Message:
+        assert self.answer is not None, "no answer came"
+        return self.answer
+
+    def receipt(self) -> Receipt:
+        """The receipt of a write; raises the error that came instead."""
+        return receipt(self._answer(), self.level, self._client.members)
+
+    def read(self) -> ReadResult:
+        """The result of a get; raises the error that came instead."""
+        return read_result(self._answer(), self.level)
+
+    def page(self) -> tuple[list[Item], bytes | None]:
+        return page(self._answer())
+
+    def state(self) -> NodeState:
+        return node_state(self._answer())
+
+
+class Client:
+    """A connection of a client to a node."""
+
+    def __init__(self, outbox: Outbox, members: list[str]) -> None:
+        self.outbox = outbox
+        self.members = members
+        self.answers: dict[int, Message] = {}
+        self._next = 0
+
+    def number(self) -> int:
+        self._next += 1
+        return self._next
+
+    def collect(self) -> None:
+        for message in travel(self.outbox.take()):
+            request: int = message.id  # type: ignore[union-attr]
+            assert request not in self.answers, "a request was answered twice"
+            self.answers[request] = message
+
+
+def travel(messages: list[Message]) -> list[Message]:
+    """What arrives when these are sent."""
+    return decode(encode(messages)) if messages else []
+
+
+class Sent(NamedTuple):
+    """A message on its way."""
+
+    source: int
+    target: int
+    message: Message
+
+
+class World:
+    """Nodes by index; None where one does not run."""
+
+    def __init__(
+        self,
+        count: int = 3,
+        *,
+        replication: int | None = None,
+        partitions: int = 4,
+        durability: Durability = "sync",
+        drift_ms_max: int = 2000,
+        timeout_ms_max: int = 1000,
+        buckets: dict[str, Rule] | None = None,
+        hint_bytes_max: int = 1 << 20,
+        hint_age_s_max: int = 3600,
+        read_repair: float = 0.0,
+        reconcile: bool = False,
+        born: bool = True,
+    ) -> None:
+        """`reconcile`: anti-entropy runs by itself; otherwise only for a forgetful store."""
+        members = tuple(Member(f"n{i + 1}", f"127.0.0.1:{7400 + i}") for i in range(count))
+        self.cluster = ClusterConfig(
+            bytes(16), KEY, members, replication or min(3, count), partitions,
+            BUILT_IN | (buckets or {}), drift_ms_max, timeout_ms_max,
+        )  # fmt: skip
+        self.configs = [
+            NodeConfig(
+                self.cluster,
+                member.name,
+                Path("/nowhere"),
+                durability,
+                hint_bytes_max,
+                hint_age_s_max,
+                read_repair,
+            )
+            for member in members
+        ]
+        self.placement = self.cluster.placement()
+        self.digester = Digester(KEY)
+        self.monotonic = 1000.0
+        self.skew_ms = [0] * count
+        self.engines = [MemoryEngine() for _ in members]
+        self.nodes: list[Node | None] = [None] * count
+        self.clients: list[Client | None] = [None] * count
+        self.links: dict[tuple[int, int], Outbox] = {}
+        self.ways: dict[tuple[int, int], deque[Message]] = {}
+        self.held: set[tuple[int, int]] = set()
+        self.cut: set[frozenset[int]] = set()
+        self.frozen: set[int] = set()
+        self.barriers: dict[int, int] = {}
+        self.log: list[Sent] = []
+        self.lose: Callable[[Sent], bool] = lambda _: False
+        self._starts = 0
+        self._reconcile = reconcile
+        if born:
+            for index in range(count):
+                self.start(index)
+            self.run(0.2)
+            assert all(node.linked for node in self.running), "the cluster was not born"
+
+    # --- nodes -------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> list[Node]:
+        return [node for node in self.nodes if node is not None]
+
+    def node(self, index: int) -> Node:
+        node = self.nodes[index]
+        assert node is not None, f"node {index} does not run"
+        return node
+
+    def now(self, index: int) -> Instant:
+        return Instant(WALL_MS + int(self.monotonic * 1000) + self.skew_ms[index], self.monotonic)
+
+    def start(self, index: int, *, link: bool = True) -> Node:
+        """Open the node on its engine, as the service does, and link it with all that run."""
+        self._starts += 1
+        seed = self._starts.to_bytes(8)
+        node = Node(
+            self.configs[index], self.engines[index], Fresh(seed * 2, seed, self._starts),
+            self.now(index), {},
+        )  # fmt: skip
+        barrier = node.step(self.now(index))
+        self.engines[index].sync()
+        if barrier is not None:
+            node.durable(barrier, self.now(index))
+        if not self._reconcile:
+            node.scheduler._due_s = dict.fromkeys(node.scheduler._due_s, math.inf)
+        self.nodes[index] = node
+        self.clients[index] = Client(node.open_client(), [m.name for m in self.cluster.members])
+        for other in range(len(self.nodes)):
+            if link and other != index and self.nodes[other] is not None:
+                self.link(index, other)
+        return node
+
+    def crash(self, index: int) -> None:
+        """A power cut: what was not synced is lost, and all that was on its way."""
+        self.engines[index].crash()
+        self._leave(index)
+
+    def stop(self, index: int) -> None:
+        """A clean stop."""
+        self.node(index).close(self.now(index))
+        self.engines[index].sync()
+        self._leave(index)
+
+    def _leave(self, index: int) -> None:
+        self.nodes[index] = None
+        self.clients[index] = None
+        self.barriers.pop(index, None)
+        self.frozen.discard(index)
+        for other in range(len(self.nodes)):
+            self.unlink(index, other)
+
+    def restart(self, index: int) -> Node:
+        """Crash, and start again on what is left."""
+        self.crash(index)
+        return self.start(index)
+
+    def wipe(self, index: int) -> None:
+        """Stop the node and give it an empty disk."""
+        self._leave(index)
+        self.engines[index] = MemoryEngine()
+
+    def copy_store(self, index: int) -> dict[bytes, bytes]:
+        """A backup of what the node's engine holds."""
+        return dict(self.engines[index].scan(b"", b"\xff" * 8))
+
+    def restore(self, index: int, copy: dict[bytes, bytes]) -> None:
+        """Stop the node and give it the disk of a backup."""
+        self._leave(index)
+        self.engines[index] = MemoryEngine()
+        self.engines[index].apply(copy)
+        self.engines[index].sync()
+
+    # --- the network -------------------------------------------------------------------------
+
+    def link(self, a: int, b: int) -> None:
+        """A new connection between two nodes, also where one stands."""
+        if frozenset((a, b)) in self.cut:
+            return
+        for source, target in ((a, b), (b, a)):
+            self.links[source, target] = self.node(source).link(target, self.now(source))
+            self.ways[source, target] = deque()
+
+    def unlink(self, a: int, b: int) -> None:
+        """The connection breaks, with all that was on its way."""
+        for source, target in ((a, b), (b, a)):
+            outbox = self.links.pop((source, target), None)
+            self.ways.pop((source, target), None)
+            node = self.nodes[source]
+            if outbox is not None and node is not None:
+                node.unlink(target, outbox, self.now(source))
+
+    def part(self, a: int, b: int) -> None:
+        """Break the connection, and let no new one be made until `join`."""
+        self.cut.add(frozenset((a, b)))
+        self.unlink(a, b)
+
+    def join(self, a: int, b: int) -> None:
+        self.cut.discard(frozenset((a, b)))
+        self.link(a, b)
+
+    def hold(self, source: int, target: int) -> None:
+        """Keep what is said on this way until `release`; it is not lost."""
+        self.held.add((source, target))
+
+    def release(self, source: int, target: int) -> None:
+        self.held.discard((source, target))
+
+    def isolate(self, index: int) -> None:
+        """Keep all that this node says and is told: it is slow, not known to be dead."""
+        for other in range(len(self.nodes)):
+            self.hold(index, other)
+            self.hold(other, index)
+
+    def rejoin(self, index: int) -> None:
+        for other in range(len(self.nodes)):
+            self.release(index, other)
+            self.release(other, index)
+
+    def freeze(self, *indices: int) -> None:
+        """Withhold the syncs of these nodes."""
+        self.frozen.update(indices)
+
+    def thaw(self, *indices: int) -> None:
+        self.frozen.difference_update(indices)
+
+    # --- motion ------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Steps, syncs and deliveries until nothing moves. Time stands still."""
+        for _ in range(10_000):
+            if not self._turn():
+                return
+        raise AssertionError("the world does not come to rest")
+
+    def _turn(self) -> bool:
+        moved = False
+        for index, node in enumerate(self.nodes):
+            if node is not None:
+                moved |= self._step(index, node)
+        for way in list(self.ways):
+            moved |= self._deliver(*way)
+        return moved
+
+    def _step(self, index: int, node: Node) -> bool:
+        now = self.now(index)
+        moved = bool(node.ready)
+        barrier = node.step(now)
+        if barrier is not None and index not in self.frozen:
+            self.engines[index].sync()
+            node.durable(barrier, now)
+            node.step(now)
+            moved = True
+        if node.relink:
+            node.relink = False
+            moved = True
+            for other in range(len(self.nodes)):
+                if (index, other) in self.links:
+                    self.unlink(index, other)
+                    self.link(index, other)
+        client = self.clients[index]
+        assert client is not None
+        client.collect()
+        for (source, target), outbox in list(self.links.items()):
+            if source == index:
+                for message in travel(outbox.take()):
+                    sent = Sent(source, target, message)
+                    self.log.append(sent)
+                    if not self.lose(sent):
+                        self.ways[source, target].append(message)
+        node.ready.clear()
+        return moved
+
+    def _deliver(self, source: int, target: int) -> bool:
+        queue = self.ways.get((source, target))
+        if not queue or (source, target) in self.held:
+            return False
+        messages = list(queue)
+        queue.clear()
+        outbox = self.links[target, source]
+        refused = self.node(target).receive(source, outbox, messages, self.now(target))
+        assert refused is None, f"{refused} was refused"
+        return True
+
+    def run(self, seconds: float) -> None:
+        """Let time pass, tick by tick."""
+        for _ in range(max(1, round(seconds / TICK_S))):
+            self.monotonic += TICK_S
+            for index, node in enumerate(self.nodes):
+                if node is not None:
+                    node.tick(self.now(index))
+            self.settle()
+
+    # --- clients -----------------------------------------------------------------------------
+
+    def ask(self, at: int, make: Callable[[int], Message], level: Level = Level.QUORUM) -> Call:
+        """Put a request to a node. Nothing moves yet."""
+        client = self.clients[at]
+        assert client is not None
+        request = client.number()
+        messages = travel([make(request)])
+        refused = self.node(at).receive_client(client.outbox, messages, self.now(at))
+        assert refused is None
+        return Call(client, request, level)
+
+    def set(
+        self,
+        at: int,
+        key: str,
+        value: str,
+        level: Level = Level.QUORUM,
+        *,
+        bucket: str = "default",
+        timeout_s: float = 1.0,
+        ttl_s: float = 0,
+        version: Version | None = None,
+    ) -> Call:
+        encoded = version.encode() if version else b""
+        ms, ttl_ms = round(timeout_s * 1000), round(ttl_s * 1000)
+        return self.ask(
+            at,
+            lambda r: Set(r, bucket, key.encode(), value.encode(), level, ms, ttl_ms, encoded),
+            level,
+        )
+
+    def delete(
+        self,
+        at: int,
+        key: str,
+        level: Level = Level.QUORUM,
+        *,
+        bucket: str = "default",
+        timeout_s: float = 1.0,
+        version: Version | None = None,
+    ) -> Call:
+        encoded = version.encode() if version else b""
+        ms = round(timeout_s * 1000)
+        return self.ask(at, lambda r: Delete(r, bucket, key.encode(), level, ms, encoded), level)
+
+    def get(
+        self,
+        at: int,
+        key: str,
+        level: Level = Level.QUORUM,
+        *,
+        bucket: str = "default",
+        timeout_s: float = 1.0,
+        floor: Version | None = None,
+        repair: bool = True,
+    ) -> Call:
+        ms = round(timeout_s * 1000)
+        seen = floor.encode() if floor else b""
+        return self.ask(at, lambda r: Get(r, bucket, key.encode(), level, ms, seen, repair), level)
+
+    def scan(
+        self,
+        at: int,
+        prefix: str = "",
+        level: Level = Level.QUORUM,
+        *,
+        bucket: str = "default",
+        after: bytes = b"",
+        limit: int = 100,
+        timeout_s: float = 1.0,
+    ) -> Call:
+        ms = round(timeout_s * 1000)
+        return self.ask(at, lambda r: Scan(r, bucket, prefix.encode(), after, limit, level, ms), level)
+
+    def state(self, at: int) -> NodeState:
+        call = self.ask(at, Status)
+        self.settle()
+        return call.state()
+
+    def put(self, at: int, key: str, value: str, level: Level = Level.QUORUM, **options: str) -> Receipt:
+        """Set, let all settle, and give the receipt."""
+        call = self.set(at, key, value, level, bucket=options.get("bucket", "default"))
+        self.settle()
+        return call.receipt()
+
+    def look(self, at: int, key: str, level: Level = Level.QUORUM, **options: str) -> ReadResult:
+        """Get, let all settle, and give the result."""
+        call = self.get(at, key, level, bucket=options.get("bucket", "default"))
+        self.settle()
+        return call.read()
+
+    # --- what is on the disks ----------------------------------------------------------------
+
+    def row(self, key: str, bucket: str = "default") -> bytes:
+        return self.placement.row(bucket.encode(), key.encode())
+
+    def replicas(self, key: str, bucket: str = "default") -> tuple[int, ...]:
+        return self.placement.replicas[int.from_bytes(self.row(key, bucket)[:2])]
+
+    def outsider(self, key: str) -> int:
+        """A running node that is no replica of the key."""
+        replicas = self.replicas(key)
+        return next(i for i, node in enumerate(self.nodes) if node is not None and i not in replicas)
+
+    def stored(self, index: int, key: str, bucket: str = "default") -> Record | None:
+        """What a node's engine holds for a key."""
+        stored = self.engines[index].get(DATA + self.row(key, bucket))
+        return None if stored is None else Record(stored[:-SEQUENCE_BYTES])
+
+    def values(self, key: str, bucket: str = "default") -> list[bytes | None]:
+        """What every node's engine holds for a key, by node."""
+        records = [self.stored(index, key, bucket) for index in range(len(self.nodes))]
+        return [None if record is None else record.value for record in records]
+
+    def plant(
+        self,
+        index: int,
+        key: str,
+        value: str,
+        version: Version,
+        *,
+        bucket: str = "default",
+        tombstone: bool = False,
+        expires_ms: int = 0,
+    ) -> Record:
+        """Put a record into a node's store behind everyone's back, durably."""
+        row = self.row(key, bucket)
+        record = Record.seal(
+            self.digester, row, version, value.encode(), tombstone=tombstone, expires_ms=expires_ms
+        )
+        replica, group_commit = self._replica(index)
+        held = replica.mark(row)
+        replica._store(row, record.blob, held)
+        replica.summaries.write()
+        group_commit.commit()
+        self.engines[index].sync()
+        group_commit.durable(group_commit.sequence)
+        return record
+
+    def _replica(self, index: int) -> tuple[Replica, GroupCommit]:
+        """The door to a node's data: its own, or, while it does not run, one made for the moment."""
+        node = self.nodes[index]
+        if node is not None:
+            return node.replica, node.group_commit
+        group_commit = GroupCommit(self.engines[index], b"", waits=False, failed=lambda: None)
+        summaries = Summaries(group_commit, self.placement.held_by(index))
+        rules = {name.encode(): rule for name, rule in self.cluster.buckets.items()}
+        return Replica(group_commit, summaries, rules, self.digester, HybridClock(0, 2000)), group_commit
+
+    def spoil(self, index: int, key: str, bucket: str = "default") -> None:
+        """Change one byte of a stored record, as a disk might."""
+        row = DATA + self.row(key, bucket)
+        stored = self.engines[index].get(row)
+        assert stored is not None
+        at = len(stored) - SEQUENCE_BYTES - 1
+        self.engines[index].apply({row: stored[:at] + bytes((stored[at] ^ 1,)) + stored[at + 1 :]})
+        self.engines[index].sync()
+        node = self.nodes[index]
+        if node is not None:
+            node.replica.forget_marks()
+
+    def stamp(self, offset_ms: int = 10) -> Version:
+        """A version near this moment, by default just after it, that no node has made."""
+        return Version((WALL_MS + int(self.monotonic * 1000) + offset_ms) << 16, 99, 1)
+
+    def sent(self, kind: type[Message], source: int | None = None) -> list[Sent]:
+        """What was said of one kind of message, by one node or by all."""
+        return [s for s in self.log if isinstance(s.message, kind) and source in (None, s.source)]
