@@ -45,7 +45,9 @@ from repair.rule import Rule
 from repair.version import Digester, Record, Version
 
 WALL_MS = 1_760_000_000_000
+BORN_S = 1000.0  # of the monotonic clock, when a world begins
 TICK_S = 0.05
+CLIENT = -1  # as an end of a message
 KEY = bytes(range(32))
 
 
@@ -97,11 +99,14 @@ class Client:
         self._next += 1
         return self._next
 
-    def collect(self) -> None:
-        for message in travel(self.outbox.take()):
+    def collect(self) -> list[Message]:
+        """Take the answers that have come."""
+        came = travel(self.outbox.take())
+        for message in came:
             request: int = message.id  # type: ignore[union-attr]
             assert request not in self.answers, "a request was answered twice"
             self.answers[request] = message
+        return came
 
 
 def travel(messages: list[Message]) -> list[Message]:
@@ -110,11 +115,12 @@ def travel(messages: list[Message]) -> list[Message]:
 
 
 class Sent(NamedTuple):
-    """A message on its way."""
+    """A message on its way between two nodes, or a node and a client (-1)."""
 
     source: int
     target: int
     message: Message
+    lost: bool = False
 
 
 class World:
@@ -156,7 +162,7 @@ class World:
         ]
         self.placement = self.cluster.placement()
         self.digester = Digester(KEY)
-        self.monotonic = 1000.0
+        self.monotonic = BORN_S
         self.skew_ms = [0] * count
         self.engines = [MemoryEngine() for _ in members]
         self.nodes: list[Node | None] = [None] * count
@@ -169,6 +175,7 @@ class World:
         self.barriers: dict[int, int] = {}
         self.log: list[Sent] = []
         self.lose: Callable[[Sent], bool] = lambda _: False
+        self.listeners: list[Callable[[Sent], None]] = []  # told of what clients and nodes say
         self._starts = 0
         self._reconcile = reconcile
         if born:
@@ -341,16 +348,23 @@ class World:
                     self.link(index, other)
         client = self.clients[index]
         assert client is not None
-        client.collect()
+        for message in client.collect():
+            self._tell(Sent(index, CLIENT, message))
         for (source, target), outbox in list(self.links.items()):
             if source == index:
                 for message in travel(outbox.take()):
                     sent = Sent(source, target, message)
                     self.log.append(sent)
-                    if not self.lose(sent):
+                    lost = self.lose(sent)
+                    self._tell(sent._replace(lost=lost))
+                    if not lost:
                         self.ways[source, target].append(message)
         node.ready.clear()
         return moved
+
+    def _tell(self, sent: Sent) -> None:
+        for listener in self.listeners:
+            listener(sent)
 
     def _deliver(self, source: int, target: int) -> bool:
         queue = self.ways.get((source, target))
@@ -380,6 +394,7 @@ class World:
         assert client is not None
         request = client.number()
         messages = travel([make(request)])
+        self._tell(Sent(CLIENT, at, messages[0]))
         refused = self.node(at).receive_client(client.outbox, messages, self.now(at))
         assert refused is None
         return Call(client, request, level)

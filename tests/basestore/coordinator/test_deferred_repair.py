@@ -346,7 +346,7 @@ def test_an_answer_of_a_replica_that_was_not_asked_is_passed_over(kind: Any) -> 
     world.isolate(first)
     call = world.get(0, "k")
     world.settle()
-    request = next(message.id for _, _, message in world.log[::-1] if isinstance(message, Read))
+    request = next(sent.message.id for sent in world.log[::-1] if isinstance(sent.message, Read))
     head = Record.seal(world.digester, world.row("k"), world.stamp(), b"stray").head
     strays: dict[type, Message] = {
         Held: Held(request, b"", 0),
