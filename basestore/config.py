@@ -87,11 +87,6 @@ class ClusterConfig:
         raise ConfigurationError(f"no member is called {name!r}; the cluster has {names}")
 
     @property
-    def first_write(self) -> list[str]:
-        """The names of the buckets in which the first write wins."""
-        return sorted(name for name, rule in self.buckets.items() if rule is Rule.FIRST_WRITE_WINS)
-
-    @property
     def closed_lag_ms(self) -> int:
         """How far behind its clock a replica closes itself to direct writes: more than the longest request
         lasts, and twice as much as clocks may differ."""

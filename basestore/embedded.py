@@ -7,7 +7,7 @@ An embedded node speaks to its peers over TCP like any other; only its own progr
 inside the process.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from basestore.protocol.codec import Message
 from basestore.results.receipts import ANSWERS
 from basestore.server.local_cluster import prepare_cluster
 from basestore.server.service import Service, instant
+from repair.rule import Rule
 
 LINK_S_MAX = 30.0
 
@@ -71,7 +72,7 @@ class _LocalChannel:
         cluster = service.config.cluster
         self.members: Sequence[str] = [member.name for member in cluster.members]
         self.cluster = cluster.id
-        self.first_write: Sequence[str] = cluster.first_write
+        self.rules: Mapping[str, Rule] = cluster.buckets
 
     def _deliver(self) -> None:
         while self._outbox.messages:

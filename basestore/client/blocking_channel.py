@@ -23,7 +23,7 @@ from basestore.errors import (
 )
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack, pack_requests
-from basestore.protocol.handshake import Hello, Refused, Welcome
+from basestore.protocol.handshake import Hello, Welcome, welcomed
 from basestore.protocol.limits import PROTOCOL, ProtocolError
 from basestore.results.receipts import ANSWERS
 
@@ -51,12 +51,7 @@ class _Connection:
         deadline = time.monotonic() + CONNECT_S_MAX
         while not self._early:
             self._early = self._receive(deadline)
-        welcome = self._early.pop(0)
-        if isinstance(welcome, Refused):
-            raise ProtocolError(welcome.reason)
-        if not isinstance(welcome, Welcome):
-            raise ProtocolError("it does not answer a hello with a welcome")
-        self.welcome = welcome
+        self.welcome = welcomed(self._early.pop(0))
 
     def send(self, messages: Sequence[Message], timeout_s: float) -> None:
         self._socket.settimeout(timeout_s)

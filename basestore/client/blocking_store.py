@@ -263,7 +263,7 @@ class SyncStore:
         """A session, for the length of a `with` block; `Store.session` says what it promises, and
         what the arguments are."""
         welcome = self._channel.welcome()
-        seen = Session(welcome.cluster, welcome.first_write, keys_max)
+        seen = Session(welcome.cluster, welcome.rules, keys_max)
         for token in tokens:
             seen.merge(token)
         channel = SessionChannel(self._channel, seen)

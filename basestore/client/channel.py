@@ -4,12 +4,13 @@ A connection (`connection.py`) or a node in this very process (`embedded.py`); a
 before either, to name its floors and to learn from the answers.
 """
 
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import Any, Protocol
 
 from basestore.client.session import ENDED, Session, check_cluster
 from basestore.errors import InvalidRequest
 from basestore.protocol.codec import Message
+from repair.rule import Rule
 
 
 class Answer(Awaitable[Message], Protocol):
@@ -21,11 +22,11 @@ class Answer(Awaitable[Message], Protocol):
 
 class Channel(Protocol):
     """Carries requests to one node. Of its cluster, once it is ready: the names of the members, the id, and
-    the buckets in which the first write wins."""
+    the rules of its buckets."""
 
     members: Sequence[str]
     cluster: bytes
-    first_write: Sequence[str]
+    rules: Mapping[str, Rule]
 
     async def ready(self) -> None:
         """Until requests can be sent; Unreachable."""
@@ -73,7 +74,7 @@ class SessionChannel:
         self._seen = seen
         self.members = channel.members
         self.cluster = channel.cluster
-        self.first_write = channel.first_write
+        self.rules = channel.rules
         self.closed = False
 
     async def ready(self) -> None:

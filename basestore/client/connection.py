@@ -6,7 +6,7 @@ next call connects anew, to whichever endpoint answers first in the order given.
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,9 +19,10 @@ from basestore.config import parse_address
 from basestore.errors import MAY_HAVE_HAPPENED, ConnectionLost, InvalidRequest, Overloaded, Unreachable
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack, pack_requests
-from basestore.protocol.handshake import Hello, Refused, Welcome
+from basestore.protocol.handshake import Hello, Welcome, welcomed
 from basestore.protocol.limits import PROTOCOL, ProtocolError
 from basestore.results.receipts import ANSWERS
+from repair.rule import Rule
 
 PENDING_MAX = 4096
 SWEEP_S = 0.25
@@ -88,11 +89,7 @@ class _Connection:
         messages: list[Message] = []
         while not messages:
             messages = self.frames.feed(await self._stream.receive(RECEIVE_BYTES))
-        welcome = messages[0]
-        if isinstance(welcome, Refused):
-            raise ProtocolError(welcome.reason)
-        if not isinstance(welcome, Welcome):
-            raise ProtocolError("it does not answer a hello with a welcome")
+        welcome = welcomed(messages[0])
         self.welcome = welcome
 
     async def run(self) -> None:
@@ -177,7 +174,7 @@ class _NetworkChannel:
         self._next_id = 0
         self.members: Sequence[str] = []
         self.cluster = b""
-        self.first_write: Sequence[str] = []
+        self.rules: Mapping[str, Rule] = {}
 
     async def ready(self) -> None:
         if self.closed:
@@ -200,7 +197,7 @@ class _NetworkChannel:
             self._connection = connection
             self.members = connection.welcome.members[::2]
             self.cluster = connection.welcome.cluster
-            self.first_write = connection.welcome.first_write
+            self.rules = connection.welcome.rules
             self._tasks.start_soon(connection.run)
             return
         raise Unreachable(

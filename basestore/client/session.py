@@ -31,7 +31,7 @@ Pure, and for one caller at a time. Refuses to know how requests travel.
 import base64
 import hashlib
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import cbor2
@@ -60,15 +60,13 @@ M = TypeVar("M", bound=Message)
 class Session:
     """The versions seen in one cluster, for at most `keys_max` keys, of 256 bytes on average."""
 
-    def __init__(
-        self, cluster: bytes, first_write: Collection[str], keys_max: int = KEYS_MAX_DEFAULT
-    ) -> None:
-        """`cluster` is its id, `first_write` names its buckets in which the first write wins."""
+    def __init__(self, cluster: bytes, rules: Mapping[str, Rule], keys_max: int = KEYS_MAX_DEFAULT) -> None:
+        """`cluster` is its id, `rules` are those of its buckets."""
         if not isinstance(keys_max, int) or keys_max < 1:
             raise InvalidRequest(f"a session has room for at least 1 key, not {keys_max!r}")
         self.cluster = cluster
         self.keys_max = keys_max
-        self._first_write = frozenset(first_write)
+        self._rules = rules
         self._bytes_max = KEY_BYTES_MAX + KEY_BYTES_MEAN_MAX * keys_max
         self._seen: dict[str, dict[bytes, bytes]] = {}
         self._under_way: dict[tuple[str, bytes], int] = {}  # how many requests, by key
@@ -135,10 +133,8 @@ class Session:
     def _newer(self, bucket: str, version: bytes, known: bytes) -> bytes:
         if not version or not known:
             return version or known
-        return version if self._rule(bucket).beats(version, known) else known
-
-    def _rule(self, bucket: str) -> Rule:
-        return Rule.FIRST_WRITE_WINS if bucket in self._first_write else Rule.LAST_WRITE_WINS
+        rule = self._rules.get(bucket, Rule.LAST_WRITE_WINS)
+        return version if rule.beats(version, known) else known
 
     # --- room --------------------------------------------------------------------------------
 

@@ -348,7 +348,7 @@ class Store:
         Raises InvalidRequest for a token that is damaged or of another cluster, and Unreachable.
         """
         await self._channel.ready()
-        seen = Session(self._channel.cluster, self._channel.first_write, keys_max)
+        seen = Session(self._channel.cluster, self._channel.rules, keys_max)
         for token in tokens:
             seen.merge(token)
         channel = SessionChannel(self._channel, seen)

@@ -43,7 +43,6 @@ TTL_MS_MAX = 100 * 365 * 24 * 3600 * 1000
 
 # Bound once: looking a member up on its enum costs as much as a check.
 ANY, QUORUM = Level.ANY, Level.QUORUM
-FIRST_WRITE_WINS = Rule.FIRST_WRITE_WINS
 _OPERATIONS: Mapping[type, str] = {Set: "set", Delete: "delete", Get: "get", Scan: "scan"}
 # By the number of replicas, and of those that have confirmed: the levels that are met just then.
 _MET_BY = [
@@ -175,10 +174,10 @@ class Coordinator:
             raise InvalidRequest(f"the value has {len(value)} bytes; at most {VALUE_BYTES_MAX} are allowed")
         if not 0 <= ttl_ms <= TTL_MS_MAX:
             raise InvalidRequest(f"a ttl of {ttl_ms} ms; it must lie between 0 (never) and {TTL_MS_MAX} ms")
-        if rule is FIRST_WRITE_WINS and (ttl_ms or isinstance(request, Delete)):
+        if rule.immutable and (ttl_ms or isinstance(request, Delete)):
             what = "ttl" if ttl_ms else "delete"
             raise InvalidRequest(
-                f"bucket {request.bucket!r} is first-write-wins: {what} is refused, for a record there never "
+                f"bucket {request.bucket!r} is {rule.value}: {what} is refused, for a record there never "
                 f"changes. Write under another key, or to another bucket"
             )
         repeated = self._repeated(request.version, now) if request.version else None
@@ -191,7 +190,7 @@ class Coordinator:
         begun_s = now.monotonic
         deadline = begun_s + request.timeout_ms / 1e3
         writing = QuorumWrite(self, outbox, request.id, content, rule, replicas, level, begun_s, deadline)
-        if rule is FIRST_WRITE_WINS and level >= QUORUM:
+        if rule.reads_first and level >= QUORUM:
             writing.read_first(repeated, now)
         else:
             writing.begin(repeated, now)

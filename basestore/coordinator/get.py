@@ -25,7 +25,6 @@ from repair.version import COUNTER_BITS
 if TYPE_CHECKING:
     from basestore.coordinator.coordinator import Coordinator
 
-FIRST_WRITE_WINS = Rule.FIRST_WRITE_WINS  # bound once: looking it up costs as much as a check
 UNKNOWN = -1
 
 
@@ -65,7 +64,7 @@ class ClientGet:
     def begin(self, compare: bool, now: Instant) -> None:
         """Read; Unavailable."""
         request = self._request
-        told = self._bounded or self._rule is FIRST_WRITE_WINS
+        told = self._bounded or self._rule.final_when_stable
         self._aim = Aim(0, request.floor, compare, request.repair, told)
         self._read(self._level, now)
 

@@ -34,7 +34,6 @@ from repair.version import VERSION_BYTES, Record
 if TYPE_CHECKING:
     from basestore.coordinator.coordinator import Coordinator
 
-FIRST_WRITE_WINS = Rule.FIRST_WRITE_WINS
 WIDEN_S = 0.1
 LINGER_S = 2.0
 WRITE_BACKS_MAX = 64
@@ -267,7 +266,7 @@ class QuorumRead(Operation):
             return
         diverged = self._diverged or weighed.diverged
         stable, final = self._stable, 0
-        if self._rule is FIRST_WRITE_WINS and record is not None:
+        if self._rule.final_when_stable and record is not None:
             final = FINAL if record.stamp <= stable else PROVISIONAL
         finding = Finding(
             record, self._aim.required, len(self._heads), diverged, len(self._repaired), stable, final

@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from basestore.coordinator.coordinator import Coordinator
 
 ANY = Level.ANY
-LAST_WRITE_WINS = Rule.LAST_WRITE_WINS
 _STAMP_BYTES = 8
 OPEN, STORED, FAILURE = Verdict.OPEN, Verdict.STORED, Verdict.FAILED
 
@@ -285,7 +284,7 @@ class QuorumWrite(Operation):
                 if not (self._tally.level is ANY and self._hints_asked):
                     self._fail(self._failure(), now)
             elif verdict is not OPEN:
-                outcome = OUTCOME_SUPERSEDED if self._rule is LAST_WRITE_WINS else OUTCOME_LOST
+                outcome = OUTCOME_LOST if self._rule.immutable else OUTCOME_SUPERSEDED
                 self._answer(outcome, self._record.blob[:VERSION_BYTES], self._winner, now)
         if self._answered:
             if self._winner and not tally.waiting and APPLIED in tally.states:  # those are behind
@@ -307,7 +306,7 @@ class QuorumWrite(Operation):
             Written(
                 self._request,
                 outcome,
-                0 if self._rule is LAST_WRITE_WINS else self._final(winner or version),
+                self._final(winner or version) if self._rule.final_when_stable else 0,
                 version,
                 tally.required,
                 tally.applied,
@@ -318,7 +317,7 @@ class QuorumWrite(Operation):
         )
 
     def _final(self, version: bytes) -> int:
-        """Whether the write that holds a first-write key can be contested any more."""
+        """Whether the write that holds the key can be contested any more."""
         return FINAL if int.from_bytes(version[:_STAMP_BYTES]) <= self._stable else PROVISIONAL
 
     def _failure(self) -> ReplicaFailure:

@@ -3,7 +3,7 @@
 Such a hint is the only copy of a write that came too late to be taken as that write: purged
 tombstones may have been newer. So it is kept until an operator says `replay --late`. Then, for each, a
 quorum is read: if what it holds beats the hint, the hint goes; so it does if its value has expired.
-In a first-write bucket whatever is found beats it, for a new write can only come after that.
+Where records are immutable whatever is found beats it, for a new write can only come after that.
 Otherwise the value is written anew at QUORUM, as a new write of this node, and the hint goes once that
 is stored. Whatever fails leaves the hint, for the next replay.
 """
@@ -21,7 +21,6 @@ from basestore.handoff.hints import Hints, Pile
 from basestore.instant import Instant
 from basestore.protocol.client import OUTCOME_STORED, Written
 from basestore.protocol.codec import Message
-from repair.rule import Rule
 from repair.write_repair import Hint
 
 if TYPE_CHECKING:
@@ -91,8 +90,7 @@ class LateHints:
             if isinstance(result, RequestFailed):
                 self.ended(pile, row, hint, "")
             elif 0 < hint.record.expires_ms <= now.wall_ms or (
-                result.record is not None
-                and (rule is Rule.FIRST_WRITE_WINS or not rule.beats(head, result.record.head))
+                result.record is not None and (rule.immutable or not rule.beats(head, result.record.head))
             ):
                 self.ended(pile, row, hint, "hints_late_superseded")
             else:

@@ -231,7 +231,8 @@ async def admit(link: Link, config: ClusterConfig, name: str, may_dial: Callable
     if hello.sender and not may_dial(hello.sender):
         await _refuse(link, hello.sender, f"{hello.sender!r} is not a member that dials {name}")
     members = [word for member in config.members for word in (member.name, member.address)]
-    await link.send(Welcome(PROTOCOL, config.id, name, members, config.first_write))
+    buckets = [word for name, rule in sorted(config.buckets.items()) for word in (name, rule.value)]
+    await link.send(Welcome(PROTOCOL, config.id, name, members, buckets))
     return hello.sender
 
 

@@ -60,3 +60,14 @@ def test_equal_versions_are_decided_by_the_digest(rule: Rule) -> None:
     assert a.version == b.version
     assert rule.winner(a, b) == rule.winner(b, a)
     assert rule.winner(a, b).digest == (max if rule is Rule.LAST_WRITE_WINS else min)(a.digest, b.digest)
+
+
+def test_only_where_the_first_write_wins_are_records_immutable_and_wins_final() -> None:
+    for rule in Rule:
+        implied = (rule.immutable, rule.reads_first, rule.final_when_stable)
+        assert implied == (rule is Rule.FIRST_WRITE_WINS,) * 3
+
+
+@pytest.mark.parametrize("rule", Rule)
+def test_a_rule_travels_as_its_value(rule: Rule) -> None:
+    assert Rule(rule.value) is rule

@@ -121,7 +121,7 @@ class FakeNode:
             thread.join(timeout=10)
 
 
-WELCOME = Welcome(PROTOCOL, bytes(16), "n1", ["n1", "127.0.0.1:1"], ["once"])
+WELCOME = Welcome(PROTOCOL, bytes(16), "n1", ["n1", "127.0.0.1:1"], ["once", "first-write-wins"])
 
 
 @contextmanager

@@ -26,13 +26,14 @@ from basestore.protocol.client import (
 from basestore.protocol.codec import Message
 from basestore.protocol.limits import KEY_BYTES_MAX
 from basestore.results.receipts import Item, ReadResult
+from repair.rule import Rule
 from repair.version import Version
 
 CLUSTER = bytes(range(16))
 
 
 def new(keys_max: int = 100) -> Session:
-    return Session(CLUSTER, ["once"], keys_max)
+    return Session(CLUSTER, {"once": Rule.FIRST_WRITE_WINS}, keys_max)
 
 
 def version(stamp: int) -> bytes:
@@ -404,7 +405,7 @@ def test_a_token_that_unpacks_to_too_much_is_refused_early() -> None:
 
 
 def test_a_token_of_another_cluster_is_refused_with_both_names() -> None:
-    other = Session(bytes(16), [])
+    other = Session(bytes(16), {})
     with pytest.raises(InvalidRequest) as refused:
         other.merge(new().token)
     assert CLUSTER.hex() in str(refused.value)

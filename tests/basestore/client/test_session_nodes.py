@@ -1,6 +1,6 @@
 """Sessions across nodes: a world whose replicas differ, where a store at ONE would go back in time."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pytest
@@ -49,7 +49,7 @@ class Way:
         self.at = at
         self.members: Sequence[str] = [member.name for member in world.cluster.members]
         self.cluster = world.cluster.id
-        self.first_write: Sequence[str] = world.cluster.first_write
+        self.rules: Mapping[str, Rule] = world.cluster.buckets
 
     async def ready(self) -> None:
         """Always."""

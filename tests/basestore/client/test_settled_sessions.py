@@ -3,13 +3,14 @@
 from basestore.client.session import Session
 from basestore.protocol.client import Delete, Get, Got, Set, Written
 from basestore.protocol.codec import Message
+from repair.rule import Rule
 from repair.version import Version
 from tests.worlds.following import converged
 from tests.worlds.world import World
 
 
 def session(keys_max: int = 10) -> Session:
-    return Session(bytes(16), ["once"], keys_max)
+    return Session(bytes(16), {"once": Rule.FIRST_WRITE_WINS}, keys_max)
 
 
 def version(stamp: int) -> bytes:
