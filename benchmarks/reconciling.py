@@ -231,7 +231,7 @@ def reconcile(pair: Pair) -> Taken:
     def counted(name: str) -> int:
         return sum(n.metrics.counts[name] - old[name] for n, old in zip(pair.nodes, counts, strict=True))
 
-    kinds = [kind for kind in ("same", "delta", "full") if counted(f"sessions_{kind}")]
+    kinds = [kind for kind in ("same", "delta", "full") if counted(f"exchanges_{kind}")]
     return (
         "+".join(kinds), meter.metadata_bytes, meter.entry_bytes, meter.frames, meter.round_trips,
         counted("records_sent"), counted("records_unneeded"),

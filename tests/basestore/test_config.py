@@ -20,33 +20,7 @@ from basestore.config import (
 )
 from basestore.errors import ConfigurationError
 from repair.rule import Rule
-
-ID, KEY = "00" * 16, "11" * 32
-GOOD = f"""
-[cluster]
-id = "{ID}"
-key = "{KEY}"
-
-[[members]]
-name = "n1"
-address = "127.0.0.1:7400"
-
-[[members]]
-name = "n2"
-address = "127.0.0.1:7401"
-
-[[members]]
-name = "n3"
-address = "[::1]:7402"
-zone = "b"
-
-[node]
-name = "n1"
-"""
-
-
-def read(text: str) -> NodeConfig:
-    return parse(text, "n1.toml", Path("/base"))
+from tests.worlds.configurations import GOOD, ID, KEY, read
 
 
 def test_what_is_left_out_has_defaults() -> None:

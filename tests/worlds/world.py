@@ -317,11 +317,12 @@ class World:
     def settle(self) -> None:
         """Steps, syncs and deliveries until nothing moves. Time stands still."""
         for _ in range(10_000):
-            if not self._turn():
+            if not self.turn():
                 return
         raise AssertionError("the world does not come to rest")
 
-    def _turn(self) -> bool:
+    def turn(self) -> bool:
+        """Let every node step once, and deliver what is on its way. Whether anything moved."""
         moved = False
         for index, node in enumerate(self.nodes):
             if node is not None:

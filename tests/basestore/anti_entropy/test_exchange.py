@@ -6,69 +6,25 @@ from basestore.consistency import Level
 from basestore.errors import StorageBusy
 from basestore.protocol.anti_entropy import (
     Abort,
-    Ask,
     Certify,
     Entries,
     Listing,
     Same,
     Sums,
     Syn,
-    Taken,
     Want,
 )
 from basestore.protocol.codec import Message, encode
 from basestore.replica.apply_log import stored_summary
 from basestore.replica.summary_log import CHECKPOINT_AT_BYTES
 from basestore.storage.engine import NODE, SUMMARY, Batch
-from tests.basestore.anti_entropy.test_scheduler import check_summaries
+from tests.worlds.exchanges import WORDS, begin, check_summaries, kinds, talk, two, write
 from tests.worlds.world import Sent, World
-
-SESSION = (Syn, Same, Sums, Ask, Listing, Want, Entries, Taken, Certify, Abort)
-
-
-def two() -> World:
-    """Two nodes that hold one partition, and have compared nothing yet."""
-    return World(2, partitions=1, drift_ms_max=200, hint_bytes_max=0)
-
-
-def talk(world: World, opener: int = 0) -> list[Message]:
-    """One exchange, opened by a node; what was said in it."""
-    world.log.clear()
-    world.node(opener).scheduler.wish(1 - opener, 0)
-    world.run(0.3)
-    return [sent.message for sent in world.log if isinstance(sent.message, SESSION)]
-
-
-def begin(world: World, turns: int, ticking: tuple[int, ...] = (0,)) -> None:
-    """The first node opens an exchange, and the nodes have so many turns: it may be in the middle then."""
-    world.node(0).scheduler.wish(1, 0)
-    world.monotonic += 0.05
-    for index in ticking:
-        world.node(index).tick(world.now(index))
-    for _ in range(turns):
-        world._turn()
-
-
-def kinds(said: list[Message]) -> list[type[Message]]:
-    return [type(message) for message in said]
 
 
 def bytes_of(said: list[Message]) -> int:
     """Metadata: all but entries, each in a frame of its own."""
     return sum(len(encode([message])) for message in said if not isinstance(message, Entries))
-
-
-def write(world: World, count: int, name: str, *, missed_by: int | None = None) -> None:
-    """Writes that a node misses, for the others never learn that it did."""
-    if missed_by is not None:
-        world.part(0, 1)
-    for number in range(count):
-        world.set(0 if missed_by != 0 else 1, f"{name} {number}", "value", Level.ONE)
-    world.settle()
-    if missed_by is not None:
-        world.run(1.2)
-        world.join(0, 1)
-        world.run(0.6)
 
 
 def test_two_that_hold_the_same_say_so_in_two_messages_and_80_bytes() -> None:
@@ -154,7 +110,7 @@ def test_what_is_written_while_a_session_is_open_is_no_false_alarm() -> None:
         world.monotonic += 0.05
         for index in (0, 1):
             world.node(index).tick(world.now(index))
-            world._turn()
+            world.turn()
     world.settle()
     world.run(1)
     talk(world)
@@ -174,8 +130,8 @@ def test_a_session_of_which_a_message_is_lost_does_no_harm(lost: int) -> None:
 
     def lose(sent: Sent) -> bool:
         nonlocal count
-        count += isinstance(sent.message, SESSION)
-        return isinstance(sent.message, SESSION) and count == lost
+        count += isinstance(sent.message, WORDS)
+        return isinstance(sent.message, WORDS) and count == lost
 
     world.lose = lose
     talk(world)

@@ -27,7 +27,7 @@ from basestore.replica.replica import Replica
 from repair.exchange import Snapshot
 from repair.runs import Members
 from repair.version import Record, Version
-from tests.basestore.anti_entropy.test_exchange import begin, kinds, talk, two, write
+from tests.worlds.exchanges import begin, kinds, talk, two, write
 from tests.worlds.world import World
 
 
@@ -69,7 +69,7 @@ def written_during_a_session() -> None:
         world.monotonic += 0.05
         for index in (0, 1):
             world.node(index).tick(world.now(index))
-            world._turn()
+            world.turn()
     world.settle()
     world.run(1)
     talk(world)

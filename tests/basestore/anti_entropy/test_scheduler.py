@@ -8,10 +8,10 @@ import pytest
 from basestore.consistency import Level
 from basestore.protocol.replication import Apply, Hinted
 from basestore.replica.summaries import SEQUENCE_BYTES
-from basestore.storage.engine import DATA, DUE, LOG
-from repair.digest_tree import MASK, digest_of, due_of, leaf_of
+from basestore.storage.engine import DATA
 from repair.rule import Rule
-from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES, Record
+from repair.version import Record
+from tests.worlds.exchanges import check_summaries
 from tests.worlds.world import Sent, World
 
 KEYS = [f"key {number}" for number in range(24)]
@@ -48,7 +48,7 @@ class Rough:
                     ttl_s = 0.5 if chance.random() < 0.2 and self.rule is Rule.LAST_WRITE_WINS else 0
                     world.set(at, key, f"{chance.random()}", level, bucket=self.bucket, ttl_s=ttl_s)
             for _ in range(chance.randrange(4)):
-                world._turn()
+                world.turn()
             if chance.random() < 0.5:
                 self.pass_time()
             if chance.random() < 0.01:
@@ -82,35 +82,6 @@ class Rough:
 
     def counts(self, name: str) -> int:
         return sum(node.metrics.counts[name] for node in self.world.running)
-
-
-def check_summaries(world: World, index: int) -> None:
-    """What a node's summaries say is what it stores: sums, counts, the log, what is due. Of the log all is
-    there that is above the floor, and nothing that does not stand."""
-    node, engine = world.node(index), world.engines[index]
-    for partition, summary in node.summaries.of.items():
-        start, end = partition.to_bytes(2), (partition + 1).to_bytes(2)
-        stored = list(engine.scan(DATA + start, DATA + end))
-        leaves: dict[int, int] = {}
-        log, due = {}, set()
-        for key, value in stored:
-            row, head = key[1:], value[:HEAD_BYTES]
-            leaf = leaf_of(row)
-            leaves[leaf] = (leaves.get(leaf, 0) + digest_of(head)) & MASK
-            log[int.from_bytes(value[-SEQUENCE_BYTES:])] = head[:VERSION_BYTES] + row
-            stamp = due_of(head, int.from_bytes(value[HEAD_BYTES:RECORD_BYTES_MIN]))
-            due |= {stamp.to_bytes(8) + row} if stamp else set()
-        assert {k: v for k, v in summary.leaves.items() if v} == {k: v for k, v in leaves.items() if v}
-        assert summary.root == sum(leaves.values()) & MASK
-        assert summary.count == len(stored)
-        slots = node.summaries.log(partition, 0, summary.sequence)
-        lines = dict(slots)
-        assert [sequence for sequence, _ in slots] == sorted(lines)
-        assert lines.items() <= log.items()
-        assert lines.keys() >= {sequence for sequence in log if sequence > summary.floor}
-        assert {int.from_bytes(k[3:]) for k, _ in engine.scan(LOG + start, LOG + end)} <= lines.keys()
-        assert {k[3:] for k, _ in engine.scan(DUE + start, DUE + end)} == due
-        assert summary.purged <= summary.stable <= summary.closed
 
 
 @pytest.mark.parametrize("seed", range(12))

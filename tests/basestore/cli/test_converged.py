@@ -17,7 +17,7 @@ from basestore.results.cluster_view import Obstacle
 from basestore.results.convergence import Convergence, PartitionProof
 from basestore.results.hints import HintPile, NodeHints
 from basestore.server.local_cluster import plan_cluster, write_cluster
-from tests.basestore.client.test_clients import FLAVOURS, run
+from tests.worlds.flavours import FLAVOURS, run
 from tests.worlds.shell import Cluster, eventually, free_ports, running
 
 PROOF = {

@@ -10,7 +10,7 @@ import pytest
 
 from basestore import InvalidRequest
 from basestore.cli.text import age, moment
-from tests.basestore.client.test_clients import FLAVOURS, run
+from tests.worlds.flavours import FLAVOURS, run
 from tests.worlds.shell import COMMAND, Cluster, cluster, eventually, free_ports, invoke
 
 EXPLANATION = {

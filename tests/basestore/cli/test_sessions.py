@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from basestore import InvalidRequest, ReadTimeout
-from tests.basestore.client.test_clients import FLAVOURS, run
+from tests.worlds.flavours import FLAVOURS, run
 from tests.worlds.shell import COMMAND, Cluster, cluster, environment, eventually
 
 

@@ -15,9 +15,9 @@ from basestore.results.explanation import Explanation, HintView, Mend, ReplicaVi
 from repair.read_repair import plan
 from repair.rule import Rule
 from repair.version import Digester, Record, Version
-from tests.basestore.handoff.test_debts import keep_late, rejoin
-from tests.basestore.handoff.test_delivery import Stalling
 from tests.worlds.following import converged
+from tests.worlds.late_hints import keep_late, rejoin
+from tests.worlds.stalling import Stalling
 from tests.worlds.world import KEY, WALL_MS, Call, World
 
 

@@ -3,12 +3,11 @@
 import pytest
 
 from basestore.client.calls import hints_request
-from basestore.consistency import Level
 from basestore.errors import InvalidRequest
 from basestore.protocol.operator import HintsOf, Replay
 from basestore.protocol.replication import Read
-from basestore.results.hints import NodeHints, node_hints
 from tests.worlds.following import converged
+from tests.worlds.late_hints import hints, keep_late, rejoin
 from tests.worlds.world import World
 
 
@@ -27,13 +26,6 @@ def reunite(world: World) -> None:
 
 def ended(world: World, at: int = 0) -> int:
     return world.node(at).metrics.counts["debts_ended"]
-
-
-def hints(world: World, at: int, *, replay: bool = False, late: bool = False) -> NodeHints:
-    call = world.ask(at, hints_request(replay, late))
-    world.settle()
-    assert call.answer is not None
-    return node_hints(call.answer, ["n1", "n2", "n3", "n4"])
 
 
 # --- debts ------------------------------------------------------------------------------------------
@@ -112,28 +104,6 @@ def test_while_nobody_answers_a_debt_stays() -> None:
 
 
 # --- late hints -------------------------------------------------------------------------------------
-
-
-def keep_late(world: World, key: str = "k", value: str = "v") -> int:
-    """A node keeps the only copies of a write, which come too late for its replicas: it was cut off for
-    longer than they stay open. Returns the node."""
-    keeper = world.outsider("k")
-    for replica in range(4):
-        if replica != keeper:
-            world.part(keeper, replica)
-    world.run(2)
-    call = world.set(keeper, key, value, Level.ANY)
-    world.run(1)
-    assert call.receipt()
-    world.run(20)
-    return keeper
-
-
-def rejoin(world: World, keeper: int) -> None:
-    for replica in range(4):
-        if replica != keeper:
-            world.join(keeper, replica)
-    world.run(4)
 
 
 def test_a_hint_that_comes_too_late_is_kept_and_shown_and_not_applied() -> None:

@@ -9,6 +9,7 @@ from basestore.protocol.client import Failed
 from basestore.protocol.replication import DIRECT, Applied, Apply, Hinted
 from basestore.storage.engine import AGE, DEBT, HINT, Batch
 from repair.version import Record
+from tests.worlds.stalling import Stalling
 from tests.worlds.world import Sent, World
 
 
@@ -203,21 +204,6 @@ def test_a_hint_is_delivered_however_old_its_stamp_or_far_ahead() -> None:
     world.start(2)
     world.run(2)
     assert world.values("k")[2] == b"v"
-
-
-class Stalling:
-    """Makes an engine refuse its next batches."""
-
-    def __init__(self, world: World, at: int) -> None:
-        self._engine = world.engines[at]
-        self._apply = self._engine.apply
-        self._engine.apply = self._refuse  # type: ignore[method-assign]
-
-    def _refuse(self, batch: Batch) -> None:
-        raise StorageBusy("the store is stalled")
-
-    def end(self) -> None:
-        self._engine.apply = self._apply  # type: ignore[method-assign]
 
 
 class TestBusyStores:

@@ -1,7 +1,7 @@
 """What is said on the wire: every kind there and back, and nothing else."""
 
 import math
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_origin
 
 import cbor2
 import pytest
@@ -14,33 +14,7 @@ from basestore.protocol.heartbeats import Ping
 from basestore.protocol.limits import BATCH_MESSAGES_MAX, DEPTH_MAX, ProtocolError
 from basestore.protocol.operator import Status
 from basestore.protocol.replication import Applied, Keep, Kept
-
-LEAVES: dict[Any, st.SearchStrategy[Any]] = {
-    int: st.integers(-(1 << 64), (1 << 64) - 1),
-    bytes: st.binary(max_size=30),
-    str: st.text(max_size=20),
-    bool: st.booleans(),
-    Any: st.integers(0, 9) | st.text(max_size=5),
-}
-
-
-def fields(kind: type[Any]) -> list[Any]:
-    hints = get_type_hints(kind)
-    return [hints[name] for name in kind._fields]
-
-
-def values(hint: Any) -> st.SearchStrategy[Any]:
-    if get_origin(hint) is list:
-        return st.lists(LEAVES[get_args(hint)[0]], max_size=5)
-    return LEAVES[hint]
-
-
-def messages_of(kind: type[Any]) -> st.SearchStrategy[Any]:
-    return st.tuples(*map(values, fields(kind))).map(kind._make)
-
-
-any_message = st.one_of([messages_of(kind) for kind in KINDS.values()])
-batches = st.lists(any_message, max_size=8)
+from tests.worlds.messages import batches, fields, messages_of
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.__name__)

@@ -11,7 +11,7 @@ from basestore.protocol.codec import Message, encode
 from basestore.protocol.frames import FRAME_BYTES_MAX, HELLO_BYTES_MAX, FrameReader, pack
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.operator import Status
-from tests.basestore.protocol.test_codec import batches
+from tests.worlds.messages import batches
 
 streams = st.lists(batches, max_size=4)
 

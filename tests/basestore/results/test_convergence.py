@@ -11,8 +11,8 @@ from basestore.protocol.operator import Survey, Surveyed
 from basestore.protocol.replication import Apply, Hinted
 from basestore.results.cluster_view import ClusterView
 from basestore.results.convergence import Proving
-from tests.basestore.handoff.test_debts import hints, keep_late, rejoin
 from tests.worlds.following import converged, follow, names
+from tests.worlds.late_hints import hints, keep_late, rejoin
 from tests.worlds.world import World
 
 

@@ -25,7 +25,7 @@ from basestore.protocol.codec import decode, encode
 from basestore.protocol.operator import NodeStatus
 from basestore.results.receipts import encode_text, error_of, node_state, page, read_result, receipt
 from repair.version import Version
-from tests.basestore.protocol.test_codec import messages_of
+from tests.worlds.messages import messages_of
 
 VERSION = Version(1, 2, 3)
 READERS: list[Callable[[Any], object]] = [

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from basestore.config import load, parse
 from basestore.errors import ConfigurationError
-from tests.basestore.test_config import GOOD, read
+from tests.worlds.configurations import GOOD, read
 from tests.worlds.shell import COMMAND, cluster, eventually, free_ports, invoke, running
 
 

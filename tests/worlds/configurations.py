@@ -1,0 +1,33 @@
+"""A configuration as a node reads it."""
+
+from pathlib import Path
+
+from basestore.config import NodeConfig, parse
+
+ID, KEY = "00" * 16, "11" * 32
+
+GOOD = f"""
+[cluster]
+id = "{ID}"
+key = "{KEY}"
+
+[[members]]
+name = "n1"
+address = "127.0.0.1:7400"
+
+[[members]]
+name = "n2"
+address = "127.0.0.1:7401"
+
+[[members]]
+name = "n3"
+address = "[::1]:7402"
+zone = "b"
+
+[node]
+name = "n1"
+"""
+
+
+def read(text: str) -> NodeConfig:
+    return parse(text, "n1.toml", Path("/base"))

@@ -1,0 +1,70 @@
+"""The three clients, behind one interface: one test serves Trio, asyncio and the blocking client."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+
+import basestore
+import basestore.sync
+from basestore.sync import SyncSession, SyncStore
+
+ASYNC = ["trio", "asyncio"]
+
+FLAVOURS = [*ASYNC, "sync"]
+
+Body = Callable[[Any], Awaitable[None]]
+
+
+class Blocking:
+    """A blocking store with the calls of an asynchronous one, so that one test serves for both."""
+
+    def __init__(self, store: SyncStore) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        call = getattr(self._store, name)
+
+        async def wrapped(*args: Any, **options: Any) -> Any:
+            return call(*args, **options)
+
+        return wrapped
+
+    async def scan(self, *args: Any, **options: Any) -> AsyncIterator[Any]:
+        for item in self._store.scan(*args, **options):
+            yield item
+
+    @asynccontextmanager
+    async def session(self, *tokens: str, **options: Any) -> AsyncIterator[Any]:
+        with self._store.session(*tokens, **options) as session:
+            yield BlockingSession(session)
+
+
+class BlockingSession(Blocking):
+    """The same of a session."""
+
+    def __init__(self, session: SyncSession) -> None:
+        super().__init__(session)
+        self._session = session
+
+    @property
+    def token(self) -> str:
+        return self._session.token
+
+    def merge(self, token: str) -> None:
+        self._session.merge(token)
+
+
+def run(flavour: str, endpoints: Any, body: Body, **options: Any) -> None:
+    """Run `body` with a store of this flavour."""
+
+    async def main() -> None:
+        if flavour == "sync":
+            with basestore.sync.connect(endpoints, **options) as blocking:
+                await body(Blocking(blocking))
+        else:
+            async with basestore.connect(endpoints, **options) as store:
+                await body(store)
+
+    anyio.run(main, backend="trio" if flavour == "sync" else flavour)
