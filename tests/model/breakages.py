@@ -21,7 +21,7 @@ from tests.model.record import STAMPS, Record, digest
 from tests.model.replica import LAG, Answer, Claim, Replica, Snapshot, Store, Way
 from tests.model.session import Base, Cert, Entry, List, Side
 from tests.model.trial import play, trials
-from tests.model.world import Delivery, World
+from tests.model.world import Delivery, ModelWorld
 
 
 class Patch(NamedTuple):
@@ -221,7 +221,7 @@ def owed_while_held(is_owed: Any) -> Any:
 
 
 def arrive_at_once(_: Any) -> Any:
-    def broken(self: World, delivery: Delivery) -> None:
+    def broken(self: ModelWorld, delivery: Delivery) -> None:
         place, key, record, way, holders, coordinator = delivery
         replica = self.replicas[place]
         answer = replica.take(key, record, way, holders)
@@ -329,12 +329,12 @@ BREAKAGES = [
     ),
     Breakage("wanted but overwritten is not sent", [Patch(Side, "is_owed", owed_while_held)]),
     Breakage("certified before durable", [Patch(Side, "promise", promise_at_once)]),
-    Breakage("acknowledged before durable", [Patch(World, "arrive", arrive_at_once)]),
+    Breakage("acknowledged before durable", [Patch(ModelWorld, "arrive", arrive_at_once)]),
     Breakage("sequence numbers reused", [Patch(Replica, "crash", crash_and_reuse)]),
     Breakage("restored store keeps its id", [Patch(Replica, "lose", lose_and_keep_the_id)]),
     Breakage("copy of an older store trusted", [constant(Replica, "is_last", True)]),
     Breakage("certificates with lost stores", [Patch(Side, "base", base_of_any_store)]),
-    Breakage("sessions with lost stores go on", [constant(World, "end_sessions", None)]),
+    Breakage("sessions with lost stores go on", [constant(ModelWorld, "end_sessions", None)]),
     Breakage("forgetful replicas answer", [constant(Replica, "is_silent", False)]),
     Breakage(
         "forgetful replicas claim",
@@ -344,8 +344,8 @@ BREAKAGES = [
         ],
     ),
     Breakage("closed not inherited", [Patch(Replica, "recover_with", recovery_without_closed)]),
-    Breakage("whole after one peer", [constant(World, "needed", 1)]),
-    Breakage("recovery at once", [constant(World, "rest", 0)]),
+    Breakage("whole after one peer", [constant(ModelWorld, "needed", 1)]),
+    Breakage("recovery at once", [constant(ModelWorld, "rest", 0)]),
     Breakage("forgetful replicas drop nothing", [constant(Replica, "ghosts", set())]),
     Breakage("ghosts dropped before anything comes", [Patch(Side, "begin", begin_without_ghosts)]),
     Breakage("forgetful replicas drop by deltas", [foreign_always(forgetful=True)]),

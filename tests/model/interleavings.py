@@ -11,12 +11,12 @@ from repair.rule import Rule
 from tests.model.coordinator import Write
 from tests.model.record import STAMPS, Record
 from tests.model.replica import LAG, Answer, Way
-from tests.model.world import World
+from tests.model.world import ModelWorld
 
 KEY = 7
 
 
-class Stage(World):
+class Stage(ModelWorld):
     """A world in which nothing happens by chance."""
 
     def __init__(self, places: int) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from repair.rule import Rule
 from tests.model.judge import Violation
-from tests.model.world import World
+from tests.model.world import ModelWorld
 
 STEPS = 3000
 
@@ -51,7 +51,7 @@ def trials(first: int, runs: int, rule: Rule | None, places: int | None) -> Iter
 def play(trial: Trial, counts: Counter[str]) -> Violation | None:
     """One history, counted."""
     try:
-        World(trial.seed, trial.rule, trial.places, counts, corrupt=trial.corrupt).run(STEPS)
+        ModelWorld(trial.seed, trial.rule, trial.places, counts, corrupt=trial.corrupt).run(STEPS)
     except Violation as violation:
         return violation
     return None

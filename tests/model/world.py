@@ -1,4 +1,4 @@
-"""World: chance decides who does what next, and what is lost, late, twice or never heard of again.
+"""A world of model replicas: chance decides who does what next, and what is lost, late or comes twice.
 
 One seed is one history. Messages of a session come in order or not at all, as on a connection; all
 others wait in a pool from which any may come next, and some stay to come again.
@@ -35,7 +35,7 @@ class Delivery(NamedTuple):
     coordinator: Coordinator | None
 
 
-class World:
+class ModelWorld:
     """`places` replicas, some coordinators, readers and faults."""
 
     def __init__(self, seed: int, rule: Rule, places: int, counts: Counter[str], *, corrupt: bool) -> None:

@@ -24,7 +24,7 @@ from tests.simulation.minimise import minimise
 from tests.simulation.mutations import MUTANTS
 from tests.simulation.outcome import Outcome, play
 from tests.simulation.plan import Reduction, draw
-from tests.simulation.world import World
+from tests.simulation.world import PlannedWorld
 
 BAR = 40
 
@@ -98,7 +98,7 @@ def show(seed: int, kept: Reduction, *, trace: bool, as_json: bool) -> int:
     """Play one seed, perhaps with all that happened."""
     if trace:
         plan = draw(seed).reduced(kept)
-        world = World(plan, recording=True)
+        world = PlannedWorld(plan, recording=True)
         world.run()
         print("\n".join(world.lines))
         print(f"theme {plan.theme}, {plan.replication} replicas of {len(plan.machines)}, {plan.durability}")

@@ -21,7 +21,7 @@ from tests.simulation.workload import draw
 
 if TYPE_CHECKING:
     from tests.simulation.machine import Machine
-    from tests.simulation.world import World
+    from tests.simulation.world import PlannedWorld
 
 GRACE_S = 0.3
 BACK_OFF_S = 0.03
@@ -74,7 +74,7 @@ class Session:
 class Client:
     """One loop. Requests have numbers of their own; `Operation.requests` lists them."""
 
-    def __init__(self, world: "World", plan: ClientPlan) -> None:
+    def __init__(self, world: "PlannedWorld", plan: ClientPlan) -> None:
         self.world = world
         self.plan = plan
         self.index = plan.number

@@ -17,7 +17,7 @@ from tests.simulation.plan import Fault
 
 if TYPE_CHECKING:
     from tests.simulation.machine import Machine
-    from tests.simulation.world import World
+    from tests.simulation.world import PlannedWorld
 
 HOUR_MS = 3_600_000
 
@@ -25,7 +25,7 @@ HOUR_MS = 3_600_000
 class Triggers:
     """Faults that lie in wait."""
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: "PlannedWorld") -> None:
         self._world = world
         self._armed: list[Fault] = []
 
@@ -89,7 +89,7 @@ class Triggers:
                 return
 
 
-def fall(world: "World", machine: "Machine", fault: Fault, why: str) -> None:
+def fall(world: "PlannedWorld", machine: "Machine", fault: Fault, why: str) -> None:
     """A machine crashes, and comes back after a while."""
     if machine.node is None:
         return
@@ -97,13 +97,13 @@ def fall(world: "World", machine: "Machine", fault: Fault, why: str) -> None:
     world.clockwork.after(restart_s(fault), machine.start)
 
 
-def wipe(world: "World", machine: "Machine", fault: Fault) -> None:
+def wipe(world: "PlannedWorld", machine: "Machine", fault: Fault) -> None:
     """A machine's disk is gone, unless too many have lost theirs already."""
     if machine.node is not None and may_lose(world, machine):
         lose_store(world, machine, fault._replace(kind="wipe", size=0.0))
 
 
-def power_loss(world: "World", fault: Fault) -> None:
+def power_loss(world: "PlannedWorld", fault: Fault) -> None:
     """All machines at once."""
     for machine in world.machines:
         if machine.node is not None:
@@ -113,7 +113,7 @@ def power_loss(world: "World", fault: Fault) -> None:
 class Faults:
     """Carries out a plan's faults."""
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: "PlannedWorld") -> None:
         self._world = world
         self._stream = Stream(world.plan.seed, "spoils")
 

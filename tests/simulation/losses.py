@@ -10,7 +10,7 @@ from tests.simulation.plan import Fault
 
 if TYPE_CHECKING:
     from tests.simulation.machine import Machine
-    from tests.simulation.world import World
+    from tests.simulation.world import PlannedWorld
 
 
 def restart_s(fault: Fault) -> float:
@@ -18,14 +18,14 @@ def restart_s(fault: Fault) -> float:
     return 0.01 + (0.05 if fault.size < 0.4 else fault.lasts)
 
 
-def may_lose(world: "World", machine: "Machine") -> bool:
+def may_lose(world: "PlannedWorld", machine: "Machine") -> bool:
     """Whether the cluster promises to survive it: with more than N - Q of N stores lost it does not."""
     plan = world.plan
     lost = sum(each.impaired for each in world.machines if each is not machine)
     return lost < plan.replication - (plan.replication // 2 + 1) and not machine.impaired
 
 
-def lose_store(world: "World", machine: "Machine", fault: Fault) -> None:
+def lose_store(world: "PlannedWorld", machine: "Machine", fault: Fault) -> None:
     """The machine dies, and what it finds when it comes back is not its latest disk."""
     copies = list(machine.copies)
     if fault.kind == "rollback":
@@ -39,7 +39,7 @@ def lose_store(world: "World", machine: "Machine", fault: Fault) -> None:
     world.clockwork.after(restart_s(fault), machine.start)
 
 
-def would_be_noticed(world: "World", machine: "Machine", copy: dict[bytes, bytes]) -> bool:
+def would_be_noticed(world: "PlannedWorld", machine: "Machine", copy: dict[bytes, bytes]) -> bool:
     """Whether each peer remembers, durably, more than the copy holds. One that does not would
     vouch for it: a limit of the design (peers write down what they hear once a second)."""
     stored = copy.get(IDENTITY)

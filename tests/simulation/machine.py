@@ -26,7 +26,7 @@ from tests.simulation.plan import MachinePlan
 
 if TYPE_CHECKING:
     from tests.simulation.clients import Session
-    from tests.simulation.world import World
+    from tests.simulation.world import PlannedWorld
 
 WALL_MS = 1_760_000_000_000
 TICK_S = 0.05
@@ -48,7 +48,7 @@ class Machine:
     """`node` is None while it does not run; `life` counts what the machine has been started or has
     ended, so that an event meant for an earlier life finds nobody."""
 
-    def __init__(self, world: "World", index: int, config: NodeConfig, plan: MachinePlan) -> None:
+    def __init__(self, world: "PlannedWorld", index: int, config: NodeConfig, plan: MachinePlan) -> None:
         self.world = world
         self._clockwork = world.clockwork
         self._seen_s, self._seen_ms = -1.0, 0

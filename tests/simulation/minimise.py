@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.simulation.plan import WHOLE, Reduction, draw
-from tests.simulation.world import World
+from tests.simulation.world import PlannedWorld
 
 SHORTEST_S = 0.7
 PLAYS_MAX = 3000
@@ -19,7 +19,7 @@ PLAYS_MAX = 3000
 
 def fails(seed: int, kept: Reduction, check: str) -> bool:
     """Whether what is left still fails that check."""
-    world = World(draw(seed).reduced(kept))
+    world = PlannedWorld(draw(seed).reduced(kept))
     world.run()
     return any(violation.check == check for violation in world.violations)
 
@@ -73,7 +73,7 @@ class _Search:
 
     def name_operations(self) -> None:
         """From now on every operation that is asked is named."""
-        world = World(draw(self.seed).reduced(self.kept))
+        world = PlannedWorld(draw(self.seed).reduced(self.kept))
         world.run()
         asked = sorted((op.client, op.place) for op in world.history.operations if op.place >= 0)
         self.accept(replace(self.kept, operations=tuple(asked)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tests.simulation.history import Violation
 from tests.simulation.plan import WHOLE, Reduction, draw
-from tests.simulation.world import World
+from tests.simulation.world import PlannedWorld
 
 
 @dataclass
@@ -30,7 +30,7 @@ def play(seed: int, kept: Reduction = WHOLE) -> Outcome:
     gc.collect()  # the world before this one
     gc.disable()
     try:
-        world = World(draw(seed).reduced(kept))
+        world = PlannedWorld(draw(seed).reduced(kept))
         world.run()
     finally:
         gc.enable()

@@ -18,7 +18,7 @@ from tests.simulation.checkers import acts_of, judge
 from tests.simulation.history import History, Operation
 from tests.simulation.plan import draw
 from tests.simulation.registers import atomic
-from tests.simulation.world import World
+from tests.simulation.world import PlannedWorld
 
 SEEDS_MAX = 120
 SEEDS = (3, 8, 20)  # no store is lost: with it goes what only ONE replica held
@@ -33,7 +33,7 @@ def writes_at_one(operation: Operation) -> bool:
 
 
 def history_of(seed: int) -> History:
-    world = World(draw(seed))
+    world = PlannedWorld(draw(seed))
     world.run()
     assert not world.violations
     return world.history

@@ -10,10 +10,10 @@ import pytest
 
 from basestore.cluster.failure_detector import FailureDetector
 from tests.simulation.outcome import play
-from tests.simulation.world import World
+from tests.simulation.world import PlannedWorld
 
 SEEDS = range(12)
-_heal, _phi = World._heal, FailureDetector.phi
+_heal, _phi = PlannedWorld.heal, FailureDetector.phi
 Verdict = Callable[[float], float]
 
 
@@ -48,7 +48,7 @@ def test_whatever_the_detectors_say_no_promise_is_broken(
         _heal(self)
 
     monkeypatch.setattr(FailureDetector, "phi", phi)
-    monkeypatch.setattr(World, "_heal", heal)
+    monkeypatch.setattr(PlannedWorld, "heal", heal)
     for seed in SEEDS:
         lying = True
         outcome = play(seed)

@@ -30,7 +30,7 @@ from tests.simulation.history import INF, STORED, Operation
 
 if TYPE_CHECKING:
     from tests.simulation.machine import Machine
-    from tests.simulation.world import World
+    from tests.simulation.world import PlannedWorld
 
 SLACK_S = 0.16
 APPLIED, SUPERSEDED, HINTED = ReplicaState.APPLIED, ReplicaState.SUPERSEDED, ReplicaState.HINTED
@@ -39,7 +39,7 @@ APPLIED, SUPERSEDED, HINTED = ReplicaState.APPLIED, ReplicaState.SUPERSEDED, Rep
 class Witness:
     """Judges every answer as it leaves its node."""
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: "PlannedWorld") -> None:
         self._world = world
         self._asked: dict[int, tuple[float, int, int]] = {}
         self._copies: dict[tuple[int, int, int], tuple[bytes, bytes, str]] = {}

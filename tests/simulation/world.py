@@ -1,4 +1,4 @@
-"""World: a whole cluster of real nodes, its clients and its misfortunes, out of one plan.
+"""A planned world: a whole cluster of real nodes, its clients and its misfortunes, out of one plan.
 
     born       the machines start, find each other, and are whole
     troubled   the clients ask, the faults strike, until the plan's time is over
@@ -45,7 +45,7 @@ VIOLATIONS_MAX = 5  # of each check
 NOTED_MAX = 1000
 
 
-class World:
+class PlannedWorld:
     """`recording` keeps readable lines of all that happens; it changes nothing else."""
 
     def __init__(self, plan: Plan, *, recording: bool = False) -> None:
@@ -150,7 +150,7 @@ class World:
         Faults(self).plan()
         self.clockwork.after(COPY_S, self._copy_disks)
         self.clockwork.run(self.plan.seconds)
-        self._heal()
+        self.heal()
         if self._await_health():
             self.witness.keep_promises()
             if self.plan.rounds:
@@ -180,7 +180,7 @@ class World:
             return True
         return Record(blob[:-SEQUENCE_BYTES]).intact(self._digester, key[len(DATA) :])
 
-    def _heal(self) -> None:
+    def heal(self) -> None:
         """Every fault ends."""
         self.say(-1, "heal", "")
         self.triggers.clear()
