@@ -26,7 +26,7 @@ from typing import Any
 from basestore.anti_entropy.certificates import Certificates
 from basestore.anti_entropy.recovery import Recovery
 from basestore.anti_entropy.scheduler import Scheduler
-from basestore.cluster.operations import Operations
+from basestore.cluster.operations import ANSWERS, Operations
 from basestore.cluster.outbox import OUTBOX_BYTES_MAX, Outbox, weight
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement, row_partition
@@ -80,12 +80,10 @@ from basestore.protocol.replication import (
     HeldDigest,
     Hinted,
     Keep,
-    Kept,
     Range,
     Read,
     ReadRange,
     Rejected,
-    Settled,
     Superseded,
 )
 from basestore.replica.forward import bring_forward, bring_leaves_forward
@@ -95,7 +93,7 @@ from basestore.replica.replica import HINTED_COPY, HINTED_DIRECT, Replica
 from basestore.replica.summaries import Summaries
 from basestore.storage.engine import META, Engine
 from repair.clock import HybridClock
-from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, Digester, Record
+from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, Digester
 
 CEILING = META + b"ceiling"
 PERSIST_S = 1.0
@@ -244,9 +242,12 @@ class Node:
         self.peers.hear(member, now)
         for message in messages:
             handler = self._handlers.get(type(message))
-            if handler is None:
+            if handler is not None:
+                handler(member, outbox, message, now)
+            elif type(message) in ANSWERS:
+                self.operations.answer(member, message, now)
+            else:
                 return message
-            handler(member, outbox, message, now)
         return None
 
     def tick(self, now: Instant) -> None:
@@ -306,7 +307,11 @@ class Node:
         mine = self.peers.all[self.me].outbox
         while mine.messages:
             for message in mine.take():
-                self._handlers[type(message)](self.me, mine, message, now)
+                handler = self._handlers.get(type(message))
+                if handler is not None:
+                    handler(self.me, mine, message, now)
+                else:
+                    self.operations.answer(self.me, message, now)
         self.ready.discard(mine)
 
     def _settle_identity(self, now: Instant) -> None:
@@ -351,7 +356,6 @@ class Node:
             ReadRange: self._read_range,
             Applied: self._applied,
             Superseded: self._superseded,
-            Rejected: self._rejected,
             Held: self._held,
             HeldDigest: self._held_digest,
             Range: self._range,
@@ -360,9 +364,7 @@ class Node:
             Inspect: self._inspect,
             Inspected: self._inspected,
             Keep: lambda member, outbox, message, now: self.delivery.keep(outbox, message),
-            Kept: self._kept,
             Hinted: self._hinted,
-            Settled: self._settled,
             Syn: lambda member, outbox, message, now: self.scheduler.hear_syn(member, outbox, message, now),
             Abort: lambda member, outbox, message, now: self.scheduler.hear_abort(member, message),
             Going: lambda member, outbox, message, now: self.scheduler.hear_going(
@@ -412,11 +414,6 @@ class Node:
             takers.add(self.identity.store)
         return b"".join(sorted(takers - {b""}))
 
-    def _settled(self, member: int, outbox: Outbox, message: Settled, now: Instant) -> None:
-        operation = self.operations.get(message.id)
-        if operation is not None:
-            operation.settled(member, message.id, message, now)
-
     def _session(self, member: int, outbox: Outbox, message: Any, now: Instant) -> None:
         self.scheduler.hear(member, outbox, message, now)
 
@@ -431,38 +428,22 @@ class Node:
     def _applied(self, member: int, outbox: Outbox, message: Applied, now: Instant) -> None:
         if member != self.me:
             self.identity.hear_sequence(self.peers.all[member].name, message.generation, message.sequence)
-        find = self.operations.get
-        for request in message.ids:
-            operation = find(request)
-            if operation is not None:
-                operation.applied(member, request, now)
+        self.operations.applied(member, message.ids, now)
 
     def _superseded(self, member: int, outbox: Outbox, message: Superseded, now: Instant) -> None:
         if len(message.head) != HEAD_BYTES:
             raise ProtocolError("a Superseded message names no record")
-        operation = self.operations.get(message.id)
-        if operation is not None:
-            operation.superseded(member, message.id, message.head, now)
-
-    def _rejected(self, member: int, outbox: Outbox, message: Rejected, now: Instant) -> None:
-        operation = self.operations.get(message.id)
-        if operation is not None:
-            operation.rejected(member, message.id, message, now)
+        self.operations.answer(member, message, now)
 
     def _held(self, member: int, outbox: Outbox, message: Held, now: Instant) -> None:
         if 0 < len(message.record) < RECORD_BYTES_MIN:
             raise ProtocolError("a Held message carries no record")
-        operation = self.operations.get(message.id)
-        if operation is not None:
-            record = Record(message.record) if message.record else None
-            operation.held(member, message.id, record, message.stable, now)
+        self.operations.answer(member, message, now)
 
     def _held_digest(self, member: int, outbox: Outbox, message: HeldDigest, now: Instant) -> None:
         if len(message.head) != HEAD_BYTES:
             raise ProtocolError("a HeldDigest message names no record")
-        operation = self.operations.get(message.id)
-        if operation is not None:
-            operation.held_digest(member, message.id, message.head, message.stable, now)
+        self.operations.answer(member, message, now)
 
     def _range(self, member: int, outbox: Outbox, message: Range, now: Instant) -> None:
         rows, records = message.rows[::2], message.rows[1::2]
@@ -470,9 +451,7 @@ class Node:
             raise ProtocolError("a Range message does not hold rows and records")
         if min(map(len, records), default=RECORD_BYTES_MIN) < RECORD_BYTES_MIN:
             raise ProtocolError("a Range message carries what is no record")
-        operation = self.operations.get(message.id)
-        if operation is not None:
-            operation.ranged(member, message.id, message.rows, message.more, now)
+        self.operations.answer(member, message, now)
 
     def _trace(self, member: int, outbox: Outbox, message: Trace, now: Instant) -> None:
         answer = trace(message, self.state, self.replica, self.delivery, self.certificates)
@@ -480,9 +459,7 @@ class Node:
 
     def _traced(self, member: int, outbox: Outbox, message: Traced, now: Instant) -> None:
         check_traced(message, len(self.peers.all))
-        operation = self.operations.get(message.id)
-        if operation is not None:
-            operation.traced(member, message, now)
+        self.operations.answer(member, message, now)
 
     def _inspect(self, member: int, outbox: Outbox, message: Inspect, now: Instant) -> None:
         hasten(self, message, now)
@@ -491,14 +468,7 @@ class Node:
 
     def _inspected(self, member: int, outbox: Outbox, message: Inspected, now: Instant) -> None:
         check_inspected(message, len(self.peers.all))
-        operation = self.operations.get(message.id)
-        if operation is not None:
-            operation.inspected(member, message, now)
-
-    def _kept(self, member: int, outbox: Outbox, message: Kept, now: Instant) -> None:
-        operation = self.operations.get(message.id)
-        if operation is not None:
-            operation.kept(message.member, message.stored, now)
+        self.operations.answer(member, message, now)
 
     def _ping(self, member: int, outbox: Outbox, message: Ping, now: Instant) -> None:
         peer = self.peers.all[member]

@@ -11,13 +11,15 @@ former life: a write acknowledged by a replica that then forgot it, recovered fr
 write had not reached yet, and was counted beside one of these, would be on too few.
 """
 
+from collections.abc import Callable
+
 from basestore.anti_entropy.scheduler import Scheduler
 from basestore.cluster.operations import Operation, Operations
 from basestore.cluster.outbox import SMALL_BYTES
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement, row_partition
 from basestore.instant import Instant
-from basestore.protocol.replication import Read, Rejected
+from basestore.protocol.replication import Held, Read, Rejected
 from basestore.replica.identity import State, StoreIdentity
 from basestore.replica.replica import Replica
 from repair.version import Record
@@ -27,25 +29,29 @@ HEALS_MAX = 64
 
 
 class _Healing(Operation):
-    """One damaged row, read from other replicas."""
+    """One damaged row, read from other replicas. It calls `ended` once: when `enough` of them have
+    said what they hold, or when its time is over."""
 
-    __slots__ = ("_others", "_recovery", "needed", "replies", "row", "silent")
+    __slots__ = ("_ended", "_others", "enough", "needed", "replies", "row", "silent")
 
-    def __init__(self, recovery: "Recovery", row: bytes, others: set[int], needed: int) -> None:
+    def __init__(
+        self, row: bytes, others: set[int], needed: int, ended: Callable[["_Healing"], None]
+    ) -> None:
         super().__init__(0)
-        self._recovery = recovery
+        self._ended = ended
         self._others = others
         self.row = row
         self.needed = needed
+        self.enough = False
         self.replies: dict[int, Record | None] = {}
         self.silent: set[int] = set()  # those whose own record is damaged: they can say no more
 
-    def held(self, member: int, request: int, record: Record | None, stable: int, now: Instant) -> None:
+    def held(self, member: int, answer: Held, now: Instant) -> None:
         if member in self._others:
-            self.replies[member] = record
+            self.replies[member] = Record(answer.record) if answer.record else None
             self._consider()
 
-    def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
+    def rejected(self, member: int, answer: Rejected, now: Instant) -> None:
         if not answer.passing:
             self.silent.add(member)
             self._consider()
@@ -56,10 +62,11 @@ class _Healing(Operation):
         if len(self.replies) >= self.needed or (
             self.replies and self.replies.keys() | self.silent >= self._others
         ):
-            self._recovery.heal(self)
+            self.enough = True
+            self._ended(self)
 
     def alarm(self, now: Instant) -> None:
-        self._recovery.give_up(self)
+        self._ended(self)
 
 
 class Recovery:
@@ -142,7 +149,7 @@ class Recovery:
             if not sources or (whole < self.sources_needed and len(sources) < len(others)):
                 continue
             needed = self.sources_needed if whole >= self.sources_needed else len(others)
-            healing = self._healing[row] = _Healing(self, row, set(others), needed)
+            healing = self._healing[row] = _Healing(row, set(others), needed, self._healed)
             for source in sources:
                 if needed < len(others) and not self._peers.alive[source]:
                     continue
@@ -150,15 +157,13 @@ class Recovery:
                 self._peers.send(source, Read(request, row, 0, True, False, False), SMALL_BYTES + len(row))
             self._operations.alarm_at(healing.ids[0], now.monotonic + HEAL_S_MAX)
 
-    def heal(self, healing: _Healing) -> None:
-        """Enough replicas have said what they hold: the winner replaces the damaged record."""
-        self.give_up(healing)
-        self._noticed_s.pop(healing.row, None)
-        if healing.row in self._replica.damaged:
-            self._replica.replace_damaged(healing.row, list(healing.replies.values()))
-            self._scheduler.metrics.count("records_healed")
-
-    def give_up(self, healing: _Healing) -> None:
-        """It has ended, or is to be begun anew."""
+    def _healed(self, healing: _Healing) -> None:
+        """The winner of what enough replicas hold replaces the damaged record; if too few have
+        answered, it is begun anew."""
         self._operations.drop(healing)
         self._healing.pop(healing.row, None)
+        if healing.enough:
+            self._noticed_s.pop(healing.row, None)
+            if healing.row in self._replica.damaged:
+                self._replica.replace_damaged(healing.row, list(healing.replies.values()))
+                self._scheduler.metrics.count("records_healed")

@@ -1,20 +1,49 @@
-"""Operation and Operations: what is under way, by the ids that its messages carry.
+"""Operations: what is under way at this node, found by the ids that its messages carry.
 
-Every message that wants an answer carries an id; the answer carries it back, and Operations knows
-whose it is. An answer to an id that is no longer known is ignored: what asked has ended. Deadlines
-are kept in a wheel of coarse slots, for most operations end before theirs.
+A request that wants an answer carries an id, and the answer carries it back: a correlation identifier
+(Hohpe and Woolf, "Enterprise Integration Patterns", 2003). `Operations` owns the ids, finds whose an
+answer is, and calls the callback that `ANSWERS` names. All callbacks have one signature:
+
+    operation.held(member, answer, now)
+
+An answer to an id that is no longer known is ignored: what asked has ended. Operations judges no
+answer, sends nothing and keeps no clock: deadlines come due in `tick`. They are kept in a wheel of
+coarse slots (Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", 1987), for most operations
+end before theirs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from typing import Any, Final
 
 from basestore.instant import Instant
 from basestore.protocol.operator import Inspected, Traced
-from basestore.protocol.replication import Rejected, Settled
-from repair.version import Record
+from basestore.protocol.replication import (
+    Held,
+    HeldDigest,
+    Kept,
+    Range,
+    Rejected,
+    Settled,
+    Superseded,
+)
 
 SLOTS_PER_S = 200
 RELIEVED_AT_ONCE = 64
+
+# Which callback of its operation an answer is handed to. Applied is not here, for it answers many
+# operations at once: see `Operations.applied`.
+ANSWERS: Final[Mapping[type, str]] = {
+    Superseded: "superseded",
+    Settled: "settled",
+    Rejected: "rejected",
+    Held: "held",
+    HeldDigest: "held_digest",
+    Range: "ranged",
+    Traced: "traced",
+    Inspected: "inspected",
+    Kept: "kept",
+}
 
 
 class Operation:
@@ -26,25 +55,25 @@ class Operation:
         self.ids: list[int] = []
         self.bytes = bytes_held
 
-    def applied(self, member: int, request: int, now: Instant) -> None:
-        """The member holds the record as the winner, durably."""
+    def applied(self, member: int, answer: int, now: Instant) -> None:
+        """The member holds the record as the winner, durably. `answer`: the id of what was asked."""
 
-    def superseded(self, member: int, request: int, head: bytes, now: Instant) -> None:
+    def superseded(self, member: int, answer: Superseded, now: Instant) -> None:
         """The member holds a better record, durably."""
 
-    def settled(self, member: int, request: int, answer: Settled, now: Instant) -> None:
+    def settled(self, member: int, answer: Settled, now: Instant) -> None:
         """The record came too late to be taken."""
 
-    def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
+    def rejected(self, member: int, answer: Rejected, now: Instant) -> None:
         """The member refused."""
 
-    def held(self, member: int, request: int, record: Record | None, stable: int, now: Instant) -> None:
-        """The member holds this, or nothing. `stable`: its stable stamp, 0 if it did not tell."""
+    def held(self, member: int, answer: Held, now: Instant) -> None:
+        """The member holds this record, or none."""
 
-    def held_digest(self, member: int, request: int, head: bytes, stable: int, now: Instant) -> None:
+    def held_digest(self, member: int, answer: HeldDigest, now: Instant) -> None:
         """The member holds a record with this head."""
 
-    def ranged(self, member: int, request: int, rows: list[bytes], more: bool, now: Instant) -> None:
+    def ranged(self, member: int, answer: Range, now: Instant) -> None:
         """The member holds these rows and records in a range."""
 
     def traced(self, member: int, answer: Traced, now: Instant) -> None:
@@ -53,8 +82,8 @@ class Operation:
     def inspected(self, member: int, answer: Inspected, now: Instant) -> None:
         """The member has said how it stands, and what is proven of some partitions."""
 
-    def kept(self, member: int, stored: bool, now: Instant) -> None:
-        """This node keeps a hint for the member, durably, or could not store it."""
+    def kept(self, member: int, answer: Kept, now: Instant) -> None:
+        """This node keeps a hint for `answer.member`, durably, or could not store it."""
 
     def lost(self, member: int, now: Instant) -> None:
         """The member stopped being alive: what was asked of it may never be answered."""
@@ -69,6 +98,38 @@ class Operation:
         """Room is needed, and the caller has had the answer: end soon."""
 
 
+NO_ANSWER: Final = "no answer in time"
+NOBODY: Final = -1  # whom one asks who only waits
+Ended = Callable[[Any, Instant], None]
+
+
+class Once(Operation):
+    """What one member is asked once, or a mere wait: it ends with the first thing that happens, and
+    hands it to `ended`: the answer, as a callback gets it; Rejected when none came in time; None when
+    the member was lost."""
+
+    __slots__ = ("_ended", "_member", "_operations")
+
+    def __init__(self, operations: "Operations", bytes_held: int, member: int, ended: Ended) -> None:
+        super().__init__(bytes_held)
+        self._operations = operations
+        self._member = member
+        self._ended = ended
+
+    def _end(self, member: int, answer: Any, now: Instant) -> None:
+        self._operations.drop(self)
+        self._ended(answer, now)
+
+    applied = superseded = settled = rejected = held = held_digest = _end
+
+    def lost(self, member: int, now: Instant) -> None:
+        if member == self._member:
+            self._end(member, None, now)
+
+    def alarm(self, now: Instant) -> None:
+        self._end(self._member, Rejected(self.ids[0], NO_ANSWER, True), now)
+
+
 class Operations:
     """All operations of a node. `bytes` sums what they hold; `served` counts requests of members that this
     node has answered itself."""
@@ -81,7 +142,6 @@ class Operations:
         self._lingering: dict[Operation, None] = {}
         self._slots: dict[int, list[int]] = {}
         self._slot_done = -1
-        self.get = self._by_id.get
         self.count = 0
         self.bytes = 0
         self.served = 0
@@ -111,6 +171,20 @@ class Operations:
             for request in operation.ids:
                 del self._by_id[request]
             operation.ids = []
+
+    def answer(self, member: int, message: Any, now: Instant) -> None:
+        """Hand an answer to the operation whose it is, if that is still under way."""
+        operation = self._by_id.get(message.id)
+        if operation is not None:
+            getattr(operation, ANSWERS[type(message)])(member, message, now)
+
+    def applied(self, member: int, requests: list[int], now: Instant) -> None:
+        """All of these were applied: acknowledgements come many to a message."""
+        find = self._by_id.get
+        for request in requests:
+            operation = find(request)
+            if operation is not None:
+                operation.applied(member, request, now)
 
     def alarm_at(self, request: int, monotonic: float) -> None:
         """Call `alarm` of the operation with this id at that time, if it is still under way."""

@@ -6,7 +6,7 @@ are not, when the writes that overtook each other have all arrived.
 
 from typing import TYPE_CHECKING
 
-from basestore.cluster.operations import Operation
+from basestore.cluster.operations import NOBODY, Once
 from basestore.cluster.placement import row_partition
 from basestore.coordinator.quorum_read import Aim, Finding, QuorumRead
 from basestore.errors import RequestFailed
@@ -32,31 +32,17 @@ class DeferredRepair:
         if row in self._rows or len(self._rows) >= ROWS_MAX:
             return
         self._rows.add(row)
-        operations = self._coordinator.operations
-        wait = _Wait(self, row, rule)
-        operations.alarm_at(operations.issue(wait), now.monotonic + WAIT_S)
+        operations, due_s = self._coordinator.operations, now.monotonic + WAIT_S
+        wait = Once(operations, len(row), NOBODY, lambda _, now: self._begin(row, rule, now))
+        operations.alarm_at(operations.issue(wait), due_s)
 
-    def begin(self, wait: "_Wait", now: Instant) -> None:
+    def _begin(self, row: bytes, rule: Rule, now: Instant) -> None:
         """The while is over."""
-        self._rows.discard(wait.row)
+        self._rows.discard(row)
         coordinator = self._coordinator
-        coordinator.operations.drop(wait)
         if coordinator.idle:
-            replicas = coordinator.placement.replicas[row_partition(wait.row)]
-            QuorumRead(coordinator, wait.row, wait.rule, replicas, Aim(0), _nobody).mend(now)
-
-
-class _Wait(Operation):
-    __slots__ = ("_deferred_repair", "row", "rule")
-
-    def __init__(self, deferred_repair: DeferredRepair, row: bytes, rule: Rule) -> None:
-        super().__init__(len(row))
-        self._deferred_repair = deferred_repair
-        self.row = row
-        self.rule = rule
-
-    def alarm(self, now: Instant) -> None:
-        self._deferred_repair.begin(self, now)
+            replicas = coordinator.placement.replicas[row_partition(row)]
+            QuorumRead(coordinator, row, rule, replicas, Aim(0), _nobody).mend(now)
 
 
 def _nobody(result: Finding | RequestFailed, now: Instant) -> None:

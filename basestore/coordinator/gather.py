@@ -64,7 +64,7 @@ class Gather(Operation, Generic[Answer]):
             self.answers[member] = answer
             self._consider(now)
 
-    def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
+    def rejected(self, member: int, answer: Rejected, now: Instant) -> None:
         self._miss(member, answer.reason[:REASON_LENGTH_MAX], now)
 
     def lost(self, member: int, now: Instant) -> None:

@@ -25,7 +25,7 @@ from basestore.cluster.outbox import SMALL_BYTES
 from basestore.errors import ReadTimeout, ReplicaFailure, RequestFailed
 from basestore.instant import Instant
 from basestore.protocol.client import FINAL, PROVISIONAL, Got
-from basestore.protocol.replication import COPY, Apply, Read, Rejected, Settled
+from basestore.protocol.replication import COPY, Apply, Held, HeldDigest, Read, Rejected, Settled, Superseded
 from repair.digest_tree import due_of
 from repair.read_repair import NOTHING, ReadPlan, plan, reaches
 from repair.rule import Rule
@@ -177,21 +177,24 @@ class QuorumRead(Operation):
 
     # --- answers -----------------------------------------------------------------------------
 
-    def held(self, member: int, request: int, record: Record | None, stable: int, now: Instant) -> None:
-        if stable:
-            self._stables[member] = stable
-            self._stable = max(self._stable, stable)
-        if record is None:
-            self._learn(member, NOTHING, now)
-        else:
+    def held(self, member: int, answer: Held, now: Instant) -> None:
+        if answer.stable:
+            self._note_stable(member, answer.stable)
+        if answer.record:
+            record = Record(answer.record)
             self._records[record.head] = record
             self._learn(member, record.head, now)
+        else:
+            self._learn(member, NOTHING, now)
 
-    def held_digest(self, member: int, request: int, head: bytes, stable: int, now: Instant) -> None:
-        if stable:
-            self._stables[member] = stable
-            self._stable = max(self._stable, stable)
-        self._learn(member, head, now)
+    def held_digest(self, member: int, answer: HeldDigest, now: Instant) -> None:
+        if answer.stable:
+            self._note_stable(member, answer.stable)
+        self._learn(member, answer.head, now)
+
+    def _note_stable(self, member: int, stable: int) -> None:
+        self._stables[member] = stable
+        self._stable = max(self._stable, stable)
 
     def _due(self, head: bytes) -> int:
         """When the record with this head may be purged; that of one that expires must be known."""
@@ -316,8 +319,8 @@ class QuorumRead(Operation):
             message = Apply(request, self._row, winner.blob, COPY, self._deadline_ms)
             coordinator.peers.send(replica, message, len(self._row) + len(winner.blob) + SMALL_BYTES)
 
-    def applied(self, member: int, request: int, now: Instant) -> None:
-        head = self._write_backs.get(request)
+    def applied(self, member: int, answer: int, now: Instant) -> None:
+        head = self._write_backs.get(answer)
         if head is not None:
             if self._under_way.get(member) == head:
                 del self._under_way[member]
@@ -325,15 +328,15 @@ class QuorumRead(Operation):
             self._coordinator.metrics.count(self._repairs)
             self._learn(member, head, now)
 
-    def superseded(self, member: int, request: int, head: bytes, now: Instant) -> None:
+    def superseded(self, member: int, answer: Superseded, now: Instant) -> None:
         self._under_way.pop(member, None)
-        self._learn(member, head, now)
+        self._learn(member, answer.head, now)
 
-    def settled(self, member: int, request: int, answer: Settled, now: Instant) -> None:
+    def settled(self, member: int, answer: Settled, now: Instant) -> None:
         """A write-back came too late: what the replica does not hold any more, it has purged."""
         self._under_way.pop(member, None)
         self._stables[member] = answer.stable
-        head = self._write_backs.get(request, NOTHING)
+        head = self._write_backs.get(answer.id, NOTHING)
         if self._heads.get(member) == NOTHING and 0 < self._due(head) <= answer.stable:
             self._consider(now)
         else:
@@ -341,7 +344,7 @@ class QuorumRead(Operation):
 
     # --- what goes wrong ---------------------------------------------------------------------
 
-    def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
+    def rejected(self, member: int, answer: Rejected, now: Instant) -> None:
         self._miss(member, answer.reason, now)
 
     def lost(self, member: int, now: Instant) -> None:

@@ -41,7 +41,7 @@ from basestore.protocol.client import (
     Failed,
     Written,
 )
-from basestore.protocol.replication import DIRECT, Apply, Keep, Rejected
+from basestore.protocol.replication import DIRECT, Apply, Keep, Kept, Rejected, Superseded
 from repair.rule import Rule
 from repair.version import VERSION_BYTES, Record, Version
 
@@ -192,19 +192,20 @@ class QuorumWrite(Operation):
         for replica in hinted:
             self._keep(replica, False, taker)
 
-    def applied(self, member: int, request: int, now: Instant) -> None:
+    def applied(self, member: int, answer: int, now: Instant) -> None:
         if self._untaken:
             self._copies_exist(member)
         self._late += now.monotonic >= self._deadline
         self._note(member, APPLIED, now)
 
-    def superseded(self, member: int, request: int, head: bytes, now: Instant) -> None:
+    def superseded(self, member: int, answer: Superseded, now: Instant) -> None:
+        head = answer.head
         if not self._winner or self._rule.beats(head, self._winner):
             self._winner = head
         self._coordinator.observe(head, now)
         self._note(member, SUPERSEDED, now)
 
-    def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
+    def rejected(self, member: int, answer: Rejected, now: Instant) -> None:
         """A hint is asked for before the refusal counts: at ANY it may decide, and a write whose last
         replica refuses ends with it."""
         self._explain(member, answer.reason)
@@ -212,9 +213,9 @@ class QuorumWrite(Operation):
             self._hint(member, answer.reason)
         self._note(member, FAILED, now)
 
-    def kept(self, member: int, stored: bool, now: Instant) -> None:
+    def kept(self, member: int, answer: Kept, now: Instant) -> None:
         self._hints_asked -= 1
-        self._note(member, HINTED if stored else FAILED, now)
+        self._note(answer.member, HINTED if answer.stored else FAILED, now)
 
     def lost(self, member: int, now: Instant) -> None:
         if self._sent and member in self._replicas and self._state(member) == PENDING:

@@ -20,7 +20,7 @@ from basestore.instant import Instant
 from basestore.metrics import FAILURES
 from basestore.protocol.client import Failed, Page, Scan
 from basestore.protocol.limits import PAGE_BYTES_MAX, PAGE_ROWS_MAX
-from basestore.protocol.replication import ReadRange, Rejected
+from basestore.protocol.replication import Range, ReadRange, Rejected
 from repair.read_repair import NOTHING, plan
 from repair.rule import Rule
 from repair.version import VERSION_BYTES, Record
@@ -90,13 +90,14 @@ class RangeScan(Operation):
                 self._refuse(replica, "too much waits for it", now)
                 return
 
-    def ranged(self, member: int, request: int, rows: list[bytes], more: bool, now: Instant) -> None:
+    def ranged(self, member: int, answer: Range, now: Instant) -> None:
         if member not in self._waiting or now.monotonic >= self._deadline:
             return
         self._waiting.discard(member)
+        rows = answer.rows
         held = {row: Record(blob) for row, blob in zip(rows[::2], rows[1::2], strict=True)}
         self._rows[member] = held
-        if more:
+        if answer.more:
             last = row_key(rows[-2])
             self._after = min(self._after, last) if self._more else last
             self._more = True
@@ -175,7 +176,7 @@ class RangeScan(Operation):
         self._client.put(Page(self._request.id, rows, self._after, self._more), size + len(self._after))
         self._count("page", now)
 
-    def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
+    def rejected(self, member: int, answer: Rejected, now: Instant) -> None:
         self._refuse(member, answer.reason, now)
 
     def lost(self, member: int, now: Instant) -> None:

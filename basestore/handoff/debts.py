@@ -5,36 +5,21 @@ all replicas hold it then, or a better one. Of partitions that this node holds i
 while its store is whole; of others a whole replica is asked, with a read of a row that cannot be.
 """
 
-from basestore.cluster.operations import Operation, Operations
+from functools import partial
+
+from basestore.cluster.operations import Once, Operations
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement
 from basestore.handoff.hints import Hints
 from basestore.instant import Instant
-from basestore.protocol.replication import Read
+from basestore.protocol.replication import Held, Read
 from basestore.replica.summaries import Summaries
 from repair.clock import HybridClock
-from repair.version import COUNTER_BITS, Record
+from repair.version import COUNTER_BITS
 
 ROUND_S = 5.0
 ASKED_AT_ONCE = 64
 PATIENCE_S = 4.0
-
-
-class _Asking(Operation):
-    """A replica was asked for the stable stamp of a partition."""
-
-    __slots__ = ("_debts", "_partition")
-
-    def __init__(self, debts: "Debts", partition: int) -> None:
-        super().__init__(0)
-        self._debts = debts
-        self._partition = partition
-
-    def held(self, member: int, request: int, record: Record | None, stable: int, now: Instant) -> None:
-        self._debts.told(self, self._partition, stable)
-
-    def alarm(self, now: Instant) -> None:
-        self._debts.told(self, self._partition, 0)
 
 
 class Debts:
@@ -82,14 +67,13 @@ class Debts:
         """Ask the first replica that is whole."""
         replicas = [r for r in self._placement.replicas[partition] if self._peers.alive[r]]
         if replicas:
-            asking = _Asking(self, partition)
+            asking = Once(self._operations, 0, replicas[0], partial(self._told, partition))
             request = self._operations.issue(asking)
             nothing = partition.to_bytes(2) + b"\0"  # a row has a bucket and a key
             self._operations.alarm_at(request, now.monotonic + PATIENCE_S)
             self._peers.send(replicas[0], Read(request, nothing, 0, False, False, True))
 
-    def told(self, asking: _Asking, partition: int, stable: int) -> None:
-        """A replica has said how far the partition is stable; 0: it has not."""
-        self._operations.drop(asking)
-        if stable:
-            self._hints.end_debt(partition, stable)
+    def _told(self, partition: int, answer: object, now: Instant) -> None:
+        """A replica has said how far the partition is stable, or it has not: it is asked again."""
+        if isinstance(answer, Held) and answer.stable:
+            self._hints.end_debt(partition, answer.stable)

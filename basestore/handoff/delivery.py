@@ -7,8 +7,9 @@ hint is deleted when its copy was taken; one that meets an error stays for the n
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
-from basestore.cluster.operations import Operation, Operations
+from basestore.cluster.operations import Once, Operations
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.cluster.peers import Peers
 from basestore.config import NodeConfig
@@ -44,38 +45,6 @@ class _Round:
         self.resume_s = 0.0
         self.under_way = 0
         self.bytes_under_way = 0
-
-
-class _Attempt(Operation):
-    """One copy under way to the member the hint is for."""
-
-    __slots__ = ("_delivery", "_hint", "_round", "_row")
-
-    def __init__(self, delivery: "Delivery", at: _Round, row: bytes, hint: Hint) -> None:
-        super().__init__(len(row) + len(hint.record.blob))
-        self._delivery = delivery
-        self._round = at
-        self._row = row
-        self._hint = hint
-
-    def applied(self, member: int, request: int, now: Instant) -> None:
-        self._delivery.delivered(self, self._round, self._row, self._hint)
-
-    def rejected(self, member: int, request: int, answer: Rejected, now: Instant) -> None:
-        self._delivery.refused(self, self._round, now)
-
-    def settled(self, member: int, request: int, answer: Settled, now: Instant) -> None:
-        if answer.late:
-            self._delivery.too_late(self, self._round, self._row, self._hint)
-        else:
-            self._delivery.delivered(self, self._round, self._row, self._hint)
-
-    def lost(self, member: int, now: Instant) -> None:
-        if member == self._round.pile.index:
-            self._delivery.give_back(self, self._round)
-
-    def alarm(self, now: Instant) -> None:
-        self._delivery.refused(self, self._round, now)
 
 
 class Delivery:
@@ -143,28 +112,18 @@ class Delivery:
 
     # --- answers -----------------------------------------------------------------------------
 
-    def delivered(self, attempt: _Attempt, at: _Round, row: bytes, hint: Hint) -> None:
-        """A copy was taken."""
-        self.give_back(attempt, at)
-        at.window = min(at.window + 1, WINDOW_MAX)
-        self._hints.settle(at.pile, row, hint)
-
-    def too_late(self, attempt: _Attempt, at: _Round, row: bytes, hint: Hint) -> None:
-        """The member takes it no more."""
-        self.give_back(attempt, at)
-        self._hints.too_late(at.pile, row, hint)
-
-    def refused(self, attempt: _Attempt, at: _Round, now: Instant) -> None:
-        """The member does not take copies now: the hint stays, and delivery rests."""
-        self.give_back(attempt, at)
-        at.window = max(at.window // 2, WINDOW_MIN)
-        at.resume_s = now.monotonic + ROUND_S
-
-    def give_back(self, attempt: _Attempt, at: _Round) -> None:
-        """A copy is under way no more. If it was not taken, its hint stays."""
+    def _ended(self, at: _Round, row: bytes, hint: Hint, size: int, answer: object, now: Instant) -> None:
+        """A copy is under way no more: what became of it."""
         at.under_way -= 1
-        at.bytes_under_way -= attempt.bytes
-        self._operations.drop(attempt)
+        at.bytes_under_way -= size
+        if isinstance(answer, Settled) and answer.late:
+            self._hints.too_late(at.pile, row, hint)
+        elif isinstance(answer, int | Settled):
+            at.window = min(at.window + 1, WINDOW_MAX)
+            self._hints.settle(at.pile, row, hint)
+        elif isinstance(answer, Rejected):  # the member takes none now: the hint stays, and delivery rests
+            at.window = max(at.window // 2, WINDOW_MIN)
+            at.resume_s = now.monotonic + ROUND_S
 
     # --- sending -----------------------------------------------------------------------------
 
@@ -203,14 +162,16 @@ class Delivery:
             at.resume_s = now.monotonic + ROUND_S
 
     def _send(self, at: _Round, row: bytes, hint: Hint, now: Instant) -> bool:
-        attempt = _Attempt(self, at, row, hint)
-        request = self._operations.issue(attempt)
+        size = len(row) + len(hint.record.blob)
+        member, ended = at.pile.index, partial(self._ended, at, row, hint, size)
+        copy = Once(self._operations, size, member, ended)
+        request = self._operations.issue(copy)
         self._sent += 1
-        at.under_way += 1
-        at.bytes_under_way += attempt.bytes
         message = Hinted(request, row, hint.record.blob, hint.stores)
-        if not self._peers.send(at.pile.index, message, attempt.bytes + SMALL_BYTES):
-            self.give_back(attempt, at)
+        if not self._peers.send(member, message, size + SMALL_BYTES):
+            self._operations.drop(copy)
             return False
+        at.under_way += 1
+        at.bytes_under_way += size
         self._operations.alarm_at(request, now.monotonic + PATIENCE_S)
         return True

@@ -3,13 +3,14 @@
 from typing import Any
 from unittest.mock import patch
 
+from basestore.cluster.operations import NO_ANSWER
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.placement import row_partition
 from basestore.coordinator.quorum_write import QuorumWrite
-from basestore.handoff import delivery, hints
+from basestore.handoff import hints
 from basestore.handoff.delivery import Delivery
 from basestore.handoff.hints import Hints
-from basestore.protocol.replication import COPY, Applied, Kept
+from basestore.protocol.replication import COPY, Applied, Kept, Rejected
 from basestore.replica.replica import Replica
 from repair.rule import Rule
 from repair.write_repair import Hint, merge_hints
@@ -36,9 +37,13 @@ def _latest_hint(rule: Rule, kept: Hint | None, offered: Hint) -> Hint:
     return offered
 
 
-@mutant("a hint refused is a hint delivered", {"receipts", *LOST}, delivery._Attempt, "rejected")
-def _give_up_hint(self: Any, member: int, request: int, answer: Any, now: Any) -> None:
-    self.applied(member, request, now)
+_delivery_ended = Delivery._ended
+
+
+@mutant("a hint refused is a hint delivered", {"receipts", *LOST}, Delivery, "_ended")
+def _give_up_hint(self: Any, at: Any, row: bytes, hint: Hint, size: int, answer: Any, now: Any) -> None:
+    taken = answer.id if isinstance(answer, Rejected) and answer.reason != NO_ANSWER else answer
+    _delivery_ended(self, at, row, hint, size, taken, now)
 
 
 _lost = QuorumWrite.lost

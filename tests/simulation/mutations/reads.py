@@ -16,9 +16,9 @@ def _all_confirm(rule: Rule, replies: Any, *more: Any) -> Any:
 
 
 @mutant("a superseded write-back confirms", STALE, QuorumRead, "superseded", "races")
-def _superseded_confirms(self: Any, member: int, request: int, head: bytes, now: Any) -> None:
+def _superseded_confirms(self: Any, member: int, answer: Any, now: Any) -> None:
     self._under_way.pop(member, None)
-    self._heads[member] = self._write_backs.get(request, head)
+    self._heads[member] = self._write_backs.get(answer.id, answer.head)
     self._consider(now)
 
 
