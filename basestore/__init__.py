@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from basestore.results.convergence import Convergence, PartitionProof
     from basestore.results.explanation import Explanation, HintView, Mend, ReplicaView
     from basestore.results.hints import HintPile, NodeHints
-    from basestore.results.receipts import Item, NodeState, ReadResult, Receipt
+    from basestore.results.nodes import NodeState
+    from basestore.results.receipts import Item, ReadResult, Receipt
     from basestore.results.repair import Repair
     from repair.rule import Rule
     from repair.version import Version
@@ -61,7 +62,8 @@ _HOMES = {
     "basestore.results.cluster_view": ("Obstacle",),
     "basestore.results.hints": ("HintPile", "NodeHints"),
     "basestore.results.repair": ("Repair",),
-    "basestore.results.receipts": ("Item", "NodeState", "ReadResult", "Receipt"),
+    "basestore.results.nodes": ("NodeState",),
+    "basestore.results.receipts": ("Item", "ReadResult", "Receipt"),
     "basestore.client.store": ("Store", "StoreSession"),
     "repair.rule": ("Rule",),
     "repair.version": ("Version",),

@@ -14,12 +14,13 @@ from typing import Any
 
 import trio
 
-from basestore.client.calls import GRACE_S, TIMEOUT_S_DEFAULT, Consistency
+from basestore.client.arguments import TIMEOUT_S_DEFAULT, Consistency
+from basestore.client.calls import GRACE_S
 from basestore.client.store import Store
 from basestore.config import Durability, NodeConfig, load
 from basestore.errors import MAY_HAVE_HAPPENED, ConnectionLost
 from basestore.protocol.codec import Message
-from basestore.results.receipts import ANSWERS
+from basestore.results.answers import ANSWERS
 from basestore.server.local_cluster import prepare_cluster
 from basestore.server.service import Service, instant
 from repair.rule import Rule

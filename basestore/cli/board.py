@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from basestore.metrics import FAILURES, LEVELS, OPERATIONS, REPAIRS, Histogram, Metrics
-from basestore.results.receipts import NodeState
+from basestore.results.nodes import NodeState
 
 NONE = "-"
 _BEATEN = ("superseded", "lost")

@@ -17,7 +17,7 @@ import trio
 import basestore
 from basestore.config import NodeConfig
 from basestore.errors import RequestFailed, Unreachable
-from basestore.results.receipts import NodeState
+from basestore.results.nodes import NodeState
 
 GRACE_S = 10.0
 ANSWER_S_MAX = 2.0

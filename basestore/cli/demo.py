@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from basestore.cli.children import Child
     from basestore.client.store import Store
     from basestore.errors import BasestoreError
-    from basestore.results.receipts import NodeState, Receipt
+    from basestore.results.nodes import NodeState
+    from basestore.results.receipts import Receipt
 
 PATIENCE_S = 40.0
 REQUEST_S = 10.0

@@ -301,7 +301,7 @@ class _Import:
     def _already_there(self, rows: "Sequence[Row]") -> int:
         """How many of these rows, lost to earlier writes, lost to their own value: an import into a
         first-write bucket that was stopped meets what it wrote itself."""
-        from basestore.client.calls import level_of
+        from basestore.client.arguments import level_of
         from basestore.consistency import Level
         from basestore.results.receipts import ReadResult
 

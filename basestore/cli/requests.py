@@ -35,9 +35,9 @@ _SHARED = ("endpoint", "consistency", "bucket", "timeout", "output")
 def open_store(target: Target) -> Iterator["SyncStore"]:
     """A store on the target's cluster."""
     from basestore import sync
-    from basestore.client import calls
+    from basestore.client.arguments import level_of
 
-    level = calls.level_of(target.consistency)
+    level = level_of(target.consistency)
     with sync.connect(target.endpoints, consistency=level, timeout=target.timeout_s) as store:
         yield store
 
@@ -182,7 +182,7 @@ def get_command(
     that `basestore get --raw KEY > FILE` makes an exact copy. In a bucket in which the first write wins,
     stderr says whether that is final.
     """
-    from basestore.client.calls import level_of
+    from basestore.client.arguments import level_of
     from basestore.consistency import Level
 
     level = level_of(target.consistency) if target.chosen else Level.ONE if weak else None
@@ -251,7 +251,7 @@ def _text_line(item: "Item", keys_only: bool) -> str:
 
 
 def _json_line(item: "Item", keys_only: bool) -> str:
-    from basestore.results.receipts import encode_text
+    from basestore.results.answers import encode_text
 
     key, key_encoding = encode_text(item.key)
     fields: dict[str, str | None] = {"key": key, "key_encoding": key_encoding}

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 import click
 
 from basestore.cli import text
-from basestore.client.calls import key_bytes
+from basestore.client.arguments import key_bytes
 from basestore.protocol.limits import VALUE_BYTES_MAX
 
 LINE_BYTES_MAX = 8 << 20

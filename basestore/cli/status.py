@@ -10,7 +10,7 @@ from basestore.cli.options import Target, share
 from basestore.cli.requests import open_store
 
 if TYPE_CHECKING:
-    from basestore.results.receipts import NodeState
+    from basestore.results.nodes import NodeState
 
 _HEADER = ("NODE", "ENDPOINT", "STATE", "RECORDS", "HINTS", "PID", "")
 

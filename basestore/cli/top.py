@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from basestore.cli.board import Sample, View
-    from basestore.results.receipts import NodeState
+    from basestore.results.nodes import NodeState
 
 ANSWER_S_MAX = 1.0
 INTERVAL_S_MIN = 0.1
@@ -138,7 +138,7 @@ class _Top:
 
         import basestore
         from basestore.cli.board import Sample
-        from basestore.results.receipts import down
+        from basestore.results.nodes import down
 
         within_s = min(self._target.timeout_s, ANSWER_S_MAX)
         reason = f"it does not answer within {within_s:g} s"

@@ -25,7 +25,7 @@ from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack, pack_requests
 from basestore.protocol.handshake import Hello, Welcome, welcomed
 from basestore.protocol.limits import PROTOCOL, ProtocolError
-from basestore.results.receipts import ANSWERS
+from basestore.results.answers import ANSWERS
 
 RECEIVE_BYTES = 256 << 10
 

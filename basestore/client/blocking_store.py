@@ -1,7 +1,9 @@
-"""The blocking client: the same calls without an event loop. Imports neither Trio nor anyio.
+"""The blocking store: the calls of `Store`, for programs without an event loop.
 
-One connection, one caller at a time (`blocking_channel.py`); `set_many` and its kin send many requests
-before they wait.
+A method is its signature and one line, as there. One connection, one caller at a time
+(`blocking_channel.py`): other threads wait for their turn; `set_many` and its kin send many requests before
+they wait. Beside the calls of `Store` it has two that ask every member, each over a connection of its own:
+`status` and `hints`. Imports neither Trio nor anyio.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,33 +12,28 @@ from time import monotonic, sleep
 from types import TracebackType
 from typing import Self, TypeVar
 
-from basestore.client import calls
-from basestore.client.blocking_channel import Channel, Make, SessionChannel
-from basestore.client.calls import PAGE_LIMIT, TIMEOUT_S_DEFAULT, Consistency, check_endpoints
-from basestore.client.session import KEYS_MAX_DEFAULT, Session, revised
-from basestore.consistency import Level
-from basestore.errors import BasestoreError, InvalidRequest, RequestFailed, Unreachable
-from basestore.protocol.codec import Message
-from basestore.protocol.operator import Counters, Status
-from basestore.results.cluster_view import Following
-from basestore.results.convergence import CONVERGED_S, Convergence, Proving, settled_by
-from basestore.results.explanation import Explanation, explanation
-from basestore.results.hints import NodeHints, node_hints
-from basestore.results.receipts import (
-    Item,
-    NodeState,
-    ReadResult,
-    Receipt,
-    down,
-    node_state,
-    page,
-    read_result,
-    receipt,
+from basestore.client.arguments import (
+    TIMEOUT_S_DEFAULT,
+    Consistency,
+    check_endpoints,
+    patience,
+    prefix_bytes,
+    scope_of,
 )
+from basestore.client.blocking_channel import Channel, SessionChannel
+from basestore.client.calls import Call, Calls, survey_call
+from basestore.client.session import KEYS_MAX_DEFAULT, Session, revised
+from basestore.errors import BasestoreError, InvalidRequest, RequestFailed, Unreachable
+from basestore.results.cluster_view import Following
+from basestore.results.convergence import CONVERGED_S, Convergence, Proving
+from basestore.results.explanation import Explanation
+from basestore.results.hints import NodeHints
+from basestore.results.nodes import NodeState, down
+from basestore.results.receipts import Item, ReadResult, Receipt
 from basestore.results.repair import REPAIR_S, Repair, Repairing
 from repair.version import Version
 
-MANY_MAX = 256
+MANY_MAX = 256  # requests that are sent before the first answer is read
 
 T = TypeVar("T")
 
@@ -46,9 +43,7 @@ class SyncStore:
 
     def __init__(self, channel: Channel | SessionChannel, consistency: Consistency, timeout: float) -> None:
         self._channel = channel
-        self._level = calls.level_of(consistency)
-        self._timeout_s = timeout
-        calls.timeout_ms_of(timeout)
+        self._calls = Calls(consistency, timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -62,17 +57,11 @@ class SyncStore:
         """Close the connection. The store is not used afterwards."""
         self._channel.close()
 
-    def _level_of(self, consistency: Consistency | None) -> Level:
-        return self._level if consistency is None else calls.level_of(consistency)
-
-    def _read_level_of(self, consistency: Consistency | None) -> Level:
-        return calls.read_level_of(self._level if consistency is None else consistency)
-
-    def _one(self, make: Make, timeout_s: float) -> Message:
-        answer = self._channel.ask([make], timeout_s)[0]
+    def _ask(self, call: Call[T]) -> T:
+        answer = self._channel.ask([call.make], call.timeout_s)[0]
         if isinstance(answer, BasestoreError):
             raise answer
-        return answer
+        return call.read(answer, self._channel.members)
 
     def set(
         self,
@@ -86,14 +75,7 @@ class SyncStore:
         version: Version | str | None = None,
     ) -> Receipt:
         """Write a value. `ttl` in seconds; `version` repeats a write that timed out, as itself."""
-        level = self._level_of(consistency)
-        timeout_s = self._timeout_s if timeout is None else timeout
-        timeout_ms = calls.timeout_ms_of(timeout_s)
-        answer = self._one(
-            lambda request: calls.set_request(request, key, value, bucket, level, timeout_ms, ttl, version),
-            timeout_s,
-        )
-        return receipt(answer, level, self._channel.members)
+        return self._ask(self._calls.set(key, value, bucket, consistency, ttl, timeout, version))
 
     def delete(
         self,
@@ -105,14 +87,7 @@ class SyncStore:
         version: Version | str | None = None,
     ) -> Receipt:
         """Delete a key. Deleting a key that is not there is no error."""
-        level = self._level_of(consistency)
-        timeout_s = self._timeout_s if timeout is None else timeout
-        timeout_ms = calls.timeout_ms_of(timeout_s)
-        answer = self._one(
-            lambda request: calls.delete_request(request, key, bucket, level, timeout_ms, version),
-            timeout_s,
-        )
-        return receipt(answer, level, self._channel.members)
+        return self._ask(self._calls.delete(key, bucket, consistency, timeout, version))
 
     def get(
         self,
@@ -129,16 +104,7 @@ class SyncStore:
         read at ONE may be, replicas that are found to differ are left as they are. `staleness`: say in
         `stale_by_at_most` how stale the answer may be. `max_staleness`, seconds: read at ONE, and at QUORUM
         if that answer may be staler; TooStale when that cannot be done."""
-        level = calls.get_level_of(consistency, self._level, max_staleness)
-        timeout_s = self._timeout_s if timeout is None else timeout
-        timeout_ms = calls.timeout_ms_of(timeout_s)
-        answer = self._one(
-            lambda request: calls.get_request(
-                request, key, bucket, level, timeout_ms, b"", repair, staleness, max_staleness
-            ),
-            timeout_s,
-        )
-        return read_result(answer, level)
+        return self._ask(self._calls.get(key, bucket, consistency, timeout, repair, staleness, max_staleness))
 
     def set_many(
         self,
@@ -151,17 +117,9 @@ class SyncStore:
     ) -> list[Receipt | BasestoreError]:
         """Write many values, each for itself. In the order of `items`: its receipt, or the error of
         the one that failed. `timeout` is for each."""
-        level = self._level_of(consistency)
-        timeout_s = self._timeout_s if timeout is None else timeout
-        timeout_ms = calls.timeout_ms_of(timeout_s)
-
-        def make(key: bytes | str, value: bytes | str) -> Make:
-            return lambda request: calls.set_request(
-                request, key, value, bucket, level, timeout_ms, ttl, None
-            )
-
-        makes = [make(key, value) for key, value in items]
-        return self._many(makes, timeout_s, lambda answer: receipt(answer, level, self._channel.members))
+        return self._many(
+            [self._calls.set(key, value, bucket, consistency, ttl, timeout) for key, value in items]
+        )
 
     def delete_many(
         self,
@@ -173,15 +131,7 @@ class SyncStore:
     ) -> list[Receipt | BasestoreError]:
         """Delete many keys, each for itself. In the order of `keys`: its receipt, or the error of
         the one that failed."""
-        level = self._level_of(consistency)
-        timeout_s = self._timeout_s if timeout is None else timeout
-        timeout_ms = calls.timeout_ms_of(timeout_s)
-
-        def make(key: bytes | str) -> Make:
-            return lambda request: calls.delete_request(request, key, bucket, level, timeout_ms, None)
-
-        makes = [make(key) for key in keys]
-        return self._many(makes, timeout_s, lambda answer: receipt(answer, level, self._channel.members))
+        return self._many([self._calls.delete(key, bucket, consistency, timeout) for key in keys])
 
     def get_many(
         self,
@@ -194,29 +144,24 @@ class SyncStore:
     ) -> list[ReadResult | BasestoreError]:
         """Read many keys, each for itself. In the order of `keys`: its result, or the error of the
         one that failed."""
-        level = self._read_level_of(consistency)
-        timeout_s = self._timeout_s if timeout is None else timeout
-        timeout_ms = calls.timeout_ms_of(timeout_s)
+        return self._many([self._calls.get(key, bucket, consistency, timeout, repair) for key in keys])
 
-        def make(key: bytes | str) -> Make:
-            return lambda request: calls.get_request(request, key, bucket, level, timeout_ms, repair=repair)
-
-        return self._many([make(key) for key in keys], timeout_s, lambda answer: read_result(answer, level))
-
-    def _many(
-        self, makes: Sequence[Make], timeout_s: float, read: Callable[[Message], T]
-    ) -> list[T | BasestoreError]:
+    def _many(self, calls: Sequence[Call[T]]) -> list[T | BasestoreError]:
         results: list[T | BasestoreError] = []
-        for start in range(0, len(makes), MANY_MAX):
-            chunk = makes[start : start + MANY_MAX]
+        for start in range(0, len(calls), MANY_MAX):
+            chunk = calls[start : start + MANY_MAX]
             try:
-                answers = self._channel.ask(chunk, timeout_s)
+                answers = self._channel.ask([call.make for call in chunk], chunk[0].timeout_s)
             except Unreachable as error:
                 results += [error] * len(chunk)
                 continue
-            for answer in answers:
+            for call, answer in zip(chunk, answers, strict=True):
                 try:
-                    results.append(answer if isinstance(answer, BasestoreError) else read(answer))
+                    results.append(
+                        answer
+                        if isinstance(answer, BasestoreError)
+                        else call.read(answer, self._channel.members)
+                    )
                 except (InvalidRequest, RequestFailed) as error:
                     results.append(error)
         return results
@@ -231,32 +176,11 @@ class SyncStore:
         limit: int | None = None,
     ) -> Iterator[Item]:
         """The keys that start with `prefix`, in bytewise order, with their values."""
-        level = self._read_level_of(consistency)
-        timeout_s = self._timeout_s if timeout is None else timeout
-        after: bytes | None = b""
-        while after is not None and (limit is None or limit > 0):
-            items, after = self._page(prefix, after, limit, bucket, level, timeout_s)
-            yield from items[:limit]
-            if limit is not None:
-                limit -= len(items)
-
-    def _page(
-        self,
-        prefix: bytes | str,
-        after: bytes,
-        limit: int | None,
-        bucket: str,
-        level: Level,
-        timeout_s: float,
-    ) -> tuple[list[Item], bytes | None]:
-        """One page of a scan, and where to go on, None at the end."""
-        timeout_ms = calls.timeout_ms_of(timeout_s)
-        size = PAGE_LIMIT if limit is None else min(limit, PAGE_LIMIT)
-        answer = self._one(
-            lambda request: calls.scan_request(request, prefix, after, size, bucket, level, timeout_ms),
-            timeout_s,
-        )
-        return page(answer)
+        cursor = self._calls.scan(prefix, bucket, consistency, timeout, limit)
+        while not cursor.ended:
+            for item in self._ask(cursor.page()):
+                cursor.left -= 1
+                yield item
 
     @contextmanager
     def session(self, *tokens: str, keys_max: int = KEYS_MAX_DEFAULT) -> Iterator["SyncSession"]:
@@ -268,7 +192,7 @@ class SyncStore:
             seen.merge(token)
         channel = SessionChannel(self._channel, seen)
         try:
-            yield SyncSession(channel, seen, self._level, self._timeout_s)
+            yield SyncSession(channel, seen, self._calls.level, self._calls.timeout_s)
         finally:
             channel.close()
 
@@ -286,10 +210,7 @@ class SyncStore:
     ) -> Explanation:
         """Why a key has the value it has: what each replica holds, which record wins and by what, and
         the hints for it. Nothing is repaired, nothing changes."""
-        timeout_s = self._timeout_s if timeout is None else timeout
-        timeout_ms = calls.timeout_ms_of(timeout_s)
-        answer = self._one(lambda request: calls.explain_request(request, key, bucket, timeout_ms), timeout_s)
-        return explanation(answer, bucket, calls.key_bytes(key), self._channel.members)
+        return self._ask(self._calls.explain(key, bucket, timeout))
 
     def converged(
         self,
@@ -301,10 +222,7 @@ class SyncStore:
     ) -> Convergence:
         """Wait until it is proven that all that was written before this call is on all replicas, for good;
         true if it is. `Store.converged` says of what."""
-        scope, patience = calls.scope_of(bucket, key), calls.patience(timeout)
-        settled_by(receipt)
-        members = [name for name, _ in self._members()]
-        return self._follow(Proving(members, scope, receipt, patience, monotonic()))
+        return self._follow(Proving(scope_of(bucket, key), receipt, patience(timeout), monotonic()))
 
     def repair(
         self,
@@ -315,16 +233,14 @@ class SyncStore:
         progress: Callable[[int, int], None] | None = None,
     ) -> Repair:
         """Let all replicas compare what they hold, now; `Store.repair` says how."""
-        scope, patience = calls.scope_of("default", None, partition), calls.patience(timeout)
-        members = [name for name, _ in self._members()]
-        return self._follow(Repairing(members, scope, full, patience, monotonic()), progress)
+        scope = scope_of("default", None, partition)
+        return self._follow(Repairing(scope, full, patience(timeout), monotonic()), progress)
 
     def _follow(self, survey: Following[T], progress: Callable[[int, int], None] | None = None) -> T:
         """Ask until there is a result. A node that goes meanwhile is no reason to stop."""
         while (result := survey.result(monotonic())) is None:
-            sent_s = monotonic()
             try:
-                survey.hear(self._one(survey.request, calls.SURVEY_MS / 1e3), sent_s)
+                self._ask(survey_call(survey, monotonic()))
             except (RequestFailed, Unreachable) as error:
                 survey.miss(error)
             if progress is not None:
@@ -334,8 +250,7 @@ class SyncStore:
 
     def node_hints(self, *, replay: bool = False, late: bool = False) -> NodeHints:
         """The hints that the node this store talks to keeps. `replay` and `late` as in `Store.node_hints`."""
-        answer = self._one(calls.hints_request(replay, late), self._timeout_s)
-        return node_hints(answer, self._channel.members)
+        return self._ask(self._calls.hints(replay, late))
 
     def hints(self, *, replay: bool = False, late: bool = False, node: str | None = None) -> list[NodeHints]:
         """The hints of every member of the cluster, or of the one called `node`, as `node_hints`; those
@@ -344,35 +259,41 @@ class SyncStore:
         names = [name for name, _ in members]
         if node is not None and node not in names:
             raise InvalidRequest(f"no node is called {node!r}; this cluster has {', '.join(names)}")
-        found = []
-        for name, endpoint in members:
-            if node is None or name == node:
-                try:
-                    with connect(endpoint, consistency=self._level, timeout=self._timeout_s) as store:
-                        found.append(store.node_hints(replay=replay, late=late))
-                except (Unreachable, RequestFailed) as error:
-                    found.append(NodeHints(name, None, (), _silence(error)))
-        return found
+        return self._each(
+            [member for member in members if node is None or member[0] == node],
+            lambda store: store.node_hints(replay=replay, late=late),
+            lambda name, _, why: NodeHints(name, None, (), why),
+        )
 
     def node_counters(self) -> NodeState:
         """`node_status` with further facts: all that the node has counted, by the names of `metrics`."""
-        return node_state(self._one(Counters, self._timeout_s))
+        return self._ask(self._calls.counters())
 
     def node_status(self) -> NodeState:
         """What the node that this store talks to says of itself."""
-        return node_state(self._one(Status, self._timeout_s))
+        return self._ask(self._calls.status())
 
     def status(self) -> list[NodeState]:
         """Every member of the cluster, in its order; those that do not answer are `down`."""
-        members = self._members()
-        states = []
+        return self._each(self._members(), SyncStore.node_status, down)
+
+    def _each(
+        self,
+        members: Sequence[tuple[str, str]],
+        ask: Callable[["SyncStore"], T],
+        silent: Callable[[str, str, str], T],
+    ) -> list[T]:
+        """What each of these members answers; of one that does not, what `silent` makes of its name, its
+        endpoint and the reason."""
+        told = []
         for name, endpoint in members:
             try:
-                with connect(endpoint, consistency=self._level, timeout=self._timeout_s) as store:
-                    states.append(store.node_status())
+                level, timeout_s = self._calls.level, self._calls.timeout_s
+                with connect(endpoint, consistency=level, timeout=timeout_s) as store:
+                    told.append(ask(store))
             except (Unreachable, RequestFailed) as error:
-                states.append(down(name, endpoint, _silence(error)))
-        return states
+                told.append(silent(name, endpoint, _silence(error)))
+        return told
 
 
 class SyncSession(SyncStore):
@@ -406,29 +327,31 @@ class SyncSession(SyncStore):
         limit: int | None = None,
     ) -> Iterator[Item]:
         """As `StoreSession.scan`."""
-        level = self._read_level_of(consistency)
-        timeout_s = self._timeout_s if timeout is None else timeout
-        encoded = calls.prefix_bytes(prefix)
-        after: bytes | None = b""
-        while after is not None and (limit is None or limit > 0):
-            begin = after
-            items, after = self._page(prefix, begin, limit, bucket, level, timeout_s)
-            with self._lock:
-                doubtful = self._seen.doubtful(bucket, encoded, begin, after, items)
-            results = self.get_many(doubtful, bucket=bucket, consistency=level, timeout=timeout_s)
-            for item in revised(items, doubtful, results)[:limit]:
-                for shown in self._as_seen(item, bucket, level, timeout_s):
-                    yield shown
-                    limit = None if limit is None else limit - 1
+        cursor = self._calls.scan(prefix, bucket, consistency, timeout, limit)
 
-    def _as_seen(self, item: Item, bucket: str, level: Level, timeout_s: float) -> list[Item]:
+        def again(key: bytes) -> Call[ReadResult]:
+            return self._calls.get(key, bucket, cursor.level, cursor.timeout_s)
+
+        while not cursor.ended:
+            begin = cursor.after or b""
+            items = self._ask(cursor.page())
+            with self._lock:
+                doubtful = self._seen.doubtful(bucket, prefix_bytes(prefix), begin, cursor.after, items)
+            results = self._many([again(key) for key in doubtful])
+            for item in revised(items, doubtful, results):
+                for shown in self._as_seen(bucket, item, again):
+                    cursor.left -= 1
+                    yield shown
+                if cursor.left <= 0:
+                    break
+
+    def _as_seen(self, bucket: str, item: Item, again: Callable[[bytes], Call[ReadResult]]) -> list[Item]:
         """An item of a page as it may be shown now: read again, if a newer version was seen meanwhile."""
         with self._lock:
             if not self._seen.behind(bucket, item):
                 self._seen.show(bucket, item.key, item.version.encode())
                 return [item]
-        again = self.get(item.key, bucket=bucket, consistency=level, timeout=timeout_s)
-        return revised([item], [item.key], [again])
+        return revised([item], [item.key], [self._ask(again(item.key))])
 
 
 def _silence(error: Unreachable | RequestFailed) -> str:

@@ -1,219 +1,237 @@
-"""Requests: a caller's arguments checked and turned into messages. Pure; shared by all clients.
+"""Calls: what the methods of both stores have in common, which is everything but waiting.
 
-Keys, values and prefixes may be `bytes`, or `str`, which is encoded as UTF-8. Times are seconds.
-What is wrong is an InvalidRequest before anything is sent.
+A method of a store turns its arguments into a `Call`: how to make the request once a connection has given
+it an id, how to read the answer, and how long to wait. The asynchronous store and the blocking one then
+differ only in how they carry a call, and each of their methods is a signature and one line:
+
+    return await self._ask(self._calls.set(key, value, bucket, consistency, ttl, timeout, version))
+
+What is wrong with an argument is an InvalidRequest before anything is sent: with a level or a timeout when
+the call is made, with a key, a value or a bucket when its request is, so that of many calls at once each
+fails for itself.
+
+Pure: no clock, no socket, no event loop. Refuses to know what carries a call.
 """
 
 import math
-import struct
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
-from basestore.config import parse_address
+from basestore.client.arguments import (
+    TTL_MS_MAX,
+    Consistency,
+    bucket_of,
+    bytes_of,
+    get_level_of,
+    key_bytes,
+    level_of,
+    milliseconds,
+    prefix_bytes,
+    read_level_of,
+    repairs_of,
+    stale_ms_of,
+    timeout_ms_of,
+    version_of,
+)
 from basestore.consistency import Level
-from basestore.errors import ConfigurationError, InvalidRequest
+from basestore.errors import InvalidRequest
 from basestore.protocol.client import Delete, Get, Scan, Set
-from basestore.protocol.limits import BUCKET_BYTES_MAX, KEY_BYTES_MAX, TIMEOUT_MS_MAX, VALUE_BYTES_MAX
-from basestore.protocol.operator import Explain, HintsOf, Replay
+from basestore.protocol.codec import Message
+from basestore.protocol.limits import VALUE_BYTES_MAX
+from basestore.protocol.operator import Counters, Explain, HintsOf, Replay, Status
+from basestore.results.cluster_view import SURVEY_MS, Following
+from basestore.results.explanation import Explanation, explanation
+from basestore.results.hints import NodeHints, node_hints
+from basestore.results.nodes import NodeState, node_state
+from basestore.results.receipts import Item, ReadResult, Receipt, page, read_result, receipt
 from repair.version import Version
 
-Consistency = Level | Literal["any", "one", "quorum", "all"]
-TIMEOUT_S_DEFAULT = 5.0
-GRACE_S = 1.0
+T = TypeVar("T")
+Make = Callable[[int], Message]
+Members = Sequence[str]
+
+GRACE_S = 1.0  # that the answer may take longer than the node was given
 CONNECT_S_MAX = 3.0
 PAGE_LIMIT = 500
-STALE_MS_MAX = 365 * 24 * 3600 * 1000
-SURVEY_MS = 2000  # in which members have to answer one page
-_NAMES = {level.name.lower(): level for level in Level}
 
 
-def level_of(consistency: Consistency | str) -> Level:
-    """A level by itself or by its name; InvalidRequest lists the names."""
-    if isinstance(consistency, Level):
-        return consistency
-    level = _NAMES.get(consistency.lower()) if isinstance(consistency, str) else None
-    if level is None:
-        raise InvalidRequest(f"there is no level {consistency!r}; use {', '.join(_NAMES)}")
-    return level
+class Call(NamedTuple, Generic[T]):
+    """One request to a node, before it is sent.
+
+    make       the request, with the id that the connection gives it; InvalidRequest when a key, a value or
+               a bucket is wrong, and nothing is sent then
+    read       what the method returns, out of the answer and the names of the cluster's members, in its
+               order; raises the error that the answer stands for
+    timeout_s  how long the node may take; whoever carries the call waits a little longer (GRACE_S)
+    """
+
+    make: Make
+    read: Callable[[Message, Members], T]
+    timeout_s: float
 
 
-def read_level_of(consistency: Consistency | str) -> Level:
-    """A level that one can read at: all but ANY."""
-    level = level_of(consistency)
-    if level is Level.ANY:
-        raise InvalidRequest("level any is for writes; read at one, quorum or all")
-    return level
+class Calls:
+    """The calls of one store: arguments in, `Call`s out. A call that names no level or no timeout gets the
+    store's."""
 
+    def __init__(self, consistency: Consistency, timeout_s: float) -> None:
+        self.level = level_of(consistency)
+        self.timeout_s = timeout_s
+        self._timeout_ms = timeout_ms_of(timeout_s)
 
-def get_level_of(consistency: Consistency | None, default: Level, max_staleness: float | None) -> Level:
-    """The level that a get is made at. A bound on staleness is one on what a single replica answers, and
-    so makes it a read at ONE; another level that the call names contradicts it."""
-    if max_staleness is None:
-        return read_level_of(default if consistency is None else consistency)
-    if consistency is None:
-        return Level.ONE
-    level = read_level_of(consistency)
-    if level is not Level.ONE:
-        raise InvalidRequest(
-            f"a read at {level.name.lower()} is never stale, and max_staleness is for reads at one, which it "
-            f"turns into reads at quorum where they may be too stale: give up one of the two"
+    def _level(self, consistency: Consistency | None) -> Level:
+        return self.level if consistency is None else level_of(consistency)
+
+    def _time(self, timeout_s: float | None) -> tuple[float, int]:
+        """In seconds, for the client; and in milliseconds, for the node."""
+        if timeout_s is None:
+            return self.timeout_s, self._timeout_ms
+        return timeout_s, timeout_ms_of(timeout_s)
+
+    def set(
+        self,
+        key: bytes | str,
+        value: bytes | str,
+        bucket: str,
+        consistency: Consistency | None,
+        ttl_s: float | None,
+        timeout: float | None,
+        version: Version | str | None = None,
+    ) -> Call[Receipt]:
+        level = self._level(consistency)
+        timeout_s, timeout_ms = self._time(timeout)
+        return Call(
+            lambda request: Set(
+                request, bucket_of(bucket), key_bytes(key), bytes_of("value", value, VALUE_BYTES_MAX),
+                level.value, timeout_ms, 0 if ttl_s is None else milliseconds("ttl", ttl_s, TTL_MS_MAX),
+                version_of(version),
+            ),
+            lambda answer, members: receipt(answer, level, members),
+            timeout_s,
+        )  # fmt: skip
+
+    def delete(
+        self,
+        key: bytes | str,
+        bucket: str,
+        consistency: Consistency | None,
+        timeout: float | None,
+        version: Version | str | None = None,
+    ) -> Call[Receipt]:
+        level = self._level(consistency)
+        timeout_s, timeout_ms = self._time(timeout)
+        return Call(
+            lambda request: Delete(
+                request, bucket_of(bucket), key_bytes(key), level.value, timeout_ms, version_of(version)
+            ),
+            lambda answer, members: receipt(answer, level, members),
+            timeout_s,
         )
-    return level
 
+    def get(
+        self,
+        key: bytes | str,
+        bucket: str,
+        consistency: Consistency | None,
+        timeout: float | None,
+        repair: bool = True,
+        staleness: bool = False,
+        max_staleness: float | None = None,
+    ) -> Call[ReadResult]:
+        level = get_level_of(consistency, self.level, max_staleness)
+        timeout_s, timeout_ms = self._time(timeout)
+        return Call(
+            lambda request: Get(
+                request, bucket_of(bucket), key_bytes(key), level.value, timeout_ms, b"",
+                repairs_of(repair, level, max_staleness), bool(staleness), stale_ms_of(max_staleness),
+            ),
+            lambda answer, _: read_result(answer, level),
+            timeout_s,
+        )  # fmt: skip
 
-def _bytes(what: str, data: bytes | str, bytes_max: int) -> bytes:
-    if isinstance(data, str):
-        data = _utf8(what, data)
-    elif not isinstance(data, bytes | bytearray | memoryview):
-        raise InvalidRequest(f"the {what} must be bytes or str, not {type(data).__name__}")
-    if len(data) > bytes_max:
-        raise InvalidRequest(f"the {what} has {len(data)} bytes; at most {bytes_max} are allowed")
-    return bytes(data)
+    def scan(
+        self,
+        prefix: bytes | str,
+        bucket: str,
+        consistency: Consistency | None,
+        timeout: float | None,
+        limit: int | None,
+    ) -> "Cursor":
+        """A scan from its beginning."""
+        level = read_level_of(self.level if consistency is None else consistency)
+        return Cursor(prefix, bucket, level, self._time(timeout), limit)
 
-
-def _utf8(what: str, text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(f"the {what} cannot be encoded as UTF-8: {error}") from None
-
-
-def key_bytes(key: bytes | str) -> bytes:
-    encoded = _bytes("key", key, KEY_BYTES_MAX)
-    if not encoded:
-        raise InvalidRequest(f"the key is empty; 1 to {KEY_BYTES_MAX} bytes are allowed")
-    return encoded
-
-
-def prefix_bytes(prefix: bytes | str) -> bytes:
-    return _bytes("prefix", prefix, KEY_BYTES_MAX)
-
-
-def _bucket(name: str) -> str:
-    if not isinstance(name, str) or not 0 < len(_utf8("bucket's name", name)) <= BUCKET_BYTES_MAX:
-        raise InvalidRequest(f"a bucket's name is a str of 1 to {BUCKET_BYTES_MAX} bytes, not {name!r:.80}")
-    return name
-
-
-def milliseconds(what: str, seconds: float, ms_max: int) -> int:
-    """A time in whole milliseconds, at least 1."""
-    if not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
-        raise InvalidRequest(f"the {what} must be a positive number of seconds, not {seconds!r}")
-    if seconds > ms_max / 1e3:
-        raise InvalidRequest(f"the {what} of {seconds} s is too long; at most {ms_max // 1000} s are allowed")
-    return max(1, round(seconds * 1e3))
-
-
-def _version(version: Version | str | None) -> bytes:
-    if version is None:
-        return b""
-    if not isinstance(version, str | Version):
-        raise InvalidRequest(f"the version must be a Version or str, not {type(version).__name__}")
-    try:
-        return (Version.parse(version) if isinstance(version, str) else version).encode()
-    except (ValueError, struct.error) as error:
-        raise InvalidRequest(f"the version is malformed: {error}") from None
-
-
-def set_request(
-    request: int,
-    key: bytes | str,
-    value: bytes | str,
-    bucket: str,
-    level: Level,
-    timeout_ms: int,
-    ttl_s: float | None,
-    version: Version | str | None,
-) -> Set:
-    return Set(
-        request, _bucket(bucket), key_bytes(key), _bytes("value", value, VALUE_BYTES_MAX), level.value,
-        timeout_ms, 0 if ttl_s is None else milliseconds("ttl", ttl_s, 1 << 50), _version(version),
-    )  # fmt: skip
-
-
-def delete_request(
-    request: int, key: bytes | str, bucket: str, level: Level, timeout_ms: int, version: Version | str | None
-) -> Delete:
-    return Delete(request, _bucket(bucket), key_bytes(key), level.value, timeout_ms, _version(version))
-
-
-def get_request(
-    request: int,
-    key: bytes | str,
-    bucket: str,
-    level: Level,
-    timeout_ms: int,
-    floor: bytes = b"",
-    repair: bool = True,
-    staleness: bool = False,
-    max_staleness: float | None = None,
-) -> Get:
-    if not isinstance(repair, bool):
-        raise InvalidRequest(f"repair must be True or False, not {repair!r:.80}")
-    if not repair and level is not Level.ONE:
-        raise InvalidRequest(
-            f"a read at {level.name.lower()} is made by repair. Read at one, or let it repair"
+    def explain(self, key: bytes | str, bucket: str, timeout: float | None) -> Call[Explanation]:
+        timeout_s, timeout_ms = self._time(timeout)
+        return Call(
+            lambda request: Explain(request, bucket_of(bucket), key_bytes(key), timeout_ms),
+            lambda answer, members: explanation(answer, bucket, key_bytes(key), members),
+            timeout_s,
         )
-    if max_staleness is not None and not repair:
-        raise InvalidRequest("max_staleness may need a quorum, which repairs: give up one of the two")
-    stale_ms_max = 0 if max_staleness is None else milliseconds("max_staleness", max_staleness, STALE_MS_MAX)
-    return Get(
-        request, _bucket(bucket), key_bytes(key), level.value, timeout_ms, floor, repair, bool(staleness),
-        stale_ms_max,
-    )  # fmt: skip
+
+    def hints(self, replay: bool, late: bool) -> Call[NodeHints]:
+        if late and not replay:
+            raise InvalidRequest("late hints are written anew by a replay only; ask for that too")
+        return Call(
+            lambda request: Replay(request, late) if replay else HintsOf(request), node_hints, self.timeout_s
+        )
+
+    def status(self) -> Call[NodeState]:
+        return Call(Status, _node_state, self.timeout_s)
+
+    def counters(self) -> Call[NodeState]:
+        return Call(Counters, _node_state, self.timeout_s)
 
 
-def scan_request(
-    request: int, prefix: bytes | str, after: bytes, limit: int, bucket: str, level: Level, timeout_ms: int
-) -> Scan:
-    return Scan(request, _bucket(bucket), prefix_bytes(prefix), after, limit, level.value, timeout_ms)
+def _node_state(answer: Message, _: Members) -> NodeState:
+    return node_state(answer)
 
 
-def explain_request(request: int, key: bytes | str, bucket: str, timeout_ms: int) -> Explain:
-    return Explain(request, _bucket(bucket), key_bytes(key), timeout_ms)
+def survey_call(survey: Following[T], sent_s: float) -> Call[None]:
+    """The next page of a survey, sent at this moment of the client's clock."""
+    return Call(
+        survey.request,
+        lambda answer, members: survey.hear(answer, members, sent_s),
+        SURVEY_MS / 1e3,
+    )
 
 
-class Scope(NamedTuple):
-    """Which partitions a survey is about: that of a key, if there is one, or this one, or, if it is -1,
-    all."""
+class Cursor:
+    """Where a scan stands. It is read a page at a time, each page from behind the last key of the one
+    before; whoever shows an item to the caller counts it off `left`.
 
-    bucket: str
-    key: bytes
-    partition: int
+        cursor = calls.scan("user/", "default", None, None, limit=700)
+        cursor.page()     asks for 500 from the start; once it is read, `after` is b"user/499"
+        cursor.page()     asks for 200 behind that; `left` is 0 once they are shown, and the scan has ended
+    """
 
+    def __init__(
+        self, prefix: bytes | str, bucket: str, level: Level, time: tuple[float, int], limit: int | None
+    ) -> None:
+        self.level = level
+        self.timeout_s, self._timeout_ms = time
+        self.after: bytes | None = b""  # the next page begins behind this key; None: there is none
+        self.left = math.inf if limit is None else limit  # items that may still be shown
+        self._prefix = prefix
+        self._bucket = bucket
 
-def scope_of(bucket: str, key: bytes | str | None, partition: int | None = None) -> Scope:
-    if partition is not None and (not isinstance(partition, int) or partition < 0):
-        raise InvalidRequest(f"partitions are counted from 0; there is none called {partition!r}")
-    if key is not None and partition is not None:
-        raise InvalidRequest("a key is in one partition: name the key or the partition, not both")
-    number = -1 if partition is None else partition
-    return Scope(_bucket(bucket), b"" if key is None else key_bytes(key), number)
+    @property
+    def ended(self) -> bool:
+        return self.after is None or self.left <= 0
 
+    def page(self) -> Call[list[Item]]:
+        """The next page. When its answer is read, the cursor moves on."""
+        after, size = self.after or b"", int(min(self.left, PAGE_LIMIT))
 
-def patience(timeout_s: float) -> float:
-    """How long to wait for a proof or a repair: up to a day."""
-    return milliseconds("timeout", timeout_s, 24 * 3600 * 1000) / 1e3
+        def read(answer: Message, _: Members) -> list[Item]:
+            items, self.after = page(answer)
+            return items[:size]
 
-
-def hints_request(replay: bool, late: bool) -> Callable[[int], HintsOf | Replay]:
-    if late and not replay:
-        raise InvalidRequest("late hints are written anew by a replay only; ask for that too")
-    return lambda request: Replay(request, late) if replay else HintsOf(request)
-
-
-def timeout_ms_of(timeout_s: float) -> int:
-    return milliseconds("timeout", timeout_s, TIMEOUT_MS_MAX)
-
-
-def check_endpoints(endpoints: Sequence[str] | str) -> list[str]:
-    """A list of host:port; InvalidRequest when it is empty or malformed."""
-    listed = [endpoints] if isinstance(endpoints, str) else list(endpoints)
-    if not listed:
-        raise InvalidRequest("no endpoint is given; name at least one node as host:port")
-    try:
-        for endpoint in listed:
-            parse_address(endpoint)
-    except ConfigurationError as error:
-        raise InvalidRequest(str(error)) from None
-    return listed
+        return Call(
+            lambda request: Scan(
+                request, bucket_of(self._bucket), prefix_bytes(self._prefix), after, size, self.level.value,
+                self._timeout_ms,
+            ),
+            read,
+            self.timeout_s,
+        )  # fmt: skip

@@ -13,7 +13,8 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from basestore.client.calls import CONNECT_S_MAX, GRACE_S, TIMEOUT_S_DEFAULT, Consistency, check_endpoints
+from basestore.client.arguments import TIMEOUT_S_DEFAULT, Consistency, check_endpoints
+from basestore.client.calls import CONNECT_S_MAX, GRACE_S
 from basestore.client.store import Store
 from basestore.config import parse_address
 from basestore.errors import MAY_HAVE_HAPPENED, ConnectionLost, InvalidRequest, Overloaded, Unreachable
@@ -21,7 +22,7 @@ from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack, pack_requests
 from basestore.protocol.handshake import Hello, Welcome, welcomed
 from basestore.protocol.limits import PROTOCOL, ProtocolError
-from basestore.results.receipts import ANSWERS
+from basestore.results.answers import ANSWERS
 from repair.rule import Rule
 
 PENDING_MAX = 4096

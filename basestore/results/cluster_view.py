@@ -9,15 +9,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from basestore.errors import BasestoreError, ConnectionLost
+from basestore.errors import BasestoreError
 from basestore.observe.inspect import NEVER, NUMBERS, PAGE_PARTITIONS, PAIR, check_inspected
 from basestore.protocol.codec import Message, decode
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.operator import Inspected, Survey, Surveyed
-from basestore.results.receipts import error_of
+from basestore.results.answers import SENSELESS, error_of, senseless
 from repair.version import COUNTER_BITS
 
+SURVEY_MS = 2000  # in which members have to answer one page
+
 T_co = TypeVar("T_co", covariant=True)
+
+
+class Scope(NamedTuple):
+    """Which partitions a survey is about: that of a key, if there is one, or this one, or, if it is -1,
+    all."""
+
+    bucket: str
+    key: bytes
+    partition: int
 
 
 class Following(Protocol[T_co]):
@@ -27,8 +38,9 @@ class Following(Protocol[T_co]):
     def request(self, request: int) -> Survey:
         """The next request, with this id."""
 
-    def hear(self, answer: Message, sent_s: float) -> None:
-        """The answer, to what was sent then. Raises the error that it stands for."""
+    def hear(self, answer: Message, members: Sequence[str], sent_s: float) -> None:
+        """The answer, to what was sent then; `members`: the names, in the cluster's order. Raises the error
+        that it stands for."""
 
     def miss(self, error: BasestoreError) -> None:
         """None came. Raises the error if nothing was ever heard."""
@@ -43,9 +55,6 @@ class Following(Protocol[T_co]):
     @property
     def progress(self) -> tuple[int, int]:
         """How much is done, and of how much."""
-
-
-_SENSELESS = (LookupError, TypeError, ValueError, ProtocolError)
 
 
 class Cause(NamedTuple):
@@ -137,9 +146,7 @@ class ClusterView:
         """Take in a page, from the partition `first` on, that was asked for at `sent_s`. Returns where the
         next one begins, None after the last. Raises the error that it stands for."""
         if not isinstance(answer, Surveyed):
-            raise error_of(answer) or ConnectionLost(
-                f"the node answered with a {type(answer).__name__} message"
-            )
+            raise error_of(answer)
         try:
             self.total = answer.total
             self.unheard = {members[at]: why for at, why in zip(answer.unheard, answer.reasons, strict=True)}
@@ -150,8 +157,8 @@ class ClusterView:
                 check_inspected(said, len(members))
                 self._forget(members[at], first)
                 self._take(members[at], said, members, sent_s)
-        except _SENSELESS as error:
-            raise ConnectionLost("the node's survey makes no sense; check its version") from error
+        except (*SENSELESS, ProtocolError) as error:
+            raise senseless(answer) from error
         for name in self.unheard:
             self.nodes.pop(name, None)
         self.heard |= answer.next == NEVER

@@ -18,13 +18,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from basestore.client.calls import SURVEY_MS, Scope
 from basestore.config import CLOSED_MARGIN_MS
 from basestore.errors import BasestoreError, InvalidRequest
 from basestore.observe.inspect import NEVER
 from basestore.protocol.codec import Message
 from basestore.protocol.operator import Survey
-from basestore.results.cluster_view import Cause, ClusterView, Obstacle, gathered, wall_ms_of
+from basestore.results.cluster_view import (
+    SURVEY_MS,
+    Cause,
+    ClusterView,
+    Obstacle,
+    Scope,
+    gathered,
+    wall_ms_of,
+)
 from basestore.results.receipts import Receipt
 from repair.version import COUNTER_BITS, Version
 
@@ -133,13 +140,10 @@ def settled_by(receipt: Receipt | None) -> Version | None:
 class Proving:
     """Asks until it is proven. A `cluster_view.Following`."""
 
-    def __init__(
-        self, members: Sequence[str], scope: Scope, receipt: Receipt | None, timeout_s: float, now_s: float
-    ) -> None:
-        """`members`: the names, in the cluster's order. `receipt`: of the write that it is about; otherwise
-        it is about all that was written by now. InvalidRequest when that is no receipt."""
+    def __init__(self, scope: Scope, receipt: Receipt | None, timeout_s: float, now_s: float) -> None:
+        """`receipt`: of the write that it is about; otherwise it is about all that was written by now.
+        InvalidRequest when that is no receipt."""
         version = settled_by(receipt)
-        self._members = members
         self._receipt = receipt
         self._scope = scope if receipt is None or scope.key else scope._replace(partition=receipt.partition)
         self._version = version
@@ -179,9 +183,9 @@ class Proving:
         begun_s = min((side.begun_s for side in sides if side is not None), default=0.0)
         return begun_s >= (self._pass_s or 0.0) or bool(self._causes(partition))
 
-    def hear(self, answer: Message, sent_s: float) -> None:
+    def hear(self, answer: Message, members: Sequence[str], sent_s: float) -> None:
         """The answer to it. Raises the error that it stands for."""
-        self._first = self.cluster_view.hear(answer, self._members, self._first, sent_s) or 0
+        self._first = self.cluster_view.hear(answer, members, self._first, sent_s) or 0
         self._check_key()
         late = bool(self._seen)
         for name, view in self.cluster_view.nodes.items():

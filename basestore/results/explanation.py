@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from basestore.consistency import Level
-from basestore.errors import ConnectionLost
 from basestore.protocol.codec import Message
 from basestore.protocol.operator import DAMAGED, DOWN, FORGETFUL, LATE, ONLY_COPY, STARTING, UP, Explained
-from basestore.results.receipts import encode_text, error_of
+from basestore.results.answers import SENSELESS, encode_text, error_of, senseless, version_of
 from repair.digest_tree import due_of
 from repair.read_repair import NOTHING, plan
 from repair.rule import Rule
@@ -23,7 +22,6 @@ from repair.version import COUNTER_BITS, HEAD_BYTES, VERSION_BYTES, Record, Vers
 READ_LEVELS = (Level.ONE, Level.QUORUM, Level.ALL)
 BEHIND_MS = 10_000  # further than the replica whose proofs are the newest
 OVERDUE_MS = 60_000
-_SENSELESS = (LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +189,11 @@ def _texts(found: tuple[Version | None, ...] | None) -> list[str | None] | None:
 def explanation(answer: Message, bucket: str, key: bytes, members: Sequence[str]) -> Explanation:
     """Read the answer to an Explain; raises the error it stands for. `members`: the names."""
     if not isinstance(answer, Explained):
-        raise error_of(answer) or ConnectionLost(f"the node answered with a {type(answer).__name__} message")
+        raise error_of(answer)
     try:
         return _explain(answer, bucket, key, members)
-    except _SENSELESS as error:
-        raise ConnectionLost("the node's explanation makes no sense; check its version") from error
+    except SENSELESS as error:
+        raise senseless(answer) from error
 
 
 def _explain(answer: Explained, bucket: str, key: bytes, members: Sequence[str]) -> Explanation:
@@ -219,7 +217,7 @@ def _explain(answer: Explained, bucket: str, key: bytes, members: Sequence[str])
         replicas,
         hints,
         unheard,
-        _version(best),
+        version_of(best[:VERSION_BYTES]),
         _reason(rule, heads, best, len(names)),
         {level: _found(rule, heads, level.required(len(names))) for level in READ_LEVELS},
         tuple(_mends(names, answer.states, heads, best, rule, hints, _purged(answer, best))),
@@ -227,10 +225,6 @@ def _explain(answer: Explained, bucket: str, key: bytes, members: Sequence[str])
         {members[at]: (proof, row) for at, proof, row in zip(*[iter(answer.reach)] * 3, strict=True)},
         tuple(members),
     )
-
-
-def _version(head: bytes) -> Version | None:
-    return Version.decode(head[:VERSION_BYTES]) if head else None
 
 
 def _view(state: str, record: Record | None, wall_ms: int, reason: str) -> ReplicaView:
@@ -290,7 +284,7 @@ def _found(rule: Rule, heads: Mapping[int, bytes], required: int) -> tuple[Versi
     left = dict(heads)
     while len(left) >= required:
         best = plan(rule, left).winner
-        found.append(_version(best))
+        found.append(version_of(best[:VERSION_BYTES]))
         left = {at: head for at, head in left.items() if head != best}
     return tuple(found)
 
@@ -316,7 +310,7 @@ def _mends(
             mends.append(Mend(name, by))
         if useful:
             mends.append(Mend(name, "hint", tuple(dict.fromkeys(hint.at for hint in useful))))
-        enough = any(hint.wins or hint.version == _version(best) for hint in useful)
+        enough = any(hint.wins or hint.version == version_of(best[:VERSION_BYTES]) for hint in useful)
         behind = held is not None and held != best and at not in purged
         if not enough and (state == DOWN or behind):
             mends.append(Mend(name, "quorum read"))

@@ -1,18 +1,17 @@
-"""Piles: the hints that a node keeps, by the member they are for, as its operator sees them.
+"""Hints: the writes that a node keeps for members that it could not reach, as its operator sees them.
 
-Made out of the message that the node sends (`HintPiles`). Pure.
+Hinted handoff (DeCandia et al., "Dynamo", 2007, section 4.6): a write whose replica does not answer is kept
+elsewhere and delivered later. All hints for one member are a pile. Made out of what the node answers
+(`HintPiles`). Pure.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from basestore.errors import ConnectionLost
 from basestore.protocol.codec import Message
 from basestore.protocol.operator import HintPiles
-from basestore.results.receipts import error_of
-
-_SENSELESS = (LookupError, TypeError, ValueError)
+from basestore.results.answers import SENSELESS, error_of, senseless
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ class NodeHints:
 def node_hints(answer: Message, members: Sequence[str]) -> NodeHints:
     """Read the answer to HintsOf or Replay; raises the error it stands for."""
     if not isinstance(answer, HintPiles):
-        raise error_of(answer) or ConnectionLost(f"the node answered with a {type(answer).__name__} message")
+        raise error_of(answer)
     debts: dict[int, dict[int, int]] = {}
     piles = []
     try:
@@ -102,6 +101,6 @@ def node_hints(answer: Message, members: Sequence[str]) -> NodeHints:
                 HintPile(members[member], alive == 1, count, size, only_copies, late, oldest_ms or None, debt)
             )
         rewritten, superseded = answer.decided
-    except _SENSELESS as error:
-        raise ConnectionLost("what the node says of its hints makes no sense; check its version") from error
+    except SENSELESS as error:
+        raise senseless(answer) from error
     return NodeHints(answer.node, answer.wall_ms, tuple(piles), "", rewritten, superseded)

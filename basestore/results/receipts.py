@@ -1,46 +1,33 @@
-"""What calls return: typed, frozen, with everything that a receipt can truthfully say.
+"""Receipts: what reads and writes return, with everything that can truthfully be said of them.
 
-Also how they are made out of the messages that nodes send. Pure.
+A write returns a `Receipt`: what became of it when its level was reached, replica by replica. A read returns
+a `ReadResult`, a scan `Item`s. Also how these are made out of the answers of nodes. Pure; what is not in an
+answer is not guessed.
 """
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from basestore.consistency import Level, Outcome, ReplicaState
-from basestore.errors import ConnectionLost, InvalidRequest, RequestFailed, revive
 from basestore.protocol.client import (
     FINAL,
     OUTCOME_LOST,
     OUTCOME_STORED,
     OUTCOME_SUPERSEDED,
-    Failed,
     Got,
     Page,
     Written,
 )
 from basestore.protocol.codec import Message
-from basestore.protocol.operator import Explained, HintPiles, NodeStatus, Surveyed
+from basestore.results.answers import SENSELESS, encode_text, error_of, senseless, version_of
 from repair.version import Version
 
-ANSWERS = (Written, Got, Page, NodeStatus, Explained, HintPiles, Surveyed, Failed)
-_SENSELESS = (LookupError, TypeError, ValueError)  # what reading an answer of the right form may raise
-_NUMBERS = (
-    "damaged",
-    "unproven",
-    "stable lag ms",
-)  # facts of a node that are numbers, and those that are lists
-_LISTS = ("alive", "stalled by")
 _OUTCOMES = {
     OUTCOME_STORED: Outcome.STORED,
     OUTCOME_SUPERSEDED: Outcome.SUPERSEDED,
     OUTCOME_LOST: Outcome.LOST,
 }
-
-
-def _version(encoded: bytes) -> Version | None:
-    return Version.decode(encoded) if encoded else None
 
 
 def _text(version: Version | None) -> str | None:
@@ -152,106 +139,35 @@ class Item:
     expires_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class NodeState:
-    """What a node says of itself.
-
-    state    up, starting (not known to be whole yet), forgetful (recovering), or down
-    records  rows that hold a value; `hints` kept, by the node they are for
-    facts    everything else it says, by name
-    """
-
-    node: str
-    endpoint: str
-    state: str
-    pid: int | None
-    records: int | None
-    hints: dict[str, int]
-    facts: dict[str, str]
-
-    def as_json(self) -> dict[str, Any]:
-        """As `basestore status -o json` prints it."""
-        return {
-            "node": self.node,
-            "endpoint": self.endpoint,
-            "state": self.state,
-            "pid": self.pid,
-            "records": self.records,
-            "hints": sum(self.hints.values()),
-            "hints_for": self.hints,
-            **_typed(self.facts),
-        }
-
-
-def _typed(facts: dict[str, str]) -> dict[str, Any]:
-    """What a node says of itself, for machines: numbers and lists, under names without blanks; what it does
-    not know is null."""
-    typed: dict[str, Any] = {}
-    for name, text in facts.items():
-        if name.startswith("debt "):
-            typed.setdefault("debt_for", {})[name[5:]] = int(text)
-        elif name in _LISTS:
-            typed[name.replace(" ", "_")] = text.split()
-        elif name in _NUMBERS:
-            typed[name.replace(" ", "_")] = int(text) if text else None
-        else:
-            typed[name.replace(" ", "_")] = text
-    return typed
-
-
-def encode_text(value: bytes | None) -> tuple[str | None, str | None]:
-    """A value for JSON: as text ("utf8") where it is text, otherwise as "base64"."""
-    if value is None:
-        return None, None
-    try:
-        return value.decode(), "utf8"
-    except UnicodeDecodeError:
-        return base64.b64encode(value).decode(), "base64"
-
-
-def _unexpected(answer: Message) -> RequestFailed:
-    return ConnectionLost(f"the node answered with a {type(answer).__name__} message; check its version")
-
-
-def error_of(answer: Message) -> InvalidRequest | RequestFailed | None:
-    """The error that an answer stands for, if it is one."""
-    if not isinstance(answer, Failed):
-        return None
-    try:
-        return revive(answer.code, answer.text, _version(answer.version), answer.details)
-    except _SENSELESS:
-        return _unexpected(answer)
-
-
 def receipt(answer: Message, level: Level, members: Sequence[str]) -> Receipt:
     """Read the answer to a set or delete; raises the error it stands for."""
     if not isinstance(answer, Written):
-        raise error_of(answer) or _unexpected(answer)
+        raise error_of(answer)
     states = zip(answer.replicas[::2], answer.replicas[1::2], strict=True)
     try:
         return Receipt(
             _OUTCOMES[answer.outcome],
             answer.final == FINAL if answer.final else None,
-            _version(answer.version),
+            version_of(answer.version),
             level,
             answer.required,
             answer.acknowledged,
             {members[index]: ReplicaState(state) for index, state in states},
-            _version(answer.better),
+            version_of(answer.better),
             answer.partition,
         )
-    except _SENSELESS as error:
-        raise _unexpected(answer) from error
+    except SENSELESS as error:
+        raise senseless(answer) from error
 
 
 def read_result(answer: Message, level: Level) -> ReadResult:
     """Read the answer to a get; raises the error it stands for."""
     if not isinstance(answer, Got):
-        raise error_of(answer) or _unexpected(answer)
+        raise error_of(answer)
     try:
-        version = _version(answer.version)
-    except _SENSELESS as error:
-        raise _unexpected(answer) from error
+        version = version_of(answer.version)
+    except SENSELESS as error:
+        raise senseless(answer) from error
     if answer.escalated:
         level = Level.QUORUM
     stale_ms = 0 if level is not Level.ONE else answer.stale_ms
@@ -274,33 +190,13 @@ def read_result(answer: Message, level: Level) -> ReadResult:
 def page(answer: Message) -> tuple[list[Item], bytes | None]:
     """Read the answer to a scan: its items, and where to go on, None at the end."""
     if not isinstance(answer, Page):
-        raise error_of(answer) or _unexpected(answer)
+        raise error_of(answer)
     rows = answer.rows
     try:
         items = [
             Item(key, value, Version.decode(version), int.from_bytes(expiry) or None)
             for key, value, version, expiry in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True)
         ]
-    except _SENSELESS as error:
-        raise _unexpected(answer) from error
+    except SENSELESS as error:
+        raise senseless(answer) from error
     return items, answer.after if answer.more else None
-
-
-def node_state(answer: Message) -> NodeState:
-    """Read the answer to a status request; raises the error it stands for."""
-    if not isinstance(answer, NodeStatus):
-        raise error_of(answer) or _unexpected(answer)
-    try:
-        facts = dict(zip(answer.facts[::2], answer.facts[1::2], strict=True))
-        hints = {name[6:]: int(facts.pop(name)) for name in list(facts) if name.startswith("hints ")}
-        pid, records = int(facts.pop("pid", "0")), int(facts.pop("records", "0"))
-        return NodeState(
-            facts.pop("node"), facts.pop("endpoint", ""), facts.pop("state"), pid, records, hints, facts
-        )
-    except _SENSELESS as error:
-        raise _unexpected(answer) from error
-
-
-def down(name: str, endpoint: str, reason: str) -> NodeState:
-    """The state of a node that does not answer."""
-    return NodeState(name, endpoint, "down", None, None, {}, {"reason": reason})

@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from basestore.client.calls import SURVEY_MS, Scope
 from basestore.errors import BasestoreError
 from basestore.observe.inspect import COUNTS
 from basestore.protocol.codec import Message
 from basestore.protocol.operator import Survey
-from basestore.results.cluster_view import Cause, ClusterView, Obstacle, gathered
+from basestore.results.cluster_view import SURVEY_MS, Cause, ClusterView, Obstacle, Scope, gathered
 
 REPAIR_S = 600.0
 PAUSE_S = 0.2
@@ -57,10 +56,7 @@ class Repair:
 class Repairing:
     """Asks until it is done. A `cluster_view.Following`."""
 
-    def __init__(
-        self, members: Sequence[str], scope: Scope, full: bool, timeout_s: float, now_s: float
-    ) -> None:
-        self._members = members
+    def __init__(self, scope: Scope, full: bool, timeout_s: float, now_s: float) -> None:
         self._scope = scope
         self._full = full
         self._begun_s = now_s
@@ -75,9 +71,9 @@ class Repairing:
         within_ms = int((self._now_s - self._begun_s) * 1e3)
         return Survey(request, bucket, key, partition, self._first, within_ms, self._full, SURVEY_MS)
 
-    def hear(self, answer: Message, sent_s: float) -> None:
+    def hear(self, answer: Message, members: Sequence[str], sent_s: float) -> None:
         """The answer to it. Raises the error that it stands for."""
-        self._first = self.cluster_view.hear(answer, self._members, self._first, sent_s) or 0
+        self._first = self.cluster_view.hear(answer, members, self._first, sent_s) or 0
 
     def miss(self, error: BasestoreError) -> None:
         """No answer came. Raises the error if none ever did."""

@@ -19,7 +19,7 @@ from rocksdict import Options, Rdict, WriteOptions
 
 from basestore.consistency import Level
 from basestore.metrics import Metrics
-from basestore.results.receipts import NodeState
+from basestore.results.nodes import NodeState
 from basestore.storage.engine import DATA, DUE
 from tests.cluster.processes import Cluster, NodeProcess, eventually, running
 

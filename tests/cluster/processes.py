@@ -20,11 +20,11 @@ from types import TracebackType
 from typing import Self
 
 from basestore import sync
-from basestore.client.calls import Consistency
+from basestore.client.arguments import Consistency
 from basestore.config import ClusterConfig, Durability, Member, NodeConfig, dump
 from basestore.consistency import Level
 from basestore.errors import RequestFailed, Unreachable
-from basestore.results.receipts import NodeState
+from basestore.results.nodes import NodeState
 
 SERVE = ("serve", "--stop-at-eof", "--config")
 START_S_MAX = 20.0

@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from basestore.client.calls import scope_of
+from basestore.client.arguments import scope_of
 from basestore.results.cluster_view import Following
 from basestore.results.convergence import Convergence, Proving
 from basestore.results.receipts import Receipt
@@ -20,7 +20,7 @@ def follow(world: World, survey: Following[T], at: int = 0) -> T:
         while not call.done:
             world.run(TICK_S)
         assert call.answer is not None
-        survey.hear(call.answer, sent_s)
+        survey.hear(call.answer, names(world), sent_s)
         if survey.pause_s:
             world.run(survey.pause_s)
     return result
@@ -40,11 +40,11 @@ def converged(
     timeout_s: float = 30.0,
 ) -> Convergence:
     scope = scope_of(bucket, key)
-    return follow(world, Proving(names(world), scope, receipt, timeout_s, world.monotonic), at)
+    return follow(world, Proving(scope, receipt, timeout_s, world.monotonic), at)
 
 
 def repaired(
     world: World, at: int = 0, *, partition: int | None = None, full: bool = False, timeout_s: float = 30.0
 ) -> Repair:
     scope = scope_of("default", None, partition)
-    return follow(world, Repairing(names(world), scope, full, timeout_s, world.monotonic), at)
+    return follow(world, Repairing(scope, full, timeout_s, world.monotonic), at)

@@ -1,16 +1,17 @@
 """Hints that come too late, and what a node says of the hints that it keeps."""
 
-from basestore.client.calls import hints_request
+from basestore.client.calls import Calls
 from basestore.consistency import Level
-from basestore.results.hints import NodeHints, node_hints
+from basestore.results.hints import NodeHints
 from tests.worlds.world import World
 
 
 def hints(world: World, at: int, *, replay: bool = False, late: bool = False) -> NodeHints:
-    call = world.ask(at, hints_request(replay, late))
+    asked = Calls("quorum", 1.0).hints(replay, late)
+    call = world.ask(at, asked.make)
     world.settle()
     assert call.answer is not None
-    return node_hints(call.answer, ["n1", "n2", "n3", "n4"])
+    return asked.read(call.answer, ["n1", "n2", "n3", "n4"])
 
 
 def keep_late(world: World, key: str = "k", value: str = "v") -> int:

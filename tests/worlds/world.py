@@ -28,16 +28,8 @@ from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import Fresh
 from basestore.replica.replica import Replica
 from basestore.replica.summaries import SEQUENCE_BYTES, Summaries
-from basestore.results.receipts import (
-    Item,
-    NodeState,
-    ReadResult,
-    Receipt,
-    node_state,
-    page,
-    read_result,
-    receipt,
-)
+from basestore.results.nodes import NodeState, node_state
+from basestore.results.receipts import Item, ReadResult, Receipt, page, read_result, receipt
 from basestore.storage.engine import DATA
 from basestore.storage.memory import MemoryEngine
 from repair.clock import HybridClock

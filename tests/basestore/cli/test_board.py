@@ -5,7 +5,7 @@ import pytest
 from basestore.cli.board import Sample, View, board_json, by_level
 from basestore.consistency import Level
 from basestore.protocol.operator import Counters
-from basestore.results.receipts import down
+from basestore.results.nodes import down
 from tests.worlds.world import World
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from basestore.client.calls import get_level_of, get_request
+from basestore.client.arguments import get_level_of
+from basestore.client.calls import Calls
 from basestore.consistency import Level, Outcome
 from basestore.errors import InvalidRequest, TooStale
 from basestore.protocol.client import Get
@@ -175,10 +176,11 @@ def test_a_bound_that_makes_no_sense_is_refused(ms_max: int) -> None:
 
 
 def test_a_read_without_repair_has_no_bound() -> None:
+    calls = Calls("one", 1.0)
     with pytest.raises(InvalidRequest, match="give up one"):
-        get_request(1, "k", "default", Level.ONE, 1000, repair=False, max_staleness=1.0)
+        calls.get("k", "default", None, None, repair=False, max_staleness=1.0).make(1)
     with pytest.raises(InvalidRequest, match="max_staleness must be a positive number"):
-        get_request(1, "k", "default", Level.ONE, 1000, max_staleness=0)
+        calls.get("k", "default", None, None, max_staleness=0).make(1)
 
 
 def test_a_bound_on_staleness_makes_it_a_read_at_one_whatever_the_default() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from basestore.client.calls import hints_request
+from basestore.client.calls import Calls
 from basestore.errors import InvalidRequest
 from basestore.protocol.operator import HintsOf, Replay
 from basestore.protocol.replication import Read
@@ -165,7 +165,8 @@ def test_when_a_quorum_cannot_be_read_it_stays_for_the_next_time() -> None:
 
 
 def test_late_hints_are_decided_by_a_replay_only() -> None:
+    calls = Calls("quorum", 1.0)
     with pytest.raises(InvalidRequest, match="by a replay only"):
-        hints_request(False, True)
-    assert hints_request(True, True)(3) == Replay(3, True)
-    assert hints_request(False, False)(3) == HintsOf(3)
+        calls.hints(replay=False, late=True)
+    assert calls.hints(replay=True, late=True).make(3) == Replay(3, True)
+    assert calls.hints(replay=False, late=False).make(3) == HintsOf(3)

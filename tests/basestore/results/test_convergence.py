@@ -2,7 +2,7 @@
 
 import pytest
 
-from basestore.client.calls import patience, scope_of
+from basestore.client.arguments import patience, scope_of
 from basestore.consistency import Level
 from basestore.errors import ConnectionLost, InvalidRequest
 from basestore.observe.gauges import gauges
@@ -315,7 +315,7 @@ def test_a_node_that_is_heard_only_later_moves_the_moment_beyond_what_it_may_hav
     world = World(3, reconcile=True)
     world.crash(2)
     world.run(3)
-    proving = Proving(names(world), scope_of("default", None), None, 40.0, world.monotonic)
+    proving = Proving(scope_of("default", None), None, 40.0, world.monotonic)
     stamps = []
     for again in range(2):
         if again:
@@ -324,7 +324,7 @@ def test_a_node_that_is_heard_only_later_moves_the_moment_beyond_what_it_may_hav
         call = world.ask(0, proving.request)
         world.settle()
         assert call.answer is not None
-        proving.hear(call.answer, world.monotonic)
+        proving.hear(call.answer, names(world), world.monotonic)
         stamps.append(proving._stamp)
     ahead_ms = (stamps[1] >> 16) - world.now(2).wall_ms
     assert ahead_ms >= world.cluster.drift_ms_max

@@ -23,7 +23,9 @@ from basestore.errors import (
 from basestore.protocol.client import Failed, Got, Page, Written
 from basestore.protocol.codec import decode, encode
 from basestore.protocol.operator import NodeStatus
-from basestore.results.receipts import encode_text, error_of, node_state, page, read_result, receipt
+from basestore.results.answers import encode_text, error_of
+from basestore.results.nodes import node_state
+from basestore.results.receipts import page, read_result, receipt
 from repair.version import Version
 from tests.worlds.messages import messages_of
 

@@ -1,6 +1,6 @@
 """Repairs: at an operator's word all replicas compare what they hold, and it is said when they have."""
 
-from basestore.client.calls import scope_of
+from basestore.client.arguments import scope_of
 from basestore.results.repair import Repairing
 from basestore.storage.engine import DATA
 from tests.worlds.following import follow, names, repaired
@@ -114,13 +114,13 @@ def test_a_node_that_starts_in_the_middle_is_waited_for() -> None:
     world = World(3)
     world.crash(2)
     world.run(3)
-    repairing = Repairing(names(world), scope_of("default", None), False, 30.0, world.monotonic)
+    repairing = Repairing(scope_of("default", None), False, 30.0, world.monotonic)
     for _ in range(3):
         call, sent_s = world.ask(0, repairing.request), world.monotonic
         while not call.done:
             world.run(0.05)
         assert call.answer is not None
-        repairing.hear(call.answer, sent_s)
+        repairing.hear(call.answer, names(world), sent_s)
         world.run(repairing.pause_s)
         assert repairing.result(world.monotonic) is None
     assert repairing.progress == (4, 12)

@@ -1,0 +1,160 @@
+"""Arguments: what a caller passes, checked, and turned into what messages hold.
+
+Keys, values and prefixes may be `bytes`, or `str`, which is encoded as UTF-8. Times are seconds. What is
+wrong is an InvalidRequest that says what is allowed. Pure; shared by all clients, and by the command line.
+"""
+
+import math
+import struct
+from collections.abc import Sequence
+from typing import Literal
+
+from basestore.config import parse_address
+from basestore.consistency import Level
+from basestore.errors import ConfigurationError, InvalidRequest
+from basestore.protocol.limits import BUCKET_BYTES_MAX, KEY_BYTES_MAX, TIMEOUT_MS_MAX
+from basestore.results.cluster_view import Scope
+from repair.version import Version
+
+Consistency = Level | Literal["any", "one", "quorum", "all"]
+TIMEOUT_S_DEFAULT = 5.0
+STALE_MS_MAX = 365 * 24 * 3600 * 1000
+TTL_MS_MAX = 1 << 50
+PATIENCE_MS_MAX = 24 * 3600 * 1000
+_NAMES = {level.name.lower(): level for level in Level}
+
+
+def level_of(consistency: Consistency | str) -> Level:
+    """A level by itself or by its name; InvalidRequest lists the names."""
+    if isinstance(consistency, Level):
+        return consistency
+    level = _NAMES.get(consistency.lower()) if isinstance(consistency, str) else None
+    if level is None:
+        raise InvalidRequest(f"there is no level {consistency!r}; use {', '.join(_NAMES)}")
+    return level
+
+
+def read_level_of(consistency: Consistency | str) -> Level:
+    """A level that one can read at: all but ANY."""
+    level = level_of(consistency)
+    if level is Level.ANY:
+        raise InvalidRequest("level any is for writes; read at one, quorum or all")
+    return level
+
+
+def get_level_of(consistency: Consistency | None, default: Level, max_staleness: float | None) -> Level:
+    """The level that a get is made at. A bound on staleness is one on what a single replica answers, and
+    so makes it a read at ONE; another level that the call names contradicts it."""
+    if max_staleness is None:
+        return read_level_of(default if consistency is None else consistency)
+    if consistency is None:
+        return Level.ONE
+    level = read_level_of(consistency)
+    if level is not Level.ONE:
+        raise InvalidRequest(
+            f"a read at {level.name.lower()} is never stale, and max_staleness is for reads at one, which it "
+            f"turns into reads at quorum where they may be too stale: give up one of the two"
+        )
+    return level
+
+
+def repairs_of(repair: bool, level: Level, max_staleness: float | None) -> bool:
+    if not isinstance(repair, bool):
+        raise InvalidRequest(f"repair must be True or False, not {repair!r:.80}")
+    if not repair and level is not Level.ONE:
+        raise InvalidRequest(
+            f"a read at {level.name.lower()} is made by repair. Read at one, or let it repair"
+        )
+    if max_staleness is not None and not repair:
+        raise InvalidRequest("max_staleness may need a quorum, which repairs: give up one of the two")
+    return repair
+
+
+def stale_ms_of(max_staleness: float | None) -> int:
+    return 0 if max_staleness is None else milliseconds("max_staleness", max_staleness, STALE_MS_MAX)
+
+
+def bytes_of(what: str, data: bytes | str, bytes_max: int) -> bytes:
+    if isinstance(data, str):
+        data = _utf8(what, data)
+    elif not isinstance(data, bytes | bytearray | memoryview):
+        raise InvalidRequest(f"the {what} must be bytes or str, not {type(data).__name__}")
+    if len(data) > bytes_max:
+        raise InvalidRequest(f"the {what} has {len(data)} bytes; at most {bytes_max} are allowed")
+    return bytes(data)
+
+
+def _utf8(what: str, text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"the {what} cannot be encoded as UTF-8: {error}") from None
+
+
+def key_bytes(key: bytes | str) -> bytes:
+    encoded = bytes_of("key", key, KEY_BYTES_MAX)
+    if not encoded:
+        raise InvalidRequest(f"the key is empty; 1 to {KEY_BYTES_MAX} bytes are allowed")
+    return encoded
+
+
+def prefix_bytes(prefix: bytes | str) -> bytes:
+    return bytes_of("prefix", prefix, KEY_BYTES_MAX)
+
+
+def bucket_of(name: str) -> str:
+    if not isinstance(name, str) or not 0 < len(_utf8("bucket's name", name)) <= BUCKET_BYTES_MAX:
+        raise InvalidRequest(f"a bucket's name is a str of 1 to {BUCKET_BYTES_MAX} bytes, not {name!r:.80}")
+    return name
+
+
+def milliseconds(what: str, seconds: float, ms_max: int) -> int:
+    """A time in whole milliseconds, at least 1."""
+    if not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+        raise InvalidRequest(f"the {what} must be a positive number of seconds, not {seconds!r}")
+    if seconds > ms_max / 1e3:
+        raise InvalidRequest(f"the {what} of {seconds} s is too long; at most {ms_max // 1000} s are allowed")
+    return max(1, round(seconds * 1e3))
+
+
+def version_of(version: Version | str | None) -> bytes:
+    if version is None:
+        return b""
+    if not isinstance(version, str | Version):
+        raise InvalidRequest(f"the version must be a Version or str, not {type(version).__name__}")
+    try:
+        return (Version.parse(version) if isinstance(version, str) else version).encode()
+    except (ValueError, struct.error) as error:
+        raise InvalidRequest(f"the version is malformed: {error}") from None
+
+
+def timeout_ms_of(timeout_s: float) -> int:
+    return milliseconds("timeout", timeout_s, TIMEOUT_MS_MAX)
+
+
+def patience(timeout_s: float) -> float:
+    """How long to wait for a proof or a repair: up to a day."""
+    return milliseconds("timeout", timeout_s, PATIENCE_MS_MAX) / 1e3
+
+
+def scope_of(bucket: str, key: bytes | str | None, partition: int | None = None) -> Scope:
+    """What a survey is about: the partition of a key, or this one, or all."""
+    if partition is not None and (not isinstance(partition, int) or partition < 0):
+        raise InvalidRequest(f"partitions are counted from 0; there is none called {partition!r}")
+    if key is not None and partition is not None:
+        raise InvalidRequest("a key is in one partition: name the key or the partition, not both")
+    number = -1 if partition is None else partition
+    return Scope(bucket_of(bucket), b"" if key is None else key_bytes(key), number)
+
+
+def check_endpoints(endpoints: Sequence[str] | str) -> list[str]:
+    """A list of host:port; InvalidRequest when it is empty or malformed."""
+    listed = [endpoints] if isinstance(endpoints, str) else list(endpoints)
+    if not listed:
+        raise InvalidRequest("no endpoint is given; name at least one node as host:port")
+    try:
+        for endpoint in listed:
+            parse_address(endpoint)
+    except ConfigurationError as error:
+        raise InvalidRequest(str(error)) from None
+    return listed

@@ -1,0 +1,82 @@
+"""Nodes: what a node says of itself, in words and for machines.
+
+A node tells facts by name, and a client shows those too that it does not know: so a node of another version
+may say more. Pure.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from basestore.protocol.codec import Message
+from basestore.protocol.operator import NodeStatus
+from basestore.results.answers import SENSELESS, error_of, senseless
+
+_NUMBERS = ("damaged", "unproven", "stable lag ms")  # facts that are numbers; all others are text,
+_LISTS = ("alive", "stalled by")  # or these lists of names
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """What a node says of itself.
+
+    state    up, starting (not known to be whole yet), forgetful (recovering), or down
+    records  rows that hold a value; `hints` kept, by the node they are for
+    facts    everything else it says, by name
+    """
+
+    node: str
+    endpoint: str
+    state: str
+    pid: int | None
+    records: int | None
+    hints: dict[str, int]
+    facts: dict[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        """As `basestore status -o json` prints it."""
+        return {
+            "node": self.node,
+            "endpoint": self.endpoint,
+            "state": self.state,
+            "pid": self.pid,
+            "records": self.records,
+            "hints": sum(self.hints.values()),
+            "hints_for": self.hints,
+            **_typed(self.facts),
+        }
+
+
+def _typed(facts: dict[str, str]) -> dict[str, Any]:
+    """What a node says of itself, for machines: numbers and lists, under names without blanks; what it does
+    not know is null."""
+    typed: dict[str, Any] = {}
+    for name, text in facts.items():
+        if name.startswith("debt "):
+            typed.setdefault("debt_for", {})[name[5:]] = int(text)
+        elif name in _LISTS:
+            typed[name.replace(" ", "_")] = text.split()
+        elif name in _NUMBERS:
+            typed[name.replace(" ", "_")] = int(text) if text else None
+        else:
+            typed[name.replace(" ", "_")] = text
+    return typed
+
+
+def node_state(answer: Message) -> NodeState:
+    """Read the answer to a status request; raises the error it stands for."""
+    if not isinstance(answer, NodeStatus):
+        raise error_of(answer)
+    try:
+        facts = dict(zip(answer.facts[::2], answer.facts[1::2], strict=True))
+        hints = {name[6:]: int(facts.pop(name)) for name in list(facts) if name.startswith("hints ")}
+        pid, records = int(facts.pop("pid", "0")), int(facts.pop("records", "0"))
+        return NodeState(
+            facts.pop("node"), facts.pop("endpoint", ""), facts.pop("state"), pid, records, hints, facts
+        )
+    except SENSELESS as error:
+        raise senseless(answer) from error
+
+
+def down(name: str, endpoint: str, reason: str) -> NodeState:
+    """The state of a node that does not answer."""
+    return NodeState(name, endpoint, "down", None, None, {}, {"reason": reason})
