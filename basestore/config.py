@@ -1,7 +1,7 @@
 """Configuration of a cluster and of one of its nodes: TOML in, checked values out.
 
 The cluster part must be the same on every node, for placement and rules read it; its digest
-travels in the hello, and `differences` says in words what two nodes disagree on. The node part
+travels in the hello, and nodes whose digests differ compare the canonical texts. The node part
 (directory, durability) is the node's own affair.
 """
 
@@ -115,22 +115,6 @@ class NodeConfig:
     @property
     def member(self) -> Member:
         return self.cluster.members[self.cluster.member_index(self.name)]
-
-
-def differences(ours: str, theirs: str) -> list[str]:
-    """What two canonical texts disagree on, a line each: "replication: 3 here, 5 there"."""
-    try:
-        other = json.loads(theirs)
-    except ValueError:
-        other = None
-    if not isinstance(other, dict):
-        return ["the other side's configuration is not readable"]
-    mine = json.loads(ours)
-    return [
-        f"{name}: {mine.get(name, 'absent')} here, {other.get(name, 'absent')} there"
-        for name in sorted(mine.keys() | other.keys())
-        if mine.get(name) != other.get(name)
-    ]
 
 
 def parse_address(address: str) -> tuple[str, int]:

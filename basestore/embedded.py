@@ -21,8 +21,9 @@ from basestore.config import Durability, NodeConfig, load
 from basestore.errors import MAY_HAVE_HAPPENED, ConnectionLost
 from basestore.protocol.codec import Message
 from basestore.results.answers import ANSWERS
+from basestore.server.clock import instant
 from basestore.server.local_cluster import prepare_cluster
-from basestore.server.service import Service, instant
+from basestore.server.service import Service
 from repair.rule import Rule
 
 LINK_S_MAX = 30.0
@@ -69,7 +70,7 @@ class _LocalChannel:
         self._service = service
         self._asked: dict[int, _LocalPending] = {}
         self._next_id = 0
-        self._outbox = service.open_local(self._deliver)
+        self._outbox = service.connections.open_local(self._deliver)
         cluster = service.config.cluster
         self.members: Sequence[str] = [member.name for member in cluster.members]
         self.cluster = cluster.id
@@ -96,7 +97,7 @@ class _LocalChannel:
         return pending
 
     def close(self) -> None:
-        self._service.close_local(self._outbox)
+        self._service.connections.close_local(self._outbox)
 
 
 class EmbeddedNode(Store):

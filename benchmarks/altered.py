@@ -16,7 +16,7 @@ from typing import Any
 from basestore import cli
 from basestore.cluster.peers import Peers
 from basestore.coordinator.quorum_read import WIDEN_S
-from basestore.server import service
+from basestore.server import connections
 from basestore.server.link import Link, dial
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     async def dial_by_detour(address: str) -> Link:
         return await dial(detours.get(address, address))
 
-    service.dial = dial_by_detour  # type: ignore[attr-defined]  # the name by which the service calls it
+    connections.dial = dial_by_detour  # type: ignore[attr-defined]  # the name by which they call it
     if not alterations["speculative"]:
         Peers.usual_s = property(lambda _: WIDEN_S)  # type: ignore[method-assign, assignment]
     cli.main()

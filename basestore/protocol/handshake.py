@@ -1,9 +1,27 @@
-"""The handshake: the first words of whoever connects, and the answer."""
+"""The handshake: the first words of whoever connects, and what is answered. Pure: the server sends and
+receives, what is decided is decided here.
 
+    who connects          who accepts
+    Hello           ->
+                    <-    Welcome             the connection is open
+                    <-    Refused             it is closed; a node whose configuration differs first says
+    Differs         ->                        its own, so that both logs can name what differs
+
+A client may leave out which cluster and configuration it means, and takes what it finds. A node may not:
+two nodes that disagree on the members, say, would place records differently and each believe the other to
+hold what it does not. Between two nodes there is one connection, which one fixed side of them opens.
+
+Who connects is believed: nothing here proves a name. The network that nodes use must be a trusted one.
+"""
+
+import json
+from collections.abc import Set
 from typing import NamedTuple
 
-from basestore.protocol.limits import ProtocolError
+from basestore.protocol.limits import PROTOCOL, ProtocolError
 from repair.rule import Rule
+
+NAME_CHARACTERS_SHOWN = 64
 
 
 class Hello(NamedTuple):
@@ -56,3 +74,89 @@ def welcomed(answer: object) -> Welcome:
     if not isinstance(answer, Welcome) or len(answer.members) % 2 or not answer.rules:
         raise ProtocolError("it does not answer a hello with a welcome")
     return answer
+
+
+class Facts(NamedTuple):
+    """What one side knows of itself and its cluster. `welcome`: what it says to whom it lets in;
+    `configuration`: the canonical text, of which `digest` is the digest; `diallers`: the names of the
+    members that open the connection to this one."""
+
+    welcome: Welcome
+    digest: bytes
+    configuration: str
+    diallers: Set[str]
+
+
+class Answer(NamedTuple):
+    """What who accepts answers to a hello. `sender`: the name of the node that it is, empty for a client.
+    `refusal`: why the connection is closed after the reply, empty if it is not. `differs`: what comes back
+    may be the other side's configuration, and is worth hearing."""
+
+    reply: Welcome | Refused
+    sender: str
+    refusal: str = ""
+    differs: bool = False
+
+
+def hello(own: Facts) -> Hello:
+    """The first words of a node."""
+    return Hello(PROTOCOL, own.welcome.cluster, own.digest, own.welcome.sender)
+
+
+def answer(heard: object, own: Facts) -> Answer:
+    """Whether who says this first is let in. What hinders most comes first: another version may mean
+    something else by the fields that follow."""
+    if not isinstance(heard, Hello):
+        return _refuse("", "the first message must be a hello")
+    node, cluster, ours = bool(heard.sender), heard.cluster, own.welcome.cluster
+    if heard.protocol != PROTOCOL:
+        reason = f"protocol version {heard.protocol} is not spoken here, only {PROTOCOL}; upgrade"
+        return _refuse(heard.sender, reason)
+    if cluster != ours and (node or cluster):
+        reason = f"this is a node of cluster {ours.hex()}, not of {cluster.hex()}"
+        return _refuse(heard.sender, reason)
+    if heard.digest != own.digest and (node or heard.digest):
+        reason = "the cluster configurations differ"
+        return Answer(Refused(reason, own.configuration if node else ""), heard.sender, reason, differs=node)
+    if node and heard.sender not in own.diallers:
+        return _refuse(heard.sender, f"{heard.sender!r} is not a member that dials {own.welcome.sender}")
+    return Answer(own.welcome, heard.sender)
+
+
+def _refuse(sender: str, reason: str) -> Answer:
+    shown = f"{sender[:NAME_CHARACTERS_SHOWN]} was refused: {reason}" if sender else reason
+    return Answer(Refused(reason, ""), sender, shown)
+
+
+def judge(heard: object, own: Facts, peer: str) -> tuple[Differs | None, str]:
+    """What a node makes of the answer to its hello, which it meant for `peer`: what it still says to it, and
+    why it then closes the connection, empty if all is well."""
+    if isinstance(heard, Refused) and heard.configuration:
+        return Differs(own.configuration), difference(own, peer, heard.configuration)
+    if isinstance(heard, Refused):
+        return None, f"{peer} refuses: {heard.reason}"
+    if isinstance(heard, Welcome) and heard.sender == peer:
+        return None, ""
+    return None, f"who answers at {peer}'s address is not {peer}; check the addresses"
+
+
+def difference(own: Facts, peer: str, theirs: str) -> str:
+    """For the log: what two nodes' configurations disagree on."""
+    listed = "; ".join(differences(own.configuration, theirs))
+    return f"{peer} has another cluster configuration: {listed}. Make both files agree and restart"
+
+
+def differences(ours: str, theirs: str) -> list[str]:
+    """What two canonical texts disagree on, a line each: "replication: 3 here, 5 there"."""
+    try:
+        other = json.loads(theirs)
+    except ValueError:
+        other = None
+    if not isinstance(other, dict):
+        return ["the other side's configuration is not readable"]
+    mine = json.loads(ours)
+    return [
+        f"{name}: {mine.get(name, 'absent')} here, {other.get(name, 'absent')} there"
+        for name in sorted(mine.keys() | other.keys())
+        if mine.get(name) != other.get(name)
+    ]

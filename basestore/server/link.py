@@ -1,35 +1,36 @@
-"""Link: one connection on Trio, with its frames and its wake-up; the handshake of both sides.
+"""Link: one connection, which carries messages as frames between a socket and the node.
 
-What an outbox holds is sent as one frame. While the socket takes no more, more gathers, and travels
-as the next: that is the whole of batching.
+    outbox -> pack -> unsent bytes -> socket        as far as the socket takes them; `run` sends the rest
+    socket -> FrameReader -> messages -> hear       what `hear` gives back is kept, and nothing more is read
+
+What an outbox holds is sent as one frame. While the socket takes no more, more gathers, and travels as the
+next: that is the whole of batching, and the slower the other side is the larger its frames become.
+
+A link keeps at most one frame that is not sent and what one read has brought; the outbox bounds the rest.
+It knows nothing of who is at the other end nor of what the messages mean: that is for `connections`.
 """
 
 import socket
 from collections.abc import Callable
-from typing import NoReturn
 
 import trio
 
 from basestore.cluster.outbox import Outbox
-from basestore.config import ClusterConfig, differences, parse_address
+from basestore.config import parse_address
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import HELLO_BYTES_MAX, FrameReader, pack
-from basestore.protocol.handshake import Differs, Hello, Refused, Welcome
-from basestore.protocol.limits import PROTOCOL, ProtocolError
+from basestore.protocol.limits import ProtocolError
 from basestore.server.poller import Poller
 
 RECEIVE_BYTES = 256 << 10
-HANDSHAKE_S_MAX = 5.0
+DIAL_S_MAX = 5.0
+# Of a dead host a silent connection hears from keepalive probes (RFC 1122, 4.2.3.6): after 15 s without a
+# word one every 5 s, three in all. One with bytes under way hears from TCP_USER_TIMEOUT (RFC 5482), in ms.
 SOCKET_OPTIONS = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 15_000}
 MESSAGE_BYTES_EXPECTED = 256 << 10
 ROOM_MESSAGES_MIN = 8
-NAME_CHARACTERS_SHOWN = 64
 
 Hear = Callable[[list[Message]], list[Message]]
-
-
-class PeerRefused(ProtocolError):
-    """Who called itself a node was refused. An operator should know."""
 
 
 class Signal:
@@ -51,8 +52,9 @@ class Signal:
 class Link:
     """One connection. `sending_since`: when the frame under way began to wait for the socket, or None.
 
-    It works on the bare socket: when a step of the node ends, frames are sent at once, without
-    another task's turn, as far as the socket takes them.
+    It takes the socket out of Trio's stream and writes to it bare and non-blocking: the node's step ends in
+    a plain call, so that frames can leave at the end of the same turn. A stream's `send_all` would need a
+    task to be scheduled for each link, and the frame would wait for that task's turn.
     """
 
     def __init__(self, stream: trio.SocketStream) -> None:
@@ -70,9 +72,9 @@ class Link:
         self.messages_sent = 0
         self._message_bytes: float = MESSAGE_BYTES_EXPECTED
 
-    async def send(self, *messages: Message) -> None:
-        """Send one frame, in a handshake; ConnectionError when the other side is gone."""
-        self._unsent = memoryview(pack(messages))
+    async def send(self, message: Message) -> None:
+        """Send a frame of one message, in a handshake; ConnectionError when the other side is gone."""
+        self._unsent = memoryview(pack([message]))
         self._push()
         await self._drain()
 
@@ -80,7 +82,7 @@ class Link:
         """Send what the outbox holds, until the socket takes no more; `run` sends the rest."""
         while outbox.messages and not self._unsent and self._ended is None:
             waiting_bytes = outbox.bytes
-            messages = outbox.take()
+            messages = outbox.take()  # about one frame's worth; the loop sends what is left
             mean_bytes = (waiting_bytes - outbox.bytes) / len(messages)
             self._unsent = memoryview(pack(messages))
             self._push()
@@ -90,7 +92,8 @@ class Link:
             self._stirred.set()
 
     def _push(self) -> None:
-        """Hand bytes to the socket while it takes them. An error is kept for `run` to find."""
+        """Hand bytes to the socket while it takes them. An error is kept for `run` to find: the node's
+        step, which calls this, must not end because one of its connections has."""
         try:
             while self._unsent:
                 self._unsent = self._unsent[self._socket.send(self._unsent) :]
@@ -129,6 +132,8 @@ class Link:
                 await self._drain()
                 self.sending_since = None
                 self.send_nowait(outbox)
+                # Room may have been made by what was just sent: offer again what was given back. The
+                # poller hears this socket again only when all of it is taken (backpressure).
                 if self._unheard:
                     self._unheard = hear(self._unheard)
                     wake()
@@ -191,58 +196,5 @@ def _watch(connection: socket.socket) -> None:
 async def dial(address: str) -> Link:
     """Connect; OSError when that fails."""
     host, port = parse_address(address)
-    with trio.fail_after(HANDSHAKE_S_MAX):
+    with trio.fail_after(DIAL_S_MAX):
         return Link(await trio.open_tcp_stream(host, port))
-
-
-async def introduce(link: Link, config: ClusterConfig, name: str, peer: str) -> None:
-    """The dialling node's side: say hello; ProtocolError when refused, naming what differs."""
-    await link.send(Hello(PROTOCOL, config.id, config.digest, name))
-    answer = await link.receive_one()
-    if isinstance(answer, Refused):
-        if not answer.configuration:
-            raise ProtocolError(f"{peer} refuses: {answer.reason}")
-        await link.send(Differs(config.canonical()))
-        raise ProtocolError(_difference(config, peer, answer.configuration))
-    if not isinstance(answer, Welcome) or answer.sender != peer:
-        raise ProtocolError(f"who answers at {peer}'s address is not {peer}; check the addresses")
-
-
-async def admit(link: Link, config: ClusterConfig, name: str, may_dial: Callable[[str], bool]) -> str:
-    """The accepting side: hear the hello and answer it. Returns the node's name, or "" for a
-    client; ProtocolError when it was refused."""
-    hello = await link.receive_one()
-    if not isinstance(hello, Hello):
-        await _refuse(link, "", "the first message must be a hello")
-    if hello.protocol != PROTOCOL:
-        reason = f"protocol version {hello.protocol} is not spoken here, only {PROTOCOL}; upgrade"
-        await _refuse(link, hello.sender, reason)
-    if hello.cluster not in (b"", config.id) or (hello.sender and not hello.cluster):
-        reason = f"this is a node of cluster {config.id.hex()}, not of {hello.cluster.hex()}"
-        await _refuse(link, hello.sender, reason)
-    if hello.digest not in (b"", config.digest) or (hello.sender and not hello.digest):
-        reason = "the cluster configurations differ"
-        await link.send(Refused(reason, config.canonical() if hello.sender else ""))
-        if hello.sender:
-            answer = await link.receive_one()
-            if isinstance(answer, Differs):
-                raise PeerRefused(_difference(config, hello.sender, answer.configuration))
-        raise ProtocolError(reason)
-    if hello.sender and not may_dial(hello.sender):
-        await _refuse(link, hello.sender, f"{hello.sender!r} is not a member that dials {name}")
-    members = [word for member in config.members for word in (member.name, member.address)]
-    buckets = [word for name, rule in sorted(config.buckets.items()) for word in (name, rule.value)]
-    await link.send(Welcome(PROTOCOL, config.id, name, members, buckets))
-    return hello.sender
-
-
-async def _refuse(link: Link, sender: str, reason: str) -> NoReturn:
-    await link.send(Refused(reason, ""))
-    if sender:
-        raise PeerRefused(f"{sender[:NAME_CHARACTERS_SHOWN]} was refused: {reason}")
-    raise ProtocolError(reason)
-
-
-def _difference(config: ClusterConfig, peer: str, theirs: str) -> str:
-    listed = "; ".join(differences(config.canonical(), theirs))
-    return f"{peer} has another cluster configuration: {listed}. Make both files agree and restart"

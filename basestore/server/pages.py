@@ -1,4 +1,4 @@
-"""Probes: what a node's optional HTTP port shows.
+"""Pages: what a node's optional HTTP port shows to machines that watch it.
 
     /metrics   what it has done and how it stands, for Prometheus
     /livez     200 while the node's loop turns: who gets no answer may restart it
@@ -19,7 +19,7 @@ from basestore.observe.prometheus import MEDIA, Exposition
 from basestore.server.http import Page, line, serve_pages
 
 
-async def serve_probes(
+async def serve_node(
     node: Node, address: str, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Serve the pages of `node` at host:port, until cancelled. Started once the port is open;

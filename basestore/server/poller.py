@@ -1,8 +1,10 @@
-"""Poller: one task that hears all established connections of a node.
+"""Poller: one task that hears all established connections of a node (epoll, level-triggered).
 
 A task for each connection would cost a turn of the event loop for each that has something to say,
 and another to tell the node's loop of it. Here everything that lies ready is read in one turn, and
 `after` is called once: the node takes one step for all of it.
+
+It only reads. A connection waits by itself until it can be written to, which is rare.
 """
 
 import selectors

@@ -1,9 +1,17 @@
-"""Sync thread: syncs the engine while the loop goes on.
-(What the summary log calls a checkpoint
-only stages rows; it is synced here like all others.)
+"""Sync thread: syncs the engine while the node's loop goes on.
 
-One sync at a time. The barrier is fixed before the sync starts; what is committed meanwhile waits
-for the next one, which is group commit. After a failed sync nothing more is synced.
+A sync (fdatasync of the engine's log) blocks for milliseconds, so a thread of its own calls it, one at a
+time. All writes that were stored while one sync ran are made durable together by the next: group commit
+(DeWitt et al. 1984).
+
+    loop      store 1, 2   order 2                store 3, 4          order 4
+    thread                 sync ............. done 2                  sync ...
+
+The order carries a barrier, the newest write that was stored before it was given, and `done` hands the same
+barrier back: 3 and 4 may be on the disk after the first sync, but nobody knows, so they wait for the second.
+
+After a failed sync nothing more is synced: the kernel may have dropped the pages that it could not write and
+report success the next time (Rebello et al., "Can applications recover from fsync failures?", 2020).
 """
 
 import queue

@@ -12,13 +12,13 @@ from basestore.config import (
     ClusterConfig,
     Member,
     NodeConfig,
-    differences,
     dump,
     load,
     parse,
     parse_address,
 )
 from basestore.errors import ConfigurationError
+from basestore.protocol.handshake import differences
 from repair.rule import Rule
 from tests.worlds.configurations import GOOD, ID, KEY, read
 

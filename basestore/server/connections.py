@@ -1,0 +1,266 @@
+"""Connections: the node's peers and clients, as far as they are connected.
+
+Owns every link, from the first word to the last, and the outboxes of clients in this process. A connection
+has a task of its own, but the task only waits: for a handshake, for the socket to take more, for the end.
+What comes in is heard by the poller; what goes out is sent by `send`, after each step of the node.
+
+    accept(stream)        somebody connects: handshake, then serve a peer or a client until it ends
+    dial_forever(index)   keep the connection to a peer that this node opens
+    send()                what lies in the outboxes that the node calls ready
+
+Two members never dial each other both: the one that stands first in the configuration does. A peer that
+connects while its old link still seems alive has lost that link, and the old one is closed.
+
+It refuses who comes in too great a number, and closes whom it cannot serve: a peer whose outbox ran over (its
+loss must be seen as one), whoever takes no frame for too long, and whoever says what is not for him to say.
+"""
+
+import logging
+import math
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import trio
+
+from basestore.cluster.outbox import Outbox
+from basestore.config import NodeConfig
+from basestore.node import Node
+from basestore.protocol.codec import Message
+from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX, FRAME_BYTES_MAX
+from basestore.protocol.handshake import Differs, Facts, Welcome, answer, difference, hello, judge
+from basestore.protocol.limits import PROTOCOL, ProtocolError
+from basestore.server.clock import instant
+from basestore.server.link import Link, dial
+from basestore.server.poller import Poller
+
+HANDSHAKE_S_MAX = 5.0
+BACKOFF_S_MIN = 0.05
+BACKOFF_S_MAX = 2.0
+STALL_S_MAX = 30.0
+CONNECTIONS_MAX = 2048
+BACKLOG_BYTES_MAX = 4 << 20
+COMPLAINT_S = 60.0
+COMPLAINTS_MAX = 256
+
+log = logging.getLogger("basestore")
+
+
+class PeerRefused(ProtocolError):
+    """Who called itself a node was refused. An operator should know."""
+
+
+class Connections:
+    """Everybody who is connected to a node. `wake` asks for a step of it."""
+
+    def __init__(self, config: NodeConfig, node: Node, poller: Poller, wake: Callable[[], None]) -> None:
+        self._node = node
+        self._poller = poller
+        self._wake = wake
+        self._names = [member.name for member in config.cluster.members]
+        self._addresses = [member.address for member in config.cluster.members]
+        self._own = _facts(config, self._names[: node.me])
+        self._links: dict[Outbox, Link] = {}
+        self._peer_links: dict[int, Link] = {}
+        self._locals: dict[Outbox, Callable[[], None]] = {}
+        self._accepted = 0
+        self._complaints: dict[str, float] = {}
+
+    @property
+    def dialled(self) -> range:
+        """The members to which this node opens the connection."""
+        return range(self._node.me + 1, len(self._names))
+
+    # --- after each step ---------------------------------------------------------------------
+
+    def send(self) -> None:
+        """Send what the node's step has left in outboxes. What a socket does not take now, its own task
+        sends later."""
+        node = self._node
+        if node.relink:
+            node.relink = False
+            for link in self._peer_links.values():
+                link.scope.cancel()
+        for outbox in list(node.ready):
+            if outbox in self._locals:
+                self._locals[outbox]()
+            if outbox not in self._links:
+                continue
+            if outbox.overflowed:  # what did not fit is lost: so is the link, for all to see
+                self._links[outbox].scope.cancel()
+            self._links[outbox].send_nowait(outbox)
+        node.ready.clear()
+
+    def close_stalled(self) -> None:
+        """Close those that took no frame for too long."""
+        stalled = trio.current_time() - STALL_S_MAX
+        for link in self._links.values():
+            if link.sending_since is not None and link.sending_since < stalled:
+                log.warning(
+                    "%s: a connection took no frame within %s s; closed", self._node.name, STALL_S_MAX
+                )
+                link.scope.cancel()
+
+    # --- clients in this process -------------------------------------------------------------
+
+    def open_local(self, deliver: Callable[[], None]) -> Outbox:
+        """A client in this process; `deliver` is called when its outbox holds answers."""
+        outbox = self._node.open_client(math.inf)  # it is emptied in every turn
+        self._locals[outbox] = deliver
+        return outbox
+
+    def close_local(self, outbox: Outbox) -> None:
+        """That client is gone."""
+        del self._locals[outbox]
+        outbox.close()
+
+    # --- who connects ------------------------------------------------------------------------
+
+    async def accept(self, stream: trio.SocketStream) -> None:
+        """Serve a connection that somebody has opened, until it ends."""
+        link = Link(stream)
+        self._accepted += 1
+        try:
+            if self._accepted > CONNECTIONS_MAX:
+                log.warning("%s: %d connections are open; one was refused", self._node.name, CONNECTIONS_MAX)
+                return
+            with link.scope:
+                with trio.fail_after(HANDSHAKE_S_MAX):
+                    sender = await self._admit(link)
+                if sender:
+                    await self._serve_peer(link, self._names.index(sender))
+                else:
+                    await self._serve_client(link)
+        except (ProtocolError, ConnectionError, trio.TooSlowError) as error:
+            level = logging.WARNING if isinstance(error, PeerRefused) else logging.INFO
+            self._complain(level, f"a connection was closed: {error or 'it was too slow to say hello'}")
+        finally:
+            self._accepted -= 1
+            link.close()
+
+    async def _admit(self, link: Link) -> str:
+        """Hear a hello and answer it. Returns the node's name, or "" for a client; ProtocolError when it was
+        refused."""
+        answered = answer(await link.receive_one(), self._own)
+        await link.send(answered.reply)
+        refusal = answered.refusal
+        if answered.differs:
+            heard = await link.receive_one()
+            if isinstance(heard, Differs):
+                refusal = difference(self._own, answered.sender, heard.configuration)
+        if refusal:
+            raise PeerRefused(refusal) if answered.sender else ProtocolError(refusal)
+        return answered.sender
+
+    async def dial_forever(self, index: int) -> None:
+        """Keep a connection to a member, made anew whenever it ends."""
+        backoff_s = BACKOFF_S_MIN
+        while True:
+            try:
+                link = await dial(self._addresses[index])
+                try:
+                    with link.scope:
+                        with trio.fail_after(HANDSHAKE_S_MAX):
+                            await self._introduce(link, self._names[index])
+                        backoff_s = BACKOFF_S_MIN
+                        await self._serve_peer(link, index)
+                finally:
+                    link.close()
+            except (OSError, ProtocolError, trio.TooSlowError) as error:
+                if isinstance(error, ProtocolError):
+                    self._complain(logging.WARNING, str(error))
+            # Shortened by chance, so that nodes which lost the same peer do not all come back at once.
+            await trio.sleep(backoff_s * random.uniform(0.5, 1.0))
+            backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
+
+    async def _introduce(self, link: Link, peer: str) -> None:
+        """Say hello to a member; ProtocolError when it refuses, or is another."""
+        await link.send(hello(self._own))
+        last_word, complaint = judge(await link.receive_one(), self._own, peer)
+        if last_word is not None:
+            await link.send(last_word)
+        if complaint:
+            raise ProtocolError(complaint)
+
+    def _complain(self, level: int, text: str) -> None:
+        """Log it, but not the same over and over: who was refused will try again."""
+        now = trio.current_time()
+        if now < self._complaints.get(text, 0.0):
+            return
+        if len(self._complaints) >= COMPLAINTS_MAX:
+            self._complaints.clear()
+        self._complaints[text] = now + COMPLAINT_S
+        log.log(level, "%s: %s", self._node.name, text)
+
+    # --- who is connected --------------------------------------------------------------------
+
+    async def _serve_peer(self, link: Link, index: int) -> None:
+        """A link to a peer, until it breaks."""
+        outbox = self._node.link(index, instant())
+        if index in self._peer_links:  # the peer has begun anew, and may not have been able to say so
+            self._peer_links[index].scope.cancel()
+        self._peer_links[index] = link
+
+        def hear(messages: list[Message]) -> list[Message]:
+            _check(self._node.receive(index, outbox, messages, instant()))
+            return []
+
+        try:
+            with self._registered(outbox, link):
+                await link.run(outbox, self._poller, hear, self._wake, FRAME_BYTES_MAX)
+        except (ConnectionError, ProtocolError) as error:
+            log.info("%s: the link to %s broke: %s", self._node.name, self._names[index], error)
+        finally:
+            if self._peer_links.get(index) is link:
+                del self._peer_links[index]
+            self._node.unlink(index, outbox, instant())
+            self._wake()
+
+    async def _serve_client(self, link: Link) -> None:
+        """A client's connection. While it does not take its answers, it is not read from; and only
+        so many of its requests are under way at once as their answers, going by the latest ones,
+        will fit into the backlog."""
+        outbox = self._node.open_client()
+        asked = 0
+
+        def hear(messages: list[Message]) -> list[Message]:
+            nonlocal asked
+            room = link.room(BACKLOG_BYTES_MAX) - (asked - link.messages_sent)
+            if room <= 0 or outbox.bytes > BACKLOG_BYTES_MAX:
+                return messages
+            _check(self._node.receive_client(outbox, messages[:room], instant()))
+            asked += min(room, len(messages))
+            return messages[room:]
+
+        try:
+            with self._registered(outbox, link):
+                await link.run(outbox, self._poller, hear, self._wake, CLIENT_FRAME_BYTES_MAX)
+        except (ConnectionError, ProtocolError) as error:
+            level = logging.INFO if isinstance(error, ProtocolError) else logging.DEBUG
+            log.log(level, "%s: a client was disconnected: %s", self._node.name, error)
+        finally:
+            outbox.close()
+
+    @contextmanager
+    def _registered(self, outbox: Outbox, link: Link) -> Iterator[None]:
+        """For the length of the block `send` empties the outbox into the link."""
+        self._links[outbox] = link
+        self._wake()
+        try:
+            yield
+        finally:
+            del self._links[outbox]
+
+
+def _facts(config: NodeConfig, diallers: list[str]) -> Facts:
+    """What this node says of itself and of its cluster in a handshake."""
+    cluster = config.cluster
+    members = [word for member in cluster.members for word in (member.name, member.address)]
+    buckets = [word for name, rule in sorted(cluster.buckets.items()) for word in (name, rule.value)]
+    welcome = Welcome(PROTOCOL, cluster.id, config.name, members, buckets)
+    return Facts(welcome, cluster.digest, cluster.canonical(), frozenset(diallers))
+
+
+def _check(unexpected: Message | None) -> None:
+    if unexpected is not None:
+        raise ProtocolError(f"a {type(unexpected).__name__} message is not for this kind of connection")
