@@ -7,14 +7,12 @@ the logs with it.
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,6 +23,7 @@ from basestore.config import ClusterConfig, Durability, Member, NodeConfig, dump
 from basestore.consistency import Level
 from basestore.errors import RequestFailed, Unreachable
 from basestore.results.nodes import NodeState
+from tests.worlds.ports import free_ports
 
 SERVE = ("serve", "--stop-at-eof", "--config")
 START_S_MAX = 20.0
@@ -34,8 +33,6 @@ POLL_S = 0.03
 PARTITIONS = 16
 TIMEOUT_S = 2.5  # also how long a node that lost data waits before it recovers
 LOG_TAIL_CHARACTERS = 3000
-# Below the range that the system takes outgoing ports from: the port of a node that is down stays free.
-_ports = count(20_000 + os.getpid() % 400 * 28)
 
 
 def eventually(condition: Callable[[], object], what: str, within_s: float = 10.0) -> None:
@@ -44,19 +41,6 @@ def eventually(condition: Callable[[], object], what: str, within_s: float = 10.
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
         time.sleep(POLL_S)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    while True:
-        port = 20_000 + (next(_ports) - 20_000) % 12_000
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 class NodeProcess:
@@ -199,7 +183,7 @@ class Cluster:
         """Write the configurations. Nothing runs before `start`. `hosts`: where each node listens."""
         root.mkdir(parents=True, exist_ok=True)
         hosts = hosts or ["127.0.0.1"] * nodes
-        members = tuple(Member(f"n{i}", f"{host}:{free_port()}") for i, host in enumerate(hosts, 1))
+        members = tuple(Member(f"n{i}", f"{host}:{free_ports(1)}") for i, host in enumerate(hosts, 1))
         self.config = ClusterConfig(
             os.urandom(16),
             os.urandom(32),

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from basestore.config import parse_address
 from tests.cluster.links import CLIENTS, LinkedCluster, Links
-from tests.cluster.processes import SERVE, free_port
+from tests.cluster.processes import SERVE
 from tests.cluster.relay import Shape
+from tests.worlds.ports import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 NODE = "tests.cluster.detour"
@@ -91,7 +92,7 @@ class RelayedCluster(LinkedCluster):
         super().__init__(root, nodes)
         address = {node.name: node.endpoint for node in self.nodes}
         pairs = [*permutations(address, 2), *((CLIENTS, name) for name in address)]
-        routes = [Route(source, target, free_port(), address[target]) for source, target in pairs]
+        routes = [Route(source, target, free_ports(1), address[target]) for source, target in pairs]
         path = os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
         for node in self.nodes:
             detours = {r.address: f"127.0.0.1:{r.port}" for r in routes if r.source == node.name}

@@ -7,9 +7,10 @@ from contextlib import suppress
 
 import pytest
 
-from tests.cluster.processes import eventually, free_port
+from tests.cluster.processes import eventually
 from tests.cluster.relay import CHUNK_BYTES, DROP, GARBLE, HOLD, QUEUE_CHUNKS, Shape
 from tests.cluster.relayed import Relay, Route
+from tests.worlds.ports import free_ports
 
 PATIENCE_S = 5.0
 SILENCE_S = 0.2
@@ -22,7 +23,7 @@ class Ends:
     def __init__(self) -> None:
         self.server = socket.create_server(("127.0.0.1", 0))
         self.server.settimeout(PATIENCE_S)
-        self.port = free_port()
+        self.port = free_ports(1)
         self.relay = Relay([Route("a", "b", self.port, f"127.0.0.1:{self.server.getsockname()[1]}")])
         self.sockets = [self.server]
         self._connected = 0

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import basestore
-from tests.worlds.shell import COMMAND, Cluster, cluster, free_ports, invoke, running
+from tests.worlds.ports import free_ports
+from tests.worlds.shell import COMMAND, Cluster, cluster, invoke, running
 
 NAMES = (
     "set", "get", "delete", "scan", "import", "status", "explain", "hints", "serve", "up", "demo",

@@ -18,7 +18,8 @@ from basestore.results.convergence import Convergence, PartitionProof
 from basestore.results.hints import HintPile, NodeHints
 from basestore.server.local_cluster import plan_cluster, write_cluster
 from tests.worlds.flavours import FLAVOURS, run
-from tests.worlds.shell import Cluster, eventually, free_ports, running
+from tests.worlds.ports import free_ports
+from tests.worlds.shell import Cluster, eventually, running
 
 PROOF = {
     "partition", "replicas", "proven", "stable", "stable_ms", "lag_ms", "digest", "count", "certificates",

@@ -11,7 +11,8 @@ import pytest
 from basestore import InvalidRequest
 from basestore.cli.text import age, moment
 from tests.worlds.flavours import FLAVOURS, run
-from tests.worlds.shell import COMMAND, Cluster, cluster, eventually, free_ports, invoke
+from tests.worlds.ports import free_ports
+from tests.worlds.shell import COMMAND, Cluster, cluster, eventually, invoke
 
 EXPLANATION = {
     "key", "key_encoding", "bucket", "rule", "replicas", "winner", "reason", "hints", "reads", "mends",

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.worlds.ports import free_ports
 from tests.worlds.shell import (
     COMMAND,
     PATIENCE_S,
@@ -22,7 +23,6 @@ from tests.worlds.shell import (
     cluster,
     environment,
     eventually,
-    free_ports,
     invoke,
     running,
 )

@@ -11,7 +11,8 @@ import pytest
 
 from basestore.cli.serving import raise_expected
 from basestore.errors import StorageError
-from tests.worlds.shell import alive, cluster, eventually, free_ports, invoke, running
+from tests.worlds.ports import free_ports
+from tests.worlds.shell import alive, cluster, eventually, invoke, running
 
 
 def test_up_prints_a_line_a_node_and_then_ready(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from basestore.config import load, parse
 from basestore.errors import ConfigurationError
 from tests.worlds.configurations import GOOD, read
-from tests.worlds.shell import COMMAND, cluster, eventually, free_ports, invoke, running
+from tests.worlds.ports import free_ports
+from tests.worlds.shell import COMMAND, cluster, eventually, invoke, running
 
 
 def ask(port: int, path: str) -> tuple[int, str]:

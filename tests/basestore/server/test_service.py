@@ -12,7 +12,7 @@ from basestore.server import service
 from basestore.server.service import Service
 from basestore.storage.engine import Batch
 from basestore.storage.memory import MemoryEngine
-from tests.worlds.shell import free_ports
+from tests.worlds.ports import free_ports
 
 
 class Failing(MemoryEngine):
