@@ -1,8 +1,36 @@
-"""What all tests may use: transcripts, and `--update`, which writes them anew."""
+"""What all tests may use: transcripts, and `--update`, which writes them anew; and the order of the files."""
+
+from pathlib import Path
 
 import pytest
 
 from tests.worlds.transcripts import Transcribe, transcriber
+
+TESTS = Path(__file__).parent
+
+# The files that take longest begin first, so that no process is left with one of them at the end.
+LONGEST = (
+    "simulation/test_worlds.py",
+    "cluster/test_healing.py",
+    "basestore/cli/test_converged.py",
+    "test_style.py",
+    "simulation/test_models.py",
+    "cluster/test_lost_stores.py",
+    "cluster/test_soak.py",
+    "simulation/test_verdicts.py",
+    "simulation/test_mutants.py",
+    "cluster/test_demo.py",
+    "cluster/test_interval_durability.py",
+    "cluster/test_namespaces.py",
+    "basestore/cli/test_up.py",
+    "benchmarks/test_handoff_benchmark.py",
+    "benchmarks/test_repair_benchmark.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {TESTS / path: rank for rank, path in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
