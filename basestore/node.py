@@ -24,6 +24,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from basestore.anti_entropy.certificates import Certificates
+from basestore.anti_entropy.closed_stamps import ClosedStamps
+from basestore.anti_entropy.exchange import LocalSide
+from basestore.anti_entropy.exchanges import Exchanges
+from basestore.anti_entropy.healing import Healing
+from basestore.anti_entropy.maintenance import Maintenance
+from basestore.anti_entropy.pace import Pace
 from basestore.anti_entropy.recovery import Recovery
 from basestore.anti_entropy.scheduler import Scheduler
 from basestore.cluster.operations import ANSWERS, Operations
@@ -39,7 +45,7 @@ from basestore.handoff.late_hints import LateHints
 from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.observe.gauges import gauges, lag
-from basestore.observe.inspect import check_inspected, hasten, inspect
+from basestore.observe.inspect import check_inspected, held, inspect
 from basestore.protocol.anti_entropy import (
     Abort,
     Ask,
@@ -159,18 +165,29 @@ class Node:
 
     def _begin_anti_entropy(self, placement: Placement, fresh: Fresh, now: Instant) -> None:
         cluster = self.config.cluster
+        request_s_max = cluster.timeout_ms_max / 1e3
         self.certificates = Certificates(
-            self.group_commit, self.summaries, self.identity, placement, self.peers, self.clock,
-            cluster.closed_lag_ms, now, durable=self.config.durability != "memory",
+            self.group_commit, self.summaries, self.identity, placement, self.peers
+        )
+        self.closed_stamps = ClosedStamps(
+            self.summaries, self.identity, self.peers, self.clock, cluster.closed_lag_ms, now,
+            durable=self.config.durability != "memory",
         )  # fmt: skip
-        self.scheduler = Scheduler(
-            self.group_commit, self.replica, self.certificates, self.identity, self.peers, self.operations,
-            self.metrics, now, int.from_bytes(fresh.generation[:4]),
+        self.maintenance = Maintenance(
+            self.group_commit, self.replica, self.identity, self.certificates, self.metrics, now
+        )
+        local = LocalSide(
+            self.group_commit, self.replica, self.identity, self.certificates, self.closed_stamps,
+            self.maintenance, self.metrics, Pace(self.operations.issued + self.operations.served),
         )  # fmt: skip
+        self.exchanges = Exchanges(local, self.peers, int.from_bytes(fresh.generation[:4]))
+        self.scheduler = Scheduler(local, self.exchanges, self.peers, self.operations, now)
+        self.healing = Healing(
+            self.replica, placement, self.peers, self.operations, self.metrics, request_s_max
+        )
         self.recovery = Recovery(
-            self.identity, self.replica, self.scheduler, placement, self.peers, self.operations,
-            cluster.timeout_ms_max / 1e3, now,
-        )  # fmt: skip
+            self.identity, self.certificates, self.scheduler, placement, self.peers, request_s_max, now
+        )
 
     def _not_taken(self) -> None:
         """The engine refused a batch: nothing of it holds, in memory neither."""
@@ -179,7 +196,8 @@ class Node:
         self.delivery.undo()
         self.identity.restage()
         self.certificates.load()
-        self.scheduler.undo()
+        self.exchanges.undo()
+        self.maintenance.undo()
         self.recovery.restart()
         self._ceiling_asked = 0
 
@@ -231,7 +249,7 @@ class Node:
 
     def _lost(self, member: int, now: Instant) -> None:
         self.operations.lost(member, now)
-        self.scheduler.lost(member)
+        self.exchanges.lost(member)
 
     def receive(self, member: int, outbox: Outbox, messages: list[Message], now: Instant) -> Message | None:
         """Messages of a peer. Returns the first that no peer may say, if any. What still comes on a
@@ -256,7 +274,7 @@ class Node:
         self.operations.tick(now)
         generation, sequence = self.group_commit.generation, self.group_commit.durable_sequence
         only_copies = self.delivery.only_copies()
-        self.certificates.hear_only_copies(self.me, only_copies, now)
+        self.closed_stamps.hear_only_copies(self.me, only_copies, now)
         for member in self.peers.tick(now, self.identity.whole, generation, sequence, only_copies):
             self.operations.lost(member, now)
         for peer in self.peers.unintroduced(now):
@@ -264,6 +282,7 @@ class Node:
         self.delivery.tick(now)
         self.debts.tick(now)
         self.late_hints.tick(now)
+        self.healing.tick(now)
         self.recovery.tick(now)
         self.scheduler.owe(self.delivery.owed())
         self.scheduler.tick(now)
@@ -316,7 +335,7 @@ class Node:
 
     def _settle_identity(self, now: Instant) -> None:
         """Notice when this store has become whole, or has ceased to be, and tell the peers."""
-        member, self.scheduler.rolled_back = self.scheduler.rolled_back, None
+        member = self.exchanges.take_proof_of_loss()
         if member is not None:
             self.identity.rolled_back(self.peers.all[member].name, self._fresh_stores())
             self.relink = True
@@ -365,12 +384,10 @@ class Node:
             Inspected: self._inspected,
             Keep: lambda member, outbox, message, now: self.delivery.keep(outbox, message),
             Hinted: self._hinted,
-            Syn: lambda member, outbox, message, now: self.scheduler.hear_syn(member, outbox, message, now),
-            Abort: lambda member, outbox, message, now: self.scheduler.hear_abort(member, message),
-            Going: lambda member, outbox, message, now: self.scheduler.hear_going(
-                member, outbox, message, now
-            ),
-            **dict.fromkeys((Same, Sums, Ask, Listing, Want, Entries, Taken, Certify), self._session),
+            Syn: self.exchanges.hear_syn,
+            Abort: self.exchanges.hear_abort,
+            Going: self.exchanges.hear_going,
+            **dict.fromkeys((Same, Sums, Ask, Listing, Want, Entries, Taken, Certify), self.exchanges.hear),
             Ping: self._ping,
             Pong: lambda member, outbox, message, now: self.peers.pong(member, message, now),
             Identity: self._identity,
@@ -413,9 +430,6 @@ class Node:
         if row_partition(row) in self.summaries.of and self.replica.holds(row, head):
             takers.add(self.identity.store)
         return b"".join(sorted(takers - {b""}))
-
-    def _session(self, member: int, outbox: Outbox, message: Any, now: Instant) -> None:
-        self.scheduler.hear(member, outbox, message, now)
 
     def _read(self, member: int, outbox: Outbox, message: Read, now: Instant) -> None:
         if message.healing or self._serves(member, outbox, message.id, message.deadline_ms, now):
@@ -462,7 +476,8 @@ class Node:
         self.operations.answer(member, message, now)
 
     def _inspect(self, member: int, outbox: Outbox, message: Inspect, now: Instant) -> None:
-        hasten(self, message, now)
+        if message.within_ms >= 0:
+            self.scheduler.hasten(held(self, message), message.within_ms, now, full=message.full)
         answer = inspect(self, message, now)
         outbox.put(answer, weight(answer))
 
@@ -478,7 +493,7 @@ class Node:
         self.identity.hear_sequence(peer.name, message.generation, message.sequence)
         if len(message.only_copies) % 2:
             raise ProtocolError("a Ping message names only copies without their stamps")
-        self.certificates.hear_only_copies(member, message.only_copies, now)
+        self.closed_stamps.hear_only_copies(member, message.only_copies, now)
         outbox.put(Pong(message.sent_us, now.wall_ms))
 
     def _identity(self, member: int, outbox: Outbox, message: Identity, now: Instant) -> None:

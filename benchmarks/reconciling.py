@@ -31,6 +31,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+from basestore.anti_entropy.certificates import LastExchange
 from basestore.node import Node
 from benchmarks.load import VALUE_BYTES, key
 from benchmarks.pair import TICK_S, Meter, Pair, PairFailed, apply_all, two_members
@@ -239,8 +240,8 @@ def reconcile(pair: Pair) -> Taken:
     )  # fmt: skip
 
 
-def _certified(node: Node) -> tuple[float, bool] | None:
-    return node.scheduler.certified.get((0, 1 - node.me))
+def _certified(node: Node) -> LastExchange | None:
+    return node.certificates.last_exchange(0, 1 - node.me)
 
 
 def share_tables(source: str, target: str) -> None:

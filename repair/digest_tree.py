@@ -25,6 +25,9 @@ LEAVES = 4096
 NODES = 64
 FANOUT = LEAVES // NODES
 SUM_BYTES = 16
+SHORT_SUM_BYTES = 8  # of a sum in a message
+LEAF_BYTES = 2
+ALL_LEAVES = b"\xff\xff"  # stands for all in a list of leaves
 NODE_BYTES = FANOUT * SUM_BYTES
 SUMMARY_BYTES = 80
 MASK = (1 << 128) - 1
@@ -161,3 +164,32 @@ def decode_node(node: int, data: bytes) -> dict[int, int]:
 def record_digest(head: bytes) -> bytes:
     """What names a record in a list of digests: the first half of its digest."""
     return head[VERSION_BYTES : VERSION_BYTES + SUM_BYTES // 2]
+
+
+def shorten(sums: Iterable[int]) -> list[int]:
+    """What of each sum is told to another replica."""
+    return [total & ((1 << 8 * SHORT_SUM_BYTES) - 1) for total in sums]
+
+
+def encode_sums(sums: Iterable[int]) -> bytes:
+    """Sums, shortened, one after the other."""
+    return b"".join(total.to_bytes(SHORT_SUM_BYTES) for total in shorten(sums))
+
+
+def decode_sums(data: bytes) -> list[int]:
+    """Inverse of `encode_sums`; ValueError when it is cut off."""
+    if len(data) % SHORT_SUM_BYTES:
+        raise ValueError("sums are cut off")
+    return [int.from_bytes(data[at : at + SHORT_SUM_BYTES]) for at in range(0, len(data), SHORT_SUM_BYTES)]
+
+
+def encode_leaves(leaves: Iterable[int]) -> bytes:
+    """Leaves, one after the other."""
+    return b"".join(leaf.to_bytes(LEAF_BYTES) for leaf in leaves)
+
+
+def decode_leaves(data: bytes) -> frozenset[int]:
+    """Inverse of `encode_leaves`; ALL_LEAVES stands for all."""
+    if data == ALL_LEAVES:
+        return frozenset(range(LEAVES))
+    return frozenset(int.from_bytes(data[at : at + LEAF_BYTES]) for at in range(0, len(data), LEAF_BYTES))

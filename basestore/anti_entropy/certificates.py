@@ -1,27 +1,52 @@
-"""Certificates: what this node has proven with others of each partition, and the stamps that follow.
+"""Certificates: what this node has proven with other replicas, and the stable stamps that follow.
 
-Owns the certificates (`repair.certificate`), stored as CERTIFICATE + partition + member; what others
-have told of their claims; and it alone moves `closed` and `stable` in the summaries.
+Owns the certificates (`repair.certificate`): one for each partition and other replica, the newest, stored
+as CERTIFICATE + partition + name. It alone moves the stable stamp of a summary. It does not compare
+anything (`exchange.py` does), and closes nothing (`closed_stamps.py`).
 
-A certificate counts only between the two stores that made it. A store that is not whole, or keeps
-nothing on a disk, tells no closed stamp: nothing is ever settled on its word.
+A certificate counts only between the two stores that made it: it names both, and once either member runs
+on another store it is as if it were not there.
+
+An example, with three replicas n1, n2 and n3 of partition 7. What each has closed is written as a number
+(really a stamp):
+
+    n1 and n2 compare; n1 had closed 40, n2 38      both keep a certificate: (40, 38)
+    n1 and n3 compare; n1 had closed 44, n3 41      n1's *claim* is the least that it closed: min(40, 44) = 40
+    n2 and n3 compare; n2 had closed 43, n3 45      n2's claim is min(38, 43) = 38, n3's min(41, 45) = 41
+    n3 tells n1 these claims in a later exchange    stable = min(40, 38, 41) = 38 at n1: every version at
+                                                    or below 38 is on all three replicas, for good
+
+Of this opening of the store only, `last_exchange` is kept beside each certificate: when the exchange that
+made it was begun, whether the other store was whole, and what was taken in it.
 """
 
-from collections.abc import Iterable
+from typing import NamedTuple
 
 import cbor2
 
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement
-from basestore.instant import Instant
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.summaries import Summaries
 from basestore.storage.engine import CERTIFICATE
 from repair.certificate import Certificate, Claim, own_claim, stable_stamp, stores_tag
-from repair.clock import HybridClock
-from repair.version import COUNTER_BITS
+from repair.runs import Runs
 from repair.write_repair import split_stores
+
+
+class LastExchange(NamedTuple):
+    """The last exchange with a member that ended with a certificate.
+
+    begun_s     when, by `Instant.monotonic`
+    peer_whole  whether the other store counted as whole
+    taken       sequences under which entries of the other side are stored here, as runs of origin 0. They
+                came after the snapshot, so the certificate does not cover them; but the other side has them
+    """
+
+    begun_s: float
+    peer_whole: bool
+    taken: Runs
 
 
 class Certificates:
@@ -34,27 +59,17 @@ class Certificates:
         identity: StoreIdentity,
         placement: Placement,
         peers: Peers,
-        clock: HybridClock,
-        lag_ms: int,
-        now: Instant,
-        *,
-        durable: bool,
     ) -> None:
-        """`lag_ms`: how far closed stamps stay behind the clock; `durable`: the store is on a disk."""
-        self._begin_s = now.monotonic + lag_ms / 1e3
         self._group_commit = group_commit
         self._summaries = summaries
         self._identity = identity
         self._peers = peers
-        self._lag_ms = lag_ms
-        self._clock = clock
-        self._durable = durable
         me = peers.me
         self.replicas = {partition: placement.replicas[partition] for partition in summaries.of}
         self.others = {p: [r for r in replicas if r != me] for p, replicas in self.replicas.items()}
         self._certificates: dict[int, dict[int, tuple[bytes, bytes, Certificate]]] = {}
         self._claims: dict[int, dict[int, Claim]] = {partition: {} for partition in summaries.of}
-        self._named: dict[int, tuple[float, dict[int, int]]] = {}  # only copies, by who keeps them
+        self._last_exchanges: dict[tuple[int, int], LastExchange] = {}  # by partition and member
         self.load()
 
     def load(self) -> None:
@@ -102,8 +117,28 @@ class Certificates:
 
     def withdraw(self, partition: int, member: int) -> None:
         """The certificate with this member was found wrong: all that is held is to be compared."""
+        self._last_exchanges.pop((partition, member), None)
         if self._certificates[partition].pop(member, None) is not None:
             self._group_commit.stage(self._key(partition, member), None)
+
+    def withdraw_all(self, partition: int) -> None:
+        """Nothing that was proven of this partition may be built on."""
+        for member in self.others[partition]:
+            self.withdraw(partition, member)
+
+    def remember(self, partition: int, member: int, exchange: LastExchange) -> None:
+        """This exchange has made the newest certificate with the member."""
+        self._last_exchanges[partition, member] = exchange
+
+    def last_exchange(self, partition: int, member: int) -> LastExchange | None:
+        """The exchange that made the newest certificate with the member, if it was since the opening, and
+        the certificate was not withdrawn."""
+        return self._last_exchanges.get((partition, member))
+
+    def known_to(self, partition: int, member: int) -> Runs:
+        """What a member is known to hold although it came after the certificate: it came from there."""
+        exchange = self.last_exchange(partition, member)
+        return exchange.taken if exchange is not None else {}
 
     def _key(self, partition: int, member: int) -> bytes:
         return CERTIFICATE + partition.to_bytes(2) + self._peers.all[member].name.encode()
@@ -205,55 +240,3 @@ class Certificates:
         reach = self.reach(partition)
         behind = [other for other, proof, _ in reach if proof < stamp]
         return behind or [other for other, _, claim in reach if claim < stamp]
-
-    # --- the closed stamp --------------------------------------------------------------------
-
-    def close(self, partition: int, now: Instant) -> int:
-        """Raise the closed stamp to what the clock allows, as long as that can be trusted, and no hint
-        is known that is the only copy of a write. Returns what may be told of it."""
-        summary = self._summaries.of[partition]
-        if self._peers.clock_sure and self._identity.whole and self._has_listened(now):
-            stamp = min((now.wall_ms - self._lag_ms) << COUNTER_BITS, self._least_only_copy(partition, now))
-            if len(self._peers.all) == 1:  # nobody can tell whether this clock is right
-                stamp = min(stamp, self._clock.last)
-            if stamp > summary.closed:
-                summary.closed = stamp
-                self._summaries.touch(partition)
-        return self.told_closed(partition)
-
-    def _has_listened(self, now: Instant) -> bool:
-        """Whether, since the store was opened, every member has named the only copies that it keeps, or had
-        as much time for it as the lag gives."""
-        return now.monotonic >= self._begin_s or len(self._named) == len(self._peers.all)
-
-    def close_alone(self, now: Instant) -> None:
-        """Of a partition with no other replica all is stable that is closed."""
-        for partition, others in self.others.items():
-            if not others and self.close(partition, now):
-                self.adopt(partition, self._summaries.of[partition].closed)
-
-    def told_closed(self, partition: int) -> int:
-        """The closed stamp, for others to build on; 0 while this store's word does not count."""
-        return self._summaries.of[partition].closed if self._identity.whole and self._durable else 0
-
-    def inherit(self, partition: int, closed: int) -> None:
-        """A store that is not whole takes over what another has closed."""
-        summary = self._summaries.of[partition]
-        if not self._identity.whole and closed > summary.closed:
-            summary.closed = closed
-            self._summaries.touch(partition)
-
-    def hear_only_copies(self, member: int, named: Iterable[int], now: Instant) -> None:
-        """A member names the partitions of which it keeps only copies, and their least stamps."""
-        told = list(named)
-        copies = {told[at]: told[at + 1] for at in range(0, len(told) - 1, 2)}
-        self._named[member] = (now.monotonic, copies)
-
-    def _least_only_copy(self, partition: int, now: Instant) -> int:
-        """Below the stamps of all only copies that were named within the lag."""
-        stamps = [
-            copies[partition] - 1
-            for heard_s, copies in self._named.values()
-            if partition in copies and now.monotonic - heard_s < self._lag_ms / 1e3
-        ]
-        return min(stamps, default=(1 << 64) - 1)

@@ -1,33 +1,39 @@
-"""Comparison: how two replicas of a partition compare their snapshots and exchange what they lack.
+"""Comparison: two replicas of a partition compare their snapshots, and send each other what is lacking.
 
     offer     list what the snapshot holds; take what the other side pushes; send what it wants
     compare   with a list: want what is lacking, push what the lister lacks; take what comes
 
 A list is of numbers since a certificate, or of digests of all that is held in the leaves that differ
-(`repair.exchange`). Writes go on meanwhile: what the snapshot had is kept aside when it is overwritten,
-and an entry is then sent as what is held now, with the head that the snapshot had.
+(`repair.exchange`). Entries come in chunks; the next is sent when an earlier one is durable on the other
+side.
 
-Entries come in chunks; the next is sent when an earlier one is durable on the other side.
+Writes go on meanwhile, and must not disturb the proof. So a comparison is of two *snapshots*, and what a
+snapshot had is kept aside when it is overwritten (copy on write). For example, row k has head A in the
+snapshot and is overwritten with head B before it is sent:
+
+    the list says                       A, by its number or digest, for the list is of the snapshot
+    the entry that is sent              (k, record B, head A): there is no need to send A any more
+    the receiver stores                 B, if it wins there
+    both virtual roots change by        A: B is outside both snapshots, and the next exchange's concern
 """
 
 import struct
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from basestore.anti_entropy.dialogue import Broken, Dialogue, Story
+from basestore.anti_entropy.pace import Pace
 from basestore.errors import DamagedRecord
+from basestore.metrics import Metrics
 from basestore.protocol.anti_entropy import Entries, Listing, Taken, Want
 from basestore.replica.apply_log import Slot
+from basestore.replica.replica import Replica
 from basestore.storage.engine import DATA
-from repair.digest_tree import LEAVES, leaf_of
+from repair.digest_tree import decode_leaves, leaf_of
 from repair.exchange import DIGEST_BYTES, Merge, Snapshot, decode_digests, encode_digests
 from repair.runs import RUNS_MAX, Members, Runs, decode_runs, encode_runs, runs_of, without
 from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES, Record
-
-if TYPE_CHECKING:
-    from basestore.anti_entropy.scheduler import Scheduler
 
 SLICE_ROWS = 500
 PART_BYTES = 256 << 10
@@ -36,7 +42,6 @@ CHUNK_BYTES = 512 << 10
 CHUNKS_AHEAD = 2
 CHANGED_MAX = 200_000
 NONE = -1  # in place of a certificate's sequences: all that is held is compared
-ALL_LEAVES = b"\xff\xff"
 _IDENTITY = struct.Struct(">QQ")  # origin and number, in a version behind its stamp
 _STAMP_BYTES = 8
 
@@ -50,14 +55,22 @@ class Comparison:
     side, or their equals, are stored here. A watch (`summaries.Watch`) of its partition."""
 
     def __init__(
-        self, scheduler: "Scheduler", dialogue: Dialogue, member: int, partition: int, snapshot: Snapshot
-    ):
+        self,
+        dialogue: Dialogue,
+        replica: Replica,
+        metrics: Metrics,
+        pace: Pace,
+        known: Runs,
+        partition: int,
+        snapshot: Snapshot,
+    ) -> None:
+        """`known`: as in `Exchange`."""
         self._dialogue = dialogue
-        self._replica = scheduler.replica
-        self._summaries = scheduler.summaries
-        self._metrics = scheduler.metrics
-        self._scheduler = scheduler
-        self._known = scheduler.known_to(partition, member)
+        self._replica = replica
+        self._summaries = replica.summaries
+        self._metrics = metrics
+        self._pace = pace
+        self._known = Members(known)
         self._partition = partition
         self.snapshot = snapshot
         self.merge = Merge(snapshot)
@@ -193,13 +206,13 @@ class Comparison:
             record = self._record(row)
             if record is None:
                 continue
-            if size >= CHUNK_BYTES or len(chunk) >= 3 * self._scheduler.chunk_rows:  # and more follow
+            if size >= CHUNK_BYTES or len(chunk) >= 3 * self._pace.chunk_rows:  # and more follow
                 if ahead == CHUNKS_AHEAD:
                     yield from self._dialogue.next(Taken)
                     ahead -= 1
                 self._say_entries(chunk, last=False)
                 ahead += 1
-                yield self._scheduler.cost(len(chunk) // 3)
+                yield self._pace.cost(len(chunk) // 3)
                 chunk, size = [], 0
             had = self.snapshot.had(row, record.head)
             chunk += (row, record.blob, b"" if had == record.head else had)
@@ -225,7 +238,7 @@ class Comparison:
                 self._take(rows[at], Record(rows[at + 1]), rows[at + 2])
             if not last:
                 self._dialogue.say(Taken(self._dialogue.number, 0))
-            yield self._scheduler.cost(len(rows) // 3)
+            yield self._pace.cost(len(rows) // 3)
 
     def _take(self, row: bytes, record: Record, head: bytes) -> None:
         """One entry. `head`: what the sender's snapshot had of the row; empty: this record."""
@@ -346,15 +359,3 @@ def _parts(whole: bytes) -> Iterator[tuple[bytes, bool]]:
     """A list in parts, and whether more follow; one part at least."""
     for at in range(0, max(1, len(whole)), PART_BYTES):
         yield whole[at : at + PART_BYTES], at + PART_BYTES < len(whole)
-
-
-def encode_leaves(leaves: Iterable[int]) -> bytes:
-    """Leaves as 2 bytes each."""
-    return b"".join(leaf.to_bytes(2) for leaf in leaves)
-
-
-def decode_leaves(data: bytes) -> frozenset[int]:
-    """Inverse of `encode_leaves`; ALL_LEAVES stands for all."""
-    if data == ALL_LEAVES:
-        return frozenset(range(LEAVES))
-    return frozenset(int.from_bytes(data[at : at + 2]) for at in range(0, len(data), 2))

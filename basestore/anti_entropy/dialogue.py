@@ -1,11 +1,16 @@
 """Dialogue: what the two sides of one anti-entropy exchange say to each other, in order.
 
-Each message is numbered, and leaves once all that is stored by then is durable, so nothing is proven
-that a crash could take back. A message that comes twice is heard once; one that is lost ends the
-exchange.
+Each message is numbered, and leaves only once all that is stored by then is durable: so nothing is proven
+that a crash could take back. A message that comes twice is heard once; one that is lost ends the exchange,
+for nothing is sent again.
 
-The stories of an exchange are generators (`Story`) that the scheduler resumes: they yield how many rows
-they have just worked on, to let others run, or None when they wait for a message.
+The two sides of an exchange are *stories*: generators that whoever runs them (`exchanges.py`) resumes. A
+story yields how many rows it has just worked on, to let others run, or None while it waits for a message:
+
+    answer = yield from dialogue.next(Same, Listing)      waits; Broken if something else comes
+    for slice in slices: ...; yield len(slice)            works, a slice at a time
+
+How an exchange may end without a result is said by exceptions, all of them `Broken`.
 """
 
 from collections import deque
@@ -32,10 +37,15 @@ class Mismatch(Broken):
     """Both virtual roots are known, on both sides, and differ: something was silently lost or altered."""
 
 
-class Dialogue:
-    """One side's view of it. `number` names the exchange; `inbox` holds what was said and not yet heeded."""
+class RolledBack(Broken):
+    """The other side has a certificate of more than this store has ever held: it has lost something."""
 
-    __slots__ = ("_group_commit", "_heard", "_metrics", "_sent", "ended", "inbox", "number", "outbox")
+
+class Dialogue:
+    """One side's view of it. `number` names the exchange on its link; `inbox` holds what was said and not
+    yet heeded."""
+
+    __slots__ = ("_ended", "_group_commit", "_heard", "_metrics", "_sent", "inbox", "number", "outbox")
 
     def __init__(self, number: int, outbox: Outbox, group_commit: GroupCommit, metrics: Metrics) -> None:
         self.number = number
@@ -45,7 +55,7 @@ class Dialogue:
         self._metrics = metrics
         self._sent = 0
         self._heard = 0
-        self.ended = False
+        self._ended = False
 
     @property
     def silent(self) -> bool:
@@ -62,8 +72,12 @@ class Dialogue:
         self._group_commit.after_all(lambda: self._leave(message, size))
 
     def _leave(self, message: Message, size: int) -> None:
-        if not self.ended:  # otherwise the other side was told, or will be
+        if not self._ended:  # otherwise the other side was told, or will be
             self.outbox.put(message, size)
+
+    def end(self) -> None:
+        """The exchange has ended without a result: what has not left yet is not said any more."""
+        self._ended = True
 
     def hear(self, message: Message, number: int) -> None:
         """A message of the other side; Broken when the one before it has not come."""

@@ -1,47 +1,81 @@
-"""Exchange: the story of one anti-entropy exchange, on either side (decisions: `repair.exchange`).
+"""Exchange: two replicas of a partition find out where they differ, mend it, and prove it.
+
+The term is Riak's ("active anti-entropy exchange"); anti-entropy is from Demers et al., "Epidemic
+algorithms for replicated database maintenance", 1987. This module is the story of one exchange, on either
+side. What is decided is in `repair.exchange`, how lists are compared and entries travel in
+`comparison.py`, when and with whom exchanges are opened in `scheduler.py`.
 
     open      Syn: root, certificate, stamps               answered by Same, Listing, Ask or Sums
     respond   the other side of that
     descend   without a certificate: sums of nodes, then of leaves, until the leaves that differ are known
     offer or compare (`comparison.py`)                      Listing, Want, Entries
     conclude  both virtual roots are equal                 Certify, on both sides
-              the certificate, at both snapshots' sequences
+
+What n1 and n2 say when both hold a certificate of sequences 100 at n1 and 90 at n2, and since then n1 has
+stored 3 rows that n2 missed, and n2 one that n1 missed:
+
+    n1 -> n2   Syn(mine=100, theirs=90, ahead=3)           n2's root is another: it lists, having less to say
+    n2 -> n1   Listing(mine=90, theirs=100, {n2: 17})      the one write that n2 has stored since, by number
+    n1 -> n2   Want({n2: 17}), Entries(3 rows)             it lacks that one, and pushes what n2 lacks
+    n2 -> n1   Entries(1 row), Certify(sequence=91)        all is durable at n2, whose snapshot was at 91
+    n1 -> n2   Certify(sequence=103)                       the roots are equal: certificate (103, 91)
 
 Nothing of the partition is purged while its exchange is open, and no other exchange of it is open on
 this node. Whatever goes wrong ends the exchange (`Broken`), and nothing came of it but the entries that
 were taken, which do no harm.
 """
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from basestore.anti_entropy.comparison import (
-    ALL_LEAVES,
-    NONE,
-    SLICE_ROWS,
-    Comparison,
-    Unlistable,
-    encode_leaves,
-)
-from basestore.anti_entropy.dialogue import Broken, Dialogue, Mismatch, Story
-from basestore.cluster.outbox import Outbox
+from basestore.anti_entropy.certificates import Certificates
+from basestore.anti_entropy.closed_stamps import ClosedStamps
+from basestore.anti_entropy.comparison import NONE, SLICE_ROWS, Comparison, Unlistable
+from basestore.anti_entropy.dialogue import Broken, Dialogue, Mismatch, RolledBack, Story
+from basestore.anti_entropy.maintenance import Maintenance
+from basestore.anti_entropy.pace import Pace
 from basestore.instant import Instant
+from basestore.metrics import Metrics
 from basestore.protocol.anti_entropy import Ask, Certify, Listing, Same, Sums, Syn
-from basestore.protocol.codec import Message
+from basestore.replica.group_commit import GroupCommit
+from basestore.replica.identity import StoreIdentity
+from basestore.replica.replica import Replica
 from repair.certificate import Certificate, newer_base
-from repair.digest_tree import FANOUT, NODES, leaves_under, nodes_of
+from repair.digest_tree import (
+    ALL_LEAVES,
+    FANOUT,
+    NODES,
+    SHORT_SUM_BYTES,
+    decode_sums,
+    encode_leaves,
+    encode_sums,
+    leaves_under,
+    nodes_of,
+    shorten,
+)
 from repair.exchange import Snapshot, Step, lister, next_step
+from repair.runs import Runs
 from repair.version import COUNTER_BITS
-
-if TYPE_CHECKING:
-    from basestore.anti_entropy.scheduler import Scheduler
 
 ROOT_BYTES = 8
 STORES_BYTES = 4
 UNTOLD = -1
 ALL = (NONE, NONE)  # no certificate to build on
-_SUM_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSide:
+    """What an exchange works on at this node."""
+
+    group_commit: GroupCommit
+    replica: Replica
+    identity: StoreIdentity
+    certificates: Certificates
+    closed_stamps: ClosedStamps
+    maintenance: Maintenance
+    metrics: Metrics
+    pace: Pace
 
 
 class Outcome(NamedTuple):
@@ -56,23 +90,31 @@ class Exchange:
     this one was at work; `told_s` when it was told that this one is."""
 
     def __init__(
-        self, scheduler: "Scheduler", number: int, member: int, partition: int, outbox: Outbox, now: Instant
+        self,
+        local: LocalSide,
+        dialogue: Dialogue,
+        member: int,
+        partition: int,
+        known: Runs,
+        now: Instant,
+        syn: Syn | None = None,
     ) -> None:
-        self._scheduler = scheduler
-        self._certificates = scheduler.certificates
-        self._summary = scheduler.summaries.of[partition]
-        self._dialogue = Dialogue(number, outbox, scheduler.group_commit, scheduler.metrics)
-        self.number = number
+        """`known`: sequences here of what the member is known to hold, though it came after the certificate;
+        `syn`: what the member has opened the exchange with, or None where this side opens it."""
+        self._local = local
+        self._certificates = local.certificates
+        self._summary = local.replica.summaries.of[partition]
+        self._known = known
+        self.dialogue = dialogue
         self.member = member
         self.partition = partition
-        self.outbox = outbox
         self.now = now
         self.begun_s = self.heard_s = self.told_s = now.monotonic
         self.waiting = False
-        self.opened_here = True
-        self.story: Story[Outcome] | None = None
+        self.opened_here = syn is None
+        self.story: Story[Outcome] = self._open() if syn is None else self._respond(syn)
         self.comparison: Comparison | None = None
-        self._whole = scheduler.identity.whole
+        self._whole = local.identity.whole
         self.peer_whole = True
         self._stable = 0  # what stamps in messages count from
         self._their_closed = 0
@@ -82,31 +124,17 @@ class Exchange:
     @property
     def runnable(self) -> bool:
         """Whether the story can go on now."""
-        return bool(self._dialogue.inbox) or not self.waiting
-
-    @property
-    def unanswered(self) -> bool:
-        """Whether the other side has said nothing yet."""
-        return self._dialogue.silent
-
-    def hear(self, message: Message, number: int) -> None:
-        """A message of the other side; Broken."""
-        self._dialogue.hear(message, number)
-
-    def say_no_more(self) -> None:
-        """What was not said yet is not said: the exchange ends without a result."""
-        self._dialogue.ended = True
+        return bool(self.dialogue.inbox) or not self.waiting
 
     def end(self) -> None:
         """It is over."""
         if self.comparison is not None:
             self.comparison.end()
-        if self.story is not None:
-            self.story.close()
+        self.story.close()
 
     # --- opening -----------------------------------------------------------------------------
 
-    def open(self) -> Story[Outcome]:
+    def _open(self) -> Story[Outcome]:
         """Begin an exchange."""
         yield from self._purge()
         probe = self._snapshot()
@@ -114,15 +142,15 @@ class Exchange:
         base = self._certificates.certificate(self.partition, self.member)
         base = base if base and self._listable(base.mine) else None
         mine, theirs = (base.mine, base.theirs) if base else (NONE, probe.sequence)
-        self._dialogue.say(
+        self.dialogue.say(
             Syn(
-                self.number, self.partition, self._seal(probe.root), mine, theirs,
+                self.dialogue.number, self.partition, self._seal(probe.root), mine, theirs,
                 probe.sequence - mine if base else 0, self._stable, self._relative(probe.closed), self._whole,
                 self._certificates.tag(self.partition),
                 self._certificates.claims_for(self.partition, self.member),
             )
         )  # fmt: skip
-        answer: Same | Listing | Ask | Sums = yield from self._dialogue.next(Same, Listing, Ask, Sums)
+        answer: Same | Listing | Ask | Sums = yield from self.dialogue.next(Same, Listing, Ask, Sums)
         self.peer_whole = answer.whole
         if isinstance(answer, Same):
             yield from self._adopt(answer.stable)
@@ -135,7 +163,7 @@ class Exchange:
             return (yield from self._list(self._base(answer), answer.leaves))
         return (yield from self._compare(answer))
 
-    def respond(self, syn: Syn) -> Story[Outcome]:
+    def _respond(self, syn: Syn) -> Story[Outcome]:
         """Answer an opened exchange."""
         self._agree_on_stores(syn.root)
         self._stable = syn.stable
@@ -166,17 +194,18 @@ class Exchange:
         if step is Step.LIST:
             return (yield from self._list(base or ALL, b"" if base else ALL_LEAVES))
         self._say_ask(base or ALL, b"" if base else ALL_LEAVES)
-        return (yield from self._compare((yield from self._dialogue.next(Listing))))
+        return (yield from self._compare((yield from self.dialogue.next(Listing))))
 
     def _say_same(self, snapshot: Snapshot) -> None:
         stable = self._summary.stable - self._stable
         claims = self._certificates.claims_for(self.partition, self.member)
         tag, closed = self._certificates.tag(self.partition), self._relative(snapshot.closed)
-        self._dialogue.say(Same(self.number, 0, snapshot.sequence, stable, closed, self._whole, tag, claims))
+        number, sequence = self.dialogue.number, snapshot.sequence
+        self.dialogue.say(Same(number, 0, sequence, stable, closed, self._whole, tag, claims))
 
     def _say_ask(self, base: tuple[int, int], leaves: bytes) -> None:
         stable = self._summary.stable - self._stable
-        self._dialogue.say(Ask(self.number, 0, *base, stable, self._whole, leaves))
+        self.dialogue.say(Ask(self.dialogue.number, 0, *base, stable, self._whole, leaves))
 
     def _relative(self, closed: int) -> int:
         return closed - self._stable if closed >= self._stable and closed else UNTOLD
@@ -185,7 +214,7 @@ class Exchange:
         """What the other side enforces, and what it knows of others."""
         self._their_closed = 0 if closed == UNTOLD else self._credible(self._stable + closed)
         self._their_tag = tag
-        self._certificates.inherit(self.partition, self._their_closed)
+        self._local.closed_stamps.inherit(self.partition, self._their_closed)
         self._certificates.hear_claims(self.partition, claims)
 
     def _seal(self, root: int) -> bytes:
@@ -222,8 +251,7 @@ class Exchange:
         if base != ALL and not (0 <= named.theirs < 1 << 64 and 0 <= named.mine < 1 << 64):
             raise Broken("a certificate is named that cannot be")
         if named.theirs > self._summary.sequence:
-            self._scheduler.rolled_back = self.member
-            raise Broken("a certificate is named of what is not there any more")
+            raise RolledBack("a certificate is named of what is not there any more")
         if base != ALL and not isinstance(named, Syn) and not self._listable(base[0]):
             raise Unlistable("the log does not reach back to the certificate")
         return base
@@ -237,19 +265,20 @@ class Exchange:
     def _purge(self) -> Story[None]:
         """What is due is outside all roots: it goes before a snapshot is taken."""
         while self._summary.purged < self._summary.stable:
-            yield self._scheduler.maintenance.purge(self.partition, SLICE_ROWS)
+            yield self._local.maintenance.purge(self.partition, SLICE_ROWS)
 
     def _snapshot(self, *, leaves: bool = False) -> Snapshot:
         """What is held now, and the stamp closed now."""
-        closed = self._certificates.close(self.partition, self.now)
+        closed = self._local.closed_stamps.close(self.partition, self.now)
         self._tag = self._certificates.tag(self.partition)
         return Snapshot(self._summary, leaves=leaves, closed=closed)
 
     def _begin(self, *, leaves: bool = False) -> Comparison:
         """Compare by a snapshot that is taken now, unless it was begun."""
         if self.comparison is None:
+            local, snapshot = self._local, self._snapshot(leaves=leaves)
             self.comparison = Comparison(
-                self._scheduler, self._dialogue, self.member, self.partition, self._snapshot(leaves=leaves)
+                self.dialogue, local.replica, local.metrics, local.pace, self._known, self.partition, snapshot
             )
         return self.comparison
 
@@ -258,34 +287,34 @@ class Exchange:
     def _sum_up(self) -> Story[Outcome]:
         """The side that was asked: sums of all nodes; then compare the leaves of those that differ."""
         mine = self._begin(leaves=True).snapshot.leaves
-        sums = _encode_sums(nodes_of(mine))
+        sums = encode_sums(nodes_of(mine))
         stable = self._summary.stable - self._stable
-        self._dialogue.say(Sums(self.number, 0, stable, self._whole, b"", sums))
-        answer: Sums = yield from self._dialogue.next(Sums)
+        self.dialogue.say(Sums(self.dialogue.number, 0, stable, self._whole, b"", sums))
+        answer: Sums = yield from self.dialogue.next(Sums)
         nodes = list(answer.nodes)
-        if len(answer.sums) != len(nodes) * FANOUT * _SUM_BYTES or max(nodes, default=0) >= NODES:
+        if len(answer.sums) != len(nodes) * FANOUT * SHORT_SUM_BYTES or max(nodes, default=0) >= NODES:
             raise Broken("sums do not fit their nodes")
-        theirs = _decode_sums(answer.sums)
+        theirs = decode_sums(answer.sums)
         leaves = [node * FANOUT + at for node in nodes for at in range(FANOUT)]
-        pairs = zip(leaves, _shorten(leaves_under(mine, nodes)), theirs, strict=True)
+        pairs = zip(leaves, shorten(leaves_under(mine, nodes)), theirs, strict=True)
         differing = encode_leaves(leaf for leaf, ours, other in pairs if ours != other)
         if lister(0, 0, not self._whole, not self.peer_whole) is Step.LIST:
             return (yield from self._list(ALL, differing))
         self._say_ask(ALL, differing)
-        return (yield from self._compare((yield from self._dialogue.next(Listing))))
+        return (yield from self._compare((yield from self.dialogue.next(Listing))))
 
     def _descend(self, top: Sums) -> Story[Outcome]:
         """The side that opened: the leaves of the nodes that differ."""
         yield from self._adopt(top.stable)
         mine = self._begin(leaves=True).snapshot.leaves
-        theirs = _decode_sums(top.sums)
+        theirs = decode_sums(top.sums)
         if len(theirs) != NODES:
             raise Broken("there are not as many sums as nodes")
-        pairs = enumerate(zip(_shorten(nodes_of(mine)), theirs, strict=True))
+        pairs = enumerate(zip(shorten(nodes_of(mine)), theirs, strict=True))
         nodes = bytes(node for node, (ours, other) in pairs if ours != other)
-        sums = _encode_sums(leaves_under(mine, nodes))
-        self._dialogue.say(Sums(self.number, 0, 0, self._whole, nodes, sums))
-        answer: Listing | Ask = yield from self._dialogue.next(Listing, Ask)
+        sums = encode_sums(leaves_under(mine, nodes))
+        self.dialogue.say(Sums(self.dialogue.number, 0, 0, self._whole, nodes, sums))
+        answer: Listing | Ask = yield from self.dialogue.next(Listing, Ask)
         if isinstance(answer, Ask):
             return (yield from self._list(ALL, answer.leaves))
         return (yield from self._compare(answer))
@@ -295,7 +324,7 @@ class Exchange:
     def _list(self, base: tuple[int, int], leaves: bytes) -> Story[Outcome]:
         comparison = self._begin(leaves=base == ALL)
         stable = self._summary.stable - self._stable
-        heading = Listing(self.number, 0, *base, stable, self._whole, leaves, b"", False)
+        heading = Listing(self.dialogue.number, 0, *base, stable, self._whole, leaves, b"", False)
         yield from comparison.offer(heading)
         return (yield from self._conclude(comparison, full=base == ALL))
 
@@ -316,14 +345,14 @@ class Exchange:
     def _conclude(self, comparison: Comparison, *, full: bool) -> Story[Outcome]:
         """All entries of the other side are here. Equal virtual roots on both sides are the proof."""
         snapshot, root = comparison.snapshot, self._seal(comparison.merge.root)
-        self._dialogue.say(
+        self.dialogue.say(
             Certify(
-                self.number, 0, root, snapshot.sequence, self._relative(snapshot.closed),
+                self.dialogue.number, 0, root, snapshot.sequence, self._relative(snapshot.closed),
                 self._certificates.tag(self.partition),
                 self._certificates.claims_for(self.partition, self.member),
             )
         )  # fmt: skip
-        theirs: Certify = yield from self._dialogue.next(Certify)
+        theirs: Certify = yield from self.dialogue.next(Certify)
         self._agree_on_stores(theirs.root)
         if theirs.root != root:
             raise Mismatch
@@ -336,17 +365,3 @@ class Exchange:
         agreed = self._tag == self._their_tag == self._certificates.tag(self.partition)
         tag, closed = self._tag if agreed else 0, (snapshot.closed, self._their_closed)
         return Outcome(kind, Certificate(snapshot.sequence, sequence, *closed, tag, self.now.wall_ms))
-
-
-def _shorten(sums: Iterable[int]) -> list[int]:
-    return [total & ((1 << 8 * _SUM_BYTES) - 1) for total in sums]
-
-
-def _encode_sums(sums: Iterable[int]) -> bytes:
-    return b"".join(total.to_bytes(_SUM_BYTES) for total in _shorten(sums))
-
-
-def _decode_sums(data: bytes) -> list[int]:
-    if len(data) % _SUM_BYTES:
-        raise Broken("sums are cut off")
-    return [int.from_bytes(data[at : at + _SUM_BYTES]) for at in range(0, len(data), _SUM_BYTES)]

@@ -3,15 +3,24 @@
     purge   tombstones and expired records that are due at or below the stable stamp go
     scrub   every partition is held against the disk once a week (`scrub.py`), and at once where something
             may be wrong: it is *suspect*, and takes part in no exchange until it has been looked at
-    empty   an outlived store, an old copy of one that others have since known a later one of, gives up
+    empty   an *outlived* store (an old copy of one that others have since known a later one of) gives up
             what it holds before it compares anything: stable stamps were reached without that
 
 Nothing of it touches a partition of which an exchange is open. What is looked at is what is stored, so
 all this happens while nothing is staged.
+
+How a damaged record goes, for example row k of partition 3:
+
+    a read finds that k's digest does not fit      the replica lists k as damaged
+    next tick: partition 3 is suspect              its sums count what k held, and nobody knows what that was
+    a scrub of 3 counts all sound records          the sums are set right; k counts for nothing from now on
+    k is healed (`healing.py`)                     it is entered like any record, and 3 may be compared again
 """
 
-from collections.abc import Callable, Container
+from collections.abc import Container
+from typing import NamedTuple
 
+from basestore.anti_entropy.certificates import Certificates
 from basestore.anti_entropy.scrub import Scrub
 from basestore.cluster.placement import row_partition
 from basestore.instant import Instant
@@ -25,32 +34,34 @@ SCRUB_S = 7 * 24 * 3600.0
 SCRUBBED = META + b"scrubbed/"
 
 
-class Maintenance:
-    """Of all partitions of a node.
+class LastScrub(NamedTuple):
+    """When a scrub was begun and ended, by `Instant.monotonic`."""
 
-    suspect   partitions to be scrubbed before any exchange
-    scrubbed  of each, when its last scrub of this opening was begun and ended, by `Instant.monotonic`
-    """
+    begun_s: float
+    ended_s: float
+
+
+class Maintenance:
+    """Of all partitions of a node. `suspect`: those to be scrubbed before any exchange."""
 
     def __init__(
         self,
         group_commit: GroupCommit,
         replica: Replica,
         identity: StoreIdentity,
+        certificates: Certificates,
         metrics: Metrics,
         now: Instant,
-        distrust: Callable[[int], None],
     ) -> None:
-        """`distrust`: is called with a partition of which nothing that was proven may be built on."""
         self._group_commit = group_commit
         self._replica = replica
         self._summaries = replica.summaries
         self._identity = identity
         self._metrics = metrics
-        self._distrust = distrust
+        self._certificates = certificates
         doubtful = self._summaries.of if group_commit.engine.loss else sorted(self._summaries.damaged)
         self.suspect: dict[int, None] = dict.fromkeys(doubtful)
-        self.scrubbed: dict[int, tuple[float, float]] = {}
+        self._last_scrubs: dict[int, LastScrub] = {}
         self._examined: set[int] = set()  # of which all is to be compared after the scrub
         self._damaged: set[int] = set()  # partitions with records that are to be healed
         self._accounted: set[bytes] = set()  # damaged rows that the sums no longer count
@@ -63,6 +74,10 @@ class Maintenance:
         """Scrub this partition, and have all of it compared with every other replica."""
         self.suspect[partition] = None
         self._examined.add(partition)
+
+    def last_scrub(self, partition: int) -> LastScrub | None:
+        """The last of this opening of the store that has ended."""
+        return self._last_scrubs.get(partition)
 
     def bars(self, partition: int) -> bool:
         """Whether the partition is in no state to be compared."""
@@ -97,7 +112,7 @@ class Maintenance:
             self._scrub = None
         for partition, examined in self._unsure.items():
             self.suspect[partition] = None
-            self.scrubbed.pop(partition, None)
+            self._last_scrubs.pop(partition, None)
             if examined:
                 self._examined.add(partition)
         self._unsure.clear()
@@ -127,7 +142,7 @@ class Maintenance:
             self._metrics.count("records_dropped", dropped)
             if not dropped:
                 self._emptied.add(partition)
-                self._distrust(partition)
+                self._certificates.withdraw_all(partition)
                 self.suspect[partition] = None  # what damaged records counted for is not known
             return 1 + dropped
         return None
@@ -170,13 +185,13 @@ class Maintenance:
         self._metrics.count("leaves_corrected", wrong)
         self._metrics.count("partitions_scrubbed")
         if wrong or partition in self._examined:
-            self._distrust(partition)
+            self._certificates.withdraw_all(partition)
         self._accounted |= {row for row in self._replica.damaged if row_partition(row) == partition}
         self._unsure[partition] = partition in self._examined
         self.suspect.pop(partition, None)
         self._examined.discard(partition)
         self._group_commit.effect(lambda: self._assure(partition))
-        self.scrubbed[partition] = (scrub.begun_s, now.monotonic)
+        self._last_scrubs[partition] = LastScrub(scrub.begun_s, now.monotonic)
         self._scrubbed_ms[partition] = now.wall_ms
         self._group_commit.stage(SCRUBBED + partition.to_bytes(2), now.wall_ms.to_bytes(8))
 

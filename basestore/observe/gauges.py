@@ -118,5 +118,5 @@ def gauges(node: "Node") -> Gauges:
     return Gauges(
         node.state, node.identity.whole, node.summaries.records, len(node.replica.damaged), operations.count,
         operations.bytes, group_commit.sequence - group_commit.durable_sequence, group_commit.unsynced_bytes,
-        node.scheduler.open_exchanges, *lag(node), tuple(peers),
+        node.exchanges.count, *lag(node), tuple(peers),
     )  # fmt: skip

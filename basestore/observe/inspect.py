@@ -26,7 +26,7 @@ _EXCHANGES = ("exchanges_same", "exchanges_delta", "exchanges_full")
 _STATES = frozenset(("up", "starting", "forgetful"))
 
 
-def _held(node: "Node", message: Inspect) -> list[int]:
+def held(node: "Node", message: Inspect) -> list[int]:
     page = range(message.first, message.first + min(message.most, PAGE_PARTITIONS))
     return [partition for partition in page if partition in node.summaries.of]
 
@@ -37,21 +37,21 @@ def _age_ms(since_s: float | None, now: Instant) -> int:
 
 def inspect(node: "Node", message: Inspect, now: Instant) -> Inspected:
     """What this node says."""
-    partitions = _held(node, message)
-    certified, certificates = node.scheduler.certified, node.certificates
+    partitions = held(node, message)
+    certificates = node.certificates
     numbers: list[int] = []
     pairs: list[int] = []
     for partition in partitions:
         summary = node.summaries.of[partition]
-        begun_s, ended_s = node.scheduler.maintenance.scrubbed.get(partition, (None, None))
+        begun_s, ended_s = node.maintenance.last_scrub(partition) or (None, None)
         numbers += (
             partition, summary.count, summary.shown, _age_ms(begun_s, now), _age_ms(ended_s, now),
         )  # fmt: skip
         for other in certificates.others[partition]:
             certificate = certificates.certificate(partition, other)
-            exchange_s, _ = certified.get((partition, other), (None, False))
+            last = certificates.last_exchange(partition, other)
             closed, made_ms = (certificate.my_closed, certificate.made_ms) if certificate else (0, 0)
-            pairs += (partition, other, closed, made_ms, _age_ms(exchange_s, now))
+            pairs += (partition, other, closed, made_ms, _age_ms(last.begun_s if last else None, now))
     counts = node.metrics.counts
     return Inspected(
         message.id, node.state, node.reason, node.config.durability, clock_trouble(node), now.wall_ms,
@@ -84,29 +84,8 @@ def _named(kept: list[int], message: Inspect) -> list[int]:
 
 
 def _damaged(node: "Node", partitions: list[int]) -> list[int]:
-    damaged = {row_partition(row) for row in node.replica.damaged} | node.scheduler.maintenance.suspect.keys()
+    damaged = {row_partition(row) for row in node.replica.damaged} | node.maintenance.suspect.keys()
     return sorted(damaged.intersection(partitions))
-
-
-def hasten(node: "Node", message: Inspect, now: Instant) -> None:
-    """Let exchanges run, and scrubs, where the last ones were begun longer ago than was asked for. Of two
-    replicas the first opens the exchange, or whoever has ended a scrub since; after a while both try."""
-    if message.within_ms < 0:
-        return
-    since_s = now.monotonic - message.within_ms / 1e3
-    scheduler = node.scheduler
-    for partition in _held(node, message):
-        begun_s, ended_s = scheduler.maintenance.scrubbed.get(partition, (-1.0, -1.0))
-        if message.full and begun_s < since_s:
-            if partition not in scheduler.maintenance.suspect:
-                scheduler.maintenance.examine(partition)
-            continue
-        for other in node.certificates.others[partition]:
-            exchange_s, _ = scheduler.certified.get((partition, other), (-1.0, False))
-            scrubbed_since = message.full and exchange_s < ended_s
-            mine = node.me < other or message.full or message.within_ms > PATIENCE_MS
-            if scrubbed_since or (exchange_s < since_s and mine):
-                scheduler.wish(other, partition)
 
 
 def check_inspected(message: Inspected, members: int) -> None:

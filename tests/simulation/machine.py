@@ -110,8 +110,8 @@ class Machine:
         if not self.world.plan.rounds:
             node.scheduler._due_s = dict.fromkeys(node.scheduler._due_s, math.inf)
         if self.world.plan.hasty:
-            node.certificates._lag_ms = self.world.plan.drift_ms_max + HASTE_MS
-            node.certificates._begin_s = self.instant().monotonic + LISTEN_S
+            node.closed_stamps._lag_ms = self.world.plan.drift_ms_max + HASTE_MS
+            node.closed_stamps._begin_s = self.instant().monotonic + LISTEN_S
         self.node = node
         self.world.say(self.index, "start", node.state)
         self.world.clockwork.after(self._stream.uniform(0, TICK_S), self._tick, self.life)

@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pytest
 
-from basestore.anti_entropy.scheduler import Scheduler
+from basestore.anti_entropy.exchanges import Exchanges
 from basestore.replica.group_commit import GroupCommit
 from tests.simulation.mutants import misfit, try_mutant
 from tests.simulation.mutations import MUTANTS, SURVIVORS, Mutant
@@ -56,9 +56,9 @@ def takes(function: Any) -> float:
 
 def test_a_mutant_that_no_longer_fits_is_not_taken_for_one_that_survives() -> None:
     def stale(self: Any, exchange: Any, *more: Any) -> None:
-        self.certified[exchange.partition] = exchange.no_such_thing
+        self._open[exchange.partition] = exchange.no_such_thing
 
-    mutant = Mutant("stale", {"lost writes"}, lambda: [patch.object(Scheduler, "_close", stale)])
+    mutant = Mutant("stale", {"lost writes"}, lambda: [patch.object(Exchanges, "_close", stale)])
     trial = try_mutant(mutant, CPU_S_MAX)
     assert trial.caught_by is None
     assert "no_such_thing" in trial.crash

@@ -14,7 +14,7 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
-from basestore.anti_entropy.scheduler import SILENCE_S_MAX
+from basestore.anti_entropy.exchanges import SILENCE_S_MAX
 from basestore.cluster.placement import row_bucket
 from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig
 from basestore.consistency import Level
@@ -280,11 +280,7 @@ class PlannedWorld:
             self.clockwork.run(self.clockwork.now + 0.1)
             busy = any(
                 each.node is not None
-                and (
-                    each.node.operations.count
-                    or each.node.replica.damaged
-                    or each.node.scheduler.maintenance.suspect
-                )
+                and (each.node.operations.count or each.node.replica.damaged or each.node.maintenance.suspect)
                 for each in self.machines
             )
 

@@ -138,7 +138,7 @@ def test_a_session_of_which_a_message_is_lost_does_no_harm(lost: int) -> None:
     assert count >= lost
     world.lose = lambda _: False
     world.run(16)
-    assert not any(node.scheduler.open_exchanges for node in world.running)
+    assert not any(node.exchanges.count for node in world.running)
     talk(world)
     assert kinds(talk(world)) == [Syn, Same]
     assert world.node(1).summaries.of[0].count == 120
@@ -187,7 +187,7 @@ def test_a_record_that_vanished_from_the_disk_is_noticed_by_a_scrub_and_brought_
     engine.sync()
     world.node(1).replica.forget_marks()
     assert kinds(talk(world)) == [Syn, Same]  # the sums still say what was stored
-    world.node(1).scheduler.maintenance.examine(0)
+    world.node(1).maintenance.examine(0)
     world.run(0.5)
     assert world.node(1).metrics.counts["leaves_corrected"] == 1
     assert Sums in kinds(talk(world))
@@ -217,7 +217,7 @@ def test_a_spoilt_record_is_found_by_a_scrub_healed_and_compared_again() -> None
     world.settle()
     world.run(3)
     world.spoil(1, "key 3")
-    world.node(1).scheduler.maintenance.examine(0)
+    world.node(1).maintenance.examine(0)
     world.run(12)
     assert world.values("key 3") == [b"value"] * 3
     assert world.node(1).metrics.counts["records_healed"] == 1
@@ -381,7 +381,7 @@ def test_a_session_that_has_much_to_look_at_is_not_taken_for_silent() -> None:
         world.monotonic += 0.05
         for index in (0, 1):
             world.node(index).tick(world.now(index))
-        node.scheduler._budget = 0
+        node.scheduler._pace.rows_left = 0
         world.settle()
     world.run(1)
     assert world.node(1).summaries.of[0].count == 23
@@ -406,7 +406,7 @@ def test_a_scrub_whose_batch_is_refused_is_done_again() -> None:
         apply(batch)
 
     engine.apply = busy  # type: ignore[method-assign]
-    world.node(1).scheduler.maintenance.examine(0)
+    world.node(1).maintenance.examine(0)
     world.run(1)
     assert refused
     talk(world)

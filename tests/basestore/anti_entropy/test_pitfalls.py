@@ -16,16 +16,15 @@ import pytest
 
 from basestore.anti_entropy import certificates
 from basestore.anti_entropy.certificates import Certificates
+from basestore.anti_entropy.closed_stamps import ClosedStamps
 from basestore.anti_entropy.comparison import Comparison
 from basestore.anti_entropy.exchange import Exchange
 from basestore.anti_entropy.maintenance import Maintenance
-from basestore.anti_entropy.scheduler import Scheduler
 from basestore.cluster.outbox import Outbox
 from basestore.consistency import Level
 from basestore.protocol.replication import COPY, DIRECT, Apply
 from basestore.replica.replica import Replica
 from repair.exchange import Snapshot
-from repair.runs import Members
 from repair.version import Record, Version
 from tests.worlds.exchanges import begin, kinds, talk, two, write
 from tests.worlds.world import World
@@ -184,7 +183,7 @@ def vanished() -> None:
     world.engines[1].apply({b"r" + world.row("key 3"): None})
     world.engines[1].sync()
     world.node(1).replica.forget_marks()
-    world.node(1).scheduler.maintenance.examine(0)
+    world.node(1).maintenance.examine(0)
     world.run(1)
     talk(world)
     assert world.values("key 3") == [b"value"] * 2
@@ -295,7 +294,7 @@ def at_the_end(self: Any, comparison: Comparison, **kinds: Any) -> Any:
 
 def by_the_clock(self: Any, **kinds: Any) -> Snapshot:
     shot = _snapshot(self, **kinds)
-    for _, stored in self._scheduler.replica.scan(b"r", b"s", 1000):
+    for _, stored in self._local.replica.scan(b"r", b"s", 1000):
         record = Record(stored[:-8])
         if 0 < record.expires_ms <= self.now.wall_ms:
             shot.root -= int.from_bytes(record.head[-17:-1])
@@ -357,11 +356,11 @@ PITFALLS: dict[str, tuple[Callable[[], None], Callable[[], list[AbstractContextM
     ),
     "closed before only copies are heard of": (
         starts_while_an_only_copy_is_kept,
-        lambda: [patch.object(Certificates, "_has_listened", lambda *_: True)],
+        lambda: [patch.object(ClosedStamps, "_has_listened", lambda *_: True)],
     ),
     "rows sent back to whom they came from": (
         moved_rows_are_known,
-        lambda: [patch.object(Scheduler, "known_to", lambda *_: Members({}))],
+        lambda: [patch.object(Certificates, "known_to", lambda *_: {})],
     ),
 }
 

@@ -209,7 +209,7 @@ def busy_world() -> World:
     world.node(0).scheduler.wish(1, opened)
     world.node(1).scheduler.wish(0, asked)
     world.run(0.3)
-    assert world.node(0).scheduler.open_exchanges == 2
+    assert world.node(0).exchanges.count == 2
     return world
 
 
@@ -243,7 +243,7 @@ def test_no_request_of_a_client_stops_a_node(said: list[Message]) -> None:
 @given(st.lists(st.one_of([SAID[kind] for kind in FROM_PEERS]), max_size=8))
 def test_no_word_of_a_peer_stops_a_node(said: list[Message]) -> None:
     world = busy_world()
-    opened = [number for _, number in sorted(world.node(0).scheduler._exchanges)]
+    opened = [number for _, number in sorted(world.node(0).exchanges._open)]
     for message in (named(opened, message) for message in said):
         node = world.node(0)
         try:

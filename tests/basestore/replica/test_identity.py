@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from basestore.anti_entropy.scheduler import SILENCE_S_MAX
+from basestore.anti_entropy.exchanges import SILENCE_S_MAX
 from basestore.consistency import Level, Outcome
 from basestore.errors import ConfigurationError, StorageBusy, StorageError, Unavailable, WriteTimeout
 from basestore.node import Node
@@ -176,7 +176,7 @@ class TestWipedNodes:
         world.start(1)
         world.run(10)
         assert world.node(1).state != "up"
-        assert world.node(1).recovery.sources_needed == 2
+        assert world.placement.meeting_quorum == 2
         world.start(2)
         world.run(2)
         assert world.node(1).state == "up"

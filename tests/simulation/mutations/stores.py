@@ -3,8 +3,9 @@
 from typing import Any
 from unittest.mock import patch
 
+from basestore.anti_entropy.certificates import LastExchange
+from basestore.anti_entropy.exchanges import Exchanges
 from basestore.anti_entropy.recovery import Recovery
-from basestore.anti_entropy.scheduler import Scheduler
 from basestore.anti_entropy.scrub import Scrub
 from basestore.cluster.outbox import Outbox
 from basestore.coordinator.quorum_write import QuorumWrite
@@ -55,15 +56,16 @@ def _take_anything(self: Any, row: bytes, record: Record) -> None:
         self._store(row, record.blob, held)
 
 
-_end = Scheduler._end
+_end = Exchanges._end
 
 
 @mutant(
-    "recovery counts exchanges that ended without a certificate", STALE, Scheduler, "_end", "wipe", "rollback"
+    "recovery counts exchanges that ended without a certificate", STALE, Exchanges, "_end", "wipe", "rollback"
 )
 def _ended_is_certified(self: Any, exchange: Any, reason: str = "") -> None:
     _end(self, exchange, reason)
-    self.certified[exchange.partition, exchange.member] = (exchange.begun_s, exchange.peer_whole)
+    ended = LastExchange(exchange.begun_s, exchange.peer_whole, {})
+    self._certificates.remember(exchange.partition, exchange.member, ended)
 
 
 _finish = Scrub.finish

@@ -1,0 +1,95 @@
+"""Closed stamps: up to which stamp this node takes no direct write any more.
+
+A *closed stamp* (CockroachDB's closed timestamp) is a promise of one replica about one partition: a
+coordinator's first delivery of a write at or below it is refused. It follows the clock, `lag_ms` behind, is
+raised when an exchange begins, and never goes back. Stable stamps are built on it (`certificates.py`).
+
+It stays where it is
+
+    while the clock is not sure     no majority of the members is known to agree with it
+    while this store is not whole   it may have forgotten what it took
+    below an only copy              a hint, of a write at ANY, that no replica holds yet. Who keeps one names
+                                    its partition and stamp in every heartbeat; so nothing is closed after
+                                    an opening until all have spoken, or have had as long as the lag for it
+
+Others are told of it only by a store that is whole and on a disk: nothing is ever settled on the word of
+one that may forget.
+"""
+
+from collections.abc import Iterable
+
+from basestore.cluster.peers import Peers
+from basestore.instant import Instant
+from basestore.replica.identity import StoreIdentity
+from basestore.replica.summaries import Summaries
+from repair.clock import HybridClock
+from repair.version import COUNTER_BITS
+
+
+class ClosedStamps:
+    """The closed stamps of the partitions that this node holds. They are kept in the summaries."""
+
+    def __init__(
+        self,
+        summaries: Summaries,
+        identity: StoreIdentity,
+        peers: Peers,
+        clock: HybridClock,
+        lag_ms: int,
+        now: Instant,
+        *,
+        durable: bool,
+    ) -> None:
+        """`lag_ms`: how far closed stamps stay behind the clock; `durable`: the store is on a disk."""
+        self._begin_s = now.monotonic + lag_ms / 1e3
+        self._summaries = summaries
+        self._identity = identity
+        self._peers = peers
+        self._clock = clock
+        self._lag_ms = lag_ms
+        self._durable = durable
+        self._named: dict[int, tuple[float, dict[int, int]]] = {}  # only copies, by who keeps them
+
+    def close(self, partition: int, now: Instant) -> int:
+        """Raise the closed stamp to what the clock allows, as long as that can be trusted, and no hint
+        is known that is the only copy of a write. Returns what may be told of it."""
+        summary = self._summaries.of[partition]
+        if self._peers.clock_sure and self._identity.whole and self._has_listened(now):
+            stamp = min((now.wall_ms - self._lag_ms) << COUNTER_BITS, self._least_only_copy(partition, now))
+            if len(self._peers.all) == 1:  # nobody can tell whether this clock is right
+                stamp = min(stamp, self._clock.last)
+            if stamp > summary.closed:
+                summary.closed = stamp
+                self._summaries.touch(partition)
+        return self.told(partition)
+
+    def _has_listened(self, now: Instant) -> bool:
+        """Whether, since the store was opened, every member has named the only copies that it keeps, or had
+        as much time for it as the lag gives."""
+        return now.monotonic >= self._begin_s or len(self._named) == len(self._peers.all)
+
+    def told(self, partition: int) -> int:
+        """The closed stamp, for others to build on; 0 while this store's word does not count."""
+        return self._summaries.of[partition].closed if self._identity.whole and self._durable else 0
+
+    def inherit(self, partition: int, closed: int) -> None:
+        """A store that is not whole takes over what another has closed."""
+        summary = self._summaries.of[partition]
+        if not self._identity.whole and closed > summary.closed:
+            summary.closed = closed
+            self._summaries.touch(partition)
+
+    def hear_only_copies(self, member: int, named: Iterable[int], now: Instant) -> None:
+        """A member names the partitions of which it keeps only copies, and their least stamps."""
+        told = list(named)
+        copies = {told[at]: told[at + 1] for at in range(0, len(told) - 1, 2)}
+        self._named[member] = (now.monotonic, copies)
+
+    def _least_only_copy(self, partition: int, now: Instant) -> int:
+        """Below the stamps of all only copies that were named within the lag."""
+        stamps = [
+            copies[partition] - 1
+            for heard_s, copies in self._named.values()
+            if partition in copies and now.monotonic - heard_s < self._lag_ms / 1e3
+        ]
+        return min(stamps, default=(1 << 64) - 1)

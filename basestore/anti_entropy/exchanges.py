@@ -1,0 +1,247 @@
+"""Exchanges: those that are open at this node, what is said in them, and what comes of each.
+
+Hands messages to the exchange that they belong to, resumes the stories (`exchange.py`) slice by slice as
+far as the pace allows, ends those that have stalled, and keeps the certificates they end with. It does not
+choose what to compare (`scheduler.py`).
+
+On one node only one exchange of a partition is open at a time. Of two that open towards each other, the one
+of the lower member goes on; so does it where three open in a ring, for an exchange that has not been
+answered yet gives way to one that a lower member opens. Who cannot take part just now says Abort, "busy".
+"""
+
+from collections.abc import Container
+from typing import Any
+
+from basestore.anti_entropy.certificates import LastExchange
+from basestore.anti_entropy.comparison import Unlistable, check_entries
+from basestore.anti_entropy.dialogue import Broken, Dialogue, Mismatch, RolledBack
+from basestore.anti_entropy.exchange import Exchange, LocalSide, Outcome
+from basestore.cluster.outbox import SMALL_BYTES, Outbox
+from basestore.cluster.peers import Peers
+from basestore.instant import Instant
+from basestore.protocol.anti_entropy import Abort, Certify, Entries, Going, Syn, Taken
+from basestore.protocol.limits import ProtocolError
+from basestore.replica.identity import State
+from repair.runs import Runs, runs_of
+
+OPEN_MAX = 256
+SILENCE_S_MAX = 15.0
+GOING_S = 3.0
+KNOWN_MAX = 1_000_000
+NUMBER_MAX = 0xFFFF  # of an exchange: unique on its link, in few bytes
+
+
+class Exchanges:
+    """The open exchanges of one node, by member and number, and by partition."""
+
+    def __init__(self, local: LocalSide, peers: Peers, first_number: int) -> None:
+        self._local = local
+        self._certificates = local.certificates
+        self._metrics = local.metrics
+        self._peers = peers
+        self._next_number = first_number & NUMBER_MAX & ~1
+        self._open: dict[tuple[int, int], Exchange] = {}
+        self._by_partition: dict[int, Exchange] = {}
+        self._proof_of_loss: int | None = None
+
+    @property
+    def count(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
+    @property
+    def partitions(self) -> Container[int]:
+        """Those of which an exchange is open."""
+        return self._by_partition
+
+    @property
+    def ready(self) -> bool:
+        """Whether this store may compare what it holds: it is whole, or knows that it has forgotten."""
+        identity = self._local.identity
+        return identity.whole or identity.state is State.FORGETFUL
+
+    # --- opening -----------------------------------------------------------------------------
+
+    def may_open(self, partition: int) -> bool:
+        """Whether an exchange of this partition could be opened now."""
+        return (
+            partition not in self._by_partition
+            and not self._local.maintenance.bars(partition)
+            and len(self._open) < OPEN_MAX
+        )
+
+    def open(self, member: int, partition: int, now: Instant) -> None:
+        """Open an exchange. The two ends of a link count with even and with odd numbers."""
+        self._next_number = (self._next_number + 2) & NUMBER_MAX
+        number = self._next_number | (self._peers.me > member)
+        if (member, number) not in self._open:  # else it has been open for very long: another time
+            self._begin(number, member, partition, self._peers.all[member].outbox, now)
+
+    def _begin(
+        self, number: int, member: int, partition: int, outbox: Outbox, now: Instant, syn: Syn | None = None
+    ) -> None:
+        dialogue = Dialogue(number, outbox, self._local.group_commit, self._metrics)
+        known = self._certificates.known_to(partition, member)
+        exchange = Exchange(self._local, dialogue, member, partition, known, now, syn)
+        self._open[member, number] = self._by_partition[partition] = exchange
+
+    # --- messages ----------------------------------------------------------------------------
+
+    def hear_syn(self, member: int, outbox: Outbox, syn: Syn, now: Instant) -> None:
+        """A peer opens an exchange; it is told when this node cannot take part just now."""
+        if member not in self._certificates.others.get(syn.partition, ()) or len(syn.claims) % 3:
+            raise ProtocolError("an exchange of a partition that is not held by both was opened")
+        if (member, syn.exchange) in self._open:
+            return
+        mine = self._by_partition.get(syn.partition)
+        if mine is not None and mine.opened_here and member < self._peers.me:
+            if mine.member == member:
+                self._end(mine)
+                mine = None
+            elif mine.dialogue.silent:  # or three could wait for each other in a ring
+                self._end(mine, "a lower member has come first")
+                mine = None
+        if mine is not None or not self.ready or not self.may_open(syn.partition):
+            outbox.put(Abort(syn.exchange, "busy"))
+        else:
+            self._begin(syn.exchange, member, syn.partition, outbox, now, syn)
+
+    def hear_going(self, member: int, outbox: Outbox, message: Going, now: Instant) -> None:
+        """The other side is at work."""
+        exchange = self._open.get((member, message.exchange))
+        if exchange is not None:
+            exchange.heard_s = now.monotonic
+        else:
+            outbox.put(Abort(message.exchange, "it has ended"))
+
+    def hear(self, member: int, outbox: Outbox, message: Any, now: Instant) -> None:
+        """A message of an exchange under way. Who goes on with one that has ended is told so; a last
+        Certify needs no answer."""
+        exchange = self._open.get((member, message.exchange))
+        if exchange is None:
+            if not isinstance(message, Certify | Taken):
+                outbox.put(Abort(message.exchange, "it has ended"))
+            return
+        if isinstance(message, Entries) and not check_entries(message.rows):
+            raise ProtocolError("an Entries message does not hold rows, records and heads")
+        exchange.heard_s = now.monotonic
+        try:
+            exchange.dialogue.hear(message, message.number)
+        except Broken as broken:
+            self._end(exchange, str(broken))
+
+    def hear_abort(self, member: int, outbox: Outbox, message: Abort, now: Instant) -> None:
+        """The other side has ended an exchange."""
+        exchange = self._open.get((member, message.exchange))
+        if exchange is not None:
+            self._end(exchange)
+
+    # --- running the stories -----------------------------------------------------------------
+
+    def tick(self, now: Instant) -> None:
+        """End those of which the other side has said nothing for long; say where this side is still at
+        work."""
+        for exchange in list(self._open.values()):
+            if not exchange.waiting:
+                exchange.heard_s = now.monotonic
+                if now.monotonic - exchange.told_s > GOING_S:
+                    exchange.told_s = now.monotonic
+                    exchange.dialogue.outbox.put(Going(exchange.dialogue.number))
+            elif now.monotonic - exchange.heard_s > SILENCE_S_MAX:
+                self._end(exchange, "the other side has fallen silent")
+
+    def run(self, now: Instant) -> bool:
+        """Let exchanges go on, as far as this tick's rows last. Called while nothing is staged, for they look
+        at what is stored. Whether any could."""
+        moved = False
+        for exchange in list(self._open.values()):
+            if self._local.pace.rows_left > 0 and exchange.runnable:
+                self._resume(exchange, now)
+                moved = True
+        return moved
+
+    def _resume(self, exchange: Exchange, now: Instant) -> None:
+        """Let an exchange go on until it waits, or has worked for a slice."""
+        exchange.now = now
+        if exchange.dialogue.outbox.closed:
+            self._end(exchange)
+            return
+        try:
+            worked = next(exchange.story)
+        except StopIteration as end:
+            self._conclude(exchange, end.value)
+        except Mismatch:
+            self._distrust(exchange)
+        except Unlistable as unlistable:
+            self._end(exchange, str(unlistable))
+            self._certificates.withdraw(exchange.partition, exchange.member)
+        except RolledBack as rolled_back:
+            self._proof_of_loss = exchange.member
+            self._end(exchange, str(rolled_back))
+        except (Broken, ValueError) as broken:
+            self._end(exchange, str(broken))
+        else:
+            exchange.waiting = worked is None
+            self._local.pace.spend(worked or 1)
+
+    # --- ends --------------------------------------------------------------------------------
+
+    def lost(self, member: int) -> None:
+        """The link to a member is gone, and so are the exchanges with it."""
+        for exchange in list(self._open.values()):
+            if exchange.member == member:
+                self._end(exchange)
+
+    def undo(self) -> None:
+        """A batch was not taken: what exchanges were about to prove may have been in it."""
+        for exchange in list(self._open.values()):
+            self._end(exchange, "the store is busy")
+
+    def take_proof_of_loss(self) -> int | None:
+        """A member that has a certificate of what this store has lost, told once: the node is to start over
+        under another store."""
+        member, self._proof_of_loss = self._proof_of_loss, None
+        return member
+
+    def _conclude(self, exchange: Exchange, outcome: Outcome) -> None:
+        """Both sides hold the same, durably."""
+        partition, member = exchange.partition, exchange.member
+        self._close(exchange)
+        self._certificates.certify(partition, member, outcome.certificate)
+        taken: Runs = {}
+        if exchange.comparison is not None:
+            taken = runs_of({0: exchange.comparison.taken[-KNOWN_MAX:]})
+        ended = LastExchange(exchange.begun_s, exchange.peer_whole, taken)
+        self._certificates.remember(partition, member, ended)
+        self._metrics.count(f"exchanges_{outcome.kind}")
+        if taken and not exchange.peer_whole and not self._local.identity.whole:
+            self._recover_anew(partition)
+
+    def _recover_anew(self, partition: int) -> None:
+        """Two forgetful stores have exchanged what one of them had: it may be what others have purged. Only
+        a comparison of all with those that are whole tells, so what was proven with these is void."""
+        for member in self._certificates.others[partition]:
+            last = self._certificates.last_exchange(partition, member)
+            if last is not None and last.peer_whole:
+                self._certificates.withdraw(partition, member)
+
+    def _distrust(self, exchange: Exchange) -> None:
+        """Virtual roots differed: trust nothing that was proven with this member, and look at the disk."""
+        self._end(exchange)
+        self._certificates.withdraw(exchange.partition, exchange.member)
+        self._local.maintenance.suspect[exchange.partition] = None
+        self._metrics.count("mismatches")
+
+    def _end(self, exchange: Exchange, reason: str = "") -> None:
+        """It ends without a result; with a reason, the other side is told."""
+        exchange.dialogue.end()
+        self._close(exchange)
+        self._metrics.count("exchanges_aborted")
+        if reason:
+            exchange.dialogue.outbox.put(Abort(exchange.dialogue.number, reason[:200]), SMALL_BYTES + 200)
+
+    def _close(self, exchange: Exchange) -> None:
+        exchange.end()
+        self._open.pop((exchange.member, exchange.dialogue.number), None)
+        if self._by_partition.get(exchange.partition) is exchange:
+            del self._by_partition[exchange.partition]

@@ -1,0 +1,118 @@
+"""Healing: a damaged row is read from other replicas, and replaced.
+
+A replica that finds that a record's digest does not fit lists the row as damaged, and answers nothing of it
+any more. It has forgotten one row, and gets it back by the same count as a forgetful store gets all
+(`recovery.py`): N - Q + 1 whole replicas must say what they hold, or all others, whatever their state; and
+not before every request has ended that may count on what was answered earlier.
+
+Others whose own record of the row is damaged can say nothing; of all others, one sound answer is enough then.
+"""
+
+from collections.abc import Callable
+
+from basestore.cluster.operations import Operation, Operations
+from basestore.cluster.outbox import SMALL_BYTES
+from basestore.cluster.peers import Peers
+from basestore.cluster.placement import Placement, row_partition
+from basestore.instant import Instant
+from basestore.metrics import Metrics
+from basestore.protocol.replication import Held, Read, Rejected
+from basestore.replica.replica import Replica
+from repair.version import Record
+
+HEAL_S_MAX = 5.0
+HEALS_MAX = 64
+
+
+class _Heal(Operation):
+    """One damaged row, read from other replicas. It calls `ended` once: when `enough` of them have
+    said what they hold, or when its time is over."""
+
+    __slots__ = ("_ended", "_others", "enough", "needed", "replies", "row", "silent")
+
+    def __init__(self, row: bytes, others: set[int], needed: int, ended: Callable[["_Heal"], None]) -> None:
+        super().__init__(0)
+        self._ended = ended
+        self._others = others
+        self.row = row
+        self.needed = needed
+        self.enough = False
+        self.replies: dict[int, Record | None] = {}
+        self.silent: set[int] = set()  # those whose own record is damaged: they can say no more
+
+    def held(self, member: int, answer: Held, now: Instant) -> None:
+        if member in self._others:
+            self.replies[member] = Record(answer.record) if answer.record else None
+            self._consider()
+
+    def rejected(self, member: int, answer: Rejected, now: Instant) -> None:
+        if not answer.passing:
+            self.silent.add(member)
+            self._consider()
+
+    def _consider(self) -> None:
+        """Enough whole replicas have answered; or all others have answered or are damaged themselves,
+        and one at least has answered."""
+        if len(self.replies) >= self.needed or (
+            self.replies and self.replies.keys() | self.silent >= self._others
+        ):
+            self.enough = True
+            self._ended(self)
+
+    def alarm(self, now: Instant) -> None:
+        self._ended(self)
+
+
+class Healing:
+    """Heals the damaged rows of one node."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        placement: Placement,
+        peers: Peers,
+        operations: Operations,
+        metrics: Metrics,
+        request_s_max: float,
+    ) -> None:
+        """`request_s_max`: how long requests last at most."""
+        self._replica = replica
+        self._placement = placement
+        self._peers = peers
+        self._operations = operations
+        self._metrics = metrics
+        self._request_s_max = request_s_max
+        self._sources_needed = placement.meeting_quorum
+        self._under_way: dict[bytes, _Heal] = {}
+        self._noticed_s: dict[bytes, float] = {}
+
+    def tick(self, now: Instant) -> None:
+        """Begin heals for which there is room."""
+        for row in list(self._replica.damaged)[:HEALS_MAX]:
+            others = [r for r in self._placement.replicas[row_partition(row)] if r != self._peers.me]
+            due_s = self._noticed_s.setdefault(row, now.monotonic) + self._request_s_max
+            if row in self._under_way or len(self._under_way) >= HEALS_MAX or now.monotonic < due_s:
+                continue
+            sources = [source for source in others if self._peers.all[source].introduced]
+            whole = sum(map(self._peers.alive.__getitem__, others))
+            if not sources or (whole < self._sources_needed and len(sources) < len(others)):
+                continue
+            needed = self._sources_needed if whole >= self._sources_needed else len(others)
+            heal = self._under_way[row] = _Heal(row, set(others), needed, self._healed)
+            for source in sources:
+                if needed < len(others) and not self._peers.alive[source]:
+                    continue
+                request = self._operations.issue(heal)
+                self._peers.send(source, Read(request, row, 0, True, False, False), SMALL_BYTES + len(row))
+            self._operations.alarm_at(heal.ids[0], now.monotonic + HEAL_S_MAX)
+
+    def _healed(self, heal: _Heal) -> None:
+        """The winner of what enough replicas hold replaces the damaged record; if too few have answered,
+        it is begun anew."""
+        self._operations.drop(heal)
+        self._under_way.pop(heal.row, None)
+        if heal.enough:
+            self._noticed_s.pop(heal.row, None)
+            if heal.row in self._replica.damaged:
+                self._replica.replace_damaged(heal.row, list(heal.replies.values()))
+                self._metrics.count("records_healed")
