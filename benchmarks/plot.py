@@ -6,13 +6,12 @@ difference, so that what it costs to find nothing is seen too.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-if TYPE_CHECKING:
-    from benchmarks.repair import Row
+from benchmarks.report import ExchangeRow
 
 WIDTH_IN, HEIGHT_IN = 6.2, 4.8
 OURS = {
@@ -28,7 +27,7 @@ RIVALS = {
 }
 
 
-def draw(file: Path, rows: Sequence["Row"]) -> None:
+def draw(file: Path, rows: Sequence[ExchangeRow]) -> None:
     """Write the picture; the ending of the file's name says in which format."""
     sizes = list(dict.fromkeys(row.keys for row in rows))
     figure = Figure(figsize=(WIDTH_IN * len(sizes), HEIGHT_IN + 0.9), layout="constrained")
@@ -42,7 +41,7 @@ def draw(file: Path, rows: Sequence["Row"]) -> None:
     figure.savefig(file)
 
 
-def _panel(panel: Any, keys: int, rows: Sequence["Row"]) -> None:
+def _panel(panel: Any, keys: int, rows: Sequence[ExchangeRow]) -> None:
     for field, (label, colour, style) in RIVALS.items():
         points = sorted({(row.differences, getattr(row, field)) for row in rows if _drawn_once(row)})
         points = [point for point in points if point[1]]
@@ -62,7 +61,7 @@ def _panel(panel: Any, keys: int, rows: Sequence["Row"]) -> None:
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def _drawn_once(row: "Row") -> bool:
+def _drawn_once(row: ExchangeRow) -> bool:
     """Rivals do not care when the last certificate was made, and hardly which records are lacking."""
     return row.certificate == "empty" and row.pattern in ("none", "random")
 

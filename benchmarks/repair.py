@@ -12,7 +12,7 @@ old the certificate is.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from basestore.errors import BasestoreError
 from benchmarks.pair import PairFailed
 from benchmarks.reconciling import Cell, Found, Pattern, measure, plan_cells
 from benchmarks.reopening import ReopeningFailed, measure_reopening, reopening_text
+from benchmarks.report import ExchangeRow
 from benchmarks.rivals import limit_bytes, whole_set_bytes
 from benchmarks.writing_cost import cost_text, measure_cost
 
@@ -41,36 +42,10 @@ _RIVAL_HEADINGS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One cell, as it is printed. `ratio`: metadata to the limit; None where nothing differs. `aim_bytes`:
-    what the metadata should take at most, if that was said."""
-
-    keys: int
-    differences: int
-    pattern: str
-    certificate: str
-    exchange: str
-    metadata_bytes: int
-    entry_bytes: int
-    frames: int
-    round_trips: float
-    records_sent: int
-    unneeded_rows: int
-    cpu_ms: float
-    certified_s: float
-    tree_8_bytes: int
-    tree_16_bytes: int
-    whole_set_bytes: int
-    limit_bytes: int
-    ratio: float | None
-    aim_bytes: int | None
-
-
-def make_row(found: Found) -> Row:
+def make_row(found: Found) -> ExchangeRow:
     cell = found.cell
     limit = limit_bytes(cell.differences)
-    return Row(
+    return ExchangeRow(
         cell.keys, cell.differences, cell.pattern, cell.since, found.kind, found.metadata_bytes,
         found.entry_bytes, found.frames, found.round_trips, found.records_sent, found.unneeded_rows,
         found.cpu_ms, found.certified_s, found.tree_8_bytes, found.tree_16_bytes,
@@ -88,7 +63,7 @@ def aim_bytes(cell: Cell) -> int | None:
     return AIMS_BYTES.get(cell.differences)
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[ExchangeRow]) -> str:
     return "\n".join([
         *_HEADINGS, *map(_line, rows), "", *_RIVAL_HEADINGS, *map(_rival_line, rows), "",
         "lost: records that one of two replicas lacks; since: when the last certificate was made; !: missed;",
@@ -97,18 +72,18 @@ def table(rows: Sequence[Row]) -> str:
     ])  # fmt: skip
 
 
-def _name(row: Row) -> str:
+def _name(row: ExchangeRow) -> str:
     return f"{row.keys:>10,} {row.differences:>9,} {row.pattern:<6} {row.certificate:<6}"
 
 
-def _line(row: Row) -> str:
+def _line(row: ExchangeRow) -> str:
     return (
         f"{_name(row)} {row.metadata_bytes:>8,} {row.entry_bytes:>11,} {row.round_trips:>5} "
         f"{row.records_sent:>9,} {row.unneeded_rows:>8,} {row.cpu_ms:>8,.0f} {row.certified_s:>9.3f}"
     )
 
 
-def _rival_line(row: Row) -> str:
+def _rival_line(row: ExchangeRow) -> str:
     aim = "" if row.aim_bytes is None else f"{row.aim_bytes:,}"
     missed = "!" if row.aim_bytes is not None and row.metadata_bytes > row.aim_bytes else " "
     ratio = "-" if row.ratio is None else f"{row.ratio:.3f}" if row.ratio < 10 else f"{row.ratio:.1f}"
@@ -195,13 +170,13 @@ def _exchanges(cells: Sequence[Cell], plot: Path | None, directory: Path | None,
         draw(plot, rows)
 
 
-def _plotter() -> Callable[[Path, Sequence[Row]], None]:
+def _plotter() -> Callable[[Path, Sequence[ExchangeRow]], None]:
     """Found before anything is measured."""
     try:
         from benchmarks.plot import draw
     except ModuleNotFoundError as absent:
         raise click.ClickException(
-            f"--plot needs {absent.name}, which is not installed: pip install 'basestore[plot]'"
+            f"--plot needs {absent.name}, which is not installed: pip install matplotlib"
         ) from absent
     return draw
 

@@ -1,4 +1,4 @@
-"""Report: rows of results, as a table of at most 100 columns and as JSON. Pure."""
+"""Report: the rows that benchmarks print, and those of `levels` as a table of at most 100 columns. Pure."""
 
 import json
 import math
@@ -18,7 +18,7 @@ _HEADINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One cell of the measurement. What cannot be said, because no operation ended well, is None.
+    """One cell of `levels`. What cannot be said, because no operation ended well, is None.
 
     server_cpu_us  processor time of all nodes together, per operation; `client_cpu_us` of the load
                    process
@@ -40,6 +40,35 @@ class Row:
     errors: int
     superseded: int
     limit_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeRow:
+    """What two replicas said to each other for one difference, and what other ways would have said.
+
+    ratio      metadata to the limit; None where nothing differs
+    aim_bytes  what the metadata should take at most, if that was said
+    """
+
+    keys: int
+    differences: int
+    pattern: str
+    certificate: str
+    exchange: str
+    metadata_bytes: int
+    entry_bytes: int
+    frames: int
+    round_trips: float
+    records_sent: int
+    unneeded_rows: int
+    cpu_ms: float
+    certified_s: float
+    tree_8_bytes: int
+    tree_16_bytes: int
+    whole_set_bytes: int
+    limit_bytes: int
+    ratio: float | None
+    aim_bytes: int | None
 
 
 def make_row(

@@ -11,7 +11,8 @@ from basestore.protocol.codec import Message, encode
 from basestore.protocol.heartbeats import Ping
 from benchmarks.pair import Meter
 from benchmarks.reconciling import Cell, plan_cells
-from benchmarks.repair import Row, aim_bytes, table
+from benchmarks.repair import aim_bytes, table
+from benchmarks.report import ExchangeRow
 from benchmarks.rivals import DigestTree, leaf_of
 from tests.benchmarks.running import run_benchmark
 
@@ -59,9 +60,7 @@ def test_opening_a_store_again_is_timed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("matplotlib") is None, reason="the extra `plot` is not installed"
-)
+@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed")
 def test_a_plot_is_drawn(tmp_path: Path) -> None:
     file = tmp_path / "repair.svg"
     result = run_benchmark("repair", "--keys", "300", "--differences", "0,1,20", "--plot", str(file))
@@ -114,7 +113,7 @@ def test_only_sensible_cells_are_planned_and_those_of_an_outage_lie_side_by_side
 
 def test_tables_stay_within_100_columns_and_say_what_was_missed() -> None:
     cell = Cell(10_000_000, 100_000, "outage", "recent")
-    row = Row(
+    row = ExchangeRow(
         *(cell.keys, cell.differences, cell.pattern, cell.since, "delta", 123_456, 18_700_000, 9, 105.5),
         *(100_000, 0, 123_456.7, 1234.567, 12_345_678, 23_456_789, 80_800_000, 800_000, 0.154),
         aim_bytes(cell),
