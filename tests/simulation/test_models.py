@@ -9,6 +9,7 @@ QUORUM, a history fails; the same history is right by what ONE promises.
 """
 
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
 
@@ -39,13 +40,14 @@ def history_of(seed: int) -> History:
     return world.history
 
 
-def judged_stronger(seed: int, weak: Callable[[Operation], bool]) -> set[str]:
+@cache  # several tests look for different things in the same histories
+def judged_stronger(seed: int, weak: Callable[[Operation], bool]) -> frozenset[str]:
     """What a good history lacks to be what it does not promise: its weak operations at QUORUM."""
     history = history_of(seed)
     for operation in history.operations:
         if weak(operation):
             operation.level = Level.QUORUM
-    return {violation.check for violation in judge(history)}
+    return frozenset(violation.check for violation in judge(history))
 
 
 def registers(history: History) -> Iterator[list[Operation]]:

@@ -15,6 +15,8 @@ from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.handshake import Hello, Refused, Welcome
 from basestore.protocol.limits import PROTOCOL, ProtocolError
 
+PATIENCE_S = 120.0  # only what hangs takes so long
+
 
 class Cluster:
     """An embedded cluster that runs in a thread of its own."""
@@ -25,7 +27,7 @@ class Cluster:
         self._started: SimpleQueue[list[str] | BaseException] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="cluster")
         self._thread.start()
-        started = self._started.get(timeout=30)
+        started = self._started.get(timeout=PATIENCE_S)
         if isinstance(started, BaseException):
             raise started
         self.endpoints = started
@@ -46,7 +48,7 @@ class Cluster:
     def stop(self) -> None:
         if self._thread.is_alive():
             trio.from_thread.run_sync(self._stop.set, trio_token=self._token)
-            self._thread.join(timeout=30)
+            self._thread.join(timeout=PATIENCE_S)
 
 
 @contextmanager
@@ -118,7 +120,7 @@ class FakeNode:
             except OSError:
                 connection.close()
         for thread in self._threads:
-            thread.join(timeout=10)
+            thread.join(timeout=PATIENCE_S)
 
 
 WELCOME = Welcome(PROTOCOL, bytes(16), "n1", ["n1", "127.0.0.1:1"], ["once", "first-write-wins"])

@@ -376,7 +376,7 @@ class Judge:
             self.shown(bucket, item.key, item.version)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(steps)
 def test_whatever_happens_a_session_at_one_never_goes_back(plan: list[tuple[str, int, str, str]]) -> None:
     """Three nodes; records pass between them only now and then, nodes fall silent and come back, and

@@ -51,7 +51,7 @@ def test_it_ends_at_the_prefix_whatever_bytes_it_is_made_of() -> None:
         assert set(scan_all(world, 0, prefix)) == {k.encode() for k in keys if k.startswith(prefix)}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     keys=st.sets(st.binary(min_size=1, max_size=3).map(lambda b: bytes(x | 0xFC for x in b)), max_size=12),
     prefix=st.binary(max_size=2).map(lambda b: bytes(x | 0xFC for x in b)),

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from basestore.consistency import Level, Outcome
@@ -219,7 +219,7 @@ def named(opened: list[int], message: Message) -> Message:
     return message._replace(exchange=opened[exchange]) if exchange in (0, 1) else message  # type: ignore[call-arg]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(st.lists(st.one_of([SAID[kind] for kind in FROM_CLIENTS]), max_size=8))
 def test_no_request_of_a_client_stops_a_node(said: list[Message]) -> None:
     world = World(3)
@@ -239,7 +239,7 @@ def test_no_request_of_a_client_stops_a_node(said: list[Message]) -> None:
     still_works(world, 0)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(st.lists(st.one_of([SAID[kind] for kind in FROM_PEERS]), max_size=8))
 def test_no_word_of_a_peer_stops_a_node(said: list[Message]) -> None:
     world = busy_world()

@@ -79,7 +79,7 @@ class TestContract:
     def test_it_is_what_a_dictionary_is(self, engine: Engine) -> None:
         keys = st.binary(max_size=3).map(lambda key: b"p" + key)
 
-        @settings(max_examples=40, deadline=None)
+        @settings(max_examples=40)
         @given(
             st.lists(st.dictionaries(keys, st.none() | st.binary(max_size=5), max_size=5), max_size=6),
             keys,
