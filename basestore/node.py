@@ -38,14 +38,14 @@ from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement, row_partition
 from basestore.config import NodeConfig
 from basestore.coordinator.coordinator import Coordinator
-from basestore.coordinator.explain import check_traced, trace
+from basestore.coordinator.explain import trace
 from basestore.handoff.debts import Debts
 from basestore.handoff.delivery import Delivery
 from basestore.handoff.late_hints import LateHints
 from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.observe.gauges import gauges, lag
-from basestore.observe.inspect import check_inspected, held, inspect
+from basestore.observe.inspect import held, inspect
 from basestore.protocol.anti_entropy import (
     Abort,
     Ask,
@@ -62,35 +62,28 @@ from basestore.protocol.anti_entropy import (
 from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.heartbeats import Confirmed, Identity, Ping, Pong, Remembered
-from basestore.protocol.limits import ProtocolError
 from basestore.protocol.operator import (
     Counters,
     Explain,
     HintPiles,
     HintsOf,
     Inspect,
-    Inspected,
     NodeStatus,
     Replay,
     Status,
     Survey,
     Trace,
-    Traced,
 )
 from basestore.protocol.replication import (
     COPY,
     DIRECT,
     Applied,
     Apply,
-    Held,
-    HeldDigest,
     Hinted,
     Keep,
-    Range,
     Read,
     ReadRange,
     Rejected,
-    Superseded,
 )
 from basestore.replica.forward import bring_forward, bring_leaves_forward
 from basestore.replica.group_commit import GroupCommit
@@ -99,7 +92,7 @@ from basestore.replica.replica import HINTED_COPY, HINTED_DIRECT, Replica
 from basestore.replica.summaries import Summaries
 from basestore.storage.engine import META, Engine
 from repair.clock import HybridClock
-from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, Digester
+from repair.version import Digester
 
 CEILING = META + b"ceiling"
 PERSIST_S = 1.0
@@ -374,14 +367,8 @@ class Node:
             Read: self._read,
             ReadRange: self._read_range,
             Applied: self._applied,
-            Superseded: self._superseded,
-            Held: self._held,
-            HeldDigest: self._held_digest,
-            Range: self._range,
             Trace: self._trace,
-            Traced: self._traced,
             Inspect: self._inspect,
-            Inspected: self._inspected,
             Keep: lambda member, outbox, message, now: self.delivery.keep(outbox, message),
             Hinted: self._hinted,
             Syn: self.exchanges.hear_syn,
@@ -444,36 +431,9 @@ class Node:
             self.identity.hear_sequence(self.peers.all[member].name, message.generation, message.sequence)
         self.operations.applied(member, message.ids, now)
 
-    def _superseded(self, member: int, outbox: Outbox, message: Superseded, now: Instant) -> None:
-        if len(message.head) != HEAD_BYTES:
-            raise ProtocolError("a Superseded message names no record")
-        self.operations.answer(member, message, now)
-
-    def _held(self, member: int, outbox: Outbox, message: Held, now: Instant) -> None:
-        if 0 < len(message.record) < RECORD_BYTES_MIN:
-            raise ProtocolError("a Held message carries no record")
-        self.operations.answer(member, message, now)
-
-    def _held_digest(self, member: int, outbox: Outbox, message: HeldDigest, now: Instant) -> None:
-        if len(message.head) != HEAD_BYTES:
-            raise ProtocolError("a HeldDigest message names no record")
-        self.operations.answer(member, message, now)
-
-    def _range(self, member: int, outbox: Outbox, message: Range, now: Instant) -> None:
-        rows, records = message.rows[::2], message.rows[1::2]
-        if len(rows) != len(records) or (message.more and not rows) or min(map(len, rows), default=4) < 4:
-            raise ProtocolError("a Range message does not hold rows and records")
-        if min(map(len, records), default=RECORD_BYTES_MIN) < RECORD_BYTES_MIN:
-            raise ProtocolError("a Range message carries what is no record")
-        self.operations.answer(member, message, now)
-
     def _trace(self, member: int, outbox: Outbox, message: Trace, now: Instant) -> None:
         answer = trace(message, self.state, self.replica, self.delivery, self.certificates)
         self.group_commit.reply_after_all(outbox, answer, weight(answer))
-
-    def _traced(self, member: int, outbox: Outbox, message: Traced, now: Instant) -> None:
-        check_traced(message, len(self.peers.all))
-        self.operations.answer(member, message, now)
 
     def _inspect(self, member: int, outbox: Outbox, message: Inspect, now: Instant) -> None:
         if message.within_ms >= 0:
@@ -481,18 +441,12 @@ class Node:
         answer = inspect(self, message, now)
         outbox.put(answer, weight(answer))
 
-    def _inspected(self, member: int, outbox: Outbox, message: Inspected, now: Instant) -> None:
-        check_inspected(message, len(self.peers.all))
-        self.operations.answer(member, message, now)
-
     def _ping(self, member: int, outbox: Outbox, message: Ping, now: Instant) -> None:
         peer = self.peers.all[member]
         peer.whole = message.whole and peer.introduced
         peer.detector.beat(now.monotonic)
         self.peers.judge(peer, now)
         self.identity.hear_sequence(peer.name, message.generation, message.sequence)
-        if len(message.only_copies) % 2:
-            raise ProtocolError("a Ping message names only copies without their stamps")
         self.closed_stamps.hear_only_copies(member, message.only_copies, now)
         outbox.put(Pong(message.sent_us, now.wall_ms))
 

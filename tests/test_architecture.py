@@ -119,6 +119,7 @@ LAYERS = [
         "errors",
         "instant",
         "protocol.limits",
+        "protocol.registry",
         "cluster.latency",
         "metrics",
         "storage.engine",

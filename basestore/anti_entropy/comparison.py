@@ -33,7 +33,7 @@ from basestore.storage.engine import DATA
 from repair.digest_tree import decode_leaves, leaf_of
 from repair.exchange import DIGEST_BYTES, Merge, Snapshot, decode_digests, encode_digests
 from repair.runs import RUNS_MAX, Members, Runs, decode_runs, encode_runs, runs_of, without
-from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES, Record
+from repair.version import HEAD_BYTES, VERSION_BYTES, Record
 
 SLICE_ROWS = 500
 PART_BYTES = 256 << 10
@@ -343,16 +343,6 @@ def _identities(slots: Iterable[Slot]) -> list[tuple[int, int]]:
     """Origin and number of each."""
     unpack = _IDENTITY.unpack_from
     return [unpack(line, _STAMP_BYTES) for _, line in slots]
-
-
-def check_entries(rows: list[bytes]) -> bool:
-    """Whether the rows of an Entries message have the form of rows, records and heads."""
-    return (
-        len(rows) % 3 == 0
-        and all(len(row) > 3 for row in rows[::3])
-        and all(len(blob) >= RECORD_BYTES_MIN for blob in rows[1::3])
-        and all(len(head) in (0, HEAD_BYTES) for head in rows[2::3])
-    )
 
 
 def _parts(whole: bytes) -> Iterator[tuple[bytes, bool]]:

@@ -66,7 +66,7 @@ class Dialogue:
         """Send a message, with its number; a Syn, which begins all, has none."""
         if not isinstance(message, Syn):
             self._sent += 1
-            message = message._replace(number=self._sent)  # type: ignore[call-arg]
+            message = message._replace(number=self._sent)
         size = weight(message)
         self._metrics.count("exchange_bytes_sent", size - SMALL_BYTES)
         self._group_commit.after_all(lambda: self._leave(message, size))

@@ -13,13 +13,13 @@ from collections.abc import Container
 from typing import Any
 
 from basestore.anti_entropy.certificates import LastExchange
-from basestore.anti_entropy.comparison import Unlistable, check_entries
+from basestore.anti_entropy.comparison import Unlistable
 from basestore.anti_entropy.dialogue import Broken, Dialogue, Mismatch, RolledBack
 from basestore.anti_entropy.exchange import Exchange, LocalSide, Outcome
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.cluster.peers import Peers
 from basestore.instant import Instant
-from basestore.protocol.anti_entropy import Abort, Certify, Entries, Going, Syn, Taken
+from basestore.protocol.anti_entropy import Abort, Certify, Going, Syn, Taken
 from basestore.protocol.limits import ProtocolError
 from basestore.replica.identity import State
 from repair.runs import Runs, runs_of
@@ -89,7 +89,7 @@ class Exchanges:
 
     def hear_syn(self, member: int, outbox: Outbox, syn: Syn, now: Instant) -> None:
         """A peer opens an exchange; it is told when this node cannot take part just now."""
-        if member not in self._certificates.others.get(syn.partition, ()) or len(syn.claims) % 3:
+        if member not in self._certificates.others.get(syn.partition, ()):
             raise ProtocolError("an exchange of a partition that is not held by both was opened")
         if (member, syn.exchange) in self._open:
             return
@@ -122,8 +122,6 @@ class Exchanges:
             if not isinstance(message, Certify | Taken):
                 outbox.put(Abort(message.exchange, "it has ended"))
             return
-        if isinstance(message, Entries) and not check_entries(message.rows):
-            raise ProtocolError("an Entries message does not hold rows, records and heads")
         exchange.heard_s = now.monotonic
         try:
             exchange.dialogue.hear(message, message.number)

@@ -13,6 +13,7 @@ must not stamp writes.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from basestore.cluster.failure_detector import THRESHOLD, FailureDetector, Probation
@@ -21,6 +22,7 @@ from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.instant import Instant
 from basestore.protocol.codec import Message
 from basestore.protocol.heartbeats import Ping, Pong
+from basestore.protocol.limits import ProtocolError
 
 PING_S = 0.5
 SILENCE_S_MAX = 4.0  # however irregular the peer has been
@@ -117,6 +119,11 @@ class Peers:
     def send(self, index: int, message: Message, size: int = SMALL_BYTES) -> bool:
         """Queue for a member; False when it has no link or too much waits for it."""
         return self.all[index].outbox.put(message, size)
+
+    def check_known(self, members: Iterable[int]) -> None:
+        """ProtocolError unless a peer speaks of members of this cluster."""
+        if not all(0 <= member < len(self.all) for member in members):
+            raise ProtocolError("a message names a member that this cluster does not have")
 
     @property
     def usual_s(self) -> float:

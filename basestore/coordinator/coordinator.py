@@ -268,7 +268,7 @@ class Coordinator:
         if outbox.roomy:
             outbox.put(answer, size)
         else:
-            outbox.put(failure(answer.id, _too_much_asked()))  # type: ignore[union-attr]
+            outbox.put(failure(answer.id, _too_much_asked()))  # type: ignore[attr-defined]
 
     def refuse(self, outbox: Outbox, request: int, error: InvalidRequest | RequestFailed) -> None:
         """Send an error."""

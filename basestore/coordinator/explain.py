@@ -12,14 +12,11 @@ from basestore.cluster.placement import row_partition
 from basestore.coordinator.gather import Gather
 from basestore.instant import Instant
 from basestore.protocol.codec import Message
-from basestore.protocol.limits import ProtocolError
 from basestore.protocol.operator import (
     DAMAGED,
     DOWN,
-    FORGETFUL,
     LATE,
     ONLY_COPY,
-    STARTING,
     UP,
     Explain,
     Explained,
@@ -28,7 +25,6 @@ from basestore.protocol.operator import (
 )
 from basestore.replica.replica import Replica
 from repair.rule import Rule
-from repair.version import HEAD_BYTES, RECORD_BYTES_MIN
 from repair.write_repair import Hint
 
 if TYPE_CHECKING:
@@ -36,15 +32,11 @@ if TYPE_CHECKING:
     from basestore.coordinator.coordinator import Coordinator
     from basestore.handoff.delivery import Delivery
 
-_STATES = frozenset((UP, STARTING, FORGETFUL, DAMAGED))
-
 
 def trace(
     message: Trace, state: str, replica: Replica, delivery: "Delivery", certificates: "Certificates"
 ) -> Traced:
-    """What this node says of a row; `state` is that of its store. ProtocolError when it is no row."""
-    if len(message.row) < 4:
-        raise ProtocolError("a Trace message names no row")
+    """What this node says of a row; `state` is that of its store."""
     record = replica.trace(message.row)
     if record is None and state == UP:
         state = DAMAGED
@@ -62,21 +54,6 @@ def trace(
 
 def _sort_of(hint: Hint) -> int:
     return ONLY_COPY * hint.only_copy + LATE * hint.late
-
-
-def check_traced(message: Traced, members: int) -> None:
-    """ProtocolError unless it makes sense in a cluster of so many members."""
-    if message.state not in _STATES or len(message.record) not in (0, RECORD_BYTES_MIN):
-        raise ProtocolError("a Traced message does not say what is held")
-    sound = len(message.hints) == 2 * len(message.heads) and len(message.heads) <= members
-    if not sound or any(not 0 <= member < members for member in message.hints[::2]):
-        raise ProtocolError("a Traced message does not say for whom its hints are")
-    if any(len(head) != HEAD_BYTES for head in message.heads) or not set(message.hints[1::2]) <= set(
-        range(4)
-    ):
-        raise ProtocolError("a Traced message names hints that are none")
-    if len(message.reach) % 3 or any(not 0 <= member < members for member in message.reach[::3]):
-        raise ProtocolError("a Traced message does not say of whom its proofs are")
 
 
 class ExplainGather(Gather[Traced]):
@@ -98,6 +75,7 @@ class ExplainGather(Gather[Traced]):
         self.ask(message, self._request.timeout_ms, now, SMALL_BYTES + len(self._row))
 
     def traced(self, member: int, answer: Traced, now: Instant) -> None:
+        self.coordinator.peers.check_known([*answer.hints[::2], *answer.reach[::3]])
         self.take(member, answer, now)
 
     def answer(self, now: Instant) -> Message:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from basestore.cluster.outbox import Outbox
 from basestore.coordinator.gather import Gather
 from basestore.instant import Instant
-from basestore.observe.inspect import NEVER, PAGE_PARTITIONS
 from basestore.protocol.codec import Message, encode
-from basestore.protocol.operator import Inspect, Inspected, Survey, Surveyed
+from basestore.protocol.operator import NEVER, PAGE_PARTITIONS, PAIR, Inspect, Inspected, Survey, Surveyed
 
 if TYPE_CHECKING:
     from basestore.coordinator.coordinator import Coordinator
@@ -40,6 +39,7 @@ class SurveyGather(Gather[bytes]):
         self.ask(message, max(1, min(request.timeout_ms, self.coordinator.timeout_ms_max)), now)
 
     def inspected(self, member: int, answer: Inspected, now: Instant) -> None:
+        self.coordinator.peers.check_known(answer.pairs[1::PAIR])
         self.take(member, encode([answer]), now)
 
     def answer(self, now: Instant) -> Message:

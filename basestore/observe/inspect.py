@@ -8,22 +8,14 @@ from typing import TYPE_CHECKING
 
 from basestore.cluster.placement import row_partition
 from basestore.instant import Instant
-from basestore.protocol.limits import ProtocolError
-from basestore.protocol.operator import Inspect, Inspected
+from basestore.protocol.operator import COUNTS, NEVER, PAGE_PARTITIONS, Inspect, Inspected
 from repair.version import COUNTER_BITS
 
 if TYPE_CHECKING:
     from basestore.node import Node
 
-PAGE_PARTITIONS = 256
-PATIENCE_MS = 2000
-NEVER = -1
 ROOT_BYTES = 8
-NUMBERS = 5  # for each partition in `Inspected`
-PAIR = 5
-COUNTS = ("exchanges", "records_taken", "records_healed", "leaves_corrected", "exchange_bytes_sent")
 _EXCHANGES = ("exchanges_same", "exchanges_delta", "exchanges_full")
-_STATES = frozenset(("up", "starting", "forgetful"))
 
 
 def held(node: "Node", message: Inspect) -> list[int]:
@@ -86,16 +78,3 @@ def _named(kept: list[int], message: Inspect) -> list[int]:
 def _damaged(node: "Node", partitions: list[int]) -> list[int]:
     damaged = {row_partition(row) for row in node.replica.damaged} | node.maintenance.suspect.keys()
     return sorted(damaged.intersection(partitions))
-
-
-def check_inspected(message: Inspected, members: int) -> None:
-    """ProtocolError unless it makes sense in a cluster of so many members."""
-    count, rest = divmod(len(message.numbers), NUMBERS)
-    if message.state not in _STATES or rest or len(message.roots) != count or count > PAGE_PARTITIONS:
-        raise ProtocolError("an Inspected message does not say what is held")
-    if len(message.pairs) % PAIR or any(not 0 <= member < members for member in message.pairs[1::PAIR]):
-        raise ProtocolError("an Inspected message names pairs that are none")
-    if len(message.only_copies) % 2 or len(message.late_hints) % 2:
-        raise ProtocolError("an Inspected message names hints that are none")
-    if len(message.counts) != len(COUNTS):
-        raise ProtocolError("an Inspected message does not count what it should")

@@ -1,8 +1,18 @@
 """One exchange of two replicas of a partition, message by message."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+from basestore.protocol.registry import ANYTHING, message
+from repair.version import HEAD_BYTES, RECORD_BYTES_MIN
+
+SUM_BYTES: Final = 8
 
 
+def _check_claims(claims: list[int]) -> str:
+    return "does not hold members, stamps and tags in turn" if len(claims) % 3 else ""
+
+
+@message(50)
 class Syn(NamedTuple):
     """A replica opens an exchange. `root`: its root, sealed with both stores. `mine` and `theirs`: the
     newest certificate, and `ahead` the changes since then; without one, `mine` is -1, `theirs` the
@@ -20,7 +30,11 @@ class Syn(NamedTuple):
     tag: int
     claims: list[int]
 
+    def check(self) -> str:
+        return _check_claims(self.claims)
 
+
+@message(51)
 class Same(NamedTuple):
     """The roots are equal: both hold the same, at the Syn's sequence there and `sequence` here."""
 
@@ -33,7 +47,11 @@ class Same(NamedTuple):
     tag: int
     claims: list[int]
 
+    def check(self) -> str:
+        return _check_claims(self.claims)
 
+
+@message(52)
 class Sums(NamedTuple):
     """Without a certificate: sums of the nodes listed, or, when none is listed, of all 64; the answer
     lists the nodes that differ with the sums of their leaves. A sum is 8 bytes."""
@@ -45,7 +63,11 @@ class Sums(NamedTuple):
     nodes: bytes
     sums: bytes
 
+    def check(self) -> str:
+        return "does not hold sums of 8 bytes" if len(self.sums) % SUM_BYTES else ""
 
+
+@message(53)
 class Ask(NamedTuple):
     """List what you have: since the certificate (`mine` here, `theirs` there), or, when they are -1, in
     these `leaves` (2 bytes each; 65535 stands for all)."""
@@ -58,7 +80,11 @@ class Ask(NamedTuple):
     whole: bool
     leaves: bytes
 
+    def check(self) -> str:
+        return "does not hold leaves of 2 bytes" if len(self.leaves) % 2 else ""
 
+
+@message(54)
 class Listing(NamedTuple):
     """A part of a list: of runs since a certificate, or of digests in `leaves`, as in Ask."""
 
@@ -72,7 +98,11 @@ class Listing(NamedTuple):
     part: bytes
     more: bool
 
+    def check(self) -> str:
+        return "does not hold leaves of 2 bytes" if len(self.leaves) % 2 else ""
 
+
+@message(55, unchecked=ANYTHING)
 class Want(NamedTuple):
     """A part of what the receiver of a list lacks of it: runs of numbers, or of places in the list."""
 
@@ -82,6 +112,7 @@ class Want(NamedTuple):
     more: bool
 
 
+@message(56)
 class Entries(NamedTuple):
     """Rows, records, and heads that the snapshot had of the row (empty: this record's), in turn."""
 
@@ -90,7 +121,18 @@ class Entries(NamedTuple):
     rows: list[bytes]
     last: bool
 
+    def check(self) -> str:
+        rows = self.rows
+        sound = (
+            len(rows) % 3 == 0
+            and all(len(row) > 3 for row in rows[::3])
+            and all(len(blob) >= RECORD_BYTES_MIN for blob in rows[1::3])
+            and all(len(head) in (0, HEAD_BYTES) for head in rows[2::3])
+        )
+        return "" if sound else "does not hold rows, records and heads in turn"
 
+
+@message(57, unchecked=ANYTHING)
 class Taken(NamedTuple):
     """Entries are durable; the next may come."""
 
@@ -98,6 +140,7 @@ class Taken(NamedTuple):
     number: int
 
 
+@message(58)
 class Certify(NamedTuple):
     """All entries of the other side are durable here. `root`: the virtual root, sealed with both
     stores; `sequence` and `closed`: those of the snapshot."""
@@ -110,13 +153,18 @@ class Certify(NamedTuple):
     tag: int
     claims: list[int]
 
+    def check(self) -> str:
+        return _check_claims(self.claims)
 
+
+@message(60, unchecked=ANYTHING)
 class Going(NamedTuple):
     """The exchange goes on: its side has much to look at before it says more."""
 
     exchange: int
 
 
+@message(59, unchecked=ANYTHING)
 class Abort(NamedTuple):
     """The exchange is over; nothing came of it."""
 

@@ -2,22 +2,17 @@
 
 from typing import Any, Final, NamedTuple
 
+from basestore.protocol.registry import ANSWERED, ANYTHING, message
+
 # What became of a write, and whether a first-write win can still be contested, in `Written`.
 OUTCOME_STORED: Final = 0
-
-
 OUTCOME_SUPERSEDED: Final = 1
-
-
 OUTCOME_LOST: Final = 2
-
-
 PROVISIONAL: Final = 1
-
-
 FINAL: Final = 2
 
 
+@message(10, unchecked=ANSWERED)
 class Set(NamedTuple):
     """Write a value. `version` is empty, or that of the earlier attempt that this one repeats."""
 
@@ -31,6 +26,7 @@ class Set(NamedTuple):
     version: bytes
 
 
+@message(11, unchecked=ANSWERED)
 class Delete(NamedTuple):
     id: int
     bucket: str
@@ -40,6 +36,7 @@ class Delete(NamedTuple):
     version: bytes
 
 
+@message(12, unchecked=ANSWERED)
 class Get(NamedTuple):
     """Read a key. `floor` is empty, or the version that a session has seen of it: the answer must
     be that one or one that beats it. `repair` false: replicas that differ are left as they are.
@@ -57,6 +54,7 @@ class Get(NamedTuple):
     stale_ms_max: int = 0
 
 
+@message(13, unchecked=ANSWERED)
 class Scan(NamedTuple):
     """One page of the keys that start with `prefix`, after the key `after` (empty: from the
     first), at most `limit` of them."""
@@ -70,6 +68,7 @@ class Scan(NamedTuple):
     timeout_ms: int
 
 
+@message(20)
 class Written(NamedTuple):
     """`outcome` 0 stored, 1 superseded, 2 lost; `final` 0 in last-write buckets, in first-write
     buckets 1 while the win, this one's or that of `better`, is provisional and 2 once it is final;
@@ -87,7 +86,11 @@ class Written(NamedTuple):
     better: bytes
     partition: int
 
+    def check(self) -> str:
+        return "names replicas without their states" if len(self.replicas) % 2 else ""
 
+
+@message(21, unchecked=ANYTHING)
 class Got(NamedTuple):
     """The answer to Get. `version` is that of the winner, found or not (a tombstone has one). `final`
     as in Written. If it was asked for: `stable`, the partition's stable stamp, as far as it was told,
@@ -108,6 +111,7 @@ class Got(NamedTuple):
     escalated: bool = False
 
 
+@message(22)
 class Page(NamedTuple):
     """`rows` holds keys, values, versions and expiries (8 bytes, as in `Got`) in turn. The next page
     begins after the key `after`; `more` whether there may be one."""
@@ -117,7 +121,11 @@ class Page(NamedTuple):
     after: bytes
     more: bool
 
+    def check(self) -> str:
+        return "does not hold keys, values, versions and expiries in turn" if len(self.rows) % 4 else ""
 
+
+@message(24, unchecked=ANYTHING)
 class Failed(NamedTuple):
     """A request that did not succeed; `code` as in `errors`."""
 

@@ -1,157 +1,44 @@
-"""What clients and nodes say to each other, and its CBOR form.
+"""Codec: the CBOR form of messages (RFC 8949). Pure: bytes in, messages out, and back.
 
-A frame carries an array of messages; a message is an array of its kind and its fields, and those of
-one kind that follow each other share an array. Every field has one type, so a message is checked by
-comparing types, and nothing is ever missing: absent versions and records are empty strings of bytes,
-"never" is 0. Pure: bytes in, messages out.
+A frame is an array of runs; a run is an array of a message's number and its fields, and messages of one
+kind that follow each other share a run. Two `Status` (number 14, one field `id`) and a `Ping` (40), in
+CBOR's diagnostic notation (RFC 8949, section 8):
 
-Decoding is strict (RFC 8949, section 5): no indefinite lengths, no duplicate keys, no tags, no
-trailing bytes, nesting up to `DEPTH_MAX`. Whatever fails is a `ProtocolError`; the connection that
-said it is closed.
+    [[14, 1, 2], [40, 1500000, 1760000000000, true, h'0a0b0c0d0e0f1011', 7, []]]
+
+Nothing is optional: every field has one type and is always there. What is absent is an empty string of
+bytes, what never happens is 0. So a run is checked by comparing one tuple of types with another.
+
+Decoding is strict. Refused are: indefinite lengths, tags, duplicate keys, bytes behind the end, nesting
+beyond frame > run > field > row, numbers that `registry` does not know, fields of another type, more than
+BATCH_MESSAGES_MAX messages, and messages whose own `check` finds fault with them. Whatever is refused is a
+ProtocolError, and whoever hears one closes the connection. What a message means is not looked at here.
 """
 
 import io
-from collections.abc import Iterable
-from typing import Any, Final, NamedTuple, TypeAlias, get_args, get_origin, get_type_hints
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, Protocol, Self
 
 import cbor2
 
-from basestore.protocol.anti_entropy import (
-    Abort,
-    Ask,
-    Certify,
-    Entries,
-    Going,
-    Listing,
-    Same,
-    Sums,
-    Syn,
-    Taken,
-    Want,
-)
-from basestore.protocol.client import Delete, Failed, Get, Got, Page, Scan, Set, Written
-from basestore.protocol.handshake import Differs, Hello, Refused, Welcome
-from basestore.protocol.heartbeats import Confirmed, Identity, Ping, Pong, Remembered
+from basestore.protocol import anti_entropy, client, handshake, heartbeats, operator, replication
 from basestore.protocol.limits import BATCH_MESSAGES_MAX, DEPTH_MAX, ProtocolError
-from basestore.protocol.operator import (
-    Counters,
-    Explain,
-    Explained,
-    HintPiles,
-    HintsOf,
-    Inspect,
-    Inspected,
-    NodeStatus,
-    Replay,
-    Status,
-    Survey,
-    Surveyed,
-    Trace,
-    Traced,
-)
-from basestore.protocol.replication import (
-    Applied,
-    Apply,
-    Held,
-    HeldDigest,
-    Hinted,
-    Keep,
-    Kept,
-    Range,
-    Read,
-    ReadRange,
-    Rejected,
-    Settled,
-    Superseded,
-)
+from basestore.protocol.registry import FORMS, NUMBERS, Form
 
-Message: TypeAlias = (
-    Hello | Welcome | Refused | Differs | Set | Delete | Get | Scan | Status | Written | Got | Page
-    | NodeStatus | Failed | Apply | Applied | Superseded | Rejected | Read | Held | HeldDigest | ReadRange
-    | Range | Explain | HintsOf | Replay | Counters | Explained | HintPiles | Trace | Traced
-    | Ping | Pong | Identity | Remembered | Confirmed | Keep | Kept | Settled | Syn | Same | Sums | Ask
-    | Listing | Want | Entries | Taken | Certify | Abort | Going | Hinted | Survey | Surveyed | Inspect
-    | Inspected
-)  # fmt: skip
+# Loading a conversation registers its messages; this list is the only one that a new file must be put on.
+CONVERSATIONS: Final = (handshake, client, operator, replication, heartbeats, anti_entropy)
 
 
-# What may travel, by the number that says so on the wire.
-KINDS: Final[dict[int, type[Any]]] = {
-    1: Hello,
-    2: Welcome,
-    3: Refused,
-    4: Differs,
-    10: Set,
-    11: Delete,
-    12: Get,
-    13: Scan,
-    14: Status,
-    15: Explain,
-    16: HintsOf,
-    17: Replay,
-    18: Counters,
-    19: Survey,
-    20: Written,
-    21: Got,
-    22: Page,
-    23: NodeStatus,
-    24: Failed,
-    25: Explained,
-    26: HintPiles,
-    27: Surveyed,
-    30: Apply,
-    31: Applied,
-    32: Superseded,
-    33: Rejected,
-    34: Read,
-    35: Held,
-    36: ReadRange,
-    37: Range,
-    38: HeldDigest,
-    40: Ping,
-    41: Pong,
-    42: Identity,
-    43: Remembered,
-    44: Confirmed,
-    45: Trace,
-    46: Traced,
-    47: Settled,
-    48: Hinted,
-    49: Inspect,
-    39: Inspected,
-    50: Syn,
-    51: Same,
-    52: Sums,
-    53: Ask,
-    54: Listing,
-    55: Want,
-    56: Entries,
-    57: Taken,
-    58: Certify,
-    59: Abort,
-    60: Going,
-}
+class Message(Protocol):
+    """Any message. Structural, because a NamedTuple has no base class of its own; `registry` says which
+    classes may travel."""
 
+    @property
+    def _fields(self) -> tuple[str, ...]: ...
 
-class _Form(NamedTuple):
-    """How a kind of message is checked: the types of its fields, and of its lists' elements."""
+    def __iter__(self) -> Iterator[Any]: ...
 
-    make: type[Any]
-    types: tuple[type, ...]
-    lists: tuple[tuple[int, type], ...]
-
-
-def _form(kind: type[Any]) -> _Form:
-    hints = get_type_hints(kind)
-    fields = [hints[name] for name in kind._fields]
-    lists = tuple((at, get_args(hint)[0]) for at, hint in enumerate(fields) if get_origin(hint))
-    return _Form(kind, tuple(get_origin(hint) or hint for hint in fields), lists)
-
-
-_FORMS: Final = {number: _form(kind) for number, kind in KINDS.items()}
-
-
-_NUMBERS: Final = {kind: number for number, kind in KINDS.items()}
+    def _replace(self, *args: Any, **fields: Any) -> Self: ...
 
 
 def _refuse(*_: object) -> None:
@@ -171,7 +58,7 @@ def encode(messages: Iterable[Message]) -> bytes:
     for message in messages:
         if type(message) is not kind:
             kind = type(message)
-            run: list[Any] = [_NUMBERS[kind]]
+            run: list[Any] = [NUMBERS[kind]]
             runs.append(run)
         run += message
     return cbor2.dumps(runs)
@@ -202,24 +89,40 @@ def decode(payload: bytes) -> list[Message]:
     return messages
 
 
-def _messages(run: Any, room: int) -> Iterable[Message]:
-    """The messages of one array; ProtocolError unless their fields have the types of their kind."""
+def _messages(run: Any, room: int) -> list[Any]:
+    """The messages of one run; ProtocolError unless they have the form of their kind."""
     if type(run) is not list or not run or type(run[0]) is not int:
         raise ProtocolError("a message is an array that starts with its kind")
-    form = _FORMS.get(run[0])
+    form = FORMS.get(run[0])
     if form is None:
         raise ProtocolError(f"there is no message of kind {run[0]}; the other side may be newer")
-    make, types, lists = form
+    make, types, lists, rows, check = form
     del run[0]
     count, rest = divmod(len(run), len(types))
     if count > room:
         raise ProtocolError(f"a frame has more than {BATCH_MESSAGES_MAX} messages")
     if rest or not count or tuple(map(type, run)) != types * count:
         raise ProtocolError(f"the fields of a {make.__name__} have the wrong number or types")
+    if rows:
+        _make_rows(run, form)
     new = tuple.__new__  # what _make does, less the checks just made
     messages = [new(make, fields) for fields in zip(*[iter(run)] * len(types), strict=True)]
-    for at, element in lists:
+    for place, element in lists:
         for message in messages:
-            if element is not Any and not set(map(type, message[at])) <= {element}:
+            if not set(map(type, message[place])) <= {element}:
                 raise ProtocolError(f"a list in a {make.__name__} has elements of the wrong type")
+    if check is not None and any(map(check, messages)):
+        raise ProtocolError(f"a {make.__name__} message {next(filter(None, map(check, messages)))}")
     return messages
+
+
+def _make_rows(run: list[Any], form: Form) -> None:
+    """Make the arrays in fields that are lists of rows into these rows."""
+    for place, make, types in form.rows:
+        for at in range(place, len(run), len(form.types)):
+            rows = run[at]
+            if any(type(row) is not list or tuple(map(type, row)) != types for row in rows):
+                raise ProtocolError(
+                    f"a {make.__name__} in a {form.make.__name__} has fields of the wrong type"
+                )
+            run[at] = [make._make(row) for row in rows]

@@ -19,11 +19,14 @@ from collections.abc import Set
 from typing import NamedTuple
 
 from basestore.protocol.limits import PROTOCOL, ProtocolError
+from basestore.protocol.registry import ANYTHING, message
 from repair.rule import Rule
 
 NAME_CHARACTERS_SHOWN = 64
+RULES = frozenset(rule.value for rule in Rule)
 
 
+@message(1, unchecked=ANYTHING)
 class Hello(NamedTuple):
     """First words of whoever connects. A client leaves `sender` empty, and may leave the cluster's
     id and the configuration's digest empty: it then takes what it finds."""
@@ -34,6 +37,7 @@ class Hello(NamedTuple):
     sender: str
 
 
+@message(2)
 class Welcome(NamedTuple):
     """The answer. `members` alternates names and addresses, in the order that receipts count;
     `buckets` alternates their names and conflict rules."""
@@ -46,13 +50,16 @@ class Welcome(NamedTuple):
 
     @property
     def rules(self) -> dict[str, Rule]:
-        """The rule of each bucket; ProtocolError when one is not known."""
-        try:
-            return dict(zip(self.buckets[::2], map(Rule, self.buckets[1::2]), strict=True))
-        except ValueError as error:
-            raise ProtocolError(f"its buckets make no sense: {error}") from None
+        """The rule of each bucket."""
+        return dict(zip(self.buckets[::2], map(Rule, self.buckets[1::2]), strict=True))
+
+    def check(self) -> str:
+        if len(self.members) % 2 or len(self.buckets) % 2:
+            return "names members without addresses, or buckets without rules"
+        return "" if RULES.issuperset(self.buckets[1::2]) else "names a rule that is not known here"
 
 
+@message(3, unchecked=ANYTHING)
 class Refused(NamedTuple):
     """The connection is not wanted, and why. To a node whose configuration differs, the canonical
     text of the refuser's own comes along."""
@@ -61,6 +68,7 @@ class Refused(NamedTuple):
     configuration: str
 
 
+@message(4, unchecked=ANYTHING)
 class Differs(NamedTuple):
     """The refused node's configuration in return, so that both sides can say what differs."""
 
@@ -68,10 +76,10 @@ class Differs(NamedTuple):
 
 
 def welcomed(answer: object) -> Welcome:
-    """The answer to a hello, if it is a welcome that makes sense; ProtocolError."""
+    """The answer to a hello, if it is a welcome; ProtocolError."""
     if isinstance(answer, Refused):
         raise ProtocolError(answer.reason)
-    if not isinstance(answer, Welcome) or len(answer.members) % 2 or not answer.rules:
+    if not isinstance(answer, Welcome):
         raise ProtocolError("it does not answer a hello with a welcome")
     return answer
 

@@ -2,7 +2,10 @@
 
 from typing import NamedTuple
 
+from basestore.protocol.registry import ANYTHING, message
 
+
+@message(40)
 class Ping(NamedTuple):
     """A heartbeat: the sender's clocks, whether its store answers, and its durable sequence.
     `only_copies`: partitions of which it keeps hints that are the only copy of a write, and the least
@@ -15,12 +18,17 @@ class Ping(NamedTuple):
     sequence: int
     only_copies: list[int]
 
+    def check(self) -> str:
+        return "names only copies without their stamps" if len(self.only_copies) % 2 else ""
 
+
+@message(41, unchecked=ANYTHING)
 class Pong(NamedTuple):
     sent_us: int
     wall_ms: int
 
 
+@message(42, unchecked=ANYTHING)
 class Identity(NamedTuple):
     """Which store the sender runs on: the first message on a new link. `again` asks for the
     receiver's own once more, for something was lost."""
@@ -32,6 +40,7 @@ class Identity(NamedTuple):
     again: bool
 
 
+@message(43, unchecked=ANYTHING)
 class Remembered(NamedTuple):
     """What the sender remembers of the receiver's store, durably, the present one included:
     the last store (with generation and sequence) and whether there was an earlier one. `forgetful`: the
@@ -44,6 +53,7 @@ class Remembered(NamedTuple):
     forgetful: bool
 
 
+@message(44, unchecked=ANYTHING)
 class Confirmed(NamedTuple):
     """What the receiver remembers of the sender's store is still there. Only now does the receiver
     count on the sender, and remember its present generation instead."""

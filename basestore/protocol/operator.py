@@ -2,34 +2,39 @@
 
 from typing import Final, NamedTuple
 
+from basestore.protocol.registry import ANSWERED, ANYTHING, message
+from repair.version import HEAD_BYTES, RECORD_BYTES_MIN
+
 # What a member is to a row that is traced: its store's state, or `damaged`, or, when it has not said
 # anything, `down`. Only the word of one that is `up` counts.
 UP: Final = "up"
-
-
 STARTING: Final = "starting"
-
-
 FORGETFUL: Final = "forgetful"
-
-
 DAMAGED: Final = "damaged"
-
-
 DOWN: Final = "down"
-
-
 # What a hint that is traced is, as a sum.
 ONLY_COPY: Final = 1
-
-
 LATE: Final = 2
 
+STORE_STATES: Final = frozenset((UP, STARTING, FORGETFUL))
+TRACED_STATES: Final = STORE_STATES | {DAMAGED}
 
+NEVER: Final = -1  # in place of an age
+PAGE_PARTITIONS: Final = 256  # that a member is asked for at once
+NUMBERS: Final = 5  # for each partition in `Inspected`
+PAIR: Final = 5
+PILE: Final = 7
+COUNTS: Final = (
+    "exchanges", "records_taken", "records_healed", "leaves_corrected", "exchange_bytes_sent",
+)  # fmt: skip
+
+
+@message(14, unchecked=ANYTHING)
 class Status(NamedTuple):
     id: int
 
 
+@message(15, unchecked=ANSWERED)
 class Explain(NamedTuple):
     """What every member knows of a key. Nothing is repaired, nothing changes."""
 
@@ -39,12 +44,14 @@ class Explain(NamedTuple):
     timeout_ms: int
 
 
+@message(16, unchecked=ANYTHING)
 class HintsOf(NamedTuple):
     """What hints the node keeps."""
 
     id: int
 
 
+@message(17, unchecked=ANYTHING)
 class Replay(NamedTuple):
     """Deliver the hints now, whatever refusals there were; answered like HintsOf. `late`: and write
     those anew that come too late, unless what is held beats them."""
@@ -53,6 +60,7 @@ class Replay(NamedTuple):
     late: bool = False
 
 
+@message(19, unchecked=ANSWERED)
 class Survey(NamedTuple):
     """What all members say of some partitions: of that of a key, if `key` is not empty, or of
     `partition`, if it is not -1, or else of all, from `first` on, a page at a time. `within_ms`: let
@@ -69,19 +77,25 @@ class Survey(NamedTuple):
     timeout_ms: int
 
 
+@message(18, unchecked=ANYTHING)
 class Counters(NamedTuple):
     """All that the node has counted since it was started; answered like Status, with further facts."""
 
     id: int
 
 
+@message(23)
 class NodeStatus(NamedTuple):
     """`facts` alternates names and values."""
 
     id: int
     facts: list[str]
 
+    def check(self) -> str:
+        return "names facts without their values" if len(self.facts) % 2 else ""
 
+
+@message(25)
 class Explained(NamedTuple):
     """The answer to Explain. `wall_ms`: now, by the node's clock. Of each of the `replicas` (member
     indices) the state, as in `Traced` or `down`, and the record without its value. `hints` holds who
@@ -102,7 +116,16 @@ class Explained(NamedTuple):
     stables: list[int]
     reach: list[int]
 
+    def check(self) -> str:
+        told = {len(self.replicas), len(self.states), len(self.records), len(self.stables)}
+        if len(told) != 1 or len(self.unheard) != len(self.reasons):
+            return "does not say of whom it speaks"
+        if len(self.hints) != 3 * len(self.heads) or any(len(head) != HEAD_BYTES for head in self.heads):
+            return "names hints that are none"
+        return "does not say of whom its proofs are" if len(self.reach) % 3 else ""
 
+
+@message(26)
 class HintPiles(NamedTuple):
     """The answer to HintsOf and Replay of `node`. `wall_ms`: now, by its clock. `piles` holds, for each
     member for which there is a hint or a debt: its index, whether it is alive (1) or not (0), hints,
@@ -118,7 +141,12 @@ class HintPiles(NamedTuple):
     debts: list[int]
     decided: list[int]
 
+    def check(self) -> str:
+        sound = not (len(self.piles) % PILE or len(self.debts) % 3) and len(self.decided) == 2
+        return "" if sound else "does not say what is kept"
 
+
+@message(27)
 class Surveyed(NamedTuple):
     """The answer to Survey. `total`: partitions that were asked for, `next` where the next page begins
     (-1: there is none). `told`: what each of `members` says, an Inspected in its encoded form.
@@ -132,14 +160,23 @@ class Surveyed(NamedTuple):
     unheard: list[int]
     reasons: list[str]
 
+    def check(self) -> str:
+        sound = len(self.members) == len(self.told) and len(self.unheard) == len(self.reasons)
+        return "" if sound else "does not say who told what"
 
+
+@message(45)
 class Trace(NamedTuple):
     """Say what is held and what hints are kept of this row."""
 
     id: int
     row: bytes
 
+    def check(self) -> str:
+        return "" if len(self.row) > 3 else "names no row"
 
+
+@message(46)
 class Traced(NamedTuple):
     """The answer to Trace. `state`: up, starting or forgetful, as the store is, or damaged, as the
     record is. `record`: without its value, empty when none is held. For each hint, `hints` holds the
@@ -156,7 +193,17 @@ class Traced(NamedTuple):
     stable: int
     reach: list[int]
 
+    def check(self) -> str:
+        if self.state not in TRACED_STATES or len(self.record) not in (0, RECORD_BYTES_MIN):
+            return "does not say what is held"
+        if len(self.hints) != 2 * len(self.heads):
+            return "does not say for whom its hints are"
+        if any(len(head) != HEAD_BYTES for head in self.heads) or not {*self.hints[1::2]} <= {*range(4)}:
+            return "names hints that are none"
+        return "does not say of whom its proofs are" if len(self.reach) % 3 else ""
 
+
+@message(49, unchecked=ANYTHING)
 class Inspect(NamedTuple):
     """Say how you stand, and of those among `most` partitions from `first` on that you hold, what is
     proven. `within_ms`, `full` as in Survey."""
@@ -168,6 +215,7 @@ class Inspect(NamedTuple):
     full: bool
 
 
+@message(39)
 class Inspected(NamedTuple):
     """The answer to Inspect. `state` up, starting or forgetful, and why; `clock`: what is wrong with
     the sender's clock, or nothing; `wall_ms` now and `stamp`: the greatest of its clock, `lag_ms`: how
@@ -195,3 +243,13 @@ class Inspected(NamedTuple):
     only_copies: list[int]
     late_hints: list[int]
     damaged: list[int]
+
+    def check(self) -> str:
+        count, rest = divmod(len(self.numbers), NUMBERS)
+        if self.state not in STORE_STATES or rest or len(self.roots) != count or count > PAGE_PARTITIONS:
+            return "does not say what is held"
+        if len(self.pairs) % PAIR:
+            return "names pairs that are none"
+        if len(self.only_copies) % 2 or len(self.late_hints) % 2:
+            return "names hints that are none"
+        return "" if len(self.counts) == len(COUNTS) else "does not count what it should"

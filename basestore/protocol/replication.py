@@ -2,13 +2,16 @@
 
 from typing import Final, NamedTuple
 
+from basestore.protocol.registry import ANSWERED, ANYTHING, message
+from repair.version import HEAD_BYTES, RECORD_BYTES_MIN
+from repair.write_repair import STORE_BYTES
+
 # The ways in of a record: from the coordinator itself, or a copy of what a replica holds.
 DIRECT: Final = 0
-
-
 COPY: Final = 1
 
 
+@message(30, unchecked=ANSWERED)
 class Apply(NamedTuple):
     """Take this record, which comes `way` in. `deadline_ms` here and in reads: milliseconds since
     1970 by the sender's clock, after which nobody waits and nothing need be done (0: never)."""
@@ -20,6 +23,7 @@ class Apply(NamedTuple):
     deadline_ms: int
 
 
+@message(48)
 class Hinted(NamedTuple):
     """Take this record out of a hint, which its sender will then forget. `stores`: those known to have
     taken the write, 16 bytes each; if none of them is still in use it is a first delivery."""
@@ -29,7 +33,11 @@ class Hinted(NamedTuple):
     record: bytes
     stores: bytes
 
+    def check(self) -> str:
+        return "names stores that are none" if len(self.stores) % STORE_BYTES else ""
 
+
+@message(31, unchecked=ANYTHING)
 class Applied(NamedTuple):
     """These were applied as the winner, or had been before, and are as durable as the durability
     setting asks. For a Hinted: it, or a better record, is durable in any case. `sequence` is how
@@ -40,13 +48,18 @@ class Applied(NamedTuple):
     sequence: int
 
 
+@message(32)
 class Superseded(NamedTuple):
     """A better record is held, durably; `head` is its head."""
 
     id: int
     head: bytes
 
+    def check(self) -> str:
+        return "" if len(self.head) == HEAD_BYTES else "names no record"
 
+
+@message(47, unchecked=ANYTHING)
 class Settled(NamedTuple):
     """Not taken, because it comes too late. Every version at or below `stable` is on all replicas, or
     beaten or purged there. `late`: it is a hint, and a first delivery, which is not taken any more."""
@@ -56,6 +69,7 @@ class Settled(NamedTuple):
     late: bool
 
 
+@message(33, unchecked=ANYTHING)
 class Rejected(NamedTuple):
     """Not done, and why. `passing`: it may be taken later, so a hint is worth keeping; in answer to a
     Read, False says that the record here is damaged."""
@@ -65,6 +79,7 @@ class Rejected(NamedTuple):
     passing: bool
 
 
+@message(34, unchecked=ANSWERED)
 class Read(NamedTuple):
     """`healing`: to replace a damaged record, so that a store that is not whole answers too.
     `digest`: a long record's head will do. `stable`: say the stable stamp too."""
@@ -77,6 +92,7 @@ class Read(NamedTuple):
     stable: bool
 
 
+@message(35)
 class Held(NamedTuple):
     """The answer to Read; `record` is empty when the row is not held. `stable`: the stamp up to which
     the partition is the same on all replicas, if it was asked for or nothing is held; otherwise 0."""
@@ -85,7 +101,11 @@ class Held(NamedTuple):
     record: bytes
     stable: int
 
+    def check(self) -> str:
+        return "carries no record" if 0 < len(self.record) < RECORD_BYTES_MIN else ""
 
+
+@message(38)
 class HeldDigest(NamedTuple):
     """The answer to a digest read of a long record: its head, which names version and digest."""
 
@@ -93,7 +113,11 @@ class HeldDigest(NamedTuple):
     head: bytes
     stable: int
 
+    def check(self) -> str:
+        return "" if len(self.head) == HEAD_BYTES else "names no record"
 
+
+@message(36, unchecked=ANSWERED)
 class ReadRange(NamedTuple):
     """Rows of some partitions, merged by key: those of `bucket` whose keys start with
     `prefix`, after the key `after`."""
@@ -107,12 +131,21 @@ class ReadRange(NamedTuple):
     deadline_ms: int
 
 
+@message(37)
 class Range(NamedTuple):
     """The answer: rows and records in turn, and whether there are more."""
 
     id: int
     rows: list[bytes]
     more: bool
+
+    def check(self) -> str:
+        rows, records = self.rows[::2], self.rows[1::2]
+        if len(rows) != len(records) or (self.more and not rows) or min(map(len, rows), default=4) < 4:
+            return "does not hold rows and records in turn"
+        if min(map(len, records), default=RECORD_BYTES_MIN) < RECORD_BYTES_MIN:
+            return "carries what is no record"
+        return ""
 
 
 class Keep(NamedTuple):

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from basestore.errors import BasestoreError
-from basestore.observe.inspect import NEVER, NUMBERS, PAGE_PARTITIONS, PAIR, check_inspected
 from basestore.protocol.codec import Message, decode
 from basestore.protocol.limits import ProtocolError
-from basestore.protocol.operator import Inspected, Survey, Surveyed
+from basestore.protocol.operator import NEVER, NUMBERS, PAGE_PARTITIONS, PAIR, Inspected, Survey, Surveyed
 from basestore.results.answers import SENSELESS, error_of, senseless
 from repair.version import COUNTER_BITS
 
@@ -154,7 +153,6 @@ class ClusterView:
                 (said,) = decode(told)
                 if not isinstance(said, Inspected):
                     raise ProtocolError("a survey holds what is not said by a member")
-                check_inspected(said, len(members))
                 self._forget(members[at], first)
                 self._take(members[at], said, members, sent_s)
         except (*SENSELESS, ProtocolError) as error:

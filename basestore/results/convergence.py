@@ -20,9 +20,8 @@ from typing import Any
 
 from basestore.config import CLOSED_MARGIN_MS
 from basestore.errors import BasestoreError, InvalidRequest
-from basestore.observe.inspect import NEVER
 from basestore.protocol.codec import Message
-from basestore.protocol.operator import Survey
+from basestore.protocol.operator import NEVER, Survey
 from basestore.results.cluster_view import (
     SURVEY_MS,
     Cause,

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from basestore.errors import BasestoreError
-from basestore.observe.inspect import COUNTS
 from basestore.protocol.codec import Message
-from basestore.protocol.operator import Survey
+from basestore.protocol.operator import COUNTS, Survey
 from basestore.results.cluster_view import SURVEY_MS, Cause, ClusterView, Obstacle, Scope, gathered
 
 REPAIR_S = 600.0

@@ -54,7 +54,7 @@ class Session:
             messages = decode(encode(messages))
         answers = []
         for message in messages:
-            request: int = message.id  # type: ignore[union-attr]
+            request: int = message.id  # type: ignore[attr-defined]
             operation = self.waiting.pop(request, None)
             if operation is None:
                 world.blame("answers", f"n{self.machine.index + 1} answered twice or unasked: {message}")
@@ -161,7 +161,7 @@ class Client:
 
     def hear(self, answers: list[tuple[h.Operation, Message]]) -> None:
         for operation, message in answers:
-            if operation.requests[-1] == message.id:  # type: ignore[union-attr]
+            if operation.requests[-1] == message.id:  # type: ignore[attr-defined]
                 self._take(operation, message)
 
     def lose(self, session: Session) -> None:

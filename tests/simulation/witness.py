@@ -189,7 +189,7 @@ class Witness:
 
     def answered(self, machine: "Machine", operation: Operation, message: Message) -> None:
         """A node answers."""
-        request: int = message.id  # type: ignore[union-attr]
+        request: int = message.id  # type: ignore[attr-defined]
         asked = self._asked.pop(request << 20 | operation.number, None)
         if asked is not None and asked[1] == machine.pauses:
             late = self._world.clockwork.now - asked[0] - operation.timeout_ms / 1e3

@@ -95,7 +95,7 @@ class Client:
         """Take the answers that have come."""
         came = travel(self.outbox.take())
         for message in came:
-            request: int = message.id  # type: ignore[union-attr]
+            request: int = message.id  # type: ignore[attr-defined]
             assert request not in self.answers, "a request was answered twice"
             self.answers[request] = message
         return came

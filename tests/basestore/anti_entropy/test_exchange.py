@@ -493,7 +493,7 @@ def test_a_base_below_the_floor_is_not_listed_from(opener: int, dropped_by: int)
     assert world.node(dropped_by).summaries.of[0].floor == 35
     said = talk(world, opener)
     assert Sums in kinds(said)
-    assert (said[0].mine == -1) == (opener == dropped_by)  # type: ignore[union-attr]
+    assert (said[0].mine == -1) == (opener == dropped_by)  # type: ignore[attr-defined]
     assert world.node(1 - dropped_by).summaries.of[0].count == 50
     for index in (0, 1):
         check_summaries(world, index)

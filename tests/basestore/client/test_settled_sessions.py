@@ -90,7 +90,7 @@ def test_requests_under_way_keep_their_room_when_the_key_is_forgotten() -> None:
 
 def asked(world: World, at: int, seen: Session, request: Message) -> None:
     begun = seen.begin(request)
-    call = world.ask(at, lambda number: begun._replace(id=number))  # type: ignore[call-arg]
+    call = world.ask(at, lambda number: begun._replace(id=number))
     world.settle()
     seen.end(begun, call.answer)
 

@@ -1,6 +1,7 @@
 """Explain: what every member knows of a key, and what that means."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from repair.version import Digester, Record, Version
 from tests.worlds.following import converged
 from tests.worlds.late_hints import keep_late, rejoin
 from tests.worlds.stalling import Stalling
-from tests.worlds.world import KEY, WALL_MS, Call, World
+from tests.worlds.world import KEY, WALL_MS, Call, World, travel
 
 
 def ask(world: World, at: int, key: str = "k", bucket: str = "default", timeout_s: float = 1.0) -> Call:
@@ -384,25 +385,18 @@ def test_what_makes_no_sense_is_refused(bucket: str, key: bytes, timeout_ms: int
 
 
 @pytest.mark.parametrize(
-    "answer",
-    [
-        Traced(1, "down", b"", [], [], 0, []),
-        Traced(1, "up", b"x", [], [], 0, []),
-        Traced(1, "up", b"", [0], [b"h" * 41], 0, []),
-        Traced(1, "up", b"", [3, 0], [b"h" * 41], 0, []),
-        Traced(1, "up", b"", [-1, 0], [b"h" * 41], 0, []),
-        Traced(1, "up", b"", [0, 4], [b"h" * 41], 0, []),
-        Traced(1, "up", b"", [0, 0], [b"h"], 0, []),
-        Traced(1, "up", b"", [0, 0] * 4, [b"h" * 41] * 4, 0, []),
-        Traced(1, "up", b"", [], [], 0, [3, 0, 0]),
-        Traced(1, "up", b"", [], [], 0, [0]),
-        Trace(1, b""),
-    ],
+    "wrong",
+    [{"hints": [9, 0], "heads": [b"h" * 41]}, {"hints": [-1, 0], "heads": [b"h" * 41]}, {"reach": [3, 0, 0]}],
 )
-def test_nonsense_of_a_peer_is_refused(answer: Traced | Trace) -> None:
+def test_a_peer_that_names_a_member_that_there_is_not_is_refused(wrong: dict[str, Any]) -> None:
     world = World(3)
-    with pytest.raises(ProtocolError):
-        world.node(0).receive(1, world.links[0, 1], [answer], world.now(0))
+    world.hold(0, 1)
+    world.ask(0, lambda r: Explain(r, "default", b"k", 1000))
+    world.settle()
+    (asked,) = [message for message in world.ways[0, 1] if isinstance(message, Trace)]
+    answer = Traced(asked.id, "up", b"", [], [], 0, [])._replace(**wrong)
+    with pytest.raises(ProtocolError, match="names a member"):
+        world.node(0).receive(1, world.links[0, 1], travel([answer]), world.now(0))
 
 
 # --- what it means, for any replies ----------------------------------------------------------------

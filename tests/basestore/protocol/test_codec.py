@@ -1,32 +1,59 @@
 """What is said on the wire: every kind there and back, and nothing else."""
 
 import math
-from typing import Any, get_origin
+from typing import Any, NamedTuple, get_origin
 
 import cbor2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from basestore.protocol.client import Failed, Get
-from basestore.protocol.codec import KINDS, Message, decode, encode
+from basestore.protocol.anti_entropy import Ask, Certify, Entries, Listing, Same, Sums, Syn
+from basestore.protocol.client import Failed, Get, Page, Written
+from basestore.protocol.codec import Message, decode, encode
+from basestore.protocol.handshake import Welcome
 from basestore.protocol.heartbeats import Ping
 from basestore.protocol.limits import BATCH_MESSAGES_MAX, DEPTH_MAX, ProtocolError
-from basestore.protocol.operator import Status
-from basestore.protocol.replication import Applied, Keep, Kept
-from tests.worlds.messages import batches, fields, messages_of
+from basestore.protocol.operator import (
+    Explained,
+    HintPiles,
+    Inspected,
+    NodeStatus,
+    Status,
+    Surveyed,
+    Trace,
+    Traced,
+)
+from basestore.protocol.registry import FORMS, NUMBERS, message
+from basestore.protocol.replication import Applied, Held, HeldDigest, Hinted, Keep, Kept, Range, Superseded
+from tests.worlds.messages import (
+    BARE,
+    EXAMPLES,
+    HEAD,
+    KINDS,
+    RECORD,
+    ROW,
+    VERSION,
+    batches,
+    field_types,
+    messages_of,
+)
 
 
-@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_kind_arrives_as_it_was_sent(kind: type[Any]) -> None:
     @settings(max_examples=30)
     @given(st.lists(messages_of(kind), min_size=1, max_size=4))
     def arrives(sent: list[Message]) -> None:
         received = decode(encode(sent))
         assert received == sent
-        assert [type(message) for message in received] == [kind] * len(sent)
+        assert [type(each) for each in received] == [kind] * len(sent)
 
     arrives()
+
+
+def test_every_message_has_an_example() -> None:
+    assert EXAMPLES.keys() == NUMBERS.keys()
 
 
 @given(batches)
@@ -36,28 +63,133 @@ def test_kinds_mix_in_a_frame_and_keep_their_order(sent: list[Message]) -> None:
     assert list(map(type, received)) == list(map(type, sent))
 
 
-@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_a_field_of_another_type_is_refused(kind: type[Any]) -> None:
-    number = next(n for n, k in KINDS.items() if k is kind)
-    samples: dict[Any, Any] = {int: 1, bytes: b"b", str: "s", bool: True}
-    good = [[] if get_origin(hint) else samples[hint] for hint in fields(kind)]
-    assert decode(cbor2.dumps([[number, *good]])) == [kind._make(good)]
-    for at in range(len(good)):
+    number, good = NUMBERS[kind], list(EXAMPLES[kind])
+    assert decode(encode([EXAMPLES[kind]])) == [EXAMPLES[kind]]
+    for at, hint in enumerate(field_types(kind)):
+        plain = get_origin(hint) or hint
         wrong: Any
-        for wrong in (1, b"b", "s", True, [], None, 1.5, {}, [[]], [None], [1.5]):
-            bad = [*good[:at], wrong, *good[at + 1 :]]
-            if type(wrong) is type(good[at]) and not wrong:
+        for wrong in (1, b"b", "s", True, [], None, 1.5, {}, [[]], [None], [1.5], [{}]):
+            if type(wrong) is plain and (plain is not list or not wrong or kind is Failed):
                 continue
-            if type(wrong) is type(good[at]) and type(wrong) is not list:
-                continue
-            if kind is Failed and at == 4 and type(wrong) is list:
-                continue  # its details are anything
             with pytest.raises(ProtocolError, match="wrong"):
-                decode(cbor2.dumps([[number, *bad]]))
+                decode(cbor2.dumps([[number, *good[:at], wrong, *good[at + 1 :]]]))
     with pytest.raises(ProtocolError, match="wrong number"):
         decode(cbor2.dumps([[number, *good[:-1]]]))
     with pytest.raises(ProtocolError, match="wrong number"):
         decode(cbor2.dumps([[number, *good, *good[:1]]]) if len(good) > 1 else cbor2.dumps([[number]]))
+
+
+_SHORT, _LONG = HEAD[:-1], HEAD + b"x"
+
+# Of each message with a check: fields that make a sound one senseless, and what is said about it.
+MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
+    Welcome: [
+        ({"members": ["n1"]}, "addresses"),
+        ({"buckets": ["once"]}, "without rules"),
+        ({"buckets": ["once", "nonsense"]}, "rule that is not known"),
+    ],
+    Written: [({"replicas": [0]}, "replicas without")],
+    Page: [({"rows": [b"key", b"value", VERSION]}, "in turn")],
+    NodeStatus: [({"facts": ["node"]}, "facts without")],
+    Superseded: [({"head": head}, "no record") for head in (b"", _SHORT, _LONG)],
+    HeldDigest: [({"head": head}, "no record") for head in (b"", _SHORT, _LONG)],
+    Held: [({"record": record}, "no record") for record in (b"x", HEAD, BARE[:-1])],
+    Hinted: [({"stores": b"s" * 15}, "stores that are none")],
+    Range: [
+        ({"rows": [ROW]}, "in turn"),
+        ({"rows": [], "more": True}, "in turn"),
+        ({"rows": [ROW[:3], RECORD]}, "in turn"),
+        ({"rows": [ROW, BARE[:-1]]}, "no record"),
+    ],
+    Ping: [({"only_copies": [3]}, "without their stamps")],
+    Trace: [({"row": row}, "no row") for row in (b"", ROW[:3])],
+    Traced: [
+        ({"state": "down"}, "what is held"),
+        ({"record": BARE[:-1]}, "what is held"),
+        ({"hints": [1]}, "for whom"),
+        ({"heads": [_SHORT]}, "hints that are none"),
+        ({"hints": [1, 4]}, "hints that are none"),
+        ({"reach": [1, 7]}, "of whom its proofs are"),
+    ],
+    Explained: [
+        ({"states": []}, "of whom it speaks"),
+        ({"reasons": []}, "of whom it speaks"),
+        ({"heads": [_LONG]}, "hints that are none"),
+        ({"hints": [1, 2]}, "hints that are none"),
+        ({"reach": [1, 7]}, "of whom its proofs are"),
+    ],
+    HintPiles: [
+        ({"piles": [1, 0, 2]}, "what is kept"),
+        ({"debts": [1, 3]}, "what is kept"),
+        ({"decided": [1]}, "what is kept"),
+    ],
+    Surveyed: [({"told": []}, "who told what"), ({"reasons": []}, "who told what")],
+    Inspected: [
+        ({"state": "damaged"}, "what is held"),
+        ({"numbers": [3, 1]}, "what is held"),
+        ({"roots": []}, "what is held"),
+        ({"pairs": [3, 1]}, "pairs that are none"),
+        ({"only_copies": [3]}, "hints that are none"),
+        ({"late_hints": [3]}, "hints that are none"),
+        ({"counts": [1]}, "does not count"),
+    ],
+    Syn: [({"claims": [1, 7]}, "in turn")],
+    Same: [({"claims": [1]}, "in turn")],
+    Certify: [({"claims": [1, 7, 5, 1]}, "in turn")],
+    Sums: [({"sums": bytes(9)}, "8 bytes")],
+    Ask: [({"leaves": b"x"}, "2 bytes")],
+    Listing: [({"leaves": b"xxx"}, "2 bytes")],
+    Entries: [
+        ({"rows": [ROW, RECORD]}, "in turn"),
+        ({"rows": [ROW[:3], RECORD, b""]}, "in turn"),
+        ({"rows": [ROW, BARE[:-1], b""]}, "in turn"),
+        ({"rows": [ROW, RECORD, _SHORT]}, "in turn"),
+    ],
+}
+
+
+def test_every_message_with_a_check_has_a_malformed_form() -> None:
+    checked = {form.make for form in FORMS.values() if form.check is not None}
+    assert MALFORMED.keys() == checked
+    assert all(MALFORMED.values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "text"),
+    [(kind, *case) for kind, cases in MALFORMED.items() for case in cases],
+    ids=lambda value: value.__name__ if isinstance(value, type) else str(value)[:40],
+)
+def test_a_message_that_makes_no_sense_is_refused(kind: type[Any], fields: dict[str, Any], text: str) -> None:
+    sound = EXAMPLES[kind]
+    with pytest.raises(ProtocolError, match=f"a {kind.__name__} message .*{text}"):
+        decode(encode([sound, sound._replace(**fields)]))
+
+
+def test_a_message_has_a_check_or_says_why_not() -> None:
+    class Unchecked(NamedTuple):
+        id: int
+
+    class Checked(NamedTuple):
+        id: int
+
+        def check(self) -> str:
+            return "is wrong"
+
+    with pytest.raises(TypeError, match="Unchecked needs"):
+        message(99)(Unchecked)
+    with pytest.raises(TypeError, match="Checked needs"):
+        message(99, unchecked="a reason")(Checked)
+    assert 99 not in FORMS
+
+
+def test_a_number_is_given_once() -> None:
+    class Another(NamedTuple):
+        id: int
+
+    with pytest.raises(TypeError, match="Status and Another are both number 14"):
+        message(14, unchecked="a reason")(Another)
 
 
 @pytest.mark.parametrize(
@@ -185,13 +317,12 @@ def test_a_changed_byte_gives_messages_or_a_protocol_error(sent: list[Message], 
         messages = decode(bytes(payload))
     except ProtocolError:
         return
-    for message in messages:
-        assert type(message) in KINDS.values()
+    assert {*map(type, messages)} <= {*KINDS}
 
 
 @pytest.mark.parametrize("message", [Keep(1, 1, b"row", b"record", True, [0]), Kept(1, 1, True)])
 def test_what_never_leaves_a_node_cannot_be_said(message: Message) -> None:
-    assert type(message) not in KINDS.values()
+    assert type(message) not in KINDS
     with pytest.raises(KeyError):
         encode([message])
 
