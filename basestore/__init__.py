@@ -12,6 +12,8 @@ Names are loaded when they are first used, so that a blocking client does not im
 
 from typing import TYPE_CHECKING, Any
 
+from basestore.release import VERSION
+
 if TYPE_CHECKING:
     from basestore.client.connection import connect
     from basestore.client.store import Store, StoreSession
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from repair.rule import Rule
     from repair.version import Version
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOMES = {
     "basestore.client.connection": ("connect",),

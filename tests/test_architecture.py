@@ -118,6 +118,7 @@ LAYERS = [
         "cluster.failure_detector",
         "errors",
         "instant",
+        "release",
         "protocol.limits",
         "protocol.registry",
         "cluster.latency",

@@ -10,12 +10,12 @@ and a balancer that took it out for their sake would make an outage of what is n
 
 import trio
 
-from basestore import __version__
 from basestore.config import parse_address
 from basestore.errors import ConfigurationError
 from basestore.node import Node
 from basestore.observe.gauges import gauges
 from basestore.observe.prometheus import MEDIA, Exposition
+from basestore.release import VERSION
 from basestore.server.http import Page, line, serve_pages
 
 
@@ -34,7 +34,7 @@ async def serve_node(
         ) from error
 
     def metrics() -> Page:
-        labels = {"node": node.name, "version": __version__, "durability": node.config.durability}
+        labels = {"node": node.name, "version": VERSION, "durability": node.config.durability}
         return Page(200, MEDIA, Exposition(node.metrics, gauges(node), labels).render())
 
     def readyz() -> Page:
