@@ -1,5 +1,6 @@
 """What all tests may use: transcripts, and `--update`, which writes them anew; and the order of the files."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ LONGEST = (
     "benchmarks/test_handoff_benchmark.py",
     "benchmarks/test_repair_benchmark.py",
 )
+
+
+def pytest_configure() -> None:
+    """Commands that tests start must hear Ctrl-C. A process that is started in the background of a script
+    ignores it, and so would all that it starts in turn; but a handler is not inherited."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,9 +21,10 @@ from basestore.consistency import Level
 from basestore.metrics import Metrics
 from basestore.results.nodes import NodeState
 from basestore.storage.engine import DATA, DUE
-from tests.cluster.processes import Cluster, NodeProcess, eventually, running
+from tests.cluster.processes import Cluster, NodeProcess, running
+from tests.worlds.patience import eventually
 
-BATCH = 2000
+BATCH = 500
 SETTLE_S_MAX = 600.0
 VALUE = b"v" * 100
 

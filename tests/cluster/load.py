@@ -20,7 +20,8 @@ from basestore.consistency import Level, Outcome
 from basestore.errors import BasestoreError, Unreachable
 from basestore.results.receipts import ReadResult, Receipt
 from repair.version import Version
-from tests.cluster.processes import Cluster, NodeProcess, eventually
+from tests.cluster.processes import Cluster, NodeProcess
+from tests.worlds.patience import eventually
 
 KEYS_PER_WRITER = 25
 BATCH = 6
@@ -118,10 +119,10 @@ class Load:
         """Writes acknowledged so far."""
         return self.ledger.stored
 
-    def wait_for(self, writes: int, within_s: float = 15.0) -> None:
+    def wait_for(self, writes: int) -> None:
         """Until so many more writes have been acknowledged."""
         goal = self.stored + writes
-        eventually(lambda: self.stored >= goal or self._failures, f"{writes} more writes", within_s)
+        eventually(lambda: self.stored >= goal or self._failures, f"{writes} more writes")
 
     def _run(
         self,

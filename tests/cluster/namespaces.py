@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tests.cluster.links import CLIENTS, LinkedCluster, Links
 from tests.cluster.nemesis import KINDS, RELAY_ONLY
-from tests.cluster.processes import eventually
 from tests.cluster.relay import PASS, Shape
+from tests.worlds.patience import eventually
 
 NOBODY = "02:00:00:00:00:ff"
 FAULTS = [kind for kind in KINDS if kind[0] not in RELAY_ONLY]

@@ -9,8 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,24 +22,13 @@ from basestore.config import ClusterConfig, Durability, Member, NodeConfig, dump
 from basestore.consistency import Level
 from basestore.errors import RequestFailed, Unreachable
 from basestore.results.nodes import NodeState
+from tests.worlds.patience import PATIENCE_S, eventually
 from tests.worlds.ports import free_ports
 
 SERVE = ("serve", "--stop-at-eof", "--config")
-START_S_MAX = 20.0
-LINK_S_MAX = 20.0
-EXIT_S_MAX = 15.0
-POLL_S = 0.03
 PARTITIONS = 16
 TIMEOUT_S = 2.5  # also how long a node that lost data waits before it recovers
 LOG_TAIL_CHARACTERS = 3000
-
-
-def eventually(condition: Callable[[], object], what: str, within_s: float = 10.0) -> None:
-    """Poll until the condition holds; AssertionError that says what did not come about."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
-        time.sleep(POLL_S)
 
 
 class NodeProcess:
@@ -113,10 +101,10 @@ class NodeProcess:
     def resume(self) -> None:
         self.signal(signal.SIGCONT)
 
-    def wait(self, within_s: float = EXIT_S_MAX) -> int:
+    def wait(self) -> int:
         """Until the process has ended by itself; its exit code."""
         assert self._process is not None, f"{self.name} was not started"
-        code = self._process.wait(within_s)
+        code = self._process.wait(PATIENCE_S)
         assert self._process.stdin is not None
         self._process.stdin.close()
         return code
@@ -155,9 +143,15 @@ class NodeProcess:
 
     def hints(self) -> dict[str, int]:
         """How many hints it keeps, by the node they are for."""
-        status = self.status()
-        assert status is not None, f"{self.name} does not answer"
-        return status.hints
+        found: list[dict[str, int]] = []
+
+        def answers() -> bool:
+            status = self.status()
+            found.extend([] if status is None else [status.hints])
+            return bool(found)
+
+        eventually(answers, f"{self.name} answers")
+        return found[0]
 
     def rss_bytes(self) -> int:
         """Memory that the process holds resident."""
@@ -227,7 +221,6 @@ class Cluster:
             eventually(
                 partial(self._sees, node, names, waited),
                 f"{node.name} counts {sorted(names)} for levels",
-                LINK_S_MAX,
             )
 
     def wait_forgetful(self) -> None:

@@ -14,11 +14,11 @@ from basestore.config import parse_address
 from tests.cluster.links import CLIENTS, LinkedCluster, Links
 from tests.cluster.processes import SERVE
 from tests.cluster.relay import Shape
+from tests.worlds.patience import PATIENCE_S
 from tests.worlds.ports import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 NODE = "tests.cluster.detour"
-END_S_MAX = 5.0
 
 
 class Route(NamedTuple):
@@ -51,7 +51,7 @@ class Relay(Links):
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(END_S_MAX)
+        self._process.wait(PATIENCE_S)
         self._process.stdout.close()
 
     def reset(self, source: str, target: str) -> None:

@@ -7,6 +7,7 @@ at the very end, when many more nodes have died: it must be unchanged, and what 
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -14,12 +15,12 @@ from basestore.consistency import Level
 from basestore.errors import BasestoreError
 from basestore.results.receipts import ReadResult
 from tests.cluster.clients import Recorder
-from tests.cluster.processes import POLL_S, Cluster, NodeProcess
+from tests.cluster.processes import Cluster, NodeProcess
 from tests.simulation import history as h
 from tests.simulation.history import Violation
 from tests.simulation.workload import TTL_MS_MAX
+from tests.worlds.patience import PATIENCE_S, POLL_S
 
-SETTLE_S_MAX = 20.0
 READ_TIMEOUT_S = 2.4
 OBSERVER = 1000  # the number of the first node's observer, as a client
 
@@ -85,7 +86,7 @@ def compared(check: str, who: str, found: Found, expected: Found) -> list[Violat
 
 
 def read(node: NodeProcess, keys: Sequence[Key], level: Level) -> Found:
-    """Read keys at one node; those that fail again and again for SETTLE_S_MAX are a failure."""
+    """Read keys at one node; those that fail again and again for PATIENCE_S are a failure."""
     found: Found = {}
 
     def rest() -> bool:
@@ -119,14 +120,17 @@ def scanned(node: NodeProcess, prefix: str, settled: Found) -> Iterator[Violatio
     """One scan of each bucket at ALL shows exactly what the reads found."""
     for bucket in sorted({bucket for bucket, _ in settled}):
         expected = {key: s.version for (where, key), s in settled.items() if where == bucket and s.found}
-        try:
-            with node.store(Level.ALL, READ_TIMEOUT_S) as store:
-                shown = {
+        shown: dict[str, bytes] = {}
+
+        def scan(bucket: str = bucket, shown: dict[str, bytes] = shown) -> bool:
+            with suppress(BasestoreError), node.store(Level.ALL, READ_TIMEOUT_S) as store:
+                shown |= {
                     item.key.decode(): item.version.encode() for item in store.scan(prefix, bucket=bucket)
                 }
-        except BasestoreError as error:
-            yield Violation("scans", f"{node.name} in peace: {error}")
-            continue
+                return True
+            return False
+
+        patiently(scan, f"{node.name} answers no scan at ALL")
         if shown != expected:
             every = sorted(shown.keys() | expected.keys())
             wrong = [key for key in every if shown.get(key) != expected.get(key)]
@@ -139,9 +143,9 @@ def all_hints_delivered(cluster: Cluster) -> bool:
 
 
 def patiently(condition: Callable[[], object], what: str) -> None:
-    """Poll until it holds; Unsettled if that takes SETTLE_S_MAX."""
-    deadline = time.monotonic() + SETTLE_S_MAX
+    """Poll until it holds; Unsettled if that takes PATIENCE_S."""
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         if time.monotonic() > deadline:
-            raise Unsettled(f"after {SETTLE_S_MAX} s of peace: {what}")
+            raise Unsettled(f"after {PATIENCE_S} s of peace: {what}")
         time.sleep(POLL_S)

@@ -1,16 +1,13 @@
-"""`basestore demo`: it shows what it promises, in under a minute, and leaves nothing behind."""
+"""`basestore demo`: it shows what it promises, and leaves nothing behind."""
 
 import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.worlds.shell import COMMAND, Running, alive, running
-
-SECONDS_MAX = 60.0
 
 
 def _assert_nothing_is_left(demo: Running, directory: Path) -> None:
@@ -21,10 +18,8 @@ def _assert_nothing_is_left(demo: Running, directory: Path) -> None:
 
 
 def test_the_demo_shows_every_promise_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    began = time.monotonic()
     with running("demo", env={"TMPDIR": str(tmp_path)}) as demo:
         assert demo.end() == 0, demo.stderr
-    assert time.monotonic() - began < SECONDS_MAX
     assert demo.stderr == []
     told = "\n".join(demo.stdout)
     imported = re.search(r"([\d,]+) characters of Unicode", told)

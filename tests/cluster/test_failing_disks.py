@@ -8,7 +8,8 @@ from basestore.consistency import Level
 from basestore.errors import RequestFailed, Unreachable
 from tests.cluster.disk import Disk, compile_shim
 from tests.cluster.load import Ledger, Load
-from tests.cluster.processes import Cluster, NodeProcess, eventually
+from tests.cluster.processes import Cluster, NodeProcess
+from tests.worlds.patience import eventually
 
 BATCH = 20
 SYNCS = 60
@@ -64,7 +65,7 @@ def test_a_cluster_outlives_one_failing_disk_and_keeps_every_acknowledged_write(
         Disk(n2, shim).start_node(fail_after=SYNCS * 2)
         cluster.wait_linked()
         with Load(cluster, seed=5) as load:
-            assert n2.wait(30.0) == 3
+            assert n2.wait() == 3
             load.wait_for(300)
         assert "Input/output error" in n2.log
         n2.start()

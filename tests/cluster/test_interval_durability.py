@@ -9,7 +9,8 @@ import pytest
 from basestore.consistency import Level, Outcome
 from basestore.errors import Unavailable
 from tests.cluster.load import Load
-from tests.cluster.processes import Cluster, eventually, reads_at, running
+from tests.cluster.processes import Cluster, reads_at, running
+from tests.worlds.patience import eventually
 
 KEYS = [b"key %d" % number for number in range(300)]
 REASON = "not stopped cleanly under durability interval"

@@ -17,7 +17,8 @@ import pytest
 
 from basestore.consistency import Level
 from basestore.errors import Unavailable, Unreachable
-from tests.cluster.processes import EXIT_S_MAX, Cluster, NodeProcess, eventually, reads_at, running
+from tests.cluster.processes import Cluster, NodeProcess, reads_at, running
+from tests.worlds.patience import eventually
 
 KEYS = [b"key %d" % number for number in range(400)]
 LOG_BLOCK_BYTES = 32 << 10
@@ -171,7 +172,7 @@ def test_a_node_with_a_damaged_table_never_serves_it_and_ends_naming_the_file(cl
     data[data.rindex(b"in a table ")] ^= 0x10
     table.write_bytes(data)
     n2.start()
-    eventually(_reads_until_it_ends(n2, b"in a table "), "n2 has ended", EXIT_S_MAX)
+    eventually(_reads_until_it_ends(n2, b"in a table "), "n2 has ended")
     assert n2.wait() == 3
     complaint = n2.log.splitlines()[-1]
     assert complaint.startswith(f"Error: the store {n2.directory} is damaged: ")

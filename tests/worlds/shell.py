@@ -7,17 +7,16 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from tests.worlds.patience import PATIENCE_S
 from tests.worlds.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 30.0
 COMMAND = (sys.executable, "-m", "basestore")
 
 
@@ -67,14 +66,6 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-def eventually(condition: Callable[[], object], what: str) -> None:
-    """Wait for another process to get there."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.01)
-
-
 class Running:
     """A command that goes on. Its lines can be waited for."""
 
@@ -88,6 +79,7 @@ class Running:
         self.stdout: list[str] = []
         self.stderr: list[str] = []
         self._changed = threading.Condition()
+        self._reading = 2
         self._readers = [
             threading.Thread(target=self._read, args=pair)
             for pair in ((self.process.stdout, self.stdout), (self.process.stderr, self.stderr))
@@ -101,15 +93,20 @@ class Running:
                 with self._changed:
                     lines.append(line.rstrip("\n"))
                     self._changed.notify_all()
+        with self._changed:
+            self._reading -= 1
+            self._changed.notify_all()
 
     def wait_for(self, pattern: str, lines: list[str]) -> re.Match[str]:
-        """The first line that matches, of `self.stdout` or `self.stderr`."""
+        """The first line that matches, of `self.stdout` or `self.stderr`. Once the command has ended, none
+        that is not there will come."""
 
         def found() -> re.Match[str] | None:
             return next((match for line in lines if (match := re.search(pattern, line))), None)
 
         with self._changed:
-            match = self._changed.wait_for(found, PATIENCE_S)
+            self._changed.wait_for(lambda: found() or not self._reading, PATIENCE_S)
+            match = found()
         assert match, f"no {pattern!r} in {self.stdout} {self.stderr}"
         return match
 

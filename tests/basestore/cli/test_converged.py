@@ -1,6 +1,7 @@
 """`basestore converged`, `repair` and what reads say of themselves, against a real cluster."""
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,8 +19,9 @@ from basestore.results.convergence import Convergence, PartitionProof
 from basestore.results.hints import HintPile, NodeHints
 from basestore.server.local_cluster import plan_cluster, write_cluster
 from tests.worlds.flavours import FLAVOURS, run
+from tests.worlds.patience import eventually
 from tests.worlds.ports import free_ports
-from tests.worlds.shell import Cluster, eventually, running
+from tests.worlds.shell import Cluster, Finished, running
 
 PROOF = {
     "partition", "replicas", "proven", "stable", "stable_ms", "lag_ms", "digest", "count", "certificates",
@@ -171,7 +173,7 @@ def test_who_stands_in_the_way_is_named(quick: Cluster) -> None:
     assert done.code == 4
     assert done.text.splitlines()[1].endswith("not proven")
     assert len(done.text.splitlines()) == 9  # few enough
-    assert "not proven after 4." in done.stderr
+    assert re.search(r"not proven after \d+\.", done.stderr)
     assert "  n3 does not answer: there is no link to it (partitions 0, 1, 2, 3, 4, 5, 6, 7)" in done.stderr
     done = quick.invoke("converged", "--timeout", "1s", "-o", "json")
     assert (done.code, done.stderr) == (4, "")
@@ -179,9 +181,15 @@ def test_who_stands_in_the_way_is_named(quick: Cluster) -> None:
     (obstacle,) = told["obstacles"]
     assert set(obstacle) == OBSTACLE
     assert (obstacle["kind"], obstacle["nodes"]) == ("down", ["n3"])
-    repair = quick.invoke("repair", "--timeout", "2s")
+    repairs: list[Finished] = []
+
+    def all_that_can_be() -> bool:
+        repairs.append(quick.invoke("repair", "--timeout", "2s"))
+        return repairs[-1].text.startswith("not all compared  8 of 24 pairs")
+
+    eventually(all_that_can_be, "n1 and n2 have compared all partitions")
+    repair = repairs[-1]
     assert repair.code == 4
-    assert repair.text.startswith("not all compared  8 of 24 pairs")
     assert repair.stderr.splitlines()[-1].startswith("What was begun goes on. Remove what stands in the way")
     row = quick.invoke("status").text.splitlines()[3]
     assert row.endswith("does not answer: connection refused. Start it: basestore serve --config FILE")

@@ -11,8 +11,9 @@ import pytest
 from basestore import InvalidRequest
 from basestore.cli.text import age, moment
 from tests.worlds.flavours import FLAVOURS, run
+from tests.worlds.patience import eventually
 from tests.worlds.ports import free_ports
-from tests.worlds.shell import COMMAND, Cluster, cluster, eventually, invoke
+from tests.worlds.shell import COMMAND, Cluster, cluster, invoke
 
 EXPLANATION = {
     "key", "key_encoding", "bucket", "rule", "replicas", "winner", "reason", "hints", "reads", "mends",
@@ -165,7 +166,7 @@ def test_when_no_replica_can_say_what_it_holds_the_code_is_3(tmp_path: Path) -> 
         (outsider,) = {"n1", "n2", "n3", "n4"} - replicas
         for name in replicas:
             os.kill(four.up.pids[name], signal.SIGKILL)
-        done = four.invoke("explain", "k", "--timeout", "2s", "-o", "json", node=int(outsider[1:]))
+        done = four.invoke("explain", "k", "--timeout", "5s", "-o", "json", node=int(outsider[1:]))
     assert done.code == 3
     assert {replica["state"] for replica in done.json["replicas"].values()} == {"down"}
     assert done.stderr == ""
@@ -218,7 +219,7 @@ def test_programs_have_the_same(three: Cluster, flavour: str) -> None:
         version = (await store.set("program", "v", consistency="all")).version
         told = await store.explain("program")
         assert (told.winner, told.reason, told.members) == (version, "all replicas agree", ("n1", "n2", "n3"))
-        assert not (await store.explain("program", bucket="once", timeout=2)).replicas["n1"].version
+        assert not (await store.explain("program", bucket="once", timeout=5)).replicas["n1"].version
         with pytest.raises(InvalidRequest, match="default, once"):
             await store.explain("program", bucket="nowhere")
         with pytest.raises(InvalidRequest, match="key is empty"):

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from basestore.cli.rows import START, Columns, Malformed, Row, read_csv, read_ndjson
-from tests.worlds.shell import COMMAND, Cluster, Finished, cluster, eventually, invoke, running
+from tests.worlds.patience import eventually
+from tests.worlds.shell import COMMAND, Cluster, Finished, cluster, invoke, running
 
 COUNTS = ("stored", "superseded", "lost", "failed", "malformed")
 

@@ -16,7 +16,8 @@ import pytest
 
 from basestore import InvalidRequest, ReadTimeout
 from tests.worlds.flavours import FLAVOURS, run
-from tests.worlds.shell import COMMAND, Cluster, cluster, environment, eventually
+from tests.worlds.patience import PATIENCE_S, eventually
+from tests.worlds.shell import COMMAND, Cluster, cluster, environment
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,7 @@ def test_commands_at_once_lose_nothing_that_another_has_seen(three: Cluster, tmp
         )
         for number in range(4)
     ]
-    assert [writer.wait(30) for writer in writers] == [0] * 4
+    assert [writer.wait(PATIENCE_S) for writer in writers] == [0] * 4
     for number in range(4):
         done = three.invoke("get", f"at once {number}", "-c", "one", "--session", file, "-o", "json", node=3)
         assert json.loads(done.stdout)["found"]

@@ -15,17 +15,9 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.worlds.patience import PATIENCE_S, eventually
 from tests.worlds.ports import free_ports
-from tests.worlds.shell import (
-    COMMAND,
-    PATIENCE_S,
-    Cluster,
-    cluster,
-    environment,
-    eventually,
-    invoke,
-    running,
-)
+from tests.worlds.shell import COMMAND, Cluster, cluster, environment, invoke, running
 
 NODE = {
     "node", "endpoint", "state", "reason", "alive", "records", "hints_for", "debt_for", "requests_per_s",
@@ -47,7 +39,7 @@ def three(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Clust
 
 
 def ask(port: int, path: str, method: str = "GET") -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     connection.request(method, path)
     answer = connection.getresponse()
     text = answer.read().decode()

@@ -5,14 +5,18 @@ import re
 import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from basestore.cli.serving import raise_expected
 from basestore.errors import StorageError
+from tests.worlds.patience import eventually
 from tests.worlds.ports import free_ports
-from tests.worlds.shell import alive, cluster, eventually, invoke, running
+from tests.worlds.shell import Cluster, alive, cluster, invoke, running
+
+LOOPBACK = "127.0.0.1"
 
 
 def test_up_prints_a_line_a_node_and_then_ready(tmp_path: Path) -> None:
@@ -82,23 +86,47 @@ def test_a_killed_node_is_reported_and_comes_back_with_serve(tmp_path: Path) -> 
 
 def test_too_few_answers_in_time_leave_the_outcome_unknown(tmp_path: Path) -> None:
     with cluster(tmp_path) as three:
-        paused = [three.up.pids[name] for name in ("n2", "n3")]
-        for pid in paused:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            late = three.invoke("set", "k", "v", "--timeout", "300ms")
-            read = three.invoke("get", "k", "--timeout", "300ms")
-        finally:
-            for pid in paused:
-                os.kill(pid, signal.SIGCONT)
-        assert (late.code, late.stdout) == (4, b"")
-        assert "may have happened" in late.stderr
-        assert read.code == 4
-        named = re.search(r"version ([0-9a-f-]+)", late.stderr)
+        read, _ = _meets_a_fresh_pause(three, "get", "k", "--timeout", "300ms")
+        assert read == 4
+        late, told = _meets_a_fresh_pause(three, "set", "k", "v", "--timeout", "300ms")
+        assert late == 4
+        assert "may have happened" in told
+        named = re.search(r"version ([0-9a-f-]+)", told)
         assert named
         eventually(lambda: three.states()["n1"]["alive"] == ["n1", "n2", "n3"], "all are back")
         again = three.invoke("set", "k", "v", "--version", named[1], "-o", "json")
         assert (again.code, again.json["version"]) == (0, named[1])
+
+
+def _meets_a_fresh_pause(three: Cluster, *arguments: str) -> tuple[int, str]:
+    """A command whose request reaches n1 when n2 and n3 have just been paused, and n1 cannot know of it:
+    they are paused once the command connects, however long it takes to start. Its code and stderr."""
+    eventually(lambda: three.states()["n1"]["alive"] == ["n1", "n2", "n3"], "all count")
+    paused = [three.up.pids[name] for name in ("n2", "n3")]
+    with socket.create_server((LOOPBACK, 0)) as door:
+        address = f"{LOOPBACK}:{door.getsockname()[1]}"
+        with running(*arguments, "-e", address) as command:
+            near, _ = door.accept()
+            with near, socket.create_connection((LOOPBACK, three.port)) as far:
+                for pid in paused:
+                    os.kill(pid, signal.SIGSTOP)
+                try:
+                    ways = [threading.Thread(target=_carry, args=way) for way in ((near, far), (far, near))]
+                    for way in ways:
+                        way.start()
+                    code = command.end()
+                finally:
+                    for pid in paused:
+                        os.kill(pid, signal.SIGCONT)
+                for way in ways:
+                    way.join()
+    return code, "\n".join(command.stderr)
+
+
+def _carry(source: socket.socket, target: socket.socket) -> None:
+    while data := source.recv(1 << 16):
+        target.sendall(data)
+    target.shutdown(socket.SHUT_WR)
 
 
 def test_when_all_nodes_have_died_up_ends_with_an_error(tmp_path: Path) -> None:

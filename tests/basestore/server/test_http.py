@@ -5,9 +5,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 
 from basestore.server import http
 from basestore.server.http import HEAD_BYTES_MAX, TEXT, Page, line, serve_pages
+from tests.worlds.patience import PATIENCE_S
 
 pytestmark = pytest.mark.trio
 
@@ -34,7 +36,7 @@ async def serving() -> AsyncIterator[int]:
 async def everything(stream: trio.SocketStream) -> bytes:
     """What comes until the end of the connection."""
     heard = b""
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         async for data in stream:
             heard += data
     return heard
@@ -114,26 +116,33 @@ async def test_who_leaves_in_the_middle_is_forgotten() -> None:
         assert (await say(port, b"GET /good HTTP/1.0\r\n\r\n"))[1] == b"good\n"
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a second for a conversation."""
+@asynccontextmanager
+async def slow_to(
+    said: bytes, port: int, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[trio.SocketStream]:
+    """Somebody who has said this and does no more: he has half a second, whoever comes later has long."""
     monkeypatch.setattr(http, "CONVERSATION_S_MAX", 0.5)
+    async with await trio.open_tcp_stream("127.0.0.1", port) as slow:
+        await slow.send_all(said)
+        await trio.testing.wait_all_tasks_blocked(0.05)  # he was accepted
+        monkeypatch.setattr(http, "CONVERSATION_S_MAX", PATIENCE_S)
+        yield slow
 
 
-async def test_who_is_slow_to_ask_is_cut_off_and_holds_nobody_up(impatient: None) -> None:
-    async with serving() as port, await trio.open_tcp_stream("127.0.0.1", port) as slow:
-        await slow.send_all(b"GET /good HTTP/1.1\r\nHost")
+async def test_who_is_slow_to_ask_is_cut_off_and_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = b"GET /good HTTP/1.1\r\nHost"
+    async with serving() as port, slow_to(said, port, monkeypatch) as slow:
         assert (await say(port, b"GET /good HTTP/1.0\r\n\r\n"))[1] == b"good\n"
         assert await everything(slow) == b""
 
 
-async def test_who_is_slow_to_read_is_cut_off_and_holds_nobody_up(impatient: None) -> None:
-    async with serving() as port, await trio.open_tcp_stream("127.0.0.1", port) as slow:
-        await slow.send_all(b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n")
+async def test_who_is_slow_to_read_is_cut_off_and_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with serving() as port, slow_to(said, port, monkeypatch) as slow:
         assert (await say(port, b"GET /good HTTP/1.0\r\n\r\n"))[1] == b"good\n"
         await trio.sleep(1.0)  # not reading is what is tested
         heard = b""
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             try:
                 async for data in slow:
                     heard += data

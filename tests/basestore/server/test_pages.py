@@ -13,13 +13,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from basestore.config import load, parse
 from basestore.errors import ConfigurationError
 from tests.worlds.configurations import GOOD, read
+from tests.worlds.patience import PATIENCE_S, eventually
 from tests.worlds.ports import free_ports
-from tests.worlds.shell import COMMAND, cluster, eventually, invoke, running
+from tests.worlds.shell import COMMAND, cluster, invoke, running
 
 
 def ask(port: int, path: str) -> tuple[int, str]:
     """Status and text of a page; 0 while nobody answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -122,7 +123,7 @@ def test_traffic_goes_on_while_scrapers_read_slowly(tmp_path: Path) -> None:
         try:
             for number, scraper in enumerate(slow):
                 scraper.sendall(b"GET /metrics HTTP/1.0\r\n\r\n"[: None if number % 2 else 7])
-            assert one.invoke("set", "k", "v", "--timeout", "2s").code == 0
+            assert one.invoke("set", "k", "v", "--timeout", "10s").code == 0
             families = list(text_string_to_metric_families(ask(port, "/metrics")[1]))
         finally:
             for scraper in slow:
