@@ -5,6 +5,7 @@ gives up is the coordinator's business.
 """
 
 import enum
+from functools import cache
 
 
 class Level(enum.IntEnum):
@@ -108,3 +109,9 @@ class Tally:
         if self.level is Level.ANY and self.hinted:
             return Verdict.STORED
         return Verdict.FAILED
+
+
+@cache
+def met_by(confirmed: int, replicas: int) -> tuple[Level, ...]:
+    """The levels that are met just when so many of the replicas have confirmed, asked for or not."""
+    return tuple(level for level in Level if level.required(replicas) == confirmed)

@@ -10,7 +10,7 @@ the network between the two is not in them.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple, Self
 
 OPERATIONS: Final = ("set", "delete", "get", "scan")
@@ -170,10 +170,11 @@ class Metrics:
         series = self._series.get((operation, level)) or self._senseless[operation]
         series.outcomes[FAILURES[code]] += 1
 
-    def reached(self, operation: str, level: int, seconds: float) -> None:
-        """A request would have met this level by now, `seconds` after it was asked: its ideal-level
+    def reached(self, operation: str, levels: Iterable[int], seconds: float) -> None:
+        """A request would have met these levels by now, `seconds` after it was asked: its ideal-level
         latency, whatever level was asked for."""
-        self._series[operation, level].ideal.add(seconds)
+        for level in levels:
+            self._series[operation, level].ideal.add(seconds)
 
     # --- looking -----------------------------------------------------------------------------
 

@@ -37,8 +37,9 @@ from basestore.cluster.outbox import OUTBOX_BYTES_MAX, Outbox, weight
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement, row_partition
 from basestore.config import NodeConfig
-from basestore.coordinator.coordinator import Coordinator
-from basestore.coordinator.explain import trace
+from basestore.coordinator.context import Context
+from basestore.coordinator.coordinator import STORIES, receive
+from basestore.coordinator.stamper import Stamper
 from basestore.handoff.debts import Debts
 from basestore.handoff.delivery import Delivery
 from basestore.handoff.late_hints import LateHints
@@ -46,6 +47,7 @@ from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.observe.gauges import gauges, lag
 from basestore.observe.inspect import held, inspect
+from basestore.observe.trace import trace
 from basestore.protocol.anti_entropy import (
     Abort,
     Ask,
@@ -59,19 +61,16 @@ from basestore.protocol.anti_entropy import (
     Taken,
     Want,
 )
-from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.heartbeats import Confirmed, Identity, Ping, Pong, Remembered
 from basestore.protocol.operator import (
     Counters,
-    Explain,
     HintPiles,
     HintsOf,
     Inspect,
     NodeStatus,
     Replay,
     Status,
-    Survey,
     Trace,
 )
 from basestore.protocol.replication import (
@@ -112,9 +111,7 @@ class Node:
         the barrier that `step` returned; only now let messages in. `labels` are shown in the status
         as they are."""
         cluster = config.cluster
-        self.config = config
-        self.engine = engine
-        self.name = config.name
+        self.config, self.engine, self.name = config, engine, config.name
         self.me = cluster.member_index(config.name)
         self.relink, self.ticked, self.opened_s = False, now, now.monotonic
         self.ready: set[Outbox] = set()
@@ -137,14 +134,15 @@ class Node:
         )  # fmt: skip
         origin = (self.me + 1) << 48 | fresh.incarnation
         self.operations = Operations((fresh.incarnation & 0xFFFF) << 40)
-        self.coordinator = Coordinator(
-            config, placement, self.peers, self.operations, self.group_commit, self.clock, digester,
-            self.metrics, origin,
+        self.context = Context(
+            placement, self.peers, self.operations, self.metrics, digester,
+            Stamper(self.clock, self.peers, origin, cluster.partitions), self.group_commit,
+            cluster.buckets, cluster.timeout_ms_max, config.read_repair,
         )  # fmt: skip
         self.delivery = Delivery(
             self.group_commit, rules, self.peers, self.operations, self.metrics, config, self._taken_by
         )
-        hints, self.late_hints = self.delivery.hints, LateHints(self.delivery.hints, self.coordinator)
+        hints, self.late_hints = self.delivery.hints, LateHints(self.delivery.hints, rules, self.context)
         self.debts = Debts(hints, self.summaries, placement, self.peers, self.operations, self.clock, now)
         self.identity = StoreIdentity(self.group_commit, config, fresh, placement.meeting_quorum)
         self._begin_anti_entropy(placement, fresh, now)
@@ -208,8 +206,8 @@ class Node:
         """Requests of a client. Returns the first message that no client may say, if any: its
         connection is then to be closed."""
         for message in messages:
-            if isinstance(message, Set | Get | Delete | Scan | Explain | Survey):
-                self.coordinator.receive(outbox, message, now)
+            if type(message) in STORIES:
+                receive(self.context, outbox, message, now)
             elif isinstance(message, Status):
                 outbox.put(self.status(message.id))
             elif isinstance(message, Counters):

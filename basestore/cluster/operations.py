@@ -28,6 +28,8 @@ from basestore.protocol.replication import (
     Superseded,
 )
 
+OPERATIONS_MAX = 8192
+BYTES_MAX = 256 << 20
 SLOTS_PER_S = 200
 RELIEVED_AT_ONCE = 64
 
@@ -145,6 +147,18 @@ class Operations:
         self.count = 0
         self.bytes = 0
         self.served = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is room for work that nobody waits for."""
+        return self.count < OPERATIONS_MAX // 2
+
+    def has_room(self, size: int, now: Instant) -> bool:
+        """Whether one more operation of `size` bytes may begin. From half of what is allowed on, those
+        that linger are asked to end."""
+        if self.count >= OPERATIONS_MAX // 2 or self.bytes > BYTES_MAX // 2:
+            self.relieve(now)
+        return self.count < OPERATIONS_MAX and self.bytes + size <= BYTES_MAX
 
     def issue(self, operation: Operation) -> int:
         """A new id whose answers go to `operation`."""

@@ -1,52 +1,56 @@
-"""Gather: the story of a question that goes to every member, whoever of them answers.
+"""Gather: one question to every member, and the answers of whoever says anything.
 
-    ask              every member that has a link
-    take             one has answered
-    rejected, lost   one will not
-    alarm            soon: members that are not alive are no longer waited for; at the deadline: nobody is
+    ask                 every member that has a link
+    traced, inspected   one has answered; its first answer counts
+    rejected, lost      one will not
+    alarm               soon: members that are not alive are no longer waited for; at the deadline:
+                        nobody is
 
-What those who are asked say is in `explaining.trace` and `inspecting.inspect`. When nobody is left to
-wait for, the answer leaves, with the reasons of those who were not heard.
+When nobody is left to wait for, `conclude` makes the client's answer out of what was said, and out of
+the reasons of those who were not heard. A gather changes nothing and judges nothing. What members say
+is made in `observe.trace` and `observe.inspect`.
 """
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 from basestore.cluster.operations import Operation
 from basestore.cluster.outbox import SMALL_BYTES, Outbox, weight
+from basestore.coordinator.context import Context
 from basestore.instant import Instant
 from basestore.protocol.codec import Message
-from basestore.protocol.operator import Inspect, Trace
+from basestore.protocol.operator import PAIR, Inspect, Inspected, Trace, Traced
 from basestore.protocol.replication import Rejected
-
-if TYPE_CHECKING:
-    from basestore.coordinator.coordinator import Coordinator
 
 REASON_LENGTH_MAX = 200
 DOUBTFUL_S = 0.5  # a member that is not whole answers at once; one that is silent may never
 
-Answer = TypeVar("Answer")
+Conclude = Callable[["Gather", Instant], Message]
 
 
-class Gather(Operation, Generic[Answer]):
+class Gather(Operation):
     """One of them at its coordinator. In the end each member is in `answers` or in `reasons`."""
 
-    __slots__ = ("_client", "_deadline", "_waiting", "answers", "coordinator", "reasons")
+    __slots__ = ("_client", "_conclude", "_context", "_deadline", "_waiting", "answers", "reasons")
 
-    def __init__(self, coordinator: "Coordinator", client: Outbox, bytes_held: int) -> None:
+    def __init__(
+        self,
+        context: Context,
+        client: Outbox,
+        bytes_held: int,
+        conclude: Conclude,
+    ) -> None:
         super().__init__(bytes_held)
-        self.coordinator = coordinator
+        self._context = context
         self._client = client
+        self._conclude = conclude
         self._waiting: set[int] = set()
-        self.answers: dict[int, Answer] = {}
+        self.answers: dict[int, Any] = {}
         self.reasons: dict[int, str] = {}
-
-    def answer(self, now: Instant) -> Message:
-        """What the client is told in the end."""
-        raise NotImplementedError
 
     def ask(self, message: Trace | Inspect, timeout_ms: int, now: Instant, size: int = SMALL_BYTES) -> None:
         """Ask all that can be asked; `size` in bytes, of one message."""
-        operations, peers = self.coordinator.operations, self.coordinator.peers
+        operations, peers = self._context.operations, self._context.peers
         for peer in peers.all:
             if peer.index != peers.me and not peer.linked:
                 self.reasons[peer.index] = "there is no link to it"
@@ -57,8 +61,15 @@ class Gather(Operation, Generic[Answer]):
         self._deadline = now.monotonic + timeout_ms / 1e3
         operations.alarm_at(message.id, min(self._deadline, now.monotonic + DOUBTFUL_S))
 
-    def take(self, member: int, answer: Answer, now: Instant) -> None:
-        """The first answer of a member counts."""
+    def traced(self, member: int, answer: Traced, now: Instant) -> None:
+        self._context.peers.check_known([*answer.hints[::2], *answer.reach[::3]])
+        self._take(member, answer, now)
+
+    def inspected(self, member: int, answer: Inspected, now: Instant) -> None:
+        self._context.peers.check_known(answer.pairs[1::PAIR])
+        self._take(member, answer, now)
+
+    def _take(self, member: int, answer: Any, now: Instant) -> None:
         if member in self._waiting:
             self._waiting.discard(member)
             self.answers[member] = answer
@@ -73,9 +84,9 @@ class Gather(Operation, Generic[Answer]):
     def alarm(self, now: Instant) -> None:
         late = now.monotonic >= self._deadline
         if not late:
-            self.coordinator.operations.alarm_at(self.ids[0], self._deadline)
+            self._context.operations.alarm_at(self.ids[0], self._deadline)
         for member in sorted(self._waiting):
-            if late or not self.coordinator.peers.alive[member]:
+            if late or not self._context.peers.alive[member]:
                 self._miss(member, "it did not answer in time", now)
 
     def _miss(self, member: int, reason: str, now: Instant) -> None:
@@ -86,6 +97,6 @@ class Gather(Operation, Generic[Answer]):
 
     def _consider(self, now: Instant) -> None:
         if not self._waiting:
-            self.coordinator.operations.drop(self)
-            answer = self.answer(now)
+            self._context.operations.drop(self)
+            answer = self._conclude(self, now)
             self._client.put(answer, weight(answer))

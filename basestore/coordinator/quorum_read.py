@@ -18,21 +18,21 @@ behind is mended. `mend` does only that, with nobody to answer.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from basestore.cluster.operations import Operation
 from basestore.cluster.outbox import SMALL_BYTES
+from basestore.cluster.placement import row_partition
+from basestore.consistency import Level, met_by
+from basestore.coordinator.context import Context
 from basestore.errors import ReadTimeout, ReplicaFailure, RequestFailed
 from basestore.instant import Instant
-from basestore.protocol.client import FINAL, PROVISIONAL, Got
+from basestore.protocol.client import FINAL, PROVISIONAL
 from basestore.protocol.replication import COPY, Apply, Held, HeldDigest, Read, Rejected, Settled, Superseded
 from repair.digest_tree import due_of
 from repair.read_repair import NOTHING, ReadPlan, plan, reaches
 from repair.rule import Rule
-from repair.version import VERSION_BYTES, Record
-
-if TYPE_CHECKING:
-    from basestore.coordinator.coordinator import Coordinator
+from repair.version import Record
 
 WIDEN_S = 0.1
 LINGER_S = 2.0
@@ -53,18 +53,6 @@ class Finding(NamedTuple):
     stable: int = 0
     final: int = 0
 
-    def reply(self, request: int, wall_ms: int) -> tuple[Got, int]:
-        """The message to the client and its size. Expiry is judged here, once, by `wall_ms`."""
-        record = self.record
-        counts = (self.required, self.responded, self.diverged, self.repaired)
-        if record is None:
-            return Got(request, False, b"", b"", 0, *counts, self.final), SMALL_BYTES
-        found = record.live(wall_ms)
-        value = record.value if found else b""
-        version = record.blob[:VERSION_BYTES]
-        got = Got(request, found, value, version, record.expires_ms, *counts, self.final)
-        return got, SMALL_BYTES + len(value)
-
 
 class Aim(NamedTuple):
     """What a read must reach: `required` replicas that confirm a winner that is not older than the
@@ -78,29 +66,40 @@ class Aim(NamedTuple):
     stable: bool = False
 
 
+PLAIN = Aim(0)
 FIRST = Aim(0, stable=True)  # in first-write buckets: whether what is found is final
 
 
+def read(
+    context: Context, row: bytes, rule: Rule, level: Level, deadline: float, report: Report, now: Instant,
+    aim: Aim = PLAIN,
+) -> None:  # fmt: skip
+    """Begin a read of one row at a level, for a client, a scan, a first write or a late hint; Unavailable."""
+    replicas = context.placement.replicas[row_partition(row)]
+    aim = aim._replace(required=context.require(replicas, level))
+    QuorumRead(context, row, rule, replicas, aim, report).begin(deadline, now)
+
+
+def mend(context: Context, row: bytes, rule: Rule, now: Instant) -> None:
+    """Compare all replicas of a row, and bring those up to date that are behind."""
+    replicas = context.placement.replicas[row_partition(row)]
+    QuorumRead(context, row, rule, replicas, PLAIN, _nobody).mend(now)
+
+
 class QuorumRead(Operation):
-    """One read of one row at its coordinator."""
+    """One read of one row at its context."""
 
     __slots__ = (
-        "_aim", "_answered", "_asked", "_begun_s", "_coordinator", "_deadline", "_deadline_ms",
-        "_diverged", "_fetched", "_heads", "_reasons", "_records", "_repaired", "_repairs", "_replicas",
+        "_aim", "_answered", "_asked", "_begun_s", "_context", "_deadline", "_deadline_ms", "_diverged",
+         "_fetched", "_heads", "_reasons", "_records", "_repaired", "_repairs", "_replicas",
         "_report", "_row", "_rule", "_stable", "_stables", "_under_way", "_write_backs",
     )  # fmt: skip
 
     def __init__(
-        self,
-        coordinator: "Coordinator",
-        row: bytes,
-        rule: Rule,
-        replicas: tuple[int, ...],
-        aim: Aim,
-        report: Report,
+        self, context: Context, row: bytes, rule: Rule, replicas: tuple[int, ...], aim: Aim, report: Report
     ) -> None:
-        super().__init__(len(row) + coordinator.answer_bytes)
-        self._coordinator = coordinator
+        super().__init__(len(row) + context.load.answer_bytes)
+        self._context = context
         self._row = row
         self._rule = rule
         self._replicas = replicas
@@ -125,8 +124,8 @@ class QuorumRead(Operation):
         self._set_deadline(deadline, now)
         self._ask(self._aim.required, now)
         if self.ids:
-            wait_s = min(self._coordinator.peers.usual_s, WIDEN_S)
-            self._coordinator.operations.alarm_at(self.ids[0], min(deadline, now.monotonic + wait_s))
+            wait_s = min(self._context.peers.usual_s, WIDEN_S)
+            self._context.operations.alarm_at(self.ids[0], min(deadline, now.monotonic + wait_s))
 
     def mend(self, now: Instant) -> None:
         """Compare all replicas that are alive, with nobody to answer."""
@@ -144,7 +143,7 @@ class QuorumRead(Operation):
         """Ask up to `count` more replicas: the own one first, then the others in placement order.
         When there are none left to wait for, the read has failed. Returns how many were asked."""
         wanted = count
-        peers = self._coordinator.peers
+        peers = self._context.peers
         fresh = [r for r in self._replicas if r not in self._asked and peers.alive[r]]
         fresh.sort(key=lambda replica: replica != peers.me)
         for replica in fresh:
@@ -161,19 +160,18 @@ class QuorumRead(Operation):
         return wanted - count
 
     def _ask_one(self, replica: int, *, digest: bool) -> bool:
-        request = self._coordinator.operations.issue(self)
+        request = self._context.operations.issue(self)
         if not digest:
             self._fetched.add(replica)
         message = Read(request, self._row, self._deadline_ms, False, digest, self._aim.stable)
-        return self._coordinator.peers.send(replica, message, SMALL_BYTES + len(self._row))
+        return self._context.peers.send(replica, message, SMALL_BYTES + len(self._row))
 
     def _fail(self, now: Instant) -> None:
-        names = self._coordinator.names
-        reasons = {names[replica]: reason for replica, reason in self._reasons.items()}
+        members = self._context.peers.all
+        reasons = {members[replica].name: reason for replica, reason in self._reasons.items()}
         listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         text = f"failed: {self._aim.required} replicas are required, and too many refused or were lost"
-        advice = "Try again, or at a lower level"
-        self._end(ReplicaFailure(f"{text} ({listed}). {advice}", reasons, None), now)
+        self._end(ReplicaFailure(f"{text} ({listed}). Try again, or at a lower level", reasons, None), now)
 
     # --- answers -----------------------------------------------------------------------------
 
@@ -209,18 +207,18 @@ class QuorumRead(Operation):
         if known is None:
             self._time(member, now)
         if head:
-            self._coordinator.observe(head, now)
+            self._context.stamper.observe(head, now)
         if not known or (head and self._rule.beats(head, known)):
             self._heads[member] = head
         self._consider(now)
 
     def _time(self, member: int, now: Instant) -> None:
         """The first answer of a replica: how long it took."""
-        coordinator = self._coordinator
-        coordinator.peers.all[member].latency.add(now.monotonic - self._asked[member])
+        context = self._context
+        context.peers.all[member].latency.add(now.monotonic - self._asked[member])
         if not self._answered:
-            replicas, seconds = len(self._replicas), now.monotonic - self._begun_s
-            coordinator.milestone("get", len(self._heads) + 1, replicas, seconds)
+            met = met_by(len(self._heads) + 1, len(self._replicas))
+            context.metrics.reached("get", met, now.monotonic - self._begun_s)
 
     def _consider(self, now: Instant) -> None:
         """Answer if the winner is confirmed; otherwise write it back to those that are behind."""
@@ -238,7 +236,7 @@ class QuorumRead(Operation):
         elif not self._answered:
             self._answer(weighed, now)
         elif not self._under_way:
-            self._coordinator.operations.drop(self)
+            self._context.operations.drop(self)
 
     def _reaches(self, winner: bytes) -> bool:
         """Whether what was found is as new as what the session has seen; nothing is, where all up to
@@ -278,12 +276,12 @@ class QuorumRead(Operation):
         if self._aim.compare or (weighed.diverged and self._aim.repair):
             self._go_on(now)
         else:
-            self._coordinator.operations.drop(self)
+            self._context.operations.drop(self)
         self._report(finding, now)
 
     def _fetch(self, head: bytes) -> None:
         """Ask one that holds this record for all of it."""
-        peers = self._coordinator.peers
+        peers = self._context.peers
         holders = [r for r, held in self._heads.items() if held == head and r not in self._fetched]
         for replica in sorted(holders, key=lambda replica: replica != peers.me):
             if self._ask_one(replica, digest=False):
@@ -293,7 +291,7 @@ class QuorumRead(Operation):
 
     def _go_on(self, now: Instant) -> None:
         """Compare what has not replied yet, and mend it; a request in need of room ends this."""
-        operations = self._coordinator.operations
+        operations = self._context.operations
         self._set_deadline(now.monotonic + LINGER_S, now)
         self._ask(len(self._replicas), now)
         if self.ids:
@@ -303,7 +301,7 @@ class QuorumRead(Operation):
 
     def _repair(self, weighed: ReadPlan, now: Instant) -> None:
         """Write the winner back to those that are behind; replicas that all hold nothing agree."""
-        coordinator = self._coordinator
+        context = self._context
         winner = self._records.get(weighed.winner)
         if winner is None:
             self._fetch(weighed.winner)
@@ -313,11 +311,11 @@ class QuorumRead(Operation):
                 continue
             if len(self._write_backs) >= WRITE_BACKS_MAX:
                 return  # the row changes faster than it can be read: the deadline ends this
-            request = coordinator.operations.issue(self)
+            request = context.operations.issue(self)
             self._write_backs[request] = winner.head
             self._under_way[replica] = winner.head
             message = Apply(request, self._row, winner.blob, COPY, self._deadline_ms)
-            coordinator.peers.send(replica, message, len(self._row) + len(winner.blob) + SMALL_BYTES)
+            context.peers.send(replica, message, len(self._row) + len(winner.blob) + SMALL_BYTES)
 
     def applied(self, member: int, answer: int, now: Instant) -> None:
         head = self._write_backs.get(answer)
@@ -325,7 +323,7 @@ class QuorumRead(Operation):
             if self._under_way.get(member) == head:
                 del self._under_way[member]
             self._repaired.add(member)
-            self._coordinator.metrics.count(self._repairs)
+            self._context.metrics.count(self._repairs)
             self._learn(member, head, now)
 
     def superseded(self, member: int, answer: Superseded, now: Instant) -> None:
@@ -366,7 +364,7 @@ class QuorumRead(Operation):
 
     def alarm(self, now: Instant) -> None:
         """Slow: ask one more replica, then the remaining ones too. At the deadline: give up."""
-        operations = self._coordinator.operations
+        operations = self._context.operations
         if now.monotonic >= self._deadline:
             if self._answered:
                 operations.drop(self)
@@ -377,7 +375,7 @@ class QuorumRead(Operation):
             widen_s = self._begun_s + WIDEN_S
             if now.monotonic < widen_s:
                 operations.alarm_at(self.ids[0], min(widen_s, self._deadline))
-                self._coordinator.metrics.count("speculative_retries", self._ask(1, now))
+                self._context.metrics.count("speculative_retries", self._ask(1, now))
             else:
                 operations.alarm_at(self.ids[0], self._deadline)
                 self._ask(len(self._replicas), now)
@@ -385,7 +383,7 @@ class QuorumRead(Operation):
                 self._consider(now)
 
     def relieve(self, now: Instant) -> None:
-        self._coordinator.operations.drop(self)
+        self._context.operations.drop(self)
 
     def _time_out(self, now: Instant) -> None:
         received = len(self._heads)
@@ -394,5 +392,9 @@ class QuorumRead(Operation):
         self._end(ReadTimeout(f"{text}. Read again, or at a lower level", received, required, None), now)
 
     def _end(self, result: RequestFailed, now: Instant) -> None:
-        self._coordinator.operations.drop(self)
+        self._context.operations.drop(self)
         self._report(result, now)
+
+
+def _nobody(result: Finding | RequestFailed, now: Instant) -> None:
+    """Nobody waits for what a mending finds."""

@@ -12,10 +12,11 @@ The write goes on after the answer, until every replica has answered or has a hi
 was stamped is never stamped again: who repeats it passes the version on.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from basestore.cluster.operations import Operation
-from basestore.cluster.outbox import SMALL_BYTES, Outbox
+from basestore.cluster.outbox import SMALL_BYTES
 from basestore.cluster.placement import row_partition
 from basestore.consistency import (
     APPLIED,
@@ -27,72 +28,92 @@ from basestore.consistency import (
     ReplicaState,
     Tally,
     Verdict,
+    met_by,
 )
-from basestore.coordinator.quorum_read import FIRST, Finding
+from basestore.coordinator.context import Context
+from basestore.coordinator.deferred_repair import repair_soon
+from basestore.coordinator.quorum_read import FIRST, Finding, read
 from basestore.errors import ClockSkew, Overloaded, ReadTimeout, ReplicaFailure, RequestFailed, WriteTimeout
 from basestore.instant import Instant
-from basestore.metrics import FAILURES, WRITE_OUTCOMES
 from basestore.protocol.client import (
     FINAL,
     OUTCOME_LOST,
     OUTCOME_STORED,
     OUTCOME_SUPERSEDED,
     PROVISIONAL,
-    Failed,
-    Written,
 )
 from basestore.protocol.replication import DIRECT, Apply, Keep, Kept, Rejected, Superseded
 from repair.rule import Rule
 from repair.version import VERSION_BYTES, Record, Version
 
-if TYPE_CHECKING:
-    from basestore.coordinator.coordinator import Coordinator
-
-ANY = Level.ANY
+ANY, QUORUM = Level.ANY, Level.QUORUM  # bound once: looking a member up on its enum costs as much as a check
 _STAMP_BYTES = 8
 OPEN, STORED, FAILURE = Verdict.OPEN, Verdict.STORED, Verdict.FAILED
 
 
 class Content(NamedTuple):
-    """What is to be written, before it has a version."""
+    """What is to be written, before it has a version. `rule`: of its bucket."""
 
     row: bytes
     value: bytes
     ttl_ms: int
     tombstone: bool
+    rule: Rule
+
+
+class Decision(NamedTuple):
+    """What became of a write that its level was reached for; the fields as in `Written`."""
+
+    outcome: int
+    final: int
+    version: bytes
+    required: int
+    acknowledged: int
+    replicas: list[int]
+    better: bytes
+
+
+Report = Callable[[Decision | RequestFailed, Instant], None]
+
+
+def write(
+    context: Context, content: Content, level: Level, deadline: float, report: Report, now: Instant,
+    repeated: Version | None = None, *, reads_first: bool = False,
+) -> None:  # fmt: skip
+    """Begin a write, for a client or for a late hint; Unavailable. `repeated`: the version of the earlier
+    attempt that this one repeats; `reads_first`: at QUORUM or ALL it is sent only where a read finds
+    nothing."""
+    replicas = context.placement.replicas[row_partition(content.row)]
+    context.require(replicas, level)
+    begun = QuorumWrite(context, content, replicas, level, deadline, report, now)
+    if reads_first and level >= QUORUM:
+        begun.read_first(repeated, now)
+    else:
+        begun.begin(repeated, now)
 
 
 class QuorumWrite(Operation):
-    """One write at its coordinator."""
+    """One write at its context."""
 
     __slots__ = (
-        "_answered", "_begun_s", "_client", "_content", "_coordinator", "_deadline", "_hints_asked",
-        "_late", "_reasons", "_record", "_repeats", "_replicas", "_request", "_rule", "_sent", "_stable",
-        "_tally", "_untaken", "_winner",
+        "_answered", "_begun_s", "_content", "_context", "_deadline", "_hints_asked", "_late", "_reasons",
+        "_record", "_repeats", "_replicas", "_report", "_rule", "_sent", "_stable", "_tally", "_untaken",
+        "_winner",
     )  # fmt: skip
 
     def __init__(
-        self,
-        coordinator: "Coordinator",
-        client: Outbox,
-        request: int,
-        content: Content,
-        rule: Rule,
-        replicas: tuple[int, ...],
-        level: Level,
-        begun_s: float,
-        deadline: float,
-    ) -> None:
-        self._begun_s = begun_s
+        self, context: Context, content: Content, replicas: tuple[int, ...], level: Level, deadline: float,
+        report: Report, now: Instant,
+    ) -> None:  # fmt: skip
         self.ids = []
         self.bytes = len(content.row) + len(content.value)
-        self._coordinator = coordinator
-        self._client = client
-        self._request = request
+        self._context = context
         self._content = content
-        self._rule = rule
+        self._rule = content.rule
         self._replicas = replicas
+        self._begun_s = now.monotonic
         self._deadline = deadline
+        self._report = report
         self._tally = Tally(len(replicas), level)
         self._answered = False
         self._sent = False
@@ -116,13 +137,13 @@ class QuorumWrite(Operation):
             else:
                 version = repeated.encode() if repeated else b""
                 self._answer(OUTCOME_LOST, version, result.record.head, now)
-                self._coordinator.operations.drop(self)
+                self._context.operations.drop(self)
 
-        operations, level = self._coordinator.operations, self._tally.level
+        operations, level = self._context.operations, self._tally.level
         operations.issue(self)  # it counts, and holds its value, while it reads
         try:
             row, deadline = self._content.row, self._deadline
-            self._coordinator.read(row, self._rule, level, deadline, after, now, FIRST)
+            read(self._context, row, self._rule, level, deadline, after, now, FIRST)
         except RequestFailed:
             operations.drop(self)
             raise
@@ -135,23 +156,23 @@ class QuorumWrite(Operation):
 
     def begin(self, repeated: Version | None, now: Instant) -> None:
         """Stamp it, unless it repeats an earlier attempt, and send it to every replica."""
-        coordinator = self._coordinator
-        row, value, ttl_ms, tombstone = self._content
+        context = self._context
+        row, value, ttl_ms, tombstone, _ = self._content
         try:
-            version = repeated or coordinator.stamp(row, now)
+            version = repeated or context.stamper.stamp(row, now)
         except (ClockSkew, Overloaded) as error:
             self._refuse(error, now)
             return
         expires_ms = version.wall_ms + ttl_ms if ttl_ms else 0
         self._record = record = Record.seal(
-            coordinator.digester, row, version, value, tombstone=tombstone, expires_ms=expires_ms
+            context.digester, row, version, value, tombstone=tombstone, expires_ms=expires_ms
         )
         self._sent, self._repeats = True, repeated is not None
-        request = coordinator.operations.issue(self)
+        request = context.operations.issue(self)
         left_s = self._deadline - now.monotonic
         message = Apply(request, row, record.blob, DIRECT, now.wall_ms + int(left_s * 1e3))
         size = len(row) + len(record.blob) + SMALL_BYTES
-        members, alive = coordinator.peers.all, coordinator.peers.alive
+        members, alive = context.peers.all, context.peers.alive
         absent = [
             replica
             for replica in self._replicas
@@ -159,16 +180,16 @@ class QuorumWrite(Operation):
         ]
         for replica in absent:  # behind this node's own copy, so that the hint names its store
             self._hint(replica, "not alive")
-        coordinator.operations.alarm_at(
+        context.operations.alarm_at(
             request, self._deadline if self._tally.level is not ANY else now.monotonic + left_s / 2
         )
 
     def _hint(self, replica: int, reason: str) -> None:
         """Ask this node to keep a hint for a replica that does not confirm."""
-        coordinator = self._coordinator
+        context = self._context
         self._explain(replica, reason)
         only_copy = (self._tally.level is ANY or self._repeats) and not self._tally.applied
-        if only_copy or not (self._tally.applied or coordinator.peers.me in self._replicas):
+        if only_copy or not (self._tally.applied or context.peers.me in self._replicas):
             self._untaken.append(replica)
         self._keep(replica, only_copy)
 
@@ -176,14 +197,14 @@ class QuorumWrite(Operation):
         states = zip(self._replicas, self._tally.states, strict=True)
         takers = [member for member, state in states if state is APPLIED or member == taker]
         message = Keep(self.ids[0], replica, self._content.row, self._record.blob, only_copy, takers)
-        self._coordinator.peers.send(self._coordinator.peers.me, message)
+        self._context.peers.send(self._context.peers.me, message)
         self._hints_asked += 1
 
     def _explain(self, replica: int, reason: str) -> None:
         """Keep the first reason why a replica did not confirm."""
         if self._reasons is None:
             self._reasons = {}
-        self._reasons.setdefault(self._coordinator.names[replica], reason)
+        self._reasons.setdefault(self._context.peers.all[replica].name, reason)
 
     def _copies_exist(self, taker: int) -> None:
         """A replica has taken it: hints that were kept as the only copies, or without knowing of any,
@@ -202,7 +223,7 @@ class QuorumWrite(Operation):
         head = answer.head
         if not self._winner or self._rule.beats(head, self._winner):
             self._winner = head
-        self._coordinator.observe(head, now)
+        self._context.stamper.observe(head, now)
         self._note(member, SUPERSEDED, now)
 
     def rejected(self, member: int, answer: Rejected, now: Instant) -> None:
@@ -226,7 +247,7 @@ class QuorumWrite(Operation):
         self._hint_pending("no answer in time")
         if not self._answered:
             if now.monotonic < self._deadline:
-                self._coordinator.operations.alarm_at(self.ids[0], self._deadline)
+                self._context.operations.alarm_at(self.ids[0], self._deadline)
                 return
             tally = self._tally
             version = self._record.version
@@ -240,7 +261,7 @@ class QuorumWrite(Operation):
                 ),
                 now,
             )  # fmt: skip
-        self._coordinator.operations.drop(self)
+        self._context.operations.drop(self)
 
     def closing(self, now: Instant) -> None:
         if self._sent:
@@ -266,9 +287,9 @@ class QuorumWrite(Operation):
             return  # it holds no such row, and has no say
         if self._tally.record(place, state):
             if state is APPLIED:
-                seconds = now.monotonic - self._begun_s
-                confirmed, replicas = self._tally.applied, len(self._replicas)
-                self._coordinator.milestone(self._kind, confirmed, replicas, seconds)
+                met = met_by(self._tally.applied, len(self._replicas))
+                operation = "delete" if self._content.tombstone else "set"
+                self._context.metrics.reached(operation, met, now.monotonic - self._begun_s)
             self._judge(now)
         elif state is FAILED:
             self._judge(now)
@@ -289,33 +310,23 @@ class QuorumWrite(Operation):
                 self._answer(outcome, self._record.blob[:VERSION_BYTES], self._winner, now)
         if self._answered:
             if self._winner and not tally.waiting and APPLIED in tally.states:  # those are behind
-                self._coordinator.deferred_repair.soon(self._content.row, self._rule, now)
+                repair_soon(self._context, self._content.row, self._rule, now)
             if tally.waiting:
-                self._coordinator.operations.linger(self)
+                self._context.operations.linger(self)
             else:
-                self._coordinator.operations.drop(self)
+                self._context.operations.drop(self)
 
     def _answer(self, outcome: int, version: bytes, winner: bytes, now: Instant) -> None:
         self._answered = True
-        self._count(WRITE_OUTCOMES[outcome], now)
         tally = self._tally
         states: list[int] = []
         if self._sent:
             for replica, state in zip(self._replicas, tally.states, strict=True):
                 states += (replica, int(state))  # cbor2 is slow with subclasses of int
-        self._client.put(
-            Written(
-                self._request,
-                outcome,
-                self._final(winner or version) if self._rule.final_when_stable else 0,
-                version,
-                tally.required,
-                tally.applied,
-                states,
-                winner[:VERSION_BYTES],
-                row_partition(self._content.row),
-            )
-        )
+        final = self._final(winner or version) if self._rule.final_when_stable else 0
+        better = winner[:VERSION_BYTES]
+        decision = Decision(outcome, final, version, tally.required, tally.applied, states, better)
+        self._report(decision, now)
 
     def _final(self, version: bytes) -> int:
         """Whether the write that holds the key can be contested any more."""
@@ -337,21 +348,11 @@ class QuorumWrite(Operation):
     def _refuse(self, error: RequestFailed, now: Instant) -> None:
         """It ends before it was sent to any replica."""
         self._fail(error, now)
-        self._coordinator.operations.drop(self)
+        self._context.operations.drop(self)
 
     def _fail(self, error: RequestFailed, now: Instant) -> None:
         self._answered = True
-        self._count(FAILURES[error.code], now)
-        version = error.version.encode() if error.version else b""
-        self._client.put(Failed(self._request, error.code, str(error), version, error.details()))
-
-    @property
-    def _kind(self) -> str:
-        return "delete" if self._content.tombstone else "set"
-
-    def _count(self, outcome: str, now: Instant) -> None:
-        seconds = now.monotonic - self._begun_s
-        self._coordinator.metrics.answered(self._kind, self._tally.level, outcome, seconds)
+        self._report(error, now)
 
 
 def _not_begun(error: RequestFailed) -> RequestFailed:

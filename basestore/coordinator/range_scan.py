@@ -8,49 +8,46 @@ So a scan promises for each key what a read at its level promises. The page as a
 snapshot: keys written while it is made may be on it or not.
 """
 
-from typing import TYPE_CHECKING
-
 from basestore.cluster.operations import Operation
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.cluster.placement import row_key, row_partition
 from basestore.consistency import Level
-from basestore.coordinator.quorum_read import Finding
+from basestore.coordinator.admission import admit_scan
+from basestore.coordinator.context import Context, refuse
+from basestore.coordinator.quorum_read import Finding, read
 from basestore.errors import ReadTimeout, ReplicaFailure, RequestFailed, Unavailable
 from basestore.instant import Instant
 from basestore.metrics import FAILURES
-from basestore.protocol.client import Failed, Page, Scan
+from basestore.protocol.client import Page, Scan
 from basestore.protocol.limits import PAGE_BYTES_MAX, PAGE_ROWS_MAX
 from basestore.protocol.replication import Range, ReadRange, Rejected
 from repair.read_repair import NOTHING, plan
 from repair.rule import Rule
 from repair.version import VERSION_BYTES, Record
 
-if TYPE_CHECKING:
-    from basestore.coordinator.coordinator import Coordinator
-
 READS_MAX = 64
 ALL_READS_MAX = 1024  # of all pages under way
 
 
+def scan(context: Context, outbox: Outbox, request: Scan, now: Instant) -> None:
+    """Begin a page; InvalidRequest or RequestFailed when nothing was begun."""
+    level, bucket, rule = admit_scan(context, request, now)
+    RangeScan(context, outbox, request, bucket, rule, level).begin(now)
+
+
 class RangeScan(Operation):
-    """One page at its coordinator."""
+    """One page at its context."""
 
     __slots__ = (
-        "_after", "_bucket", "_chosen", "_client", "_coordinator", "_deadline", "_ended", "_found",
+        "_after", "_bucket", "_chosen", "_client", "_context", "_deadline", "_ended", "_found",
         "_level", "_limit", "_more", "_request", "_rows", "_rule", "_unread", "_waiting",
     )  # fmt: skip
 
     def __init__(
-        self,
-        coordinator: "Coordinator",
-        client: Outbox,
-        request: Scan,
-        bucket: bytes,
-        rule: Rule,
-        level: Level,
+        self, context: Context, client: Outbox, request: Scan, bucket: bytes, rule: Rule, level: Level
     ) -> None:
         super().__init__(PAGE_BYTES_MAX)
-        self._coordinator = coordinator
+        self._context = context
         self._client = client
         self._request = request
         self._bucket = bucket
@@ -68,25 +65,25 @@ class RangeScan(Operation):
 
     def begin(self, now: Instant) -> None:
         """Ask; Unavailable when a partition has too few replicas alive."""
-        coordinator, request = self._coordinator, self._request
-        alive, me = coordinator.peers.alive, coordinator.peers.me
+        context, request = self._context, self._request
+        alive, me = context.peers.alive, context.peers.me
         share: dict[int, list[int]] = {}
-        for partition, replicas in enumerate(coordinator.placement.replicas):
-            required = coordinator.require(replicas, self._level)
+        for partition, replicas in enumerate(context.placement.replicas):
+            required = context.require(replicas, self._level)
             able = sorted((r for r in replicas if alive[r]), key=lambda replica: replica != me)
             self._chosen.append(tuple(able[:required]))
             for replica in able[:required]:
                 share.setdefault(replica, []).append(partition)
         self._deadline = now.monotonic + request.timeout_ms / 1e3
         self._waiting = set(share)
-        coordinator.operations.alarm_at(coordinator.operations.issue(self), self._deadline)
+        context.operations.alarm_at(context.operations.issue(self), self._deadline)
         for replica, partitions in share.items():
             message = ReadRange(
-                coordinator.operations.issue(self), partitions, self._bucket, request.prefix,
+                context.operations.issue(self), partitions, self._bucket, request.prefix,
                 request.after, self._limit, now.wall_ms + request.timeout_ms,
             )  # fmt: skip
             size = SMALL_BYTES + 9 * len(partitions) + len(request.prefix) + len(request.after)
-            if not coordinator.peers.send(replica, message, size):
+            if not context.peers.send(replica, message, size):
                 self._refuse(replica, "too much waits for it", now)
                 return
 
@@ -133,16 +130,16 @@ class RangeScan(Operation):
     @property
     def _reads_max(self) -> int:
         """How many rows of one page may be read singly; one at least, for every page must go on."""
-        return max(1, min(READS_MAX, ALL_READS_MAX - self._coordinator.scan_reads))
+        return max(1, min(READS_MAX, ALL_READS_MAX - self._context.load.scan_reads))
 
     def _read(self, key: bytes, row: bytes, now: Instant) -> None:
         """Replicas differ on this row: read it as a get would, which repairs it."""
         self._unread += 1
-        self._coordinator.scan_reads += 1
+        self._context.load.scan_reads += 1
 
         def report(result: Finding | RequestFailed, now: Instant) -> None:
             self._unread -= 1
-            self._coordinator.scan_reads -= 1
+            self._context.load.scan_reads -= 1
             if isinstance(result, RequestFailed):
                 self._fail(result, now)
             elif result.record is not None:
@@ -150,10 +147,10 @@ class RangeScan(Operation):
             self._finish(now)
 
         try:
-            self._coordinator.read(row, self._rule, self._level, self._deadline, report, now)
+            read(self._context, row, self._rule, self._level, self._deadline, report, now)
         except Unavailable as error:
             self._unread -= 1
-            self._coordinator.scan_reads -= 1
+            self._context.load.scan_reads -= 1
             self._fail(error, now)
 
     def _finish(self, now: Instant) -> None:
@@ -171,7 +168,7 @@ class RangeScan(Operation):
             if record.live(now.wall_ms):
                 rows += (key, record.value, record.blob[:VERSION_BYTES], record.expires_ms.to_bytes(8))
                 size += len(key) + len(record.value) + VERSION_BYTES + 40
-        self._coordinator.operations.drop(self)
+        self._context.operations.drop(self)
         self._ended = True
         self._client.put(Page(self._request.id, rows, self._after, self._more), size + len(self._after))
         self._count("page", now)
@@ -184,23 +181,23 @@ class RangeScan(Operation):
             self._refuse(member, "the link was lost", now)
 
     def _refuse(self, member: int, reason: str, now: Instant) -> None:
-        name = self._coordinator.names[member]
+        name = self._context.peers.all[member].name
         self._fail(
             ReplicaFailure(f"failed: {name} could not scan ({reason}). Try again", {name: reason}, None), now
         )
 
     def alarm(self, now: Instant) -> None:
-        required = self._level.required(self._coordinator.placement.replication)
+        required = self._level.required(self._context.placement.replication)
         text = "timeout: not all replicas answered the scan in time. Try again, or with a smaller limit"
         self._fail(ReadTimeout(text, len(self._rows), required, None), now)
 
     def _fail(self, error: RequestFailed, now: Instant) -> None:
         if not self._ended:
             self._ended = True
-            self._coordinator.operations.drop(self)
-            self._client.put(Failed(self._request.id, error.code, str(error), b"", error.details()))
+            self._context.operations.drop(self)
+            refuse(self._client, self._request.id, error)
             self._count(FAILURES[error.code], now)
 
     def _count(self, outcome: str, now: Instant) -> None:
         begun_s = self._deadline - self._request.timeout_ms / 1e3
-        self._coordinator.metrics.answered("scan", self._level, outcome, now.monotonic - begun_s)
+        self._context.metrics.answered("scan", self._level, outcome, now.monotonic - begun_s)

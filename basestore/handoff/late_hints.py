@@ -9,52 +9,32 @@ is stored. Whatever fails leaves the hint, for the next replay.
 """
 
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
-from basestore.cluster.outbox import SMALL_BYTES, Outbox
-from basestore.cluster.placement import row_bucket, row_partition
+from basestore.cluster.placement import row_bucket
 from basestore.consistency import Level
-from basestore.coordinator.quorum_read import Finding
-from basestore.coordinator.quorum_write import Content, QuorumWrite
+from basestore.coordinator.context import Context
+from basestore.coordinator.quorum_read import Finding, read
+from basestore.coordinator.quorum_write import Content, Decision, write
 from basestore.errors import RequestFailed
 from basestore.handoff.hints import Hints, Pile
 from basestore.instant import Instant
-from basestore.protocol.client import OUTCOME_STORED, Written
-from basestore.protocol.codec import Message
+from basestore.protocol.client import OUTCOME_STORED
+from repair.rule import Rule
 from repair.write_repair import Hint
-
-if TYPE_CHECKING:
-    from basestore.coordinator.coordinator import Coordinator
 
 AT_ONCE = 16
 LATE_S = 5.0
 PAGE_ROWS = 200
 
 
-class _Verdict(Outbox):
-    """Where the answer to a write goes that nobody but this node has asked for."""
-
-    __slots__ = ("_hint", "_late", "_pile", "_row")
-
-    def __init__(self, late: "LateHints", pile: Pile, row: bytes, hint: Hint) -> None:
-        super().__init__(set())
-        self._late = late
-        self._pile = pile
-        self._row = row
-        self._hint = hint
-
-    def put(self, message: Message, size: int = SMALL_BYTES) -> bool:
-        stored = isinstance(message, Written) and message.outcome == OUTCOME_STORED
-        self._late.ended(self._pile, self._row, self._hint, "hints_late_rewritten" if stored else "")
-        return True
-
-
 class LateHints:
     """Decides the late hints of one node: page by page, a few at a time."""
 
-    def __init__(self, hints: Hints, coordinator: "Coordinator") -> None:
+    def __init__(self, hints: Hints, rules: Mapping[bytes, Rule], context: Context) -> None:
         self._hints = hints
-        self._coordinator = coordinator
+        self._rules = rules
+        self._context = context
         self._pages: deque[tuple[Pile, bytes]] = deque()  # piles, and where the next page begins
         self._waiting: deque[tuple[Pile, bytes]] = deque()
         self._under_way = 0
@@ -73,7 +53,7 @@ class LateHints:
             if page:
                 row, hint = page[-1]
                 self._pages.append((pile, pile.age_key(hint, row) + b"\0"))
-        while self._waiting and self._under_way < AT_ONCE and self._coordinator.idle:
+        while self._waiting and self._under_way < AT_ONCE and self._context.operations.idle:
             pile, row = self._waiting.popleft()
             kept = self._hints.kept(pile, row)
             if kept is not None and kept.late:
@@ -81,39 +61,41 @@ class LateHints:
 
     def _look(self, pile: Pile, row: bytes, hint: Hint, now: Instant) -> None:
         """Read a quorum."""
-        coordinator = self._coordinator
-        rule = coordinator.rule_of(row_bucket(row))
+        rule = self._rules.get(row_bucket(row), Rule.LAST_WRITE_WINS)  # of buckets that are no more, too
         self._under_way += 1
 
         def after(result: Finding | RequestFailed, now: Instant) -> None:
             head = hint.record.head
             if isinstance(result, RequestFailed):
-                self.ended(pile, row, hint, "")
+                self._end(pile, row, hint, "")
             elif 0 < hint.record.expires_ms <= now.wall_ms or (
                 result.record is not None and (rule.immutable or not rule.beats(head, result.record.head))
             ):
-                self.ended(pile, row, hint, "hints_late_superseded")
+                self._end(pile, row, hint, "hints_late_superseded")
             else:
-                self._write(pile, row, hint, now)
+                self._write(pile, row, hint, rule, now)
 
         try:
-            coordinator.read(row, rule, Level.QUORUM, now.monotonic + LATE_S, after, now)
+            read(self._context, row, rule, Level.QUORUM, now.monotonic + LATE_S, after, now)
         except RequestFailed:
-            self.ended(pile, row, hint, "")
+            self._end(pile, row, hint, "")
 
-    def _write(self, pile: Pile, row: bytes, hint: Hint, now: Instant) -> None:
-        coordinator, record = self._coordinator, hint.record
+    def _write(self, pile: Pile, row: bytes, hint: Hint, rule: Rule, now: Instant) -> None:
+        """Write the value anew; what the row holds has just been read."""
+        record = hint.record
         ttl_ms = record.expires_ms - now.wall_ms if record.expires_ms else 0
-        content = Content(row, record.value, ttl_ms, record.tombstone)
-        verdict = _Verdict(self, pile, row, hint)
-        replicas = coordinator.placement.replicas[row_partition(row)]
-        begun_s = now.monotonic
-        rule = coordinator.rule_of(row_bucket(row))
-        QuorumWrite(
-            coordinator, verdict, 0, content, rule, replicas, Level.QUORUM, begun_s, begun_s + LATE_S
-        ).begin(None, now)
+        content = Content(row, record.value, ttl_ms, record.tombstone, rule)
 
-    def ended(self, pile: Pile, row: bytes, hint: Hint, outcome: str) -> None:
+        def after(result: Decision | RequestFailed, now: Instant) -> None:
+            stored = isinstance(result, Decision) and result.outcome == OUTCOME_STORED
+            self._end(pile, row, hint, "hints_late_rewritten" if stored else "")
+
+        try:
+            write(self._context, content, Level.QUORUM, now.monotonic + LATE_S, after, now)
+        except RequestFailed:
+            self._end(pile, row, hint, "")
+
+    def _end(self, pile: Pile, row: bytes, hint: Hint, outcome: str) -> None:
         """One is decided: what it counts as, or, if empty, it is left as it was."""
         self._under_way -= 1
         if outcome:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from basestore.cluster.operations import RELIEVED_AT_ONCE
+from basestore.cluster.operations import OPERATIONS_MAX, RELIEVED_AT_ONCE
 from basestore.consistency import Level, Outcome
-from basestore.coordinator.coordinator import OPERATIONS_MAX, TTL_MS_MAX
+from basestore.coordinator.admission import TTL_MS_MAX
 from basestore.errors import ClockSkew, InvalidRequest, Overloaded
 from basestore.node import CEILING
 from basestore.protocol.client import Delete, Get, Set

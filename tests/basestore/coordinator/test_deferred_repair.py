@@ -325,7 +325,7 @@ def test_a_page_reads_only_so_many_rows_singly() -> None:
         items, after = call.page()
         keys += [item.key for item in items]
     assert keys == sorted(f"k{number:03}".encode() for number in range(200))
-    assert world.node(0).coordinator.scan_reads == 0
+    assert world.node(0).context.load.scan_reads == 0
 
 
 def test_a_sessions_floor_may_lie_ahead_of_this_clock() -> None:

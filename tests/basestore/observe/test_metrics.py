@@ -74,7 +74,7 @@ def test_what_was_counted_since_is_the_rest(requests: list[tuple[str, Level, flo
         for operation, level, took in part:
             metrics.refused(operation, level, Overloaded.code)
             metrics.answered(operation, level, "read_timeout", took)
-            metrics.reached(operation, level, took)
+            metrics.reached(operation, [level], took)
             metrics.count("hints_created", 2)
         return metrics
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from basestore.consistency import Level
-from basestore.coordinator.coordinator import failure
+from basestore.coordinator.context import failure
 from basestore.errors import (
     ClockSkew,
     ConnectionLost,

@@ -26,7 +26,7 @@ def _superseded_confirms(self: Any, member: int, answer: Any, now: Any) -> None:
 def _first_reply(self: Any, now: Any) -> None:
     if self._records and not self._answered:
         record = next(iter(self._records.values()))
-        self._coordinator.operations.drop(self)
+        self._context.operations.drop(self)
         self._report(quorum_read.Finding(record, self._aim.required, len(self._heads), False, 0), now)
 
 
@@ -57,4 +57,4 @@ def _some_record(self: Any, weighed: Any, now: Any) -> None:
 
 @mutant("the other replicas are never compared", {"convergence"}, QuorumRead, "_go_on", "no rounds")
 def _stop(self: Any, now: Any) -> None:
-    self._coordinator.operations.drop(self)
+    self._context.operations.drop(self)

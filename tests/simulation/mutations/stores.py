@@ -96,6 +96,6 @@ _writing_alarm = QuorumWrite.alarm
 def _go_on(self: Any, now: Any) -> None:
     if now.monotonic < self._deadline + 0.5:
         self._deadline += 0.5
-        self._coordinator.operations.alarm_at(self.ids[0], self._deadline)
+        self._context.operations.alarm_at(self.ids[0], self._deadline)
     else:
         _writing_alarm(self, now)

@@ -7,7 +7,7 @@ detectors lie at random, and nothing may come of it.
 from typing import Any
 
 from basestore.consistency import APPLIED, Level
-from basestore.coordinator.coordinator import Coordinator
+from basestore.coordinator.context import Context
 from basestore.coordinator.quorum_read import QuorumRead
 from basestore.coordinator.quorum_write import QuorumWrite
 from basestore.errors import Unavailable
@@ -15,7 +15,7 @@ from repair.read_repair import NOTHING
 from tests.simulation.mutations.registry import STALE, mutant
 
 
-@mutant("a quorum of those that are alive", STALE, Coordinator, "require")
+@mutant("a quorum of those that are alive", STALE, Context, "require")
 def _of_the_living(self: Any, replicas: tuple[int, ...], level: Level) -> int:
     alive = sum(map(self.peers.alive.__getitem__, replicas))
     required = level.required(alive) if alive else len(replicas)

@@ -5,8 +5,8 @@ from unittest.mock import patch
 
 from basestore import node
 from basestore.cluster.outbox import Outbox
-from basestore.coordinator.coordinator import Coordinator
 from basestore.coordinator.quorum_write import QuorumWrite
+from basestore.coordinator.stamper import Stamper
 from basestore.errors import ClockSkew, Overloaded
 from basestore.node import Node
 from basestore.protocol.replication import DIRECT, Apply
@@ -17,9 +17,9 @@ from repair.version import HEAD_BYTES, Record, Version, is_tombstone
 from tests.simulation.mutations.registry import MUTANTS, STALE, Mutant, Patch, mutant
 
 
-@mutant("a stamp used again", {"versions", "linearizable", "convergence"}, Coordinator, "stamp")
+@mutant("a stamp used again", {"versions", "linearizable", "convergence"}, Stamper, "stamp")
 def _same_stamp(self: Any, row: bytes, now: Any) -> Version:
-    self._check_clock(now)
+    self.check_clock(now)
     return Version(max(self._clock.last, now.wall_ms << 16), self._origin, 1)
 
 
@@ -29,13 +29,13 @@ def _stamps_of_an_earlier_life() -> list[Patch]:
             super().raise_ceiling(1 << 63)
 
     def stamp(self: Any, row: bytes, now: Any) -> Version:
-        self._check_clock(now)
+        self.check_clock(now)
         return Version(self._clock.tick(now.wall_ms), self._origin >> 48 << 48, 1)
 
     return [
         patch.object(Node, "_load_ceiling", lambda self: 0),
         patch.object(node, "HybridClock", Unfresh),
-        patch.object(Coordinator, "stamp", stamp),
+        patch.object(Stamper, "stamp", stamp),
     ]
 
 
@@ -61,7 +61,7 @@ def _whoever_comes(self: Any, challenger: bytes, holder: bytes) -> bool:
     return challenger != holder
 
 
-@mutant("a retry executed anew", {"versions"}, Coordinator, "_repeated")
+@mutant("a retry executed anew", {"versions"}, Stamper, "repeated")
 def _forget_version(self: Any, encoded: bytes, now: Any) -> None:
     return None
 
@@ -77,10 +77,11 @@ _begin = QuorumWrite.begin
 @mutant("skew is checked after the write was sent", {"phantoms"}, QuorumWrite, "begin")
 def _send_then_check(self: Any, repeated: Any, now: Any) -> None:
     try:
-        self._coordinator._check_clock(now)
+        self._context.stamper.check_clock(now)
     except (ClockSkew, Overloaded) as error:
-        with patch.object(Coordinator, "_check_clock", lambda *_: None):
-            self._coordinator._clock.raise_ceiling(self._coordinator._clock.last + (1 << 16))
+        with patch.object(Stamper, "check_clock", lambda *_: None):
+            clock = self._context.stamper._clock
+            clock.raise_ceiling(clock.last + (1 << 16))
             _begin(self, repeated, now)
         self._fail(error, now)
     else:

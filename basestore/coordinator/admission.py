@@ -1,0 +1,159 @@
+"""Admission: everything that can be refused is refused here, before a write is stamped and before any
+replica is asked. So these errors are definite: nothing was done.
+
+Refused are levels, buckets, keys, values, lifetimes, versions and timeouts that make no sense
+(InvalidRequest), and work for which there is no room (Overloaded). Whether enough replicas are alive is
+asked by `Context.require`, whether the clock may stamp by `Stamper.check_clock`.
+
+What is admitted is returned as the story needs it: a row instead of a bucket and a key, the rule
+instead of the bucket's name. Nothing is begun here.
+"""
+
+from basestore.cluster.outbox import SMALL_BYTES, Outbox
+from basestore.cluster.placement import row_partition
+from basestore.consistency import Level
+from basestore.coordinator.context import TOO_MUCH_ASKED, Context
+from basestore.coordinator.quorum_write import Content
+from basestore.coordinator.stamper import version_of
+from basestore.errors import InvalidRequest, Overloaded
+from basestore.instant import Instant
+from basestore.protocol.client import Delete, Get, Scan, Set
+from basestore.protocol.limits import KEY_BYTES_MAX, VALUE_BYTES_MAX
+from basestore.protocol.operator import Explain, Survey
+from repair.rule import Rule
+from repair.version import Version
+
+SURVEY_BYTES = 1 << 20  # what a page may hold
+STALE_MS_MAX = 365 * 24 * 3600 * 1000
+TTL_MS_MAX = 100 * 365 * 24 * 3600 * 1000
+_LEVELS = {level.value: level for level in Level}
+ANY, ONE = Level.ANY, Level.ONE  # bound once: looking a member up on its enum costs as much as a check
+
+
+def admit_write(
+    context: Context, request: Set | Delete, now: Instant
+) -> tuple[Level, Content, Version | None]:
+    """What is to be written, and the version of the earlier attempt that it repeats."""
+    level = _level(context, request)
+    rule = _rule(context, request.bucket)
+    _check_key(request.key)
+    if isinstance(request, Set):
+        value, ttl_ms, tombstone = request.value, request.ttl_ms, False
+    else:
+        value, ttl_ms, tombstone = b"", 0, True
+    if len(value) > VALUE_BYTES_MAX:
+        raise InvalidRequest(f"the value has {len(value)} bytes; at most {VALUE_BYTES_MAX} are allowed")
+    if not 0 <= ttl_ms <= TTL_MS_MAX:
+        raise InvalidRequest(f"a ttl of {ttl_ms} ms; it must lie between 0 (never) and {TTL_MS_MAX} ms")
+    if rule.immutable and (ttl_ms or tombstone):
+        raise InvalidRequest(
+            f"bucket {request.bucket!r} is {rule.value}: {'ttl' if ttl_ms else 'delete'} is refused, for a "
+            f"record there never changes. Write under another key, or to another bucket"
+        )
+    repeated = context.stamper.repeated(request.version, now) if request.version else None
+    _check_room(context, len(request.key) + len(value), now)
+    row = context.placement.row(request.bucket.encode(), request.key)
+    return level, Content(row, value, ttl_ms, tombstone, rule), repeated
+
+
+def admit_get(context: Context, request: Get, now: Instant) -> tuple[Level, bytes, Rule]:
+    """The level, the row and its rule."""
+    level = _read_level(context, request)
+    rule = _rule(context, request.bucket)
+    _check_key(request.key)
+    _check_room(context, context.load.answer_bytes, now)
+    if request.floor:
+        version_of(request.floor)
+    if not request.repair and level is not ONE:
+        raise InvalidRequest("only a read at one can do without repair: other levels are made by it")
+    if not 0 <= request.stale_ms_max <= STALE_MS_MAX:
+        raise InvalidRequest(f"staleness has a bound of 1 to {STALE_MS_MAX} ms, or 0: none")
+    if request.stale_ms_max and not request.repair:
+        raise InvalidRequest("a read that is to repair nothing has no bound on its staleness: give up one")
+    return level, context.placement.row(request.bucket.encode(), request.key), rule
+
+
+def admit_scan(context: Context, request: Scan, now: Instant) -> tuple[Level, bytes, Rule]:
+    """The level, the bucket and its rule."""
+    level = _read_level(context, request)
+    rule = _rule(context, request.bucket)
+    for name, part in (("prefix", request.prefix), ("place to go on from", request.after)):
+        if len(part) > KEY_BYTES_MAX:
+            raise InvalidRequest(f"the {name} has {len(part)} bytes; keys have at most {KEY_BYTES_MAX}")
+    if request.limit < 1:
+        raise InvalidRequest(f"a limit of {request.limit}; ask for at least 1 key")
+    _check_room(context, 0, now)
+    return level, request.bucket.encode(), rule
+
+
+def admit_explain(context: Context, outbox: Outbox, request: Explain, now: Instant) -> tuple[bytes, Rule]:
+    """The row and its rule."""
+    _check_timeout(context, request.timeout_ms)
+    rule = _rule(context, request.bucket)
+    _check_key(request.key)
+    _check_room(context, len(request.key) + SMALL_BYTES * len(context.peers.all), now, outbox)
+    return context.placement.row(request.bucket.encode(), request.key), rule
+
+
+def admit_survey(context: Context, outbox: Outbox, request: Survey, now: Instant) -> tuple[int, int]:
+    """The first partition to ask about, and how many are asked about in all."""
+    partitions = context.placement.partitions
+    first, total = request.first, partitions
+    if request.key:
+        _rule(context, request.bucket)
+        _check_key(request.key)
+        first, total = row_partition(context.placement.row(request.bucket.encode(), request.key)), 1
+    elif request.partition >= 0:
+        first, total = request.partition, 1
+    if not 0 <= first < partitions:
+        raise InvalidRequest(f"there is no partition {first}; this cluster has {partitions}, counted from 0")
+    _check_room(context, SURVEY_BYTES, now, outbox)
+    return first, total
+
+
+def _level(context: Context, request: Set | Delete | Get | Scan) -> Level:
+    """The level of a request whose level and deadline make sense."""
+    level = _LEVELS.get(request.level)
+    if level is None:
+        raise InvalidRequest(f"there is no level {request.level}; use any, one, quorum or all")
+    _check_timeout(context, request.timeout_ms)
+    return level
+
+
+def _read_level(context: Context, request: Get | Scan) -> Level:
+    level = _level(context, request)
+    if level is ANY:
+        raise InvalidRequest("level any is for writes; read at one, quorum or all")
+    return level
+
+
+def _check_timeout(context: Context, timeout_ms: int) -> None:
+    if not 0 < timeout_ms <= context.timeout_ms_max:
+        raise InvalidRequest(
+            f"a timeout of {timeout_ms} ms; it must lie between 1 ms and this cluster's "
+            f"timeout_ms_max, {context.timeout_ms_max} ms: ask for less, or raise that in every node's file"
+        )
+
+
+def _rule(context: Context, bucket: str) -> Rule:
+    rule = context.buckets.get(bucket)
+    if rule is None:
+        names = ", ".join(sorted(context.buckets))
+        raise InvalidRequest(f"there is no bucket {bucket[:64]!r}; this cluster has {names}")
+    return rule
+
+
+def _check_key(key: bytes) -> None:
+    if not 0 < len(key) <= KEY_BYTES_MAX:
+        raise InvalidRequest(f"the key has {len(key)} bytes; 1 to {KEY_BYTES_MAX} are allowed")
+
+
+def _check_room(context: Context, size: int, now: Instant, outbox: Outbox | None = None) -> None:
+    """Overloaded unless there is room for one more operation of `size` bytes, and for its answer in
+    `outbox`, if that is given: an answer that may be large is not begun for a client that takes none."""
+    if not context.operations.has_room(size, now):
+        raise Overloaded("overloaded: too many requests are under way; nothing was done. Try again later")
+    if context.group_commit.full:
+        raise Overloaded("overloaded: the disk does not keep up; nothing was done. Try again later")
+    if outbox is not None and not outbox.roomy:
+        raise Overloaded(TOO_MUCH_ASKED)

@@ -1,0 +1,89 @@
+"""Context: what every request at its coordinator uses.
+
+The coordinator of a request is the node that the client has asked (DeCandia et al., "Dynamo", 2007,
+section 4.5). Each kind of request is a *story*, a file of this room. A story is handed a Context, and
+through it reaches the other members, what is under way, the clock and the counters.
+
+A Context begins no story and knows none. It is made once, by the node, and never changes; the little
+that requests share and change is in `Load`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from basestore.cluster.operations import Operations
+from basestore.cluster.outbox import Outbox
+from basestore.cluster.peers import Peers
+from basestore.cluster.placement import Placement
+from basestore.consistency import Level
+from basestore.coordinator.stamper import Stamper
+from basestore.errors import InvalidRequest, Overloaded, RequestFailed, Unavailable
+from basestore.metrics import Metrics
+from basestore.protocol.client import Failed, Got
+from basestore.replica.group_commit import GroupCommit
+from repair.rule import Rule
+from repair.version import Digester
+
+ANY = Level.ANY  # bound once: looking a member up on its enum costs as much as a check
+TOO_MUCH_ASKED = (
+    "overloaded: more was asked for at once than this connection can carry; nothing was done. "
+    "Take the answers, and ask for less at a time"
+)
+
+
+@dataclass(slots=True)
+class Load:
+    """What requests under way weigh upon each other with, besides what `Operations` counts."""
+
+    answer_bytes: int = 64 << 10  # what an answer with a value takes, going by the last
+    scan_reads: int = 0  # rows that scans read singly just now
+    repairs_waiting: set[bytes] = field(default_factory=set)  # rows of `deferred_repair`
+    lot: float = 0.0  # the last that was drawn for read repair
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """`timeout_ms_max`: how long a request may last; `read_repair`: the share of reads at ONE that
+    compare all replicas."""
+
+    placement: Placement
+    peers: Peers
+    operations: Operations
+    metrics: Metrics
+    digester: Digester
+    stamper: Stamper
+    group_commit: GroupCommit
+    buckets: Mapping[str, Rule]
+    timeout_ms_max: int
+    read_repair: float
+    load: Load = field(default_factory=Load)
+
+    def require(self, replicas: tuple[int, ...], level: Level) -> int:
+        """How many replicas the level requires; Unavailable unless so many are alive."""
+        required = level.required(len(replicas))
+        if not self.peers.all_alive and level is not ANY:
+            alive = sum(map(self.peers.alive.__getitem__, replicas))
+            if alive < required:
+                raise Unavailable(required, alive)
+        return required
+
+
+def hand_over(outbox: Outbox, answer: Got, size: int) -> None:
+    """Send an answer with a value, if there is room for it."""
+    if outbox.roomy:
+        outbox.put(answer, size)
+    else:
+        refuse(outbox, answer.id, Overloaded(TOO_MUCH_ASKED))
+
+
+def refuse(outbox: Outbox, request: int, error: InvalidRequest | RequestFailed) -> None:
+    """Send an error."""
+    outbox.put(failure(request, error))
+
+
+def failure(request: int, error: InvalidRequest | RequestFailed) -> Failed:
+    """An error as the message that carries it to the client."""
+    if isinstance(error, InvalidRequest):
+        return Failed(request, error.code, str(error), b"", [])
+    version = error.version.encode() if error.version else b""
+    return Failed(request, error.code, str(error), version, error.details())
