@@ -42,11 +42,13 @@ from basestore.coordinator.coordinator import STORIES, receive
 from basestore.coordinator.stamper import Stamper
 from basestore.handoff.debts import Debts
 from basestore.handoff.delivery import Delivery
+from basestore.handoff.hints import Hints
 from basestore.handoff.late_hints import LateHints
 from basestore.instant import Instant
 from basestore.metrics import Metrics
-from basestore.observe.gauges import gauges, lag
-from basestore.observe.inspect import held, inspect
+from basestore.observe import status
+from basestore.observe.gauges import Gauges, Lag, PeerGauges
+from basestore.observe.inspect import Inspector
 from basestore.observe.trace import trace
 from basestore.protocol.anti_entropy import (
     Abort,
@@ -65,10 +67,8 @@ from basestore.protocol.codec import Message
 from basestore.protocol.heartbeats import Confirmed, Identity, Ping, Pong, Remembered
 from basestore.protocol.operator import (
     Counters,
-    HintPiles,
     HintsOf,
     Inspect,
-    NodeStatus,
     Replay,
     Status,
     Trace,
@@ -86,11 +86,12 @@ from basestore.protocol.replication import (
 )
 from basestore.replica.forward import bring_forward, bring_leaves_forward
 from basestore.replica.group_commit import GroupCommit
-from basestore.replica.identity import Fresh, State, StoreIdentity
+from basestore.replica.identity import Fresh, StoreIdentity
 from basestore.replica.replica import HINTED_COPY, HINTED_DIRECT, Replica
 from basestore.replica.summaries import Summaries
 from basestore.storage.engine import META, Engine
 from repair.clock import HybridClock
+from repair.rule import Rule
 from repair.version import Digester
 
 CEILING = META + b"ceiling"
@@ -113,7 +114,8 @@ class Node:
         cluster = config.cluster
         self.config, self.engine, self.name = config, engine, config.name
         self.me = cluster.member_index(config.name)
-        self.relink, self.ticked, self.opened_s = False, now, now.monotonic
+        self.relink = False
+        self._ticked, self._opened_s = now, now.monotonic
         self.ready: set[Outbox] = set()
         self._labels = dict(labels)
         self.metrics = Metrics()
@@ -139,11 +141,7 @@ class Node:
             Stamper(self.clock, self.peers, origin, cluster.partitions), self.group_commit,
             cluster.buckets, cluster.timeout_ms_max, config.read_repair,
         )  # fmt: skip
-        self.delivery = Delivery(
-            self.group_commit, rules, self.peers, self.operations, self.metrics, config, self._taken_by
-        )
-        hints, self.late_hints = self.delivery.hints, LateHints(self.delivery.hints, rules, self.context)
-        self.debts = Debts(hints, self.summaries, placement, self.peers, self.operations, self.clock, now)
+        self._begin_handoff(rules, placement, now)
         self.identity = StoreIdentity(self.group_commit, config, fresh, placement.meeting_quorum)
         self._begin_anti_entropy(placement, fresh, now)
         bring_forward(self.group_commit, self.summaries)
@@ -153,6 +151,14 @@ class Node:
         self._handlers: dict[type, Handler] = self._peer_handlers()
         self._raise_ceiling(now)
         self._settle_identity(now)
+
+    def _begin_handoff(self, rules: Mapping[bytes, Rule], placement: Placement, now: Instant) -> None:
+        self.hints = Hints(self.group_commit, rules, self.peers, self.metrics, self.config, self._taken_by)
+        self.delivery = Delivery(self.hints, self.peers, self.operations)
+        self.late_hints = LateHints(self.hints, rules, self.context)
+        self.debts = Debts(
+            self.hints, self.summaries, placement, self.peers, self.operations, self.clock, now
+        )
 
     def _begin_anti_entropy(self, placement: Placement, fresh: Fresh, now: Instant) -> None:
         cluster = self.config.cluster
@@ -179,12 +185,16 @@ class Node:
         self.recovery = Recovery(
             self.identity, self.certificates, self.scheduler, placement, self.peers, request_s_max, now
         )
+        self._inspector = Inspector(
+            self.config, self.identity, self.peers, self.clock, self.replica, self.certificates,
+            self.maintenance, self.hints, self.metrics,
+        )  # fmt: skip
 
     def _not_taken(self) -> None:
         """The engine refused a batch: nothing of it holds, in memory neither."""
         self.summaries.undo()
         self.replica.forget_marks()
-        self.delivery.undo()
+        self.hints.undo()
         self.identity.restage()
         self.certificates.load()
         self.exchanges.undo()
@@ -209,12 +219,12 @@ class Node:
             if type(message) in STORIES:
                 receive(self.context, outbox, message, now)
             elif isinstance(message, Status):
-                outbox.put(self.status(message.id))
+                outbox.put(status.answer(message.id, self.facts()))
             elif isinstance(message, Counters):
-                counters = self.counters(message.id, now)
+                counters = status.answer(message.id, self._counters(now))
                 outbox.put(counters, weight(counters))
             elif isinstance(message, HintsOf | Replay):
-                piles = self.hint_piles(message.id, now)
+                piles = status.hint_piles(message.id, self.name, self.hints, self.peers, self.metrics, now)
                 outbox.put(piles, weight(piles))
                 if isinstance(message, Replay):
                     self.delivery.replay(now)
@@ -261,10 +271,10 @@ class Node:
 
     def tick(self, now: Instant) -> None:
         """Deadlines, heartbeats, deliveries, sessions, and the clock's ceiling."""
-        self.ticked = now
+        self._ticked = now
         self.operations.tick(now)
         generation, sequence = self.group_commit.generation, self.group_commit.durable_sequence
-        only_copies = self.delivery.only_copies()
+        only_copies = self.hints.only_copies()
         self.closed_stamps.hear_only_copies(self.me, only_copies, now)
         for member in self.peers.tick(now, self.identity.whole, generation, sequence, only_copies):
             self.operations.lost(member, now)
@@ -275,7 +285,7 @@ class Node:
         self.late_hints.tick(now)
         self.healing.tick(now)
         self.recovery.tick(now)
-        self.scheduler.owe(self.delivery.owed())
+        self.scheduler.owe(self.hints.owed())
         self.scheduler.tick(now)
         self._raise_ceiling(now)
         if now.monotonic >= self._persist_due_s:
@@ -367,7 +377,7 @@ class Node:
             Applied: self._applied,
             Trace: self._trace,
             Inspect: self._inspect,
-            Keep: lambda member, outbox, message, now: self.delivery.keep(outbox, message),
+            Keep: lambda member, outbox, message, now: self.hints.keep(outbox, message),
             Hinted: self._hinted,
             Syn: self.exchanges.hear_syn,
             Abort: self.exchanges.hear_abort,
@@ -430,13 +440,14 @@ class Node:
         self.operations.applied(member, message.ids, now)
 
     def _trace(self, member: int, outbox: Outbox, message: Trace, now: Instant) -> None:
-        answer = trace(message, self.state, self.replica, self.delivery, self.certificates)
+        answer = trace(message, self.identity, self.replica, self.hints, self.certificates)
         self.group_commit.reply_after_all(outbox, answer, weight(answer))
 
     def _inspect(self, member: int, outbox: Outbox, message: Inspect, now: Instant) -> None:
         if message.within_ms >= 0:
-            self.scheduler.hasten(held(self, message), message.within_ms, now, full=message.full)
-        answer = inspect(self, message, now)
+            held = self._inspector.held(message)
+            self.scheduler.hasten(held, message.within_ms, now, full=message.full)
+        answer = self._inspector.inspect(message, now)
         outbox.put(answer, weight(answer))
 
     def _ping(self, member: int, outbox: Outbox, message: Ping, now: Instant) -> None:
@@ -475,65 +486,38 @@ class Node:
     @property
     def state(self) -> str:
         """up, starting (not yet known to be whole) or forgetful."""
-        if self.identity.state is State.FORGETFUL:
-            return "forgetful"
-        return "up" if self.identity.whole else "starting"
+        return status.state(self.identity)
 
     @property
     def reason(self) -> str:
         """Why the store does not count, in words; empty when it does."""
-        if self.identity.whole:
-            return ""
-        return self.identity.reason or self.identity.waits_for(p.name for p in self.peers.others)
+        return status.reason(self.identity, self.peers)
 
     @property
     def linked(self) -> bool:
         """Whether every other member counts for levels, as seen from here, and this one too."""
         return self.peers.all_alive
 
-    def status(self, request: int) -> NodeStatus:
-        """Facts for `basestore status`."""
-        recovered, of = self.recovery.progress()
-        facts = {
-            "node": self.name,
-            "state": self.state,
-            "reason": self.reason,
-            "recovered": f"{recovered}/{of}" if of and not self.identity.whole else "",
-            "records": str(self.summaries.records),
-            "alive": " ".join(p.name for p in self.peers.all if self.peers.alive[p.index]),
-            "durability": self.config.durability,
-            "damaged": str(len(self.replica.damaged)),
-            **{f"hints {p.name}": str(self.delivery.count(p.index)) for p in self.peers.all},
-            **{f"debt {p.name}": str(self.delivery.debts(p.index)) for p in self.peers.all},
-            **lag(self).facts(),
-            **self._labels,
-        }
-        return NodeStatus(request, [word for fact in facts.items() for word in fact])
+    def gauges(self) -> Gauges:
+        """How the node stands now; the stable stamps as when it last ticked."""
+        return Gauges.of(
+            self.identity, self.replica, self.group_commit, self.operations, self.exchanges, self._lag(),
+            PeerGauges.of(self.peers, self.hints),
+        )  # fmt: skip
 
-    def counters(self, request: int, now: Instant) -> NodeStatus:
-        """Facts for `basestore top`: those of the status, what was counted since this opening of the
-        store, and when that was, in seconds by this node's clock."""
-        facts = {
-            "opening": self.group_commit.generation.hex(),
-            "seconds": str(now.monotonic),
-            **gauges(self).facts(),
-            **self.metrics.facts(),
-        }
-        return NodeStatus(request, self.status(request).facts + [w for fact in facts.items() for w in fact])
+    def _lag(self) -> Lag:
+        lag_ms = self.config.cluster.closed_lag_ms
+        return Lag.of(self.summaries, self.certificates, self.peers, lag_ms, self._opened_s, self._ticked)
 
-    def hint_piles(self, request: int, now: Instant) -> HintPiles:
-        """Hints and debts for `basestore hints`."""
-        piles: list[int] = []
-        debts: list[int] = []
-        for pile in self.delivery.summary():
-            alive = int(self.peers.alive[pile.member])
-            piles += (
-                pile.member, alive, pile.count, pile.bytes, pile.only_copies, pile.oldest_ms or 0, pile.late,
-            )  # fmt: skip
-            for partition, since_ms in pile.debt.items():
-                debts += (pile.member, partition, since_ms)
-        decided = [self.metrics.counts[f"hints_late_{how}"] for how in ("rewritten", "superseded")]
-        return HintPiles(request, self.name, now.wall_ms, piles, debts, decided)
+    def facts(self) -> dict[str, str]:
+        known = status.facts(self.config, self.identity, self.peers, self.replica, self.recovery, self.hints)
+        return known | self._lag().facts() | self._labels
+
+    def _counters(self, now: Instant) -> dict[str, str]:
+        """What was counted since this opening of the store, and when that was, in seconds by this node's
+        clock; after the facts of the status."""
+        opening = {"opening": self.group_commit.generation.hex(), "seconds": str(now.monotonic)}
+        return self.facts() | opening | self.gauges().facts() | self.metrics.facts()
 
 
 def _voting_groups(names: list[str], placement: Placement, me: int) -> list[frozenset[str]]:

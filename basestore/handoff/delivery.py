@@ -6,19 +6,15 @@ While there are requests only a few copies leave in each tick: client traffic go
 hint is deleted when its copy was taken; one that meets an error stays for the next round.
 """
 
-from collections.abc import Callable, Mapping
 from functools import partial
 
 from basestore.cluster.operations import Once, Operations
-from basestore.cluster.outbox import SMALL_BYTES, Outbox
+from basestore.cluster.outbox import SMALL_BYTES
 from basestore.cluster.peers import Peers
-from basestore.config import NodeConfig
-from basestore.handoff.hints import Hints, Pile, PileSummary
+from basestore.handoff.hints import Hints
+from basestore.handoff.pile import Pile
 from basestore.instant import Instant
-from basestore.metrics import Metrics
-from basestore.protocol.replication import Hinted, Keep, Rejected, Settled
-from basestore.replica.group_commit import GroupCommit
-from repair.rule import Rule
+from basestore.protocol.replication import Hinted, Rejected, Settled
 from repair.write_repair import Hint
 
 WINDOW_MIN = 16
@@ -48,59 +44,17 @@ class _Round:
 
 
 class Delivery:
-    """Keeps and delivers this node's hints."""
+    """Delivers this node's hints."""
 
-    def __init__(
-        self,
-        group_commit: GroupCommit,
-        rules: Mapping[bytes, Rule],
-        peers: Peers,
-        operations: Operations,
-        metrics: Metrics,
-        config: NodeConfig,
-        taken_by: Callable[[bytes, bytes, list[int]], bytes],
-    ) -> None:
-        self.hints = self._hints = Hints(group_commit, rules, peers, metrics, config, taken_by)
+    def __init__(self, hints: Hints, peers: Peers, operations: Operations) -> None:
+        self._hints = hints
         self._peers = peers
         self._operations = operations
-        self._rounds = [_Round(pile) for pile in self._hints.piles]
+        self._rounds = [_Round(pile) for pile in hints.piles]
         self._expire_s = 0.0
         self._issued = operations.issued  # ids so far, and how many of those since are deliveries
         self._sent = 0
         self._beside_until_s = 0.0
-
-    def undo(self) -> None:
-        """A batch was not taken."""
-        self._hints.undo()
-
-    def count(self, member: int) -> int:
-        """Hints kept for a member."""
-        return self._rounds[member].pile.count
-
-    def debts(self, member: int) -> int:
-        """Partitions of which a member may lack writes that no hint is kept of."""
-        return len(self._rounds[member].pile.debt)
-
-    def keep(self, outbox: Outbox, message: Keep) -> None:
-        """Store a hint, and say when it is durable, or that there is no room for it."""
-        self._hints.keep(outbox, message)
-
-    def summary(self) -> list[PileSummary]:
-        """What is kept for each member for which there is a hint or a debt."""
-        return self._hints.summary()
-
-    def only_copies(self, *, late: bool = False) -> list[int]:
-        """Partitions of which only copies are kept, and their least stamps, in turn. `late`: of those that
-        are not taken any more instead."""
-        return self._hints.only_copies(late=late)
-
-    def owed(self) -> dict[int, set[int]]:
-        """By member: the partitions of which it may lack writes."""
-        return {at.pile.index: set(at.pile.debt) for at in self._rounds if at.pile.debt}
-
-    def hints_for(self, row: bytes) -> list[tuple[int, Hint]]:
-        """Members for which a hint of this row is kept, and which."""
-        return self._hints.of_row(row)
 
     def replay(self, now: Instant) -> None:
         """Begin now, whatever refusals there were."""

@@ -9,137 +9,24 @@ become too old, leaves a debt in the same batch: nothing is dropped in silence. 
 at ANY that no replica has) have a share of their own, and do not age.
 """
 
-import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import row_bucket, row_partition
 from basestore.config import NodeConfig
+from basestore.handoff.pile import STAMP_BYTES, Pile, PileSummary, decode_hint, encode_hint
 from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.protocol.replication import Keep, Kept
 from basestore.replica.group_commit import GroupCommit
-from basestore.storage.engine import AGE, DEBT, HINT, LATE_AGE
+from basestore.storage.engine import DEBT
 from repair.rule import Rule
 from repair.version import COUNTER_BITS, Record
 from repair.write_repair import Hint, admits, given_up, merge_hints
 
 EXPIRED_AT_ONCE = 256
-STAMP_BYTES = 8
-_ONLY_COPY = 1
-_LATE = 2
-_NAMED = 128  # the stores that took it are named
-_HINT = struct.Struct(">BQ")
-
-
-@dataclass(frozen=True, slots=True)
-class PileSummary:
-    """The hints kept for one member. `oldest_ms`: when the oldest was written; `debt`: by partition,
-    since when the member may lack writes that no hint here is kept of. In ms since 1970. `late`: hints
-    that the member takes no more."""
-
-    member: int
-    count: int
-    bytes: int
-    oldest_ms: int | None
-    only_copies: int
-    late: int
-    debt: dict[int, int]
-
-
-class Pile:
-    """The hints for one member, and what they amount to."""
-
-    __slots__ = (
-        "bytes",
-        "count",
-        "debt",
-        "index",
-        "late_count",
-        "late_since",
-        "name",
-        "only_bytes",
-        "only_count",
-        "only_since",
-    )
-
-    def __init__(self, index: int, name: str) -> None:
-        encoded = name.encode()
-        self.index = index
-        self.name = len(encoded).to_bytes(2) + encoded
-        self.count = 0
-        self.bytes = 0
-        self.only_count = 0
-        self.only_bytes = 0
-        self.late_count = 0
-        self.only_since: dict[int, tuple[int, int]] = {}  # by partition: a count, and their least stamp
-        self.late_since: dict[int, tuple[int, int]] = {}  # the same of late ones
-        self.debt: dict[int, int] = {}  # by partition, a stamp
-
-    def key(self, row: bytes) -> bytes:
-        return HINT + self.name + row
-
-    def age_key(self, hint: Hint, row: bytes) -> bytes:
-        """Late hints have an order of their own, for they are in the way of nobody."""
-        return (self.lates if hint.late else self.ages) + hint.since.to_bytes(STAMP_BYTES) + row
-
-    @property
-    def ages(self) -> bytes:
-        """What all its rows by age begin with."""
-        return AGE + self.name
-
-    @property
-    def lates(self) -> bytes:
-        """What all its late rows by age begin with."""
-        return LATE_AGE + self.name
-
-    def row_of(self, age_key: bytes) -> bytes:
-        return age_key[len(AGE) + len(self.name) + STAMP_BYTES :]
-
-    def add(self, hint: Hint, row: bytes, sign: int) -> None:
-        """Count a hint, or, with sign -1, count it no more."""
-        size = sign * self.size(hint, row)
-        self.count += sign
-        self.bytes += size
-        if hint.only_copy:
-            self.only_count += sign
-            self.only_bytes += size
-        if hint.late:
-            self.late_count += sign
-        if hint.late or hint.only_copy:
-            self._name(
-                self.late_since if hint.late else self.only_since, row_partition(row), hint.since, sign
-            )
-
-    @staticmethod
-    def _name(named: dict[int, tuple[int, int]], partition: int, since: int, sign: int) -> None:
-        """The least stamp of such hints of a partition; too small, at worst, while there are any."""
-        count, least = named.get(partition, (0, since))
-        named[partition] = (count + sign, min(least, since))
-        if count + sign <= 0:
-            del named[partition]
-
-    def size(self, hint: Hint, row: bytes) -> int:
-        """Bytes that a hint takes, with both its keys."""
-        return 2 * (len(self.name) + len(row) + STAMP_BYTES) + 3 + len(hint.record.blob)
-
-
-def decode_hint(stored: bytes) -> Hint:
-    """A hint from the bytes that are kept of it: flags, since when, stores, the record."""
-    flags, since = _HINT.unpack_from(stored)
-    at, stores = _HINT.size, b""
-    if flags & _NAMED:
-        at += 1 + stored[at]
-        stores = stored[_HINT.size + 1 : at]
-    return Hint(Record(stored[at:]), bool(flags & _ONLY_COPY), since, stores, bool(flags & _LATE))
-
-
-def encode_hint(hint: Hint) -> bytes:
-    flags = _NAMED | (_ONLY_COPY if hint.only_copy else 0) | (_LATE if hint.late else 0)
-    return _HINT.pack(flags, hint.since) + bytes((len(hint.stores),)) + hint.stores + hint.record.blob
 
 
 class Hints:
@@ -372,6 +259,18 @@ class Hints:
         }
 
     # --- looking -----------------------------------------------------------------------------
+
+    def count(self, member: int) -> int:
+        """Hints kept for a member."""
+        return self.piles[member].count
+
+    def debt(self, member: int) -> int:
+        """Partitions of which a member may lack writes that no hint is kept of."""
+        return len(self.piles[member].debt)
+
+    def owed(self) -> dict[int, set[int]]:
+        """By member: the partitions of which it may lack writes."""
+        return {pile.index: set(pile.debt) for pile in self.piles if pile.debt}
 
     def summary(self) -> list[PileSummary]:
         """What is kept for each member for which there is a hint or a debt."""

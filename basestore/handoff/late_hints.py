@@ -17,7 +17,8 @@ from basestore.coordinator.context import Context
 from basestore.coordinator.quorum_read import Finding, read
 from basestore.coordinator.quorum_write import Content, Decision, write
 from basestore.errors import RequestFailed
-from basestore.handoff.hints import Hints, Pile
+from basestore.handoff.hints import Hints
+from basestore.handoff.pile import Pile
 from basestore.instant import Instant
 from basestore.protocol.client import OUTCOME_STORED
 from repair.rule import Rule

@@ -1,15 +1,72 @@
-"""Gauges: how a node stands at this moment, for whoever watches it. Pure: read off a `Node`."""
+"""Gauges: how a node stands at this moment, for whoever watches it.
 
-from typing import TYPE_CHECKING, NamedTuple
+A gauge is a number that goes up and down (Prometheus's word); what only grows is counted in `metrics.py`.
+Everything here is read off the rooms that it is about, and changes nothing.
+"""
 
+from typing import NamedTuple, Self
+
+from basestore.anti_entropy.certificates import Certificates
+from basestore.anti_entropy.exchanges import Exchanges
+from basestore.cluster.operations import Operations
+from basestore.cluster.peers import Peers
+from basestore.handoff.hints import Hints
+from basestore.instant import Instant
+from basestore.observe.status import state
+from basestore.replica.group_commit import GroupCommit
+from basestore.replica.identity import StoreIdentity
+from basestore.replica.replica import Replica
+from basestore.replica.summaries import Summaries
 from repair.version import COUNTER_BITS
-
-if TYPE_CHECKING:
-    from basestore.node import Node
-
 
 STALLED_MS = 60_000  # behind what the closed stamps' lag explains, and that each partition has its turn
 TURN_MS = 150
+
+
+class Lag(NamedTuple):
+    """How far the stable stamps are behind.
+
+    stable_lag_ms  how far the one that is furthest behind is behind the clock; None while none is known
+    unproven       partitions that have none
+    stalled_by     the members because of which, if it is further behind than it should be
+    """
+
+    stable_lag_ms: int | None
+    unproven: int
+    stalled_by: tuple[str, ...]
+
+    def facts(self) -> dict[str, str]:
+        """For `basestore status`, as names and values."""
+        lag_ms = "" if self.stable_lag_ms is None else str(self.stable_lag_ms)
+        stalled_by = " ".join(self.stalled_by)
+        return {"stable lag ms": lag_ms, "unproven": str(self.unproven), "stalled by": stalled_by}
+
+    @classmethod
+    def of(
+        cls,
+        summaries: Summaries,
+        certificates: Certificates,
+        peers: Peers,
+        closed_lag_ms: int,
+        opened_s: float,
+        now: Instant,
+    ) -> Self:
+        """Of all partitions. `closed_lag_ms`: how far closed stamps stay behind the clock; `opened_s`: when
+        the store was opened, for then some time must pass before anything can be called stalled."""
+        stables = {partition: summary.shown for partition, summary in summaries.of.items()}
+        worst = min(stables, key=stables.__getitem__, default=None)
+        if worst is None:
+            return cls(None, 0, ())
+        proven = [stable for stable in stables.values() if stable]
+        lag_ms = max(0, now.wall_ms - (min(proven) >> COUNTER_BITS)) if proven else None
+        allowed_ms = closed_lag_ms + STALLED_MS + TURN_MS * len(stables)
+        due_ms = now.wall_ms - allowed_ms
+        stalled: tuple[str, ...] = ()
+        if stables[worst] >> COUNTER_BITS < due_ms and (now.monotonic - opened_s) * 1e3 > allowed_ms:
+            stalled = tuple(
+                peers.all[at].name for at in certificates.stalled_by(worst, due_ms << COUNTER_BITS)
+            )
+        return cls(lag_ms, len(stables) - len(proven), stalled)
 
 
 class PeerGauges(NamedTuple):
@@ -32,13 +89,30 @@ class PeerGauges(NamedTuple):
     oldest_hint_ms: int | None
     debt: int
 
+    @classmethod
+    def of(cls, peers: Peers, hints: Hints) -> tuple[Self, ...]:
+        """Of every other member."""
+        kept = {pile.member: pile for pile in hints.summary()}
+        return tuple(
+            cls(
+                peer.name, peers.alive[peer.index], peer.linked, peer.outbox.bytes, peer.offset_ms,
+                pile.count if pile else 0, pile.bytes if pile else 0, pile.oldest_ms if pile else None,
+                len(pile.debt) if pile else 0,
+            )
+            for peer in peers.others
+            for pile in (kept.get(peer.index),)
+        )  # fmt: skip
+
 
 class Gauges(NamedTuple):
-    """One node. `durable_lag`: commits that are not durable yet, `unsynced_bytes` what is in them;
-    `operation_bytes`: what the operations under way hold; `exchanges` of anti-entropy that are open.
-    `stable_lag_ms`: how far the stable stamp that is furthest behind is behind the clock, None while none
-    is known; `unproven`: partitions that have none; `stalled_by`: the members because of which, if it is
-    further behind than it should be."""
+    """One node.
+
+    whole            whether its store counts
+    damaged          records that are to be healed
+    operation_bytes  what the operations under way hold
+    durable_lag      commits that are not durable yet; `unsynced_bytes`: what is in them
+    exchanges        of anti-entropy that are open
+    """
 
     state: str
     whole: bool
@@ -49,10 +123,26 @@ class Gauges(NamedTuple):
     durable_lag: int
     unsynced_bytes: int
     exchanges: int
-    stable_lag_ms: int | None
-    unproven: int
-    stalled_by: tuple[str, ...]
+    lag: Lag
     peers: tuple[PeerGauges, ...]
+
+    @classmethod
+    def of(
+        cls,
+        identity: StoreIdentity,
+        replica: Replica,
+        group_commit: GroupCommit,
+        operations: Operations,
+        exchanges: Exchanges,
+        lag: Lag,
+        peers: tuple[PeerGauges, ...],
+    ) -> Self:
+        """Read off these rooms; `lag` and `peers` have their own."""
+        return cls(
+            state(identity), identity.whole, replica.summaries.records, len(replica.damaged),
+            operations.count, operations.bytes, group_commit.sequence - group_commit.durable_sequence,
+            group_commit.unsynced_bytes, exchanges.count, lag, peers,
+        )  # fmt: skip
 
     def facts(self) -> dict[str, str]:
         """What `basestore status` does not say already, as names and values."""
@@ -66,57 +156,3 @@ class Gauges(NamedTuple):
         for peer in self.peers:
             facts[f"outbox bytes {peer.name}"] = str(peer.outbox_bytes)
         return facts
-
-
-class Lag(NamedTuple):
-    """As in `Gauges`."""
-
-    stable_lag_ms: int | None
-    unproven: int
-    stalled_by: tuple[str, ...]
-
-    def facts(self) -> dict[str, str]:
-        """For `basestore status`, as names and values."""
-        lag_ms = "" if self.stable_lag_ms is None else str(self.stable_lag_ms)
-        stalled_by = " ".join(self.stalled_by)
-        return {"stable lag ms": lag_ms, "unproven": str(self.unproven), "stalled by": stalled_by}
-
-
-def lag(node: "Node") -> Lag:
-    """How far the stable stamps were behind when the node last ticked."""
-    now = node.ticked
-    stables = {partition: summary.shown for partition, summary in node.summaries.of.items()}
-    worst = min(stables, key=stables.__getitem__, default=None)
-    if worst is None:
-        return Lag(None, 0, ())
-    proven = [stable for stable in stables.values() if stable]
-    lag_ms = max(0, now.wall_ms - (min(proven) >> COUNTER_BITS)) if proven else None
-    allowed_ms = node.config.cluster.closed_lag_ms + STALLED_MS + TURN_MS * len(stables)
-    due_ms = now.wall_ms - allowed_ms
-    stalled: tuple[str, ...] = ()
-    if stables[worst] >> COUNTER_BITS < due_ms and (now.monotonic - node.opened_s) * 1e3 > allowed_ms:
-        stalled = tuple(
-            node.peers.all[at].name for at in node.certificates.stalled_by(worst, due_ms << COUNTER_BITS)
-        )
-    return Lag(lag_ms, len(stables) - len(proven), stalled)
-
-
-def gauges(node: "Node") -> Gauges:
-    """How the node stands now."""
-    kept = {pile.member: pile for pile in node.delivery.summary()}
-    peers = []
-    for peer in node.peers.others:
-        pile = kept.get(peer.index)
-        peers.append(
-            PeerGauges(
-                peer.name, node.peers.alive[peer.index], peer.linked, peer.outbox.bytes, peer.offset_ms,
-                pile.count if pile else 0, pile.bytes if pile else 0, pile.oldest_ms if pile else None,
-                len(pile.debt) if pile else 0,
-            )
-        )  # fmt: skip
-    group_commit, operations = node.group_commit, node.operations
-    return Gauges(
-        node.state, node.identity.whole, node.summaries.records, len(node.replica.damaged), operations.count,
-        operations.bytes, group_commit.sequence - group_commit.durable_sequence, group_commit.unsynced_bytes,
-        node.exchanges.count, *lag(node), tuple(peers),
-    )  # fmt: skip

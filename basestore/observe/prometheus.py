@@ -1,8 +1,8 @@
-"""Exposition: a node's metrics and gauges in Prometheus's text format. It reads, and changes nothing.
+"""Prometheus: a node's counters and gauges in Prometheus's text exposition format, 0.0.4.
 
 Names follow Prometheus's rules: base units, `_total` for what only grows, labels for what is summed
 over. All families come from one copy of the numbers, made when the rendering begins, so that a page
-fits together although the node goes on while it is made.
+fits together although the node goes on while it is made. Nothing is served here (`server/pages.py` does).
 """
 
 from collections.abc import Iterable, Iterator
@@ -54,7 +54,7 @@ class Exposition(Collector):
         yield InfoMetricFamily("basestore_node", "Which node this is.", self._labels)
         yield from self._requests()
         yield from self._counters()
-        yield from self._standing()
+        yield from self._state()
         yield from self._peers()
         yield from ProcessCollector(registry=None).collect()
 
@@ -89,8 +89,7 @@ class Exposition(Collector):
         exchanges = CounterMetricFamily(
             "basestore_exchanges",
             "Anti-entropy exchanges that have ended: both replicas were found the same at once, were "
-            "compared "
-            "by what had changed (delta) or by all that is held (full), or it was aborted.",
+            "compared by what had changed (delta) or by all that is held (full), or it was aborted.",
             labels=["kind"],
         )
         for name, text in COUNTERS.items():
@@ -104,7 +103,7 @@ class Exposition(Collector):
         yield repairs
         yield exchanges
 
-    def _standing(self) -> Iterator[Metric]:
+    def _state(self) -> Iterator[Metric]:
         now = self._gauges
         state = GaugeMetricFamily("basestore_state", "1 for the state the node is in.", labels=["state"])
         for each in STATES:
@@ -118,13 +117,13 @@ class Exposition(Collector):
             ("operations_bytes", "What the work under way holds.", now.operation_bytes),
             ("unsynced_commits", "Commits that are not durable yet.", now.durable_lag),
             ("open_exchanges", "Anti-entropy exchanges under way.", now.exchanges),
-            ("unproven_partitions", "Partitions that have no stable stamp yet.", now.unproven),
+            ("unproven_partitions", "Partitions that have no stable stamp yet.", now.lag.unproven),
             ("unsynced_bytes", "What is in the commits that are not durable yet.", now.unsynced_bytes),
         ):
             yield GaugeMetricFamily(f"basestore_{name}", text, value)
-        if now.stable_lag_ms is not None:
+        if now.lag.stable_lag_ms is not None:
             text = "How far the stable stamp that is furthest behind is behind the clock."
-            yield GaugeMetricFamily("basestore_stable_lag_seconds", text, now.stable_lag_ms / 1e3)
+            yield GaugeMetricFamily("basestore_stable_lag_seconds", text, now.lag.stable_lag_ms / 1e3)
 
     def _peers(self) -> Iterator[Metric]:
         def of_each(name: str, text: str, values: Iterable[tuple[PeerGauges, float | None]]) -> Metric:
@@ -152,7 +151,7 @@ class Exposition(Collector):
         )  # fmt: skip
         yield of_each(
             "stalls", "Whether the stable stamp of a partition waits for a member that should be further.",
-            ((p, p.name in self._gauges.stalled_by) for p in peers),
+            ((p, p.name in self._gauges.lag.stalled_by) for p in peers),
         )  # fmt: skip
         yield of_each(
             "debt_partitions", "Partitions of which it may lack writes that no hint here is kept of.",

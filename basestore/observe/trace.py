@@ -1,33 +1,35 @@
-"""Trace: what a member says of one row when somebody asks what became of a key (`coordinator.explain`).
+"""Trace: what a member says of one row, for `basestore explain`.
 
-Reads the record, the hints that are kept for it, and what is proven of its partition. Changes nothing:
-nothing is repaired, and a damaged record is not even noted.
+Everything is as it is at this moment. Nothing is changed: a damaged record is said to be damaged, and not
+even noted.
 """
 
 from basestore.anti_entropy.certificates import Certificates
 from basestore.cluster.placement import row_partition
-from basestore.handoff.delivery import Delivery
+from basestore.handoff.hints import Hints
+from basestore.observe.status import state
 from basestore.protocol.operator import DAMAGED, LATE, ONLY_COPY, UP, Trace, Traced
+from basestore.replica.identity import StoreIdentity
 from basestore.replica.replica import Replica
 from repair.write_repair import Hint
 
 
 def trace(
-    message: Trace, state: str, replica: Replica, delivery: Delivery, certificates: Certificates
+    message: Trace, identity: StoreIdentity, replica: Replica, hints: Hints, certificates: Certificates
 ) -> Traced:
-    """What this node says of a row; `state` is that of its store."""
-    record = replica.trace(message.row)
-    if record is None and state == UP:
-        state = DAMAGED
-    kept = delivery.hints_for(message.row)
-    hints = [word for member, hint in kept for word in (member, _sort_of(hint))]
+    """What this node knows of a row."""
+    record, said = replica.trace(message.row), state(identity)
+    if record is None and said == UP:
+        said = DAMAGED
+    kept = hints.of_row(message.row)
+    sorts = [word for member, hint in kept for word in (member, _sort_of(hint))]
     partition, stable = row_partition(message.row), 0
     reach: list[int] = []
     if partition in certificates.replicas:
         stable = replica.summaries.of[partition].shown
         reach = [word for each in certificates.reach(partition) for word in each]
     return Traced(
-        message.id, state, record or b"", hints, [hint.record.head for _, hint in kept], stable, reach
+        message.id, said, record or b"", sorts, [hint.record.head for _, hint in kept], stable, reach
     )
 
 

@@ -13,7 +13,6 @@ import trio
 from basestore.config import parse_address
 from basestore.errors import ConfigurationError
 from basestore.node import Node
-from basestore.observe.gauges import gauges
 from basestore.observe.prometheus import MEDIA, Exposition
 from basestore.release import VERSION
 from basestore.server.http import Page, line, serve_pages
@@ -35,7 +34,7 @@ async def serve_node(
 
     def metrics() -> Page:
         labels = {"node": node.name, "version": VERSION, "durability": node.config.durability}
-        return Page(200, MEDIA, Exposition(node.metrics, gauges(node), labels).render())
+        return Page(200, MEDIA, Exposition(node.metrics, node.gauges(), labels).render())
 
     def readyz() -> Page:
         return line(200, "ok") if node.identity.whole else line(503, f"{node.state}: {node.reason}")

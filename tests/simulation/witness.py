@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from basestore.cluster.placement import row_bucket, row_partition
 from basestore.consistency import Level, ReplicaState
-from basestore.handoff.hints import decode_hint
+from basestore.handoff.pile import decode_hint
 from basestore.protocol.client import Got, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.replication import DIRECT, Applied, Apply, Hinted

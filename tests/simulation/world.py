@@ -212,7 +212,7 @@ class PlannedWorld:
         for machine in self.machines:
             if not self._well(machine):
                 node = machine.node
-                facts = "not running" if node is None else str(node.status(0).facts)
+                facts = "not running" if node is None else str(node.facts())
                 self.blame("recovery", f"n{machine.index + 1} is not well {HEAL_S_MAX} s after: {facts}")
         return False
 
@@ -225,7 +225,7 @@ class PlannedWorld:
             and node.linked
             and not node.replica.damaged
             and not node.operations.count
-            and all(pile.count == pile.late for pile in node.delivery.summary())
+            and all(pile.count == pile.late for pile in node.hints.summary())
         )
 
     def _await_convergence(self) -> None:

@@ -48,7 +48,7 @@ class TestNoticing:
         world.monotonic += 0.9  # node 0 does not run, nor does anybody else
         world.run(TICK_S)
         assert world.node(0).peers.alive == [True] * 3
-        assert world.node(0).delivery.count(2) == 0
+        assert world.node(0).hints.count(2) == 0
         world.rejoin(0)
         world.run(1)
         assert world.values("k") == [b"v"] * 3
@@ -134,7 +134,7 @@ class Flapping:
             losses += sum(was and not now for was, now in zip(were, alive, strict=True))
             were = alive
             world.run(TICK_S)
-        kept = sum(world.node(at).delivery.count(2) for at in (0, 1))
+        kept = sum(world.node(at).hints.count(2) for at in (0, 1))
         return Counted(losses, self._told, copies(world, Apply), copies(world, Hinted), kept)
 
     def recover(self) -> None:
@@ -160,7 +160,7 @@ class TestFlapping:
         flapping.recover()
         world = flapping.world
         assert all(world.values(f"{at} {number}") == [b"v"] * 3 for at in (0, 1) for number in range(WRITES))
-        assert world.node(0).delivery.count(2) == world.node(1).delivery.count(2) == 0
+        assert world.node(0).hints.count(2) == world.node(1).hints.count(2) == 0
         assert copies(world, Hinted) <= 2 * WRITES + counted.delivered  # each once from now on
 
     def test_if_it_counted_at_once_every_return_would_send_what_the_next_leave_makes_void(

@@ -160,10 +160,10 @@ class TestFullQueues:
                 world.settle()
         world.settle()
         assert {call.receipt().outcome for call in calls} == {Outcome.STORED}
-        assert world.node(0).delivery.count(2) > 0
+        assert world.node(0).hints.count(2) > 0
         world.rejoin(2)
         world.run(5)
-        assert world.node(0).delivery.count(2) == 0
+        assert world.node(0).hints.count(2) == 0
         assert world.values("7") == [b"v"] * 3
 
     def test_writes_that_must_wait_for_a_slow_replica_do_not_keep_others_from_giving_way(self) -> None:

@@ -18,7 +18,7 @@ def test_a_quorum_write_goes_on_without_a_dead_replica_and_its_hint_is_delivered
         world.start(2)
         world.run(2)
     assert world.values("k") == [b"v"] * 3
-    assert world.node(0).delivery.count(2) == 0
+    assert world.node(0).hints.count(2) == 0
 
 
 def test_a_quorum_read_repairs_a_stale_replica_before_it_answers(transcript: Transcribe) -> None:

@@ -164,7 +164,7 @@ def test_a_replica_lost_on_the_way_fails_level_all_at_once() -> None:
     with pytest.raises(ReplicaFailure) as failed:
         call.receipt()
     assert failed.value.reasons == {"n3": "the link was lost"}
-    assert world.node(0).delivery.count(2) == 1
+    assert world.node(0).hints.count(2) == 1
 
 
 def test_reads_at_any_are_refused() -> None:
@@ -181,7 +181,7 @@ class TestAny:
         receipt = world.put(0, "k", "v", Level.ANY)
         assert receipt.outcome is Outcome.STORED
         assert receipt.acknowledged >= 1
-        assert all(world.node(0).delivery.count(member) == 0 for member in (1, 2))
+        assert all(world.node(0).hints.count(member) == 0 for member in (1, 2))
 
     def test_a_hint_counts_when_no_replica_can_be_reached(self) -> None:
         world = World(5)
@@ -248,7 +248,7 @@ class TestAny:
         world.settle()
         with pytest.raises(ReplicaFailure):
             call.receipt()
-        assert all(world.node(at).delivery.count(replica) == 1 for replica in world.replicas("k"))
+        assert all(world.node(at).hints.count(replica) == 1 for replica in world.replicas("k"))
 
 
 class TestDurability:
@@ -431,7 +431,7 @@ class TestReceipts:
         world.stop(2)
         world.settle()
         world.put(0, "k", "v")
-        assert world.node(0).delivery.count(2) == 1
+        assert world.node(0).hints.count(2) == 1
         assert not world.sent(Keep)
         assert not world.sent(Kept)
 
@@ -450,7 +450,7 @@ class TestPassingRefusals:
         assert write.receipt().outcome is Outcome.STORED
         world.release(2, 0)
         world.settle()
-        assert world.node(0).delivery.count(2) == 1
+        assert world.node(0).hints.count(2) == 1
         assert world.node(0).operations.count == 0
 
     def test_at_any_a_hint_counts_when_all_replicas_refuse_for_now(self) -> None:

@@ -25,12 +25,12 @@ def test_a_member_that_was_down_gets_what_it_missed() -> None:
     for number in range(300):  # more than one window
         world.set(0, f"{number}", "v", Level.QUORUM)
     world.settle()
-    assert world.node(0).delivery.count(2) == hints(world, 0) == 300
+    assert world.node(0).hints.count(2) == hints(world, 0) == 300
     assert world.state(0).hints == {"n1": 0, "n2": 0, "n3": 300}
     world.start(2)
     world.run(3)
     assert all(world.values(f"{number}")[2] == b"v" for number in range(300))
-    assert world.node(0).delivery.count(2) == hints(world, 0) == 0
+    assert world.node(0).hints.count(2) == hints(world, 0) == 0
     assert world.node(0).operations.count == 0
 
 
@@ -41,8 +41,8 @@ def test_a_hint_names_the_store_of_its_keeper_wherever_that_stands_among_the_rep
     for number in range(40):
         world.set(0, f"{number}", "v", Level.QUORUM)
     world.settle()
-    pile = world.node(0).delivery.hints.piles[2]
-    kept = [hint.stores for _, hint in world.node(0).delivery.hints.by_age(pile, pile.ages, 100)]
+    pile = world.node(0).hints.piles[2]
+    kept = [hint.stores for _, hint in world.node(0).hints.by_age(pile, pile.ages, 100)]
     assert len(kept) == 40
     assert all(world.node(0).identity.store in stores for stores in kept)
 
@@ -53,7 +53,7 @@ def test_of_several_hints_for_a_row_only_the_winner_is_kept() -> None:
     world.settle()
     for value in ("a", "b", "c"):
         world.put(0, "k", value)
-    assert world.node(0).delivery.count(2) == hints(world, 0) == 1
+    assert world.node(0).hints.count(2) == hints(world, 0) == 1
     world.start(2)
     world.run(2)
     assert world.values("k")[2] == b"c"
@@ -66,7 +66,7 @@ def test_a_hint_survives_a_crash_of_its_holder() -> None:
     world.put(0, "k", "v", Level.ONE)
     world.restart(0)
     world.run(0.2)
-    assert world.node(0).delivery.count(2) == 1
+    assert world.node(0).hints.count(2) == 1
     world.start(2)
     world.run(2)
     assert world.values("k")[2] == b"v"
@@ -169,7 +169,7 @@ def test_hints_have_a_bound_and_what_does_not_fit_is_told() -> None:
     assert first.outcome is Outcome.STORED
     assert second.receipt().outcome is Outcome.STORED
     assert second.receipt().replicas["n3"] in (ReplicaState.PENDING, ReplicaState.FAILED)
-    assert world.node(0).delivery.count(2) == 1
+    assert world.node(0).hints.count(2) == 1
 
 
 def test_a_write_that_timed_out_leaves_hints_for_the_silent() -> None:
@@ -177,7 +177,7 @@ def test_a_write_that_timed_out_leaves_hints_for_the_silent() -> None:
     world.isolate(2)
     world.set(0, "k", "v", timeout_s=0.5)
     world.run(0.7)
-    assert world.node(0).delivery.count(2) == 1
+    assert world.node(0).hints.count(2) == 1
     world.rejoin(2)
     world.run(3)
     assert world.values("k") == [b"v"] * 3
@@ -215,7 +215,7 @@ class TestBusyStores:
         receipt = world.put(0, "k", "v", Level.QUORUM)
         assert receipt.outcome is Outcome.STORED
         assert world.values("k") == [b"v", None, b"v"]
-        assert world.node(0).delivery.count(1) == 1
+        assert world.node(0).hints.count(1) == 1
         stall.end()
         world.run(2)
         assert world.values("k") == [b"v"] * 3
@@ -251,7 +251,7 @@ class TestBusyStores:
         world.settle()
         assert call.done
         assert "Failed" in type(call.answer).__name__
-        assert sum(world.node(at).delivery.count(r) for r in world.replicas("k")) == 0
+        assert sum(world.node(at).hints.count(r) for r in world.replicas("k")) == 0
         stall.end()
 
     def test_a_refused_deletion_of_hints_does_not_miscount_them(self) -> None:
@@ -264,9 +264,9 @@ class TestBusyStores:
         world.run(0.3)
         stall.end()
         assert world.values("k")[2] == b"v"
-        assert world.node(0).delivery.count(2) == hints(world, 0)
+        assert world.node(0).hints.count(2) == hints(world, 0)
         world.run(3)
-        assert world.node(0).delivery.count(2) == hints(world, 0) == 0
+        assert world.node(0).hints.count(2) == hints(world, 0) == 0
 
     def test_what_was_heard_of_a_peer_is_not_taken_for_remembered(self) -> None:
         world = World(3, born=False)
@@ -308,7 +308,7 @@ def test_lost_messages_between_linked_nodes_are_noticed_by_silence() -> None:
     call = world.set(0, "k", "v", Level.ALL, timeout_s=10)
     world.run(2.6)
     assert call.done  # not alive any more: ALL cannot be reached
-    assert world.node(0).delivery.count(2) == 1
+    assert world.node(0).hints.count(2) == 1
 
 
 class TestDebt:
@@ -319,7 +319,7 @@ class TestDebt:
         world.stop(2)
         world.settle()
         stored = [world.put(0, f"k{n}", "v" * 50) for n in range(5)]
-        summary = world.node(0).delivery.summary()
+        summary = world.node(0).hints.summary()
         assert [(pile.member, pile.count, pile.only_copies) for pile in summary] == [(2, 2, 0)]
         missed: dict[int, int] = {}
         for number, receipt in enumerate(stored):
@@ -329,7 +329,7 @@ class TestDebt:
                 missed[partition] = min(missed.get(partition, 1 << 60), receipt.version.wall_ms)
         assert summary[0].debt == missed
         world.restart(0)
-        assert world.node(0).delivery.summary() == summary
+        assert world.node(0).hints.summary() == summary
 
     def test_who_is_told_that_a_hint_is_not_kept_hears_it_when_the_debt_is_durable(self) -> None:
         world = World(3, hint_bytes_max=0)
@@ -350,10 +350,10 @@ class TestDebt:
         world.settle()
         receipt = world.put(0, "k", "v")
         world.run(50)
-        assert world.node(0).delivery.count(2) == 1
+        assert world.node(0).hints.count(2) == 1
         world.run(20)
-        assert world.node(0).delivery.count(2) == hints(world, 0) == 0
-        (pile,) = world.node(0).delivery.summary()
+        assert world.node(0).hints.count(2) == hints(world, 0) == 0
+        (pile,) = world.node(0).hints.summary()
         assert receipt.version is not None
         assert list(pile.debt.values()) == [receipt.version.wall_ms]
         assert not list(world.engines[0].scan(AGE, AGE + b"\xff"))
@@ -366,7 +366,7 @@ class TestDebt:
         at = world.outsider("k")
         world.set(at, "k", "v", Level.ANY)
         world.run(100)
-        assert {pile.only_copies for pile in world.node(at).delivery.summary()} == {1}
+        assert {pile.only_copies for pile in world.node(at).hints.summary()} == {1}
         for replica in world.replicas("k"):
             world.start(replica)
         world.run(3)
@@ -388,7 +388,7 @@ class TestDebt:
             outcomes.append(type(call.answer).__name__)
         assert outcomes[0] == "Written"
         assert outcomes[-1] == "Failed"
-        for pile in world.node(at).delivery.summary():
+        for pile in world.node(at).hints.summary():
             assert pile.bytes <= 500
 
     def test_hints_of_a_batch_that_is_refused_are_not_counted_and_are_owed_by_the_next(self) -> None:
@@ -396,7 +396,7 @@ class TestDebt:
         world.stop(2)
         world.settle()
         world.put(0, "a", "v")
-        count = world.node(0).delivery.count(2)
+        count = world.node(0).hints.count(2)
         engine = world.engines[0]
         apply = engine.apply
 
@@ -409,10 +409,10 @@ class TestDebt:
         world.settle()
         engine.apply = apply  # type: ignore[method-assign]
         world.run(0.1)
-        assert world.node(0).delivery.count(2) == hints(world, 0) == count
+        assert world.node(0).hints.count(2) == hints(world, 0) == count
         owed = {int.from_bytes(key[-2:]) for key, _ in engine.scan(DEBT + b"\0\2n3", DEBT + b"\0\2n4")}
         assert owed == {int.from_bytes(world.row(key)[:2]) for key in ("b", "c", "d")}
-        (pile,) = (pile for pile in world.node(0).delivery.summary() if pile.member == 2)
+        (pile,) = (pile for pile in world.node(0).hints.summary() if pile.member == 2)
         assert pile.debt.keys() == owed
 
 
@@ -456,13 +456,13 @@ class TestDelivery:
         world.engines[2].apply, taken = refusing, world.engines[2].apply  # type: ignore[method-assign]
         world.run(0.3)
         world.engines[2].apply = taken  # type: ignore[method-assign]
-        left = world.node(0).delivery.count(2)
+        left = world.node(0).hints.count(2)
         assert left > 0
         world.run(0.2)
-        assert world.node(0).delivery.count(2) == left
+        assert world.node(0).hints.count(2) == left
         world.node(0).delivery.replay(world.now(0))
         world.run(0.3)
-        assert world.node(0).delivery.count(2) == 0
+        assert world.node(0).hints.count(2) == 0
 
 
 def copies(world: World) -> list[Hinted]:
@@ -503,7 +503,7 @@ class TestOnlyCopies:
         again = world.set(at, "k", "v", Level.QUORUM, version=version)
         world.run(1.1)
         assert isinstance(again.answer, Failed)
-        assert {pile.only_copies for pile in world.node(at).delivery.summary()} == {1}
+        assert {pile.only_copies for pile in world.node(at).hints.summary()} == {1}
         for replica in world.replicas("k"):
             world.unlink(at, replica)
         world.run(100)
@@ -520,10 +520,10 @@ def test_hints_of_a_write_at_any_that_a_replica_has_are_no_only_copies() -> None
     world.stop(2)
     world.settle()
     world.put(0, "k", "v", Level.ANY)
-    (pile,) = world.node(0).delivery.summary()
+    (pile,) = world.node(0).hints.summary()
     assert (pile.count, pile.only_copies) == (1, 0)
     world.run(100)
-    (pile,) = world.node(0).delivery.summary()
+    (pile,) = world.node(0).hints.summary()
     assert (pile.count, len(pile.debt)) == (0, 1)
     assert world.state(0).facts["debt n3"] == "1"
 

@@ -5,7 +5,6 @@ import pytest
 from basestore.client.arguments import patience, scope_of
 from basestore.consistency import Level
 from basestore.errors import ConnectionLost, InvalidRequest
-from basestore.observe.gauges import gauges
 from basestore.observe.prometheus import Exposition
 from basestore.protocol.operator import Survey, Surveyed
 from basestore.protocol.replication import Apply, Hinted
@@ -299,14 +298,14 @@ def test_a_node_says_how_far_its_proofs_are_behind_and_who_holds_them_back() -> 
     assert world.cluster.closed_lag_ms < int(facts["stable lag ms"]) < world.cluster.closed_lag_ms + 5000
     world.crash(2)
     world.run(80)
-    shown = gauges(world.node(0))
-    assert shown.stalled_by == ("n3",)
-    assert shown.stable_lag_ms is not None
-    assert shown.stable_lag_ms > 80_000
+    shown = world.node(0).gauges()
+    assert shown.lag.stalled_by == ("n3",)
+    assert shown.lag.stable_lag_ms is not None
+    assert shown.lag.stable_lag_ms > 80_000
     text = b"".join(Exposition(world.node(0).metrics, shown, {}).render()).decode()
     assert 'basestore_stalls{peer="n3"} 1.0' in text
     assert 'basestore_stalls{peer="n2"} 0.0' in text
-    assert f"basestore_stable_lag_seconds {shown.stable_lag_ms / 1e3}" in text
+    assert f"basestore_stable_lag_seconds {shown.lag.stable_lag_ms / 1e3}" in text
     assert "basestore_open_exchanges 0.0" in text
     assert 'basestore_exchanges_total{kind="same"}' in text
 

@@ -1,0 +1,129 @@
+"""Pile: the hints for one member, what they amount to, and how they are stored.
+
+    HINT + member + row           one for each row: flags, since when, who has taken it, the record
+    AGE  + member + stamp + row   the same hints by age; LATE_AGE + ... those that come too late
+
+A pile counts; what is kept and what goes is decided by `hints.py`. What it counts is not stored: an opening
+counts anew.
+"""
+
+import struct
+from dataclasses import dataclass
+
+from basestore.cluster.placement import row_partition
+from basestore.storage.engine import AGE, HINT, LATE_AGE
+from repair.version import Record
+from repair.write_repair import Hint
+
+STAMP_BYTES = 8
+_ONLY_COPY = 1
+_LATE = 2
+_NAMED = 128  # the stores that took it are named
+_HINT = struct.Struct(">BQ")
+
+
+@dataclass(frozen=True, slots=True)
+class PileSummary:
+    """The hints kept for one member. `oldest_ms`: when the oldest was written; `debt`: by partition,
+    since when the member may lack writes that no hint here is kept of. In ms since 1970. `late`: hints
+    that the member takes no more."""
+
+    member: int
+    count: int
+    bytes: int
+    oldest_ms: int | None
+    only_copies: int
+    late: int
+    debt: dict[int, int]
+
+
+class Pile:
+    """The hints for one member, and what they amount to."""
+
+    __slots__ = (
+        "bytes",
+        "count",
+        "debt",
+        "index",
+        "late_count",
+        "late_since",
+        "name",
+        "only_bytes",
+        "only_count",
+        "only_since",
+    )
+
+    def __init__(self, index: int, name: str) -> None:
+        encoded = name.encode()
+        self.index = index
+        self.name = len(encoded).to_bytes(2) + encoded
+        self.count = 0
+        self.bytes = 0
+        self.only_count = 0
+        self.only_bytes = 0
+        self.late_count = 0
+        self.only_since: dict[int, tuple[int, int]] = {}  # by partition: a count, and their least stamp
+        self.late_since: dict[int, tuple[int, int]] = {}  # the same of late ones
+        self.debt: dict[int, int] = {}  # by partition, a stamp
+
+    def key(self, row: bytes) -> bytes:
+        return HINT + self.name + row
+
+    def age_key(self, hint: Hint, row: bytes) -> bytes:
+        """Late hints have an order of their own, for they are in the way of nobody."""
+        return (self.lates if hint.late else self.ages) + hint.since.to_bytes(STAMP_BYTES) + row
+
+    @property
+    def ages(self) -> bytes:
+        """What all its rows by age begin with."""
+        return AGE + self.name
+
+    @property
+    def lates(self) -> bytes:
+        """What all its late rows by age begin with."""
+        return LATE_AGE + self.name
+
+    def row_of(self, age_key: bytes) -> bytes:
+        return age_key[len(AGE) + len(self.name) + STAMP_BYTES :]
+
+    def add(self, hint: Hint, row: bytes, sign: int) -> None:
+        """Count a hint, or, with sign -1, count it no more."""
+        size = sign * self.size(hint, row)
+        self.count += sign
+        self.bytes += size
+        if hint.only_copy:
+            self.only_count += sign
+            self.only_bytes += size
+        if hint.late:
+            self.late_count += sign
+        if hint.late or hint.only_copy:
+            self._name(
+                self.late_since if hint.late else self.only_since, row_partition(row), hint.since, sign
+            )
+
+    @staticmethod
+    def _name(named: dict[int, tuple[int, int]], partition: int, since: int, sign: int) -> None:
+        """The least stamp of such hints of a partition; too small, at worst, while there are any."""
+        count, least = named.get(partition, (0, since))
+        named[partition] = (count + sign, min(least, since))
+        if count + sign <= 0:
+            del named[partition]
+
+    def size(self, hint: Hint, row: bytes) -> int:
+        """Bytes that a hint takes, with both its keys."""
+        return 2 * (len(self.name) + len(row) + STAMP_BYTES) + 3 + len(hint.record.blob)
+
+
+def decode_hint(stored: bytes) -> Hint:
+    """A hint from the bytes that are kept of it: flags, since when, stores, the record."""
+    flags, since = _HINT.unpack_from(stored)
+    at, stores = _HINT.size, b""
+    if flags & _NAMED:
+        at += 1 + stored[at]
+        stores = stored[_HINT.size + 1 : at]
+    return Hint(Record(stored[at:]), bool(flags & _ONLY_COPY), since, stores, bool(flags & _LATE))
+
+
+def encode_hint(hint: Hint) -> bytes:
+    flags = _NAMED | (_ONLY_COPY if hint.only_copy else 0) | (_LATE if hint.late else 0)
+    return _HINT.pack(flags, hint.since) + bytes((len(hint.stores),)) + hint.stores + hint.record.blob

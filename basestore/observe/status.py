@@ -1,0 +1,77 @@
+"""Status: what a node says of itself, for `basestore status`, `top` and `hints`.
+
+Facts are names and values in words, in the order in which they are shown; a client passes on what it does
+not know. Everything here is read off the rooms that it is about, and changes nothing.
+"""
+
+from collections.abc import Mapping
+
+from basestore.anti_entropy.recovery import Recovery
+from basestore.cluster.peers import Peers
+from basestore.config import NodeConfig
+from basestore.handoff.hints import Hints
+from basestore.instant import Instant
+from basestore.metrics import Metrics
+from basestore.protocol.operator import HintPiles, NodeStatus
+from basestore.replica.identity import State, StoreIdentity
+from basestore.replica.replica import Replica
+
+
+def state(identity: StoreIdentity) -> str:
+    """up, starting (not yet known to be whole) or forgetful."""
+    if identity.state is State.FORGETFUL:
+        return "forgetful"
+    return "up" if identity.whole else "starting"
+
+
+def reason(identity: StoreIdentity, peers: Peers) -> str:
+    """Why the store does not count, in words; empty when it does."""
+    if identity.whole:
+        return ""
+    return identity.reason or identity.waits_for(peer.name for peer in peers.others)
+
+
+def facts(
+    config: NodeConfig,
+    identity: StoreIdentity,
+    peers: Peers,
+    replica: Replica,
+    recovery: Recovery,
+    hints: Hints,
+) -> dict[str, str]:
+    """Of the store and of the members, as they are seen from here."""
+    recovered, of = recovery.progress()
+    return {
+        "node": config.name,
+        "state": state(identity),
+        "reason": reason(identity, peers),
+        "recovered": f"{recovered}/{of}" if of and not identity.whole else "",
+        "records": str(replica.summaries.records),
+        "alive": " ".join(peer.name for peer in peers.all if peers.alive[peer.index]),
+        "durability": config.durability,
+        "damaged": str(len(replica.damaged)),
+        **{f"hints {peer.name}": str(hints.count(peer.index)) for peer in peers.all},
+        **{f"debt {peer.name}": str(hints.debt(peer.index)) for peer in peers.all},
+    }
+
+
+def answer(request: int, facts: Mapping[str, str]) -> NodeStatus:
+    """The answer to a Status or Counters."""
+    return NodeStatus(request, [word for fact in facts.items() for word in fact])
+
+
+def hint_piles(
+    request: int, name: str, hints: Hints, peers: Peers, metrics: Metrics, now: Instant
+) -> HintPiles:
+    """The answer to a HintsOf: hints and debts by member."""
+    piles: list[int] = []
+    debts: list[int] = []
+    for pile in hints.summary():
+        alive = int(peers.alive[pile.member])
+        piles += (
+            pile.member, alive, pile.count, pile.bytes, pile.only_copies, pile.oldest_ms or 0, pile.late,
+        )  # fmt: skip
+        for partition, since_ms in pile.debt.items():
+            debts += (pile.member, partition, since_ms)
+    decided = [metrics.counts[f"hints_late_{how}"] for how in ("rewritten", "superseded")]
+    return HintPiles(request, name, now.wall_ms, piles, debts, decided)
