@@ -1,10 +1,13 @@
 """Frames: how a stream of bytes is cut into batches of messages. Pure.
 
-    length 4 | CRC-32 of the length 4 | CRC-32 of the payload 4 | payload (messages, see `messages.py`)
+    length 4 | CRC-32 of the length 4 | CRC-32 of the payload 4 | payload: messages, see `codec`
 
-A length beyond the bound is refused before a byte of it is kept, so a stranger (a browser, say)
-costs nothing. The checksums are for links that corrupt what TCP's own sum lets pass; the
-length has one of its own, because who believes a wrong length waits, deaf, for what never comes.
+A length beyond the bound is refused before a byte of it is kept, so a stranger (a browser, say) costs
+nothing. The checksums are for links that corrupt what TCP's own sum of 16 bits lets pass (Stone and
+Partridge, "When the CRC and TCP checksum disagree", 2000). The length has one of its own: who believes a
+wrong length waits, deaf, for bytes that never come, and never looks at a checksum of the whole.
+
+It refuses to go on after a broken frame: in what follows, nobody knows where the next one begins.
 """
 
 import struct
@@ -14,9 +17,9 @@ from zlib import crc32
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.limits import ProtocolError
 
-FRAME_BYTES_MAX = 8 << 20
+FRAME_BYTES_MAX = 8 << 20  # between nodes
 CLIENT_FRAME_BYTES_MAX = 4 << 20  # what clients send: decoding may take fifty times as much memory
-HELLO_BYTES_MAX = 64 << 10
+HELLO_BYTES_MAX = 64 << 10  # of whoever has not been let in
 REQUESTS_BYTES = 2 << 20
 REQUESTS_MAX = 256
 _LENGTH = struct.Struct(">I")
@@ -59,6 +62,8 @@ class FrameReader:
         buffer += data
         messages: list[Message] = []
         start, end = 0, len(buffer)
+        # In the order of what is believed: the bound needs no trust, the length only its own checksum; the
+        # payload's is looked at when all of it is there.
         while end - start >= _HEADER.size:
             length, length_checksum, checksum = _HEADER.unpack_from(buffer, start)
             if length > self.frame_bytes_max:

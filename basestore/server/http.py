@@ -2,7 +2,9 @@
 
 GET and HEAD, one request a connection, everything bounded: who is slow, sends too much or comes in
 too great a number loses its connection, and nothing else waits for it. A page is made in parts, and
-between two parts the node goes on.
+between two parts the node goes on. The grammar of HTTP/1.1 is h11's.
+
+It refuses everything that changes something: there is nothing here that a request could set going.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -115,8 +117,8 @@ def _answer(connection: h11.Connection, page: Page, body: bytes, *, head: bool) 
 
 
 async def _part(stream: trio.SocketStream) -> None:
-    """Hear out what is still coming, up to a bound: closed on unread data, the connection would be
-    reset, and the answer with it."""
+    """Hear out what is still coming, up to a bound (lingering close, RFC 9112, 9.6): closed on unread
+    data, the connection would be reset, and the answer with it."""
     await stream.send_eof()
     heard = 0
     with trio.move_on_after(PARTING_S_MAX):

@@ -1,7 +1,9 @@
-"""Local: clusters whose nodes all run on this machine, from the files of one directory.
+"""Local cluster: the configurations of nodes that all run on this machine, in the files of one directory.
 
-Owns n1.toml, n2.toml, ... in that directory. Starts nothing: `embedded.py` runs the nodes inside a
-program, `basestore up` as processes.
+Owns n1.toml, n2.toml, ... in that directory. The first of them decides what is there: it is written last, so
+that a directory in which writing was interrupted counts as empty. Starts nothing: `embedded` runs the nodes
+inside a program, `basestore up` as processes. It refuses what does not fit the files that it finds, rather
+than to change what a store was made with.
 """
 
 import os
@@ -74,9 +76,14 @@ def plan_cluster(
 
 def show_metrics(configs: Sequence[NodeConfig], first_port: int) -> list[NodeConfig]:
     """The configurations, with metrics shown on consecutive ports from `first_port`; ConfigurationError."""
-    if first_port + len(configs) - 1 > PORT_MAX:
-        raise ConfigurationError(f"{len(configs)} ports from {first_port} go beyond {PORT_MAX}; begin lower")
-    return [replace(config, metrics=f"{HOST}:{port}") for port, config in enumerate(configs, first_port)]
+    ports = _ports_from(first_port, len(configs))
+    return [replace(config, metrics=f"{HOST}:{port}") for port, config in zip(ports, configs, strict=True)]
+
+
+def _ports_from(first: int, count: int) -> range:
+    if first + count - 1 > PORT_MAX:
+        raise ConfigurationError(f"{count} ports from {first} go beyond {PORT_MAX}; begin lower")
+    return range(first, first + count)
 
 
 def _existing_cluster(directory: Path, nodes: int | None, first_port: int | None) -> list[NodeConfig]:
@@ -99,9 +106,7 @@ def _existing_cluster(directory: Path, nodes: int | None, first_port: int | None
 def _new_cluster(
     directory: Path, nodes: int, first_port: int | None, durability: Durability
 ) -> list[NodeConfig]:
-    if first_port is not None and first_port + nodes - 1 > PORT_MAX:
-        raise ConfigurationError(f"{nodes} ports from {first_port} go beyond {PORT_MAX}; begin lower")
-    ports = range(first_port, first_port + nodes) if first_port is not None else _free_ports(nodes)
+    ports = _free_ports(nodes) if first_port is None else _ports_from(first_port, nodes)
     members = tuple(Member(f"n{number}", f"{HOST}:{port}") for number, port in enumerate(ports, 1))
     cluster = ClusterConfig(
         secrets.token_bytes(CLUSTER_ID_BYTES), secrets.token_bytes(KEY_BYTES), members, min(3, nodes)

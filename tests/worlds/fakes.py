@@ -14,8 +14,7 @@ from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.handshake import Hello, Refused, Welcome
 from basestore.protocol.limits import PROTOCOL, ProtocolError
-
-PATIENCE_S = 120.0  # only what hangs takes so long
+from tests.worlds.patience import PATIENCE_S
 
 
 class Cluster:

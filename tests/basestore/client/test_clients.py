@@ -20,8 +20,9 @@ from basestore.protocol.client import Get
 from basestore.protocol.frames import pack
 from basestore.protocol.limits import VALUE_BYTES_MAX
 from basestore.protocol.operator import Status
-from tests.worlds.fakes import PATIENCE_S, REFUSED, Cluster, FakeNode, cluster, fake
+from tests.worlds.fakes import REFUSED, Cluster, FakeNode, cluster, fake
 from tests.worlds.flavours import ASYNC, FLAVOURS, run
+from tests.worlds.patience import PATIENCE_S
 
 
 def under_way(store: Any) -> dict[int, Any]:
