@@ -7,60 +7,25 @@ An embedded node speaks to its peers over TCP like any other; only its own progr
 inside the process.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import trio
 
 from basestore.client.arguments import TIMEOUT_S_DEFAULT, Consistency
-from basestore.client.calls import GRACE_S
+from basestore.client.calls import GRACE_S, Make
+from basestore.client.channel import Pending, answered, overdue
 from basestore.client.store import Store
 from basestore.config import Durability, NodeConfig, load
 from basestore.errors import MAY_HAVE_HAPPENED, ConnectionLost
-from basestore.protocol.codec import Message
-from basestore.results.answers import ANSWERS
 from basestore.server.clock import instant
 from basestore.server.local_cluster import prepare_cluster
 from basestore.server.service import Service
 from repair.rule import Rule
 
 LINK_S_MAX = 30.0
-
-
-class _LocalPending(Awaitable[Message]):
-    """A request to the node in this process; awaiting it gives the answer."""
-
-    __slots__ = ("_asked", "_deadline", "_event", "_request", "answer")
-
-    def __init__(self, asked: "dict[int, _LocalPending]", request: int, timeout_s: float) -> None:
-        self._asked = asked
-        self._request = request
-        self._deadline = trio.current_time() + timeout_s + GRACE_S
-        self._event = trio.Event()
-        self.answer: Message | None = None
-        asked[request] = self
-
-    def resolve(self, answer: Message) -> None:
-        self.answer = answer
-        self._event.set()
-
-    def forget(self) -> None:
-        self._asked.pop(self._request, None)
-
-    def __await__(self) -> Generator[Any, Any, Message]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> Message:
-        try:
-            with trio.move_on_at(self._deadline):
-                await self._event.wait()
-        finally:
-            self.forget()
-        if self.answer is None:
-            raise ConnectionLost(f"the node did not answer in time. {MAY_HAVE_HAPPENED}")
-        return self.answer
+SWEEP_S = 0.25
 
 
 class _LocalChannel:
@@ -68,7 +33,7 @@ class _LocalChannel:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._asked: dict[int, _LocalPending] = {}
+        self._asked: dict[int, Pending] = {}
         self._next_id = 0
         self._outbox = service.connections.open_local(self._deliver)
         cluster = service.config.cluster
@@ -78,23 +43,26 @@ class _LocalChannel:
 
     def _deliver(self) -> None:
         while self._outbox.messages:
-            self._resolve(self._outbox.take())
-
-    def _resolve(self, messages: Sequence[Message]) -> None:
-        for message in messages:
-            if isinstance(message, ANSWERS) and message.id in self._asked:
-                self._asked.pop(message.id).resolve(message)
+            answered(self._asked, self._outbox.take())
 
     async def ready(self) -> None:
         """Always."""
 
-    def ask(self, make: Callable[[int], Message], timeout_s: float) -> _LocalPending:
+    def ask(self, make: Make, timeout_s: float) -> Pending:
         self._next_id += 1
         message = make(self._next_id)
-        pending = _LocalPending(self._asked, self._next_id, timeout_s)
+        now = trio.current_time()
+        pending = Pending(self._asked, self._next_id, trio.Event(), now, now + timeout_s + GRACE_S)
         self._service.node.receive_client(self._outbox, [message], instant())
         self._service.wake()
         return pending
+
+    async def sweep(self) -> None:
+        """Fail the requests whose answer is overdue, until cancelled."""
+        while True:
+            await trio.sleep(SWEEP_S)
+            for pending in overdue(self._asked, trio.current_time()):
+                pending.resolve(ConnectionLost(f"the node did not answer in time. {MAY_HAVE_HAPPENED}"))
 
     def close(self) -> None:
         self._service.connections.close_local(self._outbox)
@@ -134,6 +102,7 @@ async def _run(service: Service) -> AsyncIterator[_LocalChannel]:
     async with trio.open_nursery() as nursery:
         await nursery.start(service.run)
         channel = _LocalChannel(service)
+        nursery.start_soon(channel.sweep)
         try:
             yield channel
         except Exception as error:  # noqa: BLE001 - carried past the nursery, which would wrap it

@@ -1,16 +1,18 @@
-"""Blocking: what carries the requests of a blocking store to a node, and the answers back.
+"""Blocking channel: what carries the requests of a blocking store to a node, and the answers back.
 
-One connection, one caller at a time (a lock guards it). If the connection breaks, the call gets
-ConnectionLost for what was sent, and the next one connects anew, to whichever endpoint answers
-first in the order given. Imports neither Trio nor anyio.
+One connection, one caller at a time (a lock guards it): a call sends what it has to send and reads until all
+of it is answered, so there is no table of requests that outlives a call. If the connection breaks, the call
+gets ConnectionLost for what was sent, and the next one connects anew, to whichever endpoint answers first in
+the order given. Imports neither Trio nor anyio.
 """
 
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from basestore.client.calls import CONNECT_S_MAX, GRACE_S
+from basestore.client.calls import CONNECT_S_MAX, GRACE_S, Make
+from basestore.client.channel import unreachable
 from basestore.client.session import ENDED, Session, check_cluster
 from basestore.config import parse_address
 from basestore.errors import (
@@ -19,17 +21,14 @@ from basestore.errors import (
     ConnectionLost,
     InvalidRequest,
     SessionFull,
-    Unreachable,
 )
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack, pack_requests
 from basestore.protocol.handshake import Hello, Welcome, welcomed
 from basestore.protocol.limits import PROTOCOL, ProtocolError
-from basestore.results.answers import ANSWERS
 
 RECEIVE_BYTES = 256 << 10
 
-Make = Callable[[int], Message]
 Answers = list[Message | BasestoreError]
 
 
@@ -37,21 +36,17 @@ class _Connection:
     """A connection whose handshake is done. Any error closes it."""
 
     def __init__(self, endpoint: str) -> None:
-        """Connect; OSError or ProtocolError when that fails."""
+        """Connect and shake hands; OSError or ProtocolError when that fails, and nothing stays open."""
         self.endpoint = endpoint
         self._frames = FrameReader()
         self._socket = socket.create_connection(parse_address(endpoint), CONNECT_S_MAX)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.welcome = Welcome(PROTOCOL, b"", "", [], [])
-
-    def introduce(self) -> None:
-        """The handshake. OSError, ProtocolError."""
-        self._socket.sendall(pack([Hello(PROTOCOL, b"", b"", "")]))
-        self._early: list[Message] = []
-        deadline = time.monotonic() + CONNECT_S_MAX
-        while not self._early:
-            self._early = self._receive(deadline)
-        self.welcome = welcomed(self._early.pop(0))
+        try:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket.sendall(pack([Hello(PROTOCOL, b"", b"", "")]))
+            self.welcome = welcomed(self.receive(time.monotonic() + CONNECT_S_MAX)[0])
+        except BaseException:
+            self.close()
+            raise
 
     def send(self, messages: Sequence[Message], timeout_s: float) -> None:
         self._socket.settimeout(timeout_s)
@@ -59,13 +54,7 @@ class _Connection:
             self._socket.sendall(frame)
 
     def receive(self, deadline: float) -> list[Message]:
-        """The next messages; TimeoutError at the deadline."""
-        if self._early:
-            early, self._early = self._early, []
-            return early
-        return self._receive(deadline)
-
-    def _receive(self, deadline: float) -> list[Message]:
+        """The next messages, one at least; TimeoutError at the deadline."""
         while True:
             left_s = deadline - time.monotonic()
             if left_s <= 0:
@@ -115,28 +104,16 @@ class Channel:
             raise InvalidRequest("this store is closed; connect again")
         if self._connection is not None:
             return self._connection
-        reasons, words = [], []
+        failures: dict[str, object] = {}
         for endpoint in self._endpoints:
             try:
-                connection = _Connection(endpoint)
-                try:
-                    connection.introduce()
-                except BaseException:
-                    connection.close()
-                    raise
+                self._connection = _Connection(endpoint)
             except (OSError, ProtocolError) as error:
-                reasons.append(f"{endpoint}: {error}")
-                words.append(str(getattr(error, "strerror", None) or error).lower())
+                failures[endpoint] = error
                 continue
-            self._connection = connection
-            self.members = connection.welcome.members[::2]
-            return connection
-        unreachable = Unreachable(
-            f"no node could be reached ({'; '.join(reasons)}). Check that they run, or name other nodes "
-            f"as endpoints"
-        )
-        unreachable.reasons = tuple(words)
-        raise unreachable
+            self.members = self._connection.welcome.members[::2]
+            return self._connection
+        raise unreachable(failures)
 
     def ask(self, makes: Sequence[Make], timeout_s: float, cluster: bytes = b"") -> Answers:
         """Send the requests that `makes` make with their ids together; their answers or errors, in order.
@@ -168,9 +145,10 @@ class Channel:
             connection.send(list(batch.values()), timeout_s + GRACE_S)
             while waiting:
                 for message in connection.receive(deadline):
-                    if isinstance(message, ANSWERS) and message.id in waiting:
-                        waiting.discard(message.id)
-                        results[message.id] = message
+                    number = getattr(message, "id", 0)  # ids count from 1
+                    if number in waiting:
+                        waiting.discard(number)
+                        results[number] = message
         except BaseException as error:
             self._disconnect()  # answers to what was sent must not meet later requests
             if not isinstance(error, OSError | ProtocolError):

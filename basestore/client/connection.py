@@ -1,97 +1,56 @@
-"""Client: a cluster from afar, on Trio and on asyncio (through anyio).
+"""Connection: a cluster from afar, on Trio and on asyncio (through anyio).
 
-One connection to one node at a time, shared by all calls: what gathers while a frame is being sent
-travels in the next one. If the connection breaks, calls under way raise ConnectionLost, and the
-next call connects anew, to whichever endpoint answers first in the order given.
+One connection to one node at a time, shared by all calls. What gathers while a frame is being sent travels in
+the next one, so that a hundred calls at once cost a few frames. If the connection breaks, calls under way
+raise ConnectionLost, and the next call connects anew, to whichever endpoint answers first in the order given.
+
+It refuses to send anything twice: whether a write that got no answer may be repeated is the caller's to say.
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import anyio
 import anyio.abc
 
 from basestore.client.arguments import TIMEOUT_S_DEFAULT, Consistency, check_endpoints
-from basestore.client.calls import CONNECT_S_MAX, GRACE_S
+from basestore.client.calls import CONNECT_S_MAX, GRACE_S, Make
+from basestore.client.channel import Pending, answered, overdue, unreachable
 from basestore.client.store import Store
 from basestore.config import parse_address
-from basestore.errors import MAY_HAVE_HAPPENED, ConnectionLost, InvalidRequest, Overloaded, Unreachable
+from basestore.errors import MAY_HAVE_HAPPENED, ConnectionLost, InvalidRequest, Overloaded
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack, pack_requests
 from basestore.protocol.handshake import Hello, Welcome, welcomed
 from basestore.protocol.limits import PROTOCOL, ProtocolError
-from basestore.results.answers import ANSWERS
 from repair.rule import Rule
 
 PENDING_MAX = 4096
 SWEEP_S = 0.25
 RECEIVE_BYTES = 256 << 10
-NOBODY = Welcome(PROTOCOL, b"", "", [], [])
-
-
-class _Pending(Awaitable[Message]):
-    """A request that was sent. Awaiting it gives the answer; a cancelled await forgets it."""
-
-    __slots__ = ("_asked", "_event", "_request", "answer", "deadline", "sent")
-
-    def __init__(self, asked: "dict[int, _Pending]", request: int, sent: float, deadline: float) -> None:
-        self._asked = asked
-        self._request = request
-        self._event = anyio.Event()
-        self.sent = sent
-        self.deadline = deadline
-        self.answer: Message | ConnectionLost | None = None
-        asked[request] = self
-
-    def resolve(self, answer: Message | ConnectionLost) -> None:
-        self.answer = answer
-        self._event.set()
-
-    def forget(self) -> None:
-        self._asked.pop(self._request, None)
-
-    def __await__(self) -> Generator[Any, Any, Message]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> Message:
-        try:
-            await self._event.wait()
-        finally:
-            self.forget()
-        if self.answer is None or isinstance(self.answer, ConnectionLost):
-            raise self.answer or ConnectionLost("the client was closed before the answer came")
-        return self.answer
 
 
 class _Connection:
-    """One established connection and the requests under way on it."""
+    """One connection whose handshake is done, and the requests under way on it."""
 
-    def __init__(self, stream: anyio.abc.SocketStream, endpoint: str) -> None:
+    def __init__(
+        self, stream: anyio.abc.SocketStream, frames: FrameReader, endpoint: str, welcome: Welcome
+    ) -> None:
         self._stream = stream
+        self._frames = frames
         self.endpoint = endpoint
-        self.frames = FrameReader()
-        self.asked: dict[int, _Pending] = {}
+        self.welcome = welcome
+        self.asked: dict[int, Pending] = {}
         self._outgoing: list[Message] = []
         self._wake = anyio.Event()
         self._scope = anyio.CancelScope()
         self._heard = 0.0
         self.lost = False
-        self.welcome = NOBODY
 
     def send(self, message: Message) -> None:
         self._outgoing.append(message)
         self._wake.set()
-
-    async def introduce(self) -> None:
-        """The handshake; ProtocolError when refused."""
-        await self._stream.send(pack([Hello(PROTOCOL, b"", b"", "")]))
-        messages: list[Message] = []
-        while not messages:
-            messages = self.frames.feed(await self._stream.receive(RECEIVE_BYTES))
-        welcome = welcomed(messages[0])
-        self.welcome = welcome
 
     async def run(self) -> None:
         """Send and receive until the connection ends; then fail what is under way."""
@@ -111,13 +70,12 @@ class _Connection:
                 await anyio.aclose_forcefully(self._stream)
 
     async def _read(self) -> str:
+        """Hand on answers until the connection ends; returns why it did."""
         try:
             while True:
                 data = await self._stream.receive(RECEIVE_BYTES)
                 self._heard = time.monotonic()
-                for message in self.frames.feed(data):
-                    if isinstance(message, ANSWERS) and message.id in self.asked:
-                        self.asked.pop(message.id).resolve(message)
+                answered(self.asked, self._frames.feed(data))
         except anyio.EndOfStream:
             return "the node closed the connection"
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, ProtocolError) as error:
@@ -128,7 +86,7 @@ class _Connection:
             while True:
                 await self._wake.wait()
                 self._wake = anyio.Event()
-                while self._outgoing:
+                while self._outgoing:  # what came while the last frames were being sent
                     messages, self._outgoing = self._outgoing, []
                     for frame in pack_requests(messages):
                         await self._stream.send(frame)
@@ -138,29 +96,29 @@ class _Connection:
     def sweep(self, now: float) -> None:
         """Fail the requests whose answer is overdue. A node that has said nothing at all since such
         a request was sent has fallen silent: the next call looks for another."""
-        for request, pending in list(self.asked.items()):
-            if pending.deadline < now:
-                if self._heard < pending.sent:
-                    self.lost = True
-                    self._scope.cancel()
-                del self.asked[request]
-                pending.resolve(
-                    ConnectionLost(f"{self.endpoint} did not answer in time. {MAY_HAVE_HAPPENED}")
-                )
+        for pending in overdue(self.asked, now):
+            if self._heard < pending.sent:
+                self.lost = True
+                self._scope.cancel()
+            text = f"{self.endpoint} did not answer in time. {MAY_HAVE_HAPPENED}"
+            pending.resolve(ConnectionLost(text))
 
 
 async def _open(endpoint: str) -> _Connection:
-    """Connect and introduce ourselves; whatever goes wrong, nothing stays open."""
+    """Connect and shake hands, ProtocolError when refused; whatever goes wrong, nothing stays open."""
     host, port = parse_address(endpoint)
     stream = await anyio.connect_tcp(host, port)
-    connection = _Connection(stream, endpoint)
     try:
-        await connection.introduce()
+        await stream.send(pack([Hello(PROTOCOL, b"", b"", "")]))
+        frames = FrameReader()
+        messages: list[Message] = []
+        while not messages:
+            messages = frames.feed(await stream.receive(RECEIVE_BYTES))
+        return _Connection(stream, frames, endpoint, welcomed(messages[0]))
     except BaseException:
         with anyio.CancelScope(shield=True):
             await anyio.aclose_forcefully(stream)
         raise
-    return connection
 
 
 class _NetworkChannel:
@@ -182,18 +140,18 @@ class _NetworkChannel:
             raise InvalidRequest("this store is closed; connect again")
         connection = self._connection
         if connection is None or connection.lost:
-            async with self._lock:
+            async with self._lock:  # another call may have connected while this one waited
                 if self._connection is None or self._connection.lost:
                     await self._connect()
 
     async def _connect(self) -> None:
-        reasons = []
+        failures: dict[str, object] = {}
         for endpoint in self._endpoints:
             try:
                 with anyio.fail_after(CONNECT_S_MAX):
                     connection = await _open(endpoint)
             except (OSError, ProtocolError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
-                reasons.append(f"{endpoint}: {error or 'no answer'}")
+                failures[endpoint] = error if str(error) else "no answer"
                 continue
             self._connection = connection
             self.members = connection.welcome.members[::2]
@@ -201,12 +159,9 @@ class _NetworkChannel:
             self.rules = connection.welcome.rules
             self._tasks.start_soon(connection.run)
             return
-        raise Unreachable(
-            f"no node could be reached ({'; '.join(reasons)}). Check that they run, or name other nodes "
-            f"as endpoints"
-        )
+        raise unreachable(failures)
 
-    def ask(self, make: Callable[[int], Message], timeout_s: float) -> _Pending:
+    def ask(self, make: Make, timeout_s: float) -> Pending:
         connection = self._connection
         assert connection is not None  # `ready` came first
         if len(connection.asked) >= PENDING_MAX:
@@ -217,8 +172,8 @@ class _NetworkChannel:
         self._next_id += 1
         message = make(self._next_id)
         sent = time.monotonic()
-        pending = _Pending(connection.asked, self._next_id, sent, sent + timeout_s + GRACE_S)
-        if connection.lost:
+        pending = Pending(connection.asked, self._next_id, anyio.Event(), sent, sent + timeout_s + GRACE_S)
+        if connection.lost:  # since `ready`
             pending.resolve(ConnectionLost(f"the connection to {connection.endpoint} was lost"))
         else:
             connection.send(message)

@@ -7,12 +7,10 @@ answer with anything; that is a ConnectionLost, for what became of the request i
 import base64
 
 from basestore.errors import ConnectionLost, InvalidRequest, RequestFailed, revive
-from basestore.protocol.client import Failed, Got, Page, Written
+from basestore.protocol.client import Failed
 from basestore.protocol.codec import Message
-from basestore.protocol.operator import Explained, HintPiles, NodeStatus, Surveyed
 from repair.version import Version
 
-ANSWERS = (Written, Got, Page, NodeStatus, Explained, HintPiles, Surveyed, Failed)
 SENSELESS = (LookupError, TypeError, ValueError)  # what reading an answer of the right form may raise
 
 
