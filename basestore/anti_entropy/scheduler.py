@@ -41,7 +41,7 @@ class Scheduler:
         self._operations = operations
         self._wishes: dict[tuple[int, int], None] = {}  # member and partition
         self._owed: dict[int, frozenset[int]] = {}  # partitions by member
-        self._due_s = {peer.index: now.monotonic + ROUND_S_MIN for peer in peers.others}
+        self.due_s = {peer.index: now.monotonic + ROUND_S_MIN for peer in peers.others}
         self._alone_s = now.monotonic
         self._lot = peers.me * GOLDEN
         self._idle = True  # there is no maintenance to do
@@ -90,8 +90,8 @@ class Scheduler:
             if peer.linked and peer.introduced and peer.remembered:
                 self._round(peer.index, now)
             elif peer.index < self._peers.me:  # of two that meet again the lower one begins
-                due_s = self._due_s[peer.index]
-                self._due_s[peer.index] = max(due_s, now.monotonic + ROUND_S_MIN)
+                due_s = self.due_s[peer.index]
+                self.due_s[peer.index] = max(due_s, now.monotonic + ROUND_S_MIN)
 
     def work(self, now: Instant) -> bool:
         """Let exchanges, purge and scrub go on, as far as this tick's rows last. Called while nothing is
@@ -119,10 +119,10 @@ class Scheduler:
             if self._exchanges.may_open(partition):
                 del self._wishes[member, partition]
                 self._exchanges.open(member, partition, now)
-        if now.monotonic < self._due_s[member]:
+        if now.monotonic < self.due_s[member]:
             return
         self._lot = (self._lot + GOLDEN) % 1.0
-        self._due_s[member] = now.monotonic + ROUND_S_MIN + (ROUND_S_MAX - ROUND_S_MIN) * self._lot
+        self.due_s[member] = now.monotonic + ROUND_S_MIN + (ROUND_S_MAX - ROUND_S_MIN) * self._lot
         if self._local.identity.whole:  # else recovery wishes for what it needs
             for partition in self._turn(member):
                 self._exchanges.open(member, partition, now)

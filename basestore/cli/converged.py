@@ -57,7 +57,7 @@ def converged_command(target: Target, timeout: float | None, key: bytes | None, 
     if target.json:
         click.echo(json.dumps(found.as_json(), indent=2))
     else:
-        shown = found.partitions if everything else _notable(found)
+        shown = found.partitions if everything else notable(found)
         click.echo(text.table(_HEADER, [_row(proof) for proof in shown]))
     target.remark(_verdict(found))
     for caveat in found.caveats:
@@ -67,7 +67,7 @@ def converged_command(target: Target, timeout: float | None, key: bytes | None, 
     return exits.DONE if found.proven else exits.UNKNOWN
 
 
-def _notable(found: "Convergence") -> "list[PartitionProof]":
+def notable(found: "Convergence") -> "list[PartitionProof]":
     """Partitions that are not proven, if not too many; otherwise those that are the furthest behind."""
     open_ = [proof for proof in found.partitions if not proof.proven]
     if 0 < len(open_) <= _PARTITIONS_SHOWN:

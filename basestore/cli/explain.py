@@ -46,7 +46,7 @@ def explain_command(target: Target, key: bytes) -> int:
     """
     with open_store(target) as store:
         explanation = store.explain(key, bucket=target.bucket)
-    click.echo(json.dumps(explanation.as_json(), indent=2) if target.json else _story(explanation))
+    click.echo(json.dumps(explanation.as_json(), indent=2) if target.json else story(explanation))
     if explanation.winner is not None:
         return exits.DONE
     if explanation.known:
@@ -56,7 +56,7 @@ def explain_command(target: Target, key: bytes) -> int:
     return exits.REFUSED
 
 
-def _story(told: "Explanation") -> str:
+def story(told: "Explanation") -> str:
     """All of it, for people."""
     rows = [_row(told, name, view) for name, view in told.replicas.items()]
     lines = [

@@ -57,16 +57,16 @@ def hints_command(target: Target, action: str | None, node: str | None, late: bo
     if target.json:
         click.echo(json.dumps([each.as_json() for each in nodes], indent=2))
     else:
-        click.echo(text.table(_HEADER, [row for each in nodes for row in _rows(each)]))
+        click.echo(text.table(_HEADER, [row for each in nodes for row in rows(each)]))
     if late and before:
-        target.remark(_decisions(first, nodes))
+        target.remark(decisions(first, nodes))
         if _late(nodes):
             target.remark(
                 "Those that are left could not be decided: see `basestore status`, and repeat this."
             )
             return exits.UNKNOWN
     elif action is not None:
-        target.remark(_begun(nodes))
+        target.remark(begun(nodes))
     return exits.DONE if any(each.answered for each in nodes) else exits.UNREACHABLE
 
 
@@ -74,7 +74,7 @@ def _late(nodes: "list[NodeHints]") -> int:
     return sum(pile.late for node in nodes for pile in node.piles)
 
 
-def _decisions(before: "list[NodeHints]", after: "list[NodeHints]") -> str:
+def decisions(before: "list[NodeHints]", after: "list[NodeHints]") -> str:
     """How the late hints were decided. One that was being decided already counts as well."""
     first = {node.node: node for node in before}
     pairs = [(first[node.node], node) for node in after if node.answered and first[node.node].answered]
@@ -86,7 +86,7 @@ def _decisions(before: "list[NodeHints]", after: "list[NodeHints]") -> str:
     )
 
 
-def _begun(nodes: "list[NodeHints]") -> str:
+def begun(nodes: "list[NodeHints]") -> str:
     """What a replay has begun, and what it could not."""
     piles = [pile for node in nodes for pile in node.piles]
     delivered = sum(pile.count - pile.late for pile in piles if pile.alive)
@@ -109,7 +109,7 @@ def _decided(store: "SyncStore", node: str | None, timeout_s: float) -> "list[No
         time.sleep(_PAUSE_S)
 
 
-def _rows(node: "NodeHints") -> Iterator[tuple[object, ...]]:
+def rows(node: "NodeHints") -> Iterator[tuple[object, ...]]:
     if node.asked_ms is None:
         yield (node.node, "-", "-", "-", "-", "-", "-", "-", node.reason)
     elif not node.piles:

@@ -125,14 +125,14 @@ def delete_command(target: Target, key: bytes, version: str | None, session: Pat
 def _show_receipt(target: Target, receipt: "Receipt", done: str) -> int:
     from basestore.consistency import Outcome
 
-    click.echo(json.dumps(receipt.as_json()) if target.json else _receipt_line(receipt, done))
+    click.echo(json.dumps(receipt.as_json()) if target.json else receipt_line(receipt, done))
     if receipt.outcome is Outcome.STORED:
         return exits.DONE
     target.remark("This write does not stand: get the key to see what it holds now.")
     return exits.BEATEN
 
 
-def _receipt_line(receipt: "Receipt", done: str) -> str:
+def receipt_line(receipt: "Receipt", done: str) -> str:
     from basestore.consistency import Outcome
 
     if receipt.outcome is Outcome.SUPERSEDED:

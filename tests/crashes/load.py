@@ -3,7 +3,7 @@
     python -m tests.crashes.load DIRECTORY SEED BURSTS
 
 A cluster of one, driven as `Service` drives a node: bursts of requests, one batch a step, a real
-sync thread thread, the barrier fixed before its sync begins, further batches while it runs. Marks go
+sync thread, the barrier fixed before its sync begins, further batches while it runs. Marks go
 into the recording, among the operations of the disk, in the form of CBOR:
 
     ["asked", request, key, value]         a client writes (value None: deletes)

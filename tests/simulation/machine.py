@@ -1,6 +1,6 @@
 """Machine: one member of the simulated cluster: a real Node with a disk, two clocks and a life.
 
-It does what `basestore.service` does: a turn follows a burst of events, one sync at a time, answers
+It does what `basestore.server.service` does: a turn follows a burst of events, one sync at a time, answers
 leave after the turn. While it is paused events queue up; when it crashes they are gone, and so is
 what the disk had not synced. A failed fsync stops it.
 """
@@ -20,9 +20,9 @@ from basestore.protocol.limits import ProtocolError
 from basestore.protocol.replication import Applied, Apply, Hinted
 from basestore.replica.identity import Fresh
 from tests.simulation.clockwork import Stream
-from tests.simulation.disk import Disk
 from tests.simulation.network import Link
 from tests.simulation.plan import MachinePlan
+from tests.worlds.disk import Disk
 
 if TYPE_CHECKING:
     from tests.simulation.clients import Session
@@ -108,9 +108,11 @@ class Machine:
         summary_log = node.summaries.summary_log
         summary_log.checkpoint_at_bytes, summary_log.slice_bytes, summary_log.slice_nodes = FLUSH
         if not self.world.plan.rounds:
-            node.scheduler._due_s = dict.fromkeys(node.scheduler._due_s, math.inf)
+            node.scheduler.due_s = dict.fromkeys(node.scheduler.due_s, math.inf)
         if self.world.plan.hasty:
+            # private: a hasty world closes sooner than any configuration may ask for
             node.closed_stamps._lag_ms = self.world.plan.drift_ms_max + HASTE_MS
+            # private: the same
             node.closed_stamps._begin_s = self.instant().monotonic + LISTEN_S
         self.node = node
         self.world.say(self.index, "start", node.state)
@@ -220,7 +222,7 @@ class Machine:
         self.world.witness.judge_floors(self)
         if not self.paused:
             if self.world.plan.hasty and self.world.plan.rounds:
-                due_s = self.node.scheduler._due_s
+                due_s = self.node.scheduler.due_s
                 soon_s = self.instant().monotonic + HASTE_S
                 due_s.update((member, min(at, soon_s)) for member, at in due_s.items())
             self.node.tick(self.instant())

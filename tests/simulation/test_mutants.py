@@ -58,6 +58,7 @@ def test_a_mutant_that_no_longer_fits_is_not_taken_for_one_that_survives() -> No
     def stale(self: Any, exchange: Any, *more: Any) -> None:
         self._open[exchange.partition] = exchange.no_such_thing
 
+    # private: any method that is called will do
     mutant = Mutant("stale", {"lost writes"}, lambda: [patch.object(Exchanges, "_close", stale)])
     trial = try_mutant(mutant, CPU_S_MAX)
     assert trial.caught_by is None

@@ -59,23 +59,24 @@ class Call:
     def done(self) -> bool:
         return self.answer is not None
 
-    def _answer(self) -> Message:
+    def reply(self) -> Message:
+        """The answer, which must have come."""
         assert self.answer is not None, "no answer came"
         return self.answer
 
     def receipt(self) -> Receipt:
         """The receipt of a write; raises the error that came instead."""
-        return receipt(self._answer(), self.level, self._client.members)
+        return receipt(self.reply(), self.level, self._client.members)
 
     def read(self) -> ReadResult:
         """The result of a get; raises the error that came instead."""
-        return read_result(self._answer(), self.level)
+        return read_result(self.reply(), self.level)
 
     def page(self) -> tuple[list[Item], bytes | None]:
-        return page(self._answer())
+        return page(self.reply())
 
     def state(self) -> NodeState:
-        return node_state(self._answer())
+        return node_state(self.reply())
 
 
 class Client:
@@ -203,7 +204,7 @@ class World:
         if barrier is not None:
             node.durable(barrier, self.now(index))
         if not self._reconcile:
-            node.scheduler._due_s = dict.fromkeys(node.scheduler._due_s, math.inf)
+            node.scheduler.due_s = dict.fromkeys(node.scheduler.due_s, math.inf)
         self.nodes[index] = node
         self.clients[index] = Client(node.open_client(), [m.name for m in self.cluster.members])
         for other in range(len(self.nodes)):
@@ -513,6 +514,7 @@ class World:
         )
         replica, group_commit = self._replica(index)
         held = replica.mark(row)
+        # private: the door that checks nothing, for what came by no message
         replica._store(row, record.blob, held)
         replica.summaries.write()
         group_commit.commit()

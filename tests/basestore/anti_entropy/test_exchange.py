@@ -381,6 +381,7 @@ def test_a_session_that_has_much_to_look_at_is_not_taken_for_silent() -> None:
         world.monotonic += 0.05
         for index in (0, 1):
             world.node(index).tick(world.now(index))
+        # private: what a tick may spend is for nobody else to set
         node.scheduler._pace.rows_left = 0
         world.settle()
     world.run(1)

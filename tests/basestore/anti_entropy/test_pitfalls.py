@@ -261,8 +261,10 @@ def moved_rows_are_known() -> None:
 
 # --- breakages ------------------------------------------------------------------------------------
 
+# private: the rules below stand in these; what they are without one is the subject
 _apply, _take_over, _conclude = Replica.apply, Replica.take_over, Exchange._conclude
 _snapshot, _compare, _purge, _work = (
+    # private: the same
     Exchange._snapshot, Comparison.compare, Exchange._purge, Maintenance._purge,
 )  # fmt: skip
 
@@ -302,11 +304,13 @@ def by_the_clock(self: Any, **kinds: Any) -> Snapshot:
 
 
 def only_one_purges(self: Any) -> Any:
+    # private: a breakage of one side alone asks which side it is on
     if self._certificates._peers.me == 0:
         yield from _purge(self)
 
 
 def only_one_keeps_up(self: Any, *more: Any) -> Any:
+    # private: the same
     return _work(self, *more) if self._identity._config.name == "n1" else None
 
 
@@ -321,6 +325,7 @@ PITFALLS: dict[str, tuple[Callable[[], None], Callable[[], list[AbstractContextM
     ),
     "sequence of the exchange's end": (
         missed_during_a_session,
+        # private: the rule that is switched off
         lambda: [patch.object(Exchange, "_conclude", at_the_end)],
     ),
     "stable from the own claim only": (
@@ -332,12 +337,15 @@ PITFALLS: dict[str, tuple[Callable[[], None], Callable[[], list[AbstractContextM
     "copies treated as direct": (old_and_missed, lambda: [patch.object(Replica, "apply", all_direct)]),
     "expiry by local clocks": (
         expired_by_one_clock,
+        # private: the rule that is switched off
         lambda: [patch.object(Exchange, "_snapshot", by_the_clock)],
     ),
     "no purge before the snapshot": (
         purged_by_one_side,
         lambda: [
+            # private: the rule that is switched off
             patch.object(Exchange, "_purge", only_one_purges),
+            # private: the rule that is switched off
             patch.object(Maintenance, "_purge", only_one_keeps_up),
         ],
     ),
@@ -352,10 +360,12 @@ PITFALLS: dict[str, tuple[Callable[[], None], Callable[[], list[AbstractContextM
     ),
     "stores not agreed on": (
         stores_not_agreed_on,
+        # private: the rule that is switched off
         lambda: [patch.object(Exchange, "_agree_on_stores", lambda *_: None)],
     ),
     "closed before only copies are heard of": (
         starts_while_an_only_copy_is_kept,
+        # private: the rule that is switched off
         lambda: [patch.object(ClosedStamps, "_has_listened", lambda *_: True)],
     ),
     "rows sent back to whom they came from": (

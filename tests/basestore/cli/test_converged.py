@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import basestore
-from basestore.cli.converged import _notable, obstacle_line
-from basestore.cli.hints import _begun, _decisions
-from basestore.cli.requests import _receipt_line
+from basestore.cli.converged import notable, obstacle_line
+from basestore.cli.hints import begun, decisions
+from basestore.cli.requests import receipt_line
 from basestore.consistency import Outcome, ReplicaState
 from basestore.results.cluster_view import Obstacle
 from basestore.results.convergence import Convergence, PartitionProof
@@ -212,7 +212,7 @@ def test_of_many_partitions_the_furthest_behind_are_shown() -> None:
 
     def shown(open_: int) -> list[int]:
         proofs = tuple(proof(partition, partition >= open_) for partition in range(64))
-        return [each.partition for each in _notable(Convergence(not open_, 1 << 16, 1.0, proofs, (), {}))]
+        return [each.partition for each in notable(Convergence(not open_, 1 << 16, 1.0, proofs, (), {}))]
 
     assert shown(0) == [61, 62, 63]
     assert shown(2) == [0, 1]
@@ -224,23 +224,23 @@ def test_a_write_that_is_only_hinted_is_not_said_to_be_stored() -> None:
     states = {"n1": ReplicaState.HINTED, "n2": ReplicaState.PENDING}
     receipt = basestore.Receipt(Outcome.STORED, None, version, basestore.Level.ANY, 1, 0, states, None, 3)
     assert not receipt.applied
-    assert _receipt_line(receipt, "stored") == (
+    assert receipt_line(receipt, "stored") == (
         f"kept as a hint  no replica has it yet  version {version}  (n1 hinted, n2 pending)"
     )
     stored = replace(receipt, acknowledged=1, replicas={"n1": ReplicaState.APPLIED})
-    assert _receipt_line(stored, "stored").startswith("stored  1 of 1 replica required by any")
+    assert receipt_line(stored, "stored").startswith("stored  1 of 1 replica required by any")
 
 
 def test_how_late_hints_were_decided_is_said() -> None:
     late = HintPile("n2", True, 3, 100, 3, 3, 1, {})
     before = [NodeHints("n1", 5, (late,), "", 1, 1), NodeHints("n2", None, (), "does not answer")]
     after = [NodeHints("n1", 6, (replace(late, count=1, late=1),), "", 2, 2), before[1]]
-    assert _decisions(before, after) == (
+    assert decisions(before, after) == (
         "3 late hints: 1 written anew, 1 superseded by what a quorum holds, 1 left"
     )
     away = HintPile("n3", False, 2, 100, 0, 0, 1, {})
     ready = HintPile("n4", True, 1, 100, 0, 0, 1, {})
-    assert _begun([NodeHints("n1", 5, (late, away, ready))]) == (
+    assert begun([NodeHints("n1", 5, (late, away, ready))]) == (
         "1 hint being delivered; others wait until n3 is up; 3 late hints left as they are: basestore hints "
         "replay --late"
     )

@@ -27,6 +27,7 @@ from tests.worlds.patience import PATIENCE_S
 
 def under_way(store: Any) -> dict[int, Any]:
     """What an asynchronous client waits for."""
+    # private: what a client still waits for concerns nobody, unless it leaks
     asked: dict[int, Any] = store._channel._connection.asked
     return asked
 
@@ -347,6 +348,7 @@ class TestCancellation:
 
     def test_too_many_calls_at_once_are_overloaded_and_not_sent(self, flavour: str) -> None:
         async def body(store: Any) -> None:
+            # private: so many calls at once, without the tasks that would wait for them
             waiting = [store._channel.ask(Status, 1.0) for _ in range(PENDING_MAX)]
             with pytest.raises(Overloaded, match="nothing was sent"):
                 await store.get("k")

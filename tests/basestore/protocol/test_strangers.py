@@ -244,6 +244,7 @@ def test_no_request_of_a_client_stops_a_node(said: list[Message]) -> None:
 @given(st.lists(st.one_of([SAID[kind] for kind in FROM_PEERS]), max_size=8))
 def test_no_word_of_a_peer_stops_a_node(said: list[Message]) -> None:
     world = busy_world()
+    # private: a peer would know their numbers
     opened = [number for _, number in sorted(world.node(0).exchanges._open)]
     for message in (named(opened, message) for message in said):
         node = world.node(0)

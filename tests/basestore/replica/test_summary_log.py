@@ -19,7 +19,7 @@ from basestore.storage.memory import MemoryEngine
 from basestore.storage.rocks import RocksEngine
 from repair.digest_tree import MASK, SUMMARY_BYTES, Summary, digest_of, due_of, leaf_of
 from repair.version import KEY_BYTES, VERSION_BYTES, Digester, Record, Version, is_tombstone
-from tests.simulation.disk import Disk
+from tests.worlds.disk import Disk
 
 DIGESTER = Digester(bytes(KEY_BYTES))
 PARTITIONS = range(3)
@@ -301,6 +301,7 @@ def test_long_keys_weigh_what_they_are_long() -> None:
             len(line or b"") for key, line in twins.group_commit.rows.items() if key.startswith(LOG)
         )
         assert checkpointed <= 10 * ENTRY_BYTES + 3 * 1200
+        # private: how full a batch is decides when it is committed, and is not told
         assert twins.group_commit._open.bytes >= checkpointed
         twins.summaries.write()
         twins.group_commit.commit()
@@ -386,14 +387,15 @@ def test_what_packs_say_of_a_partition_that_is_not_held_any_more_is_kept() -> No
         twins.step()
     for _ in range(10):
         twins.step()
-    fewer = Summaries(GroupCommit(twins.engine, b"g", waits=False, failed=lambda: None), [1])
+    group_commit = GroupCommit(twins.engine, b"g", waits=False, failed=lambda: None)
+    fewer = Summaries(group_commit, [1])
     assert list(fewer.of) == [1]
     fewer.summary_log.checkpoint_at_bytes = 0
     fewer.checkpoint(lambda _: 0)
     while fewer.summary_log.checkpointing:
         fewer.checkpoint(lambda _: 0)
         fewer.write()
-        fewer._group_commit.commit()
+        group_commit.commit()
     assert not list(twins.engine.scan(LOG_RECORD, b"l"))
     twins.open()
     agree(twins.summaries, twins.told)

@@ -265,7 +265,7 @@ def test_nonsense_is_refused_with_advice() -> None:
     call = world.ask(0, lambda request: Survey(request, "default", b"", 4, 0, -1, False, 1000))
     world.settle()
     with pytest.raises(InvalidRequest, match=r"no partition 4; this cluster has 4, counted from 0"):
-        ClusterView().hear(call._answer(), ["n1"], 0, 0.0)
+        ClusterView().hear(call.reply(), ["n1"], 0, 0.0)
     with pytest.raises(InvalidRequest, match="counted from 0"):
         scope_of("default", None, -1)
     with pytest.raises(InvalidRequest, match="not both"):
@@ -324,6 +324,7 @@ def test_a_node_that_is_heard_only_later_moves_the_moment_beyond_what_it_may_hav
         world.settle()
         assert call.answer is not None
         proving.hear(call.answer, names(world), world.monotonic)
+        # private: what has to be proven is told to nodes only
         stamps.append(proving._stamp)
     ahead_ms = (stamps[1] >> 16) - world.now(2).wall_ms
     assert ahead_ms >= world.cluster.drift_ms_max

@@ -2,7 +2,7 @@
 
 import pytest
 
-from basestore.cli.hints import _rows
+from basestore.cli.hints import rows
 from basestore.consistency import Level
 from basestore.errors import ConnectionLost
 from basestore.protocol.operator import HintPiles, HintsOf, Replay
@@ -16,7 +16,7 @@ def look(world: World, at: int, *, replay: bool = False) -> NodeHints:
     world.settle()
     assert call.answer is not None
     found = node_hints(call.answer, [m.name for m in world.cluster.members])
-    assert list(_rows(found))  # there is always something to print
+    assert list(rows(found))  # there is always something to print
     return found
 
 

@@ -193,6 +193,7 @@ class TestRocks:
         for number in range(2000):
             engine.apply({b"p%04d" % number: noise(number)})
         engine.sync()
+        # private: RocksDB makes tables when it likes
         engine._db.flush()
         engine.close()
         (table,) = (tmp_path / "store").glob("*.sst")
@@ -220,6 +221,7 @@ class TestRocks:
             tables.add(table)
         flip(table, 0.5)
         engine = RocksEngine(tmp_path / "store")
+        # private: and reads them again when it likes
         engine._db.compact_range(None, None)
         calls = {"apply": lambda: engine.apply({b"pb": b"1"}), "close": engine.close}
         with pytest.raises(StorageError) as told:
