@@ -84,7 +84,6 @@ from basestore.protocol.replication import (
     ReadRange,
     Rejected,
 )
-from basestore.replica.forward import bring_forward, bring_leaves_forward
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import Fresh, StoreIdentity
 from basestore.replica.replica import HINTED_COPY, HINTED_DIRECT, Replica
@@ -124,10 +123,7 @@ class Node:
         digester = Digester(cluster.key)
         rules = {name.encode(): rule for name, rule in cluster.buckets.items()}
         self.clock = HybridClock(self._load_ceiling(), cluster.drift_ms_max)
-        self.group_commit = GroupCommit(
-            engine, fresh.generation, waits=config.durability == "sync", failed=self._not_taken
-        )
-        bring_leaves_forward(engine)
+        self.group_commit = GroupCommit(engine, fresh.generation, waits=config.durability == "sync")
         self.summaries = Summaries(self.group_commit, placement.held_by(self.me))
         self.replica = Replica(self.group_commit, self.summaries, rules, digester, self.clock)
         self.peers = Peers(
@@ -144,7 +140,6 @@ class Node:
         self._begin_handoff(rules, placement, now)
         self.identity = StoreIdentity(self.group_commit, config, fresh, placement.meeting_quorum)
         self._begin_anti_entropy(placement, fresh, now)
-        bring_forward(self.group_commit, self.summaries)
         self._groups = _voting_groups([member.name for member in cluster.members], placement, self.me)
         self._persist_due_s = now.monotonic + PERSIST_S
         self._ceiling_asked = 0
@@ -189,18 +184,6 @@ class Node:
             self.config, self.identity, self.peers, self.clock, self.replica, self.certificates,
             self.maintenance, self.hints, self.metrics,
         )  # fmt: skip
-
-    def _not_taken(self) -> None:
-        """The engine refused a batch: nothing of it holds, in memory neither."""
-        self.summaries.undo()
-        self.replica.forget_marks()
-        self.hints.undo()
-        self.identity.restage()
-        self.certificates.load()
-        self.exchanges.undo()
-        self.maintenance.undo()
-        self.recovery.restart()
-        self._ceiling_asked = 0
 
     def _load_ceiling(self) -> int:
         stored = self.engine.get(CEILING)
@@ -280,17 +263,18 @@ class Node:
             self.operations.lost(member, now)
         for peer in self.peers.unintroduced(now):
             peer.outbox.put(self.identity.identity(again=True))
-        self.delivery.tick(now)
-        self.debts.tick(now)
-        self.late_hints.tick(now)
-        self.healing.tick(now)
-        self.recovery.tick(now)
+        if not self.group_commit.stalled:  # all this stages more
+            self.delivery.tick(now)
+            self.debts.tick(now)
+            self.late_hints.tick(now)
+            self.healing.tick(now)
+            self.recovery.tick(now)
+            self._raise_ceiling(now)
+            if now.monotonic >= self._persist_due_s:
+                self._persist_due_s = now.monotonic + PERSIST_S
+                self.identity.persist()
         self.scheduler.owe(self.hints.owed())
         self.scheduler.tick(now)
-        self._raise_ceiling(now)
-        if now.monotonic >= self._persist_due_s:
-            self._persist_due_s = now.monotonic + PERSIST_S
-            self.identity.persist()
 
     def step(self, now: Instant) -> int | None:
         """Handle what this node says to itself, and store what was staged. Returns the newest barrier
@@ -298,9 +282,12 @@ class Node:
         self._settle_identity(now)
         while True:
             self._talk_to_self(now)
-            self.summaries.checkpoint(self.certificates.passed)
+            if not self.group_commit.stalled:
+                self.summaries.checkpoint(self.certificates.passed)
             self.summaries.write()
             self.group_commit.commit()
+            if self.group_commit.stalled:
+                break
             if not self.peers.all[self.me].outbox.messages and not self.scheduler.work(now):
                 break
         sequence = self.group_commit.sequence
@@ -340,7 +327,7 @@ class Node:
         if member is not None:
             self.identity.rolled_back(self.peers.all[member].name, self._fresh_stores())
             self.relink = True
-        if self.identity.born(self._groups):
+        if not self.group_commit.stalled and self.identity.born(self._groups):
             self.identity.make_whole()
         whole = self.identity.whole
         if self.peers.alive[self.me] != whole:
@@ -366,7 +353,7 @@ class Node:
             if self._ceiling_asked == ceiling:  # not taken back since
                 self.clock.raise_ceiling(ceiling)
 
-        self.group_commit.effect(raise_it)
+        self.group_commit.when_durable(raise_it)
 
     def _peer_handlers(self) -> dict[type, Handler]:
         """What each message of a peer sets going."""
@@ -440,8 +427,11 @@ class Node:
         self.operations.applied(member, message.ids, now)
 
     def _trace(self, member: int, outbox: Outbox, message: Trace, now: Instant) -> None:
+        if self.group_commit.stalled:
+            outbox.put(Rejected(message.id, "its disk does not keep up", True))
+            return
         answer = trace(message, self.identity, self.replica, self.hints, self.certificates)
-        self.group_commit.reply_after_all(outbox, answer, weight(answer))
+        self.group_commit.reply(outbox, answer, None, weight(answer))
 
     def _inspect(self, member: int, outbox: Outbox, message: Inspect, now: Instant) -> None:
         if message.within_ms >= 0:

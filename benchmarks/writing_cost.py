@@ -74,7 +74,7 @@ class Side:
     def __init__(self, engine: Engine, kind: type[Summaries], partitions: int, peers: str) -> None:
         rules = {name.encode(): rule for name, rule in BUILT_IN.items()}
         self._engine = engine
-        self._group_commit = GroupCommit(engine, b"", waits=True, failed=lambda: None)
+        self._group_commit = GroupCommit(engine, b"", waits=True)
         self._summaries = kind(self._group_commit, range(partitions))
         clock = HybridClock((WALL_MS + 1000) << COUNTER_BITS, 2000)
         self._replica = Replica(self._group_commit, self._summaries, rules, Digester(CLUSTER_KEY), clock)

@@ -34,7 +34,6 @@ MASK = (1 << 128) - 1
 STAMP_MAX = (1 << 64) - 1
 
 _SUMMARY = struct.Struct(">QQQ16sQQQQQ")
-_WITHOUT_FLOOR_BYTES = 64  # a summary of a store that keeps its whole log
 _DIGEST_END = VERSION_BYTES + SUM_BYTES
 
 
@@ -117,8 +116,6 @@ class Summary:
     def decode(cls, data: bytes) -> Self:
         """Inverse of `encode`; ValueError when it is none."""
         summary = cls()
-        if len(data) == _WITHOUT_FLOOR_BYTES:
-            data += bytes(8) + data[:8]
         if len(data) != SUMMARY_BYTES:
             raise ValueError(f"a summary has {SUMMARY_BYTES} bytes, not {len(data)}")
         summary.sequence, summary.count, summary.live, root, *stamps = _SUMMARY.unpack(data)

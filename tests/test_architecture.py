@@ -100,7 +100,7 @@ LAYERS = [
     ],
     ["handoff.hints", "coordinator.quorum_read", "replica.identity"],
     ["handoff.pile"],
-    ["coordinator.context", "replica.forward", "replica.replica"],
+    ["coordinator.context", "replica.replica"],
     ["anti_entropy.dialogue", "coordinator.stamper", "replica.summaries"],
     ["replica.summary_log"],
     ["replica.apply_log"],

@@ -67,21 +67,20 @@ class Certificates:
         me = peers.me
         self.replicas = {partition: placement.replicas[partition] for partition in summaries.of}
         self.others = {p: [r for r in replicas if r != me] for p, replicas in self.replicas.items()}
-        self._certificates: dict[int, dict[int, tuple[bytes, bytes, Certificate]]] = {}
+        self._certificates = self._load()
         self._claims: dict[int, dict[int, Claim]] = {partition: {} for partition in summaries.of}
         self._last_exchanges: dict[tuple[int, int], LastExchange] = {}  # by partition and member
-        self.load()
 
-    def load(self) -> None:
-        """Certificates as they are stored: at open, and after a batch was not taken."""
+    def _load(self) -> dict[int, dict[int, tuple[bytes, bytes, Certificate]]]:
         index = {peer.name: peer.index for peer in self._peers.all}
-        self._certificates = {partition: {} for partition in self._summaries.of}
+        loaded: dict[int, dict[int, tuple[bytes, bytes, Certificate]]] = {p: {} for p in self._summaries.of}
         end = bytes((CERTIFICATE[0] + 1,))
         for key, stored in self._group_commit.engine.scan(CERTIFICATE, end):
             partition, name = int.from_bytes(key[1:3]), key[3:].decode()
             mine, theirs, *numbers = cbor2.loads(stored)
-            if partition in self._certificates and name in index:
-                self._certificates[partition][index[name]] = (mine, theirs, Certificate(*numbers))
+            if partition in loaded and name in index:
+                loaded[partition][index[name]] = (mine, theirs, Certificate(*numbers))
+        return loaded
 
     # --- certificates ------------------------------------------------------------------------
 
@@ -208,7 +207,7 @@ class Certificates:
             summary.stable = stable
             summary.closed = max(summary.closed, stable)
             self._summaries.touch(partition)
-            self._group_commit.effect(lambda: self._summaries.show(partition, stable))
+            self._group_commit.when_durable(lambda: self._summaries.show(partition, stable))
 
     def held_back_by(self, partition: int) -> dict[int, int]:
         """By replica, this one included: the claim that is known of it, 0 while none is."""

@@ -69,7 +69,7 @@ class Dialogue:
             message = message._replace(number=self._sent)
         size = weight(message)
         self._metrics.count("exchange_bytes_sent", size - SMALL_BYTES)
-        self._group_commit.after_all(lambda: self._leave(message, size))
+        self._group_commit.when_durable(lambda: self._leave(message, size))
 
     def _leave(self, message: Message, size: int) -> None:
         if not self._ended:  # otherwise the other side was told, or will be

@@ -67,6 +67,7 @@ class Exchanges:
         return (
             partition not in self._by_partition
             and not self._local.maintenance.bars(partition)
+            and not self._local.group_commit.full
             and len(self._open) < OPEN_MAX
         )
 
@@ -189,11 +190,6 @@ class Exchanges:
         for exchange in list(self._open.values()):
             if exchange.member == member:
                 self._end(exchange)
-
-    def undo(self) -> None:
-        """A batch was not taken: what exchanges were about to prove may have been in it."""
-        for exchange in list(self._open.values()):
-            self._end(exchange, "the store is busy")
 
     def take_proof_of_loss(self) -> int | None:
         """A member that has a certificate of what this store has lost, told once: the node is to start over

@@ -65,7 +65,6 @@ class Maintenance:
         self._examined: set[int] = set()  # of which all is to be compared after the scrub
         self._damaged: set[int] = set()  # partitions with records that are to be healed
         self._accounted: set[bytes] = set()  # damaged rows that the sums no longer count
-        self._unsure: dict[int, bool] = {}  # scrubbed, which is not durable yet; and whether also examined
         self._emptied: set[int] = set()
         self._scrub: Scrub | None = None
         self._scrubbed_ms = self._load_scrubbed(now)
@@ -104,18 +103,6 @@ class Maintenance:
         if cost is None:
             cost = self._purge(rows, busy)
         return cost if cost is not None else self._scrub_on(rows, busy, now)
-
-    def undo(self) -> None:
-        """A batch was not taken: what was scrubbed may have been set right in it."""
-        if self._scrub is not None:
-            self._scrub.abandon()
-            self._scrub = None
-        for partition, examined in self._unsure.items():
-            self.suspect[partition] = None
-            self._last_scrubs.pop(partition, None)
-            if examined:
-                self._examined.add(partition)
-        self._unsure.clear()
 
     # --- purge, empty ------------------------------------------------------------------------
 
@@ -187,14 +174,8 @@ class Maintenance:
         if wrong or partition in self._examined:
             self._certificates.withdraw_all(partition)
         self._accounted |= {row for row in self._replica.damaged if row_partition(row) == partition}
-        self._unsure[partition] = partition in self._examined
         self.suspect.pop(partition, None)
         self._examined.discard(partition)
-        self._group_commit.effect(lambda: self._assure(partition))
         self._last_scrubs[partition] = LastScrub(scrub.begun_s, now.monotonic)
         self._scrubbed_ms[partition] = now.wall_ms
         self._group_commit.stage(SCRUBBED + partition.to_bytes(2), now.wall_ms.to_bytes(8))
-
-    def _assure(self, partition: int) -> None:
-        """What a scrub has set right is durable."""
-        self._unsure.pop(partition, None)

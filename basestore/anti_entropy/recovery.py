@@ -44,10 +44,6 @@ class Recovery:
         self._store = b""
         self._since_s = 0.0
 
-    def restart(self) -> None:
-        """Begin anew: a batch was not taken, and what came in exchanges may have been in it."""
-        self._store = b""
-
     def tick(self, now: Instant) -> None:
         """Wish for the exchanges that are still lacking."""
         if self._identity.state is not State.FORGETFUL or now.monotonic < self._begin_s:

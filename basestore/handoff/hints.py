@@ -50,10 +50,7 @@ class Hints:
         self._bytes_max = config.hint_bytes_max
         self._age_ms_max = config.hint_age_s_max * 1000
         self.piles = [Pile(peer.index, peer.name) for peer in peers.all]
-        self._changes: list[tuple[Pile, Hint, bytes, int]] = []
-        self._owed: list[tuple[Pile, bytes, Hint]] = []
         self._expire_at = [pile.ages for pile in self.piles]
-        self._changed_in = 0
         self._marked: dict[tuple[int, int], int] = {}  # by member and partition: the latest write owed
         for pile in self.piles:
             for key, value in self._group_commit.engine.scan(pile.key(b""), pile.key(b"\xff")):
@@ -78,15 +75,16 @@ class Hints:
                 self._metrics.count("hints_refused")
                 self._owe(pile, row, offered)
                 refusal = Kept(message.id, message.member, False)
-                self._group_commit.reply_surely(outbox, refusal, self._debt_key(pile, row))
+                self._group_commit.reply(outbox, refusal, self._debt_key(pile, row), surely=True)
                 return
             if kept is not None:
                 self._remove(pile, kept, row)
-            self._change(pile, hint, row, 1)
+            pile.add(hint, row, 1)
             self._group_commit.stage(pile.key(row), encode_hint(hint))
             self._group_commit.stage(pile.age_key(hint, row), b"")
             self._metrics.count("hints_created", kept is None)
-        self._group_commit.reply_surely(outbox, Kept(message.id, message.member, True), pile.key(row))
+        taken = Kept(message.id, message.member, True)
+        self._group_commit.reply(outbox, taken, pile.key(row), surely=True)
 
     def _has_room(self, pile: Pile, hint: Hint, kept: Hint | None, row: bytes) -> bool:
         same_sort = kept is not None and kept.only_copy == hint.only_copy
@@ -105,7 +103,7 @@ class Hints:
         if self._group_commit.get(pile.key(row)) == encode_hint(hint):
             self._remove(pile, hint, row)
             late = hint._replace(late=True)
-            self._change(pile, late, row, 1)
+            pile.add(late, row, 1)
             self._group_commit.stage(pile.key(row), encode_hint(late))
             self._group_commit.stage(pile.age_key(late, row), b"")
             self._metrics.count("hints_late")
@@ -132,38 +130,9 @@ class Hints:
         return [number for each in sorted(named.items()) for number in each]
 
     def _remove(self, pile: Pile, hint: Hint, row: bytes) -> None:
-        self._change(pile, hint, row, -1)
+        pile.add(hint, row, -1)
         self._group_commit.stage(pile.key(row), None)
         self._group_commit.stage(pile.age_key(hint, row), None)
-
-    def _change(self, pile: Pile, hint: Hint, row: bytes, sign: int) -> None:
-        """Count it, so that `undo` can take it back while its batch is not stored."""
-        self._note_batch()
-        self._changes.append((pile, hint, row, sign))
-        pile.add(hint, row, sign)
-
-    def _note_batch(self) -> None:
-        number = self._group_commit.sequence + 1
-        if self._changed_in != number:
-            self._changed_in = number
-            self._changes.clear()
-            self._owed.clear()
-
-    def undo(self) -> None:
-        """The batch with the latest changes was not taken. What it would have kept or owed is owed in
-        the next one."""
-        changes, owed = self._changes, self._owed
-        self._changes, self._owed = [], []
-        for pile in self.piles:
-            self._load_debt(pile)
-        if self._changed_in == self._group_commit.sequence + 1:
-            for pile, hint, row, sign in changes:
-                pile.add(hint, row, -sign)
-            for pile, hint, row, sign in changes:
-                if sign > 0:
-                    self._owe(pile, row, hint)
-            for pile, row, hint in owed:
-                self._owe(pile, row, hint)
 
     # --- giving up ---------------------------------------------------------------------------
 
@@ -223,7 +192,6 @@ class Hints:
                 pile.debt.get(partition, stable + 1) <= stable
                 and self._marked.get((pile.index, partition), stable + 1) <= stable
             ):
-                self._note_batch()
                 del pile.debt[partition]
                 self._group_commit.stage(DEBT + pile.name + partition.to_bytes(2), None)
                 self._metrics.count("debts_ended")
@@ -245,8 +213,6 @@ class Hints:
         at = (pile.index, partition)
         self._marked[at] = max(self._marked.get(at, 0), hint.record.stamp)
         if stamp < pile.debt.get(partition, stamp + 1):
-            self._note_batch()
-            self._owed.append((pile, row, hint))
             pile.debt[partition] = stamp
             self._group_commit.stage(self._debt_key(pile, row), stamp.to_bytes(STAMP_BYTES))
             self._metrics.count("debt_marks")

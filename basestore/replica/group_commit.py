@@ -1,17 +1,38 @@
 """Group commit: what one step stores, and which replies wait until that is durable.
 
-Every part of a node that stores something stores it here: the replica its records, handoff its
-hints, standing its facts. So a step is one storage batch, and one rule covers all replies:
+Owns the engine's writes once the node speaks: the replica stages its records here, handoff its hints,
+identity its facts. A step is one batch of the engine and one later sync serves every batch that was
+applied before it began (group commit: DeWitt et al., "Implementation techniques for main memory database
+systems", 1984), and one rule covers all replies:
 
     stage ... reply ... commit(); barrier = sequence   the batch is visible, replies wait
     engine.sync() begins, ends; durable(barrier)       replies of barriers up to this one leave
 
-The barrier must be read before the sync starts; what is committed while it runs belongs to the
-next. A reply that shows a reader something waits just like an acknowledgement, for as long as what
-it shows is not durable: otherwise a crash could take back what somebody has seen.
+The barrier is read before the sync starts; what is committed while it runs belongs to the next one. A
+reply that shows a reader something waits just like an acknowledgement, for as long as what it shows is not
+durable: otherwise a crash could take back what somebody has seen.
 
-With durability `interval` and `memory` replies leave at the commit; what must be sure (`ack_surely`,
-`reply_surely`, `effect`) waits in any case.
+Nothing is ever taken back. A batch that the engine refuses (StorageBusy: it stalls, or the disk is full)
+stays open: the group commit is *stalled*, and each later `commit` offers the same batch again, with all
+that was staged meanwhile:
+
+    step 1   stage a, ack a      commit refused         sequence 6, stalled: open is batch 7 {a}
+    step 2   (an Apply comes)    full: it is refused, nothing of it is staged
+    step 3   stage b             commit refused         open is batch 7 {a, b}
+    step 4                       commit taken           sequence 7; the ack of a waits for the sync, as ever
+
+What follows from that for those who stand above:
+
+    a write that stands in a refused batch is neither acknowledged nor refused before the batch was taken and
+    is durable; its caller's deadline may pass meanwhile, and the write may still be stored later
+    a read finds the row as it was staged (`get`) and waits behind it; a range is read from the engine alone,
+    so nothing is scanned while a batch is open across steps
+    so with a hint: one whose writer was told at ANY that it failed may still be kept
+    while it is stalled it is `full`, and who admits work asks for that first: so the batch cannot grow by
+    more than what the node itself has to note (a row each of some facts, never of a request)
+
+With durability `interval` and `memory` (`waits` is false) replies leave at the commit; what must be sure
+(`surely`, `when_durable`) waits in any case.
 """
 
 from collections import deque
@@ -20,8 +41,7 @@ from collections.abc import Callable, Mapping
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.errors import StorageBusy
 from basestore.protocol.codec import Message
-from basestore.protocol.operator import Traced
-from basestore.protocol.replication import Applied, Held, HeldDigest, Kept, Range, Rejected, Superseded
+from basestore.protocol.replication import Applied
 from basestore.storage.engine import META, Engine
 
 PROGRESS = META + b"progress"
@@ -30,10 +50,10 @@ UNSYNCED_BYTES_MAX = 64 << 20
 PROGRESS_BYTES = 8
 
 
-class _Commit:
-    """One commit: its rows, and what leaves once they are durable."""
+class _Batch:
+    """The rows of one commit, and what leaves once they are durable. `sure_...`: whatever the setting."""
 
-    __slots__ = ("acks", "bytes", "effects", "number", "replies", "rows", "sure_acks", "sure_replies")
+    __slots__ = ("acks", "actions", "bytes", "number", "replies", "rows", "sure_acks", "sure_replies")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -41,26 +61,26 @@ class _Commit:
         self.bytes = 0
         self.acks: dict[Outbox, list[int]] = {}
         self.sure_acks: dict[Outbox, list[int]] = {}
-        self.sure_replies: list[tuple[Outbox, Message]] = []
         self.replies: list[tuple[Outbox, Message, int]] = []
-        self.effects: list[Callable[[], None]] = []
+        self.sure_replies: list[tuple[Outbox, Message, int]] = []
+        self.actions: list[Callable[[], None]] = []
 
 
 class GroupCommit:
     """The only writer of an engine, once the node speaks. `generation` names the present opening of the
-    store, in what is said of its sequence."""
+    store, in what is said of its sequence. `stalled`: the engine has refused the open batch."""
 
-    def __init__(self, engine: Engine, generation: bytes, *, waits: bool, failed: Callable[[], None]) -> None:
-        """`waits`: replies wait for durability. `failed` is called when a batch was not taken."""
+    def __init__(self, engine: Engine, generation: bytes, *, waits: bool) -> None:
+        """`waits`: replies wait for durability."""
         self.engine = engine
         self._waits = waits
-        self._failed = failed
         self.generation = generation
         self.sequence = self._load_progress()
         self.durable_sequence = self.sequence
-        self._open = _Commit(self.sequence + 1)
-        self._waiting: deque[_Commit] = deque()
+        self._open = _Batch(self.sequence + 1)
+        self._waiting: deque[_Batch] = deque()
         self.unsynced_bytes = 0
+        self.stalled = False
 
     def _load_progress(self) -> int:
         stored = self.engine.get(PROGRESS)
@@ -68,141 +88,117 @@ class GroupCommit:
 
     @property
     def full(self) -> bool:
-        """So much waits to be synced that new work should be refused."""
-        return self.unsynced_bytes > UNSYNCED_BYTES_MAX
+        """The disk does not keep up: new work should be refused."""
+        return self.stalled or self.unsynced_bytes > UNSYNCED_BYTES_MAX
 
     @property
     def urgent(self) -> bool:
         """Something waits for durability whatever the setting: sync soon."""
-        return any(commit.effects or commit.sure_acks or commit.sure_replies for commit in self._waiting)
+        return any(batch.actions or batch.sure_acks or batch.sure_replies for batch in self._waiting)
 
     def get(self, key: bytes) -> bytes | None:
-        """What is stored, this step's batch included."""
+        """What is stored, the open batch included."""
         rows = self._open.rows
         return rows[key] if key in rows else self.engine.get(key)
 
     @property
     def rows(self) -> dict[bytes, bytes | None]:
-        """This step's batch, for whoever stages small rows beside a record on the way of every write."""
+        """The open batch, for whoever stages small rows beside a record on the way of every write."""
         return self._open.rows
 
     def stage(self, key: bytes, value: bytes | None) -> None:
-        """Put (None deletes) with this step's batch."""
-        commit = self._open
-        commit.rows[key] = value
-        commit.bytes += len(key) + (len(value) if value is not None else 0)
+        """Put (None deletes) with the open batch."""
+        batch = self._open
+        batch.rows[key] = value
+        batch.bytes += len(key) + (len(value) if value is not None else 0)
 
-    def ack(self, outbox: Outbox, request: int, key: bytes) -> None:
-        """Say Applied once what is stored under `key` is durable."""
-        commit = self._holding(key)
-        if commit is None:
+    def ack(self, outbox: Outbox, request: int, key: bytes | None = None, *, surely: bool = False) -> None:
+        """Say Applied once what is stored under `key` is durable; without one, once the open batch is."""
+        batch = self._open if key is None else self._holding(key, surely)
+        if batch is None:
             outbox.put(Applied([request], self.generation, self.durable_sequence))
-        else:
-            commit.acks.setdefault(outbox, []).append(request)
-
-    def ack_staged(self, outbox: Outbox, request: int) -> None:
-        """Say Applied once this step's batch is durable."""
-        acks = self._open.acks
+            return
+        acks = batch.sure_acks if surely else batch.acks
         if outbox in acks:
             acks[outbox].append(request)
         else:
             acks[outbox] = [request]
 
-    def ack_surely(self, outbox: Outbox, request: int, key: bytes) -> None:
-        """Say Applied once what is stored under `key` is durable, whatever the durability setting."""
-        commit = self._unsynced(key)
-        if commit is None:
-            outbox.put(Applied([request], self.generation, self.durable_sequence))
+    def reply(
+        self,
+        outbox: Outbox,
+        message: Message,
+        key: bytes | None = None,
+        size: int = SMALL_BYTES,
+        *,
+        surely: bool = False,
+    ) -> None:
+        """Send a message once what is stored under `key` is durable; without one, once all is."""
+        if key is not None:
+            batch = self._holding(key, surely)
         else:
-            commit.sure_acks.setdefault(outbox, []).append(request)
-
-    def reply_surely(self, outbox: Outbox, message: Message, key: bytes) -> None:
-        """Send a message once what is stored under `key` is durable, whatever the setting."""
-        commit = self._unsynced(key)
-        if commit is None:
-            outbox.put(message)
-        else:
-            commit.sure_replies.append((outbox, message))
-
-    def reply(self, outbox: Outbox, message: Message, key: bytes, size: int = SMALL_BYTES) -> None:
-        """Send a message once what is stored under `key` is durable."""
-        commit = self._holding(key)
-        if commit is None:
+            batch = self._open if self._open.rows or (self._waiting and self._waits) else None
+        if batch is None:
             outbox.put(message, size)
         else:
-            commit.replies.append((outbox, message, size))
+            (batch.sure_replies if surely else batch.replies).append((outbox, message, size))
 
-    def reply_after_all(self, outbox: Outbox, message: Message, size: int = SMALL_BYTES) -> None:
-        """Send a message once everything stored so far is durable."""
-        if self._open.rows or (self._waiting and self._waits):
-            self._open.replies.append((outbox, message, size))
-        else:
-            outbox.put(message, size)
-
-    def after_all(self, action: Callable[[], None]) -> None:
+    def when_durable(self, action: Callable[[], None]) -> None:
         """Call `action` once everything stored so far is durable, whatever the durability setting;
-        actions keep their order. Never, if a batch is not taken."""
-        if self._open.rows or self._open.effects or self._waiting:
-            self._open.effects.append(action)
+        actions keep their order."""
+        if self._open.rows or self._open.actions or self._waiting:
+            self._open.actions.append(action)
         else:
             action()
 
-    def effect(self, action: Callable[[], None]) -> None:
-        """Call `action` once this step's batch is durable, whatever the durability setting."""
-        self._open.effects.append(action)
-
-    def _holding(self, key: bytes) -> _Commit | None:
-        """The commit that stores `key` and whose replies still wait, if any."""
+    def _holding(self, key: bytes, surely: bool) -> _Batch | None:
+        """The last batch that stores `key` and that a reply has to wait for, if any."""
         if key in self._open.rows:
             return self._open
-        return self._unsynced(key) if self._waits else None
-
-    def _unsynced(self, key: bytes) -> _Commit | None:
-        """The last commit that stores `key` and is not durable yet, if any."""
-        if key in self._open.rows:
-            return self._open
-        for commit in reversed(self._waiting):
-            if key in commit.rows:
-                return commit
+        if self._waits or surely:
+            for batch in reversed(self._waiting):
+                if key in batch.rows:
+                    return batch
         return None
 
     def commit(self) -> None:
-        """Store this step's batch; `sequence` is then its barrier."""
-        commit = self._open
-        if not (commit.rows or commit.replies or commit.effects):
+        """Store the open batch; `sequence` is then its barrier. If the engine refuses it, it stays open."""
+        batch = self._open
+        if not (batch.rows or batch.replies or batch.actions):
             return
-        commit.rows[PROGRESS] = commit.number.to_bytes(PROGRESS_BYTES)
+        batch.rows[PROGRESS] = batch.number.to_bytes(PROGRESS_BYTES)
         try:
-            self.engine.apply(commit.rows)
-        except StorageBusy as busy:
-            self._reject(commit, str(busy))
+            self.engine.apply(batch.rows)
+        except StorageBusy:
+            self.stalled = True
             return
-        self.sequence = commit.number
-        self._open = _Commit(commit.number + 1)
-        self._waiting.append(commit)
-        self.unsynced_bytes += commit.bytes
+        self.stalled = False
+        self.sequence = batch.number
+        self._open = _Batch(batch.number + 1)
+        self._waiting.append(batch)
+        self.unsynced_bytes += batch.bytes
         if not self._waits:
-            self._release(commit)
+            self._release(batch)
 
     def durable(self, barrier: int) -> None:
         """Everything committed up to `barrier` is durable: what waited for it leaves."""
         while self._waiting and self._waiting[0].number <= barrier:
-            commit = self._waiting.popleft()
-            self.durable_sequence = commit.number
-            self.unsynced_bytes -= commit.bytes
-            for action in commit.effects:
+            batch = self._waiting.popleft()
+            self.durable_sequence = batch.number
+            self.unsynced_bytes -= batch.bytes
+            for action in batch.actions:
                 action()
-            self._release(commit)
-            for outbox, message in commit.sure_replies:
-                outbox.put(message)
-            self._acknowledge(commit.sure_acks)
+            self._release(batch)
+            for outbox, message, size in batch.sure_replies:
+                outbox.put(message, size)
+            self._acknowledge(batch.sure_acks)
 
-    def _release(self, commit: _Commit) -> None:
-        for outbox, message, size in commit.replies:
+    def _release(self, batch: _Batch) -> None:
+        for outbox, message, size in batch.replies:
             outbox.put(message, size)
-        self._acknowledge(commit.acks)
-        commit.acks = {}
-        commit.replies = []
+        self._acknowledge(batch.acks)
+        batch.acks = {}
+        batch.replies = []
 
     def _acknowledge(self, acks: Mapping[Outbox, list[int]]) -> None:
         for outbox, ids in acks.items():
@@ -210,19 +206,3 @@ class GroupCommit:
                 chunk = ids[start : start + ACKS_MAX]
                 applied = Applied(chunk, self.generation, self.durable_sequence)
                 outbox.put(applied, SMALL_BYTES + 9 * len(chunk))
-
-    def _reject(self, commit: _Commit, reason: str) -> None:
-        """The engine did not take the batch: nothing was done, and who waits for a request hears so.
-        What else waited is asked for or staged again."""
-        self._open = _Commit(commit.number)
-        self._failed()
-        for acks in (commit.acks, commit.sure_acks):
-            for outbox, ids in acks.items():
-                for request in ids:
-                    outbox.put(Rejected(request, reason, True))
-        for outbox, message in commit.sure_replies:
-            if isinstance(message, Kept):
-                outbox.put(message._replace(stored=False))
-        for outbox, message, _ in commit.replies:
-            if isinstance(message, Superseded | Held | HeldDigest | Range | Traced):
-                outbox.put(Rejected(message.id, reason, True))

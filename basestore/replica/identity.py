@@ -78,7 +78,9 @@ class StoreIdentity:
         self.reason = ""
         self.outlived = False  # it is an old copy: others have since known a later store of this member
         self._generations: dict[bytes, int] = {}
-        self.reload()
+        rows = group_commit.engine.scan(PEER, PEER[:-1] + bytes((PEER[-1] + 1,)))
+        self._peers = {key[len(PEER) :].decode(): _Memory(*cbor2.loads(value)) for key, value in rows}
+        self._unwritten: set[str] = set()
         stored = group_commit.engine.get(IDENTITY)
         if stored is None:
             self.store, self.state = fresh.store, State.NEWBORN
@@ -90,12 +92,6 @@ class StoreIdentity:
         if votes_needed == 0 and self.state is State.NEWBORN:
             self.state = State.WHOLE
         self._stage(self.state, clean=False)
-
-    def reload(self) -> None:
-        """Remember of the peers what is stored: at open, and after a batch was not taken."""
-        rows = self._group_commit.engine.scan(PEER, PEER[:-1] + bytes((PEER[-1] + 1,)))
-        self._unwritten: set[str] = set()
-        self._peers = {key[len(PEER) :].decode(): _Memory(*cbor2.loads(value)) for key, value in rows}
 
     def _reopen(self, stored: bytes, fresh: Fresh) -> None:
         try:
@@ -262,12 +258,7 @@ class StoreIdentity:
                 self.outlived = False
 
         self._stage(State.WHOLE, clean=False)
-        self._group_commit.effect(become_whole)
-
-    def restage(self) -> None:
-        """A batch was not taken: what it said of this store must be said again."""
-        self.reload()
-        self._stage(self.state, clean=False)
+        self._group_commit.when_durable(become_whole)
 
     def close(self) -> None:
         """Stage that the store was closed cleanly."""

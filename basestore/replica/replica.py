@@ -2,7 +2,7 @@
 
 Client writes, hints and read repair come in through `apply`, entries of anti-entropy exchanges through
 `take_over`, healed rows through `replace_damaged`; `purge` and `drop` take out what all replicas have
-proven gone. Nobody else stores a row, but for `forward.py` before the node speaks. What others read
+proven gone. Nobody else stores a row. What others read
 goes out through `read` and `read_range`; `record`, `mark`, `scan` and `trace` are for exchanges, scrubs
 and explain. What is stored goes through the group commit, which decides when replies leave, and is entered
 in the summary of its partition in the same batch. Nothing here knows levels, clients or other replicas.
@@ -18,7 +18,7 @@ answers nothing, and waits to be healed from the other replicas (`recovery.py`).
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
-from functools import reduce
+from functools import partial, reduce
 from itertools import islice
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
@@ -82,7 +82,7 @@ class Replica:
         self.damaged: dict[bytes, None] = {}
 
     def forget_marks(self) -> None:
-        """Drop the cache: a batch that was staged has not been stored."""
+        """Drop the cache: what it says of rows was found not to fit the disk."""
         self._marks.clear()
 
     def apply(self, outbox: Outbox, message: Apply, wall_ms: int) -> None:
@@ -120,9 +120,9 @@ class Replica:
                 return
             self._store(row, blob, held)
         if way > COPY:  # it or a better record is durable: the sender will forget what may be the only copy
-            self._group_commit.ack_surely(outbox, request, DATA + row)
+            self._group_commit.ack(outbox, request, DATA + row, surely=True)
         elif wins:
-            self._group_commit.ack_staged(outbox, request)
+            self._group_commit.ack(outbox, request)
         elif held.startswith(head):
             self._group_commit.ack(outbox, request, DATA + row)
         else:
@@ -135,7 +135,7 @@ class Replica:
             outbox.put(Rejected(message.id, "the write came too late for this replica", False))
         else:
             settled = Settled(message.id, stable, message.way == HINTED_DIRECT)
-            self._group_commit.after_all(lambda: self._tell(outbox, settled))
+            self._group_commit.when_durable(partial(self._tell, outbox, settled))
 
     def _tell(self, outbox: Outbox, settled: Settled) -> None:
         outbox.put(settled)
@@ -336,12 +336,12 @@ class Replica:
                 rows += (row, record.blob)
                 size += len(row) + len(record.blob) + 16
             else:
-                self._group_commit.reply_after_all(outbox, Range(message.id, rows, False), SMALL_BYTES + size)
+                self._group_commit.reply(outbox, Range(message.id, rows, False), None, SMALL_BYTES + size)
                 return
         except DamagedRecord as damage:
             outbox.put(Rejected(message.id, str(damage), False))
             return
-        self._group_commit.reply_after_all(outbox, Range(message.id, rows, True), SMALL_BYTES + size)
+        self._group_commit.reply(outbox, Range(message.id, rows, True), None, SMALL_BYTES + size)
 
     def _walk(self, message: ReadRange) -> Iterator[tuple[bytes, Record]]:
         """Rows and records in the order that `ReadRange` describes."""

@@ -47,8 +47,6 @@ class Summaries:
 
     def __init__(self, group_commit: GroupCommit, partitions: Iterable[int]) -> None:
         self._group_commit = group_commit
-        self._touched: set[int] = set()
-        self._written: set[int] = set()
         self._watches: dict[int, list[Watch]] = {}
         engine = group_commit.engine
         self.of = {each: stored_summary(engine, each.to_bytes(2)) for each in sorted(partitions)}
@@ -82,7 +80,6 @@ class Summaries:
     def touch(self, partition: int) -> None:
         """A summary's stamps have changed: write it with this step's batch. It is staged at once, so that
         what is said from now on waits for it."""
-        self._touched.add(partition)
         self._group_commit.rows[SUMMARY + partition.to_bytes(2)] = self.of[partition].encode()
 
     def show(self, partition: int, stable: int) -> None:
@@ -98,19 +95,6 @@ class Summaries:
     def write(self) -> None:
         """Stage what has changed. Called once before each commit, when nothing more is entered."""
         self.summary_log.write()
-        self._written, self._touched = self._touched, set()
-
-    def undo(self) -> None:
-        """The batch was not taken: what is stored holds again."""
-        self.summary_log.undo()
-        for partition in self._written:
-            summary, stored = (
-                self.of[partition],
-                stored_summary(self._group_commit.engine, partition.to_bytes(2)),
-            )
-            summary.closed, summary.stable, summary.purged = stored.closed, stored.stable, stored.purged
-            summary.shown = min(summary.shown, summary.stable)
-        self._written = set()
 
     # --- watches -----------------------------------------------------------------------------
 

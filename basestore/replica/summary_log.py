@@ -32,10 +32,8 @@ entry, of 140 bytes in its log record, takes 150 to 250, as many share a commit 
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from itertools import islice
-from operator import itemgetter
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from basestore.errors import StorageError
 from basestore.replica.apply_log import SEQUENCE_BYTES, ApplyLog, stored_summary
@@ -67,12 +65,6 @@ class _LogRecord(NamedTuple):
     bytes: int
 
 
-# What an entry has changed: the apply log; sequence, count, live and root; leaf and total, as they were; the
-# sequence that stands no more, and its line, if that was in memory.
-_Before: TypeAlias = tuple[ApplyLog, int, int, int, int, int, int, int, bytes | None]
-_APPLY_LOG = itemgetter(0)
-
-
 class SummaryLog:
     """The apply logs, by the first two bytes of their rows. `bytes`: how many the log records have;
     `checkpoints`: how many were begun."""
@@ -93,9 +85,7 @@ class SummaryLog:
         self._undealt: list[tuple[ApplyLog, int]] = []  # lines still to be dealt with, up to which sequence
         self._heads: list[bytes] = []  # of this step's log record
         self._lines: list[bytes] = []
-        self._before: list[_Before] = []
-        self._moved: list[Callable[[], None]] = []  # how to take back what this step's slice has moved
-        self._staged: tuple[list[_Before], list[Callable[[], None]]] = ([], [])
+        self._entered: dict[ApplyLog, None] = {}  # what this step's entries are of
         self._load()
 
     # --- entries -----------------------------------------------------------------------------
@@ -105,16 +95,14 @@ class SummaryLog:
         prefix = row[:2]
         apply_log = self.apply_logs[prefix]
         summary, lines = apply_log.summary, apply_log.lines
-        sequence, count, live, root = summary.sequence, summary.count, summary.live, summary.root
         leaf = leaf_of(row)
-        before = summary.leaves.get(leaf, 0)
         total = summary.replace(leaf, head, held)
-        replaced, taken = 0, None
+        replaced = 0
         if held:
             replaced = int.from_bytes(held[HEAD_BYTES:])
             at = replaced - apply_log.begin - 1
             if 0 <= at < len(lines):
-                taken, lines[at] = lines[at], None
+                lines[at] = None
             elif replaced <= summary.spilled:
                 self._group_commit.rows[LOG + prefix + held[HEAD_BYTES:]] = None
         if head:
@@ -125,7 +113,7 @@ class SummaryLog:
         else:
             lines.append(None)
             length = 0
-        summary.sequence = new = sequence + 1
+        summary.sequence = new = summary.sequence + 1
         self._heads.append(
             _pack_head(
                 prefix, leaf, length, new, replaced, summary.count, summary.live,
@@ -133,7 +121,7 @@ class SummaryLog:
             )
         )  # fmt: skip
         apply_log.dirty.add(leaf >> _FANOUT_BITS)
-        self._before.append((apply_log, sequence, count, live, root, leaf, before, replaced, taken))
+        self._entered[apply_log] = None
         return new.to_bytes(SEQUENCE_BYTES, "big")
 
     def correct(self, partition: int, sums: Mapping[int, int], count: int, live: int) -> None:
@@ -142,8 +130,6 @@ class SummaryLog:
         apply_log = self.apply_logs[partition.to_bytes(2)]
         summary = apply_log.summary
         sums = sums or {0: summary.leaves.get(0, 0)}
-        for leaf in sums:
-            self._note(apply_log, leaf, 0, None)
         summary.leaves.update(sums)
         summary.root = sum(summary.leaves.values()) & MASK  # whatever it was: it may be what was wrong
         summary.count, summary.live = count, live
@@ -155,33 +141,13 @@ class SummaryLog:
         apply_log, number = self.apply_logs[row[:2]], int.from_bytes(sequence)
         line = apply_log.line(number)
         if line is not None and line[VERSION_BYTES:] == row:
-            leaf = leaf_of(row)
-            self._note(apply_log, leaf, number, line)
             apply_log.lines[number - apply_log.begin - 1] = None
-            self._note_still(apply_log, leaf, number)
+            self._note_still(apply_log, leaf_of(row), number)
             return
         key = LOG + row[:2] + sequence
         stored = self._group_commit.get(key)
         if stored is not None and stored[VERSION_BYTES:] == row:
             self._group_commit.stage(key, None)
-
-    def _note(self, apply_log: ApplyLog, leaf: int, replaced: int, line: bytes | None) -> None:
-        """How it is before an entry."""
-        summary = apply_log.summary
-        total = summary.leaves.get(leaf, 0)
-        self._before.append(
-            (
-                apply_log,
-                summary.sequence,
-                summary.count,
-                summary.live,
-                summary.root,
-                leaf,
-                total,
-                replaced,
-                line,
-            )
-        )
 
     def _note_still(self, apply_log: ApplyLog, leaf: int, replaced: int) -> None:
         """An entry of what has changed without a new sequence."""
@@ -194,41 +160,33 @@ class SummaryLog:
             )
         )  # fmt: skip
         apply_log.dirty.add(leaf >> _FANOUT_BITS)
+        self._entered[apply_log] = None
 
     def write(self) -> None:
-        """Stage the log record of this step. Called once before each commit, when nothing more is entered."""
-        heads, lines = self._heads, self._lines
-        if heads:
-            commit = self._group_commit.sequence + 1
-            log_record = b"".join((len(heads).to_bytes(_COUNT_BYTES), *heads, *lines))
-            self._group_commit.stage(LOG_RECORD + commit.to_bytes(COMMIT_BYTES), log_record)
-            self._add(commit, len(log_record), dict.fromkeys(map(_APPLY_LOG, self._before)))
-            self._heads, self._lines = [], []
-        self._staged = (self._before, self._moved)
-        self._before, self._moved = [], []
+        """Stage the log record of the open batch. Called before each commit, when nothing more is entered. A
+        batch that was refused has one already: what was entered since goes behind what is in it."""
+        if not self._heads:
+            return
+        heads, lines = b"".join(self._heads), b"".join(self._lines)
+        commit, count = self._group_commit.sequence + 1, len(self._heads)
+        key = LOG_RECORD + commit.to_bytes(COMMIT_BYTES)
+        written = self._group_commit.rows.get(key)
+        if written is not None:
+            self.bytes -= self._log_records.pop().bytes
+            entries = int.from_bytes(written[:_COUNT_BYTES])
+            behind = _COUNT_BYTES + entries * _HEAD.size
+            heads, lines = written[_COUNT_BYTES:behind] + heads, written[behind:] + lines
+            count += entries
+        log_record = count.to_bytes(_COUNT_BYTES) + heads + lines
+        self._group_commit.stage(key, log_record)
+        self._add(commit, len(log_record), self._entered)
+        self._heads, self._lines, self._entered = [], [], {}
 
     def _add(self, commit: int, size: int, apply_logs: Iterable[ApplyLog]) -> None:
         for apply_log in apply_logs:
             apply_log.stored = apply_log.summary.sequence
         self._log_records.append(_LogRecord(commit, size))
         self.bytes += size
-
-    def undo(self) -> None:
-        """The batch that was staged was not taken: all is as it was before its first entry."""
-        if self._log_records and self._log_records[-1].commit > self._group_commit.sequence:
-            self.bytes -= self._log_records.pop().bytes
-        before, moved = self._staged
-        self._staged = ([], [])
-        for take_back in reversed(moved):
-            take_back()
-        for apply_log, sequence, count, live, root, leaf, total, replaced, line in reversed(before):
-            summary = apply_log.summary
-            apply_log.stored = summary.sequence = sequence
-            summary.count, summary.live, summary.root = count, live, root
-            summary.leaves[leaf] = total
-            del apply_log.lines[sequence - apply_log.begin :]
-            if line is not None:
-                apply_log.lines[replaced - apply_log.begin - 1] = line
 
     # --- checkpointing ----------------------------------------------------------------------------
 
@@ -272,16 +230,10 @@ class SummaryLog:
         sums = self._sums
         while sums and most > 0:
             apply_log, nodes = sums.pop()
-            self._moved.append(partial(self._put_back, apply_log, nodes, bool(nodes[most:])))
             if nodes[most:]:
                 sums.append((apply_log, nodes[most:]))
             apply_log.put_sums(nodes[:most], self._group_commit)
             most -= len(nodes)
-
-    def _put_back(self, apply_log: ApplyLog, nodes: list[int], parted: bool) -> None:
-        if parted:
-            self._sums.pop()
-        self._sums.append((apply_log, nodes))
 
     def _deal_on(self, most: int, passed: Callable[[int], int]) -> None:
         """The next lines, so many bytes of them."""
@@ -290,7 +242,6 @@ class SummaryLog:
             most -= self._deal(apply_log, last, most, passed)
             if apply_log.begin == last:
                 self._undealt.pop()
-                self._moved.append(partial(self._undealt.append, (apply_log, last)))
 
     def _drop_log_records(self) -> None:
         """The oldest log records go."""
@@ -301,11 +252,6 @@ class SummaryLog:
             log_record = log_records.popleft()
             self.bytes -= log_record.bytes
             self._group_commit.rows[LOG_RECORD + log_record.commit.to_bytes(COMMIT_BYTES)] = None
-            self._moved.append(partial(self._take_back, log_record))
-
-    def _take_back(self, log_record: _LogRecord) -> None:
-        self._log_records.appendleft(log_record)
-        self.bytes += log_record.bytes
 
     def _deal(self, apply_log: ApplyLog, last: int, most: int, passed: Callable[[int], int]) -> int:
         """Drop the lines up to this sequence, or make them rows, until they had so many bytes in log records.
@@ -317,7 +263,7 @@ class SummaryLog:
             LOG + apply_log.prefix,
         )
         safe, dealt = passed(apply_log.number), 0
-        floor, spilled = before = summary.floor, summary.spilled
+        floor, spilled = summary.floor, summary.spilled
         for sequence, line in enumerate(islice(apply_log.lines, last - begin), begin + 1):
             if dealt >= most:
                 break
@@ -332,16 +278,8 @@ class SummaryLog:
                 stage(start + sequence.to_bytes(SEQUENCE_BYTES), line)
                 spilled = sequence
         summary.floor, summary.spilled = floor, spilled
-        lines = apply_log.lines[: apply_log.begin - begin]
-        del apply_log.lines[: len(lines)]
+        del apply_log.lines[: apply_log.begin - begin]
         stage(SUMMARY + apply_log.prefix, summary.encode())
-
-        def take_back() -> None:
-            summary.floor, summary.spilled = before
-            apply_log.begin = begin
-            apply_log.lines[:0] = lines
-
-        self._moved.append(take_back)
         return dealt
 
     # --- opening -----------------------------------------------------------------------------

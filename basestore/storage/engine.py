@@ -8,8 +8,6 @@ Keys are strings of bytes that begin with a letter saying what they are:
                           ... + stamp what may be purged once that is stable
     b"k" + commit         what a commit has changed in these, until they are written (`summary_log.py`)
     b"c" + partition + .. a certificate (`certificates.py`)
-    b"p" + row            a record as it was stored before there were summaries; b"f" + ... + leaf the sum
-                          of a leaf before there was a summary log
     b"h" + ...            a hint (`hints.py`); b"a" + ... the same by age,
                           b"e" + ... those that come too late
     b"d" + ...            a debt: writes that a member may lack, and no hint is kept of
@@ -31,8 +29,6 @@ LOG = b"l"
 DUE = b"t"
 LOG_RECORD = b"k"
 CERTIFICATE = b"c"
-OLD_DATA = b"p"
-OLD_LEAF = b"f"
 HINT = b"h"
 AGE = b"a"
 LATE_AGE = b"e"

@@ -232,8 +232,8 @@ class Faults:
     def _disk(self, machine: "Machine", fault: Fault) -> None:
         world = self._world
         if fault.kind == "disk full":
-            machine.disk.full = True
-            world.clockwork.after(min(fault.lasts, 0.5), self._room_again, machine)
+            machine.full_until_s = max(machine.full_until_s, world.clockwork.now + fault.lasts)
+            self._fill(machine, fault.size > 0.6)
         elif fault.kind == "slow disk":
             machine.slow_s = 0.02 if fault.size < 0.7 else 0.4
             world.clockwork.after(fault.lasts, machine.quicken)
@@ -241,8 +241,18 @@ class Faults:
             machine.failing = True
             world.clockwork.after(fault.lasts + 0.5, machine.start)
 
-    def _room_again(self, machine: "Machine") -> None:
-        machine.disk.full = False
+    def _fill(self, machine: "Machine", stalls: bool) -> None:
+        """The disk takes nothing for a while; one that stalls takes what comes in between for a moment."""
+        clockwork = self._world.clockwork
+        if clockwork.now >= machine.full_until_s or self._world.network.calm:
+            machine.disk.full = False
+        elif machine.disk.full and stalls:
+            machine.disk.full = False
+            clockwork.after(0.02, self._fill, machine, stalls)
+        else:
+            machine.disk.full = True
+            left_s = machine.full_until_s - clockwork.now
+            clockwork.after(min(left_s, 0.3) if stalls else left_s, self._fill, machine, stalls)
 
     def _network(self, machine: "Machine", fault: Fault) -> None:
         """Cuts of one link or all of a machine's, one way or both; slow and broken links."""

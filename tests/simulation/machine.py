@@ -32,6 +32,9 @@ WALL_MS = 1_760_000_000_000
 TICK_S = 0.05
 ALARMS = 2  # in a tick
 INTERVAL_S = 1.0
+RETRY_S = 0.3
+LONG_STALL_S = 1.0
+STALLED_ROWS_MAX = 500
 HASTE_MS = 100
 HASTE_S = 0.2
 LISTEN_S = 0.6
@@ -64,7 +67,9 @@ class Machine:
         self.pause_in_turn = False
         self.offset_ms = plan.offset_ms
         self.failing = False  # the next fsync fails
+        self.full_until_s = 0.0  # the disk takes nothing, or takes something now and then
         self.slow_s = 0.0
+        self._stalled: tuple[float, int] | None = None  # since when, and how many rows were refused then
         self.stalls = 0.005  # how often a sync takes forty times as long
         self.impaired_since = -1.0  # when the store lost something, until it is whole again
         self.spoilt: set[bytes] = set()
@@ -101,10 +106,13 @@ class Machine:
         fresh = Fresh(bits(16), bits(8), int.from_bytes(bits(6)))
         node = Node(self.config, self.disk, fresh, self.instant(), {})
         barrier = node.step(self.instant())
+        if barrier is None:  # the disk takes nothing: nobody hears of this opening
+            self.world.counts["refused to open"] += 1
+            self.world.clockwork.after(RETRY_S, self.start)
+            return
         self.disk.sync()
         self.disk.accept_loss()
-        if barrier is not None:
-            node.durable(barrier, self.instant())
+        node.durable(barrier, self.instant())
         summary_log = node.summaries.summary_log
         summary_log.checkpoint_at_bytes, summary_log.slice_bytes, summary_log.slice_nodes = FLUSH
         if not self.world.plan.rounds:
@@ -152,6 +160,7 @@ class Machine:
         self.life += 1
         self.node = None
         self.paused = self.pause_in_turn = self._turning = self._syncing = self.failing = False
+        self._stalled = None
         self._backlog.clear()
         self._order.clear()
         ends, self._ends = self._ends, {}
@@ -255,6 +264,7 @@ class Machine:
         self._turning = False
         now = self.instant()
         newest = node.step(now)
+        self._judge_stall(node)
         if newest is not None:
             self._sync(node, newest, now)
         if node.relink:
@@ -296,6 +306,20 @@ class Machine:
             self.world.triggers.answered(self, messages)
 
     # --- the disk ----------------------------------------------------------------------------
+
+    def _judge_stall(self, node: Node) -> None:
+        """While a batch is refused it does not grow by what others ask for."""
+        rows, now = len(node.group_commit.rows), self._clockwork.now
+        if not node.group_commit.stalled:
+            if self._stalled is not None and now - self._stalled[0] > LONG_STALL_S:
+                self.world.counts["batch taken after long"] += 1
+            self._stalled = None
+        elif self._stalled is None:
+            self._stalled = (now, rows)
+            self.world.counts["batch refused"] += 1
+        elif rows > self._stalled[1] + STALLED_ROWS_MAX:
+            self.world.blame("stalls", f"n{self.index + 1} has a refused batch of {rows} rows")
+            self._stalled = (now, rows)
 
     def _sync(self, node: Node, newest: int, now: Instant) -> None:
         durability = self.config.durability

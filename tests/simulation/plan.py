@@ -24,6 +24,8 @@ CLOCKS = [("clock within", 3.0), ("clock beyond", 2.0), ("clock back", 2.0)]
 HINTS = [("crash in replay", 4.0), ("crash of replayer", 6.0), ("crash", 3.0), ("isolate", 2.0)]
 PAUSES = [("pause", 2.0)]
 AMBUSHES = [("ambush", 3.0), ("crash", 1.0)]
+STALLS = [("disk full", 4.0), ("slow disk", 1.0), ("crash", 1.0), ("stop", 0.5), ("cut", 1.0)]
+STALL_CHANCE = 0.05
 RACES = [("clock within", 6.0), ("cut one way", 1.0)]
 EVERYTHING = CRASHES + NETWORK + DISKS + STORES + CLOCKS + HINTS + PAUSES
 THEMES = [
@@ -193,7 +195,10 @@ def draw(seed: int) -> Plan:
         Stream(seed, "rounds").chance(0.7),
         Stream(seed, "haste").chance(0.3),
     )
-    return _racing(plan, stream) if theme == "races" else plan
+    if theme == "races":
+        return _racing(plan, stream)
+    stalls = Stream(seed, "stalls")
+    return _stalling(plan, stalls) if stalls.chance(STALL_CHANCE) else plan
 
 
 def _racing(plan: Plan, stream: Stream) -> Plan:
@@ -208,6 +213,18 @@ def _racing(plan: Plan, stream: Stream) -> Plan:
     return replace(
         plan, durability="sync", drift_ms_max=bound, network=network, machines=machines, clients=clients
     )
+
+
+def _stalling(plan: Plan, stream: Stream) -> Plan:
+    """Disks that take nothing for 2 to 30 s, beside clients in no haste."""
+    seconds = stream.uniform(6.0, 36.0)
+    faults, time = [], BEGIN_S
+    while (time := time + stream.exponential(1.5)) < seconds:
+        kind, machine = stream.weighted(STALLS), stream.below(len(plan.machines))
+        lasts = stream.uniform(2.0, 30.0) if kind == "disk full" else stream.uniform(0.1, 3.0)
+        faults.append(Fault(time, kind, machine, (machine + 1) % len(plan.machines), lasts, stream.random()))
+    clients = tuple(client._replace(loop_s=client.loop_s + 0.05) for client in plan.clients[:8])
+    return replace(plan, theme="stalls", seconds=seconds, clients=clients, faults=tuple(faults))
 
 
 def _network(stream: Stream) -> NetworkPlan:

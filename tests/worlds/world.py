@@ -527,7 +527,7 @@ class World:
         node = self.nodes[index]
         if node is not None:
             return node.replica, node.group_commit
-        group_commit = GroupCommit(self.engines[index], b"", waits=False, failed=lambda: None)
+        group_commit = GroupCommit(self.engines[index], b"", waits=False)
         summaries = Summaries(group_commit, self.placement.held_by(index))
         rules = {name.encode(): rule for name, rule in self.cluster.buckets.items()}
         return Replica(group_commit, summaries, rules, self.digester, HybridClock(0, 2000)), group_commit

@@ -389,7 +389,7 @@ def test_a_session_that_has_much_to_look_at_is_not_taken_for_silent() -> None:
     assert world.node(0).metrics.counts["exchanges_aborted"] == 0
 
 
-def test_a_scrub_whose_batch_is_refused_is_done_again() -> None:
+def test_what_a_scrub_has_set_right_in_a_refused_batch_is_stored_later() -> None:
     world = two()
     write(world, 50, "key")
     talk(world)

@@ -1,5 +1,4 @@
-"""Summaries on both engines: written with the record, there again after a crash, and given to a store from
-before there were any."""
+"""Summaries on both engines: written with the record, and there again after a crash."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,17 +6,15 @@ from pathlib import Path
 import pytest
 
 from basestore.cluster.outbox import Outbox
-from basestore.errors import StorageBusy, StorageError
+from basestore.errors import StorageError
 from basestore.protocol.replication import DIRECT, Apply
-from basestore.replica.forward import bring_forward, bring_leaves_forward
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.replica import Replica
 from basestore.replica.summaries import SEQUENCE_BYTES, Summaries
-from basestore.storage.engine import DATA, DUE, LOG, NODE, OLD_DATA, OLD_LEAF, SUMMARY, Batch, Engine
+from basestore.storage.engine import DATA, SUMMARY, Engine
 from basestore.storage.memory import MemoryEngine
 from basestore.storage.rocks import RocksEngine
 from repair.clock import HybridClock
-from repair.digest_tree import LEAVES
 from repair.rule import Rule
 from repair.version import HEAD_BYTES, KEY_BYTES, VERSION_BYTES, Digester, Record, Version
 
@@ -36,16 +33,12 @@ class Store:
     """A replica on an engine, as a node opens it."""
 
     def __init__(self, engine: Engine) -> None:
-        self.group_commit = GroupCommit(engine, b"g", waits=False, failed=self.undo)
+        self.group_commit = GroupCommit(engine, b"g", waits=False)
         self.summaries = Summaries(self.group_commit, PARTITIONS)
         self.replica = Replica(
             self.group_commit, self.summaries, {b"x": Rule.LAST_WRITE_WINS}, DIGESTER, HybridClock(0, 1 << 40)
         )
         self.outbox = Outbox(set())
-
-    def undo(self) -> None:
-        self.summaries.undo()
-        self.replica.forget_marks()
 
     def put(self, key: bytes, stamp: int, *, tombstone: bool = False, expires_ms: int = 0) -> bytes:
         record = sealed(key, stamp, tombstone=tombstone, expires_ms=expires_ms)
@@ -130,31 +123,6 @@ def test_what_is_due_goes_once_that_is_stable_and_nothing_else(engine: Engine) -
     assert Store(engine).facts() == store.facts()
 
 
-def test_a_batch_that_is_not_taken_leaves_the_summaries_as_they_were() -> None:
-    class Moody(MemoryEngine):
-        busy = False
-
-        def apply(self, batch: Batch) -> None:
-            if self.busy:
-                raise StorageBusy("stalled")
-            super().apply(batch)
-
-    engine = Moody()
-    store = Store(engine)
-    store.put(b"\0a", 1)
-    store.commit()
-    before = store.facts()
-    engine.busy = True
-    store.put(b"\0a", 2)
-    store.put(b"\1b", 3)
-    store.commit()
-    assert store.facts() == before
-    engine.busy = False
-    store.put(b"\0a", 4)
-    store.commit()
-    assert Store(engine).facts() == store.facts()
-
-
 def test_a_crash_takes_record_and_summary_together() -> None:
     engine = MemoryEngine()
     store = Store(engine)
@@ -181,129 +149,6 @@ def test_sums_that_do_not_fit_are_noticed_when_the_store_is_opened() -> None:
     engine.apply({SUMMARY + (1).to_bytes(2): b"short"})
     with pytest.raises(StorageError, match="partition 1"):
         Store(engine)
-
-
-def old_rows(count: int) -> dict[bytes, bytes | None]:
-    """A store as it was before there were summaries."""
-    keys = [bytes((number % 4,)) + b"%d" % number for number in range(count)]
-    return {
-        OLD_DATA + row_of(key): sealed(key, stamp, tombstone=stamp % 5 == 0).blob
-        for stamp, key in enumerate(keys, 1)
-    }
-
-
-def test_a_store_from_before_there_were_summaries_is_brought_forward(engine: Engine) -> None:
-    old = old_rows(5000)
-    engine.apply({**old, OLD_DATA + (99).to_bytes(2) + b"\1xelsewhere": b"not of this node"})
-    store = Store(engine)
-    assert bring_forward(store.group_commit, store.summaries) == 5000
-    opened = Store(engine)
-    assert opened.facts() == store.facts()
-    assert sum(each.count for each in opened.summaries.of.values()) == 5000
-    assert opened.summaries.records == 4000
-    stored = dict(engine.scan(DATA, b"s"))
-    assert {key[1:]: value[:-SEQUENCE_BYTES] for key, value in stored.items()} == {
-        key[1:]: blob for key, blob in old.items()
-    }
-    assert sum(len(opened.summaries.log(partition, 0, 5000)) for partition in PARTITIONS) == 5000
-    opened.checkpoint()
-    assert len(list(engine.scan(LOG, bytes((LOG[0] + 1,))))) == 5000
-    assert len(list(engine.scan(DUE, bytes((DUE[0] + 1,))))) == 1000
-    assert len(list(engine.scan(OLD_DATA, bytes((OLD_DATA[0] + 1,))))) == 1  # not of a partition held here
-    assert bring_forward(opened.group_commit, opened.summaries) == 0
-
-
-class Cut(MemoryEngine):
-    """After two batches the power is gone."""
-
-    left = 2
-
-    def apply(self, batch: Batch) -> None:
-        if not self.left:
-            raise StorageError("the power is gone")
-        self.left -= 1
-        super().apply(batch)
-
-
-def test_a_crash_while_a_store_is_brought_forward_loses_nothing() -> None:
-    engine = Cut()
-    MemoryEngine.apply(engine, old_rows(5000))
-    engine.sync()
-    store = Store(engine)
-    with pytest.raises(StorageError, match="power"):
-        bring_forward(store.group_commit, store.summaries)
-    engine.crash()
-    engine.left = 9
-    again = Store(engine)
-    assert 0 < sum(each.count for each in again.summaries.of.values()) < 5000
-    bring_forward(again.group_commit, again.summaries)
-    whole = MemoryEngine()
-    whole.apply(old_rows(5000))
-    expected = Store(whole)
-    bring_forward(expected.group_commit, expected.summaries)
-    assert [each[1] for each in again.facts()] == [each[1] for each in expected.facts()]
-    assert Store(engine).facts() == again.facts()
-
-
-def leaf_rows() -> tuple[dict[bytes, bytes | None], Store]:
-    """A store from before there was a summary log: a row for each leaf and line, summaries without floors."""
-    store = Store(MemoryEngine())
-    for number in range(5000):
-        store.put(bytes((number % 4,)) + b"%d" % (number % 4500), number + 1)
-    store.commit()
-    store.checkpoint()
-    rows: dict[bytes, bytes | None] = dict(store.group_commit.engine.scan(b"", b"\xff"))
-    for partition, summary in store.summaries.of.items():
-        rows[SUMMARY + partition.to_bytes(2)] = summary.encode()[:64]
-        for leaf, total in summary.leaves.items():
-            number = partition * LEAVES + leaf
-            rows[OLD_LEAF + number.to_bytes(4)] = total.to_bytes(16)
-    return {key: value for key, value in rows.items() if key[:1] != NODE}, store
-
-
-def same_as(opened: Store, store: Store) -> bool:
-    """Whether it has the sums and the log of a store that was checkpointed."""
-    return opened.facts() == store.facts() and all(
-        opened.summaries.log(partition, 0, 9999) == store.summaries.log(partition, 0, 9999)
-        for partition in PARTITIONS
-    )
-
-
-def test_leaves_that_have_a_row_each_are_brought_into_nodes(engine: Engine) -> None:
-    rows, store = leaf_rows()
-    engine.apply(rows)
-    assert bring_leaves_forward(engine) == 4 * 64
-    opened = Store(engine)
-    assert same_as(opened, store)
-    assert not opened.summaries.damaged
-    assert not list(engine.scan(OLD_LEAF, bytes((OLD_LEAF[0] + 1,))))
-    assert bring_leaves_forward(engine) == 0
-    opened.put(b"\0" + b"4", 9999)  # its line was a row, and is no more
-    opened.commit()
-    sequences = [sequence for sequence, _ in opened.summaries.log(0, 0, 9999)]
-    stored = [int.from_bytes(value[-8:]) for _, value in engine.scan(DATA + b"\0\0", DATA + b"\0\1")]
-    assert sequences == sorted(stored)
-
-
-def test_a_crash_while_leaves_are_brought_forward_loses_nothing() -> None:
-    rows, store = leaf_rows()
-    engine = Cut()
-    MemoryEngine.apply(engine, rows)
-    with pytest.raises(StorageError, match="power"):
-        bring_leaves_forward(engine)
-    assert len(list(engine.scan(NODE, bytes((NODE[0] + 1,))))) == 200
-    engine.left = 9
-    assert bring_leaves_forward(engine) == 56
-    assert same_as(Store(engine), store)
-
-
-def test_a_damaged_old_record_is_kept_to_be_healed() -> None:
-    engine = MemoryEngine()
-    engine.apply({OLD_DATA + row_of(b"\0a"): b"too short"})
-    store = Store(engine)
-    bring_forward(store.group_commit, store.summaries)
-    assert engine.get(DATA + row_of(b"\0a")) == b"too short"
-    assert store.replica.trace(row_of(b"\0a")) is None
 
 
 def test_watches_hear_of_a_change_before_it_is_made() -> None:

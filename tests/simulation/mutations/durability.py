@@ -3,32 +3,45 @@
 from typing import Any
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
+from basestore.node import Node
 from basestore.protocol.replication import Applied, Held
-from basestore.replica.group_commit import GroupCommit
-from basestore.replica.replica import Replica
-from basestore.replica.summaries import Summaries
+from basestore.replica.group_commit import UNSYNCED_BYTES_MAX, GroupCommit
 from tests.simulation.mutations.registry import LOST, STALE, mutant
 
+_ack = GroupCommit.ack
 
-@mutant("ack before fsync", STALE | {"receipts"}, GroupCommit, "ack_staged")
-def _ack_at_once(self: Any, outbox: Outbox, request: int) -> None:
-    outbox.put(Applied([request], self.generation, self.durable_sequence))
+
+@mutant("ack before fsync", STALE | {"receipts"}, GroupCommit, "ack")
+def _ack_at_once(
+    self: Any, outbox: Outbox, request: int, key: bytes | None = None, *, surely: bool = False
+) -> None:
+    if key is None:
+        outbox.put(Applied([request], self.generation, self.durable_sequence))
+    else:
+        _ack(self, outbox, request, key, surely=surely)
 
 
 _reply = GroupCommit.reply
 
 
 @mutant("a read of unsynced data", STALE | {"shown"}, GroupCommit, "reply")
-def _reply_at_once(self: Any, outbox: Outbox, message: Any, key: bytes, size: int = SMALL_BYTES) -> None:
+def _reply_at_once(
+    self: Any, outbox: Outbox, message: Any, key: Any = None, size: int = SMALL_BYTES, *, surely: bool = False
+) -> None:
     if isinstance(message, Held):
         outbox.put(message, size)
     else:
+        _reply(self, outbox, message, key, size, surely=surely)
+
+
+@mutant("a hint reported before it is durable", {"receipts"}, GroupCommit, "reply")
+def _kept_at_once(
+    self: Any, outbox: Outbox, message: Any, key: Any = None, size: int = SMALL_BYTES, *, surely: bool = False
+) -> None:
+    if surely:
+        outbox.put(message)
+    else:
         _reply(self, outbox, message, key, size)
-
-
-@mutant("a hint reported before it is durable", {"receipts"}, GroupCommit, "reply_surely")
-def _kept_at_once(self: Any, outbox: Outbox, message: Any, key: bytes) -> None:
-    outbox.put(message)
 
 
 _durable = GroupCommit.durable
@@ -43,33 +56,79 @@ def _everything_durable(self: Any, barrier: int) -> None:
     "a hint taken as durable with an older record of its row",
     {"receipts", "acks", *LOST},
     GroupCommit,
-    "ack_surely",
+    "ack",
 )
-def _ack_with_the_oldest(self: Any, outbox: Outbox, request: int, key: bytes) -> None:
-    for generation in (self._open, *self._waiting):
-        if key in generation.rows:
-            generation.sure_acks.setdefault(outbox, []).append(request)
+def _ack_with_the_oldest(
+    self: Any, outbox: Outbox, request: int, key: bytes | None = None, *, surely: bool = False
+) -> None:
+    if not surely:
+        _ack(self, outbox, request, key)
+        return
+    for batch in (self._open, *self._waiting):
+        if key in batch.rows:
+            batch.sure_acks.setdefault(outbox, []).append(request)
             return
     outbox.put(Applied([request], self.generation, self.durable_sequence))
 
 
-_reject = GroupCommit._reject
+_commit = GroupCommit.commit
 
 
-@mutant("a refused batch is acknowledged", STALE | {"receipts"}, GroupCommit, "_reject")
-def _ack_the_refused(self: Any, generation: Any, reason: str) -> None:
-    self._acknowledge(generation.acks)
-    generation.acks = {}
-    _reject(self, generation, reason)
+@mutant("a refused batch is acknowledged", STALE | {"receipts", "acks"}, GroupCommit, "commit", "disk full")
+def _ack_the_refused(self: Any) -> None:
+    _commit(self)
+    if self.stalled:
+        self._acknowledge(self._open.acks)
+        self._open.acks = {}
+
+
+@mutant("a read of a refused batch is answered", STALE | {"shown"}, GroupCommit, "commit", "disk full")
+def _show_the_refused(self: Any) -> None:
+    _commit(self)
+    if self.stalled:
+        for outbox, message, size in self._open.replies:
+            outbox.put(message, size)
+        self._open.replies = []
+
+
+@mutant("a hint of a refused batch is reported", {"receipts"}, GroupCommit, "commit", "disk full")
+def _report_the_refused(self: Any) -> None:
+    _commit(self)
+    if self.stalled:
+        for outbox, message, size in self._open.sure_replies:
+            outbox.put(message, size)
+        self._open.sure_replies = []
 
 
 @mutant(
-    "marks of a refused batch are remembered", STALE | {"receipts", "convergence"}, Replica, "forget_marks"
+    "a refused batch is dropped", STALE | {"receipts", "counts", "mismatches", "crash", "convergence", "log"},
+    GroupCommit, "commit", "disk full",
+)  # fmt: skip
+def _drop_the_refused(self: Any) -> None:
+    _commit(self)
+    if self.stalled:
+        self._open = type(self._open)(self._open.number)
+        self.stalled = False
+
+
+def _never_full(self: Any) -> bool:
+    return bool(self.unsynced_bytes > UNSYNCED_BYTES_MAX)
+
+
+mutant("new work is taken while a batch is refused", {"stalls"}, GroupCommit, "full", "stalls")(
+    property(_never_full)
 )
-def _keep_marks(self: Any) -> None:
-    pass
 
 
-@mutant("sums of a refused batch are kept", {"counts", "mismatches", "crash"}, Summaries, "undo", "disk full")
-def _keep_sums(self: Any) -> None:
-    pass
+_step = Node.step
+
+
+@mutant(
+    "partitions are scanned while a batch is refused", {"counts", "mismatches", "log", "convergence"},
+    Node, "step", "disk full",
+)  # fmt: skip
+def _scan_on(self: Any, now: Any) -> int | None:
+    barrier = _step(self, now)
+    if self.group_commit.stalled:
+        self.scheduler.work(now)
+    return barrier

@@ -1,4 +1,4 @@
-"""Bugs of the summary log: what a checkpoint does, and what is left of it when its batch is refused."""
+"""Bugs of the summary log: what a checkpoint does."""
 
 from typing import Any
 
@@ -24,22 +24,3 @@ def _lose_lines(self: Any, apply_log: Any, last: int, most: int, passed: Any) ->
     dealt = _deal(self, apply_log, last, most, lambda _: 1 << 63)
     apply_log.summary.floor = floor
     return dealt
-
-
-_undo = SummaryLog.undo
-
-
-@mutant("what a refused checkpoint has moved stays so", {"crash", *LACKING}, SummaryLog, "undo", "disk full")
-def _keep_moved(self: Any) -> None:
-    self._staged = (self._staged[0], [])
-    _undo(self)
-
-
-@mutant(
-    "lines of a refused batch stay in the log", {"crash", "counts", *LACKING}, SummaryLog, "undo", "disk full"
-)
-def _keep_lines(self: Any) -> None:
-    lengths = {apply_log: list(apply_log.lines) for apply_log in self.apply_logs.values()}
-    _undo(self)
-    for apply_log, lines in lengths.items():
-        apply_log.lines = lines
