@@ -1,7 +1,15 @@
-"""Level, Tally and Verdict: how many replicas must answer, and what their answers amount to.
+"""Consistency: how many replicas must answer (Level), and what their answers amount to (Tally, Verdict).
 
-Pure counting. A tally is fed one outcome a replica and is asked for a verdict; who sends, waits or
-gives up is the coordinator's business.
+Quorums are Gifford's ("Weighted voting for replicated data", 1979), each replica with one vote: a read and a
+write at QUORUM meet in a replica. A tally is fed what became of the write at each replica, and is asked for
+a verdict. Of three replicas, at QUORUM, two are required:
+
+    n1 APPLIED                 OPEN: one of two
+    n2 FAILED                  OPEN: n3 may still apply it
+    n2 HINTED                  OPEN: a hint counts for nothing but ANY
+    n3 APPLIED                 STORED
+
+Pure counting. Refuses to know who sends, waits or gives up: that is the coordinator's business.
 """
 
 import enum

@@ -3,8 +3,9 @@
     async with basestore.open_cluster("data") as cluster:
         await cluster.set("greeting", "hello")
 
-An embedded node speaks to its peers over TCP like any other; only its own program's requests stay
-inside the process.
+An embedded node speaks to its peers over TCP like any other; only its own program's requests stay inside the
+process: they are handed to the node, and their answers taken from its outbox, as messages, never encoded.
+Nodes run on Trio only. This module owns no node: a `Service` does, for the length of a block.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence

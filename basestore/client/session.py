@@ -1,9 +1,17 @@
 """Session: what one caller has been shown of each key, so that it is never shown anything older.
 
-Per bucket and key a session holds the version seen, and every read that it sends names that version
-as its floor: the answer is that version, or one that beats it by the bucket's rule. So what it wrote
-it reads, and what it has read does not go back, at every level and at every node (Terry et al.,
-"Session guarantees for weakly consistent replicated data", 1994). It learns
+These are two of the session guarantees of Terry et al. ("Session guarantees for weakly consistent replicated
+data", 1994): it reads what it wrote (read your writes), and what it has read does not go back (monotonic
+reads), at every level and at every node. Per bucket and key a session holds the version seen, and every read
+that it sends names that version as its floor: the answer is that version, or one that beats it by the
+bucket's rule; a replica that holds neither is not enough, and others are asked. An example:
+
+    set k at ONE, stored as v7    n1 has it; the session holds k: v7
+    get k at ONE through n2       the request says: floor v7. n2 has only v5, and asks the others
+    answer v7                     and were it v9, of another writer, the session would hold v9 from now on
+    get k, answer v9, stable      v9 is proven to be on all replicas: k is forgotten, and needs no floor
+
+It learns
 
     from a receipt       the version, if the write was stored; otherwise that of the write that won
     from a read or scan  the version shown, a tombstone's or an expired value's included
@@ -88,6 +96,7 @@ class Session:
         room for its key. Every request that was begun is to be ended, once."""
         if isinstance(request, Set | Delete | Get):
             place = (request.bucket, request.key)
+            # Room is counted once a key, whether it is seen or only asked about, by however many requests.
             if not self.floor(*place) and place not in self._under_way:
                 self._take_room([place])
             self._under_way[place] = self._under_way.get(place, 0) + 1
@@ -101,7 +110,7 @@ class Session:
         if not isinstance(request, Set | Delete | Get):
             return
         version = _told(answer)
-        if len(version) == VERSION_BYTES:
+        if len(version) == VERSION_BYTES:  # or none, or what no node sends
             self.show(request.bucket, request.key, version)
         place = (request.bucket, request.key)
         if isinstance(answer, Got):
@@ -116,6 +125,7 @@ class Session:
         """All replicas hold what is at or below this stamp: no replica need be told of it."""
         bucket, key = place
         known = self.floor(bucket, key)
+        # The floor that is held by now, not that of the answer: another call may have seen a newer one.
         if known and int.from_bytes(known[:STAMP_BYTES]) <= stable:
             del self._seen[bucket][key]
             if not self._seen[bucket]:

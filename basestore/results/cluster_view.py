@@ -1,8 +1,17 @@
-"""Cluster view: what all members of a cluster say of its partitions, put together at a client's.
+"""Cluster view: what all members of a cluster say of its partitions, put together by a client.
 
-A survey (`survey.py`) brings it page by page; what was heard last of each member and partition
-counts. Who does not answer any more is unheard, with the reason. `Obstacle` is whoever or whatever
-stands in the way of a proof, by name. Pure; times of this client are an argument.
+A client asks one node for a survey; that node asks all members (scatter-gather), and answers with a page of
+partitions at a time. Of each member and partition what was heard last counts. A member that does not answer
+any more is unheard, and what it said before no longer counts. `Convergence` and `Repair` are worked out of a
+view, each by a `Following`, which says what to ask next until there is a result. An `Obstacle` is what stands
+in the way of it.
+
+Members tell ages ("that exchange began 300 ms ago"), for their clocks and this one differ. An age is taken
+off the moment at which the request was sent: that is never too late a moment, so that nothing that was begun
+before the call counts as begun after it.
+
+Pure: moments of the client's clock are arguments. Refuses to judge: what the view means for a proof or a
+repair is `convergence.py` and `repair.py`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -159,7 +168,7 @@ class ClusterView:
             raise senseless(answer) from error
         for name in self.unheard:
             self.nodes.pop(name, None)
-        self.heard |= answer.next == NEVER
+        self.heard |= answer.next == NEVER  # the last page has been heard, so all of them have
         return None if answer.next == NEVER else answer.next
 
     def _forget(self, name: str, first: int) -> None:

@@ -1,5 +1,13 @@
 """Convergence: whether all that was written before a moment is on all replicas, for good.
 
+It rests on two marks of a replica's partition. Its closed stamp (CockroachDB's closed timestamp): the replica
+takes no write at or below it any more. Its stable stamp: every write at or below it is on all replicas, or
+beaten there; certificates of exchanges prove that. For example:
+
+    n1, n2, n3 close a partition up to stamp 100, each
+    n1-n2, n2-n3 and n1-n3 each compare all of it, and are the same: three certificates, each of stamp 100
+    n1 hears of all three: its stable stamp is 100, and what was written at 90 is everywhere, for good
+
 The moment is a stamp: the greatest that any member knew when it was first heard, so that no write that
 had ended then has a greater one; or the version of a receipt. A member that is heard only later may
 have been started again meanwhile and not know what it had seen: the drift bound, at least, is added.
@@ -10,8 +18,8 @@ keep as such hints is not covered, and that is said (`unheard`). For a receipt t
 if a replica had applied the write; if none had, nothing is proven by the receipt alone.
 
 `Proving` asks until all partitions are proven, or time is up; then it says who or what stands in the way.
-Once it could be proven, it has exchanges run at once rather than in turn. Pure; the client's time is an
-argument.
+Once it could be proven, it has exchanges run at once rather than in turn. Pure: moments of the client's clock
+are arguments.
 """
 
 from collections.abc import Iterator, Sequence

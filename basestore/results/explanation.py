@@ -1,9 +1,9 @@
 """Explanation: why a key has the value it has, out of what every member knows of it.
 
-A node gathers (`explain.py`); what that means is worked out here, at the client's: which record
-wins and by which line of the rule, what a reader is shown at each level, and what will mend the
-replicas that do not hold the winner. Only replicas whose word counts are weighed: one that is down,
-not whole, or whose record is damaged is shown, and that is all. Pure.
+A node gathers what its members hold; what that means is worked out here, in the client: which record wins
+and by which line of the bucket's rule, what a reader is shown at each level, and what will mend the replicas
+that do not hold the winner. Only replicas whose word counts are weighed: one that is down, not whole, or
+whose record is damaged is shown, and that is all. Pure; refuses to guess what an unheard member holds.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -86,7 +86,7 @@ class Mend:
     """What will bring a replica to the winner, or make its word count.
 
     by  hint          those kept at the nodes `at` are delivered as soon as it can take them
-        quorum read   the next session of anti-entropy brings it, or the next read at quorum or all,
+        quorum read   the next exchange of anti-entropy brings it, or the next read at quorum or all,
                       whichever comes first
         healing       its damaged record is replaced by what the others hold
         recovery      it lost data, and recovers from the others

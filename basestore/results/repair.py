@@ -1,4 +1,7 @@
-"""Repairs: anti-entropy at an operator's word, until all of it was done anew.
+"""Repair: anti-entropy at an operator's word, until all of it was done anew.
+
+Anti-entropy (Demers et al., "Epidemic algorithms for replicated database maintenance", 1987) lets pairs of
+replicas compare what they hold and exchange what differs; nodes do it in turn all the time.
 
 A pair of replicas is done with a partition when both sides hold a certificate of an exchange that was
 begun after the call; in a full repair, one that was begun after both had scrubbed the partition since
