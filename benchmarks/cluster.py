@@ -26,7 +26,7 @@ from benchmarks.accounting import cpu_ns_of
 NODE = (sys.executable, "-m", "basestore")
 SERVE = ("serve", "--stop-at-eof", "--log-level", "warning", "--config")
 NODES = 3
-LINK_S_MAX = 30.0
+LINK_S_MAX = 120.0
 POLL_S = 0.05
 QUIET_POLL_S = 0.1
 QUIET_SHARE = 0.2

@@ -9,6 +9,7 @@ from pathlib import Path
 from basestore.config import parse_address
 from benchmarks.relay import RelayProcess
 from tests.benchmarks.running import run_benchmark
+from tests.worlds.patience import PATIENCE_S
 
 CASE_FIELDS = {"reads", "p50_ms", "p99_ms", "p999_ms", "extra_share", "errors"}
 
@@ -32,7 +33,7 @@ def test_the_relay_keeps_back_what_the_slow_side_says_and_keeps_its_order() -> N
     with socket.create_server(("127.0.0.1", 0)) as listener, RelayProcess() as relay:
         relay.lead_to(f"127.0.0.1:{listener.getsockname()[1]}", 0.2)
         threading.Thread(target=_echo_two, args=(listener,), daemon=True).start()
-        with socket.create_connection(parse_address(relay.address), 10) as caller:
+        with socket.create_connection(parse_address(relay.address), PATIENCE_S) as caller:
             began = time.monotonic()
             caller.sendall(b"first ")
             caller.sendall(b"second")

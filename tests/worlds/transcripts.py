@@ -10,7 +10,7 @@ The file stands in the folder `transcripts` beside the test's module and has the
 `pytest --update` writes it anew; what it then holds is reviewed as a change of code is:
 
     # n1 takes a write at QUORUM
-    client -> n1      Set(id=1, bucket='default', key='k', value='v', level=2, timeout_ms=1000)
+    client -> n1      Set(id=1, bucket='default', key='k', value='v', level=QUORUM, timeout_ms=1000)
     n1     -> n2      Apply(id=1.1, row=default/k, record='v' by n1 at +0.199s, deadline_ms=+1.199s)
 
 What is 0, False or empty is left out. Times and stamps count from the beginning of the world. Bytes that
@@ -24,6 +24,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from basestore.consistency import Level
 from basestore.protocol.codec import Message
 from basestore.protocol.heartbeats import Ping, Pong
 from repair.version import COUNTER_BITS, HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES, Record, Version
@@ -33,6 +34,7 @@ from tests.worlds.world import BORN_S, WALL_MS, Sent, World
 HEARTBEATS = (Ping, Pong)
 LIST_MAX = 6
 TEXT_MAX = 24
+HEX_MAX = 4
 REQUEST_BITS = 40  # of an id; the bits above count the starts of nodes
 DAY_MS = 86_400_000
 
@@ -81,6 +83,8 @@ class Transcript:
         return f"{type(message).__name__}({', '.join(self._field(*field) for field in fields if field[1])})"
 
     def _field(self, name: str, value: object) -> str:
+        if name == "level" and isinstance(value, int):
+            return f"level={Level(value).name}"
         return name if value is True else f"{name}={self._value(value)}"
 
     def _value(self, value: object) -> str:
@@ -124,6 +128,8 @@ class Transcript:
     def _text(self, data: bytes) -> str:
         if len(data) <= TEXT_MAX and data.isascii() and data.decode().isprintable():
             return repr(data.decode())
+        if len(data) <= HEX_MAX:
+            return f"0x{data.hex()}"
         number = self._numbers.setdefault(data, len(self._numbers) + 1)
         return f"#{number}({len(data)})"
 
