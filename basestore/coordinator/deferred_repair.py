@@ -1,12 +1,15 @@
-"""Deferred repair: rows of which a replica was found behind, compared and mended in a while.
+"""Deferred repair: rows of which a write has found a replica behind, compared and mended in a while.
 
 The while gives what is on its way the time to come: on a busy key most replicas that look behind
-are not, when the writes that overtook each other have all arrived.
+are not, when the writes that overtook each other have all arrived. The rows that wait, each once, are
+in `Context.load`. What there is no room for is left to anti-entropy.
 """
 
 from basestore.cluster.operations import NOBODY, Once
+from basestore.cluster.placement import row_partition
 from basestore.coordinator.context import Context
-from basestore.coordinator.quorum_read import mend
+from basestore.coordinator.quorum_read import PLAIN, Finding, QuorumRead
+from basestore.errors import RequestFailed
 from basestore.instant import Instant
 from repair.rule import Rule
 
@@ -24,8 +27,13 @@ def repair_soon(context: Context, row: bytes, rule: Rule, now: Instant) -> None:
     def begin(answer: object, now: Instant) -> None:
         waiting.discard(row)
         if context.operations.idle:
-            mend(context, row, rule, now)
+            replicas = context.placement.replicas[row_partition(row)]
+            QuorumRead(context, row, rule, replicas, PLAIN, _nobody).mend(now)
 
     operations = context.operations
     wait = Once(operations, len(row), NOBODY, begin)
     operations.alarm_at(operations.issue(wait), now.monotonic + WAIT_S)
+
+
+def _nobody(result: Finding | RequestFailed, now: Instant) -> None:
+    """Nobody waits for what a mending finds."""

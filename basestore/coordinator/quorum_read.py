@@ -1,4 +1,4 @@
-"""Quorum read: the story of one get, and of the comparison of replicas behind it.
+"""Quorum read: one read of one row, and the comparison of its replicas behind it.
 
     begin     ask as many replicas as the level requires, this node first if it holds the row: one
               for the record, the others for a digest
@@ -6,15 +6,18 @@
               if only digests name it
     applied   a write-back was taken as the winner: that replica confirms now
     superseded   a write-back met a better record: that is what the replica holds
-    alarm     slower than usual: ask one more; slower still: all; at the deadline ReadTimeout
+    alarm     slower than usual: ask one more (Dean and Barroso, "The Tail at Scale", 2013); slower
+              still: all; at the deadline ReadTimeout
     rejected, lost   ask another replica instead
 
-The answer leaves when `required` replicas have confirmed the winner as their current record. So
-quorum reads never go back in time, records of failed writes included. A session's read asks on
-until the winner is as new as what the session has seen.
+It reports when `required` replicas have confirmed the winner as their current record: those that are
+behind are brought up to date first. So quorum reads never go back in time, records of failed writes
+included (the write-back of Attiya, Bar-Noy and Dolev, "Sharing Memory Robustly", 1995). A session's
+read asks on until the winner is as new as what the session has seen.
 
-After the answer the read may *linger*: the remaining replicas are asked for digests, and whoever is
-behind is mended. `mend` does only that, with nobody to answer.
+After the report the read may *linger*: the remaining replicas are asked for digests, and whoever is
+behind is mended (read repair; "Dynamo", section 5). `mend` does only that, with nobody to report to.
+A read reports once, and sends nothing to a client: whoever began it does.
 """
 
 from collections.abc import Callable
@@ -80,19 +83,13 @@ def read(
     QuorumRead(context, row, rule, replicas, aim, report).begin(deadline, now)
 
 
-def mend(context: Context, row: bytes, rule: Rule, now: Instant) -> None:
-    """Compare all replicas of a row, and bring those up to date that are behind."""
-    replicas = context.placement.replicas[row_partition(row)]
-    QuorumRead(context, row, rule, replicas, PLAIN, _nobody).mend(now)
-
-
 class QuorumRead(Operation):
-    """One read of one row at its context."""
+    """One read of one row at its coordinator."""
 
     __slots__ = (
         "_aim", "_answered", "_asked", "_begun_s", "_context", "_deadline", "_deadline_ms", "_diverged",
-         "_fetched", "_heads", "_reasons", "_records", "_repaired", "_repairs", "_replicas",
-        "_report", "_row", "_rule", "_stable", "_stables", "_under_way", "_write_backs",
+        "_fetched", "_heads", "_reasons", "_records", "_repaired", "_repairs", "_replicas", "_report",
+        "_row", "_rule", "_stable", "_stables", "_under_way", "_write_backs",
     )  # fmt: skip
 
     def __init__(
@@ -394,7 +391,3 @@ class QuorumRead(Operation):
     def _end(self, result: RequestFailed, now: Instant) -> None:
         self._context.operations.drop(self)
         self._report(result, now)
-
-
-def _nobody(result: Finding | RequestFailed, now: Instant) -> None:
-    """Nobody waits for what a mending finds."""

@@ -1,15 +1,25 @@
-"""Quorum write: the story of one set or delete.
+"""Quorum write: one set or delete, from its stamp until every replica has it or has a hint.
 
-    read_first  in a first-write bucket at QUORUM or ALL: the write is LOST to a record that is found
-    begin       stamped; one Apply to every replica; a hint for each that is not alive
+The write is sent to all N replicas of its row, and W of them must confirm (Gifford, "Weighted Voting
+for Replicated Data", 1979). For a replica that does not confirm, this node keeps a hint: the record,
+to be delivered later (hinted handoff; DeCandia et al., "Dynamo", 2007, section 4.6). By what happens:
+
+    begin        stamped; one Apply to every replica; a hint for each that is not alive
     applied, superseded, rejected, lost, kept
-                the tally counts; the verdict is answered as soon as it stands
-    relieve     room is needed: an answered write ends; what has not answered gets a hint
-    alarm       the deadline (at ANY also half-way): what has not answered gets a hint, the caller
-                hears WriteTimeout
+                 the tally counts, and the verdict is reported as soon as it stands
+    relieve      room is needed: what has not answered gets a hint, and the write ends
+    alarm        the deadline (at ANY also half-way): what has not answered gets a hint, and
+                 WriteTimeout is reported if nothing was
+    read_first   under a rule that reads first, before `begin`: LOST to a record that is found
 
-The write goes on after the answer, until every replica has answered or has a hint. A write that
-was stamped is never stamped again: who repeats it passes the version on.
+A write at QUORUM, N = 3, whose third replica is slow:
+
+    Apply -> n1 n2 n3      applied: n1 n2   report(STORED, 2 of 2, n3 pending), the write lingers
+    Applied <- n3          nobody waits any more: it is dropped. Or, if n3 stays silent:
+    alarm                  Keep -> n1 (itself); Kept: a hint is durable, it is dropped
+
+A write is stamped once: who repeats it passes the version on, and it is the same write. It reports
+once, and sends nothing to a client: whoever began it does.
 """
 
 from collections.abc import Callable
@@ -93,7 +103,7 @@ def write(
 
 
 class QuorumWrite(Operation):
-    """One write at its context."""
+    """One write at its coordinator."""
 
     __slots__ = (
         "_answered", "_begun_s", "_content", "_context", "_deadline", "_hints_asked", "_late", "_reasons",
@@ -188,6 +198,8 @@ class QuorumWrite(Operation):
         """Ask this node to keep a hint for a replica that does not confirm."""
         context = self._context
         self._explain(replica, reason)
+        # Of a write at ANY the hint may be all that there is. So it may of one that repeats an earlier
+        # attempt: a replica can have taken that one, and lost it since. A replica that applied settles it.
         only_copy = (self._tally.level is ANY or self._repeats) and not self._tally.applied
         if only_copy or not (self._tally.applied or context.peers.me in self._replicas):
             self._untaken.append(replica)
@@ -299,6 +311,7 @@ class QuorumWrite(Operation):
         there is no verdict: a replica may have forgotten what it said, and recovered."""
         tally = self._tally
         if not self._answered and now.monotonic < self._deadline:
+            # At ANY a hint that is not durable yet may still decide, so a failure waits for it.
             verdict = tally.verdict
             if verdict is STORED:
                 self._answer(OUTCOME_STORED, self._record.blob[:VERSION_BYTES], b"", now)

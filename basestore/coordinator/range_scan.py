@@ -1,11 +1,12 @@
-"""Range scan: the story of one page of a scan.
+"""Range scan: one page of the keys of a bucket, in order, out of all partitions.
 
     begin    choose replicas for every partition, ask each chosen member once for all its share
     ranged   merge: up to the last key that every answer covers, weigh each row as a read would
-    ...      a row that is not confirmed by enough replicas is read, and repaired, by a `QuorumRead`
+    ...      a row that is not confirmed by enough replicas is read, and repaired, by `quorum_read`
 
 So a scan promises for each key what a read at its level promises. The page as a whole is no
-snapshot: keys written while it is made may be on it or not.
+snapshot: keys written while it is made may be on it or not. A page that would cost too many single
+reads ends early, and the next one goes on from there.
 """
 
 from basestore.cluster.operations import Operation
@@ -36,7 +37,7 @@ def scan(context: Context, outbox: Outbox, request: Scan, now: Instant) -> None:
 
 
 class RangeScan(Operation):
-    """One page at its context."""
+    """One page at its coordinator."""
 
     __slots__ = (
         "_after", "_bucket", "_chosen", "_client", "_context", "_deadline", "_ended", "_found",

@@ -1,4 +1,4 @@
-"""Late: what becomes, at an operator's word, of hints that their member takes no more.
+"""Late hints: what becomes, at an operator's word, of hints that their member takes no more.
 
 Such a hint is the only copy of a write that came too late to be taken as that write: purged
 tombstones may have been newer. So it is kept until an operator says `replay --late`. Then, for each, a
@@ -30,7 +30,8 @@ PAGE_ROWS = 200
 
 
 class LateHints:
-    """Decides the late hints of one node: page by page, a few at a time."""
+    """Decides the late hints of one node: page by page, a few at a time. Reads and writes as a client's
+    request would, and keeps nothing of it but what is counted."""
 
     def __init__(self, hints: Hints, rules: Mapping[bytes, Rule], context: Context) -> None:
         self._hints = hints
