@@ -88,12 +88,13 @@ from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import Fresh, StoreIdentity
 from basestore.replica.replica import HINTED_COPY, HINTED_DIRECT, Replica
 from basestore.replica.summaries import Summaries
-from basestore.storage.engine import META, Engine
+from basestore.storage import keyspace
+from basestore.storage.engine import Engine
 from repair.clock import HybridClock
 from repair.rule import Rule
 from repair.version import Digester
 
-CEILING = META + b"ceiling"
+CEILING = keyspace.fact("ceiling")
 PERSIST_S = 1.0
 
 Handler = Callable[[int, Outbox, Any, Instant], None]

@@ -22,8 +22,9 @@ from basestore.config import BUILT_IN, PARTITIONS_DEFAULT
 from basestore.protocol.replication import DIRECT, Apply
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.replica import Replica
-from basestore.replica.summaries import SEQUENCE_BYTES, Summaries
+from basestore.replica.summaries import Summaries
 from basestore.storage.engine import Engine
+from basestore.storage.keyspace import SEQUENCE_BYTES
 from basestore.storage.memory import MemoryEngine
 from basestore.storage.rocks import RocksEngine
 from benchmarks.load import VALUE_BYTES, key

@@ -128,6 +128,7 @@ LAYERS = [
         "cluster.latency",
         "metrics",
         "storage.engine",
+        "storage.keyspace",
     ],
 ]
 

@@ -1,7 +1,7 @@
 """Certificates: what this node has proven with other replicas, and the stable stamps that follow.
 
 Owns the certificates (`repair.certificate`): one for each partition and other replica, the newest, stored
-as CERTIFICATE + partition + name. It alone moves the stable stamp of a summary. It does not compare
+under partition and name. It alone moves the stable stamp of a summary. It does not compare
 anything (`exchange.py` does), and closes nothing (`closed_stamps.py`).
 
 A certificate counts only between the two stores that made it: it names both, and once either member runs
@@ -29,7 +29,7 @@ from basestore.cluster.placement import Placement
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.summaries import Summaries
-from basestore.storage.engine import CERTIFICATE
+from basestore.storage import keyspace
 from repair.certificate import Certificate, Claim, own_claim, stable_stamp, stores_tag
 from repair.runs import Runs
 from repair.write_repair import split_stores
@@ -74,9 +74,8 @@ class Certificates:
     def _load(self) -> dict[int, dict[int, tuple[bytes, bytes, Certificate]]]:
         index = {peer.name: peer.index for peer in self._peers.all}
         loaded: dict[int, dict[int, tuple[bytes, bytes, Certificate]]] = {p: {} for p in self._summaries.of}
-        end = bytes((CERTIFICATE[0] + 1,))
-        for key, stored in self._group_commit.engine.scan(CERTIFICATE, end):
-            partition, name = int.from_bytes(key[1:3]), key[3:].decode()
+        for key, stored in self._group_commit.engine.scan(*keyspace.certificates()):
+            partition, name = keyspace.certificate_of(key)
             mine, theirs, *numbers = cbor2.loads(stored)
             if partition in loaded and name in index:
                 loaded[partition][index[name]] = (mine, theirs, Certificate(*numbers))
@@ -140,7 +139,7 @@ class Certificates:
         return exchange.taken if exchange is not None else {}
 
     def _key(self, partition: int, member: int) -> bytes:
-        return CERTIFICATE + partition.to_bytes(2) + self._peers.all[member].name.encode()
+        return keyspace.certificate(partition, self._peers.all[member].name)
 
     def store(self, member: int) -> bytes:
         """The store that a member is known to run on; empty when none is."""

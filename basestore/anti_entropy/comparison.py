@@ -29,7 +29,7 @@ from basestore.metrics import Metrics
 from basestore.protocol.anti_entropy import Entries, Listing, Taken, Want
 from basestore.replica.apply_log import Slot
 from basestore.replica.replica import Replica
-from basestore.storage.engine import DATA
+from basestore.storage import keyspace
 from repair.digest_tree import decode_leaves, leaf_of
 from repair.exchange import DIGEST_BYTES, Merge, Snapshot, decode_digests, encode_digests
 from repair.runs import RUNS_MAX, Members, Runs, decode_runs, encode_runs, runs_of, without
@@ -297,17 +297,16 @@ class Comparison:
 
     def _walk_rows(self, leaves: frozenset[int], visit: Callable[[bytes, bytes], None]) -> Story[None]:
         """Row and head of all that the snapshot holds in these leaves."""
-        prefix = self._partition.to_bytes(2)
         if leaves:
-            cursor, end = DATA + prefix, DATA + (self._partition + 1).to_bytes(2)
+            cursor, end = keyspace.records_of(self._partition)
             while stored := self._replica.scan(cursor, end, SLICE_ROWS):
                 for key, held in stored:
-                    row = key[len(DATA) :]
+                    row = keyspace.row_of(key)
                     if leaf_of(row) in leaves:
                         had = self.snapshot.had(row, held[:HEAD_BYTES])
                         if had:
                             visit(row, had)
-                cursor = stored[-1][0] + b"\0"
+                cursor = keyspace.after(stored[-1][0])
                 self._keep_up()
                 yield len(stored)
         for row, (head, _) in list(self.snapshot.changed.items()):

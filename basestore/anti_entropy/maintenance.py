@@ -28,10 +28,9 @@ from basestore.metrics import Metrics
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.replica import Replica
-from basestore.storage.engine import META
+from basestore.storage import keyspace
 
 SCRUB_S = 7 * 24 * 3600.0
-SCRUBBED = META + b"scrubbed/"
 
 
 class LastScrub(NamedTuple):
@@ -139,10 +138,10 @@ class Maintenance:
     def _load_scrubbed(self, now: Instant) -> dict[int, int]:
         scrubbed = {}
         for partition in self._summaries.of:
-            stored = self._group_commit.engine.get(SCRUBBED + partition.to_bytes(2))
+            stored = self._group_commit.engine.get(keyspace.scrubbed(partition))
             if stored is None:
                 stored = now.wall_ms.to_bytes(8)
-                self._group_commit.stage(SCRUBBED + partition.to_bytes(2), stored)
+                self._group_commit.stage(keyspace.scrubbed(partition), stored)
             scrubbed[partition] = int.from_bytes(stored)
         return scrubbed
 
@@ -178,4 +177,4 @@ class Maintenance:
         self._examined.discard(partition)
         self._last_scrubs[partition] = LastScrub(scrub.begun_s, now.monotonic)
         self._scrubbed_ms[partition] = now.wall_ms
-        self._group_commit.stage(SCRUBBED + partition.to_bytes(2), now.wall_ms.to_bytes(8))
+        self._group_commit.stage(keyspace.scrubbed(partition), now.wall_ms.to_bytes(8))

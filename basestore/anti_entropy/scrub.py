@@ -11,7 +11,7 @@ from basestore.cluster.placement import row_partition
 from basestore.errors import DamagedRecord
 from basestore.replica.replica import Replica
 from basestore.replica.summaries import Summaries
-from basestore.storage.engine import DATA
+from basestore.storage import keyspace
 from repair.digest_tree import MASK, digest_of, leaf_of
 from repair.version import HEAD_BYTES, is_tombstone
 
@@ -25,7 +25,7 @@ class Scrub:
         self._replica = replica
         self.partition = partition
         self.begun_s = begun_s
-        self._cursor = partition.to_bytes(2)  # rows before this one are counted
+        self._cursor = keyspace.partition_prefix(partition)  # rows before this one are counted
         self._sums: dict[int, int] = {}
         self._count = 0
         self._live = 0
@@ -45,10 +45,9 @@ class Scrub:
 
     def advance(self, most: int) -> bool:
         """Look at the next rows, at most so many; called while nothing is staged. Whether it goes on."""
-        end = DATA + (self.partition + 1).to_bytes(2)
-        stored = self._replica.scan(DATA + self._cursor, end, most)
+        stored = self._replica.scan(*keyspace.records_from(self._cursor, self.partition), most)
         for key, held in stored:
-            row = key[len(DATA) :]
+            row = keyspace.row_of(key)
             try:
                 self._replica.check(row, held)
                 self._add(row, held[:HEAD_BYTES], 1)
@@ -56,7 +55,7 @@ class Scrub:
                 continue  # it counts for nothing, and is healed
         if len(stored) < most:
             return False
-        self._cursor = stored[-1][0][len(DATA) :] + b"\0"
+        self._cursor = keyspace.after(keyspace.row_of(stored[-1][0]))
         return True
 
     def finish(self) -> int:

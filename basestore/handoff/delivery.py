@@ -15,6 +15,7 @@ from basestore.handoff.hints import Hints
 from basestore.handoff.pile import Pile
 from basestore.instant import Instant
 from basestore.protocol.replication import Hinted, Rejected, Settled
+from basestore.storage import keyspace
 from repair.write_repair import Hint
 
 WINDOW_MIN = 16
@@ -109,7 +110,7 @@ class Delivery:
             for row, hint in self._hints.by_age(at.pile, at.cursor, room):
                 if at.bytes_under_way > WINDOW_BYTES_MAX or not self._send(at, row, hint, now):
                     return
-                at.cursor = at.pile.age_key(hint, row) + b"\0"
+                at.cursor = keyspace.after(at.pile.age_key(hint, row))
                 sent += 1
         if not sent and not at.under_way:
             at.cursor, at.begun_s = at.pile.ages, now.monotonic

@@ -1,8 +1,8 @@
 """Hints: writes kept for members that missed them, and the debt that is left where none is kept.
 
-    HINT + member + row           one for each row: the rule's winner
-    AGE  + member + stamp + row   the same hints by age; LATE_AGE + ... those that come too late
-    DEBT + member + partition     since which stamp the member may lack writes of the partition
+    hint   member, row            one for each row: the rule's winner
+    age    member, stamp, row     the same hints by age; those that come too late have an order of their own
+    debt   member, partition      since which stamp the member may lack writes of the partition
 
 A hint counts, and is reported, only once it is durable. One that there is no room for, or that has
 become too old, leaves a debt in the same batch: nothing is dropped in silence. Only copies (writes
@@ -16,12 +16,13 @@ from basestore.cluster.outbox import Outbox
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import row_bucket, row_partition
 from basestore.config import NodeConfig
-from basestore.handoff.pile import STAMP_BYTES, Pile, PileSummary, decode_hint, encode_hint
+from basestore.handoff.pile import Pile, PileSummary, decode_hint, encode_hint
 from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.protocol.replication import Keep, Kept
 from basestore.replica.group_commit import GroupCommit
-from basestore.storage.engine import DEBT
+from basestore.storage import keyspace
+from basestore.storage.keyspace import STAMP_BYTES
 from repair.rule import Rule
 from repair.version import COUNTER_BITS, Record
 from repair.write_repair import Hint, admits, given_up, merge_hints
@@ -53,8 +54,8 @@ class Hints:
         self._expire_at = [pile.ages for pile in self.piles]
         self._marked: dict[tuple[int, int], int] = {}  # by member and partition: the latest write owed
         for pile in self.piles:
-            for key, value in self._group_commit.engine.scan(pile.key(b""), pile.key(b"\xff")):
-                pile.add(decode_hint(value), key[len(pile.key(b"")) :], 1)
+            for key, value in self._group_commit.engine.scan(*keyspace.hints_for(pile.name)):
+                pile.add(decode_hint(value), keyspace.hinted_row(pile.name, key), 1)
             self._load_debt(pile)
 
     # --- keeping -----------------------------------------------------------------------------
@@ -138,16 +139,13 @@ class Hints:
 
     def expire(self, now: Instant) -> None:
         """Give up what is too old, a bounded number at once; only copies, which are kept, are passed by."""
-        before = (max(0, now.wall_ms - self._age_ms_max) << COUNTER_BITS).to_bytes(STAMP_BYTES)
+        before = max(0, now.wall_ms - self._age_ms_max) << COUNTER_BITS
         for at, pile in enumerate(self.piles):
             if not pile.count:
                 continue
-            keys = list(
-                islice(
-                    self._group_commit.engine.scan(self._expire_at[at], pile.ages + before), EXPIRED_AT_ONCE
-                )
-            )
-            self._expire_at[at] = keys[-1][0] + b"\0" if len(keys) == EXPIRED_AT_ONCE else pile.ages
+            _, end = keyspace.ages_before(pile.name, before)
+            keys = list(islice(self._group_commit.engine.scan(self._expire_at[at], end), EXPIRED_AT_ONCE))
+            self._expire_at[at] = keyspace.after(keys[-1][0]) if len(keys) == EXPIRED_AT_ONCE else pile.ages
             for key, _ in keys:
                 self._give_up(pile, key, now)
 
@@ -166,8 +164,8 @@ class Hints:
     def by_age(self, pile: Pile, start: bytes, most: int) -> Iterator[tuple[bytes, Hint]]:
         """Rows and hints, the oldest first, from the key `start` in the order of age, or of late ones."""
         keys = []
-        order = start[: len(pile.ages)]
-        for key, _ in self._group_commit.engine.scan(start, order + b"\xff" * (STAMP_BYTES + 1)):
+        _, end = keyspace.ages(pile.name, late=not start.startswith(pile.ages))
+        for key, _ in self._group_commit.engine.scan(start, end):
             keys.append(key)
             if len(keys) >= most:
                 break
@@ -193,7 +191,7 @@ class Hints:
                 and self._marked.get((pile.index, partition), stable + 1) <= stable
             ):
                 del pile.debt[partition]
-                self._group_commit.stage(DEBT + pile.name + partition.to_bytes(2), None)
+                self._group_commit.stage(keyspace.debt(pile.name, keyspace.partition_prefix(partition)), None)
                 self._metrics.count("debts_ended")
 
     def mark_debts(self, stamp: int) -> None:
@@ -205,7 +203,7 @@ class Hints:
     # --- debt --------------------------------------------------------------------------------
 
     def _debt_key(self, pile: Pile, row: bytes) -> bytes:
-        return DEBT + pile.name + row[:2]
+        return keyspace.debt(pile.name, row[: keyspace.PARTITION_BYTES])
 
     def _owe(self, pile: Pile, row: bytes, hint: Hint) -> None:
         """Mark that the member may lack what the hint stands for, and later writes of the partition."""
@@ -218,10 +216,9 @@ class Hints:
             self._metrics.count("debt_marks")
 
     def _load_debt(self, pile: Pile) -> None:
-        prefix = DEBT + pile.name
         pile.debt = {
-            int.from_bytes(key[len(prefix) :]): int.from_bytes(stamp)
-            for key, stamp in self._group_commit.engine.scan(prefix, prefix + b"\xff\xff\xff")
+            keyspace.indebted_partition(key): int.from_bytes(stamp)
+            for key, stamp in self._group_commit.engine.scan(*keyspace.debts_of(pile.name))
         }
 
     # --- looking -----------------------------------------------------------------------------

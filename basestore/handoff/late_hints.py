@@ -21,6 +21,7 @@ from basestore.handoff.hints import Hints
 from basestore.handoff.pile import Pile
 from basestore.instant import Instant
 from basestore.protocol.client import OUTCOME_STORED
+from basestore.storage import keyspace
 from repair.rule import Rule
 from repair.write_repair import Hint
 
@@ -54,7 +55,7 @@ class LateHints:
             self._waiting += ((pile, row) for row, _ in page)
             if page:
                 row, hint = page[-1]
-                self._pages.append((pile, pile.age_key(hint, row) + b"\0"))
+                self._pages.append((pile, keyspace.after(pile.age_key(hint, row))))
         while self._waiting and self._under_way < AT_ONCE and self._context.operations.idle:
             pile, row = self._waiting.popleft()
             kept = self._hints.kept(pile, row)

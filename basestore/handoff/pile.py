@@ -1,7 +1,7 @@
 """Pile: the hints for one member, what they amount to, and how they are stored.
 
-    HINT + member + row           one for each row: flags, since when, who has taken it, the record
-    AGE  + member + stamp + row   the same hints by age; LATE_AGE + ... those that come too late
+    member, row           one for each row: flags, since when, who has taken it, the record
+    member, stamp, row    the same hints by age; those that come too late have an order of their own
 
 A pile counts; what is kept and what goes is decided by `hints.py`. What it counts is not stored: an opening
 counts anew.
@@ -11,11 +11,11 @@ import struct
 from dataclasses import dataclass
 
 from basestore.cluster.placement import row_partition
-from basestore.storage.engine import AGE, HINT, LATE_AGE
+from basestore.storage import keyspace
+from basestore.storage.keyspace import STAMP_BYTES
 from repair.version import Record
 from repair.write_repair import Hint
 
-STAMP_BYTES = 8
 _ONLY_COPY = 1
 _LATE = 2
 _NAMED = 128  # the stores that took it are named
@@ -54,9 +54,8 @@ class Pile:
     )
 
     def __init__(self, index: int, name: str) -> None:
-        encoded = name.encode()
         self.index = index
-        self.name = len(encoded).to_bytes(2) + encoded
+        self.name = keyspace.member_prefix(name)
         self.count = 0
         self.bytes = 0
         self.only_count = 0
@@ -67,24 +66,24 @@ class Pile:
         self.debt: dict[int, int] = {}  # by partition, a stamp
 
     def key(self, row: bytes) -> bytes:
-        return HINT + self.name + row
+        return keyspace.hint(self.name, row)
 
     def age_key(self, hint: Hint, row: bytes) -> bytes:
         """Late hints have an order of their own, for they are in the way of nobody."""
-        return (self.lates if hint.late else self.ages) + hint.since.to_bytes(STAMP_BYTES) + row
+        return keyspace.age(self.name, hint.since, row, late=hint.late)
 
     @property
     def ages(self) -> bytes:
-        """What all its rows by age begin with."""
-        return AGE + self.name
+        """Where its rows by age begin."""
+        return keyspace.ages(self.name, late=False)[0]
 
     @property
     def lates(self) -> bytes:
-        """What all its late rows by age begin with."""
-        return LATE_AGE + self.name
+        """Where its late rows by age begin."""
+        return keyspace.ages(self.name, late=True)[0]
 
     def row_of(self, age_key: bytes) -> bytes:
-        return age_key[len(AGE) + len(self.name) + STAMP_BYTES :]
+        return keyspace.aged_row(self.name, age_key)
 
     def add(self, hint: Hint, row: bytes, sign: int) -> None:
         """Count a hint, or, with sign -1, count it no more."""

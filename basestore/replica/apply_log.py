@@ -11,11 +11,9 @@ from typing import TypeAlias
 
 from basestore.errors import StorageError
 from basestore.replica.group_commit import GroupCommit
-from basestore.storage.engine import LOG, NODE, SUMMARY, Engine
+from basestore.storage import keyspace
+from basestore.storage.engine import Engine
 from repair.digest_tree import Summary, decode_node, encode_node
-
-SEQUENCE_BYTES = 8
-
 
 # A line of the log, and under which sequence of the partition it was stored: what stands there still.
 Slot: TypeAlias = tuple[int, bytes]
@@ -40,10 +38,8 @@ class ApplyLog:
         """The next lines behind the sequence `after`, in order, at most so many."""
         slots: list[Slot] = []
         if after < self.summary.spilled:
-            start = LOG + self.prefix
-            first, end = after + 1, self.summary.spilled + 1
-            stored = engine.scan(start + first.to_bytes(SEQUENCE_BYTES), start + end.to_bytes(SEQUENCE_BYTES))
-            slots = [(int.from_bytes(key[len(start) :]), line) for key, line in islice(stored, most)]
+            stored = engine.scan(*keyspace.lines(self.prefix, after + 1, self.summary.spilled))
+            slots = [(keyspace.sequence_of(key), line) for key, line in islice(stored, most)]
         at, end = max(0, after - self.begin), len(self.lines)
         while len(slots) < most and at < end:
             upto = at + most - len(slots)
@@ -59,10 +55,10 @@ class ApplyLog:
 
     def put_sums(self, nodes: Iterable[int], group_commit: GroupCommit) -> None:
         """Stage the rows of these nodes, and of the summary."""
-        leaves, start = self.summary.leaves, NODE + self.prefix
+        leaves = self.summary.leaves
         for node in nodes:
-            group_commit.stage(start + bytes((node,)), encode_node(leaves, node))
-        group_commit.stage(SUMMARY + self.prefix, self.summary.encode())
+            group_commit.stage(keyspace.node(self.prefix, node), encode_node(leaves, node))
+        group_commit.stage(keyspace.summary(self.prefix), self.summary.encode())
 
     def replay(self, line: bytes, sequence: int, replaced: int, *, still: bool) -> None:
         """An entry of a log record, after the summary was set to what it says. `still`: the sequence has not
@@ -93,7 +89,7 @@ class ApplyLog:
 
 def stored_summary(engine: Engine, prefix: bytes) -> Summary:
     """A partition's sums and stamps as its row says, without leaves; StorageError when it cannot be read."""
-    stored = engine.get(SUMMARY + prefix)
+    stored = engine.get(keyspace.summary(prefix))
     try:
         return Summary() if stored is None else Summary.decode(stored)
     except ValueError as error:

@@ -42,9 +42,10 @@ from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.errors import StorageBusy
 from basestore.protocol.codec import Message
 from basestore.protocol.replication import Applied
-from basestore.storage.engine import META, Engine
+from basestore.storage import keyspace
+from basestore.storage.engine import Engine
 
-PROGRESS = META + b"progress"
+PROGRESS = keyspace.fact("progress")
 ACKS_MAX = 4096
 UNSYNCED_BYTES_MAX = 64 << 20
 PROGRESS_BYTES = 8

@@ -29,10 +29,9 @@ from basestore.config import NodeConfig
 from basestore.errors import ConfigurationError, StorageError
 from basestore.protocol.heartbeats import Confirmed, Identity, Remembered
 from basestore.replica.group_commit import GroupCommit
-from basestore.storage.engine import META
+from basestore.storage import keyspace
 
-IDENTITY = META + b"identity"
-PEER = META + b"peer/"
+IDENTITY = keyspace.fact("identity")
 GENERATIONS_MAX = 10_000
 STORES_MAX = 100
 
@@ -78,8 +77,8 @@ class StoreIdentity:
         self.reason = ""
         self.outlived = False  # it is an old copy: others have since known a later store of this member
         self._generations: dict[bytes, int] = {}
-        rows = group_commit.engine.scan(PEER, PEER[:-1] + bytes((PEER[-1] + 1,)))
-        self._peers = {key[len(PEER) :].decode(): _Memory(*cbor2.loads(value)) for key, value in rows}
+        rows = group_commit.engine.scan(*keyspace.peers())
+        self._peers = {keyspace.peer_of(key): _Memory(*cbor2.loads(value)) for key, value in rows}
         self._unwritten: set[str] = set()
         stored = group_commit.engine.get(IDENTITY)
         if stored is None:
@@ -173,11 +172,11 @@ class StoreIdentity:
     def _answer(self, outbox: Outbox, name: str, known: _Memory) -> None:
         forgetful = self.state is State.FORGETFUL
         answer = Remembered(known.store, known.generation, known.sequence, bool(known.given_up), forgetful)
-        self._group_commit.reply(outbox, answer, PEER + name.encode())
+        self._group_commit.reply(outbox, answer, keyspace.peer(name))
 
     def _remember(self, name: str, memory: _Memory) -> None:
         self._peers[name] = memory
-        self._group_commit.stage(PEER + name.encode(), cbor2.dumps(list(memory)))
+        self._group_commit.stage(keyspace.peer(name), cbor2.dumps(list(memory)))
 
     def hear_confirmed(self, name: str, said: Confirmed) -> bool:
         """A peer has found that it holds what is remembered of it. False when it speaks of another

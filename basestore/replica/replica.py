@@ -39,8 +39,9 @@ from basestore.protocol.replication import (
     Superseded,
 )
 from basestore.replica.group_commit import GroupCommit
-from basestore.replica.summaries import SEQUENCE_BYTES, Summaries, due_of_stored
-from basestore.storage.engine import DATA
+from basestore.replica.summaries import Summaries, due_of_stored
+from basestore.storage import keyspace
+from basestore.storage.keyspace import DATA, SEQUENCE_BYTES
 from repair.clock import HybridClock
 from repair.rule import Rule
 from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES, Digester, Record
@@ -72,7 +73,7 @@ class Replica:
         self._rules = rules
         self._partitions = partitions = frozenset(summaries.of)
         self._rule_of = {
-            partition.to_bytes(2) + bytes((len(bucket),)) + bucket: rule
+            keyspace.partition_prefix(partition) + bytes((len(bucket),)) + bucket: rule
             for partition in partitions
             for bucket, rule in rules.items()
         }
@@ -167,12 +168,12 @@ class Replica:
         nothing if they hold nothing. What the damaged one counted for is the scrub's to find out."""
         self.damaged.pop(row, None)
         sound = [record for record in records if record is not None and record.intact(self._digester, row)]
-        damaged = self._group_commit.get(DATA + row) or b""
+        damaged = self._group_commit.get(keyspace.record(row)) or b""
         self.summaries.forget_slot(row, damaged[-SEQUENCE_BYTES:])
         if sound:
             self._store(row, reduce(self.rule(row).winner, sound).blob, ABSENT)
         else:
-            self._group_commit.stage(DATA + row, None)
+            self._group_commit.stage(keyspace.record(row), None)
             self._remember(row, ABSENT)
 
     def _store(self, row: bytes, blob: bytes, held: bytes) -> None:
@@ -185,7 +186,7 @@ class Replica:
 
     def _held_due(self, row: bytes) -> int:
         """When what a row holds may be purged; its expiry is not in the mark."""
-        stored = self._group_commit.get(DATA + row)
+        stored = self._group_commit.get(keyspace.record(row))
         return due_of_stored(stored) if stored is not None else 0
 
     def drop(self, row: bytes) -> None:
@@ -193,7 +194,7 @@ class Replica:
         held = self.mark(row)
         if held != ABSENT:
             self.summaries.enter(row, ABSENT, held, 0, self._held_due(row))
-            self._group_commit.stage(DATA + row, None)
+            self._group_commit.stage(keyspace.record(row), None)
             self._remember(row, ABSENT)
 
     def purge(self, partition: int, most: int) -> tuple[int, int]:
@@ -221,10 +222,9 @@ class Replica:
     def empty(self, partition: int, most: int) -> int:
         """Give up what is held of a partition, at most so many rows; only while nothing is staged. Returns
         how many there were: 0 when it is empty."""
-        start, end = DATA + partition.to_bytes(2), DATA + (partition + 1).to_bytes(2)
-        stored = self.scan(start, end, most)
+        stored = self.scan(*keyspace.records_of(partition), most)
         for key, _ in stored:
-            row = key[len(DATA) :]
+            row = keyspace.row_of(key)
             try:
                 self.drop(row)
             except DamagedRecord:
@@ -308,7 +308,7 @@ class Replica:
     def trace(self, row: bytes) -> bytes | None:
         """What is held of a row, without the value: empty when nothing is, None when it is damaged.
         For who wants to know and changes nothing: damage that is found here is not noted."""
-        stored = self._group_commit.get(DATA + row)
+        stored = self._group_commit.get(keyspace.record(row))
         if row in self.damaged:
             return None
         if stored is None:
@@ -348,14 +348,14 @@ class Replica:
         name = bytes((len(message.bucket),)) + message.bucket
         scans = []
         for partition in message.partitions:
-            base = partition.to_bytes(2) + name
+            base = keyspace.partition_prefix(partition) + name
             start = base + max(message.prefix, message.after + b"\0" if message.after else b"")
             scans.append(self._checked(start, base + _prefix_end(message.prefix)))
         yield from heapq.merge(*scans, key=lambda pair: row_key(pair[0]))
 
     def _checked(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
-        for key, stored in self._group_commit.engine.scan(DATA + start, DATA + end):
-            row = key[len(DATA) :]
+        for key, stored in self._group_commit.engine.scan(*keyspace.records_between(start, end)):
+            row = keyspace.row_of(key)
             if row in self.damaged:
                 raise self._damage(row)
             yield row, self.check(row, stored)

@@ -20,18 +20,16 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Protocol
 
-from basestore.replica.apply_log import SEQUENCE_BYTES, Slot, stored_summary
+from basestore.replica.apply_log import Slot, stored_summary
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.summary_log import SummaryLog
-from basestore.storage.engine import DUE, SUMMARY
+from basestore.storage import keyspace
+from basestore.storage.keyspace import DUE, STAMP_BYTES
 from repair.digest_tree import due_of
 from repair.version import HEAD_BYTES, RECORD_BYTES_MIN
 
-STAMP_BYTES = 8
 _MARKED = 3  # flags of a record that may become due: a tombstone, or one that expires
 _FLAGS_AT = HEAD_BYTES - 1
-
-__all__ = ["SEQUENCE_BYTES", "Summaries", "Watch", "due_of_stored"]
 
 
 class Watch(Protocol):
@@ -49,7 +47,9 @@ class Summaries:
         self._group_commit = group_commit
         self._watches: dict[int, list[Watch]] = {}
         engine = group_commit.engine
-        self.of = {each: stored_summary(engine, each.to_bytes(2)) for each in sorted(partitions)}
+        self.of = {
+            each: stored_summary(engine, keyspace.partition_prefix(each)) for each in sorted(partitions)
+        }
         self.summary_log = SummaryLog(group_commit, self.of)
         self.damaged = {partition for partition, summary in self.of.items() if not summary.sound}
 
@@ -80,7 +80,9 @@ class Summaries:
     def touch(self, partition: int) -> None:
         """A summary's stamps have changed: write it with this step's batch. It is staged at once, so that
         what is said from now on waits for it."""
-        self._group_commit.rows[SUMMARY + partition.to_bytes(2)] = self.of[partition].encode()
+        self._group_commit.rows[keyspace.summary(keyspace.partition_prefix(partition))] = self.of[
+            partition
+        ].encode()
 
     def show(self, partition: int, stable: int) -> None:
         """This stable stamp is durable: it may be told."""
@@ -115,20 +117,19 @@ class Summaries:
     def log(self, partition: int, after: int, most: int) -> list[Slot]:
         """The next lines of the log behind the sequence `after`, in order, at most so many. Only above the
         summary's `floor` are all of them there."""
-        return self.summary_log.apply_logs[partition.to_bytes(2)].log(self._group_commit.engine, after, most)
+        return self.summary_log.apply_logs[keyspace.partition_prefix(partition)].log(
+            self._group_commit.engine, after, most
+        )
 
     def due(self, partition: int, upto: int, most: int) -> list[tuple[int, bytes]]:
         """Rows that may be purged once `upto` is stable, and since which stamp, in that order, at most
         so many."""
-        start = DUE + partition.to_bytes(2)
-        lines = self._group_commit.engine.scan(start, start + (upto + 1).to_bytes(STAMP_BYTES))
-        at = len(start)
-        behind = at + STAMP_BYTES
-        return [(int.from_bytes(key[at:behind]), key[behind:]) for key, _ in islice(lines, most)]
+        stored = self._group_commit.engine.scan(*keyspace.dues(partition, upto))
+        return [keyspace.due_of(key) for key, _ in islice(stored, most)]
 
     def due_no_more(self, due: int, row: bytes) -> None:
         """A line of the above that does not fit what the row holds goes."""
-        self._group_commit.stage(DUE + row[:2] + due.to_bytes(STAMP_BYTES) + row, None)
+        self._group_commit.stage(keyspace.due(row, due), None)
 
     def forget_slot(self, row: bytes, sequence: bytes) -> None:
         """The row's record is damaged: its line in the log goes, if this is it."""

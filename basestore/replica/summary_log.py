@@ -36,9 +36,10 @@ from itertools import islice
 from typing import NamedTuple
 
 from basestore.errors import StorageError
-from basestore.replica.apply_log import SEQUENCE_BYTES, ApplyLog, stored_summary
+from basestore.replica.apply_log import ApplyLog, stored_summary
 from basestore.replica.group_commit import GroupCommit
-from basestore.storage.engine import LOG, LOG_RECORD, NODE, SUMMARY
+from basestore.storage import keyspace
+from basestore.storage.keyspace import LOG, SEQUENCE_BYTES
 from repair.digest_tree import FANOUT, LEAVES, MASK, SUM_BYTES, Summary, leaf_of
 from repair.version import HEAD_BYTES, VERSION_BYTES
 
@@ -47,7 +48,6 @@ SLICE_BYTES = 16 << 10
 SLICE_NODES = 8
 SLICE_NODES_MAX = 1000
 SLICE_LOG_RECORDS = 50
-COMMIT_BYTES = 8
 _COUNT_BYTES = 4
 _GROWTH = 2  # bytes of lines dealt with, for each that is entered
 _PACE = 8  # nodes are written while this part of `CHECKPOINT_AT_BYTES` is entered, or more in large steps
@@ -71,7 +71,7 @@ class SummaryLog:
 
     def __init__(self, group_commit: GroupCommit, summaries: Mapping[int, Summary]) -> None:
         self._group_commit = group_commit
-        prefixes = {partition.to_bytes(2): summary for partition, summary in summaries.items()}
+        prefixes = {keyspace.partition_prefix(partition): summary for partition, summary in summaries.items()}
         self.apply_logs = {prefix: ApplyLog(prefix, summary) for prefix, summary in prefixes.items()}
         self.checkpoint_at_bytes = CHECKPOINT_AT_BYTES
         self.slice_bytes = SLICE_BYTES
@@ -127,7 +127,7 @@ class SummaryLog:
     def correct(self, partition: int, sums: Mapping[int, int], count: int, live: int) -> None:
         """Set the sums of these leaves, and the counts. Nothing is stored anew, so the sequence does not
         move; but older entries must not win over this."""
-        apply_log = self.apply_logs[partition.to_bytes(2)]
+        apply_log = self.apply_logs[keyspace.partition_prefix(partition)]
         summary = apply_log.summary
         sums = sums or {0: summary.leaves.get(0, 0)}
         summary.leaves.update(sums)
@@ -144,7 +144,7 @@ class SummaryLog:
             apply_log.lines[number - apply_log.begin - 1] = None
             self._note_still(apply_log, leaf_of(row), number)
             return
-        key = LOG + row[:2] + sequence
+        key = keyspace.line(row[: keyspace.PARTITION_BYTES], sequence)
         stored = self._group_commit.get(key)
         if stored is not None and stored[VERSION_BYTES:] == row:
             self._group_commit.stage(key, None)
@@ -169,7 +169,7 @@ class SummaryLog:
             return
         heads, lines = b"".join(self._heads), b"".join(self._lines)
         commit, count = self._group_commit.sequence + 1, len(self._heads)
-        key = LOG_RECORD + commit.to_bytes(COMMIT_BYTES)
+        key = keyspace.log_record(commit)
         written = self._group_commit.rows.get(key)
         if written is not None:
             self.bytes -= self._log_records.pop().bytes
@@ -251,17 +251,13 @@ class SummaryLog:
                 return
             log_record = log_records.popleft()
             self.bytes -= log_record.bytes
-            self._group_commit.rows[LOG_RECORD + log_record.commit.to_bytes(COMMIT_BYTES)] = None
+            self._group_commit.rows[keyspace.log_record(log_record.commit)] = None
 
     def _deal(self, apply_log: ApplyLog, last: int, most: int, passed: Callable[[int], int]) -> int:
         """Drop the lines up to this sequence, or make them rows, until they had so many bytes in log records.
         Returns how many they had."""
-        summary, begin, stage, start = (
-            apply_log.summary,
-            apply_log.begin,
-            self._group_commit.stage,
-            LOG + apply_log.prefix,
-        )
+        summary, begin, prefix = apply_log.summary, apply_log.begin, apply_log.prefix
+        stage = self._group_commit.stage
         safe, dealt = passed(apply_log.number), 0
         floor, spilled = summary.floor, summary.spilled
         for sequence, line in enumerate(islice(apply_log.lines, last - begin), begin + 1):
@@ -275,11 +271,11 @@ class SummaryLog:
             if sequence <= safe:
                 floor = sequence
             else:
-                stage(start + sequence.to_bytes(SEQUENCE_BYTES), line)
+                stage(keyspace.line(prefix, sequence.to_bytes(SEQUENCE_BYTES)), line)
                 spilled = sequence
         summary.floor, summary.spilled = floor, spilled
         del apply_log.lines[: apply_log.begin - begin]
-        stage(SUMMARY + apply_log.prefix, summary.encode())
+        stage(keyspace.summary(prefix), summary.encode())
         return dealt
 
     # --- opening -----------------------------------------------------------------------------
@@ -287,12 +283,12 @@ class SummaryLog:
     def _load(self) -> None:
         """Nodes, then log records in the order of their commits."""
         engine = self._group_commit.engine
-        for key, stored in engine.scan(NODE, bytes((NODE[0] + 1,))):
-            apply_log = self.apply_logs.get(key[1:3])
-            if apply_log is not None:
-                apply_log.load_node(key[-1], stored)
-        for key, stored in engine.scan(LOG_RECORD, bytes((LOG_RECORD[0] + 1,))):
-            commit = int.from_bytes(key[len(LOG_RECORD) :])
+        for key, stored in engine.scan(*keyspace.whole(keyspace.NODE)):
+            prefix, node = keyspace.node_of(key)
+            if prefix in self.apply_logs:
+                self.apply_logs[prefix].load_node(node, stored)
+        for key, stored in engine.scan(*keyspace.whole(keyspace.LOG_RECORD)):
+            commit = keyspace.commit_of(key)
             try:
                 self._read(commit, stored)
             except ValueError as error:
@@ -323,6 +319,6 @@ class SummaryLog:
         """A partition that is not held any more: what is said of it is kept, for it may come back."""
         engine = self._group_commit.engine
         apply_log = self.apply_logs[prefix] = ApplyLog(prefix, stored_summary(engine, prefix))
-        for key, stored in engine.scan(NODE + prefix, NODE + prefix + b"\xff"):
-            apply_log.load_node(key[-1], stored)
+        for key, stored in engine.scan(*keyspace.nodes_of(prefix)):
+            apply_log.load_node(keyspace.node_of(key)[1], stored)
         return apply_log

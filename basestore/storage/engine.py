@@ -1,39 +1,14 @@
 """The contract of a storage engine.
 
-Keys are strings of bytes that begin with a letter saying what they are:
-
-    b"r" + row            a record (rows begin with their partition), and its sequence
-    b"s" + partition      the sums and stamps of what is held of it (`summaries.py`); b"n" + ... + node
-                          the sums of its leaves; b"l" + ... + sequence what was stored then; b"t" +
-                          ... + stamp what may be purged once that is stable
-    b"k" + commit         what a commit has changed in these, until they are written (`summary_log.py`)
-    b"c" + partition + .. a certificate (`certificates.py`)
-    b"h" + ...            a hint (`hints.py`); b"a" + ... the same by age,
-                          b"e" + ... those that come too late
-    b"d" + ...            a debt: writes that a member may lack, and no hint is kept of
-    b"m" + name           a fact about the store itself (`identity.py`)
-
-An engine orders keys bytewise, applies a batch whole or not at all, and makes durable what it is
-told to. It draws no conclusions: digests, versions and rules are for those who call it.
+An engine orders keys, which are strings of bytes (`keyspace.py`), bytewise, applies a batch whole or not at
+all, and makes durable what it is told to. It draws no conclusions: digests, versions and rules are for those
+who call it.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 Batch = Mapping[bytes, bytes | None]
-
-DATA = b"r"
-SUMMARY = b"s"
-NODE = b"n"
-LOG = b"l"
-DUE = b"t"
-LOG_RECORD = b"k"
-CERTIFICATE = b"c"
-HINT = b"h"
-AGE = b"a"
-LATE_AGE = b"e"
-DEBT = b"d"
-META = b"m"
 
 
 class Engine(Protocol):

@@ -20,7 +20,7 @@ from rocksdict import Options, Rdict, WriteOptions
 from basestore.consistency import Level
 from basestore.metrics import Metrics
 from basestore.results.nodes import NodeState
-from basestore.storage.engine import DATA, DUE
+from basestore.storage.keyspace import DATA, DUE
 from tests.cluster.processes import Cluster, NodeProcess, running
 from tests.worlds.patience import eventually
 

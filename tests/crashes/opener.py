@@ -22,8 +22,8 @@ from basestore.node import Node
 from basestore.protocol.limits import PAGE_ROWS_MAX
 from basestore.protocol.replication import Held, Range, Read, ReadRange, Rejected
 from basestore.replica.identity import Fresh
-from basestore.replica.summaries import SEQUENCE_BYTES
-from basestore.storage.engine import DATA, Engine
+from basestore.storage.engine import Engine
+from basestore.storage.keyspace import DATA, SEQUENCE_BYTES
 from basestore.storage.rocks import RocksEngine
 from repair.digest_tree import Summary, leaf_of
 from repair.version import HEAD_BYTES, VERSION_BYTES, Record

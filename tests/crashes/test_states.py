@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 from basestore.replica.group_commit import PROGRESS
-from basestore.storage.engine import LOG, LOG_RECORD
+from basestore.storage.keyspace import LOG, LOG_RECORD
 from basestore.storage.rocks import RocksEngine
 from tests.crashes.campaign import Workplace, judge, try_states
 from tests.crashes.filesystem import Fate, FileSystem, lay_out

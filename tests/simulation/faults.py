@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from basestore.protocol.client import Got, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.replication import COPY, Applied, Apply, Hinted
-from basestore.storage.engine import DATA
+from basestore.storage.keyspace import DATA
 from tests.simulation.clockwork import Stream
 from tests.simulation.losses import lose_store, may_lose, restart_s
 from tests.simulation.plan import Fault

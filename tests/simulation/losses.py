@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import cbor2
 
 from basestore.replica.group_commit import PROGRESS
-from basestore.replica.identity import IDENTITY, PEER
+from basestore.replica.identity import IDENTITY
+from basestore.storage import keyspace
 from tests.simulation.plan import Fault
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def would_be_noticed(world: "PlannedWorld", machine: "Machine", copy: dict[bytes
     generations = dict(cbor2.loads(stored)[5])
     sequence = int.from_bytes(copy[PROGRESS][:8])
     for peer in world.machines:
-        known = peer.disk.durable(PEER + machine.config.name.encode())
+        known = peer.disk.durable(keyspace.peer(machine.config.name))
         if peer is machine:
             continue
         if known is None:

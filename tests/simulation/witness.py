@@ -21,8 +21,8 @@ from basestore.protocol.client import Got, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.replication import DIRECT, Applied, Apply, Hinted
 from basestore.replica.identity import State
-from basestore.replica.summaries import SEQUENCE_BYTES
-from basestore.storage.engine import DATA, DEBT, HINT, SUMMARY, Batch
+from basestore.storage.engine import Batch
+from basestore.storage.keyspace import DATA, DEBT, HINT, SEQUENCE_BYTES, SUMMARY
 from repair.digest_tree import Summary, due_of
 from repair.rule import Rule
 from repair.version import VERSION_BYTES, Record

@@ -21,8 +21,7 @@ from basestore.consistency import Level
 from basestore.coordinator.quorum_read import LINGER_S
 from basestore.node import Node
 from basestore.protocol.codec import Message
-from basestore.replica.summaries import SEQUENCE_BYTES
-from basestore.storage.engine import DATA
+from basestore.storage.keyspace import DATA, SEQUENCE_BYTES
 from repair.digest_tree import Summary, leaf_of
 from repair.version import HEAD_BYTES, VERSION_BYTES, Digester, Record
 from tests.simulation import checkers

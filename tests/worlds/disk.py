@@ -7,8 +7,8 @@ full (batches are refused), and be replaced by an older copy of itself or by not
 from collections.abc import Callable
 
 from basestore.errors import StorageBusy
-from basestore.replica.summaries import SEQUENCE_BYTES
 from basestore.storage.engine import Batch
+from basestore.storage.keyspace import SEQUENCE_BYTES
 from basestore.storage.memory import MemoryEngine
 
 

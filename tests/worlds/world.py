@@ -27,10 +27,10 @@ from basestore.protocol.operator import Status
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import Fresh
 from basestore.replica.replica import Replica
-from basestore.replica.summaries import SEQUENCE_BYTES, Summaries
+from basestore.replica.summaries import Summaries
 from basestore.results.nodes import NodeState, node_state
 from basestore.results.receipts import Item, ReadResult, Receipt, page, read_result, receipt
-from basestore.storage.engine import DATA
+from basestore.storage.keyspace import DATA, SEQUENCE_BYTES
 from basestore.storage.memory import MemoryEngine
 from repair.clock import HybridClock
 from repair.rule import Rule

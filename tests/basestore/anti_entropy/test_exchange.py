@@ -17,7 +17,8 @@ from basestore.protocol.anti_entropy import (
 from basestore.protocol.codec import Message, encode
 from basestore.replica.apply_log import stored_summary
 from basestore.replica.summary_log import CHECKPOINT_AT_BYTES
-from basestore.storage.engine import NODE, SUMMARY, Batch
+from basestore.storage.engine import Batch
+from basestore.storage.keyspace import NODE, SUMMARY
 from tests.worlds.exchanges import WORDS, begin, check_summaries, kinds, talk, two, write
 from tests.worlds.world import Sent, World
 

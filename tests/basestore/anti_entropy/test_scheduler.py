@@ -7,8 +7,7 @@ import pytest
 
 from basestore.consistency import Level
 from basestore.protocol.replication import Apply, Hinted
-from basestore.replica.summaries import SEQUENCE_BYTES
-from basestore.storage.engine import DATA
+from basestore.storage.keyspace import DATA, SEQUENCE_BYTES
 from repair.rule import Rule
 from repair.version import Record
 from tests.worlds.exchanges import check_summaries

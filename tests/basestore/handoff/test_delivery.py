@@ -7,7 +7,8 @@ from basestore.errors import ReplicaFailure, StorageBusy, Unavailable, WriteTime
 from basestore.handoff.delivery import BESIDE_CLIENTS
 from basestore.protocol.client import Failed
 from basestore.protocol.replication import DIRECT, Applied, Apply, Hinted
-from basestore.storage.engine import AGE, DEBT, HINT, Batch
+from basestore.storage.engine import Batch
+from basestore.storage.keyspace import AGE, DEBT, HINT
 from repair.version import Record
 from tests.worlds.stalling import Stalling
 from tests.worlds.world import Sent, World

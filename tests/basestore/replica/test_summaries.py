@@ -10,8 +10,9 @@ from basestore.errors import StorageError
 from basestore.protocol.replication import DIRECT, Apply
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.replica import Replica
-from basestore.replica.summaries import SEQUENCE_BYTES, Summaries
-from basestore.storage.engine import DATA, SUMMARY, Engine
+from basestore.replica.summaries import Summaries
+from basestore.storage.engine import Engine
+from basestore.storage.keyspace import DATA, SEQUENCE_BYTES, SUMMARY
 from basestore.storage.memory import MemoryEngine
 from basestore.storage.rocks import RocksEngine
 from repair.clock import HybridClock

@@ -14,7 +14,8 @@ from basestore.errors import StorageError
 from basestore.replica.apply_log import stored_summary
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.summaries import Summaries
-from basestore.storage.engine import LOG, LOG_RECORD, NODE, Engine
+from basestore.storage.engine import Engine
+from basestore.storage.keyspace import LOG, LOG_RECORD, NODE
 from basestore.storage.memory import MemoryEngine
 from basestore.storage.rocks import RocksEngine
 from repair.digest_tree import MASK, Summary, digest_of, due_of, leaf_of

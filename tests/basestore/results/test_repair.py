@@ -2,7 +2,7 @@
 
 from basestore.client.arguments import scope_of
 from basestore.results.repair import Repairing
-from basestore.storage.engine import DATA
+from basestore.storage.keyspace import DATA
 from tests.worlds.following import follow, names, repaired
 from tests.worlds.world import World
 

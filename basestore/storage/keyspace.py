@@ -1,0 +1,246 @@
+"""Keyspace: what the keys of a store look like, so that nobody else builds one.
+
+A key begins with a letter that says what it is. Rows begin with the two bytes of their partition, so what
+is held of a partition lies together:
+
+    r row                         a record, and its sequence
+    s partition                   the sums and stamps of what is held of it (`replica/summaries.py`)
+    n partition, node             the sums of its leaves
+    l partition, sequence         what was stored then
+    t partition, stamp, row       what may be purged once that stamp is stable
+    k commit                      what a commit has changed in s, n and l, until a checkpoint writes it there
+    c partition, member           a certificate (`anti_entropy/certificates.py`)
+    h member, row                 a hint (`handoff/hints.py`); a member, stamp, row: the same by age; e ...:
+                                  those that come too late
+    d member, partition           a debt: writes that a member may lack, and no hint is kept of
+    m name                        a fact about the store itself
+
+Integers are big-endian, so that keys sort as numbers do; a member is its name with its length in front, so
+that no name begins with another. A *span* is (first key, first key behind it), as `Engine.scan` takes it.
+Decides nothing, and stores nothing. On the way of every write rooms put a letter before a row by themselves
+(DATA, DUE, LOG): a call costs as much as what it would do.
+"""
+
+from typing import TypeAlias
+
+Span: TypeAlias = tuple[bytes, bytes]
+
+DATA = b"r"
+SUMMARY = b"s"
+NODE = b"n"
+LOG = b"l"
+DUE = b"t"
+LOG_RECORD = b"k"
+CERTIFICATE = b"c"
+HINT = b"h"
+AGE = b"a"
+LATE_AGE = b"e"
+DEBT = b"d"
+META = b"m"
+
+PARTITION_BYTES = 2
+SEQUENCE_BYTES = 8
+STAMP_BYTES = 8
+COMMIT_BYTES = 8
+_LETTER = 1
+_PEER = META + b"peer/"
+_SCRUBBED = META + b"scrubbed/"
+
+
+def whole(prefix: bytes) -> Span:
+    """All keys that begin so."""
+    stem = prefix.rstrip(b"\xff")
+    return prefix, stem[:-1] + bytes((stem[-1] + 1,))
+
+
+def after(key: bytes) -> bytes:
+    """The first key behind this one."""
+    return key + b"\0"
+
+
+def partition_prefix(partition: int) -> bytes:
+    """What the rows of a partition begin with."""
+    return partition.to_bytes(PARTITION_BYTES)
+
+
+# --- records -------------------------------------------------------------------------------------
+
+
+def record(row: bytes) -> bytes:
+    return DATA + row
+
+
+def row_of(key: bytes) -> bytes:
+    """The row of a record's key."""
+    return key[_LETTER:]
+
+
+def records() -> Span:
+    return whole(DATA)
+
+
+def records_of(partition: int) -> Span:
+    return records_from(partition_prefix(partition), partition)
+
+
+def records_from(row: bytes, partition: int) -> Span:
+    """The records of a partition from this row on."""
+    return DATA + row, DATA + partition_prefix(partition + 1)
+
+
+def records_between(first: bytes, end: bytes) -> Span:
+    """Records from one row to another, without that."""
+    return DATA + first, DATA + end
+
+
+# --- summaries; `prefix` is that of their partition ----------------------------------------------
+
+
+def summary(prefix: bytes) -> bytes:
+    return SUMMARY + prefix
+
+
+def node(prefix: bytes, number: int) -> bytes:
+    return NODE + prefix + bytes((number,))
+
+
+def nodes_of(prefix: bytes) -> Span:
+    return whole(NODE + prefix)
+
+
+def node_of(key: bytes) -> tuple[bytes, int]:
+    """The partition's prefix, and the node."""
+    return key[_LETTER:-1], key[-1]
+
+
+def line(prefix: bytes, sequence: bytes) -> bytes:
+    """A line of the apply log; its sequence as it is stored with the record."""
+    return LOG + prefix + sequence
+
+
+def lines(prefix: bytes, first: int, last: int) -> Span:
+    return line(prefix, first.to_bytes(SEQUENCE_BYTES)), line(prefix, (last + 1).to_bytes(SEQUENCE_BYTES))
+
+
+def sequence_of(key: bytes) -> int:
+    """Of a line's key."""
+    return int.from_bytes(key[-SEQUENCE_BYTES:])
+
+
+def log_record(commit: int) -> bytes:
+    return LOG_RECORD + commit.to_bytes(COMMIT_BYTES)
+
+
+def commit_of(key: bytes) -> int:
+    """Of a log record's key."""
+    return int.from_bytes(key[_LETTER:])
+
+
+def due(row: bytes, stamp: int) -> bytes:
+    return DUE + row[:PARTITION_BYTES] + stamp.to_bytes(STAMP_BYTES) + row
+
+
+def dues(partition: int, upto: int) -> Span:
+    """What may be purged once this stamp is stable."""
+    start = DUE + partition_prefix(partition)
+    return start, start + (upto + 1).to_bytes(STAMP_BYTES)
+
+
+def due_of(key: bytes) -> tuple[int, bytes]:
+    """Since which stamp, and the row."""
+    behind = _LETTER + PARTITION_BYTES + STAMP_BYTES
+    return int.from_bytes(key[behind - STAMP_BYTES : behind]), key[behind:]
+
+
+# --- certificates --------------------------------------------------------------------------------
+
+
+def certificate(partition: int, name: str) -> bytes:
+    return CERTIFICATE + partition_prefix(partition) + name.encode()
+
+
+def certificates() -> Span:
+    return whole(CERTIFICATE)
+
+
+def certificate_of(key: bytes) -> tuple[int, str]:
+    """The partition, and the member's name."""
+    behind = _LETTER + PARTITION_BYTES
+    return int.from_bytes(key[_LETTER:behind]), key[behind:].decode()
+
+
+# --- hints and debts; `member` as `member_prefix` makes it ---------------------------------------
+
+
+def member_prefix(name: str) -> bytes:
+    encoded = name.encode()
+    return len(encoded).to_bytes(2) + encoded
+
+
+def hint(member: bytes, row: bytes) -> bytes:
+    return HINT + member + row
+
+
+def hints_for(member: bytes) -> Span:
+    return whole(HINT + member)
+
+
+def hinted_row(member: bytes, key: bytes) -> bytes:
+    return key[_LETTER + len(member) :]
+
+
+def age(member: bytes, stamp: int, row: bytes, *, late: bool) -> bytes:
+    """A hint's place in the order of age. Late ones have an order of their own."""
+    return (LATE_AGE if late else AGE) + member + stamp.to_bytes(STAMP_BYTES) + row
+
+
+def ages(member: bytes, *, late: bool) -> Span:
+    return whole((LATE_AGE if late else AGE) + member)
+
+
+def ages_before(member: bytes, stamp: int) -> Span:
+    """Hints older than this, late ones aside."""
+    return AGE + member, AGE + member + stamp.to_bytes(STAMP_BYTES)
+
+
+def aged_row(member: bytes, key: bytes) -> bytes:
+    return key[_LETTER + len(member) + STAMP_BYTES :]
+
+
+def debt(member: bytes, prefix: bytes) -> bytes:
+    """What is owed of the partition with this prefix."""
+    return DEBT + member + prefix
+
+
+def debts_of(member: bytes) -> Span:
+    return whole(DEBT + member)
+
+
+def indebted_partition(key: bytes) -> int:
+    return int.from_bytes(key[-PARTITION_BYTES:])
+
+
+# --- facts ---------------------------------------------------------------------------------------
+
+
+def fact(name: str) -> bytes:
+    """A fact about the store itself."""
+    return META + name.encode()
+
+
+def peer(name: str) -> bytes:
+    """What is remembered of a member's store."""
+    return _PEER + name.encode()
+
+
+def peers() -> Span:
+    return whole(_PEER)
+
+
+def peer_of(key: bytes) -> str:
+    return key[len(_PEER) :].decode()
+
+
+def scrubbed(partition: int) -> bytes:
+    """When a partition was scrubbed."""
+    return _SCRUBBED + partition_prefix(partition)
