@@ -106,7 +106,7 @@ def _counted(endpoint: str) -> set[str]:
     """The members that the node there counts for levels."""
     try:
         with sync.connect(endpoint, timeout=2.0) as store:
-            return set(store.node_status().facts["alive"].split())
+            return set(store.node_status().alive)
     except (Unreachable, RequestFailed):
         return set()
 

@@ -58,28 +58,6 @@ class View:
     def up(self) -> bool:
         return self.state.state == "up"
 
-    @property
-    def alive(self) -> list[str]:
-        """The members that count for levels as the node sees it."""
-        return self.state.facts.get("alive", "").split()
-
-    @property
-    def debt(self) -> dict[str, int]:
-        """Partitions in debt, by the member that may lack their writes."""
-        facts = self.state.facts
-        return {name[5:]: int(facts[name]) for name in facts if name.startswith("debt ")}
-
-    @property
-    def stable_lag_ms(self) -> int | None:
-        """How far what is proven is behind the clock, at the partition where that is furthest."""
-        lag_ms = self.state.facts.get("stable lag ms")
-        return int(lag_ms) if lag_ms else None
-
-    @property
-    def stalled_by(self) -> list[str]:
-        """The members because of which it is further behind than it should be."""
-        return self.state.facts.get("stalled by", "").split()
-
     def rate(self, count: int) -> float | None:
         """So many in a second."""
         return None if self.span_s is None else count / self.span_s
@@ -113,12 +91,12 @@ class View:
             "endpoint": state.endpoint,
             "state": state.state,
             "reason": state.facts.get("reason", ""),
-            "alive": None if down else self.alive,
+            "alive": None if down else state.alive,
             "records": state.records,
             "hints_for": None if down else _nonzero(state.hints),
-            "debt_for": None if down else _nonzero(self.debt),
-            "stable_lag_s": None if self.stable_lag_ms is None else self.stable_lag_ms / 1e3,
-            "stalled_by": self.stalled_by,
+            "debt_for": None if down else _nonzero(state.debt),
+            "stable_lag_s": None if state.stable_lag_ms is None else state.stable_lag_ms / 1e3,
+            "stalled_by": state.stalled_by,
             "requests_per_s": {name: _rounded(self.rate(self.requests(name))) for name in OPERATIONS},
             "latency_ms": {name: _quantiles(self.durations(name)) for name in OPERATIONS},
             "failed_per_s": _rounded(self.rate(self.failures)),
@@ -174,7 +152,7 @@ def board(views: Sequence[View], title: str) -> RenderableType:
     up = sum(view.up for view in views)
     head = Text.assemble(("basestore top", "bold"), f"  {up} of {len(views)} nodes up  {title}  times in ms")
     notes = [note for view in views if (note := _note(view)) is not None]
-    parts: list[RenderableType] = [head, Text(), _standing(views), *notes, Text(), _requests(views)]
+    parts: list[RenderableType] = [head, Text(), _members(views), *notes, Text(), _requests(views)]
     lines = by_level(views)
     if lines:
         parts += [Text(), _levels(lines)]
@@ -190,7 +168,7 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _standing(views: Sequence[View]) -> Table:
+def _members(views: Sequence[View]) -> Table:
     table = _table("NODE<", "STATE<", "COUNTS ON<", "RECORDS", "REPAIRS/S", "PROVEN", "DEBT", "HINTS FOR<")
     names = [view.state.node for view in views]
     for view in views:
@@ -198,11 +176,11 @@ def _standing(views: Sequence[View]) -> Table:
         if state.state == "down":
             table.add_row(state.node, Text("down", _STYLES["down"]), *[NONE] * 6)
             continue
-        missing = [name for name in names if name not in view.alive]
+        missing = [name for name in names if name not in state.alive]
         counts = f"{len(names) - len(missing)} of {len(names)}"
         counts_on = Text(f"{counts}: not {' '.join(missing)}", "yellow") if missing else Text(counts)
         hints = "  ".join(f"{name} {count:,}" for name, count in _nonzero(state.hints).items())
-        debt = sum(view.debt.values())
+        debt = sum(state.debt.values())
         table.add_row(
             state.node,
             Text(state.state, _STYLES.get(state.state, "yellow")),
@@ -218,10 +196,11 @@ def _standing(views: Sequence[View]) -> Table:
 
 def _proven(view: View) -> Text:
     """How long ago all that was written by then was proven to be everywhere, and who holds that back."""
-    if view.stable_lag_ms is None:
+    lag_ms, stalled_by = view.state.stable_lag_ms, view.state.stalled_by
+    if lag_ms is None:
         return Text(NONE)
-    stalled = f": waits for {' '.join(view.stalled_by)}" if view.stalled_by else ""
-    return Text(f"-{view.stable_lag_ms / 1e3:,.0f}s{stalled}", "yellow" if stalled else "")
+    stalled = f": waits for {' '.join(stalled_by)}" if stalled_by else ""
+    return Text(f"-{lag_ms / 1e3:,.0f}s{stalled}", "yellow" if stalled else "")
 
 
 def _note(view: View) -> Text | None:

@@ -124,7 +124,7 @@ async def wait_linked(children: Sequence[Child]) -> None:
     for child in children:
         while True:
             state = await state_of(child.endpoint)
-            if state and state.state == "up" and names <= set(state.facts.get("alive", "").split()):
+            if state and state.state == "up" and names <= set(state.alive):
                 break
             await trio.sleep(pause_s)
             pause_s = min(pause_s * 1.2, POLL_S_MAX)

@@ -50,10 +50,8 @@ def converged_command(target: Target, timeout: float | None, key: bytes | None, 
     """
     from basestore.results.convergence import CONVERGED_S
 
-    asked_s = target.patience_s if timeout is None else timeout
-    patience_s = CONVERGED_S if asked_s is None else asked_s
     with open_store(target) as store:
-        found = store.converged(timeout=patience_s, key=key, bucket=target.bucket)
+        found = store.converged(timeout=target.patience(timeout, CONVERGED_S), key=key, bucket=target.bucket)
     if target.json:
         click.echo(json.dumps(found.as_json(), indent=2))
     else:

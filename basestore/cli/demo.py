@@ -239,7 +239,7 @@ class _Story:
         pid = victim.pid
         self._killed.add(pid)
         victim.kill()
-        await self._wait_for(0, lambda state: "n3" not in state.facts["alive"].split())
+        await self._wait_for(0, lambda state: "n3" not in state.alive)
         return f"pid {pid} got SIGKILL; n1 sees: alive are n1 and n2"
 
     async def _quorum(self, store: "Store") -> str:

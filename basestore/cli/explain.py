@@ -69,7 +69,7 @@ def story(told: "Explanation") -> str:
     ]
     for level, found in told.reads.items():
         lines.append(f"{'at ' + level.name.lower():<10} {_reading(told, found)}")
-    lines += _standing(told)
+    lines += _settled(told)
     lines += [f"{'hint':<10} {_hint(told, hint)}" for hint in told.hints]
     lines += [f"{'mending':<10} {_mend(mend, told)}" for mend in told.mends]
     if any(hint.late for hint in told.hints):
@@ -81,7 +81,7 @@ def story(told: "Explanation") -> str:
     return "\n".join(lines)
 
 
-def _standing(told: "Explanation") -> list[str]:
+def _settled(told: "Explanation") -> list[str]:
     """Whether the winner is settled; and why a tombstone is still there."""
     winner = told.winner
     if winner is None:
@@ -168,9 +168,9 @@ def _mend(mend: "Mend", told: "Explanation") -> str:
         once = " once it is up" if told.replicas[mend.node].state == "down" else ""
         return f"{mend.node}: gets the hint kept at {text.listed(mend.at)}{once}"
     if mend.by == "quorum read" and told.replicas[mend.node].state == "down":
-        return f"{mend.node}: what it lacks once it is up the next session of anti-entropy brings"
+        return f"{mend.node}: what it lacks once it is up the next exchange of anti-entropy brings"
     return {
-        "quorum read": f"{mend.node}: the next session of anti-entropy brings it, or the next read at quorum",
+        "quorum read": f"{mend.node}: the next exchange of anti-entropy brings it, or a read at quorum",
         "healing": f"{mend.node}: its damaged record is healed from the other replicas",
         "recovery": f"{mend.node}: recovers from the other replicas what it may have lost",
         "introduction": f"{mend.node}: counts once the other nodes have said what they know of its store",

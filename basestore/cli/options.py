@@ -73,6 +73,12 @@ class Target:
     json: bool
     patience_s: float | None = None  # the timeout, if the caller named one
 
+    def patience(self, timeout_s: float | None, default_s: float) -> float:
+        """How long to wait for a result: by the command's own --timeout, by that of all commands, or by this
+        default."""
+        asked_s = self.patience_s if timeout_s is None else timeout_s
+        return default_s if asked_s is None else asked_s
+
     def remark(self, text: str) -> None:
         """A line on stderr, for people: machines have it in what is printed."""
         if not self.json:

@@ -39,8 +39,7 @@ def repair_command(target: Target, timeout: float | None, partition: int | None,
     """
     from basestore.results.repair import REPAIR_S
 
-    asked_s = target.patience_s if timeout is None else timeout
-    patience_s = REPAIR_S if asked_s is None else asked_s
+    patience_s = target.patience(timeout, REPAIR_S)
     with open_store(target) as store, _bar(target) as progress:
         done = store.repair(timeout=patience_s, partition=partition, full=full, progress=progress)
     click.echo(json.dumps(done.as_json(), indent=2) if target.json else _line(done, full))

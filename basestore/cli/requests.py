@@ -138,15 +138,15 @@ def receipt_line(receipt: "Receipt", done: str) -> str:
     if receipt.outcome is Outcome.SUPERSEDED:
         return f"superseded  a newer write won: version {receipt.superseded_by}"
     if receipt.outcome is Outcome.LOST:
-        standing = " for good" if receipt.final else ""
-        return f"lost  an earlier write holds the key{standing}: version {receipt.superseded_by}"
-    standing = {None: "", True: " for good", False: " provisionally"}[receipt.final]
+        how = " for good" if receipt.final else ""
+        return f"lost  an earlier write holds the key{how}: version {receipt.superseded_by}"
+    how = {None: "", True: " for good", False: " provisionally"}[receipt.final]
     replicas = ", ".join(f"{name} {state.name.lower()}" for name, state in receipt.replicas.items())
     if not receipt.applied:  # at any
-        return f"kept as a hint{standing}  no replica has it yet  version {receipt.version}  ({replicas})"
+        return f"kept as a hint{how}  no replica has it yet  version {receipt.version}  ({replicas})"
     required = text.counted(receipt.required, "replica")
     return (
-        f"{done}{standing}  {receipt.acknowledged} of {required} required by "
+        f"{done}{how}  {receipt.acknowledged} of {required} required by "
         f"{receipt.level.name.lower()}  version {receipt.version}  ({replicas})"
     )
 
@@ -192,7 +192,7 @@ def get_command(
             max_staleness=max_staleness,
         )  # fmt: skip
     if not target.json:
-        _say_standing(result, staleness)
+        _say_remarks(result, staleness)
     if target.json:
         click.echo(json.dumps(result.as_json()))
     elif result.value is not None:
@@ -203,7 +203,7 @@ def get_command(
     return exits.NOT_FOUND
 
 
-def _say_standing(result: "ReadResult", staleness: bool) -> None:
+def _say_remarks(result: "ReadResult", staleness: bool) -> None:
     """On stderr: whether a first write's win is final, and how stale the answer may be."""
     if result.final is not None:
         exits.say("final" if result.final else "provisional: an earlier write may still turn up")

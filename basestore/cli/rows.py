@@ -1,6 +1,6 @@
 """Rows: what a file to import holds, one key and value at a time, with their places in the file.
 
-A place is a byte offset and a line number, so that reading can go on from it. Quorum read goes by
+A place is a byte offset and a line number, so that reading can go on from it. Reading goes by
 physical lines; a CSV row takes as many as its quoted newlines ask for. A row that makes no sense
 is a `Malformed` value, and reading goes on behind it.
 """

@@ -1,6 +1,6 @@
 """Session files: what several commands have seen, one after the other or at once.
 
-A file holds the token of a session (`basestore/session.py`) and is replaced in one step, so that a
+A file holds the token of a session (`client/session.py`) and is replaced in one step, so that a
 reader finds the old one or the new one. What a command has seen is merged with what others have put
 there meanwhile; a lock beside it, FILE.lock, lets one command do that at a time. A file that makes no
 sense is left as it is.

@@ -45,12 +45,13 @@ def _row(state: "NodeState") -> tuple[object, ...]:
         notes.append(f"{recovered} partitions recovered")
     if state.facts.get("damaged", "0") != "0":
         notes.append(f"{state.facts['damaged']} damaged records are being healed")
-    for name, partitions in state.facts.items():
-        if name.startswith("debt ") and partitions != "0":
-            notes.append(f"{name[5:]} may lack writes of {partitions} partitions (basestore hints)")
-    if stalled := state.facts.get("stalled by"):
-        lag_ms = state.facts.get("stable lag ms")
-        far = f"by {text.age(int(lag_ms))}" if lag_ms else "from the start"
+    for name, partitions in state.debt.items():
+        if partitions:
+            notes.append(f"{name} may lack writes of {partitions} partitions (basestore hints)")
+    if state.stalled_by:
+        lag_ms = state.stable_lag_ms
+        far = "from the start" if lag_ms is None else f"by {text.age(lag_ms)}"
+        stalled = " ".join(state.stalled_by)
         notes.append(f"proofs are held back {far}, because of {stalled} (basestore converged)")
     return (
         state.node, state.endpoint, state.state, records, hints, state.pid or "-",

@@ -32,6 +32,28 @@ class NodeState:
     hints: dict[str, int]
     facts: dict[str, str]
 
+    @property
+    def alive(self) -> list[str]:
+        """The members that count for levels as the node sees it."""
+        return self.facts.get("alive", "").split()
+
+    @property
+    def debt(self) -> dict[str, int]:
+        """Partitions in debt, by the member that may lack their writes."""
+        return {name[5:]: int(text) for name, text in self.facts.items() if name.startswith("debt ")}
+
+    @property
+    def stable_lag_ms(self) -> int | None:
+        """How far what is proven is behind the clock, at the partition where that is furthest; None: nothing
+        is proven."""
+        lag_ms = self.facts.get("stable lag ms")
+        return int(lag_ms) if lag_ms else None
+
+    @property
+    def stalled_by(self) -> list[str]:
+        """The members because of which it is further behind than it should be."""
+        return self.facts.get("stalled by", "").split()
+
     def as_json(self) -> dict[str, Any]:
         """As `basestore status -o json` prints it."""
         return {

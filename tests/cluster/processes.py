@@ -140,7 +140,7 @@ class NodeProcess:
     def alive(self) -> set[str]:
         """The members that count for levels as this node sees it."""
         status = self.status()
-        return set() if status is None else set(status.facts["alive"].split())
+        return set() if status is None else set(status.alive)
 
     def hints(self) -> dict[str, int]:
         """How many hints it keeps, by the node they are for."""
