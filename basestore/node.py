@@ -254,7 +254,7 @@ class Node:
         return None
 
     def tick(self, now: Instant) -> None:
-        """Deadlines, heartbeats, deliveries, sessions, and the clock's ceiling."""
+        """Deadlines, heartbeats, deliveries, exchanges, and the clock's ceiling."""
         self._ticked = now
         self.operations.tick(now)
         generation, sequence = self.group_commit.generation, self.group_commit.durable_sequence

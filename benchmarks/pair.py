@@ -51,7 +51,7 @@ WALL_MS = 1_760_000_000_000
 CLUSTER_KEY = bytes(range(32))
 BORN_S_MAX = 10.0
 TURNS_MAX = 100_000
-SESSION = (Syn, Same, Sums, Ask, Listing, Want, Taken, Certify, Abort)
+WORDS = (Syn, Same, Sums, Ask, Listing, Want, Taken, Certify, Abort)
 
 
 class PairFailed(Exception):
@@ -73,7 +73,7 @@ class Meter:
         metadata = [
             each
             for each in messages
-            if isinstance(each, SESSION) or (isinstance(each, Entries) and not each.rows)
+            if isinstance(each, WORDS) or (isinstance(each, Entries) and not each.rows)
         ]
         if not entries and not metadata:
             return 0

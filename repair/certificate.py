@@ -1,21 +1,25 @@
-"""Certificate: what replicas of a partition have proven about each other, and what follows.
+"""Certificate: what replicas of a partition have proven about each other, and what follows. Pure.
 
-A *certificate* says: what my store held at `mine` and what the peer's held at `theirs` has been
-merged, and both hold the result, durably. Stores are named by tags, so a certificate means nothing
-once either runs on another store.
+A *certificate* says: what my store held at sequence `mine` and what the peer's held at `theirs` has been
+merged, and both hold the result, durably. It speaks of two stores, and means nothing once either member
+runs on another.
 
-`closed` is a replica's own promise: it takes no direct write at or below that stamp any more. It
-follows the replica's clock by a lag, when an exchange begins, and never goes back.
+A *closed stamp* is a replica's own promise: it takes no direct write at or below that stamp any more
+(CockroachDB's closed timestamp). It is raised when an exchange begins, and never goes back.
 
 The *claim* of a replica is the least of the closed stamps that it enforced when it took the snapshots
-certified with each other replica. `stable` is the least of all claims. Every version at or below it was
-first taken by some replica as a direct write, before that replica closed; so it was in that replica's
-snapshots, and is now on all replicas, or beaten there. It stays so, for no replica takes such a
-version any more but in an exchange, and exchanges find nothing to bring.
+certified with each other replica. The *stable stamp* is the least of all claims. Why every version at or
+below it is on all replicas, for good, or beaten there:
 
-Claims are told to others with a tag of all the stores that they speak of; a claim with another tag is
-not believed, nor a certificate of two who did not agree on that tag: else a claim could join proofs
-about a store that is gone with proofs about the one that took its place.
+    some replica took it first, as a direct write     for what comes any other way was taken by another before
+    it did so before it closed that stamp             or it would have refused the write
+    so it is in each snapshot of its claim            which were taken after the stamp was closed
+    so each other replica has got it since            that is what the certificates prove
+    and none will get another such version            all have closed; exchanges find nothing to bring
+
+Claims are told to others with a *tag* of all the stores that they speak of; a claim with another tag is not
+believed, nor a certificate of two who did not agree on that tag: else a claim could join proofs about a
+store that is gone with proofs about the one that took its place.
 """
 
 from collections.abc import Mapping, Sequence
@@ -80,7 +84,7 @@ def stable_stamp(
 
 def newer_base(mine: Certificate | None, theirs: tuple[int, int] | None) -> tuple[int, int] | None:
     """What an exchange builds on: the newer of the certificate held here and the one that the peer
-    names, both as (sequence here, sequence there), for either may have missed the last words of a
+    names, both as (sequence here, sequence there), for either may have missed the last words of an
     exchange. None when one side has none, or has dropped it: then all that is held is compared."""
     if mine is None or theirs is None:
         return None

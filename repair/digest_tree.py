@@ -1,17 +1,26 @@
-"""Summary: what a replica holds of one partition, summed up so that replicas can be compared.
+"""Digest tree: what a replica holds of one partition, summed up so that two replicas can be compared.
 
-Every record has a keyed 128-bit digest; the *root* is the sum of all of them, modulo 2^128, and so
-does not depend on their order (Clarke et al., "Incremental multiset hash functions", 2003; keyed,
-because sums of unkeyed digests can be forged). The rows fall into 4096 *leaves*, each with a sum of
-its own, by which two replicas find where they differ without a list of what they hold (Merkle's
-tree, of three levels: the root, 64 nodes, 4096 leaves).
+Every record has a keyed 128-bit digest. The *root* is the sum of all digests modulo 2^128, so it does not
+depend on the order in which records came, and changing one record costs one addition and one subtraction
+(Clarke et al., "Incremental multiset hash functions and their application to memory integrity checking",
+2003; keyed, because sums of digests that anybody can compute can be forged).
+
+The rows fall into 4096 *leaves* by their hash, each with a sum of its own; 64 leaves in a row are a *node*.
+So two replicas find where they differ without a list of what they hold, as with a Merkle tree (DeCandia et
+al., "Dynamo", 2007, section 4.7), of three levels:
+
+    root          1 sum: equal or not             two replicas of 100,000 rows differ in one, in leaf 1234
+    nodes        64 sums                          all but node 19 (1234 // 64) agree
+    leaves       64 sums below each such node     all but leaf 1234 agree
+    records      the digests in each such leaf    some 24 rows are listed instead of 100,000
 
 The laws (tested as properties):
 
     root == sum of all leaves == sum of the digests of all records held      after any changes
     replacing a by b and then b by a changes nothing
 
-A summary also counts: `sequence` numbers what was stored, each record by when it came.
+A `Summary` has the sums of one partition, and counts: `sequence` numbers what was stored, each record by
+when it came. It decides nothing, and stores nothing (`basestore/replica/summaries.py` does).
 """
 
 import struct
@@ -174,9 +183,7 @@ def encode_sums(sums: Iterable[int]) -> bytes:
 
 
 def decode_sums(data: bytes) -> list[int]:
-    """Inverse of `encode_sums`; ValueError when it is cut off."""
-    if len(data) % SHORT_SUM_BYTES:
-        raise ValueError("sums are cut off")
+    """Inverse of `encode_sums`."""
     return [int.from_bytes(data[at : at + SHORT_SUM_BYTES]) for at in range(0, len(data), SHORT_SUM_BYTES)]
 
 

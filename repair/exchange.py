@@ -1,14 +1,20 @@
-"""Exchange: what one reconciliation exchange of two replicas decides. Pure; `basestore` carries it out.
+"""Exchange: what is decided when two replicas compare a partition. Pure; `basestore` carries it out.
 
-One side *lists* what it stored since the certificate that both hold; the other *compares*: what it
-lacks it wants, what the lister lacks it pushes. Lists are runs of numbers: an origin numbers its
-writes to a partition without gaps, so all that a replica missed in an outage is one run, and a write
-lost here and there costs a byte or two. Without a certificate the leaves that differ are found by
-their sums, and listed by digests.
+One side *lists* what it stored since the certificate that both hold; the other *compares*: what it lacks it
+wants, what the lister lacks it pushes. Lists are runs of numbers (`runs.py`), for an origin numbers its
+writes to a partition without gaps: all that a replica missed in an outage is one run, and a write lost here
+and there costs a byte or two. Without a certificate the leaves that differ are found by their sums
+(`digest_tree.py`), and listed by digests.
 
-Each side compares by a *snapshot*, and writes go on meanwhile. The *virtual root* of a side is that of
-its snapshot, plus what the entries that it received change in it. Both virtual roots must equal the
-digest of the merge of both snapshots, so if they differ, something was silently lost or altered.
+Each side compares by a *snapshot*, and writes go on meanwhile. The *virtual root* of a side is that of its
+snapshot, plus what the entries that it received change in it. With digests written as numbers:
+
+    n1's snapshot   a=5, b=7          root 12        n2's snapshot   a=5, c=4          root 9
+    n1 receives c=4                   12 + 4 = 16    n2 receives b=7                   9 + 7 = 16
+    n1 receives b=8, which beats b=7: 12 + 8 - 7;  an entry that loses changes nothing
+
+Both virtual roots must equal the root of the merge of both snapshots. If they differ, something was
+silently lost or altered: on a disk, in memory or by a bug.
 """
 
 import enum

@@ -1,24 +1,22 @@
 """Runs: sets of (origin, number) pairs as intervals, so that an outage of a million writes takes bytes, not
-megabytes. Pure."""
+megabytes. Pure.
+
+    {1: 3, 4, 5, 9; 2: 1}     as runs     {1: [(3, 5), (9, 9)], 2: [(1, 1)]}
+
+An origin is a node in one of its lives; a number counts its writes to a partition (`version.py`). What
+other sets can be said in the same way is said so too: places in a list, or sequences, with 0 as their only
+origin.
+"""
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 
 RUNS_MAX = 1_000_000
-
-
 ORIGIN_BYTES = 8
-
-
 _WORD_BITS_MAX = 70
-
-
-Interval = tuple[int, int]  # first and last number
-
-
 _NOWHERE = (1, 0)
 
-
+Interval = tuple[int, int]  # first and last number
 Runs = dict[int, list[Interval]]  # by origin, ascending, with gaps between
 
 
@@ -139,7 +137,7 @@ def encode_runs(runs: Runs) -> bytes:
 
 def decode_runs(data: bytes) -> Runs:
     """Inverse of `encode_runs`; ValueError when it is malformed or has too many runs."""
-    words = _words(data)
+    words = _Words(data)
     runs: Runs = {}
     budget = RUNS_MAX
     try:
@@ -177,7 +175,7 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-class _words:
+class _Words:
     """Reads LEB128 numbers and origins one after the other; IndexError at the end."""
 
     __slots__ = ("_at", "_data")

@@ -4,8 +4,8 @@ Owns the certificates (`repair.certificate`): one for each partition and other r
 under partition and name. It alone moves the stable stamp of a summary. It does not compare
 anything (`exchange.py` does), and closes nothing (`closed_stamps.py`).
 
-A certificate counts only between the two stores that made it: it names both, and once either member runs
-on another store it is as if it were not there.
+A certificate counts only between the two stores that made it: it names both, and once either member runs on
+another store it is as if it were not there.
 
 An example, with three replicas n1, n2 and n3 of partition 7. What each has closed is written as a number
 (really a stamp):

@@ -2,8 +2,8 @@
 
 The term is Riak's ("active anti-entropy exchange"); anti-entropy is from Demers et al., "Epidemic
 algorithms for replicated database maintenance", 1987. This module is the story of one exchange, on either
-side. What is decided is in `repair.exchange`, how lists are compared and entries travel in
-`comparison.py`, when and with whom exchanges are opened in `scheduler.py`.
+side. What is decided is in `repair.exchange`, how lists are compared and entries travel in `comparison.py`,
+when and with whom exchanges are opened in `scheduler.py`.
 
     open      Syn: root, certificate, stamps               answered by Same, Listing, Ask or Sums
     respond   the other side of that
@@ -20,9 +20,9 @@ stored 3 rows that n2 missed, and n2 one that n1 missed:
     n2 -> n1   Entries(1 row), Certify(sequence=91)        all is durable at n2, whose snapshot was at 91
     n1 -> n2   Certify(sequence=103)                       the roots are equal: certificate (103, 91)
 
-Nothing of the partition is purged while its exchange is open, and no other exchange of it is open on
-this node. Whatever goes wrong ends the exchange (`Broken`), and nothing came of it but the entries that
-were taken, which do no harm.
+Nothing of the partition is purged while its exchange is open, and no other exchange of it is open on this
+node. Whatever goes wrong ends the exchange (`Broken`), and nothing came of it but the entries that were
+taken, which do no harm.
 """
 
 from dataclasses import dataclass

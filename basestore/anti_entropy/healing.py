@@ -5,7 +5,8 @@ any more. It has forgotten one row, and gets it back by the same count as a forg
 (`recovery.py`): N - Q + 1 whole replicas must say what they hold, or all others, whatever their state; and
 not before every request has ended that may count on what was answered earlier.
 
-Others whose own record of the row is damaged can say nothing; of all others, one sound answer is enough then.
+Others whose own record of the row is damaged can say nothing; of all others, one sound answer is enough
+then.
 """
 
 from collections.abc import Callable

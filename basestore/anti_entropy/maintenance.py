@@ -6,8 +6,8 @@
     empty   an *outlived* store (an old copy of one that others have since known a later one of) gives up
             what it holds before it compares anything: stable stamps were reached without that
 
-Nothing of it touches a partition of which an exchange is open. What is looked at is what is stored, so
-all this happens while nothing is staged.
+Nothing of it touches a partition of which an exchange is open. What is looked at is what is stored, so all
+this happens while nothing is staged.
 
 How a damaged record goes, for example row k of partition 3:
 

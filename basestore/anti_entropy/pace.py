@@ -1,9 +1,9 @@
 """Pace: how much anti-entropy may do in a tick, in a message and in a round.
 
 Requests of clients go first. In a tick before which requests were issued or served, anti-entropy works
-*beside* them: fewer rows a tick, short chunks (a chunk is taken in one go, and requests wait meanwhile), and
-fewer exchanges a round. An entry that is sent or taken then costs as much as twenty rows of a list, which
-is about what it takes. Who works says what it has cost (`spend`); nobody works once nothing is left.
+*beside* them: fewer rows a tick, short chunks (a chunk is taken in one go, and requests wait meanwhile),
+and fewer exchanges a round. An entry that is sent or taken then costs as much as twenty rows of a list,
+which is about what it takes. Who works says what it has cost (`spend`); nobody works once nothing is left.
 """
 
 ROWS = 8000  # in a tick

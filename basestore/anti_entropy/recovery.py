@@ -8,9 +8,9 @@ is nowhere. When all partitions are recovered, and that is durable, the store is
 With three replicas, Q = 2: n1, whose disk was wiped, compares each partition with both n2 and n3 (3 - 2 + 1
 of them). One would not do: what n1 and n2 have acknowledged, and n3 has missed, would be gone.
 
-Nothing of this begins before every request has ended that may count on an answer of the store's former life:
-a write acknowledged by a replica that then forgot it, recovered from others that the write had not reached
-yet, and was counted beside one of these, would be on too few.
+Nothing of this begins before every request has ended that may count on an answer of the store's former
+life: a write acknowledged by a replica that then forgot it, recovered from others that the write had not
+reached yet, and was counted beside one of these, would be on too few.
 """
 
 from basestore.anti_entropy.certificates import Certificates

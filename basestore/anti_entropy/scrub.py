@@ -1,10 +1,14 @@
 """Scrub: what a partition's summary says, held against what is on the disk.
 
-One partition at a time, slice by slice; changes meanwhile are followed. A record whose digest does not
-fit is damaged: it counts for nothing any more, and is healed from other replicas (`recovery.py`). A
-sum or a count that does not fit is set right; what is lacking then is found by the next exchanges.
+One partition at a time, slice by slice, from its first row to its last. A record whose digest does not fit
+is damaged: it counts for nothing any more, and is healed from other replicas (`healing.py`). A sum or a
+count that does not fit is set right; what is lacking then is found by the next exchanges.
 
-Every partition is scrubbed once a week, and at once where something was found wrong.
+Rows change meanwhile. The scrub has counted the rows before its cursor, and not yet those after it:
+
+    rows  a b c | d e f      the cursor stands before d
+    b is overwritten         it was counted: subtract what it was, add what it is
+    e is overwritten         it will be counted when the cursor comes there
 """
 
 from basestore.cluster.placement import row_partition

@@ -1,9 +1,10 @@
-"""Handoff: delivery of the hints that this node keeps (`hints.py`).
+"""Delivery: the hints that this node keeps are sent to the members they are for (`hints.py` keeps them).
 
-It begins when the member is alive, oldest hints first, and keeps a window of copies under way, which
-grows with every answer and shrinks when the member refuses one; delivery to it then rests a while.
-While there are requests only a few copies leave in each tick: client traffic goes first. A
-hint is deleted when its copy was taken; one that meets an error stays for the next round.
+The term is *hinted handoff* (DeCandia et al., "Dynamo", 2007, section 4.6). Delivery begins when the member
+is alive, oldest hints first, and keeps a window of copies under way, which grows by one with every answer
+and is halved when the member refuses one; delivery to it then rests a while. While there are requests only
+a few copies leave in each tick: client traffic goes first. A hint is deleted once the member has it
+durably; one that meets an error stays for the next round.
 """
 
 from functools import partial

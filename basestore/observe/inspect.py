@@ -1,7 +1,7 @@
 """Inspect: what a member says of itself and of a page of partitions when the cluster is surveyed.
 
-Of stable stamps only what is durable is said (`Summary.shown`), or a crash could take back what somebody has
-built on; all else is as it is at this moment. What it proves is worked out at the client's
+Of stable stamps only what is durable is said (`Summary.shown`), or a crash could take back what somebody
+has built on; all else is as it is at this moment. What it proves is worked out at the client's
 (`results/convergence.py`).
 """
 

@@ -1,8 +1,8 @@
 """Prometheus: a node's counters and gauges in Prometheus's text exposition format, 0.0.4.
 
-Names follow Prometheus's rules: base units, `_total` for what only grows, labels for what is summed
-over. All families come from one copy of the numbers, made when the rendering begins, so that a page
-fits together although the node goes on while it is made. Nothing is served here (`server/pages.py` does).
+Names follow Prometheus's rules: base units, `_total` for what only grows, labels for what is summed over.
+All families come from one copy of the numbers, made when the rendering begins, so that a page fits together
+although the node goes on while it is made. Nothing is served here (`server/pages.py` does).
 """
 
 from collections.abc import Iterable, Iterator

@@ -64,7 +64,7 @@ class Replay(NamedTuple):
 class Survey(NamedTuple):
     """What all members say of some partitions: of that of a key, if `key` is not empty, or of
     `partition`, if it is not -1, or else of all, from `first` on, a page at a time. `within_ms`: let
-    sessions run where the last one that was certified was begun longer ago (-1: just look); `full`:
+    exchanges run where the last one that was certified was begun longer ago (-1: just look); `full`:
     and scrubs likewise, with a comparison of everything."""
 
     id: int
@@ -219,12 +219,12 @@ class Inspect(NamedTuple):
 class Inspected(NamedTuple):
     """The answer to Inspect. `state` up, starting or forgetful, and why; `clock`: what is wrong with
     the sender's clock, or nothing; `wall_ms` now and `stamp`: the greatest of its clock, `lag_ms`: how
-    far its closed stamps stay behind. `counts`: sessions certified, records taken, records healed, sums
-    corrected, bytes sent by sessions, since it was started. For each partition: `numbers` itself, its
+    far its closed stamps stay behind. `counts`: exchanges certified, records taken, records healed, sums
+    corrected, bytes sent by exchanges, since it was started. For each partition: `numbers` itself, its
     records, its stable stamp, and how long ago its last scrub was begun and was
     ended (ms, -1: before this start); `roots` 8 bytes of its root; and in `pairs`, for each other
     replica, partition, member, closed stamp in the certificate with it, when that was made (ms since
-    1970, 0: there is none), and how long ago its session was begun (ms, -1: before this start).
+    1970, 0: there is none), and how long ago its exchange was begun (ms, -1: before this start).
     `only_copies` as in Ping; `late_hints` the same of those that their members take no more; `damaged`:
     partitions in which a record is, or a sum may be wrong."""
 

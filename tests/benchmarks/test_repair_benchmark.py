@@ -76,7 +76,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
         assert result.stdout == ""
 
 
-def test_the_meter_counts_what_sessions_say_and_nothing_else() -> None:
+def test_the_meter_counts_what_exchanges_say_and_nothing_else() -> None:
     meter = Meter()
     ping: Message = Ping(1, 1, True, b"", 1, [])
     same = Same(1, 1, 7, 0, 0, True, 0, [])

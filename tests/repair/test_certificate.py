@@ -46,7 +46,7 @@ def test_the_tag_names_all_stores_in_their_order() -> None:
     assert stores_tag([a, b]) != stores_tag([b, a])
 
 
-def test_a_session_builds_on_the_newer_certificate_and_on_none_unless_both_have_one() -> None:
+def test_an_exchange_builds_on_the_newer_certificate_and_on_none_unless_both_have_one() -> None:
     assert newer_base(certificate(0, mine=4), (6, 3)) == (6, 3)
     assert newer_base(certificate(0, mine=9), (6, 3)) == (9, 1)
     assert newer_base(None, (6, 3)) is None

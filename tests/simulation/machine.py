@@ -41,7 +41,7 @@ LISTEN_S = 0.6
 COPIES_MAX = 10
 TOLD = frozenset((Applied, Apply, Hinted))  # what the witness and the triggers look at
 FLUSH = (5000, 150, 1)  # the summary log, after so many bytes, in slices of so many bytes and nodes
-SESSIONS = (
+COUNTED = (
     "exchanges_same", "exchanges_delta", "exchanges_full", "exchanges_aborted", "mismatches", "records_taken",
     "records_dropped", "partitions_scrubbed", "hints_late", "debts_ended",
 )  # fmt: skip
@@ -170,11 +170,11 @@ class Machine:
         self.world.network.leave(self, noticed_s)
 
     def count(self) -> None:
-        """What this life has counted of its sessions."""
+        """What this life has counted of its exchanges."""
         if self.node is None:
             return
         counted = self.node.metrics.counts
-        for name in SESSIONS:
+        for name in COUNTED:
             self.world.counts[name] += counted.get(name, 0)
         summaries = self.node.summaries
         self.world.counts["flush begun"] += summaries.summary_log.checkpoints

@@ -158,7 +158,7 @@ class PlannedWorld:
         for machine in self.machines:
             machine.count()
         if self.counts["mismatches"] and not self.counts["record spoilt"]:
-            self.blame("mismatches", "sessions found something altered that nobody had altered")
+            self.blame("mismatches", "exchanges found something altered that nobody had altered")
         for violation in checkers.judge(self.history):
             self.blame(violation.check, violation.text)
 
@@ -228,12 +228,12 @@ class PlannedWorld:
         )
 
     def _await_convergence(self) -> None:
-        """All replicas become equal by sessions alone: nobody reads."""
+        """All replicas become equal by exchanges alone: nobody reads."""
         end = self.clockwork.now + CONVERGE_S_MAX
         while (differing := self._unexplained()) and self.clockwork.now < end:
             self.clockwork.run(self.clockwork.now + 0.5)
         for row, replicas in differing[:VIOLATIONS_MAX]:
-            self.blame("convergence", f"{row!r} differs on {replicas}, though sessions run")
+            self.blame("convergence", f"{row!r} differs on {replicas}, though exchanges run")
         self.witness.judge_stable()
 
     def _examine(self) -> None:
@@ -272,7 +272,7 @@ class PlannedWorld:
 
     def _await_quiet(self) -> None:
         """Until what goes on behind the answers has ended, healing and scrubs too, at the latest when it is
-        given up: a scrub waits for a session, which may have fallen silent."""
+        given up: a scrub waits for an exchange, which may have fallen silent."""
         end = self.clockwork.now + max(LINGER_S, SILENCE_S_MAX) + 0.5
         busy = True
         while busy and self.clockwork.now < end:

@@ -99,7 +99,7 @@ def test_both_sides_bring_what_the_other_lacks_and_of_one_row_the_winner() -> No
     assert not any(node.metrics.counts["mismatches"] for node in world.running)
 
 
-def test_what_is_written_while_a_session_is_open_is_no_false_alarm() -> None:
+def test_what_is_written_while_an_exchange_is_open_is_no_false_alarm() -> None:
     world = two()
     write(world, 30, "key")
     talk(world)
@@ -122,7 +122,7 @@ def test_what_is_written_while_a_session_is_open_is_no_false_alarm() -> None:
 
 
 @pytest.mark.parametrize("lost", range(1, 7))
-def test_a_session_of_which_a_message_is_lost_does_no_harm(lost: int) -> None:
+def test_an_exchange_of_which_a_message_is_lost_does_no_harm(lost: int) -> None:
     world = two()
     write(world, 20, "before")
     talk(world)
@@ -147,7 +147,7 @@ def test_a_session_of_which_a_message_is_lost_does_no_harm(lost: int) -> None:
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_a_crash_in_the_middle_of_a_session_does_no_harm(index: int) -> None:
+def test_a_crash_in_the_middle_of_an_exchange_does_no_harm(index: int) -> None:
     for turns in range(1, 14, 2):
         world = two()
         write(world, 10, "before")
@@ -371,7 +371,7 @@ def test_a_clock_that_nobody_has_agreed_with_closes_nothing() -> None:
     assert world.node(0).summaries.of[0].closed <= before + (3000 << 16)
 
 
-def test_a_session_that_has_much_to_look_at_is_not_taken_for_silent() -> None:
+def test_an_exchange_that_has_much_to_look_at_is_not_taken_for_silent() -> None:
     world = two()
     write(world, 20, "key")
     write(world, 3, "other", missed_by=1)

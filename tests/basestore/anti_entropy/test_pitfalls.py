@@ -57,7 +57,7 @@ def make(world: World, key: str, stamp: int) -> Record:
 # --- histories: each raises AssertionError when it ends badly -------------------------------------
 
 
-def written_during_a_session() -> None:
+def written_during_an_exchange() -> None:
     world = two()
     write(world, 30, "key")
     talk(world)
@@ -75,7 +75,7 @@ def written_during_a_session() -> None:
     assert not mismatches(world)
 
 
-def missed_during_a_session() -> None:
+def missed_during_an_exchange() -> None:
     """A write that comes to one side alone while an exchange goes on, at any moment of it."""
     for turns in range(12):
         world = two()
@@ -320,11 +320,11 @@ def drop(self: Any, listing: Any, purged: int) -> Any:
 
 PITFALLS: dict[str, tuple[Callable[[], None], Callable[[], list[AbstractContextManager[Any]]]]] = {
     "no copy on write": (
-        written_during_a_session,
+        written_during_an_exchange,
         lambda: [patch.object(Snapshot, "note", lambda *_: None)],
     ),
     "sequence of the exchange's end": (
-        missed_during_a_session,
+        missed_during_an_exchange,
         # private: the rule that is switched off
         lambda: [patch.object(Exchange, "_conclude", at_the_end)],
     ),

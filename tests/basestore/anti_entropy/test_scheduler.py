@@ -85,7 +85,7 @@ class Rough:
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("rule", list(Rule))
-def test_replicas_converge_by_sessions_alone(seed: int, rule: Rule) -> None:
+def test_replicas_converge_by_exchanges_alone(seed: int, rule: Rule) -> None:
     rough = Rough(seed, rule=rule)
     world = rough.world
     rough.go(300)
