@@ -143,16 +143,18 @@ class Obstacle:
 
 @dataclass(slots=True)
 class ClusterView:
-    """All that was heard. `total`: partitions that are asked for."""
+    """All that was heard. `total`: partitions that are asked for. `first`: where the next page is to begin, 0
+    when a round does."""
 
     total: int = 0
     nodes: dict[str, NodeView] = field(default_factory=dict)
     unheard: dict[str, str] = field(default_factory=dict)
+    first: int = 0
     heard: bool = False  # a whole round
 
-    def hear(self, answer: Message, members: Sequence[str], first: int, sent_s: float) -> int | None:
-        """Take in a page, from the partition `first` on, that was asked for at `sent_s`. Returns where the
-        next one begins, None after the last. Raises the error that it stands for."""
+    def hear(self, answer: Message, members: Sequence[str], sent_s: float) -> None:
+        """Take in the page from `first` on, which was asked for at `sent_s`. Raises the error that the answer
+        stands for."""
         if not isinstance(answer, Surveyed):
             raise error_of(answer)
         try:
@@ -162,22 +164,28 @@ class ClusterView:
                 (said,) = decode(told)
                 if not isinstance(said, Inspected):
                     raise ProtocolError("a survey holds what is not said by a member")
-                self._forget(members[at], first)
+                self._forget(members[at])
                 self._take(members[at], said, members, sent_s)
         except (*SENSELESS, ProtocolError) as error:
             raise senseless(answer) from error
         for name in self.unheard:
             self.nodes.pop(name, None)
         self.heard |= answer.next == NEVER  # the last page has been heard, so all of them have
-        return None if answer.next == NEVER else answer.next
+        self.first = 0 if answer.next == NEVER else answer.next
 
-    def _forget(self, name: str, first: int) -> None:
+    def miss(self, error: BasestoreError) -> None:
+        """No answer came: a round begins anew. Raises the error if none ever did."""
+        if not self.total:
+            raise error
+        self.first = 0
+
+    def _forget(self, name: str) -> None:
         """Of this page a member will say what trouble there is now."""
         view = self.nodes.get(name)
         if view is not None:
             page = {*view.only_copies, *view.late_hints, *view.damaged}
             if self.total > 1:
-                page &= {*range(first, first + PAGE_PARTITIONS)}
+                page &= {*range(self.first, self.first + PAGE_PARTITIONS)}
             for partition in page:
                 view.only_copies.pop(partition, None)
                 view.late_hints.pop(partition, None)

@@ -158,7 +158,6 @@ class Proving:
         self._deadline = now_s + timeout_s
         self._now_s = now_s
         self._pass_s: float | None = None  # since when exchanges are asked for
-        self._first = 0
         self._stamp = version.stamp if version else 0
         self._seen: set[str] = set()
         self.cluster_view = ClusterView()
@@ -167,7 +166,7 @@ class Proving:
         """The next request."""
         bucket, key, partition = self._scope
         within_ms = NEVER if self._pass_s is None else int((self._now_s - self._pass_s) * 1e3)
-        return Survey(request, bucket, key, partition, self._first, within_ms, False, SURVEY_MS)
+        return Survey(request, bucket, key, partition, self.cluster_view.first, within_ms, False, SURVEY_MS)
 
     def _hasten(self, open_: Sequence[PartitionProof]) -> None:
         """Once these could be proven, have an exchange of each pair run, and when all have, one more: the
@@ -192,7 +191,7 @@ class Proving:
 
     def hear(self, answer: Message, members: Sequence[str], sent_s: float) -> None:
         """The answer to it. Raises the error that it stands for."""
-        self._first = self.cluster_view.hear(answer, members, self._first, sent_s) or 0
+        self.cluster_view.hear(answer, members, sent_s)
         self._check_key()
         late = bool(self._seen)
         for name, view in self.cluster_view.nodes.items():
@@ -213,9 +212,7 @@ class Proving:
 
     def miss(self, error: BasestoreError) -> None:
         """No answer came. Raises the error if none ever did."""
-        if not self.cluster_view.total:
-            raise error
-        self._first = 0
+        self.cluster_view.miss(error)
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -226,12 +223,12 @@ class Proving:
     @property
     def pause_s(self) -> float:
         """How long to wait before the next request."""
-        return 0.0 if self._first else PAUSE_S
+        return 0.0 if self.cluster_view.first else PAUSE_S
 
     def result(self, now_s: float) -> Convergence | None:
         """What became of it, once it is proven, can never be, or time is up."""
         self._now_s = now_s
-        if self._first and now_s < self._deadline:
+        if self.cluster_view.first and now_s < self._deadline:
             return None
         cluster_view = self.cluster_view
         proofs = tuple(self._proof(partition) for partition in cluster_view.partitions)
@@ -301,11 +298,9 @@ class Proving:
                 yield from ((proof.partition, cause) for cause in causes or self._delays(proof))
         if len(proofs) < cluster_view.total:  # of the others no replica was heard
             known = {proof.partition for proof in proofs}
-            lacking = (
-                [at for at in range(cluster_view.total) if at not in known]
-                if cluster_view.total > 1
-                else [None]
-            )
+            partitions = range(cluster_view.total)
+            # Of one that was asked for by a key, nobody has said which it is.
+            lacking = [at for at in partitions if at not in known] if len(partitions) > 1 else [None]
             for name, why in cluster_view.unheard.items():
                 cause = Cause("down", (name,), f"{name} does not answer: {why}")
                 yield from ((partition, cause) for partition in lacking)
@@ -316,10 +311,8 @@ class Proving:
         lag_ms = 0
         for a, b in self.cluster_view.pairs(proof.partition):
             for name, other in ((a, b), (b, a)):
-                side, said = (
-                    self.cluster_view.side(proof.partition, name, other),
-                    self.cluster_view.nodes[name].said,
-                )
+                side = self.cluster_view.side(proof.partition, name, other)
+                said = self.cluster_view.nodes[name].said
                 lag_ms = max(lag_ms, said.lag_ms)
                 overdue = said.wall_ms > wall_ms_of(self._stamp) + said.lag_ms + OVERDUE_MS
                 if side is not None and side.closed < self._stamp and overdue:

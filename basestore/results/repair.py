@@ -64,29 +64,28 @@ class Repairing:
         self._begun_s = now_s
         self._now_s = now_s
         self._deadline = now_s + timeout_s
-        self._first = 0
         self.cluster_view = ClusterView()
 
     def request(self, request: int) -> Survey:
         """The next request."""
         bucket, key, partition = self._scope
         within_ms = int((self._now_s - self._begun_s) * 1e3)
-        return Survey(request, bucket, key, partition, self._first, within_ms, self._full, SURVEY_MS)
+        return Survey(
+            request, bucket, key, partition, self.cluster_view.first, within_ms, self._full, SURVEY_MS
+        )
 
     def hear(self, answer: Message, members: Sequence[str], sent_s: float) -> None:
         """The answer to it. Raises the error that it stands for."""
-        self._first = self.cluster_view.hear(answer, members, self._first, sent_s) or 0
+        self.cluster_view.hear(answer, members, sent_s)
 
     def miss(self, error: BasestoreError) -> None:
         """No answer came. Raises the error if none ever did."""
-        if not self.cluster_view.total:
-            raise error
-        self._first = 0
+        self.cluster_view.miss(error)
 
     @property
     def pause_s(self) -> float:
         """How long to wait before the next request."""
-        return 0.0 if self._first else PAUSE_S
+        return 0.0 if self.cluster_view.first else PAUSE_S
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -101,7 +100,7 @@ class Repairing:
     def result(self, now_s: float) -> Repair | None:
         """What became of it, once it is complete or time is up."""
         self._now_s = now_s
-        if self._first and now_s < self._deadline:
+        if self.cluster_view.first and now_s < self._deadline:
             return None
         cluster_view = self.cluster_view
         known = cluster_view.heard and len(cluster_view.partitions) == cluster_view.total
