@@ -243,7 +243,7 @@ def test_a_store_that_takes_no_batch_refuses_to_say_what_might_not_last() -> Non
     call = ask(world, 0)
     world.set(1, "k", "v", Level.ONE)
     world.settle()
-    assert read(world, call).unheard == {"n2": "the store is stalled"}
+    assert read(world, call).unheard == {"n2": "its disk does not keep up"}
     stall.end()
 
 
