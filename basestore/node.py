@@ -40,7 +40,7 @@ from basestore.config import NodeConfig
 from basestore.coordinator.context import Context
 from basestore.coordinator.coordinator import STORIES, receive
 from basestore.coordinator.stamper import Stamper
-from basestore.handoff.debts import Debts
+from basestore.handoff.debts import DebtCheck, Debts
 from basestore.handoff.delivery import Delivery
 from basestore.handoff.hints import Hints
 from basestore.handoff.late_hints import LateHints
@@ -149,11 +149,14 @@ class Node:
         self._settle_identity(now)
 
     def _begin_handoff(self, rules: Mapping[bytes, Rule], placement: Placement, now: Instant) -> None:
-        self.hints = Hints(self.group_commit, rules, self.peers, self.metrics, self.config, self._taken_by)
+        self.debts = Debts(self.group_commit, self.peers, self.metrics)
+        self.hints = Hints(
+            self.group_commit, rules, self.peers, self.metrics, self.config, self.debts, self._taken_by
+        )
         self.delivery = Delivery(self.hints, self.peers, self.operations)
         self.late_hints = LateHints(self.hints, rules, self.context)
-        self.debts = Debts(
-            self.hints, self.summaries, placement, self.peers, self.operations, self.clock, now
+        self._debt_check = DebtCheck(
+            self.debts, self.summaries, placement, self.peers, self.operations, self.clock, now
         )
 
     def _begin_anti_entropy(self, placement: Placement, fresh: Fresh, now: Instant) -> None:
@@ -266,7 +269,7 @@ class Node:
             peer.outbox.put(self.identity.identity(again=True))
         if not self.group_commit.stalled:  # all this stages more
             self.delivery.tick(now)
-            self.debts.tick(now)
+            self._debt_check.tick(now)
             self.late_hints.tick(now)
             self.healing.tick(now)
             self.recovery.tick(now)
@@ -274,7 +277,7 @@ class Node:
             if now.monotonic >= self._persist_due_s:
                 self._persist_due_s = now.monotonic + PERSIST_S
                 self.identity.persist()
-        self.scheduler.owe(self.hints.owed())
+        self.scheduler.owe(self.debts.by_member)
         self.scheduler.tick(now)
 
     def step(self, now: Instant) -> int | None:
@@ -501,7 +504,9 @@ class Node:
         return Lag.of(self.summaries, self.certificates, self.peers, lag_ms, self._opened_s, self._ticked)
 
     def facts(self) -> dict[str, str]:
-        known = status.facts(self.config, self.identity, self.peers, self.replica, self.recovery, self.hints)
+        known = status.facts(
+            self.config, self.identity, self.peers, self.replica, self.recovery, self.hints, self.debts
+        )
         return known | self._lag().facts() | self._labels
 
     def _counters(self, now: Instant) -> dict[str, str]:

@@ -1,21 +1,37 @@
-"""Debts: when what a member may lack is proven to be lacking no more.
+"""Debts: what members may lack that no hint here is kept of, and when that is proven to have ended.
 
-A debt of a partition ends once the partition's stable stamp has passed the last write that is owed:
-all replicas hold it then, or a better one. Of partitions that this node holds its own summary tells,
-while its store is whole; of others a whole replica is asked, with a read of a row that cannot be.
+    member, partition      since which stamp the member may lack writes of the partition
+
+A debt is left where a hint was refused or given up (`hints.py`). Anti-entropy compares what is owed first.
+A debt ends once the partition's stable stamp has passed the *last* write that is owed, for then all
+replicas hold it, or a better one. When debts were last added to is not stored: of those that an opening
+finds it is taken to be that moment.
+
+    a hint of stamp 50 is given up          owed since 50, the last at 50
+    one of stamp 70 is refused              owed since 50, the last at 70
+    the stable stamp is 60                  the write of stamp 70 may still be lacking
+    the stable stamp is 72                  the debt has ended
+
+Of partitions that this node holds its own summary tells how far they are stable, while its store is whole;
+of others a whole replica is asked, with a read of a row that cannot be.
 """
 
+from collections.abc import Mapping
 from functools import partial
 
 from basestore.cluster.operations import Once, Operations
 from basestore.cluster.peers import Peers
-from basestore.cluster.placement import Placement
-from basestore.handoff.hints import Hints
+from basestore.cluster.placement import Placement, row_partition
 from basestore.instant import Instant
+from basestore.metrics import Metrics
 from basestore.protocol.replication import Held, Read
+from basestore.replica.group_commit import GroupCommit
 from basestore.replica.summaries import Summaries
+from basestore.storage import keyspace
+from basestore.storage.keyspace import STAMP_BYTES
 from repair.clock import HybridClock
 from repair.version import COUNTER_BITS
+from repair.write_repair import Hint
 
 ROUND_S = 5.0
 ASKED_AT_ONCE = 64
@@ -23,11 +39,71 @@ PATIENCE_S = 4.0
 
 
 class Debts:
-    """Ends the debts of one node's hints."""
+    """What is owed. `of`: by member, by partition, a stamp."""
+
+    def __init__(self, group_commit: GroupCommit, peers: Peers, metrics: Metrics) -> None:
+        self._group_commit = group_commit
+        self._metrics = metrics
+        self._names = [keyspace.member_prefix(peer.name) for peer in peers.all]
+        self._last: dict[tuple[int, int], int] = {}  # by member and partition: the last write owed
+        self.of: list[dict[int, int]] = [
+            {
+                keyspace.indebted_partition(key): int.from_bytes(stamp)
+                for key, stamp in group_commit.engine.scan(*keyspace.debts_of(name))
+            }
+            for name in self._names
+        ]
+
+    def owe(self, member: int, row: bytes, hint: Hint) -> bytes:
+        """The member may lack what the hint stands for, and later writes of the partition. Returns the key
+        of the debt."""
+        partition, stamp, owed = row_partition(row), hint.since, self.of[member]
+        at = (member, partition)
+        self._last[at] = max(self._last.get(at, 0), hint.record.stamp)
+        if stamp < owed.get(partition, stamp + 1):
+            owed[partition] = stamp
+            self._group_commit.stage(self._key(member, partition), stamp.to_bytes(STAMP_BYTES))
+            self._metrics.count("debt_marks")
+        return self._key(member, partition)
+
+    def end(self, partition: int, stable: int) -> None:
+        """Up to this stamp all replicas of the partition hold the same: what was owed up to then is not
+        lacking any more."""
+        for member, owed in enumerate(self.of):
+            if (
+                owed.get(partition, stable + 1) <= stable
+                and self._last.get((member, partition), stable + 1) <= stable
+            ):
+                del owed[partition]
+                self._group_commit.stage(self._key(member, partition), None)
+                self._metrics.count("debts_ended")
+
+    def mark(self, stamp: int) -> None:
+        """Debts of which this opening does not know when they were last added to: now, at the latest."""
+        for member, owed in enumerate(self.of):
+            for partition in owed:
+                self._last.setdefault((member, partition), stamp)
+
+    def _key(self, member: int, partition: int) -> bytes:
+        return keyspace.debt(self._names[member], keyspace.partition_prefix(partition))
+
+    @property
+    def partitions(self) -> set[int]:
+        """Those of which any member is owed something."""
+        return {partition for owed in self.of for partition in owed}
+
+    @property
+    def by_member(self) -> Mapping[int, dict[int, int]]:
+        """As `of`, of the members that are owed something."""
+        return {member: owed for member, owed in enumerate(self.of) if owed}
+
+
+class DebtCheck:
+    """Ends the debts of one node."""
 
     def __init__(
         self,
-        hints: Hints,
+        debts: Debts,
         summaries: Summaries,
         placement: Placement,
         peers: Peers,
@@ -35,7 +111,7 @@ class Debts:
         clock: HybridClock,
         now: Instant,
     ) -> None:
-        self._hints = hints
+        self._debts = debts
         self._summaries = summaries
         self._placement = placement
         self._peers = peers
@@ -43,7 +119,7 @@ class Debts:
         self._due_s = now.monotonic + ROUND_S
         self._after = -1  # of partitions that others hold: where the next round begins
         newest_ms = now.wall_ms + clock.drift_ms_max  # nothing that was owed before can be newer
-        hints.mark_debts(max(clock.last, newest_ms << COUNTER_BITS))
+        debts.mark(max(clock.last, newest_ms << COUNTER_BITS))
 
     def tick(self, now: Instant) -> None:
         """Every few seconds: see which debts have ended."""
@@ -51,12 +127,12 @@ class Debts:
             return
         self._due_s = now.monotonic + ROUND_S
         elsewhere = []
-        for partition in sorted(self._hints.debts()):
+        for partition in sorted(self._debts.partitions):
             summary = self._summaries.of.get(partition)
             if summary is None:
                 elsewhere.append(partition)
             elif self._peers.alive[self._peers.me]:
-                self._hints.end_debt(partition, summary.shown)
+                self._debts.end(partition, summary.shown)
         later = [partition for partition in elsewhere if partition > self._after]
         page = (later + elsewhere)[: min(ASKED_AT_ONCE, len(elsewhere))]
         for partition in page:
@@ -69,11 +145,11 @@ class Debts:
         if replicas:
             asking = Once(self._operations, 0, replicas[0], partial(self._told, partition))
             request = self._operations.issue(asking)
-            nothing = partition.to_bytes(2) + b"\0"  # a row has a bucket and a key
+            nothing = keyspace.partition_prefix(partition) + b"\0"  # a row has a bucket and a key
             self._operations.alarm_at(request, now.monotonic + PATIENCE_S)
             self._peers.send(replicas[0], Read(request, nothing, 0, False, False, True))
 
     def _told(self, partition: int, answer: object, now: Instant) -> None:
         """A replica has said how far the partition is stable, or it has not: it is asked again."""
         if isinstance(answer, Held) and answer.stable:
-            self._hints.end_debt(partition, answer.stable)
+            self._debts.end(partition, answer.stable)

@@ -1,12 +1,16 @@
-"""Hints: writes kept for members that missed them, and the debt that is left where none is kept.
+"""Hints: writes kept for members that missed them (hinted handoff: DeCandia et al., "Dynamo", 2007, 4.6).
 
-    hint   member, row            one for each row: the rule's winner
-    age    member, stamp, row     the same hints by age; those that come too late have an order of their own
-    debt   member, partition      since which stamp the member may lack writes of the partition
+A hint is kept by whoever has coordinated the write, once the member has not answered in time, or counts as
+down; `delivery.py` sends it. For each member and row there is one, the winner by the bucket's rule:
 
-A hint counts, and is reported, only once it is durable. One that there is no room for, or that has
-become too old, leaves a debt in the same batch: nothing is dropped in silence. Only copies (writes
-at ANY that no replica has) have a share of their own, and do not age.
+    n3 is down; k=1, then k=2 are written       one hint for n3: k=2, *since* the stamp of k=1
+    n3 is back                                  k=2 is sent; k=1 is of no use any more
+    the hint is given up first                  n3 may lack k, and whatever else, since the stamp of k=1
+
+A hint counts, and is reported, only once it is durable. One that there is no room for, or that has become
+too old, leaves a debt in the same batch (`debts.py`): nothing is dropped in silence. *Only copies*, of
+writes at ANY that no replica has taken, have a share of the room of their own, and do not age. *Late* hints,
+which the member takes no more, wait for an operator's word (`late_hints.py`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,15 +18,15 @@ from itertools import islice
 
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.peers import Peers
-from basestore.cluster.placement import row_bucket, row_partition
+from basestore.cluster.placement import row_bucket
 from basestore.config import NodeConfig
+from basestore.handoff.debts import Debts
 from basestore.handoff.pile import Pile, PileSummary, decode_hint, encode_hint
 from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.protocol.replication import Keep, Kept
 from basestore.replica.group_commit import GroupCommit
 from basestore.storage import keyspace
-from basestore.storage.keyspace import STAMP_BYTES
 from repair.rule import Rule
 from repair.version import COUNTER_BITS, Record
 from repair.write_repair import Hint, admits, given_up, merge_hints
@@ -40,10 +44,12 @@ class Hints:
         peers: Peers,
         metrics: Metrics,
         config: NodeConfig,
+        debts: Debts,
         taken_by: Callable[[bytes, bytes, list[int]], bytes],
     ) -> None:
-        """`taken_by(row, head, members)`: the stores that hold this record, so far as this node knows: those
-        of the members named, and its own."""
+        """`debts`: where it is kept what is owed in place of a hint. `taken_by(row, head, members)`: the
+        stores that hold this record, so far as this node knows: those of the members named, and its own."""
+        self._debts = debts
         self._taken_by = taken_by
         self._group_commit = group_commit
         self._rules = rules
@@ -52,11 +58,9 @@ class Hints:
         self._age_ms_max = config.hint_age_s_max * 1000
         self.piles = [Pile(peer.index, peer.name) for peer in peers.all]
         self._expire_at = [pile.ages for pile in self.piles]
-        self._marked: dict[tuple[int, int], int] = {}  # by member and partition: the latest write owed
         for pile in self.piles:
             for key, value in self._group_commit.engine.scan(*keyspace.hints_for(pile.name)):
                 pile.add(decode_hint(value), keyspace.hinted_row(pile.name, key), 1)
-            self._load_debt(pile)
 
     # --- keeping -----------------------------------------------------------------------------
 
@@ -74,9 +78,9 @@ class Hints:
         if loses or hint != kept:
             if loses or self._group_commit.full or not self._has_room(pile, hint, kept, row):
                 self._metrics.count("hints_refused")
-                self._owe(pile, row, offered)
+                debt = self._debts.owe(pile.index, row, offered)
                 refusal = Kept(message.id, message.member, False)
-                self._group_commit.reply(outbox, refusal, self._debt_key(pile, row), surely=True)
+                self._group_commit.reply(outbox, refusal, debt, surely=True)
                 return
             if kept is not None:
                 self._remove(pile, kept, row)
@@ -158,7 +162,7 @@ class Hints:
             return
         if given_up(hint, now.wall_ms, self._age_ms_max):
             self._remove(pile, hint, row)
-            self._owe(pile, row, hint)
+            self._debts.owe(pile.index, row, hint)
             self._metrics.count("hints_expired")
 
     def by_age(self, pile: Pile, start: bytes, most: int) -> Iterator[tuple[bytes, Hint]]:
@@ -176,74 +180,22 @@ class Hints:
             if hint is not None and pile.age_key(hint, row) == key:
                 yield row, hint
 
-    # --- debt that has ended -----------------------------------------------------------------
-
-    def debts(self) -> set[int]:
-        """Partitions of which any member is owed something."""
-        return {partition for pile in self.piles for partition in pile.debt}
-
-    def end_debt(self, partition: int, stable: int) -> None:
-        """Up to this stamp all replicas of the partition hold the same: what was owed up to then is not
-        lacking any more."""
-        for pile in self.piles:
-            if (
-                pile.debt.get(partition, stable + 1) <= stable
-                and self._marked.get((pile.index, partition), stable + 1) <= stable
-            ):
-                del pile.debt[partition]
-                self._group_commit.stage(keyspace.debt(pile.name, keyspace.partition_prefix(partition)), None)
-                self._metrics.count("debts_ended")
-
-    def mark_debts(self, stamp: int) -> None:
-        """Debts of which this opening does not know when they were last added to: now, at the latest."""
-        for pile in self.piles:
-            for partition in pile.debt:
-                self._marked.setdefault((pile.index, partition), stamp)
-
-    # --- debt --------------------------------------------------------------------------------
-
-    def _debt_key(self, pile: Pile, row: bytes) -> bytes:
-        return keyspace.debt(pile.name, row[: keyspace.PARTITION_BYTES])
-
-    def _owe(self, pile: Pile, row: bytes, hint: Hint) -> None:
-        """Mark that the member may lack what the hint stands for, and later writes of the partition."""
-        partition, stamp = row_partition(row), hint.since
-        at = (pile.index, partition)
-        self._marked[at] = max(self._marked.get(at, 0), hint.record.stamp)
-        if stamp < pile.debt.get(partition, stamp + 1):
-            pile.debt[partition] = stamp
-            self._group_commit.stage(self._debt_key(pile, row), stamp.to_bytes(STAMP_BYTES))
-            self._metrics.count("debt_marks")
-
-    def _load_debt(self, pile: Pile) -> None:
-        pile.debt = {
-            keyspace.indebted_partition(key): int.from_bytes(stamp)
-            for key, stamp in self._group_commit.engine.scan(*keyspace.debts_of(pile.name))
-        }
-
     # --- looking -----------------------------------------------------------------------------
 
     def count(self, member: int) -> int:
         """Hints kept for a member."""
         return self.piles[member].count
 
-    def debt(self, member: int) -> int:
-        """Partitions of which a member may lack writes that no hint is kept of."""
-        return len(self.piles[member].debt)
-
-    def owed(self) -> dict[int, set[int]]:
-        """By member: the partitions of which it may lack writes."""
-        return {pile.index: set(pile.debt) for pile in self.piles if pile.debt}
-
     def summary(self) -> list[PileSummary]:
         """What is kept for each member for which there is a hint or a debt."""
+        owed = self._debts.of
         return [
             PileSummary(
                 pile.index, pile.count, pile.bytes, self._oldest_ms(pile), pile.only_count, pile.late_count,
-                {partition: stamp >> COUNTER_BITS for partition, stamp in sorted(pile.debt.items())},
+                {partition: stamp >> COUNTER_BITS for partition, stamp in sorted(owed[pile.index].items())},
             )
             for pile in self.piles
-            if pile.count or pile.debt
+            if pile.count or owed[pile.index]
         ]  # fmt: skip
 
     def _oldest_ms(self, pile: Pile) -> int | None:

@@ -43,7 +43,6 @@ class Pile:
     __slots__ = (
         "bytes",
         "count",
-        "debt",
         "index",
         "late_count",
         "late_since",
@@ -63,7 +62,6 @@ class Pile:
         self.late_count = 0
         self.only_since: dict[int, tuple[int, int]] = {}  # by partition: a count, and their least stamp
         self.late_since: dict[int, tuple[int, int]] = {}  # the same of late ones
-        self.debt: dict[int, int] = {}  # by partition, a stamp
 
     def key(self, row: bytes) -> bytes:
         return keyspace.hint(self.name, row)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from basestore.anti_entropy.recovery import Recovery
 from basestore.cluster.peers import Peers
 from basestore.config import NodeConfig
+from basestore.handoff.debts import Debts
 from basestore.handoff.hints import Hints
 from basestore.instant import Instant
 from basestore.metrics import Metrics
@@ -38,6 +39,7 @@ def facts(
     replica: Replica,
     recovery: Recovery,
     hints: Hints,
+    debts: Debts,
 ) -> dict[str, str]:
     """Of the store and of the members, as they are seen from here."""
     recovered, of = recovery.progress()
@@ -51,7 +53,7 @@ def facts(
         "durability": config.durability,
         "damaged": str(len(replica.damaged)),
         **{f"hints {peer.name}": str(hints.count(peer.index)) for peer in peers.all},
-        **{f"debt {peer.name}": str(hints.debt(peer.index)) for peer in peers.all},
+        **{f"debt {peer.name}": str(len(debts.of[peer.index])) for peer in peers.all},
     }
 
 

@@ -35,16 +35,16 @@ def test_a_debt_ends_when_all_that_was_owed_is_stable() -> None:
     world = World(3, reconcile=True, hint_bytes_max=0)
     owing(world)
     world.run(20)
-    assert world.node(0).hints.debt(2) == 1
+    assert len(world.node(0).debts.of[2]) == 1
     reunite(world)
     world.run(2)
-    assert world.node(0).hints.debt(2) == 1  # it may be there by now; that is not proven
+    assert len(world.node(0).debts.of[2]) == 1  # it may be there by now; that is not proven
     assert converged(world).proven
     world.run(6)
-    assert world.node(0).hints.debt(2) == 0
+    assert len(world.node(0).debts.of[2]) == 0
     assert ended(world) == 1
     assert hints(world, 0).piles == ()
-    assert world.restart(0).hints.debt(2) == 0
+    assert len(world.restart(0).debts.of[2]) == 0
 
 
 def test_a_debt_that_was_added_to_ends_only_with_its_last_write() -> None:
@@ -54,10 +54,10 @@ def test_a_debt_that_was_added_to_ends_only_with_its_last_write() -> None:
     world.put(0, "k", "again")
     reunite(world)
     world.run(4)
-    assert world.node(0).hints.debt(2) == 1
+    assert len(world.node(0).debts.of[2]) == 1
     assert converged(world).proven
     world.run(6)
-    assert world.node(0).hints.debt(2) == 0
+    assert len(world.node(0).debts.of[2]) == 0
 
 
 def test_a_debt_from_before_a_restart_ends_when_all_up_to_the_start_is_stable() -> None:
@@ -66,12 +66,12 @@ def test_a_debt_from_before_a_restart_ends_when_all_up_to_the_start_is_stable() 
     world.restart(0)
     world.part(0, 2)
     world.run(12)
-    assert world.node(0).hints.debt(2) == 1
+    assert len(world.node(0).debts.of[2]) == 1
     reunite(world)
     world.run(2)
     assert converged(world).proven
     world.run(8)
-    assert world.node(0).hints.debt(2) == 0
+    assert len(world.node(0).debts.of[2]) == 0
 
 
 def test_of_partitions_that_others_hold_a_replica_is_asked() -> None:
@@ -83,14 +83,14 @@ def test_of_partitions_that_others_hold_a_replica_is_asked() -> None:
             world.part(other, late)
     world.run(1)
     world.put(keeper, "k", "v")
-    assert world.node(keeper).hints.debt(late) == 1
+    assert len(world.node(keeper).debts.of[late]) == 1
     for other in range(4):
         if other != late:
             world.join(other, late)
     world.run(1)
     assert converged(world, key="k").proven
     world.run(11)
-    assert world.node(keeper).hints.debt(late) == 0
+    assert len(world.node(keeper).debts.of[late]) == 0
     assert world.node(keeper).operations.count == 0
 
 
@@ -99,7 +99,7 @@ def test_while_nobody_answers_a_debt_stays() -> None:
     owing(world)
     world.crash(1)
     world.run(30)
-    assert world.node(0).hints.debt(2) == 1
+    assert len(world.node(0).debts.of[2]) == 1
     assert ended(world) == 0
 
 

@@ -8,6 +8,7 @@ from basestore.cluster.outbox import Outbox
 from basestore.cluster.placement import row_partition
 from basestore.coordinator.quorum_write import QuorumWrite
 from basestore.handoff import hints
+from basestore.handoff.debts import Debts
 from basestore.handoff.delivery import Delivery
 from basestore.handoff.hints import Hints
 from basestore.protocol.replication import COPY, Applied, Kept, Rejected
@@ -56,9 +57,9 @@ def _hint_unsent(self: Any, member: int, now: Any) -> None:
     self._sent = sent
 
 
-@mutant("a hint without room leaves no debt", {"debts", "receipts"}, Hints, "_owe")
-def _owe_nothing(self: Any, pile: Any, row: bytes, hint: Any) -> None:
-    pass
+@mutant("a hint without room leaves no debt", {"debts", "receipts"}, Debts, "owe")
+def _owe_nothing(self: Any, member: int, row: bytes, hint: Any) -> bytes:
+    return b""
 
 
 _expire = Hints.expire
@@ -66,16 +67,18 @@ _expire = Hints.expire
 
 @mutant("a hint that is too old leaves no debt", {"debts", "receipts"}, Hints, "expire")
 def _drop_silently(self: Any, now: Any) -> None:
-    with patch.object(Hints, "_owe", _owe_nothing):
+    with patch.object(Debts, "owe", _owe_nothing):
         _expire(self, now)
 
 
-@mutant("a debt since the latest write that is missing", {"debts", "receipts"}, Hints, "_owe")
-def _owe_the_latest(self: Any, pile: Any, row: bytes, hint: Any) -> None:
+@mutant("a debt since the latest write that is missing", {"debts", "receipts"}, Debts, "owe")
+def _owe_the_latest(self: Any, member: int, row: bytes, hint: Any) -> bytes:
     partition, stamp = row_partition(row), hint.record.version.stamp
-    if stamp > pile.debt.get(partition, 0):
-        pile.debt[partition] = stamp
-        self._group_commit.stage(self._debt_key(pile, row), stamp.to_bytes(8))
+    key: bytes = self._key(member, partition)
+    if stamp > self.of[member].get(partition, 0):
+        self.of[member][partition] = stamp
+        self._group_commit.stage(key, stamp.to_bytes(8))
+    return key
 
 
 @mutant(
