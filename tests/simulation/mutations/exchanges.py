@@ -75,5 +75,5 @@ _rounds = Scheduler._round
 
 @mutant("no exchanges but for forgetful stores", {"convergence"}, Scheduler, "_round")
 def _no_rounds(self: Any, member: int, now: Any) -> None:
-    self._due_s[member] = now.monotonic + 1e9
+    self.due_s[member] = now.monotonic + 1e9
     _rounds(self, member, now)
