@@ -22,7 +22,7 @@ from tests.simulation.registers import atomic
 from tests.simulation.world import PlannedWorld
 
 SEEDS_MAX = 120
-SEEDS = (3, 8, 20)  # no store is lost: with it goes what only ONE replica held
+SEEDS = (3, 7, 20)  # no store is lost: with it goes what only ONE replica held
 
 
 def reads_at_one(operation: Operation) -> bool:
