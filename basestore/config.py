@@ -21,6 +21,10 @@ from repair.rule import Rule
 from repair.version import KEY_BYTES
 
 Durability = Literal["sync", "interval", "memory"]
+Syncs = Literal["always", "interval", "never"]
+_STORING: Mapping[str, tuple[str, Syncs]] = {
+    "sync": ("rocks", "always"), "interval": ("rocks", "interval"), "memory": ("memory", "never"),
+}  # fmt: skip
 BUILT_IN = {"default": Rule.LAST_WRITE_WINS, "once": Rule.FIRST_WRITE_WINS}
 PARTITIONS_DEFAULT = 64
 PARTITIONS_MAX = 4096
@@ -115,6 +119,16 @@ class NodeConfig:
     @property
     def member(self) -> Member:
         return self.cluster.members[self.cluster.member_index(self.name)]
+
+    @property
+    def engine(self) -> str:
+        """Which engine the store runs on. For users engine and syncs are one word, the durability."""
+        return _STORING[self.durability][0]
+
+    @property
+    def syncs(self) -> Syncs:
+        """When what is stored is synced: always before it is acknowledged, once an interval, or never."""
+        return _STORING[self.durability][1]
 
 
 def parse_address(address: str) -> tuple[str, int]:

@@ -74,8 +74,6 @@ from basestore.protocol.operator import (
     Trace,
 )
 from basestore.protocol.replication import (
-    COPY,
-    DIRECT,
     Applied,
     Apply,
     Hinted,
@@ -84,17 +82,18 @@ from basestore.protocol.replication import (
     ReadRange,
     Rejected,
 )
+from basestore.replica.admission import Admission
+from basestore.replica.clock_ceiling import ClockCeiling, stored_ceiling
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import Fresh, StoreIdentity
-from basestore.replica.replica import HINTED_COPY, HINTED_DIRECT, Replica
+from basestore.replica.replica import Replica
+from basestore.replica.store_format import settle_format
 from basestore.replica.summaries import Summaries
-from basestore.storage import keyspace
 from basestore.storage.engine import Engine
 from repair.clock import HybridClock
 from repair.rule import Rule
 from repair.version import Digester
 
-CEILING = keyspace.fact("ceiling")
 PERSIST_S = 1.0
 
 Handler = Callable[[int, Outbox, Any, Instant], None]
@@ -123,8 +122,9 @@ class Node:
         placement = cluster.placement()
         digester = Digester(cluster.key)
         rules = {name.encode(): rule for name, rule in cluster.buckets.items()}
-        self.clock = HybridClock(self._load_ceiling(), cluster.drift_ms_max)
-        self.group_commit = GroupCommit(engine, fresh.generation, waits=config.durability == "sync")
+        self.clock = HybridClock(stored_ceiling(engine), cluster.drift_ms_max)
+        self.group_commit = GroupCommit(engine, fresh.generation, waits=config.syncs == "always")
+        settle_format(self.group_commit, config)
         self.summaries = Summaries(self.group_commit, placement.held_by(self.me))
         self.replica = Replica(self.group_commit, self.summaries, rules, digester, self.clock)
         self.peers = Peers(
@@ -141,11 +141,15 @@ class Node:
         self._begin_handoff(rules, placement, now)
         self.identity = StoreIdentity(self.group_commit, config, fresh, placement.meeting_quorum)
         self._begin_anti_entropy(placement, fresh, now)
+        self._admission = Admission(
+            self.replica, self.group_commit, self.identity, self.peers, self.operations,
+            self.certificates.in_use,
+        )  # fmt: skip
+        self._ceiling = ClockCeiling(self.group_commit, self.clock, self.peers)
         self._groups = _voting_groups([member.name for member in cluster.members], placement, self.me)
         self._persist_due_s = now.monotonic + PERSIST_S
-        self._ceiling_asked = 0
         self._handlers: dict[type, Handler] = self._peer_handlers()
-        self._raise_ceiling(now)
+        self._ceiling.tick(now)
         self._settle_identity(now)
 
     def _begin_handoff(self, rules: Mapping[bytes, Rule], placement: Placement, now: Instant) -> None:
@@ -167,7 +171,7 @@ class Node:
         )
         self.closed_stamps = ClosedStamps(
             self.summaries, self.identity, self.peers, self.clock, cluster.closed_lag_ms, now,
-            durable=self.config.durability != "memory",
+            durable=self.engine.persistent,
         )  # fmt: skip
         self.maintenance = Maintenance(
             self.group_commit, self.replica, self.identity, self.certificates, self.metrics, now
@@ -188,10 +192,6 @@ class Node:
             self.config, self.identity, self.peers, self.clock, self.replica, self.certificates,
             self.maintenance, self.hints, self.metrics,
         )  # fmt: skip
-
-    def _load_ceiling(self) -> int:
-        stored = self.engine.get(CEILING)
-        return 0 if stored is None else int.from_bytes(stored)
 
     # --- what the driver calls ---------------------------------------------------------------
 
@@ -273,7 +273,7 @@ class Node:
             self.late_hints.tick(now)
             self.healing.tick(now)
             self.recovery.tick(now)
-            self._raise_ceiling(now)
+            self._ceiling.tick(now)
             if now.monotonic >= self._persist_due_s:
                 self._persist_due_s = now.monotonic + PERSIST_S
                 self.identity.persist()
@@ -339,37 +339,17 @@ class Node:
             for peer in self.peers.others:
                 peer.outbox.put(self.identity.identity())
 
-    def _raise_ceiling(self, now: Instant) -> None:
-        if self.peers.clock_jumped or self.peers.skew_ms is not None:
-            return  # a ceiling made durable by a wrong clock would outlive it
-        lower = self.clock.lower_ceiling(now.wall_ms)
-        if lower is not None:
-            self.group_commit.stage(CEILING, lower.to_bytes(8))
-            self._ceiling_asked = lower
-        wanted = self.clock.wanted_ceiling(now.wall_ms)
-        if wanted is None or wanted <= self._ceiling_asked:
-            return
-        self._ceiling_asked = wanted
-        ceiling = wanted
-        self.group_commit.stage(CEILING, ceiling.to_bytes(8))
-
-        def raise_it() -> None:
-            if self._ceiling_asked == ceiling:  # not taken back since
-                self.clock.raise_ceiling(ceiling)
-
-        self.group_commit.when_durable(raise_it)
-
     def _peer_handlers(self) -> dict[type, Handler]:
         """What each message of a peer sets going."""
         return {
-            Apply: self._apply,
-            Read: self._read,
-            ReadRange: self._read_range,
+            Apply: self._admission.apply,
+            Read: self._admission.read,
+            ReadRange: self._admission.read_range,
             Applied: self._applied,
             Trace: self._trace,
             Inspect: self._inspect,
             Keep: lambda member, outbox, message, now: self.hints.keep(outbox, message),
-            Hinted: self._hinted,
+            Hinted: self._admission.hinted,
             Syn: self.exchanges.hear_syn,
             Abort: self.exchanges.hear_abort,
             Going: self.exchanges.hear_going,
@@ -381,49 +361,12 @@ class Node:
             Confirmed: self._confirmed,
         }
 
-    def _serves(self, member: int, outbox: Outbox, request: int, deadline_ms: int, now: Instant) -> bool:
-        """Whether this store answers now what a member asks: it is whole, and the deadline, which
-        is by that member's clock, has not passed. If not, it says so."""
-        if not self.peers.alive[self.me]:
-            outbox.put(Rejected(request, f"its store is {self.state}", True))
-            return False
-        if self.group_commit.full:
-            outbox.put(Rejected(request, "its disk does not keep up", True))
-            return False
-        if 0 < deadline_ms < now.wall_ms + (self.peers.all[member].offset_ms or 0):
-            outbox.put(Rejected(request, "its deadline has passed", True))
-            return False
-        self.operations.served += 1
-        return True
-
-    def _apply(self, member: int, outbox: Outbox, message: Apply, now: Instant) -> None:
-        if message.way not in (DIRECT, COPY):
-            outbox.put(Rejected(message.id, "there is no such way in", False))
-        elif self._serves(member, outbox, message.id, message.deadline_ms, now):
-            self.replica.apply(outbox, message, now.wall_ms)
-
-    def _hinted(self, member: int, outbox: Outbox, message: Hinted, now: Instant) -> None:
-        if self._serves(member, outbox, message.id, 0, now):
-            copy = len(message.row) > 3 and self.certificates.in_use(
-                row_partition(message.row), message.stores
-            )
-            way = HINTED_COPY if copy else HINTED_DIRECT
-            self.replica.apply(outbox, Apply(message.id, message.row, message.record, way, 0), now.wall_ms)
-
     def _taken_by(self, row: bytes, head: bytes, members: list[int]) -> bytes:
         """The stores that have taken the record with this head: those of the members, and this one's."""
         takers = {self.certificates.store(member) for member in members}
         if row_partition(row) in self.summaries.of and self.replica.holds(row, head):
             takers.add(self.identity.store)
         return b"".join(sorted(takers - {b""}))
-
-    def _read(self, member: int, outbox: Outbox, message: Read, now: Instant) -> None:
-        if message.healing or self._serves(member, outbox, message.id, message.deadline_ms, now):
-            self.replica.read(outbox, message)
-
-    def _read_range(self, member: int, outbox: Outbox, message: ReadRange, now: Instant) -> None:
-        if self._serves(member, outbox, message.id, message.deadline_ms, now):
-            self.replica.read_range(outbox, message)
 
     def _applied(self, member: int, outbox: Outbox, message: Applied, now: Instant) -> None:
         if member != self.me:

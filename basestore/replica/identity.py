@@ -94,7 +94,7 @@ class StoreIdentity:
 
     def _reopen(self, stored: bytes, fresh: Fresh) -> None:
         try:
-            owner, self.store, state, durability, clean, generations, *more = cbor2.loads(stored)
+            owner, self.store, state, syncs, clean, generations, *more = cbor2.loads(stored)
             self.outlived = bool(more and more[0])
             self.state = State(state)
             self._generations = dict(generations)
@@ -117,7 +117,7 @@ class StoreIdentity:
             self.reason = "it had not recovered yet when it was stopped"
         if self._group_commit.engine.loss:
             self._doubt(self._group_commit.engine.loss, fresh.store)
-        elif durability == "interval" and not clean:
+        elif syncs == "interval" and not clean:
             self._doubt("the node was not stopped cleanly under durability interval", fresh.store)
 
     def _owner(self) -> list[object]:
@@ -126,7 +126,7 @@ class StoreIdentity:
 
     def _stage(self, state: State, *, clean: bool) -> None:
         facts = [
-            self._owner(), self.store, state.value, self._config.durability, clean,
+            self._owner(), self.store, state.value, self._config.syncs, clean,
             list(self._generations.items()), self.outlived and state is not State.WHOLE,
         ]  # fmt: skip
         self._group_commit.stage(IDENTITY, cbor2.dumps(facts))

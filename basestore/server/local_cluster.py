@@ -66,12 +66,13 @@ def plan_cluster(
     if durability is None:
         return configs
     held = configs[0].durability
-    if "memory" in (held, durability) and held != durability:
+    asked = [replace(config, durability=durability) for config in configs]
+    if asked[0].engine != configs[0].engine:
         raise ConfigurationError(
             f"the cluster in {directory} has durability {held}, and what it holds would not be seen with "
             f"{durability}; start it with {held}, or use another directory"
         )
-    return [replace(config, durability=durability) for config in configs]
+    return asked
 
 
 def show_metrics(configs: Sequence[NodeConfig], first_port: int) -> list[NodeConfig]:

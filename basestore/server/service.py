@@ -37,25 +37,14 @@ from basestore.server.connections import Connections
 from basestore.server.link import Signal
 from basestore.server.poller import Poller
 from basestore.server.sync_thread import SyncThread
-from basestore.storage.engine import Engine
-from basestore.storage.memory import MemoryEngine
+from basestore.storage.open import open_engine
 
 TICK_S = 0.05
 ALARM_S = 0.005
-# With which durability a sync begins how long after the one before: at once (group commit), or once a second.
-# With the third, memory, there is nothing to sync.
-SYNC_INTERVAL_S = {"sync": 0.0, "interval": 1.0}
+# How long after the one before a sync begins: at once (group commit), or once a second.
+SYNC_INTERVAL_S = {"always": 0.0, "interval": 1.0}
 
 log = logging.getLogger("basestore")
-
-
-def open_engine(config: NodeConfig) -> Engine:
-    """The engine that a node's durability asks for; StorageError when it cannot be opened."""
-    if config.durability == "memory":
-        return MemoryEngine()
-    from basestore.storage.rocks import RocksEngine
-
-    return RocksEngine(config.directory)
 
 
 def _wanted(error: BaseException) -> bool:
@@ -210,19 +199,19 @@ class Service:
     def _sync(self, newest: int, now: Instant) -> None:
         """See to it that everything up to `newest` becomes durable. Asked again after every step until it is.
 
-        durability   a sync begins
-        memory       never: what an engine in memory holds is as durable as it will ever be
-        sync         as soon as the one before has ended: it serves all that came meanwhile (group commit)
+        syncs        one begins
+        never        what an engine in memory holds is as durable as it will ever be
+        always       as soon as the one before has ended: it serves all that came meanwhile (group commit)
         interval     a second after the one before began; at once if an answer waits for it all the same
         """
-        durability = self.config.durability
-        if durability == "memory":
+        syncs = self.config.syncs
+        if syncs == "never":
             self.node.durable(newest, now)
             self.wake()
         elif not self._sync_thread.busy and (
             now.monotonic >= self._sync_due_s or self.node.group_commit.urgent
         ):
-            self._sync_due_s = now.monotonic + SYNC_INTERVAL_S[durability]
+            self._sync_due_s = now.monotonic + SYNC_INTERVAL_S[syncs]
             self._sync_thread.start(newest)
 
     def _tell_state(self) -> None:

@@ -15,6 +15,11 @@ class Engine(Protocol):
     """Errors of every method: `StorageError` when the store cannot be used any more."""
 
     @property
+    def persistent(self) -> bool:
+        """Whether what was synced outlives the process. If not, the store's word proves nothing to others:
+        nothing is ever settled on it."""
+
+    @property
     def loss(self) -> str:
         """What opening found to be lost, in words, or the empty string. It is told at every opening
         until `accept_loss`."""

@@ -17,6 +17,7 @@ class MemoryEngine:
     """
 
     loss = ""
+    persistent = False  # but for simulated disks
 
     def __init__(self) -> None:
         self._rows: dict[bytes, bytes] = {}

@@ -44,6 +44,8 @@ def _options(mode: DBRecoveryMode) -> Options:
 class RocksEngine:
     """One directory, one database, held by one process."""
 
+    persistent = True
+
     def __init__(self, directory: Path) -> None:
         """Open or create; StorageError when the directory is in use or damaged beyond its log."""
         self._directory = directory

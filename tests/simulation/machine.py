@@ -85,6 +85,7 @@ class Machine:
 
     def _insert(self, disk: Disk) -> None:
         self.disk = disk
+        disk.persistent = self.config.engine != "memory"
         disk.watch = partial(self.world.witness.replaced, self)
 
     def instant(self) -> Instant:
@@ -139,7 +140,7 @@ class Machine:
         self.world.history.crashed()
         self.world.say(self.index, "crash", f"{why}; {kept} of {len(self.disk.pending)} batches kept")
         self.disk.cut(kept)
-        if self.config.durability == "memory":
+        if not self.disk.persistent:
             self._insert(Disk())
         self._leave(noticed_s)
 
@@ -150,7 +151,7 @@ class Machine:
         self.world.say(self.index, "stop", "")
         self.node.close(self.instant())
         self.disk.sync()
-        if self.config.durability == "memory":
+        if not self.disk.persistent:
             self.world.history.crashed()
             self._insert(Disk())
         self._leave(0.002)
@@ -322,13 +323,13 @@ class Machine:
             self._stalled = (now, rows)
 
     def _sync(self, node: Node, newest: int, now: Instant) -> None:
-        durability = self.config.durability
-        if durability == "memory":
+        syncs = self.config.syncs
+        if syncs == "never":
             self.disk.sync()
             node.durable(newest, now)
             self.wake()
         elif not self._syncing and (
-            durability == "sync" or now.monotonic >= self._sync_due_s or node.group_commit.urgent
+            syncs == "always" or now.monotonic >= self._sync_due_s or node.group_commit.urgent
         ):
             self._sync_due_s = now.monotonic + INTERVAL_S
             self._syncing = True

@@ -157,7 +157,7 @@ class World:
         self.digester = Digester(KEY)
         self.monotonic = BORN_S
         self.skew_ms = [0] * count
-        self.engines = [MemoryEngine() for _ in members]
+        self.engines = [self._disk() for _ in members]
         self.nodes: list[Node | None] = [None] * count
         self.clients: list[Client | None] = [None] * count
         self.links: dict[tuple[int, int], Outbox] = {}
@@ -236,10 +236,16 @@ class World:
         self.crash(index)
         return self.start(index)
 
+    def _disk(self) -> MemoryEngine:
+        """An empty one, which outlives the node unless durability is memory."""
+        engine = MemoryEngine()
+        engine.persistent = self.configs[0].engine != "memory"
+        return engine
+
     def wipe(self, index: int) -> None:
         """Stop the node and give it an empty disk."""
         self._leave(index)
-        self.engines[index] = MemoryEngine()
+        self.engines[index] = self._disk()
 
     def copy_store(self, index: int) -> dict[bytes, bytes]:
         """A backup of what the node's engine holds."""
@@ -248,7 +254,7 @@ class World:
     def restore(self, index: int, copy: dict[bytes, bytes]) -> None:
         """Stop the node and give it the disk of a backup."""
         self._leave(index)
-        self.engines[index] = MemoryEngine()
+        self.engines[index] = self._disk()
         self.engines[index].apply(copy)
         self.engines[index].sync()
 

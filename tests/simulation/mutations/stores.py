@@ -9,23 +9,24 @@ from basestore.anti_entropy.recovery import Recovery
 from basestore.anti_entropy.scrub import Scrub
 from basestore.cluster.outbox import Outbox
 from basestore.coordinator.quorum_write import QuorumWrite
-from basestore.node import Node
+from basestore.replica.admission import Admission
 from basestore.replica.identity import State, StoreIdentity
 from basestore.replica.replica import Replica
 from repair.version import VERSION_BYTES, Record
 from tests.simulation.mutations.registry import MUTANTS, STALE, Mutant, Patch, mutant
 
 
-@mutant("a forgetful replica answers", STALE, Node, "_serves")
+@mutant("a forgetful replica answers", STALE, Admission, "_serves")
 def _always_serves(self: Any, member: int, outbox: Outbox, request: int, deadline_ms: int, now: Any) -> bool:
-    if self.identity.state is State.FORGETFUL and self.peers.alive != [True] * len(self.peers.alive):
-        self.peers.set_alive(self.me, True)
+    peers = self._peers
+    if self._identity.state is State.FORGETFUL and peers.alive != [True] * len(peers.alive):
+        peers.set_alive(peers.me, True)
     return True
 
 
 def _forgetful_counts() -> list[Patch]:
     whole = property(lambda self: True)
-    return [patch.object(StoreIdentity, "whole", whole), patch.object(Node, "_serves", _always_serves)]
+    return [patch.object(StoreIdentity, "whole", whole), patch.object(Admission, "_serves", _always_serves)]
 
 
 MUTANTS[-1] = Mutant("a forgetful replica answers", STALE, _forgetful_counts)

@@ -1,0 +1,82 @@
+"""Admission: whether this store answers now what a member asks of it, and by which way a record comes in.
+
+A store that is not whole answers nothing: it may have forgotten what it once acknowledged. One whose disk
+does not keep up, or has refused a batch, takes nothing new: what waits must not grow. What comes after its
+deadline is not done: nobody waits for it, and its sender may have concluded that it was not. Each of them
+says so (Rejected, passing), and the sender turns to another replica or keeps a hint. What is read to heal a
+damaged record is answered in any case: who asks knows what a store that is not whole is worth.
+
+Compares no records and stores none: that is the replica's. It refuses a member's requests; those of clients
+are refused by the coordinator.
+"""
+
+from collections.abc import Callable
+
+from basestore.cluster.operations import Operations
+from basestore.cluster.outbox import Outbox
+from basestore.cluster.peers import Peers
+from basestore.cluster.placement import row_partition
+from basestore.instant import Instant
+from basestore.protocol.replication import COPY, DIRECT, Apply, Hinted, Read, ReadRange, Rejected
+from basestore.replica.group_commit import GroupCommit
+from basestore.replica.identity import State, StoreIdentity
+from basestore.replica.replica import HINTED_COPY, HINTED_DIRECT, Replica
+
+
+class Admission:
+    """What members ask of one node's replica, the node itself among them."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        group_commit: GroupCommit,
+        identity: StoreIdentity,
+        peers: Peers,
+        operations: Operations,
+        in_use: Callable[[int, bytes], bool],
+    ) -> None:
+        """`in_use(partition, stores)`: whether a replica of the partition runs on one of these stores."""
+        self._replica = replica
+        self._group_commit = group_commit
+        self._identity = identity
+        self._peers = peers
+        self._operations = operations
+        self._in_use = in_use
+
+    def apply(self, member: int, outbox: Outbox, message: Apply, now: Instant) -> None:
+        if message.way not in (DIRECT, COPY):
+            outbox.put(Rejected(message.id, "there is no such way in", False))
+        elif self._serves(member, outbox, message.id, message.deadline_ms, now):
+            self._replica.apply(outbox, message, now.wall_ms)
+
+    def hinted(self, member: int, outbox: Outbox, message: Hinted, now: Instant) -> None:
+        """A hint is a copy if a store that is still in use has taken its record; otherwise it may be the
+        first delivery of a write that nobody holds."""
+        if self._serves(member, outbox, message.id, 0, now):
+            row = message.row
+            copy = len(row) > 3 and self._in_use(row_partition(row), message.stores)
+            way = HINTED_COPY if copy else HINTED_DIRECT
+            self._replica.apply(outbox, Apply(message.id, row, message.record, way, 0), now.wall_ms)
+
+    def read(self, member: int, outbox: Outbox, message: Read, now: Instant) -> None:
+        if message.healing or self._serves(member, outbox, message.id, message.deadline_ms, now):
+            self._replica.read(outbox, message)
+
+    def read_range(self, member: int, outbox: Outbox, message: ReadRange, now: Instant) -> None:
+        if self._serves(member, outbox, message.id, message.deadline_ms, now):
+            self._replica.read_range(outbox, message)
+
+    def _serves(self, member: int, outbox: Outbox, request: int, deadline_ms: int, now: Instant) -> bool:
+        """Whether this store answers now. The deadline is by the member's clock, which may differ."""
+        if not self._peers.alive[self._peers.me]:
+            state = "forgetful" if self._identity.state is State.FORGETFUL else "starting"
+            outbox.put(Rejected(request, f"its store is {state}", True))
+            return False
+        if self._group_commit.full:
+            outbox.put(Rejected(request, "its disk does not keep up", True))
+            return False
+        if 0 < deadline_ms < now.wall_ms + (self._peers.all[member].offset_ms or 0):
+            outbox.put(Rejected(request, "its deadline has passed", True))
+            return False
+        self._operations.served += 1
+        return True
