@@ -118,6 +118,14 @@ def test_a_hint_that_comes_too_late_is_kept_and_shown_and_not_applied() -> None:
     assert world.look(0, "k").found is False
 
 
+def outcomes(world: World, at: int) -> dict[str, str]:
+    """What clients' requests at a node came to."""
+    every = world.node(at).metrics.series()
+    return [
+        (name, level, dict(series.outcomes)) for name, level, series in every if any(series.outcomes.values())
+    ]
+
+
 def test_at_an_operators_word_it_is_written_anew() -> None:
     world = World(4, reconcile=True)
     keeper = keep_late(world)
@@ -133,6 +141,17 @@ def test_at_an_operators_word_it_is_written_anew() -> None:
     assert counts["hints_late_rewritten"] + counts["hints_late_superseded"] == 3
     assert hints(world, keeper).piles == ()
     assert converged(world).proven
+
+
+def test_what_an_operator_has_written_anew_is_no_clients_request() -> None:
+    world = World(4, reconcile=True)
+    keeper = keep_late(world)
+    rejoin(world, keeper)
+    before = outcomes(world, keeper)
+    hints(world, keeper, replay=True, late=True)
+    world.run(1)
+    assert world.node(keeper).metrics.counts["hints_late_rewritten"] >= 1
+    assert outcomes(world, keeper) == before
 
 
 def test_what_is_newer_makes_it_void() -> None:
