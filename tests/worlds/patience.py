@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 PATIENCE_S = 120.0
-POLL_S = 0.03
+POLL_S = 0.01  # short: some tests catch a command in the middle of its work
 
 
 def eventually(condition: Callable[[], object], what: str, within_s: float = PATIENCE_S) -> None:
