@@ -287,8 +287,8 @@ class Node:
         while True:
             self._talk_to_self(now)
             if not self.group_commit.stalled:
-                self.summaries.checkpoint(self.certificates.passed)
-            self.summaries.write()
+                self.summaries.summary_log.checkpoint(self.certificates.passed)
+            self.summaries.summary_log.write()
             self.group_commit.commit()
             if self.group_commit.stalled:
                 break
@@ -309,7 +309,7 @@ class Node:
             operation.closing(now)
         self._talk_to_self(now)
         self.identity.close()
-        self.summaries.write()
+        self.summaries.summary_log.write()
         self.group_commit.commit()
 
     # --- inside ------------------------------------------------------------------------------

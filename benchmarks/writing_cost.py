@@ -62,12 +62,6 @@ class Unkept(Summaries):
     def enter(self, row: bytes, head: bytes, held: bytes, due: int, held_due: int) -> bytes:
         return _NO_SEQUENCE
 
-    def checkpoint(self, passed: Callable[[int], int]) -> None:
-        pass
-
-    def write(self) -> None:
-        pass
-
 
 class Side:
     """A replica, and its times."""
@@ -95,8 +89,8 @@ class Side:
         for at in range(0, len(messages), BATCH_WRITES):
             for message in messages[at : at + BATCH_WRITES]:
                 apply(self._nobody, message, WALL_MS)
-            summaries.checkpoint(self._passed)
-            summaries.write()
+            summaries.summary_log.checkpoint(self._passed)
+            summaries.summary_log.write()
             group_commit.commit()
         self.times_us.append((time.thread_time_ns() - begun_ns) / 1e3 / len(messages))
         self._engine.sync()

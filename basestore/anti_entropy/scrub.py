@@ -76,7 +76,7 @@ class Scrub:
         sound = summary.sound
         if wrong or not sound or (summary.count, summary.live) != (self._count, self._live):
             sums = {leaf: self._sums.get(leaf, 0) for leaf in wrong}
-            self._summaries.correct(self.partition, sums, self._count, self._live)
+            self._summaries.summary_log.correct(self.partition, sums, self._count, self._live)
         return len(wrong) or int(not sound)
 
     def abandon(self) -> None:

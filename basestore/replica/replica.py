@@ -169,7 +169,7 @@ class Replica:
         self.damaged.pop(row, None)
         sound = [record for record in records if record is not None and record.intact(self._digester, row)]
         damaged = self._group_commit.get(keyspace.record(row)) or b""
-        self.summaries.forget_slot(row, damaged[-SEQUENCE_BYTES:])
+        self.summaries.summary_log.forget(row, damaged[-SEQUENCE_BYTES:])
         if sound:
             self._store(row, reduce(self.rule(row).winner, sound).blob, ABSENT)
         else:

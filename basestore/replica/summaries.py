@@ -16,11 +16,11 @@ A *watch* on a partition is told of each change before it is made: an open excha
 snapshot had, a scrub corrects what it has counted.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from itertools import islice
 from typing import Protocol
 
-from basestore.replica.apply_log import Slot, stored_summary
+from basestore.replica.apply_log import stored_summary
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.summary_log import SummaryLog
 from basestore.storage import keyspace
@@ -72,11 +72,6 @@ class Summaries:
             self._group_commit.rows[DUE + row[:2] + due.to_bytes(STAMP_BYTES) + row] = b""
         return self.summary_log.enter(row, head, held)
 
-    def correct(self, partition: int, sums: Mapping[int, int], count: int, live: int) -> None:
-        """Set the sums of leaves and the counts to what a scrub has found on the disk."""
-        self.summary_log.correct(partition, sums, count, live)
-        self.touch(partition)
-
     def touch(self, partition: int) -> None:
         """A summary's stamps have changed: write it with this step's batch. It is staged at once, so that
         what is said from now on waits for it."""
@@ -88,15 +83,6 @@ class Summaries:
         """This stable stamp is durable: it may be told."""
         summary = self.of[partition]
         summary.shown = max(summary.shown, min(stable, summary.stable))
-
-    def checkpoint(self, passed: Callable[[int], int]) -> None:
-        """Stage a slice of what the summary log has to give up (`SummaryLog.checkpoint`). Called right
-        before `write`."""
-        self.summary_log.checkpoint(passed)
-
-    def write(self) -> None:
-        """Stage what has changed. Called once before each commit, when nothing more is entered."""
-        self.summary_log.write()
 
     # --- watches -----------------------------------------------------------------------------
 
@@ -114,13 +100,6 @@ class Summaries:
 
     # --- looking: only between steps, when nothing is staged ----------------------------------
 
-    def log(self, partition: int, after: int, most: int) -> list[Slot]:
-        """The next lines of the log behind the sequence `after`, in order, at most so many. Only above the
-        summary's `floor` are all of them there."""
-        return self.summary_log.apply_logs[keyspace.partition_prefix(partition)].log(
-            self._group_commit.engine, after, most
-        )
-
     def due(self, partition: int, upto: int, most: int) -> list[tuple[int, bytes]]:
         """Rows that may be purged once `upto` is stable, and since which stamp, in that order, at most
         so many."""
@@ -130,10 +109,6 @@ class Summaries:
     def due_no_more(self, due: int, row: bytes) -> None:
         """A line of the above that does not fit what the row holds goes."""
         self._group_commit.stage(keyspace.due(row, due), None)
-
-    def forget_slot(self, row: bytes, sequence: bytes) -> None:
-        """The row's record is damaged: its line in the log goes, if this is it."""
-        self.summary_log.forget(row, sequence)
 
 
 def due_of_stored(stored: bytes) -> int:

@@ -36,7 +36,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from basestore.errors import StorageError
-from basestore.replica.apply_log import ApplyLog, stored_summary
+from basestore.replica.apply_log import ApplyLog, Slot, stored_summary
 from basestore.replica.group_commit import GroupCommit
 from basestore.storage import keyspace
 from basestore.storage.keyspace import LOG, SEQUENCE_BYTES
@@ -135,6 +135,7 @@ class SummaryLog:
         summary.count, summary.live = count, live
         for leaf in sums:
             self._note_still(apply_log, leaf, 0)
+        self._group_commit.stage(keyspace.summary(apply_log.prefix), summary.encode())
 
     def forget(self, row: bytes, sequence: bytes) -> None:
         """The line of this row goes, if it has this sequence."""
@@ -161,6 +162,12 @@ class SummaryLog:
         )  # fmt: skip
         apply_log.dirty.add(leaf >> _FANOUT_BITS)
         self._entered[apply_log] = None
+
+    def log(self, partition: int, after: int, most: int) -> list[Slot]:
+        """The next lines of a partition's log behind the sequence `after`, in order, at most so many. Only
+        above the summary's `floor` are all of them there. Only between steps, when nothing is staged."""
+        apply_log = self.apply_logs[keyspace.partition_prefix(partition)]
+        return apply_log.log(self._group_commit.engine, after, most)
 
     def write(self) -> None:
         """Stage the log record of the open batch. Called before each commit, when nothing more is entered. A

@@ -107,7 +107,7 @@ def _unfit(node: Node) -> list[str]:
             and (summary.root, summary.count, summary.live) == (true.root, true.count, true.live)
         ):
             unfit.append(f"the sums of partition {partition} are not those of its records")
-        log = dict(node.summaries.log(partition, 0, summary.sequence))
+        log = dict(node.summaries.summary_log.log(partition, 0, summary.sequence))
         above = {sequence for sequence in lines if sequence > summary.floor}
         if not (log.items() <= lines.items() and above <= log.keys()):
             unfit.append(f"the log of partition {partition} is not that of its records")

@@ -327,7 +327,7 @@ class PlannedWorld:
     def _judge_log(self, node: Node, partition: int, lines: dict[int, bytes]) -> None:
         """The log has a line for each record that came after the floor, and none for what does not stand."""
         summary = node.summaries.of[partition]
-        log = dict(node.summaries.log(partition, 0, summary.sequence))
+        log = dict(node.summaries.summary_log.log(partition, 0, summary.sequence))
         lacking = [number for number in lines if number > summary.floor and number not in log]
         if lacking or not log.items() <= lines.items():
             self.blame("log", f"{node.name}, {partition}: {len(lacking)} of {len(lines)} lines are not there")

@@ -81,7 +81,7 @@ def check_summaries(world: World, index: int) -> None:
         assert {k: v for k, v in summary.leaves.items() if v} == {k: v for k, v in leaves.items() if v}
         assert summary.root == sum(leaves.values()) & MASK
         assert summary.count == len(stored)
-        slots = node.summaries.log(partition, 0, summary.sequence)
+        slots = node.summaries.summary_log.log(partition, 0, summary.sequence)
         lines = dict(slots)
         assert [sequence for sequence, _ in slots] == sorted(lines)
         assert lines.items() <= log.items()

@@ -522,7 +522,7 @@ class World:
         held = replica.mark(row)
         # private: the door that checks nothing, for what came by no message
         replica._store(row, record.blob, held)
-        replica.summaries.write()
+        replica.summaries.summary_log.write()
         group_commit.commit()
         self.engines[index].sync()
         group_commit.durable(group_commit.sequence)

@@ -471,7 +471,9 @@ def test_what_every_other_replica_has_is_dropped_from_the_log_and_the_rest_is_ke
         check_summaries(world, index)
     assert [world.node(index).summaries.of[0].floor for index in range(3)] == [30, 0, 0]
     assert [world.node(index).summaries.of[0].spilled for index in range(3)] == [50, 50, 30]
-    assert [sequence for sequence, _ in world.node(0).summaries.log(0, 0, 99)] == list(range(31, 51))
+    assert [sequence for sequence, _ in world.node(0).summaries.summary_log.log(0, 0, 99)] == list(
+        range(31, 51)
+    )
     world.join(0, 2)
     world.run(0.6)
     world.log.clear()

@@ -47,7 +47,7 @@ class Store:
         return record.head
 
     def commit(self) -> None:
-        self.summaries.write()
+        self.summaries.summary_log.write()
         self.group_commit.commit()
         self.group_commit.engine.sync()
         self.group_commit.durable(self.group_commit.sequence)
@@ -57,10 +57,10 @@ class Store:
         summary_log = self.summaries.summary_log
         summary_log.slice_bytes = summary_log.slice_nodes = 1
         summary_log.checkpoint_at_bytes = 0
-        self.summaries.checkpoint(lambda partition: passed)
+        self.summaries.summary_log.checkpoint(lambda partition: passed)
         while summary_log.checkpointing:
             self.commit()
-            self.summaries.checkpoint(lambda partition: passed)
+            self.summaries.summary_log.checkpoint(lambda partition: passed)
         self.commit()
 
     def facts(self) -> list[tuple[bytes, dict[int, int]]]:
@@ -94,11 +94,12 @@ def test_the_log_holds_what_stands_in_the_order_in_which_it_came(engine: Engine)
     for stamp, key in enumerate((b"\0a", b"\0b", b"\0a", b"\1z", b"\0c"), 1):
         store.put(key, stamp)
     store.commit()
-    assert [(sequence, line[VERSION_BYTES:]) for sequence, line in store.summaries.log(0, 0, 9)] == [
+    log = store.summaries.summary_log.log(0, 0, 9)
+    assert [(sequence, line[VERSION_BYTES:]) for sequence, line in log] == [
         (2, row_of(b"\0b")), (3, row_of(b"\0a")), (4, row_of(b"\0c")),
     ]  # fmt: skip
-    assert [sequence for sequence, _ in store.summaries.log(0, 2, 1)] == [3]
-    assert [line[VERSION_BYTES:] for _, line in store.summaries.log(1, 0, 9)] == [row_of(b"\1z")]
+    assert [sequence for sequence, _ in store.summaries.summary_log.log(0, 2, 1)] == [3]
+    assert [line[VERSION_BYTES:] for _, line in store.summaries.summary_log.log(1, 0, 9)] == [row_of(b"\1z")]
 
 
 def test_what_is_due_goes_once_that_is_stable_and_nothing_else(engine: Engine) -> None:
@@ -131,7 +132,7 @@ def test_a_crash_takes_record_and_summary_together() -> None:
     store.commit()
     before = store.facts()
     store.put(b"\0a", 2)
-    store.summaries.write()
+    store.summaries.summary_log.write()
     store.group_commit.commit()
     engine.crash()
     assert Store(engine).facts() == before

@@ -77,8 +77,8 @@ class Twins:
             proven = self.random.choice([0, told.safe, self.random.randrange(told.sequence + 1)])
             told.safe = max(told.safe, proven)
         if not self.group_commit.stalled:
-            self.summaries.checkpoint(self._passed)
-        self.summaries.write()
+            self.summaries.summary_log.checkpoint(self._passed)
+        self.summaries.summary_log.write()
         self.group_commit.commit()
 
     def _passed(self, partition: int) -> int:
@@ -122,7 +122,7 @@ class Twins:
         told.leaves |= sums
         told.count += chance.choice([0, 1])
         told.live = min(told.count, told.live + 1)
-        self.summaries.correct(partition, sums, told.count, told.live)
+        self.summaries.summary_log.correct(partition, sums, told.count, told.live)
 
     def forget(self, partition: int) -> None:
         """A row was found damaged; what comes in its place replaces nothing."""
@@ -130,7 +130,7 @@ class Twins:
         if told.held:
             row = self.random.choice(sorted(told.held))
             sequence = told.held.pop(row)[-8:]
-            self.summaries.forget_slot(row, sequence)
+            self.summaries.summary_log.forget(row, sequence)
             told.lines.pop(int.from_bytes(sequence), None)
 
     def touch(self, partition: int) -> None:
@@ -155,7 +155,7 @@ class Twins:
             before, after = here.of[partition], opened.of[partition]
             assert after.encode() == before.encode()
             assert nonzero(after) == nonzero(before)
-            assert opened.log(partition, 0, ALL) == here.log(partition, 0, ALL)
+            assert opened.summary_log.log(partition, 0, ALL) == here.summary_log.log(partition, 0, ALL)
         assert opened.summary_log.bytes == here.summary_log.bytes
 
 
@@ -171,15 +171,15 @@ def agree(summaries: Summaries, twin: dict[int, Told]) -> None:
         assert summary.root == sum(told.leaves.values()) & MASK
         assert (summary.closed, summary.stable) == (told.closed, told.stable)
         assert summary.floor <= told.safe
-        slots = summaries.log(partition, 0, ALL)
+        slots = summaries.summary_log.log(partition, 0, ALL)
         log = dict(slots)
         assert list(log) == sorted(log)
         assert log.items() <= told.lines.items()
         assert log.keys() >= {sequence for sequence in told.lines if sequence > summary.floor}
         after = told.sequence // 2
         behind = [slot for slot in slots if slot[0] > after]
-        assert summaries.log(partition, after, 3) == behind[:3]
-        assert summaries.log(partition, after, ALL) == behind
+        assert summaries.summary_log.log(partition, after, 3) == behind[:3]
+        assert summaries.summary_log.log(partition, after, ALL) == behind
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -242,8 +242,8 @@ def test_a_crash_at_any_commit_of_a_flush_loses_nothing_that_was_stored(passed: 
     while not states or twins.summaries.summary_log.checkpointing:
         for partition in PARTITIONS:
             twins.put(partition)
-        twins.summaries.checkpoint(lambda partition: passed)
-        twins.summaries.write()
+        twins.summaries.summary_log.checkpoint(lambda partition: passed)
+        twins.summaries.summary_log.write()
         twins.group_commit.commit()
         states.append((dict(disk.scan(b"", b"\xff")), copy.deepcopy(twins.told)))
     assert len(states) > 10
@@ -289,9 +289,9 @@ def test_a_flush_outruns_the_writes_and_no_slice_of_it_is_long() -> None:
         for _ in range(20):
             twins.put(twins.random.choice(PARTITIONS))
         before = len(twins.group_commit.rows)
-        twins.summaries.checkpoint(lambda _: 0)
+        twins.summaries.summary_log.checkpoint(lambda _: 0)
         rows.append(len(twins.group_commit.rows) - before)
-        twins.summaries.write()
+        twins.summaries.summary_log.write()
         twins.group_commit.commit()
         most = max(most, summary_log.bytes)
     assert summary_log.checkpoints > 3
@@ -307,14 +307,14 @@ def test_long_keys_weigh_what_they_are_long() -> None:
         twins.stamp += 1
         record = Record.seal(DIGESTER, row, Version(twins.stamp, 1, twins.stamp), b"")
         twins.summaries.enter(row, record.head, b"", 0, 0)
-        twins.summaries.checkpoint(lambda _: 0)
+        twins.summaries.summary_log.checkpoint(lambda _: 0)
         checkpointed = sum(
             len(line or b"") for key, line in twins.group_commit.rows.items() if key.startswith(LOG)
         )
         assert checkpointed <= 10 * ENTRY_BYTES + 3 * 1200
         # private: how full a batch is decides when it is committed, and is not told
         assert twins.group_commit._open.bytes >= checkpointed
-        twins.summaries.write()
+        twins.summaries.summary_log.write()
         twins.group_commit.commit()
         most = max(most, summary_log.bytes)
     assert summary_log.checkpoints > 2
@@ -323,13 +323,13 @@ def test_long_keys_weigh_what_they_are_long() -> None:
 
 def test_a_step_larger_than_a_slice_is_flushed_in_several() -> None:
     twins = filled(100, (50, 8, 100))
-    twins.summaries.checkpoint(lambda _: 0)
-    twins.summaries.write()
+    twins.summaries.summary_log.checkpoint(lambda _: 0)
+    twins.summaries.summary_log.write()
     twins.group_commit.commit()
     log_records = [len(list(twins.engine.scan(LOG_RECORD, b"l")))]
     while twins.summaries.summary_log.checkpointing:
-        twins.summaries.checkpoint(lambda _: 0)
-        twins.summaries.write()
+        twins.summaries.summary_log.checkpoint(lambda _: 0)
+        twins.summaries.summary_log.write()
         twins.group_commit.commit()
         log_records.append(len(list(twins.engine.scan(LOG_RECORD, b"l"))))
         agree(twins.summaries, twins.told)
@@ -355,13 +355,13 @@ def test_a_flush_writes_the_nodes_that_have_changed_and_no_others() -> None:
     written = []
     for _ in range(2):
         twins.put(1)
-        twins.summaries.write()
+        twins.summaries.summary_log.write()
         twins.group_commit.commit()
         nodes: set[bytes] = set()
         while twins.summaries.summary_log.bytes:
-            twins.summaries.checkpoint(lambda _: 0)
+            twins.summaries.summary_log.checkpoint(lambda _: 0)
             nodes |= {key for key in twins.group_commit.rows if key.startswith(NODE)}
-            twins.summaries.write()
+            twins.summaries.summary_log.write()
             twins.group_commit.commit()
         written.append(nodes)
     assert len(written[0]) > 20
@@ -402,10 +402,10 @@ def test_what_packs_say_of_a_partition_that_is_not_held_any_more_is_kept() -> No
     fewer = Summaries(group_commit, [1])
     assert list(fewer.of) == [1]
     fewer.summary_log.checkpoint_at_bytes = 0
-    fewer.checkpoint(lambda _: 0)
+    fewer.summary_log.checkpoint(lambda _: 0)
     while fewer.summary_log.checkpointing:
-        fewer.checkpoint(lambda _: 0)
-        fewer.write()
+        fewer.summary_log.checkpoint(lambda _: 0)
+        fewer.summary_log.write()
         group_commit.commit()
     assert not list(twins.engine.scan(LOG_RECORD, b"l"))
     twins.open()
