@@ -10,7 +10,8 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -29,6 +30,8 @@ BUILT_IN = {"default": Rule.LAST_WRITE_WINS, "once": Rule.FIRST_WRITE_WINS}
 PARTITIONS_DEFAULT = 64
 PARTITIONS_MAX = 4096
 MEMBERS_MAX = 1000
+UNNUMBERED = -1
+NUMBER_MAX = 65534  # of a member; one more must fit into the 16 bits that an origin begins with
 DRIFT_MS_DEFAULT = 2000
 TIMEOUT_MS_DEFAULT = 10_000
 REPLICATION_MAX = 15
@@ -42,8 +45,10 @@ _RULES = {rule.value: rule for rule in Rule}
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One node of the cluster as all others know it: `address` is host:port."""
+    """One node of the cluster as all others know it: `address` is host:port. By its `number` the wire, the
+    stamps of its writes and its store know it: it is the member's for life, and never another's."""
 
+    number: int
     name: str
     address: str
     zone: str = ""
@@ -52,7 +57,9 @@ class Member:
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
     """What all nodes must agree on. `id` has 16 bytes; `key` has 32 and is secret: of it only a digest is
-    ever shown. `load` checks what it reads; who builds one by hand sees to that himself."""
+    ever shown. `members` are sorted by number, in whatever order they are given: a member's place among
+    them is good for arrays inside a node, and for nothing that is stored or sent. `load` checks what it
+    reads; who builds one by hand sees to that himself."""
 
     id: bytes
     key: bytes = field(repr=False)
@@ -63,6 +70,9 @@ class ClusterConfig:
     drift_ms_max: int = DRIFT_MS_DEFAULT
     timeout_ms_max: int = TIMEOUT_MS_DEFAULT
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "members", tuple(sorted(self.members, key=lambda member: member.number)))
+
     def canonical(self) -> str:
         """One text for one configuration: JSON with sorted keys, the key as its digest."""
         facts = {
@@ -72,8 +82,7 @@ class ClusterConfig:
             "partitions": self.partitions,
             "clock drift bound in ms": self.drift_ms_max,
             "longest timeout in ms": self.timeout_ms_max,
-            **{f"member {m.name}": f"{m.address} zone={m.zone!r}" for m in self.members},
-            "order of members": [m.name for m in self.members],
+            **{f"member {m.number}": f"{m.name} at {m.address} zone={m.zone!r}" for m in self.members},
             **{f"bucket {name}": rule.value for name, rule in self.buckets.items()},
         }
         return json.dumps(facts, sort_keys=True)
@@ -83,12 +92,17 @@ class ClusterConfig:
         return hashlib.blake2b(self.canonical().encode(), digest_size=16).digest()
 
     def member_index(self, name: str) -> int:
-        """Where `name` stands among the members; ConfigurationError if it does not."""
+        """The place of `name` among the members; ConfigurationError if it has none."""
         for index, member in enumerate(self.members):
             if member.name == name:
                 return index
         names = ", ".join(member.name for member in self.members)
         raise ConfigurationError(f"no member is called {name!r}; the cluster has {names}")
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The names of the members by number, ascending."""
+        return {member.number: member.name for member in self.members}
 
     @property
     def closed_lag_ms(self) -> int:
@@ -187,17 +201,18 @@ class _Table:
             raise ConfigurationError(f"{self._where} has unknown settings: {unknown}; remove or correct them")
 
 
-def load(path: Path | str) -> NodeConfig:
-    """Read a node's TOML file; ConfigurationError that names the file and the setting."""
+def load(path: Path | str, *, numbered: bool = True) -> NodeConfig:
+    """Read a node's TOML file; ConfigurationError that names the file and the setting. Not `numbered`:
+    members that have no number yet are given one."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read: {error}") from error
-    return parse(text, str(path), path.parent)
+    return parse(text, str(path), path.parent, numbered=numbered)
 
 
-def parse(text: str, source: str, base: Path) -> NodeConfig:
+def parse(text: str, source: str, base: Path, *, numbered: bool = True) -> NodeConfig:
     """`load` on text; relative directories count from `base`."""
     try:
         document = tomllib.loads(text)
@@ -206,7 +221,7 @@ def parse(text: str, source: str, base: Path) -> NodeConfig:
     top = _Table(source, "top level", document)
     cluster = _cluster(
         _Table(source, "cluster", top.take("cluster", dict, {})),
-        [_Table(source, "members", row) for row in top.take("members", list, [])],
+        _members(top.take("members", list, []), source, numbered=numbered),
         {name: _Table(source, f"buckets.{name}", row) for name, row in top.take("buckets", dict, {}).items()},
         source,
     )
@@ -238,11 +253,40 @@ def parse(text: str, source: str, base: Path) -> NodeConfig:
     return config
 
 
-def _cluster(table: _Table, rows: list[_Table], buckets: dict[str, _Table], source: str) -> ClusterConfig:
+def _members(rows: list[Any], source: str, *, numbered: bool) -> list[Member]:
     members = []
-    for row in rows:
-        members.append(Member(row.take("name", str), row.take("address", str), row.take("zone", str, "")))
+    for values in rows:
+        row = _Table(source, "members", values)
+        number = row.number("number", UNNUMBERED, UNNUMBERED, NUMBER_MAX)
+        members.append(
+            Member(number, row.take("name", str), row.take("address", str), row.take("zone", str, ""))
+        )
         row.end()
+    given = _given_numbers(members)
+    if numbered and given != members:
+        lines = "".join(
+            f"\n    number = {member.number}    # in the table of {member.name}"
+            for member, old in zip(given, members, strict=True)
+            if old.number == UNNUMBERED
+        )
+        raise ConfigurationError(
+            f"{source}: each of the [[members]] needs a number of its own, for life: its writes and its "
+            f"store are known by it, so no other member may ever have it. Add to every node's file:{lines}"
+        )
+    return given
+
+
+def _given_numbers(members: list[Member]) -> list[Member]:
+    """The members with numbers for those that have none: their places, where nobody has a number yet, for
+    these are what stores from before numbers know them by; otherwise numbers greater than all."""
+    following = count(max((member.number for member in members), default=UNNUMBERED) + 1)
+    return [
+        replace(member, number=next(following)) if member.number == UNNUMBERED else member
+        for member in members
+    ]
+
+
+def _cluster(table: _Table, members: list[Member], buckets: dict[str, _Table], source: str) -> ClusterConfig:
     rules = dict(BUILT_IN)
     for name, row in buckets.items():
         rule = row.take("rule", str)
@@ -278,6 +322,8 @@ def _check(config: ClusterConfig, source: str) -> None:
         raise ConfigurationError(
             f"{source}: [[members]] names must be printable, without spaces, not empty, and differ"
         )
+    if len({member.number for member in config.members}) < len(names):
+        raise ConfigurationError(f"{source}: two [[members]] have the same number; each has its own for life")
     if config.replication > len(names):
         raise ConfigurationError(
             f"{source}: replication = {config.replication} needs as many members; there are {len(names)}"
@@ -313,7 +359,8 @@ def dump(config: NodeConfig) -> str:
         f"timeout_ms_max = {cluster.timeout_ms_max}  # of a request; a store that lost data waits as long",
     ]
     for member in cluster.members:
-        lines += ["", "[[members]]", f"name = {quote(member.name)}", f"address = {quote(member.address)}"]
+        lines += ["", "[[members]]", f"number = {member.number}  # its for life, and never another's"]
+        lines += [f"name = {quote(member.name)}", f"address = {quote(member.address)}"]
         lines += [f"zone = {quote(member.zone)}"] if member.zone else []
     for name, rule in cluster.buckets.items():
         if name not in BUILT_IN:

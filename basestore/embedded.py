@@ -38,7 +38,7 @@ class _LocalChannel:
         self._next_id = 0
         self._outbox = service.connections.open_local(self._deliver)
         cluster = service.config.cluster
-        self.members: Sequence[str] = [member.name for member in cluster.members]
+        self.members: Mapping[int, str] = cluster.names
         self.cluster = cluster.id
         self.rules: Mapping[str, Rule] = cluster.buckets
 

@@ -128,10 +128,9 @@ class Node:
         self.summaries = Summaries(self.group_commit, placement.held_by(self.me))
         self.replica = Replica(self.group_commit, self.summaries, rules, digester, self.clock)
         self.peers = Peers(
-            [member.name for member in cluster.members], self.me, self.ready, cluster.drift_ms_max,
-            placement.meeting_quorum - 1,
+            cluster.names, self.me, self.ready, cluster.drift_ms_max, placement.meeting_quorum - 1
         )  # fmt: skip
-        origin = (self.me + 1) << 48 | fresh.incarnation
+        origin = (config.member.number + 1) << 48 | fresh.incarnation
         self.operations = Operations((fresh.incarnation & 0xFFFF) << 40)
         self.context = Context(
             placement, self.peers, self.operations, self.metrics, digester,
@@ -361,9 +360,9 @@ class Node:
             Confirmed: self._confirmed,
         }
 
-    def _taken_by(self, row: bytes, head: bytes, members: list[int]) -> bytes:
+    def _taken_by(self, row: bytes, head: bytes, numbers: list[int]) -> bytes:
         """The stores that have taken the record with this head: those of the members, and this one's."""
-        takers = {self.certificates.store(member) for member in members}
+        takers = {self.certificates.store(self.peers.index_of[number]) for number in numbers}
         if row_partition(row) in self.summaries.of and self.replica.holds(row, head):
             takers.add(self.identity.store)
         return b"".join(sorted(takers - {b""}))
@@ -377,7 +376,7 @@ class Node:
         if self.group_commit.stalled:
             outbox.put(Rejected(message.id, "its disk does not keep up", True))
             return
-        answer = trace(message, self.identity, self.replica, self.hints, self.certificates)
+        answer = trace(message, self.identity, self.peers, self.replica, self.hints, self.certificates)
         self.group_commit.reply(outbox, answer, None, weight(answer))
 
     def _inspect(self, member: int, outbox: Outbox, message: Inspect, now: Instant) -> None:

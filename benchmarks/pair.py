@@ -96,7 +96,7 @@ class Meter:
 
 def two_members(partitions: int) -> ClusterConfig:
     """A cluster of n1 and n2, which both hold all."""
-    members = tuple(Member(f"n{number}", f"127.0.0.1:{7400 + number}") for number in (1, 2))
+    members = tuple(Member(number, f"n{number}", f"127.0.0.1:{7400 + number}") for number in (1, 2))
     return ClusterConfig(bytes(16), CLUSTER_KEY, members, 2, partitions, dict(BUILT_IN))
 
 

@@ -177,14 +177,15 @@ class Certificates:
             number
             for other, claim in known.items()
             if other != member and claim.closed
-            for number in (other, claim.closed, claim.tag)
+            for number in (self._peers.number_of[other], claim.closed, claim.tag)
         ]
 
     def hear_claims(self, partition: int, told: list[int]) -> None:
         """Another replica tells what it knows of claims. Of the same stores the greatest is the newest."""
         tag = self._tag(partition)
         claims = self._claims[partition]
-        for member, closed, claim_tag in zip(told[::3], told[1::3], told[2::3], strict=True):
+        for number, closed, claim_tag in zip(told[::3], told[1::3], told[2::3], strict=True):
+            member = self._peers.index_of.get(number, -1)
             if member in self.others[partition] and claim_tag == tag:
                 known = claims.get(member)
                 if known is None or known.tag != tag or closed > known.closed:

@@ -130,9 +130,8 @@ def _row(told: "Explanation", name: str, view: "ReplicaView") -> tuple[object, .
 
 
 def _author(told: "Explanation", version: "Version") -> str:
-    """The node that stamped it: the first 16 bits of its origin count the members from 1."""
-    number = (version.origin >> 48) - 1
-    return told.members[number] if 0 <= number < len(told.members) else "?"
+    """The node that stamped it: the first 16 bits of an origin are the member's number and 1."""
+    return told.members.get((version.origin >> 48) - 1, "?")
 
 
 def _reading(told: "Explanation", found: "tuple[Version | None, ...] | None") -> str:

@@ -9,7 +9,7 @@ the order given. Imports neither Trio nor anyio.
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from basestore.client.calls import CONNECT_S_MAX, GRACE_S, Make
 from basestore.client.channel import unreachable
@@ -80,7 +80,7 @@ class Channel:
         self._connection: _Connection | None = None
         self._closed = False
         self._next_id = 0
-        self.members: Sequence[str] = []  # their names; of the cluster that was last connected to
+        self.members: Mapping[int, str] = {}  # their names; of the cluster that was last connected to
 
     def welcome(self) -> Welcome:
         """What the node says of its cluster; it is connected to if need be. Unreachable."""
@@ -111,7 +111,7 @@ class Channel:
             except (OSError, ProtocolError) as error:
                 failures[endpoint] = error
                 continue
-            self.members = self._connection.welcome.members[::2]
+            self.members = self._connection.welcome.names
             return self._connection
         raise unreachable(failures)
 
@@ -169,7 +169,7 @@ class SessionChannel:
         self.closed = False
 
     @property
-    def members(self) -> Sequence[str]:
+    def members(self) -> Mapping[int, str]:
         return self._channel.members
 
     def welcome(self) -> Welcome:

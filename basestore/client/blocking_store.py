@@ -202,8 +202,7 @@ class SyncStore:
 
     def _members(self) -> list[tuple[str, str]]:
         """Names and endpoints of the cluster's members; Unreachable."""
-        members = self._channel.welcome().members
-        return list(zip(members[::2], members[1::2], strict=True))
+        return [(member.name, member.address) for member in self._channel.welcome().members]
 
     def explain(
         self, key: bytes | str, *, bucket: str = "default", timeout: float | None = None

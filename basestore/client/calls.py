@@ -14,7 +14,7 @@ Pure: no clock, no socket, no event loop. Refuses to know what carries a call.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
@@ -49,7 +49,7 @@ from repair.version import Version
 
 T = TypeVar("T")
 Make = Callable[[int], Message]
-Members = Sequence[str]
+Members = Mapping[int, str]
 
 GRACE_S = 1.0  # that the answer may take longer than the node was given
 CONNECT_S_MAX = 3.0

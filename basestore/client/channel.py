@@ -34,7 +34,7 @@ class Channel(Protocol):
     """Carries requests to one node. Of its cluster, once it is ready: the names of the members, the id, and
     the rules of its buckets."""
 
-    members: Sequence[str]
+    members: Mapping[int, str]
     cluster: bytes
     rules: Mapping[str, Rule]
 

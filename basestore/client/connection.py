@@ -131,7 +131,7 @@ class _NetworkChannel:
         self._connection: _Connection | None = None
         self.closed = False
         self._next_id = 0
-        self.members: Sequence[str] = []
+        self.members: Mapping[int, str] = {}
         self.cluster = b""
         self.rules: Mapping[str, Rule] = {}
 
@@ -154,7 +154,7 @@ class _NetworkChannel:
                 failures[endpoint] = error if str(error) else "no answer"
                 continue
             self._connection = connection
-            self.members = connection.welcome.members[::2]
+            self.members = connection.welcome.names
             self.cluster = connection.welcome.cluster
             self.rules = connection.welcome.rules
             self._tasks.start_soon(connection.run)

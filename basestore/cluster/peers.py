@@ -13,7 +13,7 @@ must not stamp writes.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from basestore.cluster.failure_detector import THRESHOLD, FailureDetector, Probation
@@ -37,6 +37,7 @@ class Peer:
     """One member as seen from here, this node itself included."""
 
     index: int
+    number: int
     name: str
     outbox: Outbox
     linked: bool = False
@@ -50,20 +51,32 @@ class Peer:
 
 
 class Peers:
-    """All members by index; `alive[i]` is kept up to date for the coordinator's fast path."""
+    """All members by index; `alive[i]` is kept up to date for the coordinator's fast path.
 
-    def __init__(self, names: list[str], me: int, ready: set[Outbox], drift_ms_max: int, spare: int) -> None:
-        """`spare`: how many members, whichever they are, no partition's quorum needs."""
+    An index is a place among the members, who are sorted by number: good for arrays inside this node, and
+    so that the lower index has the lower number. Whatever is sent or stored says the number instead:
+    `number_of` and `index_of` translate, where a message is made or heard.
+    """
+
+    def __init__(
+        self, members: Mapping[int, str], me: int, ready: set[Outbox], drift_ms_max: int, spare: int
+    ) -> None:
+        """`members`: their names by number, ascending. `spare`: how many members, whichever they are, no
+        partition's quorum needs."""
         self.me = me
         self._spare = spare
         self._ready = ready
         self._drift_ms_max = drift_ms_max
-        self.all = [Peer(index, name, Outbox(ready)) for index, name in enumerate(names)]
+        self.number_of = list(members)
+        self.index_of = {number: index for index, number in enumerate(members)}
+        self.all = [
+            Peer(self.index_of[number], number, name, Outbox(ready)) for number, name in members.items()
+        ]
         self.all[me].outbox = Outbox(ready, math.inf)  # emptied in every step; admission bounds it
         self.others = [peer for peer in self.all if peer.index != me]
         for peer in self.others:
             peer.outbox.close()
-        self.alive = [False] * len(names)
+        self.alive = [False] * len(members)
         self.all_alive = False
         self.skew_ms: int | None = None
         self._ticked_s = math.inf
@@ -120,9 +133,9 @@ class Peers:
         """Queue for a member; False when it has no link or too much waits for it."""
         return self.all[index].outbox.put(message, size)
 
-    def check_known(self, members: Iterable[int]) -> None:
+    def check_known(self, numbers: Iterable[int]) -> None:
         """ProtocolError unless a peer speaks of members of this cluster."""
-        if not all(0 <= member < len(self.all) for member in members):
+        if not self.index_of.keys() >= set(numbers):
             raise ProtocolError("a message names a member that this cluster does not have")
 
     @property

@@ -30,7 +30,8 @@ def explain(context: Context, outbox: Outbox, request: Explain, now: Instant) ->
 def _explained(
     context: Context, request: Explain, row: bytes, rule: Rule, gather: Gather, now: Instant
 ) -> Explained:
-    replicas = context.placement.replicas[row_partition(row)]
+    number_of = context.peers.number_of
+    replicas = [number_of[replica] for replica in context.placement.replicas[row_partition(row)]]
     answers: dict[int, Traced] = gather.answers
     hints = [
         word
@@ -43,7 +44,7 @@ def _explained(
         request.id,
         rule.value,
         now.wall_ms,
-        list(replicas),
+        replicas,
         [answers[replica].state if replica in answers else DOWN for replica in replicas],
         [answers[replica].record if replica in answers else b"" for replica in replicas],
         hints,

@@ -29,7 +29,7 @@ Conclude = Callable[["Gather", Instant], Message]
 
 
 class Gather(Operation):
-    """One of them at its coordinator. In the end each member is in `answers` or in `reasons`."""
+    """One of them at its coordinator. In the end each member's number is in `answers` or in `reasons`."""
 
     __slots__ = ("_client", "_conclude", "_context", "_deadline", "_waiting", "answers", "reasons")
 
@@ -53,11 +53,11 @@ class Gather(Operation):
         operations, peers = self._context.operations, self._context.peers
         for peer in peers.all:
             if peer.index != peers.me and not peer.linked:
-                self.reasons[peer.index] = "there is no link to it"
+                self.reasons[peer.number] = "there is no link to it"
             elif peers.send(peer.index, message, size):
                 self._waiting.add(peer.index)
             else:
-                self.reasons[peer.index] = "too much waits for it"
+                self.reasons[peer.number] = "too much waits for it"
         self._deadline = now.monotonic + timeout_ms / 1e3
         operations.alarm_at(message.id, min(self._deadline, now.monotonic + DOUBTFUL_S))
 
@@ -72,7 +72,7 @@ class Gather(Operation):
     def _take(self, member: int, answer: Any, now: Instant) -> None:
         if member in self._waiting:
             self._waiting.discard(member)
-            self.answers[member] = answer
+            self.answers[self._context.peers.number_of[member]] = answer
             self._consider(now)
 
     def rejected(self, member: int, answer: Rejected, now: Instant) -> None:
@@ -92,7 +92,7 @@ class Gather(Operation):
     def _miss(self, member: int, reason: str, now: Instant) -> None:
         if member in self._waiting:
             self._waiting.discard(member)
-            self.reasons[member] = reason
+            self.reasons[self._context.peers.number_of[member]] = reason
             self._consider(now)
 
     def _consider(self, now: Instant) -> None:

@@ -207,9 +207,10 @@ class QuorumWrite(Operation):
 
     def _keep(self, replica: int, only_copy: bool, taker: int | None = None) -> None:
         states = zip(self._replicas, self._tally.states, strict=True)
-        takers = [member for member, state in states if state is APPLIED or member == taker]
-        message = Keep(self.ids[0], replica, self._content.row, self._record.blob, only_copy, takers)
-        self._context.peers.send(self._context.peers.me, message)
+        peers, content, blob = self._context.peers, self._content, self._record.blob
+        number_of = peers.number_of
+        takers = [number_of[member] for member, state in states if state is APPLIED or member == taker]
+        peers.send(peers.me, Keep(self.ids[0], number_of[replica], content.row, blob, only_copy, takers))
         self._hints_asked += 1
 
     def _explain(self, replica: int, reason: str) -> None:
@@ -248,7 +249,7 @@ class QuorumWrite(Operation):
 
     def kept(self, member: int, answer: Kept, now: Instant) -> None:
         self._hints_asked -= 1
-        self._note(answer.member, HINTED if answer.stored else FAILED, now)
+        self._note(self._context.peers.index_of[answer.member], HINTED if answer.stored else FAILED, now)
 
     def lost(self, member: int, now: Instant) -> None:
         if self._sent and member in self._replicas and self._state(member) == PENDING:
@@ -334,8 +335,9 @@ class QuorumWrite(Operation):
         tally = self._tally
         states: list[int] = []
         if self._sent:
+            number_of = self._context.peers.number_of
             for replica, state in zip(self._replicas, tally.states, strict=True):
-                states += (replica, int(state))  # cbor2 is slow with subclasses of int
+                states += (number_of[replica], int(state))  # cbor2 is slow with subclasses of int
         final = self._final(winner or version) if self._rule.final_when_stable else 0
         better = winner[:VERSION_BYTES]
         decision = Decision(outcome, final, version, tally.required, tally.applied, states, better)

@@ -47,7 +47,7 @@ class Hints:
         debts: Debts,
         taken_by: Callable[[bytes, bytes, list[int]], bytes],
     ) -> None:
-        """`debts`: where it is kept what is owed in place of a hint. `taken_by(row, head, members)`: the
+        """`debts`: where it is kept what is owed in place of a hint. `taken_by(row, head, numbers)`: the
         stores that hold this record, so far as this node knows: those of the members named, and its own."""
         self._debts = debts
         self._taken_by = taken_by
@@ -57,6 +57,7 @@ class Hints:
         self._bytes_max = config.hint_bytes_max
         self._age_ms_max = config.hint_age_s_max * 1000
         self.piles = [Pile(peer.index, peer.name) for peer in peers.all]
+        self._pile_of = dict(zip(peers.number_of, self.piles, strict=True))
         self._expire_at = [pile.ages for pile in self.piles]
         for pile in self.piles:
             for key, value in self._group_commit.engine.scan(*keyspace.hints_for(pile.name)):
@@ -67,7 +68,7 @@ class Hints:
     def keep(self, outbox: Outbox, message: Keep) -> None:
         """Store a hint, and say when it is durable; or that it cannot be kept, once the debt is: there is no
         room, or it loses to a late one, which will not be delivered."""
-        pile, row = self.piles[message.member], message.row
+        pile, row = self._pile_of[message.member], message.row
         stored = self._group_commit.get(pile.key(row))
         kept = None if stored is None else decode_hint(stored)
         record = Record(message.record)

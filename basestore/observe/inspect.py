@@ -76,7 +76,8 @@ class Inspector:
             certificate = self.certificates.certificate(partition, other)
             closed, made_ms = (certificate.my_closed, certificate.made_ms) if certificate else (0, 0)
             last = self.certificates.last_exchange(partition, other)
-            yield from (partition, other, closed, made_ms, _age_ms(last.begun_s if last else None, now))
+            age_ms = _age_ms(last.begun_s if last else None, now)
+            yield from (partition, self.peers.number_of[other], closed, made_ms, age_ms)
 
     def _newest_stamp(self, now: Instant) -> int:
         """No write that has ended has a greater stamp than this, for some member. Who is alone has seen

@@ -69,11 +69,11 @@ def hint_piles(
     piles: list[int] = []
     debts: list[int] = []
     for pile in hints.summary():
-        alive = int(peers.alive[pile.member])
+        number, alive = peers.number_of[pile.member], int(peers.alive[pile.member])
         piles += (
-            pile.member, alive, pile.count, pile.bytes, pile.only_copies, pile.oldest_ms or 0, pile.late,
+            number, alive, pile.count, pile.bytes, pile.only_copies, pile.oldest_ms or 0, pile.late,
         )  # fmt: skip
         for partition, since_ms in pile.debt.items():
-            debts += (pile.member, partition, since_ms)
+            debts += (number, partition, since_ms)
     decided = [metrics.counts[f"hints_late_{how}"] for how in ("rewritten", "superseded")]
     return HintPiles(request, name, now.wall_ms, piles, debts, decided)

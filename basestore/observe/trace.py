@@ -5,6 +5,7 @@ even noted.
 """
 
 from basestore.anti_entropy.certificates import Certificates
+from basestore.cluster.peers import Peers
 from basestore.cluster.placement import row_partition
 from basestore.handoff.hints import Hints
 from basestore.observe.status import state
@@ -15,19 +16,28 @@ from repair.write_repair import Hint
 
 
 def trace(
-    message: Trace, identity: StoreIdentity, replica: Replica, hints: Hints, certificates: Certificates
+    message: Trace,
+    identity: StoreIdentity,
+    peers: Peers,
+    replica: Replica,
+    hints: Hints,
+    certificates: Certificates,
 ) -> Traced:
     """What this node knows of a row."""
     record, said = replica.trace(message.row), state(identity)
     if record is None and said == UP:
         said = DAMAGED
     kept = hints.of_row(message.row)
-    sorts = [word for member, hint in kept for word in (member, _sort_of(hint))]
+    sorts = [word for member, hint in kept for word in (peers.number_of[member], _sort_of(hint))]
     partition, stable = row_partition(message.row), 0
     reach: list[int] = []
     if partition in certificates.replicas:
         stable = replica.summaries.of[partition].shown
-        reach = [word for each in certificates.reach(partition) for word in each]
+        reach = [
+            word
+            for member, proof, claim in certificates.reach(partition)
+            for word in (peers.number_of[member], proof, claim)
+        ]
     return Traced(
         message.id, said, record or b"", sorts, [hint.record.head for _, hint in kept], stable, reach
     )

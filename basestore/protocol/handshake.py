@@ -37,26 +37,44 @@ class Hello(NamedTuple):
     sender: str
 
 
+class MemberRow(NamedTuple):
+    """A member of the cluster. All other messages say only its number."""
+
+    number: int
+    name: str
+    address: str
+
+
+class BucketRow(NamedTuple):
+    """A bucket and its conflict rule."""
+
+    name: str
+    rule: str
+
+
 @message(2)
 class Welcome(NamedTuple):
-    """The answer. `members` alternates names and addresses, in the order that receipts count;
-    `buckets` alternates their names and conflict rules."""
+    """The answer: who this is, and what a client needs to know of the cluster."""
 
     protocol: int
     cluster: bytes
     sender: str
-    members: list[str]
-    buckets: list[str]
+    members: list[MemberRow]
+    buckets: list[BucketRow]
 
     @property
     def rules(self) -> dict[str, Rule]:
         """The rule of each bucket."""
-        return dict(zip(self.buckets[::2], map(Rule, self.buckets[1::2]), strict=True))
+        return {bucket.name: Rule(bucket.rule) for bucket in self.buckets}
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The names of the members by number, which is how answers speak of them."""
+        return {member.number: member.name for member in self.members}
 
     def check(self) -> str:
-        if len(self.members) % 2 or len(self.buckets) % 2:
-            return "names members without addresses, or buckets without rules"
-        return "" if RULES.issuperset(self.buckets[1::2]) else "names a rule that is not known here"
+        known = all(bucket.rule in RULES for bucket in self.buckets)
+        return "" if known else "names a rule that is not known here"
 
 
 @message(3, unchecked=ANYTHING)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-PROTOCOL: Final = 3
+PROTOCOL: Final = 4
 DEPTH_MAX: Final = 4
 KEY_BYTES_MAX: Final = 64 * 1024
 VALUE_BYTES_MAX: Final = 1024 * 1024

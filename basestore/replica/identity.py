@@ -20,7 +20,7 @@ compares, for it knows all its generations; the peer keeps its memory until the 
 
 import enum
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cbor2
 
@@ -103,12 +103,11 @@ class StoreIdentity:
                 f"the store in {self._config.directory} is damaged: its identity cannot be read. Move the "
                 f"directory away and start again: the node will recover from its peers"
             ) from error
-        if owner != self._owner():
+        ours = self._owner()
+        if owner != ours[: len(owner)]:  # one from before members had numbers says none
             raise ConfigurationError(
-                f"the store in {self._config.directory} belongs to node {owner[1]!r} of cluster "
-                f"{owner[0].hex()} with {owner[2]} partitions, not to {self._config.name!r} of "
-                f"{self._config.cluster.id.hex()} with {self._config.cluster.partitions}; correct "
-                f"the configuration's [node] directory"
+                f"the store in {self._config.directory} belongs to {_named(*owner)}, not to {_named(*ours)}; "
+                f"correct the configuration's [node] directory, or what differs here in the rest of it"
             )
         last = next(reversed(self._generations))
         if self._generations[last] < 0:
@@ -120,9 +119,9 @@ class StoreIdentity:
         elif syncs == "interval" and not clean:
             self._doubt("the node was not stopped cleanly under durability interval", fresh.store)
 
-    def _owner(self) -> list[object]:
+    def _owner(self) -> list[Any]:
         cluster = self._config.cluster
-        return [cluster.id, self._config.name, cluster.partitions]
+        return [cluster.id, self._config.name, cluster.partitions, self._config.member.number]
 
     def _stage(self, state: State, *, clean: bool) -> None:
         facts = [
@@ -262,3 +261,9 @@ class StoreIdentity:
     def close(self) -> None:
         """Stage that the store was closed cleanly."""
         self._stage(self.state, clean=True)
+
+
+def _named(cluster: bytes, name: str, partitions: int, number: int | None = None) -> str:
+    """Whose a store is, in words."""
+    which = "" if number is None else f", number {number},"
+    return f"node {name!r}{which} of cluster {cluster.hex()} with {partitions} partitions"

@@ -14,7 +14,7 @@ Pure: moments of the client's clock are arguments. Refuses to judge: what the vi
 repair is `convergence.py` and `repair.py`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -46,8 +46,8 @@ class Following(Protocol[T_co]):
     def request(self, request: int) -> Survey:
         """The next request, with this id."""
 
-    def hear(self, answer: Message, members: Sequence[str], sent_s: float) -> None:
-        """The answer, to what was sent then; `members`: the names, in the cluster's order. Raises the error
+    def hear(self, answer: Message, members: Mapping[int, str], sent_s: float) -> None:
+        """The answer, to what was sent then; `members`: the names, by number. Raises the error
         that it stands for."""
 
     def miss(self, error: BasestoreError) -> None:
@@ -152,7 +152,7 @@ class ClusterView:
     first: int = 0
     heard: bool = False  # a whole round
 
-    def hear(self, answer: Message, members: Sequence[str], sent_s: float) -> None:
+    def hear(self, answer: Message, members: Mapping[int, str], sent_s: float) -> None:
         """Take in the page from `first` on, which was asked for at `sent_s`. Raises the error that the answer
         stands for."""
         if not isinstance(answer, Surveyed):
@@ -191,7 +191,7 @@ class ClusterView:
                 view.late_hints.pop(partition, None)
                 view.damaged.discard(partition)
 
-    def _take(self, name: str, said: Inspected, members: Sequence[str], sent_s: float) -> None:
+    def _take(self, name: str, said: Inspected, members: Mapping[int, str], sent_s: float) -> None:
         view = self.nodes.get(name)
         if view is None:
             self.nodes[name] = view = NodeView(said, said.counts, said.stamp)

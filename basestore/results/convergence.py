@@ -22,7 +22,7 @@ Once it could be proven, it has exchanges run at once rather than in turn. Pure:
 are arguments.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,7 +189,7 @@ class Proving:
         begun_s = min((side.begun_s for side in sides if side is not None), default=0.0)
         return begun_s >= (self._pass_s or 0.0) or bool(self._causes(partition))
 
-    def hear(self, answer: Message, members: Sequence[str], sent_s: float) -> None:
+    def hear(self, answer: Message, members: Mapping[int, str], sent_s: float) -> None:
         """The answer to it. Raises the error that it stands for."""
         self.cluster_view.hear(answer, members, sent_s)
         self._check_key()

@@ -118,7 +118,7 @@ class Explanation:
     stable    every version up to this stamp is on all replicas, or beaten there, for good; 0: none is proven
     reach     as one replica sees it, by each other one: how far their proof with each other reaches, and
               how far its proofs with all others do; stamps, 0: nothing is proven
-    members   all nodes of the cluster, in its order
+    members   the names of all nodes of the cluster, by number
     """
 
     key: bytes
@@ -134,7 +134,7 @@ class Explanation:
     mends: tuple[Mend, ...]
     stable: int
     reach: dict[str, tuple[int, int]]
-    members: tuple[str, ...]
+    members: Mapping[int, str]
 
     @property
     def settled(self) -> bool:
@@ -186,8 +186,8 @@ def _texts(found: tuple[Version | None, ...] | None) -> list[str | None] | None:
     return None if found is None else [None if version is None else str(version) for version in found]
 
 
-def explanation(answer: Message, bucket: str, key: bytes, members: Sequence[str]) -> Explanation:
-    """Read the answer to an Explain; raises the error it stands for. `members`: the names."""
+def explanation(answer: Message, bucket: str, key: bytes, members: Mapping[int, str]) -> Explanation:
+    """Read the answer to an Explain; raises the error it stands for. `members`: the names, by number."""
     if not isinstance(answer, Explained):
         raise error_of(answer)
     try:
@@ -196,7 +196,7 @@ def explanation(answer: Message, bucket: str, key: bytes, members: Sequence[str]
         raise senseless(answer) from error
 
 
-def _explain(answer: Explained, bucket: str, key: bytes, members: Sequence[str]) -> Explanation:
+def _explain(answer: Explained, bucket: str, key: bytes, members: Mapping[int, str]) -> Explanation:
     rule = Rule(answer.rule)
     names = [members[index] for index in answer.replicas]
     unheard = {members[at]: why for at, why in zip(answer.unheard, answer.reasons, strict=True)}
@@ -223,7 +223,7 @@ def _explain(answer: Explained, bucket: str, key: bytes, members: Sequence[str])
         tuple(_mends(names, answer.states, heads, best, rule, hints, _purged(answer, best))),
         max(answer.stables, default=0),
         {members[at]: (proof, row) for at, proof, row in zip(*[iter(answer.reach)] * 3, strict=True)},
-        tuple(members),
+        dict(members),
     )
 
 
@@ -241,7 +241,7 @@ def _view(state: str, record: Record | None, wall_ms: int, reason: str) -> Repli
     )
 
 
-def _hints(answer: Explained, rule: Rule, best: bytes, members: Sequence[str]) -> tuple[HintView, ...]:
+def _hints(answer: Explained, rule: Rule, best: bytes, members: Mapping[int, str]) -> tuple[HintView, ...]:
     words = iter(answer.hints)
     views = []
     for (at, target, sort), head in zip(zip(words, words, words, strict=True), answer.heads, strict=True):

@@ -5,7 +5,7 @@ elsewhere and delivered later. All hints for one member are a pile. Made out of 
 (`HintPiles`). Pure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +84,7 @@ class NodeHints:
         }
 
 
-def node_hints(answer: Message, members: Sequence[str]) -> NodeHints:
+def node_hints(answer: Message, members: Mapping[int, str]) -> NodeHints:
     """Read the answer to HintsOf or Replay; raises the error it stands for."""
     if not isinstance(answer, HintPiles):
         raise error_of(answer)

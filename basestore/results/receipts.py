@@ -5,7 +5,7 @@ a `ReadResult`, a scan `Item`s. Also how these are made out of the answers of no
 answer is not guessed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,7 +139,7 @@ class Item:
     expires_ms: int | None
 
 
-def receipt(answer: Message, level: Level, members: Sequence[str]) -> Receipt:
+def receipt(answer: Message, level: Level, members: Mapping[int, str]) -> Receipt:
     """Read the answer to a set or delete; raises the error it stands for."""
     if not isinstance(answer, Written):
         raise error_of(answer)

@@ -9,7 +9,7 @@ the call. `Repairing` asks for that until all pairs are done or time is up; exch
 result are asked for again. Pure; the client's time is an argument.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ class Repairing:
             request, bucket, key, partition, self.cluster_view.first, within_ms, self._full, SURVEY_MS
         )
 
-    def hear(self, answer: Message, members: Sequence[str], sent_s: float) -> None:
+    def hear(self, answer: Message, members: Mapping[int, str], sent_s: float) -> None:
         """The answer to it. Raises the error that it stands for."""
         self.cluster_view.hear(answer, members, sent_s)
 

@@ -28,7 +28,17 @@ from basestore.config import NodeConfig
 from basestore.node import Node
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX, FRAME_BYTES_MAX
-from basestore.protocol.handshake import Differs, Facts, Welcome, answer, difference, hello, judge
+from basestore.protocol.handshake import (
+    BucketRow,
+    Differs,
+    Facts,
+    MemberRow,
+    Welcome,
+    answer,
+    difference,
+    hello,
+    judge,
+)
 from basestore.protocol.limits import PROTOCOL, ProtocolError
 from basestore.server.clock import instant
 from basestore.server.link import Link, dial
@@ -255,8 +265,8 @@ class Connections:
 def _facts(config: NodeConfig, diallers: list[str]) -> Facts:
     """What this node says of itself and of its cluster in a handshake."""
     cluster = config.cluster
-    members = [word for member in cluster.members for word in (member.name, member.address)]
-    buckets = [word for name, rule in sorted(cluster.buckets.items()) for word in (name, rule.value)]
+    members = [MemberRow(member.number, member.name, member.address) for member in cluster.members]
+    buckets = [BucketRow(name, rule.value) for name, rule in sorted(cluster.buckets.items())]
     welcome = Welcome(PROTOCOL, cluster.id, config.name, members, buckets)
     return Facts(welcome, cluster.digest, cluster.canonical(), frozenset(diallers))
 

@@ -88,7 +88,7 @@ def _ports_from(first: int, count: int) -> range:
 
 
 def _existing_cluster(directory: Path, nodes: int | None, first_port: int | None) -> list[NodeConfig]:
-    cluster = load(config_path(directory, "n1")).cluster
+    cluster = load(config_path(directory, "n1"), numbered=False).cluster
     listed = [member.name for member in cluster.members]
     expected = [f"n{number}" for number in range(1, (nodes or len(listed)) + 1)]
     if listed != expected:
@@ -101,14 +101,14 @@ def _existing_cluster(directory: Path, nodes: int | None, first_port: int | None
         raise ConfigurationError(
             f"the cluster in {directory} begins at {first}; start it with that port, or use another directory"
         )
-    return [load(config_path(directory, name)) for name in listed]
+    return [load(config_path(directory, name), numbered=False) for name in listed]
 
 
 def _new_cluster(
     directory: Path, nodes: int, first_port: int | None, durability: Durability
 ) -> list[NodeConfig]:
     ports = _free_ports(nodes) if first_port is None else _ports_from(first_port, nodes)
-    members = tuple(Member(f"n{number}", f"{HOST}:{port}") for number, port in enumerate(ports, 1))
+    members = tuple(Member(at, f"n{at + 1}", f"{HOST}:{port}") for at, port in enumerate(ports))
     cluster = ClusterConfig(
         secrets.token_bytes(CLUSTER_ID_BYTES), secrets.token_bytes(KEY_BYTES), members, min(3, nodes)
     )
@@ -121,12 +121,20 @@ def write_cluster(directory: Path, configs: Sequence[NodeConfig]) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         for config in reversed(configs):
             path = config_path(directory, config.name)
-            if not path.exists() or load(path) != config:
+            if not path.exists() or not _says(path, config):
                 _write(path, config)
     except OSError as error:
         raise ConfigurationError(
             f"the cluster cannot be set up in {directory}: {error}. Use another directory"
         ) from error
+
+
+def _says(path: Path, config: NodeConfig) -> bool:
+    """Whether a file needs no rewriting; one from before members had numbers does."""
+    try:
+        return load(path) == config
+    except ConfigurationError:
+        return False
 
 
 def _write(path: Path, config: NodeConfig) -> None:

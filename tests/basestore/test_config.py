@@ -1,5 +1,6 @@
 """Configurations: what is read back is what was written, and every mistake is named."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ def test_what_is_left_out_has_defaults() -> None:
     assert (config.cluster.replication, config.cluster.partitions) == (3, 64)
     assert config.cluster.buckets == BUILT_IN
     assert config.cluster.drift_ms_max == 2000
-    assert config.member == Member("n1", "127.0.0.1:7400")
-    assert config.cluster.members[2] == Member("n3", "[::1]:7402", "b")
+    assert config.member == Member(0, "n1", "127.0.0.1:7400")
+    assert config.cluster.members[2] == Member(7, "n3", "[::1]:7402", "b")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,9 @@ def test_what_is_left_out_has_defaults() -> None:
         ("[[members]]", "drift_ms_max = 0\n[[members]]", "drift_ms_max = 0 must lie between"),
         ("[[members]]", "drift_ms_max = 60001\n[[members]]", "drift_ms_max = 60001 must lie between"),
         ("[[members]]", "replicas = 3\n[[members]]", "[cluster] has unknown settings: replicas"),
+        ("number = 3", "number = 0", "two [[members]] have the same number; each has its own for life"),
+        ("number = 3", "number = 65535", "[members] number = 65535 must lie between"),
+        ("number = 3", 'number = "3"', "[members] number = '3' must be of type int"),
         ('name = "n2"', "", "[members] lacks 'name'"),
         ('name = "n2"', "name = 2", "[members] name = 2 must be of type str"),
         ('name = "n2"', 'name = "n1"', "names must be printable, without spaces"),
@@ -125,9 +129,11 @@ ports = st.integers(1, 65535)
 @st.composite
 def node_configs(draw: st.DrawFn) -> NodeConfig:
     names = draw(st.lists(printable, min_size=1, max_size=5, unique=True))
+    numbers = draw(st.lists(st.integers(0, 65534), min_size=len(names), max_size=len(names), unique=True))
     addresses = draw(st.lists(ports, min_size=len(names), max_size=len(names), unique=True))
     members = tuple(
-        Member(name, f"host:{port}", draw(zones)) for name, port in zip(names, addresses, strict=True)
+        Member(number, name, f"host:{port}", draw(zones))
+        for number, name, port in zip(numbers, names, addresses, strict=True)
     )
     names_of_buckets = zones.filter(lambda name: name and name not in BUILT_IN)
     buckets = BUILT_IN | draw(st.dictionaries(names_of_buckets, st.sampled_from(Rule), max_size=3))
@@ -183,9 +189,9 @@ def test_differences_name_what_differs_and_keep_the_key_secret() -> None:
     ).cluster
     told = differences(ours.canonical(), theirs.canonical())
     assert "replication: 3 here, 2 there" in told
-    assert "member n2: 127.0.0.1:7401 zone='' here, 127.0.0.1:7500 zone='' there" in told
+    assert "member 3: n2 at 127.0.0.1:7401 zone='' here, n2 at 127.0.0.1:7500 zone='' there" in told
     assert "bucket x: absent here, last-write-wins there" in told
-    assert [line.split(":")[0] for line in told] == ["bucket x", "cluster key", "member n2", "replication"]
+    assert [line.split(":")[0] for line in told] == ["bucket x", "cluster key", "member 3", "replication"]
     for text in (ours.canonical(), str(told), repr(ours), repr(read(GOOD))):
         assert KEY not in text
         assert repr(bytes.fromhex(KEY)) not in text
@@ -219,8 +225,28 @@ def test_what_is_no_address_is_refused_with_the_form(address: str) -> None:
         parse_address(address)
 
 
-def test_the_order_of_members_is_part_of_the_configuration() -> None:
+def test_the_order_of_members_in_the_file_means_nothing() -> None:
     config = read(GOOD).cluster
     turned = ClusterConfig(config.id, config.key, config.members[::-1])
-    assert config.digest != turned.digest
-    assert differences(config.canonical(), turned.canonical())
+    assert turned == config
+    assert turned.digest == config.digest
+    assert turned.placement().replicas == config.placement().replicas
+
+
+def test_members_without_numbers_are_refused_with_the_lines_to_add() -> None:
+    unnumbered = re.sub("number = .*", "", GOOD)
+    with pytest.raises(ConfigurationError) as wrong:
+        read(unnumbered)
+    lines = [line.strip().split("  ")[0] for line in str(wrong.value).splitlines()[1:]]
+    assert [line for line in str(wrong.value).splitlines()[1:] if "n2" in line]
+    added = unnumbered
+    for name, line in zip(("n1", "n2", "n3"), lines, strict=True):
+        added = added.replace(f'[[members]]\n\nname = "{name}"', f'[[members]]\n{line}\nname = "{name}"')
+    assert [member.number for member in read(added).cluster.members] == [0, 1, 2]
+    assert parse(unnumbered, "n1.toml", Path("/base"), numbered=False) == read(added)
+
+
+def test_a_member_that_joins_is_offered_a_number_that_nobody_had() -> None:
+    with pytest.raises(ConfigurationError, match=r"number = 8 .*n2") as wrong:
+        read(GOOD.replace("number = 3", ""))
+    assert "n1" not in str(wrong.value).splitlines()[1]

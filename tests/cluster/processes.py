@@ -179,7 +179,7 @@ class Cluster:
         """Write the configurations. Nothing runs before `start`. `hosts`: where each node listens."""
         root.mkdir(parents=True, exist_ok=True)
         hosts = hosts or ["127.0.0.1"] * nodes
-        members = tuple(Member(f"n{i}", f"{host}:{free_ports(1)}") for i, host in enumerate(hosts, 1))
+        members = tuple(Member(i, f"n{i}", f"{host}:{free_ports(1)}") for i, host in enumerate(hosts, 1))
         self.config = ClusterConfig(
             os.urandom(16),
             os.urandom(32),

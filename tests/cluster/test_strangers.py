@@ -121,7 +121,7 @@ def test_a_frame_may_come_byte_by_byte(node: NodeProcess) -> None:
             wire.send(bytes([byte]))
         (welcome,) = wire.hear()
         assert isinstance(welcome, Welcome)
-        assert welcome.members[::2] == ["n1", "n2", "n3"]
+        assert [*welcome.names.values()] == ["n1", "n2", "n3"]
 
 
 def test_requests_that_travel_with_the_hello_are_all_answered(node: NodeProcess) -> None:

@@ -47,7 +47,7 @@ WALL_MS = 1_760_000_000_000
 
 def single(directory: Path) -> NodeConfig:
     """A cluster of one node, whose store lies there."""
-    members = (Member("n1", "127.0.0.1:7400"),)
+    members = (Member(0, "n1", "127.0.0.1:7400"),)
     cluster = ClusterConfig(bytes(16), bytes(range(32)), members, 1, 4, BUILT_IN, 2000, 1000)
     return NodeConfig(cluster, "n1", directory)
 

@@ -234,11 +234,12 @@ class Witness:
         world = self._world
         row = world.placement.row(operation.bucket.encode(), operation.key.encode())
         rule = world.rules[operation.bucket]
-        if tuple(written.replicas[::2]) != world.placement.replicas[row_partition(row)]:
+        replicas = [world.index_of[number] for number in written.replicas[::2]]
+        if tuple(replicas) != world.placement.replicas[row_partition(row)]:
             world.blame("receipts", f"{operation}: the receipt names the wrong replicas")
         counted = 0
         operation.promised = []
-        for replica, state in zip(written.replicas[::2], written.replicas[1::2], strict=True):
+        for replica, state in zip(replicas, written.replicas[1::2], strict=True):
             counted += state == APPLIED
             if state in (APPLIED, SUPERSEDED, HINTED):
                 operation.promised.append(replica)

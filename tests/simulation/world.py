@@ -59,7 +59,8 @@ class PlannedWorld:
             sync=durability == "sync", interval=durability == "interval", clock=lambda: self.clockwork.now
         )
         self.names = [f"n{i + 1}" for i in range(len(plan.machines))]
-        members = tuple(Member(name, f"127.0.0.1:{7400 + i}") for i, name in enumerate(self.names))
+        members = tuple(Member(3 * i + 2, name, f"127.0.0.1:{7400 + i}") for i, name in enumerate(self.names))
+        self.index_of = {member.number: index for index, member in enumerate(members)}  # never the same
         cluster = ClusterConfig(
             bytes(16), KEY, members, plan.replication, plan.partitions, BUILT_IN,
             plan.drift_ms_max, plan.timeout_ms_max,

@@ -12,14 +12,17 @@ id = "{ID}"
 key = "{KEY}"
 
 [[members]]
+number = 0
 name = "n1"
 address = "127.0.0.1:7400"
 
 [[members]]
+number = 3
 name = "n2"
 address = "127.0.0.1:7401"
 
 [[members]]
+number = 7
 name = "n3"
 address = "[::1]:7402"
 zone = "b"

@@ -12,7 +12,7 @@ import trio
 import basestore
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack
-from basestore.protocol.handshake import Hello, Refused, Welcome
+from basestore.protocol.handshake import BucketRow, Hello, MemberRow, Refused, Welcome
 from basestore.protocol.limits import PROTOCOL, ProtocolError
 from tests.worlds.patience import PATIENCE_S
 
@@ -122,7 +122,9 @@ class FakeNode:
             thread.join(timeout=PATIENCE_S)
 
 
-WELCOME = Welcome(PROTOCOL, bytes(16), "n1", ["n1", "127.0.0.1:1"], ["once", "first-write-wins"])
+WELCOME = Welcome(
+    PROTOCOL, bytes(16), "n1", [MemberRow(0, "n1", "127.0.0.1:1")], [BucketRow("once", "first-write-wins")]
+)
 
 
 @contextmanager

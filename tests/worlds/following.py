@@ -26,8 +26,8 @@ def follow(world: World, survey: Following[T], at: int = 0) -> T:
     return result
 
 
-def names(world: World) -> list[str]:
-    return [member.name for member in world.cluster.members]
+def names(world: World) -> dict[int, str]:
+    return world.cluster.names
 
 
 def converged(

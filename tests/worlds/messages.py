@@ -11,6 +11,7 @@ from basestore.protocol import anti_entropy as ae
 from basestore.protocol import client, handshake, heartbeats, operator
 from basestore.protocol import replication as rep
 from basestore.protocol.codec import Message
+from basestore.protocol.handshake import BucketRow, MemberRow
 from basestore.protocol.registry import NUMBERS
 from repair.version import HEAD_BYTES, RECORD_BYTES_MIN
 
@@ -26,8 +27,10 @@ GENERATION = b"g" * 8
 COUNTS = [1] * len(operator.COUNTS)
 
 _EXAMPLES: list[Message] = [
-    handshake.Hello(3, b"c" * 16, b"d" * 16, "n1"),
-    handshake.Welcome(3, b"c" * 16, "n1", ["n1", "127.0.0.1:7400"], ["once", "first-write-wins"]),
+    handshake.Hello(4, b"c" * 16, b"d" * 16, "n1"),
+    handshake.Welcome(
+        4, b"c" * 16, "n1", [MemberRow(0, "n1", "127.0.0.1:7400")], [BucketRow("once", "first-write-wins")]
+    ),
     handshake.Refused("why", "{}"),
     handshake.Differs("{}"),
     client.Set(1, "default", b"key", b"value", 2, 1000, 0, b""),
@@ -111,8 +114,7 @@ _pairs = in_turn(_number, _number)
 # Fields whose values a check looks at.
 _SOUND: dict[type[Any], dict[str, st.SearchStrategy[Any]]] = {
     handshake.Welcome: {
-        "members": in_turn(_text, _text),
-        "buckets": in_turn(_text, st.sampled_from(sorted(handshake.RULES))),
+        "buckets": st.lists(st.builds(BucketRow, _text, st.sampled_from(sorted(handshake.RULES)))),
     },
     client.Written: {"replicas": _pairs},
     client.Page: {"rows": in_turn(*[_LEAVES[bytes]] * 4)},

@@ -111,7 +111,7 @@ class Transcript:
 
     def _version(self, data: bytes) -> str:
         stamp, origin, _ = Version.decode(data)
-        name = self._name((origin >> 48) - 1) if origin >> 48 else "nobody"
+        name = self._world.cluster.names[(origin >> 48) - 1] if origin >> 48 else "nobody"
         return f"{name} at {self._number(stamp)}"
 
     def _row(self, data: bytes) -> str:

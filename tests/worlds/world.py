@@ -43,6 +43,11 @@ CLIENT = -1  # as an end of a message
 KEY = bytes(range(32))
 
 
+def number_of(index: int) -> int:
+    """The number of the member at this index: ascending, and never the index itself."""
+    return 7 * index + 3
+
+
 class Call:
     """One request of a client, and its answer once it has come."""
 
@@ -82,7 +87,7 @@ class Call:
 class Client:
     """A connection of a client to a node."""
 
-    def __init__(self, outbox: Outbox, members: list[str]) -> None:
+    def __init__(self, outbox: Outbox, members: dict[int, str]) -> None:
         self.outbox = outbox
         self.members = members
         self.answers: dict[int, Message] = {}
@@ -136,7 +141,7 @@ class World:
         born: bool = True,
     ) -> None:
         """`reconcile`: anti-entropy runs by itself; otherwise only for a forgetful store."""
-        members = tuple(Member(f"n{i + 1}", f"127.0.0.1:{7400 + i}") for i in range(count))
+        members = tuple(Member(number_of(i), f"n{i + 1}", f"127.0.0.1:{7400 + i}") for i in range(count))
         self.cluster = ClusterConfig(
             bytes(16), KEY, members, replication or min(3, count), partitions,
             BUILT_IN | (buckets or {}), drift_ms_max, timeout_ms_max,
@@ -206,7 +211,7 @@ class World:
         if not self._reconcile:
             node.scheduler.due_s = dict.fromkeys(node.scheduler.due_s, math.inf)
         self.nodes[index] = node
-        self.clients[index] = Client(node.open_client(), [m.name for m in self.cluster.members])
+        self.clients[index] = Client(node.open_client(), self.cluster.names)
         for other in range(len(self.nodes)):
             if link and other != index and self.nodes[other] is not None:
                 self.link(index, other)

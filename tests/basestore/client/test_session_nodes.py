@@ -1,6 +1,6 @@
 """Sessions across nodes: a world whose replicas differ, where a store at ONE would go back in time."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
 from typing import Any, TypeVar
 
 import pytest
@@ -47,7 +47,7 @@ class Way:
     def __init__(self, world: World, at: int = 0) -> None:
         self._world = world
         self.at = at
-        self.members: Sequence[str] = [member.name for member in world.cluster.members]
+        self.members: Mapping[int, str] = world.cluster.names
         self.cluster = world.cluster.id
         self.rules: Mapping[str, Rule] = world.cluster.buckets
 

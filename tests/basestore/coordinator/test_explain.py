@@ -29,7 +29,7 @@ def ask(world: World, at: int, key: str = "k", bucket: str = "default", timeout_
 
 def read(world: World, call: Call, key: str = "k", bucket: str = "default") -> Explanation:
     assert call.answer is not None, "no answer came"
-    told = explanation(call.answer, bucket, key.encode(), [m.name for m in world.cluster.members])
+    told = explanation(call.answer, bucket, key.encode(), world.cluster.names)
     assert story(told)  # whatever there is to tell can be told
     return told
 
@@ -386,7 +386,7 @@ def test_what_makes_no_sense_is_refused(bucket: str, key: bytes, timeout_ms: int
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"hints": [9, 0], "heads": [b"h" * 41]}, {"hints": [-1, 0], "heads": [b"h" * 41]}, {"reach": [3, 0, 0]}],
+    [{"hints": [9, 0], "heads": [b"h" * 41]}, {"hints": [-1, 0], "heads": [b"h" * 41]}, {"reach": [1, 0, 0]}],
 )
 def test_a_peer_that_names_a_member_that_there_is_not_is_refused(wrong: dict[str, Any]) -> None:
     world = World(3)
@@ -408,7 +408,7 @@ RECORDS = [
     for origin in (1, 2)
     for value in (b"a", b"b")
 ]
-MEMBERS = ("n1", "n2", "n3", "n4", "n5")
+MEMBERS = dict(enumerate(("n1", "n2", "n3", "n4", "n5")))
 replies = st.lists(st.none() | st.sampled_from(RECORDS), min_size=1, max_size=5)
 rules = st.sampled_from(Rule)
 

@@ -8,7 +8,7 @@ from basestore.protocol.operator import HintsOf, Replay
 from basestore.protocol.replication import Read
 from tests.worlds.following import converged
 from tests.worlds.late_hints import hints, keep_late, rejoin
-from tests.worlds.world import World
+from tests.worlds.world import World, number_of
 
 
 def owing(world: World) -> None:
@@ -133,7 +133,7 @@ def test_at_an_operators_word_it_is_written_anew() -> None:
     result = world.look(0, "k")
     assert result.value == b"v"
     assert result.version is not None
-    assert result.version.origin >> 48 == keeper + 1
+    assert result.version.origin >> 48 == number_of(keeper) + 1
     counts = world.node(keeper).metrics.counts
     assert counts["hints_late_rewritten"] >= 1
     assert counts["hints_late_rewritten"] + counts["hints_late_superseded"] == 3

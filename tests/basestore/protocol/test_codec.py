@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from basestore.protocol.anti_entropy import Ask, Certify, Entries, Listing, Same, Sums, Syn
 from basestore.protocol.client import Failed, Get, Page, Written
 from basestore.protocol.codec import Message, decode, encode
-from basestore.protocol.handshake import Welcome
+from basestore.protocol.handshake import BucketRow, Welcome
 from basestore.protocol.heartbeats import Ping
 from basestore.protocol.limits import BATCH_MESSAGES_MAX, DEPTH_MAX, ProtocolError
 from basestore.protocol.operator import (
@@ -86,9 +86,7 @@ _SHORT, _LONG = HEAD[:-1], HEAD + b"x"
 # Of each message with a check: fields that make a sound one senseless, and what is said about it.
 MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
     Welcome: [
-        ({"members": ["n1"]}, "addresses"),
-        ({"buckets": ["once"]}, "without rules"),
-        ({"buckets": ["once", "nonsense"]}, "rule that is not known"),
+        ({"buckets": [BucketRow("once", "nonsense")]}, "rule that is not known"),
     ],
     Written: [({"replicas": [0]}, "replicas without")],
     Page: [({"rows": [b"key", b"value", VERSION]}, "in turn")],

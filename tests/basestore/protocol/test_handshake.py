@@ -7,9 +7,11 @@ import pytest
 from basestore.protocol.handshake import (
     NAME_CHARACTERS_SHOWN,
     Answer,
+    BucketRow,
     Differs,
     Facts,
     Hello,
+    MemberRow,
     Refused,
     Welcome,
     answer,
@@ -20,12 +22,12 @@ from basestore.protocol.handshake import (
 from basestore.protocol.limits import PROTOCOL
 
 OURS, OTHERS = b"\xaa" * 16, b"\xbb" * 16
-MEMBERS = ["n1", "127.0.0.1:7400", "n2", "127.0.0.1:7401"]
+MEMBERS = [MemberRow(0, "n1", "127.0.0.1:7400"), MemberRow(1, "n2", "127.0.0.1:7401")]
 
 
 def facts(name: str, cluster: bytes = OURS, replication: int = 3, diallers: str = "") -> Facts:
     text = json.dumps({"replication": replication})
-    welcome = Welcome(PROTOCOL, cluster, name, MEMBERS, ["once", "first-write-wins"])
+    welcome = Welcome(PROTOCOL, cluster, name, MEMBERS, [BucketRow("once", "first-write-wins")])
     return Facts(welcome, text.encode(), text, frozenset(diallers.split()))
 
 

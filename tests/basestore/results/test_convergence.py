@@ -265,7 +265,7 @@ def test_nonsense_is_refused_with_advice() -> None:
     call = world.ask(0, lambda request: Survey(request, "default", b"", 4, 0, -1, False, 1000))
     world.settle()
     with pytest.raises(InvalidRequest, match=r"no partition 4; this cluster has 4, counted from 0"):
-        ClusterView().hear(call.reply(), ["n1"], 0.0)
+        ClusterView().hear(call.reply(), {0: "n1"}, 0.0)
     with pytest.raises(InvalidRequest, match="counted from 0"):
         scope_of("default", None, -1)
     with pytest.raises(InvalidRequest, match="not both"):

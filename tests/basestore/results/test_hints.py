@@ -15,7 +15,7 @@ def look(world: World, at: int, *, replay: bool = False) -> NodeHints:
     call = world.ask(at, Replay if replay else HintsOf)
     world.settle()
     assert call.answer is not None
-    found = node_hints(call.answer, [m.name for m in world.cluster.members])
+    found = node_hints(call.answer, world.cluster.names)
     assert list(rows(found))  # there is always something to print
     return found
 
@@ -116,4 +116,4 @@ def test_replay_while_the_peer_is_down_changes_nothing() -> None:
 )
 def test_an_answer_that_makes_no_sense_is_an_error_with_advice(answer: HintPiles) -> None:
     with pytest.raises(ConnectionLost, match="check its version"):
-        node_hints(answer, ["n1"])
+        node_hints(answer, {0: "n1"})

@@ -31,7 +31,7 @@ from tests.worlds.messages import messages_of
 
 VERSION = Version(1, 2, 3)
 READERS: list[Callable[[Any], object]] = [
-    lambda answer: receipt(answer, Level.ONE, ["n1", "n2"]),
+    lambda answer: receipt(answer, Level.ONE, {0: "n1", 1: "n2"}),
     lambda answer: read_result(answer, Level.ONE),
     page,
     node_state,

@@ -50,7 +50,7 @@ class Failing(MemoryEngine):
 
 @pytest.fixture
 def config(tmp_path: Path) -> NodeConfig:
-    member = Member("n1", f"127.0.0.1:{free_ports(1)}")
+    member = Member(0, "n1", f"127.0.0.1:{free_ports(1)}")
     return NodeConfig(ClusterConfig(bytes(16), bytes(32), (member,), 1, 4), "n1", tmp_path / "n1")
 
 
