@@ -1,8 +1,15 @@
-"""Apply log: one partition of the summary log: its summary, and the recent lines of its log.
+"""Apply log: one partition of the summary log: its summary, and what was stored in it, in order.
 
-A *line* says what was stored under a sequence: version and row, one behind the other. Lines stand in
-memory behind `begin`, older ones as rows in the store, or nowhere: up to the summary's `floor` they may
-have been dropped.
+Each change of a partition has a *sequence*, one greater than that of the change before. A *line* says what
+was stored under it: version and row, one behind the other. A line stands as long as its record does: what
+replaces the record takes it out. So the log lists what is held, by when it came, and an exchange that
+knows up to where another replica has all need only look behind that.
+
+    1 .. floor           lines may be missing: every other replica had what they named
+    .. spilled           lines that others may lack, as rows in the store
+    begin + 1 ..         `lines`, in memory; None where what came was replaced since
+
+It draws no conclusions of what may be dropped: that is the summary log's, which deals with lines.
 """
 
 from collections.abc import Iterable

@@ -147,7 +147,7 @@ class GroupCommit:
     def when_durable(self, action: Callable[[], None]) -> None:
         """Call `action` once everything stored so far is durable, whatever the durability setting;
         actions keep their order."""
-        if self._open.rows or self._open.actions or self._waiting:
+        if self._open.rows or self._open.actions or self._waiting:  # else it would overtake what waits
             self._open.actions.append(action)
         else:
             action()
@@ -187,7 +187,7 @@ class GroupCommit:
             batch = self._waiting.popleft()
             self.durable_sequence = batch.number
             self.unsynced_bytes -= batch.bytes
-            for action in batch.actions:
+            for action in batch.actions:  # first: a reply may tell what an action has made known
                 action()
             self._release(batch)
             for outbox, message, size in batch.sure_replies:

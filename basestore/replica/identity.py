@@ -1,21 +1,30 @@
 """Identity: whether this node's store may be trusted to hold what it once acknowledged.
 
-A store is *newborn* until enough other replicas have said that they knew no earlier store of this
-member, *whole* from then on, and *forgetful* when it may have lost something: it follows an earlier
-store, its log was cut, it was rolled back, or it was not closed cleanly under durability
-`interval`. Only a whole store answers reads, counts for levels and takes writes; a forgetful one
-recovers first (`recovery.py`).
+A store is *newborn* until enough other replicas have said that they knew no earlier store of this member,
+*whole* from then on, and *forgetful* when it may have lost something: it follows an earlier store, its log
+was cut, it was rolled back, or it was not closed cleanly though it is synced once an interval only. Only a
+whole store answers reads, counts for levels and takes writes; a forgetful one recovers first
+(`anti_entropy/recovery.py`). That a replica which lost its state must not vote before it has recovered is
+the rule of Viewstamped Replication (Liskov and Cowling, "Viewstamped replication revisited", 2012, section
+4.3).
 
-How a loss is noticed that the disk itself does not show: every open of a store draws a new
-*generation*; peers remember, durably, the store, generation and sequence that they heard last, and
-say so when a link is made. A peer that remembers a generation that the store does not know, or more
-than the store held at that generation's end, remembers what the store has lost. The store itself
-compares, for it knows all its generations; the peer keeps its memory until the store has confirmed:
+How a loss is noticed that the disk itself does not show: every opening of a store draws a new
+*generation*; peers remember, durably, the store, generation and sequence that they heard last, and say so
+when a link is made. A peer that remembers a generation that the store does not know, or more than the
+store held at that generation's end, remembers what the store has lost. The store itself compares, for it
+knows all its generations; the peer keeps its memory until the store has confirmed:
 
     n1                                       n2
     Identity(store, generation, ...)   ->    what do I remember of n1?
     what do I hold?                    <-    Remembered(store, generation, sequence, earlier)
     Confirmed(store, generation, ...)  ->    n1 can be counted on
+
+    n1 opens S, generation A; its durable sequence comes to 70         n2 remembers (S, A, 70)
+    n1 is given a backup of its disk, of when the sequence was 40, and opens it with generation B
+    n1 says (S, B, 40); n2 answers (S, A, 70)                          A ended at 40 here, and 70 > 40:
+    n1 is forgetful, under a new store id T; the links are made anew   what was proven with S is void
+
+Knows neither clocks nor links: who has said what is told to it, and randomness is an argument.
 """
 
 import enum

@@ -1,19 +1,22 @@
 """Replica: the one door to local data.
 
 Client writes, hints and read repair come in through `apply`, entries of anti-entropy exchanges through
-`take_over`, healed rows through `replace_damaged`; `purge` and `drop` take out what all replicas have
-proven gone. Nobody else stores a row. What others read
-goes out through `read` and `read_range`; `record`, `mark`, `scan` and `trace` are for exchanges, scrubs
-and explain. What is stored goes through the group commit, which decides when replies leave, and is entered
-in the summary of its partition in the same batch. Nothing here knows levels, clients or other replicas.
+`take_over`, healed rows through `replace_damaged`; `purge`, `drop` and `empty` take out what all replicas
+have proven gone. Nobody else stores a row. What others read goes out through `read` and `read_range`;
+`record`, `mark`, `scan` and `trace` are for exchanges, scrubs and explain. What is stored goes through the
+group commit, which decides when replies leave, and is entered in the summary of its partition in the same
+batch. Nothing here knows levels, clients or other replicas.
 
     way in                          refused, if it would be stored, at or below
     DIRECT, HINTED_DIRECT           `closed`: it is too late for a first delivery
     COPY, HINTED_COPY               `stable`: settled, all replicas hold it or a better one, or purged it
     take_over (exchanges)            never
 
-A record whose digest does not fit is never served and never compared with: the row is *damaged*,
-answers nothing, and waits to be healed from the other replicas (`recovery.py`).
+A record whose digest does not fit is never served and never compared with: the row is *damaged*, answers
+nothing, and waits to be healed from the other replicas (`anti_entropy/healing.py`).
+
+A *mark* is the head and the sequence of what a row holds: what a write is compared with. Marks of the
+latest rows are kept in memory, so that most writes read nothing from the disk.
 """
 
 import heapq
@@ -103,7 +106,7 @@ class Replica:
             ahead = Record(blob).version.wall_ms - wall_ms
             outbox.put(Rejected(request, f"the write's stamp is {ahead} ms ahead of this clock", True))
             return
-        held = self._marks.get(row)
+        held = self._marks.get(row)  # `mark` without a call: most rows that are written are known
         if held is None:
             try:
                 held = self.mark(row)

@@ -1,19 +1,17 @@
 """Summaries: what a store keeps beside its records, so that replicas can be compared.
 
-    SUMMARY + partition                    sums and stamps (`repair.digest.Summary`)
-    NODE   + partition, node              the sums of the leaves below a node
-    LOG    + partition + sequence         what was stored then: version, row; gone once it is replaced
-    DUE    + partition + stamp + row      what may be purged once that stamp is stable
-    LOG_RECORD + commit               what has changed in SUMMARY, NODE and LOG, and is in no such row yet
+    summary      a partition's sums, counts and stamps (`repair.digest_tree.Summary`)
+    nodes        the sums of its leaves
+    lines        what was stored, in order (`apply_log.py`)
+    due          what may be purged once a stamp is stable: written in the batch of the record
 
-DUE and LOG_RECORD are written in the batch of the record; the other rows follow at a checkpoint of the
-summary log, LOG rows only of what others may lack (`summary_log.py`). An opening reads the log records,
-and never the records.
-Sequences begin again where the store left off: what
-was not durable may get its sequence anew, but was never told to anyone.
+The first three are memory's, and reach their rows by way of the summary log (`summary_log.py`). An opening
+reads these rows and the log records, and never the records themselves. Sequences begin again where the
+store left off: what was not durable may get its sequence anew, but was never told to anyone.
 
-A *watch* on a partition is told of each change before it is made: an open exchange keeps what its
-snapshot had, a scrub corrects what it has counted.
+A *watch* on a partition is told of each change before it is made: an open exchange keeps what its snapshot
+had (copy on write), a scrub corrects what it has counted. Refuses nothing and decides nothing: what is
+stored is the replica's affair, and which stamps hold that of `anti_entropy/certificates.py`.
 """
 
 from collections.abc import Iterable

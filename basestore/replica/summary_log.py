@@ -1,32 +1,41 @@
 """Summary log: the recent part of the summaries, in memory, and durable as one row a commit.
 
-    LOG_RECORD + commit                        what that commit has changed, an entry a change
-    NODE + partition, node                     } the older part, written by a *checkpoint*, slice by
-    SUMMARY + partition, LOG + ... sequence    } slice, beside the writes
+A write changes a leaf's sum, a partition's counts and its apply log. To store each of these rows anew with
+every write would cost more than the write. So a commit appends one *log record*, which says what it has
+changed, and a *checkpoint* writes the rows themselves later, slice by slice, beside the writes: a
+write-ahead log with fuzzy checkpoints (ARIES: Mohan et al., "ARIES: a transaction recovery method", 1992),
+of which the memory is the memtable (the log-structured merge-tree: O'Neil et al. 1996). It only redoes: a
+commit is whole or not there, so there is nothing to undo. It owns these rows of the keyspace: log records,
+nodes, lines. The stamps of a summary it leaves alone: they stand in the summary's row only, which
+`Summaries.touch` writes at once.
 
-An entry says what a leaf and its partition's sums are after the change, not what was added; and what
-was stored then: version and row, the *line* of the log. Lines stay in memory until their log record is
-checkpointed. Most are then dropped, for every other replica is proven to hold what they name; the
-summary's `floor` says up to where lines may be missing.
+An *entry* says what a leaf and its partition's sums are after the change, not what was added, so that
+reading it twice does no harm; and what was stored then: version and row, the *line* of the apply log.
 
-A checkpoint has three phases, and only log records that were stored when it began are its concern:
+    commit 7   enter a (leaf 3)          memory: leaf 3 = a        store: record 7 {leaf 3 = a; line a}
+    commit 8   enter b (leaf 3)          memory: leaf 3 = a + b    store: record 8 {leaf 3 = a + b; line b}
+    commit 9   checkpoint, _write_sums   node row of leaf 3: a + b, in the batch of commit 9
+    commit 10  _deal_on                  lines a, b: dropped (floor = 2), or rows (spilled = 2)
+    commit 11  _drop_log_records         records 7 and 8 go
+    crash before 11, opening             node row: a + b; records 7 and 8 are read over it: a, then a + b
+    crash after 11, opening              node row: a + b
 
-    _write_sums         the nodes that were changed are written, as they are by then, and their summaries
-    _deal_on            partition by partition, the lines of these log records are dropped, or become LOG rows
-    _drop_log_records   the log records go, the oldest first
-
+A checkpoint has these three phases, and only log records that were stored when it began are its concern.
 It may be cut off anywhere. The log records that are there are the newest ones, without a gap. If any of
 them speaks of a leaf, the last that was said of it is among them, and holds once all are read in order,
-whatever its NODE row says. If none does, the last that was said was in a log record that is gone; that
-one went after the row had been written, and nothing was said since. So with the sums of a partition. Its
-stamps are only in the SUMMARY row. Lines up to `floor` or `spilled`, which move in the batch that deals
-with them, are done with: a log record that still has them is not asked.
+whatever its row says. If none does, the last that was said was in a log record that is gone; that one went
+after the row had been written, and nothing was said since. So with the sums of a partition. Lines up to
+`floor` or `spilled`, which move in the batch that deals with them, are done with: a log record that still
+has them is not asked.
+
+Most lines are dropped, for every other replica is proven to hold what they name (`Certificates.passed`);
+the summary's `floor` says up to where lines may be missing, and no list is made of what lies there.
 
 A slice is short, so that nobody waits for it. A checkpoint outruns the writes: nodes are written by the
 time that a small part of the summary log is entered anew, twice as many lines are dealt with as the step
-has entered, and log records go fifty at a time, where each step adds one. On the disk the log records
-have about twice `CHECKPOINT_AT_BYTES` at most, and those of one step. In memory stand the lines: a small
-entry, of 140 bytes in its log record, takes 150 to 250, as many share a commit or few.
+has entered, and log records go fifty at a time, where each step adds one. On the disk the log records have
+about twice `CHECKPOINT_AT_BYTES` at most, and those of one step. In memory stand the lines: a small entry,
+of 140 bytes in its log record, takes 150 to 250, as many share a commit or few.
 """
 
 import struct
@@ -129,7 +138,7 @@ class SummaryLog:
         move; but older entries must not win over this."""
         apply_log = self.apply_logs[keyspace.partition_prefix(partition)]
         summary = apply_log.summary
-        sums = sums or {0: summary.leaves.get(0, 0)}
+        sums = sums or {0: summary.leaves.get(0, 0)}  # counts travel with an entry of some leaf
         summary.leaves.update(sums)
         summary.root = sum(summary.leaves.values()) & MASK  # whatever it was: it may be what was wrong
         summary.count, summary.live = count, live
@@ -225,7 +234,7 @@ class SummaryLog:
             (apply_log, sorted(apply_log.dirty)) for apply_log in self.apply_logs.values() if apply_log.dirty
         ]
         self._nodes = sum(len(nodes) for _, nodes in self._sums)
-        for apply_log, _ in self._sums:
+        for apply_log, _ in self._sums:  # what changes from now on is the next checkpoint's
             apply_log.dirty = set()
         self._undealt = [
             (apply_log, apply_log.stored)
