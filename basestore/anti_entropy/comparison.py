@@ -118,6 +118,7 @@ class Comparison:
         yield from self._receive()
         if not wanted:
             return  # the other side waits for nothing
+        # What was pushed came first, so that a row where it won is not sent back: the other side has it.
         rows = yield from self._wanted_rows(wanted, base, listed)
         yield from self._send(row for row in rows if row not in self.merge.beaten)
 
@@ -166,7 +167,7 @@ class Comparison:
 
         def look(slots: Sequence[Slot]) -> None:
             numbers.add(slots)
-            slots = self._not_known(slots)
+            slots = self._not_known(slots)  # what came from there need not go back
             push.update(
                 (slots[place][1][VERSION_BYTES:], None) for place in members.lacking(_identities(slots))
             )
@@ -184,7 +185,7 @@ class Comparison:
         def look(row: bytes, head: bytes) -> None:
             place = places.get(encode_digests((head,)))
             if place is not None:
-                mine[place] = 1
+                mine[place] = 1  # both hold it
             elif int.from_bytes(head[:_STAMP_BYTES]) <= purged:
                 self._ghosts.add(row)
                 self.merge.drop(row, head)
@@ -214,7 +215,7 @@ class Comparison:
                 ahead += 1
                 yield self._pace.cost(len(chunk) // 3)
                 chunk, size = [], 0
-            had = self.snapshot.had(row, record.head)
+            had = self.snapshot.had(row, record.head)  # another record, if the row was overwritten since
             chunk += (row, record.blob, b"" if had == record.head else had)
             size += len(row) + len(record.blob)
         if ahead == CHUNKS_AHEAD:
@@ -255,7 +256,7 @@ class Comparison:
         except DamagedRecord as damage:
             raise Broken(str(damage)) from damage
         mark = self._mark(row)
-        if mark.startswith(record.head):
+        if mark.startswith(record.head):  # not if a better record is held here
             self.taken.append(int.from_bytes(mark[HEAD_BYTES:]))
         self._metrics.count("records_taken" if needed else "records_unneeded")
 
@@ -282,6 +283,7 @@ class Comparison:
             visit(slots if cursor < end else [slot for slot in slots if slot[0] <= end])
             self._keep_up()
             yield len(slots)
+        # A row that was overwritten since stands in the log under its new sequence only.
         visit(
             [
                 (sequence, head[:VERSION_BYTES] + row)
@@ -309,6 +311,7 @@ class Comparison:
                 cursor = keyspace.after(stored[-1][0])
                 self._keep_up()
                 yield len(stored)
+        # A row that was dropped since is not on the disk any more, but the snapshot had it.
         for row, (head, _) in list(self.snapshot.changed.items()):
             if head and leaf_of(row) in leaves and not self._mark(row):
                 visit(row, head)

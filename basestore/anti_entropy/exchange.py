@@ -168,6 +168,8 @@ class Exchange:
         self._agree_on_stores(syn.root)
         self._stable = syn.stable
         self.peer_whole = syn.whole
+        # Both sides purge up to the same stable stamp before they take snapshots: otherwise what only one
+        # of them has purged would look as if the other alone had it, and be brought back.
         yield from self._adopt(0)
         self._hear_closed(syn.closed, syn.tag, syn.claims)
         yield from self._purge()
@@ -188,6 +190,7 @@ class Exchange:
         )
         if step is Step.SAME:
             self._say_same(snapshot)
+            # the opener's sequence: with a certificate it is told by how far it is ahead of that
             return self._proven("same", snapshot, syn.mine + syn.ahead if named else syn.theirs)
         if step is Step.TREE:
             return (yield from self._sum_up())
@@ -332,7 +335,7 @@ class Exchange:
         """What a forgetful store alone still holds at or below the stable stamp of one that is whole, the
         others have purged: it is dropped, not pushed."""
         base = self._base(listing)
-        if self.comparison is None:
+        if self.comparison is None:  # else the snapshot is taken, and nothing may be purged any more
             yield from self._adopt(listing.stable)
         if self._summary.stable > self._stable + listing.stable:
             raise Broken("the stable stamp has moved on")
@@ -362,6 +365,7 @@ class Exchange:
     def _proven(self, kind: str, snapshot: Snapshot, sequence: int) -> Outcome:
         if not 0 <= sequence < 1 << 64:
             raise Broken("a sequence is named that cannot be")
+        # one of the stores may have been replaced meanwhile: then no claim is to be built on this proof
         agreed = self._tag == self._their_tag == self._certificates.tag(self.partition)
         tag, closed = self._tag if agreed else 0, (snapshot.closed, self._their_closed)
         return Outcome(kind, Certificate(snapshot.sequence, sequence, *closed, tag, self.now.wall_ms))

@@ -95,11 +95,13 @@ class Exchanges:
         if (member, syn.exchange) in self._open:
             return
         mine = self._by_partition.get(syn.partition)
+        # Were all to refuse while they have one open themselves, three could wait for each other in a ring;
+        # so an own one gives way to a lower member's, unless it has got somewhere.
         if mine is not None and mine.opened_here and member < self._peers.me:
             if mine.member == member:
                 self._end(mine)
                 mine = None
-            elif mine.dialogue.silent:  # or three could wait for each other in a ring
+            elif mine.dialogue.silent:
                 self._end(mine, "a lower member has come first")
                 mine = None
         if mine is not None or not self.ready or not self.may_open(syn.partition):

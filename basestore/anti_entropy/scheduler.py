@@ -27,7 +27,7 @@ PATIENCE_MS = 2000
 
 
 class Scheduler:
-    """Rounds and wishes of one node."""
+    """Rounds and wishes of one node. `due_s`: by member, when its next round is."""
 
     def __init__(
         self, local: LocalSide, exchanges: Exchanges, peers: Peers, operations: Operations, now: Instant
@@ -78,7 +78,7 @@ class Scheduler:
     def tick(self, now: Instant) -> None:
         """Begin what is due; end what has stalled."""
         self._pace.tick(self._operations.issued + self._operations.served)
-        self._idle = False
+        self._idle = False  # something may have become due with time
         self._exchanges.tick(now)
         self._maintenance.watch_damage()
         if not self._exchanges.ready:
