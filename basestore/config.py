@@ -15,7 +15,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from basestore.cluster.placement import Place, Placement
 from basestore.errors import ConfigurationError
 from basestore.protocol.limits import BUCKET_BYTES_MAX, TIMEOUT_MS_MAX
 from repair.rule import Rule
@@ -109,10 +108,6 @@ class ClusterConfig:
         """How far behind its clock a replica closes itself to direct writes: more than the longest request
         lasts, and twice as much as clocks may differ."""
         return self.timeout_ms_max + 2 * self.drift_ms_max + CLOSED_MARGIN_MS
-
-    def placement(self) -> Placement:
-        places = [Place(member.name, member.zone) for member in self.members]
-        return Placement(places, self.partitions, self.replication)
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,7 @@ class Node:
         self._labels = dict(labels)
         self.metrics = Metrics()
         self._fresh_stores = _stores(fresh)
-        placement = cluster.placement()
+        placement = Placement.of(cluster)
         digester = Digester(cluster.key)
         rules = {name.encode(): rule for name, rule in cluster.buckets.items()}
         self.clock = HybridClock(stored_ceiling(engine), cluster.drift_ms_max)

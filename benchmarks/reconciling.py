@@ -32,6 +32,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from basestore.anti_entropy.certificates import LastExchange
+from basestore.cluster.placement import Placement
 from basestore.node import Node
 from benchmarks.load import VALUE_BYTES, key
 from benchmarks.pair import TICK_S, Meter, Pair, PairFailed, apply_all, two_members
@@ -122,7 +123,7 @@ class Data:
 
     def __init__(self, partitions: int = 1) -> None:
         cluster = two_members(partitions)
-        self._placement = cluster.placement()
+        self._placement = Placement.of(cluster)
         self._digester = Digester(cluster.key)
         source = random.Random(SEED)
         self._values = [source.randbytes(VALUE_BYTES) for _ in range(VALUES)]

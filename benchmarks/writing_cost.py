@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from basestore.cluster.outbox import Outbox
+from basestore.cluster.placement import Placement
 from basestore.config import BUILT_IN, PARTITIONS_DEFAULT
 from basestore.protocol.replication import DIRECT, Apply
 from basestore.replica.group_commit import GroupCommit
@@ -141,7 +142,7 @@ def _open(engine: str, directory: Path) -> Engine:
 
 def _slices(pairs: int, partitions: int) -> list[list[bytes]]:
     """Rows in no order, as many at a time as are written at a time."""
-    placement = two_members(partitions).placement()
+    placement = Placement.of(two_members(partitions))
     size = SLICE_BATCHES * BATCH_WRITES
     rows = [placement.row(b"default", key(number)) for number in range(pairs * size)]
     random.Random(SEED).shuffle(rows)

@@ -12,7 +12,9 @@ fair share steps back while others have room.
 import hashlib
 from collections.abc import Sequence
 from math import ceil
-from typing import NamedTuple
+from typing import NamedTuple, Self
+
+from basestore.config import ClusterConfig
 
 
 class Place(NamedTuple):
@@ -57,6 +59,12 @@ class Placement:
         self.replication = replication
         self.replicas = assign(places, partitions, replication)
         self._prefixes = [partition.to_bytes(2) for partition in range(partitions)]
+
+    @classmethod
+    def of(cls, cluster: ClusterConfig) -> Self:
+        """That of a configuration; replicas are indices of its members."""
+        places = [Place(member.name, member.zone) for member in cluster.members]
+        return cls(places, cluster.partitions, cluster.replication)
 
     @property
     def meeting_quorum(self) -> int:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from basestore.cluster.placement import Placement
 from basestore.config import (
     BUILT_IN,
     ClusterConfig,
@@ -230,7 +231,7 @@ def test_the_order_of_members_in_the_file_means_nothing() -> None:
     turned = ClusterConfig(config.id, config.key, config.members[::-1])
     assert turned == config
     assert turned.digest == config.digest
-    assert turned.placement().replicas == config.placement().replicas
+    assert Placement.of(turned).replicas == Placement.of(config).replicas
 
 
 def test_members_without_numbers_are_refused_with_the_lines_to_add() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from rocksdict import Options, Rdict, WriteOptions
 
+from basestore.cluster.placement import Placement
 from basestore.consistency import Level
 from basestore.metrics import Metrics
 from basestore.results.nodes import NodeState
@@ -101,7 +102,7 @@ def wipe(cluster: Cluster, count: int) -> float:
 def alter(cluster: Cluster, number: int) -> float:
     """The seconds until a record that was altered on a disk is healed, once that is looked for."""
     _, n2, _ = cluster
-    row = cluster.config.placement().row(b"default", key(number))
+    row = Placement.of(cluster.config).row(b"default", key(number))
     n2.stop()
     store = Rdict(str(n2.directory), Options(raw_mode=True))
     found = store.get(DATA + row)

@@ -18,6 +18,7 @@ from typing import Self
 
 from basestore import sync
 from basestore.client.arguments import Consistency
+from basestore.cluster.placement import Placement
 from basestore.config import ClusterConfig, Durability, Member, NodeConfig, dump
 from basestore.consistency import Level
 from basestore.errors import RequestFailed, Unreachable
@@ -246,7 +247,7 @@ class Cluster:
 
     def replicas(self, key: bytes, bucket: str = "default") -> list[NodeProcess]:
         """The nodes that hold a key."""
-        placement = self.config.placement()
+        placement = Placement.of(self.config)
         partition = int.from_bytes(placement.row(bucket.encode(), key)[:2])
         return [self.nodes[index] for index in placement.replicas[partition]]
 

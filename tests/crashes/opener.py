@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from basestore.cluster.outbox import Outbox
-from basestore.cluster.placement import row_key
+from basestore.cluster.placement import Placement, row_key
 from basestore.errors import ConfigurationError, StorageError
 from basestore.instant import Instant
 from basestore.node import Node
@@ -116,7 +116,7 @@ def _unfit(node: Node) -> list[str]:
 
 def _read_keys(node: Node) -> tuple[dict[str, str], list[str]]:
     outbox = Outbox(set())
-    placement = node.config.cluster.placement()
+    placement = Placement.of(node.config.cluster)
     served: dict[str, str] = {}
     damaged = []
     for number in range(KEYS):

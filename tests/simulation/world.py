@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from basestore.anti_entropy.exchanges import SILENCE_S_MAX
-from basestore.cluster.placement import row_bucket
+from basestore.cluster.placement import Placement, row_bucket
 from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig
 from basestore.consistency import Level
 from basestore.coordinator.quorum_read import LINGER_S
@@ -66,7 +66,7 @@ class PlannedWorld:
             plan.drift_ms_max, plan.timeout_ms_max,
         )  # fmt: skip
         self.rules = dict(BUILT_IN)
-        self.placement = cluster.placement()
+        self.placement = Placement.of(cluster)
         self._digester = Digester(KEY)
         self._digest = hashlib.sha256()
         self._noted: list[str] = []  # for the digest, later

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from basestore.cluster.outbox import Outbox
+from basestore.cluster.placement import Placement
 from basestore.config import BUILT_IN, ClusterConfig, Durability, Member, NodeConfig
 from basestore.consistency import Level
 from basestore.instant import Instant
@@ -158,7 +159,7 @@ class World:
             )
             for member in members
         ]
-        self.placement = self.cluster.placement()
+        self.placement = Placement.of(self.cluster)
         self.digester = Digester(KEY)
         self.monotonic = BORN_S
         self.skew_ms = [0] * count
