@@ -19,7 +19,6 @@ This node is a peer of itself: what it says to its own replica goes through an o
 other, and is taken in `step`.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -65,27 +64,13 @@ from basestore.protocol.anti_entropy import (
 )
 from basestore.protocol.codec import Message
 from basestore.protocol.heartbeats import Confirmed, Identity, Ping, Pong, Remembered
-from basestore.protocol.operator import (
-    Counters,
-    HintsOf,
-    Inspect,
-    Replay,
-    Status,
-    Trace,
-)
-from basestore.protocol.replication import (
-    Applied,
-    Apply,
-    Hinted,
-    Keep,
-    Read,
-    ReadRange,
-    Rejected,
-)
+from basestore.protocol.operator import Counters, HintsOf, Inspect, Replay, Status, Trace
+from basestore.protocol.replication import Applied, Apply, Hinted, Keep, Read, ReadRange, Rejected
 from basestore.replica.admission import Admission
 from basestore.replica.clock_ceiling import ClockCeiling, stored_ceiling
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import Fresh, StoreIdentity
+from basestore.replica.introductions import Introductions
 from basestore.replica.replica import Replica
 from basestore.replica.store_format import settle_format
 from basestore.replica.summaries import Summaries
@@ -94,15 +79,13 @@ from repair.clock import HybridClock
 from repair.rule import Rule
 from repair.version import Digester
 
-PERSIST_S = 1.0
-
 Handler = Callable[[int, Outbox, Any, Instant], None]
 
 
 class Node:
-    """One member. `ready` holds the outboxes that have something to send; `relink` turns true when
-    all links must be made anew, because this node runs on another store now; the driver breaks them
-    and sets it back."""
+    """One member. `ready` holds the outboxes that have something to send; `introductions.relink` turns
+    true when all links must be made anew, because this node runs on another store now: the driver breaks
+    them and sets it back."""
 
     def __init__(
         self, config: NodeConfig, engine: Engine, fresh: Fresh, now: Instant, labels: Mapping[str, str]
@@ -113,12 +96,10 @@ class Node:
         cluster = config.cluster
         self.config, self.engine, self.name = config, engine, config.name
         self.me = cluster.member_index(config.name)
-        self.relink = False
         self._ticked, self._opened_s = now, now.monotonic
         self.ready: set[Outbox] = set()
         self._labels = dict(labels)
         self.metrics = Metrics()
-        self._fresh_stores = _stores(fresh)
         placement = Placement.of(cluster)
         digester = Digester(cluster.key)
         rules = {name.encode(): rule for name, rule in cluster.buckets.items()}
@@ -138,18 +119,17 @@ class Node:
             cluster.buckets, cluster.timeout_ms_max, config.read_repair,
         )  # fmt: skip
         self._begin_handoff(rules, placement, now)
-        self.identity = StoreIdentity(self.group_commit, config, fresh, placement.meeting_quorum)
+        self.identity = StoreIdentity(self.group_commit, config, fresh, placement.meeting_quorum, now)
         self._begin_anti_entropy(placement, fresh, now)
         self._admission = Admission(
             self.replica, self.group_commit, self.identity, self.peers, self.operations,
             self.certificates.in_use,
         )  # fmt: skip
         self._ceiling = ClockCeiling(self.group_commit, self.clock, self.peers)
-        self._groups = _voting_groups([member.name for member in cluster.members], placement, self.me)
-        self._persist_due_s = now.monotonic + PERSIST_S
+        self.introductions = Introductions(self.identity, self.peers, placement, self.group_commit, fresh)
         self._handlers: dict[type, Handler] = self._peer_handlers()
         self._ceiling.tick(now)
-        self._settle_identity(now)
+        self.introductions.settle(self.exchanges.take_proof_of_loss())
 
     def _begin_handoff(self, rules: Mapping[bytes, Rule], placement: Placement, now: Instant) -> None:
         self.debts = Debts(self.group_commit, self.peers, self.metrics)
@@ -273,16 +253,14 @@ class Node:
             self.healing.tick(now)
             self.recovery.tick(now)
             self._ceiling.tick(now)
-            if now.monotonic >= self._persist_due_s:
-                self._persist_due_s = now.monotonic + PERSIST_S
-                self.identity.persist()
+            self.identity.tick(now)
         self.scheduler.owe(self.debts.by_member)
         self.scheduler.tick(now)
 
     def step(self, now: Instant) -> int | None:
         """Handle what this node says to itself, and store what was staged. Returns the newest barrier
         not yet durable."""
-        self._settle_identity(now)
+        self.introductions.settle(self.exchanges.take_proof_of_loss())
         while True:
             self._talk_to_self(now)
             if not self.group_commit.stalled:
@@ -299,7 +277,7 @@ class Node:
     def durable(self, barrier: int, now: Instant) -> None:
         """All batches up to `barrier` are durable. Replies leave; call `step` afterwards."""
         self.group_commit.durable(barrier)
-        self._settle_identity(now)
+        self.introductions.settle(self.exchanges.take_proof_of_loss())
 
     def close(self, now: Instant) -> None:
         """Keep hints for whoever has not answered, and say in the store that it was closed cleanly. The
@@ -324,20 +302,6 @@ class Node:
                     self.operations.answer(self.me, message, now)
         self.ready.discard(mine)
 
-    def _settle_identity(self, now: Instant) -> None:
-        """Notice when this store has become whole, or has ceased to be, and tell the peers."""
-        member = self.exchanges.take_proof_of_loss()
-        if member is not None:
-            self.identity.rolled_back(self.peers.all[member].name, self._fresh_stores())
-            self.relink = True
-        if not self.group_commit.stalled and self.identity.born(self._groups):
-            self.identity.make_whole()
-        whole = self.identity.whole
-        if self.peers.alive[self.me] != whole:
-            self.peers.set_alive(self.me, whole)
-            for peer in self.peers.others:
-                peer.outbox.put(self.identity.identity())
-
     def _peer_handlers(self) -> dict[type, Handler]:
         """What each message of a peer sets going."""
         return {
@@ -355,9 +319,9 @@ class Node:
             **dict.fromkeys((Same, Sums, Ask, Listing, Want, Entries, Taken, Certify), self.exchanges.hear),
             Ping: self._ping,
             Pong: lambda member, outbox, message, now: self.peers.pong(member, message, now),
-            Identity: self._identity,
-            Remembered: self._remembered,
-            Confirmed: self._confirmed,
+            Identity: self.introductions.hear_identity,
+            Remembered: self.introductions.hear_remembered,
+            Confirmed: self.introductions.hear_confirmed,
         }
 
     def _taken_by(self, row: bytes, head: bytes, numbers: list[int]) -> bytes:
@@ -394,28 +358,6 @@ class Node:
         self.identity.hear_sequence(peer.name, message.generation, message.sequence)
         self.closed_stamps.hear_only_copies(member, message.only_copies, now)
         outbox.put(Pong(message.sent_us, now.wall_ms))
-
-    def _identity(self, member: int, outbox: Outbox, message: Identity, now: Instant) -> None:
-        peer = self.peers.all[member]
-        if self.identity.hear_identity(outbox, peer.name, message):
-            peer.introduced = True
-        peer.whole = message.whole
-        if message.again:
-            outbox.put(self.identity.identity())
-        self.peers.judge(peer, now)
-
-    def _remembered(self, member: int, outbox: Outbox, message: Remembered, now: Instant) -> None:
-        peer = self.peers.all[member]
-        peer.remembered = self.identity.hear_remembered(outbox, peer.name, message, self._fresh_stores())
-        if not peer.remembered:
-            self.relink = True
-        self.peers.judge(peer, now)
-
-    def _confirmed(self, member: int, outbox: Outbox, message: Confirmed, now: Instant) -> None:
-        peer = self.peers.all[member]
-        if self.identity.hear_confirmed(peer.name, message):
-            peer.introduced = True
-        self.peers.judge(peer, now)
 
     # --- what operators see ------------------------------------------------------------------
 
@@ -456,22 +398,3 @@ class Node:
         clock; after the facts of the status."""
         opening = {"opening": self.group_commit.generation.hex(), "seconds": str(now.monotonic)}
         return self.facts() | opening | self.gauges().facts() | self.metrics.facts()
-
-
-def _voting_groups(names: list[str], placement: Placement, me: int) -> list[frozenset[str]]:
-    """The other replicas of each partition that this node holds, each set once."""
-    return list(
-        {frozenset(names[r] for r in placement.replicas[p] if r != me) for p in placement.held_by(me)}
-    )
-
-
-def _stores(fresh: Fresh) -> Callable[[], bytes]:
-    """Further store ids for this open of the store, should it have to start over."""
-    count = 0
-
-    def next_store() -> bytes:
-        nonlocal count
-        count += 1
-        return hashlib.blake2b(fresh.generation + count.to_bytes(4), digest_size=16).digest()
-
-    return next_store

@@ -15,13 +15,7 @@ from basestore.client.calls import CONNECT_S_MAX, GRACE_S, Make
 from basestore.client.channel import unreachable
 from basestore.client.session import ENDED, Session, check_cluster
 from basestore.config import parse_address
-from basestore.errors import (
-    MAY_HAVE_HAPPENED,
-    BasestoreError,
-    ConnectionLost,
-    InvalidRequest,
-    SessionFull,
-)
+from basestore.errors import MAY_HAVE_HAPPENED, BasestoreError, ConnectionLost, InvalidRequest, SessionFull
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack, pack_requests
 from basestore.protocol.handshake import Hello, Welcome, welcomed

@@ -18,15 +18,7 @@ from typing import Any, Final
 
 from basestore.instant import Instant
 from basestore.protocol.operator import Inspected, Traced
-from basestore.protocol.replication import (
-    Held,
-    HeldDigest,
-    Kept,
-    Range,
-    Rejected,
-    Settled,
-    Superseded,
-)
+from basestore.protocol.replication import Held, HeldDigest, Kept, Range, Rejected, Settled, Superseded
 
 OPERATIONS_MAX = 8192
 BYTES_MAX = 256 << 20

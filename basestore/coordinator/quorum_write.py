@@ -45,13 +45,7 @@ from basestore.coordinator.deferred_repair import repair_soon
 from basestore.coordinator.quorum_read import FIRST, Finding, read
 from basestore.errors import ClockSkew, Overloaded, ReadTimeout, ReplicaFailure, RequestFailed, WriteTimeout
 from basestore.instant import Instant
-from basestore.protocol.client import (
-    FINAL,
-    OUTCOME_LOST,
-    OUTCOME_STORED,
-    OUTCOME_SUPERSEDED,
-    PROVISIONAL,
-)
+from basestore.protocol.client import FINAL, OUTCOME_LOST, OUTCOME_STORED, OUTCOME_SUPERSEDED, PROVISIONAL
 from basestore.protocol.replication import DIRECT, Apply, Keep, Kept, Rejected, Superseded
 from repair.rule import Rule
 from repair.version import VERSION_BYTES, Record, Version

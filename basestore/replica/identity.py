@@ -24,7 +24,7 @@ knows all its generations; the peer keeps its memory until the store has confirm
     n1 says (S, B, 40); n2 answers (S, A, 70)                          A ended at 40 here, and 70 > 40:
     n1 is forgetful, under a new store id T; the links are made anew   what was proven with S is void
 
-Knows neither clocks nor links: who has said what is told to it, and randomness is an argument.
+Reads no clock and knows no links: who has said what is told to it; time and randomness are arguments.
 """
 
 import enum
@@ -36,6 +36,7 @@ import cbor2
 from basestore.cluster.outbox import Outbox
 from basestore.config import NodeConfig
 from basestore.errors import ConfigurationError, StorageError
+from basestore.instant import Instant
 from basestore.protocol.heartbeats import Confirmed, Identity, Remembered
 from basestore.replica.group_commit import GroupCommit
 from basestore.storage import keyspace
@@ -43,6 +44,7 @@ from basestore.storage import keyspace
 IDENTITY = keyspace.fact("identity")
 GENERATIONS_MAX = 10_000
 STORES_MAX = 100
+PERSIST_S = 1.0
 
 
 class State(enum.Enum):
@@ -72,13 +74,14 @@ class StoreIdentity:
     """The store's identity and state, and what is remembered of the peers' stores."""
 
     def __init__(
-        self, group_commit: GroupCommit, config: NodeConfig, fresh: Fresh, votes_needed: int
+        self, group_commit: GroupCommit, config: NodeConfig, fresh: Fresh, votes_needed: int, now: Instant
     ) -> None:
         """Open: decide the state from what the store says of itself, and stage the new generation.
         The caller commits and syncs before the first message leaves."""
         self._group_commit = group_commit
         self._config = config
         self._votes_needed = votes_needed
+        self._persist_due_s = now.monotonic + PERSIST_S
         self._strangers: set[str] = set()
         self._echoes: set[str] = set()
         self._doubts = 0
@@ -197,14 +200,17 @@ class StoreIdentity:
         return True
 
     def hear_sequence(self, name: str, generation: bytes, sequence: int) -> None:
-        """A peer has told how much it holds durably; `persist` writes it down."""
+        """A peer has told how much it holds durably; `tick` writes it down."""
         known = self._peers.get(name)
         if known is not None and known.generation == generation and sequence > known.sequence:
             self._peers[name] = known._replace(sequence=sequence)
             self._unwritten.add(name)
 
-    def persist(self) -> None:
-        """Stage what was heard of the peers' sequences since the last time."""
+    def tick(self, now: Instant) -> None:
+        """Once a second, stage what was heard of the peers' sequences since the last time."""
+        if now.monotonic < self._persist_due_s:
+            return
+        self._persist_due_s = now.monotonic + PERSIST_S
         for name in self._unwritten:
             self._remember(name, self._peers[name])
         self._unwritten.clear()

@@ -44,7 +44,7 @@ from basestore.protocol.replication import (
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.summaries import Summaries, due_of_stored
 from basestore.storage import keyspace
-from basestore.storage.keyspace import DATA, SEQUENCE_BYTES
+from basestore.storage.keyspace import SEQUENCE_BYTES
 from repair.clock import HybridClock
 from repair.rule import Rule
 from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES, Digester, Record
@@ -124,13 +124,13 @@ class Replica:
                 return
             self._store(row, blob, held)
         if way > COPY:  # it or a better record is durable: the sender will forget what may be the only copy
-            self._group_commit.ack(outbox, request, DATA + row, surely=True)
+            self._group_commit.ack(outbox, request, keyspace.record(row), surely=True)
         elif wins:
             self._group_commit.ack(outbox, request)
         elif held.startswith(head):
-            self._group_commit.ack(outbox, request, DATA + row)
+            self._group_commit.ack(outbox, request, keyspace.record(row))
         else:
-            self._group_commit.reply(outbox, Superseded(request, held[:HEAD_BYTES]), DATA + row)
+            self._group_commit.reply(outbox, Superseded(request, held[:HEAD_BYTES]), keyspace.record(row))
 
     def _refuse_late(self, outbox: Outbox, message: Apply, stable: int) -> None:
         """A record that comes too late for its way in. Of a first delivery nothing is known then: the
@@ -184,7 +184,7 @@ class Replica:
         due = due_of_stored(blob) if blob[FLAGS_AT] else 0
         held_due = self._held_due(row) if held and held[FLAGS_AT] else 0
         sequence = self.summaries.enter(row, head, held, due, held_due)
-        self._group_commit.stage(DATA + row, blob + sequence)
+        self._group_commit.stage(keyspace.record(row), blob + sequence)
         self._remember(row, head + sequence)
 
     def _held_due(self, row: bytes) -> int:
@@ -258,7 +258,7 @@ class Replica:
     def _stored(self, row: bytes) -> bytes | None:
         if row in self.damaged:
             raise self._damage(row)
-        stored = self._group_commit.get(DATA + row)
+        stored = self._group_commit.get(keyspace.record(row))
         if stored is not None:
             self.check(row, stored)
         return stored
@@ -292,16 +292,16 @@ class Replica:
             outbox.put(Rejected(message.id, str(damage), False))
             return
         blob = b"" if record is None else record.blob
+        answer: Held | HeldDigest
         stable = 0
         if message.stable or not blob:
             summary = self.summaries.of.get(row_partition(row))
             stable = 0 if summary is None else summary.shown
         if message.digest and len(blob) > DIGEST_BYTES_MIN:
-            self._group_commit.reply(outbox, HeldDigest(message.id, blob[:HEAD_BYTES], stable), DATA + row)
+            answer, size = HeldDigest(message.id, blob[:HEAD_BYTES], stable), SMALL_BYTES
         else:
-            self._group_commit.reply(
-                outbox, Held(message.id, blob, stable), DATA + row, SMALL_BYTES + len(blob)
-            )
+            answer, size = Held(message.id, blob, stable), SMALL_BYTES + len(blob)
+        self._group_commit.reply(outbox, answer, keyspace.record(row), size)
 
     def scan(self, start: bytes, end: bytes, most: int) -> list[tuple[bytes, bytes]]:
         """Keys and stored records from one key to another, unchecked, at most so many; only while

@@ -22,7 +22,6 @@ from basestore.replica.apply_log import stored_summary
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.summary_log import SummaryLog
 from basestore.storage import keyspace
-from basestore.storage.keyspace import DUE, STAMP_BYTES
 from repair.digest_tree import due_of
 from repair.version import HEAD_BYTES, RECORD_BYTES_MIN
 
@@ -65,9 +64,9 @@ class Summaries:
             for watch in self._watches.get(int.from_bytes(row[:2]), ()):
                 watch.note(row, held, head)
         if held_due:
-            self._group_commit.rows[DUE + row[:2] + held_due.to_bytes(STAMP_BYTES) + row] = None
+            self._group_commit.rows[keyspace.due(row, held_due)] = None
         if due:
-            self._group_commit.rows[DUE + row[:2] + due.to_bytes(STAMP_BYTES) + row] = b""
+            self._group_commit.rows[keyspace.due(row, due)] = b""
         return self.summary_log.enter(row, head, held)
 
     def touch(self, partition: int) -> None:

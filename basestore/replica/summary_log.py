@@ -48,7 +48,7 @@ from basestore.errors import StorageError
 from basestore.replica.apply_log import ApplyLog, Slot, stored_summary
 from basestore.replica.group_commit import GroupCommit
 from basestore.storage import keyspace
-from basestore.storage.keyspace import LOG, SEQUENCE_BYTES
+from basestore.storage.keyspace import SEQUENCE_BYTES
 from repair.digest_tree import FANOUT, LEAVES, MASK, SUM_BYTES, Summary, leaf_of
 from repair.version import HEAD_BYTES, VERSION_BYTES
 
@@ -113,7 +113,7 @@ class SummaryLog:
             if 0 <= at < len(lines):
                 lines[at] = None
             elif replaced <= summary.spilled:
-                self._group_commit.rows[LOG + prefix + held[HEAD_BYTES:]] = None
+                self._group_commit.rows[keyspace.line(prefix, held[HEAD_BYTES:])] = None
         if head:
             line = head[:VERSION_BYTES] + row
             lines.append(line)

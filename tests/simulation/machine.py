@@ -268,8 +268,8 @@ class Machine:
         self._judge_stall(node)
         if newest is not None:
             self._sync(node, newest, now)
-        if node.relink:
-            node.relink = False
+        if node.introductions.relink:
+            node.introductions.relink = False
             self.world.counts["rollback noticed"] += 1
             self.world.network.break_all(self)
         if self.pause_in_turn:

@@ -345,8 +345,8 @@ class World:
             node.durable(barrier, now)
             node.step(now)
             moved = True
-        if node.relink:
-            node.relink = False
+        if node.introductions.relink:
+            node.introductions.relink = False
             moved = True
             for other in range(len(self.nodes)):
                 if (index, other) in self.links:

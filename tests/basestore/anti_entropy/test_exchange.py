@@ -4,16 +4,7 @@ import pytest
 
 from basestore.consistency import Level
 from basestore.errors import StorageBusy
-from basestore.protocol.anti_entropy import (
-    Abort,
-    Certify,
-    Entries,
-    Listing,
-    Same,
-    Sums,
-    Syn,
-    Want,
-)
+from basestore.protocol.anti_entropy import Abort, Certify, Entries, Listing, Same, Sums, Syn, Want
 from basestore.protocol.codec import Message, encode
 from basestore.replica.apply_log import stored_summary
 from basestore.replica.summary_log import CHECKPOINT_AT_BYTES

@@ -1,0 +1,94 @@
+"""Introductions: two nodes tell each other which stores they run on, before either counts on the other.
+
+Owns the conversation of every new link (`identity.py` draws a replica's part of the conclusions): what is
+said, what a peer's answer makes of it here (`Peer.introduced`, `Peer.remembered`, `Peer.whole`), and that
+this node, once its store has become whole or has ceased to be, tells all. Judges no data; sends no
+heartbeats.
+
+A store that turns out to have lost something goes on under a new id, and with new links: `relink` asks
+whoever drives the node for these, and he sets it back.
+"""
+
+import hashlib
+
+from basestore.cluster.outbox import Outbox
+from basestore.cluster.peers import Peers
+from basestore.cluster.placement import Placement
+from basestore.instant import Instant
+from basestore.protocol.heartbeats import Confirmed, Identity, Remembered
+from basestore.replica.group_commit import GroupCommit
+from basestore.replica.identity import Fresh, StoreIdentity
+
+
+class Introductions:
+    """This node's side of all of them."""
+
+    def __init__(
+        self,
+        identity: StoreIdentity,
+        peers: Peers,
+        placement: Placement,
+        group_commit: GroupCommit,
+        fresh: Fresh,
+    ) -> None:
+        self.relink = False
+        self._identity = identity
+        self._peers = peers
+        self._group_commit = group_commit
+        self._fresh = fresh
+        self._stores = 0
+        # The other replicas of each partition held here, each set once: who votes on a newborn store.
+        self._groups = list(
+            {
+                frozenset(peers.all[replica].name for replica in placement.replicas[partition]) - {me}
+                for me in (peers.all[peers.me].name,)
+                for partition in placement.held_by(peers.me)
+            }
+        )
+
+    def _fresh_store(self) -> bytes:
+        """A further store id for this open of the store, should it have to start over."""
+        self._stores += 1
+        text = self._fresh.generation + self._stores.to_bytes(4)
+        return hashlib.blake2b(text, digest_size=16).digest()
+
+    def settle(self, proof_of_loss: int | None) -> None:
+        """Notice when this store has become whole, or has ceased to be, and tell the peers.
+        `proof_of_loss`: a member that has a certificate of what this store does not hold any more."""
+        if proof_of_loss is not None:
+            self._identity.rolled_back(self._peers.all[proof_of_loss].name, self._fresh_store())
+            self.relink = True
+        # A newborn store is made whole by a row, and none is staged on top of a batch that was refused.
+        if not self._group_commit.stalled and self._identity.born(self._groups):
+            self._identity.make_whole()
+        whole = self._identity.whole
+        if self._peers.alive[self._peers.me] != whole:
+            self._peers.set_alive(self._peers.me, whole)
+            for peer in self._peers.others:
+                peer.outbox.put(self._identity.identity())
+
+    def hear_identity(self, member: int, outbox: Outbox, message: Identity, now: Instant) -> None:
+        """Which store a peer runs on. It is answered with what is remembered of it here."""
+        peer = self._peers.all[member]
+        if self._identity.hear_identity(outbox, peer.name, message):
+            peer.introduced = True
+        peer.whole = message.whole
+        if message.again:
+            outbox.put(self._identity.identity())
+        self._peers.judge(peer, now)
+
+    def hear_remembered(self, member: int, outbox: Outbox, message: Remembered, now: Instant) -> None:
+        """What a peer remembers of this store. If that is more than the store holds, the store has been
+        rolled back: it starts over, and links are made anew, for the old ones speak of the old store."""
+        peer = self._peers.all[member]
+        peer.remembered = self._identity.hear_remembered(outbox, peer.name, message, self._fresh_store())
+        if not peer.remembered:
+            self.relink = True
+        self._peers.judge(peer, now)
+
+    def hear_confirmed(self, member: int, outbox: Outbox, message: Confirmed, now: Instant) -> None:
+        """What is remembered here of a peer's store is still there: it can be counted on."""
+        peer = self._peers.all[member]
+        if self._identity.hear_confirmed(peer.name, message):
+            peer.introduced = True
+        self._peers.judge(peer, now)
