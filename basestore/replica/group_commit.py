@@ -64,7 +64,7 @@ class _Batch:
         self.sure_acks: dict[Outbox, list[int]] = {}
         self.replies: list[tuple[Outbox, Message, int]] = []
         self.sure_replies: list[tuple[Outbox, Message, int]] = []
-        self.actions: list[Callable[[], None]] = []
+        self.actions: list[Callable[[], object]] = []
 
 
 class GroupCommit:
@@ -144,7 +144,7 @@ class GroupCommit:
         else:
             (batch.sure_replies if surely else batch.replies).append((outbox, message, size))
 
-    def when_durable(self, action: Callable[[], None]) -> None:
+    def when_durable(self, action: Callable[[], object]) -> None:
         """Call `action` once everything stored so far is durable, whatever the durability setting;
         actions keep their order."""
         if self._open.rows or self._open.actions or self._waiting:  # else it would overtake what waits

@@ -85,9 +85,7 @@ class Replica:
         self._marks: dict[bytes, bytes] = {}  # head and sequence of what a row holds
         self.damaged: dict[bytes, None] = {}
 
-    def forget_marks(self) -> None:
-        """Drop the cache: what it says of rows was found not to fit the disk."""
-        self._marks.clear()
+    # --- what comes in ------------------------------------------------------------------------
 
     def apply(self, outbox: Outbox, message: Apply, wall_ms: int) -> None:
         """Take a record if it wins by its bucket's rule, and answer when the answer is durable.
@@ -139,17 +137,7 @@ class Replica:
             outbox.put(Rejected(message.id, "the write came too late for this replica", False))
         else:
             settled = Settled(message.id, stable, message.way == HINTED_DIRECT)
-            self._group_commit.when_durable(partial(self._tell, outbox, settled))
-
-    def _tell(self, outbox: Outbox, settled: Settled) -> None:
-        outbox.put(settled)
-
-    def holds(self, row: bytes, head: bytes) -> bool:
-        """Whether the record with this head is held, soundly."""
-        try:
-            return self.mark(row).startswith(head)
-        except DamagedRecord:
-            return False
+            self._group_commit.when_durable(partial(outbox.put, settled))
 
     def take_over(self, row: bytes, record: Record) -> None:
         """Take an entry of an exchange if it wins, without an answer; DamagedRecord when what is held
@@ -157,14 +145,6 @@ class Replica:
         held = self.mark(row)
         if held == ABSENT or (not held.startswith(record.head) and self.rule(row).beats(record.head, held)):
             self._store(row, record.blob, held)
-
-    def rule(self, row: bytes) -> Rule:
-        """The rule of a row's bucket; one that is configured no more is kept as last-write-wins."""
-        return self._rules.get(row_bucket(row), Rule.LAST_WRITE_WINS)
-
-    def intact(self, row: bytes, record: Record) -> bool:
-        """Whether a record's digest fits the row."""
-        return record.intact(self._digester, row)
 
     def replace_damaged(self, row: bytes, records: Iterable[Record | None]) -> None:
         """Heal a damaged row: put the winner of what enough other replicas hold in its place, or
@@ -191,6 +171,8 @@ class Replica:
         """When what a row holds may be purged; its expiry is not in the mark."""
         stored = self._group_commit.get(keyspace.record(row))
         return due_of_stored(stored) if stored is not None else 0
+
+    # --- what goes ----------------------------------------------------------------------------
 
     def drop(self, row: bytes) -> None:
         """Hold nothing any more: the other replicas have proven it purged. DamagedRecord."""
@@ -234,6 +216,8 @@ class Replica:
                 self.replace_damaged(row, ())
         return len(stored)
 
+    # --- what is held -------------------------------------------------------------------------
+
     def mark(self, row: bytes) -> bytes:
         """Head and sequence of what is held, or ABSENT; DamagedRecord when its digest does not fit."""
         held = self._marks.get(row)
@@ -248,12 +232,31 @@ class Replica:
         stored = self._stored(row)
         return None if stored is None else Record(stored[:-SEQUENCE_BYTES])
 
+    def holds(self, row: bytes, head: bytes) -> bool:
+        """Whether the record with this head is held, soundly."""
+        try:
+            return self.mark(row).startswith(head)
+        except DamagedRecord:
+            return False
+
+    def rule(self, row: bytes) -> Rule:
+        """The rule of a row's bucket; one that is configured no more is kept as last-write-wins."""
+        return self._rules.get(row_bucket(row), Rule.LAST_WRITE_WINS)
+
+    def intact(self, row: bytes, record: Record) -> bool:
+        """Whether a record's digest fits the row."""
+        return record.intact(self._digester, row)
+
     def _remember(self, row: bytes, mark: bytes) -> None:
         marks = self._marks
         if len(marks) >= MARKS_MAX and row not in marks:  # many at once: a dict that loses its first key
             for oldest in list(islice(marks, MARKS_DROPPED)):  # again and again is slow to find the next
                 del marks[oldest]
         marks[row] = mark
+
+    def forget_marks(self) -> None:
+        """Drop the cache: what it says of rows was found not to fit the disk."""
+        self._marks.clear()
 
     def _stored(self, row: bytes) -> bytes | None:
         if row in self.damaged:
@@ -277,6 +280,8 @@ class Replica:
         self._marks.pop(row, None)
         name = f"bucket {row_bucket(row).decode()!r}, key {row_key(row)[:64]!r}"
         return DamagedRecord(row, f"the stored record of {name} is damaged; its replicas will heal it")
+
+    # --- what is read -------------------------------------------------------------------------
 
     def read(self, outbox: Outbox, message: Read) -> None:
         """Held, with the record or without, or HeldDigest, when that will do and the record is long;
@@ -302,23 +307,6 @@ class Replica:
         else:
             answer, size = Held(message.id, blob, stable), SMALL_BYTES + len(blob)
         self._group_commit.reply(outbox, answer, keyspace.record(row), size)
-
-    def scan(self, start: bytes, end: bytes, most: int) -> list[tuple[bytes, bytes]]:
-        """Keys and stored records from one key to another, unchecked, at most so many; only while
-        nothing is staged."""
-        return list(islice(self._group_commit.engine.scan(start, end), most))
-
-    def trace(self, row: bytes) -> bytes | None:
-        """What is held of a row, without the value: empty when nothing is, None when it is damaged.
-        For who wants to know and changes nothing: damage that is found here is not noted."""
-        stored = self._group_commit.get(keyspace.record(row))
-        if row in self.damaged:
-            return None
-        if stored is None:
-            return b""
-        if len(stored) < STORED_BYTES_MIN or not Record(stored[:-SEQUENCE_BYTES]).intact(self._digester, row):
-            return None
-        return stored[:RECORD_BYTES_MIN]
 
     def read_range(self, outbox: Outbox, message: ReadRange) -> None:
         """Range; or Rejected, at the first damaged record or when too much waits to be sent. It waits
@@ -362,6 +350,23 @@ class Replica:
             if row in self.damaged:
                 raise self._damage(row)
             yield row, self.check(row, stored)
+
+    def scan(self, start: bytes, end: bytes, most: int) -> list[tuple[bytes, bytes]]:
+        """Keys and stored records from one key to another, unchecked, at most so many; only while
+        nothing is staged."""
+        return list(islice(self._group_commit.engine.scan(start, end), most))
+
+    def trace(self, row: bytes) -> bytes | None:
+        """What is held of a row, without the value: empty when nothing is, None when it is damaged.
+        For who wants to know and changes nothing: damage that is found here is not noted."""
+        stored = self._group_commit.get(keyspace.record(row))
+        if row in self.damaged:
+            return None
+        if stored is None:
+            return b""
+        if len(stored) < STORED_BYTES_MIN or not Record(stored[:-SEQUENCE_BYTES]).intact(self._digester, row):
+            return None
+        return stored[:RECORD_BYTES_MIN]
 
 
 def _prefix_end(prefix: bytes) -> bytes:
