@@ -1,5 +1,6 @@
 """What all tests may use: transcripts, and `--update`, which writes them anew; and the order of the files."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -39,6 +40,12 @@ def pytest_configure() -> None:
     ignores it, and so would all that it starts in turn; but a handler is not inherited."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda *_: None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than cores: tests of real processes wait more than they work."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

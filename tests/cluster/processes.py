@@ -28,7 +28,6 @@ from tests.worlds.ports import free_ports
 
 SERVE = ("serve", "--stop-at-eof", "--config")
 PARTITIONS = 16
-DRIFT_MS = 2000  # how far clocks may differ; twice that is what a proof follows the writes by
 TIMEOUT_S = 2.5  # also how long a node that lost data waits before it recovers
 LOG_TAIL_CHARACTERS = 3000
 
@@ -174,7 +173,6 @@ class Cluster:
         replication: int | None = None,
         durability: Durability = "sync",
         timeout_s_max: float = TIMEOUT_S,
-        drift_ms_max: int = DRIFT_MS,
         hosts: Sequence[str] = (),
     ) -> None:
         """Write the configurations. Nothing runs before `start`. `hosts`: where each node listens."""
@@ -188,7 +186,6 @@ class Cluster:
             replication or min(3, nodes),
             PARTITIONS,
             timeout_ms_max=int(timeout_s_max * 1000),
-            drift_ms_max=drift_ms_max,
         )
         self.nodes = [
             NodeProcess(root, NodeConfig(self.config, member.name, root / member.name, durability))
@@ -260,16 +257,10 @@ def running(
     replication: int | None = None,
     durability: Durability = "sync",
     timeout_s_max: float = TIMEOUT_S,
-    drift_ms_max: int = DRIFT_MS,
 ) -> Iterator[Cluster]:
     """A cluster whose nodes all run and are linked."""
     with Cluster(
-        root,
-        nodes,
-        replication=replication,
-        durability=durability,
-        timeout_s_max=timeout_s_max,
-        drift_ms_max=drift_ms_max,
+        root, nodes, replication=replication, durability=durability, timeout_s_max=timeout_s_max
     ) as cluster:
         cluster.start()
         yield cluster
