@@ -26,7 +26,7 @@ MINIMUMS = {
     "ClockSkew": 500, "Overloaded": 500, "Unavailable": 5000, "Rejected": 1000, "Superseded": 5000,
     "write-back": 4000, "hint delivered": 1500, "message lost": 500, "stray message": 50,
     "link broken": 200, "record healed": 2, "record spoilt": 4, "repeated with its version": 300,
-    "batch refused": 30, "batch taken after long": 3, "refused to open": 4,
+    "batch refused": 30, "batch taken after long": 3, "refused to open": 2,
     "rollback noticed": 3, "stopped by a failed fsync": 8,
     "flush begun": 1000, "life ended in a flush": 8, "partition spilled": 800, "partition with a floor": 80,
 }  # fmt: skip
