@@ -18,7 +18,7 @@ HARNESS = {"worlds"}
 MORE = {"cluster": "simulation"}  # real processes are judged by the checkers of the simulation
 
 PRIVATES_MAX = 29
-MUTANTS_PRIVATES_MAX = 40
+MUTANTS_PRIVATES_MAX = 30
 MUTANTS = TESTS / "simulation" / "mutations"  # they break the product from inside, and say what and why
 REASON = "# private: "
 NAMEDTUPLE = {"_replace", "_fields", "_asdict", "_make", "_field_defaults"}  # public, whatever they look like
