@@ -3,6 +3,8 @@
 The state machine puts, the network takes. What gathers between two takes travels as one frame.
 """
 
+from typing import Any
+
 from basestore.protocol.codec import Message
 from basestore.protocol.limits import BATCH_MESSAGES_MAX
 
@@ -74,7 +76,13 @@ def weight(message: Message) -> int:
     size = SMALL_BYTES
     for field in message:
         if isinstance(field, list):
-            size += sum(len(each) + 9 if isinstance(each, bytes | str) else 9 for each in field)
+            size += sum(map(_weight_of_element, field))
         elif isinstance(field, bytes | str):
             size += len(field)
     return size
+
+
+def _weight_of_element(element: Any) -> int:
+    if isinstance(element, bytes | str):
+        return len(element) + 9
+    return sum(map(_weight_of_element, element)) if isinstance(element, tuple) else 9

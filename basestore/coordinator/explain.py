@@ -13,7 +13,7 @@ from basestore.coordinator.admission import admit_explain
 from basestore.coordinator.context import Context
 from basestore.coordinator.gather import Gather
 from basestore.instant import Instant
-from basestore.protocol.operator import DOWN, Explain, Explained, Trace, Traced
+from basestore.protocol.operator import DOWN, Explain, Explained, KeptHint, ReplicaRow, Trace, Traced, Unheard
 from repair.rule import Rule
 
 
@@ -33,24 +33,14 @@ def _explained(
     number_of = context.peers.number_of
     replicas = [number_of[replica] for replica in context.placement.replicas[row_partition(row)]]
     answers: dict[int, Traced] = gather.answers
-    hints = [
-        word
-        for member, answer in sorted(answers.items())
-        for target, sort in zip(answer.hints[::2], answer.hints[1::2], strict=True)
-        for word in (member, target, sort)
+    hints = [KeptHint(keeper, *hint) for keeper, answer in sorted(answers.items()) for hint in answer.hints]
+    told = [
+        ReplicaRow(number, answers[number].state, answers[number].record, answers[number].stable)
+        if number in answers
+        else ReplicaRow(number, DOWN, b"", 0)
+        for number in replicas
     ]
+    unheard = [Unheard(*miss) for miss in sorted(gather.reasons.items())]
     best = max(answers.values(), key=lambda answer: answer.stable, default=None)
-    return Explained(
-        request.id,
-        rule.value,
-        now.wall_ms,
-        replicas,
-        [answers[replica].state if replica in answers else DOWN for replica in replicas],
-        [answers[replica].record if replica in answers else b"" for replica in replicas],
-        hints,
-        [head for _, answer in sorted(answers.items()) for head in answer.heads],
-        sorted(gather.reasons),
-        [gather.reasons[member] for member in sorted(gather.reasons)],
-        [answers[replica].stable if replica in answers else 0 for replica in replicas],
-        best.reach if best is not None else [],
-    )
+    reach = best.reach if best is not None else []
+    return Explained(request.id, rule.value, now.wall_ms, told, hints, unheard, reach)

@@ -19,7 +19,7 @@ from basestore.cluster.outbox import SMALL_BYTES, Outbox, weight
 from basestore.coordinator.context import Context
 from basestore.instant import Instant
 from basestore.protocol.codec import Message
-from basestore.protocol.operator import PAIR, Inspect, Inspected, Trace, Traced
+from basestore.protocol.operator import Inspect, Inspected, Trace, Traced
 from basestore.protocol.replication import Rejected
 
 REASON_LENGTH_MAX = 200
@@ -62,11 +62,12 @@ class Gather(Operation):
         operations.alarm_at(message.id, min(self._deadline, now.monotonic + DOUBTFUL_S))
 
     def traced(self, member: int, answer: Traced, now: Instant) -> None:
-        self._context.peers.check_known([*answer.hints[::2], *answer.reach[::3]])
+        self._context.peers.check_known(hint.target for hint in answer.hints)
+        self._context.peers.check_known(reach.number for reach in answer.reach)
         self._take(member, answer, now)
 
     def inspected(self, member: int, answer: Inspected, now: Instant) -> None:
-        self._context.peers.check_known(answer.pairs[1::PAIR])
+        self._context.peers.check_known(pair.number for pair in answer.pairs)
         self._take(member, answer, now)
 
     def _take(self, member: int, answer: Any, now: Instant) -> None:

@@ -12,7 +12,7 @@ from basestore.coordinator.context import Context
 from basestore.coordinator.gather import Gather
 from basestore.instant import Instant
 from basestore.protocol.codec import encode
-from basestore.protocol.operator import NEVER, PAGE_PARTITIONS, Inspect, Survey, Surveyed
+from basestore.protocol.operator import NEVER, PAGE_PARTITIONS, Inspect, Survey, Surveyed, Told, Unheard
 
 
 def survey(context: Context, outbox: Outbox, request: Survey, now: Instant) -> None:
@@ -29,9 +29,6 @@ def _surveyed(
 ) -> Surveyed:
     after = first + PAGE_PARTITIONS
     more = total > 1 and after < context.placement.partitions
-    told, unheard = sorted(gather.answers), sorted(gather.reasons)
-    return Surveyed(
-        request.id, total, after if more else NEVER, told,
-        [encode([gather.answers[member]]) for member in told], unheard,
-        [gather.reasons[member] for member in unheard],
-    )  # fmt: skip
+    told = [Told(number, encode([answer])) for number, answer in sorted(gather.answers.items())]
+    unheard = [Unheard(*miss) for miss in sorted(gather.reasons.items())]
+    return Surveyed(request.id, total, after if more else NEVER, told, unheard)

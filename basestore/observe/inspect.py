@@ -17,7 +17,15 @@ from basestore.handoff.hints import Hints
 from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.observe.status import reason, state
-from basestore.protocol.operator import COUNTS, NEVER, PAGE_PARTITIONS, Inspect, Inspected
+from basestore.protocol.operator import (
+    COUNTS,
+    NEVER,
+    PAGE_PARTITIONS,
+    Inspect,
+    Inspected,
+    PairRow,
+    PartitionRow,
+)
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.replica import Replica
 from repair.clock import HybridClock
@@ -53,31 +61,32 @@ class Inspector:
     def inspect(self, message: Inspect, now: Instant) -> Inspected:
         """What this node says."""
         partitions, page = self.held(message), page_of(message)
-        counts, summaries = self.metrics.counts, self.replica.summaries.of
+        counts = self.metrics.counts
         return Inspected(
             message.id, state(self.identity), reason(self.identity, self.peers), self.config.durability,
             clock_trouble(self.peers), now.wall_ms, self._newest_stamp(now),
             self.config.cluster.closed_lag_ms,
             [sum(counts[name] for name in _EXCHANGES), *(counts[name] for name in COUNTS[1:])],
-            [number for partition in partitions for number in self._numbers(partition, now)],
-            [summaries[partition].root.to_bytes(16)[:ROOT_BYTES] for partition in partitions],
-            [number for partition in partitions for number in self._pairs(partition, now)],
+            [self._row(partition, now) for partition in partitions],
+            [pair for partition in partitions for pair in self._pairs(partition, now)],
             _within(page, self.hints.only_copies()), _within(page, self.hints.only_copies(late=True)),
             sorted(self._damaged().intersection(partitions)),
         )  # fmt: skip
 
-    def _numbers(self, partition: int, now: Instant) -> Iterable[int]:
+    def _row(self, partition: int, now: Instant) -> PartitionRow:
         summary = self.replica.summaries.of[partition]
         begun_s, ended_s = self.maintenance.last_scrub(partition) or (None, None)
-        return partition, summary.count, summary.shown, _age_ms(begun_s, now), _age_ms(ended_s, now)
+        root = summary.root.to_bytes(16)[:ROOT_BYTES]
+        ages = _age_ms(begun_s, now), _age_ms(ended_s, now)
+        return PartitionRow(partition, summary.count, summary.shown, *ages, root)
 
-    def _pairs(self, partition: int, now: Instant) -> Iterable[int]:
+    def _pairs(self, partition: int, now: Instant) -> Iterable[PairRow]:
         for other in self.certificates.others[partition]:
             certificate = self.certificates.certificate(partition, other)
             closed, made_ms = (certificate.my_closed, certificate.made_ms) if certificate else (0, 0)
             last = self.certificates.last_exchange(partition, other)
             age_ms = _age_ms(last.begun_s if last else None, now)
-            yield from (partition, self.peers.number_of[other], closed, made_ms, age_ms)
+            yield PairRow(partition, self.peers.number_of[other], closed, made_ms, age_ms)
 
     def _newest_stamp(self, now: Instant) -> int:
         """No write that has ended has a greater stamp than this, for some member. Who is alone has seen

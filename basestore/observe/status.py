@@ -13,7 +13,7 @@ from basestore.handoff.debts import Debts
 from basestore.handoff.hints import Hints
 from basestore.instant import Instant
 from basestore.metrics import Metrics
-from basestore.protocol.operator import HintPiles, NodeStatus
+from basestore.protocol.operator import DebtRow, Fact, HintPiles, NodeStatus, PileRow
 from basestore.replica.identity import State, StoreIdentity
 from basestore.replica.replica import Replica
 
@@ -59,21 +59,21 @@ def facts(
 
 def answer(request: int, facts: Mapping[str, str]) -> NodeStatus:
     """The answer to a Status or Counters."""
-    return NodeStatus(request, [word for fact in facts.items() for word in fact])
+    return NodeStatus(request, [Fact(*fact) for fact in facts.items()])
 
 
 def hint_piles(
     request: int, name: str, hints: Hints, peers: Peers, metrics: Metrics, now: Instant
 ) -> HintPiles:
     """The answer to a HintsOf: hints and debts by member."""
-    piles: list[int] = []
-    debts: list[int] = []
+    piles, debts = [], []
     for pile in hints.summary():
-        number, alive = peers.number_of[pile.member], int(peers.alive[pile.member])
-        piles += (
-            number, alive, pile.count, pile.bytes, pile.only_copies, pile.oldest_ms or 0, pile.late,
+        number, alive = peers.number_of[pile.member], peers.alive[pile.member]
+        piles.append(
+            PileRow(
+                number, alive, pile.count, pile.bytes, pile.only_copies, pile.oldest_ms or 0, pile.late,
+            )
         )  # fmt: skip
-        for partition, since_ms in pile.debt.items():
-            debts += (number, partition, since_ms)
+        debts += [DebtRow(number, partition, since_ms) for partition, since_ms in pile.debt.items()]
     decided = [metrics.counts[f"hints_late_{how}"] for how in ("rewritten", "superseded")]
-    return HintPiles(request, name, now.wall_ms, piles, debts, decided)
+    return HintPiles(request, name, now.wall_ms, piles, debts, *decided)

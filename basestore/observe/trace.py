@@ -9,7 +9,7 @@ from basestore.cluster.peers import Peers
 from basestore.cluster.placement import row_partition
 from basestore.handoff.hints import Hints
 from basestore.observe.status import state
-from basestore.protocol.operator import DAMAGED, LATE, ONLY_COPY, UP, Trace, Traced
+from basestore.protocol.operator import DAMAGED, LATE, ONLY_COPY, UP, Reach, Trace, Traced, TracedHint
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.replica import Replica
 from repair.write_repair import Hint
@@ -28,19 +28,14 @@ def trace(
     if record is None and said == UP:
         said = DAMAGED
     kept = hints.of_row(message.row)
-    sorts = [word for member, hint in kept for word in (peers.number_of[member], _sort_of(hint))]
+    told = [TracedHint(peers.number_of[member], _sort_of(hint), hint.record.head) for member, hint in kept]
     partition, stable = row_partition(message.row), 0
-    reach: list[int] = []
+    reach: list[Reach] = []
     if partition in certificates.replicas:
         stable = replica.summaries.of[partition].shown
-        reach = [
-            word
-            for member, proof, claim in certificates.reach(partition)
-            for word in (peers.number_of[member], proof, claim)
-        ]
-    return Traced(
-        message.id, said, record or b"", sorts, [hint.record.head for _, hint in kept], stable, reach
-    )
+        known = certificates.reach(partition)
+        reach = [Reach(peers.number_of[member], proof, claim) for member, proof, claim in known]
+    return Traced(message.id, said, record or b"", told, stable, reach)
 
 
 def _sort_of(hint: Hint) -> int:

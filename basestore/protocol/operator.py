@@ -21,9 +21,6 @@ TRACED_STATES: Final = STORE_STATES | {DAMAGED}
 
 NEVER: Final = -1  # in place of an age
 PAGE_PARTITIONS: Final = 256  # that a member is asked for at once
-NUMBERS: Final = 5  # for each partition in `Inspected`
-PAIR: Final = 5
-PILE: Final = 7
 COUNTS: Final = (
     "exchanges", "records_taken", "records_healed", "leaves_corrected", "exchange_bytes_sent",
 )  # fmt: skip
@@ -84,85 +81,132 @@ class Counters(NamedTuple):
     id: int
 
 
-@message(23)
+class Fact(NamedTuple):
+    name: str
+    value: str
+
+
+@message(23, unchecked=ANYTHING)
 class NodeStatus(NamedTuple):
-    """`facts` alternates names and values."""
+    """The answer to Status and Counters."""
 
     id: int
-    facts: list[str]
+    facts: list[Fact]
 
-    def check(self) -> str:
-        return "names facts without their values" if len(self.facts) % 2 else ""
+
+class Unheard(NamedTuple):
+    """A member that did not answer, and why."""
+
+    number: int
+    reason: str
+
+
+class Reach(NamedTuple):
+    """A replica, up to which stamp there is a proof with it, and up to which it has told that there is one
+    of it with all replicas; 0 while there is none."""
+
+    number: int
+    proof: int
+    claim: int
+
+
+class TracedHint(NamedTuple):
+    """Whom a hint is for; `sort`: ONLY_COPY and LATE, as a sum; the head of its record."""
+
+    target: int
+    sort: int
+    head: bytes
+
+
+class ReplicaRow(NamedTuple):
+    """A replica of a key. `state` as in Traced, or `down`; `record` without its value, empty when none is
+    held; `stable`: the partition's stable stamp there, 0 if it was not told."""
+
+    number: int
+    state: str
+    record: bytes
+    stable: int
+
+
+class KeptHint(NamedTuple):
+    """Who keeps a hint; the rest as in TracedHint."""
+
+    keeper: int
+    target: int
+    sort: int
+    head: bytes
 
 
 @message(25)
 class Explained(NamedTuple):
-    """The answer to Explain. `wall_ms`: now, by the node's clock. Of each of the `replicas` (member
-    indices) the state, as in `Traced` or `down`, and the record without its value. `hints` holds who
-    keeps it, for whom, and what it is, as in `Traced`, in turn; `heads` a head for each.
-    `unheard`: members that did not answer, and `reasons`: why. `stables`: of each replica its stable
-    stamp, 0 if it did not answer; `reach` as in `Traced`, of the one with the greatest."""
+    """The answer to Explain. `wall_ms`: now, by the node's clock. `reach` is that of the replica with the
+    greatest stable stamp."""
 
     id: int
     rule: str
     wall_ms: int
-    replicas: list[int]
-    states: list[str]
-    records: list[bytes]
-    hints: list[int]
-    heads: list[bytes]
-    unheard: list[int]
-    reasons: list[str]
-    stables: list[int]
-    reach: list[int]
+    replicas: list[ReplicaRow]
+    hints: list[KeptHint]
+    unheard: list[Unheard]
+    reach: list[Reach]
 
     def check(self) -> str:
-        told = {len(self.replicas), len(self.states), len(self.records), len(self.stables)}
-        if len(told) != 1 or len(self.unheard) != len(self.reasons):
-            return "does not say of whom it speaks"
-        if len(self.hints) != 3 * len(self.heads) or any(len(head) != HEAD_BYTES for head in self.heads):
-            return "names hints that are none"
-        return "does not say of whom its proofs are" if len(self.reach) % 3 else ""
+        sound = all(len(hint.head) == HEAD_BYTES for hint in self.hints)
+        return "" if sound else "names hints that are none"
 
 
-@message(26)
+class PileRow(NamedTuple):
+    """A member for which there is a hint or a debt: whether it is alive, hints, their bytes, how many are
+    the only copy, when the oldest was written (ms since 1970, 0: there is none), how many come too late."""
+
+    number: int
+    alive: bool
+    hints: int
+    bytes: int
+    only_copies: int
+    oldest_ms: int
+    late: int
+
+
+class DebtRow(NamedTuple):
+    """Since when a member may lack writes of a partition (ms since 1970)."""
+
+    number: int
+    partition: int
+    since_ms: int
+
+
+@message(26, unchecked=ANYTHING)
 class HintPiles(NamedTuple):
-    """The answer to HintsOf and Replay of `node`. `wall_ms`: now, by its clock. `piles` holds, for each
-    member for which there is a hint or a debt: its index, whether it is alive (1) or not (0), hints,
-    their bytes, how many are the only copy, when the oldest was written (ms since 1970, 0: there is
-    none), and how many come too late. `debts`: member, partition, and since when it may lack writes
-    there (ms since 1970), in turn. `decided`: how many late hints were written anew, and how many dropped
-    because they were beaten, since it was started."""
+    """The answer to HintsOf and Replay of `node`. `wall_ms`: now, by its clock. `rewritten`, `superseded`:
+    late hints that were written anew, or dropped because they were beaten, since it was started."""
 
     id: int
     node: str
     wall_ms: int
-    piles: list[int]
-    debts: list[int]
-    decided: list[int]
-
-    def check(self) -> str:
-        sound = not (len(self.piles) % PILE or len(self.debts) % 3) and len(self.decided) == 2
-        return "" if sound else "does not say what is kept"
+    piles: list[PileRow]
+    debts: list[DebtRow]
+    rewritten: int
+    superseded: int
 
 
-@message(27)
+class Told(NamedTuple):
+    """What a member says: an Inspected in its encoded form."""
+
+    number: int
+    said: bytes
+
+
+@message(27, unchecked=ANYTHING)
 class Surveyed(NamedTuple):
     """The answer to Survey. `total`: partitions that were asked for, `next` where the next page begins
-    (-1: there is none). `told`: what each of `members` says, an Inspected in its encoded form.
-    `unheard`: members that did not answer, and `reasons`: why."""
+    (-1: there is none)."""
 
     id: int
     total: int
     next: int
-    members: list[int]
-    told: list[bytes]
-    unheard: list[int]
-    reasons: list[str]
-
-    def check(self) -> str:
-        sound = len(self.members) == len(self.told) and len(self.unheard) == len(self.reasons)
-        return "" if sound else "does not say who told what"
+    told: list[Told]
+    unheard: list[Unheard]
 
 
 @message(45)
@@ -179,28 +223,21 @@ class Trace(NamedTuple):
 @message(46)
 class Traced(NamedTuple):
     """The answer to Trace. `state`: up, starting or forgetful, as the store is, or damaged, as the
-    record is. `record`: without its value, empty when none is held. For each hint, `hints` holds the
-    member it is for and the sum of 1 if it is the only copy and 2 if it is late; `heads` its head.
-    `stable`: the partition's stable stamp, 0 at a member that does not hold it; `reach`: each other
-    replica, up to which stamp there is a proof with it, and up to which with all replicas, as it has
-    told, in turn."""
+    record is. `record`: without its value, empty when none is held. `stable`: the partition's stable stamp, 0
+    at a member that does not hold it; `reach`: of each other replica."""
 
     id: int
     state: str
     record: bytes
-    hints: list[int]
-    heads: list[bytes]
+    hints: list[TracedHint]
     stable: int
-    reach: list[int]
+    reach: list[Reach]
 
     def check(self) -> str:
         if self.state not in TRACED_STATES or len(self.record) not in (0, RECORD_BYTES_MIN):
             return "does not say what is held"
-        if len(self.hints) != 2 * len(self.heads):
-            return "does not say for whom its hints are"
-        if any(len(head) != HEAD_BYTES for head in self.heads) or not {*self.hints[1::2]} <= {*range(4)}:
-            return "names hints that are none"
-        return "does not say of whom its proofs are" if len(self.reach) % 3 else ""
+        sound = all(len(hint.head) == HEAD_BYTES and 0 <= hint.sort < 4 for hint in self.hints)
+        return "" if sound else "names hints that are none"
 
 
 @message(49, unchecked=ANYTHING)
@@ -215,18 +252,36 @@ class Inspect(NamedTuple):
     full: bool
 
 
+class PartitionRow(NamedTuple):
+    """A partition: its records, its stable stamp, how long ago its last scrub was begun and was ended (ms,
+    -1: before this start), and 8 bytes of its root."""
+
+    partition: int
+    records: int
+    stable: int
+    begun_ms: int
+    ended_ms: int
+    root: bytes
+
+
+class PairRow(NamedTuple):
+    """Another replica of a partition: the closed stamp in the certificate with it, when that was made (ms
+    since 1970, 0: there is none), and how long ago its exchange was begun (ms, -1: before this start)."""
+
+    partition: int
+    number: int
+    closed: int
+    made_ms: int
+    begun_ms: int
+
+
 @message(39)
 class Inspected(NamedTuple):
     """The answer to Inspect. `state` up, starting or forgetful, and why; `clock`: what is wrong with
     the sender's clock, or nothing; `wall_ms` now and `stamp`: the greatest of its clock, `lag_ms`: how
-    far its closed stamps stay behind. `counts`: exchanges certified, records taken, records healed, sums
-    corrected, bytes sent by exchanges, since it was started. For each partition: `numbers` itself, its
-    records, its stable stamp, and how long ago its last scrub was begun and was
-    ended (ms, -1: before this start); `roots` 8 bytes of its root; and in `pairs`, for each other
-    replica, partition, member, closed stamp in the certificate with it, when that was made (ms since
-    1970, 0: there is none), and how long ago its exchange was begun (ms, -1: before this start).
-    `only_copies` as in Ping; `late_hints` the same of those that their members take no more; `damaged`:
-    partitions in which a record is, or a sum may be wrong."""
+    far its closed stamps stay behind. `counts`: COUNTS, since it was started. `only_copies` as in Ping;
+    `late_hints` the same of those that their members take no more; `damaged`: partitions in which a record
+    is, or a sum may be wrong."""
 
     id: int
     state: str
@@ -237,19 +292,15 @@ class Inspected(NamedTuple):
     stamp: int
     lag_ms: int
     counts: list[int]
-    numbers: list[int]
-    roots: list[bytes]
-    pairs: list[int]
+    partitions: list[PartitionRow]
+    pairs: list[PairRow]
     only_copies: list[int]
     late_hints: list[int]
     damaged: list[int]
 
     def check(self) -> str:
-        count, rest = divmod(len(self.numbers), NUMBERS)
-        if self.state not in STORE_STATES or rest or len(self.roots) != count or count > PAGE_PARTITIONS:
+        if self.state not in STORE_STATES or len(self.partitions) > PAGE_PARTITIONS:
             return "does not say what is held"
-        if len(self.pairs) % PAIR:
-            return "names pairs that are none"
         if len(self.only_copies) % 2 or len(self.late_hints) % 2:
             return "names hints that are none"
         return "" if len(self.counts) == len(COUNTS) else "does not count what it should"

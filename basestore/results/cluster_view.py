@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from basestore.errors import BasestoreError
 from basestore.protocol.codec import Message, decode
 from basestore.protocol.limits import ProtocolError
-from basestore.protocol.operator import NEVER, NUMBERS, PAGE_PARTITIONS, PAIR, Inspected, Survey, Surveyed
+from basestore.protocol.operator import NEVER, PAGE_PARTITIONS, Inspected, Survey, Surveyed
 from basestore.results.answers import SENSELESS, error_of, senseless
 from repair.version import COUNTER_BITS
 
@@ -159,8 +159,8 @@ class ClusterView:
             raise error_of(answer)
         try:
             self.total = answer.total
-            self.unheard = {members[at]: why for at, why in zip(answer.unheard, answer.reasons, strict=True)}
-            for at, told in zip(answer.members, answer.told, strict=True):
+            self.unheard = {members[number]: reason for number, reason in answer.unheard}
+            for at, told in answer.told:
                 (said,) = decode(told)
                 if not isinstance(said, Inspected):
                     raise ProtocolError("a survey holds what is not said by a member")
@@ -201,11 +201,10 @@ class ClusterView:
             return sent_s - age_ms / 1e3 if age_ms != NEVER else -1.0
 
         ended: dict[int, float] = {}
-        for words, digest in zip(_groups(said.numbers, NUMBERS), said.roots, strict=True):
-            partition, count, stable, begun_ms, ended_ms = words
+        for partition, count, stable, begun_ms, ended_ms, digest in said.partitions:
             view.holdings[partition] = Holding(count, stable, digest, moment(begun_ms))
             ended[partition] = moment(ended_ms)
-        for partition, other, closed, made_ms, age_ms in _groups(said.pairs, PAIR):
+        for partition, other, closed, made_ms, age_ms in said.pairs:
             begun_s = moment(age_ms)
             checked = begun_s >= ended[partition]
             sides = view.sides.setdefault(partition, {})
@@ -298,7 +297,3 @@ def gathered(found: Iterable[tuple[int | None, Cause]]) -> tuple[Obstacle, ...]:
 def wall_ms_of(stamp: int) -> int:
     """Milliseconds since 1970 of a stamp."""
     return stamp >> COUNTER_BITS
-
-
-def _groups(numbers: list[int], size: int) -> Iterator[tuple[int, ...]]:
-    return zip(*[iter(numbers)] * size, strict=True)

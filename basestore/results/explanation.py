@@ -198,11 +198,11 @@ def explanation(answer: Message, bucket: str, key: bytes, members: Mapping[int, 
 
 def _explain(answer: Explained, bucket: str, key: bytes, members: Mapping[int, str]) -> Explanation:
     rule = Rule(answer.rule)
-    names = [members[index] for index in answer.replicas]
-    unheard = {members[at]: why for at, why in zip(answer.unheard, answer.reasons, strict=True)}
+    names = [members[replica.number] for replica in answer.replicas]
+    unheard = {members[number]: reason for number, reason in answer.unheard}
     replicas: dict[str, ReplicaView] = {}
     heads: dict[int, bytes] = {}  # of those whose word counts
-    for at, (name, state, blob) in enumerate(zip(names, answer.states, answer.records, strict=True)):
+    for at, (name, (_, state, blob, _)) in enumerate(zip(names, answer.replicas, strict=True)):
         record = Record(blob) if blob else None
         replicas[name] = _view(state, record, answer.wall_ms, unheard.get(name, ""))
         if state == UP:
@@ -220,9 +220,19 @@ def _explain(answer: Explained, bucket: str, key: bytes, members: Mapping[int, s
         version_of(best[:VERSION_BYTES]),
         _reason(rule, heads, best, len(names)),
         {level: _found(rule, heads, level.required(len(names))) for level in READ_LEVELS},
-        tuple(_mends(names, answer.states, heads, best, rule, hints, _purged(answer, best))),
-        max(answer.stables, default=0),
-        {members[at]: (proof, row) for at, proof, row in zip(*[iter(answer.reach)] * 3, strict=True)},
+        tuple(
+            _mends(
+                names,
+                [replica.state for replica in answer.replicas],
+                heads,
+                best,
+                rule,
+                hints,
+                _purged(answer, best),
+            )
+        ),
+        max((replica.stable for replica in answer.replicas), default=0),
+        {members[number]: (proof, claim) for number, proof, claim in answer.reach},
         dict(members),
     )
 
@@ -242,11 +252,8 @@ def _view(state: str, record: Record | None, wall_ms: int, reason: str) -> Repli
 
 
 def _hints(answer: Explained, rule: Rule, best: bytes, members: Mapping[int, str]) -> tuple[HintView, ...]:
-    words = iter(answer.hints)
     views = []
-    for (at, target, sort), head in zip(zip(words, words, words, strict=True), answer.heads, strict=True):
-        if len(head) != HEAD_BYTES:
-            raise ValueError("a hint's head is cut off")
+    for at, target, sort, head in answer.hints:
         version = Version.decode(head[:VERSION_BYTES])
         wins = _beats(rule, head, best)
         only_copy, late = bool(sort & ONLY_COPY), bool(sort & LATE)
@@ -319,12 +326,11 @@ def _mends(
 
 def _purged(answer: Explained, best: bytes) -> set[int]:
     """The places of replicas that hold nothing because they have purged the winner."""
-    pairs = list(zip(answer.records, answer.stables, strict=True))
     if not best:
         return set()
-    holder = next(blob for blob in answer.records if blob[:HEAD_BYTES] == best)
+    holder = next(replica.record for replica in answer.replicas if replica.record[:HEAD_BYTES] == best)
     due = due_of(best, Record(holder).expires_ms)
-    return {at for at, (blob, stable) in enumerate(pairs) if not blob and 0 < due <= stable}
+    return {at for at, (_, _, blob, stable) in enumerate(answer.replicas) if not blob and 0 < due <= stable}
 
 
 def _holds(rule: Rule, held: bytes, hint: HintView) -> bool:

@@ -89,18 +89,16 @@ def node_hints(answer: Message, members: Mapping[int, str]) -> NodeHints:
     if not isinstance(answer, HintPiles):
         raise error_of(answer)
     debts: dict[int, dict[int, int]] = {}
-    piles = []
+    for debt in answer.debts:
+        debts.setdefault(debt.number, {})[debt.partition] = debt.since_ms
     try:
-        marks = iter(answer.debts)
-        for member, partition, since_ms in zip(marks, marks, marks, strict=True):
-            debts.setdefault(member, {})[partition] = since_ms
-        words = iter(answer.piles)
-        for member, alive, count, size, only_copies, oldest_ms, late in zip(*[words] * 7, strict=True):
-            debt = debts.get(member, {})
-            piles.append(
-                HintPile(members[member], alive == 1, count, size, only_copies, late, oldest_ms or None, debt)
+        piles = tuple(
+            HintPile(
+                members[pile.number], pile.alive, pile.hints, pile.bytes, pile.only_copies, pile.late,
+                pile.oldest_ms or None, debts.get(pile.number, {}),
             )
-        rewritten, superseded = answer.decided
+            for pile in answer.piles
+        )  # fmt: skip
     except SENSELESS as error:
         raise senseless(answer) from error
-    return NodeHints(answer.node, answer.wall_ms, tuple(piles), "", rewritten, superseded)
+    return NodeHints(answer.node, answer.wall_ms, piles, "", answer.rewritten, answer.superseded)

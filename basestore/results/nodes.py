@@ -89,7 +89,7 @@ def node_state(answer: Message) -> NodeState:
     if not isinstance(answer, NodeStatus):
         raise error_of(answer)
     try:
-        facts = dict(zip(answer.facts[::2], answer.facts[1::2], strict=True))
+        facts = dict(answer.facts)
         hints = {name[6:]: int(facts.pop(name)) for name in list(facts) if name.startswith("hints ")}
         pid, records = int(facts.pop("pid", "0")), int(facts.pop("records", "0"))
         return NodeState(

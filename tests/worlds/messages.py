@@ -47,18 +47,21 @@ _EXAMPLES: list[Message] = [
     operator.Replay(1, True),
     operator.Counters(1),
     operator.Survey(1, "default", b"", -1, 0, -1, False, 1000),
-    operator.NodeStatus(1, ["node", "n1"]),
+    operator.NodeStatus(1, [operator.Fact("node", "n1")]),
     operator.Explained(
-        1, "last-write-wins", 5, [0], ["up"], [BARE], [1, 0, 3], [HEAD], [2], ["down"], [7], [1, 7, 7]
+        1, "last-write-wins", 5, [operator.ReplicaRow(0, "up", BARE, 7)],
+        [operator.KeptHint(1, 0, 3, HEAD)], [operator.Unheard(2, "down")], [operator.Reach(1, 7, 7)],
     ),
-    operator.HintPiles(1, "n1", 5, [1, 0, 2, 300, 1, 4, 0], [1, 3, 4], [0, 0]),
-    operator.Surveyed(1, 4, -1, [0], [b"told"], [1], ["down"]),
+    operator.HintPiles(
+        1, "n1", 5, [operator.PileRow(1, False, 2, 300, 1, 4, 0)], [operator.DebtRow(1, 3, 4)], 0, 0
+    ),
+    operator.Surveyed(1, 4, -1, [operator.Told(0, b"told")], [operator.Unheard(1, "down")]),
     operator.Trace(1, ROW),
-    operator.Traced(1, "up", BARE, [1, 3], [HEAD], 7, [1, 7, 7]),
+    operator.Traced(1, "up", BARE, [operator.TracedHint(1, 3, HEAD)], 7, [operator.Reach(1, 7, 7)]),
     operator.Inspect(1, 0, 4, -1, False),
     operator.Inspected(
-        1, "up", "", "sync", "", 5, 6, 7, COUNTS, [3, 1, 7, -1, -1], [b"r" * 8], [3, 1, 7, 5, -1],
-        [3, 9], [3, 8], [3],
+        1, "up", "", "sync", "", 5, 6, 7, COUNTS, [operator.PartitionRow(3, 1, 7, -1, -1, b"r" * 8)],
+        [operator.PairRow(3, 1, 7, 5, -1)], [3, 9], [3, 8], [3],
     ),
     rep.Apply(1, ROW, RECORD, rep.DIRECT, 5000),
     rep.Applied([1, 2], GENERATION, 9),
@@ -118,7 +121,6 @@ _SOUND: dict[type[Any], dict[str, st.SearchStrategy[Any]]] = {
     },
     client.Written: {"replicas": _pairs},
     client.Page: {"rows": in_turn(*[_LEAVES[bytes]] * 4)},
-    operator.NodeStatus: {"facts": in_turn(_text, _text)},
     operator.Trace: {"row": _row},
     rep.Superseded: {"head": _head},
     rep.Held: {"record": st.just(b"") | _record},

@@ -11,7 +11,17 @@ from basestore.cli.explain import story
 from basestore.consistency import Level
 from basestore.errors import ConnectionLost, InvalidRequest
 from basestore.protocol.limits import ProtocolError
-from basestore.protocol.operator import Explain, Explained, Trace, Traced
+from basestore.protocol.operator import (
+    Explain,
+    Explained,
+    KeptHint,
+    Reach,
+    ReplicaRow,
+    Trace,
+    Traced,
+    TracedHint,
+    Unheard,
+)
 from basestore.results.explanation import Explanation, HintView, Mend, ReplicaView, explanation
 from repair.read_repair import plan
 from repair.rule import Rule
@@ -386,7 +396,11 @@ def test_what_makes_no_sense_is_refused(bucket: str, key: bytes, timeout_ms: int
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"hints": [9, 0], "heads": [b"h" * 41]}, {"hints": [-1, 0], "heads": [b"h" * 41]}, {"reach": [1, 0, 0]}],
+    [
+        {"hints": [TracedHint(9, 0, b"h" * 41)]},
+        {"hints": [TracedHint(-1, 0, b"h" * 41)]},
+        {"reach": [Reach(1, 0, 0)]},
+    ],
 )
 def test_a_peer_that_names_a_member_that_there_is_not_is_refused(wrong: dict[str, Any]) -> None:
     world = World(3)
@@ -394,7 +408,7 @@ def test_a_peer_that_names_a_member_that_there_is_not_is_refused(wrong: dict[str
     world.ask(0, lambda r: Explain(r, "default", b"k", 1000))
     world.settle()
     (asked,) = [message for message in world.ways[0, 1] if isinstance(message, Trace)]
-    answer = Traced(asked.id, "up", b"", [], [], 0, [])._replace(**wrong)
+    answer = Traced(asked.id, "up", b"", [], 0, [])._replace(**wrong)
     with pytest.raises(ProtocolError, match="names a member"):
         world.node(0).receive(1, world.links[0, 1], travel([answer]), world.now(0))
 
@@ -415,10 +429,8 @@ rules = st.sampled_from(Rule)
 
 def told_of(rule: Rule, records: Sequence[Record | None]) -> Explanation:
     blobs = [b"" if record is None else record.blob[:49] for record in records]
-    count = len(records)
-    answer = Explained(
-        1, rule.value, WALL_MS, list(range(count)), ["up"] * count, blobs, [], [], [], [], [0] * count, []
-    )  # fmt: skip
+    replicas = [ReplicaRow(number, "up", blob, 0) for number, blob in enumerate(blobs)]
+    answer = Explained(1, rule.value, WALL_MS, replicas, [], [], [])
     return explanation(answer, "default", b"k", MEMBERS)
 
 
@@ -474,24 +486,21 @@ def test_the_line_of_the_rule_names_the_first_difference(rule: Rule, a: Record, 
 @pytest.mark.parametrize(
     "change",
     [
-        {"rule": "no rule"},
-        {"replicas": [9]},
-        {"states": ["nonsense"]},
-        {"states": []},
-        {"records": [b"x"]},
-        {"hints": [0, 0], "heads": [b"h" * 41]},
-        {"hints": [0, 0, 0], "heads": [b"h"]},
-        {"unheard": [0], "reasons": []},
-        {"stables": []},
-        {"reach": [0]},
-        {"reach": [9, 1, 1]},
+        {"rule": "best"},
+        {"replicas": [ReplicaRow(9, "up", b"", 0)]},
+        {"replicas": [ReplicaRow(0, "asleep", b"", 0)]},
+        {"replicas": [ReplicaRow(0, "up", b"x", 0)]},
+        {"hints": [KeptHint(9, 0, 0, b"h" * 41)]},
+        {"hints": [KeptHint(0, 9, 0, b"h" * 41)]},
+        {"unheard": [Unheard(9, "down")]},
+        {"reach": [Reach(9, 1, 1)]},
     ],
 )
-def test_an_answer_that_makes_no_sense_is_an_error_with_advice(change: dict[str, object]) -> None:
-    good = Explained(1, "last-write-wins", WALL_MS, [0], ["up"], [b""], [], [], [], [], [0], [])
+def test_an_answer_that_makes_no_sense_is_an_error_with_advice(change: dict[str, Any]) -> None:
+    good = Explained(1, "last-write-wins", WALL_MS, [ReplicaRow(0, "up", b"", 0)], [], [], [])
     explanation(good, "default", b"k", MEMBERS)
     with pytest.raises(ConnectionLost, match="check its version"):
-        explanation(good._replace(**change), "default", b"k", MEMBERS)  # type: ignore[arg-type]
+        explanation(good._replace(**change), "default", b"k", MEMBERS)
 
 
 # --- what is settled --------------------------------------------------------------------------------
@@ -536,9 +545,8 @@ def test_who_cannot_agree_is_told_by_the_third() -> None:
 
 def test_a_replica_that_has_purged_the_winner_is_not_behind() -> None:
     record = Record.seal(Digester(KEY), b"\0\0\1bk", Version(5 << 16, 1, 1), tombstone=True)
-    answer = Explained(
-        1, "last-write-wins", WALL_MS, [0, 1, 2], ["up"] * 3, [record.blob[:49], b"", b""], [], [], [], [],
-        [0, 6 << 16, 4 << 16], [],
-    )  # fmt: skip
+    held = [(record.blob[:49], 0), (b"", 6 << 16), (b"", 4 << 16)]
+    replicas = [ReplicaRow(number, "up", blob, stable) for number, (blob, stable) in enumerate(held)]
+    answer = Explained(1, "last-write-wins", WALL_MS, replicas, [], [], [])
     told = explanation(answer, "default", b"k", MEMBERS)
     assert [mend.node for mend in told.mends] == ["n3"]

@@ -16,13 +16,15 @@ from basestore.protocol.heartbeats import Ping
 from basestore.protocol.limits import BATCH_MESSAGES_MAX, DEPTH_MAX, ProtocolError
 from basestore.protocol.operator import (
     Explained,
-    HintPiles,
+    Fact,
     Inspected,
+    KeptHint,
     NodeStatus,
+    PartitionRow,
     Status,
-    Surveyed,
     Trace,
     Traced,
+    TracedHint,
 )
 from basestore.protocol.registry import FORMS, NUMBERS, message
 from basestore.protocol.replication import Applied, Held, HeldDigest, Hinted, Keep, Kept, Range, Superseded
@@ -90,7 +92,6 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
     ],
     Written: [({"replicas": [0]}, "replicas without")],
     Page: [({"rows": [b"key", b"value", VERSION]}, "in turn")],
-    NodeStatus: [({"facts": ["node"]}, "facts without")],
     Superseded: [({"head": head}, "no record") for head in (b"", _SHORT, _LONG)],
     HeldDigest: [({"head": head}, "no record") for head in (b"", _SHORT, _LONG)],
     Held: [({"record": record}, "no record") for record in (b"x", HEAD, BARE[:-1])],
@@ -106,29 +107,13 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
     Traced: [
         ({"state": "down"}, "what is held"),
         ({"record": BARE[:-1]}, "what is held"),
-        ({"hints": [1]}, "for whom"),
-        ({"heads": [_SHORT]}, "hints that are none"),
-        ({"hints": [1, 4]}, "hints that are none"),
-        ({"reach": [1, 7]}, "of whom its proofs are"),
+        ({"hints": [TracedHint(1, 0, _SHORT)]}, "hints that are none"),
+        ({"hints": [TracedHint(1, 4, HEAD)]}, "hints that are none"),
     ],
-    Explained: [
-        ({"states": []}, "of whom it speaks"),
-        ({"reasons": []}, "of whom it speaks"),
-        ({"heads": [_LONG]}, "hints that are none"),
-        ({"hints": [1, 2]}, "hints that are none"),
-        ({"reach": [1, 7]}, "of whom its proofs are"),
-    ],
-    HintPiles: [
-        ({"piles": [1, 0, 2]}, "what is kept"),
-        ({"debts": [1, 3]}, "what is kept"),
-        ({"decided": [1]}, "what is kept"),
-    ],
-    Surveyed: [({"told": []}, "who told what"), ({"reasons": []}, "who told what")],
+    Explained: [({"hints": [KeptHint(1, 0, 0, _LONG)]}, "hints that are none")],
     Inspected: [
         ({"state": "damaged"}, "what is held"),
-        ({"numbers": [3, 1]}, "what is held"),
-        ({"roots": []}, "what is held"),
-        ({"pairs": [3, 1]}, "pairs that are none"),
+        ({"partitions": [PartitionRow(0, 0, 0, 0, 0, b"")] * 257}, "what is held"),
         ({"only_copies": [3]}, "hints that are none"),
         ({"late_hints": [3]}, "hints that are none"),
         ({"counts": [1]}, "does not count"),
@@ -272,6 +257,42 @@ def test_nesting_beyond_the_bound_is_refused() -> None:
             decode(nested(depth))
     with pytest.raises(ProtocolError):
         decode(b"\x81" * 1_000_000 + b"\x80")
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        ["node", "n1"],
+        [["node"]],
+        [["node", 1]],
+        [["node", "n1", "more"]],
+        [[]],
+        [{"node": "n1"}],
+        [None],
+        [[["node"], "n1"]],
+    ],
+    ids=repr,
+)
+def test_a_row_of_another_form_is_refused(facts: list[Any]) -> None:
+    number = NUMBERS[NodeStatus]
+    (sound,) = decode(cbor2.dumps([[number, 1, [["node", "n1"]]]]))
+    assert sound == NodeStatus(1, [Fact("node", "n1")])
+    assert type(sound.facts[0]) is Fact
+    with pytest.raises(ProtocolError):
+        decode(cbor2.dumps([[number, 1, facts]]))
+
+
+def test_a_row_within_a_row_is_refused_when_it_is_declared_and_when_it_comes() -> None:
+    class Deep(NamedTuple):
+        facts: list[Fact]
+
+    class Deeper(NamedTuple):
+        rows: list[Deep]
+
+    with pytest.raises(TypeError, match="Deep has a field that is neither"):
+        message(99, unchecked="a reason")(Deeper)
+    with pytest.raises(ProtocolError, match="not valid CBOR"):
+        decode(cbor2.dumps([[99, [[["node"]]]]]))
 
 
 def test_more_messages_than_a_frame_may_have_are_refused() -> None:

@@ -30,12 +30,17 @@ from basestore.protocol.operator import (
     HintsOf,
     Inspect,
     Inspected,
+    PairRow,
+    PartitionRow,
+    Reach,
     Replay,
     Status,
     Survey,
     Trace,
     Traced,
+    TracedHint,
 )
+from basestore.protocol.registry import NUMBERS
 from basestore.protocol.replication import (
     Applied,
     Apply,
@@ -52,14 +57,7 @@ from basestore.protocol.replication import (
 from repair.runs import encode_runs
 from repair.version import Record, Version
 from tests.worlds.messages import KINDS
-from tests.worlds.world import World, travel
-
-FROM_CLIENTS = (Set, Delete, Get, Scan, Status, Explain, HintsOf, Replay, Counters, Survey)
-FROM_PEERS = (
-    Apply, Applied, Superseded, Rejected, Read, Held, HeldDigest, ReadRange, Range, Ping, Pong, Identity,
-    Remembered, Confirmed, Trace, Traced, Settled, Hinted, Syn, Same, Sums, Ask, Listing, Want, Entries,
-    Taken, Certify, Abort, Going, Inspect, Inspected,
-)  # fmt: skip
+from tests.worlds.world import World, number_of, travel
 
 WORLD = World(3)
 ROW = WORLD.row("k")
@@ -79,6 +77,7 @@ parts = st.integers(1, 3)
 partitions = st.integers(0, 4)
 numbers = st.sampled_from([0, 1, 2, -1, 5, (1 << 64) - 1, -(1 << 64)])
 leaves = st.sampled_from([b"", b"\xff\xff", b"\0\1", b"\0"])
+members = st.sampled_from([number_of(0), number_of(1), number_of(2), 0, -1])
 told = st.lists(st.integers(0, 3) | big, max_size=6)
 runs = st.sampled_from([b"\0", encode_runs({5: [(5, 5)]}), encode_runs({0: [(0, 1 << 63)]})]) | blobs
 entries = st.lists(st.tuples(rows, blobs, st.just(b"") | blobs), max_size=2).map(lambda of: [*sum(of, ())])
@@ -113,11 +112,10 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
         Traced,
         ids,
         st.sampled_from(["up", "damaged", "nonsense"]),
-        blobs | st.just(BLOB[:49]),
-        st.lists(st.integers(-1, 3), max_size=4),
-        st.lists(blobs | st.just(BLOB[:41]), max_size=2),
+        st.sampled_from([b"", BLOB[:49]]) | blobs,
+        st.lists(st.builds(TracedHint, members, st.integers(-1, 4), st.just(BLOB[:41]) | blobs), max_size=2),
         big,
-        st.lists(st.integers(-1, 3), max_size=6),
+        st.lists(st.builds(Reach, members, big, big), max_size=2),
     ),
     Inspect: st.builds(Inspect, ids, big, big, big, flags),
     Inspected: st.builds(
@@ -131,9 +129,9 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
         big,
         big,
         st.just([1] * 5) | told,
-        st.just([0] * 6) | told,
-        st.lists(blobs, max_size=1),
-        st.just([0, 1, 2, 3, 4]) | told,
+        st.lists(st.builds(PartitionRow, big, big, big, big, big, blobs), max_size=2),
+        st.lists(st.builds(PairRow, big, members, big, big, big), max_size=2),
+        told,
         told,
         told,
     ),
@@ -151,6 +149,11 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Abort: st.builds(Abort, exchanges, texts),
     Going: st.builds(Going, exchanges),
 }
+
+
+# The requests of clients have the numbers from 10 on, their answers those from 20 on.
+FROM_CLIENTS = [kind for kind in SAID if NUMBERS[kind] < 20]
+FROM_PEERS = [kind for kind in SAID if kind not in FROM_CLIENTS]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in FROM_CLIENTS])

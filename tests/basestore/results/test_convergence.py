@@ -1,18 +1,21 @@
 """Convergence: it is proven that all replicas hold the same for good, or said what stands in the way."""
 
+from typing import Any
+
 import pytest
 
 from basestore.client.arguments import patience, scope_of
 from basestore.consistency import Level
 from basestore.errors import ConnectionLost, InvalidRequest
 from basestore.observe.prometheus import Exposition
-from basestore.protocol.operator import Survey, Surveyed
+from basestore.protocol.codec import encode
+from basestore.protocol.operator import Status, Survey, Surveyed, Told, Unheard
 from basestore.protocol.replication import Apply, Hinted
 from basestore.results.cluster_view import ClusterView
 from basestore.results.convergence import Proving
 from tests.worlds.following import converged, follow, names
 from tests.worlds.late_hints import hints, keep_late, rejoin
-from tests.worlds.world import World
+from tests.worlds.world import World, number_of
 
 
 def kinds(world: World, **options: object) -> dict[str, tuple[str, ...]]:
@@ -274,15 +277,23 @@ def test_nonsense_is_refused_with_advice() -> None:
         patience(-1)
 
 
-@pytest.mark.parametrize("change", [{"told": [b"x"]}, {"members": [7]}, {"reasons": ["why"]}, {"told": []}])
-def test_an_answer_that_makes_no_sense_is_an_error_with_advice(change: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"told": [Told(number_of(0), b"x")]},
+        {"told": [Told(number_of(0), encode([Status(1)]))]},
+        {"told": [Told(0, b"")]},
+        {"unheard": [Unheard(0, "why")]},
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_an_error_with_advice(change: dict[str, Any]) -> None:
     world = World(3)
     call = world.ask(0, lambda request: Survey(request, "default", b"", -1, 0, -1, False, 1000))
     world.settle()
     answer = call.answer
     assert isinstance(answer, Surveyed)
     with pytest.raises(ConnectionLost, match="check its version"):
-        ClusterView().hear(answer._replace(**change), ["n1", "n2", "n3"], 0.0)  # type: ignore[arg-type]
+        ClusterView().hear(answer._replace(**change), world.cluster.names, 0.0)
 
 
 # --- what a node says of its lag --------------------------------------------------------------------

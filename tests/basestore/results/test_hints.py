@@ -5,7 +5,7 @@ import pytest
 from basestore.cli.hints import rows
 from basestore.consistency import Level
 from basestore.errors import ConnectionLost
-from basestore.protocol.operator import HintPiles, HintsOf, Replay
+from basestore.protocol.operator import HintPiles, HintsOf, PileRow, Replay
 from basestore.protocol.replication import Hinted
 from basestore.results.hints import HintPile, NodeHints, node_hints
 from tests.worlds.world import Sent, World
@@ -108,10 +108,7 @@ def test_replay_while_the_peer_is_down_changes_nothing() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        HintPiles(1, "n1", 5, [0, 1], [], [0, 0]),
-        HintPiles(1, "n1", 5, [9, 1, 1, 1, 1, 1], [], [0, 0]),
-        HintPiles(1, "n1", 5, [], [1], [0, 0]),
-        HintPiles(1, "n1", 5, [], [], [0]),
+        HintPiles(1, "n1", 5, [PileRow(9, True, 1, 1, 1, 1, 0)], [], 0, 0),
     ],
 )
 def test_an_answer_that_makes_no_sense_is_an_error_with_advice(answer: HintPiles) -> None:
