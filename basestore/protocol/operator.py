@@ -1,4 +1,11 @@
-"""What an operator asks, at a client and between nodes: status, explain, hints, survey."""
+"""What an operator asks: of one node by a client (status, hints), and of all members through one of them.
+
+    client -> node     Explain, Survey                answered by Explained, Surveyed
+    node -> members    Trace, Inspect                 answered by Traced, Inspected
+
+These messages are rare, so they hold rows (`registry`). A member is named by its number. Nothing here says
+what the answers mean: `results` works that out at the client's.
+"""
 
 from typing import Final, NamedTuple
 
