@@ -5,7 +5,7 @@ from typing import Any
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.node import Node
 from basestore.protocol.replication import Applied, Held
-from basestore.replica.group_commit import UNSYNCED_BYTES_MAX, GroupCommit
+from basestore.replica.group_commit import GroupCommit
 from tests.simulation.mutations.registry import LOST, STALE, mutant
 
 _ack = GroupCommit.ack
@@ -109,15 +109,6 @@ def _drop_the_refused(self: Any) -> None:
     if self.stalled:
         self._open = type(self._open)(self._open.number)
         self.stalled = False
-
-
-def _never_full(self: Any) -> bool:
-    return bool(self.unsynced_bytes > UNSYNCED_BYTES_MAX)
-
-
-mutant("new work is taken while a batch is refused", {"stalls"}, GroupCommit, "full", "stalls")(
-    property(_never_full)
-)
 
 
 _step = Node.step
