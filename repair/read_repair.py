@@ -40,7 +40,7 @@ def plan(
     """Weigh what each replica is known to hold now: the winner, who confirms it, who is behind.
 
     A replica that holds nothing confirms a winner that it may have purged: one that is `due` (as
-    `repair.digest.due_of`, 0: never) at or below its stable stamp, which `stables` tells.
+    `repair.digest_tree.due_of`, 0: never) at or below its stable stamp, which `stables` tells.
     """
     winner = NOTHING
     for head in replies.values():

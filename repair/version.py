@@ -27,7 +27,7 @@ KEY_BYTES = 32
 _VERSION = struct.Struct(">QQQ")
 _TAIL = struct.Struct(">BQ")
 _LENGTH = struct.Struct(">I")
-_FLAGS_AT = 40
+FLAGS_AT = 40  # of a head: its last byte
 _TOMBSTONE = 1
 _EXPIRES = 2
 _WORD_MAX = (1 << 64) - 1
@@ -81,7 +81,7 @@ class Version(NamedTuple):
 
 def is_tombstone(head: bytes) -> bool:
     """Whether the record with this head is a tombstone."""
-    return bool(head[_FLAGS_AT] & _TOMBSTONE)
+    return bool(head[FLAGS_AT] & _TOMBSTONE)
 
 
 class Digester:
@@ -144,7 +144,7 @@ class Record:
 
     @property
     def digest(self) -> bytes:
-        return self.blob[VERSION_BYTES:_FLAGS_AT]
+        return self.blob[VERSION_BYTES:FLAGS_AT]
 
     @property
     def tombstone(self) -> bool:
@@ -166,7 +166,7 @@ class Record:
     def intact(self, digester: Digester, row: bytes) -> bool:
         """Whether the digest still fits what stands here."""
         blob = self.blob
-        return self.digest == digester.digest(row, blob[:VERSION_BYTES], blob[_FLAGS_AT:])
+        return self.digest == digester.digest(row, blob[:VERSION_BYTES], blob[FLAGS_AT:])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Record) and self.blob == other.blob

@@ -12,40 +12,33 @@ fair share steps back while others have room.
 import hashlib
 from collections.abc import Sequence
 from math import ceil
-from typing import NamedTuple, Self
+from typing import Self
 
-from basestore.config import ClusterConfig
-
-
-class Place(NamedTuple):
-    """A member as placement sees it. `zone` is empty where members have none."""
-
-    name: str
-    zone: str
+from basestore.config import ClusterConfig, Member
 
 
 def _score(partition: int, name: str) -> bytes:
     return hashlib.blake2b(b"%d/" % partition + name.encode(), digest_size=8).digest()
 
 
-def assign(places: Sequence[Place], partitions: int, replication: int) -> list[tuple[int, ...]]:
-    """For each partition the indices of its replicas in `places`, the best first."""
-    if not 1 <= replication <= len(places):
-        raise ValueError(f"{replication} replicas need as many members; there are {len(places)}")
-    share = ceil(partitions * replication / len(places))
-    held = [0] * len(places)
+def assign(members: Sequence[Member], partitions: int, replication: int) -> list[tuple[int, ...]]:
+    """For each partition the indices of its replicas among `members`, the best first."""
+    if not 1 <= replication <= len(members):
+        raise ValueError(f"{replication} replicas need as many members; there are {len(members)}")
+    share = ceil(partitions * replication / len(members))
+    held = [0] * len(members)
     table = []
     for partition in range(partitions):
-        order = sorted(range(len(places)), key=lambda i: _score(partition, places[i].name))
+        order = sorted(range(len(members)), key=lambda i: _score(partition, members[i].name))
         chosen: list[int] = []
         zones: set[str] = set()
         while len(chosen) < replication:
             rest = [i for i in order if i not in chosen]
             best = min(
-                rest, key=lambda i: (places[i].zone != "" and places[i].zone in zones, held[i] >= share)
+                rest, key=lambda i: (members[i].zone != "" and members[i].zone in zones, held[i] >= share)
             )
             chosen.append(best)
-            zones.add(places[best].zone)
+            zones.add(members[best].zone)
             held[best] += 1
         table.append(tuple(chosen))
     return table
@@ -54,17 +47,16 @@ def assign(places: Sequence[Place], partitions: int, replication: int) -> list[t
 class Placement:
     """Where every row of a cluster lives."""
 
-    def __init__(self, places: Sequence[Place], partitions: int, replication: int) -> None:
+    def __init__(self, members: Sequence[Member], partitions: int, replication: int) -> None:
         self.partitions = partitions
         self.replication = replication
-        self.replicas = assign(places, partitions, replication)
+        self.replicas = assign(members, partitions, replication)
         self._prefixes = [partition.to_bytes(2) for partition in range(partitions)]
 
     @classmethod
     def of(cls, cluster: ClusterConfig) -> Self:
         """That of a configuration; replicas are indices of its members."""
-        places = [Place(member.name, member.zone) for member in cluster.members]
-        return cls(places, cluster.partitions, cluster.replication)
+        return cls(cluster.members, cluster.partitions, cluster.replication)
 
     @property
     def meeting_quorum(self) -> int:

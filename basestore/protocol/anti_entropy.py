@@ -1,11 +1,10 @@
 """One exchange of two replicas of a partition, message by message."""
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from basestore.protocol.registry import ANYTHING, message
+from repair.digest_tree import SHORT_SUM_BYTES
 from repair.version import HEAD_BYTES, RECORD_BYTES_MIN
-
-SUM_BYTES: Final = 8
 
 
 def _check_claims(claims: list[int]) -> str:
@@ -64,7 +63,7 @@ class Sums(NamedTuple):
     sums: bytes
 
     def check(self) -> str:
-        return "does not hold sums of 8 bytes" if len(self.sums) % SUM_BYTES else ""
+        return "does not hold sums of 8 bytes" if len(self.sums) % SHORT_SUM_BYTES else ""
 
 
 @message(53)

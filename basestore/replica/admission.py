@@ -75,6 +75,8 @@ class Admission:
         if self._group_commit.full:
             outbox.put(Rejected(request, "its disk does not keep up", True))
             return False
+        # The member's clock is this one plus its offset; one that was never compared is taken to agree. To
+        # answer too late costs a little work; to refuse too early would fail a request.
         if 0 < deadline_ms < now.wall_ms + (self._peers.all[member].offset_ms or 0):
             outbox.put(Rejected(request, "its deadline has passed", True))
             return False

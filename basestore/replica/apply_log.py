@@ -44,11 +44,13 @@ class ApplyLog:
     def log(self, engine: Engine, after: int, most: int) -> list[Slot]:
         """The next lines behind the sequence `after`, in order, at most so many."""
         slots: list[Slot] = []
+        # Rows first: whatever was spilled is older than what is in memory.
         if after < self.summary.spilled:
             stored = engine.scan(*keyspace.lines(self.prefix, after + 1, self.summary.spilled))
             slots = [(keyspace.sequence_of(key), line) for key, line in islice(stored, most)]
         at, end = max(0, after - self.begin), len(self.lines)
         while len(slots) < most and at < end:
+            # A slice may have gaps, of lines that were replaced: so there may be several rounds.
             upto = at + most - len(slots)
             numbered = enumerate(self.lines[at:upto], self.begin + 1 + at)
             slots += [(sequence, line) for sequence, line in numbered if line is not None]

@@ -46,6 +46,8 @@ class ClockCeiling:
         """Lower the ceiling if it is far too high; raise it, once durable, if the clock comes near."""
         if self._peers.clock_jumped or self._peers.skew_ms is not None:
             return
+        # Lowering is in force at once, raising only when it is durable: after a crash in between the stored
+        # ceiling is too high in the one case, which is safe; in the other it would be too low.
         lower = self._clock.lower_ceiling(now.wall_ms)
         if lower is not None:
             self._stage(lower)

@@ -115,6 +115,8 @@ class GroupCommit:
 
     def ack(self, outbox: Outbox, request: int, key: bytes | None = None, *, surely: bool = False) -> None:
         """Say Applied once what is stored under `key` is durable; without one, once the open batch is."""
+        # The key, not the newest batch: what is acknowledged may have been stored long ago (a repeated
+        # write), and is then durable already.
         batch = self._open if key is None else self._holding(key, surely)
         if batch is None:
             outbox.put(Applied([request], self.generation, self.durable_sequence))
@@ -154,9 +156,12 @@ class GroupCommit:
 
     def _holding(self, key: bytes, surely: bool) -> _Batch | None:
         """The last batch that stores `key` and that a reply has to wait for, if any."""
+        # A key that was deleted counts as well (its value there is None): a crash could take back an
+        # absence that somebody was shown.
         if key in self._open.rows:
             return self._open
         if self._waits or surely:
+            # The newest first: of a key that was written twice the last value is what the reply shows.
             for batch in reversed(self._waiting):
                 if key in batch.rows:
                     return batch
@@ -165,8 +170,10 @@ class GroupCommit:
     def commit(self) -> None:
         """Store the open batch; `sequence` is then its barrier. If the engine refuses it, it stays open."""
         batch = self._open
+        # A batch of replies alone is committed too: they wait, in their order, for the batches before it.
         if not (batch.rows or batch.replies or batch.actions):
             return
+        # In the batch that it counts: so a store never says that it holds more, or less, than it does.
         batch.rows[PROGRESS] = batch.number.to_bytes(PROGRESS_BYTES)
         try:
             self.engine.apply(batch.rows)
@@ -183,6 +190,7 @@ class GroupCommit:
 
     def durable(self, barrier: int) -> None:
         """Everything committed up to `barrier` is durable: what waited for it leaves."""
+        # <=: the barrier is the number of the last batch that the engine had when the sync began.
         while self._waiting and self._waiting[0].number <= barrier:
             batch = self._waiting.popleft()
             self.durable_sequence = batch.number

@@ -98,6 +98,8 @@ class StoreIdentity:
         else:
             self._reopen(stored, fresh)
         self._generations[fresh.generation] = -1
+        # A peer that was away for more openings than that remembers a generation which is known no more:
+        # the store then starts over, as if it had been rolled back.
         while len(self._generations) > GENERATIONS_MAX:
             del self._generations[next(iter(self._generations))]
         if votes_needed == 0 and self.state is State.NEWBORN:
@@ -121,6 +123,8 @@ class StoreIdentity:
                 f"the store in {self._config.directory} belongs to {_named(*owner)}, not to {_named(*ours)}; "
                 f"correct the configuration's [node] directory, or what differs here in the rest of it"
             )
+        # Where a generation ended is only known at the next opening: it is what the store held by then. A
+        # crash leaves no time to write it down.
         last = next(reversed(self._generations))
         if self._generations[last] < 0:
             self._generations[last] = self._group_commit.sequence
@@ -168,6 +172,8 @@ class StoreIdentity:
         Returns whether it can be counted on at once: a store that is known already must first confirm
         that it still holds what is remembered, and only then is anything newer remembered."""
         known = self._peers.get(name)
+        # The old memory is kept until the store has confirmed it: if the new generation took its place now,
+        # nobody would ever ask about what the store lost between the two.
         if known is not None and known.store == said.store:
             self._answer(outbox, name, known)
             return False
@@ -201,6 +207,8 @@ class StoreIdentity:
 
     def hear_sequence(self, name: str, generation: bytes, sequence: int) -> None:
         """A peer has told how much it holds durably; `tick` writes it down."""
+        # In memory at once, on disk once a second (`tick`): after a restart of this node up to a second of
+        # what a peer told is not remembered.
         known = self._peers.get(name)
         if known is not None and known.generation == generation and sequence > known.sequence:
             self._peers[name] = known._replace(sequence=sequence)
@@ -220,6 +228,8 @@ class StoreIdentity:
         something: it has then started over under `fresh_store`, and all links must be made anew."""
         if said.store != self.store:
             return True  # an answer to an identity that is no longer ours
+        # The peer was told durable sequences only, so a sound store holds at least as much, whatever it
+        # lost of the rest. Of the present generation (below 0) there is no end yet.
         end = self._generations.get(said.generation)
         if not said.generation:
             self.outlived = True
@@ -257,6 +267,8 @@ class StoreIdentity:
     def born(self, groups: list[frozenset[str]]) -> bool:
         """Whether this newborn store is whole by now: in each of `groups`, the other replicas of a
         partition, enough have said that they knew no earlier store."""
+        # Of each partition by itself: what an earlier store of this member acknowledged in one, only the
+        # other replicas of that one are bound to know.
         return self.state is State.NEWBORN and all(
             len(group & self._strangers) >= self._votes_needed for group in groups
         )

@@ -62,6 +62,8 @@ class Introductions:
         if not self._group_commit.stalled and self._identity.born(self._groups):
             self._identity.make_whole()
         whole = self._identity.whole
+        # Told at once, not with the next heartbeat: peers send nothing to a store that they believe not to
+        # be whole, and count too much on one that is whole no more.
         if self._peers.alive[self._peers.me] != whole:
             self._peers.set_alive(self._peers.me, whole)
             for peer in self._peers.others:

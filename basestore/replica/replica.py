@@ -47,9 +47,8 @@ from basestore.storage import keyspace
 from basestore.storage.keyspace import SEQUENCE_BYTES
 from repair.clock import HybridClock
 from repair.rule import Rule
-from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES, Digester, Record
+from repair.version import FLAGS_AT, HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES, Digester, Record
 
-FLAGS_AT = HEAD_BYTES - 1
 MARKS_MAX = 200_000
 MARKS_DROPPED = 4000
 DAMAGED_MAX = 10_000
@@ -61,7 +60,7 @@ ABSENT = b""
 
 
 class Replica:
-    """The rows of one node. `damaged` names the rows found damaged, for `Recovery` to heal."""
+    """The rows of one node. `damaged` names the rows found damaged, for `Healing` to heal."""
 
     def __init__(
         self,
@@ -100,6 +99,8 @@ class Replica:
             return
         head = blob[:HEAD_BYTES]
         stamp = int.from_bytes(head[:8])
+        # A stamp far ahead is refused from a coordinator only. A copy is held elsewhere already: refused
+        # here, it would keep the replicas apart for as long as that stamp lies ahead.
         if way == DIRECT and not self._clock.observe(stamp, wall_ms):
             ahead = Record(blob).version.wall_ms - wall_ms
             outbox.put(Rejected(request, f"the write's stamp is {ahead} ms ahead of this clock", True))
@@ -111,12 +112,17 @@ class Replica:
             except DamagedRecord as damage:
                 outbox.put(Rejected(request, str(damage), True))
                 return
+        # Only a client can bring one version with two values, by repeating a write. Between copies the
+        # digest decides, so that replicas end up with the same one.
         if way == DIRECT and held[:VERSION_BYTES] == head[:VERSION_BYTES] and not held.startswith(head):
             outbox.put(Rejected(request, "this version was used for another value; write without it", False))
             return
+        # Whether it wins is asked before whether it is late: a repeat of what is held, or is beaten,
+        # changes nothing, and is answered however old it is.
         wins = held == ABSENT or (not held.startswith(head) and rule.beats(head, held))
         if wins:
             summary = self.summaries.of[int.from_bytes(row[:2])]
+            # <=: both stamps are promises that include themselves.
             if stamp <= (summary.closed if way in (DIRECT, HINTED_DIRECT) else summary.stable):
                 self._refuse_late(outbox, message, summary.stable)
                 return
@@ -151,6 +157,7 @@ class Replica:
         nothing if they hold nothing. What the damaged one counted for is the scrub's to find out."""
         self.damaged.pop(row, None)
         sound = [record for record in records if record is not None and record.intact(self._digester, row)]
+        # The sequence may be damaged as well; `forget` looks whether the line that it names is of this row.
         damaged = self._group_commit.get(keyspace.record(row)) or b""
         self.summaries.summary_log.forget(row, damaged[-SEQUENCE_BYTES:])
         if sound:
@@ -187,6 +194,8 @@ class Replica:
         lines are looked at; returns how many were (fewer than `most` once all is purged), and how many
         records went."""
         summary = self.summaries.of[partition]
+        # `stable` may be used before it is durable (`shown`): its row was staged before what is purged
+        # here, so no crash keeps the purge and loses the stamp.
         lines = self.summaries.due(partition, summary.stable, most)
         dropped = 0
         for due, row in lines:
@@ -194,11 +203,14 @@ class Replica:
                 held = self.mark(row)
             except DamagedRecord:  # its replicas have nothing either: so it will be healed
                 held = ABSENT
+            # A line may speak of what the row holds no more: of a damaged record that was healed nobody
+            # could say when it was due, so its line stayed.
             if held != ABSENT and self._held_due(row) == due:
                 self.drop(row)
                 dropped += 1
             else:
                 self.summaries.due_no_more(due, row)
+        # Fewer lines than were asked for: none is left at or below this stamp.
         if len(lines) < most and summary.purged < summary.stable:
             summary.purged = summary.stable
             self.summaries.touch(partition)
@@ -259,6 +271,8 @@ class Replica:
         self._marks.clear()
 
     def _stored(self, row: bytes) -> bytes | None:
+        # Looked at first: a damaged row has no mark, and is answered nothing until it is healed, even if
+        # the disk should give back something sound the next time.
         if row in self.damaged:
             raise self._damage(row)
         stored = self._group_commit.get(keyspace.record(row))
@@ -275,6 +289,7 @@ class Replica:
         raise self._damage(row)
 
     def _damage(self, row: bytes) -> DamagedRecord:
+        # Beyond the bound a row is not noted, nor healed: each read finds it damaged anew.
         if len(self.damaged) < DAMAGED_MAX:
             self.damaged[row] = None
         self._marks.pop(row, None)
@@ -299,6 +314,8 @@ class Replica:
         blob = b"" if record is None else record.blob
         answer: Held | HeldDigest
         stable = 0
+        # An absence always says the stable stamp: it may be that of a purged tombstone, and only a stamp
+        # that covers the tombstone lets the coordinator count it as agreement (`repair.read_repair`).
         if message.stable or not blob:
             summary = self.summaries.of.get(row_partition(row))
             stable = 0 if summary is None else summary.shown
@@ -322,6 +339,7 @@ class Replica:
         size = 0
         try:
             for row, record in self._walk(message):
+                # Asked before a row is added: so a page holds at least one, however large it is.
                 if len(rows) >= 2 * limit or size > PAGE_BYTES_MAX:
                     break
                 rows += (row, record.blob)
@@ -341,7 +359,8 @@ class Replica:
         for partition in message.partitions:
             base = keyspace.partition_prefix(partition) + name
             start = base + max(message.prefix, message.after + b"\0" if message.after else b"")
-            scans.append(self._checked(start, base + _prefix_end(message.prefix)))
+            _, end = keyspace.whole(base + message.prefix)
+            scans.append(self._checked(start, end))
         yield from heapq.merge(*scans, key=lambda pair: row_key(pair[0]))
 
     def _checked(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
@@ -367,12 +386,3 @@ class Replica:
         if len(stored) < STORED_BYTES_MIN or not Record(stored[:-SEQUENCE_BYTES]).intact(self._digester, row):
             return None
         return stored[:RECORD_BYTES_MIN]
-
-
-def _prefix_end(prefix: bytes) -> bytes:
-    """The least string above every key that starts with `prefix`. Keys are bounded, so a run of
-    0xff longer than any key stands for "the end"."""
-    stem = prefix.rstrip(b"\xff")
-    if not stem:
-        return b"\xff" * 65_600
-    return stem[:-1] + bytes((stem[-1] + 1,))

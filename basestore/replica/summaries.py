@@ -23,10 +23,9 @@ from basestore.replica.group_commit import GroupCommit
 from basestore.replica.summary_log import SummaryLog
 from basestore.storage import keyspace
 from repair.digest_tree import due_of
-from repair.version import HEAD_BYTES, RECORD_BYTES_MIN
+from repair.version import FLAGS_AT, HEAD_BYTES, RECORD_BYTES_MIN
 
 _MARKED = 3  # flags of a record that may become due: a tombstone, or one that expires
-_FLAGS_AT = HEAD_BYTES - 1
 
 
 class Watch(Protocol):
@@ -61,6 +60,7 @@ class Summaries:
         """A record with `head` takes the place of `held` (head and sequence); either may be empty:
         nothing. `due`, `held_due`: when they may be purged, as `due_of`. Returns the new sequence."""
         if self._watches:
+            # Before anything changes: a snapshot keeps what the row held, which is gone a line later.
             for watch in self._watches.get(int.from_bytes(row[:2]), ()):
                 watch.note(row, held, head)
         if held_due:
@@ -109,7 +109,7 @@ class Summaries:
 
 
 def due_of_stored(stored: bytes) -> int:
-    """When the record that begins here may be purged (`repair.digest.due_of`); 0: never."""
-    if not stored[_FLAGS_AT] & _MARKED:
+    """When the record that begins here may be purged (`repair.digest_tree.due_of`); 0: never."""
+    if not stored[FLAGS_AT] & _MARKED:
         return 0
     return due_of(stored[:HEAD_BYTES], int.from_bytes(stored[HEAD_BYTES:RECORD_BYTES_MIN]))

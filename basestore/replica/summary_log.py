@@ -112,6 +112,8 @@ class SummaryLog:
             at = replaced - apply_log.begin - 1
             if 0 <= at < len(lines):
                 lines[at] = None
+            # It may have been dropped instead: nobody knows, and to delete a row that is not there costs
+            # nothing.
             elif replaced <= summary.spilled:
                 self._group_commit.rows[keyspace.line(prefix, held[HEAD_BYTES:])] = None
         if head:
@@ -120,6 +122,7 @@ class SummaryLog:
             self._lines.append(line)
             length = len(line)
         else:
+            # A removal has a sequence as well, though no line: places in `lines` are sequences.
             lines.append(None)
             length = 0
         summary.sequence = new = summary.sequence + 1
@@ -184,6 +187,7 @@ class SummaryLog:
         if not self._heads:
             return
         heads, lines = b"".join(self._heads), b"".join(self._lines)
+        # The number that the open batch will have, and keeps, however often it is refused.
         commit, count = self._group_commit.sequence + 1, len(self._heads)
         key = keyspace.log_record(commit)
         written = self._group_commit.rows.get(key)
@@ -214,6 +218,8 @@ class SummaryLog:
     def checkpoint(self, passed: Callable[[int], int]) -> None:
         """Stage the next slice of a checkpoint, if there is need of one. Called when all of the step is
         entered. `passed`: up to which sequence every other replica of a partition is proven to hold all."""
+        # The order of the three phases makes a crash between any two of them harmless: log records go last,
+        # when all that they say stands in rows.
         if not self.checkpointing:
             if self.bytes <= self.checkpoint_at_bytes:
                 return
@@ -248,6 +254,8 @@ class SummaryLog:
             apply_log, nodes = sums.pop()
             if nodes[most:]:
                 sums.append((apply_log, nodes[most:]))
+            # The sums as they are by now, later changes included. Log records of those are still there, and
+            # say the same once more.
             apply_log.put_sums(nodes[:most], self._group_commit)
             most -= len(nodes)
 
@@ -284,6 +292,8 @@ class SummaryLog:
             if line is None:
                 continue
             dealt += len(line)
+            # Lines are dealt with in order, so `floor` and `spilled` only grow, though they may take turns:
+            # what is safe now may not have been a moment ago.
             if sequence <= safe:
                 floor = sequence
             else:
@@ -291,6 +301,8 @@ class SummaryLog:
                 spilled = sequence
         summary.floor, summary.spilled = floor, spilled
         del apply_log.lines[: apply_log.begin - begin]
+        # In the batch of the lines: `floor` and `spilled` must not say of a line that it was dealt with
+        # before that is stored.
         stage(keyspace.summary(prefix), summary.encode())
         return dealt
 

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from basestore.cluster.placement import Place, Placement, assign, row_bucket, row_key, row_partition
+from basestore.cluster.placement import Placement, assign, row_bucket, row_key, row_partition
+from basestore.config import Member
 
 
-def places(count: int, zones: int = 0) -> list[Place]:
-    return [Place(f"n{i + 1}", f"z{i % zones}" if zones else "") for i in range(count)]
+def places(count: int, zones: int = 0) -> list[Member]:
+    return [Member(i, f"n{i + 1}", "", f"z{i % zones}" if zones else "") for i in range(count)]
 
 
 @given(
@@ -61,7 +62,7 @@ def test_members_come_first_about_equally_often(count: int) -> None:
     partitions=st.integers(1, 40),
 )
 def test_zones_are_used_up_before_one_is_used_twice(layout: list[str], partitions: int) -> None:
-    zoned = [Place(f"n{i}", zone) for i, zone in enumerate(layout)]
+    zoned = [Member(i, f"n{i}", "", zone) for i, zone in enumerate(layout)]
     for replicas in assign(zoned, partitions, 3):
         used = [layout[replica] for replica in replicas]
         assert len(set(used)) == min(3, len(set(layout)))
@@ -82,8 +83,9 @@ def test_a_new_member_moves_little() -> None:
 
 PROGRAM = """
 import hashlib
-from basestore.cluster.placement import Place, Placement
-p = Placement([Place(f"n{i + 1}", f"z{i % 3}") for i in range(7)], 64, 3)
+from basestore.cluster.placement import Placement
+from basestore.config import Member
+p = Placement([Member(i, f"n{i + 1}", "", f"z{i % 3}") for i in range(7)], 64, 3)
 rows = [p.row(b"default", b"%d" % i) for i in range(100)]
 print(hashlib.sha256(repr((p.replicas, rows)).encode()).hexdigest())
 """
@@ -117,7 +119,7 @@ def test_placement_is_what_it_was() -> None:
     partitions=st.integers(1, 4096),
 )
 def test_a_row_says_its_partition_bucket_and_key(bucket: bytes, key: bytes, partitions: int) -> None:
-    placement = Placement([Place("n1", "")], partitions, 1)
+    placement = Placement([Member(0, "n1", "")], partitions, 1)
     row = placement.row(bucket, key)
     assert 0 <= row_partition(row) < partitions
     assert (row_bucket(row), row_key(row)) == (bucket, key)
@@ -126,12 +128,12 @@ def test_a_row_says_its_partition_bucket_and_key(bucket: bytes, key: bytes, part
 
 @given(st.binary(min_size=1, max_size=9), st.binary(min_size=1, max_size=9))
 def test_rows_of_a_partition_sort_by_key_within_a_bucket(a: bytes, b: bytes) -> None:
-    placement = Placement([Place("n1", "")], 1, 1)
+    placement = Placement([Member(0, "n1", "")], 1, 1)
     assert (a < b) == (placement.row(b"default", a) < placement.row(b"default", b))
 
 
 def test_keys_spread_over_the_partitions() -> None:
-    placement = Placement([Place("n1", "")], 16, 1)
+    placement = Placement([Member(0, "n1", "")], 16, 1)
     counts = Counter(row_partition(placement.row(b"default", b"%d" % i)) for i in range(4000))
     assert len(counts) == 16
     assert max(counts.values()) < 2 * min(counts.values())
