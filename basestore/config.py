@@ -257,6 +257,8 @@ def _members(rows: list[Any], source: str, *, numbered: bool) -> list[Member]:
             Member(number, row.take("name", str), row.take("address", str), row.take("zone", str, ""))
         )
         row.end()
+    # Given, for a node that runs, only as a proposal: files that list the members in another order would
+    # come to other numbers.
     given = _given_numbers(members)
     if numbered and given != members:
         lines = "".join(
@@ -288,6 +290,7 @@ def _cluster(table: _Table, members: list[Member], buckets: dict[str, _Table], s
         row.end()
         if rule not in _RULES:
             raise ConfigurationError(f"{source}: [buckets.{name}] rule = {rule!r}; use {' or '.join(_RULES)}")
+        # To declare a built-in bucket as it is does no harm; with another rule its replicas would disagree.
         if rules.setdefault(name, _RULES[rule]) is not _RULES[rule]:
             raise ConfigurationError(f"{source}: bucket {name!r} is built in with rule {rules[name].value}")
     config = ClusterConfig(

@@ -58,6 +58,7 @@ class HybridClock:
         """
         if stamp > (wall_ms + self.drift_ms_max) << COUNTER_BITS:
             return False
+        # `last` may come to lie above the ceiling: then nothing is stamped until that was raised.
         if stamp > self.last:
             self.last = stamp
         return True
@@ -80,6 +81,7 @@ class HybridClock:
         be stored too; None where there is nothing to take back. No stamp above `last` was given out,
         so it is in force at once; until it is stored, a restart merely begins too high."""
         wall = wall_ms << COUNTER_BITS
+        # Well above what `_target` sets by a clock that is right: an ordinary lead is not taken back.
         if self.ceiling <= max(wall, self.last) + 4 * (self._reserve + (LEAD_MS << COUNTER_BITS)):
             return None
         self.ceiling = self._target(wall)
@@ -93,6 +95,8 @@ class HybridClock:
         return (self._next(wall_ms) >> COUNTER_BITS) - wall_ms
 
     def _next(self, wall_ms: int) -> int:
+        # No further than the ceiling while there is room below it, wherever the wall clock is: so `ready`
+        # is true exactly when `tick` does not raise.
         return max(self.last + 1, min(wall_ms << COUNTER_BITS, self.ceiling))
 
     def raise_ceiling(self, ceiling: int) -> None:

@@ -110,6 +110,7 @@ class Summary:
             self.count -= 1
             if not is_tombstone(held):
                 self.live -= 1
+        # The mask makes a negative sum the right one modulo 2^128, too.
         self.root = (self.root + change) & MASK
         self.leaves[leaf] = total = (self.leaves.get(leaf, 0) + change) & MASK
         return total
@@ -130,6 +131,7 @@ class Summary:
         summary.sequence, summary.count, summary.live, root, *stamps = _SUMMARY.unpack(data)
         summary.root = int.from_bytes(root)
         summary.closed, summary.stable, summary.purged, summary.floor, summary.spilled = stamps
+        # It was read from the disk, so it is durable.
         summary.shown = summary.stable
         return summary
 

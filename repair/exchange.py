@@ -82,6 +82,7 @@ class Snapshot:
 
     def note(self, row: bytes, head: bytes, sequence: int) -> None:
         """This row, which held `head`, is about to change."""
+        # Only the first change counts: later ones overwrite what came after the snapshot.
         if row not in self.changed:
             self.changed[row] = (head, sequence)
 
@@ -106,6 +107,7 @@ class Merge:
         """An entry of the other side's snapshot, where this one had `had`: whether it was needed."""
         if row in self._dropped:
             had = b""
+        # An equal head is not needed either: it counts in both roots.
         if had and not rule.beats(head, had):
             return False
         if had:

@@ -48,6 +48,8 @@ def plan(
             winner = head
     stale = tuple(replica for replica, head in replies.items() if head != winner)
     if stale and stables and (purged := due(winner)) > 0:
+        # Who holds something else is stale whatever is stable; who holds nothing may have purged the
+        # winner.
         stale = tuple(r for r in stale if replies[r] or stables.get(r, 0) < purged)
     return ReadPlan(winner, len(replies) - len(stale), stale)
 

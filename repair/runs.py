@@ -51,6 +51,7 @@ def without(runs: Runs, taken: Runs) -> Runs:
         for first, last in intervals:
             while at < len(others) and others[at][1] < first:
                 at += 1
+            # `at` stays: a run of the others may reach into the next interval as well.
             look = at
             while look < len(others) and others[look][0] <= last:
                 if others[look][0] > first:
@@ -125,6 +126,7 @@ def encode_runs(runs: Runs) -> bytes:
     out = bytearray(_varint(len(runs)))
     for origin, intervals in sorted(runs.items()):
         out += origin.to_bytes(ORIGIN_BYTES) + _varint(len(intervals)) + _varint(intervals[0][0])
+        # As if a run had ended one gap before the first: so that one needs no surplus.
         behind = intervals[0][0] - 2
         for first, last in intervals:
             surplus = first - behind - 2
@@ -143,6 +145,7 @@ def decode_runs(data: bytes) -> Runs:
     try:
         for _ in range(words.next()):
             origin, count, first = words.origin(), words.next(), words.next()
+            # What is announced is counted before anything is made of it.
             budget -= count
             if budget < 0 or not count or origin in runs:
                 raise ValueError("too many runs, or an origin without any or twice")

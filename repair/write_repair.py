@@ -43,11 +43,13 @@ def merge_hints(rule: Rule, kept: Hint | None, offered: Hint) -> Hint:
         return offered
     since = min(kept.since, offered.since)
     if kept.record == offered.record:
+        # Both lists: any of these stores, still in use, makes the hint a copy.
         stores = kept.stores + b"".join(
             s for s in split_stores(offered.stores) if s not in split_stores(kept.stores)
         )
         return Hint(kept.record, kept.only_copy and offered.only_copy, since, stores, kept.late)
     winner = kept if rule.winner(kept.record, offered.record) is kept.record else offered
+    # The loser is given up, and may have been the only copy of its write: the winner stands for it.
     only_copy = kept.only_copy or offered.only_copy
     return Hint(winner.record, only_copy, since, winner.stores, winner.late)
 

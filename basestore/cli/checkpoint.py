@@ -89,6 +89,7 @@ class Checkpoint:
                 json.dump(document, file)
                 file.flush()
                 os.fsync(file.fileno())
+            # After the sync: else a crash could leave the name with an empty file under it.
             draft.replace(self.path)
         except OSError as error:
             raise ConfigurationError(

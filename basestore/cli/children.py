@@ -76,6 +76,7 @@ class Child:
 
     def _hear(self, line: bytes) -> None:
         text = line.decode(errors="backslashreplace").rstrip()
+        # Lines of bars and dashes, as are drawn around a group of exceptions, say nothing.
         if any(map(str.isalnum, text)):
             self._last = text.strip(" |")
         self._tell(self.name, text)

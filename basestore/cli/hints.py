@@ -77,6 +77,7 @@ def _late(nodes: "list[NodeHints]") -> int:
 def decisions(before: "list[NodeHints]", after: "list[NodeHints]") -> str:
     """How the late hints were decided. One that was being decided already counts as well."""
     first = {node.node: node for node in before}
+    # A node that was not heard both times has no difference to tell.
     pairs = [(first[node.node], node) for node in after if node.answered and first[node.node].answered]
     rewritten = sum(now.rewritten - then.rewritten for then, now in pairs)
     superseded = sum(now.superseded - then.superseded for then, now in pairs)

@@ -211,6 +211,7 @@ class _Import:
                 )
             except RequestFailed as error:
                 result = error
+            # Removed first, for `_count` puts it back if it fails again.
             self._progress.failed.remove(failed)
             self._count([row], [result])
             if count % BATCH_ROWS == 0:
@@ -265,6 +266,8 @@ class _Import:
             ((row.key, row.value) for row in rows), bucket=self._target.bucket, ttl=self._options.ttl_s
         ):
             if isinstance(result, Exception) and not isinstance(result, RequestFailed):
+                # The batch is not counted, nor its place kept: the same rows are written again, as far as
+                # they were.
                 raise result  # no node, or a wrong request: so would be all others
             results.append(result)
         for row in batch:
@@ -272,6 +275,7 @@ class _Import:
                 self._progress.malformed += 1
                 self._show(row.start, row.end, row.reason)
         self._count(rows, results)
+        # Last, and saved at once: a stop before it repeats the batch, one after it leaves nothing out.
         self._progress.place = batch[-1].end
         self._save()
 

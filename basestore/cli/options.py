@@ -101,6 +101,7 @@ def share(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
         wrapped: Callable[..., Any] = call
         for name in reversed(names):
+            # In reverse, for a decorator applied last is listed first in the help.
             wrapped = _SHARED[name](wrapped)
         return wrapped
 

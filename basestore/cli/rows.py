@@ -65,6 +65,7 @@ class _Lines:
             raise StopIteration
         first = self.place.offset == 0
         self._pass(line)
+        # Read to its end in pieces, so that neither memory nor the count of lines suffers.
         if len(line) == LINE_BYTES_MAX and not line.endswith(b"\n"):
             while line and not line.endswith(b"\n"):
                 line = self._source.readline(LINE_BYTES_MAX)
@@ -154,6 +155,7 @@ def read_csv(source: BinaryIO, columns: Columns, place: Place | None = None) -> 
     csv.field_size_limit(LINE_BYTES_MAX)
     lines = _lines(source, None if place is None else START)
     header = _header(lines, columns)
+    # The header is read anew each time, for a checkpoint does not hold it.
     if place is not None and place > lines.place:
         lines = _lines(source, place)
     reader = csv.reader(_Decoded(lines), strict=True)

@@ -69,6 +69,7 @@ def _prepare_process() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     gc.collect()
+    # What was imported lives as long as the process: the collector need not look at it again.
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
 

@@ -36,6 +36,7 @@ def open_session(store: "SyncStore", path: Path) -> Iterator["SyncSession"]:
     """A session that goes on from what the file holds, if there is one, and puts there what was seen,
     also when the block fails. InvalidRequest when the file is damaged or belongs to another cluster, or
     cannot be used: nothing was done then. SessionNotKept when it can no longer be written."""
+    # To replace FILE would put a file in the place of a symbolic link, and leave its target as it was.
     path = Path(os.path.realpath(path))
     try:
         with _locked(path):  # so that a directory that cannot be written to is found out before
@@ -87,6 +88,7 @@ def _locked(path: Path) -> Iterator[None]:
     """While this lasts, no other command reads or writes the file. The lock ends with the process."""
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is not a regular file")
+    # A file of its own, and never removed: FILE is replaced, and a lock would go with the old one.
     descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

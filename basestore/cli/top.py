@@ -109,6 +109,7 @@ class _Top:
                 if self._once and not first:
                     return
                 first = False
+                # A frame that came late is not caught up with.
                 due = max(due + self._interval_s, trio.current_time())
                 await trio.sleep_until(due)
 

@@ -78,6 +78,7 @@ class FailureDetector:
         self._beat_s = now_s
 
     def _sample(self, gap_us: int) -> None:
+        # Bounded by the mean before this gap: else a long outage would excuse itself.
         gap_us = min(gap_us, GAP_MEANS_MAX * max(self._sum_us // WINDOW, self._period_us))
         oldest_us = self._gaps_us.popleft()
         self._gaps_us.append(gap_us)
@@ -90,6 +91,7 @@ class FailureDetector:
         self._excuses += 1
         if self._excuses > EXCUSES_MAX:
             return
+        # Moved on, not set to now: what the peer had been silent for before the pause still counts.
         self.heard_s = min(now_s, self.heard_s + seconds)
         if self._beat_s is not None:
             self._beat_s = min(now_s, self._beat_s + seconds)
@@ -100,6 +102,7 @@ class FailureDetector:
         silence_s = now_s - self.heard_s
         if silence_s > self._silence_s_max:
             return math.inf
+        # Of whole numbers, so the difference never comes out below 0, as it might with floats.
         variance = (self._squares * WINDOW - self._sum_us**2) / WINDOW**2
         deviation_us = max(math.sqrt(variance), DEVIATION_PERIODS_MIN * self._period_us)
         mean_us = max(self._sum_us / WINDOW, self._period_us)
@@ -110,7 +113,7 @@ class FailureDetector:
 class Probation:
     """Whether a peer that can be reached has to wait until it counts again. After the first loss it
     does not; after more of them it must have been reached without a break for half a second, then
-    for one, two, ... eight. A minute without trouble wipes the slate."""
+    for one, two, ... eight. After a minute without trouble its losses are forgotten."""
 
     __slots__ = ("_losses", "_reached", "_since_s", "_troubled_s")
 

@@ -188,12 +188,15 @@ class Operations:
         """All of these were applied: acknowledgements come many to a message."""
         find = self._by_id.get
         for request in requests:
+            # Nobody is found for a late or repeated answer: an id is never used again.
             operation = find(request)
             if operation is not None:
                 operation.applied(member, request, now)
 
     def alarm_at(self, request: int, monotonic: float) -> None:
         """Call `alarm` of the operation with this id at that time, if it is still under way."""
+        # The slot after the moment, so an alarm never sounds early; and after those that are done, where
+        # nobody would look again.
         slot = max(int(monotonic * SLOTS_PER_S), self._slot_done) + 1
         self._slots.setdefault(slot, []).append(request)
 
@@ -201,6 +204,7 @@ class Operations:
         """Sound the alarms that are due; whether there was any."""
         current = int(now.monotonic * SLOTS_PER_S)
         past = range(self._slot_done + 1, current + 1)
+        # After a long rest there are more slots in between than alarms: then go through those that exist.
         due = past if len(past) < len(self._slots) else sorted(self._slots)
         sounded = False
         for slot in due:
@@ -214,6 +218,7 @@ class Operations:
 
     def lost(self, member: int, now: Instant) -> None:
         """A member stopped being alive: tell everyone who may wait for it."""
+        # A list: callbacks end operations, and begin others, while this goes on.
         for operation in list(self.each()):
             operation.lost(member, now)
 
@@ -224,6 +229,7 @@ class Operations:
     def relieve(self, now: Instant) -> None:
         """Tell the operations that linger longest that room is needed."""
         for operation in list(islice(self._lingering, RELIEVED_AT_ONCE)):
+            # Before it is told: it may need a while to end, and the next call must ask others.
             del self._lingering[operation]
             operation.relieve(now)
 

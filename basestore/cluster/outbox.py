@@ -32,6 +32,8 @@ class Outbox:
         be queued is the caller's to answer for, and `overflowed` says so to whoever sends."""
         if self.closed:
             return False
+        # What is queued is compared, without the new message: so one of any size fits when there is room at
+        # all.
         if self.bytes > self._bytes_max:
             self.overflowed = True
             self._ready.add(self)
@@ -60,6 +62,7 @@ class Outbox:
             size += weight(taken[count])
             count += 1
         self.messages = taken[count:]
+        # `put` was told sizes, `weight` counts: the two need not add up.
         self.bytes = max(0, self.bytes - size) if self.messages else 0
         return taken[:count]
 

@@ -92,6 +92,7 @@ class Peers:
         peer.outbox.close()
         peer.outbox = Outbox(self._ready)
         peer.linked, peer.introduced, peer.remembered = True, False, False
+        # The first heartbeat goes with the next tick: until it is answered, the clocks cannot be compared.
         self._ping_due_s = 0.0
         peer.detector.restart(now.monotonic)
         self.judge(peer, now)
@@ -104,6 +105,7 @@ class Peers:
         if peer.outbox is not outbox:
             return False
         peer.linked = peer.introduced = peer.remembered = False
+        # A clock that is out of sight has no say in whose is wrong.
         peer.offset_ms = None
         self._compare_clocks()
         self.judge(peer, now)
@@ -120,6 +122,8 @@ class Peers:
         peer.probation.note(reached=reached, counted=counted, now_s=now_s)
         self.set_alive(
             index,
+            # `count(False)` includes this peer: with more members away than can be spared some partition
+            # lacks its quorum, so nobody who is reached is kept waiting.
             reached and (counted or peer.probation.over(now_s) or self.alive.count(False) > self._spare),
         )
 
@@ -149,6 +153,8 @@ class Peers:
         self, now: Instant, whole: bool, generation: bytes, sequence: int, only_copies: list[int]
     ) -> list[int]:
         """Send heartbeats when due. Returns the peers that have just stopped being alive."""
+        # Both before anybody is judged: a jump makes comparisons void, and after a pause of this node
+        # everybody would look silent.
         self._watch_clock(now)
         self._excuse_own_rest(now)
         if now.monotonic >= self._ping_due_s:
@@ -176,6 +182,7 @@ class Peers:
         """Something came from a peer: it lives."""
         peer = self.all[index]
         peer.detector.hear(now.monotonic)
+        # Only who does not count is judged here: to be heard can make nobody suspicious.
         if not self.alive[index]:
             self.judge(peer, now)
 
@@ -189,6 +196,8 @@ class Peers:
     def pong(self, index: int, message: Pong, now: Instant) -> None:
         """Estimate the peer's clock offset, assuming it answered half-way (Cristian, 1989)."""
         round_trip_ms = now.monotonic * 1e3 - message.sent_us / 1e3
+        # The estimate is off by half the round trip at most: a slow answer says less than the bound asks
+        # for.
         if 0 <= round_trip_ms <= self._drift_ms_max:
             self.all[index].offset_ms = round(message.wall_ms + round_trip_ms / 2 - now.wall_ms)
             self._compare_clocks()

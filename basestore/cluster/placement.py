@@ -34,6 +34,8 @@ def assign(members: Sequence[Member], partitions: int, replication: int) -> list
         zones: set[str] = set()
         while len(chosen) < replication:
             rest = [i for i in order if i not in chosen]
+            # False sorts first: another zone counts for more than a fair share, and of equals the first in
+            # `rest`, with the best score, is taken.
             best = min(
                 rest, key=lambda i: (members[i].zone != "" and members[i].zone in zones, held[i] >= share)
             )

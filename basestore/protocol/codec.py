@@ -99,8 +99,10 @@ def _messages(run: Any, room: int) -> list[Any]:
     make, types, lists, rows, check = form
     del run[0]
     count, rest = divmod(len(run), len(types))
+    # Before anything is made in proportion to it.
     if count > room:
         raise ProtocolError(f"a frame has more than {BATCH_MESSAGES_MAX} messages")
+    # One comparison checks all fields of all messages of the run. `type`, not isinstance: a bool is an int.
     if rest or not count or tuple(map(type, run)) != types * count:
         raise ProtocolError(f"the fields of a {make.__name__} have the wrong number or types")
     if rows:

@@ -76,6 +76,7 @@ class FrameReader:
             stop = start + _HEADER.size + length
             if end < stop:
                 break
+            # Through a view, so that it is copied once.
             payload = bytes(memoryview(buffer)[start + _HEADER.size : stop])
             if crc32(payload) != checksum:
                 raise ProtocolError("a frame's checksum does not fit its payload")

@@ -138,6 +138,7 @@ def answer(heard: object, own: Facts) -> Answer:
     if heard.protocol != PROTOCOL:
         reason = f"protocol version {heard.protocol} is not spoken here, only {PROTOCOL}; upgrade"
         return _refuse(heard.sender, reason)
+    # A client that names no cluster takes what it finds; a node that names none is refused.
     if cluster != ours and (node or cluster):
         reason = f"this is a node of cluster {ours.hex()}, not of {cluster.hex()}"
         return _refuse(heard.sender, reason)

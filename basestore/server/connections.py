@@ -94,6 +94,8 @@ class Connections:
         for outbox in list(node.ready):
             if outbox in self._locals:
                 self._locals[outbox]()
+            # That of a link which is just being made: it begins by sending what its outbox holds. Or the
+            # node's own, which each step empties.
             if outbox not in self._links:
                 continue
             if outbox.overflowed:  # what did not fit is lost: so is the link, for all to see
@@ -129,6 +131,7 @@ class Connections:
     async def accept(self, stream: trio.SocketStream) -> None:
         """Serve a connection that somebody has opened, until it ends."""
         link = Link(stream)
+        # Counted before it is looked at: those that are being refused take a socket as well.
         self._accepted += 1
         try:
             if self._accepted > CONNECTIONS_MAX:
@@ -172,6 +175,8 @@ class Connections:
                     with link.scope:
                         with trio.fail_after(HANDSHAKE_S_MAX):
                             await self._introduce(link, self._names[index])
+                        # Only now: a member that lets itself be dialled and then refuses is not dialled at
+                        # full speed.
                         backoff_s = BACKOFF_S_MIN
                         await self._serve_peer(link, index)
                 finally:
@@ -221,6 +226,7 @@ class Connections:
         except (ConnectionError, ProtocolError) as error:
             log.info("%s: the link to %s broke: %s", self._node.name, self._names[index], error)
         finally:
+            # A newer link may stand here by now: it had this one cancelled.
             if self._peer_links.get(index) is link:
                 del self._peer_links[index]
             self._node.unlink(index, outbox, instant())
@@ -235,6 +241,7 @@ class Connections:
 
         def hear(messages: list[Message]) -> list[Message]:
             nonlocal asked
+            # Each request gets one message in answer, so the difference is what is under way.
             room = link.room(BACKLOG_BYTES_MAX) - (asked - link.messages_sent)
             if room <= 0 or outbox.bytes > BACKLOG_BYTES_MAX:
                 return messages

@@ -73,6 +73,7 @@ async def _converse(stream: trio.SocketStream, pages: Pages) -> None:
         page = line(error.error_status_hint, f"that is not a request that is understood here: {error}")
     parts = []
     for part in page.parts:
+        # Whole before it is sent, for its length goes first; the node gets its turn between two parts.
         parts.append(part)
         await trio.lowlevel.checkpoint()
     await stream.send_all(_answer(connection, page, b"".join(parts), head=head))

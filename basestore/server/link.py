@@ -80,6 +80,7 @@ class Link:
 
     def send_nowait(self, outbox: Outbox) -> None:
         """Send what the outbox holds, until the socket takes no more; `run` sends the rest."""
+        # One frame under way at a time: what gathers behind it becomes the next, larger one.
         while outbox.messages and not self._unsent and self._ended is None:
             waiting_bytes = outbox.bytes
             messages = outbox.take()  # about one frame's worth; the loop sends what is left
@@ -125,6 +126,7 @@ class Link:
         with poller.registered(self._socket, readable):
             if self._unheard:
                 poller.pause(self._socket)
+            # What lay in the outbox before this link was known to `Connections`.
             self.send_nowait(outbox)
             while True:
                 await self._stirred.wait()
@@ -163,6 +165,7 @@ class Link:
         except OSError as error:
             raise ConnectionError(str(error)) from error
         if not data:
+            # An end between two frames is how connections end; inside one something was lost.
             if self._frames.partial:
                 raise ProtocolError("the stream ended inside a frame")
             raise ConnectionError("the other side closed the connection")
@@ -180,6 +183,7 @@ class Link:
         return max(ROOM_MESSAGES_MIN, int(bytes_max / self._message_bytes))
 
     def close(self) -> None:
+        # First: a task that waits for this socket must not find another one under the same number.
         trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
 

@@ -34,6 +34,7 @@ class Poller:
 
     def pause(self, connection: socket.socket) -> None:
         """Watch it no more, until `resume`."""
+        # A link may have paused its socket before its block ended.
         if connection in self._selector.get_map():
             self._selector.unregister(connection)
 

@@ -86,6 +86,7 @@ class Service:
         if barrier is None:
             raise StorageError(f"the store in {self.config.directory} takes no writes; start the node again")
         self._engine.sync()
+        # Only now: the step that has drawn its conclusions from the loss is durable.
         self._engine.accept_loss()
         node.durable(barrier, instant())
         return node
@@ -132,6 +133,7 @@ class Service:
             clean = _wanted(error)
             raise
         finally:
+            # Before the engine is closed: the thread may be inside of it.
             self._sync_thread.stop()
             self._poller.close()
             self._close(clean=clean)

@@ -33,6 +33,7 @@ class MemoryEngine:
         rows, undo = self._rows, self._undo
         for key, value in batch.items():
             held = rows.get(key)
+            # Only the first value since the last sync: what came after it is lost with it.
             if key not in undo:
                 undo[key] = held
             self._put(key, held, value)
@@ -54,6 +55,8 @@ class MemoryEngine:
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         rows, order = self._rows, self._order
+        # Deleted keys keep their place until they are the more numerous: so a deletion costs no search, and
+        # a scan of everything looks at no more than twice what it shows.
         if self._dead > len(rows):
             self._order = order = SortedList(rows)
             self._unordered, self._dead = set(), 0

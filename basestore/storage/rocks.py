@@ -57,7 +57,10 @@ class RocksEngine:
         with self._errors("cannot be read"):
             self.loss = self._mark.read_text() if self._mark.exists() else ""
         self._write_options = WriteOptions()
+        # Rather refused (StorageBusy) than stalled: a write runs inside the node's loop.
         self._write_options.no_slowdown = True
+        # What the process before this one wrote and did not sync is recovered too, perhaps from the page
+        # cache alone: it must be durable before anybody is shown it.
         with self._errors("cannot be synced"):
             self._db.flush_wal(True)
 
@@ -66,6 +69,8 @@ class RocksEngine:
         with self._errors("cannot be read"):
             losses = find_losses(self._directory)
             if losses and not in_use(self._directory):  # files that are being written look damaged
+                # Before the log is touched: a crash between the two must not leave a store that has lost
+                # something and looks whole.
                 self._note_loss("; ".join(loss.text for loss in losses))
                 make_visible(losses)
         try:

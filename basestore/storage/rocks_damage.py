@@ -104,6 +104,7 @@ def _look_at_logs(directory: Path) -> Iterator[Loss]:
             yield Loss(f"batches are missing in the middle of the log {log}", log, -1)
         if end is not None and frames.begin is not None and frames.begin != end:
             yield Loss(f"before {log} batches are missing from the log", log, -1)
+        # A log without a batch proves nothing: the gap is looked for from the one before it.
         end = frames.end if frames.begin is not None else end
 
 
@@ -113,6 +114,7 @@ def _look_at_frames(file: Path) -> _Frames:
     at, complete, begin, end, opened, gap = 0, True, None, None, -1, False
     while len(data) - at >= _HEADER.size:
         left = _BLOCK_BYTES - at % _BLOCK_BYTES
+        # Too little room in the block for another header: it is padding.
         if left < _HEADER.size:
             at += left
             continue
@@ -123,6 +125,7 @@ def _look_at_frames(file: Path) -> _Frames:
             at += left
             continue
         body = at + _HEADER.size
+        # A torn record. In a log RocksDB finds it by its checksum; in a manifest `complete` says so.
         if _HEADER.size + length > left or body + length > len(data):
             return _Frames(-1, False, begin, end, gap)
         if kind in _FIRST_KINDS:
@@ -133,6 +136,7 @@ def _look_at_frames(file: Path) -> _Frames:
                 gap |= end is not None and first != end
         complete = kind in _LAST_KINDS
         if complete:
+            # A batch's sequence and its count add up to the sequence that the next one must begin with.
             end = sum(_BATCH.unpack_from(data, opened)) if opened >= 0 else None
         at = body + length
     return _Frames(-1, complete and at >= len(data), begin, end, gap)
