@@ -49,19 +49,6 @@ from basestore.observe import status
 from basestore.observe.gauges import Gauges, Lag, PeerGauges
 from basestore.observe.inspect import Inspector
 from basestore.observe.trace import trace
-from basestore.protocol.anti_entropy import (
-    Abort,
-    Ask,
-    Certify,
-    Entries,
-    Going,
-    Listing,
-    Same,
-    Sums,
-    Syn,
-    Taken,
-    Want,
-)
 from basestore.protocol.codec import Message
 from basestore.protocol.heartbeats import Confirmed, Identity, Ping, Pong, Remembered
 from basestore.protocol.operator import Counters, HintsOf, Inspect, Replay, Status, Trace
@@ -313,10 +300,7 @@ class Node:
             Inspect: self._inspect,
             Keep: lambda member, outbox, message, now: self.hints.keep(outbox, message),
             Hinted: self._admission.hinted,
-            Syn: self.exchanges.hear_syn,
-            Abort: self.exchanges.hear_abort,
-            Going: self.exchanges.hear_going,
-            **dict.fromkeys((Same, Sums, Ask, Listing, Want, Entries, Taken, Certify), self.exchanges.hear),
+            **self.exchanges.handlers,
             Ping: self._ping,
             Pong: lambda member, outbox, message, now: self.peers.pong(member, message, now),
             Identity: self.introductions.hear_identity,

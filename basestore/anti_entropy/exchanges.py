@@ -9,7 +9,7 @@ of the lower member goes on; so does it where three open in a ring, for an excha
 answered yet gives way to one that a lower member opens. Who cannot take part just now says Abort, "busy".
 """
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from typing import Any
 
 from basestore.anti_entropy.certificates import LastExchange
@@ -19,7 +19,19 @@ from basestore.anti_entropy.exchange import Exchange, LocalSide, Outcome
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.cluster.peers import Peers
 from basestore.instant import Instant
-from basestore.protocol.anti_entropy import Abort, Certify, Going, Syn, Taken
+from basestore.protocol.anti_entropy import (
+    Abort,
+    Ask,
+    Certify,
+    Entries,
+    Going,
+    Listing,
+    Same,
+    Sums,
+    Syn,
+    Taken,
+    Want,
+)
 from basestore.protocol.limits import ProtocolError
 from basestore.replica.identity import State
 from repair.runs import Runs, runs_of
@@ -43,6 +55,12 @@ class Exchanges:
         self._open: dict[tuple[int, int], Exchange] = {}
         self._by_partition: dict[int, Exchange] = {}
         self._proof_of_loss: int | None = None
+        self.handlers: dict[type, Callable[[int, Outbox, Any, Instant], None]] = {
+            Syn: self._hear_syn,
+            Abort: self._hear_abort,
+            Going: self._hear_going,
+            **dict.fromkeys((Same, Sums, Ask, Listing, Want, Entries, Taken, Certify), self._hear),
+        }  # by the messages of an exchange
 
     @property
     def count(self) -> int:
@@ -88,7 +106,7 @@ class Exchanges:
 
     # --- messages ----------------------------------------------------------------------------
 
-    def hear_syn(self, member: int, outbox: Outbox, syn: Syn, now: Instant) -> None:
+    def _hear_syn(self, member: int, outbox: Outbox, syn: Syn, now: Instant) -> None:
         """A peer opens an exchange; it is told when this node cannot take part just now."""
         if member not in self._certificates.others.get(syn.partition, ()):
             raise ProtocolError("an exchange of a partition that is not held by both was opened")
@@ -109,7 +127,7 @@ class Exchanges:
         else:
             self._begin(syn.exchange, member, syn.partition, outbox, now, syn)
 
-    def hear_going(self, member: int, outbox: Outbox, message: Going, now: Instant) -> None:
+    def _hear_going(self, member: int, outbox: Outbox, message: Going, now: Instant) -> None:
         """The other side is at work."""
         exchange = self._open.get((member, message.exchange))
         if exchange is not None:
@@ -117,7 +135,7 @@ class Exchanges:
         else:
             outbox.put(Abort(message.exchange, "it has ended"))
 
-    def hear(self, member: int, outbox: Outbox, message: Any, now: Instant) -> None:
+    def _hear(self, member: int, outbox: Outbox, message: Any, now: Instant) -> None:
         """A message of an exchange under way. Who goes on with one that has ended is told so; a last
         Certify needs no answer."""
         exchange = self._open.get((member, message.exchange))
@@ -131,7 +149,7 @@ class Exchanges:
         except Broken as broken:
             self._end(exchange, str(broken))
 
-    def hear_abort(self, member: int, outbox: Outbox, message: Abort, now: Instant) -> None:
+    def _hear_abort(self, member: int, outbox: Outbox, message: Abort, now: Instant) -> None:
         """The other side has ended an exchange."""
         exchange = self._open.get((member, message.exchange))
         if exchange is not None:

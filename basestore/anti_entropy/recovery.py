@@ -55,7 +55,7 @@ class Recovery:
             self._identity.make_whole()
         for partition in missing:
             done = self._done(partition)
-            for other in self._others(partition):
+            for other in self._certificates.others[partition]:
                 if other not in done or (self._peers.all[other].whole and not done[other]):
                     self._scheduler.wish(other, partition)
 
@@ -64,14 +64,10 @@ class Recovery:
         held = self._placement.held_by(self._peers.me) if self._store else []
         return sum(map(self._recovered, held)), len(held)
 
-    def _others(self, partition: int) -> list[int]:
-        return [r for r in self._placement.replicas[partition] if r != self._peers.me]
-
     def _done(self, partition: int) -> dict[int, bool]:
         """With whom an exchange begun since has ended with a certificate, and whether they were whole."""
-        ended = (
-            (other, self._certificates.last_exchange(partition, other)) for other in self._others(partition)
-        )
+        others, last_exchange = self._certificates.others[partition], self._certificates.last_exchange
+        ended = ((other, last_exchange(partition, other)) for other in others)
         return {
             other: last.peer_whole
             for other, last in ended
@@ -81,4 +77,4 @@ class Recovery:
     def _recovered(self, partition: int) -> bool:
         done = self._done(partition)
         enough = sum(done.values()) >= self._placement.meeting_quorum
-        return enough or done.keys() >= set(self._others(partition))
+        return enough or done.keys() >= set(self._certificates.others[partition])

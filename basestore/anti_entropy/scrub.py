@@ -11,7 +11,6 @@ Rows change meanwhile. The scrub has counted the rows before its cursor, and not
     e is overwritten         it will be counted when the cursor comes there
 """
 
-from basestore.cluster.placement import row_partition
 from basestore.errors import DamagedRecord
 from basestore.replica.replica import Replica
 from basestore.replica.summaries import Summaries
@@ -36,7 +35,7 @@ class Scrub:
         summaries.watch(partition, self)
 
     def note(self, row: bytes, held: bytes, head: bytes) -> None:
-        if row < self._cursor and row_partition(row) == self.partition:
+        if row < self._cursor:
             self._add(row, held[:HEAD_BYTES], -1)
             self._add(row, head, 1)
 
@@ -78,7 +77,3 @@ class Scrub:
             sums = {leaf: self._sums.get(leaf, 0) for leaf in wrong}
             self._summaries.summary_log.correct(self.partition, sums, self._count, self._live)
         return len(wrong) or int(not sound)
-
-    def abandon(self) -> None:
-        """It does not go on."""
-        self._summaries.unwatch(self.partition, self)

@@ -12,14 +12,12 @@ from typing import Literal
 from basestore.config import parse_address
 from basestore.consistency import Level
 from basestore.errors import ConfigurationError, InvalidRequest
-from basestore.protocol.limits import BUCKET_BYTES_MAX, KEY_BYTES_MAX, TIMEOUT_MS_MAX
+from basestore.protocol.limits import BUCKET_BYTES_MAX, KEY_BYTES_MAX, STALE_MS_MAX, TIMEOUT_MS_MAX
 from basestore.results.cluster_view import Scope
 from repair.version import Version
 
 Consistency = Level | Literal["any", "one", "quorum", "all"]
 TIMEOUT_S_DEFAULT = 5.0
-STALE_MS_MAX = 365 * 24 * 3600 * 1000
-TTL_MS_MAX = 1 << 50
 PATIENCE_MS_MAX = 24 * 3600 * 1000
 _NAMES = {level.name.lower(): level for level in Level}
 

@@ -100,10 +100,8 @@ class SyncStore:
         staleness: bool = False,
         max_staleness: float | None = None,
     ) -> ReadResult:
-        """Read a value. A missing key is a result with `found` false. With `repair` false, which only a
-        read at ONE may be, replicas that are found to differ are left as they are. `staleness`: say in
-        `stale_by_at_most` how stale the answer may be. `max_staleness`, seconds: read at ONE, and at QUORUM
-        if that answer may be staler; TooStale when that cannot be done."""
+        """Read a value. A missing key is a result with `found` false. `Store.get` says what the arguments
+        are."""
         return self._ask(self._calls.get(key, bucket, consistency, timeout, repair, staleness, max_staleness))
 
     def set_many(

@@ -19,7 +19,6 @@ from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 from basestore.client.arguments import (
-    TTL_MS_MAX,
     Consistency,
     bucket_of,
     bytes_of,
@@ -38,7 +37,7 @@ from basestore.consistency import Level
 from basestore.errors import InvalidRequest
 from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message
-from basestore.protocol.limits import VALUE_BYTES_MAX
+from basestore.protocol.limits import TTL_MS_MAX, VALUE_BYTES_MAX
 from basestore.protocol.operator import Counters, Explain, HintsOf, Replay, Status
 from basestore.results.cluster_view import SURVEY_MS, Following
 from basestore.results.explanation import Explanation, explanation

@@ -18,14 +18,12 @@ from basestore.coordinator.stamper import version_of
 from basestore.errors import InvalidRequest, Overloaded
 from basestore.instant import Instant
 from basestore.protocol.client import Delete, Get, Scan, Set
-from basestore.protocol.limits import KEY_BYTES_MAX, VALUE_BYTES_MAX
+from basestore.protocol.limits import KEY_BYTES_MAX, STALE_MS_MAX, TTL_MS_MAX, VALUE_BYTES_MAX
 from basestore.protocol.operator import Explain, Survey
 from repair.rule import Rule
 from repair.version import Version
 
 SURVEY_BYTES = 1 << 20  # what a page may hold
-STALE_MS_MAX = 365 * 24 * 3600 * 1000
-TTL_MS_MAX = 100 * 365 * 24 * 3600 * 1000
 _LEVELS = {level.value: level for level in Level}
 ANY, ONE = Level.ANY, Level.ONE  # bound once: looking a member up on its enum costs as much as a check
 

@@ -17,9 +17,9 @@ from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement
 from basestore.consistency import Level
 from basestore.coordinator.stamper import Stamper
-from basestore.errors import InvalidRequest, Overloaded, RequestFailed, Unavailable
+from basestore.errors import InvalidRequest, RequestFailed, Unavailable
 from basestore.metrics import Metrics
-from basestore.protocol.client import Failed, Got
+from basestore.protocol.client import Failed
 from basestore.replica.group_commit import GroupCommit
 from repair.rule import Rule
 from repair.version import Digester
@@ -66,14 +66,6 @@ class Context:
             if alive < required:
                 raise Unavailable(required, alive)
         return required
-
-
-def hand_over(outbox: Outbox, answer: Got, size: int) -> None:
-    """Send an answer with a value, if there is room for it."""
-    if outbox.roomy:
-        outbox.put(answer, size)
-    else:
-        refuse(outbox, answer.id, Overloaded(TOO_MUCH_ASKED))
 
 
 def refuse(outbox: Outbox, request: int, error: InvalidRequest | RequestFailed) -> None:

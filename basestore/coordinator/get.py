@@ -6,10 +6,10 @@ how stale one replica's answer is at most says `Stamper.stale_ms`.
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.consistency import Level
 from basestore.coordinator.admission import ONE, admit_get
-from basestore.coordinator.context import Context, Load, hand_over, refuse
+from basestore.coordinator.context import TOO_MUCH_ASKED, Context, Load, refuse
 from basestore.coordinator.quorum_read import Aim, Finding, read
 from basestore.coordinator.stamper import UNKNOWN
-from basestore.errors import RequestFailed, TooStale, Unavailable
+from basestore.errors import Overloaded, RequestFailed, TooStale, Unavailable
 from basestore.instant import Instant
 from basestore.metrics import FAILURES
 from basestore.protocol.client import Get, Got
@@ -108,7 +108,10 @@ class ClientGet:
         context.load.answer_bytes += (size - context.load.answer_bytes) // 8
         seconds = now.monotonic - self._begun.monotonic
         context.metrics.answered("get", self._level, "found" if found else "missing", seconds)
-        hand_over(self._outbox, answer, size)
+        if self._outbox.roomy:
+            self._outbox.put(answer, size)
+        else:
+            refuse(self._outbox, request.id, Overloaded(TOO_MUCH_ASKED))
 
     def _fail(self, error: RequestFailed, now: Instant) -> None:
         seconds = now.monotonic - self._begun.monotonic

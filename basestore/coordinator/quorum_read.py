@@ -255,11 +255,8 @@ class QuorumRead(Operation):
             self._end(ReadTimeout(f"{text}. {advice}", len(self._heads), self._aim.required, None), now)
 
     def _answer(self, weighed: ReadPlan, now: Instant) -> None:
-        if not weighed.winner:
-            record = None
-        elif weighed.winner in self._records:
-            record = self._records[weighed.winner]
-        else:
+        record = self._records.get(weighed.winner)
+        if record is None and weighed.winner:
             self._fetch(weighed.winner)
             return
         diverged = self._diverged or weighed.diverged

@@ -76,7 +76,7 @@ class Delivery:
             self._hints.too_late(at.pile, row, hint)
         elif isinstance(answer, int | Settled):
             at.window = min(at.window + 1, WINDOW_MAX)
-            self._hints.settle(at.pile, row, hint)
+            self._hints.settle(at.pile, row, hint, "hints_delivered")
         elif isinstance(answer, Rejected):  # the member takes none now: the hint stays, and delivery rests
             at.window = max(at.window // 2, WINDOW_MIN)
             at.resume_s = now.monotonic + ROUND_S

@@ -69,9 +69,7 @@ class Hints:
         """Store a hint, and say when it is durable; or that it cannot be kept, once the debt is: there is no
         room, or it loses to a late one, which will not be delivered."""
         pile, row = self._pile_of[message.member], message.row
-        stored = self._group_commit.get(pile.key(row))
-        kept = None if stored is None else decode_hint(stored)
-        record = Record(message.record)
+        kept, record = self.kept(pile, row), Record(message.record)
         stores = self._taken_by(row, record.head, message.takers)
         offered = Hint.of(record, message.only_copy and not stores, stores)
         hint = merge_hints(self._rules[row_bucket(row)], kept, offered)
@@ -98,11 +96,12 @@ class Hints:
         used = pile.only_bytes if hint.only_copy else pile.bytes - pile.only_bytes
         return admits(hint, used, more, self._bytes_max)
 
-    def settle(self, pile: Pile, row: bytes, hint: Hint) -> None:
-        """The member has it: keep it no longer, unless another took its place meanwhile."""
+    def settle(self, pile: Pile, row: bytes, hint: Hint, outcome: str) -> None:
+        """The member has it, or an operator has had it decided: it goes, unless another took its place
+        meanwhile. `outcome`: what it counts as."""
         if self._group_commit.get(pile.key(row)) == encode_hint(hint):
             self._remove(pile, hint, row)
-            self._metrics.count("hints_delivered")
+            self._metrics.count(outcome)
 
     def too_late(self, pile: Pile, row: bytes, hint: Hint) -> None:
         """The member takes it no more: keep it, for an operator to see, but deliver it no more."""
@@ -118,13 +117,6 @@ class Hints:
         """The hint of this row for the pile's member."""
         stored = self._group_commit.get(pile.key(row))
         return None if stored is None else decode_hint(stored)
-
-    def decide(self, pile: Pile, row: bytes, hint: Hint, outcome: str) -> None:
-        """An operator has had a late hint decided: it goes, unless another took its place meanwhile.
-        `outcome`: what it counts as."""
-        if self._group_commit.get(pile.key(row)) == encode_hint(hint):
-            self._remove(pile, hint, row)
-            self._metrics.count(outcome)
 
     def only_copies(self, *, late: bool = False) -> list[int]:
         """Partitions of which only copies are kept, and their least stamps, in turn. `late`: of those that
@@ -157,8 +149,7 @@ class Hints:
     def _give_up(self, pile: Pile, age_key: bytes, now: Instant) -> None:
         """Give up the hint with this key in the order of age, unless it is to be kept."""
         row = pile.row_of(age_key)
-        stored = self._group_commit.get(pile.key(row))
-        hint = None if stored is None else decode_hint(stored)
+        hint = self.kept(pile, row)
         if hint is None or pile.age_key(hint, row) != age_key:
             return
         if given_up(hint, now.wall_ms, self._age_ms_max):
@@ -168,16 +159,10 @@ class Hints:
 
     def by_age(self, pile: Pile, start: bytes, most: int) -> Iterator[tuple[bytes, Hint]]:
         """Rows and hints, the oldest first, from the key `start` in the order of age, or of late ones."""
-        keys = []
         _, end = keyspace.ages(pile.name, late=not start.startswith(pile.ages))
-        for key, _ in self._group_commit.engine.scan(start, end):
-            keys.append(key)
-            if len(keys) >= most:
-                break
-        for key in keys:
+        for key, _ in list(islice(self._group_commit.engine.scan(start, end), most)):
             row = pile.row_of(key)
-            stored = self._group_commit.get(pile.key(row))
-            hint = None if stored is None else decode_hint(stored)
+            hint = self.kept(pile, row)
             if hint is not None and pile.age_key(hint, row) == key:
                 yield row, hint
 

@@ -102,4 +102,4 @@ class LateHints:
         """One is decided: what it counts as, or, if empty, it is left as it was."""
         self._under_way -= 1
         if outcome:
-            self._hints.decide(pile, row, hint, outcome)
+            self._hints.settle(pile, row, hint, outcome)

@@ -41,16 +41,9 @@ class Pile:
     """The hints for one member, and what they amount to."""
 
     __slots__ = (
-        "bytes",
-        "count",
-        "index",
-        "late_count",
-        "late_since",
-        "name",
-        "only_bytes",
-        "only_count",
+        "bytes", "count", "index", "late_count", "late_since", "name", "only_bytes", "only_count",
         "only_since",
-    )
+    )  # fmt: skip
 
     def __init__(self, index: int, name: str) -> None:
         self.index = index

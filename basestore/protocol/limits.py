@@ -11,6 +11,8 @@ BATCH_MESSAGES_MAX: Final = 8192
 PAGE_ROWS_MAX: Final = 1000
 PAGE_BYTES_MAX: Final = 1024 * 1024
 TIMEOUT_MS_MAX: Final = 600_000
+STALE_MS_MAX: Final = 365 * 24 * 3600 * 1000
+TTL_MS_MAX: Final = 100 * STALE_MS_MAX
 
 
 class ProtocolError(Exception):

@@ -4,11 +4,10 @@ import pytest
 
 from basestore.cluster.operations import OPERATIONS_MAX, RELIEVED_AT_ONCE
 from basestore.consistency import Level, Outcome
-from basestore.coordinator.admission import TTL_MS_MAX
 from basestore.errors import ClockSkew, InvalidRequest, Overloaded
 from basestore.protocol.client import Delete, Get, Set
 from basestore.protocol.codec import Message
-from basestore.protocol.limits import KEY_BYTES_MAX, VALUE_BYTES_MAX
+from basestore.protocol.limits import KEY_BYTES_MAX, TTL_MS_MAX, VALUE_BYTES_MAX
 from basestore.protocol.replication import Apply
 from basestore.replica.clock_ceiling import CEILING
 from basestore.replica.group_commit import UNSYNCED_BYTES_MAX
