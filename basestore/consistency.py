@@ -94,6 +94,7 @@ class Tally:
             self.possible -= 1
         elif before is HINTED:
             self.hinted -= 1
+        # A replica that was given up (failed, or has a hint) may apply it all the same, and counts again.
         if state is APPLIED:
             self.applied += 1
             self.possible += 1
@@ -122,4 +123,5 @@ class Tally:
 @cache
 def met_by(confirmed: int, replicas: int) -> tuple[Level, ...]:
     """The levels that are met just when so many of the replicas have confirmed, asked for or not."""
+    # == and not >=: a level is met once, by the answer that completes it.
     return tuple(level for level in Level if level.required(replicas) == confirmed)

@@ -90,6 +90,7 @@ class Node:
         placement = Placement.of(cluster)
         digester = Digester(cluster.key)
         rules = {name.encode(): rule for name, rule in cluster.buckets.items()}
+        # Above every stamp that an earlier opening can have given out (`clock_ceiling.py`).
         self.clock = HybridClock(stored_ceiling(engine), cluster.drift_ms_max)
         self.group_commit = GroupCommit(engine, fresh.generation, waits=config.syncs == "always")
         settle_format(self.group_commit, config)
@@ -228,6 +229,7 @@ class Node:
         self.operations.tick(now)
         generation, sequence = self.group_commit.generation, self.group_commit.durable_sequence
         only_copies = self.hints.only_copies()
+        # Of its own only copies a node hears as of those of others: closed stamps stay below them.
         self.closed_stamps.hear_only_copies(self.me, only_copies, now)
         for member in self.peers.tick(now, self.identity.whole, generation, sequence, only_copies):
             self.operations.lost(member, now)
@@ -252,8 +254,10 @@ class Node:
             self._talk_to_self(now)
             if not self.group_commit.stalled:
                 self.summaries.summary_log.checkpoint(self.certificates.passed)
+            # Staged last before the commit: a batch must have the sums of all records in it.
             self.summaries.summary_log.write()
             self.group_commit.commit()
+            # Refused by the engine: the next step offers the batch again, and until then nothing is scanned.
             if self.group_commit.stalled:
                 break
             if not self.peers.all[self.me].outbox.messages and not self.scheduler.work(now):
@@ -272,6 +276,7 @@ class Node:
         for operation in list(self.operations.each()):
             operation.closing(now)
         self._talk_to_self(now)
+        # In one batch with the hints: what says "closed cleanly" must not be there without them.
         self.identity.close()
         self.summaries.summary_log.write()
         self.group_commit.commit()
@@ -336,6 +341,7 @@ class Node:
 
     def _ping(self, member: int, outbox: Outbox, message: Ping, now: Instant) -> None:
         peer = self.peers.all[member]
+        # Until it is introduced its store may be an older one than what is remembered of it here.
         peer.whole = message.whole and peer.introduced
         peer.detector.beat(now.monotonic)
         self.peers.judge(peer, now)

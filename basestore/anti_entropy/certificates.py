@@ -85,6 +85,7 @@ class Certificates:
 
     def certificate(self, partition: int, member: int) -> Certificate | None:
         """The newest with this member, if both still run on the stores that made it."""
+        # A store that was replaced has not got what the one before it was proven to hold.
         held = self._certificates[partition].get(member)
         if held is None or held[0] != self._identity.store or held[1] != self.store(member):
             return None
@@ -115,6 +116,7 @@ class Certificates:
 
     def withdraw(self, partition: int, member: int) -> None:
         """The certificate with this member was found wrong: all that is held is to be compared."""
+        # Recovery counts by these: a member whose proof was void must be compared with again.
         self._last_exchanges.pop((partition, member), None)
         if self._certificates[partition].pop(member, None) is not None:
             self._group_commit.stage(self._key(partition, member), None)
@@ -205,6 +207,8 @@ class Certificates:
         summary = self._summaries.of[partition]
         if stable > summary.stable:
             summary.stable = stable
+            # Proven: nothing new comes at or below it, so it is closed too. Others build on it: they hear of
+            # it only once it is durable.
             summary.closed = max(summary.closed, stable)
             self._summaries.touch(partition)
             self._group_commit.when_durable(lambda: self._summaries.show(partition, stable))

@@ -87,7 +87,9 @@ class ClosedStamps:
 
     def _least_only_copy(self, partition: int, now: Instant) -> int:
         """Below the stamps of all only copies that were named within the lag."""
+        # Who has named nothing for as long as the lag is cut off: its hints will come late, and be kept.
         stamps = [
+            # One below: at the closed stamp itself a write is refused already.
             copies[partition] - 1
             for heard_s, copies in self._named.values()
             if partition in copies and now.monotonic - heard_s < self._lag_ms / 1e3

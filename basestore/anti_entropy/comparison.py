@@ -166,6 +166,7 @@ class Comparison:
         push: dict[bytes, None] = {}
 
         def look(slots: Sequence[Slot]) -> None:
+            # Before the filter: known or not, it is held here, and is not wanted.
             numbers.add(slots)
             slots = self._not_known(slots)  # what came from there need not go back
             push.update(
@@ -218,6 +219,7 @@ class Comparison:
             had = self.snapshot.had(row, record.head)  # another record, if the row was overwritten since
             chunk += (row, record.blob, b"" if had == record.head else had)
             size += len(row) + len(record.blob)
+        # The last chunk is said even if it is empty: the other side waits for it.
         if ahead == CHUNKS_AHEAD:
             yield from self._dialogue.next(Taken)
             ahead -= 1
@@ -238,6 +240,7 @@ class Comparison:
             for at in range(0, len(rows), 3):
                 self._take(rows[at], Record(rows[at + 1]), rows[at + 2])
             if not last:
+                # It leaves once these entries are durable, so the sender is never far ahead of this disk.
                 self._dialogue.say(Taken(self._dialogue.number, 0))
             yield self._pace.cost(len(rows) // 3)
 
@@ -247,8 +250,10 @@ class Comparison:
             raise Broken("an entry is damaged, or does not belong here")
         rule, mark = self._replica.rule(row), self._mark(row)
         had = self.snapshot.had(row, mark[:HEAD_BYTES])
+        # The proof goes by what both snapshots had (`head`, `had`), the store by what both sides hold now.
         needed = self.merge.receive(rule, row, head or record.head, had)
         try:
+            # The others have purged what is held here, and hold this instead.
             if row in self._ghosts:  # whatever the rule says
                 self._ghosts.remove(row)
                 self._replica.drop(row)
@@ -306,6 +311,7 @@ class Comparison:
                     row = keyspace.row_of(key)
                     if leaf_of(row) in leaves:
                         had = self.snapshot.had(row, held[:HEAD_BYTES])
+                        # What came after the snapshot had nothing here then.
                         if had:
                             visit(row, had)
                 cursor = keyspace.after(stored[-1][0])

@@ -65,6 +65,7 @@ class Dialogue:
     def say(self, message: Message) -> None:
         """Send a message, with its number; a Syn, which begins all, has none."""
         if not isinstance(message, Syn):
+            # Numbered now, though it leaves later: what waits for durability keeps its order.
             self._sent += 1
             message = message._replace(number=self._sent)
         size = weight(message)

@@ -137,10 +137,13 @@ class Exchange:
     def _open(self) -> Story[Outcome]:
         """Begin an exchange."""
         yield from self._purge()
+        # Only its root and sequence are told. Lists are made of a snapshot taken once the answer is here
+        # (`_begin`), so that nothing is kept aside for an exchange that ends with SAME.
         probe = self._snapshot()
         self._stable = self._summary.stable
         base = self._certificates.certificate(self.partition, self.member)
         base = base if base and self._listable(base.mine) else None
+        # With no certificate to name, `theirs` has the sequence here: SAME is certified by it.
         mine, theirs = (base.mine, base.theirs) if base else (NONE, probe.sequence)
         self.dialogue.say(
             Syn(
@@ -175,6 +178,7 @@ class Exchange:
         yield from self._purge()
         snapshot = self._snapshot()
         held = self._certificates.certificate(self.partition, self.member)
+        # Either side may have missed the last word of an exchange, so both name what they hold.
         named = self._base(syn) if syn.mine != NONE else None
         base = newer_base(held, named)
         base = base if base and self._listable(base[0]) else None
@@ -272,6 +276,8 @@ class Exchange:
 
     def _snapshot(self, *, leaves: bool = False) -> Snapshot:
         """What is held now, and the stamp closed now."""
+        # In one step with the snapshot: so it has all that was ever taken at or below this stamp. Closed
+        # any later, a write could slip in between, and be neither compared nor refused.
         closed = self._local.closed_stamps.close(self.partition, self.now)
         self._tag = self._certificates.tag(self.partition)
         return Snapshot(self._summary, leaves=leaves, closed=closed)
@@ -337,6 +343,7 @@ class Exchange:
         base = self._base(listing)
         if self.comparison is None:  # else the snapshot is taken, and nothing may be purged any more
             yield from self._adopt(listing.stable)
+        # Its snapshot counts what is purged here since: the roots would differ, though nothing was lost.
         if self._summary.stable > self._stable + listing.stable:
             raise Broken("the stable stamp has moved on")
         self.peer_whole = listing.whole
@@ -347,6 +354,7 @@ class Exchange:
 
     def _conclude(self, comparison: Comparison, *, full: bool) -> Story[Outcome]:
         """All entries of the other side are here. Equal virtual roots on both sides are the proof."""
+        # Certify leaves once all entries taken are durable here (`Dialogue.say`): only then is it a proof.
         snapshot, root = comparison.snapshot, self._seal(comparison.merge.root)
         self.dialogue.say(
             Certify(
@@ -357,6 +365,7 @@ class Exchange:
         )  # fmt: skip
         theirs: Certify = yield from self.dialogue.next(Certify)
         self._agree_on_stores(theirs.root)
+        # A seal is of the stores too, so these are agreed on first: a new store is no sign of loss.
         if theirs.root != root:
             raise Mismatch
         self._hear_closed(theirs.closed, theirs.tag, theirs.claims)

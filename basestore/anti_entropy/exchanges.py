@@ -92,6 +92,7 @@ class Exchanges:
     def open(self, member: int, partition: int, now: Instant) -> None:
         """Open an exchange. The two ends of a link count with even and with odd numbers."""
         self._next_number = (self._next_number + 2) & NUMBER_MAX
+        # One bit says who opened it, so the two sides never give out the same number.
         number = self._next_number | (self._peers.me > member)
         if (member, number) not in self._open:  # else it has been open for very long: another time
             self._begin(number, member, partition, self._peers.all[member].outbox, now)
@@ -162,6 +163,7 @@ class Exchanges:
         work."""
         for exchange in list(self._open.values()):
             if not exchange.waiting:
+                # It is this side that keeps the other waiting.
                 exchange.heard_s = now.monotonic
                 if now.monotonic - exchange.told_s > GOING_S:
                     exchange.told_s = now.monotonic
@@ -193,10 +195,12 @@ class Exchanges:
             self._distrust(exchange)
         except Unlistable as unlistable:
             self._end(exchange, str(unlistable))
+            # Without a certificate the next exchange compares all that is held.
             self._certificates.withdraw(exchange.partition, exchange.member)
         except RolledBack as rolled_back:
             self._proof_of_loss = exchange.member
             self._end(exchange, str(rolled_back))
+        # ValueError: a message of the right form may hold what cannot be decoded.
         except (Broken, ValueError) as broken:
             self._end(exchange, str(broken))
         else:

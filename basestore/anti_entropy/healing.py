@@ -47,6 +47,7 @@ class _Heal(Operation):
             self._consider()
 
     def rejected(self, member: int, answer: Rejected, now: Instant) -> None:
+        # A refusal that passes says nothing of the record: the next heal asks again.
         if not answer.passing:
             self.silent.add(member)
             self._consider()
@@ -98,9 +99,11 @@ class Healing:
             whole = sum(map(self._peers.alive.__getitem__, others))
             if not sources or (whole < self._sources_needed and len(sources) < len(others)):
                 continue
+            # With fewer whole ones than that, only the word of all others together is enough.
             needed = self._sources_needed if whole >= self._sources_needed else len(others)
             heal = self._under_way[row] = _Heal(row, set(others), needed, self._healed)
             for source in sources:
+                # Whole ones are counted: one that is not must not be taken for one of them.
                 if needed < len(others) and not self._peers.alive[source]:
                     continue
                 request = self._operations.issue(heal)

@@ -90,6 +90,7 @@ class Maintenance:
         """No exchanges where a record is damaged, until it is healed; and one scrub, for what it counted
         for is not known."""
         damaged = self._replica.damaged
+        # Healed rows leave, so that a row that is damaged anew is scrubbed for anew.
         self._accounted &= damaged.keys()
         self._damaged = {row_partition(row) for row in damaged}
         for row in damaged.keys() - self._accounted:
@@ -140,6 +141,7 @@ class Maintenance:
         for partition in self._summaries.of:
             stored = self._group_commit.engine.get(keyspace.scrubbed(partition))
             if stored is None:
+                # A new store begins its week. By the wall clock, for that goes on while the node is down.
                 stored = now.wall_ms.to_bytes(8)
                 self._group_commit.stage(keyspace.scrubbed(partition), stored)
             scrubbed[partition] = int.from_bytes(stored)
@@ -170,6 +172,7 @@ class Maintenance:
         wrong = scrub.finish()
         self._metrics.count("leaves_corrected", wrong)
         self._metrics.count("partitions_scrubbed")
+        # Proofs made with wrong sums are none.
         if wrong or partition in self._examined:
             self._certificates.withdraw_all(partition)
         self._accounted |= {row for row in self._replica.damaged if row_partition(row) == partition}

@@ -56,6 +56,7 @@ class Recovery:
         for partition in missing:
             done = self._done(partition)
             for other in self._certificates.others[partition]:
+                # One that was not whole then, and is now, is asked again: only then does it count.
                 if other not in done or (self._peers.all[other].whole and not done[other]):
                     self._scheduler.wish(other, partition)
 
@@ -71,6 +72,7 @@ class Recovery:
         return {
             other: last.peer_whole
             for other, last in ended
+            # An earlier exchange was of what this store held before it forgot.
             if last is not None and last.begun_s >= self._since_s
         }
 

@@ -137,6 +137,7 @@ class Scheduler:
         shared.sort(key=lambda partition: (self._made_ms(partition, member), partition))
         most = max(self._pace.at_once, len(shared) // TURN_ROUNDS)
         owed = self._owed.get(member, frozenset())
+        # Half of the round: debts that cannot end while a replica is down must not hold up the others.
         first = [partition for partition in shared if partition in owed][: most // 2]
         return (first + [partition for partition in shared if partition not in first])[:most]
 

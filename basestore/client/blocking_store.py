@@ -330,6 +330,7 @@ class SyncSession(SyncStore):
             return self._calls.get(key, bucket, cursor.level, cursor.timeout_s)
 
         while not cursor.ended:
+            # First, for when the page is read the cursor moves on.
             begin = cursor.after or b""
             items = self._ask(cursor.page())
             with self._lock:
@@ -348,6 +349,7 @@ class SyncSession(SyncStore):
             if not self._seen.behind(bucket, item):
                 self._seen.show(bucket, item.key, item.version.encode())
                 return [item]
+        # Without the lock, for it waits; the channel shows the session what comes.
         return revised([item], [item.key], [self._ask(again(item.key))])
 
 

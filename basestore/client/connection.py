@@ -85,6 +85,7 @@ class _Connection:
         try:
             while True:
                 await self._wake.wait()
+                # A new event before the messages are taken: what is added from now on sets this one.
                 self._wake = anyio.Event()
                 while self._outgoing:  # what came while the last frames were being sent
                     messages, self._outgoing = self._outgoing, []
@@ -170,6 +171,7 @@ class _NetworkChannel:
                 f"Wait for some of them"
             )
         self._next_id += 1
+        # Before the table is entered: what is wrong with an argument leaves no entry behind.
         message = make(self._next_id)
         sent = time.monotonic()
         pending = Pending(connection.asked, self._next_id, anyio.Event(), sent, sent + timeout_s + GRACE_S)

@@ -101,6 +101,7 @@ class Session:
                 self._take_room([place])
             self._under_way[place] = self._under_way.get(place, 0) + 1
             if isinstance(request, Get):
+                # A request of a session within this one has a floor already: the newer counts.
                 floor = self._newer(request.bucket, request.floor, self.floor(*place))
                 return request._replace(floor=floor, tell=True)
         return request
@@ -109,6 +110,7 @@ class Session:
         """Learn from the answer to a request that was begun, if one came."""
         if not isinstance(request, Set | Delete | Get):
             return
+        # Learn before room is given back: a key that was seen keeps what was set aside for it.
         version = _told(answer)
         if len(version) == VERSION_BYTES:  # or none, or what no node sends
             self.show(request.bucket, request.key, version)
@@ -209,6 +211,7 @@ class Session:
 
     def _unpacked(self, packed: bytes) -> bytes:
         """The CBOR of a token, if it is no longer than what this session has room for."""
+        # Bounded before it is unpacked: a few compressed bytes can stand for gigabytes.
         bytes_max = self._bytes_max + CBOR_BYTES_PER_KEY_MAX * self.keys_max
         unpacker = zlib.decompressobj()
         try:
@@ -290,6 +293,7 @@ def _opened(token: str) -> tuple[bytes, bytes]:
     except ValueError:
         raise _damaged("it was cut or altered") from None
     body, checksum = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
+    # The text is compared too: base64 that ends in spare bits has several spellings.
     if len(body) <= CLUSTER_BYTES or checksum != _checksum(body) or _base64(data) != text:
         raise _damaged("it was cut or altered")
     return body[:CLUSTER_BYTES], body[CLUSTER_BYTES:]

@@ -296,6 +296,7 @@ class StoreSession(Store):
             return self._calls.get(key, bucket, cursor.level, cursor.timeout_s)
 
         while not cursor.ended:
+            # First, for when the page is read the cursor moves on.
             begin = cursor.after or b""
             items = await self._ask(cursor.page())
             doubtful = self._seen.doubtful(bucket, prefix_bytes(prefix), begin, cursor.after, items)

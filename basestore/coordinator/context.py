@@ -61,6 +61,7 @@ class Context:
     def require(self, replicas: tuple[int, ...], level: Level) -> int:
         """How many replicas the level requires; Unavailable unless so many are alive."""
         required = level.required(len(replicas))
+        # ANY needs no replica alive, for a hint will do.
         if not self.peers.all_alive and level is not ANY:
             alive = sum(map(self.peers.alive.__getitem__, replicas))
             if alive < required:

@@ -25,6 +25,7 @@ def repair_soon(context: Context, row: bytes, rule: Rule, now: Instant) -> None:
     waiting.add(row)
 
     def begin(answer: object, now: Instant) -> None:
+        # First: a write that finds a replica behind from now on is not sure to be seen, and asks anew.
         waiting.discard(row)
         if context.operations.idle:
             replicas = context.placement.replicas[row_partition(row)]

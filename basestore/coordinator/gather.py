@@ -51,6 +51,7 @@ class Gather(Operation):
     def ask(self, message: Trace | Inspect, timeout_ms: int, now: Instant, size: int = SMALL_BYTES) -> None:
         """Ask all that can be asked; `size` in bytes, of one message."""
         operations, peers = self._context.operations, self._context.peers
+        # One answer at least is awaited: this node asks itself too, and its own outbox refuses nothing.
         for peer in peers.all:
             if peer.index != peers.me and not peer.linked:
                 self.reasons[peer.number] = "there is no link to it"

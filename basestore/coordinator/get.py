@@ -77,6 +77,7 @@ class ClientGet:
         stale_ms = 0
         if self._level is ONE and not self._escalated:
             stale_ms = self._context.stamper.stale_ms(result.stable, now)
+        # UNKNOWN is below 0: what is not known is not taken for fresh.
         if request.stale_ms_max and not 0 <= stale_ms <= request.stale_ms_max:
             self._escalate(now)
         else:

@@ -146,6 +146,7 @@ class QuorumRead(Operation):
         for replica in fresh:
             if count == 0:
                 return wanted
+            # One record is enough; of the others the head shows whether they differ.
             whole = not self._answered and not self._fetched and not self._records
             self._asked[replica] = now.monotonic
             if self._ask_one(replica, digest=not whole):
@@ -205,6 +206,7 @@ class QuorumRead(Operation):
             self._time(member, now)
         if head:
             self._context.stamper.observe(head, now)
+        # Answers overtake each other: one that loses to what is known already is the older word.
         if not known or (head and self._rule.beats(head, known)):
             self._heads[member] = head
         self._consider(now)
@@ -219,8 +221,10 @@ class QuorumRead(Operation):
 
     def _consider(self, now: Instant) -> None:
         """Answer if the winner is confirmed; otherwise write it back to those that are behind."""
+        # Too late to conclude: a replica may have forgotten what it said, and recovered (`recovery.py`).
         if now.monotonic >= self._deadline:
             return
+        # Before the report: as many as the level requires. After it: all that will still say anything.
         needed = len(self._asked) - len(self._reasons) if self._answered else self._aim.required
         if len(self._heads) < needed:
             return
@@ -318,9 +322,12 @@ class QuorumRead(Operation):
                 del self._under_way[member]
             self._repaired.add(member)
             self._context.metrics.count(self._repairs)
+            # What was written back need not be the winner any more: then this replica is behind again, and
+            # confirms only once the better record is written back.
             self._learn(member, head, now)
 
     def superseded(self, member: int, answer: Superseded, now: Instant) -> None:
+        # It confirms nothing: the better record joins those that are weighed, and must be confirmed itself.
         self._under_way.pop(member, None)
         self._learn(member, answer.head, now)
 
@@ -329,6 +336,7 @@ class QuorumRead(Operation):
         self._under_way.pop(member, None)
         self._stables[member] = answer.stable
         head = self._write_backs.get(answer.id, NOTHING)
+        # Only a replica that holds nothing, and is stable beyond the record, has surely purged it.
         if self._heads.get(member) == NOTHING and 0 < self._due(head) <= answer.stable:
             self._consider(now)
         else:

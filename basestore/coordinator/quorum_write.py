@@ -136,6 +136,8 @@ class QuorumWrite(Operation):
                 self._refuse(_not_begun(result), now)
                 return
             self._stable = result.stable
+            # What was found is this very write, or loses to it: its first attempt may have missed some of the
+            # replicas, and is sent to all of them again.
             if result.record is None or (repeated and not self._loses(repeated, result.record)):
                 self.begin(repeated, now)
             else:
@@ -163,6 +165,7 @@ class QuorumWrite(Operation):
         context = self._context
         row, value, ttl_ms, tombstone, _ = self._content
         try:
+            # Under a new stamp a repeated write could win twice, the second time over a later write.
             version = repeated or context.stamper.stamp(row, now)
         except (ClockSkew, Overloaded) as error:
             self._refuse(error, now)
@@ -174,6 +177,8 @@ class QuorumWrite(Operation):
         self._sent, self._repeats = True, repeated is not None
         request = context.operations.issue(self)
         left_s = self._deadline - now.monotonic
+        # The deadline travels as wall-clock time, for a monotonic clock means nothing to others; whoever
+        # receives it allows for how far the two clocks are apart.
         message = Apply(request, row, record.blob, DIRECT, now.wall_ms + int(left_s * 1e3))
         size = len(row) + len(record.blob) + SMALL_BYTES
         members, alive = context.peers.all, context.peers.alive
@@ -221,6 +226,7 @@ class QuorumWrite(Operation):
             self._keep(replica, False, taker)
 
     def applied(self, member: int, answer: int, now: Instant) -> None:
+        # Before it counts, for that may end the write, and a hint is asked for under an id of it.
         if self._untaken:
             self._copies_exist(member)
         self._late += now.monotonic >= self._deadline
@@ -230,6 +236,7 @@ class QuorumWrite(Operation):
         head = answer.head
         if not self._winner or self._rule.beats(head, self._winner):
             self._winner = head
+        # Or the next writes of this node would be beaten by the same record.
         self._context.stamper.observe(head, now)
         self._note(member, SUPERSEDED, now)
 
@@ -237,15 +244,18 @@ class QuorumWrite(Operation):
         """A hint is asked for before the refusal counts: at ANY it may decide, and a write whose last
         replica refuses ends with it."""
         self._explain(member, answer.reason)
+        # A refusal that does not pass is no outage. What others have taken all the same anti-entropy brings.
         if answer.passing:
             self._hint(member, answer.reason)
         self._note(member, FAILED, now)
 
     def kept(self, member: int, answer: Kept, now: Instant) -> None:
+        # First: while hints are asked for, a write at ANY has not failed.
         self._hints_asked -= 1
         self._note(self._context.peers.index_of[answer.member], HINTED if answer.stored else FAILED, now)
 
     def lost(self, member: int, now: Instant) -> None:
+        # What reads first has no record yet that a hint could keep.
         if self._sent and member in self._replicas and self._state(member) == PENDING:
             self._hint(member, "the link was lost")
 
@@ -258,6 +268,7 @@ class QuorumWrite(Operation):
                 return
             tally = self._tally
             version = self._record.version
+            # The alarm sounds a little after the deadline: what was applied in between was too late.
             confirmed = tally.applied - self._late
             self._fail(
                 WriteTimeout(
@@ -298,6 +309,7 @@ class QuorumWrite(Operation):
                 operation = "delete" if self._content.tombstone else "set"
                 self._context.metrics.reached(operation, met, now.monotonic - self._begun_s)
             self._judge(now)
+        # A hint that was not kept is nothing new to the tally, but a failure at ANY may have waited for it.
         elif state is FAILED:
             self._judge(now)
 

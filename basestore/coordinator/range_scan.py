@@ -97,6 +97,7 @@ class RangeScan(Operation):
         self._rows[member] = held
         if answer.more:
             last = row_key(rows[-2])
+            # An answer speaks of keys up to its last one: the page ends where the shortest answer does.
             self._after = min(self._after, last) if self._more else last
             self._more = True
         if not self._waiting:
@@ -112,6 +113,7 @@ class RangeScan(Operation):
             keys = keys[: self._limit]
             self._more = True
             self._after = keys[-1][0]
+        # The merge itself counts as one, or a read that ends at once would send the page before its time.
         self._unread, last = 1, b""
         for key, row in keys:
             if self._unread > self._reads_max:  # the rest comes with the next page
@@ -121,6 +123,7 @@ class RangeScan(Operation):
             chosen = self._chosen[row_partition(row)]
             held = [self._rows[replica].get(row) for replica in chosen]
             heads = {at: NOTHING if record is None else record.head for at, record in enumerate(held)}
+            # Only what all that were asked hold alike needs no read: they are as many as the level requires.
             if held[0] is not None and plan(self._rule, heads).confirmed == len(chosen):
                 self._found.append((key, held[0]))
             else:
@@ -162,6 +165,7 @@ class RangeScan(Operation):
         size = SMALL_BYTES
         last = b""
         for key, record in sorted(self._found, key=lambda pair: pair[0]):
+            # Before an item is added: so there is one at least on the page, and the next begins behind it.
             if size > PAGE_BYTES_MAX:  # the rest comes with the next page
                 self._more, self._after = True, last
                 break

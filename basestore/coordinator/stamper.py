@@ -42,12 +42,14 @@ class Stamper:
         self.check_clock(now)
         stamp = self._clock.tick(now.wall_ms)
         partition = row_partition(row)
+        # Not stored: each opening of the store is an origin of its own, and counts from 1.
         self._numbers[partition] += 1
         return Version(stamp, self._origin, self._numbers[partition])
 
     def repeated(self, encoded: bytes, now: Instant) -> Version:
         """The version of an earlier attempt; InvalidRequest when no node can have given it out."""
         version = version_of(encoded)
+        # Another node may have given it out, whose clock is ahead of this one by as much as is allowed.
         if version.wall_ms > now.wall_ms + self._drift_ms_max:
             raise InvalidRequest(
                 f"the version {version} lies in the future; pass the one that the error named"
@@ -66,6 +68,7 @@ class Stamper:
                 "this node's clock has jumped and is being compared with the others'; nothing was done. "
                 "Try again in a few seconds, or use another node"
             )
+        # The next stamp is greater still: replicas would refuse a write that far ahead of their clocks.
         if self._clock.last > (now.wall_ms + self._drift_ms_max) << COUNTER_BITS:
             raise ClockSkew(
                 f"this node's clock is {self._clock.lead_ms(now.wall_ms)} ms behind the stamps that it has "
@@ -89,6 +92,7 @@ class Stamper:
         apart = any(abs(peer.offset_ms or 0) > drift_ms for peer in peers.others)
         if not stable or apart or peers.clock_jumped or peers.skew_ms is not None:
             return UNKNOWN
+        # Stamps that were met may be ahead of this clock; the 1 is for what the shift cuts off.
         newest = max(self._clock.last, now.wall_ms << COUNTER_BITS)
         return max(0, (newest - stable) >> COUNTER_BITS) + 1 + 2 * drift_ms
 

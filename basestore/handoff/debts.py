@@ -70,6 +70,7 @@ class Debts:
         """Up to this stamp all replicas of the partition hold the same: what was owed up to then is not
         lacking any more."""
         for member, owed in enumerate(self.of):
+            # Where the last write is not known the debt stays: it never ends on what nobody knows.
             if (
                 owed.get(partition, stable + 1) <= stable
                 and self._last.get((member, partition), stable + 1) <= stable
@@ -132,7 +133,9 @@ class DebtCheck:
             if summary is None:
                 elsewhere.append(partition)
             elif self._peers.alive[self._peers.me]:
+                # `shown` is durable: a debt must not end by a stamp that a crash could take back.
                 self._debts.end(partition, summary.shown)
+        # On from where the last round ended, then from the start, none twice: each gets its turn.
         later = [partition for partition in elsewhere if partition > self._after]
         page = (later + elsewhere)[: min(ASKED_AT_ONCE, len(elsewhere))]
         for partition in page:

@@ -77,6 +77,7 @@ class Delivery:
         elif isinstance(answer, int | Settled):
             at.window = min(at.window + 1, WINDOW_MAX)
             self._hints.settle(at.pile, row, hint, "hints_delivered")
+        # No answer in time is a refusal too (`Once`). If the link was lost the hint waits for the next round.
         elif isinstance(answer, Rejected):  # the member takes none now: the hint stays, and delivery rests
             at.window = max(at.window // 2, WINDOW_MIN)
             at.resume_s = now.monotonic + ROUND_S
@@ -85,6 +86,7 @@ class Delivery:
 
     def tick(self, now: Instant) -> None:
         """Send what fits into each window, to members that are alive; give up what is too old."""
+        # By a clock that has jumped ahead all hints would be too old at once.
         sure_of_time = not self._peers.clock_jumped and self._peers.skew_ms is None
         if now.monotonic >= self._expire_s and sure_of_time:
             self._expire_s = now.monotonic + EXPIRY_S
@@ -111,8 +113,10 @@ class Delivery:
             for row, hint in self._hints.by_age(at.pile, at.cursor, room):
                 if at.bytes_under_way > WINDOW_BYTES_MAX or not self._send(at, row, hint, now):
                     return
+                # Behind what was sent, answered or not: what fails is met again in the next round.
                 at.cursor = keyspace.after(at.pile.age_key(hint, row))
                 sent += 1
+        # All of this round is answered: rest, then begin with the oldest.
         if not sent and not at.under_way:
             at.cursor, at.begun_s = at.pile.ages, now.monotonic
             at.resume_s = now.monotonic + ROUND_S

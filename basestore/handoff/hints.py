@@ -71,6 +71,7 @@ class Hints:
         pile, row = self._pile_of[message.member], message.row
         kept, record = self.kept(pile, row), Record(message.record)
         stores = self._taken_by(row, record.head, message.takers)
+        # Known to be held by a store, it is a copy, whatever its coordinator knew when it asked.
         offered = Hint.of(record, message.only_copy and not stores, stores)
         hint = merge_hints(self._rules[row_bucket(row)], kept, offered)
         loses = kept is not None and kept.late and kept.record == hint.record != record
@@ -82,11 +83,13 @@ class Hints:
                 self._group_commit.reply(outbox, refusal, debt, surely=True)
                 return
             if kept is not None:
+                # Before the new rows, which may have the same keys: what is staged last stands.
                 self._remove(pile, kept, row)
             pile.add(hint, row, 1)
             self._group_commit.stage(pile.key(row), encode_hint(hint))
             self._group_commit.stage(pile.age_key(hint, row), b"")
             self._metrics.count("hints_created", kept is None)
+        # Surely: at ANY the hint may be all that there is, so no durability setting lets this leave earlier.
         taken = Kept(message.id, message.member, True)
         self._group_commit.reply(outbox, taken, pile.key(row), surely=True)
 
@@ -142,6 +145,7 @@ class Hints:
                 continue
             _, end = keyspace.ages_before(pile.name, before)
             keys = list(islice(self._group_commit.engine.scan(self._expire_at[at], end), EXPIRED_AT_ONCE))
+            # Only copies are kept, and stay first in this order: the next scan begins behind them.
             self._expire_at[at] = keyspace.after(keys[-1][0]) if len(keys) == EXPIRED_AT_ONCE else pile.ages
             for key, _ in keys:
                 self._give_up(pile, key, now)
@@ -150,9 +154,11 @@ class Hints:
         """Give up the hint with this key in the order of age, unless it is to be kept."""
         row = pile.row_of(age_key)
         hint = self.kept(pile, row)
+        # The scan reads the engine, which lacks what this step has staged; the hint may have changed since.
         if hint is None or pile.age_key(hint, row) != age_key:
             return
         if given_up(hint, now.wall_ms, self._age_ms_max):
+            # In one batch with the debt: a crash leaves the one or the other.
             self._remove(pile, hint, row)
             self._debts.owe(pile.index, row, hint)
             self._metrics.count("hints_expired")

@@ -59,6 +59,7 @@ class LateHints:
         while self._waiting and self._under_way < AT_ONCE and self._context.operations.idle:
             pile, row = self._waiting.popleft()
             kept = self._hints.kept(pile, row)
+            # Since its page was read it may have been decided, or have gone to a better hint.
             if kept is not None and kept.late:
                 self._look(pile, row, kept, now)
 
@@ -86,6 +87,7 @@ class LateHints:
     def _write(self, pile: Pile, row: bytes, hint: Hint, rule: Rule, now: Instant) -> None:
         """Write the value anew; what the row holds has just been read."""
         record = hint.record
+        # The rest of its life: it expires about when it always would have, though written later.
         ttl_ms = record.expires_ms - now.wall_ms if record.expires_ms else 0
         content = Content(row, record.value, ttl_ms, record.tombstone, rule)
 

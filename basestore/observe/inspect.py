@@ -91,6 +91,7 @@ class Inspector:
     def _newest_stamp(self, now: Instant) -> int:
         """No write that has ended has a greater stamp than this, for some member. Who is alone has seen
         all."""
+        # A write that another node stamped by its own clock need not have been heard of here.
         last = self.clock.last
         return last if len(self.peers.all) == 1 else max(last, now.wall_ms << COUNTER_BITS)
 
@@ -108,6 +109,7 @@ def clock_trouble(peers: Peers) -> str:
 
 
 def _age_ms(since_s: float | None, now: Instant) -> int:
+    # Rounded up: what was begun before a call must never look as if it was begun after it.
     return NEVER if since_s is None else max(0, int((now.monotonic - since_s) * 1e3) + 1)
 
 

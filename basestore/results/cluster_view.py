@@ -206,6 +206,7 @@ class ClusterView:
             ended[partition] = moment(ended_ms)
         for partition, other, closed, made_ms, age_ms in said.pairs:
             begun_s = moment(age_ms)
+            # Begun before the scrub ended, it may have compared by sums that were wrong.
             checked = begun_s >= ended[partition]
             sides = view.sides.setdefault(partition, {})
             sides[members[other]] = Side(closed, made_ms, begun_s, checked)

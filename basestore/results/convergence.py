@@ -175,6 +175,7 @@ class Proving:
         due_ms = wall_ms_of(self._stamp)
         if not any(view.said.wall_ms - view.said.lag_ms > due_ms for view in views):
             return
+        # A new pass only when the last is over, or it would ask for the same exchanges again and again.
         if self._pass_s is None or all(map(self._passed, open_)):
             self._pass_s = self._now_s
 
@@ -198,6 +199,7 @@ class Proving:
             if name not in self._seen:
                 self._seen.add(name)
                 if self._version is None:
+                    # The lag has the drift bound in it twice, and the longest timeout: half covers it.
                     slack_ms = (view.said.lag_ms - CLOSED_MARGIN_MS) // 2 if late else 0
                     self._stamp = max(self._stamp, view.first_stamp + (slack_ms << COUNTER_BITS))
 
