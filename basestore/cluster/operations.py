@@ -206,6 +206,9 @@ class Operations:
         past = range(self._slot_done + 1, current + 1)
         # After a long rest there are more slots in between than alarms: then go through those that exist.
         due = past if len(past) < len(self._slots) else sorted(self._slots)
+        # Before any alarm sounds: who is called may ask for another one, at a time that has passed already,
+        # and must not be given a slot that was gone through.
+        self._slot_done = current
         sounded = False
         for slot in due:
             for request in self._slots.pop(slot, ()) if slot <= current else ():
@@ -213,7 +216,6 @@ class Operations:
                 if operation is not None:
                     operation.alarm(now)
                     sounded = True
-        self._slot_done = current
         return sounded
 
     def lost(self, member: int, now: Instant) -> None:

@@ -93,3 +93,31 @@ def test_from_half_of_what_is_allowed_on_those_that_linger_make_room() -> None:
     operations.linger(askings[3])
     assert operations.has_room(1, NOW)
     assert operations.count == OPERATIONS_MAX - 1
+
+
+class Repeating(Operation):
+    """Asks for a second alarm when the first one sounds, at a time that may have passed by then."""
+
+    def __init__(self, operations: Operations, second_s: float) -> None:
+        super().__init__(0)
+        self.operations = operations
+        self.second_s = second_s
+        self.sounded = 0
+
+    def alarm(self, now: Instant) -> None:
+        self.sounded += 1
+        if self.sounded == 1:
+            self.operations.alarm_at(self.ids[0], self.second_s)
+
+
+@pytest.mark.parametrize("others", [0, 2, 1000])
+def test_an_alarm_asked_for_at_a_past_time_by_a_late_one_sounds_with_the_next_tick(others: int) -> None:
+    operations = Operations(7)
+    operations.tick(NOW)
+    for far in range(others):
+        operations.alarm_at(operations.issue(Asking(operations)), NOW.monotonic + 100 + far)
+    repeating = Repeating(operations, NOW.monotonic + 0.5)
+    operations.alarm_at(operations.issue(repeating), NOW.monotonic + 0.1)
+    operations.tick(NOW._replace(monotonic=NOW.monotonic + 1))
+    operations.tick(NOW._replace(monotonic=NOW.monotonic + 1.01))
+    assert repeating.sounded == 2
