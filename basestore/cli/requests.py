@@ -156,9 +156,7 @@ def receipt_line(receipt: "Receipt", done: str) -> str:
 @click.argument("key", type=data)
 @click.option("--raw", is_flag=True, help="Print the value's bytes alone, without a newline after them.")
 @click.option(
-    "--weak",
-    is_flag=True,
-    help="Read at one, and leave replicas that are found to differ as they are.",
+    "--weak", is_flag=True, help="Read at one, and leave replicas that are found to differ as they are."
 )
 @click.option("--staleness", is_flag=True, help="Say on stderr how stale the answer may be at most.")
 @click.option(
