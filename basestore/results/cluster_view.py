@@ -14,9 +14,10 @@ Pure: moments of the client's clock are arguments. Refuses to judge: what the vi
 repair is `convergence.py` and `repair.py`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from basestore.errors import BasestoreError
 from basestore.protocol.codec import Message, decode
@@ -26,8 +27,9 @@ from basestore.results.answers import SENSELESS, error_of, senseless
 from repair.version import COUNTER_BITS
 
 SURVEY_MS = 2000  # in which members have to answer one page
+PAUSE_S = 0.25
 
-T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
 
 
 class Scope(NamedTuple):
@@ -37,32 +39,6 @@ class Scope(NamedTuple):
     bucket: str
     key: bytes
     partition: int
-
-
-class Following(Protocol[T_co]):
-    """Surveys that follow each other until there is a result. Whoever drives it sends what `request`
-    makes, lets it `hear` the answer or `miss` it, and rests for `pause_s`, as long as `result` is None."""
-
-    def request(self, request: int) -> Survey:
-        """The next request, with this id."""
-
-    def hear(self, answer: Message, members: Mapping[int, str], sent_s: float) -> None:
-        """The answer, to what was sent then; `members`: the names, by number. Raises the error
-        that it stands for."""
-
-    def miss(self, error: BasestoreError) -> None:
-        """None came. Raises the error if nothing was ever heard."""
-
-    def result(self, now_s: float) -> T_co | None:
-        """What became of it, if anything did by now."""
-
-    @property
-    def pause_s(self) -> float:
-        """How long to rest before the next request."""
-
-    @property
-    def progress(self) -> tuple[int, int]:
-        """How much is done, and of how much."""
 
 
 class Cause(NamedTuple):
@@ -265,6 +241,44 @@ class ClusterView:
                 kind, text = trouble
                 causes.append(Cause(kind, (name,), f"{name} {text}"))
         return causes
+
+
+class Following(ABC, Generic[T]):
+    """Surveys that follow each other until there is a result. Whoever drives it sends what `request`
+    makes, lets it `hear` the answer or `miss` it, and rests for `pause_s`, as long as `result` is None."""
+
+    def __init__(self, scope: Scope, timeout_s: float, now_s: float) -> None:
+        self._scope = scope
+        self._begun_s = self._now_s = now_s
+        self._deadline = now_s + timeout_s
+        self.cluster_view = ClusterView()
+
+    @abstractmethod
+    def request(self, request: int) -> Survey:
+        """The next request, with this id."""
+
+    def hear(self, answer: Message, members: Mapping[int, str], sent_s: float) -> None:
+        """The answer, to what was sent then; `members`: the names, by number. Raises the error
+        that it stands for."""
+        self.cluster_view.hear(answer, members, sent_s)
+
+    def miss(self, error: BasestoreError) -> None:
+        """None came. Raises the error if nothing was ever heard."""
+        self.cluster_view.miss(error)
+
+    @abstractmethod
+    def result(self, now_s: float) -> T | None:
+        """What became of it, if anything did by now."""
+
+    @property
+    def pause_s(self) -> float:
+        """How long to rest before the next request: not before the next page of the same round."""
+        return 0.0 if self.cluster_view.first else PAUSE_S
+
+    @property
+    @abstractmethod
+    def progress(self) -> tuple[int, int]:
+        """How much is done, and of how much."""
 
 
 def _trouble(view: NodeView | None, unheard: str, partition: int) -> tuple[str, str] | None:

@@ -27,13 +27,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from basestore.config import CLOSED_MARGIN_MS
-from basestore.errors import BasestoreError, InvalidRequest
+from basestore.errors import InvalidRequest
 from basestore.protocol.codec import Message
 from basestore.protocol.operator import NEVER, Survey
 from basestore.results.cluster_view import (
     SURVEY_MS,
     Cause,
-    ClusterView,
+    Following,
     Obstacle,
     Scope,
     gathered,
@@ -43,7 +43,6 @@ from basestore.results.receipts import Receipt
 from repair.version import COUNTER_BITS, Version
 
 CONVERGED_S = 30.0
-PAUSE_S = 0.25
 OVERDUE_MS = 5000
 _FOR_EVER = ("memory", "unapplied")  # what no waiting changes
 
@@ -144,23 +143,21 @@ def settled_by(receipt: Receipt | None) -> Version | None:
     return max(versions)
 
 
-class Proving:
-    """Asks until it is proven. A `cluster_view.Following`."""
+class Proving(Following[Convergence]):
+    """Asks until it is proven."""
 
     def __init__(self, scope: Scope, receipt: Receipt | None, timeout_s: float, now_s: float) -> None:
         """`receipt`: of the write that it is about; otherwise it is about all that was written by now.
         InvalidRequest when that is no receipt."""
         version = settled_by(receipt)
         self._receipt = receipt
-        self._scope = scope if receipt is None or scope.key else scope._replace(partition=receipt.partition)
+        if receipt is not None and not scope.key:
+            scope = scope._replace(partition=receipt.partition)
+        super().__init__(scope, timeout_s, now_s)
         self._version = version
-        self._begun_s = now_s
-        self._deadline = now_s + timeout_s
-        self._now_s = now_s
         self._pass_s: float | None = None  # since when exchanges are asked for
         self._stamp = version.stamp if version else 0
         self._seen: set[str] = set()
-        self.cluster_view = ClusterView()
 
     def request(self, request: int) -> Survey:
         """The next request."""
@@ -192,7 +189,7 @@ class Proving:
 
     def hear(self, answer: Message, members: Mapping[int, str], sent_s: float) -> None:
         """The answer to it. Raises the error that it stands for."""
-        self.cluster_view.hear(answer, members, sent_s)
+        super().hear(answer, members, sent_s)
         self._check_key()
         late = bool(self._seen)
         for name, view in self.cluster_view.nodes.items():
@@ -212,20 +209,11 @@ class Proving:
                 f"{receipt.partition}, so of another key. Leave the key out"
             )
 
-    def miss(self, error: BasestoreError) -> None:
-        """No answer came. Raises the error if none ever did."""
-        self.cluster_view.miss(error)
-
     @property
     def progress(self) -> tuple[int, int]:
         """Partitions that are proven, and all of them."""
         proofs = [self._proof(partition) for partition in self.cluster_view.partitions]
         return sum(proof.proven for proof in proofs), self.cluster_view.total
-
-    @property
-    def pause_s(self) -> float:
-        """How long to wait before the next request."""
-        return 0.0 if self.cluster_view.first else PAUSE_S
 
     def result(self, now_s: float) -> Convergence | None:
         """What became of it, once it is proven, can never be, or time is up."""

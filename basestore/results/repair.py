@@ -9,17 +9,14 @@ the call. `Repairing` asks for that until all pairs are done or time is up; exch
 result are asked for again. Pure; the client's time is an argument.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from basestore.errors import BasestoreError
-from basestore.protocol.codec import Message
 from basestore.protocol.operator import COUNTS, Survey
-from basestore.results.cluster_view import SURVEY_MS, Cause, ClusterView, Obstacle, Scope, gathered
+from basestore.results.cluster_view import SURVEY_MS, Cause, Following, Obstacle, Scope, gathered
 
 REPAIR_S = 600.0
-PAUSE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +52,12 @@ class Repair:
         }
 
 
-class Repairing:
-    """Asks until it is done. A `cluster_view.Following`."""
+class Repairing(Following[Repair]):
+    """Asks until it is done."""
 
     def __init__(self, scope: Scope, full: bool, timeout_s: float, now_s: float) -> None:
-        self._scope = scope
+        super().__init__(scope, timeout_s, now_s)
         self._full = full
-        self._begun_s = now_s
-        self._now_s = now_s
-        self._deadline = now_s + timeout_s
-        self.cluster_view = ClusterView()
 
     def request(self, request: int) -> Survey:
         """The next request."""
@@ -73,19 +66,6 @@ class Repairing:
         return Survey(
             request, bucket, key, partition, self.cluster_view.first, within_ms, self._full, SURVEY_MS
         )
-
-    def hear(self, answer: Message, members: Mapping[int, str], sent_s: float) -> None:
-        """The answer to it. Raises the error that it stands for."""
-        self.cluster_view.hear(answer, members, sent_s)
-
-    def miss(self, error: BasestoreError) -> None:
-        """No answer came. Raises the error if none ever did."""
-        self.cluster_view.miss(error)
-
-    @property
-    def pause_s(self) -> float:
-        """How long to wait before the next request."""
-        return 0.0 if self.cluster_view.first else PAUSE_S
 
     @property
     def progress(self) -> tuple[int, int]:
