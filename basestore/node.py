@@ -148,7 +148,7 @@ class Node:
             self.maintenance, self.metrics, Pace(self.operations.issued + self.operations.served),
         )  # fmt: skip
         self.exchanges = Exchanges(local, self.peers, int.from_bytes(fresh.generation[:4]))
-        self.scheduler = Scheduler(local, self.exchanges, self.peers, self.operations, now)
+        self.scheduler = Scheduler(local, self.exchanges, self.peers, self.operations, self.debts.of, now)
         self.healing = Healing(
             self.replica, placement, self.peers, self.operations, self.metrics, request_s_max
         )
@@ -243,7 +243,6 @@ class Node:
             self.recovery.tick(now)
             self._ceiling.tick(now)
             self.identity.tick(now)
-        self.scheduler.owe(self.debts.by_member)
         self.scheduler.tick(now)
 
     def step(self, now: Instant) -> int | None:

@@ -10,7 +10,7 @@ The moments of the rounds are spread by the golden ratio (Weyl's sequence), whic
 that start together do not stay in step.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Sequence
 
 from basestore.anti_entropy.exchange import LocalSide
 from basestore.anti_entropy.exchanges import Exchanges
@@ -30,8 +30,10 @@ class Scheduler:
     """Rounds and wishes of one node. `due_s`: by member, when its next round is."""
 
     def __init__(
-        self, local: LocalSide, exchanges: Exchanges, peers: Peers, operations: Operations, now: Instant
-    ) -> None:
+        self, local: LocalSide, exchanges: Exchanges, peers: Peers, operations: Operations,
+        owed: Sequence[Container[int]], now: Instant,
+    ) -> None:  # fmt: skip
+        """`owed`: by member, the partitions of which it may lack something that no hint is kept of."""
         self._local = local
         self._certificates = local.certificates
         self._maintenance = local.maintenance
@@ -40,7 +42,7 @@ class Scheduler:
         self._peers = peers
         self._operations = operations
         self._wishes: dict[tuple[int, int], None] = {}  # member and partition
-        self._owed: dict[int, frozenset[int]] = {}  # partitions by member
+        self._owed = owed
         self.due_s = {peer.index: now.monotonic + ROUND_S_MIN for peer in peers.others}
         self._alone_s = now.monotonic
         self._lot = peers.me * GOLDEN
@@ -49,10 +51,6 @@ class Scheduler:
     def wish(self, member: int, partition: int) -> None:
         """Open an exchange of this partition with that member as soon as possible."""
         self._wishes[member, partition] = None
-
-    def owe(self, owed: Mapping[int, Iterable[int]]) -> None:
-        """Partitions of which a member may lack something that no hint is kept of: served first."""
-        self._owed = {member: frozenset(partitions) for member, partitions in owed.items()}
 
     def hasten(self, partitions: Iterable[int], within_ms: int, now: Instant, *, full: bool) -> None:
         """Let exchanges run, and with `full` scrubs, where the last ones were begun longer ago than this. Of
@@ -136,9 +134,8 @@ class Scheduler:
         ]
         shared.sort(key=lambda partition: (self._made_ms(partition, member), partition))
         most = max(self._pace.at_once, len(shared) // TURN_ROUNDS)
-        owed = self._owed.get(member, frozenset())
         # Half of the round: debts that cannot end while a replica is down must not hold up the others.
-        first = [partition for partition in shared if partition in owed][: most // 2]
+        first = [partition for partition in shared if partition in self._owed[member]][: most // 2]
         return (first + [partition for partition in shared if partition not in first])[:most]
 
     def _made_ms(self, partition: int, member: int) -> int:

@@ -16,7 +16,6 @@ Of partitions that this node holds its own summary tells how far they are stable
 of others a whole replica is asked, with a read of a row that cannot be.
 """
 
-from collections.abc import Mapping
 from functools import partial
 
 from basestore.cluster.operations import Once, Operations
@@ -92,11 +91,6 @@ class Debts:
     def partitions(self) -> set[int]:
         """Those of which any member is owed something."""
         return {partition for owed in self.of for partition in owed}
-
-    @property
-    def by_member(self) -> Mapping[int, dict[int, int]]:
-        """As `of`, of the members that are owed something."""
-        return {member: owed for member, owed in enumerate(self.of) if owed}
 
 
 class DebtCheck:
