@@ -97,7 +97,7 @@ class Exchange:
         partition: int,
         known: Runs,
         now: Instant,
-        syn: Syn | None = None,
+        syn: Syn | None,
     ) -> None:
         """`known`: sequences here of what the member is known to hold, though it came after the certificate;
         `syn`: what the member has opened the exchange with, or None where this side opens it."""

@@ -113,8 +113,7 @@ class SyncStore:
         ttl: float | None = None,
         timeout: float | None = None,
     ) -> list[Receipt | BasestoreError]:
-        """Write many values, each for itself. In the order of `items`: its receipt, or the error of
-        the one that failed. `timeout` is for each."""
+        """Write many values, each for itself, as `Store.set_many`."""
         return self._many(
             [self._calls.set(key, value, bucket, consistency, ttl, timeout) for key, value in items]
         )
@@ -127,8 +126,7 @@ class SyncStore:
         consistency: Consistency | None = None,
         timeout: float | None = None,
     ) -> list[Receipt | BasestoreError]:
-        """Delete many keys, each for itself. In the order of `keys`: its receipt, or the error of
-        the one that failed."""
+        """Delete many keys, each for itself, as `Store.delete_many`."""
         return self._many([self._calls.delete(key, bucket, consistency, timeout) for key in keys])
 
     def get_many(
@@ -140,8 +138,7 @@ class SyncStore:
         timeout: float | None = None,
         repair: bool = True,
     ) -> list[ReadResult | BasestoreError]:
-        """Read many keys, each for itself. In the order of `keys`: its result, or the error of the
-        one that failed."""
+        """Read many keys, each for itself, as `Store.get_many`."""
         return self._many([self._calls.get(key, bucket, consistency, timeout, repair) for key in keys])
 
     def _many(self, calls: Sequence[Call[T]]) -> list[T | BasestoreError]:
@@ -149,6 +146,7 @@ class SyncStore:
         for start in range(0, len(calls), MANY_MAX):
             chunk = calls[start : start + MANY_MAX]
             try:
+                # All calls of one method have the same timeout.
                 answers = self._channel.ask([call.make for call in chunk], chunk[0].timeout_s)
             except Unreachable as error:
                 results += [error] * len(chunk)
@@ -205,8 +203,7 @@ class SyncStore:
     def explain(
         self, key: bytes | str, *, bucket: str = "default", timeout: float | None = None
     ) -> Explanation:
-        """Why a key has the value it has: what each replica holds, which record wins and by what, and
-        the hints for it. Nothing is repaired, nothing changes."""
+        """Why a key has the value it has, as `Store.explain`."""
         return self._ask(self._calls.explain(key, bucket, timeout))
 
     def converged(
@@ -361,10 +358,7 @@ def _silence(error: Unreachable | RequestFailed) -> str:
 
 
 def connect(
-    endpoints: Sequence[str] | str,
-    *,
-    consistency: Consistency = "quorum",
-    timeout: float = TIMEOUT_S_DEFAULT,
+    endpoints: Sequence[str] | str, *, consistency: Consistency = "quorum", timeout: float = TIMEOUT_S_DEFAULT
 ) -> SyncStore:
     """A store on a remote cluster. Use it in a `with` block, or `close` it; it connects when it is
     first used.

@@ -186,12 +186,7 @@ def _set(
 
 
 def _delete(
-    key: bytes | str,
-    bucket: str,
-    level: Level,
-    timeout_ms: int,
-    version: Version | str | None,
-    request: int,
+    key: bytes | str, bucket: str, level: Level, timeout_ms: int, version: Version | str | None, request: int
 ) -> Delete:
     return Delete(request, bucket_of(bucket), key_bytes(key), level.value, timeout_ms, version_of(version))
 
@@ -230,11 +225,7 @@ def _node_state(answer: Message, _: Members) -> NodeState:
 
 def survey_call(survey: Following[T], sent_s: float) -> Call[None]:
     """The next page of a survey, sent at this moment of the client's clock."""
-    return Call(
-        survey.request,
-        lambda answer, members: survey.hear(answer, members, sent_s),
-        SURVEY_MS / 1e3,
-    )
+    return Call(survey.request, lambda answer, members: survey.hear(answer, members, sent_s), SURVEY_MS / 1e3)
 
 
 class Cursor:

@@ -190,10 +190,7 @@ class _NetworkChannel:
 
 @asynccontextmanager
 async def connect(
-    endpoints: Sequence[str] | str,
-    *,
-    consistency: Consistency = "quorum",
-    timeout: float = TIMEOUT_S_DEFAULT,
+    endpoints: Sequence[str] | str, *, consistency: Consistency = "quorum", timeout: float = TIMEOUT_S_DEFAULT
 ) -> AsyncIterator[Store]:
     """A store on a remote cluster, for the length of an `async with` block.
 

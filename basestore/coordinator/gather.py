@@ -33,13 +33,7 @@ class Gather(Operation):
 
     __slots__ = ("_client", "_conclude", "_context", "_deadline", "_waiting", "answers", "reasons")
 
-    def __init__(
-        self,
-        context: Context,
-        client: Outbox,
-        bytes_held: int,
-        conclude: Conclude,
-    ) -> None:
+    def __init__(self, context: Context, client: Outbox, bytes_held: int, conclude: Conclude) -> None:
         super().__init__(bytes_held)
         self._context = context
         self._client = client

@@ -270,6 +270,7 @@ class QuorumRead(Operation):
         finding = Finding(
             record, self._aim.required, len(self._heads), diverged, len(self._repaired), stable, final
         )
+        # Before the comparison: from now on others are asked for digests only, and nobody is failed.
         self._answered, self._repairs = True, "repairs_read_background"
         if self._aim.compare or (weighed.diverged and self._aim.repair):
             self._go_on(now)

@@ -74,6 +74,7 @@ class Hints:
         # Known to be held by a store, it is a copy, whatever its coordinator knew when it asked.
         offered = Hint.of(record, message.only_copy and not stores, stores)
         hint = merge_hints(self._rules[row_bucket(row)], kept, offered)
+        # A late hint that wins keeps the place, and is not delivered: what loses to it would wait with it.
         loses = kept is not None and kept.late and kept.record == hint.record != record
         if loses or hint != kept:
             if loses or self._group_commit.full or not self._has_room(pile, hint, kept, row):

@@ -30,15 +30,7 @@ from basestore.config import CLOSED_MARGIN_MS
 from basestore.errors import InvalidRequest
 from basestore.protocol.codec import Message
 from basestore.protocol.operator import NEVER, Survey
-from basestore.results.cluster_view import (
-    SURVEY_MS,
-    Cause,
-    Following,
-    Obstacle,
-    Scope,
-    gathered,
-    wall_ms_of,
-)
+from basestore.results.cluster_view import SURVEY_MS, Cause, Following, Obstacle, Scope, gathered, wall_ms_of
 from basestore.results.receipts import Receipt
 from repair.version import COUNTER_BITS, Version
 
@@ -247,6 +239,7 @@ class Proving(Following[Convergence]):
             lag_ms = cluster_view.nodes[best].said.wall_ms - wall_ms_of(stable)
         digests = {holding.digest for holding in held.values()}
         certificates = {pair: self._age_ms(partition, *pair) for pair in cluster_view.pairs(partition)}
+        # A stamp of 0 means that nobody was heard, not that nothing was written.
         proven = 0 < self._stamp <= stable and not self._uncovered(partition)
         return PartitionProof(
             partition, tuple(cluster_view.replicas(partition)), proven, stable, lag_ms,
