@@ -85,7 +85,7 @@ class RequestFailed(BasestoreError):
         return []
 
     @classmethod
-    def rebuild(cls, text: str, version: Version | None, details: list[int | str]) -> "RequestFailed":
+    def rebuild(cls, text: str, version: Version | None, details: list[str]) -> "RequestFailed":
         """The error again, on the other side of a connection."""
         return cls(text)
 
@@ -107,7 +107,7 @@ class Unavailable(RequestFailed):
         return [self.required, self.alive]
 
     @classmethod
-    def rebuild(cls, text: str, version: Version | None, details: list[int | str]) -> RequestFailed:
+    def rebuild(cls, text: str, version: Version | None, details: list[str]) -> RequestFailed:
         return cls(*map(int, details[:2]))
 
 
@@ -145,7 +145,7 @@ class _Late(RequestFailed):
         return [self.received, self.required]
 
     @classmethod
-    def rebuild(cls, text: str, version: Version | None, details: list[int | str]) -> RequestFailed:
+    def rebuild(cls, text: str, version: Version | None, details: list[str]) -> RequestFailed:
         return cls(text, int(details[0]), int(details[1]), version)
 
 
@@ -177,7 +177,7 @@ class ReplicaFailure(RequestFailed):
         return [word for pair in self.reasons.items() for word in pair]
 
     @classmethod
-    def rebuild(cls, text: str, version: Version | None, details: list[int | str]) -> RequestFailed:
+    def rebuild(cls, text: str, version: Version | None, details: list[str]) -> RequestFailed:
         words = [str(word) for word in details]
         return cls(text, dict(zip(words[::2], words[1::2], strict=True)), version)
 
@@ -199,7 +199,7 @@ _BY_CODE: dict[int, type[RequestFailed]] = {
 
 
 def revive(
-    code: int, text: str, version: Version | None, details: list[int | str]
+    code: int, text: str, version: Version | None, details: list[str]
 ) -> InvalidRequest | RequestFailed:
     """The error that a node sent, as the exception it stands for."""
     if code == InvalidRequest.code:

@@ -60,8 +60,8 @@ class Call(NamedTuple, Generic[T]):
 
     make       the request, with the id that the connection gives it; InvalidRequest when a key, a value or
                a bucket is wrong, and nothing is sent then
-    read       what the method returns, out of the answer and the names of the cluster's members, in its
-               order; raises the error that the answer stands for
+    read       what the method returns, out of the answer and the names of the cluster's members by their
+               numbers; raises the error that the answer stands for
     timeout_s  how long the node may take; whoever carries the call waits a little longer (GRACE_S)
     """
 

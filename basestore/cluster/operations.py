@@ -2,9 +2,11 @@
 
 A request that wants an answer carries an id, and the answer carries it back: a correlation identifier
 (Hohpe and Woolf, "Enterprise Integration Patterns", 2003). `Operations` owns the ids, finds whose an
-answer is, and calls the callback that `ANSWERS` names. All callbacks have one signature:
+answer is, and calls the callback that `ANSWERS` names. All callbacks for answers have one signature:
 
     operation.held(member, answer, now)
+
+What is no answer has its own: `lost(member, now)`, and `alarm`, `closing` and `relieve` with `now` alone.
 
 An answer to an id that is no longer known is ignored: what asked has ended. Operations judges no
 answer, sends nothing and keeps no clock: deadlines come due in `tick`. They are kept in a wheel of

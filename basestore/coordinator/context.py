@@ -79,4 +79,4 @@ def failure(request: int, error: InvalidRequest | RequestFailed) -> Failed:
     if isinstance(error, InvalidRequest):
         return Failed(request, error.code, str(error), b"", [])
     version = error.version.encode() if error.version else b""
-    return Failed(request, error.code, str(error), version, error.details())
+    return Failed(request, error.code, str(error), version, list(map(str, error.details())))

@@ -5,8 +5,9 @@ for Replicated Data", 1979). For a replica that does not confirm, this node keep
 to be delivered later (hinted handoff; DeCandia et al., "Dynamo", 2007, section 4.6). By what happens:
 
     begin        stamped; one Apply to every replica; a hint for each that is not alive
-    applied, superseded, rejected, lost, kept
+    applied, superseded, rejected, kept
                  the tally counts, and the verdict is reported as soon as it stands
+    lost         a replica is not alive any more: a hint is asked for
     relieve      room is needed: what has not answered gets a hint, and the write ends
     alarm        the deadline (at ANY also half-way): what has not answered gets a hint, and
                  WriteTimeout is reported if nothing was

@@ -20,7 +20,7 @@ from basestore.errors import ReadTimeout, ReplicaFailure, RequestFailed, Unavail
 from basestore.instant import Instant
 from basestore.metrics import FAILURES
 from basestore.protocol.client import Page, Scan
-from basestore.protocol.limits import PAGE_BYTES_MAX, PAGE_ROWS_MAX
+from basestore.protocol.limits import PAGE_BYTES_MAX, PAGE_ROWS_MAX, ProtocolError
 from basestore.protocol.replication import Range, ReadRange, Rejected
 from repair.read_repair import NOTHING, plan
 from repair.rule import Rule
@@ -94,6 +94,8 @@ class RangeScan(Operation):
         self._waiting.discard(member)
         rows = answer.rows
         held = {row: Record(blob) for row, blob in zip(rows[::2], rows[1::2], strict=True)}
+        if max(map(row_partition, held), default=0) >= len(self._chosen):
+            raise ProtocolError("a Range message holds rows of partitions that this cluster does not have")
         self._rows[member] = held
         if answer.more:
             last = row_key(rows[-2])
@@ -116,6 +118,8 @@ class RangeScan(Operation):
         # The merge itself counts as one, or a read that ends at once would send the page before its time.
         self._unread, last = 1, b""
         for key, row in keys:
+            if self._ended:  # a read has failed, and the page with it
+                break
             if self._unread > self._reads_max:  # the rest comes with the next page
                 self._more, self._after = True, last
                 break

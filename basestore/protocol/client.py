@@ -1,6 +1,6 @@
 """What a client asks of a node, and what it is answered: writes, reads, scans."""
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from basestore.protocol.registry import ANSWERED, ANYTHING, message
 
@@ -72,9 +72,8 @@ class Scan(NamedTuple):
 class Written(NamedTuple):
     """`outcome` 0 stored, 1 superseded, 2 lost; `final` 0 in last-write buckets, in first-write
     buckets 1 while the win, this one's or that of `better`, is provisional and 2 once it is final;
-    `replicas` alternates member
-    indices and states (`ReplicaState`); `better` is the version that won where this one did not;
-    `partition`: that the key is in."""
+    `replicas` alternates members' numbers and states (`ReplicaState`); `better` is the version that won
+    where this one did not; `partition`: that the key is in."""
 
     id: int
     outcome: int
@@ -133,4 +132,4 @@ class Failed(NamedTuple):
     code: int
     text: str
     version: bytes
-    details: list[Any]
+    details: list[str]

@@ -9,7 +9,7 @@ A message is a NamedTuple class that states three things in one place:
         stable: int
 
         def check(self) -> str:                     what makes no sense in it, or nothing
-            return "" if len(self.record) >= RECORD_BYTES_MIN else "carries no record"
+            return "carries no record" if 0 < len(self.record) < RECORD_BYTES_MIN else ""
 
 `codec` checks the types of the fields, then calls `check`, before anybody is handed the message: a
 receiver need not look at lengths again. A message without a `check` says by `unchecked` why it needs none.

@@ -108,8 +108,7 @@ class StoreIdentity:
 
     def _reopen(self, stored: bytes, fresh: Fresh) -> None:
         try:
-            owner, self.store, state, syncs, clean, generations, *more = cbor2.loads(stored)
-            self.outlived = bool(more and more[0])
+            owner, self.store, state, syncs, clean, generations, self.outlived = cbor2.loads(stored)
             self.state = State(state)
             self._generations = dict(generations)
         except (cbor2.CBORError, ValueError, TypeError) as error:
@@ -118,7 +117,7 @@ class StoreIdentity:
                 f"directory away and start again: the node will recover from its peers"
             ) from error
         ours = self._owner()
-        if owner != ours[: len(owner)]:  # one from before members had numbers says none
+        if owner != ours:
             raise ConfigurationError(
                 f"the store in {self._config.directory} belongs to {_named(*owner)}, not to {_named(*ours)}; "
                 f"correct the configuration's [node] directory, or what differs here in the rest of it"
@@ -290,7 +289,6 @@ class StoreIdentity:
         self._stage(self.state, clean=True)
 
 
-def _named(cluster: bytes, name: str, partitions: int, number: int | None = None) -> str:
+def _named(cluster: bytes, name: str, partitions: int, number: int) -> str:
     """Whose a store is, in words."""
-    which = "" if number is None else f", number {number},"
-    return f"node {name!r}{which} of cluster {cluster.hex()} with {partitions} partitions"
+    return f"node {name!r}, number {number}, of cluster {cluster.hex()} with {partitions} partitions"

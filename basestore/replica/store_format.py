@@ -30,5 +30,6 @@ def settle_format(group_commit: GroupCommit, config: NodeConfig) -> None:
         found = "says no format"
     raise StorageError(
         f"the store in {config.directory} {found}; this version reads format {FORMAT}. Start the version "
-        f"that wrote it, or move the directory away and start again: the node will recover from its peers"
+        f"that wrote it; or, if the other nodes hold what it held (`basestore status` shows them up), move "
+        f"the directory away and start again: the node will recover from them"
     )

@@ -8,8 +8,8 @@ What comes in is heard by the poller; what goes out is sent by `send`, after eac
     dial_forever(index)   keep the connection to a peer that this node opens
     send()                what lies in the outboxes that the node calls ready
 
-Two members never dial each other both: the one that stands first in the configuration does. A peer that
-connects while its old link still seems alive has lost that link, and the old one is closed.
+Two members never dial each other both: the one with the lower number does. A peer that connects while its
+old link still seems alive has lost that link, and the old one is closed.
 
 It refuses who comes in too great a number, and closes whom it cannot serve: a peer whose outbox ran over (its
 loss must be seen as one), whoever takes no frame for too long, and whoever says what is not for him to say.

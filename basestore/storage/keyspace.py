@@ -15,10 +15,10 @@ is held of a partition lies together:
     d member, partition           a debt: writes that a member may lack, and no hint is kept of
     m name                        a fact about the store itself
 
-Integers are big-endian, so that keys sort as numbers do; a member is its name with its length in front, so
-that no name begins with another. A *span* is (first key, first key behind it), as `Engine.scan` takes it.
-Decides nothing, and stores nothing. On the way of every write rooms put a letter before a row by themselves
-(DATA, DUE, LOG): a call costs as much as what it would do.
+Integers are big-endian, so that keys sort as numbers do. In h, a, e and d a member is its name with its
+length in front, so that no name begins with another; in c and m it is the bare name, for nothing follows
+it. A *span* is (first key, first key behind it), as `Engine.scan` takes it. Decides nothing, and stores
+nothing.
 """
 
 from typing import TypeAlias

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from basestore.consistency import Level
 from basestore.errors import InvalidRequest, ReadTimeout, ReplicaFailure, Unavailable
 from basestore.protocol.client import Scan
-from basestore.protocol.limits import KEY_BYTES_MAX
+from basestore.protocol.limits import KEY_BYTES_MAX, ProtocolError
+from basestore.protocol.replication import Range, ReadRange
+from repair.version import RECORD_BYTES_MIN
 from tests.worlds.world import World
 
 
@@ -178,3 +180,15 @@ def test_what_makes_no_sense_is_refused() -> None:
         world.settle()
         with pytest.raises(InvalidRequest, match=text):
             call.page()
+
+
+def test_rows_of_partitions_that_the_cluster_does_not_have_are_refused() -> None:
+    world = World(3)
+    node = world.node(0)
+    world.scan(0, "")
+    outbox = node.peers.all[1].outbox
+    (asked,) = [message for message in outbox.messages if isinstance(message, ReadRange)]
+    stray = b"\xff\xff" + bytes((1,)) + b"dkey"
+    answer = Range(asked.id, [stray, bytes(RECORD_BYTES_MIN)], False)
+    with pytest.raises(ProtocolError, match="does not have"):
+        node.receive(1, outbox, [answer], world.now(0))
