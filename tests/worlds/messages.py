@@ -40,7 +40,7 @@ _EXAMPLES: list[Message] = [
     client.Written(1, 0, 0, VERSION, 2, 2, [0, 1, 1, 1, 2, 0], b"", 1),
     client.Got(1, True, b"value", VERSION, 0, 2, 2, False, 0, 0, 0, -1, False),
     client.Page(1, [b"key", b"value", VERSION, bytes(8)], b"key", True),
-    client.Failed(1, 3, "why", VERSION, [1, "n1"]),
+    client.Failed(1, 3, "why", VERSION, ["1", "n1"]),
     operator.Status(1),
     operator.Explain(1, "default", b"key", 1000),
     operator.HintsOf(1),

@@ -75,7 +75,7 @@ def item(key: bytes, stamp: int) -> Item:
         (written(OUTCOME_STORED, 5), 5),
         (written(OUTCOME_SUPERSEDED, 5, 9), 9),
         (written(OUTCOME_LOST, 5, 3), 3),
-        (Failed(1, 5, "timeout", version(5), [1, 2]), None),
+        (Failed(1, 5, "timeout", version(5), ["1", "2"]), None),
         (ConnectionLost("gone"), None),
         (None, None),
     ],

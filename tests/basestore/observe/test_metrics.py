@@ -53,7 +53,7 @@ def test_every_listed_counter_is_counted_somewhere() -> None:
 def test_levels_and_failures_are_those_that_requests_know() -> None:
     assert [level.name.lower() for level in Level] == list(LEVELS)
     for code, name in FAILURES.items():
-        kind = type(revive(code, "", None, [0, 0]))
+        kind = type(revive(code, "", None, ["0", "0"]))
         assert issubclass(kind, RequestFailed | InvalidRequest)
         assert re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower() == name
 
