@@ -1,4 +1,4 @@
-"""`python -m basestore`: the same as the command `basestore`."""
+"""`python -m basestore`: the same as the command `basestore`. Owns nothing; the command is `cli`'s."""
 
 from basestore.cli import main
 

@@ -1,8 +1,9 @@
-"""Configuration of a cluster and of one of its nodes: TOML in, checked values out.
+"""Configuration of a cluster and of one of its nodes: TOML in, checked values out, and TOML again.
 
 The cluster part must be the same on every node, for placement and rules read it; its digest
 travels in the hello, and nodes whose digests differ compare the canonical texts. The node part
-(directory, durability) is the node's own affair.
+(directory, durability) is the node's own affair. Refuses words that it does not know, values out of bounds
+and numbers that are missing, each by file and setting. Opens nothing but that file.
 """
 
 import hashlib

@@ -1,12 +1,13 @@
 """Metrics: what a node has done, counted by the names that operators know. Pure.
 
-The stories count as they go, so counting must cost next to nothing: every series exists from the
+Requests count as they go, so counting must cost next to nothing: every series exists from the
 start, and a request adds to two of its numbers. All that can be counted is listed here, with what it
-means; a name that is not listed is a KeyError. `prometheus.py` renders it in Prometheus's format;
+means; a name that is not listed is a KeyError. `observe/prometheus.py` renders it in Prometheus's format;
 `facts` and `of` carry it to `basestore top`.
 
 Times run from a request's coming in to its answer's going out, in the node that the client asked:
-the network between the two is not in them.
+the network between the two is not in them. How a node stands just now is not counted: see
+`observe/gauges.py`.
 """
 
 from bisect import bisect_left

@@ -15,8 +15,8 @@ cannot empty now is not named again, so the driver must come back to it by itsel
 No clock, no randomness, no sockets: time is the argument `now`, randomness the argument `fresh`. So a
 whole cluster of real nodes runs in one process under a simulated network, disk and clock.
 
-This node is a peer of itself: what it says to its own replica goes through an outbox like any
-other, and is taken in `step`.
+Owns its rooms, and which of them a message is for; decides nothing itself. This node is a peer of itself:
+what it says to its own replica goes through an outbox like any other, and is taken in `step`.
 """
 
 from collections.abc import Callable, Mapping
@@ -37,7 +37,7 @@ from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement, row_partition
 from basestore.config import NodeConfig
 from basestore.coordinator.context import Context
-from basestore.coordinator.coordinator import STORIES, receive
+from basestore.coordinator.coordinator import REQUESTS, receive
 from basestore.coordinator.stamper import Stamper
 from basestore.handoff.debts import DebtCheck, Debts
 from basestore.handoff.delivery import Delivery
@@ -72,7 +72,7 @@ Handler = Callable[[int, Outbox, Any, Instant], None]
 class Node:
     """One member. `ready` holds the outboxes that have something to send; `introductions.relink` turns
     true when all links must be made anew, because this node runs on another store now: the driver breaks
-    them and sets it back."""
+    them and resets it."""
 
     def __init__(
         self, config: NodeConfig, engine: Engine, fresh: Fresh, now: Instant, labels: Mapping[str, str]
@@ -170,7 +170,7 @@ class Node:
         """Requests of a client. Returns the first message that no client may say, if any: its
         connection is then to be closed."""
         for message in messages:
-            if type(message) in STORIES:
+            if type(message) in REQUESTS:
                 receive(self.context, outbox, message, now)
             elif isinstance(message, Status):
                 outbox.put(status.answer(message.id, self.facts()))

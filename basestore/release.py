@@ -1,4 +1,7 @@
-"""Which release of basestore this is: `basestore.__version__`, and a label of its metrics."""
+"""Which release of basestore this is: `basestore.__version__`, and a label of its metrics.
+
+Alone in its file, so that whoever asks for it loads nothing else.
+"""
 
 from typing import Final
 

@@ -18,8 +18,9 @@ below it is on all replicas, for good, or beaten there:
     and none will get another such version            all have closed; exchanges find nothing to bring
 
 Claims are told to others with a *tag* of all the stores that they speak of; a claim with another tag is not
-believed, nor a certificate of two who did not agree on that tag: else a claim could join proofs about a
-store that is gone with proofs about the one that took its place.
+believed, nor a certificate of two who did not agree on that tag: else a claim could join proofs about a store
+that is gone with proofs about the one that took its place. Stores none of it (`anti_entropy/certificates.py`
+does).
 """
 
 from collections.abc import Mapping, Sequence

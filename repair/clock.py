@@ -11,9 +11,9 @@ clock went back meanwhile. Who owns the clock raises the ceiling ahead of time:
     ... make it durable ...
     clock.raise_ceiling(ceiling)                # only then
 
-The ceiling runs ahead of the wall clock by half the drift bound (200 ms at least), or of the last
-stamp by 400 ms if that is later. A node that restarts at once stamps that far ahead; replicas refuse
-direct writes beyond the bound.
+The ceiling runs ahead of the wall clock by half the drift bound (200 ms at least), or of the last stamp by
+400 ms if that is later. A node that restarts at once stamps that far ahead; replicas refuse direct writes
+beyond the bound. It stores no ceiling (`replica/clock_ceiling.py` does) and reads no clock.
 """
 
 from repair.version import COUNTER_BITS

@@ -14,7 +14,8 @@ snapshot, plus what the entries that it received change in it. With digests writ
     n1 receives b=8, which beats b=7: 12 + 8 - 7;  an entry that loses changes nothing
 
 Both virtual roots must equal the root of the merge of both snapshots. If they differ, something was
-silently lost or altered: on a disk, in memory or by a bug.
+silently lost or altered: on a disk, in memory or by a bug. Owns these decisions, and sends nothing
+(`anti_entropy/exchange.py` does).
 """
 
 import enum

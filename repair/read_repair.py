@@ -1,4 +1,4 @@
-"""Read repair: what replicas answered in, what to tell the reader and whom to mend out.
+"""Read repair: what replicas answered in, what to tell the reader and whom to mend out. Pure.
 
 The rule of a linearizable register (Attiya, Bar-Noy and Dolev, 1995): a value is returned only
 when a quorum *confirmed* it as its current one, by replying with it or by taking it as the winner
@@ -6,7 +6,8 @@ when it was written back. A replica that meanwhile holds a better record does no
 asked again, and the read adopts what it says.
 
 A reply is the head of the record that the replica holds, or the empty string when it holds none: a
-head names the version and the digest of the value, so the value itself need not come along.
+head names the version and the digest of the value, so the value itself need not come along. It asks nobody
+and sends nothing: the quorum read does.
 """
 
 from collections.abc import Callable, Mapping

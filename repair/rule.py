@@ -12,7 +12,7 @@ often they came (a join semilattice; Shapiro et al., "Conflict-free replicated d
 
 What else a rule implies for the requests of a bucket is an attribute of its members. Nobody else asks
 which rule it is: a new rule is a member here, and a case in its tests. Rules travel, and stand in
-configurations, as their values.
+configurations, as their values. It refuses to know where records are kept.
 """
 
 import enum

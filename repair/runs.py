@@ -5,7 +5,8 @@ megabytes. Pure.
 
 An origin is a node in one of its lives; a number counts its writes to a partition (`version.py`). What
 other sets can be said in the same way is said so too: places in a list, or sequences, with 0 as their only
-origin.
+origin. Owns their arithmetic and their encoded form, and refuses bytes that are no runs; which writes a set
+is of is for those who make it.
 """
 
 from array import array

@@ -1,8 +1,9 @@
-"""Write repair: which writes to keep for a replica that missed them, and for how long.
+"""Write repair: which writes to keep for a replica that missed them, and for how long. Pure.
 
-A hint is a record kept for one replica. Of the hints for one row only the rule's winner is worth
-keeping: the loser would be superseded wherever it arrived. A hint that is the only copy of a write
-is never given up; others are copies, which anti-entropy can make good.
+A *hint* (DeCandia et al., "Dynamo", 2007, section 4.6) is a record kept for one replica. Of the hints for one
+row only the rule's winner is worth keeping: the loser would be superseded wherever it arrived. A hint that is
+the only copy of a write is never given up; others are copies, which anti-entropy can make good. Owns these
+decisions; keeps and sends nothing (`handoff/hints.py` does).
 """
 
 from typing import NamedTuple

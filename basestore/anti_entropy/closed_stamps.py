@@ -2,7 +2,8 @@
 
 A *closed stamp* (CockroachDB's closed timestamp) is a promise of one replica about one partition: a
 coordinator's first delivery of a write at or below it is refused. It follows the clock, `lag_ms` behind, is
-raised when an exchange begins, and never goes back. Stable stamps are built on it (`certificates.py`).
+raised when an exchange begins, and never goes back. Stable stamps are built on it (`certificates.py`). Owns
+when it is raised; that late writes are refused is the replica's part.
 
 It stays where it is
 

@@ -5,7 +5,7 @@
 
 A list is of numbers since a certificate, or of digests of all that is held in the leaves that differ
 (`repair.exchange`). Entries come in chunks; the next is sent when an earlier one is durable on the other
-side.
+side. Owns its snapshot; whether both are the same in the end, and what that proves, is for `exchange.py`.
 
 Writes go on meanwhile, and must not disturb the proof. So a comparison is of two *snapshots*, and what a
 snapshot had is kept aside when it is overwritten (copy on write). For example, row k has head A in the

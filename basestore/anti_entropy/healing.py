@@ -3,10 +3,10 @@
 A replica that finds that a record's digest does not fit lists the row as damaged, and answers nothing of it
 any more. It has forgotten one row, and gets it back by the same count as a forgetful store gets all
 (`recovery.py`): N - Q + 1 whole replicas must say what they hold, or all others, whatever their state; and
-not before every request has ended that may count on what was answered earlier.
+not before every request has ended that may count on what was answered earlier. Others whose own record of the
+row is damaged can say nothing; of all others, one sound answer is enough then.
 
-Others whose own record of the row is damaged can say nothing; of all others, one sound answer is enough
-then.
+Owns the rows that are being healed. It does not look for damage: `replica` meets it, `scrub.py` searches.
 """
 
 from collections.abc import Callable

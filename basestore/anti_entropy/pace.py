@@ -4,6 +4,7 @@ Requests of clients go first. In a tick before which requests were issued or ser
 *beside* them: fewer rows a tick, short chunks (a chunk is taken in one go, and requests wait meanwhile),
 and fewer exchanges a round. An entry that is sent or taken then costs as much as twenty rows of a list,
 which is about what it takes. Who works says what it has cost (`spend`); nobody works once nothing is left.
+Owns that budget, and does none of the work.
 """
 
 ROWS = 8000  # in a tick

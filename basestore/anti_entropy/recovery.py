@@ -1,9 +1,10 @@
 """Recovery: how a forgetful node gets back what it may have lost.
 
-It wishes for anti-entropy exchanges (`scheduler.py`) of every partition that it holds, with the other
-replicas of it. A partition is recovered after exchanges with N - Q + 1 whole replicas (every write that a
-quorum ever acknowledged is on one of them), or with all others, whatever their state: what none of them has
-is nowhere. When all partitions are recovered, and that is durable, the store is whole.
+It asks the scheduler (`scheduler.py`) for anti-entropy exchanges of every partition that it holds, with the
+other replicas of it, and runs none itself. A partition is recovered after exchanges with N - Q + 1 whole
+replicas (every write that a quorum ever acknowledged is on one of them), or with all others, whatever their
+state: what none of them has is nowhere. When all partitions are recovered, and that is durable, the store is
+whole.
 
 With three replicas, Q = 2: n1, whose disk was wiped, compares each partition with both n2 and n3 (3 - 2 + 1
 of them). One would not do: what n1 and n2 have acknowledged, and n3 has missed, would be gone.

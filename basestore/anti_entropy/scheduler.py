@@ -1,10 +1,10 @@
 """Scheduler: which partitions this node compares, with whom, and when.
 
 Anti-entropy runs all the time: every one to two seconds a *round* to each peer opens exchanges of a few
-partitions. First come those that somebody has wished for (recovery, an operator); then, for half of the
-round, those of which the peer is owed something that no hint is kept of; then those whose certificate is
-oldest. The opened exchanges are run by `exchanges.py`; while none of them has anything to do, the store
-sees to itself (`maintenance.py`). All work shares one budget of rows a tick (`pace.py`).
+partitions. First come those that somebody has asked for (recovery, an operator); then, for half of the round,
+those of which the peer is owed something that no hint is kept of; then those whose certificate is oldest.
+Owns that order; the opened exchanges are run by `exchanges.py`. While none of them has anything to do, the
+store sees to itself (`maintenance.py`). All work shares one budget of rows a tick (`pace.py`).
 
 The moments of the rounds are spread by the golden ratio (Weyl's sequence), which needs no chance: peers
 that start together do not stay in step.

@@ -2,7 +2,8 @@
 
 One partition at a time, slice by slice, from its first row to its last. A record whose digest does not fit
 is damaged: it counts for nothing any more, and is healed from other replicas (`healing.py`). A sum or a
-count that does not fit is set right; what is lacking then is found by the next exchanges.
+count that does not fit is set right; what is lacking then is found by the next exchanges. When a partition is
+due is `maintenance.py`'s affair.
 
 Rows change meanwhile. The scrub has counted the rows before its cursor, and not yet those after it:
 

@@ -1,7 +1,8 @@
-"""The command line. A command's module is loaded when the command is used, and what it needs when
-it runs: a single request imports neither Trio nor anyio.
+"""The command line: the command `basestore`, and which module each of its subcommands is in.
 
-Data goes to stdout, all else to stderr. What becomes of a command is its exit code (`exits.py`).
+A command's module is loaded when the command is used, and what it needs when it runs: a single request
+imports neither Trio nor anyio. Data goes to stdout, all else to stderr. What becomes of a command is its exit
+code (`exits.py`). Decides nothing about data: it calls `client`, or runs nodes, and shows what they say.
 """
 
 import contextlib

@@ -1,7 +1,8 @@
 """Board: what `basestore top` shows, made of what the nodes say of themselves. Pure, but for rich.
 
 Rates and latencies are of the time between a node's last two samples, by that node's own clock. A
-node that was started anew in between has none yet.
+node that was started anew in between has none yet. It asks no node and draws nothing on the terminal itself:
+`top.py` does.
 """
 
 from collections.abc import Iterable, Sequence

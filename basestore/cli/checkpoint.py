@@ -2,7 +2,8 @@
 
 Written in one step after each batch that was answered, so that an import that was stopped, or in
 which writes failed, goes on from it. A checkpoint belongs to one import: the same content of the
-file, read in the same way, into the same bucket of the same cluster.
+file, read in the same way, into the same bucket of the same cluster. One that belongs to another import is
+refused. It reads no rows and writes none: `importing.py` does.
 """
 
 import dataclasses

@@ -2,7 +2,8 @@
 
 A child stops when it is told to, and also when this process dies in whatever way: it watches a
 pipe whose other end is here. It has a process group of its own, so that Ctrl-C in the terminal
-reaches this process alone, which then stops the children in order.
+reaches this process alone, which then stops the children in order. One that ends is not started again, and
+nobody else's process is touched.
 """
 
 import shlex

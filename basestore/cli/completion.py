@@ -1,4 +1,7 @@
-"""Completion: the script that lets a shell complete `basestore` commands."""
+"""Completion: the script that lets a shell complete `basestore` commands.
+
+Prints what click makes for bash, zsh or fish; installs nothing, and asks no node.
+"""
 
 import click
 from click.shell_completion import get_completion_class

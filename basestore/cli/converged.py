@@ -1,4 +1,9 @@
-"""Converged: the proof that all replicas hold the same, or what stands in its way."""
+"""Converged: the command that waits for the proof that all replicas hold the same, and shows it.
+
+Owns the words and the table: which partitions are shown, and who or what stands in the way. The proof itself
+is `results.convergence`, which the blocking client asks for; nothing is concluded here. `obstacle_line` is
+shared with `basestore repair`.
+"""
 
 import json
 from typing import TYPE_CHECKING

@@ -1,8 +1,8 @@
 """Demo: what basestore is for, on real processes and real data, in under a minute.
 
-The story is a list of acts. Each does something to the cluster, checks that what basestore promises
+A demo is a list of acts. Each does something to the cluster, checks that what basestore promises
 came true, and leaves a line for the table at the end. Whatever happens, Ctrl-C included, the
-processes are stopped and the files removed.
+processes are stopped and the files removed. It touches no cluster but its own.
 """
 
 import itertools
@@ -56,7 +56,7 @@ def demo_command() -> int:
 
 
 async def _run() -> int:
-    """Play the story; a signal ends it early, with everything cleaned up."""
+    """Play the acts; a signal ends them early, with everything cleaned up."""
     import trio
 
     code = exits.INTERRUPTED
@@ -74,7 +74,7 @@ async def _run() -> int:
             nursery.start_soon(stop_at_signal)
             began = time.monotonic()
             with tempfile.TemporaryDirectory(prefix="basestore-demo-") as directory:
-                code = await _Story(Path(directory)).play()
+                code = await _Acts(Path(directory)).play()
             click.echo(f"{time.monotonic() - began:.0f} s. The nodes are stopped, their files removed.")
             nursery.cancel_scope.cancel()
     return code
@@ -110,7 +110,7 @@ def _states(receipt: "Receipt") -> str:
     return ", ".join(f"{name} {state.name.lower()}" for name, state in sorted(receipt.replicas.items()))
 
 
-class _Story:
+class _Acts:
     """The cluster of the demo, and what has happened so far."""
 
     def __init__(self, directory: Path) -> None:
@@ -189,7 +189,7 @@ class _Story:
         return "three nodes run and are linked; every write goes to all of them"
 
     async def _watch(self, child: "Child", task_status: "trio.TaskStatus[None]") -> None:
-        """Run a node; that it ends by itself is not part of the story."""
+        """Run a node; that it ends by itself is not part of an act."""
         await child.run(task_status)
         _expect(child.pid in self._killed, f"{child.name} died: {child.end}")
 

@@ -1,4 +1,8 @@
-"""Exits: the code that the process ends with, for everything that can become of a command."""
+"""Exits: the code that the process ends with, for everything that can become of a command.
+
+Owns the codes, and the way an error is told on stderr, in words or as JSON. A script may build on them, so no
+code changes its meaning; what an error means is decided in `errors`, by its class and `definite`.
+"""
 
 import contextlib
 import json

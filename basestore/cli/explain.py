@@ -1,4 +1,8 @@
-"""Explain: why a key has the value it has, replica by replica."""
+"""Explain: the command that shows why a key has the value it has, replica by replica.
+
+Owns the words and the table. What the answers of the members mean (which record wins, what readers are shown,
+what will mend the rest) is worked out in `results.explanation`. It changes nothing, and repairs nothing.
+"""
 
 import json
 from typing import TYPE_CHECKING
@@ -46,7 +50,7 @@ def explain_command(target: Target, key: bytes) -> int:
     """
     with open_store(target) as store:
         explanation = store.explain(key, bucket=target.bucket)
-    click.echo(json.dumps(explanation.as_json(), indent=2) if target.json else story(explanation))
+    click.echo(json.dumps(explanation.as_json(), indent=2) if target.json else in_words(explanation))
     if explanation.winner is not None:
         return exits.DONE
     if explanation.known:
@@ -56,7 +60,7 @@ def explain_command(target: Target, key: bytes) -> int:
     return exits.REFUSED
 
 
-def story(told: "Explanation") -> str:
+def in_words(told: "Explanation") -> str:
     """All of it, for people."""
     rows = [_row(told, name, view) for name, view in told.replicas.items()]
     lines = [

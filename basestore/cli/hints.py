@@ -1,4 +1,9 @@
-"""Hints: the writes that nodes keep for others, and their delivery at an operator's word."""
+"""Hints: the command that shows the writes that nodes keep for others, and has them delivered.
+
+Hinted handoff (DeCandia et al., "Dynamo", 2007, section 4.6) goes on by itself; an operator may end its
+pauses (`replay`), and have late hints decided (`replay --late`). This module asks the nodes and shows what
+they say; it keeps and decides no hint, `handoff` does.
+"""
 
 import json
 import time

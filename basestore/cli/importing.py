@@ -1,4 +1,4 @@
-"""Importing: the story of `basestore import`.
+"""Importing: the course of `basestore import`.
 
     begin    open the file, see what it is, find the checkpoint of an import that was stopped
     retry    the rows whose write failed last time, each as itself where it has a version
@@ -7,7 +7,7 @@
 
 What a row becomes is counted, never dropped: stored, superseded, lost, failed or malformed. A row
 that failed is written later than those behind it: of rows with one key, another than the last may
-then be the one that stays.
+then be the one that stays. How a file is read is `rows.py`, how a checkpoint is kept `checkpoint.py`.
 """
 
 import json

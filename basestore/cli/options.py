@@ -1,6 +1,7 @@
 """Options: what the commands that talk to a cluster share, and the types of their arguments.
 
-Each shared option may stand before the subcommand or after it; `Target` is what came of them.
+Each shared option may stand before the subcommand or after it; `Target` is what came of them. Refuses what
+is no duration or level before a node is asked; opens no connection.
 """
 
 import functools

@@ -1,4 +1,9 @@
-"""Repair: anti-entropy at an operator's word, with its progress."""
+"""Repair: the command that has all replicas compare what they hold now, and shows how far they are.
+
+Anti-entropy goes on by itself; this has it done at once. Owns the progress bar and the last line. What is
+done and what is not is worked out in `results.repair`; the nodes do the work, and go on with it when this
+ends.
+"""
 
 import json
 import sys

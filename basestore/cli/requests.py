@@ -1,4 +1,8 @@
-"""Requests: set, get, delete and scan, one connection each, through the blocking client."""
+"""Requests: the commands set, get, delete and scan, one connection each, through the blocking client.
+
+Owns what they print: a value as it is, a receipt in words or as JSON, remarks on stderr. It tries nothing
+again: whoever repeats a write names its version. `open_store` is how all other commands reach a cluster.
+"""
 
 import json
 import sys

@@ -2,7 +2,7 @@
 
 A place is a byte offset and a line number, so that reading can go on from it. Reading goes by
 physical lines; a CSV row takes as many as its quoted newlines ask for. A row that makes no sense
-is a `Malformed` value, and reading goes on behind it.
+is a `Malformed` value, and reading goes on behind it. Writes nothing, and asks no node: `importing.py` does.
 """
 
 import base64

@@ -1,4 +1,9 @@
-"""Serving: one node as a process, until it is told to stop or its store fails."""
+"""Serving: the command that runs one node as a process, until it is told to stop or its store fails.
+
+Owns the process around a `Service`: signals, the log, the limit of open files, pauses of the garbage
+collector. What ends the service becomes an exit code; an error that nobody expected stays a traceback. It
+does not start a node again: that is for whoever watches the process.
+"""
 
 import gc
 import logging

@@ -1,4 +1,8 @@
-"""Status: what every node of a cluster says of itself."""
+"""Status: the command that shows what every node of a cluster says of itself.
+
+Owns the table. Every node is asked, and one that does not answer is shown as down; nothing is worked out that
+a node did not say, and nothing is changed.
+"""
 
 import json
 from typing import TYPE_CHECKING

@@ -1,4 +1,8 @@
-"""Text: how data and tables look on a terminal or in a line-based pipe."""
+"""Text: how data, tables, moments and lengths of time look on a terminal or in a line-based pipe.
+
+Data is shown without loss: what does not print is escaped. Pure: takes values, returns strings, prints
+nothing.
+"""
 
 import json
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """Top: the cluster as it is now, once a second.
 
 Every node is asked for itself, all at the same time; who does not answer soon is shown as down. On
-a terminal one frame replaces the other; into a pipe or a file they follow each other as plain text.
+a terminal one frame replaces the other; into a pipe or a file they follow each other as plain text. What a
+frame shows is made by `board.py`.
 """
 
 import io

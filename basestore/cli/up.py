@@ -1,6 +1,7 @@
 """Up: a whole cluster on this machine, as child processes of one command.
 
-A node that dies is reported, not restarted: whoever plays with failures wants to see them.
+Owns the files of the cluster while it runs (`server/local_cluster.py`) and its processes (`children.py`). A
+node that dies is reported, not restarted: whoever plays with failures wants to see them.
 """
 
 import signal

@@ -14,9 +14,10 @@ Where this goes its own way:
              quarter of it: at phi 8 that forgives a pause of 1.4 periods whatever the history.
     outages  A gap weighs at most three means: one long outage does not dull the ear, while a link
              whose gaps grow raises the mean, and by it what the next gap may weigh.
-    own rest While this node did not run itself, nobody was silent (`excuse`).
+    pauses   Of this node itself: while it did not run, nobody was silent (`excuse`).
 
-`Probation` keeps a peer that comes and goes from being counted, and lost again, every time.
+`Probation` keeps a peer that comes and goes from being counted, and lost again, every time. Neither sends or
+reads a clock; what else a peer needs to count is `peers.py`'s affair.
 """
 
 import math

@@ -1,7 +1,8 @@
 """Latency: how long answers usually take, from the latest few hundred of them. Pure.
 
 Times are counted in buckets that grow by a quarter; every so often all counts are halved, so that
-what was long ago weighs less and less.
+what was long ago weighs less and less. Owns one estimate, the 99th percentile; what is done with it
+(asking one replica more) is for the quorum read.
 """
 
 from bisect import bisect_left

@@ -1,6 +1,8 @@
 """Outbox: messages on their way to one place, until somebody takes them as a frame.
 
-The state machine puts, the network takes. What gathers between two takes travels as one frame.
+The state machine puts, the network takes; what gathers between two takes travels as one frame. Owns the order
+of the messages and the bound on their bytes. It refuses to wait: what does not fit is the caller's to answer
+for, and a peer whose outbox ran over loses its link, so that nothing is missing from one unnoticed.
 """
 
 from typing import Any

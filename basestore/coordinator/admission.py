@@ -5,7 +5,7 @@ Refused are levels, buckets, keys, values, lifetimes, versions and timeouts that
 (InvalidRequest), and work for which there is no room (Overloaded). Whether enough replicas are alive is
 asked by `Context.require`, whether the clock may stamp by `Stamper.check_clock`.
 
-What is admitted is returned as the story needs it: a row instead of a bucket and a key, the rule
+What is admitted is returned as the request needs it: a row instead of a bucket and a key, the rule
 instead of the bucket's name. Nothing is begun here.
 """
 

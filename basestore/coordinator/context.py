@@ -1,10 +1,10 @@
 """Context: what every request at its coordinator uses.
 
 The coordinator of a request is the node that the client has asked (DeCandia et al., "Dynamo", 2007,
-section 4.5). Each kind of request is a *story*, a file of this room. A story is handed a Context, and
+section 4.5). Each kind of request has a file of this room. Its function is handed a Context, and
 through it reaches the other members, what is under way, the clock and the counters.
 
-A Context begins no story and knows none. It is made once, by the node, and never changes; the little
+A Context begins no request and knows none. It is made once, by the node, and never changes; the little
 that requests share and change is in `Load`.
 """
 

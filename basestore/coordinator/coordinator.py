@@ -1,4 +1,4 @@
-"""Coordinator: which story a client's request begins.
+"""Coordinator: which function takes up a client's request.
 
     Set, Delete   set_delete.py    admission, a stamp, `quorum_write`, the receipt
     Get           get.py           admission, `quorum_read`, staleness, the answer
@@ -6,8 +6,8 @@
     Explain       explain.py       what every member knows of a key (`gather`)
     Survey        survey.py        what every member says of partitions (`gather`)
 
-A story answers to the outbox that it is given, at the latest at the request's deadline. What it raises
-before it has begun, `receive` answers.
+A request is answered in the outbox that it came with, at the latest at its deadline. What is raised
+before it has begun, `receive` answers. Owns this table, and nothing of what is under way.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ from basestore.instant import Instant
 from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.operator import Explain, Survey
 
-STORIES: Final[Mapping[type, Callable[[Context, Outbox, Any, Instant], None]]] = {
+REQUESTS: Final[Mapping[type, Callable[[Context, Outbox, Any, Instant], None]]] = {
     Set: set_or_delete,
     Delete: set_or_delete,
     Get: get,
@@ -37,9 +37,9 @@ COUNTED: Final[Mapping[type, str]] = {Set: "set", Delete: "delete", Get: "get", 
 
 
 def receive(context: Context, outbox: Outbox, request: Any, now: Instant) -> None:
-    """Begin a client's request, of a class in STORIES."""
+    """Begin a client's request, of a class in REQUESTS."""
     try:
-        STORIES[type(request)](context, outbox, request, now)
+        REQUESTS[type(request)](context, outbox, request, now)
     except (InvalidRequest, RequestFailed) as error:
         counted = COUNTED.get(type(request))
         if counted:

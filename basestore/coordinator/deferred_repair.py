@@ -2,7 +2,8 @@
 
 The while gives what is on its way the time to come: on a busy key most replicas that look behind
 are not, when the writes that overtook each other have all arrived. The rows that wait, each once, are
-in `Context.load`. What there is no room for is left to anti-entropy.
+in `Context.load`. What there is no room for is left to anti-entropy. Owns only the wait: the comparison is
+`quorum_read.mend`.
 """
 
 from basestore.cluster.operations import NOBODY, Once

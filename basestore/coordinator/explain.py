@@ -1,4 +1,4 @@
-"""Explain: what every member knows of one key.
+"""Explain: what every member knows of one key, asked of them all and sent to the client.
 
 The answer says what each replica holds, which hints are kept where, and who was not heard. It decides
 nothing: `results.explanation` does, at the client's. Nothing is repaired, and a damaged record is not

@@ -1,6 +1,8 @@
-"""Get: what one get does beside its read (`quorum_read.py`): how stale the answer may be, and more of
-the replicas if that is staler than the caller takes. What a quorum has confirmed is not stale at all;
-how stale one replica's answer is at most says `Stamper.stale_ms`.
+"""Get: what one get does beside its read (`quorum_read.py`).
+
+Owns how stale the answer may be, and reads more of the replicas if that is staler than the caller takes. What
+a quorum has confirmed is not stale at all; `Stamper.stale_ms` bounds how stale one replica's answer is. It
+weighs no replies, and repairs nothing: the read does.
 """
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox

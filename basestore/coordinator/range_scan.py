@@ -6,7 +6,7 @@
 
 So a scan promises for each key what a read at its level promises. The page as a whole is no
 snapshot: keys written while it is made may be on it or not. A page that would cost too many single
-reads ends early, and the next one goes on from there.
+reads ends early, and the next one goes on from there. It repairs nothing by itself.
 """
 
 from basestore.cluster.operations import Operation

@@ -1,7 +1,7 @@
-"""Survey: what every member says of itself and of a page of partitions.
+"""Survey: what every member says of itself and of a page of partitions, sent to the client.
 
-The answer has all that was said, as it was said. What it proves is worked out at the client's
-(`results.cluster_view` and those above it).
+The answer has all that was said, as it was said. It refuses to judge: what that proves is worked out at the
+client's (`results.cluster_view` and those above it).
 """
 
 from functools import partial

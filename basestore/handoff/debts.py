@@ -13,7 +13,8 @@ finds it is taken to be that moment.
     the stable stamp is 72                  the debt has ended
 
 Of partitions that this node holds its own summary tells how far they are stable, while its store is whole;
-of others a whole replica is asked, with a read of a row that cannot be.
+of others a whole replica is asked, with a read of a row that cannot be. Owns the debts; compares nothing, and
+delivers nothing.
 """
 
 from functools import partial

@@ -4,7 +4,7 @@ The term is *hinted handoff* (DeCandia et al., "Dynamo", 2007, section 4.6). Del
 is alive, oldest hints first, and keeps a window of copies under way, which grows by one with every answer
 and is halved when the member refuses one; delivery to it then rests a while. While there are requests only
 a few copies leave in each tick: client traffic goes first. A hint is deleted once the member has it
-durably; one that meets an error stays for the next round.
+durably; one that meets an error stays for the next round. It never gives one up: that is `hints.py`'s to do.
 """
 
 from functools import partial

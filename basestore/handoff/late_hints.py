@@ -5,7 +5,7 @@ tombstones may have been newer. So it is kept until an operator says `replay --l
 quorum is read: if what it holds beats the hint, the hint goes; so it does if its value has expired.
 Where records are immutable whatever is found beats it, for a new write can only come after that.
 Otherwise the value is written anew at QUORUM, as a new write of this node, and the hint goes once that
-is stored. Whatever fails leaves the hint, for the next replay.
+is stored. Whatever fails leaves the hint, for the next replay. Nothing is decided without that word.
 """
 
 from collections import deque

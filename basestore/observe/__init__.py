@@ -1,1 +1,4 @@
-"""What a node says of itself: reads the rooms below, changes nothing."""
+"""Observability: what a node says of itself, in facts, gauges, pages of metrics and answers to operators.
+
+Reads the rooms below, changes nothing, and decides nothing.
+"""

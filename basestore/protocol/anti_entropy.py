@@ -1,4 +1,8 @@
-"""One exchange of two replicas of a partition, message by message."""
+"""Messages of anti-entropy: one exchange of two replicas of a partition, from Syn to Certify or Abort.
+
+Owns their fields, and refuses what cannot be read (sums of another length, entries that hold no records). In
+which order they are said is `anti_entropy/exchange.py`'s affair, what they prove `repair/certificate.py`'s.
+"""
 
 from typing import NamedTuple
 

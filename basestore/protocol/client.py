@@ -1,4 +1,9 @@
-"""What a client asks of a node, and what it is answered: writes, reads, scans."""
+"""Messages between a client and its node: writes, reads and scans, and what they are answered.
+
+Owns their fields and the numbers of outcomes. An answer says what became of the request at its level; which
+errors `Failed` carries is `errors`' list. Bounds that only a node can judge (of keys, levels, timeouts) are
+those of `coordinator/admission.py`.
+"""
 
 from typing import Final, NamedTuple
 

@@ -1,4 +1,9 @@
-"""Heartbeats, and what two nodes tell each other of their stores."""
+"""Messages that keep a link between two nodes: heartbeats, and which stores the two run on.
+
+Owns Ping and Pong, with the clocks that they compare, and the introduction (Identity, Remembered, Confirmed).
+What follows from them is decided elsewhere: who is alive in `cluster/peers.py`, which store may be trusted in
+`replica/identity.py`.
+"""
 
 from typing import NamedTuple
 

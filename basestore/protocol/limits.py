@@ -1,4 +1,8 @@
-"""Limits of what may be said, and the error for whatever breaks them. Units stand last in the names."""
+"""Limits of what may be said, and the error for whatever breaks them. Units stand last in the names.
+
+Owns the numbers that both sides of a connection must agree on; limits that a configuration may set are in
+`config`. Checks nothing itself.
+"""
 
 from typing import Final
 

@@ -1,4 +1,9 @@
-"""What a coordinator and replicas say to each other: records, acknowledgements, reads."""
+"""Messages of a record's way to a replica and back: writes, acknowledgements, reads and ranges.
+
+Owns their fields, and refuses answers whose rows and records are too short to be any. Says nothing of levels:
+how many replicas must answer is the coordinator's affair. Keep and Kept, which ask a node for a hint, never
+leave it.
+"""
 
 from typing import Final, NamedTuple
 

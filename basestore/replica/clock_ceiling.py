@@ -11,7 +11,7 @@ by then. So a ceiling is made durable ahead of the clock, every few seconds, and
 
 A clock that jumped ahead may have left a ceiling far in the future; it is taken back as soon as the clock is
 known to be right. While that is not known nothing is stored: a ceiling made durable by a wrong clock would
-outlive it. The arithmetic is `repair.clock`'s.
+outlive it. The arithmetic is in `repair/clock.py`; stamps are given out by `coordinator/stamper.py`.
 """
 
 from functools import partial

@@ -6,7 +6,7 @@ this node, once its store has become whole or has ceased to be, tells all. Judge
 heartbeats.
 
 A store that turns out to have lost something goes on under a new id, and with new links: `relink` asks
-whoever drives the node for these, and he sets it back.
+whoever drives the node for these, and the driver resets it.
 """
 
 import hashlib

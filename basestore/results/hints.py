@@ -2,7 +2,7 @@
 
 Hinted handoff (DeCandia et al., "Dynamo", 2007, section 4.6): a write whose replica does not answer is kept
 elsewhere and delivered later. All hints for one member are a pile. Made out of what the node answers
-(`HintPiles`). Pure.
+(`HintPiles`). Pure; delivers and decides nothing.
 """
 
 from collections.abc import Mapping

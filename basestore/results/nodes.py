@@ -1,7 +1,7 @@
 """Nodes: what a node says of itself, in words and for machines.
 
 A node tells facts by name, and a client shows those too that it does not know: so a node of another version
-may say more. Pure.
+may say more. Owns which facts have types and names of their own. Pure; concludes nothing from them.
 """
 
 from dataclasses import dataclass

@@ -1,1 +1,5 @@
-"""Trio: sockets, clocks and threads; the only room that runs a node."""
+"""Server: sockets, clocks and threads, on Trio; the only room that runs a node.
+
+Owns all that waits. It decides nothing about data: it hands messages and moments to the node, and sends what
+the node leaves in outboxes.
+"""

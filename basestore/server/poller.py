@@ -4,7 +4,8 @@ A task for each connection would cost a turn of the event loop for each that has
 and another to tell the node's loop of it. Here everything that lies ready is read in one turn, and
 `after` is called once: the node takes one step for all of it.
 
-It only reads. A connection waits by itself until it can be written to, which is rare.
+Owns which sockets are listened to, and who is told. It only reads: a connection waits by itself until it can
+be written to, which is rare. What the bytes mean is `link.py`'s.
 """
 
 import selectors

@@ -11,7 +11,9 @@ A message's way, and the file that each part of it is in:
           -> link       one frame for each, to the socket
 
 There is no task for a request: a hundred requests that arrive together cost one step, one batch to the store
-and one frame for each peer. Other tasks of a service are those that tick, accept and dial.
+and one frame for each peer. The other tasks of a service: `_pump` takes a step when the node was given
+something outside of the poller's turn; `_ticker` ticks; one accepts, one dials each peer; and one serves the
+pages of metrics (`pages.py`), if the configuration names a port for them.
 
 What was stored is not yet durable. A turn ends with an order to the sync thread; when a sync has ended, the
 next turn tells the node (`node.durable`), and only that releases the acknowledgements that waited for it.

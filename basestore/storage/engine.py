@@ -1,4 +1,4 @@
-"""The contract of a storage engine.
+"""Engine: the contract that a node's storage keeps.
 
 An engine orders keys, which are strings of bytes (`keyspace.py`), bytewise, applies a batch whole or not at
 all, and makes durable what it is told to. It draws no conclusions: digests, versions and rules are for those

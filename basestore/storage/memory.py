@@ -1,6 +1,7 @@
 """An engine without a disk: for durability `memory`, caches, tests and simulated disks.
 
-`crash` is a power cut: it loses exactly what was applied since the last sync.
+Owns rows that are gone with the process, and draws no conclusions from them. `crash` is a power cut: it loses
+exactly what was applied since the last sync.
 """
 
 from collections.abc import Iterator

@@ -1,5 +1,8 @@
-"""Open: which engine a node's store runs on. The one place that knows them all: a new engine is a file beside
-this one, a line here, and its name in `config`."""
+"""Open: which engine a node's store runs on.
+
+The one place that knows them all: a new engine is a file beside this one, a line here, and its name in
+`config`. Loads RocksDB only for a node that needs it.
+"""
 
 from basestore.config import NodeConfig
 from basestore.storage.engine import Engine

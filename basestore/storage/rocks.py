@@ -8,7 +8,8 @@ at the last whole point before the damage, and `loss` names what happened: its n
 forgetful. Damage anywhere else (a table, the manifest) is an error that names the store. What a
 damaged log loses without a trace (a file cut at a record's end) is found by peers, who remember
 how far the store had come.
-What RocksDB itself passes over is looked for before (`rocks_damage.py`).
+What RocksDB itself passes over is looked for before (`rocks_damage.py`). Owns the directory of the store, and
+repairs nothing in it beyond that.
 """
 
 import os

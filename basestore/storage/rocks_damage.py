@@ -7,7 +7,7 @@
     no CURRENT         an empty store would be created beside the files of the old one
 
 The records' checksums RocksDB checks itself. The format is that of its write-ahead log: blocks of
-32 KiB, each record with checksum, length and kind, long ones in fragments.
+32 KiB, each record with checksum, length and kind, long ones in fragments. Reads files, and changes none.
 """
 
 import fcntl

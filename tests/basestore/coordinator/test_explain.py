@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from basestore.cli.explain import story
+from basestore.cli.explain import in_words
 from basestore.consistency import Level
 from basestore.errors import ConnectionLost, InvalidRequest
 from basestore.protocol.limits import ProtocolError
@@ -40,7 +40,7 @@ def ask(world: World, at: int, key: str = "k", bucket: str = "default", timeout_
 def read(world: World, call: Call, key: str = "k", bucket: str = "default") -> Explanation:
     assert call.answer is not None, "no answer came"
     told = explanation(call.answer, bucket, key.encode(), world.cluster.names)
-    assert story(told)  # whatever there is to tell can be told
+    assert in_words(told)  # whatever there is to tell can be told
     return told
 
 
@@ -328,7 +328,7 @@ def test_a_hint_that_comes_too_late_mends_nothing_and_what_to_do_is_said() -> No
     assert [(hint.only_copy, hint.late, hint.wins) for hint in told.hints] == [(True, True, True)] * 3
     assert told.mends == ()
     assert told.as_json()["hints"][0]["late"] is True
-    text = story(told)
+    text = in_words(told)
     assert "the only copy, too late to be delivered, which beats" in text
     assert "\nlate       `basestore hints replay --late`" in text
     assert "mending" not in text
