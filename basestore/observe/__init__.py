@@ -1,4 +1,1 @@
-"""Observability: what a node says of itself, in facts, gauges, pages of metrics and answers to operators.
-
-Reads the rooms below, changes nothing, and decides nothing.
-"""
+"""What a node says of itself: it reads the rooms below, and changes nothing."""

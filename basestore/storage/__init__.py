@@ -1,4 +1,1 @@
-"""Storage: where a node keeps its rows: one small contract, two engines, and what their keys look like.
-
-Knows bytes alone: no records, no rules, no members.
-"""
+"""Where a node keeps its rows, as bytes: one small contract, two engines, and what keys look like."""
