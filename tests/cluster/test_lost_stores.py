@@ -229,7 +229,7 @@ def test_a_node_pointed_at_another_nodes_directory_is_refused_by_both_names(clus
     complaint = n2.log.splitlines()[-1]
     assert str(n3.directory) in complaint
     assert "belongs to node 'n3'" in complaint
-    assert "not to 'n2'" in complaint
+    assert "not to node 'n2'" in complaint
     n2.configure(own)
     cluster.start()
     for node in (n2, n3):

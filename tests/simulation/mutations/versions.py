@@ -8,7 +8,6 @@ from basestore.cluster.outbox import Outbox
 from basestore.coordinator.quorum_write import QuorumWrite
 from basestore.coordinator.stamper import Stamper
 from basestore.errors import ClockSkew, Overloaded
-from basestore.node import Node
 from basestore.protocol.replication import DIRECT, Apply
 from basestore.replica.replica import Replica
 from repair.clock import HybridClock
@@ -33,7 +32,7 @@ def _stamps_of_an_earlier_life() -> list[Patch]:
         return Version(self._clock.tick(now.wall_ms), self._origin >> 48 << 48, 1)
 
     return [
-        patch.object(Node, "_load_ceiling", lambda self: 0),
+        patch.object(node, "stored_ceiling", lambda engine: 0),
         patch.object(node, "HybridClock", Unfresh),
         patch.object(Stamper, "stamp", stamp),
     ]
