@@ -2,15 +2,18 @@
 
 Who drives it calls, in any order but never two at a time:
 
-    receive(...)        messages came from a client or a peer
+    link, receive, unlink          a link to a peer stands, has brought messages, is gone
+    open_client, receive_client    a client has connected (close its outbox when it goes), has asked
     tick(now)           time has passed (some twenty times a second)
-    step(now)           after each burst of the above: what this node says to itself is handled, what
-                        was staged is stored (one batch, more if what it then hears stages again);
-                        returns the newest barrier not yet durable, if there is one
+    alarms(now)         the same in between (every few milliseconds), as long as the node is `busy`
+    step(now)           after each burst of the above: handles what this node says to itself, stores what
+                        was staged; returns the newest barrier not yet durable, if there is one
     durable(b, now)     a sync that began after `step` returned `b` has ended; call `step` again
+    close(now)          the last call; afterwards sync and close the engine
 
-and then takes what lies in the outboxes that `ready` names and clears `ready`: an outbox that it
-cannot empty now is not named again, so the driver must come back to it by itself.
+Syncs may be as rare as the durability setting allows, but not while the node is `urgent`. After a step the
+driver breaks all links if `take_relink` says so, takes what lies in the outboxes that `ready` names, and
+clears `ready`: an outbox that it cannot empty now is not named again, so it must come back to it by itself.
 
 No clock, no randomness, no sockets: time is the argument `now`, randomness the argument `fresh`. So a
 whole cluster of real nodes runs in one process under a simulated network, disk and clock.
@@ -66,13 +69,9 @@ from repair.clock import HybridClock
 from repair.rule import Rule
 from repair.version import Digester
 
-Handler = Callable[[int, Outbox, Any, Instant], None]
-
 
 class Node:
-    """One member. `ready` holds the outboxes that have something to send; `introductions.relink` turns
-    true when all links must be made anew, because this node runs on another store now: the driver breaks
-    them and resets it."""
+    """One member. `ready` holds the outboxes that have something to send."""
 
     def __init__(
         self, config: NodeConfig, engine: Engine, fresh: Fresh, now: Instant, labels: Mapping[str, str]
@@ -96,9 +95,8 @@ class Node:
         settle_format(self.group_commit, config)
         self.summaries = Summaries(self.group_commit, placement.held_by(self.me))
         self.replica = Replica(self.group_commit, self.summaries, rules, digester, self.clock)
-        self.peers = Peers(
-            cluster.names, self.me, self.ready, cluster.drift_ms_max, placement.meeting_quorum - 1
-        )  # fmt: skip
+        spare = placement.meeting_quorum - 1
+        self.peers = Peers(cluster.names, self.me, self.ready, cluster.drift_ms_max, spare)
         origin = (config.member.number + 1) << 48 | fresh.incarnation
         self.operations = Operations((fresh.incarnation & 0xFFFF) << 40)
         self.context = Context(
@@ -114,10 +112,12 @@ class Node:
             self.certificates.in_use,
         )  # fmt: skip
         self._ceiling = ClockCeiling(self.group_commit, self.clock, self.peers)
-        self.introductions = Introductions(self.identity, self.peers, placement, self.group_commit, fresh)
-        self._handlers: dict[type, Handler] = self._peer_handlers()
+        self.introductions = Introductions(
+            self.identity, self.peers, placement, self.group_commit, fresh, self.exchanges.take_proof_of_loss
+        )
+        self._handlers = self._peer_handlers()
         self._ceiling.tick(now)
-        self.introductions.settle(self.exchanges.take_proof_of_loss())
+        self.introductions.settle()
 
     def _begin_handoff(self, rules: Mapping[bytes, Rule], placement: Placement, now: Instant) -> None:
         self.debts = Debts(self.group_commit, self.peers, self.metrics)
@@ -167,8 +167,7 @@ class Node:
         return Outbox(self.ready, bytes_max)
 
     def receive_client(self, outbox: Outbox, messages: list[Message], now: Instant) -> Message | None:
-        """Requests of a client. Returns the first message that no client may say, if any: its
-        connection is then to be closed."""
+        """Requests of a client. Returns the first that no client may say, if any: close its connection."""
         for message in messages:
             if type(message) in REQUESTS:
                 receive(self.context, outbox, message, now)
@@ -233,8 +232,7 @@ class Node:
         self.closed_stamps.hear_only_copies(self.me, only_copies, now)
         for member in self.peers.tick(now, self.identity.whole, generation, sequence, only_copies):
             self.operations.lost(member, now)
-        for peer in self.peers.unintroduced(now):
-            peer.outbox.put(self.identity.identity(again=True))
+        self.introductions.tick(now)
         if not self.group_commit.stalled:  # all this stages more
             self.delivery.tick(now)
             self._debt_check.tick(now)
@@ -245,10 +243,18 @@ class Node:
             self.identity.tick(now)
         self.scheduler.tick(now)
 
+    def alarms(self, now: Instant) -> bool:
+        """Sound the alarms of what is under way; whether any was due."""
+        return self.operations.tick(now)
+
+    @property
+    def busy(self) -> bool:
+        """Requests or other operations are under way."""
+        return self.operations.count > 0
+
     def step(self, now: Instant) -> int | None:
-        """Handle what this node says to itself, and store what was staged. Returns the newest barrier
-        not yet durable."""
-        self.introductions.settle(self.exchanges.take_proof_of_loss())
+        """One batch is stored, or more if what this node then hears of itself stages again."""
+        self.introductions.settle()
         while True:
             self._talk_to_self(now)
             if not self.group_commit.stalled:
@@ -261,17 +267,25 @@ class Node:
                 break
             if not self.peers.all[self.me].outbox.messages and not self.scheduler.work(now):
                 break
-        sequence = self.group_commit.sequence
-        return sequence if sequence > self.group_commit.durable_sequence else None
+        newest = self.group_commit.sequence
+        return newest if newest > self.group_commit.durable_sequence else None
 
     def durable(self, barrier: int, now: Instant) -> None:
         """All batches up to `barrier` are durable. Replies leave; call `step` afterwards."""
         self.group_commit.durable(barrier)
-        self.introductions.settle(self.exchanges.take_proof_of_loss())
+        self.introductions.settle()
+
+    @property
+    def urgent(self) -> bool:
+        """Something waits for durability whatever the setting: sync soon."""
+        return self.group_commit.urgent
+
+    def take_relink(self) -> bool:
+        """Whether all links must be made anew, for this node runs on another store now; told once."""
+        return self.introductions.take_relink()
 
     def close(self, now: Instant) -> None:
-        """Keep hints for whoever has not answered, and say in the store that it was closed cleanly. The
-        caller then syncs and closes the engine."""
+        """Keep hints for whoever has not answered, and say in the store that it was closed cleanly."""
         for operation in list(self.operations.each()):
             operation.closing(now)
         self._talk_to_self(now)
@@ -293,7 +307,7 @@ class Node:
                     self.operations.answer(self.me, message, now)
         self.ready.discard(mine)
 
-    def _peer_handlers(self) -> dict[type, Handler]:
+    def _peer_handlers(self) -> dict[type, Callable[[int, Outbox, Any, Instant], None]]:
         """What each message of a peer sets going."""
         return {
             Apply: self._admission.apply,
@@ -340,12 +354,8 @@ class Node:
         outbox.put(answer, weight(answer))
 
     def _ping(self, member: int, outbox: Outbox, message: Ping, now: Instant) -> None:
-        peer = self.peers.all[member]
-        # Until it is introduced its store may be an older one than what is remembered of it here.
-        peer.whole = message.whole and peer.introduced
-        peer.detector.beat(now.monotonic)
-        self.peers.judge(peer, now)
-        self.identity.hear_sequence(peer.name, message.generation, message.sequence)
+        self.peers.ping(member, message, now)
+        self.identity.hear_sequence(self.peers.all[member].name, message.generation, message.sequence)
         self.closed_stamps.hear_only_copies(member, message.only_copies, now)
         outbox.put(Pong(message.sent_us, now.wall_ms))
 

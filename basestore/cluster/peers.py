@@ -193,6 +193,14 @@ class Peers:
         self._introduce_due_s = now.monotonic + INTRODUCE_S
         return [p for p in self.others if p.linked and not (p.introduced and p.remembered)]
 
+    def ping(self, index: int, message: Ping, now: Instant) -> None:
+        """A heartbeat of a peer, which says whether its store is whole."""
+        peer = self.all[index]
+        # Until it is introduced its store may be an older one than what is remembered of it here.
+        peer.whole = message.whole and peer.introduced
+        peer.detector.beat(now.monotonic)
+        self.judge(peer, now)
+
     def pong(self, index: int, message: Pong, now: Instant) -> None:
         """Estimate the peer's clock offset, assuming it answered half-way (Cristian, 1989)."""
         round_trip_ms = now.monotonic * 1e3 - message.sent_us / 1e3

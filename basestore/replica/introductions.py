@@ -5,11 +5,12 @@ said, what a peer's answer makes of it here (`Peer.introduced`, `Peer.remembered
 this node, once its store has become whole or has ceased to be, tells all. Judges no data; sends no
 heartbeats.
 
-A store that turns out to have lost something goes on under a new id, and with new links: `relink` asks
-whoever drives the node for these, and the driver resets it.
+A store that turns out to have lost something goes on under a new id, and with new links: whoever drives
+the node is asked for these by `take_relink`.
 """
 
 import hashlib
+from collections.abc import Callable
 
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.peers import Peers
@@ -30,12 +31,16 @@ class Introductions:
         placement: Placement,
         group_commit: GroupCommit,
         fresh: Fresh,
+        take_proof_of_loss: Callable[[], int | None],
     ) -> None:
-        self.relink = False
+        """`take_proof_of_loss`: a member that was found, since it was last asked, to have a certificate of
+        what this store does not hold any more."""
+        self._relink = False
         self._identity = identity
         self._peers = peers
         self._group_commit = group_commit
         self._fresh = fresh
+        self._take_proof_of_loss = take_proof_of_loss
         self._stores = 0
         # The other replicas of each partition held here, each set once: who votes on a newborn store.
         self._groups = list(
@@ -52,12 +57,23 @@ class Introductions:
         text = self._fresh.generation + self._stores.to_bytes(4)
         return hashlib.blake2b(text, digest_size=16).digest()
 
-    def settle(self, proof_of_loss: int | None) -> None:
-        """Notice when this store has become whole, or has ceased to be, and tell the peers.
-        `proof_of_loss`: a member that has a certificate of what this store does not hold any more."""
+    def take_relink(self) -> bool:
+        """Whether links are to be made anew; told once."""
+        relink, self._relink = self._relink, False
+        return relink
+
+    def tick(self, now: Instant) -> None:
+        """Begin anew with peers with whom it has led to nothing, for something was lost."""
+        for peer in self._peers.unintroduced(now):
+            peer.outbox.put(self._identity.identity(again=True))
+
+    def settle(self) -> None:
+        """Notice when this store has become whole, or has ceased to be, and tell the peers. Called after all
+        that can decide it: what peers have said, and what has become durable."""
+        proof_of_loss = self._take_proof_of_loss()
         if proof_of_loss is not None:
             self._identity.rolled_back(self._peers.all[proof_of_loss].name, self._fresh_store())
-            self.relink = True
+            self._relink = True
         # A newborn store is made whole by a row, and none is staged on top of a batch that was refused.
         if not self._group_commit.stalled and self._identity.born(self._groups):
             self._identity.make_whole()
@@ -85,7 +101,7 @@ class Introductions:
         peer = self._peers.all[member]
         peer.remembered = self._identity.hear_remembered(outbox, peer.name, message, self._fresh_store())
         if not peer.remembered:
-            self.relink = True
+            self._relink = True
         self._peers.judge(peer, now)
 
     def hear_confirmed(self, member: int, outbox: Outbox, message: Confirmed, now: Instant) -> None:

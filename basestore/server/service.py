@@ -191,7 +191,7 @@ class Service:
         # steps store while the sync runs may or may not be covered by it, and waits for the next.
         newest = node.step(now)
         self.connections.send()
-        if node.operations.count:
+        if node.busy:
             self._busy.set()
         if newest is not None:  # after the sends: peers need not wait for this thread to hand over
             self._sync(newest, now)
@@ -212,9 +212,7 @@ class Service:
         if syncs == "never":
             self.node.durable(newest, now)
             self.wake()
-        elif not self._sync_thread.busy and (
-            now.monotonic >= self._sync_due_s or self.node.group_commit.urgent
-        ):
+        elif not self._sync_thread.busy and (now.monotonic >= self._sync_due_s or self.node.urgent):
             self._sync_due_s = now.monotonic + SYNC_INTERVAL_S[syncs]
             self._sync_thread.start(newest)
 
@@ -229,13 +227,13 @@ class Service:
         """Ticks; and while requests are under way their alarms, which come closer together."""
         tick_due_s = 0.0
         while True:
-            if not self.node.operations.count:
+            if not self.node.busy:
                 with trio.move_on_after(TICK_S):
                     await self._busy.wait()
             await trio.sleep(ALARM_S)
             now = instant()
             if now.monotonic < tick_due_s:
-                if self.node.operations.tick(now):
+                if self.node.alarms(now):
                     self.wake()
                 continue
             tick_due_s = now.monotonic + TICK_S

@@ -237,19 +237,14 @@ class Machine:
                 due_s.update((member, min(at, soon_s)) for member, at in due_s.items())
             self.node.tick(self.instant())
             self.wake()
-            if self.node.operations.count:
+            if self.node.busy:
                 for step in range(1, ALARMS):
                     self.world.clockwork.after(TICK_S * step / ALARMS, self._alarms, life)
 
     def _alarms(self, life: int) -> None:
         """Between two ticks, while requests are under way."""
         node = self.node
-        if (
-            self.life == life
-            and node is not None
-            and not self.paused
-            and node.operations.tick(self.instant())
-        ):
+        if self.life == life and node is not None and not self.paused and node.alarms(self.instant()):
             self.wake()
 
     def wake(self) -> None:
@@ -268,8 +263,7 @@ class Machine:
         self._judge_stall(node)
         if newest is not None:
             self._sync(node, newest, now)
-        if node.introductions.relink:
-            node.introductions.relink = False
+        if node.take_relink():
             self.world.counts["rollback noticed"] += 1
             self.world.network.break_all(self)
         if self.pause_in_turn:
@@ -328,9 +322,7 @@ class Machine:
             self.disk.sync()
             node.durable(newest, now)
             self.wake()
-        elif not self._syncing and (
-            syncs == "always" or now.monotonic >= self._sync_due_s or node.group_commit.urgent
-        ):
+        elif not self._syncing and (syncs == "always" or now.monotonic >= self._sync_due_s or node.urgent):
             self._sync_due_s = now.monotonic + INTERVAL_S
             self._syncing = True
             seconds = self._stream.tail(self.plan.sync_s, self.stalls) + 1e-4 + self.slow_s

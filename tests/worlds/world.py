@@ -345,8 +345,7 @@ class World:
             node.durable(barrier, now)
             node.step(now)
             moved = True
-        if node.introductions.relink:
-            node.introductions.relink = False
+        if node.take_relink():
             moved = True
             for other in range(len(self.nodes)):
                 if (index, other) in self.links:
