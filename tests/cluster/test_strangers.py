@@ -5,6 +5,7 @@ import random
 import struct
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
@@ -103,9 +104,12 @@ def test_a_greeted_client_that_goes_on_with_anything_but_frames_is_closed(
 
 def test_a_frame_that_is_cut_off_harms_nobody(node: NodeProcess) -> None:
     whole = framed(encode([Get(1, "default", b"key", Level.ONE, SECOND_MS, b"", True)]))
-    for cut in range(1, len(whole), 5):
-        with Wire.greeted(node) as wire:
-            wire.send(whole[:cut])
+    with ExitStack() as wires, node.store() as store:
+        for cut in range(1, len(whole), 5):
+            wires.enter_context(Wire.greeted(node)).send(whole[:cut])
+        assert store.set("beside frames that are cut off", "served").acknowledged >= 2
+        wires.pop_all().close()
+        assert store.get("beside frames that are cut off").value == b"served"
 
 
 def test_a_frame_that_announces_more_than_ever_comes_is_waited_for_without_harm(node: NodeProcess) -> None:

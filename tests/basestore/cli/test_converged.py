@@ -133,7 +133,7 @@ def test_a_read_at_one_says_how_stale_it_may_be(quick: Cluster) -> None:
     assert read.stderr.startswith("stale by at most ")
     told = quick.invoke(*quickly(quick, "get", "k", "--max-staleness", "1h", "-o", "json")).json
     assert (told["level"], told["escalated"]) == ("one", False)
-    assert 0 < told["stale_by_at_most_s"] < 10
+    assert told["stale_by_at_most_s"] > 0
     read = quick.invoke(*quickly(quick, "get", "k", "--max-staleness", "1ms"))
     assert read.stderr == "read at quorum, for the answer of one replica may have been staler\n"
     told = quick.invoke(*quickly(quick, "get", "k", "--max-staleness", "1ms", "-o", "json")).json

@@ -1,6 +1,7 @@
 """What clients make of answers: every error there and back, and no answer that surprises them."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from basestore.errors import (
 )
 from basestore.protocol.client import Failed, Got, Page, Written
 from basestore.protocol.codec import decode, encode
-from basestore.protocol.operator import NodeStatus
+from basestore.protocol.operator import Fact, NodeStatus
 from basestore.results.answers import encode_text, error_of
 from basestore.results.nodes import node_state
 from basestore.results.receipts import page, read_result, receipt
@@ -30,11 +31,22 @@ from repair.version import Version
 from tests.worlds.messages import messages_of
 
 VERSION = Version(1, 2, 3)
-READERS: list[Callable[[Any], object]] = [
-    lambda answer: receipt(answer, Level.ONE, {0: "n1", 1: "n2"}),
-    lambda answer: read_result(answer, Level.ONE),
-    page,
-    node_state,
+READERS: dict[type[Any], Callable[[Any], object]] = {
+    Written: lambda answer: receipt(answer, Level.ONE, {0: "n1", 1: "n2"}),
+    Got: lambda answer: read_result(answer, Level.ONE),
+    Page: page,
+    NodeStatus: node_state,
+}
+NONSENSE = [
+    Written(1, 9, 0, VERSION.encode(), 2, 2, [0, 1], b"", 1),  # an outcome that there is not
+    Written(1, 0, 0, VERSION.encode(), 2, 2, [7, 1], b"", 1),  # a member that there is not
+    Written(1, 0, 0, VERSION.encode(), 2, 2, [0, 99], b"", 1),  # a state that there is not
+    Written(1, 0, 0, b"short", 2, 2, [0, 1], b"", 1),
+    Got(1, True, b"value", b"short", 0, 2, 2, False, 0),
+    Page(1, [b"key", b"value", b"short", bytes(8)], b"", False),
+    Page(1, [b"key"], b"", False),
+    NodeStatus(1, []),  # no name and no state
+    NodeStatus(1, [Fact("node", "n1"), Fact("state", "up"), Fact("pid", "many")]),
 ]
 
 
@@ -59,18 +71,30 @@ def test_an_error_arrives_as_it_was_raised(error: InvalidRequest | RequestFailed
     assert str(arrived) == str(error)
     assert vars(arrived) == vars(error)
     assert arrived.definite == error.definite
-    for read in READERS:
+    for read in READERS.values():
         with pytest.raises(type(error)):
             read(answer)
 
 
 @given(st.one_of([messages_of(kind) for kind in (Written, Got, Page, NodeStatus, Failed)]))
+def test_an_answer_that_does_not_belong_to_the_request_is_an_error_and_any_other_surprises_nobody(
+    answer: Any,
+) -> None:
+    for kind, read in READERS.items():
+        if isinstance(answer, kind):
+            with suppress(ConnectionLost):  # of the right kind, it may make sense or not
+                read(answer)
+        else:
+            with pytest.raises((InvalidRequest, RequestFailed)) as raised:
+                read(answer)
+            assert isinstance(answer, Failed) or type(raised.value) is ConnectionLost
+
+
+@pytest.mark.parametrize("answer", NONSENSE)
 def test_an_answer_that_makes_no_sense_is_a_lost_connection_and_nothing_else(answer: Any) -> None:
-    for read in READERS:
-        try:
+    for read in READERS.values():
+        with pytest.raises(ConnectionLost, match="check its version"):
             read(answer)
-        except (InvalidRequest, RequestFailed):
-            continue
 
 
 @pytest.mark.parametrize("code", [2, 5, 6, 7])

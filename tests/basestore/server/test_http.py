@@ -1,6 +1,6 @@
 """The HTTP port alone: requests of every kind, and clients that are slow, mad or too many."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -24,9 +24,10 @@ PAGES = {"/good": lambda: line(200, "good"), "/bad": lambda: line(503, "not yet"
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[int]:
+async def serving(watch: Callable[[trio.SocketListener], None] = lambda _: None) -> AsyncIterator[int]:
     """The pages above on a port."""
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    watch(listeners[0])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve_pages, listeners, PAGES)
         yield listeners[0].socket.getsockname()[1]
@@ -116,35 +117,65 @@ async def test_who_leaves_in_the_middle_is_forgotten() -> None:
         assert (await say(port, b"GET /good HTTP/1.0\r\n\r\n"))[1] == b"good\n"
 
 
-@asynccontextmanager
-async def slow_to(
-    said: bytes, port: int, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[trio.SocketStream]:
-    """Somebody who has said this and does no more: he has half a second, whoever comes later has long."""
-    monkeypatch.setattr(http, "CONVERSATION_S_MAX", 0.5)
-    async with await trio.open_tcp_stream("127.0.0.1", port) as slow:
-        await slow.send_all(said)
-        await trio.testing.wait_all_tasks_blocked(0.05)  # he was accepted
-        monkeypatch.setattr(http, "CONVERSATION_S_MAX", PATIENCE_S)
-        yield slow
+class Slow:
+    """Somebody who says something and does no more: he has half a second, whoever comes later has long."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self._accepted = trio.Event()
+        self.cut_off = trio.Event()
+
+    def watch(self, listener: trio.SocketListener) -> None:
+        """Note when the first connection is accepted, and when the server closes it."""
+        accept = listener.accept
+
+        async def accept_and_note() -> trio.SocketStream:
+            stream = await accept()
+            if not self._accepted.is_set():
+                self._note_end(stream)
+                self._accepted.set()
+            return stream
+
+        self._monkeypatch.setattr(listener, "accept", accept_and_note)
+
+    def _note_end(self, stream: trio.SocketStream) -> None:
+        aclose = stream.aclose
+
+        async def close_and_note() -> None:
+            try:
+                await aclose()
+            finally:
+                self.cut_off.set()
+
+        self._monkeypatch.setattr(stream, "aclose", close_and_note)
+
+    @asynccontextmanager
+    async def says(self, said: bytes, port: int) -> AsyncIterator[trio.SocketStream]:
+        self._monkeypatch.setattr(http, "CONVERSATION_S_MAX", 0.5)
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            await stream.send_all(said)
+            await self._accepted.wait()
+            await trio.testing.wait_all_tasks_blocked()  # his half second has begun
+            self._monkeypatch.setattr(http, "CONVERSATION_S_MAX", PATIENCE_S)
+            yield stream
 
 
 async def test_who_is_slow_to_ask_is_cut_off_and_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = b"GET /good HTTP/1.1\r\nHost"
-    async with serving() as port, slow_to(said, port, monkeypatch) as slow:
+    slow = Slow(monkeypatch)
+    async with serving(slow.watch) as port, slow.says(b"GET /good HTTP/1.1\r\nHost", port) as stream:
         assert (await say(port, b"GET /good HTTP/1.0\r\n\r\n"))[1] == b"good\n"
-        assert await everything(slow) == b""
+        assert await everything(stream) == b""
 
 
 async def test_who_is_slow_to_read_is_cut_off_and_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n"
-    async with serving() as port, slow_to(said, port, monkeypatch) as slow:
+    slow, said = Slow(monkeypatch), b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with serving(slow.watch) as port, slow.says(said, port) as stream:
         assert (await say(port, b"GET /good HTTP/1.0\r\n\r\n"))[1] == b"good\n"
-        await trio.sleep(1.0)  # not reading is what is tested
         heard = b""
         with trio.fail_after(PATIENCE_S):
+            await slow.cut_off.wait()  # not reading until then is what is tested
             try:
-                async for data in slow:
+                async for data in stream:
                     heard += data
             except trio.BrokenResourceError:
                 pass  # reset, which is as good as an end
