@@ -13,9 +13,10 @@ The file stands in the folder `transcripts` beside the test's module and has the
     client -> n1      Set(id=1, bucket='default', key='k', value='v', level=QUORUM, timeout_ms=1000)
     n1     -> n2      Apply(id=1.1, row=default/k, record='v' by n1 at +0.199s, deadline_ms=+1.199s)
 
-What is 0, False or empty is left out. Times and stamps count from the beginning of the world. Bytes that
-mean nothing to a reader (names of stores, digests, seals) are numbered as they come up, with their
-length: the same number is the same bytes. Heartbeats are left out unless they are asked for.
+What is 0, False or empty is left out. Times and stamps count from the beginning of the world; a stamp that is
+told as the distance to a partition's stable stamp, from there (`closed=stable+2.100s`). Bytes that mean
+nothing to a reader (names of stores, digests, seals) are numbered as they come up, with their length: the
+same number is the same bytes. Heartbeats are left out unless they are asked for.
 """
 
 import difflib
@@ -24,9 +25,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from basestore.consistency import Level
+from basestore.consistency import Level, ReplicaState
+from basestore.protocol.client import FINAL, OUTCOME_LOST, OUTCOME_SUPERSEDED, PROVISIONAL
 from basestore.protocol.codec import Message
 from basestore.protocol.heartbeats import Ping, Pong
+from basestore.protocol.replication import COPY
 from repair.version import COUNTER_BITS, HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES, Record, Version
 from repair.version import is_tombstone as deleted
 from tests.worlds.world import BORN_S, WALL_MS, Sent, World
@@ -37,6 +40,16 @@ TEXT_MAX = 24
 HEX_MAX = 4
 REQUEST_BITS = 40  # of an id; the bits above count the starts of nodes
 DAY_MS = 86_400_000
+NAMED = {  # numbers that stand for words, by the field's name
+    "level": {level.value: level.name for level in Level},
+    "way": {COPY: "COPY"},
+    "outcome": {OUTCOME_SUPERSEDED: "SUPERSEDED", OUTCOME_LOST: "LOST"},
+    "final": {PROVISIONAL: "PROVISIONAL", FINAL: "FINAL"},
+    "mine": {-1: "none"},
+    "theirs": {-1: "none"},
+    "closed": {-1: "untold"},
+    "stale_ms": {-1: "unknown"},
+}
 
 
 class Scene(Protocol):
@@ -83,8 +96,16 @@ class Transcript:
         return f"{type(message).__name__}({', '.join(self._field(*field) for field in fields if field[1])})"
 
     def _field(self, name: str, value: object) -> str:
-        if name == "level" and isinstance(value, int):
-            return f"level={Level(value).name}"
+        if isinstance(value, int) and value in NAMED.get(name, {}):
+            return f"{name}={NAMED[name][value]}"
+        if name == "closed" and isinstance(value, int) and not self._is_stamp(value):
+            return f"closed=stable{(value >> COUNTER_BITS) / 1000:+.3f}s"
+        if name == "replicas" and isinstance(value, list):
+            names = self._world.cluster.names
+            states = zip(value[::2], value[1::2], strict=True)
+            return (
+                f"replicas=[{', '.join(f'{names[at]} {ReplicaState(state).name}' for at, state in states)}]"
+            )
         return name if value is True else f"{name}={self._value(value)}"
 
     def _value(self, value: object) -> str:
