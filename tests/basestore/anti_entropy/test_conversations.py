@@ -1,4 +1,7 @@
-"""Exchanges word by word, held against their transcripts."""
+"""Exchanges word by word, held against their transcripts.
+
+Covers `anti_entropy/exchange.py` and `comparison.py`.
+"""
 
 from basestore.consistency import Level
 from basestore.protocol.registry import NUMBERS

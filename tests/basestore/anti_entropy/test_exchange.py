@@ -1,4 +1,7 @@
-"""Exchanges between real nodes, message by message: what they say, and what each kind of trouble ends in."""
+"""Exchanges between real nodes, message by message: what they say, and what each kind of trouble ends in.
+
+Covers `anti_entropy/exchange.py`, `exchanges.py`, `comparison.py` and `dialogue.py`.
+"""
 
 import pytest
 
