@@ -74,7 +74,7 @@ class Certificates:
     def _load(self) -> dict[int, dict[int, tuple[bytes, bytes, Certificate]]]:
         index = {peer.name: peer.index for peer in self._peers.all}
         loaded: dict[int, dict[int, tuple[bytes, bytes, Certificate]]] = {p: {} for p in self._summaries.of}
-        for key, stored in self._group_commit.engine.scan(*keyspace.certificates()):
+        for key, stored in self._group_commit.scan(*keyspace.certificates()):
             partition, name = keyspace.certificate_of(key)
             mine, theirs, *numbers = cbor2.loads(stored)
             if partition in loaded and name in index:

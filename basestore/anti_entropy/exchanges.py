@@ -247,7 +247,7 @@ class Exchanges:
         """Virtual roots differed: trust nothing that was proven with this member, and look at the disk."""
         self._end(exchange)
         self._certificates.withdraw(exchange.partition, exchange.member)
-        self._local.maintenance.suspect[exchange.partition] = None
+        self._local.maintenance.suspect(exchange.partition)
         self._metrics.count("mismatches")
 
     def _end(self, exchange: Exchange, reason: str = "") -> None:

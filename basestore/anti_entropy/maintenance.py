@@ -41,7 +41,7 @@ class LastScrub(NamedTuple):
 
 
 class Maintenance:
-    """Of all partitions of a node. `suspect`: those to be scrubbed before any exchange."""
+    """Of all partitions of a node. `suspects`: those to be scrubbed before any exchange."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Maintenance:
         self._metrics = metrics
         self._certificates = certificates
         doubtful = self._summaries.of if group_commit.engine.loss else sorted(self._summaries.damaged)
-        self.suspect: dict[int, None] = dict.fromkeys(doubtful)
+        self.suspects: dict[int, None] = dict.fromkeys(doubtful)
         self._last_scrubs: dict[int, LastScrub] = {}
         self._examined: set[int] = set()  # of which all is to be compared after the scrub
         self._damaged: set[int] = set()  # partitions with records that are to be healed
@@ -68,9 +68,13 @@ class Maintenance:
         self._scrub: Scrub | None = None
         self._scrubbed_ms = self._load_scrubbed(now)
 
+    def suspect(self, partition: int) -> None:
+        """Something may be wrong with this partition: scrub it before it is compared again."""
+        self.suspects[partition] = None  # in the order in which they came
+
     def examine(self, partition: int) -> None:
         """Scrub this partition, and have all of it compared with every other replica."""
-        self.suspect[partition] = None
+        self.suspect(partition)
         self._examined.add(partition)
 
     def last_scrub(self, partition: int) -> LastScrub | None:
@@ -81,7 +85,7 @@ class Maintenance:
         """Whether the partition is in no state to be compared."""
         outlived = self._identity.outlived and not self._identity.whole
         return (
-            partition in self.suspect
+            partition in self.suspects
             or partition in self._damaged
             or (outlived and partition not in self._emptied)
         )
@@ -94,7 +98,7 @@ class Maintenance:
         self._accounted &= damaged.keys()
         self._damaged = {row_partition(row) for row in damaged}
         for row in damaged.keys() - self._accounted:
-            self.suspect[row_partition(row)] = None
+            self.suspect(row_partition(row))
 
     def work(self, rows: int, busy: Container[int], now: Instant) -> int | None:
         """Do the next slice, of at most so many rows, where no exchange is open (`busy`); returns how many it
@@ -130,7 +134,7 @@ class Maintenance:
             if not dropped:
                 self._emptied.add(partition)
                 self._certificates.withdraw_all(partition)
-                self.suspect[partition] = None  # what damaged records counted for is not known
+                self.suspect(partition)  # what damaged records counted for is not known
             return 1 + dropped
         return None
 
@@ -139,7 +143,7 @@ class Maintenance:
     def _load_scrubbed(self, now: Instant) -> dict[int, int]:
         scrubbed = {}
         for partition in self._summaries.of:
-            stored = self._group_commit.engine.get(keyspace.scrubbed(partition))
+            stored = self._group_commit.get(keyspace.scrubbed(partition))
             if stored is None:
                 # A new store begins its week. By the wall clock, for that goes on while the node is down.
                 stored = now.wall_ms.to_bytes(8)
@@ -159,7 +163,7 @@ class Maintenance:
 
     def _due(self, now: Instant) -> int | None:
         """What to scrub next: what is suspect, or what was scrubbed longest ago, if that is a week."""
-        for partition in self.suspect:
+        for partition in self.suspects:
             return partition
         oldest = min(self._scrubbed_ms, key=self._scrubbed_ms.__getitem__, default=None)
         if oldest is None or now.wall_ms - self._scrubbed_ms[oldest] < SCRUB_S * 1000:
@@ -176,7 +180,7 @@ class Maintenance:
         if wrong or partition in self._examined:
             self._certificates.withdraw_all(partition)
         self._accounted |= {row for row in self._replica.damaged if row_partition(row) == partition}
-        self.suspect.pop(partition, None)
+        self.suspects.pop(partition, None)
         self._examined.discard(partition)
         self._last_scrubs[partition] = LastScrub(scrub.begun_s, now.monotonic)
         self._scrubbed_ms[partition] = now.wall_ms

@@ -60,7 +60,7 @@ class Scheduler:
         for partition in partitions:
             scrub = self._maintenance.last_scrub(partition)
             if full and (scrub is None or scrub.begun_s < since_s):
-                if partition not in self._maintenance.suspect:
+                if partition not in self._maintenance.suspects:
                     self._maintenance.examine(partition)
                 continue
             for other in self._certificates.others[partition]:

@@ -97,7 +97,7 @@ class Inspector:
 
     def _damaged(self) -> set[int]:
         """Partitions with damaged records, or that may have some."""
-        return {row_partition(row) for row in self.replica.damaged} | self.maintenance.suspect.keys()
+        return {row_partition(row) for row in self.replica.damaged} | self.maintenance.suspects.keys()
 
 
 def clock_trouble(peers: Peers) -> str:

@@ -280,7 +280,9 @@ class PlannedWorld:
             self.clockwork.run(self.clockwork.now + 0.1)
             busy = any(
                 each.node is not None
-                and (each.node.operations.count or each.node.replica.damaged or each.node.maintenance.suspect)
+                and (
+                    each.node.operations.count or each.node.replica.damaged or each.node.maintenance.suspects
+                )
                 for each in self.machines
             )
 
