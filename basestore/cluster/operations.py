@@ -42,6 +42,10 @@ ANSWERS: Final[Mapping[type, str]] = {
 }
 
 
+# An Applied acknowledges many operations at once: each is handed the id of what it had asked.
+Ack = int
+
+
 class Operation:
     """Something that waits for answers. Answers that it does not expect do nothing."""
 
@@ -51,8 +55,8 @@ class Operation:
         self.ids: list[int] = []
         self.bytes = bytes_held
 
-    def applied(self, member: int, answer: int, now: Instant) -> None:
-        """The member holds the record as the winner, durably. `answer`: the id of what was asked."""
+    def applied(self, member: int, answer: Ack, now: Instant) -> None:
+        """The member holds the record as the winner, durably."""
 
     def superseded(self, member: int, answer: Superseded, now: Instant) -> None:
         """The member holds a better record, durably."""

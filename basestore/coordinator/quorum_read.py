@@ -23,7 +23,7 @@ A read reports once, and sends nothing to a client: whoever began it does.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from basestore.cluster.operations import Operation
+from basestore.cluster.operations import Ack, Operation
 from basestore.cluster.outbox import SMALL_BYTES
 from basestore.cluster.placement import row_partition
 from basestore.consistency import Level, met_by
@@ -316,7 +316,7 @@ class QuorumRead(Operation):
             message = Apply(request, self._row, winner.blob, COPY, self._deadline_ms)
             context.peers.send(replica, message, len(self._row) + len(winner.blob) + SMALL_BYTES)
 
-    def applied(self, member: int, answer: int, now: Instant) -> None:
+    def applied(self, member: int, answer: Ack, now: Instant) -> None:
         head = self._write_backs.get(answer)
         if head is not None:
             if self._under_way.get(member) == head:

@@ -26,7 +26,7 @@ once, and sends nothing to a client: whoever began it does.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from basestore.cluster.operations import Operation
+from basestore.cluster.operations import Ack, Operation
 from basestore.cluster.outbox import SMALL_BYTES
 from basestore.cluster.placement import row_partition
 from basestore.consistency import (
@@ -226,7 +226,7 @@ class QuorumWrite(Operation):
         for replica in hinted:
             self._keep(replica, False, taker)
 
-    def applied(self, member: int, answer: int, now: Instant) -> None:
+    def applied(self, member: int, answer: Ack, now: Instant) -> None:
         # Before it counts, for that may end the write, and a hint is asked for under an id of it.
         if self._untaken:
             self._copies_exist(member)

@@ -9,7 +9,7 @@ durably; one that meets an error stays for the next round. It never gives one up
 
 from functools import partial
 
-from basestore.cluster.operations import Once, Operations
+from basestore.cluster.operations import Ack, Once, Operations
 from basestore.cluster.outbox import SMALL_BYTES
 from basestore.cluster.peers import Peers
 from basestore.handoff.hints import Hints
@@ -74,7 +74,8 @@ class Delivery:
         at.bytes_under_way -= size
         if isinstance(answer, Settled) and answer.late:
             self._hints.too_late(at.pile, row, hint)
-        elif isinstance(answer, int | Settled):
+        # A better record there is an acknowledgement too: of hints no replica says Superseded.
+        elif isinstance(answer, Ack | Settled):
             at.window = min(at.window + 1, WINDOW_MAX)
             self._hints.settle(at.pile, row, hint, "hints_delivered")
         # No answer in time is a refusal too (`Once`). If the link was lost the hint waits for the next round.
