@@ -16,9 +16,19 @@ configurations, as their values. It refuses to know where records are kept.
 """
 
 import enum
-from typing import Self
+from typing import NamedTuple, Self
 
 from repair.version import HEAD_BYTES, VERSION_BYTES, Record, Version
+
+
+class _Implied(NamedTuple):
+    greatest_wins: bool = True
+    immutable: bool = False
+    reads_first: bool = False
+    final_when_stable: bool = False
+
+
+_PLAIN = _Implied()
 
 
 class Rule(enum.Enum):
@@ -38,23 +48,19 @@ class Rule(enum.Enum):
     final_when_stable: bool
     _greatest_wins: bool
 
-    def __new__(
-        cls,
-        word: str,
-        greatest_wins: bool = True,
-        immutable: bool = False,
-        reads_first: bool = False,
-        final_when_stable: bool = False,
-    ) -> Self:
+    def __new__(cls, word: str, implied: _Implied = _PLAIN) -> Self:
         rule = object.__new__(cls)
         rule._value_ = word
-        rule._greatest_wins = greatest_wins
-        rule.immutable, rule.reads_first = immutable, reads_first
-        rule.final_when_stable = final_when_stable
+        rule._greatest_wins, rule.immutable, rule.reads_first, rule.final_when_stable = implied
         return rule
 
     LAST_WRITE_WINS = "last-write-wins"
-    FIRST_WRITE_WINS = "first-write-wins", False, True, True, True
+    FIRST_WRITE_WINS = (
+        "first-write-wins",
+        _Implied(greatest_wins=False, immutable=True, reads_first=True, final_when_stable=True),
+    )
+    # Nobody knows any more which rule such a bucket had: what is left of it is kept by this one.
+    OF_REMOVED_BUCKET = LAST_WRITE_WINS
 
     def beats(self, challenger: bytes, holder: bytes) -> bool:
         """Whether the record with head `challenger` replaces the one with head `holder`."""

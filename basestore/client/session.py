@@ -145,7 +145,7 @@ class Session:
     def _newer(self, bucket: str, version: bytes, known: bytes) -> bytes:
         if not version or not known:
             return version or known
-        rule = self._rules.get(bucket, Rule.LAST_WRITE_WINS)
+        rule = self._rules.get(bucket, Rule.OF_REMOVED_BUCKET)
         return version if rule.beats(version, known) else known
 
     # --- room --------------------------------------------------------------------------------

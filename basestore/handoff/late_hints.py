@@ -65,7 +65,7 @@ class LateHints:
 
     def _look(self, pile: Pile, row: bytes, hint: Hint, now: Instant) -> None:
         """Read a quorum."""
-        rule = self._rules.get(row_bucket(row), Rule.LAST_WRITE_WINS)  # of buckets that are no more, too
+        rule = self._rules.get(row_bucket(row), Rule.OF_REMOVED_BUCKET)
         self._under_way += 1
 
         def after(result: Finding | RequestFailed, now: Instant) -> None:
