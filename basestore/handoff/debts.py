@@ -49,7 +49,7 @@ class Debts:
         self.of: list[dict[int, int]] = [
             {
                 keyspace.indebted_partition(key): int.from_bytes(stamp)
-                for key, stamp in group_commit.engine.scan(*keyspace.debts_of(name))
+                for key, stamp in group_commit.scan(*keyspace.debts_of(name))
             }
             for name in self._names
         ]

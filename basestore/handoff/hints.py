@@ -60,7 +60,7 @@ class Hints:
         self._pile_of = dict(zip(peers.number_of, self.piles, strict=True))
         self._expire_at = [pile.ages for pile in self.piles]
         for pile in self.piles:
-            for key, value in self._group_commit.engine.scan(*keyspace.hints_for(pile.name)):
+            for key, value in self._group_commit.scan(*keyspace.hints_for(pile.name)):
                 pile.add(decode_hint(value), keyspace.hinted_row(pile.name, key), 1)
 
     # --- keeping -----------------------------------------------------------------------------
@@ -145,7 +145,7 @@ class Hints:
             if not pile.count:
                 continue
             _, end = keyspace.ages_before(pile.name, before)
-            keys = list(islice(self._group_commit.engine.scan(self._expire_at[at], end), EXPIRED_AT_ONCE))
+            keys = list(islice(self._group_commit.scan(self._expire_at[at], end), EXPIRED_AT_ONCE))
             # Only copies are kept, and stay first in this order: the next scan begins behind them.
             self._expire_at[at] = keyspace.after(keys[-1][0]) if len(keys) == EXPIRED_AT_ONCE else pile.ages
             for key, _ in keys:
@@ -167,7 +167,7 @@ class Hints:
     def by_age(self, pile: Pile, start: bytes, most: int) -> Iterator[tuple[bytes, Hint]]:
         """Rows and hints, the oldest first, from the key `start` in the order of age, or of late ones."""
         _, end = keyspace.ages(pile.name, late=not start.startswith(pile.ages))
-        for key, _ in list(islice(self._group_commit.engine.scan(start, end), most)):
+        for key, _ in list(islice(self._group_commit.scan(start, end), most)):
             row = pile.row_of(key)
             hint = self.kept(pile, row)
             if hint is not None and pile.age_key(hint, row) == key:

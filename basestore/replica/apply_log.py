@@ -41,12 +41,12 @@ class ApplyLog:
         self.lines: list[bytes | None] = []
         self.dirty: set[int] = set()
 
-    def log(self, engine: Engine, after: int, most: int) -> list[Slot]:
+    def log(self, group_commit: GroupCommit, after: int, most: int) -> list[Slot]:
         """The next lines behind the sequence `after`, in order, at most so many."""
         slots: list[Slot] = []
         # Rows first: whatever was spilled is older than what is in memory.
         if after < self.summary.spilled:
-            stored = engine.scan(*keyspace.lines(self.prefix, after + 1, self.summary.spilled))
+            stored = group_commit.scan(*keyspace.lines(self.prefix, after + 1, self.summary.spilled))
             slots = [(keyspace.sequence_of(key), line) for key, line in islice(stored, most)]
         at, end = max(0, after - self.begin), len(self.lines)
         while len(slots) < most and at < end:

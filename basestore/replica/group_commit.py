@@ -36,7 +36,7 @@ With durability `interval` and `memory` (`waits` is false) replies leave at the 
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.errors import StorageBusy
@@ -68,8 +68,9 @@ class _Batch:
 
 
 class GroupCommit:
-    """The only writer of an engine, once the node speaks. `generation` names the present opening of the
-    store, in what is said of its sequence. `stalled`: the engine has refused the open batch."""
+    """The only writer of an engine, once the node speaks; others use `engine` itself only while a store is
+    opened. `generation` names the present opening of the store, in what is said of its sequence. `stalled`:
+    the engine has refused the open batch."""
 
     def __init__(self, engine: Engine, generation: bytes, *, waits: bool) -> None:
         """`waits`: replies wait for durability."""
@@ -101,6 +102,12 @@ class GroupCommit:
         """What is stored, the open batch included."""
         rows = self._open.rows
         return rows[key] if key in rows else self.engine.get(key)
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The pairs with start <= key < end in order, as the engine holds them: without the open batch. So
+        who scans does it where the open batch has nothing of this range, or asks `get` of each key, or
+        waits behind the open batch with what it says. To be used up before the next `commit`."""
+        return self.engine.scan(start, end)
 
     @property
     def rows(self) -> dict[bytes, bytes | None]:

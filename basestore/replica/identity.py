@@ -89,10 +89,10 @@ class StoreIdentity:
         self.reason = ""
         self.outlived = False  # it is an old copy: others have since known a later store of this member
         self._generations: dict[bytes, int] = {}
-        rows = group_commit.engine.scan(*keyspace.peers())
+        rows = group_commit.scan(*keyspace.peers())
         self._peers = {keyspace.peer_of(key): _Memory(*cbor2.loads(value)) for key, value in rows}
         self._unwritten: set[str] = set()
-        stored = group_commit.engine.get(IDENTITY)
+        stored = group_commit.get(IDENTITY)
         if stored is None:
             self.store, self.state = fresh.store, State.NEWBORN
         else:

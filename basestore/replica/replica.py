@@ -252,8 +252,8 @@ class Replica:
             return False
 
     def rule(self, row: bytes) -> Rule:
-        """The rule of a row's bucket; one that is configured no more is kept as last-write-wins."""
-        return self._rules.get(row_bucket(row), Rule.LAST_WRITE_WINS)
+        """The rule of a row's bucket."""
+        return self._rules.get(row_bucket(row), Rule.OF_REMOVED_BUCKET)
 
     def intact(self, row: bytes, record: Record) -> bool:
         """Whether a record's digest fits the row."""
@@ -364,7 +364,7 @@ class Replica:
         yield from heapq.merge(*scans, key=lambda pair: row_key(pair[0]))
 
     def _checked(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
-        for key, stored in self._group_commit.engine.scan(*keyspace.records_between(start, end)):
+        for key, stored in self._group_commit.scan(*keyspace.records_between(start, end)):
             row = keyspace.row_of(key)
             if row in self.damaged:
                 raise self._damage(row)
@@ -373,7 +373,7 @@ class Replica:
     def scan(self, start: bytes, end: bytes, most: int) -> list[tuple[bytes, bytes]]:
         """Keys and stored records from one key to another, unchecked, at most so many; only while
         nothing is staged."""
-        return list(islice(self._group_commit.engine.scan(start, end), most))
+        return list(islice(self._group_commit.scan(start, end), most))
 
     def trace(self, row: bytes) -> bytes | None:
         """What is held of a row, without the value: empty when nothing is, None when it is damaged.

@@ -100,7 +100,7 @@ class Summaries:
     def due(self, partition: int, upto: int, most: int) -> list[tuple[int, bytes]]:
         """Rows that may be purged once `upto` is stable, and since which stamp, in that order, at most
         so many."""
-        stored = self._group_commit.engine.scan(*keyspace.dues(partition, upto))
+        stored = self._group_commit.scan(*keyspace.dues(partition, upto))
         return [keyspace.due_of(key) for key, _ in islice(stored, most)]
 
     def due_no_more(self, due: int, row: bytes) -> None:

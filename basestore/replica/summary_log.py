@@ -179,7 +179,7 @@ class SummaryLog:
         """The next lines of a partition's log behind the sequence `after`, in order, at most so many. Only
         above the summary's `floor` are all of them there. Only between steps, when nothing is staged."""
         apply_log = self.apply_logs[keyspace.partition_prefix(partition)]
-        return apply_log.log(self._group_commit.engine, after, most)
+        return apply_log.log(self._group_commit, after, most)
 
     def write(self) -> None:
         """Stage the log record of the open batch. Called before each commit, when nothing more is entered. A
