@@ -1,0 +1,1 @@
+"""Tests of `basestore`, a folder for each room."""

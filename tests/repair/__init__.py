@@ -1,0 +1,1 @@
+"""Laws of `repair`, a file for each of its modules."""

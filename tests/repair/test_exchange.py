@@ -1,4 +1,7 @@
-"""Laws of what an exchange decides: runs, roles, snapshots and virtual roots, against dumb sets."""
+"""Laws of what an exchange decides: runs, roles, snapshots and virtual roots, against dumb sets.
+
+Covers `repair/exchange.py` and `repair/runs.py`.
+"""
 
 import hypothesis.strategies as st
 import pytest

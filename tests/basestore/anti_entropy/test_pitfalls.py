@@ -5,6 +5,9 @@ A restored store that keeps its id is a mutant of the simulation ("a rollback go
 history of nodes here for these, which the model shows (`tests.model.breakages`): "closed stamp of the
 exchange's end", "unsure hints treated as copies", "certificates with lost stores", "ghosts dropped before
 anything comes".
+
+Covers the rules of `certificates.py`,
+`closed_stamps.py`, `comparison.py`, `exchange.py` and `maintenance.py`.
 """
 
 from collections.abc import Callable

@@ -1,5 +1,8 @@
 """Anti-entropy of real nodes in seeded worlds: writes that get lost, crashes, lost disks, and what must
-hold all along: summaries fit what is stored, no false alarm, nothing deleted comes back, all converges."""
+hold all along: summaries fit what is stored, no false alarm, nothing deleted comes back, all converges.
+
+Covers `scheduler.py` and all that it sets going in its room: `recovery.py`, `healing.py`, `scrub.py`.
+"""
 
 import random
 

@@ -1,4 +1,7 @@
-"""The command line against a cluster in good health: what it prints, and how it ends."""
+"""The command line against a cluster in good health: what it prints, and how it ends.
+
+Covers `cli/requests.py`, `options.py`, `exits.py`, `status.py` and `completion.py`.
+"""
 
 import json
 import os

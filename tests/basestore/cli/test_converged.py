@@ -1,4 +1,7 @@
-"""`basestore converged`, `repair` and what reads say of themselves, against a real cluster."""
+"""`basestore converged`, `repair` and what reads say of themselves, against a real cluster.
+
+Covers `cli/converged.py` and `cli/repair.py`.
+"""
 
 import os
 import re

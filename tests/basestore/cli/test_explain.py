@@ -1,4 +1,7 @@
-"""`basestore explain` and `basestore hints` against a real cluster, of which a node dies."""
+"""`basestore explain` and `basestore hints` against a real cluster, of which a node dies.
+
+Covers `cli/explain.py` and `cli/hints.py`.
+"""
 
 import os
 import signal

@@ -1,4 +1,7 @@
-"""`basestore import`: what files may hold, what is counted, and how an import goes on."""
+"""`basestore import`: what files may hold, what is counted, and how an import goes on.
+
+Covers `cli/importing.py`, `rows.py` and `checkpoint.py`.
+"""
 
 import base64
 import csv

@@ -1,4 +1,7 @@
-"""`basestore up` and `basestore serve`: real processes that are killed, stopped and started again."""
+"""`basestore up` and `basestore serve`: real processes that are killed, stopped and started again.
+
+Covers `cli/up.py`, `children.py` and `serving.py`.
+"""
 
 import os
 import re

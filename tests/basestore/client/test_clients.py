@@ -1,6 +1,8 @@
 """Clients against a cluster on loopback, and against servers that misbehave.
 
 Every test runs on Trio, on asyncio and with the blocking client.
+
+Covers `client/connection.py`, `blocking_channel.py`, `store.py`, `blocking_store.py` and `calls.py`.
 """
 
 import socket

@@ -1,4 +1,7 @@
-"""Sessions across nodes: a world whose replicas differ, where a store at ONE would go back in time."""
+"""Sessions across nodes: a world whose replicas differ, where a store at ONE would go back in time.
+
+Covers `client/session.py` and what the coordinator does with its floors.
+"""
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
 from typing import Any, TypeVar

@@ -1,4 +1,7 @@
-"""Sessions forget what is stable: every replica holds it, so no promise needs it to be remembered."""
+"""Sessions forget what is stable: every replica holds it, so no promise needs it to be remembered.
+
+Covers `client/session.py`.
+"""
 
 from basestore.client.session import Session
 from basestore.protocol.client import Delete, Get, Got, Set, Written

@@ -1,4 +1,7 @@
-"""Peers that die, come back, and come and go: when it is noticed, and what it sets going."""
+"""Peers that die, come back, and come and go: when it is noticed, and what it sets going.
+
+Covers `cluster/peers.py` and `failure_detector.py`.
+"""
 
 from typing import NamedTuple
 

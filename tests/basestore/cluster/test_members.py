@@ -1,4 +1,7 @@
-"""Members are known by their numbers: the order in which a file lists them means nothing."""
+"""Members are known by their numbers: the order in which a file lists them means nothing.
+
+Covers `cluster/peers.py` and the numbers in `basestore/config.py`.
+"""
 
 import re
 from pathlib import Path

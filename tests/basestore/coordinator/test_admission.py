@@ -1,4 +1,7 @@
-"""Clocks that are off, ceilings, and bounds that refuse work before anything is done."""
+"""Clocks that are off, ceilings, and bounds that refuse work before anything is done.
+
+Covers `coordinator/admission.py`, `stamper.py` and `replica/clock_ceiling.py`.
+"""
 
 import pytest
 

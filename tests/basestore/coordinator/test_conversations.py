@@ -1,4 +1,7 @@
-"""Whole conversations of a coordinator and its replicas, held against their transcripts."""
+"""Whole conversations of a coordinator and its replicas, held against their transcripts.
+
+Covers `coordinator/quorum_write.py` and `quorum_read.py`.
+"""
 
 from basestore.consistency import Level
 from tests.worlds.transcripts import Transcribe
@@ -28,8 +31,6 @@ def test_a_quorum_read_repairs_a_stale_replica_before_it_answers(transcript: Tra
     for index in (0, 2):
         world.plant(index, "k", "new", version)
     with transcript(world) as scene:
-        scene(
-            "n2 alone holds the older record; n1 reads at QUORUM, itself and n2, and mends n2 before it answers"
-        )
+        scene("n2 alone holds the older record; n1 reads at QUORUM, from itself and n2")
         assert world.look(0, "k").value == b"new"
     assert world.values("k") == [b"new"] * 3

@@ -1,4 +1,7 @@
-"""What is mended in passing: digests, the comparison behind an answer, sessions, what was found behind."""
+"""What is mended in passing: digests, the comparison behind an answer, sessions, what was found behind.
+
+Covers `coordinator/deferred_repair.py` and what `quorum_read.py` does after its report.
+"""
 
 from typing import Any
 

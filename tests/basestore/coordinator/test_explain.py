@@ -1,4 +1,7 @@
-"""Explain: what every member knows of a key, and what that means."""
+"""Explain: what every member knows of a key, and what that means.
+
+Covers `coordinator/explain.py`, `gather.py` and `results/explanation.py`.
+"""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,7 @@
-"""Buckets whose first write wins."""
+"""Buckets whose first write wins.
+
+Covers `coordinator/quorum_write.py` where the first write wins.
+"""
 
 import pytest
 

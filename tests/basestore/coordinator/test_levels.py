@@ -1,4 +1,7 @@
-"""Write and read levels against replicas that are alive, dead or slow."""
+"""Write and read levels against replicas that are alive, dead or slow.
+
+Covers `coordinator/quorum_write.py`, `set_delete.py` and `get.py`.
+"""
 
 import pytest
 

@@ -1,4 +1,7 @@
-"""What reads say of themselves: whether a first write is final, and how stale an answer may be."""
+"""What reads say of themselves: whether a first write is final, and how stale an answer may be.
+
+Covers `coordinator/get.py` and `Stamper.stale_ms`.
+"""
 
 import pytest
 

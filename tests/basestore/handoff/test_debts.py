@@ -1,4 +1,7 @@
-"""Debts end once it is proven that what was owed is lacking no more; late hints wait for an operator."""
+"""Debts end once it is proven that what was owed is lacking no more; late hints wait for an operator.
+
+Covers `handoff/debts.py` and `late_hints.py`.
+"""
 
 import pytest
 

@@ -1,4 +1,7 @@
-"""Hints: kept for members that missed a write, delivered when they are back."""
+"""Hints: kept for members that missed a write, delivered when they are back.
+
+Covers `handoff/delivery.py`, `hints.py` and `pile.py`.
+"""
 
 import pytest
 

@@ -1,4 +1,7 @@
-"""A node is told anything at all, in messages of the right form: it refuses, and goes on."""
+"""A node is told anything at all, in messages of the right form: it refuses, and goes on.
+
+Covers the checks of `basestore/protocol` and the handlers of `basestore/node.py`.
+"""
 
 from typing import Any
 

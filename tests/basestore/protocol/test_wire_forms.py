@@ -1,5 +1,8 @@
 """The bytes of the messages on the path of a request, held against frames.txt: the wire changes on purpose
-only, and then PROTOCOL does too. `pytest --update` writes the file anew."""
+only, and then PROTOCOL does too. `pytest --update` writes the file anew.
+
+Covers `protocol/codec.py`, `replication.py` and `client.py`.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,7 @@
-"""What nodes tell each other of their stores, held against its transcript."""
+"""What nodes tell each other of their stores, held against its transcript.
+
+Covers `replica/introductions.py` and `identity.py`.
+"""
 
 from basestore.consistency import Level
 from tests.worlds.transcripts import Transcribe

@@ -1,4 +1,7 @@
-"""Whether a store may be trusted: birth, forgetting, rollback, and recovery from peers."""
+"""Whether a store may be trusted: birth, forgetting, rollback, and recovery from peers.
+
+Covers `replica/identity.py`, `introductions.py` and `anti_entropy/recovery.py`.
+"""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""What clients make of answers: every error there and back, and no answer that surprises them."""
+"""What clients make of answers: every error there and back, and no answer that surprises them.
+
+Covers `results/receipts.py`, `answers.py` and `nodes.py`.
+"""
 
 from collections.abc import Callable
 from contextlib import suppress

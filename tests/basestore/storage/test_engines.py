@@ -1,4 +1,7 @@
-"""Storage engines behind one contract, and what each promises beyond it."""
+"""Storage engines behind one contract, and what each promises beyond it.
+
+Covers `storage/rocks.py`, `rocks_damage.py` and `memory.py`.
+"""
 
 import hashlib
 import shutil
