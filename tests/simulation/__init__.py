@@ -1,1 +1,1 @@
-"""Simulation: whole clusters of real nodes under a simulated network, disks and clocks, each out of one seed."""
+"""Simulation: clusters of real nodes under a simulated network, disks and clocks, each out of one seed."""
