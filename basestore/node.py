@@ -89,7 +89,7 @@ class Node:
         placement = Placement.of(cluster)
         digester = Digester(cluster.key)
         rules = {name.encode(): rule for name, rule in cluster.buckets.items()}
-        # Above every stamp that an earlier opening can have given out (`clock_ceiling.py`).
+        # Above every stamp that an earlier opening can have given out (`replica/clock_ceiling.py`).
         self.clock = HybridClock(stored_ceiling(engine), cluster.drift_ms_max)
         self.group_commit = GroupCommit(engine, fresh.generation, waits=config.syncs == "always")
         settle_format(self.group_commit, config)

@@ -1,13 +1,16 @@
-"""House rules: which room may import which, what a room may touch, and how large things may get.
+"""House rules: which room may import which, what a room may touch, how large things may get, and that files
+and names which docstrings and comments speak of are there.
 
 A *room* is a folder of `basestore`, or a file at its root. An import counts wherever it stands: inside a
 function, or under `if TYPE_CHECKING`, for whoever reads the code must follow it all the same.
 """
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -369,3 +372,73 @@ def test_only_declared_dependencies_are_imported() -> None:
     used = {name.split(".")[0] for path in SOURCES for name, _ in imports(path)}
     assert used - sys.stdlib_module_names - {"basestore", "repair"} <= declared
     assert declared <= used | {"anyio"}  # none that nobody imports
+
+
+# --- what is said in backticks exists -----------------------------------------------------------
+
+SPEAKING = [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]
+NAMED = re.compile(r"`([A-Za-z_][\w/]*(?:\.[A-Za-z_]\w*)+)`")
+
+
+@cache
+def defined() -> dict[str, set[str]]:
+    """What the classes of each name have: methods, fields, and what they assign to themselves."""
+    found: dict[str, set[str]] = defaultdict(set)
+    bases: dict[str, set[str]] = defaultdict(set)
+    for path in SPEAKING:
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.ClassDef):
+                bases[node.name] |= {ast.unparse(base) for base in node.bases}
+                found[node.name] |= set(names_in(node))
+    for name in found:
+        for base in list(bases[name]):
+            found[name] |= found.get(base, set())
+    return found
+
+
+def names_in(top: ast.AST) -> Iterator[str]:
+    """The names that are bound anywhere inside: functions, classes, variables, attributes of an object."""
+    for node in ast.walk(top):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                yield node.name
+            case ast.Name(ctx=ast.Store()):
+                yield node.id
+            case ast.Attribute(ctx=ast.Store()):
+                yield node.attr
+            case ast.alias():
+                yield node.asname or node.name
+
+
+def exists(said: str, path: Path) -> bool:
+    """Whether a file, a name of a class or a name of a module is there; whatever is none of these (a
+    variable's attribute, a TOML key) counts as being there. Tests stand where the room stands."""
+    folder = path.parent
+    if said.endswith(".py"):
+        folders = (folder, PACKAGE / folder.name, PACKAGE, ROOT)
+        return any((place / said).is_file() for place in folders)
+    first, *rest = said.split(".")
+    if first[0].isupper():
+        return rest[0] in defined().get(first, set())
+    room = ".".join(folder.relative_to(ROOT).parts)
+    for start in ("", "basestore.", f"{room}."):
+        words = (start + said).split(".")
+        # The longest part of it that is a module; what is left must be something that this module binds.
+        for count in range(len(words), 0, -1):
+            module = modules().get(".".join(words[:count]))
+            if module is not None and count > start.count("."):
+                return count == len(words) or words[count] in names_in(parsed(module))
+    return True
+
+
+@pytest.mark.parametrize("path", SPEAKING, ids=where)
+def test_files_and_names_that_are_spoken_of_exist(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert [said for said in NAMED.findall(text) if not exists(said, path)] == []
+
+
+def test_what_is_gone_is_missed() -> None:
+    path = PACKAGE / "coordinator" / "get.py"
+    there = ["get.py", "repair/rule.py", "Stamper.stale_ms", "repair.digest_tree.due_of", "quorum_read.mend"]
+    gone = ["put.py", "repair/get.py", "Stamper.stale", "repair.digest_tree.due", "quorum_read.mended"]
+    assert [exists(said, path) for said in there + gone] == [True] * len(there) + [False] * len(gone)

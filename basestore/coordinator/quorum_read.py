@@ -221,7 +221,7 @@ class QuorumRead(Operation):
 
     def _consider(self, now: Instant) -> None:
         """Answer if the winner is confirmed; otherwise write it back to those that are behind."""
-        # Too late to conclude: a replica may have forgotten what it said, and recovered (`recovery.py`).
+        # Too late: a replica may have forgotten what it said, and recovered (`anti_entropy/recovery.py`).
         if now.monotonic >= self._deadline:
             return
         # Before the report: as many as the level requires. After it: all that will still say anything.
