@@ -253,7 +253,7 @@ def _members(rows: list[Any], source: str, *, numbered: bool) -> list[Member]:
     members = []
     for values in rows:
         row = _Table(source, "members", values)
-        number = row.number("number", UNNUMBERED, UNNUMBERED, NUMBER_MAX)
+        number = row.number("number", UNNUMBERED, 0, NUMBER_MAX) if "number" in values else UNNUMBERED
         members.append(
             Member(number, row.take("name", str), row.take("address", str), row.take("zone", str, ""))
         )
@@ -275,9 +275,13 @@ def _members(rows: list[Any], source: str, *, numbered: bool) -> list[Member]:
 
 
 def _given_numbers(members: list[Member]) -> list[Member]:
-    """The members with numbers for those that have none: their places, where nobody has a number yet, for
-    these are what stores from before numbers know them by; otherwise numbers greater than all."""
-    following = count(max((member.number for member in members), default=UNNUMBERED) + 1)
+    """The members with numbers for those that have none: greater than all that are given, or, where there
+    is no room for that, the least that are free."""
+    taken = {member.number for member in members}
+    first = max(taken, default=UNNUMBERED) + 1
+    if first + len(members) > NUMBER_MAX:
+        first = 0
+    following = (number for number in count(first) if number not in taken)
     return [
         replace(member, number=next(following)) if member.number == UNNUMBERED else member
         for member in members

@@ -39,7 +39,8 @@ from basestore.cluster.outbox import OUTBOX_BYTES_MAX, Outbox, weight
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement, row_partition
 from basestore.config import NodeConfig
-from basestore.coordinator.context import Context
+from basestore.coordinator.admission import disk_behind
+from basestore.coordinator.context import Context, refuse
 from basestore.coordinator.coordinator import REQUESTS, receive
 from basestore.coordinator.stamper import Stamper
 from basestore.handoff.debts import DebtCheck, Debts
@@ -84,10 +85,8 @@ class Node:
         self.me = cluster.member_index(config.name)
         self._ticked, self._opened_s = now, now.monotonic
         self.ready: set[Outbox] = set()
-        self._labels = dict(labels)
-        self.metrics = Metrics()
-        placement = Placement.of(cluster)
-        digester = Digester(cluster.key)
+        self._labels, self.metrics = dict(labels), Metrics()
+        placement, digester = Placement.of(cluster), Digester(cluster.key)
         rules = {name.encode(): rule for name, rule in cluster.buckets.items()}
         # Above every stamp that an earlier opening can have given out (`replica/clock_ceiling.py`).
         self.clock = HybridClock(stored_ceiling(engine), cluster.drift_ms_max)
@@ -171,11 +170,12 @@ class Node:
         for message in messages:
             if type(message) in REQUESTS:
                 receive(self.context, outbox, message, now)
-            elif isinstance(message, Status):
-                outbox.put(status.answer(message.id, self.facts()))
-            elif isinstance(message, Counters):
-                counters = status.answer(message.id, self._counters(now))
-                outbox.put(counters, weight(counters))
+            elif isinstance(message, Status | Counters):
+                facts = self.facts() if isinstance(message, Status) else self._counters(now)
+                told = status.answer(message.id, facts)
+                outbox.put(told, weight(told))
+            elif isinstance(message, Replay) and self.group_commit.stalled:  # each delivery stages rows
+                refuse(outbox, message.id, disk_behind())
             elif isinstance(message, HintsOf | Replay):
                 piles = status.hint_piles(message.id, self.name, self.hints, self.peers, self.metrics, now)
                 outbox.put(piles, weight(piles))
@@ -228,11 +228,11 @@ class Node:
         self.operations.tick(now)
         generation, sequence = self.group_commit.generation, self.group_commit.durable_sequence
         only_copies = self.hints.only_copies()
-        # Of its own only copies a node hears as of those of others: closed stamps stay below them.
         self.closed_stamps.hear_only_copies(self.me, only_copies, now)
         for member in self.peers.tick(now, self.identity.whole, generation, sequence, only_copies):
             self.operations.lost(member, now)
         self.introductions.tick(now)
+        self.group_commit.offer_again()  # not with every step: it takes as long as to store the batch
         if not self.group_commit.stalled:  # all this stages more
             self.delivery.tick(now)
             self._debt_check.tick(now)
@@ -281,7 +281,7 @@ class Node:
         return self.group_commit.urgent
 
     def take_relink(self) -> bool:
-        """Whether all links must be made anew, for this node runs on another store now; told once."""
+        """All links must be made anew, for this node runs on another store now; told once."""
         return self.introductions.take_relink()
 
     def close(self, now: Instant) -> None:
@@ -292,6 +292,7 @@ class Node:
         # In one batch with the hints: what says "closed cleanly" must not be there without them.
         self.identity.close()
         self.summaries.summary_log.write()
+        self.group_commit.offer_again()
         self.group_commit.commit()
 
     # --- inside ------------------------------------------------------------------------------
@@ -340,11 +341,11 @@ class Node:
         self.operations.applied(member, message.ids, now)
 
     def _trace(self, member: int, outbox: Outbox, message: Trace, now: Instant) -> None:
-        if self.group_commit.stalled:
+        if self.group_commit.stalled:  # the answer would wait behind the refused batch
             outbox.put(Rejected(message.id, "its disk does not keep up", True))
-            return
-        answer = trace(message, self.identity, self.peers, self.replica, self.hints, self.certificates)
-        self.group_commit.reply(outbox, answer, None, weight(answer))
+        else:
+            answer = trace(message, self.identity, self.peers, self.replica, self.hints, self.certificates)
+            self.group_commit.reply(outbox, answer, None, weight(answer))
 
     def _inspect(self, member: int, outbox: Outbox, message: Inspect, now: Instant) -> None:
         if message.within_ms >= 0:
@@ -394,7 +395,6 @@ class Node:
         return known | self._lag().facts() | self._labels
 
     def _counters(self, now: Instant) -> dict[str, str]:
-        """What was counted since this opening of the store, and when that was, in seconds by this node's
-        clock; after the facts of the status."""
+        """The facts of the status, and what was counted since this opening of the store, up to now."""
         opening = {"opening": self.group_commit.generation.hex(), "seconds": str(now.monotonic)}
         return self.facts() | opening | self.gauges().facts() | self.metrics.facts()

@@ -162,14 +162,15 @@ class Exchanges:
         """End those of which the other side has said nothing for long; say where this side is still at
         work."""
         for exchange in list(self._open.values()):
-            if not exchange.waiting:
+            if not exchange.waiting and not self._local.group_commit.stalled:
                 # It is this side that keeps the other waiting.
                 exchange.heard_s = now.monotonic
                 if now.monotonic - exchange.told_s > GOING_S:
                     exchange.told_s = now.monotonic
                     exchange.dialogue.outbox.put(Going(exchange.dialogue.number))
             elif now.monotonic - exchange.heard_s > SILENCE_S_MAX:
-                self._end(exchange, "the other side has fallen silent")
+                # Or this side has, on a disk that takes nothing: it must not bar the partition to others.
+                self._end(exchange, "one side has fallen silent")
 
     def run(self, now: Instant) -> bool:
         """Let exchanges go on, as far as this tick's rows last. Called while nothing is staged, for they look

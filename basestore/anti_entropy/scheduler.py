@@ -81,7 +81,8 @@ class Scheduler:
         self._maintenance.watch_damage()
         if not self._exchanges.ready:
             return
-        if now.monotonic >= self._alone_s:
+        # Not while a batch is refused: each time leaves an action that waits for it.
+        if now.monotonic >= self._alone_s and not self._local.group_commit.stalled:
             self._alone_s = now.monotonic + ROUND_S_MIN
             self._close_alone(now)
         for peer in self._peers.others:

@@ -50,6 +50,9 @@ def admit_write(
         )
     repeated = context.stamper.repeated(request.version, now) if request.version else None
     _check_room(context, len(request.key) + len(value), now)
+    # A disk that takes no batch still answers reads: only writes are refused for that.
+    if context.group_commit.full:
+        raise disk_behind()
     row = context.placement.row(request.bucket.encode(), request.key)
     return level, Content(row, value, ttl_ms, tombstone, rule), repeated
 
@@ -151,7 +154,12 @@ def _check_room(context: Context, size: int, now: Instant, outbox: Outbox | None
     `outbox`, if that is given: an answer that may be large is not begun for a client that takes none."""
     if not context.operations.has_room(size, now):
         raise Overloaded("overloaded: too many requests are under way; nothing was done. Try again later")
-    if context.group_commit.full:
-        raise Overloaded("overloaded: the disk does not keep up; nothing was done. Try again later")
+    if context.group_commit.behind:
+        raise disk_behind()
     if outbox is not None and not outbox.roomy:
         raise Overloaded(TOO_MUCH_ASKED)
+
+
+def disk_behind() -> Overloaded:
+    """The error for what cannot be taken while the disk does not keep up."""
+    return Overloaded("overloaded: the disk does not keep up; nothing was done. Try again later")

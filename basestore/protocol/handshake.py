@@ -177,7 +177,7 @@ def differences(ours: str, theirs: str) -> list[str]:
     """What two canonical texts disagree on, a line each: "replication: 3 here, 5 there"."""
     try:
         other = json.loads(theirs)
-    except ValueError:
+    except (ValueError, RecursionError):  # whoever connects may say anything
         other = None
     if not isinstance(other, dict):
         return ["the other side's configuration is not readable"]

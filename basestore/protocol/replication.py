@@ -7,6 +7,7 @@ leave it.
 
 from typing import Final, NamedTuple
 
+from basestore.protocol.limits import BUCKET_BYTES_MAX
 from basestore.protocol.registry import ANSWERED, ANYTHING, message
 from repair.version import HEAD_BYTES, RECORD_BYTES_MIN
 from repair.write_repair import STORE_BYTES
@@ -122,7 +123,7 @@ class HeldDigest(NamedTuple):
         return "" if len(self.head) == HEAD_BYTES else "names no record"
 
 
-@message(36, unchecked=ANSWERED)
+@message(36)
 class ReadRange(NamedTuple):
     """Rows of some partitions, merged by key: those of `bucket` whose keys start with
     `prefix`, after the key `after`."""
@@ -134,6 +135,9 @@ class ReadRange(NamedTuple):
     after: bytes
     limit: int
     deadline_ms: int
+
+    def check(self) -> str:
+        return "names a bucket that is too long" if len(self.bucket) > BUCKET_BYTES_MAX else ""
 
 
 @message(37)

@@ -21,6 +21,7 @@ from basestore.protocol.replication import COPY, DIRECT, Apply, Hinted, Read, Re
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import State, StoreIdentity
 from basestore.replica.replica import HINTED_COPY, HINTED_DIRECT, Replica
+from basestore.storage import keyspace
 
 
 class Admission:
@@ -46,33 +47,41 @@ class Admission:
     def apply(self, member: int, outbox: Outbox, message: Apply, now: Instant) -> None:
         if message.way not in (DIRECT, COPY):
             outbox.put(Rejected(message.id, "there is no such way in", False))
-        elif self._serves(member, outbox, message.id, message.deadline_ms, now):
+        elif self._serves(member, outbox, message.id, message.deadline_ms, now, self._group_commit.full):
             self._replica.apply(outbox, message, now.wall_ms)
 
     def hinted(self, member: int, outbox: Outbox, message: Hinted, now: Instant) -> None:
         """A hint is a copy if a store that is still in use has taken its record; otherwise it may be the
         first delivery of a write that nobody holds."""
-        if self._serves(member, outbox, message.id, 0, now):
+        if self._serves(member, outbox, message.id, 0, now, self._group_commit.full):
             row = message.row
             copy = len(row) > 3 and self._in_use(row_partition(row), message.stores)
             way = HINTED_COPY if copy else HINTED_DIRECT
             self._replica.apply(outbox, Apply(message.id, row, message.record, way, 0), now.wall_ms)
 
     def read(self, member: int, outbox: Outbox, message: Read, now: Instant) -> None:
-        if message.healing or self._serves(member, outbox, message.id, message.deadline_ms, now):
+        # A disk that refuses batches still shows what it holds. Only of a row in the refused batch nothing
+        # can be said: what was held before is beaten, and what is new is not stored.
+        group_commit = self._group_commit
+        late = group_commit.behind or group_commit.blocks(keyspace.record(message.row))
+        if message.healing or self._serves(member, outbox, message.id, message.deadline_ms, now, late):
             self._replica.read(outbox, message)
 
     def read_range(self, member: int, outbox: Outbox, message: ReadRange, now: Instant) -> None:
-        if self._serves(member, outbox, message.id, message.deadline_ms, now):
+        # A range is read from the engine alone, which lacks what stands in a refused batch.
+        if self._serves(member, outbox, message.id, message.deadline_ms, now, self._group_commit.full):
             self._replica.read_range(outbox, message)
 
-    def _serves(self, member: int, outbox: Outbox, request: int, deadline_ms: int, now: Instant) -> bool:
-        """Whether this store answers now. The deadline is by the member's clock, which may differ."""
+    def _serves(
+        self, member: int, outbox: Outbox, request: int, deadline_ms: int, now: Instant, late: bool
+    ) -> bool:
+        """Whether this store answers now. The deadline is by the member's clock, which may differ. `late`:
+        the disk does not keep up with what is asked."""
         if not self._peers.alive[self._peers.me]:
             state = "forgetful" if self._identity.state is State.FORGETFUL else "starting"
             outbox.put(Rejected(request, f"its store is {state}", True))
             return False
-        if self._group_commit.full:
+        if late:
             outbox.put(Rejected(request, "its disk does not keep up", True))
             return False
         # The member's clock is this one plus its offset; one that was never compared is taken to agree. To

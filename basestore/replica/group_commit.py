@@ -12,9 +12,10 @@ The barrier is read before the sync starts; what is committed while it runs belo
 reply that shows a reader something waits just like an acknowledgement, for as long as what it shows is not
 durable: otherwise a crash could take back what somebody has seen.
 
-Nothing is ever taken back. A batch that the engine refuses (StorageBusy: it stalls, or the disk is full)
-stays open: the group commit is *stalled*, and each later `commit` offers the same batch again, with all
-that was staged meanwhile:
+Nothing is ever taken back. A batch that the engine refuses for the moment (StorageBusy: it stalls) stays
+open: the group commit is *stalled*, and `commit` offers the same batch again, with all that was staged
+meanwhile, once after each `offer_again` (a tick of the node: to offer a large batch costs as much as to
+store it):
 
     step 1   stage a, ack a      commit refused         sequence 6, stalled: open is batch 7 {a}
     step 2   (an Apply comes)    full: it is refused, nothing of it is staged
@@ -25,11 +26,11 @@ What follows from that for those who stand above:
 
     a write that stands in a refused batch is neither acknowledged nor refused before the batch was taken and
     is durable; its caller's deadline may pass meanwhile, and the write may still be stored later
-    a read finds the row as it was staged (`get`) and waits behind it; a range is read from the engine alone,
-    so nothing is scanned while a batch is open across steps
+    a read of a row in it would wait behind it, so who admits reads asks `blocks`; all other rows are read
+    as ever; a range is read from the engine alone, so nothing is scanned while a batch is open across steps
     so with a hint: one whose writer was told at ANY that it failed may still be kept
-    while it is stalled it is `full`, and who admits work asks for that first: so the batch cannot grow by
-    more than what the node itself has to note (a row each of some facts, never of a request)
+    while it is stalled it is `full`, and who admits writes asks for that first: so the batch cannot grow
+    by more than what the node itself has to note (a row each of some facts, never of a request)
 
 With durability `interval` and `memory` (`waits` is false) replies leave at the commit; what must be sure
 (`surely`, `when_durable`) waits in any case.
@@ -83,15 +84,35 @@ class GroupCommit:
         self._waiting: deque[_Batch] = deque()
         self.unsynced_bytes = 0
         self.stalled = False
+        self._offered = False  # the open batch, since the last `offer_again`
 
     def _load_progress(self) -> int:
         stored = self.engine.get(PROGRESS)
         return 0 if stored is None else int.from_bytes(stored[:PROGRESS_BYTES])
 
     @property
+    def behind(self) -> bool:
+        """So much waits to be synced that nothing should be added to it, answers that would wait neither."""
+        return self.unsynced_bytes > UNSYNCED_BYTES_MAX
+
+    @property
     def full(self) -> bool:
-        """The disk does not keep up: new work should be refused."""
-        return self.stalled or self.unsynced_bytes > UNSYNCED_BYTES_MAX
+        """The disk does not keep up: new writes should be refused."""
+        return self.stalled or self.behind
+
+    @property
+    def held(self) -> int:
+        """How many rows the open batch has, and what waits for it besides."""
+        batch = self._open
+        return len(batch.rows) + len(batch.actions) + len(batch.replies) + len(batch.sure_replies)
+
+    def blocks(self, key: bytes) -> bool:
+        """Whether an answer about `key` would wait for a batch that the engine has refused."""
+        return self.stalled and key in self._open.rows
+
+    def offer_again(self) -> None:
+        """Time has passed: the next `commit` offers a refused batch once more."""
+        self._offered = False
 
     @property
     def urgent(self) -> bool:
@@ -176,6 +197,8 @@ class GroupCommit:
 
     def commit(self) -> None:
         """Store the open batch; `sequence` is then its barrier. If the engine refuses it, it stays open."""
+        if self.stalled and self._offered:
+            return
         batch = self._open
         # A batch of replies alone is committed too: they wait, in their order, for the batches before it.
         if not (batch.rows or batch.replies or batch.actions):
@@ -185,7 +208,7 @@ class GroupCommit:
         try:
             self.engine.apply(batch.rows)
         except StorageBusy:
-            self.stalled = True
+            self.stalled = self._offered = True
             return
         self.stalled = False
         self.sequence = batch.number

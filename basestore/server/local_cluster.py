@@ -91,17 +91,17 @@ def _existing_cluster(directory: Path, nodes: int | None, first_port: int | None
     cluster = load(config_path(directory, "n1"), numbered=False).cluster
     listed = [member.name for member in cluster.members]
     expected = [f"n{number}" for number in range(1, (nodes or len(listed)) + 1)]
-    if listed != expected:
+    if sorted(listed) != sorted(expected):
         raise ConfigurationError(
             f"{directory} holds a cluster of {len(listed)} nodes ({', '.join(listed)}), not of "
             f"{len(expected)}; ask for {len(listed)} nodes, or use another directory"
         )
-    first = cluster.members[0].address
+    first = cluster.members[cluster.member_index("n1")].address
     if first_port is not None and first != f"{HOST}:{first_port}":
         raise ConfigurationError(
             f"the cluster in {directory} begins at {first}; start it with that port, or use another directory"
         )
-    return [load(config_path(directory, name), numbered=False) for name in listed]
+    return [load(config_path(directory, name), numbered=False) for name in expected]
 
 
 def _new_cluster(

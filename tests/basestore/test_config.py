@@ -51,7 +51,8 @@ def test_what_is_left_out_has_defaults() -> None:
         ("[[members]]", "drift_ms_max = 60001\n[[members]]", "drift_ms_max = 60001 must lie between"),
         ("[[members]]", "replicas = 3\n[[members]]", "[cluster] has unknown settings: replicas"),
         ("number = 3", "number = 0", "two [[members]] have the same number; each has its own for life"),
-        ("number = 3", "number = 65535", "[members] number = 65535 must lie between"),
+        ("number = 3", "number = 65535", "[members] number = 65535 must lie between 0 and"),
+        ("number = 3", "number = -1", "[members] number = -1 must lie between 0 and"),
         ("number = 3", 'number = "3"', "[members] number = '3' must be of type int"),
         ('name = "n2"', "", "[members] lacks 'name'"),
         ('name = "n2"', "name = 2", "[members] name = 2 must be of type str"),
@@ -189,7 +190,7 @@ def test_differences_name_what_differs_and_keep_the_key_secret() -> None:
         assert repr(bytes.fromhex(KEY)) not in text
 
 
-@pytest.mark.parametrize("theirs", ["", "nonsense", "[]", "5", "null"])
+@pytest.mark.parametrize("theirs", ["", "nonsense", "[]", "5", "null", "[" * 60_000], ids=range(6))
 def test_what_is_no_configuration_is_said_to_be_unreadable(theirs: str) -> None:
     assert differences(read(GOOD).cluster.canonical(), theirs) == [
         "the other side's configuration is not readable"
@@ -242,3 +243,12 @@ def test_a_member_that_joins_is_offered_a_number_that_nobody_had() -> None:
     with pytest.raises(ConfigurationError, match=r"number = 8 .*n2") as wrong:
         read(GOOD.replace("number = 3", ""))
     assert "n1" not in str(wrong.value).splitlines()[1]
+
+
+def test_where_the_greatest_number_is_taken_the_least_free_ones_are_proposed() -> None:
+    text = re.sub("number = 3", "", GOOD).replace("number = 0", "number = 65534", 1)
+    with pytest.raises(ConfigurationError, match=r"number = 0 "):
+        read(text)
+    numbers = [member.number for member in parse(text, "n1.toml", Path(), numbered=False).cluster.members]
+    assert numbers == sorted({*numbers})
+    assert 65534 in numbers

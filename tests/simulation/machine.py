@@ -303,8 +303,8 @@ class Machine:
     # --- the disk ----------------------------------------------------------------------------
 
     def _judge_stall(self, node: Node) -> None:
-        """While a batch is refused it does not grow by what others ask for."""
-        rows, now = len(node.group_commit.rows), self._clockwork.now
+        """While a batch is refused it does not grow by what others ask for, nor by what goes on by itself."""
+        rows, now = node.group_commit.held, self._clockwork.now
         if not node.group_commit.stalled:
             if self._stalled is not None and now - self._stalled[0] > LONG_STALL_S:
                 self.world.counts["batch taken after long"] += 1
@@ -313,7 +313,7 @@ class Machine:
             self._stalled = (now, rows)
             self.world.counts["batch refused"] += 1
         elif rows > self._stalled[1] + STALLED_ROWS_MAX:
-            self.world.blame("stalls", f"n{self.index + 1} has a refused batch of {rows} rows")
+            self.world.blame("stalls", f"n{self.index + 1} has a refused batch that grows: {rows}")
             self._stalled = (now, rows)
 
     def _sync(self, node: Node, newest: int, now: Instant) -> None:

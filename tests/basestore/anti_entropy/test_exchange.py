@@ -5,6 +5,7 @@ Covers `anti_entropy/exchange.py`, `exchanges.py`, `comparison.py` and `dialogue
 
 import pytest
 
+from basestore.anti_entropy.exchanges import SILENCE_S_MAX
 from basestore.consistency import Level
 from basestore.errors import StorageBusy
 from basestore.protocol.anti_entropy import Abort, Certify, Entries, Listing, Same, Sums, Syn, Want
@@ -14,6 +15,7 @@ from basestore.replica.summary_log import CHECKPOINT_AT_BYTES
 from basestore.storage.engine import Batch
 from basestore.storage.keyspace import NODE, SUMMARY
 from tests.worlds.exchanges import WORDS, begin, check_summaries, kinds, talk, two, write
+from tests.worlds.stalling import Stalling
 from tests.worlds.world import Sent, World
 
 
@@ -538,3 +540,17 @@ def test_summary_logs_are_checkpointed_while_exchanges_are_open() -> None:
             check_summaries(world, index)
             assert world.node(index).summaries.of[0].count == 92
         assert not any(node.metrics.counts["mismatches"] for node in world.running)
+
+
+def test_a_store_that_stalls_in_the_middle_does_not_keep_the_others_apart() -> None:
+    world = World(3, partitions=1)
+    for number in range(300):
+        world.plant(1, f"k{number}", "v", world.stamp(1))
+    begin(world, 3, ticking=(0, 1, 2))
+    stall = Stalling(world, 0)
+    world.run(1)
+    assert world.node(0).group_commit.stalled
+    world.node(1).scheduler.wish(2, 0)
+    world.run(SILENCE_S_MAX + 5)
+    assert world.node(2).summaries.of[0].count == 300
+    stall.end()

@@ -6,9 +6,11 @@ Covers `handoff/delivery.py`, `hints.py` and `pile.py`.
 import pytest
 
 from basestore.consistency import Level, Outcome, ReplicaState
+from basestore.coordinator.admission import disk_behind
 from basestore.errors import ReplicaFailure, StorageBusy, Unavailable, WriteTimeout
 from basestore.handoff.delivery import BESIDE_CLIENTS
 from basestore.protocol.client import Failed
+from basestore.protocol.operator import Replay
 from basestore.protocol.replication import DIRECT, Applied, Apply, Hinted
 from basestore.storage.engine import Batch
 from basestore.storage.keyspace import AGE, DEBT, HINT
@@ -247,13 +249,63 @@ class TestBusyStores:
         world.set(1, "k", "v", Level.ONE)
         waiting = world.get(1, "k", Level.ONE)
         world.settle()
-        refused = world.get(1, "k", Level.ONE)
-        world.settle()
+        refused = world.get(1, "k", Level.ONE, timeout_s=0.2)
+        world.run(0.5)
         assert not waiting.done
-        assert isinstance(refused.answer, Failed)
+        assert isinstance(refused.answer, Failed)  # by now: here it is refused, and nobody else answers
         stall.end()
         world.run(0.1)
         assert waiting.read().value == b"v"
+
+    def test_what_it_has_stored_before_is_read_as_ever(self) -> None:
+        world = World(3)
+        world.put(0, "old", "v", Level.ALL)
+        stalls = [Stalling(world, at) for at in (1, 2)]
+        world.set(0, "k", "v", Level.QUORUM)
+        world.run(0.5)
+        assert all(world.node(at).group_commit.stalled for at in (1, 2))
+        assert world.look(0, "old", Level.ALL).value == b"v"
+        assert world.look(1, "old", Level.QUORUM).value == b"v"
+        for stall in stalls:
+            stall.end()
+
+    def test_a_replay_is_refused_for_each_delivery_stages_rows(self) -> None:
+        world = World(3)
+        stall = Stalling(world, 1)
+        world.set(1, "k", "v", Level.ONE)
+        world.settle()
+        call = world.ask(1, Replay)
+        world.settle()
+        answer = call.reply()
+        assert isinstance(answer, Failed)
+        assert answer.text == str(disk_behind())
+        stall.end()
+
+    def test_a_refused_batch_is_offered_once_a_tick(self) -> None:
+        world = World(3)
+        stall = Stalling(world, 1)
+        world.set(1, "k", "v", Level.ONE)
+        world.settle()
+        offered = stall.refused
+        for _ in range(20):
+            world.node(1).step(world.now(1))
+        assert stall.refused == offered
+        world.run(0.5)
+        assert offered < stall.refused <= offered + 11
+        stall.end()
+
+    def test_with_one_replica_nothing_piles_up_behind_it(self) -> None:
+        world = World(3, replication=1, reconcile=True)
+        world.run(2)
+        stall = Stalling(world, 1)
+        key = next(key for key in map(str, range(99)) if world.replicas(key) == (1,))
+        world.set(1, key, "v", Level.ONE)
+        world.run(1)
+        assert world.node(1).group_commit.stalled
+        held = world.node(1).group_commit.held
+        world.run(60)
+        assert world.node(1).group_commit.held <= held + 10
+        stall.end()
 
     def test_each_row_is_counted_once(self) -> None:
         world = World(3)

@@ -27,7 +27,17 @@ from basestore.protocol.operator import (
     TracedHint,
 )
 from basestore.protocol.registry import FORMS, NUMBERS, message
-from basestore.protocol.replication import Applied, Held, HeldDigest, Hinted, Keep, Kept, Range, Superseded
+from basestore.protocol.replication import (
+    Applied,
+    Held,
+    HeldDigest,
+    Hinted,
+    Keep,
+    Kept,
+    Range,
+    ReadRange,
+    Superseded,
+)
 from tests.worlds.messages import (
     BARE,
     EXAMPLES,
@@ -96,6 +106,7 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
     HeldDigest: [({"head": head}, "no record") for head in (b"", _SHORT, _LONG)],
     Held: [({"record": record}, "no record") for record in (b"x", HEAD, BARE[:-1])],
     Hinted: [({"stores": b"s" * 15}, "stores that are none")],
+    ReadRange: [({"bucket": b"b" * 65}, "too long")],
     Range: [
         ({"rows": [ROW]}, "in turn"),
         ({"rows": [], "more": True}, "in turn"),

@@ -6,7 +6,6 @@ Covers `replica/identity.py`, `introductions.py` and `anti_entropy/recovery.py`.
 from dataclasses import replace
 from pathlib import Path
 
-import cbor2
 import pytest
 
 from basestore.anti_entropy.exchanges import SILENCE_S_MAX
@@ -19,7 +18,7 @@ from basestore.protocol.replication import Applied, Held, Read, Rejected
 from basestore.replica.identity import IDENTITY, Fresh, State
 from basestore.storage.engine import Batch
 from basestore.storage.memory import MemoryEngine
-from tests.worlds.world import World, number_of
+from tests.worlds.world import World
 
 KEYS = [f"key {number}" for number in range(20)]
 
@@ -573,15 +572,6 @@ class TestOwnership:
         other = replace(world.configs[1], cluster=replace(world.cluster, members=tuple(members)))
         with pytest.raises(ConfigurationError, match=r"node 'n2', number 10,.*not to node 'n2', number 11,"):
             Node(other, world.engines[1], Fresh(b"s" * 16, b"g" * 8, 1), world.now(1), {})
-
-    def test_a_store_from_before_members_had_numbers_takes_the_number_of_its_member(self) -> None:
-        world = World(3)
-        world.stop(1)
-        facts = cbor2.loads(world.engines[1].get(IDENTITY) or b"")
-        facts[0].pop()
-        world.engines[1].apply({IDENTITY: cbor2.dumps(facts)})
-        world.start(1)
-        assert cbor2.loads(world.engines[1].get(IDENTITY) or b"")[0][-1] == number_of(1)
 
     def test_the_store_of_another_cluster_is_refused(self) -> None:
         world = World(3)

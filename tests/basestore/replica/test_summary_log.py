@@ -79,6 +79,7 @@ class Twins:
         if not self.group_commit.stalled:
             self.summaries.summary_log.checkpoint(self._passed)
         self.summaries.summary_log.write()
+        self.group_commit.offer_again()
         self.group_commit.commit()
 
     def _passed(self, partition: int) -> int:
