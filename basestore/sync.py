@@ -1,6 +1,6 @@
 """The blocking client, for programs without an event loop: `basestore.sync.connect(...)`.
 
-A face: what it offers lives in `client/blocking_store.py`.
+Owns nothing: what it offers lives in `client/blocking_store.py`. Loads neither Trio nor RocksDB.
 """
 
 from basestore.client.blocking_store import SyncSession, SyncStore, connect

@@ -3,7 +3,7 @@
 A method is its signature and one line, as there. One connection, one caller at a time
 (`blocking_channel.py`): other threads wait for their turn; `set_many` and its kin send many requests before
 they wait. Beside the calls of `Store` it has two that ask every member, each over a connection of its own:
-`status` and `hints`. Imports neither Trio nor anyio.
+`status` and `hints`. It repeats nothing by itself, and imports neither Trio nor anyio.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -12,7 +12,7 @@ Two members never dial each other both: the one with the lower number does. A pe
 old link still seems alive has lost that link, and the old one is closed.
 
 It refuses who comes in too great a number, and closes whom it cannot serve: a peer whose outbox ran over (its
-loss must be seen as one), whoever takes no frame for too long, and whoever says what is not for him to say.
+loss must be seen as one), whoever takes no frame for too long, and whoever says what only others may say.
 """
 
 import logging

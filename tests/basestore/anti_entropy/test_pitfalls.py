@@ -6,8 +6,8 @@ history of nodes here for these, which the model shows (`tests.model.breakages`)
 exchange's end", "unsure hints treated as copies", "certificates with lost stores", "ghosts dropped before
 anything comes".
 
-Covers the rules of `certificates.py`,
-`closed_stamps.py`, `comparison.py`, `exchange.py` and `maintenance.py`.
+Covers the rules of `certificates.py`, `closed_stamps.py`, `comparison.py`, `exchange.py` and
+`maintenance.py`.
 """
 
 from collections.abc import Callable
