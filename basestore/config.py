@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -325,8 +326,13 @@ def _check(config: ClusterConfig, source: str) -> None:
         raise ConfigurationError(
             f"{source}: [[members]] names must be printable, without spaces, not empty, and differ"
         )
-    if len({member.number for member in config.members}) < len(names):
-        raise ConfigurationError(f"{source}: two [[members]] have the same number; each has its own for life")
+    numbers = Counter(member.number for member in config.members)
+    number, times = numbers.most_common(1)[0]
+    if times > 1:
+        same = " and ".join(member.name for member in config.members if member.number == number)
+        raise ConfigurationError(
+            f"{source}: two [[members]] have the same number: {same} have {number}; each has its own for life"
+        )
     if config.replication > len(names):
         raise ConfigurationError(
             f"{source}: replication = {config.replication} needs as many members; there are {len(names)}"

@@ -140,7 +140,9 @@ def _rule(context: Context, bucket: str) -> Rule:
     rule = context.buckets.get(bucket)
     if rule is None:
         names = ", ".join(sorted(context.buckets))
-        raise InvalidRequest(f"there is no bucket {bucket[:64]!r}; this cluster has {names}")
+        raise InvalidRequest(
+            f"there is no bucket {bucket[:64]!r}; this cluster has {names}. Use one of these, or declare it in every node's file"
+        )
     return rule
 
 

@@ -163,8 +163,8 @@ def refuse_taken_ports(configs: Sequence[NodeConfig]) -> None:
             taken.append(f"{address} ({os.strerror(error.errno or 0)})")
     if taken:
         raise ConfigurationError(
-            f"{', '.join(taken)} cannot be listened on. Stop what uses the port (another `basestore up`, "
-            f"perhaps), or make a new cluster in another directory with other ports"
+            f"{', '.join(taken)} cannot be listened on. Stop what uses the port (a `basestore up` or "
+            f"`serve`, perhaps), or make a new cluster in another directory with other ports"
         )
 
 

@@ -50,7 +50,7 @@ def test_what_is_left_out_has_defaults() -> None:
         ("[[members]]", "drift_ms_max = 0\n[[members]]", "drift_ms_max = 0 must lie between"),
         ("[[members]]", "drift_ms_max = 60001\n[[members]]", "drift_ms_max = 60001 must lie between"),
         ("[[members]]", "replicas = 3\n[[members]]", "[cluster] has unknown settings: replicas"),
-        ("number = 3", "number = 0", "two [[members]] have the same number; each has its own for life"),
+        ("number = 3", "number = 0", "two [[members]] have the same number: n1 and n2 have 0"),
         ("number = 3", "number = 65535", "[members] number = 65535 must lie between 0 and"),
         ("number = 3", "number = -1", "[members] number = -1 must lie between 0 and"),
         ("number = 3", 'number = "3"', "[members] number = '3' must be of type int"),
