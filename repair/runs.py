@@ -121,9 +121,9 @@ def _run_at(firsts: "array[int]", number: int, near: int) -> int:
 
 
 def encode_runs(runs: Runs) -> bytes:
-    """For each origin: its 8 bytes, how many runs, the first number, and the length of each run. A run
-    begins one number after the gap behind the last; a wider gap is announced by a length of 0 and
-    its surplus. All but origins as LEB128."""
+    """How many origins; for each its 8 bytes, how many runs, the first number, and the length of each run.
+    Between two runs one number is left out; a wider gap is announced by a length of 0 and its surplus.
+    All but origins as LEB128."""
     out = bytearray(_varint(len(runs)))
     for origin, intervals in sorted(runs.items()):
         out += origin.to_bytes(ORIGIN_BYTES) + _varint(len(intervals)) + _varint(intervals[0][0])

@@ -11,7 +11,7 @@ Where this goes its own way:
     rhythm   Only heartbeats are sampled, for only they have a rhythm. Any message ends a silence, but
              a thousand a second do not make a second without any look like death.
     floors   The mean is never taken to be less than the period, the deviation never less than a
-             quarter of it: at phi 8 that forgives a pause of 1.4 periods whatever the history.
+             quarter of it: at phi 8 that forgives a heartbeat that is 1.4 periods late, whatever the history.
     outages  A gap weighs at most three means: one long outage does not dull the ear, while a link
              whose gaps grow raises the mean, and by it what the next gap may weigh.
     pauses   Of this node itself: while it did not run, nobody was silent (`excuse`).
@@ -50,8 +50,8 @@ class FailureDetector:
     )
 
     def __init__(self, period_s: float, silence_s_max: float) -> None:
-        """A peer that should beat every `period_s`; it is taken to have done so until now. A silence
-        longer than `silence_s_max` is death whatever the history."""
+        """A peer that should beat every `period_s`: its gaps are taken to have been that, but it is gone
+        until something of it is heard. A silence longer than `silence_s_max` is death whatever has been."""
         self._period_us = round(period_s * 1e6)
         self._silence_s_max = silence_s_max
         self._gaps_us = deque([self._period_us] * WINDOW)

@@ -214,8 +214,11 @@ class Peers:
     def clock_sure(self) -> bool:
         """Whether a majority of the members, this one included, was found to agree with this clock: by
         comparisons on the links that stand, since it last jumped."""
-        near = 1 + sum(peer.offset_ms is not None for peer in self.others)
-        return not self.clock_jumped and self.skew_ms is None and 2 * near > len(self.all)
+        # More near than far ones: so `skew_ms` is None then.
+        near = 1 + sum(
+            peer.offset_ms is not None and abs(peer.offset_ms) <= self._drift_ms_max for peer in self.others
+        )
+        return not self.clock_jumped and 2 * near > len(self.all)
 
     def _watch_clock(self, now: Instant) -> None:
         """After a jump of the wall clock, comparisons made before it mean nothing: until there has

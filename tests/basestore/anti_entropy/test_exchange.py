@@ -367,6 +367,21 @@ def test_a_clock_that_nobody_has_agreed_with_closes_nothing() -> None:
     assert world.node(0).summaries.of[0].closed <= before + (3000 << 16)
 
 
+def test_a_clock_that_less_than_a_majority_agrees_with_closes_nothing() -> None:
+    world = World(5, replication=5, partitions=1, reconcile=True)
+    world.run(3)
+    closed = world.node(0).summaries.of[0].closed
+    world.run(5)
+    assert world.node(0).summaries.of[0].closed > closed
+    world.crash(3)
+    world.crash(4)
+    world.skew_ms[2] = 3_600_000  # so of five clocks two agree
+    world.run(3)
+    closed = world.node(0).summaries.of[0].closed
+    world.run(5)
+    assert world.node(0).summaries.of[0].closed == closed
+
+
 def test_an_exchange_that_has_much_to_look_at_is_not_taken_for_silent() -> None:
     world = two()
     write(world, 20, "key")
