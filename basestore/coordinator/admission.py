@@ -141,7 +141,8 @@ def _rule(context: Context, bucket: str) -> Rule:
     if rule is None:
         names = ", ".join(sorted(context.buckets))
         raise InvalidRequest(
-            f"there is no bucket {bucket[:64]!r}; this cluster has {names}. Use one of these, or declare it in every node's file"
+            f"there is no bucket {bucket[:64]!r}; this cluster has {names}. Use one of these, or declare it "
+            f"in every node's file"
         )
     return rule
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
-from basestore.node import Node
 from basestore.protocol.replication import Applied, Held
 from basestore.replica.group_commit import GroupCommit
 from tests.simulation.mutations.registry import LOST, STALE, mutant
@@ -111,15 +110,7 @@ def _drop_the_refused(self: Any) -> None:
         self.stalled = False
 
 
-_step = Node.step
-
-
-@mutant(
-    "partitions are scanned while a batch is refused", {"counts", "mismatches", "log", "convergence"},
-    Node, "step", "disk full",
-)  # fmt: skip
-def _scan_on(self: Any, now: Any) -> int | None:
-    barrier = _step(self, now)
-    if self.group_commit.stalled:
-        self.scheduler.work(now)
-    return barrier
+@mutant("writes are taken while a batch is refused", {"stalls"}, GroupCommit, "full", "disk full", "stalls")
+@property
+def _never_full(self: Any) -> bool:
+    return bool(self.behind)
