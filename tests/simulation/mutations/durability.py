@@ -110,7 +110,6 @@ def _drop_the_refused(self: Any) -> None:
         self.stalled = False
 
 
-@mutant("writes are taken while a batch is refused", {"stalls"}, GroupCommit, "full", "disk full", "stalls")
-@property
-def _never_full(self: Any) -> bool:
-    return bool(self.behind)
+mutant("writes are taken while a batch is refused", {"stalls"}, GroupCommit, "full", "disk full", "stalls")(
+    property(lambda self: self.behind)
+)
