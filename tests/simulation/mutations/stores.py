@@ -17,7 +17,7 @@ from tests.simulation.mutations.registry import MUTANTS, STALE, Mutant, Patch, m
 
 
 @mutant("a forgetful replica answers", STALE, Admission, "_serves")
-def _always_serves(self: Any, member: int, outbox: Outbox, request: int, deadline_ms: int, now: Any) -> bool:
+def _always_serves(self: Any, *asked: Any) -> bool:
     peers = self._peers
     if self._identity.state is State.FORGETFUL and peers.alive != [True] * len(peers.alive):
         peers.set_alive(peers.me, True)
