@@ -328,8 +328,7 @@ class Node:
         }
 
     def _taken_by(self, row: bytes, head: bytes, numbers: list[int]) -> bytes:
-        """The stores that have taken the record with this head: those of the members, and this one's."""
-        # A member whose store is not known gives an empty name, which is left out: it proves nothing.
+        """The stores, where they are known, that have taken this record: the members', and this one's."""
         takers = {self.certificates.store(self.peers.index_of[number]) for number in numbers}
         if row_partition(row) in self.summaries.of and self.replica.holds(row, head):
             takers.add(self.identity.store)
