@@ -71,7 +71,8 @@ class _Batch:
 class GroupCommit:
     """The only writer of an engine, once the node speaks; others use `engine` itself only while a store is
     opened. `generation` names the present opening of the store, in what is said of its sequence. `stalled`:
-    the engine has refused the open batch."""
+    the engine has refused the open batch. `behind`: so much waits to be synced that nothing should be added
+    to it, answers that would wait neither. `full`: one of both, so that new writes should be refused."""
 
     def __init__(self, engine: Engine, generation: bytes, *, waits: bool) -> None:
         """`waits`: replies wait for durability."""
@@ -84,21 +85,17 @@ class GroupCommit:
         self._waiting: deque[_Batch] = deque()
         self.unsynced_bytes = 0
         self.stalled = False
+        self.weigh()
         self._offered = False  # the open batch, since the last `offer_again`
 
     def _load_progress(self) -> int:
         stored = self.engine.get(PROGRESS)
         return 0 if stored is None else int.from_bytes(stored[:PROGRESS_BYTES])
 
-    @property
-    def behind(self) -> bool:
-        """So much waits to be synced that nothing should be added to it, answers that would wait neither."""
-        return self.unsynced_bytes > UNSYNCED_BYTES_MAX
-
-    @property
-    def full(self) -> bool:
-        """The disk does not keep up: new writes should be refused."""
-        return self.stalled or self.behind
+    def weigh(self) -> None:
+        """Whether the disk keeps up; worked out when that may have changed, for every request asks."""
+        self.behind = self.unsynced_bytes > UNSYNCED_BYTES_MAX
+        self.full = self.stalled or self.behind
 
     @property
     def held(self) -> int:
@@ -209,12 +206,14 @@ class GroupCommit:
             self.engine.apply(batch.rows)
         except StorageBusy:
             self.stalled = self._offered = True
+            self.weigh()
             return
         self.stalled = False
         self.sequence = batch.number
         self._open = _Batch(batch.number + 1)
         self._waiting.append(batch)
         self.unsynced_bytes += batch.bytes
+        self.weigh()
         if not self._waits:
             self._release(batch)
 
@@ -225,6 +224,7 @@ class GroupCommit:
             batch = self._waiting.popleft()
             self.durable_sequence = batch.number
             self.unsynced_bytes -= batch.bytes
+            self.weigh()
             for action in batch.actions:  # first: a reply may tell what an action has made known
                 action()
             self._release(batch)

@@ -301,12 +301,14 @@ class TestRefusals:
             if isinstance(sent.message, Read) and not sent.message.digest and not refused:
                 refused.append(sent.target)
                 world.node(holder).group_commit.unsynced_bytes = 1 << 40
+                world.node(holder).group_commit.weigh()
             return False
 
         world.lose = fill
         call = world.get(0, "k")
         world.settle()
         world.node(holder).group_commit.unsynced_bytes = 0
+        world.node(holder).group_commit.weigh()
         assert refused == [holder]
         world.run(0.3)
         assert call.read().value == LONG.encode()

@@ -553,8 +553,10 @@ class TestDelivery:
             world.put(0, f"k{number}", "v")
         world.start(2)
         world.node(2).group_commit.unsynced_bytes += 1 << 40  # its disk does not keep up
+        world.node(2).group_commit.weigh()
         world.run(0.3)
         world.node(2).group_commit.unsynced_bytes -= 1 << 40
+        world.node(2).group_commit.weigh()
         left = world.node(0).hints.count(2)
         assert left > 0
         world.run(0.2)

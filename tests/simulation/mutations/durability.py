@@ -108,8 +108,9 @@ def _drop_the_refused(self: Any) -> None:
     if self.stalled:
         self._open = type(self._open)(self._open.number)
         self.stalled = False
+        self.weigh()
 
 
-mutant("writes are taken while a batch is refused", {"stalls"}, GroupCommit, "full", "disk full", "stalls")(
-    property(lambda self: self.behind)
-)
+@mutant("writes are taken while a batch is refused", {"stalls"}, GroupCommit, "weigh", "disk full", "stalls")
+def _never_full(self: Any) -> None:
+    self.behind = self.full = False
