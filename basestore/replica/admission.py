@@ -63,7 +63,9 @@ class Admission:
         # A disk that refuses batches still shows what it holds. Only of a row in the refused batch nothing
         # can be said: what was held before is beaten, and what is new is not stored.
         group_commit = self._group_commit
-        late = group_commit.behind or group_commit.blocks(keyspace.record(message.row))
+        late = group_commit.full and (
+            group_commit.behind or group_commit.blocks(keyspace.record(message.row))
+        )
         if message.healing or self._serves(member, outbox, message.id, message.deadline_ms, now, late):
             self._replica.read(outbox, message)
 
