@@ -50,8 +50,8 @@ from basestore.handoff.late_hints import LateHints
 from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.observe import status
-from basestore.observe.gauges import Gauges, Lag, PeerGauges
 from basestore.observe.inspect import Inspector
+from basestore.observe.report import Report
 from basestore.observe.trace import trace
 from basestore.protocol.codec import Message
 from basestore.protocol.heartbeats import Confirmed, Identity, Ping, Pong, Remembered
@@ -83,9 +83,8 @@ class Node:
         cluster = config.cluster
         self.config, self.engine, self.name = config, engine, config.name
         self.me = cluster.member_index(config.name)
-        self._ticked, self._opened_s = now, now.monotonic
         self.ready: set[Outbox] = set()
-        self._labels, self.metrics = dict(labels), Metrics()
+        self.metrics = Metrics()
         placement, digester = Placement.of(cluster), Digester(cluster.key)
         rules = {name.encode(): rule for name, rule in cluster.buckets.items()}
         # Above every stamp that an earlier opening can have given out (`replica/clock_ceiling.py`).
@@ -114,6 +113,11 @@ class Node:
         self.introductions = Introductions(
             self.identity, self.peers, placement, self.group_commit, fresh, self.exchanges.take_proof_of_loss
         )
+        self.report = Report(
+            config, dict(labels), self.identity, self.peers, self.replica, self.group_commit, self.operations,
+            self.exchanges, self.certificates, self.recovery, self.hints, self.debts, self.metrics,
+            now.monotonic, now,
+        )  # fmt: skip
         self._handlers = self._peer_handlers()
         self._ceiling.tick(now)
         self.introductions.settle()
@@ -171,7 +175,7 @@ class Node:
             if type(message) in REQUESTS:
                 receive(self.context, outbox, message, now)
             elif isinstance(message, Status | Counters):
-                facts = self.facts() if isinstance(message, Status) else self._counters(now)
+                facts = self.report.facts() if isinstance(message, Status) else self.report.counters(now)
                 told = status.answer(message.id, facts)
                 outbox.put(told, weight(told))
             elif isinstance(message, Replay) and self.group_commit.stalled:  # each delivery stages rows
@@ -224,7 +228,7 @@ class Node:
 
     def tick(self, now: Instant) -> None:
         """Deadlines, heartbeats, deliveries, exchanges, and the clock's ceiling."""
-        self._ticked = now
+        self.report.ticked = now
         self.operations.tick(now)
         generation, sequence = self.group_commit.generation, self.group_commit.durable_sequence
         only_copies = self.hints.only_copies()
@@ -375,25 +379,3 @@ class Node:
     def linked(self) -> bool:
         """Whether every other member counts for levels, as seen from here, and this one too."""
         return self.peers.all_alive
-
-    def gauges(self) -> Gauges:
-        """How the node stands now; the stable stamps as when it last ticked."""
-        return Gauges.of(
-            self.identity, self.replica, self.group_commit, self.operations, self.exchanges, self._lag(),
-            PeerGauges.of(self.peers, self.hints),
-        )  # fmt: skip
-
-    def _lag(self) -> Lag:
-        lag_ms = self.config.cluster.closed_lag_ms
-        return Lag.of(self.summaries, self.certificates, self.peers, lag_ms, self._opened_s, self._ticked)
-
-    def facts(self) -> dict[str, str]:
-        known = status.facts(
-            self.config, self.identity, self.peers, self.replica, self.recovery, self.hints, self.debts
-        )
-        return known | self._lag().facts() | self._labels
-
-    def _counters(self, now: Instant) -> dict[str, str]:
-        """The facts of the status, and what was counted since this opening of the store, up to now."""
-        opening = {"opening": self.group_commit.generation.hex(), "seconds": str(now.monotonic)}
-        return self.facts() | opening | self.gauges().facts() | self.metrics.facts()

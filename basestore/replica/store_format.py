@@ -10,7 +10,7 @@ from basestore.errors import StorageError
 from basestore.replica.group_commit import GroupCommit
 from basestore.storage import keyspace
 
-FORMAT = 1
+FORMAT = 2
 FORMAT_KEY = keyspace.fact("format")
 _BYTES = 4
 

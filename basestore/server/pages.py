@@ -34,7 +34,7 @@ async def serve_node(
 
     def metrics() -> Page:
         labels = {"node": node.name, "version": VERSION, "durability": node.config.durability}
-        return Page(200, MEDIA, Exposition(node.metrics, node.gauges(), labels).render())
+        return Page(200, MEDIA, Exposition(node.metrics, node.report.gauges(), labels).render())
 
     def readyz() -> Page:
         return line(200, "ok") if node.identity.whole else line(503, f"{node.state}: {node.reason}")

@@ -212,7 +212,7 @@ class PlannedWorld:
         for machine in self.machines:
             if not self._well(machine):
                 node = machine.node
-                facts = "not running" if node is None else str(node.facts())
+                facts = "not running" if node is None else str(node.report.facts())
                 self.blame("recovery", f"n{machine.index + 1} is not well {HEAL_S_MAX} s after: {facts}")
         return False
 

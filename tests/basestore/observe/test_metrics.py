@@ -24,7 +24,7 @@ seconds = st.floats(0, 20)
 def rendered(world: World, at: int) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """What a scrape of a node shows: samples by name and labels."""
     node = world.node(at)
-    text = b"".join(Exposition(node.metrics, node.gauges(), {"node": node.name}).render()).decode()
+    text = b"".join(Exposition(node.metrics, node.report.gauges(), {"node": node.name}).render()).decode()
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -193,7 +193,7 @@ def test_gauges_tell_of_each_other_member() -> None:
     world.freeze(0)
     world.set(0, "l", "v")
     world.settle()
-    shown = world.node(0).gauges()
+    shown = world.node(0).report.gauges()
     n2, n3 = shown.peers
     assert (n2.name, n2.alive, n2.linked, n2.hints, n2.oldest_hint_ms) == ("n2", True, True, 0, None)
     assert (n3.name, n3.alive, n3.linked) == ("n3", False, False)
@@ -230,7 +230,7 @@ def test_the_names_keep_prometheus_rules() -> None:
         world.put(0, "k", "v", level)
         world.look(0, "k", level)
     node = world.node(0)
-    text = b"".join(Exposition(node.metrics, node.gauges(), {"node": node.name}).render()).decode()
+    text = b"".join(Exposition(node.metrics, node.report.gauges(), {"node": node.name}).render()).decode()
     families = list(text_string_to_metric_families(text))
     assert len({family.name for family in families}) == len(families)
     assert text.endswith("\n")

@@ -309,7 +309,7 @@ def test_a_node_says_how_far_its_proofs_are_behind_and_who_holds_them_back() -> 
     assert world.cluster.closed_lag_ms < int(facts["stable lag ms"]) < world.cluster.closed_lag_ms + 5000
     world.crash(2)
     world.run(80)
-    shown = world.node(0).gauges()
+    shown = world.node(0).report.gauges()
     assert shown.lag.stalled_by == ("n3",)
     assert shown.lag.stable_lag_ms is not None
     assert shown.lag.stable_lag_ms > 80_000

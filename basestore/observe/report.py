@@ -1,0 +1,72 @@
+"""Report: what one node tells of itself when it is asked, put together from its rooms.
+
+    facts     names and values for `basestore status`, from what the rooms hold now
+    counters  the same, and what was counted since the store was opened
+    gauges    numbers for the metrics page
+
+Lags are told as of the last tick: whoever asks for them brings no clock. Changes nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from basestore.anti_entropy.certificates import Certificates
+from basestore.anti_entropy.exchanges import Exchanges
+from basestore.anti_entropy.recovery import Recovery
+from basestore.cluster.operations import Operations
+from basestore.cluster.peers import Peers
+from basestore.config import NodeConfig
+from basestore.handoff.debts import Debts
+from basestore.handoff.hints import Hints
+from basestore.instant import Instant
+from basestore.metrics import Metrics
+from basestore.observe import status
+from basestore.observe.gauges import Gauges, Lag, PeerGauges
+from basestore.replica.group_commit import GroupCommit
+from basestore.replica.identity import StoreIdentity
+from basestore.replica.replica import Replica
+
+
+@dataclass(slots=True, eq=False)
+class Report:
+    """Of one node. `labels` are shown in the facts as they are."""
+
+    config: NodeConfig
+    labels: Mapping[str, str]
+    identity: StoreIdentity
+    peers: Peers
+    replica: Replica
+    group_commit: GroupCommit
+    operations: Operations
+    exchanges: Exchanges
+    certificates: Certificates
+    recovery: Recovery
+    hints: Hints
+    debts: Debts
+    metrics: Metrics
+    opened_s: float
+    ticked: Instant
+
+    def gauges(self) -> Gauges:
+        """How the node stands now; the stable stamps as when it last ticked."""
+        return Gauges.of(
+            self.identity, self.replica, self.group_commit, self.operations, self.exchanges, self._lag(),
+            PeerGauges.of(self.peers, self.hints),
+        )  # fmt: skip
+
+    def facts(self) -> dict[str, str]:
+        """What `basestore status` shows."""
+        known = status.facts(
+            self.config, self.identity, self.peers, self.replica, self.recovery, self.hints, self.debts
+        )
+        return known | self._lag().facts() | dict(self.labels)
+
+    def counters(self, now: Instant) -> dict[str, str]:
+        """The facts, and what was counted since this opening of the store, up to now."""
+        opening = {"opening": self.group_commit.generation.hex(), "seconds": str(now.monotonic)}
+        return self.facts() | opening | self.gauges().facts() | self.metrics.facts()
+
+    def _lag(self) -> Lag:
+        lag_ms = self.config.cluster.closed_lag_ms
+        summaries = self.replica.summaries
+        return Lag.of(summaries, self.certificates, self.peers, lag_ms, self.opened_s, self.ticked)
