@@ -18,7 +18,7 @@ import json
 from collections.abc import Set
 from typing import NamedTuple
 
-from basestore.protocol.limits import PROTOCOL, ProtocolError
+from basestore.protocol.limits import PROTOCOL, TIMEOUT_MS_MAX, ProtocolError
 from basestore.protocol.registry import ANYTHING, message
 from repair.rule import Rule
 
@@ -54,11 +54,13 @@ class BucketRow(NamedTuple):
 
 @message(2)
 class Welcome(NamedTuple):
-    """The answer: who this is, and what a client needs to know of the cluster."""
+    """The answer: who this is, and what a client needs to know of the cluster. `timeout_ms_max`: a request
+    that asks for more time than this is refused."""
 
     protocol: int
     cluster: bytes
     sender: str
+    timeout_ms_max: int
     members: list[MemberRow]
     buckets: list[BucketRow]
 
@@ -73,8 +75,9 @@ class Welcome(NamedTuple):
         return {member.number: member.name for member in self.members}
 
     def check(self) -> str:
-        known = all(bucket.rule in RULES for bucket in self.buckets)
-        return "" if known else "names a rule that is not known here"
+        if not all(bucket.rule in RULES for bucket in self.buckets):
+            return "names a rule that is not known here"
+        return "" if 0 < self.timeout_ms_max <= TIMEOUT_MS_MAX else "names no timeout"
 
 
 @message(3, unchecked=ANYTHING)

@@ -273,7 +273,7 @@ def _facts(config: NodeConfig, diallers: list[str]) -> Facts:
     cluster = config.cluster
     members = [MemberRow(member.number, member.name, member.address) for member in cluster.members]
     buckets = [BucketRow(name, rule.value) for name, rule in sorted(cluster.buckets.items())]
-    welcome = Welcome(PROTOCOL, cluster.id, config.name, members, buckets)
+    welcome = Welcome(PROTOCOL, cluster.id, config.name, cluster.timeout_ms_max, members, buckets)
     return Facts(welcome, cluster.digest, cluster.canonical(), frozenset(diallers))
 
 

@@ -211,7 +211,7 @@ def test_a_request_before_the_hello_is_refused(node: NodeProcess) -> None:
         Apply(1, b"\0\0\7defaultkey", b"x" * 60, DIRECT, 0),
         Pong(0, 0),
         HELLO,
-        Welcome(PROTOCOL, b"", "n2", [], []),
+        Welcome(PROTOCOL, b"", "n2", 1, [], []),
         Failed(1, 2, "no", b"", []),
     ],
     ids=lambda message: type(message).__name__,

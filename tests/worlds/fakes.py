@@ -123,7 +123,12 @@ class FakeNode:
 
 
 WELCOME = Welcome(
-    PROTOCOL, bytes(16), "n1", [MemberRow(0, "n1", "127.0.0.1:1")], [BucketRow("once", "first-write-wins")]
+    PROTOCOL,
+    bytes(16),
+    "n1",
+    5000,
+    [MemberRow(0, "n1", "127.0.0.1:1")],
+    [BucketRow("once", "first-write-wins")],
 )
 
 

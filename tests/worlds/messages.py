@@ -12,6 +12,7 @@ from basestore.protocol import client, handshake, heartbeats, operator
 from basestore.protocol import replication as rep
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import BucketRow, MemberRow
+from basestore.protocol.limits import TIMEOUT_MS_MAX
 from basestore.protocol.registry import NUMBERS
 from repair.version import HEAD_BYTES, RECORD_BYTES_MIN
 
@@ -29,7 +30,7 @@ COUNTS = [1] * len(operator.COUNTS)
 _EXAMPLES: list[Message] = [
     handshake.Hello(4, b"c" * 16, b"d" * 16, "n1"),
     handshake.Welcome(
-        4, b"c" * 16, "n1", [MemberRow(0, "n1", "127.0.0.1:7400")], [BucketRow("once", "first-write-wins")]
+        4, b"c" * 16, "n1", 5000, [MemberRow(0, "n1", "127.0.0.1:7400")], [BucketRow("once", "first-write-wins")]
     ),
     handshake.Refused("why", "{}"),
     handshake.Differs("{}"),
@@ -117,6 +118,7 @@ _pairs = in_turn(_number, _number)
 # Fields whose values a check looks at.
 _SOUND: dict[type[Any], dict[str, st.SearchStrategy[Any]]] = {
     handshake.Welcome: {
+        "timeout_ms_max": st.integers(1, TIMEOUT_MS_MAX),
         "buckets": st.lists(st.builds(BucketRow, _text, st.sampled_from(sorted(handshake.RULES)))),
     },
     client.Written: {"replicas": _pairs},

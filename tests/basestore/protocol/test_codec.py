@@ -13,7 +13,7 @@ from basestore.protocol.client import Get, Page, Written
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.handshake import BucketRow, Welcome
 from basestore.protocol.heartbeats import Ping
-from basestore.protocol.limits import BATCH_MESSAGES_MAX, DEPTH_MAX, ProtocolError
+from basestore.protocol.limits import BATCH_MESSAGES_MAX, DEPTH_MAX, TIMEOUT_MS_MAX, ProtocolError
 from basestore.protocol.operator import (
     Explained,
     Fact,
@@ -99,6 +99,7 @@ _SHORT, _LONG = HEAD[:-1], HEAD + b"x"
 MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
     Welcome: [
         ({"buckets": [BucketRow("once", "nonsense")]}, "rule that is not known"),
+        *(({"timeout_ms_max": wrong}, "names no timeout") for wrong in (-1, 0, TIMEOUT_MS_MAX + 1)),
     ],
     Written: [({"replicas": [0]}, "replicas without")],
     Page: [({"rows": [b"key", b"value", VERSION]}, "in turn")],

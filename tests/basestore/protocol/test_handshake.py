@@ -27,7 +27,7 @@ MEMBERS = [MemberRow(0, "n1", "127.0.0.1:7400"), MemberRow(1, "n2", "127.0.0.1:7
 
 def facts(name: str, cluster: bytes = OURS, replication: int = 3, diallers: str = "") -> Facts:
     text = json.dumps({"replication": replication})
-    welcome = Welcome(PROTOCOL, cluster, name, MEMBERS, [BucketRow("once", "first-write-wins")])
+    welcome = Welcome(PROTOCOL, cluster, name, 5000, MEMBERS, [BucketRow("once", "first-write-wins")])
     return Facts(welcome, text.encode(), text, frozenset(diallers.split()))
 
 

@@ -88,6 +88,15 @@ async def test_a_client_and_a_peer_are_let_in_and_served() -> None:
         assert isinstance(await peer.hear(), Identity)
 
 
+async def test_a_client_learns_how_long_a_request_may_last() -> None:
+    async with listening() as at:
+        wire = await at.connect()
+        await wire.say(CLIENT)
+        welcome = await wire.hear()
+        assert isinstance(welcome, Welcome)
+        assert welcome.timeout_ms_max == at.node.config.cluster.timeout_ms_max
+
+
 async def test_who_comes_in_too_great_a_number_is_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "CONNECTIONS_MAX", 2)
     async with listening() as at:
