@@ -5,7 +5,7 @@
 --seed S [--machines 3 --faults 1,4 --clients 0,2 --operations 0.17,2.3 --seconds 3.5]
                                                                   what is left of one
 --seeds A..B [--jobs N] [-o json]                                 a range, with what was exercised
---mutants [NAME ...] [-o json]                                    deliberate bugs, and who finds them
+--mutants [NAME ...] [--jobs N] [-o json]                         deliberate bugs, and who finds them
 --mutant NAME ...                                                 any of the above with this bug
 """
 
@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import math
+import os
 import sys
 import time
 from collections import Counter
@@ -66,7 +67,7 @@ def arguments() -> argparse.Namespace:
     what.add_argument("--seeds", type=seeds, help="a range, A..B, B included")
     names = [mutant.name for mutant in MUTANTS]
     what.add_argument("--mutants", nargs="*", metavar="NAME", choices=[*names, []])
-    parser.add_argument("--jobs", type=at_least(1), default=1)
+    parser.add_argument("--jobs", type=at_least(1), help="processes; 1 for seeds, one a core for mutants")
     parser.add_argument("--trace", action="store_true")
     parser.add_argument("--minimise", action="store_true")
     parser.add_argument("--faults", type=numbers, help="keep only these faults of the plan, or none")
@@ -83,11 +84,12 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     given = arguments()
     if given.mutants is not None:
-        return mutants.report(given.mutants, given.cpu_s, as_json=given.output == "json")
+        jobs = given.jobs or len(os.sched_getaffinity(0))
+        return mutants.report(given.mutants, given.cpu_s, jobs=jobs, as_json=given.output == "json")
     bug = next((mutant for mutant in MUTANTS if mutant.name == given.mutant), None)
     with mutants.switched_on(bug):
         if given.seeds:
-            return play_range(given.seeds, given.jobs, as_json=given.output == "json")
+            return play_range(given.seeds, given.jobs or 1, as_json=given.output == "json")
         if given.minimise:
             return shrink(given.seed, given.mutant)
         kept = Reduction(given.faults, given.clients, given.seconds, given.machines, given.operations)

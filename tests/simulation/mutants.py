@@ -1,11 +1,12 @@
 """Mutants: deliberate bugs, each put in by patching the product from outside, and the checkers that
 are expected to find it. With none switched on the product is as it is.
 
-    python -m tests.simulation --mutants [NAME ...] [-o json]
+    python -m tests.simulation --mutants [NAME ...] [--jobs N] [-o json]
 
-Each is played on seeds 0, 1, 2, ... until a checker complains or its time is over; those that need
-a certain kind of world pass over the seeds of others. One that makes the product crash, and is not
-meant to, proves nothing: it no longer fits the product, and the whole run fails.
+They are tried side by side, one a core unless `--jobs` says otherwise. Each is played on seeds
+0, 1, 2, ... until a checker complains or its time is over; those that need a certain kind of world pass
+over the seeds of others. One that makes the product crash, and is not meant to, proves nothing: it no
+longer fits the product, and the whole run fails.
 """
 
 import json
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count, islice
+from multiprocessing import get_context
 from typing import NamedTuple
 
 from tests.simulation.mutations import MUTANTS, SURVIVORS, Mutant
@@ -86,21 +88,16 @@ def misfit(mutant: Mutant, seconds: float, worlds: int = 1) -> str:
     return ""
 
 
-def report(names: list[str], cpu_s_max: float, *, as_json: bool) -> int:
+def report(names: list[str], cpu_s_max: float, *, jobs: int, as_json: bool) -> int:
     """Try all, or those named; fail unless 95 % are caught and none crashes that is not meant to."""
-    chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
+    chosen = [mutant.name for mutant in MUTANTS if not names or mutant.name in names]
     trials = {}
-    for mutant in chosen:
-        trial = trials[mutant.name] = try_mutant(mutant, cpu_s_max)
-        if not as_json:
-            word = f"caught by {trial.caught_by}" if trial.caught_by else "SURVIVES"
-            why = "" if trial.caught_by else SURVIVORS.get(mutant.name, "for no known reason")
-            if trial.crash:
-                word, why = "DOES NOT FIT", trial.crash
-            print(
-                f"{mutant.name:45} {word:30} {trial.seeds:5} seeds {trial.cpu_s:6.1f} CPU s  {why}",
-                flush=True,
-            )
+    # Processes, each used once: a mutant must find the product as it is, and its CPU time is its own.
+    with get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
+        for name, trial in pool.imap(_try_named, [(name, cpu_s_max) for name in chosen], chunksize=1):
+            trials[name] = trial
+            if not as_json:
+                print(line(name, trial), flush=True)
     caught = sum(trial.caught_by is not None for trial in trials.values())
     if as_json:
         print(json.dumps({"mutants": {name: trial._asdict() for name, trial in trials.items()}}))
@@ -108,3 +105,17 @@ def report(names: list[str], cpu_s_max: float, *, as_json: bool) -> int:
         print(f"{caught} of {len(trials)} caught")
     crashed = any(trial.crash for trial in trials.values())
     return int(crashed or caught < SHARE_MIN * len(trials))
+
+
+def _try_named(task: tuple[str, float]) -> tuple[str, Trial]:
+    name, cpu_s_max = task
+    return name, try_mutant(next(mutant for mutant in MUTANTS if mutant.name == name), cpu_s_max)
+
+
+def line(name: str, trial: Trial) -> str:
+    """What came of one, for people."""
+    word = f"caught by {trial.caught_by}" if trial.caught_by else "SURVIVES"
+    why = "" if trial.caught_by else SURVIVORS.get(name, "for no known reason")
+    if trial.crash:
+        word, why = "DOES NOT FIT", trial.crash
+    return f"{name:60} {word:30} {trial.seeds:5} seeds {trial.cpu_s:6.1f} CPU s  {why}"
