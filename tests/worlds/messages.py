@@ -30,7 +30,8 @@ COUNTS = [1] * len(operator.COUNTS)
 _EXAMPLES: list[Message] = [
     handshake.Hello(4, b"c" * 16, b"d" * 16, "n1"),
     handshake.Welcome(
-        4, b"c" * 16, "n1", 5000, [MemberRow(0, "n1", "127.0.0.1:7400")], [BucketRow("once", "first-write-wins")]
+        4, b"c" * 16, "n1", 5000,
+        [MemberRow(0, "n1", "127.0.0.1:7400")], [BucketRow("once", "first-write-wins")],
     ),
     handshake.Refused("why", "{}"),
     handshake.Differs("{}"),
