@@ -1,0 +1,106 @@
+"""Bugs of clocks: stamps, their ceiling, and when a clock may be believed."""
+
+from typing import Any
+
+from basestore.cluster.peers import Peers
+from basestore.coordinator.stamper import Stamper
+from basestore.replica.clock_ceiling import ClockCeiling
+from repair.clock import HybridClock
+from repair.version import Version
+from tests.simulation.mutations.registry import STALE, mutant
+
+_observe = HybridClock.observe
+WRONG_CLOCK = {"writable", "recovery", "receipts", "closed", "clock", *STALE}
+
+
+@mutant("a stamp beyond the bound moves the clock", WRONG_CLOCK, HybridClock, "observe", "clocks")
+def _observe_all(self: Any, stamp: int, wall_ms: int) -> bool:
+    self.last = max(self.last, stamp)
+    return True
+
+
+@mutant("a direct write far ahead of the clock is taken", {"ahead"}, HybridClock, "observe", "clocks")
+def _never_ahead(self: Any, stamp: int, wall_ms: int) -> bool:
+    _observe(self, stamp, wall_ms)
+    return True
+
+
+@mutant("stamps that were met are not remembered", {"superseded", *WRONG_CLOCK}, HybridClock, "observe")
+def _observe_nothing(self: Any, stamp: int, wall_ms: int) -> bool:
+    return stamp <= (wall_ms + self.drift_ms_max) << 16
+
+
+_stage = ClockCeiling._stage
+
+
+@mutant("a ceiling in force before it is durable", {"ceiling", "versions"}, ClockCeiling, "_stage")
+def _raise_at_once(self: Any, ceiling: int) -> None:
+    _stage(self, ceiling)
+    self._clock.raise_ceiling(ceiling)
+
+
+_tick = HybridClock.tick
+
+
+@mutant("a stamp above the ceiling", {"ceiling", "versions"}, HybridClock, "tick")
+def _over_the_ceiling(self: Any, wall_ms: int) -> int:
+    self.ceiling = max(self.ceiling, (wall_ms + 5) << 16, self.last + 1)
+    return _tick(self, wall_ms)
+
+
+@mutant("a clock that differs is never noticed", WRONG_CLOCK, Peers, "_compare_clocks", "clocks")
+def _all_agree(self: Any) -> None:
+    self.skew_ms = None
+
+
+_compare = Peers._compare_clocks
+
+
+@mutant("one clock that differs outvotes all", {"writable", "recovery"}, Peers, "_compare_clocks", "clocks")
+def _one_is_enough(self: Any) -> None:
+    _compare(self)
+    far = [
+        p.offset_ms for p in self.others if p.offset_ms is not None and abs(p.offset_ms) > self._drift_ms_max
+    ]
+    if far:
+        self.skew_ms = far[0]
+
+
+_watch = Peers._watch_clock
+
+
+@mutant("a jump of the clock is not noticed", WRONG_CLOCK, Peers, "_watch_clock", "clocks")
+def _never_jumps(self: Any, now: Any) -> None:
+    self._base_ms = None
+    _watch(self, now)
+
+
+_stamp = Stamper.stamp
+
+
+@mutant("a number given twice", {"versions", "mismatches", "convergence", "numbers"}, Stamper, "stamp")
+def _same_number(self: Any, row: bytes, now: Any) -> Version:
+    version = _stamp(self, row, now)
+    return Version(version.stamp, version.origin, 1 + version.number // 2)
+
+
+_stale_ms = Stamper.stale_ms
+
+
+@mutant("the staleness bound forgets stamps ahead of this clock", {"staleness"}, Stamper, "stale_ms")
+def _by_the_clock_alone(self: Any, stable: int, now: Any) -> int:
+    last, self._clock.last = self._clock.last, 0
+    bound = _stale_ms(self, stable, now)
+    self._clock.last = last
+    return bound
+
+
+@mutant("the staleness bound forgets the drift", {"staleness"}, Stamper, "stale_ms")
+def _no_drift(self: Any, stable: int, now: Any) -> int:
+    bound = _stale_ms(self, stable, now)
+    return bound if bound < 0 else max(0, bound - 2 * self._drift_ms_max)
+
+
+@mutant("a replica without a stable stamp is called fresh", {"staleness"}, Stamper, "stale_ms")
+def _fresh(self: Any, stable: int, now: Any) -> int:
+    return _stale_ms(self, stable, now) if stable else 0

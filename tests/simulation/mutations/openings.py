@@ -1,0 +1,96 @@
+"""Bugs of openings and introductions: which store a node runs on, and what it may have forgotten."""
+
+from typing import Any
+
+from basestore.anti_entropy.recovery import Recovery
+from basestore.replica.identity import StoreIdentity
+from basestore.replica.introductions import Introductions
+from tests.simulation.mutations.registry import STALE, mutant
+
+FORGOT = STALE | {"recovery", "converged", "receipts", "convergence"}
+_hear_remembered = StoreIdentity.hear_remembered
+
+
+@mutant(
+    "two forgetful stores believe each other", FORGOT, StoreIdentity, "hear_remembered", "stores", "ambushes"
+)
+def _believe_the_forgetful(self: Any, outbox: Any, name: str, said: Any, fresh_store: bytes) -> Any:
+    return _hear_remembered(self, outbox, name, said._replace(forgetful=False), fresh_store)
+
+
+@mutant("sequences never persisted", FORGOT, StoreIdentity, "tick", "stores", "ambushes")
+def _write_nothing_down(self: Any, now: Any) -> None:
+    self._unwritten.clear()
+
+
+@mutant("a peer's sequence is not heard", FORGOT, StoreIdentity, "hear_sequence", "stores", "ambushes")
+def _hear_nothing(self: Any, name: str, generation: bytes, sequence: int) -> None:
+    pass
+
+
+@mutant(
+    "a memory gives way before it is confirmed", FORGOT, StoreIdentity, "hear_identity", "stores", "ambushes"
+)
+def _believe_at_once(self: Any, outbox: Any, name: str, said: Any) -> Any:
+    known = self._peers.get(name)
+    if known is not None and known.store == said.store:
+        known = known._replace(generation=said.generation, sequence=said.sequence)
+        self._remember(name, known)
+    return _hear_identity(self, outbox, name, said)
+
+
+_hear_identity = StoreIdentity.hear_identity
+
+
+@mutant(
+    "a store that was given up is welcome again", FORGOT, StoreIdentity, "hear_identity", "stores", "swaps"
+)
+def _welcome_back(self: Any, outbox: Any, name: str, said: Any) -> Any:
+    known = self._peers.get(name)
+    if known is not None:
+        self._peers[name] = known._replace(given_up=[])
+    return _hear_identity(self, outbox, name, said)
+
+
+@mutant("a cut log goes unnoticed", FORGOT, StoreIdentity, "_reopen", "log cut", "rollback")
+def _reopen_in_good_faith(self: Any, stored: bytes, fresh: Any) -> None:
+    engine = self._group_commit.engine
+    loss, engine.loss = engine.loss, ""
+    _reopen(self, stored, fresh)
+    engine.loss = loss
+
+
+_reopen = StoreIdentity._reopen
+
+
+@mutant("a newborn store waits for nobody", FORGOT, StoreIdentity, "born", "wipe", "ambushes")
+def _born_at_once(self: Any, groups: Any) -> bool:
+    return self.state.value == "newborn"
+
+
+@mutant(
+    "recovery counts exchanges of the store's former life", FORGOT, Recovery, "_done", "stores", "ambushes"
+)
+def _count_old(self: Any, partition: int) -> Any:
+    since_s, self._since_s = self._since_s, float("-inf")
+    done = _done(self, partition)
+    self._since_s = since_s
+    return done
+
+
+@mutant(
+    "recovery counts stores that are forgetful themselves", FORGOT, Recovery, "_done", "stores", "ambushes"
+)
+def _count_the_forgetful(self: Any, partition: int) -> Any:
+    return dict.fromkeys(_done(self, partition), True)
+
+
+_done = Recovery._done
+_settle = Introductions.settle
+
+
+@mutant(
+    "a store that has lost something says nothing", FORGOT, Introductions, "take_relink", "stores", "rollback"
+)
+def _never_relink(self: Any) -> bool:
+    return False

@@ -1,0 +1,261 @@
+"""Bugs of proofs: closed stamps, certificates, claims, stable stamps, and what is built on them."""
+
+from typing import Any
+
+from basestore.anti_entropy.certificates import Certificates, LastExchange
+from basestore.anti_entropy.closed_stamps import ClosedStamps
+from basestore.anti_entropy.exchange import Exchange
+from basestore.anti_entropy.exchanges import Exchanges
+from basestore.anti_entropy.maintenance import Maintenance
+from basestore.cluster.peers import Peers
+from basestore.handoff.hints import Hints
+from basestore.replica import replica as replicas
+from basestore.replica.replica import HINTED_DIRECT, Replica
+from basestore.storage import keyspace
+from repair.certificate import Claim
+from repair.exchange import Snapshot
+from repair.version import is_tombstone
+from tests.simulation.mutations.registry import STALE, mutant
+
+PURGED = STALE | {"purges", "stable stamps", "convergence", "receipts", "converged", "final", "staleness"}
+CLOSED = PURGED | {"closed", "late hints"}
+
+
+@mutant("closed is not inherited by a recovering store", CLOSED, ClosedStamps, "inherit", "haste", "stores")
+def _inherit_nothing(self: Any, partition: int, closed: int) -> None:
+    pass
+
+
+_adopt = Certificates.adopt
+
+
+@mutant("a stable stamp told before it is durable", {"told"} | PURGED, Certificates, "adopt", "haste")
+def _show_at_once(self: Any, partition: int, stable: int) -> None:
+    _adopt(self, partition, stable)
+    self._summaries.show(partition, stable)
+
+
+@mutant("a stable stamp that does not close", CLOSED, Certificates, "adopt", "haste")
+def _stay_open(self: Any, partition: int, stable: int) -> None:
+    closed = self._summaries.of[partition].closed
+    _adopt(self, partition, stable)
+    self._summaries.of[partition].closed = closed
+
+
+_distrust = Exchanges._distrust
+
+
+@mutant(
+    "a mismatch keeps its certificate", {"mismatches", "proofs", *PURGED}, Exchanges, "_distrust", "spoil"
+)
+def _keep_proof(self: Any, exchange: Any) -> None:
+    held = self._certificates._certificates[exchange.partition]
+    kept = dict(held)
+    _distrust(self, exchange)
+    held.update(kept)
+
+
+@mutant(
+    "a mismatch is not looked into",
+    {"mismatches", "convergence", "suspects"},
+    Exchanges,
+    "_distrust",
+    "spoil",
+)
+def _trust(self: Any, exchange: Any) -> None:
+    self._end(exchange)
+    self._certificates.withdraw(exchange.partition, exchange.member)
+
+
+_close = ClosedStamps.close
+
+
+@mutant("closed by a clock that nobody has agreed with", CLOSED, ClosedStamps, "close", "clocks")
+def _sure(self: Any, partition: int, now: Any) -> int:
+    class _Sure:
+        clock_sure = True
+        all = self._peers.all
+
+    peers, self._peers = self._peers, _Sure
+    told = _close(self, partition, now)
+    self._peers = peers
+    return told
+
+
+@mutant("closed above an only copy", {"late hints", "closed"}, ClosedStamps, "_least_only_copy", "haste")
+def _no_only_copies(self: Any, partition: int, now: Any) -> int:
+    return (1 << 64) - 1
+
+
+@mutant(
+    "closed before all have named their only copies",
+    {"late hints", "closed"},
+    ClosedStamps,
+    "_has_listened",
+    "haste",
+)
+def _listen_to_nobody(self: Any, now: Any) -> bool:
+    return True
+
+
+_only_copies = Hints.only_copies
+
+
+@mutant("only copies named with too great a stamp", {"late hints", "closed"}, Hints, "only_copies", "haste")
+def _named_late(self: Any, *, late: bool = False) -> list[int]:
+    named = _only_copies(self, late=late)
+    return [each + (2000 << 16) * (at % 2) for at, each in enumerate(named)]
+
+
+@mutant("only copies of one member alone are named", {"late hints", "closed"}, Hints, "only_copies", "haste")
+def _named_of_one(self: Any, *, late: bool = False) -> list[int]:
+    return _only_copies(self, late=late)[:2]
+
+
+_told = ClosedStamps.told
+
+
+@mutant("a closed stamp told by a store that may forget", CLOSED | {"told"}, ClosedStamps, "told", "stores")
+def _tell_anyway(self: Any, partition: int) -> int:
+    return int(self._summaries.of[partition].closed)
+
+
+_proven = Exchange._proven
+
+
+@mutant("closed at the end of an exchange, not at its snapshot", CLOSED, Exchange, "_proven", "haste")
+def _closed_late(self: Any, kind: str, snapshot: Any, sequence: int) -> Any:
+    snapshot.closed = self._local.closed_stamps.close(self.partition, self.now)
+    return _proven(self, kind, snapshot, sequence)
+
+
+@mutant(
+    "a certificate of a store that is gone counts",
+    PURGED | {"mismatches"},
+    Certificates,
+    "certificate",
+    "stores",
+)
+def _of_any_store(self: Any, partition: int, member: int) -> Any:
+    held = self._certificates[partition].get(member)
+    return None if held is None else held[2]
+
+
+_hear_claims = Certificates.hear_claims
+
+
+@mutant("a claim about other stores is believed", PURGED, Certificates, "hear_claims", "stores", "ambushes")
+def _believe_all(self: Any, partition: int, told: list[int]) -> None:
+    tag, claims = self._tag(partition), self._claims[partition]
+    for number, closed in zip(told[::3], told[1::3], strict=True):
+        member = self._peers.index_of.get(number, -1)
+        if member in self.others[partition]:
+            known = claims.get(member)
+            claims[member] = Claim(max(closed, known.closed if known else 0), tag)
+    self.advance(partition)
+
+
+@mutant("a claim is raised by who hears it", PURGED, Certificates, "hear_claims", "haste")
+def _raise_claims(self: Any, partition: int, told: list[int]) -> None:
+    _hear_claims(self, partition, [n + (1500 << 16) * (at % 3 == 1) for at, n in enumerate(told)])
+
+
+_withdraw = Certificates.withdraw
+
+
+@mutant(
+    "a proof that was withdrawn still counts for recovery",
+    STALE | {"converged"},
+    Certificates,
+    "withdraw",
+    "stores",
+)
+def _still_recovered(self: Any, partition: int, member: int) -> None:
+    kept = self._last_exchanges.get((partition, member))
+    _withdraw(self, partition, member)
+    if kept is not None:
+        self._last_exchanges[partition, member] = kept
+
+
+_remember = Certificates.remember
+
+
+@mutant("known runs never shrink", {"bounds", "convergence", "mismatches"}, Certificates, "remember")
+def _remember_all(self: Any, partition: int, member: int, exchange: LastExchange) -> None:
+    before = self._last_exchanges.get((partition, member))
+    if before is not None and before.taken:
+        firsts = [*before.taken.get(0, []), *exchange.taken.get(0, [])]
+        exchange = exchange._replace(taken={0: sorted(set(firsts))})
+    _remember(self, partition, member, exchange)
+
+
+@mutant("a snapshot has what came after it", {"mismatches", "convergence"}, Snapshot, "had")
+def _had_now(self: Any, row: bytes, head: bytes) -> bytes:
+    return head
+
+
+@mutant(
+    "an outlived store keeps what it has", {"deletes", *PURGED, "mismatches"}, Maintenance, "_empty", "stores"
+)
+def _keep_rows(self: Any, rows: int, busy: Any) -> int | None:
+    self._emptied.update(self._summaries.of)
+    return None
+
+
+@mutant("a suspect partition is compared", {"mismatches", "suspects", *PURGED}, Maintenance, "bars", "spoil")
+def _bar_nothing(self: Any, partition: int) -> bool:
+    return False
+
+
+_held_due = Replica._held_due
+
+
+@mutant("a line that fits no record purges it", {"purges", *STALE}, Replica, "purge", "spoil", "haste")
+def _purge_by_the_line(self: Any, partition: int, most: int) -> tuple[int, int]:
+    summary = self.summaries.of[partition]
+    lines = self.summaries.due(partition, summary.stable, most)
+    for _, row in lines:
+        self.drop(row)
+    if len(lines) < most:
+        summary.purged = summary.stable
+    return len(lines), len(lines)
+
+
+_due_of_stored = replicas.due_of_stored
+
+
+@mutant("an expired record is due by its own stamp", {"purges", *STALE}, replicas, "due_of_stored")
+def _due_at_once(stored: bytes) -> int:
+    return int.from_bytes(stored[:8]) if _due_of_stored(stored) else 0
+
+
+_apply = Replica.apply
+
+
+@mutant("a hint that is a first delivery is taken below closed", CLOSED, Replica, "apply", "haste")
+def _hints_never_late(self: Any, outbox: Any, message: Any, wall_ms: int) -> None:
+    summary = self.summaries.of.get(int.from_bytes(message.row[:2]))
+    if summary is None or message.way != HINTED_DIRECT:
+        _apply(self, outbox, message, wall_ms)
+        return
+    closed, summary.closed = summary.closed, 0
+    _apply(self, outbox, message, wall_ms)
+    summary.closed = closed
+
+
+_drop = Replica.drop
+
+
+@mutant("a purge leaves what expires", {"convergence", "mismatches", "purges"}, Replica, "drop")
+def _drop_tombstones(self: Any, row: bytes) -> None:
+    stored = self._group_commit.get(keyspace.record(row))
+    if stored is None or is_tombstone(stored) or self.summaries is None:
+        _drop(self, row)
+
+
+def _one_agrees(self: Any) -> bool:
+    near = (p.offset_ms is not None and abs(p.offset_ms) <= self._drift_ms_max for p in self.others)
+    return not self.clock_jumped and any(near)
+
+
+mutant("a clock is sure once one agrees", CLOSED, Peers, "clock_sure", "clocks")(property(_one_agrees))
