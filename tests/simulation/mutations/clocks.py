@@ -27,7 +27,8 @@ def _never_ahead(self: Any, stamp: int, wall_ms: int) -> bool:
 
 @mutant("stamps that were met are not remembered", {"superseded", *WRONG_CLOCK}, HybridClock, "observe")
 def _observe_nothing(self: Any, stamp: int, wall_ms: int) -> bool:
-    return stamp <= (wall_ms + self.drift_ms_max) << 16
+    within: bool = stamp <= (wall_ms + self.drift_ms_max) << 16
+    return within
 
 
 _stage = ClockCeiling._stage

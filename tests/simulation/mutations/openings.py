@@ -65,7 +65,7 @@ _reopen = StoreIdentity._reopen
 
 @mutant("a newborn store waits for nobody", FORGOT, StoreIdentity, "born", "wipe", "ambushes")
 def _born_at_once(self: Any, groups: Any) -> bool:
-    return self.state.value == "newborn"
+    return bool(self.state.value == "newborn")
 
 
 @mutant(

@@ -10,6 +10,7 @@ from basestore.anti_entropy.maintenance import Maintenance
 from basestore.cluster.peers import Peers
 from basestore.handoff.hints import Hints
 from basestore.replica import replica as replicas
+from basestore.replica import summaries
 from basestore.replica.replica import HINTED_DIRECT, Replica
 from basestore.storage import keyspace
 from repair.certificate import Claim
@@ -221,7 +222,7 @@ def _purge_by_the_line(self: Any, partition: int, most: int) -> tuple[int, int]:
     return len(lines), len(lines)
 
 
-_due_of_stored = replicas.due_of_stored
+_due_of_stored = summaries.due_of_stored
 
 
 @mutant("an expired record is due by its own stamp", {"purges", *STALE}, replicas, "due_of_stored")
