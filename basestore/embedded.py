@@ -16,10 +16,9 @@ import trio
 
 from basestore.client.arguments import TIMEOUT_S_DEFAULT, Consistency
 from basestore.client.calls import GRACE_S, Make
-from basestore.client.channel import Pending, answered, overdue
+from basestore.client.channel import Pending, answered, lost, overdue
 from basestore.client.store import Store
 from basestore.config import Durability, NodeConfig, load
-from basestore.errors import MAY_HAVE_HAPPENED, ConnectionLost
 from basestore.server.clock import instant
 from basestore.server.local_cluster import prepare_cluster
 from basestore.server.service import Service
@@ -53,7 +52,7 @@ class _LocalChannel:
         self._next_id += 1
         message = make(self._next_id)
         now = trio.current_time()
-        pending = Pending(self._asked, self._next_id, trio.Event(), now, now + timeout_s + GRACE_S)
+        pending = Pending(self._asked, message, trio.Event(), now, now + timeout_s + GRACE_S)
         self._service.node.receive_client(self._outbox, [message], instant())
         self._service.wake()
         return pending
@@ -63,7 +62,7 @@ class _LocalChannel:
         while True:
             await trio.sleep(SWEEP_S)
             for pending in overdue(self._asked, trio.current_time()):
-                pending.resolve(ConnectionLost(f"the node did not answer in time. {MAY_HAVE_HAPPENED}"))
+                pending.resolve(lost("the node did not answer in time", pending.request))
 
     def close(self) -> None:
         self._service.connections.close_local(self._outbox)

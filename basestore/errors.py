@@ -28,13 +28,13 @@ from typing import ClassVar
 
 from repair.version import Version
 
-MAY_HAVE_HAPPENED = "A write may have happened: read to find out"
-
 
 class BasestoreError(Exception):
-    """Root of all errors of basestore."""
+    """Root of all errors of basestore. `after`: of a scan that breaks off, the key up to which it has shown
+    all that there is."""
 
     definite: ClassVar[bool] = True
+    after: bytes | None = None
 
 
 class InvalidRequest(BasestoreError, ValueError):

@@ -228,10 +228,11 @@ def _absence(target: Target, key: bytes, result: "ReadResult") -> str:
 @share(*_SHARED)
 @click.argument("prefix", type=data, default="")
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after so many keys.")
+@click.option("--after", type=data, default="", help="Go on behind this key, where a scan broke off.")
 @click.option("--keys-only", is_flag=True, help="Leave the values out.")
 @_SESSION
 def scan_command(
-    target: Target, prefix: bytes, limit: int | None, keys_only: bool, session: Path | None
+    target: Target, prefix: bytes, limit: int | None, after: bytes, keys_only: bool, session: Path | None
 ) -> int:
     """Print keys and values, ordered by key.
 
@@ -241,7 +242,7 @@ def scan_command(
     reads back keys and values; what it writes expires only by its own --ttl.
     """
     with _open(target, session) as store:
-        for item in store.scan(prefix, bucket=target.bucket, limit=limit):
+        for item in store.scan(prefix, bucket=target.bucket, limit=limit, after=after):
             line = _json_line(item, keys_only) if target.json else _text_line(item, keys_only)
             sys.stdout.write(line + "\n")
     return exits.DONE

@@ -100,6 +100,19 @@ def prefix_bytes(prefix: bytes | str) -> bytes:
     return bytes_of("prefix", prefix, KEY_BYTES_MAX)
 
 
+def after_bytes(after: bytes | str) -> bytes:
+    return bytes_of("key to go on after", after, KEY_BYTES_MAX)
+
+
+def limit_of(limit: int | None) -> float:
+    """How many keys a scan may show; infinite without a limit."""
+    if limit is None:
+        return math.inf
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+        raise InvalidRequest(f"a limit is a whole number of keys, 0 or more, not {limit!r:.80}")
+    return limit
+
+
 def bucket_of(name: str) -> str:
     if not isinstance(name, str) or not 0 < len(_utf8("bucket's name", name)) <= BUCKET_BYTES_MAX:
         raise InvalidRequest(f"a bucket's name is a str of 1 to {BUCKET_BYTES_MAX} bytes, not {name!r:.80}")

@@ -12,10 +12,10 @@ import time
 from collections.abc import Mapping, Sequence
 
 from basestore.client.calls import CONNECT_S_MAX, GRACE_S, Make
-from basestore.client.channel import unreachable
+from basestore.client.channel import lost, unreachable
 from basestore.client.session import ENDED, Session, check_cluster
 from basestore.config import parse_address
-from basestore.errors import MAY_HAVE_HAPPENED, BasestoreError, ConnectionLost, InvalidRequest, SessionFull
+from basestore.errors import BasestoreError, InvalidRequest, SessionFull
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack, pack_requests
 from basestore.protocol.handshake import Hello, Welcome, welcomed
@@ -147,8 +147,8 @@ class Channel:
             self._disconnect()  # answers to what was sent must not meet later requests
             if not isinstance(error, OSError | ProtocolError):
                 raise
-            text = f"{connection.endpoint} was lost: {error}. {MAY_HAVE_HAPPENED}"
-            results.update(dict.fromkeys(waiting, ConnectionLost(text)))
+            told = f"{connection.endpoint} was lost: {error}"
+            results |= {number: lost(told, batch[number]) for number in waiting}
         return results
 
 

@@ -170,13 +170,17 @@ class SyncStore:
         consistency: Consistency | None = None,
         timeout: float | None = None,
         limit: int | None = None,
+        after: bytes | str = b"",
     ) -> Iterator[Item]:
         """The keys that start with `prefix`, in bytewise order, with their values."""
-        cursor = self._calls.scan(prefix, bucket, consistency, timeout, limit)
-        while not cursor.ended:
-            for item in self._ask(cursor.page()):
-                cursor.left -= 1
-                yield item
+        cursor = self._calls.scan(prefix, bucket, consistency, timeout, limit, after)
+        try:
+            while not cursor.ended:
+                for item in self._ask(cursor.page()):
+                    yield cursor.show(item)
+        except BasestoreError as error:
+            cursor.name(error)
+            raise
 
     @contextmanager
     def session(self, *tokens: str, keys_max: int = KEYS_MAX_DEFAULT) -> Iterator["SyncSession"]:
@@ -319,26 +323,30 @@ class SyncSession(SyncStore):
         consistency: Consistency | None = None,
         timeout: float | None = None,
         limit: int | None = None,
+        after: bytes | str = b"",
     ) -> Iterator[Item]:
         """As `StoreSession.scan`."""
-        cursor = self._calls.scan(prefix, bucket, consistency, timeout, limit)
+        cursor = self._calls.scan(prefix, bucket, consistency, timeout, limit, after)
 
         def again(key: bytes) -> Call[ReadResult]:
             return self._calls.get(key, bucket, cursor.level, cursor.timeout_s)
 
-        while not cursor.ended:
-            # First, for when the page is read the cursor moves on.
-            begin = cursor.after or b""
-            items = self._ask(cursor.page())
-            with self._lock:
-                doubtful = self._seen.doubtful(bucket, prefix_bytes(prefix), begin, cursor.after, items)
-            results = self._many([again(key) for key in doubtful])
-            for item in revised(items, doubtful, results):
-                for shown in self._as_seen(bucket, item, again):
-                    cursor.left -= 1
-                    yield shown
-                if cursor.left <= 0:
-                    break
+        try:
+            while not cursor.ended:
+                # First, for when the page is read the cursor moves on.
+                begin = cursor.after or b""
+                items = self._ask(cursor.page())
+                with self._lock:
+                    doubtful = self._seen.doubtful(bucket, prefix_bytes(prefix), begin, cursor.after, items)
+                results = self._many([again(key) for key in doubtful])
+                for item in revised(items, doubtful, results):
+                    for shown in self._as_seen(bucket, item, again):
+                        yield cursor.show(shown)
+                    if cursor.left <= 0:
+                        break
+        except BasestoreError as error:
+            cursor.name(error)
+            raise
 
     def _as_seen(self, bucket: str, item: Item, again: Callable[[bytes], Call[ReadResult]]) -> list[Item]:
         """An item of a page as it may be shown now: read again, if a newer version was seen meanwhile."""

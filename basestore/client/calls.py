@@ -13,18 +13,19 @@ fails for itself.
 Pure: no clock, no socket, no event loop. Refuses to know what carries a call.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 from basestore.client.arguments import (
     Consistency,
+    after_bytes,
     bucket_of,
     bytes_of,
     get_level_of,
     key_bytes,
     level_of,
+    limit_of,
     milliseconds,
     prefix_bytes,
     read_level_of,
@@ -34,7 +35,7 @@ from basestore.client.arguments import (
     version_of,
 )
 from basestore.consistency import Level
-from basestore.errors import InvalidRequest
+from basestore.errors import BasestoreError, InvalidRequest
 from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.limits import TTL_MS_MAX, VALUE_BYTES_MAX
@@ -53,6 +54,7 @@ Members = Mapping[int, str]
 GRACE_S = 1.0  # that the answer may take longer than the node was given
 CONNECT_S_MAX = 3.0
 PAGE_LIMIT = 500
+PAGE_GROWTH = 4
 
 
 class Call(NamedTuple, Generic[T]):
@@ -138,10 +140,11 @@ class Calls:
         consistency: Consistency | None,
         timeout: float | None,
         limit: int | None,
+        after: bytes | str,
     ) -> "Cursor":
-        """A scan from its beginning."""
+        """A scan from its beginning, or from behind a key."""
         level = read_level_of(self.level if consistency is None else consistency)
-        return Cursor(prefix, bucket, level, self._time(timeout), limit)
+        return Cursor(prefix, bucket, level, self._time(timeout), limit_of(limit), after_bytes(after))
 
     def explain(self, key: bytes | str, bucket: str, timeout: float | None) -> Call[Explanation]:
         timeout_s, timeout_ms = self._time(timeout)
@@ -229,21 +232,27 @@ def survey_call(survey: Following[T], sent_s: float) -> Call[None]:
 
 
 class Cursor:
-    """Where a scan stands. It is read a page at a time, each page from behind the last key of the one
-    before; whoever shows an item to the caller counts it off `left`.
+    """Where a scan stands. It is read a page at a time, each page from behind what the one before it covers;
+    whoever shows an item to the caller passes it through `show`.
 
-        cursor = calls.scan("user/", "default", None, None, limit=700)
+        cursor = calls.scan("user/", "default", None, None, limit=700, after="")
         cursor.page()     asks for 500 from the start; once it is read, `after` is b"user/499"
         cursor.page()     asks for 200 behind that; `left` is 0 once they are shown, and the scan has ended
+
+    A page shows fewer keys than were asked for where many do not live any more; the next one asks for more of
+    them, so that a scan for one key does not look at them one by one.
     """
 
     def __init__(
-        self, prefix: bytes | str, bucket: str, level: Level, time: tuple[float, int], limit: int | None
-    ) -> None:
+        self, prefix: bytes | str, bucket: str, level: Level, time: tuple[float, int], limit: float,
+        after: bytes,
+    ) -> None:  # fmt: skip
         self.level = level
         self.timeout_s, self._timeout_ms = time
-        self.after: bytes | None = b""  # the next page begins behind this key; None: there is none
-        self.left = math.inf if limit is None else limit  # items that may still be shown
+        self.after: bytes | None = after  # the next page begins behind this key; None: there is none
+        self.left = limit  # items that may still be shown
+        self._shown = after  # all keys up to this one were shown
+        self._size = 1
         self._prefix = prefix
         self._bucket = bucket
 
@@ -253,11 +262,16 @@ class Cursor:
 
     def page(self) -> Call[list[Item]]:
         """The next page. When its answer is read, the cursor moves on."""
-        after, size = self.after or b"", int(min(self.left, PAGE_LIMIT))
+        after = self._shown = self.after or b""
+        size = int(min(max(self.left, self._size), PAGE_LIMIT))
 
         def read(answer: Message, _: Members) -> list[Item]:
             items, self.after = page(answer)
-            return items[:size]
+            self._size = 1 if len(items) >= size else PAGE_GROWTH * size
+            if len(items) > self.left:
+                items = items[: int(self.left)]
+                self.after = items[-1].key
+            return items
 
         return Call(
             lambda request: Scan(
@@ -267,3 +281,15 @@ class Cursor:
             read,
             self.timeout_s,
         )  # fmt: skip
+
+    def show(self, item: Item) -> Item:
+        """Count off an item that the caller is about to be shown."""
+        self.left -= 1
+        self._shown = item.key
+        return item
+
+    def name(self, error: BasestoreError) -> None:
+        """Say in the error that breaks the scan off how far it has come."""
+        if self._shown:
+            error.after = self._shown
+            error.args = (f"{error}. All keys up to {self._shown!r:.200} were shown: scan on `after` it",)

@@ -19,8 +19,19 @@ from typing import Any, Protocol
 from basestore.client.calls import Make
 from basestore.client.session import ENDED, Session, check_cluster
 from basestore.errors import ConnectionLost, InvalidRequest, Unreachable
+from basestore.protocol.client import Delete, Set
 from basestore.protocol.codec import Message
+from basestore.protocol.operator import Replay
 from repair.rule import Rule
+
+_CHANGES = (Set, Delete, Replay)
+
+
+def lost(told: str, request: Message) -> ConnectionLost:
+    """The error when no answer to a request comes: what happened, and what the caller can do."""
+    if isinstance(request, _CHANGES):
+        return ConnectionLost(f"{told}. A write may have happened: read to find out")
+    return ConnectionLost(f"{told}. This request changes nothing: ask again")
 
 
 class Answer(Awaitable[Message], Protocol):
@@ -58,18 +69,18 @@ class Pending(Awaitable[Message]):
     """A request under way, in the table of its channel. `sent` and `deadline` are moments of the clock that
     its channel goes by."""
 
-    __slots__ = ("_event", "_request", "_table", "_told", "deadline", "sent")
+    __slots__ = ("_event", "_table", "_told", "deadline", "request", "sent")
 
     def __init__(
-        self, table: "dict[int, Pending]", request: int, event: Event, sent: float, deadline: float
+        self, table: "dict[int, Pending]", request: Any, event: Event, sent: float, deadline: float
     ) -> None:
         self._table = table
-        self._request = request
+        self.request = request
         self._event = event
         self._told: Message | ConnectionLost | None = None
         self.sent = sent
         self.deadline = deadline
-        table[request] = self
+        table[request.id] = self
 
     def resolve(self, told: Message | ConnectionLost) -> None:
         """Give whoever awaits it the answer, or raise that there will be none. The entry has left the table,
@@ -78,7 +89,7 @@ class Pending(Awaitable[Message]):
         self._event.set()
 
     def forget(self) -> None:
-        self._table.pop(self._request, None)
+        self._table.pop(self.request.id, None)
 
     def __await__(self) -> Generator[Any, Any, Message]:
         return self._wait().__await__()

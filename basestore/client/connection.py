@@ -16,10 +16,10 @@ import anyio.abc
 
 from basestore.client.arguments import TIMEOUT_S_DEFAULT, Consistency, check_endpoints
 from basestore.client.calls import CONNECT_S_MAX, GRACE_S, Make
-from basestore.client.channel import Pending, answered, overdue, unreachable
+from basestore.client.channel import Pending, answered, lost, overdue, unreachable
 from basestore.client.store import Store
 from basestore.config import parse_address
-from basestore.errors import MAY_HAVE_HAPPENED, ConnectionLost, InvalidRequest, Overloaded
+from basestore.errors import ConnectionLost, InvalidRequest, Overloaded
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack, pack_requests
 from basestore.protocol.handshake import Hello, Welcome, welcomed
@@ -63,9 +63,9 @@ class _Connection:
                 tasks.cancel_scope.cancel()
         finally:
             self.lost = True
-            text = f"the connection to {self.endpoint} was lost: {reason}. {MAY_HAVE_HAPPENED}"
+            text = f"the connection to {self.endpoint} was lost: {reason}"
             for pending in list(self.asked.values()):
-                pending.resolve(ConnectionLost(text))
+                pending.resolve(lost(text, pending.request))
             with anyio.CancelScope(shield=True):
                 await anyio.aclose_forcefully(self._stream)
 
@@ -101,8 +101,7 @@ class _Connection:
             if self._heard < pending.sent:
                 self.lost = True
                 self._scope.cancel()
-            text = f"{self.endpoint} did not answer in time. {MAY_HAVE_HAPPENED}"
-            pending.resolve(ConnectionLost(text))
+            pending.resolve(lost(f"{self.endpoint} did not answer in time", pending.request))
 
 
 async def _open(endpoint: str) -> _Connection:
@@ -174,7 +173,7 @@ class _NetworkChannel:
         # Before the table is entered: what is wrong with an argument leaves no entry behind.
         message = make(self._next_id)
         sent = time.monotonic()
-        pending = Pending(connection.asked, self._next_id, anyio.Event(), sent, sent + timeout_s + GRACE_S)
+        pending = Pending(connection.asked, message, anyio.Event(), sent, sent + timeout_s + GRACE_S)
         if connection.lost:  # since `ready`
             pending.resolve(ConnectionLost(f"the connection to {connection.endpoint} was lost"))
         else:

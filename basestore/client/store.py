@@ -168,14 +168,19 @@ class Store:
         consistency: Consistency | None = None,
         timeout: float | None = None,
         limit: int | None = None,
+        after: bytes | str = b"",
     ) -> AsyncIterator[Item]:
         """The keys that start with `prefix`, in bytewise order, with their values; each as a get at
-        this level would find it while its page was made. `timeout` is for each page."""
-        cursor = self._calls.scan(prefix, bucket, consistency, timeout, limit)
-        while not cursor.ended:
-            for item in await self._ask(cursor.page()):
-                cursor.left -= 1
-                yield item
+        this level would find it while its page was made. `timeout` is for each page. With `after`: only the
+        keys behind that one. Where a scan breaks off, the error's `after` is the key to go on from."""
+        cursor = self._calls.scan(prefix, bucket, consistency, timeout, limit, after)
+        try:
+            while not cursor.ended:
+                for item in await self._ask(cursor.page()):
+                    yield cursor.show(item)
+        except BasestoreError as error:
+            cursor.name(error)
+            raise
 
     async def explain(
         self, key: bytes | str, *, bucket: str = "default", timeout: float | None = None
@@ -287,28 +292,32 @@ class StoreSession(Store):
         consistency: Consistency | None = None,
         timeout: float | None = None,
         limit: int | None = None,
+        after: bytes | str = b"",
     ) -> AsyncIterator[Item]:
         """As `Store.scan`; keys that the session knows better than a page does are read one by one.
         SessionFull, in the middle, before a key is shown that there is no room for."""
-        cursor = self._calls.scan(prefix, bucket, consistency, timeout, limit)
+        cursor = self._calls.scan(prefix, bucket, consistency, timeout, limit, after)
 
         def again(key: bytes) -> Call[ReadResult]:
             return self._calls.get(key, bucket, cursor.level, cursor.timeout_s)
 
-        while not cursor.ended:
-            # First, for when the page is read the cursor moves on.
-            begin = cursor.after or b""
-            items = await self._ask(cursor.page())
-            doubtful = self._seen.doubtful(bucket, prefix_bytes(prefix), begin, cursor.after, items)
-            results = await self._many([again(key) for key in doubtful])
-            for item in revised(items, doubtful, results):
-                shown = [item]
-                if self._seen.behind(bucket, item):  # by now, through another call
-                    newer = await self._ask(again(item.key))
-                    shown = revised(shown, [item.key], [newer])
-                for each in shown:
-                    self._seen.show(bucket, each.key, each.version.encode())
-                    cursor.left -= 1
-                    yield each
-                if cursor.left <= 0:
-                    break
+        try:
+            while not cursor.ended:
+                # First, for when the page is read the cursor moves on.
+                begin = cursor.after or b""
+                items = await self._ask(cursor.page())
+                doubtful = self._seen.doubtful(bucket, prefix_bytes(prefix), begin, cursor.after, items)
+                results = await self._many([again(key) for key in doubtful])
+                for item in revised(items, doubtful, results):
+                    shown = [item]
+                    if self._seen.behind(bucket, item):  # by now, through another call
+                        newer = await self._ask(again(item.key))
+                        shown = revised(shown, [item.key], [newer])
+                    for each in shown:
+                        self._seen.show(bucket, each.key, each.version.encode())
+                        yield cursor.show(each)
+                    if cursor.left <= 0:
+                        break
+        except BasestoreError as error:
+            cursor.name(error)
+            raise

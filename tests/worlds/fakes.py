@@ -2,10 +2,11 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import trio
 
@@ -59,18 +60,24 @@ def cluster(directory: Path, nodes: int = 3) -> Iterator[Cluster]:
         running.stop()
 
 
+Answer = Callable[[Any], Message | None]
+
+
 class FakeNode:
-    """A server on loopback that answers a hello as it is told to, and requests not at all.
+    """A server on loopback that answers a hello as it is told to, and requests not at all, or by `answer`.
 
     greeting  what it says to a hello: a message, bytes, or None for nothing
-    dies      close the connection at the first request
+    dies      close the connection at the first request that is not answered
     hangs_up  close the connection at the hello
     """
 
-    def __init__(self, greeting: Message | bytes | None, *, dies: bool, hangs_up: bool) -> None:
+    def __init__(
+        self, greeting: Message | bytes | None, *, dies: bool, hangs_up: bool, answer: Answer
+    ) -> None:
         self._greeting = greeting
         self._dies = dies
         self._hangs_up = hangs_up
+        self._answer = answer
         self._server = socket.create_server(("127.0.0.1", 0))
         self.endpoint = f"127.0.0.1:{self._server.getsockname()[1]}"
         self.heard: SimpleQueue[Message] = SimpleQueue()
@@ -102,7 +109,10 @@ class FakeNode:
                             connection.sendall(pack([self._greeting]))
                     else:
                         self.heard.put(message)
-                        if self._dies:
+                        answer = self._answer(message)
+                        if answer is not None:
+                            connection.sendall(pack([answer]))
+                        elif self._dies:
                             return
         except (OSError, ProtocolError):
             pass
@@ -134,9 +144,13 @@ WELCOME = Welcome(
 
 @contextmanager
 def fake(
-    greeting: Message | bytes | None = WELCOME, *, dies: bool = False, hangs_up: bool = False
+    greeting: Message | bytes | None = WELCOME,
+    *,
+    dies: bool = False,
+    hangs_up: bool = False,
+    answer: Answer = lambda request: None,
 ) -> Iterator[FakeNode]:
-    node = FakeNode(greeting, dies=dies, hangs_up=hangs_up)
+    node = FakeNode(greeting, dies=dies, hangs_up=hangs_up, answer=answer)
     try:
         yield node
     finally:

@@ -184,6 +184,7 @@ def test_a_scan_prints_keys_in_order_and_escapes_what_does_not_print(three: Clus
     assert lines == ["scan/a\tback\\\\slash", "scan/b\ttwo\\nlines", "scan/c\t\\xff\\x01"]
     assert three.invoke("scan", "scan/", "--keys-only").text.split() == ["scan/a", "scan/b", "scan/c"]
     assert three.invoke("scan", "scan/", "--limit", "1", "--keys-only").text.split() == ["scan/a"]
+    assert three.invoke("scan", "scan/", "--after", "scan/b", "--keys-only").text.split() == ["scan/c"]
 
 
 def test_a_scan_as_json_can_be_imported_again(three: Cluster) -> None:

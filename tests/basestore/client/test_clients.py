@@ -18,10 +18,11 @@ import basestore.sync
 from basestore import ConnectionLost, InvalidRequest, Level, Outcome, Overloaded, Unavailable, Unreachable
 from basestore.client.calls import GRACE_S
 from basestore.client.connection import PENDING_MAX
-from basestore.protocol.client import Get
+from basestore.protocol.client import Get, Page
 from basestore.protocol.frames import pack
 from basestore.protocol.limits import VALUE_BYTES_MAX
 from basestore.protocol.operator import Status
+from repair.version import VERSION_BYTES
 from tests.worlds.fakes import REFUSED, Cluster, FakeNode, cluster, fake
 from tests.worlds.flavours import ASYNC, FLAVOURS, run
 from tests.worlds.patience import PATIENCE_S
@@ -99,6 +100,8 @@ class TestCalls:
             some = [item.key.decode() async for item in store.scan(f"scan {flavour} ", limit=600)]
             assert some == keys[:600]
             assert [item async for item in store.scan("scan", limit=0)] == []
+            rest = [item.key.decode() async for item in store.scan(f"scan {flavour} ", after=keys[599])]
+            assert rest == keys[600:]
 
         run(flavour, running.endpoints, body)
 
@@ -178,6 +181,29 @@ class TestCalls:
 
         run(flavour, running.endpoints, body, consistency="any")
 
+    @pytest.mark.parametrize(
+        ("options", "text"),
+        [
+            ({"limit": 1.5}, "whole number of keys"),
+            ({"limit": True}, "whole number of keys"),
+            ({"limit": -1}, "whole number of keys"),
+            ({"limit": "3"}, "whole number of keys"),
+            ({"after": 7}, "key to go on after"),
+        ],
+    )
+    def test_a_scan_that_makes_no_sense_is_refused_before_anything_is_sent(
+        self, flavour: str, options: dict[str, Any], text: str
+    ) -> None:
+        async def body(store: Any) -> None:
+            async with store.session() as session:
+                for each in (store, session):
+                    with pytest.raises(InvalidRequest, match=text):
+                        [item async for item in each.scan(**options)]
+
+        with fake() as server:
+            run(flavour, server.endpoint, body)
+            assert server.heard.empty()
+
     def test_the_next_endpoint_is_tried_when_one_does_not_answer(
         self, running: Cluster, flavour: str
     ) -> None:
@@ -240,11 +266,54 @@ class TestBrokenServers:
             with pytest.raises(ConnectionLost, match="may have happened") as lost:
                 await store.set("k", "v")
             assert not lost.value.definite
-            with pytest.raises(ConnectionLost):
+            with pytest.raises(ConnectionLost, match="changes nothing: ask again"):
                 await store.get("k")  # on a new connection, which dies as well
 
         with fake(dies=True) as server:
             run(flavour, server.endpoint, body)
+
+    def test_a_scan_that_breaks_off_says_how_far_it_has_come(self, flavour: str) -> None:
+        def first_page(request: Any) -> Page | None:
+            rows = [b"a", b"1", bytes(VERSION_BYTES), bytes(8), b"b", b"2", bytes(VERSION_BYTES), bytes(8)]
+            return Page(request.id, rows, b"bb", True) if request.after in (b"", b"0") else None
+
+        shown = []
+
+        async def show(scan: Any) -> None:
+            async for item in scan:
+                shown.append(item.key)
+
+        async def body(store: Any) -> None:
+            with pytest.raises(ConnectionLost, match="up to b'bb' were shown") as lost:
+                await show(store.scan())
+            assert (lost.value.after, shown) == (b"bb", [b"a", b"b"])
+            async with store.session() as session:
+                with pytest.raises(ConnectionLost) as lost:
+                    await show(session.scan(after="0"))
+                assert (lost.value.after, shown) == (b"bb", [b"a", b"b"] * 2)
+            with pytest.raises(ConnectionLost) as lost:
+                await show(store.scan(after="c"))
+            assert lost.value.after == b"c"
+
+        with fake(dies=True, answer=first_page) as server:
+            run(flavour, server.endpoint, body)
+
+    def test_a_scan_for_one_key_does_not_ask_for_one_at_a_time_where_pages_are_empty(
+        self, flavour: str
+    ) -> None:
+        limits = []
+
+        def page(request: Any) -> Page:
+            limits.append(request.limit)
+            place = int(request.after or b"0") + request.limit
+            return Page(request.id, [], b"%06d" % place, place < 2000)
+
+        async def body(store: Any) -> None:
+            assert [item async for item in store.scan(limit=1)] == []
+
+        with fake(answer=page) as server:
+            run(flavour, server.endpoint, body)
+        assert limits == [1, 4, 16, 64, 256, *[500] * 4]
 
     def test_many_calls_on_a_node_that_dies_all_hear_of_it(self, flavour: str) -> None:
         async def body(store: Any) -> None:
