@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import click
 
 import basestore
-from basestore.cli import exits, options
+from basestore.cli import exits, options, streams
 
 _COMMANDS = {
     "set": "requests",
@@ -91,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    streams.fill_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a character is no error
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -102,6 +103,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         return exits.INTERRUPTED
     except click.ClickException as error:
         error.show()
+        if isinstance(error, click.NoSuchOption):
+            exits.say("Put -- before a key or value that begins with a dash.")
         return exits.USAGE
     except basestore.BasestoreError as error:
         return exits.tell(error, as_json=False)

@@ -7,6 +7,7 @@ node that was started anew in between has none yet. It asks no node and draws no
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any, Self
 
 from rich.console import Group, RenderableType
@@ -18,7 +19,9 @@ from basestore.results.nodes import NodeState
 
 NONE = "-"
 _BEATEN = ("superseded", "lost")
+_SELDOM = ("delete", "scan")
 _HEADINGS = {"set": "SET/S", "delete": "DEL/S", "get": "GET/S", "scan": "SCAN/S"}
+COLUMNS_MIN = 80  # a narrower terminal is shown less
 _STYLES = {"up": "green", "down": "bold red"}
 
 
@@ -148,29 +151,45 @@ def board_json(views: Sequence[View]) -> dict[str, Any]:
     return {"nodes": [view.as_json() for view in views], "levels": levels}
 
 
-def board(views: Sequence[View], title: str) -> RenderableType:
-    """One frame for people."""
+def board(views: Sequence[View], title: str, columns: int) -> RenderableType:
+    """One frame for people, on a terminal with so many columns."""
+    wide = columns >= COLUMNS_MIN
     up = sum(view.up for view in views)
     head = Text.assemble(("basestore top", "bold"), f"  {up} of {len(views)} nodes up  {title}  times in ms")
     notes = [note for view in views if (note := _note(view)) is not None]
-    parts: list[RenderableType] = [head, Text(), _members(views), *notes, Text(), _requests(views)]
+    parts: list[RenderableType] = [
+        head,
+        Text(),
+        _members(views, wide),
+        *notes,
+        Text(),
+        _requests(views, wide),
+    ]
     lines = by_level(views)
     if lines:
-        parts += [Text(), _levels(lines)]
+        parts += [Text(), _levels(lines, wide)]
     return Group(*parts)
 
 
-def _table(*columns: str) -> Table:
-    """Columns that end in a name with `<` are of words; others of numbers."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        justify = "left" if column.endswith("<") else "right"
-        table.add_column(column.rstrip("<"), justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    return table
+class _Grid:
+    """A table. Columns whose name ends with `<` are of words, others of numbers; those whose name begins with
+    `~` are left out where it is not wide."""
+
+    def __init__(self, wide: bool, *columns: str) -> None:
+        self.table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        self._shown = [wide or not column.startswith("~") for column in columns]
+        for column in compress(columns, self._shown):
+            justify = "left" if column.endswith("<") else "right"
+            self.table.add_column(column.strip("<~"), justify=justify, no_wrap=True)  # type: ignore[arg-type]
+
+    def add_row(self, *cells: RenderableType) -> None:
+        self.table.add_row(*compress(cells, self._shown))
 
 
-def _members(views: Sequence[View]) -> Table:
-    table = _table("NODE<", "STATE<", "COUNTS ON<", "RECORDS", "REPAIRS/S", "PROVEN", "DEBT", "HINTS FOR<")
+def _members(views: Sequence[View], wide: bool) -> Table:
+    table = _Grid(
+        wide, "NODE<", "STATE<", "COUNTS ON<", "~RECORDS", "~REPAIRS/S", "PROVEN", "~DEBT", "HINTS FOR<"
+    )
     names = [view.state.node for view in views]
     for view in views:
         state = view.state
@@ -192,7 +211,7 @@ def _members(views: Sequence[View]) -> Table:
             Text(f"{debt:,}", "yellow" if debt else ""),
             Text(hints or "none", "yellow" if hints else ""),
         )
-    return table
+    return table.table
 
 
 def _proven(view: View) -> Text:
@@ -212,9 +231,9 @@ def _note(view: View) -> Text | None:
     return Text(f"{view.state.node} at {view.state.endpoint}: {reason}", "dim")
 
 
-def _requests(views: Sequence[View]) -> Table:
-    rates = map(_HEADINGS.__getitem__, OPERATIONS)
-    table = _table("NODE<", *rates, "FAILED/S", "WRITE P50", "P99", "READ P50", "P99")
+def _requests(views: Sequence[View], wide: bool) -> Table:
+    rates = [f"~{_HEADINGS[name]}" if name in _SELDOM else _HEADINGS[name] for name in OPERATIONS]
+    table = _Grid(wide, "NODE<", *rates, "FAILED/S", "WRITE P50", "P99", "READ P50", "P99")
     for view in views:
         failed = view.rate(view.failures)
         table.add_row(
@@ -224,12 +243,12 @@ def _requests(views: Sequence[View]) -> Table:
             *_times(view.durations("set", "delete")),
             *_times(view.durations("get")),
         )
-    return table
+    return table.table
 
 
-def _levels(lines: dict[tuple[str, str], _Line]) -> Table:
-    table = _table(
-        "OPERATION<", "LEVEL<", "ASKED/S", "BEATEN/S", "FAILED/S", "P50", "P99", "IDEAL P50", "P99"
+def _levels(lines: dict[tuple[str, str], _Line], wide: bool) -> Table:
+    table = _Grid(
+        wide, "OPERATION<", "LEVEL<", "ASKED/S", "~BEATEN/S", "FAILED/S", "P50", "P99", "~IDEAL P50", "~P99"
     )
     for (operation, level), line in lines.items():
         table.add_row(
@@ -241,7 +260,7 @@ def _levels(lines: dict[tuple[str, str], _Line]) -> Table:
             *_times(line.durations),
             *_times(line.ideal),
         )
-    return table
+    return table.table
 
 
 def _nonzero(counts: dict[str, int]) -> dict[str, int]:

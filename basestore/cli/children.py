@@ -51,8 +51,9 @@ class Child:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Start the process and see it to its end. When this is cancelled, the process is stopped:
         SIGTERM, and SIGKILL if that does not help."""
+        # -P: or files of the user's directory would take the place of Python's own modules.
         process = self._process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "basestore", "serve", "--stop-at-eof", "--log-level", "warning",
+            [sys.executable, "-P", "-m", "basestore", "serve", "--stop-at-eof", "--log-level", "warning",
              "--config", str(self.path)],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, process_group=0,
         )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from basestore.cli import exits, text
+from basestore.cli import exits, streams, text
 from basestore.cli.options import Target, data, duration, share
 
 if TYPE_CHECKING:
@@ -181,7 +181,8 @@ def get_command(
     """Print the value of KEY.
 
     The value's bytes are printed as they are, and a newline after them; --raw leaves it out, so
-    that `basestore get --raw KEY > FILE` makes an exact copy. In a bucket in which the first write wins,
+    that `basestore get --raw KEY > FILE` makes an exact copy. On a terminal what does not print is
+    escaped, unless --raw is given. In a bucket in which the first write wins,
     stderr says whether that is final.
     """
     from basestore.client.arguments import level_of
@@ -198,11 +199,18 @@ def get_command(
     if target.json:
         click.echo(json.dumps(result.as_json()))
     elif result.value is not None:
-        click.echo(result.value, nl=not raw)
+        _show_value(target, result.value, raw)
     if result.found:
         return exits.DONE
     target.remark(_absence(target, key, result))
     return exits.NOT_FOUND
+
+
+def _show_value(target: Target, value: bytes, raw: bool) -> None:
+    shown = streams.for_terminal(value) if sys.stdout.isatty() and not raw else None
+    click.echo(value if shown is None else shown, nl=not raw)
+    if shown is not None:
+        target.remark("The value has bytes that do not print: they are shown escaped; --raw prints them.")
 
 
 def _say_remarks(result: "ReadResult", staleness: bool) -> None:

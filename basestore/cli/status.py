@@ -21,7 +21,8 @@ _HEADER = ("NODE", "ENDPOINT", "STATE", "RECORDS", "HINTS", "PID", "")
 
 @click.command("status")
 @share("endpoint", "timeout", "output")
-def status_command(target: Target) -> int:
+@click.option("--check", is_flag=True, help="End with 3 unless every node is up.")
+def status_command(target: Target, check: bool) -> int:
     """Show all nodes of the cluster.
 
     Their states, records, and the hints that they keep for others.
@@ -38,7 +39,9 @@ def status_command(target: Target) -> int:
         click.echo(json.dumps([state.as_json() for state in states], indent=2))
     else:
         click.echo(text.table(_HEADER, [_row(state) for state in states]))
-    return exits.DONE if any(state.state != "down" for state in states) else exits.UNREACHABLE
+    if all(state.state == "down" for state in states):
+        return exits.UNREACHABLE
+    return exits.REFUSED if check and any(state.state != "up" for state in states) else exits.DONE
 
 
 def _row(state: "NodeState") -> tuple[object, ...]:

@@ -6,10 +6,12 @@ frame shows is made by `board.py`.
 """
 
 import io
+import os
 import signal
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -20,6 +22,7 @@ from basestore.cli.requests import open_store
 from basestore.cli.serving import raise_expected
 
 if TYPE_CHECKING:
+    import trio
     from rich.live import Live
 
     from basestore.cli.board import Sample, View
@@ -37,7 +40,7 @@ PLAIN_COLUMNS = 160
     "--interval", type=duration, default="1s", show_default=True, help="The time from frame to frame."
 )
 def top_command(target: Target, once: bool, interval: float) -> int:
-    """Watch the cluster live, until Ctrl-C.
+    """Watch the cluster live, until q or Ctrl-C.
 
     \b
     counts on      how many members the node counts for levels, and which it does not
@@ -52,7 +55,8 @@ def top_command(target: Target, once: bool, interval: float) -> int:
     failed/s       requests that ended in an error
     ideal          when the level would have been met, whatever level was asked for
 
-    With -o json each line is a frame. Into a pipe, frames are plain text, one after the other.
+    With -o json each line is a frame. Into a pipe, frames are plain text, one after the other. A terminal of
+    less than 80 columns is shown less.
     """
     import trio
 
@@ -79,10 +83,41 @@ async def _watch(top: "_Top") -> int:
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(run)
+            if top.live:
+                nursery.start_soon(_end_at_q, nursery.cancel_scope)
             async for number in signals:
                 code = exits.INTERRUPTED if number == signal.SIGINT else exits.DONE
                 nursery.cancel_scope.cancel()
     return code
+
+
+async def _end_at_q(scope: "trio.CancelScope") -> None:
+    """Hear single keys, if they come from a terminal, until one is q."""
+    import trio
+
+    if not sys.stdin.isatty():
+        return
+    with _single_keys(sys.stdin.fileno()) as keys:
+        while True:
+            await trio.lowlevel.wait_readable(keys)
+            pressed = os.read(keys, 64)
+            if b"q" in pressed or not pressed:
+                scope.cancel()
+                return
+
+
+@contextmanager
+def _single_keys(terminal: int) -> Iterator[int]:
+    """The terminal gives each key at once and shows none; afterwards it is as it was."""
+    import termios
+    import tty
+
+    before = termios.tcgetattr(terminal)
+    tty.setcbreak(terminal)
+    try:
+        yield terminal
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
 
 
 class _Top:
@@ -94,6 +129,7 @@ class _Top:
         self._interval_s = interval_s
         self._once = once
         self._samples: dict[str, Sample] = {}
+        self.live = not (once or target.json) and sys.stdout.isatty()  # frames replace each other
 
     async def run(self) -> None:
         """Ask and show, once in an interval."""
@@ -116,7 +152,7 @@ class _Top:
 
     def _open_live(self, stack: ExitStack) -> "Live | None":
         """The terminal, taken over; None when frames are just printed."""
-        if self._once or self._target.json or not sys.stdout.isatty():
+        if not self.live:
             return None
         from rich.console import Console
         from rich.live import Live
@@ -159,15 +195,15 @@ class _Top:
         if self._target.json:
             click.echo(text.compact(board_json(views)))
             return
-        frame = board(views, time.strftime("%H:%M:%S"))
+        title = time.strftime("%H:%M:%S")
         if live is not None:
-            live.update(frame, refresh=True)
+            live.update(board(views, title, live.console.width), refresh=True)
             return
         from rich.console import Console
 
         paper = Console(file=io.StringIO(), width=PLAIN_COLUMNS, color_system=None)
         with paper.capture() as capture:
-            paper.print(frame)
+            paper.print(board(views, title, PLAIN_COLUMNS))
         click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
         if not self._once:
             click.echo()

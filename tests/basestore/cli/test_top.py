@@ -142,6 +142,30 @@ def test_on_a_terminal_frames_replace_each_other_until_ctrl_c(three: Cluster) ->
     assert b"\x1b[?25h" in seen  # and so is the cursor
 
 
+def test_q_ends_it_and_a_narrow_terminal_is_shown_whole_words(three: Cluster) -> None:
+    screen, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 70, 0, 0))
+    before = termios.tcgetattr(terminal)
+    with subprocess.Popen(
+        [*COMMAND, "top", "--interval", "100ms", "-e", three.endpoint(1)], stdin=terminal, stdout=terminal,
+        stderr=subprocess.PIPE, start_new_session=True, env={**environment(), "TERM": "xterm"},
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        seen = b""
+        while b"WRITE P50" not in seen or b"3 of 3 nodes up" not in seen:
+            seen += os.read(screen, 65536)
+        os.write(screen, b"q")
+        while b"\x1b[?1049l" not in seen:
+            seen += os.read(screen, 65536)
+        assert process.wait(PATIENCE_S) == 0
+        assert process.stderr.read() == b""
+    assert termios.tcgetattr(terminal) == before
+    os.close(terminal)
+    os.close(screen)
+    assert "\N{HORIZONTAL ELLIPSIS}".encode() not in seen  # rich's sign for what was cut off
+    assert b"HINTS FOR" in seen
+
+
 def test_a_reader_that_has_seen_enough_ends_it_quietly(three: Cluster) -> None:
     command = [*COMMAND, "top", "--interval", "100ms", "-e", three.endpoint(1)]
     with subprocess.Popen(
