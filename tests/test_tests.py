@@ -18,7 +18,7 @@ HARNESS = {"worlds"}
 MORE = {"cluster": "simulation"}  # real processes are judged by the checkers of the simulation
 
 PRIVATES_MAX = 29
-MUTANTS_PRIVATES_MAX = 30
+MUTANTS_PRIVATES_SHARE_MAX = 0.45  # for each mutant: a bug is put where the product decides, often inside
 MUTANTS = TESTS / "simulation" / "mutations"  # they break the product from inside, and say what and why
 REASON = "# private: "
 NAMEDTUPLE = {"_replace", "_fields", "_asdict", "_make", "_field_defaults"}  # public, whatever they look like
@@ -100,7 +100,8 @@ def test_reaches_into_privates_are_few_and_each_has_its_reason() -> None:
 
 def test_mutants_prefer_what_is_public_too() -> None:
     counts = Counter(path.name for path in MUTANTS.glob("*.py") for _ in reaches(path))
-    assert 0 < counts.total() <= MUTANTS_PRIVATES_MAX, counts
+    mutants = sum(path.read_text(encoding="utf-8").count("mutant(") for path in MUTANTS.glob("*.py"))
+    assert 0 < counts.total() <= MUTANTS_PRIVATES_SHARE_MAX * mutants, counts
 
 
 def test_every_transcript_has_its_test() -> None:
