@@ -48,6 +48,7 @@ class Peer:
     detector: FailureDetector = field(default_factory=lambda: FailureDetector(PING_S, SILENCE_S_MAX))
     probation: Probation = field(default_factory=Probation)
     latency: Latency = field(default_factory=lambda: Latency(USUAL_S))  # of its answers to reads
+    scan_latency: Latency = field(default_factory=lambda: Latency(USUAL_S))  # of those to shares of scans
 
 
 class Peers:
@@ -77,6 +78,7 @@ class Peers:
         for peer in self.others:
             peer.outbox.close()
         self.alive = [False] * len(members)
+        self.distance = [int(index != me) for index in range(len(members))]  # whom to ask first, for reads
         self.all_alive = False
         self.skew_ms: int | None = None
         self._ticked_s = math.inf
@@ -146,8 +148,12 @@ class Peers:
     def usual_s(self) -> float:
         """How long an answer usually takes at most: the 99th percentile of the median peer, the
         faster one of two, so that one slow peer does not make slowness usual."""
-        known = sorted(peer.latency.p99_s for peer in self.others if self.alive[peer.index])
-        return known[(len(known) - 1) // 2] if known else USUAL_S
+        return _median(peer.latency for peer in self.others if self.alive[peer.index])
+
+    @property
+    def usual_scan_s(self) -> float:
+        """The same of a share of a scan."""
+        return _median(peer.scan_latency for peer in self.others if self.alive[peer.index])
 
     def tick(
         self, now: Instant, whole: bool, generation: bytes, sequence: int, only_copies: list[int]
@@ -242,3 +248,8 @@ class Peers:
         )
         known = sum(peer.offset_ms is not None for peer in self.others)
         self.skew_ms = far[len(far) // 2] if far and len(far) > known - len(far) else None
+
+
+def _median(latencies: Iterable[Latency]) -> float:
+    known = sorted(latency.p99_s for latency in latencies)
+    return known[(len(known) - 1) // 2] if known else USUAL_S

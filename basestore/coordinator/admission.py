@@ -18,7 +18,7 @@ from basestore.coordinator.stamper import version_of
 from basestore.errors import InvalidRequest, Overloaded
 from basestore.instant import Instant
 from basestore.protocol.client import Delete, Get, Scan, Set
-from basestore.protocol.limits import KEY_BYTES_MAX, STALE_MS_MAX, TTL_MS_MAX, VALUE_BYTES_MAX
+from basestore.protocol.limits import KEY_BYTES_MAX, PAGE_BYTES_MAX, STALE_MS_MAX, TTL_MS_MAX, VALUE_BYTES_MAX
 from basestore.protocol.operator import Explain, Survey
 from repair.rule import Rule
 from repair.version import Version
@@ -74,7 +74,7 @@ def admit_get(context: Context, request: Get, now: Instant) -> tuple[Level, byte
     return level, context.placement.row(request.bucket.encode(), request.key), rule
 
 
-def admit_scan(context: Context, request: Scan, now: Instant) -> tuple[Level, bytes, Rule]:
+def admit_scan(context: Context, outbox: Outbox, request: Scan, now: Instant) -> tuple[Level, bytes, Rule]:
     """The level, the bucket and its rule."""
     level = _read_level(context, request)
     rule = _rule(context, request.bucket)
@@ -83,7 +83,7 @@ def admit_scan(context: Context, request: Scan, now: Instant) -> tuple[Level, by
             raise InvalidRequest(f"the {name} has {len(part)} bytes; keys have at most {KEY_BYTES_MAX}")
     if request.limit < 1:
         raise InvalidRequest(f"a limit of {request.limit}; ask for at least 1 key")
-    _check_room(context, 0, now)
+    _check_room(context, PAGE_BYTES_MAX, now, outbox)
     return level, request.bucket.encode(), rule
 
 

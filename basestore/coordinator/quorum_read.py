@@ -142,7 +142,7 @@ class QuorumRead(Operation):
         wanted = count
         peers = self._context.peers
         fresh = [r for r in self._replicas if r not in self._asked and peers.alive[r]]
-        fresh.sort(key=lambda replica: replica != peers.me)
+        fresh.sort(key=peers.distance.__getitem__)
         for replica in fresh:
             if count == 0:
                 return wanted
@@ -282,7 +282,7 @@ class QuorumRead(Operation):
         """Ask one that holds this record for all of it."""
         peers = self._context.peers
         holders = [r for r, held in self._heads.items() if held == head and r not in self._fetched]
-        for replica in sorted(holders, key=lambda replica: replica != peers.me):
+        for replica in sorted(holders, key=peers.distance.__getitem__):
             if self._ask_one(replica, digest=False):
                 return
 

@@ -1,13 +1,27 @@
 """Range scan: one page of the keys of a bucket, in order, out of all partitions.
 
-    begin    choose replicas for every partition, ask each chosen member once for all its share
-    ranged   merge: up to the last key that every answer covers, weigh each row as a read would
+    begin    for every partition choose as many replicas as the level requires, and ask each chosen
+             member once for all its share
+    ranged   once all partitions were answered often enough, merge: up to the last key that every
+             answer covers, weigh each row as a read would
     ...      a row that is not confirmed by enough replicas is read, and repaired, by `quorum_read`
+    alarm    slower than usual: ask one more replica of what is not answered; slower still: all of them
+    rejected, lost   ask another replica for that share instead
 
-So a scan promises for each key what a read at its level promises. The page as a whole is no
-snapshot: keys written while it is made may be on it or not. A page that would cost too many single
-reads ends early, and the next one goes on from there. It repairs nothing by itself.
+So a scan promises for each key what a read at its level promises, and outlives a slow or lost replica
+as a read does. The page as a whole is no snapshot: keys written while it is made may be on it or not.
+
+A page has two bounds. It shows at most `limit` keys that live; and each replica looks at PAGE_ROWS_MAX
+rows for it at most, dead ones included, so that few requests lead through many dead rows:
+
+    limit 2, rows a b- c- d e f (- deleted)   each answers a b- c- d; the page is a d, and goes on behind d
+    limit 1, 2,500 deleted rows before z      two pages without a key, then z
+
+It ends early also where it would cost too many single reads. It repairs nothing by itself.
 """
+
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from basestore.cluster.operations import Operation
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
@@ -22,26 +36,49 @@ from basestore.metrics import FAILURES
 from basestore.protocol.client import Page, Scan
 from basestore.protocol.limits import PAGE_BYTES_MAX, PAGE_ROWS_MAX, ProtocolError
 from basestore.protocol.replication import Range, ReadRange, Rejected
+from repair.digest_tree import due_of
 from repair.read_repair import NOTHING, plan
 from repair.rule import Rule
 from repair.version import VERSION_BYTES, Record
 
 READS_MAX = 64
 ALL_READS_MAX = 1024  # of all pages under way
+WIDEN_S_MAX = 0.5
 
 
 def scan(context: Context, outbox: Outbox, request: Scan, now: Instant) -> None:
     """Begin a page; InvalidRequest or RequestFailed when nothing was begun."""
-    level, bucket, rule = admit_scan(context, request, now)
+    level, bucket, rule = admit_scan(context, outbox, request, now)
     RangeScan(context, outbox, request, bucket, rule, level).begin(now)
+
+
+class _Share(NamedTuple):
+    """What one member was asked for in one message."""
+
+    member: int
+    partitions: list[int]
+    asked_s: float
+
+
+class _Slice:
+    """One partition: who was asked, how many of them may yet answer, and who has, each with its stable
+    stamp."""
+
+    __slots__ = ("asked", "awaited", "heard")
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self.awaited = 0
+        self.heard: dict[int, int] = {}
 
 
 class RangeScan(Operation):
     """One page at its coordinator."""
 
     __slots__ = (
-        "_after", "_bucket", "_chosen", "_client", "_context", "_deadline", "_ended", "_found",
-        "_level", "_limit", "_more", "_request", "_rows", "_rule", "_unread", "_waiting",
+        "_after", "_begun", "_bucket", "_client", "_context", "_deadline", "_ended", "_found", "_level",
+        "_limit", "_more", "_reasons", "_request", "_required", "_rows", "_rule", "_shares", "_slices",
+        "_unanswered", "_unread", "_widen_s",
     )  # fmt: skip
 
     def __init__(
@@ -55,8 +92,11 @@ class RangeScan(Operation):
         self._rule = rule
         self._level = level
         self._limit = min(request.limit, PAGE_ROWS_MAX)
-        self._chosen: list[tuple[int, ...]] = []
-        self._waiting: set[int] = set()
+        self._required = level.required(context.placement.replication)
+        self._slices = [_Slice() for _ in context.placement.replicas]
+        self._unanswered = len(self._slices)
+        self._shares: dict[int, _Share] = {}  # by request, those that wait for an answer
+        self._reasons: dict[int, str] = {}  # of members that will not answer
         self._rows: dict[int, dict[bytes, Record]] = {}
         self._after = b""
         self._more = False
@@ -66,74 +106,130 @@ class RangeScan(Operation):
 
     def begin(self, now: Instant) -> None:
         """Ask; Unavailable when a partition has too few replicas alive."""
-        context, request = self._context, self._request
-        alive, me = context.peers.alive, context.peers.me
+        context = self._context
+        for replicas in context.placement.replicas:
+            context.require(replicas, self._level)
+        self._begun = now
+        self._deadline = now.monotonic + self._request.timeout_ms / 1e3
+        self._widen_s = min(context.peers.usual_scan_s, WIDEN_S_MAX)
+        alarm_s = min(self._deadline, now.monotonic + self._widen_s)
+        context.operations.alarm_at(context.operations.issue(self), alarm_s)
+        self._ask(range(len(self._slices)), self._required, now)
+
+    # --- asking ------------------------------------------------------------------------------
+
+    def _ask(self, partitions: Iterable[int], count: int, now: Instant) -> int:
+        """Ask up to `count` more replicas of each of these. Returns how many members were asked."""
+        peers = self._context.peers
         share: dict[int, list[int]] = {}
-        for partition, replicas in enumerate(context.placement.replicas):
-            required = context.require(replicas, self._level)
-            able = sorted((r for r in replicas if alive[r]), key=lambda replica: replica != me)
-            self._chosen.append(tuple(able[:required]))
-            for replica in able[:required]:
+        for partition in partitions:
+            asked = self._slices[partition].asked
+            replicas = self._context.placement.replicas[partition]
+            fresh = [replica for replica in replicas if replica not in asked and peers.alive[replica]]
+            fresh.sort(key=peers.distance.__getitem__)
+            for replica in fresh[:count]:
+                asked.append(replica)
                 share.setdefault(replica, []).append(partition)
-        self._deadline = now.monotonic + request.timeout_ms / 1e3
-        self._waiting = set(share)
-        context.operations.alarm_at(context.operations.issue(self), self._deadline)
-        for replica, partitions in share.items():
-            message = ReadRange(
-                context.operations.issue(self), partitions, self._bucket, request.prefix,
-                request.after, self._limit, now.wall_ms + request.timeout_ms,
-            )  # fmt: skip
-            size = SMALL_BYTES + 9 * len(partitions) + len(request.prefix) + len(request.after)
-            if not context.peers.send(replica, message, size):
-                self._refuse(replica, "too much waits for it", now)
-                return
+        sent = {replica: self._send(replica, wanted, now) for replica, wanted in share.items()}
+        # Not before all are sent: until then too few are awaited.
+        self._ask_instead([p for replica, wanted in share.items() if not sent[replica] for p in wanted], now)
+        return len(share)
+
+    def _send(self, replica: int, partitions: list[int], now: Instant) -> bool:
+        context, request = self._context, self._request
+        deadline_ms = now.wall_ms + int((self._deadline - now.monotonic) * 1e3)
+        message = ReadRange(
+            context.operations.issue(self), partitions, self._bucket, request.prefix, request.after,
+            self._limit, self._begun.wall_ms, deadline_ms,
+        )  # fmt: skip
+        size = SMALL_BYTES + 9 * len(partitions) + len(request.prefix) + len(request.after)
+        if not context.peers.send(replica, message, size):
+            self._reasons[replica] = "too much waits for it"
+            return False
+        self._shares[message.id] = _Share(replica, partitions, now.monotonic)
+        for partition in partitions:
+            self._slices[partition].awaited += 1
+        return True
+
+    def _ask_instead(self, partitions: list[int], now: Instant) -> None:
+        """Somebody will not answer for these: where too few others are heard or awaited, ask one more. Where
+        nobody is left, the page has failed."""
+        short = [p for p in partitions if self._is_short(self._slices[p])]
+        if short:
+            self._ask(short, 1, now)
+            if any(self._is_short(self._slices[p]) for p in short):
+                self._refuse(now)
+
+    def _is_short(self, slice: _Slice) -> bool:
+        return len(slice.heard) + slice.awaited < self._required
+
+    # --- answers -----------------------------------------------------------------------------
 
     def ranged(self, member: int, answer: Range, now: Instant) -> None:
-        if member not in self._waiting or now.monotonic >= self._deadline:
+        share = self._shares.get(answer.id)
+        if share is None or share.member != member or not self._unanswered or now.monotonic >= self._deadline:
             return
-        self._waiting.discard(member)
+        del self._shares[answer.id]
+        self._context.peers.all[member].scan_latency.add(now.monotonic - share.asked_s)
         rows = answer.rows
         held = {row: Record(blob) for row, blob in zip(rows[::2], rows[1::2], strict=True)}
-        if max(map(row_partition, held), default=0) >= len(self._chosen):
-            raise ProtocolError("a Range message holds rows of partitions that this cluster does not have")
-        self._rows[member] = held
+        if not set(map(row_partition, held)) <= set(share.partitions):
+            raise ProtocolError("a Range message holds rows of partitions that it was not asked for")
+        if len(answer.stables) != len(share.partitions):
+            raise ProtocolError("a Range message tells other stable stamps than it was asked for")
+        self._rows.setdefault(member, {}).update(held)
+        for partition, stable in zip(share.partitions, answer.stables, strict=True):
+            slice = self._slices[partition]
+            slice.awaited -= 1
+            slice.heard[member] = stable
+            self._unanswered -= len(slice.heard) == self._required
         if answer.more:
             last = row_key(rows[-2])
             # An answer speaks of keys up to its last one: the page ends where the shortest answer does.
             self._after = min(self._after, last) if self._more else last
             self._more = True
-        if not self._waiting:
+        if not self._unanswered:
             self._merge(now)
 
     def _merge(self, now: Instant) -> None:
-        """Every member has answered: weigh the rows that all answers cover, in key order."""
+        """Enough replicas of each partition have answered: weigh the rows that all answers cover, in key
+        order."""
         rows = {row for held in self._rows.values() for row in held}
         keys = sorted((row_key(row), row) for row in rows)
         if self._more:
             keys = [pair for pair in keys if pair[0] <= self._after]
-        if len(keys) > self._limit:
-            keys = keys[: self._limit]
-            self._more = True
-            self._after = keys[-1][0]
         # The merge itself counts as one, or a read that ends at once would send the page before its time.
-        self._unread, last = 1, b""
+        self._unread, living, last = 1, 0, b""
         for key, row in keys:
             if self._ended:  # a read has failed, and the page with it
                 break
-            if self._unread > self._reads_max:  # the rest comes with the next page
+            if living >= self._limit or self._unread > self._reads_max:  # the rest comes with the next page
                 self._more, self._after = True, last
                 break
             last = key
-            chosen = self._chosen[row_partition(row)]
-            held = [self._rows[replica].get(row) for replica in chosen]
-            heads = {at: NOTHING if record is None else record.head for at, record in enumerate(held)}
-            # Only what all that were asked hold alike needs no read: they are as many as the level requires.
-            if held[0] is not None and plan(self._rule, heads).confirmed == len(chosen):
-                self._found.append((key, held[0]))
-            else:
+            confirmed, record = self._weigh(row)
+            if not confirmed:
                 self._read(key, row, now)
+                living += 1  # or so it may be found
+            elif record is not None:
+                self._found.append((key, record))
+                living += record.live(self._begun.wall_ms)
         self._unread -= 1
         self._finish(now)
+
+    def _weigh(self, row: bytes) -> tuple[bool, Record | None]:
+        """Whether all that count hold this row alike, and what they hold; they are as many as the level
+        requires, so that it needs no read."""
+        heard = self._slices[row_partition(row)].heard
+        held = {replica: self._rows[replica].get(row) for replica in list(heard)[: self._required]}
+        heads = {at: NOTHING if record is None else record.head for at, record in held.items()}
+        records = {record.head: record for record in held.values() if record is not None}
+
+        def due(head: bytes) -> int:
+            return due_of(head, records[head].expires_ms) if head else 0
+
+        weighed = plan(self._rule, heads, heard, due)
+        return weighed.confirmed == len(heads), records.get(weighed.winner)
 
     @property
     def _reads_max(self) -> int:
@@ -174,7 +270,7 @@ class RangeScan(Operation):
                 self._more, self._after = True, last
                 break
             last = key
-            if record.live(now.wall_ms):
+            if record.live(self._begun.wall_ms):
                 rows += (key, record.value, record.blob[:VERSION_BYTES], record.expires_ms.to_bytes(8))
                 size += len(key) + len(record.value) + VERSION_BYTES + 40
         self._context.operations.drop(self)
@@ -182,23 +278,49 @@ class RangeScan(Operation):
         self._client.put(Page(self._request.id, rows, self._after, self._more), size + len(self._after))
         self._count("page", now)
 
+    # --- what goes wrong ---------------------------------------------------------------------
+
     def rejected(self, member: int, answer: Rejected, now: Instant) -> None:
-        self._refuse(member, answer.reason, now)
+        if answer.id in self._shares:
+            self._miss(answer.id, answer.reason, now)
 
     def lost(self, member: int, now: Instant) -> None:
-        if member in self._waiting:
-            self._refuse(member, "the link was lost", now)
+        for request in [request for request, share in self._shares.items() if share.member == member]:
+            self._miss(request, "the link was lost", now)
 
-    def _refuse(self, member: int, reason: str, now: Instant) -> None:
-        name = self._context.peers.all[member].name
+    def _miss(self, request: int, reason: str, now: Instant) -> None:
+        """A share is not answered: others take its place."""
+        share = self._shares.pop(request)
+        self._reasons[share.member] = reason
+        for partition in share.partitions:
+            self._slices[partition].awaited -= 1
+        if not self._ended:
+            self._ask_instead(share.partitions, now)
+
+    def _refuse(self, now: Instant) -> None:
+        members = self._context.peers.all
+        reasons = {members[replica].name: reason for replica, reason in self._reasons.items()}
+        listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         self._fail(
-            ReplicaFailure(f"failed: {name} could not scan ({reason}). Try again", {name: reason}, None), now
+            ReplicaFailure(f"failed: too many replicas could not scan ({listed}). Try again", reasons, None),
+            now,
         )
 
     def alarm(self, now: Instant) -> None:
-        required = self._level.required(self._context.placement.replication)
-        text = "timeout: not all replicas answered the scan in time. Try again, or with a smaller limit"
-        self._fail(ReadTimeout(text, len(self._rows), required, None), now)
+        """Slow: ask one more replica of each partition that waits, then the remaining ones too. At the
+        deadline: give up."""
+        operations = self._context.operations
+        if now.monotonic >= self._deadline:
+            text = "timeout: not all replicas answered the scan in time. Try again, or with a smaller limit"
+            received = min(len(slice.heard) for slice in self._slices)
+            self._fail(ReadTimeout(text, received, self._required, None), now)
+            return
+        widen_s = self._begun.monotonic + 2 * self._widen_s
+        early = now.monotonic < widen_s
+        operations.alarm_at(self.ids[0], min(widen_s, self._deadline) if early else self._deadline)
+        waiting = [p for p, slice in enumerate(self._slices) if len(slice.heard) < self._required]
+        if self._unanswered and self._ask(waiting, 1 if early else self._context.placement.replication, now):
+            self._context.metrics.count("speculative_retries")
 
     def _fail(self, error: RequestFailed, now: Instant) -> None:
         if not self._ended:
@@ -208,5 +330,5 @@ class RangeScan(Operation):
             self._count(FAILURES[error.code], now)
 
     def _count(self, outcome: str, now: Instant) -> None:
-        begun_s = self._deadline - self._request.timeout_ms / 1e3
-        self._context.metrics.answered("scan", self._level, outcome, now.monotonic - begun_s)
+        seconds = now.monotonic - self._begun.monotonic
+        self._context.metrics.answered("scan", self._level, outcome, seconds)

@@ -125,8 +125,9 @@ class HeldDigest(NamedTuple):
 
 @message(36)
 class ReadRange(NamedTuple):
-    """Rows of some partitions, merged by key: those of `bucket` whose keys start with
-    `prefix`, after the key `after`."""
+    """Rows of some partitions, merged by key: those of `bucket` whose keys start with `prefix`, after
+    the key `after`, until `limit` of them live. `now_ms`: when those with an expiry are to live, as
+    milliseconds since 1970 by the sender's clock, which alone judges it."""
 
     id: int
     partitions: list[int]
@@ -134,6 +135,7 @@ class ReadRange(NamedTuple):
     prefix: bytes
     after: bytes
     limit: int
+    now_ms: int
     deadline_ms: int
 
     def check(self) -> str:
@@ -142,11 +144,13 @@ class ReadRange(NamedTuple):
 
 @message(37)
 class Range(NamedTuple):
-    """The answer: rows and records in turn, and whether there are more."""
+    """The answer: rows and records in turn, and whether there are more. Records that do not live come
+    without their values. `stables`: the stable stamps of the partitions, in the order of the question."""
 
     id: int
     rows: list[bytes]
     more: bool
+    stables: list[int]
 
     def check(self) -> str:
         rows, records = self.rows[::2], self.rows[1::2]

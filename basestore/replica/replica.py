@@ -55,6 +55,7 @@ DAMAGED_MAX = 10_000
 DIGEST_BYTES_MIN = 1024  # a shorter record costs less than asking for it again
 HINTED_COPY = 2  # ways in besides those of Apply: a hint, which is a copy, or a first delivery
 HINTED_DIRECT = 3
+LOOK_BYTES_MAX = 8 << 20  # that one page of a scan reads from the disk
 STORED_BYTES_MIN = RECORD_BYTES_MIN + SEQUENCE_BYTES
 ABSENT = b""
 
@@ -326,49 +327,55 @@ class Replica:
         self._group_commit.reply(outbox, answer, keyspace.record(row), size)
 
     def read_range(self, outbox: Outbox, message: ReadRange) -> None:
-        """Range; or Rejected, at the first damaged record or when too much waits to be sent. It waits
-        until all it shows is durable."""
+        """Range, which ends before the first damaged record; or Rejected, when it begins with that or when
+        too much waits to be sent. It waits until all it shows is durable."""
         if not set(message.partitions) <= self._partitions:
             outbox.put(Rejected(message.id, "this replica does not hold these partitions", False))
             return
         if not outbox.roomy:
             outbox.put(Rejected(message.id, "too much waits to be sent", True))
             return
-        limit = max(1, min(message.limit, PAGE_ROWS_MAX))
         rows: list[bytes] = []
-        size = 0
+        living = looked = size = 0
+        more = False
         try:
-            for row, record in self._walk(message):
+            for row, stored in self._walk(message):
                 # Asked before a row is added: so a page holds at least one, however large it is.
-                if len(rows) >= 2 * limit or size > PAGE_BYTES_MAX:
+                full = len(rows) >= 2 * PAGE_ROWS_MAX or size > PAGE_BYTES_MAX or looked > LOOK_BYTES_MAX
+                if more := full or living >= message.limit:
                     break
-                rows += (row, record.blob)
-                size += len(row) + len(record.blob) + 16
-            else:
-                self._group_commit.reply(outbox, Range(message.id, rows, False), None, SMALL_BYTES + size)
-                return
+                if row in self.damaged:
+                    raise self._damage(row)
+                record = self.check(row, stored)
+                lives = record.live(message.now_ms)
+                blob = record.blob if lives else record.blob[:RECORD_BYTES_MIN]
+                rows += (row, blob)
+                living += lives
+                looked += len(stored)
+                size += len(row) + len(blob) + 16
         except DamagedRecord as damage:
-            outbox.put(Rejected(message.id, str(damage), False))
-            return
-        self._group_commit.reply(outbox, Range(message.id, rows, True), None, SMALL_BYTES + size)
+            if not rows:
+                outbox.put(Rejected(message.id, str(damage), False))
+                return
+            more = True
+        stables = [self.summaries.of[partition].shown for partition in message.partitions]
+        size += SMALL_BYTES + 9 * len(stables)
+        self._group_commit.reply(outbox, Range(message.id, rows, more, stables), None, size)
 
-    def _walk(self, message: ReadRange) -> Iterator[tuple[bytes, Record]]:
-        """Rows and records in the order that `ReadRange` describes."""
+    def _walk(self, message: ReadRange) -> Iterator[tuple[bytes, bytes]]:
+        """Rows and what is stored of them, in the order that `ReadRange` describes."""
         name = bytes((len(message.bucket),)) + message.bucket
         scans = []
         for partition in message.partitions:
             base = keyspace.partition_prefix(partition) + name
             start = base + max(message.prefix, message.after + b"\0" if message.after else b"")
             _, end = keyspace.whole(base + message.prefix)
-            scans.append(self._checked(start, end))
+            scans.append(self._rows_between(start, end))
         yield from heapq.merge(*scans, key=lambda pair: row_key(pair[0]))
 
-    def _checked(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
+    def _rows_between(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         for key, stored in self._group_commit.scan(*keyspace.records_between(start, end)):
-            row = keyspace.row_of(key)
-            if row in self.damaged:
-                raise self._damage(row)
-            yield row, self.check(row, stored)
+            yield keyspace.row_of(key), stored
 
     def scan(self, start: bytes, end: bytes, most: int) -> list[tuple[bytes, bytes]]:
         """Keys and stored records from one key to another, unchecked, at most so many; only while

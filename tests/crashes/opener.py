@@ -148,7 +148,7 @@ def _read_ranges(node: Node) -> dict[str, str]:
         after, more = b"", True
         while more:
             try:
-                message = ReadRange(0, [partition], b"default", b"", after, PAGE_ROWS_MAX, 0)
+                message = ReadRange(0, [partition], b"default", b"", after, PAGE_ROWS_MAX, 0, 0)
                 node.replica.read_range(outbox, message)
             except StorageError:
                 break

@@ -4,7 +4,7 @@ import pytest
 
 from basestore.consistency import Level, Outcome
 from basestore.errors import ReplicaFailure
-from basestore.protocol.replication import COPY, Apply, Rejected
+from basestore.protocol.replication import COPY, Apply, Read, Rejected
 from tests.worlds.world import Sent, World
 
 
@@ -257,14 +257,22 @@ class TestDamage:
         world = World(3)
         world.put(0, "k", "v", Level.ALL)
         world.spoil(1, "k")
+        world.put(0, "a", "before", Level.ALL)
+        for _ in range(2):
+            call = world.scan(1, after=b"a")
+            world.settle()
+            assert [item.value for item in call.page()[0]] == [b"v"]
+            assert world.sent(Read, 1) == []  # two others hold it alike
+        assert len(world.node(1).replica.damaged) == 1
+        world.stop(2)
+        world.settle()
         call = world.scan(1)
         world.settle()
-        with pytest.raises(ReplicaFailure, match="damaged"):
+        assert ([item.value for item in call.page()[0]], call.page()[1]) == ([b"before"], b"a")
+        call = world.scan(1, after=b"a")
+        world.settle()
+        with pytest.raises(ReplicaFailure, match="'k' is damaged"):
             call.page()
-        world.run(1.2)
-        call = world.scan(1)
-        world.settle()
-        assert [item.value for item in call.page()[0]] == [b"v"]
 
     def test_damage_everywhere_is_not_served_by_anyone(self) -> None:
         world = World(3)

@@ -5,11 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from basestore.consistency import Level
-from basestore.errors import InvalidRequest, ReadTimeout, ReplicaFailure, Unavailable
+from basestore.errors import InvalidRequest, Overloaded, ReadTimeout, ReplicaFailure, Unavailable
 from basestore.protocol.client import Scan
 from basestore.protocol.limits import KEY_BYTES_MAX, ProtocolError
-from basestore.protocol.replication import Range, ReadRange
+from basestore.protocol.replication import Range, Read, ReadRange
 from repair.version import RECORD_BYTES_MIN
+from tests.worlds.stalling import Stalling
 from tests.worlds.world import World
 
 
@@ -167,6 +168,158 @@ def test_silence_times_it_out() -> None:
     assert world.node(0).operations.count == 0
 
 
+# --- what a page may cost --------------------------------------------------------------------------
+
+
+def pages(world: World, at: int, limit: int, level: Level = Level.QUORUM) -> list[list[bytes]]:
+    """The keys of each page until one has some, or there are no more."""
+    told: list[list[bytes]] = []
+    after: bytes | None = b""
+    while after is not None and not any(told):
+        call = world.scan(at, "", level, after=after, limit=limit)
+        world.settle()
+        items, after = call.page()
+        told.append([item.key for item in items])
+    return told
+
+
+def test_few_requests_lead_through_many_deleted_rows_to_the_key_that_was_asked_for() -> None:
+    world = World(3)
+    world.stop(2)
+    world.run(1)  # so that its tombstones stay
+    for number in range(2500):
+        world.delete(0, f"{number:04}")
+    world.set(0, "live", "v")
+    world.settle()
+    asked = len(world.sent(ReadRange))
+    assert pages(world, 0, limit=1) == [[], [], [b"live"]]
+    assert len(world.sent(ReadRange)) - asked == 3  # and as many to this node itself
+    assert world.sent(Read) == []
+
+
+def test_a_page_shows_what_was_asked_for_however_many_dead_rows_lie_between() -> None:
+    world = World(3)
+    for number in range(300):
+        world.set(0, f"{number:03}", "v")
+        if number % 100:
+            world.delete(0, f"{number:03}")
+    world.settle()
+    assert pages(world, 0, limit=2) == [[b"000", b"100"]]
+    assert pages(world, 0, limit=3) == [[b"000", b"100", b"200"]]
+
+
+def test_what_does_not_live_any_more_is_looked_at_without_its_value() -> None:
+    world = World(3)
+    for number in range(6):
+        world.set(0, f"{number}", "v" * 400_000, ttl_s=1)
+    world.set(0, "6", "live")
+    world.settle()
+    world.run(1.5)
+    assert pages(world, 0, limit=1) == [[b"6"]]
+    assert max(len(sent.message.rows[1]) for sent in world.sent(Range)) == RECORD_BYTES_MIN  # type: ignore[attr-defined]
+
+
+def test_what_one_replica_has_purged_and_another_not_yet_costs_no_read() -> None:
+    world = World(3, partitions=1, reconcile=True)
+    old = world.stamp()
+    world.put(0, "live", "v")
+    world.run(60)
+    assert world.node(0).summaries.of[0].stable > old.stamp
+    for number in range(100):
+        world.plant(0, f"{number:02}", "", old._replace(number=number + 1), tombstone=True)
+    assert pages(world, 0, limit=1) == [[b"live"]]
+    assert world.sent(Read) == []
+
+
+def test_a_scan_whose_answers_nobody_takes_is_refused_before_it_is_begun() -> None:
+    world = World(3)
+    client = world.clients[0]
+    assert client is not None
+    client.outbox.bytes = 20 << 20
+    call = world.scan(0)
+    client.outbox.bytes = 0
+    world.settle()
+    with pytest.raises(Overloaded, match="Take the answers"):
+        call.page()
+    assert world.node(0).operations.count == 0
+
+
+# --- replicas that are slow, refuse, or go ---------------------------------------------------------
+
+
+def test_a_replica_that_is_silent_in_the_middle_of_a_scan_holds_up_no_page_for_long() -> None:
+    world = World(3)
+    world.put(0, "k", "v", Level.ALL)
+    world.isolate(1)
+    call = world.scan(0)
+    world.settle()
+    assert not call.done
+    world.run(0.2)
+    assert [item.key for item in call.page()[0]] == [b"k"]
+    assert world.node(0).metrics.counts["speculative_retries"] == 1
+    assert world.node(0).operations.count == 0
+
+
+def test_a_slow_replica_that_answers_after_all_is_as_good_as_the_one_asked_instead() -> None:
+    world = World(3)
+    world.put(0, "k", "v", Level.ALL)
+    world.isolate(1)
+    world.hold(2, 0)
+    call = world.scan(0)
+    world.run(0.15)
+    assert not call.done
+    world.rejoin(1)
+    world.settle()
+    assert [item.key for item in call.page()[0]] == [b"k"]
+
+
+@pytest.mark.parametrize(("count", "replication"), [(3, 3), (5, 3), (7, 5)])
+def test_of_a_replica_that_goes_its_share_is_asked_of_others(count: int, replication: int) -> None:
+    world = World(count, replication=replication, partitions=16)
+    for number in range(40):
+        world.set(0, f"{number:02}", "v", Level.ALL)
+    world.settle()
+    world.isolate(1)
+    call = world.scan(0)
+    world.settle()
+    assert not call.done
+    world.part(0, 1)
+    world.settle()
+    assert len(call.page()[0]) == 40
+    shares = [sent.message.partitions for sent in world.sent(ReadRange, 0) if sent.target != 1]  # type: ignore[attr-defined]
+    lost = [sent.message.partitions for sent in world.sent(ReadRange, 0) if sent.target == 1]  # type: ignore[attr-defined]
+    assert len(shares) <= 2 * (count - 1)
+    assert set(lost[0]) <= {partition for share in shares for partition in share}
+
+
+def test_a_replica_that_refuses_is_replaced_and_two_are_named() -> None:
+    world = World(3)
+    world.put(0, "k", "v", Level.ALL)
+    stalled = [Stalling(world, 1)]
+    world.put(0, "other", "v")
+    call = world.scan(0)
+    world.settle()
+    assert [item.key for item in call.page()[0]] == [b"k", b"other"]
+    stalled.append(Stalling(world, 2))
+    world.set(0, "third", "v")
+    world.settle()
+    call = world.scan(0)
+    world.settle()
+    with pytest.raises(ReplicaFailure, match="n2: its disk does not keep up; n3: its disk") as failed:
+        call.page()
+    assert set(failed.value.reasons) == {"n2", "n3"}
+
+
+def test_a_scan_at_all_has_nobody_to_ask_instead() -> None:
+    world = World(3)
+    world.isolate(1)
+    call = world.scan(0, level=Level.ALL, timeout_s=0.5)
+    world.run(0.6)
+    with pytest.raises(ReadTimeout) as late:
+        call.page()
+    assert (late.value.received, late.value.required) == (2, 3)
+
+
 def test_what_makes_no_sense_is_refused() -> None:
     world = World(1)
     for make, text in [
@@ -189,6 +342,6 @@ def test_rows_of_partitions_that_the_cluster_does_not_have_are_refused() -> None
     outbox = node.peers.all[1].outbox
     (asked,) = [message for message in outbox.messages if isinstance(message, ReadRange)]
     stray = b"\xff\xff" + bytes((1,)) + b"dkey"
-    answer = Range(asked.id, [stray, bytes(RECORD_BYTES_MIN)], False)
-    with pytest.raises(ProtocolError, match="does not have"):
+    answer = Range(asked.id, [stray, bytes(RECORD_BYTES_MIN)], False, [0] * len(asked.partitions))
+    with pytest.raises(ProtocolError, match="not asked for"):
         node.receive(1, outbox, [answer], world.now(0))
