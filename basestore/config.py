@@ -74,17 +74,25 @@ class ClusterConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "members", tuple(sorted(self.members, key=lambda member: member.number)))
 
-    def canonical(self) -> str:
-        """One text for one configuration: JSON with sorted keys, the key as its digest."""
-        facts = {
+    def binding(self) -> dict[str, str | int]:
+        """What placement and rules read, by name, the key as its digest: data are bound to it. Without the
+        built-in buckets, which exist from a version on."""
+        return {
             "cluster id": self.id.hex(),
             "cluster key": hashlib.blake2b(self.key, digest_size=8, person=b"cluster-key").hexdigest(),
             "replication": self.replication,
             "partitions": self.partitions,
+            **{f"member {m.number}": f"{m.name} zone={m.zone!r}" for m in self.members},
+            **{f"bucket {name}": rule.value for name, rule in self.buckets.items() if name not in BUILT_IN},
+        }
+
+    def canonical(self) -> str:
+        """One text for all that nodes must agree on: JSON with sorted keys."""
+        facts = {
+            **self.binding(),
             "clock drift bound in ms": self.drift_ms_max,
             "longest timeout in ms": self.timeout_ms_max,
             **{f"member {m.number}": f"{m.name} at {m.address} zone={m.zone!r}" for m in self.members},
-            **{f"bucket {name}": rule.value for name, rule in self.buckets.items()},
         }
         return json.dumps(facts, sort_keys=True)
 

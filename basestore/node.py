@@ -63,6 +63,7 @@ from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import Fresh, StoreIdentity
 from basestore.replica.introductions import Introductions
 from basestore.replica.replica import Replica
+from basestore.replica.store_facts import settle_facts
 from basestore.replica.store_format import settle_format
 from basestore.replica.summaries import Summaries
 from basestore.storage.engine import Engine
@@ -90,7 +91,7 @@ class Node:
         # Above every stamp that an earlier opening can have given out (`replica/clock_ceiling.py`).
         self.clock = HybridClock(stored_ceiling(engine), cluster.drift_ms_max)
         self.group_commit = GroupCommit(engine, fresh.generation, waits=config.syncs == "always")
-        settle_format(self.group_commit, config)
+        settle_facts(self.group_commit, config, new=settle_format(self.group_commit, config))
         self.summaries = Summaries(self.group_commit, placement.held_by(self.me))
         self.replica = Replica(self.group_commit, self.summaries, rules, digester, self.clock)
         spare = placement.meeting_quorum - 1

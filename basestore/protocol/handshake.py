@@ -176,7 +176,7 @@ def difference(own: Facts, peer: str, theirs: str) -> str:
     return f"{peer} has another cluster configuration: {listed}. Make both files agree and restart"
 
 
-def differences(ours: str, theirs: str) -> list[str]:
+def differences(ours: str, theirs: str, here: str = "here", there: str = "there") -> list[str]:
     """What two canonical texts disagree on, a line each: "replication: 3 here, 5 there"."""
     try:
         other = json.loads(theirs)
@@ -186,7 +186,7 @@ def differences(ours: str, theirs: str) -> list[str]:
         return ["the other side's configuration is not readable"]
     mine = json.loads(ours)
     return [
-        f"{name}: {mine.get(name, 'absent')} here, {other.get(name, 'absent')} there"
+        f"{name}: {mine.get(name, 'absent')} {here}, {other.get(name, 'absent')} {there}"
         for name in sorted(mine.keys() | other.keys())
         if mine.get(name) != other.get(name)
     ]

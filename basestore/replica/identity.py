@@ -29,13 +29,13 @@ Reads no clock and knows no links: who has said what is told to it; time and ran
 
 import enum
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cbor2
 
 from basestore.cluster.outbox import Outbox
 from basestore.config import NodeConfig
-from basestore.errors import ConfigurationError, StorageError
+from basestore.errors import StorageError
 from basestore.instant import Instant
 from basestore.protocol.heartbeats import Confirmed, Identity, Remembered
 from basestore.replica.group_commit import GroupCommit
@@ -108,7 +108,7 @@ class StoreIdentity:
 
     def _reopen(self, stored: bytes, fresh: Fresh) -> None:
         try:
-            owner, self.store, state, syncs, clean, generations, self.outlived = cbor2.loads(stored)
+            self.store, state, syncs, clean, generations, self.outlived = cbor2.loads(stored)
             self.state = State(state)
             self._generations = dict(generations)
         except (cbor2.CBORError, ValueError, TypeError) as error:
@@ -116,12 +116,6 @@ class StoreIdentity:
                 f"the store in {self._config.directory} is damaged: its identity cannot be read. Move the "
                 f"directory away and start again: the node will recover from its peers"
             ) from error
-        ours = self._owner()
-        if owner != ours:
-            raise ConfigurationError(
-                f"the store in {self._config.directory} belongs to {_named(*owner)}, not to {_named(*ours)}; "
-                f"correct the configuration's [node] directory, or what differs here in the rest of it"
-            )
         # Where a generation ended is only known at the next opening: it is what the store held by then. A
         # crash leaves no time to write it down.
         last = next(reversed(self._generations))
@@ -134,13 +128,9 @@ class StoreIdentity:
         elif syncs == "interval" and not clean:
             self._doubt("the node was not stopped cleanly under durability interval", fresh.store)
 
-    def _owner(self) -> list[Any]:
-        cluster = self._config.cluster
-        return [cluster.id, self._config.name, cluster.partitions, self._config.member.number]
-
     def _stage(self, state: State, *, clean: bool) -> None:
         facts = [
-            self._owner(), self.store, state.value, self._config.syncs, clean,
+            self.store, state.value, self._config.syncs, clean,
             list(self._generations.items()), self.outlived and state is not State.WHOLE,
         ]  # fmt: skip
         self._group_commit.stage(IDENTITY, cbor2.dumps(facts))
@@ -287,8 +277,3 @@ class StoreIdentity:
     def close(self) -> None:
         """Stage that the store was closed cleanly."""
         self._stage(self.state, clean=True)
-
-
-def _named(cluster: bytes, name: str, partitions: int, number: int) -> str:
-    """Whose a store is, in words."""
-    return f"node {name!r}, number {number}, of cluster {cluster.hex()} with {partitions} partitions"

@@ -15,17 +15,18 @@ FORMAT_KEY = keyspace.fact("format")
 _BYTES = 4
 
 
-def settle_format(group_commit: GroupCommit, config: NodeConfig) -> None:
-    """Stage the number in a new store; StorageError where a store has another, or none."""
+def settle_format(group_commit: GroupCommit, config: NodeConfig) -> bool:
+    """Whether the store is new: the number is then staged. StorageError where a store has another, or
+    none."""
     engine = group_commit.engine
     stored = engine.get(FORMAT_KEY)
     if stored is not None:
         found = f"has format {int.from_bytes(stored)}"
         if int.from_bytes(stored) == FORMAT:
-            return
+            return False
     elif next(engine.scan(b"", b"\xff"), None) is None:
         group_commit.stage(FORMAT_KEY, FORMAT.to_bytes(_BYTES))
-        return
+        return True
     else:
         found = "says no format"
     raise StorageError(

@@ -5,13 +5,23 @@ The one place that knows them all: a new engine is a file beside this one, a lin
 """
 
 from basestore.config import NodeConfig
+from basestore.errors import ConfigurationError
 from basestore.storage.engine import Engine
 from basestore.storage.memory import MemoryEngine
 
+STORE_FILE = "CURRENT"  # of RocksDB, as long as there is a store
+
 
 def open_engine(config: NodeConfig) -> Engine:
-    """The engine that a node's configuration names; StorageError when it cannot be opened."""
+    """The engine that a node's configuration names; StorageError when it cannot be opened,
+    ConfigurationError when it would not see the store that is there."""
     if config.engine == "memory":
+        if (config.directory / STORE_FILE).exists():
+            raise ConfigurationError(
+                f"{config.directory} holds a store, and what it holds would not be seen with durability "
+                f"{config.durability}. Set [node] durability back to sync or interval, or name another "
+                f"directory"
+            )
         return MemoryEngine()
     from basestore.storage.rocks import RocksEngine  # only those who need it load RocksDB
 

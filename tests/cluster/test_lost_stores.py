@@ -228,8 +228,8 @@ def test_a_node_pointed_at_another_nodes_directory_is_refused_by_both_names(clus
     assert n2.wait() == 2
     complaint = n2.log.splitlines()[-1]
     assert str(n3.directory) in complaint
-    assert "belongs to node 'n3'" in complaint
-    assert "not to node 'n2'" in complaint
+    assert "this node: n2" in complaint
+    assert "in the configuration, n3" in complaint
     n2.configure(own)
     cluster.start()
     for node in (n2, n3):

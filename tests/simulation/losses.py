@@ -46,7 +46,7 @@ def would_be_noticed(world: "PlannedWorld", machine: "Machine", copy: dict[bytes
     stored = copy.get(IDENTITY)
     if stored is None:
         return True
-    generations = dict(cbor2.loads(stored)[5])
+    generations = dict(cbor2.loads(stored)[4])
     sequence = int.from_bytes(copy[PROGRESS][:8])
     for peer in world.machines:
         known = peer.disk.durable(keyspace.peer(machine.config.name))

@@ -10,7 +10,7 @@ import pytest
 
 from basestore.anti_entropy.exchanges import SILENCE_S_MAX
 from basestore.consistency import Level, Outcome
-from basestore.errors import ConfigurationError, StorageBusy, StorageError, Unavailable, WriteTimeout
+from basestore.errors import StorageBusy, StorageError, Unavailable, WriteTimeout
 from basestore.node import Node
 from basestore.protocol.anti_entropy import Certify, Syn
 from basestore.protocol.heartbeats import Identity, Remembered
@@ -558,35 +558,7 @@ class TestStaleWords:
         assert world.node(1).state == "forgetful"
 
 
-class TestOwnership:
-    def test_the_store_of_another_member_is_refused(self) -> None:
-        world = World(3)
-        world.stop(1)
-        with pytest.raises(ConfigurationError, match=r"belongs to node 'n2'.*not to node 'n3'.*directory"):
-            Node(world.configs[2], world.engines[1], Fresh(b"s" * 16, b"g" * 8, 1), world.now(2), {})
-
-    def test_the_store_of_another_number_is_refused(self) -> None:
-        world = World(3)
-        world.stop(1)
-        members = [replace(m, number=m.number + 1) if m.name == "n2" else m for m in world.cluster.members]
-        other = replace(world.configs[1], cluster=replace(world.cluster, members=tuple(members)))
-        with pytest.raises(ConfigurationError, match=r"node 'n2', number 10,.*not to node 'n2', number 11,"):
-            Node(other, world.engines[1], Fresh(b"s" * 16, b"g" * 8, 1), world.now(1), {})
-
-    def test_the_store_of_another_cluster_is_refused(self) -> None:
-        world = World(3)
-        world.stop(1)
-        other = replace(world.configs[1], cluster=replace(world.cluster, id=b"\1" * 16))
-        with pytest.raises(ConfigurationError, match=r"of cluster 0000.*directory"):
-            Node(other, world.engines[1], Fresh(b"s" * 16, b"g" * 8, 1), world.now(1), {})
-
-    def test_another_number_of_partitions_is_refused(self) -> None:
-        world = World(3)
-        world.stop(1)
-        other = replace(world.configs[1], cluster=replace(world.cluster, partitions=5))
-        with pytest.raises(ConfigurationError, match="with 4 partitions"):
-            Node(other, world.engines[1], Fresh(b"s" * 16, b"g" * 8, 1), world.now(1), {})
-
+class TestDamage:
     @pytest.mark.parametrize("damage", [b"", b"\xff", b"\x80", b"\x86\x01\x02\x03\x04\x05\x06", b"\x01"])
     def test_a_damaged_identity_is_a_clear_error_that_names_the_store(self, damage: bytes) -> None:
         world = World(1)

@@ -1,0 +1,68 @@
+"""Store facts: the settings that a store's rows were placed and written under, kept in the store itself.
+
+A row is where placement put it, is older or newer by its bucket's rule, and is sealed with the cluster's key.
+Under other members, zones, another replication, number of partitions, rule or key it would be looked for
+elsewhere, or judged otherwise, by nodes that all agree with each other. So a store keeps the text of these
+settings and its digest, and does not open under others: each setting that differs is named.
+
+Addresses, the clock's bound and timeouts are no part of it. A bucket that the store does not know yet is
+added to the text, for nothing was written under another rule; from then on it is part of it.
+"""
+
+import hashlib
+import json
+
+from basestore.config import NodeConfig
+from basestore.errors import ConfigurationError, StorageError
+from basestore.protocol.handshake import differences
+from basestore.replica.group_commit import GroupCommit
+from basestore.storage import keyspace
+
+FACTS = keyspace.fact("settings")
+_DIGEST_BYTES = 16
+_OWNER = "this node"
+
+
+def settle_facts(group_commit: GroupCommit, config: NodeConfig, *, new: bool) -> None:
+    """Stage the settings in a new store; ConfigurationError where a store was written under others."""
+    number = config.member.number
+    ours = {_OWNER: f"{config.name}, number {number}", **config.cluster.binding()}
+    held = {} if new else _read(group_commit, config)
+    known = {name: fact for name, fact in ours.items() if name in held or not name.startswith("bucket ")}
+    if held and known != held:
+        raise ConfigurationError(_refusal(config, known, held))
+    if ours != held:
+        text = json.dumps(ours, sort_keys=True).encode()
+        group_commit.stage(FACTS, _digest(text) + text)
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=_DIGEST_BYTES).digest()
+
+
+def _read(group_commit: GroupCommit, config: NodeConfig) -> dict[str, str | int]:
+    stored = group_commit.get(FACTS) or b""
+    text = stored[_DIGEST_BYTES:]
+    if not text or _digest(text) != stored[:_DIGEST_BYTES]:
+        raise StorageError(
+            f"the store in {config.directory} is damaged: the settings that it was written under cannot be "
+            f"read. If the other nodes hold what it held (`basestore status` shows them up), move the "
+            f"directory away and start again: the node will recover from them"
+        )
+    held: dict[str, str | int] = json.loads(text)
+    return held
+
+
+def _refusal(config: NodeConfig, ours: dict[str, str | int], held: dict[str, str | int]) -> str:
+    sides = "in the configuration", "in the store"
+    listed = differences(json.dumps(ours), json.dumps(held), *sides)
+    if ours[_OWNER] != held[_OWNER]:
+        advice = "Correct [node] name or directory, so that each node opens its own store"
+    else:
+        advice = (
+            "Nothing was changed. Put these settings back as they are in the store, on every node, for under "
+            "others what it holds would not be found, or be judged otherwise. Members, zones, replication, "
+            "partitions, the key and the rule of a bucket cannot be changed yet; addresses can, and buckets "
+            "can be added. A dead node is replaced under its own name and number, by an empty directory"
+        )
+    return f"the store in {config.directory} was written under other settings: {'; '.join(listed)}. {advice}"
