@@ -15,6 +15,7 @@ from basestore.protocol.codec import Message, decode, encode
 from basestore.replica.replica import DIGEST_BYTES_MIN
 from basestore.results.receipts import page
 from tests.simulation import history as h
+from tests.simulation import stored as s
 from tests.simulation.clockwork import Stream
 from tests.simulation.plan import ClientPlan
 from tests.simulation.workload import draw
@@ -184,14 +185,15 @@ class Client:
         if isinstance(message, Written):
             operation.stamped = operation.stamped or bool(message.version)
             operation.version = message.version or operation.version
-            operation.winner = message.better
+            operation.winner, operation.final = message.better, message.final
             self._end(operation, WRITTEN[message.outcome])
         elif isinstance(message, Got):
             operation.found, operation.value = message.found, message.value
+            operation.shown, operation.final = bool(message.version), message.final
             operation.version, operation.expires_ms = message.version, message.expires_ms
             if not operation.version:
                 row = self.world.placement.row(operation.bucket.encode(), operation.key.encode())
-                operation.version = self.world.witness.purged(row)
+                operation.version = self.world.witness.holdings.purged(row)
             self._end(operation, h.FOUND)
         elif isinstance(message, Page):
             items, operation.cursor = page(message)
@@ -234,9 +236,9 @@ class Client:
     def _note_seen(self, operation: h.Operation, seen: dict[tuple[str, str], bytes]) -> None:
         """A session remembers the newest version that it was told of."""
         at = operation.bucket, operation.key
-        rule = self.world.rules[operation.bucket]
+        row = self.world.placement.row(operation.bucket.encode(), operation.key.encode())
         for version in h.told(operation):
-            if at not in seen or rule.beats(version, seen[at]):
+            if at not in seen or s.beats(row, version, seen[at]):
                 seen[at] = version
 
     # --- what to ask -------------------------------------------------------------------------

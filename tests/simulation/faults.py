@@ -27,21 +27,21 @@ class Triggers:
 
     def __init__(self, world: "PlannedWorld") -> None:
         self._world = world
-        self._armed: list[Fault] = []
+        self.armed: list[Fault] = []
 
     def arm(self, fault: Fault) -> None:
-        self._armed.append(fault)
+        self.armed.append(fault)
         self._world.clockwork.after(max(fault.lasts, 1.0), self._disarm, fault)
 
     def _disarm(self, fault: Fault) -> None:
-        if fault in self._armed:
-            self._armed.remove(fault)
+        if fault in self.armed:
+            self.armed.remove(fault)
 
     def clear(self) -> None:
-        self._armed.clear()
+        self.armed.clear()
 
     def _strike(self, fault: Fault, machine: "Machine") -> None:
-        self._armed.remove(fault)
+        self.armed.remove(fault)
         self._world.counts[f"fault: {fault.kind}"] += 1
         if fault.kind.startswith("power"):
             power_loss(self._world, fault)
@@ -52,11 +52,11 @@ class Triggers:
 
     def answered(self, machine: "Machine", messages: list[Message]) -> None:
         """A node has told clients that writes are done, or shown them what it holds."""
-        if not self._armed:
+        if not self.armed:
             return
         wrote = any(type(message) is Written for message in messages)
         showed = any(type(message) is Got and message.found for message in messages)
-        for fault in self._armed:
+        for fault in self.armed:
             if fault.kind == "power after ack":
                 hit = wrote if fault.size < 0.5 else showed
             else:
@@ -68,9 +68,9 @@ class Triggers:
 
     def sent(self, machine: "Machine", target: int, message: Message) -> None:
         """A node has told another that a record is taken, or sent it one."""
-        if not self._armed:
+        if not self.armed:
             return
-        for fault in self._armed:
+        for fault in self.armed:
             if isinstance(message, Applied):
                 hit = fault.kind == "crash after ack" and fault.size >= 0.3 and fault.machine == machine.index
                 hit |= fault.kind == "wipe after ack" and (fault.machine, fault.other) == (

@@ -34,6 +34,7 @@ class Operation:
         "cursor",
         "end",
         "expires_ms",
+        "final",
         "floor",
         "found",
         "key",
@@ -49,6 +50,7 @@ class Operation:
         "repair",
         "requests",
         "session",
+        "shown",
         "stamped",
         "start",
         "timeout_ms",
@@ -78,6 +80,8 @@ class Operation:
         self.floor = b""
         self.repair = True
         self.found = False
+        self.shown = False  # of a read: a version, be it a tombstone's
+        self.final = 0  # as a receipt says it: 2 once the win cannot be contested
         self.expires_ms = 0
         self.after = b""  # of a scan: where its page begins, and where the next one does
         self.cursor: bytes | None = None

@@ -16,6 +16,7 @@ from basestore.config import NodeConfig
 from basestore.instant import Instant
 from basestore.node import Node
 from basestore.protocol.codec import Message
+from basestore.protocol.heartbeats import Ping
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.replication import Applied, Apply, Hinted
 from basestore.replica.identity import Fresh
@@ -39,7 +40,8 @@ HASTE_MS = 100
 HASTE_S = 0.2
 LISTEN_S = 0.6
 COPIES_MAX = 10
-TOLD = frozenset((Applied, Apply, Hinted))  # what the witness and the triggers look at
+TOLD = frozenset((Applied, Apply, Hinted))  # what the triggers look at
+HEARD = frozenset((Apply, Ping))  # what the witness looks at when it arrives
 FLUSH = (5000, 150, 1)  # the summary log, after so many bytes, in slices of so many bytes and nodes
 COUNTED = (
     "exchanges_same", "exchanges_delta", "exchanges_full", "exchanges_aborted", "mismatches", "records_taken",
@@ -96,6 +98,16 @@ class Machine:
             self._instant = Instant(WALL_MS + int(elapsed * 1000) + offset_ms, self._base_s + elapsed)
         return self._instant
 
+    def sent_s(self, sent_us: int) -> float:
+        """When this machine's own clock, which only goes on, stood there."""
+        return (sent_us / 1e6 - self._base_s) / self.plan.rate
+
+    @property
+    def lag_s(self) -> float:
+        """How far behind the clock it closes itself to direct writes."""
+        lag_ms: int = self.config.cluster.closed_lag_ms
+        return (self.world.plan.drift_ms_max + HASTE_MS if self.world.plan.hasty else lag_ms) / 1e3
+
     # --- life --------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -120,7 +132,7 @@ class Machine:
             node.scheduler.due_s = dict.fromkeys(node.scheduler.due_s, math.inf)
         if self.world.plan.hasty:
             # private: a hasty world closes sooner than any configuration may ask for
-            node.closed_stamps._lag_ms = self.world.plan.drift_ms_max + HASTE_MS
+            node.closed_stamps._lag_ms = int(self.lag_s * 1000)
             # private: the same
             node.closed_stamps._begin_s = self.instant().monotonic + LISTEN_S
         self.node = node
@@ -200,6 +212,7 @@ class Machine:
         assert self.node is None
         self._insert(Disk() if copy is None else Disk.restored(copy))
         self.disk.loss = loss
+        self.world.witness.stamps.lost(self)
         self.impaired_since = self.world.clockwork.now
         self.world.history.stores_lost = True
 
@@ -214,6 +227,7 @@ class Machine:
             whole = self.node.identity.whole and self.node.linked and not self.node.replica.damaged
             if whole and not self.spoilt:
                 self.impaired_since = -1.0
+                self.world.witness.stamps.whole(self)
         return self.impaired_since >= 0
 
     # --- events ------------------------------------------------------------------------------
@@ -229,7 +243,7 @@ class Machine:
         if self.life != life or self.node is None:
             return
         self.world.clockwork.after(TICK_S, self._tick, life)
-        self.world.witness.judge_floors(self)
+        self.world.witness.stamps.judge_floors(self)
         if not self.paused:
             if self.world.plan.hasty and self.world.plan.rounds:
                 due_s = self.node.scheduler.due_s
@@ -291,9 +305,12 @@ class Machine:
             target = end.other(self).index
             self.world.trace(self.index, target, messages)
             self.world.network.carry(end, self, messages)
+            says, armed = self.world.witness.says, self.world.triggers.armed
             for message in messages:
-                if type(message) in TOLD:
-                    self.world.witness.said(self, target, message)
+                kind = type(message)
+                if kind in says:
+                    says[kind](self, target, message)
+                if armed and kind in TOLD:
                     self.world.triggers.sent(self, target, message)
         else:
             self.world.trace(self.index, -1 - end.client.index, messages)
@@ -375,7 +392,7 @@ class Machine:
         if self.node is None:
             return
         for message in messages:
-            if type(message) is Apply:
+            if type(message) in HEARD:
                 self.world.witness.heard(self, member, message)
         try:
             unexpected = self.node.receive(member, outbox, messages, self.instant())

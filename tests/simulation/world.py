@@ -15,21 +15,19 @@ from collections import Counter
 from pathlib import Path
 
 from basestore.anti_entropy.exchanges import SILENCE_S_MAX
-from basestore.cluster.placement import Placement, row_bucket
+from basestore.cluster.placement import Placement
 from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig
 from basestore.consistency import Level
 from basestore.coordinator.quorum_read import LINGER_S
 from basestore.node import Node
 from basestore.protocol.codec import Message
-from basestore.storage.keyspace import DATA, SEQUENCE_BYTES
-from repair.digest_tree import Summary, leaf_of
-from repair.version import HEAD_BYTES, VERSION_BYTES, Digester, Record
 from tests.simulation import checkers
 from tests.simulation import history as h
+from tests.simulation import stored as s
 from tests.simulation.clients import Client
 from tests.simulation.clockwork import Clockwork, Stream
 from tests.simulation.faults import Faults, Triggers
-from tests.simulation.machine import Machine
+from tests.simulation.machine import WALL_MS, Machine
 from tests.simulation.network import Network
 from tests.simulation.plan import BEGIN_S, ClientPlan, Plan
 from tests.simulation.witness import Witness
@@ -65,9 +63,7 @@ class PlannedWorld:
             bytes(16), KEY, members, plan.replication, plan.partitions, BUILT_IN,
             plan.drift_ms_max, plan.timeout_ms_max,
         )  # fmt: skip
-        self.rules = dict(BUILT_IN)
         self.placement = Placement.of(cluster)
-        self._digester = Digester(KEY)
         self._digest = hashlib.sha256()
         self._noted: list[str] = []  # for the digest, later
         self._numbers = 0
@@ -88,6 +84,11 @@ class PlannedWorld:
     def number(self) -> int:
         self._numbers += 1
         return self._numbers
+
+    @property
+    def true_ms(self) -> float:
+        """What a clock that is right shows."""
+        return WALL_MS + self.clockwork.now * 1e3
 
     def client_delay(self) -> float:
         return 5e-5 + self._chance.exponential(0.0003)
@@ -127,6 +128,7 @@ class PlannedWorld:
     def ended(self, operation: h.Operation) -> None:
         """A client knows what became of its request."""
         self.counts[f"{operation.kind} {operation.level.name} {operation.outcome}"] += 1
+        self.witness.ended(operation)
         self._note(f"{operation.number} {operation.outcome} {operation.version.hex()} {operation.value!r}\n")
         if self.recording:
             self.lines.append(f"{self.clockwork.now:9.4f}  c{operation.client} ended {operation}")
@@ -152,7 +154,7 @@ class PlannedWorld:
         self.clockwork.run(self.plan.seconds)
         self.heal()
         if self._await_health():
-            self.witness.keep_promises()
+            self.witness.promises.kept_in_the_end()
             if self.plan.rounds:
                 self._await_convergence()
             self._examine()
@@ -171,14 +173,12 @@ class PlannedWorld:
                 if self._intact(key, machine.disk.durable(key)):
                     machine.spoilt.discard(key)
                     self.counts["record healed"] += 1
-        self.witness.judge_stable()
+        self.witness.copied()
         if self.clockwork.now < self.plan.seconds:
             self.clockwork.after(COPY_S, self._copy_disks)
 
     def _intact(self, key: bytes, blob: bytes | None) -> bool:
-        if blob is None:
-            return True
-        return Record(blob[:-SEQUENCE_BYTES]).intact(self._digester, key[len(DATA) :])
+        return blob is None or s.intact(KEY, key[1:], blob[: -s.SEQUENCE])
 
     def heal(self) -> None:
         """Every fault ends."""
@@ -235,7 +235,7 @@ class PlannedWorld:
             self.clockwork.run(self.clockwork.now + 0.5)
         for row, replicas in differing[:VIOLATIONS_MAX]:
             self.blame("convergence", f"{row!r} differs on {replicas}, though exchanges run")
-        self.witness.judge_stable()
+        self.witness.copied()
 
     def _examine(self) -> None:
         """Every node takes a write, unless clocks have jumped; every key is read, twice."""
@@ -304,28 +304,23 @@ class PlannedWorld:
         for row, replicas in self._differences():
             self.blame("convergence", f"{row!r} differs on {replicas} {when}")
         for replica, machine in enumerate(self.machines):
-            for key, stored in machine.disk.scan(DATA, bytes((DATA[0] + 1,))):
+            for key, stored in machine.disk.scan(s.DATA, bytes((s.DATA[0] + 1,))):
                 if not self._intact(key, stored):
                     self.blame("convergence", f"{key!r} is damaged on n{replica + 1}")
 
     def _recount(self, machine: Machine) -> None:
         """The summaries fit what is on the disk."""
-        counted: dict[int, Summary] = {p: Summary() for p in self.placement.held_by(machine.index)}
-        lines: dict[int, dict[int, bytes]] = {partition: {} for partition in counted}
-        for key, stored in machine.disk.scan(DATA, bytes((DATA[0] + 1,))):
-            row, partition = key[len(DATA) :], int.from_bytes(key[len(DATA) : len(DATA) + 2])
-            counted[partition].replace(leaf_of(row), stored[:HEAD_BYTES], b"")
-            lines[partition][int.from_bytes(stored[-SEQUENCE_BYTES:])] = stored[:VERSION_BYTES] + row
-        for partition, true in counted.items():
-            if machine.node is not None:
-                held = machine.node.summaries.of[partition]
-                leaves = {leaf: total for leaf, total in held.leaves.items() if total}
-                if (held.count, held.live, held.root, leaves) != (
-                    true.count, true.live, true.root, true.leaves,
-                ):  # fmt: skip
-                    text = f"{held.count} records, {held.live} of them live, of {true.count} and {true.live}"
-                    self.blame("counts", f"n{machine.index + 1} counts in {partition} {text}")
-                self._judge_log(machine.node, partition, lines[partition])
+        if machine.node is None:
+            return
+        for partition in self.placement.held_by(machine.index):
+            true, held = s.Counted(machine.disk, partition), machine.node.summaries.of[partition]
+            leaves = [{leaf: total for leaf, total in each.leaves.items() if total} for each in (held, true)]
+            if (held.count, held.live, held.root) != (true.count, true.live, true.root) or len(
+                {str(sorted(each.items())) for each in leaves}
+            ) > 1:
+                text = f"{held.count} records, {held.live} of them live, of {true.count} and {true.live}"
+                self.blame("counts", f"n{machine.index + 1} counts in {partition} {text}")
+            self._judge_log(machine.node, partition, true.lines)
 
     def _judge_log(self, node: Node, partition: int, lines: dict[int, bytes]) -> None:
         """The log has a line for each record that came after the floor, and none for what does not stand."""
@@ -344,16 +339,14 @@ class PlannedWorld:
         """Rows that replicas do not hold alike. Who has purged what others still hold does not differ."""
         found = []
         for partition, replicas in enumerate(self.placement.replicas):
-            start = DATA + partition.to_bytes(2)
-            end = DATA + (partition + 1).to_bytes(2)
+            start, end = s.DATA + partition.to_bytes(2), s.DATA + (partition + 1).to_bytes(2)
             held = {replica: dict(self.machines[replica].disk.scan(start, end)) for replica in replicas}
             for key in sorted({key for rows in held.values() for key in rows}):
-                row, rule = key[len(DATA) :], self.rules[row_bucket(key[len(DATA) :]).decode()]
-                records = {rows[key][:-SEQUENCE_BYTES] for rows in held.values() if key in rows}
+                records = {rows[key][: -s.SEQUENCE] for rows in held.values() if key in rows}
                 lacking = [self.machines[replica] for replica, rows in held.items() if key not in rows]
-                version = next(iter(records))[:VERSION_BYTES]
+                version = next(iter(records))[: s.VERSION]
                 if len(records) > 1 or not all(
-                    self.witness.gone(machine, row, rule, version) for machine in lacking
+                    self.witness.holdings.gone(machine, key[1:], version) for machine in lacking
                 ):
                     found.append((key, replicas))
         return found

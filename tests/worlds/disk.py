@@ -19,6 +19,7 @@ class Disk(MemoryEngine):
     def __init__(self) -> None:
         super().__init__()
         self.pending: list[dict[bytes, bytes | None]] = []
+        self._before: dict[bytes, bytes | None] = {}  # of each key in `pending`: what is durable
         self.full = False
         self.loss = ""
         self.watch: Callable[[dict[bytes, bytes | None], Batch], None] | None = None
@@ -31,44 +32,41 @@ class Disk(MemoryEngine):
         if self.watch is not None:
             self.watch(undo, batch)
         self.pending.append(undo)
+        before = self._before
         for key, value in batch.items():
+            before.setdefault(key, undo[key])
             self._put(key, undo[key], value)
 
     def sync(self) -> None:
         """Everything is durable, at once: for opening."""
-        self.pending.clear()
+        self.settle(len(self.pending))
 
     def settle(self, count: int) -> None:
         """A sync that began when `count` batches were pending has ended."""
         del self.pending[:count]
+        self._before = {}
+        for undo in self.pending:
+            for key, value in undo.items():
+                self._before.setdefault(key, value)
 
     def cut(self, kept: int) -> None:
         """A power cut: of the pending batches the first `kept` survive."""
         while len(self.pending) > kept:
             for key, value in self.pending.pop().items():
                 self._put(key, self._rows.get(key), value)
-        self.pending.clear()
+        self.sync()
 
     def accept_loss(self) -> None:
         self.loss = ""
 
     def durable(self, key: bytes) -> bytes | None:
         """What a power cut now would certainly leave under a key."""
-        for undo in self.pending:
-            if key in undo:
-                return undo[key]
-        return self._rows.get(key)
+        return self._before[key] if key in self._before else self._rows.get(key)
 
     def copy(self) -> dict[bytes, bytes]:
         """A backup of what is durable."""
-        rows = dict(self._rows)
-        for undo in reversed(self.pending):
-            for key, value in undo.items():
-                if value is None:
-                    rows.pop(key, None)
-                else:
-                    rows[key] = value
-        return rows
+        rows = self._rows | self._before
+        return {key: value for key, value in rows.items() if value is not None}
 
     @classmethod
     def restored(cls, copy: dict[bytes, bytes]) -> "Disk":

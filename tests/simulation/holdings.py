@@ -1,0 +1,162 @@
+"""Holdings: what the replicas of a row hold, and that nothing goes from a disk or comes to it that should
+not.
+
+On no disk does a record give way to one that it beats. A record is gone from a disk only when it was due at
+or below the stable stamp that stands on that disk, its life was over by the true time, and every other
+replica holds it, or one that beats it, or has purged it: nothing that it beats comes back.
+
+And what comes to a disk, whichever way it came in, is no new version at or below the stamp that this disk
+has closed, or at or below any stable stamp that any replica of its partition has ever held: *new* is what
+no other replica holds or has taken on the disk that it runs on.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from basestore.replica.identity import State
+from basestore.storage.engine import Batch
+from tests.simulation import stored as s
+
+if TYPE_CHECKING:
+    from tests.simulation.machine import Machine
+    from tests.simulation.world import PlannedWorld
+
+
+class Holdings:
+    """Watches every disk. `stable`: by partition, the greatest stable stamp that was ever durable."""
+
+    def __init__(self, world: "PlannedWorld") -> None:
+        self._world = world
+        self._dues: dict[bytes, dict[bytes, int]] = {}  # by row and version: from when it may be purged
+        self._takers: dict[tuple[bytes, bytes], list[object]] = {}  # of a row's version: disks
+        self.stable: dict[int, int] = {}
+
+    # --- who holds what ----------------------------------------------------------------------
+
+    def replicas(self, row: bytes) -> Iterator["Machine"]:
+        """The machines that hold a row."""
+        return (
+            self._world.machines[replica] for replica in self._world.placement.replicas[s.partition_of(row)]
+        )
+
+    def gone(self, machine: "Machine", row: bytes, version: bytes) -> bool:
+        """Whether the machine may have purged that version, or one that beats it."""
+        dues = self._dues.get(row)
+        if not dues:
+            return False
+        stable = s.stable_in(machine.disk.get(s.SUMMARY + row[:2]))
+        return any(
+            due <= stable and (known == version or s.beats(row, known, version))
+            for known, due in dues.items()
+        )
+
+    def kept(self, machine: "Machine", row: bytes, held: bytes | None, version: bytes) -> bool:
+        """Whether what a machine holds is that version or beats it, or it has purged such a one."""
+        return s.holds(row, held, version) or (held is None and self.gone(machine, row, version))
+
+    def durable(self, machine: "Machine", row: bytes, version: bytes) -> bool:
+        """The same of what would outlive a power cut."""
+        return self.kept(machine, row, machine.disk.durable(s.DATA + row), version)
+
+    def purged(self, row: bytes) -> bytes:
+        """The greatest version of a row that some replica may have purged: who finds nothing finds that."""
+        stable = max(s.stable_in(each.disk.get(s.SUMMARY + row[:2])) for each in self.replicas(row))
+        return max((known for known, due in self._dues.get(row, {}).items() if due <= stable), default=b"")
+
+    # --- what changes ------------------------------------------------------------------------
+
+    def replaced(self, machine: "Machine", held: dict[bytes, bytes | None], batch: Batch) -> None:
+        """A batch is about to be applied."""
+        for key, old in held.items():
+            if key[0] == s.DATA[0]:
+                self._judge(machine, key, old, batch)
+
+    def _judge(self, machine: "Machine", key: bytes, old: bytes | None, batch: Batch) -> None:
+        """No sound record gives way to one that it beats, goes before its time, or comes after its own."""
+        row, new = key[1:], batch[key]
+        if new is not None:
+            if new[s.FLAGS_AT]:
+                self._dues.setdefault(row, {})[new[: s.VERSION]] = s.due_of(new)
+            if old is None or not old.startswith(new[: s.VERSION]):
+                self._judge_new(machine, row, new)
+        if key in machine.spoilt or (old is None and new is None):
+            return
+        if old is None:
+            version = (new or b"")[: s.VERSION]
+            if self.gone(machine, row, version) and not machine.impaired:
+                self._world.blame("purges", f"n{machine.index + 1}, {key!r}: {s.short(new)} comes back")
+        elif new is None:
+            self._judge_purge(machine, row, old, batch)
+        elif not s.holds(row, new, old[: s.VERSION]):
+            text = f"{s.short(old)} gives way to {s.short(new)}"
+            self._world.blame("goes back", f"n{machine.index + 1}, {key!r}: {text}")
+
+    def _judge_new(self, machine: "Machine", row: bytes, new: bytes) -> None:
+        version, disk, partition = new[: s.VERSION], machine.disk, s.partition_of(row)
+        takers = self._takers.setdefault((row, version), [])
+        limit = s.closed_in(disk.get(s.SUMMARY + row[:2]))
+        if not machine.impaired:
+            limit = max(limit, self.stable.get(partition, 0))
+        if s.stamp_of(version) <= limit and not any(
+            each.disk in takers or s.holds(row, each.disk.get(s.DATA + row), version)
+            for each in self.replicas(row)
+        ):
+            text = f"takes {s.short(version)}, which nobody has, and {limit:x} is closed"
+            self._world.blame("closed", f"n{machine.index + 1}, {row!r}: {text}")
+        takers.append(disk)
+
+    def _judge_purge(self, machine: "Machine", row: bytes, old: bytes, batch: Batch) -> None:
+        """A record goes: it was due, and all replicas had it; or its store is forgetful, and drops what the
+        others have purged."""
+        world, version = self._world, old[: s.VERSION]
+        name = f"n{machine.index + 1}, {row!r}: {s.short(version)}"
+        if machine.node is not None and machine.node.identity.state is State.FORGETFUL:
+            return
+        key = s.SUMMARY + row[:2]
+        stable = s.stable_in(batch.get(key) or machine.disk.get(key))
+        if not 0 < self._dues.get(row, {}).get(version, 0) <= stable:
+            world.blame("purges", f"{name} goes, and is not due")
+        expires_ms = 0 if s.is_tombstone(old) else s.expiry_of(old)
+        if expires_ms > world.true_ms + world.plan.drift_ms_max:
+            world.blame("purges", f"{name} goes {expires_ms - world.true_ms:.0f} ms before it expires")
+        world.counts["record purged"] += 1
+        for other in self.replicas(row):
+            held = other.disk.durable(s.DATA + row)
+            if other is machine or other.impaired or s.DATA + row in other.spoilt:
+                continue
+            if not self.kept(other, row, held, version):
+                world.blame("purges", f"{name} goes, and n{other.index + 1} holds {s.short(held)}")
+
+    # --- now and then --------------------------------------------------------------------------
+
+    def note_stable(self, partition: int) -> int:
+        """The greatest stable stamp of a partition that is, or ever was, durable anywhere."""
+        key = s.SUMMARY + partition.to_bytes(2)
+        stamps = (
+            s.stable_in(self._world.machines[replica].disk.durable(key))
+            for replica in self._world.placement.replicas[partition]
+        )
+        greatest = self.stable[partition] = max(self.stable.get(partition, 0), *stamps)
+        return greatest
+
+    def judge_stable(self) -> None:
+        """What is at or below a partition's stable stamp is on all its replicas, or was beaten there."""
+        world = self._world
+        for partition, replicas in enumerate(world.placement.replicas):
+            stable = self.note_stable(partition)
+            if not stable:
+                continue
+            start, end = s.DATA + partition.to_bytes(2), s.DATA + (partition + 1).to_bytes(2)
+            sound = [machine for replica in replicas if not (machine := world.machines[replica]).impaired]
+            known = {
+                (key[1:], stored[: s.VERSION])
+                for machine in sound
+                for key, stored in machine.disk.scan(start, end)
+                if s.stamp_of(stored) <= stable and key not in machine.spoilt
+            }
+            for row, version in sorted(known):
+                for machine in sound:
+                    key = s.DATA + row
+                    if key not in machine.spoilt and not self.durable(machine, row, version):
+                        text = f"{s.short(version)} is at or below {stable:x}, n{machine.index + 1} holds"
+                        world.blame("stable stamps", f"{row!r}: {text} {s.short(machine.disk.durable(key))}")

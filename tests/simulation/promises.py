@@ -1,0 +1,192 @@
+"""Promises: what a receipt has promised to bring, followed until it is there.
+
+A receipt's word on a replica is held against that replica's disk (`witness.py`). From then on, at every
+copy of the disks: whoever a receipt has named holds the write, or a better one, or a hint for it is kept,
+or the replica is marked as owed. Promises end with the disks that they were made on.
+
+What a quorum holds stays held by a quorum: of every version that was stored or shown at QUORUM or ALL,
+replicas that hold it, or a better one, and replicas whose store is known to be lost and not yet whole again
+are a quorum together. A hint is late only if its member may have closed itself to it, and a late one goes
+only when what it holds, or something better, is durable on a quorum, or its life is over.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from basestore.storage.engine import Batch
+from tests.simulation import stored as s
+from tests.simulation.history import INF, STORED, Operation
+
+if TYPE_CHECKING:
+    from tests.simulation.holdings import Holdings
+    from tests.simulation.machine import Machine
+    from tests.simulation.stamps import Stamps
+    from tests.simulation.world import PlannedWorld
+    from tests.worlds.disk import Disk
+
+
+class Promise(NamedTuple):
+    """That a replica holds, or will be given, an operation's write; made on these two disks."""
+
+    operation: Operation
+    row: bytes
+    version: bytes
+    replica: int
+    disks: tuple["Disk", "Disk"]  # the replica's, and that of who keeps a hint
+
+
+class Promises:
+    """Of one world."""
+
+    def __init__(self, world: "PlannedWorld", holdings: "Holdings", stamps: "Stamps") -> None:
+        self._world = world
+        self._holdings = holdings
+        self._stamps = stamps
+        self._open: list[Promise] = []
+        self._facts: dict[bytes, bytes] = {}  # by row, the best version that a quorum is known to hold
+        self._kept_s: dict[tuple[int, bytes], float] = {}  # by keeper and key of a hint
+
+    # --- what was promised -------------------------------------------------------------------
+
+    def promise(
+        self, keeper: "Machine", operation: Operation, row: bytes, version: bytes, replica: int
+    ) -> Promise:
+        """A receipt says that this replica holds the write, or will be given it."""
+        operation.promised.append(replica)
+        disks = self._world.machines[replica].disk, keeper.disk
+        promise = Promise(operation, row, version, replica, disks)
+        if not self._world.machines[replica].impaired:  # or it may have said so before it lost its store
+            self._open.append(promise)
+        return promise
+
+    def fact(self, row: bytes, version: bytes) -> None:
+        """A quorum was said to hold this version."""
+        if row not in self._facts or s.beats(row, version, self._facts[row]):
+            self._facts[row] = version
+
+    def judge(self) -> None:
+        """At a copy of the disks."""
+        if not self._world.history.sync:
+            return
+        self._open = [promise for promise in self._open if self._stands(promise)]
+        needed = self._world.plan.replication // 2 + 1
+        for row, version in self._facts.items():
+            having = 0
+            for machine in self._holdings.replicas(row):
+                spoilt = machine.impaired or s.DATA + row in machine.spoilt
+                having += spoilt or self._holdings.durable(machine, row, version)
+            if having < needed:
+                self._world.blame("quorums", f"{row!r}: {s.short(version)} is held by {having}, of {needed}")
+
+    def _stands(self, promise: Promise) -> bool:
+        """Whether a promise is still to be watched; it is kept in any case, or that is wrong."""
+        operation, row, version, replica, (disk, keeper) = promise
+        machine = self._world.machines[replica]
+        if machine.disk is not disk or s.DATA + row in machine.spoilt:
+            return False
+        if self._holdings.durable(machine, row, version):
+            return False
+        if all(each.disk is not keeper for each in self._world.machines):
+            return False
+        if not self._coming(replica, row, version):
+            text = f"{operation} is not on n{replica + 1}, no hint is kept and nothing is owed"
+            self._world.blame("debts", text)
+            return False
+        return True
+
+    def _coming(self, replica: int, row: bytes, version: bytes) -> bool:
+        """Whether some member keeps a hint of that version for the replica, or has marked it as owed."""
+        key = s.member_key(s.HINT, self._world.names[replica], row)
+        found = (machine.disk.get(key) for machine in self._world.machines)
+        return self.owed(replica, row, version) or any(
+            hint is not None and s.holds(row, s.hinted_record(hint), version) for hint in found
+        )
+
+    def kept_in_the_end(self) -> None:
+        """All hints are delivered, or a debt was left: whoever a receipt named holds the write, or a
+        better one. Where no coordinator crashed that holds for every replica of what was stored."""
+        world = self._world
+        if not world.history.sync or world.history.stores_lost:
+            return
+        for operation in world.history.operations:
+            if not operation.promised or not operation.version:
+                continue
+            row = world.placement.row(operation.bucket.encode(), operation.key.encode())
+            for replica in operation.promised:
+                if not self._has(replica, row, operation):
+                    world.blame("receipts", f"{operation} has not come to n{replica + 1}, and is not owed")
+            if world.history.crash_s == INF and operation.outcome == STORED:
+                for replica in world.placement.replicas[s.partition_of(row)]:
+                    if self.owed(replica, row, operation.version):
+                        world.counts["owed"] += 1
+                    elif not self._has(replica, row, operation):
+                        world.blame("debts", f"{operation} is missing on n{replica + 1}, and is not owed")
+
+    def _has(self, replica: int, row: bytes, operation: Operation) -> bool:
+        """Whether a replica holds a write, or is owed it, or will not take it but by an operator's word."""
+        machine, version = self._world.machines[replica], operation.version
+        return (
+            self._holdings.kept(machine, row, machine.disk.get(s.DATA + row), version)
+            or self.owed(replica, row, version)
+            or self._late(replica, row, version)
+        )
+
+    def _late(self, replica: int, row: bytes, version: bytes) -> bool:
+        """Whether some member still keeps a hint for the replica that came too late, for an operator."""
+        key = s.member_key(s.HINT, self._world.names[replica], row)
+        hints = (machine.disk.get(key) for machine in self._world.machines)
+        return any(
+            hint is not None and s.late(hint) and s.holds(row, s.hinted_record(hint), version)
+            for hint in hints
+        )
+
+    def owed(self, replica: int, row: bytes, version: bytes) -> bool:
+        """Whether some member has marked that the replica may lack it, or the record that beats it."""
+        key = s.member_key(s.DEBT, self._world.names[replica], row[:2])
+        disks = [machine.disk for machine in self._world.machines]
+        debts = [debt for disk in disks if (debt := disk.get(key)) is not None]
+        winner = version
+        for blob in (disk.get(s.DATA + row) for disk in disks) if debts else ():
+            if blob is not None and s.beats(row, blob[: s.VERSION], winner):
+                winner = blob[: s.VERSION]
+        return any(debt <= max(winner, version)[:8] for debt in debts)
+
+    # --- hints -------------------------------------------------------------------------------
+
+    def replaced(self, machine: "Machine", held: dict[bytes, bytes | None], batch: Batch) -> None:
+        """A batch is about to be applied: hints that are kept, become late, or go."""
+        for key, old in held.items():
+            if key[0] != s.HINT[0]:
+                continue
+            new, at = batch[key], (machine.index, key)
+            same = old is not None and new is not None and s.hinted_record(old) == s.hinted_record(new)
+            if new is not None and not same:
+                self._kept_s[at] = self._world.clockwork.now
+            if old is not None and s.late(old):
+                if new is None:
+                    self._judge_gone(machine, key, old)
+            elif same and new is not None and s.late(new):
+                assert old is not None
+                self._world.counts["hint late"] += 1
+                if s.only_copy(old):
+                    name, row = s.hinted_row(key)
+                    member = self._world.machines[self._world.names.index(name)]
+                    stamp = s.stamp_of(s.hinted_record(old))
+                    self._stamps.judge_late(member, machine.index, row, stamp, self._kept_s.get(at, INF))
+
+    def _judge_gone(self, machine: "Machine", key: bytes, old: bytes) -> None:
+        """A late hint goes: by then its value is written anew, or beaten, or expired."""
+        world, (_, row), record = self._world, s.hinted_row(key), s.hinted_record(old)
+        expires_ms = 0 if s.is_tombstone(record) else s.expiry_of(record)
+        if machine.instant().wall_ms >= expires_ms > 0:
+            return
+        world.counts["late hint decided"] += 1
+        first = s.bucket_of(row) in s.FIRST_WRITE_WINS
+        having = 0
+        for each in self._holdings.replicas(row):
+            held = each.disk.durable(s.DATA + row)
+            better = held is not None and (first or s.stamp_of(held) >= s.stamp_of(record))
+            having += better or each.impaired or self._holdings.gone(each, row, record[: s.VERSION])
+        needed = world.plan.replication // 2 + 1
+        if having < needed:
+            text = f"n{machine.index + 1} drops the late hint of {row!r}, {s.short(record)}"
+            world.blame("late hints", f"{text}, and {having} of {needed} hold it or what beats it")

@@ -1,0 +1,207 @@
+"""Stamps: what nodes say of closed, stable and final, and the stamps that they give out.
+
+A stable stamp is told only once it is durable where it is told. What is called final is at or below a
+stable stamp, and is just what every replica holds. A write leaves its coordinator at or below the ceiling
+that stands on its disk, and above all that an earlier opening of the same disk gave out. No replica takes a
+first delivery at or below the stamp that it has closed; and one whose store was lost has closed, by the
+time it is whole, at least what each of the others had closed when it began. Every certificate that counts
+is at or above the floor.
+
+No hint turns late whose keeper was heard within the lag: the last word that a replica had of the keeper,
+before it closed its partition beyond the hint's stamp, was sent while the keeper had the hint, and was not
+older than the lag.
+"""
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, NamedTuple
+
+from basestore.protocol.anti_entropy import Syn
+from basestore.protocol.codec import Message
+from basestore.protocol.replication import DIRECT, Applied, Apply, Held, HeldDigest, Settled
+from basestore.storage.engine import Batch
+from tests.simulation import stored as s
+
+if TYPE_CHECKING:
+    from tests.simulation.holdings import Holdings
+    from tests.simulation.machine import Machine
+    from tests.simulation.world import PlannedWorld
+
+TELLING = frozenset((Held, HeldDigest, Settled, Syn))  # messages that tell a stable stamp
+
+
+LAG_SLACK_S = 0.1
+
+
+class Raised(NamedTuple):
+    """A closed stamp is raised: when, to what, in which life; whether the store was sound."""
+
+    at: float
+    closed: int
+    life: int
+    sound: bool
+
+
+class Word(NamedTuple):
+    """A heartbeat: when it came, in which life, and when it had been sent."""
+
+    at: float
+    life: int
+    sent: float
+
+
+class Stamps:
+    """Watches what is said between nodes, and what they close."""
+
+    def __init__(self, world: "PlannedWorld", holdings: "Holdings") -> None:
+        self._world = world
+        self._holdings = holdings
+        self._too_late: set[tuple[int, int, int, int]] = set()  # machine and life, sender, request
+        self._rows: dict[tuple[int, int], bytes] = {}  # by reader and request
+        self._given: dict[object, tuple[int, int, int]] = {}  # by disk: a life, its first and last stamp
+        self._raised: dict[tuple[int, int], list[Raised]] = defaultdict(list)  # by machine and partition
+        self._words: dict[tuple[int, int], list[Word]] = defaultdict(list)  # by machine and keeper
+        self._recovering: dict[int, dict[int, int]] = {}  # by machine and partition: what others had closed
+
+    # --- what is told ------------------------------------------------------------------------
+
+    def asked(self, reader: int, request: int, row: bytes) -> None:
+        """A node reads a row of another, or gives it one."""
+        self._rows[reader, request] = row
+
+    def told(self, machine: "Machine", target: int, message: Message) -> None:
+        """A node says how far a partition is stable."""
+        stable: int = message.stable  # type: ignore[attr-defined]
+        if isinstance(message, Syn):
+            self._judge_told(machine, message.partition, stable)
+        else:
+            row = self._rows.get((target, message.id))  # type: ignore[attr-defined]
+            if row is not None:
+                self._judge_told(machine, s.partition_of(row), stable)
+
+    def _judge_told(self, machine: "Machine", partition: int, stable: int) -> None:
+        durable = s.stable_in(machine.disk.durable(s.SUMMARY + partition.to_bytes(2)))
+        if stable > durable:
+            text = f"n{machine.index + 1} says that {partition} is stable up to {stable:x}"
+            self._world.blame("stable stamps", f"{text}, and {durable:x} is durable there")
+
+    def judge_answer(self, what: object, row: bytes, stable: int) -> None:
+        """A node tells a client how far a partition is stable: some replica must hold that durably."""
+        greatest = self._holdings.note_stable(s.partition_of(row))
+        if stable > greatest:
+            self._world.blame(
+                "stable stamps", f"{what} is told {stable:x}, and {greatest:x} is durable anywhere"
+            )
+
+    def judge_final(self, what: object, row: bytes, version: bytes) -> None:
+        """What is final is settled, and nothing else is held anywhere."""
+        world, greatest = self._world, self._holdings.note_stable(s.partition_of(row))
+        if s.stamp_of(version) > greatest:
+            world.blame("finality", f"{what} is final, and only {greatest:x} is stable")
+        for machine in self._holdings.replicas(row):
+            held = machine.disk.durable(s.DATA + row)
+            if not machine.impaired and (held is None or not held.startswith(version)):
+                text = f"{what} is told that {s.short(version)} is final"
+                world.blame("finality", f"{text}, and n{machine.index + 1} holds {s.short(held)}")
+
+    # --- what is closed ----------------------------------------------------------------------
+
+    def replaced(self, machine: "Machine", batch: Batch) -> None:
+        """A batch is about to be applied: stamps that are closed by it."""
+        for key, new in batch.items():
+            if key[0] == s.SUMMARY[0] and new is not None:
+                closed = s.closed_in(new)
+                raised = self._raised[machine.index, int.from_bytes(key[1:])]
+                if not raised or raised[-1].closed < closed:
+                    now = self._world.clockwork.now
+                    raised.append(Raised(now, closed, machine.life, not machine.impaired))
+
+    def heard(self, machine: "Machine", source: int, apply: Apply) -> None:
+        """A first delivery arrives. At or below the closed stamp it is not to be taken, unless it was
+        before."""
+        if apply.way != DIRECT:
+            return
+        version, key = apply.record[: s.VERSION], s.SUMMARY + apply.row[:2]
+        if s.stamp_of(version) <= s.closed_in(machine.disk.get(key)) and not s.holds(
+            apply.row, machine.disk.get(s.DATA + apply.row), version
+        ):
+            self._too_late.add((machine.index, machine.life, source, apply.id))
+
+    def applied(self, machine: "Machine", target: int, message: Applied) -> None:
+        """A node says what it has taken."""
+        if not self._too_late:
+            return
+        for request in message.ids:
+            if (machine.index, machine.life, target, request) in self._too_late:
+                text = f"n{machine.index + 1} took what n{target + 1} sent it at or below its closed stamp"
+                self._world.blame("closed", text)
+
+    def lost(self, machine: "Machine") -> None:
+        """A machine comes back with another disk: what the others have closed it must close too."""
+        world = self._world
+        least: dict[int, int] = {}
+        for partition in world.placement.held_by(machine.index):
+            key = s.SUMMARY + partition.to_bytes(2)
+            least[partition] = min(
+                (
+                    s.closed_in(world.machines[replica].disk.durable(key))
+                    for replica in world.placement.replicas[partition]
+                    if replica != machine.index
+                ),
+                default=0,
+            )
+        self._recovering[machine.index] = least
+
+    def whole(self, machine: "Machine") -> None:
+        """Its store is whole again."""
+        for partition, least in self._recovering.pop(machine.index, {}).items():
+            closed = s.closed_in(machine.disk.get(s.SUMMARY + partition.to_bytes(2)))
+            if closed < least and self._world.history.sync:
+                text = f"n{machine.index + 1} is whole, and has closed {partition} up to {closed:x}"
+                self._world.blame("closed", f"{text}; when it began all others had up to {least:x}")
+
+    def judge_floors(self, machine: "Machine") -> None:
+        """What was stored after a certificate is all in the log."""
+        assert machine.node is not None
+        for partition, summary in machine.node.summaries.of.items():
+            for member, certificate in machine.node.certificates.certificates(partition).items():
+                if certificate.mine < summary.floor:
+                    text = f"{partition} is certified with n{member + 1} at {certificate.mine}"
+                    self._world.blame(
+                        "floors", f"n{machine.index + 1}: {text}, and its floor is {summary.floor}"
+                    )
+
+    # --- what is given out -------------------------------------------------------------------
+
+    def sent(self, machine: "Machine", version: bytes) -> None:
+        """A new write leaves its coordinator: only stamps that a restart will not give out again."""
+        if int.from_bytes(version[8:10]) != machine.config.member.number + 1:
+            return  # it repeats what another gave out
+        stamp, disk, name = s.stamp_of(version), machine.disk, f"n{machine.index + 1}"
+        ceiling = int.from_bytes(disk.durable(s.CEILING) or b"")
+        if stamp > ceiling:
+            self._world.blame("ceilings", f"{name} gives out {stamp:x}, and its ceiling is {ceiling:x}")
+        life, first, newest = self._given.get(disk, (machine.life, stamp, 0))
+        if life != machine.life:
+            life, first = machine.life, stamp
+            if stamp <= newest:
+                self._world.blame("ceilings", f"{name} has started, and gives out {stamp:x} after {newest:x}")
+        self._given[disk] = life, first, max(newest, stamp)
+
+    # --- hints that come too late ------------------------------------------------------------
+
+    def pinged(self, machine: "Machine", keeper: int, sent_s: float) -> None:
+        """A word of another member arrives, which it sent then."""
+        now = self._world.clockwork.now
+        self._words[machine.index, keeper].append(Word(now, machine.life, sent_s))
+
+    def judge_late(self, machine: "Machine", keeper: int, row: bytes, stamp: int, kept_s: float) -> None:
+        """A replica does not take a hint any more, the only copy of a write, kept since `kept_s`."""
+        raised = next(
+            (r for r in self._raised[machine.index, s.partition_of(row)] if r.closed >= stamp), None
+        )
+        if raised is None or not raised.sound:
+            return
+        words = [w for w in self._words[machine.index, keeper] if w.at < raised.at and w.life == raised.life]
+        if words and words[-1].sent > kept_s and raised.at - words[-1].at < machine.lag_s - LAG_SLACK_S:
+            text = f"n{machine.index + 1} has closed {row[:2].hex()} beyond the only copy of {row!r}"
+            self._world.blame("late hints", f"{text}, whose keeper n{keeper + 1} it had just heard")

@@ -1,0 +1,310 @@
+"""Each law of the witness on disks and words that are good, and on some that are bad."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from basestore.consistency import Level, ReplicaState
+from basestore.protocol.client import Got, Written
+from basestore.protocol.replication import DIRECT, Apply, Held
+from repair.version import Digester, Record, Version
+from tests.simulation import history as h
+from tests.simulation import stored as s
+from tests.simulation.machine import WALL_MS
+from tests.simulation.plan import draw
+from tests.simulation.world import KEY, PlannedWorld
+
+HOME = Path(__file__).parent
+# What it may know of the product: what is said on the wire, the shape of a batch, what a store calls itself.
+MAY_IMPORT = {
+    "basestore.consistency", "basestore.protocol", "basestore.replica.identity", "basestore.storage.engine",
+}  # fmt: skip
+JUDGES = ("witness", "holdings", "stamps", "promises", "stored")
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_the_witness_takes_nothing_of_what_it_judges(name: str) -> None:
+    for node in ast.walk(ast.parse((HOME / f"{name}.py").read_text(encoding="utf-8"))):
+        module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+        if module.split(".")[0] in ("basestore", "repair"):
+            room = module if module in MAY_IMPORT else ".".join(module.split(".")[:2])
+            assert room in MAY_IMPORT, f"{name} imports {module}"
+
+
+def version(ms: int, member: int = 2, number: int = 1) -> bytes:
+    """Of a write so many ms after the world began."""
+    return ((WALL_MS + ms) << 16).to_bytes(8) + (member + 1 << 48 | 7).to_bytes(8) + number.to_bytes(8)
+
+
+def record(ms: int, *, tombstone: bool = False, expires_ms: int = 0) -> bytes:
+    """As it is stored: with a sequence."""
+    flags = bytes((tombstone | (2 if expires_ms else 0),))
+    return version(ms) + bytes(16) + flags + expires_ms.to_bytes(8) + b"v" + bytes(8)
+
+
+def summary(*, closed_ms: int = -WALL_MS, stable_ms: int = -WALL_MS) -> bytes:
+    stamps = [((WALL_MS + ms) << 16).to_bytes(8) for ms in (closed_ms, stable_ms)]
+    return bytes(s.CLOSED_AT) + b"".join(stamps) + bytes(24)
+
+
+class Scene:
+    """Three machines that do not run, whose disks are written by hand."""
+
+    def __init__(self) -> None:
+        plans = (plan for plan in map(draw, range(999)) if plan.partitions == 1 and plan.durability == "sync")
+        plan = next(plan for plan in plans if len(plan.machines) == plan.replication == 3)
+        self.world = PlannedWorld(plan)
+        self.witness = self.world.witness
+
+    def row(self, key: str = "k") -> bytes:
+        return self.world.placement.row(b"once" if key.startswith("once") else b"default", key.encode())
+
+    def put(self, machine: int, stored: bytes | None, key: str = "k") -> None:
+        self.write(machine, s.DATA + self.row(key), stored)
+
+    def write(self, machine: int, key: bytes, value: bytes | None, *, synced: bool = True) -> None:
+        disk = self.world.machines[machine].disk
+        disk.apply({key: value})
+        if synced:
+            disk.sync()
+
+    def stand(self, machine: int, summary: bytes, key: str = "k", *, synced: bool = True) -> None:
+        self.write(machine, s.SUMMARY + self.row(key)[:2], summary, synced=synced)
+
+    def operation(self, kind: str = h.SET, level: Level = Level.QUORUM, key: str = "k") -> h.Operation:
+        bucket = "once" if key.startswith("once") else "default"
+        operation = self.world.history.begin(0, kind, bucket, key, level)
+        operation.requests, operation.attempts, operation.timeout_ms = [1], 1, 1000
+        return operation
+
+    def write_ends(self, version: bytes, states: tuple[ReplicaState, ...], key: str = "k") -> h.Operation:
+        """The coordinator, machine 0, sends a receipt."""
+        operation = self.operation(key=key)
+        self.write(0, s.CEILING, b"\xff" * 8)
+        numbers = [self.world.machines[i].config.member.number for i in self.replicas(key)]
+        words = [word for number, state in zip(numbers, states, strict=True) for word in (number, int(state))]
+        applied = states.count(ReplicaState.APPLIED)
+        self.witness.answered(
+            self.world.machines[0], operation, Written(1, 0, 0, version, 2, applied, words, b"", 0)
+        )
+        operation.outcome, operation.version = h.STORED, version
+        return operation
+
+    def replicas(self, key: str = "k") -> tuple[int, ...]:
+        return self.world.placement.replicas[s.partition_of(self.row(key))]
+
+    def wrong(self) -> set[str]:
+        return {violation.check for violation in self.world.violations}
+
+
+APPLIED, HINTED = ReplicaState.APPLIED, ReplicaState.HINTED
+
+
+def test_a_record_may_give_way_to_a_better_one_and_to_no_other() -> None:
+    scene = Scene()
+    scene.put(0, record(1))
+    scene.put(0, record(2))
+    assert scene.wrong() == set()
+    scene.put(0, record(1))
+    assert scene.wrong() == {"goes back"}
+
+
+def test_what_is_new_at_or_below_a_closed_stamp_is_found_whichever_way_it_came() -> None:
+    scene = Scene()
+    scene.stand(0, summary(closed_ms=50))
+    scene.put(0, record(51))
+    scene.put(1, record(40), "other")
+    scene.put(0, record(40), "other")  # another replica has it: this is a copy
+    assert scene.wrong() == set()
+    scene.put(0, record(50), "new")
+    assert scene.wrong() == {"closed"}
+
+
+def test_nothing_new_comes_below_what_any_replica_ever_knew_to_be_stable() -> None:
+    scene = Scene()
+    scene.stand(1, summary(stable_ms=50))
+    scene.witness.copied()
+    scene.put(0, record(51))
+    assert scene.wrong() == set()
+    scene = Scene()
+    scene.stand(1, summary(stable_ms=50))
+    scene.witness.copied()
+    scene.put(0, record(50))
+    assert scene.wrong() == {"closed"}
+
+
+def test_what_is_stable_is_on_all_replicas() -> None:
+    scene = Scene()
+    for machine in range(3):
+        scene.put(machine, record(40))
+    scene.stand(0, summary(stable_ms=50))
+    scene.witness.copied()
+    assert scene.wrong() == set()
+    scene = Scene()
+    scene.put(0, record(40))
+    scene.stand(0, summary(stable_ms=50))
+    scene.witness.copied()
+    assert scene.wrong() == {"stable stamps"}
+
+
+def test_a_tombstone_goes_when_it_is_stable_and_not_before() -> None:
+    for stable_ms, wrong in ((40, set()), (39, {"purges"})):
+        scene = Scene()
+        for machine in range(3):
+            scene.put(machine, record(40, tombstone=True))
+        scene.stand(0, summary(stable_ms=stable_ms))
+        scene.put(0, None)
+        assert scene.wrong() == wrong
+
+
+def test_what_expires_goes_when_its_life_is_over_by_the_true_time() -> None:
+    for life_ms, wrong in ((0, set()), (60_000, {"purges"})):
+        scene = Scene()
+        for machine in range(3):
+            scene.put(machine, record(40, expires_ms=WALL_MS + 50 + life_ms))
+        scene.stand(0, summary(stable_ms=90_000))
+        scene.put(0, None)
+        assert scene.wrong() == wrong
+
+
+def test_a_receipt_must_not_name_who_has_not_got_it() -> None:
+    scene = Scene()
+    a, b, _ = scene.replicas()
+    scene.put(a, record(1))
+    scene.put(b, record(1))
+    scene.write_ends(version(1), (APPLIED, APPLIED, ReplicaState.PENDING))
+    assert scene.wrong() == set()
+    scene.write_ends(version(1), (APPLIED, APPLIED, APPLIED))
+    assert scene.wrong() == {"receipts"}
+
+
+def test_a_promise_is_followed_until_the_replica_has_it_or_is_owed_it() -> None:
+    for kept, wrong in ((True, set()), (False, {"debts"})):
+        scene = Scene()
+        a, b, c = scene.replicas()
+        scene.put(a, record(1))
+        scene.put(b, record(1))
+        hint = s.member_key(s.HINT, scene.world.names[c], scene.row())
+        scene.write(0, hint, bytes(9) + record(1)[:-8])
+        scene.write_ends(version(1), (APPLIED, APPLIED, HINTED))
+        scene.write(0, hint, None)
+        if kept:
+            scene.write(0, s.member_key(s.DEBT, scene.world.names[c], scene.row()[:2]), version(1)[:8])
+        scene.witness.copied()
+        assert scene.wrong() == wrong
+
+
+def test_what_a_quorum_held_stays_on_a_quorum() -> None:
+    scene = Scene()
+    for machine in (0, 1):
+        scene.put(machine, record(1))
+    operation = scene.operation()
+    operation.outcome, operation.version = h.STORED, version(1)
+    scene.witness.ended(operation)
+    scene.world.machines[1].replace_disk(None)
+    scene.witness.copied()
+    assert scene.wrong() == set()  # its store is known to be lost
+    scene.world.machines[1].impaired_since = -1.0
+    scene.witness.copied()
+    assert scene.wrong() == {"quorums"}
+
+
+def test_a_stable_stamp_is_told_once_it_is_durable() -> None:
+    scene = Scene()
+    stable = (WALL_MS + 50) << 16
+    scene.witness.stamps.asked(1, 9, scene.row())
+    scene.stand(0, summary(stable_ms=50))
+    scene.witness.says[Held](scene.world.machines[0], 1, Held(9, b"", stable))
+    assert scene.wrong() == set()
+    scene.stand(0, summary(stable_ms=60), synced=False)
+    scene.witness.says[Held](scene.world.machines[0], 1, Held(9, b"", stable + (10 << 16)))
+    assert scene.wrong() == {"stable stamps"}
+
+
+@pytest.mark.parametrize(
+    ("stable_ms", "others", "wrong"),
+    [(50, 40, set()), (39, 40, {"finality"}), (50, 30, {"finality"})],
+    ids=["settled", "not stable yet", "another record is held"],
+)
+def test_what_is_final_is_stable_and_all_that_is_held(stable_ms: int, others: int, wrong: set[str]) -> None:
+    scene = Scene()
+    for machine in range(3):
+        scene.put(machine, record(40 if machine == 0 else others), "once1")
+        scene.stand(machine, summary(stable_ms=stable_ms), "once1")
+    operation = scene.operation(h.GET, Level.ONE, "once1")
+    got = Got(1, True, b"v", version(40), 0, 1, 1, False, 0, 2)
+    scene.witness.answered(scene.world.machines[0], operation, got)
+    assert scene.wrong() - {"shown"} == wrong
+
+
+def test_a_stamp_leaves_at_or_below_the_ceiling_that_is_durable() -> None:
+    scene = Scene()
+    machine = scene.world.machines[0]
+    given = version(5, machine.config.member.number)
+    apply = Apply(1, scene.row(), given + record(5)[24:-8], DIRECT, 0)
+    scene.write(0, s.CEILING, given[:8])
+    scene.witness.says[Apply](machine, 1, apply)
+    assert scene.wrong() == set()
+    later = version(6, machine.config.member.number)
+    scene.write(0, s.CEILING, later[:8], synced=False)
+    scene.witness.says[Apply](machine, 1, apply._replace(record=later + apply.record[24:]))
+    assert scene.wrong() == {"ceilings"}
+
+
+def test_a_start_gives_out_no_stamp_of_the_life_before() -> None:
+    scene = Scene()
+    machine = scene.world.machines[0]
+    scene.write(0, s.CEILING, b"\xff" * 8)
+    scene.witness.stamps.sent(machine, version(5, machine.config.member.number))
+    machine.life += 1
+    scene.witness.stamps.sent(machine, version(6, machine.config.member.number))
+    assert scene.wrong() == set()
+    machine.life += 1
+    scene.witness.stamps.sent(machine, version(6, machine.config.member.number))
+    assert scene.wrong() == {"ceilings"}
+
+
+def test_a_store_that_comes_back_closes_what_all_others_had_closed() -> None:
+    for closed_ms, wrong in ((50, set()), (49, {"closed"})):
+        scene = Scene()
+        for machine in (1, 2):
+            for partition in range(scene.world.plan.partitions):
+                scene.write(machine, s.SUMMARY + partition.to_bytes(2), summary(closed_ms=50))
+        scene.world.machines[0].replace_disk(None)
+        for partition in range(scene.world.plan.partitions):
+            scene.write(0, s.SUMMARY + partition.to_bytes(2), summary(closed_ms=closed_ms))
+        scene.witness.stamps.whole(scene.world.machines[0])
+        assert scene.wrong() == wrong
+
+
+def test_no_only_copy_turns_late_whose_keeper_was_just_heard() -> None:
+    for heard, wrong in ((False, set()), (True, {"late hints"})):
+        scene = Scene()
+        world, key = scene.world, s.member_key(s.HINT, "n2", scene.row())
+        scene.write(0, key, bytes((s.ONLY_COPY,)) + bytes(8) + record(40)[:-8])
+        world.clockwork.run(0.5)
+        if heard:
+            scene.witness.stamps.pinged(world.machines[1], 0, 0.4)
+        world.clockwork.run(0.6)
+        scene.stand(1, summary(closed_ms=50))
+        scene.write(0, key, bytes((s.ONLY_COPY | s.LATE,)) + bytes(8) + record(40)[:-8])
+        assert scene.wrong() == wrong
+
+
+def test_a_late_hint_goes_when_a_quorum_has_it_or_something_better() -> None:
+    for holders, wrong in ((2, set()), (1, {"late hints"})):
+        scene = Scene()
+        key = s.member_key(s.HINT, "n2", scene.row())
+        scene.write(0, key, bytes((s.LATE,)) + bytes(8) + record(40)[:-8])
+        for machine in range(holders):
+            scene.put(machine, record(90))
+        scene.write(0, key, None)
+        assert scene.wrong() == wrong
+
+
+def test_the_judge_tells_a_sound_record_from_one_that_was_altered() -> None:
+    sealed = Record.seal(Digester(KEY), b"row", Version(1, 2, 3), b"value", expires_ms=5).blob
+    assert s.intact(KEY, b"row", sealed)
+    assert not s.intact(KEY, b"raw", sealed)
+    assert not s.intact(KEY, b"row", sealed[:-1] + b"f")
