@@ -124,7 +124,8 @@ class ClusterConfig:
 class NodeConfig:
     """One node: which member it is, where its store lies, how durable a promise is; how many bytes of
     hints it keeps for each member, and for how long; after which share of the reads at ONE it compares
-    the other replicas. `metrics`: host:port at which its metrics are shown, or empty."""
+    the other replicas. `metrics`: host:port at which its metrics are shown, or empty. `directory` is made
+    absolute, once and here: a program may change its own later."""
 
     cluster: ClusterConfig
     name: str
@@ -134,6 +135,9 @@ class NodeConfig:
     hint_age_s_max: int = HINT_AGE_S_DEFAULT
     read_repair: float = READ_REPAIR_DEFAULT
     metrics: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "directory", self.directory.absolute())
 
     @property
     def member(self) -> Member:
@@ -362,9 +366,12 @@ def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def dump(config: NodeConfig) -> str:
-    """The TOML text that `parse` reads back as this configuration."""
-    quote, cluster = _quote, config.cluster
+def dump(config: NodeConfig, base: Path | None = None) -> str:
+    """The TOML text that `parse` reads back as this configuration, with the same `base` if one is given: a
+    directory below it is written relative to it."""
+    quote, cluster, directory = _quote, config.cluster, config.directory
+    if base is not None and directory.is_relative_to(base.absolute()):
+        directory = directory.relative_to(base.absolute())
     lines = [
         "# A node of a basestore cluster. Everything but [node] must be the same on every node.",
         "[cluster]",
@@ -386,7 +393,7 @@ def dump(config: NodeConfig) -> str:
         "",
         "[node]",
         f"name = {quote(config.name)}",
-        f"directory = {quote(str(config.directory))}",
+        f"directory = {quote(str(directory))}",
         f"durability = {quote(config.durability)}  # sync, interval or memory",
         f"hint_bytes_max = {config.hint_bytes_max}",
         f"hint_age_s_max = {config.hint_age_s_max}",

@@ -97,20 +97,29 @@ class EmbeddedCluster(EmbeddedNode):
 
 @asynccontextmanager
 async def _run(service: Service) -> AsyncIterator[_LocalChannel]:
-    """A service at work for the length of a block; what the block raises comes out unwrapped."""
+    """A service at work for the length of a block; what its start or the block raises comes out unwrapped."""
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
-        await nursery.start(service.run)
-        channel = _LocalChannel(service)
-        nursery.start_soon(channel.sweep)
         try:
-            yield channel
+            await nursery.start(service.run)
+            channel = _LocalChannel(service)
+            nursery.start_soon(channel.sweep)
+            try:
+                yield channel
+            finally:
+                channel.close()
         except Exception as error:  # noqa: BLE001 - carried past the nursery, which would wrap it
             failure = error
-        channel.close()
         nursery.cancel_scope.cancel()
     if failure is not None:
-        raise failure
+        raise _unwrapped(failure)
+
+
+def _unwrapped(failure: BaseException) -> BaseException:
+    """The one error that there is in groups of one."""
+    while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
+        failure = failure.exceptions[0]
+    return failure
 
 
 @asynccontextmanager
@@ -152,16 +161,15 @@ async def open_cluster(
     _check_trio()
     configs = prepare_cluster(Path(directory), nodes, None, durability)
     async with AsyncExitStack() as stack:
-        services = [Service(config) for config in configs]
-        channels = [await stack.enter_async_context(_run(service)) for service in services]
-        members = [
-            EmbeddedNode(service, channel, consistency, timeout)
-            for service, channel in zip(services, channels, strict=True)
-        ]
+        ways = []
+        for config in configs:  # each is closed by the stack from when it is open: the next may fail to
+            service = Service(config)
+            ways.append((service, await stack.enter_async_context(_run(service))))
+        members = [EmbeddedNode(*way, consistency, timeout) for way in ways]
         with trio.fail_after(LINK_S_MAX):
             for member in members:
                 await member.wait_linked()
-        cluster = EmbeddedCluster(services[0], channels[0], consistency, timeout)
+        cluster = EmbeddedCluster(*ways[0], consistency, timeout)
         cluster.nodes = members
         yield cluster
 

@@ -139,13 +139,10 @@ def _says(path: Path, config: NodeConfig) -> bool:
 
 def _write(path: Path, config: NodeConfig) -> None:
     """Replace a configuration in one step. Its store's directory is written relative to the file."""
-    store = config.directory
-    if store.is_relative_to(path.parent):
-        config = replace(config, directory=store.relative_to(path.parent))
     draft = path.with_suffix(".toml.new")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(dump(config))
+        file.write(dump(config, path.parent))
         file.flush()
         os.fsync(descriptor)
     draft.replace(path)

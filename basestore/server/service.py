@@ -65,7 +65,7 @@ class Service:
         self._engine = open_engine(config)
         try:
             self.node = self._open_node()
-        except (StorageError, ConfigurationError):
+        except BaseException:  # whatever it is: the store must not stay locked
             self._close(clean=False)
             raise
         self._work = Signal()
@@ -108,7 +108,6 @@ class Service:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve. Started once the port is open. StorageError when the store fails: the node has
         then stopped, and nothing was acknowledged that is not durable."""
-        listeners = await self._listen()
         token = trio.lowlevel.current_trio_token()
 
         def done(barrier: int, error: StorageError | None) -> None:
@@ -116,8 +115,9 @@ class Service:
             token.run_sync_soon(self._land)
 
         self._sync_thread = SyncThread(self._engine, done)
-        clean = True
+        clean, listeners = True, []
         try:
+            listeners = await self._listen()
             async with trio.open_nursery() as nursery:
                 if self.config.metrics:
                     from basestore.server.pages import serve_node
@@ -132,9 +132,11 @@ class Service:
                 self.wake()
                 task_status.started()
         except BaseException as error:
-            clean = _wanted(error)
+            clean = bool(listeners) and _wanted(error)
             raise
         finally:
+            for listener in listeners:  # nobody may have come to serve them
+                listener.socket.close()
             # Before the engine is closed: the thread may be inside of it.
             self._sync_thread.stop()
             self._poller.close()
@@ -145,7 +147,6 @@ class Service:
         try:
             return await trio.open_tcp_listeners(port, host=host)
         except OSError as error:
-            self._close(clean=False)
             raise ConfigurationError(
                 f"{self.config.name} cannot listen on {self.config.member.address}: {error}. "
                 f"Stop what uses the port, or change the address on every node"

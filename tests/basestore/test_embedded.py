@@ -1,0 +1,149 @@
+"""Embedded nodes: a start that fails, at whatever step, leaves nothing locked and raises what is documented.
+
+Each test starts again in the same process, without the garbage collector's help.
+"""
+
+import errno
+import gc
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import trio
+
+import basestore
+from basestore.errors import ConfigurationError, StorageError
+from basestore.server import service as services
+from basestore.server.connections import Connections
+from basestore.server.local_cluster import config_path, prepare_cluster
+from basestore.server.poller import Poller
+from basestore.server.service import Service
+from basestore.storage.engine import Engine
+from basestore.storage.rocks import RocksEngine
+
+pytestmark = pytest.mark.trio
+
+
+@pytest.fixture(autouse=True)
+def _without_collector() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def opens(directory: Path) -> None:
+    async with basestore.open_cluster(directory) as cluster:
+        await cluster.set("k", "v")
+        assert (await cluster.get("k")).value == b"v"
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A directory with a cluster that was started and stopped."""
+    trio.run(opens, tmp_path)
+    return tmp_path
+
+
+class Broken(Exception):
+    """A bug."""
+
+
+@pytest.mark.parametrize("member", [0, 1, 2])
+async def test_a_port_that_is_taken_is_a_configuration_error(made: Path, member: int) -> None:
+    host, port = prepare_cluster(made, 3, None, "sync")[member].member.address.rsplit(":", 1)
+    with socket.create_server((host, int(port))):
+        with pytest.raises(ConfigurationError, match="cannot listen"):
+            await opens(made)
+        with pytest.raises(ConfigurationError, match="cannot listen"):
+            async with basestore.open_node(config_path(made, f"n{member + 1}")):
+                pass
+    await opens(made)
+
+
+@pytest.mark.parametrize("member", [1, 2])
+async def test_a_store_that_does_not_open_is_a_storage_error(made: Path, member: int) -> None:
+    opened = []
+
+    def fail(config: basestore.NodeConfig) -> Engine:
+        opened.append(config.name)
+        if len(opened) > member:
+            raise StorageError("no disk")
+        return RocksEngine(config.directory)
+
+    with patch.object(services, "open_engine", fail), pytest.raises(StorageError, match="no disk"):
+        await opens(made)
+    assert len(opened) == member + 1
+    await opens(made)
+
+
+@pytest.mark.parametrize(
+    ("owner", "step"),
+    [(Service, "_open_node"), (Service, "_listen"), (Service, "_pump"), (Connections, "accept"),
+     (Poller, "run"), (Service, "_ticker")],
+)  # fmt: skip
+async def test_whatever_step_of_a_start_fails_the_next_start_succeeds(
+    made: Path, owner: type, step: str
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise Broken(step)
+
+    # private: each step of a start is made to fail in turn
+    with patch.object(owner, step, fail), pytest.raises((Broken, BaseExceptionGroup)) as raised:
+        await opens(made)
+    assert step in repr(raised.value)
+    await opens(made)
+
+
+async def test_a_metrics_port_that_is_taken_leaves_nothing_open(made: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        path = config_path(made, "n1")
+        taken = f"127.0.0.1:{server.getsockname()[1]}"
+        before = path.read_text()
+        path.write_text(before + f'metrics = "{taken}"\n')
+        with pytest.raises(ConfigurationError, match="cannot show its metrics"):
+            await opens(made)
+        path.write_text(before)
+    await opens(made)
+
+
+async def test_a_block_that_fails_or_is_cancelled_closes_everything(made: Path) -> None:
+    with pytest.raises(Broken):
+        async with basestore.open_cluster(made):
+            raise Broken
+    for _ in range(2):
+        with trio.CancelScope() as scope:
+            async with basestore.open_cluster(made) as cluster:
+                scope.cancel()
+                await cluster.set("a", "b")
+    scope = trio.CancelScope()
+    scope.cancel()
+    with scope:
+        await opens(made)
+    await opens(made)
+
+
+async def test_a_relative_path_survives_a_change_of_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with basestore.open_cluster("relative") as cluster:
+        os.chdir("/")
+        await cluster.set("a", "b")
+    assert (tmp_path / "relative" / "n1").is_dir()
+    monkeypatch.chdir(tmp_path)
+    config = basestore.config.load("relative/n1.toml")
+    os.chdir("/")
+    assert config.directory == tmp_path / "relative" / "n1"
+    assert 'directory = "n1"' in (tmp_path / "relative" / "n1.toml").read_text()
+
+
+async def test_a_disk_that_fills_while_it_opens_is_told_as_such(made: Path) -> None:
+    def full(engine: Engine) -> None:
+        raise StorageError(os.strerror(errno.ENOSPC))
+
+    with patch.object(RocksEngine, "sync", full), pytest.raises(StorageError, match="No space left"):
+        await opens(made)
+    await opens(made)
