@@ -18,7 +18,8 @@ from basestore.client.arguments import TIMEOUT_S_DEFAULT, Consistency
 from basestore.client.calls import GRACE_S, Make
 from basestore.client.channel import Pending, answered, lost, overdue
 from basestore.client.store import Store
-from basestore.config import Durability, NodeConfig, load
+from basestore.config import Durability, NodeConfig
+from basestore.config_file import load
 from basestore.server.clock import instant
 from basestore.server.local_cluster import prepare_cluster
 from basestore.server.service import Service

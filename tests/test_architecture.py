@@ -34,7 +34,7 @@ ROWS = """
     coordinator  anti_entropy
     replica  client
     results  storage
-    cluster
+    cluster  config_file
     config
     protocol
     errors
@@ -49,7 +49,7 @@ LONGEST_CHAIN_MAX = 14
 
 # Rooms and files that act: they open files and sockets, wait, or draw by chance. All others are state
 # machines: time and randomness are arguments, bytes go in and out through values.
-ACTING = {"cli", "server", "client", "embedded", "sync", "__init__", "__main__", "config"}
+ACTING = {"cli", "server", "client", "embedded", "sync", "__init__", "__main__", "config", "config_file"}
 ACTING_FILES = {"storage/open.py", "storage/rocks.py", "storage/rocks_damage.py"}
 OUTSIDE = {
     "anyio", "asyncio", "datetime", "logging", "os", "pathlib", "random", "secrets", "selectors",

@@ -53,7 +53,8 @@ def serve_command(config: Path, metrics: str | None, log_level: str, stop_at_eof
     """
     import trio
 
-    from basestore.config import load, parse_address
+    from basestore.config import parse_address
+    from basestore.config_file import load
 
     node = load(config)
     if metrics is not None:

@@ -22,10 +22,9 @@ from basestore.config import (
     Durability,
     Member,
     NodeConfig,
-    dump,
-    load,
     parse_address,
 )
+from basestore.config_file import dump, load
 from basestore.errors import ConfigurationError
 from repair.version import KEY_BYTES
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from basestore.cluster.placement import Placement
-from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig, dump, load, parse, parse_address
+from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig, parse_address
+from basestore.config_file import dump, load, parse
 from basestore.errors import ConfigurationError
 from basestore.protocol.handshake import differences
 from repair.rule import Rule

@@ -15,6 +15,7 @@ import pytest
 import trio
 
 import basestore
+from basestore.config_file import load
 from basestore.errors import ConfigurationError, StorageError
 from basestore.server import service as services
 from basestore.server.connections import Connections
@@ -134,7 +135,7 @@ async def test_a_relative_path_survives_a_change_of_directory(
         await cluster.set("a", "b")
     assert (tmp_path / "relative" / "n1").is_dir()
     monkeypatch.chdir(tmp_path)
-    config = basestore.config.load("relative/n1.toml")
+    config = load("relative/n1.toml")
     os.chdir("/")
     assert config.directory == tmp_path / "relative" / "n1"
     assert 'directory = "n1"' in (tmp_path / "relative" / "n1.toml").read_text()

@@ -19,7 +19,8 @@ from typing import Self
 from basestore import sync
 from basestore.client.arguments import Consistency
 from basestore.cluster.placement import Placement
-from basestore.config import ClusterConfig, Durability, Member, NodeConfig, dump
+from basestore.config import ClusterConfig, Durability, Member, NodeConfig
+from basestore.config_file import dump
 from basestore.consistency import Level
 from basestore.errors import RequestFailed, Unreachable
 from basestore.results.nodes import NodeState

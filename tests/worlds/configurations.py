@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from basestore.config import NodeConfig, parse
+from basestore.config import NodeConfig
+from basestore.config_file import parse
 
 ID, KEY = "00" * 16, "11" * 32
 

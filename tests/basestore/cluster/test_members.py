@@ -10,7 +10,8 @@ import pytest
 
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.peers import Peers
-from basestore.config import NodeConfig, dump, load, parse
+from basestore.config import NodeConfig
+from basestore.config_file import dump, load, parse
 from basestore.consistency import Level
 from basestore.errors import ConfigurationError
 from basestore.protocol.limits import ProtocolError

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from basestore.config import dump
+from basestore.config_file import dump
 from basestore.server.local_cluster import HOST, config_path, plan_cluster, prepare_cluster
 
 

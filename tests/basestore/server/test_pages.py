@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from basestore.config import load, parse
+from basestore.config_file import load, parse
 from basestore.errors import ConfigurationError
 from tests.worlds.configurations import GOOD, read
 from tests.worlds.patience import PATIENCE_S, eventually
