@@ -54,7 +54,8 @@ COUNTERS: Final[Mapping[str, str]] = {
     "leaves_corrected": "Sums that did not fit what is on the disk.",
     "records_healed": "Damaged records replaced by what other replicas hold.",
     "reads_escalated": "Reads at one that were done at quorum, for one replica's answer was too stale.",
-    "speculative_retries": "Reads that asked a further replica because an answer took unusually long.",
+    "speculative_retries": "Reads and scans that asked a further replica, for an answer took unusually long.",
+    "disk_stalls": "How often no sync of the disk had ended for so long that this node stepped back.",
 }
 
 # What becomes of requests. Failures by the code of their error (`errors.py`).

@@ -66,6 +66,7 @@ from basestore.replica.replica import Replica
 from basestore.replica.store_facts import settle_facts
 from basestore.replica.store_format import settle_format
 from basestore.replica.summaries import Summaries
+from basestore.replica.sync_watch import SyncWatch
 from basestore.storage.engine import Engine
 from repair.clock import HybridClock
 from repair.rule import Rule
@@ -110,6 +111,7 @@ class Node:
             self.replica, self.group_commit, self.identity, self.peers, self.operations,
             self.certificates.in_use,
         )  # fmt: skip
+        self._sync_watch = SyncWatch(self.group_commit, self.metrics, config.syncs)
         self._ceiling = ClockCeiling(self.group_commit, self.clock, self.peers)
         self.introductions = Introductions(
             self.identity, self.peers, placement, self.group_commit, fresh, self.exchanges.take_proof_of_loss
@@ -179,7 +181,7 @@ class Node:
                 facts = self.report.facts() if isinstance(message, Status) else self.report.counters(now)
                 told = status.answer(message.id, facts)
                 outbox.put(told, weight(told))
-            elif isinstance(message, Replay) and self.group_commit.stalled:  # each delivery stages rows
+            elif isinstance(message, Replay) and self.group_commit.full:  # each delivery stages rows
                 refuse(outbox, message.id, disk_behind())
             elif isinstance(message, HintsOf | Replay):
                 piles = status.hint_piles(message.id, self.name, self.hints, self.peers, self.metrics, now)
@@ -231,6 +233,8 @@ class Node:
         """Deadlines, heartbeats, deliveries, exchanges, and the clock's ceiling."""
         self.report.ticked = now
         self.operations.tick(now)
+        self._sync_watch.tick(now)
+        self.peers.note_disk(self.me, self.group_commit.full)
         generation, sequence = self.group_commit.generation, self.group_commit.durable_sequence
         only_copies = self.hints.only_copies()
         self.closed_stamps.hear_only_copies(self.me, only_copies, now)
@@ -345,7 +349,7 @@ class Node:
         self.operations.applied(member, message.ids, now)
 
     def _trace(self, member: int, outbox: Outbox, message: Trace, now: Instant) -> None:
-        if self.group_commit.stalled:  # the answer would wait behind the refused batch
+        if self.group_commit.full:  # the answer would wait behind what is not stored, or not durable
             outbox.put(Rejected(message.id, "its disk does not keep up", True))
         else:
             answer = trace(message, self.identity, self.peers, self.replica, self.hints, self.certificates)

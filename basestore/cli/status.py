@@ -21,7 +21,7 @@ _HEADER = ("NODE", "ENDPOINT", "STATE", "RECORDS", "HINTS", "PID", "")
 
 @click.command("status")
 @share("endpoint", "timeout", "output")
-@click.option("--check", is_flag=True, help="End with 3 unless every node is up.")
+@click.option("--check", is_flag=True, help="End with 3 unless every node is up and its disk keeps up.")
 def status_command(target: Target, check: bool) -> int:
     """Show all nodes of the cluster.
 
@@ -41,7 +41,8 @@ def status_command(target: Target, check: bool) -> int:
         click.echo(text.table(_HEADER, [_row(state) for state in states]))
     if all(state.state == "down" for state in states):
         return exits.UNREACHABLE
-    return exits.REFUSED if check and any(state.state != "up" for state in states) else exits.DONE
+    well = all(state.state == "up" and not state.facts.get("disk") for state in states)
+    return exits.DONE if well or not check else exits.REFUSED
 
 
 def _row(state: "NodeState") -> tuple[object, ...]:
@@ -50,6 +51,8 @@ def _row(state: "NodeState") -> tuple[object, ...]:
     notes = [state.facts.get("reason", "")]
     if recovered := state.facts.get("recovered"):
         notes.append(f"{recovered} partitions recovered")
+    if disk := state.facts.get("disk"):
+        notes.append(f"its disk does not keep up: {disk}; others are asked instead")
     if state.facts.get("damaged", "0") != "0":
         notes.append(f"{state.facts['damaged']} damaged records are being healed")
     for name, partitions in state.debt.items():

@@ -78,6 +78,8 @@ class Peers:
         for peer in self.others:
             peer.outbox.close()
         self.alive = [False] * len(members)
+        self.disk_behind = [False] * len(members)
+        self.any_disk_behind = False
         self.distance = [int(index != me) for index in range(len(members))]  # whom to ask first, for reads
         self.all_alive = False
         self.skew_ms: int | None = None
@@ -94,6 +96,7 @@ class Peers:
         peer.outbox.close()
         peer.outbox = Outbox(self._ready)
         peer.linked, peer.introduced, peer.remembered = True, False, False
+        self.note_disk(index, False)
         # The first heartbeat goes with the next tick: until it is answered, the clocks cannot be compared.
         self._ping_due_s = 0.0
         peer.detector.restart(now.monotonic)
@@ -135,6 +138,13 @@ class Peers:
             self.alive[index] = alive
             self.all_alive = all(self.alive)
 
+    def note_disk(self, index: int, behind: bool) -> None:
+        """Whether the disk of a member keeps up: if not, it is asked last."""
+        if self.disk_behind[index] != behind:
+            self.disk_behind[index] = behind
+            self.any_disk_behind = any(self.disk_behind)
+            self.distance[index] += len(self.all) if behind else -len(self.all)
+
     def send(self, index: int, message: Message, size: int = SMALL_BYTES) -> bool:
         """Queue for a member; False when it has no link or too much waits for it."""
         return self.all[index].outbox.put(message, size)
@@ -165,7 +175,10 @@ class Peers:
         self._excuse_own_rest(now)
         if now.monotonic >= self._ping_due_s:
             self._ping_due_s = now.monotonic + PING_S
-            ping = Ping(int(now.monotonic * 1e6), now.wall_ms, whole, generation, sequence, only_copies)
+            ping = Ping(
+                int(now.monotonic * 1e6), now.wall_ms, whole, generation, sequence, only_copies,
+                self.disk_behind[self.me],
+            )  # fmt: skip
             for peer in self.others:
                 peer.outbox.put(ping)
         lost = []
@@ -205,6 +218,7 @@ class Peers:
         # Until it is introduced its store may be an older one than what is remembered of it here.
         peer.whole = message.whole and peer.introduced
         peer.detector.beat(now.monotonic)
+        self.note_disk(index, message.disk_behind)
         self.judge(peer, now)
 
     def pong(self, index: int, message: Pong, now: Instant) -> None:

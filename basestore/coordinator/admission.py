@@ -54,6 +54,8 @@ def admit_write(
     if context.group_commit.full:
         raise disk_behind()
     row = context.placement.row(request.bucket.encode(), request.key)
+    if context.peers.any_disk_behind and level is not ANY:
+        _check_disks(context, row, level)
     return level, Content(row, value, ttl_ms, tombstone, rule), repeated
 
 
@@ -163,6 +165,21 @@ def _check_room(context: Context, size: int, now: Instant, outbox: Outbox | None
         raise Overloaded(TOO_MUCH_ASKED)
 
 
+def _check_disks(context: Context, row: bytes, level: Level) -> None:
+    """Overloaded when too few replicas have a disk that keeps up: others would refuse the write."""
+    peers, replicas = context.peers, context.placement.replicas[row_partition(row)]
+    late = [replica for replica in replicas if peers.disk_behind[replica]]
+    required = level.required(len(replicas))
+    if len(replicas) - len(late) < required:
+        names = ", ".join(peers.all[replica].name for replica in late)
+        raise Overloaded(
+            f"overloaded: {required} replicas are required, and the disks of some do not keep up ({names}); "
+            f"nothing was done. Look at them (`basestore status`), or ask for a lower consistency level"
+        )
+
+
 def disk_behind() -> Overloaded:
     """The error for what cannot be taken while the disk does not keep up."""
-    return Overloaded("overloaded: the disk does not keep up; nothing was done. Try again later")
+    return Overloaded(
+        "overloaded: the disk does not keep up; nothing was done. Try again later, or at another node"
+    )

@@ -111,6 +111,7 @@ class Gauges(NamedTuple):
     damaged          records that are to be healed
     operation_bytes  what the operations under way hold
     durable_lag      commits that are not durable yet; `unsynced_bytes`: what is in them
+    disk_behind      whether the disk does not keep up; `stuck_s`: since when no sync has ended, if too long
     exchanges        of anti-entropy that are open
     """
 
@@ -122,6 +123,8 @@ class Gauges(NamedTuple):
     operation_bytes: int
     durable_lag: int
     unsynced_bytes: int
+    disk_behind: bool
+    stuck_s: float
     exchanges: int
     lag: Lag
     peers: tuple[PeerGauges, ...]
@@ -141,7 +144,7 @@ class Gauges(NamedTuple):
         return cls(
             state(identity), identity.whole, replica.summaries.records, len(replica.damaged),
             operations.count, operations.bytes, group_commit.sequence - group_commit.durable_sequence,
-            group_commit.unsynced_bytes, exchanges.count, lag, peers,
+            group_commit.unsynced_bytes, group_commit.full, group_commit.stuck_s, exchanges.count, lag, peers,
         )  # fmt: skip
 
     def facts(self) -> dict[str, str]:

@@ -119,6 +119,12 @@ class Exposition(Collector):
             ("open_exchanges", "Anti-entropy exchanges under way.", now.exchanges),
             ("unproven_partitions", "Partitions that have no stable stamp yet.", now.lag.unproven),
             ("unsynced_bytes", "What is in the commits that are not durable yet.", now.unsynced_bytes),
+            (
+                "disk_behind",
+                "Whether writes are refused, for the disk does not keep up.",
+                now.disk_behind,
+            ),
+            ("disk_stuck_seconds", "For how long no sync has ended, if that is too long.", now.stuck_s),
         ):
             yield GaugeMetricFamily(f"basestore_{name}", text, value)
         if now.lag.stable_lag_ms is not None:

@@ -57,7 +57,14 @@ class Report:
     def facts(self) -> dict[str, str]:
         """What `basestore status` shows."""
         known = status.facts(
-            self.config, self.identity, self.peers, self.replica, self.recovery, self.hints, self.debts
+            self.config,
+            self.identity,
+            self.peers,
+            self.replica,
+            self.recovery,
+            self.hints,
+            self.debts,
+            self.group_commit.trouble,
         )
         return known | self._lag().facts() | dict(self.labels)
 

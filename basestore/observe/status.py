@@ -40,6 +40,7 @@ def facts(
     recovery: Recovery,
     hints: Hints,
     debts: Debts,
+    disk: str,
 ) -> dict[str, str]:
     """Of the store and of the members, as they are seen from here."""
     recovered, of = recovery.progress()
@@ -52,6 +53,7 @@ def facts(
         "alive": " ".join(peer.name for peer in peers.all if peers.alive[peer.index]),
         "durability": config.durability,
         "damaged": str(len(replica.damaged)),
+        "disk": disk,
         **{f"hints {peer.name}": str(hints.count(peer.index)) for peer in peers.all},
         **{f"debt {peer.name}": str(len(debts.of[peer.index])) for peer in peers.all},
     }

@@ -12,7 +12,8 @@ from basestore.protocol.registry import ANYTHING, message
 
 @message(40)
 class Ping(NamedTuple):
-    """A heartbeat: the sender's clocks, whether its store answers, and its durable sequence.
+    """A heartbeat: the sender's clocks, whether its store answers, its durable sequence, and whether its disk
+    does not keep up.
     `only_copies`: partitions of which it keeps hints that are the only copy of a write, and the least
     stamp of these, in turn."""
 
@@ -22,6 +23,7 @@ class Ping(NamedTuple):
     generation: bytes
     sequence: int
     only_copies: list[int]
+    disk_behind: bool
 
     def check(self) -> str:
         return "names only copies without their stamps" if len(self.only_copies) % 2 else ""

@@ -72,7 +72,8 @@ class GroupCommit:
     """The only writer of an engine, once the node speaks; others use `engine` itself only while a store is
     opened. `generation` names the present opening of the store, in what is said of its sequence. `stalled`:
     the engine has refused the open batch. `behind`: so much waits to be synced that nothing should be added
-    to it, answers that would wait neither. `full`: one of both, so that new writes should be refused."""
+    to it, answers that would wait neither. `stuck_s`: for how long no sync has ended, if that is too long
+    (`sync_watch.py`), else 0. `full`: one of these, so that new writes should be refused."""
 
     def __init__(self, engine: Engine, generation: bytes, *, waits: bool) -> None:
         """`waits`: replies wait for durability."""
@@ -85,6 +86,7 @@ class GroupCommit:
         self._waiting: deque[_Batch] = deque()
         self.unsynced_bytes = 0
         self.stalled = False
+        self.stuck_s = 0.0
         self.weigh()
         self._offered = False  # the open batch, since the last `offer_again`
 
@@ -95,7 +97,16 @@ class GroupCommit:
     def weigh(self) -> None:
         """Whether the disk keeps up; worked out when that may have changed, for every request asks."""
         self.behind = self.unsynced_bytes > UNSYNCED_BYTES_MAX
-        self.full = self.stalled or self.behind
+        self.full = self.stalled or self.behind or self.stuck_s > 0
+
+    @property
+    def trouble(self) -> str:
+        """How the disk does not keep up, in words; empty while it does."""
+        if self.stuck_s:
+            return f"no sync has ended for {self.stuck_s:.0f} s"
+        if self.stalled:
+            return "it takes no writes for the moment"
+        return f"{self.unsynced_bytes >> 20} MiB wait to be synced" if self.behind else ""
 
     @property
     def held(self) -> int:
@@ -104,7 +115,10 @@ class GroupCommit:
         return len(batch.rows) + len(batch.actions) + len(batch.replies) + len(batch.sure_replies)
 
     def blocks(self, key: bytes) -> bool:
-        """Whether an answer about `key` would wait for a batch that the engine has refused."""
+        """Whether an answer about `key` would wait for a batch that the engine has refused, or for a sync
+        that does not end."""
+        if self.stuck_s and self._holding(key, surely=False) is not None:
+            return True
         return self.stalled and key in self._open.rows
 
     def offer_again(self) -> None:

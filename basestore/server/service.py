@@ -34,6 +34,7 @@ from basestore.errors import ConfigurationError, StorageError
 from basestore.instant import Instant
 from basestore.node import Node
 from basestore.replica.identity import Fresh
+from basestore.replica.sync_watch import SYNC_INTERVAL_S
 from basestore.server.clock import instant
 from basestore.server.connections import Connections
 from basestore.server.link import Signal
@@ -43,8 +44,6 @@ from basestore.storage.open import open_engine
 
 TICK_S = 0.05
 ALARM_S = 0.005
-# How long after the one before a sync begins: at once (group commit), or once a second.
-SYNC_INTERVAL_S = {"always": 0.0, "interval": 1.0}
 
 log = logging.getLogger("basestore")
 
@@ -76,6 +75,7 @@ class Service:
         self._linked = trio.Event()
         self._failure: StorageError | None = None
         self._state = ""
+        self._disk_stuck = False
         self._sync_due_s = 0.0
 
     def _open_node(self) -> Node:
@@ -224,6 +224,15 @@ class Service:
         log.log(level, "%s: the store is %s%s", self.node.name, self.node.state, reason)
         self._state = self.node.state
 
+    def _tell_disk(self) -> None:
+        """The disk has begun or ceased to keep up for long."""
+        self._disk_stuck = self.node.group_commit.stuck_s > 0
+        if self._disk_stuck:
+            trouble = self.node.group_commit.trouble
+            log.warning("%s: the disk hangs: %s; writes are refused until one does", self.node.name, trouble)
+        else:
+            log.warning("%s: the disk is there again", self.node.name)
+
     async def _ticker(self) -> None:
         """Ticks; and while requests are under way their alarms, which come closer together."""
         tick_due_s = 0.0
@@ -240,4 +249,6 @@ class Service:
             tick_due_s = now.monotonic + TICK_S
             self.node.tick(now)
             self.wake()
+            if (self.node.group_commit.stuck_s > 0) != self._disk_stuck:
+                self._tell_disk()
             self.connections.close_stalled()

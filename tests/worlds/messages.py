@@ -76,7 +76,7 @@ _EXAMPLES: list[Message] = [
     rep.HeldDigest(1, HEAD, 7),
     rep.Settled(1, 7, False),
     rep.Hinted(1, ROW, RECORD, STORE),
-    heartbeats.Ping(1, 5, True, GENERATION, 9, [3, 9]),
+    heartbeats.Ping(1, 5, True, GENERATION, 9, [3, 9], False),
     heartbeats.Pong(1, 5),
     heartbeats.Identity(STORE, GENERATION, 9, True, False),
     heartbeats.Remembered(STORE, GENERATION, 9, False, False),

@@ -122,7 +122,7 @@ class TestClocks:
         world.run(30)  # the disk hangs; the ceiling cannot rise
         calls = [world.set(0, "k", "v", Level.ONE) for _ in range(3)]
         world.settle()
-        with pytest.raises(Overloaded, match="ceiling is not durable"):
+        with pytest.raises(Overloaded, match="does not keep up"):
             calls[-1].receipt()
         assert world.node(0).clock.last <= durable
         world.thaw(0)
