@@ -4,6 +4,7 @@ One panel for each number of records. Both axes are logarithmic, but for the str
 difference, so that what it costs to find nothing is seen too.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from matplotlib.ticker import FuncFormatter
 from benchmarks.report import ExchangeRow
 
 WIDTH_IN, HEIGHT_IN = 6.2, 4.8
+LEGEND_LINE_IN = 0.22
 OURS = {
     ("random", "empty"): ("lost at random", "#0b5fa5", "o"),
     ("outage", "empty"): ("lost in one outage, old certificate", "#1a9850", "s"),
@@ -30,13 +32,15 @@ RIVALS = {
 def draw(file: Path, rows: Sequence[ExchangeRow]) -> None:
     """Write the picture; the ending of the file's name says in which format."""
     sizes = list(dict.fromkeys(row.keys for row in rows))
-    figure = Figure(figsize=(WIDTH_IN * len(sizes), HEIGHT_IN + 0.9), layout="constrained")
+    columns = min(2, len(sizes))  # of the legend: two beside each other are wider than one panel
+    height_in = HEIGHT_IN + LEGEND_LINE_IN * math.ceil((len(OURS) + len(RIVALS)) / columns)
+    figure = Figure(figsize=(WIDTH_IN * len(sizes), height_in), layout="constrained")
     panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
     for panel, keys in zip(panels, sizes, strict=True):
         _panel(panel, keys, [row for row in rows if row.keys == keys])
     panels[0].set_ylabel("metadata, both ways")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     figure.suptitle("What two replicas say to each other to find what one of them lacks")
     figure.savefig(file)
 
