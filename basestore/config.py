@@ -7,6 +7,7 @@ travels in the hello, and nodes whose digests differ compare the canonical texts
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,9 +147,14 @@ class NodeConfig:
         return _STORING[self.durability][1]
 
 
+_ADDRESS = re.compile(r"(?:([^\s:/@\[\]]+)|\[([0-9a-fA-F.:]*:[0-9a-fA-F.:]*(?:%[\w.-]+)?)\]):([0-9]{1,9})")
+
+
 def parse_address(address: str) -> tuple[str, int]:
     """Split host:port (or [v6]:port); ConfigurationError that shows the form."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ConfigurationError(f"{address!r} is not an address; write host:port, as in 127.0.0.1:7400")
-    return host.strip("[]"), int(port)
+    match = _ADDRESS.fullmatch(address)
+    if match is None or not 0 < int(match[3]) < 65536:
+        raise ConfigurationError(
+            f"{address!r:.200} is not an address; write host:port, as in 127.0.0.1:7400 or [::1]:7400"
+        )
+    return match[1] or match[2], int(match[3])

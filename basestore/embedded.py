@@ -11,12 +11,14 @@ Nodes run on Trio only. This module owns no node: a `Service` does, for the leng
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from time import monotonic
 
 import trio
 
 from basestore.client.arguments import TIMEOUT_S_DEFAULT, Consistency
 from basestore.client.calls import GRACE_S, Make
-from basestore.client.channel import Pending, answered, lost, overdue
+from basestore.client.channel import Pending, answered, late, overdue
+from basestore.client.owner import Owner
 from basestore.client.store import Store
 from basestore.config import Durability, NodeConfig
 from basestore.config_file import load
@@ -41,19 +43,21 @@ class _LocalChannel:
         self.members: Mapping[int, str] = cluster.names
         self.cluster = cluster.id
         self.rules: Mapping[str, Rule] = cluster.buckets
+        self.timeout_s_max = cluster.timeout_ms_max / 1e3
+        self._owner = Owner()
 
     def _deliver(self) -> None:
         while self._outbox.messages:
             answered(self._asked, self._outbox.take())
 
-    async def ready(self) -> None:
-        """Always."""
+    async def ready(self, deadline: float) -> None:
+        """Always, in the Trio program that the node is part of."""
+        self._owner.check()
 
-    def ask(self, make: Make, timeout_s: float) -> Pending:
+    def ask(self, make: Make, deadline: float) -> Pending:
         self._next_id += 1
         message = make(self._next_id)
-        now = trio.current_time()
-        pending = Pending(self._asked, message, trio.Event(), now, now + timeout_s + GRACE_S)
+        pending = Pending(self._asked, message, trio.Event(), monotonic(), deadline + GRACE_S)
         self._service.node.receive_client(self._outbox, [message], instant())
         self._service.wake()
         return pending
@@ -62,8 +66,8 @@ class _LocalChannel:
         """Fail the requests whose answer is overdue, until cancelled."""
         while True:
             await trio.sleep(SWEEP_S)
-            for pending in overdue(self._asked, trio.current_time()):
-                pending.resolve(lost("the node did not answer in time", pending.request))
+            for pending in overdue(self._asked, monotonic()):
+                pending.resolve(late("the node", pending.request))
 
     def close(self) -> None:
         self._service.connections.close_local(self._outbox)

@@ -24,7 +24,7 @@
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from repair.version import Version
 
@@ -35,6 +35,16 @@ class BasestoreError(Exception):
 
     definite: ClassVar[bool] = True
     after: bytes | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickles and copies: as it is, whatever its kind is made of."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[BasestoreError], told: tuple[Any, ...], facts: dict[str, Any]) -> BasestoreError:
+    error = kind.__new__(kind, *told)  # not made anew: its text was put together then
+    error.__dict__.update(facts)
+    return error
 
 
 class InvalidRequest(BasestoreError, ValueError):
@@ -131,18 +141,21 @@ class TooStale(RequestFailed):
 
 
 class _Late(RequestFailed):
-    """Shared by the two timeouts: how many replicas had answered, of how many required."""
+    """Shared by the two timeouts: how many replicas had answered, of how many required; None where the node
+    that was asked has not told in time."""
 
     definite = False
 
-    def __init__(self, text: str, received: int, required: int, version: Version | None) -> None:
+    def __init__(
+        self, text: str, received: int | None, required: int | None, version: Version | None
+    ) -> None:
         super().__init__(text)
         self.received = received
         self.required = required
         self.version = version
 
     def details(self) -> list[int | str]:
-        return [self.received, self.required]
+        return [self.received or 0, self.required or 0]
 
     @classmethod
     def rebuild(cls, text: str, version: Version | None, details: list[str]) -> RequestFailed:

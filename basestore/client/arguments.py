@@ -1,10 +1,12 @@
 """Arguments: what a caller passes, checked, and turned into what messages hold.
 
 Keys, values and prefixes may be `bytes`, or `str`, which is encoded as UTF-8. Times are seconds. What is
-wrong is an InvalidRequest that says what is allowed. Pure; shared by all clients, and by the command line.
+wrong is an InvalidRequest that says what is allowed. Shared by all clients, and by the command line. Asks the
+environment for endpoints where none are given; otherwise pure.
 """
 
 import math
+import os
 import struct
 from collections.abc import Sequence
 from typing import Literal
@@ -18,6 +20,8 @@ from repair.version import Version
 
 Consistency = Level | Literal["any", "one", "quorum", "all"]
 TIMEOUT_S_DEFAULT = 5.0
+ENDPOINT_DEFAULT = "127.0.0.1:7400"
+ENDPOINTS_VARIABLE = "BASESTORE_ENDPOINTS"
 PATIENCE_MS_MAX = 24 * 3600 * 1000
 _NAMES = {level.name.lower(): level for level in Level}
 
@@ -158,14 +162,19 @@ def scope_of(bucket: str, key: bytes | str | None, partition: int | None = None)
     return Scope(bucket_of(bucket), b"" if key is None else key_bytes(key), number)
 
 
-def check_endpoints(endpoints: Sequence[str] | str) -> list[str]:
-    """A list of host:port; InvalidRequest when it is empty or malformed."""
+def check_endpoints(endpoints: Sequence[str] | str | None) -> list[str]:
+    """A list of host:port: those given, or (None) those of the environment, or this machine's default;
+    InvalidRequest when it is empty or malformed."""
+    if endpoints is None:
+        endpoints = os.environ.get(ENDPOINTS_VARIABLE, "").replace(",", " ").split() or ENDPOINT_DEFAULT
     listed = [endpoints] if isinstance(endpoints, str) else list(endpoints)
     if not listed:
         raise InvalidRequest("no endpoint is given; name at least one node as host:port")
-    try:
-        for endpoint in listed:
+    for endpoint in listed:
+        if not isinstance(endpoint, str):
+            raise InvalidRequest(f"an endpoint is a str, as 127.0.0.1:7400, not {endpoint!r:.80}")
+        try:
             parse_address(endpoint)
-    except ConfigurationError as error:
-        raise InvalidRequest(str(error)) from None
+        except ConfigurationError as error:
+            raise InvalidRequest(str(error)) from None
     return listed

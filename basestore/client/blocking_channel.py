@@ -1,155 +1,173 @@
 """Blocking channel: what carries the requests of a blocking store to a node, and the answers back.
 
-One connection, one caller at a time (a lock guards it): a call sends what it has to send and reads until all
-of it is answered, so there is no table of requests that outlives a call. If the connection breaks, the call
-gets ConnectionLost for what was sent, and the next one connects anew, to whichever endpoint answers first in
-the order given. Imports neither Trio nor anyio.
+One connection to one node at a time, shared by all threads (`blocking_connection.py`). One thread at a time
+looks whether the connection still stands, connects anew if need be (`dialling.py`), and sends; then it waits
+for its answers beside the others. All of it together takes no longer than the call's deadline, a moment of
+`time.monotonic`, and the node is told of what is left by the time that the request is sent.
+
+In a process that was forked the inherited connection is dropped, and the child makes its own: two processes
+that read from one socket would get each other's answers. Imports neither Trio nor anyio.
 """
 
-import socket
+import random
 import threading
-import time
 from collections.abc import Mapping, Sequence
+from time import monotonic
 
-from basestore.client.calls import CONNECT_S_MAX, GRACE_S, Make
-from basestore.client.channel import lost, unreachable
+from basestore.client.blocking_connection import Batch, Connection
+from basestore.client.calls import ID_FIRST_MAX, PENDING_MAX, SLACK_MS, Make, hurried
+from basestore.client.channel import Unsent, unreachable
+from basestore.client.dialling import Race
+from basestore.client.owner import tell_of_forks
 from basestore.client.session import ENDED, Session, check_cluster
-from basestore.config import parse_address
-from basestore.errors import BasestoreError, InvalidRequest, SessionFull
+from basestore.errors import BasestoreError, InvalidRequest, Overloaded, SessionFull
 from basestore.protocol.codec import Message
-from basestore.protocol.frames import FrameReader, pack, pack_requests
-from basestore.protocol.handshake import Hello, Welcome, welcomed
-from basestore.protocol.limits import PROTOCOL, ProtocolError
-
-RECEIVE_BYTES = 256 << 10
+from basestore.protocol.handshake import Welcome
 
 Answers = list[Message | BasestoreError]
 
 
-class _Connection:
-    """A connection whose handshake is done. Any error closes it."""
-
-    def __init__(self, endpoint: str) -> None:
-        """Connect and shake hands; OSError or ProtocolError when that fails, and nothing stays open."""
-        self.endpoint = endpoint
-        self._frames = FrameReader()
-        self._socket = socket.create_connection(parse_address(endpoint), CONNECT_S_MAX)
-        try:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket.sendall(pack([Hello(PROTOCOL, b"", b"", "")]))
-            self.welcome = welcomed(self.receive(time.monotonic() + CONNECT_S_MAX)[0])
-        except BaseException:
-            self.close()
-            raise
-
-    def send(self, messages: Sequence[Message], timeout_s: float) -> None:
-        self._socket.settimeout(timeout_s)
-        for frame in pack_requests(messages):
-            self._socket.sendall(frame)
-
-    def receive(self, deadline: float) -> list[Message]:
-        """The next messages, one at least; TimeoutError at the deadline."""
-        while True:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                raise TimeoutError("it did not answer in time")
-            self._socket.settimeout(left_s)
-            data = self._socket.recv(RECEIVE_BYTES)
-            if not data:
-                raise ConnectionError("it closed the connection")
-            messages = self._frames.feed(data)
-            if messages:
-                return messages
-
-    def close(self) -> None:
-        self._socket.close()
-
-
 class Channel:
-    """The way to a cluster over whichever endpoint answers."""
+    """The way to a cluster over whichever endpoint answers. `timeout_s_max`: how long a request may last, 0
+    until that is known; `members`: their names, of the cluster that was last connected to."""
 
     def __init__(self, endpoints: Sequence[str]) -> None:
-        self._endpoints = endpoints
-        self._lock = threading.Lock()
-        self._connection: _Connection | None = None
+        self._endpoints = list(dict.fromkeys(endpoints))  # in the order in which they are tried
         self._closed = False
-        self._next_id = 0
-        self.members: Mapping[int, str] = {}  # their names; of the cluster that was last connected to
+        self.members: Mapping[int, str] = {}
+        self.timeout_s_max = 0.0
+        self._begin_anew()
+        tell_of_forks(self)
 
-    def welcome(self) -> Welcome:
+    def _begin_anew(self) -> None:
+        self._sending = threading.Lock()  # guards what follows
+        self._connection: Connection | None = None
+        self._race: Race[Connection] | None = None
+        self._next_id = random.randrange(ID_FIRST_MAX)
+
+    def after_fork(self) -> None:
+        """In the child: nothing of what the parent's threads have under way concerns this process."""
+        if self._connection is not None:
+            self._connection.abandon()
+        self._begin_anew()
+
+    def welcome(self, deadline: float) -> Welcome:
         """What the node says of its cluster; it is connected to if need be. Unreachable."""
-        with self._lock:
-            return self._connected().welcome
+        self._take_turn(deadline)
+        try:
+            return self._connected(deadline).welcome
+        finally:
+            self._sending.release()
 
     def close(self) -> None:
-        """Close the connection. The channel is not used afterwards."""
-        with self._lock:
-            self._closed = True
-            self._disconnect()
+        """Close the connection. The channel is not used afterwards; calls under way get ConnectionLost."""
+        self._closed = True
+        connection, race = self._connection, self._race
+        if connection is not None:
+            connection.fail("this store was closed")
+        if race is not None:
+            race.abandon()
 
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+    def _take_turn(self, deadline: float) -> None:
+        """Until no other thread sends or connects; an error that says which at the deadline."""
+        if not self._sending.acquire(timeout=max(0.0, deadline - monotonic())):
+            race = self._race
+            if race is not None:
+                raise unreachable(dict(race.failures), self._endpoints)
+            raise Overloaded(
+                "overloaded: the node takes nothing more of what other threads send over this connection; "
+                "nothing was sent. Try again after a pause, or connect to another node"
+            )
 
-    def _connected(self) -> _Connection:
+    def _connected(self, deadline: float) -> Connection:
         """The connection, made if need be; Unreachable."""
         if self._closed:
             raise InvalidRequest("this store is closed; connect again")
-        if self._connection is not None:
-            return self._connection
-        failures: dict[str, object] = {}
-        for endpoint in self._endpoints:
-            try:
-                self._connection = _Connection(endpoint)
-            except (OSError, ProtocolError) as error:
-                failures[endpoint] = error
-                continue
-            self.members = self._connection.welcome.names
-            return self._connection
-        raise unreachable(failures)
+        race = self._race
+        if race is not None and race.ended.is_set():  # when nobody waited for it any more
+            self._adopt(race)
+        connection = self._connection
+        if connection is not None and connection.usable():
+            return connection
+        if self._race is None:
+            if connection is not None and connection.shunned:
+                self._endpoints.remove(connection.endpoint)
+                self._endpoints.append(connection.endpoint)
+            self._race = Race(self._endpoints, Connection, deadline - monotonic())
+        race = self._race
+        race.ended.wait(max(0.0, deadline - monotonic()))
+        if race.ended.is_set():
+            self._adopt(race)
+        if race.connection is None:
+            raise unreachable(dict(race.failures), self._endpoints)
+        return race.connection
 
-    def ask(self, makes: Sequence[Make], timeout_s: float, cluster: bytes = b"") -> Answers:
+    def _adopt(self, race: Race[Connection]) -> None:
+        self._race = None
+        connection = race.connection
+        if connection is None:
+            return
+        if self._closed:
+            connection.leave()
+        self._connection = connection
+        self._endpoints.remove(connection.endpoint)
+        self._endpoints.insert(0, connection.endpoint)
+        self.members = connection.welcome.names
+        self.timeout_s_max = connection.welcome.timeout_ms_max / 1e3
+
+    def ask(self, makes: Sequence[Make], deadline: float, cluster: bytes = b"") -> Answers:
         """Send the requests that `makes` make with their ids together; their answers or errors, in order.
         Unreachable. With the id of a cluster, InvalidRequest if the node belongs to another."""
-        results: dict[int, Message | BasestoreError] = {}
-        with self._lock:
+        self._take_turn(deadline)
+        try:
             first = self._next_id + 1
-            batch: dict[int, Message] = {}
-            for number, make in enumerate(makes, first):
-                try:
-                    batch[number] = make(number)
-                except (InvalidRequest, SessionFull) as error:
-                    results[number] = error
             self._next_id += len(makes)
-            if batch:
-                connection = self._connected()
+            answers, requests = _made(makes, first)
+            while requests:
+                connection = self._connected(deadline)
                 if cluster:
                     check_cluster(cluster, connection.welcome.cluster)
-                results |= self._exchange(connection, batch, timeout_s)
-        return [results[number] for number in range(first, first + len(makes))]
+                batch = Batch(self._fitting(connection, requests, deadline), deadline)
+                try:
+                    connection.send(batch)
+                    break
+                except Unsent:
+                    continue
+        finally:
+            self._sending.release()
+        if requests:
+            connection.wait(batch)
+            answers |= batch.answers
+        return [answers[number] for number in range(first, first + len(makes))]
 
-    def _exchange(
-        self, connection: _Connection, batch: dict[int, Message], timeout_s: float
-    ) -> dict[int, Message | BasestoreError]:
-        results: dict[int, Message | BasestoreError] = {}
-        waiting = set(batch)
-        deadline = time.monotonic() + timeout_s + GRACE_S
+    def _fitting(
+        self, connection: Connection, requests: dict[int, Message], deadline: float
+    ) -> dict[int, Message]:
+        """The requests as they are sent now. Overloaded when they would be too many."""
+        if len(connection.under_way) + len(requests) > PENDING_MAX:
+            raise Overloaded(
+                f"overloaded: {PENDING_MAX} requests are under way in this store, and it takes no more at "
+                f"once; nothing was sent. Wait for some of them, or share the work among several stores"
+            )
+        left_s = deadline - monotonic()
+        for number, message in requests.items():
+            if getattr(message, "timeout_ms", 0) > left_s * 1e3 + SLACK_MS:
+                requests[number] = hurried(message, left_s)
+        return requests
+
+
+def _made(
+    makes: Sequence[Make], first: int
+) -> tuple[dict[int, Message | BasestoreError], dict[int, Message]]:
+    """Requests by their ids, and what is wrong with those that cannot be made."""
+    wrong: dict[int, Message | BasestoreError] = {}
+    requests: dict[int, Message] = {}
+    for number, make in enumerate(makes, first):
         try:
-            connection.send(list(batch.values()), timeout_s + GRACE_S)
-            while waiting:
-                for message in connection.receive(deadline):
-                    number = getattr(message, "id", 0)  # ids count from 1
-                    if number in waiting:
-                        waiting.discard(number)
-                        results[number] = message
-        except BaseException as error:
-            self._disconnect()  # answers to what was sent must not meet later requests
-            if not isinstance(error, OSError | ProtocolError):
-                raise
-            told = f"{connection.endpoint} was lost: {error}"
-            results |= {number: lost(told, batch[number]) for number in waiting}
-        return results
+            requests[number] = make(number)
+        except (InvalidRequest, SessionFull) as error:
+            wrong[number] = error
+    return wrong, requests
 
 
 class SessionChannel:
@@ -161,19 +179,27 @@ class SessionChannel:
         self._seen = seen
         self.lock = threading.Lock()
         self.closed = False
+        tell_of_forks(self)
+
+    def after_fork(self) -> None:
+        self.lock = threading.Lock()
 
     @property
     def members(self) -> Mapping[int, str]:
         return self._channel.members
 
-    def welcome(self) -> Welcome:
-        return self._channel.welcome()
+    @property
+    def timeout_s_max(self) -> float:
+        return self._channel.timeout_s_max
+
+    def welcome(self, deadline: float) -> Welcome:
+        return self._channel.welcome(deadline)
 
     def close(self) -> None:
         """The session ends; the channel below goes on."""
         self.closed = True
 
-    def ask(self, makes: Sequence[Make], timeout_s: float, cluster: bytes = b"") -> Answers:
+    def ask(self, makes: Sequence[Make], deadline: float, cluster: bytes = b"") -> Answers:
         if self.closed:
             raise InvalidRequest(ENDED)
         begun: dict[int, Message] = {}
@@ -190,7 +216,7 @@ class SessionChannel:
         answers: Answers = []
         try:
             makes = [begin(place, make) for place, make in enumerate(makes)]
-            answers = self._channel.ask(makes, timeout_s, self._seen.cluster)
+            answers = self._channel.ask(makes, deadline, self._seen.cluster)
         finally:
             with self.lock:
                 for place, message in begun.items():

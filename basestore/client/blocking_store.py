@@ -1,13 +1,13 @@
 """The blocking store: the calls of `Store`, for programs without an event loop.
 
-A method is its signature and one line, as there. One connection, one caller at a time
-(`blocking_channel.py`): other threads wait for their turn; `set_many` and its kin send many requests before
-they wait. Beside the calls of `Store` it has two that ask every member, each over a connection of its own:
+A method is its signature and one line, as there; all threads share one connection (`blocking_channel.py`).
+Beside the calls of `Store` it has two that ask every member at once, each over a connection of its own:
 `status` and `hints`. It repeats nothing by itself, and imports neither Trio nor anyio.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from threading import Lock
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Self, TypeVar
@@ -20,10 +20,12 @@ from basestore.client.arguments import (
     prefix_bytes,
     scope_of,
 )
+from basestore.client.at_once import at_once
 from basestore.client.blocking_channel import Channel, SessionChannel
 from basestore.client.calls import Call, Calls, survey_call
 from basestore.client.session import KEYS_MAX_DEFAULT, Session, revised
-from basestore.errors import BasestoreError, InvalidRequest, RequestFailed, Unreachable
+from basestore.errors import BasestoreError, InvalidRequest, Overloaded, RequestFailed, Unreachable
+from basestore.protocol.handshake import MemberRow
 from basestore.results.cluster_view import Following
 from basestore.results.convergence import CONVERGED_S, Convergence, Proving
 from basestore.results.explanation import Explanation
@@ -33,6 +35,7 @@ from basestore.results.receipts import Item, ReadResult, Receipt
 from basestore.results.repair import REPAIR_S, Repair, Repairing
 from repair.version import Version
 
+LEFT_S_MIN = 0.05  # for members to answer, when it took long to be told who they are
 MANY_MAX = 256  # requests that are sent before the first answer is read
 
 T = TypeVar("T")
@@ -58,10 +61,18 @@ class SyncStore:
         self._channel.close()
 
     def _ask(self, call: Call[T]) -> T:
-        answer = self._channel.ask([call.make], call.timeout_s)[0]
+        deadline = monotonic() + call.timeout_s
+        if call.timeout_s > self._channel.timeout_s_max:
+            call = self._within([call], deadline)[0]
+        answer = self._channel.ask([call.make], deadline)[0]
         if isinstance(answer, BasestoreError):
             raise answer
         return call.read(answer, self._channel.members)
+
+    def _within(self, calls: Sequence[Call[T]], deadline: float) -> Sequence[Call[T]]:
+        """These calls as the cluster takes them, once it is known how long they may last."""
+        self._channel.welcome(deadline)
+        return [call.within(self._channel.timeout_s_max) for call in calls]
 
     def set(
         self,
@@ -145,12 +156,15 @@ class SyncStore:
         results: list[T | BasestoreError] = []
         for start in range(0, len(calls), MANY_MAX):
             chunk = calls[start : start + MANY_MAX]
+            deadline = monotonic() + chunk[0].timeout_s  # all calls of one method have the same timeout
             try:
-                # All calls of one method have the same timeout.
-                answers = self._channel.ask([call.make for call in chunk], chunk[0].timeout_s)
-            except Unreachable as error:
-                results += [error] * len(chunk)
-                continue
+                if chunk[0].timeout_s > self._channel.timeout_s_max:
+                    chunk = self._within(chunk, deadline)
+                answers = self._channel.ask([call.make for call in chunk], deadline)
+            except Unreachable as error:  # so it is for all that follow, and each would wait for it
+                return results + [error] * (len(calls) - start)
+            except (InvalidRequest, Overloaded) as error:
+                answers = [error] * len(chunk)
             for call, answer in zip(chunk, answers, strict=True):
                 try:
                     results.append(
@@ -186,7 +200,7 @@ class SyncStore:
     def session(self, *tokens: str, keys_max: int = KEYS_MAX_DEFAULT) -> Iterator["SyncSession"]:
         """A session, for the length of a `with` block; `Store.session` says what it promises, and
         what the arguments are."""
-        welcome = self._channel.welcome()
+        welcome = self._channel.welcome(monotonic() + self._calls.timeout_s)
         seen = Session(welcome.cluster, welcome.rules, keys_max)
         for token in tokens:
             seen.merge(token)
@@ -198,11 +212,7 @@ class SyncStore:
 
     def cluster_id(self) -> str:
         """Which cluster this is, in hexadecimal digits; Unreachable."""
-        return self._channel.welcome().cluster.hex()
-
-    def _members(self) -> list[tuple[str, str]]:
-        """Names and endpoints of the cluster's members; Unreachable."""
-        return [(member.name, member.address) for member in self._channel.welcome().members]
+        return self._channel.welcome(monotonic() + self._calls.timeout_s).cluster.hex()
 
     def explain(
         self, key: bytes | str, *, bucket: str = "default", timeout: float | None = None
@@ -243,7 +253,7 @@ class SyncStore:
                 survey.miss(error)
             if progress is not None:
                 progress(*survey.progress)
-            sleep(survey.pause_s)
+            sleep(min(survey.pause_s, survey.left_s(monotonic())))
         return result
 
     def node_hints(self, *, replay: bool = False, late: bool = False) -> NodeHints:
@@ -253,14 +263,10 @@ class SyncStore:
     def hints(self, *, replay: bool = False, late: bool = False, node: str | None = None) -> list[NodeHints]:
         """The hints of every member of the cluster, or of the one called `node`, as `node_hints`; those
         that do not answer say why. InvalidRequest when no member is called so."""
-        members = self._members()
-        names = [name for name, _ in members]
-        if node is not None and node not in names:
-            raise InvalidRequest(f"no node is called {node!r}; this cluster has {', '.join(names)}")
         return self._each(
-            [member for member in members if node is None or member[0] == node],
             lambda store: store.node_hints(replay=replay, late=late),
             lambda name, _, why: NodeHints(name, None, (), why),
+            node,
         )
 
     def node_counters(self) -> NodeState:
@@ -273,25 +279,32 @@ class SyncStore:
 
     def status(self) -> list[NodeState]:
         """Every member of the cluster, in its order; those that do not answer are `down`."""
-        return self._each(self._members(), SyncStore.node_status, down)
+        return self._each(SyncStore.node_status, down)
 
     def _each(
         self,
-        members: Sequence[tuple[str, str]],
         ask: Callable[["SyncStore"], T],
         silent: Callable[[str, str, str], T],
+        only: str | None = None,
     ) -> list[T]:
-        """What each of these members answers; of one that does not, what `silent` makes of its name, its
-        endpoint and the reason."""
-        told = []
-        for name, endpoint in members:
+        """What each member answers, or only the one of this name, all asked at once; of one that does not,
+        what `silent` makes of its name, its endpoint and the reason. Unreachable when none says who the
+        members are."""
+        deadline = monotonic() + self._calls.timeout_s
+        members = self._channel.welcome(deadline).members
+        names = [member.name for member in members]
+        if only is not None and only not in names:
+            raise InvalidRequest(f"no node is called {only!r}; this cluster has {', '.join(names)}")
+
+        def ask_one(member: MemberRow) -> T:
             try:
-                level, timeout_s = self._calls.level, self._calls.timeout_s
-                with connect(endpoint, consistency=level, timeout=timeout_s) as store:
-                    told.append(ask(store))
+                timeout_s = max(LEFT_S_MIN, deadline - monotonic())
+                with connect(member.address, consistency=self._calls.level, timeout=timeout_s) as store:
+                    return ask(store)
             except (Unreachable, RequestFailed) as error:
-                told.append(silent(name, endpoint, _silence(error)))
-        return told
+                return silent(member.name, member.address, _silence(error))
+
+        return at_once(ask_one, [member for member in members if only in (None, member.name)])
 
 
 class SyncSession(SyncStore):
@@ -302,7 +315,11 @@ class SyncSession(SyncStore):
     ) -> None:
         super().__init__(channel, consistency, timeout)
         self._seen = seen
-        self._lock = channel.lock
+        self._within_session = channel
+
+    @property
+    def _lock(self) -> Lock:
+        return self._within_session.lock  # another one in a process that was forked
 
     @property
     def token(self) -> str:
@@ -366,12 +383,16 @@ def _silence(error: Unreachable | RequestFailed) -> str:
 
 
 def connect(
-    endpoints: Sequence[str] | str, *, consistency: Consistency = "quorum", timeout: float = TIMEOUT_S_DEFAULT
+    endpoints: Sequence[str] | str | None = None,
+    *,
+    consistency: Consistency = "quorum",
+    timeout: float = TIMEOUT_S_DEFAULT,
 ) -> SyncStore:
     """A store on a remote cluster. Use it in a `with` block, or `close` it; it connects when it is
     first used.
 
-    endpoints  host:port of one node or several, in order of preference; any node serves any key
-    timeout    seconds, for calls that say nothing else
+    endpoints, timeout   as of the asynchronous `connection.connect`
+    Any number of threads may use it, and so may a process that was forked: it connects anew. At most 4,096
+    requests are under way at once; one more raises Overloaded.
     """
     return SyncStore(Channel(check_endpoints(endpoints)), consistency, timeout)

@@ -51,8 +51,12 @@ T = TypeVar("T")
 Make = Callable[[int], Message]
 Members = Mapping[int, str]
 
-GRACE_S = 1.0  # that the answer may take longer than the node was given
-CONNECT_S_MAX = 3.0
+GRACE_S = 0.5  # after its time is up, in which a node's word of that may still come
+CONNECT_S_MAX = 3.0  # that one attempt to connect to one endpoint may take
+HEAD_START_S = 0.25  # of an endpoint (or address), before the next one is tried too
+SLACK_MS = 10  # that a request may take to be sent, before the node is told of less time
+ID_FIRST_MAX = 1 << 30  # ids begin at random below this, so that two owners of a socket never share one
+PENDING_MAX = 4096  # requests under way in one store
 PAGE_LIMIT = 500
 PAGE_GROWTH = 4
 
@@ -64,12 +68,32 @@ class Call(NamedTuple, Generic[T]):
                a bucket is wrong, and nothing is sent then
     read       what the method returns, out of the answer and the names of the cluster's members by their
                numbers; raises the error that the answer stands for
-    timeout_s  how long the node may take; whoever carries the call waits a little longer (GRACE_S)
+    timeout_s  how long the call may take, connecting included; whoever carries it tells the node what is left
+               of that, and waits a little longer for its answer (GRACE_S)
     """
 
     make: Make
     read: Callable[[Message, Members], T]
     timeout_s: float
+
+    def within(self, timeout_s_max: float) -> "Call[T]":
+        """This call, where the cluster takes none that may last longer: InvalidRequest if the caller asked
+        for more; who asked for nothing gets what there is."""
+        if self.timeout_s <= timeout_s_max:
+            return self
+        if not isinstance(self.timeout_s, StoreTimeout):
+            raise InvalidRequest(
+                f"the timeout of {self.timeout_s:g} s is too long: this cluster takes at most "
+                f"{timeout_s_max:g} s (timeout_ms_max)"
+            )
+        make = self.make
+        return self._replace(
+            make=lambda request: hurried(make(request), timeout_s_max, 0), timeout_s=timeout_s_max
+        )
+
+
+class StoreTimeout(float):
+    """Seconds; of a call that names no timeout of its own."""
 
 
 class Calls:
@@ -78,8 +102,8 @@ class Calls:
 
     def __init__(self, consistency: Consistency, timeout_s: float) -> None:
         self.level = level_of(consistency)
-        self.timeout_s = timeout_s
         self._timeout_ms = timeout_ms_of(timeout_s)
+        self.timeout_s = StoreTimeout(timeout_s)
 
     def _level(self, consistency: Consistency | None) -> Level:
         return self.level if consistency is None else level_of(consistency)
@@ -228,7 +252,15 @@ def _node_state(answer: Message, _: Members) -> NodeState:
 
 def survey_call(survey: Following[T], sent_s: float) -> Call[None]:
     """The next page of a survey, sent at this moment of the client's clock."""
-    return Call(survey.request, lambda answer, members: survey.hear(answer, members, sent_s), SURVEY_MS / 1e3)
+    timeout_s = StoreTimeout(min(SURVEY_MS / 1e3, survey.left_s(sent_s)))
+    return Call(survey.request, lambda answer, members: survey.hear(answer, members, sent_s), timeout_s)
+
+
+def hurried(message: Message, left_s: float, slack_ms: float = SLACK_MS) -> Message:
+    """A request as it is sent when so much time is left for it: a node is told no more than that."""
+    if getattr(message, "timeout_ms", 0) > left_s * 1e3 + slack_ms:
+        return message._replace(timeout_ms=max(1, int(left_s * 1e3)))
+    return message
 
 
 class Cursor:

@@ -10,7 +10,12 @@ comes later finds no entry, and is dropped. An example, of one connection:
     ask           id 7 enters the table; the request is on its way, though nobody awaits it yet
     answer to 7   its entry leaves, and whoever awaits it, now or later, gets the answer
     cancelled     had its caller been cancelled before, the entry had left then; the answer means nothing
-    lost          had the connection broken before, the caller had got ConnectionLost
+    late          had its time passed before, the caller had got ReadTimeout or WriteTimeout
+    lost          had the connection broken before, the caller had got ConnectionLost; and if the request had
+                  not been sent by then, it would have been asked anew, over another connection
+
+A call has one deadline, a moment of `time.monotonic`: it bounds what is done until the request is sent, the
+node is told what is left by then, and the answer is waited for a little longer.
 """
 
 from collections.abc import Awaitable, Generator, Mapping, Sequence
@@ -18,20 +23,25 @@ from typing import Any, Protocol
 
 from basestore.client.calls import Make
 from basestore.client.session import ENDED, Session, check_cluster
-from basestore.errors import ConnectionLost, InvalidRequest, Unreachable
+from basestore.errors import (
+    ConnectionLost,
+    InvalidRequest,
+    ReadTimeout,
+    RequestFailed,
+    Unreachable,
+    WriteTimeout,
+)
 from basestore.protocol.client import Delete, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.operator import Replay
+from basestore.results.answers import version_of
 from repair.rule import Rule
 
 _CHANGES = (Set, Delete, Replay)
 
 
-def lost(told: str, request: Message) -> ConnectionLost:
-    """The error when no answer to a request comes: what happened, and what the caller can do."""
-    if isinstance(request, _CHANGES):
-        return ConnectionLost(f"{told}. A write may have happened: read to find out")
-    return ConnectionLost(f"{told}. This request changes nothing: ask again")
+class Unsent(Exception):
+    """The connection ended before the request was sent. It is asked anew."""
 
 
 class Answer(Awaitable[Message], Protocol):
@@ -42,19 +52,23 @@ class Answer(Awaitable[Message], Protocol):
 
 
 class Channel(Protocol):
-    """Carries requests to one node. Of its cluster, once it is ready: the names of the members, the id, and
-    the rules of its buckets."""
+    """Carries requests to one node. Of its cluster, once it is ready: the names of the members, the id,
+    the rules of its buckets, and how long a request may last."""
 
     members: Mapping[int, str]
     cluster: bytes
     rules: Mapping[str, Rule]
 
-    async def ready(self) -> None:
-        """Until requests can be sent; Unreachable."""
+    @property
+    def timeout_s_max(self) -> float: ...
 
-    def ask(self, make: Make, timeout_s: float) -> Answer:
+    async def ready(self, deadline: float) -> None:
+        """Until requests can be sent; Unreachable, at the deadline at the latest."""
+
+    def ask(self, make: Make, deadline: float) -> Answer:
         """Send the request that `make` makes with an id, at once; await the result for the answer.
-        ConnectionLost when none comes. Overloaded when too many requests are under way."""
+        A timeout or ConnectionLost when none comes, Unsent when it was not sent. Overloaded when too many
+        requests are under way."""
 
 
 class Event(Protocol):
@@ -66,23 +80,25 @@ class Event(Protocol):
 
 
 class Pending(Awaitable[Message]):
-    """A request under way, in the table of its channel. `sent` and `deadline` are moments of the clock that
-    its channel goes by."""
+    """A request under way, in the table of its channel: on which connection it was sent (`way`), when, and
+    when its caller has waited long enough, by `time.monotonic`."""
 
-    __slots__ = ("_event", "_table", "_told", "deadline", "request", "sent")
+    __slots__ = ("_event", "_table", "_told", "deadline", "request", "sent", "way")
 
     def __init__(
-        self, table: "dict[int, Pending]", request: Any, event: Event, sent: float, deadline: float
-    ) -> None:
+        self, table: "dict[int, Pending]", request: Any, event: Event, sent: float, deadline: float,
+        way: object = None,
+    ) -> None:  # fmt: skip
         self._table = table
-        self.request = request
         self._event = event
-        self._told: Message | ConnectionLost | None = None
+        self._told: Message | RequestFailed | Unsent | None = None
+        self.request = request
         self.sent = sent
         self.deadline = deadline
+        self.way = way
         table[request.id] = self
 
-    def resolve(self, told: Message | ConnectionLost) -> None:
+    def resolve(self, told: Message | RequestFailed | Unsent) -> None:
         """Give whoever awaits it the answer, or raise that there will be none. The entry has left the table,
         or leaves it when it is awaited."""
         self._told = told
@@ -99,18 +115,23 @@ class Pending(Awaitable[Message]):
             await self._event.wait()
         finally:
             self.forget()
-        if self._told is None or isinstance(self._told, ConnectionLost):
-            raise self._told or ConnectionLost("the client was closed before the answer came")
-        return self._told
+        told = self._told
+        if told is None or isinstance(told, RequestFailed | Unsent):
+            raise told or ConnectionLost("the client was closed before the answer came")
+        return told
 
 
-def answered(table: dict[int, Pending], messages: Sequence[Message]) -> None:
-    """Hand answers to whoever awaits them. What is no answer to anything is dropped; what is the wrong one
+def answered(table: dict[int, Pending], messages: Sequence[Message]) -> list[Message]:
+    """Hand answers to whoever awaits them, and return what is no answer to anything; what is the wrong one
     is found out when it is read."""
+    stray = []
     for message in messages:
-        pending = table.pop(getattr(message, "id", 0), None)  # ids count from 1
-        if pending is not None:
+        pending = table.pop(getattr(message, "id", 0), None)  # no request is number 0
+        if pending is None:
+            stray.append(message)
+        else:
             pending.resolve(message)
+    return stray
 
 
 def overdue(table: dict[int, Pending], now: float) -> list[Pending]:
@@ -119,11 +140,36 @@ def overdue(table: dict[int, Pending], now: float) -> list[Pending]:
     return [table.pop(request) for request in late]
 
 
-def unreachable(failures: Mapping[str, object]) -> Unreachable:
-    """The error when none of the endpoints answers, out of what is wrong with each."""
+def lost(told: str, request: Message) -> ConnectionLost:
+    """The error when no answer to a request comes: what happened, and what the caller can do."""
+    if isinstance(request, _CHANGES):
+        return ConnectionLost(f"{told}. A write may have happened: read to find out")
+    return ConnectionLost(f"{told}. This request changes nothing: ask again")
+
+
+def late(endpoint: str, request: Message) -> ReadTimeout | WriteTimeout:
+    """The error when the node has said nothing by the time that a request's caller has waited for it."""
+    told = f"{endpoint} did not answer in time"
+    if not isinstance(request, _CHANGES):
+        return ReadTimeout(f"{told}. This request changes nothing: ask again", None, None, None)
+    version = version_of(getattr(request, "version", b""))
+    advice = (
+        "read to find out" if version is None else f"repeat it with version {version}, or read to find out"
+    )
+    return WriteTimeout(f"{told}. A write may have happened: {advice}", None, None, version)
+
+
+def unreachable(failures: Mapping[str, object], endpoints: Sequence[str] = ()) -> Unreachable:
+    """The error when none of the endpoints answers, out of what is wrong with each; nothing is known yet of
+    those that do not stand among the failures."""
+    failures = dict.fromkeys(endpoints, "no answer in time") | {
+        endpoint: failure if str(failure) else "it closed the connection"
+        for endpoint, failure in failures.items()
+    }
     told = "; ".join(f"{endpoint}: {failure}" for endpoint, failure in failures.items())
     error = Unreachable(
-        f"no node could be reached ({told}). Check that they run, or name other nodes as endpoints"
+        f"no node could be reached ({told}). Nothing was sent. Check that they run, or name other nodes as "
+        f"endpoints"
     )
     words = (getattr(failure, "strerror", None) or failure for failure in failures.values())
     error.reasons = tuple(str(word).lower() for word in words)
@@ -172,19 +218,23 @@ class SessionChannel:
         self.rules = channel.rules
         self.closed = False
 
-    async def ready(self) -> None:
+    @property
+    def timeout_s_max(self) -> float:
+        return self._channel.timeout_s_max
+
+    async def ready(self, deadline: float) -> None:
         if self.closed:
             raise InvalidRequest(ENDED)
-        await self._channel.ready()
+        await self._channel.ready(deadline)
         # The endpoint that answers may by now be of another cluster than the one that was seen.
         check_cluster(self._seen.cluster, self._channel.cluster)
 
-    def ask(self, make: Make, timeout_s: float) -> Answer:
+    def ask(self, make: Make, deadline: float) -> Answer:
         begun: list[Message] = []
 
         def begin(request: int) -> Message:
             begun.append(self._seen.begin(make(request)))
             return begun[0]
 
-        answer = self._channel.ask(begin, timeout_s)
+        answer = self._channel.ask(begin, deadline)
         return _Lesson(self._seen, begun[0], answer)

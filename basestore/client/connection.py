@@ -1,81 +1,135 @@
 """Connection: a cluster from afar, on Trio and on asyncio (through anyio).
 
 One connection to one node at a time, shared by all calls. What gathers while a frame is being sent travels in
-the next one, so that a hundred calls at once cost a few frames. If the connection breaks, calls under way
-raise ConnectionLost, and the next call connects anew, to whichever endpoint answers first in the order given.
+the next one, so that a hundred calls at once cost a few frames. Before a request is given to a connection
+that was quiet, what lies there is heard: a node that has closed it meanwhile costs no call. If the connection
+breaks, calls under way raise ConnectionLost; those whose request had not been sent are asked anew, over the
+next connection.
+
+Calls that need a connection share one attempt to make it. It is a race (as in RFC 8305, "Happy Eyeballs"):
+the endpoint that answered last begins, and each next one begins when the one before has failed, or has not
+answered within a head start. A node that fell silent, or said that it goes, is left: it is the last to be
+tried, and answers what it was asked before, if it does.
 
 It refuses to send anything twice: whether a write that got no answer may be repeated is the caller's to say.
 """
 
-import time
+import random
+import select
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from time import monotonic
 
 import anyio
 import anyio.abc
 
 from basestore.client.arguments import TIMEOUT_S_DEFAULT, Consistency, check_endpoints
-from basestore.client.calls import CONNECT_S_MAX, GRACE_S, Make
-from basestore.client.channel import Pending, answered, lost, overdue, unreachable
+from basestore.client.calls import (
+    CONNECT_S_MAX,
+    GRACE_S,
+    HEAD_START_S,
+    ID_FIRST_MAX,
+    PENDING_MAX,
+    SLACK_MS,
+    Make,
+    hurried,
+)
+from basestore.client.channel import Pending, Unsent, answered, late, lost, unreachable
+from basestore.client.owner import Owner
 from basestore.client.store import Store
 from basestore.config import parse_address
-from basestore.errors import ConnectionLost, InvalidRequest, Overloaded
+from basestore.errors import InvalidRequest, Overloaded
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack, pack_requests
 from basestore.protocol.handshake import Hello, Welcome, welcomed
 from basestore.protocol.limits import PROTOCOL, ProtocolError
 from repair.rule import Rule
 
-PENDING_MAX = 4096
-SWEEP_S = 0.25
+SWEEP_S = 0.1
 RECEIVE_BYTES = 256 << 10
+
+Asked = dict[int, Pending]
 
 
 class _Connection:
-    """One connection whose handshake is done, and the requests under way on it."""
+    """One connection whose handshake is done; `asked` is the table of its channel. `leaving`: it takes no
+    more requests; `shunned`: its node is the last to be connected to again."""
 
     def __init__(
-        self, stream: anyio.abc.SocketStream, frames: FrameReader, endpoint: str, welcome: Welcome
+        self,
+        stream: anyio.abc.SocketStream,
+        frames: FrameReader,
+        endpoint: str,
+        welcome: Welcome,
+        asked: Asked,
     ) -> None:
         self._stream = stream
         self._frames = frames
         self.endpoint = endpoint
         self.welcome = welcome
-        self.asked: dict[int, Pending] = {}
+        self._asked = asked
         self._outgoing: list[Message] = []
         self._wake = anyio.Event()
-        self._scope = anyio.CancelScope()
         self._heard = 0.0
-        self.lost = False
+        self.leaving = self.shunned = False
+        self._readable = select.poll()
+        self._readable.register(stream.extra(anyio.abc.SocketAttribute.raw_socket), select.POLLIN)
 
     def send(self, message: Message) -> None:
         self._outgoing.append(message)
         self._wake.set()
+
+    def stirs(self) -> bool:
+        """Whether something lies there that was not heard yet: a late answer, or the end of it."""
+        return bool(self._readable.poll(0))
+
+    def leave(self) -> None:
+        """Take no more requests. What has not been sent is asked elsewhere, what has may be answered yet."""
+        self.leaving = self.shunned = True
+        self._take_back()
+
+    def _take_back(self) -> None:
+        unsent = {getattr(message, "id", 0) for message in self._outgoing}
+        self._outgoing = []
+        for pending in self._under_way():
+            if pending.request.id in unsent:
+                pending.forget()
+                pending.resolve(Unsent())
+
+    def _under_way(self) -> list[Pending]:
+        return [pending for pending in self._asked.values() if pending.way is self]
+
+    async def discard(self) -> None:
+        """Close it, now."""
+        with anyio.CancelScope(shield=True):
+            await anyio.aclose_forcefully(self._stream)
 
     async def run(self) -> None:
         """Send and receive until the connection ends; then fail what is under way."""
         reason = "the node closed the connection"
         try:
             async with anyio.create_task_group() as tasks:
-                self._scope = tasks.cancel_scope
                 tasks.start_soon(self._write, tasks.cancel_scope)
+                tasks.start_soon(self._sweep, tasks.cancel_scope)
                 reason = await self._read()
                 tasks.cancel_scope.cancel()
         finally:
-            self.lost = True
-            text = f"the connection to {self.endpoint} was lost: {reason}"
-            for pending in list(self.asked.values()):
-                pending.resolve(lost(text, pending.request))
-            with anyio.CancelScope(shield=True):
-                await anyio.aclose_forcefully(self._stream)
+            self.leaving = True
+            self._take_back()
+            for pending in self._under_way():
+                pending.forget()
+                pending.resolve(
+                    lost(f"the connection to {self.endpoint} was lost: {reason}", pending.request)
+                )
+            await self.discard()
 
     async def _read(self) -> str:
         """Hand on answers until the connection ends; returns why it did."""
         try:
             while True:
                 data = await self._stream.receive(RECEIVE_BYTES)
-                self._heard = time.monotonic()
-                answered(self.asked, self._frames.feed(data))
+                self._heard = monotonic()
+                answered(self._asked, self._frames.feed(data))
         except anyio.EndOfStream:
             return "the node closed the connection"
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, ProtocolError) as error:
@@ -94,108 +148,161 @@ class _Connection:
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             scope.cancel()
 
-    def sweep(self, now: float) -> None:
-        """Fail the requests whose answer is overdue. A node that has said nothing at all since such
-        a request was sent has fallen silent: the next call looks for another."""
-        for pending in overdue(self.asked, now):
-            if self._heard < pending.sent:
-                self.lost = True
-                self._scope.cancel()
-            pending.resolve(lost(f"{self.endpoint} did not answer in time", pending.request))
+    async def _sweep(self, scope: anyio.CancelScope) -> None:
+        """Fail the requests whose answer is overdue. A node that has said nothing at all since such a
+        request was sent has fallen silent: the next call looks for another."""
+        while True:
+            await anyio.sleep(SWEEP_S)
+            now = monotonic()
+            under_way = self._under_way()
+            overdue = [pending for pending in under_way if pending.deadline < now]
+            for pending in overdue:
+                pending.forget()
+                pending.resolve(late(self.endpoint, pending.request))
+            if any(self._heard < pending.sent for pending in overdue):
+                self.leave()
+            if self.leaving and len(overdue) == len(under_way):
+                scope.cancel()
 
 
-async def _open(endpoint: str) -> _Connection:
+async def _open(endpoint: str, asked: Asked) -> _Connection:
     """Connect and shake hands, ProtocolError when refused; whatever goes wrong, nothing stays open."""
     host, port = parse_address(endpoint)
-    stream = await anyio.connect_tcp(host, port)
+    stream = await anyio.connect_tcp(host, port, happy_eyeballs_delay=HEAD_START_S)
     try:
         await stream.send(pack([Hello(PROTOCOL, b"", b"", "")]))
         frames = FrameReader()
         messages: list[Message] = []
         while not messages:
             messages = frames.feed(await stream.receive(RECEIVE_BYTES))
-        return _Connection(stream, frames, endpoint, welcomed(messages[0]))
+        return _Connection(stream, frames, endpoint, welcomed(messages[0]), asked)
     except BaseException:
         with anyio.CancelScope(shield=True):
             await anyio.aclose_forcefully(stream)
         raise
 
 
+class _Attempt:
+    """An attempt to connect. `failures` by endpoint, so far; `failed`: one more of them has."""
+
+    def __init__(self) -> None:
+        self.failures: dict[str, object] = {}
+        self.failed = anyio.Event()
+        self.ended = anyio.Event()
+
+
 class _NetworkChannel:
     """The way to a cluster over whichever endpoint answers."""
 
     def __init__(self, endpoints: Sequence[str], tasks: anyio.abc.TaskGroup) -> None:
-        self._endpoints = endpoints
+        self._endpoints = list(dict.fromkeys(endpoints))  # in the order in which they are tried
         self._tasks = tasks
-        self._lock = anyio.Lock()
+        self._owner = Owner()
+        self._attempt: _Attempt | None = None
         self._connection: _Connection | None = None
+        self.asked: Asked = {}
         self.closed = False
-        self._next_id = 0
+        self._next_id = random.randrange(ID_FIRST_MAX)
         self.members: Mapping[int, str] = {}
         self.cluster = b""
         self.rules: Mapping[str, Rule] = {}
+        self.timeout_s_max = 0.0
 
-    async def ready(self) -> None:
+    async def ready(self, deadline: float) -> None:
+        self._owner.check()
+        connection = self._connection
+        # While others wait for answers, its reader is at work anyway.
+        if connection is None or connection.leaving or (not self.asked and connection.stirs()):
+            await self._connect(deadline)
+
+    async def _connect(self, deadline: float) -> None:
+        connection = self._connection
+        while connection is not None and not connection.leaving:
+            if self.asked or not connection.stirs():
+                return
+            await anyio.lowlevel.checkpoint()  # it is its reader's turn
         if self.closed:
             raise InvalidRequest("this store is closed; connect again")
-        connection = self._connection
-        if connection is None or connection.lost:
-            async with self._lock:  # another call may have connected while this one waited
-                if self._connection is None or self._connection.lost:
-                    await self._connect()
+        attempt = self._attempt
+        if attempt is None:
+            attempt = self._attempt = _Attempt()
+            head_start_s = min(HEAD_START_S, (deadline - monotonic()) / (len(self._endpoints) + 1))
+            self._tasks.start_soon(self._race, attempt, max(0.0, head_start_s))
+        with anyio.move_on_after(max(0.0, deadline - monotonic())):
+            await attempt.ended.wait()
+        if self._connection is None or self._connection.leaving:
+            raise unreachable(attempt.failures, self._endpoints)
 
-    async def _connect(self) -> None:
-        failures: dict[str, object] = {}
-        for endpoint in self._endpoints:
-            try:
-                with anyio.fail_after(CONNECT_S_MAX):
-                    connection = await _open(endpoint)
-            except (OSError, ProtocolError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
-                failures[endpoint] = error if str(error) else "no answer"
-                continue
-            self._connection = connection
-            self.members = connection.welcome.names
-            self.cluster = connection.welcome.cluster
-            self.rules = connection.welcome.rules
-            self._tasks.start_soon(connection.run)
+    async def _race(self, attempt: _Attempt, head_start_s: float) -> None:
+        if self._connection is not None and self._connection.shunned:
+            self._endpoints.remove(self._connection.endpoint)
+            self._endpoints.append(self._connection.endpoint)
+        try:
+            async with anyio.create_task_group() as tasks:
+                for endpoint in list(self._endpoints):
+                    attempt.failed = anyio.Event()
+                    tasks.start_soon(self._try, endpoint, attempt, tasks.cancel_scope)
+                    with anyio.move_on_after(head_start_s):
+                        await attempt.failed.wait()
+        finally:
+            self._attempt = None
+            attempt.ended.set()
+
+    async def _try(self, endpoint: str, attempt: _Attempt, scope: anyio.CancelScope) -> None:
+        try:
+            with anyio.fail_after(CONNECT_S_MAX):
+                connection = await _open(endpoint, self.asked)
+        except (OSError, ProtocolError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
+            attempt.failures[endpoint] = error
+            attempt.failed.set()
             return
-        raise unreachable(failures)
+        if scope.cancel_called or self.closed:  # another one was faster
+            await connection.discard()
+            return
+        scope.cancel()
+        self._endpoints.remove(endpoint)
+        self._endpoints.insert(0, endpoint)
+        self._connection = connection
+        welcome = connection.welcome
+        self.members, self.cluster, self.rules = welcome.names, welcome.cluster, welcome.rules
+        self.timeout_s_max = welcome.timeout_ms_max / 1e3
+        self._tasks.start_soon(connection.run)
 
-    def ask(self, make: Make, timeout_s: float) -> Pending:
+    def ask(self, make: Make, deadline: float) -> Pending:
         connection = self._connection
-        assert connection is not None  # `ready` came first
-        if len(connection.asked) >= PENDING_MAX:
+        if connection is None or connection.leaving:  # since `ready`
+            raise Unsent
+        if len(self.asked) >= PENDING_MAX:
             raise Overloaded(
-                f"overloaded: {PENDING_MAX} requests are under way in this client; nothing was sent. "
-                f"Wait for some of them"
+                f"overloaded: {PENDING_MAX} requests are under way in this store, and it takes no more at "
+                f"once; nothing was sent. Wait for some of them, or share the work among several stores"
             )
         self._next_id += 1
         # Before the table is entered: what is wrong with an argument leaves no entry behind.
         message = make(self._next_id)
-        sent = time.monotonic()
-        pending = Pending(connection.asked, message, anyio.Event(), sent, sent + timeout_s + GRACE_S)
-        if connection.lost:  # since `ready`
-            pending.resolve(ConnectionLost(f"the connection to {connection.endpoint} was lost"))
-        else:
-            connection.send(message)
+        sent = monotonic()
+        if getattr(message, "timeout_ms", 0) > (deadline - sent) * 1e3 + SLACK_MS:
+            message = hurried(message, deadline - sent)
+        pending = Pending(self.asked, message, anyio.Event(), sent, deadline + GRACE_S, connection)
+        connection.send(message)
         return pending
-
-    async def sweep(self) -> None:
-        while True:
-            await anyio.sleep(SWEEP_S)
-            if self._connection is not None:
-                self._connection.sweep(time.monotonic())
 
 
 @asynccontextmanager
 async def connect(
-    endpoints: Sequence[str] | str, *, consistency: Consistency = "quorum", timeout: float = TIMEOUT_S_DEFAULT
+    endpoints: Sequence[str] | str | None = None,
+    *,
+    consistency: Consistency = "quorum",
+    timeout: float = TIMEOUT_S_DEFAULT,
 ) -> AsyncIterator[Store]:
     """A store on a remote cluster, for the length of an `async with` block.
 
-    endpoints  host:port of one node or several, in order of preference; any node serves any key
-    timeout    seconds, for calls that say nothing else
-    Raises InvalidRequest and Unreachable.
+    endpoints  host:port of one node or several, in order of preference; any node serves any key. Without
+               any: those that the environment names in BASESTORE_ENDPOINTS, or else 127.0.0.1:7400
+    timeout    seconds, for calls that say nothing else, and for connecting. A call ends by then, whatever
+               it waits for, or half a second later, with what a node has told of it by then
+    At most 4,096 requests are under way at once; one more raises Overloaded. The store belongs to the event
+    loop that it was made in. Raises InvalidRequest and Unreachable.
     """
     listed = check_endpoints(endpoints)
     failure: BaseException | None = None
@@ -203,8 +310,7 @@ async def connect(
         try:
             channel = _NetworkChannel(listed, tasks)
             store = Store(channel, consistency, timeout)
-            await channel.ready()
-            tasks.start_soon(channel.sweep)
+            await channel.ready(monotonic() + timeout)
             yield store
         except Exception as error:  # noqa: BLE001 - carried past the task group, which would wrap it
             failure = error

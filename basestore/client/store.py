@@ -14,7 +14,7 @@ import anyio
 
 from basestore.client.arguments import TIMEOUT_S_DEFAULT, Consistency, patience, prefix_bytes, scope_of
 from basestore.client.calls import Call, Calls, survey_call
-from basestore.client.channel import Answer, Channel, SessionChannel
+from basestore.client.channel import Answer, Channel, SessionChannel, Unsent
 from basestore.client.session import KEYS_MAX_DEFAULT, Session, revised
 from basestore.errors import BasestoreError, InvalidRequest, RequestFailed, SessionFull, Unreachable
 from basestore.results.cluster_view import Following
@@ -35,7 +35,8 @@ class Store:
     """Keys and values of a cluster. `consistency` and `timeout` hold for calls that say nothing else.
 
     Every call may raise InvalidRequest, Unreachable, and the RequestFailed family (`errors`).
-    A cancelled call leaves nothing behind here; what it sent may still happen. Nothing is retried.
+    A cancelled call leaves nothing behind here; what it sent may still happen. Nothing is retried. A timeout
+    is about the call, connecting included; a call of many requests (`set_many`, `scan`) has it for each lot.
     """
 
     def __init__(
@@ -44,10 +45,19 @@ class Store:
         self._channel = channel
         self._calls = Calls(consistency, timeout)
 
-    async def _ask(self, call: Call[T]) -> T:
-        await self._channel.ready()
-        answer = await self._channel.ask(call.make, call.timeout_s)
-        return call.read(answer, self._channel.members)
+    async def _ask(self, call: Call[T], deadline: float = 0.0) -> T:
+        """Carry a call, until this deadline, if it has begun already."""
+        deadline = deadline or monotonic() + call.timeout_s
+        channel = self._channel
+        while True:
+            await channel.ready(deadline)
+            if call.timeout_s > channel.timeout_s_max:
+                call = call.within(channel.timeout_s_max)
+            try:
+                answer = await channel.ask(call.make, deadline)
+            except Unsent:
+                continue
+            return call.read(answer, channel.members)
 
     async def set(
         self,
@@ -137,28 +147,51 @@ class Store:
     async def _many(self, calls: Sequence[Call[T]]) -> list[T | BasestoreError]:
         results: list[T | BasestoreError] = []
         for start in range(0, len(calls), MANY_MAX):
+            deadline = monotonic() + calls[start].timeout_s
             asked: list[tuple[Call[T], Answer | BasestoreError]] = []
             try:
                 for call in calls[start : start + MANY_MAX]:
-                    try:
-                        await self._channel.ready()
-                        asked.append((call, self._channel.ask(call.make, call.timeout_s)))
-                    except (InvalidRequest, Unreachable, RequestFailed, SessionFull) as error:
-                        asked.append((call, error))
+                    asked.append((call, await self._begin(call, deadline)))
+                    if isinstance(asked[-1][1], Unreachable):
+                        break
                 for call, answer in asked:
-                    try:
-                        results.append(
-                            answer
-                            if isinstance(answer, BasestoreError)
-                            else call.read(await answer, self._channel.members)
-                        )
-                    except (InvalidRequest, RequestFailed) as error:
-                        results.append(error)
+                    result: T | BasestoreError = await self._end(call, answer, deadline)
+                    results.append(result)
             finally:  # what a cancelled call did not get to await
                 for _, answer in asked:
                     if not isinstance(answer, BasestoreError):
                         answer.forget()
+            if isinstance(results[-1], Unreachable):  # so are all that follow, and each would wait for it
+                return results + [results[-1]] * (len(calls) - len(results))
         return results
+
+    async def _begin(self, call: Call[T], deadline: float) -> Answer | BasestoreError:
+        """Send one of many, or say why not."""
+        channel = self._channel
+        while True:
+            try:
+                await channel.ready(deadline)
+                if call.timeout_s > channel.timeout_s_max:
+                    call = call.within(channel.timeout_s_max)
+                return channel.ask(call.make, deadline)
+            except Unsent:
+                continue
+            except (InvalidRequest, Unreachable, RequestFailed, SessionFull) as error:
+                return error
+
+    async def _end(
+        self, call: Call[T], answer: Answer | BasestoreError, deadline: float
+    ) -> T | BasestoreError:
+        """What became of one of many."""
+        if isinstance(answer, BasestoreError):
+            return answer
+        try:
+            try:
+                return call.read(await answer, self._channel.members)
+            except Unsent:
+                return await self._ask(call, deadline)
+        except (InvalidRequest, Unreachable, RequestFailed) as error:
+            return error
 
     async def scan(
         self,
@@ -227,7 +260,7 @@ class Store:
                 survey.miss(error)
             if progress is not None:
                 progress(*survey.progress)
-            await anyio.sleep(survey.pause_s)
+            await anyio.sleep(min(survey.pause_s, survey.left_s(monotonic())))
         return result
 
     async def node_hints(self, *, replay: bool = False, late: bool = False) -> NodeHints:
@@ -254,7 +287,7 @@ class Store:
                   forgotten
         Raises InvalidRequest for a token that is damaged or of another cluster, and Unreachable.
         """
-        await self._channel.ready()
+        await self._channel.ready(monotonic() + self._calls.timeout_s)
         seen = Session(self._channel.cluster, self._channel.rules, keys_max)
         for token in tokens:
             seen.merge(token)

@@ -270,6 +270,10 @@ class Following(ABC, Generic[T]):
     def result(self, now_s: float) -> T | None:
         """What became of it, if anything did by now."""
 
+    def left_s(self, now_s: float) -> float:
+        """How much time is left."""
+        return max(0.0, self._deadline - now_s)
+
     @property
     def pause_s(self) -> float:
         """How long to rest before the next request: not before the next page of the same round."""

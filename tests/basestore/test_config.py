@@ -204,6 +204,8 @@ def test_what_is_no_configuration_is_said_to_be_unreadable(theirs: str) -> None:
         ("127.0.0.1:7400", ("127.0.0.1", 7400)),
         ("localhost:1", ("localhost", 1)),
         ("[::1]:65535", ("::1", 65535)),
+        ("[fe80::1%eth0]:80", ("fe80::1%eth0", 80)),
+        ("[::ffff:10.0.0.1]:80", ("::ffff:10.0.0.1", 80)),
         ("a.b.example:80", ("a.b.example", 80)),
     ],
 )
@@ -212,7 +214,27 @@ def test_addresses(address: str, parts: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["", ":1", "host", "host:", "host:0", "host:65536", "host:-1", "host:1x", "host:\u0661"]
+    "address",
+    [
+        "",
+        ":1",
+        "host",
+        "host:",
+        "host:0",
+        "host:65536",
+        "host:-1",
+        "host:1x",
+        "host:\u0661",
+        "user@host:1",
+        "http://host",
+        "http://host:7400",
+        "host:7400/",
+        "::1",
+        "::1:7400",
+        "[host]:1",
+        "[]:1",
+        "a b:1",
+    ],
 )
 def test_what_is_no_address_is_refused_with_the_form(address: str) -> None:
     with pytest.raises(ConfigurationError, match="write host:port, as in"):

@@ -53,11 +53,12 @@ class Way:
         self.members: Mapping[int, str] = world.cluster.names
         self.cluster = world.cluster.id
         self.rules: Mapping[str, Rule] = world.cluster.buckets
+        self.timeout_s_max = world.cluster.timeout_ms_max / 1e3
 
-    async def ready(self) -> None:
+    async def ready(self, deadline: float) -> None:
         """Always."""
 
-    def ask(self, make: Callable[[int], Message], timeout_s: float) -> Answer:
+    def ask(self, make: Callable[[int], Message], deadline: float) -> Answer:
         return Waiting(self._world, self._world.ask(self.at, make))
 
 

@@ -1,0 +1,246 @@
+"""Blocking connection: one socket, and the requests of many threads that are under way on it.
+
+A thread sends its requests and waits for its answers. Of those that wait one reads, the leader (as in the
+pattern leader/followers: Schmidt, O'Ryan et al. 2000): it hands each answer to whom it belongs, and when it
+has its own another one leads. So a slow request of one thread holds up no other:
+
+    thread A sends 7, nobody reads: it leads
+    thread B sends 8: A reads, so B waits for its bell
+    answer to 8 comes: A puts it into B's batch and rings
+    A's time is up: it leaves; were B still waiting, it would be rung to lead
+
+An answer that comes when nobody waits for it any more finds no entry in the table, and is dropped. If the
+connection breaks, all that is under way on it gets ConnectionLost.
+
+The socket never blocks: to wait is `poll`'s, so that each caller has a deadline of its own. Refuses to be
+shared with a forked process: it is dropped there without a word to the node (`abandon`).
+"""
+
+import select
+import socket
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from time import monotonic
+
+from basestore.client.calls import GRACE_S
+from basestore.client.channel import Unsent, late, lost
+from basestore.client.dialling import dial
+from basestore.errors import BasestoreError
+from basestore.protocol.codec import Message
+from basestore.protocol.frames import FrameReader, pack, pack_requests
+from basestore.protocol.handshake import Hello, welcomed
+from basestore.protocol.limits import PROTOCOL, ProtocolError
+
+RECEIVE_BYTES = 256 << 10
+
+
+class Batch:
+    """The requests that one thread has sent together, by id. `bell`: locked while the thread waits for it to
+    be rung. `deadline`: when it has waited long enough."""
+
+    __slots__ = ("answers", "bell", "deadline", "requests", "sent", "waiting")
+
+    def __init__(self, requests: dict[int, Message], deadline: float) -> None:
+        self.requests = requests
+        self.deadline = deadline + GRACE_S
+        self.sent = monotonic()
+        self.waiting = set(requests)
+        self.answers: dict[int, Message | BasestoreError] = {}
+        self.bell: threading.Lock | None = None
+
+    def ring(self) -> None:
+        if self.bell is not None:
+            self.bell.release()
+            self.bell = None
+
+
+class Connection:
+    """A connection whose handshake is done. `leaving`: it takes no more requests; `shunned`: its node is the
+    last to be connected to again."""
+
+    def __init__(self, endpoint: str, deadline: float) -> None:
+        """Connect and shake hands; OSError or ProtocolError when that fails, and nothing stays open."""
+        self.endpoint = endpoint
+        self.leaving = self.shunned = False
+        self.under_way: dict[int, Batch] = {}  # by id of the request; guarded, as all below, by:
+        self._table = threading.Lock()
+        self._leader: Batch | None = None
+        self._frames = FrameReader()
+        self._heard = 0.0
+        self._socket = dial(endpoint, deadline)
+        self._readable, self._writable, self._stirred = select.poll(), select.poll(), select.poll()
+        self._readable.register(self._socket, select.POLLIN)
+        self._stirred.register(self._socket, select.POLLIN)
+        self._writable.register(self._socket, select.POLLOUT)
+        try:
+            self._push(pack([Hello(PROTOCOL, b"", b"", "")]), deadline)
+            messages: Sequence[Message] = ()
+            while not messages:
+                if not self._readable.poll(_ms_until(deadline)):
+                    raise TimeoutError("no answer in time")
+                messages = self._receive()
+            self.welcome = welcomed(messages[0])
+        except BaseException:
+            self.abandon()
+            raise
+
+    def usable(self) -> bool:
+        """Whether a request may be given to it. If it was quiet, what lies there is heard first: a late
+        answer, or that the node has closed it."""
+        if not self.leaving and not self.under_way and self._stirred.poll(0):
+            try:
+                while not self.leaving and self._stirred.poll(0):
+                    self._hand_out(self._receive())
+            except (OSError, ProtocolError) as error:
+                self.fail(str(error))
+        return not self.leaving
+
+    def send(self, batch: Batch) -> None:
+        """Send a batch; one thread at a time. Unsent if nothing of it was: then it is as if never tried."""
+        numbers = batch.requests
+        with self._table:
+            if self.leaving:
+                raise Unsent
+            self.under_way.update(dict.fromkeys(numbers, batch))
+        begun = False
+        try:
+            for frame in pack_requests(numbers.values()):
+                self._push(frame, batch.deadline, begun)
+                begun = True
+        except Unsent:
+            self._forget(batch)
+            self.fail("the network broke it")
+            raise
+        except BaseException as error:  # half a frame may have been sent: no other can follow
+            if isinstance(error, TimeoutError):
+                self._forget(batch)
+            self.fail(str(error) or "it was interrupted")
+            if not isinstance(error, OSError):
+                raise
+
+    def _push(self, data: bytes, deadline: float, begun: bool = True) -> None:
+        """Send bytes; OSError, TimeoutError at the deadline. Unsent if none could be, unless `begun`."""
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[self._socket.send(left) :]
+                begun = True
+            except BlockingIOError:
+                if not self._writable.poll(_ms_until(deadline)):
+                    raise TimeoutError("the node takes nothing more") from None
+            except OSError as error:
+                if not begun:
+                    raise Unsent from error
+                raise
+
+    def wait(self, batch: Batch) -> None:
+        """Until every request of the batch has its answer, or an error in the place of one."""
+        try:
+            while batch.waiting and monotonic() < batch.deadline:
+                with self._table:
+                    if not batch.waiting:
+                        break
+                    bell = None
+                    if self._leader is None:
+                        self._leader = batch
+                    else:
+                        bell = batch.bell = threading.Lock()
+                        bell.acquire()
+                if bell is None:
+                    self._lead(batch)
+                else:
+                    bell.acquire(timeout=max(0.0, batch.deadline - monotonic()))
+        finally:
+            self._forget(batch)
+
+    def _lead(self, batch: Batch) -> None:
+        """Read for all, until this batch has its answers or its time is up."""
+        while batch.waiting and self._readable.poll(_ms_until(batch.deadline)):
+            try:
+                self._hand_out(self._receive())
+            except BaseException as error:
+                self.fail(str(error) or "it was interrupted")
+                if not isinstance(error, OSError | ProtocolError):
+                    raise
+        with self._table:
+            self._leader = None
+
+    def _receive(self) -> list[Message]:
+        """What has come by now. OSError, ProtocolError."""
+        try:
+            data = self._socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return []
+        if not data:
+            raise ConnectionError("the node closed the connection")
+        self._heard = monotonic()
+        return self._frames.feed(data)
+
+    def _hand_out(self, messages: Sequence[Message]) -> None:
+        """Give answers to the batches that they belong to; what belongs to none is dropped."""
+        with self._table:
+            for message in messages:
+                number = getattr(message, "id", 0)  # no request is number 0
+                batch = self.under_way.pop(number, None)
+                if batch is not None:
+                    batch.answers[number] = message
+                    batch.waiting.discard(number)
+                    if not batch.waiting:
+                        batch.ring()
+
+    def _forget(self, batch: Batch) -> None:
+        """Its thread waits no more. What it still lacks is overdue; if the node has said nothing at all since
+        then, it has fallen silent."""
+        with self._table:
+            for number in batch.waiting:
+                self.under_way.pop(number, None)
+                batch.answers[number] = late(self.endpoint, batch.requests[number])
+            if batch.waiting and self._heard < batch.sent and monotonic() >= batch.deadline:
+                self.leaving = self.shunned = True
+            batch.waiting.clear()
+            batch.bell = None
+            if self._leader is batch:  # it was interrupted
+                self._leader = None
+            if self._leader is None and self.under_way:  # some of them may wait to be led on
+                for other in self.under_way.values():
+                    if other.bell is not None:
+                        other.ring()
+                        break
+            if self.leaving and not self.under_way:
+                self._close()
+
+    def fail(self, why: str) -> None:
+        """It has ended: all that is under way on it gets an error."""
+        text = f"the connection to {self.endpoint} was lost: {why}"
+        with self._table:
+            self.leaving = True
+            for number, batch in self.under_way.items():
+                batch.answers[number] = lost(text, batch.requests[number])
+                batch.waiting.discard(number)
+                if not batch.waiting:
+                    batch.ring()
+            self.under_way.clear()
+            self._close()
+
+    def leave(self) -> None:
+        """Take no more requests; what is under way may be answered yet."""
+        with self._table:
+            self.leaving = True
+            if not self.under_way:
+                self._close()
+
+    def _close(self) -> None:
+        with suppress(OSError):  # first: another thread may wait for this socket
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def abandon(self) -> None:
+        """Close this process's end of it alone: another process may go on with the connection."""
+        self.leaving = True
+        self._socket.close()
+
+
+def _ms_until(deadline: float) -> int:
+    """For `poll`: rounded up, so that it does not end just before the deadline."""
+    return max(0, int((deadline - monotonic()) * 1e3) + 1)
