@@ -105,7 +105,7 @@ class Node:
             cluster.buckets, cluster.timeout_ms_max, config.read_repair,
         )  # fmt: skip
         self._begin_handoff(rules, placement, now)
-        self.identity = StoreIdentity(self.group_commit, config, fresh, placement.meeting_quorum, now)
+        self.identity = StoreIdentity(self.group_commit, config, fresh, now)
         self._begin_anti_entropy(placement, fresh, now)
         self._admission = Admission(
             self.replica, self.group_commit, self.identity, self.peers, self.operations,
@@ -114,7 +114,7 @@ class Node:
         self._sync_watch = SyncWatch(self.group_commit, self.metrics, config.syncs)
         self._ceiling = ClockCeiling(self.group_commit, self.clock, self.peers)
         self.introductions = Introductions(
-            self.identity, self.peers, placement, self.group_commit, fresh, self.exchanges.take_proof_of_loss
+            self.identity, self.peers, self.group_commit, fresh, self.exchanges.take_proof_of_loss
         )
         self.report = Report(
             config, dict(labels), self.identity, self.peers, self.replica, self.group_commit, self.operations,
@@ -159,7 +159,7 @@ class Node:
             self.replica, placement, self.peers, self.operations, self.metrics, request_s_max
         )
         self.recovery = Recovery(
-            self.identity, self.certificates, self.scheduler, placement, self.peers, request_s_max, now
+            self.identity, self.certificates, self.scheduler, placement, self.peers, request_s_max
         )
         self._inspector = Inspector(
             self.config, self.identity, self.peers, self.clock, self.replica, self.certificates,

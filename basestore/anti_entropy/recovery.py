@@ -9,10 +9,13 @@ whole.
 With three replicas, Q = 2: n1, whose disk was wiped, compares each partition with both n2 and n3 (3 - 2 + 1
 of them). One would not do: what n1 and n2 have acknowledged, and n3 has missed, would be gone.
 
-Nothing of this begins before every request has ended that may count on an answer of the store's former
-life: a write acknowledged by a replica that then forgot it, recovered from others that the write had not
-reached yet, and was counted beside one of these, would be on too few.
+Nothing of this begins before every request has ended that may count on an answer from before the doubt: of
+the store's former life, or of this one, where a peer has shown only later that something is lost. A write
+acknowledged by a replica that then forgot it, recovered from others that the write had not reached yet, and
+was counted beside one of these, would be on too few.
 """
+
+import math
 
 from basestore.anti_entropy.certificates import Certificates
 from basestore.anti_entropy.scheduler import Scheduler
@@ -33,24 +36,25 @@ class Recovery:
         placement: Placement,
         peers: Peers,
         request_s_max: float,
-        now: Instant,
     ) -> None:
         """`request_s_max`: how long requests last at most."""
-        self._begin_s = now.monotonic + request_s_max  # then those of the store's former life have ended
+        self._request_s_max = request_s_max
+        self._doubts = -1  # as many there were when this began last
         self._identity = identity
         self._certificates = certificates
         self._scheduler = scheduler
         self._placement = placement
         self._peers = peers
-        self._store = b""
-        self._since_s = 0.0
+        self._begin_s = math.inf  # since the last doubt
 
     def tick(self, now: Instant) -> None:
         """Wish for the exchanges that are still lacking."""
-        if self._identity.state is not State.FORGETFUL or now.monotonic < self._begin_s:
+        if self._identity.state is not State.FORGETFUL:
             return
-        if self._store != self._identity.store:  # doubt arose, perhaps anew: begin from the start
-            self._store, self._since_s = self._identity.store, now.monotonic
+        if self._doubts != self._identity.doubts:  # one arose, perhaps anew: begin from the start
+            self._doubts, self._begin_s = self._identity.doubts, now.monotonic + self._request_s_max
+        if now.monotonic < self._begin_s:
+            return
         missing = [p for p in self._placement.held_by(self._peers.me) if not self._recovered(p)]
         if not missing:
             self._identity.make_whole()
@@ -63,7 +67,7 @@ class Recovery:
 
     def progress(self) -> tuple[int, int]:
         """Partitions recovered so far, and all."""
-        held = self._placement.held_by(self._peers.me) if self._store else []
+        held = self._placement.held_by(self._peers.me) if self._doubts >= 0 else []
         return sum(map(self._recovered, held)), len(held)
 
     def _done(self, partition: int) -> dict[int, bool]:
@@ -74,7 +78,7 @@ class Recovery:
             other: last.peer_whole
             for other, last in ended
             # An earlier exchange was of what this store held before it forgot.
-            if last is not None and last.begun_s >= self._since_s
+            if last is not None and last.begun_s >= self._begin_s
         }
 
     def _recovered(self, partition: int) -> bool:

@@ -29,7 +29,7 @@ def reason(identity: StoreIdentity, peers: Peers) -> str:
     """Why the store does not count, in words; empty when it does."""
     if identity.whole:
         return ""
-    return identity.reason or identity.waits_for(peer.name for peer in peers.others)
+    return identity.reason or identity.waits_for
 
 
 def facts(

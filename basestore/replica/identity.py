@@ -1,12 +1,12 @@
 """Identity: whether this node's store may be trusted to hold what it once acknowledged.
 
-A store is *newborn* until enough other replicas have said that they knew no earlier store of this member,
-*whole* from then on, and *forgetful* when it may have lost something: it follows an earlier store, its log
-was cut, it was rolled back, or it was not closed cleanly though it is synced once an interval only. Only a
-whole store answers reads, counts for levels and takes writes; a forgetful one recovers first
-(`anti_entropy/recovery.py`). That a replica which lost its state must not vote before it has recovered is
-the rule of Viewstamped Replication (Liskov and Cowling, "Viewstamped replication revisited", 2012, section
-4.3).
+A store is *newborn* until all other members have said that they knew no earlier store of this one, and held
+nothing before they knew it; *whole* from then on; and *forgetful* when it may have lost something: it follows
+an earlier store, or comes to a cluster that holds data, its log was cut, it was rolled back, or it was not
+closed cleanly though it is synced once an interval only. Only a whole store answers reads, counts for levels
+and takes writes; a forgetful one recovers first (`anti_entropy/recovery.py`). That a replica which lost its
+state must not vote before it has recovered is the rule of Viewstamped Replication (Liskov and Cowling,
+"Viewstamped replication revisited", 2012, section 4.3).
 
 How a loss is noticed that the disk itself does not show: every opening of a store draws a new
 *generation*; peers remember, durably, the store, generation and sequence that they heard last, and say so
@@ -28,7 +28,6 @@ Reads no clock and knows no links: who has said what is told to it; time and ran
 """
 
 import enum
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import cbor2
@@ -62,30 +61,30 @@ class Fresh(NamedTuple):
 
 
 class _Memory(NamedTuple):
-    """What is remembered of a peer's store. `given_up`: those it ran on before, the last ones."""
+    """What is remembered of a peer's store. `given_up`: those it ran on before, the last ones; `late`: the
+    first was heard of when the cluster held data already."""
 
     store: bytes
     generation: bytes
     sequence: int
     given_up: list[bytes]
+    late: bool
 
 
 class StoreIdentity:
     """The store's identity and state, and what is remembered of the peers' stores."""
 
-    def __init__(
-        self, group_commit: GroupCommit, config: NodeConfig, fresh: Fresh, votes_needed: int, now: Instant
-    ) -> None:
+    def __init__(self, group_commit: GroupCommit, config: NodeConfig, fresh: Fresh, now: Instant) -> None:
         """Open: decide the state from what the store says of itself, and stage the new generation.
         The caller commits and syncs before the first message leaves."""
         self._group_commit = group_commit
         self._config = config
-        self._votes_needed = votes_needed
+        self._others = {member.name for member in config.cluster.members} - {config.name}
         self._persist_due_s = now.monotonic + PERSIST_S
         self._strangers: set[str] = set()
         self._echoes: set[str] = set()
-        self._doubts = 0
-        self._vouched = votes_needed == 0  # a peer has found nothing missing since the store was opened
+        self.doubts = 0  # how many there were
+        self._vouched = not self._others  # a peer has found nothing missing since the store was opened
         self.reason = ""
         self.outlived = False  # it is an old copy: others have since known a later store of this member
         self._generations: dict[bytes, int] = {}
@@ -102,7 +101,9 @@ class StoreIdentity:
         # the store then starts over, as if it had been rolled back.
         while len(self._generations) > GENERATIONS_MAX:
             del self._generations[next(iter(self._generations))]
-        if votes_needed == 0 and self.state is State.NEWBORN:
+        if self.state is State.NEWBORN and group_commit.engine.loss:
+            self._doubt(group_commit.engine.loss, fresh.store)  # not even its identity is left
+        elif self.state is State.NEWBORN and not self._others:
             self.state = State.WHOLE
         self._stage(self.state, clean=False)
 
@@ -137,7 +138,7 @@ class StoreIdentity:
 
     def _doubt(self, reason: str, store: bytes) -> None:
         self.store, self.state, self.reason = store, State.FORGETFUL, reason
-        self._doubts += 1
+        self.doubts += 1
 
     @property
     def whole(self) -> bool:
@@ -171,13 +172,15 @@ class StoreIdentity:
             self._answer(outbox, name, known._replace(store=said.store, generation=b"", sequence=0))
             return False
         given_up = [] if known is None else [*known.given_up, known.store][-STORES_MAX:]
-        self._remember(name, _Memory(said.store, said.generation, said.sequence, given_up))
+        late = self.state is not State.NEWBORN if known is None else known.late
+        self._remember(name, _Memory(said.store, said.generation, said.sequence, given_up, late))
         self._answer(outbox, name, self._peers[name])
         return True
 
     def _answer(self, outbox: Outbox, name: str, known: _Memory) -> None:
         forgetful = self.state is State.FORGETFUL
-        answer = Remembered(known.store, known.generation, known.sequence, bool(known.given_up), forgetful)
+        earlier = bool(known.given_up) or known.late
+        answer = Remembered(known.store, known.generation, known.sequence, earlier, forgetful)
         self._group_commit.reply(outbox, answer, keyspace.peer(name))
 
     def _remember(self, name: str, memory: _Memory) -> None:
@@ -228,7 +231,7 @@ class StoreIdentity:
             return False
         if self.state is State.NEWBORN:
             if said.earlier:
-                self._doubt(f"{name} knew an earlier store of this node", self.store)
+                self._doubt(f"{name} knew an earlier store of this node, or held data before it", self.store)
                 self._stage(self.state, clean=False)
             else:
                 self._strangers.add(name)
@@ -237,7 +240,7 @@ class StoreIdentity:
         else:  # it remembers no more than was just said to it, or may have forgotten: that vouches only if
             # nobody knows more
             self._echoes.add(name)
-            self._vouched |= len(self._echoes) == len(self._config.cluster.members) - 1
+            self._vouched |= self._echoes == self._others
         outbox.put(Confirmed(self.store, self._group_commit.generation, self._group_commit.durable_sequence))
         return True
 
@@ -246,28 +249,28 @@ class StoreIdentity:
         self._doubt(f"{name} has compared more with it than the store holds: it was rolled back", fresh_store)
         self._stage(self.state, clean=False)
 
-    def waits_for(self, others: Iterable[str]) -> str:
+    @property
+    def waits_for(self) -> str:
         """Why a store that is not forgetful does not count yet, in words."""
         if self.state is State.NEWBORN:
-            names = ", ".join(sorted(set(others) - self._strangers))
-            return f"a new store; enough of {names} must first say that they knew no earlier one"
+            names = ", ".join(sorted(self._others - self._strangers))
+            return f"a new store; {names} must first say that they knew no earlier one"
         return "no other node has yet confirmed that nothing is missing"
 
-    def born(self, groups: list[frozenset[str]]) -> bool:
-        """Whether this newborn store is whole by now: in each of `groups`, the other replicas of a
-        partition, enough have said that they knew no earlier store."""
-        # Of each partition by itself: what an earlier store of this member acknowledged in one, only the
-        # other replicas of that one are bound to know.
-        return self.state is State.NEWBORN and all(
-            len(group & self._strangers) >= self._votes_needed for group in groups
-        )
+    @property
+    def born(self) -> bool:
+        """Whether this newborn store is whole by now: all others have said that they knew no earlier one."""
+        # All, whatever they hold: a member that does not speak may keep a store that was written when this
+        # one was no member, and where what it holds is looked for now nobody else knows. And each is known
+        # here: whoever comes later comes to a cluster that holds data.
+        return self.state is State.NEWBORN and self._others <= self._strangers & self._peers.keys()
 
     def make_whole(self) -> None:
         """Stage that the store is whole; it counts once that is durable."""
-        doubts = self._doubts
+        doubts = self.doubts
 
         def become_whole() -> None:
-            if self._doubts == doubts:  # none arose since
+            if self.doubts == doubts:  # none arose since
                 self.state, self.reason, self._vouched = State.WHOLE, "", True
                 self.outlived = False
 

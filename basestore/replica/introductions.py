@@ -14,7 +14,6 @@ from collections.abc import Callable
 
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.peers import Peers
-from basestore.cluster.placement import Placement
 from basestore.instant import Instant
 from basestore.protocol.heartbeats import Confirmed, Identity, Remembered
 from basestore.replica.group_commit import GroupCommit
@@ -28,7 +27,6 @@ class Introductions:
         self,
         identity: StoreIdentity,
         peers: Peers,
-        placement: Placement,
         group_commit: GroupCommit,
         fresh: Fresh,
         take_proof_of_loss: Callable[[], int | None],
@@ -42,14 +40,6 @@ class Introductions:
         self._fresh = fresh
         self._take_proof_of_loss = take_proof_of_loss
         self._stores = 0
-        # The other replicas of each partition held here, each set once: who votes on a newborn store.
-        self._groups = list(
-            {
-                frozenset(peers.all[replica].name for replica in placement.replicas[partition]) - {me}
-                for me in (peers.all[peers.me].name,)
-                for partition in placement.held_by(peers.me)
-            }
-        )
 
     def _fresh_store(self) -> bytes:
         """A further store id for this open of the store, should it have to start over."""
@@ -75,7 +65,7 @@ class Introductions:
             self._identity.rolled_back(self._peers.all[proof_of_loss].name, self._fresh_store())
             self._relink = True
         # A newborn store is made whole by a row, and none is staged on top of a batch that was refused.
-        if not self._group_commit.stalled and self._identity.born(self._groups):
+        if not self._group_commit.stalled and self._identity.born:
             self._identity.make_whole()
         whole = self._identity.whole
         # Told at once, not with the next heartbeat: peers send nothing to a store that they believe not to

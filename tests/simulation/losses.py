@@ -54,7 +54,7 @@ def would_be_noticed(world: "PlannedWorld", machine: "Machine", copy: dict[bytes
             continue
         if known is None:
             return False
-        _, generation, heard, _ = cbor2.loads(known)
+        _, generation, heard, *_ = cbor2.loads(known)
         end = generations.get(generation)
         if end is not None and heard <= (sequence if end < 0 else end):
             return False

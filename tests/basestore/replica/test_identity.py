@@ -16,6 +16,7 @@ from basestore.protocol.anti_entropy import Certify, Syn
 from basestore.protocol.heartbeats import Identity, Remembered
 from basestore.protocol.replication import Applied, Held, Read, Rejected
 from basestore.replica.identity import IDENTITY, Fresh, State
+from basestore.storage import keyspace
 from basestore.storage.engine import Batch
 from basestore.storage.memory import MemoryEngine
 from tests.worlds.world import World
@@ -61,15 +62,66 @@ class TestBirth:
         assert [node.state for node in world.running] == ["up"] * 3
         assert world.put(0, "k", "v", Level.ALL).outcome is Outcome.STORED
 
-    def test_of_five_replicas_a_newborn_needs_three_others(self) -> None:
-        world = World(5, replication=5, born=False)
-        for index in range(3):
+    @pytest.mark.parametrize(("count", "replication"), [(4, 1), (5, 3), (5, 5), (6, 2)])
+    def test_a_cluster_is_born_when_all_members_are_there(self, count: int, replication: int) -> None:
+        """One that is not may hold what is looked for elsewhere now: its members were others once."""
+        world = World(count, replication=replication, partitions=1, born=False)
+        for index in range(count - 1):
             world.start(index)
-        world.run(1)
+        world.run(5)
         assert {node.state for node in world.running} == {"starting"}
-        world.start(3)
+        assert world.node(0).reason == f"a new store; n{count} must first say that they knew no earlier one"
+        world.start(count - 1)
         world.run(0.2)
         assert {node.state for node in world.running} == {"up"}
+
+    def test_a_member_that_comes_to_a_cluster_that_holds_data_begins_forgetful(self) -> None:
+        world = World(3)
+        world.part(0, 2)
+        world.part(1, 2)
+        world.put(0, "k", "v")
+        world.cut.clear()
+        for index in range(3):
+            world.crash(index)
+            if index < 2:  # who was whole when it was no member
+                world.engines[index].apply({keyspace.peer("n3"): None})
+        world.wipe(2)
+        for index in range(3):
+            world.start(index)
+        world.settle()
+        assert [node.state for node in world.running] == ["up", "up", "forgetful"]
+        assert "held data before it" in world.node(2).reason
+        world.run(2)
+        assert world.node(2).state == "up"
+        assert world.stored(2, "k") is not None
+
+    def test_that_it_came_late_is_remembered(self) -> None:
+        world = World(3)
+        world.crash(2)
+        for index in range(2):
+            world.engines[index].apply({keyspace.peer("n3"): None})
+            world.restart(index)
+        world.wipe(2)
+        world.lose = lambda sent: isinstance(sent.message, Remembered) and sent.target == 2
+        world.start(2)
+        world.settle()
+        assert world.node(2).state == "starting"
+        world.crash(2)
+        world.lose = lambda _: False
+        world.start(2)
+        world.settle()
+        assert world.node(2).state == "forgetful"
+
+    def test_one_that_has_not_heard_from_a_member_that_it_counts_is_not_born(self) -> None:
+        world = World(3, born=False)
+        world.lose = lambda sent: isinstance(sent.message, Identity) and (sent.source, sent.target) == (2, 0)
+        for index in range(3):
+            world.start(index)
+        world.settle()
+        assert [node.state for node in world.running] == ["starting", "up", "starting"]
+        world.lose = lambda _: False
+        world.run(3)
+        assert [node.state for node in world.running] == ["up"] * 3
 
     def test_a_newborn_answers_no_read_and_takes_no_write(self) -> None:
         world = World(3, born=False)
@@ -518,6 +570,32 @@ class TestStaleWords:
         world.settle()
         with pytest.raises(WriteTimeout):
             call.receipt()
+
+    def test_a_store_that_is_found_out_later_waits_as_long(self) -> None:
+        """It counted until then: what was acknowledged with its help may still be under way."""
+        world = filled()
+        copy = world.copy_store(1)
+        world.put(0, "later", "v", Level.ALL)
+        world.part(1, 0)
+        world.part(1, 2)
+        world.run(1.5)
+        world.crash(2)
+        world.engines[2].apply({keyspace.peer("n2"): None})  # it has forgotten what it knew, and says nothing
+        world.restore(1, copy)
+        world.part(2, 0)
+        world.start(1)
+        world.start(2)
+        world.join(1, 2)
+        world.run(3)
+        world.log.clear()
+        world.join(1, 0)
+        world.settle()
+        assert world.node(1).state == "forgetful"
+        world.join(0, 2)
+        world.run(0.9)
+        assert not world.sent(Syn, 1)
+        world.run(0.3)
+        assert world.sent(Syn, 1)
 
     def test_a_store_that_lost_something_waits_until_all_requests_of_before_have_ended(self) -> None:
         world = filled()
