@@ -33,6 +33,7 @@ REPLICATION_MAX = 15
 CLOSED_MARGIN_MS = 1000
 HINT_BYTES_DEFAULT = 1 << 30
 HINT_AGE_S_DEFAULT = 3 * 3600
+RESERVE_UNSET = -1
 READ_REPAIR_DEFAULT = 0.1
 CLUSTER_ID_BYTES = 16
 
@@ -118,7 +119,8 @@ class NodeConfig:
     """One node: which member it is, where its store lies, how durable a promise is; how many bytes of
     hints it keeps for each member, and for how long; after which share of the reads at ONE it compares
     the other replicas. `metrics`: host:port at which its metrics are shown, or empty. `directory` is made
-    absolute, once and here: a program may change its own later."""
+    absolute, once and here: a program may change its own later. `disk_reserve_bytes`: how much of its disk
+    it leaves free; unset, as `replica/disk_space.py` says."""
 
     cluster: ClusterConfig
     name: str
@@ -128,6 +130,7 @@ class NodeConfig:
     hint_age_s_max: int = HINT_AGE_S_DEFAULT
     read_repair: float = READ_REPAIR_DEFAULT
     metrics: str = ""
+    disk_reserve_bytes: int = RESERVE_UNSET
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "directory", self.directory.absolute())

@@ -25,6 +25,7 @@ from basestore.config import (
     PARTITIONS_MAX,
     READ_REPAIR_DEFAULT,
     REPLICATION_MAX,
+    RESERVE_UNSET,
     TIMEOUT_MS_DEFAULT,
     UNNUMBERED,
     ClusterConfig,
@@ -130,6 +131,7 @@ def parse(text: str, source: str, base: Path, *, numbered: bool = True) -> NodeC
         table.number("hint_age_s_max", HINT_AGE_S_DEFAULT, 1, math.inf),
         table.share("read_repair", READ_REPAIR_DEFAULT),
         table.take("metrics", str, ""),
+        table.number("disk_reserve_bytes", RESERVE_UNSET, RESERVE_UNSET, math.inf),
     )
     table.end()
     cluster.member_index(name)
@@ -278,6 +280,7 @@ def dump(config: NodeConfig, base: Path | None = None) -> str:
         f"hint_age_s_max = {config.hint_age_s_max}",
         f"read_repair = {config.read_repair}",
         *([f"metrics = {quote(config.metrics)}"] if config.metrics else []),
+        *([f"disk_reserve_bytes = {config.disk_reserve_bytes}"] if config.disk_reserve_bytes >= 0 else []),
         "",
     ]
     return "\n".join(lines)

@@ -6,6 +6,7 @@
     |-- StorageError            this node's store cannot be used
     |   |-- DamagedRecord       inside a node: one record fails its digest; it is named, never served
     |   `-- StorageBusy         inside a node: the store takes no writes for the moment
+    |       `-- StorageFull     for its disk is full
     |-- Unreachable             no endpoint answers, or none speaks for this cluster; nothing was sent
     |-- SessionFull             the session has no room for one more key; nothing was sent
     `-- RequestFailed           a node answered, or should have
@@ -71,6 +72,10 @@ class DamagedRecord(StorageError):
 
 class StorageBusy(StorageError):
     """The engine takes no writes right now (a stall). Nothing was written."""
+
+
+class StorageFull(StorageBusy):
+    """The engine takes no writes as long as its disk is full, and goes on reading. Nothing was written."""
 
 
 class Unreachable(BasestoreError):

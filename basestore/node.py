@@ -9,6 +9,7 @@ Who drives it calls, in any order but never two at a time:
     step(now)           after each burst of the above: handles what this node says to itself, stores what
                         was staged; returns the newest barrier not yet durable, if there is one
     durable(b, now)     a sync that began after `step` returned `b` has ended; call `step` again
+    disk_space.tell(free, size)    how much of the store's disk is free, every second or so
     close(now)          the last call; afterwards sync and close the engine
 
 Syncs may be as rare as the durability setting allows, but not while the node is `urgent`. After a step the
@@ -59,6 +60,7 @@ from basestore.protocol.operator import Counters, HintsOf, Inspect, Replay, Stat
 from basestore.protocol.replication import Applied, Apply, Hinted, Keep, Read, ReadRange, Rejected
 from basestore.replica.admission import Admission
 from basestore.replica.clock_ceiling import ClockCeiling, stored_ceiling
+from basestore.replica.disk_space import DiskSpace
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import Fresh, StoreIdentity
 from basestore.replica.introductions import Introductions
@@ -93,6 +95,7 @@ class Node:
         self.clock = HybridClock(stored_ceiling(engine), cluster.drift_ms_max)
         self.group_commit = GroupCommit(engine, fresh.generation, waits=config.syncs == "always")
         settle_facts(self.group_commit, config, new=settle_format(self.group_commit, config))
+        self.disk_space = DiskSpace(config, self.group_commit)
         self.summaries = Summaries(self.group_commit, placement.held_by(self.me))
         self.replica = Replica(self.group_commit, self.summaries, rules, digester, self.clock)
         spare = placement.meeting_quorum - 1
@@ -119,7 +122,7 @@ class Node:
         self.report = Report(
             config, dict(labels), self.identity, self.peers, self.replica, self.group_commit, self.operations,
             self.exchanges, self.certificates, self.recovery, self.hints, self.debts, self.metrics,
-            now.monotonic, now,
+            self.disk_space, now.monotonic, now,
         )  # fmt: skip
         self._handlers = self._peer_handlers()
         self._ceiling.tick(now)
@@ -234,7 +237,7 @@ class Node:
         self.report.ticked = now
         self.operations.tick(now)
         self._sync_watch.tick(now)
-        self.peers.note_disk(self.me, self.group_commit.full)
+        self.peers.note_disk(self.me, bool(self.group_commit.refusal))
         generation, sequence = self.group_commit.generation, self.group_commit.durable_sequence
         only_copies = self.hints.only_copies()
         self.closed_stamps.hear_only_copies(self.me, only_copies, now)
@@ -350,7 +353,7 @@ class Node:
 
     def _trace(self, member: int, outbox: Outbox, message: Trace, now: Instant) -> None:
         if self.group_commit.full:  # the answer would wait behind what is not stored, or not durable
-            outbox.put(Rejected(message.id, "its disk does not keep up", True))
+            outbox.put(Rejected(message.id, self.group_commit.refusal, True))
         else:
             answer = trace(message, self.identity, self.peers, self.replica, self.hints, self.certificates)
             self.group_commit.reply(outbox, answer, None, weight(answer))

@@ -248,6 +248,8 @@ class Comparison:
         """One entry. `head`: what the sender's snapshot had of the row; empty: this record."""
         if int.from_bytes(row[:2]) != self._partition or not self._replica.intact(row, record):
             raise Broken("an entry is damaged, or does not belong here")
+        if self._dialogue.cramped and not record.tombstone:
+            raise Broken("the disk of the side that lacks this is nearly full")
         rule, mark = self._replica.rule(row), self._mark(row)
         had = self.snapshot.had(row, mark[:HEAD_BYTES])
         # The proof goes by what both snapshots had (`head`, `had`), the store by what both sides hold now.

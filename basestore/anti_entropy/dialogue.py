@@ -62,6 +62,11 @@ class Dialogue:
         """Whether the other side has said nothing yet."""
         return not self._heard
 
+    @property
+    def cramped(self) -> bool:
+        """Whether the disk of this side has next to no room."""
+        return self._group_commit.cramped
+
     def say(self, message: Message) -> None:
         """Send a message, with its number; a Syn, which begins all, has none."""
         if not isinstance(message, Syn):

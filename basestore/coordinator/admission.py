@@ -20,6 +20,7 @@ from basestore.instant import Instant
 from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.limits import KEY_BYTES_MAX, PAGE_BYTES_MAX, STALE_MS_MAX, TTL_MS_MAX, VALUE_BYTES_MAX
 from basestore.protocol.operator import Explain, Survey
+from basestore.replica.group_commit import BEHIND
 from repair.rule import Rule
 from repair.version import Version
 
@@ -51,8 +52,8 @@ def admit_write(
     repeated = context.stamper.repeated(request.version, now) if request.version else None
     _check_room(context, len(request.key) + len(value), now)
     # A disk that takes no batch still answers reads: only writes are refused for that.
-    if context.group_commit.full:
-        raise disk_behind()
+    if context.group_commit.wary:
+        _check_disk(context, tombstone=tombstone)
     row = context.placement.row(request.bucket.encode(), request.key)
     if context.peers.any_disk_behind and level is not ANY:
         _check_disks(context, row, level)
@@ -175,6 +176,18 @@ def _check_disks(context: Context, row: bytes, level: Level) -> None:
         raise Overloaded(
             f"overloaded: {required} replicas are required, and the disks of some do not keep up ({names}); "
             f"nothing was done. Look at them (`basestore status`), or ask for a lower consistency level"
+        )
+
+
+def _check_disk(context: Context, *, tombstone: bool) -> None:
+    """Overloaded, naming the disk, unless it allows such a write: one that is nearly full takes deletes."""
+    group_commit = context.group_commit
+    reason = group_commit.refusal if tombstone else group_commit.wary
+    if reason == BEHIND:
+        raise disk_behind()
+    if reason:
+        raise Overloaded(
+            f"overloaded: {reason}; nothing was done. Reads go on. Make room there, or ask another node"
         )
 
 

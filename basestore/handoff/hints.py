@@ -77,7 +77,7 @@ class Hints:
         # A late hint that wins keeps the place, and is not delivered: what loses to it would wait with it.
         loses = kept is not None and kept.late and kept.record == hint.record != record
         if loses or hint != kept:
-            if loses or self._group_commit.full or not self._has_room(pile, hint, kept, row):
+            if loses or self._group_commit.wary or not self._has_room(pile, hint, kept, row):
                 self._metrics.count("hints_refused")
                 debt = self._debts.owe(pile.index, row, offered)
                 refusal = Kept(message.id, message.member, False)

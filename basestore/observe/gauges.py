@@ -13,6 +13,7 @@ from basestore.cluster.peers import Peers
 from basestore.handoff.hints import Hints
 from basestore.instant import Instant
 from basestore.observe.status import state
+from basestore.replica.disk_space import DiskSpace
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.replica import Replica
@@ -128,6 +129,7 @@ class Gauges(NamedTuple):
     exchanges: int
     lag: Lag
     peers: tuple[PeerGauges, ...]
+    disk: DiskSpace
 
     @classmethod
     def of(
@@ -139,12 +141,14 @@ class Gauges(NamedTuple):
         exchanges: Exchanges,
         lag: Lag,
         peers: tuple[PeerGauges, ...],
+        disk: DiskSpace,
     ) -> Self:
         """Read off these rooms; `lag` and `peers` have their own."""
         return cls(
             state(identity), identity.whole, replica.summaries.records, len(replica.damaged),
             operations.count, operations.bytes, group_commit.sequence - group_commit.durable_sequence,
             group_commit.unsynced_bytes, group_commit.full, group_commit.stuck_s, exchanges.count, lag, peers,
+            disk,
         )  # fmt: skip
 
     def facts(self) -> dict[str, str]:

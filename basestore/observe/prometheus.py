@@ -127,6 +127,10 @@ class Exposition(Collector):
             ("disk_stuck_seconds", "For how long no sync has ended, if that is too long.", now.stuck_s),
         ):
             yield GaugeMetricFamily(f"basestore_{name}", text, value)
+        if now.disk.size:
+            yield GaugeMetricFamily("basestore_disk_free_bytes", "Room on the store's disk.", now.disk.free)
+            text = "How much of it is left free: with less, no values are taken."
+            yield GaugeMetricFamily("basestore_disk_reserve_bytes", text, now.disk.reserve)
         if now.lag.stable_lag_ms is not None:
             text = "How far the stable stamp that is furthest behind is behind the clock."
             yield GaugeMetricFamily("basestore_stable_lag_seconds", text, now.lag.stable_lag_ms / 1e3)

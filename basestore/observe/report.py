@@ -22,6 +22,7 @@ from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.observe import status
 from basestore.observe.gauges import Gauges, Lag, PeerGauges
+from basestore.replica.disk_space import DiskSpace
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.replica import Replica
@@ -44,6 +45,7 @@ class Report:
     hints: Hints
     debts: Debts
     metrics: Metrics
+    disk_space: DiskSpace
     opened_s: float
     ticked: Instant
 
@@ -51,7 +53,7 @@ class Report:
         """How the node stands now; the stable stamps as when it last ticked."""
         return Gauges.of(
             self.identity, self.replica, self.group_commit, self.operations, self.exchanges, self._lag(),
-            PeerGauges.of(self.peers, self.hints),
+            PeerGauges.of(self.peers, self.hints), self.disk_space,
         )  # fmt: skip
 
     def facts(self) -> dict[str, str]:
@@ -66,7 +68,7 @@ class Report:
             self.debts,
             self.group_commit.trouble,
         )
-        return known | self._lag().facts() | dict(self.labels)
+        return known | self._lag().facts() | self.disk_space.facts() | dict(self.labels)
 
     def counters(self, now: Instant) -> dict[str, str]:
         """The facts, and what was counted since this opening of the store, up to now."""

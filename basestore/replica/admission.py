@@ -1,7 +1,8 @@
 """Admission: whether this store answers now what a member asks of it, and by which way a record comes in.
 
 A store that is not whole answers nothing: it may have forgotten what it once acknowledged. One whose disk
-does not keep up, or has refused a batch, takes nothing new: what waits must not grow. What comes after its
+does not keep up, or has refused a batch, takes nothing new: what waits must not grow; nor does one whose disk
+is nearly full, but for deletes and copies as long as they fit (`disk_space.py`). What comes after its
 deadline is not done: nobody waits for it, and its sender may have concluded that it was not. Each of them
 says so (Rejected, passing), and the sender turns to another replica or keeps a hint. What is read to heal a
 damaged record is answered in any case: who asks knows what a store that is not whole is worth.
@@ -13,7 +14,7 @@ are refused by the coordinator.
 from collections.abc import Callable
 
 from basestore.cluster.operations import Operations
-from basestore.cluster.outbox import Outbox
+from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import row_partition
 from basestore.instant import Instant
@@ -22,6 +23,7 @@ from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import State, StoreIdentity
 from basestore.replica.replica import HINTED_COPY, HINTED_DIRECT, Replica
 from basestore.storage import keyspace
+from repair.version import HEAD_BYTES, is_tombstone
 
 
 class Admission:
@@ -47,13 +49,21 @@ class Admission:
     def apply(self, member: int, outbox: Outbox, message: Apply, now: Instant) -> None:
         if message.way not in (DIRECT, COPY):
             outbox.put(Rejected(message.id, "there is no such way in", False))
-        elif self._serves(member, outbox, message.id, message.deadline_ms, now, self._group_commit.full):
+            return
+        late = self._group_commit.wary
+        if late and (message.way == COPY or self._is_delete(message.record)):
+            late = self._group_commit.refusal
+        if self._serves(member, outbox, message.id, message.deadline_ms, now, late):
             self._replica.apply(outbox, message, now.wall_ms)
+
+    @staticmethod
+    def _is_delete(record: bytes) -> bool:
+        return len(record) > HEAD_BYTES and is_tombstone(record)
 
     def hinted(self, member: int, outbox: Outbox, message: Hinted, now: Instant) -> None:
         """A hint is a copy if a store that is still in use has taken its record; otherwise it may be the
         first delivery of a write that nobody holds."""
-        if self._serves(member, outbox, message.id, 0, now, self._group_commit.full):
+        if self._serves(member, outbox, message.id, 0, now, self._group_commit.refusal):
             row = message.row
             copy = len(row) > 3 and self._in_use(row_partition(row), message.stores)
             way = HINTED_COPY if copy else HINTED_DIRECT
@@ -63,28 +73,29 @@ class Admission:
         # A disk that refuses batches still shows what it holds. Only of a row in the refused batch nothing
         # can be said: what was held before is beaten, and what is new is not stored.
         group_commit = self._group_commit
-        late = group_commit.full and (
-            group_commit.behind or group_commit.blocks(keyspace.record(message.row))
-        )
+        late = ""
+        if group_commit.full and (group_commit.behind or group_commit.blocks(keyspace.record(message.row))):
+            late = group_commit.refusal
         if message.healing or self._serves(member, outbox, message.id, message.deadline_ms, now, late):
             self._replica.read(outbox, message)
 
     def read_range(self, member: int, outbox: Outbox, message: ReadRange, now: Instant) -> None:
         # A range is read from the engine alone, which lacks what stands in a refused batch.
-        if self._serves(member, outbox, message.id, message.deadline_ms, now, self._group_commit.full):
+        late = self._group_commit.refusal if self._group_commit.full else ""
+        if self._serves(member, outbox, message.id, message.deadline_ms, now, late):
             self._replica.read_range(outbox, message)
 
     def _serves(
-        self, member: int, outbox: Outbox, request: int, deadline_ms: int, now: Instant, late: bool
+        self, member: int, outbox: Outbox, request: int, deadline_ms: int, now: Instant, late: str
     ) -> bool:
         """Whether this store answers now. The deadline is by the member's clock, which may differ. `late`:
-        the disk does not keep up with what is asked."""
+        why the disk does not allow what is asked."""
         if not self._peers.alive[self._peers.me]:
             state = "forgetful" if self._identity.state is State.FORGETFUL else "starting"
             outbox.put(Rejected(request, f"its store is {state}", True))
             return False
         if late:
-            outbox.put(Rejected(request, "its disk does not keep up", True))
+            outbox.put(Rejected(request, late, True), SMALL_BYTES + len(late))
             return False
         # The member's clock is this one plus its offset; one that was never compared is taken to agree. To
         # answer too late costs a little work; to refuse too early would fail a request.

@@ -40,7 +40,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
-from basestore.errors import StorageBusy
+from basestore.errors import StorageBusy, StorageFull
 from basestore.protocol.codec import Message
 from basestore.protocol.replication import Applied
 from basestore.storage import keyspace
@@ -49,6 +49,7 @@ from basestore.storage.engine import Engine
 PROGRESS = keyspace.fact("progress")
 ACKS_MAX = 4096
 UNSYNCED_BYTES_MAX = 64 << 20
+BEHIND = "its disk does not keep up"
 PROGRESS_BYTES = 8
 
 
@@ -73,7 +74,9 @@ class GroupCommit:
     opened. `generation` names the present opening of the store, in what is said of its sequence. `stalled`:
     the engine has refused the open batch. `behind`: so much waits to be synced that nothing should be added
     to it, answers that would wait neither. `stuck_s`: for how long no sync has ended, if that is too long
-    (`sync_watch.py`), else 0. `full`: one of these, so that new writes should be refused."""
+    (`sync_watch.py`), else 0. `full`: one of these, so that new writes should be refused. `short`: in words,
+    that there is little room on the disk (`disk_space.py`); `cramped`: next to none. `refusal`: in words, why
+    nothing new should be taken; `wary`: the same, or why no new values should. Both are mostly empty."""
 
     def __init__(self, engine: Engine, generation: bytes, *, waits: bool) -> None:
         """`waits`: replies wait for durability."""
@@ -85,8 +88,9 @@ class GroupCommit:
         self._open = _Batch(self.sequence + 1)
         self._waiting: deque[_Batch] = deque()
         self.unsynced_bytes = 0
-        self.stalled = False
         self.stuck_s = 0.0
+        self.stalled = self.cramped = False
+        self.short = self._refused = ""
         self.weigh()
         self._offered = False  # the open batch, since the last `offer_again`
 
@@ -98,6 +102,11 @@ class GroupCommit:
         """Whether the disk keeps up; worked out when that may have changed, for every request asks."""
         self.behind = self.unsynced_bytes > UNSYNCED_BYTES_MAX
         self.full = self.stalled or self.behind or self.stuck_s > 0
+        if self.full:
+            self.refusal = (self._refused if self.stalled else "") or BEHIND
+        else:
+            self.refusal = self.short if self.cramped else ""
+        self.wary = self.refusal or self.short
 
     @property
     def trouble(self) -> str:
@@ -105,8 +114,8 @@ class GroupCommit:
         if self.stuck_s:
             return f"no sync has ended for {self.stuck_s:.0f} s"
         if self.stalled:
-            return "it takes no writes for the moment"
-        return f"{self.unsynced_bytes >> 20} MiB wait to be synced" if self.behind else ""
+            return self._refused or "it takes no writes for the moment"
+        return f"{self.unsynced_bytes >> 20} MiB wait to be synced" if self.behind else self.short
 
     @property
     def held(self) -> int:
@@ -218,8 +227,9 @@ class GroupCommit:
         batch.rows[PROGRESS] = batch.number.to_bytes(PROGRESS_BYTES)
         try:
             self.engine.apply(batch.rows)
-        except StorageBusy:
+        except StorageBusy as error:
             self.stalled = self._offered = True
+            self._refused = str(error) if isinstance(error, StorageFull) else ""
             self.weigh()
             return
         self.stalled = False

@@ -11,8 +11,9 @@ from basestore.protocol.codec import Message
 from basestore.protocol.operator import NodeStatus
 from basestore.results.answers import SENSELESS, error_of, senseless
 
-_NUMBERS = ("damaged", "unproven", "stable lag ms")  # facts that are numbers; all others are text,
-_LISTS = ("alive", "stalled by")  # or these lists of names
+# Facts that are numbers, and lists of names; all others are text.
+_NUMBERS = ("damaged", "unproven", "stable lag ms", "disk free bytes", "disk reserve bytes")
+_LISTS = ("alive", "stalled by")
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,8 +41,10 @@ from basestore.server.link import Signal
 from basestore.server.poller import Poller
 from basestore.server.sync_thread import SyncThread
 from basestore.storage.open import open_engine
+from basestore.storage.rocks_full import room_at
 
 TICK_S = 0.05
+DISK_S = 0.5  # how often the room on the store's disk is looked at
 ALARM_S = 0.005
 
 log = logging.getLogger("basestore")
@@ -84,9 +86,14 @@ class Service:
         labels = {"pid": str(os.getpid()), "endpoint": self.config.member.address}
         fresh = Fresh(secrets.token_bytes(16), secrets.token_bytes(8), secrets.randbits(48))
         node = Node(self.config, self._engine, fresh, instant(), labels)
+        if self._engine.persistent:
+            node.disk_space.tell(*room_at(self.config.directory))
         barrier = node.step(instant())
         if barrier is None:
-            raise StorageError(f"the store in {self.config.directory} takes no writes; start the node again")
+            raise StorageError(
+                f"the store in {self.config.directory} takes no writes: {node.group_commit.trouble}. See to "
+                f"that, and start the node again"
+            )
         self._engine.sync()
         # Only now: the step that has drawn its conclusions from the loss is durable.
         self._engine.accept_loss()
@@ -126,6 +133,8 @@ class Service:
                 nursery.start_soon(self._pump)
                 nursery.start_soon(self._poller.run, self.turn)
                 nursery.start_soon(self._ticker)
+                if self._engine.persistent:
+                    nursery.start_soon(self._watch_disk)
                 for index in self.connections.dialled:
                     nursery.start_soon(self.connections.dial_forever, index)
                 await nursery.start(trio.serve_listeners, self.connections.accept, listeners)
@@ -232,6 +241,14 @@ class Service:
             log.warning("%s: the disk hangs: %s; writes are refused until one does", self.node.name, trouble)
         else:
             log.warning("%s: the disk is there again", self.node.name)
+
+    async def _watch_disk(self) -> None:
+        """Tell the node how much room there is. In a thread, for a file system may hang."""
+        while True:
+            await trio.sleep(DISK_S)
+            with suppress(OSError):  # then what was told before stands
+                room = await trio.to_thread.run_sync(room_at, self.config.directory, abandon_on_cancel=True)
+                self.node.disk_space.tell(*room)
 
     async def _ticker(self) -> None:
         """Ticks; and while requests are under way their alarms, which come closer together."""

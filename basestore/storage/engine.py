@@ -33,7 +33,8 @@ class Engine(Protocol):
     def apply(self, batch: Batch) -> None:
         """Put every pair (None deletes), visible at once, durable only after `sync`.
 
-        StorageBusy when the engine stalls; nothing of the batch is then applied.
+        StorageBusy when the engine stalls, StorageFull when its disk is full; nothing of the batch is then
+        applied, and everything else goes on.
         """
 
     def sync(self) -> None:

@@ -8,31 +8,60 @@ at the last whole point before the damage, and `loss` names what happened: its n
 forgetful. Damage anywhere else (a table, the manifest) is an error that names the store. What a
 damaged log loses without a trace (a file cut at a record's end) is found by peers, who remember
 how far the store had come.
-What RocksDB itself passes over is looked for before (`rocks_damage.py`). Owns the directory of the store, and
-repairs nothing in it beyond that.
+What RocksDB itself passes over is looked for before (`rocks_damage.py`). A disk that is full ends nothing:
+the store is busy, and reads go on (`rocks_full.py`). Owns the directory of the store, and repairs nothing in
+it beyond that.
 """
 
+import fcntl
 import os
 import re
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-from rocksdict import BlockBasedOptions, DBRecoveryMode, Options, Rdict, ReadOptions, WriteBatch, WriteOptions
+from rocksdict import (
+    AccessType,
+    BlockBasedOptions,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    ReadOptions,
+    WriteBatch,
+    WriteOptions,
+)
 
-from basestore.errors import StorageBusy, StorageError
+from basestore.errors import StorageBusy, StorageError, StorageFull
 from basestore.storage.engine import Batch
 from basestore.storage.rocks_damage import ADVICE, find_losses, in_use, make_visible
+from basestore.storage.rocks_full import (
+    BROKEN_LOG,
+    MARGIN_BYTES,
+    broke_log,
+    is_full,
+    log_bytes,
+    room_at,
+    shown,
+    sync_logs,
+)
 
 MEMTABLE_BYTES = 64 << 20
+MEMTABLES_A_DISK = 32  # on a small disk they are smaller: opening needs room for what one holds
+MEMTABLE_BYTES_MIN = 1 << 20
+REOPEN_S = 1.0
 _BUSY = re.compile(r"Write stall|Incomplete", re.IGNORECASE)
 
 
-def _options(mode: DBRecoveryMode) -> Options:
+def _options(mode: DBRecoveryMode, disk_bytes: int) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_wal_recovery_mode(mode)
-    options.set_write_buffer_size(MEMTABLE_BYTES)
+    options.set_write_buffer_size(
+        min(MEMTABLE_BYTES, max(MEMTABLE_BYTES_MIN, disk_bytes // MEMTABLES_A_DISK))
+    )
     options.set_max_background_jobs(2)
     options.set_keep_log_file_num(3)
     options.set_paranoid_checks(True)
@@ -53,7 +82,12 @@ class RocksEngine:
         self._mark = directory / "LOST"
         self.loss = ""
         with self._errors("cannot be created"):
-            directory.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # what is stored is its owner's alone
+            self._disk_bytes = room_at(directory).size
+        self._syncing = threading.Lock()  # held by a sync, and while the store is closed and opened again
+        self._full = ""  # why batches are refused although RocksDB is not asked: its log is broken
+        self._reopen_due_s = 0.0
+        self._lock: IO[bytes] | None = None  # of a store that is open for reading only
         self._db = self._open()
         with self._errors("cannot be read"):
             self.loss = self._mark.read_text() if self._mark.exists() else ""
@@ -75,17 +109,32 @@ class RocksEngine:
                 self._note_loss("; ".join(loss.text for loss in losses))
                 make_visible(losses)
         try:
-            return Rdict(path, _options(DBRecoveryMode.absolute_consistency()))
+            return Rdict(path, self._options(DBRecoveryMode.absolute_consistency()))
         except Exception as error:  # rocksdict raises nothing narrower
             if "orruption" not in str(error):
-                raise StorageError(
-                    f"the store {path} cannot be opened: {error}. "
-                    f"If another process uses it, stop that one first"
-                ) from error
+                text = f"the store {path} cannot be opened: {error}{self._advice(str(error))}"
+                raise StorageError(text) from error
             damage = str(error)
         self._note_loss(f"the log in {path} is damaged and was cut before the damage: {damage}")
         with self._errors(f"is damaged ({damage}) and cannot be opened"):
-            return Rdict(path, _options(DBRecoveryMode.point_in_time()))
+            return Rdict(path, self._options(DBRecoveryMode.point_in_time()))
+
+    def _options(self, mode: DBRecoveryMode) -> Options:
+        return _options(mode, self._disk_bytes)
+
+    def _advice(self, error: str) -> str:
+        """What to do about a store that cannot be opened."""
+        if is_full(error):
+            needed = shown(log_bytes(self._directory) + MARGIN_BYTES)
+            return (
+                f". Its disk is full: {room_at(self._directory)}, and opening needs up to {needed}. Nothing "
+                f"is lost. Free some space there, or make the disk larger, and start again"
+            )
+        if "Read-only file system" in error:
+            return ". Its disk is mounted read-only: see why (`dmesg`), mount it writable, and start again"
+        if "lock" in error.lower():
+            return ". If another process uses it, stop that one first"
+        return ""
 
     def _note_loss(self, loss: str) -> None:
         """Write down, durably, that something will be lost, before it is: whoever opens the store
@@ -127,6 +176,8 @@ class RocksEngine:
         return value
 
     def apply(self, batch: Batch) -> None:
+        if self._full and not self._opened_again():
+            raise StorageFull(self._full)
         writes = WriteBatch(raw_mode=True)
         put, delete = writes.put, writes.delete
         for key, value in batch.items():
@@ -137,13 +188,73 @@ class RocksEngine:
         try:
             self._db.write(writes, self._write_options)
         except Exception as error:  # rocksdict raises nothing narrower
-            if _BUSY.search(str(error)):
-                raise StorageBusy(f"the store {self._directory} is busy: {error}") from error
+            text = str(error)
+            if is_full(text):
+                full = f"the disk of the store {self._directory} is full: {text}"
+                if broke_log(text):
+                    self._full = full
+                raise StorageFull(full) from error
+            if _BUSY.search(text):
+                raise StorageBusy(f"the store {self._directory} is busy: {text}") from error
             raise self._error("cannot be written", error) from error
 
-    def sync(self) -> None:
-        with self._errors("cannot be synced"):
+    def _opened_again(self) -> bool:
+        """Open the store whose log is broken for reading, and once there is room for writing again."""
+        now_s = time.monotonic()
+        if now_s < self._reopen_due_s or not self._syncing.acquire(blocking=False):
+            return False
+        self._reopen_due_s = now_s + REOPEN_S
+        try:
+            with self._errors("cannot be opened again"):
+                lock = self._lock or self._open_for_reading()
+                needed = log_bytes(self._directory) + MARGIN_BYTES
+                return room_at(self._directory).free >= needed and self._open_for_writing(lock)
+        finally:
+            self._syncing.release()
+
+    def _open_for_reading(self) -> IO[bytes]:
+        with self._but_for_room():  # it says so again, and cuts its log back
+            self._db.close()
+        sync_logs(self._directory)
+        # RocksDB itself does not keep others away from what it only reads.
+        self._lock = lock = (self._directory / "LOCK").open("ab")
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        options = self._options(DBRecoveryMode.absolute_consistency())
+        self._db = Rdict(str(self._directory), options, access_type=AccessType.read_only())
+        return lock
+
+    def _open_for_writing(self, lock: IO[bytes]) -> bool:
+        self._db.close()
+        lock.close()
+        self._lock = None
+        with self._but_for_room():
+            self._db = Rdict(str(self._directory), self._options(DBRecoveryMode.absolute_consistency()))
             self._db.flush_wal(True)
+            self._full = ""
+        if self._full:
+            self._open_for_reading()
+        return not self._full
+
+    @contextmanager
+    def _but_for_room(self) -> Iterator[None]:
+        """What fails for lack of room alone is no news: it has been told."""
+        try:
+            yield
+        except Exception as error:  # rocksdict raises nothing narrower
+            if BROKEN_LOG not in str(error) and not is_full(str(error)):
+                raise
+
+    def sync(self) -> None:
+        with self._syncing, self._errors("cannot be synced"):
+            try:
+                if not self._full:
+                    self._db.flush_wal(True)
+                    return
+            except Exception as error:  # rocksdict raises nothing narrower
+                # A batch found no room just now: what came before it is whole in its log.
+                if BROKEN_LOG not in str(error):
+                    raise
+            sync_logs(self._directory)
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         bounds = ReadOptions()
@@ -157,5 +268,7 @@ class RocksEngine:
             cursor.status()
 
     def close(self) -> None:
-        with self._errors("cannot be closed"):
+        with self._errors("cannot be closed"), self._but_for_room():
             self._db.close()
+        if self._lock is not None:
+            self._lock.close()

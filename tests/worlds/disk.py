@@ -6,7 +6,7 @@ full (batches are refused), and be replaced by an older copy of itself or by not
 
 from collections.abc import Callable
 
-from basestore.errors import StorageBusy
+from basestore.errors import StorageFull
 from basestore.storage.engine import Batch
 from basestore.storage.keyspace import SEQUENCE_BYTES
 from basestore.storage.memory import MemoryEngine
@@ -26,7 +26,7 @@ class Disk(MemoryEngine):
 
     def apply(self, batch: Batch) -> None:
         if self.full:
-            raise StorageBusy("the disk is full")
+            raise StorageFull("the disk is full: No space left on device")
         rows = self._rows
         undo = {key: rows.get(key) for key in batch}
         if self.watch is not None:

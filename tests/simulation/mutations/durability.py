@@ -114,3 +114,4 @@ def _drop_the_refused(self: Any) -> None:
 @mutant("writes are taken while a batch is refused", {"stalls"}, GroupCommit, "weigh", "disk full", "stalls")
 def _never_full(self: Any) -> None:
     self.behind = self.full = False
+    self.refusal = self.wary = ""
