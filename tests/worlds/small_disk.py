@@ -1,7 +1,7 @@
 """File systems of a few MiB, to be filled: mounted in a namespace of its own, for whoever may make one.
 
-A script that needs them is run by `in_namespace`; inside it, `mount` makes one, and `grow` makes it larger. All
-of them go when the script ends.
+A script that needs them is run by `in_namespace`; inside it, `mount` makes one, and `grow` makes it larger.
+All of them go when the script ends.
 """
 
 import shutil
