@@ -52,7 +52,7 @@ def _row(state: "NodeState") -> tuple[object, ...]:
     if recovered := state.facts.get("recovered"):
         notes.append(f"{recovered} partitions recovered")
     if disk := state.facts.get("disk"):
-        notes.append(f"its disk does not keep up: {disk}; others are asked instead")
+        notes.append(f"disk trouble: {disk}")
     if state.facts.get("damaged", "0") != "0":
         notes.append(f"{state.facts['damaged']} damaged records are being healed")
     for name, partitions in state.debt.items():
