@@ -1,4 +1,4 @@
-"""A node's disk that can fail, lie, or lose power: `failing_fsync.c` under a real process.
+"""A node's disk that can fail, lie, hang, or lose power: `failing_fsync.c` under a real process.
 
 A killed process loses nothing that it has written, synced or not, so kill -9 alone cannot show a
 missing sync. `cut_power` does: after the kill, it cuts every log of the store to the size that
@@ -37,6 +37,7 @@ class Disk:
         self._node = node
         self._shim = shim
         self._log = node.path.with_suffix(".syncs")
+        self._hang = node.path.with_suffix(".hang")
 
     def start_node(self, *, fail_after: int | None = None, lie_after: int | None = None) -> None:
         """Start the node on this disk; its syncs fail, or lie, after that many."""
@@ -44,12 +45,20 @@ class Disk:
             "LD_PRELOAD": str(self._shim),
             "SHIM_DIRECTORY": f"{self._node.directory.resolve()}/",
             "SHIM_LOG": str(self._log),
+            "SHIM_HANG": str(self._hang),
         }
         if fail_after is not None:
             environment["SHIM_FAIL_AFTER"] = str(fail_after)
         if lie_after is not None:
             environment["SHIM_LIE_AFTER"] = str(lie_after)
         self._node.start(environment)
+
+    def hang(self) -> None:
+        """From now on no sync ends, until `recover`."""
+        self._hang.touch()
+
+    def recover(self) -> None:
+        self._hang.unlink()
 
     @property
     def syncs(self) -> int:

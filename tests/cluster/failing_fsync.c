@@ -1,7 +1,8 @@
-/* A disk whose syncs fail or lie, for LD_PRELOAD. Files outside SHIM_DIRECTORY are left alone.
+/* A disk whose syncs fail, lie or hang, for LD_PRELOAD. Files outside SHIM_DIRECTORY are left alone.
  *
  *   SHIM_FAIL_AFTER=k   the k first syncs work, every later one fails with EIO
  *   SHIM_LIE_AFTER=k    the k first syncs work, every later one claims to and does nothing
+ *   SHIM_HANG=file      while there is this file, no sync ends
  *   SHIM_LOG=file       a line "SIZE PATH" for each sync that worked: of the file at PATH at least
  *                       SIZE bytes are on the disk. What lies beyond, a power cut may take.
  */
@@ -43,6 +44,9 @@ static int watched(int fd, int (*real)(int)) {
     if (!ours(fd, path))
         return real(fd);
     long number = atomic_fetch_add(&syncs, 1);
+    const char *hang = getenv("SHIM_HANG");
+    while (hang && access(hang, F_OK) == 0)
+        usleep(20000);
     if (number >= limit("SHIM_FAIL_AFTER")) {
         errno = EIO;
         return -1;

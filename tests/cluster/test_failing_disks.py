@@ -1,14 +1,16 @@
-"""Disks that fail a sync, lose power, or lie: nothing is acknowledged that is not on them."""
+"""Disks that fail a sync, lose power, or lie: nothing is acknowledged that is not on them. Or hang: then the
+others go on without."""
 
+import time
 from pathlib import Path
 
 import pytest
 
-from basestore.consistency import Level
-from basestore.errors import RequestFailed, Unreachable
+from basestore.consistency import Level, Outcome
+from basestore.errors import Overloaded, RequestFailed, Unreachable
 from tests.cluster.disk import Disk, compile_shim
 from tests.cluster.load import Ledger, Load
-from tests.cluster.processes import Cluster, NodeProcess
+from tests.cluster.processes import Cluster, NodeProcess, reads_at
 from tests.worlds.patience import eventually
 
 BATCH = 20
@@ -114,6 +116,54 @@ def test_a_disk_that_lied_about_its_syncs_is_found_out_by_the_peers_and_refilled
         n3.start()
         cluster.wait_linked()
         assert load.ledger.complaints(n2, Level.ONE) == []
+
+
+def _refusal(node: NodeProcess) -> Overloaded | None:
+    """How a node refuses a write, if it does so before anything is done."""
+    with node.store(timeout=1.0) as store:
+        try:
+            store.set("at it", "v")
+        except Overloaded as error:
+            return error
+        except RequestFailed:
+            return None
+    return None
+
+
+def test_a_hanging_disk_holds_nobody_up_is_shown_and_its_node_comes_back_by_itself(
+    tmp_path: Path, shim: Path
+) -> None:
+    with Cluster(tmp_path) as cluster:
+        n1, n2, n3 = cluster
+        n1.start()
+        n2.start()
+        disk = Disk(n3, shim)
+        disk.start_node()
+        cluster.wait_linked()
+        with n1.store(timeout=1.0) as store:
+            keys = [b"%03d" % number for number in range(200)]
+            store.set_many([(key, b"old") for key in keys], consistency="all")
+            disk.hang()
+            for round in range(40):  # 4 s or so: it is not known from the beginning
+                assert store.set(keys[round], "new").outcome is Outcome.STORED
+                assert store.get(keys[round]).value == b"new"
+                assert [item.key for item in store.scan()] == keys
+                time.sleep(0.1)
+            eventually(lambda: _refusal(n3) is not None, "n3 refuses to coordinate writes")
+            with pytest.raises(Overloaded, match=r"\(n3\)"):
+                store.set("needs it", "v", consistency="all")
+        status = n3.status()
+        assert status is not None
+        assert status.facts["disk"].startswith("no sync has ended for")
+        assert "the disk hangs: no sync has ended" in n3.log
+        with n3.store(timeout=1.0) as store:
+            assert store.get(keys[0]).value == b"new"
+            assert [item.key for item in store.scan()] == keys
+        disk.recover()
+        eventually(lambda: _refusal(n3) is None, "n3 takes writes again")
+        eventually(lambda: n1.hints()["n3"] == 0, "the hints are delivered")
+        assert reads_at(n3, keys[:40], Level.ONE) == dict.fromkeys(keys[:40], b"new")
+        assert "the disk is there again" in n3.log
 
 
 def test_writes_to_a_node_without_a_disk_are_refused_or_lost_but_never_acknowledged(

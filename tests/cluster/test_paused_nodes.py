@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from basestore.consistency import Level, ReplicaState
-from basestore.errors import ReplicaFailure, Unavailable, WriteTimeout
+from basestore.errors import ReadTimeout, ReplicaFailure, Unavailable, WriteTimeout
 from tests.cluster.load import Load
 from tests.cluster.processes import reads_at, running
 from tests.worlds.patience import eventually
@@ -60,6 +60,41 @@ def test_a_write_at_all_that_meets_a_fresh_pause_ends_as_indefinite_and_is_kept_
         with n3.store("one") as store:
             result = store.get("key")
         assert (result.value, result.version) == (b"new", failed.value.version)
+
+
+def test_a_scan_in_the_middle_of_which_a_node_is_paused_shows_all_there_is(tmp_path: Path) -> None:
+    with running(tmp_path) as cluster:
+        n1, n2, n3 = cluster
+        keys = [b"%04d" % number for number in range(3000)]
+        with n1.store(timeout=2.0) as store:
+            store.set_many([(key, b"v") for key in keys], consistency="all")
+            for paused in (n2, n3):
+                shown = []
+                for item in store.scan():
+                    shown.append(item.key)
+                    if len(shown) == 1000:
+                        paused.pause()
+                assert shown == keys
+                paused.resume()
+                cluster.wait_linked()
+
+
+def test_a_scan_whose_node_is_paused_goes_on_at_another_from_the_key_that_it_came_to(tmp_path: Path) -> None:
+    with running(tmp_path) as cluster:
+        n1, n2, _ = cluster
+        keys = [b"%04d" % number for number in range(1200)]
+        shown = []
+        with n1.store(timeout=1.0) as store:
+            store.set_many([(key, b"v") for key in keys])
+            scan = store.scan()
+            shown += [next(scan).key for _ in range(600)]
+            n1.pause()
+            with pytest.raises(ReadTimeout, match=r"up to .* were shown") as broken:
+                shown.extend(item.key for item in scan)
+        assert (broken.value.after, shown) == (keys[999], keys[:1000])
+        with n2.store() as store:
+            assert [item.key for item in store.scan(after=shown[-1])] == keys[1000:]
+        n1.resume()
 
 
 def test_a_node_that_wakes_up_does_not_answer_from_the_past_at_quorum(tmp_path: Path) -> None:
