@@ -120,7 +120,8 @@ class NodeConfig:
     hints it keeps for each member, and for how long; after which share of the reads at ONE it compares
     the other replicas. `metrics`: host:port at which its metrics are shown, or empty. `directory` is made
     absolute, once and here: a program may change its own later. `disk_reserve_bytes`: how much of its disk
-    it leaves free; unset, as `replica/disk_space.py` says."""
+    it leaves free; unset, as `replica/disk_space.py` says. `clock_is_right`: an operator's word for this
+    start, which stands in no file."""
 
     cluster: ClusterConfig
     name: str
@@ -131,6 +132,7 @@ class NodeConfig:
     read_repair: float = READ_REPAIR_DEFAULT
     metrics: str = ""
     disk_reserve_bytes: int = RESERVE_UNSET
+    clock_is_right: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "directory", self.directory.absolute())

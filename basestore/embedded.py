@@ -10,6 +10,7 @@ Nodes run on Trio only. This module owns no node: a `Service` does, for the leng
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
@@ -133,16 +134,19 @@ async def open_node(
     *,
     consistency: Consistency = "quorum",
     timeout: float = TIMEOUT_S_DEFAULT,
+    clock_is_right: bool = False,
 ) -> AsyncIterator[EmbeddedNode]:
     """Run a node inside this Trio program, for the length of an `async with` block.
 
     config   a NodeConfig, or the path of its TOML file
     timeout  seconds, for calls that say nothing else
+    clock_is_right  as `basestore serve --clock-is-right`
     Raises ConfigurationError and StorageError when the node cannot start, and StorageError out of
     the block (in an ExceptionGroup) when its store fails later.
     """
     _check_trio()
-    service = Service(config if isinstance(config, NodeConfig) else load(config))
+    config = config if isinstance(config, NodeConfig) else load(config)
+    service = Service(replace(config, clock_is_right=clock_is_right))
     async with _run(service) as channel:
         yield EmbeddedNode(service, channel, consistency, timeout)
 
@@ -155,11 +159,13 @@ async def open_cluster(
     durability: Durability = "sync",
     consistency: Consistency = "quorum",
     timeout: float = TIMEOUT_S_DEFAULT,
+    clock_is_right: bool = False,
 ) -> AsyncIterator[EmbeddedCluster]:
     """Run a whole cluster inside this Trio program, on loopback ports, and wait until it is linked.
 
     directory  of the configurations and stores; made if need be, carried on with if it exists
     timeout    seconds, for calls that say nothing else
+    clock_is_right  as `basestore serve --clock-is-right`, of every node
     Raises ConfigurationError, StorageError, and trio.TooSlowError when the nodes are not linked within
     30 s.
     """
@@ -168,7 +174,7 @@ async def open_cluster(
     async with AsyncExitStack() as stack:
         ways = []
         for config in configs:  # each is closed by the stack from when it is open: the next may fail to
-            service = Service(config)
+            service = Service(replace(config, clock_is_right=clock_is_right))
             ways.append((service, await stack.enter_async_context(_run(service))))
         members = [EmbeddedNode(*way, consistency, timeout) for way in ways]
         with trio.fail_after(LINK_S_MAX):

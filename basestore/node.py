@@ -92,7 +92,7 @@ class Node:
         placement, digester = Placement.of(cluster), Digester(cluster.key)
         rules = {name.encode(): rule for name, rule in cluster.buckets.items()}
         # Above every stamp that an earlier opening can have given out (`replica/clock_ceiling.py`).
-        self.clock = HybridClock(stored_ceiling(engine), cluster.drift_ms_max)
+        self.clock = HybridClock(stored_ceiling(engine), cluster.drift_ms_max, ahead=config.clock_is_right)
         self.group_commit = GroupCommit(engine, fresh.generation, waits=config.syncs == "always")
         settle_facts(self.group_commit, config, new=settle_format(self.group_commit, config))
         self.disk_space = DiskSpace(config, self.group_commit)
@@ -100,11 +100,12 @@ class Node:
         self.replica = Replica(self.group_commit, self.summaries, rules, digester, self.clock)
         spare = placement.meeting_quorum - 1
         self.peers = Peers(cluster.names, self.me, self.ready, cluster.drift_ms_max, spare)
+        self.peers.clock.open(now, vouched=config.clock_is_right)
         origin = (config.member.number + 1) << 48 | fresh.incarnation
         self.operations = Operations((fresh.incarnation & 0xFFFF) << 40)
         self.context = Context(
             placement, self.peers, self.operations, self.metrics, digester,
-            Stamper(self.clock, self.peers, origin, cluster.partitions), self.group_commit,
+            Stamper(self.clock, self.peers.clock, origin, cluster.partitions), self.group_commit,
             cluster.buckets, cluster.timeout_ms_max, config.read_repair,
         )  # fmt: skip
         self._begin_handoff(rules, placement, now)
@@ -115,14 +116,14 @@ class Node:
             self.certificates.in_use,
         )  # fmt: skip
         self._sync_watch = SyncWatch(self.group_commit, self.metrics, config.syncs)
-        self._ceiling = ClockCeiling(self.group_commit, self.clock, self.peers)
+        self._ceiling = ClockCeiling(self.group_commit, self.clock, self.peers.clock)
         self.introductions = Introductions(
             self.identity, self.peers, self.group_commit, fresh, self.exchanges.take_proof_of_loss
         )
         self.report = Report(
             config, dict(labels), self.identity, self.peers, self.replica, self.group_commit, self.operations,
             self.exchanges, self.certificates, self.recovery, self.hints, self.debts, self.metrics,
-            self.disk_space, now.monotonic, now,
+            self.context.stamper, self.disk_space, now.monotonic, now,
         )  # fmt: skip
         self._handlers = self._peer_handlers()
         self._ceiling.tick(now)
@@ -165,8 +166,8 @@ class Node:
             self.identity, self.certificates, self.scheduler, placement, self.peers, request_s_max
         )
         self._inspector = Inspector(
-            self.config, self.identity, self.peers, self.clock, self.replica, self.certificates,
-            self.maintenance, self.hints, self.metrics,
+            self.config, self.identity, self.peers, self.clock, self.context.stamper, self.replica,
+            self.certificates, self.maintenance, self.hints, self.metrics,
         )  # fmt: skip
 
     # --- what the driver calls ---------------------------------------------------------------
@@ -202,6 +203,7 @@ class Node:
         replaced = self.peers.all[member].linked
         outbox = self.peers.link(member, now)
         outbox.put(self.identity.identity())
+        outbox.put(self._heartbeat(now))  # at once: until it is answered, nothing may be stamped
         if replaced:  # what was under way on the old one is lost, as if it had been unlinked
             self._lost(member, now)
         return outbox
@@ -238,10 +240,8 @@ class Node:
         self.operations.tick(now)
         self._sync_watch.tick(now)
         self.peers.note_disk(self.me, bool(self.group_commit.refusal))
-        generation, sequence = self.group_commit.generation, self.group_commit.durable_sequence
-        only_copies = self.hints.only_copies()
-        self.closed_stamps.hear_only_copies(self.me, only_copies, now)
-        for member in self.peers.tick(now, self.identity.whole, generation, sequence, only_copies):
+        self.closed_stamps.hear_only_copies(self.me, self.hints.only_copies(), now)
+        for member in self.peers.tick(now, self._heartbeat):
             self.operations.lost(member, now)
         self.introductions.tick(now)
         self.group_commit.offer_again()  # not with every step: it takes as long as to store the batch
@@ -267,6 +267,9 @@ class Node:
     def step(self, now: Instant) -> int | None:
         """One batch is stored, or more if what this node then hears of itself stages again."""
         self.introductions.settle()
+        if self.context.stamper.parked and not self.group_commit.stalled:
+            self._ceiling.tick(now)  # it may be what they wait for
+            self.context.stamper.resume(now)
         while True:
             self._talk_to_self(now)
             if not self.group_commit.stalled:
@@ -303,11 +306,19 @@ class Node:
         self._talk_to_self(now)
         # In one batch with the hints: what says "closed cleanly" must not be there without them.
         self.identity.close()
+        self._ceiling.close()
         self.summaries.summary_log.write()
         self.group_commit.offer_again()
         self.group_commit.commit()
 
     # --- inside ------------------------------------------------------------------------------
+
+    def _heartbeat(self, now: Instant) -> Ping:
+        commit = self.group_commit
+        return Ping(
+            int(now.monotonic * 1e6), now.wall_ms, self.identity.whole, commit.generation,
+            commit.durable_sequence, self.hints.only_copies(), self.peers.disk_behind[self.me],
+        )  # fmt: skip
 
     def _talk_to_self(self, now: Instant) -> None:
         mine = self.peers.all[self.me].outbox
@@ -333,7 +344,7 @@ class Node:
             Hinted: self._admission.hinted,
             **self.exchanges.handlers,
             Ping: self._ping,
-            Pong: lambda member, outbox, message, now: self.peers.pong(member, message, now),
+            Pong: lambda member, outbox, message, now: self.peers.clock.hear(member, message, now),
             Identity: self.introductions.hear_identity,
             Remembered: self.introductions.hear_remembered,
             Confirmed: self.introductions.hear_confirmed,

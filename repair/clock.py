@@ -5,58 +5,76 @@ milliseconds above 16 bits of counter. The wall clock is an argument.
 
 A stamp is handed out only at or below the *ceiling*, a stamp that the node's storage holds
 durably; a restart begins above the ceiling, so a stamp is never used twice, even when the wall
-clock went back meanwhile. Who owns the clock raises the ceiling ahead of time:
+clock went back meanwhile. Nor is it ever below the wall clock: where the ceiling is, as after a pause,
+nothing is stamped until it was raised (NotYet). Who owns the clock raises it ahead of time:
 
     ceiling = clock.wanted_ceiling(wall_ms)     # None while there is room enough
     ... make it durable ...
     clock.raise_ceiling(ceiling)                # only then
 
-The ceiling runs ahead of the wall clock by half the drift bound (200 ms at least), or of the last stamp by
-400 ms if that is later. A node that restarts at once stamps that far ahead; replicas refuse direct writes
-beyond the bound. It stores no ceiling (`replica/clock_ceiling.py` does) and reads no clock.
+The ceiling runs ahead of the wall clock by a *reserve*: half the drift bound (200 ms at least), or as much as
+some syncs take (`keep_reserve`), or of the last stamp by 400 ms if that is later. A node that crashed and
+restarts at once stamps that far ahead; replicas refuse direct writes beyond the bound. It stores no ceiling
+(`replica/clock_ceiling.py` does) and reads no clock.
 """
 
 from repair.version import COUNTER_BITS
 
 RESERVE_MS_MIN = 200
+RESERVE_MS_MAX = 60_000
+RESERVE_SYNCS = 4
 LEAD_MS = 200
 
 
-class CeilingReached(Exception):
-    """The next stamp lies above the durable ceiling; raise the ceiling first."""
+class NotYet(Exception):
+    """Nothing may be stamped at this moment, but will be soon: wait for the ceiling, and try again."""
 
 
 class HybridClock:
     """One node's source of stamps."""
 
-    __slots__ = ("_reserve", "ceiling", "drift_ms_max", "last")
+    __slots__ = ("_reserve", "ahead_ms", "ceiling", "drift_ms_max", "last")
 
-    def __init__(self, ceiling: int, drift_ms_max: int) -> None:
-        """Start above `ceiling`, the durable one of the last run (0 for a new store)."""
+    def __init__(self, ceiling: int, drift_ms_max: int, *, ahead: bool = False) -> None:
+        """Start above `ceiling`, the durable one of the last run (0 for a new store). `ahead`: stamps go on
+        from there however far that is ahead of the wall clock, for an operator says that the wall clock is
+        right: so it was ahead once, and is not now."""
         self.ceiling = ceiling
         self.last = ceiling
         self.drift_ms_max = drift_ms_max
-        self._reserve = max(drift_ms_max // 2, RESERVE_MS_MIN) << COUNTER_BITS
+        # Fixed for this run: were it to follow `last`, one bad clock could drag the others on and on.
+        self.ahead_ms = ceiling >> COUNTER_BITS if ahead else 0
+        self.keep_reserve(0.0)
 
-    @property
-    def ready(self) -> bool:
-        """Whether the next stamp lies at or below the ceiling."""
-        return self.last < self.ceiling
+    def keep_reserve(self, sync_ms: float) -> None:
+        """To make a ceiling durable takes so long: ask for the next one early enough."""
+        reserve_ms = max(self.drift_ms_max // 2, RESERVE_MS_MIN, int(RESERVE_SYNCS * sync_ms))
+        self._reserve = min(reserve_ms, RESERVE_MS_MAX) << COUNTER_BITS
+
+    def ready(self, wall_ms: int) -> bool:
+        """Whether `tick` would give out a stamp."""
+        return max(self.last + 1, wall_ms << COUNTER_BITS) <= self.ceiling
 
     def tick(self, wall_ms: int) -> int:
-        """A new stamp, greater than every one handed out, or taken over by `observe`; CeilingReached."""
-        stamp = self._next(wall_ms)
+        """A new stamp, not below the wall clock, and greater than every one handed out, or taken over by
+        `observe`; NotYet."""
+        stamp = max(self.last + 1, wall_ms << COUNTER_BITS)
         if stamp > self.ceiling:
-            raise CeilingReached
+            raise NotYet
         self.last = stamp
         return stamp
+
+    def bound(self, wall_ms: int) -> int:
+        """The greatest stamp that a clock which is right can have given out by now."""
+        return (max(wall_ms, self.ahead_ms) + self.drift_ms_max) << COUNTER_BITS
 
     def observe(self, stamp: int, wall_ms: int) -> bool:
         """Take note of another node's stamp; False when it runs too far ahead of `wall_ms`.
 
         A stamp beyond the drift bound is not taken over: one bad clock must not drag the others.
         """
-        if stamp > (wall_ms + self.drift_ms_max) << COUNTER_BITS:
+        # As `bound`, without a call: on the way of every write.
+        if stamp > (max(wall_ms, self.ahead_ms) + self.drift_ms_max) << COUNTER_BITS:
             return False
         # `last` may come to lie above the ceiling: then nothing is stamped until that was raised.
         if stamp > self.last:
@@ -72,7 +90,7 @@ class HybridClock:
         wall, lead = wall_ms << COUNTER_BITS, LEAD_MS << COUNTER_BITS
         if max(wall + self._reserve // 2, self.last + lead) <= self.ceiling:
             return None
-        if self.last > wall + (self.drift_ms_max << COUNTER_BITS):
+        if self.last > self.bound(wall_ms):
             return None  # nothing may be stamped until the wall clock has caught up
         return self._target(wall)
 
@@ -91,13 +109,8 @@ class HybridClock:
         return max(wall + self._reserve, self.last + 2 * (LEAD_MS << COUNTER_BITS))
 
     def lead_ms(self, wall_ms: int) -> int:
-        """How far the next stamp would be ahead of the wall clock; negative when it is behind."""
-        return (self._next(wall_ms) >> COUNTER_BITS) - wall_ms
-
-    def _next(self, wall_ms: int) -> int:
-        # No further than the ceiling while there is room below it, wherever the wall clock is: so `ready`
-        # is true exactly when `tick` does not raise.
-        return max(self.last + 1, min(wall_ms << COUNTER_BITS, self.ceiling))
+        """How far the last stamp is ahead of the wall clock; negative when it is behind."""
+        return (self.last >> COUNTER_BITS) - wall_ms
 
     def raise_ceiling(self, ceiling: int) -> None:
         """Allow stamps up to `ceiling`. Call it only when `ceiling` is durable."""

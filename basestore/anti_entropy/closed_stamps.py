@@ -55,7 +55,8 @@ class ClosedStamps:
         """Raise the closed stamp to what the clock allows, as long as that can be trusted, and no hint
         is known that is the only copy of a write. Returns what may be told of it."""
         summary = self._summaries.of[partition]
-        if self._peers.clock_sure and self._identity.whole and self._has_listened(now):
+        watch = self._peers.clock
+        if watch.confirmed and watch.sure(now) and self._identity.whole and self._has_listened(now):
             stamp = min((now.wall_ms - self._lag_ms) << COUNTER_BITS, self._least_only_copy(partition, now))
             if len(self._peers.all) == 1:  # nobody can tell whether this clock is right
                 stamp = min(stamp, self._clock.last)
@@ -63,6 +64,10 @@ class ClosedStamps:
                 summary.closed = stamp
                 self._summaries.touch(partition)
         return self.told(partition)
+
+    def time_ms(self, now: Instant) -> int:
+        """Nobody can have closed anything beyond this time."""
+        return self._peers.clock.about_ms(now)
 
     def _has_listened(self, now: Instant) -> bool:
         """Whether, since the store was opened, every member has named the only copies that it keeps, or had

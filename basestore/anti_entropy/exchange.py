@@ -247,7 +247,7 @@ class Exchange:
     def _credible(self, stamp: int) -> int:
         """A stable or closed stamp that the other side tells; Broken when it lies in the future, for these
         follow the clocks by a lag."""
-        if not 0 <= stamp <= self.now.wall_ms << COUNTER_BITS:
+        if not 0 <= stamp <= self._local.closed_stamps.time_ms(self.now) << COUNTER_BITS:
             raise Broken("a stamp lies in the future; the clocks differ too much")
         return stamp
 

@@ -41,8 +41,15 @@ FILES_MAX = 1 << 20
     show_default=True,
     help="How much to log, to stderr.",
 )
+@click.option(
+    "--clock-is-right",
+    is_flag=True,
+    help="Trust this machine's clock for this start, though no majority is heard, or stamps are ahead of it.",
+)
 @click.option("--stop-at-eof", is_flag=True, hidden=True, help="Stop when stdin ends: when a parent died.")
-def serve_command(config: Path, metrics: str | None, log_level: str, stop_at_eof: bool) -> int:
+def serve_command(
+    config: Path, metrics: str | None, log_level: str, clock_is_right: bool, stop_at_eof: bool
+) -> int:
     """Run one node, until SIGTERM (exit code 0) or Ctrl-C (130).
 
     It prints a line when it listens. When its store fails, it ends with exit code 3 and the reason:
@@ -56,7 +63,7 @@ def serve_command(config: Path, metrics: str | None, log_level: str, stop_at_eof
     from basestore.config import parse_address
     from basestore.config_file import load
 
-    node = load(config)
+    node = replace(load(config), clock_is_right=clock_is_right)
     if metrics is not None:
         parse_address(metrics)
         node = replace(node, metrics=metrics)

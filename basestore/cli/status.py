@@ -21,7 +21,9 @@ _HEADER = ("NODE", "ENDPOINT", "STATE", "RECORDS", "HINTS", "PID", "")
 
 @click.command("status")
 @share("endpoint", "timeout", "output")
-@click.option("--check", is_flag=True, help="End with 3 unless every node is up and its disk keeps up.")
+@click.option(
+    "--check", is_flag=True, help="End with 3 unless every node is up, its disk keeps up, its clock is sure."
+)
 def status_command(target: Target, check: bool) -> int:
     """Show all nodes of the cluster.
 
@@ -41,7 +43,9 @@ def status_command(target: Target, check: bool) -> int:
         click.echo(text.table(_HEADER, [_row(state) for state in states]))
     if all(state.state == "down" for state in states):
         return exits.UNREACHABLE
-    well = all(state.state == "up" and not state.facts.get("disk") for state in states)
+    well = all(
+        state.state == "up" and not (state.facts.get("disk") or state.facts.get("clock")) for state in states
+    )
     return exits.DONE if well or not check else exits.REFUSED
 
 
@@ -53,6 +57,8 @@ def _row(state: "NodeState") -> tuple[object, ...]:
         notes.append(f"{recovered} partitions recovered")
     if disk := state.facts.get("disk"):
         notes.append(f"disk trouble: {disk}")
+    if clock := state.facts.get("clock"):
+        notes.append(f"clock trouble: {clock}")
     if state.facts.get("damaged", "0") != "0":
         notes.append(f"{state.facts['damaged']} damaged records are being healed")
     for name, partitions in state.debt.items():

@@ -1,10 +1,13 @@
 """Session: what one caller has been shown of each key, so that it is never shown anything older.
 
-These are two of the session guarantees of Terry et al. ("Session guarantees for weakly consistent replicated
-data", 1994): it reads what it wrote (read your writes), and what it has read does not go back (monotonic
-reads), at every level and at every node. Per bucket and key a session holds the version seen, and every read
-that it sends names that version as its floor: the answer is that version, or one that beats it by the
-bucket's rule; a replica that holds neither is not enough, and others are asked. An example:
+These are the session guarantees of Terry et al. ("Session guarantees for weakly consistent replicated data",
+1994): it reads what it wrote (read your writes), what it has read does not go back (monotonic reads), and
+what it writes comes after what it has read and written (monotonic writes, writes follow reads), at every
+level and at every node. For its writes the greatest stamp seen goes with each, whose own will be greater:
+nodes' clocks differ, and a later write must not lose to an earlier one for that. For its reads, per bucket
+and key a session holds the version seen, and every read that it sends names that version as its floor:
+the answer is that version, or one that beats it by the bucket's rule; a replica that holds neither is not
+enough, and others are asked. An example:
 
     set k at ONE, stored as v7    n1 has it; the session holds k: v7
     get k at ONE through n2       the request says: floor v7. n2 has only v5, and asks the others
@@ -15,7 +18,8 @@ It learns
 
     from a receipt       the version, if the write was stored; otherwise that of the write that won
     from a read or scan  the version shown, a tombstone's or an expired value's included
-    from an error        nothing: a write that timed out was never promised
+    from an error        that writes to come are later, if it names a version; nothing else, for a write that
+                         timed out was never promised
 
 and forgets a version once a read has told that it is at or below the stable stamp of its partition:
 every replica holds it then, or a better one.
@@ -45,7 +49,7 @@ from typing import Any, TypeVar
 import cbor2
 
 from basestore.errors import BasestoreError, InvalidRequest, SessionFull
-from basestore.protocol.client import OUTCOME_STORED, Delete, Get, Got, Set, Written
+from basestore.protocol.client import OUTCOME_STORED, Delete, Failed, Get, Got, Set, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.limits import KEY_BYTES_MAX
 from basestore.results.receipts import Item, ReadResult
@@ -78,6 +82,7 @@ class Session:
         self._bytes_max = KEY_BYTES_MAX + KEY_BYTES_MEAN_MAX * keys_max
         self._seen: dict[str, dict[bytes, bytes]] = {}
         self._under_way: dict[tuple[str, bytes], int] = {}  # how many requests, by key
+        self._latest = 0  # the greatest stamp seen; what is forgotten is stable, so below every clock
         self._keys = 0  # seen or under way; `_bytes` likewise
         self._bytes = 0
 
@@ -92,8 +97,8 @@ class Session:
     # --- requests and answers ----------------------------------------------------------------
 
     def begin(self, request: M) -> M:
-        """The request as this session sends it: a read with its floor. SessionFull when there is no
-        room for its key. Every request that was begun is to be ended, once."""
+        """The request as this session sends it: a read with its floor, a write with the greatest stamp seen.
+        SessionFull when there is no room for its key. Every request that was begun is to be ended, once."""
         if isinstance(request, Set | Delete | Get):
             place = (request.bucket, request.key)
             # Room is counted once a key, whether it is seen or only asked about, by however many requests.
@@ -104,6 +109,7 @@ class Session:
                 # A request of a session within this one has a floor already: the newer counts.
                 floor = self._newer(request.bucket, request.floor, self.floor(*place))
                 return request._replace(floor=floor, tell=True)
+            return request._replace(after=max(request.after, self._latest))
         return request
 
     def end(self, request: Message, answer: Message | BasestoreError | None) -> None:
@@ -111,6 +117,8 @@ class Session:
         if not isinstance(request, Set | Delete | Get):
             return
         # Learn before room is given back: a key that was seen keeps what was set aside for it.
+        if isinstance(answer, Failed):
+            self._latest = max(self._latest, int.from_bytes(answer.version[:STAMP_BYTES]))
         version = _told(answer)
         if len(version) == VERSION_BYTES:  # or none, or what no node sends
             self.show(request.bucket, request.key, version)
@@ -141,6 +149,7 @@ class Session:
         if not known and (bucket, key) not in self._under_way:
             self._take_room([(bucket, key)])
         self._seen.setdefault(bucket, {})[key] = self._newer(bucket, version, known)
+        self._latest = max(self._latest, int.from_bytes(version[:STAMP_BYTES]))
 
     def _newer(self, bucket: str, version: bytes, known: bytes) -> bytes:
         if not version or not known:
@@ -208,6 +217,7 @@ class Session:
         for bucket, key, version in rows:
             known = self.floor(bucket, key)
             self._seen.setdefault(bucket, {})[key] = self._newer(bucket, version, known)
+            self._latest = max(self._latest, int.from_bytes(version[:STAMP_BYTES]))
 
     def _unpacked(self, packed: bytes) -> bytes:
         """The CBOR of a token, if it is no longer than what this session has room for."""

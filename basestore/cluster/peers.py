@@ -8,27 +8,26 @@ One that keeps coming and going waits for a while before it counts again, so tha
 sets deliveries and requests going that its next leave makes void. But only as long as every
 partition has a quorum without it: what can be reached is not refused to save work.
 
-Heartbeats also compare wall clocks: a node whose clock is further than the bound from the majority
-must not stamp writes.
+Heartbeats also compare wall clocks; what follows from that is `clock_watch.py`'s affair.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from basestore.cluster.clock_watch import ClockWatch
 from basestore.cluster.failure_detector import THRESHOLD, FailureDetector, Probation
 from basestore.cluster.latency import Latency
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.instant import Instant
 from basestore.protocol.codec import Message
-from basestore.protocol.heartbeats import Ping, Pong
+from basestore.protocol.heartbeats import Ping
 from basestore.protocol.limits import ProtocolError
 
 PING_S = 0.5
 SILENCE_S_MAX = 4.0  # however irregular the peer has been
 ASLEEP_S = PING_S  # ticks come far more often: a node that misses so many did not run
 INTRODUCE_S = 2.0
-JUMP_S = 3 * PING_S
 USUAL_S = 0.1  # how long an answer takes, until more is known
 
 
@@ -44,7 +43,6 @@ class Peer:
     introduced: bool = False  # its store is new to us, or has confirmed all that we remember of it
     remembered: bool = False  # it told what it remembers of us, and that fits
     whole: bool = False
-    offset_ms: int | None = None
     detector: FailureDetector = field(default_factory=lambda: FailureDetector(PING_S, SILENCE_S_MAX))
     probation: Probation = field(default_factory=Probation)
     latency: Latency = field(default_factory=lambda: Latency(USUAL_S))  # of its answers to reads
@@ -67,7 +65,7 @@ class Peers:
         self.me = me
         self._spare = spare
         self._ready = ready
-        self._drift_ms_max = drift_ms_max
+        self.clock = ClockWatch(len(members), me, drift_ms_max)
         self.number_of = list(members)
         self.index_of = {number: index for index, number in enumerate(members)}
         self.all = [
@@ -82,13 +80,9 @@ class Peers:
         self.any_disk_behind = False
         self.distance = [int(index != me) for index in range(len(members))]  # whom to ask first, for reads
         self.all_alive = False
-        self.skew_ms: int | None = None
         self._ticked_s = math.inf
         self._ping_due_s = 0.0
         self._introduce_due_s = 0.0
-        self._base_ms: float | None = None
-        self._jumped_s = -math.inf
-        self.clock_jumped = False
 
     def link(self, index: int, now: Instant) -> Outbox:
         """A link to the peer stands: a fresh outbox for it. The old one, if any, is closed."""
@@ -97,8 +91,6 @@ class Peers:
         peer.outbox = Outbox(self._ready)
         peer.linked, peer.introduced, peer.remembered = True, False, False
         self.note_disk(index, False)
-        # The first heartbeat goes with the next tick: until it is answered, the clocks cannot be compared.
-        self._ping_due_s = 0.0
         peer.detector.restart(now.monotonic)
         self.judge(peer, now)
         return peer.outbox
@@ -110,9 +102,7 @@ class Peers:
         if peer.outbox is not outbox:
             return False
         peer.linked = peer.introduced = peer.remembered = False
-        # A clock that is out of sight has no say in whose is wrong.
-        peer.offset_ms = None
-        self._compare_clocks()
+        self.clock.forget(index)
         self.judge(peer, now)
         return True
 
@@ -165,20 +155,16 @@ class Peers:
         """The same of a share of a scan."""
         return _median(peer.scan_latency for peer in self.others if self.alive[peer.index])
 
-    def tick(
-        self, now: Instant, whole: bool, generation: bytes, sequence: int, only_copies: list[int]
-    ) -> list[int]:
+    def tick(self, now: Instant, heartbeat: Callable[[Instant], Ping]) -> list[int]:
         """Send heartbeats when due. Returns the peers that have just stopped being alive."""
         # Both before anybody is judged: a jump makes comparisons void, and after a pause of this node
         # everybody would look silent.
-        self._watch_clock(now)
+        if self.clock.tick(now):
+            self._ping_due_s = 0.0
         self._excuse_own_rest(now)
         if now.monotonic >= self._ping_due_s:
             self._ping_due_s = now.monotonic + PING_S
-            ping = Ping(
-                int(now.monotonic * 1e6), now.wall_ms, whole, generation, sequence, only_copies,
-                self.disk_behind[self.me],
-            )  # fmt: skip
+            ping = heartbeat(now)
             for peer in self.others:
                 peer.outbox.put(ping)
         lost = []
@@ -215,53 +201,12 @@ class Peers:
     def ping(self, index: int, message: Ping, now: Instant) -> None:
         """A heartbeat of a peer, which says whether its store is whole."""
         peer = self.all[index]
-        # Until it is introduced its store may be an older one than what is remembered of it here.
-        peer.whole = message.whole and peer.introduced
+        # Until it is introduced its store may be an older one than what is remembered of it here: then a
+        # heartbeat makes nobody whole whose identity, which came before, did not say so.
+        peer.whole = message.whole and (peer.introduced or peer.whole)
         peer.detector.beat(now.monotonic)
         self.note_disk(index, message.disk_behind)
         self.judge(peer, now)
-
-    def pong(self, index: int, message: Pong, now: Instant) -> None:
-        """Estimate the peer's clock offset, assuming it answered half-way (Cristian, 1989)."""
-        round_trip_ms = now.monotonic * 1e3 - message.sent_us / 1e3
-        # The estimate is off by half the round trip at most: a slow answer says less than the bound asks
-        # for.
-        if 0 <= round_trip_ms <= self._drift_ms_max:
-            self.all[index].offset_ms = round(message.wall_ms + round_trip_ms / 2 - now.wall_ms)
-            self._compare_clocks()
-
-    @property
-    def clock_sure(self) -> bool:
-        """Whether a majority of the members, this one included, was found to agree with this clock: by
-        comparisons on the links that stand, since it last jumped."""
-        # More near than far ones: so `skew_ms` is None then.
-        near = 1 + sum(
-            peer.offset_ms is not None and abs(peer.offset_ms) <= self._drift_ms_max for peer in self.others
-        )
-        return not self.clock_jumped and 2 * near > len(self.all)
-
-    def _watch_clock(self, now: Instant) -> None:
-        """After a jump of the wall clock, comparisons made before it mean nothing: until there has
-        been time for new ones this node does not trust its clock."""
-        base_ms = now.wall_ms - now.monotonic * 1e3
-        if self._base_ms is not None and abs(base_ms - self._base_ms) > self._drift_ms_max / 2:
-            self._jumped_s = now.monotonic
-            for peer in self.others:
-                peer.offset_ms = None
-            self._compare_clocks()
-        self._base_ms = base_ms
-        self.clock_jumped = now.monotonic - self._jumped_s < JUMP_S
-
-    def _compare_clocks(self) -> None:
-        """How far this clock is from the others', if it is further than the bound from as many as it
-        is near to, itself included: between two who differ nobody can say who is right."""
-        far = sorted(
-            peer.offset_ms
-            for peer in self.others
-            if peer.offset_ms is not None and abs(peer.offset_ms) > self._drift_ms_max
-        )
-        known = sum(peer.offset_ms is not None for peer in self.others)
-        self.skew_ms = far[len(far) // 2] if far and len(far) > known - len(far) else None
 
 
 def _median(latencies: Iterable[Latency]) -> float:

@@ -49,7 +49,11 @@ def admit_write(
             f"bucket {request.bucket!r} is {rule.value}: {'ttl' if ttl_ms else 'delete'} is refused, for a "
             f"record there never changes. Write under another key, or to another bucket"
         )
-    repeated = context.stamper.repeated(request.version, now) if request.version else None
+    if request.after < 0:
+        raise InvalidRequest(f"{request.after} is no stamp that a session has seen")
+    repeated = None
+    if request.version:
+        repeated = context.stamper.repeated(request.version, now, expires=ttl_ms > 0)
     _check_room(context, len(request.key) + len(value), now)
     # A disk that takes no batch still answers reads: only writes are refused for that.
     if context.group_commit.wary:
@@ -57,7 +61,7 @@ def admit_write(
     row = context.placement.row(request.bucket.encode(), request.key)
     if context.peers.any_disk_behind and level is not ANY:
         _check_disks(context, row, level)
-    return level, Content(row, value, ttl_ms, tombstone, rule), repeated
+    return level, Content(row, value, ttl_ms, tombstone, rule, request.after), repeated
 
 
 def admit_get(context: Context, request: Get, now: Instant) -> tuple[Level, bytes, Rule]:

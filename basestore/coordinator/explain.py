@@ -43,4 +43,5 @@ def _explained(
     unheard = [Unheard(*miss) for miss in sorted(gather.reasons.items())]
     best = max(answers.values(), key=lambda answer: answer.stable, default=None)
     reach = best.reach if best is not None else []
-    return Explained(request.id, rule.value, now.wall_ms, told, hints, unheard, reach)
+    time_ms = context.peers.clock.about_ms(now)
+    return Explained(request.id, rule.value, time_ms, told, hints, unheard, reach)

@@ -95,11 +95,15 @@ class ClientGet:
             self._fail(_too_stale(self._request, str(error)), now)
 
     def _answer(self, finding: Finding, stale_ms: int, now: Instant) -> None:
-        """Send what was found. Expiry is judged here, once, by the clock of when the request came."""
+        """Send what was found. Expiry is judged here, once, by the time at which the request came."""
         context, request, record = self._context, self._request, finding.record
         found, value, version, expires_ms = False, b"", b"", 0
         if record is not None:
-            found = record.live(self._begun.wall_ms)
+            time_ms = context.peers.clock.now_ms(self._begun) if record.expires_ms else 0
+            if time_ms is None:
+                self._fail(context.stamper.no_time(now), now)
+                return
+            found = record.live(time_ms)
             value = record.value if found else b""
             version, expires_ms = record.blob[:VERSION_BYTES], record.expires_ms
         told = (finding.stable, stale_ms, self._escalated) if self._bounded else ()

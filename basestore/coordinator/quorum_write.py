@@ -4,7 +4,8 @@ The write is sent to all N replicas of its row, and W of them must confirm (Giff
 for Replicated Data", 1979). For a replica that does not confirm, this node keeps a hint: the record,
 to be delivered later (hinted handoff; DeCandia et al., "Dynamo", 2007, section 4.6). By what happens:
 
-    begin        stamped; one Apply to every replica; a hint for each that is not alive
+    begin        stamped, or parked until it can be (`stamper.py`); one Apply to every replica; a hint for
+                 each that is not alive
     applied, superseded, rejected, kept
                  the tally counts, and the verdict is reported as soon as it stands
     lost         a replica is not alive any more: a hint is asked for
@@ -24,6 +25,7 @@ once, and sends nothing to a client: whoever began it does.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from basestore.cluster.operations import Ack, Operation
@@ -44,10 +46,11 @@ from basestore.consistency import (
 from basestore.coordinator.context import Context
 from basestore.coordinator.deferred_repair import repair_soon
 from basestore.coordinator.quorum_read import FIRST, Finding, read
-from basestore.errors import ClockSkew, Overloaded, ReadTimeout, ReplicaFailure, RequestFailed, WriteTimeout
+from basestore.errors import ClockSkew, ReadTimeout, ReplicaFailure, RequestFailed, WriteTimeout
 from basestore.instant import Instant
 from basestore.protocol.client import FINAL, OUTCOME_LOST, OUTCOME_STORED, OUTCOME_SUPERSEDED, PROVISIONAL
 from basestore.protocol.replication import DIRECT, Apply, Keep, Kept, Rejected, Superseded
+from repair.clock import NotYet
 from repair.rule import Rule
 from repair.version import VERSION_BYTES, Record, Version
 
@@ -57,13 +60,15 @@ OPEN, STORED, FAILURE = Verdict.OPEN, Verdict.STORED, Verdict.FAILED
 
 
 class Content(NamedTuple):
-    """What is to be written, before it has a version. `rule`: of its bucket."""
+    """What is to be written, before it has a version. `rule`: of its bucket; `after`: a stamp that its own
+    shall be greater than."""
 
     row: bytes
     value: bytes
     ttl_ms: int
     tombstone: bool
     rule: Rule
+    after: int = 0
 
 
 class Decision(NamedTuple):
@@ -164,14 +169,18 @@ class QuorumWrite(Operation):
     def begin(self, repeated: Version | None, now: Instant) -> None:
         """Stamp it, unless it repeats an earlier attempt, and send it to every replica."""
         context = self._context
-        row, value, ttl_ms, tombstone, _ = self._content
+        row, value, ttl_ms, tombstone, _, after = self._content
         try:
             # Under a new stamp a repeated write could win twice, the second time over a later write.
-            version = repeated or context.stamper.stamp(row, now)
-        except (ClockSkew, Overloaded) as error:
+            version = repeated or context.stamper.stamp(row, now, after)
+        except NotYet:
+            context.stamper.park(self, partial(self.begin, None))
+            context.operations.alarm_at(context.operations.issue(self), self._deadline)
+            return
+        except ClockSkew as error:
             self._refuse(error, now)
             return
-        expires_ms = version.wall_ms + ttl_ms if ttl_ms else 0
+        expires_ms = context.stamper.expiry_ms(version, ttl_ms, now) if ttl_ms else 0
         self._record = record = Record.seal(
             context.digester, row, version, value, tombstone=tombstone, expires_ms=expires_ms
         )
@@ -262,6 +271,9 @@ class QuorumWrite(Operation):
 
     def alarm(self, now: Instant) -> None:
         """The deadline; at ANY half-way, so that hints are durable before it."""
+        if not self._sent:  # it is parked, for what reads first asks for no alarm
+            self._refuse(self._context.stamper.give_up(self, now), now)
+            return
         self._hint_pending("no answer in time")
         if not self._answered:
             if now.monotonic < self._deadline:
@@ -361,8 +373,8 @@ class QuorumWrite(Operation):
         listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         text = f"failed: {tally.applied} of {tally.required} required replicas applied the write"
         return ReplicaFailure(
-            f"{text}, others refused or were lost ({listed}). It may have happened: repeat it with version "
-            f"{version}, or read",
+            f"{text}, others refused or were lost ({listed}). It may have happened, or may yet: repeat it "
+            f"with version {version}, or read",
             reasons,
             version,
         )

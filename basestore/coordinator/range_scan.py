@@ -78,7 +78,7 @@ class RangeScan(Operation):
     __slots__ = (
         "_after", "_begun", "_bucket", "_client", "_context", "_deadline", "_ended", "_found", "_level",
         "_limit", "_more", "_reasons", "_request", "_required", "_rows", "_rule", "_shares", "_slices",
-        "_unanswered", "_unread", "_widen_s",
+        "_time_ms", "_unanswered", "_unread", "_widen_s",
     )  # fmt: skip
 
     def __init__(
@@ -110,6 +110,7 @@ class RangeScan(Operation):
         for replicas in context.placement.replicas:
             context.require(replicas, self._level)
         self._begun = now
+        self._time_ms = context.peers.clock.now_ms(now)
         self._deadline = now.monotonic + self._request.timeout_ms / 1e3
         self._widen_s = min(context.peers.usual_scan_s, WIDEN_S_MAX)
         alarm_s = min(self._deadline, now.monotonic + self._widen_s)
@@ -140,7 +141,7 @@ class RangeScan(Operation):
         deadline_ms = now.wall_ms + int((self._deadline - now.monotonic) * 1e3)
         message = ReadRange(
             context.operations.issue(self), partitions, self._bucket, request.prefix, request.after,
-            self._limit, self._begun.wall_ms, deadline_ms,
+            self._limit, self._time_ms or 0, deadline_ms,
         )  # fmt: skip
         size = SMALL_BYTES + 9 * len(partitions) + len(request.prefix) + len(request.after)
         if not context.peers.send(replica, message, size):
@@ -213,7 +214,7 @@ class RangeScan(Operation):
                 living += 1  # or so it may be found
             elif record is not None:
                 self._found.append((key, record))
-                living += record.live(self._begun.wall_ms)
+                living += record.live(self._time_ms or 0)
         self._unread -= 1
         self._finish(now)
 
@@ -261,6 +262,9 @@ class RangeScan(Operation):
         """When nothing is left to read: the page."""
         if self._unread or self._ended:
             return
+        if self._time_ms is None and any(record.expires_ms for _, record in self._found):
+            self._fail(self._context.stamper.no_time(now), now)
+            return
         rows: list[bytes] = []
         size = SMALL_BYTES
         last = b""
@@ -270,7 +274,7 @@ class RangeScan(Operation):
                 self._more, self._after = True, last
                 break
             last = key
-            if record.live(self._begun.wall_ms):
+            if record.live(self._time_ms or 0):
                 rows += (key, record.value, record.blob[:VERSION_BYTES], record.expires_ms.to_bytes(8))
                 size += len(key) + len(record.value) + VERSION_BYTES + 40
         self._context.operations.drop(self)

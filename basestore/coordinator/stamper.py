@@ -10,87 +10,185 @@ opening of its store) and a number that counts the writes of this origin in the 
 Nothing is stamped while this clock may be wrong: stamps decide which write wins, so a clock that runs
 ahead would win for as long as it is ahead. Whoever is refused is told so before anything was done.
 
+What will pass in a moment is waited for instead: a ceiling that is not durable yet, a clock that is being
+compared. Such a write is *parked*, and goes on, in its turn, with the step in which it can be stamped; its
+own deadline bounds the wait, and `Operations` how many wait, and how large they are together.
+
 The same clock says how stale an answer may be at most. What a replica holds misses no write at or
 below its stable stamp. So it lacks only writes that were made after that stamp by their coordinators'
 clocks, which are at most twice the drift bound from this one's.
 """
 
-from basestore.cluster.peers import Peers
+from collections.abc import Callable
+
+from basestore.cluster.clock_watch import ClockWatch
 from basestore.cluster.placement import row_partition
 from basestore.errors import ClockSkew, InvalidRequest, Overloaded
 from basestore.instant import Instant
-from repair.clock import HybridClock
+from repair.clock import HybridClock, NotYet
 from repair.version import COUNTER_BITS, Version
 
 UNKNOWN = -1
+HOW_TO_GO_ON = (
+    "See `basestore status`. Start more of the members, or use a node that hears them; if it is certain that "
+    "this node's clock is right, stop it and start it with `basestore serve --clock-is-right`"
+)
+WORD = (
+    "if `basestore status` of every node shows the right time, every node started anew with `basestore serve "
+    "--clock-is-right` lets stamps go on from there at once"
+)
 
 
 class Stamper:
     """One node's source of versions."""
 
-    __slots__ = ("_clock", "_drift_ms_max", "_numbers", "_origin", "_peers")
+    __slots__ = ("_clock", "_drift_ms_max", "_numbers", "_origin", "_watch", "parked")
 
-    def __init__(self, clock: HybridClock, peers: Peers, origin: int, partitions: int) -> None:
+    def __init__(self, clock: HybridClock, watch: ClockWatch, origin: int, partitions: int) -> None:
         self._clock = clock
-        self._peers = peers
+        self._watch = watch
         self._origin = origin
         self._numbers = [0] * partitions
         self._drift_ms_max = clock.drift_ms_max
+        self.parked: dict[object, Callable[[Instant], None]] = {}  # what goes on, by who waits
 
-    def stamp(self, row: bytes, now: Instant) -> Version:
-        """The version of a new write; ClockSkew or Overloaded as `check_clock`."""
+    def stamp(self, row: bytes, now: Instant, after: int = 0) -> Version:
+        """The version of a new write, greater than the stamp `after`, which its caller has seen; ClockSkew,
+        or NotYet: `park` it."""
         self.check_clock(now)
+        if after > self._clock.last:
+            self._follow(after, now)
         stamp = self._clock.tick(now.wall_ms)
         partition = row_partition(row)
         # Not stored: each opening of the store is an origin of its own, and counts from 1.
         self._numbers[partition] += 1
         return Version(stamp, self._origin, self._numbers[partition])
 
-    def repeated(self, encoded: bytes, now: Instant) -> Version:
-        """The version of an earlier attempt; InvalidRequest when no node can have given it out."""
-        version = version_of(encoded)
+    def _follow(self, after: int, now: Instant) -> None:
+        if not self._clock.observe(after, now.wall_ms):
+            ahead_ms = (after >> COUNTER_BITS) - now.wall_ms
+            raise ClockSkew(
+                f"the session has seen a write whose stamp is {ahead_ms} ms ahead of this node's clock, and "
+                f"which would win over this one; nothing was done. `basestore status` says whose clock is "
+                f"wrong: set it right, or use another node"
+            )
+
+    def expiry_ms(self, version: Version, ttl_ms: int, now: Instant) -> int:
+        """When a write that is stamped now expires."""
+        # By its stamp, which a repetition knows too; but not where stamps go on far ahead of the clocks.
+        far = version.wall_ms > now.wall_ms + self._drift_ms_max
+        return (now.wall_ms if far else version.wall_ms) + ttl_ms
+
+    def repeated(self, encoded: bytes, now: Instant, *, expires: bool = False) -> Version:
+        """The version of an earlier attempt; InvalidRequest when no node can have given it out, or when it
+        cannot be known when that attempt `expires`."""
+        version, time_ms = version_of(encoded), self._watch.now_ms(now)
+        if time_ms is None:
+            raise self._unsure(now)
         # Another node may have given it out, whose clock is ahead of this one by as much as is allowed.
-        if version.wall_ms > now.wall_ms + self._drift_ms_max:
+        if version.wall_ms > self._clock.bound(time_ms) >> COUNTER_BITS:
             raise InvalidRequest(
                 f"the version {version} lies in the future; pass the one that the error named"
+            )
+        if expires and version.wall_ms > time_ms + self._drift_ms_max:
+            raise InvalidRequest(
+                f"the version {version} is ahead of the clocks, so when it was to expire is not known; read, "
+                f"and write without it"
             )
         return version
 
     def observe(self, head: bytes, now: Instant) -> None:
         """A record with this head was met: later stamps of this node shall be greater,
         unless it is beyond the drift bound."""
-        self._clock.observe(int.from_bytes(head[:8]), now.wall_ms)
+        self._clock.observe(int.from_bytes(head[:8]), self._watch.about_ms(now))
 
     def check_clock(self, now: Instant) -> None:
-        """ClockSkew or Overloaded while this node must not stamp."""
-        if self._peers.clock_jumped:
-            raise ClockSkew(
-                "this node's clock has jumped and is being compared with the others'; nothing was done. "
-                "Try again in a few seconds, or use another node"
-            )
+        """ClockSkew while this node must not stamp; NotYet while that may change in a moment, or others wait
+        to go first."""
+        watch, base_ms = self._watch, self._watch.sure_ms
+        # As `ClockWatch.sure`, without a call: on the way of every write.
+        if (
+            base_ms is None
+            or watch.skew_ms is not None
+            or abs(now.wall_ms - now.monotonic * 1e3 - base_ms) > watch.step_ms
+        ):
+            if watch.comparing(now):
+                raise NotYet
+            raise self._unsure(now)
         # The next stamp is greater still: replicas would refuse a write that far ahead of their clocks.
-        if self._clock.last > (now.wall_ms + self._drift_ms_max) << COUNTER_BITS:
-            raise ClockSkew(
-                f"this node's clock is {self._clock.lead_ms(now.wall_ms)} ms behind the stamps that it has "
-                f"given out; nothing was done. Set its clock right, or use another node"
-            )
-        skew_ms = self._peers.skew_ms
-        if skew_ms is not None:
-            raise ClockSkew(
-                f"this node's clock is {abs(skew_ms)} ms {'behind' if skew_ms > 0 else 'ahead of'} the "
-                f"majority's; nothing was done. Set its clock right, or use another node"
-            )
-        if not self._clock.ready:
-            raise Overloaded(
-                "overloaded: the clock's ceiling is not durable yet; nothing was done. Try again"
-            )
+        if self._clock.last > self._clock.bound(now.wall_ms):
+            raise ClockSkew(f"{self._lead(now)}; nothing was done. Until then other nodes may write; {WORD}")
+        if self.parked:
+            raise NotYet
+
+    def _unsure(self, now: Instant) -> ClockSkew:
+        skewed = self._watch.skew_ms is not None
+        advice = "Set it right, or use another node" if skewed else HOW_TO_GO_ON
+        return ClockSkew(f"this node's clock: {self._watch.trouble(now)}; nothing was done. {advice}")
+
+    def no_time(self, now: Instant) -> ClockSkew:
+        """The error of a read that meets what expires, while this clock may be wrong by any amount: to show
+        what has expired, or to hide what has not, would both be wrong."""
+        return ClockSkew(
+            f"what was read expires, and whether it has is not known here: this node's clock: "
+            f"{self._watch.trouble(now)}; a read changes nothing. {HOW_TO_GO_ON}"
+        )
+
+    def _lead(self, now: Instant) -> str:
+        lead_ms = self._clock.lead_ms(now.wall_ms)
+        return (
+            f"stamps were given out up to {lead_ms} ms ahead of this node's clock, which was wrong then or "
+            f"is wrong now; if it is right now, writes go on in {lead_ms - self._drift_ms_max} ms"
+        )
+
+    def trouble(self, now: Instant) -> str:
+        """Why this node stamps nothing, or stamps ahead of its clock, in words; empty when all is well."""
+        trouble = self._watch.trouble(now)
+        if trouble:
+            return trouble
+        if self._clock.last > self._clock.bound(now.wall_ms):
+            return self._lead(now)
+        lead_ms = self._clock.lead_ms(now.wall_ms)
+        if lead_ms > self._drift_ms_max:
+            return f"stamps go on {lead_ms} ms ahead of it, as an operator has allowed"
+        return ""
+
+    # --- waiting -----------------------------------------------------------------------------
+
+    def park(self, waiting: object, go_on: Callable[[Instant], None]) -> None:
+        """Call `go_on` once it can be stamped, or once it is certain that it cannot; behind those that wait
+        already."""
+        self.parked[waiting] = go_on
+
+    def give_up(self, waiting: object, now: Instant) -> Overloaded:
+        """It has waited for as long as it may: the error."""
+        del self.parked[waiting]
+        trouble = self.trouble(now)
+        why = f"this node's clock: {trouble}" if trouble else "the clock's ceiling is not durable yet"
+        return Overloaded(f"overloaded: {why}; nothing was done. See `basestore status`, and try again")
+
+    def resume(self, now: Instant) -> None:
+        """What is parked goes on, in order, as far as it can."""
+        waiting, self.parked = self.parked, {}
+        for each in list(waiting):
+            try:
+                self.check_clock(now)
+                if not self._clock.ready(now.wall_ms):
+                    break
+            except NotYet:
+                break
+            except ClockSkew:
+                pass  # it is refused by asking again
+            waiting.pop(each)(now)
+        # Who has to wait for more than it waited for has parked itself again, in front.
+        self.parked |= waiting
 
     def stale_ms(self, stable: int, now: Instant) -> int:
         """How stale, in ms at most, what a replica with this stable stamp holds is; UNKNOWN without a
-        stable stamp, and while clocks are further apart than the bound."""
-        peers, drift_ms = self._peers, self._drift_ms_max
-        apart = any(abs(peer.offset_ms or 0) > drift_ms for peer in peers.others)
-        if not stable or apart or peers.clock_jumped or peers.skew_ms is not None:
+        stable stamp, and while clocks are not sure, or further apart than the bound."""
+        drift_ms = self._drift_ms_max
+        apart = any(abs(offset_ms or 0) > drift_ms for offset_ms in self._watch.offsets)
+        if not stable or apart or not self._watch.sure(now):
             return UNKNOWN
         # Stamps that were met may be ahead of this clock; the 1 is for what the shift cuts off.
         newest = max(self._clock.last, now.wall_ms << COUNTER_BITS)

@@ -87,9 +87,8 @@ class Delivery:
 
     def tick(self, now: Instant) -> None:
         """Send what fits into each window, to members that are alive; give up what is too old."""
-        # By a clock that has jumped ahead all hints would be too old at once.
-        sure_of_time = not self._peers.clock_jumped and self._peers.skew_ms is None
-        if now.monotonic >= self._expire_s and sure_of_time:
+        # By a clock that is ahead all hints would be too old at once.
+        if now.monotonic >= self._expire_s and self._peers.clock.sure(now):
             self._expire_s = now.monotonic + EXPIRY_S
             self._hints.expire(now)
         if self._operations.issued - self._issued > self._sent:

@@ -69,26 +69,26 @@ class LateHints:
         self._under_way += 1
 
         def after(result: Finding | RequestFailed, now: Instant) -> None:
-            head = hint.record.head
-            if isinstance(result, RequestFailed):
+            head, expires_ms = hint.record.head, hint.record.expires_ms
+            time_ms = self._context.peers.clock.now_ms(now) if expires_ms else 0
+            if isinstance(result, RequestFailed) or time_ms is None:
                 self._end(pile, row, hint, "")
-            elif 0 < hint.record.expires_ms <= now.wall_ms or (
+            elif 0 < expires_ms <= time_ms or (
                 result.record is not None and (rule.immutable or not rule.beats(head, result.record.head))
             ):
                 self._end(pile, row, hint, "hints_late_superseded")
             else:
-                self._write(pile, row, hint, rule, now)
+                # The rest of its life: it expires about when it always would have, though written later.
+                self._write(pile, row, hint, rule, expires_ms - time_ms if expires_ms else 0, now)
 
         try:
             read(self._context, row, rule, Level.QUORUM, now.monotonic + LATE_S, after, now)
         except RequestFailed:
             self._end(pile, row, hint, "")
 
-    def _write(self, pile: Pile, row: bytes, hint: Hint, rule: Rule, now: Instant) -> None:
+    def _write(self, pile: Pile, row: bytes, hint: Hint, rule: Rule, ttl_ms: int, now: Instant) -> None:
         """Write the value anew; what the row holds has just been read."""
         record = hint.record
-        # The rest of its life: it expires about when it always would have, though written later.
-        ttl_ms = record.expires_ms - now.wall_ms if record.expires_ms else 0
         content = Content(row, record.value, ttl_ms, record.tombstone, rule)
 
         def after(result: Decision | RequestFailed, now: Instant) -> None:

@@ -96,7 +96,8 @@ class PeerGauges(NamedTuple):
         kept = {pile.member: pile for pile in hints.summary()}
         return tuple(
             cls(
-                peer.name, peers.alive[peer.index], peer.linked, peer.outbox.bytes, peer.offset_ms,
+                peer.name, peers.alive[peer.index], peer.linked, peer.outbox.bytes,
+                peers.clock.offsets[peer.index],
                 pile.count if pile else 0, pile.bytes if pile else 0, pile.oldest_ms if pile else None,
                 len(pile.debt) if pile else 0,
             )

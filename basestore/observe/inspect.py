@@ -13,6 +13,7 @@ from basestore.anti_entropy.maintenance import Maintenance
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import row_partition
 from basestore.config import NodeConfig
+from basestore.coordinator.stamper import Stamper
 from basestore.handoff.hints import Hints
 from basestore.instant import Instant
 from basestore.metrics import Metrics
@@ -48,6 +49,7 @@ class Inspector:
     identity: StoreIdentity
     peers: Peers
     clock: HybridClock
+    stamper: Stamper
     replica: Replica
     certificates: Certificates
     maintenance: Maintenance
@@ -64,7 +66,7 @@ class Inspector:
         counts = self.metrics.counts
         return Inspected(
             message.id, state(self.identity), reason(self.identity, self.peers), self.config.durability,
-            clock_trouble(self.peers), now.wall_ms, self._newest_stamp(now),
+            self.stamper.trouble(now), self.peers.clock.about_ms(now), self._newest_stamp(now),
             self.config.cluster.closed_lag_ms,
             [sum(counts[name] for name in _EXCHANGES), *(counts[name] for name in COUNTS[1:])],
             [self._row(partition, now) for partition in partitions],
@@ -93,19 +95,12 @@ class Inspector:
         all."""
         # A write that another node stamped by its own clock need not have been heard of here.
         last = self.clock.last
-        return last if len(self.peers.all) == 1 else max(last, now.wall_ms << COUNTER_BITS)
+        alone = len(self.peers.all) == 1
+        return last if alone else max(last, self.peers.clock.about_ms(now) << COUNTER_BITS)
 
     def _damaged(self) -> set[int]:
         """Partitions with damaged records, or that may have some."""
         return {row_partition(row) for row in self.replica.damaged} | self.maintenance.suspects.keys()
-
-
-def clock_trouble(peers: Peers) -> str:
-    """What is wrong with this node's clock, in words; empty when nothing is known to be."""
-    skew_ms = peers.skew_ms
-    if skew_ms is not None:
-        return f"it is {abs(skew_ms)} ms {'behind' if skew_ms > 0 else 'ahead of'} the majority's"
-    return "it has jumped, and is being compared with the others'" if peers.clock_jumped else ""
 
 
 def _age_ms(since_s: float | None, now: Instant) -> int:

@@ -16,6 +16,7 @@ from basestore.anti_entropy.recovery import Recovery
 from basestore.cluster.operations import Operations
 from basestore.cluster.peers import Peers
 from basestore.config import NodeConfig
+from basestore.coordinator.stamper import Stamper
 from basestore.handoff.debts import Debts
 from basestore.handoff.hints import Hints
 from basestore.instant import Instant
@@ -45,6 +46,7 @@ class Report:
     hints: Hints
     debts: Debts
     metrics: Metrics
+    stamper: Stamper
     disk_space: DiskSpace
     opened_s: float
     ticked: Instant
@@ -67,6 +69,7 @@ class Report:
             self.hints,
             self.debts,
             self.group_commit.trouble,
+            self.stamper.trouble(self.ticked),
         )
         return known | self._lag().facts() | self.disk_space.facts() | dict(self.labels)
 

@@ -41,6 +41,7 @@ def facts(
     hints: Hints,
     debts: Debts,
     disk: str,
+    clock: str,
 ) -> dict[str, str]:
     """Of the store and of the members, as they are seen from here."""
     recovered, of = recovery.progress()
@@ -54,6 +55,7 @@ def facts(
         "durability": config.durability,
         "damaged": str(len(replica.damaged)),
         "disk": disk,
+        "clock": clock,
         **{f"hints {peer.name}": str(hints.count(peer.index)) for peer in peers.all},
         **{f"debt {peer.name}": str(len(debts.of[peer.index])) for peer in peers.all},
     }

@@ -19,7 +19,8 @@ FINAL: Final = 2
 
 @message(10, unchecked=ANSWERED)
 class Set(NamedTuple):
-    """Write a value. `version` is empty, or that of the earlier attempt that this one repeats."""
+    """Write a value. `version` is empty, or that of the earlier attempt that this one repeats. `after`: the
+    greatest stamp that a session has seen (0: none); that of the write shall be greater."""
 
     id: int
     bucket: str
@@ -29,6 +30,7 @@ class Set(NamedTuple):
     timeout_ms: int
     ttl_ms: int
     version: bytes
+    after: int = 0
 
 
 @message(11, unchecked=ANSWERED)
@@ -39,6 +41,7 @@ class Delete(NamedTuple):
     level: int
     timeout_ms: int
     version: bytes
+    after: int = 0
 
 
 @message(12, unchecked=ANSWERED)

@@ -45,6 +45,7 @@ class Admission:
         self._peers = peers
         self._operations = operations
         self._in_use = in_use
+        self._clock = peers.clock
 
     def apply(self, member: int, outbox: Outbox, message: Apply, now: Instant) -> None:
         if message.way not in (DIRECT, COPY):
@@ -54,7 +55,8 @@ class Admission:
         if late and (message.way == COPY or self._is_delete(message.record)):
             late = self._group_commit.refusal
         if self._serves(member, outbox, message.id, message.deadline_ms, now, late):
-            self._replica.apply(outbox, message, now.wall_ms)
+            # By the time as it is known: a clock that is behind would refuse what others stamp now.
+            self._replica.apply(outbox, message, now.wall_ms + (self._clock.skew_ms or 0))
 
     @staticmethod
     def _is_delete(record: bytes) -> bool:
@@ -97,9 +99,10 @@ class Admission:
         if late:
             outbox.put(Rejected(request, late, True), SMALL_BYTES + len(late))
             return False
-        # The member's clock is this one plus its offset; one that was never compared is taken to agree. To
+        # The member's clock is this one plus its offset. One that was not compared yet may be anywhere: to
         # answer too late costs a little work; to refuse too early would fail a request.
-        if 0 < deadline_ms < now.wall_ms + (self._peers.all[member].offset_ms or 0):
+        offset_ms = self._clock.offsets[member]
+        if offset_ms is not None and 0 < deadline_ms < now.wall_ms + offset_ms:
             outbox.put(Rejected(request, "its deadline has passed", True))
             return False
         self._operations.served += 1

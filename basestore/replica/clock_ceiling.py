@@ -11,12 +11,16 @@ by then. So a ceiling is made durable ahead of the clock, every few seconds, and
 
 A clock that jumped ahead may have left a ceiling far in the future; it is taken back as soon as the clock is
 known to be right. While that is not known nothing is stored: a ceiling made durable by a wrong clock would
-outlive it. The arithmetic is in `repair/clock.py`; stamps are given out by `coordinator/stamper.py`.
+outlive it. A clean stop stores the last stamp itself: a start behind it leaves nothing out. The arithmetic
+is in `repair/clock.py`; stamps are given out by `coordinator/stamper.py`.
+
+One ceiling is asked for at a time, and it counts once it is durable, whatever was asked for since. How long
+that took is how early the next is asked for.
 """
 
 from functools import partial
 
-from basestore.cluster.peers import Peers
+from basestore.cluster.clock_watch import ClockWatch
 from basestore.instant import Instant
 from basestore.replica.group_commit import GroupCommit
 from basestore.storage import keyspace
@@ -36,30 +40,46 @@ def stored_ceiling(engine: Engine) -> int:
 class ClockCeiling:
     """Keeps the ceiling of one node's clock ahead of it."""
 
-    def __init__(self, group_commit: GroupCommit, clock: HybridClock, peers: Peers) -> None:
+    def __init__(self, group_commit: GroupCommit, clock: HybridClock, watch: ClockWatch) -> None:
         self._group_commit = group_commit
         self._clock = clock
-        self._peers = peers
-        self._asked = 0  # the ceiling that was staged last
+        self._watch = watch
+        self._asked_s: float | None = None  # when the one was staged that is not durable yet
+        self._lowered = 0  # how often it was
+        self._durable = False
+        self._sync_ms = 0.0
 
     def tick(self, now: Instant) -> None:
         """Lower the ceiling if it is far too high; raise it, once durable, if the clock comes near."""
-        if self._peers.clock_jumped or self._peers.skew_ms is not None:
+        if not self._watch.sure(now):
             return
+        if self._durable and self._asked_s is not None:
+            # A slow sync is remembered for some time: the next slow one should find room enough.
+            self._sync_ms = max((now.monotonic - self._asked_s) * 1e3, 0.9 * self._sync_ms)
+            self._clock.keep_reserve(self._sync_ms)
+            self._asked_s = None
         # Lowering is in force at once, raising only when it is durable: after a crash in between the stored
         # ceiling is too high in the one case, which is safe; in the other it would be too low.
         lower = self._clock.lower_ceiling(now.wall_ms)
         if lower is not None:
+            self._lowered += 1
+            self._asked_s = None
             self._stage(lower)
         wanted = self._clock.wanted_ceiling(now.wall_ms)
-        if wanted is not None and wanted > self._asked:
+        if wanted is not None and self._asked_s is None:
+            self._asked_s, self._durable = now.monotonic, False
             self._stage(wanted)
-            self._group_commit.when_durable(partial(self._raise, wanted))
+            self._group_commit.when_durable(partial(self._raise, wanted, self._lowered))
+
+    def close(self) -> None:
+        """The clock is not used any more: the next run begins above what was given out."""
+        self._stage(self._clock.last)
 
     def _stage(self, ceiling: int) -> None:
-        self._asked = ceiling
         self._group_commit.stage(CEILING, ceiling.to_bytes(_BYTES))
 
-    def _raise(self, ceiling: int) -> None:
-        if self._asked == ceiling:  # no other was staged since, lower or higher
+    def _raise(self, ceiling: int, lowered: int) -> None:
+        # One that was lowered since is not what a restart would find: it is lower, so this would be too high.
+        if lowered == self._lowered:
+            self._durable = True
             self._clock.raise_ceiling(ceiling)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from repair.clock import CeilingReached, HybridClock
+from repair.clock import HybridClock, NotYet
 from repair.version import COUNTER_BITS
 from tests.worlds.records import walls, words
 
@@ -37,14 +37,15 @@ class Clock(RuleBasedStateMachine):
 
     @rule()
     def tick(self) -> None:
-        ready = self.clock.ready
+        ready = self.clock.ready(self.wall_ms)
         try:
             stamp = self.clock.tick(self.wall_ms)
-        except CeilingReached:
+        except NotYet:
             assert not ready
             return
         assert ready
         assert stamp > max(self.used, self.seen)
+        assert stamp >= self.wall_ms << COUNTER_BITS
         assert stamp <= self.durable
         self.used = stamp
 
@@ -68,7 +69,7 @@ class Clock(RuleBasedStateMachine):
             self.durable = max(self.durable, wanted)
             self.clock.raise_ceiling(wanted)
         far_ahead = self.clock.last > (self.wall_ms + DRIFT_MS) << COUNTER_BITS
-        assert self.clock.ready or far_ahead
+        assert self.clock.ready(self.wall_ms) or far_ahead
 
     @rule()
     def take_back_the_ceiling(self) -> None:
@@ -143,8 +144,8 @@ def test_stamps_follow_the_wall_clock(wall_ms: int) -> None:
 
 def test_a_new_clock_must_not_stamp_before_its_ceiling_is_durable() -> None:
     clock = HybridClock(0, DRIFT_MS)
-    assert not clock.ready
-    with pytest.raises(CeilingReached):
+    assert not clock.ready(1_760_000_000_000)
+    with pytest.raises(NotYet):
         clock.tick(1_760_000_000_000)
 
 

@@ -13,6 +13,7 @@ encoded form, so what cannot be said on the wire cannot be said here.
 import math
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -197,14 +198,12 @@ class World:
     def now(self, index: int) -> Instant:
         return Instant(WALL_MS + int(self.monotonic * 1000) + self.skew_ms[index], self.monotonic)
 
-    def start(self, index: int, *, link: bool = True) -> Node:
+    def start(self, index: int, *, link: bool = True, clock_is_right: bool = False) -> Node:
         """Open the node on its engine, as the service does, and link it with all that run."""
         self._starts += 1
         seed = self._starts.to_bytes(8)
-        node = Node(
-            self.configs[index], self.engines[index], Fresh(seed * 2, seed, self._starts),
-            self.now(index), {},
-        )  # fmt: skip
+        config = replace(self.configs[index], clock_is_right=clock_is_right)
+        node = Node(config, self.engines[index], Fresh(seed * 2, seed, self._starts), self.now(index), {})
         barrier = node.step(self.now(index))
         self.engines[index].sync()
         if barrier is not None:
@@ -415,12 +414,13 @@ class World:
         timeout_s: float = 1.0,
         ttl_s: float = 0,
         version: Version | None = None,
+        after: int = 0,
     ) -> Call:
         encoded = version.encode() if version else b""
         ms, ttl_ms = round(timeout_s * 1000), round(ttl_s * 1000)
         return self.ask(
             at,
-            lambda r: Set(r, bucket, key.encode(), value.encode(), level, ms, ttl_ms, encoded),
+            lambda r: Set(r, bucket, key.encode(), value.encode(), level, ms, ttl_ms, encoded, after),
             level,
         )
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from basestore.cluster.peers import Peers
+from basestore.cluster.clock_watch import ClockWatch
 from basestore.coordinator.stamper import Stamper
 from basestore.replica.clock_ceiling import ClockCeiling
 from repair.clock import HybridClock
@@ -49,39 +49,61 @@ def _over_the_ceiling(self: Any, wall_ms: int) -> int:
     return _tick(self, wall_ms)
 
 
-@mutant("a clock that differs is never noticed", WRONG_CLOCK, Peers, "_compare_clocks", "clocks")
+_judge = ClockWatch._judge
+
+
+@mutant("a clock that differs is never noticed", WRONG_CLOCK, ClockWatch, "_judge", "clocks")
 def _all_agree(self: Any) -> None:
-    self.skew_ms = None
+    self.skew_ms, self.confirmed = None, True
 
 
-_compare = Peers._compare_clocks
-
-
-@mutant("one clock that differs outvotes all", {"writable", "recovery"}, Peers, "_compare_clocks", "clocks")
+@mutant("one clock that differs outvotes all", {"writable", "recovery"}, ClockWatch, "_judge", "clocks")
 def _one_is_enough(self: Any) -> None:
-    _compare(self)
-    far = [
-        p.offset_ms for p in self.others if p.offset_ms is not None and abs(p.offset_ms) > self._drift_ms_max
-    ]
+    _judge(self)
+    far = [each for each in self.offsets if each is not None and abs(each) > self._drift_ms_max]
     if far:
-        self.skew_ms = far[0]
+        self.skew_ms, self.confirmed = far[0], False
 
 
-_watch = Peers._watch_clock
+@mutant("a clock is sure once one agrees", WRONG_CLOCK, ClockWatch, "_judge", "clocks")
+def _one_agrees(self: Any) -> None:
+    _judge(self)
+    near = sum(each is not None and abs(each) <= self._drift_ms_max for each in self.offsets)
+    if near > 1:  # itself is one
+        self.skew_ms, self.confirmed = None, True
 
 
-@mutant("a jump of the clock is not noticed", WRONG_CLOCK, Peers, "_watch_clock", "clocks")
-def _never_jumps(self: Any, now: Any) -> None:
+@mutant("a clock is sure before it was compared", WRONG_CLOCK, ClockWatch, "open", "clocks")
+def _sure_from_the_start(self: Any, now: Any, *, vouched: bool) -> None:
+    _open(self, now, vouched=True)
+
+
+_open = ClockWatch.open
+_watch = ClockWatch.tick
+
+
+@mutant("a jump of the clock is not noticed", WRONG_CLOCK, ClockWatch, "tick", "clocks")
+def _never_jumps(self: Any, now: Any) -> bool:
     self._base_ms = None
-    _watch(self, now)
+    if self.sure_ms is not None:
+        self.sure_ms = now.wall_ms - now.monotonic * 1e3
+    return _watch(self, now)
+
+
+@mutant("a lowered ceiling is raised by what was asked before", {"ceiling"}, ClockCeiling, "_raise")
+def _raise_anyway(self: Any, ceiling: int, lowered: int) -> None:
+    _raise(self, ceiling, self._lowered)
+
+
+_raise = ClockCeiling._raise
 
 
 _stamp = Stamper.stamp
 
 
 @mutant("a number given twice", {"versions", "mismatches", "convergence", "numbers"}, Stamper, "stamp")
-def _same_number(self: Any, row: bytes, now: Any) -> Version:
-    version = _stamp(self, row, now)
+def _same_number(self: Any, row: bytes, now: Any, after: int = 0) -> Version:
+    version = _stamp(self, row, now, after)
     return Version(version.stamp, version.origin, 1 + version.number // 2)
 
 

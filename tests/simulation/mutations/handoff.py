@@ -49,9 +49,9 @@ def _end_anyway(self: Any, partition: int, answer: Any, now: Any) -> None:
 
 
 @mutant("a late hint goes before its rewriting is stored", LATE, LateHints, "_write", "haste")
-def _settle_first(self: Any, pile: Any, row: bytes, hint: Any, rule: Any, now: Any) -> None:
+def _settle_first(self: Any, pile: Any, row: bytes, hint: Any, *how: Any) -> None:
     self._hints.settle(pile, row, hint, "hints_late_rewritten")
-    _write_late(self, pile, row, hint, rule, now)
+    _write_late(self, pile, row, hint, *how)
 
 
 _write_late = LateHints._write

@@ -1,13 +1,14 @@
 """Bugs of proofs: closed stamps, certificates, claims, stable stamps, and what is built on them."""
 
 from typing import Any
+from unittest.mock import patch
 
 from basestore.anti_entropy.certificates import Certificates, LastExchange
 from basestore.anti_entropy.closed_stamps import ClosedStamps
 from basestore.anti_entropy.exchange import Exchange
 from basestore.anti_entropy.exchanges import Exchanges
 from basestore.anti_entropy.maintenance import Maintenance
-from basestore.cluster.peers import Peers
+from basestore.cluster.clock_watch import ClockWatch
 from basestore.handoff.hints import Hints
 from basestore.replica import replica as replicas
 from basestore.replica import summaries
@@ -73,13 +74,11 @@ _close = ClosedStamps.close
 
 @mutant("closed by a clock that nobody has agreed with", CLOSED, ClosedStamps, "close", "clocks")
 def _sure(self: Any, partition: int, now: Any) -> int:
-    class _Sure:
-        clock_sure = True
-        all = self._peers.all
-
-    peers, self._peers = self._peers, _Sure
-    told = _close(self, partition, now)
-    self._peers = peers
+    with patch.object(ClockWatch, "sure", lambda *_: True):
+        watch = self._peers.clock
+        confirmed, watch.confirmed = watch.confirmed, True
+        told = _close(self, partition, now)
+        watch.confirmed = confirmed
     return told
 
 
@@ -252,11 +251,3 @@ def _drop_tombstones(self: Any, row: bytes) -> None:
     stored = self._group_commit.get(keyspace.record(row))
     if stored is None or is_tombstone(stored) or self.summaries is None:
         _drop(self, row)
-
-
-def _one_agrees(self: Any) -> bool:
-    near = (p.offset_ms is not None and abs(p.offset_ms) <= self._drift_ms_max for p in self.others)
-    return not self.clock_jumped and any(near)
-
-
-mutant("a clock is sure once one agrees", CLOSED, Peers, "clock_sure", "clocks")(property(_one_agrees))

@@ -7,17 +7,17 @@ from basestore import node
 from basestore.cluster.outbox import Outbox
 from basestore.coordinator.quorum_write import QuorumWrite
 from basestore.coordinator.stamper import Stamper
-from basestore.errors import ClockSkew, Overloaded
+from basestore.errors import ClockSkew
 from basestore.protocol.replication import DIRECT, Apply
 from basestore.replica.replica import Replica
-from repair.clock import HybridClock
+from repair.clock import HybridClock, NotYet
 from repair.rule import Rule
 from repair.version import HEAD_BYTES, Record, Version, is_tombstone
 from tests.simulation.mutations.registry import MUTANTS, STALE, Mutant, Patch, mutant
 
 
 @mutant("a stamp used again", {"versions", "linearizable", "convergence"}, Stamper, "stamp")
-def _same_stamp(self: Any, row: bytes, now: Any) -> Version:
+def _same_stamp(self: Any, row: bytes, now: Any, after: int = 0) -> Version:
     self.check_clock(now)
     return Version(max(self._clock.last, now.wall_ms << 16), self._origin, 1)
 
@@ -27,7 +27,7 @@ def _stamps_of_an_earlier_life() -> list[Patch]:
         def raise_ceiling(self, ceiling: int) -> None:
             super().raise_ceiling(1 << 63)
 
-    def stamp(self: Any, row: bytes, now: Any) -> Version:
+    def stamp(self: Any, row: bytes, now: Any, after: int = 0) -> Version:
         self.check_clock(now)
         return Version(self._clock.tick(now.wall_ms), self._origin >> 48 << 48, 1)
 
@@ -61,7 +61,7 @@ def _whoever_comes(self: Any, challenger: bytes, holder: bytes) -> bool:
 
 
 @mutant("a retry executed anew", {"versions"}, Stamper, "repeated")
-def _forget_version(self: Any, encoded: bytes, now: Any) -> None:
+def _forget_version(self: Any, encoded: bytes, now: Any, *, expires: bool = False) -> None:
     return None
 
 
@@ -77,10 +77,12 @@ _begin = QuorumWrite.begin
 def _send_then_check(self: Any, repeated: Any, now: Any) -> None:
     try:
         self._context.stamper.check_clock(now)
-    except (ClockSkew, Overloaded) as error:
+    except NotYet:
+        _begin(self, repeated, now)
+    except ClockSkew as error:
         with patch.object(Stamper, "check_clock", lambda *_: None):
             clock = self._context.stamper._clock
-            clock.raise_ceiling(clock.last + (1 << 16))
+            clock.raise_ceiling(max(clock.last, now.wall_ms << 16) + (1 << 16))
             _begin(self, repeated, now)
         self._fail(error, now)
     else:
