@@ -28,9 +28,9 @@ from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.cluster.placement import row_key, row_partition
 from basestore.consistency import Level
 from basestore.coordinator.admission import admit_scan
-from basestore.coordinator.context import Context, refuse
+from basestore.coordinator.context import TOO_MUCH_ASKED, Context, refuse
 from basestore.coordinator.quorum_read import Finding, read
-from basestore.errors import ReadTimeout, ReplicaFailure, RequestFailed, Unavailable
+from basestore.errors import Overloaded, ReadTimeout, ReplicaFailure, RequestFailed, Unavailable
 from basestore.instant import Instant
 from basestore.metrics import FAILURES
 from basestore.protocol.client import Page, Scan
@@ -223,6 +223,9 @@ class RangeScan(Operation):
         requires, so that it needs no read."""
         heard = self._slices[row_partition(row)].heard
         held = {replica: self._rows[replica].get(row) for replica in list(heard)[: self._required]}
+        first, *others = held.values()
+        if first is not None and all(other is not None and other.head == first.head for other in others):
+            return True, first  # as with most rows, and soon said
         heads = {at: NOTHING if record is None else record.head for at, record in held.items()}
         records = {record.head: record for record in held.values() if record is not None}
 
@@ -277,6 +280,9 @@ class RangeScan(Operation):
             if record.live(self._time_ms or 0):
                 rows += (key, record.value, record.blob[:VERSION_BYTES], record.expires_ms.to_bytes(8))
                 size += len(key) + len(record.value) + VERSION_BYTES + 40
+        if not self._client.roomy:
+            self._fail(Overloaded(TOO_MUCH_ASKED), now)
+            return
         self._context.operations.drop(self)
         self._ended = True
         self._client.put(Page(self._request.id, rows, self._after, self._more), size + len(self._after))

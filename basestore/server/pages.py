@@ -37,7 +37,11 @@ async def serve_node(
         return Page(200, MEDIA, Exposition(node.metrics, node.report.gauges(), labels).render())
 
     def readyz() -> Page:
-        return line(200, "ok") if node.identity.whole else line(503, f"{node.state}: {node.reason}")
+        if not node.identity.whole:
+            return line(503, f"{node.state}: {node.reason}")
+        if node.group_commit.stuck_s:
+            return line(503, f"{node.state}, but its disk hangs: {node.group_commit.trouble}")
+        return line(200, "ok")
 
     pages = {"/metrics": metrics, "/livez": lambda: line(200, "ok"), "/readyz": readyz}
     task_status.started()

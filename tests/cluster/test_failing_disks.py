@@ -1,7 +1,9 @@
 """Disks that fail a sync, lose power, or lie: nothing is acknowledged that is not on them. Or hang: then the
 others go on without."""
 
+import http.client
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ from basestore.errors import Overloaded, RequestFailed, Unreachable
 from tests.cluster.disk import Disk, compile_shim
 from tests.cluster.load import Ledger, Load
 from tests.cluster.processes import Cluster, NodeProcess, reads_at
-from tests.worlds.patience import eventually
+from tests.worlds.patience import PATIENCE_S, eventually
+from tests.worlds.ports import free_ports
 
 BATCH = 20
 SYNCS = 60
@@ -130,6 +133,16 @@ def _refusal(node: NodeProcess) -> Overloaded | None:
     return None
 
 
+def _ready(address: str) -> int:
+    """The status of a node's readiness page."""
+    connection = http.client.HTTPConnection(address, timeout=PATIENCE_S)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
 def test_a_hanging_disk_holds_nobody_up_is_shown_and_its_node_comes_back_by_itself(
     tmp_path: Path, shim: Path
 ) -> None:
@@ -137,9 +150,11 @@ def test_a_hanging_disk_holds_nobody_up_is_shown_and_its_node_comes_back_by_itse
         n1, n2, n3 = cluster
         n1.start()
         n2.start()
-        disk = Disk(n3, shim)
+        disk, pages = Disk(n3, shim), f"127.0.0.1:{free_ports(1)}"
+        n3.configure(replace(n3.config, metrics=pages))
         disk.start_node()
         cluster.wait_linked()
+        assert _ready(pages) == 200
         with n1.store(timeout=1.0) as store:
             keys = [b"%03d" % number for number in range(200)]
             store.set_many([(key, b"old") for key in keys], consistency="all")
@@ -156,6 +171,7 @@ def test_a_hanging_disk_holds_nobody_up_is_shown_and_its_node_comes_back_by_itse
         assert status is not None
         assert status.facts["disk"].startswith("no sync has ended for")
         assert "the disk hangs: no sync has ended" in n3.log
+        assert _ready(pages) == 503
         with n3.store(timeout=1.0) as store:
             assert store.get(keys[0]).value == b"new"
             assert [item.key for item in store.scan()] == keys
@@ -164,6 +180,7 @@ def test_a_hanging_disk_holds_nobody_up_is_shown_and_its_node_comes_back_by_itse
         eventually(lambda: n1.hints()["n3"] == 0, "the hints are delivered")
         assert reads_at(n3, keys[:40], Level.ONE) == dict.fromkeys(keys[:40], b"new")
         assert "the disk is there again" in n3.log
+        assert _ready(pages) == 200
 
 
 def test_writes_to_a_node_without_a_disk_are_refused_or_lost_but_never_acknowledged(

@@ -244,6 +244,27 @@ def test_a_scan_whose_answers_nobody_takes_is_refused_before_it_is_begun() -> No
     assert world.node(0).operations.count == 0
 
 
+def test_more_pages_than_a_connection_can_carry_are_refused_one_by_one_and_it_stands() -> None:
+    world = World(1)
+    for number in range(3):
+        world.put(0, f"{number}", "v" * 400_000)
+    calls = [world.scan(0) for _ in range(40)]
+    for _ in range(20):  # a frame at a time
+        world.turn()
+    told = []
+    for call in calls:
+        try:
+            told.append(len(call.page()[0]))
+        except Overloaded:
+            told.append(0)
+    assert 10 < told.count(3) < 20
+    assert told.count(0) == 40 - told.count(3)
+    client = world.clients[0]
+    assert client is not None
+    assert not client.outbox.overflowed
+    assert world.node(0).operations.count == 0
+
+
 # --- replicas that are slow, refuse, or go ---------------------------------------------------------
 
 
