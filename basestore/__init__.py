@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from basestore.results.convergence import Convergence, PartitionProof
     from basestore.results.explanation import Explanation, HintView, Mend, ReplicaView
     from basestore.results.hints import HintPile, NodeHints
+    from basestore.results.loss import AcceptedLoss
     from basestore.results.nodes import NodeState
     from basestore.results.receipts import Item, ReadResult, Receipt
     from basestore.results.repair import Repair
@@ -62,12 +63,13 @@ _HOMES = {
     "basestore.errors": (
         "BasestoreError", "ClockSkew", "ConfigurationError", "ConnectionLost", "InvalidRequest",
         "Overloaded", "ReadTimeout", "ReplicaFailure", "RequestFailed", "SessionFull", "StorageError",
-        "TooStale", "Unavailable", "Unreachable", "WriteTimeout",
+        "TooStale", "Unavailable", "Unreachable", "VersionLost", "WriteTimeout",
     ),
     "basestore.results.cluster_view": ("Obstacle",),
     "basestore.results.convergence": ("Convergence", "PartitionProof"),
     "basestore.results.explanation": ("Explanation", "HintView", "Mend", "ReplicaView"),
     "basestore.results.hints": ("HintPile", "NodeHints"),
+    "basestore.results.loss": ("AcceptedLoss",),
     "basestore.results.nodes": ("NodeState",),
     "basestore.results.receipts": ("Item", "ReadResult", "Receipt"),
     "basestore.results.repair": ("Repair",),
@@ -77,13 +79,13 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "BasestoreError", "ClockSkew", "ClusterConfig", "ConfigurationError", "ConnectionLost",
+    "AcceptedLoss", "BasestoreError", "ClockSkew", "ClusterConfig", "ConfigurationError", "ConnectionLost",
     "Convergence", "Durability", "EmbeddedCluster", "EmbeddedNode", "Explanation", "HintPile",
     "HintView", "InvalidRequest", "Item", "Level", "Member", "Mend", "NodeConfig", "NodeHints",
     "NodeState", "Obstacle", "Outcome", "Overloaded", "PartitionProof", "ReadResult", "ReadTimeout",
     "Receipt", "Repair", "ReplicaFailure", "ReplicaState", "ReplicaView", "RequestFailed", "Rule",
     "SessionFull", "StorageError", "Store", "StoreSession", "TooStale", "Unavailable", "Unreachable",
-    "Version", "WriteTimeout", "connect", "open_cluster", "open_node",
+    "Version", "VersionLost", "WriteTimeout", "connect", "open_cluster", "open_node",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:

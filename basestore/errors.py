@@ -14,6 +14,7 @@
         |   |-- Unavailable     fewer replicas alive than the level requires
         |   |-- Overloaded      a queue is full
         |   |-- TooStale        the answer may be staler than was asked for, and a quorum does not answer
+        |   |-- VersionLost     what a session has seen is on no replica any more
         |   `-- ClockSkew       this node's clock is too far from the others'
         `-- indefinite
             |-- WriteTimeout    may have happened; a retry with the same version is idempotent
@@ -145,6 +146,22 @@ class TooStale(RequestFailed):
     code = 9
 
 
+class VersionLost(RequestFailed):
+    """What the session has seen of a key, `version`, was lost with a disk: all replicas answer, and none
+    holds it or a newer one. Told once: the session has forgotten it, and the next read shows what there
+    is."""
+
+    code = 11
+
+    def __init__(self, text: str, version: Version | None) -> None:
+        super().__init__(text)
+        self.version = version
+
+    @classmethod
+    def rebuild(cls, text: str, version: Version | None, details: list[str]) -> RequestFailed:
+        return cls(text, version)
+
+
 class _Late(RequestFailed):
     """Shared by the two timeouts: how many replicas had answered, of how many required; None where the node
     that was asked has not told in time."""
@@ -211,7 +228,7 @@ _BY_CODE: dict[int, type[RequestFailed]] = {
     kind.code: kind
     for kind in (
         Unavailable, Overloaded, ClockSkew, WriteTimeout, ReadTimeout, ReplicaFailure, ConnectionLost,
-        TooStale,
+        TooStale, VersionLost,
     )
 }  # fmt: skip
 

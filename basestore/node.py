@@ -38,7 +38,7 @@ from basestore.anti_entropy.scheduler import Scheduler
 from basestore.cluster.operations import ANSWERS, Operations
 from basestore.cluster.outbox import OUTBOX_BYTES_MAX, Outbox, weight
 from basestore.cluster.peers import Peers
-from basestore.cluster.placement import Placement, row_partition
+from basestore.cluster.placement import Placement
 from basestore.config import NodeConfig
 from basestore.coordinator.admission import disk_behind
 from basestore.coordinator.context import Context, refuse
@@ -54,6 +54,7 @@ from basestore.observe import status
 from basestore.observe.inspect import Inspector
 from basestore.observe.report import Report
 from basestore.observe.trace import trace
+from basestore.protocol.anti_entropy import Lost
 from basestore.protocol.codec import Message
 from basestore.protocol.heartbeats import Confirmed, Identity, Ping, Pong, Remembered
 from basestore.protocol.operator import Counters, HintsOf, Inspect, Replay, Status, Trace
@@ -64,6 +65,7 @@ from basestore.replica.disk_space import DiskSpace
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import Fresh, StoreIdentity
 from basestore.replica.introductions import Introductions
+from basestore.replica.losses import Losses
 from basestore.replica.replica import Replica
 from basestore.replica.store_facts import settle_facts
 from basestore.replica.store_format import settle_format
@@ -123,7 +125,7 @@ class Node:
         self.report = Report(
             config, dict(labels), self.identity, self.peers, self.replica, self.group_commit, self.operations,
             self.exchanges, self.certificates, self.recovery, self.hints, self.debts, self.metrics,
-            self.context.stamper, self.disk_space, now.monotonic, now,
+            self.losses, self.context.stamper, self.disk_space, now.monotonic, now,
         )  # fmt: skip
         self._handlers = self._peer_handlers()
         self._ceiling.tick(now)
@@ -132,8 +134,9 @@ class Node:
     def _begin_handoff(self, rules: Mapping[bytes, Rule], placement: Placement, now: Instant) -> None:
         self.debts = Debts(self.group_commit, self.peers, self.metrics)
         self.hints = Hints(
-            self.group_commit, rules, self.peers, self.metrics, self.config, self.debts, self._taken_by
-        )
+            self.group_commit, rules, self.peers, self.metrics, self.config, self.debts,
+            lambda row, head, numbers: self._admission.taken_by(row, head, numbers),
+        )  # fmt: skip
         self.delivery = Delivery(self.hints, self.peers, self.operations)
         self.late_hints = LateHints(self.hints, rules, self.context)
         self._debt_check = DebtCheck(
@@ -143,31 +146,26 @@ class Node:
     def _begin_anti_entropy(self, placement: Placement, fresh: Fresh, now: Instant) -> None:
         cluster = self.config.cluster
         request_s_max = cluster.timeout_ms_max / 1e3
-        self.certificates = Certificates(
-            self.group_commit, self.summaries, self.identity, placement, self.peers
-        )
+        commit, replica, identity = self.group_commit, self.replica, self.identity
+        peers, metrics = self.peers, self.metrics
+        self.certificates = proofs = Certificates(commit, self.summaries, identity, placement, peers)
         self.closed_stamps = ClosedStamps(
-            self.summaries, self.identity, self.peers, self.clock, cluster.closed_lag_ms, now,
+            self.summaries, identity, peers, self.clock, cluster.closed_lag_ms, now,
             durable=self.engine.persistent,
         )  # fmt: skip
-        self.maintenance = Maintenance(
-            self.group_commit, self.replica, self.identity, self.certificates, self.metrics, now
-        )
+        self.maintenance = Maintenance(commit, replica, identity, self.certificates, metrics, now)
         local = LocalSide(
-            self.group_commit, self.replica, self.identity, self.certificates, self.closed_stamps,
-            self.maintenance, self.metrics, Pace(self.operations.issued + self.operations.served),
+            commit, replica, identity, self.certificates, self.closed_stamps, self.maintenance, metrics,
+            Pace(self.operations.issued + self.operations.served),
         )  # fmt: skip
-        self.exchanges = Exchanges(local, self.peers, int.from_bytes(fresh.generation[:4]))
-        self.scheduler = Scheduler(local, self.exchanges, self.peers, self.operations, self.debts.of, now)
-        self.healing = Healing(
-            self.replica, placement, self.peers, self.operations, self.metrics, request_s_max
-        )
-        self.recovery = Recovery(
-            self.identity, self.certificates, self.scheduler, placement, self.peers, request_s_max
-        )
+        self.exchanges = Exchanges(local, peers, int.from_bytes(fresh.generation[:4]))
+        self.scheduler = Scheduler(local, self.exchanges, peers, self.operations, self.debts.of, now)
+        self.losses = losses = Losses(commit, self.summaries, peers, self.clock, placement.sources_needed)
+        self.healing = Healing(replica, placement, peers, self.operations, metrics, losses, request_s_max)
+        self.recovery = Recovery(identity, proofs, self.scheduler, placement, losses, request_s_max)
         self._inspector = Inspector(
-            self.config, self.identity, self.peers, self.clock, self.context.stamper, self.replica,
-            self.certificates, self.maintenance, self.hints, self.metrics,
+            self.config, identity, peers, self.clock, self.context.stamper, replica, self.certificates,
+            self.maintenance, self.hints, metrics, losses,
         )  # fmt: skip
 
     # --- what the driver calls ---------------------------------------------------------------
@@ -202,6 +200,7 @@ class Node:
         """A link to a peer stands. Give the outbox back to `receive` and `unlink`."""
         replaced = self.peers.all[member].linked
         outbox = self.peers.link(member, now)
+        self.losses.introduce(outbox)
         outbox.put(self.identity.identity())
         outbox.put(self._heartbeat(now))  # at once: until it is answered, nothing may be stamped
         if replaced:  # what was under way on the old one is lost, as if it had been unlinked
@@ -342,6 +341,7 @@ class Node:
             Inspect: self._inspect,
             Keep: lambda member, outbox, message, now: self.hints.keep(outbox, message),
             Hinted: self._admission.hinted,
+            Lost: lambda member, outbox, message, now: self.losses.hear(outbox, message.rows),
             **self.exchanges.handlers,
             Ping: self._ping,
             Pong: lambda member, outbox, message, now: self.peers.clock.hear(member, message, now),
@@ -349,13 +349,6 @@ class Node:
             Remembered: self.introductions.hear_remembered,
             Confirmed: self.introductions.hear_confirmed,
         }
-
-    def _taken_by(self, row: bytes, head: bytes, numbers: list[int]) -> bytes:
-        """The stores, where they are known, that have taken this record: the members', and this one's."""
-        takers = {self.certificates.store(self.peers.index_of[number]) for number in numbers}
-        if row_partition(row) in self.summaries.of and self.replica.holds(row, head):
-            takers.add(self.identity.store)
-        return b"".join(sorted(takers - {b""}))
 
     def _applied(self, member: int, outbox: Outbox, message: Applied, now: Instant) -> None:
         if member != self.me:
@@ -366,15 +359,21 @@ class Node:
         if self.group_commit.full:  # the answer would wait behind what is not stored, or not durable
             outbox.put(Rejected(message.id, self.group_commit.refusal, True))
         else:
-            answer = trace(message, self.identity, self.peers, self.replica, self.hints, self.certificates)
+            answer = trace(message, self._inspector)
             self.group_commit.reply(outbox, answer, None, weight(answer))
 
     def _inspect(self, member: int, outbox: Outbox, message: Inspect, now: Instant) -> None:
+        held = self._inspector.held(message)
         if message.within_ms >= 0:
-            held = self._inspector.held(message)
             self.scheduler.hasten(held, message.within_ms, now, full=message.full)
+        if message.accept_loss:
+            self.healing.accept_loss(held)
         answer = self._inspector.inspect(message, now)
-        outbox.put(answer, weight(answer))
+        # That a loss is accepted is said once that is durable.
+        if message.accept_loss:
+            self.group_commit.reply(outbox, answer, None, weight(answer))
+        else:
+            outbox.put(answer, weight(answer))
 
     def _ping(self, member: int, outbox: Outbox, message: Ping, now: Instant) -> None:
         self.peers.ping(member, message, now)

@@ -76,11 +76,13 @@ class Summary:
     purged    nothing that was due at or below it is held
     floor     the log may lack what was stored up to this sequence: every other replica had it then
     spilled   up to this one the log has rows of its own in the store
+    lossy     a loss is open here (`replica/losses.py`): what the stamps say of what was written up to then
+              is not known. Stored by itself
     """
 
     __slots__ = (
-        "closed", "count", "floor", "leaves", "live", "purged", "root", "sequence", "shown", "spilled",
-        "stable",
+        "closed", "count", "floor", "leaves", "live", "lossy", "purged", "root", "sequence", "shown",
+        "spilled", "stable",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -95,6 +97,7 @@ class Summary:
         self.purged = 0
         self.floor = 0
         self.spilled = 0
+        self.lossy = False
 
     def replace(self, leaf: int, head: bytes, held: bytes) -> int:
         """A record with `head` takes the place of `held`; either may be empty: nothing. Returns the leaf's

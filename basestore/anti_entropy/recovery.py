@@ -4,7 +4,8 @@ It asks the scheduler (`scheduler.py`) for anti-entropy exchanges of every parti
 other replicas of it, and runs none itself. A partition is recovered after exchanges with N - Q + 1 whole
 replicas (every write that a quorum ever acknowledged is on one of them), or with all others, whatever their
 state: what none of them has is nowhere. When all partitions are recovered, and that is durable, the store is
-whole.
+whole. Where fewer than N - Q + 1 were whole, what was written until then may be gone: in the same batch a
+*loss* says so (`replica/losses.py`).
 
 With three replicas, Q = 2: n1, whose disk was wiped, compares each partition with both n2 and n3 (3 - 2 + 1
 of them). One would not do: what n1 and n2 have acknowledged, and n3 has missed, would be gone.
@@ -19,10 +20,10 @@ import math
 
 from basestore.anti_entropy.certificates import Certificates
 from basestore.anti_entropy.scheduler import Scheduler
-from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement
 from basestore.instant import Instant
 from basestore.replica.identity import State, StoreIdentity
+from basestore.replica.losses import Losses
 
 
 class Recovery:
@@ -34,7 +35,7 @@ class Recovery:
         certificates: Certificates,
         scheduler: Scheduler,
         placement: Placement,
-        peers: Peers,
+        losses: Losses,
         request_s_max: float,
     ) -> None:
         """`request_s_max`: how long requests last at most."""
@@ -44,8 +45,10 @@ class Recovery:
         self._certificates = certificates
         self._scheduler = scheduler
         self._placement = placement
-        self._peers = peers
+        self._losses = losses
+        self._peers = losses.peers
         self._begin_s = math.inf  # since the last doubt
+        self._noted = -1  # doubts, when losses were noted last
 
     def tick(self, now: Instant) -> None:
         """Wish for the exchanges that are still lacking."""
@@ -57,6 +60,9 @@ class Recovery:
             return
         missing = [p for p in self._placement.held_by(self._peers.me) if not self._recovered(p)]
         if not missing:
+            if self._noted != self._doubts:
+                self._noted = self._doubts
+                self._note_losses(now)
             self._identity.make_whole()
         for partition in missing:
             done = self._done(partition)
@@ -64,6 +70,11 @@ class Recovery:
                 # One that was not whole then, and is now, is asked again: only then does it count.
                 if other not in done or (self._peers.all[other].whole and not done[other]):
                     self._scheduler.wish(other, partition)
+
+    def _note_losses(self, now: Instant) -> None:
+        """All is recovered that can be: from how many sources each partition was."""
+        held = self._placement.held_by(self._peers.me)
+        self._losses.note({partition: sum(self._done(partition).values()) for partition in held}, now)
 
     def progress(self) -> tuple[int, int]:
         """Partitions recovered so far, and all."""

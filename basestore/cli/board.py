@@ -14,6 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from basestore.cli import text
 from basestore.metrics import FAILURES, LEVELS, OPERATIONS, REPAIRS, Histogram, Metrics
 from basestore.results.nodes import NodeState
 
@@ -95,6 +96,7 @@ class View:
             "endpoint": state.endpoint,
             "state": state.state,
             "reason": state.facts.get("reason", ""),
+            "lossy": None if down else int(state.facts.get("lossy", "0")),
             "alive": None if down else state.alive,
             "records": state.records,
             "hints_for": None if down else _nonzero(state.hints),
@@ -224,8 +226,10 @@ def _proven(view: View) -> Text:
 
 
 def _note(view: View) -> Text | None:
-    """Why a node does not count."""
-    reason = view.state.facts.get("reason", "")
+    """Why a node does not count, or what it may have lost."""
+    reason, loss = view.state.facts.get("reason", ""), view.state.loss
+    if loss is not None:
+        reason = "; ".join(filter(None, (reason, text.loss(*loss))))
     if not reason:
         return None
     return Text(f"{view.state.node} at {view.state.endpoint}: {reason}", "dim")

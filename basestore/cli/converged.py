@@ -67,6 +67,10 @@ def converged_command(target: Target, timeout: float | None, key: bytes | None, 
         target.remark(f"  {caveat}")
     for obstacle in found.obstacles:
         target.remark(f"  {obstacle_line(obstacle)}")
+    if any(obstacle.kind == "lost" and obstacle.since_ms is not None for obstacle in found.obstacles):
+        target.remark(
+            "Nothing of this can be proven until the loss is accepted: `basestore repair --accept-loss`"
+        )
     return exits.DONE if found.proven else exits.UNKNOWN
 
 
@@ -109,6 +113,8 @@ def obstacle_line(obstacle: "Obstacle") -> str:
     if obstacle.kind == "no certificate":
         since = obstacle.since_ms
         line += " yet" if since is None else f" since {text.moment(since)}"
+    elif obstacle.kind == "lost" and obstacle.since_ms is not None:
+        line += f", of those up to {text.moment(obstacle.since_ms)}"
     elif obstacle.since_ms is not None:
         line += f" since {text.moment(obstacle.since_ms)}"
     count = len(obstacle.partitions)

@@ -60,6 +60,12 @@ def explain_command(target: Target, key: bytes) -> int:
     return exits.REFUSED
 
 
+_LOST = (
+    "writes of its partition up to {} may be lost, this key's among them: too few sources were left to "
+    "recover from (basestore repair --accept-loss)"
+)
+
+
 def in_words(told: "Explanation") -> str:
     """All of it, for people."""
     rows = [_row(told, name, view) for name, view in told.replicas.items()]
@@ -74,6 +80,8 @@ def in_words(told: "Explanation") -> str:
     for level, found in told.reads.items():
         lines.append(f"{'at ' + level.name.lower():<10} {_reading(told, found)}")
     lines += _settled(told)
+    if told.lost:
+        lines.append(f"{'lost':<10} {_LOST.format(_moment(told.lost))}")
     lines += [f"{'hint':<10} {_hint(told, hint)}" for hint in told.hints]
     lines += [f"{'mending':<10} {_mend(mend, told)}" for mend in told.mends]
     if any(hint.late for hint in told.hints):

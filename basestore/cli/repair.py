@@ -19,6 +19,7 @@ from basestore.cli.options import Target, duration, share
 from basestore.cli.requests import open_store
 
 if TYPE_CHECKING:
+    from basestore.results.loss import AcceptedLoss
     from basestore.results.repair import Repair
 
 
@@ -27,12 +28,21 @@ if TYPE_CHECKING:
 @click.option("--timeout", type=duration, help="How long to wait for the end of it. [default: 10m]")
 @click.option("--partition", type=click.IntRange(min=0), help="Only this partition. [default: all]")
 @click.option("--full", is_flag=True, help="Check every disk first, and compare all that is held.")
-def repair_command(target: Target, timeout: float | None, partition: int | None, full: bool) -> int:
+@click.option(
+    "--accept-loss", is_flag=True, help="Accept that writes may be lost, as status says; compare nothing."
+)
+def repair_command(
+    target: Target, timeout: float | None, partition: int | None, full: bool, accept_loss: bool
+) -> int:
     """Let all replicas compare what they hold, now, and bring each other up to date.
 
     That goes on all the time by itself; this does not wait for its turn, and says when it is done: once
     each pair of replicas of each partition has proven to hold the same since the call. What differs
     decides what it costs, not what is stored; --full reads every record of every disk.
+
+    Where too few sources were left to recover from, or a record is damaged at all its replicas, writes may
+    be lost, and nothing of their partitions is proven any more. Restore what you can first. --accept-loss
+    then lets proofs speak again, of what is left, and damaged records be written anew.
 
     Ends with 0 when it is done, and with 4, and who or what stands in the way, when it is not; what was
     begun goes on.
@@ -41,9 +51,15 @@ def repair_command(target: Target, timeout: float | None, partition: int | None,
     Example:
         basestore repair
         basestore repair --partition 7 --full
+        basestore repair --accept-loss
     """
+    from basestore.results.loss import ACCEPT_S
     from basestore.results.repair import REPAIR_S
 
+    if accept_loss and full:
+        raise click.UsageError("--accept-loss compares nothing, so --full cannot go with it")
+    if accept_loss:
+        return _accept_loss(target, target.patience(timeout, ACCEPT_S), partition)
     patience_s = target.patience(timeout, REPAIR_S)
     with open_store(target) as store, _bar(target) as progress:
         done = store.repair(timeout=patience_s, partition=partition, full=full, progress=progress)
@@ -55,6 +71,25 @@ def repair_command(target: Target, timeout: float | None, partition: int | None,
             "What was begun goes on. Remove what stands in the way, and repeat this to see it done."
         )
     return exits.DONE if done.complete else exits.UNKNOWN
+
+
+def _accept_loss(target: Target, patience_s: float, partition: int | None) -> int:
+    with open_store(target) as store:
+        done = store.accept_loss(timeout=patience_s, partition=partition)
+    click.echo(json.dumps(done.as_json(), indent=2) if target.json else _accepted_line(done))
+    for obstacle in done.obstacles:
+        target.remark(f"  {obstacle_line(obstacle)}")
+    for name, why in done.unheard.items():
+        target.remark(f"  {name} does not answer ({why}): the others will tell it")
+    return exits.DONE if done.complete else exits.UNKNOWN
+
+
+def _accepted_line(done: "AcceptedLoss") -> str:
+    if done.until_ms is None:
+        return "no loss is open: nothing to accept" if done else "not all partitions were heard of"
+    verdict = "accepted" if done else "not accepted everywhere"
+    lossy = text.counted(len(done.partitions), "partition")
+    return f"{verdict}  writes up to {text.moment(done.until_ms)} may be lost in {lossy}"
 
 
 @contextmanager

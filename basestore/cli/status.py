@@ -27,7 +27,7 @@ _HEADER = ("NODE", "ENDPOINT", "STATE", "RECORDS", "HINTS", "PID", "")
 def status_command(target: Target, check: bool) -> int:
     """Show all nodes of the cluster.
 
-    Their states, records, and the hints that they keep for others.
+    Their states, records (expired ones too, until they are purged), and the hints that they keep for others.
 
     \b
     up         serves
@@ -59,8 +59,10 @@ def _row(state: "NodeState") -> tuple[object, ...]:
         notes.append(f"disk trouble: {disk}")
     if clock := state.facts.get("clock"):
         notes.append(f"clock trouble: {clock}")
+    if state.loss is not None:
+        notes.append(text.loss(*state.loss))
     if state.facts.get("damaged", "0") != "0":
-        notes.append(f"{state.facts['damaged']} damaged records are being healed")
+        notes.append(f"{state.facts['damaged']} damaged records wait to be healed")
     for name, partitions in state.debt.items():
         if partitions:
             notes.append(f"{name} may lack writes of {partitions} partitions (basestore hints)")

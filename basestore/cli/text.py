@@ -65,6 +65,14 @@ def age(length_ms: int) -> str:
     return f"{length_ms // size}{unit}"
 
 
+def loss(partitions: int, until_ms: int, sources: str) -> str:
+    """What may be lost of so many partitions, and what to do about it."""
+    return (
+        f"writes up to {moment(until_ms)} may be lost in {counted(partitions, 'partition')}: recovered from "
+        f"{sources} sources needed (basestore repair --accept-loss)"
+    )
+
+
 def compact(value: Any) -> str:
     """JSON on one line, for machines."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -30,6 +30,7 @@ from basestore.results.cluster_view import Following
 from basestore.results.convergence import CONVERGED_S, Convergence, Proving
 from basestore.results.explanation import Explanation
 from basestore.results.hints import NodeHints
+from basestore.results.loss import ACCEPT_S, AcceptedLoss, Accepting
 from basestore.results.nodes import NodeState, down
 from basestore.results.receipts import Item, ReadResult, Receipt
 from basestore.results.repair import REPAIR_S, Repair, Repairing
@@ -244,6 +245,10 @@ class SyncStore:
         scope = scope_of("default", None, partition)
         return self._follow(Repairing(scope, full, patience(timeout), monotonic()), progress)
 
+    def accept_loss(self, *, timeout: float = ACCEPT_S, partition: int | None = None) -> AcceptedLoss:
+        """Accept that writes may be lost; `Store.accept_loss` says which."""
+        return self._follow(Accepting(scope_of("default", None, partition), patience(timeout), monotonic()))
+
     def _follow(self, survey: Following[T], progress: Callable[[int, int], None] | None = None) -> T:
         """Ask until there is a result. A node that goes meanwhile is no reason to stop."""
         while (result := survey.result(monotonic())) is None:
@@ -282,10 +287,7 @@ class SyncStore:
         return self._each(SyncStore.node_status, down)
 
     def _each(
-        self,
-        ask: Callable[["SyncStore"], T],
-        silent: Callable[[str, str, str], T],
-        only: str | None = None,
+        self, ask: Callable[["SyncStore"], T], silent: Callable[[str, str, str], T], only: str | None = None
     ) -> list[T]:
         """What each member answers, or only the one of this name, all asked at once; of one that does not,
         what `silent` makes of its name, its endpoint and the reason. Unreachable when none says who the

@@ -22,7 +22,8 @@ It learns
                          timed out was never promised
 
 and forgets a version once a read has told that it is at or below the stable stamp of its partition:
-every replica holds it then, or a better one.
+every replica holds it then, or a better one. A version that all replicas say is lost it forgets too, once
+the caller has been told (VersionLost).
 
 In a last-write bucket a greater version is newer, in a first-write bucket a smaller one. Which
 buckets are which the cluster says when one connects to it.
@@ -48,7 +49,7 @@ from typing import Any, TypeVar
 
 import cbor2
 
-from basestore.errors import BasestoreError, InvalidRequest, SessionFull
+from basestore.errors import BasestoreError, InvalidRequest, SessionFull, VersionLost
 from basestore.protocol.client import OUTCOME_STORED, Delete, Failed, Get, Got, Set, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.limits import KEY_BYTES_MAX
@@ -125,6 +126,9 @@ class Session:
         place = (request.bucket, request.key)
         if isinstance(answer, Got):
             self._forget(place, answer.stable)
+        lost = _lost(answer)
+        if lost and lost == self.floor(*place):  # not what another call has seen meanwhile
+            self._forget(place, int.from_bytes(lost[:STAMP_BYTES]))
         if place in self._under_way:
             self._under_way[place] -= 1
             if not self._under_way[place]:
@@ -268,6 +272,15 @@ def _told(answer: Message | BasestoreError | None) -> bytes:
         return answer.version
     if isinstance(answer, Written):
         return answer.version if answer.outcome == OUTCOME_STORED else answer.better
+    return b""
+
+
+def _lost(answer: Message | BasestoreError | None) -> bytes:
+    """The version that an answer says is lost; empty if none."""
+    if isinstance(answer, Failed) and answer.code == VersionLost.code:
+        return answer.version
+    if isinstance(answer, VersionLost) and answer.version is not None:
+        return answer.version.encode()
     return b""
 
 

@@ -21,6 +21,7 @@ from basestore.results.cluster_view import Following
 from basestore.results.convergence import CONVERGED_S, Convergence, Proving
 from basestore.results.explanation import Explanation
 from basestore.results.hints import NodeHints
+from basestore.results.loss import ACCEPT_S, AcceptedLoss, Accepting
 from basestore.results.nodes import NodeState
 from basestore.results.receipts import Item, ReadResult, Receipt
 from basestore.results.repair import REPAIR_S, Repair, Repairing
@@ -250,6 +251,13 @@ class Store:
         seconds, its `obstacles` say what stands in the way."""
         scope = scope_of("default", None, partition)
         return await self._follow(Repairing(scope, full, patience(timeout), monotonic()), progress)
+
+    async def accept_loss(self, *, timeout: float = ACCEPT_S, partition: int | None = None) -> AcceptedLoss:
+        """Accept that writes may be lost (`basestore status` says which), of all partitions or one: proofs
+        then speak again, of what is left, and rows that are damaged at all their replicas can be written
+        again. Nothing is lost by it that is not lost already. The result is true once no loss is open."""
+        scope = scope_of("default", None, partition)
+        return await self._follow(Accepting(scope, patience(timeout), monotonic()))
 
     async def _follow(self, survey: Following[T], progress: Callable[[int, int], None] | None = None) -> T:
         """Ask until there is a result. A node that goes meanwhile is no reason to stop."""

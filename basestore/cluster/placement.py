@@ -62,10 +62,15 @@ class Placement:
 
     @property
     def meeting_quorum(self) -> int:
-        """So many other replicas of a row hold, between them, every write that a quorum ever
-        acknowledged: N - Q + 1 of them, or all others."""
-        quorum = self.replication // 2 + 1
-        return min(self.replication - quorum + 1, self.replication - 1)
+        """So many other replicas of a row are asked before what they hold is taken for all that there is:
+        `sources_needed`, or all others."""
+        return min(self.sources_needed, self.replication - 1)
+
+    @property
+    def sources_needed(self) -> int:
+        """So many replicas of a row hold, between them, every write that a quorum ever acknowledged: N - Q +
+        1. With one replica there are never so many others: what it loses is lost."""
+        return self.replication - self.replication // 2
 
     def row(self, bucket: bytes, key: bytes) -> bytes:
         """The row of a key: partition 2 bytes | length of bucket 1 | bucket | key.

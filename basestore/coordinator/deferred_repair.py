@@ -9,7 +9,8 @@ in `Context.load`. What there is no room for is left to anti-entropy. Owns only 
 from basestore.cluster.operations import NOBODY, Once
 from basestore.cluster.placement import row_partition
 from basestore.coordinator.context import Context
-from basestore.coordinator.quorum_read import PLAIN, Finding, QuorumRead
+from basestore.coordinator.finding import PLAIN, Finding
+from basestore.coordinator.quorum_read import QuorumRead
 from basestore.errors import RequestFailed
 from basestore.instant import Instant
 from repair.rule import Rule

@@ -44,4 +44,5 @@ def _explained(
     best = max(answers.values(), key=lambda answer: answer.stable, default=None)
     reach = best.reach if best is not None else []
     time_ms = context.peers.clock.about_ms(now)
-    return Explained(request.id, rule.value, time_ms, told, hints, unheard, reach)
+    lost = max((answer.lost for answer in answers.values()), default=0)
+    return Explained(request.id, rule.value, time_ms, told, hints, unheard, reach, lost)

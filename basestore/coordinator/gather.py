@@ -63,6 +63,7 @@ class Gather(Operation):
 
     def inspected(self, member: int, answer: Inspected, now: Instant) -> None:
         self._context.peers.check_known(pair.number for pair in answer.pairs)
+        self._context.peers.check_known(loss.number for loss in answer.losses)
         self._take(member, answer, now)
 
     def _take(self, member: int, answer: Any, now: Instant) -> None:

@@ -9,16 +9,21 @@ from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.consistency import Level
 from basestore.coordinator.admission import ONE, admit_get
 from basestore.coordinator.context import TOO_MUCH_ASKED, Context, Load, refuse
-from basestore.coordinator.quorum_read import Aim, Finding, read
+from basestore.coordinator.finding import Aim, Finding
+from basestore.coordinator.quorum_read import read
 from basestore.coordinator.stamper import UNKNOWN
 from basestore.errors import Overloaded, RequestFailed, TooStale, Unavailable
 from basestore.instant import Instant
 from basestore.metrics import FAILURES
-from basestore.protocol.client import Get, Got
+from basestore.protocol.client import LOSSY, Get, Got
 from repair.rule import Rule
 from repair.version import VERSION_BYTES
 
 GOLDEN = 0.6180339887498949
+WRITES_LOST = (
+    "how stale the answer may be cannot be told, for writes of its partition may be lost (see `basestore "
+    "status`). Read without a bound, or accept the loss with `basestore repair --accept-loss`"
+)
 
 
 def get(context: Context, outbox: Outbox, request: Get, now: Instant) -> None:
@@ -76,12 +81,16 @@ class ClientGet:
         if not self._bounded:
             self._answer(result, UNKNOWN, now)
             return
-        stale_ms = 0
-        if self._level is ONE and not self._escalated:
+        # While a loss is open nobody can tell, not even a quorum, what older write is missing.
+        stale_ms = LOSSY if result.lossy else 0
+        if self._level is ONE and not self._escalated and not result.lossy:
             stale_ms = self._context.stamper.stale_ms(result.stable, now)
-        # UNKNOWN is below 0: what is not known is not taken for fresh.
+        # UNKNOWN and LOSSY are below 0: what is not known is not taken for fresh.
         if request.stale_ms_max and not 0 <= stale_ms <= request.stale_ms_max:
-            self._escalate(now)
+            if result.lossy:
+                self._fail(TooStale(WRITES_LOST), now)
+            else:
+                self._escalate(now)
         else:
             self._answer(result, stale_ms, now)
 
@@ -106,7 +115,8 @@ class ClientGet:
             found = record.live(time_ms)
             value = record.value if found else b""
             version, expires_ms = record.blob[:VERSION_BYTES], record.expires_ms
-        told = (finding.stable, stale_ms, self._escalated) if self._bounded else ()
+        stable = 0 if finding.lossy else finding.stable
+        told = (stable, stale_ms, self._escalated) if self._bounded else ()
         answer = Got(
             request.id, found, value, version, expires_ms, finding.required, finding.responded,
             finding.diverged, finding.repaired, finding.final, *told,

@@ -21,13 +21,13 @@ A read reports once, and sends nothing to a client: whoever began it does.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from basestore.cluster.operations import Ack, Operation
 from basestore.cluster.outbox import SMALL_BYTES
 from basestore.cluster.placement import row_partition
 from basestore.consistency import Level, met_by
 from basestore.coordinator.context import Context
+from basestore.coordinator.finding import PLAIN, Aim, Finding, unreached
 from basestore.errors import ReadTimeout, ReplicaFailure, RequestFailed
 from basestore.instant import Instant
 from basestore.protocol.client import FINAL, PROVISIONAL
@@ -41,36 +41,7 @@ WIDEN_S = 0.1
 LINGER_S = 2.0
 WRITE_BACKS_MAX = 64
 
-Report = Callable[["Finding | RequestFailed", Instant], None]
-
-
-class Finding(NamedTuple):
-    """What a read found. `record` may be a tombstone or expired. `stable`: the greatest stable stamp that
-    a replica told with what it holds, 0 if none did; `final` as in `Written`."""
-
-    record: Record | None
-    required: int
-    responded: int
-    diverged: bool
-    repaired: int
-    stable: int = 0
-    final: int = 0
-
-
-class Aim(NamedTuple):
-    """What a read must reach: `required` replicas that confirm a winner that is not older than the
-    version `floor`. Afterwards: `repair` mends what was found to differ, `compare` asks the other
-    replicas too. `stable`: ask for the stable stamp."""
-
-    required: int
-    floor: bytes = b""
-    compare: bool = False
-    repair: bool = True
-    stable: bool = False
-
-
-PLAIN = Aim(0)
-FIRST = Aim(0, stable=True)  # in first-write buckets: whether what is found is final
+Report = Callable[[Finding | RequestFailed, Instant], None]
 
 
 def read(
@@ -88,8 +59,8 @@ class QuorumRead(Operation):
 
     __slots__ = (
         "_aim", "_answered", "_asked", "_begun_s", "_context", "_deadline", "_deadline_ms", "_diverged",
-        "_fetched", "_heads", "_reasons", "_records", "_repaired", "_repairs", "_replicas", "_report",
-        "_row", "_rule", "_stable", "_stables", "_under_way", "_write_backs",
+        "_fetched", "_heads", "_lossy", "_reasons", "_records", "_repaired", "_repairs", "_replicas",
+        "_report", "_row", "_rule", "_stable", "_stables", "_under_way", "_write_backs",
     )  # fmt: skip
 
     def __init__(
@@ -113,6 +84,7 @@ class QuorumRead(Operation):
         self._under_way: dict[int, bytes] = {}
         self._stables: dict[int, int] = {}  # stable stamps, of those that told
         self._stable = 0  # the greatest that was told with what is held
+        self._lossy = False
         self._diverged = False
         self._repaired: set[int] = set()
 
@@ -176,6 +148,7 @@ class QuorumRead(Operation):
     def held(self, member: int, answer: Held, now: Instant) -> None:
         if answer.stable:
             self._note_stable(member, answer.stable)
+        self._lossy |= answer.lossy
         if answer.record:
             record = Record(answer.record)
             self._records[record.head] = record
@@ -186,6 +159,7 @@ class QuorumRead(Operation):
     def held_digest(self, member: int, answer: HeldDigest, now: Instant) -> None:
         if answer.stable:
             self._note_stable(member, answer.stable)
+        self._lossy |= answer.lossy
         self._learn(member, answer.head, now)
 
     def _note_stable(self, member: int, stable: int) -> None:
@@ -241,11 +215,11 @@ class QuorumRead(Operation):
 
     def _reaches(self, winner: bytes) -> bool:
         """Whether what was found is as new as what the session has seen; nothing is, where all up to
-        that is stable: it was purged."""
+        that is stable: it was purged. While a loss is open it may be lost as well."""
         floor = self._aim.floor
-        return reaches(self._rule, winner, floor) or (
-            winner == NOTHING and int.from_bytes(floor[:8]) <= max(self._stables.values(), default=0)
-        )
+        if winner or self._lossy or not floor:
+            return reaches(self._rule, winner, floor)
+        return int.from_bytes(floor[:8]) <= max(self._stables.values(), default=0)
 
     def _reach_further(self, now: Instant) -> None:
         """What has replied is older than what the session has seen: ask the others; then there is
@@ -254,9 +228,8 @@ class QuorumRead(Operation):
         self._aim = self._aim._replace(compare=self._aim.repair)
         self._ask(len(self._replicas), now)
         if self.ids and self._asked.keys() - self._reasons.keys() <= self._heads.keys():
-            text = "no replica that answers holds what this session has seen"
-            advice = "Read again when more replicas are up, or without the session"
-            self._end(ReadTimeout(f"{text}. {advice}", len(self._heads), self._aim.required, None), now)
+            stable = max(self._stables.values(), default=0)
+            self._end(unreached(self._aim, len(self._heads), len(self._replicas), stable), now)
 
     def _answer(self, weighed: ReadPlan, now: Instant) -> None:
         record = self._records.get(weighed.winner)
@@ -266,10 +239,11 @@ class QuorumRead(Operation):
         diverged = self._diverged or weighed.diverged
         stable, final = self._stable, 0
         if self._rule.final_when_stable and record is not None:
-            final = FINAL if record.stamp <= stable else PROVISIONAL
+            final = FINAL if record.stamp <= stable and not self._lossy else PROVISIONAL
         finding = Finding(
-            record, self._aim.required, len(self._heads), diverged, len(self._repaired), stable, final
-        )
+            record, self._aim.required, len(self._heads), diverged, len(self._repaired), stable, final,
+            self._lossy,
+        )  # fmt: skip
         # Before the comparison: from now on others are asked for digests only, and nobody is failed.
         self._answered, self._repairs = True, "repairs_read_background"
         if self._aim.compare or (weighed.diverged and self._aim.repair):

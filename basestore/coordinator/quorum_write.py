@@ -45,7 +45,8 @@ from basestore.consistency import (
 )
 from basestore.coordinator.context import Context
 from basestore.coordinator.deferred_repair import repair_soon
-from basestore.coordinator.quorum_read import FIRST, Finding, read
+from basestore.coordinator.finding import FIRST, Finding
+from basestore.coordinator.quorum_read import read
 from basestore.errors import ClockSkew, ReadTimeout, ReplicaFailure, RequestFailed, WriteTimeout
 from basestore.instant import Instant
 from basestore.protocol.client import FINAL, OUTCOME_LOST, OUTCOME_STORED, OUTCOME_SUPERSEDED, PROVISIONAL
@@ -141,7 +142,7 @@ class QuorumWrite(Operation):
             if isinstance(result, RequestFailed):
                 self._refuse(_not_begun(result), now)
                 return
-            self._stable = result.stable
+            self._stable = 0 if result.lossy else result.stable
             # What was found is this very write, or loses to it: its first attempt may have missed some of the
             # replicas, and is sent to all of them again.
             if result.record is None or (repeated and not self._loses(repeated, result.record)):

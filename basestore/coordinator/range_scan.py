@@ -29,7 +29,8 @@ from basestore.cluster.placement import row_key, row_partition
 from basestore.consistency import Level
 from basestore.coordinator.admission import admit_scan
 from basestore.coordinator.context import TOO_MUCH_ASKED, Context, refuse
-from basestore.coordinator.quorum_read import Finding, read
+from basestore.coordinator.finding import Finding
+from basestore.coordinator.quorum_read import read
 from basestore.errors import Overloaded, ReadTimeout, ReplicaFailure, RequestFailed, Unavailable
 from basestore.instant import Instant
 from basestore.metrics import FAILURES

@@ -20,7 +20,9 @@ def survey(context: Context, outbox: Outbox, request: Survey, now: Instant) -> N
     first, total = admit_survey(context, outbox, request, now)
     gather = Gather(context, outbox, SURVEY_BYTES, partial(_surveyed, context, request, first, total))
     count = min(total, PAGE_PARTITIONS)
-    message = Inspect(context.operations.issue(gather), first, count, request.within_ms, request.full)
+    message = Inspect(
+        context.operations.issue(gather), first, count, request.within_ms, request.full, request.accept_loss
+    )
     gather.ask(message, max(1, min(request.timeout_ms, context.timeout_ms_max)), now)
 
 

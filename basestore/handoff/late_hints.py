@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from basestore.cluster.placement import row_bucket
 from basestore.consistency import Level
 from basestore.coordinator.context import Context
-from basestore.coordinator.quorum_read import Finding, read
+from basestore.coordinator.finding import Finding
+from basestore.coordinator.quorum_read import read
 from basestore.coordinator.quorum_write import Content, Decision, write
 from basestore.errors import RequestFailed
 from basestore.handoff.hints import Hints

@@ -115,6 +115,7 @@ class Gauges(NamedTuple):
     durable_lag      commits that are not durable yet; `unsynced_bytes`: what is in them
     disk_behind      whether the disk does not keep up; `stuck_s`: since when no sync has ended, if too long
     exchanges        of anti-entropy that are open
+    lossy            partitions of which writes may be lost, and nobody has accepted that
     """
 
     state: str
@@ -131,6 +132,7 @@ class Gauges(NamedTuple):
     lag: Lag
     peers: tuple[PeerGauges, ...]
     disk: DiskSpace
+    lossy: int
 
     @classmethod
     def of(
@@ -143,13 +145,14 @@ class Gauges(NamedTuple):
         lag: Lag,
         peers: tuple[PeerGauges, ...],
         disk: DiskSpace,
+        lossy: int,
     ) -> Self:
-        """Read off these rooms; `lag` and `peers` have their own."""
+        """Read off these rooms; what are gauges already have their own."""
         return cls(
             state(identity), identity.whole, replica.summaries.records, len(replica.damaged),
             operations.count, operations.bytes, group_commit.sequence - group_commit.durable_sequence,
             group_commit.unsynced_bytes, group_commit.full, group_commit.stuck_s, exchanges.count, lag, peers,
-            disk,
+            disk, lossy,
         )  # fmt: skip
 
     def facts(self) -> dict[str, str]:

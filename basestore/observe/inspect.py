@@ -28,6 +28,7 @@ from basestore.protocol.operator import (
     PartitionRow,
 )
 from basestore.replica.identity import StoreIdentity
+from basestore.replica.losses import Losses
 from basestore.replica.replica import Replica
 from repair.clock import HybridClock
 from repair.version import COUNTER_BITS
@@ -55,6 +56,7 @@ class Inspector:
     maintenance: Maintenance
     hints: Hints
     metrics: Metrics
+    losses: Losses
 
     def held(self, message: Inspect) -> list[int]:
         """The partitions of the page that this node holds."""
@@ -73,6 +75,7 @@ class Inspector:
             [pair for partition in partitions for pair in self._pairs(partition, now)],
             _within(page, self.hints.only_copies()), _within(page, self.hints.only_copies(late=True)),
             sorted(self._damaged().intersection(partitions)),
+            [loss for partition in partitions for loss in self.losses.known(partition)],
         )  # fmt: skip
 
     def _row(self, partition: int, now: Instant) -> PartitionRow:

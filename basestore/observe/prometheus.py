@@ -113,6 +113,7 @@ class Exposition(Collector):
             ("ready", "Whether this node counts for levels.", now.whole),
             ("records", "Rows that hold a value.", now.records),
             ("damaged_records", "Records that failed their digest and are being healed.", now.damaged),
+            ("lossy_partitions", "Partitions whose loss nobody has accepted.", now.lossy),
             ("operations", "Requests and other work under way.", now.operations),
             ("operations_bytes", "What the work under way holds.", now.operation_bytes),
             ("unsynced_commits", "Commits that are not durable yet.", now.durable_lag),

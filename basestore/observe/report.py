@@ -26,6 +26,7 @@ from basestore.observe.gauges import Gauges, Lag, PeerGauges
 from basestore.replica.disk_space import DiskSpace
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity
+from basestore.replica.losses import Losses
 from basestore.replica.replica import Replica
 
 
@@ -46,6 +47,7 @@ class Report:
     hints: Hints
     debts: Debts
     metrics: Metrics
+    losses: Losses
     stamper: Stamper
     disk_space: DiskSpace
     opened_s: float
@@ -56,21 +58,15 @@ class Report:
         return Gauges.of(
             self.identity, self.replica, self.group_commit, self.operations, self.exchanges, self._lag(),
             PeerGauges.of(self.peers, self.hints), self.disk_space,
+            len({row.partition for row in self.losses.all_open}),
         )  # fmt: skip
 
     def facts(self) -> dict[str, str]:
         """What `basestore status` shows."""
         known = status.facts(
-            self.config,
-            self.identity,
-            self.peers,
-            self.replica,
-            self.recovery,
-            self.hints,
-            self.debts,
-            self.group_commit.trouble,
-            self.stamper.trouble(self.ticked),
-        )
+            self.config, self.identity, self.peers, self.replica, self.recovery, self.hints, self.debts,
+            self.losses, self.group_commit.trouble, self.stamper.trouble(self.ticked),
+        )  # fmt: skip
         return known | self._lag().facts() | self.disk_space.facts() | dict(self.labels)
 
     def counters(self, now: Instant) -> dict[str, str]:

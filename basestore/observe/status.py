@@ -15,7 +15,9 @@ from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.protocol.operator import DebtRow, Fact, HintPiles, NodeStatus, PileRow
 from basestore.replica.identity import State, StoreIdentity
+from basestore.replica.losses import Losses
 from basestore.replica.replica import Replica
+from repair.version import COUNTER_BITS
 
 
 def state(identity: StoreIdentity) -> str:
@@ -40,11 +42,14 @@ def facts(
     recovery: Recovery,
     hints: Hints,
     debts: Debts,
+    losses: Losses,
     disk: str,
     clock: str,
 ) -> dict[str, str]:
     """Of the store and of the members, as they are seen from here."""
     recovered, of = recovery.progress()
+    lost = losses.all_open
+    worst = max(lost, key=lambda row: row.upto, default=None)
     return {
         "node": config.name,
         "state": state(identity),
@@ -56,6 +61,9 @@ def facts(
         "damaged": str(len(replica.damaged)),
         "disk": disk,
         "clock": clock,
+        "lossy": str(len({row.partition for row in lost})),
+        "lost until ms": str(worst.upto >> COUNTER_BITS) if worst else "",
+        "lost sources": f"{worst.sources} of {worst.needed}" if worst else "",
         **{f"hints {peer.name}": str(hints.count(peer.index)) for peer in peers.all},
         **{f"debt {peer.name}": str(len(debts.of[peer.index])) for peer in peers.all},
     }

@@ -173,3 +173,32 @@ class Abort(NamedTuple):
 
     exchange: int
     reason: str
+
+
+class LossRow(NamedTuple):
+    """What a member may have lost of a partition for good: what was written up to the stamp `upto`, for it
+    had `sources` whole replicas to recover from, and `needed` so many. An operator has `accepted` that up to
+    this stamp."""
+
+    partition: int
+    number: int
+    upto: int
+    accepted: int
+    sources: int
+    needed: int
+
+
+@message(61)
+class Lost(NamedTuple):
+    """All losses that the sender knows of, or those that it has heard of just now."""
+
+    rows: list[LossRow]
+
+    def check(self) -> str:
+        return check_losses(self.rows)
+
+
+def check_losses(rows: list[LossRow]) -> str:
+    """What makes no sense in them, or nothing."""
+    sound = all(max(row.partition, row.number) < 1 << 16 and min(row) >= 0 for row in rows)
+    return "" if sound else "names losses that cannot be"

@@ -97,11 +97,15 @@ class Written(NamedTuple):
         return "names replicas without their states" if len(self.replicas) % 2 else ""
 
 
+LOSSY: Final = -2  # in place of how stale an answer is: writes may be lost, and nobody has accepted that
+
+
 @message(21, unchecked=ANYTHING)
 class Got(NamedTuple):
     """The answer to Get. `version` is that of the winner, found or not (a tombstone has one). `final`
     as in Written. If it was asked for: `stable`, the partition's stable stamp, as far as it was told,
-    and `stale_ms`, how stale this may be (-1: not known). `escalated`: it was read at QUORUM."""
+    and `stale_ms`, how stale this may be (-1: not known; LOSSY: nobody can tell). `escalated`: it was
+    read at QUORUM."""
 
     id: int
     found: bool

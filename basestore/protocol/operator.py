@@ -9,6 +9,7 @@ what the answers mean: `results` works that out at the client's.
 
 from typing import Final, NamedTuple
 
+from basestore.protocol.anti_entropy import LossRow, check_losses
 from basestore.protocol.registry import ANSWERED, ANYTHING, message
 from repair.version import HEAD_BYTES, RECORD_BYTES_MIN
 
@@ -69,7 +70,7 @@ class Survey(NamedTuple):
     """What all members say of some partitions: of that of a key, if `key` is not empty, or of
     `partition`, if it is not -1, or else of all, from `first` on, a page at a time. `within_ms`: let
     exchanges run where the last one that was certified was begun longer ago (-1: just look); `full`:
-    and scrubs likewise, with a comparison of everything."""
+    and scrubs likewise, with a comparison of everything. `accept_loss`: what is lost of them is accepted."""
 
     id: int
     bucket: str
@@ -78,6 +79,7 @@ class Survey(NamedTuple):
     first: int
     within_ms: int
     full: bool
+    accept_loss: bool
     timeout_ms: int
 
 
@@ -147,7 +149,7 @@ class KeptHint(NamedTuple):
 @message(25)
 class Explained(NamedTuple):
     """The answer to Explain. `wall_ms`: now, by the node's clock. `reach` is that of the replica with the
-    greatest stable stamp."""
+    greatest stable stamp; `lost` the greatest that any told."""
 
     id: int
     rule: str
@@ -156,6 +158,7 @@ class Explained(NamedTuple):
     hints: list[KeptHint]
     unheard: list[Unheard]
     reach: list[Reach]
+    lost: int
 
     def check(self) -> str:
         sound = all(len(hint.head) == HEAD_BYTES for hint in self.hints)
@@ -231,7 +234,8 @@ class Trace(NamedTuple):
 class Traced(NamedTuple):
     """The answer to Trace. `state`: up, starting or forgetful, as the store is, or damaged, as the
     record is. `record`: without its value, empty when none is held. `stable`: the partition's stable stamp, 0
-    at a member that does not hold it; `reach`: of each other replica."""
+    at a member that does not hold it; `reach`: of each other replica; `lost`: up to which stamp what was
+    written to it may be lost, and nobody has accepted that, or 0."""
 
     id: int
     state: str
@@ -239,6 +243,7 @@ class Traced(NamedTuple):
     hints: list[TracedHint]
     stable: int
     reach: list[Reach]
+    lost: int
 
     def check(self) -> str:
         if self.state not in TRACED_STATES or len(self.record) not in (0, RECORD_BYTES_MIN):
@@ -250,13 +255,14 @@ class Traced(NamedTuple):
 @message(49, unchecked=ANYTHING)
 class Inspect(NamedTuple):
     """Say how you stand, and of those among `most` partitions from `first` on that you hold, what is
-    proven. `within_ms`, `full` as in Survey."""
+    proven. `within_ms`, `full`, `accept_loss` as in Survey."""
 
     id: int
     first: int
     most: int
     within_ms: int
     full: bool
+    accept_loss: bool
 
 
 class PartitionRow(NamedTuple):
@@ -288,7 +294,7 @@ class Inspected(NamedTuple):
     the sender's clock, or nothing; `wall_ms` now and `stamp`: the greatest of its clock, `lag_ms`: how
     far its closed stamps stay behind. `counts`: COUNTS, since it was started. `only_copies` as in Ping;
     `late_hints` the same of those that their members take no more; `damaged`: partitions in which a record
-    is, or a sum may be wrong."""
+    is, or a sum may be wrong; `losses` that the sender knows of, accepted ones too."""
 
     id: int
     state: str
@@ -304,8 +310,11 @@ class Inspected(NamedTuple):
     only_copies: list[int]
     late_hints: list[int]
     damaged: list[int]
+    losses: list[LossRow]
 
     def check(self) -> str:
+        if loss := check_losses(self.losses):
+            return loss
         if self.state not in STORE_STATES or len(self.partitions) > PAGE_PARTITIONS:
             return "does not say what is held"
         if len(self.only_copies) % 2 or len(self.late_hints) % 2:

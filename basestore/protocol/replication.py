@@ -101,11 +101,13 @@ class Read(NamedTuple):
 @message(35)
 class Held(NamedTuple):
     """The answer to Read; `record` is empty when the row is not held. `stable`: the stamp up to which
-    the partition is the same on all replicas, if it was asked for or nothing is held; otherwise 0."""
+    the partition is the same on all replicas, if it was asked for or nothing is held; otherwise 0. `lossy`,
+    told with it: that says nothing of what was lost before, and nobody has accepted that."""
 
     id: int
     record: bytes
     stable: int
+    lossy: bool = False
 
     def check(self) -> str:
         return "carries no record" if 0 < len(self.record) < RECORD_BYTES_MIN else ""
@@ -118,6 +120,7 @@ class HeldDigest(NamedTuple):
     id: int
     head: bytes
     stable: int
+    lossy: bool = False
 
     def check(self) -> str:
         return "" if len(self.head) == HEAD_BYTES else "names no record"

@@ -71,6 +71,15 @@ class Admission:
             way = HINTED_COPY if copy else HINTED_DIRECT
             self._replica.apply(outbox, Apply(message.id, row, message.record, way, 0), now.wall_ms)
 
+    def taken_by(self, row: bytes, head: bytes, numbers: list[int]) -> bytes:
+        """The stores, where they are known, that have taken this record: the members', and this one's."""
+        me, identity = self._peers.me, self._identity
+        members = [self._peers.all[self._peers.index_of[number]] for number in numbers]
+        takers = {identity.store_of(each.name) if each.index != me else identity.store for each in members}
+        if row_partition(row) in self._replica.summaries.of and self._replica.holds(row, head):
+            takers.add(identity.store)
+        return b"".join(sorted(takers - {b""}))
+
     def read(self, member: int, outbox: Outbox, message: Read, now: Instant) -> None:
         # A disk that refuses batches still shows what it holds. Only of a row in the refused batch nothing
         # can be said: what was held before is beaten, and what is new is not stored.

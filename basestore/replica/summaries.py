@@ -51,7 +51,7 @@ class Summaries:
 
     @property
     def records(self) -> int:
-        """Rows that hold a value."""
+        """Rows that hold a value; one that has expired does until it is purged."""
         return sum(summary.live for summary in self.of.values())
 
     # --- changes -----------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from basestore.errors import BasestoreError
+from basestore.protocol.anti_entropy import LossRow
 from basestore.protocol.codec import Message, decode
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.operator import NEVER, PAGE_PARTITIONS, Inspected, Survey, Surveyed
@@ -87,17 +88,19 @@ class NodeView:
     only_copies: dict[int, int] = field(default_factory=dict)  # by partition, their least stamp
     late_hints: dict[int, int] = field(default_factory=dict)  # by partition, their least stamp
     damaged: set[int] = field(default_factory=set)
+    losses: dict[int, list[LossRow]] = field(default_factory=dict)  # by partition, accepted ones too
 
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
     """What stands in the way.
 
-    kind        down, forgetful, starting, memory, clock, damaged, only copies, late hints, unapplied,
+    kind        down, forgetful, starting, memory, clock, damaged, lost, only copies, late hints, unapplied,
                 no certificate, not compared, waiting
     nodes       who it is about
     text        what it is, in words
-    since_ms    of a missing certificate: when the last one was made, by the node's clock; None: never
+    since_ms    of a missing certificate: when the last one was made, by the node's clock; None: never. Of
+                a loss: what was written up to then may be lost
     partitions  of which nothing can be proven because of it
     """
 
@@ -127,6 +130,7 @@ class ClusterView:
     unheard: dict[str, str] = field(default_factory=dict)
     first: int = 0
     heard: bool = False  # a whole round
+    members: dict[int, str] = field(default_factory=dict)  # names by number, of those that lost something
 
     def hear(self, answer: Message, members: Mapping[int, str], sent_s: float) -> None:
         """Take in the page from `first` on, which was asked for at `sent_s`. Raises the error that the answer
@@ -159,13 +163,14 @@ class ClusterView:
         """Of this page a member will say what trouble there is now."""
         view = self.nodes.get(name)
         if view is not None:
-            page = {*view.only_copies, *view.late_hints, *view.damaged}
+            page = {*view.only_copies, *view.late_hints, *view.damaged, *view.losses}
             if self.total > 1:
                 page &= {*range(self.first, self.first + PAGE_PARTITIONS)}
             for partition in page:
                 view.only_copies.pop(partition, None)
                 view.late_hints.pop(partition, None)
                 view.damaged.discard(partition)
+                view.losses.pop(partition, None)
 
     def _take(self, name: str, said: Inspected, members: Mapping[int, str], sent_s: float) -> None:
         view = self.nodes.get(name)
@@ -189,6 +194,9 @@ class ClusterView:
         view.only_copies.update(zip(said.only_copies[::2], said.only_copies[1::2], strict=True))
         view.late_hints.update(zip(said.late_hints[::2], said.late_hints[1::2], strict=True))
         view.damaged.update(said.damaged)
+        for loss in said.losses:
+            view.losses.setdefault(loss.partition, []).append(loss)
+            self.members.setdefault(loss.number, members[loss.number])
 
     # --- looking -----------------------------------------------------------------------------
 
@@ -229,6 +237,25 @@ class ClusterView:
                 )
                 causes.append(Cause("late hints", (name,), text))
         return causes
+
+    def losses(self, partition: int, *, accepted: bool = False) -> list[LossRow]:
+        """What is lost for good, as far as any member that was heard knows: of each that lost something the
+        latest. `accepted`: with those that an operator has accepted."""
+        latest: dict[int, LossRow] = {}
+        for view in self.nodes.values():
+            for row in view.losses.get(partition, ()):
+                known = latest.get(row.number, row)
+                later = max(known, row, key=lambda each: each.upto)
+                latest[row.number] = later._replace(accepted=max(known.accepted, row.accepted))
+        return [row for row in latest.values() if accepted or row.upto > row.accepted]
+
+    def lost(self, partition: int) -> list[Cause]:
+        """Losses that nobody has accepted."""
+        return [
+            Cause("lost", (name,), loss_text(name, row), wall_ms_of(row.upto))
+            for row in self.losses(partition)
+            for name in (self.members[row.number],)
+        ]
 
     def absences(self, partition: int) -> list[Cause]:
         """Replicas that take part in no proof of this partition, and why."""
@@ -285,6 +312,11 @@ class Following(ABC, Generic[T]):
         """How much is done, and of how much."""
 
 
+def loss_text(name: str, loss: LossRow) -> str:
+    """What a member lost, in words, but for the moment."""
+    return f"writes may be lost: {name} recovered from {loss.sources} of {loss.needed} sources needed"
+
+
 def _trouble(view: NodeView | None, unheard: str, partition: int) -> tuple[str, str] | None:
     """Why a replica takes no part in any proof."""
     if view is None:
@@ -309,7 +341,8 @@ def gathered(found: Iterable[tuple[int | None, Cause]]) -> tuple[Obstacle, ...]:
         what = (cause.kind, cause.nodes, cause.text)
         partitions.setdefault(what, set()).update(() if partition is None else (partition,))
         if cause.since_ms is not None:
-            since[what] = min(cause.since_ms, since.get(what, cause.since_ms))
+            bound = max if cause.kind == "lost" else min
+            since[what] = bound(cause.since_ms, since.get(what, cause.since_ms))
     return tuple(Obstacle(*what, since.get(what), tuple(sorted(which))) for what, which in partitions.items())
 
 

@@ -17,6 +17,11 @@ was heard keeps a hint of a write up to it that no replica may hold. What member
 keep as such hints is not covered, and that is said (`unheard`). For a receipt the stable stamp is enough,
 if a replica had applied the write; if none had, nothing is proven by the receipt alone.
 
+Stable stamps speak of what there is. So nothing is proven of a partition while a loss of it is open
+(`replica/losses.py`): of none of what was written up to that moment can be told whether it is there. Of a
+write that fewer than a quorum had applied even an accepted loss, or one that cost no quorum anything, leaves
+that open: who has lost its store since may have been the only one that had it.
+
 `Proving` asks until all partitions are proven, or time is up; then it says who or what stands in the way.
 Once it could be proven, it has exchanges run at once rather than in turn. Pure: moments of the client's clock
 are arguments.
@@ -36,7 +41,11 @@ from repair.version import COUNTER_BITS, Version
 
 CONVERGED_S = 30.0
 OVERDUE_MS = 5000
-_FOR_EVER = ("memory", "unapplied")  # what no waiting changes
+FEW = (
+    "fewer than a quorum had applied the write when it was acknowledged, and a replica has lost its store "
+    "since: read its key to see whether it is there"
+)
+_FOR_EVER = ("memory", "unapplied", "lost")  # what no waiting changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +164,8 @@ class Proving(Following[Convergence]):
         """The next request."""
         bucket, key, partition = self._scope
         within_ms = NEVER if self._pass_s is None else int((self._now_s - self._pass_s) * 1e3)
-        return Survey(request, bucket, key, partition, self.cluster_view.first, within_ms, False, SURVEY_MS)
+        first = self.cluster_view.first
+        return Survey(request, bucket, key, partition, first, within_ms, False, False, SURVEY_MS)
 
     def _hasten(self, open_: Sequence[PartitionProof]) -> None:
         """Once these could be proven, have an exchange of each pair run, and when all have, one more: the
@@ -263,9 +273,14 @@ class Proving(Following[Convergence]):
 
     def _uncovered(self, partition: int) -> list[Cause]:
         """Writes that a stable stamp does not cover: no replica may hold them."""
-        if self._receipt is None:
-            return self.cluster_view.kept(partition, self._stamp)
-        if self._receipt.applied:
+        cluster_view, receipt = self.cluster_view, self._receipt
+        if receipt is None:
+            return cluster_view.lost(partition) + cluster_view.kept(partition, self._stamp)
+        few = receipt.known_at <= len(cluster_view.replicas(partition)) // 2
+        losses = cluster_view.losses(partition, accepted=few)
+        if any(row.upto >= self._stamp for row in losses):
+            return cluster_view.lost(partition) or [Cause("lost", (), FEW)]
+        if receipt.applied:
             return []
         text = (
             "only hints of the write were kept when it was acknowledged, and a receipt does not show what "

@@ -119,6 +119,7 @@ class Explanation:
     reach     as one replica sees it, by each other one: how far their proof with each other reaches, and
               how far its proofs with all others do; stamps, 0: nothing is proven
     members   the names of all nodes of the cluster, by number
+    lost      up to which stamp writes of its partition may be lost, and nobody has accepted that; 0: none
     """
 
     key: bytes
@@ -135,11 +136,13 @@ class Explanation:
     stable: int
     reach: dict[str, tuple[int, int]]
     members: Mapping[int, str]
+    lost: int
 
     @property
     def settled(self) -> bool:
-        """Whether all replicas hold the winner, or what beats it, for good."""
-        return self.winner is not None and self.winner.stamp <= self.stable
+        """Whether all replicas hold the winner, or what beats it, for good. While a loss is open nobody
+        can tell."""
+        return self.winner is not None and self.winner.stamp <= self.stable and not self.lost
 
     @property
     def held_back_by(self) -> tuple[str, ...]:
@@ -178,6 +181,7 @@ class Explanation:
             "settled": self.settled,
             "stable_ms": self.stable >> COUNTER_BITS or None,
             "held_back_by": list(self.held_back_by),
+            "lost_ms": self.lost >> COUNTER_BITS or None,
             "unheard": self.unheard,
         }
 
@@ -234,6 +238,7 @@ def _explain(answer: Explained, bucket: str, key: bytes, members: Mapping[int, s
         max((replica.stable for replica in answer.replicas), default=0),
         {members[number]: (proof, claim) for number, proof, claim in answer.reach},
         dict(members),
+        answer.lost,
     )
 
 

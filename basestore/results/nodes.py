@@ -12,7 +12,9 @@ from basestore.protocol.operator import NodeStatus
 from basestore.results.answers import SENSELESS, error_of, senseless
 
 # Facts that are numbers, and lists of names; all others are text.
-_NUMBERS = ("damaged", "unproven", "stable lag ms", "disk free bytes", "disk reserve bytes")
+_NUMBERS = (
+    "damaged", "lossy", "lost until ms", "unproven", "stable lag ms", "disk free bytes", "disk reserve bytes",
+)  # fmt: skip
 _LISTS = ("alive", "stalled by")
 
 
@@ -21,7 +23,8 @@ class NodeState:
     """What a node says of itself.
 
     state    up, starting (not known to be whole yet), forgetful (recovering), or down
-    records  rows that hold a value; `hints` kept, by the node they are for
+    records  rows that hold a value, expired ones too until they are purged; `hints` kept, by the node they
+             are for
     facts    everything else it says, by name
     """
 
@@ -49,6 +52,15 @@ class NodeState:
         is proven."""
         lag_ms = self.facts.get("stable lag ms")
         return int(lag_ms) if lag_ms else None
+
+    @property
+    def loss(self) -> tuple[int, int, str] | None:
+        """Of how many partitions writes may be lost, up to when (ms since 1970), and from how many of the
+        sources needed was recovered; None: none, or an operator has accepted it."""
+        lossy = int(self.facts.get("lossy", "0"))
+        if not lossy:
+            return None
+        return lossy, int(self.facts.get("lost until ms", "0")), self.facts.get("lost sources", "")
 
     @property
     def stalled_by(self) -> list[str]:

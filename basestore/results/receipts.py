@@ -12,6 +12,7 @@ from typing import Any
 from basestore.consistency import Level, Outcome, ReplicaState
 from basestore.protocol.client import (
     FINAL,
+    LOSSY,
     OUTCOME_LOST,
     OUTCOME_STORED,
     OUTCOME_SUPERSEDED,
@@ -66,6 +67,12 @@ class Receipt:
         only_hints = ReplicaState.HINTED in states and ReplicaState.APPLIED not in states
         return self.outcome is not Outcome.STORED or not only_hints
 
+    @property
+    def known_at(self) -> int:
+        """How many replicas were known to hold this write, or what beat it, when the level was reached."""
+        applied = sum(state is ReplicaState.APPLIED for state in self.replicas.values())
+        return applied if self.outcome is Outcome.STORED else max(applied, self.required)
+
     def as_json(self) -> dict[str, Any]:
         """As `basestore set -o json` prints it."""
         return {
@@ -93,7 +100,8 @@ class ReadResult:
     level      that it was read at; `escalated`: at QUORUM, for one replica's answer was too stale
     final      first-write buckets: whether the value can no longer be contested; None elsewhere
     stale_by_at_most  seconds: writes that ended longer before the read are in it. 0 at QUORUM and ALL; at
-               ONE None when it was not asked for, or cannot be known now
+               ONE None when it was not asked for, or cannot be known now; None at all levels while writes of
+               its partition may be lost, and nobody has accepted that
     """
 
     found: bool
@@ -170,7 +178,7 @@ def read_result(answer: Message, level: Level) -> ReadResult:
         raise senseless(answer) from error
     if answer.escalated:
         level = Level.QUORUM
-    stale_ms = 0 if level is not Level.ONE else answer.stale_ms
+    stale_ms = answer.stale_ms if level is Level.ONE or answer.stale_ms == LOSSY else 0
     return ReadResult(
         answer.found,
         answer.value if answer.found else None,

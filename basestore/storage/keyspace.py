@@ -13,6 +13,7 @@ is held of a partition lies together:
     h member, row                 a hint (`handoff/hints.py`); a member, stamp, row: the same by age; e ...:
                                   those that come too late
     d member, partition           a debt: writes that a member may lack, and no hint is kept of
+    x partition, member           up to when writes may be lost (`replica/losses.py`); the member's number
     m name                        a fact about the store itself
 
 Integers are big-endian, so that keys sort as numbers do. In h, a, e and d a member is its name with its
@@ -36,15 +37,18 @@ HINT = b"h"
 AGE = b"a"
 LATE_AGE = b"e"
 DEBT = b"d"
+LOSS = b"x"
 META = b"m"
 
 PARTITION_BYTES = 2
 SEQUENCE_BYTES = 8
 STAMP_BYTES = 8
 COMMIT_BYTES = 8
+NUMBER_BYTES = 2
 _LETTER = 1
 _PEER = META + b"peer/"
 _SCRUBBED = META + b"scrubbed/"
+_SUSPECT = META + b"suspect/"
 
 
 def whole(prefix: bytes) -> Span:
@@ -220,6 +224,23 @@ def indebted_partition(key: bytes) -> int:
     return int.from_bytes(key[-PARTITION_BYTES:])
 
 
+# --- losses --------------------------------------------------------------------------------------
+
+
+def loss(partition: int, number: int) -> bytes:
+    return LOSS + partition_prefix(partition) + number.to_bytes(NUMBER_BYTES)
+
+
+def losses() -> Span:
+    return whole(LOSS)
+
+
+def loss_of(key: bytes) -> tuple[int, int]:
+    """The partition, and the member's number."""
+    behind = _LETTER + PARTITION_BYTES
+    return int.from_bytes(key[_LETTER:behind]), int.from_bytes(key[behind:])
+
+
 # --- facts ---------------------------------------------------------------------------------------
 
 
@@ -244,3 +265,17 @@ def peer_of(key: bytes) -> str:
 def scrubbed(partition: int) -> bytes:
     """When a partition was scrubbed."""
     return _SCRUBBED + partition_prefix(partition)
+
+
+def suspect(partition: int) -> bytes:
+    """That the sums of a partition are to be counted anew."""
+    return _SUSPECT + partition_prefix(partition)
+
+
+def suspects() -> Span:
+    return whole(_SUSPECT)
+
+
+def suspect_of(key: bytes) -> int:
+    """Its partition."""
+    return int.from_bytes(key[len(_SUSPECT) :])

@@ -5,6 +5,7 @@ from typing import TypeVar
 from basestore.client.arguments import scope_of
 from basestore.results.cluster_view import Following
 from basestore.results.convergence import Convergence, Proving
+from basestore.results.loss import AcceptedLoss, Accepting
 from basestore.results.receipts import Receipt
 from basestore.results.repair import Repair, Repairing
 from tests.worlds.world import TICK_S, World
@@ -48,3 +49,7 @@ def repaired(
 ) -> Repair:
     scope = scope_of("default", None, partition)
     return follow(world, Repairing(scope, full, timeout_s, world.monotonic), at)
+
+
+def loss_accepted(world: World, at: int = 0, *, timeout_s: float = 5.0) -> AcceptedLoss:
+    return follow(world, Accepting(scope_of("default", None), timeout_s, world.monotonic), at)

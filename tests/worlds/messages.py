@@ -25,6 +25,7 @@ BARE = RECORD[:RECORD_BYTES_MIN]
 ROW = b"\0\1\7defaultkey"
 STORE = b"s" * 16
 GENERATION = b"g" * 8
+LOSS = ae.LossRow(3, 1, 9, 0, 1, 2)
 COUNTS = [1] * len(operator.COUNTS)
 
 _EXAMPLES: list[Message] = [
@@ -48,32 +49,32 @@ _EXAMPLES: list[Message] = [
     operator.HintsOf(1),
     operator.Replay(1, True),
     operator.Counters(1),
-    operator.Survey(1, "default", b"", -1, 0, -1, False, 1000),
+    operator.Survey(1, "default", b"", -1, 0, -1, False, False, 1000),
     operator.NodeStatus(1, [operator.Fact("node", "n1")]),
     operator.Explained(
         1, "last-write-wins", 5, [operator.ReplicaRow(0, "up", BARE, 7)],
-        [operator.KeptHint(1, 0, 3, HEAD)], [operator.Unheard(2, "down")], [operator.Reach(1, 7, 7)],
+        [operator.KeptHint(1, 0, 3, HEAD)], [operator.Unheard(2, "down")], [operator.Reach(1, 7, 7)], 0,
     ),
     operator.HintPiles(
         1, "n1", 5, [operator.PileRow(1, False, 2, 300, 1, 4, 0)], [operator.DebtRow(1, 3, 4)], 0, 0
     ),
     operator.Surveyed(1, 4, -1, [operator.Told(0, b"told")], [operator.Unheard(1, "down")]),
     operator.Trace(1, ROW),
-    operator.Traced(1, "up", BARE, [operator.TracedHint(1, 3, HEAD)], 7, [operator.Reach(1, 7, 7)]),
-    operator.Inspect(1, 0, 4, -1, False),
+    operator.Traced(1, "up", BARE, [operator.TracedHint(1, 3, HEAD)], 7, [operator.Reach(1, 7, 7)], 0),
+    operator.Inspect(1, 0, 4, -1, False, False),
     operator.Inspected(
         1, "up", "", "sync", "", 5, 6, 7, COUNTS, [operator.PartitionRow(3, 1, 7, -1, -1, b"r" * 8)],
-        [operator.PairRow(3, 1, 7, 5, -1)], [3, 9], [3, 8], [3],
+        [operator.PairRow(3, 1, 7, 5, -1)], [3, 9], [3, 8], [3], [LOSS],
     ),
     rep.Apply(1, ROW, RECORD, rep.DIRECT, 5000),
     rep.Applied([1, 2], GENERATION, 9),
     rep.Superseded(1, HEAD),
     rep.Rejected(1, "why", True),
     rep.Read(1, ROW, 5000, False, False, True),
-    rep.Held(1, RECORD, 7),
+    rep.Held(1, RECORD, 7, False),
     rep.ReadRange(1, [0, 1], b"default", b"k", b"", 10, 4000, 5000),
     rep.Range(1, [ROW, RECORD], True, [7, 0]),
-    rep.HeldDigest(1, HEAD, 7),
+    rep.HeldDigest(1, HEAD, 7, False),
     rep.Settled(1, 7, False),
     rep.Hinted(1, ROW, RECORD, STORE),
     heartbeats.Ping(1, 5, True, GENERATION, 9, [3, 9], False),
@@ -92,6 +93,7 @@ _EXAMPLES: list[Message] = [
     ae.Certify(2, 4, b"r" * 12, 9, 1, 0, [1, 7, 5]),
     ae.Going(2),
     ae.Abort(2, "why"),
+    ae.Lost([LOSS]),
 ]  # fmt: skip
 EXAMPLES: dict[type[Any], Message] = {type(message): message for message in _EXAMPLES}
 

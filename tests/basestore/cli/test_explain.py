@@ -20,7 +20,7 @@ from tests.worlds.shell import COMMAND, Cluster, cluster, invoke
 
 EXPLANATION = {
     "key", "key_encoding", "bucket", "rule", "replicas", "winner", "reason", "hints", "reads", "mends",
-    "unheard", "settled", "stable_ms", "held_back_by",
+    "unheard", "settled", "stable_ms", "held_back_by", "lost_ms",
 }  # fmt: skip
 REPLICA = {"state", "version", "digest", "tombstone", "expires_ms", "reason"}
 HINT = {"at", "for", "version", "tombstone", "only_copy", "late", "wins"}

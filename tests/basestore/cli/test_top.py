@@ -21,7 +21,7 @@ from tests.worlds.shell import COMMAND, Cluster, cluster, environment, invoke, r
 
 NODE = {
     "node", "endpoint", "state", "reason", "alive", "records", "hints_for", "debt_for", "requests_per_s",
-    "latency_ms", "failed_per_s", "repairs_per_s", "stable_lag_s", "stalled_by",
+    "latency_ms", "failed_per_s", "repairs_per_s", "stable_lag_s", "stalled_by", "lossy",
 }  # fmt: skip
 
 

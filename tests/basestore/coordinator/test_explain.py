@@ -411,7 +411,7 @@ def test_a_peer_that_names_a_member_that_there_is_not_is_refused(wrong: dict[str
     world.ask(0, lambda r: Explain(r, "default", b"k", 1000))
     world.settle()
     (asked,) = [message for message in world.ways[0, 1] if isinstance(message, Trace)]
-    answer = Traced(asked.id, "up", b"", [], 0, [])._replace(**wrong)
+    answer = Traced(asked.id, "up", b"", [], 0, [], 0)._replace(**wrong)
     with pytest.raises(ProtocolError, match="names a member"):
         world.node(0).receive(1, world.links[0, 1], travel([answer]), world.now(0))
 
@@ -433,7 +433,7 @@ rules = st.sampled_from(Rule)
 def told_of(rule: Rule, records: Sequence[Record | None]) -> Explanation:
     blobs = [b"" if record is None else record.blob[:49] for record in records]
     replicas = [ReplicaRow(number, "up", blob, 0) for number, blob in enumerate(blobs)]
-    answer = Explained(1, rule.value, WALL_MS, replicas, [], [], [])
+    answer = Explained(1, rule.value, WALL_MS, replicas, [], [], [], 0)
     return explanation(answer, "default", b"k", MEMBERS)
 
 
@@ -500,7 +500,7 @@ def test_the_line_of_the_rule_names_the_first_difference(rule: Rule, a: Record, 
     ],
 )
 def test_an_answer_that_makes_no_sense_is_an_error_with_advice(change: dict[str, Any]) -> None:
-    good = Explained(1, "last-write-wins", WALL_MS, [ReplicaRow(0, "up", b"", 0)], [], [], [])
+    good = Explained(1, "last-write-wins", WALL_MS, [ReplicaRow(0, "up", b"", 0)], [], [], [], 0)
     explanation(good, "default", b"k", MEMBERS)
     with pytest.raises(ConnectionLost, match="check its version"):
         explanation(good._replace(**change), "default", b"k", MEMBERS)
@@ -550,6 +550,6 @@ def test_a_replica_that_has_purged_the_winner_is_not_behind() -> None:
     record = Record.seal(Digester(KEY), b"\0\0\1bk", Version(5 << 16, 1, 1), tombstone=True)
     held = [(record.blob[:49], 0), (b"", 6 << 16), (b"", 4 << 16)]
     replicas = [ReplicaRow(number, "up", blob, stable) for number, (blob, stable) in enumerate(held)]
-    answer = Explained(1, "last-write-wins", WALL_MS, replicas, [], [], [])
+    answer = Explained(1, "last-write-wins", WALL_MS, replicas, [], [], [], 0)
     told = explanation(answer, "default", b"k", MEMBERS)
     assert [mend.node for mend in told.mends] == ["n3"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from basestore.protocol.anti_entropy import Ask, Certify, Entries, Listing, Same, Sums, Syn
+from basestore.protocol.anti_entropy import Ask, Certify, Entries, Listing, Lost, Same, Sums, Syn
 from basestore.protocol.client import Get, Page, Written
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.handshake import BucketRow, Welcome
@@ -43,6 +43,7 @@ from tests.worlds.messages import (
     EXAMPLES,
     HEAD,
     KINDS,
+    LOSS,
     RECORD,
     ROW,
     VERSION,
@@ -141,6 +142,11 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
         ({"rows": [ROW[:3], RECORD, b""]}, "in turn"),
         ({"rows": [ROW, BARE[:-1], b""]}, "in turn"),
         ({"rows": [ROW, RECORD, _SHORT]}, "in turn"),
+    ],
+    Lost: [
+        ({"rows": [LOSS._replace(partition=1 << 16)]}, "cannot be"),
+        ({"rows": [LOSS._replace(number=-1)]}, "cannot be"),
+        ({"rows": [LOSS._replace(upto=-1)]}, "cannot be"),
     ],
 }
 

@@ -17,6 +17,8 @@ from basestore.protocol.anti_entropy import (
     Entries,
     Going,
     Listing,
+    LossRow,
+    Lost,
     Same,
     Sums,
     Syn,
@@ -84,6 +86,7 @@ members = st.sampled_from([number_of(0), number_of(1), number_of(2), 0, -1])
 told = st.lists(st.integers(0, 3) | big, max_size=6)
 runs = st.sampled_from([b"\0", encode_runs({5: [(5, 5)]}), encode_runs({0: [(0, 1 << 63)]})]) | blobs
 entries = st.lists(st.tuples(rows, blobs, st.just(b"") | blobs), max_size=2).map(lambda of: [*sum(of, ())])
+losses = st.builds(LossRow, partitions, members, big, big, parts, parts)
 
 SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Set: st.builds(Set, ids, texts, rows, blobs, big, big, big, blobs),
@@ -94,15 +97,15 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Explain: st.builds(Explain, ids, texts, rows, big),
     HintsOf: st.builds(HintsOf, ids),
     Replay: st.builds(Replay, ids, flags),
-    Survey: st.builds(Survey, ids, texts, rows, big, big, big, flags, big),
+    Survey: st.builds(Survey, ids, texts, rows, big, big, big, flags, flags, big),
     Counters: st.builds(Counters, ids),
     Apply: st.builds(Apply, ids, rows, blobs, big, big),
     Applied: st.builds(Applied, st.lists(ids, max_size=4), blobs, st.integers(0, 9)),
     Superseded: st.builds(Superseded, ids, blobs),
     Rejected: st.builds(Rejected, ids, texts, flags),
     Read: st.builds(Read, ids, rows, big, flags, flags, flags),
-    Held: st.builds(Held, ids, blobs, big),
-    HeldDigest: st.builds(HeldDigest, ids, blobs, big),
+    Held: st.builds(Held, ids, blobs, big, flags),
+    HeldDigest: st.builds(HeldDigest, ids, blobs, big, flags),
     ReadRange: st.builds(ReadRange, ids, st.lists(big, max_size=3), rows, rows, rows, big, big),
     Range: st.builds(Range, ids, st.lists(rows | blobs, max_size=4), flags),
     Ping: st.builds(Ping, big, big, flags, blobs, st.integers(0, 9), st.lists(big, max_size=5)),
@@ -119,8 +122,9 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
         st.lists(st.builds(TracedHint, members, st.integers(-1, 4), st.just(BLOB[:41]) | blobs), max_size=2),
         big,
         st.lists(st.builds(Reach, members, big, big), max_size=2),
+        big,
     ),
-    Inspect: st.builds(Inspect, ids, big, big, big, flags),
+    Inspect: st.builds(Inspect, ids, big, big, big, flags, flags),
     Inspected: st.builds(
         Inspected,
         ids,
@@ -137,6 +141,7 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
         told,
         told,
         told,
+        st.lists(losses, max_size=2),
     ),
     Settled: st.builds(Settled, ids, big, flags),
     Hinted: st.builds(Hinted, ids, rows, blobs, blobs),
@@ -151,6 +156,7 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Certify: st.builds(Certify, exchanges, parts, blobs, numbers, big, big, told),
     Abort: st.builds(Abort, exchanges, texts),
     Going: st.builds(Going, exchanges),
+    Lost: st.builds(Lost, st.lists(losses, max_size=3)),
 }
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from basestore.coordinator import quorum_read
+from basestore.coordinator.finding import Finding
 from basestore.coordinator.quorum_read import QuorumRead
 from basestore.coordinator.range_scan import RangeScan
 from repair.read_repair import plan
@@ -27,7 +28,7 @@ def _first_reply(self: Any, now: Any) -> None:
     if self._records and not self._answered:
         record = next(iter(self._records.values()))
         self._context.operations.drop(self)
-        self._report(quorum_read.Finding(record, self._aim.required, len(self._heads), False, 0), now)
+        self._report(Finding(record, self._aim.required, len(self._heads), False, 0), now)
 
 
 _merge = RangeScan._merge

@@ -1,0 +1,150 @@
+"""Losses: up to which moment what was written may be lost, a partition and member at a time.
+
+A write that a quorum acknowledged outlives the loss of stores as long as whoever lost one recovers from
+N - Q + 1 whole replicas (`anti_entropy/recovery.py`). Where there were fewer, nobody can tell what is gone,
+so this is said instead: a durable *loss horizon*. No proof of the partition holds until an operator accepts
+the loss; only then do proofs speak again, of what is left.
+
+    upto       what was written up to this stamp may be lost: the moment at which the member had recovered
+    accepted   up to which stamp an operator has accepted it; the loss is *open* while that is lower
+    sources    whole replicas that it recovered from, of so many `needed`
+
+Both stamps only grow, and each member draws its own, so that two who tell each other what they know end up
+with the same, in whatever order they hear it. All that is known is told to every member that a link is made
+to, before anything else is said on it, and what is new at once: who hears of a proof that was made since
+has heard of the loss.
+
+Decides nothing of what is lost, and finds no losses: recovery and healing do.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import cbor2
+
+from basestore.cluster.outbox import Outbox, weight
+from basestore.cluster.peers import Peers
+from basestore.instant import Instant
+from basestore.protocol.anti_entropy import LossRow, Lost
+from basestore.replica.group_commit import GroupCommit
+from basestore.replica.summaries import Summaries
+from basestore.storage import keyspace
+from repair.clock import HybridClock
+from repair.digest_tree import STAMP_MAX
+from repair.version import COUNTER_BITS
+
+ROWS_MAX = 1000  # in one message
+
+
+class Losses:
+    """Of the partitions that a node holds. `Summary.lossy` says of each whether one is open."""
+
+    def __init__(
+        self,
+        group_commit: GroupCommit,
+        summaries: Summaries,
+        peers: Peers,
+        clock: HybridClock,
+        sources_needed: int,
+    ) -> None:
+        """`sources_needed`: N - Q + 1."""
+        self._group_commit = group_commit
+        self._summaries = summaries
+        self.peers = peers
+        self._clock = clock
+        self.sources_needed = sources_needed
+        # A lost write may have been stamped, and taken, by other clocks.
+        self._slack_ms = 2 * clock.drift_ms_max
+        self._rows: dict[int, dict[int, LossRow]] = {partition: {} for partition in summaries.of}
+        for key, stored in group_commit.engine.scan(*keyspace.losses()):
+            row = LossRow(*keyspace.loss_of(key), *cbor2.loads(stored))
+            if row.partition in self._rows:
+                self._take(row)
+
+    def note(self, sources: Mapping[int, int], now: Instant) -> None:
+        """This store has recovered these partitions, or a row of them, from so many whole replicas only. With
+        enough of them nothing that a quorum acknowledged is lost, and nobody need accept anything."""
+        found = [self._lost(partition, count, now) for partition, count in sources.items()]
+        rows = [row for row in found if row is not None]
+        for row in rows:
+            self._stage(row)
+        self._group_commit.when_durable(lambda: self._tell(rows))
+
+    def _lost(self, partition: int, sources: int, now: Instant) -> LossRow | None:
+        """What is lost by now; None when that is known."""
+        number, needed = self.peers.number_of[self.peers.me], self.sources_needed
+        known = self._rows[partition].get(number, LossRow(partition, number, 0, 0, sources, needed))
+        # One that was noted just now covers this too: so a disk with many bad rows is one loss.
+        recent = (now.wall_ms + self._slack_ms // 2) << COUNTER_BITS
+        if known.accepted < known.upto > recent and known.sources <= sources:
+            return None
+        wall = (now.wall_ms + self._slack_ms) << COUNTER_BITS
+        # Above what is known of an earlier loss here: to have accepted that one accepts nothing of this.
+        upto = min(max(wall, self._clock.last, known.upto + 1), STAMP_MAX)
+        if sources < needed:
+            return known._replace(upto=upto, sources=sources)
+        # An earlier loss that is open still stays open.
+        return known._replace(upto=upto, accepted=known.accepted if known.accepted < known.upto else upto)
+
+    def hear(self, outbox: Outbox, rows: Sequence[LossRow]) -> None:
+        """A member tells what it knows. ProtocolError when it names a member that there is not."""
+        self.peers.check_known(row.number for row in rows)
+        news = [row for row in rows if row.partition in self._rows and self._merged(row) != self._known(row)]
+        for row in news:
+            self._stage(self._merged(row))
+        self._tell(news, outbox)
+
+    def accept(self, partitions: Iterable[int]) -> None:
+        """An operator has accepted all that is known to be lost of these."""
+        rows = [row._replace(accepted=row.upto) for each in partitions for row in self.open(each)]
+        for row in rows:
+            self._stage(row)
+        self._group_commit.when_durable(lambda: self._tell(rows))
+
+    def open(self, partition: int) -> list[LossRow]:
+        """Those that nobody has accepted."""
+        return [row for row in self.known(partition) if row.upto > row.accepted]
+
+    def known(self, partition: int) -> list[LossRow]:
+        """All, whether accepted or not."""
+        return list(self._rows.get(partition, {}).values())
+
+    @property
+    def all_open(self) -> list[LossRow]:
+        """Of all partitions."""
+        lossy = (partition for partition, summary in self._summaries.of.items() if summary.lossy)
+        return [row for partition in lossy for row in self.open(partition)]
+
+    def introduce(self, outbox: Outbox) -> None:
+        """A link stands: tell all that is known."""
+        self._put(outbox, [row for partition in self._rows for row in self.known(partition)])
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _known(self, row: LossRow) -> LossRow | None:
+        return self._rows[row.partition].get(row.number)
+
+    def _merged(self, row: LossRow) -> LossRow:
+        known = self._known(row)
+        if known is None:
+            return row
+        later = max(known, row, key=lambda each: each.upto)
+        return later._replace(accepted=max(known.accepted, row.accepted))
+
+    def _stage(self, row: LossRow) -> None:
+        self._take(row)
+        stored = cbor2.dumps([row.upto, row.accepted, row.sources, row.needed])
+        self._group_commit.stage(keyspace.loss(row.partition, row.number), stored)
+
+    def _take(self, row: LossRow) -> None:
+        self._rows[row.partition][row.number] = row
+        self._summaries.of[row.partition].lossy = bool(self.open(row.partition))
+
+    def _tell(self, rows: list[LossRow], but: Outbox | None = None) -> None:
+        for peer in self.peers.others:
+            if peer.outbox is not but:
+                self._put(peer.outbox, rows)
+
+    def _put(self, outbox: Outbox, rows: list[LossRow]) -> None:
+        for at in range(0, len(rows), ROWS_MAX):
+            lost = Lost(rows[at : at + ROWS_MAX])
+            outbox.put(lost, weight(lost))
