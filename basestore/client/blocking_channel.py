@@ -11,6 +11,7 @@ that read from one socket would get each other's answers. Imports neither Trio n
 
 import random
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from time import monotonic
 
@@ -40,6 +41,7 @@ class Channel:
         tell_of_forks(self)
 
     def _begin_anew(self) -> None:
+        self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()  # those that are left, too
         self._sending = threading.Lock()  # guards what follows
         self._connection: Connection | None = None
         self._race: Race[Connection] | None = None
@@ -47,8 +49,8 @@ class Channel:
 
     def after_fork(self) -> None:
         """In the child: nothing of what the parent's threads have under way concerns this process."""
-        if self._connection is not None:
-            self._connection.abandon()
+        for connection in self._connections:
+            connection.abandon()
         self._begin_anew()
 
     def welcome(self, deadline: float) -> Welcome:
@@ -62,11 +64,11 @@ class Channel:
     def close(self) -> None:
         """Close the connection. The channel is not used afterwards; calls under way get ConnectionLost."""
         self._closed = True
-        connection, race = self._connection, self._race
-        if connection is not None:
-            connection.fail("this store was closed")
+        race = self._race
         if race is not None:
             race.abandon()
+        for connection in list(self._connections):
+            connection.fail("this store was closed")
 
     def _take_turn(self, deadline: float) -> None:
         """Until no other thread sends or connects; an error that says which at the deadline."""
@@ -110,6 +112,7 @@ class Channel:
         if self._closed:
             connection.leave()
         self._connection = connection
+        self._connections.add(connection)
         self._endpoints.remove(connection.endpoint)
         self._endpoints.insert(0, connection.endpoint)
         self.members = connection.welcome.names

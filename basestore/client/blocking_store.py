@@ -64,16 +64,17 @@ class SyncStore:
     def _ask(self, call: Call[T]) -> T:
         deadline = monotonic() + call.timeout_s
         if call.timeout_s > self._channel.timeout_s_max:
-            call = self._within([call], deadline)[0]
+            ((call,), deadline) = self._within([call], deadline)
         answer = self._channel.ask([call.make], deadline)[0]
         if isinstance(answer, BasestoreError):
             raise answer
         return call.read(answer, self._channel.members)
 
-    def _within(self, calls: Sequence[Call[T]], deadline: float) -> Sequence[Call[T]]:
-        """These calls as the cluster takes them, once it is known how long they may last."""
+    def _within(self, calls: Sequence[Call[T]], deadline: float) -> tuple[Sequence[Call[T]], float]:
+        """These calls, and their deadline, as the cluster takes them, once that is known."""
         self._channel.welcome(deadline)
-        return [call.within(self._channel.timeout_s_max) for call in calls]
+        calls = [call.within(self._channel.timeout_s_max) for call in calls]
+        return calls, min(deadline, monotonic() + calls[0].timeout_s)
 
     def set(
         self,
@@ -160,7 +161,7 @@ class SyncStore:
             deadline = monotonic() + chunk[0].timeout_s  # all calls of one method have the same timeout
             try:
                 if chunk[0].timeout_s > self._channel.timeout_s_max:
-                    chunk = self._within(chunk, deadline)
+                    chunk, deadline = self._within(chunk, deadline)
                 answers = self._channel.ask([call.make for call in chunk], deadline)
             except Unreachable as error:  # so it is for all that follow, and each would wait for it
                 return results + [error] * (len(calls) - start)

@@ -54,6 +54,7 @@ class Store:
             await channel.ready(deadline)
             if call.timeout_s > channel.timeout_s_max:
                 call = call.within(channel.timeout_s_max)
+                deadline = min(deadline, monotonic() + call.timeout_s)
             try:
                 answer = await channel.ask(call.make, deadline)
             except Unsent:
@@ -174,6 +175,7 @@ class Store:
                 await channel.ready(deadline)
                 if call.timeout_s > channel.timeout_s_max:
                     call = call.within(channel.timeout_s_max)
+                    deadline = min(deadline, monotonic() + call.timeout_s)
                 return channel.ask(call.make, deadline)
             except Unsent:
                 continue

@@ -69,18 +69,21 @@ class FakeNode:
     greeting  what it says to a hello: a message, bytes, or None for nothing
     dies      close the connection at the first request that is not answered
     hangs_up  close the connection at the hello
+    port      to listen on; 0 for any
     """
 
     def __init__(
-        self, greeting: Message | bytes | None, *, dies: bool, hangs_up: bool, answer: Answer
+        self, greeting: Message | bytes | None, *, dies: bool, hangs_up: bool, answer: Answer, port: int = 0
     ) -> None:
         self._greeting = greeting
         self._dies = dies
         self._hangs_up = hangs_up
         self._answer = answer
-        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server = socket.create_server(("127.0.0.1", port))
+        self._deaf = False
+        self._fillers: list[socket.socket] = []
         self.endpoint = f"127.0.0.1:{self._server.getsockname()[1]}"
-        self.heard: SimpleQueue[Message] = SimpleQueue()
+        self.heard: SimpleQueue[Any] = SimpleQueue()
         self._open: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
@@ -90,6 +93,9 @@ class FakeNode:
             try:
                 connection, _ = self._server.accept()
             except OSError:
+                return
+            if self._deaf:
+                connection.close()
                 return
             self._open.append(connection)
             self._threads.append(threading.Thread(target=self._serve, args=(connection,)))
@@ -119,15 +125,49 @@ class FakeNode:
         finally:
             connection.close()
 
-    def stop(self) -> None:
-        if self._server.fileno() >= 0:
-            self._server.shutdown(socket.SHUT_RDWR)
-            self._server.close()
+    @property
+    def accepted(self) -> int:
+        """How many connections there have been."""
+        return len(self._open)
+
+    def fall(self, fault: str) -> None:
+        """What becomes of it from now on.
+
+        refused     its connections end, and there are no others
+        silent      its connections end; it takes others, and says nothing
+        black hole  its connections end; nobody hears who wants another
+        stopped     its connections stay, it takes others, and it says nothing on any
+        """
+        self._greeting, self._answer = None, lambda request: None
+        if fault == "black hole":
+            self._deaf = True
+            socket.create_connection(self._server.getsockname()).close()
+            self._threads[0].join(timeout=PATIENCE_S)
+            self._server.listen(0)
+            for _ in range(4):  # the system drops what does not fit into the queue
+                self._fillers.append(socket.socket())
+                self._fillers[-1].setblocking(False)
+                self._fillers[-1].connect_ex(self._server.getsockname())
+        if fault == "refused":
+            self.stop()
+        elif fault != "stopped":
+            self.drop()
+
+    def drop(self) -> None:
+        """End all its connections."""
         for connection in self._open:
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
                 connection.close()
+
+    def stop(self) -> None:
+        if self._server.fileno() >= 0:
+            self._server.shutdown(socket.SHUT_RDWR)
+            self._server.close()
+        self.drop()
+        for filler in self._fillers:
+            filler.close()
         for thread in self._threads:
             thread.join(timeout=PATIENCE_S)
 
@@ -149,8 +189,9 @@ def fake(
     dies: bool = False,
     hangs_up: bool = False,
     answer: Answer = lambda request: None,
+    port: int = 0,
 ) -> Iterator[FakeNode]:
-    node = FakeNode(greeting, dies=dies, hangs_up=hangs_up, answer=answer)
+    node = FakeNode(greeting, dies=dies, hangs_up=hangs_up, answer=answer, port=port)
     try:
         yield node
     finally:
