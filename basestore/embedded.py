@@ -16,7 +16,7 @@ from time import monotonic
 
 import trio
 
-from basestore.client.arguments import TIMEOUT_S_DEFAULT, Consistency
+from basestore.client.arguments import Consistency
 from basestore.client.calls import GRACE_S, Make
 from basestore.client.channel import Pending, answered, late, overdue
 from basestore.client.owner import Owner
@@ -78,7 +78,7 @@ class EmbeddedNode(Store):
     """A node of this process, and a store that sends every request to it."""
 
     def __init__(
-        self, service: Service, channel: _LocalChannel, consistency: Consistency, timeout: float
+        self, service: Service, channel: _LocalChannel, consistency: Consistency, timeout: float | None
     ) -> None:
         super().__init__(channel, consistency, timeout)
         self._service = service
@@ -133,7 +133,7 @@ async def open_node(
     config: NodeConfig | Path | str,
     *,
     consistency: Consistency = "quorum",
-    timeout: float = TIMEOUT_S_DEFAULT,
+    timeout: float | None = None,
     clock_is_right: bool = False,
 ) -> AsyncIterator[EmbeddedNode]:
     """Run a node inside this Trio program, for the length of an `async with` block.
@@ -158,7 +158,7 @@ async def open_cluster(
     *,
     durability: Durability = "sync",
     consistency: Consistency = "quorum",
-    timeout: float = TIMEOUT_S_DEFAULT,
+    timeout: float | None = None,
     clock_is_right: bool = False,
 ) -> AsyncIterator[EmbeddedCluster]:
     """Run a whole cluster inside this Trio program, on loopback ports, and wait until it is linked.

@@ -16,15 +16,13 @@ import click
 from basestore.cli import exits
 from basestore.errors import BasestoreError
 
-ENDPOINT_DEFAULT = "127.0.0.1:7400"
-ENDPOINTS_VARIABLE = "BASESTORE_ENDPOINTS"
 TIMEOUT_S_DEFAULT = 5.0
-_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
+_UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|)", re.ASCII)
 
 
 def duration(text: Any) -> float:
-    """A length of time with its unit, as seconds."""
+    """A length of time with its unit, or a bare number of seconds, as seconds."""
     if isinstance(text, float):
         return text
     match = _DURATION.fullmatch(text)
@@ -41,8 +39,8 @@ def data(text: Any) -> bytes:
 _SHARED: dict[str, Callable[[Any], Any]] = {
     "endpoint": click.option(
         "-e", "--endpoint", metavar="HOST:PORT", multiple=True,
-        help=f"A node to talk to; repeat it to name others to try, in order. [default: "
-        f"${ENDPOINTS_VARIABLE}, separated by commas or spaces, or {ENDPOINT_DEFAULT}]",
+        help="A node to talk to; repeat it to name others to try, in order. [default: "
+        "$BASESTORE_ENDPOINTS, separated by commas or spaces, or 127.0.0.1:7400]",
     ),
     "consistency": click.option(
         "-c", "--consistency", type=click.Choice(["any", "one", "quorum", "all"], case_sensitive=False),
@@ -54,7 +52,8 @@ _SHARED: dict[str, Callable[[Any], Any]] = {
         "configuration declares. [default: default]",
     ),
     "timeout": click.option(
-        "--timeout", type=duration, help="How long to wait for an answer, as 5s or 200ms. [default: 5s]"
+        "--timeout", type=duration,
+        help="How long to wait for an answer, as 5s or 200ms; a bare number is seconds. [default: 5s]",
     ),
     "output": click.option(
         "-o", "--output", type=click.Choice(["text", "json"]), help="How to print. [default: text]"
@@ -64,7 +63,8 @@ _SHARED: dict[str, Callable[[Any], Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The cluster that a command talks to, and how. `chosen`: the caller named the consistency."""
+    """The cluster that a command talks to, and how. `endpoints`: none if the caller named none; `chosen`: the
+    caller named the consistency."""
 
     endpoints: tuple[str, ...]
     consistency: str
@@ -139,9 +139,8 @@ def _target(before: dict[str, Any], here: dict[str, Any]) -> Target:
 
 
 def _endpoints(given: tuple[str, ...]) -> tuple[str, ...]:
-    """Those given, or those of the environment, or the default; without repetitions."""
-    texts = given or (os.environ.get(ENDPOINTS_VARIABLE, ""),)
-    words = [word for text in texts for word in text.replace(",", " ").split()]
+    """Those given, each an endpoint or several; without repetitions."""
+    words = [word for text in given for word in text.replace(",", " ").split()]
     if given and not words:
         raise click.UsageError("the endpoint is empty; write host:port, as in 127.0.0.1:7400")
-    return tuple(dict.fromkeys(words)) or (ENDPOINT_DEFAULT,)
+    return tuple(dict.fromkeys(words))

@@ -42,7 +42,7 @@ def open_store(target: Target) -> Iterator["SyncStore"]:
     from basestore.client.arguments import level_of
 
     level = level_of(target.consistency)
-    with sync.connect(target.endpoints, consistency=level, timeout=target.timeout_s) as store:
+    with sync.connect(target.endpoints or None, consistency=level, timeout=target.patience_s) as store:
         yield store
 
 

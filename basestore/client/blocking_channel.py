@@ -225,3 +225,6 @@ class SessionChannel:
                 for place, message in begun.items():
                     self._seen.end(message, answers[place] if answers else None)
         return answers
+
+
+AnyChannel = Channel | SessionChannel

@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from basestore.client.arguments import (
-    TIMEOUT_S_DEFAULT,
     Consistency,
     check_endpoints,
     patience,
@@ -21,7 +20,7 @@ from basestore.client.arguments import (
     scope_of,
 )
 from basestore.client.at_once import at_once
-from basestore.client.blocking_channel import Channel, SessionChannel
+from basestore.client.blocking_channel import AnyChannel, Channel, SessionChannel
 from basestore.client.calls import Call, Calls, survey_call
 from basestore.client.session import KEYS_MAX_DEFAULT, Session, revised
 from basestore.errors import BasestoreError, InvalidRequest, Overloaded, RequestFailed, Unreachable
@@ -45,7 +44,7 @@ T = TypeVar("T")
 class SyncStore:
     """Keys and values of a cluster, blocking. `Store` documents the calls; these are the same."""
 
-    def __init__(self, channel: Channel | SessionChannel, consistency: Consistency, timeout: float) -> None:
+    def __init__(self, channel: AnyChannel, consistency: Consistency, timeout: float | None) -> None:
         self._channel = channel
         self._calls = Calls(consistency, timeout)
 
@@ -389,7 +388,7 @@ def connect(
     endpoints: Sequence[str] | str | None = None,
     *,
     consistency: Consistency = "quorum",
-    timeout: float = TIMEOUT_S_DEFAULT,
+    timeout: float | None = None,
 ) -> SyncStore:
     """A store on a remote cluster. Use it in a `with` block, or `close` it; it connects when it is
     first used.

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 from basestore.client.arguments import (
+    TIMEOUT_S_DEFAULT,
     Consistency,
     after_bytes,
     bucket_of,
@@ -93,17 +94,17 @@ class Call(NamedTuple, Generic[T]):
 
 
 class StoreTimeout(float):
-    """Seconds; of a call that names no timeout of its own."""
+    """Seconds; of a call for which nobody has named a timeout."""
 
 
 class Calls:
     """The calls of one store: arguments in, `Call`s out. A call that names no level or no timeout gets the
     store's."""
 
-    def __init__(self, consistency: Consistency, timeout_s: float) -> None:
+    def __init__(self, consistency: Consistency, timeout_s: float | None) -> None:
         self.level = level_of(consistency)
-        self._timeout_ms = timeout_ms_of(timeout_s)
-        self.timeout_s = StoreTimeout(timeout_s)
+        self.timeout_s = StoreTimeout(TIMEOUT_S_DEFAULT) if timeout_s is None else timeout_s
+        self._timeout_ms = timeout_ms_of(self.timeout_s)
 
     def _level(self, consistency: Consistency | None) -> Level:
         return self.level if consistency is None else level_of(consistency)

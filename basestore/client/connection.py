@@ -293,14 +293,15 @@ async def connect(
     endpoints: Sequence[str] | str | None = None,
     *,
     consistency: Consistency = "quorum",
-    timeout: float = TIMEOUT_S_DEFAULT,
+    timeout: float | None = None,
 ) -> AsyncIterator[Store]:
     """A store on a remote cluster, for the length of an `async with` block.
 
     endpoints  host:port of one node or several, in order of preference; any node serves any key. Without
                any: those that the environment names in BASESTORE_ENDPOINTS, or else 127.0.0.1:7400
-    timeout    seconds, for calls that say nothing else, and for connecting. A call ends by then, whatever
-               it waits for, or half a second later, with what a node has told of it by then
+    timeout    seconds, for calls that say nothing else, and for connecting: 5, or what the cluster takes if
+               that is less. A call ends by then, whatever it waits for, or half a second later, with what a
+               node has told of it by then
     At most 4,096 requests are under way at once; one more raises Overloaded. The store belongs to the event
     loop that it was made in. Raises InvalidRequest and Unreachable.
     """
@@ -310,7 +311,7 @@ async def connect(
         try:
             channel = _NetworkChannel(listed, tasks)
             store = Store(channel, consistency, timeout)
-            await channel.ready(monotonic() + timeout)
+            await channel.ready(monotonic() + (TIMEOUT_S_DEFAULT if timeout is None else timeout))
             yield store
         except Exception as error:  # noqa: BLE001 - carried past the task group, which would wrap it
             failure = error

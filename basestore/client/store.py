@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import anyio
 
-from basestore.client.arguments import TIMEOUT_S_DEFAULT, Consistency, patience, prefix_bytes, scope_of
+from basestore.client.arguments import Consistency, patience, prefix_bytes, scope_of
 from basestore.client.calls import Call, Calls, survey_call
 from basestore.client.channel import Answer, Channel, SessionChannel, Unsent
 from basestore.client.session import KEYS_MAX_DEFAULT, Session, revised
@@ -41,7 +41,7 @@ class Store:
     """
 
     def __init__(
-        self, channel: Channel, consistency: Consistency = "quorum", timeout: float = TIMEOUT_S_DEFAULT
+        self, channel: Channel, consistency: Consistency = "quorum", timeout: float | None = None
     ) -> None:
         self._channel = channel
         self._calls = Calls(consistency, timeout)

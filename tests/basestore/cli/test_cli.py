@@ -252,8 +252,8 @@ def test_writes_take_every_level(three: Cluster, level: str) -> None:
     assert three.invoke("set", "level", level, "-c", level, "-o", "json").json["level"] == level
 
 
-@pytest.mark.parametrize("duration", ["5s", "9000ms", "9.5s", "0.1m"])
-def test_durations_have_units(three: Cluster, duration: str) -> None:
+@pytest.mark.parametrize("duration", ["5s", "9000ms", "9.5s", "0.1m", "5", "9.5"])
+def test_durations_have_units_or_are_seconds(three: Cluster, duration: str) -> None:
     assert three.invoke("get", "level", "--timeout", duration).code in (0, 1)
 
 
@@ -268,7 +268,9 @@ def test_durations_have_units(three: Cluster, duration: str) -> None:
         (("set", "k", "v", "--file", "/dev/null"), "one value"),
         (("set", "k", "--file", "/no/such/file"), "No such file"),
         (("set", "k", "v", "-c", "most"), "quorum"),
-        (("set", "k", "v", "--timeout", "5"), "5s, 200ms"),
+        (("set", "k", "v", "--timeout", "5x"), "5s, 200ms"),
+        (("set", "k", "v", "--timeout", "11"), "at most 10 s"),
+        (("get", "k", "-e", "http://127.0.0.1:7400"), "write host:port, as in"),
         (("set", "k", "v", "--timeout", "-5s"), "5s, 200ms"),
         (("set", "k", "v", "--timeout", "1h"), "at most"),
         (("set", "", "v"), "1 to 65536"),

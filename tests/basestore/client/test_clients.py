@@ -25,6 +25,7 @@ from basestore import (
     Unavailable,
     Unreachable,
 )
+from basestore.client.arguments import check_endpoints
 from basestore.client.calls import GRACE_S, PENDING_MAX
 from basestore.protocol.client import Get, Page
 from basestore.protocol.frames import pack
@@ -348,7 +349,16 @@ class TestBrokenServers:
         async def body(_: Any) -> None:
             raise AssertionError("it connected")
 
-        for endpoints in ([], [""], "localhost", "localhost:0", ["127.0.0.1:99999"], "host:port"):
+        for endpoints in (
+            [],
+            [""],
+            "localhost",
+            "localhost:0",
+            ["127.0.0.1:99999"],
+            "host:port",
+            "::1",
+            "http://h:1",
+        ):
             with pytest.raises(InvalidRequest):
                 run(flavour, endpoints, body)
 
@@ -491,3 +501,24 @@ def test_a_cluster_with_too_few_nodes_left_says_so_to_clients(tmp_path: Any) -> 
             assert (unavailable.value.required, unavailable.value.alive) == (2, 0)
 
     trio.run(main)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_without_endpoints_those_of_the_environment_are_used(
+    running: Cluster, flavour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(store: Any) -> None:
+        assert (await store.node_status()).node in ("n2", "n3")
+
+    monkeypatch.setenv("BASESTORE_ENDPOINTS", f" {running.endpoints[1]}, {running.endpoints[2]} ")
+    run(flavour, None, body)
+    monkeypatch.setenv("BASESTORE_ENDPOINTS", "user@localhost:7400")
+    with pytest.raises(InvalidRequest, match="write host:port, as in"):
+        run(flavour, None, body)
+    with pytest.raises(InvalidRequest, match="an endpoint is a str"):
+        run(flavour, [7400], body)
+
+
+def test_without_any_endpoint_this_machine_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BASESTORE_ENDPOINTS", " ")
+    assert check_endpoints(None) == ["127.0.0.1:7400"]
