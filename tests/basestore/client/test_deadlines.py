@@ -51,6 +51,7 @@ CALLS: dict[str, Call] = {
     "explain": lambda store: store.explain("k"),
     "converged": lambda store: store.converged(timeout=TIMEOUT_S),
     "repair": lambda store: store.repair(timeout=TIMEOUT_S),
+    "accept_loss": lambda store: store.accept_loss(timeout=TIMEOUT_S),
     "node_hints": lambda store: store.node_hints(),
     "node_counters": lambda store: store.node_counters(),
     "node_status": lambda store: store.node_status(),
