@@ -68,7 +68,6 @@ from basestore.replica.introductions import Introductions
 from basestore.replica.losses import Losses
 from basestore.replica.replica import Replica
 from basestore.replica.store_facts import settle_facts
-from basestore.replica.store_format import settle_format
 from basestore.replica.summaries import Summaries
 from basestore.replica.sync_watch import SyncWatch
 from basestore.storage.engine import Engine
@@ -96,7 +95,7 @@ class Node:
         # Above every stamp that an earlier opening can have given out (`replica/clock_ceiling.py`).
         self.clock = HybridClock(stored_ceiling(engine), cluster.drift_ms_max, ahead=config.clock_is_right)
         self.group_commit = GroupCommit(engine, fresh.generation, waits=config.syncs == "always")
-        settle_facts(self.group_commit, config, new=settle_format(self.group_commit, config))
+        settle_facts(self.group_commit, config)
         self.disk_space = DiskSpace(config, self.group_commit)
         self.summaries = Summaries(self.group_commit, placement.held_by(self.me))
         self.replica = Replica(self.group_commit, self.summaries, rules, digester, self.clock)

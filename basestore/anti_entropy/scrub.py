@@ -57,7 +57,7 @@ class Scrub:
                 self._add(row, held[:HEAD_BYTES], 1)
             except DamagedRecord:
                 continue  # it counts for nothing, and is healed
-        if len(stored) < most:
+        if not stored:
             return False
         self._cursor = keyspace.after(keyspace.row_of(stored[-1][0]))
         return True

@@ -21,6 +21,7 @@ from basestore.instant import Instant
 from basestore.protocol.replication import COPY, DIRECT, Apply, Hinted, Read, ReadRange, Rejected
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import State, StoreIdentity
+from basestore.replica.ranges import read_range
 from basestore.replica.replica import HINTED_COPY, HINTED_DIRECT, Replica
 from basestore.storage import keyspace
 from repair.version import HEAD_BYTES, is_tombstone
@@ -94,7 +95,7 @@ class Admission:
         # A range is read from the engine alone, which lacks what stands in a refused batch.
         late = self._group_commit.refusal if self._group_commit.full else ""
         if self._serves(member, outbox, message.id, message.deadline_ms, now, late):
-            self._replica.read_range(outbox, message)
+            read_range(self._replica, self._group_commit, outbox, message)
 
     def _serves(
         self, member: int, outbox: Outbox, request: int, deadline_ms: int, now: Instant, late: str

@@ -2,7 +2,7 @@
 
 Client writes, hints and read repair come in through `apply`, entries of anti-entropy exchanges through
 `take_over`, healed rows through `replace_damaged`; `purge`, `drop` and `empty` take out what all replicas
-have proven gone. Nobody else stores a row. What others read goes out through `read` and `read_range`;
+have proven gone. Nobody else stores a row. What others read goes out through `read` and `ranges.py`;
 `record`, `mark`, `scan` and `trace` are for exchanges, scrubs and explain. What is stored goes through the
 group commit, which decides when replies leave, and is entered in the summary of its partition in the same
 batch. Nothing here knows levels, clients or other replicas.
@@ -19,24 +19,20 @@ A *mark* is the head and the sequence of what a row holds: what a write is compa
 latest rows are kept in memory, so that most writes read nothing from the disk.
 """
 
-import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial, reduce
 from itertools import islice
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.cluster.placement import row_bucket, row_key, row_partition
 from basestore.errors import DamagedRecord
-from basestore.protocol.limits import PAGE_BYTES_MAX, PAGE_ROWS_MAX
 from basestore.protocol.replication import (
     COPY,
     DIRECT,
     Apply,
     Held,
     HeldDigest,
-    Range,
     Read,
-    ReadRange,
     Rejected,
     Settled,
     Superseded,
@@ -55,7 +51,7 @@ DAMAGED_MAX = 10_000
 DIGEST_BYTES_MIN = 1024  # a shorter record costs less than asking for it again
 HINTED_COPY = 2  # ways in besides those of Apply: a hint, which is a copy, or a first delivery
 HINTED_DIRECT = 3
-LOOK_BYTES_MAX = 8 << 20  # that one page of a scan reads from the disk
+LOOK_BYTES_MAX = 8 << 20  # that are read from the disk in one go, for a page of a scan or a slice of rows
 STORED_BYTES_MIN = RECORD_BYTES_MIN + SEQUENCE_BYTES
 ABSENT = b""
 
@@ -327,61 +323,23 @@ class Replica:
             answer, size = Held(message.id, blob, stable, lossy), SMALL_BYTES + len(blob)
         self._group_commit.reply(outbox, answer, keyspace.record(row), size)
 
-    def read_range(self, outbox: Outbox, message: ReadRange) -> None:
-        """Range, which ends before the first damaged record; or Rejected, when it begins with that or when
-        too much waits to be sent. It waits until all it shows is durable."""
-        if not set(message.partitions) <= self._partitions:
-            outbox.put(Rejected(message.id, "this replica does not hold these partitions", False))
-            return
-        if not outbox.roomy:
-            outbox.put(Rejected(message.id, "too much waits to be sent", True))
-            return
-        rows: list[bytes] = []
-        living = looked = size = 0
-        more = False
-        try:
-            for row, stored in self._walk(message):
-                # Asked before a row is added: so a page holds at least one, however large it is.
-                full = len(rows) >= 2 * PAGE_ROWS_MAX or size > PAGE_BYTES_MAX or looked > LOOK_BYTES_MAX
-                if more := full or living >= message.limit:
-                    break
-                if row in self.damaged:
-                    raise self._damage(row)
-                record = self.check(row, stored)
-                lives = record.live(message.now_ms)
-                blob = record.blob if lives else record.blob[:RECORD_BYTES_MIN]
-                rows += (row, blob)
-                living += lives
-                looked += len(stored)
-                size += len(row) + len(blob) + 16
-        except DamagedRecord as damage:
-            if not rows:
-                outbox.put(Rejected(message.id, str(damage), False))
-                return
-            more = True
-        stables = [self.summaries.of[partition].shown for partition in message.partitions]
-        size += SMALL_BYTES + 9 * len(stables)
-        self._group_commit.reply(outbox, Range(message.id, rows, more, stables), None, size)
-
-    def _walk(self, message: ReadRange) -> Iterator[tuple[bytes, bytes]]:
-        """Rows and what is stored of them, in the order that `ReadRange` describes."""
-        name = bytes((len(message.bucket),)) + message.bucket
-        scans = []
-        for partition in message.partitions:
-            base = keyspace.partition_prefix(partition) + name
-            start = base + max(message.prefix, message.after + b"\0" if message.after else b"")
-            _, end = keyspace.whole(base + message.prefix)
-            scans.append(self._rows_between(start, end))
-        yield from heapq.merge(*scans, key=lambda pair: row_key(pair[0]))
-
-    def _rows_between(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        for key, stored in self._group_commit.scan(*keyspace.records_between(start, end)):
-            yield keyspace.row_of(key), stored
+    def sound(self, row: bytes, stored: bytes) -> Record:
+        """The record that is stored of a row; DamagedRecord, also where it was found damaged before."""
+        if row in self.damaged:
+            raise self._damage(row)
+        return self.check(row, stored)
 
     def scan(self, start: bytes, end: bytes, most: int) -> list[tuple[bytes, bytes]]:
-        """Keys and stored records from one key to another, unchecked, at most so many; only while
-        nothing is staged."""
-        return list(islice(self._group_commit.scan(start, end), most))
+        """Keys and stored records from one key to another, unchecked, at most so many and about
+        LOOK_BYTES_MAX of them; none where there are no more. Only while nothing is staged."""
+        taken: list[tuple[bytes, bytes]] = []
+        size = 0
+        for pair in islice(self._group_commit.scan(start, end), most):
+            taken.append(pair)
+            size += len(pair[1])
+            if size > LOOK_BYTES_MAX:
+                break
+        return taken
 
     def trace(self, row: bytes) -> bytes | None:
         """What is held of a row, without the value: empty when nothing is, None when it is damaged.

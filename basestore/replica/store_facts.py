@@ -1,4 +1,9 @@
-"""Store facts: the settings that a store's rows were placed and written under, kept in the store itself.
+"""Store facts: the settings that a store's rows were placed and written under, kept in the store itself, and
+the number of the form in which it keeps them.
+
+The number is written with a store's first batch and read before anything else. A store of another number, or
+one that has rows and no number, is refused by name: what stands there would be misread. Nothing is converted
+here. The number goes up with every change of what a key or a value looks like.
 
 A row is where placement put it, is older or newer by its bucket's rule, and is sealed with the cluster's key.
 Under other members, zones, another replication, number of partitions, rule or key it would be looked for
@@ -18,13 +23,18 @@ from basestore.protocol.handshake import differences
 from basestore.replica.group_commit import GroupCommit
 from basestore.storage import keyspace
 
+FORMAT = 2
+FORMAT_KEY = keyspace.fact("format")
+_FORMAT_BYTES = 4
 FACTS = keyspace.fact("settings")
 _DIGEST_BYTES = 16
 _OWNER = "this node"
 
 
-def settle_facts(group_commit: GroupCommit, config: NodeConfig, *, new: bool) -> None:
-    """Stage the settings in a new store; ConfigurationError where a store was written under others."""
+def settle_facts(group_commit: GroupCommit, config: NodeConfig) -> None:
+    """Stage format and settings in a new store; StorageError where a store has another format,
+    ConfigurationError where it was written under other settings."""
+    new = _settle_format(group_commit, config)
     number = config.member.number
     ours = {_OWNER: f"{config.name}, number {number}", **config.cluster.binding()}
     held = {} if new else _read(group_commit, config)
@@ -34,6 +44,27 @@ def settle_facts(group_commit: GroupCommit, config: NodeConfig, *, new: bool) ->
     if ours != held:
         text = json.dumps(ours, sort_keys=True).encode()
         group_commit.stage(FACTS, _digest(text) + text)
+
+
+def _settle_format(group_commit: GroupCommit, config: NodeConfig) -> bool:
+    """Whether the store is new: the number is then staged. StorageError where a store has another, or
+    none."""
+    engine = group_commit.engine
+    stored = engine.get(FORMAT_KEY)
+    if stored is not None:
+        found = f"has format {int.from_bytes(stored)}"
+        if int.from_bytes(stored) == FORMAT:
+            return False
+    elif next(engine.scan(b"", b"\xff"), None) is None:
+        group_commit.stage(FORMAT_KEY, FORMAT.to_bytes(_FORMAT_BYTES))
+        return True
+    else:
+        found = "says no format"
+    raise StorageError(
+        f"the store in {config.directory} {found}; this version reads format {FORMAT}. Start the version "
+        f"that wrote it; or, if the other nodes hold what it held (`basestore status` shows them up), move "
+        f"the directory away and start again: the node will recover from them"
+    )
 
 
 def _digest(text: bytes) -> bytes:

@@ -22,6 +22,7 @@ from basestore.node import Node
 from basestore.protocol.limits import PAGE_ROWS_MAX
 from basestore.protocol.replication import Held, Range, Read, ReadRange, Rejected
 from basestore.replica.identity import Fresh
+from basestore.replica.ranges import read_range
 from basestore.storage.engine import Engine
 from basestore.storage.keyspace import DATA, SEQUENCE_BYTES
 from basestore.storage.rocks import RocksEngine
@@ -149,7 +150,7 @@ def _read_ranges(node: Node) -> dict[str, str]:
         while more:
             try:
                 message = ReadRange(0, [partition], b"default", b"", after, PAGE_ROWS_MAX, 0, 0)
-                node.replica.read_range(outbox, message)
+                read_range(node.replica, node.group_commit, outbox, message)
             except StorageError:
                 break
             (answer,) = outbox.take()

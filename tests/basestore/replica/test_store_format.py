@@ -3,7 +3,7 @@
 import pytest
 
 from basestore.errors import StorageError
-from basestore.replica.store_format import FORMAT, FORMAT_KEY
+from basestore.replica.store_facts import FORMAT, FORMAT_KEY
 from tests.worlds.world import World
 
 

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from basestore.anti_entropy.scrub import Scrub
 from basestore.cluster.outbox import Outbox
 from basestore.errors import StorageError
 from basestore.protocol.replication import DIRECT, Apply
 from basestore.replica.group_commit import GroupCommit
-from basestore.replica.replica import Replica
+from basestore.replica.replica import LOOK_BYTES_MAX, Replica
 from basestore.replica.summaries import Summaries
+from basestore.storage import keyspace
 from basestore.storage.engine import Engine
 from basestore.storage.keyspace import DATA, SEQUENCE_BYTES, SUMMARY
 from basestore.storage.memory import MemoryEngine
@@ -123,6 +125,23 @@ def test_what_is_due_goes_once_that_is_stable_and_nothing_else(engine: Engine) -
     assert held == {b"\0value", b"\0late", b"\0again"}
     assert summary.count == 3
     assert Store(engine).facts() == store.facts()
+
+
+def test_a_slice_of_rows_is_bounded_by_what_they_take_too_and_a_scrub_still_sees_all(engine: Engine) -> None:
+    store = Store(engine)
+    for number in range(20):
+        row = row_of(b"\0%d" % number)
+        version = Version(number + 1 << 16, 1, number)
+        record = Record.seal(DIGESTER, row, version, bytes(1 << 20))
+        store.replica.apply(store.outbox, Apply(1, row, record.blob, DIRECT, 0), 1)
+    store.commit()
+    scrub, slices = Scrub(store.summaries, store.replica, 0, 0.0), 1
+    assert len(store.replica.scan(*keyspace.records_of(0), 500)) == LOOK_BYTES_MAX >> 20
+    while scrub.advance(500):
+        slices += 1
+    assert slices == 4
+    assert scrub.finish() == 0
+    assert store.summaries.of[0].count == 20
 
 
 def test_a_crash_takes_record_and_summary_together() -> None:
