@@ -60,7 +60,7 @@ from basestore.protocol.heartbeats import Confirmed, Identity, Ping, Pong, Remem
 from basestore.protocol.operator import Counters, HintsOf, Inspect, Replay, Status, Trace
 from basestore.protocol.replication import Applied, Apply, Hinted, Keep, Read, ReadRange, Rejected
 from basestore.replica.admission import Admission
-from basestore.replica.clock_ceiling import ClockCeiling, stored_ceiling
+from basestore.replica.clock_ceiling import ClockCeiling, stored_ahead_ms, stored_ceiling
 from basestore.replica.disk_space import DiskSpace
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import Fresh, StoreIdentity
@@ -101,7 +101,7 @@ class Node:
         self.replica = Replica(self.group_commit, self.summaries, rules, digester, self.clock)
         spare = placement.meeting_quorum - 1
         self.peers = Peers(cluster.names, self.me, self.ready, cluster.drift_ms_max, spare)
-        self.peers.clock.open(now, vouched=config.clock_is_right)
+        self.peers.clock.open(now, vouched=config.clock_is_right, ahead_ms=stored_ahead_ms(engine))
         origin = (config.member.number + 1) << 48 | fresh.incarnation
         self.operations = Operations((fresh.incarnation & 0xFFFF) << 40)
         self.context = Context(

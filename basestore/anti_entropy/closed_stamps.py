@@ -9,6 +9,9 @@ It stays where it is
 
     while the clock is not sure     no majority of the members is known to agree with it
     while this store is not whole   it may have forgotten what it took
+    below what expires only by a clock that has jumped ahead
+                                    should all clocks have, a value whose time is not over would be purged
+                                    for good before they are set right (`ClockWatch.ahead_ms`)
     below an only copy              a hint, of a write at ANY, that no replica holds yet. Who keeps one names
                                     its partition and stamp in every heartbeat; so nothing is closed after
                                     an opening until all have spoken, or have had as long as the lag for it
@@ -25,6 +28,8 @@ from basestore.replica.identity import StoreIdentity
 from basestore.replica.summaries import Summaries
 from repair.clock import HybridClock
 from repair.version import COUNTER_BITS
+
+ROWS_MAX = 200  # are looked at for one that expires
 
 
 class ClosedStamps:
@@ -60,6 +65,10 @@ class ClosedStamps:
             stamp = min((now.wall_ms - self._lag_ms) << COUNTER_BITS, self._least_only_copy(partition, now))
             if len(self._peers.all) == 1:  # nobody can tell whether this clock is right
                 stamp = min(stamp, self._clock.last)
+            if watch.ahead_ms and stamp > summary.closed:
+                steady = max(summary.closed, (now.wall_ms - watch.ahead_ms) << COUNTER_BITS)
+                first = self._summaries.first_expiry(partition, steady, stamp, ROWS_MAX)
+                stamp = stamp if first is None else first - 1
             if stamp > summary.closed:
                 summary.closed = stamp
                 self._summaries.touch(partition)

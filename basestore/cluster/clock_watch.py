@@ -23,6 +23,9 @@ far at best. So a late answer says something, too:
                                  5000 ms    -1500 ms  1500     neither: this member is as if not heard
                                  5000 ms  3600000 ms  1500     far
 
+A clock that jumps ahead towards no majority may have been set right, or wrong, with all the others. For a day
+it is remembered by how much (`ahead_ms`): nothing is purged meanwhile that expires by that alone.
+
 Reads no clock: an Instant is an argument. It refuses no request; who asks does.
 """
 
@@ -33,6 +36,7 @@ from basestore.instant import Instant
 from basestore.protocol.heartbeats import Pong
 
 COMPARING_S = 1.5  # how long it may take to hear the others, after an opening or a jump
+AHEAD_S = 24 * 3600.0
 FRESH_S = 5.0  # an answer with less doubt counts for more than a newer one for so long
 
 
@@ -51,11 +55,13 @@ class ClockWatch:
     skew_ms     how many ms the majority is ahead of this clock, while it is skewed; otherwise None
     sure_ms     what wall clock minus monotonic clock was when it was last sure; None: it is not
     step_ms     the wall clock was set if that differs by more
+    ahead_ms    by how much this clock has jumped ahead in the last day, for all that is known not set right
     confirmed   members that are linked make up, with this node, a majority that agrees just now
     """
 
     __slots__ = (
-        "_base_ms", "_comparing_s", "_comparisons", "_drift_ms_max", "_jumped", "_vouched", "confirmed",
+        "_ahead_s", "_base_ms", "_comparing_s", "_comparisons", "_drift_ms_max", "_jumped", "_vouched",
+        "ahead_ms", "confirmed",
         "offsets", "skew_ms", "step_ms", "sure_ms",
     )  # fmt: skip
 
@@ -67,14 +73,19 @@ class ClockWatch:
         self.skew_ms: int | None = None
         self.sure_ms: float | None = None
         self.step_ms = drift_ms_max / 2
+        self.ahead_ms = 0
+        self._ahead_s = -math.inf
         self.confirmed = members == 1
         self._base_ms: float | None = None
         self._comparing_s = -math.inf
         self._jumped = False
         self._vouched = False
 
-    def open(self, now: Instant, *, vouched: bool) -> None:
-        """The node is opened. `vouched`: an operator says that this clock is right."""
+    def open(self, now: Instant, *, vouched: bool, ahead_ms: int = 0) -> None:
+        """The node is opened. `vouched`: an operator says that this clock is right; `ahead_ms`: as it was
+        when the last run ended."""
+        if ahead_ms and not vouched:
+            self.ahead_ms, self._ahead_s = ahead_ms, now.monotonic + AHEAD_S
         self._base_ms = _base_ms(now)
         self._comparing_s = now.monotonic + COMPARING_S
         self._vouched = vouched
@@ -155,9 +166,11 @@ class ClockWatch:
         base_ms, before_ms = _base_ms(now), self._base_ms
         self._base_ms = base_ms
         # Compared with both: several small steps are a large one.
-        known = [known_ms for known_ms in (before_ms, self.sure_ms) if known_ms is not None]
-        jumped = any(abs(base_ms - known_ms) > self.step_ms for known_ms in known)
+        steps_ms = [base_ms - known_ms for known_ms in (before_ms, self.sure_ms) if known_ms is not None]
+        jump_ms = max(steps_ms, key=abs, default=0.0)
+        jumped = abs(jump_ms) > self.step_ms
         if jumped:
+            self._weigh_jump(round(jump_ms), now)
             self._jumped, self._vouched = True, False
             self._comparing_s = now.monotonic + COMPARING_S
             self.sure_ms = None
@@ -167,7 +180,16 @@ class ClockWatch:
             self._judge()
         if self._alone:
             self.sure_ms = base_ms
+        if now.monotonic >= self._ahead_s:
+            self.ahead_ms = 0
         return jumped
+
+    def _weigh_jump(self, step_ms: int, now: Instant) -> None:
+        """A jump back takes one ahead back. One ahead that a majority had asked for is none to beware of."""
+        asked_ms = self.skew_ms if step_ms > 0 else None
+        if asked_ms is None or abs(step_ms - asked_ms) > self._drift_ms_max:
+            self.ahead_ms = max(0, self.ahead_ms + step_ms)
+            self._ahead_s = now.monotonic + AHEAD_S
 
     def _judge(self) -> None:
         """Whether linked members agree with this clock, and how far it is from them if they do not."""

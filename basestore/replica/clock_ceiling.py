@@ -28,13 +28,18 @@ from basestore.storage.engine import Engine
 from repair.clock import HybridClock
 
 CEILING = keyspace.fact("ceiling")
+AHEAD = keyspace.fact("clock ahead")  # `ClockWatch.ahead_ms`
 _BYTES = 8
 
 
 def stored_ceiling(engine: Engine) -> int:
     """Where a clock begins that is started now."""
-    stored = engine.get(CEILING)
-    return 0 if stored is None else int.from_bytes(stored)
+    return int.from_bytes(engine.get(CEILING) or b"")
+
+
+def stored_ahead_ms(engine: Engine) -> int:
+    """By how much the clock of the last run had jumped ahead."""
+    return int.from_bytes(engine.get(AHEAD) or b"")
 
 
 class ClockCeiling:
@@ -44,6 +49,7 @@ class ClockCeiling:
         self._group_commit = group_commit
         self._clock = clock
         self._watch = watch
+        self._ahead_ms = stored_ahead_ms(group_commit.engine)
         self._asked_s: float | None = None  # when the one was staged that is not durable yet
         self._lowered = 0  # how often it was
         self._durable = False
@@ -51,6 +57,9 @@ class ClockCeiling:
 
     def tick(self, now: Instant) -> None:
         """Lower the ceiling if it is far too high; raise it, once durable, if the clock comes near."""
+        if self._watch.ahead_ms != self._ahead_ms:
+            self._ahead_ms = self._watch.ahead_ms
+            self._group_commit.stage(AHEAD, self._ahead_ms.to_bytes(_BYTES))
         if not self._watch.sure(now):
             return
         if self._durable and self._asked_s is not None:

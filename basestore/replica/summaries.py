@@ -23,7 +23,7 @@ from basestore.replica.group_commit import GroupCommit
 from basestore.replica.summary_log import SummaryLog
 from basestore.storage import keyspace
 from repair.digest_tree import due_of
-from repair.version import FLAGS_AT, HEAD_BYTES, RECORD_BYTES_MIN
+from repair.version import FLAGS_AT, HEAD_BYTES, RECORD_BYTES_MIN, is_tombstone
 
 _MARKED = 3  # flags of a record that may become due: a tombstone, or one that expires
 
@@ -102,6 +102,17 @@ class Summaries:
         so many."""
         stored = self._group_commit.scan(*keyspace.dues(partition, upto))
         return [keyspace.due_of(key) for key, _ in islice(stored, most)]
+
+    def first_expiry(self, partition: int, after: int, upto: int, most: int) -> int | None:
+        """The least stamp above `after` and up to `upto` once which is stable a value may be purged, for it
+        has expired; None when there is none. At most so many rows are looked at: the next counts as one."""
+        stored = self._group_commit.scan(*keyspace.dues(partition, upto, after))
+        for looked_at, (key, _) in enumerate(stored):
+            due, row = keyspace.due_of(key)
+            held = self._group_commit.get(keyspace.record(row))
+            if looked_at == most or (held is not None and not is_tombstone(held)):
+                return due
+        return None
 
     def due_no_more(self, due: int, row: bytes) -> None:
         """A line of the above that does not fit what the row holds goes."""

@@ -144,10 +144,10 @@ def due(row: bytes, stamp: int) -> bytes:
     return DUE + row[:PARTITION_BYTES] + stamp.to_bytes(STAMP_BYTES) + row
 
 
-def dues(partition: int, upto: int) -> Span:
-    """What may be purged once this stamp is stable."""
+def dues(partition: int, upto: int, after: int = -1) -> Span:
+    """What may be purged once `upto` is stable, but not yet when `after` is."""
     start = DUE + partition_prefix(partition)
-    return start, start + (upto + 1).to_bytes(STAMP_BYTES)
+    return start + (after + 1).to_bytes(STAMP_BYTES), start + (upto + 1).to_bytes(STAMP_BYTES)
 
 
 def due_of(key: bytes) -> tuple[int, bytes]:

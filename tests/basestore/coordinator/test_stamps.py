@@ -426,3 +426,78 @@ class TestAfterWhatASessionHasSeen:
         world.settle()
         with pytest.raises(InvalidRequest, match="no stamp"):
             call.receipt()
+
+
+class TestPurge:
+    """A value whose time is over only by clocks that have jumped ahead is not purged for good."""
+
+    def world(self, ttl_s: float = 3600) -> World:
+        world = World(3, partitions=1, reconcile=True, drift_ms_max=200)
+        world.set(0, "leased", "v", Level.ALL, ttl_s=ttl_s)
+        world.settle()
+        return world
+
+    def held(self, world: World) -> list[bool]:
+        return [world.stored(index, "leased") is not None for index in range(3)]
+
+    def test_what_has_expired_is_purged(self) -> None:
+        world = self.world(ttl_s=1)
+        world.run(30)
+        assert self.held(world) == [False] * 3
+
+    def test_a_jump_of_all_clocks_is_waited_out_and_tombstones_need_not_wait(self) -> None:
+        world = self.world()
+        world.run(10)
+        jump(world, 24 * HOUR_MS)
+        world.run(1)
+        deleted = world.delete(0, "deleted", Level.ALL)
+        world.settle()
+        assert deleted.receipt().outcome is Outcome.STORED
+        world.run(30)
+        assert not world.look(0, "leased").found
+        assert self.held(world) == [True] * 3
+        jump(world, -24 * HOUR_MS)
+        world.run(10)
+        assert [world.look(at, "leased").value for at in range(3)] == [b"v"] * 3
+
+    def test_it_is_waited_out_over_restarts(self) -> None:
+        world = self.world()
+        world.run(10)
+        jump(world, 24 * HOUR_MS)
+        world.run(1)
+        for index in range(3):
+            world.restart(index)
+        world.run(30)
+        assert self.held(world) == [True] * 3
+
+    def test_an_operators_word_ends_the_wait(self) -> None:
+        world = self.world()
+        world.run(10)
+        jump(world, 24 * HOUR_MS)
+        world.run(1)
+        for index in range(3):
+            world.stop(index)
+            world.start(index, clock_is_right=True)
+            world.run(1)
+        world.run(40)
+        assert self.held(world) == [False] * 3
+
+    def test_partitions_where_nothing_expires_do_not_wait(self) -> None:
+        world = World(3, partitions=1, reconcile=True, drift_ms_max=200)
+        world.put(0, "k", "v", Level.ALL)
+        world.run(10)
+        jump(world, 24 * HOUR_MS)
+        world.run(1)
+        world.delete(0, "k", Level.ALL)
+        world.run(40)
+        assert world.stored(0, "k") is None
+
+    def test_a_clock_that_is_set_to_the_majoritys_is_no_jump_to_beware_of(self) -> None:
+        world = self.world(ttl_s=20)
+        jump(world, -HOUR_MS, 2)
+        world.run(10)
+        jump(world, HOUR_MS, 2)
+        world.run(1)
+        assert [node.peers.clock.ahead_ms for node in world.running] == [0, 0, 0]
+        world.run(60)
+        assert self.held(world) == [False] * 3

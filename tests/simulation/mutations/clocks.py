@@ -74,7 +74,7 @@ def _one_agrees(self: Any) -> None:
 
 
 @mutant("a clock is sure before it was compared", WRONG_CLOCK, ClockWatch, "open", "clocks")
-def _sure_from_the_start(self: Any, now: Any, *, vouched: bool) -> None:
+def _sure_from_the_start(self: Any, now: Any, *, vouched: bool, ahead_ms: int = 0) -> None:
     _open(self, now, vouched=True)
 
 
