@@ -426,3 +426,46 @@ def test_a_token_with_more_keys_than_there_is_room_for_is_refused_as_a_whole() -
     with pytest.raises(SessionFull):
         small.merge(big.token)
     assert small.token == before
+
+
+# --- what its writes come after --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "after"),
+    [
+        (written(OUTCOME_STORED, 5), 5),
+        (written(OUTCOME_SUPERSEDED, 5, 9), 9),
+        (got(7), 7),
+        (got(7, found=False), 7),
+        (Failed(1, 5, "timeout", version(5), ["1", "2"]), 5),
+        (Failed(1, 3, "overloaded", b"", []), 0),
+        (ConnectionLost("gone"), 0),
+        (None, 0),
+    ],
+)
+def test_a_write_comes_after_all_that_was_seen_of_any_key(answer: Any, after: int) -> None:
+    session = new()
+    do(session, getting("a") if isinstance(answer, Got) else setting("a"), answer)
+    do(session, getting("b"), got(3) if after else None)  # older, and of another key
+    assert session.begin(setting("c")).after == after
+    assert session.begin(Delete(1, "default", b"c", 2, 1000, b"")).after == after
+
+
+def test_a_token_carries_what_writes_come_after_and_what_a_scan_shows_counts() -> None:
+    one, other = new(), new()
+    do(one, setting("a"), written(OUTCOME_STORED, 5))
+    other.show("default", b"b", version(8))
+    third = new()
+    third.merge(one.token)
+    assert third.begin(setting("c")).after == 5
+    third.merge(other.token)
+    assert third.begin(setting("c")).after == 8
+
+
+def test_a_session_within_a_session_asks_for_the_later_of_both() -> None:
+    inner, outer = new(), new()
+    do(inner, setting("a"), written(OUTCOME_STORED, 5))
+    do(outer, setting("a"), written(OUTCOME_STORED, 9))
+    assert outer.begin(inner.begin(setting("c"))).after == 9
+    assert inner.begin(outer.begin(setting("c"))).after == 9

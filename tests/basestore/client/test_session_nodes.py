@@ -435,3 +435,28 @@ async def act(world: World, store: Store, judge: Judge, action: str, key: str, b
         raise
     except BasestoreError:
         pass  # promises nothing
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_later_write_at_a_node_whose_clock_is_behind_wins_all_the_same(*, together: bool) -> None:
+    async def story() -> None:
+        world = World(3)
+        world.skew_ms[0] = 1500
+        world.run(3)
+        way, store = store_at(world, 0)
+        async with store.session() as session:
+            for number in range(10):
+                way.at = 0
+                await session.set(f"{number}", "first", consistency="quorum")
+                way.at = 1
+                if together:
+                    receipts = await session.set_many([(f"{number}", "second")], consistency="quorum")
+                    receipts += await session.delete_many([f"{number}"], consistency="quorum")
+                else:
+                    receipts = [await session.set(f"{number}", "second", consistency="quorum")]
+                    receipts += [await session.delete(f"{number}", consistency="quorum")]
+                for receipt in receipts:
+                    assert isinstance(receipt, Receipt)
+                    assert receipt.outcome is Outcome.STORED
+
+    finish(story())
