@@ -112,6 +112,7 @@ async def _run(service: Service) -> AsyncIterator[_LocalChannel]:
             nursery.start_soon(channel.sweep)
             try:
                 yield channel
+                await service.leave()
             finally:
                 channel.close()
         except Exception as error:  # noqa: BLE001 - carried past the nursery, which would wrap it

@@ -56,6 +56,7 @@ from basestore.observe.report import Report
 from basestore.observe.trace import trace
 from basestore.protocol.anti_entropy import Lost
 from basestore.protocol.codec import Message
+from basestore.protocol.handshake import Goodbye
 from basestore.protocol.heartbeats import Confirmed, Identity, Ping, Pong, Remembered
 from basestore.protocol.operator import Counters, HintsOf, Inspect, Replay, Status, Trace
 from basestore.protocol.replication import Applied, Apply, Hinted, Keep, Read, ReadRange, Rejected
@@ -344,6 +345,7 @@ class Node:
             **self.exchanges.handlers,
             Ping: self._ping,
             Pong: lambda member, outbox, message, now: self.peers.clock.hear(member, message, now),
+            Goodbye: lambda member, outbox, message, now: self.peers.goodbye(member, now),
             Identity: self.introductions.hear_identity,
             Remembered: self.introductions.hear_remembered,
             Confirmed: self.introductions.hear_confirmed,

@@ -9,6 +9,7 @@ import gc
 import logging
 import resource
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import trio
 
     from basestore.config import NodeConfig
+    from basestore.server.service import Service
 
 FILES_MAX = 1 << 20
 
@@ -67,12 +69,22 @@ def serve_command(
     if metrics is not None:
         parse_address(metrics)
         node = replace(node, metrics=metrics)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=log_level.upper())
+    _begin_log(log_level.upper())
     _prepare_process()
     try:
         return trio.run(_serve, node, stop_at_eof)
     except BaseExceptionGroup as group:
         raise_expected(group)
+
+
+def _begin_log(level: str) -> None:
+    """To stderr; times are in UTC, and say so."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=level)
+    for handler in logging.getLogger().handlers:
+        formatter = handler.formatter
+        if formatter is not None:
+            formatter.converter = time.gmtime
+            formatter.default_time_format, formatter.default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"
 
 
 def _prepare_process() -> None:
@@ -104,10 +116,20 @@ async def _serve(config: "NodeConfig", stop_at_eof: bool) -> int:
                 exits.announce(f"{config.name} shows its metrics at http://{config.metrics}/metrics")
             if stop_at_eof:
                 nursery.start_soon(_stop_at_eof, nursery.cancel_scope)
+            leaving = False
             async for number in signals:
                 code = exits.INTERRUPTED if number == signal.SIGINT else exits.DONE
-                nursery.cancel_scope.cancel()
+                if leaving:  # a second signal: now
+                    nursery.cancel_scope.cancel()
+                else:
+                    leaving = True
+                    nursery.start_soon(_leave, service, nursery.cancel_scope)
     return code
+
+
+async def _leave(service: "Service", scope: "trio.CancelScope") -> None:
+    await service.leave()
+    scope.cancel()
 
 
 async def _stop_at_eof(scope: "trio.CancelScope") -> None:

@@ -29,7 +29,7 @@ from basestore.client.dialling import dial
 from basestore.errors import BasestoreError
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack, pack_requests
-from basestore.protocol.handshake import Hello, welcomed
+from basestore.protocol.handshake import Goodbye, Hello, welcomed
 from basestore.protocol.limits import PROTOCOL, ProtocolError
 
 RECEIVE_BYTES = 256 << 10
@@ -188,6 +188,10 @@ class Connection:
                     batch.waiting.discard(number)
                     if not batch.waiting:
                         batch.ring()
+                elif isinstance(message, Goodbye):
+                    self.leaving = self.shunned = True
+            if self.leaving and not self.under_way:
+                self._close()
 
     def _forget(self, batch: Batch) -> None:
         """Its thread waits no more. What it still lacks is overdue; if the node has said nothing at all since

@@ -41,7 +41,7 @@ from basestore.config import parse_address
 from basestore.errors import InvalidRequest, Overloaded
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack, pack_requests
-from basestore.protocol.handshake import Hello, Welcome, welcomed
+from basestore.protocol.handshake import Goodbye, Hello, Welcome, welcomed
 from basestore.protocol.limits import PROTOCOL, ProtocolError
 from repair.rule import Rule
 
@@ -129,7 +129,10 @@ class _Connection:
             while True:
                 data = await self._stream.receive(RECEIVE_BYTES)
                 self._heard = monotonic()
-                answered(self._asked, self._frames.feed(data))
+                messages = self._frames.feed(data)
+                answered(self._asked, messages)
+                if any(isinstance(message, Goodbye) for message in messages):
+                    self.leave()
         except anyio.EndOfStream:
             return "the node closed the connection"
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, ProtocolError) as error:

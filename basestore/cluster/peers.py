@@ -43,6 +43,7 @@ class Peer:
     introduced: bool = False  # its store is new to us, or has confirmed all that we remember of it
     remembered: bool = False  # it told what it remembers of us, and that fits
     whole: bool = False
+    leaving: bool = False  # it has said goodbye on this link: it still answers, and is asked nothing new
     detector: FailureDetector = field(default_factory=lambda: FailureDetector(PING_S, SILENCE_S_MAX))
     probation: Probation = field(default_factory=Probation)
     latency: Latency = field(default_factory=lambda: Latency(USUAL_S))  # of its answers to reads
@@ -89,7 +90,7 @@ class Peers:
         peer = self.all[index]
         peer.outbox.close()
         peer.outbox = Outbox(self._ready)
-        peer.linked, peer.introduced, peer.remembered = True, False, False
+        peer.linked, peer.introduced, peer.remembered, peer.leaving = True, False, False, False
         self.note_disk(index, False)
         peer.detector.restart(now.monotonic)
         self.judge(peer, now)
@@ -111,7 +112,7 @@ class Peers:
         index, now_s = peer.index, now.monotonic
         if index == self.me:
             return
-        known = peer.linked and peer.introduced and peer.remembered and peer.whole
+        known = peer.linked and peer.introduced and peer.remembered and peer.whole and not peer.leaving
         reached = known and peer.detector.phi(now_s) < THRESHOLD
         counted = self.alive[index]
         peer.probation.note(reached=reached, counted=counted, now_s=now_s)
@@ -190,6 +191,11 @@ class Peers:
         # Only who does not count is judged here: to be heard can make nobody suspicious.
         if not self.alive[index]:
             self.judge(peer, now)
+
+    def goodbye(self, index: int, now: Instant) -> None:
+        """A peer is about to end: it counts no more, though it may still answer."""
+        self.all[index].leaving = True
+        self.judge(self.all[index], now)
 
     def unintroduced(self, now: Instant) -> list[Peer]:
         """Linked peers with which identities should be exchanged again, for something was lost."""

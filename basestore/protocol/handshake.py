@@ -6,6 +6,7 @@ receives, what is decided is decided here.
                     <-    Welcome             the connection is open
                     <-    Refused             it is closed; a node whose configuration differs first says
     Differs         ->                        its own, so that both logs can name what differs
+                    <-    Goodbye             much later: who accepted is about to end (members: either)
 
 A client may leave out which cluster and configuration it means, and takes what it finds. A node may not:
 two nodes that disagree on the members, say, would place records differently and each believe the other to
@@ -96,6 +97,15 @@ class Differs(NamedTuple):
     configuration: str
 
 
+@message(5, unchecked=ANYTHING)
+class Goodbye(NamedTuple):
+    """This node is about to end, and why. What was asked before is answered, as far as that takes little
+    time; what is asked later is refused. A client asks another node from now on, and closes the connection
+    when it has its answers; a member counts this node as gone, and hears it out."""
+
+    reason: str
+
+
 def welcomed(answer: object) -> Welcome:
     """The answer to a hello, if it is a welcome; ProtocolError."""
     if isinstance(answer, Refused):
@@ -151,6 +161,11 @@ def answer(heard: object, own: Facts) -> Answer:
     if node and heard.sender not in own.diallers:
         return _refuse(heard.sender, f"{heard.sender!r} is not a member that dials {own.welcome.sender}")
     return Answer(own.welcome, heard.sender)
+
+
+def refused(reason: str) -> Answer:
+    """The answer to a client that is not let in although its hello is in order."""
+    return _refuse("", reason)
 
 
 def _refuse(sender: str, reason: str) -> Answer:

@@ -11,8 +11,10 @@ What comes in is heard by the poller; what goes out is sent by `send`, after eac
 Two members never dial each other both: the one with the lower number does. A peer that connects while its
 old link still seems alive has lost that link, and the old one is closed.
 
-It refuses who comes in too great a number, and closes whom it cannot serve: a peer whose outbox ran over (its
-loss must be seen as one), whoever takes no frame for too long, and whoever says what only others may say.
+It refuses who comes in too great a number (`places.py`), and closes whom it cannot serve: a peer whose outbox
+ran over (its loss must be seen as one), whoever takes no frame for too long, and whoever says what only
+others may say. When the node is to end, it says goodbye to all, answers what is under way, and refuses what
+comes later.
 """
 
 import logging
@@ -25,35 +27,46 @@ import trio
 
 from basestore.cluster.outbox import Outbox
 from basestore.config import NodeConfig
+from basestore.coordinator.context import refuse
+from basestore.errors import Overloaded
 from basestore.node import Node
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX, FRAME_BYTES_MAX
 from basestore.protocol.handshake import (
+    Answer,
     BucketRow,
     Differs,
     Facts,
+    Goodbye,
     MemberRow,
     Welcome,
     answer,
     difference,
     hello,
     judge,
+    refused,
 )
 from basestore.protocol.limits import PROTOCOL, ProtocolError
 from basestore.server.clock import instant
 from basestore.server.link import Link, dial
+from basestore.server.listening import EXHAUSTED
+from basestore.server.places import IDLE_S_MIN, Client, Places, clients_max
 from basestore.server.poller import Poller
 
 HANDSHAKE_S_MAX = 5.0
 BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 2.0
 STALL_S_MAX = 30.0
-CONNECTIONS_MAX = 2048
+GOODBYE_S_MAX = 1.5
+QUIET_S = 0.2
 BACKLOG_BYTES_MAX = 4 << 20
 COMPLAINT_S = 60.0
 COMPLAINTS_MAX = 256
 
 log = logging.getLogger("basestore")
+
+
+STOPPING = "overloaded: this node stops, and takes no more requests; nothing was done. Ask another node"
 
 
 class PeerRefused(ProtocolError):
@@ -73,7 +86,10 @@ class Connections:
         self._links: dict[Outbox, Link] = {}
         self._peer_links: dict[int, Link] = {}
         self._locals: dict[Outbox, Callable[[], None]] = {}
-        self._accepted = 0
+        self._places = Places(clients_max(len(self._names)), self.complain)
+        self._goodbye: Goodbye | None = None
+        self._told_s = 0.0
+        self._parted = trio.Event()
         self._complaints: dict[str, float] = {}
 
     @property
@@ -103,14 +119,43 @@ class Connections:
         node.ready.clear()
 
     def close_stalled(self) -> None:
-        """Close those that took no frame for too long."""
+        """Close those that took no frame for too long, and clients that hold too much."""
+        self._places.watch()
+        if self._goodbye is not None and self._quiet():
+            self._parted.set()
         stalled = trio.current_time() - STALL_S_MAX
         for link in self._links.values():
             if link.sending_since is not None and link.sending_since < stalled:
-                log.warning(
-                    "%s: a connection took no frame within %s s; closed", self._node.name, STALL_S_MAX
-                )
+                text = f"a connection took no frame within {STALL_S_MAX} s; closed"
+                self.complain(logging.WARNING, text)
                 link.scope.cancel()
+
+    # --- the end -----------------------------------------------------------------------------
+
+    async def say_goodbye(self) -> None:
+        """This node is about to end: tell everybody, and go on until all clients have their answers, and
+        have closed their connections or are quiet; GOODBYE_S_MAX at most."""
+        self._goodbye = Goodbye(f"{self._node.name} stops; ask another node")
+        self._told_s = trio.current_time()
+        for client in self._places.clients.values():
+            client.asked += 1
+        for outbox in self._links:
+            outbox.put(self._goodbye)
+        self._wake()
+        if self._links:
+            await self._parted.wait()
+
+    def _quiet(self) -> bool:
+        """Whether nothing is under way that will still be answered."""
+        told_s = trio.current_time() - self._told_s
+        under_way = any(client.under_way > 0 or client.held for client in self._places.clients.values())
+        sending = any(outbox.messages or link.held for outbox, link in self._links.items())
+        return told_s > GOODBYE_S_MAX or (told_s > QUIET_S and not under_way and not sending)
+
+    def _refuse(self, outbox: Outbox, messages: list[Message]) -> None:
+        """Say definitely that nothing was done of what came after the goodbye."""
+        for message in messages:
+            refuse(outbox, getattr(message, "id", 0), Overloaded(STOPPING))
 
     # --- clients in this process -------------------------------------------------------------
 
@@ -130,30 +175,34 @@ class Connections:
     async def accept(self, stream: trio.SocketStream) -> None:
         """Serve a connection that somebody has opened, until it ends."""
         link = Link(stream)
-        # Counted before it is looked at: those that are being refused take a socket as well.
-        self._accepted += 1
+        self._places.arrive(link)
         try:
-            if self._accepted > CONNECTIONS_MAX:
-                log.warning("%s: %d connections are open; one was refused", self._node.name, CONNECTIONS_MAX)
-                return
             with link.scope:
                 with trio.fail_after(HANDSHAKE_S_MAX):
                     sender = await self._admit(link)
+                self._places.known(link)
                 if sender:
                     await self._serve_peer(link, self._names.index(sender))
                 else:
                     await self._serve_client(link)
         except (ProtocolError, ConnectionError, trio.TooSlowError) as error:
             level = logging.WARNING if isinstance(error, PeerRefused) else logging.INFO
-            self._complain(level, f"a connection was closed: {error or 'it was too slow to say hello'}")
+            self.complain(level, f"a connection was closed: {error or 'it was too slow to say hello'}")
         finally:
-            self._accepted -= 1
+            self._places.known(link)
             link.close()
+
+    def exhausted(self, error: OSError) -> None:
+        """Nobody can be accepted, for lack of descriptors: a client that is idle may go."""
+        self.complain(logging.WARNING, f"no connection can be accepted: {error.strerror}")
+        self._places.close_idle(IDLE_S_MIN)
 
     async def _admit(self, link: Link) -> str:
         """Hear a hello and answer it. Returns the node's name, or "" for a client; ProtocolError when it was
         refused."""
         answered = answer(await link.receive_one(), self._own)
+        if isinstance(answered.reply, Welcome) and not answered.sender:
+            answered = self._seat(answered)
         await link.send(answered.reply)
         refusal = answered.refusal
         if answered.differs:
@@ -163,6 +212,14 @@ class Connections:
         if refusal:
             raise PeerRefused(refusal) if answered.sender else ProtocolError(refusal)
         return answered.sender
+
+    def _seat(self, answered: Answer) -> Answer:
+        """The same, or a refusal if there is no place for one more client."""
+        if self._goodbye is not None:
+            return refused(self._goodbye.reason)
+        if not self._places.room():
+            return refused("too many clients are connected to this node; try again later, or ask another one")
+        return answered
 
     async def dial_forever(self, index: int) -> None:
         """Keep a connection to a member, made anew whenever it ends."""
@@ -182,7 +239,9 @@ class Connections:
                     link.close()
             except (OSError, ProtocolError, trio.TooSlowError) as error:
                 if isinstance(error, ProtocolError):
-                    self._complain(logging.WARNING, str(error))
+                    self.complain(logging.WARNING, str(error))
+                elif isinstance(error, OSError) and error.errno in EXHAUSTED:
+                    self.exhausted(error)
             # Shortened by chance, so that nodes which lost the same peer do not all come back at once.
             await trio.sleep(backoff_s * random.uniform(0.5, 1.0))
             backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
@@ -196,7 +255,7 @@ class Connections:
         if complaint:
             raise ProtocolError(complaint)
 
-    def _complain(self, level: int, text: str) -> None:
+    def complain(self, level: int, text: str) -> None:
         """Log it, but not the same over and over: who was refused will try again."""
         now = trio.current_time()
         if now < self._complaints.get(text, 0.0):
@@ -236,25 +295,29 @@ class Connections:
         so many of its requests are under way at once as their answers, going by the latest ones,
         will fit into the backlog."""
         outbox = self._node.open_client()
-        asked = 0
+        client = Client(link, outbox, trio.current_time())
 
         def hear(messages: list[Message]) -> list[Message]:
-            nonlocal asked
-            # Each request gets one message in answer, so the difference is what is under way.
-            room = link.room(BACKLOG_BYTES_MAX) - (asked - link.messages_sent)
+            room = link.room(BACKLOG_BYTES_MAX) - client.under_way
             if room <= 0 or outbox.bytes > BACKLOG_BYTES_MAX:
                 return messages
-            _check(self._node.receive_client(outbox, messages[:room], instant()))
-            asked += min(room, len(messages))
+            if self._goodbye is not None:
+                self._refuse(outbox, messages[:room])
+            else:
+                _check(self._node.receive_client(outbox, messages[:room], instant()))
+            client.asked += min(room, len(messages))
+            client.heard_s = trio.current_time()
             return messages[room:]
 
+        self._places.clients[outbox] = client
         try:
             with self._registered(outbox, link):
                 await link.run(outbox, self._poller, hear, self._wake, CLIENT_FRAME_BYTES_MAX)
         except (ConnectionError, ProtocolError) as error:
             level = logging.INFO if isinstance(error, ProtocolError) else logging.DEBUG
-            log.log(level, "%s: a client was disconnected: %s", self._node.name, error)
+            self.complain(level, f"a client was disconnected: {error}")
         finally:
+            self._places.clients.pop(outbox, None)
             outbox.close()
 
     @contextmanager

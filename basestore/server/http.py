@@ -15,6 +15,8 @@ from typing import NamedTuple
 import h11
 import trio
 
+from basestore.server.listening import serve_connections
+
 CONNECTIONS_MAX = 32
 CONVERSATION_S_MAX = 10.0
 HEAD_BYTES_MAX = 8 << 10
@@ -56,7 +58,7 @@ async def serve_pages(listeners: list[trio.SocketListener], pages: Pages) -> Non
             connections -= 1
             await trio.aclose_forcefully(stream)
 
-    await trio.serve_listeners(accept, listeners)
+    await serve_connections(listeners, accept, lambda error: None)
 
 
 async def _converse(stream: trio.SocketStream, pages: Pages) -> None:

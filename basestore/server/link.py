@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import trio
 
-from basestore.cluster.outbox import Outbox
+from basestore.cluster.outbox import Outbox, weight
 from basestore.config import parse_address
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import HELLO_BYTES_MAX, FrameReader, pack
@@ -50,7 +50,8 @@ class Signal:
 
 
 class Link:
-    """One connection. `sending_since`: when the frame under way began to wait for the socket, or None.
+    """One connection. `sending_since`: when the frame under way began to wait for the socket, or None;
+    `partial_since`: since when one that comes in has not ended, though it could.
 
     It takes the socket out of Trio's stream and writes to it bare and non-blocking: the node's step ends in
     a plain call, so that frames can leave at the end of the same turn. A stream's `send_all` would need a
@@ -69,6 +70,8 @@ class Link:
         self._stirred = Signal()
         self.scope = trio.CancelScope()
         self.sending_since: float | None = None
+        self.partial_since: float | None = None
+        self._unheard_bytes = 0
         self.messages_sent = 0
         self._message_bytes: float = MESSAGE_BYTES_EXPECTED
 
@@ -118,7 +121,8 @@ class Link:
         ProtocolError. `hear` gives back what it cannot take yet; while it does, nothing is read.
         `wake` is called when something was heard outside of the poller's round."""
         self._frames.frame_bytes_max = frame_bytes_max
-        self._unheard, self._early = hear(self._early), []
+        early, self._early = self._early, []
+        self._keep(hear(early))
 
         def readable() -> None:
             self._read(poller, hear)
@@ -137,7 +141,7 @@ class Link:
                 # Room may have been made by what was just sent: offer again what was given back. The
                 # poller hears this socket again only when all of it is taken (backpressure).
                 if self._unheard:
-                    self._unheard = hear(self._unheard)
+                    self._keep(hear(self._unheard))
                     wake()
                     if not self._unheard:
                         poller.resume(self._socket, readable)
@@ -146,11 +150,27 @@ class Link:
         """Something lies ready: hear it. The end of the connection is kept for `run` to find."""
         try:
             messages = self._take()
-            self._unheard = hear(messages) if messages else messages
+            if messages or self.partial_since is None:
+                self.partial_since = trio.current_time() if self._frames.partial else None
+            self._keep(hear(messages) if messages else messages)
         except (ConnectionError, ProtocolError) as error:
             self._end(error)
         if self._unheard or self._ended is not None:
             poller.pause(self._socket)
+
+    def _keep(self, unheard: list[Message]) -> None:
+        """What was given back. Meanwhile the other side cannot end its frame."""
+        self._unheard = unheard
+        self._unheard_bytes = sum(map(weight, unheard))
+        if unheard:
+            self.partial_since = None
+        elif self._frames.partial and self.partial_since is None:
+            self.partial_since = trio.current_time()
+
+    @property
+    def held(self) -> int:
+        """Bytes that it keeps: of what has come in and what goes out."""
+        return self._frames.partial + self._unheard_bytes + len(self._unsent)
 
     def _end(self, error: Exception) -> None:
         self._ended = error

@@ -38,6 +38,7 @@ from basestore.replica.sync_watch import SYNC_INTERVAL_S
 from basestore.server.clock import instant
 from basestore.server.connections import Connections
 from basestore.server.link import Signal
+from basestore.server.listening import serve_connections
 from basestore.server.poller import Poller
 from basestore.server.sync_thread import SyncThread
 from basestore.storage.open import open_engine
@@ -137,7 +138,8 @@ class Service:
                     nursery.start_soon(self._watch_disk)
                 for index in self.connections.dialled:
                     nursery.start_soon(self.connections.dial_forever, index)
-                await nursery.start(trio.serve_listeners, self.connections.accept, listeners)
+                connections = self.connections
+                await nursery.start(serve_connections, listeners, connections.accept, connections.exhausted)
                 self.wake()
                 task_status.started()
         except BaseException as error:
@@ -160,6 +162,11 @@ class Service:
                 f"{self.config.name} cannot listen on {self.config.member.address}: {error}. "
                 f"Stop what uses the port, or change the address on every node"
             ) from error
+
+    async def leave(self) -> None:
+        """Before `run` is cancelled: say goodbye, and answer what is under way. Takes a second or two at
+        most."""
+        await self.connections.say_goodbye()
 
     async def wait_linked(self) -> None:
         """Until every member has counted for levels once, as this node sees it."""

@@ -36,6 +36,7 @@ _EXAMPLES: list[Message] = [
     ),
     handshake.Refused("why", "{}"),
     handshake.Differs("{}"),
+    handshake.Goodbye("why"),
     client.Set(1, "default", b"key", b"value", 2, 1000, 0, b""),
     client.Delete(1, "default", b"key", 2, 1000, VERSION),
     client.Get(1, "default", b"key", 2, 1000, b"", True, False, 0),

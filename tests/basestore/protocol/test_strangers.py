@@ -27,6 +27,7 @@ from basestore.protocol.anti_entropy import (
 )
 from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message
+from basestore.protocol.handshake import Goodbye
 from basestore.protocol.heartbeats import Confirmed, Identity, Ping, Pong, Remembered
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.operator import (
@@ -157,11 +158,12 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Abort: st.builds(Abort, exchanges, texts),
     Going: st.builds(Going, exchanges),
     Lost: st.builds(Lost, st.lists(losses, max_size=3)),
+    Goodbye: st.builds(Goodbye, texts),
 }
 
 
 # The requests of clients have the numbers from 10 on, their answers those from 20 on.
-FROM_CLIENTS = [kind for kind in SAID if NUMBERS[kind] < 20]
+FROM_CLIENTS = [kind for kind in SAID if 10 <= NUMBERS[kind] < 20]
 FROM_PEERS = [kind for kind in SAID if kind not in FROM_CLIENTS]
 
 

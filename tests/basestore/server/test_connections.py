@@ -8,12 +8,17 @@ from functools import partial
 import pytest
 import trio
 
+from basestore.consistency import Level
+from basestore.errors import Overloaded, ReadTimeout
+from basestore.protocol.client import Failed, Get, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack
-from basestore.protocol.handshake import Hello, Refused, Welcome
+from basestore.protocol.handshake import Goodbye, Hello, Refused, Welcome
 from basestore.protocol.heartbeats import Identity, Ping, Pong
 from basestore.protocol.limits import PROTOCOL
-from basestore.server import connections
+from basestore.protocol.operator import NodeStatus, Status
+from basestore.server import connections, places
+from basestore.server.clock import instant
 from basestore.server.connections import Connections
 from basestore.server.poller import Poller
 from tests.worlds.patience import PATIENCE_S
@@ -22,6 +27,8 @@ from tests.worlds.world import World
 pytestmark = pytest.mark.trio
 
 CLIENT = Hello(PROTOCOL, b"", b"", "")
+STATUS = Status(7)
+SLOW = Get(8, "default", b"k", Level.ONE, 1000, b"", True)  # its own replica is not stepped
 
 
 class Wire:
@@ -65,14 +72,21 @@ class Listening:
         return wire
 
 
+async def tick(served: Connections) -> None:
+    while True:
+        await trio.sleep(0.02)
+        served.close_stalled()
+
+
 @asynccontextmanager
 async def listening() -> AsyncIterator[Listening]:
     world, poller = World(3), Poller()
-    served = Connections(world.node(1).config, world.node(1), poller, lambda: None)
+    served = Connections(world.node(1).config, world.node(1), poller, lambda: served.send())
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(trio.serve_listeners, served.accept, listeners))
-        nursery.start_soon(poller.run, lambda: None)
+        nursery.start_soon(poller.run, served.send)
+        nursery.start_soon(tick, served)
         at = Listening(world, listeners[0].socket.getsockname()[1], served)
         yield at
         for wire in at.wires:
@@ -97,19 +111,94 @@ async def test_a_client_learns_how_long_a_request_may_last() -> None:
         assert welcome.timeout_ms_max == at.node.config.cluster.timeout_ms_max
 
 
-async def test_who_comes_in_too_great_a_number_is_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "CONNECTIONS_MAX", 2)
+async def test_a_client_that_is_idle_makes_room_for_another_and_one_too_many_is_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connections, "clients_max", lambda members: 2)
     async with listening() as at:
-        first = await at.greeted(CLIENT)
-        await at.greeted(CLIENT)
+        first, second = await at.greeted(CLIENT), await at.greeted(CLIENT)
         third = await at.connect()
-        assert await third.hear() is None
-        await first.stream.aclose()
-        while True:  # until its end was noticed, there is no room
-            fourth = await at.connect()
-            await fourth.say(CLIENT)
-            if await fourth.hear():
-                return
+        await third.say(CLIENT)
+        refused = await third.hear()
+        assert isinstance(refused, Refused)
+        assert "too many clients are connected" in refused.reason
+        monkeypatch.setattr(places, "IDLE_S_MIN", 0.0)
+        await second.say(STATUS)  # the other one is idle longer
+        assert isinstance(await second.hear(), NodeStatus)
+        await at.greeted(CLIENT)
+        assert await first.hear() is None
+        await second.say(STATUS)
+        assert isinstance(await second.hear(), NodeStatus)
+    assert len([each for each in caplog.records if "make room" in each.getMessage()]) == 1
+
+
+async def test_strangers_and_clients_take_no_member_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "clients_max", lambda members: 1)
+    monkeypatch.setattr(places, "STRANGERS_MAX", 2)
+    async with listening() as at:
+        await at.greeted(CLIENT)
+        strangers = [await at.connect() for _ in range(4)]  # they say nothing
+        peer = await at.greeted(at.hello)
+        assert isinstance(await peer.hear(), Identity)
+        assert await strangers[0].hear() is None
+
+
+async def test_a_frame_that_was_begun_must_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "FRAME_S_MAX", 0.1)
+    async with listening() as at:
+        slow, idle = await at.greeted(CLIENT), await at.greeted(CLIENT)
+        await slow.stream.send_all(pack([STATUS])[:-1])
+        assert await slow.hear() is None
+        await idle.say(STATUS)
+        assert await idle.hear()
+
+
+async def test_of_clients_that_hold_too_much_together_the_one_that_holds_most_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(places, "CLIENT_BYTES_MAX", 1 << 20)
+    frame = pack([Set(1, "default", b"k", bytes(1 << 20), 2, 1000, 0, b""), STATUS])
+    async with listening() as at:
+        most, less = await at.greeted(CLIENT), await at.greeted(CLIENT)
+        await less.stream.send_all(frame[: 300 << 10])
+        await most.stream.send_all(frame[: 900 << 10])
+        assert await most.hear() is None
+        await less.stream.send_all(frame[300 << 10 :])
+        assert await less.hear()
+
+
+async def test_who_is_told_goodbye_gets_its_answers_and_what_it_asks_later_is_refused_definitely() -> None:
+    async with listening() as at:
+        client, peer = await at.greeted(CLIENT), await at.greeted(at.hello)
+        assert isinstance(await peer.hear(), Identity)
+        await client.say(SLOW, STATUS)
+        assert isinstance(await client.hear(), NodeStatus)  # so the other one is under way
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(at.served.say_goodbye)
+            assert isinstance(await client.hear(), Goodbye)
+            assert isinstance(await peer.hear(), Goodbye)
+            await client.say(STATUS)
+            refused = await client.hear()
+            assert isinstance(refused, Failed)
+            assert (refused.id, refused.code) == (STATUS.id, Overloaded.code)
+            late = await at.connect()
+            await late.say(CLIENT)
+            assert isinstance(await late.hear(), Refused)
+            now = instant()
+            at.node.alarms(now._replace(monotonic=now.monotonic + 2))
+            at.served.send()
+            answer = await client.hear()
+            assert isinstance(answer, Failed)
+            assert (answer.id, answer.code) == (SLOW.id, ReadTimeout.code)
+
+
+async def test_a_goodbye_waits_for_no_answer_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "GOODBYE_S_MAX", 0.3)
+    async with listening() as at:
+        client = await at.greeted(CLIENT)
+        await client.say(SLOW)
+        with trio.fail_after(PATIENCE_S):
+            await at.served.say_goodbye()
 
 
 async def test_a_peer_that_connects_anew_has_lost_its_old_link() -> None:

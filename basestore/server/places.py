@@ -1,0 +1,122 @@
+"""Places: how many may be connected to a node at once, and how much all clients together may hold in it.
+
+    strangers   who has not said hello yet: a few, for a few seconds. One more, and the one that has kept
+                silent longest goes
+    clients     as many as there are places. One more takes the place of the client that has been idle
+                longest, if one has been for a while; else it is refused, in words
+    members     always have room: those are counted apart, and no client or stranger can take it
+
+Idle is who has nothing under way; a client that was idle connects anew with its next call. What clients hold
+is what has come in and is not heeded yet, and what waits to be sent: together at most CLIENT_BYTES_MAX, or
+the one that holds most goes. A frame that was begun must end within FRAME_S_MAX. Waits for nothing, and logs
+by `complain`, which does not say the same over and over.
+"""
+
+import logging
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+
+from basestore.cluster.outbox import Outbox
+from basestore.server.link import Link
+
+STRANGERS_MAX = 256
+CLIENTS_MAX = 2048
+FILES_RESERVED = 256  # descriptors for the store, the log, the members
+IDLE_S_MIN = 10.0
+FRAME_S_MAX = 10.0
+CLIENT_BYTES_MAX = 256 << 20
+
+Complain = Callable[[int, str], None]
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """A client's connection. `asked`: how many messages it will get in all, for what was asked so far; each
+    request gets one. `heard_s`: when it last asked something."""
+
+    link: Link
+    outbox: Outbox
+    heard_s: float
+    asked: int = 0
+
+    @property
+    def under_way(self) -> int:
+        return self.asked - self.link.messages_sent
+
+    @property
+    def held(self) -> int:
+        """What it holds here, in bytes."""
+        return self.link.held + self.outbox.bytes
+
+
+def clients_max(members: int) -> int:
+    """How many places there are for clients: fewer where the process may open few files."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files == resource.RLIM_INFINITY:
+        return CLIENTS_MAX
+    # A stranger and a member that dials anew need descriptors as well.
+    return max(1, min(CLIENTS_MAX, files - FILES_RESERVED - min(STRANGERS_MAX, files // 8) - 2 * members))
+
+
+class Places:
+    """Of one node."""
+
+    def __init__(self, clients_max: int, complain: Complain) -> None:
+        self._clients_max = clients_max
+        self._complain = complain
+        self._strangers: dict[Link, None] = {}  # the longest silent first
+        self.clients: dict[Outbox, Client] = {}
+
+    def arrive(self, link: Link) -> None:
+        """Somebody has connected, and has to say hello."""
+        if len(self._strangers) >= STRANGERS_MAX:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.scope.cancel()
+            text = f"more than {STRANGERS_MAX} connections have not said hello; the oldest were closed"
+            self._complain(logging.WARNING, text)
+        self._strangers[link] = None
+
+    def known(self, link: Link) -> None:
+        """It has said hello, or is gone."""
+        self._strangers.pop(link, None)
+
+    def room(self) -> bool:
+        """Whether there is a place for one more client; perhaps the longest idle one had to go for it."""
+        if len(self.clients) < self._clients_max:
+            return True
+        text = f"{self._clients_max} clients are connected; those that were idle longest make room"
+        self._complain(logging.WARNING, text)
+        return self.close_idle(IDLE_S_MIN)
+
+    def close_idle(self, idle_s_min: float) -> bool:
+        """Close the client that has been idle longest, if for so long; whether there was one."""
+        before = trio.current_time() - idle_s_min
+        idle = [each for each in self.clients.values() if each.heard_s <= before and each.under_way <= 0]
+        if not idle:
+            return False
+        longest = min(idle, key=lambda client: client.heard_s)
+        self._close(longest)
+        return True
+
+    def _close(self, client: Client) -> None:
+        del self.clients[client.outbox]  # at once: its end comes a little later
+        client.link.scope.cancel()
+
+    def watch(self) -> None:
+        """Close who keeps a frame from ending, and who holds most as long as all hold too much."""
+        begun = trio.current_time() - FRAME_S_MAX
+        clients = self.clients.values()
+        for client in [each for each in clients if (each.link.partial_since or begun) < begun]:
+            self._complain(logging.WARNING, f"a client did not end a frame within {FRAME_S_MAX} s; closed")
+            self._close(client)
+        held = sum(client.held for client in clients)
+        while held > CLIENT_BYTES_MAX:
+            most = max(clients, key=lambda client: client.held)
+            held -= most.held
+            text = f"clients held more than {CLIENT_BYTES_MAX >> 20} MiB; those that held most were closed"
+            self._complain(logging.WARNING, text)
+            self._close(most)
