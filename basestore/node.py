@@ -9,7 +9,6 @@ Who drives it calls, in any order but never two at a time:
     step(now)           after each burst of the above: handles what this node says to itself, stores what
                         was staged; returns the newest barrier not yet durable, if there is one
     durable(b, now)     a sync that began after `step` returned `b` has ended; call `step` again
-    disk_space.tell(free, size)    how much of the store's disk is free, every second or so
     close(now)          the last call; afterwards sync and close the engine
 
 Syncs may be as rare as the durability setting allows, but not while the node is `urgent`. After a step the

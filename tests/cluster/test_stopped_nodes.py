@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from basestore import sync
@@ -43,6 +44,11 @@ class Callers:
         for thread in self._threads:
             thread.join()
 
+    def wait_for(self, more: int) -> None:
+        """Until so many more writes have had their answers."""
+        wanted = self.outcomes.total() + more
+        eventually(lambda: self.outcomes.total() >= wanted, f"{more} writes are answered")
+
 
 def test_a_node_that_is_stopped_under_load_leaves_no_request_unknown(tmp_path: Path) -> None:
     with Cluster(tmp_path) as cluster:
@@ -50,13 +56,11 @@ def test_a_node_that_is_stopped_under_load_leaves_no_request_unknown(tmp_path: P
         n1, n2, _ = cluster
         with Callers(cluster) as callers:
             for node in (n1, n2, n1):  # the callers' own, then a replica of what they write
-                before = callers.outcomes.total()
-                eventually(lambda before=before: callers.outcomes.total() > before + 2000, "writes are made")
+                callers.wait_for(2000)
                 node.stop()
-                before = callers.outcomes.total()
-                eventually(lambda before=before: callers.outcomes.total() > before + 1000, "others take them")
+                callers.wait_for(1000)
                 node.start()
-                eventually(lambda node=node: node.state == "up", f"{node.name} is up again")
+                eventually(partial(node.says, "up"), f"{node.name} is up again")
         assert callers.unknown == []
         assert callers.outcomes["Receipt"] > 4000
         assert "Traceback" not in n1.log + n2.log

@@ -49,6 +49,12 @@ class Wire:
                 self._heard += self._frames.feed(data)
         return self._heard.pop(0) if self._heard else None
 
+    async def ends(self) -> bool:
+        """Whether the connection ends, after whatever else is said."""
+        while await self.hear():
+            pass
+        return True
+
 
 class Listening:
     """The second of three nodes, whose connections are served on a port."""
@@ -171,6 +177,7 @@ async def test_who_is_told_goodbye_gets_its_answers_and_what_it_asks_later_is_re
     async with listening() as at:
         client, peer = await at.greeted(CLIENT), await at.greeted(at.hello)
         assert isinstance(await peer.hear(), Identity)
+        assert isinstance(await peer.hear(), Ping)
         await client.say(SLOW, STATUS)
         assert isinstance(await client.hear(), NodeStatus)  # so the other one is under way
         async with trio.open_nursery() as nursery:
@@ -206,7 +213,7 @@ async def test_a_peer_that_connects_anew_has_lost_its_old_link() -> None:
         old = await at.greeted(at.hello)
         assert [type(await old.hear()) for _ in range(2)] == [Identity, Ping]
         new = await at.greeted(at.hello)
-        assert await old.hear() is None
+        assert await old.ends()
         assert await new.hear()
 
 
