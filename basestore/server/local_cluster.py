@@ -26,6 +26,7 @@ from basestore.config import (
 )
 from basestore.config_file import dump, load
 from basestore.errors import ConfigurationError
+from basestore.server.addresses import why_not
 from repair.version import KEY_BYTES
 
 HOST = "127.0.0.1"
@@ -156,11 +157,11 @@ def refuse_taken_ports(configs: Sequence[NodeConfig]) -> None:
             with socket.create_server(parse_address(address)):
                 pass
         except OSError as error:
-            taken.append(f"{address} ({os.strerror(error.errno or 0)})")
+            taken.append(f"{address}: {why_not(error)}")
     if taken:
         raise ConfigurationError(
-            f"{', '.join(taken)} cannot be listened on. Stop what uses the port (a `basestore up` or "
-            f"`serve`, perhaps), or make a new cluster in another directory with other ports"
+            f"{'; '.join(taken)}. Unless that is a `basestore up` or `serve` of this cluster, make a new one "
+            f"in another directory with other ports"
         )
 
 

@@ -15,6 +15,7 @@ from basestore.errors import ConfigurationError
 from basestore.node import Node
 from basestore.observe.prometheus import MEDIA, Exposition
 from basestore.release import VERSION
+from basestore.server.addresses import why_not
 from basestore.server.http import Page, line, serve_pages
 
 
@@ -28,8 +29,8 @@ async def serve_node(
         listeners = await trio.open_tcp_listeners(port, host=host)
     except OSError as error:
         raise ConfigurationError(
-            f"{node.name} cannot show its metrics on {address}: {error}. Stop what uses the port, or change "
-            f"`metrics` under [node] in its file"
+            f"{node.name} cannot show its metrics on {address}: {why_not(error)}; or change `metrics` under "
+            f"[node] in its file"
         ) from error
 
     def metrics() -> Page:

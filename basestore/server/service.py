@@ -35,6 +35,7 @@ from basestore.instant import Instant
 from basestore.node import Node
 from basestore.replica.identity import Fresh
 from basestore.replica.sync_watch import SYNC_INTERVAL_S
+from basestore.server.addresses import why_not
 from basestore.server.clock import instant
 from basestore.server.connections import Connections
 from basestore.server.link import Signal
@@ -159,8 +160,8 @@ class Service:
             return await trio.open_tcp_listeners(port, host=host)
         except OSError as error:
             raise ConfigurationError(
-                f"{self.config.name} cannot listen on {self.config.member.address}: {error}. "
-                f"Stop what uses the port, or change the address on every node"
+                f"{self.config.name} cannot listen on {self.config.member.address}: {why_not(error)}; or "
+                f"change the address on every node"
             ) from error
 
     async def leave(self) -> None:
