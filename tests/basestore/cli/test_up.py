@@ -172,7 +172,7 @@ def test_ports_that_are_taken_are_named_and_nothing_is_written(tmp_path: Path) -
     with socket.create_server(("127.0.0.1", port + 1)):
         refused = invoke("up", "--dir", str(tmp_path / "data"), "--port", str(port))
     assert refused.code == 2
-    assert f"127.0.0.1:{port + 1} (Address already in use)" in refused.stderr
+    assert f"127.0.0.1:{port + 1}: something listens there already" in refused.stderr
     assert f"127.0.0.1:{port} " not in refused.stderr
     assert not (tmp_path / "data").exists()
 
