@@ -107,24 +107,27 @@ class RequestFailed(BasestoreError):
 
 
 class Unavailable(RequestFailed):
-    """Fewer replicas are alive than the level requires. Nothing was sent to any."""
+    """Fewer replicas are alive than the level requires. Nothing was sent to any. `starting`: the node that
+    was asked is one of those that are missing, for its own store does not count yet."""
 
     code = 2
 
-    def __init__(self, required: int, alive: int) -> None:
+    def __init__(self, required: int, alive: int, starting: bool = False) -> None:
+        besides = "; the one that was asked runs, but its store does not count yet" if starting else ""
         super().__init__(
-            f"unavailable: {required} replicas are required and {alive} are alive; nothing was done. "
-            f"Start the missing nodes (see `basestore status`), or ask for a lower consistency level"
+            f"unavailable: {required} replicas are required and {alive} are alive{besides}; nothing was "
+            f"done. Start the missing nodes (see `basestore status`), or ask for a lower consistency level"
         )
         self.required = required
         self.alive = alive
+        self.starting = starting
 
     def details(self) -> list[int | str]:
-        return [self.required, self.alive]
+        return [self.required, self.alive, int(self.starting)]
 
     @classmethod
     def rebuild(cls, text: str, version: Version | None, details: list[str]) -> RequestFailed:
-        return cls(*map(int, details[:2]))
+        return cls(int(details[0]), int(details[1]), details[2:3] == ["1"])
 
 
 class Overloaded(RequestFailed):

@@ -65,7 +65,8 @@ class Context:
         if not self.peers.all_alive and level is not ANY:
             alive = sum(map(self.peers.alive.__getitem__, replicas))
             if alive < required:
-                raise Unavailable(required, alive)
+                me = self.peers.me
+                raise Unavailable(required, alive, me in replicas and not self.peers.alive[me])
         return required
 
 

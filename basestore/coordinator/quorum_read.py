@@ -366,6 +366,8 @@ class QuorumRead(Operation):
         received = len(self._heads)
         required = self._aim.required
         text = f"timeout: {received} of {required} required replicas answered in time"
+        if received >= required:  # one of them was not brought up to what the others hold
+            text = f"timeout: {received} replicas answered, but {required} did not come to agree in time"
         self._end(ReadTimeout(f"{text}. Read again, or at a lower level", received, required, None), now)
 
     def _end(self, result: RequestFailed, now: Instant) -> None:

@@ -118,7 +118,7 @@ def _new_cluster(
 def write_cluster(directory: Path, configs: Sequence[NodeConfig]) -> None:
     """Write the files whose content is not yet this; n1 last, for its presence says that all are there."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for config in reversed(configs):
             path = config_path(directory, config.name)
             if not path.exists() or not _says(path, config):

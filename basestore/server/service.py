@@ -46,7 +46,7 @@ from basestore.storage.open import open_engine
 from basestore.storage.rocks_full import room_at
 
 TICK_S = 0.05
-DISK_S = 0.5  # how often the room on the store's disk is looked at
+DISK_S = 0.2  # how often the room on the store's disk is looked at
 ALARM_S = 0.005
 
 log = logging.getLogger("basestore")

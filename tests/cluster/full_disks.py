@@ -1,0 +1,84 @@
+"""Three nodes on disks of 24 MiB that fill up at the same pace, for test_full_disks. Prints what came of it.
+
+    python -m tests.cluster.full_disks DIRECTORY RESERVE_BYTES
+
+Without a reserve it shows what RocksDB makes of a disk that has no room left at all.
+"""
+
+import json
+import random
+import sys
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from basestore.errors import BasestoreError, RequestFailed
+from tests.cluster.processes import Cluster, NodeProcess
+from tests.worlds.patience import eventually
+from tests.worlds.small_disk import grow, mount
+
+VALUE_BYTES = 60_000
+REFUSALS = 20
+
+
+def _value(number: int) -> bytes:
+    return random.Random(number).randbytes(VALUE_BYTES)  # no disk makes less of it
+
+
+def _fill(cluster: Cluster, stored: dict[str, bytes]) -> tuple[Counter[str], list[str]]:
+    """Write until many writes in a row are refused. The kinds of refusals, and what was said."""
+    refusals: list[RequestFailed] = []
+    with cluster.nodes[0].store() as store:
+        number = 0
+        while len(refusals) < REFUSALS:
+            number += 1
+            try:
+                store.set(f"k{number}", _value(number))
+                stored[f"k{number}"] = _value(number)
+            except RequestFailed as error:
+                refusals.append(error)
+    return Counter(type(error).__name__ for error in refusals), [str(error) for error in refusals]
+
+
+def _lost(node: NodeProcess, stored: dict[str, bytes]) -> list[str]:
+    with node.store() as store:
+        return [key for key, value in stored.items() if store.get(key).value != value]
+
+
+def _takes(node: NodeProcess) -> bool:
+    try:
+        with node.store("all") as store:
+            store.set("after", b"v")
+    except BasestoreError:
+        return False
+    return True
+
+
+def main(root: Path, reserve: int) -> dict[str, object]:
+    stored: dict[str, bytes] = {}
+    with Cluster(root) as cluster:
+        for node in cluster:
+            mount(node.directory, "24m")
+            node.configure(replace(node.config, disk_reserve_bytes=reserve))
+        cluster.start()
+        kinds, texts = _fill(cluster, stored)
+        running = [node.running for node in cluster]
+        lost_when_full = [_lost(node, stored) for node in cluster]
+        if reserve:
+            for node in cluster:
+                node.stop()
+            cluster.start()  # there is room for that
+        for node in cluster:
+            grow(node.directory, "200m")
+        for node in cluster:
+            eventually(partial(_takes, node), f"{node.name} takes writes again")
+        return {
+            "stored": len(stored), "kinds": kinds, "texts": texts, "running": running,
+            "lost when full": lost_when_full, "lost": [_lost(node, stored) for node in cluster],
+            "logs": [node.log for node in cluster],
+        }  # fmt: skip
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]))))
