@@ -3,7 +3,7 @@
 import pytest
 
 from basestore.consistency import Level, Outcome
-from basestore.errors import ReplicaFailure
+from basestore.errors import ReadTimeout, ReplicaFailure
 from basestore.protocol.replication import COPY, Apply, Read, Rejected
 from tests.worlds.world import Sent, World
 
@@ -290,3 +290,14 @@ def test_read_repair_comes_in_as_a_copy() -> None:
     assert world.look(0, "k", Level.ALL).value == b"v"
     assert {sent.message.way for sent in world.log if isinstance(sent.message, Apply)} <= {COPY}
     assert world.values("k") == [b"v"] * 3
+
+
+def test_a_read_whose_replicas_answered_and_did_not_come_to_agree_says_just_that() -> None:
+    world = World(2)
+    world.plant(0, "k", "v", world.stamp())
+    world.lose = lambda sent: isinstance(sent.message, Apply)  # nobody is brought up to date
+    call = world.get(0, "k", Level.ALL)
+    world.settle()
+    world.run(1.5)
+    with pytest.raises(ReadTimeout, match="2 replicas answered, but 2 did not come to agree in time"):
+        call.read()

@@ -55,8 +55,11 @@ class TestBirth:
             world.start(index)
         world.run(5)
         assert [node.state for node in world.running] == ["starting"] * 2
-        with pytest.raises(Unavailable):
+        with pytest.raises(
+            Unavailable, match="0 are alive; the one that was asked runs, but its store"
+        ) as told:
             world.put(0, "k", "v", Level.ONE)
+        assert told.value.starting
         world.start(2)
         world.run(0.2)
         assert [node.state for node in world.running] == ["up"] * 3
