@@ -130,8 +130,11 @@ class Peers:
             self.all_alive = all(self.alive)
 
     def note_disk(self, index: int, behind: bool) -> None:
-        """Whether the disk of a member keeps up: if not, it is asked last."""
+        """Whether the disk of a member keeps up: if not, it is asked last. Of this node's own the others are
+        told at once."""
         if self.disk_behind[index] != behind:
+            if index == self.me:
+                self._ping_due_s = 0.0
             self.disk_behind[index] = behind
             self.any_disk_behind = any(self.disk_behind)
             self.distance[index] += len(self.all) if behind else -len(self.all)

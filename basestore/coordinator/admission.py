@@ -171,9 +171,9 @@ def _check_room(context: Context, size: int, now: Instant, outbox: Outbox | None
 
 
 def _check_disks(context: Context, row: bytes, level: Level) -> None:
-    """Overloaded when too few replicas have a disk that keeps up: others would refuse the write."""
+    """Overloaded when too few replicas have a disk that keeps up, as far as they have told."""
     peers, replicas = context.peers, context.placement.replicas[row_partition(row)]
-    late = [replica for replica in replicas if peers.disk_behind[replica]]
+    late = [replica for replica in replicas if peers.disk_behind[replica] and replica != peers.me]
     required = level.required(len(replicas))
     if len(replicas) - len(late) < required:
         names = ", ".join(peers.all[replica].name for replica in late)

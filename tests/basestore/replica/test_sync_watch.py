@@ -153,6 +153,15 @@ def test_a_write_that_would_need_it_is_refused_before_anything_is_sent() -> None
     assert world.values("k") == [None] * 3
 
 
+def test_others_hear_at_once_that_it_is_there_again() -> None:
+    world = World(3)
+    hanging(world, 2)
+    assert world.node(0).peers.disk_behind == [False, False, True]
+    world.thaw(2)
+    world.run(0.1)
+    assert world.put(0, "k", "v", Level.ALL).outcome is Outcome.STORED
+
+
 def test_with_one_replica_what_is_durable_is_still_read_and_writes_are_refused() -> None:
     world = World(1)
     world.put(0, "k", "v")
@@ -163,7 +172,8 @@ def test_with_one_replica_what_is_durable_is_still_read_and_writes_are_refused()
     with pytest.raises(Overloaded):
         call.receipt()
     world.thaw(0)
-    world.run(0.1)
+    world.settle()
+    world.node(0).tick(world.now(0))
     assert world.look(0, "unsynced").value == b"v"
     assert world.put(0, "k", "w").outcome is Outcome.STORED
 
