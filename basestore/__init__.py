@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         ConfigurationError,
         ConnectionLost,
         InvalidRequest,
+        OutcomeUnknown,
         Overloaded,
         ReadTimeout,
         ReplicaFailure,
@@ -47,10 +48,10 @@ if TYPE_CHECKING:
     from basestore.results.hints import HintPile, NodeHints
     from basestore.results.loss import AcceptedLoss
     from basestore.results.nodes import NodeState
-    from basestore.results.receipts import Item, ReadResult, Receipt
+    from basestore.results.receipts import Item, Many, ReadResult, Receipt
     from basestore.results.repair import Repair
     from repair.rule import Rule
-    from repair.version import Version
+    from repair.version import Identity, Version
 
 __version__ = VERSION
 
@@ -62,8 +63,8 @@ _HOMES = {
     "basestore.embedded": ("EmbeddedCluster", "EmbeddedNode", "open_cluster", "open_node"),
     "basestore.errors": (
         "BasestoreError", "ClockSkew", "ConfigurationError", "ConnectionLost", "InvalidRequest",
-        "Overloaded", "ReadTimeout", "ReplicaFailure", "RequestFailed", "SessionFull", "StorageError",
-        "TooStale", "Unavailable", "Unreachable", "VersionLost", "WriteTimeout",
+        "OutcomeUnknown", "Overloaded", "ReadTimeout", "ReplicaFailure", "RequestFailed", "SessionFull",
+        "StorageError", "TooStale", "Unavailable", "Unreachable", "VersionLost", "WriteTimeout",
     ),
     "basestore.results.cluster_view": ("Obstacle",),
     "basestore.results.convergence": ("Convergence", "PartitionProof"),
@@ -71,21 +72,22 @@ _HOMES = {
     "basestore.results.hints": ("HintPile", "NodeHints"),
     "basestore.results.loss": ("AcceptedLoss",),
     "basestore.results.nodes": ("NodeState",),
-    "basestore.results.receipts": ("Item", "ReadResult", "Receipt"),
+    "basestore.results.receipts": ("Item", "Many", "ReadResult", "Receipt"),
     "basestore.results.repair": ("Repair",),
     "repair.rule": ("Rule",),
-    "repair.version": ("Version",),
+    "repair.version": ("Identity", "Version"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AcceptedLoss", "BasestoreError", "ClockSkew", "ClusterConfig", "ConfigurationError", "ConnectionLost",
     "Convergence", "Durability", "EmbeddedCluster", "EmbeddedNode", "Explanation", "HintPile",
-    "HintView", "InvalidRequest", "Item", "Level", "Member", "Mend", "NodeConfig", "NodeHints",
-    "NodeState", "Obstacle", "Outcome", "Overloaded", "PartitionProof", "ReadResult", "ReadTimeout",
-    "Receipt", "Repair", "ReplicaFailure", "ReplicaState", "ReplicaView", "RequestFailed", "Rule",
-    "SessionFull", "StorageError", "Store", "StoreSession", "TooStale", "Unavailable", "Unreachable",
-    "Version", "VersionLost", "WriteTimeout", "connect", "open_cluster", "open_node",
+    "HintView", "Identity", "InvalidRequest", "Item", "Level", "Many", "Member", "Mend", "NodeConfig",
+    "NodeHints", "NodeState", "Obstacle", "Outcome", "OutcomeUnknown", "Overloaded", "PartitionProof",
+    "ReadResult", "ReadTimeout", "Receipt", "Repair", "ReplicaFailure", "ReplicaState", "ReplicaView",
+    "RequestFailed", "Rule", "SessionFull", "StorageError", "Store", "StoreSession", "TooStale",
+    "Unavailable", "Unreachable", "Version", "VersionLost", "WriteTimeout", "connect", "open_cluster",
+    "open_node",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:

@@ -8,8 +8,9 @@ process: they are handed to the node, and their answers taken from its outbox, a
 Nodes run on Trio only. This module owns no node: a `Service` does, for the length of a block.
 """
 
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -18,11 +19,14 @@ import trio
 
 from basestore.client.arguments import Consistency
 from basestore.client.calls import GRACE_S, Make
-from basestore.client.channel import Pending, answered, late, overdue
+from basestore.client.channel import Channel, Pending, answered, late, lost, overdue
+from basestore.client.connection import channel_to
+from basestore.client.opening import opening
 from basestore.client.owner import Owner
 from basestore.client.store import Store
 from basestore.config import Durability, NodeConfig
 from basestore.config_file import load
+from basestore.errors import InvalidRequest
 from basestore.server.clock import instant
 from basestore.server.local_cluster import prepare_cluster
 from basestore.server.service import Service
@@ -45,7 +49,12 @@ class _LocalChannel:
         self.cluster = cluster.id
         self.rules: Mapping[str, Rule] = cluster.buckets
         self.timeout_s_max = cluster.timeout_ms_max / 1e3
+        self.addresses = {member.name: member.address for member in cluster.members}
+        self._closed = False
         self._owner = Owner()
+
+    def elsewhere(self, endpoint: str, timeout_s: float) -> AbstractAsyncContextManager[Channel]:
+        return channel_to([endpoint], timeout_s)
 
     def _deliver(self) -> None:
         while self._outbox.messages:
@@ -54,6 +63,8 @@ class _LocalChannel:
     async def ready(self, deadline: float) -> None:
         """Always, in the Trio program that the node is part of."""
         self._owner.check()
+        if self._closed:
+            raise InvalidRequest("this store is closed: its block has ended, or `aclose` was called")
 
     def ask(self, make: Make, deadline: float) -> Pending:
         self._next_id += 1
@@ -70,7 +81,15 @@ class _LocalChannel:
             for pending in overdue(self._asked, monotonic()):
                 pending.resolve(late("the node", pending.request))
 
+    async def aclose(self) -> None:
+        self.close()
+
     def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for pending in overdue(self._asked, math.inf):
+            pending.resolve(lost("the store was closed", pending.request))
         self._service.connections.close_local(self._outbox)
 
 
@@ -129,6 +148,7 @@ def _unwrapped(failure: BaseException) -> BaseException:
     return failure
 
 
+@opening
 @asynccontextmanager
 async def open_node(
     config: NodeConfig | Path | str,
@@ -152,6 +172,7 @@ async def open_node(
         yield EmbeddedNode(service, channel, consistency, timeout)
 
 
+@opening
 @asynccontextmanager
 async def open_cluster(
     directory: Path | str,

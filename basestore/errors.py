@@ -17,7 +17,8 @@
         |   |-- VersionLost     what a session has seen is on no replica any more
         |   `-- ClockSkew       this node's clock is too far from the others'
         `-- indefinite
-            |-- WriteTimeout    may have happened; a retry with the same version is idempotent
+            |-- WriteTimeout    may have happened; repeated as itself, it happens once
+            |-- OutcomeUnknown  a repetition has not found what became of its write
             |-- ReadTimeout     too few replicas answered in time; a read changes nothing
             |-- ReplicaFailure  too many replicas refused, each with its reason
             `-- ConnectionLost  the connection broke before the answer came
@@ -28,7 +29,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from repair.version import Version
+from repair.version import Identity, Version
 
 
 class BasestoreError(Exception):
@@ -91,17 +92,23 @@ class SessionFull(BasestoreError):
 
 
 class RequestFailed(BasestoreError):
-    """A request did not reach its level. `version` is set where a write was stamped."""
+    """A request did not reach its level. `identity`: of the write, if it was one. Pass it as `repeat` to the
+    same call, and it is the same write over again."""
 
     code: ClassVar[int]
-    version: Version | None = None
+    identity: Identity | None = None
+
+    @property
+    def version(self) -> Version | None:
+        """Of the write, where it was stamped and that is known."""
+        return self.identity.version if self.identity else None
 
     def details(self) -> list[int | str]:
-        """What `revive` needs beside the text and the version."""
+        """What `revive` needs beside the text and the identity."""
         return []
 
     @classmethod
-    def rebuild(cls, text: str, version: Version | None, details: list[str]) -> "RequestFailed":
+    def rebuild(cls, text: str, identity: Identity | None, details: list[str]) -> "RequestFailed":
         """The error again, on the other side of a connection."""
         return cls(text)
 
@@ -126,7 +133,7 @@ class Unavailable(RequestFailed):
         return [self.required, self.alive, int(self.starting)]
 
     @classmethod
-    def rebuild(cls, text: str, version: Version | None, details: list[str]) -> RequestFailed:
+    def rebuild(cls, text: str, identity: Identity | None, details: list[str]) -> RequestFailed:
         return cls(int(details[0]), int(details[1]), details[2:3] == ["1"])
 
 
@@ -158,11 +165,18 @@ class VersionLost(RequestFailed):
 
     def __init__(self, text: str, version: Version | None) -> None:
         super().__init__(text)
-        self.version = version
+        self.lost = version
+
+    @property
+    def version(self) -> Version | None:
+        return self.lost
+
+    def details(self) -> list[int | str]:
+        return [str(self.lost)] if self.lost else []
 
     @classmethod
-    def rebuild(cls, text: str, version: Version | None, details: list[str]) -> RequestFailed:
-        return cls(text, version)
+    def rebuild(cls, text: str, identity: Identity | None, details: list[str]) -> RequestFailed:
+        return cls(text, Version.parse(details[0]) if details else None)
 
 
 class _Late(RequestFailed):
@@ -172,24 +186,24 @@ class _Late(RequestFailed):
     definite = False
 
     def __init__(
-        self, text: str, received: int | None, required: int | None, version: Version | None
+        self, text: str, received: int | None, required: int | None, identity: Identity | None
     ) -> None:
         super().__init__(text)
         self.received = received
         self.required = required
-        self.version = version
+        self.identity = identity
 
     def details(self) -> list[int | str]:
         return [self.received or 0, self.required or 0]
 
     @classmethod
-    def rebuild(cls, text: str, version: Version | None, details: list[str]) -> RequestFailed:
-        return cls(text, int(details[0]), int(details[1]), version)
+    def rebuild(cls, text: str, identity: Identity | None, details: list[str]) -> RequestFailed:
+        return cls(text, int(details[0]), int(details[1]), identity)
 
 
 class WriteTimeout(_Late):
-    """The write may have happened or may yet happen. Retry it with `version=error.version` (safe,
-    it is the same write), or read to find out."""
+    """The write may have happened or may yet happen. Repeat it with `repeat=error.identity` (safe, it is the
+    same write), or read to find out."""
 
     code = 5
 
@@ -206,18 +220,39 @@ class ReplicaFailure(RequestFailed):
     code = 7
     definite = False
 
-    def __init__(self, text: str, reasons: Mapping[str, str], version: Version | None) -> None:
+    def __init__(self, text: str, reasons: Mapping[str, str], identity: Identity | None) -> None:
         super().__init__(text)
         self.reasons = dict(reasons)
-        self.version = version
+        self.identity = identity
 
     def details(self) -> list[int | str]:
         return [word for pair in self.reasons.items() for word in pair]
 
     @classmethod
-    def rebuild(cls, text: str, version: Version | None, details: list[str]) -> RequestFailed:
+    def rebuild(cls, text: str, identity: Identity | None, details: list[str]) -> RequestFailed:
         words = [str(word) for word in details]
-        return cls(text, dict(zip(words[::2], words[1::2], strict=True)), version)
+        return cls(text, dict(zip(words[::2], words[1::2], strict=True)), identity)
+
+
+class OutcomeUnknown(RequestFailed):
+    """A write was repeated whose version nobody had told its client, and no replica that was asked holds it:
+    another version (`found`) has perhaps taken its place, or it never arrived, or it may arrive yet. Under a
+    new version it could happen twice, the second time over a later write; that is the caller's to decide."""
+
+    code = 10
+    definite = False
+
+    def __init__(self, text: str, found: Version | None, identity: Identity | None) -> None:
+        super().__init__(text)
+        self.found = found
+        self.identity = identity
+
+    def details(self) -> list[int | str]:
+        return [str(self.found)] if self.found else []
+
+    @classmethod
+    def rebuild(cls, text: str, identity: Identity | None, details: list[str]) -> RequestFailed:
+        return cls(text, Version.parse(details[0]) if details else None, identity)
 
 
 class ConnectionLost(RequestFailed):
@@ -231,15 +266,15 @@ _BY_CODE: dict[int, type[RequestFailed]] = {
     kind.code: kind
     for kind in (
         Unavailable, Overloaded, ClockSkew, WriteTimeout, ReadTimeout, ReplicaFailure, ConnectionLost,
-        TooStale, VersionLost,
+        TooStale, OutcomeUnknown, VersionLost,
     )
 }  # fmt: skip
 
 
 def revive(
-    code: int, text: str, version: Version | None, details: list[str]
+    code: int, text: str, identity: Identity | None, details: list[str]
 ) -> InvalidRequest | RequestFailed:
     """The error that a node sent, as the exception it stands for."""
     if code == InvalidRequest.code:
         return InvalidRequest(text)
-    return _BY_CODE.get(code, ConnectionLost).rebuild(text, version, details)
+    return _BY_CODE.get(code, ConnectionLost).rebuild(text, identity, details)

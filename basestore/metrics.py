@@ -69,6 +69,7 @@ FAILURES: Final[Mapping[int, str]] = {
     6: "read_timeout",
     7: "replica_failure",
     9: "too_stale",
+    10: "outcome_unknown",
     11: "version_lost",
 }
 OUTCOMES: Final[Mapping[str, tuple[str, ...]]] = {

@@ -1,4 +1,4 @@
-"""Version and Record: the order of writes, and what one write left behind.
+"""Version, Identity and Record: the order of writes, what a write is known by, and what it left behind.
 
 Owns the encoded form of a record, its keyed digest and its total order. Refuses to know where
 records are kept or who asks for them.
@@ -6,7 +6,7 @@ records are kept or who asks for them.
 A record is one string of bytes, the same on the wire and on disk, and laid out so that comparing
 two records is comparing their heads:
 
-    stamp 8 | origin 8 | number 8 | digest 16 | flags 1 | expiry 8 | value ...
+    stamp 8 | origin 8 | number 8 | digest 16 | flags 1 | expiry 8 | proposal 8, if flagged | value ...
     '------- version -----------'
     '------------------ head -----------------------'
 
@@ -23,6 +23,10 @@ HEAD_BYTES = 41
 RECORD_BYTES_MIN = 49
 COUNTER_BITS = 16
 KEY_BYTES = 32
+PROPOSAL_BYTES = 8
+CHECK_BYTES = 8
+IDENTITY_BYTES = PROPOSAL_BYTES + VERSION_BYTES + CHECK_BYTES
+NO_PROPOSAL = bytes(PROPOSAL_BYTES)
 
 _VERSION = struct.Struct(">QQQ")
 _TAIL = struct.Struct(">BQ")
@@ -30,6 +34,8 @@ _LENGTH = struct.Struct(">I")
 FLAGS_AT = 40  # of a head: its last byte
 _TOMBSTONE = 1
 _EXPIRES = 2
+_PROPOSED = 4
+MARKED = _TOMBSTONE | _EXPIRES  # flags of a record that may become due to be purged
 _WORD_MAX = (1 << 64) - 1
 
 
@@ -77,6 +83,60 @@ class Version(NamedTuple):
         if not all(0 <= word <= _WORD_MAX for word in (stamp, origin, number)):
             raise ValueError(f"{text!r} is not a version: its words have at most 64 bits")
         return cls(stamp, origin, number)
+
+
+class Identity(NamedTuple):
+    """What a write is known by, from before it is sent: whoever repeats it passes this on.
+
+    proposal  8 bytes that its client drew; every record of it carries them
+    version   once it was stamped and its client was told
+    check     then the first 8 bytes of its record's digest, which covers the row, the version, the proposal
+              and the value: so an identity is of no use with any other key, bucket, value or lifetime
+    """
+
+    proposal: bytes
+    version: Version | None = None
+    check: bytes = b""
+
+    @classmethod
+    def of(cls, proposal: bytes, blob: bytes) -> Self:
+        """That of the write which has left this record."""
+        return cls.decode((proposal or NO_PROPOSAL) + blob[: VERSION_BYTES + CHECK_BYTES])
+
+    def encode(self) -> bytes:
+        """8 bytes, or 40 once it is stamped."""
+        return self.proposal + (self.version.encode() + self.check if self.version else b"")
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Inverse of `encode`; ValueError unless `data` is 8 or 40 bytes."""
+        if len(data) == PROPOSAL_BYTES:
+            return cls(data)
+        if len(data) != IDENTITY_BYTES:
+            raise ValueError(f"an identity is {PROPOSAL_BYTES} or {IDENTITY_BYTES} bytes, not {len(data)}")
+        version = Version(*_VERSION.unpack_from(data, PROPOSAL_BYTES))
+        return cls(data[:PROPOSAL_BYTES], version, data[-CHECK_BYTES:])
+
+    def __str__(self) -> str:
+        """The form a user copies: hexadecimal words joined by dashes, one or five."""
+        stamped = (str(self.version), self.check.hex()) if self.version else ()
+        return "-".join((self.proposal.hex(), *stamped))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Inverse of `str`; ValueError that says what an identity looks like."""
+        proposal, _, rest = text.strip().partition("-")
+        version, _, check = rest.rpartition("-")
+        try:
+            data = bytes.fromhex(proposal)
+            if rest:
+                data += Version.parse(version).encode() + bytes.fromhex(check)
+            return cls.decode(data)
+        except ValueError:
+            raise ValueError(
+                f"{text!r:.120} is no identity of a write; one looks like 5e1f0c3a9b7d2468, or the same with "
+                f"-0199e1c2a3b40000-0001a2b3c4d5e6f7-2a-9c0d1e2f3a4b5c6d behind it. Copy it whole"
+            ) from None
 
 
 def is_tombstone(head: bytes) -> bool:
@@ -127,11 +187,15 @@ class Record:
         *,
         tombstone: bool = False,
         expires_ms: int = 0,
+        proposal: bytes = b"",
     ) -> Self:
-        """Make the record of a write; `expires_ms` is absolute, 0 for never."""
+        """Make the record of a write; `expires_ms` is absolute, 0 for never. `proposal`: 8 bytes that its
+        client has drawn, or none."""
         flags = (_TOMBSTONE if tombstone else 0) | (_EXPIRES if expires_ms else 0)
+        if proposal:
+            flags |= _PROPOSED
         stamp = version.encode()
-        rest = _TAIL.pack(flags, expires_ms) + value
+        rest = _TAIL.pack(flags, expires_ms) + proposal + value
         return cls(stamp + digester.digest(row, stamp, rest) + rest)
 
     @property
@@ -156,8 +220,15 @@ class Record:
         return int.from_bytes(self.blob[HEAD_BYTES:RECORD_BYTES_MIN])
 
     @property
+    def proposal(self) -> bytes:
+        """The 8 bytes that its client has drawn for this write, or none."""
+        proposed = self.blob[FLAGS_AT] & _PROPOSED
+        return self.blob[RECORD_BYTES_MIN : RECORD_BYTES_MIN + PROPOSAL_BYTES] if proposed else b""
+
+    @property
     def value(self) -> bytes:
-        return self.blob[RECORD_BYTES_MIN:]
+        proposed = self.blob[FLAGS_AT] & _PROPOSED
+        return self.blob[RECORD_BYTES_MIN + PROPOSAL_BYTES if proposed else RECORD_BYTES_MIN :]
 
     def live(self, wall_ms: int) -> bool:
         """Whether a reader at `wall_ms` is shown the value."""

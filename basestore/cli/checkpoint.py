@@ -17,15 +17,16 @@ from typing import Any, BinaryIO, NamedTuple
 from basestore.cli.rows import START, Place
 from basestore.errors import ConfigurationError
 
-FORMAT = 1
+FORMAT = 2
 SAMPLE_BYTES = 64 << 10
 
 
 class Failed(NamedTuple):
-    """A row whose write failed. `version` is the write's, where it got one: it is repeated as itself."""
+    """A row whose write failed. `identity` is the write's, by which it is repeated as itself
+    unless nothing was done."""
 
     place: Place
-    version: str | None
+    identity: str | None
     definite: bool
 
 
@@ -105,5 +106,5 @@ class Checkpoint:
 def _revive(fields: dict[str, Any]) -> Progress:
     fields = dict(fields)
     place = Place(*fields.pop("place"))
-    failed = [Failed(Place(*start), version, definite) for start, version, definite in fields.pop("failed")]
+    failed = [Failed(Place(*start), identity, definite) for start, identity, definite in fields.pop("failed")]
     return Progress(place=place, failed=failed, **fields)

@@ -49,14 +49,15 @@ def exit_code_of(error: BasestoreError) -> int:
 
 def tell(error: BasestoreError, *, as_json: bool) -> int:
     """Say on stderr what went wrong, and return the exit code for it. As JSON: `error` (its type),
-    `message`, `definite` (nothing can have happened) and `version` (to repeat a write with)."""
+    `message`, `definite` (nothing can have happened), `version` and `identity` (to repeat a write with)."""
     if as_json:
-        version = getattr(error, "version", None)
+        version, identity = getattr(error, "version", None), getattr(error, "identity", None)
         facts = {
             "error": type(error).__name__,
             "message": str(error),
             "definite": error.definite,
             "version": None if version is None else str(version),
+            "identity": None if identity is None else str(identity),
         }
         say(json.dumps(facts))
     else:

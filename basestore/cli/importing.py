@@ -1,7 +1,7 @@
 """Importing: the course of `basestore import`.
 
     begin    open the file, see what it is, find the checkpoint of an import that was stopped
-    retry    the rows whose write failed last time, each as itself where it has a version
+    retry    the rows whose write failed last time, each as itself; anew where that cannot be known
     go on    batch after batch; after each, the checkpoint
     end      the counts; the checkpoint goes if there is nothing to come back for
 
@@ -193,22 +193,19 @@ class _Import:
         return self._exit_code()
 
     def _retry(self) -> None:
-        """Write the rows that failed before, each with its version if it got one."""
+        """Write the rows that failed before."""
         from basestore.cli.rows import Row
-        from basestore.errors import RequestFailed
+        from basestore.errors import OutcomeUnknown, RequestFailed
 
         for count, failed in enumerate(list(self._progress.failed), 1):
             row = next(self._options.read(self._source, failed.place))
             assert isinstance(row, Row)  # it was one before, and the file is the same
             result: Receipt | RequestFailed
             try:
-                result = self._store.set(
-                    row.key,
-                    row.value,
-                    bucket=self._target.bucket,
-                    ttl=self._options.ttl_s,
-                    version=failed.version,
-                )
+                try:
+                    result = self._set(row, failed.identity)
+                except OutcomeUnknown:
+                    result = self._set(row, None)
             except RequestFailed as error:
                 result = error
             # Removed first, for `_count` puts it back if it fails again.
@@ -218,6 +215,10 @@ class _Import:
                 self._save()
         if self._resumed is not None:
             self._save()
+
+    def _set(self, row: "Row", repeat: str | None) -> "Receipt":
+        bucket, ttl_s = self._target.bucket, self._options.ttl_s
+        return self._store.set(row.key, row.value, bucket=bucket, ttl=ttl_s, repeat=repeat)
 
     def _go_on(self) -> None:
         """Write the rows behind the progress, a batch at a time."""
@@ -289,8 +290,8 @@ class _Import:
         lost = []
         for row, result in zip(rows, results, strict=True):
             if isinstance(result, RequestFailed):
-                version = None if result.version is None else str(result.version)
-                progress.failed.append(Failed(row.start, version, result.definite))
+                identity = None if result.definite or not result.identity else str(result.identity)
+                progress.failed.append(Failed(row.start, identity, result.definite))
                 self._show(row.start, row.end, str(result))
             elif result.outcome is Outcome.STORED:
                 progress.stored += 1

@@ -1,7 +1,7 @@
 """Requests: the commands set, get, delete and scan, one connection each, through the blocking client.
 
 Owns what they print: a value as it is, a receipt in words or as JSON, remarks on stderr. It tries nothing
-again: whoever repeats a write names its version. `open_store` is how all other commands reach a cluster.
+again: whoever repeats a write names its identity. `open_store` is how all other commands reach a cluster.
 """
 
 import json
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from basestore.results.receipts import Item, ReadResult, Receipt
     from basestore.sync import SyncStore
 
-_VERSION = click.option(
-    "--version",
-    metavar="VERSION",
-    help="Repeat a write that timed out, as itself: the version that it named.",
+_REPEAT = click.option(
+    "--repeat",
+    metavar="IDENTITY",
+    help="Repeat a write whose outcome is not known, as itself: the identity that its error named. All else "
+    "must be as it was.",
 )
 _SESSION = click.option(
     "--session",
@@ -75,7 +76,7 @@ def _writing() -> Iterator[None]:
 @click.argument("value", type=data, required=False)
 @click.option("--file", type=click.File("rb"), help="Take the value from a file.")
 @click.option("--ttl", type=duration, help="How long the value lives, as 90s or 7d. [default: forever]")
-@_VERSION
+@_REPEAT
 @_SESSION
 def set_command(
     target: Target,
@@ -83,7 +84,7 @@ def set_command(
     value: bytes | None,
     file: BinaryIO | None,
     ttl: float | None,
-    version: str | None,
+    repeat: str | None,
     session: Path | None,
 ) -> int:
     """Write VALUE under KEY, and print the receipt.
@@ -93,7 +94,7 @@ def set_command(
     """
     content = _content(value, file)
     with _writing(), _open(target, session) as store:
-        receipt = store.set(key, content, bucket=target.bucket, ttl=ttl, version=version)
+        receipt = store.set(key, content, bucket=target.bucket, ttl=ttl, repeat=repeat)
         return _show_receipt(target, receipt, "stored")
 
 
@@ -117,12 +118,12 @@ def _content(value: bytes | None, file: BinaryIO | None) -> bytes:
 @click.command("delete")
 @share(*_SHARED)
 @click.argument("key", type=data)
-@_VERSION
+@_REPEAT
 @_SESSION
-def delete_command(target: Target, key: bytes, version: str | None, session: Path | None) -> int:
+def delete_command(target: Target, key: bytes, repeat: str | None, session: Path | None) -> int:
     """Delete KEY, and print the receipt. That the key is not there is no error."""
     with _writing(), _open(target, session) as store:
-        receipt = store.delete(key, bucket=target.bucket, version=version)
+        receipt = store.delete(key, bucket=target.bucket, repeat=repeat)
         return _show_receipt(target, receipt, "deleted")
 
 

@@ -8,16 +8,25 @@ environment for endpoints where none are given; otherwise pure.
 import math
 import os
 import struct
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, TypeVar
 
 from basestore.config import parse_address
 from basestore.consistency import Level
 from basestore.errors import ConfigurationError, InvalidRequest
-from basestore.protocol.limits import BUCKET_BYTES_MAX, KEY_BYTES_MAX, STALE_MS_MAX, TIMEOUT_MS_MAX
+from basestore.protocol.limits import (
+    BUCKET_BYTES_MAX,
+    KEY_BYTES_MAX,
+    STALE_MS_MAX,
+    TIMEOUT_MS_MAX,
+    TTL_MS_MAX,
+    ttl_text,
+)
 from basestore.results.cluster_view import Scope
-from repair.version import Version
+from repair.version import Identity
 
+T = TypeVar("T")
+Data = bytes | str
 Consistency = Level | Literal["any", "one", "quorum", "all"]
 TIMEOUT_S_DEFAULT = 5.0
 ENDPOINT_DEFAULT = "127.0.0.1:7400"
@@ -123,24 +132,68 @@ def bucket_of(name: str) -> str:
     return name
 
 
+def _is_time(seconds: float) -> bool:
+    """True is a number to Python, and 1."""
+    return isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds < math.inf
+
+
 def milliseconds(what: str, seconds: float, ms_max: int) -> int:
     """A time in whole milliseconds, at least 1."""
-    if not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+    if not _is_time(seconds):
         raise InvalidRequest(f"the {what} must be a positive number of seconds, not {seconds!r}")
     if seconds > ms_max / 1e3:
         raise InvalidRequest(f"the {what} of {seconds} s is too long; at most {ms_max // 1000} s are allowed")
     return max(1, round(seconds * 1e3))
 
 
-def version_of(version: Version | str | None) -> bytes:
-    if version is None:
-        return b""
-    if not isinstance(version, str | Version):
-        raise InvalidRequest(f"the version must be a Version or str, not {type(version).__name__}")
+def identity_of(repeat: Identity | str) -> bytes:
+    """What the write that is to be repeated is known by, encoded."""
+    if not isinstance(repeat, str | Identity):
+        raise InvalidRequest(
+            f"what is to be repeated is named by the identity that a receipt or an error carries, or by that "
+            f"as text, not by {type(repeat).__name__}"
+        )
     try:
-        return (Version.parse(version) if isinstance(version, str) else version).encode()
-    except (ValueError, struct.error) as error:
-        raise InvalidRequest(f"the version is malformed: {error}") from None
+        identity = Identity.parse(repeat) if isinstance(repeat, str) else repeat
+        return Identity.decode(identity.encode()).encode()
+    except (ValueError, TypeError, AttributeError, struct.error) as error:
+        raise InvalidRequest(f"the identity to repeat is malformed: {error}") from None
+
+
+def ttl_ms_of(ttl: float | None) -> int:
+    """In milliseconds; 0: for ever."""
+    if ttl is None:
+        return 0
+    if not _is_time(ttl) or ttl * 1e3 > TTL_MS_MAX:
+        raise InvalidRequest(ttl_text(f"{ttl!r:.80}"))
+    return max(1, round(ttl * 1e3))
+
+
+def pairs(items: Mapping[Data, Data] | Iterable[tuple[Data, Data]]) -> list[tuple[Data, Data]]:
+    """Keys with their values: those of a mapping, or given as pairs. InvalidRequest for the first that is no
+    pair, named by its place; nothing has been done then."""
+    given = items.items() if isinstance(items, Mapping) else _many("pairs of a key and a value", items)
+    listed = []
+    for place, pair in enumerate(given):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise InvalidRequest(
+                f"number {place} of the items, counted from 0, is {pair!r:.80}, and no pair of a key and a "
+                f"value; nothing was done"
+            )
+        listed.append((pair[0], pair[1]))
+    return listed
+
+
+def listed(keys: Iterable[Data]) -> list[Data]:
+    """Several keys, in their order."""
+    return list(_many("keys", keys))
+
+
+def _many(what: str, given: Iterable[T]) -> Iterable[T]:
+    # A str is iterable too, and bytes are: by letters, which nobody means.
+    if isinstance(given, str | bytes | bytearray | memoryview) or not isinstance(given, Iterable):
+        raise InvalidRequest(f"{what} are wanted, as a list of them; not {given!r:.80}. Nothing was done")
+    return given
 
 
 def timeout_ms_of(timeout_s: float) -> int:
@@ -154,7 +207,7 @@ def patience(timeout_s: float) -> float:
 
 def scope_of(bucket: str, key: bytes | str | None, partition: int | None = None) -> Scope:
     """What a survey is about: the partition of a key, or this one, or all."""
-    if partition is not None and (not isinstance(partition, int) or partition < 0):
+    if partition is not None and (type(partition) is not int or partition < 0):
         raise InvalidRequest(f"partitions are counted from 0; there is none called {partition!r}")
     if key is not None and partition is not None:
         raise InvalidRequest("a key is in one partition: name the key or the partition, not both")

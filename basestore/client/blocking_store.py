@@ -5,35 +5,27 @@ Beside the calls of `Store` it has two that ask every member at once, each over 
 `status` and `hints`. It repeats nothing by itself, and imports neither Trio nor anyio.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Lock
-from time import monotonic, sleep
-from types import TracebackType
-from typing import Self, TypeVar
+from time import monotonic
+from typing import TypeVar
 
 from basestore.client.arguments import (
     Consistency,
+    Data,
     check_endpoints,
-    patience,
+    listed,
+    pairs,
     prefix_bytes,
-    scope_of,
 )
-from basestore.client.at_once import at_once
-from basestore.client.blocking_channel import AnyChannel, Channel, SessionChannel
-from basestore.client.calls import Call, Calls, survey_call
+from basestore.client.blocking_channel import Channel, SessionChannel
+from basestore.client.blocking_operator import BlockingOperator
+from basestore.client.calls import Call
 from basestore.client.session import KEYS_MAX_DEFAULT, Session, revised
 from basestore.errors import BasestoreError, InvalidRequest, Overloaded, RequestFailed, Unreachable
-from basestore.protocol.handshake import MemberRow
-from basestore.results.cluster_view import Following
-from basestore.results.convergence import CONVERGED_S, Convergence, Proving
-from basestore.results.explanation import Explanation
-from basestore.results.hints import NodeHints
-from basestore.results.loss import ACCEPT_S, AcceptedLoss, Accepting
-from basestore.results.nodes import NodeState, down
-from basestore.results.receipts import Item, ReadResult, Receipt
-from basestore.results.repair import REPAIR_S, Repair, Repairing
-from repair.version import Version
+from basestore.results.receipts import Item, Many, ReadResult, Receipt
+from repair.version import Identity
 
 LEFT_S_MIN = 0.05  # for members to answer, when it took long to be told who they are
 MANY_MAX = 256  # requests that are sent before the first answer is read
@@ -41,39 +33,8 @@ MANY_MAX = 256  # requests that are sent before the first answer is read
 T = TypeVar("T")
 
 
-class SyncStore:
+class SyncStore(BlockingOperator):
     """Keys and values of a cluster, blocking. `Store` documents the calls; these are the same."""
-
-    def __init__(self, channel: AnyChannel, consistency: Consistency, timeout: float | None) -> None:
-        self._channel = channel
-        self._calls = Calls(consistency, timeout)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection. The store is not used afterwards."""
-        self._channel.close()
-
-    def _ask(self, call: Call[T]) -> T:
-        deadline = monotonic() + call.timeout_s
-        if call.timeout_s > self._channel.timeout_s_max:
-            ((call,), deadline) = self._within([call], deadline)
-        answer = self._channel.ask([call.make], deadline)[0]
-        if isinstance(answer, BasestoreError):
-            raise answer
-        return call.read(answer, self._channel.members)
-
-    def _within(self, calls: Sequence[Call[T]], deadline: float) -> tuple[Sequence[Call[T]], float]:
-        """These calls, and their deadline, as the cluster takes them, once that is known."""
-        self._channel.welcome(deadline)
-        calls = [call.within(self._channel.timeout_s_max) for call in calls]
-        return calls, min(deadline, monotonic() + calls[0].timeout_s)
 
     def set(
         self,
@@ -84,10 +45,11 @@ class SyncStore:
         consistency: Consistency | None = None,
         ttl: float | None = None,
         timeout: float | None = None,
-        version: Version | str | None = None,
+        repeat: Identity | str | None = None,
     ) -> Receipt:
-        """Write a value. `ttl` in seconds; `version` repeats a write that timed out, as itself."""
-        return self._ask(self._calls.set(key, value, bucket, consistency, ttl, timeout, version))
+        """Write a value. `ttl` in seconds. To repeat a write as itself, `repeat` is the identity that its
+        error or receipt carries, with all else as it was."""
+        return self._ask(self._calls.set(key, value, bucket, consistency, ttl, timeout, repeat))
 
     def delete(
         self,
@@ -96,10 +58,10 @@ class SyncStore:
         bucket: str = "default",
         consistency: Consistency | None = None,
         timeout: float | None = None,
-        version: Version | str | None = None,
+        repeat: Identity | str | None = None,
     ) -> Receipt:
         """Delete a key. Deleting a key that is not there is no error."""
-        return self._ask(self._calls.delete(key, bucket, consistency, timeout, version))
+        return self._ask(self._calls.delete(key, bucket, consistency, timeout, repeat))
 
     def get(
         self,
@@ -116,45 +78,59 @@ class SyncStore:
         are."""
         return self._ask(self._calls.get(key, bucket, consistency, timeout, repair, staleness, max_staleness))
 
+    def exists(
+        self,
+        key: Data,
+        *,
+        bucket: str = "default",
+        consistency: Consistency | None = None,
+        timeout: float | None = None,
+    ) -> bool:
+        """Whether a get at this level finds a value."""
+        return self._ask(self._calls.get(key, bucket, consistency, timeout)).found
+
     def set_many(
         self,
-        items: Iterable[tuple[bytes | str, bytes | str]],
+        items: Mapping[Data, Data] | Iterable[tuple[Data, Data]],
         *,
         bucket: str = "default",
         consistency: Consistency | None = None,
         ttl: float | None = None,
         timeout: float | None = None,
-    ) -> list[Receipt | BasestoreError]:
+    ) -> Many[Receipt]:
         """Write many values, each for itself, as `Store.set_many`."""
         return self._many(
-            [self._calls.set(key, value, bucket, consistency, ttl, timeout) for key, value in items]
+            [self._calls.set(key, value, bucket, consistency, ttl, timeout) for key, value in pairs(items)]
         )
 
     def delete_many(
         self,
-        keys: Iterable[bytes | str],
+        keys: Iterable[Data],
         *,
         bucket: str = "default",
         consistency: Consistency | None = None,
         timeout: float | None = None,
-    ) -> list[Receipt | BasestoreError]:
+    ) -> Many[Receipt]:
         """Delete many keys, each for itself, as `Store.delete_many`."""
-        return self._many([self._calls.delete(key, bucket, consistency, timeout) for key in keys])
+        calls = [self._calls.delete(key, bucket, consistency, timeout) for key in listed(keys)]
+        return self._many(calls)
 
     def get_many(
         self,
-        keys: Iterable[bytes | str],
+        keys: Iterable[Data],
         *,
         bucket: str = "default",
         consistency: Consistency | None = None,
         timeout: float | None = None,
         repair: bool = True,
-    ) -> list[ReadResult | BasestoreError]:
+    ) -> Many[ReadResult]:
         """Read many keys, each for itself, as `Store.get_many`."""
-        return self._many([self._calls.get(key, bucket, consistency, timeout, repair) for key in keys])
+        return self._many(
+            [self._calls.get(key, bucket, consistency, timeout, repair) for key in listed(keys)]
+        )
 
-    def _many(self, calls: Sequence[Call[T]]) -> list[T | BasestoreError]:
-        results: list[T | BasestoreError] = []
+    def _many(self, calls: Sequence[Call[T]]) -> Many[T]:
+        results: Many[T] = Many()
         for start in range(0, len(calls), MANY_MAX):
             chunk = calls[start : start + MANY_MAX]
             deadline = monotonic() + chunk[0].timeout_s  # all calls of one method have the same timeout
@@ -163,7 +139,7 @@ class SyncStore:
                     chunk, deadline = self._within(chunk, deadline)
                 answers = self._channel.ask([call.make for call in chunk], deadline)
             except Unreachable as error:  # so it is for all that follow, and each would wait for it
-                return results + [error] * (len(calls) - start)
+                return Many(results + [error] * (len(calls) - start))
             except (InvalidRequest, Overloaded) as error:
                 answers = [error] * len(chunk)
             for call, answer in zip(chunk, answers, strict=True):
@@ -210,103 +186,6 @@ class SyncStore:
             yield SyncSession(channel, seen, self._calls.level, self._calls.timeout_s)
         finally:
             channel.close()
-
-    def cluster_id(self) -> str:
-        """Which cluster this is, in hexadecimal digits; Unreachable."""
-        return self._channel.welcome(monotonic() + self._calls.timeout_s).cluster.hex()
-
-    def explain(
-        self, key: bytes | str, *, bucket: str = "default", timeout: float | None = None
-    ) -> Explanation:
-        """Why a key has the value it has, as `Store.explain`."""
-        return self._ask(self._calls.explain(key, bucket, timeout))
-
-    def converged(
-        self,
-        *,
-        timeout: float = CONVERGED_S,
-        key: bytes | str | None = None,
-        bucket: str = "default",
-        receipt: Receipt | None = None,
-    ) -> Convergence:
-        """Wait until it is proven that all that was written before this call is on all replicas, for good;
-        true if it is. `Store.converged` says of what."""
-        return self._follow(Proving(scope_of(bucket, key), receipt, patience(timeout), monotonic()))
-
-    def repair(
-        self,
-        *,
-        timeout: float = REPAIR_S,
-        partition: int | None = None,
-        full: bool = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> Repair:
-        """Let all replicas compare what they hold, now; `Store.repair` says how."""
-        scope = scope_of("default", None, partition)
-        return self._follow(Repairing(scope, full, patience(timeout), monotonic()), progress)
-
-    def accept_loss(self, *, timeout: float = ACCEPT_S, partition: int | None = None) -> AcceptedLoss:
-        """Accept that writes may be lost; `Store.accept_loss` says which."""
-        return self._follow(Accepting(scope_of("default", None, partition), patience(timeout), monotonic()))
-
-    def _follow(self, survey: Following[T], progress: Callable[[int, int], None] | None = None) -> T:
-        """Ask until there is a result. A node that goes meanwhile is no reason to stop."""
-        while (result := survey.result(monotonic())) is None:
-            try:
-                self._ask(survey_call(survey, monotonic()))
-            except (RequestFailed, Unreachable) as error:
-                survey.miss(error)
-            if progress is not None:
-                progress(*survey.progress)
-            sleep(min(survey.pause_s, survey.left_s(monotonic())))
-        return result
-
-    def node_hints(self, *, replay: bool = False, late: bool = False) -> NodeHints:
-        """The hints that the node this store talks to keeps. `replay` and `late` as in `Store.node_hints`."""
-        return self._ask(self._calls.hints(replay, late))
-
-    def hints(self, *, replay: bool = False, late: bool = False, node: str | None = None) -> list[NodeHints]:
-        """The hints of every member of the cluster, or of the one called `node`, as `node_hints`; those
-        that do not answer say why. InvalidRequest when no member is called so."""
-        return self._each(
-            lambda store: store.node_hints(replay=replay, late=late),
-            lambda name, _, why: NodeHints(name, None, (), why),
-            node,
-        )
-
-    def node_counters(self) -> NodeState:
-        """`node_status` with further facts: all that the node has counted, by the names of `metrics`."""
-        return self._ask(self._calls.counters())
-
-    def node_status(self) -> NodeState:
-        """What the node that this store talks to says of itself."""
-        return self._ask(self._calls.status())
-
-    def status(self) -> list[NodeState]:
-        """Every member of the cluster, in its order; those that do not answer are `down`."""
-        return self._each(SyncStore.node_status, down)
-
-    def _each(
-        self, ask: Callable[["SyncStore"], T], silent: Callable[[str, str, str], T], only: str | None = None
-    ) -> list[T]:
-        """What each member answers, or only the one of this name, all asked at once; of one that does not,
-        what `silent` makes of its name, its endpoint and the reason. Unreachable when none says who the
-        members are."""
-        deadline = monotonic() + self._calls.timeout_s
-        members = self._channel.welcome(deadline).members
-        names = [member.name for member in members]
-        if only is not None and only not in names:
-            raise InvalidRequest(f"no node is called {only!r}; this cluster has {', '.join(names)}")
-
-        def ask_one(member: MemberRow) -> T:
-            try:
-                timeout_s = max(LEFT_S_MIN, deadline - monotonic())
-                with connect(member.address, consistency=self._calls.level, timeout=timeout_s) as store:
-                    return ask(store)
-            except (Unreachable, RequestFailed) as error:
-                return silent(member.name, member.address, _silence(error))
-
-        return at_once(ask_one, [member for member in members if only in (None, member.name)])
 
 
 class SyncSession(SyncStore):
@@ -375,13 +254,6 @@ class SyncSession(SyncStore):
                 return [item]
         # Without the lock, for it waits; the channel shows the session what comes.
         return revised([item], [item.key], [self._ask(again(item.key))])
-
-
-def _silence(error: Unreachable | RequestFailed) -> str:
-    """Why a node does not answer, and what to do, on one short line."""
-    if isinstance(error, Unreachable) and error.reasons:
-        return f"does not answer: {error.reasons[-1]}. Start it: basestore serve --config FILE"
-    return str(error)
 
 
 def connect(

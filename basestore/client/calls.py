@@ -4,15 +4,18 @@ A method of a store turns its arguments into a `Call`: how to make the request o
 it an id, how to read the answer, and how long to wait. The asynchronous store and the blocking one then
 differ only in how they carry a call, and each of their methods is a signature and one line:
 
-    return await self._ask(self._calls.set(key, value, bucket, consistency, ttl, timeout, version))
+    return await self._ask(self._calls.set(key, value, bucket, consistency, ttl, timeout, repeat))
 
 What is wrong with an argument is an InvalidRequest before anything is sent: with a level or a timeout when
 the call is made, with a key, a value or a bucket when its request is, so that of many calls at once each
 fails for itself.
 
-Pure: no clock, no socket, no event loop. Refuses to know what carries a call.
+Pure, but that it draws what writes are known by: no clock, no socket, no event loop. Refuses to know what
+carries a call.
 """
 
+import os
+import random
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
@@ -24,29 +27,29 @@ from basestore.client.arguments import (
     bucket_of,
     bytes_of,
     get_level_of,
+    identity_of,
     key_bytes,
     level_of,
     limit_of,
-    milliseconds,
     prefix_bytes,
     read_level_of,
     repairs_of,
     stale_ms_of,
     timeout_ms_of,
-    version_of,
+    ttl_ms_of,
 )
 from basestore.consistency import Level
-from basestore.errors import BasestoreError, InvalidRequest
+from basestore.errors import BasestoreError, InvalidRequest, RequestFailed
 from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message
-from basestore.protocol.limits import TTL_MS_MAX, VALUE_BYTES_MAX
+from basestore.protocol.limits import VALUE_BYTES_MAX
 from basestore.protocol.operator import Counters, Explain, HintsOf, Replay, Status
 from basestore.results.cluster_view import SURVEY_MS, Following
 from basestore.results.explanation import Explanation, explanation
 from basestore.results.hints import NodeHints, node_hints
 from basestore.results.nodes import NodeState, node_state
 from basestore.results.receipts import Item, ReadResult, Receipt, page, read_result, receipt
-from repair.version import Version
+from repair.version import PROPOSAL_BYTES, Identity
 
 T = TypeVar("T")
 Make = Callable[[int], Message]
@@ -60,6 +63,10 @@ ID_FIRST_MAX = 1 << 30  # ids begin at random below this, so that two owners of 
 PENDING_MAX = 4096  # requests under way in one store
 PAGE_LIMIT = 500
 PAGE_GROWTH = 4
+
+# Of its own, that no program's `random.seed` makes two clients draw the same, nor a fork.
+_RANDOM = random.Random()
+os.register_at_fork(after_in_child=_RANDOM.seed)
 
 
 class Call(NamedTuple, Generic[T]):
@@ -123,12 +130,13 @@ class Calls:
         consistency: Consistency | None,
         ttl_s: float | None,
         timeout: float | None,
-        version: Version | str | None = None,
+        repeat: Identity | str | None = None,
     ) -> Call[Receipt]:
         level = self._level(consistency)
         timeout_s, timeout_ms = self._time(timeout)
-        make = partial(_set, key, value, bucket, level, timeout_ms, ttl_s, version)
-        return Call(make, _RECEIPTS[level], timeout_s)
+        identity = _identity(repeat)
+        make = partial(_set, key, value, bucket, level, timeout_ms, ttl_s, identity, repeat is not None)
+        return Call(make, partial(_receipt, level, identity), timeout_s)
 
     def delete(
         self,
@@ -136,12 +144,13 @@ class Calls:
         bucket: str,
         consistency: Consistency | None,
         timeout: float | None,
-        version: Version | str | None = None,
+        repeat: Identity | str | None = None,
     ) -> Call[Receipt]:
         level = self._level(consistency)
         timeout_s, timeout_ms = self._time(timeout)
-        make = partial(_delete, key, bucket, level, timeout_ms, version)
-        return Call(make, _RECEIPTS[level], timeout_s)
+        identity = _identity(repeat)
+        make = partial(_delete, key, bucket, level, timeout_ms, identity, repeat is not None)
+        return Call(make, partial(_receipt, level, identity), timeout_s)
 
     def get(
         self,
@@ -193,8 +202,7 @@ class Calls:
         return Call(Counters, _node_state, self.timeout_s)
 
 
-# `set_many` makes thousands of calls: a partial each, and one reader a level, cost a third of what closures
-# over all the arguments do.
+# `set_many` makes thousands of calls: partials cost a third of what closures over all the arguments do.
 
 
 def _set(
@@ -204,19 +212,27 @@ def _set(
     level: Level,
     timeout_ms: int,
     ttl_s: float | None,
-    version: Version | str | None,
+    identity: bytes,
+    repeats: bool,
     request: int,
 ) -> Set:
     return Set(
         request, bucket_of(bucket), key_bytes(key), bytes_of("value", value, VALUE_BYTES_MAX), level.value,
-        timeout_ms, 0 if ttl_s is None else milliseconds("ttl", ttl_s, TTL_MS_MAX), version_of(version),
+        timeout_ms, ttl_ms_of(ttl_s), identity, repeats,
     )  # fmt: skip
 
 
 def _delete(
-    key: bytes | str, bucket: str, level: Level, timeout_ms: int, version: Version | str | None, request: int
+    key: bytes | str, bucket: str, level: Level, timeout_ms: int, identity: bytes, repeats: bool, request: int
 ) -> Delete:
-    return Delete(request, bucket_of(bucket), key_bytes(key), level.value, timeout_ms, version_of(version))
+    return Delete(request, bucket_of(bucket), key_bytes(key), level.value, timeout_ms, identity, repeats)
+
+
+def _identity(repeat: Identity | str | None) -> bytes:
+    """What a write is known by from now on: 8 random bytes, or what the one that it repeats was known by."""
+    if repeat is None:
+        return _RANDOM.getrandbits(8 * PROPOSAL_BYTES).to_bytes(PROPOSAL_BYTES)
+    return identity_of(repeat)
 
 
 def _get(
@@ -235,16 +251,19 @@ def _get(
     )  # fmt: skip
 
 
-def _receipt(level: Level, answer: Message, members: Members) -> Receipt:
-    return receipt(answer, level, members)
+def _receipt(level: Level, identity: bytes, answer: Message, members: Members) -> Receipt:
+    try:
+        return receipt(answer, level, members)
+    except RequestFailed as error:
+        error.identity = error.identity or Identity.decode(identity)
+        raise
 
 
 def _result(level: Level, answer: Message, _: Members) -> ReadResult:
     return read_result(answer, level)
 
 
-_RECEIPTS = [partial(_receipt, level) for level in Level]  # levels count from 0
-_RESULTS = [partial(_result, level) for level in Level]
+_RESULTS = [partial(_result, level) for level in Level]  # levels count from 0
 
 
 def _node_state(answer: Message, _: Members) -> NodeState:

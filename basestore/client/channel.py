@@ -19,6 +19,7 @@ node is told what is left by then, and the answer is waited for a little longer.
 """
 
 from collections.abc import Awaitable, Generator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from basestore.client.calls import Make
@@ -34,10 +35,8 @@ from basestore.errors import (
 from basestore.protocol.client import Delete, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.operator import Replay
-from basestore.results.answers import version_of
 from repair.rule import Rule
-
-_CHANGES = (Set, Delete, Replay)
+from repair.version import Identity
 
 
 class Unsent(Exception):
@@ -61,6 +60,16 @@ class Channel(Protocol):
 
     @property
     def timeout_s_max(self) -> float: ...
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """Where the members listen, by name, in their order."""
+
+    def elsewhere(self, endpoint: str, timeout_s: float) -> "AbstractAsyncContextManager[Channel]":
+        """A channel to this member alone, for the length of a block; Unreachable."""
+
+    async def aclose(self) -> None:
+        """Carry nothing any more."""
 
     async def ready(self, deadline: float) -> None:
         """Until requests can be sent; Unreachable, at the deadline at the latest."""
@@ -142,21 +151,28 @@ def overdue(table: dict[int, Pending], now: float) -> list[Pending]:
 
 def lost(told: str, request: Message) -> ConnectionLost:
     """The error when no answer to a request comes: what happened, and what the caller can do."""
-    if isinstance(request, _CHANGES):
-        return ConnectionLost(f"{told}. A write may have happened: read to find out")
-    return ConnectionLost(f"{told}. This request changes nothing: ask again")
+    error = ConnectionLost(f"{told}. {_advice(request)}")
+    error.identity = _identity(request)
+    return error
 
 
 def late(endpoint: str, request: Message) -> ReadTimeout | WriteTimeout:
     """The error when the node has said nothing by the time that a request's caller has waited for it."""
-    told = f"{endpoint} did not answer in time"
-    if not isinstance(request, _CHANGES):
-        return ReadTimeout(f"{told}. This request changes nothing: ask again", None, None, None)
-    version = version_of(getattr(request, "version", b""))
-    advice = (
-        "read to find out" if version is None else f"repeat it with version {version}, or read to find out"
-    )
-    return WriteTimeout(f"{told}. A write may have happened: {advice}", None, None, version)
+    kind = WriteTimeout if isinstance(request, Set | Delete | Replay) else ReadTimeout
+    told = f"{endpoint} did not answer in time. {_advice(request)}"
+    return kind(told, None, None, _identity(request))
+
+
+def _identity(request: Message) -> Identity | None:
+    return Identity.decode(request.identity) if isinstance(request, Set | Delete) else None
+
+
+def _advice(request: Message) -> str:
+    if isinstance(request, Set | Delete):
+        return f"The write may have happened: repeat it as {_identity(request)}, or read to find out"
+    if isinstance(request, Replay):
+        return "It may have been begun: see `basestore hints`, or ask again"
+    return "This request changes nothing: ask again"
 
 
 def unreachable(failures: Mapping[str, object], endpoints: Sequence[str] = ()) -> Unreachable:
@@ -174,6 +190,13 @@ def unreachable(failures: Mapping[str, object], endpoints: Sequence[str] = ()) -
     words = (getattr(failure, "strerror", None) or failure for failure in failures.values())
     error.reasons = tuple(str(word).lower() for word in words)
     return error
+
+
+def silence(error: Unreachable | RequestFailed) -> str:
+    """Why a node does not answer, and what to do, on one short line."""
+    if isinstance(error, Unreachable) and error.reasons:
+        return f"does not answer: {error.reasons[-1]}. Start it: basestore serve --config FILE"
+    return str(error)
 
 
 class _Lesson(Awaitable[Message]):
@@ -238,3 +261,14 @@ class SessionChannel:
 
         answer = self._channel.ask(begin, deadline)
         return _Lesson(self._seen, begun[0], answer)
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        return self._channel.addresses
+
+    def elsewhere(self, endpoint: str, timeout_s: float) -> AbstractAsyncContextManager[Channel]:
+        return self._channel.elsewhere(endpoint, timeout_s)
+
+    async def aclose(self) -> None:
+        """The session ends; the channel below goes on."""
+        self.closed = True

@@ -17,13 +17,13 @@ It refuses to send anything twice: whether a write that got no answer may be rep
 import random
 import select
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from time import monotonic
 
 import anyio
 import anyio.abc
 
-from basestore.client.arguments import TIMEOUT_S_DEFAULT, Consistency, check_endpoints
+from basestore.client.arguments import Consistency, check_endpoints
 from basestore.client.calls import (
     CONNECT_S_MAX,
     GRACE_S,
@@ -31,10 +31,12 @@ from basestore.client.calls import (
     ID_FIRST_MAX,
     PENDING_MAX,
     SLACK_MS,
+    Calls,
     Make,
     hurried,
 )
-from basestore.client.channel import Pending, Unsent, answered, late, lost, unreachable
+from basestore.client.channel import Channel, Pending, Unsent, answered, late, lost, unreachable
+from basestore.client.opening import opening
 from basestore.client.owner import Owner
 from basestore.client.store import Store
 from basestore.config import parse_address
@@ -209,7 +211,17 @@ class _NetworkChannel:
         self.members: Mapping[int, str] = {}
         self.cluster = b""
         self.rules: Mapping[str, Rule] = {}
+        self.addresses: Mapping[str, str] = {}
         self.timeout_s_max = 0.0
+
+    def elsewhere(self, endpoint: str, timeout_s: float) -> AbstractAsyncContextManager[Channel]:
+        return channel_to([endpoint], timeout_s)
+
+    async def aclose(self) -> None:
+        self.closed = True
+        if self._connection is not None:
+            self._connection.leave()
+            await self._connection.discard()
 
     async def ready(self, deadline: float) -> None:
         self._owner.check()
@@ -269,6 +281,7 @@ class _NetworkChannel:
         welcome = connection.welcome
         self.members, self.cluster, self.rules = welcome.names, welcome.cluster, welcome.rules
         self.timeout_s_max = welcome.timeout_ms_max / 1e3
+        self.addresses = {member.name: member.address for member in welcome.members}
         self._tasks.start_soon(connection.run)
 
     def ask(self, make: Make, deadline: float) -> Pending:
@@ -292,6 +305,24 @@ class _NetworkChannel:
 
 
 @asynccontextmanager
+async def channel_to(endpoints: Sequence[str], timeout_s: float) -> AsyncIterator[Channel]:
+    """A way to the cluster of these endpoints, for the length of a block; Unreachable."""
+    failure: BaseException | None = None
+    async with anyio.create_task_group() as tasks:
+        try:
+            channel = _NetworkChannel(endpoints, tasks)
+            await channel.ready(monotonic() + timeout_s)
+            yield channel
+        except Exception as error:  # noqa: BLE001 - carried past the task group, which would wrap it
+            failure = error
+        channel.closed = True
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+@opening
+@asynccontextmanager
 async def connect(
     endpoints: Sequence[str] | str | None = None,
     *,
@@ -309,16 +340,6 @@ async def connect(
     loop that it was made in. Raises InvalidRequest and Unreachable.
     """
     listed = check_endpoints(endpoints)
-    failure: BaseException | None = None
-    async with anyio.create_task_group() as tasks:
-        try:
-            channel = _NetworkChannel(listed, tasks)
-            store = Store(channel, consistency, timeout)
-            await channel.ready(monotonic() + (TIMEOUT_S_DEFAULT if timeout is None else timeout))
-            yield store
-        except Exception as error:  # noqa: BLE001 - carried past the task group, which would wrap it
-            failure = error
-        channel.closed = True
-        tasks.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    calls = Calls(consistency, timeout)  # what is wrong with these is said before anything is done
+    async with channel_to(listed, calls.timeout_s) as channel:
+        yield Store(channel, consistency, timeout)

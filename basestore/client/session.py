@@ -53,6 +53,7 @@ from basestore.errors import BasestoreError, InvalidRequest, SessionFull, Versio
 from basestore.protocol.client import OUTCOME_STORED, Delete, Failed, Get, Got, Set, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.limits import KEY_BYTES_MAX
+from basestore.results.answers import error_of
 from basestore.results.receipts import Item, ReadResult
 from repair.rule import Rule
 from repair.version import VERSION_BYTES
@@ -278,7 +279,7 @@ def _told(answer: Message | BasestoreError | None) -> bytes:
 def _lost(answer: Message | BasestoreError | None) -> bytes:
     """The version that an answer says is lost; empty if none."""
     if isinstance(answer, Failed) and answer.code == VersionLost.code:
-        return answer.version
+        answer = error_of(answer)
     if isinstance(answer, VersionLost) and answer.version is not None:
         return answer.version.encode()
     return b""

@@ -5,61 +5,32 @@ A method is its signature, what it promises, and one line: its arguments become 
 store whose channel looks at what it carries. Refuses to retry: only the caller knows whether that is right.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import TypeVar
 
-import anyio
-
-from basestore.client.arguments import Consistency, patience, prefix_bytes, scope_of
-from basestore.client.calls import Call, Calls, survey_call
+from basestore.client.arguments import Consistency, Data, listed, pairs, prefix_bytes
+from basestore.client.calls import Call
 from basestore.client.channel import Answer, Channel, SessionChannel, Unsent
+from basestore.client.operator import Operator
 from basestore.client.session import KEYS_MAX_DEFAULT, Session, revised
 from basestore.errors import BasestoreError, InvalidRequest, RequestFailed, SessionFull, Unreachable
-from basestore.results.cluster_view import Following
-from basestore.results.convergence import CONVERGED_S, Convergence, Proving
-from basestore.results.explanation import Explanation
-from basestore.results.hints import NodeHints
-from basestore.results.loss import ACCEPT_S, AcceptedLoss, Accepting
-from basestore.results.nodes import NodeState
-from basestore.results.receipts import Item, ReadResult, Receipt
-from basestore.results.repair import REPAIR_S, Repair, Repairing
-from repair.version import Version
+from basestore.results.receipts import Item, Many, ReadResult, Receipt
+from repair.version import Identity
 
 MANY_MAX = 512  # requests under way for one call of `set_many` and its kin
 
 T = TypeVar("T")
 
 
-class Store:
+class Store(Operator):
     """Keys and values of a cluster. `consistency` and `timeout` hold for calls that say nothing else.
 
     Every call may raise InvalidRequest, Unreachable, and the RequestFailed family (`errors`).
     A cancelled call leaves nothing behind here; what it sent may still happen. Nothing is retried. A timeout
     is about the call, connecting included; a call of many requests (`set_many`, `scan`) has it for each lot.
     """
-
-    def __init__(
-        self, channel: Channel, consistency: Consistency = "quorum", timeout: float | None = None
-    ) -> None:
-        self._channel = channel
-        self._calls = Calls(consistency, timeout)
-
-    async def _ask(self, call: Call[T], deadline: float = 0.0) -> T:
-        """Carry a call, until this deadline, if it has begun already."""
-        deadline = deadline or monotonic() + call.timeout_s
-        channel = self._channel
-        while True:
-            await channel.ready(deadline)
-            if call.timeout_s > channel.timeout_s_max:
-                call = call.within(channel.timeout_s_max)
-                deadline = min(deadline, monotonic() + call.timeout_s)
-            try:
-                answer = await channel.ask(call.make, deadline)
-            except Unsent:
-                continue
-            return call.read(answer, channel.members)
 
     async def set(
         self,
@@ -70,10 +41,12 @@ class Store:
         consistency: Consistency | None = None,
         ttl: float | None = None,
         timeout: float | None = None,
-        version: Version | str | None = None,
+        repeat: Identity | str | None = None,
     ) -> Receipt:
-        """Write a value. `ttl` in seconds; `version` repeats a write that timed out, as itself."""
-        return await self._ask(self._calls.set(key, value, bucket, consistency, ttl, timeout, version))
+        """Write a value. `ttl` in seconds. To repeat a write as itself, whatever became of it, `repeat` is
+        the identity that its error or receipt carries, with all else as it was: it happens once. In a bucket
+        where the last write wins OutcomeUnknown, if no node has told its version and it is not found."""
+        return await self._ask(self._calls.set(key, value, bucket, consistency, ttl, timeout, repeat))
 
     async def delete(
         self,
@@ -82,10 +55,10 @@ class Store:
         bucket: str = "default",
         consistency: Consistency | None = None,
         timeout: float | None = None,
-        version: Version | str | None = None,
+        repeat: Identity | str | None = None,
     ) -> Receipt:
         """Delete a key. Deleting a key that is not there is no error."""
-        return await self._ask(self._calls.delete(key, bucket, consistency, timeout, version))
+        return await self._ask(self._calls.delete(key, bucket, consistency, timeout, repeat))
 
     async def get(
         self,
@@ -106,48 +79,64 @@ class Store:
             self._calls.get(key, bucket, consistency, timeout, repair, staleness, max_staleness)
         )
 
+    async def exists(
+        self,
+        key: Data,
+        *,
+        bucket: str = "default",
+        consistency: Consistency | None = None,
+        timeout: float | None = None,
+    ) -> bool:
+        """Whether a get at this level finds a value."""
+        return (await self._ask(self._calls.get(key, bucket, consistency, timeout))).found
+
     async def set_many(
         self,
-        items: Iterable[tuple[bytes | str, bytes | str]],
+        items: Mapping[Data, Data] | Iterable[tuple[Data, Data]],
         *,
         bucket: str = "default",
         consistency: Consistency | None = None,
         ttl: float | None = None,
         timeout: float | None = None,
-    ) -> list[Receipt | BasestoreError]:
-        """Write many values at once, each for itself. In the order of `items`: its receipt, or the
-        error of the one that failed. `timeout` is for each."""
+    ) -> Many[Receipt]:
+        """Write many values at once, each for itself: those of a mapping, or of pairs. In the order of
+        `items`: its receipt, or the error of the one that failed; `raise_for_errors` of the result raises
+        these. `timeout` is for each."""
         return await self._many(
-            [self._calls.set(key, value, bucket, consistency, ttl, timeout) for key, value in items]
+            [self._calls.set(key, value, bucket, consistency, ttl, timeout) for key, value in pairs(items)]
         )
 
     async def delete_many(
         self,
-        keys: Iterable[bytes | str],
+        keys: Iterable[Data],
         *,
         bucket: str = "default",
         consistency: Consistency | None = None,
         timeout: float | None = None,
-    ) -> list[Receipt | BasestoreError]:
+    ) -> Many[Receipt]:
         """Delete many keys at once, each for itself. In the order of `keys`: its receipt, or the error of
         the one that failed."""
-        return await self._many([self._calls.delete(key, bucket, consistency, timeout) for key in keys])
+        return await self._many(
+            [self._calls.delete(key, bucket, consistency, timeout) for key in listed(keys)]
+        )
 
     async def get_many(
         self,
-        keys: Iterable[bytes | str],
+        keys: Iterable[Data],
         *,
         bucket: str = "default",
         consistency: Consistency | None = None,
         timeout: float | None = None,
         repair: bool = True,
-    ) -> list[ReadResult | BasestoreError]:
+    ) -> Many[ReadResult]:
         """Read many keys at once, each for itself. In the order of `keys`: its result, or the error
         of the one that failed."""
-        return await self._many([self._calls.get(key, bucket, consistency, timeout, repair) for key in keys])
+        return await self._many(
+            [self._calls.get(key, bucket, consistency, timeout, repair) for key in listed(keys)]
+        )
 
-    async def _many(self, calls: Sequence[Call[T]]) -> list[T | BasestoreError]:
-        results: list[T | BasestoreError] = []
+    async def _many(self, calls: Sequence[Call[T]]) -> Many[T]:
+        results: Many[T] = Many()
         for start in range(0, len(calls), MANY_MAX):
             deadline = monotonic() + calls[start].timeout_s
             asked: list[tuple[Call[T], Answer | BasestoreError]] = []
@@ -164,7 +153,7 @@ class Store:
                     if not isinstance(answer, BasestoreError):
                         answer.forget()
             if isinstance(results[-1], Unreachable):  # so are all that follow, and each would wait for it
-                return results + [results[-1]] * (len(calls) - len(results))
+                return Many(results + [results[-1]] * (len(calls) - len(results)))
         return results
 
     async def _begin(self, call: Call[T], deadline: float) -> Answer | BasestoreError:
@@ -217,75 +206,6 @@ class Store:
         except BasestoreError as error:
             cursor.name(error)
             raise
-
-    async def explain(
-        self, key: bytes | str, *, bucket: str = "default", timeout: float | None = None
-    ) -> Explanation:
-        """Why a key has the value it has: what each replica holds, which record wins and by what, and
-        the hints for it. Nothing is repaired, nothing changes."""
-        return await self._ask(self._calls.explain(key, bucket, timeout))
-
-    async def converged(
-        self,
-        *,
-        timeout: float = CONVERGED_S,
-        key: bytes | str | None = None,
-        bucket: str = "default",
-        receipt: Receipt | None = None,
-    ) -> Convergence:
-        """Wait until it is proven that all that was written before this call is on all replicas, for good:
-        of all partitions, or of that of `key`. With a `receipt`: until that write is, or what beat it, which
-        is a matter of its partition. The result is true if it is proven. Otherwise, after `timeout` seconds,
-        or at once where no waiting helps, its `obstacles` say what stands in the way."""
-        return await self._follow(Proving(scope_of(bucket, key), receipt, patience(timeout), monotonic()))
-
-    async def repair(
-        self,
-        *,
-        timeout: float = REPAIR_S,
-        partition: int | None = None,
-        full: bool = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> Repair:
-        """Let all replicas compare what they hold, all partitions or one, now. `full`: each holds its disk
-        against its sums first, and then all of it is compared. `progress` is told pairs of replicas that
-        are done, and all of them. The result is true if all have been compared; otherwise, after `timeout`
-        seconds, its `obstacles` say what stands in the way."""
-        scope = scope_of("default", None, partition)
-        return await self._follow(Repairing(scope, full, patience(timeout), monotonic()), progress)
-
-    async def accept_loss(self, *, timeout: float = ACCEPT_S, partition: int | None = None) -> AcceptedLoss:
-        """Accept that writes may be lost (`basestore status` says which), of all partitions or one: proofs
-        then speak again, of what is left, and rows that are damaged at all their replicas can be written
-        again. Nothing is lost by it that is not lost already. The result is true once no loss is open."""
-        scope = scope_of("default", None, partition)
-        return await self._follow(Accepting(scope, patience(timeout), monotonic()))
-
-    async def _follow(self, survey: Following[T], progress: Callable[[int, int], None] | None = None) -> T:
-        """Ask until there is a result. A node that goes meanwhile is no reason to stop."""
-        while (result := survey.result(monotonic())) is None:
-            try:
-                await self._ask(survey_call(survey, monotonic()))
-            except (RequestFailed, Unreachable) as error:
-                survey.miss(error)
-            if progress is not None:
-                progress(*survey.progress)
-            await anyio.sleep(min(survey.pause_s, survey.left_s(monotonic())))
-        return result
-
-    async def node_hints(self, *, replay: bool = False, late: bool = False) -> NodeHints:
-        """The hints that the node this store talks to keeps. `replay`: and their delivery begins now,
-        whatever refusals there were. `late`: and those that come too late are written anew, unless what a
-        quorum holds beats them."""
-        return await self._ask(self._calls.hints(replay, late))
-
-    async def node_counters(self) -> NodeState:
-        """`node_status` with further facts: all that the node has counted, by the names of `metrics`."""
-        return await self._ask(self._calls.counters())
-
-    async def node_status(self) -> NodeState:
-        """What the node that this store talks to says of itself."""
-        return await self._ask(self._calls.status())
 
     @asynccontextmanager
     async def session(self, *tokens: str, keys_max: int = KEYS_MAX_DEFAULT) -> AsyncIterator["StoreSession"]:

@@ -12,17 +12,24 @@ instead of the bucket's name. Nothing is begun here.
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.cluster.placement import row_partition
 from basestore.consistency import Level
+from basestore.coordinator.attempts import OTHER_CONTENT, Content, Repeated
 from basestore.coordinator.context import TOO_MUCH_ASKED, Context
-from basestore.coordinator.quorum_write import Content
 from basestore.coordinator.stamper import version_of
 from basestore.errors import InvalidRequest, Overloaded
 from basestore.instant import Instant
 from basestore.protocol.client import Delete, Get, Scan, Set
-from basestore.protocol.limits import KEY_BYTES_MAX, PAGE_BYTES_MAX, STALE_MS_MAX, TTL_MS_MAX, VALUE_BYTES_MAX
+from basestore.protocol.limits import (
+    KEY_BYTES_MAX,
+    PAGE_BYTES_MAX,
+    STALE_MS_MAX,
+    TTL_MS_MAX,
+    VALUE_BYTES_MAX,
+    ttl_text,
+)
 from basestore.protocol.operator import Explain, Survey
 from basestore.replica.group_commit import BEHIND
 from repair.rule import Rule
-from repair.version import Version
+from repair.version import NO_PROPOSAL, PROPOSAL_BYTES, Identity
 
 SURVEY_BYTES = 1 << 20  # what a page may hold
 _LEVELS = {level.value: level for level in Level}
@@ -31,8 +38,8 @@ ANY, ONE = Level.ANY, Level.ONE  # bound once: looking a member up on its enum c
 
 def admit_write(
     context: Context, request: Set | Delete, now: Instant
-) -> tuple[Level, Content, Version | None]:
-    """What is to be written, and the version of the earlier attempt that it repeats."""
+) -> tuple[Level, Content, Repeated | None]:
+    """What is to be written, and whether it repeats an earlier attempt."""
     level = _level(context, request)
     rule = _rule(context, request.bucket)
     _check_key(request.key)
@@ -43,7 +50,7 @@ def admit_write(
     if len(value) > VALUE_BYTES_MAX:
         raise InvalidRequest(f"the value has {len(value)} bytes; at most {VALUE_BYTES_MAX} are allowed")
     if not 0 <= ttl_ms <= TTL_MS_MAX:
-        raise InvalidRequest(f"a ttl of {ttl_ms} ms; it must lie between 0 (never) and {TTL_MS_MAX} ms")
+        raise InvalidRequest(ttl_text(f"{ttl_ms / 1e3} s"))
     if rule.immutable and (ttl_ms or tombstone):
         raise InvalidRequest(
             f"bucket {request.bucket!r} is {rule.value}: {'ttl' if ttl_ms else 'delete'} is refused, for a "
@@ -51,9 +58,11 @@ def admit_write(
         )
     if request.after < 0:
         raise InvalidRequest(f"{request.after} is no stamp that a session has seen")
-    repeated = None
-    if request.version:
-        repeated = context.stamper.repeated(request.version, now, expires=ttl_ms > 0)
+    proposal = request.identity
+    identity = None
+    if request.repeats or len(proposal) not in (0, PROPOSAL_BYTES):
+        identity = _identity_of(request)
+        proposal = identity.proposal
     _check_room(context, len(request.key) + len(value), now)
     # A disk that takes no batch still answers reads: only writes are refused for that.
     if context.group_commit.wary:
@@ -61,7 +70,38 @@ def admit_write(
     row = context.placement.row(request.bucket.encode(), request.key)
     if context.peers.any_disk_behind and level is not ANY:
         _check_disks(context, row, level)
-    return level, Content(row, value, ttl_ms, tombstone, rule, request.after), repeated
+    if proposal == NO_PROPOSAL:
+        proposal = b""
+    content = Content(row, value, ttl_ms, tombstone, rule, request.after, proposal)
+    return level, content, _repeated(context, identity, content, now) if identity else None
+
+
+def _identity_of(request: Set | Delete) -> Identity:
+    """What the write that is repeated is known by; InvalidRequest unless that makes sense."""
+    encoded = request.identity or NO_PROPOSAL
+    try:
+        identity = Identity.decode(encoded)
+    except ValueError as error:
+        raise InvalidRequest(f"the identity of the write is malformed: {error}") from None
+    if encoded == NO_PROPOSAL:
+        raise InvalidRequest("a write without an identity cannot be repeated as itself: leave `repeat` out")
+    if not request.repeats:
+        raise InvalidRequest("a new write has no version: to repeat an earlier one, say so")
+    return identity
+
+
+def _repeated(context: Context, identity: Identity, content: Content, now: Instant) -> Repeated:
+    """What is known of the earlier attempt; InvalidRequest when it was of another write. Two rows must never
+    have one version, nor two values: lists go by origin and number."""
+    version = identity.version
+    if version is not None:
+        context.stamper.check_repeated(version, now, expires=content.ttl_ms > 0)
+        record = content.again(context.digester, version)
+        # The check is of a keyed digest: only a node can have made it, and for this very content.
+        if Identity.of(content.proposal, record.blob) != identity:
+            raise InvalidRequest(OTHER_CONTENT)
+        return Repeated(record)
+    return Repeated(None)
 
 
 def admit_get(context: Context, request: Get, now: Instant) -> tuple[Level, bytes, Rule]:

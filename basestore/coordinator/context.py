@@ -79,5 +79,5 @@ def failure(request: int, error: InvalidRequest | RequestFailed) -> Failed:
     """An error as the message that carries it to the client."""
     if isinstance(error, InvalidRequest):
         return Failed(request, error.code, str(error), b"", [])
-    version = error.version.encode() if error.version else b""
-    return Failed(request, error.code, str(error), version, list(map(str, error.details())))
+    identity = error.identity.encode() if error.identity else b""
+    return Failed(request, error.code, str(error), identity, list(map(str, error.details())))

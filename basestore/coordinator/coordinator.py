@@ -4,7 +4,7 @@
     Get           get.py           admission, `quorum_read`, staleness, the answer
     Scan          range_scan.py    one page, out of all partitions
     Explain       explain.py       what every member knows of a key (`gather`)
-    Survey        survey.py        what every member says of partitions (`gather`)
+    Survey        gather.py        what every member says of partitions
 
 A request is answered in the outbox that it came with, at the latest at its deadline. What is raised
 before it has begun, `receive` answers. Owns this table, and nothing of what is under way.
@@ -16,10 +16,10 @@ from typing import Any, Final
 from basestore.cluster.outbox import Outbox
 from basestore.coordinator.context import Context, refuse
 from basestore.coordinator.explain import explain
+from basestore.coordinator.gather import survey
 from basestore.coordinator.get import get
 from basestore.coordinator.range_scan import scan
 from basestore.coordinator.set_delete import set_or_delete
-from basestore.coordinator.survey import survey
 from basestore.errors import InvalidRequest, RequestFailed
 from basestore.instant import Instant
 from basestore.protocol.client import Delete, Get, Scan, Set

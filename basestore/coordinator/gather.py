@@ -9,17 +9,33 @@
 When nobody is left to wait for, `conclude` makes the client's answer out of what was said, and out of
 the reasons of those who were not heard. A gather changes nothing and judges nothing. What members say
 is made in `observe.trace` and `observe.inspect`.
+
+The plainest one is a *survey*: what every member says of itself and of a page of partitions, as it was said.
+What that proves is worked out at the client's (`results.cluster_view` and those above it).
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from basestore.cluster.operations import Operation
 from basestore.cluster.outbox import SMALL_BYTES, Outbox, weight
+from basestore.coordinator.admission import SURVEY_BYTES, admit_survey
 from basestore.coordinator.context import Context
 from basestore.instant import Instant
-from basestore.protocol.codec import Message
-from basestore.protocol.operator import Inspect, Inspected, Trace, Traced
+from basestore.protocol.codec import Message, encode
+from basestore.protocol.operator import (
+    NEVER,
+    PAGE_PARTITIONS,
+    Inspect,
+    Inspected,
+    Survey,
+    Surveyed,
+    Told,
+    Trace,
+    Traced,
+    Unheard,
+)
 from basestore.protocol.replication import Rejected
 
 REASON_LENGTH_MAX = 200
@@ -97,3 +113,24 @@ class Gather(Operation):
             self._context.operations.drop(self)
             answer = self._conclude(self, now)
             self._client.put(answer, weight(answer))
+
+
+def survey(context: Context, outbox: Outbox, request: Survey, now: Instant) -> None:
+    """Begin; InvalidRequest or RequestFailed when nothing was begun."""
+    first, total = admit_survey(context, outbox, request, now)
+    gather = Gather(context, outbox, SURVEY_BYTES, partial(_surveyed, context, request, first, total))
+    count = min(total, PAGE_PARTITIONS)
+    message = Inspect(
+        context.operations.issue(gather), first, count, request.within_ms, request.full, request.accept_loss
+    )
+    gather.ask(message, max(1, min(request.timeout_ms, context.timeout_ms_max)), now)
+
+
+def _surveyed(
+    context: Context, request: Survey, first: int, total: int, gather: Gather, now: Instant
+) -> Surveyed:
+    after = first + PAGE_PARTITIONS
+    more = total > 1 and after < context.placement.partitions
+    told = [Told(number, encode([answer])) for number, answer in sorted(gather.answers.items())]
+    unheard = [Unheard(*miss) for miss in sorted(gather.reasons.items())]
+    return Surveyed(request.id, total, after if more else NEVER, told, unheard)

@@ -12,7 +12,8 @@ to be delivered later (hinted handoff; DeCandia et al., "Dynamo", 2007, section 
     relieve      room is needed: what has not answered gets a hint, and the write ends
     alarm        the deadline (at ANY also half-way): what has not answered gets a hint, and
                  WriteTimeout is reported if nothing was
-    read_first   under a rule that reads first, before `begin`: LOST to a record that is found
+    read_first   before `begin`, under a rule that reads first: LOST to a record that is found; and where a
+                 write is repeated of which only the proposal is known: its version, if that is found
 
 A write at QUORUM, N = 3, whose third replica is slow:
 
@@ -20,13 +21,11 @@ A write at QUORUM, N = 3, whose third replica is slow:
     Applied <- n3          nobody waits any more: it is dropped. Or, if n3 stays silent:
     alarm                  Keep -> n1 (itself); Kept: a hint is durable, it is dropped
 
-A write is stamped once: who repeats it passes the version on, and it is the same write. It reports
-once, and sends nothing to a client: whoever began it does.
+Under which version an earlier attempt is repeated `attempts.py` says. A write reports once, and sends
+nothing to a client: whoever began it does.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 from basestore.cluster.operations import Ack, Operation
 from basestore.cluster.outbox import SMALL_BYTES
@@ -43,73 +42,58 @@ from basestore.consistency import (
     Verdict,
     met_by,
 )
+from basestore.coordinator.attempts import (
+    STAMPED_BYTES,
+    Begin,
+    Content,
+    Decision,
+    Lost,
+    Repeated,
+    Report,
+    not_begun,
+    refused,
+    unread,
+    weigh,
+)
 from basestore.coordinator.context import Context
 from basestore.coordinator.deferred_repair import repair_soon
 from basestore.coordinator.finding import FIRST, Finding
 from basestore.coordinator.quorum_read import read
-from basestore.errors import ClockSkew, ReadTimeout, ReplicaFailure, RequestFailed, WriteTimeout
+from basestore.errors import ClockSkew, InvalidRequest, RequestFailed, WriteTimeout
 from basestore.instant import Instant
 from basestore.protocol.client import FINAL, OUTCOME_LOST, OUTCOME_STORED, OUTCOME_SUPERSEDED, PROVISIONAL
 from basestore.protocol.replication import DIRECT, Apply, Keep, Kept, Rejected, Superseded
 from repair.clock import NotYet
-from repair.rule import Rule
-from repair.version import VERSION_BYTES, Record, Version
+from repair.version import NO_PROPOSAL, VERSION_BYTES, Identity, Record
 
-ANY, QUORUM = Level.ANY, Level.QUORUM  # bound once: looking a member up on its enum costs as much as a check
-_STAMP_BYTES = 8
+ANY, ONE, QUORUM = Level.ANY, Level.ONE, Level.QUORUM  # bound once: finding a member of an enum costs as much
+_STAMP_BYTES = 8  # as a check
 OPEN, STORED, FAILURE = Verdict.OPEN, Verdict.STORED, Verdict.FAILED
-
-
-class Content(NamedTuple):
-    """What is to be written, before it has a version. `rule`: of its bucket; `after`: a stamp that its own
-    shall be greater than."""
-
-    row: bytes
-    value: bytes
-    ttl_ms: int
-    tombstone: bool
-    rule: Rule
-    after: int = 0
-
-
-class Decision(NamedTuple):
-    """What became of a write that its level was reached for; the fields as in `Written`."""
-
-    outcome: int
-    final: int
-    version: bytes
-    required: int
-    acknowledged: int
-    replicas: list[int]
-    better: bytes
-
-
-Report = Callable[[Decision | RequestFailed, Instant], None]
 
 
 def write(
     context: Context, content: Content, level: Level, deadline: float, report: Report, now: Instant,
-    repeated: Version | None = None, *, reads_first: bool = False,
+    repeated: Repeated | None = None, *, reads_first: bool = False,
 ) -> None:  # fmt: skip
-    """Begin a write, for a client or for a late hint; Unavailable. `repeated`: the version of the earlier
-    attempt that this one repeats; `reads_first`: at QUORUM or ALL it is sent only where a read finds
-    nothing."""
+    """Begin a write, for a client or for a late hint; Unavailable. `reads_first`: at QUORUM or ALL it is
+    sent only where a read finds nothing."""
     replicas = context.placement.replicas[row_partition(content.row)]
     context.require(replicas, level)
     begun = QuorumWrite(context, content, replicas, level, deadline, report, now)
-    if reads_first and level >= QUORUM:
+    record = repeated.record if repeated else None
+    if (reads_first and level >= QUORUM) or (repeated and not record and not content.rule.immutable):
         begun.read_first(repeated, now)
     else:
-        begun.begin(repeated, now)
+        begun.begin(record, now, again=repeated is not None)
 
 
 class QuorumWrite(Operation):
     """One write at its coordinator."""
 
     __slots__ = (
-        "_answered", "_begun_s", "_content", "_context", "_deadline", "_hints_asked", "_late", "_reasons",
-        "_record", "_repeats", "_replicas", "_report", "_rule", "_sent", "_stable", "_tally", "_untaken",
-        "_winner",
+        "_again", "_answered", "_begun_s", "_content", "_context", "_deadline", "_hints_asked", "_late",
+        "_reasons", "_record", "_repeats", "_replicas", "_report", "_rule", "_sent", "_stable", "_tally",
+        "_untaken", "_winner",
     )  # fmt: skip
 
     def __init__(
@@ -127,6 +111,7 @@ class QuorumWrite(Operation):
         self._report = report
         self._tally = Tally(len(replicas), level)
         self._answered = False
+        self._again = False
         self._sent = False
         self._hints_asked = 0
         self._untaken: list[int] = []  # for whom hints were asked for before a replica was known to have it
@@ -135,57 +120,52 @@ class QuorumWrite(Operation):
         self._stable = 0  # a replica's stable stamp, if it was told
         self._reasons: dict[str, str] | None = None
 
-    def read_first(self, repeated: Version | None, now: Instant) -> None:
-        """A first-write bucket: only if nothing is found, or this very write, it is sent."""
+    def read_first(self, repeated: Repeated | None, now: Instant) -> None:
+        """Look what the row holds before it is sent, or not."""
 
         def after(result: Finding | RequestFailed, now: Instant) -> None:
             if isinstance(result, RequestFailed):
-                self._refuse(_not_begun(result), now)
-                return
-            self._stable = 0 if result.lossy else result.stable
-            # What was found is this very write, or loses to it: its first attempt may have missed some of the
-            # replicas, and is sent to all of them again.
-            if result.record is None or (repeated and not self._loses(repeated, result.record)):
-                self.begin(repeated, now)
+                self._refuse(not_begun(self._content, result), now)
             else:
-                version = repeated.encode() if repeated else b""
-                self._answer(OUTCOME_LOST, version, result.record.head, now)
-                self._context.operations.drop(self)
+                self._stable = 0 if result.lossy else result.stable
+                self._found(result.record, repeated, now)
 
         operations, level = self._context.operations, self._tally.level
         operations.issue(self)  # it counts, and holds its value, while it reads
         try:
             row, deadline = self._content.row, self._deadline
-            read(self._context, row, self._rule, level, deadline, after, now, FIRST)
+            read(self._context, row, self._rule, max(level, ONE), deadline, after, now, FIRST)
         except RequestFailed:
             operations.drop(self)
             raise
 
-    def _loses(self, repeated: Version, found: Record) -> bool:
-        """Whether the earlier attempt of this write, which may still arrive somewhere, loses to what
-        was found."""
-        version = repeated.encode()
-        return found.head[:VERSION_BYTES] != version and not self._rule.beats(version, found.head)
+    def _found(self, found: Record | None, repeated: Repeated | None, now: Instant) -> None:
+        """Send it, or end it, by what the row holds."""
+        weighed = weigh(self._content, self._context.digester, repeated, found)
+        if isinstance(weighed, Begin):
+            self.begin(weighed.record, now, again=repeated is not None)
+        elif isinstance(weighed, Lost):
+            self._answer(OUTCOME_LOST, weighed.stamped, weighed.winner, now)
+            self._context.operations.drop(self)
+        else:
+            self._refuse(weighed, now)
 
-    def begin(self, repeated: Version | None, now: Instant) -> None:
-        """Stamp it, unless it repeats an earlier attempt, and send it to every replica."""
-        context = self._context
-        row, value, ttl_ms, tombstone, _, after = self._content
+    def begin(self, repeated: Record | None, now: Instant, *, again: bool = False) -> None:
+        """Stamp it, unless the record of an earlier attempt is known, and send it to every replica. `again`:
+        there was an attempt."""
+        context, content = self._context, self._content
         try:
             # Under a new stamp a repeated write could win twice, the second time over a later write.
-            version = repeated or context.stamper.stamp(row, now, after)
+            record = repeated or self._stamped(now)
         except NotYet:
-            context.stamper.park(self, partial(self.begin, None))
+            context.stamper.park(self, partial(self.begin, None, again=again))
             context.operations.alarm_at(context.operations.issue(self), self._deadline)
             return
         except ClockSkew as error:
             self._refuse(error, now)
             return
-        expires_ms = context.stamper.expiry_ms(version, ttl_ms, now) if ttl_ms else 0
-        self._record = record = Record.seal(
-            context.digester, row, version, value, tombstone=tombstone, expires_ms=expires_ms
-        )
-        self._sent, self._repeats = True, repeated is not None
+        row = content.row
+        self._record, self._sent, self._repeats, self._again = record, True, repeated is not None, again
         request = context.operations.issue(self)
         left_s = self._deadline - now.monotonic
         # The deadline travels as wall-clock time, for a monotonic clock means nothing to others; whoever
@@ -203,6 +183,13 @@ class QuorumWrite(Operation):
         context.operations.alarm_at(
             request, self._deadline if self._tally.level is not ANY else now.monotonic + left_s / 2
         )
+
+    def _stamped(self, now: Instant) -> Record:
+        """The record of a new write; ClockSkew or NotYet."""
+        stamper, content = self._context.stamper, self._content
+        version = stamper.stamp(content.row, now, content.after)
+        expires_ms = stamper.expiry_ms(version, content.ttl_ms, now) if content.ttl_ms else 0
+        return content.seal(self._context.digester, version, expires_ms)
 
     def _hint(self, replica: int, reason: str) -> None:
         """Ask this node to keep a hint for a replica that does not confirm."""
@@ -281,15 +268,14 @@ class QuorumWrite(Operation):
                 self._context.operations.alarm_at(self.ids[0], self._deadline)
                 return
             tally = self._tally
-            version = self._record.version
+            identity = self._identity()
             # The alarm sounds a little after the deadline: what was applied in between was too late.
             confirmed = tally.applied - self._late
             self._fail(
                 WriteTimeout(
                     f"timeout: {confirmed} of {tally.required} required replicas confirmed in time; the "
-                    f"write may have happened. Repeat it with version {version} (it is then the same write), "
-                    f"or read",
-                    confirmed, tally.required, version,
+                    f"write may have happened. Repeat it as {identity} (it is then the same write), or read",
+                    confirmed, tally.required, identity,
                 ),
                 now,
             )  # fmt: skip
@@ -335,13 +321,13 @@ class QuorumWrite(Operation):
             # At ANY a hint that is not durable yet may still decide, so a failure waits for it.
             verdict = tally.verdict
             if verdict is STORED:
-                self._answer(OUTCOME_STORED, self._record.blob[:VERSION_BYTES], b"", now)
+                self._answer(OUTCOME_STORED, self._record.blob[:STAMPED_BYTES], b"", now)
             elif verdict is FAILURE:
                 if not (self._tally.level is ANY and self._hints_asked):
-                    self._fail(self._failure(), now)
+                    reasons = self._reasons or {}
+                    self._fail(refused(tally.applied, tally.required, reasons, self._identity()), now)
             elif verdict is not OPEN:
-                outcome = OUTCOME_LOST if self._rule.immutable else OUTCOME_SUPERSEDED
-                self._answer(outcome, self._record.blob[:VERSION_BYTES], self._winner, now)
+                self._beaten(now)
         if self._answered:
             if self._winner and not tally.waiting and APPLIED in tally.states:  # those are behind
                 repair_soon(self._context, self._content.row, self._rule, now)
@@ -350,7 +336,35 @@ class QuorumWrite(Operation):
             else:
                 self._context.operations.drop(self)
 
-    def _answer(self, outcome: int, version: bytes, winner: bytes, now: Instant) -> None:
+    def _beaten(self, now: Instant) -> None:
+        """Another record won. It may be of this very write, under the stamp of another attempt: then it is
+        read, and LOST to itself is STORED."""
+        stamped, winner = self._record.blob[:STAMPED_BYTES], self._winner
+        if not (self._rule.immutable and self._again and self._content.proposal):
+            outcome = OUTCOME_LOST if self._rule.immutable else OUTCOME_SUPERSEDED
+            self._answer(outcome, stamped, winner, now)
+            return
+        self._answered = True  # or it will be, once that is read
+
+        def after(result: Finding | RequestFailed, now: Instant) -> None:
+            found = result.record if isinstance(result, Finding) else None
+            if found is None:
+                self._report(unread(self._content), now)
+            elif self._content.left(found, context.digester):
+                write(context, self._content, level, self._deadline, report, now, Repeated(found))
+            else:
+                self._answer(OUTCOME_LOST, stamped, found.head, now)
+
+        context, report, level = self._context, self._report, self._tally.level
+        aim = FIRST._replace(floor=winner[:VERSION_BYTES])
+        try:
+            row = self._content.row
+            read(context, row, self._rule, max(level, ONE), self._deadline, after, now, aim)
+        except RequestFailed:
+            self._report(unread(self._content), now)
+
+    def _answer(self, outcome: int, stamped: bytes, winner: bytes, now: Instant) -> None:
+        """`stamped`: version and check of this write, empty if it has none."""
         self._answered = True
         tally = self._tally
         states: list[int] = []
@@ -358,41 +372,24 @@ class QuorumWrite(Operation):
             number_of = self._context.peers.number_of
             for replica, state in zip(self._replicas, tally.states, strict=True):
                 states += (number_of[replica], int(state))  # cbor2 is slow with subclasses of int
-        final = self._final(winner or version) if self._rule.final_when_stable else 0
+        final = self._final(winner or stamped) if self._rule.final_when_stable else 0
         better = winner[:VERSION_BYTES]
-        decision = Decision(outcome, final, version, tally.required, tally.applied, states, better)
+        identity = (self._content.proposal or NO_PROPOSAL) + stamped
+        decision = Decision(outcome, final, identity, tally.required, tally.applied, states, better)
         self._report(decision, now)
 
     def _final(self, version: bytes) -> int:
         """Whether the write that holds the key can be contested any more."""
         return FINAL if int.from_bytes(version[:_STAMP_BYTES]) <= self._stable else PROVISIONAL
 
-    def _failure(self) -> ReplicaFailure:
-        version = self._record.version
-        tally = self._tally
-        reasons = self._reasons or {}
-        listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        text = f"failed: {tally.applied} of {tally.required} required replicas applied the write"
-        return ReplicaFailure(
-            f"{text}, others refused or were lost ({listed}). It may have happened, or may yet: repeat it "
-            f"with version {version}, or read",
-            reasons,
-            version,
-        )
+    def _identity(self) -> Identity:
+        return Identity.of(self._content.proposal, self._record.blob)
 
-    def _refuse(self, error: RequestFailed, now: Instant) -> None:
+    def _refuse(self, error: InvalidRequest | RequestFailed, now: Instant) -> None:
         """It ends before it was sent to any replica."""
         self._fail(error, now)
         self._context.operations.drop(self)
 
-    def _fail(self, error: RequestFailed, now: Instant) -> None:
+    def _fail(self, error: InvalidRequest | RequestFailed, now: Instant) -> None:
         self._answered = True
         self._report(error, now)
-
-
-def _not_begun(error: RequestFailed) -> RequestFailed:
-    """The read before a first write failed: say that the write itself was not sent."""
-    if isinstance(error, ReadTimeout):
-        text = f"timeout before the write was sent ({error}); nothing was written"
-        return ReadTimeout(text, error.received, error.required, None)
-    return error

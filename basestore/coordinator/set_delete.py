@@ -10,9 +10,10 @@ from basestore.cluster.outbox import Outbox
 from basestore.cluster.placement import row_partition
 from basestore.consistency import Level
 from basestore.coordinator.admission import admit_write
+from basestore.coordinator.attempts import Content, Decision
 from basestore.coordinator.context import Context, refuse
-from basestore.coordinator.quorum_write import Content, Decision, write
-from basestore.errors import RequestFailed
+from basestore.coordinator.quorum_write import write
+from basestore.errors import InvalidRequest, RequestFailed
 from basestore.instant import Instant
 from basestore.metrics import FAILURES, WRITE_OUTCOMES
 from basestore.protocol.client import Delete, Set, Written
@@ -28,7 +29,7 @@ def set_or_delete(context: Context, outbox: Outbox, request: Set | Delete, now: 
 
 def _answer(
     context: Context, outbox: Outbox, request: int, level: Level, content: Content, begun_s: float,
-    result: Decision | RequestFailed, now: Instant,
+    result: Decision | InvalidRequest | RequestFailed, now: Instant,
 ) -> None:  # fmt: skip
     """Send the receipt, or the error."""
     operation, seconds = "delete" if content.tombstone else "set", now.monotonic - begun_s

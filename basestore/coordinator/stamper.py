@@ -79,23 +79,22 @@ class Stamper:
         far = version.wall_ms > now.wall_ms + self._drift_ms_max
         return (now.wall_ms if far else version.wall_ms) + ttl_ms
 
-    def repeated(self, encoded: bytes, now: Instant, *, expires: bool = False) -> Version:
-        """The version of an earlier attempt; InvalidRequest when no node can have given it out, or when it
+    def check_repeated(self, version: Version, now: Instant, *, expires: bool = False) -> None:
+        """InvalidRequest when no node can have given out this version of an earlier attempt, or when it
         cannot be known when that attempt `expires`."""
-        version, time_ms = version_of(encoded), self._watch.now_ms(now)
+        time_ms = self._watch.now_ms(now)
         if time_ms is None:
             raise self._unsure(now)
         # Another node may have given it out, whose clock is ahead of this one by as much as is allowed.
         if version.wall_ms > self._clock.bound(time_ms) >> COUNTER_BITS:
             raise InvalidRequest(
-                f"the version {version} lies in the future; pass the one that the error named"
+                f"the version {version} lies in the future; pass the identity that the error named"
             )
         if expires and version.wall_ms > time_ms + self._drift_ms_max:
             raise InvalidRequest(
                 f"the version {version} is ahead of the clocks, so when it was to expire is not known; read, "
-                f"and write without it"
+                f"and write anew"
             )
-        return version
 
     def observe(self, head: bytes, now: Instant) -> None:
         """A record with this head was met: later stamps of this node shall be greater,

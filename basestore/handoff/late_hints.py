@@ -13,11 +13,12 @@ from collections.abc import Mapping
 
 from basestore.cluster.placement import row_bucket
 from basestore.consistency import Level
+from basestore.coordinator.attempts import Content, Decision
 from basestore.coordinator.context import Context
 from basestore.coordinator.finding import Finding
 from basestore.coordinator.quorum_read import read
-from basestore.coordinator.quorum_write import Content, Decision, write
-from basestore.errors import RequestFailed
+from basestore.coordinator.quorum_write import write
+from basestore.errors import InvalidRequest, RequestFailed
 from basestore.handoff.hints import Hints
 from basestore.handoff.pile import Pile
 from basestore.instant import Instant
@@ -90,9 +91,9 @@ class LateHints:
     def _write(self, pile: Pile, row: bytes, hint: Hint, rule: Rule, ttl_ms: int, now: Instant) -> None:
         """Write the value anew; what the row holds has just been read."""
         record = hint.record
-        content = Content(row, record.value, ttl_ms, record.tombstone, rule)
+        content = Content(row, record.value, ttl_ms, record.tombstone, rule, proposal=record.proposal)
 
-        def after(result: Decision | RequestFailed, now: Instant) -> None:
+        def after(result: Decision | InvalidRequest | RequestFailed, now: Instant) -> None:
             stored = isinstance(result, Decision) and result.outcome == OUTCOME_STORED
             self._end(pile, row, hint, "hints_late_rewritten" if stored else "")
 

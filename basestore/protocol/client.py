@@ -8,6 +8,7 @@ those of `coordinator/admission.py`.
 from typing import Final, NamedTuple
 
 from basestore.protocol.registry import ANSWERED, ANYTHING, message
+from repair.version import IDENTITY_BYTES, PROPOSAL_BYTES, VERSION_BYTES
 
 # What became of a write, and whether a first-write win can still be contested, in `Written`.
 OUTCOME_STORED: Final = 0
@@ -19,8 +20,10 @@ FINAL: Final = 2
 
 @message(10, unchecked=ANSWERED)
 class Set(NamedTuple):
-    """Write a value. `version` is empty, or that of the earlier attempt that this one repeats. `after`: the
-    greatest stamp that a session has seen (0: none); that of the write shall be greater."""
+    """Write a value. `identity`: what this write is to be known by, 8 bytes that the client has drawn, or
+    none. `repeats`: it is an earlier attempt over again; then `identity` is what that one is known by
+    (`repair.version.Identity`), with its version if the client was told. `after`: the greatest stamp that a
+    session has seen (0: none); that of the write shall be greater."""
 
     id: int
     bucket: str
@@ -29,7 +32,8 @@ class Set(NamedTuple):
     level: int
     timeout_ms: int
     ttl_ms: int
-    version: bytes
+    identity: bytes
+    repeats: bool = False
     after: int = 0
 
 
@@ -40,7 +44,8 @@ class Delete(NamedTuple):
     key: bytes
     level: int
     timeout_ms: int
-    version: bytes
+    identity: bytes
+    repeats: bool = False
     after: int = 0
 
 
@@ -80,20 +85,28 @@ class Scan(NamedTuple):
 class Written(NamedTuple):
     """`outcome` 0 stored, 1 superseded, 2 lost; `final` 0 in last-write buckets, in first-write
     buckets 1 while the win, this one's or that of `better`, is provisional and 2 once it is final;
-    `replicas` alternates members' numbers and states (`ReplicaState`); `better` is the version that won
-    where this one did not; `partition`: that the key is in."""
+    `identity`: of the write, with its version once it has one; `replicas` alternates members' numbers and
+    states (`ReplicaState`); `better` is the version that won where this one did not; `partition`: that the
+    key is in."""
 
     id: int
     outcome: int
     final: int
-    version: bytes
+    identity: bytes
     required: int
     acknowledged: int
     replicas: list[int]
     better: bytes
     partition: int
 
+    @property
+    def version(self) -> bytes:
+        """Empty where it lost before it was stamped."""
+        return self.identity[PROPOSAL_BYTES : PROPOSAL_BYTES + VERSION_BYTES]
+
     def check(self) -> str:
+        if len(self.identity) not in (PROPOSAL_BYTES, IDENTITY_BYTES):
+            return "names no write"
         return "names replicas without their states" if len(self.replicas) % 2 else ""
 
 
@@ -138,10 +151,15 @@ class Page(NamedTuple):
 
 @message(24, unchecked=ANYTHING)
 class Failed(NamedTuple):
-    """A request that did not succeed; `code` as in `errors`."""
+    """A request that did not succeed; `code` as in `errors`. `identity`: of a write that has a version, as
+    in `Written`; otherwise empty."""
 
     id: int
     code: int
     text: str
-    version: bytes
+    identity: bytes
     details: list[str]
+
+    @property
+    def version(self) -> bytes:
+        return self.identity[PROPOSAL_BYTES : PROPOSAL_BYTES + VERSION_BYTES]

@@ -19,5 +19,10 @@ STALE_MS_MAX: Final = 365 * 24 * 3600 * 1000
 TTL_MS_MAX: Final = 100 * STALE_MS_MAX
 
 
+def ttl_text(given: str) -> str:
+    """What is wrong with a time to live. Clients and nodes say the same."""
+    return f"a ttl of {given}; it must be above 0 and at most {TTL_MS_MAX // 1000} s, or left out: for ever"
+
+
 class ProtocolError(Exception):
     """The other side said something that is not of the protocol."""

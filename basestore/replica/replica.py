@@ -43,7 +43,7 @@ from basestore.storage import keyspace
 from basestore.storage.keyspace import SEQUENCE_BYTES
 from repair.clock import HybridClock
 from repair.rule import Rule
-from repair.version import FLAGS_AT, HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES, Digester, Record
+from repair.version import FLAGS_AT, HEAD_BYTES, MARKED, RECORD_BYTES_MIN, VERSION_BYTES, Digester, Record
 
 MARKS_MAX = 200_000
 MARKS_DROPPED = 4000
@@ -112,7 +112,7 @@ class Replica:
         # Only a client can bring one version with two values, by repeating a write. Between copies the
         # digest decides, so that replicas end up with the same one.
         if way == DIRECT and held[:VERSION_BYTES] == head[:VERSION_BYTES] and not held.startswith(head):
-            outbox.put(Rejected(request, "this version was used for another value; write without it", False))
+            outbox.put(Rejected(request, "this version is held with another content", False))
             return
         # Whether it wins is asked before whether it is late: a repeat of what is held, or is beaten,
         # changes nothing, and is answered however old it is.
@@ -165,8 +165,8 @@ class Replica:
 
     def _store(self, row: bytes, blob: bytes, held: bytes) -> None:
         head = blob[:HEAD_BYTES]
-        due = due_of_stored(blob) if blob[FLAGS_AT] else 0
-        held_due = self._held_due(row) if held and held[FLAGS_AT] else 0
+        due = due_of_stored(blob) if blob[FLAGS_AT] & MARKED else 0
+        held_due = self._held_due(row) if held and held[FLAGS_AT] & MARKED else 0
         sequence = self.summaries.enter(row, head, held, due, held_due)
         self._group_commit.stage(keyspace.record(row), blob + sequence)
         self._remember(row, head + sequence)

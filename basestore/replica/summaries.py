@@ -23,9 +23,7 @@ from basestore.replica.group_commit import GroupCommit
 from basestore.replica.summary_log import SummaryLog
 from basestore.storage import keyspace
 from repair.digest_tree import due_of
-from repair.version import FLAGS_AT, HEAD_BYTES, RECORD_BYTES_MIN, is_tombstone
-
-_MARKED = 3  # flags of a record that may become due: a tombstone, or one that expires
+from repair.version import FLAGS_AT, HEAD_BYTES, MARKED, RECORD_BYTES_MIN, is_tombstone
 
 
 class Watch(Protocol):
@@ -121,6 +119,6 @@ class Summaries:
 
 def due_of_stored(stored: bytes) -> int:
     """When the record that begins here may be purged (`repair.digest_tree.due_of`); 0: never."""
-    if not stored[FLAGS_AT] & _MARKED:
+    if not stored[FLAGS_AT] & MARKED:
         return 0
     return due_of(stored[:HEAD_BYTES], int.from_bytes(stored[HEAD_BYTES:RECORD_BYTES_MIN]))

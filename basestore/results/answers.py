@@ -9,7 +9,7 @@ import base64
 from basestore.errors import ConnectionLost, InvalidRequest, RequestFailed, revive
 from basestore.protocol.client import Failed
 from basestore.protocol.codec import Message
-from repair.version import Version
+from repair.version import Identity, Version
 
 SENSELESS = (LookupError, TypeError, ValueError)  # what reading an answer of the right form may raise
 
@@ -19,7 +19,8 @@ def error_of(answer: Message) -> InvalidRequest | RequestFailed:
     if not isinstance(answer, Failed):
         return senseless(answer)
     try:
-        return revive(answer.code, answer.text, version_of(answer.version), answer.details)
+        identity = Identity.decode(answer.identity) if answer.identity else None
+        return revive(answer.code, answer.text, identity, answer.details)
     except SENSELESS:
         return senseless(answer)
 

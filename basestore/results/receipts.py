@@ -7,9 +7,10 @@ answer is not guessed.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from basestore.consistency import Level, Outcome, ReplicaState
+from basestore.errors import BasestoreError
 from basestore.protocol.client import (
     FINAL,
     LOSSY,
@@ -22,8 +23,10 @@ from basestore.protocol.client import (
 )
 from basestore.protocol.codec import Message
 from basestore.results.answers import SENSELESS, encode_text, error_of, senseless, version_of
-from repair.version import Version
+from repair.version import Identity, Version
 
+T = TypeVar("T")
+PLACES_SHOWN = 10
 _OUTCOMES = {
     OUTCOME_STORED: Outcome.STORED,
     OUTCOME_SUPERSEDED: Outcome.SUPERSEDED,
@@ -42,7 +45,7 @@ class Receipt:
     outcome        STORED; SUPERSEDED: a newer write won; LOST: an earlier write holds a first-write key
     final          first-write buckets: whether the win, this one's or that of the write it lost to, can
                    no longer be contested; None elsewhere
-    version        of this write; None if it lost before it was stamped
+    identity       what this write is known by: to repeat it, as `repeat` of the same call
     required       replicas that the level requires; `acknowledged` have applied it as the winner
     replicas       by node name, what was known of each when the level was reached
     superseded_by  the version that won where this one did not
@@ -51,13 +54,22 @@ class Receipt:
 
     outcome: Outcome
     final: bool | None
-    version: Version | None
+    identity: Identity
     level: Level
     required: int
     acknowledged: int
     replicas: dict[str, ReplicaState]
     superseded_by: Version | None
     partition: int
+
+    def __bool__(self) -> bool:
+        """Whether the write was stored."""
+        return self.outcome is Outcome.STORED
+
+    @property
+    def version(self) -> Version | None:
+        """Of this write; None if it lost before it was stamped."""
+        return self.identity.version
 
     @property
     def applied(self) -> bool:
@@ -79,6 +91,7 @@ class Receipt:
             "outcome": self.outcome.value,
             "final": self.final,
             "version": _text(self.version),
+            "identity": str(self.identity),
             "level": self.level.name.lower(),
             "required": self.required,
             "acknowledged": self.acknowledged,
@@ -117,6 +130,15 @@ class ReadResult:
     stale_by_at_most: float | None = None
     escalated: bool = False
 
+    def __bool__(self) -> bool:
+        """Whether there is a value; an empty one is one."""
+        return self.found
+
+    @property
+    def text(self) -> str | None:
+        """The value as text, or None; UnicodeDecodeError where it is not UTF-8."""
+        return None if self.value is None else self.value.decode()
+
     def as_json(self) -> dict[str, Any]:
         """As `basestore get -o json` prints it."""
         value, encoding = encode_text(self.value)
@@ -146,6 +168,26 @@ class Item:
     version: Version
     expires_ms: int | None
 
+    @property
+    def text(self) -> str:
+        """The value as text; UnicodeDecodeError where it is not UTF-8."""
+        return self.value.decode()
+
+
+class Many(list[T | BasestoreError], Generic[T]):
+    """What became of many calls, each in its place: what the call returned, or the error of the one that
+    failed. It is a list of these."""
+
+    def raise_for_errors(self) -> list[T]:
+        """What the calls returned, if none has failed; otherwise an ExceptionGroup of all errors."""
+        failed = {place: result for place, result in enumerate(self) if isinstance(result, BasestoreError)}
+        if failed:
+            places = ", ".join(map(str, list(failed)[:PLACES_SHOWN]))
+            more = ", ..." if len(failed) > PLACES_SHOWN else ""
+            text = f"{len(failed)} of {len(self)} calls failed (counted from 0: {places}{more})"
+            raise ExceptionGroup(text, list(failed.values()))
+        return [result for result in self if not isinstance(result, BasestoreError)]
+
 
 def receipt(answer: Message, level: Level, members: Mapping[int, str]) -> Receipt:
     """Read the answer to a set or delete; raises the error it stands for."""
@@ -156,7 +198,7 @@ def receipt(answer: Message, level: Level, members: Mapping[int, str]) -> Receip
         return Receipt(
             _OUTCOMES[answer.outcome],
             answer.final == FINAL if answer.final else None,
-            version_of(answer.version),
+            Identity.decode(answer.identity),
             level,
             answer.required,
             answer.acknowledged,

@@ -29,7 +29,7 @@ from basestore.errors import (
     WriteTimeout,
 )
 from basestore.results.receipts import Item, ReadResult, Receipt
-from repair.version import Version
+from repair.version import Identity
 from tests.simulation import history as h
 from tests.simulation.clockwork import Stream
 from tests.simulation.workload import WORKLOADS, draw
@@ -51,7 +51,7 @@ class WriteOptions(TypedDict):
     bucket: str
     consistency: Level
     timeout: float
-    version: Version | None
+    repeat: Identity | None
 
 
 class ReadOptions(TypedDict):
@@ -63,8 +63,8 @@ class ReadOptions(TypedDict):
 
 
 def write_options(op: h.Operation) -> WriteOptions:
-    version = Version.decode(op.version) if op.version else None
-    return {**read_options(op), "version": version}
+    identity = Identity.decode(op.identity) if op.identity else None
+    return {**read_options(op), "repeat": identity}
 
 
 def read_options(op: h.Operation) -> ReadOptions:
@@ -163,6 +163,7 @@ class Recorder:
             return True
         if isinstance(error, RequestFailed) and error.version is not None:
             op.version, op.stamped = error.version.encode(), True
+            op.identity = error.identity.encode() if error.identity else b""
             return False
         if error.definite or isinstance(error, ReadTimeout):  # a first write that failed while it read
             self.end(op, h.TIMEOUT if op.stamped else h.REFUSED)

@@ -246,8 +246,8 @@ INVALID: dict[str, tuple[Message, str]] = {
     "time without end": (SET._replace(timeout_ms=1 << 62), "a timeout of"),
     "a negative time to live": (SET._replace(ttl_ms=-1), "a ttl of -1 ms"),
     "an endless time to live": (SET._replace(ttl_ms=1 << 62), "a ttl of"),
-    "a malformed version": (SET._replace(version=b"abc"), "the version is malformed"),
-    "a version of the future": (SET._replace(version=b"\xff" * 24), "lies in the future"),
+    "a malformed version": (SET._replace(identity=b"abc"), "the identity of the write is malformed"),
+    "a version of the future": (SET._replace(identity=b"\xff" * 40, repeats=True), "lies in the future"),
     "a delete of a first-write record": (
         Delete(1, "once", b"key", Level.QUORUM, SECOND_MS, b""), "first-write-wins",
     ),
@@ -321,7 +321,7 @@ def test_requests_of_the_right_types_and_any_values_are_all_answered(node: NodeP
 
 def test_bytes_flipped_in_valid_frames_never_reach_the_store(node: NodeProcess) -> None:
     draw = random.Random(12)
-    valid = framed(encode([SET._replace(key=b"flipped", version=b"")]))
+    valid = framed(encode([SET._replace(key=b"flipped", identity=b"")]))
     for _ in range(60):
         data = bytearray(valid)
         data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)

@@ -14,6 +14,7 @@ from basestore.protocol.client import Delete, Failed, Get, Got, Page, Scan, Set,
 from basestore.protocol.codec import Message, decode, encode
 from basestore.replica.replica import DIGEST_BYTES_MIN
 from basestore.results.receipts import page
+from repair.version import PROPOSAL_BYTES
 from tests.simulation import history as h
 from tests.simulation import stored as s
 from tests.simulation.clockwork import Stream
@@ -212,6 +213,7 @@ class Client:
             self._end(operation, h.FAILED)
         elif failed.version:
             operation.version, operation.stamped = failed.version, True
+            operation.identity = failed.identity
             if operation.attempts <= REPEATS_MAX and self.stream.chance(0.6):
                 self.world.counts["repeated with its version"] += 1
                 if self.stream.chance(0.5):
@@ -289,13 +291,17 @@ class Client:
 def request_of(operation: h.Operation, request: int) -> Message:
     """The message that asks for it."""
     level, timeout_ms, key = int(operation.level), operation.timeout_ms, operation.key.encode()
+    # Some clients propose none.
+    identity = operation.identity or (
+        (operation.number + 1).to_bytes(PROPOSAL_BYTES) if operation.client % 4 else b""
+    )
     if operation.kind == h.SET:
         return Set(
             request, operation.bucket, key, operation.value, level, timeout_ms, operation.ttl_ms,
-            operation.version,
+            identity, operation.identity != b"",
         )  # fmt: skip
     if operation.kind == h.DELETE:
-        return Delete(request, operation.bucket, key, level, timeout_ms, operation.version)
+        return Delete(request, operation.bucket, key, level, timeout_ms, identity, operation.identity != b"")
     if operation.kind == h.GET:
         return Get(request, operation.bucket, key, level, timeout_ms, operation.floor, operation.repair)
     return Scan(request, operation.bucket, key, operation.after, operation.limit, level, timeout_ms)

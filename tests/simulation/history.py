@@ -37,6 +37,7 @@ class Operation:
         "final",
         "floor",
         "found",
+        "identity",
         "key",
         "kind",
         "level",
@@ -75,6 +76,7 @@ class Operation:
         self.end = INF
         self.outcome = PENDING
         self.version = b""
+        self.identity = b""  # of a write that was told it: what it is repeated by
         self.winner = b""  # of a write that lost: what won
         self.session = False  # it is part of its client's session, which had seen `floor`
         self.floor = b""

@@ -75,7 +75,7 @@ class Holdings:
         """No sound record gives way to one that it beats, goes before its time, or comes after its own."""
         row, new = key[1:], batch[key]
         if new is not None:
-            if new[s.FLAGS_AT]:
+            if new[s.FLAGS_AT] & s.MARKED:
                 self._dues.setdefault(row, {})[new[: s.VERSION]] = s.due_of(new)
             if old is None or not old.startswith(new[: s.VERSION]):
                 self._judge_new(machine, row, new)

@@ -3,7 +3,7 @@
 The judge must not read a disk with the code that it judges: were that wrong, both would be wrong alike. So
 the forms of what it looks at are written down here once more, and compared with nothing:
 
-    r row                record: stamp 8 origin 8 number 8 digest 16 flags 1 expiry 8 value; then sequence 8
+    r row                record: stamp 8 origin 8 number 8 digest 16 flags 1 expiry 8 (proposal 8) value; 8
     s partition          sequence count live root(16) closed stable purged floor spilled, 8 bytes each
     h member row         flags 1 since 8 (stores, if they are named: length 1, 16 bytes each) record
     d member partition   the stamp since which the member may lack writes
@@ -21,7 +21,7 @@ DATA, SUMMARY, HINT, DEBT = b"r", b"s", b"h", b"d"
 CEILING = b"mceiling"
 VERSION, HEAD, RECORD_MIN, SEQUENCE = 24, 41, 49, 8
 FLAGS_AT, EXPIRY_AT = 40, 41
-TOMBSTONE, ONLY_COPY, LATE, NAMED = 1, 1, 2, 128
+TOMBSTONE, MARKED, ONLY_COPY, LATE, NAMED = 1, 3, 1, 2, 128
 CLOSED_AT, STABLE_AT = 40, 48
 STORE = 16
 LEAVES = 4096

@@ -14,11 +14,12 @@ from basestore.protocol.codec import Message
 from basestore.protocol.handshake import BucketRow, MemberRow
 from basestore.protocol.limits import TIMEOUT_MS_MAX
 from basestore.protocol.registry import NUMBERS
-from repair.version import HEAD_BYTES, RECORD_BYTES_MIN
+from repair.version import HEAD_BYTES, IDENTITY_BYTES, PROPOSAL_BYTES, RECORD_BYTES_MIN
 
 KINDS: list[type[Any]] = list(NUMBERS)
 
 VERSION = bytes(range(24))
+IDENTITY = bytes(range(IDENTITY_BYTES))
 HEAD = bytes(range(HEAD_BYTES))
 RECORD = bytes(range(RECORD_BYTES_MIN)) + b"value"
 BARE = RECORD[:RECORD_BYTES_MIN]
@@ -37,14 +38,14 @@ _EXAMPLES: list[Message] = [
     handshake.Refused("why", "{}"),
     handshake.Differs("{}"),
     handshake.Goodbye("why"),
-    client.Set(1, "default", b"key", b"value", 2, 1000, 0, b""),
-    client.Delete(1, "default", b"key", 2, 1000, VERSION),
+    client.Set(1, "default", b"key", b"value", 2, 1000, 0, IDENTITY[:PROPOSAL_BYTES]),
+    client.Delete(1, "default", b"key", 2, 1000, IDENTITY, True),
     client.Get(1, "default", b"key", 2, 1000, b"", True, False, 0),
     client.Scan(1, "default", b"k", b"", 10, 2, 1000),
-    client.Written(1, 0, 0, VERSION, 2, 2, [0, 1, 1, 1, 2, 0], b"", 1),
+    client.Written(1, 0, 0, IDENTITY, 2, 2, [0, 1, 1, 1, 2, 0], b"", 1),
     client.Got(1, True, b"value", VERSION, 0, 2, 2, False, 0, 0, 0, -1, False),
     client.Page(1, [b"key", b"value", VERSION, bytes(8)], b"key", True),
-    client.Failed(1, 3, "why", VERSION, ["1", "n1"]),
+    client.Failed(1, 3, "why", IDENTITY, ["1", "n1"]),
     operator.Status(1),
     operator.Explain(1, "default", b"key", 1000),
     operator.HintsOf(1),
@@ -114,6 +115,7 @@ def in_turn(*of: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
 
 _number, _text = _LEAVES[int], _LEAVES[str]
 _head = st.binary(min_size=HEAD_BYTES, max_size=HEAD_BYTES)
+_identity = st.sampled_from([8, IDENTITY_BYTES]).flatmap(lambda size: st.binary(min_size=size, max_size=size))
 _record = st.binary(min_size=RECORD_BYTES_MIN, max_size=RECORD_BYTES_MIN + 5)
 _row = st.binary(min_size=4, max_size=12)
 _claims = in_turn(_number, _number, _number)
@@ -125,7 +127,7 @@ _SOUND: dict[type[Any], dict[str, st.SearchStrategy[Any]]] = {
         "timeout_ms_max": st.integers(1, TIMEOUT_MS_MAX),
         "buckets": st.lists(st.builds(BucketRow, _text, st.sampled_from(sorted(handshake.RULES)))),
     },
-    client.Written: {"replicas": _pairs},
+    client.Written: {"replicas": _pairs, "identity": _identity},
     client.Page: {"rows": in_turn(*[_LEAVES[bytes]] * 4)},
     operator.Trace: {"row": _row},
     rep.Superseded: {"head": _head},

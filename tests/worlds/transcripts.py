@@ -30,7 +30,16 @@ from basestore.protocol.client import FINAL, OUTCOME_LOST, OUTCOME_SUPERSEDED, P
 from basestore.protocol.codec import Message
 from basestore.protocol.heartbeats import Ping, Pong
 from basestore.protocol.replication import COPY
-from repair.version import COUNTER_BITS, HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES, Record, Version
+from repair.version import (
+    COUNTER_BITS,
+    HEAD_BYTES,
+    IDENTITY_BYTES,
+    PROPOSAL_BYTES,
+    RECORD_BYTES_MIN,
+    VERSION_BYTES,
+    Record,
+    Version,
+)
 from repair.version import is_tombstone as deleted
 from tests.worlds.world import BORN_S, WALL_MS, Sent, World
 
@@ -128,6 +137,8 @@ class Transcript:
             if len(data) >= RECORD_BYTES_MIN:
                 value = "deletion" if deleted(data) else self._bytes(Record(data).value)
                 return f"{value} by {self._version(data[:VERSION_BYTES])}"
+        if len(data) == IDENTITY_BYTES and self._is_stamp(int.from_bytes(data[PROPOSAL_BYTES:][:8])):
+            return self._version(data[PROPOSAL_BYTES:][:VERSION_BYTES])
         return self._row(data) or self._text(data)
 
     def _version(self, data: bytes) -> str:

@@ -21,6 +21,7 @@ from basestore.cluster.outbox import Outbox
 from basestore.cluster.placement import Placement
 from basestore.config import BUILT_IN, ClusterConfig, Durability, Member, NodeConfig
 from basestore.consistency import Level
+from basestore.coordinator.attempts import Content
 from basestore.instant import Instant
 from basestore.node import Node
 from basestore.protocol.client import Delete, Get, Scan, Set
@@ -36,7 +37,7 @@ from basestore.storage.keyspace import DATA, SEQUENCE_BYTES
 from basestore.storage.memory import MemoryEngine
 from repair.clock import HybridClock
 from repair.rule import Rule
-from repair.version import Digester, Record, Version
+from repair.version import Digester, Identity, Record, Version
 
 WALL_MS = 1_760_000_000_000
 BORN_S = 1000.0  # of the monotonic clock, when a world begins
@@ -415,12 +416,14 @@ class World:
         ttl_s: float = 0,
         version: Version | None = None,
         after: int = 0,
+        identity: Identity | bytes = b"",
     ) -> Call:
-        encoded = version.encode() if version else b""
         ms, ttl_ms = round(timeout_s * 1000), round(ttl_s * 1000)
+        content = self.content(bucket, key, value.encode(), ttl_ms)
+        known, again = self._known(content, version, identity)
         return self.ask(
             at,
-            lambda r: Set(r, bucket, key.encode(), value.encode(), level, ms, ttl_ms, encoded, after),
+            lambda r: Set(r, bucket, key.encode(), value.encode(), level, ms, ttl_ms, known, again, after),
             level,
         )
 
@@ -433,10 +436,31 @@ class World:
         bucket: str = "default",
         timeout_s: float = 1.0,
         version: Version | None = None,
+        identity: Identity | bytes = b"",
     ) -> Call:
-        encoded = version.encode() if version else b""
         ms = round(timeout_s * 1000)
-        return self.ask(at, lambda r: Delete(r, bucket, key.encode(), level, ms, encoded), level)
+        known, again = self._known(self.content(bucket, key, tombstone=True), version, identity)
+        return self.ask(at, lambda r: Delete(r, bucket, key.encode(), level, ms, known, again), level)
+
+    def content(
+        self, bucket: str, key: str, value: bytes = b"", ttl_ms: int = 0, *, tombstone: bool = False
+    ) -> Content:
+        return Content(self.row(key, bucket), value, ttl_ms, tombstone, Rule.LAST_WRITE_WINS)
+
+    def known(self, content: Content, version: Version) -> Identity:
+        """What a write of this content is known by, if it was given this version."""
+        return Identity.of(content.proposal, content.again(self.digester, version).blob)
+
+    def _known(
+        self, content: Content, version: Version | None, identity: Identity | bytes
+    ) -> tuple[bytes, bool]:
+        """What a write is known by, and whether it is one over again: by the version of an earlier attempt,
+        or by its identity; bytes are what a client proposes for a new one."""
+        if version is not None:
+            return self.known(content, version).encode(), True
+        if isinstance(identity, Identity):
+            return identity.encode(), True
+        return identity, False
 
     def get(
         self,

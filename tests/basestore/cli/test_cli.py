@@ -113,20 +113,32 @@ def test_a_second_first_write_is_lost_and_says_to_whom(three: Cluster) -> None:
 
 
 def test_an_overtaken_write_is_superseded_not_failed(three: Cluster) -> None:
-    old = three.invoke("set", "race", "old", "-o", "json").json["version"]
+    old = three.invoke("set", "race", "old", "-o", "json").json["identity"]
     new = three.invoke("set", "race", "new", "-o", "json").json["version"]
-    again = three.invoke("set", "race", "old", "--version", old)
+    again = three.invoke("set", "race", "old", "--repeat", old)
     assert again.code == 5
     assert "a newer write won" in again.text
     assert "fail" not in again.text + again.stderr
-    receipt = three.invoke("set", "race", "old", "--version", old, "-o", "json").json
+    receipt = three.invoke("set", "race", "old", "--repeat", old, "-o", "json").json
     assert (receipt["outcome"], receipt["superseded_by"]) == ("superseded", new)
 
 
 def test_a_repeated_write_is_the_same_write(three: Cluster) -> None:
-    version = three.invoke("set", "same", "x", "-o", "json").json["version"]
-    again = three.invoke("set", "same", "x", "--version", version, "-o", "json")
-    assert (again.code, again.json["version"]) == (0, version)
+    first = three.invoke("set", "same", "x", "-o", "json").json
+    again = three.invoke("set", "same", "x", "--repeat", first["identity"], "-o", "json")
+    assert (again.code, again.json) == (0, first)
+    for other in (("set", "another", "x"), ("set", "same", "y"), ("delete", "same")):
+        refused = three.invoke(*other, "--repeat", first["identity"])
+        assert refused.code == 2
+        assert "another key, bucket, value or ttl" in refused.stderr
+
+
+def test_a_write_that_nobody_knows_of_is_not_repeated_by_a_guess(three: Cluster) -> None:
+    unknown = three.invoke("set", "unknown", "x", "--repeat", "0123456789abcdef", "-o", "json")
+    assert unknown.code == 4
+    facts = json.loads(unknown.stderr)
+    assert (facts["error"], facts["identity"]) == ("OutcomeUnknown", "0123456789abcdef")
+    assert three.invoke("set", "unknown", "x", "--repeat", "0123456789abcdef", "--bucket", "once").code == 0
 
 
 # --- values and keys -------------------------------------------------------------------------------
@@ -274,7 +286,7 @@ def test_durations_have_units_or_are_seconds(three: Cluster, duration: str) -> N
         (("set", "k", "v", "--timeout", "-5s"), "5s, 200ms"),
         (("set", "k", "v", "--timeout", "1h"), "at most"),
         (("set", "", "v"), "1 to 65536"),
-        (("set", "k", "v", "--version", "nonsense"), "one looks like"),
+        (("set", "k", "v", "--repeat", "nonsense"), "one looks like"),
         (("set", "k", "v", "--bucket", "nope"), "default, once"),
         (("set", "k", "v", "--bucket", "once", "--ttl", "5s"), "first-write-wins"),
         (("delete", "k", "--bucket", "once"), "first-write-wins"),

@@ -225,7 +225,18 @@ def test_of_many_partitions_the_furthest_behind_are_shown() -> None:
 def test_a_write_that_is_only_hinted_is_not_said_to_be_stored() -> None:
     version = basestore.Version.parse("01a205e983e70000-0001aed92d1f326b-1")
     states = {"n1": ReplicaState.HINTED, "n2": ReplicaState.PENDING}
-    receipt = basestore.Receipt(Outcome.STORED, None, version, basestore.Level.ANY, 1, 0, states, None, 3)
+    identity = basestore.Identity(bytes(8), version, bytes(8))
+    receipt = basestore.Receipt(
+        Outcome.STORED,
+        None,
+        identity,
+        basestore.Level.ANY,
+        1,
+        0,
+        states,
+        None,
+        3,
+    )
     assert not receipt.applied
     assert receipt_line(receipt, "stored") == (
         f"kept as a hint  no replica has it yet  version {version}  (n1 hinted, n2 pending)"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import basestore
 from basestore.cli.rows import START, Columns, Malformed, Row, read_csv, read_ndjson
 from tests.worlds.patience import eventually
 from tests.worlds.shell import COMMAND, Cluster, Finished, cluster, invoke, running
@@ -306,7 +307,8 @@ def test_an_unknown_outcome_is_repeated_as_the_same_write(tmp_path: Path) -> Non
         assert (late.code, _counts(late)) == (4, {"failed": 20})
         progress = _progress(file)
         assert progress is not None
-        versions = {version for _, version, _ in progress["progress"]["failed"]}  # type: ignore[index]
+        failed = progress["progress"]["failed"]  # type: ignore[index]
+        versions = {str(basestore.Identity.parse(identity).version) for _, identity, _ in failed}
         eventually(lambda: three.states()["n1"]["alive"] == ["n1", "n2", "n3"], "all are back")
         assert three.invoke("import", str(file)).code == 0
         items = [json.loads(line) for line in three.invoke("scan", "late/", "-o", "json").text.splitlines()]

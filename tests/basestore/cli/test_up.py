@@ -94,11 +94,11 @@ def test_too_few_answers_in_time_leave_the_outcome_unknown(tmp_path: Path) -> No
         late, told = _meets_a_fresh_pause(three, "set", "k", "v", "--timeout", "300ms")
         assert late == 4
         assert "may have happened" in told
-        named = re.search(r"version ([0-9a-f-]+)", told)
+        named = re.search(r"repeat it as ([0-9a-f-]+)", told, re.IGNORECASE)
         assert named
         eventually(lambda: three.states()["n1"]["alive"] == ["n1", "n2", "n3"], "all are back")
-        again = three.invoke("set", "k", "v", "--version", named[1], "-o", "json")
-        assert (again.code, again.json["version"]) == (0, named[1])
+        again = three.invoke("set", "k", "v", "--repeat", named[1], "-o", "json")
+        assert (again.code, again.json["identity"]) == (0, named[1])
 
 
 def _meets_a_fresh_pause(three: Cluster, *arguments: str) -> tuple[int, str]:

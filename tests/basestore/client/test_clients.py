@@ -117,11 +117,17 @@ class TestCalls:
     def test_repeating_a_version_is_the_same_write(self, running: Cluster, flavour: str) -> None:
         async def body(store: Any) -> None:
             first = await store.set(f"again {flavour}", "v")
-            again = await store.set(f"again {flavour}", "v", version=first.version)
-            text = await store.set(f"again {flavour}", "v", version=str(first.version))
-            assert again.version == text.version == first.version
-            with pytest.raises(basestore.ReplicaFailure):
-                await store.set(f"again {flavour}", "w", version=first.version, consistency="all")
+            again = await store.set(f"again {flavour}", "v", repeat=first.identity)
+            text = await store.set(f"again {flavour}", "v", repeat=str(first.identity))
+            assert again.identity == text.identity == first.identity
+            for key, value, bucket in (
+                (f"again {flavour}", "w", "default"),
+                (f"else {flavour}", "v", "default"),
+                (f"again {flavour}", "v", "once"),
+            ):
+                with pytest.raises(basestore.InvalidRequest, match="another key, bucket, value or ttl"):
+                    await store.set(key, value, bucket=bucket, repeat=first.identity)
+                assert (await store.get(key, bucket=bucket)).value != b"w"
 
         run(flavour, running.endpoints, body)
 
@@ -159,12 +165,20 @@ class TestCalls:
             ({"timeout": 601}, "at most 600 s are allowed"),
             ({"timeout": 10**400}, "timeout"),
             ({"timeout": "1"}, "must be a positive number of seconds"),
-            ({"ttl": 0}, "must be a positive number of seconds"),
-            ({"ttl": 1e15}, "ttl"),
-            ({"version": "1-2"}, "is not a version"),
-            ({"version": basestore.Version(-1, 0, 0)}, "version"),
-            ({"version": 7}, "version"),
-            ({"version": basestore.Version(1 << 63, 1, 1)}, "lies in the future"),
+            ({"timeout": True}, "must be a positive number of seconds"),
+            ({"ttl": 0}, "a ttl of 0; it must be above 0 and at most 3153600000 s"),
+            ({"ttl": 1e15}, "a ttl of 1000000000000000.0; it must be above 0 and at most 3153600000 s"),
+            ({"ttl": True}, "a ttl of True; it must be above 0"),
+            ({"repeat": "1-2"}, "is no identity of a write"),
+            ({"repeat": ""}, "is no identity of a write"),
+            ({"repeat": basestore.Identity(b"8 bytes!", basestore.Version(-1, 0, 0))}, "malformed"),
+            ({"repeat": basestore.Identity(b"short")}, "malformed"),
+            ({"repeat": 7}, "not by int"),
+            ({"repeat": basestore.Identity(bytes(8))}, "without an identity"),
+            (
+                {"repeat": basestore.Identity(b"8 bytes!", basestore.Version(1 << 63, 1, 1), bytes(8))},
+                "lies in the future",
+            ),
         ],
         ids=lambda value: f"{value!r:.40}",
     )

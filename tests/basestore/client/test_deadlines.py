@@ -1,7 +1,8 @@
 """A timeout is a promise about the call: every public call, of every client, ends by its deadline, whatever
 has become of the node, and however many others wait for the same.
 
-Covers `client/connection.py`, `blocking_channel.py`, `blocking_connection.py`, `dialling.py`, `at_once.py`.
+Covers `client/connection.py`, `blocking_channel.py`, `blocking_connection.py`, `dialling.py` and
+`blocking_operator.py`.
 """
 
 import socket

@@ -29,7 +29,7 @@ from basestore.protocol.codec import Message
 from basestore.protocol.limits import KEY_BYTES_MAX
 from basestore.results.receipts import Item, ReadResult
 from repair.rule import Rule
-from repair.version import Version
+from repair.version import Identity, Version
 
 CLUSTER = bytes(range(16))
 
@@ -42,6 +42,10 @@ def version(stamp: int) -> bytes:
     return Version(stamp, 1, 1).encode()
 
 
+def known(stamp: int) -> bytes:
+    return Identity(b"proposed", Version(stamp, 1, 1), b"checked!").encode()
+
+
 def setting(key: str, bucket: str = "default") -> Set:
     return Set(1, bucket, key.encode(), b"v", 2, 1000, 0, b"")
 
@@ -51,7 +55,7 @@ def getting(key: str, bucket: str = "default") -> Get:
 
 
 def written(outcome: int, own: int, better: int | None = None) -> Written:
-    return Written(1, outcome, 0, version(own), 2, 2, [], b"" if better is None else version(better), 0)
+    return Written(1, outcome, 0, known(own), 2, 2, [], b"" if better is None else version(better), 0)
 
 
 def got(stamp: int | None, *, found: bool = True) -> Got:
@@ -75,7 +79,7 @@ def item(key: bytes, stamp: int) -> Item:
         (written(OUTCOME_STORED, 5), 5),
         (written(OUTCOME_SUPERSEDED, 5, 9), 9),
         (written(OUTCOME_LOST, 5, 3), 3),
-        (Failed(1, 5, "timeout", version(5), ["1", "2"]), None),
+        (Failed(1, 5, "timeout", known(5), ["1", "2"]), None),
         (ConnectionLost("gone"), None),
         (None, None),
     ],
@@ -438,7 +442,7 @@ def test_a_token_with_more_keys_than_there_is_room_for_is_refused_as_a_whole() -
         (written(OUTCOME_SUPERSEDED, 5, 9), 9),
         (got(7), 7),
         (got(7, found=False), 7),
-        (Failed(1, 5, "timeout", version(5), ["1", "2"]), 5),
+        (Failed(1, 5, "timeout", known(5), ["1", "2"]), 5),
         (Failed(1, 3, "overloaded", b"", []), 0),
         (ConnectionLost("gone"), 0),
         (None, 0),

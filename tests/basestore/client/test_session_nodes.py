@@ -4,7 +4,7 @@ Covers `client/session.py` and what the coordinator does with its floors.
 """
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -54,6 +54,13 @@ class Way:
         self.cluster = world.cluster.id
         self.rules: Mapping[str, Rule] = world.cluster.buckets
         self.timeout_s_max = world.cluster.timeout_ms_max / 1e3
+        self.addresses = {member.name: member.address for member in world.cluster.members}
+
+    def elsewhere(self, endpoint: str, timeout_s: float) -> NoReturn:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        raise NotImplementedError
 
     async def ready(self, deadline: float) -> None:
         """Always."""
@@ -169,7 +176,8 @@ def test_a_superseded_write_is_followed_by_reads_of_what_won() -> None:
         world.plant(0, "k", "newer", world.stamp(500))
         earlier = world.stamp(-500)
         async with store.session() as session:
-            receipt = await session.set("k", "mine", version=earlier, consistency="all", timeout=0.5)
+            repeat = world.known(world.content("default", "k", b"mine"), earlier)
+            receipt = await session.set("k", "mine", repeat=repeat, consistency="all", timeout=0.5)
             assert receipt.outcome is Outcome.SUPERSEDED
             way.at = 1
             assert (await session.get("k")).value == b"newer"
@@ -449,14 +457,14 @@ def test_a_later_write_at_a_node_whose_clock_is_behind_wins_all_the_same(*, toge
                 way.at = 0
                 await session.set(f"{number}", "first", consistency="quorum")
                 way.at = 1
+                receipts: list[Receipt] = []
                 if together:
-                    receipts = await session.set_many([(f"{number}", "second")], consistency="quorum")
-                    receipts += await session.delete_many([f"{number}"], consistency="quorum")
+                    written = await session.set_many([(f"{number}", "second")], consistency="quorum")
+                    deleted = await session.delete_many([f"{number}"], consistency="quorum")
+                    receipts += written.raise_for_errors() + deleted.raise_for_errors()
                 else:
-                    receipts = [await session.set(f"{number}", "second", consistency="quorum")]
+                    receipts += [await session.set(f"{number}", "second", consistency="quorum")]
                     receipts += [await session.delete(f"{number}", consistency="quorum")]
-                for receipt in receipts:
-                    assert isinstance(receipt, Receipt)
-                    assert receipt.outcome is Outcome.STORED
+                assert [receipt.outcome for receipt in receipts] == [Outcome.STORED] * 2
 
     finish(story())

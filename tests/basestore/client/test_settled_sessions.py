@@ -7,7 +7,7 @@ from basestore.client.session import Session
 from basestore.protocol.client import Delete, Get, Got, Set, Written
 from basestore.protocol.codec import Message
 from repair.rule import Rule
-from repair.version import Version
+from repair.version import Identity, Version
 from tests.worlds.following import converged
 from tests.worlds.world import World
 
@@ -18,6 +18,10 @@ def session(keys_max: int = 10) -> Session:
 
 def version(stamp: int) -> bytes:
     return Version(stamp, 1, 1).encode()
+
+
+def known(stamp: int) -> bytes:
+    return Identity(b"proposed", Version(stamp, 1, 1), b"checked!").encode()
 
 
 def get(key: str) -> Get:
@@ -31,7 +35,7 @@ def got(stamp: int, stable: int) -> Got:
 def written(seen: Session, key: str, stamp: int) -> None:
     request = Set(1, "default", key.encode(), b"v", 2, 1000, 0, b"")
     seen.begin(request)
-    seen.end(request, Written(1, 0, 0, version(stamp), 2, 2, [], b"", 0))
+    seen.end(request, Written(1, 0, 0, known(stamp), 2, 2, [], b"", 0))
 
 
 def read(seen: Session, key: str, stamp: int, stable: int) -> bytes:
@@ -84,7 +88,7 @@ def test_requests_under_way_keep_their_room_when_the_key_is_forgotten() -> None:
     seen.begin(slow)
     read(seen, "k", 10, stable=10)
     assert len(seen) == 0
-    seen.end(slow, Written(2, 0, 0, version(20), 2, 2, [], b"", 0))
+    seen.end(slow, Written(2, 0, 0, known(20), 2, 2, [], b"", 0))
     assert seen.floor("default", b"k") == version(20)
     read(seen, "k", 20, stable=20)
     written(seen, "other", 30)

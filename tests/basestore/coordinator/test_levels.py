@@ -403,7 +403,7 @@ class TestReceipts:
         world.settle()
         with pytest.raises(ReplicaFailure) as failed:
             call.receipt()
-        assert "was used for another value" in failed.value.reasons["n1"]
+        assert "held with another content" in failed.value.reasons["n1"]
         assert world.values("k") == [b"v"] * 3
 
     def test_a_version_from_the_future_is_refused_before_anything_is_sent(self) -> None:

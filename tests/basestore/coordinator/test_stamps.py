@@ -404,7 +404,7 @@ class TestAfterWhatASessionHasSeen:
             assert second.receipt().outcome is Outcome.STORED
             delete = partial(
                 Delete, bucket="default", key=b"%d" % number, level=Level.QUORUM, timeout_ms=1000,
-                version=b"", after=first.stamp,
+                identity=b"", after=first.stamp,
             )  # fmt: skip
             third = world.ask(1, delete)
             world.settle()

@@ -17,6 +17,7 @@ from basestore.errors import (
     ClockSkew,
     ConnectionLost,
     InvalidRequest,
+    OutcomeUnknown,
     Overloaded,
     ReadTimeout,
     ReplicaFailure,
@@ -30,10 +31,11 @@ from basestore.protocol.operator import Fact, NodeStatus
 from basestore.results.answers import encode_text, error_of
 from basestore.results.nodes import node_state
 from basestore.results.receipts import page, read_result, receipt
-from repair.version import Version
+from repair.version import Identity, Version
 from tests.worlds.messages import messages_of
 
 VERSION = Version(1, 2, 3)
+IDENTITY = Identity(b"proposed", VERSION, b"checked!")
 READERS: dict[type[Any], Callable[[Any], object]] = {
     Written: lambda answer: receipt(answer, Level.ONE, {0: "n1", 1: "n2"}),
     Got: lambda answer: read_result(answer, Level.ONE),
@@ -41,9 +43,9 @@ READERS: dict[type[Any], Callable[[Any], object]] = {
     NodeStatus: node_state,
 }
 NONSENSE = [
-    Written(1, 9, 0, VERSION.encode(), 2, 2, [0, 1], b"", 1),  # an outcome that there is not
-    Written(1, 0, 0, VERSION.encode(), 2, 2, [7, 1], b"", 1),  # a member that there is not
-    Written(1, 0, 0, VERSION.encode(), 2, 2, [0, 99], b"", 1),  # a state that there is not
+    Written(1, 9, 0, IDENTITY.encode(), 2, 2, [0, 1], b"", 1),  # an outcome that there is not
+    Written(1, 0, 0, IDENTITY.encode(), 2, 2, [7, 1], b"", 1),  # a member that there is not
+    Written(1, 0, 0, IDENTITY.encode(), 2, 2, [0, 99], b"", 1),  # a state that there is not
     Written(1, 0, 0, b"short", 2, 2, [0, 1], b"", 1),
     Got(1, True, b"value", b"short", 0, 2, 2, False, 0),
     Page(1, [b"key", b"value", b"short", bytes(8)], b"", False),
@@ -60,10 +62,12 @@ NONSENSE = [
         Unavailable(3, 1),
         Overloaded("full"),
         ClockSkew("off"),
-        WriteTimeout("late", 1, 2, VERSION),
+        WriteTimeout("late", 1, 2, IDENTITY),
         ReadTimeout("late", 0, 2, None),
-        ReplicaFailure("refused", {"n1": "no", "n2": "never"}, VERSION),
+        ReplicaFailure("refused", {"n1": "no", "n2": "never"}, IDENTITY),
         ConnectionLost("gone"),
+        OutcomeUnknown("not found", None, Identity(b"proposed")),
+        OutcomeUnknown("another is there", VERSION, Identity(b"proposed")),
     ],
     ids=lambda error: type(error).__name__,
 )

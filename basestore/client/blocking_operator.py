@@ -1,0 +1,202 @@
+"""Blocking operator: what an operator asks of a cluster, as `operator.py`, without an event loop.
+
+Beside the calls there it asks every member for its hints. Members are asked at once, each over a connection
+of its own.
+"""
+
+from collections.abc import Callable, Sequence
+from threading import Thread
+from time import monotonic, sleep
+from types import TracebackType
+from typing import Self, TypeVar
+
+from basestore.client.arguments import (
+    Consistency,
+    check_endpoints,
+    patience,
+    scope_of,
+)
+from basestore.client.blocking_channel import AnyChannel, Channel
+from basestore.client.calls import Call, Calls, survey_call
+from basestore.client.channel import silence
+from basestore.errors import BasestoreError, InvalidRequest, RequestFailed, Unreachable
+from basestore.protocol.handshake import MemberRow
+from basestore.results.cluster_view import Following
+from basestore.results.convergence import CONVERGED_S, Convergence, Proving
+from basestore.results.explanation import Explanation
+from basestore.results.hints import NodeHints
+from basestore.results.loss import ACCEPT_S, AcceptedLoss, Accepting
+from basestore.results.nodes import NodeState, down
+from basestore.results.receipts import Receipt
+from basestore.results.repair import REPAIR_S, Repair, Repairing
+
+LEFT_S_MIN = 0.05  # for members to answer, when it took long to be told who they are
+MANY_MAX = 256  # requests that are sent before the first answer is read
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+
+class BlockingOperator:
+    """One way to a cluster, as `Operator`."""
+
+    def __init__(self, channel: AnyChannel, consistency: Consistency, timeout: float | None) -> None:
+        self._channel = channel
+        self._calls = Calls(consistency, timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. The store is not used afterwards."""
+        self._channel.close()
+
+    def _ask(self, call: Call[T]) -> T:
+        deadline = monotonic() + call.timeout_s
+        if call.timeout_s > self._channel.timeout_s_max:
+            ((call,), deadline) = self._within([call], deadline)
+        answer = self._channel.ask([call.make], deadline)[0]
+        if isinstance(answer, BasestoreError):
+            raise answer
+        return call.read(answer, self._channel.members)
+
+    def _within(self, calls: Sequence[Call[T]], deadline: float) -> tuple[Sequence[Call[T]], float]:
+        """These calls, and their deadline, as the cluster takes them, once that is known."""
+        self._channel.welcome(deadline)
+        calls = [call.within(self._channel.timeout_s_max) for call in calls]
+        return calls, min(deadline, monotonic() + calls[0].timeout_s)
+
+    def cluster_id(self) -> str:
+        """Which cluster this is, in hexadecimal digits; Unreachable."""
+        return self._channel.welcome(monotonic() + self._calls.timeout_s).cluster.hex()
+
+    def explain(
+        self, key: bytes | str, *, bucket: str = "default", timeout: float | None = None
+    ) -> Explanation:
+        """Why a key has the value it has, as `Store.explain`."""
+        return self._ask(self._calls.explain(key, bucket, timeout))
+
+    def converged(
+        self,
+        *,
+        timeout: float = CONVERGED_S,
+        key: bytes | str | None = None,
+        bucket: str = "default",
+        receipt: Receipt | None = None,
+    ) -> Convergence:
+        """Wait until it is proven that all that was written before this call is on all replicas, for good;
+        true if it is. `Store.converged` says of what."""
+        return self._follow(Proving(scope_of(bucket, key), receipt, patience(timeout), monotonic()))
+
+    def repair(
+        self,
+        *,
+        timeout: float = REPAIR_S,
+        partition: int | None = None,
+        full: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Repair:
+        """Let all replicas compare what they hold, now; `Store.repair` says how."""
+        scope = scope_of("default", None, partition)
+        return self._follow(Repairing(scope, full, patience(timeout), monotonic()), progress)
+
+    def accept_loss(self, *, timeout: float = ACCEPT_S, partition: int | None = None) -> AcceptedLoss:
+        """Accept that writes may be lost; `Store.accept_loss` says which."""
+        return self._follow(Accepting(scope_of("default", None, partition), patience(timeout), monotonic()))
+
+    def _follow(self, survey: Following[T], progress: Callable[[int, int], None] | None = None) -> T:
+        """Ask until there is a result. A node that goes meanwhile is no reason to stop."""
+        while (result := survey.result(monotonic())) is None:
+            try:
+                self._ask(survey_call(survey, monotonic()))
+            except (RequestFailed, Unreachable) as error:
+                survey.miss(error)
+            if progress is not None:
+                progress(*survey.progress)
+            sleep(min(survey.pause_s, survey.left_s(monotonic())))
+        return result
+
+    def node_hints(self, *, replay: bool = False, late: bool = False) -> NodeHints:
+        """The hints that the node this store talks to keeps. `replay` and `late` as in `Store.node_hints`."""
+        return self._ask(self._calls.hints(replay, late))
+
+    def hints(self, *, replay: bool = False, late: bool = False, node: str | None = None) -> list[NodeHints]:
+        """The hints of every member of the cluster, or of the one called `node`, as `node_hints`; those
+        that do not answer say why. InvalidRequest when no member is called so."""
+        return self._each(
+            lambda there: there.node_hints(replay=replay, late=late),
+            lambda name, _, why: NodeHints(name, None, (), why),
+            node,
+        )
+
+    def node_counters(self) -> NodeState:
+        """`node_status` with further facts: all that the node has counted, by the names of `metrics`."""
+        return self._ask(self._calls.counters())
+
+    def node_status(self) -> NodeState:
+        """What the node that this store talks to says of itself."""
+        return self._ask(self._calls.status())
+
+    def ping(self) -> float:
+        """Seconds until the node that this store talks to has answered. Unreachable, ReadTimeout."""
+        began_s = monotonic()
+        self._ask(self._calls.status())
+        return monotonic() - began_s
+
+    def status(self) -> list[NodeState]:
+        """Every member of the cluster, in its order; those that do not answer are `down`."""
+        return self._each(BlockingOperator.node_status, down)
+
+    def _each(
+        self,
+        ask: Callable[["BlockingOperator"], T],
+        silent: Callable[[str, str, str], T],
+        only: str | None = None,
+    ) -> list[T]:
+        """What each member answers, or only the one of this name, all asked at once; of one that does not,
+        what `silent` makes of its name, its endpoint and the reason. Unreachable when none says who the
+        members are."""
+        deadline = monotonic() + self._calls.timeout_s
+        members = self._channel.welcome(deadline).members
+        names = [member.name for member in members]
+        if only is not None and only not in names:
+            raise InvalidRequest(f"no node is called {only!r}; this cluster has {', '.join(names)}")
+
+        def ask_one(member: MemberRow) -> T:
+            try:
+                timeout_s = max(LEFT_S_MIN, deadline - monotonic())
+                channel = Channel(check_endpoints(member.address))
+                with BlockingOperator(channel, self._calls.level, timeout_s) as there:
+                    return ask(there)
+            except (Unreachable, RequestFailed) as error:
+                return silent(member.name, member.address, silence(error))
+
+        return _at_once(ask_one, [member for member in members if only in (None, member.name)])
+
+
+def _at_once(ask: Callable[[A], T], each: Sequence[A]) -> list[T]:
+    """What each of them answers, in their order. Raises the first error among what they raise."""
+    answers: dict[int, T] = {}
+    errors: dict[int, BaseException] = {}
+
+    def ask_one(place: int) -> None:
+        try:
+            answers[place] = ask(each[place])
+        except BaseException as error:
+            errors[place] = error
+            raise
+
+    # Of no concern to a program that ends meanwhile.
+    threads = [Thread(target=ask_one, args=(place,), daemon=True) for place in range(len(each))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for place in sorted(errors):
+        raise errors[place]
+    return [answers[place] for place in range(len(each))]
