@@ -377,4 +377,5 @@ class Exchange:
         # one of the stores may have been replaced meanwhile: then no claim is to be built on this proof
         agreed = self._tag == self._their_tag == self._certificates.tag(self.partition)
         tag, closed = self._tag if agreed else 0, (snapshot.closed, self._their_closed)
-        return Outcome(kind, Certificate(snapshot.sequence, sequence, *closed, tag, self.now.wall_ms))
+        made_ms = self._local.closed_stamps.time_ms(self.now)
+        return Outcome(kind, Certificate(snapshot.sequence, sequence, *closed, tag, made_ms))

@@ -59,6 +59,8 @@ def _row(state: "NodeState") -> tuple[object, ...]:
         notes.append(f"disk trouble: {disk}")
     if clock := state.facts.get("clock"):
         notes.append(f"clock trouble: {clock}")
+    if jump_ms := state.facts.get("clock jump ms"):
+        notes.append(f"clock jumped ahead by {text.age(int(jump_ms))}: what that expires is kept for a day")
     if state.loss is not None:
         notes.append(text.loss(*state.loss))
     if state.facts.get("damaged", "0") != "0":

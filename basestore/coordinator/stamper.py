@@ -65,7 +65,8 @@ class Stamper:
         return Version(stamp, self._origin, self._numbers[partition])
 
     def _follow(self, after: int, now: Instant) -> None:
-        if not self._clock.observe(after, now.wall_ms):
+        # At the bound itself the next stamp would be beyond it.
+        if after >= self._clock.bound(now.wall_ms) or not self._clock.observe(after, now.wall_ms):
             ahead_ms = (after >> COUNTER_BITS) - now.wall_ms
             raise ClockSkew(
                 f"the session has seen a write whose stamp is {ahead_ms} ms ahead of this node's clock, and "

@@ -114,8 +114,10 @@ class DebtCheck:
         self._operations = operations
         self._due_s = now.monotonic + ROUND_S
         self._after = -1  # of partitions that others hold: where the next round begins
-        newest_ms = now.wall_ms + clock.drift_ms_max  # nothing that was owed before can be newer
-        debts.mark(max(clock.last, newest_ms << COUNTER_BITS))
+        # Nothing that was owed before can be newer, wherever this clock stands now: what was repeated for
+        # others was ahead of the last stamp by the bound at most.
+        newest_ms = max(clock.last >> COUNTER_BITS, now.wall_ms) + clock.drift_ms_max
+        debts.mark((newest_ms + 1) << COUNTER_BITS)
 
     def tick(self, now: Instant) -> None:
         """Every few seconds: see which debts have ended."""

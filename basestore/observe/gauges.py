@@ -59,9 +59,10 @@ class Lag(NamedTuple):
         if worst is None:
             return cls(None, 0, ())
         proven = [stable for stable in stables.values() if stable]
-        lag_ms = max(0, now.wall_ms - (min(proven) >> COUNTER_BITS)) if proven else None
+        time_ms = peers.clock.about_ms(now)
+        lag_ms = max(0, time_ms - (min(proven) >> COUNTER_BITS)) if proven else None
         allowed_ms = closed_lag_ms + STALLED_MS + TURN_MS * len(stables)
-        due_ms = now.wall_ms - allowed_ms
+        due_ms = time_ms - allowed_ms
         stalled: tuple[str, ...] = ()
         if stables[worst] >> COUNTER_BITS < due_ms and (now.monotonic - opened_s) * 1e3 > allowed_ms:
             stalled = tuple(

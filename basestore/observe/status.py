@@ -61,6 +61,7 @@ def facts(
         "damaged": str(len(replica.damaged)),
         "disk": disk,
         "clock": clock,
+        "clock jump ms": str(peers.clock.ahead_ms or ""),
         "lossy": str(len({row.partition for row in lost})),
         "lost until ms": str(worst.upto >> COUNTER_BITS) if worst else "",
         "lost sources": f"{worst.sources} of {worst.needed}" if worst else "",
