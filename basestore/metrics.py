@@ -28,6 +28,7 @@ REPAIRS: Final = "repairs_"  # what begins so is one counter by kind for whoever
 EXCHANGES: Final = "exchanges_"  # likewise
 COUNTERS: Final[Mapping[str, str]] = {
     "hints_created": "Hints stored for members that missed a write.",
+    "hints_damaged": "Hints given up because their digest did not fit.",
     "hints_delivered": "Hints whose write the member has taken.",
     "hints_expired": "Hints given up because they had become too old.",
     "hints_late": "Hints that their member takes no more, kept for an operator to decide.",

@@ -136,7 +136,7 @@ class Node:
             self.group_commit, rules, self.peers, self.metrics, self.config, self.debts,
             lambda row, head, numbers: self._admission.taken_by(row, head, numbers),
         )  # fmt: skip
-        self.delivery = Delivery(self.hints, self.peers, self.operations)
+        self.delivery = Delivery(self.hints, self.peers, self.operations, self.replica.intact)
         self.late_hints = LateHints(self.hints, rules, self.context)
         self._debt_check = DebtCheck(
             self.debts, self.summaries, placement, self.peers, self.operations, self.clock, now

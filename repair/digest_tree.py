@@ -42,7 +42,7 @@ SUMMARY_BYTES = 80
 MASK = (1 << 128) - 1
 STAMP_MAX = (1 << 64) - 1
 
-_SUMMARY = struct.Struct(">QQQ16sQQQQQ")
+_SUMMARY = struct.Struct(">Qqq16sQQQQQ")  # counts may be wrong, and below 0
 _DIGEST_END = VERSION_BYTES + SUM_BYTES
 
 
@@ -141,7 +141,12 @@ class Summary:
     @property
     def sound(self) -> bool:
         """Whether root and leaves fit each other, and nothing is counted that cannot be."""
-        return sum(self.leaves.values()) & MASK == self.root and self.live <= self.count
+        return sum(self.leaves.values()) & MASK == self.root and self.countable
+
+    @property
+    def countable(self) -> bool:
+        """Whether the counts can be."""
+        return 0 <= self.live <= self.count
 
 
 def nodes_of(leaves: Mapping[int, int]) -> list[int]:

@@ -11,10 +11,12 @@ this happens while nothing is staged.
 
 How a damaged record goes, for example row k of partition 3:
 
-    a read finds that k's digest does not fit      the replica lists k as damaged
-    next tick: partition 3 is suspect              its sums count what k held, and nobody knows what that was
-    a scrub of 3 counts all sound records          the sums are set right; k counts for nothing from now on
-    k is healed (`healing.py`)                     it is entered like any record, and 3 may be compared again
+    a read finds that k's digest does not fit      the replica lists k as damaged, and 3 is not compared
+    until k is healed                              the sums go on counting what k held before: if it is read
+                                                   soundly after all, nothing is counted twice
+    k is healed (`healing.py`)                     it is entered like any record, and in the same batch 3 is
+                                                   suspect: its sums count what k held too
+    a scrub of 3 counts all records                the sums are set right, and 3 may be compared again
 """
 
 from collections.abc import Container
@@ -27,7 +29,7 @@ from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity
-from basestore.replica.replica import Replica
+from basestore.replica.replica import DAMAGED_MAX, Replica
 from basestore.storage import keyspace
 
 SCRUB_S = 7 * 24 * 3600.0
@@ -58,19 +60,18 @@ class Maintenance:
         self._identity = identity
         self._metrics = metrics
         self._certificates = certificates
-        doubtful = self._summaries.of if group_commit.engine.loss else sorted(self._summaries.damaged)
-        self.suspects: dict[int, None] = dict.fromkeys(doubtful)
+        self.suspects = self._summaries.suspects
         self._last_scrubs: dict[int, LastScrub] = {}
         self._examined: set[int] = set()  # of which all is to be compared after the scrub
         self._damaged: set[int] = set()  # partitions with records that are to be healed
-        self._accounted: set[bytes] = set()  # damaged rows that the sums no longer count
         self._emptied: set[int] = set()
         self._scrub: Scrub | None = None
+        self._suspicion: int | None = None  # when that was begun
         self._scrubbed_ms = self._load_scrubbed(now)
 
     def suspect(self, partition: int) -> None:
         """Something may be wrong with this partition: scrub it before it is compared again."""
-        self.suspects[partition] = None  # in the order in which they came
+        self._summaries.suspect(partition)
 
     def examine(self, partition: int) -> None:
         """Scrub this partition, and have all of it compared with every other replica."""
@@ -91,14 +92,11 @@ class Maintenance:
         )
 
     def watch_damage(self) -> None:
-        """No exchanges where a record is damaged, until it is healed; and one scrub, for what it counted
-        for is not known."""
-        damaged = self._replica.damaged
-        # Healed rows leave, so that a row that is damaged anew is scrubbed for anew.
-        self._accounted &= damaged.keys()
-        self._damaged = {row_partition(row) for row in damaged}
-        for row in damaged.keys() - self._accounted:
-            self.suspect(row_partition(row))
+        """No exchanges where a record is damaged, until it is healed, nor where counts cannot be."""
+        self._damaged = {row_partition(row) for row in self._replica.damaged}
+        for partition, summary in self._summaries.of.items():
+            if not summary.countable and partition not in self.suspects:
+                self.suspect(partition)
 
     def work(self, rows: int, busy: Container[int], now: Instant) -> int | None:
         """Do the next slice, of at most so many rows, where no exchange is open (`busy`); returns how many it
@@ -157,15 +155,21 @@ class Maintenance:
             if due is None or due in busy:  # its exchange ends soon, and no other begins
                 return None
             self._scrub = Scrub(self._summaries, self._replica, due, now.monotonic)
+            self._suspicion = self.suspects.get(due)
         if not self._scrub.advance(rows):
             self._finish(self._scrub, now)
         return rows
 
     def _due(self, now: Instant) -> int | None:
-        """What to scrub next: what is suspect, or what was scrubbed longest ago, if that is a week."""
+        """What to scrub next: what is suspect, or what was scrubbed longest ago, if that is a week. Where a
+        record is damaged nothing can be counted, before it is healed."""
+        if len(self._replica.damaged) >= DAMAGED_MAX:
+            return None
         for partition in self.suspects:
-            return partition
-        oldest = min(self._scrubbed_ms, key=self._scrubbed_ms.__getitem__, default=None)
+            if partition not in self._damaged:
+                return partition
+        sound = self._scrubbed_ms.keys() - self._damaged
+        oldest = min(sound, key=self._scrubbed_ms.__getitem__, default=None)
         if oldest is None or now.wall_ms - self._scrubbed_ms[oldest] < SCRUB_S * 1000:
             return None
         return oldest
@@ -173,15 +177,24 @@ class Maintenance:
     def _finish(self, scrub: Scrub, now: Instant) -> None:
         self._scrub = None
         partition = scrub.partition
+        self._metrics.count("partitions_scrubbed")
+        if scrub.damaged or any(row_partition(row) == partition for row in self._replica.damaged):
+            scrub.end()
+            self.suspect(partition)
+            self._note_scrub(scrub, now)
+            return
         wrong = scrub.finish()
         self._metrics.count("leaves_corrected", wrong)
-        self._metrics.count("partitions_scrubbed")
         # Proofs made with wrong sums are none.
         if wrong or partition in self._examined:
             self._certificates.withdraw_all(partition)
-        self._accounted |= {row for row in self._replica.damaged if row_partition(row) == partition}
-        self.suspects.pop(partition, None)
+        if self.suspects.get(partition) == self._suspicion:  # else it was suspected anew meanwhile
+            self._summaries.clear(partition)
         self._examined.discard(partition)
+        self._note_scrub(scrub, now)
+
+    def _note_scrub(self, scrub: Scrub, now: Instant) -> None:
+        partition = scrub.partition
         self._last_scrubs[partition] = LastScrub(scrub.begun_s, now.monotonic)
         self._scrubbed_ms[partition] = now.wall_ms
         self._group_commit.stage(keyspace.scrubbed(partition), now.wall_ms.to_bytes(8))

@@ -1,7 +1,7 @@
 """Scrub: what a partition's summary says, held against what is on the disk.
 
 One partition at a time, slice by slice, from its first row to its last. A record whose digest does not fit
-is damaged: it counts for nothing any more, and is healed from other replicas (`healing.py`). A sum or a
+is damaged, and healed from other replicas (`healing.py`); sums are set right only when none is. A sum or a
 count that does not fit is set right; what is lacking then is found by the next exchanges. When a partition is
 due is `maintenance.py`'s affair.
 
@@ -33,6 +33,7 @@ class Scrub:
         self._sums: dict[int, int] = {}
         self._count = 0
         self._live = 0
+        self.damaged = False  # a record was found to be
         summaries.watch(partition, self)
 
     def note(self, row: bytes, held: bytes, head: bytes) -> None:
@@ -55,16 +56,20 @@ class Scrub:
             try:
                 self._replica.check(row, held)
                 self._add(row, held[:HEAD_BYTES], 1)
-            except DamagedRecord:
-                continue  # it counts for nothing, and is healed
+            except DamagedRecord:  # what it counts for nobody knows before it is healed
+                self.damaged = True
         if not stored:
             return False
         self._cursor = keyspace.after(keyspace.row_of(stored[-1][0]))
         return True
 
+    def end(self) -> None:
+        """It has come to nothing."""
+        self._summaries.unwatch(self.partition, self)
+
     def finish(self) -> int:
         """Set the summary right. Returns how many leaves were wrong, or 1 if only the root was."""
-        self._summaries.unwatch(self.partition, self)
+        self.end()
         summary = self._summaries.of[self.partition]
         wrong = [
             leaf

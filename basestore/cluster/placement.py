@@ -96,3 +96,8 @@ def row_bucket(row: bytes) -> bytes:
 
 def row_key(row: bytes) -> bytes:
     return row[3 + row[2] :]
+
+
+def row_name(row: bytes) -> str:
+    """A row in words."""
+    return f"bucket {row_bucket(row).decode()!r}, key {row_key(row)[:64]!r}"

@@ -7,6 +7,7 @@ a few copies leave in each tick: client traffic goes first. A hint is deleted on
 durably; one that meets an error stays for the next round. It never gives one up: that is `hints.py`'s to do.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from basestore.cluster.operations import Ack, Once, Operations
@@ -17,6 +18,7 @@ from basestore.handoff.pile import Pile
 from basestore.instant import Instant
 from basestore.protocol.replication import Hinted, Rejected, Settled
 from basestore.storage import keyspace
+from repair.version import Record
 from repair.write_repair import Hint
 
 WINDOW_MIN = 16
@@ -48,8 +50,12 @@ class _Round:
 class Delivery:
     """Delivers this node's hints."""
 
-    def __init__(self, hints: Hints, peers: Peers, operations: Operations) -> None:
+    def __init__(
+        self, hints: Hints, peers: Peers, operations: Operations, intact: Callable[[bytes, Record], bool]
+    ) -> None:
+        """`intact`: whether a record's digest fits a row."""
         self._hints = hints
+        self._intact = intact
         self._peers = peers
         self._operations = operations
         self._rounds = [_Round(pile) for pile in hints.piles]
@@ -111,6 +117,9 @@ class Delivery:
         sent = 0
         if room > 0:
             for row, hint in self._hints.by_age(at.pile, at.cursor, room):
+                if not self._intact(row, hint.record):
+                    self._hints.damaged(at.pile, row, hint)
+                    continue
                 if at.bytes_under_way > WINDOW_BYTES_MAX or not self._send(at, row, hint, now):
                     return
                 # Behind what was sent, answered or not: what fails is met again in the next round.

@@ -107,6 +107,12 @@ class Hints:
             self._remove(pile, hint, row)
             self._metrics.count(outcome)
 
+    def damaged(self, pile: Pile, row: bytes, hint: Hint) -> None:
+        """Its digest does not fit: it is not delivered, and what it stood for is owed."""
+        self._remove(pile, hint, row)
+        self._debts.owe(pile.index, row, hint)
+        self._metrics.count("hints_damaged")
+
     def too_late(self, pile: Pile, row: bytes, hint: Hint) -> None:
         """The member takes it no more: keep it, for an operator to see, but deliver it no more."""
         if self._group_commit.get(pile.key(row)) == encode_hint(hint):

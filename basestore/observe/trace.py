@@ -8,13 +8,16 @@ from basestore.cluster.placement import row_partition
 from basestore.observe.inspect import Inspector
 from basestore.observe.status import state
 from basestore.protocol.operator import DAMAGED, LATE, ONLY_COPY, UP, Reach, Trace, Traced, TracedHint
+from basestore.replica.replica import STORED_BYTES_MIN, Replica
+from basestore.storage.keyspace import SEQUENCE_BYTES
+from repair.version import RECORD_BYTES_MIN, Record
 from repair.write_repair import Hint
 
 
 def trace(message: Trace, here: Inspector) -> Traced:
     """What this node knows of a row."""
     peers, replica, certificates = here.peers, here.replica, here.certificates
-    record, said = replica.trace(message.row), state(here.identity)
+    record, said = _record(replica, message.row), state(here.identity)
     if record is None and said == UP:
         said = DAMAGED
     kept = here.hints.of_row(message.row)
@@ -31,3 +34,16 @@ def trace(message: Trace, here: Inspector) -> Traced:
 
 def _sort_of(hint: Hint) -> int:
     return ONLY_COPY * hint.only_copy + LATE * hint.late
+
+
+def _record(replica: Replica, row: bytes) -> bytes | None:
+    """What is held, without the value: empty when nothing is, None when it is damaged, which is not even
+    noted."""
+    stored = replica.peek(row)
+    if row in replica.damaged:
+        return None
+    if stored is None:
+        return b""
+    if len(stored) < STORED_BYTES_MIN or not replica.intact(row, Record(stored[:-SEQUENCE_BYTES])):
+        return None
+    return stored[:RECORD_BYTES_MIN]

@@ -24,7 +24,7 @@ from functools import partial, reduce
 from itertools import islice
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
-from basestore.cluster.placement import row_bucket, row_key, row_partition
+from basestore.cluster.placement import row_bucket, row_key, row_name, row_partition
 from basestore.errors import DamagedRecord
 from basestore.protocol.replication import (
     COPY,
@@ -54,6 +54,7 @@ HINTED_DIRECT = 3
 LOOK_BYTES_MAX = 8 << 20  # that are read from the disk in one go, for a page of a scan or a slice of rows
 STORED_BYTES_MIN = RECORD_BYTES_MIN + SEQUENCE_BYTES
 ABSENT = b""
+HEALING = "its other replicas heal it, as far as any holds it soundly"
 
 
 class Replica:
@@ -102,28 +103,27 @@ class Replica:
             ahead = Record(blob).version.wall_ms - wall_ms
             outbox.put(Rejected(request, f"the write's stamp is {ahead} ms ahead of this clock", True))
             return
-        held = self._marks.get(row)  # `mark` without a call: most rows that are written are known
-        if held is None:
-            try:
+        try:
+            held = self._marks.get(row)  # `mark` without a call: most rows that are written are known
+            if held is None:
                 held = self.mark(row)
-            except DamagedRecord as damage:
-                outbox.put(Rejected(request, str(damage), True))
+            # Only a client can bring one version with two values, by repeating a write. Between copies the
+            # digest decides, so that replicas end up with the same one.
+            if way == DIRECT and held[:VERSION_BYTES] == head[:VERSION_BYTES] and not held.startswith(head):
+                outbox.put(Rejected(request, "this version is held with another content", False))
                 return
-        # Only a client can bring one version with two values, by repeating a write. Between copies the
-        # digest decides, so that replicas end up with the same one.
-        if way == DIRECT and held[:VERSION_BYTES] == head[:VERSION_BYTES] and not held.startswith(head):
-            outbox.put(Rejected(request, "this version is held with another content", False))
+            # Asked before whether it is late: what changes nothing is answered however old it is.
+            wins = held == ABSENT or (not held.startswith(head) and rule.beats(head, held))
+            if wins:
+                summary = self.summaries.of[int.from_bytes(row[:2])]
+                # <=: both stamps are promises that include themselves.
+                if stamp <= (summary.closed if way in (DIRECT, HINTED_DIRECT) else summary.stable):
+                    self._refuse_late(outbox, message, summary.stable)
+                    return
+                self._store(row, blob, held)
+        except DamagedRecord as damage:  # what is held, or what has come
+            outbox.put(Rejected(request, str(damage), True))
             return
-        # Whether it wins is asked before whether it is late: a repeat of what is held, or is beaten,
-        # changes nothing, and is answered however old it is.
-        wins = held == ABSENT or (not held.startswith(head) and rule.beats(head, held))
-        if wins:
-            summary = self.summaries.of[int.from_bytes(row[:2])]
-            # <=: both stamps are promises that include themselves.
-            if stamp <= (summary.closed if way in (DIRECT, HINTED_DIRECT) else summary.stable):
-                self._refuse_late(outbox, message, summary.stable)
-                return
-            self._store(row, blob, held)
         if way > COPY:  # it or a better record is durable: the sender will forget what may be the only copy
             self._group_commit.ack(outbox, request, keyspace.record(row), surely=True)
         elif wins:
@@ -153,6 +153,8 @@ class Replica:
         """Heal a damaged row: put the winner of what enough other replicas hold in its place, or
         nothing if they hold nothing. What the damaged one counted for is the scrub's to find out."""
         self.damaged.pop(row, None)
+        # In one batch with what comes: the sums still count what the row held, whatever it was.
+        self.summaries.suspect(row_partition(row))
         sound = [record for record in records if record is not None and record.intact(self._digester, row)]
         # The sequence may be damaged as well; `forget` looks whether the line that it names is of this row.
         damaged = self._group_commit.get(keyspace.record(row)) or b""
@@ -164,6 +166,11 @@ class Replica:
             self._remember(row, ABSENT)
 
     def _store(self, row: bytes, blob: bytes, held: bytes) -> None:
+        """DamagedRecord when the digest does not fit: nothing is stored that was not looked at here."""
+        if not Record(blob).intact(self._digester, row):
+            raise DamagedRecord(
+                row, f"the record of {row_name(row)} was damaged on its way; it is not stored"
+            )
         head = blob[:HEAD_BYTES]
         due = due_of_stored(blob) if blob[FLAGS_AT] & MARKED else 0
         held_due = self._held_due(row) if held and held[FLAGS_AT] & MARKED else 0
@@ -290,8 +297,7 @@ class Replica:
         if len(self.damaged) < DAMAGED_MAX:
             self.damaged[row] = None
         self._marks.pop(row, None)
-        name = f"bucket {row_bucket(row).decode()!r}, key {row_key(row)[:64]!r}"
-        return DamagedRecord(row, f"the stored record of {name} is damaged; its replicas will heal it")
+        return DamagedRecord(row, f"the stored record of {row_name(row)} is damaged; {HEALING}")
 
     # --- what is read -------------------------------------------------------------------------
 
@@ -341,14 +347,6 @@ class Replica:
                 break
         return taken
 
-    def trace(self, row: bytes) -> bytes | None:
-        """What is held of a row, without the value: empty when nothing is, None when it is damaged.
-        For who wants to know and changes nothing: damage that is found here is not noted."""
-        stored = self._group_commit.get(keyspace.record(row))
-        if row in self.damaged:
-            return None
-        if stored is None:
-            return b""
-        if len(stored) < STORED_BYTES_MIN or not Record(stored[:-SEQUENCE_BYTES]).intact(self._digester, row):
-            return None
-        return stored[:RECORD_BYTES_MIN]
+    def peek(self, row: bytes) -> bytes | None:
+        """What stands on the disk, unchecked."""
+        return self._group_commit.get(keyspace.record(row))

@@ -35,7 +35,8 @@ class Watch(Protocol):
 
 class Summaries:
     """The summaries of the partitions that a node holds, by partition. `damaged`: partitions whose sums
-    were found not to fit when the store was opened."""
+    were found not to fit when the store was opened. `suspects`: those that are to be counted anew, and
+    a number that grows with each suspicion."""
 
     def __init__(self, group_commit: GroupCommit, partitions: Iterable[int]) -> None:
         self._group_commit = group_commit
@@ -46,6 +47,11 @@ class Summaries:
         }
         self.summary_log = SummaryLog(group_commit, self.of)
         self.damaged = {partition for partition, summary in self.of.items() if not summary.sound}
+        self._suspicions = 0
+        self.suspects: dict[int, int] = {}
+        stored = [keyspace.suspect_of(key) for key, _ in engine.scan(*keyspace.suspects())]
+        for each in self.of if engine.loss else sorted({*stored, *self.damaged} & self.of.keys()):
+            self.suspect(each)
 
     @property
     def records(self) -> int:
@@ -78,6 +84,17 @@ class Summaries:
         """This stable stamp is durable: it may be told."""
         summary = self.of[partition]
         summary.shown = max(summary.shown, min(stable, summary.stable))
+
+    def suspect(self, partition: int) -> None:
+        """Its sums, or what they are of, may be wrong: it is to be scrubbed. Known after a crash too."""
+        self._suspicions += 1
+        self.suspects[partition] = self._suspicions
+        self._group_commit.stage(keyspace.suspect(partition), b"")
+
+    def clear(self, partition: int) -> None:
+        """It was counted anew."""
+        if self.suspects.pop(partition, None) is not None:
+            self._group_commit.stage(keyspace.suspect(partition), None)
 
     # --- watches -----------------------------------------------------------------------------
 

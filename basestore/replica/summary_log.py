@@ -63,7 +63,7 @@ _PACE = 8  # nodes are written while this part of `CHECKPOINT_AT_BYTES` is enter
 _LEAF = LEAVES - 1
 _STILL = 0x8000  # beside the leaf: the sequence did not move
 _FANOUT_BITS = FANOUT.bit_length() - 1
-_HEAD = struct.Struct(">2sHIQQQQ16s16s")
+_HEAD = struct.Struct(">2sHIQQqq16s16s")
 _pack_head = _HEAD.pack
 
 
