@@ -48,9 +48,14 @@ FILES_MAX = 1 << 20
     is_flag=True,
     help="Trust this machine's clock for this start, though no majority is heard, or stamps are ahead of it.",
 )
+@click.option(
+    "--salvage",
+    is_flag=True,
+    help="First, if the store is damaged, make a new one of what can be read of it.",
+)
 @click.option("--stop-at-eof", is_flag=True, hidden=True, help="Stop when stdin ends: when a parent died.")
 def serve_command(
-    config: Path, metrics: str | None, log_level: str, clock_is_right: bool, stop_at_eof: bool
+    config: Path, metrics: str | None, log_level: str, clock_is_right: bool, salvage: bool, stop_at_eof: bool
 ) -> int:
     """Run one node, until SIGTERM (exit code 0) or Ctrl-C (130).
 
@@ -71,6 +76,10 @@ def serve_command(
         node = replace(node, metrics=metrics)
     _begin_log(log_level.upper())
     _prepare_process()
+    if salvage:
+        from basestore.server.salvage import salvage as salvage_store
+
+        exits.announce(f"{node.name}: {salvage_store(node)}")
     try:
         return trio.run(_serve, node, stop_at_eof)
     except BaseExceptionGroup as group:

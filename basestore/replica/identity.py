@@ -114,8 +114,8 @@ class StoreIdentity:
             self._generations = dict(generations)
         except (cbor2.CBORError, ValueError, TypeError) as error:
             raise StorageError(
-                f"the store in {self._config.directory} is damaged: its identity cannot be read. Move the "
-                f"directory away and start again: the node will recover from its peers"
+                f"the store in {self._config.directory} is damaged: its identity cannot be read. Start the "
+                f"node once with `basestore serve --config FILE --salvage`"
             ) from error
         # Where a generation ended is only known at the next opening: it is what the store held by then. A
         # crash leaves no time to write it down.

@@ -24,7 +24,7 @@ from functools import partial, reduce
 from itertools import islice
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
-from basestore.cluster.placement import row_bucket, row_key, row_name, row_partition
+from basestore.cluster.placement import row_bucket, row_name, row_partition
 from basestore.errors import DamagedRecord
 from basestore.protocol.replication import (
     COPY,

@@ -14,7 +14,6 @@ it beyond that.
 """
 
 import fcntl
-import os
 import re
 import threading
 import time
@@ -36,7 +35,7 @@ from rocksdict import (
 
 from basestore.errors import StorageBusy, StorageError, StorageFull
 from basestore.storage.engine import Batch
-from basestore.storage.rocks_damage import ADVICE, find_losses, in_use, make_visible
+from basestore.storage.rocks_damage import ADVICE, MARK, find_losses, in_use, make_visible, write_durably
 from basestore.storage.rocks_full import (
     BROKEN_LOG,
     MARGIN_BYTES,
@@ -55,7 +54,8 @@ REOPEN_S = 1.0
 _BUSY = re.compile(r"Write stall|Incomplete", re.IGNORECASE)
 
 
-def _options(mode: DBRecoveryMode, disk_bytes: int) -> Options:
+def options(mode: DBRecoveryMode, disk_bytes: int) -> Options:
+    """How a store on a disk of this size is opened."""
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_wal_recovery_mode(mode)
@@ -76,10 +76,12 @@ class RocksEngine:
 
     persistent = True
 
-    def __init__(self, directory: Path) -> None:
-        """Open or create; StorageError when the directory is in use or damaged beyond its log."""
+    def __init__(self, directory: Path, *, salvaging: bool = False) -> None:
+        """Open or create; StorageError when the directory is in use or damaged beyond its log. `salvaging`:
+        what is there of a store that is being made out of a damaged one, too."""
         self._directory = directory
-        self._mark = directory / "LOST"
+        self._salvaging = salvaging
+        self._mark = directory / MARK
         self.loss = ""
         with self._errors("cannot be created"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # what is stored is its owner's alone
@@ -102,14 +104,14 @@ class RocksEngine:
     def _open(self) -> Rdict:
         path = str(self._directory)
         with self._errors("cannot be read"):
-            losses = find_losses(self._directory)
+            losses = [] if self._salvaging else find_losses(self._directory)
             if losses and not in_use(self._directory):  # files that are being written look damaged
                 # Before the log is touched: a crash between the two must not leave a store that has lost
                 # something and looks whole.
                 self._note_loss("; ".join(loss.text for loss in losses))
                 make_visible(losses)
         try:
-            return Rdict(path, self._options(DBRecoveryMode.absolute_consistency()))
+            return Rdict(path, self.options(DBRecoveryMode.absolute_consistency()))
         except Exception as error:  # rocksdict raises nothing narrower
             if "orruption" not in str(error):
                 text = f"the store {path} cannot be opened: {error}{self._advice(str(error))}"
@@ -117,10 +119,10 @@ class RocksEngine:
             damage = str(error)
         self._note_loss(f"the log in {path} is damaged and was cut before the damage: {damage}")
         with self._errors(f"is damaged ({damage}) and cannot be opened"):
-            return Rdict(path, self._options(DBRecoveryMode.point_in_time()))
+            return Rdict(path, self.options(DBRecoveryMode.point_in_time()))
 
-    def _options(self, mode: DBRecoveryMode) -> Options:
-        return _options(mode, self._disk_bytes)
+    def options(self, mode: DBRecoveryMode) -> Options:
+        return options(mode, self._disk_bytes)
 
     def _advice(self, error: str) -> str:
         """What to do about a store that cannot be opened."""
@@ -139,13 +141,8 @@ class RocksEngine:
     def _note_loss(self, loss: str) -> None:
         """Write down, durably, that something will be lost, before it is: whoever opens the store
         next must hear of it, even if this opening ends at once."""
-        with self._errors("cannot be written"), self._mark.open("w") as mark:
-            mark.write(loss)
-            mark.flush()
-            os.fsync(mark.fileno())
-            parent = os.open(self._directory, os.O_RDONLY)
-            os.fsync(parent)
-            os.close(parent)
+        with self._errors("cannot be written"):
+            write_durably(self._mark, loss)
 
     def accept_loss(self) -> None:
         with self._errors("cannot be written"):
@@ -219,7 +216,7 @@ class RocksEngine:
         # RocksDB itself does not keep others away from what it only reads.
         self._lock = lock = (self._directory / "LOCK").open("ab")
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        options = self._options(DBRecoveryMode.absolute_consistency())
+        options = self.options(DBRecoveryMode.absolute_consistency())
         self._db = Rdict(str(self._directory), options, access_type=AccessType.read_only())
         return lock
 
@@ -228,7 +225,7 @@ class RocksEngine:
         lock.close()
         self._lock = None
         with self._but_for_room():
-            self._db = Rdict(str(self._directory), self._options(DBRecoveryMode.absolute_consistency()))
+            self._db = Rdict(str(self._directory), self.options(DBRecoveryMode.absolute_consistency()))
             self._db.flush_wal(True)
             self._full = ""
         if self._full:

@@ -19,7 +19,12 @@ from typing import NamedTuple
 
 from basestore.errors import StorageError
 
-ADVICE = ". Move the directory away and start again: the node will recover from its peers"
+ADVICE = (
+    ". Start the node once with `basestore serve --config FILE --salvage`: what can be read is kept; the "
+    "rest is recovered from other replicas, or said to be lost where there are too few"
+)
+MARK = "LOST"
+SALVAGING = "SALVAGING"
 
 _BLOCK_BYTES = 32 << 10
 _HEADER = struct.Struct("<IHB")  # checksum, length, kind
@@ -53,7 +58,20 @@ class _Frames(NamedTuple):
 def find_losses(directory: Path) -> list[Loss]:
     """What would be lost in silence; StorageError, which names the file, where the store must not be
     opened at all."""
+    if (directory / SALVAGING).exists():
+        raise StorageError(f"the store {directory} is being salvaged, or that was broken off{ADVICE}")
     return [*_look_at_manifest(directory), *_look_at_logs(directory)]
+
+
+def write_durably(file: Path, text: str) -> None:
+    """Write a small file that is there after a crash too."""
+    with file.open("w") as opened:
+        opened.write(text)
+        opened.flush()
+        os.fsync(opened.fileno())
+    parent = os.open(file.parent, os.O_RDONLY)
+    os.fsync(parent)
+    os.close(parent)
 
 
 def make_visible(losses: Iterable[Loss]) -> None:

@@ -1,0 +1,164 @@
+"""Salvage: make a store of what can be read of a damaged one, at an operator's word.
+
+The old files are put aside, and stay. Into a new store come
+
+    facts, hints, debts, losses    as they are
+    closed stamps                  for they are promises
+    records                        those whose digest fits, by the door that all records come in by: sums, log
+                                   and what may be purged are made anew
+
+Where rows are missing, an older state of others may have come to light. So the new store opens as one that
+has lost something: forgetful, it recovers what is missing from other replicas before it serves; where there
+are not enough of them, that is said as a loss (`replica/losses.py`).
+"""
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import cbor2
+
+from basestore.cluster.placement import Placement, row_partition
+from basestore.config import NodeConfig
+from basestore.errors import ConfigurationError, DamagedRecord, StorageError
+from basestore.replica.group_commit import GroupCommit
+from basestore.replica.identity import IDENTITY
+from basestore.replica.replica import STORED_BYTES_MIN, Replica
+from basestore.replica.store_facts import settle_facts
+from basestore.replica.summaries import Summaries
+from basestore.storage import keyspace
+from basestore.storage.keyspace import SEQUENCE_BYTES
+from basestore.storage.open import open_engine
+from repair.clock import HybridClock
+from repair.digest_tree import Summary
+from repair.version import Digester, Record
+
+if TYPE_CHECKING:
+    from basestore.storage.rocks_salvage import Wreck
+
+BATCH_ROWS = 500
+PAUSE_S = 0.05
+_AS_THEY_ARE = (
+    keyspace.META, keyspace.HINT, keyspace.AGE, keyspace.LATE_AGE, keyspace.DEBT, keyspace.LOSS,
+)  # fmt: skip
+
+
+def salvage(config: NodeConfig) -> str:
+    """Make a store of what can be read, if it is damaged; what became of it, in words. StorageError when
+    it is in use, or nothing can be read; ConfigurationError when the store is another node's."""
+    if config.engine == "memory":
+        raise ConfigurationError("a node without a disk has no store to salvage")
+    from basestore.storage.rocks_salvage import Wreck, end, set_aside
+
+    if not _damaged(config):
+        return f"the store {config.directory} can be read: nothing was done"
+    aside = set_aside(config.directory)
+    wreck = Wreck(aside)
+    try:
+        records, unsound = _rebuild(config, wreck)
+    finally:
+        wreck.close()
+    end(config.directory)
+    return (
+        f"salvaged {records} records; {unsound} were damaged, and {wreck.gaps} ranges could not be read. The "
+        f"old files are in {aside}"
+    )
+
+
+def _damaged(config: NodeConfig) -> bool:
+    try:
+        engine = open_engine(config)
+    except StorageError as error:
+        if "in use" in str(error) or "another process" in str(error):
+            raise
+        return True
+    try:
+        deque(engine.scan(b"", b"\xff" * 9), maxlen=0)
+        if not _readable(engine.get(IDENTITY)):
+            return True
+        Summaries(GroupCommit(engine, b"", waits=False), Placement.of(config.cluster).held_by(_me(config)))
+    except StorageError:
+        return True
+    finally:
+        engine.close()
+    return False
+
+
+def _readable(identity: bytes | None) -> bool:
+    try:
+        return identity is None or bool(cbor2.loads(identity))
+    except cbor2.CBORError:
+        return False
+
+
+def _me(config: NodeConfig) -> int:
+    return config.cluster.member_index(config.name)
+
+
+def _rebuild(config: NodeConfig, wreck: "Wreck") -> tuple[int, int]:
+    """Returns how many records there are, and how many more were damaged."""
+    from basestore.storage.rocks import RocksEngine
+
+    engine = RocksEngine(config.directory, salvaging=True)
+    try:
+        kept = {key: value for each in _AS_THEY_ARE for key, value in wreck.rows(*keyspace.whole(each))}
+        if not _readable(kept.get(IDENTITY)):
+            kept.pop(IDENTITY, None)
+        engine.apply(kept)
+        group_commit = GroupCommit(engine, b"", waits=False)
+        settle_facts(group_commit, config)
+        summaries = Summaries(group_commit, Placement.of(config.cluster).held_by(_me(config)))
+        rules = {name.encode(): rule for name, rule in config.cluster.buckets.items()}
+        clock = HybridClock(0, config.cluster.drift_ms_max)
+        replica = Replica(group_commit, summaries, rules, Digester(config.cluster.key), clock)
+        _keep_promises(summaries, wreck)
+        counts = _take(replica, group_commit, wreck)
+        engine.sync()
+    finally:
+        engine.close()
+    return counts
+
+
+def _keep_promises(summaries: Summaries, wreck: "Wreck") -> None:
+    """What was closed stays closed."""
+    for key, stored in wreck.rows(*keyspace.whole(keyspace.SUMMARY)):
+        partition = int.from_bytes(key[1:])
+        try:
+            closed = Summary.decode(stored).closed
+        except ValueError:
+            continue
+        if partition in summaries.of:
+            summaries.of[partition].closed = closed
+            summaries.touch(partition)
+
+
+def _take(replica: Replica, group_commit: GroupCommit, wreck: "Wreck") -> tuple[int, int]:
+    sound = unsound = 0
+    for key, stored in wreck.rows(*keyspace.records()):
+        row = keyspace.row_of(key)
+        if len(row) <= 3 or row_partition(row) not in replica.summaries.of:
+            continue
+        try:
+            if len(stored) < STORED_BYTES_MIN:
+                raise DamagedRecord(row, "it is cut off")
+            replica.take_over(row, Record(stored[:-SEQUENCE_BYTES]))
+            sound += 1
+        except DamagedRecord:
+            unsound += 1
+        if (sound + unsound) % BATCH_ROWS == 0:
+            _commit(replica, group_commit)
+    _commit(replica, group_commit)
+    return sound, unsound
+
+
+def _commit(replica: Replica, group_commit: GroupCommit) -> None:
+    replica.summaries.summary_log.write()
+    group_commit.commit()
+    while group_commit.stalled:
+        time.sleep(PAUSE_S)
+        group_commit.engine.sync()
+        group_commit.offer_again()
+        group_commit.commit()
+    group_commit.engine.sync()
+    group_commit.durable(group_commit.sequence)
+    replica.summaries.summary_log.checkpoint(lambda partition: 0)

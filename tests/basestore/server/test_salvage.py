@@ -1,0 +1,135 @@
+"""Salvage: a damaged store becomes one that keeps what can be read, and knows that it has lost something.
+
+Covers `server/salvage.py` and `storage/rocks_salvage.py`, on one node without peers: there nobody makes good
+what is missing, so it is said.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from basestore.config import NodeConfig
+from basestore.consistency import Level
+from basestore.errors import StorageError
+from basestore.server.salvage import salvage
+from basestore.storage import rocks_salvage
+from basestore.storage.keyspace import DATA
+from basestore.storage.rocks import RocksEngine
+from tests.worlds.following import converged, loss_accepted
+from tests.worlds.world import World
+
+KEYS = [f"k{at:04}" for at in range(800)]
+
+
+@contextmanager
+def lone(config: NodeConfig) -> Iterator[World]:
+    """The node on its store; closed cleanly, which puts what its log held into a table."""
+    world = World(1, partitions=2, born=False)
+    world.configs = [config]
+    engine = RocksEngine(config.directory)
+    world.engines = [engine]  # type: ignore[list-item]
+    world.start(0)
+    engine.accept_loss()
+    world.run(3)
+    try:
+        yield world
+    finally:
+        if world.nodes[0] is not None:
+            world.node(0).close(world.now(0))
+        engine.sync()
+        engine._db.flush()  # private: a table is made of what is in memory
+        engine.close()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> NodeConfig:
+    return replace(World(1, partitions=2, born=False).configs[0], directory=tmp_path / "store")
+
+
+def table_of(config: NodeConfig) -> Path:
+    return max(config.directory.glob("*.sst"), key=lambda file: file.stat().st_size)
+
+
+def flip(file: Path, part: float) -> None:
+    data = bytearray(file.read_bytes())
+    data[int(len(data) * part)] ^= 1
+    file.write_bytes(data)
+
+
+def written(config: NodeConfig) -> None:
+    with lone(config) as world:
+        for key in KEYS:
+            world.set(0, key, key * 9, Level.ONE)
+        world.settle()
+        world.run(1)
+
+
+def held(world: World) -> set[str]:
+    return {key for key in KEYS if world.look(0, key).value == (key * 9).encode()}
+
+
+@pytest.mark.parametrize("part", [0.1, 0.3, 0.5, 0.7])
+def test_one_flipped_bit_costs_one_block_and_the_loss_is_said(config: NodeConfig, part: float) -> None:
+    written(config)
+    flip(table_of(config), part)
+    text = salvage(config)
+    assert "; 0 were damaged, and 0 ranges" not in text
+    with lone(config) as world:
+        assert world.node(0).state == "up"
+        left = held(world)
+        assert len(KEYS) - 150 < len(left)
+        assert not any(world.look(0, key).found for key in set(KEYS) - left)
+        assert world.state(0).loss is not None
+        assert not converged(world, timeout_s=60).proven
+        assert loss_accepted(world).complete
+        for key in KEYS:
+            world.set(0, key, "new", Level.ONE)
+        world.settle()
+        assert {world.look(0, key).value for key in KEYS} == {b"new"}
+        world.run(2)
+        assert sum(summary.live for summary in world.node(0).summaries.of.values()) == len(KEYS)
+
+
+def test_a_table_that_cannot_be_opened_is_left_out(config: NodeConfig) -> None:
+    written(config)
+    flip(table_of(config), 0.9995)
+    with pytest.raises(StorageError, match=r"serve --config FILE --salvage.*too few"):
+        RocksEngine(config.directory)
+    salvage(config)
+    with lone(config) as world:
+        assert world.node(0).state == "up"
+        assert world.state(0).loss is not None
+
+
+def test_a_sound_store_is_left_alone(config: NodeConfig) -> None:
+    written(config)
+    assert "nothing was done" in salvage(config)
+    with lone(config) as world:
+        assert held(world) == set(KEYS)
+        assert world.state(0).loss is None
+
+
+@pytest.mark.parametrize("phase", ["moving", "building"])
+def test_a_salvage_that_was_broken_off_is_gone_on_with(
+    config: NodeConfig, phase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(config)
+    flip(table_of(config), 0.4)
+    broken = {"moving": "_files", "building": "Wreck"}[phase]
+
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rocks_salvage, broken, fail)
+        with pytest.raises(KeyboardInterrupt):
+            salvage(config)
+    with pytest.raises(StorageError, match="being salvaged, or that was broken off"):
+        RocksEngine(config.directory)
+    salvage(config)
+    with lone(config) as world:
+        assert len(held(world)) > len(KEYS) - 150
+        assert next(world.engines[0].scan(DATA, DATA + b"\xff"), None)
