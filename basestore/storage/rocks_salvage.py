@@ -124,6 +124,6 @@ def _sound(cursor: RdictIter) -> bool:
     """Whether it has met no damage."""
     try:
         cursor.status()
-    except Exception:  # rocksdict raises nothing narrower
+    except Exception:  # noqa: BLE001 - rocksdict raises nothing narrower
         return False
     return True
