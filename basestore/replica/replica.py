@@ -54,7 +54,6 @@ HINTED_DIRECT = 3
 LOOK_BYTES_MAX = 8 << 20  # that are read from the disk in one go, for a page of a scan or a slice of rows
 STORED_BYTES_MIN = RECORD_BYTES_MIN + SEQUENCE_BYTES
 ABSENT = b""
-USED = "this version was used for another value; write without it"
 HEALING = "its other replicas heal it, as far as any holds it soundly"
 
 
