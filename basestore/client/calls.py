@@ -344,4 +344,5 @@ class Cursor:
         """Say in the error that breaks the scan off how far it has come."""
         if self._shown:
             error.after = self._shown
-            error.args = (f"{error}. All keys up to {self._shown!r:.200} were shown: scan on `after` it",)
+            told = f"All keys up to {self._shown!r:.200} were shown: scan on with that as `after` (--after)"
+            error.args = (f"{error}. {told}",)
