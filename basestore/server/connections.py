@@ -50,7 +50,7 @@ from basestore.protocol.limits import PROTOCOL, ProtocolError
 from basestore.server.clock import instant
 from basestore.server.link import Link, dial
 from basestore.server.listening import EXHAUSTED
-from basestore.server.places import IDLE_S_MIN, Client, Places, clients_max
+from basestore.server.places import IDLE_S_MIN, Client, Places, places_for
 from basestore.server.poller import Poller
 
 HANDSHAKE_S_MAX = 5.0
@@ -86,7 +86,7 @@ class Connections:
         self._links: dict[Outbox, Link] = {}
         self._peer_links: dict[int, Link] = {}
         self._locals: dict[Outbox, Callable[[], None]] = {}
-        self._places = Places(clients_max(len(self._names)), self.complain)
+        self._places = Places(*places_for(len(self._names)), self.complain)
         self._goodbye: Goodbye | None = None
         self._told_s = 0.0
         self._parted = trio.Event()
@@ -187,7 +187,8 @@ class Connections:
                     await self._serve_client(link)
         except (ProtocolError, ConnectionError, trio.TooSlowError) as error:
             level = logging.WARNING if isinstance(error, PeerRefused) else logging.INFO
-            self.complain(level, f"a connection was closed: {error or 'it was too slow to say hello'}")
+            reason = str(error) or "it was too slow to say hello"
+            self.complain(level, f"a connection was closed: {reason}")
         finally:
             self._places.known(link)
             link.close()

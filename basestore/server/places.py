@@ -52,19 +52,21 @@ class Client:
         return self.link.held + self.outbox.bytes
 
 
-def clients_max(members: int) -> int:
-    """How many places there are for clients: fewer where the process may open few files."""
+def places_for(members: int) -> tuple[int, int]:
+    """How many places there are for strangers and for clients: fewer where the process may open few files."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if files == resource.RLIM_INFINITY:
-        return CLIENTS_MAX
-    # A stranger and a member that dials anew need descriptors as well.
-    return max(1, min(CLIENTS_MAX, files - FILES_RESERVED - min(STRANGERS_MAX, files // 8) - 2 * members))
+        return STRANGERS_MAX, CLIENTS_MAX
+    strangers = min(STRANGERS_MAX, files // 8)
+    # A member that dials anew needs a descriptor before its old one is closed.
+    return strangers, max(1, min(CLIENTS_MAX, files - FILES_RESERVED - strangers - 2 * members))
 
 
 class Places:
     """Of one node."""
 
-    def __init__(self, clients_max: int, complain: Complain) -> None:
+    def __init__(self, strangers_max: int, clients_max: int, complain: Complain) -> None:
+        self._strangers_max = strangers_max
         self._clients_max = clients_max
         self._complain = complain
         self._strangers: dict[Link, None] = {}  # the longest silent first
@@ -72,11 +74,11 @@ class Places:
 
     def arrive(self, link: Link) -> None:
         """Somebody has connected, and has to say hello."""
-        if len(self._strangers) >= STRANGERS_MAX:
+        if len(self._strangers) >= self._strangers_max:
             oldest = next(iter(self._strangers))
             del self._strangers[oldest]
             oldest.scope.cancel()
-            text = f"more than {STRANGERS_MAX} connections have not said hello; the oldest were closed"
+            text = f"more than {self._strangers_max} connections have not said hello; the oldest were closed"
             self._complain(logging.WARNING, text)
         self._strangers[link] = None
 

@@ -120,7 +120,7 @@ async def test_a_client_learns_how_long_a_request_may_last() -> None:
 async def test_a_client_that_is_idle_makes_room_for_another_and_one_too_many_is_refused_in_words(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(connections, "clients_max", lambda members: 2)
+    monkeypatch.setattr(connections, "places_for", lambda members: (2, 2))
     async with listening() as at:
         first, second = await at.greeted(CLIENT), await at.greeted(CLIENT)
         third = await at.connect()
@@ -139,8 +139,7 @@ async def test_a_client_that_is_idle_makes_room_for_another_and_one_too_many_is_
 
 
 async def test_strangers_and_clients_take_no_member_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "clients_max", lambda members: 1)
-    monkeypatch.setattr(places, "STRANGERS_MAX", 2)
+    monkeypatch.setattr(connections, "places_for", lambda members: (2, 1))
     async with listening() as at:
         await at.greeted(CLIENT)
         strangers = [await at.connect() for _ in range(4)]  # they say nothing
