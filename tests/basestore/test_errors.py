@@ -19,6 +19,8 @@ VERSION = Version(1 << 40, 2, 3)
 # What each kind is made of, where that is more than a text.
 MADE_OF: dict[type[errors.BasestoreError], tuple[Any, ...]] = {
     errors.DamagedRecord: (b"row", "damaged"),
+    errors.VersionLost: ("lost", VERSION),
+    errors.OutcomeUnknown: ("unknown", VERSION, None),
     errors.Unavailable: (3, 2, True),
     errors.ReplicaFailure: ("refused", {"n1": "full", "n2": "closed"}, VERSION),
     errors.WriteTimeout: ("late", 1, 2, VERSION),
