@@ -21,10 +21,11 @@ from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 
 from tests.simulation import exercise, mutants
+from tests.simulation.drawing import draw
 from tests.simulation.minimise import minimise
 from tests.simulation.mutations import MUTANTS
 from tests.simulation.outcome import Outcome, play
-from tests.simulation.plan import Reduction, draw
+from tests.simulation.plan import Reduction
 from tests.simulation.world import PlannedWorld
 
 BAR = 40

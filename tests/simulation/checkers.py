@@ -21,6 +21,7 @@ from tests.simulation.history import History, Operation, Violation
 from tests.simulation.registers import Act, atomic
 
 INF = float("inf")
+FINAL = 2  # of a receipt or a read
 INTERVAL_S = 3.0  # durability `interval` syncs every second; a sync may take long
 
 
@@ -37,6 +38,8 @@ def judge(history: History) -> Iterator[Violation]:
         writers, wrong = _writers(operations)
         yield from wrong
         yield from _forgot(operations, bucket == "once")
+        yield from _staler(operations, bucket == "once", history)
+        yield from _unsettled(operations)
         if not history.sync and history.crash_s < INF:
             if history.interval:
                 yield from _lost(_settled(operations, history.crash_s), bucket == "once", stores_lost=True)
@@ -50,9 +53,11 @@ def judge(history: History) -> Iterator[Violation]:
             fault = atomic(acts)
             if fault:
                 yield Violation("linearizable", f"{bucket} {operations[0].key}: {fault}")
-    if history.sync or history.crash_s == INF:
-        for scan in scans:
+    for scan in scans:
+        if history.sync or history.crash_s == INF:
             yield from _scanned(scan, by_key)
+        if scan.session and scan.outcome == h.FOUND:
+            yield from _scan_forgot(scan, by_key)
 
 
 def _forgot(operations: list[Operation], first: bool) -> Iterator[Violation]:
@@ -72,6 +77,42 @@ def _forgot(operations: list[Operation], first: bool) -> Iterator[Violation]:
             or (op.version > versions[known - 1] if first else op.version < versions[known - 1])
         ):
             yield Violation("sessions", f"{op}: its session had seen {versions[known - 1].hex('-', 8)}")
+
+
+def _staler(operations: list[Operation], first: bool, history: History) -> Iterator[Violation]:
+    """A read that was told how stale it may be shows every write that had ended longer before it began."""
+    stored = [op for op in operations if op.writes and op.outcome == h.STORED and op.acknowledged]
+    for op in operations:
+        if op.kind != h.GET or op.outcome != h.FOUND or not op.tell or op.strong:
+            continue
+        if op.stale_ms_max and not 0 <= op.stale_ms <= op.stale_ms_max and not op.escalated:
+            yield Violation("staleness", f"{op} is told {op.stale_ms} ms, and wanted {op.stale_ms_max}")
+        if op.stale_ms < 0 or (history.crash_s < INF and not history.sync):
+            continue
+        before = op.start - op.stale_ms / 1e3
+        for write in stored:
+            known = write.end < before and (write.strong or not history.stores_lost)
+            if known and _older(op.version, write.version, first):
+                yield Violation("staleness", f"{op} is at most {op.stale_ms} ms old, and lacks {write}")
+
+
+def _older(version: bytes, than: bytes, first: bool) -> bool:
+    """Whether a version that was shown, if any was, is older than another."""
+    return not version or (version > than if first else version < than)
+
+
+def _unsettled(operations: list[Operation]) -> Iterator[Violation]:
+    """What was once final is all that is ever shown."""
+    finals = sorted((op.end, op.number, op) for op in operations if op.final == FINAL)
+    if not finals:
+        return
+    end, _, settled = finals[0]
+    version = settled.winner or settled.version
+    for op in operations:
+        shown = [op.winner] if op.winner else h.told(op)
+        late = op.start > end or op.final == FINAL
+        if late and shown and shown != [version] and (op.writes or op.shown):
+            yield Violation("final", f"{op} shows another than {settled}, which was final")
 
 
 def _newest(pairs: list[tuple[float, bytes]], first: bool) -> tuple[list[float], list[bytes]]:
@@ -191,6 +232,20 @@ def _two_winners(operations: Iterable[Operation]) -> Iterator[Violation]:
     for op in operations:
         if op.writes and op.outcome == h.STORED and op.strong and op.start > end:
             yield Violation("two winners", f"{op} won after {first}")
+
+
+def _scan_forgot(scan: Operation, by_key: dict[tuple[str, str], list[Operation]]) -> Iterator[Violation]:
+    """A page in a session shows of each key what the session was told of before, or something newer."""
+    first = scan.bucket == "once"
+    for key, _, version in scan.page:
+        told = [
+            seen
+            for op in by_key.get((scan.bucket, key), [])
+            if op.session and op.client == scan.client and op.end < scan.start
+            for seen in h.told(op)
+        ]
+        if told and _older(version, (min if first else max)(told), first):
+            yield Violation("sessions", f"{scan} shows {version.hex('-', 8)} of {key}: its session saw more")
 
 
 def _scanned(scan: Operation, by_key: dict[tuple[str, str], list[Operation]]) -> Iterator[Violation]:

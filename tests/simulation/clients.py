@@ -13,11 +13,12 @@ from basestore.consistency import Level
 from basestore.protocol.client import Delete, Failed, Get, Got, Page, Scan, Set, Written
 from basestore.protocol.codec import Message, decode, encode
 from basestore.replica.replica import DIGEST_BYTES_MIN
-from basestore.results.receipts import page
+from basestore.results.receipts import Item, page
 from repair.version import PROPOSAL_BYTES
 from tests.simulation import history as h
 from tests.simulation import stored as s
 from tests.simulation.clockwork import Stream
+from tests.simulation.library import Library
 from tests.simulation.plan import ClientPlan
 from tests.simulation.workload import draw
 
@@ -91,6 +92,9 @@ class Client:
         if Stream(world.plan.seed, f"session {plan.number}").chance(sessions):
             self._seen = {}
         self._page: h.Operation | None = None  # one that more may follow
+        self._library: Library | None = None
+        if self._seen is not None and world.plan.library:
+            self._library = Library(world.cluster.id)
 
     # --- the loop ----------------------------------------------------------------------------
 
@@ -98,6 +102,10 @@ class Client:
         """Ask something, unless the clients' time is over."""
         world = self.world
         if world.clockwork.now >= world.plan.seconds:
+            return
+        rest = world.plan.rest
+        if rest is not None and rest[0] <= world.clockwork.now < rest[1]:
+            world.clockwork.at(rest[1] + self.stream.exponential(0.05), self.begin)
             return
         if self.plan.open:
             world.clockwork.after(self.stream.exponential(self.plan.loop_s), self.begin)
@@ -145,15 +153,17 @@ class Client:
         operation.attempts += 1
         operation.node = machine.index
         session.waiting[request] = operation
+        message = request_of(operation, request)
+        if self._library is not None and operation.session:
+            message = self._library.begin(request, message, operation)
         world.clockwork.after(
-            world.client_delay(), machine.enter, self._arrive, session, machine, request, operation
+            world.client_delay(), machine.enter, self._arrive, session, machine, message, operation
         )
         patience_s = operation.timeout_ms / 1e3 + GRACE_S
         world.clockwork.after(patience_s, self._give_up, session, request, operation)
 
-    def _arrive(self, session: Session, machine: "Machine", request: int, operation: h.Operation) -> None:
+    def _arrive(self, session: Session, machine: "Machine", message: Message, operation: h.Operation) -> None:
         if machine.life == session.life and not session.outbox.closed:
-            message = request_of(operation, request)
             self.world.witness.asked(machine, operation)
             if self.world.recording:
                 self.world.say(machine.index, f"c{self.index} asks", repr(message))
@@ -163,18 +173,27 @@ class Client:
 
     def hear(self, answers: list[tuple[h.Operation, Message]]) -> None:
         for operation, message in answers:
-            if operation.requests[-1] == message.id:  # type: ignore[attr-defined]
+            request: int = message.id  # type: ignore[attr-defined]
+            if self._library is not None:
+                self._library.end(request, message)
+            if operation.requests[-1] == request:
                 self._take(operation, message)
 
     def lose(self, session: Session) -> None:
         """The connection broke."""
         waiting, session.waiting = session.waiting, {}
         for request, operation in waiting.items():
+            self._miss(request)
             if operation.requests[-1] == request and operation.outcome == h.PENDING:
                 operation.stamped = operation.stamped or operation.writes
                 self._end(operation, h.GONE)
 
+    def _miss(self, request: int) -> None:
+        if self._library is not None:
+            self._library.end(request, None)
+
     def _give_up(self, session: Session, request: int, operation: h.Operation) -> None:
+        self._miss(request)
         if operation.outcome == h.PENDING and operation.requests[-1] == request:
             self.world.witness.silent(session.machine, session.life, operation, request)
             operation.stamped = operation.stamped or operation.writes
@@ -187,10 +206,12 @@ class Client:
             operation.stamped = operation.stamped or bool(message.version)
             operation.version = message.version or operation.version
             operation.winner, operation.final = message.better, message.final
+            operation.acknowledged = message.acknowledged
             self._end(operation, WRITTEN[message.outcome])
         elif isinstance(message, Got):
             operation.found, operation.value = message.found, message.value
             operation.shown, operation.final = bool(message.version), message.final
+            operation.stale_ms, operation.escalated = message.stale_ms, message.escalated
             operation.version, operation.expires_ms = message.version, message.expires_ms
             if not operation.version:
                 row = self.world.placement.row(operation.bucket.encode(), operation.key.encode())
@@ -198,12 +219,28 @@ class Client:
             self._end(operation, h.FOUND)
         elif isinstance(message, Page):
             items, operation.cursor = page(message)
-            self._page = operation if operation.cursor is not None else None
             operation.page = [(item.key.decode(), item.value, item.version.encode()) for item in items]
-            self._end(operation, h.FOUND)
+            if self._library is None or not self._revise(operation, self._library, items):
+                self._end_scan(operation, h.FOUND)
         else:
             assert isinstance(message, Failed)
             self._fail(operation, message)
+
+    def _revise(self, scan: h.Operation, library: Library, items: list[Item]) -> bool:
+        """Whether the session must read some keys of a page for itself; it does."""
+        keys = library.doubtful(scan, items)
+        reads = [self.operation(h.GET, scan.bucket, key, scan.level) for key in keys]
+        library.revise(scan, reads)
+        for read in reads:
+            self.world.counts["key of a page read again"] += 1
+            self._try(read)
+        return bool(reads)
+
+    def _end_scan(self, scan: h.Operation, outcome: str) -> None:
+        self._page = scan if scan.cursor is not None and outcome == h.FOUND else None
+        if self._library is not None and outcome == h.FOUND:
+            self._library.show(scan)
+        self._end(scan, outcome)
 
     def _fail(self, operation: h.Operation, failed: Failed) -> None:
         definite = DEFINITE_CODES.get(failed.code)
@@ -233,6 +270,12 @@ class Client:
         if self._seen is not None and operation.session:
             self._note_seen(operation, self._seen)
         self.world.ended(operation)
+        if self._library is not None:
+            scan, whole = self._library.revised(operation)
+            if scan is not None:
+                if whole and scan.end == h.INF:
+                    self._end_scan(scan, h.FOUND if scan.outcome == h.PENDING else h.FAILED)
+                return
         self._finish(operation)
 
     def _note_seen(self, operation: h.Operation, seen: dict[tuple[str, str], bytes]) -> None:
@@ -259,7 +302,7 @@ class Client:
     def _draw(self) -> h.Operation:
         plan = self.plan
         kind, bucket, key, level, ttl_ms = draw(
-            self.stream, plan.workload, plan.all_levels, self.world.clockwork.now
+            self.stream, plan.workload, plan.all_levels, self.world.plan.ttl_ms_max, self.world.clockwork.now
         )
         if self._seen is not None:
             level = self.stream.weighted(IN_SESSION)
@@ -273,8 +316,8 @@ class Client:
         least_ms = 720 if self.world.plan.theme == "swaps" else 80  # there the late must count
         operation.timeout_ms = least_ms + self.stream.below(920 - least_ms)
         operation.ttl_ms = ttl_ms
-        operation.session = self._seen is not None and kind != h.SCAN
-        if self._seen is not None and kind == h.GET:
+        operation.session = self._seen is not None and (kind != h.SCAN or self._library is not None)
+        if self._seen is not None and kind == h.GET and self._library is None:
             operation.floor = self._seen.get((bucket, key), b"")
             self.world.counts["read in a session"] += bool(operation.floor)
         if kind == h.SET:
@@ -283,6 +326,9 @@ class Client:
                 operation.value += LONG  # of these, reads ask for digests
         elif kind == h.GET:
             operation.repair = level is not Level.ONE or self.stream.chance(0.8)
+            if self.world.plan.library and operation.repair and self.stream.chance(0.5):
+                operation.tell = True
+                operation.stale_ms_max = self.stream.pick((0, 0, 300, 2000, 6000))
         elif kind == h.SCAN:
             operation.limit = 3 + self.stream.below(20)
         return operation
@@ -303,5 +349,8 @@ def request_of(operation: h.Operation, request: int) -> Message:
     if operation.kind == h.DELETE:
         return Delete(request, operation.bucket, key, level, timeout_ms, identity, operation.identity != b"")
     if operation.kind == h.GET:
-        return Get(request, operation.bucket, key, level, timeout_ms, operation.floor, operation.repair)
+        return Get(
+            request, operation.bucket, key, level, timeout_ms, operation.floor, operation.repair,
+            operation.tell, operation.stale_ms_max,
+        )  # fmt: skip
     return Scan(request, operation.bucket, key, operation.after, operation.limit, level, timeout_ms)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from basestore.protocol.client import Got, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.replication import COPY, Applied, Apply, Hinted
-from basestore.storage.keyspace import DATA
+from basestore.storage.keyspace import DATA, HINT
 from tests.simulation.clockwork import Stream
 from tests.simulation.losses import lose_store, may_lose, restart_s
 from tests.simulation.plan import Fault
@@ -110,6 +110,12 @@ def power_loss(world: "PlannedWorld", fault: Fault) -> None:
             world.clockwork.after(0.0, fall, world, machine, fault, "power")
 
 
+def hints_kept(machine: "Machine") -> tuple[int, int]:
+    """How many hints a machine that runs keeps; of equals the first."""
+    hints = sum(1 for _ in machine.disk.scan(HINT, bytes((HINT[0] + 1,))))
+    return hints if machine.node is not None else -1, -machine.index
+
+
 class Faults:
     """Carries out a plan's faults."""
 
@@ -117,18 +123,28 @@ class Faults:
         self._world = world
         self._stream = Stream(world.plan.seed, "spoils")
 
+    def begin(self) -> None:
+        """What is wrong before any machine has started."""
+        for fault in self._world.plan.faults:
+            if fault.kind == "clock wrong":
+                self._clock(self._world.machines[fault.machine], fault)
+                self._world.counts[f"fault: {fault.kind}"] += 1
+
     def plan(self) -> None:
         for fault in self._world.plan.faults:
-            self._world.clockwork.at(fault.at, self._strike, fault)
+            if fault.kind != "clock wrong":
+                self._world.clockwork.at(fault.at, self._strike, fault)
 
     def _strike(self, fault: Fault) -> None:
         world = self._world
         machine = world.machines[fault.machine]
         kind = fault.kind
+        if kind == "wipe keeper":
+            machine = max(world.machines, key=hints_kept)
         if kind.endswith(("after ack", "replay", "replayer", "repair")):
             world.triggers.arm(fault)
             return
-        if kind in ("wipe", "rollback", "log cut", "spoil", "ambush", "swap") and not may_lose(
+        if kind in ("wipe", "wipe keeper", "rollback", "log cut", "spoil", "ambush", "swap") and not may_lose(
             world, machine
         ):
             world.counts["spared: too many stores lost already"] += 1
@@ -152,8 +168,10 @@ class Faults:
             world.clockwork.after(fault.lasts, machine.resume)
         elif kind.startswith("clock"):
             self._clock(machine, fault)
-        elif kind in ("wipe", "rollback", "log cut"):
+        elif kind in ("wipe", "wipe keeper", "rollback", "log cut"):
             lose_store(world, machine, fault)
+        elif kind == "away":
+            fall(world, machine, fault, "away")
         elif kind == "ambush":
             self._ambush(fault)
         elif kind == "swap":

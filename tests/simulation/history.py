@@ -27,12 +27,14 @@ class Operation:
     """One request of a client with all its repetitions. `end` is infinite until it is answered."""
 
     __slots__ = (
+        "acknowledged",
         "after",
         "attempts",
         "bucket",
         "client",
         "cursor",
         "end",
+        "escalated",
         "expires_ms",
         "final",
         "floor",
@@ -52,8 +54,11 @@ class Operation:
         "requests",
         "session",
         "shown",
+        "stale_ms",
+        "stale_ms_max",
         "stamped",
         "start",
+        "tell",
         "timeout_ms",
         "ttl_ms",
         "value",
@@ -81,8 +86,13 @@ class Operation:
         self.session = False  # it is part of its client's session, which had seen `floor`
         self.floor = b""
         self.repair = True
+        self.tell = False  # of a read: it asks how stale the answer may be, and may ask for a bound (ms)
+        self.stale_ms_max = 0
+        self.stale_ms = -1  # what it was told; -1: nothing
+        self.escalated = False
         self.found = False
         self.shown = False  # of a read: a version, be it a tombstone's
+        self.acknowledged = 0  # of a write: replicas that had applied it
         self.final = 0  # as a receipt says it: 2 once the win cannot be contested
         self.expires_ms = 0
         self.after = b""  # of a scan: where its page begins, and where the next one does

@@ -32,7 +32,7 @@ def lose_store(world: "PlannedWorld", machine: "Machine", fault: Fault) -> None:
     if fault.kind == "rollback":
         copies = [copy for copy in copies if would_be_noticed(world, machine, copy)]
     machine.crash(fault.kind, noticed_s=0.01)
-    if fault.kind == "wipe" or not copies:
+    if fault.kind.startswith("wipe") or not copies:
         machine.replace_disk(None)
     else:
         old = copies[int(fault.size * len(copies))]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 WALL_MS = 1_760_000_000_000
 TICK_S = 0.05
+RESTING_TICK_S = 0.2  # while nobody asks anything; a node that misses half a second takes itself for paused
 ALARMS = 2  # in a tick
 INTERVAL_S = 1.0
 RETRY_S = 0.3
@@ -71,6 +72,7 @@ class Machine:
         self.failing = False  # the next fsync fails
         self.full_until_s = 0.0  # the disk takes nothing, or takes something now and then
         self.slow_s = 0.0
+        self.sync_s = plan.sync_s
         self._stalled: tuple[float, int] | None = None  # since when, and how many rows were refused then
         self.stalls = 0.005  # how often a sync takes forty times as long
         self.impaired_since = -1.0  # when the store lost something, until it is whole again
@@ -242,7 +244,8 @@ class Machine:
     def _tick(self, life: int) -> None:
         if self.life != life or self.node is None:
             return
-        self.world.clockwork.after(TICK_S, self._tick, life)
+        resting = self.world.resting and not self.node.busy
+        self.world.clockwork.after(RESTING_TICK_S if resting else TICK_S, self._tick, life)
         self.world.witness.stamps.judge_floors(self)
         if not self.paused:
             if self.world.plan.hasty and self.world.plan.rounds:
@@ -342,7 +345,10 @@ class Machine:
         elif not self._syncing and (syncs == "always" or now.monotonic >= self._sync_due_s or node.urgent):
             self._sync_due_s = now.monotonic + INTERVAL_S
             self._syncing = True
-            seconds = self._stream.tail(self.plan.sync_s, self.stalls) + 1e-4 + self.slow_s
+            if self.sync_s < TICK_S:
+                seconds = self._stream.tail(self.sync_s, self.stalls) + 1e-4 + self.slow_s
+            else:  # so slow a disk does not also hang for half a minute
+                seconds = self.sync_s * self._stream.uniform(0.7, 1.3) + self.slow_s
             pending = len(self.disk.pending)
             self.world.clockwork.after(seconds, self._synced, self.life, newest, pending)
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.simulation.plan import WHOLE, Reduction, draw
+from tests.simulation.drawing import draw
+from tests.simulation.plan import WHOLE, Reduction
 from tests.simulation.world import PlannedWorld
 
 SHORTEST_S = 0.7

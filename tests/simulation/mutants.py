@@ -17,9 +17,10 @@ from itertools import count, islice
 from multiprocessing import get_context
 from typing import NamedTuple
 
+from tests.simulation.drawing import draw
 from tests.simulation.mutations import MUTANTS, SURVIVORS, Mutant
 from tests.simulation.outcome import Outcome, play
-from tests.simulation.plan import Reduction, draw
+from tests.simulation.plan import Reduction
 
 SHARE_MIN = 0.95
 CRASH = "crash"

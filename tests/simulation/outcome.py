@@ -5,8 +5,9 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+from tests.simulation.drawing import draw
 from tests.simulation.history import Violation
-from tests.simulation.plan import WHOLE, Reduction, draw
+from tests.simulation.plan import WHOLE, Reduction
 from tests.simulation.world import PlannedWorld
 
 

@@ -55,8 +55,10 @@ class Stamps:
     def __init__(self, world: "PlannedWorld", holdings: "Holdings") -> None:
         self._world = world
         self._holdings = holdings
+        self._too_far: set[tuple[int, int, int, int]] = set()
         self._too_late: set[tuple[int, int, int, int]] = set()  # machine and life, sender, request
         self._rows: dict[tuple[int, int], bytes] = {}  # by reader and request
+        self._numbers: dict[bytes, bytes] = {}  # stamps, by origin, number and partition
         self._given: dict[object, tuple[int, int, int]] = {}  # by disk: a life, its first and last stamp
         self._raised: dict[tuple[int, int], list[Raised]] = defaultdict(list)  # by machine and partition
         self._words: dict[tuple[int, int], list[Word]] = defaultdict(list)  # by machine and keeper
@@ -82,26 +84,24 @@ class Stamps:
         durable = s.stable_in(machine.disk.durable(s.SUMMARY + partition.to_bytes(2)))
         if stable > durable:
             text = f"n{machine.index + 1} says that {partition} is stable up to {stable:x}"
-            self._world.blame("stable stamps", f"{text}, and {durable:x} is durable there")
+            self._world.blame("told", f"{text}, and {durable:x} is durable there")
 
     def judge_answer(self, what: object, row: bytes, stable: int) -> None:
         """A node tells a client how far a partition is stable: some replica must hold that durably."""
         greatest = self._holdings.note_stable(s.partition_of(row))
         if stable > greatest:
-            self._world.blame(
-                "stable stamps", f"{what} is told {stable:x}, and {greatest:x} is durable anywhere"
-            )
+            self._world.blame("told", f"{what} is told {stable:x}, and {greatest:x} is durable anywhere")
 
     def judge_final(self, what: object, row: bytes, version: bytes) -> None:
         """What is final is settled, and nothing else is held anywhere."""
         world, greatest = self._world, self._holdings.note_stable(s.partition_of(row))
         if s.stamp_of(version) > greatest:
-            world.blame("finality", f"{what} is final, and only {greatest:x} is stable")
+            world.blame("final", f"{what} is final, and only {greatest:x} is stable")
         for machine in self._holdings.replicas(row):
             held = machine.disk.durable(s.DATA + row)
             if not machine.impaired and (held is None or not held.startswith(version)):
                 text = f"{what} is told that {s.short(version)} is final"
-                world.blame("finality", f"{text}, and n{machine.index + 1} holds {s.short(held)}")
+                world.blame("final", f"{text}, and n{machine.index + 1} holds {s.short(held)}")
 
     # --- what is closed ----------------------------------------------------------------------
 
@@ -121,6 +121,8 @@ class Stamps:
         if apply.way != DIRECT:
             return
         version, key = apply.record[: s.VERSION], s.SUMMARY + apply.row[:2]
+        if s.stamp_of(version) >> 16 > machine.instant().wall_ms + self._world.plan.drift_ms_max:
+            self._too_far.add((machine.index, machine.life, source, apply.id))
         if s.stamp_of(version) <= s.closed_in(machine.disk.get(key)) and not s.holds(
             apply.row, machine.disk.get(s.DATA + apply.row), version
         ):
@@ -128,9 +130,11 @@ class Stamps:
 
     def applied(self, machine: "Machine", target: int, message: Applied) -> None:
         """A node says what it has taken."""
-        if not self._too_late:
-            return
-        for request in message.ids:
+        for request in message.ids if self._too_far else ():
+            if (machine.index, machine.life, target, request) in self._too_far:
+                text = f"n{machine.index + 1} took what n{target + 1} sent it, too far ahead of its clock"
+                self._world.blame("ahead", text)
+        for request in message.ids if self._too_late else ():
             if (machine.index, machine.life, target, request) in self._too_late:
                 text = f"n{machine.index + 1} took what n{target + 1} sent it at or below its closed stamp"
                 self._world.blame("closed", text)
@@ -172,19 +176,22 @@ class Stamps:
 
     # --- what is given out -------------------------------------------------------------------
 
-    def sent(self, machine: "Machine", version: bytes) -> None:
+    def sent(self, machine: "Machine", row: bytes, version: bytes) -> None:
         """A new write leaves its coordinator: only stamps that a restart will not give out again."""
         if int.from_bytes(version[8:10]) != machine.config.member.number + 1:
             return  # it repeats what another gave out
         stamp, disk, name = s.stamp_of(version), machine.disk, f"n{machine.index + 1}"
+        number = version[8:] + row[:2]
+        if self._numbers.setdefault(number, version[:8]) != version[:8]:
+            self._world.blame("numbers", f"{name} gives {s.short(version)} a number that was given before")
         ceiling = int.from_bytes(disk.durable(s.CEILING) or b"")
         if stamp > ceiling:
-            self._world.blame("ceilings", f"{name} gives out {stamp:x}, and its ceiling is {ceiling:x}")
+            self._world.blame("ceiling", f"{name} gives out {stamp:x}, and its ceiling is {ceiling:x}")
         life, first, newest = self._given.get(disk, (machine.life, stamp, 0))
         if life != machine.life:
             life, first = machine.life, stamp
             if stamp <= newest:
-                self._world.blame("ceilings", f"{name} has started, and gives out {stamp:x} after {newest:x}")
+                self._world.blame("ceiling", f"{name} has started, and gives out {stamp:x} after {newest:x}")
         self._given[disk] = life, first, max(newest, stamp)
 
     # --- hints that come too late ------------------------------------------------------------

@@ -16,8 +16,8 @@ import pytest
 from basestore.consistency import Level
 from tests.simulation import history as h
 from tests.simulation.checkers import acts_of, judge
+from tests.simulation.drawing import draw
 from tests.simulation.history import History, Operation
-from tests.simulation.plan import draw
 from tests.simulation.registers import atomic
 from tests.simulation.world import PlannedWorld
 

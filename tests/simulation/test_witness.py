@@ -11,8 +11,8 @@ from basestore.protocol.replication import DIRECT, Apply, Held
 from repair.version import Digester, Record, Version
 from tests.simulation import history as h
 from tests.simulation import stored as s
+from tests.simulation.drawing import draw
 from tests.simulation.machine import WALL_MS
-from tests.simulation.plan import draw
 from tests.simulation.world import KEY, PlannedWorld
 
 HOME = Path(__file__).parent
@@ -219,12 +219,12 @@ def test_a_stable_stamp_is_told_once_it_is_durable() -> None:
     assert scene.wrong() == set()
     scene.stand(0, summary(stable_ms=60), synced=False)
     scene.witness.says[Held](scene.world.machines[0], 1, Held(9, b"", stable + (10 << 16)))
-    assert scene.wrong() == {"stable stamps"}
+    assert scene.wrong() == {"told"}
 
 
 @pytest.mark.parametrize(
     ("stable_ms", "others", "wrong"),
-    [(50, 40, set()), (39, 40, {"finality"}), (50, 30, {"finality"})],
+    [(50, 40, set()), (39, 40, {"final"}), (50, 30, {"final"})],
     ids=["settled", "not stable yet", "another record is held"],
 )
 def test_what_is_final_is_stable_and_all_that_is_held(stable_ms: int, others: int, wrong: set[str]) -> None:
@@ -246,23 +246,23 @@ def test_a_stamp_leaves_at_or_below_the_ceiling_that_is_durable() -> None:
     scene.write(0, s.CEILING, given[:8])
     scene.witness.says[Apply](machine, 1, apply)
     assert scene.wrong() == set()
-    later = version(6, machine.config.member.number)
+    later = version(6, machine.config.member.number, 2)
     scene.write(0, s.CEILING, later[:8], synced=False)
     scene.witness.says[Apply](machine, 1, apply._replace(record=later + apply.record[24:]))
-    assert scene.wrong() == {"ceilings"}
+    assert scene.wrong() == {"ceiling"}
 
 
 def test_a_start_gives_out_no_stamp_of_the_life_before() -> None:
     scene = Scene()
     machine = scene.world.machines[0]
     scene.write(0, s.CEILING, b"\xff" * 8)
-    scene.witness.stamps.sent(machine, version(5, machine.config.member.number))
+    scene.witness.stamps.sent(machine, scene.row(), version(5, machine.config.member.number))
     machine.life += 1
-    scene.witness.stamps.sent(machine, version(6, machine.config.member.number))
+    scene.witness.stamps.sent(machine, scene.row(), version(6, machine.config.member.number, 2))
     assert scene.wrong() == set()
     machine.life += 1
-    scene.witness.stamps.sent(machine, version(6, machine.config.member.number))
-    assert scene.wrong() == {"ceilings"}
+    scene.witness.stamps.sent(machine, scene.row(), version(6, machine.config.member.number, 3))
+    assert scene.wrong() == {"ceiling"}
 
 
 def test_a_store_that_comes_back_closes_what_all_others_had_closed() -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation.drawing import draw
 from tests.simulation.exercise import MINIMUMS, shortfalls
 from tests.simulation.minimise import fails, minimise
 from tests.simulation.mutants import switched_on
 from tests.simulation.mutations import MUTANTS
 from tests.simulation.outcome import play
-from tests.simulation.plan import Reduction, draw
+from tests.simulation.plan import Reduction
 from tests.worlds.disk import Disk
 
 ROOT = Path(__file__).parents[2]

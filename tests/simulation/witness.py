@@ -66,7 +66,7 @@ class Witness:
         """A first delivery or a copy leaves."""
         version = message.record[: s.VERSION]
         if type(message) is Apply and message.way == DIRECT:
-            self.stamps.sent(machine, version)
+            self.stamps.sent(machine, message.row, version)
             return
         self.stamps.asked(machine.index, message.id, message.row)
         self._copies[machine.index, target, message.id] = message.row, version
@@ -122,6 +122,7 @@ class Witness:
             self._judge_written(machine, operation, message)
         elif isinstance(message, Got):
             self._judge_got(operation, message)
+            self._judge_life(machine, operation, message)
 
     def silent(self, machine: "Machine", life: int, operation: Operation, request: int) -> None:
         """A client has given up: had its node still the time to answer?"""
@@ -163,10 +164,23 @@ class Witness:
         if having < required:
             world.blame("shown", f"{operation} shows what {having} of {required} hold durably")
 
+    def _judge_life(self, machine: "Machine", operation: Operation, got: Got) -> None:
+        """A value is shown in its life, by a clock that is no more than the bound from the true time."""
+        bound, true_ms = self._world.plan.drift_ms_max, self._world.true_ms
+        if not got.expires_ms or abs(machine.offset_ms) > bound:
+            return
+        asked_ms = true_ms - (self._world.clockwork.now - operation.start) * 1e3
+        if got.found and got.expires_ms < asked_ms - bound:
+            text = f"{operation} shows what expired {asked_ms - got.expires_ms:.0f} ms ago"
+            self._world.blame("expiry", text)
+        if not got.found and got.expires_ms > true_ms + bound:
+            text = f"{operation} hides what lives {got.expires_ms - true_ms:.0f} ms more"
+            self._world.blame("expiry", text)
+
     def _judge_final(self, operation: Operation, row: bytes, final: int, version: bytes) -> None:
         first = s.bucket_of(row) in s.FIRST_WRITE_WINS
         if bool(final) != (first and bool(version)):
-            self._world.blame("finality", f"{operation} is told {final}")
+            self._world.blame("final", f"{operation} is told {final}")
         if final == FINAL and self._world.history.sync:
             self._world.counts[f"{operation.kind} final"] += 1
             self.stamps.judge_final(operation, row, version)
@@ -179,7 +193,7 @@ class Witness:
         if not world.history.sync or not written.replicas:
             return
         if written.version and not operation.attempts > 1:
-            self.stamps.sent(machine, written.version)
+            self.stamps.sent(machine, row, written.version)
         replicas = [world.index_of[number] for number in written.replicas[::2]]
         if tuple(replicas) != world.placement.replicas[s.partition_of(row)]:
             world.blame("receipts", f"{operation}: the receipt names the wrong replicas")

@@ -37,6 +37,7 @@ HEAL_S_MAX = 40.0
 EXAMINE_S_MAX = 15.0
 ROUNDS_MAX = 6
 COPY_S = 0.5
+SYNC_S_MAX = 0.02  # of disks that are well
 CONVERGE_S_MAX = 30.0
 VIOLATIONS_MAX = 5  # of each check
 NOTED_MAX = 1000
@@ -59,7 +60,7 @@ class PlannedWorld:
         self.names = [f"n{i + 1}" for i in range(len(plan.machines))]
         members = tuple(Member(3 * i + 2, name, f"127.0.0.1:{7400 + i}") for i, name in enumerate(self.names))
         self.index_of = {member.number: index for index, member in enumerate(members)}  # never the same
-        cluster = ClusterConfig(
+        cluster = self.cluster = ClusterConfig(
             bytes(16), KEY, members, plan.replication, plan.partitions, BUILT_IN,
             plan.drift_ms_max, plan.timeout_ms_max,
         )  # fmt: skip
@@ -89,6 +90,12 @@ class PlannedWorld:
     def true_ms(self) -> float:
         """What a clock that is right shows."""
         return WALL_MS + self.clockwork.now * 1e3
+
+    @property
+    def resting(self) -> bool:
+        """The clients ask nothing just now."""
+        rest = self.plan.rest
+        return rest is not None and rest[0] + 1.0 < self.clockwork.now < rest[1]
 
     def client_delay(self) -> float:
         return 5e-5 + self._chance.exponential(0.0003)
@@ -143,13 +150,15 @@ class PlannedWorld:
             self.blame("crash", traceback.format_exc(limit=-6))
 
     def _play(self) -> None:
+        faults = Faults(self)
+        faults.begin()
         for machine in self.machines:
             machine.start()
         self.clockwork.run(BEGIN_S)
         clients = [Client(self, plan) for plan in self.plan.clients]
         for client in clients:
             self.clockwork.after(client.stream.random() * 0.05, client.begin)
-        Faults(self).plan()
+        faults.plan()
         self.clockwork.after(COPY_S, self._copy_disks)
         self.clockwork.run(self.plan.seconds)
         self.heal()
@@ -193,6 +202,7 @@ class PlannedWorld:
         for machine in self.machines:
             machine.disk.full = machine.failing = False
             machine.slow_s = machine.stalls = 0.0
+            machine.sync_s = min(machine.sync_s, SYNC_S_MAX)
             machine.offset_ms = machine.plan.offset_ms
             if machine.paused:
                 machine.resume()
