@@ -302,7 +302,7 @@ class Client:
     def _draw(self) -> h.Operation:
         plan = self.plan
         kind, bucket, key, level, ttl_ms = draw(
-            self.stream, plan.workload, plan.all_levels, self.world.plan.ttl_ms_max, self.world.clockwork.now
+            self.stream, plan.workload, plan.all_levels, self.world.clockwork.now, self.world.plan.ttl_ms_max
         )
         if self._seen is not None:
             level = self.stream.weighted(IN_SESSION)

@@ -26,7 +26,7 @@ class Library:
 
     def begin(self, request: int, message: Message, operation: h.Operation) -> Message:
         """As the session sends it."""
-        begun = self._begun[request] = self.session.begin(message)  # type: ignore[type-var]
+        begun = self._begun[request] = self.session.begin(message)
         if isinstance(begun, Get):
             operation.floor = begun.floor
         return begun

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from basestore.config import Durability
+from tests.simulation.workload import TTL_MS_MAX
 
 BEGIN_S = 0.6  # when the clients begin; the cluster is born by then
 
@@ -109,7 +110,7 @@ class Plan:
     hasty: bool = False  # rounds are short, and replicas close themselves to writes that linger
     operations: frozenset[tuple[int, int]] | None = None  # of clients and places; None: all
     wide: bool = False  # it was drawn from more than the plain worlds are; the rest is of such worlds only
-    ttl_ms_max: int = 850
+    ttl_ms_max: int = TTL_MS_MAX
     rest: tuple[float, float] | None = None  # the clients ask nothing between these two moments
     library: bool = False  # sessions are the real client's, and reads ask how stale they may be
     operators: int = 0  # how many ask as operators do: converged, explain, replay --late

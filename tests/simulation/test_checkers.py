@@ -264,3 +264,46 @@ def test_with_interval_what_was_written_seconds_before_the_first_crash_is_kept(
     story.get(None, ALL)
     story.history.sync, story.history.interval, story.history.crash_s = False, True, crash_s
     assert story.wrong() == wrong
+
+
+def test_a_staleness_bound_is_kept() -> None:
+    for stale_ms, wrong in ((5000, set()), (500, {"staleness"})):
+        story = Story()
+        old = story.put(1)
+        story.put(2).acknowledged = 1
+        story.now += 2
+        read = story.get(old, ONE)
+        read.tell, read.stale_ms = True, stale_ms
+        assert story.wrong() == wrong
+
+
+def test_a_read_is_not_staler_than_it_was_allowed_to_be() -> None:
+    for stale_ms, escalated, wrong in ((400, False, set()), (-1, False, {"staleness"}), (-1, True, set())):
+        story = Story()
+        read = story.get(story.put(1), ONE)
+        read.tell, read.stale_ms_max, read.stale_ms, read.escalated = True, 500, stale_ms, escalated
+        assert story.wrong() == wrong
+
+
+def test_what_was_final_is_all_that_is_shown() -> None:
+    story = Story()
+    first = story.put(2, "once1")
+    story.get(first, ONE, key="once1").final = 2
+    late = story.put(3, "once1", outcome=h.LOST)
+    late.winner = first.version
+    shown = story.get(first, ONE, key="once1")
+    shown.shown = True
+    assert story.wrong() == set()
+    earlier = story.put(1, "once1", outcome=h.TIMEOUT)
+    story.get(earlier, ONE, key="once1").shown = True
+    assert story.wrong() == {"final"}
+
+
+def test_a_page_in_a_session_shows_nothing_older_than_it_was_told() -> None:
+    for in_session, wrong in ((False, set()), (True, {"sessions"})):
+        story = Story()
+        old = story.put(1, "a")
+        story.put(2, "a", level=ONE).session = in_session
+        scan = story.scan(old)
+        scan.level, scan.session = ONE, True
+        assert story.wrong() == wrong

@@ -15,6 +15,7 @@ from tests.simulation import history as h
 from tests.simulation.clockwork import Stream
 
 WORKLOADS = ("hot", "mixed", "deletes", "first", "scans", "brief")
+TTL_MS_MAX = 850
 LEVELS = [(Level.QUORUM, 6.0), (Level.ALL, 1.0), (Level.ONE, 1.0), (Level.ANY, 1.0)]
 STRONG = [(Level.QUORUM, 9.0), (Level.ALL, 1.0)]
 
@@ -29,7 +30,9 @@ class Request(NamedTuple):
     ttl_ms: int
 
 
-def draw(stream: Stream, workload: str, all_levels: bool, ttl_ms_max: int, now: float) -> Request:
+def draw(
+    stream: Stream, workload: str, all_levels: bool, now: float, ttl_ms_max: int = TTL_MS_MAX
+) -> Request:
     """The next request of a client; `now` in seconds, for first-write keys are new all the time."""
     kind = h.GET if stream.chance(0.45) else h.SET
     bucket, ttl_ms = "default", 0
