@@ -91,7 +91,8 @@ def _staler(operations: list[Operation], first: bool, history: History) -> Itera
             continue
         before = op.start - op.stale_ms / 1e3
         for write in stored:
-            known = write.end < before and (write.strong or not history.stores_lost)
+            # A quorum need not have what only one replica was asked to hold.
+            known = write.end < before and (write.strong or not (history.stores_lost or op.escalated))
             if known and _older(op.version, write.version, first):
                 yield Violation("staleness", f"{op} is at most {op.stale_ms} ms old, and lacks {write}")
 

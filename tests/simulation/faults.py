@@ -137,8 +137,7 @@ class Faults:
 
     def _strike(self, fault: Fault) -> None:
         world = self._world
-        machine = world.machines[fault.machine]
-        kind = fault.kind
+        machine, kind = world.machines[fault.machine], fault.kind
         if kind == "wipe keeper":
             machine = max(world.machines, key=hints_kept)
         if kind.endswith(("after ack", "replay", "replayer", "repair")):
@@ -166,6 +165,12 @@ class Faults:
             else:
                 machine.pause_in_turn = True
             world.clockwork.after(fault.lasts, machine.resume)
+        elif kind == "wrong start":
+            self._clock(machine, fault)
+            fall(world, machine, fault._replace(lasts=0.1), kind)
+        elif kind == "all clocks":
+            for each in world.machines:
+                self._clock(each, fault)
         elif kind.startswith("clock"):
             self._clock(machine, fault)
         elif kind in ("wipe", "wipe keeper", "rollback", "log cut"):
@@ -239,7 +244,8 @@ class Faults:
         elif fault.kind == "clock back":
             machine.offset_ms -= int(bound * (0.5 + 3 * fault.size))
         else:
-            far = HOUR_MS if 0.4 < fault.size < 0.6 else int(bound * (1.2 + 4 * fault.size))
+            hour = 0.4 < fault.size < 0.6
+            far = HOUR_MS if hour else int(bound * (1.2 + 4 * fault.size))
             machine.offset_ms += sign * far
         if fault.kind != "clock within":
             self._world.clockwork.after(fault.lasts, self._set_right, machine)

@@ -27,6 +27,7 @@ from tests.worlds.disk import Disk
 
 if TYPE_CHECKING:
     from tests.simulation.clients import Session
+    from tests.simulation.operators import Line
     from tests.simulation.world import PlannedWorld
 
 WALL_MS = 1_760_000_000_000
@@ -80,7 +81,7 @@ class Machine:
         self.copies: deque[dict[bytes, bytes]] = deque(maxlen=COPIES_MAX)
         self._stream = Stream(world.plan.seed, f"machine {index}")
         self._backlog: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self._ends: dict[Outbox, Link | Session] = {}
+        self._ends: dict[Outbox, Link | Session | Line] = {}
         self._order: dict[Outbox, int] = {}
         self._turning = False
         self._syncing = False
@@ -371,7 +372,7 @@ class Machine:
 
     # --- links and clients -------------------------------------------------------------------
 
-    def _register(self, outbox: Outbox, end: "Link | Session") -> Outbox:
+    def _register(self, outbox: Outbox, end: "Link | Session | Line") -> Outbox:
         self._ends[outbox] = end
         self._order[outbox] = self.world.number()
         return outbox
@@ -389,7 +390,7 @@ class Machine:
         self._order.pop(outbox, None)
         self.wake()
 
-    def open_client(self, session: "Session") -> Outbox:
+    def open_client(self, session: "Session | Line") -> Outbox:
         assert self.node is not None
         return self._register(self.node.open_client(), session)
 

@@ -24,7 +24,12 @@ SIZES = [
 ]  # fmt: skip
 FIXED = ("races", "swaps")  # themes that need the members that they have
 SYNCS_S = (0.02, 0.05, 0.06, 0.2, 0.5, 1.0)
-WIDER = [("wipe keeper", 2.0)]
+WIDER = {
+    "clocks": [("wrong start", 6.0), ("all clocks", 2.0)],
+    "everything": [("wipe keeper", 2.0), ("wrong start", 3.0), ("all clocks", 1.0)],
+    "hints": [("wipe keeper", 3.0)],
+    "stores": [("wipe keeper", 3.0)],
+}  # faults of wide worlds only, by theme
 
 
 def widen(plan: Plan, kinds: list[tuple[str, float]], stream: Stream) -> Plan:
@@ -32,7 +37,11 @@ def widen(plan: Plan, kinds: list[tuple[str, float]], stream: Stream) -> Plan:
     plan = replace(plan, wide=True, library=stream.chance(0.6), operators=stream.below(3))
     if plan.theme not in FIXED:
         if stream.chance(0.5):
-            plan = _resized(plan, kinds, stream)
+            plan = _resized(plan, stream)
+        if kinds:
+            kinds = [*kinds, *WIDER.get(plan.theme, [])]
+            faults = draw_faults(stream, kinds, len(plan.machines), plan.seconds)
+            plan = replace(plan, faults=faults)
         if stream.chance(0.35):
             plan = _slow_disks(plan, stream)
         if stream.chance(0.25):
@@ -43,13 +52,15 @@ def widen(plan: Plan, kinds: list[tuple[str, float]], stream: Stream) -> Plan:
         plan = _brief_keys(plan, stream)
     if plan.theme in (*FIXED, "stalls", "nothing"):
         return plan
+    if plan.theme in ("hints", "links") and stream.chance(0.5):
+        return _exiled(plan, stream)
     if stream.chance(0.2):
         return _paused(plan, stream)
     return _rested(plan, stream) if stream.chance(0.15) else plan
 
 
-def _resized(plan: Plan, kinds: list[tuple[str, float]], stream: Stream) -> Plan:
-    """Other members, other faults."""
+def _resized(plan: Plan, stream: Stream) -> Plan:
+    """Other members."""
     members, replication = stream.weighted(SIZES)
     machines = tuple(
         MachinePlan(
@@ -60,9 +71,7 @@ def _resized(plan: Plan, kinds: list[tuple[str, float]], stream: Stream) -> Plan
         )
         for _ in range(members)
     )
-    kinds = [*kinds, *WIDER] if kinds else []
-    faults = draw_faults(stream, kinds, members, plan.seconds)
-    return replace(plan, machines=machines, replication=replication, faults=faults)
+    return replace(plan, machines=machines, replication=replication)
 
 
 def _slow_disks(plan: Plan, stream: Stream) -> Plan:
@@ -107,6 +116,27 @@ def _paused(plan: Plan, stream: Stream) -> Plan:
         machine, lasts = stream.below(len(plan.machines)), stream.uniform(2.0, 30.0)
         faults.append(Fault(time, "pause", machine, machine, lasts, stream.random()))
     return replace(plan, seconds=seconds, faults=tuple(faults), clients=_slower(plan.clients, 0.05))
+
+
+def _exiled(plan: Plan, stream: Stream) -> Plan:
+    """Members that hold little of what they coordinate are cut off for longer than closed stamps lag behind,
+    and take writes at ANY meanwhile: some of their hints come too late."""
+    count = 4 + stream.below(3)
+    some = plan.machines[0]
+    machines = (plan.machines + (some,) * count)[:count]
+    faults, time = [], BEGIN_S
+    while (time := time + stream.exponential(0.5)) < plan.seconds:
+        lasts, exiled = stream.uniform(0.5, 3.0), stream.below(count)
+        faults.append(Fault(time, "isolate", exiled, exiled, lasts, stream.random()))
+        if stream.chance(0.2):
+            faults.append(Fault(time + lasts, "crash", stream.below(count), 0, 0.3, stream.random()))
+    clients = tuple(
+        client._replace(workload="lone") if client.number % 2 else client for client in plan.clients
+    )
+    return replace(
+        plan, machines=machines, replication=2 + stream.below(2), drift_ms_max=100, hasty=True, rounds=True,
+        faults=tuple(faults), clients=_slower(clients, 0.01), operators=2, durability="sync",
+    )  # fmt: skip
 
 
 def _rested(plan: Plan, stream: Stream) -> Plan:

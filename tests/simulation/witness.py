@@ -25,6 +25,7 @@ from tests.simulation import stored as s
 from tests.simulation.history import FOUND, STORED, Operation
 from tests.simulation.holdings import Holdings
 from tests.simulation.promises import Promise, Promises
+from tests.simulation.proofs import Proofs
 from tests.simulation.stamps import Stamps
 
 if TYPE_CHECKING:
@@ -42,11 +43,12 @@ class Witness:
 
     def __init__(self, world: "PlannedWorld") -> None:
         self._world = world
-        self._asked: dict[int, tuple[float, int, int]] = {}
+        self._asked: dict[int, tuple[float, int, int, int]] = {}  # when, pauses, life, the clock's offset
         self._copies: dict[tuple[int, int, int], tuple[bytes, bytes]] = {}
         self.holdings = Holdings(world)
         self.stamps = Stamps(world, self.holdings)
         self.promises = Promises(world, self.holdings, self.stamps)
+        self.proofs = Proofs(world, self.holdings)
         self.says: dict[type, Callable[[Machine, int, Any], None]] = {
             Apply: self._gives, Hinted: self._gives, Applied: self._confirms, Read: self._reads,
             Held: self._tells, HeldDigest: self._tells, Settled: self._tells, Syn: self._tells,
@@ -101,13 +103,14 @@ class Witness:
         """The disks are copied: what must be true at any moment is true now."""
         self.holdings.judge_stable()
         self.promises.judge()
+        self.proofs.judge()
 
     # --- answers -----------------------------------------------------------------------------
 
     def asked(self, machine: "Machine", operation: Operation) -> None:
         """A node has taken up a request."""
         self._asked[operation.requests[-1] << 20 | operation.number] = (
-            self._world.clockwork.now, machine.pauses, machine.life
+            self._world.clockwork.now, machine.pauses, machine.life, machine.offset_ms
         )  # fmt: skip
 
     def answered(self, machine: "Machine", operation: Operation, message: Message) -> None:
@@ -122,12 +125,13 @@ class Witness:
             self._judge_written(machine, operation, message)
         elif isinstance(message, Got):
             self._judge_got(operation, message)
-            self._judge_life(machine, operation, message)
+            if asked is not None and asked[3] == machine.offset_ms:
+                self._judge_life(machine, operation, message)
 
     def silent(self, machine: "Machine", life: int, operation: Operation, request: int) -> None:
         """A client has given up: had its node still the time to answer?"""
         asked = self._asked.pop(request << 20 | operation.number, None)
-        if asked is None or asked[1:] != (machine.pauses, life) or machine.life != life:
+        if asked is None or asked[1:3] != (machine.pauses, life) or machine.life != life:
             return
         late = self._world.clockwork.now - asked[0] - operation.timeout_ms / 1e3
         self._world.counts["client gave up"] += 1

@@ -6,6 +6,7 @@ deletes   a few keys that are set and deleted all the time
 first     first-write keys, new ones all the time
 scans     pages, between writes
 brief     keys that are new all the time, set and deleted, at every level
+lone      the same in both buckets, mostly at ANY
 """
 
 from typing import NamedTuple
@@ -14,9 +15,10 @@ from basestore.consistency import Level
 from tests.simulation import history as h
 from tests.simulation.clockwork import Stream
 
-WORKLOADS = ("hot", "mixed", "deletes", "first", "scans", "brief")
+WORKLOADS = ("hot", "mixed", "deletes", "first", "scans", "brief", "lone")
 TTL_MS_MAX = 850
 LEVELS = [(Level.QUORUM, 6.0), (Level.ALL, 1.0), (Level.ONE, 1.0), (Level.ANY, 1.0)]
+LONE = [(Level.ANY, 5.0), (Level.ONE, 1.0), (Level.QUORUM, 1.0)]
 STRONG = [(Level.QUORUM, 9.0), (Level.ALL, 1.0)]
 
 
@@ -47,6 +49,11 @@ def draw(
     elif workload == "brief":
         key = f"brief{int(now * 4)}-{stream.below(4)}"
         kind = h.DELETE if kind == h.SET and stream.chance(0.5) else kind
+    elif workload == "lone":
+        bucket = "once" if stream.chance(0.3) else "default"
+        key = f"{bucket}{int(now * 2)}+{stream.below(4)}"
+        kind = h.DELETE if kind == h.SET and bucket == "default" and stream.chance(0.2) else kind
+        levels = LONE
     elif workload == "scans" and stream.chance(0.3):
         kind, key = h.SCAN, stream.pick(("", "hot", "warm", "gone"))
     else:

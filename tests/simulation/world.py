@@ -14,22 +14,20 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
-from basestore.anti_entropy.exchanges import SILENCE_S_MAX
 from basestore.cluster.placement import Placement
 from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig
-from basestore.consistency import Level
-from basestore.coordinator.quorum_read import LINGER_S
-from basestore.node import Node
 from basestore.protocol.codec import Message
 from tests.simulation import checkers
 from tests.simulation import history as h
 from tests.simulation import stored as s
 from tests.simulation.clients import Client
 from tests.simulation.clockwork import Clockwork, Stream
+from tests.simulation.examination import Examination
 from tests.simulation.faults import Faults, Triggers
 from tests.simulation.machine import WALL_MS, Machine
 from tests.simulation.network import Network
-from tests.simulation.plan import BEGIN_S, ClientPlan, Plan
+from tests.simulation.operators import Operator
+from tests.simulation.plan import BEGIN_S, Plan
 from tests.simulation.witness import Witness
 
 KEY = bytes(range(32))
@@ -159,14 +157,14 @@ class PlannedWorld:
         for client in clients:
             self.clockwork.after(client.stream.random() * 0.05, client.begin)
         faults.plan()
+        for index in range(self.plan.operators):
+            Operator(self, len(self.plan.clients) + 1 + index).begin()
         self.clockwork.after(COPY_S, self._copy_disks)
         self.clockwork.run(self.plan.seconds)
         self.heal()
         if self._await_health():
             self.witness.promises.kept_in_the_end()
-            if self.plan.rounds:
-                self._await_convergence()
-            self._examine()
+            Examination(self).examine()
         for machine in self.machines:
             machine.count()
         if self.counts["mismatches"] and not self.counts["record spoilt"]:
@@ -179,14 +177,14 @@ class PlannedWorld:
         for machine in self.machines:
             machine.copies.append(machine.disk.copy())
             for key in list(machine.spoilt):
-                if self._intact(key, machine.disk.durable(key)):
+                if self.intact(key, machine.disk.durable(key)):
                     machine.spoilt.discard(key)
                     self.counts["record healed"] += 1
         self.witness.copied()
         if self.clockwork.now < self.plan.seconds:
             self.clockwork.after(COPY_S, self._copy_disks)
 
-    def _intact(self, key: bytes, blob: bytes | None) -> bool:
+    def intact(self, key: bytes, blob: bytes | None) -> bool:
         return blob is None or s.intact(KEY, key[1:], blob[: -s.SEQUENCE])
 
     def heal(self) -> None:
@@ -237,129 +235,6 @@ class PlannedWorld:
             and not node.operations.count
             and all(pile.count == pile.late for pile in node.hints.summary())
         )
-
-    def _await_convergence(self) -> None:
-        """All replicas become equal by exchanges alone: nobody reads."""
-        end = self.clockwork.now + CONVERGE_S_MAX
-        while (differing := self._unexplained()) and self.clockwork.now < end:
-            self.clockwork.run(self.clockwork.now + 0.5)
-        for row, replicas in differing[:VIOLATIONS_MAX]:
-            self.blame("convergence", f"{row!r} differs on {replicas}, though exchanges run")
-        self.witness.copied()
-
-    def _examine(self) -> None:
-        """Every node takes a write, unless clocks have jumped; every key is read, twice."""
-        examiner = Client(self, ClientPlan(len(self.plan.clients), "examine", True, 1.0, False, False))
-        takers: list[Machine] = self.machines
-        asked: list[tuple[Machine, h.Operation]] = []
-        for _ in range(ROUNDS_MAX):
-            asked = [
-                (each, examiner.operation(h.SET, "default", f"examined {each.index}", Level.ALL))
-                for each in takers
-            ]
-            self._ask_all(examiner, asked)
-            takers = [machine for machine, op in asked if op.outcome != h.STORED]
-            if not takers:
-                break
-        for machine, op in asked:
-            if op.outcome != h.STORED and not self.plan.clocks_jump:
-                self.blame("recovery", f"n{machine.index + 1} does not take writes again: {op}")
-        every = sorted({(op.bucket, op.key) for op in self.history.operations if op.kind != h.SCAN})
-        for level in (Level.QUORUM, Level.ALL):
-            keys = every
-            for _ in range(ROUNDS_MAX):
-                asked = [
-                    (examiner.stream.pick(self.machines), examiner.operation(h.GET, bucket, key, level))
-                    for bucket, key in keys
-                ]
-                self._ask_all(examiner, asked)
-                keys = [(op.bucket, op.key) for _, op in asked if op.outcome != h.FOUND]
-                if not keys:
-                    break
-            if keys:
-                self.blame("recovery", f"keys cannot be read at {level.name}: {keys[:5]}")
-            self._await_quiet()
-            self._compare(f"after it was read at {level.name}")
-
-    def _await_quiet(self) -> None:
-        """Until what goes on behind the answers has ended, healing and scrubs too, at the latest when it is
-        given up: a scrub waits for an exchange, which may have fallen silent."""
-        end = self.clockwork.now + max(LINGER_S, SILENCE_S_MAX) + 0.5
-        busy = True
-        while busy and self.clockwork.now < end:
-            self.clockwork.run(self.clockwork.now + 0.1)
-            busy = any(
-                each.node is not None
-                and (
-                    each.node.operations.count or each.node.replica.damaged or each.node.maintenance.suspects
-                )
-                for each in self.machines
-            )
-
-    def _ask_all(self, client: Client, asked: list[tuple[Machine, h.Operation]]) -> None:
-        """Ask, and wait for the answers; then a moment longer."""
-        for machine, operation in asked:
-            operation.timeout_ms = self.plan.timeout_ms_max
-            client.ask(machine, operation)
-        end = self.clockwork.now + EXAMINE_S_MAX
-        while self.clockwork.now < end and any(op.outcome == h.PENDING for _, op in asked):
-            self.clockwork.run(self.clockwork.now + 0.05)
-        if any(op.outcome not in (h.STORED, h.FOUND) for _, op in asked):
-            self.clockwork.run(self.clockwork.now + 0.5)
-
-    def _compare(self, when: str) -> None:
-        """Reading has repaired everything: replicas are equal, and no record is spoilt."""
-        for machine in self.machines:
-            self._recount(machine)
-        for row, replicas in self._differences():
-            self.blame("convergence", f"{row!r} differs on {replicas} {when}")
-        for replica, machine in enumerate(self.machines):
-            for key, stored in machine.disk.scan(s.DATA, bytes((s.DATA[0] + 1,))):
-                if not self._intact(key, stored):
-                    self.blame("convergence", f"{key!r} is damaged on n{replica + 1}")
-
-    def _recount(self, machine: Machine) -> None:
-        """The summaries fit what is on the disk."""
-        if machine.node is None:
-            return
-        for partition in self.placement.held_by(machine.index):
-            true, held = s.Counted(machine.disk, partition), machine.node.summaries.of[partition]
-            leaves = [{leaf: total for leaf, total in each.leaves.items() if total} for each in (held, true)]
-            if (held.count, held.live, held.root) != (true.count, true.live, true.root) or len(
-                {str(sorted(each.items())) for each in leaves}
-            ) > 1:
-                text = f"{held.count} records, {held.live} of them live, of {true.count} and {true.live}"
-                self.blame("counts", f"n{machine.index + 1} counts in {partition} {text}")
-            self._judge_log(machine.node, partition, true.lines)
-
-    def _judge_log(self, node: Node, partition: int, lines: dict[int, bytes]) -> None:
-        """The log has a line for each record that came after the floor, and none for what does not stand."""
-        summary = node.summaries.of[partition]
-        log = dict(node.summaries.summary_log.log(partition, 0, summary.sequence))
-        lacking = [number for number in lines if number > summary.floor and number not in log]
-        if lacking or not log.items() <= lines.items():
-            self.blame("log", f"{node.name}, {partition}: {len(lacking)} of {len(lines)} lines are not there")
-
-    def _unexplained(self) -> list[tuple[bytes, tuple[int, ...]]]:
-        """Rows that differ, but for those that are spoilt and that nobody has looked at since."""
-        spoilt = {key for machine in self.machines for key in machine.spoilt}
-        return [found for found in self._differences() if found[0] not in spoilt]
-
-    def _differences(self) -> list[tuple[bytes, tuple[int, ...]]]:
-        """Rows that replicas do not hold alike. Who has purged what others still hold does not differ."""
-        found = []
-        for partition, replicas in enumerate(self.placement.replicas):
-            start, end = s.DATA + partition.to_bytes(2), s.DATA + (partition + 1).to_bytes(2)
-            held = {replica: dict(self.machines[replica].disk.scan(start, end)) for replica in replicas}
-            for key in sorted({key for rows in held.values() for key in rows}):
-                records = {rows[key][: -s.SEQUENCE] for rows in held.values() if key in rows}
-                lacking = [self.machines[replica] for replica, rows in held.items() if key not in rows]
-                version = next(iter(records))[: s.VERSION]
-                if len(records) > 1 or not all(
-                    self.witness.holdings.gone(machine, key[1:], version) for machine in lacking
-                ):
-                    found.append((key, replicas))
-        return found
 
     # --- the outcome -------------------------------------------------------------------------
 

@@ -1,0 +1,215 @@
+"""Examination: what must be true of a world in the end, when every fault is over.
+
+All replicas become equal by exchanges alone. Every node takes a write; every key can be read at QUORUM
+and at ALL, and then takes a write at QUORUM; sessions of the library read what they have seen. Where
+replicas close themselves early it can be proven that all has converged. What summaries and logs say fits
+what is on the disks.
+"""
+
+from typing import TYPE_CHECKING
+
+from basestore.anti_entropy.exchanges import SILENCE_S_MAX
+from basestore.consistency import Level
+from basestore.coordinator.quorum_read import LINGER_S
+from basestore.node import Node
+from tests.simulation import history as h
+from tests.simulation import stored as s
+from tests.simulation.clients import Client
+from tests.simulation.operators import Operator
+from tests.simulation.plan import ClientPlan
+
+if TYPE_CHECKING:
+    from tests.simulation.machine import Machine
+    from tests.simulation.world import PlannedWorld
+
+EXAMINE_S_MAX = 15.0
+ROUNDS_MAX = 6
+CONVERGE_S_MAX = 30.0
+PROVE_S_MAX = 20.0
+WRITTEN_MAX = 24
+SHOWN_MAX = 5
+
+
+class Examination:
+    """Of one world."""
+
+    def __init__(self, world: "PlannedWorld") -> None:
+        self._world = world
+        plan = ClientPlan(len(world.plan.clients), "examine", True, 1.0, False, False)
+        self._examiner = Client(world, plan)
+
+    def examine(self) -> None:
+        """All of it, in order."""
+        if self._world.plan.rounds:
+            self._await_convergence()
+        self._take_writes()
+        self._read_all()
+        if self._world.plan.wide:
+            self._write_all()
+            self._prove()
+
+    def _await_convergence(self) -> None:
+        """All replicas become equal by exchanges alone: nobody reads."""
+        end = self._world.clockwork.now + CONVERGE_S_MAX
+        while (differing := self._unexplained()) and self._world.clockwork.now < end:
+            self._world.clockwork.run(self._world.clockwork.now + 0.5)
+        for row, replicas in differing[:SHOWN_MAX]:
+            self._world.blame("convergence", f"{row!r} differs on {replicas}, though exchanges run")
+        self._world.witness.copied()
+
+    def _take_writes(self) -> None:
+        """Every node takes a write."""
+        examiner = self._examiner
+        takers: list[Machine] = self._world.machines
+        asked: list[tuple[Machine, h.Operation]] = []
+        for _ in range(ROUNDS_MAX):
+            asked = [
+                (each, examiner.operation(h.SET, "default", f"examined {each.index}", Level.ALL))
+                for each in takers
+            ]
+            self._ask_all(asked)
+            takers = [machine for machine, op in asked if op.outcome != h.STORED]
+            if not takers:
+                break
+        for machine, op in asked:
+            if op.outcome != h.STORED:
+                self._world.blame("recovery", f"n{machine.index + 1} does not take writes again: {op}")
+
+    def _read_all(self) -> None:
+        """Every key is read, twice."""
+        every = sorted({(op.bucket, op.key) for op in self._world.history.operations if op.kind != h.SCAN})
+        for level in (Level.QUORUM, Level.ALL):
+            keys = every
+            for _ in range(ROUNDS_MAX):
+                asked = self._anywhere(h.GET, keys, level)
+                self._ask_all(asked)
+                keys = [(op.bucket, op.key) for _, op in asked if op.outcome != h.FOUND]
+                if not keys:
+                    break
+            if keys:
+                self._world.blame("recovery", f"keys cannot be read at {level.name}: {keys[:5]}")
+            self._await_quiet()
+            self._compare(f"after it was read at {level.name}")
+
+    def _anywhere(
+        self, kind: str, keys: list[tuple[str, str]], level: Level
+    ) -> list[tuple["Machine", h.Operation]]:
+        """An operation for each key, at some node."""
+        machines, examiner = self._world.machines, self._examiner
+        return [
+            (examiner.stream.pick(machines), examiner.operation(kind, bucket, key, level))
+            for bucket, key in keys
+        ]
+
+    def _write_all(self) -> None:
+        """Once clocks are right every key takes a write at QUORUM."""
+        every = sorted({(op.bucket, op.key) for op in self._world.history.operations if op.kind != h.SCAN})
+        stream = self._examiner.stream
+        keys = every if len(every) <= WRITTEN_MAX else [stream.pick(every) for _ in range(WRITTEN_MAX)]
+        asked: list[tuple[Machine, h.Operation]] = []
+        for _ in range(ROUNDS_MAX):
+            asked = self._anywhere(h.SET, keys, Level.QUORUM)
+            self._ask_all(asked)
+            keys = [(op.bucket, op.key) for _, op in asked if op.outcome not in (h.STORED, h.LOST)]
+            if not keys:
+                return
+        self._world.blame("writable", f"keys take no write: {[op for _, op in asked][:3]}")
+
+    def _prove(self) -> None:
+        """That all has converged can be proven, unless some hints came too late."""
+        world = self._world
+        if not (world.plan.rounds and world.plan.hasty and world.history.sync):
+            return
+        late = any(
+            pile.late for machine in world.machines if machine.node for pile in machine.node.hints.summary()
+        )
+        operator = Operator(world, len(world.plan.clients) + 9)
+        ended: list[bool] = []
+        operator.prove(world.machines[0], lambda: ended.append(True), PROVE_S_MAX)
+        while not ended:
+            world.clockwork.run(world.clockwork.now + 0.25)
+        if not operator.proven and not late:
+            world.blame("converged", f"nothing could be proven in {PROVE_S_MAX} s: {operator.obstacles}")
+
+    def _await_quiet(self) -> None:
+        """Until what goes on behind the answers has ended, healing and scrubs too, at the latest when it is
+        given up: a scrub waits for an exchange, which may have fallen silent."""
+        end = self._world.clockwork.now + max(LINGER_S, SILENCE_S_MAX) + 0.5
+        busy = True
+        while busy and self._world.clockwork.now < end:
+            self._world.clockwork.run(self._world.clockwork.now + 0.1)
+            busy = any(
+                each.node is not None
+                and (
+                    each.node.operations.count or each.node.replica.damaged or each.node.maintenance.suspects
+                )
+                for each in self._world.machines
+            )
+
+    def _ask_all(self, asked: list[tuple["Machine", h.Operation]]) -> None:
+        """Ask, and wait for the answers; then a moment longer."""
+        for machine, operation in asked:
+            operation.timeout_ms = self._world.plan.timeout_ms_max
+            self._examiner.ask(machine, operation)
+        end = self._world.clockwork.now + EXAMINE_S_MAX
+        while self._world.clockwork.now < end and any(op.outcome == h.PENDING for _, op in asked):
+            self._world.clockwork.run(self._world.clockwork.now + 0.05)
+        if any(op.outcome not in (h.STORED, h.FOUND) for _, op in asked):
+            self._world.clockwork.run(self._world.clockwork.now + 0.5)
+
+    def _compare(self, when: str) -> None:
+        """Reading has repaired everything: replicas are equal, and no record is spoilt."""
+        for machine in self._world.machines:
+            self._recount(machine)
+        for row, replicas in self._differences():
+            self._world.blame("convergence", f"{row!r} differs on {replicas} {when}")
+        for replica, machine in enumerate(self._world.machines):
+            for key, stored in machine.disk.scan(s.DATA, bytes((s.DATA[0] + 1,))):
+                if not self._world.intact(key, stored):
+                    self._world.blame("convergence", f"{key!r} is damaged on n{replica + 1}")
+
+    def _recount(self, machine: "Machine") -> None:
+        """The summaries fit what is on the disk."""
+        if machine.node is None:
+            return
+        for partition in self._world.placement.held_by(machine.index):
+            true, held = s.Counted(machine.disk, partition), machine.node.summaries.of[partition]
+            leaves = [{leaf: total for leaf, total in each.leaves.items() if total} for each in (held, true)]
+            if (held.count, held.live, held.root) != (true.count, true.live, true.root) or len(
+                {str(sorted(each.items())) for each in leaves}
+            ) > 1:
+                text = f"{held.count} records, {held.live} of them live, of {true.count} and {true.live}"
+                self._world.blame("counts", f"n{machine.index + 1} counts in {partition} {text}")
+            self._judge_log(machine.node, partition, true.lines)
+
+    def _judge_log(self, node: Node, partition: int, lines: dict[int, bytes]) -> None:
+        """The log has a line for each record that came after the floor, and none for what does not stand."""
+        summary = node.summaries.of[partition]
+        log = dict(node.summaries.summary_log.log(partition, 0, summary.sequence))
+        lacking = [number for number in lines if number > summary.floor and number not in log]
+        if lacking or not log.items() <= lines.items():
+            self._world.blame(
+                "log", f"{node.name}, {partition}: {len(lacking)} of {len(lines)} lines are not there"
+            )
+
+    def _unexplained(self) -> list[tuple[bytes, tuple[int, ...]]]:
+        """Rows that differ, but for those that are spoilt and that nobody has looked at since."""
+        spoilt = {key for machine in self._world.machines for key in machine.spoilt}
+        return [found for found in self._differences() if found[0] not in spoilt]
+
+    def _differences(self) -> list[tuple[bytes, tuple[int, ...]]]:
+        """Rows that replicas do not hold alike. Who has purged what others still hold does not differ."""
+        found = []
+        for partition, replicas in enumerate(self._world.placement.replicas):
+            start, end = s.DATA + partition.to_bytes(2), s.DATA + (partition + 1).to_bytes(2)
+            machines = {replica: self._world.machines[replica] for replica in replicas}
+            held = {replica: dict(machine.disk.scan(start, end)) for replica, machine in machines.items()}
+            for key in sorted({key for rows in held.values() for key in rows}):
+                records = {rows[key][: -s.SEQUENCE] for rows in held.values() if key in rows}
+                lacking = [machines[replica] for replica, rows in held.items() if key not in rows]
+                version = next(iter(records))[: s.VERSION]
+                if len(records) > 1 or not all(
+                    self._world.witness.holdings.gone(machine, key[1:], version) for machine in lacking
+                ):
+                    found.append((key, replicas))
+        return found

@@ -1,0 +1,155 @@
+"""Operators: who asks what operators ask, while the clients ask what clients do.
+
+    converged       whether all that was written by now is on all replicas, for good
+    explain KEY     why a key is as it is
+    replay --late   deliver hints, and decide those that came too late
+
+Surveys and what follows from their answers are the product's (`results/`), driven as its client does. A proof
+is judged on the spot (`proofs.py`), and held against the disks from then on.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from basestore.cluster.outbox import Outbox
+from basestore.errors import BasestoreError, ConnectionLost
+from basestore.protocol.client import Failed
+from basestore.protocol.codec import Message
+from basestore.protocol.operator import Explain, Replay
+from basestore.results.cluster_view import SURVEY_MS, Scope
+from basestore.results.convergence import Proving
+from basestore.results.explanation import explanation
+from tests.simulation.clockwork import Stream
+
+if TYPE_CHECKING:
+    from tests.simulation.machine import Machine
+    from tests.simulation.world import PlannedWorld
+
+EVERY_S = 0.8
+PROVING_S = 4.0
+GRACE_S = 0.5
+Heard = Callable[[Message | None], None]
+
+
+class Line:
+    """An operator's connection to a machine: one question, one answer."""
+
+    def __init__(self, operator: "Operator", machine: "Machine", heard: Heard) -> None:
+        self.client = operator
+        self._machine = machine
+        self._life = machine.life
+        self._heard: Heard | None = heard
+        self._outbox: Outbox = machine.open_client(self)
+
+    def ask(self, message: Message, timeout_s: float) -> None:
+        world, machine = self.client.world, self._machine
+        arguments = machine.hear_client, self._outbox, self._life, message
+        world.clockwork.after(world.client_delay(), machine.enter, *arguments)
+        world.clockwork.after(timeout_s + GRACE_S, self._end, None)
+
+    def carry(self, messages: list[Message]) -> None:
+        """The answer leaves the node."""
+        world = self.client.world
+        world.clockwork.after(world.client_delay(), self._end, messages[0])
+
+    def lost(self) -> None:
+        """The machine is gone."""
+        self.client.world.clockwork.after(0.0, self._end, None)
+
+    def _end(self, answer: Message | None) -> None:
+        heard, self._heard = self._heard, None
+        if heard is not None:
+            heard(answer)
+
+
+class Operator:
+    """One of them. It asks again a while after it has been answered."""
+
+    def __init__(self, world: "PlannedWorld", index: int) -> None:
+        self.world = world
+        self.index = index
+        self._stream = Stream(world.plan.seed, f"operator {index}")
+        self._request = 0
+        self.proven = False  # what came of the last proof
+        self.obstacles = ""
+
+    def begin(self) -> None:
+        """Ask something, unless the clients' time is over."""
+        world = self.world
+        if world.clockwork.now < world.plan.seconds:
+            wait_s = EVERY_S * (20 if world.resting else 1)
+            world.clockwork.after(self._stream.exponential(wait_s), self._ask_any)
+
+    def _ask_any(self) -> None:
+        machine = self._stream.pick(self.world.machines)
+        what = self._stream.weighted([(self.prove, 3.0), (self.explain, 1.0), (self.replay, 2.0)])
+        if machine.node is None:
+            self.begin()
+        else:
+            what(machine, self.begin)
+
+    def _next(self) -> int:
+        self._request += 1
+        return self._request
+
+    def _ask(self, machine: "Machine", message: Message, timeout_s: float, heard: Heard) -> None:
+        if self.world.recording:
+            self.world.say(machine.index, "an operator asks", repr(message))
+        Line(self, machine, heard).ask(message, timeout_s)
+
+    def replay(self, machine: "Machine", after: Callable[[], None]) -> None:
+        """Hints are to be delivered, and late ones decided."""
+        self.world.counts["replay --late"] += 1
+        self._ask(machine, Replay(self._next(), late=True), 1.0, lambda answer: after())
+
+    def explain(self, machine: "Machine", after: Callable[[], None]) -> None:
+        """Why a key is as it is."""
+        keys = sorted({(op.bucket, op.key) for op in self.world.history.operations if op.kind != "scan"})
+        if not keys:
+            after()
+            return
+        bucket, key = self._stream.pick(keys)
+
+        def heard(answer: Message | None) -> None:
+            if answer is not None and not isinstance(answer, Failed):
+                self.world.counts["explained"] += 1
+                told = explanation(answer, bucket, key.encode(), self.world.cluster.names)
+                self.world.witness.proofs.explained(bucket, key, told.settled, told.winner)
+            after()
+
+        self._ask(machine, Explain(self._next(), bucket, key.encode(), 1000), 1.0, heard)
+
+    def prove(self, machine: "Machine", after: Callable[[], None], timeout_s: float = PROVING_S) -> None:
+        """Whether all has converged."""
+        world = self.world
+        begun_s = world.clockwork.now
+        proving = Proving(Scope("", b"", -1), None, timeout_s, begun_s)
+
+        def ask() -> None:
+            sent_s = world.clockwork.now
+            if machine.node is None:
+                after()
+                return
+            survey = proving.request(self._next())
+            self._ask(machine, survey, SURVEY_MS / 1e3, lambda answer: heard(answer, sent_s))
+
+        def heard(answer: Message | None, sent_s: float) -> None:
+            try:
+                if answer is None:
+                    proving.miss(ConnectionLost("no answer came"))
+                else:
+                    proving.hear(answer, world.cluster.names, sent_s)
+            except BasestoreError:
+                after()
+                return
+            result = proving.result(world.clockwork.now)
+            if result is None:
+                world.clockwork.after(proving.pause_s, ask)
+                return
+            self.proven, self.obstacles = result.proven, str(result.obstacles)
+            world.counts["converged: proven" if result.proven else "converged: not proven"] += 1
+            if result.proven:
+                world.witness.proofs.proven(result.stamp, begun_s, bool(result.unheard))
+            after()
+
+        ask()

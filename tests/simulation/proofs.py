@@ -1,0 +1,70 @@
+"""Proofs: what `converged` has proven, and `explain` called settled, held against the disks.
+
+A proof is about all that had been written when it was asked for: no write that had ended by then has a
+greater stamp, and each of them, or what beats it, is durable on all replicas. It stays so: at every later
+copy of the disks each replica that has not lost its store since still holds it. A hint of a write at ANY
+that nobody holds would deny it, too.
+"""
+
+from typing import TYPE_CHECKING
+
+from repair.version import Version
+from tests.simulation import stored as s
+from tests.simulation.history import STORED, Operation
+
+if TYPE_CHECKING:
+    from tests.simulation.holdings import Holdings
+    from tests.simulation.world import PlannedWorld
+
+
+class Proofs:
+    """Of one world."""
+
+    def __init__(self, world: "PlannedWorld", holdings: "Holdings") -> None:
+        self._world = world
+        self._holdings = holdings
+        self._proven: dict[bytes, bytes] = {}  # by row, the best version that is proven to be everywhere
+
+    def proven(self, stamp: int, asked_s: float, unheard: bool) -> None:
+        """All that was written before that moment is said to be everywhere. `unheard`: but for hints of
+        members that did not answer."""
+        if not self._world.history.sync:
+            return
+        for operation in self._world.history.operations:
+            if not operation.writes or operation.outcome != STORED or operation.end >= asked_s:
+                continue
+            if not operation.acknowledged and (unheard or self._world.history.stores_lost):
+                continue  # only a hint was kept, of which nobody that was heard knows
+            if self._world.history.stores_lost and not operation.strong:
+                continue  # it may have been lost with the store that had it
+            self._judge(operation, stamp)
+
+    def _judge(self, operation: Operation, stamp: int) -> None:
+        row = self._world.placement.row(operation.bucket.encode(), operation.key.encode())
+        version = operation.version
+        if s.stamp_of(version) > stamp:
+            self._world.blame("converged", f"{operation} had ended, and is proven up to {stamp:x}")
+        known = self._proven.get(row)
+        if known is None or s.beats(row, version, known):
+            self._proven[row] = version
+            self._judge_row(row, version)
+
+    def explained(self, bucket: str, key: str, settled: bool, winner: Version | None) -> None:
+        """What is settled is on all replicas."""
+        if settled and winner is not None and self._world.history.sync:
+            row = self._world.placement.row(bucket.encode(), key.encode())
+            self._judge_row(row, winner.encode())
+
+    def judge(self) -> None:
+        """At a copy of the disks."""
+        for row, version in self._proven.items():
+            self._judge_row(row, version)
+
+    def _judge_row(self, row: bytes, version: bytes) -> None:
+        for machine in self._holdings.replicas(row):
+            if machine.impaired or s.DATA + row in machine.spoilt:
+                continue
+            if not self._holdings.durable(machine, row, version):
+                held = s.short(machine.disk.durable(s.DATA + row))
+                text = f"{s.short(version)} of {row!r} is proven to be everywhere"
+                self._world.blame("converged", f"{text}, and n{machine.index + 1} holds {held}")
