@@ -45,7 +45,8 @@ def judge(history: History) -> Iterator[Violation]:
                 yield from _lost(_settled(operations, history.crash_s), bucket == "once", stores_lost=True)
             continue
         yield from _went_back(operations, bucket == "once")
-        yield from _lost(operations, bucket == "once", history.stores_lost)
+        late = history.late.get((bucket, operations[0].key), [])
+        yield from _lost(_taken(operations, late, bucket == "once"), bucket == "once", history.stores_lost)
         if bucket == "once":
             yield from _two_winners(operations)
         else:
@@ -221,6 +222,15 @@ def _lost(operations: list[Operation], first: bool, stores_lost: bool) -> Iterat
             continue
         if not final.version or (final.version > op.version if first else final.version < op.version):
             yield Violation("lost writes", f"{op} is not in the end: {final}")
+
+
+def _taken(operations: list[Operation], late: list[bytes], first: bool) -> list[Operation]:
+    """But for writes of which there was only a hint, which came too late, or stood for a better one's."""
+    return [
+        op
+        for op in operations
+        if op.acknowledged or not any(_older(op.version, by, first) or op.version == by for by in late)
+    ]
 
 
 def _two_winners(operations: Iterable[Operation]) -> Iterator[Violation]:

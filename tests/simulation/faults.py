@@ -247,6 +247,7 @@ class Faults:
             hour = 0.4 < fault.size < 0.6
             far = HOUR_MS if hour else int(bound * (1.2 + 4 * fault.size))
             machine.offset_ms += sign * far
+        self._world.compare_clocks()
         if fault.kind != "clock within":
             self._world.clockwork.after(fault.lasts, self._set_right, machine)
 

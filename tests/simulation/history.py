@@ -154,6 +154,7 @@ class History:
         self.sync = sync
         self.interval = interval
         self.stores_lost = False
+        self.late: dict[tuple[str, str], list[bytes]] = {}  # by key: versions of hints that came too late
         self.crash_s = INF
         self._clock = clock
 

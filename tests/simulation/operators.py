@@ -114,7 +114,8 @@ class Operator:
             if answer is not None and not isinstance(answer, Failed):
                 self.world.counts["explained"] += 1
                 told = explanation(answer, bucket, key.encode(), self.world.cluster.names)
-                self.world.witness.proofs.explained(bucket, key, told.settled, told.winner)
+                winner = told.winner.encode() if told.winner is not None else b""
+                self.world.witness.proofs.explained(bucket, key, told.settled, winner)
             after()
 
         self._ask(machine, Explain(self._next(), bucket, key.encode(), 1000), 1.0, heard)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from basestore.config import Durability
 from tests.simulation.workload import TTL_MS_MAX
 
+JUMPS = ("clock beyond", "clock back", "clock wrong", "wrong start", "all clocks")
 BEGIN_S = 0.6  # when the clients begin; the cluster is born by then
 
 
@@ -117,7 +118,7 @@ class Plan:
 
     @property
     def clocks_jump(self) -> bool:
-        return any(fault.kind in ("clock beyond", "clock back", "clock wrong") for fault in self.faults)
+        return any(fault.kind in JUMPS for fault in self.faults)
 
     def reduced(self, kept: Reduction) -> "Plan":
         """Less of it."""

@@ -167,6 +167,8 @@ class Promises:
             elif same and new is not None and s.late(new):
                 assert old is not None
                 self._world.counts["hint late"] += 1
+                late = self._world.history.late.setdefault(s.key_of(s.hinted_row(key)[1]), [])
+                late.append(s.hinted_record(new)[: s.VERSION])
                 if s.only_copy(old):
                     name, row = s.hinted_row(key)
                     member = self._world.machines[self._world.names.index(name)]

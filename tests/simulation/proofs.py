@@ -8,7 +8,6 @@ that nobody holds would deny it, too.
 
 from typing import TYPE_CHECKING
 
-from repair.version import Version
 from tests.simulation import stored as s
 from tests.simulation.history import STORED, Operation
 
@@ -49,11 +48,11 @@ class Proofs:
             self._proven[row] = version
             self._judge_row(row, version)
 
-    def explained(self, bucket: str, key: str, settled: bool, winner: Version | None) -> None:
+    def explained(self, bucket: str, key: str, settled: bool, winner: bytes) -> None:
         """What is settled is on all replicas."""
-        if settled and winner is not None and self._world.history.sync:
+        if settled and winner and self._world.history.sync:
             row = self._world.placement.row(bucket.encode(), key.encode())
-            self._judge_row(row, winner.encode())
+            self._judge_row(row, winner)
 
     def judge(self) -> None:
         """At a copy of the disks."""

@@ -121,7 +121,10 @@ class Stamps:
         if apply.way != DIRECT:
             return
         version, key = apply.record[: s.VERSION], s.SUMMARY + apply.row[:2]
-        if s.stamp_of(version) >> 16 > machine.instant().wall_ms + self._world.plan.drift_ms_max:
+        bound, stamp_ms = self._world.plan.drift_ms_max, s.stamp_of(version) >> 16
+        # Ahead of its own clock, and of the others', by which it may go where it knows that it is off.
+        behind_ms = stamp_ms - bound - machine.instant().wall_ms
+        if behind_ms > 0 and stamp_ms - 2 * bound > self._world.true_ms and not self._world.clocks_misled:
             self._too_far.add((machine.index, machine.life, source, apply.id))
         if s.stamp_of(version) <= s.closed_in(machine.disk.get(key)) and not s.holds(
             apply.row, machine.disk.get(s.DATA + apply.row), version

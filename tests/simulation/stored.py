@@ -38,6 +38,11 @@ def bucket_of(row: bytes) -> bytes:
     return row[3 : 3 + row[2]]
 
 
+def key_of(row: bytes) -> tuple[str, str]:
+    """Bucket and key."""
+    return bucket_of(row).decode(), row[3 + row[2] :].decode()
+
+
 def beats(row: bytes, challenger: bytes, holder: bytes) -> bool:
     """Whether the first version, or head, wins against the other."""
     return challenger < holder if bucket_of(row) in FIRST_WRITE_WINS else challenger > holder

@@ -16,7 +16,7 @@ import pytest
 from basestore.consistency import Level
 from tests.simulation import history as h
 from tests.simulation.checkers import acts_of, judge
-from tests.simulation.drawing import draw
+from tests.simulation.drawing import draw_plain
 from tests.simulation.history import History, Operation
 from tests.simulation.registers import atomic
 from tests.simulation.world import PlannedWorld
@@ -34,7 +34,7 @@ def writes_at_one(operation: Operation) -> bool:
 
 
 def history_of(seed: int) -> History:
-    world = PlannedWorld(draw(seed))
+    world = PlannedWorld(draw_plain(seed)[0])
     world.run()
     assert not world.violations
     return world.history

@@ -7,7 +7,7 @@ import pytest
 
 from basestore.consistency import Level, ReplicaState
 from basestore.protocol.client import Got, Written
-from basestore.protocol.replication import DIRECT, Apply, Held
+from basestore.protocol.replication import DIRECT, Applied, Apply, Held
 from repair.version import Digester, Record, Version
 from tests.simulation import history as h
 from tests.simulation import stored as s
@@ -20,7 +20,7 @@ HOME = Path(__file__).parent
 MAY_IMPORT = {
     "basestore.consistency", "basestore.protocol", "basestore.replica.identity", "basestore.storage.engine",
 }  # fmt: skip
-JUDGES = ("witness", "holdings", "stamps", "promises", "stored")
+JUDGES = ("witness", "holdings", "stamps", "promises", "proofs", "stored")
 
 
 @pytest.mark.parametrize("name", JUDGES)
@@ -308,3 +308,68 @@ def test_the_judge_tells_a_sound_record_from_one_that_was_altered() -> None:
     assert s.intact(KEY, b"row", sealed)
     assert not s.intact(KEY, b"raw", sealed)
     assert not s.intact(KEY, b"row", sealed[:-1] + b"f")
+
+
+def test_what_is_proven_to_be_everywhere_is_and_stays_there() -> None:
+    for holders, later, wrong in ((3, True, set()), (2, True, {"converged"}), (3, False, {"converged"})):
+        scene = Scene()
+        for machine in range(holders):
+            scene.put(machine, record(1))
+        operation = scene.operation()
+        operation.outcome, operation.version, operation.acknowledged = h.STORED, version(1), 2
+        operation.end = 0.5
+        stamp = (WALL_MS + 9) << 16
+        scene.witness.proofs.proven(stamp, 1.0, unheard=False)
+        if not later:
+            scene.put(2, None)
+            scene.world.violations.clear()
+        scene.witness.proofs.judge()
+        assert scene.wrong() == wrong
+
+
+def test_a_proof_covers_all_that_had_ended_when_it_was_asked_for() -> None:
+    for end, wrong in ((2.0, set()), (0.5, {"converged"})):
+        scene = Scene()
+        for machine in range(3):
+            scene.put(machine, record(20))
+        operation = scene.operation()
+        operation.outcome, operation.version, operation.acknowledged = h.STORED, version(20), 2
+        operation.end = end
+        scene.witness.proofs.proven((WALL_MS + 9) << 16, 1.0, unheard=False)
+        assert scene.wrong() == wrong
+
+
+def test_a_direct_write_far_ahead_of_the_clock_is_not_taken() -> None:
+    for ahead_ms, wrong in ((10, set()), (90_000, {"ahead"})):
+        scene = Scene()
+        machine = scene.world.machines[0]
+        apply = Apply(1, scene.row(), record(ahead_ms)[:-8], DIRECT, 0)
+        scene.witness.heard(machine, 1, apply)
+        scene.witness.says[Applied](machine, 1, Applied([1], bytes(8), 1))
+        assert scene.wrong() == wrong
+
+
+def test_a_number_is_given_to_one_write() -> None:
+    scene = Scene()
+    machine = scene.world.machines[0]
+    scene.write(0, s.CEILING, b"\xff" * 8)
+    for ms, number in ((5, 1), (5, 1), (6, 2)):
+        scene.witness.stamps.sent(machine, scene.row(), version(ms, machine.config.member.number, number))
+    assert scene.wrong() == set()
+    scene.witness.stamps.sent(machine, scene.row(), version(7, machine.config.member.number, 2))
+    assert scene.wrong() == {"numbers"}
+
+
+def test_a_value_is_shown_in_its_life() -> None:
+    for found, expires_ms, wrong in (
+        (True, 90_000, set()), (False, -90_000, set()),
+        (True, -90_000, {"expiry"}), (False, 90_000, {"expiry"}),
+    ):  # fmt: skip
+        scene = Scene()
+        for machine in range(3):
+            scene.put(machine, record(1, expires_ms=WALL_MS + expires_ms))
+        operation = scene.operation(h.GET)
+        scene.witness.asked(scene.world.machines[0], operation)
+        got = Got(1, found, b"v", version(1), WALL_MS + expires_ms, 2, 2, False, 0)
+        scene.witness.answered(scene.world.machines[0], operation, got)
+        assert scene.wrong() == wrong

@@ -24,6 +24,7 @@ SIZES = [
 ]  # fmt: skip
 FIXED = ("races", "swaps")  # themes that need the members that they have
 SYNCS_S = (0.02, 0.05, 0.06, 0.2, 0.5, 1.0)
+EXILED_DRIFT_MS = 100
 WIDER = {
     "clocks": [("wrong start", 6.0), ("all clocks", 2.0)],
     "everything": [("wipe keeper", 2.0), ("wrong start", 3.0), ("all clocks", 1.0)],
@@ -123,7 +124,10 @@ def _exiled(plan: Plan, stream: Stream) -> Plan:
     and take writes at ANY meanwhile: some of their hints come too late."""
     count = 4 + stream.below(3)
     some = plan.machines[0]
-    machines = (plan.machines + (some,) * count)[:count]
+    machines = tuple(
+        machine._replace(offset_ms=int(stream.uniform(-0.45, 0.45) * EXILED_DRIFT_MS))
+        for machine in (plan.machines + (some,) * count)[:count]
+    )
     faults, time = [], BEGIN_S
     while (time := time + stream.exponential(0.5)) < plan.seconds:
         lasts, exiled = stream.uniform(0.5, 3.0), stream.below(count)
@@ -133,9 +137,10 @@ def _exiled(plan: Plan, stream: Stream) -> Plan:
     clients = tuple(
         client._replace(workload="lone") if client.number % 2 else client for client in plan.clients
     )
+    plan = replace(plan, machines=machines, replication=2 + stream.below(2), drift_ms_max=EXILED_DRIFT_MS)
     return replace(
-        plan, machines=machines, replication=2 + stream.below(2), drift_ms_max=100, hasty=True, rounds=True,
-        faults=tuple(faults), clients=_slower(clients, 0.01), operators=2, durability="sync",
+        plan, hasty=True, rounds=True, faults=tuple(faults), clients=_slower(clients, 0.01), operators=2,
+        durability="sync",
     )  # fmt: skip
 
 

@@ -64,6 +64,7 @@ class PlannedWorld:
         )  # fmt: skip
         self.placement = Placement.of(cluster)
         self._digest = hashlib.sha256()
+        self.clocks_misled = False  # no majority of right clocks stood against wrong ones at some time
         self._noted: list[str] = []  # for the digest, later
         self._numbers = 0
         self._chance = Stream(plan.seed, "client network")
@@ -94,6 +95,11 @@ class PlannedWorld:
         """The clients ask nothing just now."""
         rest = self.plan.rest
         return rest is not None and rest[0] + 1.0 < self.clockwork.now < rest[1]
+
+    def compare_clocks(self) -> None:
+        """Some have been set."""
+        wrong = sum(abs(machine.offset_ms) > self.plan.drift_ms_max for machine in self.machines)
+        self.clocks_misled |= 2 * wrong >= len(self.machines)
 
     def client_delay(self) -> float:
         return 5e-5 + self._chance.exponential(0.0003)
@@ -162,7 +168,7 @@ class PlannedWorld:
         self.clockwork.after(COPY_S, self._copy_disks)
         self.clockwork.run(self.plan.seconds)
         self.heal()
-        if self._await_health():
+        if self.await_health():
             self.witness.promises.kept_in_the_end()
             Examination(self).examine()
         for machine in self.machines:
@@ -206,7 +212,7 @@ class PlannedWorld:
                 machine.resume()
             machine.start()
 
-    def _await_health(self) -> bool:
+    def await_health(self) -> bool:
         """Whether all becomes well in time, without anybody's help."""
         end = self.clockwork.now + HEAL_S_MAX
         while self.clockwork.now < end:
