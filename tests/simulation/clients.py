@@ -31,6 +31,7 @@ BACK_OFF_S = 0.03
 OUTSTANDING_MAX = 8
 REPEATS_MAX = 3
 SESSIONS = 0.3
+EXAMINE = "examine"  # the workload of who asks in the end
 STRONG_THEMES = ("races", "swaps", "ambushes")  # what they are after only quorums show
 LONG = bytes(DIGEST_BYTES_MIN)
 DEFINITE_CODES = {1: "InvalidRequest", 2: "Unavailable", 3: "Overloaded", 4: "ClockSkew"}
@@ -89,7 +90,8 @@ class Client:
         self._place = 0
         self._seen: dict[tuple[str, str], bytes] | None = None  # by bucket and key; None: no session
         sessions = 0.0 if world.plan.theme in STRONG_THEMES else SESSIONS
-        if Stream(world.plan.seed, f"session {plan.number}").chance(sessions):
+        in_session = Stream(world.plan.seed, f"session {plan.number}").chance(sessions)
+        if in_session and plan.workload != EXAMINE:
             self._seen = {}
         self._page: h.Operation | None = None  # one that more may follow
         self._library: Library | None = None
@@ -326,7 +328,8 @@ class Client:
                 operation.value += LONG  # of these, reads ask for digests
         elif kind == h.GET:
             operation.repair = level is not Level.ONE or self.stream.chance(0.8)
-            if self.world.plan.library and operation.repair and self.stream.chance(0.5):
+            asks = self.world.plan.library and operation.repair and self.plan.workload != EXAMINE
+            if asks and self.stream.chance(0.5):
                 operation.tell = True
                 operation.stale_ms_max = self.stream.pick((0, 0, 300, 2000, 6000))
         elif kind == h.SCAN:

@@ -71,7 +71,7 @@ class Operator:
         self._stream = Stream(world.plan.seed, f"operator {index}")
         self._request = 0
         self.proven = False  # what came of the last proof
-        self.obstacles = ""
+        self.obstacles: list[tuple[str, str]] = []
 
     def begin(self) -> None:
         """Ask something, unless the clients' time is over."""
@@ -147,7 +147,8 @@ class Operator:
             if result is None:
                 world.clockwork.after(proving.pause_s, ask)
                 return
-            self.proven, self.obstacles = result.proven, str(result.obstacles)
+            self.proven = result.proven
+            self.obstacles = [(obstacle.kind, obstacle.text) for obstacle in result.obstacles]
             world.counts["converged: proven" if result.proven else "converged: not proven"] += 1
             if result.proven:
                 world.witness.proofs.proven(result.stamp, begun_s, bool(result.unheard))
