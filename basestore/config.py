@@ -133,6 +133,7 @@ class NodeConfig:
     metrics: str = ""
     disk_reserve_bytes: int = RESERVE_UNSET
     clock_is_right: bool = False
+    forgetful: bool = False  # an operator's word for this start, in no file: the store may be an old copy
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "directory", self.directory.absolute())

@@ -179,6 +179,8 @@ class Node:
             if type(message) in REQUESTS:
                 receive(self.context, outbox, message, now)
             elif isinstance(message, Status | Counters):
+                if isinstance(message, Status) and message.as_is and not self.group_commit.stalled:
+                    self.identity.take_as_is()
                 facts = self.report.facts() if isinstance(message, Status) else self.report.counters(now)
                 told = status.answer(message.id, facts)
                 outbox.put(told, weight(told))

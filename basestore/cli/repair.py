@@ -7,8 +7,10 @@ ends.
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from basestore.results.loss import AcceptedLoss
     from basestore.results.repair import Repair
 
+_PAUSE_S = 0.1
+
 
 @click.command("repair")
 @share("endpoint", "output")
@@ -31,8 +35,16 @@ if TYPE_CHECKING:
 @click.option(
     "--accept-loss", is_flag=True, help="Accept that writes may be lost, as status says; compare nothing."
 )
+@click.option(
+    "--as-is", is_flag=True, help="Take stores that may be old copies as they are; compare nothing."
+)
 def repair_command(
-    target: Target, timeout: float | None, partition: int | None, full: bool, accept_loss: bool
+    target: Target,
+    timeout: float | None,
+    partition: int | None,
+    full: bool,
+    accept_loss: bool,
+    as_is: bool,
 ) -> int:
     """Let all replicas compare what they hold, now, and bring each other up to date.
 
@@ -43,6 +55,10 @@ def repair_command(
     Where too few sources were left to recover from, or a record is damaged at all its replicas, writes may
     be lost, and nothing of their partitions is proven any more. Restore what you can first. --accept-loss
     then lets proofs speak again, of what is left, and damaged records be written anew.
+
+    A store that does not lie where it was written may be an old copy, and recovers from the others first.
+    Where that cannot be, for all were moved, or restored together, --as-is takes them as they are. Be sure
+    that nothing newer is left: what a newer store had acknowledged would be gone.
 
     Ends with 0 when it is done, and with 4, and who or what stands in the way, when it is not; what was
     begun goes on.
@@ -56,10 +72,12 @@ def repair_command(
     from basestore.results.loss import ACCEPT_S
     from basestore.results.repair import REPAIR_S
 
-    if accept_loss and full:
-        raise click.UsageError("--accept-loss compares nothing, so --full cannot go with it")
+    if full + accept_loss + as_is > 1:
+        raise click.UsageError("of --full, --accept-loss and --as-is, give one")
     if accept_loss:
         return _accept_loss(target, target.patience(timeout, ACCEPT_S), partition)
+    if as_is:
+        return _take_as_is(target)
     patience_s = target.patience(timeout, REPAIR_S)
     with open_store(target) as store, _bar(target) as progress:
         done = store.repair(timeout=patience_s, partition=partition, full=full, progress=progress)
@@ -90,6 +108,26 @@ def _accepted_line(done: "AcceptedLoss") -> str:
     verdict = "accepted" if done else "not accepted everywhere"
     lossy = text.counted(len(done.partitions), "partition")
     return f"{verdict}  writes up to {text.moment(done.until_ms)} may be lost in {lossy}"
+
+
+def _take_as_is(target: Target) -> int:
+    """Have every member whose store may be a copy take it as it is."""
+    with open_store(target) as store:
+        copied = [state for state in store.status() if state.facts.get("copied")]
+        for state in copied:
+            with open_store(replace(target, endpoints=(state.endpoint,))) as member:
+                member.node_status(take_as_is=True)
+        left = {state.node for state in copied}
+        deadline = time.monotonic() + target.timeout_s
+        while left and time.monotonic() < deadline:
+            left = {state.node for state in store.status() if state.facts.get("copied")}
+            time.sleep(_PAUSE_S)
+    names = text.listed([state.node for state in copied])
+    line = f"taken as they are: {names}" if copied else "no store that answers lies elsewhere than it should"
+    click.echo(json.dumps({"taken": [s.node for s in copied], "left": sorted(left)}) if target.json else line)
+    if left:
+        target.remark(f"Not yet: {text.listed(sorted(left))}. See basestore status, and repeat this.")
+    return exits.UNKNOWN if left else exits.DONE
 
 
 @contextmanager

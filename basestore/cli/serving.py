@@ -53,9 +53,20 @@ FILES_MAX = 1 << 20
     is_flag=True,
     help="First, if the store is damaged, make a new one of what can be read of it.",
 )
+@click.option(
+    "--forgetful",
+    is_flag=True,
+    help="The store may be an old copy (a snapshot of its disk, say): let it recover from the others first.",
+)
 @click.option("--stop-at-eof", is_flag=True, hidden=True, help="Stop when stdin ends: when a parent died.")
 def serve_command(
-    config: Path, metrics: str | None, log_level: str, clock_is_right: bool, salvage: bool, stop_at_eof: bool
+    config: Path,
+    metrics: str | None,
+    log_level: str,
+    clock_is_right: bool,
+    salvage: bool,
+    forgetful: bool,
+    stop_at_eof: bool,
 ) -> int:
     """Run one node, until SIGTERM (exit code 0) or Ctrl-C (130).
 
@@ -70,7 +81,7 @@ def serve_command(
     from basestore.config import parse_address
     from basestore.config_file import load
 
-    node = replace(load(config), clock_is_right=clock_is_right)
+    node = replace(load(config), clock_is_right=clock_is_right, forgetful=forgetful)
     if metrics is not None:
         parse_address(metrics)
         node = replace(node, metrics=metrics)

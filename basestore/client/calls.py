@@ -195,8 +195,8 @@ class Calls:
             lambda request: Replay(request, late) if replay else HintsOf(request), node_hints, self.timeout_s
         )
 
-    def status(self) -> Call[NodeState]:
-        return Call(Status, _node_state, self.timeout_s)
+    def status(self, as_is: bool) -> Call[NodeState]:
+        return Call(lambda request: Status(request, as_is), _node_state, self.timeout_s)
 
     def counters(self) -> Call[NodeState]:
         return Call(Counters, _node_state, self.timeout_s)

@@ -31,7 +31,14 @@ def reason(identity: StoreIdentity, peers: Peers) -> str:
     """Why the store does not count, in words; empty when it does."""
     if identity.whole:
         return ""
-    return identity.reason or identity.waits_for
+    why = identity.reason or identity.waits_for
+    seen = [peer.whole for peer in peers.others if peer.introduced]
+    if identity.takeable and not any(seen) and (seen or not peers.others):
+        why += (
+            "; no member that it sees is up. If all were moved, or restored together, and nothing newer is "
+            "left, have them taken as they are: basestore repair --as-is"
+        )
+    return why
 
 
 def facts(
@@ -54,6 +61,7 @@ def facts(
         "node": config.name,
         "state": state(identity),
         "reason": reason(identity, peers),
+        "copied": "yes" if identity.takeable else "",
         "recovered": f"{recovered}/{of}" if of and not identity.whole else "",
         "records": str(replica.summaries.records),
         "alive": " ".join(peer.name for peer in peers.all if peers.alive[peer.index]),

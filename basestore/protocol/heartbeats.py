@@ -38,13 +38,15 @@ class Pong(NamedTuple):
 @message(42, unchecked=ANYTHING)
 class Identity(NamedTuple):
     """Which store the sender runs on: the first message on a new link. `again` asks for the
-    receiver's own once more, for something was lost."""
+    receiver's own once more, for something was lost. `former`: the store that this one turned out to be a
+    copy of, or empty."""
 
     store: bytes
     generation: bytes
     sequence: int
     whole: bool
     again: bool
+    former: bytes
 
 
 @message(43, unchecked=ANYTHING)

@@ -36,7 +36,10 @@ COUNTS: Final = (
 
 @message(14, unchecked=ANYTHING)
 class Status(NamedTuple):
+    """What the node says of itself. `as_is`: and take its store as it is, if it may be a copy."""
+
     id: int
+    as_is: bool = False
 
 
 @message(15, unchecked=ANSWERED)

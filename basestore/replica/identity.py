@@ -43,6 +43,7 @@ from basestore.storage import keyspace
 IDENTITY = keyspace.fact("identity")
 GENERATIONS_MAX = 10_000
 STORES_MAX = 100
+COPIED = "it does not lie where it was written, so it may be an old copy"
 PERSIST_S = 1.0
 
 
@@ -52,12 +53,27 @@ class State(enum.Enum):
     FORGETFUL = "forgetful"
 
 
+class Place(NamedTuple):
+    """A file of a store's directory, by which the store knows whether it lies where it was written."""
+
+    inode: int
+    born_ns: int
+    file_system: int
+
+    def moved(self, other: "Place") -> bool:
+        """Whether the two differ in the file system's id alone: the same disk may be mounted anew."""
+        return self[:2] == other[:2]
+
+
 class Fresh(NamedTuple):
-    """Randomness for one open of a store, as an argument: 16 and 8 bytes and a number."""
+    """What is given to one opening of a store as arguments: randomness, as 16 and 8 bytes and a number; which
+    files of earlier openings are in its directory, and which is this opening's (None: it made none)."""
 
     store: bytes
     generation: bytes
     incarnation: int
+    found: frozenset[Place] = frozenset()
+    place: Place | None = None
 
 
 class _Memory(NamedTuple):
@@ -82,11 +98,16 @@ class StoreIdentity:
         self._others = {member.name for member in config.cluster.members} - {config.name}
         self._persist_due_s = now.monotonic + PERSIST_S
         self._strangers: set[str] = set()
+        self._witnesses: set[str] = set()  # who remembers an earlier opening, and the store holds that
         self._echoes: set[str] = set()
         self.doubts = 0  # how many there were
         self._vouched = not self._others  # a peer has found nothing missing since the store was opened
         self.reason = ""
         self.outlived = False  # it is an old copy: others have since known a later store of this member
+        self.copied = False  # it is forgetful because it lies elsewhere than it was written, for no more
+        self._moved = False  # the file system's id alone has changed
+        self._former = b""  # the store that it is a copy of
+        self._place = fresh.place
         self._generations: dict[bytes, int] = {}
         rows = group_commit.scan(*keyspace.peers())
         self._peers = {keyspace.peer_of(key): _Memory(*cbor2.loads(value)) for key, value in rows}
@@ -109,8 +130,10 @@ class StoreIdentity:
 
     def _reopen(self, stored: bytes, fresh: Fresh) -> None:
         try:
-            self.store, state, syncs, clean, generations, self.outlived = cbor2.loads(stored)
-            self.state = State(state)
+            self.store, state, syncs, clean, generations, self.outlived, self.copied, place = cbor2.loads(
+                stored
+            )
+            self.state, place = State(state), Place(*place) if place else None
             self._generations = dict(generations)
         except (cbor2.CBORError, ValueError, TypeError) as error:
             raise StorageError(
@@ -123,21 +146,42 @@ class StoreIdentity:
         if self._generations[last] < 0:
             self._generations[last] = self._group_commit.sequence
         if self.state is State.FORGETFUL:
-            self.reason = "it had not recovered yet when it was stopped"
+            self.reason = COPIED if self.copied else "it had not recovered yet when it was stopped"
         if self._group_commit.engine.loss:
             self._doubt(self._group_commit.engine.loss, fresh.store)
+        elif self._config.forgetful:
+            self._doubt("an operator has said that it may be an old copy", fresh.store)
         elif syncs == "interval" and not clean:
             self._doubt("the node was not stopped cleanly under durability interval", fresh.store)
+        elif self.state is not State.NEWBORN:  # which asks all others anyway
+            self._judge_place(place, fresh, clean)
+
+    def _judge_place(self, held: Place | None, fresh: Fresh, clean: bool) -> None:
+        """Whether this is the store that was written, or a copy of what it was once."""
+        if held is None and fresh.place is None:
+            return  # it has no directory
+        if held in fresh.found:
+            self._place = fresh.place or held
+        elif clean and self._others and held and any(map(held.moved, fresh.found)):
+            # A reboot may have done that, or a copy of the whole file system: what all others remember of the
+            # store decides, for where it ended is known exactly.
+            self._moved = True
+        else:
+            former, copied = self.store, self.copied or self.state is State.WHOLE
+            self._doubt(COPIED, fresh.store)
+            self._former, self.copied = former, copied
 
     def _stage(self, state: State, *, clean: bool) -> None:
         facts = [
             self.store, state.value, self._config.syncs, clean,
             list(self._generations.items()), self.outlived and state is not State.WHOLE,
+            self.copied and state is not State.WHOLE, self._place,
         ]  # fmt: skip
         self._group_commit.stage(IDENTITY, cbor2.dumps(facts))
 
     def _doubt(self, reason: str, store: bytes) -> None:
         self.store, self.state, self.reason = store, State.FORGETFUL, reason
+        self._former, self.copied = b"", False
         self.doubts += 1
 
     @property
@@ -154,8 +198,9 @@ class StoreIdentity:
     def identity(self, *, again: bool = False) -> Identity:
         """What to say first on a new link."""
         return Identity(
-            self.store, self._group_commit.generation, self._group_commit.durable_sequence, self.whole, again
-        )
+            self.store, self._group_commit.generation, self._group_commit.durable_sequence, self.whole, again,
+            self._former,
+        )  # fmt: skip
 
     def hear_identity(self, outbox: Outbox, name: str, said: Identity) -> bool:
         """A peer says which store it runs on: answer what is remembered of it, once that is durable.
@@ -173,8 +218,14 @@ class StoreIdentity:
             return False
         given_up = [] if known is None else [*known.given_up, known.store][-STORES_MAX:]
         late = self.state is not State.NEWBORN if known is None else known.late
-        self._remember(name, _Memory(said.store, said.generation, said.sequence, given_up, late))
-        self._answer(outbox, name, self._peers[name])
+        memory = _Memory(said.store, said.generation, said.sequence, given_up, late)
+        self._remember(name, memory)
+        # A copy learns, once, whether the store that it is a copy of went on without it.
+        if known is not None and said.former == known.store:
+            memory = memory._replace(generation=known.generation, sequence=known.sequence)
+        elif known is not None and said.former in known.given_up:
+            memory = memory._replace(generation=b"", sequence=0)
+        self._answer(outbox, name, memory)
         return True
 
     def _answer(self, outbox: Outbox, name: str, known: _Memory) -> None:
@@ -235,12 +286,14 @@ class StoreIdentity:
                 self._stage(self.state, clean=False)
             else:
                 self._strangers.add(name)
-        if said.generation != self._group_commit.generation and not said.forgetful:
-            self._vouched = True
-        else:  # it remembers no more than was just said to it, or may have forgotten: that vouches only if
-            # nobody knows more
-            self._echoes.add(name)
-            self._vouched |= self._echoes == self._others
+        # One that remembers no more than was just said to it, or may have forgotten, vouches only if nobody
+        # knows more.
+        witness = said.generation != self._group_commit.generation and not said.forgetful
+        (self._witnesses if witness else self._echoes).add(name)
+        if self._moved:
+            self._vouched |= self._witnesses == self._others
+        else:
+            self._vouched |= witness or self._echoes == self._others
         outbox.put(Confirmed(self.store, self._group_commit.generation, self._group_commit.durable_sequence))
         return True
 
@@ -255,9 +308,11 @@ class StoreIdentity:
         if self.state is State.NEWBORN:
             names = ", ".join(sorted(self._others - self._strangers))
             return f"a new store; {names} must first say that they knew no earlier one"
+        if self._moved:
+            names = ", ".join(sorted(self._others - self._witnesses))
+            return f"its file system has another id than before; {names} must first say what they remember"
         return "no other node has yet confirmed that nothing is missing"
 
-    @property
     def born(self) -> bool:
         """Whether this newborn store is whole by now: all others have said that they knew no earlier one."""
         # All, whatever they hold: a member that does not speak may keep a store that was written when this
@@ -272,10 +327,22 @@ class StoreIdentity:
         def become_whole() -> None:
             if self.doubts == doubts:  # none arose since
                 self.state, self.reason, self._vouched = State.WHOLE, "", True
-                self.outlived = False
+                self.outlived = self.copied = False
 
         self._stage(State.WHOLE, clean=False)
         self._group_commit.when_durable(become_whole)
+
+    @property
+    def takeable(self) -> bool:
+        """Whether an operator may take the store as it is: it lies elsewhere, and nobody knows more."""
+        return self.copied or (self._moved and not self.whole)
+
+    def take_as_is(self) -> None:
+        """An operator says that this is the newest there is of the store, and no old copy."""
+        if self.copied:
+            self.make_whole()
+        elif self._moved:
+            self._vouched = True
 
     def close(self) -> None:
         """Stage that the store was closed cleanly."""

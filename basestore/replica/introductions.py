@@ -65,7 +65,7 @@ class Introductions:
             self._identity.rolled_back(self._peers.all[proof_of_loss].name, self._fresh_store())
             self._relink = True
         # A newborn store is made whole by a row, and none is staged on top of a batch that was refused.
-        if not self._group_commit.stalled and self._identity.born:
+        if not self._group_commit.stalled and self._identity.born():
             self._identity.make_whole()
         whole = self._identity.whole
         # Told at once, not with the next heartbeat: peers send nothing to a store that they believe not to

@@ -40,6 +40,7 @@ from basestore.server.clock import instant
 from basestore.server.connections import Connections
 from basestore.server.link import Signal
 from basestore.server.listening import serve_connections
+from basestore.server.place import NOWHERE, taken
 from basestore.server.poller import Poller
 from basestore.server.sync_thread import SyncThread
 from basestore.storage.open import open_engine
@@ -86,19 +87,22 @@ class Service:
         """Open the store in the order that the node prescribes: what its opening has found out is durable
         before anything is heard."""
         labels = {"pid": str(os.getpid()), "endpoint": self.config.member.address}
-        fresh = Fresh(secrets.token_bytes(16), secrets.token_bytes(8), secrets.randbits(48))
-        node = Node(self.config, self._engine, fresh, instant(), labels)
-        if self._engine.persistent:
-            node.disk_space.tell(*room_at(self.config.directory))
-        barrier = node.step(instant())
-        if barrier is None:
-            raise StorageError(
-                f"the store in {self.config.directory} takes no writes: {node.group_commit.trouble}. See to "
-                f"that, and start the node again"
-            )
-        self._engine.sync()
-        # Only now: the step that has drawn its conclusions from the loss is durable.
-        self._engine.accept_loss()
+        store, generation, incarnation = secrets.token_bytes(16), secrets.token_bytes(8), secrets.randbits(48)
+        place = taken(self.config.directory, generation) if self._engine.persistent else nullcontext(NOWHERE)
+        with place as (found, own):
+            fresh = Fresh(store, generation, incarnation, found, own)
+            node = Node(self.config, self._engine, fresh, instant(), labels)
+            if self._engine.persistent:
+                node.disk_space.tell(*room_at(self.config.directory))
+            barrier = node.step(instant())
+            if barrier is None:
+                raise StorageError(
+                    f"the store in {self.config.directory} takes no writes: {node.group_commit.trouble}. See "
+                    f"to that, and start the node again"
+                )
+            self._engine.sync()
+            # Only now: the step that has drawn its conclusions from the loss is durable.
+            self._engine.accept_loss()
         node.durable(barrier, instant())
         return node
 

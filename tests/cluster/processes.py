@@ -134,6 +134,12 @@ class NodeProcess:
         status = self.status()
         return "down" if status is None else status.state
 
+    @property
+    def reason(self) -> str:
+        """Why it is not up, in words; empty while it does not answer."""
+        status = self.status()
+        return "" if status is None else status.facts["reason"]
+
     def says(self, state: str) -> bool:
         """Whether this is its state."""
         return self.state == state

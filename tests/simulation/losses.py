@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import cbor2
 
 from basestore.replica.group_commit import PROGRESS
-from basestore.replica.identity import IDENTITY
+from basestore.replica.identity import IDENTITY, Place
 from basestore.storage import keyspace
 from tests.simulation.plan import Fault
 
@@ -29,15 +29,24 @@ def may_lose(world: "PlannedWorld", machine: "Machine") -> bool:
 def lose_store(world: "PlannedWorld", machine: "Machine", fault: Fault) -> None:
     """The machine dies, and what it finds when it comes back is not its latest disk."""
     copies = list(machine.copies)
-    if fault.kind == "rollback":
+    # A backup of files knows that it is one, of whatever age it is; of one of blocks only the peers know.
+    blocks = fault.kind == "rollback" and int(fault.size * 1000) % 2 == 1
+    if blocks:
         copies = [copy for copy in copies if would_be_noticed(world, machine, copy)]
     machine.crash(fault.kind, noticed_s=0.01)
     if fault.kind.startswith("wipe") or not copies:
         machine.replace_disk(None)
     else:
         old = copies[int(fault.size * len(copies))]
-        machine.replace_disk(old, "the log was cut" if fault.kind == "log cut" else "")
+        places = place_of(old) if blocks or fault.kind == "log cut" else frozenset()
+        machine.replace_disk(old, "the log was cut" if fault.kind == "log cut" else "", places)
     world.clockwork.after(restart_s(fault), machine.start)
+
+
+def place_of(copy: dict[bytes, bytes]) -> frozenset[Place]:
+    """The file by which the store that was copied knew where it lay."""
+    stored = copy.get(IDENTITY)
+    return frozenset((Place(*cbor2.loads(stored)[7]),)) if stored is not None else frozenset()
 
 
 def would_be_noticed(world: "PlannedWorld", machine: "Machine", copy: dict[bytes, bytes]) -> bool:

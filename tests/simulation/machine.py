@@ -19,7 +19,7 @@ from basestore.protocol.codec import Message
 from basestore.protocol.heartbeats import Ping
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.replication import Applied, Apply, Hinted
-from basestore.replica.identity import Fresh
+from basestore.replica.identity import Fresh, Place
 from tests.simulation.clockwork import Stream
 from tests.simulation.network import Link
 from tests.simulation.plan import MachinePlan
@@ -119,7 +119,8 @@ class Machine:
             return
         self.life += 1
         bits = self._stream.bytes
-        fresh = Fresh(bits(16), bits(8), int.from_bytes(bits(6)))
+        place = Place(self.life, self.index, 0) if self.disk.persistent else None
+        fresh = Fresh(bits(16), bits(8), int.from_bytes(bits(6)), self.disk.places, place)
         node = Node(self.config, self.disk, fresh, self.instant(), {})
         barrier = node.step(self.instant())
         if barrier is None:  # the disk takes nothing: nobody hears of this opening
@@ -128,6 +129,7 @@ class Machine:
             return
         self.disk.sync()
         self.disk.accept_loss()
+        self.disk.places = frozenset({place} if place else ())
         node.durable(barrier, self.instant())
         summary_log = node.summaries.summary_log
         summary_log.checkpoint_at_bytes, summary_log.slice_bytes, summary_log.slice_nodes = FLUSH
@@ -210,10 +212,12 @@ class Machine:
             action, arguments = self._backlog.popleft()
             action(*arguments)
 
-    def replace_disk(self, copy: dict[bytes, bytes] | None, loss: str = "") -> None:
-        """Another disk: a backup, or an empty one. Only while it does not run."""
+    def replace_disk(
+        self, copy: dict[bytes, bytes] | None, loss: str = "", places: frozenset[Place] = frozenset()
+    ) -> None:
+        """Another disk: a backup (`Disk.restored`), or an empty one. Only while it does not run."""
         assert self.node is None
-        self._insert(Disk() if copy is None else Disk.restored(copy))
+        self._insert(Disk() if copy is None else Disk.restored(copy, places))
         self.disk.loss = loss
         self.world.witness.stamps.lost(self)
         self.impaired_since = self.world.clockwork.now

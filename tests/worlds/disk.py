@@ -7,6 +7,7 @@ full (batches are refused), and be replaced by an older copy of itself or by not
 from collections.abc import Callable
 
 from basestore.errors import StorageFull
+from basestore.replica.identity import Place
 from basestore.storage.engine import Batch
 from basestore.storage.keyspace import SEQUENCE_BYTES
 from basestore.storage.memory import MemoryEngine
@@ -14,10 +15,11 @@ from basestore.storage.memory import MemoryEngine
 
 class Disk(MemoryEngine):
     """`pending` holds, for each batch that is not durable, what to put back to undo it; `watch` is
-    told of each what it replaces."""
+    told of each what it replaces; `places`: the files of openings in the store's directory."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.places: frozenset[Place] = frozenset()
         self.pending: list[dict[bytes, bytes | None]] = []
         self._before: dict[bytes, bytes | None] = {}  # of each key in `pending`: what is durable
         self.full = False
@@ -69,9 +71,11 @@ class Disk(MemoryEngine):
         return {key: value for key, value in rows.items() if value is not None}
 
     @classmethod
-    def restored(cls, copy: dict[bytes, bytes]) -> "Disk":
-        """A disk that holds a backup."""
+    def restored(cls, copy: dict[bytes, bytes], places: frozenset[Place] = frozenset()) -> "Disk":
+        """A disk that holds a backup of files, which are others now; or, with the `places` of the moment of
+        the copy, one of the blocks beneath the file system."""
         disk = cls()
+        disk.places = places
         disk.apply(copy)
         disk.sync()
         return disk

@@ -28,7 +28,7 @@ from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.operator import Status
 from basestore.replica.group_commit import GroupCommit
-from basestore.replica.identity import Fresh
+from basestore.replica.identity import Fresh, Place
 from basestore.replica.replica import Replica
 from basestore.replica.summaries import Summaries
 from basestore.results.nodes import NodeState, node_state
@@ -166,6 +166,7 @@ class World:
         self.monotonic = BORN_S
         self.skew_ms = [0] * count
         self.engines = [self._disk() for _ in members]
+        self.places: list[frozenset[Place]] = [frozenset()] * count
         self.nodes: list[Node | None] = [None] * count
         self.clients: list[Client | None] = [None] * count
         self.links: dict[tuple[int, int], Outbox] = {}
@@ -204,9 +205,12 @@ class World:
         self._starts += 1
         seed = self._starts.to_bytes(8)
         config = replace(self.configs[index], clock_is_right=clock_is_right)
-        node = Node(config, self.engines[index], Fresh(seed * 2, seed, self._starts), self.now(index), {})
+        place = Place(self._starts, self._starts, 0) if self.engines[index].persistent else None
+        fresh = Fresh(seed * 2, seed, self._starts, self.places[index], place)
+        node = Node(config, self.engines[index], fresh, self.now(index), {})
         barrier = node.step(self.now(index))
         self.engines[index].sync()
+        self.places[index] = frozenset({place} if place else ())
         if barrier is not None:
             node.durable(barrier, self.now(index))
         if not self._reconcile:
@@ -252,17 +256,31 @@ class World:
         """Stop the node and give it an empty disk."""
         self._leave(index)
         self.engines[index] = self._disk()
+        self.places[index] = frozenset()
 
     def copy_store(self, index: int) -> dict[bytes, bytes]:
         """A backup of what the node's engine holds."""
         return dict(self.engines[index].scan(b"", b"\xff" * 8))
 
-    def restore(self, index: int, copy: dict[bytes, bytes]) -> None:
-        """Stop the node and give it the disk of a backup."""
+    def restore(self, index: int, copy: dict[bytes, bytes], *, in_place: bool = True) -> None:
+        """Stop the node and give it the disk of a backup: one of the blocks beneath the file system, or,
+        not `in_place`, one of the files."""
         self._leave(index)
+        if not in_place:
+            self.move(index)
         self.engines[index] = self._disk()
         self.engines[index].apply(copy)
         self.engines[index].sync()
+
+    def move(self, index: int) -> None:
+        """The store's files are others than those that were written. The node must not run."""
+        assert self.nodes[index] is None
+        self.places[index] = frozenset(Place(-1 - p.inode, p.born_ns, 0) for p in self.places[index])
+
+    def remount(self, index: int) -> None:
+        """The store's file system has another id. The node must not run."""
+        assert self.nodes[index] is None
+        self.places[index] = frozenset(p._replace(file_system=p.file_system + 1) for p in self.places[index])
 
     # --- the network -------------------------------------------------------------------------
 

@@ -318,7 +318,7 @@ def test_more_messages_than_a_frame_may_have_are_refused() -> None:
     with pytest.raises(ProtocolError, match="more than"):
         decode(encode([Status(n) for n in range(BATCH_MESSAGES_MAX + 1)]))
     with pytest.raises(ProtocolError, match="more than"):
-        decode(cbor2.dumps([[14, 1]] * (BATCH_MESSAGES_MAX + 1)))
+        decode(cbor2.dumps([[18, 1]] * (BATCH_MESSAGES_MAX + 1)))
 
 
 @given(batches.filter(bool), st.data())

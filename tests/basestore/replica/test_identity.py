@@ -542,7 +542,7 @@ class TestStaleWords:
         world.start(1)
         world.settle()
         before = world.node(0).identity.identity()
-        world.node(0).receive(1, old, [Identity(b"x" * 16, b"y" * 8, 10**6, True, False)], world.now(0))
+        world.node(0).receive(1, old, [Identity(b"x" * 16, b"y" * 8, 10**6, True, False, b"")], world.now(0))
         world.settle()
         assert not world.node(0).peers.alive[1]
         assert world.node(0).identity.identity() == before

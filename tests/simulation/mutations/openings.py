@@ -64,7 +64,7 @@ _reopen = StoreIdentity._reopen
 
 
 @mutant("a newborn store waits for nobody", FORGOT, StoreIdentity, "born", "wipe", "ambushes")
-def _born_at_once(self: Any, groups: Any) -> bool:
+def _born_at_once(self: Any) -> bool:
     return bool(self.state.value == "newborn")
 
 
@@ -72,9 +72,9 @@ def _born_at_once(self: Any, groups: Any) -> bool:
     "recovery counts exchanges of the store's former life", FORGOT, Recovery, "_done", "stores", "ambushes"
 )
 def _count_old(self: Any, partition: int) -> Any:
-    since_s, self._since_s = self._since_s, float("-inf")
+    begin_s, self._begin_s = self._begin_s, float("-inf")
     done = _done(self, partition)
-    self._since_s = since_s
+    self._begin_s = begin_s
     return done
 
 
