@@ -179,7 +179,7 @@ class Node:
             if type(message) in REQUESTS:
                 receive(self.context, outbox, message, now)
             elif isinstance(message, Status | Counters):
-                if isinstance(message, Status) and message.as_is and not self.group_commit.stalled:
+                if isinstance(message, Status) and message.as_is:
                     self.identity.take_as_is()
                 facts = self.report.facts() if isinstance(message, Status) else self.report.counters(now)
                 told = status.answer(message.id, facts)
@@ -299,6 +299,21 @@ class Node:
         """All links must be made anew, for this node runs on another store now; told once."""
         return self.introductions.take_relink()
 
+    @property
+    def state(self) -> str:
+        """up, starting (not yet known to be whole) or forgetful."""
+        return status.state(self.identity)
+
+    @property
+    def reason(self) -> str:
+        """Why the store does not count, in words; empty when it does."""
+        return status.reason(self.identity, self.peers)
+
+    @property
+    def linked(self) -> bool:
+        """Whether every other member counts for levels, as seen from here, and this one too."""
+        return self.peers.all_alive
+
     def close(self, now: Instant) -> None:
         """Keep hints for whoever has not answered, and say in the store that it was closed cleanly."""
         for operation in list(self.operations.each()):
@@ -382,20 +397,3 @@ class Node:
         self.identity.hear_sequence(self.peers.all[member].name, message.generation, message.sequence)
         self.closed_stamps.hear_only_copies(member, message.only_copies, now)
         outbox.put(Pong(message.sent_us, now.wall_ms))
-
-    # --- what operators see ------------------------------------------------------------------
-
-    @property
-    def state(self) -> str:
-        """up, starting (not yet known to be whole) or forgetful."""
-        return status.state(self.identity)
-
-    @property
-    def reason(self) -> str:
-        """Why the store does not count, in words; empty when it does."""
-        return status.reason(self.identity, self.peers)
-
-    @property
-    def linked(self) -> bool:
-        """Whether every other member counts for levels, as seen from here, and this one too."""
-        return self.peers.all_alive

@@ -339,7 +339,7 @@ class StoreIdentity:
 
     def take_as_is(self) -> None:
         """An operator says that this is the newest there is of the store, and no old copy."""
-        if self.copied:
+        if self.copied and not self._group_commit.stalled:  # none stages on top of a refused batch
             self.make_whole()
         elif self._moved:
             self._vouched = True
