@@ -56,9 +56,8 @@ def repair_command(
     be lost, and nothing of their partitions is proven any more. Restore what you can first. --accept-loss
     then lets proofs speak again, of what is left, and damaged records be written anew.
 
-    A store that does not lie where it was written may be an old copy, and recovers from the others first.
-    Where that cannot be, for all were moved, or restored together, --as-is takes them as they are. Be sure
-    that nothing newer is left: what a newer store had acknowledged would be gone.
+    A store that does not lie where it was written may be an old copy, and recovers from the others first. If
+    all were moved, or restored together, and nothing newer is left, --as-is takes them as they are.
 
     Ends with 0 when it is done, and with 4, and who or what stands in the way, when it is not; what was
     begun goes on.

@@ -130,10 +130,9 @@ class StoreIdentity:
 
     def _reopen(self, stored: bytes, fresh: Fresh) -> None:
         try:
-            self.store, state, syncs, clean, generations, self.outlived, self.copied, place = cbor2.loads(
-                stored
-            )
-            self.state, place = State(state), Place(*place) if place else None
+            self.store, state, syncs, clean, generations, self.outlived, *place = cbor2.loads(stored)
+            self.copied, self._moved, held = place
+            self.state, held = State(state), Place(*held) if held else None
             self._generations = dict(generations)
         except (cbor2.CBORError, ValueError, TypeError) as error:
             raise StorageError(
@@ -154,7 +153,7 @@ class StoreIdentity:
         elif syncs == "interval" and not clean:
             self._doubt("the node was not stopped cleanly under durability interval", fresh.store)
         elif self.state is not State.NEWBORN:  # which asks all others anyway
-            self._judge_place(place, fresh, clean)
+            self._judge_place(held, fresh, clean)
 
     def _judge_place(self, held: Place | None, fresh: Fresh, clean: bool) -> None:
         """Whether this is the store that was written, or a copy of what it was once."""
@@ -175,13 +174,13 @@ class StoreIdentity:
         facts = [
             self.store, state.value, self._config.syncs, clean,
             list(self._generations.items()), self.outlived and state is not State.WHOLE,
-            self.copied and state is not State.WHOLE, self._place,
+            self.copied and state is not State.WHOLE, self._moved and not self._vouched, self._place,
         ]  # fmt: skip
         self._group_commit.stage(IDENTITY, cbor2.dumps(facts))
 
     def _doubt(self, reason: str, store: bytes) -> None:
         self.store, self.state, self.reason = store, State.FORGETFUL, reason
-        self._former, self.copied = b"", False
+        self._former, self.copied, self._moved = b"", False, False
         self.doubts += 1
 
     @property
@@ -290,10 +289,10 @@ class StoreIdentity:
         # knows more.
         witness = said.generation != self._group_commit.generation and not said.forgetful
         (self._witnesses if witness else self._echoes).add(name)
-        if self._moved:
-            self._vouched |= self._witnesses == self._others
-        else:
+        if not self._moved:
             self._vouched |= witness or self._echoes == self._others
+        elif self._witnesses == self._others:
+            self._settle_moved()
         outbox.put(Confirmed(self.store, self._group_commit.generation, self._group_commit.durable_sequence))
         return True
 
@@ -320,14 +319,16 @@ class StoreIdentity:
         # here: whoever comes later comes to a cluster that holds data.
         return self.state is State.NEWBORN and self._others <= self._strangers & self._peers.keys()
 
-    def make_whole(self) -> None:
-        """Stage that the store is whole; it counts once that is durable."""
+    def make_whole(self, *, recovered: bool = True) -> None:
+        """Stage that the store is whole; it counts once that is durable. Not `recovered`: an operator says
+        so, and whoever remembers more may still object."""
         doubts = self.doubts
 
         def become_whole() -> None:
             if self.doubts == doubts:  # none arose since
                 self.state, self.reason, self._vouched = State.WHOLE, "", True
                 self.outlived = self.copied = False
+                self._former = b"" if recovered else self._former
 
         self._stage(State.WHOLE, clean=False)
         self._group_commit.when_durable(become_whole)
@@ -339,10 +340,17 @@ class StoreIdentity:
 
     def take_as_is(self) -> None:
         """An operator says that this is the newest there is of the store, and no old copy."""
-        if self.copied and not self._group_commit.stalled:  # none stages on top of a refused batch
-            self.make_whole()
+        if self._group_commit.stalled:
+            return  # nothing is staged on top of a batch that was refused; it may be said again
+        if self.copied:
+            self.make_whole(recovered=False)
         elif self._moved:
-            self._vouched = True
+            self._settle_moved()
+
+    def _settle_moved(self) -> None:
+        """The store lies on the same disk as before."""
+        self._vouched, self._moved = True, False
+        self._stage(self.state, clean=False)
 
     def close(self) -> None:
         """Stage that the store was closed cleanly."""

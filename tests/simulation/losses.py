@@ -46,7 +46,7 @@ def lose_store(world: "PlannedWorld", machine: "Machine", fault: Fault) -> None:
 def place_of(copy: dict[bytes, bytes]) -> frozenset[Place]:
     """The file by which the store that was copied knew where it lay."""
     stored = copy.get(IDENTITY)
-    return frozenset((Place(*cbor2.loads(stored)[7]),)) if stored is not None else frozenset()
+    return frozenset((Place(*cbor2.loads(stored)[8]),)) if stored is not None else frozenset()
 
 
 def would_be_noticed(world: "PlannedWorld", machine: "Machine", copy: dict[bytes, bytes]) -> bool:

@@ -193,6 +193,40 @@ class TestOtherFileSystems:
         assert world.node(0).state == "forgetful"
         assert "rolled back" in world.node(0).reason
 
+    @pytest.mark.parametrize("clean", [True, False])
+    def test_a_restart_does_not_make_fewer_enough(self, clean: bool) -> None:
+        world = filled()
+        world.stop(0)
+        world.remount(0)
+        world.crash(2)
+        world.start(0)
+        world.run(1)
+        (world.stop if clean else world.crash)(0)
+        world.start(0)
+        world.run(5)
+        assert world.node(0).state == "starting"
+        world.start(2)
+        world.settle()
+        assert [node.state for node in world.running] == ["up"] * 3
+        world.crash(2)
+        world.restart(0)
+        world.settle()
+        assert world.node(0).state == "up"
+
+    def test_an_operator_can_say_that_it_is_the_same_disk(self) -> None:
+        world = filled()
+        world.stop(0)
+        world.remount(0)
+        world.crash(2)
+        world.start(0)
+        world.settle()
+        assert world.state(0).facts["copied"] == "yes"
+        take_as_is(world, 0)
+        assert world.node(0).state == "up"
+        world.restart(0)
+        world.settle()
+        assert world.node(0).state == "up"
+
     def test_all_may_be_mounted_anew_at_once(self) -> None:
         world = filled()
         stop_all(world)
@@ -280,6 +314,39 @@ class TestAllAtOnce:
         assert world.state(0).facts["copied"] == ""
         take_as_is(world, 0)
         assert world.node(0).state == "forgetful"
+
+    def test_who_remembers_more_may_object_to_the_word_later(self) -> None:
+        world = filled()
+        copy = world.copy_store(0)
+        world.crash(1)
+        world.put(2, KEYS[0], "new")
+        world.run(1.5)
+        world.crash(2)
+        world.restore(0, copy, in_place=False)
+        world.start(0)
+        world.start(1)
+        world.settle()
+        take_as_is(world, 0)
+        assert world.node(0).state == "up"
+        world.start(2)
+        world.settle()
+        assert world.node(0).state == "forgetful"
+        world.run(4)
+        assert world.look(0, KEYS[0]).value == b"new"
+
+    def test_a_peer_that_slept_through_the_recovery_of_a_copy_does_not_undo_it(self) -> None:
+        world = filled(5, replication=5)
+        copy = world.copy_store(0)
+        world.put(0, KEYS[0], "new", Level.ALL)
+        world.run(1.5)
+        world.stop(4)
+        world.restore(0, copy, in_place=False)
+        world.start(0)
+        world.run(4)
+        assert world.node(0).state == "up"
+        world.start(4)
+        world.settle()
+        assert [node.state for node in world.running] == ["up"] * 5
 
     def test_no_word_takes_a_copy_of_a_store_that_had_been_given_up(self) -> None:
         world = filled()
