@@ -138,9 +138,9 @@ class BlockingOperator:
         """`node_status` with further facts: all that the node has counted, by the names of `metrics`."""
         return self._ask(self._calls.counters())
 
-    def node_status(self) -> NodeState:
-        """What the node that this store talks to says of itself."""
-        return self._ask(self._calls.status())
+    def node_status(self, *, take_as_is: bool = False) -> NodeState:
+        """What the node that this store talks to says of itself; its data may first be taken as they are."""
+        return self._ask(self._calls.status(take_as_is))
 
     def ping(self) -> float:
         """Seconds until the node that this store talks to has answered. Unreachable, ReadTimeout."""

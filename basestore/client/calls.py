@@ -195,7 +195,7 @@ class Calls:
             lambda request: Replay(request, late) if replay else HintsOf(request), node_hints, self.timeout_s
         )
 
-    def status(self, as_is: bool) -> Call[NodeState]:
+    def status(self, as_is: bool = False) -> Call[NodeState]:
         return Call(lambda request: Status(request, as_is), _node_state, self.timeout_s)
 
     def counters(self) -> Call[NodeState]:

@@ -117,9 +117,9 @@ class Operator:
         """`node_status` with further facts: all that the node has counted, by the names of `metrics`."""
         return await self._ask(self._calls.counters())
 
-    async def node_status(self) -> NodeState:
-        """What the node that this store talks to says of itself."""
-        return await self._ask(self._calls.status())
+    async def node_status(self, *, take_as_is: bool = False) -> NodeState:
+        """What the node that this store talks to says of itself; its data may first be taken as they are."""
+        return await self._ask(self._calls.status(take_as_is))
 
     async def ping(self) -> float:
         """Seconds until the node that this store talks to has answered. Unreachable, ReadTimeout."""
