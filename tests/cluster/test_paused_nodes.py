@@ -1,12 +1,16 @@
 """A node that is frozen (SIGSTOP): its sockets stay open, and nobody answers."""
 
+import time
 from contextlib import suppress
 from pathlib import Path
 
+import anyio
 import pytest
 
+import basestore
+from basestore import Store, sync
 from basestore.consistency import Level, ReplicaState
-from basestore.errors import ReadTimeout, ReplicaFailure, Unavailable, WriteTimeout
+from basestore.errors import ReadTimeout, ReplicaFailure, Unavailable, Unreachable, WriteTimeout
 from tests.cluster.load import Load
 from tests.cluster.processes import reads_at, running
 from tests.worlds.patience import eventually
@@ -117,3 +121,42 @@ def test_a_node_that_wakes_up_does_not_answer_from_the_past_at_quorum(tmp_path: 
 
             eventually(read, "n3 answers")
         assert answers == [b"new 19"]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_calls_at_a_frozen_node_end_in_their_time_and_the_next_ones_go_elsewhere(
+    tmp_path: Path, backend: str
+) -> None:
+    took: list[float] = []
+
+    async def ask(store: Store) -> None:
+        began = time.monotonic()
+        with suppress(Unreachable, ReadTimeout):
+            await store.get("key")
+        took.append(time.monotonic() - began)
+
+    async def main(endpoints: list[str]) -> None:
+        async with basestore.connect(endpoints, timeout=1.0) as store:
+            await store.set("key", "value")
+            n1.pause()
+            async with anyio.create_task_group() as tasks:
+                for _ in range(30):
+                    tasks.start_soon(ask, store)
+            assert max(took) < 10.0  # one after the other they would take 30
+            assert (await store.get("key")).value == b"value"
+
+    with running(tmp_path) as cluster:
+        n1, n2, _ = cluster
+        endpoints = [node.config.member.address for node in (n1, n2)]
+        with sync.connect(endpoints[:1], timeout=1.0) as blocking:
+            blocking.cluster_id()
+            anyio.run(main, endpoints, backend=backend)
+            began = time.monotonic()
+            with suppress(Unreachable, ReadTimeout):
+                blocking.get("key")
+            with pytest.raises(Unreachable):
+                blocking.status()
+            assert time.monotonic() - began < 10.0
+        with sync.connect(endpoints, timeout=2.0) as blocking:
+            assert [state.state for state in blocking.status()] == ["down", "up", "up"]
+        n1.resume()
