@@ -131,9 +131,8 @@ class _Connection:
             while True:
                 data = await self._stream.receive(RECEIVE_BYTES)
                 self._heard = monotonic()
-                messages = self._frames.feed(data)
-                answered(self._asked, messages)
-                if any(isinstance(message, Goodbye) for message in messages):
+                stray = answered(self._asked, self._frames.feed(data))
+                if any(isinstance(message, Goodbye) for message in stray):
                     self.leave()
         except anyio.EndOfStream:
             return "the node closed the connection"

@@ -153,6 +153,11 @@ class FakeNode:
         elif fault != "stopped":
             self.drop()
 
+    def say(self, message: Message) -> None:
+        """To all that are connected."""
+        for connection in self._open:
+            connection.sendall(pack([message]))
+
     def drop(self) -> None:
         """End all its connections."""
         for connection in self._open:

@@ -23,6 +23,7 @@ import basestore.sync
 from basestore import InvalidRequest, ReadTimeout
 from basestore.protocol.client import Get, Got, Set
 from basestore.protocol.codec import Message
+from basestore.protocol.handshake import Goodbye
 from tests.worlds.fakes import Cluster, cluster, fake
 from tests.worlds.flavours import ASYNC, FLAVOURS, run
 from tests.worlds.patience import PATIENCE_S
@@ -224,3 +225,14 @@ class TestIdle:
 
         with fake(answer=slowly) as node:
             run(flavour, node.endpoint, body)
+
+    def test_a_goodbye_sends_the_next_call_elsewhere(self, flavour: str) -> None:
+        async def body(store: Any) -> None:
+            assert (await store.get("k")).value == b"v"
+            first.say(Goodbye("n1 stops"))
+            assert (await store.get("k")).value == b"v"
+            assert (await store.get("k")).value == b"v"
+            assert second.accepted == 1
+
+        with fake(answer=found) as first, fake(answer=found) as second:
+            run(flavour, [first.endpoint, second.endpoint], body)
