@@ -86,6 +86,23 @@ def test_as_json_and_for_one_key(quick: Cluster) -> None:
     assert [pair["nodes"] for pair in proof["certificates"]] == [["n1", "n2"], ["n1", "n3"], ["n2", "n3"]]
 
 
+def test_where_nothing_is_lost_there_is_nothing_to_accept(quick: Cluster) -> None:
+    done = quick.invoke("repair", "--accept-loss")
+    assert (done.code, done.text) == (0, "no loss is open: nothing to accept")
+    told = quick.invoke("repair", "--accept-loss", "--partition", "3", "-o", "json")
+    nothing = {"complete": True, "partitions": [], "until_ms": None, "obstacles": [], "unheard": {}}
+    assert (told.code, told.json) == (0, nothing)
+    refused = quick.invoke("repair", "--accept-loss", "--full")
+    assert refused.code == 2
+    assert "compares nothing" in refused.stderr
+
+
+def test_what_was_lost_is_said_on_one_line() -> None:
+    text = "writes may be lost: n1 recovered from 1 of 2 sources needed"
+    lost = Obstacle("lost", ("n1",), text, 1_760_000_000_000, (0, 1))
+    assert obstacle_line(lost) == f"{text}, of those up to 2025-10-09T08:53:20.000Z (partitions 0, 1)"
+
+
 def test_a_repair_says_what_it_did(quick: Cluster) -> None:
     done = quick.invoke("repair")
     assert (done.code, done.stderr) == (0, "")
