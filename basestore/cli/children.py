@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -113,11 +114,11 @@ class Child:
 
 async def state_of(endpoint: str) -> NodeState | None:
     """What the node at this address says of itself, or None if it does not answer."""
-    try:
-        async with basestore.connect(endpoint, timeout=ANSWER_S_MAX) as store:
+    # Not as the store's timeout: that may be more than this cluster takes.
+    with trio.move_on_after(ANSWER_S_MAX), suppress(Unreachable, RequestFailed):
+        async with basestore.connect(endpoint) as store:
             return await store.node_status()
-    except (Unreachable, RequestFailed):
-        return None
+    return None
 
 
 async def wait_linked(children: Sequence[Child]) -> None:

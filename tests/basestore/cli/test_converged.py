@@ -88,7 +88,7 @@ def test_as_json_and_for_one_key(quick: Cluster) -> None:
 
 def test_where_nothing_is_lost_there_is_nothing_to_accept(quick: Cluster) -> None:
     done = quick.invoke("repair", "--accept-loss")
-    assert (done.code, done.text) == (0, "no loss is open: nothing to accept")
+    assert (done.code, done.text) == (0, "no loss is open: nothing to accept\n")
     told = quick.invoke("repair", "--accept-loss", "--partition", "3", "-o", "json")
     nothing = {"complete": True, "partitions": [], "until_ms": None, "obstacles": [], "unheard": {}}
     assert (told.code, told.json) == (0, nothing)
