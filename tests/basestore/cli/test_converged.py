@@ -94,7 +94,7 @@ def test_where_nothing_is_lost_there_is_nothing_to_accept(quick: Cluster) -> Non
     assert (told.code, told.json) == (0, nothing)
     refused = quick.invoke("repair", "--accept-loss", "--full")
     assert refused.code == 2
-    assert "compares nothing" in refused.stderr
+    assert "of --full, --accept-loss" in refused.stderr
 
 
 def test_what_was_lost_is_said_on_one_line() -> None:
