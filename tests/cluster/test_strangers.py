@@ -244,7 +244,7 @@ INVALID: dict[str, tuple[Message, str]] = {
     "a bucket of no name": (GET._replace(bucket=""), "there is no bucket ''"),
     "no time at all": (GET._replace(timeout_ms=0), "a timeout of 0 ms"),
     "time without end": (SET._replace(timeout_ms=1 << 62), "a timeout of"),
-    "a negative time to live": (SET._replace(ttl_ms=-1), "a ttl of -1 ms"),
+    "a negative time to live": (SET._replace(ttl_ms=-1), "a ttl of -0.001 s"),
     "an endless time to live": (SET._replace(ttl_ms=1 << 62), "a ttl of"),
     "a malformed version": (SET._replace(identity=b"abc"), "the identity of the write is malformed"),
     "a version of the future": (SET._replace(identity=b"\xff" * 40, repeats=True), "lies in the future"),
