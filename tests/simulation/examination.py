@@ -178,6 +178,7 @@ class Examination:
         """Ask, and wait for the answers; then a moment longer."""
         for machine, operation in asked:
             operation.timeout_ms = self._world.plan.timeout_ms_max
+            machine.start()  # a fault planned earlier may still have ended it
             self._examiner.ask(machine, operation)
         end = self._world.clockwork.now + EXAMINE_S_MAX
         while self._world.clockwork.now < end and any(op.outcome == h.PENDING for _, op in asked):

@@ -249,9 +249,8 @@ class Machine:
     def _tick(self, life: int) -> None:
         if self.life != life or self.node is None:
             return
-        resting = self.world.resting and not self.node.busy
+        resting = (self.world.resting or self.world.network.calm) and not self.node.busy
         self.world.clockwork.after(RESTING_TICK_S if resting else TICK_S, self._tick, life)
-        self.world.witness.stamps.judge_floors(self)
         if not self.paused:
             if self.world.plan.hasty and self.world.plan.rounds:
                 due_s = self.node.scheduler.due_s

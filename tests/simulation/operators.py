@@ -62,6 +62,11 @@ class Line:
             heard(answer)
 
 
+def keeps_late(machine: "Machine") -> bool:
+    """Whether it keeps hints that came too late."""
+    return machine.node is not None and any(pile.late for pile in machine.node.hints.summary())
+
+
 class Operator:
     """One of them. It asks again a while after it has been answered."""
 
@@ -82,6 +87,9 @@ class Operator:
 
     def _ask_any(self) -> None:
         machine = self._stream.pick(self.world.machines)
+        keepers = [each for each in self.world.machines if keeps_late(each)]
+        if keepers and self._stream.chance(0.7):
+            machine = self._stream.pick(keepers)
         what = self._stream.weighted([(self.prove, 3.0), (self.explain, 1.0), (self.replay, 2.0)])
         if machine.node is None:
             self.begin()

@@ -168,7 +168,8 @@ class Stamps:
 
     def judge_floors(self, machine: "Machine") -> None:
         """What was stored after a certificate is all in the log."""
-        assert machine.node is not None
+        if machine.node is None:
+            return
         for partition, summary in machine.node.summaries.of.items():
             for member, certificate in machine.node.certificates.certificates(partition).items():
                 if certificate.mine < summary.floor:

@@ -102,6 +102,8 @@ class Witness:
     def copied(self) -> None:
         """The disks are copied: what must be true at any moment is true now."""
         self.holdings.judge_stable()
+        for machine in self._world.machines:
+            self.stamps.judge_floors(machine)
         self.promises.judge()
         self.proofs.judge()
 
@@ -171,7 +173,7 @@ class Witness:
     def _judge_life(self, machine: "Machine", operation: Operation, got: Got) -> None:
         """A value is shown in its life, by a clock that is no more than the bound from the true time."""
         bound, true_ms = self._world.plan.drift_ms_max, self._world.true_ms
-        if not got.expires_ms or abs(machine.offset_ms) > bound:
+        if not got.expires_ms or abs(machine.offset_ms) > bound or self._world.clocks_misled:
             return
         asked_ms = true_ms - (self._world.clockwork.now - operation.start) * 1e3
         if got.found and got.expires_ms < asked_ms - bound:

@@ -18,6 +18,7 @@ from tests.simulation.clockwork import Stream
 WORKLOADS = ("hot", "mixed", "deletes", "first", "scans", "brief", "lone")
 TTL_MS_MAX = 850
 LEVELS = [(Level.QUORUM, 6.0), (Level.ALL, 1.0), (Level.ONE, 1.0), (Level.ANY, 1.0)]
+BRIEF = [(Level.QUORUM, 5.0), (Level.ONE, 4.0), (Level.ANY, 1.0)]
 LONE = [(Level.ANY, 5.0), (Level.ONE, 1.0), (Level.QUORUM, 1.0)]
 STRONG = [(Level.QUORUM, 9.0), (Level.ALL, 1.0)]
 
@@ -48,7 +49,8 @@ def draw(
         bucket, key = "once", f"once{int(now * 8)}-{stream.below(3)}"
     elif workload == "brief":
         key = f"brief{int(now * 4)}-{stream.below(4)}"
-        kind = h.DELETE if kind == h.SET and stream.chance(0.5) else kind
+        kind = h.DELETE if kind == h.SET and stream.chance(0.6) else kind
+        levels = BRIEF
     elif workload == "lone":
         bucket = "once" if stream.chance(0.3) else "default"
         key = f"{bucket}{int(now * 2)}+{stream.below(4)}"
