@@ -17,7 +17,7 @@ from basestore.client.arguments import (
     scope_of,
 )
 from basestore.client.blocking_channel import AnyChannel, Channel
-from basestore.client.calls import Call, Calls, survey_call
+from basestore.client.calls import Call, Calls, StoreTimeout, survey_call
 from basestore.client.channel import silence
 from basestore.errors import BasestoreError, InvalidRequest, RequestFailed, Unreachable
 from basestore.protocol.handshake import MemberRow
@@ -169,7 +169,8 @@ class BlockingOperator:
 
         def ask_one(member: MemberRow) -> T:
             try:
-                timeout_s = max(LEFT_S_MIN, deadline - monotonic())
+                # What is left is nobody's wish: a node that takes less is asked for less.
+                timeout_s = StoreTimeout(max(LEFT_S_MIN, deadline - monotonic()))
                 channel = Channel(check_endpoints(member.address))
                 with BlockingOperator(channel, self._calls.level, timeout_s) as there:
                     return ask(there)
