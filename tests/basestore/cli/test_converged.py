@@ -123,7 +123,7 @@ def test_bad_input_is_refused_with_advice(quick: Cluster) -> None:
         (("converged", "--timeout", "0s"), "positive number of seconds"),
         (("converged", "--bucket", "nowhere", "--key", "k"), "there is no bucket 'nowhere'"),
         (("get", "k", "--max-staleness", "2s", "--weak"), "give up one of the two"),
-        (("get", "k", "--max-staleness", "2"), "is not a duration"),
+        (("get", "k", "--max-staleness", "2x"), "is not a duration"),
         (("get", "k", "--max-staleness", "2s", "-c", "all"), "a read at all is never stale"),
         (("hints", "--late"), "basestore hints replay --late"),
     ):
@@ -211,7 +211,9 @@ def test_who_stands_in_the_way_is_named(quick: Cluster) -> None:
     repair = repairs[-1]
     assert repair.code == 4
     assert repair.stderr.splitlines()[-1].startswith("What was begun goes on. Remove what stands in the way")
-    row = quick.invoke("status").text.splitlines()[3]
+    shown = quick.invoke("status")
+    assert shown.code == 0, shown.stderr
+    row = shown.text.splitlines()[3]
     assert row.endswith("does not answer: connection refused. Start it: basestore serve --config FILE")
     told = quick.invoke("status", "-o", "json").json[0]
     assert (told["alive"], told["damaged"], told["debt_for"]["n3"]) == (["n1", "n2"], 0, 0)

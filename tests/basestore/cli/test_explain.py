@@ -129,7 +129,7 @@ def test_a_hint_for_a_dead_replica_and_what_will_mend_it(maimed: Cluster) -> Non
         (("explain",), "Missing argument"),
         (("explain", ""), "1 to 65536"),
         (("explain", "k", "--bucket", "nope"), "default, once"),
-        (("explain", "k", "--timeout", "5"), "5s, 200ms"),
+        (("explain", "k", "--timeout", "5x"), "5s, 200ms"),
         (("hints", "play"), "replay"),
         (("hints", "--node", "n9"), "n1, n2, n3"),
     ],

@@ -14,6 +14,7 @@ import pytest
 from basestore.config import NodeConfig
 from basestore.consistency import Level
 from basestore.errors import StorageError
+from basestore.replica.identity import Place
 from basestore.server.salvage import salvage
 from basestore.storage import rocks_salvage
 from basestore.storage.keyspace import DATA
@@ -21,6 +22,7 @@ from basestore.storage.rocks import RocksEngine
 from tests.worlds.following import converged, loss_accepted
 from tests.worlds.world import World
 
+PLACES: dict[Path, frozenset[Place]] = {}  # where each store was found to lie by its last opening
 KEYS = [f"k{at:04}" for at in range(800)]
 
 
@@ -31,7 +33,9 @@ def lone(config: NodeConfig) -> Iterator[World]:
     world.configs = [config]
     engine = RocksEngine(config.directory)
     world.engines = [engine]  # type: ignore[list-item]
+    world.places = [PLACES.get(config.directory, frozenset())]
     world.start(0)
+    PLACES[config.directory] = world.places[0]
     engine.accept_loss()
     world.run(3)
     try:
