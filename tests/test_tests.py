@@ -15,7 +15,7 @@ SOURCES = sorted(TESTS.rglob("*.py"))
 
 # What a suite may import of `tests` beside itself: `worlds`, and where it says more, the reason.
 HARNESS = {"worlds"}
-MORE = {"cluster": "simulation"}  # real processes are judged by the checkers of the simulation
+MORE = {"cluster": "simulation", "simulation": "model"}  # judged by those checkers; by those laws as well
 
 PRIVATES_MAX = 29
 MUTANTS_PRIVATES_SHARE_MAX = 0.45  # for each mutant: a bug is put where the product decides, often inside

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from basestore.config import Durability
 from tests.simulation.clockwork import Stream
+from tests.simulation.ordeals import ORDEALS, ordeal
 from tests.simulation.plan import BEGIN_S, ClientPlan, Fault, MachinePlan, NetworkPlan, Plan
 from tests.simulation.widening import WIDE, draw_faults, widen
 
@@ -43,6 +44,9 @@ THEMES = [
 def draw(seed: int) -> Plan:
     """The plan of a seed."""
     plan, kinds = draw_plain(seed)
+    hard = Stream(seed, "ordeal")
+    if hard.chance(ORDEALS):
+        return ordeal(plan, hard)
     stream = Stream(seed, "wide")
     return widen(plan, kinds, stream) if stream.chance(WIDE) else plan
 

@@ -12,13 +12,16 @@ from basestore.protocol.codec import Message
 from basestore.protocol.replication import COPY, Applied, Apply, Hinted
 from basestore.storage.keyspace import DATA, HINT
 from tests.simulation.clockwork import Stream
-from tests.simulation.losses import lose_store, may_lose, restart_s
+from tests.simulation.losses import lose_store, may_lose, recall, restart_s
 from tests.simulation.plan import Fault
 
 if TYPE_CHECKING:
     from tests.simulation.machine import Machine
     from tests.simulation.world import PlannedWorld
 
+LOSING = frozenset(
+    ("wipe", "wipe keeper", "rollback", "log cut", "spoil", "ambush", "swap", "blackout", "twins")
+)
 HOUR_MS = 3_600_000
 
 
@@ -143,9 +146,7 @@ class Faults:
         if kind.endswith(("after ack", "replay", "replayer", "repair")):
             world.triggers.arm(fault)
             return
-        if kind in ("wipe", "wipe keeper", "rollback", "log cut", "spoil", "ambush", "swap") and not may_lose(
-            world, machine
-        ):
+        if kind in LOSING and not may_lose(world, machine):
             world.counts["spared: too many stores lost already"] += 1
             return
         if machine.node is None and kind not in ("cut", "cut one way", "slow link", "disk full", "slow disk"):
@@ -175,6 +176,10 @@ class Faults:
             self._clock(machine, fault)
         elif kind in ("wipe", "wipe keeper", "rollback", "log cut"):
             lose_store(world, machine, fault)
+        elif kind == "blackout":
+            self._blackout(machine, fault)
+        elif kind == "twins":
+            self._twins(machine, fault)
         elif kind == "away":
             fall(world, machine, fault, "away")
         elif kind == "ambush":
@@ -187,6 +192,25 @@ class Faults:
             self._disk(machine, fault)
         else:
             self._network(machine, fault)
+
+    def _blackout(self, machine: "Machine", fault: Fault) -> None:
+        """All machines lose their power; one comes back with the blocks of an older moment."""
+        for each in self._world.machines:
+            if each is not machine:
+                fall(self._world, each, fault, "power")
+        recall(self._world, machine, fault, blocks=True)
+
+    def _twins(self, machine: "Machine", fault: Fault) -> None:
+        """Two come back with what they held at an older moment, one of which does not know it, and hear
+        nobody else for a while."""
+        world = self._world
+        other = world.machines[fault.other]
+        strangers = [each.index for each in world.machines if each not in (machine, other)]
+        ways = [way for a in (machine.index, other.index) for b in strangers for way in ((a, b), (b, a))]
+        recall(world, other, fault, blocks=False)
+        recall(world, machine, fault, blocks=True)
+        world.network.cuts.update(ways)
+        world.clockwork.after(fault.lasts, self._join, ways)
 
     def _ambush(self, fault: Fault) -> None:
         """One machine hears nothing for a while; then it is back, another is gone for long, and a

@@ -58,6 +58,10 @@ class Holdings:
         """The same of what would outlive a power cut."""
         return self.kept(machine, row, machine.disk.durable(s.DATA + row), version)
 
+    def taken(self, row: bytes, version: bytes) -> bool:
+        """Whether any replica has ever taken that version."""
+        return bool(self._takers.get((row, version)))
+
     def purged(self, row: bytes) -> bytes:
         """The greatest version of a row that some replica may have purged: who finds nothing finds that."""
         stable = max(s.stable_in(each.disk.get(s.SUMMARY + row[:2])) for each in self.replicas(row))

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from tests.simulation.world import PlannedWorld
 
 
+RECALLED = 4  # copies of disks, one each half second, since the one that comes back
+
+
 def restart_s(fault: Fault) -> float:
     """How long a machine stays down."""
     return 0.01 + (0.05 if fault.size < 0.4 else fault.lasts)
@@ -43,10 +46,22 @@ def lose_store(world: "PlannedWorld", machine: "Machine", fault: Fault) -> None:
     world.clockwork.after(restart_s(fault), machine.start)
 
 
+def recall(world: "PlannedWorld", machine: "Machine", fault: Fault, *, blocks: bool) -> None:
+    """The machine dies, and comes back with what it held so long ago that all others have surely written
+    down how much more it has said since."""
+    copies = list(machine.copies)
+    if len(copies) > RECALLED:
+        old = copies[-1 - RECALLED]
+        machine.crash(fault.kind, noticed_s=0.01)
+        machine.replace_disk(old, "", place_of(old) if blocks else frozenset())
+        world.clockwork.after(restart_s(fault), machine.start)
+
+
 def place_of(copy: dict[bytes, bytes]) -> frozenset[Place]:
     """The file by which the store that was copied knew where it lay."""
     stored = copy.get(IDENTITY)
-    return frozenset((Place(*cbor2.loads(stored)[8]),)) if stored is not None else frozenset()
+    place = cbor2.loads(stored)[8] if stored is not None else None
+    return frozenset((Place(*place),)) if place else frozenset()
 
 
 def would_be_noticed(world: "PlannedWorld", machine: "Machine", copy: dict[bytes, bytes]) -> bool:

@@ -233,8 +233,9 @@ class Machine:
         if self.impaired_since >= 0 and self.node is not None:
             whole = self.node.identity.whole and self.node.linked and not self.node.replica.damaged
             if whole and not self.spoilt:
-                self.impaired_since = -1.0
+                since_s, self.impaired_since = self.impaired_since, -1.0
                 self.world.witness.stamps.whole(self)
+                self.world.witness.promises.whole(self, since_s)
         return self.impaired_since >= 0
 
     # --- events ------------------------------------------------------------------------------

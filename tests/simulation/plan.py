@@ -110,6 +110,7 @@ class Plan:
     rounds: bool = True  # anti-entropy runs by itself; otherwise only for forgetful stores
     hasty: bool = False  # rounds are short, and replicas close themselves to writes that linger
     operations: frozenset[tuple[int, int]] | None = None  # of clients and places; None: all
+    hint_age_s_max: int = 0  # how long hints are kept; 0: drawn by the world
     wide: bool = False  # it was drawn from more than the plain worlds are; the rest is of such worlds only
     ttl_ms_max: int = TTL_MS_MAX
     rest: tuple[float, float] | None = None  # the clients ask nothing between these two moments

@@ -6,8 +6,12 @@ or the replica is marked as owed. Promises end with the disks that they were mad
 
 What a quorum holds stays held by a quorum: of every version that was stored or shown at QUORUM or ALL,
 replicas that hold it, or a better one, and replicas whose store is known to be lost and not yet whole again
-are a quorum together. A hint is late only if its member may have closed itself to it, and a late one goes
-only when what it holds, or something better, is durable on a quorum, or its life is over.
+are a quorum together. A store that was lost and counts as whole again holds all that a quorum was said to
+hold before, and shortly after: what is recovered later may be counted twice.
+
+A hint is late only if its member may have closed itself to it, and a late one goes only when what it holds,
+or something better, is durable on a quorum, or its life is over. What takes the place of an only copy is no
+mere copy while nobody has taken it.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
     from tests.simulation.stamps import Stamps
     from tests.simulation.world import PlannedWorld
     from tests.worlds.disk import Disk
+
+
+FORMER_S = 0.9  # requests of a store's former life end within their deadline; recovery begins after that
 
 
 class Promise(NamedTuple):
@@ -43,6 +50,7 @@ class Promises:
         self._stamps = stamps
         self._open: list[Promise] = []
         self._facts: dict[bytes, bytes] = {}  # by row, the best version that a quorum is known to hold
+        self._known: list[tuple[float, bytes, bytes]] = []  # when each of these was first known
         self._kept_s: dict[tuple[int, bytes], float] = {}  # by keeper and key of a hint
 
     # --- what was promised -------------------------------------------------------------------
@@ -62,6 +70,22 @@ class Promises:
         """A quorum was said to hold this version."""
         if row not in self._facts or s.beats(row, version, self._facts[row]):
             self._facts[row] = version
+            self._known.append((self._world.clockwork.now, row, version))
+
+    def whole(self, machine: "Machine", since_s: float) -> None:
+        """A store that lost something then counts as whole again."""
+        if not self._world.history.sync:
+            return
+        held_by = set(self._world.placement.held_by(machine.index))
+        best: dict[bytes, bytes] = {}
+        for known_s, row, version in self._known:
+            if known_s < since_s + FORMER_S and s.partition_of(row) in held_by:
+                best[row] = version  # a better one each time
+        for row, version in best.items():
+            held = machine.disk.get(s.DATA + row)
+            if not self._holdings.kept(machine, row, held, version):
+                text = f"n{machine.index + 1} is whole again, and holds {s.short(held)} of {row!r}"
+                self._world.blame("whole", f"{text}, of which a quorum had {s.short(version)}")
 
     def judge(self) -> None:
         """At a copy of the disks."""
@@ -161,6 +185,8 @@ class Promises:
             same = old is not None and new is not None and s.hinted_record(old) == s.hinted_record(new)
             if new is not None and not same:
                 self._kept_s[at] = self._world.clockwork.now
+            if old is not None and new is not None and not same and s.only_copy(old) and not s.late(new):
+                self._judge_copy(key, new)
             if old is not None and s.late(old):
                 if new is None:
                     self._judge_gone(machine, key, old)
@@ -174,6 +200,13 @@ class Promises:
                     member = self._world.machines[self._world.names.index(name)]
                     stamp = s.stamp_of(s.hinted_record(old))
                     self._stamps.judge_late(member, machine.index, row, stamp, self._kept_s.get(at, INF))
+
+    def _judge_copy(self, key: bytes, new: bytes) -> None:
+        """A hint takes the place of an only copy: while nobody has it it is one itself."""
+        row, version = s.hinted_row(key)[1], s.hinted_record(new)[: s.VERSION]
+        if not s.only_copy(new) and not self._holdings.taken(row, version):
+            text = f"what takes an only copy's place of {row!r}, {s.short(version)}, is kept as a mere copy"
+            self._world.blame("only copies", text)
 
     def _judge_gone(self, machine: "Machine", key: bytes, old: bytes) -> None:
         """A late hint goes: by then its value is written anew, or beaten, or expired."""

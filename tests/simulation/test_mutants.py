@@ -9,6 +9,7 @@ import pytest
 
 from basestore.anti_entropy.exchanges import Exchanges
 from basestore.replica.group_commit import GroupCommit
+from tests.model.breakages import BREAKAGES
 from tests.simulation.mutants import misfit, try_mutant
 from tests.simulation.mutations import MUTANTS, SURVIVORS, Mutant
 from tests.simulation.outcome import play
@@ -71,6 +72,7 @@ def test_there_are_enough_mutants_and_each_survivor_has_its_reason() -> None:
     names = {mutant.name for mutant in MUTANTS}
     assert len(names) == len(MUTANTS)
     assert names >= SURVIVORS.keys()
+    assert {breakage.name for breakage in BREAKAGES} >= {mutant.model for mutant in MUTANTS if mutant.model}
 
 
 def test_a_mutant_leaves_the_product_as_it_was() -> None:

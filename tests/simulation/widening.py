@@ -140,7 +140,7 @@ def _exiled(plan: Plan, stream: Stream) -> Plan:
     plan = replace(plan, machines=machines, replication=2 + stream.below(2), drift_ms_max=EXILED_DRIFT_MS)
     return replace(
         plan, hasty=True, rounds=True, faults=tuple(faults), clients=_slower(clients, 0.01), operators=2,
-        durability="sync",
+        durability="sync", theme="exiled",
     )  # fmt: skip
 
 

@@ -229,9 +229,17 @@ class Witness:
         elif not machine.impaired:
             hint = machine.disk.durable(s.member_key(s.HINT, self._world.names[replica], row))
             kept = None if hint is None else s.hinted_record(hint)
+            if hint is not None and not (operation.acknowledged or operation.attempts > 1):
+                self._judge_only(operation, row, version, hint)
             if not s.holds(row, kept, version) and not self.promises.owed(replica, row, version):
                 text = f"no hint for n{replica + 1} is durable: {s.short(kept)}, it holds {held}"
                 self._world.blame("receipts", f"{operation}: {text}")
+
+    def _judge_only(self, operation: Operation, row: bytes, version: bytes, hint: bytes) -> None:
+        """What is kept of a write at ANY that nobody has taken is known as its only copy."""
+        mere = not s.only_copy(hint) and not s.late(hint) and s.hinted_record(hint).startswith(version)
+        if mere and operation.level is Level.ANY and not self.holdings.taken(row, version):
+            self._world.blame("only copies", f"{operation}: a hint is kept as if others had it")
 
 
 def needed(level: Level, replicas: int) -> int:

@@ -72,7 +72,7 @@ class PlannedWorld:
         self.triggers = Triggers(self)
         self.witness = Witness(self)
         self.machines: list[Machine] = []
-        hint_age_s_max = Stream(plan.seed, "hints").pick((10_000, 10_000, 1))
+        hint_age_s_max = plan.hint_age_s_max or Stream(plan.seed, "hints").pick((10_000, 10_000, 1))
         for index, member in enumerate(members):
             config = NodeConfig(
                 cluster, member.name, Path("/nowhere"), plan.durability, plan.hint_bytes_max, hint_age_s_max

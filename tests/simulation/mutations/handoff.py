@@ -12,11 +12,11 @@ from repair.rule import Rule
 from repair.write_repair import Hint, given_up, merge_hints
 from tests.simulation.mutations.registry import LOST, mutant
 
-OWED = {"debts", "receipts", *LOST}
-LATE = {"late hints", "closed", "stable stamps", "receipts", "debts", *LOST}
+OWED = {"debts", "receipts", "only copies", *LOST}
+LATE = {"late hints", "closed", "stable stamps", "receipts", "debts", "only copies", *LOST}
 
 
-@mutant("a debt ends at the first write that was owed", OWED, Debts, "end", "hints")
+@mutant("a debt ends at the first write that was owed", OWED, Debts, "end", "owing")
 def _end_at_the_first(self: Any, partition: int, stable: int) -> None:
     self._last = dict.fromkeys(self._last, 0)
     _end(self, partition, stable)
@@ -25,14 +25,14 @@ def _end_at_the_first(self: Any, partition: int, stable: int) -> None:
 _end = Debts.end
 
 
-@mutant("a debt ends on what nobody knows", OWED, Debts, "mark", "hints")
+@mutant("a debt ends on what nobody knows", OWED, Debts, "mark", "owing")
 def _mark_low(self: Any, stamp: int) -> None:
     for member, owed in enumerate(self.of):
         for partition in owed:
             self._last.setdefault((member, partition), 0)
 
 
-@mutant("a debt is not stored", OWED, Debts, "owe", "hints")
+@mutant("a debt is not stored", OWED, Debts, "owe", "owing")
 def _owe_in_memory(self: Any, member: int, row: bytes, hint: Any) -> bytes:
     key = _owe(self, member, row, hint)
     self._group_commit.rows.pop(key, None)
@@ -43,12 +43,12 @@ _owe = Debts.owe
 _told = DebtCheck._told
 
 
-@mutant("a debt ends whatever is stable", OWED, DebtCheck, "_told", "hints")
+@mutant("a debt ends whatever is stable", OWED, DebtCheck, "_told", "owing")
 def _end_anyway(self: Any, partition: int, answer: Any, now: Any) -> None:
     self._debts.end(partition, (1 << 64) - 1)
 
 
-@mutant("a late hint goes before its rewriting is stored", LATE, LateHints, "_write", "haste")
+@mutant("a late hint goes before its rewriting is stored", LATE, LateHints, "_write", "exiled")
 def _settle_first(self: Any, pile: Any, row: bytes, hint: Any, *how: Any) -> None:
     self._hints.settle(pile, row, hint, "hints_late_rewritten")
     _write_late(self, pile, row, hint, *how)
@@ -57,7 +57,7 @@ def _settle_first(self: Any, pile: Any, row: bytes, hint: Any, *how: Any) -> Non
 _write_late = LateHints._write
 
 
-@mutant("a late hint is given up without being looked at", LATE, LateHints, "_look", "haste")
+@mutant("a late hint is given up without being looked at", LATE, LateHints, "_look", "exiled")
 def _give_up_late(self: Any, pile: Any, row: bytes, hint: Any, now: Any) -> None:
     self._under_way += 1
     self._end(pile, row, hint, "hints_late_superseded")
@@ -68,19 +68,13 @@ def _drop_late(self: Any, pile: Any, row: bytes, hint: Any) -> None:
     self.settle(pile, row, hint, "hints_late")
 
 
-@mutant("an only copy is given up when it is old", OWED | {"late hints"}, hints, "given_up", "hints")
+@mutant("an only copy is given up when it is old", OWED | {"late hints"}, hints, "given_up", "exiled")
 def _give_up_all(hint: Hint, wall_ms: int, age_ms_max: int) -> bool:
     return given_up(hint._replace(only_copy=False), wall_ms, age_ms_max)
 
 
-@mutant("a hint forgets the earlier write that it stands for", OWED, hints, "merge_hints", "hints")
-def _since_the_latest(rule: Rule, kept: Hint | None, offered: Hint) -> Hint:
-    hint = merge_hints(rule, kept, offered)
-    return hint if kept is None else hint._replace(since=max(kept.since, offered.since))
-
-
 @mutant(
-    "what takes an only copy's place is a mere copy", OWED | {"late hints"}, hints, "merge_hints", "hints"
+    "what takes an only copy's place is a mere copy", OWED | {"late hints"}, hints, "merge_hints", "exiled"
 )
 def _less_precious(rule: Rule, kept: Hint | None, offered: Hint) -> Hint:
     return merge_hints(rule, kept, offered)._replace(only_copy=offered.only_copy)
@@ -105,19 +99,12 @@ _hinted = Admission.hinted
 _keep = QuorumWrite._keep
 
 
-@mutant("an only copy is kept as if others had it", LATE | OWED, QuorumWrite, "_keep", "hints")
+@mutant("an only copy is kept as if others had it", LATE | OWED, QuorumWrite, "_keep", "exiled")
 def _never_only(self: Any, replica: int, only_copy: bool, taker: int | None = None) -> None:
     _keep(self, replica, False, taker)
 
 
-@mutant("a hint names no taker", LATE, QuorumWrite, "_keep", "haste")
-def _no_takers(self: Any, replica: int, only_copy: bool, taker: int | None = None) -> None:
-    states, self._tally.states = self._tally.states, [type(s)(0) for s in self._tally.states]
-    _keep(self, replica, only_copy)
-    self._tally.states = states
-
-
-@mutant("a replica that refuses for now gets no hint", OWED, QuorumWrite, "rejected")
+@mutant("a replica that refuses for now gets no hint", OWED, QuorumWrite, "rejected", "leftovers")
 def _no_hint_for_a_refusal(self: Any, member: int, answer: Any, now: Any) -> None:
     _rejected(self, member, answer._replace(passing=False), now)
 
@@ -125,16 +112,16 @@ def _no_hint_for_a_refusal(self: Any, member: int, answer: Any, now: Any) -> Non
 _rejected = QuorumWrite.rejected
 
 
-@mutant("a node that stops leaves no hints", OWED, QuorumWrite, "closing", "acks")
+@mutant("a node that stops leaves no hints", OWED, QuorumWrite, "closing", "leftovers")
 def _leave_nothing(self: Any, now: Any) -> None:
     pass
 
 
-@mutant("who is slow gets no hint", OWED, QuorumWrite, "relieve")
+@mutant("who is slow gets no hint", OWED, QuorumWrite, "relieve", "leftovers")
 def _drop_the_slow(self: Any, now: Any) -> None:
     self._context.operations.drop(self)
 
 
-@mutant("no hint at the deadline", OWED, QuorumWrite, "_hint_pending")
+@mutant("no hint at the deadline", OWED, QuorumWrite, "_hint_pending", "leftovers")
 def _hint_nobody(self: Any, reason: str) -> None:
     pass

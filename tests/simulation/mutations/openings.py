@@ -7,29 +7,27 @@ from basestore.replica.identity import StoreIdentity
 from basestore.replica.introductions import Introductions
 from tests.simulation.mutations.registry import STALE, mutant
 
-FORGOT = STALE | {"recovery", "converged", "receipts", "convergence"}
+FORGOT = STALE | {"whole", "quorums", "recovery", "converged", "receipts", "convergence"}
 _hear_remembered = StoreIdentity.hear_remembered
 
 
-@mutant(
-    "two forgetful stores believe each other", FORGOT, StoreIdentity, "hear_remembered", "stores", "ambushes"
-)
+@mutant("two forgetful stores believe each other", FORGOT, StoreIdentity, "hear_remembered", "twins")
 def _believe_the_forgetful(self: Any, outbox: Any, name: str, said: Any, fresh_store: bytes) -> Any:
     return _hear_remembered(self, outbox, name, said._replace(forgetful=False), fresh_store)
 
 
-@mutant("sequences never persisted", FORGOT, StoreIdentity, "tick", "stores", "ambushes")
+@mutant("sequences never persisted", FORGOT, StoreIdentity, "tick", "blackout")
 def _write_nothing_down(self: Any, now: Any) -> None:
     self._unwritten.clear()
 
 
-@mutant("a peer's sequence is not heard", FORGOT, StoreIdentity, "hear_sequence", "stores", "ambushes")
+@mutant("a peer's sequence is not heard", FORGOT, StoreIdentity, "hear_sequence", "blackout", "twins")
 def _hear_nothing(self: Any, name: str, generation: bytes, sequence: int) -> None:
     pass
 
 
 @mutant(
-    "a memory gives way before it is confirmed", FORGOT, StoreIdentity, "hear_identity", "stores", "ambushes"
+    "a memory gives way before it is confirmed", FORGOT, StoreIdentity, "hear_identity", "blackout", "twins"
 )
 def _believe_at_once(self: Any, outbox: Any, name: str, said: Any) -> Any:
     known = self._peers.get(name)
@@ -42,9 +40,7 @@ def _believe_at_once(self: Any, outbox: Any, name: str, said: Any) -> Any:
 _hear_identity = StoreIdentity.hear_identity
 
 
-@mutant(
-    "a store that was given up is welcome again", FORGOT, StoreIdentity, "hear_identity", "stores", "swaps"
-)
+@mutant("a store that was given up is welcome again", FORGOT, StoreIdentity, "hear_identity", "outlived")
 def _welcome_back(self: Any, outbox: Any, name: str, said: Any) -> Any:
     known = self._peers.get(name)
     if known is not None:
@@ -69,8 +65,9 @@ def _born_at_once(self: Any) -> bool:
 
 
 @mutant(
-    "recovery counts exchanges of the store's former life", FORGOT, Recovery, "_done", "stores", "ambushes"
-)
+    "recovery counts exchanges of the store's former life", FORGOT, Recovery, "_done", "stores", "ambushes",
+    model="recovery at once",
+)  # fmt: skip
 def _count_old(self: Any, partition: int) -> Any:
     begin_s, self._begin_s = self._begin_s, float("-inf")
     done = _done(self, partition)
@@ -79,8 +76,9 @@ def _count_old(self: Any, partition: int) -> Any:
 
 
 @mutant(
-    "recovery counts stores that are forgetful themselves", FORGOT, Recovery, "_done", "stores", "ambushes"
-)
+    "recovery counts stores that are forgetful themselves", FORGOT, Recovery, "_done", "stores", "ambushes",
+    model="whole after one peer",
+)  # fmt: skip
 def _count_the_forgetful(self: Any, partition: int) -> Any:
     return dict.fromkeys(_done(self, partition), True)
 

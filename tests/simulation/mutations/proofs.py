@@ -48,25 +48,12 @@ _distrust = Exchanges._distrust
 
 
 @mutant(
-    "a mismatch keeps its certificate", {"mismatches", "proofs", *PURGED}, Exchanges, "_distrust", "spoil"
-)
+    "a mismatch keeps its certificate", {"mismatches", *PURGED}, Exchanges, "_distrust", "spoil",
+    model="certificates survive unequal roots",
+)  # fmt: skip
 def _keep_proof(self: Any, exchange: Any) -> None:
-    held = self._certificates._certificates[exchange.partition]
-    kept = dict(held)
-    _distrust(self, exchange)
-    held.update(kept)
-
-
-@mutant(
-    "a mismatch is not looked into",
-    {"mismatches", "convergence", "suspects"},
-    Exchanges,
-    "_distrust",
-    "spoil",
-)
-def _trust(self: Any, exchange: Any) -> None:
-    self._end(exchange)
-    self._certificates.withdraw(exchange.partition, exchange.member)
+    with patch.object(Certificates, "withdraw", lambda *_: None):
+        _distrust(self, exchange)
 
 
 _close = ClosedStamps.close
@@ -107,23 +94,20 @@ def _named_late(self: Any, *, late: bool = False) -> list[int]:
     return [each + (2000 << 16) * (at % 2) for at, each in enumerate(named)]
 
 
-@mutant("only copies of one member alone are named", {"late hints", "closed"}, Hints, "only_copies", "haste")
+@mutant(
+    "only copies of one partition alone are named", {"late hints", "closed"}, Hints, "only_copies", "exiled"
+)
 def _named_of_one(self: Any, *, late: bool = False) -> list[int]:
     return _only_copies(self, late=late)[:2]
-
-
-_told = ClosedStamps.told
-
-
-@mutant("a closed stamp told by a store that may forget", CLOSED | {"told"}, ClosedStamps, "told", "stores")
-def _tell_anyway(self: Any, partition: int) -> int:
-    return int(self._summaries.of[partition].closed)
 
 
 _proven = Exchange._proven
 
 
-@mutant("closed at the end of an exchange, not at its snapshot", CLOSED, Exchange, "_proven", "haste")
+@mutant(
+    "closed at the end of an exchange, not at its snapshot", CLOSED, Exchange, "_proven", "haste",
+    model="closed stamp of the session's end",
+)  # fmt: skip
 def _closed_late(self: Any, kind: str, snapshot: Any, sequence: int) -> Any:
     snapshot.closed = self._local.closed_stamps.close(self.partition, self.now)
     return _proven(self, kind, snapshot, sequence)
@@ -135,6 +119,7 @@ def _closed_late(self: Any, kind: str, snapshot: Any, sequence: int) -> Any:
     Certificates,
     "certificate",
     "stores",
+    model="certificates with lost stores",
 )
 def _of_any_store(self: Any, partition: int, member: int) -> Any:
     held = self._certificates[partition].get(member)
@@ -144,7 +129,10 @@ def _of_any_store(self: Any, partition: int, member: int) -> Any:
 _hear_claims = Certificates.hear_claims
 
 
-@mutant("a claim about other stores is believed", PURGED, Certificates, "hear_claims", "stores", "ambushes")
+@mutant(
+    "a claim about other stores is believed", PURGED, Certificates, "hear_claims", "stores", "ambushes",
+    model="claims of any tag",
+)  # fmt: skip
 def _believe_all(self: Any, partition: int, told: list[int]) -> None:
     tag, claims = self._tag(partition), self._claims[partition]
     for number, closed in zip(told[::3], told[1::3], strict=True):
@@ -155,7 +143,10 @@ def _believe_all(self: Any, partition: int, told: list[int]) -> None:
     self.advance(partition)
 
 
-@mutant("a claim is raised by who hears it", PURGED, Certificates, "hear_claims", "haste")
+@mutant(
+    "a claim is raised by who hears it", PURGED, Certificates, "hear_claims", "haste",
+    model="stable from the own row only",
+)  # fmt: skip
 def _raise_claims(self: Any, partition: int, told: list[int]) -> None:
     _hear_claims(self, partition, [n + (1500 << 16) * (at % 3 == 1) for at, n in enumerate(told)])
 
@@ -195,19 +186,15 @@ def _had_now(self: Any, row: bytes, head: bytes) -> bytes:
 
 
 @mutant(
-    "an outlived store keeps what it has", {"deletes", *PURGED, "mismatches"}, Maintenance, "_empty", "stores"
+    "an outlived store keeps what it has",
+    {"deletes", *PURGED, "mismatches"},
+    Maintenance,
+    "_empty",
+    "outlived",
 )
 def _keep_rows(self: Any, rows: int, busy: Any) -> int | None:
     self._emptied.update(self._summaries.of)
     return None
-
-
-@mutant("a suspect partition is compared", {"mismatches", "suspects", *PURGED}, Maintenance, "bars", "spoil")
-def _bar_nothing(self: Any, partition: int) -> bool:
-    return False
-
-
-_held_due = Replica._held_due
 
 
 @mutant("a line that fits no record purges it", {"purges", *STALE}, Replica, "purge", "spoil", "haste")

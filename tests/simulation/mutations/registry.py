@@ -15,12 +15,13 @@ STALE = LOST | {"scans", "two winners"}
 
 class Mutant(NamedTuple):
     """`expected`: the checkers of which one must complain. `suits`: the worlds that are apt to show
-    it."""
+    it. `model`: the breakage of the model that leaves out the same rule, if there is one."""
 
     name: str
     expected: set[str]
     patches: Callable[[], list[Patch]]
     suits: Callable[[Plan], bool] = lambda plan: True
+    model: str = ""
 
 
 MUTANTS: list[Mutant] = []
@@ -50,12 +51,14 @@ def of(*words: str) -> Callable[[Plan], bool]:
     )
 
 
-def mutant(name: str, expected: set[str], target: Any, attribute: str, *words: str) -> Callable[[Any], Any]:
+def mutant(
+    name: str, expected: set[str], target: Any, attribute: str, *words: str, model: str = ""
+) -> Callable[[Any], Any]:
     """Register a wrong function in place of `target.attribute`."""
 
     def register(wrong: Any) -> Any:
         suits = of(*words) if words else Mutant._field_defaults["suits"]
-        MUTANTS.append(Mutant(name, expected, lambda: [patch.object(target, attribute, wrong)], suits))
+        MUTANTS.append(Mutant(name, expected, lambda: [patch.object(target, attribute, wrong)], suits, model))
         return wrong
 
     return register

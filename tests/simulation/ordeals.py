@@ -1,0 +1,79 @@
+"""Ordeals: small worlds made for what becomes of hints, of debts, and of stores that come back.
+
+owing      one member takes hints for another, which give way to debts; then that other is away, and nobody
+           asks anything while debts are looked at
+leftovers  no exchanges and no crashes: what a replica has missed comes by a hint, or never
+blackout   all power goes, and one member comes back with the blocks of an older moment
+twins      of five members two come back with the same older moment, one knows it, they hear but each other
+outlived   a member's store is lost, and later the one before it comes back
+"""
+
+from dataclasses import replace
+
+from tests.simulation.clockwork import Stream
+from tests.simulation.plan import ClientPlan, Fault, MachinePlan, NetworkPlan, Plan
+
+ORDEALS = 0.05  # of all worlds
+CALM = NetworkPlan(True, 0.0005, 0.0, 0.0, 0.0, False, False)
+BOUND_MS = 100
+ODD = 0.001  # the size of a rollback of blocks to the first copy
+
+
+def ordeal(plan: Plan, stream: Stream) -> Plan:
+    """One of them, in place of a plain plan."""
+    return stream.pick((_owing, _leftovers, _blackout, _twins, _outlived))(plan, stream)
+
+
+def _small(plan: Plan, theme: str, members: int, stream: Stream, workloads: tuple[str, ...]) -> Plan:
+    """Quick disks, right clocks, six clients that change nodes."""
+    machines = tuple(
+        MachinePlan(0.0005, 0.0005, int(stream.uniform(-0.45, 0.45) * BOUND_MS), 1.0) for _ in range(members)
+    )
+    clients = tuple(ClientPlan(at, stream.pick(workloads), True, 0.03, True, True) for at in range(6))
+    return replace(
+        plan, theme=theme, replication=3, partitions=4, durability="sync", seconds=4.0, drift_ms_max=BOUND_MS,
+        network=CALM, machines=machines, clients=clients, faults=(), rounds=True, hasty=True,
+        hint_bytes_max=1 << 20,
+    )  # fmt: skip
+
+
+def _owing(plan: Plan, stream: Stream) -> Plan:
+    plan = _small(plan, "owing", 4, stream, ("brief", "first"))
+    faults = (
+        Fault(0.8, "cut", 0, 1, 1.5, 0.5),
+        Fault(3.2, "isolate", 1, 1, 9.0, 0.5),
+        Fault(5.6, "crash", 0, 1, 0.1, 0.9),
+    )
+    return replace(plan, faults=faults, rest=(3.8, 12.6), seconds=13.0, hint_age_s_max=1)
+
+
+def _leftovers(plan: Plan, stream: Stream) -> Plan:
+    plan = _small(plan, "leftovers", 3, stream, ("brief", "first"))
+    faults = []
+    for at in range(8):
+        kind = stream.pick(("stop", "cut", "isolate", "disk full", "slow disk", "pause"))
+        machine = stream.below(3)
+        faults.append(Fault(0.7 + 0.4 * at, kind, machine, (machine + 1) % 3, 0.35, stream.random()))
+    return replace(plan, faults=tuple(faults), rounds=False, hasty=False)
+
+
+def _blackout(plan: Plan, stream: Stream) -> Plan:
+    plan = _small(plan, "blackout", 3, stream, ("hot", "first"))
+    machine = stream.below(3)
+    return replace(plan, faults=(Fault(3.3, "blackout", machine, machine, 0.1, 0.0),))
+
+
+def _twins(plan: Plan, stream: Stream) -> Plan:
+    plan = _small(plan, "twins", 5, stream, ("hot", "first"))
+    one = stream.below(5)
+    return replace(plan, replication=5, faults=(Fault(3.3, "twins", one, (one + 1) % 5, 1.5, 0.0),))
+
+
+def _outlived(plan: Plan, stream: Stream) -> Plan:
+    plan = _small(plan, "outlived", 3, stream, ("hot", "deletes"))
+    machine = stream.below(3)
+    faults = (
+        Fault(1.8, "wipe", machine, machine, 0.1, 0.5),
+        Fault(5.4, "rollback", machine, machine, 0.1, ODD),
+    )
+    return replace(plan, faults=faults, seconds=7.0)
