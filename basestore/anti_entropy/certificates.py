@@ -132,8 +132,9 @@ class Certificates:
 
     def last_exchange(self, partition: int, member: int) -> LastExchange | None:
         """The exchange that made the newest certificate with the member, if it was since the opening, and
-        the certificate was not withdrawn."""
-        return self._last_exchanges.get((partition, member))
+        the certificate still counts: a store that has been given up since may have been an old copy."""
+        counts = self.certificate(partition, member) is not None
+        return self._last_exchanges.get((partition, member)) if counts else None
 
     def known_to(self, partition: int, member: int) -> Runs:
         """What a member is known to hold although it came after the certificate: it came from there."""

@@ -142,8 +142,7 @@ class Healing:
             self._forget(heal.row)
             if heal.row in self._replica.damaged:
                 whole = sum(map(self._peers.alive.__getitem__, heal.replies))
-                if whole < self._losses.sources_needed:
-                    self._losses.note({row_partition(heal.row): whole}, now)
+                self._losses.note({row_partition(heal.row): whole}, now)
                 self._replica.replace_damaged(heal.row, list(heal.replies.values()))
                 self._metrics.count("records_healed")
 

@@ -38,8 +38,8 @@ class Pong(NamedTuple):
 @message(42, unchecked=ANYTHING)
 class Identity(NamedTuple):
     """Which store the sender runs on: the first message on a new link. `again` asks for the
-    receiver's own once more, for something was lost. `former`: the store that this one turned out to be a
-    copy of, or empty."""
+    receiver's own once more, for something was lost. `former`: the stores that this one turned out to be a
+    copy of, one after the other, 16 bytes each."""
 
     store: bytes
     generation: bytes

@@ -39,6 +39,7 @@ from basestore.instant import Instant
 from basestore.protocol.heartbeats import Confirmed, Identity, Remembered
 from basestore.replica.group_commit import GroupCommit
 from basestore.storage import keyspace
+from repair.write_repair import STORE_BYTES, split_stores
 
 IDENTITY = keyspace.fact("identity")
 GENERATIONS_MAX = 10_000
@@ -106,7 +107,9 @@ class StoreIdentity:
         self.outlived = False  # it is an old copy: others have since known a later store of this member
         self.copied = False  # it is forgetful because it lies elsewhere than it was written, for no more
         self._moved = False  # the file system's id alone has changed
-        self._former = b""  # the store that it is a copy of
+        self._former = (
+            b""  # the stores that it is a copy of, one of the other: what peers remember of any counts
+        )
         self._place = fresh.place
         self._generations: dict[bytes, int] = {}
         rows = group_commit.scan(*keyspace.peers())
@@ -131,7 +134,7 @@ class StoreIdentity:
     def _reopen(self, stored: bytes, fresh: Fresh) -> None:
         try:
             self.store, state, syncs, clean, generations, self.outlived, *place = cbor2.loads(stored)
-            self.copied, self._moved, held = place
+            self.copied, self._moved, held, self._former = place
             self.state, held = State(state), Place(*held) if held else None
             self._generations = dict(generations)
         except (cbor2.CBORError, ValueError, TypeError) as error:
@@ -166,15 +169,16 @@ class StoreIdentity:
             # store decides, for where it ended is known exactly.
             self._moved = True
         else:
-            former, copied = self.store, self.copied or self.state is State.WHOLE
+            former, copied = self._former + self.store, self.copied or self.state is State.WHOLE
             self._doubt(COPIED, fresh.store)
-            self._former, self.copied = former, copied
+            self._former, self.copied = former[-STORES_MAX * STORE_BYTES :], copied
 
-    def _stage(self, state: State, *, clean: bool) -> None:
+    def _stage(self, state: State, *, clean: bool, recovered: bool = False) -> None:
         facts = [
             self.store, state.value, self._config.syncs, clean,
             list(self._generations.items()), self.outlived and state is not State.WHOLE,
             self.copied and state is not State.WHOLE, self._moved and not self._vouched, self._place,
+            b"" if recovered else self._former,
         ]  # fmt: skip
         self._group_commit.stage(IDENTITY, cbor2.dumps(facts))
 
@@ -218,14 +222,16 @@ class StoreIdentity:
         given_up = [] if known is None else [*known.given_up, known.store][-STORES_MAX:]
         late = self.state is not State.NEWBORN if known is None else known.late
         memory = _Memory(said.store, said.generation, said.sequence, given_up, late)
-        self._remember(name, memory)
-        # A copy learns, once, whether the store that it is a copy of went on without it.
-        if known is not None and said.former == known.store:
+        # Of a copy what is remembered of the store that it is a copy of is kept in the same way: if its first
+        # answer were the only one, and got lost, nobody would ever tell it that the other went on without it.
+        formers = split_stores(said.former)
+        if known is not None and known.store in formers:
             memory = memory._replace(generation=known.generation, sequence=known.sequence)
-        elif known is not None and said.former in known.given_up:
+        elif known is not None and not set(formers).isdisjoint(known.given_up):
             memory = memory._replace(generation=b"", sequence=0)
+        self._remember(name, memory)
         self._answer(outbox, name, memory)
-        return True
+        return memory.generation == said.generation
 
     def _answer(self, outbox: Outbox, name: str, known: _Memory) -> None:
         forgetful = self.state is State.FORGETFUL
@@ -330,7 +336,7 @@ class StoreIdentity:
                 self.outlived = self.copied = False
                 self._former = b"" if recovered else self._former
 
-        self._stage(State.WHOLE, clean=False)
+        self._stage(State.WHOLE, clean=False, recovered=recovered)
         self._group_commit.when_durable(become_whole)
 
     @property

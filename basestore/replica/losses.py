@@ -74,16 +74,23 @@ class Losses:
         number, needed = self.peers.number_of[self.peers.me], self.sources_needed
         known = self._rows[partition].get(number, LossRow(partition, number, 0, 0, sources, needed))
         # One that was noted just now covers this too: so a disk with many bad rows is one loss.
-        recent = (now.wall_ms + self._slack_ms // 2) << COUNTER_BITS
-        if known.accepted < known.upto > recent and known.sources <= sources:
+        wall_ms = self._latest_ms(now)
+        enough = known.sources <= sources if known.accepted < known.upto else sources >= needed
+        if enough and known.upto > (wall_ms + self._slack_ms // 2) << COUNTER_BITS:
             return None
-        wall = (now.wall_ms + self._slack_ms) << COUNTER_BITS
+        wall = (wall_ms + self._slack_ms) << COUNTER_BITS
         # Above what is known of an earlier loss here: to have accepted that one accepts nothing of this.
         upto = min(max(wall, self._clock.last, known.upto + 1), STAMP_MAX)
         if sources < needed:
             return known._replace(upto=upto, sources=sources)
         # An earlier loss that is open still stays open.
         return known._replace(upto=upto, accepted=known.accepted if known.accepted < known.upto else upto)
+
+    def _latest_ms(self, now: Instant) -> int:
+        """The time; while nobody can tell, the latest that a clock shows: this one may be behind."""
+        watch = self.peers.clock
+        known_ms = watch.now_ms(now)
+        return now.wall_ms + max(each or 0 for each in watch.offsets) if known_ms is None else known_ms
 
     def hear(self, outbox: Outbox, rows: Sequence[LossRow]) -> None:
         """A member tells what it knows. ProtocolError when it names a member that there is not."""

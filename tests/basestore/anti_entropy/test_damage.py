@@ -199,3 +199,18 @@ def test_a_record_healed_from_too_few_sources_is_a_loss() -> None:
     assert not converged(world, timeout_s=60).proven
     assert loss_accepted(world).complete
     assert converged(world, timeout_s=60).proven
+
+
+def test_a_write_of_fewer_than_a_quorum_is_not_proven_once_its_record_was_healed_away() -> None:
+    world = World(3, partitions=1, reconcile=True, hint_bytes_max=0)
+    for other in (1, 2):
+        world.part(0, other)
+    receipt = world.put(0, "k", "v", Level.ONE)
+    damaged(world, 0, "k")
+    world.node(0).replica.holds(world.row("k"), b"")
+    for other in (1, 2):
+        world.join(0, other)
+    world.run(8)
+    assert world.values("k") == [None] * 3
+    assert not converged(world, receipt=receipt, timeout_s=60).proven
+    assert converged(world, timeout_s=60).proven  # nothing that a quorum acknowledged is lost

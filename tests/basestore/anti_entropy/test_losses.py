@@ -6,10 +6,12 @@ Covers `replica/losses.py`, what recovery finds lost, and what proofs, reads and
 import pytest
 
 from basestore.client.session import Session
+from basestore.cluster.outbox import Outbox
 from basestore.consistency import Level
 from basestore.errors import ReadTimeout, TooStale, VersionLost
 from basestore.protocol.anti_entropy import Lost
 from basestore.protocol.client import Get, Got
+from basestore.protocol.heartbeats import Identity
 from basestore.results.convergence import FEW, Convergence
 from basestore.results.receipts import ReadResult, Receipt, read_result
 from repair.rule import Rule
@@ -88,6 +90,33 @@ def test_two_of_three_lost_disks_are_a_loss_until_it_is_accepted_and_again_when_
     assert set(unproven(converged(world, 2))) <= {"n1", "n2"}
     assert loss_accepted(world).complete
     assert converged(world, timeout_s=60).proven
+
+
+def test_a_clock_that_is_behind_puts_no_loss_before_what_was_lost() -> None:
+    world = World(3)
+    world.crash(2)
+    receipt = world.put(0, "k", "v")
+    assert receipt.version is not None
+    world.wipe(0)
+    world.wipe(1)
+    world.skew_ms[0] = -3_600_000
+    for index in (2, 0, 1):
+        world.start(index)
+    recovered(world, 0, 1)
+    losses = world.node(0).losses.known(receipt.partition)
+    assert len(losses) == 2
+    assert min(row.upto for row in losses) >= receipt.version.stamp
+
+
+def test_a_source_that_turns_out_to_be_an_old_copy_is_no_source() -> None:
+    world = World(3)
+    world.wipe(0)
+    node = world.start(0)
+    world.run(4)
+    certificates = node.certificates
+    assert certificates.last_exchange(0, 1) is not None
+    node.identity.hear_identity(Outbox(set()), "n2", Identity(bytes(16), bytes(8), 0, False, False, b""))
+    assert certificates.last_exchange(0, 1) is None
 
 
 def test_what_is_written_after_a_loss_is_proven_by_its_receipt() -> None:
