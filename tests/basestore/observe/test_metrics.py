@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import basestore
 from basestore.consistency import Level
-from basestore.errors import InvalidRequest, OutcomeUnknown, Overloaded, RequestFailed, revive
+from basestore.errors import InvalidRequest, OutcomeUnknown, Overloaded, RequestFailed, VersionLost, revive
 from basestore.metrics import BOUNDS_S, COUNTERS, FAILURES, LEVELS, OPERATIONS, Histogram, Metrics
 from basestore.observe.prometheus import Exposition
 from basestore.protocol.operator import Counters
@@ -53,7 +53,7 @@ def test_every_listed_counter_is_counted_somewhere() -> None:
 def test_levels_and_failures_are_those_that_requests_know() -> None:
     assert [level.name.lower() for level in Level] == list(LEVELS)
     for code, name in FAILURES.items():
-        details = [] if code == OutcomeUnknown.code else ["0", "0"]
+        details = ["0", "0"] if code not in (OutcomeUnknown.code, VersionLost.code) else []
         kind = type(revive(code, "", None, details))
         assert issubclass(kind, RequestFailed | InvalidRequest)
         assert re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower() == name
