@@ -131,8 +131,8 @@ def _unknown(content: Content, found: Record | None) -> OutcomeUnknown:
 def unread(content: Content) -> OutcomeUnknown:
     """The error when it cannot be read whether a record that has won is of this very write."""
     return OutcomeUnknown(
-        "unknown: an earlier record holds the key, and whether it is of this very write could not be read in "
-        "time. Repeat it once more, as it was repeated now; that is safe",
+        "unknown: an earlier record holds the key, and whether it is of this very write, and on enough "
+        "replicas, could not be found out in time. Repeat it once more, as it was repeated now; that is safe",
         None,
         Identity(content.proposal),
     )

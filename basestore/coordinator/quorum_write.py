@@ -25,6 +25,7 @@ Under which version an earlier attempt is repeated `attempts.py` says. A write r
 nothing to a client: whoever began it does.
 """
 
+from contextlib import suppress
 from functools import partial
 
 from basestore.cluster.operations import Ack, Operation
@@ -348,12 +349,14 @@ class QuorumWrite(Operation):
 
         def after(result: Finding | RequestFailed, now: Instant) -> None:
             found = result.record if isinstance(result, Finding) else None
-            if found is None:
-                self._report(unread(self._content), now)
-            elif self._content.left(found, context.digester):
-                write(context, self._content, level, self._deadline, report, now, Repeated(found))
-            else:
+            if found is not None and not self._content.left(found, context.digester):
                 self._answer(OUTCOME_LOST, stamped, found.head, now)
+                return
+            with suppress(RequestFailed):  # too few are alive by now
+                if found is not None:
+                    write(context, self._content, level, self._deadline, report, now, Repeated(found))
+                    return
+            report(unread(self._content), now)
 
         context, report, level = self._context, self._report, self._tally.level
         aim = FIRST._replace(floor=winner[:VERSION_BYTES])

@@ -9,7 +9,7 @@ from basestore.errors import InvalidRequest, OutcomeUnknown, ReadTimeout, WriteT
 from basestore.protocol.replication import Apply
 from basestore.results.receipts import Receipt
 from repair.version import Identity, Record, Version
-from tests.worlds.world import World
+from tests.worlds.world import Sent, World
 
 MINE, OTHER = b"mine0000", b"other000"
 BY_PROPOSAL = Identity(MINE)
@@ -101,6 +101,43 @@ def test_a_first_write_with_two_stamps_is_one_write_whichever_wins(level: Level)
         assert receipt.version == earlier
         assert receipt.acknowledged >= receipt.required
     assert told(world, 2, "k", "x", bucket="once", identity=OTHER).outcome is Outcome.LOST
+
+
+def test_a_first_write_that_meets_itself_while_replicas_go_is_unknown_and_ends_no_node() -> None:
+    world = World(3)
+    world.hold(0, 1)
+    world.hold(0, 2)
+    world.set(0, "k", "v", Level.ONE, bucket="once", identity=MINE)
+    world.settle()  # its own replica alone has it
+
+    def held_back(sent: Sent) -> None:
+        if isinstance(sent.message, Apply) and sent.source == 1:
+            world.hold(1, 0)
+            world.hold(1, 2)
+
+    world.listeners.append(held_back)
+    again = world.set(1, "k", "v", bucket="once", identity=BY_PROPOSAL)
+    world.settle()  # it has read, found nothing, and is stamped anew; the first attempt comes first
+    world.listeners.clear()
+    world.release(0, 2)
+    world.settle()
+    world.freeze(1)
+    for way in ((0, 1), (1, 0), (1, 2)):
+        world.release(*way)
+    world.settle()  # both others have told it of the first attempt, which its own replica has yet to sync
+    assert not again.done
+    world.part(1, 0)
+    world.part(1, 2)
+    world.thaw(1)
+    world.settle()
+    with pytest.raises(OutcomeUnknown) as unknown:
+        again.receipt()
+    assert unknown.value.identity == BY_PROPOSAL
+    world.join(1, 0)
+    world.run(1)
+    receipt = told(world, 1, "k", "v", bucket="once", identity=BY_PROPOSAL)
+    assert receipt.outcome is Outcome.STORED
+    assert len({record.version for record in records(world, "k", "once")}) == 1
 
 
 def test_a_timeout_names_the_write_and_its_version() -> None:
