@@ -31,9 +31,12 @@ from basestore.errors import (
 from basestore.results.receipts import Item, ReadResult, Receipt
 from repair.version import Identity
 from tests.simulation import history as h
+from tests.simulation import workload
 from tests.simulation.clockwork import Stream
-from tests.simulation.workload import WORKLOADS, draw
+from tests.simulation.workload import draw
 
+# Not "brief" and "lone": what of their keys is purged meanwhile only the disks can tell.
+WORKLOADS = tuple(name for name in workload.WORKLOADS if name not in ("brief", "lone"))
 LOOP_S = 0.008  # mean pause between two requests of a loop
 BACK_OFF_S = 0.03
 REPEATS_MAX = 3

@@ -153,9 +153,9 @@ def write(history: History, path: Path) -> None:
 
 def as_json(op: Operation) -> dict[str, object]:
     """An operation with all that is known of it."""
-    values = {name: getattr(op, name) for name in Operation.__slots__}
-    values |= {"winner": op.winner.hex(), "floor": op.floor.hex()}
-    values |= {"version": op.version.hex(), "value": op.value.decode(), "level": op.level.name}
+    values: dict[str, object] = {name: getattr(op, name) for name in Operation.__slots__}
+    values |= {name: value.hex() for name, value in values.items() if isinstance(value, bytes)}
+    values |= {"value": op.value.decode(), "level": op.level.name}
     values |= {"after": op.after.decode(), "cursor": None if op.cursor is None else op.cursor.decode()}
     values["page"] = [(key, value.decode(), version.hex()) for key, value, version in op.page]
     return values

@@ -336,7 +336,9 @@ def test_a_node_whose_configuration_differs_is_refused_and_both_sides_say_in_wha
     with running(tmp_path) as cluster:
         n1, n2, n3 = cluster
         n3.stop()
-        n3.configure(replace(n3.config, cluster=replace(cluster.config, replication=2)))
+        own = n3.config.directory
+        elsewhere = tmp_path / "elsewhere"  # its own store would not open under another setting
+        n3.configure(replace(n3.config, cluster=replace(cluster.config, replication=2), directory=elsewhere))
         n3.start()
         eventually(lambda: "replication: 3 here, 2 there" in n1.log, "n1 says what differs")
         eventually(lambda: "replication: 2 here, 3 there" in n3.log, "n3 says what differs")
@@ -353,7 +355,7 @@ def test_a_node_whose_configuration_differs_is_refused_and_both_sides_say_in_wha
         with n3.store() as store, pytest.raises(RequestFailed):
             store.get("key")
         n3.stop()
-        n3.configure(replace(n3.config, cluster=cluster.config))
+        n3.configure(replace(n3.config, cluster=cluster.config, directory=own))
         n3.start()
         cluster.wait_linked()
 
