@@ -92,12 +92,12 @@ class Node:
         self.metrics = Metrics()
         placement, digester = Placement.of(cluster), Digester(cluster.key)
         rules = {name.encode(): rule for name, rule in cluster.buckets.items()}
-        # Above every stamp that an earlier opening can have given out (`replica/clock_ceiling.py`).
-        self.clock = HybridClock(stored_ceiling(engine), cluster.drift_ms_max, ahead=config.clock_is_right)
         self.group_commit = GroupCommit(engine, fresh.generation, waits=config.syncs == "always")
         settle_facts(self.group_commit, config)
         self.disk_space = DiskSpace(config, self.group_commit)
         self.summaries = Summaries(self.group_commit, placement.held_by(self.me))
+        first = stored_ceiling(engine, self.summaries.closed)
+        self.clock = HybridClock(first, cluster.drift_ms_max, ahead=config.clock_is_right)
         self.replica = Replica(self.group_commit, self.summaries, rules, digester, self.clock)
         spare = placement.meeting_quorum - 1
         self.peers = Peers(cluster.names, self.me, self.ready, cluster.drift_ms_max, spare)
@@ -329,10 +329,10 @@ class Node:
     # --- inside ------------------------------------------------------------------------------
 
     def _heartbeat(self, now: Instant) -> Ping:
-        commit = self.group_commit
+        commit, behind = self.group_commit, self.peers.disk_behind[self.me]
         return Ping(
             int(now.monotonic * 1e6), now.wall_ms, self.identity.whole, commit.generation,
-            commit.durable_sequence, self.hints.only_copies(), self.peers.disk_behind[self.me],
+            commit.durable_sequence, self.hints.only_copies(), behind, self.clock.ahead_ms,
         )  # fmt: skip
 
     def _talk_to_self(self, now: Instant) -> None:
@@ -394,6 +394,7 @@ class Node:
 
     def _ping(self, member: int, outbox: Outbox, message: Ping, now: Instant) -> None:
         self.peers.ping(member, message, now)
+        self.clock.go_on_from(message.ahead_ms if self.peers.clock.vouched else 0)
         self.identity.hear_sequence(self.peers.all[member].name, message.generation, message.sequence)
         self.closed_stamps.hear_only_copies(member, message.only_copies, now)
         outbox.put(Pong(message.sent_us, now.wall_ms))

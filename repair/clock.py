@@ -13,15 +13,15 @@ nothing is stamped until it was raised (NotYet). Who owns the clock raises it ah
     clock.raise_ceiling(ceiling)                # only then
 
 The ceiling runs ahead of the wall clock by a *reserve*: half the drift bound (200 ms at least), or as much as
-some syncs take (`keep_reserve`), or of the last stamp by 400 ms if that is later. A node that crashed and
-restarts at once stamps that far ahead; replicas refuse direct writes beyond the bound. It stores no ceiling
-(`replica/clock_ceiling.py` does) and reads no clock.
+some syncs take (`keep_reserve`), up to one and a half times the bound, or of the last stamp by 400 ms if that
+is later. A node that crashed and restarts at once stamps that far ahead; replicas refuse direct writes beyond
+the bound, so it waits for a moment (`passing`). It stores no ceiling (`replica/clock_ceiling.py` does) and
+reads no clock.
 """
 
 from repair.version import COUNTER_BITS
 
 RESERVE_MS_MIN = 200
-RESERVE_MS_MAX = 60_000
 RESERVE_SYNCS = 4
 LEAD_MS = 200
 
@@ -33,7 +33,7 @@ class NotYet(Exception):
 class HybridClock:
     """One node's source of stamps."""
 
-    __slots__ = ("_reserve", "ahead_ms", "ceiling", "drift_ms_max", "last")
+    __slots__ = ("_reserve", "ahead_ms", "ceiling", "drift_ms_max", "last", "passing")
 
     def __init__(self, ceiling: int, drift_ms_max: int, *, ahead: bool = False) -> None:
         """Start above `ceiling`, the durable one of the last run (0 for a new store). `ahead`: stamps go on
@@ -42,14 +42,24 @@ class HybridClock:
         self.ceiling = ceiling
         self.last = ceiling
         self.drift_ms_max = drift_ms_max
-        # Fixed for this run: were it to follow `last`, one bad clock could drag the others on and on.
+        # Were it to follow `last`, one bad clock could drag the others on and on.
         self.ahead_ms = ceiling >> COUNTER_BITS if ahead else 0
+        # By so much a ceiling may be beyond the bound by clocks that are right: the next stamp waits.
+        self.passing = max(drift_ms_max // 2, 2 * LEAD_MS) << COUNTER_BITS
         self.keep_reserve(0.0)
+
+    def go_on_from(self, ahead_ms: int) -> None:
+        """Of another node an operator says that its clock is right, too: it goes on from there."""
+        if ahead_ms > self.ahead_ms:
+            self.ahead_ms = ahead_ms
+            self.last = max(self.last, ahead_ms << COUNTER_BITS)
 
     def keep_reserve(self, sync_ms: float) -> None:
         """To make a ceiling durable takes so long: ask for the next one early enough."""
-        reserve_ms = max(self.drift_ms_max // 2, RESERVE_MS_MIN, int(RESERVE_SYNCS * sync_ms))
-        self._reserve = min(reserve_ms, RESERVE_MS_MAX) << COUNTER_BITS
+        least_ms = max(self.drift_ms_max // 2, RESERVE_MS_MIN)
+        # Beyond the bound a restart would have to wait for the wall clock.
+        most_ms = max(least_ms, self.drift_ms_max * 3 // 2)
+        self._reserve = min(max(least_ms, int(RESERVE_SYNCS * sync_ms)), most_ms) << COUNTER_BITS
 
     def ready(self, wall_ms: int) -> bool:
         """Whether `tick` would give out a stamp."""

@@ -22,7 +22,7 @@ one that may forget.
 
 from collections.abc import Iterable
 
-from basestore.cluster.peers import Peers
+from basestore.cluster.peers import ASLEEP_S, Peers
 from basestore.instant import Instant
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.summaries import Summaries
@@ -48,6 +48,7 @@ class ClosedStamps:
     ) -> None:
         """`lag_ms`: how far closed stamps stay behind the clock; `durable`: the store is on a disk."""
         self._begin_s = now.monotonic + lag_ms / 1e3
+        self._awake_s = now.monotonic
         self._summaries = summaries
         self._identity = identity
         self._peers = peers
@@ -59,6 +60,7 @@ class ClosedStamps:
     def close(self, partition: int, now: Instant) -> int:
         """Raise the closed stamp to what the clock allows, as long as that can be trusted, and no hint
         is known that is the only copy of a write. Returns what may be told of it."""
+        self._excuse_own_rest(now)
         summary = self._summaries.of[partition]
         watch = self._peers.clock
         if watch.confirmed and watch.sure(now) and self._identity.whole and self._has_listened(now):
@@ -72,6 +74,8 @@ class ClosedStamps:
             if stamp > summary.closed:
                 summary.closed = stamp
                 self._summaries.touch(partition)
+                # What is stamped from now on must not be refused for it, should this clock be set back.
+                self._clock.observe(stamp, now.wall_ms)
         return self.told(partition)
 
     def time_ms(self, now: Instant) -> int:
@@ -96,9 +100,17 @@ class ClosedStamps:
 
     def hear_only_copies(self, member: int, named: Iterable[int], now: Instant) -> None:
         """A member names the partitions of which it keeps only copies, and their least stamps."""
+        self._excuse_own_rest(now)
         told = list(named)
         copies = {told[at]: told[at + 1] for at in range(0, len(told) - 1, 2)}
         self._named[member] = (now.monotonic, copies)
+
+    def _excuse_own_rest(self, now: Instant) -> None:
+        """What was named while this node did not run it may only be about to hear."""
+        asleep_s, self._awake_s = now.monotonic - self._awake_s, now.monotonic
+        if asleep_s > ASLEEP_S:
+            self._begin_s += asleep_s
+            self._named = {each: (heard_s + asleep_s, of) for each, (heard_s, of) in self._named.items()}
 
     def _least_only_copy(self, partition: int, now: Instant) -> int:
         """Below the stamps of all only copies that were named within the lag."""

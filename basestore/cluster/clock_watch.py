@@ -7,8 +7,9 @@ here it is known whether this clock was ever compared with the others'.
               set: nothing is stamped, no ceiling is stored, and of what expires nobody can say whether it has
     sure      a majority, this node included, was found to agree within the drift bound. It stays so when
               they go, until this clock is set: the monotonic clock shows that it ran on unchanged
-    skewed    it is further than the bound from more members than it is near to. Nothing is stamped, but it
-              is known what time it is: this clock, corrected by the skew
+    skewed    it is further than the bound from more members than it is near to. Nothing is stamped. What
+              time it is is known only where a majority of all members agrees on it, among themselves: then
+              it is this clock, corrected. Of two who differ, or three, nobody is believed
 
 A member that is alone in its cluster is sure: nobody can tell it better. An operator's word stands for a
 majority that cannot be heard (`open`), until a majority of all members contradicts, or this clock is set.
@@ -52,7 +53,10 @@ class ClockWatch:
     """One node's watch over its clock.
 
     offsets     by member: how many ms its clock is ahead of this one; 0 of this node, None where not known
-    skew_ms     how many ms the majority is ahead of this clock, while it is skewed; otherwise None
+    skew_ms     how many ms those who differ are ahead of this clock, while it is skewed; otherwise None
+    agreed_ms   the same of a majority of all members that agrees, while it is skewed and there is one
+    off_ms      by how much this clock is corrected where a guess will do: as agreed, or as skewed where it
+                was never sure, so that it has no say against others
     sure_ms     what wall clock minus monotonic clock was when it was last sure; None: it is not
     step_ms     the wall clock was set if that differs by more
     ahead_ms    by how much this clock has jumped ahead in the last day, for all that is known not set right
@@ -61,8 +65,8 @@ class ClockWatch:
 
     __slots__ = (
         "_ahead_s", "_base_ms", "_comparing_s", "_comparisons", "_drift_ms_max", "_jumped", "_vouched",
-        "ahead_ms", "confirmed",
-        "offsets", "skew_ms", "step_ms", "sure_ms",
+        "agreed_ms", "ahead_ms", "confirmed",
+        "off_ms", "offsets", "skew_ms", "step_ms", "sure_ms",
     )  # fmt: skip
 
     def __init__(self, members: int, me: int, drift_ms_max: int) -> None:
@@ -71,6 +75,8 @@ class ClockWatch:
         self.offsets: list[int | None] = [None] * members
         self.offsets[me] = 0
         self.skew_ms: int | None = None
+        self.agreed_ms: int | None = None
+        self.off_ms = 0
         self.sure_ms: float | None = None
         self.step_ms = drift_ms_max / 2
         self.ahead_ms = 0
@@ -91,6 +97,11 @@ class ClockWatch:
         self._vouched = vouched
         if vouched or self._alone:
             self.sure_ms = self._base_ms
+
+    @property
+    def vouched(self) -> bool:
+        """Whether an operator's word on this clock stands."""
+        return self._vouched
 
     @property
     def _alone(self) -> bool:
@@ -116,20 +127,21 @@ class ClockWatch:
         if self.sure(now):
             return now.wall_ms
         steady = self._base_ms is not None and abs(_base_ms(now) - self._base_ms) <= self.step_ms
-        return now.wall_ms + self.skew_ms if self.skew_ms is not None and steady else None
+        return now.wall_ms + self.agreed_ms if self.agreed_ms is not None and steady else None
 
     def about_ms(self, now: Instant) -> int:
         """The time as well as it is known: for what a wrong clock may delay, and nothing worse."""
-        return now.wall_ms + (self.skew_ms or 0)
+        return now.wall_ms + self.off_ms
 
     def trouble(self, now: Instant) -> str:
         """What is wrong with this clock, in words; empty when it is sure."""
         if self.sure(now):
             return ""
         if self.skew_ms is not None:
-            return (
-                f"it is {abs(self.skew_ms)} ms {'behind' if self.skew_ms > 0 else 'ahead of'} the majority's"
-            )
+            apart = f"it is {abs(self.skew_ms)} ms {'behind' if self.skew_ms > 0 else 'ahead of'}"
+            if self.agreed_ms is not None:
+                return f"{apart} the majority's"
+            return f"{apart} another member's, and no majority agrees on what time it is"
         since = "it has jumped, and since then" if self._jumped else "since this node was started, it"
         return f"{since} has not been compared with those of a majority of the members"
 
@@ -186,7 +198,7 @@ class ClockWatch:
 
     def _weigh_jump(self, step_ms: int, now: Instant) -> None:
         """A jump back takes one ahead back. One ahead that a majority had asked for is none to beware of."""
-        asked_ms = self.skew_ms if step_ms > 0 else None
+        asked_ms = self.agreed_ms if step_ms > 0 else None
         if asked_ms is None or abs(step_ms - asked_ms) > self._drift_ms_max:
             self.ahead_ms = max(0, self.ahead_ms + step_ms)
             self._ahead_s = now.monotonic + AHEAD_S
@@ -200,9 +212,18 @@ class ClockWatch:
         # Between two who differ nobody can say who is right, unless an operator has.
         skewed = 2 * len(far) > members if self._vouched else len(far) >= near
         self.skew_ms = far[len(far) // 2] if skewed else None
+        self.agreed_ms = self._agreed_ms(far) if skewed else None
+        self.off_ms = self.agreed_ms or (self.skew_ms or 0 if self.sure_ms is None else 0)
         self.confirmed = not skewed and 2 * near > members
         if 2 * len(far) > members:  # no further answer can change that
             self._comparing_s = -math.inf
+
+    def _agreed_ms(self, far: list[int]) -> int | None:
+        """The offset of a member that a majority of all agrees with, as far as is known."""
+        agreeing = [sum(abs(each - other) <= self._drift_ms_max for other in far) for each in far]
+        most = max(agreeing)
+        most_of = [each for each, count in zip(far, agreeing, strict=True) if count == most]
+        return most_of[len(most_of) // 2] if 2 * most > len(self.offsets) else None
 
 
 def _base_ms(now: Instant) -> float:

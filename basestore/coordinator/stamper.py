@@ -116,14 +116,17 @@ class Stamper:
                 raise NotYet
             raise self._unsure(now)
         # The next stamp is greater still: replicas would refuse a write that far ahead of their clocks.
-        if self._clock.last > self._clock.bound(now.wall_ms):
+        beyond = self._clock.last - self._clock.bound(now.wall_ms)
+        if beyond >= 0:
+            if beyond <= self._clock.passing:
+                raise NotYet
             raise ClockSkew(f"{self._lead(now)}; nothing was done. Until then other nodes may write; {WORD}")
         if self.parked:
             raise NotYet
 
     def _unsure(self, now: Instant) -> ClockSkew:
-        skewed = self._watch.skew_ms is not None
-        advice = "Set it right, or use another node" if skewed else HOW_TO_GO_ON
+        wrong = self._watch.agreed_ms is not None
+        advice = "Set it right, or use another node" if wrong else HOW_TO_GO_ON
         return ClockSkew(f"this node's clock: {self._watch.trouble(now)}; nothing was done. {advice}")
 
     def no_time(self, now: Instant) -> ClockSkew:
@@ -137,7 +140,7 @@ class Stamper:
     def _lead(self, now: Instant) -> str:
         lead_ms = self._clock.lead_ms(now.wall_ms)
         return (
-            f"stamps were given out up to {lead_ms} ms ahead of this node's clock, which was wrong then or "
+            f"stamps were promised up to {lead_ms} ms ahead of this node's clock, which was wrong then or "
             f"is wrong now; if it is right now, writes go on in {lead_ms - self._drift_ms_max} ms"
         )
 
@@ -189,6 +192,9 @@ class Stamper:
         drift_ms = self._drift_ms_max
         apart = any(abs(offset_ms or 0) > drift_ms for offset_ms in self._watch.offsets)
         if not stable or apart or not self._watch.sure(now):
+            return UNKNOWN
+        # It was reached by clocks that were ahead: for how long nothing was compared it does not tell.
+        if stable >> COUNTER_BITS > now.wall_ms + drift_ms:
             return UNKNOWN
         # Stamps that were met may be ahead of this clock; the 1 is for what the shift cuts off.
         newest = max(self._clock.last, now.wall_ms << COUNTER_BITS)

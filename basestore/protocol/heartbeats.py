@@ -9,13 +9,16 @@ from typing import NamedTuple
 
 from basestore.protocol.registry import ANYTHING, message
 
+WALL_MS_MAX = (1 << 48) - (1 << 40)  # a stamp has 48 bits for it; some are left to go on with
+
 
 @message(40)
 class Ping(NamedTuple):
     """A heartbeat: the sender's clocks, whether its store answers, its durable sequence, and whether its disk
     does not keep up.
     `only_copies`: partitions of which it keeps hints that are the only copy of a write, and the least
-    stamp of these, in turn."""
+    stamp of these, in turn. `ahead_ms`: from where its stamps go on, however far that is ahead of its
+    clock, for an operator says that this is right; 0 without such a word."""
 
     sent_us: int
     wall_ms: int
@@ -24,8 +27,11 @@ class Ping(NamedTuple):
     sequence: int
     only_copies: list[int]
     disk_behind: bool
+    ahead_ms: int
 
     def check(self) -> str:
+        if self.ahead_ms > WALL_MS_MAX:
+            return "is ahead of all stamps"
         return "names only copies without their stamps" if len(self.only_copies) % 2 else ""
 
 

@@ -57,7 +57,7 @@ class Admission:
             late = self._group_commit.refusal
         if self._serves(member, outbox, message.id, message.deadline_ms, now, late):
             # By the time as it is known: a clock that is behind would refuse what others stamp now.
-            self._replica.apply(outbox, message, now.wall_ms + (self._clock.skew_ms or 0))
+            self._replica.apply(outbox, message, now.wall_ms + self._clock.off_ms)
 
     @staticmethod
     def _is_delete(record: bytes) -> bool:

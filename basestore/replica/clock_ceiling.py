@@ -32,9 +32,10 @@ AHEAD = keyspace.fact("clock ahead")  # `ClockWatch.ahead_ms`
 _BYTES = 8
 
 
-def stored_ceiling(engine: Engine) -> int:
-    """Where a clock begins that is started now."""
-    return int.from_bytes(engine.get(CEILING) or b"")
+def stored_ceiling(engine: Engine, closed: int) -> int:
+    """Where a clock begins that is started now: above every stamp that an earlier opening can have given out,
+    or closed, for what is stamped below that is refused."""
+    return max(int.from_bytes(engine.get(CEILING) or b""), closed)
 
 
 def stored_ahead_ms(engine: Engine) -> int:

@@ -58,6 +58,11 @@ class Summaries:
         """Rows that hold a value; one that has expired does until it is purged."""
         return sum(summary.live for summary in self.of.values())
 
+    @property
+    def closed(self) -> int:
+        """The greatest stamp that is closed in any partition."""
+        return max((summary.closed for summary in self.of.values()), default=0)
+
     # --- changes -----------------------------------------------------------------------------
 
     def enter(self, row: bytes, head: bytes, held: bytes, due: int, held_due: int) -> bytes:

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 EXAMINE_S_MAX = 15.0
 ROUNDS_MAX = 6
-# A node whose clock was never wrong goes on refusing stamps far ahead, whatever the operator says.
-VOUCHED_REFUSE = True
 WRITABLE_S_MAX = 12.0  # a start begins above the last ceiling, which may be some seconds ahead
 CONVERGE_S_MAX = 30.0
 PROVE_S_MAX = 20.0
@@ -41,7 +39,6 @@ class Examination:
         self._world = world
         plan = ClientPlan(len(world.plan.clients), EXAMINE, True, 1.0, False, False)
         self._examiner = Client(world, plan)
-        self._spared = False  # not all writes can be asked for
 
     def examine(self) -> None:
         """All of it, in order."""
@@ -49,7 +46,7 @@ class Examination:
             self._await_convergence()
         self._take_writes()
         self._read_all()
-        if self._world.plan.wide and not self._spared:
+        if self._world.plan.wide:
             self._write_all()
             self._prove()
 
@@ -67,10 +64,6 @@ class Examination:
         if (asked := self._refused_writes()) and self._world.clocks_misled:
             self._clocks_are_right()
             asked = self._refused_writes()
-            if asked and VOUCHED_REFUSE:
-                self._world.counts["spared: a vouched node refuses the others' stamps"] += 1
-                self._spared = True
-                return
         for machine, op in asked:
             self._world.blame("recovery", f"n{machine.index + 1} does not take writes again: {op}")
 

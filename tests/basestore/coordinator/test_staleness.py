@@ -125,6 +125,25 @@ def test_while_clocks_are_apart_it_is_not_known() -> None:
     assert look(world, at=1).stale_by_at_most is None
 
 
+def test_what_clocks_that_were_ahead_have_proven_bounds_nothing() -> None:
+    """Stamps go on an hour ahead by an operator's word: they say nothing of how long ago a write was."""
+    world = World(3, reconcile=True)
+    world.skew_ms = [3_600_000] * 3
+    world.run(30)
+    world.skew_ms = [0] * 3
+    for index in range(3):
+        world.stop(index)
+        world.start(index, clock_is_right=True)
+    world.run(3)
+    world.part(0, 2)
+    world.part(1, 2)
+    world.put(0, "k", "newer")
+    world.run(120)
+    result = look(world, at=2)
+    assert not result.found
+    assert result.stale_by_at_most is None
+
+
 def test_a_quorum_is_not_stale() -> None:
     world = settled()
     for level in (Level.QUORUM, Level.ALL):

@@ -9,7 +9,7 @@ import pytest
 
 from basestore.cluster.operations import OPERATIONS_MAX
 from basestore.consistency import Level, Outcome
-from basestore.errors import ClockSkew, InvalidRequest, Overloaded
+from basestore.errors import ClockSkew, InvalidRequest, Overloaded, ReplicaFailure
 from basestore.protocol.client import Delete
 from basestore.protocol.heartbeats import Pong
 from basestore.protocol.replication import Apply
@@ -503,3 +503,118 @@ class TestPurge:
         assert [node.peers.clock.ahead_ms for node in world.running] == [0, 0, 0]
         world.run(60)
         assert self.held(world) == [False] * 3
+
+
+class TestWhoIsBelieved:
+    """Of two who differ, or three, nobody; and what nobody agrees on no clock is corrected by."""
+
+    def leased(self) -> World:
+        world = World(3)
+        world.set(0, "leased", "v", Level.ALL, ttl_s=60)
+        world.settle()
+        return world
+
+    @pytest.mark.parametrize("ahead_ms", [HOUR_MS, -HOUR_MS])
+    def test_one_wrong_clock_is_not_believed_while_the_third_member_is_away(self, ahead_ms: int) -> None:
+        world = self.leased()
+        world.crash(2)
+        jump(world, ahead_ms, 1)
+        world.run(3)
+        for at in (0, 1):
+            with pytest.raises(ClockSkew, match="no majority agrees"):
+                world.look(at, "leased", Level.ONE)
+
+    def test_nor_are_two_that_do_not_agree_with_each_other(self) -> None:
+        world = self.leased()
+        jump(world, HOUR_MS, 1)
+        jump(world, -HOUR_MS, 2)
+        world.run(3)
+        with pytest.raises(ClockSkew, match="no majority agrees"):
+            world.look(0, "leased", Level.ONE)
+
+    def test_the_wrong_operators_word_drags_no_clock(self) -> None:
+        world = World(3)
+        world.crash(2)
+        world.stop(1)
+        jump(world, HOUR_MS, 1)
+        world.start(1, clock_is_right=True)
+        world.run(3)
+        call = world.set(1, "k", "poison")
+        world.run(2)
+        with pytest.raises(ReplicaFailure, match=r"n1: the write's stamp is 3\d{6} ms ahead"):
+            call.receipt()
+        assert world.node(0).clock.last >> 16 <= world.now(0).wall_ms + 2000
+
+
+class TestWhatIsClosedAhead:
+    """All clocks are an hour ahead while partitions are closed, and nobody writes; then they are right."""
+
+    def world(self) -> World:
+        world = World(3, reconcile=True)
+        jump(world, HOUR_MS)
+        world.run(30)
+        jump(world, -HOUR_MS)
+        world.run(3)
+        return world
+
+    def test_what_would_be_refused_as_too_late_is_not_stamped(self) -> None:
+        world = self.world()
+        with pytest.raises(ClockSkew, match=r"up to 3\d{6} ms ahead.*nothing was done"):
+            world.put(0, "k", "v")
+
+    def test_nor_after_a_restart(self) -> None:
+        world = self.world()
+        for index in range(3):
+            world.restart(index)
+        world.run(3)
+        with pytest.raises(ClockSkew, match=r"up to 3\d{6} ms ahead.*nothing was done"):
+            world.put(0, "k", "v")
+
+    def test_operators_can_let_stamps_go_on(self) -> None:
+        world = self.world()
+        for index in range(3):
+            world.stop(index)
+            world.start(index, clock_is_right=True)
+        world.run(3)
+        for at in range(3):
+            assert world.put(at, "k", f"v{at}", Level.ALL).outcome is Outcome.STORED
+
+
+def test_a_node_whose_clock_was_never_wrong_goes_on_from_where_the_others_were() -> None:
+    """Four of five clocks are an hour ahead from the first start; an operator's word to every node helps."""
+    world = World(5, replication=4, born=False)
+    jump(world, HOUR_MS, 0, 1, 2, 3)
+    for index in range(5):
+        world.start(index)
+    world.run(3)
+    world.put(0, "k", "ahead", Level.QUORUM)
+    jump(world, -HOUR_MS, 0, 1, 2, 3)
+    world.run(3)
+    for index in range(4):
+        world.stop(index)
+        world.start(index, clock_is_right=True)
+    world.run(3)
+    key = next(f"{n}" for n in range(100) if 4 in world.replicas(f"{n}"))
+    with pytest.raises(ReplicaFailure, match="ms ahead of this clock"):  # it was told nothing yet
+        world.put(0, key, "v", Level.ALL)
+    world.stop(4)
+    world.start(4, clock_is_right=True)
+    world.run(3)
+    for at in range(5):
+        for number in range(8):
+            assert world.put(at, f"{number}", f"by {at}", Level.ALL).outcome is Outcome.STORED
+
+
+@pytest.mark.parametrize("drift_ms_max", [500, 2000])
+@pytest.mark.parametrize("sync_s", [1.5, 13.0])
+def test_a_slow_disk_makes_no_restart_refuse(drift_ms_max: int, sync_s: float) -> None:
+    world = World(1, drift_ms_max=drift_ms_max, timeout_ms_max=5000)
+    for _ in range(3):
+        world.freeze(0)
+        world.run(sync_s)
+        world.thaw(0)
+        world.run(0.1)
+    world.restart(0)
+    call = world.set(0, "k", "v", timeout_s=2 * drift_ms_max / 1e3)
+    world.run(2)
+    assert call.receipt().outcome is Outcome.STORED

@@ -32,7 +32,7 @@ def _stamps_of_an_earlier_life() -> list[Patch]:
         return Version(self._clock.tick(now.wall_ms), self._origin >> 48 << 48, 1)
 
     return [
-        patch.object(node, "stored_ceiling", lambda engine: 0),
+        patch.object(node, "stored_ceiling", lambda engine, closed: 0),
         patch.object(node, "HybridClock", Unfresh),
         patch.object(Stamper, "stamp", stamp),
     ]
