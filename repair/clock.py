@@ -23,6 +23,7 @@ from repair.version import COUNTER_BITS
 
 RESERVE_MS_MIN = 200
 RESERVE_SYNCS = 4
+WALL_MS_MAX = (1 << 48) - (1 << 40)  # of the 48 bits some are left to go on with
 LEAD_MS = 200
 
 
@@ -50,7 +51,7 @@ class HybridClock:
 
     def go_on_from(self, ahead_ms: int) -> None:
         """Of another node an operator says that its clock is right, too: it goes on from there."""
-        if ahead_ms > self.ahead_ms:
+        if self.ahead_ms < ahead_ms < WALL_MS_MAX:
             self.ahead_ms = ahead_ms
             self.last = max(self.last, ahead_ms << COUNTER_BITS)
 
