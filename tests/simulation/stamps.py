@@ -57,6 +57,7 @@ class Stamps:
         self._holdings = holdings
         self._too_far: set[tuple[int, int, int, int]] = set()
         self._too_late: set[tuple[int, int, int, int]] = set()  # machine and life, sender, request
+        self._copied: set[tuple[int, int, bytes, bytes]] = set()  # machine and life, row, version
         self._rows: dict[tuple[int, int], bytes] = {}  # by reader and request
         self._numbers: dict[bytes, bytes] = {}  # stamps, by origin, number and partition
         self._given: dict[object, tuple[int, int, int]] = {}  # by disk: a life, its first and last stamp
@@ -118,16 +119,21 @@ class Stamps:
     def heard(self, machine: "Machine", source: int, apply: Apply) -> None:
         """A first delivery arrives. At or below the closed stamp it is not to be taken, unless it was
         before."""
-        if apply.way != DIRECT:
-            return
         version, key = apply.record[: s.VERSION], s.SUMMARY + apply.row[:2]
+        if apply.way != DIRECT:
+            # It may be held before it is on the disk, where a node takes much at once.
+            if s.stamp_of(version) > s.stable_in(machine.disk.get(key)):
+                self._copied.add((machine.index, machine.life, apply.row, version))
+            return
         bound, stamp_ms = self._world.plan.drift_ms_max, s.stamp_of(version) >> 16
         # Ahead of its own clock, and of the others', by which it may go where it knows that it is off.
         behind_ms = stamp_ms - bound - machine.instant().wall_ms
         if behind_ms > 0 and stamp_ms - 2 * bound > self._world.true_ms and not self._world.clocks_misled:
             self._too_far.add((machine.index, machine.life, source, apply.id))
-        if s.stamp_of(version) <= s.closed_in(machine.disk.get(key)) and not s.holds(
-            apply.row, machine.disk.get(s.DATA + apply.row), version
+        if (
+            s.stamp_of(version) <= s.closed_in(machine.disk.get(key))
+            and (machine.index, machine.life, apply.row, version) not in self._copied
+            and not s.holds(apply.row, machine.disk.get(s.DATA + apply.row), version)
         ):
             self._too_late.add((machine.index, machine.life, source, apply.id))
 

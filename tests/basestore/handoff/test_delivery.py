@@ -651,3 +651,21 @@ def test_a_hint_that_the_cursor_has_passed_by_is_tried_again_though_new_ones_com
         world.set(0, f"k{number}", "v", Level.ONE, timeout_s=0.1)
         world.run(0.05)
     assert world.values("first")[2] == b"v"
+
+
+def test_an_only_copy_that_was_named_is_waited_for_after_a_pause_of_all() -> None:
+    """What its keeper says meanwhile is only about to be heard: nothing is closed beyond it."""
+    world = World(4, replication=3, partitions=1, drift_ms_max=200, reconcile=True)
+    keeper, replicas = world.outsider("k"), world.replicas("k")
+    world.lose = lambda sent: isinstance(sent.message, Apply | Hinted) and sent.source == keeper
+    call = world.set(keeper, "k", "v", Level.ANY, timeout_s=0.5)
+    world.run(1)
+    version = call.receipt().version
+    assert version is not None
+    world.monotonic += 10
+    for replica in replicas:
+        world.node(replica).tick(world.now(replica))
+        assert world.node(replica).closed_stamps.close(0, world.now(replica)) < version.stamp
+    world.lose = lambda _: False
+    world.run(5)
+    assert [world.values("k")[replica] for replica in replicas] == [b"v"] * 3
