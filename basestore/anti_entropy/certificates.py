@@ -116,8 +116,6 @@ class Certificates:
 
     def withdraw(self, partition: int, member: int) -> None:
         """The certificate with this member was found wrong: all that is held is to be compared."""
-        # Recovery counts by these: a member whose proof was void must be compared with again.
-        self._last_exchanges.pop((partition, member), None)
         if self._certificates[partition].pop(member, None) is not None:
             self._group_commit.stage(self._key(partition, member), None)
 
@@ -133,6 +131,7 @@ class Certificates:
     def last_exchange(self, partition: int, member: int) -> LastExchange | None:
         """The exchange that made the newest certificate with the member, if it was since the opening, and
         the certificate still counts: a store that has been given up since may have been an old copy."""
+        # Recovery counts by these: a member whose proof is void must be compared with again.
         counts = self.certificate(partition, member) is not None
         return self._last_exchanges.get((partition, member)) if counts else None
 

@@ -151,21 +151,15 @@ def _raise_claims(self: Any, partition: int, told: list[int]) -> None:
     _hear_claims(self, partition, [n + (1500 << 16) * (at % 3 == 1) for at, n in enumerate(told)])
 
 
-_withdraw = Certificates.withdraw
-
-
 @mutant(
     "a proof that was withdrawn still counts for recovery",
     STALE | {"converged"},
     Certificates,
-    "withdraw",
+    "last_exchange",
     "stores",
 )
-def _still_recovered(self: Any, partition: int, member: int) -> None:
-    kept = self._last_exchanges.get((partition, member))
-    _withdraw(self, partition, member)
-    if kept is not None:
-        self._last_exchanges[partition, member] = kept
+def _still_recovered(self: Any, partition: int, member: int) -> Any:
+    return self._last_exchanges.get((partition, member))
 
 
 _remember = Certificates.remember
