@@ -13,7 +13,7 @@ MINIMUMS = {
     "fault: break": 20, "fault: clock back": 8, "fault: clock beyond": 8, "fault: clock within": 8,
     "fault: crash": 30, "fault: crash after ack": 40, "fault: crash in replay": 5,
     "fault: crash of replayer": 5, "fault: cut": 25, "fault: cut one way": 25, "fault: disk full": 15,
-    "fault: ambush": 5, "fault: failed fsync": 10, "fault: isolate": 15, "fault: log cut": 2,
+    "fault: ambush": 5, "fault: failed fsync": 8, "fault: isolate": 15, "fault: log cut": 2,
     "fault: flap": 12, "link flapped": 60,
     "fault: pause": 5, "fault: power": 8, "fault: power after ack": 20, "fault: rollback": 4,
     "fault: slow disk": 15, "fault: swap": 3, "fault: wipe after ack": 1, "page turned": 20,
@@ -26,8 +26,8 @@ MINIMUMS = {
     "ClockSkew": 500, "Overloaded": 500, "Unavailable": 5000, "Rejected": 1000, "Superseded": 5000,
     "write-back": 4000, "hint delivered": 1500, "message lost": 500, "stray message": 50,
     "link broken": 200, "record healed": 2, "record spoilt": 4, "repeated with its version": 300,
-    "batch refused": 30, "batch taken after long": 3, "refused to open": 2,
-    "rollback noticed": 3, "stopped by a failed fsync": 8,
+    "batch refused": 20, "batch taken after long": 3, "refused to open": 2,
+    "rollback noticed": 3, "stopped by a failed fsync": 4,
     "flush begun": 1000, "life ended in a flush": 8, "partition spilled": 800, "partition with a floor": 80,
 }  # fmt: skip
 
