@@ -90,6 +90,7 @@ class Client:
         self._place = 0
         self._seen: dict[tuple[str, str], bytes] | None = None  # by bucket and key; None: no session
         sessions = 0.0 if world.plan.theme in STRONG_THEMES else SESSIONS
+        sessions = 1.0 if world.plan.theme == "sessions" else sessions
         in_session = Stream(world.plan.seed, f"session {plan.number}").chance(sessions)
         if in_session and plan.workload != EXAMINE:
             self._seen = {}

@@ -1,13 +1,14 @@
 """Drawing: the plan of a seed.
 
 Most worlds are *plain*: they last some seconds, and are drawn from a table of themes. Others begin as one of
-these, and are then made wider (`widening.py`).
+these, and are then made wider (`widening.py`); a few are drills (`drills.py`).
 """
 
 from dataclasses import replace
 
 from basestore.config import Durability
 from tests.simulation.clockwork import Stream
+from tests.simulation.drills import DRILLS, drill
 from tests.simulation.ordeals import ORDEALS, ordeal
 from tests.simulation.plan import BEGIN_S, ClientPlan, Fault, MachinePlan, NetworkPlan, Plan
 from tests.simulation.widening import WIDE, draw_faults, widen
@@ -47,6 +48,9 @@ def draw(seed: int) -> Plan:
     hard = Stream(seed, "ordeal")
     if hard.chance(ORDEALS):
         return ordeal(plan, hard)
+    drilled = Stream(seed, "drill")
+    if drilled.chance(DRILLS):
+        return drill(plan, drilled)
     stream = Stream(seed, "wide")
     return widen(plan, kinds, stream) if stream.chance(WIDE) else plan
 

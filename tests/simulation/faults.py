@@ -272,11 +272,13 @@ class Faults:
             far = HOUR_MS if hour else int(bound * (1.2 + 4 * fault.size))
             machine.offset_ms += sign * far
         self._world.compare_clocks()
+        self._world.witness.timekeeping.set(machine)
         if fault.kind != "clock within":
             self._world.clockwork.after(fault.lasts, self._set_right, machine)
 
     def _set_right(self, machine: "Machine") -> None:
         machine.offset_ms = machine.plan.offset_ms
+        self._world.witness.timekeeping.set(machine)
 
     def _disk(self, machine: "Machine", fault: Fault) -> None:
         world = self._world

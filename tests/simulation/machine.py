@@ -16,7 +16,7 @@ from basestore.config import NodeConfig
 from basestore.instant import Instant
 from basestore.node import Node
 from basestore.protocol.codec import Message
-from basestore.protocol.heartbeats import Ping
+from basestore.protocol.heartbeats import Ping, Remembered
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.replication import Applied, Apply, Hinted
 from basestore.replica.identity import Fresh, Place
@@ -43,7 +43,7 @@ HASTE_S = 0.2
 LISTEN_S = 0.6
 COPIES_MAX = 10
 TOLD = frozenset((Applied, Apply, Hinted))  # what the triggers look at
-HEARD = frozenset((Apply, Ping))  # what the witness looks at when it arrives
+HEARD = frozenset((Apply, Ping, Remembered))  # what the witness looks at when it arrives
 FLUSH = (5000, 150, 1)  # the summary log, after so many bytes, in slices of so many bytes and nodes
 COUNTED = (
     "exchanges_same", "exchanges_delta", "exchanges_full", "exchanges_aborted", "mismatches", "records_taken",
@@ -66,6 +66,7 @@ class Machine:
         self._insert(Disk())
         self.node: Node | None = None
         self.life = 0
+        self.turned_s = 0.0  # when the last turn was
         self.paused = False
         self.pauses = 0
         self.pause_in_turn = False
@@ -141,6 +142,7 @@ class Machine:
             # private: the same
             node.closed_stamps._begin_s = self.instant().monotonic + LISTEN_S
         self.node = node
+        self.world.witness.timekeeping.started(self)
         self.world.say(self.index, "start", node.state)
         self.world.clockwork.after(self._stream.uniform(0, TICK_S), self._tick, self.life)
         for other in self.world.machines:
@@ -280,6 +282,7 @@ class Machine:
         if self.life != life or node is None:
             return
         self._turning = False
+        self.turned_s = self._clockwork.now
         now = self.instant()
         newest = node.step(now)
         self._judge_stall(node)
@@ -384,6 +387,7 @@ class Machine:
     def open_link(self, link: Link) -> Outbox:
         assert self.node is not None
         outbox = self.node.link(link.other(self).index, self.instant())
+        self.world.witness.linked(self, link.other(self).index)
         self.wake()
         return self._register(outbox, link)
 

@@ -55,7 +55,7 @@ class Stamps:
     def __init__(self, world: "PlannedWorld", holdings: "Holdings") -> None:
         self._world = world
         self._holdings = holdings
-        self._too_far: set[tuple[int, int, int, int]] = set()
+        self._too_far: dict[tuple[int, int, int, int], int] = {}  # stamps
         self._too_late: set[tuple[int, int, int, int]] = set()  # machine and life, sender, request
         self._copied: set[tuple[int, int, bytes, bytes]] = set()  # machine and life, row, version
         self._rows: dict[tuple[int, int], bytes] = {}  # by reader and request
@@ -125,11 +125,8 @@ class Stamps:
             if s.stamp_of(version) > s.stable_in(machine.disk.get(key)):
                 self._copied.add((machine.index, machine.life, apply.row, version))
             return
-        bound, stamp_ms = self._world.plan.drift_ms_max, s.stamp_of(version) >> 16
-        # Ahead of its own clock, and of the others', by which it may go where it knows that it is off.
-        behind_ms = stamp_ms - bound - machine.instant().wall_ms
-        if behind_ms > 0 and stamp_ms - 2 * bound > self._world.true_ms and not self._world.clocks_misled:
-            self._too_far.add((machine.index, machine.life, source, apply.id))
+        if self._ahead(machine, s.stamp_of(version)):
+            self._too_far[machine.index, machine.life, source, apply.id] = s.stamp_of(version)
         if (
             s.stamp_of(version) <= s.closed_in(machine.disk.get(key))
             and (machine.index, machine.life, apply.row, version) not in self._copied
@@ -137,10 +134,17 @@ class Stamps:
         ):
             self._too_late.add((machine.index, machine.life, source, apply.id))
 
+    def _ahead(self, machine: "Machine", stamp: int) -> bool:
+        """Whether a stamp is too far ahead of its clock, or of most clocks where it knows that it is off."""
+        skew_ms = 0 if machine.node is None else machine.node.peers.clock.skew_ms or 0
+        limit_ms = machine.instant().wall_ms + max(0, skew_ms) + self._world.plan.drift_ms_max
+        return (stamp >> 16) > limit_ms and not machine.config.clock_is_right
+
     def applied(self, machine: "Machine", target: int, message: Applied) -> None:
         """A node says what it has taken."""
         for request in message.ids if self._too_far else ():
-            if (machine.index, machine.life, target, request) in self._too_far:
+            stamp = self._too_far.get((machine.index, machine.life, target, request), 0)
+            if self._ahead(machine, stamp):  # and not only until it knew that it was off
                 text = f"n{machine.index + 1} took what n{target + 1} sent it, too far ahead of its clock"
                 self._world.blame("ahead", text)
         for request in message.ids if self._too_late else ():
@@ -186,12 +190,14 @@ class Stamps:
 
     # --- what is given out -------------------------------------------------------------------
 
-    def sent(self, machine: "Machine", row: bytes, version: bytes) -> None:
-        """A new write leaves its coordinator: only stamps that a restart will not give out again."""
+    def sent(self, machine: "Machine", row: bytes, version: bytes) -> bool:
+        """A write leaves its coordinator: only stamps that a restart will not give out again. Whether it is a
+        new one."""
         if int.from_bytes(version[8:10]) != machine.config.member.number + 1:
-            return  # it repeats what another gave out
+            return False  # it repeats what another gave out
         stamp, disk, name = s.stamp_of(version), machine.disk, f"n{machine.index + 1}"
         number = version[8:] + row[:2]
+        new = number not in self._numbers
         if self._numbers.setdefault(number, version[:8]) != version[:8]:
             self._world.blame("numbers", f"{name} gives {s.short(version)} a number that was given before")
         ceiling = int.from_bytes(disk.durable(s.CEILING) or b"")
@@ -203,6 +209,7 @@ class Stamps:
             if stamp <= newest:
                 self._world.blame("ceiling", f"{name} has started, and gives out {stamp:x} after {newest:x}")
         self._given[disk] = life, first, max(newest, stamp)
+        return new
 
     # --- hints that come too late ------------------------------------------------------------
 

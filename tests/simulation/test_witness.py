@@ -20,7 +20,7 @@ HOME = Path(__file__).parent
 MAY_IMPORT = {
     "basestore.consistency", "basestore.protocol", "basestore.replica.identity", "basestore.storage.engine",
 }  # fmt: skip
-JUDGES = ("witness", "holdings", "stamps", "promises", "proofs", "stored")
+JUDGES = ("witness", "holdings", "stamps", "promises", "proofs", "stored", "timekeeping")
 
 
 @pytest.mark.parametrize("name", JUDGES)

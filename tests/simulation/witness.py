@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from basestore.consistency import Level, ReplicaState
 from basestore.protocol.anti_entropy import Syn
-from basestore.protocol.client import Got, Written
+from basestore.protocol.client import Failed, Got, Written
 from basestore.protocol.codec import Message
-from basestore.protocol.heartbeats import Ping
+from basestore.protocol.heartbeats import Ping, Remembered
 from basestore.protocol.replication import DIRECT, Applied, Apply, Held, HeldDigest, Hinted, Read, Settled
 from basestore.storage.engine import Batch
 from tests.simulation import stored as s
@@ -27,6 +27,7 @@ from tests.simulation.holdings import Holdings
 from tests.simulation.promises import Promise, Promises
 from tests.simulation.proofs import Proofs
 from tests.simulation.stamps import Stamps
+from tests.simulation.timekeeping import Timekeeping
 
 if TYPE_CHECKING:
     from tests.simulation.machine import Machine
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 SLACK_S = 0.16
 FINAL = 2  # as a receipt says it
+CLOCK_SKEW = 4  # the code of an error
 APPLIED, SUPERSEDED, HINTED = ReplicaState.APPLIED, ReplicaState.SUPERSEDED, ReplicaState.HINTED
 
 
@@ -43,12 +45,14 @@ class Witness:
 
     def __init__(self, world: "PlannedWorld") -> None:
         self._world = world
-        self._asked: dict[int, tuple[float, int, int, int]] = {}  # when, pauses, life, the clock's offset
+        self._asked: dict[int, tuple[float, int, int, int, int, int]] = {}  # by request: see `asked`
+        self._known: set[tuple[int, int]] = set()  # machines, and whom each has met on the present link
         self._copies: dict[tuple[int, int, int], tuple[bytes, bytes]] = {}
         self.holdings = Holdings(world)
         self.stamps = Stamps(world, self.holdings)
         self.promises = Promises(world, self.holdings, self.stamps)
         self.proofs = Proofs(world, self.holdings)
+        self.timekeeping = Timekeeping(world)
         self.says: dict[type, Callable[[Machine, int, Any], None]] = {
             Apply: self._gives, Hinted: self._gives, Applied: self._confirms, Read: self._reads,
             Held: self._tells, HeldDigest: self._tells, Settled: self._tells, Syn: self._tells,
@@ -60,6 +64,8 @@ class Witness:
         """A node is about to take in what another has sent."""
         if type(message) is Apply:
             self.stamps.heard(machine, source, message)
+        elif type(message) is Remembered:
+            self._known.add((machine.index, source))
         elif type(message) is Ping:
             sender = self._world.machines[source]
             self.stamps.pinged(machine, source, sender.sent_s(message.sent_us))
@@ -68,10 +74,25 @@ class Witness:
         """A first delivery or a copy leaves."""
         version = message.record[: s.VERSION]
         if type(message) is Apply and message.way == DIRECT:
-            self.stamps.sent(machine, message.row, version)
+            if self.stamps.sent(machine, message.row, version):
+                self.timekeeping.given(machine, version, machine.turned_s)
+                self.timekeeping.left(machine, version)
+            self._judge_known(machine, target)
             return
         self.stamps.asked(machine.index, message.id, message.row)
         self._copies[machine.index, target, message.id] = message.row, version
+
+    def linked(self, machine: "Machine", other: int) -> None:
+        """A new link: who is at its other end is yet to be said."""
+        self._known.discard((machine.index, other))
+
+    def _judge_known(self, machine: "Machine", target: int) -> None:
+        """Nothing is written to a member before it has said, on this link, which store it runs on, and what
+        it remembers."""
+        if (machine.index, target) not in self._known:
+            self._world.blame(
+                "strangers", f"n{machine.index + 1} writes to n{target + 1}, which it has not met"
+            )
 
     def _confirms(self, machine: "Machine", target: int, message: Applied) -> None:
         """A node says that it has taken records: copies are then durable there."""
@@ -106,13 +127,15 @@ class Witness:
             self.stamps.judge_floors(machine)
         self.promises.judge()
         self.proofs.judge()
+        self.timekeeping.judge()
 
     # --- answers -----------------------------------------------------------------------------
 
     def asked(self, machine: "Machine", operation: Operation) -> None:
         """A node has taken up a request."""
         self._asked[operation.requests[-1] << 20 | operation.number] = (
-            self._world.clockwork.now, machine.pauses, machine.life, machine.offset_ms
+            self._world.clockwork.now, machine.pauses, machine.life, machine.offset_ms,
+            machine.instant().wall_ms, self.timekeeping.shown(machine),
         )  # fmt: skip
 
     def answered(self, machine: "Machine", operation: Operation, message: Message) -> None:
@@ -124,11 +147,16 @@ class Witness:
             if late > SLACK_S:
                 self._world.blame("deadlines", f"{operation} was answered {late:.3f} s after its deadline")
         if isinstance(message, Written):
-            self._judge_written(machine, operation, message)
+            self._judge_written(machine, operation, message, asked[0] if asked else 0.0)
+        elif isinstance(message, Failed):
+            if message.code == CLOCK_SKEW:
+                self.timekeeping.refused(machine, operation)
         elif isinstance(message, Got):
             self._judge_got(operation, message)
             if asked is not None and asked[3] == machine.offset_ms:
                 self._judge_life(machine, operation, message)
+                self._judge_bound(operation, message, *asked[4:])
+                self.timekeeping.show(machine, message.version, asked[4])
 
     def silent(self, machine: "Machine", life: int, operation: Operation, request: int) -> None:
         """A client has given up: had its node still the time to answer?"""
@@ -170,6 +198,11 @@ class Witness:
         if having < required:
             world.blame("shown", f"{operation} shows what {having} of {required} hold durably")
 
+    def _judge_bound(self, operation: Operation, got: Got, wall_ms: int, shown: int) -> None:
+        """How stale one replica's answer may be; that of a quorum is not."""
+        if operation.level is Level.ONE and not got.escalated and got.stale_ms >= 0:
+            self.timekeeping.judge_bound(operation, got.stale_ms, got.stable, wall_ms, shown)
+
     def _judge_life(self, machine: "Machine", operation: Operation, got: Got) -> None:
         """A value is shown in its life, by a clock that is no more than the bound from the true time."""
         bound, true_ms = self._world.plan.drift_ms_max, self._world.true_ms
@@ -193,13 +226,16 @@ class Witness:
 
     # --- writes ------------------------------------------------------------------------------
 
-    def _judge_written(self, machine: "Machine", operation: Operation, written: Written) -> None:
+    def _judge_written(
+        self, machine: "Machine", operation: Operation, written: Written, asked_s: float
+    ) -> None:
         world, row = self._world, self._row(operation)
         self._judge_final(operation, row, written.final, written.better or written.version)
         if not world.history.sync or not written.replicas:
             return
-        if written.version and not operation.attempts > 1:
-            self.stamps.sent(machine, row, written.version)
+        once = written.version and not operation.attempts > 1
+        if once and self.stamps.sent(machine, row, written.version):
+            self.timekeeping.given(machine, written.version, asked_s)
         replicas = [world.index_of[number] for number in written.replicas[::2]]
         if tuple(replicas) != world.placement.replicas[s.partition_of(row)]:
             world.blame("receipts", f"{operation}: the receipt names the wrong replicas")

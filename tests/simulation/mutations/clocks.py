@@ -10,22 +10,22 @@ from repair.version import Version
 from tests.simulation.mutations.registry import STALE, mutant
 
 _observe = HybridClock.observe
-WRONG_CLOCK = {"writable", "recovery", "receipts", "closed", "clock", *STALE}
+WRONG_CLOCK = {"writable", "recovery", "receipts", "closed", "clocks", *STALE}
 
 
-@mutant("a stamp beyond the bound moves the clock", WRONG_CLOCK, HybridClock, "observe", "clocks")
+@mutant("a stamp beyond the bound moves the clock", WRONG_CLOCK, HybridClock, "observe", "misled")
 def _observe_all(self: Any, stamp: int, wall_ms: int) -> bool:
     self.last = max(self.last, stamp)
     return True
 
 
-@mutant("a direct write far ahead of the clock is taken", {"ahead"}, HybridClock, "observe", "clocks")
+@mutant("a direct write far ahead of the clock is taken", {"ahead"}, HybridClock, "observe", "misled")
 def _never_ahead(self: Any, stamp: int, wall_ms: int) -> bool:
     _observe(self, stamp, wall_ms)
     return True
 
 
-@mutant("stamps that were met are not remembered", {"superseded", *WRONG_CLOCK}, HybridClock, "observe")
+@mutant("stamps that were met are not remembered", {"order", *WRONG_CLOCK}, HybridClock, "observe")
 def _observe_nothing(self: Any, stamp: int, wall_ms: int) -> bool:
     within: bool = stamp <= (wall_ms + self.drift_ms_max) << 16
     return within
@@ -52,12 +52,12 @@ def _over_the_ceiling(self: Any, wall_ms: int) -> int:
 _judge = ClockWatch._judge
 
 
-@mutant("a clock that differs is never noticed", WRONG_CLOCK, ClockWatch, "_judge", "clocks")
+@mutant("a clock that differs is never noticed", WRONG_CLOCK, ClockWatch, "_judge", "impostors")
 def _all_agree(self: Any) -> None:
     self.skew_ms, self.confirmed = None, True
 
 
-@mutant("one clock that differs outvotes all", {"writable", "recovery"}, ClockWatch, "_judge", "clocks")
+@mutant("one clock that differs outvotes all", {"writable", "recovery"}, ClockWatch, "_judge", "impostors")
 def _one_is_enough(self: Any) -> None:
     _judge(self)
     far = [each for each in self.offsets if each is not None and abs(each) > self._drift_ms_max]
@@ -65,7 +65,7 @@ def _one_is_enough(self: Any) -> None:
         self.skew_ms, self.confirmed = far[0], False
 
 
-@mutant("a clock is sure once one agrees", WRONG_CLOCK, ClockWatch, "_judge", "clocks")
+@mutant("a clock is sure once one agrees", WRONG_CLOCK, ClockWatch, "_judge", "impostors")
 def _one_agrees(self: Any) -> None:
     _judge(self)
     near = sum(each is not None and abs(each) <= self._drift_ms_max for each in self.offsets)
@@ -73,7 +73,7 @@ def _one_agrees(self: Any) -> None:
         self.skew_ms, self.confirmed = None, True
 
 
-@mutant("a clock is sure before it was compared", WRONG_CLOCK, ClockWatch, "open", "clocks")
+@mutant("a clock is sure before it was compared", WRONG_CLOCK, ClockWatch, "open", "impostors")
 def _sure_from_the_start(self: Any, now: Any, *, vouched: bool, ahead_ms: int = 0) -> None:
     _open(self, now, vouched=True)
 
@@ -82,20 +82,12 @@ _open = ClockWatch.open
 _watch = ClockWatch.tick
 
 
-@mutant("a jump of the clock is not noticed", WRONG_CLOCK, ClockWatch, "tick", "clocks")
+@mutant("a jump of the clock is not noticed", WRONG_CLOCK, ClockWatch, "tick", "impostors")
 def _never_jumps(self: Any, now: Any) -> bool:
     self._base_ms = None
     if self.sure_ms is not None:
         self.sure_ms = now.wall_ms - now.monotonic * 1e3
     return _watch(self, now)
-
-
-@mutant("a lowered ceiling is raised by what was asked before", {"ceiling"}, ClockCeiling, "_raise")
-def _raise_anyway(self: Any, ceiling: int, lowered: int) -> None:
-    _raise(self, ceiling, self._lowered)
-
-
-_raise = ClockCeiling._raise
 
 
 _stamp = Stamper.stamp

@@ -7,6 +7,7 @@ from basestore.coordinator.get import ClientGet
 from basestore.coordinator.quorum_read import QuorumRead
 from basestore.coordinator.quorum_write import QuorumWrite
 from basestore.protocol.client import FINAL, PROVISIONAL
+from basestore.replica.replica import Replica
 from repair import read_repair
 from repair.rule import Rule
 from repair.version import Record
@@ -20,13 +21,19 @@ def _final_by_any(self: Any, version: bytes) -> int:
     return FINAL if self._stable else PROVISIONAL
 
 
-_settled = QuorumRead.settled
+_read = Replica.read
 
 
-@mutant("a read says final by another replica's stamp", UNCERTAIN, QuorumRead, "settled", "haste")
-def _settled_is_final(self: Any, member: int, answer: Any, now: Any) -> None:
-    self._stable = max(self._stable, answer.stable)
-    _settled(self, member, answer, now)
+@mutant("a read says final by another replica's stamp", UNCERTAIN | {"told"}, Replica, "read", "haste")
+def _own_stamp(self: Any, outbox: Any, message: Any) -> None:
+    """It tells the stamp that it alone has closed."""
+    summary = self.summaries.of.get(int.from_bytes(message.row[:2]))
+    if summary is None:
+        _read(self, outbox, message)
+        return
+    shown, summary.shown = summary.shown, summary.closed
+    _read(self, outbox, message)
+    summary.shown = shown
 
 
 _note_stable = QuorumRead._note_stable
@@ -39,7 +46,7 @@ def _stable_soon(self: Any, member: int, stable: int) -> None:
 
 @mutant(
     "any stable stamp confirms a tombstone that this replica never had",
-    STALE | {"deletes", "shown"}, quorum_read, "plan", "haste",
+    STALE | {"deletes", "shown"}, quorum_read, "plan", "tombstones",
 )  # fmt: skip
 def _any_stamp_confirms(rule: Rule, replies: Any, stables: Any = None, due: Any = lambda _: 0) -> Any:
     return read_repair.plan(rule, replies, dict.fromkeys(stables or (), (1 << 64) - 1), due)

@@ -1,49 +1,14 @@
-"""Bugs of links and bounds: what is heard on which link, who counts as alive, how much may wait."""
+"""Bugs of links: who counts as known and as alive. And of what is summed up of a store."""
 
 from typing import Any
+from unittest.mock import patch
 
-from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.cluster.peers import Peers
-from basestore.node import Node
-from basestore.replica.replica import Replica
 from basestore.replica.summary_log import SummaryLog
-from tests.simulation.mutations.registry import STALE, mutant
-
-BOUNDS = {"bounds", "answers", "deadlines"}
+from tests.simulation.mutations.registry import MUTANTS, STALE, Mutant, Patch, mutant
 
 
-@mutant("an outbox without a bound", BOUNDS, Outbox, "put")
-def _put_any(self: Any, message: Any, size: int = SMALL_BYTES) -> bool:
-    most, self._bytes_max = self._bytes_max, float("inf")
-    done = _put(self, message, size)
-    self._bytes_max = most
-    return done
-
-
-_put = Outbox.put
-_receive = Node.receive
-
-
-@mutant("what comes on a replaced link is heard", STALE | {"crash", "recovery", "receipts"}, Node, "receive")
-def _hear_the_dead(self: Any, member: int, outbox: Any, messages: Any, now: Any) -> Any:
-    if outbox.closed:
-        outbox = self.peers.all[member].outbox
-        if outbox.closed:
-            return None
-    return _receive(self, member, outbox, messages, now)
-
-
-@mutant("a link that is lost ends nothing", {"deadlines", "recovery", "convergence"}, Node, "_lost")
-def _lose_nothing(self: Any, member: int, now: Any) -> None:
-    self.exchanges.lost(member)
-
-
-@mutant("a link that is lost leaves its exchanges open", {"convergence", "recovery", "bounds"}, Node, "_lost")
-def _keep_exchanges(self: Any, member: int, now: Any) -> None:
-    self.operations.lost(member, now)
-
-
-@mutant("a member counts before it is introduced", STALE | {"recovery"}, Peers, "judge", "stores", "ambushes")
+@mutant("a member counts before it is introduced", STALE | {"recovery", "strangers"}, Peers, "judge")
 def _count_strangers(self: Any, peer: Any, now: Any) -> None:
     introduced, remembered = peer.introduced, peer.remembered
     peer.introduced = peer.remembered = True
@@ -54,24 +19,29 @@ def _count_strangers(self: Any, peer: Any, now: Any) -> None:
 _judge = Peers.judge
 
 
-@mutant(
-    "a silent member counts for ever",
-    {"recovery", "deadlines", "receipts", "writable"},
-    Peers,
-    "judge",
-    "links",
-)
-def _never_suspect(self: Any, peer: Any, now: Any) -> None:
-    peer.detector.hear(now.monotonic)
-    _judge(self, peer, now)
+_link, _unlink = Peers.link, Peers.unlink
 
 
-@mutant("one value of a version is as good as another", {"versions", "convergence", *STALE}, Replica, "apply")
-def _any_value(self: Any, outbox: Any, message: Any, wall_ms: int) -> None:
-    _apply(self, outbox, message._replace(way=1) if message.way == 0 else message, wall_ms)
+def _known_for_ever() -> list[Patch]:
+    def link(self: Any, index: int, now: Any) -> Any:
+        peer = self.all[index]
+        known = peer.introduced, peer.remembered
+        outbox = _link(self, index, now)
+        peer.introduced, peer.remembered = known
+        self.judge(peer, now)
+        return outbox
+
+    def unlink(self: Any, index: int, outbox: Any, now: Any) -> bool:
+        peer = self.all[index]
+        known = peer.introduced, peer.remembered
+        done: bool = _unlink(self, index, outbox, now)
+        peer.introduced, peer.remembered = known
+        return done
+
+    return [patch.object(Peers, "link", link), patch.object(Peers, "unlink", unlink)]
 
 
-_apply = Replica.apply
+MUTANTS.append(Mutant("who was introduced once is known on every link", {"strangers"}, _known_for_ever))
 
 
 @mutant(

@@ -37,16 +37,16 @@ def _forget_soon(self: Any, place: Any, stable: int) -> None:
     _forget(self, place, (1 << 64) - 1)
 
 
-@mutant("the latest answer is the newest", SESSION, Session, "_newer")
+@mutant("the latest answer is the newest", SESSION, Session, "_newer", "sessions")
 def _latest(self: Any, bucket: str, version: bytes, known: bytes) -> bytes:
     return version or known
 
 
-@mutant("in every bucket the greater version is the newer", SESSION, Session, "_newer")
+@mutant("in every bucket the greater version is the newer", SESSION, Session, "_newer", "sessions")
 def _greatest(self: Any, bucket: str, version: bytes, known: bytes) -> bytes:
     return max(version, known)
 
 
-@mutant("a scan is believed whatever the session has seen", SESSION, Session, "doubtful")
+@mutant("a scan is believed whatever the session has seen", SESSION, Session, "doubtful", "sessions")
 def _no_doubts(self: Any, *page: Any) -> list[bytes]:
     return []
