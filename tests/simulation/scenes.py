@@ -33,6 +33,9 @@ class Scene:
         plan = next(plan for plan in plans if len(plan.machines) == plan.replication == 3)
         self.world = PlannedWorld(plan)
         self.witness = self.world.witness
+        for machine in self.world.machines:
+            for other in self.world.machines:
+                self.witness.met(machine, other.index)
 
     def row(self, key: str = "k") -> bytes:
         return self.world.placement.row(b"once" if key.startswith("once") else b"default", key.encode())

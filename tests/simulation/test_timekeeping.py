@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from basestore.protocol.client import Failed
-from basestore.protocol.heartbeats import Remembered
 from basestore.protocol.replication import DIRECT, Apply
 from tests.simulation.drawing import draw
 from tests.simulation.plan import Fault
@@ -126,7 +125,6 @@ def test_nothing_is_written_to_who_has_not_been_met_on_this_link() -> None:
     scene.write(0, b"mceiling", b"\xff" * 8)
     given = version(5, scene.machine.config.member.number)
     apply = Apply(1, scene.row(), given + record(5)[24:-8], DIRECT, 0)
-    scene.witness.heard(scene.machine, 1, Remembered(*[0] * len(Remembered._fields)))
     scene.witness.says[Apply](scene.machine, 1, apply)
     assert scene.wrong() == set()
     scene.witness.linked(scene.machine, 1)

@@ -103,10 +103,11 @@ class Timekeeping:
     def shown(self, machine: "Machine") -> int:
         """The greatest stamp that this life has shown before this moment; 0 where clocks jump, for then some
         are not taken over."""
-        at, stamp = self._leaving[machine.index]
+        at, stamp = self._leaving.get(machine.index, (0.0, 0))
+        shown = self._shown.get(machine.index, 0)
         if at < self._world.clockwork.now:
-            self._shown[machine.index] = max(self._shown[machine.index], stamp)
-        return self._shown[machine.index]
+            shown = self._shown[machine.index] = max(shown, stamp)
+        return shown
 
     def show(self, machine: "Machine", version: bytes, wall_ms: int) -> None:
         """A node tells a client of a version, who asked when its clock showed this."""
@@ -114,7 +115,10 @@ class Timekeeping:
         if world.plan.clocks_jump or stamp >> 16 > wall_ms + world.plan.drift_ms_max:
             return
         self.shown(machine)
-        self._leaving[machine.index] = world.clockwork.now, max(stamp, self._leaving[machine.index][1])
+        self._leaving[machine.index] = (
+            world.clockwork.now,
+            max(stamp, self._leaving.get(machine.index, (0.0, 0))[1]),
+        )
 
     # --- answers -----------------------------------------------------------------------------
 

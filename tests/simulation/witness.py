@@ -65,7 +65,7 @@ class Witness:
         if type(message) is Apply:
             self.stamps.heard(machine, source, message)
         elif type(message) is Remembered:
-            self._known.add((machine.index, source))
+            self.met(machine, source)
         elif type(message) is Ping:
             sender = self._world.machines[source]
             self.stamps.pinged(machine, source, sender.sent_s(message.sent_us))
@@ -81,6 +81,10 @@ class Witness:
             return
         self.stamps.asked(machine.index, message.id, message.row)
         self._copies[machine.index, target, message.id] = message.row, version
+
+    def met(self, machine: "Machine", other: int) -> None:
+        """The other end has said who it is, and what it remembers."""
+        self._known.add((machine.index, other))
 
     def linked(self, machine: "Machine", other: int) -> None:
         """A new link: who is at its other end is yet to be said."""
