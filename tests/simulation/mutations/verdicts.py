@@ -7,6 +7,7 @@ detectors lie at random, and nothing may come of it.
 from typing import Any
 
 from basestore.consistency import APPLIED, Level
+from basestore.coordinator import quorum_write
 from basestore.coordinator.context import Context
 from basestore.coordinator.quorum_read import QuorumRead
 from basestore.coordinator.quorum_write import QuorumWrite
@@ -45,6 +46,6 @@ def _holds_nothing(self: Any, member: int, now: Any) -> None:
         _lost(self, member, now)
 
 
-@mutant("a write whose replicas were lost was not done", {"phantoms"}, QuorumWrite, "_failure")
-def _not_done(self: Any) -> Unavailable:
-    return Unavailable(self._tally.required, self._tally.applied)
+@mutant("a write whose replicas were lost was not done", {"phantoms"}, quorum_write, "refused")
+def _not_done(applied: int, required: int, reasons: Any, identity: Any) -> Unavailable:
+    return Unavailable(required, applied)

@@ -60,33 +60,33 @@ def _whoever_comes(self: Any, challenger: bytes, holder: bytes) -> bool:
     return challenger != holder
 
 
-@mutant("a retry executed anew", {"versions"}, Stamper, "repeated")
-def _forget_version(self: Any, encoded: bytes, now: Any, *, expires: bool = False) -> None:
-    return None
+@mutant("a retry executed anew", {"versions"}, QuorumWrite, "begin")
+def _stamp_anew(self: Any, repeated: Any, now: Any, *, again: bool = False) -> None:
+    _begin(self, None, now, again=again)
 
 
 @mutant("first-write-wins without reading first", {"two winners"}, QuorumWrite, "read_first")
 def _write_first(self: Any, repeated: Any, now: Any) -> None:
-    self.begin(repeated, now)
+    self.begin(repeated.record if repeated else None, now, again=repeated is not None)
 
 
 _begin = QuorumWrite.begin
 
 
 @mutant("skew is checked after the write was sent", {"phantoms"}, QuorumWrite, "begin")
-def _send_then_check(self: Any, repeated: Any, now: Any) -> None:
+def _send_then_check(self: Any, repeated: Any, now: Any, *, again: bool = False) -> None:
     try:
         self._context.stamper.check_clock(now)
     except NotYet:
-        _begin(self, repeated, now)
+        _begin(self, repeated, now, again=again)
     except ClockSkew as error:
         with patch.object(Stamper, "check_clock", lambda *_: None):
             clock = self._context.stamper._clock
             clock.raise_ceiling(max(clock.last, now.wall_ms << 16) + (1 << 16))
-            _begin(self, repeated, now)
+            _begin(self, repeated, now, again=again)
         self._fail(error, now)
     else:
-        _begin(self, repeated, now)
+        _begin(self, repeated, now, again=again)
 
 
 _apply = Replica.apply
