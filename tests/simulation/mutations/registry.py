@@ -27,7 +27,7 @@ class Mutant(NamedTuple):
 MUTANTS: list[Mutant] = []
 SURVIVORS = {
     "a checkpoint drops log records before its sums are stored": (
-        "a leaf must be entered, its log records go by a checkpoint, and the life end before it is entered anew"
+        "a leaf must be entered, a checkpoint drop its log records, and the life end before it changes again"
     ),
     "a hint stands for its own write alone": (
         "a write must be lost by all that got it, and its hints, which took another's place, expire"
