@@ -17,7 +17,7 @@ from basestore.client.arguments import (
     scope_of,
 )
 from basestore.client.blocking_channel import AnyChannel, Channel
-from basestore.client.calls import Call, Calls, StoreTimeout, survey_call
+from basestore.client.calls import LEFT_S_MIN, Call, Calls, StoreTimeout, survey_call
 from basestore.client.channel import silence
 from basestore.errors import BasestoreError, InvalidRequest, RequestFailed, Unreachable
 from basestore.protocol.handshake import MemberRow
@@ -29,9 +29,6 @@ from basestore.results.loss import ACCEPT_S, AcceptedLoss, Accepting
 from basestore.results.nodes import NodeState, down
 from basestore.results.receipts import Receipt
 from basestore.results.repair import REPAIR_S, Repair, Repairing
-
-LEFT_S_MIN = 0.05  # for members to answer, when it took long to be told who they are
-MANY_MAX = 256  # requests that are sent before the first answer is read
 
 A = TypeVar("A")
 T = TypeVar("T")

@@ -14,7 +14,6 @@ Pure, but that it draws what writes are known by: no clock, no socket, no event 
 carries a call.
 """
 
-import os
 import random
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -38,6 +37,7 @@ from basestore.client.arguments import (
     timeout_ms_of,
     ttl_ms_of,
 )
+from basestore.client.owner import in_children
 from basestore.consistency import Level
 from basestore.errors import BasestoreError, InvalidRequest, RequestFailed
 from basestore.protocol.client import Delete, Get, Scan, Set
@@ -58,6 +58,7 @@ Members = Mapping[int, str]
 GRACE_S = 0.5  # after its time is up, in which a node's word of that may still come
 CONNECT_S_MAX = 3.0  # that one attempt to connect to one endpoint may take
 HEAD_START_S = 0.25  # of an endpoint (or address), before the next one is tried too
+LEFT_S_MIN = 0.05  # for members to answer, when it took long to be told who they are
 SLACK_MS = 10  # that a request may take to be sent, before the node is told of less time
 ID_FIRST_MAX = 1 << 30  # ids begin at random below this, so that two owners of a socket never share one
 PENDING_MAX = 4096  # requests under way in one store
@@ -66,7 +67,7 @@ PAGE_GROWTH = 4
 
 # Of its own, that no program's `random.seed` makes two clients draw the same, nor a fork.
 _RANDOM = random.Random()
-os.register_at_fork(after_in_child=_RANDOM.seed)
+in_children(_RANDOM.seed)
 
 
 class Call(NamedTuple, Generic[T]):

@@ -11,7 +11,7 @@ from typing import TypeVar
 import anyio
 
 from basestore.client.arguments import Consistency, patience, scope_of
-from basestore.client.calls import Call, Calls, survey_call
+from basestore.client.calls import LEFT_S_MIN, Call, Calls, StoreTimeout, survey_call
 from basestore.client.channel import Channel, Unsent, silence
 from basestore.errors import RequestFailed, Unreachable
 from basestore.results.cluster_view import Following
@@ -22,8 +22,6 @@ from basestore.results.loss import ACCEPT_S, AcceptedLoss, Accepting
 from basestore.results.nodes import NodeState, down
 from basestore.results.receipts import Receipt
 from basestore.results.repair import REPAIR_S, Repair, Repairing
-
-LEFT_S_MIN = 0.05  # for members to answer, when it took long to be told who they are
 
 T = TypeVar("T")
 
@@ -136,7 +134,8 @@ class Operator:
 
         async def ask(name: str, endpoint: str) -> None:
             try:
-                timeout_s = max(LEFT_S_MIN, deadline - monotonic())
+                # What is left is nobody's wish: a node that takes less is asked for less.
+                timeout_s = StoreTimeout(max(LEFT_S_MIN, deadline - monotonic()))
                 async with self._channel.elsewhere(endpoint, timeout_s) as channel:
                     told[name] = await Operator(channel, self._calls.level, timeout_s).node_status()
             except (Unreachable, RequestFailed) as error:

@@ -13,6 +13,7 @@ in silence: what would wake a waiting call up belongs to the loop that made it.
 import os
 import sys
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 
 from basestore.errors import InvalidRequest
@@ -33,13 +34,18 @@ def tell_of_forks(thing: Inherited) -> None:
     _inherited.add(thing)
 
 
+def in_children(work: Callable[[], object]) -> None:
+    """Do this first in each process that is forked off from now on."""
+    if hasattr(os, "register_at_fork"):  # not where there is no fork
+        os.register_at_fork(after_in_child=work)
+
+
 def _forked() -> None:
     for thing in list(_inherited):
         thing.after_fork()
 
 
-if hasattr(os, "register_at_fork"):  # not where there is no fork
-    os.register_at_fork(after_in_child=_forked)
+in_children(_forked)
 
 
 class Owner:

@@ -20,6 +20,8 @@ from basestore.client.store import Store, StoreSession
 from basestore.errors import BasestoreError
 from basestore.protocol.client import Get, Got, Set
 from basestore.protocol.codec import Message
+from basestore.protocol.handshake import MemberRow
+from basestore.protocol.operator import Fact, NodeStatus
 from basestore.sync import SyncSession, SyncStore
 from tests.worlds.fakes import WELCOME, fake
 from tests.worlds.flavours import FLAVOURS, run
@@ -266,6 +268,21 @@ class TestTold:
 
         with fake(WELCOME._replace(timeout_ms_max=2000), answer=found) as node:
             run(flavour, node.endpoint, body)
+
+    def test_members_that_take_less_time_are_asked_for_less(self, flavour: str) -> None:
+        """What is left of the store's own timeout is nobody's wish."""
+
+        def told(request: Message) -> Message:
+            return NodeStatus(request.id, [Fact("node", "n1"), Fact("state", "up")])  # type: ignore[attr-defined]
+
+        async def body(store: Any) -> None:
+            assert [state.state for state in await store.status()] == ["up"]
+
+        shorter = WELCOME._replace(timeout_ms_max=2000)
+        with fake(shorter, answer=told) as member:
+            rows = [MemberRow(0, "n1", member.endpoint)]
+            with fake(shorter._replace(members=rows), answer=told) as node:
+                run(flavour, node.endpoint, body)
 
 
 def test_a_slow_call_of_one_thread_holds_up_no_other() -> None:
