@@ -29,6 +29,8 @@ from basestore.replica.summaries import Summaries
 from basestore.storage import keyspace
 from basestore.storage.keyspace import SEQUENCE_BYTES
 from basestore.storage.open import open_engine
+from basestore.storage.rocks_damage import in_use
+from basestore.storage.rocks_full import is_full
 from repair.clock import HybridClock
 from repair.digest_tree import Summary
 from repair.version import Digester, Record
@@ -69,7 +71,8 @@ def _damaged(config: NodeConfig) -> bool:
     try:
         engine = open_engine(config)
     except StorageError as error:
-        if "in use" in str(error) or "another process" in str(error):
+        # A store that another process holds, or whose disk has no room, is not damaged for that.
+        if in_use(config.directory) or is_full(str(error)):
             raise
         return True
     try:

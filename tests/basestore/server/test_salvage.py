@@ -116,6 +116,26 @@ def test_a_sound_store_is_left_alone(config: NodeConfig) -> None:
         assert world.state(0).loss is None
 
 
+@pytest.mark.parametrize(
+    ("used", "error"), [(False, "cannot be opened: IO error: No space left on device"), (True, "lock hold")]
+)
+def test_a_store_that_is_not_damaged_but_cannot_be_opened_is_left_alone(
+    config: NodeConfig, used: bool, error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(config)
+    before = sorted(config.directory.iterdir())
+
+    def refuse(config: NodeConfig) -> None:
+        raise StorageError(error)
+
+    monkeypatch.setattr("basestore.server.salvage.open_engine", refuse)
+    for user in ("server.salvage", "storage.rocks_salvage"):
+        monkeypatch.setattr(f"basestore.{user}.in_use", lambda directory: used)
+    with pytest.raises(StorageError, match=error):
+        salvage(config)
+    assert sorted(config.directory.iterdir()) == before
+
+
 @pytest.mark.parametrize("phase", ["moving", "building"])
 def test_a_salvage_that_was_broken_off_is_gone_on_with(
     config: NodeConfig, phase: str, monkeypatch: pytest.MonkeyPatch
