@@ -238,8 +238,9 @@ class TestTold:
             with pytest.raises(WriteTimeout, match="read to find out"):
                 await store.delete("k")
 
+        # Each call connects anew, for the node falls silent: the time is for that too, on a busy machine.
         with fake() as node:
-            run(flavour, node.endpoint, body, timeout=0.1)
+            run(flavour, node.endpoint, body, timeout=0.5)
 
     def test_the_node_is_told_what_connecting_has_left(self, flavour: str) -> None:
         async def body(store: Any) -> None:
