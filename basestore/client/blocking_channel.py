@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from time import monotonic
 
 from basestore.client.blocking_connection import Batch, Connection
-from basestore.client.calls import ID_FIRST_MAX, PENDING_MAX, SLACK_MS, Make, hurried
-from basestore.client.channel import Unsent, unreachable
+from basestore.client.calls import ID_FIRST_MAX, PENDING_MAX, Make, hurried
+from basestore.client.channel import Unsent, overfull, unreachable
 from basestore.client.dialling import Race
 from basestore.client.owner import tell_of_forks
 from basestore.client.session import ENDED, Session, check_cluster
@@ -148,15 +148,9 @@ class Channel:
     ) -> dict[int, Message]:
         """The requests as they are sent now. Overloaded when they would be too many."""
         if len(connection.under_way) + len(requests) > PENDING_MAX:
-            raise Overloaded(
-                f"overloaded: {PENDING_MAX} requests are under way in this store, and it takes no more at "
-                f"once; nothing was sent. Wait for some of them, or share the work among several stores"
-            )
+            raise overfull()
         left_s = deadline - monotonic()
-        for number, message in requests.items():
-            if getattr(message, "timeout_ms", 0) > left_s * 1e3 + SLACK_MS:
-                requests[number] = hurried(message, left_s)
-        return requests
+        return {number: hurried(message, left_s) for number, message in requests.items()}
 
 
 def _made(

@@ -1,8 +1,8 @@
 """The blocking store: the calls of `Store`, for programs without an event loop.
 
 A method is its signature and one line, as there; all threads share one connection (`blocking_channel.py`).
-Beside the calls of `Store` it has two that ask every member at once, each over a connection of its own:
-`status` and `hints`. It repeats nothing by itself, and imports neither Trio nor anyio.
+What an operator asks stands in `blocking_operator.py`. It repeats nothing by itself, and imports neither Trio
+nor anyio.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,6 @@ from basestore.errors import BasestoreError, InvalidRequest, Overloaded, Request
 from basestore.results.receipts import Item, Many, ReadResult, Receipt
 from repair.version import Identity
 
-LEFT_S_MIN = 0.05  # for members to answer, when it took long to be told who they are
 MANY_MAX = 256  # requests that are sent before the first answer is read
 
 T = TypeVar("T")

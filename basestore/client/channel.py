@@ -22,11 +22,12 @@ from collections.abc import Awaitable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from basestore.client.calls import Make
+from basestore.client.calls import PENDING_MAX, Make
 from basestore.client.session import ENDED, Session, check_cluster
 from basestore.errors import (
     ConnectionLost,
     InvalidRequest,
+    Overloaded,
     ReadTimeout,
     RequestFailed,
     Unreachable,
@@ -173,6 +174,14 @@ def _advice(request: Message) -> str:
     if isinstance(request, Replay):
         return "It may have been begun: see `basestore hints`, or ask again"
     return "This request changes nothing: ask again"
+
+
+def overfull() -> Overloaded:
+    """The error when no more requests may be under way in one store."""
+    return Overloaded(
+        f"overloaded: {PENDING_MAX} requests are under way in this store, and it takes no more at once; "
+        f"nothing was sent. Wait for some of them, or share the work among several stores"
+    )
 
 
 def unreachable(failures: Mapping[str, object], endpoints: Sequence[str] = ()) -> Unreachable:

@@ -30,17 +30,16 @@ from basestore.client.calls import (
     HEAD_START_S,
     ID_FIRST_MAX,
     PENDING_MAX,
-    SLACK_MS,
     Calls,
     Make,
     hurried,
 )
-from basestore.client.channel import Channel, Pending, Unsent, answered, late, lost, unreachable
+from basestore.client.channel import Channel, Pending, Unsent, answered, late, lost, overfull, unreachable
 from basestore.client.opening import opening
 from basestore.client.owner import Owner
 from basestore.client.store import Store
 from basestore.config import parse_address
-from basestore.errors import InvalidRequest, Overloaded
+from basestore.errors import InvalidRequest
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack, pack_requests
 from basestore.protocol.handshake import Goodbye, Hello, Welcome, welcomed
@@ -288,16 +287,12 @@ class _NetworkChannel:
         if connection is None or connection.leaving:  # since `ready`
             raise Unsent
         if len(self.asked) >= PENDING_MAX:
-            raise Overloaded(
-                f"overloaded: {PENDING_MAX} requests are under way in this store, and it takes no more at "
-                f"once; nothing was sent. Wait for some of them, or share the work among several stores"
-            )
+            raise overfull()
         self._next_id += 1
         # Before the table is entered: what is wrong with an argument leaves no entry behind.
         message = make(self._next_id)
         sent = monotonic()
-        if getattr(message, "timeout_ms", 0) > (deadline - sent) * 1e3 + SLACK_MS:
-            message = hurried(message, deadline - sent)
+        message = hurried(message, deadline - sent)
         pending = Pending(self.asked, message, anyio.Event(), sent, deadline + GRACE_S, connection)
         connection.send(message)
         return pending

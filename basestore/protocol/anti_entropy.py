@@ -4,7 +4,7 @@ Owns their fields, and refuses what cannot be read (sums of another length, entr
 which order they are said is `anti_entropy/exchange.py`'s affair, what they prove `repair/certificate.py`'s.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from basestore.protocol.registry import ANYTHING, message
 from repair.digest_tree import SHORT_SUM_BYTES
@@ -186,6 +186,16 @@ class LossRow(NamedTuple):
     accepted: int
     sources: int
     needed: int
+
+    @property
+    def open(self) -> bool:
+        """Whether some of it was not accepted."""
+        return self.upto > self.accepted
+
+    def merged(self, other: Self) -> Self:
+        """What two who speak of the same partition and member know together."""
+        later = max(self, other, key=lambda each: each.upto)
+        return later._replace(accepted=max(self.accepted, other.accepted))
 
 
 @message(61)

@@ -107,9 +107,8 @@ class StoreIdentity:
         self.outlived = False  # it is an old copy: others have since known a later store of this member
         self.copied = False  # it is forgetful because it lies elsewhere than it was written, for no more
         self._moved = False  # the file system's id alone has changed
-        self._former = (
-            b""  # the stores that it is a copy of, one of the other: what peers remember of any counts
-        )
+        # The stores that it is a copy of, one of the other: what peers remember of any of them counts.
+        self._former = b""
         self._place = fresh.place
         self._generations: dict[bytes, int] = {}
         rows = group_commit.scan(*keyspace.peers())

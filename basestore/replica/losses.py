@@ -75,7 +75,7 @@ class Losses:
         known = self._rows[partition].get(number, LossRow(partition, number, 0, 0, sources, needed))
         # One that was noted just now covers this too: so a disk with many bad rows is one loss.
         wall_ms = self._latest_ms(now)
-        enough = known.sources <= sources if known.accepted < known.upto else sources >= needed
+        enough = known.sources <= sources if known.open else sources >= needed
         if enough and known.upto > (wall_ms + self._slack_ms // 2) << COUNTER_BITS:
             return None
         wall = (wall_ms + self._slack_ms) << COUNTER_BITS
@@ -84,7 +84,7 @@ class Losses:
         if sources < needed:
             return known._replace(upto=upto, sources=sources)
         # An earlier loss that is open still stays open.
-        return known._replace(upto=upto, accepted=known.accepted if known.accepted < known.upto else upto)
+        return known._replace(upto=upto, accepted=known.accepted if known.open else upto)
 
     def _latest_ms(self, now: Instant) -> int:
         """The time; while nobody can tell, the latest that a clock shows: this one may be behind."""
@@ -109,7 +109,7 @@ class Losses:
 
     def open(self, partition: int) -> list[LossRow]:
         """Those that nobody has accepted."""
-        return [row for row in self.known(partition) if row.upto > row.accepted]
+        return [row for row in self.known(partition) if row.open]
 
     def known(self, partition: int) -> list[LossRow]:
         """All, whether accepted or not."""
@@ -132,10 +132,7 @@ class Losses:
 
     def _merged(self, row: LossRow) -> LossRow:
         known = self._known(row)
-        if known is None:
-            return row
-        later = max(known, row, key=lambda each: each.upto)
-        return later._replace(accepted=max(known.accepted, row.accepted))
+        return row if known is None else known.merged(row)
 
     def _stage(self, row: LossRow) -> None:
         self._take(row)

@@ -244,10 +244,8 @@ class ClusterView:
         latest: dict[int, LossRow] = {}
         for view in self.nodes.values():
             for row in view.losses.get(partition, ()):
-                known = latest.get(row.number, row)
-                later = max(known, row, key=lambda each: each.upto)
-                latest[row.number] = later._replace(accepted=max(known.accepted, row.accepted))
-        return [row for row in latest.values() if accepted or row.upto > row.accepted]
+                latest[row.number] = latest.get(row.number, row).merged(row)
+        return [row for row in latest.values() if accepted or row.open]
 
     def lost(self, partition: int) -> list[Cause]:
         """Losses that nobody has accepted."""
@@ -255,6 +253,13 @@ class ClusterView:
             Cause("lost", (name,), loss_text(name, row), wall_ms_of(row.upto))
             for row in self.losses(partition)
             for name in (self.members[row.number],)
+        ]
+
+    @property
+    def silent(self) -> list[Cause]:
+        """Members that were not heard, and why."""
+        return [
+            Cause("down", (name,), f"{name} does not answer: {why}") for name, why in self.unheard.items()
         ]
 
     def absences(self, partition: int) -> list[Cause]:

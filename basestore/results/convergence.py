@@ -299,8 +299,7 @@ class Proving(Following[Convergence]):
             partitions = range(cluster_view.total)
             # Of one that was asked for by a key, nobody has said which it is.
             lacking = [at for at in partitions if at not in known] if len(partitions) > 1 else [None]
-            for name, why in cluster_view.unheard.items():
-                cause = Cause("down", (name,), f"{name} does not answer: {why}")
+            for cause in cluster_view.silent:
                 yield from ((partition, cause) for partition in lacking)
 
     def _delays(self, proof: PartitionProof) -> list[Cause]:

@@ -94,8 +94,5 @@ class Accepting(Following[AcceptedLoss]):
         causes: list[tuple[int | None, Cause]] = []
         causes += [(each, cause) for each in open_ for cause in view.lost(each)]
         if len(view.partitions) < view.total or not view.heard:
-            causes += [
-                (None, Cause("down", (name,), f"{name} does not answer: {why}"))
-                for name, why in view.unheard.items()
-            ]
+            causes += [(None, cause) for cause in view.silent]
         return causes

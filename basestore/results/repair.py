@@ -133,5 +133,4 @@ class Repairing(Following[Repair]):
                 ]
                 yield from ((partition, cause) for cause in causes or pairs)
         if len(cluster_view.partitions) < cluster_view.total or not cluster_view.heard:
-            for name, why in cluster_view.unheard.items():
-                yield None, Cause("down", (name,), f"{name} does not answer: {why}")
+            yield from ((None, cause) for cause in cluster_view.silent)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from basestore.protocol.anti_entropy import Syn
 from basestore.protocol.codec import Message
-from basestore.protocol.replication import DIRECT, Applied, Apply, Held, HeldDigest, Settled
+from basestore.protocol.replication import DIRECT, Applied, Apply
 from basestore.storage.engine import Batch
 from tests.simulation import stored as s
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from tests.simulation.holdings import Holdings
     from tests.simulation.machine import Machine
     from tests.simulation.world import PlannedWorld
-
-TELLING = frozenset((Held, HeldDigest, Settled, Syn))  # messages that tell a stable stamp
-
 
 LAG_SLACK_S = 0.1
 

@@ -36,7 +36,6 @@ EXAMINE_S_MAX = 15.0
 ROUNDS_MAX = 6
 COPY_S = 0.5
 SYNC_S_MAX = 0.02  # of disks that are well
-CONVERGE_S_MAX = 30.0
 VIOLATIONS_MAX = 5  # of each check
 NOTED_MAX = 1000
 

@@ -84,7 +84,6 @@ def _count_the_forgetful(self: Any, partition: int) -> Any:
 
 
 _done = Recovery._done
-_settle = Introductions.settle
 
 
 @mutant(
