@@ -118,7 +118,7 @@ def test_ids_begin_at_random() -> None:
     firsts = set()
     with fake() as node:
         for _ in range(3):
-            with basestore.sync.connect(node.endpoint, timeout=0.05) as store, pytest.raises(ReadTimeout):
+            with basestore.sync.connect(node.endpoint, timeout=0.5) as store, pytest.raises(ReadTimeout):
                 store.get("k")
             firsts.add(node.heard.get(timeout=PATIENCE_S).id)
     assert len(firsts) == 3
