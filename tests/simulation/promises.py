@@ -11,7 +11,7 @@ hold before, and shortly after: what is recovered later may be counted twice.
 
 A hint is late only if its member may have closed itself to it, and a late one goes only when what it holds,
 or something better, is durable on a quorum, or its life is over. What takes the place of an only copy is no
-mere copy while nobody has taken it.
+mere copy while nobody has taken either of the two.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -186,7 +186,7 @@ class Promises:
             if new is not None and not same:
                 self._kept_s[at] = self._world.clockwork.now
             if old is not None and new is not None and not same and s.only_copy(old) and not s.late(new):
-                self._judge_copy(key, new)
+                self._judge_copy(key, old, new)
             if old is not None and s.late(old):
                 if new is None:
                     self._judge_gone(machine, key, old)
@@ -201,10 +201,11 @@ class Promises:
                     stamp = s.stamp_of(s.hinted_record(old))
                     self._stamps.judge_late(member, machine.index, row, stamp, self._kept_s.get(at, INF))
 
-    def _judge_copy(self, key: bytes, new: bytes) -> None:
-        """A hint takes the place of an only copy: while nobody has it it is one itself."""
+    def _judge_copy(self, key: bytes, old: bytes, new: bytes) -> None:
+        """A hint takes the place of an only copy: while nobody has taken either it is one itself."""
         row, version = s.hinted_row(key)[1], s.hinted_record(new)[: s.VERSION]
-        if not s.only_copy(new) and not self._holdings.taken(row, version):
+        versions = version, s.hinted_record(old)[: s.VERSION]
+        if not s.only_copy(new) and not any(self._holdings.taken(row, each) for each in versions):
             text = f"what takes an only copy's place of {row!r}, {s.short(version)}, is kept as a mere copy"
             self._world.blame("only copies", text)
 

@@ -50,6 +50,23 @@ def test_a_new_stamp_is_above_all_that_its_node_had_shown() -> None:
     assert scene.wrong() == {"order"}
 
 
+@pytest.mark.parametrize(("told", "wrong"), [(True, set()), (False, {"order"})])
+def test_a_write_that_its_client_was_told_of_is_no_new_one_when_it_leaves_at_last(
+    told: bool, wrong: set[str]
+) -> None:
+    scene = Watched()
+    scene.write(0, b"mceiling", b"\xff" * 8)
+    scene.witness.met(scene.machine, 1)
+    given = version(5, scene.machine.config.member.number)
+    if told:
+        failed = Failed(1, 2, "timeout", bytes(8) + given, [])
+        scene.witness.answered(scene.machine, scene.operation(), failed)
+    scene.laws.show(scene.machine, version(10), WALL_MS)
+    scene.passes(0.1)
+    scene.witness.says[Apply](scene.machine, 1, Apply(1, scene.row(), given + record(5)[24:-8], DIRECT, 0))
+    assert scene.wrong() == wrong
+
+
 def test_what_lies_beyond_the_bound_need_not_be_followed() -> None:
     scene = Watched()
     scene.laws.show(scene.machine, version(600), WALL_MS)

@@ -155,6 +155,7 @@ class Witness:
         elif isinstance(message, Failed):
             if message.code == CLOCK_SKEW:
                 self.timekeeping.refused(machine, operation)
+            self._judge_stamped(machine, operation, message.version, asked[0] if asked else 0.0)
         elif isinstance(message, Got):
             self._judge_got(operation, message)
             if asked is not None and asked[3] == machine.offset_ms:
@@ -230,6 +231,15 @@ class Witness:
 
     # --- writes ------------------------------------------------------------------------------
 
+    def _judge_stamped(
+        self, machine: "Machine", operation: Operation, version: bytes, asked_s: float
+    ) -> None:
+        """A client is told what its write was stamped with, that may not have left this node yet: a repeated
+        one is no new stamp when it does."""
+        once = version and not operation.attempts > 1
+        if once and self.stamps.sent(machine, self._row(operation), version):
+            self.timekeeping.given(machine, version, asked_s)
+
     def _judge_written(
         self, machine: "Machine", operation: Operation, written: Written, asked_s: float
     ) -> None:
@@ -237,9 +247,7 @@ class Witness:
         self._judge_final(operation, row, written.final, written.better or written.version)
         if not world.history.sync or not written.replicas:
             return
-        once = written.version and not operation.attempts > 1
-        if once and self.stamps.sent(machine, row, written.version):
-            self.timekeeping.given(machine, written.version, asked_s)
+        self._judge_stamped(machine, operation, written.version, asked_s)
         replicas = [world.index_of[number] for number in written.replicas[::2]]
         if tuple(replicas) != world.placement.replicas[s.partition_of(row)]:
             world.blame("receipts", f"{operation}: the receipt names the wrong replicas")
