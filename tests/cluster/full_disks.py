@@ -20,25 +20,31 @@ from tests.worlds.small_disk import grow, mount
 
 VALUE_BYTES = 60_000
 REFUSALS = 20
+WRITES_MAX = 2000
 
 
 def _value(number: int) -> bytes:
     return random.Random(number).randbytes(VALUE_BYTES)  # no disk makes less of it
 
 
-def _fill(cluster: Cluster, stored: dict[str, bytes]) -> tuple[Counter[str], list[str]]:
-    """Write until many writes in a row are refused. The kinds of refusals, and what was said."""
-    refusals: list[RequestFailed] = []
+def _fill(cluster: Cluster, stored: dict[str, bytes], word: str) -> tuple[Counter[str], list[str]]:
+    """Write until many writes in a row are refused with this word; a node looks at its disk now and then, and
+    until it knows what its peers have seen, one of them may refuse what it took. The kinds of refusals, and
+    what the last ones said."""
+    kinds: Counter[str] = Counter()
+    texts: list[str] = []
     with cluster.nodes[0].store() as store:
-        number = 0
-        while len(refusals) < REFUSALS:
-            number += 1
+        for number in range(WRITES_MAX):
             try:
                 store.set(f"k{number}", _value(number))
                 stored[f"k{number}"] = _value(number)
+                texts = []
             except RequestFailed as error:
-                refusals.append(error)
-    return Counter(type(error).__name__ for error in refusals), [str(error) for error in refusals]
+                kinds[type(error).__name__] += 1
+                texts = [*texts, str(error)] if word in str(error) else []
+            if len(texts) == REFUSALS:
+                return kinds, texts
+    raise AssertionError(f"no {REFUSALS} writes in a row are refused with {word!r}: {kinds}")
 
 
 def _lost(node: NodeProcess, stored: dict[str, bytes]) -> list[str]:
@@ -62,7 +68,7 @@ def main(root: Path, reserve: int) -> dict[str, object]:
             mount(node.directory, "24m")
             node.configure(replace(node.config, disk_reserve_bytes=reserve))
         cluster.start()
-        kinds, texts = _fill(cluster, stored)
+        kinds, texts = _fill(cluster, stored, "the disk of n1" if reserve else "is full")
         running = [node.running for node in cluster]
         lost_when_full = [_lost(node, stored) for node in cluster]
         if reserve:
