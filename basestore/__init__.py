@@ -42,6 +42,8 @@ if TYPE_CHECKING:
         Unreachable,
         WriteTimeout,
     )
+    from basestore.repair.rule import Rule
+    from basestore.repair.version import Identity, Version
     from basestore.results.cluster_view import Obstacle
     from basestore.results.convergence import Convergence, PartitionProof
     from basestore.results.explanation import Explanation, HintView, Mend, ReplicaView
@@ -50,8 +52,6 @@ if TYPE_CHECKING:
     from basestore.results.nodes import NodeState
     from basestore.results.receipts import Item, Many, ReadResult, Receipt
     from basestore.results.repair import Repair
-    from repair.rule import Rule
-    from repair.version import Identity, Version
 
 __version__ = VERSION
 
@@ -74,8 +74,8 @@ _HOMES = {
     "basestore.results.nodes": ("NodeState",),
     "basestore.results.receipts": ("Item", "Many", "ReadResult", "Receipt"),
     "basestore.results.repair": ("Repair",),
-    "repair.rule": ("Rule",),
-    "repair.version": ("Identity", "Version"),
+    "basestore.repair.rule": ("Rule",),
+    "basestore.repair.version": ("Identity", "Version"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from basestore.errors import ConfigurationError
-from repair.rule import Rule
+from basestore.repair.rule import Rule
 
 Durability = Literal["sync", "interval", "memory"]
 Syncs = Literal["always", "interval", "never"]

@@ -36,8 +36,8 @@ from basestore.config import (
 )
 from basestore.errors import ConfigurationError
 from basestore.protocol.limits import BUCKET_BYTES_MAX, TIMEOUT_MS_MAX
-from repair.rule import Rule
-from repair.version import KEY_BYTES
+from basestore.repair.rule import Rule
+from basestore.repair.version import KEY_BYTES
 
 _RULES = {rule.value: rule for rule in Rule}
 

@@ -27,10 +27,10 @@ from basestore.client.store import Store
 from basestore.config import Durability, NodeConfig
 from basestore.config_file import load
 from basestore.errors import InvalidRequest
+from basestore.repair.rule import Rule
 from basestore.server.clock import instant
 from basestore.server.local_cluster import prepare_cluster
 from basestore.server.service import Service
-from repair.rule import Rule
 
 LINK_S_MAX = 30.0
 SWEEP_S = 0.25

@@ -29,7 +29,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from repair.version import Identity, Version
+from basestore.repair.version import Identity, Version
 
 
 class BasestoreError(Exception):

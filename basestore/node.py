@@ -59,6 +59,9 @@ from basestore.protocol.handshake import Goodbye
 from basestore.protocol.heartbeats import Confirmed, Identity, Ping, Pong, Remembered
 from basestore.protocol.operator import Counters, HintsOf, Inspect, Replay, Status, Trace
 from basestore.protocol.replication import Applied, Apply, Hinted, Keep, Read, ReadRange, Rejected
+from basestore.repair.clock import HybridClock
+from basestore.repair.rule import Rule
+from basestore.repair.version import Digester
 from basestore.replica.admission import Admission
 from basestore.replica.clock_ceiling import ClockCeiling, stored_ahead_ms, stored_ceiling
 from basestore.replica.disk_space import DiskSpace
@@ -71,9 +74,6 @@ from basestore.replica.store_facts import settle_facts
 from basestore.replica.summaries import Summaries
 from basestore.replica.sync_watch import SyncWatch
 from basestore.storage.engine import Engine
-from repair.clock import HybridClock
-from repair.rule import Rule
-from repair.version import Digester
 
 
 class Node:

@@ -34,10 +34,10 @@ from typing import Literal
 from basestore.anti_entropy.certificates import LastExchange
 from basestore.cluster.placement import Placement
 from basestore.node import Node
+from basestore.repair.version import COUNTER_BITS, Digester, Record, Version
 from benchmarks.load import VALUE_BYTES, key
 from benchmarks.pair import TICK_S, Meter, Pair, PairFailed, apply_all, two_members
 from benchmarks.rivals import DigestTree
-from repair.version import COUNTER_BITS, Digester, Record, Version
 
 Pattern = Literal["none", "random", "outage"]
 Since = Literal["empty", "recent"]

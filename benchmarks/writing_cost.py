@@ -21,6 +21,8 @@ from basestore.cluster.outbox import Outbox
 from basestore.cluster.placement import Placement
 from basestore.config import BUILT_IN, PARTITIONS_DEFAULT
 from basestore.protocol.replication import DIRECT, Apply
+from basestore.repair.clock import HybridClock
+from basestore.repair.version import COUNTER_BITS, Digester, Record, Version
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.replica import Replica
 from basestore.replica.summaries import Summaries
@@ -30,8 +32,6 @@ from basestore.storage.memory import MemoryEngine
 from basestore.storage.rocks import RocksEngine
 from benchmarks.load import VALUE_BYTES, key
 from benchmarks.pair import CLUSTER_KEY, WALL_MS, two_members
-from repair.clock import HybridClock
-from repair.version import COUNTER_BITS, Digester, Record, Version
 
 BATCH_WRITES = 64
 SLICE_BATCHES = 32

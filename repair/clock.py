@@ -19,7 +19,7 @@ the bound, so it waits for a moment (`passing`). It stores no ceiling (`replica/
 reads no clock.
 """
 
-from repair.version import COUNTER_BITS
+from basestore.repair.version import COUNTER_BITS
 
 RESERVE_MS_MIN = 200
 RESERVE_SYNCS = 4

@@ -28,7 +28,7 @@ from collections.abc import Iterable, Mapping
 from typing import Self
 from zlib import crc32
 
-from repair.version import COUNTER_BITS, VERSION_BYTES, is_tombstone
+from basestore.repair.version import COUNTER_BITS, VERSION_BYTES, is_tombstone
 
 LEAVES = 4096
 NODES = 64

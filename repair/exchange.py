@@ -21,8 +21,8 @@ silently lost or altered: on a disk, in memory or by a bug. Owns these decisions
 import enum
 from collections.abc import Iterable, Iterator
 
-from repair.digest_tree import MASK, Summary, digest_of, record_digest
-from repair.rule import Rule
+from basestore.repair.digest_tree import MASK, Summary, digest_of, record_digest
+from basestore.repair.rule import Rule
 
 
 class Step(enum.Enum):

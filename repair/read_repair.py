@@ -13,8 +13,8 @@ and sends nothing: the quorum read does.
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from repair.rule import Rule
-from repair.version import VERSION_BYTES
+from basestore.repair.rule import Rule
+from basestore.repair.version import VERSION_BYTES
 
 NOTHING = b""
 _UNTOLD: Mapping[int, int] = {}

@@ -18,7 +18,7 @@ configurations, as their values. It refuses to know where records are kept.
 import enum
 from typing import NamedTuple, Self
 
-from repair.version import HEAD_BYTES, VERSION_BYTES, Record, Version
+from basestore.repair.version import HEAD_BYTES, VERSION_BYTES, Record, Version
 
 
 class _Implied(NamedTuple):

@@ -8,8 +8,8 @@ decisions; keeps and sends nothing (`handoff/hints.py` does).
 
 from typing import NamedTuple
 
-from repair.rule import Rule
-from repair.version import COUNTER_BITS, Record
+from basestore.repair.rule import Rule
+from basestore.repair.version import COUNTER_BITS, Record
 
 STORE_BYTES = 16
 

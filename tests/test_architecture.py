@@ -19,7 +19,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "basestore"
-SOURCES = sorted([*(ROOT / "repair").rglob("*.py"), *PACKAGE.rglob("*.py")])
+SOURCES = sorted({*(PACKAGE / "repair").rglob("*.py"), *PACKAGE.rglob("*.py")})  # the first is a link
 
 # A room imports only rooms that stand in rows below its own.
 ROWS = """
@@ -92,8 +92,7 @@ def where(path: Path) -> str:
 
 
 def room_of(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return "repair" if parts[0] == "repair" else parts[1]
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
 @cache
@@ -235,9 +234,10 @@ def test_no_file_is_let_act_that_need_not(name: str) -> None:
 
 
 def test_repair_imports_only_the_standard_library_sortedcontainers_and_itself() -> None:
-    for path in (ROOT / "repair").rglob("*.py"):
-        tops = {name.split(".")[0] for name, _ in imports(path)}
-        assert tops <= sys.stdlib_module_names | {"sortedcontainers", "repair"}, where(path)
+    for path in (PACKAGE / "repair").rglob("*.py"):
+        for name, _ in imports(path):
+            known = name.split(".")[0] in sys.stdlib_module_names | {"sortedcontainers"}
+            assert known or name.startswith("basestore.repair."), f"{where(path)} imports {name}"
 
 
 # --- one owner for each thing ----------------------------------------------------------------------
@@ -313,7 +313,7 @@ def test_every_module_says_what_it_is_for() -> None:
 
 def test_public_functions_and_classes_of_the_core_have_docstrings() -> None:
     undocumented = []
-    for path in (ROOT / "repair").rglob("*.py"):
+    for path in (PACKAGE / "repair").rglob("*.py"):
         for node in parsed(path).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
                 undocumented += [] if ast.get_docstring(node) else [f"{path}:{node.name}"]
@@ -353,9 +353,9 @@ def imported_by(statement: str) -> set[str]:
         ("import basestore", {"trio", "anyio", "asyncio", "rocksdict", "click", "cbor2"}),
         ("import basestore.sync", {"trio", "anyio", "asyncio", "rocksdict", "click"}),
         ("import basestore; basestore.connect", {"rocksdict", "click"}),
-        ("import basestore; basestore.Version", {"trio", "anyio", "rocksdict", "cbor2"}),
+        ("import basestore; basestore.Version", {"trio", "anyio", "rocksdict", "cbor2", "repair"}),
         ("import basestore.node", {"trio", "anyio", "asyncio", "rocksdict", "click"}),
-        ("import repair.rule, repair.clock", {"basestore", "cbor2"}),
+        ("import basestore.repair.rule, basestore.repair.clock", {"trio", "anyio", "asyncio", "cbor2"}),
     ],
 )
 def test_nobody_pays_for_what_they_do_not_use(statement: str, absent: set[str]) -> None:
@@ -372,12 +372,18 @@ def test_every_public_name_can_be_had_and_unknown_ones_are_errors() -> None:
         basestore.nothing  # type: ignore[attr-defined]  # noqa: B018
 
 
+def test_what_is_installed_brings_one_name() -> None:
+    assert (PACKAGE / "repair").readlink() == Path("../repair")
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        assert tomllib.load(file)["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["basestore"]
+
+
 def test_only_declared_dependencies_are_imported() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
     declared = {line.split(">")[0].split("=")[0].strip() for line in project["dependencies"]}
     used = {name.split(".")[0] for path in SOURCES for name, _ in imports(path)}
-    assert used - sys.stdlib_module_names - {"basestore", "repair"} <= declared
+    assert used - sys.stdlib_module_names - {"basestore"} <= declared
     assert declared <= used | {"anyio"}  # none that nobody imports
 
 

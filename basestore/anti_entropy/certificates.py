@@ -26,13 +26,13 @@ import cbor2
 
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement
+from basestore.repair.certificate import Certificate, Claim, own_claim, stable_stamp, stores_tag
+from basestore.repair.runs import Runs
+from basestore.repair.write_repair import split_stores
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.summaries import Summaries
 from basestore.storage import keyspace
-from repair.certificate import Certificate, Claim, own_claim, stable_stamp, stores_tag
-from repair.runs import Runs
-from repair.write_repair import split_stores
 
 
 class LastExchange(NamedTuple):

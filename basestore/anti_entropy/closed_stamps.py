@@ -24,10 +24,10 @@ from collections.abc import Iterable
 
 from basestore.cluster.peers import ASLEEP_S, Peers
 from basestore.instant import Instant
+from basestore.repair.clock import HybridClock
+from basestore.repair.version import COUNTER_BITS
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.summaries import Summaries
-from repair.clock import HybridClock
-from repair.version import COUNTER_BITS
 
 ROWS_MAX = 200  # are looked at for one that expires
 

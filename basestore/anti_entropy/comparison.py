@@ -27,13 +27,13 @@ from basestore.anti_entropy.pace import Pace
 from basestore.errors import DamagedRecord
 from basestore.metrics import Metrics
 from basestore.protocol.anti_entropy import Entries, Listing, Taken, Want
+from basestore.repair.digest_tree import decode_leaves, leaf_of
+from basestore.repair.exchange import DIGEST_BYTES, Merge, Snapshot, decode_digests, encode_digests
+from basestore.repair.runs import RUNS_MAX, Members, Runs, decode_runs, encode_runs, runs_of, without
+from basestore.repair.version import HEAD_BYTES, VERSION_BYTES, Record
 from basestore.replica.apply_log import Slot
 from basestore.replica.replica import Replica
 from basestore.storage import keyspace
-from repair.digest_tree import decode_leaves, leaf_of
-from repair.exchange import DIGEST_BYTES, Merge, Snapshot, decode_digests, encode_digests
-from repair.runs import RUNS_MAX, Members, Runs, decode_runs, encode_runs, runs_of, without
-from repair.version import HEAD_BYTES, VERSION_BYTES, Record
 
 SLICE_ROWS = 500
 PART_BYTES = 256 << 10

@@ -38,11 +38,8 @@ from basestore.anti_entropy.pace import Pace
 from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.protocol.anti_entropy import Ask, Certify, Listing, Same, Sums, Syn
-from basestore.replica.group_commit import GroupCommit
-from basestore.replica.identity import StoreIdentity
-from basestore.replica.replica import Replica
-from repair.certificate import Certificate, newer_base
-from repair.digest_tree import (
+from basestore.repair.certificate import Certificate, newer_base
+from basestore.repair.digest_tree import (
     ALL_LEAVES,
     FANOUT,
     NODES,
@@ -54,9 +51,12 @@ from repair.digest_tree import (
     nodes_of,
     shorten,
 )
-from repair.exchange import Snapshot, Step, lister, next_step
-from repair.runs import Runs
-from repair.version import COUNTER_BITS
+from basestore.repair.exchange import Snapshot, Step, lister, next_step
+from basestore.repair.runs import Runs
+from basestore.repair.version import COUNTER_BITS
+from basestore.replica.group_commit import GroupCommit
+from basestore.replica.identity import StoreIdentity
+from basestore.replica.replica import Replica
 
 ROOT_BYTES = 8
 STORES_BYTES = 4

@@ -33,8 +33,8 @@ from basestore.protocol.anti_entropy import (
     Want,
 )
 from basestore.protocol.limits import ProtocolError
+from basestore.repair.runs import Runs, runs_of
 from basestore.replica.identity import State
-from repair.runs import Runs, runs_of
 
 OPEN_MAX = 256
 SILENCE_S_MAX = 15.0

@@ -23,9 +23,9 @@ from basestore.cluster.placement import Placement, row_partition
 from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.protocol.replication import Held, Read, Rejected
+from basestore.repair.version import Record
 from basestore.replica.losses import Losses
 from basestore.replica.replica import Replica
-from repair.version import Record
 
 HEAL_S_MAX = 5.0
 HEALS_MAX = 64

@@ -13,11 +13,11 @@ Rows change meanwhile. The scrub has counted the rows before its cursor, and not
 """
 
 from basestore.errors import DamagedRecord
+from basestore.repair.digest_tree import MASK, digest_of, leaf_of
+from basestore.repair.version import HEAD_BYTES, is_tombstone
 from basestore.replica.replica import Replica
 from basestore.replica.summaries import Summaries
 from basestore.storage import keyspace
-from repair.digest_tree import MASK, digest_of, leaf_of
-from repair.version import HEAD_BYTES, is_tombstone
 
 
 class Scrub:

@@ -14,8 +14,8 @@ from basestore.cli.options import Target, data, share
 from basestore.cli.requests import open_store
 
 if TYPE_CHECKING:
+    from basestore.repair.version import Version
     from basestore.results.explanation import Explanation, HintView, Mend, ReplicaView
-    from repair.version import Version
 
 _HEADER = ("REPLICA", "STATE", "VERSION", "WRITTEN", "AGE", "BY", "DIGEST", "")
 _LATE = (

@@ -22,8 +22,8 @@ from basestore.protocol.limits import (
     TTL_MS_MAX,
     ttl_text,
 )
+from basestore.repair.version import Identity
 from basestore.results.cluster_view import Scope
-from repair.version import Identity
 
 T = TypeVar("T")
 Data = bytes | str

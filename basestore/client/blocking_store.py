@@ -24,8 +24,8 @@ from basestore.client.blocking_operator import BlockingOperator
 from basestore.client.calls import Call
 from basestore.client.session import KEYS_MAX_DEFAULT, Session, revised
 from basestore.errors import BasestoreError, InvalidRequest, Overloaded, RequestFailed, Unreachable
+from basestore.repair.version import Identity
 from basestore.results.receipts import Item, Many, ReadResult, Receipt
-from repair.version import Identity
 
 MANY_MAX = 256  # requests that are sent before the first answer is read
 

@@ -44,12 +44,12 @@ from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.limits import VALUE_BYTES_MAX
 from basestore.protocol.operator import Counters, Explain, HintsOf, Replay, Status
+from basestore.repair.version import PROPOSAL_BYTES, Identity
 from basestore.results.cluster_view import SURVEY_MS, Following
 from basestore.results.explanation import Explanation, explanation
 from basestore.results.hints import NodeHints, node_hints
 from basestore.results.nodes import NodeState, node_state
 from basestore.results.receipts import Item, ReadResult, Receipt, page, read_result, receipt
-from repair.version import PROPOSAL_BYTES, Identity
 
 T = TypeVar("T")
 Make = Callable[[int], Message]

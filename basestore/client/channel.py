@@ -36,8 +36,8 @@ from basestore.errors import (
 from basestore.protocol.client import Delete, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.operator import Replay
-from repair.rule import Rule
-from repair.version import Identity
+from basestore.repair.rule import Rule
+from basestore.repair.version import Identity
 
 
 class Unsent(Exception):

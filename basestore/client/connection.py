@@ -44,7 +44,7 @@ from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack, pack_requests
 from basestore.protocol.handshake import Goodbye, Hello, Welcome, welcomed
 from basestore.protocol.limits import PROTOCOL, ProtocolError
-from repair.rule import Rule
+from basestore.repair.rule import Rule
 
 SWEEP_S = 0.1
 RECEIVE_BYTES = 256 << 10

@@ -53,10 +53,10 @@ from basestore.errors import BasestoreError, InvalidRequest, SessionFull, Versio
 from basestore.protocol.client import OUTCOME_STORED, Delete, Failed, Get, Got, Set, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.limits import KEY_BYTES_MAX
+from basestore.repair.rule import Rule
+from basestore.repair.version import VERSION_BYTES
 from basestore.results.answers import error_of
 from basestore.results.receipts import Item, ReadResult
-from repair.rule import Rule
-from repair.version import VERSION_BYTES
 
 KEYS_MAX_DEFAULT = 10_000
 KEY_BYTES_MEAN_MAX = 256

@@ -16,8 +16,8 @@ from basestore.client.channel import Answer, Channel, SessionChannel, Unsent
 from basestore.client.operator import Operator
 from basestore.client.session import KEYS_MAX_DEFAULT, Session, revised
 from basestore.errors import BasestoreError, InvalidRequest, RequestFailed, SessionFull, Unreachable
+from basestore.repair.version import Identity
 from basestore.results.receipts import Item, Many, ReadResult, Receipt
-from repair.version import Identity
 
 MANY_MAX = 512  # requests under way for one call of `set_many` and its kin
 

@@ -27,9 +27,9 @@ from basestore.protocol.limits import (
     ttl_text,
 )
 from basestore.protocol.operator import Explain, Survey
+from basestore.repair.rule import Rule
+from basestore.repair.version import NO_PROPOSAL, PROPOSAL_BYTES, Identity
 from basestore.replica.group_commit import BEHIND
-from repair.rule import Rule
-from repair.version import NO_PROPOSAL, PROPOSAL_BYTES, Identity
 
 SURVEY_BYTES = 1 << 20  # what a page may hold
 _LEVELS = {level.value: level for level in Level}

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 from basestore.errors import InvalidRequest, OutcomeUnknown, ReadTimeout, ReplicaFailure, RequestFailed
 from basestore.instant import Instant
-from repair.rule import Rule
-from repair.version import CHECK_BYTES, VERSION_BYTES, Digester, Identity, Record, Version
+from basestore.repair.rule import Rule
+from basestore.repair.version import CHECK_BYTES, VERSION_BYTES, Digester, Identity, Record, Version
 
 STAMPED_BYTES = VERSION_BYTES + CHECK_BYTES  # of a record: what an identity tells of it
 OTHER_CONTENT = (

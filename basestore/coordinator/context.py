@@ -20,9 +20,9 @@ from basestore.coordinator.stamper import Stamper
 from basestore.errors import InvalidRequest, RequestFailed, Unavailable
 from basestore.metrics import Metrics
 from basestore.protocol.client import Failed
+from basestore.repair.rule import Rule
+from basestore.repair.version import Digester
 from basestore.replica.group_commit import GroupCommit
-from repair.rule import Rule
-from repair.version import Digester
 
 ANY = Level.ANY  # bound once: looking a member up on its enum costs as much as a check
 TOO_MUCH_ASKED = (

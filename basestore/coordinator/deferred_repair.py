@@ -13,7 +13,7 @@ from basestore.coordinator.finding import PLAIN, Finding
 from basestore.coordinator.quorum_read import QuorumRead
 from basestore.errors import RequestFailed
 from basestore.instant import Instant
-from repair.rule import Rule
+from basestore.repair.rule import Rule
 
 WAIT_S = 0.5
 ROWS_MAX = 1024

@@ -14,7 +14,7 @@ from basestore.coordinator.context import Context
 from basestore.coordinator.gather import Gather
 from basestore.instant import Instant
 from basestore.protocol.operator import DOWN, Explain, Explained, KeptHint, ReplicaRow, Trace, Traced, Unheard
-from repair.rule import Rule
+from basestore.repair.rule import Rule
 
 
 def explain(context: Context, outbox: Outbox, request: Explain, now: Instant) -> None:

@@ -6,7 +6,7 @@ Values between a quorum read and whoever began it. Asks nobody, and weighs no re
 from typing import NamedTuple
 
 from basestore.errors import ReadTimeout, RequestFailed, VersionLost
-from repair.version import Record, Version
+from basestore.repair.version import Record, Version
 
 
 class Finding(NamedTuple):

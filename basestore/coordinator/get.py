@@ -16,8 +16,8 @@ from basestore.errors import Overloaded, RequestFailed, TooStale, Unavailable
 from basestore.instant import Instant
 from basestore.metrics import FAILURES
 from basestore.protocol.client import LOSSY, Get, Got
-from repair.rule import Rule
-from repair.version import VERSION_BYTES
+from basestore.repair.rule import Rule
+from basestore.repair.version import VERSION_BYTES
 
 GOLDEN = 0.6180339887498949
 WRITES_LOST = (

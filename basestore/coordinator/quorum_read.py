@@ -32,10 +32,10 @@ from basestore.errors import ReadTimeout, ReplicaFailure, RequestFailed
 from basestore.instant import Instant
 from basestore.protocol.client import FINAL, PROVISIONAL
 from basestore.protocol.replication import COPY, Apply, Held, HeldDigest, Read, Rejected, Settled, Superseded
-from repair.digest_tree import due_of
-from repair.read_repair import NOTHING, ReadPlan, plan, reaches
-from repair.rule import Rule
-from repair.version import Record
+from basestore.repair.digest_tree import due_of
+from basestore.repair.read_repair import NOTHING, ReadPlan, plan, reaches
+from basestore.repair.rule import Rule
+from basestore.repair.version import Record
 
 WIDEN_S = 0.1
 LINGER_S = 2.0

@@ -64,8 +64,8 @@ from basestore.errors import ClockSkew, InvalidRequest, RequestFailed, WriteTime
 from basestore.instant import Instant
 from basestore.protocol.client import FINAL, OUTCOME_LOST, OUTCOME_STORED, OUTCOME_SUPERSEDED, PROVISIONAL
 from basestore.protocol.replication import DIRECT, Apply, Keep, Kept, Rejected, Superseded
-from repair.clock import NotYet
-from repair.version import NO_PROPOSAL, VERSION_BYTES, Identity, Record
+from basestore.repair.clock import NotYet
+from basestore.repair.version import NO_PROPOSAL, VERSION_BYTES, Identity, Record
 
 ANY, ONE, QUORUM = Level.ANY, Level.ONE, Level.QUORUM  # bound once: finding a member of an enum costs as much
 _STAMP_BYTES = 8  # as a check

@@ -37,10 +37,10 @@ from basestore.metrics import FAILURES
 from basestore.protocol.client import Page, Scan
 from basestore.protocol.limits import PAGE_BYTES_MAX, PAGE_ROWS_MAX, ProtocolError
 from basestore.protocol.replication import Range, ReadRange, Rejected
-from repair.digest_tree import due_of
-from repair.read_repair import NOTHING, plan
-from repair.rule import Rule
-from repair.version import VERSION_BYTES, Record
+from basestore.repair.digest_tree import due_of
+from basestore.repair.read_repair import NOTHING, plan
+from basestore.repair.rule import Rule
+from basestore.repair.version import VERSION_BYTES, Record
 
 READS_MAX = 64
 ALL_READS_MAX = 1024  # of all pages under way

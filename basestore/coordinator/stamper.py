@@ -25,8 +25,8 @@ from basestore.cluster.clock_watch import ClockWatch
 from basestore.cluster.placement import row_partition
 from basestore.errors import ClockSkew, InvalidRequest, Overloaded
 from basestore.instant import Instant
-from repair.clock import HybridClock, NotYet
-from repair.version import COUNTER_BITS, Version
+from basestore.repair.clock import HybridClock, NotYet
+from basestore.repair.version import COUNTER_BITS, Version
 
 UNKNOWN = -1
 HOW_TO_GO_ON = (

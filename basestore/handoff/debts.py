@@ -25,13 +25,13 @@ from basestore.cluster.placement import Placement, row_partition
 from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.protocol.replication import Held, Read
+from basestore.repair.clock import HybridClock
+from basestore.repair.version import COUNTER_BITS
+from basestore.repair.write_repair import Hint
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.summaries import Summaries
 from basestore.storage import keyspace
 from basestore.storage.keyspace import STAMP_BYTES
-from repair.clock import HybridClock
-from repair.version import COUNTER_BITS
-from repair.write_repair import Hint
 
 ROUND_S = 5.0
 ASKED_AT_ONCE = 64

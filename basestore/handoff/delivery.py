@@ -17,9 +17,9 @@ from basestore.handoff.hints import Hints
 from basestore.handoff.pile import Pile
 from basestore.instant import Instant
 from basestore.protocol.replication import Hinted, Rejected, Settled
+from basestore.repair.version import Record
+from basestore.repair.write_repair import Hint
 from basestore.storage import keyspace
-from repair.version import Record
-from repair.write_repair import Hint
 
 WINDOW_MIN = 16
 WINDOW_MAX = 256

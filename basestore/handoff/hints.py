@@ -25,11 +25,11 @@ from basestore.handoff.pile import Pile, PileSummary, decode_hint, encode_hint
 from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.protocol.replication import Keep, Kept
+from basestore.repair.rule import Rule
+from basestore.repair.version import COUNTER_BITS, Record
+from basestore.repair.write_repair import Hint, admits, given_up, merge_hints
 from basestore.replica.group_commit import GroupCommit
 from basestore.storage import keyspace
-from repair.rule import Rule
-from repair.version import COUNTER_BITS, Record
-from repair.write_repair import Hint, admits, given_up, merge_hints
 
 EXPIRED_AT_ONCE = 256
 

@@ -23,9 +23,9 @@ from basestore.handoff.hints import Hints
 from basestore.handoff.pile import Pile
 from basestore.instant import Instant
 from basestore.protocol.client import OUTCOME_STORED
+from basestore.repair.rule import Rule
+from basestore.repair.write_repair import Hint
 from basestore.storage import keyspace
-from repair.rule import Rule
-from repair.write_repair import Hint
 
 AT_ONCE = 16
 LATE_S = 5.0

@@ -11,10 +11,10 @@ import struct
 from dataclasses import dataclass
 
 from basestore.cluster.placement import row_partition
+from basestore.repair.version import Record
+from basestore.repair.write_repair import Hint
 from basestore.storage import keyspace
 from basestore.storage.keyspace import STAMP_BYTES
-from repair.version import Record
-from repair.write_repair import Hint
 
 _ONLY_COPY = 1
 _LATE = 2

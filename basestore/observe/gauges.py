@@ -13,12 +13,12 @@ from basestore.cluster.peers import Peers
 from basestore.handoff.hints import Hints
 from basestore.instant import Instant
 from basestore.observe.status import state
+from basestore.repair.version import COUNTER_BITS
 from basestore.replica.disk_space import DiskSpace
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.replica import Replica
 from basestore.replica.summaries import Summaries
-from repair.version import COUNTER_BITS
 
 STALLED_MS = 60_000  # behind what the closed stamps' lag explains, and that each partition has its turn
 TURN_MS = 150

@@ -27,11 +27,11 @@ from basestore.protocol.operator import (
     PairRow,
     PartitionRow,
 )
+from basestore.repair.clock import HybridClock
+from basestore.repair.version import COUNTER_BITS
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.losses import Losses
 from basestore.replica.replica import Replica
-from repair.clock import HybridClock
-from repair.version import COUNTER_BITS
 
 ROOT_BYTES = 8
 _EXCHANGES = ("exchanges_same", "exchanges_delta", "exchanges_full")

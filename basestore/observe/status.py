@@ -14,10 +14,10 @@ from basestore.handoff.hints import Hints
 from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.protocol.operator import DebtRow, Fact, HintPiles, NodeStatus, PileRow
+from basestore.repair.version import COUNTER_BITS
 from basestore.replica.identity import State, StoreIdentity
 from basestore.replica.losses import Losses
 from basestore.replica.replica import Replica
-from repair.version import COUNTER_BITS
 
 
 def state(identity: StoreIdentity) -> str:

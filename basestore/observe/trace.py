@@ -8,10 +8,10 @@ from basestore.cluster.placement import row_partition
 from basestore.observe.inspect import Inspector
 from basestore.observe.status import state
 from basestore.protocol.operator import DAMAGED, LATE, ONLY_COPY, UP, Reach, Trace, Traced, TracedHint
+from basestore.repair.version import RECORD_BYTES_MIN, Record
+from basestore.repair.write_repair import Hint
 from basestore.replica.replica import STORED_BYTES_MIN, Replica
 from basestore.storage.keyspace import SEQUENCE_BYTES
-from repair.version import RECORD_BYTES_MIN, Record
-from repair.write_repair import Hint
 
 
 def trace(message: Trace, here: Inspector) -> Traced:

@@ -7,8 +7,8 @@ which order they are said is `anti_entropy/exchange.py`'s affair, what they prov
 from typing import NamedTuple, Self
 
 from basestore.protocol.registry import ANYTHING, message
-from repair.digest_tree import SHORT_SUM_BYTES
-from repair.version import HEAD_BYTES, RECORD_BYTES_MIN
+from basestore.repair.digest_tree import SHORT_SUM_BYTES
+from basestore.repair.version import HEAD_BYTES, RECORD_BYTES_MIN
 
 
 def _check_claims(claims: list[int]) -> str:

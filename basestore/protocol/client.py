@@ -8,7 +8,7 @@ those of `coordinator/admission.py`.
 from typing import Final, NamedTuple
 
 from basestore.protocol.registry import ANSWERED, ANYTHING, message
-from repair.version import IDENTITY_BYTES, PROPOSAL_BYTES, VERSION_BYTES
+from basestore.repair.version import IDENTITY_BYTES, PROPOSAL_BYTES, VERSION_BYTES
 
 # What became of a write, and whether a first-write win can still be contested, in `Written`.
 OUTCOME_STORED: Final = 0

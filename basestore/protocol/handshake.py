@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from basestore.protocol.limits import PROTOCOL, TIMEOUT_MS_MAX, ProtocolError
 from basestore.protocol.registry import ANYTHING, message
-from repair.rule import Rule
+from basestore.repair.rule import Rule
 
 NAME_CHARACTERS_SHOWN = 64
 RULES = frozenset(rule.value for rule in Rule)

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from basestore.protocol.anti_entropy import LossRow, check_losses
 from basestore.protocol.registry import ANSWERED, ANYTHING, message
-from repair.version import HEAD_BYTES, RECORD_BYTES_MIN
+from basestore.repair.version import HEAD_BYTES, RECORD_BYTES_MIN
 
 # What a member is to a row that is traced: its store's state, or `damaged`, or, when it has not said
 # anything, `down`. Only the word of one that is `up` counts.

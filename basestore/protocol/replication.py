@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 
 from basestore.protocol.limits import BUCKET_BYTES_MAX
 from basestore.protocol.registry import ANSWERED, ANYTHING, message
-from repair.version import HEAD_BYTES, RECORD_BYTES_MIN
-from repair.write_repair import STORE_BYTES
+from basestore.repair.version import HEAD_BYTES, RECORD_BYTES_MIN
+from basestore.repair.write_repair import STORE_BYTES
 
 # The ways in of a record: from the coordinator itself, or a copy of what a replica holds.
 DIRECT: Final = 0

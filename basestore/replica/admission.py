@@ -19,12 +19,12 @@ from basestore.cluster.peers import Peers
 from basestore.cluster.placement import row_partition
 from basestore.instant import Instant
 from basestore.protocol.replication import COPY, DIRECT, Apply, Hinted, Read, ReadRange, Rejected
+from basestore.repair.version import HEAD_BYTES, is_tombstone
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import State, StoreIdentity
 from basestore.replica.ranges import read_range
 from basestore.replica.replica import HINTED_COPY, HINTED_DIRECT, Replica
 from basestore.storage import keyspace
-from repair.version import HEAD_BYTES, is_tombstone
 
 
 class Admission:

@@ -17,10 +17,10 @@ from itertools import islice
 from typing import TypeAlias
 
 from basestore.errors import StorageError
+from basestore.repair.digest_tree import Summary, decode_node, encode_node
 from basestore.replica.group_commit import GroupCommit
 from basestore.storage import keyspace
 from basestore.storage.engine import Engine
-from repair.digest_tree import Summary, decode_node, encode_node
 
 # A line of the log, and under which sequence of the partition it was stored: what stands there still.
 Slot: TypeAlias = tuple[int, bytes]

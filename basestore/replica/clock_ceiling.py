@@ -22,10 +22,10 @@ from functools import partial
 
 from basestore.cluster.clock_watch import ClockWatch
 from basestore.instant import Instant
+from basestore.repair.clock import HybridClock
 from basestore.replica.group_commit import GroupCommit
 from basestore.storage import keyspace
 from basestore.storage.engine import Engine
-from repair.clock import HybridClock
 
 CEILING = keyspace.fact("ceiling")
 AHEAD = keyspace.fact("clock ahead")  # `ClockWatch.ahead_ms`

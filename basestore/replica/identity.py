@@ -37,9 +37,9 @@ from basestore.config import NodeConfig
 from basestore.errors import StorageError
 from basestore.instant import Instant
 from basestore.protocol.heartbeats import Confirmed, Identity, Remembered
+from basestore.repair.write_repair import STORE_BYTES, split_stores
 from basestore.replica.group_commit import GroupCommit
 from basestore.storage import keyspace
-from repair.write_repair import STORE_BYTES, split_stores
 
 IDENTITY = keyspace.fact("identity")
 GENERATIONS_MAX = 10_000

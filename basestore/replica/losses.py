@@ -25,12 +25,12 @@ from basestore.cluster.outbox import Outbox, weight
 from basestore.cluster.peers import Peers
 from basestore.instant import Instant
 from basestore.protocol.anti_entropy import LossRow, Lost
+from basestore.repair.clock import HybridClock
+from basestore.repair.digest_tree import STAMP_MAX
+from basestore.repair.version import COUNTER_BITS
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.summaries import Summaries
 from basestore.storage import keyspace
-from repair.clock import HybridClock
-from repair.digest_tree import STAMP_MAX
-from repair.version import COUNTER_BITS
 
 ROWS_MAX = 1000  # in one message
 

@@ -14,10 +14,10 @@ from basestore.cluster.placement import row_key
 from basestore.errors import DamagedRecord
 from basestore.protocol.limits import PAGE_BYTES_MAX, PAGE_ROWS_MAX
 from basestore.protocol.replication import Range, ReadRange, Rejected
+from basestore.repair.version import RECORD_BYTES_MIN
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.replica import LOOK_BYTES_MAX, Replica
 from basestore.storage import keyspace
-from repair.version import RECORD_BYTES_MIN
 
 
 def read_range(replica: Replica, group_commit: GroupCommit, outbox: Outbox, message: ReadRange) -> None:

@@ -37,13 +37,21 @@ from basestore.protocol.replication import (
     Settled,
     Superseded,
 )
+from basestore.repair.clock import HybridClock
+from basestore.repair.rule import Rule
+from basestore.repair.version import (
+    FLAGS_AT,
+    HEAD_BYTES,
+    MARKED,
+    RECORD_BYTES_MIN,
+    VERSION_BYTES,
+    Digester,
+    Record,
+)
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.summaries import Summaries, due_of_stored
 from basestore.storage import keyspace
 from basestore.storage.keyspace import SEQUENCE_BYTES
-from repair.clock import HybridClock
-from repair.rule import Rule
-from repair.version import FLAGS_AT, HEAD_BYTES, MARKED, RECORD_BYTES_MIN, VERSION_BYTES, Digester, Record
 
 MARKS_MAX = 200_000
 MARKS_DROPPED = 4000

@@ -18,12 +18,12 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Protocol
 
+from basestore.repair.digest_tree import due_of
+from basestore.repair.version import FLAGS_AT, HEAD_BYTES, MARKED, RECORD_BYTES_MIN, is_tombstone
 from basestore.replica.apply_log import stored_summary
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.summary_log import SummaryLog
 from basestore.storage import keyspace
-from repair.digest_tree import due_of
-from repair.version import FLAGS_AT, HEAD_BYTES, MARKED, RECORD_BYTES_MIN, is_tombstone
 
 
 class Watch(Protocol):

@@ -45,12 +45,12 @@ from itertools import islice
 from typing import NamedTuple
 
 from basestore.errors import StorageError
+from basestore.repair.digest_tree import FANOUT, LEAVES, MASK, SUM_BYTES, Summary, leaf_of
+from basestore.repair.version import HEAD_BYTES, VERSION_BYTES
 from basestore.replica.apply_log import ApplyLog, Slot, stored_summary
 from basestore.replica.group_commit import GroupCommit
 from basestore.storage import keyspace
 from basestore.storage.keyspace import SEQUENCE_BYTES
-from repair.digest_tree import FANOUT, LEAVES, MASK, SUM_BYTES, Summary, leaf_of
-from repair.version import HEAD_BYTES, VERSION_BYTES
 
 CHECKPOINT_AT_BYTES = 16 << 20  # in log records: some 100,000 entries
 SLICE_BYTES = 16 << 10

@@ -9,7 +9,7 @@ import base64
 from basestore.errors import ConnectionLost, InvalidRequest, RequestFailed, revive
 from basestore.protocol.client import Failed
 from basestore.protocol.codec import Message
-from repair.version import Identity, Version
+from basestore.repair.version import Identity, Version
 
 SENSELESS = (LookupError, TypeError, ValueError)  # what reading an answer of the right form may raise
 

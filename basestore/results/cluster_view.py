@@ -24,8 +24,8 @@ from basestore.protocol.anti_entropy import LossRow
 from basestore.protocol.codec import Message, decode
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.operator import NEVER, PAGE_PARTITIONS, Inspected, Survey, Surveyed
+from basestore.repair.version import COUNTER_BITS
 from basestore.results.answers import SENSELESS, error_of, senseless
-from repair.version import COUNTER_BITS
 
 SURVEY_MS = 2000  # in which members have to answer one page
 PAUSE_S = 0.25

@@ -35,9 +35,9 @@ from basestore.config import CLOSED_MARGIN_MS
 from basestore.errors import InvalidRequest
 from basestore.protocol.codec import Message
 from basestore.protocol.operator import NEVER, Survey
+from basestore.repair.version import COUNTER_BITS, Version
 from basestore.results.cluster_view import SURVEY_MS, Cause, Following, Obstacle, Scope, gathered, wall_ms_of
 from basestore.results.receipts import Receipt
-from repair.version import COUNTER_BITS, Version
 
 CONVERGED_S = 30.0
 OVERDUE_MS = 5000

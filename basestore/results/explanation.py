@@ -13,11 +13,11 @@ from typing import Any
 from basestore.consistency import Level
 from basestore.protocol.codec import Message
 from basestore.protocol.operator import DAMAGED, DOWN, FORGETFUL, LATE, ONLY_COPY, STARTING, UP, Explained
+from basestore.repair.digest_tree import due_of
+from basestore.repair.read_repair import NOTHING, plan
+from basestore.repair.rule import Rule
+from basestore.repair.version import COUNTER_BITS, HEAD_BYTES, VERSION_BYTES, Record, Version, is_tombstone
 from basestore.results.answers import SENSELESS, encode_text, error_of, senseless, version_of
-from repair.digest_tree import due_of
-from repair.read_repair import NOTHING, plan
-from repair.rule import Rule
-from repair.version import COUNTER_BITS, HEAD_BYTES, VERSION_BYTES, Record, Version, is_tombstone
 
 READ_LEVELS = (Level.ONE, Level.QUORUM, Level.ALL)
 BEHIND_MS = 10_000  # further than the replica whose proofs are the newest

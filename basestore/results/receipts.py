@@ -22,8 +22,8 @@ from basestore.protocol.client import (
     Written,
 )
 from basestore.protocol.codec import Message
+from basestore.repair.version import Identity, Version
 from basestore.results.answers import SENSELESS, encode_text, error_of, senseless, version_of
-from repair.version import Identity, Version
 
 T = TypeVar("T")
 PLACES_SHOWN = 10

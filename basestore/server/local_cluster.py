@@ -26,8 +26,8 @@ from basestore.config import (
 )
 from basestore.config_file import dump, load
 from basestore.errors import ConfigurationError
+from basestore.repair.version import KEY_BYTES
 from basestore.server.addresses import why_not
-from repair.version import KEY_BYTES
 
 HOST = "127.0.0.1"
 FREE_PORTS = range(20_000, 32_000)

@@ -21,6 +21,9 @@ import cbor2
 from basestore.cluster.placement import Placement, row_partition
 from basestore.config import NodeConfig
 from basestore.errors import ConfigurationError, DamagedRecord, StorageError
+from basestore.repair.clock import HybridClock
+from basestore.repair.digest_tree import Summary
+from basestore.repair.version import Digester, Record
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import IDENTITY
 from basestore.replica.replica import STORED_BYTES_MIN, Replica
@@ -31,9 +34,6 @@ from basestore.storage.keyspace import SEQUENCE_BYTES
 from basestore.storage.open import open_engine
 from basestore.storage.rocks_damage import in_use
 from basestore.storage.rocks_full import is_full
-from repair.clock import HybridClock
-from repair.digest_tree import Summary
-from repair.version import Digester, Record
 
 if TYPE_CHECKING:
     from basestore.storage.rocks_salvage import Wreck

@@ -13,7 +13,7 @@ from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig, parse_
 from basestore.config_file import dump, load, parse
 from basestore.errors import ConfigurationError
 from basestore.protocol.handshake import differences
-from repair.rule import Rule
+from basestore.repair.rule import Rule
 from tests.worlds.configurations import GOOD, ID, KEY, read
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import basestore
 from basestore import errors
-from repair.version import Version
+from basestore.repair.version import Version
 
 VERSION = Version(1 << 40, 2, 3)
 # What each kind is made of, where that is more than a text.

@@ -28,8 +28,8 @@ from basestore.errors import (
     RequestFailed,
     WriteTimeout,
 )
+from basestore.repair.version import Identity
 from basestore.results.receipts import Item, ReadResult, Receipt
-from repair.version import Identity
 from tests.simulation import history as h
 from tests.simulation import workload
 from tests.simulation.clockwork import Stream

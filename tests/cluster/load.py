@@ -18,8 +18,8 @@ import basestore
 from basestore import sync
 from basestore.consistency import Level, Outcome
 from basestore.errors import BasestoreError, Unreachable
+from basestore.repair.version import Version
 from basestore.results.receipts import ReadResult, Receipt
-from repair.version import Version
 from tests.cluster.processes import Cluster, NodeProcess
 from tests.worlds.patience import eventually
 

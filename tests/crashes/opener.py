@@ -21,13 +21,13 @@ from basestore.instant import Instant
 from basestore.node import Node
 from basestore.protocol.limits import PAGE_ROWS_MAX
 from basestore.protocol.replication import Held, Range, Read, ReadRange, Rejected
+from basestore.repair.digest_tree import Summary, leaf_of
+from basestore.repair.version import HEAD_BYTES, VERSION_BYTES, Record
 from basestore.replica.identity import Fresh
 from basestore.replica.ranges import read_range
 from basestore.storage.engine import Engine
 from basestore.storage.keyspace import DATA, SEQUENCE_BYTES
 from basestore.storage.rocks import RocksEngine
-from repair.digest_tree import Summary, leaf_of
-from repair.version import HEAD_BYTES, VERSION_BYTES, Record
 from tests.crashes.history import brief, contents
 from tests.crashes.load import KEYS, WALL_MS, single
 

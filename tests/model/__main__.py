@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 
-from repair.rule import Rule
+from basestore.repair.rule import Rule
 from tests.model.breakages import BREAKAGES, HARMLESS, broken, catch
 from tests.model.trial import STEPS, Trial, never_met, play, trials
 

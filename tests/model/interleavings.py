@@ -7,7 +7,7 @@ things in one order. Each is harmless to the whole protocol, and a violation wit
 from collections import Counter
 from collections.abc import Callable
 
-from repair.rule import Rule
+from basestore.repair.rule import Rule
 from tests.model.coordinator import Write
 from tests.model.record import STAMPS, Record
 from tests.model.replica import LAG, Answer, Way

@@ -8,7 +8,7 @@ nothing and need not be anything.
 from collections import Counter
 from collections.abc import Sequence
 
-from repair.rule import Rule
+from basestore.repair.rule import Rule
 from tests.model.coordinator import Write
 from tests.model.record import KEYS, Record, covers
 from tests.model.replica import Replica

@@ -7,7 +7,7 @@ import functools
 import hashlib
 from typing import NamedTuple
 
-from repair.rule import Rule
+from basestore.repair.rule import Rule
 
 STAMPS = 16  # a tick of the clock
 KEYS = range(40)

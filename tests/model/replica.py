@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from repair.rule import Rule
+from basestore.repair.rule import Rule
 from tests.model.record import KEYS, STAMPS, Record, covers, digest
 
 LAG = 60  # of the closed stamp behind the clock

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from repair.rule import Rule
+from basestore.repair.rule import Rule
 from tests.model.breakages import BREAKAGES, HARMLESS, Breakage, broken, catch
 from tests.model.interleavings import INTERLEAVINGS
 from tests.model.judge import Violation

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from repair.rule import Rule
+from basestore.repair.rule import Rule
 from tests.model.judge import Violation
 from tests.model.world import ModelWorld
 

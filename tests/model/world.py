@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from repair.rule import Rule
+from basestore.repair.rule import Rule
 from tests.model.coordinator import DEADLINE, Coordinator, Write
 from tests.model.judge import Judge
 from tests.model.record import KEYS, STAMPS, Record, covers

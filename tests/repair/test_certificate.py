@@ -3,7 +3,7 @@
 import hypothesis.strategies as st
 from hypothesis import given
 
-from repair.certificate import Certificate, Claim, newer_base, own_claim, stable_stamp, stores_tag
+from basestore.repair.certificate import Certificate, Claim, newer_base, own_claim, stable_stamp, stores_tag
 
 
 def certificate(my_closed: int, their_closed: int = 0, *, tag: int = 0, mine: int = 1) -> Certificate:

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from repair.clock import HybridClock, NotYet
-from repair.version import COUNTER_BITS
+from basestore.repair.clock import HybridClock, NotYet
+from basestore.repair.version import COUNTER_BITS
 from tests.worlds.records import walls, words
 
 DRIFT_MS = 2000

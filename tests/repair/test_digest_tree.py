@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from repair.digest_tree import (
+from basestore.repair.digest_tree import (
     FANOUT,
     LEAVES,
     MASK,
@@ -16,7 +16,7 @@ from repair.digest_tree import (
     leaves_under,
     nodes_of,
 )
-from repair.version import KEY_BYTES, Digester, Record, Version, is_tombstone
+from basestore.repair.version import KEY_BYTES, Digester, Record, Version, is_tombstone
 
 DIGESTER = Digester(bytes(KEY_BYTES))
 ROWS = [b"\0\0\7default" + bytes((letter,)) for letter in b"abcdefgh"]

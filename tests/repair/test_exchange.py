@@ -7,11 +7,11 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from repair.digest_tree import MASK, Summary, digest_of, leaf_of
-from repair.exchange import Merge, Snapshot, Step, decode_digests, encode_digests, next_step
-from repair.rule import Rule
-from repair.runs import Members, Runs, decode_runs, encode_runs, runs_of, without
-from repair.version import KEY_BYTES, Digester, Record, Version
+from basestore.repair.digest_tree import MASK, Summary, digest_of, leaf_of
+from basestore.repair.exchange import Merge, Snapshot, Step, decode_digests, encode_digests, next_step
+from basestore.repair.rule import Rule
+from basestore.repair.runs import Members, Runs, decode_runs, encode_runs, runs_of, without
+from basestore.repair.version import KEY_BYTES, Digester, Record, Version
 
 numbers = st.dictionaries(
     st.integers(0, (1 << 64) - 1), st.sets(st.integers(1, 300), min_size=1, max_size=60), max_size=3

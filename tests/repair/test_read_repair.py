@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repair.read_repair import NOTHING, plan, reaches
-from repair.rule import Rule
-from repair.version import VERSION_BYTES, Record
+from basestore.repair.read_repair import NOTHING, plan, reaches
+from basestore.repair.rule import Rule
+from basestore.repair.version import VERSION_BYTES, Record
 from tests.worlds.records import records
 
 replies = st.dictionaries(st.integers(0, 7), st.just(NOTHING) | records().map(lambda r: r.head), max_size=7)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repair.rule import Rule
-from repair.version import Record, Version
+from basestore.repair.rule import Rule
+from basestore.repair.version import Record, Version
 from tests.worlds.records import DIGESTER, ROW, records
 
 rules = st.sampled_from(Rule)

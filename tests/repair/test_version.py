@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from repair.version import (
+from basestore.repair.version import (
     COUNTER_BITS,
     HEAD_BYTES,
     RECORD_BYTES_MIN,

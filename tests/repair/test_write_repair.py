@@ -5,9 +5,9 @@ from functools import reduce
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repair.rule import Rule
-from repair.version import Record
-from repair.write_repair import Hint, admits, given_up, merge_hints
+from basestore.repair.rule import Rule
+from basestore.repair.version import Record
+from basestore.repair.write_repair import Hint, admits, given_up, merge_hints
 from tests.worlds.records import records
 
 rules = st.sampled_from(Rule)

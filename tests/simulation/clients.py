@@ -12,9 +12,9 @@ from basestore.cluster.outbox import Outbox
 from basestore.consistency import Level
 from basestore.protocol.client import Delete, Failed, Get, Got, Page, Scan, Set, Written
 from basestore.protocol.codec import Message, decode, encode
+from basestore.repair.version import PROPOSAL_BYTES
 from basestore.replica.replica import DIGEST_BYTES_MIN
 from basestore.results.receipts import Item, page
-from repair.version import PROPOSAL_BYTES
 from tests.simulation import history as h
 from tests.simulation import stored as s
 from tests.simulation.clockwork import Stream

@@ -8,7 +8,7 @@ import pytest
 from basestore.consistency import Level, ReplicaState
 from basestore.protocol.client import Got
 from basestore.protocol.replication import DIRECT, Applied, Apply, Held
-from repair.version import Digester, Record, Version
+from basestore.repair.version import Digester, Record, Version
 from tests.simulation import history as h
 from tests.simulation import stored as s
 from tests.simulation.machine import WALL_MS

@@ -14,9 +14,9 @@ from basestore.protocol.anti_entropy import (
     Want,
 )
 from basestore.protocol.codec import Message
+from basestore.repair.digest_tree import MASK, digest_of, due_of, leaf_of
+from basestore.repair.version import HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES
 from basestore.storage.keyspace import DATA, DUE, LOG, SEQUENCE_BYTES
-from repair.digest_tree import MASK, digest_of, due_of, leaf_of
-from repair.version import HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES
 from tests.worlds.world import World
 
 WORDS = (Syn, Same, Sums, Ask, Listing, Want, Entries, Taken, Certify, Abort)

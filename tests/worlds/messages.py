@@ -14,7 +14,7 @@ from basestore.protocol.codec import Message
 from basestore.protocol.handshake import BucketRow, MemberRow
 from basestore.protocol.limits import TIMEOUT_MS_MAX
 from basestore.protocol.registry import NUMBERS
-from repair.version import HEAD_BYTES, IDENTITY_BYTES, PROPOSAL_BYTES, RECORD_BYTES_MIN
+from basestore.repair.version import HEAD_BYTES, IDENTITY_BYTES, PROPOSAL_BYTES, RECORD_BYTES_MIN
 
 KINDS: list[type[Any]] = list(NUMBERS)
 

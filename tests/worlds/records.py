@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from repair.version import COUNTER_BITS, Digester, Record, Version
+from basestore.repair.version import COUNTER_BITS, Digester, Record, Version
 
 WORD_MAX = (1 << 64) - 1
 KEY = bytes(range(32))

@@ -30,7 +30,7 @@ from basestore.protocol.client import FINAL, OUTCOME_LOST, OUTCOME_SUPERSEDED, P
 from basestore.protocol.codec import Message
 from basestore.protocol.heartbeats import Ping, Pong
 from basestore.protocol.replication import COPY
-from repair.version import (
+from basestore.repair.version import (
     COUNTER_BITS,
     HEAD_BYTES,
     IDENTITY_BYTES,
@@ -40,7 +40,7 @@ from repair.version import (
     Record,
     Version,
 )
-from repair.version import is_tombstone as deleted
+from basestore.repair.version import is_tombstone as deleted
 from tests.worlds.world import BORN_S, WALL_MS, Sent, World
 
 HEARTBEATS = (Ping, Pong)

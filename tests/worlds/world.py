@@ -27,6 +27,9 @@ from basestore.node import Node
 from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.operator import Status
+from basestore.repair.clock import HybridClock
+from basestore.repair.rule import Rule
+from basestore.repair.version import Digester, Identity, Record, Version
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import Fresh, Place
 from basestore.replica.replica import Replica
@@ -35,9 +38,6 @@ from basestore.results.nodes import NodeState, node_state
 from basestore.results.receipts import Item, ReadResult, Receipt, page, read_result, receipt
 from basestore.storage.keyspace import DATA, SEQUENCE_BYTES
 from basestore.storage.memory import MemoryEngine
-from repair.clock import HybridClock
-from repair.rule import Rule
-from repair.version import Digester, Identity, Record, Version
 
 WALL_MS = 1_760_000_000_000
 BORN_S = 1000.0  # of the monotonic clock, when a world begins

@@ -10,8 +10,8 @@ from basestore.consistency import Level
 from basestore.errors import ReplicaFailure
 from basestore.handoff.pile import encode_hint
 from basestore.protocol.replication import COPY, DIRECT, Apply, Hinted, Rejected
+from basestore.repair.version import Record
 from basestore.storage.keyspace import DATA
-from repair.version import Record
 from tests.worlds.exchanges import check_summaries
 from tests.worlds.following import converged, loss_accepted
 from tests.worlds.world import World

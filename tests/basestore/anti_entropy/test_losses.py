@@ -12,10 +12,10 @@ from basestore.errors import ReadTimeout, TooStale, VersionLost
 from basestore.protocol.anti_entropy import Lost
 from basestore.protocol.client import Get, Got
 from basestore.protocol.heartbeats import Identity
+from basestore.repair.rule import Rule
+from basestore.repair.version import COUNTER_BITS
 from basestore.results.convergence import FEW, Convergence
 from basestore.results.receipts import ReadResult, Receipt, read_result
-from repair.rule import Rule
-from repair.version import COUNTER_BITS
 from tests.worlds.following import converged, loss_accepted
 from tests.worlds.world import WALL_MS, World
 

@@ -26,9 +26,9 @@ from basestore.anti_entropy.maintenance import Maintenance
 from basestore.cluster.outbox import Outbox
 from basestore.consistency import Level
 from basestore.protocol.replication import COPY, DIRECT, Apply
+from basestore.repair.exchange import Snapshot
+from basestore.repair.version import Record, Version
 from basestore.replica.replica import Replica
-from repair.exchange import Snapshot
-from repair.version import Record, Version
 from tests.worlds.exchanges import begin, kinds, talk, two, write
 from tests.worlds.world import World
 

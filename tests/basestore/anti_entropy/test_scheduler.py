@@ -10,9 +10,9 @@ import pytest
 
 from basestore.consistency import Level
 from basestore.protocol.replication import Apply, Hinted
+from basestore.repair.rule import Rule
+from basestore.repair.version import Record
 from basestore.storage.keyspace import DATA, SEQUENCE_BYTES
-from repair.rule import Rule
-from repair.version import Record
 from tests.worlds.exchanges import check_summaries
 from tests.worlds.world import Sent, World
 

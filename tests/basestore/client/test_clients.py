@@ -31,7 +31,7 @@ from basestore.protocol.client import Get, Page
 from basestore.protocol.frames import pack
 from basestore.protocol.limits import VALUE_BYTES_MAX
 from basestore.protocol.operator import Status
-from repair.version import VERSION_BYTES
+from basestore.repair.version import VERSION_BYTES
 from tests.worlds.fakes import REFUSED, Cluster, FakeNode, cluster, fake
 from tests.worlds.flavours import ASYNC, FLAVOURS, run
 from tests.worlds.patience import PATIENCE_S

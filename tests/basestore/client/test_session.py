@@ -27,9 +27,9 @@ from basestore.protocol.client import (
 )
 from basestore.protocol.codec import Message
 from basestore.protocol.limits import KEY_BYTES_MAX
+from basestore.repair.rule import Rule
+from basestore.repair.version import Identity, Version
 from basestore.results.receipts import Item, ReadResult
-from repair.rule import Rule
-from repair.version import Identity, Version
 
 CLUSTER = bytes(range(16))
 

@@ -16,9 +16,9 @@ from basestore.consistency import Level, Outcome
 from basestore.errors import BasestoreError, InvalidRequest, ReadTimeout, SessionFull
 from basestore.protocol.codec import Message
 from basestore.protocol.replication import Apply
+from basestore.repair.rule import Rule
+from basestore.repair.version import Version
 from basestore.results.receipts import Item, Receipt
-from repair.rule import Rule
-from repair.version import Version
 from tests.worlds.world import Call, World
 
 T = TypeVar("T")

@@ -6,8 +6,8 @@ Covers `client/session.py`.
 from basestore.client.session import Session
 from basestore.protocol.client import Delete, Get, Got, Set, Written
 from basestore.protocol.codec import Message
-from repair.rule import Rule
-from repair.version import Identity, Version
+from basestore.repair.rule import Rule
+from basestore.repair.version import Identity, Version
 from tests.worlds.following import converged
 from tests.worlds.world import World
 

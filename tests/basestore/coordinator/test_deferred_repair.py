@@ -13,10 +13,10 @@ from basestore.coordinator.range_scan import READS_MAX
 from basestore.errors import InvalidRequest, ReadTimeout, StorageBusy
 from basestore.protocol.codec import Message
 from basestore.protocol.replication import Apply, Held, HeldDigest, Read, Superseded
+from basestore.repair.rule import Rule
+from basestore.repair.version import Record
 from basestore.replica.replica import DIGEST_BYTES_MIN
 from basestore.storage.engine import Batch
-from repair.rule import Rule
-from repair.version import Record
 from tests.worlds.world import Sent, World
 
 LONG = "v" * (2 * DIGEST_BYTES_MIN)

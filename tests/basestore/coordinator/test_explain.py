@@ -25,10 +25,10 @@ from basestore.protocol.operator import (
     TracedHint,
     Unheard,
 )
+from basestore.repair.read_repair import plan
+from basestore.repair.rule import Rule
+from basestore.repair.version import Digester, Record, Version
 from basestore.results.explanation import Explanation, HintView, Mend, ReplicaView, explanation
-from repair.read_repair import plan
-from repair.rule import Rule
-from repair.version import Digester, Record, Version
 from tests.worlds.following import converged
 from tests.worlds.late_hints import keep_late, rejoin
 from tests.worlds.stalling import Stalling

@@ -8,7 +8,7 @@ import pytest
 from basestore.consistency import Level, Outcome
 from basestore.errors import InvalidRequest, ReadTimeout, Unavailable, WriteTimeout
 from basestore.protocol.replication import Apply, Hinted
-from repair.rule import Rule
+from basestore.repair.rule import Rule
 from tests.worlds.world import World
 
 

@@ -9,7 +9,7 @@ from basestore.errors import InvalidRequest, Overloaded, ReadTimeout, ReplicaFai
 from basestore.protocol.client import Scan
 from basestore.protocol.limits import KEY_BYTES_MAX, ProtocolError
 from basestore.protocol.replication import Range, Read, ReadRange
-from repair.version import RECORD_BYTES_MIN
+from basestore.repair.version import RECORD_BYTES_MIN
 from tests.worlds.stalling import Stalling
 from tests.worlds.world import World
 

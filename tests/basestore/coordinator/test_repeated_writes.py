@@ -7,8 +7,8 @@ import pytest
 from basestore.consistency import Level, Outcome
 from basestore.errors import InvalidRequest, OutcomeUnknown, ReadTimeout, WriteTimeout
 from basestore.protocol.replication import Apply
+from basestore.repair.version import Identity, Record, Version
 from basestore.results.receipts import Receipt
-from repair.version import Identity, Record, Version
 from tests.worlds.world import Sent, World
 
 MINE, OTHER = b"mine0000", b"other000"

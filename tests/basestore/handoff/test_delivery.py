@@ -12,9 +12,9 @@ from basestore.handoff.delivery import BESIDE_CLIENTS
 from basestore.protocol.client import Failed
 from basestore.protocol.operator import Replay
 from basestore.protocol.replication import DIRECT, Applied, Apply, Hinted
+from basestore.repair.version import Record
 from basestore.storage.engine import Batch
 from basestore.storage.keyspace import AGE, DEBT, HINT
-from repair.version import Record
 from tests.worlds.stalling import Stalling
 from tests.worlds.world import Sent, World
 

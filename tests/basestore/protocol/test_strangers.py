@@ -60,8 +60,8 @@ from basestore.protocol.replication import (
     Settled,
     Superseded,
 )
-from repair.runs import encode_runs
-from repair.version import Record, Version
+from basestore.repair.runs import encode_runs
+from basestore.repair.version import Record, Version
 from tests.worlds.messages import KINDS
 from tests.worlds.world import World, number_of, travel
 

@@ -8,8 +8,8 @@ import pytest
 from basestore.config import ClusterConfig, Member
 from basestore.consistency import Level
 from basestore.errors import ConfigurationError, StorageError
+from basestore.repair.rule import Rule
 from basestore.replica.store_facts import FACTS
-from repair.rule import Rule
 from tests.worlds.world import World
 
 ORDERS = {"orders": Rule.LAST_WRITE_WINS}

@@ -9,6 +9,9 @@ from basestore.anti_entropy.scrub import Scrub
 from basestore.cluster.outbox import Outbox
 from basestore.errors import StorageError
 from basestore.protocol.replication import DIRECT, Apply
+from basestore.repair.clock import HybridClock
+from basestore.repair.rule import Rule
+from basestore.repair.version import HEAD_BYTES, KEY_BYTES, VERSION_BYTES, Digester, Record, Version
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.replica import LOOK_BYTES_MAX, Replica
 from basestore.replica.summaries import Summaries
@@ -17,9 +20,6 @@ from basestore.storage.engine import Engine
 from basestore.storage.keyspace import DATA, SEQUENCE_BYTES, SUMMARY
 from basestore.storage.memory import MemoryEngine
 from basestore.storage.rocks import RocksEngine
-from repair.clock import HybridClock
-from repair.rule import Rule
-from repair.version import HEAD_BYTES, KEY_BYTES, VERSION_BYTES, Digester, Record, Version
 
 DIGESTER = Digester(bytes(KEY_BYTES))
 PARTITIONS = range(4)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from basestore.errors import StorageError
+from basestore.repair.digest_tree import MASK, Summary, digest_of, due_of, leaf_of
+from basestore.repair.version import KEY_BYTES, VERSION_BYTES, Digester, Record, Version, is_tombstone
 from basestore.replica.apply_log import stored_summary
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.summaries import Summaries
@@ -18,8 +20,6 @@ from basestore.storage.engine import Engine
 from basestore.storage.keyspace import LOG, LOG_RECORD, NODE
 from basestore.storage.memory import MemoryEngine
 from basestore.storage.rocks import RocksEngine
-from repair.digest_tree import MASK, Summary, digest_of, due_of, leaf_of
-from repair.version import KEY_BYTES, VERSION_BYTES, Digester, Record, Version, is_tombstone
 from tests.worlds.disk import Disk
 
 DIGESTER = Digester(bytes(KEY_BYTES))

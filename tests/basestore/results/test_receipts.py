@@ -28,10 +28,10 @@ from basestore.errors import (
 from basestore.protocol.client import Failed, Got, Page, Written
 from basestore.protocol.codec import decode, encode
 from basestore.protocol.operator import Fact, NodeStatus
+from basestore.repair.version import Identity, Version
 from basestore.results.answers import encode_text, error_of
 from basestore.results.nodes import node_state
 from basestore.results.receipts import page, read_result, receipt
-from repair.version import Identity, Version
 from tests.worlds.messages import messages_of
 
 VERSION = Version(1, 2, 3)

@@ -4,9 +4,9 @@ from typing import Any
 
 from basestore.cluster.clock_watch import ClockWatch
 from basestore.coordinator.stamper import Stamper
+from basestore.repair.clock import HybridClock
+from basestore.repair.version import Version
 from basestore.replica.clock_ceiling import ClockCeiling
-from repair.clock import HybridClock
-from repair.version import Version
 from tests.simulation.mutations.registry import STALE, mutant
 
 _observe = HybridClock.observe

@@ -6,9 +6,9 @@ from basestore.anti_entropy import certificates
 from basestore.anti_entropy.comparison import Comparison
 from basestore.anti_entropy.scheduler import Scheduler
 from basestore.protocol.replication import DIRECT
+from basestore.repair.exchange import Snapshot
 from basestore.replica.replica import HINTED_DIRECT, Replica
 from basestore.replica.summaries import Summaries
-from repair.exchange import Snapshot
 from tests.simulation.mutations.registry import STALE, mutant
 
 PURGED = STALE | {"purges", "stable stamps", "convergence", "receipts"}

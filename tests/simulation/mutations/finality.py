@@ -7,10 +7,10 @@ from basestore.coordinator.get import ClientGet
 from basestore.coordinator.quorum_read import QuorumRead
 from basestore.coordinator.quorum_write import QuorumWrite
 from basestore.protocol.client import FINAL, PROVISIONAL
+from basestore.repair import read_repair
+from basestore.repair.rule import Rule
+from basestore.repair.version import Record
 from basestore.replica.replica import Replica
-from repair import read_repair
-from repair.rule import Rule
-from repair.version import Record
 from tests.simulation.mutations.registry import STALE, mutant
 
 UNCERTAIN = {"final", "two winners", "staleness", *STALE}

@@ -7,9 +7,9 @@ from basestore.handoff import hints
 from basestore.handoff.debts import DebtCheck, Debts
 from basestore.handoff.hints import Hints
 from basestore.handoff.late_hints import LateHints
+from basestore.repair.rule import Rule
+from basestore.repair.write_repair import Hint, given_up, merge_hints
 from basestore.replica.admission import Admission
-from repair.rule import Rule
-from repair.write_repair import Hint, given_up, merge_hints
 from tests.simulation.mutations.registry import LOST, mutant
 
 OWED = {"debts", "receipts", "only copies", *LOST}

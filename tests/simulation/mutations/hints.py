@@ -12,9 +12,9 @@ from basestore.handoff.debts import Debts
 from basestore.handoff.delivery import Delivery
 from basestore.handoff.hints import Hints
 from basestore.protocol.replication import COPY, Applied, Kept, Rejected
+from basestore.repair.rule import Rule
+from basestore.repair.write_repair import Hint, merge_hints
 from basestore.replica.replica import Replica
-from repair.rule import Rule
-from repair.write_repair import Hint, merge_hints
 from tests.simulation.mutations.registry import LOST, mutant
 
 _keep = Hints.keep

@@ -10,13 +10,13 @@ from basestore.anti_entropy.exchanges import Exchanges
 from basestore.anti_entropy.maintenance import Maintenance
 from basestore.cluster.clock_watch import ClockWatch
 from basestore.handoff.hints import Hints
+from basestore.repair.certificate import Claim
+from basestore.repair.exchange import Snapshot
+from basestore.repair.version import is_tombstone
 from basestore.replica import replica as replicas
 from basestore.replica import summaries
 from basestore.replica.replica import HINTED_DIRECT, Replica
 from basestore.storage import keyspace
-from repair.certificate import Claim
-from repair.exchange import Snapshot
-from repair.version import is_tombstone
 from tests.simulation.mutations.registry import STALE, mutant
 
 PURGED = STALE | {"purges", "stable stamps", "convergence", "receipts", "converged", "final", "staleness"}

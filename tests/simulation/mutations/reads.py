@@ -6,8 +6,8 @@ from basestore.coordinator import quorum_read
 from basestore.coordinator.finding import Finding
 from basestore.coordinator.quorum_read import QuorumRead
 from basestore.coordinator.range_scan import RangeScan
-from repair.read_repair import plan
-from repair.rule import Rule
+from basestore.repair.read_repair import plan
+from basestore.repair.rule import Rule
 from tests.simulation.mutations.registry import STALE, mutant
 
 

@@ -9,10 +9,10 @@ from basestore.anti_entropy.recovery import Recovery
 from basestore.anti_entropy.scrub import Scrub
 from basestore.cluster.outbox import Outbox
 from basestore.coordinator.quorum_write import QuorumWrite
+from basestore.repair.version import VERSION_BYTES, Record
 from basestore.replica.admission import Admission
 from basestore.replica.identity import State, StoreIdentity
 from basestore.replica.replica import Replica
-from repair.version import VERSION_BYTES, Record
 from tests.simulation.mutations.registry import MUTANTS, STALE, Mutant, Patch, mutant
 
 

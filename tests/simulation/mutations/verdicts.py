@@ -12,7 +12,7 @@ from basestore.coordinator.context import Context
 from basestore.coordinator.quorum_read import QuorumRead
 from basestore.coordinator.quorum_write import QuorumWrite
 from basestore.errors import Unavailable
-from repair.read_repair import NOTHING
+from basestore.repair.read_repair import NOTHING
 from tests.simulation.mutations.registry import STALE, mutant
 
 

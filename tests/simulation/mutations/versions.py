@@ -9,10 +9,10 @@ from basestore.coordinator.quorum_write import QuorumWrite
 from basestore.coordinator.stamper import Stamper
 from basestore.errors import ClockSkew
 from basestore.protocol.replication import DIRECT, Apply
+from basestore.repair.clock import HybridClock, NotYet
+from basestore.repair.rule import Rule
+from basestore.repair.version import HEAD_BYTES, Record, Version, is_tombstone
 from basestore.replica.replica import Replica
-from repair.clock import HybridClock, NotYet
-from repair.rule import Rule
-from repair.version import HEAD_BYTES, Record, Version, is_tombstone
 from tests.simulation.mutations.registry import MUTANTS, STALE, Mutant, Patch, mutant
 
 
