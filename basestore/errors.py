@@ -158,8 +158,9 @@ class TooStale(RequestFailed):
 
 class VersionLost(RequestFailed):
     """What the session has seen of a key, `version`, was lost with a disk: all replicas answer, and none
-    holds it or a newer one. Told once: the session has forgotten it, and the next read shows what there
-    is."""
+    holds it or a newer one. Where they hold nothing of the key it may also have been deleted, or have
+    expired, for good: nobody can tell. Told once: the session has forgotten it, and the next read shows what
+    there is."""
 
     code = 11
 

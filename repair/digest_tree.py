@@ -78,11 +78,12 @@ class Summary:
     spilled   up to this one the log has rows of its own in the store
     lossy     a loss is open here (`replica/losses.py`): what the stamps say of what was written up to then
               is not known. Stored by itself
+    lost      what was written up to this stamp may have been lost with a disk, accepted or not; likewise
     """
 
     __slots__ = (
-        "closed", "count", "floor", "leaves", "live", "lossy", "purged", "root", "sequence", "shown",
-        "spilled", "stable",
+        "closed", "count", "floor", "leaves", "live", "lossy", "lost", "purged", "root", "sequence",
+        "shown", "spilled", "stable",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -98,6 +99,7 @@ class Summary:
         self.floor = 0
         self.spilled = 0
         self.lossy = False
+        self.lost = 0
 
     def replace(self, leaf: int, head: bytes, held: bytes) -> int:
         """A record with `head` takes the place of `held`; either may be empty: nothing. Returns the leaf's

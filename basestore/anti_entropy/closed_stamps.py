@@ -79,8 +79,9 @@ class ClosedStamps:
         return self.told(partition)
 
     def time_ms(self, now: Instant) -> int:
-        """Nobody can have closed anything beyond this time."""
-        return self._peers.clock.about_ms(now)
+        """Nobody can have closed anything beyond this time, but while clocks were ahead of which an operator
+        says that they are right now: stamps go on from there."""
+        return max(self._peers.clock.about_ms(now), self._clock.ahead_ms)
 
     def _has_listened(self, now: Instant) -> bool:
         """Whether, since the store was opened, every member has named the only copies that it keeps, or had

@@ -40,13 +40,15 @@ PLAIN = Aim(0)
 FIRST = Aim(0, stable=True)  # in first-write buckets: whether what is found is final
 
 
-def unreached(aim: Aim, responded: int, replicas: int, stable: int) -> RequestFailed:
+def unreached(aim: Aim, responded: int, replicas: int, stable: int, *, empty: bool) -> RequestFailed:
     """Nobody who has replied holds what the session has seen, or a better one. Of all replicas, and with a
-    stable stamp that is past it, this is the proof that it was lost with a disk."""
+    stable stamp that is past it, this is the proof that it is gone: lost with a disk; where they hold nothing
+    (`empty`), perhaps only purged: that is older than the loss of a disk, or nobody could doubt it."""
     floor = Version.decode(aim.floor)
     if responded == replicas and floor.stamp <= stable:
+        what = "lost, or was deleted or has expired since" if empty else "lost"
         return VersionLost(
-            f"the version {floor} that this session has seen is lost: all replicas answer, and none holds "
+            f"the version {floor} that this session has seen is {what}: all replicas answer, and none holds "
             f"it, or a newer one. The session knows of it no more: read again",
             floor,
         )

@@ -59,7 +59,7 @@ class QuorumRead(Operation):
 
     __slots__ = (
         "_aim", "_answered", "_asked", "_begun_s", "_context", "_deadline", "_deadline_ms", "_diverged",
-        "_fetched", "_heads", "_lossy", "_reasons", "_records", "_repaired", "_repairs", "_replicas",
+        "_fetched", "_heads", "_lossy", "_lost", "_reasons", "_records", "_repaired", "_repairs", "_replicas",
         "_report", "_row", "_rule", "_stable", "_stables", "_under_way", "_write_backs",
     )  # fmt: skip
 
@@ -85,6 +85,7 @@ class QuorumRead(Operation):
         self._stables: dict[int, int] = {}  # stable stamps, of those that told
         self._stable = 0  # the greatest that was told with what is held
         self._lossy = False
+        self._lost = 0  # what was written up to this stamp may have been lost with a disk
         self._diverged = False
         self._repaired: set[int] = set()
 
@@ -148,7 +149,7 @@ class QuorumRead(Operation):
     def held(self, member: int, answer: Held, now: Instant) -> None:
         if answer.stable:
             self._note_stable(member, answer.stable)
-        self._lossy |= answer.lossy
+        self._note_lost(answer)
         if answer.record:
             record = Record(answer.record)
             self._records[record.head] = record
@@ -159,12 +160,17 @@ class QuorumRead(Operation):
     def held_digest(self, member: int, answer: HeldDigest, now: Instant) -> None:
         if answer.stable:
             self._note_stable(member, answer.stable)
-        self._lossy |= answer.lossy
+        self._note_lost(answer)
         self._learn(member, answer.head, now)
 
     def _note_stable(self, member: int, stable: int) -> None:
         self._stables[member] = stable
         self._stable = max(self._stable, stable)
+
+    def _note_lost(self, answer: Held | HeldDigest) -> None:
+        if answer.lost:
+            self._lossy |= answer.lossy
+            self._lost = max(self._lost, answer.lost)
 
     def _due(self, head: bytes) -> int:
         """When the record with this head may be purged; that of one that expires must be known."""
@@ -215,11 +221,11 @@ class QuorumRead(Operation):
 
     def _reaches(self, winner: bytes) -> bool:
         """Whether what was found is as new as what the session has seen; nothing is, where all up to
-        that is stable: it was purged. While a loss is open it may be lost as well."""
+        that is stable: it was purged. What is older than the loss of a disk may be lost as well."""
         floor = self._aim.floor
-        if winner or self._lossy or not floor:
+        if winner or not floor:
             return reaches(self._rule, winner, floor)
-        return int.from_bytes(floor[:8]) <= max(self._stables.values(), default=0)
+        return self._lost < int.from_bytes(floor[:8]) <= max(self._stables.values(), default=0)
 
     def _reach_further(self, now: Instant) -> None:
         """What has replied is older than what the session has seen: ask the others; then there is
@@ -229,7 +235,8 @@ class QuorumRead(Operation):
         self._ask(len(self._replicas), now)
         if self.ids and self._asked.keys() - self._reasons.keys() <= self._heads.keys():
             stable = max(self._stables.values(), default=0)
-            self._end(unreached(self._aim, len(self._heads), len(self._replicas), stable), now)
+            empty = not any(self._heads.values())
+            self._end(unreached(self._aim, len(self._heads), len(self._replicas), stable, empty=empty), now)
 
     def _answer(self, weighed: ReadPlan, now: Instant) -> None:
         record = self._records.get(weighed.winner)

@@ -101,13 +101,15 @@ class Read(NamedTuple):
 @message(35)
 class Held(NamedTuple):
     """The answer to Read; `record` is empty when the row is not held. `stable`: the stamp up to which
-    the partition is the same on all replicas, if it was asked for or nothing is held; otherwise 0. `lossy`,
-    told with it: that says nothing of what was lost before, and nobody has accepted that."""
+    the partition is the same on all replicas, if it was asked for or nothing is held; otherwise 0. Told with
+    it: `lossy`, it says nothing of what was lost before, and nobody has accepted that; `lost`, what was
+    written up to this stamp may have been lost with a disk, be it that a quorum never had it."""
 
     id: int
     record: bytes
     stable: int
     lossy: bool = False
+    lost: int = 0
 
     def check(self) -> str:
         return "carries no record" if 0 < len(self.record) < RECORD_BYTES_MIN else ""
@@ -121,6 +123,7 @@ class HeldDigest(NamedTuple):
     head: bytes
     stable: int
     lossy: bool = False
+    lost: int = 0
 
     def check(self) -> str:
         return "" if len(self.head) == HEAD_BYTES else "names no record"

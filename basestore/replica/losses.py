@@ -36,7 +36,8 @@ ROWS_MAX = 1000  # in one message
 
 
 class Losses:
-    """Of the partitions that a node holds. `Summary.lossy` says of each whether one is open."""
+    """Of the partitions that a node holds. `Summary.lossy` says of each whether one is open, `lost`
+    how far they go, whether open or not."""
 
     def __init__(
         self,
@@ -141,7 +142,9 @@ class Losses:
 
     def _take(self, row: LossRow) -> None:
         self._rows[row.partition][row.number] = row
-        self._summaries.of[row.partition].lossy = bool(self.open(row.partition))
+        summary = self._summaries.of[row.partition]
+        summary.lossy = bool(self.open(row.partition))
+        summary.lost = max(summary.lost, row.upto)
 
     def _tell(self, rows: list[LossRow], but: Outbox | None = None) -> None:
         for peer in self.peers.others:

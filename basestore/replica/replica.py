@@ -324,17 +324,17 @@ class Replica:
             return
         blob = b"" if record is None else record.blob
         answer: Held | HeldDigest
-        stable, lossy = 0, False
+        stable, lossy, lost = 0, False, 0
         # An absence always says the stable stamp: it may be that of a purged tombstone, and only a stamp
         # that covers the tombstone lets the coordinator count it as agreement (`repair.read_repair`).
         if message.stable or not blob:
             summary = self.summaries.of.get(row_partition(row))
             if summary is not None:
-                stable, lossy = summary.shown, summary.lossy
+                stable, lossy, lost = summary.shown, summary.lossy, summary.lost
         if message.digest and len(blob) > DIGEST_BYTES_MIN:
-            answer, size = HeldDigest(message.id, blob[:HEAD_BYTES], stable, lossy), SMALL_BYTES
+            answer, size = HeldDigest(message.id, blob[:HEAD_BYTES], stable, lossy, lost), SMALL_BYTES
         else:
-            answer, size = Held(message.id, blob, stable, lossy), SMALL_BYTES + len(blob)
+            answer, size = Held(message.id, blob, stable, lossy, lost), SMALL_BYTES + len(blob)
         self._group_commit.reply(outbox, answer, keyspace.record(row), size)
 
     def sound(self, row: bytes, stored: bytes) -> Record:

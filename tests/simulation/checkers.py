@@ -68,16 +68,17 @@ def _forgot(operations: list[Operation], first: bool) -> Iterator[Violation]:
         if op.session:
             told[op.client] += [(op.end, version) for version in h.told(op)]
     newest = {client: _newest(pairs, first) for client, pairs in told.items()}
+    deleted = {op.version for op in operations if op.kind == h.DELETE}
     for op in operations:
         if not op.session or op.kind != h.GET or op.outcome != h.FOUND or op.client not in newest:
             continue
         ends, versions = newest[op.client]
-        known = bisect_left(ends, op.start)
-        if known and (
-            not op.version
-            or (op.version > versions[known - 1] if first else op.version < versions[known - 1])
-        ):
-            yield Violation("sessions", f"{op}: its session had seen {versions[known - 1].hex('-', 8)}")
+        count = bisect_left(ends, op.start)
+        known = versions[count - 1] if count else b""
+        if not known or (not op.shown and known in deleted):  # it was deleted, and is not there
+            continue
+        if not op.version or (op.version > known if first else op.version < known):
+            yield Violation("sessions", f"{op}: its session had seen {known.hex('-', 8)}")
 
 
 def _staler(operations: list[Operation], first: bool, history: History) -> Iterator[Violation]:

@@ -99,6 +99,16 @@ class Client:
         if self._seen is not None and world.plan.library:
             self._library = Library(world.cluster.id)
 
+    def seen(self) -> dict[tuple[str, str], bytes]:
+        """What its session of the library was told of, by bucket and key; nothing without one."""
+        return {} if self._seen is None or self._library is None else dict(self._seen)
+
+    def read(self, bucket: str, key: str) -> h.Operation:
+        """A read in its session, at ONE and with no bound, that is yet to be asked."""
+        operation = self.operation(h.GET, bucket, key, Level.ONE)
+        operation.repair, operation.tell, operation.stale_ms_max = True, False, 0
+        return operation
+
     # --- the loop ----------------------------------------------------------------------------
 
     def begin(self) -> None:
@@ -250,6 +260,7 @@ class Client:
         if definite:
             self.world.counts[definite] += 1
         if not operation.writes:
+            operation.code = failed.code
             self._end(operation, h.FAILED)
         elif failed.version:
             operation.version, operation.stamped = failed.version, True

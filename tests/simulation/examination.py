@@ -3,10 +3,10 @@
 All replicas become equal by exchanges alone. Every node takes a write; every key can be read at QUORUM
 and at ALL, and then takes a write at QUORUM; sessions of the library read what they have seen. Where
 replicas close themselves early it can be proven that all has converged. What summaries and logs say fits
-what is on the disks.
+what is on the disks. And while nobody asks anything then, no counter of mended things moves.
 """
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from basestore.anti_entropy.exchanges import SILENCE_S_MAX
@@ -28,6 +28,17 @@ ROUNDS_MAX = 6
 WRITABLE_S_MAX = 12.0  # a start begins above the last ceiling, which may be some seconds ahead
 CONVERGE_S_MAX = 30.0
 PROVE_S_MAX = 20.0
+REST_S = 3.0
+AT_REST = {  # what may go on while nobody asks anything, and there is nothing to mend
+    "exchanges_same", "exchanges_delta", "exchanges_aborted", "exchange_bytes_sent", "partitions_scrubbed",
+    "records_purged", "debts_ended",
+}  # fmt: skip
+TROUBLE = (  # what nobody counts where there was no fault
+    "hints_damaged", "hints_expired", "hints_late", "hints_refused", "mismatches", "records_dropped",
+    "leaves_corrected", "records_healed", "disk_stalls",
+)  # fmt: skip
+VERSION_LOST = 11  # the code of an error
+IN_SESSIONS_MAX = 60
 WRITTEN_MAX = 24
 SHOWN_MAX = 5
 
@@ -35,8 +46,9 @@ SHOWN_MAX = 5
 class Examination:
     """Of one world."""
 
-    def __init__(self, world: "PlannedWorld") -> None:
+    def __init__(self, world: "PlannedWorld", clients: Sequence[Client]) -> None:
         self._world = world
+        self._clients = clients
         plan = ClientPlan(len(world.plan.clients), EXAMINE, True, 1.0, False, False)
         self._examiner = Client(world, plan)
 
@@ -47,8 +59,11 @@ class Examination:
         self._take_writes()
         self._read_all()
         if self._world.plan.wide:
+            self._read_in_sessions()
             self._write_all()
             self._prove()
+        if self._world.plan.wide or not self._world.plan.faults:
+            self._rest()
 
     def _await_convergence(self) -> None:
         """All replicas become equal by exchanges alone: nobody reads."""
@@ -62,7 +77,8 @@ class Examination:
     def _take_writes(self) -> None:
         """Every node takes a write; where most clocks were wrong perhaps only at an operator's word."""
         if (asked := self._refused_writes()) and self._world.clocks_misled:
-            self._clocks_are_right()
+            self._world.clocks_are_right()
+            self._world.await_health()
             asked = self._refused_writes()
         for machine, op in asked:
             self._world.blame("recovery", f"n{machine.index + 1} does not take writes again: {op}")
@@ -82,17 +98,6 @@ class Examination:
             if not takers:
                 break
         return [(machine, op) for machine, op in asked if op.outcome != h.STORED]
-
-    def _clocks_are_right(self) -> None:
-        """Stamps were given out far ahead of the clocks, which are right now: an operator says so to each
-        node, with a start."""
-        self._world.counts["an operator said that clocks are right"] += 1
-        for machine in self._world.machines:
-            machine.stop()
-            machine.config = replace(machine.config, clock_is_right=True)
-        for machine in self._world.machines:
-            machine.start()
-        self._world.await_health()
 
     def _read_all(self) -> None:
         """Every key is read, twice."""
@@ -120,6 +125,41 @@ class Examination:
             for bucket, key in keys
         ]
 
+    def _read_in_sessions(self) -> None:
+        """Every session reads what it has seen, or something newer, or is told that a disk has lost it."""
+        asking = [(client, at) for client in self._clients for at in sorted(client.seen())]
+        for _ in range(ROUNDS_MAX):
+            asked = [(client, client.read(*at)) for client, at in asking[:IN_SESSIONS_MAX]]
+            self._ask_all(
+                [(client.stream.pick(self._world.machines), op) for client, op in asked],
+                [client for client, _ in asked],
+            )
+            for client, op in asked:
+                if op.code == VERSION_LOST:
+                    self._world.counts["a session's version was lost"] += 1
+                    self.judge_lost(op, client.seen()[op.bucket, op.key])
+            asking = [
+                (client, (op.bucket, op.key))
+                for client, op in asked
+                if op.outcome != h.FOUND and op.code != VERSION_LOST
+            ]
+            if not asking:
+                return
+        plan = self._world.plan
+        if plan.rounds and plan.hasty:  # or nothing can be proven, not that a version is lost either
+            self._world.blame("sessions", f"no read answers in a session: {asking[:SHOWN_MAX]}")
+        self._world.counts["spared: a session waits for what may be lost, and nothing is proven"] += 1
+
+    def judge_lost(self, read: h.Operation, version: bytes) -> None:
+        """A session is told that what it had seen is lost."""
+        world, row = self._world, self._world.placement.row(read.bucket.encode(), read.key.encode())
+        for machine in world.witness.holdings.replicas(row):
+            if s.holds(row, machine.disk.durable(s.DATA + row), version):
+                text = f"{read} is told that {s.short(version)} is lost, and n{machine.index + 1} holds it"
+                world.blame("sessions", text)
+        if world.history.sync and not world.history.stores_lost and not self._late():
+            world.blame("sessions", f"{read} is told that {s.short(version)} is lost, and no disk was")
+
     def _write_all(self) -> None:
         """Once clocks are right every key takes a write at QUORUM."""
         every = sorted({(op.bucket, op.key) for op in self._world.history.operations if op.kind != h.SCAN})
@@ -139,9 +179,7 @@ class Examination:
         world = self._world
         if not (world.plan.rounds and world.plan.hasty and world.history.sync):
             return
-        late = any(
-            pile.late for machine in world.machines if machine.node for pile in machine.node.hints.summary()
-        )
+        late = self._late()
         operator = Operator(world, len(world.plan.clients) + 9)
         ended: list[bool] = []
         operator.prove(world.machines[0], lambda: ended.append(True), PROVE_S_MAX)
@@ -151,6 +189,32 @@ class Examination:
         world.counts["spared: nothing is proven, for something may be lost"] += lost
         if not operator.proven and not late and not (lost and world.history.stores_lost):
             world.blame("converged", f"nothing could be proven in {PROVE_S_MAX} s: {operator.obstacles}")
+
+    def _late(self) -> bool:
+        """Whether some hints came too late."""
+        nodes = [machine.node for machine in self._world.machines if machine.node]
+        return any(pile.late for node in nodes for pile in node.hints.summary())
+
+    def _rest(self) -> None:
+        """Nobody asks anything, and all is well: what compares and cleans up goes on, and finds nothing."""
+        world = self._world
+        self._await_quiet()
+        before = [None if each.node is None else each.node.metrics for each in world.machines]
+        earlier = [{} if metrics is None else dict(metrics.counts) for metrics in before]
+        world.clockwork.run(world.clockwork.now + REST_S)
+        for machine, metrics, old in zip(world.machines, before, earlier, strict=True):
+            if metrics is not None and machine.node is not None and machine.node.metrics is metrics:
+                self.judge_rest(machine, old, metrics.counts)
+
+    def judge_rest(self, machine: "Machine", old: Mapping[str, int], new: Mapping[str, int]) -> None:
+        """What a node has counted while nobody asked it anything; and ever, where there was no fault."""
+        world, name = self._world, f"n{machine.index + 1}"
+        moved = {counter: new[counter] - old[counter] for counter in new if new[counter] != old[counter]}
+        if moved.keys() - AT_REST:
+            world.blame("quiet", f"{name} counts {moved}, and nobody asks anything")
+        trouble = {counter: new[counter] for counter in TROUBLE if new[counter]}
+        if trouble and not world.plan.faults:
+            world.blame("quiet", f"{name} counts {trouble}, and there was no fault")
 
     def _await_quiet(self) -> None:
         """Until what goes on behind the answers has ended, healing and scrubs too, at the latest when it is
@@ -167,12 +231,12 @@ class Examination:
                 for each in self._world.machines
             )
 
-    def _ask_all(self, asked: list[tuple["Machine", h.Operation]]) -> None:
-        """Ask, and wait for the answers; then a moment longer."""
-        for machine, operation in asked:
+    def _ask_all(self, asked: list[tuple["Machine", h.Operation]], clients: Sequence[Client] = ()) -> None:
+        """Ask, as the examiner or as these clients, and wait for the answers; then a moment longer."""
+        for (machine, operation), client in zip(asked, clients or [self._examiner] * len(asked), strict=True):
             operation.timeout_ms = self._world.plan.timeout_ms_max
             machine.start()  # a fault planned earlier may still have ended it
-            self._examiner.ask(machine, operation)
+            client.ask(machine, operation)
         end = self._world.clockwork.now + EXAMINE_S_MAX
         while self._world.clockwork.now < end and any(op.outcome == h.PENDING for _, op in asked):
             self._world.clockwork.run(self._world.clockwork.now + 0.05)

@@ -32,6 +32,7 @@ class Operation:
         "attempts",
         "bucket",
         "client",
+        "code",
         "cursor",
         "end",
         "escalated",
@@ -90,6 +91,7 @@ class Operation:
         self.stale_ms_max = 0
         self.stale_ms = -1  # what it was told; -1: nothing
         self.escalated = False
+        self.code = 0  # of the error that a read got
         self.found = False
         self.shown = False  # of a read: a version, be it a tombstone's
         self.acknowledged = 0  # of a write: replicas that had applied it

@@ -307,3 +307,19 @@ def test_a_page_in_a_session_shows_nothing_older_than_it_was_told() -> None:
         scan = story.scan(old)
         scan.level, scan.session = ONE, True
         assert story.wrong() == wrong
+
+
+@pytest.mark.parametrize(
+    ("deleted", "shown", "wrong"),
+    [(True, False, set()), (False, False, {"sessions"}), (True, True, {"sessions"})],
+)
+def test_a_session_that_deleted_a_key_may_find_nothing_but_nothing_older(
+    deleted: bool, shown: bool, wrong: set[str]
+) -> None:
+    story = Story()
+    old = story.put(1, level=ONE)
+    seen = story.put(2, level=ONE)
+    seen.kind, seen.session = h.DELETE if deleted else h.SET, True
+    read = story.get(old, ONE)
+    read.session, read.shown = True, shown
+    assert story.wrong() == wrong

@@ -12,6 +12,7 @@ The history is the same wherever it is played: its digest covers every message a
 import hashlib
 import traceback
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from basestore.cluster.placement import Placement
@@ -169,7 +170,7 @@ class PlannedWorld:
         self.heal()
         if self.await_health():
             self.witness.promises.kept_in_the_end()
-            Examination(self).examine()
+            Examination(self, clients).examine()
         for machine in self.machines:
             machine.count()
         if self.counts["mismatches"] and not self.counts["record spoilt"]:
@@ -211,8 +212,33 @@ class PlannedWorld:
                 machine.resume()
             machine.start()
 
+    def clocks_are_right(self) -> None:
+        """Stamps were given out far ahead of the clocks, which are right now: an operator says so to each
+        node, with a start."""
+        self.counts["an operator said that clocks are right"] += 1
+        for machine in self.machines:
+            machine.stop()
+            machine.config = replace(machine.config, clock_is_right=True)
+        for machine in self.machines:
+            machine.start()
+
     def await_health(self) -> bool:
-        """Whether all becomes well in time, without anybody's help."""
+        """Whether all becomes well in time, without anybody's help; where most clocks were wrong perhaps only
+        with an operator's."""
+        if self._becomes_well():
+            return True
+        if self.clocks_misled and not all(machine.config.clock_is_right for machine in self.machines):
+            self.clocks_are_right()
+            if self._becomes_well():
+                return True
+        for machine in self.machines:
+            if not self._well(machine):
+                node = machine.node
+                facts = "not running" if node is None else str(node.report.facts())
+                self.blame("recovery", f"n{machine.index + 1} is not well {HEAL_S_MAX} s after: {facts}")
+        return False
+
+    def _becomes_well(self) -> bool:
         end = self.clockwork.now + HEAL_S_MAX
         while self.clockwork.now < end:
             self.clockwork.run(self.clockwork.now + 0.25)
@@ -222,11 +248,6 @@ class PlannedWorld:
                 self.clockwork.run(self.clockwork.now + 0.5)
                 if all(machine.node is not None for machine in self.machines):
                     return True
-        for machine in self.machines:
-            if not self._well(machine):
-                node = machine.node
-                facts = "not running" if node is None else str(node.report.facts())
-                self.blame("recovery", f"n{machine.index + 1} is not well {HEAL_S_MAX} s after: {facts}")
         return False
 
     def _well(self, machine: Machine) -> bool:

@@ -3,6 +3,8 @@
 Covers `replica/losses.py`, what recovery finds lost, and what proofs, reads and operators are told.
 """
 
+from collections.abc import Callable
+
 import pytest
 
 from basestore.client.session import Session
@@ -55,6 +57,21 @@ def unproven(found: Convergence) -> tuple[str, ...]:
     assert losses
     assert all(each.since_ms for each in losses)
     return tuple(name for each in losses for name in each.nodes)
+
+
+def looks_of_a_session(world: World, seen: bytes) -> Callable[[], ReadResult]:
+    """Reads of `k` at QUORUM in a session that has seen this version of it."""
+    session = Session(bytes(16), {"default": Rule.LAST_WRITE_WINS})
+    session.show("default", b"k", seen)
+
+    def look() -> ReadResult:
+        request = session.begin(Get(0, "default", b"k", Level.QUORUM, 1000, b"", True))
+        call = world.ask(0, lambda number: request._replace(id=number))
+        world.run(1.5)
+        session.end(request, call.reply())
+        return read_result(call.reply(), Level.QUORUM)
+
+    return look
 
 
 def look_bounded(world: World, key: str, level: Level, stale_ms: int = 0) -> ReadResult:
@@ -300,19 +317,49 @@ def test_a_session_is_told_once_that_what_it_has_seen_is_lost(older: bool) -> No
     for index in (0, 1):
         world.start(index)
     recovered(world, 0, 1)
-    session = Session(bytes(16), {"default": Rule.LAST_WRITE_WINS})
-    session.show("default", b"k", version.encode())
-
-    def look() -> ReadResult:
-        request = session.begin(Get(0, "default", b"k", Level.QUORUM, 1000, b"", True))
-        call = world.ask(0, lambda number: request._replace(id=number))
-        world.run(1.5)
-        session.end(request, call.reply())
-        return read_result(call.reply(), Level.QUORUM)
-
+    look = looks_of_a_session(world, version.encode())
     with pytest.raises(ReadTimeout):  # a proof is yet to come
         look()
     world.run(30)
     with pytest.raises(VersionLost, match=f"the version {version} that this session has seen is lost"):
         look()
     assert look().value == (b"old" if older else None)
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_a_session_is_told_so_too_where_a_quorum_never_had_it_and_nothing_need_be_accepted(
+    older: bool,
+) -> None:
+    """What nobody holds and is stable was taken for purged: a write at ONE that went with its disk was shown
+    as not there."""
+    world = World(3, partitions=1, reconcile=True, hint_bytes_max=0)
+    if older:
+        world.put(2, "k", "old", Level.ALL)
+    world.part(0, 1)
+    world.part(0, 2)
+    version = world.put(0, "k", "new", Level.ONE).version
+    assert version is not None
+    world.wipe(0)
+    for index in (1, 2):
+        world.cut.discard(frozenset((0, index)))
+    world.start(0)
+    recovered(world, 0)
+    assert world.node(0).losses.all_open == []
+    world.run(30)
+    look = looks_of_a_session(world, version.encode())
+    with pytest.raises(VersionLost, match=f"the version {version} that this session has seen is lost"):
+        look()
+    assert look().value == (b"old" if older else None)
+
+
+def test_what_is_purged_after_a_loss_is_just_not_there() -> None:
+    world = World(3, partitions=1, reconcile=True)
+    lose(world, 0)
+    world.run(30)
+    call = world.delete(1, "k", Level.ALL)
+    world.settle()
+    version = call.receipt().version
+    assert version is not None
+    world.run(60)
+    assert world.stored(1, "k") is None
+    assert looks_of_a_session(world, version.encode())().found is False

@@ -605,6 +605,23 @@ def test_a_node_whose_clock_was_never_wrong_goes_on_from_where_the_others_were()
             assert world.put(at, f"{number}", f"by {at}", Level.ALL).outcome is Outcome.STORED
 
 
+def test_a_store_that_was_wiped_after_all_clocks_were_ahead_recovers_at_an_operators_word() -> None:
+    """What its sources had closed meanwhile lies in its future, and is true."""
+    world = World(3, reconcile=True)
+    jump(world, HOUR_MS, 0, 1, 2)
+    world.run(30)
+    world.put(0, "k", "ahead", Level.ALL)
+    jump(world, -HOUR_MS, 0, 1, 2)
+    for index in (0, 1):
+        world.stop(index)
+    world.wipe(2)
+    for index in range(3):
+        world.start(index, clock_is_right=True)
+    world.run(10)
+    assert world.node(2).state == "up"
+    assert world.put(2, "k", "v", Level.ALL).outcome is Outcome.STORED
+
+
 @pytest.mark.parametrize("drift_ms_max", [500, 2000])
 @pytest.mark.parametrize("sync_s", [1.5, 13.0])
 def test_a_slow_disk_makes_no_restart_refuse(drift_ms_max: int, sync_s: float) -> None:
