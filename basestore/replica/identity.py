@@ -168,9 +168,12 @@ class StoreIdentity:
             # store decides, for where it ended is known exactly.
             self._moved = True
         else:
-            former, copied = self._former + self.store, self.copied or self.state is State.WHOLE
-            self._doubt(COPIED, fresh.store)
-            self._former, self.copied = former[-STORES_MAX * STORE_BYTES :], copied
+            self._take_for_copy(fresh.store)
+
+    def _take_for_copy(self, store: bytes) -> None:
+        former, copied = self._former + self.store, self.copied or self.state is State.WHOLE
+        self._doubt(COPIED, store)
+        self._former, self.copied = former[-STORES_MAX * STORE_BYTES :], copied
 
     def _stage(self, state: State, *, clean: bool, recovered: bool = False) -> None:
         facts = [
@@ -272,7 +275,8 @@ class StoreIdentity:
 
     def hear_remembered(self, outbox: Outbox, name: str, said: Remembered, fresh_store: bytes) -> bool:
         """A peer tells what it remembers of this store: confirm it. False when this store has lost
-        something: it has then started over under `fresh_store`, and all links must be made anew."""
+        something, or nobody is left who could say that it has not: it has then started over under
+        `fresh_store`, and all links must be made anew."""
         if said.store != self.store:
             return True  # an answer to an identity that is no longer ours
         # The peer was told durable sequences only, so a sound store holds at least as much, whatever it
@@ -298,6 +302,10 @@ class StoreIdentity:
             self._vouched |= witness or self._echoes == self._others
         elif self._witnesses == self._others:
             self._settle_moved()
+        elif self._witnesses | self._echoes == self._others:  # some cannot know, and never will
+            self._take_for_copy(fresh_store)
+            self._stage(self.state, clean=False)
+            return False
         outbox.put(Confirmed(self.store, self._group_commit.generation, self._group_commit.durable_sequence))
         return True
 

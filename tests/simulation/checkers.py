@@ -34,8 +34,9 @@ def judge(history: History) -> Iterator[Violation]:
             scans.append(operation)
         else:
             by_key[operation.bucket, operation.key].append(operation)
-    for (bucket, _), operations in by_key.items():
-        writers, wrong = _writers(operations)
+    for (bucket, key), operations in by_key.items():
+        late = history.late.get((bucket, key), [])
+        writers, wrong = _writers(operations, late)
         yield from wrong
         yield from _forgot(operations, bucket == "once")
         yield from _staler(operations, bucket == "once", history)
@@ -45,7 +46,6 @@ def judge(history: History) -> Iterator[Violation]:
                 yield from _lost(_settled(operations, history.crash_s), bucket == "once", stores_lost=True)
             continue
         yield from _went_back(operations, bucket == "once")
-        late = history.late.get((bucket, operations[0].key), [])
         yield from _lost(_taken(operations, late, bucket == "once"), bucket == "once", history.stores_lost)
         if bucket == "once":
             yield from _two_winners(operations)
@@ -131,9 +131,12 @@ def _settled(operations: list[Operation], crash_s: float) -> list[Operation]:
     return [op for op in operations if op.writes and op.end + INTERVAL_S < crash_s] + reads
 
 
-def _writers(operations: list[Operation]) -> tuple[dict[bytes, Operation], list[Violation]]:
+def _writers(
+    operations: list[Operation], late: list[bytes]
+) -> tuple[dict[bytes, Operation], list[Violation]]:
     """Which write each version is of, learned from receipts and from values that were read; and
-    what was read that nobody wrote, or that was refused."""
+    what was read that nobody wrote, or that was refused. A write whose hint came too late may be written
+    anew, by an operator."""
     wrong = []
     sets = {op.value: op for op in operations if op.kind == h.SET}
     writers: dict[bytes, Operation] = {}
@@ -150,7 +153,7 @@ def _writers(operations: list[Operation]) -> tuple[dict[bytes, Operation], list[
             wrong.append(Violation("phantoms", f"{op} shows what was refused: {writer}"))
         elif writers.setdefault(op.version, writer) is not writer:
             wrong.append(Violation("versions", f"{op} and {writers[op.version]}: one version, two values"))
-        elif writer.version and writer.version != op.version:
+        elif writer.version and writer.version != op.version and writer.version not in late:
             wrong.append(Violation("versions", f"{op}: {writer} was executed twice"))
         elif writer.start > op.end:
             wrong.append(Violation("phantoms", f"{op} shows what was written later: {writer}"))

@@ -11,6 +11,8 @@ from tests.simulation.clockwork import Stream
 from tests.simulation.drills import DRILLS, drill
 from tests.simulation.ordeals import ORDEALS, ordeal
 from tests.simulation.plan import BEGIN_S, ClientPlan, Fault, MachinePlan, NetworkPlan, Plan
+from tests.simulation.restores import CHANCE, all_restored, restoring
+from tests.simulation.restores import DRILLS as RESTORED
 from tests.simulation.widening import WIDE, draw_faults, widen
 
 # Faults and how often each is drawn, by theme.
@@ -51,8 +53,12 @@ def draw(seed: int) -> Plan:
     drilled = Stream(seed, "drill")
     if drilled.chance(DRILLS):
         return drill(plan, drilled)
+    restored = Stream(seed, "restored")
+    if restored.chance(RESTORED):
+        return all_restored(plan, restored)
     stream = Stream(seed, "wide")
-    return widen(plan, kinds, stream) if stream.chance(WIDE) else plan
+    plan = widen(plan, kinds, stream) if stream.chance(WIDE) else plan
+    return restoring(plan, restored) if restored.chance(CHANCE) else plan
 
 
 def draw_plain(seed: int) -> tuple[Plan, list[tuple[str, float]]]:

@@ -187,7 +187,7 @@ class Examination:
             world.clockwork.run(world.clockwork.now + 0.25)
         lost = any(kind == "lost" for kind, _ in operator.obstacles)  # until that is accepted
         world.counts["spared: nothing is proven, for something may be lost"] += lost
-        if not operator.proven and not late and not (lost and world.history.stores_lost):
+        if not operator.proven and not late and not (lost and (world.history.stores_lost or world.doubted)):
             world.blame("converged", f"nothing could be proven in {PROVE_S_MAX} s: {operator.obstacles}")
 
     def _late(self) -> bool:

@@ -14,6 +14,7 @@ from basestore.storage.keyspace import DATA, HINT
 from tests.simulation.clockwork import Stream
 from tests.simulation.losses import lose_store, may_lose, recall, restart_s
 from tests.simulation.plan import Fault
+from tests.simulation.restores import RESTORES, Restores
 
 if TYPE_CHECKING:
     from tests.simulation.machine import Machine
@@ -125,6 +126,7 @@ class Faults:
     def __init__(self, world: "PlannedWorld") -> None:
         self._world = world
         self._stream = Stream(world.plan.seed, "spoils")
+        self._restores = Restores(world)
 
     def begin(self) -> None:
         """What is wrong before any machine has started."""
@@ -134,6 +136,7 @@ class Faults:
                 self._world.counts[f"fault: {fault.kind}"] += 1
 
     def plan(self) -> None:
+        self._restores.plan()
         for fault in self._world.plan.faults:
             if fault.kind != "clock wrong":
                 self._world.clockwork.at(fault.at, self._strike, fault)
@@ -145,6 +148,9 @@ class Faults:
             machine = max(world.machines, key=hints_kept)
         if kind.endswith(("after ack", "replay", "replayer", "repair")):
             world.triggers.arm(fault)
+            return
+        if kind in RESTORES:
+            self._restores.strike(machine, fault)
             return
         if kind in LOSING and not may_lose(world, machine):
             world.counts["spared: too many stores lost already"] += 1

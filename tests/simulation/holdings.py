@@ -20,6 +20,7 @@ from tests.simulation import stored as s
 if TYPE_CHECKING:
     from tests.simulation.machine import Machine
     from tests.simulation.world import PlannedWorld
+    from tests.worlds.disk import Disk
 
 
 class Holdings:
@@ -61,6 +62,12 @@ class Holdings:
     def taken(self, row: bytes, version: bytes) -> bool:
         """Whether any replica has ever taken that version."""
         return bool(self._takers.get((row, version)))
+
+    def known(self, row: bytes, version: bytes) -> bool:
+        """Whether any replica has ever taken that version; or of a first-write key holds what won already."""
+        first = s.bucket_of(row) in s.FIRST_WRITE_WINS
+        held = (machine.disk.get(s.DATA + row) for machine in self.replicas(row) if first)
+        return self.taken(row, version) or any(s.holds(row, record, version) for record in held)
 
     def purged(self, row: bytes) -> bytes:
         """The greatest version of a row that some replica may have purged: who finds nothing finds that."""
@@ -130,6 +137,13 @@ class Holdings:
                 continue
             if not self.kept(other, row, held, version):
                 world.blame("purges", f"{name} goes, and n{other.index + 1} holds {s.short(held)}")
+
+    def returned(self, former: "Disk", disk: "Disk") -> None:
+        """A store is as it was once: what it had taken since may come again."""
+        self.stable.clear()
+        for takers in self._takers.values():
+            if former in takers:
+                takers.append(disk)
 
     # --- now and then --------------------------------------------------------------------------
 

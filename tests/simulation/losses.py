@@ -1,11 +1,11 @@
 """Losses: stores that are wiped, rolled back or cut, as far as the cluster promises to survive it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cbor2
 
 from basestore.replica.group_commit import PROGRESS
-from basestore.replica.identity import IDENTITY, Place
+from basestore.replica.identity import IDENTITY, Place, State
 from basestore.storage import keyspace
 from tests.simulation.plan import Fault
 
@@ -25,8 +25,9 @@ def restart_s(fault: Fault) -> float:
 def may_lose(world: "PlannedWorld", machine: "Machine") -> bool:
     """Whether the cluster promises to survive it: with more than N - Q of N stores lost it does not."""
     plan = world.plan
-    lost = sum(each.impaired for each in world.machines if each is not machine)
-    return lost < plan.replication - (plan.replication // 2 + 1) and not machine.impaired
+    lost = sum(each.impaired or each.in_doubt for each in world.machines if each is not machine)
+    spare = plan.replication - (plan.replication // 2 + 1)
+    return lost < spare and not machine.impaired and not machine.in_doubt
 
 
 def lose_store(world: "PlannedWorld", machine: "Machine", fault: Fault) -> None:
@@ -64,22 +65,34 @@ def place_of(copy: dict[bytes, bytes]) -> frozenset[Place]:
     return frozenset((Place(*place),)) if place else frozenset()
 
 
+def newborn(copy: dict[bytes, bytes]) -> bool:
+    """Whether the store that was copied had not been born yet."""
+    stored = copy.get(IDENTITY)
+    return stored is None or cbor2.loads(stored)[1] == State.NEWBORN.value
+
+
 def would_be_noticed(world: "PlannedWorld", machine: "Machine", copy: dict[bytes, bytes]) -> bool:
     """Whether each peer remembers, durably, more than the copy holds. One that does not would
     vouch for it: a limit of the design (peers write down what they hear once a second)."""
+    return all(remembering(world, machine, copy))
+
+
+def _more(known: list[Any], generations: dict[bytes, int], sequence: int) -> bool:
+    """Whether what a peer remembers is more than a store held that knew these generations."""
+    end = generations.get(known[1])
+    return end is None or known[2] > (sequence if end < 0 else end)
+
+
+def remembering(world: "PlannedWorld", machine: "Machine", copy: dict[bytes, bytes]) -> list[bool]:
+    """Which of the peers remember, durably, more than the copy holds."""
     stored = copy.get(IDENTITY)
     if stored is None:
-        return True
+        return [True]
     generations = dict(cbor2.loads(stored)[4])
     sequence = int.from_bytes(copy[PROGRESS][:8])
+    remember = []
     for peer in world.machines:
-        known = peer.disk.durable(keyspace.peer(machine.config.name))
-        if peer is machine:
-            continue
-        if known is None:
-            return False
-        _, generation, heard, *_ = cbor2.loads(known)
-        end = generations.get(generation)
-        if end is not None and heard <= (sequence if end < 0 else end):
-            return False
-    return True
+        if peer is not machine:
+            known = peer.disk.durable(keyspace.peer(machine.config.name))
+            remember.append(known is not None and _more(cbor2.loads(known), generations, sequence))
+    return remember

@@ -8,6 +8,7 @@ what the disk had not synced. A failed fsync stops it.
 import math
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,8 @@ class Machine:
         self._stalled: tuple[float, int] | None = None  # since when, and how many rows were refused then
         self.stalls = 0.005  # how often a sync takes forty times as long
         self.impaired_since = -1.0  # when the store lost something, until it is whole again
+        self.announced = False  # at the next start an operator says that the store may be an old copy
+        self._doubted = False
         self.spoilt: set[bytes] = set()
         self.copies: deque[dict[bytes, bytes]] = deque(maxlen=COPIES_MAX)
         self._stream = Stream(world.plan.seed, f"machine {index}")
@@ -122,7 +125,8 @@ class Machine:
         bits = self._stream.bytes
         place = Place(self.life, self.index, 0) if self.disk.persistent else None
         fresh = Fresh(bits(16), bits(8), int.from_bytes(bits(6)), self.disk.places, place)
-        node = Node(self.config, self.disk, fresh, self.instant(), {})
+        config = replace(self.config, forgetful=True) if self.announced else self.config
+        node = Node(config, self.disk, fresh, self.instant(), {})
         barrier = node.step(self.instant())
         if barrier is None:  # the disk takes nothing: nobody hears of this opening
             self.world.counts["refused to open"] += 1
@@ -131,6 +135,7 @@ class Machine:
         self.disk.sync()
         self.disk.accept_loss()
         self.disk.places = frozenset({place} if place else ())
+        self.announced = False
         node.durable(barrier, self.instant())
         summary_log = node.summaries.summary_log
         summary_log.checkpoint_at_bytes, summary_log.slice_bytes, summary_log.slice_nodes = FLUSH
@@ -224,6 +229,27 @@ class Machine:
         self.world.witness.stamps.lost(self)
         self.impaired_since = self.world.clockwork.now
         self.world.history.stores_lost = True
+
+    def move(self, places: frozenset[Place]) -> None:
+        """The same disk, elsewhere. Only while it does not run."""
+        assert self.node is None
+        self.disk.places, self.in_doubt = places, True
+
+    def return_to(self, copy: dict[bytes, bytes], places: frozenset[Place]) -> None:
+        """Its disk as it was once, from when nothing was lost. Only while it does not run."""
+        assert self.node is None
+        self._insert(Disk.restored(copy, places))
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the store, of which nothing is lost, may take itself for a copy."""
+        if self._doubted and self.node is not None and self.node.identity.whole:
+            self._doubted = False
+        return self._doubted
+
+    @in_doubt.setter
+    def in_doubt(self, doubted: bool) -> None:
+        self._doubted = doubted
 
     def quicken(self) -> None:
         """The disk is no longer slow."""

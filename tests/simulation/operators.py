@@ -15,7 +15,7 @@ from basestore.cluster.outbox import Outbox
 from basestore.errors import BasestoreError, ConnectionLost
 from basestore.protocol.client import Failed
 from basestore.protocol.codec import Message
-from basestore.protocol.operator import Explain, Replay
+from basestore.protocol.operator import Explain, Replay, Status
 from basestore.results.cluster_view import SURVEY_MS, Scope
 from basestore.results.convergence import Proving
 from basestore.results.explanation import explanation
@@ -109,6 +109,11 @@ class Operator:
         """Hints are to be delivered, and late ones decided."""
         self.world.counts["replay --late"] += 1
         self._ask(machine, Replay(self._next(), late=True), 1.0, lambda answer: after())
+
+    def take_as_is(self, machine: "Machine") -> None:
+        """Its store is to be taken as it is, though it may be a copy."""
+        self.world.counts["repair --as-is"] += 1
+        self._ask(machine, Status(self._next(), True), 1.0, lambda answer: None)
 
     def explain(self, machine: "Machine", after: Callable[[], None]) -> None:
         """Why a key is as it is."""

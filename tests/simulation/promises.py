@@ -205,7 +205,7 @@ class Promises:
         """A hint takes the place of an only copy: while nobody has taken either it is one itself."""
         row, version = s.hinted_row(key)[1], s.hinted_record(new)[: s.VERSION]
         versions = version, s.hinted_record(old)[: s.VERSION]
-        if not s.only_copy(new) and not any(self._holdings.taken(row, each) for each in versions):
+        if not s.only_copy(new) and not any(self._holdings.known(row, each) for each in versions):
             text = f"what takes an only copy's place of {row!r}, {s.short(version)}, is kept as a mere copy"
             self._world.blame("only copies", text)
 

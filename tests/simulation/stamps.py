@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.simulation.holdings import Holdings
     from tests.simulation.machine import Machine
     from tests.simulation.world import PlannedWorld
+    from tests.worlds.disk import Disk
 
 LAG_SLACK_S = 0.1
 
@@ -184,6 +185,13 @@ class Stamps:
                     self._world.blame(
                         "floors", f"n{machine.index + 1}: {text}, and its floor is {summary.floor}"
                     )
+
+    def returned(self, former: "Disk", disk: "Disk") -> None:
+        """A store is as it was once; it gives out what it had not given out by then."""
+        self._raised.clear()
+        self._words.clear()
+        if former in self._given:
+            self._given[disk] = self._given[former]
 
     # --- what is given out -------------------------------------------------------------------
 

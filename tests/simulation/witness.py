@@ -32,6 +32,7 @@ from tests.simulation.timekeeping import Timekeeping
 if TYPE_CHECKING:
     from tests.simulation.machine import Machine
     from tests.simulation.world import PlannedWorld
+    from tests.worlds.disk import Disk
 
 SLACK_S = 0.16
 FINAL = 2  # as a receipt says it
@@ -123,6 +124,12 @@ class Witness:
         self.holdings.replaced(machine, held, batch)
         self.stamps.replaced(machine, batch)
         self.promises.replaced(machine, held, batch)
+
+    def returned(self, former: "Disk", disk: "Disk") -> None:
+        """All stores come back as they were at one moment, one of them on this disk: nothing was written
+        since, and what was closed and stable by then is known no more."""
+        self.holdings.returned(former, disk)
+        self.stamps.returned(former, disk)
 
     def copied(self) -> None:
         """The disks are copied: what must be true at any moment is true now."""

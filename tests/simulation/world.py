@@ -65,6 +65,7 @@ class PlannedWorld:
         self.placement = Placement.of(cluster)
         self._digest = hashlib.sha256()
         self.clocks_misled = False  # no majority of right clocks stood against wrong ones at some time
+        self.doubted = False  # all stores were taken for copies at once, of which nothing was lost
         self._noted: list[str] = []  # for the digest, later
         self._numbers = 0
         self._chance = Stream(plan.seed, "client network")

@@ -121,6 +121,16 @@ class TestCopies:
         world.settle()
         assert [node.state for node in world.running] == ["up"] * 3
 
+    def test_a_disk_mounted_anew_recovers_where_a_peer_cannot_know_any_more(self) -> None:
+        world = filled(5)
+        world.stop(1)
+        world.remount(1)
+        world.wipe(2)
+        world.start(2)
+        world.start(1)
+        world.run(10)
+        assert [node.state for node in world.running] == ["up"] * 5
+
     def test_one_node_alone_cannot_prove_that_it_is_no_copy(self) -> None:
         world = filled(1)
         world.stop(0)
