@@ -81,7 +81,7 @@ def _ack_the_refused(self: Any) -> None:
         self._open.acks = {}
 
 
-@mutant("a read of a refused batch is answered", STALE | {"shown"}, GroupCommit, "commit", "disk full")
+@mutant("a read of a refused batch is answered", STALE | {"shown"}, GroupCommit, "commit", "stalls")
 def _show_the_refused(self: Any) -> None:
     _commit(self)
     if self.stalled:
