@@ -203,7 +203,7 @@ def _went_back(operations: list[Operation], first: bool) -> Iterator[Violation]:
 
 
 def _is_fact(op: Operation) -> bool:
-    return op.strong and bool(op.version) and op.outcome in (h.FOUND, h.STORED)
+    return op.strong and op.version != b"" and op.outcome in (h.FOUND, h.STORED)
 
 
 def _name(op: Operation, fact: Operation) -> str:

@@ -169,13 +169,14 @@ class Client:
         message = request_of(operation, request)
         if self._library is not None and operation.session:
             message = self._library.begin(request, message, operation)
-        world.clockwork.after(
-            world.client_delay(), machine.enter, self._arrive, session, machine, message, operation
-        )
+        world.clockwork.after(world.client_delay(), self._arrive, session, machine, message, operation)
         patience_s = operation.timeout_ms / 1e3 + GRACE_S
-        world.clockwork.after(patience_s, self._give_up, session, request, operation)
+        world.clockwork.in_vain(patience_s, self._waits, self._give_up, session, request, operation)
 
     def _arrive(self, session: Session, machine: "Machine", message: Message, operation: h.Operation) -> None:
+        if machine.paused:
+            machine.enter(self._arrive, session, machine, message, operation)
+            return
         if machine.life == session.life and not session.outbox.closed:
             self.world.witness.asked(machine, operation)
             if self.world.recording:
@@ -204,6 +205,11 @@ class Client:
     def _miss(self, request: int) -> None:
         if self._library is not None:
             self._library.end(request, None)
+
+    def _waits(self, session: Session, request: int, operation: h.Operation) -> bool:
+        return self._library is not None or (
+            operation.outcome == h.PENDING and operation.requests[-1] == request
+        )
 
     def _give_up(self, session: Session, request: int, operation: h.Operation) -> None:
         self._miss(request)

@@ -14,28 +14,57 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+Event = tuple[float, int, Callable[..., None], tuple[Any, ...]]  # time, order, action, arguments
+NEAR_PER_S = 16  # a power of two: no division rounds
+
+
 class Clockwork:
     """A heap of events. `now` is in seconds since the world began."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._heap: list[Event] = []
         self._planned = 0
+        self._waiting: dict[int, list[tuple[Callable[..., bool], Event]]] = {}  # by when they are near
 
     def at(self, time: float, action: Callable[..., None], *arguments: Any) -> None:
         """Call `action` at that time, or now if it has passed."""
         self._planned += 1
-        heappush(self._heap, (max(time, self.now), self._planned, action, arguments))
+        now = self.now
+        heappush(self._heap, (time if time > now else now, self._planned, action, arguments))
 
     def after(self, delay: float, action: Callable[..., None], *arguments: Any) -> None:
         self._planned += 1
         heappush(self._heap, (self.now + delay, self._planned, action, arguments))
 
+    def in_vain(
+        self, delay: float, needed: Callable[..., bool], action: Callable[..., None], *arguments: Any
+    ) -> None:
+        """As `after`, for what mostly comes to nothing: only what is still `needed`, by its arguments, when
+        its time is near gets into the heap. What is not needed any more must never be again."""
+        self._planned += 1
+        time = self.now + delay
+        near = int(time * NEAR_PER_S)
+        if near <= int(self.now * NEAR_PER_S):
+            heappush(self._heap, (time, self._planned, action, arguments))
+            return
+        waiting = self._waiting.get(near)
+        if waiting is None:
+            waiting = self._waiting[near] = []
+            # Before all else at its moment: then each still comes in its turn.
+            heappush(self._heap, (near / NEAR_PER_S, 0, self._near, (near,)))
+        waiting.append((needed, (time, self._planned, action, arguments)))
+
+    def _near(self, near: int) -> None:
+        for needed, event in self._waiting.pop(near):
+            if needed(*event[3]):
+                heappush(self._heap, event)
+
     def run(self, until: float) -> None:
         """Let everything happen up to that time."""
-        heap = self._heap
+        heap, pop = self._heap, heappop
         while heap and heap[0][0] <= until:
-            self.now, _, action, arguments = heappop(heap)
+            self.now, _, action, arguments = pop(heap)
             action(*arguments)
         self.now = max(self.now, until)
 
@@ -44,6 +73,7 @@ class Stream:
     """Chance for one concern of one seed."""
 
     __slots__ = ("bits", "random")
+    # `exponential` and `tail` draw at every message: neither calls another method.
 
     def __init__(self, seed: int, concern: str) -> None:
         source = random.Random(f"{seed}/{concern}")
@@ -64,7 +94,10 @@ class Stream:
 
     def tail(self, mean: float, heavy: float) -> float:
         """A delay: exponential, but now and then (with chance `heavy`) forty times as long."""
-        return self.exponential(mean * 40 if self.random() < heavy else mean)
+        random = self.random
+        if random() < heavy:
+            mean *= 40
+        return -math.log(1.0 - random()) * mean
 
     def pick(self, choices: Sequence[T]) -> T:
         return choices[int(self.random() * len(choices))]

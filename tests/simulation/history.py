@@ -59,12 +59,14 @@ class Operation:
         "stale_ms_max",
         "stamped",
         "start",
+        "strong",
         "tell",
         "timeout_ms",
         "ttl_ms",
         "value",
         "version",
         "winner",
+        "writes",
     )  # fmt: skip
 
     def __init__(self, number: int, client: int, kind: str, bucket: str, key: str, level: Level) -> None:
@@ -74,6 +76,8 @@ class Operation:
         self.bucket = bucket
         self.key = key
         self.level = level
+        self.writes = kind in (SET, DELETE)
+        self.strong = level >= Level.QUORUM
         self.value = b""
         self.ttl_ms = 0
         self.timeout_ms = 0
@@ -106,14 +110,6 @@ class Operation:
         self.node = -1
         self.requests: list[int] = []
         self.promised: list[int] = []  # members that hold it or will be given it, says the receipt
-
-    @property
-    def writes(self) -> bool:
-        return self.kind in (SET, DELETE)
-
-    @property
-    def strong(self) -> bool:
-        return self.level >= Level.QUORUM
 
     def __repr__(self) -> str:
         words = [f"#{self.number}", f"c{self.client}@n{self.node + 1}", self.kind, self.bucket, self.key]

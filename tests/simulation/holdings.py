@@ -57,7 +57,8 @@ class Holdings:
 
     def durable(self, machine: "Machine", row: bytes, version: bytes) -> bool:
         """The same of what would outlive a power cut."""
-        return self.kept(machine, row, machine.disk.durable(s.DATA + row), version)
+        held = machine.disk.durable(s.DATA + row)
+        return (held is not None and held.startswith(version)) or self.kept(machine, row, held, version)
 
     def taken(self, row: bytes, version: bytes) -> bool:
         """Whether any replica has ever taken that version."""
@@ -76,14 +77,9 @@ class Holdings:
 
     # --- what changes ------------------------------------------------------------------------
 
-    def replaced(self, machine: "Machine", held: dict[bytes, bytes | None], batch: Batch) -> None:
-        """A batch is about to be applied."""
-        for key, old in held.items():
-            if key[0] == s.DATA[0]:
-                self._judge(machine, key, old, batch)
-
-    def _judge(self, machine: "Machine", key: bytes, old: bytes | None, batch: Batch) -> None:
-        """No sound record gives way to one that it beats, goes before its time, or comes after its own."""
+    def replaced(self, machine: "Machine", key: bytes, old: bytes | None, batch: Batch) -> None:
+        """A batch is about to be applied, with this record in it: no sound one gives way to one that it
+        beats, goes before its time, or comes after its own."""
         row, new = key[1:], batch[key]
         if new is not None:
             if new[s.FLAGS_AT] & s.MARKED:
@@ -104,7 +100,9 @@ class Holdings:
 
     def _judge_new(self, machine: "Machine", row: bytes, new: bytes) -> None:
         version, disk, partition = new[: s.VERSION], machine.disk, s.partition_of(row)
-        takers = self._takers.setdefault((row, version), [])
+        takers = self._takers.get((row, version))
+        if takers is None:
+            takers = self._takers[row, version] = []
         limit = s.closed_in(disk.get(s.SUMMARY + row[:2]))
         if not machine.impaired:
             limit = max(limit, self.stable.get(partition, 0))

@@ -35,6 +35,7 @@ WALL_MS = 1_760_000_000_000
 TICK_S = 0.05
 RESTING_TICK_S = 0.2  # while nobody asks anything; a node that misses half a second takes itself for paused
 ALARMS = 2  # in a tick
+_new = tuple.__new__
 INTERVAL_S = 1.0
 RETRY_S = 0.3
 LONG_STALL_S = 1.0
@@ -64,6 +65,7 @@ class Machine:
         self.index = index
         self.config = config
         self.plan = plan
+        self._rate = plan.rate
         self._insert(Disk())
         self.node: Node | None = None
         self.life = 0
@@ -101,8 +103,9 @@ class Machine:
         now, offset_ms = self._clockwork.now, self.offset_ms
         if now != self._seen_s or offset_ms != self._seen_ms:  # many things happen at one moment
             self._seen_s, self._seen_ms = now, offset_ms
-            elapsed = now * self.plan.rate
-            self._instant = Instant(WALL_MS + int(elapsed * 1000) + offset_ms, self._base_s + elapsed)
+            elapsed = now * self._rate
+            # As `Instant(...)`, without a call of Python: there is one for each event.
+            self._instant = _new(Instant, (WALL_MS + int(elapsed * 1000) + offset_ms, self._base_s + elapsed))
         return self._instant
 
     def sent_s(self, sent_us: int) -> float:
@@ -301,17 +304,21 @@ class Machine:
         """A turn follows, once for all that comes until then."""
         if not self._turning:
             self._turning = True
-            self.world.clockwork.after(self.plan.turn_s, self.enter, self._turn, self.life)
+            self._clockwork.after(self.plan.turn_s, self._turn, self.life)
 
     def _turn(self, life: int) -> None:
         node = self.node
+        if self.paused:
+            self._backlog.append((self._turn, (life,)))
+            return
         if self.life != life or node is None:
             return
         self._turning = False
         self.turned_s = self._clockwork.now
         now = self.instant()
         newest = node.step(now)
-        self._judge_stall(node)
+        if node.group_commit.stalled or self._stalled is not None:
+            self._judge_stall(node)
         if newest is not None:
             self._sync(node, newest, now)
         if node.take_relink():
@@ -320,7 +327,10 @@ class Machine:
         if self.pause_in_turn:
             self.pause()
             self.pause_in_turn = False
-        self.enter(self._flush, life)
+        if self.paused:
+            self._backlog.append((self._flush, (life,)))
+        else:
+            self._flush(life)
 
     def _flush(self, life: int) -> None:
         """The outboxes leave."""
@@ -340,15 +350,17 @@ class Machine:
         messages = outbox.take()
         if isinstance(end, Link):
             target = end.other(self).index
-            self.world.trace(self.index, target, messages)
-            self.world.network.carry(end, self, messages)
-            says, armed = self.world.witness.says, self.world.triggers.armed
+            world = self.world
+            world.trace(self.index, target, messages)
+            world.network.carry(end, self, messages)
+            says, armed, sent = world.witness.says, world.triggers.armed, world.sent
             for message in messages:
                 kind = type(message)
+                sent[kind] = sent.get(kind, 0) + 1
                 if kind in says:
                     says[kind](self, target, message)
                 if armed and kind in TOLD:
-                    self.world.triggers.sent(self, target, message)
+                    world.triggers.sent(self, target, message)
         else:
             self.world.trace(self.index, -1 - end.client.index, messages)
             end.carry(messages)
@@ -432,11 +444,12 @@ class Machine:
         """Messages of a peer."""
         if self.node is None:
             return
+        now = self.instant()
         for message in messages:
             if type(message) in HEARD:
                 self.world.witness.heard(self, member, message)
         try:
-            unexpected = self.node.receive(member, outbox, messages, self.instant())
+            unexpected = self.node.receive(member, outbox, messages, now)
         except ProtocolError as error:
             unexpected = None
             self.world.blame("protocol", f"n{self.index + 1} refused what n{member + 1} said: {error}")

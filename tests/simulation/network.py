@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from basestore.cluster.outbox import Outbox
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.heartbeats import Confirmed, Identity, Ping, Pong, Remembered
-from basestore.protocol.replication import COPY, Applied, Apply, Hinted
 from tests.simulation.clockwork import Clockwork, Stream
 from tests.simulation.plan import NetworkPlan
 
@@ -49,6 +48,7 @@ class Network:
     def __init__(self, clockwork: Clockwork, plan: NetworkPlan, seed: int, counts: Counter[str]) -> None:
         self._clockwork = clockwork
         self._plan = plan
+        self._latency_s, self._heavy = plan.latency_s, plan.heavy
         self._stream = Stream(seed, "network")
         self._counts = counts
         self.cuts: Counter[tuple[int, int]] = Counter()
@@ -57,7 +57,7 @@ class Network:
         self.calm = False  # the faults are over
 
     def delay(self) -> float:
-        return 5e-5 + self._stream.tail(self._plan.latency_s, 0.0 if self.calm else self._plan.heavy)
+        return 5e-5 + self._stream.tail(self._latency_s, 0.0 if self.calm else self._heavy)
 
     # --- links -------------------------------------------------------------------------------
 
@@ -131,36 +131,35 @@ class Network:
 
     def carry(self, link: Link, source: "Machine", messages: list[Message]) -> None:
         """What an outbox held is on its way."""
-        self._count(messages)
-        plan, stream = self._plan, self._stream
+        plan, random = self._plan, self._stream.random
         if plan.encoded:
             messages = decode(encode(messages))
         target = link.other(source)
         way = (source.index, target.index)
-        slow = self.slow.get(way, 0.0)
+        slow = self.slow.get(way, 0.0) if self.slow else 0.0
+        cut = self.cuts.get(way, 0) > 0
         if plan.stream:
             if link.broken:
                 self._stray(target, source, messages)
-            elif self.cuts[way]:
+            elif cut:
                 link.stuck[target.index].append(messages)
-            elif not self.calm and stream.chance(plan.loss):
+            elif not self.calm and random() < plan.loss:
                 self.break_link(link)
             else:
-                arrival = max(self._clockwork.now + self.delay() + slow, link.last[target.index] + 1e-6)
-                link.last[target.index] = arrival
-                self._clockwork.at(arrival, target.enter, self._arrive, link, target, source, messages)
+                last, arrival = link.last, self._clockwork.now + self.delay() + slow
+                least = last[target.index] + 1e-6
+                last[target.index] = arrival = arrival if arrival >= least else least
+                self._clockwork.at(arrival, self._arrive, link, target, source, messages)
             return
         frames = [messages]
-        if len(messages) > 1 and stream.chance(0.3):
+        if len(messages) > 1 and random() < 0.3:
             frames = [[message] for message in messages]
         for frame in frames:
-            for _ in range(2 if stream.chance(plan.double) else 1):
-                if self.cuts[way] or (not self.calm and stream.chance(plan.loss)):
+            for _ in range(2 if random() < plan.double else 1):
+                if cut or (not self.calm and random() < plan.loss):
                     self._counts["message lost"] += 1
                     continue
-                self._clockwork.after(
-                    self.delay() + slow, target.enter, self._arrive, link, target, source, frame
-                )
+                self._clockwork.after(self.delay() + slow, self._arrive, link, target, source, frame)
 
     def mend(self, a: int, b: int) -> None:
         """A cut has ended: what it held back moves on."""
@@ -173,9 +172,12 @@ class Network:
                     source = link.other(target)
                     arrival = max(self._clockwork.now + self.delay(), link.last[target.index] + 1e-6)
                     link.last[target.index] = arrival
-                    self._clockwork.at(arrival, target.enter, self._arrive, link, target, source, messages)
+                    self._clockwork.at(arrival, self._arrive, link, target, source, messages)
 
     def _arrive(self, link: Link, target: "Machine", source: "Machine", messages: list[Message]) -> None:
+        if target.paused:
+            target.enter(self._arrive, link, target, source, messages)
+            return
         outbox = link.outboxes.get(target.index)
         if outbox is not None:
             target.hear(source.index, outbox, messages)
@@ -190,13 +192,3 @@ class Network:
         if self._plan.stray and outbox is not None and late:
             self._counts["stray message"] += len(late)
             target.hear(source.index, outbox, late)
-
-    def _count(self, messages: list[Message]) -> None:
-        counts = self._counts
-        for message in messages:
-            if isinstance(message, Apply):
-                counts["write-back"] += message.way == COPY
-            elif isinstance(message, Hinted):
-                counts["hint delivered"] += 1
-            elif not isinstance(message, Applied):
-                counts[type(message).__name__] += 1

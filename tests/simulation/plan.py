@@ -6,6 +6,7 @@ how a failing one is made small. What is left does not change by what was taken 
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 from basestore.config import Durability
@@ -117,7 +118,7 @@ class Plan:
     library: bool = False  # sessions are the real client's, and reads ask how stale they may be
     operators: int = 0  # how many ask as operators do: converged, explain, replay --late
 
-    @property
+    @cached_property
     def clocks_jump(self) -> bool:
         return any(fault.kind in JUMPS for fault in self.faults)
 

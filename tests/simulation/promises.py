@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tests.worlds.disk import Disk
 
 
+HINT = s.HINT[0]
 FORMER_S = 0.9  # requests of a store's former life end within their deadline; recovery begins after that
 
 
@@ -179,7 +180,7 @@ class Promises:
     def replaced(self, machine: "Machine", held: dict[bytes, bytes | None], batch: Batch) -> None:
         """A batch is about to be applied: hints that are kept, become late, or go."""
         for key, old in held.items():
-            if key[0] != s.HINT[0]:
+            if key[0] != HINT:
                 continue
             new, at = batch[key], (machine.index, key)
             same = old is not None and new is not None and s.hinted_record(old) == s.hinted_record(new)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from basestore.protocol.anti_entropy import Syn
 from basestore.protocol.codec import Message
 from basestore.protocol.replication import DIRECT, Applied, Apply
-from basestore.storage.engine import Batch
 from tests.simulation import stored as s
 
 if TYPE_CHECKING:
@@ -104,15 +103,14 @@ class Stamps:
 
     # --- what is closed ----------------------------------------------------------------------
 
-    def replaced(self, machine: "Machine", batch: Batch) -> None:
-        """A batch is about to be applied: stamps that are closed by it."""
-        for key, new in batch.items():
-            if key[0] == s.SUMMARY[0] and new is not None:
-                closed = s.closed_in(new)
-                raised = self._raised[machine.index, int.from_bytes(key[1:])]
-                if not raised or raised[-1].closed < closed:
-                    now = self._world.clockwork.now
-                    raised.append(Raised(now, closed, machine.life, not machine.impaired))
+    def replaced(self, machine: "Machine", key: bytes, new: bytes | None) -> None:
+        """A summary is about to be stored: stamps that are closed by it."""
+        if new is not None:
+            closed = s.closed_in(new)
+            raised = self._raised[machine.index, int.from_bytes(key[1:])]
+            if not raised or raised[-1].closed < closed:
+                now = self._world.clockwork.now
+                raised.append(Raised(now, closed, machine.life, not machine.impaired))
 
     def heard(self, machine: "Machine", source: int, apply: Apply) -> None:
         """A first delivery arrives. At or below the closed stamp it is not to be taken, unless it was

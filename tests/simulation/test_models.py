@@ -46,7 +46,7 @@ def judged_stronger(seed: int, weak: Callable[[Operation], bool]) -> frozenset[s
     history = history_of(seed)
     for operation in history.operations:
         if weak(operation):
-            operation.level = Level.QUORUM
+            operation.level, operation.strong = Level.QUORUM, True
     return frozenset(violation.check for violation in judge(history))
 
 

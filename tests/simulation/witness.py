@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import PlannedWorld
     from tests.worlds.disk import Disk
 
+DATA, SUMMARY, HINT = s.DATA[0], s.SUMMARY[0], s.HINT[0]
 SLACK_S = 0.16
 FINAL = 2  # as a receipt says it
 CLOCK_SKEW = 4  # the code of an error
@@ -48,6 +49,7 @@ class Witness:
         self._world = world
         self._asked: dict[int, tuple[float, int, int, int, int, int]] = {}  # by request: see `asked`
         self._known: set[tuple[int, int]] = set()  # machines, and whom each has met on the present link
+        self._rows: dict[tuple[str, str], bytes] = {}  # by bucket and key
         self._copies: dict[tuple[int, int, int], tuple[bytes, bytes]] = {}
         self.holdings = Holdings(world)
         self.stamps = Stamps(world, self.holdings)
@@ -80,6 +82,7 @@ class Witness:
                 self.timekeeping.left(machine, version)
             self._judge_known(machine, target)
             return
+        self._world.counts["write-back" if type(message) is Apply else "hint delivered"] += 1
         self.stamps.asked(machine.index, message.id, message.row)
         self._copies[machine.index, target, message.id] = message.row, version
 
@@ -121,9 +124,17 @@ class Witness:
 
     def replaced(self, machine: "Machine", held: dict[bytes, bytes | None], batch: Batch) -> None:
         """A batch is about to be applied to a disk."""
-        self.holdings.replaced(machine, held, batch)
-        self.stamps.replaced(machine, batch)
-        self.promises.replaced(machine, held, batch)
+        hinted = False
+        for key, old in held.items():
+            kind = key[0]
+            if kind == DATA:
+                self.holdings.replaced(machine, key, old, batch)
+            elif kind == SUMMARY:
+                self.stamps.replaced(machine, key, batch[key])
+            elif kind == HINT:
+                hinted = True
+        if hinted:  # behind what is judged of the records of the same batch
+            self.promises.replaced(machine, held, batch)
 
     def returned(self, former: "Disk", disk: "Disk") -> None:
         """All stores come back as they were at one moment, one of them on this disk: nothing was written
@@ -187,7 +198,12 @@ class Witness:
             self.promises.fact(self._row(operation), operation.version)
 
     def _row(self, operation: Operation) -> bytes:
-        return self._world.placement.row(operation.bucket.encode(), operation.key.encode())
+        at = operation.bucket, operation.key
+        row = self._rows.get(at)
+        if row is None:
+            bucket, key = operation.bucket.encode(), operation.key.encode()
+            row = self._rows[at] = self._world.placement.row(bucket, key)
+        return row
 
     # --- reads -------------------------------------------------------------------------------
 

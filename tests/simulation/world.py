@@ -50,6 +50,7 @@ class PlannedWorld:
         self.lines: list[str] = []
         self.clockwork = Clockwork()
         self.counts: Counter[str] = Counter()
+        self.sent: dict[type, int] = {}  # messages between machines, by kind
         self.violations: list[h.Violation] = []
         durability = plan.durability
         self.history = h.History(
@@ -114,7 +115,7 @@ class PlannedWorld:
 
     def _note(self, line: str) -> None:
         self._noted.append(line)
-        if len(self._noted) == NOTED_MAX:
+        if len(self._noted) >= NOTED_MAX:
             self._digest_noted()
 
     def _digest_noted(self) -> None:
@@ -129,9 +130,10 @@ class PlannedWorld:
 
     def trace(self, source: int, target: int, messages: list[Message]) -> None:
         """A frame leaves. Clients are numbered from -1 down."""
-        kinds = type(messages[0]).__name__
-        now_ns = int(self.clockwork.now * 1e9)
-        self._note(f"{now_ns} {source} {target} {len(messages)} {kinds}\n")
+        noted, kind = self._noted, type(messages[0]).__name__
+        noted.append(f"{int(self.clockwork.now * 1e9)} {source} {target} {len(messages)} {kind}\n")
+        if len(noted) >= NOTED_MAX:
+            self._digest_noted()
         if self.recording:
             to = f"n{target + 1}" if target >= 0 else f"c{-1 - target}"
             for message in messages:
@@ -139,9 +141,9 @@ class PlannedWorld:
 
     def ended(self, operation: h.Operation) -> None:
         """A client knows what became of its request."""
-        self.counts[f"{operation.kind} {operation.level.name} {operation.outcome}"] += 1
         self.witness.ended(operation)
-        self._note(f"{operation.number} {operation.outcome} {operation.version.hex()} {operation.value!r}\n")
+        version = operation.version.hex()
+        self._noted.append(f"{operation.number} {operation.outcome} {version} {operation.value!r}\n")
         if self.recording:
             self.lines.append(f"{self.clockwork.now:9.4f}  c{operation.client} ended {operation}")
 
@@ -153,6 +155,11 @@ class PlannedWorld:
             self._play()
         except Exception:  # noqa: BLE001  whatever a node raises is a finding of this seed
             self.blame("crash", traceback.format_exc(limit=-6))
+        self.counts.update({kind.__name__: count for kind, count in self.sent.items()})
+        ended = Counter((each.kind, each.level, each.outcome) for each in self.history.operations)
+        self.counts.update(
+            {f"{kind} {level.name} {end}": n for (kind, level, end), n in ended.items() if end != h.PENDING}
+        )
 
     def _play(self) -> None:
         faults = Faults(self)

@@ -36,8 +36,13 @@ class Disk(MemoryEngine):
         self.pending.append(undo)
         before = self._before
         for key, value in batch.items():
-            before.setdefault(key, undo[key])
-            self._put(key, undo[key], value)
+            held = undo[key]
+            if key not in before:
+                before[key] = held
+            if held is None or value is None:
+                self._put(key, held, value)
+            else:  # as `_put`, without a call
+                rows[key] = value
 
     def sync(self) -> None:
         """Everything is durable, at once: for opening."""
@@ -47,9 +52,8 @@ class Disk(MemoryEngine):
         """A sync that began when `count` batches were pending has ended."""
         del self.pending[:count]
         self._before = {}
-        for undo in self.pending:
-            for key, value in undo.items():
-                self._before.setdefault(key, value)
+        for undo in reversed(self.pending):  # of two values the older one is durable
+            self._before |= undo
 
     def cut(self, kept: int) -> None:
         """A power cut: of the pending batches the first `kept` survive."""
@@ -63,7 +67,8 @@ class Disk(MemoryEngine):
 
     def durable(self, key: bytes) -> bytes | None:
         """What a power cut now would certainly leave under a key."""
-        return self._before[key] if key in self._before else self._rows.get(key)
+        before = self._before
+        return before[key] if key in before else self._rows.get(key)
 
     def copy(self) -> dict[bytes, bytes]:
         """A backup of what is durable."""
