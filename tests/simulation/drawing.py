@@ -9,10 +9,13 @@ from dataclasses import replace
 from basestore.config import Durability
 from tests.simulation.clockwork import Stream
 from tests.simulation.drills import DRILLS, drill
+from tests.simulation.fillings import CHANCE as FILLING
+from tests.simulation.fillings import filling
 from tests.simulation.ordeals import ORDEALS, ordeal
 from tests.simulation.plan import BEGIN_S, ClientPlan, Fault, MachinePlan, NetworkPlan, Plan
-from tests.simulation.restores import CHANCE, all_restored, restoring
+from tests.simulation.restores import CHANCE as RESTORING
 from tests.simulation.restores import DRILLS as RESTORED
+from tests.simulation.restores import all_restored, restoring
 from tests.simulation.widening import WIDE, draw_faults, widen
 
 # Faults and how often each is drawn, by theme.
@@ -58,7 +61,9 @@ def draw(seed: int) -> Plan:
         return all_restored(plan, restored)
     stream = Stream(seed, "wide")
     plan = widen(plan, kinds, stream) if stream.chance(WIDE) else plan
-    return restoring(plan, restored) if restored.chance(CHANCE) else plan
+    plan = restoring(plan, restored) if restored.chance(RESTORING) else plan
+    full = Stream(seed, "full")
+    return filling(plan, full) if full.chance(FILLING) else plan
 
 
 def draw_plain(seed: int) -> tuple[Plan, list[tuple[str, float]]]:

@@ -30,6 +30,12 @@ def may_lose(world: "PlannedWorld", machine: "Machine") -> bool:
     return lost < spare and not machine.impaired and not machine.in_doubt
 
 
+def may_doubt(world: "PlannedWorld", machine: "Machine") -> bool:
+    """Whether it promises to survive that the machine doubts its store, of which nothing is lost."""
+    trouble = any(each.impaired or each.in_doubt for each in world.machines)
+    return not trouble or may_lose(world, machine)
+
+
 def lose_store(world: "PlannedWorld", machine: "Machine", fault: Fault) -> None:
     """The machine dies, and what it finds when it comes back is not its latest disk."""
     copies = list(machine.copies)

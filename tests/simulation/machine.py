@@ -22,8 +22,10 @@ from basestore.protocol.limits import ProtocolError
 from basestore.protocol.replication import Applied, Apply, Hinted
 from basestore.replica.identity import Fresh, Place
 from tests.simulation.clockwork import Stream
+from tests.simulation.losses import may_doubt
 from tests.simulation.network import Link
 from tests.simulation.plan import MachinePlan
+from tests.simulation.room import SIZE, Room
 from tests.worlds.disk import Disk
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ HASTE_MS = 100
 HASTE_S = 0.2
 LISTEN_S = 0.6
 COPIES_MAX = 10
+ROOM_S = 0.2
 TOLD = frozenset((Applied, Apply, Hinted))  # what the triggers look at
 HEARD = frozenset((Apply, Ping, Remembered))  # what the witness looks at when it arrives
 FLUSH = (5000, 150, 1)  # the summary log, after so many bytes, in slices of so many bytes and nodes
@@ -66,6 +69,7 @@ class Machine:
         self.config = config
         self.plan = plan
         self._rate = plan.rate
+        self.room: Room | None = None  # None: there is always enough
         self._insert(Disk())
         self.node: Node | None = None
         self.life = 0
@@ -81,6 +85,7 @@ class Machine:
         self._stalled: tuple[float, int] | None = None  # since when, and how many rows were refused then
         self.stalls = 0.005  # how often a sync takes forty times as long
         self.impaired_since = -1.0  # when the store lost something, until it is whole again
+        self._told_s = 0.0
         self.announced = False  # at the next start an operator says that the store may be an old copy
         self._doubted = False
         self.spoilt: set[bytes] = set()
@@ -98,6 +103,8 @@ class Machine:
         self.disk = disk
         disk.persistent = self.config.engine != "memory"
         disk.watch = partial(self.world.witness.replaced, self)
+        if self.room is not None:
+            self.give_room(self.room)
 
     def instant(self) -> Instant:
         now, offset_ms = self._clockwork.now, self.offset_ms
@@ -123,6 +130,10 @@ class Machine:
     def start(self) -> None:
         """Open the store, as the service does."""
         if self.node is not None:
+            return
+        if self.room is not None and not self.room.opens():
+            self.world.counts["refused to open: no room"] += 1
+            self.world.clockwork.after(RETRY_S, self.start)
             return
         self.life += 1
         bits = self._stream.bytes
@@ -150,6 +161,7 @@ class Machine:
             # private: the same
             node.closed_stamps._begin_s = self.instant().monotonic + LISTEN_S
         self.node = node
+        self._tell_room()
         self.world.witness.timekeeping.started(self)
         self.world.say(self.index, "start", node.state)
         self.world.clockwork.after(self._stream.uniform(0, TICK_S), self._tick, self.life)
@@ -164,12 +176,21 @@ class Machine:
         if self.node is None:
             return
         kept = self._stream.below(len(self.disk.pending) + 1)
+        if self.room is not None and self.room.broken and not self.room.closed:
+            self._leave_broken_log()
         self.world.history.crashed()
         self.world.say(self.index, "crash", f"{why}; {kept} of {len(self.disk.pending)} batches kept")
         self.disk.cut(kept)
         if not self.disk.persistent:
             self._insert(Disk())
         self._leave(noticed_s)
+
+    def _leave_broken_log(self) -> None:
+        """Its log ends inside a batch, of which nothing was told: the store that is opened looks as if more
+        were lost."""
+        if may_doubt(self.world, self):
+            self.world.counts["broken log left by a crash"] += 1
+            self.disk.loss, self.in_doubt = "the log was cut", True
 
     def stop(self) -> None:
         """A clean end."""
@@ -233,6 +254,25 @@ class Machine:
         self.impaired_since = self.world.clockwork.now
         self.world.history.stores_lost = True
 
+    def give_room(self, room: Room) -> None:
+        """From now on its disk is as large as this."""
+        self.room = room
+        self.disk.make_room = room.take
+
+    def stored_bytes(self) -> int:
+        """What its disk holds."""
+        return sum(len(key) + len(value) for key, value in self.disk.scan(b"", b"\xff" * 8))
+
+    def _tell_room(self) -> None:
+        """As the service does, now and then."""
+        room, now = self.room, self._clockwork.now
+        if room is not None and self.node is not None and now >= self._told_s:
+            self._told_s = now + ROOM_S
+            self.node.disk_space.tell(room.free, SIZE)
+            for what in room.seen:
+                self.world.counts[what] += 1
+            room.seen.clear()
+
     def move(self, places: frozenset[Place]) -> None:
         """The same disk, elsewhere. Only while it does not run."""
         assert self.node is None
@@ -253,6 +293,7 @@ class Machine:
     @in_doubt.setter
     def in_doubt(self, doubted: bool) -> None:
         self._doubted = doubted
+        self.world.doubted |= doubted
 
     def quicken(self) -> None:
         """The disk is no longer slow."""
@@ -288,6 +329,7 @@ class Machine:
                 due_s = self.node.scheduler.due_s
                 soon_s = self.instant().monotonic + HASTE_S
                 due_s.update((member, min(at, soon_s)) for member, at in due_s.items())
+            self._tell_room()
             self.node.tick(self.instant())
             self.wake()
             if self.node.busy:

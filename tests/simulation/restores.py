@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from basestore.replica.identity import Place, State
 from tests.simulation.clockwork import Stream
-from tests.simulation.losses import may_lose, newborn, place_of, remembering, restart_s
+from tests.simulation.losses import may_doubt, may_lose, newborn, place_of, remembering, restart_s
 from tests.simulation.operators import Operator
 from tests.simulation.plan import BEGIN_S, ClientPlan, Fault, MachinePlan, NetworkPlan, Plan
 
@@ -119,12 +119,11 @@ class Restores:
         elif machine.node is None:
             return
         elif fault.kind == "remount":
-            trouble = any(each.impaired or each.in_doubt for each in self._world.machines)
-            if trouble and not may_lose(self._world, machine):
-                self._spare("too many stores lost already")
-            else:
+            if may_doubt(self._world, machine):
                 self._begin(fault)
                 self._move(machines, fault)
+            else:
+                self._spare("too many stores lost already")
         elif not may_lose(self._world, machine):
             self._spare("too many stores lost already")
         elif machine.node.identity.state is State.NEWBORN:
@@ -176,7 +175,6 @@ class Restores:
 
     def _move(self, machines: list["Machine"], fault: Fault) -> None:
         """They end, and come back on the same disks, which are mounted elsewhere or copied whole."""
-        self._world.doubted |= self._world.plan.replication == 1  # nobody else has what it holds
         for machine in machines:
             if digit(fault, 3) < 5 and not machine.paused:
                 machine.stop()
@@ -207,7 +205,6 @@ class Restores:
     def _take_as_they_are(self, left: int = TAKES_MAX) -> None:
         """An operator knows that nothing newer is left anywhere, and says so until none is in doubt."""
         world = self._world
-        world.doubted = True
         for machine in world.machines:
             if machine.in_doubt and machine.node is not None:
                 Operator(world, len(world.plan.clients) + 8).take_as_is(machine)

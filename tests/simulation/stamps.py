@@ -110,7 +110,8 @@ class Stamps:
             raised = self._raised[machine.index, int.from_bytes(key[1:])]
             if not raised or raised[-1].closed < closed:
                 now = self._world.clockwork.now
-                raised.append(Raised(now, closed, machine.life, not machine.impaired))
+                sound = not machine.impaired and not machine.in_doubt
+                raised.append(Raised(now, closed, machine.life, sound))
 
     def heard(self, machine: "Machine", source: int, apply: Apply) -> None:
         """A first delivery arrives. At or below the closed stamp it is not to be taken, unless it was

@@ -66,7 +66,7 @@ class PlannedWorld:
         self.placement = Placement.of(cluster)
         self._digest = hashlib.sha256()
         self.clocks_misled = False  # no majority of right clocks stood against wrong ones at some time
-        self.doubted = False  # all stores were taken for copies at once, of which nothing was lost
+        self.doubted = False  # a store, of which nothing was lost, may have said that something was
         self._noted: list[str] = []  # for the digest, later
         self._numbers = 0
         self._chance = Stream(plan.seed, "client network")
@@ -213,6 +213,8 @@ class PlannedWorld:
             network.mend(a, b)
         for machine in self.machines:
             machine.disk.full = machine.failing = False
+            if machine.room is not None:
+                machine.room.others = 0
             machine.slow_s = machine.stalls = 0.0
             machine.sync_s = min(machine.sync_s, SYNC_S_MAX)
             machine.offset_ms = machine.plan.offset_ms

@@ -15,7 +15,8 @@ from basestore.storage.memory import MemoryEngine
 
 class Disk(MemoryEngine):
     """`pending` holds, for each batch that is not durable, what to put back to undo it; `watch` is
-    told of each what it replaces; `places`: the files of openings in the store's directory."""
+    told of each what it replaces; `places`: the files of openings in the store's directory; `make_room`
+    refuses a batch that finds no room (StorageFull)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,12 +24,15 @@ class Disk(MemoryEngine):
         self.pending: list[dict[bytes, bytes | None]] = []
         self._before: dict[bytes, bytes | None] = {}  # of each key in `pending`: what is durable
         self.full = False
+        self.make_room: Callable[[Batch], None] | None = None
         self.loss = ""
         self.watch: Callable[[dict[bytes, bytes | None], Batch], None] | None = None
 
     def apply(self, batch: Batch) -> None:
         if self.full:
             raise StorageFull("the disk is full: No space left on device")
+        if self.make_room is not None:
+            self.make_room(batch)
         rows = self._rows
         undo = {key: rows.get(key) for key in batch}
         if self.watch is not None:
