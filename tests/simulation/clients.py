@@ -35,6 +35,7 @@ EXAMINE = "examine"  # the workload of who asks in the end
 STRONG_THEMES = ("races", "swaps", "ambushes")  # what they are after only quorums show
 LONG = bytes(DIGEST_BYTES_MIN)
 DEFINITE_CODES = {1: "InvalidRequest", 2: "Unavailable", 3: "Overloaded", 4: "ClockSkew"}
+CROWDED = "overloaded: too many requests are under way"
 WRITE_TIMEOUT, READ_TIMEOUT = 5, 6
 WRITTEN = (h.STORED, h.SUPERSEDED, h.LOST)
 IN_SESSION = [(Level.ONE, 6.0), (Level.QUORUM, 3.0), (Level.ANY, 1.0)]
@@ -135,6 +136,14 @@ class Client:
         else:
             world.history.operations.remove(operation)
             self._finish(operation)
+
+    def burst(self, machine: "Machine", count: int) -> None:
+        """Ask so much at once."""
+        for _ in range(count):
+            operation = self._draw()
+            operation.place, self._place = self._place, self._place + 1
+            self._outstanding += 1
+            self.ask(machine, operation)
 
     def _finish(self, operation: h.Operation) -> None:
         self._outstanding -= 1
@@ -265,6 +274,7 @@ class Client:
         definite = DEFINITE_CODES.get(failed.code)
         if definite:
             self.world.counts[definite] += 1
+            self.world.counts["too many under way"] += failed.text.startswith(CROWDED)
         if not operation.writes:
             operation.code = failed.code
             self._end(operation, h.FAILED)

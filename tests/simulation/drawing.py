@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from basestore.config import Durability
 from tests.simulation.clockwork import Stream
+from tests.simulation.crowds import CHANCE as CROWDED
+from tests.simulation.crowds import crowded
 from tests.simulation.drills import DRILLS, drill
 from tests.simulation.fillings import CHANCE as FILLING
 from tests.simulation.fillings import filling
@@ -63,7 +65,9 @@ def draw(seed: int) -> Plan:
     plan = widen(plan, kinds, stream) if stream.chance(WIDE) else plan
     plan = restoring(plan, restored) if restored.chance(RESTORING) else plan
     full = Stream(seed, "full")
-    return filling(plan, full) if full.chance(FILLING) else plan
+    plan = filling(plan, full) if full.chance(FILLING) else plan
+    crowd = Stream(seed, "crowd")
+    return crowded(plan, crowd) if crowd.chance(CROWDED) else plan
 
 
 def draw_plain(seed: int) -> tuple[Plan, list[tuple[str, float]]]:

@@ -19,6 +19,7 @@ MINIMUMS = {
     "fault: slow disk": 15, "fault: swap": 3, "fault: wipe after ack": 1, "page turned": 20,
     "fault: all moved": 2, "fault: all restored": 2, "fault: backup": 2, "fault: remount": 4,
     "fault: disk fills": 6, "fault: disks fill": 2, "log without room": 3, "refused to open: no room": 3,
+    "fault: burst": 5, "fault: bursts": 3, "too many under way": 500,
     "fault: slow link": 20, "fault: spoil": 4, "fault: stop": 6, "fault: wipe": 3,
     "set QUORUM stored": 8000, "set QUORUM superseded": 800, "set QUORUM timeout": 100,
     "set QUORUM lost": 2000, "set QUORUM refused": 1000, "set QUORUM failed": 100,

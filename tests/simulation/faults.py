@@ -12,6 +12,7 @@ from basestore.protocol.codec import Message
 from basestore.protocol.replication import COPY, Applied, Apply, Hinted
 from basestore.storage.keyspace import DATA, HINT
 from tests.simulation.clockwork import Stream
+from tests.simulation.crowds import BURSTS, Crowds
 from tests.simulation.fillings import FILLINGS, Fillings
 from tests.simulation.losses import lose_store, may_lose, recall, restart_s
 from tests.simulation.plan import Fault
@@ -129,6 +130,7 @@ class Faults:
         self._stream = Stream(world.plan.seed, "spoils")
         self._restores = Restores(world)
         self._fillings = Fillings(world)
+        self._crowds = Crowds(world)
 
     def begin(self) -> None:
         """What is wrong before any machine has started."""
@@ -156,6 +158,9 @@ class Faults:
             return
         if kind in FILLINGS:
             self._fillings.strike(machine, fault)
+            return
+        if kind in BURSTS:
+            self._crowds.strike(machine, fault)
             return
         if kind in LOSING and not may_lose(world, machine):
             world.counts["spared: too many stores lost already"] += 1

@@ -84,6 +84,7 @@ class Machine:
         self.sync_s = plan.sync_s
         self._stalled: tuple[float, int] | None = None  # since when, and how many rows were refused then
         self.stalls = 0.005  # how often a sync takes forty times as long
+        self._replaced = False  # its disk, until its store is whole again
         self.impaired_since = -1.0  # when the store lost something, until it is whole again
         self._told_s = 0.0
         self.announced = False  # at the next start an operator says that the store may be an old copy
@@ -252,7 +253,7 @@ class Machine:
         self.disk.loss = loss
         self.world.witness.stamps.lost(self)
         self.impaired_since = self.world.clockwork.now
-        self.world.history.stores_lost = True
+        self.world.history.stores_lost = self._replaced = True
 
     def give_room(self, room: Room) -> None:
         """From now on its disk is as large as this."""
@@ -307,7 +308,9 @@ class Machine:
             if whole and not self.spoilt:
                 since_s, self.impaired_since = self.impaired_since, -1.0
                 self.world.witness.stamps.whole(self)
-                self.world.witness.promises.whole(self, since_s)
+                if self._replaced:  # and not only a record spoilt
+                    self.world.witness.promises.whole(self, since_s)
+                self._replaced = False
         return self.impaired_since >= 0
 
     # --- events ------------------------------------------------------------------------------

@@ -116,6 +116,7 @@ class Plan:
     ttl_ms_max: int = TTL_MS_MAX
     rest: tuple[float, float] | None = None  # the clients ask nothing between these two moments
     library: bool = False  # sessions are the real client's, and reads ask how stale they may be
+    operations_max: int = 0  # for how many operations a node has room; 0: as always
     operators: int = 0  # how many ask as operators do: converged, explain, replay --late
 
     @cached_property

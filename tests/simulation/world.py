@@ -23,6 +23,7 @@ from tests.simulation import history as h
 from tests.simulation import stored as s
 from tests.simulation.clients import Client
 from tests.simulation.clockwork import Clockwork, Stream
+from tests.simulation.crowds import make_room
 from tests.simulation.examination import Examination
 from tests.simulation.faults import Faults, Triggers
 from tests.simulation.machine import WALL_MS, Machine
@@ -152,9 +153,13 @@ class PlannedWorld:
     def run(self) -> None:
         """Play it all. What goes wrong is in `violations`."""
         try:
+            if self.plan.operations_max:
+                make_room(self.plan.operations_max)
             self._play()
         except Exception:  # noqa: BLE001  whatever a node raises is a finding of this seed
             self.blame("crash", traceback.format_exc(limit=-6))
+        finally:
+            make_room()
         self.counts.update({kind.__name__: count for kind, count in self.sent.items()})
         ended = Counter((each.kind, each.level, each.outcome) for each in self.history.operations)
         self.counts.update(
@@ -204,6 +209,7 @@ class PlannedWorld:
     def heal(self) -> None:
         """Every fault ends."""
         self.say(-1, "heal", "")
+        make_room()
         self.triggers.clear()
         network = self.network
         network.calm = True
