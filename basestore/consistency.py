@@ -67,6 +67,9 @@ class Verdict(enum.Enum):
     FAILED = 3
 
 
+_STORED, _OPEN = Verdict.STORED, Verdict.OPEN  # bound once: on the way of every acknowledgement
+
+
 class Tally:
     """Outcomes of one write, by replica. A replica's later word replaces its earlier one, except
     that an answer (applied, superseded) is final."""
@@ -110,9 +113,9 @@ class Tally:
         be: SUPERSEDED if a replica is known to hold a better record; at ANY, STORED if a hint is
         durable; FAILED otherwise."""
         if self.applied >= self.required:
-            return Verdict.STORED
+            return _STORED
         if self.possible >= self.required:
-            return Verdict.OPEN
+            return _OPEN
         if self.superseded:
             return Verdict.SUPERSEDED
         if self.level is Level.ANY and self.hinted:

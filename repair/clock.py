@@ -85,7 +85,8 @@ class HybridClock:
         A stamp beyond the drift bound is not taken over: one bad clock must not drag the others.
         """
         # As `bound`, without a call: on the way of every write.
-        if stamp > (max(wall_ms, self.ahead_ms) + self.drift_ms_max) << COUNTER_BITS:
+        newest_ms = wall_ms if wall_ms > self.ahead_ms else self.ahead_ms
+        if stamp > (newest_ms + self.drift_ms_max) << COUNTER_BITS:
             return False
         # `last` may come to lie above the ceiling: then nothing is stamped until that was raised.
         if stamp > self.last:

@@ -237,7 +237,8 @@ class Record:
     def intact(self, digester: Digester, row: bytes) -> bool:
         """Whether the digest still fits what stands here."""
         blob = self.blob
-        return self.digest == digester.digest(row, blob[:VERSION_BYTES], blob[FLAGS_AT:])
+        held = blob[VERSION_BYTES:FLAGS_AT]
+        return held == digester.digest(row, blob[:VERSION_BYTES], blob[FLAGS_AT:])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Record) and self.blob == other.blob

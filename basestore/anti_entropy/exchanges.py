@@ -176,7 +176,7 @@ class Exchanges:
         """Let exchanges go on, as far as this tick's rows last. Called while nothing is staged, for they look
         at what is stored. Whether any could."""
         moved = False
-        for exchange in list(self._open.values()):
+        for exchange in list(self._open.values()) if self._open else ():
             if self._local.pace.rows_left > 0 and exchange.runnable:
                 self._resume(exchange, now)
                 moved = True

@@ -50,7 +50,7 @@ def read(
 ) -> None:  # fmt: skip
     """Begin a read of one row at a level, for a client, a scan, a first write or a late hint; Unavailable."""
     replicas = context.placement.replicas[row_partition(row)]
-    aim = aim._replace(required=context.require(replicas, level))
+    aim = Aim(context.require(replicas, level), *aim[1:])
     QuorumRead(context, row, rule, replicas, aim, report).begin(deadline, now)
 
 
@@ -195,8 +195,7 @@ class QuorumRead(Operation):
         """The first answer of a replica: how long it took."""
         context = self._context
         context.peers.all[member].latency.add(now.monotonic - self._asked[member])
-        if not self._answered:
-            met = met_by(len(self._heads) + 1, len(self._replicas))
+        if not self._answered and (met := met_by(len(self._heads) + 1, len(self._replicas))):
             context.metrics.reached("get", met, now.monotonic - self._begun_s)
 
     def _consider(self, now: Instant) -> None:

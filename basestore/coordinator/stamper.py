@@ -100,7 +100,9 @@ class Stamper:
     def observe(self, head: bytes, now: Instant) -> None:
         """A record with this head was met: later stamps of this node shall be greater,
         unless it is beyond the drift bound."""
-        self._clock.observe(int.from_bytes(head[:8]), self._watch.about_ms(now))
+        stamp = int.from_bytes(head[:8])
+        if stamp > self._clock.last:  # else there is nothing to take over: on the way of every read
+            self._clock.observe(stamp, self._watch.about_ms(now))
 
     def check_clock(self, now: Instant) -> None:
         """ClockSkew while this node must not stamp; NotYet while that may change in a moment, or others wait

@@ -254,14 +254,17 @@ class GroupCommit:
             self._release(batch)
             for outbox, message, size in batch.sure_replies:
                 outbox.put(message, size)
-            self._acknowledge(batch.sure_acks)
+            if batch.sure_acks:
+                self._acknowledge(batch.sure_acks)
 
     def _release(self, batch: _Batch) -> None:
-        for outbox, message, size in batch.replies:
-            outbox.put(message, size)
-        self._acknowledge(batch.acks)
-        batch.acks = {}
-        batch.replies = []
+        if batch.replies:
+            for outbox, message, size in batch.replies:
+                outbox.put(message, size)
+            batch.replies = []
+        if batch.acks:
+            self._acknowledge(batch.acks)
+            batch.acks = {}
 
     def _acknowledge(self, acks: Mapping[Outbox, list[int]]) -> None:
         for outbox, ids in acks.items():

@@ -17,7 +17,7 @@ from basestore.cluster.peers import Peers
 from basestore.instant import Instant
 from basestore.protocol.heartbeats import Confirmed, Identity, Remembered
 from basestore.replica.group_commit import GroupCommit
-from basestore.replica.identity import Fresh, StoreIdentity
+from basestore.replica.identity import Fresh, State, StoreIdentity
 
 
 class Introductions:
@@ -60,20 +60,21 @@ class Introductions:
     def settle(self) -> None:
         """Notice when this store has become whole, or has ceased to be, and tell the peers. Called after all
         that can decide it: what peers have said, and what has become durable."""
+        identity, peers = self._identity, self._peers
         proof_of_loss = self._take_proof_of_loss()
         if proof_of_loss is not None:
-            self._identity.rolled_back(self._peers.all[proof_of_loss].name, self._fresh_store())
+            identity.rolled_back(peers.all[proof_of_loss].name, self._fresh_store())
             self._relink = True
         # A newborn store is made whole by a row, and none is staged on top of a batch that was refused.
-        if not self._group_commit.stalled and self._identity.born():
-            self._identity.make_whole()
-        whole = self._identity.whole
+        if identity.state is State.NEWBORN and not self._group_commit.stalled and identity.born():
+            identity.make_whole()
+        whole = identity.whole
         # Told at once, not with the next heartbeat: peers send nothing to a store that they believe not to
         # be whole, and count too much on one that is whole no more.
-        if self._peers.alive[self._peers.me] != whole:
-            self._peers.set_alive(self._peers.me, whole)
-            for peer in self._peers.others:
-                peer.outbox.put(self._identity.identity())
+        if peers.alive[peers.me] != whole:
+            peers.set_alive(peers.me, whole)
+            for peer in peers.others:
+                peer.outbox.put(identity.identity())
 
     def hear_identity(self, member: int, outbox: Outbox, message: Identity, now: Instant) -> None:
         """Which store a peer runs on. It is answered with what is remembered of it here."""

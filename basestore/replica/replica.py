@@ -253,8 +253,12 @@ class Replica:
 
     def record(self, row: bytes) -> Record | None:
         """What is held; DamagedRecord when its digest does not fit."""
-        stored = self._stored(row)
-        return None if stored is None else Record(stored[:-SEQUENCE_BYTES])
+        # Looked at first: a damaged row has no mark, and is answered nothing until it is healed, even if
+        # the disk should give back something sound the next time.
+        if row in self.damaged:
+            raise self._damage(row)
+        stored = self._group_commit.get(keyspace.record(row))
+        return None if stored is None else self.check(row, stored)
 
     def holds(self, row: bytes, head: bytes) -> bool:
         """Whether the record with this head is held, soundly."""
@@ -283,9 +287,7 @@ class Replica:
         self._marks.clear()
 
     def _stored(self, row: bytes) -> bytes | None:
-        # Looked at first: a damaged row has no mark, and is answered nothing until it is healed, even if
-        # the disk should give back something sound the next time.
-        if row in self.damaged:
+        if row in self.damaged:  # as in `record`
             raise self._damage(row)
         stored = self._group_commit.get(keyspace.record(row))
         if stored is not None:

@@ -242,7 +242,7 @@ class Client:
             operation.stale_ms, operation.escalated = message.stale_ms, message.escalated
             operation.version, operation.expires_ms = message.version, message.expires_ms
             if not operation.version:
-                row = self.world.placement.row(operation.bucket.encode(), operation.key.encode())
+                row = self.world.row(operation.bucket, operation.key)
                 operation.version = self.world.witness.holdings.purged(row)
             self._end(operation, h.FOUND)
         elif isinstance(message, Page):
@@ -311,7 +311,7 @@ class Client:
     def _note_seen(self, operation: h.Operation, seen: dict[tuple[str, str], bytes]) -> None:
         """A session remembers the newest version that it was told of."""
         at = operation.bucket, operation.key
-        row = self.world.placement.row(operation.bucket.encode(), operation.key.encode())
+        row = self.world.row(operation.bucket, operation.key)
         for version in h.told(operation):
             if at not in seen or s.beats(row, version, seen[at]):
                 seen[at] = version

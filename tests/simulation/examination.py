@@ -152,7 +152,7 @@ class Examination:
 
     def judge_lost(self, read: h.Operation, version: bytes) -> None:
         """A session is told that what it had seen is lost."""
-        world, row = self._world, self._world.placement.row(read.bucket.encode(), read.key.encode())
+        world, row = self._world, self._world.row(read.bucket, read.key)
         for machine in world.witness.holdings.replicas(row):
             if s.holds(row, machine.disk.durable(s.DATA + row), version):
                 text = f"{read} is told that {s.short(version)} is lost, and n{machine.index + 1} holds it"

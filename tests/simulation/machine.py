@@ -364,7 +364,7 @@ class Machine:
         newest = node.step(now)
         if node.group_commit.stalled or self._stalled is not None:
             self._judge_stall(node)
-        if newest is not None:
+        if newest is not None and not self._syncing:
             self._sync(node, newest, now)
         if node.take_relink():
             self.world.counts["rollback noticed"] += 1
@@ -382,10 +382,13 @@ class Machine:
         node = self.node
         if self.life != life or node is None:
             return
-        ready = [outbox for outbox in node.ready if outbox in self._order]
+        if not node.ready:
+            return
+        order = self._order
+        ready = [outbox for outbox in node.ready if outbox in order]
         node.ready.clear()
         if len(ready) > 1:
-            ready.sort(key=self._order.__getitem__)
+            ready.sort(key=order.__getitem__)
         for outbox in ready:
             while outbox.messages and self.life == life:
                 self._send(outbox)
@@ -401,9 +404,10 @@ class Machine:
             says, armed, sent = world.witness.says, world.triggers.armed, world.sent
             for message in messages:
                 kind = type(message)
-                sent[kind] = sent.get(kind, 0) + 1
-                if kind in says:
-                    says[kind](self, target, message)
+                sent[kind] += 1
+                look = says.get(kind)
+                if look is not None:
+                    look(self, target, message)
                 if armed and kind in TOLD:
                     world.triggers.sent(self, target, message)
         else:
@@ -433,7 +437,7 @@ class Machine:
             self.disk.sync()
             node.durable(newest, now)
             self.wake()
-        elif not self._syncing and (syncs == "always" or now.monotonic >= self._sync_due_s or node.urgent):
+        elif syncs == "always" or now.monotonic >= self._sync_due_s or node.urgent:
             self._sync_due_s = now.monotonic + INTERVAL_S
             self._syncing = True
             if self.sync_s < TICK_S:

@@ -135,7 +135,7 @@ class Promises:
         for operation in world.history.operations:
             if not operation.promised or not operation.version:
                 continue
-            row = world.placement.row(operation.bucket.encode(), operation.key.encode())
+            row = world.row(operation.bucket, operation.key)
             for replica in operation.promised:
                 if not self._has(replica, row, operation):
                     world.blame("receipts", f"{operation} has not come to n{replica + 1}, and is not owed")

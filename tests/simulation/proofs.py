@@ -39,7 +39,7 @@ class Proofs:
             self._judge(operation, stamp)
 
     def _judge(self, operation: Operation, stamp: int) -> None:
-        row = self._world.placement.row(operation.bucket.encode(), operation.key.encode())
+        row = self._world.row(operation.bucket, operation.key)
         version = operation.version
         if s.stamp_of(version) > stamp:
             self._world.blame("converged", f"{operation} had ended, and is proven up to {stamp:x}")
@@ -51,7 +51,7 @@ class Proofs:
     def explained(self, bucket: str, key: str, settled: bool, winner: bytes) -> None:
         """What is settled is on all replicas."""
         if settled and winner and self._world.history.sync:
-            row = self._world.placement.row(bucket.encode(), key.encode())
+            row = self._world.row(bucket, key)
             self._judge_row(row, winner)
 
     def judge(self) -> None:

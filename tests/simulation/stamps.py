@@ -199,19 +199,25 @@ class Stamps:
         new one."""
         if int.from_bytes(version[8:10]) != machine.config.member.number + 1:
             return False  # it repeats what another gave out
-        stamp, disk, name = s.stamp_of(version), machine.disk, f"n{machine.index + 1}"
+        stamp, disk = s.stamp_of(version), machine.disk
         number = version[8:] + row[:2]
-        new = number not in self._numbers
-        if self._numbers.setdefault(number, version[:8]) != version[:8]:
-            self._world.blame("numbers", f"{name} gives {s.short(version)} a number that was given before")
+        known = self._numbers.get(number)
+        new = known is None
+        if new:
+            self._numbers[number] = version[:8]
+        elif known != version[:8]:
+            text = f"n{machine.index + 1} gives {s.short(version)} a number that was given before"
+            self._world.blame("numbers", text)
         ceiling = int.from_bytes(disk.durable(s.CEILING) or b"")
         if stamp > ceiling:
-            self._world.blame("ceiling", f"{name} gives out {stamp:x}, and its ceiling is {ceiling:x}")
+            text = f"n{machine.index + 1} gives out {stamp:x}, and its ceiling is {ceiling:x}"
+            self._world.blame("ceiling", text)
         life, first, newest = self._given.get(disk, (machine.life, stamp, 0))
         if life != machine.life:
             life, first = machine.life, stamp
             if stamp <= newest:
-                self._world.blame("ceiling", f"{name} has started, and gives out {stamp:x} after {newest:x}")
+                text = f"n{machine.index + 1} has started, and gives out {stamp:x} after {newest:x}"
+                self._world.blame("ceiling", text)
         self._given[disk] = life, first, max(newest, stamp)
         return new
 

@@ -103,10 +103,12 @@ class Timekeeping:
     def shown(self, machine: "Machine") -> int:
         """The greatest stamp that this life has shown before this moment; 0 where clocks jump, for then some
         are not taken over."""
-        at, stamp = self._leaving.get(machine.index, (0.0, 0))
-        shown = self._shown.get(machine.index, 0)
-        if at < self._world.clockwork.now:
-            shown = self._shown[machine.index] = max(shown, stamp)
+        index = machine.index
+        shown = self._shown.get(index, 0)
+        if index in self._leaving:
+            at, stamp = self._leaving[index]
+            if stamp > shown and at < self._world.clockwork.now:
+                shown = self._shown[index] = stamp
         return shown
 
     def show(self, machine: "Machine", version: bytes, wall_ms: int) -> None:

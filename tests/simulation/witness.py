@@ -49,7 +49,6 @@ class Witness:
         self._world = world
         self._asked: dict[int, tuple[float, int, int, int, int, int]] = {}  # by request: see `asked`
         self._known: set[tuple[int, int]] = set()  # machines, and whom each has met on the present link
-        self._rows: dict[tuple[str, str], bytes] = {}  # by bucket and key
         self._copies: dict[tuple[int, int, int], tuple[bytes, bytes]] = {}
         self.holdings = Holdings(world)
         self.stamps = Stamps(world, self.holdings)
@@ -198,12 +197,7 @@ class Witness:
             self.promises.fact(self._row(operation), operation.version)
 
     def _row(self, operation: Operation) -> bytes:
-        at = operation.bucket, operation.key
-        row = self._rows.get(at)
-        if row is None:
-            bucket, key = operation.bucket.encode(), operation.key.encode()
-            row = self._rows[at] = self._world.placement.row(bucket, key)
-        return row
+        return self._world.row(operation.bucket, operation.key)
 
     # --- reads -------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ The history is the same wherever it is played: its digest covers every message a
 
 import hashlib
 import traceback
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,7 +51,7 @@ class PlannedWorld:
         self.lines: list[str] = []
         self.clockwork = Clockwork()
         self.counts: Counter[str] = Counter()
-        self.sent: dict[type, int] = {}  # messages between machines, by kind
+        self.sent: defaultdict[type, int] = defaultdict(int)  # messages between machines, by kind
         self.violations: list[h.Violation] = []
         durability = plan.durability
         self.history = h.History(
@@ -70,6 +70,7 @@ class PlannedWorld:
         self.doubted = False  # a store, of which nothing was lost, may have said that something was
         self._noted: list[str] = []  # for the digest, later
         self._numbers = 0
+        self._rows: dict[tuple[str, str], bytes] = {}  # by bucket and key
         self._chance = Stream(plan.seed, "client network")
         self.network = Network(self.clockwork, plan.network, plan.seed, self.counts)
         self.triggers = Triggers(self)
@@ -83,6 +84,13 @@ class PlannedWorld:
             self.machines.append(Machine(self, index, config, plan.machines[index]))
 
     # --- what machines and clients use -------------------------------------------------------
+
+    def row(self, bucket: str, key: str) -> bytes:
+        """Of a key."""
+        row = self._rows.get((bucket, key))
+        if row is None:
+            row = self._rows[bucket, key] = self.placement.row(bucket.encode(), key.encode())
+        return row
 
     def number(self) -> int:
         self._numbers += 1
