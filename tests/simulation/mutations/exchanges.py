@@ -57,7 +57,10 @@ def _due_soon(self: Any, partition: int, upto: int, most: int) -> Any:
 _due = Summaries.due
 
 
-@mutant("a forgetful store pushes what was purged", PURGED, Comparison, "compare", "stores")
+@mutant(
+    "a forgetful store pushes what was purged", PURGED, Comparison, "compare", "stores",
+    model="forgetful replicas drop nothing",
+)  # fmt: skip
 def _push_all(self: Any, listing: Any, purged: int) -> Any:
     return _compare(self, listing, 0)
 

@@ -32,14 +32,6 @@ SURVIVORS = {
     "a hint stands for its own write alone": (
         "a write must be lost by all that got it, and its hints, which took another's place, expire"
     ),
-    "a forgetful store pushes what was purged": (
-        "a backup must be older than a purge that ended before it was restored, which few worlds are long "
-        "enough for; the model shows it: forgetful replicas drop nothing"
-    ),
-    "recovery that does not wait for earlier requests": (
-        "a write must be acknowledged by a store's former life while the next one recovers; seldom within a "
-        "minute of worlds; the model shows it: recovery at once"
-    ),
 }
 
 

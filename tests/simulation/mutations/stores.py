@@ -84,7 +84,10 @@ def _miscount(self: Any) -> int:
 _recovery_tick = Recovery.tick
 
 
-@mutant("recovery that does not wait for earlier requests", STALE, Recovery, "tick", "swaps")
+@mutant(
+    "recovery that does not wait for earlier requests", STALE, Recovery, "tick", "swaps",
+    model="recovery at once",
+)  # fmt: skip
 def _begin_at_once(self: Any, now: Any) -> None:
     self._begin_s = 0.0
     _recovery_tick(self, now)
