@@ -1,6 +1,6 @@
 """Coordinator: which function takes up a client's request.
 
-    Set, Delete   set_delete.py    admission, a stamp, `quorum_write`, the receipt
+    Set, Delete   set_delete.py    admission, `quorum_write` (which has it stamped), the receipt
     Get           get.py           admission, `quorum_read`, staleness, the answer
     Scan          range_scan.py    one page, out of all partitions
     Explain       explain.py       what every member knows of a key (`gather`)
