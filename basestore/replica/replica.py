@@ -79,10 +79,9 @@ class Replica:
         self._group_commit = group_commit
         self.summaries = summaries
         self._rules = rules
-        self._partitions = partitions = frozenset(summaries.of)
         self._rule_of = {
             keyspace.partition_prefix(partition) + bytes((len(bucket),)) + bucket: rule
-            for partition in partitions
+            for partition in summaries.of
             for bucket, rule in rules.items()
         }
         self._digester = digester
