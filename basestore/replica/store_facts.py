@@ -62,7 +62,7 @@ def _settle_format(group_commit: GroupCommit, config: NodeConfig) -> bool:
         found = "says no format"
     raise StorageError(
         f"the store in {config.directory} {found}; this version reads format {FORMAT}. Start the version "
-        f"that wrote it; or, if the other nodes hold what it held (`basestore status` shows them up), move "
+        f"that wrote it. Or see `basestore status`: if the other nodes are up and hold what it held, move "
         f"the directory away and start again: the node will recover from them"
     )
 
@@ -77,7 +77,7 @@ def _read(group_commit: GroupCommit, config: NodeConfig) -> dict[str, str | int]
     if not text or _digest(text) != stored[:_DIGEST_BYTES]:
         raise StorageError(
             f"the store in {config.directory} is damaged: the settings that it was written under cannot be "
-            f"read. If the other nodes hold what it held (`basestore status` shows them up), move the "
+            f"read. See `basestore status`: if the other nodes are up and hold what it held, move the "
             f"directory away and start again: the node will recover from them"
         )
     held: dict[str, str | int] = json.loads(text)
