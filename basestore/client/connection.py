@@ -9,7 +9,7 @@ next connection.
 Calls that need a connection share one attempt to make it. It is a race (as in RFC 8305, "Happy Eyeballs"):
 the endpoint that answered last begins, and each next one begins when the one before has failed, or has not
 answered within a head start. A node that fell silent, or said that it goes, is left: it is the last to be
-tried, and answers what it was asked before, if it does.
+tried again, and may still answer what it was asked before.
 
 It refuses to send anything twice: whether a write that got no answer may be repeated is the caller's to say.
 """

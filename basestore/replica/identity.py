@@ -98,14 +98,14 @@ class StoreIdentity:
         self._config = config
         self._others = {member.name for member in config.cluster.members} - {config.name}
         self._persist_due_s = now.monotonic + PERSIST_S
-        self._strangers: set[str] = set()
+        self._strangers: set[str] = set()  # who has said that it knew no earlier store of this member
         self._witnesses: set[str] = set()  # who remembers an earlier opening, and the store holds that
-        self._echoes: set[str] = set()
-        self.doubts = 0  # how many there were
+        self._echoes: set[str] = set()  # who knows no more than this opening told it, or may have forgotten
+        self.doubts = 0  # how often it was doubted since it was opened
         self._vouched = not self._others  # a peer has found nothing missing since the store was opened
         self.reason = ""
         self.outlived = False  # it is an old copy: others have since known a later store of this member
-        self.copied = False  # it is forgetful because it lies elsewhere than it was written, for no more
+        self.copied = False  # it is forgetful only because it lies elsewhere than it was written
         self._moved = False  # the file system's id alone has changed
         # The stores that it is a copy of, one of the other: what peers remember of any of them counts.
         self._former = b""

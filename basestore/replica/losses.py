@@ -36,8 +36,8 @@ ROWS_MAX = 1000  # in one message
 
 
 class Losses:
-    """Of the partitions that a node holds. `Summary.lossy` says of each whether one is open, `lost`
-    how far they go, whether open or not."""
+    """The losses of the partitions that a node holds. Of each partition `Summary.lossy` says whether a loss
+    is open, and `Summary.lost` up to which stamp its losses go, open or accepted."""
 
     def __init__(
         self,
