@@ -54,7 +54,7 @@ def seeds_for(mutant: Mutant, first_seed: int = 0) -> Iterator[int]:
 
 
 def try_mutant(mutant: Mutant, cpu_s_max: float, first_seed: int = 0) -> Trial:
-    """Play it until it is caught by an expected checker, or crashes when it should not."""
+    """Play it until it is caught by a checker, or crashes when it should not."""
     began_s = time.process_time()
     seeds = seed = 0
     breakage = next((each for each in BREAKAGES if each.name == mutant.model), None)
@@ -75,10 +75,11 @@ def try_mutant(mutant: Mutant, cpu_s_max: float, first_seed: int = 0) -> Trial:
 
 
 def verdict(mutant: Mutant, outcome: Outcome) -> tuple[str | None, str]:
-    """The expected checker that complains; or else a crash that is not expected: it ended the world before
-    any could."""
+    """The checker that complains, an expected one first, for the worlds are without complaint otherwise; or
+    else a crash that is not expected: it ended the world before any could."""
     complaints = [violation.check for violation in outcome.violations]
     caught_by = next((check for check in complaints if check in mutant.expected), None)
+    caught_by = caught_by or next((check for check in complaints if check != CRASH), None)
     if caught_by is not None:
         return caught_by, ""
     return None, next((found.text for found in outcome.violations if found.check == CRASH), "")

@@ -14,8 +14,9 @@ STALE = LOST | {"scans", "two winners"}
 
 
 class Mutant(NamedTuple):
-    """`expected`: the checkers of which one must complain. `suits`: the worlds that are apt to show
-    it. `model`: the breakage of the model that leaves out the same rule, if there is one."""
+    """`expected`: the checkers that are meant to see it; a crash counts only where it is among them.
+    `suits`: the worlds that are apt to show it. `model`: the breakage of the model that leaves out the same
+    rule, if there is one."""
 
     name: str
     expected: set[str]
