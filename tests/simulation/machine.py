@@ -121,6 +121,11 @@ class Machine:
         return (sent_us / 1e6 - self._base_s) / self.plan.rate
 
     @property
+    def listen_s(self) -> float:
+        """For how long it waits, after a start, for all others to name their only copies."""
+        return LISTEN_S if self.world.plan.hasty else self.lag_s
+
+    @property
     def lag_s(self) -> float:
         """How far behind the clock it closes itself to direct writes."""
         lag_ms: int = self.config.cluster.closed_lag_ms
@@ -164,6 +169,7 @@ class Machine:
         self.node = node
         self._tell_room()
         self.world.witness.timekeeping.started(self)
+        self.world.witness.stamps.started(self)
         self.world.say(self.index, "start", node.state)
         self.world.clockwork.after(self._stream.uniform(0, TICK_S), self._tick, self.life)
         for other in self.world.machines:

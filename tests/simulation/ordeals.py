@@ -51,10 +51,10 @@ def _leftovers(plan: Plan, stream: Stream) -> Plan:
     plan = _small(plan, "leftovers", 3, stream, ("brief", "first"))
     faults = []
     for at in range(8):
-        kind = stream.pick(("stop", "cut", "isolate", "disk full", "slow disk", "pause"))
-        machine = stream.below(3)
-        faults.append(Fault(0.7 + 0.4 * at, kind, machine, (machine + 1) % 3, 0.35, stream.random()))
-    return replace(plan, faults=tuple(faults), rounds=False, hasty=False)
+        kind = stream.pick(("stop", "stop", "cut", "isolate", "disk full", "slow disk", "pause", "burst"))
+        machine, lasts = stream.below(3), stream.pick((0.35, 0.9))  # long ones, beside which another strikes
+        faults.append(Fault(0.7 + 0.4 * at, kind, machine, (machine + 1) % 3, lasts, stream.random()))
+    return replace(plan, faults=tuple(faults), rounds=False, hasty=False, operations_max=32)
 
 
 def _blackout(plan: Plan, stream: Stream) -> Plan:

@@ -20,7 +20,9 @@ def record(ms: int, *, tombstone: bool = False, expires_ms: int = 0) -> bytes:
     return version(ms) + bytes(16) + flags + expires_ms.to_bytes(8) + b"v" + bytes(8)
 
 
-def summary(*, closed_ms: int = -WALL_MS, stable_ms: int = -WALL_MS) -> bytes:
+def summary(*, closed_ms: int | None = None, stable_ms: int = -WALL_MS) -> bytes:
+    """What is stable is closed, unless that is said."""
+    closed_ms = stable_ms if closed_ms is None else closed_ms
     stamps = [((WALL_MS + ms) << 16).to_bytes(8) for ms in (closed_ms, stable_ms)]
     return bytes(s.CLOSED_AT) + b"".join(stamps) + bytes(24)
 

@@ -59,6 +59,7 @@ class Stamps:
         self._numbers: dict[bytes, bytes] = {}  # stamps, by origin, number and partition
         self._given: dict[object, tuple[int, int, int]] = {}  # by disk: a life, its first and last stamp
         self._raised: dict[tuple[int, int], list[Raised]] = defaultdict(list)  # by machine and partition
+        self._begun_s: dict[int, float] = {}  # by machine: its present life
         self._words: dict[tuple[int, int], list[Word]] = defaultdict(list)  # by machine and keeper
         self._recovering: dict[int, dict[int, int]] = {}  # by machine and partition: what others had closed
 
@@ -106,12 +107,38 @@ class Stamps:
     def replaced(self, machine: "Machine", key: bytes, new: bytes | None) -> None:
         """A summary is about to be stored: stamps that are closed by it."""
         if new is not None:
-            closed = s.closed_in(new)
-            raised = self._raised[machine.index, int.from_bytes(key[1:])]
+            closed, stable, partition = s.closed_in(new), s.stable_in(new), int.from_bytes(key[1:])
+            if stable > closed:
+                text = f"n{machine.index + 1} says that {partition} is stable up to {stable:x}"
+                self._world.blame("closed", f"{text}, and has closed it up to {closed:x} only")
+            raised = self._raised[machine.index, partition]
             if not raised or raised[-1].closed < closed:
                 now = self._world.clockwork.now
                 sound = not machine.impaired and not machine.in_doubt
                 raised.append(Raised(now, closed, machine.life, sound))
+                self._judge_raised(machine, partition, key, closed)
+
+    def started(self, machine: "Machine") -> None:
+        """A life begins."""
+        self._begun_s[machine.index] = self._world.clockwork.now
+
+    def _judge_raised(self, machine: "Machine", partition: int, key: bytes, closed: int) -> None:
+        """Who closes more than all others had closed does so by its own clock: not before it has heard all
+        others in this life, or has waited for them, nor before it has met a majority."""
+        world, index, name = self._world, machine.index, f"n{machine.index + 1}"
+        replicas = [world.machines[at] for at in world.placement.replicas[partition] if at != index]
+        others = [each.index for each in world.machines if each is not machine]
+        taken_over = closed <= max((s.closed_in(each.disk.get(key)) for each in replicas), default=0)
+        if taken_over or index not in self._begun_s:
+            return
+        life_s = world.clockwork.now - self._begun_s[index]
+        heard = sum(any(word.life == machine.life for word in self._words[index, each]) for each in others)
+        if heard < len(others) and life_s < machine.listen_s - LAG_SLACK_S:
+            text = f"{name} closes {partition} {life_s:.2f} s after its start"
+            world.blame("closed", f"{text}, and has heard {heard} of {len(others)}")
+        if 2 * (heard + 1) <= len(others) + 1 and not machine.config.clock_is_right:
+            text = f"{name} closes {partition} by a clock"
+            world.blame("closed", f"{text} that only {heard} others can have agreed with")
 
     def heard(self, machine: "Machine", source: int, apply: Apply) -> None:
         """A first delivery arrives. At or below the closed stamp it is not to be taken, unless it was

@@ -307,3 +307,40 @@ def test_a_value_is_shown_in_its_life() -> None:
         got = Got(1, found, b"v", version(1), WALL_MS + expires_ms, 2, 2, False, 0)
         scene.witness.answered(scene.world.machines[0], operation, got)
         assert scene.wrong() == wrong
+
+
+def test_what_is_stable_is_closed() -> None:
+    for closed_ms, wrong in ((50, set()), (49, {"closed"})):
+        scene = Scene()
+        scene.stand(0, summary(closed_ms=closed_ms, stable_ms=50))
+        assert scene.wrong() == wrong
+
+
+def scene_of_a_start(*heard: int) -> Scene:
+    """The first machine begins a life, and hears these."""
+    scene = Scene()
+    scene.witness.stamps.started(scene.world.machines[0])
+    for other in heard:
+        scene.witness.stamps.pinged(scene.world.machines[0], other, 0.0)
+    return scene
+
+
+@pytest.mark.parametrize(
+    ("heard", "waits", "wrong"),
+    [(2, False, set()), (1, False, {"closed"}), (1, True, set()), (0, True, {"closed"})],
+)
+def test_who_closes_first_has_heard_all_or_waited_and_has_met_a_majority(
+    heard: int, waits: bool, wrong: set[str]
+) -> None:
+    scene = scene_of_a_start(*range(1, 1 + heard))
+    if waits:
+        scene.world.clockwork.run(scene.world.machines[0].listen_s)
+    scene.stand(0, summary(closed_ms=50))
+    assert scene.wrong() == wrong
+
+
+def test_what_another_replica_has_closed_may_be_taken_over_at_once() -> None:
+    scene = scene_of_a_start()
+    scene.stand(1, summary(closed_ms=50))
+    scene.stand(0, summary(closed_ms=50))
+    assert scene.wrong() == set()
