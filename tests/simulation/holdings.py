@@ -65,9 +65,8 @@ class Holdings:
         return bool(self._takers.get((row, version)))
 
     def known(self, row: bytes, version: bytes) -> bool:
-        """Whether any replica has ever taken that version; or of a first-write key holds what won already."""
-        first = s.bucket_of(row) in s.FIRST_WRITE_WINS
-        held = (machine.disk.get(s.DATA + row) for machine in self.replicas(row) if first)
+        """Whether any replica has ever taken that version, or holds what beats it."""
+        held = (machine.disk.get(s.DATA + row) for machine in self.replicas(row))
         return self.taken(row, version) or any(s.holds(row, record, version) for record in held)
 
     def purged(self, row: bytes) -> bytes:

@@ -17,7 +17,7 @@ from basestore.config import NodeConfig
 from basestore.instant import Instant
 from basestore.node import Node
 from basestore.protocol.codec import Message
-from basestore.protocol.heartbeats import Ping, Remembered
+from basestore.protocol.heartbeats import Ping, Pong, Remembered
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.replication import Applied, Apply, Hinted
 from basestore.replica.identity import Fresh, Place
@@ -48,7 +48,7 @@ LISTEN_S = 0.6
 COPIES_MAX = 10
 ROOM_S = 0.2
 TOLD = frozenset((Applied, Apply, Hinted))  # what the triggers look at
-HEARD = frozenset((Apply, Ping, Remembered))  # what the witness looks at when it arrives
+HEARD = frozenset((Apply, Ping, Pong, Remembered))  # what the witness looks at when it arrives
 FLUSH = (5000, 150, 1)  # the summary log, after so many bytes, in slices of so many bytes and nodes
 COUNTED = (
     "exchanges_same", "exchanges_delta", "exchanges_full", "exchanges_aborted", "mismatches", "records_taken",

@@ -11,7 +11,7 @@ hold before, and shortly after: what is recovered later may be counted twice.
 
 A hint is late only if its member may have closed itself to it, and a late one goes only when what it holds,
 or something better, is durable on a quorum, or its life is over. What takes the place of an only copy is no
-mere copy while nobody has taken either of the two.
+mere copy while nobody has taken either of the two, or what beats it.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -203,7 +203,8 @@ class Promises:
                     self._stamps.judge_late(member, machine.index, row, stamp, self._kept_s.get(at, INF))
 
     def _judge_copy(self, key: bytes, old: bytes, new: bytes) -> None:
-        """A hint takes the place of an only copy: while nobody has taken either it is one itself."""
+        """A hint takes the place of an only copy: while nobody has taken either, or what beats it, it is one
+        itself."""
         row, version = s.hinted_row(key)[1], s.hinted_record(new)[: s.VERSION]
         versions = version, s.hinted_record(old)[: s.VERSION]
         if not s.only_copy(new) and not any(self._holdings.known(row, each) for each in versions):

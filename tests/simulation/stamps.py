@@ -59,6 +59,7 @@ class Stamps:
         self._numbers: dict[bytes, bytes] = {}  # stamps, by origin, number and partition
         self._given: dict[object, tuple[int, int, int]] = {}  # by disk: a life, its first and last stamp
         self._raised: dict[tuple[int, int], list[Raised]] = defaultdict(list)  # by machine and partition
+        self._compared: dict[int, set[int]] = defaultdict(set)  # by machine: whose clocks it has met since
         self._begun_s: dict[int, float] = {}  # by machine: its present life
         self._words: dict[tuple[int, int], list[Word]] = defaultdict(list)  # by machine and keeper
         self._recovering: dict[int, dict[int, int]] = {}  # by machine and partition: what others had closed
@@ -121,6 +122,11 @@ class Stamps:
     def started(self, machine: "Machine") -> None:
         """A life begins."""
         self._begun_s[machine.index] = self._world.clockwork.now
+        self._compared[machine.index].clear()
+
+    def compared(self, machine: "Machine", other: int) -> None:
+        """Another member tells what its clock shows."""
+        self._compared[machine.index].add(other)
 
     def _judge_raised(self, machine: "Machine", partition: int, key: bytes, closed: int) -> None:
         """Who closes more than all others had closed does so by its own clock: not before it has heard all
@@ -136,9 +142,10 @@ class Stamps:
         if heard < len(others) and life_s < machine.listen_s - LAG_SLACK_S:
             text = f"{name} closes {partition} {life_s:.2f} s after its start"
             world.blame("closed", f"{text}, and has heard {heard} of {len(others)}")
-        if 2 * (heard + 1) <= len(others) + 1 and not machine.config.clock_is_right:
+        compared = len(self._compared[index])
+        if 2 * (compared + 1) <= len(others) + 1 and not machine.config.clock_is_right:
             text = f"{name} closes {partition} by a clock"
-            world.blame("closed", f"{text} that only {heard} others can have agreed with")
+            world.blame("closed", f"{text} that only {compared} others can have agreed with")
 
     def heard(self, machine: "Machine", source: int, apply: Apply) -> None:
         """A first delivery arrives. At or below the closed stamp it is not to be taken, unless it was

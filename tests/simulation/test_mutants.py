@@ -2,6 +2,7 @@
 one that makes it fall over, and is not meant to, would be taken for one that survives."""
 
 import inspect
+from collections import Counter
 from typing import Any
 from unittest.mock import patch
 
@@ -10,9 +11,11 @@ import pytest
 from basestore.anti_entropy.exchanges import Exchanges
 from basestore.replica.group_commit import GroupCommit
 from tests.model.breakages import BREAKAGES
+from tests.simulation import mutants
+from tests.simulation.history import Violation
 from tests.simulation.mutants import misfit, try_mutant
 from tests.simulation.mutations import MUTANTS, SURVIVORS, Mutant
-from tests.simulation.outcome import play
+from tests.simulation.outcome import Outcome, play
 
 QUICK = [
     "ack before fsync",
@@ -67,8 +70,25 @@ def test_a_mutant_that_no_longer_fits_is_not_taken_for_one_that_survives() -> No
     assert "no_such_thing" in misfit(mutant, SECONDS)
 
 
+@pytest.mark.parametrize(
+    ("expected", "without", "caught"), [("acks", True, "acks"), ("", False, "acks"), ("", True, None)]
+)
+def test_what_an_unexpected_law_says_without_the_mutant_too_is_no_catch(
+    expected: str, without: bool, caught: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ack = GroupCommit.ack
+    mutant = Mutant("any", {expected}, lambda: [patch.object(GroupCommit, "ack", print)])
+
+    def played(seed: int) -> Outcome:
+        bad = without or GroupCommit.ack is not ack
+        return Outcome(seed, "", 0, [Violation("acks", "")] * bad, 0.0, 0.0, Counter())
+
+    monkeypatch.setattr(mutants, "play", played)
+    assert try_mutant(mutant, 0.05).caught_by == caught
+
+
 def test_there_are_enough_mutants_and_each_survivor_has_its_reason() -> None:
-    assert len(MUTANTS) >= 25
+    assert len(MUTANTS) >= 120
     names = {mutant.name for mutant in MUTANTS}
     assert len(names) == len(MUTANTS)
     assert names >= SURVIVORS.keys()

@@ -322,6 +322,7 @@ def scene_of_a_start(*heard: int) -> Scene:
     scene.witness.stamps.started(scene.world.machines[0])
     for other in heard:
         scene.witness.stamps.pinged(scene.world.machines[0], other, 0.0)
+        scene.witness.stamps.compared(scene.world.machines[0], other)
     return scene
 
 

@@ -18,7 +18,7 @@ from basestore.consistency import Level, ReplicaState
 from basestore.protocol.anti_entropy import Syn
 from basestore.protocol.client import Failed, Got, Written
 from basestore.protocol.codec import Message
-from basestore.protocol.heartbeats import Ping, Remembered
+from basestore.protocol.heartbeats import Ping, Pong, Remembered
 from basestore.protocol.replication import DIRECT, Applied, Apply, Held, HeldDigest, Hinted, Read, Settled
 from basestore.storage.engine import Batch
 from tests.simulation import stored as s
@@ -68,6 +68,8 @@ class Witness:
             self.stamps.heard(machine, source, message)
         elif type(message) is Remembered:
             self.met(machine, source)
+        elif type(message) is Pong:
+            self.stamps.compared(machine, source)
         elif type(message) is Ping:
             sender = self._world.machines[source]
             self.stamps.pinged(machine, source, sender.sent_s(message.sent_us))

@@ -30,6 +30,13 @@ SURVIVORS = {
     "a checkpoint drops log records before its sums are stored": (
         "a leaf must be entered, a checkpoint drop its log records, and the life end before it changes again"
     ),
+    "an outlived store keeps what it has": (
+        "what it keeps must have been purged everywhere, and its recovery be over before an exchange says so"
+    ),
+    "a line that fits no record purges it": "a record must be spoilt under a sound line that is due at once",
+    "known runs never shrink": (
+        "runs that are too many must meet a bound; what they name is covered by the next certificate as well"
+    ),
     "a hint stands for its own write alone": (
         "a write must be lost by all that got it, and its hints, which took another's place, expire"
     ),
