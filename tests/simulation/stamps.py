@@ -134,8 +134,8 @@ class Stamps:
         world, index, name = self._world, machine.index, f"n{machine.index + 1}"
         replicas = [world.machines[at] for at in world.placement.replicas[partition] if at != index]
         others = [each.index for each in world.machines if each is not machine]
-        taken_over = closed <= max((s.closed_in(each.disk.get(key)) for each in replicas), default=0)
-        if taken_over or index not in self._begun_s:
+        known = max(s.closed_in(each.disk.get(key)) for each in (machine, *replicas))
+        if closed <= known or index not in self._begun_s:
             return
         life_s = world.clockwork.now - self._begun_s[index]
         heard = sum(any(word.life == machine.life for word in self._words[index, each]) for each in others)

@@ -345,3 +345,15 @@ def test_what_another_replica_has_closed_may_be_taken_over_at_once() -> None:
     scene.stand(1, summary(closed_ms=50))
     scene.stand(0, summary(closed_ms=50))
     assert scene.wrong() == set()
+
+
+def test_what_stands_on_a_disk_that_was_put_back_was_closed_before() -> None:
+    scene = scene_of_a_start()
+    disk = scene.world.machines[0].disk
+    watch, disk.watch = disk.watch, lambda *_: None  # it comes with the disk
+    scene.stand(0, summary(closed_ms=50))
+    disk.watch = watch
+    scene.stand(0, summary(closed_ms=50))
+    assert scene.wrong() == set()
+    scene.stand(0, summary(closed_ms=51))
+    assert scene.wrong() == {"closed"}
