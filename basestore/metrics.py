@@ -180,10 +180,7 @@ class Metrics:
         """A request would have met these levels by now, `seconds` after it was asked: its ideal-level
         latency, whatever level was asked for."""
         for level in levels:
-            ideal = self._series[operation, level].ideal
-            # As `Histogram.add`, without its call.
-            ideal.counts[bisect_left(BOUNDS_S, seconds)] += 1
-            ideal.seconds += seconds
+            self._series[operation, level].ideal.add(seconds)
 
     # --- looking -----------------------------------------------------------------------------
 

@@ -149,7 +149,8 @@ class QuorumRead(Operation):
     def held(self, member: int, answer: Held, now: Instant) -> None:
         if answer.stable:
             self._note_stable(member, answer.stable)
-        self._note_lost(answer)
+        if answer.lost:
+            self._note_lost(answer)
         if answer.record:
             record = Record(answer.record)
             self._records[record.head] = record
@@ -160,7 +161,8 @@ class QuorumRead(Operation):
     def held_digest(self, member: int, answer: HeldDigest, now: Instant) -> None:
         if answer.stable:
             self._note_stable(member, answer.stable)
-        self._note_lost(answer)
+        if answer.lost:
+            self._note_lost(answer)
         self._learn(member, answer.head, now)
 
     def _note_stable(self, member: int, stable: int) -> None:
@@ -168,9 +170,8 @@ class QuorumRead(Operation):
         self._stable = max(self._stable, stable)
 
     def _note_lost(self, answer: Held | HeldDigest) -> None:
-        if answer.lost:
-            self._lossy |= answer.lossy
-            self._lost = max(self._lost, answer.lost)
+        self._lossy |= answer.lossy
+        self._lost = max(self._lost, answer.lost)
 
     def _due(self, head: bytes) -> int:
         """When the record with this head may be purged; that of one that expires must be known."""

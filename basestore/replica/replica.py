@@ -246,17 +246,15 @@ class Replica:
         held = self._marks.get(row)
         if held is None:
             stored = self._stored(row)
+            if stored is not None:
+                self.check(row, stored)
             held = ABSENT if stored is None else stored[:HEAD_BYTES] + stored[-SEQUENCE_BYTES:]
             self._remember(row, held)
         return held
 
     def record(self, row: bytes) -> Record | None:
         """What is held; DamagedRecord when its digest does not fit."""
-        # Looked at first: a damaged row has no mark, and is answered nothing until it is healed, even if
-        # the disk should give back something sound the next time.
-        if row in self.damaged:
-            raise self._damage(row)
-        stored = self._group_commit.get(keyspace.record(row))
+        stored = self._stored(row)
         return None if stored is None else self.check(row, stored)
 
     def holds(self, row: bytes, head: bytes) -> bool:
@@ -286,12 +284,11 @@ class Replica:
         self._marks.clear()
 
     def _stored(self, row: bytes) -> bytes | None:
-        if row in self.damaged:  # as in `record`
+        # Looked at first: a damaged row has no mark, and is answered nothing until it is healed, even if
+        # the disk should give back something sound the next time.
+        if row in self.damaged:
             raise self._damage(row)
-        stored = self._group_commit.get(keyspace.record(row))
-        if stored is not None:
-            self.check(row, stored)
-        return stored
+        return self._group_commit.get(keyspace.record(row))
 
     def check(self, row: bytes, stored: bytes) -> Record:
         """The record, if its digest fits; otherwise the row is damaged from now on."""

@@ -148,6 +148,7 @@ class Examination:
         plan = self._world.plan
         if plan.rounds and plan.hasty:  # or nothing can be proven, not that a version is lost either
             self._world.blame("sessions", f"no read answers in a session: {asking[:SHOWN_MAX]}")
+            return
         self._world.counts["spared: a session waits for what may be lost, and nothing is proven"] += 1
 
     def judge_lost(self, read: h.Operation, version: bytes) -> None:

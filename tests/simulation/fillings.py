@@ -54,7 +54,7 @@ class Fillings:
 
     def _crash(self, machine: "Machine", fault: Fault) -> None:
         """A log breaks, and its machine dies before the store was closed, more often than it would."""
-        if int(fault.size * 1000) % 10 < 4 and not self._world.network.calm:
+        if fault.digit(3) < 4 and not self._world.network.calm:
             self._world.clockwork.after(0.0, self._fall, machine, fault)
 
     def _fall(self, machine: "Machine", fault: Fault) -> None:

@@ -79,11 +79,6 @@ def all_restored(plan: Plan, stream: Stream) -> Plan:
 # --- how it is done ------------------------------------------------------------------------------
 
 
-def digit(fault: Fault, place: int) -> int:
-    """A digit of the fault's size."""
-    return int(fault.size * 10**place) % 10
-
-
 def copied_at(fault: Fault) -> float:
     """When the copy was made."""
     return fault.lasts if fault.kind == "all restored" else fault.at * fault.size
@@ -145,7 +140,7 @@ class Restores:
             self._copies[fault] = [machine.disk.copy() for machine in world.machines]
             return
         machine = world.machines[fault.machine]
-        if digit(fault, 3) < 5 and machine.node is not None and not machine.paused:
+        if fault.digit(3) < 5 and machine.node is not None and not machine.paused:
             machine.stop()
             world.clockwork.after(COLD_S, machine.start)
         self._copies[fault] = [machine.disk.copy()]
@@ -155,7 +150,7 @@ class Restores:
         announced, noticed = False, True
         if fault.kind == "snapshot":
             noticed = all(remember)
-            announced = not noticed and digit(fault, 4) < 7
+            announced = not noticed and fault.digit(4) < 7
         else:
             places = elsewhere(places) if fault.kind == "image" else frozenset()
             # Of all others those that remember more are waited for then.
@@ -176,11 +171,11 @@ class Restores:
     def _move(self, machines: list["Machine"], fault: Fault) -> None:
         """They end, and come back on the same disks, which are mounted elsewhere or copied whole."""
         for machine in machines:
-            if digit(fault, 3) < 5 and not machine.paused:
+            if fault.digit(3) < 5 and not machine.paused:
                 machine.stop()
             else:
                 machine.crash(fault.kind, noticed_s=0.01)
-            machine.move(elsewhere(machine.disk.places) if digit(fault, 4) < 7 else frozenset())
+            machine.move(elsewhere(machine.disk.places) if fault.digit(4) < 7 else frozenset())
             self._world.clockwork.after(restart_s(fault), machine.start)
 
     def _restore_all(self, fault: Fault) -> None:
@@ -190,12 +185,12 @@ class Restores:
             self._spare("something was written after all stores were copied")
             return
         self._begin(fault)
-        blocks = digit(fault, 3) < 3
+        blocks = fault.digit(3) < 3
         for machine, copy in zip(world.machines, self._copies[fault], strict=True):
             machine.crash(fault.kind, noticed_s=0.01)
             former = machine.disk
             places = place_of(copy) if blocks else frozenset()
-            machine.return_to(copy, elsewhere(places) if digit(fault, 4) < 3 else places)
+            machine.return_to(copy, elsewhere(places) if fault.digit(4) < 3 else places)
             machine.in_doubt = not blocks
             world.witness.returned(former, machine.disk)
             world.clockwork.after(restart_s(fault._replace(lasts=0.5)), machine.start)
