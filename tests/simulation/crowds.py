@@ -48,8 +48,7 @@ class Crowds:
     def strike(self, machine: "Machine", fault: Fault) -> None:
         """More requests come at once than fit."""
         world = self._world
-        world.say(fault.machine, "fault", fault.kind)
-        world.counts[f"fault: {fault.kind}"] += 1
+        world.strikes(fault)
         if self._crowd is None:
             workload = world.plan.clients[0].workload if world.plan.clients else "hot"
             plan = ClientPlan(len(world.plan.clients) + 20, workload, True, 1.0, False, True)

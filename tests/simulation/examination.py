@@ -204,12 +204,15 @@ class Examination:
         """Nobody asks anything, and all is well: what compares and cleans up goes on, and finds nothing."""
         world = self._world
         self._await_quiet()
-        before = [None if each.node is None else each.node.metrics for each in world.machines]
-        earlier = [{} if metrics is None else dict(metrics.counts) for metrics in before]
+        before = [
+            (machine, machine.life, dict(machine.node.metrics.counts))
+            for machine in world.machines
+            if machine.node is not None
+        ]
         world.clockwork.run(world.clockwork.now + REST_S)
-        for machine, metrics, old in zip(world.machines, before, earlier, strict=True):
-            if metrics is not None and machine.node is not None and machine.node.metrics is metrics:
-                self.judge_rest(machine, old, metrics.counts)
+        for machine, life, counts in before:
+            if machine.node is not None and machine.life == life:
+                self.judge_rest(machine, counts, machine.node.metrics.counts)
 
     def judge_rest(self, machine: "Machine", old: Mapping[str, int], new: Mapping[str, int]) -> None:
         """What a node has counted while nobody asked it anything; and ever, where there was no fault."""

@@ -129,8 +129,11 @@ class Faults:
         self._world = world
         self._stream = Stream(world.plan.seed, "spoils")
         self._restores = Restores(world)
-        self._fillings = Fillings(world)
-        self._crowds = Crowds(world)
+        self._strikers = {
+            **dict.fromkeys(RESTORES, self._restores.strike),
+            **dict.fromkeys(FILLINGS, Fillings(world).strike),
+            **dict.fromkeys(BURSTS, Crowds(world).strike),
+        }  # by kind
 
     def begin(self) -> None:
         """What is wrong before any machine has started."""
@@ -153,22 +156,15 @@ class Faults:
         if kind.endswith(("after ack", "replay", "replayer", "repair")):
             world.triggers.arm(fault)
             return
-        if kind in RESTORES:
-            self._restores.strike(machine, fault)
-            return
-        if kind in FILLINGS:
-            self._fillings.strike(machine, fault)
-            return
-        if kind in BURSTS:
-            self._crowds.strike(machine, fault)
+        if kind in self._strikers:
+            self._strikers[kind](machine, fault)
             return
         if kind in LOSING and not may_lose(world, machine):
             world.counts["spared: too many stores lost already"] += 1
             return
         if machine.node is None and kind not in ("cut", "cut one way", "slow link", "disk full", "slow disk"):
             return
-        world.say(fault.machine, "fault", f"{kind} towards n{fault.other + 1} for {fault.lasts:.2f} s")
-        world.counts[f"fault: {kind}"] += 1
+        world.strikes(fault, f" towards n{fault.other + 1} for {fault.lasts:.2f} s")
         if kind == "crash":
             fall(world, machine, fault, "crash")
         elif kind == "power":

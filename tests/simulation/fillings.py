@@ -42,8 +42,7 @@ class Fillings:
 
     def strike(self, machine: "Machine", fault: Fault) -> None:
         """It begins."""
-        self._world.say(fault.machine, "fault", f"{fault.kind} for {fault.lasts:.2f} s")
-        self._world.counts[f"fault: {fault.kind}"] += 1
+        self._world.strikes(fault, f" for {fault.lasts:.2f} s")
         for each in self._world.machines if fault.kind == "disks fill" else [machine]:
             if each.disk.persistent:
                 if each.room is None:

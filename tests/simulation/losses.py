@@ -40,7 +40,7 @@ def lose_store(world: "PlannedWorld", machine: "Machine", fault: Fault) -> None:
     """The machine dies, and what it finds when it comes back is not its latest disk."""
     copies = list(machine.copies)
     # A backup of files knows that it is one, of whatever age it is; of one of blocks only the peers know.
-    blocks = fault.kind == "rollback" and int(fault.size * 1000) % 2 == 1
+    blocks = fault.kind == "rollback" and fault.digit(3) % 2 == 1
     if blocks:
         copies = [copy for copy in copies if would_be_noticed(world, machine, copy)]
     machine.crash(fault.kind, noticed_s=0.01)
@@ -80,7 +80,8 @@ def newborn(copy: dict[bytes, bytes]) -> bool:
 def would_be_noticed(world: "PlannedWorld", machine: "Machine", copy: dict[bytes, bytes]) -> bool:
     """Whether each peer remembers, durably, more than the copy holds. One that does not would
     vouch for it: a limit of the design (peers write down what they hear once a second)."""
-    return all(remembering(world, machine, copy))
+    remember = remembering(world, machine, copy)
+    return bool(remember) and all(remember)
 
 
 def _more(known: list[Any], generations: dict[bytes, int], sequence: int) -> bool:

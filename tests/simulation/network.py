@@ -7,7 +7,6 @@ broken link may come on the next one (`stray`), but for the words by which two n
 themselves: a late one of those speaks of another life.
 """
 
-import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -58,10 +57,7 @@ class Network:
         self.calm = False  # the faults are over
 
     def delay(self) -> float:
-        random, mean = self._stream.random, self._latency_s  # as `Stream.tail`, without a call
-        if random() < (0.0 if self.calm else self._heavy):
-            mean *= 40
-        return 5e-5 + -math.log(1.0 - random()) * mean
+        return 5e-5 + self._stream.tail(self._latency_s, 0.0 if self.calm else self._heavy)
 
     # --- links -------------------------------------------------------------------------------
 

@@ -108,14 +108,14 @@ class Restores:
         elif fault.kind == "all restored":
             self._restore_all(fault)
         elif everything:
-            self._begin(fault)
+            self._world.strikes(fault)
             self._move(machines, fault)
             self._take_as_they_are()
         elif machine.node is None:
             return
         elif fault.kind == "remount":
             if may_doubt(self._world, machine):
-                self._begin(fault)
+                self._world.strikes(fault)
                 self._move(machines, fault)
             else:
                 self._spare("too many stores lost already")
@@ -128,10 +128,6 @@ class Restores:
 
     def _spare(self, reason: str) -> None:
         self._world.counts[f"spared: {reason}"] += 1
-
-    def _begin(self, fault: Fault) -> None:
-        self._world.say(fault.machine, "fault", fault.kind)
-        self._world.counts[f"fault: {fault.kind}"] += 1
 
     def _copy(self, fault: Fault) -> None:
         """The disk is copied; some machines are stopped for that."""
@@ -158,7 +154,7 @@ class Restores:
         if not noticed and not announced:
             self._spare(f"not all others remember more than a copy holds ({fault.kind})")
             return
-        self._begin(fault)
+        self._world.strikes(fault)
         machine.crash(fault.kind, noticed_s=0.01)
         machine.replace_disk(copy, "", places)
         machine.announced = announced
@@ -184,7 +180,7 @@ class Restores:
         if fault not in self._copies or any(op.end > copied_at(fault) for op in world.history.operations):
             self._spare("something was written after all stores were copied")
             return
-        self._begin(fault)
+        self._world.strikes(fault)
         blocks = fault.digit(3) < 3
         for machine, copy in zip(world.machines, self._copies[fault], strict=True):
             machine.crash(fault.kind, noticed_s=0.01)

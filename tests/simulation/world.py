@@ -29,7 +29,7 @@ from tests.simulation.faults import Faults, Triggers
 from tests.simulation.machine import WALL_MS, Machine
 from tests.simulation.network import Network
 from tests.simulation.operators import Operator
-from tests.simulation.plan import BEGIN_S, Plan
+from tests.simulation.plan import BEGIN_S, Fault, Plan
 from tests.simulation.witness import Witness
 
 KEY = bytes(range(32))
@@ -136,6 +136,11 @@ class PlannedWorld:
         self._note(f"{self.clockwork.now!r} {machine} {what} {more}\n")
         if self.recording:
             self.lines.append(f"{self.clockwork.now:9.4f}  n{machine + 1} {what} {more}")
+
+    def strikes(self, fault: Fault, more: str = "") -> None:
+        """A fault happens now."""
+        self.say(fault.machine, "fault", f"{fault.kind}{more}")
+        self.counts[f"fault: {fault.kind}"] += 1
 
     def trace(self, source: int, target: int, messages: list[Message]) -> None:
         """A frame leaves. Clients are numbered from -1 down."""
