@@ -60,6 +60,13 @@ def _wanted(error: BaseException) -> bool:
     return isinstance(error, trio.Cancelled | KeyboardInterrupt | ConfigurationError)
 
 
+def _holds(error: BaseException | None, sought: BaseException) -> bool:
+    """Whether an error is that one, or a group with it."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(_holds(each, sought) for each in error.exceptions)
+    return error is sought
+
+
 class Service:
     """A node at work. Make it, then `run` it; it runs until cancelled, or until its store fails."""
 
@@ -79,6 +86,7 @@ class Service:
         self._synced: list[tuple[int, StorageError | None]] = []
         self._linked = trio.Event()
         self._failure: StorageError | None = None
+        self._sync_failure: StorageError | None = None
         self._state = ""
         self._disk_stuck = False
         self._sync_due_s = 0.0
@@ -124,11 +132,12 @@ class Service:
         token = trio.lowlevel.current_trio_token()
 
         def done(barrier: int, error: StorageError | None) -> None:
+            self._sync_failure = error
             self._synced.append((barrier, error))
             token.run_sync_soon(self._land)
 
         self._sync_thread = SyncThread(self._engine, done)
-        clean, listeners = True, []
+        clean, listeners, ended = True, [], None
         try:
             listeners = await self._listen()
             async with trio.open_nursery() as nursery:
@@ -148,6 +157,7 @@ class Service:
                 self.wake()
                 task_status.started()
         except BaseException as error:
+            ended = error
             clean = bool(listeners) and _wanted(error)
             raise
         finally:
@@ -155,8 +165,16 @@ class Service:
                 listener.socket.close()
             # Before the engine is closed: the thread may be inside of it.
             self._sync_thread.stop()
+            self._tell_failed_sync(ended)
             self._poller.close()
             self._close(clean=clean)
+
+    def _tell_failed_sync(self, ended: BaseException | None) -> None:
+        """Name the sync that has failed, if it is not what has ended this. A write beside it may have found
+        only that the store is broken, and nobody knows which of the two was first."""
+        failed = self._sync_failure
+        if failed is not None and not _holds(ended, failed):
+            log.error("%s: the sync under way has failed: %s", self.node.name, failed)
 
     async def _listen(self) -> list[trio.SocketListener]:
         host, port = parse_address(self.config.member.address)

@@ -1,14 +1,18 @@
 """A service whose store fails: what failed first is told, not what the broken store says afterwards."""
 
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 import trio
 
 from basestore.config import ClusterConfig, Member, NodeConfig, parse_address
+from basestore.consistency import Level
 from basestore.errors import ConfigurationError, StorageError
+from basestore.protocol.client import Set
 from basestore.server import service
+from basestore.server.clock import instant
 from basestore.server.service import Service
 from basestore.storage.engine import Batch
 from basestore.storage.memory import MemoryEngine
@@ -88,6 +92,51 @@ def test_a_store_that_fails_at_the_end_is_closed_and_the_first_error_told(
         trio.run(run_and_stop, running, engine, call)
     assert [str(error) for error in leaves(ended.value)] == [f"{call}: this broke it"]
     assert engine.closed == 1
+
+
+class Echoing(Failing):
+    """Its sync fails, and a write that is under way meanwhile says only that something has failed before."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.hangs = threading.Event()
+        self.failed = threading.Event()
+
+    def sync(self) -> None:
+        if self.name == "sync":
+            self.hangs.set()
+            self.failed.wait()
+        super().sync()
+
+    def apply(self, batch: Batch) -> None:
+        if self.hangs.is_set():
+            self.failed.set()
+            raise StorageError("apply: it is broken already")
+        super().apply(batch)
+
+
+async def write_beside_a_sync(running: Service, engine: Echoing) -> None:
+    """One write begins the sync that is to fail; the next finds a broken store before that is told."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(running.run)
+        engine.name = "sync"
+        client = running.node.open_client()
+        for number in range(2):
+            write = Set(number, "default", b"key", b"value", Level.ONE, 1000, 0, b"")
+            running.node.receive_client(client, [write], instant())
+            running.wake()
+            await trio.to_thread.run_sync(engine.hangs.wait)
+
+
+def test_a_sync_that_failed_beside_the_write_that_stopped_the_node_is_told_too(
+    config: NodeConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Echoing()
+    running = on(engine, config, monkeypatch)
+    with pytest.raises(BaseExceptionGroup) as ended:
+        trio.run(write_beside_a_sync, running, engine)
+    assert [str(error) for error in leaves(ended.value)] == ["apply: it is broken already"]
+    assert "n1: the sync under way has failed: sync: this broke it" in caplog.text
 
 
 def leaves(error: BaseException) -> list[BaseException]:
