@@ -56,6 +56,7 @@ ACTING_FILES = {
     "storage/rocks_damage.py",
     "storage/rocks_salvage.py",
     "storage/rocks_full.py",
+    "storage/durable_files.py",
 }
 OUTSIDE = {
     "anyio", "asyncio", "datetime", "logging", "os", "pathlib", "random", "secrets", "selectors",

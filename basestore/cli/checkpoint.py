@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from basestore.cli.rows import START, Place
 from basestore.errors import ConfigurationError
+from basestore.storage.durable_files import replace_file
 
 FORMAT = 2
 SAMPLE_BYTES = 64 << 10
@@ -85,14 +86,8 @@ class Checkpoint:
     def save(self, progress: Progress) -> None:
         """Replace the file, durably; ConfigurationError when that is impossible."""
         document = {"format": FORMAT, "import": self._identity, "progress": dataclasses.asdict(progress)}
-        draft = self.path.with_name(self.path.name + ".new")
         try:
-            with draft.open("w") as file:
-                json.dump(document, file)
-                file.flush()
-                os.fsync(file.fileno())
-            # After the sync: else a crash could leave the name with an empty file under it.
-            draft.replace(self.path)
+            replace_file(self.path, json.dumps(document), 0o666)  # as whoever runs it lets files be read
         except OSError as error:
             raise ConfigurationError(
                 f"the checkpoint {self.path} cannot be written: {error}. Put it elsewhere with --checkpoint"

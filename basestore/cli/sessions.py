@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from basestore.cli import exits
 from basestore.errors import BasestoreError, InvalidRequest, SessionFull
+from basestore.storage.durable_files import replace_file
 
 if TYPE_CHECKING:
     from basestore.sync import SyncSession, SyncStore
@@ -75,7 +76,7 @@ def _keep(session: "SyncSession", path: Path) -> None:
             held = _read(path)
             _merge(session, path, held)
             if session.token != held:
-                _write(path, session.token)
+                replace_file(path, session.token + "\n")
     except (OSError, BasestoreError) as error:
         raise SessionNotKept(
             f"what was seen could not be kept in {path}: {error}. What this command did is done; what is "
@@ -105,14 +106,3 @@ def _read(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     return token.decode("ascii", errors="replace").removesuffix("\n") or None
-
-
-def _write(path: Path, token: str) -> None:
-    """Replace the file in one step, durably. Only its owner may read it."""
-    draft = f"{path}.new"
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="ascii") as file:
-        file.write(token + "\n")
-        file.flush()
-        os.fsync(descriptor)
-    os.replace(draft, path)

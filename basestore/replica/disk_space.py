@@ -33,10 +33,8 @@ class DiskSpace:
         self.free, self.size, self.reserve = free, size, self._setting
         if self._setting < 0:
             self.reserve = min(RESERVE_BYTES_MAX, size // RESERVE_SHARE)
-        group_commit, short = self._group_commit, free < self.reserve
-        group_commit.short = self._text() if short else ""
-        group_commit.cramped = short and free < self.reserve // 2
-        group_commit.weigh()
+        short = self._text() if free < self.reserve else ""
+        self._group_commit.note_room(short, cramped=free < self.reserve // 2)
 
     def _text(self) -> str:
         return (

@@ -98,6 +98,16 @@ class GroupCommit:
         stored = self.engine.get(PROGRESS)
         return 0 if stored is None else int.from_bytes(stored[:PROGRESS_BYTES])
 
+    def note_stuck(self, stuck_s: float) -> None:
+        """For how long no sync has ended, if that is too long; else 0."""
+        self.stuck_s = stuck_s
+        self.weigh()
+
+    def note_room(self, short: str, *, cramped: bool) -> None:
+        """That there is little room on the disk, in words, or that there is enough; next to none."""
+        self.short, self.cramped = short, cramped
+        self.weigh()
+
     def weigh(self) -> None:
         """Whether the disk keeps up; worked out when that may have changed, for every request asks."""
         self.behind = self.unsynced_bytes > UNSYNCED_BYTES_MAX

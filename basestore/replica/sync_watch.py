@@ -56,5 +56,4 @@ class SyncWatch:
         stuck = self._waited_s > self._idle_s + max(STUCK_S, USUAL_TIMES_MAX * self._usual_s)
         if stuck != bool(group_commit.stuck_s):
             self._metrics.count("disk_stalls", stuck)
-        group_commit.stuck_s = self._waited_s if stuck else 0.0
-        group_commit.weigh()
+        group_commit.note_stuck(self._waited_s if stuck else 0.0)

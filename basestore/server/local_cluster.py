@@ -6,7 +6,6 @@ inside a program, `basestore up` as processes. It refuses what does not fit the 
 than to change what a store was made with.
 """
 
-import os
 import random
 import secrets
 import socket
@@ -28,6 +27,7 @@ from basestore.config_file import dump, load
 from basestore.errors import ConfigurationError
 from basestore.repair.version import KEY_BYTES
 from basestore.server.addresses import why_not
+from basestore.storage.durable_files import replace_file
 
 HOST = "127.0.0.1"
 FREE_PORTS = range(20_000, 32_000)
@@ -122,7 +122,8 @@ def write_cluster(directory: Path, configs: Sequence[NodeConfig]) -> None:
         for config in reversed(configs):
             path = config_path(directory, config.name)
             if not path.exists() or not _says(path, config):
-                _write(path, config)
+                # The store's directory is written relative to the file.
+                replace_file(path, dump(config, path.parent))
     except OSError as error:
         raise ConfigurationError(
             f"the cluster cannot be set up in {directory}: {error}. Use another directory"
@@ -135,17 +136,6 @@ def _says(path: Path, config: NodeConfig) -> bool:
         return load(path) == config
     except ConfigurationError:
         return False
-
-
-def _write(path: Path, config: NodeConfig) -> None:
-    """Replace a configuration in one step. Its store's directory is written relative to the file."""
-    draft = path.with_suffix(".toml.new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(dump(config, path.parent))
-        file.flush()
-        os.fsync(descriptor)
-    draft.replace(path)
 
 
 def refuse_taken_ports(configs: Sequence[NodeConfig]) -> None:

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from basestore.errors import StorageError
 from basestore.replica.identity import Place
+from basestore.storage.durable_files import sync_path
 
 NOWHERE: tuple[frozenset[Place], Place | None] = frozenset(), None  # of a store without a directory
 _PREFIX = "PLACE-"
@@ -87,16 +88,10 @@ def _make(path: Path) -> Place | None:
         if error.errno in _NO_ROOM:
             return None
         raise
-    _sync(descriptor)
-    _sync(os.open(path.parent, os.O_RDONLY))
+    os.close(descriptor)
+    sync_path(path)
+    sync_path(path.parent)
     return place_of(path)
-
-
-def _sync(descriptor: int) -> None:
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _leave(path: Path) -> None:

@@ -34,8 +34,9 @@ from rocksdict import (
 )
 
 from basestore.errors import StorageBusy, StorageError, StorageFull
+from basestore.storage.durable_files import replace_file
 from basestore.storage.engine import Batch
-from basestore.storage.rocks_damage import ADVICE, MARK, find_losses, in_use, make_visible, write_durably
+from basestore.storage.rocks_damage import ADVICE, MARK, find_losses, in_use, make_visible
 from basestore.storage.rocks_full import (
     BROKEN_LOG,
     MARGIN_BYTES,
@@ -142,7 +143,7 @@ class RocksEngine:
         """Write down, durably, that something will be lost, before it is: whoever opens the store
         next must hear of it, even if this opening ends at once."""
         with self._errors("cannot be written"):
-            write_durably(self._mark, loss)
+            replace_file(self._mark, loss)
 
     def accept_loss(self) -> None:
         with self._errors("cannot be written"):

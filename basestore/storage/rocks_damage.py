@@ -63,17 +63,6 @@ def find_losses(directory: Path) -> list[Loss]:
     return [*_look_at_manifest(directory), *_look_at_logs(directory)]
 
 
-def write_durably(file: Path, text: str) -> None:
-    """Write a small file that is there after a crash too."""
-    with file.open("w") as opened:
-        opened.write(text)
-        opened.flush()
-        os.fsync(opened.fileno())
-    parent = os.open(file.parent, os.O_RDONLY)
-    os.fsync(parent)
-    os.close(parent)
-
-
 def make_visible(losses: Iterable[Loss]) -> None:
     """Turn each strange record into one that RocksDB stops at."""
     for _, log, strange in losses:

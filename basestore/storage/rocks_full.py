@@ -13,6 +13,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from basestore.storage.durable_files import sync_path
+
 MARGIN_BYTES = 1 << 20  # of what opening writes besides: a manifest, its own log
 _FULL = re.compile(r"No space left|[Qq]uota exceeded|NoSpace|Errno 28")
 _LOG = re.compile(r"\d+\.log\b")
@@ -62,8 +64,4 @@ def log_bytes(directory: Path) -> int:
 def sync_logs(directory: Path) -> None:
     """Make durable what the logs hold, for RocksDB does not once one of them is broken; OSError."""
     for path in (*directory.glob("[0-9]*.log"), directory):
-        file = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)
+        sync_path(path)

@@ -10,7 +10,6 @@ way, and how far; while it is there the store does not open (`rocks_damage.py`),
 What is made of the rows is `server/salvage.py`'s affair.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,9 +17,10 @@ from pathlib import Path
 from rocksdict import DBRecoveryMode, Rdict, RdictIter
 
 from basestore.errors import StorageError
+from basestore.storage.durable_files import replace_file, sync_path
 from basestore.storage.keyspace import after
 from basestore.storage.rocks import options
-from basestore.storage.rocks_damage import MARK, SALVAGING, in_use, write_durably
+from basestore.storage.rocks_damage import MARK, SALVAGING, in_use
 
 _END = b"\xff" * 9  # behind all keys
 
@@ -35,14 +35,14 @@ def set_aside(directory: Path) -> Path:
     name = words[1] if len(words) > 1 else _unused(directory)
     aside = directory / name
     if words[:1] != ["building"]:
-        write_durably(mark, f"moving {name}")
-        write_durably(
+        replace_file(mark, f"moving {name}")
+        replace_file(
             directory / MARK, "a damaged store was salvaged: what could not be read of it is missing"
         )
         aside.mkdir(mode=0o700, exist_ok=True)
         for file in _files(directory):
             file.rename(aside / file.name)
-        write_durably(mark, f"building {name}")
+        replace_file(mark, f"building {name}")
     for file in _files(directory):  # of an attempt that was broken off
         file.unlink()
     return aside
@@ -51,9 +51,7 @@ def set_aside(directory: Path) -> Path:
 def end(directory: Path) -> None:
     """The new store is there, durably: it may be opened."""
     (directory / SALVAGING).unlink()
-    parent = os.open(directory, os.O_RDONLY)
-    os.fsync(parent)
-    os.close(parent)
+    sync_path(directory)
 
 
 def _unused(directory: Path) -> str:

@@ -1,0 +1,31 @@
+"""Durable files: small ones that must be there, whole, after a power cut.
+
+What a file holds is durable once the file is synced; that it is there, or is no more, or has another name,
+once its directory is (Pillai et al., "All file systems are not created equal", 2014). Knows nothing of what
+the files say.
+"""
+
+import os
+from pathlib import Path
+
+
+def sync_path(path: Path) -> None:
+    """Make durable what a file holds, or which files a directory has; OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, text: str, mode: int = 0o600) -> None:
+    """Write a file, or replace it, in one step: whoever opens it finds the old text or the new one; OSError.
+    What is written on the way stands in a file beside it, whose name ends with .new."""
+    draft = path.with_name(path.name + ".new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(draft, flags, mode), "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    sync_path(path.parent)
