@@ -134,6 +134,7 @@ class NodeConfig:
     disk_reserve_bytes: int = RESERVE_UNSET
     clock_is_right: bool = False
     forgetful: bool = False  # an operator's word for this start, in no file: the store may be an old copy
+    file: str = field(default="", compare=False)  # that it was read from, if it was
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "directory", self.directory.absolute())

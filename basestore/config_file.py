@@ -98,7 +98,7 @@ def load(path: Path | str, *, numbered: bool = True) -> NodeConfig:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read: {error}") from error
-    return parse(text, str(path), path.parent, numbered=numbered)
+    return replace(parse(text, str(path), path.parent, numbered=numbered), file=str(path.absolute()))
 
 
 def parse(text: str, source: str, base: Path, *, numbered: bool = True) -> NodeConfig:

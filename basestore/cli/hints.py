@@ -8,13 +8,14 @@ they say; it keeps and decides no hint, `handoff` does.
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from basestore.cli import exits, text
 from basestore.cli.options import Target, share
-from basestore.cli.requests import open_store
+from basestore.cli.requests import open_store, with_file
 
 if TYPE_CHECKING:
     from basestore.results.hints import HintPile, NodeHints
@@ -59,6 +60,9 @@ def hints_command(target: Target, action: str | None, node: str | None, late: bo
         before = _late(nodes)
         if late and before:
             nodes = _decided(store, node, target.timeout_s)
+        if not all(each.answered for each in nodes):
+            states = store.status()
+            nodes = [replace(each, reason=with_file(each.reason, each.node, states)) for each in nodes]
     if target.json:
         click.echo(json.dumps([each.as_json() for each in nodes], indent=2))
     else:

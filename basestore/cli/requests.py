@@ -5,8 +5,9 @@ again: whoever repeats a write names its identity. `open_store` is how all other
 """
 
 import json
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -17,6 +18,7 @@ from basestore.cli import exits, streams, text
 from basestore.cli.options import Target, data, duration, share
 
 if TYPE_CHECKING:
+    from basestore.results.nodes import NodeState
     from basestore.results.receipts import Item, ReadResult, Receipt
     from basestore.sync import SyncStore
 
@@ -45,6 +47,18 @@ def open_store(target: Target) -> Iterator["SyncStore"]:
     level = level_of(target.consistency)
     with sync.connect(target.endpoints or None, consistency=level, timeout=target.patience_s) as store:
         yield store
+
+
+def with_file(reason: str, name: str, states: "Sequence[NodeState]") -> str:
+    """Why a node does not answer; where it says to start it, with its own file, if that lies on this machine,
+    beside those of nodes that answer."""
+    from basestore.client.channel import FILE
+
+    for state in states:
+        file = Path(state.facts.get("config", "")).parent / f"{name}.toml"
+        if file.is_absolute() and file.is_file():
+            return reason.replace(FILE, f"--config {shlex.quote(str(file))}")
+    return reason
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import click
 
 from basestore.cli import exits, text
 from basestore.cli.options import Target, share
-from basestore.cli.requests import open_store
+from basestore.cli.requests import open_store, with_file
 
 if TYPE_CHECKING:
     from basestore.results.nodes import NodeState
@@ -37,6 +37,9 @@ def status_command(target: Target, check: bool) -> int:
     """
     with open_store(target) as store:
         states = store.status()
+    for state in states:
+        if state.state == "down":
+            state.facts["reason"] = with_file(state.facts["reason"], state.node, states)
     if target.json:
         click.echo(json.dumps([state.as_json() for state in states], indent=2))
     else:

@@ -24,8 +24,7 @@ from contextlib import suppress
 from time import monotonic
 
 from basestore.client.calls import GRACE_S
-from basestore.client.channel import Unsent, late, lost
-from basestore.client.dialling import dial
+from basestore.client.channel import SILENT, Unsent, late, lost
 from basestore.errors import BasestoreError
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack, pack_requests
@@ -59,8 +58,8 @@ class Connection:
     """A connection whose handshake is done. `leaving`: it takes no more requests; `shunned`: its node is the
     last to be connected to again."""
 
-    def __init__(self, endpoint: str, deadline: float) -> None:
-        """Connect and shake hands; OSError or ProtocolError when that fails, and nothing stays open."""
+    def __init__(self, endpoint: str, dialled: socket.socket, deadline: float) -> None:
+        """Shake hands; OSError or ProtocolError when that fails, and nothing stays open."""
         self.endpoint = endpoint
         self.leaving = self.shunned = False
         self.under_way: dict[int, Batch] = {}  # by id of the request; guarded, as all below, by:
@@ -68,7 +67,7 @@ class Connection:
         self._leader: Batch | None = None
         self._frames = FrameReader()
         self._heard = 0.0
-        self._socket = dial(endpoint, deadline)
+        self._socket = dialled
         self._readable, self._writable, self._stirred = select.poll(), select.poll(), select.poll()
         self._readable.register(self._socket, select.POLLIN)
         self._stirred.register(self._socket, select.POLLIN)
@@ -78,7 +77,7 @@ class Connection:
             messages: Sequence[Message] = ()
             while not messages:
                 if not self._readable.poll(_ms_until(deadline)):
-                    raise TimeoutError("no answer in time")
+                    raise TimeoutError(SILENT)
                 messages = self._receive()
             self.welcome = welcomed(messages[0])
         except BaseException:

@@ -68,9 +68,9 @@ class BlockingOperator:
         calls = [call.within(self._channel.timeout_s_max) for call in calls]
         return calls, min(deadline, monotonic() + calls[0].timeout_s)
 
-    def cluster_id(self) -> str:
+    def cluster_id(self, *, timeout: float | None = None) -> str:
         """Which cluster this is, in hexadecimal digits; Unreachable."""
-        return self._channel.welcome(monotonic() + self._calls.timeout_s).cluster.hex()
+        return self._channel.welcome(monotonic() + self._calls.time(timeout)[0]).cluster.hex()
 
     def explain(
         self, key: bytes | str, *, bucket: str = "default", timeout: float | None = None
@@ -118,47 +118,58 @@ class BlockingOperator:
             sleep(min(survey.pause_s, survey.left_s(monotonic())))
         return result
 
-    def node_hints(self, *, replay: bool = False, late: bool = False) -> NodeHints:
+    def node_hints(
+        self, *, replay: bool = False, late: bool = False, timeout: float | None = None
+    ) -> NodeHints:
         """The hints that the node this store talks to keeps. `replay` and `late` as in `Store.node_hints`."""
-        return self._ask(self._calls.hints(replay, late))
+        return self._ask(self._calls.hints(replay, late, timeout))
 
-    def hints(self, *, replay: bool = False, late: bool = False, node: str | None = None) -> list[NodeHints]:
+    def hints(
+        self,
+        *,
+        replay: bool = False,
+        late: bool = False,
+        node: str | None = None,
+        timeout: float | None = None,
+    ) -> list[NodeHints]:
         """The hints of every member of the cluster, or of the one called `node`, as `node_hints`; those
         that do not answer say why. InvalidRequest when no member is called so."""
         return self._each(
             lambda there: there.node_hints(replay=replay, late=late),
             lambda name, _, why: NodeHints(name, None, (), why),
+            timeout,
             node,
         )
 
-    def node_counters(self) -> NodeState:
+    def node_counters(self, *, timeout: float | None = None) -> NodeState:
         """`node_status` with further facts: all that the node has counted, by the names of `metrics`."""
-        return self._ask(self._calls.counters())
+        return self._ask(self._calls.counters(timeout))
 
-    def node_status(self, *, take_as_is: bool = False) -> NodeState:
+    def node_status(self, *, take_as_is: bool = False, timeout: float | None = None) -> NodeState:
         """What the node that this store talks to says of itself; its data may first be taken as they are."""
-        return self._ask(self._calls.status(take_as_is))
+        return self._ask(self._calls.status(timeout, take_as_is))
 
-    def ping(self) -> float:
+    def ping(self, *, timeout: float | None = None) -> float:
         """Seconds until the node that this store talks to has answered. Unreachable, ReadTimeout."""
         began_s = monotonic()
-        self._ask(self._calls.status())
+        self._ask(self._calls.status(timeout))
         return monotonic() - began_s
 
-    def status(self) -> list[NodeState]:
+    def status(self, *, timeout: float | None = None) -> list[NodeState]:
         """Every member of the cluster, in its order; those that do not answer are `down`."""
-        return self._each(BlockingOperator.node_status, down)
+        return self._each(BlockingOperator.node_status, down, timeout)
 
     def _each(
         self,
         ask: Callable[["BlockingOperator"], T],
         silent: Callable[[str, str, str], T],
+        timeout: float | None,
         only: str | None = None,
     ) -> list[T]:
         """What each member answers, or only the one of this name, all asked at once; of one that does not,
         what `silent` makes of its name, its endpoint and the reason. Unreachable when none says who the
         members are."""
-        deadline = monotonic() + self._calls.timeout_s
+        deadline = monotonic() + self._calls.time(timeout)[0]
         members = self._channel.welcome(deadline).members
         names = [member.name for member in members]
         if only is not None and only not in names:

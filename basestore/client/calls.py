@@ -117,7 +117,7 @@ class Calls:
     def _level(self, consistency: Consistency | None) -> Level:
         return self.level if consistency is None else level_of(consistency)
 
-    def _time(self, timeout_s: float | None) -> tuple[float, int]:
+    def time(self, timeout_s: float | None) -> tuple[float, int]:
         """In seconds, for the client; and in milliseconds, for the node."""
         if timeout_s is None:
             return self.timeout_s, self._timeout_ms
@@ -134,7 +134,7 @@ class Calls:
         repeat: Identity | str | None = None,
     ) -> Call[Receipt]:
         level = self._level(consistency)
-        timeout_s, timeout_ms = self._time(timeout)
+        timeout_s, timeout_ms = self.time(timeout)
         identity = _identity(repeat)
         make = partial(_set, key, value, bucket, level, timeout_ms, ttl_s, identity, repeat is not None)
         return Call(make, partial(_receipt, level, identity), timeout_s)
@@ -148,7 +148,7 @@ class Calls:
         repeat: Identity | str | None = None,
     ) -> Call[Receipt]:
         level = self._level(consistency)
-        timeout_s, timeout_ms = self._time(timeout)
+        timeout_s, timeout_ms = self.time(timeout)
         identity = _identity(repeat)
         make = partial(_delete, key, bucket, level, timeout_ms, identity, repeat is not None)
         return Call(make, partial(_receipt, level, identity), timeout_s)
@@ -164,7 +164,7 @@ class Calls:
         max_staleness: float | None = None,
     ) -> Call[ReadResult]:
         level = get_level_of(consistency, self.level, max_staleness)
-        timeout_s, timeout_ms = self._time(timeout)
+        timeout_s, timeout_ms = self.time(timeout)
         make = partial(_get, key, bucket, level, timeout_ms, repair, staleness, max_staleness)
         return Call(make, _RESULTS[level], timeout_s)
 
@@ -179,28 +179,29 @@ class Calls:
     ) -> "Cursor":
         """A scan from its beginning, or from behind a key."""
         level = read_level_of(self.level if consistency is None else consistency)
-        return Cursor(prefix, bucket, level, self._time(timeout), limit_of(limit), after_bytes(after))
+        return Cursor(prefix, bucket, level, self.time(timeout), limit_of(limit), after_bytes(after))
 
     def explain(self, key: bytes | str, bucket: str, timeout: float | None) -> Call[Explanation]:
-        timeout_s, timeout_ms = self._time(timeout)
+        timeout_s, timeout_ms = self.time(timeout)
         return Call(
             lambda request: Explain(request, bucket_of(bucket), key_bytes(key), timeout_ms),
             lambda answer, members: explanation(answer, bucket, key_bytes(key), members),
             timeout_s,
         )
 
-    def hints(self, replay: bool, late: bool) -> Call[NodeHints]:
+    def hints(self, replay: bool, late: bool, timeout: float | None) -> Call[NodeHints]:
         if late and not replay:
             raise InvalidRequest("late hints are written anew by a replay only; ask for that too")
         return Call(
-            lambda request: Replay(request, late) if replay else HintsOf(request), node_hints, self.timeout_s
-        )
+            lambda request: Replay(request, late) if replay else HintsOf(request), node_hints,
+            self.time(timeout)[0],
+        )  # fmt: skip
 
-    def status(self, as_is: bool = False) -> Call[NodeState]:
-        return Call(lambda request: Status(request, as_is), _node_state, self.timeout_s)
+    def status(self, timeout: float | None, as_is: bool = False) -> Call[NodeState]:
+        return Call(lambda request: Status(request, as_is), _node_state, self.time(timeout)[0])
 
-    def counters(self) -> Call[NodeState]:
-        return Call(Counters, _node_state, self.timeout_s)
+    def counters(self, timeout: float | None) -> Call[NodeState]:
+        return Call(Counters, _node_state, self.time(timeout)[0])
 
 
 # `set_many` makes thousands of calls: partials cost a third of what closures over all the arguments do.

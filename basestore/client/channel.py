@@ -18,6 +18,7 @@ A call has one deadline, a moment of `time.monotonic`: it bounds what is done un
 node is told what is left by then, and the answer is waited for a little longer.
 """
 
+import os
 from collections.abc import Awaitable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
@@ -38,6 +39,17 @@ from basestore.protocol.codec import Message
 from basestore.protocol.operator import Replay
 from basestore.repair.rule import Rule
 from basestore.repair.version import Identity
+
+# What is seen of an endpoint where the system has no words for it.
+NO_CONNECTION = "no connection in time"
+SILENT = "it takes connections, but says nothing in time"
+FILE = "--config FILE"  # of a node, where it is not known here
+_NEXT = {
+    "connection refused": "Nothing listens there: see how its process ended (its log has the reason), then "
+    f"start it: basestore serve {FILE}",
+    SILENT: "Its process is there, and hangs or is stopped: look at its log and its machine first",
+    NO_CONNECTION: "Its machine is down, or the network drops what is sent: see whether it can be reached",
+}
 
 
 class Unsent(Exception):
@@ -144,9 +156,9 @@ def answered(table: dict[int, Pending], messages: Sequence[Message]) -> list[Mes
     return stray
 
 
-def overdue(table: dict[int, Pending], now: float) -> list[Pending]:
-    """Take those out whose deadline has passed."""
-    late = [request for request, pending in table.items() if pending.deadline < now]
+def overdue(table: dict[int, Pending], now: float, way: object = None) -> list[Pending]:
+    """Take those out that were sent this way and whose deadline has passed; by `math.inf` that of all has."""
+    late = [request for request, pending in table.items() if pending.deadline < now and pending.way is way]
     return [table.pop(request) for request in late]
 
 
@@ -187,7 +199,7 @@ def overfull() -> Overloaded:
 def unreachable(failures: Mapping[str, object], endpoints: Sequence[str] = ()) -> Unreachable:
     """The error when none of the endpoints answers, out of what is wrong with each; nothing is known yet of
     those that do not stand among the failures."""
-    failures = dict.fromkeys(endpoints, "no answer in time") | {
+    failures = dict.fromkeys(endpoints, NO_CONNECTION) | {
         endpoint: failure if str(failure) else "it closed the connection"
         for endpoint, failure in failures.items()
     }
@@ -196,16 +208,26 @@ def unreachable(failures: Mapping[str, object], endpoints: Sequence[str] = ()) -
         f"no node could be reached ({told}). Nothing was sent. Check that they run, or name other nodes as "
         f"endpoints"
     )
-    words = (getattr(failure, "strerror", None) or failure for failure in failures.values())
-    error.reasons = tuple(str(word).lower() for word in words)
+    error.reasons = tuple(map(_word, failures.values()))
     return error
 
 
+def _word(failure: object) -> str:
+    if isinstance(failure, OSError):
+        # By its number, for event loops have words of their own; errors of names have numbers below 0.
+        number = failure.errno or 0
+        failure = os.strerror(number) if number > 0 else failure.strerror or failure
+    return str(failure).lower()
+
+
 def silence(error: Unreachable | RequestFailed) -> str:
-    """Why a node does not answer, and what to do, on one short line."""
+    """What was seen of a node that does not answer, and what to look at next, on one short line."""
+    seen = SILENT if isinstance(error, ReadTimeout) else ""
     if isinstance(error, Unreachable) and error.reasons:
-        return f"does not answer: {error.reasons[-1]}. Start it: basestore serve --config FILE"
-    return str(error)
+        seen = error.reasons[-1]
+    if not seen:
+        return str(error)
+    return f"does not answer: {seen}. {_NEXT.get(seen, 'See whether it runs, and what its log says')}"
 
 
 class _Lesson(Awaitable[Message]):

@@ -14,6 +14,7 @@ tried again, and may still answer what it was asked before.
 It refuses to send anything twice: whether a write that got no answer may be repeated is the caller's to say.
 """
 
+import math
 import random
 import select
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -34,7 +35,19 @@ from basestore.client.calls import (
     Make,
     hurried,
 )
-from basestore.client.channel import Channel, Pending, Unsent, answered, late, lost, overfull, unreachable
+from basestore.client.channel import (
+    NO_CONNECTION,
+    SILENT,
+    Channel,
+    Pending,
+    Unsent,
+    answered,
+    late,
+    lost,
+    overdue,
+    overfull,
+    unreachable,
+)
 from basestore.client.opening import opening
 from basestore.client.owner import Owner
 from basestore.client.store import Store
@@ -117,11 +130,9 @@ class _Connection:
         finally:
             self.leaving = True
             self._take_back()
-            for pending in self._under_way():
-                pending.forget()
-                pending.resolve(
-                    lost(f"the connection to {self.endpoint} was lost: {reason}", pending.request)
-                )
+            text = f"the connection to {self.endpoint} was lost: {reason}"
+            for pending in overdue(self._asked, math.inf, self):
+                pending.resolve(lost(text, pending.request))
             await self.discard()
 
     async def _read(self) -> str:
@@ -156,22 +167,22 @@ class _Connection:
         request was sent has fallen silent: the next call looks for another."""
         while True:
             await anyio.sleep(SWEEP_S)
-            now = monotonic()
-            under_way = self._under_way()
-            overdue = [pending for pending in under_way if pending.deadline < now]
-            for pending in overdue:
-                pending.forget()
+            unanswered = overdue(self._asked, monotonic(), self)
+            for pending in unanswered:
                 pending.resolve(late(self.endpoint, pending.request))
-            if any(self._heard < pending.sent for pending in overdue):
+            if any(self._heard < pending.sent for pending in unanswered):
                 self.leave()
-            if self.leaving and len(overdue) == len(under_way):
+            if self.leaving and not self._under_way():
                 scope.cancel()
 
 
-async def _open(endpoint: str, asked: Asked) -> _Connection:
-    """Connect and shake hands, ProtocolError when refused; whatever goes wrong, nothing stays open."""
+async def _open(endpoint: str, asked: Asked, failures: dict[str, object]) -> _Connection:
+    """Connect and shake hands, ProtocolError when refused; whatever goes wrong, nothing stays open. In
+    `failures` stands meanwhile what it is if nothing more comes."""
     host, port = parse_address(endpoint)
+    failures[endpoint] = NO_CONNECTION
     stream = await anyio.connect_tcp(host, port, happy_eyeballs_delay=HEAD_START_S)
+    failures[endpoint] = SILENT
     try:
         await stream.send(pack([Hello(PROTOCOL, b"", b"", "")]))
         frames = FrameReader()
@@ -183,6 +194,14 @@ async def _open(endpoint: str, asked: Asked) -> _Connection:
         with anyio.CancelScope(shield=True):
             await anyio.aclose_forcefully(stream)
         raise
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Of all addresses of a name anyio says only that they have failed: the error of the last one."""
+    cause = error.__cause__
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[-1]
+    return cause if isinstance(cause, OSError) else error
 
 
 class _Attempt:
@@ -264,9 +283,10 @@ class _NetworkChannel:
     async def _try(self, endpoint: str, attempt: _Attempt, scope: anyio.CancelScope) -> None:
         try:
             with anyio.fail_after(CONNECT_S_MAX):
-                connection = await _open(endpoint, self.asked)
+                connection = await _open(endpoint, self.asked, attempt.failures)
         except (OSError, ProtocolError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
-            attempt.failures[endpoint] = error
+            if not isinstance(error, TimeoutError):  # which says less than what stands there
+                attempt.failures[endpoint] = _cause(error)
             attempt.failed.set()
             return
         if scope.cancel_called or self.closed:  # another one was faster

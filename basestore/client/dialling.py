@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
 from basestore.client.calls import CONNECT_S_MAX, HEAD_START_S
+from basestore.client.channel import NO_CONNECTION, SILENT
 from basestore.config import parse_address
 from basestore.protocol.limits import ProtocolError
 
@@ -34,7 +35,7 @@ def dial(endpoint: str, deadline: float) -> socket.socket:
                 failure = _begin(trying, addresses.pop(0)) or failure
             left_s = deadline - monotonic()
             if left_s <= 0:
-                raise TimeoutError("no answer in time")
+                raise TimeoutError(NO_CONNECTION)
             if not trying.get_map():
                 continue
             for key, _ in trying.select(min(left_s, HEAD_START_S) if addresses else left_s):
@@ -89,7 +90,10 @@ class Race(Generic[C]):
     """An attempt to connect to one of these endpoints. `connection`: of the first that answered, once `ended`
     is set; `failures`: why others did not, by endpoint, so far."""
 
-    def __init__(self, endpoints: Sequence[str], connect: Callable[[str, float], C], left_s: float) -> None:
+    def __init__(
+        self, endpoints: Sequence[str], connect: Callable[[str, socket.socket, float], C], left_s: float
+    ) -> None:
+        """`connect`: makes one out of an endpoint and a socket that is connected to it, by a deadline."""
         self.connection: C | None = None
         self.failures: dict[str, object] = {}
         self.ended = threading.Event()
@@ -124,8 +128,11 @@ class Race(Generic[C]):
         self.ended.set()
 
     def _try(self, endpoint: str) -> None:
+        deadline = monotonic() + CONNECT_S_MAX
         try:
-            self._told.put((endpoint, self._connect(endpoint, monotonic() + CONNECT_S_MAX)))
+            dialled = dial(endpoint, deadline)
+            self.failures[endpoint] = SILENT  # if nothing more comes
+            self._told.put((endpoint, self._connect(endpoint, dialled, deadline)))
         except (OSError, ProtocolError) as error:
             self._told.put((endpoint, error))
 

@@ -105,30 +105,32 @@ class Operator:
             await anyio.sleep(min(survey.pause_s, survey.left_s(monotonic())))
         return result
 
-    async def node_hints(self, *, replay: bool = False, late: bool = False) -> NodeHints:
+    async def node_hints(
+        self, *, replay: bool = False, late: bool = False, timeout: float | None = None
+    ) -> NodeHints:
         """The hints that the node this store talks to keeps. `replay`: and their delivery begins now,
         whatever refusals there were. `late`: and those that come too late are written anew, unless what a
         quorum holds beats them."""
-        return await self._ask(self._calls.hints(replay, late))
+        return await self._ask(self._calls.hints(replay, late, timeout))
 
-    async def node_counters(self) -> NodeState:
+    async def node_counters(self, *, timeout: float | None = None) -> NodeState:
         """`node_status` with further facts: all that the node has counted, by the names of `metrics`."""
-        return await self._ask(self._calls.counters())
+        return await self._ask(self._calls.counters(timeout))
 
-    async def node_status(self, *, take_as_is: bool = False) -> NodeState:
+    async def node_status(self, *, take_as_is: bool = False, timeout: float | None = None) -> NodeState:
         """What the node that this store talks to says of itself; its data may first be taken as they are."""
-        return await self._ask(self._calls.status(take_as_is))
+        return await self._ask(self._calls.status(timeout, take_as_is))
 
-    async def ping(self) -> float:
+    async def ping(self, *, timeout: float | None = None) -> float:
         """Seconds until the node that this store talks to has answered. Unreachable, ReadTimeout."""
         began_s = monotonic()
-        await self._ask(self._calls.status())
+        await self._ask(self._calls.status(timeout))
         return monotonic() - began_s
 
-    async def status(self) -> list[NodeState]:
+    async def status(self, *, timeout: float | None = None) -> list[NodeState]:
         """Every member of the cluster, in its order, all asked at once; those that do not answer are `down`.
         Unreachable when none says who the members are."""
-        deadline = monotonic() + self._calls.timeout_s
+        deadline = monotonic() + self._calls.time(timeout)[0]
         await self._channel.ready(deadline)
         told: dict[str, NodeState] = {}
 

@@ -95,6 +95,8 @@ class Service:
         """Open the store in the order that the node prescribes: what its opening has found out is durable
         before anything is heard."""
         labels = {"pid": str(os.getpid()), "endpoint": self.config.member.address}
+        if self.config.file:
+            labels["config"] = self.config.file
         store, generation, incarnation = secrets.token_bytes(16), secrets.token_bytes(8), secrets.randbits(48)
         place = taken(self.config.directory, generation) if self._engine.persistent else nullcontext(NOWHERE)
         with place as (found, own):

@@ -192,7 +192,10 @@ def test_hints_lists_every_node_and_the_peers_it_keeps_hints_for(maimed: Cluster
     assert kept["debt"] == {}
     assert nodes[1]["peers"] == []
     assert (nodes[2]["asked_ms"], nodes[2]["peers"]) == (None, [])
-    assert nodes[2]["reason"].startswith("does not answer: connection refused. Start it")
+    assert nodes[2]["reason"].startswith(
+        "does not answer: connection refused. Nothing listens there: see how"
+    )
+    assert nodes[2]["reason"].endswith(f"start it: basestore serve --config {maimed.directory / 'n3.toml'}")
 
 
 def test_hints_prints_a_table(maimed: Cluster) -> None:

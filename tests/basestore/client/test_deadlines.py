@@ -5,6 +5,7 @@ Covers `client/connection.py`, `blocking_channel.py`, `blocking_connection.py`, 
 `blocking_operator.py`.
 """
 
+import inspect
 import socket
 import threading
 import time
@@ -16,6 +17,7 @@ import pytest
 
 import basestore.sync
 from basestore import InvalidRequest, ReadTimeout, RequestFailed, Unreachable, WriteTimeout
+from basestore.client.calls import CONNECT_S_MAX
 from basestore.client.store import Store, StoreSession
 from basestore.errors import BasestoreError
 from basestore.protocol.client import Get, Got, Set
@@ -77,6 +79,30 @@ def public(*kinds: type) -> set[str]:
 def test_the_table_has_every_public_call() -> None:
     assert public(Store, StoreSession) - LOCAL == CALLS.keys()
     assert public(SyncStore, SyncSession) - LOCAL == CALLS.keys() | SYNC_CALLS.keys()
+
+
+@pytest.mark.parametrize("kind", [Store, SyncStore])
+def test_every_call_takes_a_timeout_of_its_own(kind: type) -> None:
+    calls = {name: inspect.signature(getattr(kind, name)).parameters for name in public(kind) - LOCAL}
+    assert [name for name, parameters in calls.items() if "timeout" not in parameters] == ["session"]
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_what_an_operator_asks_ends_by_its_own_timeout(flavour: str) -> None:
+    names = ("ping", "status", "node_status", "node_hints", "node_counters")
+    names += ("hints", "cluster_id") if flavour == "sync" else ()
+
+    async def body(store: Any) -> None:
+        assert (await store.get("k")).value == b"v"
+        node.fall("silent")
+        for name in names:
+            began = time.monotonic()
+            with pytest.raises((Unreachable, ReadTimeout)):
+                await getattr(store, name)(timeout=TIMEOUT_S)
+            assert time.monotonic() - began < ENDED_S_MAX, name
+
+    with fake(WELCOME._replace(timeout_ms_max=60_000), answer=found) as node:
+        run(flavour, node.endpoint, body, timeout=60.0)
 
 
 def calls_of(flavour: str) -> dict[str, Call]:
@@ -210,6 +236,34 @@ class TestConnecting:
 
         with fake(answer=found) as node:
             run(flavour, node.endpoint, body, timeout=TIMEOUT_S)
+
+
+@pytest.mark.parametrize(
+    ("fault", "seen"),
+    [
+        ("refused", "connection refused. Nothing listens there: see how its process ended"),
+        ("silent", "it takes connections, but says nothing in time. Its process is there"),
+        ("stopped", "it takes connections, but says nothing in time. Its process is there"),
+        ("black hole", "no connection in time. Its machine is down, or the network"),
+    ],
+)
+@pytest.mark.parametrize("timeout", [TIMEOUT_S, CONNECT_S_MAX + 1.0], ids=["short", "long"])
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_member_that_does_not_answer_is_told_by_what_was_seen_of_it(
+    flavour: str, timeout: float, fault: str, seen: str
+) -> None:
+    async def body(store: Any) -> None:
+        (state,) = await store.status()
+        assert state.state == "down"
+        assert state.facts["reason"].startswith(f"does not answer: {seen}")
+        assert ("serve" in state.facts["reason"]) is (
+            fault == "refused"
+        )  # else a second one would be started
+
+    with fake(answer=found) as member:
+        member.fall(fault)
+        with fake(WELCOME._replace(members=[MemberRow(0, "n1", member.endpoint)])) as node:
+            run(flavour, node.endpoint, body, timeout=timeout)
 
 
 def test_an_address_of_a_name_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
