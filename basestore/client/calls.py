@@ -189,7 +189,7 @@ class Calls:
             timeout_s,
         )
 
-    def hints(self, replay: bool, late: bool, timeout: float | None) -> Call[NodeHints]:
+    def hints(self, replay: bool, late: bool, timeout: float | None = None) -> Call[NodeHints]:
         if late and not replay:
             raise InvalidRequest("late hints are written anew by a replay only; ask for that too")
         return Call(

@@ -89,7 +89,7 @@ def test_every_call_takes_a_timeout_of_its_own(kind: type) -> None:
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_what_an_operator_asks_ends_by_its_own_timeout(flavour: str) -> None:
-    names = ("ping", "status", "node_status", "node_hints", "node_counters")
+    names: tuple[str, ...] = ("ping", "status", "node_status", "node_hints", "node_counters")
     names += ("hints", "cluster_id") if flavour == "sync" else ()
 
     async def body(store: Any) -> None:
