@@ -12,7 +12,7 @@ such a write may show at any time after its start, or never. What was refused mu
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
 from basestore.consistency import Level
@@ -50,7 +50,7 @@ def judge(history: History) -> Iterator[Violation]:
         if bucket == "once":
             yield from _two_winners(operations)
         else:
-            acts = acts_of(operations, writers)
+            acts = acts_of(operations, writers, late)
             fault = atomic(acts)
             if fault:
                 yield Violation("linearizable", f"{bucket} {operations[0].key}: {fault}")
@@ -160,11 +160,15 @@ def _writers(
     return writers, wrong
 
 
-def acts_of(operations: list[Operation], writers: dict[bytes, Operation]) -> list[Act]:
+def acts_of(
+    operations: list[Operation], writers: dict[bytes, Operation], late: Sequence[bytes] = ()
+) -> list[Act]:
     """The operations of a last-write key as those of a register. A tombstone or an expired value that
-    was read and whose writer is not known stands for one of the writes that never got an answer."""
+    was read and whose writer is not known stands for one of the writes that never got an answer, or for one
+    whose hint came too late, and that an operator had written anew."""
     acts = []
     nameless = [op.start for op in operations if op.writes and not op.version and op.outcome != h.REFUSED]
+    nameless += [op.start for op in operations if op.version in late and (op.kind == h.DELETE or op.ttl_ms)]
     strangers: dict[bytes, Act] = {}
     for op in operations:
         if op.writes:

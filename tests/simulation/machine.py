@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from basestore.anti_entropy.scheduler import ROUND_S_MIN
 from basestore.cluster.outbox import Outbox
 from basestore.config import NodeConfig
 from basestore.instant import Instant
@@ -43,7 +44,7 @@ RETRY_S = 0.3
 LONG_STALL_S = 1.0
 STALLED_ROWS_MAX = 100
 HASTE_MS = 100
-HASTE_S = 0.2
+HASTE_TICKS = 3  # in place of a second between two rounds: in step, some pairs would never have one
 LISTEN_S = 0.6
 COPIES_MAX = 10
 ROOM_S = 0.2
@@ -334,16 +335,21 @@ class Machine:
         resting = (self.world.resting or self.world.network.calm) and not self.node.busy
         self.world.clockwork.after(RESTING_TICK_S if resting else TICK_S, self._tick, life)
         if not self.paused:
-            if self.world.plan.hasty and self.world.plan.rounds:
-                due_s = self.node.scheduler.due_s
-                soon_s = self.instant().monotonic + HASTE_S
-                due_s.update((member, min(at, soon_s)) for member, at in due_s.items())
             self._tell_room()
             self.node.tick(self.instant())
+            if self.world.plan.hasty and self.world.plan.rounds:
+                self._hasten(self.node, RESTING_TICK_S if resting else TICK_S)
             self.wake()
             if self.node.busy:
                 for step in range(1, ALARMS):
                     self.world.clockwork.after(TICK_S * step / ALARMS, self._alarms, life)
+
+    def _hasten(self, node: Node, tick_s: float) -> None:
+        """Rounds that were put off just now come sooner, and as far from each other in ticks."""
+        now_s, due_s = self.instant().monotonic, node.scheduler.due_s
+        for member, at in due_s.items():
+            if at - now_s >= ROUND_S_MIN:
+                due_s[member] = now_s + (at - now_s) * HASTE_TICKS * tick_s
 
     def _alarms(self, life: int) -> None:
         """Between two ticks, while requests are under way."""

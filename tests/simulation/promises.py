@@ -53,6 +53,7 @@ class Promises:
         self._facts: dict[bytes, bytes] = {}  # by row, the best version that a quorum is known to hold
         self._known: list[tuple[float, bytes, bytes]] = []  # when each of these was first known
         self._kept_s: dict[tuple[int, bytes], float] = {}  # by keeper and key of a hint
+        self._stands_for: dict[tuple[bytes, bytes], bytes] = {}  # by row and version: see `_judge_gone`
 
     # --- what was promised -------------------------------------------------------------------
 
@@ -105,6 +106,7 @@ class Promises:
     def _stands(self, promise: Promise) -> bool:
         """Whether a promise is still to be watched; it is kept in any case, or that is wrong."""
         operation, row, version, replica, (disk, keeper) = promise
+        version = self._stands_for.get((row, version), version)
         machine = self._world.machines[replica]
         if machine.disk is not disk or s.DATA + row in machine.spoilt:
             return False
@@ -148,7 +150,8 @@ class Promises:
 
     def _has(self, replica: int, row: bytes, operation: Operation) -> bool:
         """Whether a replica holds a write, or is owed it, or will not take it but by an operator's word."""
-        machine, version = self._world.machines[replica], operation.version
+        machine = self._world.machines[replica]
+        version = self._stands_for.get((row, operation.version), operation.version)
         return (
             self._holdings.kept(machine, row, machine.disk.get(s.DATA + row), version)
             or self.owed(replica, row, version)
@@ -212,7 +215,8 @@ class Promises:
             self._world.blame("only copies", text)
 
     def _judge_gone(self, machine: "Machine", key: bytes, old: bytes) -> None:
-        """A late hint goes: by then its value is written anew, or beaten, or expired."""
+        """A late hint goes: by then its value is written anew, or beaten, or expired. On a first-write key
+        nothing that comes later beats it: there what a quorum holds stands for it from now on."""
         world, (_, row), record = self._world, s.hinted_row(key), s.hinted_record(old)
         expires_ms = 0 if s.is_tombstone(record) else s.expiry_of(record)
         if machine.instant().wall_ms >= expires_ms > 0:
@@ -224,6 +228,9 @@ class Promises:
             held = each.disk.durable(s.DATA + row)
             better = held is not None and (first or s.stamp_of(held) >= s.stamp_of(record))
             having += better or each.impaired or self._holdings.gone(each, row, record[: s.VERSION])
+            if held is not None and first:
+                at, instead = (row, record[: s.VERSION]), held[: s.VERSION]
+                self._stands_for[at] = max(self._stands_for.get(at, b""), instead)
         needed = world.plan.replication // 2 + 1
         if having < needed:
             text = f"n{machine.index + 1} drops the late hint of {row!r}, {s.short(record)}"

@@ -60,15 +60,20 @@ class Scene:
         operation.requests, operation.attempts, operation.timeout_ms = [1], 1, 1000
         return operation
 
-    def write_ends(self, version: bytes, states: tuple[ReplicaState, ...], key: str = "k") -> h.Operation:
+    def write_ends(
+        self, version: bytes, states: tuple[ReplicaState, ...], key: str = "k", level: Level = Level.QUORUM
+    ) -> h.Operation:
         """The coordinator, machine 0, sends a receipt."""
-        operation = self.operation(key=key)
+        operation = self.operation(level=level, key=key)
         self.write(0, s.CEILING, b"\xff" * 8)
         numbers = [self.world.machines[i].config.member.number for i in self.replicas(key)]
         words = [word for number, state in zip(numbers, states, strict=True) for word in (number, int(state))]
-        applied = states.count(ReplicaState.APPLIED)
+        applied, needed = states.count(ReplicaState.APPLIED), 1 if level is Level.ANY else 2
+        final = int(operation.bucket == "once")  # not yet
         self.witness.answered(
-            self.world.machines[0], operation, Written(1, 0, 0, bytes(8) + version, 2, applied, words, b"", 0)
+            self.world.machines[0],
+            operation,
+            Written(1, 0, final, bytes(8) + version, needed, applied, words, b"", 0),
         )
         operation.outcome, operation.version = h.STORED, version
         return operation

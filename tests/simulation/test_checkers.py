@@ -323,3 +323,16 @@ def test_a_session_that_deleted_a_key_may_find_nothing_but_nothing_older(
     read = story.get(old, ONE)
     read.session, read.shown = True, shown
     assert story.wrong() == wrong
+
+
+def test_a_delete_whose_hint_came_too_late_may_show_under_a_later_version() -> None:
+    for late, wrong in ((True, set()), (False, {"linearizable"})):
+        story = Story()
+        gone = story.delete(2)
+        gone.level, gone.acknowledged = Level.ANY, 0
+        gone.strong = False
+        if late:
+            story.history.late["default", "k"] = [gone.version]
+        anew = story.get(None)
+        anew.version = (7).to_bytes(24)
+        assert story.wrong() == wrong

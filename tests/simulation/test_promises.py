@@ -1,12 +1,12 @@
 """Laws of stores that come back and of only copies, each with a good history and a bad one."""
 
 from basestore.consistency import Level, ReplicaState
-from basestore.protocol.client import Written
 from tests.simulation import history as h
 from tests.simulation import stored as s
 from tests.simulation.scenes import Scene, record, version
 
 ONLY, MERE = b"\1", b"\0"
+PENDING = ReplicaState.PENDING
 
 
 def test_a_store_that_is_whole_again_holds_what_a_quorum_had() -> None:
@@ -26,19 +26,12 @@ def test_a_store_that_is_whole_again_holds_what_a_quorum_had() -> None:
 def test_a_hint_that_nobody_has_taken_is_known_as_the_only_copy() -> None:
     for flags, taken, wrong in ((ONLY, False, set()), (MERE, True, set()), (MERE, False, {"only copies"})):
         scene = Scene()
-        machine, replicas = scene.world.machines[0], scene.replicas()
+        replicas = scene.replicas()
         if taken:
             scene.put(replicas[1], record(1))
         key = s.member_key(s.HINT, scene.world.names[replicas[2]], scene.row())
         scene.write(0, key, flags + bytes(8) + record(1)[:-8])
-        scene.write(0, s.CEILING, b"\xff" * 8)
-        operation = scene.operation(level=Level.ANY)
-        states = (0, 0, ReplicaState.HINTED)
-        numbers = [scene.world.machines[at].config.member.number for at in replicas]
-        words = [word for pair in zip(numbers, map(int, states), strict=True) for word in pair]
-        scene.witness.answered(
-            machine, operation, Written(1, 0, 0, bytes(8) + version(1), 1, 0, words, b"", 0)
-        )
+        scene.write_ends(version(1), (PENDING, PENDING, ReplicaState.HINTED), level=Level.ANY)
         assert scene.wrong() == wrong
 
 
@@ -53,4 +46,21 @@ def test_what_takes_the_place_of_an_only_copy_is_as_precious() -> None:
         if taken:
             scene.put(0, record(taken))
         scene.write(0, key, flags + bytes(8) + record(2)[:-8])
+        assert scene.wrong() == wrong
+
+
+def test_on_a_first_write_key_what_a_quorum_holds_stands_for_a_late_hint_that_went() -> None:
+    for came, at_last, wrong in ((True, 7, set()), (True, None, {"debts"}), (False, 7, {"debts"})):
+        scene = Scene()
+        a, b, c = scene.replicas("once1")
+        hint = s.member_key(s.HINT, scene.world.names[c], scene.row("once1"))
+        scene.write(0, hint, ONLY + bytes(8) + record(1)[:-8])
+        scene.write_ends(version(1), (PENDING, PENDING, ReplicaState.HINTED), "once1", Level.ANY)
+        for replica in (a, b):
+            scene.put(replica, record(5), "once1")
+        if came:  # too late, and an operator has had it written anew
+            scene.write(0, hint, bytes((2,)) + bytes(8) + record(1)[:-8])
+        scene.write(0, hint, None)
+        scene.put(c, None if at_last is None else record(5), "once1")
+        scene.witness.promises.judge()
         assert scene.wrong() == wrong

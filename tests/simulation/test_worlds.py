@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.simulation.mutants import switched_on
 from tests.simulation.mutations import MUTANTS
 from tests.simulation.outcome import play
 from tests.simulation.plan import Reduction
+from tests.simulation.world import PlannedWorld
 from tests.worlds.disk import Disk
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +64,27 @@ def test_a_fault_less_does_not_reshuffle_the_clients() -> None:
 
 def test_a_world_that_is_well_does_not_fail() -> None:
     assert not fails(1, Reduction(faults=(), clients=(0,), seconds=1.0), "lost writes")
+
+
+def test_where_rounds_are_hastened_all_replicas_compare_with_each_other_all_the_time() -> None:
+    plan = draw(5)
+    alike = (plan.machines[0]._replace(offset_ms=0, rate=1.0),) * 7
+    world = PlannedWorld(
+        replace(plan, hasty=True, rounds=True, faults=(), machines=alike, replication=5, partitions=4)
+    )
+    for machine in world.machines:
+        machine.start()
+    for calm in (False, True):  # in a calm world clocks tick at greater steps
+        world.network.calm = calm
+        world.clockwork.run(world.clockwork.now + 5.0)
+        since_ms = world.true_ms
+        world.clockwork.run(world.clockwork.now + 20.0)
+        for machine in world.machines:
+            assert machine.node is not None
+            for partition in machine.node.certificates.others:
+                held = machine.node.certificates.certificates(partition)
+                assert len(held) == world.plan.replication - 1
+                assert all(each.made_ms > since_ms for each in held.values())
 
 
 def test_what_is_left_of_a_failing_world_still_fails_and_is_small() -> None:
