@@ -1,17 +1,18 @@
 """Config file: a node's configuration as TOML: text in, checked values out, and text again.
 
 Refuses words that it does not know, values out of bounds and numbers that are missing, each by file and
-setting. Opens nothing but that file. What the values mean is `config.py`'s.
+setting, and all of them at once. Opens nothing but that file. What the values mean is `config.py`'s.
 """
 
 import json
 import math
 import tomllib
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from basestore.config import (
     BUILT_IN,
@@ -39,63 +40,107 @@ from basestore.protocol.limits import BUCKET_BYTES_MAX, TIMEOUT_MS_MAX
 from basestore.repair.rule import Rule
 from basestore.repair.version import KEY_BYTES
 
+MISTAKES_SHOWN = 10
 _RULES = {rule.value: rule for rule in Rule}
+_NO_FILE = (
+    "`basestore up` makes one for each node, DIR/n1.toml and so on (DIR: basestore-data, unless --dir says "
+    "otherwise): name one of those, or copy them to where their nodes are to run and correct the addresses"
+)
+
+
+class _Mistakes:
+    """What is wrong in one file. It is read to its end, so that who corrects it is told of all at once."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._found: list[str] = []
+
+    def add(self, text: str) -> None:
+        self._found.append(text)
+
+    def end(self) -> None:
+        """ConfigurationError if there were any so far; what follows may build on there being none."""
+        shown = self._found[:MISTAKES_SHOWN]
+        if len(self._found) > MISTAKES_SHOWN:
+            shown.append(f"and {len(self._found) - MISTAKES_SHOWN} more mistakes")
+        if shown:
+            raise ConfigurationError(f"{self._source}: " + "\n    ".join(shown))
 
 
 class _Table:
-    """A TOML table that is read once: values are checked, what nobody asked for is an error."""
+    """A TOML table that is read once: values are checked, what nobody asked for is a mistake. In the place of
+    a value that is wrong or lacking something of its kind is read."""
 
-    def __init__(self, source: str, name: str, values: Any) -> None:
-        self._where = f"{source}: [{name}]"
-        if not isinstance(values, dict):
-            raise ConfigurationError(f"{self._where} is missing or not a table")
-        self._values = dict(values)
+    def __init__(self, mistakes: _Mistakes, name: str, values: Any) -> None:
+        self._where = f"[{name}]"
+        self.mistakes = mistakes
+        self._known = isinstance(values, dict)  # else that is the one mistake
+        self._values = dict(values) if self._known else {}
+        if not self._known:
+            mistakes.add(f"{self._where} is missing or not a table")
+
+    def wrong(self, text: str) -> None:
+        if self._known:
+            self.mistakes.add(f"{self._where} {text}")
 
     def take(self, key: str, kind: type[Any], default: Any = None) -> Any:
         value = self._values.pop(key, default)
-        if value is None:
-            raise ConfigurationError(f"{self._where} lacks {key!r}")
-        if type(value) is not kind:
-            raise ConfigurationError(f"{self._where} {key} = {value!r} must be of type {kind.__name__}")
-        return value
+        if type(value) is kind:
+            return value
+        text = f"lacks {key!r}" if value is None else f"{key} = {value!r} must be of type {kind.__name__}"
+        self.wrong(text)
+        return kind() if default is None else default
 
     def number(self, key: str, default: int, low: int, high: float) -> int:
-        value: int = self.take(key, int, default)
+        if type(self._values.get(key)) is not int:
+            return int(self.take(key, int, default))
+        value = int(self._values.pop(key))
         if not low <= value <= high:
             bounds = f"lie between {low} and {high}" if high < math.inf else f"be {low} or more"
-            raise ConfigurationError(f"{self._where} {key} = {value} must {bounds}")
+            self.wrong(f"{key} = {value} must {bounds}")
         return value
 
     def share(self, key: str, default: float) -> float:
         value = self._values.pop(key, default)
         if type(value) not in (int, float):
-            raise ConfigurationError(f"{self._where} {key} = {value!r} must be a number")
+            self.wrong(f"{key} = {value!r} must be a number")
+            return default
         if not 0 <= value <= 1:
-            raise ConfigurationError(f"{self._where} {key} = {value} must lie between 0 and 1")
+            self.wrong(f"{key} = {value} must lie between 0 and 1")
         return float(value)
 
     def secret(self, key: str, length: int) -> bytes:
+        given = type(self._values.get(key)) is str
         text: str = self.take(key, str)
         try:
             value = bytes.fromhex(text)
         except ValueError:
             value = b""
-        if len(value) != length:
-            raise ConfigurationError(f"{self._where} {key} must be {length * 2} hexadecimal digits")
+        if given and len(value) != length:
+            self.wrong(f"{key} must be {length * 2} hexadecimal digits")
         return value
+
+    def choice(self, key: str, choices: Collection[str], default: str | None = None) -> str:
+        given = type(self._values.get(key)) is str
+        text: str = self.take(key, str, default)
+        if given and text not in choices:
+            *first, last = choices
+            self.wrong(f"{key} = {text!r}; use {', '.join(first)} or {last}")
+        return text
 
     def end(self) -> None:
         if self._values:
-            unknown = ", ".join(sorted(self._values))
-            raise ConfigurationError(f"{self._where} has unknown settings: {unknown}; remove or correct them")
+            self.wrong(f"has unknown settings: {', '.join(sorted(self._values))}; remove or correct them")
 
 
 def load(path: Path | str, *, numbered: bool = True) -> NodeConfig:
-    """Read a node's TOML file; ConfigurationError that names the file and the setting. Not `numbered`:
-    members that have no number yet are given one."""
+    """Read a node's TOML file; ConfigurationError that names the file and each setting that is wrong. Not
+    `numbered`: members that have no number yet are given one."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path}: there is no such file. {_NO_FILE}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read: {error}") from error
     return replace(parse(text, str(path), path.parent, numbered=numbered), file=str(path.absolute()))
@@ -107,26 +152,30 @@ def parse(text: str, source: str, base: Path, *, numbered: bool = True) -> NodeC
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{source}: not valid TOML: {error}") from error
-    top = _Table(source, "top level", document)
-    cluster = _cluster(
-        _Table(source, "cluster", top.take("cluster", dict, {})),
-        _members(top.take("members", list, []), source, numbered=numbered),
-        {name: _Table(source, f"buckets.{name}", row) for name, row in top.take("buckets", dict, {}).items()},
-        source,
-    )
-    table = _Table(source, "node", top.take("node", dict, {}))
+    mistakes = _Mistakes(source)
+    top = _Table(mistakes, "top level", document)
+    table = _Table(mistakes, "cluster", top.take("cluster", dict, {}))
+    members = _members(top.take("members", list, []), mistakes)
+    buckets = _buckets(top.take("buckets", dict, {}), mistakes)
+    cluster = _cluster(table, members, buckets)
+    config = _node(_Table(mistakes, "node", top.take("node", dict, {})), cluster, base)
     top.end()
+    mistakes.end()
+    given = _given_numbers(members)
+    _check(config, mistakes)
+    if numbered:
+        _ask_for_numbers(members, given, mistakes)
+    mistakes.end()
+    return replace(config, cluster=replace(cluster, members=tuple(given)))
+
+
+def _node(table: _Table, cluster: ClusterConfig, base: Path) -> NodeConfig:
     name = table.take("name", str)
-    durability = table.take("durability", str, "sync")
-    if durability not in get_args(Durability):
-        raise ConfigurationError(
-            f"{source}: [node] durability = {durability!r}; use sync, interval or memory"
-        )
     config = NodeConfig(
         cluster,
         name,
         base / table.take("directory", str, name),
-        durability,
+        cast("Durability", table.choice("durability", get_args(Durability), "sync")),
         table.number("hint_bytes_max", HINT_BYTES_DEFAULT, 0, math.inf),
         table.number("hint_age_s_max", HINT_AGE_S_DEFAULT, 1, math.inf),
         table.share("read_repair", READ_REPAIR_DEFAULT),
@@ -134,38 +183,35 @@ def parse(text: str, source: str, base: Path, *, numbered: bool = True) -> NodeC
         table.number("disk_reserve_bytes", RESERVE_UNSET, RESERVE_UNSET, math.inf),
     )
     table.end()
-    cluster.member_index(name)
-    if config.metrics:
-        try:
-            parse_address(config.metrics)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{source}: [node] metrics: {error}") from None
     return config
 
 
-def _members(rows: list[Any], source: str, *, numbered: bool) -> list[Member]:
+def _members(rows: list[Any], mistakes: _Mistakes) -> list[Member]:
+    """As they are in the file, some without a number."""
     members = []
     for values in rows:
-        row = _Table(source, "members", values)
-        number = row.number("number", UNNUMBERED, 0, NUMBER_MAX) if "number" in values else UNNUMBERED
+        row = _Table(mistakes, "members", values)
+        number = row.number("number", UNNUMBERED, 0, NUMBER_MAX)
         members.append(
             Member(number, row.take("name", str), row.take("address", str), row.take("zone", str, ""))
         )
         row.end()
-    # Given, for a node that runs, only as a proposal: files that list the members in another order would
-    # come to other numbers.
-    given = _given_numbers(members)
-    if numbered and given != members:
-        lines = "".join(
-            f"\n    number = {member.number}    # in the table of {member.name}"
-            for member, old in zip(given, members, strict=True)
-            if old.number == UNNUMBERED
+    return members
+
+
+def _ask_for_numbers(members: list[Member], given: list[Member], mistakes: _Mistakes) -> None:
+    """Of a node that runs they are only proposed: files that list the members in another order would come to
+    other numbers."""
+    lines = "".join(
+        f"\n    number = {member.number}    # in the table of {member.name}"
+        for member, old in zip(given, members, strict=True)
+        if old.number == UNNUMBERED
+    )
+    if lines:
+        mistakes.add(
+            f"each of the [[members]] needs a number of its own, for life: its writes and its store are "
+            f"known by it, so no other member may ever have it. Add to every node's file:{lines}"
         )
-        raise ConfigurationError(
-            f"{source}: each of the [[members]] needs a number of its own, for life: its writes and its "
-            f"store are known by it, so no other member may ever have it. Add to every node's file:{lines}"
-        )
-    return given
 
 
 def _given_numbers(members: list[Member]) -> list[Member]:
@@ -182,16 +228,22 @@ def _given_numbers(members: list[Member]) -> list[Member]:
     ]
 
 
-def _cluster(table: _Table, members: list[Member], buckets: dict[str, _Table], source: str) -> ClusterConfig:
+def _buckets(tables: dict[str, Any], mistakes: _Mistakes) -> dict[str, Rule]:
+    """The rules of all buckets, those that are built in included."""
     rules = dict(BUILT_IN)
-    for name, row in buckets.items():
-        rule = row.take("rule", str)
+    for name, values in tables.items():
+        row = _Table(mistakes, f"buckets.{name}", values)
+        rule = _RULES.get(row.choice("rule", _RULES))
         row.end()
-        if rule not in _RULES:
-            raise ConfigurationError(f"{source}: [buckets.{name}] rule = {rule!r}; use {' or '.join(_RULES)}")
+        if not 0 < len(name.encode()) <= BUCKET_BYTES_MAX:
+            row.wrong(f"bucket names have 1 to {BUCKET_BYTES_MAX} bytes")
         # To declare a built-in bucket as it is does no harm; with another rule its replicas would disagree.
-        if rules.setdefault(name, _RULES[rule]) is not _RULES[rule]:
-            raise ConfigurationError(f"{source}: bucket {name!r} is built in with rule {rules[name].value}")
+        if rule is not None and rules.setdefault(name, rule) is not rule:
+            row.wrong(f"bucket {name!r} is built in with rule {rules[name].value}")
+    return rules
+
+
+def _cluster(table: _Table, members: list[Member], rules: dict[str, Rule]) -> ClusterConfig:
     config = ClusterConfig(
         table.secret("id", CLUSTER_ID_BYTES),
         table.secret("key", KEY_BYTES),
@@ -203,7 +255,6 @@ def _cluster(table: _Table, members: list[Member], buckets: dict[str, _Table], s
         table.number("timeout_ms_max", TIMEOUT_MS_DEFAULT, 100, TIMEOUT_MS_MAX),
     )
     table.end()
-    _check(config, source)
     return config
 
 
@@ -211,35 +262,41 @@ def _is_name(name: str) -> bool:
     return bool(name) and name.isprintable() and " " not in name
 
 
-def _check(config: ClusterConfig, source: str) -> None:
-    names = [member.name for member in config.members]
+def _check(config: NodeConfig, mistakes: _Mistakes) -> None:
+    """Whether values that are right, each for itself, go together."""
+    cluster, members = config.cluster, config.cluster.members
+    names = [member.name for member in members]
     if not 1 <= len(names) <= MEMBERS_MAX:
-        raise ConfigurationError(f"{source}: [[members]] must list 1 to {MEMBERS_MAX} nodes")
+        mistakes.add(f"[[members]] must list 1 to {MEMBERS_MAX} nodes")
+        return
     if len(set(names)) < len(names) or not all(map(_is_name, names)):
-        raise ConfigurationError(
-            f"{source}: [[members]] names must be printable, without spaces, not empty, and differ"
+        mistakes.add("[[members]] names must be printable, without spaces, not empty, and differ")
+    for number, times in Counter(member.number for member in members).items():
+        if times > 1 and number != UNNUMBERED:
+            same = " and ".join(member.name for member in members if member.number == number)
+            mistakes.add(
+                f"two [[members]] have the same number: {same} have {number}; each has its own for life"
+            )
+    if cluster.replication > len(names):
+        mistakes.add(
+            f"[cluster] replication = {cluster.replication} needs as many members; there are {len(names)}"
         )
-    numbers = Counter(member.number for member in config.members)
-    number, times = numbers.most_common(1)[0]
-    if times > 1:
-        same = " and ".join(member.name for member in config.members if member.number == number)
-        raise ConfigurationError(
-            f"{source}: two [[members]] have the same number: {same} have {number}; each has its own for life"
-        )
-    if config.replication > len(names):
-        raise ConfigurationError(
-            f"{source}: replication = {config.replication} needs as many members; there are {len(names)}"
-        )
-    for member in config.members:
+    if config.name not in names:
+        mistakes.add(f"[node] no member is called {config.name!r}; the cluster has {', '.join(names)}")
+    _check_addresses(config, mistakes)
+
+
+def _check_addresses(config: NodeConfig, mistakes: _Mistakes) -> None:
+    addresses = [(f"[[members]] {member.name}", member.address) for member in config.cluster.members]
+    if len({address for _, address in addresses}) < len(addresses):
+        mistakes.add("two [[members]] have the same address")
+    if config.metrics:
+        addresses.append(("[node] metrics", config.metrics))
+    for where, address in addresses:
         try:
-            parse_address(member.address)
+            parse_address(address)
         except ConfigurationError as error:
-            raise ConfigurationError(f"{source}: [[members]] {member.name}: {error}") from None
-    if len({member.address for member in config.members}) < len(names):
-        raise ConfigurationError(f"{source}: two [[members]] have the same address")
-    for name in config.buckets:
-        if not 0 < len(name.encode()) <= BUCKET_BYTES_MAX:
-            raise ConfigurationError(f"{source}: bucket names have 1 to {BUCKET_BYTES_MAX} bytes")
+            mistakes.add(f"{where}: {error}")
 
 
 def _quote(text: str) -> str:

@@ -222,7 +222,7 @@ def _proven(view: View) -> Text:
     if lag_ms is None:
         return Text(NONE)
     stalled = f": waits for {' '.join(stalled_by)}" if stalled_by else ""
-    return Text(f"-{lag_ms / 1e3:,.0f}s{stalled}", "yellow" if stalled else "")
+    return Text(f"{lag_ms / 1e3:,.0f}s ago{stalled}", "yellow" if stalled else "")
 
 
 def _note(view: View) -> Text | None:

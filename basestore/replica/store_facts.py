@@ -91,9 +91,10 @@ def _refusal(config: NodeConfig, ours: dict[str, str | int], held: dict[str, str
         advice = "Correct [node] name or directory, so that each node opens its own store"
     else:
         advice = (
-            "Nothing was changed. Put these settings back as they are in the store, on every node, for under "
-            "others what it holds would not be found, or be judged otherwise. Members, zones, replication, "
-            "partitions, the key and the rule of a bucket cannot be changed yet; addresses can, and buckets "
-            "can be added. A dead node is replaced under its own name and number, by an empty directory"
+            "Put these settings back as they are in the store, on every node, for under others what it holds "
+            "would not be found, or be judged otherwise: names of members, zones, replication, partitions, "
+            "the key and the rule of a bucket cannot be changed yet; addresses can; buckets can be added. "
+            "Leave the store where it is: `basestore status` shows whether the others hold what it holds"
         )
-    return f"the store in {config.directory} was written under other settings: {'; '.join(listed)}. {advice}"
+    told = f"the store in {config.directory} was written under other settings: {'; '.join(listed)}"
+    return f"{told}. Nothing was changed. {advice}"

@@ -36,7 +36,7 @@ from rocksdict import (
 from basestore.errors import StorageBusy, StorageError, StorageFull
 from basestore.storage.durable_files import replace_file
 from basestore.storage.engine import Batch
-from basestore.storage.rocks_damage import ADVICE, MARK, find_losses, in_use, make_visible
+from basestore.storage.rocks_damage import ADVICE, MARK, find_losses, holder, in_use, make_visible
 from basestore.storage.rocks_full import (
     BROKEN_LOG,
     MARGIN_BYTES,
@@ -135,8 +135,8 @@ class RocksEngine:
             )
         if "Read-only file system" in error:
             return ". Its disk is mounted read-only: see why (`dmesg`), mount it writable, and start again"
-        if "lock" in error.lower():
-            return ". If another process uses it, stop that one first"
+        if "lock file" in error or "lock hold" in error:
+            return f". {holder(self._directory)}"
         return ""
 
     def _note_loss(self, loss: str) -> None:

@@ -12,8 +12,10 @@ The records' checksums RocksDB checks itself. The format is that of its write-ah
 
 import fcntl
 import os
+import re
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,6 +84,24 @@ def in_use(directory: Path) -> bool:
         except OSError:
             return True
     return False
+
+
+def holder(directory: Path) -> str:
+    """What to do about a store that is held, by whom the system says, or how to find that out."""
+    lock = directory / "LOCK"
+    found = ""
+    with suppress(OSError):
+        # Not by opening the file: to close it again would end this process's own lock, if it has one.
+        status = lock.stat()
+        device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+        # 1: POSIX  ADVISORY  WRITE 4711 fd:01:131 0 EOF
+        held = re.search(rf"POSIX .* (\d+) {device}:{status.st_ino} ", Path("/proc/locks").read_text())
+        found = held[1] if held else ""
+    if not found:
+        return f"Perhaps another process uses it: `fuser {lock}` names it. Stop that one first"
+    if found == str(os.getpid()):
+        return "This process itself uses it already: close that node first"
+    return f"Process {found} uses it: see which that is (`ps -fp {found}`), and stop it first"
 
 
 def _look_at_manifest(directory: Path) -> Iterator[Loss]:

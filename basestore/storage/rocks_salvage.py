@@ -20,7 +20,7 @@ from basestore.errors import StorageError
 from basestore.storage.durable_files import replace_file, sync_path
 from basestore.storage.keyspace import after
 from basestore.storage.rocks import options
-from basestore.storage.rocks_damage import MARK, SALVAGING, in_use
+from basestore.storage.rocks_damage import MARK, SALVAGING, holder, in_use
 
 _END = b"\xff" * 9  # behind all keys
 
@@ -29,7 +29,7 @@ def set_aside(directory: Path) -> Path:
     """Move the files of a store into a folder of its own inside the directory; returns the folder. An opening
     of the store is told of the loss from now on."""
     if in_use(directory):
-        raise StorageError(f"the store {directory} is in use by another process; stop that one first")
+        raise StorageError(f"the store {directory} is in use. {holder(directory)}")
     mark = directory / SALVAGING
     words = mark.read_text().split() if mark.exists() else []
     name = words[1] if len(words) > 1 else _unused(directory)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from basestore.cluster.placement import Placement
 from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig, parse_address
-from basestore.config_file import dump, load, parse
+from basestore.config_file import MISTAKES_SHOWN, dump, load, parse
 from basestore.errors import ConfigurationError
 from basestore.protocol.handshake import differences
 from basestore.repair.rule import Rule
@@ -87,6 +87,36 @@ def test_every_mistake_is_named(old: str, new: str, text: str) -> None:
     assert text in str(wrong.value)
 
 
+def test_all_mistakes_are_named_at_once() -> None:
+    text = GOOD.replace(f'key = "{KEY}"', "replication = 16").replace("number = 3", "number = -1")
+    text = text.replace('zone = "b"', 'rack = "b"') + 'durability = "never"\nread_repair = 2\n'
+    with pytest.raises(ConfigurationError) as wrong:
+        read(text)
+    assert str(wrong.value).splitlines() == [
+        "n1.toml: [members] number = -1 must lie between 0 and 65534",
+        "    [members] has unknown settings: rack; remove or correct them",
+        "    [cluster] lacks 'key'",
+        "    [cluster] replication = 16 must lie between 1 and 15",
+        "    [node] durability = 'never'; use sync, interval or memory",
+        "    [node] read_repair = 2 must lie between 0 and 1",
+    ]
+
+
+def test_all_that_does_not_go_together_is_named_at_once() -> None:
+    text = GOOD.replace('name = "n2"', 'name = "n3"').replace("127.0.0.1:7401", "localhost")
+    with pytest.raises(ConfigurationError) as wrong:
+        read(text.replace("number = 7", "number = 3") + 'metrics = "here"\n')
+    told = str(wrong.value)
+    assert all(text in told for text in ("and differ", "have 3", "'localhost' is not", "metrics: 'here' is"))
+
+
+def test_of_very_many_mistakes_some_are_named_and_all_are_counted() -> None:
+    members = "".join(f'[[members]]\nnumber = {n}\nname = 0\naddress = "a:1"\n' for n in range(1000))
+    with pytest.raises(ConfigurationError, match=f"and {1000 - MISTAKES_SHOWN} more mistakes") as wrong:
+        read(f'[cluster]\nid = "{ID}"\nkey = "{KEY}"\n{members}[node]\nname = "n1"\n')
+    assert len(str(wrong.value)) < 2000
+
+
 @pytest.mark.parametrize(
     ("members", "text"),
     [
@@ -104,7 +134,7 @@ def test_a_list_of_members_is_needed(members: str, text: str) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"missing.toml: cannot be read"):
+    with pytest.raises(ConfigurationError, match=r"missing.toml: there is no such file. `basestore up` "):
         load(tmp_path / "missing.toml")
     (tmp_path / "latin.toml").write_bytes(b'name = "\xff"')
     with pytest.raises(ConfigurationError, match=r"latin.toml: cannot be read"):

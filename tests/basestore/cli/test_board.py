@@ -1,8 +1,9 @@
 """What `basestore top` makes of what nodes say: rates, times, and what cannot be known."""
 
 import pytest
+from rich.console import Console
 
-from basestore.cli.board import Sample, View, board_json, by_level
+from basestore.cli.board import Sample, View, board, board_json, by_level
 from basestore.consistency import Level
 from basestore.protocol.operator import Counters
 from basestore.results.nodes import down
@@ -83,3 +84,16 @@ def test_of_a_node_that_is_down_only_the_reason_is_known() -> None:
         assert (shown["alive"], shown["records"], shown["hints_for"]) == (None, None, None)
     assert View.between(gone, sample(world, 0)).as_json()["requests_per_s"]["set"] is None
     assert board_json([View.between(None, gone)])["levels"] == []
+
+
+def test_what_is_proven_is_told_by_its_age() -> None:
+    world = World(3)
+    world.run(25.0)
+    state = sample(world, 0)
+    lag_ms = state.state.stable_lag_ms
+    assert lag_ms is not None
+    console = Console(width=160)
+    with console.capture() as shown:
+        console.print(board([View.between(None, state)], "now", 160))
+    assert f"  {lag_ms / 1e3:.0f}s ago  " in shown.get()
+    assert f"-{lag_ms / 1e3:.0f}s" not in shown.get()

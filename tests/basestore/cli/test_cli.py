@@ -296,7 +296,7 @@ def test_durations_have_units_or_are_seconds(three: Cluster, duration: str) -> N
         (("get", "k", "-e", ""), "host:port"),
         (("scan", "--limit", "0"), "--limit"),
         (("import", "/no/such/file"), "does not exist"),
-        (("serve", "--config", "/no/such/file"), "cannot be read"),
+        (("serve", "--config", "/no/such/file"), "`basestore up` makes one"),
         (("up", "--nodes", "0"), "--nodes"),
         (("completion", "tcsh"), "fish"),
     ],

@@ -4,6 +4,7 @@ Covers `storage/rocks.py`, `rocks_damage.py` and `memory.py`.
 """
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -164,7 +165,7 @@ class TestRocks:
 
     def test_a_second_opener_is_refused_and_told_why(self, tmp_path: Path) -> None:
         engine = RocksEngine(tmp_path / "store")
-        with pytest.raises(StorageError, match=r"store cannot be opened.*[Ll]ock.*another process"):
+        with pytest.raises(StorageError, match=r"cannot be opened.*[Ll]ock.*This process itself uses it"):
             RocksEngine(tmp_path / "store")
         assert engine.get(b"p") is None
         engine.close()
@@ -276,7 +277,7 @@ except StorageError as error:
     print(error)
 """
         other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-        assert "another process" in other.stdout
+        assert f"Process {os.getpid()} uses it: see which that is (`ps -fp {os.getpid()}`)" in other.stdout
         assert log.read_bytes() == before
         assert not (tmp_path / "store" / "LOST").exists()
         engine.close()

@@ -33,7 +33,7 @@ def test_a_store_whose_disk_is_full_reads_and_syncs_on_and_takes_writes_once_the
     [
         ("While open a file for appending: /s/000008.sst: Read-only file system", "mounted read-only"),
         ("While appending to file: /s/000009.sst: No space left on device", "Its disk is full"),
-        ("While lock file: /s/LOCK: Resource temporarily unavailable", "another process uses it"),
+        ("While lock file: /s/LOCK: Resource temporarily unavailable", "Perhaps another process uses it"),
         ("While open a file for random read: /s/000009.sst: Permission denied", ""),
     ],
 )
@@ -48,7 +48,7 @@ def test_a_store_that_cannot_be_opened_says_why_and_gives_the_advice_that_fits(
         RocksEngine(tmp_path / "store")
     text = str(told.value)
     assert error in text
-    others = {"mounted read-only", "Its disk is full", "another process uses it"} - {advice}
+    others = {"mounted read-only", "Its disk is full", "Perhaps another process uses it"} - {advice}
     assert advice in text
     assert not [other for other in others if other in text]
 
