@@ -87,13 +87,9 @@ def test_of_a_node_that_is_down_only_the_reason_is_known() -> None:
 
 
 def test_what_is_proven_is_told_by_its_age() -> None:
-    world = World(3)
-    world.run(25.0)
-    state = sample(world, 0)
-    lag_ms = state.state.stable_lag_ms
-    assert lag_ms is not None
+    said = sample(World(3), 0)
+    said.state.facts["stable lag ms"] = "25400"
     console = Console(width=160)
     with console.capture() as shown:
-        console.print(board([View.between(None, state)], "now", 160))
-    assert f"  {lag_ms / 1e3:.0f}s ago  " in shown.get()
-    assert f"-{lag_ms / 1e3:.0f}s" not in shown.get()
+        console.print(board([View.between(None, said)], "now", 160))
+    assert " 25s ago " in shown.get()

@@ -81,7 +81,7 @@ def test_a_store_does_not_open_under_other_settings_and_names_those_that_differ(
 ) -> None:
     world = stopped()
     before = world.copy_store(1)
-    advice = "Put these settings back.*replaced under its own name"
+    advice = "Nothing was changed. Put these settings back.*Leave the store where it is: `basestore status`"
     with pytest.raises(ConfigurationError, match=advice) as told:
         reopened(world, change)
     listed = str(told.value).split("under other settings: ")[1].split(". Nothing")[0].split("; ")
