@@ -53,10 +53,10 @@ from basestore.observe import status
 from basestore.observe.inspect import Inspector
 from basestore.observe.report import Report
 from basestore.observe.trace import trace
-from basestore.protocol.anti_entropy import Lost
+from basestore.protocol.anti_entropy import KnownLosses
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import Goodbye
-from basestore.protocol.heartbeats import Confirmed, Identity, Ping, Pong, Remembered
+from basestore.protocol.heartbeats import Confirmed, Ping, Pong, Remembered, StoreClaim
 from basestore.protocol.operator import Counters, HintsOf, Inspect, Replay, Status, Trace
 from basestore.protocol.replication import Applied, Apply, Hinted, Keep, Read, ReadRange, Rejected
 from basestore.repair.clock import HybridClock
@@ -202,7 +202,7 @@ class Node:
         replaced = self.peers.all[member].linked
         outbox = self.peers.link(member, now)
         self.losses.introduce(outbox)
-        outbox.put(self.identity.identity())
+        outbox.put(self.identity.claim())
         outbox.put(self._heartbeat(now))  # at once: until it is answered, nothing may be stamped
         if replaced:  # what was under way on the old one is lost, as if it had been unlinked
             self._lost(member, now)
@@ -331,7 +331,7 @@ class Node:
     def _heartbeat(self, now: Instant) -> Ping:
         commit, behind = self.group_commit, self.peers.disk_behind[self.me]
         return Ping(
-            int(now.monotonic * 1e6), now.wall_ms, self.identity.whole, commit.generation,
+            int(now.monotonic * 1e6), now.wall_ms, self.identity.counts, commit.generation,
             commit.durable_sequence, self.hints.only_copies(), behind, self.clock.ahead_ms,
         )  # fmt: skip
 
@@ -357,12 +357,12 @@ class Node:
             Inspect: self._inspect,
             Keep: lambda member, outbox, message, now: self.hints.keep(outbox, message),
             Hinted: self._admission.hinted,
-            Lost: lambda member, outbox, message, now: self.losses.hear(outbox, message.rows),
+            KnownLosses: lambda member, outbox, message, now: self.losses.hear(outbox, message.rows),
             **self.exchanges.handlers,
             Ping: self._ping,
             Pong: lambda member, outbox, message, now: self.peers.clock.hear(member, message, now),
             Goodbye: lambda member, outbox, message, now: self.peers.goodbye(member, now),
-            Identity: self.introductions.hear_identity,
+            StoreClaim: self.introductions.hear_claim,
             Remembered: self.introductions.hear_remembered,
             Confirmed: self.introductions.hear_confirmed,
         }

@@ -63,7 +63,7 @@ class ClosedStamps:
         self._excuse_own_rest(now)
         summary = self._summaries.of[partition]
         watch = self._peers.clock
-        if watch.confirmed and watch.sure(now) and self._identity.whole and self._has_listened(now):
+        if watch.confirmed and watch.sure(now) and self._identity.counts and self._has_listened(now):
             stamp = min((now.wall_ms - self._lag_ms) << COUNTER_BITS, self._least_only_copy(partition, now))
             if len(self._peers.all) == 1:  # nobody can tell whether this clock is right
                 stamp = min(stamp, self._clock.last)
@@ -90,12 +90,12 @@ class ClosedStamps:
 
     def told(self, partition: int) -> int:
         """The closed stamp, for others to build on; 0 while this store's word does not count."""
-        return self._summaries.of[partition].closed if self._identity.whole and self._durable else 0
+        return self._summaries.of[partition].closed if self._identity.counts and self._durable else 0
 
     def inherit(self, partition: int, closed: int) -> None:
         """A store that is not whole takes over what another has closed."""
         summary = self._summaries.of[partition]
-        if not self._identity.whole and closed > summary.closed:
+        if not self._identity.counts and closed > summary.closed:
             summary.closed = closed
             self._summaries.touch(partition)
 

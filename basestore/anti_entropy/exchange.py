@@ -114,7 +114,7 @@ class Exchange:
         self.opened_here = syn is None
         self.story: Story[Outcome] = self._open() if syn is None else self._respond(syn)
         self.comparison: Comparison | None = None
-        self._whole = local.identity.whole
+        self._whole = local.identity.counts
         self.peer_whole = True
         self._stable = 0  # what stamps in messages count from
         self._their_closed = 0

@@ -76,7 +76,7 @@ class Exchanges:
     def ready(self) -> bool:
         """Whether this store may compare what it holds: it is whole, or knows that it has forgotten."""
         identity = self._local.identity
-        return identity.whole or identity.state is State.FORGETFUL
+        return identity.counts or identity.state is State.FORGETFUL
 
     # --- opening -----------------------------------------------------------------------------
 
@@ -233,7 +233,7 @@ class Exchanges:
         ended = LastExchange(exchange.begun_s, exchange.peer_whole, taken)
         self._certificates.remember(partition, member, ended)
         self._metrics.count(f"exchanges_{outcome.kind}")
-        if taken and not exchange.peer_whole and not self._local.identity.whole:
+        if taken and not exchange.peer_whole and not self._local.identity.counts:
             self._recover_anew(partition)
 
     def _recover_anew(self, partition: int) -> None:

@@ -84,7 +84,7 @@ class Maintenance:
 
     def bars(self, partition: int) -> bool:
         """Whether the partition is in no state to be compared."""
-        outlived = self._identity.outlived and not self._identity.whole
+        outlived = self._identity.outlived and not self._identity.counts
         return (
             partition in self.suspects
             or partition in self._damaged
@@ -121,7 +121,7 @@ class Maintenance:
         return None
 
     def _empty(self, rows: int, busy: Container[int]) -> int | None:
-        if not self._identity.outlived or self._identity.whole:
+        if not self._identity.outlived or self._identity.counts:
             self._emptied.clear()
             return None
         for partition in self._summaries.of:

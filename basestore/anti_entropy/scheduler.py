@@ -122,7 +122,7 @@ class Scheduler:
             return
         self._lot = (self._lot + GOLDEN) % 1.0
         self.due_s[member] = now.monotonic + ROUND_S_MIN + (ROUND_S_MAX - ROUND_S_MIN) * self._lot
-        if self._local.identity.whole:  # else recovery wishes for what it needs
+        if self._local.identity.counts:  # else recovery wishes for what it needs
             for partition in self._turn(member):
                 self._exchanges.open(member, partition, now)
 

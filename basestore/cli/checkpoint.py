@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from basestore.cli.rows import START, Place
+from basestore.cli.rows import START, Position
 from basestore.errors import ConfigurationError
 from basestore.storage.durable_files import replace_file
 
-FORMAT = 2
+FORMAT = 3
 SAMPLE_BYTES = 64 << 10
 
 
@@ -26,16 +26,16 @@ class Failed(NamedTuple):
     """A row whose write failed. `identity` is the write's, by which it is repeated as itself
     unless nothing was done."""
 
-    place: Place
+    position: Position
     identity: str | None
     definite: bool
 
 
 @dataclass(slots=True)
 class Progress:
-    """What has become of the rows up to `place`; those in `failed` are still to be written."""
+    """What has become of the rows up to `position`; those in `failed` are still to be written."""
 
-    place: Place = START
+    position: Position = START
     stored: int = 0
     superseded: int = 0
     lost: int = 0
@@ -67,7 +67,7 @@ class Checkpoint:
         try:
             document = json.loads(self.path.read_bytes())
             known, version = document["import"], document["format"]
-            progress = _revive(document["progress"])
+            progress = _revive(document["progress"]) if version == FORMAT else Progress()
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -100,6 +100,6 @@ class Checkpoint:
 
 def _revive(fields: dict[str, Any]) -> Progress:
     fields = dict(fields)
-    place = Place(*fields.pop("place"))
-    failed = [Failed(Place(*start), identity, definite) for start, identity, definite in fields.pop("failed")]
-    return Progress(place=place, failed=failed, **fields)
+    position = Position(*fields.pop("position"))
+    failed = [Failed(Position(*start), *rest) for start, *rest in fields.pop("failed")]
+    return Progress(position=position, failed=failed, **fields)

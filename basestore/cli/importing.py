@@ -26,7 +26,7 @@ from basestore.cli.requests import open_store
 
 if TYPE_CHECKING:
     from basestore.cli.checkpoint import Checkpoint
-    from basestore.cli.rows import Malformed, Place, Row
+    from basestore.cli.rows import Malformed, Position, Row
     from basestore.errors import RequestFailed
     from basestore.results.receipts import Receipt
     from basestore.sync import SyncStore
@@ -55,11 +55,11 @@ class _Options:
         """Whether the file can be read again; stdin and named pipes cannot."""
         return self.file is not None and self.file.is_file()
 
-    def read(self, source: BinaryIO, place: "Place") -> "Iterator[Row | Malformed]":
-        """The rows of the file from a place on, or all that a pipe still has."""
+    def read(self, source: BinaryIO, position: "Position") -> "Iterator[Row | Malformed]":
+        """The rows of the file from a position on, or all that a pipe still has."""
         from basestore.cli.rows import Columns, read_csv, read_ndjson
 
-        start = place if self.resumable else None
+        start = position if self.resumable else None
         if self.key is None:
             return read_ndjson(source, start)
         return read_csv(source, Columns(self.key, self.value), start)
@@ -154,7 +154,7 @@ class _Import:
         self._shown = 0
         self._checkpoint = self._find_checkpoint()
         self._progress: Progress = (self._checkpoint and self._checkpoint.load()) or Progress()
-        self._resumed = self._progress.place.line if self._progress.place.offset else None
+        self._resumed = self._progress.position.line if self._progress.position.offset else None
 
     def _find_checkpoint(self) -> "Checkpoint | None":
         from basestore.cli.checkpoint import Checkpoint, identity
@@ -183,7 +183,7 @@ class _Import:
             self._retry()
             self._go_on()
         except BaseException:
-            if self._progress.place.offset:
+            if self._progress.position.offset:
                 self._show_counts(complete=False)
             raise
         complete = not self._progress.failed
@@ -198,7 +198,7 @@ class _Import:
         from basestore.errors import OutcomeUnknown, RequestFailed
 
         for count, failed in enumerate(list(self._progress.failed), 1):
-            row = next(self._options.read(self._source, failed.place))
+            row = next(self._options.read(self._source, failed.position))
             assert isinstance(row, Row)  # it was one before, and the file is the same
             result: Receipt | RequestFailed
             try:
@@ -227,8 +227,8 @@ class _Import:
             for batch in self._batches():
                 self._write(batch)
                 if bar is not None:
-                    bar.update(self._progress.place.offset - done)
-                    done = self._progress.place.offset
+                    bar.update(self._progress.position.offset - done)
+                    done = self._progress.position.offset
                 if len(self._progress.failed) >= FAILED_MAX:
                     exits.say(
                         f"{FAILED_MAX} writes have failed: the import stops. Look at `basestore status`."
@@ -248,7 +248,7 @@ class _Import:
 
         batch: list[Row | Malformed] = []
         size = 0
-        for row in self._options.read(self._source, self._progress.place):
+        for row in self._options.read(self._source, self._progress.position):
             batch.append(row)
             size += len(row.key) + len(row.value) if isinstance(row, Row) else 0
             if len(batch) >= BATCH_ROWS or size >= BATCH_BYTES:
@@ -267,7 +267,7 @@ class _Import:
             ((row.key, row.value) for row in rows), bucket=self._target.bucket, ttl=self._options.ttl_s
         ):
             if isinstance(result, Exception) and not isinstance(result, RequestFailed):
-                # The batch is not counted, nor its place kept: the same rows are written again, as far as
+                # The batch is not counted, nor its position kept: the same rows are written again, as far as
                 # they were.
                 raise result  # no node, or a wrong request: so would be all others
             results.append(result)
@@ -277,7 +277,7 @@ class _Import:
                 self._show(row.start, row.end, row.reason)
         self._count(rows, results)
         # Last, and saved at once: a stop before it repeats the batch, one after it leaves nothing out.
-        self._progress.place = batch[-1].end
+        self._progress.position = batch[-1].end
         self._save()
 
     def _count(self, rows: "Sequence[Row]", results: "Sequence[Receipt | RequestFailed]") -> None:
@@ -321,7 +321,7 @@ class _Import:
         if self._checkpoint is not None:
             self._checkpoint.save(self._progress)
 
-    def _show(self, start: "Place", end: "Place", reason: str) -> None:
+    def _show(self, start: "Position", end: "Position", reason: str) -> None:
         self._shown += 1
         if self._shown <= SHOWN_MAX:
             last = end.line - 1
@@ -346,7 +346,7 @@ class _Import:
         if not complete and self._checkpoint is not None:
             exits.say(
                 f"The import is not complete. Give the same command again: it goes on behind line "
-                f"{progress.place.line - 1} and repeats what failed."
+                f"{progress.position.line - 1} and repeats what failed."
             )
         if progress.superseded or progress.lost:
             exits.say(

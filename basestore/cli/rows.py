@@ -1,6 +1,6 @@
-"""Rows: what a file to import holds, one key and value at a time, with their places in the file.
+"""Rows: what a file to import holds, one key and value at a time, with their positions in the file.
 
-A place is a byte offset and a line number, so that reading can go on from it. Reading goes by
+A position is a byte offset and a line number, so that reading can go on from it. Reading goes by
 physical lines; a CSV row takes as many as its quoted newlines ask for. A row that makes no sense
 is a `Malformed` value, and reading goes on behind it. Writes nothing, and asks no node: `importing.py` does.
 """
@@ -21,21 +21,21 @@ LINE_BYTES_MAX = 8 << 20
 _BOM = b"\xef\xbb\xbf"
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """Where a row begins or ends: bytes from the start of the file, and the line, from 1."""
 
     offset: int
     line: int
 
 
-START = Place(0, 1)
+START = Position(0, 1)
 
 
 class Row(NamedTuple):
     """A key and its value."""
 
-    start: Place
-    end: Place
+    start: Position
+    end: Position
     key: bytes
     value: bytes
 
@@ -43,17 +43,17 @@ class Row(NamedTuple):
 class Malformed(NamedTuple):
     """A row that cannot be imported, and why."""
 
-    start: Place
-    end: Place
+    start: Position
+    end: Position
     reason: str
 
 
 class _Lines:
-    """The physical lines of a file, as bytes; `place` is behind the last one."""
+    """The physical lines of a file, as bytes; `position` is behind the last one."""
 
-    def __init__(self, source: BinaryIO, place: Place) -> None:
+    def __init__(self, source: BinaryIO, position: Position) -> None:
         self._source = source
-        self.place = place
+        self.position = position
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -63,41 +63,41 @@ class _Lines:
         line = self._source.readline(LINE_BYTES_MAX)
         if not line:
             raise StopIteration
-        first = self.place.offset == 0
+        first = self.position.offset == 0
         self._pass(line)
         # Read to its end in pieces, so that neither memory nor the count of lines suffers.
         if len(line) == LINE_BYTES_MAX and not line.endswith(b"\n"):
             while line and not line.endswith(b"\n"):
                 line = self._source.readline(LINE_BYTES_MAX)
-                self.place = self.place._replace(offset=self.place.offset + len(line))
+                self.position = self.position._replace(offset=self.position.offset + len(line))
             raise ValueError(f"the line has more than {LINE_BYTES_MAX} bytes")
         return line.removeprefix(_BOM) if first else line
 
     def _pass(self, line: bytes) -> None:
-        self.place = Place(self.place.offset + len(line), self.place.line + 1)
+        self.position = Position(self.position.offset + len(line), self.position.line + 1)
 
 
-def _lines(source: BinaryIO, place: Place | None) -> _Lines:
-    """The lines of a file from `place` on; with None, those that a stream still has."""
-    if place is not None:
-        source.seek(place.offset)
-    return _Lines(source, place or START)
+def _lines(source: BinaryIO, position: Position | None) -> _Lines:
+    """The lines of a file from `position` on; with None, those that a stream still has."""
+    if position is not None:
+        source.seek(position.offset)
+    return _Lines(source, position or START)
 
 
-def read_ndjson(source: BinaryIO, place: Place | None = None) -> Iterator[Row | Malformed]:
-    """The rows of a file with a JSON object a line, from `place` on, or of a stream. Empty lines are
+def read_ndjson(source: BinaryIO, position: Position | None = None) -> Iterator[Row | Malformed]:
+    """The rows of a file with a JSON object a line, from `position` on, or of a stream. Empty lines are
     passed over."""
-    lines = _lines(source, place)
+    lines = _lines(source, position)
     while True:
-        start = lines.place
+        start = lines.position
         try:
             line = next(lines)
             if line.strip():
-                yield Row(start, lines.place, *_parse_object(line))
+                yield Row(start, lines.position, *_parse_object(line))
         except StopIteration:
             return
         except (ValueError, RecursionError) as error:
-            yield Malformed(start, lines.place, _reason(error))
+            yield Malformed(start, lines.position, _reason(error))
 
 
 def _parse_object(line: bytes) -> tuple[bytes, bytes]:
@@ -149,26 +149,28 @@ class Columns(NamedTuple):
     value: str | None
 
 
-def read_csv(source: BinaryIO, columns: Columns, place: Place | None = None) -> Iterator[Row | Malformed]:
-    """The rows of a CSV file with a header, from `place` on, or of a stream; click.UsageError when
+def read_csv(
+    source: BinaryIO, columns: Columns, position: Position | None = None
+) -> Iterator[Row | Malformed]:
+    """The rows of a CSV file with a header, from `position` on, or of a stream; click.UsageError when
     the header lacks a column."""
     csv.field_size_limit(LINE_BYTES_MAX)
-    lines = _lines(source, None if place is None else START)
+    lines = _lines(source, None if position is None else START)
     header = _header(lines, columns)
     # The header is read anew each time, for a checkpoint does not hold it.
-    if place is not None and place > lines.place:
-        lines = _lines(source, place)
+    if position is not None and position > lines.position:
+        lines = _lines(source, position)
     reader = csv.reader(_Decoded(lines), strict=True)
     while True:
-        start = lines.place
+        start = lines.position
         try:
             fields = next(reader)
             if fields:
-                yield Row(start, lines.place, *_parse_fields(header, fields, columns))
+                yield Row(start, lines.position, *_parse_fields(header, fields, columns))
         except StopIteration:
             return
         except (csv.Error, ValueError) as error:
-            yield Malformed(start, lines.place, _reason(error))
+            yield Malformed(start, lines.position, _reason(error))
 
 
 class _Decoded:

@@ -28,7 +28,7 @@ from basestore.protocol.handshake import Welcome
 Answers = list[Message | BasestoreError]
 
 
-class Channel:
+class BlockingChannel:
     """The way to a cluster over whichever endpoint answers. `timeout_s_max`: how long a request may last, 0
     until that is known; `members`: their names, of the cluster that was last connected to."""
 
@@ -167,11 +167,11 @@ def _made(
     return wrong, requests
 
 
-class SessionChannel:
+class BlockingSessionChannel:
     """A channel that tells nodes what a session has seen, and the session what nodes answer. The session
     is looked at by one thread at a time, the one that holds `lock`."""
 
-    def __init__(self, channel: "Channel | SessionChannel", seen: Session) -> None:
+    def __init__(self, channel: "BlockingChannel | BlockingSessionChannel", seen: Session) -> None:
         self._channel = channel
         self._seen = seen
         self.lock = threading.Lock()
@@ -221,4 +221,4 @@ class SessionChannel:
         return answers
 
 
-AnyChannel = Channel | SessionChannel
+AnyChannel = BlockingChannel | BlockingSessionChannel

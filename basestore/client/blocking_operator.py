@@ -16,7 +16,7 @@ from basestore.client.arguments import (
     patience,
     scope_of,
 )
-from basestore.client.blocking_channel import AnyChannel, Channel
+from basestore.client.blocking_channel import AnyChannel, BlockingChannel
 from basestore.client.calls import LEFT_S_MIN, Call, Calls, StoreTimeout, survey_call
 from basestore.client.channel import silence
 from basestore.errors import BasestoreError, InvalidRequest, RequestFailed, Unreachable
@@ -179,7 +179,7 @@ class BlockingOperator:
             try:
                 # What is left is nobody's wish: a node that takes less is asked for less.
                 timeout_s = StoreTimeout(max(LEFT_S_MIN, deadline - monotonic()))
-                channel = Channel(check_endpoints(member.address))
+                channel = BlockingChannel(check_endpoints(member.address))
                 with BlockingOperator(channel, self._calls.level, timeout_s) as there:
                     return ask(there)
             except (Unreachable, RequestFailed) as error:

@@ -19,7 +19,7 @@ from basestore.client.arguments import (
     pairs,
     prefix_bytes,
 )
-from basestore.client.blocking_channel import Channel, SessionChannel
+from basestore.client.blocking_channel import BlockingChannel, BlockingSessionChannel
 from basestore.client.blocking_operator import BlockingOperator
 from basestore.client.calls import Call
 from basestore.client.session import KEYS_MAX_DEFAULT, Session, revised
@@ -180,7 +180,7 @@ class SyncStore(BlockingOperator):
         seen = Session(welcome.cluster, welcome.rules, keys_max)
         for token in tokens:
             seen.merge(token)
-        channel = SessionChannel(self._channel, seen)
+        channel = BlockingSessionChannel(self._channel, seen)
         try:
             yield SyncSession(channel, seen, self._calls.level, self._calls.timeout_s)
         finally:
@@ -191,7 +191,7 @@ class SyncSession(SyncStore):
     """A store whose calls keep the promises of one session. Any number of threads may use it."""
 
     def __init__(
-        self, channel: SessionChannel, seen: Session, consistency: Consistency, timeout: float
+        self, channel: BlockingSessionChannel, seen: Session, consistency: Consistency, timeout: float
     ) -> None:
         super().__init__(channel, consistency, timeout)
         self._seen = seen
@@ -268,4 +268,4 @@ def connect(
     Any number of threads may use it, and so may a process that was forked: it connects anew. At most 4,096
     requests are under way at once; one more raises Overloaded.
     """
-    return SyncStore(Channel(check_endpoints(endpoints)), consistency, timeout)
+    return SyncStore(BlockingChannel(check_endpoints(endpoints)), consistency, timeout)

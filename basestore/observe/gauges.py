@@ -150,7 +150,7 @@ class Gauges(NamedTuple):
     ) -> Self:
         """Read off these rooms; what are gauges already have their own."""
         return cls(
-            state(identity), identity.whole, replica.summaries.records, len(replica.damaged),
+            state(identity), identity.counts, replica.summaries.records, len(replica.damaged),
             operations.count, operations.bytes, group_commit.sequence - group_commit.durable_sequence,
             group_commit.unsynced_bytes, group_commit.full, group_commit.stuck_s, exchanges.count, lag, peers,
             disk, lossy,

@@ -24,12 +24,12 @@ def state(identity: StoreIdentity) -> str:
     """up, starting (not yet known to be whole) or forgetful."""
     if identity.state is State.FORGETFUL:
         return "forgetful"
-    return "up" if identity.whole else "starting"
+    return "up" if identity.counts else "starting"
 
 
 def reason(identity: StoreIdentity, peers: Peers) -> str:
     """Why the store does not count, in words; empty when it does."""
-    if identity.whole:
+    if identity.counts:
         return ""
     why = identity.reason or identity.waits_for
     seen = [peer.whole for peer in peers.others if peer.introduced]
@@ -62,7 +62,7 @@ def facts(
         "state": state(identity),
         "reason": reason(identity, peers),
         "copied": "yes" if identity.takeable else "",
-        "recovered": f"{recovered}/{of}" if of and not identity.whole else "",
+        "recovered": f"{recovered}/{of}" if of and not identity.counts else "",
         "records": str(replica.summaries.records),
         "alive": " ".join(peer.name for peer in peers.all if peers.alive[peer.index]),
         "durability": config.durability,

@@ -199,7 +199,7 @@ class LossRow(NamedTuple):
 
 
 @message(61)
-class Lost(NamedTuple):
+class KnownLosses(NamedTuple):
     """All losses that the sender knows of, or those that it has heard of just now."""
 
     rows: list[LossRow]

@@ -1,8 +1,8 @@
 """Messages that keep a link between two nodes: heartbeats, and which stores the two run on.
 
-Owns Ping and Pong, with the clocks that they compare, and the introduction (Identity, Remembered, Confirmed).
-What follows from them is decided elsewhere: who is alive in `cluster/peers.py`, which store may be trusted in
-`replica/identity.py`.
+Owns Ping and Pong, with the clocks that they compare, and the introduction (StoreClaim, Remembered,
+Confirmed). What follows from them is decided elsewhere: who is alive in `cluster/peers.py`, which store may
+be trusted in `replica/identity.py`.
 """
 
 from typing import NamedTuple
@@ -38,7 +38,7 @@ class Pong(NamedTuple):
 
 
 @message(42, unchecked=ANYTHING)
-class Identity(NamedTuple):
+class StoreClaim(NamedTuple):
     """Which store the sender runs on: the first message on a new link. `again` asks for the
     receiver's own once more, for something was lost. `former`: the stores that this one turned out to be a
     copy of, one after the other, 16 bytes each."""

@@ -1,12 +1,19 @@
 """Identity: whether this node's store may be trusted to hold what it once acknowledged.
 
-A store is *newborn* until all other members have said that they knew no earlier store of this one, and held
-nothing before they knew it; *whole* from then on; and *forgetful* when it may have lost something: it follows
-an earlier store, or comes to a cluster that holds data, its log was cut, it was rolled back, or it was not
-closed cleanly though it is synced once an interval only. Only a whole store answers reads, counts for levels
-and takes writes; a forgetful one recovers first (`anti_entropy/recovery.py`). That a replica which lost its
-state must not vote before it has recovered is the rule of Viewstamped Replication (Liskov and Cowling,
-"Viewstamped replication revisited", 2012, section 4.3).
+    from       to          when
+    (none)     newborn     it is made, where there was none
+    newborn    whole       all other members have said that they knew no earlier store of this one, and held
+                           nothing before they knew it
+    newborn    forgetful   one of them says otherwise
+    any        forgetful   it may have lost something: its log was cut, it was rolled back, it lies elsewhere
+                           than it was written, it was not closed cleanly though it is synced once an interval
+                           only, or an operator says that it may be an old copy
+    forgetful  whole       it has recovered (`anti_entropy/recovery.py`), or an operator takes it as it is
+
+A whole store *counts* once a peer, if there is any, has found nothing missing since it was opened: then it
+answers reads, counts for levels and takes writes. A forgetful one compares itself with others, to recover;
+all others wait. That a replica which lost its state must not vote before it has recovered is the rule of
+Viewstamped Replication (Liskov and Cowling, "Viewstamped replication revisited", 2012, section 4.3).
 
 How a loss is noticed that the disk itself does not show: every opening of a store draws a new
 *generation*; peers remember, durably, the store, generation and sequence that they heard last, and say so
@@ -15,7 +22,7 @@ store held at that generation's end, remembers what the store has lost. The stor
 knows all its generations; the peer keeps its memory until the store has confirmed:
 
     n1                                       n2
-    Identity(store, generation, ...)   ->    what do I remember of n1?
+    StoreClaim(store, generation, ...)   ->    what do I remember of n1?
     what do I hold?                    <-    Remembered(store, generation, sequence, earlier)
     Confirmed(store, generation, ...)  ->    n1 can be counted on
 
@@ -36,7 +43,7 @@ from basestore.cluster.outbox import Outbox
 from basestore.config import NodeConfig
 from basestore.errors import StorageError
 from basestore.instant import Instant
-from basestore.protocol.heartbeats import Confirmed, Identity, Remembered
+from basestore.protocol.heartbeats import Confirmed, Remembered, StoreClaim
 from basestore.repair.write_repair import STORE_BYTES, split_stores
 from basestore.replica.group_commit import GroupCommit
 from basestore.storage import keyspace
@@ -190,9 +197,8 @@ class StoreIdentity:
         self.doubts += 1
 
     @property
-    def whole(self) -> bool:
-        """Whether the store counts: it is whole, and since it was opened a peer, if there is any,
-        has found nothing missing."""
+    def counts(self) -> bool:
+        """Whether it is whole, and a peer, if there is any, has found nothing missing since it was opened."""
         return self.state is State.WHOLE and self._vouched
 
     def store_of(self, name: str) -> bytes:
@@ -200,14 +206,14 @@ class StoreIdentity:
         known = self._peers.get(name)
         return b"" if known is None else known.store
 
-    def identity(self, *, again: bool = False) -> Identity:
+    def claim(self, *, again: bool = False) -> StoreClaim:
         """What to say first on a new link."""
-        return Identity(
-            self.store, self._group_commit.generation, self._group_commit.durable_sequence, self.whole, again,
-            self._former,
-        )  # fmt: skip
+        commit = self._group_commit
+        return StoreClaim(
+            self.store, commit.generation, commit.durable_sequence, self.counts, again, self._former
+        )
 
-    def hear_identity(self, outbox: Outbox, name: str, said: Identity) -> bool:
+    def hear_claim(self, outbox: Outbox, name: str, said: StoreClaim) -> bool:
         """A peer says which store it runs on: answer what is remembered of it, once that is durable.
         Returns whether it can be counted on at once: a store that is known already must first confirm
         that it still holds what is remembered, and only then is anything newer remembered."""
@@ -349,7 +355,7 @@ class StoreIdentity:
     @property
     def takeable(self) -> bool:
         """Whether an operator may take the store as it is: it lies elsewhere, and nobody knows more."""
-        return self.copied or (self._moved and not self.whole)
+        return self.copied or (self._moved and not self.counts)
 
     def take_as_is(self) -> None:
         """An operator says that this is the newest there is of the store, and no old copy."""

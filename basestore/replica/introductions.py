@@ -15,7 +15,7 @@ from collections.abc import Callable
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.peers import Peers
 from basestore.instant import Instant
-from basestore.protocol.heartbeats import Confirmed, Identity, Remembered
+from basestore.protocol.heartbeats import Confirmed, Remembered, StoreClaim
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import Fresh, State, StoreIdentity
 
@@ -55,7 +55,7 @@ class Introductions:
     def tick(self, now: Instant) -> None:
         """Begin anew with peers with whom it has led to nothing, for something was lost."""
         for peer in self._peers.unintroduced(now):
-            peer.outbox.put(self._identity.identity(again=True))
+            peer.outbox.put(self._identity.claim(again=True))
 
     def settle(self) -> None:
         """Notice when this store has become whole, or has ceased to be, and tell the peers. Called after all
@@ -68,22 +68,22 @@ class Introductions:
         # A newborn store is made whole by a row, and none is staged on top of a batch that was refused.
         if identity.state is State.NEWBORN and not self._group_commit.stalled and identity.born():
             identity.make_whole()
-        whole = identity.whole
+        counts = identity.counts
         # Told at once, not with the next heartbeat: peers send nothing to a store that they believe not to
         # be whole, and count too much on one that is whole no more.
-        if peers.alive[peers.me] != whole:
-            peers.set_alive(peers.me, whole)
+        if peers.alive[peers.me] != counts:
+            peers.set_alive(peers.me, counts)
             for peer in peers.others:
-                peer.outbox.put(identity.identity())
+                peer.outbox.put(identity.claim())
 
-    def hear_identity(self, member: int, outbox: Outbox, message: Identity, now: Instant) -> None:
+    def hear_claim(self, member: int, outbox: Outbox, message: StoreClaim, now: Instant) -> None:
         """Which store a peer runs on. It is answered with what is remembered of it here."""
         peer = self._peers.all[member]
-        if self._identity.hear_identity(outbox, peer.name, message):
+        if self._identity.hear_claim(outbox, peer.name, message):
             peer.introduced = True
         peer.whole = message.whole
         if message.again:
-            outbox.put(self._identity.identity())
+            outbox.put(self._identity.claim())
         self._peers.judge(peer, now)
 
     def hear_remembered(self, member: int, outbox: Outbox, message: Remembered, now: Instant) -> None:

@@ -24,7 +24,7 @@ import cbor2
 from basestore.cluster.outbox import Outbox, weight
 from basestore.cluster.peers import Peers
 from basestore.instant import Instant
-from basestore.protocol.anti_entropy import LossRow, Lost
+from basestore.protocol.anti_entropy import KnownLosses, LossRow
 from basestore.repair.clock import HybridClock
 from basestore.repair.digest_tree import STAMP_MAX
 from basestore.repair.version import COUNTER_BITS
@@ -153,5 +153,5 @@ class Losses:
 
     def _put(self, outbox: Outbox, rows: list[LossRow]) -> None:
         for at in range(0, len(rows), ROWS_MAX):
-            lost = Lost(rows[at : at + ROWS_MAX])
+            lost = KnownLosses(rows[at : at + ROWS_MAX])
             outbox.put(lost, weight(lost))

@@ -11,7 +11,7 @@ What comes in is heard by the poller; what goes out is sent by `send`, after eac
 Two members never dial each other both: the one with the lower number does. A peer that connects while its
 old link still seems alive has lost that link, and the old one is closed.
 
-It refuses who comes in too great a number (`places.py`), and closes whom it cannot serve: a peer whose outbox
+It refuses who comes in too great a number (`slots.py`), and closes whom it cannot serve: a peer whose outbox
 ran over (its loss must be seen as one), whoever takes no frame for too long, and whoever says what only
 others may say. When the node is to end, it says goodbye to all, answers what is under way, and refuses what
 comes later.
@@ -50,8 +50,8 @@ from basestore.protocol.limits import PROTOCOL, ProtocolError
 from basestore.server.clock import instant
 from basestore.server.link import Link, dial
 from basestore.server.listening import EXHAUSTED
-from basestore.server.places import IDLE_S_MIN, Client, Places, places_for
 from basestore.server.poller import Poller
+from basestore.server.slots import IDLE_S_MIN, Client, Slots, slots_for
 
 HANDSHAKE_S_MAX = 5.0
 BACKOFF_S_MIN = 0.05
@@ -86,7 +86,7 @@ class Connections:
         self._links: dict[Outbox, Link] = {}
         self._peer_links: dict[int, Link] = {}
         self._locals: dict[Outbox, Callable[[], None]] = {}
-        self._places = Places(*places_for(len(self._names)), self.complain)
+        self._slots = Slots(*slots_for(len(self._names)), self.complain)
         self._goodbye: Goodbye | None = None
         self._told_s = 0.0
         self._parted = trio.Event()
@@ -120,7 +120,7 @@ class Connections:
 
     def close_stalled(self) -> None:
         """Close those that took no frame for too long, and clients that hold too much."""
-        self._places.watch()
+        self._slots.watch()
         if self._goodbye is not None and self._quiet():
             self._parted.set()
         stalled = trio.current_time() - STALL_S_MAX
@@ -137,7 +137,7 @@ class Connections:
         have closed their connections or are quiet; GOODBYE_S_MAX at most."""
         self._goodbye = Goodbye(f"{self._node.name} stops; ask another node")
         self._told_s = trio.current_time()
-        for client in self._places.clients.values():
+        for client in self._slots.clients.values():
             client.asked += 1
         for outbox in self._links:
             outbox.put(self._goodbye)
@@ -148,7 +148,7 @@ class Connections:
     def _quiet(self) -> bool:
         """Whether nothing is under way that will still be answered."""
         told_s = trio.current_time() - self._told_s
-        under_way = any(client.under_way > 0 or client.held for client in self._places.clients.values())
+        under_way = any(client.under_way > 0 or client.held for client in self._slots.clients.values())
         sending = any(outbox.messages or link.held for outbox, link in self._links.items())
         return told_s > GOODBYE_S_MAX or (told_s > QUIET_S and not under_way and not sending)
 
@@ -175,12 +175,12 @@ class Connections:
     async def accept(self, stream: trio.SocketStream) -> None:
         """Serve a connection that somebody has opened, until it ends."""
         link = Link(stream)
-        self._places.arrive(link)
+        self._slots.arrive(link)
         try:
             with link.scope:
                 with trio.fail_after(HANDSHAKE_S_MAX):
                     sender = await self._admit(link)
-                self._places.known(link)
+                self._slots.known(link)
                 if sender:
                     await self._serve_peer(link, self._names.index(sender))
                 else:
@@ -190,13 +190,13 @@ class Connections:
             reason = str(error) or "it was too slow to say hello"
             self.complain(level, f"a connection was closed: {reason}")
         finally:
-            self._places.known(link)
+            self._slots.known(link)
             link.close()
 
     def exhausted(self, error: OSError) -> None:
         """Nobody can be accepted, for lack of descriptors: a client that is idle may go."""
         self.complain(logging.WARNING, f"no connection can be accepted: {error.strerror}")
-        self._places.close_idle(IDLE_S_MIN)
+        self._slots.close_idle(IDLE_S_MIN)
 
     async def _admit(self, link: Link) -> str:
         """Hear a hello and answer it. Returns the node's name, or "" for a client; ProtocolError when it was
@@ -215,10 +215,10 @@ class Connections:
         return answered.sender
 
     def _seat(self, answered: Answer) -> Answer:
-        """The same, or a refusal if there is no place for one more client."""
+        """The same, or a refusal if there is no slot for one more client."""
         if self._goodbye is not None:
             return refused(self._goodbye.reason)
-        if not self._places.room():
+        if not self._slots.room():
             return refused("too many clients are connected to this node; try again later, or ask another one")
         return answered
 
@@ -310,7 +310,7 @@ class Connections:
             client.heard_s = trio.current_time()
             return messages[room:]
 
-        self._places.clients[outbox] = client
+        self._slots.clients[outbox] = client
         try:
             with self._registered(outbox, link):
                 await link.run(outbox, self._poller, hear, self._wake, CLIENT_FRAME_BYTES_MAX)
@@ -318,7 +318,7 @@ class Connections:
             level = logging.INFO if isinstance(error, ProtocolError) else logging.DEBUG
             self.complain(level, f"a client was disconnected: {error}")
         finally:
-            self._places.clients.pop(outbox, None)
+            self._slots.clients.pop(outbox, None)
             outbox.close()
 
     @contextmanager

@@ -38,7 +38,7 @@ async def serve_node(
         return Page(200, MEDIA, Exposition(node.metrics, node.report.gauges(), labels).render())
 
     def readyz() -> Page:
-        if not node.identity.whole:
+        if not node.identity.counts:
             return line(503, f"{node.state}: {node.reason}")
         if node.group_commit.stuck_s:
             return line(503, f"{node.state}, but its disk hangs: {node.group_commit.trouble}")

@@ -294,7 +294,7 @@ class Machine:
     @property
     def in_doubt(self) -> bool:
         """Whether the store, of which nothing is lost, may take itself for a copy."""
-        if self._doubted and self.node is not None and self.node.identity.whole:
+        if self._doubted and self.node is not None and self.node.identity.counts:
             self._doubted = False
         return self._doubted
 
@@ -311,7 +311,7 @@ class Machine:
     def impaired(self) -> bool:
         """Whether the store may lack what it once acknowledged."""
         if self.impaired_since >= 0 and self.node is not None:
-            whole = self.node.identity.whole and self.node.linked and not self.node.replica.damaged
+            whole = self.node.identity.counts and self.node.linked and not self.node.replica.damaged
             if whole and not self.spoilt:
                 since_s, self.impaired_since = self.impaired_since, -1.0
                 self.world.witness.stamps.whole(self)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from basestore.cluster.outbox import Outbox
 from basestore.protocol.codec import Message, decode, encode
-from basestore.protocol.heartbeats import Confirmed, Identity, Ping, Pong, Remembered
+from basestore.protocol.heartbeats import Confirmed, Ping, Pong, Remembered, StoreClaim
 from tests.simulation.clockwork import Clockwork, Stream
 from tests.simulation.plan import NetworkPlan
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.simulation.machine import Machine
 
 ATTEMPT_S_MAX = 0.6
-INTRODUCTIONS = (Identity, Remembered, Confirmed, Ping, Pong)
+INTRODUCTIONS = (StoreClaim, Remembered, Confirmed, Ping, Pong)
 
 
 class Link:

@@ -81,7 +81,7 @@ _EXAMPLES: list[Message] = [
     rep.Hinted(1, ROW, RECORD, STORE),
     heartbeats.Ping(1, 5, True, GENERATION, 9, [3, 9], False, 5),
     heartbeats.Pong(1, 5),
-    heartbeats.Identity(STORE, GENERATION, 9, True, False, b""),
+    heartbeats.StoreClaim(STORE, GENERATION, 9, True, False, b""),
     heartbeats.Remembered(STORE, GENERATION, 9, False, False),
     heartbeats.Confirmed(STORE, GENERATION, 9),
     ae.Syn(2, 1, b"r" * 12, -1, 9, 0, 7, 1, True, 0, [1, 7, 5]),
@@ -95,7 +95,7 @@ _EXAMPLES: list[Message] = [
     ae.Certify(2, 4, b"r" * 12, 9, 1, 0, [1, 7, 5]),
     ae.Going(2),
     ae.Abort(2, "why"),
-    ae.Lost([LOSS]),
+    ae.KnownLosses([LOSS]),
 ]  # fmt: skip
 EXAMPLES: dict[type[Any], Message] = {type(message): message for message in _EXAMPLES}
 

@@ -11,9 +11,9 @@ from basestore.client.session import Session
 from basestore.cluster.outbox import Outbox
 from basestore.consistency import Level
 from basestore.errors import ReadTimeout, TooStale, VersionLost
-from basestore.protocol.anti_entropy import Lost
+from basestore.protocol.anti_entropy import KnownLosses
 from basestore.protocol.client import Get, Got
-from basestore.protocol.heartbeats import Identity
+from basestore.protocol.heartbeats import StoreClaim
 from basestore.repair.rule import Rule
 from basestore.repair.version import COUNTER_BITS
 from basestore.results.convergence import FEW, Convergence
@@ -132,7 +132,7 @@ def test_a_source_that_turns_out_to_be_an_old_copy_is_no_source() -> None:
     world.run(4)
     certificates = node.certificates
     assert certificates.last_exchange(0, 1) is not None
-    node.identity.hear_identity(Outbox(set()), "n2", Identity(bytes(16), bytes(8), 0, False, False, b""))
+    node.identity.hear_claim(Outbox(set()), "n2", StoreClaim(bytes(16), bytes(8), 0, False, False, b""))
     assert certificates.last_exchange(0, 1) is None
 
 
@@ -296,7 +296,7 @@ def test_losses_are_told_before_anything_else_is_said_on_a_link() -> None:
     world.link(0, 1)
     world.settle()
     said = [sent.message for sent in world.log if sent.source == 0 and sent.target == 1]
-    assert isinstance(said[0], Lost)
+    assert isinstance(said[0], KnownLosses)
     assert all(row.upto >> COUNTER_BITS > WALL_MS > row.accepted for row in said[0].rows)
 
 

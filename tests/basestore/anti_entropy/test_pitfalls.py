@@ -213,7 +213,7 @@ def store_replaced_behind_ones_back() -> None:
     world.wipe(1)
     world.start(1)
     world.run(6)
-    assert world.node(1).identity.whole
+    assert world.node(1).identity.counts
     assert world.stored(1, "key") is None
     for other in (0, 2, 4):
         exchange(world, 3, other)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from basestore.protocol.anti_entropy import Ask, Certify, Entries, Listing, Lost, Same, Sums, Syn
+from basestore.protocol.anti_entropy import Ask, Certify, Entries, KnownLosses, Listing, Same, Sums, Syn
 from basestore.protocol.client import Get, Page, Written
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.handshake import BucketRow, Welcome
@@ -143,7 +143,7 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
         ({"rows": [ROW, BARE[:-1], b""]}, "in turn"),
         ({"rows": [ROW, RECORD, _SHORT]}, "in turn"),
     ],
-    Lost: [
+    KnownLosses: [
         ({"rows": [LOSS._replace(partition=1 << 16)]}, "cannot be"),
         ({"rows": [LOSS._replace(number=-1)]}, "cannot be"),
         ({"rows": [LOSS._replace(upto=-1)]}, "cannot be"),

@@ -16,9 +16,9 @@ from basestore.protocol.anti_entropy import (
     Certify,
     Entries,
     Going,
+    KnownLosses,
     Listing,
     LossRow,
-    Lost,
     Same,
     Sums,
     Syn,
@@ -28,7 +28,7 @@ from basestore.protocol.anti_entropy import (
 from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import Goodbye
-from basestore.protocol.heartbeats import Confirmed, Identity, Ping, Pong, Remembered
+from basestore.protocol.heartbeats import Confirmed, Ping, Pong, Remembered, StoreClaim
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.operator import (
     Counters,
@@ -111,7 +111,7 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Range: st.builds(Range, ids, st.lists(rows | blobs, max_size=4), flags),
     Ping: st.builds(Ping, big, big, flags, blobs, st.integers(0, 9), st.lists(big, max_size=5)),
     Pong: st.builds(Pong, big, big),
-    Identity: st.builds(Identity, blobs, blobs, big, flags, flags),
+    StoreClaim: st.builds(StoreClaim, blobs, blobs, big, flags, flags),
     Remembered: st.builds(Remembered, blobs, blobs, big, flags),
     Confirmed: st.builds(Confirmed, blobs, blobs, big),
     Trace: st.builds(Trace, ids, rows),
@@ -157,7 +157,7 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Certify: st.builds(Certify, exchanges, parts, blobs, numbers, big, big, told),
     Abort: st.builds(Abort, exchanges, texts),
     Going: st.builds(Going, exchanges),
-    Lost: st.builds(Lost, st.lists(losses, max_size=3)),
+    KnownLosses: st.builds(KnownLosses, st.lists(losses, max_size=3)),
     Goodbye: st.builds(Goodbye, texts),
 }
 

@@ -13,7 +13,7 @@ from basestore.consistency import Level, Outcome
 from basestore.errors import StorageBusy, StorageError, Unavailable, WriteTimeout
 from basestore.node import Node
 from basestore.protocol.anti_entropy import Certify, Syn
-from basestore.protocol.heartbeats import Identity, Remembered
+from basestore.protocol.heartbeats import Remembered, StoreClaim
 from basestore.protocol.replication import Applied, Held, Read, Rejected
 from basestore.replica.identity import IDENTITY, Fresh, State
 from basestore.storage import keyspace
@@ -47,7 +47,7 @@ class TestBirth:
 
     def test_a_single_node_is_whole_at_once(self) -> None:
         world = World(1, born=False)
-        assert world.start(0).identity.whole
+        assert world.start(0).identity.counts
 
     def test_a_newborn_waits_until_all_other_replicas_have_spoken(self) -> None:
         world = World(3, born=False)
@@ -117,7 +117,9 @@ class TestBirth:
 
     def test_one_that_has_not_heard_from_a_member_that_it_counts_is_not_born(self) -> None:
         world = World(3, born=False)
-        world.lose = lambda sent: isinstance(sent.message, Identity) and (sent.source, sent.target) == (2, 0)
+        world.lose = lambda sent: (
+            isinstance(sent.message, StoreClaim) and (sent.source, sent.target) == (2, 0)
+        )
         for index in range(3):
             world.start(index)
         world.settle()
@@ -481,10 +483,10 @@ class TestVouching:
         world.start(1)
         world.start(0)
         world.run(3)
-        assert not world.node(0).identity.whole
+        assert not world.node(0).identity.counts
         world.join(0, 2)
         world.run(15)
-        assert world.node(0).identity.whole
+        assert world.node(0).identity.counts
         assert world.look(0, "k").value == b"new"
 
     def test_a_doubt_that_a_busy_store_refused_is_written_down_later(self) -> None:
@@ -501,7 +503,7 @@ class TestVouching:
         world.settle()
         world.engines[1].apply = kept  # type: ignore[method-assign]
         world.run(0.5)
-        assert not node.identity.whole
+        assert not node.identity.counts
         world.crash(1)
         for other in (0, 2):
             world.part(1, other)
@@ -541,11 +543,13 @@ class TestStaleWords:
         world.lose = lambda sent: isinstance(sent.message, Syn)
         world.start(1)
         world.settle()
-        before = world.node(0).identity.identity()
-        world.node(0).receive(1, old, [Identity(b"x" * 16, b"y" * 8, 10**6, True, False, b"")], world.now(0))
+        before = world.node(0).identity.claim()
+        world.node(0).receive(
+            1, old, [StoreClaim(b"x" * 16, b"y" * 8, 10**6, True, False, b"")], world.now(0)
+        )
         world.settle()
         assert not world.node(0).peers.alive[1]
-        assert world.node(0).identity.identity() == before
+        assert world.node(0).identity.claim() == before
         world.lose = lambda _: False
         world.run(6)
         assert [node.state for node in world.running] == ["up"] * 3

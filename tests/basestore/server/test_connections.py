@@ -14,10 +14,10 @@ from basestore.protocol.client import Failed, Get, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.handshake import Goodbye, Hello, Refused, Welcome
-from basestore.protocol.heartbeats import Identity, Ping, Pong
+from basestore.protocol.heartbeats import Ping, Pong, StoreClaim
 from basestore.protocol.limits import PROTOCOL
 from basestore.protocol.operator import NodeStatus, Status
-from basestore.server import connections, places
+from basestore.server import connections, slots
 from basestore.server.clock import instant
 from basestore.server.connections import Connections
 from basestore.server.poller import Poller
@@ -105,7 +105,7 @@ async def test_a_client_and_a_peer_are_let_in_and_served() -> None:
     async with listening() as at:
         await at.greeted(CLIENT)
         peer = await at.greeted(at.hello)
-        assert isinstance(await peer.hear(), Identity)
+        assert isinstance(await peer.hear(), StoreClaim)
 
 
 async def test_a_client_learns_how_long_a_request_may_last() -> None:
@@ -120,7 +120,7 @@ async def test_a_client_learns_how_long_a_request_may_last() -> None:
 async def test_a_client_that_is_idle_makes_room_for_another_and_one_too_many_is_refused_in_words(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(connections, "places_for", lambda members: (2, 2))
+    monkeypatch.setattr(connections, "slots_for", lambda members: (2, 2))
     async with listening() as at:
         first, second = await at.greeted(CLIENT), await at.greeted(CLIENT)
         third = await at.connect()
@@ -128,7 +128,7 @@ async def test_a_client_that_is_idle_makes_room_for_another_and_one_too_many_is_
         refused = await third.hear()
         assert isinstance(refused, Refused)
         assert "too many clients are connected" in refused.reason
-        monkeypatch.setattr(places, "IDLE_S_MIN", 0.0)
+        monkeypatch.setattr(slots, "IDLE_S_MIN", 0.0)
         await second.say(STATUS)  # the other one is idle longer
         assert isinstance(await second.hear(), NodeStatus)
         await at.greeted(CLIENT)
@@ -139,17 +139,17 @@ async def test_a_client_that_is_idle_makes_room_for_another_and_one_too_many_is_
 
 
 async def test_strangers_and_clients_take_no_member_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "places_for", lambda members: (2, 1))
+    monkeypatch.setattr(connections, "slots_for", lambda members: (2, 1))
     async with listening() as at:
         await at.greeted(CLIENT)
         strangers = [await at.connect() for _ in range(4)]  # they say nothing
         peer = await at.greeted(at.hello)
-        assert isinstance(await peer.hear(), Identity)
+        assert isinstance(await peer.hear(), StoreClaim)
         assert await strangers[0].hear() is None
 
 
 async def test_a_frame_that_was_begun_must_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "FRAME_S_MAX", 0.1)
+    monkeypatch.setattr(slots, "FRAME_S_MAX", 0.1)
     async with listening() as at:
         slow, idle = await at.greeted(CLIENT), await at.greeted(CLIENT)
         await slow.stream.send_all(pack([STATUS])[:-1])
@@ -161,7 +161,7 @@ async def test_a_frame_that_was_begun_must_end_soon(monkeypatch: pytest.MonkeyPa
 async def test_of_clients_that_hold_too_much_together_the_one_that_holds_most_goes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(places, "CLIENT_BYTES_MAX", 1 << 20)
+    monkeypatch.setattr(slots, "CLIENT_BYTES_MAX", 1 << 20)
     frame = pack([Set(1, "default", b"k", bytes(1 << 20), 2, 1000, 0, b""), STATUS])
     async with listening() as at:
         most, less = await at.greeted(CLIENT), await at.greeted(CLIENT)
@@ -175,7 +175,7 @@ async def test_of_clients_that_hold_too_much_together_the_one_that_holds_most_go
 async def test_who_is_told_goodbye_gets_its_answers_and_what_it_asks_later_is_refused_definitely() -> None:
     async with listening() as at:
         client, peer = await at.greeted(CLIENT), await at.greeted(at.hello)
-        assert isinstance(await peer.hear(), Identity)
+        assert isinstance(await peer.hear(), StoreClaim)
         assert isinstance(await peer.hear(), Ping)
         await client.say(SLOW, STATUS)
         assert isinstance(await client.hear(), NodeStatus)  # so the other one is under way
@@ -210,7 +210,7 @@ async def test_a_goodbye_waits_for_no_answer_that_takes_too_long(monkeypatch: py
 async def test_a_peer_that_connects_anew_has_lost_its_old_link() -> None:
     async with listening() as at:
         old = await at.greeted(at.hello)
-        assert [type(await old.hear()) for _ in range(2)] == [Identity, Ping]
+        assert [type(await old.hear()) for _ in range(2)] == [StoreClaim, Ping]
         new = await at.greeted(at.hello)
         assert await old.ends()
         assert await new.hear()

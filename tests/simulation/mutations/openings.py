@@ -26,26 +26,24 @@ def _hear_nothing(self: Any, name: str, generation: bytes, sequence: int) -> Non
     pass
 
 
-@mutant(
-    "a memory gives way before it is confirmed", FORGOT, StoreIdentity, "hear_identity", "blackout", "twins"
-)
+@mutant("a memory gives way before it is confirmed", FORGOT, StoreIdentity, "hear_claim", "blackout", "twins")
 def _believe_at_once(self: Any, outbox: Any, name: str, said: Any) -> Any:
     known = self._peers.get(name)
     if known is not None and known.store == said.store:
         known = known._replace(generation=said.generation, sequence=said.sequence)
         self._remember(name, known)
-    return _hear_identity(self, outbox, name, said)
+    return _hear_claim(self, outbox, name, said)
 
 
-_hear_identity = StoreIdentity.hear_identity
+_hear_claim = StoreIdentity.hear_claim
 
 
-@mutant("a store that was given up is welcome again", FORGOT, StoreIdentity, "hear_identity", "outlived")
+@mutant("a store that was given up is welcome again", FORGOT, StoreIdentity, "hear_claim", "outlived")
 def _welcome_back(self: Any, outbox: Any, name: str, said: Any) -> Any:
     known = self._peers.get(name)
     if known is not None:
         self._peers[name] = known._replace(given_up=[])
-    return _hear_identity(self, outbox, name, said)
+    return _hear_claim(self, outbox, name, said)
 
 
 @mutant("a cut log goes unnoticed", FORGOT, StoreIdentity, "_reopen", "log cut", "rollback")

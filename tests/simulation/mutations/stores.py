@@ -25,8 +25,8 @@ def _always_serves(self: Any, *asked: Any) -> bool:
 
 
 def _forgetful_counts() -> list[Patch]:
-    whole = property(lambda self: True)
-    return [patch.object(StoreIdentity, "whole", whole), patch.object(Admission, "_serves", _always_serves)]
+    counts = property(lambda self: True)
+    return [patch.object(StoreIdentity, "counts", counts), patch.object(Admission, "_serves", _always_serves)]
 
 
 MUTANTS[-1] = Mutant("a forgetful replica answers", STALE, _forgetful_counts)

@@ -1,5 +1,5 @@
 """Clients and strangers that come in too great a number, or keep back what they have begun: they cost a
-bounded amount of memory and of places, a few lines of log, and no member its link."""
+bounded amount of memory and of slots, a few lines of log, and no member its link."""
 
 import struct
 import time
@@ -11,7 +11,7 @@ from zlib import crc32
 from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX
 from basestore.protocol.handshake import Hello, Welcome
 from basestore.protocol.limits import PROTOCOL
-from basestore.server.places import CLIENT_BYTES_MAX, FILES_RESERVED, FRAME_S_MAX
+from basestore.server.slots import CLIENT_BYTES_MAX, FILES_RESERVED, FRAME_S_MAX
 from tests.cluster.processes import Cluster, NodeProcess, running
 from tests.cluster.wire import Wire
 from tests.worlds.patience import eventually

@@ -1,8 +1,8 @@
-"""Places: how many may be connected to a node at once, and how much all clients together may hold in it.
+"""Slots: how many may be connected to a node at once, and how much all clients together may hold in it.
 
     strangers   who has not said hello yet: a few, for a few seconds. One more, and the one that has kept
                 silent longest goes
-    clients     as many as there are places. One more takes the place of the client that has been idle
+    clients     as many as there are slots. One more takes that of the client that has been idle
                 longest, if one has been for a while; else it is refused, in words
     members     always have room: those are counted apart, and no client or stranger can take it
 
@@ -52,8 +52,8 @@ class Client:
         return self.link.held + self.outbox.bytes
 
 
-def places_for(members: int) -> tuple[int, int]:
-    """How many places there are for strangers and for clients: fewer where the process may open few files."""
+def slots_for(members: int) -> tuple[int, int]:
+    """How many slots there are for strangers and for clients: fewer where the process may open few files."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if files == resource.RLIM_INFINITY:
         return STRANGERS_MAX, CLIENTS_MAX
@@ -62,7 +62,7 @@ def places_for(members: int) -> tuple[int, int]:
     return strangers, max(1, min(CLIENTS_MAX, files - FILES_RESERVED - strangers - 2 * members))
 
 
-class Places:
+class Slots:
     """Of one node."""
 
     def __init__(self, strangers_max: int, clients_max: int, complain: Complain) -> None:
@@ -87,7 +87,7 @@ class Places:
         self._strangers.pop(link, None)
 
     def room(self) -> bool:
-        """Whether there is a place for one more client; perhaps the longest idle one had to go for it."""
+        """Whether there is a slot for one more client; perhaps the longest idle one had to go for it."""
         if len(self.clients) < self._clients_max:
             return True
         text = f"{self._clients_max} clients are connected; those that were idle longest make room"
