@@ -134,9 +134,10 @@ class Operations:
     """All operations of a node. `bytes` sums what they hold; `served` counts requests of members that this
     node has answered itself."""
 
-    def __init__(self, first_id: int) -> None:
+    def __init__(self, first_id: int, operations_max: int = OPERATIONS_MAX) -> None:
         """Ids count up from `first_id`, which should differ from start to start of a node, so that
-        a late answer to an earlier start finds nobody."""
+        a late answer to an earlier start finds nobody. `operations_max`: how many there is room for."""
+        self.operations_max = operations_max
         self._next = first_id
         self._by_id: dict[int, Operation] = {}
         self._lingering: dict[Operation, None] = {}
@@ -149,14 +150,14 @@ class Operations:
     @property
     def idle(self) -> bool:
         """Whether there is room for work that nobody waits for."""
-        return self.count < OPERATIONS_MAX // 2
+        return self.count < self.operations_max // 2
 
     def has_room(self, size: int, now: Instant) -> bool:
         """Whether one more operation of `size` bytes may begin. From half of what is allowed on, those
         that linger are asked to end."""
-        if self.count >= OPERATIONS_MAX // 2 or self.bytes > BYTES_MAX // 2:
+        if self.count >= self.operations_max // 2 or self.bytes > BYTES_MAX // 2:
             self.relieve(now)
-        return self.count < OPERATIONS_MAX and self.bytes + size <= BYTES_MAX
+        return self.count < self.operations_max and self.bytes + size <= BYTES_MAX
 
     def issue(self, operation: Operation) -> int:
         """A new id whose answers go to `operation`."""

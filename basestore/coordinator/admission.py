@@ -32,6 +32,7 @@ from basestore.repair.version import NO_PROPOSAL, PROPOSAL_BYTES, Identity
 from basestore.replica.group_commit import BEHIND
 
 SURVEY_BYTES = 1 << 20  # what a page may hold
+CROWDED = "overloaded: too many requests are under way; nothing was done. Try again later"
 _LEVELS = {level.value: level for level in Level}
 ANY, ONE = Level.ANY, Level.ONE  # bound once: looking a member up on its enum costs as much as a check
 
@@ -203,7 +204,7 @@ def _check_room(context: Context, size: int, now: Instant, outbox: Outbox | None
     """Overloaded unless there is room for one more operation of `size` bytes, and for its answer in
     `outbox`, if that is given: an answer that may be large is not begun for a client that takes none."""
     if not context.operations.has_room(size, now):
-        raise Overloaded("overloaded: too many requests are under way; nothing was done. Try again later")
+        raise Overloaded(CROWDED)
     if context.group_commit.behind:
         raise disk_behind()
     if outbox is not None and not outbox.roomy:

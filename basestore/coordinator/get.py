@@ -11,7 +11,7 @@ from basestore.coordinator.admission import ONE, admit_get
 from basestore.coordinator.context import TOO_MUCH_ASKED, Context, Load, refuse
 from basestore.coordinator.finding import Aim, Finding
 from basestore.coordinator.quorum_read import read
-from basestore.coordinator.stamper import UNKNOWN
+from basestore.coordinator.stamper import STALENESS_UNKNOWN
 from basestore.errors import Overloaded, RequestFailed, TooStale, Unavailable
 from basestore.instant import Instant
 from basestore.metrics import FAILURES
@@ -79,13 +79,13 @@ class ClientGet:
             self._fail(_too_stale(request, str(result)) if self._escalated else result, now)
             return
         if not self._bounded:
-            self._answer(result, UNKNOWN, now)
+            self._answer(result, STALENESS_UNKNOWN, now)
             return
         # While a loss is open nobody can tell, not even a quorum, what older write is missing.
         stale_ms = LOSSY if result.lossy else 0
         if self._level is ONE and not self._escalated and not result.lossy:
             stale_ms = self._context.stamper.stale_ms(result.stable, now)
-        # UNKNOWN and LOSSY are below 0: what is not known is not taken for fresh.
+        # STALENESS_UNKNOWN and LOSSY are below 0: what is not known is not taken for fresh.
         if request.stale_ms_max and not 0 <= stale_ms <= request.stale_ms_max:
             if result.lossy:
                 self._fail(TooStale(WRITES_LOST), now)
@@ -110,7 +110,7 @@ class ClientGet:
         if record is not None:
             time_ms = context.peers.clock.now_ms(self._begun) if record.expires_ms else 0
             if time_ms is None:
-                self._fail(context.stamper.no_time(now), now)
+                self._fail(context.stamper.expiry_unknown(now), now)
                 return
             found = record.live(time_ms)
             value = record.value if found else b""

@@ -261,7 +261,7 @@ class QuorumWrite(Operation):
     def alarm(self, now: Instant) -> None:
         """The deadline; at ANY half-way, so that hints are durable before it."""
         if not self._sent:  # it is parked, for what reads first asks for no alarm
-            self._refuse(self._context.stamper.give_up(self, now), now)
+            self._refuse(self._context.stamper.timed_out(self, now), now)
             return
         self._hint_pending("no answer in time")
         if not self._answered:

@@ -267,7 +267,7 @@ class RangeScan(Operation):
         if self._unread or self._ended:
             return
         if self._time_ms is None and any(record.expires_ms for _, record in self._found):
-            self._fail(self._context.stamper.no_time(now), now)
+            self._fail(self._context.stamper.expiry_unknown(now), now)
             return
         rows: list[bytes] = []
         size = SMALL_BYTES

@@ -28,12 +28,12 @@ from basestore.instant import Instant
 from basestore.repair.clock import HybridClock, NotYet
 from basestore.repair.version import COUNTER_BITS, Version
 
-UNKNOWN = -1
-HOW_TO_GO_ON = (
+STALENESS_UNKNOWN = -1
+NOT_COMPARED_ADVICE = (
     "See `basestore status`. Start more of the members, or use a node that hears them; if it is certain that "
     "this node's clock is right, stop it and start it with `basestore serve --clock-is-right`"
 )
-WORD = (
+AHEAD_ADVICE = (
     "if `basestore status` of every node shows the right time, every node started anew with `basestore serve "
     "--clock-is-right` lets stamps go on from there at once"
 )
@@ -52,22 +52,22 @@ class Stamper:
         self._drift_ms_max = clock.drift_ms_max
         self.parked: dict[object, Callable[[Instant], None]] = {}  # what goes on, by who waits
 
-    def stamp(self, row: bytes, now: Instant, after: int = 0) -> Version:
-        """The version of a new write, greater than the stamp `after`, which its caller has seen; ClockSkew,
-        or NotYet: `park` it."""
+    def stamp(self, row: bytes, now: Instant, seen: int = 0) -> Version:
+        """The version of a new write, greater than the stamp `seen`, which its caller's session has met;
+        ClockSkew, or NotYet: `park` it."""
         self.check_clock(now)
-        if after > self._clock.last:
-            self._follow(after, now)
+        if seen > self._clock.last:
+            self._go_beyond(seen, now)
         stamp = self._clock.tick(now.wall_ms)
         partition = row_partition(row)
         # Not stored: each opening of the store is an origin of its own, and counts from 1.
         self._numbers[partition] += 1
         return Version(stamp, self._origin, self._numbers[partition])
 
-    def _follow(self, after: int, now: Instant) -> None:
+    def _go_beyond(self, seen: int, now: Instant) -> None:
         # At the bound itself the next stamp would be beyond it.
-        if after >= self._clock.bound(now.wall_ms) or not self._clock.observe(after, now.wall_ms):
-            ahead_ms = (after >> COUNTER_BITS) - now.wall_ms
+        if seen >= self._clock.bound(now.wall_ms) or not self._clock.observe(seen, now.wall_ms):
+            ahead_ms = (seen >> COUNTER_BITS) - now.wall_ms
             raise ClockSkew(
                 f"the session has seen a write whose stamp is {ahead_ms} ms ahead of this node's clock, and "
                 f"which would win over this one; nothing was done. `basestore status` says whose clock is "
@@ -77,15 +77,15 @@ class Stamper:
     def expiry_ms(self, version: Version, ttl_ms: int, now: Instant) -> int:
         """When a write that is stamped now expires."""
         # By its stamp, which a repetition knows too; but not where stamps go on far ahead of the clocks.
-        far = version.wall_ms > now.wall_ms + self._drift_ms_max
-        return (now.wall_ms if far else version.wall_ms) + ttl_ms
+        far_ahead = version.wall_ms > now.wall_ms + self._drift_ms_max
+        return (now.wall_ms if far_ahead else version.wall_ms) + ttl_ms
 
     def check_repeated(self, version: Version, now: Instant, *, expires: bool = False) -> None:
         """InvalidRequest when no node can have given out this version of an earlier attempt, or when it
         cannot be known when that attempt `expires`."""
         time_ms = self._watch.now_ms(now)
         if time_ms is None:
-            raise self._unsure(now)
+            raise self._skew(now)
         # Another node may have given it out, whose clock is ahead of this one by as much as is allowed.
         if version.wall_ms > self._clock.bound(time_ms) >> COUNTER_BITS:
             raise InvalidRequest(
@@ -116,30 +116,32 @@ class Stamper:
         ):
             if watch.comparing(now):
                 raise NotYet
-            raise self._unsure(now)
+            raise self._skew(now)
         # The next stamp is greater still: replicas would refuse a write that far ahead of their clocks.
-        beyond = self._clock.last - self._clock.bound(now.wall_ms)
-        if beyond >= 0:
-            if beyond <= self._clock.passing:
+        beyond_bound = self._clock.last - self._clock.bound(now.wall_ms)
+        if beyond_bound >= 0:
+            if beyond_bound <= self._clock.passing:
                 raise NotYet
-            raise ClockSkew(f"{self._lead(now)}; nothing was done. Until then other nodes may write; {WORD}")
+            raise ClockSkew(
+                f"{self._lead_text(now)}; nothing was done. Until then other nodes may write; {AHEAD_ADVICE}"
+            )
         if self.parked:
             raise NotYet
 
-    def _unsure(self, now: Instant) -> ClockSkew:
-        wrong = self._watch.agreed_ms is not None
-        advice = "Set it right, or use another node" if wrong else HOW_TO_GO_ON
+    def _skew(self, now: Instant) -> ClockSkew:
+        outvoted = self._watch.agreed_ms is not None
+        advice = "Set it right, or use another node" if outvoted else NOT_COMPARED_ADVICE
         return ClockSkew(f"this node's clock: {self._watch.trouble(now)}; nothing was done. {advice}")
 
-    def no_time(self, now: Instant) -> ClockSkew:
+    def expiry_unknown(self, now: Instant) -> ClockSkew:
         """The error of a read that meets what expires, while this clock may be wrong by any amount: to show
         what has expired, or to hide what has not, would both be wrong."""
         return ClockSkew(
             f"what was read expires, and whether it has is not known here: this node's clock: "
-            f"{self._watch.trouble(now)}; a read changes nothing. {HOW_TO_GO_ON}"
+            f"{self._watch.trouble(now)}; a read changes nothing. {NOT_COMPARED_ADVICE}"
         )
 
-    def _lead(self, now: Instant) -> str:
+    def _lead_text(self, now: Instant) -> str:
         lead_ms = self._clock.lead_ms(now.wall_ms)
         return (
             f"stamps were promised up to {lead_ms} ms ahead of this node's clock, which was wrong then or "
@@ -152,7 +154,7 @@ class Stamper:
         if trouble:
             return trouble
         if self._clock.last > self._clock.bound(now.wall_ms):
-            return self._lead(now)
+            return self._lead_text(now)
         lead_ms = self._clock.lead_ms(now.wall_ms)
         if lead_ms > self._drift_ms_max:
             return f"stamps go on {lead_ms} ms ahead of it, as an operator has allowed"
@@ -165,7 +167,7 @@ class Stamper:
         already."""
         self.parked[waiting] = go_on
 
-    def give_up(self, waiting: object, now: Instant) -> Overloaded:
+    def timed_out(self, waiting: object, now: Instant) -> Overloaded:
         """It has waited for as long as it may: the error."""
         del self.parked[waiting]
         trouble = self.trouble(now)
@@ -189,15 +191,15 @@ class Stamper:
         self.parked |= waiting
 
     def stale_ms(self, stable: int, now: Instant) -> int:
-        """How stale, in ms at most, what a replica with this stable stamp holds is; UNKNOWN without a
-        stable stamp, and while clocks are not sure, or further apart than the bound."""
+        """How stale, in ms at most, what a replica with this stable stamp holds is; STALENESS_UNKNOWN without
+        a stable stamp, and while clocks are not sure, or further apart than the bound."""
         drift_ms = self._drift_ms_max
         apart = any(abs(offset_ms or 0) > drift_ms for offset_ms in self._watch.offsets)
         if not stable or apart or not self._watch.sure(now):
-            return UNKNOWN
+            return STALENESS_UNKNOWN
         # It was reached by clocks that were ahead: for how long nothing was compared it does not tell.
         if stable >> COUNTER_BITS > now.wall_ms + drift_ms:
-            return UNKNOWN
+            return STALENESS_UNKNOWN
         # Stamps that were met may be ahead of this clock; the 1 is for what the shift cuts off.
         newest = max(self._clock.last, now.wall_ms << COUNTER_BITS)
         return max(0, (newest - stable) >> COUNTER_BITS) + 1 + 2 * drift_ms

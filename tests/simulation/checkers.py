@@ -17,11 +17,10 @@ from itertools import accumulate
 
 from basestore.consistency import Level
 from tests.simulation import history as h
-from tests.simulation.history import History, Operation, Violation
+from tests.simulation.history import FINAL, History, Operation, Violation
 from tests.simulation.registers import Act, atomic
 
 INF = float("inf")
-FINAL = 2  # of a receipt or a read
 INTERVAL_S = 3.0  # durability `interval` syncs every second; a sync may take long
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from basestore.cluster.outbox import Outbox
 from basestore.consistency import Level
+from basestore.coordinator.admission import CROWDED
 from basestore.protocol.client import Delete, Failed, Get, Got, Page, Scan, Set, Written
 from basestore.protocol.codec import Message, decode, encode
 from basestore.repair.version import PROPOSAL_BYTES
@@ -34,8 +35,7 @@ SESSIONS = 0.3
 EXAMINE = "examine"  # the workload of who asks in the end
 STRONG_THEMES = ("races", "swaps", "ambushes")  # what they are after only quorums show
 LONG = bytes(DIGEST_BYTES_MIN)
-DEFINITE_CODES = {1: "InvalidRequest", 2: "Unavailable", 3: "Overloaded", 4: "ClockSkew"}
-CROWDED = "overloaded: too many requests are under way"
+DEFINITE_CODES = {1: "InvalidRequest", 2: "Unavailable", 3: "Overloaded", h.CLOCK_SKEW: "ClockSkew"}
 WRITE_TIMEOUT, READ_TIMEOUT = 5, 6
 WRITTEN = (h.STORED, h.SUPERSEDED, h.LOST)
 IN_SESSION = [(Level.ONE, 6.0), (Level.QUORUM, 3.0), (Level.ANY, 1.0)]
@@ -274,7 +274,7 @@ class Client:
         definite = DEFINITE_CODES.get(failed.code)
         if definite:
             self.world.counts[definite] += 1
-            self.world.counts["too many under way"] += failed.text.startswith(CROWDED)
+            self.world.counts["too many under way"] += failed.text == CROWDED
         if not operation.writes:
             operation.code = failed.code
             self._end(operation, h.FAILED)

@@ -7,7 +7,6 @@ all. What finds no room is refused for certain, before anything was done.
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from basestore.cluster import operations
 from tests.simulation.clients import Client
 from tests.simulation.clockwork import Stream
 from tests.simulation.plan import BEGIN_S, ClientPlan, Fault, Plan
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 CHANCE = 0.1
 BURSTS = frozenset(("burst", "bursts"))
 TIMES = 2  # as many requests in a burst as fit, or a little more
-ROOM = operations.OPERATIONS_MAX
 
 
 def crowded(plan: Plan, stream: Stream) -> Plan:
@@ -31,11 +29,6 @@ def crowded(plan: Plan, stream: Stream) -> Plan:
             Fault(stream.uniform(BEGIN_S + 0.1, plan.seconds), kind, machine, machine, 0.0, stream.random())
         )
     return replace(plan, faults=tuple(faults), operations_max=stream.pick((16, 32, 64)))
-
-
-def make_room(operations_max: int = ROOM) -> None:
-    """Nodes have room for so many operations: fewer than any configuration allows."""
-    operations.OPERATIONS_MAX = operations_max
 
 
 class Crowds:

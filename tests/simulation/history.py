@@ -20,6 +20,9 @@ TIMEOUT = "timeout"
 FAILED = "failed"
 GONE = "gone"  # the connection broke, or the node fell silent
 
+FINAL = 2  # of a receipt or a read
+CLOCK_SKEW = 4  # the code of an error
+
 SET, DELETE, GET, SCAN = "set", "delete", "get", "scan"
 
 

@@ -148,6 +148,7 @@ class Machine:
         fresh = Fresh(bits(16), bits(8), int.from_bytes(bits(6)), self.disk.places, place)
         config = replace(self.config, forgetful=True) if self.announced else self.config
         node = Node(config, self.disk, fresh, self.instant(), {})
+        node.operations.operations_max = self.world.operations_max
         barrier = node.step(self.instant())
         if barrier is None:  # the disk takes nothing: nobody hears of this opening
             self.world.counts["refused to open"] += 1

@@ -22,7 +22,7 @@ from basestore.protocol.heartbeats import Ping, Pong, Remembered
 from basestore.protocol.replication import DIRECT, Applied, Apply, Held, HeldDigest, Hinted, Read, Settled
 from basestore.storage.engine import Batch
 from tests.simulation import stored as s
-from tests.simulation.history import FOUND, STORED, Operation
+from tests.simulation.history import CLOCK_SKEW, FINAL, FOUND, STORED, Operation
 from tests.simulation.holdings import Holdings
 from tests.simulation.promises import Promise, Promises
 from tests.simulation.proofs import Proofs
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 DATA, SUMMARY, HINT = s.DATA[0], s.SUMMARY[0], s.HINT[0]
 SLACK_S = 0.16
-FINAL = 2  # as a receipt says it
-CLOCK_SKEW = 4  # the code of an error
 APPLIED, SUPERSEDED, HINTED = ReplicaState.APPLIED, ReplicaState.SUPERSEDED, ReplicaState.HINTED
 
 

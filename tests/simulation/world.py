@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 
+from basestore.cluster.operations import OPERATIONS_MAX
 from basestore.cluster.placement import Placement
 from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig
 from basestore.protocol.codec import Message
@@ -23,7 +24,6 @@ from tests.simulation import history as h
 from tests.simulation import stored as s
 from tests.simulation.clients import Client
 from tests.simulation.clockwork import Clockwork, Stream
-from tests.simulation.crowds import make_room
 from tests.simulation.examination import Examination
 from tests.simulation.faults import Faults, Triggers
 from tests.simulation.machine import WALL_MS, Machine
@@ -47,6 +47,7 @@ class PlannedWorld:
 
     def __init__(self, plan: Plan, *, recording: bool = False) -> None:
         self.plan = plan
+        self.operations_max = plan.operations_max or OPERATIONS_MAX  # of a node, at once
         self.recording = recording
         self.lines: list[str] = []
         self.clockwork = Clockwork()
@@ -166,13 +167,9 @@ class PlannedWorld:
     def run(self) -> None:
         """Play it all. What goes wrong is in `violations`."""
         try:
-            if self.plan.operations_max:
-                make_room(self.plan.operations_max)
             self._play()
         except Exception:  # noqa: BLE001  whatever a node raises is a finding of this seed
             self.blame("crash", traceback.format_exc(limit=-6))
-        finally:
-            make_room()
         self.counts.update({kind.__name__: count for kind, count in self.sent.items()})
         ended = Counter((each.kind, each.level, each.outcome) for each in self.history.operations)
         self.counts.update(
@@ -222,7 +219,7 @@ class PlannedWorld:
     def heal(self) -> None:
         """Every fault ends."""
         self.say(-1, "heal", "")
-        make_room()
+        self.operations_max = OPERATIONS_MAX
         self.triggers.clear()
         network = self.network
         network.calm = True
@@ -231,6 +228,8 @@ class PlannedWorld:
         for a, b in list(network.links):
             network.mend(a, b)
         for machine in self.machines:
+            if machine.node is not None:
+                machine.node.operations.operations_max = OPERATIONS_MAX
             machine.disk.full = machine.failing = False
             if machine.room is not None:
                 machine.room.others = 0
