@@ -6,6 +6,8 @@ leftovers  no exchanges and no crashes: what a replica has missed comes by a hin
 blackout   all power goes, and one member comes back with the blocks of an older moment
 twins      of five members two come back with the same older moment, one knows it, they hear but each other
 outlived   a member's store is lost, and later the one before it comes back
+spoilt     records that are deleted and set again all the time are spoilt
+lopsided   each of two replicas gets at once what comes to the other late, and they compare meanwhile
 """
 
 from dataclasses import replace
@@ -21,7 +23,8 @@ ODD = 0.001  # the size of a rollback of blocks to the first copy
 
 def ordeal(plan: Plan, stream: Stream) -> Plan:
     """One of them, in place of a plain plan."""
-    return stream.pick((_owing, _leftovers, _blackout, _twins, _outlived))(plan, stream)
+    ordeals = (_owing, _leftovers, _blackout, _twins, _outlived, _spoilt, _lopsided)
+    return stream.pick(ordeals)(plan, stream)
 
 
 def _small(plan: Plan, theme: str, members: int, stream: Stream, workloads: tuple[str, ...]) -> Plan:
@@ -40,7 +43,7 @@ def _small(plan: Plan, theme: str, members: int, stream: Stream, workloads: tupl
 def _owing(plan: Plan, stream: Stream) -> Plan:
     plan = _small(plan, "owing", 4, stream, ("brief", "first"))
     faults = (
-        Fault(0.8, "cut", 0, 1, 1.5, 0.5),
+        Fault(0.8, "cut", 0, 1, 4.6, 0.5),
         Fault(3.2, "isolate", 1, 1, 9.0, 0.5),
         Fault(5.6, "crash", 0, 1, 0.1, 0.9),
     )
@@ -77,3 +80,18 @@ def _outlived(plan: Plan, stream: Stream) -> Plan:
         Fault(5.4, "rollback", machine, machine, 0.1, ODD),
     )
     return replace(plan, faults=faults, seconds=7.0)
+
+
+def _spoilt(plan: Plan, stream: Stream) -> Plan:
+    plan = _small(plan, "spoilt", 3, stream, ("deletes",))
+    faults = (Fault(1.0 + 0.25 * at, "spoil", stream.below(3), 0, 0.1, 0.5) for at in range(14))
+    return replace(plan, faults=tuple(faults), seconds=5.0)
+
+
+def _lopsided(plan: Plan, stream: Stream) -> Plan:
+    plan = _small(plan, "lopsided", 4, stream, ("brief", "first"))
+    first = stream.below(4)
+    one, other, near, far = ((first + at) % 4 for at in range(4))
+    slow = ((near, one), (far, other))
+    faults = tuple(Fault(1.0, "slow link", source, target, 2.5, 0.74) for source, target in slow)
+    return replace(plan, network=CALM._replace(latency_s=0.004), faults=faults)

@@ -9,6 +9,9 @@ replicas that hold it, or a better one, and replicas whose store is known to be 
 are a quorum together. A store that was lost and counts as whole again holds all that a quorum was said to
 hold before, and shortly after: what is recovered later may be counted twice.
 
+Who gives up a hint marks its member as owed, since the first write that was kept there and that the member
+lacks; and the mark stands until the member holds all of these that another replica holds.
+
 A hint is late only if its member may have closed itself to it, and a late one goes only when what it holds,
 or something better, is durable on a quorum, or its life is over. What takes the place of an only copy is no
 mere copy while nobody has taken either of the two, or what beats it.
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from tests.worlds.disk import Disk
 
 
-HINT = s.HINT[0]
+HINT, DEBT = s.HINT[0], s.DEBT[0]
 FORMER_S = 0.9  # requests of a store's former life end within their deadline; recovery begins after that
 
 
@@ -54,6 +57,8 @@ class Promises:
         self._known: list[tuple[float, bytes, bytes]] = []  # when each of these was first known
         self._kept_s: dict[tuple[int, bytes], float] = {}  # by keeper and key of a hint
         self._stands_for: dict[tuple[bytes, bytes], bytes] = {}  # by row and version: see `_judge_gone`
+        self._stood: dict[tuple[int, bytes], list[bytes]] = {}  # the same: versions that were kept there
+        self._given_up: dict[tuple[Disk, bytes], list[tuple[bytes, bytes]]] = {}  # by disk and key of a debt
 
     # --- what was promised -------------------------------------------------------------------
 
@@ -183,12 +188,18 @@ class Promises:
     def replaced(self, machine: "Machine", held: dict[bytes, bytes | None], batch: Batch) -> None:
         """A batch is about to be applied: hints that are kept, become late, or go."""
         for key, old in held.items():
+            if key[0] == DEBT and old is not None and batch[key] is None:
+                self._judge_ended(machine, key)
             if key[0] != HINT:
                 continue
             new, at = batch[key], (machine.index, key)
             same = old is not None and new is not None and s.hinted_record(old) == s.hinted_record(new)
             if new is not None and not same:
                 self._kept_s[at] = self._world.clockwork.now
+                stood = self._stood.setdefault(at, []) if old is not None else []
+                self._stood[at] = [*stood, s.hinted_record(new)[: s.VERSION]]
+            if old is not None and new is None and not s.late(old):
+                self._judge_given_up(machine, key, old, batch)
             if old is not None and new is not None and not same and s.only_copy(old) and not s.late(new):
                 self._judge_copy(key, old, new)
             if old is not None and s.late(old):
@@ -204,6 +215,39 @@ class Promises:
                     member = self._world.machines[self._world.names.index(name)]
                     stamp = s.stamp_of(s.hinted_record(old))
                     self._stamps.judge_late(member, machine.index, row, stamp, self._kept_s.get(at, INF))
+
+    def _judge_given_up(self, machine: "Machine", key: bytes, old: bytes, batch: Batch) -> None:
+        """A hint goes: its member holds all that was kept there, or is owed it from now on."""
+        (name, row), stood = s.hinted_row(key), self._stood.pop((machine.index, key), [])
+        member, record = self._world.machines[self._world.names.index(name)], s.hinted_record(old)
+        # A better one was lost again, as its keeper crashed.
+        versions = [version for version in [*stood, record[: s.VERSION]] if s.holds(row, record, version)]
+        lacking = [version for version in versions if not self._holdings.durable(member, row, version)]
+        if not lacking or member.impaired or not self._world.history.sync or s.DATA + row in member.spoilt:
+            return
+        self._world.counts["hint given up"] += 1
+        owed = s.member_key(s.DEBT, name, row[:2])
+        since, first = batch.get(owed, machine.disk.get(owed)), min(lacking)
+        self._given_up.setdefault((machine.disk, owed), []).extend((row, version) for version in lacking)
+        if since is None or since > first[:8]:
+            text = f"n{machine.index + 1} gives up hints of {row!r} for {name} since {s.short(first)}"
+            self._world.blame("debts", f"{text}, which is owed since {since and since.hex()}")
+
+    def _judge_ended(self, machine: "Machine", key: bytes) -> None:
+        """A debt ends: its member holds what hints were given up for, as far as any other replica does."""
+        name, _ = s.hinted_row(key)
+        member = self._world.machines[self._world.names.index(name)]
+        self._world.counts["debt ended"] += 1
+        for row, version in self._given_up.pop((machine.disk, key), []):
+            if member.impaired or s.DATA + row in member.spoilt:
+                continue
+            others = [each for each in self._holdings.replicas(row) if each is not member]
+            elsewhere = any(s.holds(row, each.disk.get(s.DATA + row), version) for each in others)
+            if elsewhere and not self._holdings.durable(member, row, version):
+                text = (
+                    f"n{machine.index + 1} ends the debt to {name}, which lacks {s.short(version)} of {row!r}"
+                )
+                self._world.blame("debts", text)
 
     def _judge_copy(self, key: bytes, old: bytes, new: bytes) -> None:
         """A hint takes the place of an only copy: while nobody has taken either, or what beats it, it is one

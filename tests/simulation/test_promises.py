@@ -64,3 +64,38 @@ def test_on_a_first_write_key_what_a_quorum_holds_stands_for_a_late_hint_that_we
         scene.put(c, None if at_last is None else record(5), "once1")
         scene.witness.promises.judge()
         assert scene.wrong() == wrong
+
+
+def test_who_gives_up_a_hint_marks_its_member_as_owed_since_the_first_write_that_was_kept() -> None:
+    for held, since_ms, wrong in (
+        (None, 1, set()), (None, 2, {"debts"}), (None, None, {"debts"}),
+        (1, 2, set()), (2, None, set()), (3, None, set()), (1, None, {"debts"}),
+    ):  # fmt: skip
+        scene = Scene()
+        keeper, member = scene.replicas()[:2]
+        name, row = scene.world.names[member], scene.row()
+        hint, debt = s.member_key(s.HINT, name, row), s.member_key(s.DEBT, name, row[:2])
+        for ms in (1, 2):
+            scene.write(keeper, hint, MERE + bytes(8) + record(ms)[:-8])
+        if held is not None:
+            scene.put(member, record(held))
+        batch = {hint: None} | ({debt: version(since_ms)[:8]} if since_ms else {})
+        scene.world.machines[keeper].disk.apply(batch)
+        assert scene.wrong() == wrong
+
+
+def test_a_debt_stands_until_its_member_holds_what_was_given_up() -> None:
+    for elsewhere, held, wrong in (
+        (2, None, {"debts"}), (2, 1, {"debts"}), (2, 2, set()), (2, 3, set()), (None, None, set()),
+    ):  # fmt: skip
+        scene = Scene()
+        keeper, member, other = scene.replicas()
+        name, row = scene.world.names[member], scene.row()
+        hint, debt = s.member_key(s.HINT, name, row), s.member_key(s.DEBT, name, row[:2])
+        scene.write(keeper, hint, MERE + bytes(8) + record(2)[:-8])
+        scene.world.machines[keeper].disk.apply({hint: None, debt: version(1)[:8]})
+        for machine, ms in ((other, elsewhere), (member, held)):
+            if ms is not None:
+                scene.put(machine, record(ms))
+        scene.write(keeper, debt, None)
+        assert scene.wrong() == wrong

@@ -122,9 +122,8 @@ def test_a_promise_is_followed_until_the_replica_has_it_or_is_owed_it() -> None:
         hint = s.member_key(s.HINT, scene.world.names[c], scene.row())
         scene.write(0, hint, bytes(9) + record(1)[:-8])
         scene.write_ends(version(1), (APPLIED, APPLIED, HINTED))
-        scene.write(0, hint, None)
-        if kept:
-            scene.write(0, s.member_key(s.DEBT, scene.world.names[c], scene.row()[:2]), version(1)[:8])
+        debt = s.member_key(s.DEBT, scene.world.names[c], scene.row()[:2])
+        scene.world.machines[0].disk.apply({hint: None} | ({debt: version(1)[:8]} if kept else {}))
         scene.witness.copied()
         assert scene.wrong() == wrong
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import PlannedWorld
     from tests.worlds.disk import Disk
 
-DATA, SUMMARY, HINT = s.DATA[0], s.SUMMARY[0], s.HINT[0]
+DATA, SUMMARY, HINT, DEBT = s.DATA[0], s.SUMMARY[0], s.HINT[0], s.DEBT[0]
 SLACK_S = 0.16
 APPLIED, SUPERSEDED, HINTED = ReplicaState.APPLIED, ReplicaState.SUPERSEDED, ReplicaState.HINTED
 
@@ -130,7 +130,7 @@ class Witness:
                 self.holdings.replaced(machine, key, old, batch)
             elif kind == SUMMARY:
                 self.stamps.replaced(machine, key, batch[key])
-            elif kind == HINT:
+            elif kind in (HINT, DEBT):
                 hinted = True
         if hinted:  # behind what is judged of the records of the same batch
             self.promises.replaced(machine, held, batch)

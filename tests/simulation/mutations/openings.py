@@ -62,10 +62,7 @@ def _born_at_once(self: Any) -> bool:
     return bool(self.state.value == "newborn")
 
 
-@mutant(
-    "recovery counts exchanges of the store's former life", FORGOT, Recovery, "_done", "stores", "ambushes",
-    model="recovery at once",
-)  # fmt: skip
+@mutant("recovery counts exchanges of the store's former life", FORGOT, Recovery, "_done", "swaps")
 def _count_old(self: Any, partition: int) -> Any:
     begin_s, self._begin_s = self._begin_s, float("-inf")
     done = _done(self, partition)

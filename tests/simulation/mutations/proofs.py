@@ -165,12 +165,13 @@ def _still_recovered(self: Any, partition: int, member: int) -> Any:
 _remember = Certificates.remember
 
 
-@mutant("known runs never shrink", {"bounds", "convergence", "mismatches"}, Certificates, "remember")
+@mutant("known runs never shrink", {"convergence", "mismatches"}, Certificates, "remember", "lopsided")
 def _remember_all(self: Any, partition: int, member: int, exchange: LastExchange) -> None:
+    # As one run: those of earlier exchanges are below every later certificate, and change nothing.
     before = self._last_exchanges.get((partition, member))
-    if before is not None and before.taken:
-        firsts = [*before.taken.get(0, []), *exchange.taken.get(0, [])]
-        exchange = exchange._replace(taken={0: sorted(set(firsts))})
+    runs = [*(before.taken.get(0, []) if before is not None else []), *exchange.taken.get(0, [])]
+    if runs:
+        exchange = exchange._replace(taken={0: [(min(runs)[0], max(runs)[1])]})
     _remember(self, partition, member, exchange)
 
 
@@ -191,7 +192,7 @@ def _keep_rows(self: Any, rows: int, busy: Any) -> int | None:
     return None
 
 
-@mutant("a line that fits no record purges it", {"purges", *STALE}, Replica, "purge", "spoil", "haste")
+@mutant("a line that fits no record purges it", {"purges", *STALE}, Replica, "purge", "spoilt")
 def _purge_by_the_line(self: Any, partition: int, most: int) -> tuple[int, int]:
     summary = self.summaries.of[partition]
     lines = self.summaries.due(partition, summary.stable, most)

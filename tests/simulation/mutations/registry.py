@@ -33,20 +33,6 @@ SURVIVORS = {
     "an outlived store keeps what it has": (
         "what it keeps must have been purged everywhere, and its recovery be over before an exchange says so"
     ),
-    "a line that fits no record purges it": "a record must be spoilt under a sound line that is due at once",
-    "known runs never shrink": (
-        "runs that are too many must meet a bound; what they name is covered by the next certificate as well"
-    ),
-    "a hint stands for its own write alone": (
-        "a write must be lost by all that got it, and its hints, which took another's place, expire"
-    ),
-    "a debt ends at the first write that was owed": (
-        "debts must be looked at while the stable stamp is between the first write and the last that are "
-        "owed: worlds of owing come to that once in a hundred looks, and nothing may be lacking then"
-    ),
-    "a debt ends on what nobody knows": (
-        "as the one before, after a start since which nothing more was owed"
-    ),
 }
 
 
