@@ -23,19 +23,22 @@ SAMPLE_BYTES = 64 << 10
 
 
 class Failed(NamedTuple):
-    """A row whose write failed. `identity` is the write's, by which it is repeated as itself
-    unless nothing was done."""
+    """A row whose write failed. `identity` is the write's, by which it is repeated as itself unless nothing
+    was done; `after_ms`: its stamp, if it has one, is not older than this, by the cluster's clocks."""
 
     position: Position
     identity: str | None
     definite: bool
+    after_ms: int
 
 
 @dataclass(slots=True)
 class Progress:
-    """What has become of the rows up to `position`; those in `failed` are still to be written."""
+    """What has become of the rows up to `position`; those in `failed` are still to be written. `newest_ms`:
+    the newest that the cluster has told of its time, in ms since 1970."""
 
     position: Position = START
+    newest_ms: int = 0
     stored: int = 0
     superseded: int = 0
     lost: int = 0

@@ -1,7 +1,9 @@
 """Importing: the course of `basestore import`.
 
     begin    open the file, see what it is, find the checkpoint of an import that was stopped
-    retry    the rows whose write failed last time, each as itself; anew where that cannot be known
+    retry    the rows whose write failed last time, each as itself. Where what became of it cannot be known,
+             and the key holds nothing, or a write older than it can be, it is written anew; what is newer
+             stays, and the row is counted as superseded by it
     go on    batch after batch; after each, the checkpoint
     end      the counts; the checkpoint goes if there is nothing to come back for
 
@@ -179,6 +181,8 @@ class _Import:
         """Write all rows that can be written; returns the exit code of the worst."""
         if self._resumed is not None:
             exits.say(f"Going on at line {self._resumed}, where this import stopped.")
+        if self._checkpoint is not None:  # what fails before any receipt has come is stamped after this, too
+            self._hear_time(self._store.node_hints().asked_ms or 0)
         try:
             self._retry()
             self._go_on()
@@ -195,30 +199,38 @@ class _Import:
     def _retry(self) -> None:
         """Write the rows that failed before."""
         from basestore.cli.rows import Row
-        from basestore.errors import OutcomeUnknown, RequestFailed
+        from basestore.errors import OutcomeUnknown
 
-        for count, failed in enumerate(list(self._progress.failed), 1):
+        progress = self._progress
+        for count, failed in enumerate(list(progress.failed), 1):
             row = next(self._options.read(self._source, failed.position))
             assert isinstance(row, Row)  # it was one before, and the file is the same
-            result: Receipt | RequestFailed
-            try:
-                try:
-                    result = self._set(row, failed.identity)
-                except OutcomeUnknown:
-                    result = self._set(row, None)
-            except RequestFailed as error:
-                result = error
+            after_ms, result = failed.after_ms, self._set(row, failed.identity)
             # Removed first, for `_count` puts it back if it fails again.
-            self._progress.failed.remove(failed)
-            self._count([row], [result])
+            progress.failed.remove(failed)
+            if not isinstance(result, OutcomeUnknown):
+                self._count([row], [result], after_ms)
+            elif result.found is not None and result.found.wall_ms > after_ms:
+                progress.superseded += 1  # wherever its own write came to lie, this one is later
+            else:
+                after_ms = progress.newest_ms
+                self._count([row], [self._set(row, None)], after_ms)
             if count % BATCH_ROWS == 0:
                 self._save()
         if self._resumed is not None:
             self._save()
 
-    def _set(self, row: "Row", repeat: str | None) -> "Receipt":
+    def _set(self, row: "Row", repeat: str | None) -> "Receipt | RequestFailed":
+        from basestore.errors import RequestFailed
+
         bucket, ttl_s = self._target.bucket, self._options.ttl_s
-        return self._store.set(row.key, row.value, bucket=bucket, ttl=ttl_s, repeat=repeat)
+        try:
+            return self._store.set(row.key, row.value, bucket=bucket, ttl=ttl_s, repeat=repeat)
+        except RequestFailed as error:
+            return error
+
+    def _hear_time(self, wall_ms: int) -> None:
+        self._progress.newest_ms = max(self._progress.newest_ms, wall_ms)
 
     def _go_on(self) -> None:
         """Write the rows behind the progress, a batch at a time."""
@@ -275,13 +287,15 @@ class _Import:
             if isinstance(row, Malformed):
                 self._progress.malformed += 1
                 self._show(row.start, row.end, row.reason)
-        self._count(rows, results)
+        self._count(rows, results, self._progress.newest_ms)
         # Last, and saved at once: a stop before it repeats the batch, one after it leaves nothing out.
         self._progress.position = batch[-1].end
         self._save()
 
-    def _count(self, rows: "Sequence[Row]", results: "Sequence[Receipt | RequestFailed]") -> None:
-        """Add what became of these rows to the progress."""
+    def _count(
+        self, rows: "Sequence[Row]", results: "Sequence[Receipt | RequestFailed]", after_ms: int
+    ) -> None:
+        """Add what became of these rows to the progress. `after_ms`: as in `Failed`, of those that failed."""
         from basestore.cli.checkpoint import Failed
         from basestore.consistency import Outcome
         from basestore.errors import RequestFailed
@@ -291,9 +305,12 @@ class _Import:
         for row, result in zip(rows, results, strict=True):
             if isinstance(result, RequestFailed):
                 identity = None if result.definite or not result.identity else str(result.identity)
-                progress.failed.append(Failed(row.start, identity, result.definite))
+                progress.failed.append(Failed(row.start, identity, result.definite, after_ms))
                 self._show(row.start, row.end, str(result))
-            elif result.outcome is Outcome.STORED:
+                continue
+            if result.version is not None:
+                self._hear_time(result.version.wall_ms)
+            if result.outcome is Outcome.STORED:
                 progress.stored += 1
             elif result.outcome is Outcome.SUPERSEDED:
                 progress.superseded += 1

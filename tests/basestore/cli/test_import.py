@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 import basestore
-from basestore.cli.rows import START, Columns, Malformed, Row, read_csv, read_ndjson
+import basestore.sync
+from basestore.cli.checkpoint import Checkpoint, Failed, Progress, identity
+from basestore.cli.rows import START, Columns, Malformed, Position, Row, read_csv, read_ndjson
 from tests.worlds.patience import eventually
 from tests.worlds.shell import COMMAND, Cluster, Finished, cluster, invoke, running
 
@@ -308,11 +310,36 @@ def test_an_unknown_outcome_is_repeated_as_the_same_write(tmp_path: Path) -> Non
         progress = _progress(file)
         assert progress is not None
         failed = progress["progress"]["failed"]  # type: ignore[index]
-        versions = {str(basestore.Identity.parse(identity).version) for _, identity, _ in failed}
+        versions = {str(basestore.Identity.parse(identity).version) for _, identity, *_ in failed}
         eventually(lambda: three.states()["n1"]["alive"] == ["n1", "n2", "n3"], "all are back")
         assert three.invoke("import", str(file)).code == 0
         items = [json.loads(line) for line in three.invoke("scan", "late/", "-o", "json").text.splitlines()]
         assert {item["version"] for item in items} == versions
+
+
+@pytest.mark.parametrize(
+    ("held", "stays"), [("nothing", False), ("an older value", False), ("a newer value", True)]
+)
+def test_what_cannot_be_known_is_written_anew_but_not_over_what_is_newer(
+    three: Cluster, tmp_path: Path, held: str, stays: bool
+) -> None:
+    file = _ndjson(tmp_path / "a.ndjson", f"{held}/", 1)
+    with basestore.sync.connect(three.endpoint(1)) as store, file.open("rb") as source:
+        key, after_ms = f"{held}/000000", store.node_hints().asked_ms or 0
+        if held != "nothing":
+            version = store.set(key, held).version
+            assert version is not None
+            after_ms = version.wall_ms - stays
+        settings = {"cluster": store.cluster_id(), "bucket": "default", "format": "ndjson"}
+        imported = identity(source, settings | {"key column": None, "value column": None})
+        unheard = Failed(START, str(basestore.Identity(b"proposed")), False, after_ms)
+        kept = Checkpoint(file.with_name("a.ndjson.basestore-progress"), imported)
+        kept.save(Progress(Position(file.stat().st_size, 2), failed=[unheard]))
+        done = three.invoke("import", str(file), "-o", "json")
+        assert _counts(done) == {"superseded" if stays else "stored": 1}
+        assert done.code == (5 if stays else 0)
+        assert store.get(key).value == (held.encode() if stays else b"0")
+    assert _progress(file) is None
 
 
 def test_without_a_node_an_import_stops_and_goes_on_later(three: Cluster, tmp_path: Path) -> None:
