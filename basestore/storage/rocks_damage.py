@@ -15,7 +15,6 @@ import os
 import re
 import struct
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,7 +76,9 @@ def make_visible(losses: Iterable[Loss]) -> None:
 
 
 def in_use(directory: Path) -> bool:
-    """Whether another process holds the store; RocksDB will then refuse it."""
+    """Whether a process holds the store; RocksDB will then refuse it."""
+    if _held_by(directory):
+        return True
     with (directory / "LOCK").open("ab") as lock:
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -86,19 +87,25 @@ def in_use(directory: Path) -> bool:
     return False
 
 
+def _held_by(directory: Path) -> str:
+    """Which process holds the store, where the system tells (Linux); it may be this one. The file is not
+    opened: to close it again would end this process's own lock on it, and let others in."""
+    try:
+        status = (directory / "LOCK").stat()
+        locks = Path("/proc/locks").read_text()
+    except OSError:
+        return ""
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+    # 1: POSIX  ADVISORY  WRITE 4711 fd:01:131 0 EOF
+    held = re.search(rf"POSIX .* (\d+) {device}:{status.st_ino} ", locks)
+    return held[1] if held else ""
+
+
 def holder(directory: Path) -> str:
     """What to do about a store that is held, by whom the system says, or how to find that out."""
-    lock = directory / "LOCK"
-    found = ""
-    with suppress(OSError):
-        # Not by opening the file: to close it again would end this process's own lock, if it has one.
-        status = lock.stat()
-        device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
-        # 1: POSIX  ADVISORY  WRITE 4711 fd:01:131 0 EOF
-        held = re.search(rf"POSIX .* (\d+) {device}:{status.st_ino} ", Path("/proc/locks").read_text())
-        found = held[1] if held else ""
+    found = _held_by(directory)
     if not found:
-        return f"Perhaps another process uses it: `fuser {lock}` names it. Stop that one first"
+        return f"Perhaps another process uses it: `fuser {directory / 'LOCK'}` names it. Stop that one first"
     if found == str(os.getpid()):
         return "This process itself uses it already: close that node first"
     return f"Process {found} uses it: see which that is (`ps -fp {found}`), and stop it first"

@@ -276,6 +276,8 @@ try:
 except StorageError as error:
     print(error)
 """
+        with pytest.raises(StorageError, match="This process itself uses it"):  # and keeps its lock
+            RocksEngine(tmp_path / "store")
         other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         assert f"Process {os.getpid()} uses it: see which that is (`ps -fp {os.getpid()}`)" in other.stdout
         assert log.read_bytes() == before
