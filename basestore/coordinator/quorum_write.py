@@ -93,7 +93,7 @@ class QuorumWrite(Operation):
 
     __slots__ = (
         "_again", "_answered", "_begun_s", "_content", "_context", "_deadline", "_hints_asked", "_late",
-        "_reasons", "_record", "_repeats", "_replicas", "_report", "_rule", "_sent", "_stable", "_tally",
+        "_parted", "_reasons", "_record", "_repeats", "_replicas", "_report", "_rule", "_sent", "_stable", "_tally",
         "_untaken", "_winner",
     )  # fmt: skip
 
@@ -111,9 +111,8 @@ class QuorumWrite(Operation):
         self._deadline = deadline
         self._report = report
         self._tally = Tally(len(replicas), level)
-        self._answered = False
-        self._again = False
-        self._sent = False
+        self._answered = self._again = self._sent = False
+        self._parted: tuple[int, ...] = ()  # replicas whose link was lost: they may be on other stores by now
         self._hints_asked = 0
         self._untaken: list[int] = []  # for whom hints were asked for before a replica was known to have it
         self._late = 0  # replicas that applied it after the deadline
@@ -205,9 +204,10 @@ class QuorumWrite(Operation):
 
     def _keep(self, replica: int, only_copy: bool, taker: int | None = None) -> None:
         states = zip(self._replicas, self._tally.states, strict=True)
-        peers, content, blob = self._context.peers, self._content, self._record.blob
+        peers, content, blob, parted = self._context.peers, self._content, self._record.blob, self._parted
         number_of = peers.number_of
-        takers = [number_of[member] for member, state in states if state is APPLIED or member == taker]
+        took = (member for member, state in states if state is APPLIED or member == taker)
+        takers = [number_of[member] for member in took if member not in parted]
         peers.send(peers.me, Keep(self.ids[0], number_of[replica], content.row, blob, only_copy, takers))
         self._hints_asked += 1
 
@@ -255,8 +255,10 @@ class QuorumWrite(Operation):
 
     def lost(self, member: int, now: Instant) -> None:
         # What reads first has no record yet that a hint could keep.
-        if self._sent and member in self._replicas and self._state(member) == PENDING:
-            self._hint(member, "the link was lost")
+        if self._sent and member in self._replicas:
+            self._parted += (member,)
+            if self._state(member) == PENDING:
+                self._hint(member, "the link was lost")
 
     def alarm(self, now: Instant) -> None:
         """The deadline; at ANY half-way, so that hints are durable before it."""

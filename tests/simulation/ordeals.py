@@ -6,6 +6,8 @@ leftovers  no exchanges and no crashes: what a replica has missed comes by a hin
 blackout   all power goes, and one member comes back with the blocks of an older moment
 twins      of five members two come back with the same older moment, one knows it, they hear but each other
 outlived   a member's store is lost, and later the one before it comes back
+unheard    the same, of a store that alone had taken some writes, and comes back to one that has not heard yet
+           how far all was proven without these
 spoilt     records that are deleted and set again all the time are spoilt
 lopsided   each of two replicas gets at once what comes to the other late, and they compare meanwhile
 """
@@ -19,11 +21,12 @@ ORDEALS = 0.05  # of all worlds
 CALM = NetworkPlan(True, 0.0005, 0.0, 0.0, 0.0, False, False)
 BOUND_MS = 100
 ODD = 0.001  # the size of a rollback of blocks to the first copy
+EARLY = 0.301  # to the third of ten
 
 
 def ordeal(plan: Plan, stream: Stream) -> Plan:
     """One of them, in place of a plain plan."""
-    ordeals = (_owing, _leftovers, _blackout, _twins, _outlived, _spoilt, _lopsided)
+    ordeals = (_owing, _leftovers, _blackout, _twins, _outlived, _spoilt, _lopsided, _unheard)
     return stream.pick(ordeals)(plan, stream)
 
 
@@ -80,6 +83,23 @@ def _outlived(plan: Plan, stream: Stream) -> Plan:
         Fault(5.4, "rollback", machine, machine, 0.1, ODD),
     )
     return replace(plan, faults=faults, seconds=7.0)
+
+
+def _unheard(plan: Plan, stream: Stream) -> Plan:
+    plan = _small(plan, "unheard", 4, stream, ("brief", "lone"))
+    first = stream.below(4)
+    machine, one, other, far = ((first + at) % 4 for at in range(4))
+    cut, end = stream.uniform(2.9, 3.6), 8.0
+    faults = (
+        *(Fault(1.1, "cut", far, each, end, 0.5) for each in (one, other)),
+        *(Fault(1.1, "cut", machine, each, 0.65, 0.5) for each in (one, other)),
+        Fault(1.7, "wipe", machine, machine, 0.1, 0.0),
+        Fault(cut, "isolate", one, one, 4.6 - cut, 0.5),
+        Fault(cut, "cut", one, other, end, 0.5),
+        Fault(4.4, "rollback", machine, machine, 0.1, EARLY),
+        Fault(4.4, "cut", machine, other, end, 0.5),
+    )
+    return replace(plan, faults=faults, partitions=8, rest=(2.6, 6.0), seconds=6.2)
 
 
 def _spoilt(plan: Plan, stream: Stream) -> Plan:

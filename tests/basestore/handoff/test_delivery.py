@@ -53,6 +53,22 @@ def test_a_hint_names_the_store_of_its_keeper_wherever_that_stands_among_the_rep
     assert all(world.node(0).identity.store in stores for stores in kept)
 
 
+def test_a_hint_does_not_name_the_store_that_follows_the_one_that_took_the_write() -> None:
+    world = World(4, replication=3)
+    row = world.row("k")
+    taker, *silent = world.replicas("k")
+    (keeper,) = set(range(4)) - {taker, *silent}
+    for each in silent:
+        world.hold(keeper, each)
+    world.set(keeper, "k", "v", Level.ONE)
+    world.run(0.05)
+    world.wipe(taker)
+    world.start(taker)
+    world.run(2)
+    kept = [hint.stores for _, hint in world.node(keeper).hints.of_row(row)]
+    assert kept == [b"", b""]
+
+
 def test_of_several_hints_for_a_row_only_the_winner_is_kept() -> None:
     world = World(3)
     world.stop(2)

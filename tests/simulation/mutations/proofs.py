@@ -185,7 +185,7 @@ def _had_now(self: Any, row: bytes, head: bytes) -> bytes:
     {"deletes", *PURGED, "mismatches"},
     Maintenance,
     "_empty",
-    "outlived",
+    "unheard",
 )
 def _keep_rows(self: Any, rows: int, busy: Any) -> int | None:
     self._emptied.update(self._summaries.of)

@@ -30,9 +30,6 @@ SURVIVORS = {
     "a checkpoint drops log records before its sums are stored": (
         "a leaf must be entered, a checkpoint drop its log records, and the life end before it changes again"
     ),
-    "an outlived store keeps what it has": (
-        "what it keeps must have been purged everywhere, and its recovery be over before an exchange says so"
-    ),
 }
 
 
