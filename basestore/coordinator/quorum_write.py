@@ -93,8 +93,8 @@ class QuorumWrite(Operation):
 
     __slots__ = (
         "_again", "_answered", "_begun_s", "_content", "_context", "_deadline", "_hints_asked", "_late",
-        "_parted", "_reasons", "_record", "_repeats", "_replicas", "_report", "_rule", "_sent", "_stable", "_tally",
-        "_untaken", "_winner",
+        "_parted", "_reasons", "_record", "_repeats", "_replicas", "_report", "_rule", "_sent", "_stable",
+        "_tally", "_untaken", "_winner",
     )  # fmt: skip
 
     def __init__(
