@@ -37,6 +37,7 @@ def judge(history: History) -> Iterator[Violation]:
         late = history.late.get((bucket, key), [])
         writers, wrong = _writers(operations, late)
         yield from wrong
+        yield from _lost_to_itself(operations, writers)
         yield from _forgot(operations, bucket == "once")
         yield from _staler(operations, bucket == "once", history)
         yield from _unsettled(operations)
@@ -135,7 +136,7 @@ def _writers(
 ) -> tuple[dict[bytes, Operation], list[Violation]]:
     """Which write each version is of, learned from receipts and from values that were read; and
     what was read that nobody wrote, or that was refused. A write whose hint came too late may be written
-    anew, by an operator."""
+    anew, by an operator; and one that was repeated on a first-write key without a version, by its client."""
     wrong = []
     sets = {op.value: op for op in operations if op.kind == h.SET}
     writers: dict[bytes, Operation] = {}
@@ -152,11 +153,20 @@ def _writers(
             wrong.append(Violation("phantoms", f"{op} shows what was refused: {writer}"))
         elif writers.setdefault(op.version, writer) is not writer:
             wrong.append(Violation("versions", f"{op} and {writers[op.version]}: one version, two values"))
-        elif writer.version and writer.version != op.version and writer.version not in late:
+        elif (
+            writer.version and writer.version != op.version and writer.version not in late and not writer.anew
+        ):
             wrong.append(Violation("versions", f"{op}: {writer} was executed twice"))
         elif writer.start > op.end:
             wrong.append(Violation("phantoms", f"{op} shows what was written later: {writer}"))
     return writers, wrong
+
+
+def _lost_to_itself(operations: list[Operation], writers: dict[bytes, Operation]) -> Iterator[Violation]:
+    """A first write, be it repeated, has lost to another one, if it has."""
+    for op in operations:
+        if op.outcome == h.LOST and writers.get(op.winner) is op:
+            yield Violation("lost to itself", f"{op} is told that it lost to its own {op.winner.hex('-', 8)}")
 
 
 def acts_of(

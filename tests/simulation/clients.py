@@ -2,8 +2,9 @@
 
 What a client asks is drawn in `workload.py`; some are in a session.
 
-A write that may have happened is repeated with its version now and then, perhaps at another node:
-it stays the same operation. What was refused for certain and never sent before did not happen.
+A write that may have happened is repeated with its version now and then, perhaps at another node, and one of
+which no word came by what its client has proposed: it stays the same operation. What was refused for certain
+and never sent before did not happen.
 """
 
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from basestore.consistency import Level
 from basestore.coordinator.admission import CROWDED
 from basestore.protocol.client import Delete, Failed, Get, Got, Page, Scan, Set, Written
 from basestore.protocol.codec import Message, decode, encode
+from basestore.protocol.handshake import Goodbye
 from basestore.repair.version import PROPOSAL_BYTES
 from basestore.replica.replica import DIGEST_BYTES_MIN
 from basestore.results.receipts import Item, page
@@ -36,6 +38,7 @@ EXAMINE = "examine"  # the workload of who asks in the end
 STRONG_THEMES = ("races", "swaps", "ambushes")  # what they are after only quorums show
 LONG = bytes(DIGEST_BYTES_MIN)
 DEFINITE_CODES = {1: "InvalidRequest", 2: "Unavailable", 3: "Overloaded", h.CLOCK_SKEW: "ClockSkew"}
+KEEPS_UP = "not keep up"  # how disks do that hang
 WRITE_TIMEOUT, READ_TIMEOUT = 5, 6
 WRITTEN = (h.STORED, h.SUPERSEDED, h.LOST)
 IN_SESSION = [(Level.ONE, 6.0), (Level.QUORUM, 3.0), (Level.ANY, 1.0)]
@@ -49,6 +52,7 @@ class Session:
         self.machine = machine
         self.life = machine.life
         self.waiting: dict[int, h.Operation] = {}
+        self.leaving = False  # the machine has said goodbye
         self._last = 0.0
         self.outbox: Outbox = machine.open_client(self)
 
@@ -59,6 +63,10 @@ class Session:
             messages = decode(encode(messages))
         answers = []
         for message in messages:
+            if isinstance(message, Goodbye):
+                world.clockwork.after(world.client_delay(), self._hear_goodbye)
+                continue
+            world.counts["answered after a goodbye"] += self.machine.leaving
             request: int = message.id  # type: ignore[attr-defined]
             operation = self.waiting.pop(request, None)
             if operation is None:
@@ -68,6 +76,14 @@ class Session:
                 answers.append((operation, message))
         arrival = self._last = max(world.clockwork.now + world.client_delay(), self._last + 1e-6)
         world.clockwork.at(arrival, self.client.hear, answers)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it lacks answers."""
+        return bool(self.waiting)
+
+    def _hear_goodbye(self) -> None:
+        self.leaving = True
 
     def lost(self) -> None:
         """The machine is gone: so are all answers that have not left."""
@@ -155,13 +171,20 @@ class Client:
     def _try(self, operation: h.Operation) -> None:
         """Send it, to the home node or, if that does not run, to another."""
         machine = self.world.machines[self._home]
-        if machine.node is None:
+        if machine.node is None or self._turned_away(machine):
             self._home = self.stream.below(len(self.world.machines))
             machine = self.world.machines[self._home]
         if machine.node is None:  # nobody to ask
             self._end(operation, h.TIMEOUT if operation.stamped else h.REFUSED)
             return
         self.ask(machine, operation)
+
+    def _turned_away(self, machine: "Machine") -> bool:
+        """Whether the machine has told this client that it ends, or would take no new one."""
+        session = self._sessions.get(machine.index)
+        if session is None or session.life != machine.life:
+            return machine.leaving
+        return session.leaving
 
     def ask(self, machine: "Machine", operation: h.Operation) -> None:
         """Send a request to a machine that runs."""
@@ -208,8 +231,22 @@ class Client:
         for request, operation in waiting.items():
             self._miss(request)
             if operation.requests[-1] == request and operation.outcome == h.PENDING:
-                operation.stamped = operation.stamped or operation.writes
-                self._end(operation, h.GONE)
+                self._wonder(operation)
+
+    def _wonder(self, operation: h.Operation) -> None:
+        """No answer will come. A write is perhaps repeated as what it was proposed as, or is known by."""
+        operation.stamped = operation.stamped or operation.writes
+        known_by = operation.identity or proposal_of(operation)
+        repeats = operation.writes and known_by and operation.attempts <= REPEATS_MAX
+        if not repeats or not self.stream.chance(0.6):
+            self._end(operation, h.GONE)
+            return
+        operation.identity = known_by
+        if len(known_by) == PROPOSAL_BYTES:
+            self.world.counts["repeated by its proposal"] += 1
+            operation.anew = operation.bucket == "once"
+        self._home = self.stream.below(len(self.world.machines))
+        self.world.clockwork.after(self.stream.exponential(0.05), self._try, operation)
 
     def _miss(self, request: int) -> None:
         if self._library is not None:
@@ -224,13 +261,15 @@ class Client:
         self._miss(request)
         if operation.outcome == h.PENDING and operation.requests[-1] == request:
             self.world.witness.silent(session.machine, session.life, operation, request)
-            operation.stamped = operation.stamped or operation.writes
-            self._end(operation, h.GONE)
+            self._wonder(operation)
 
     def _take(self, operation: h.Operation, message: Message) -> None:
         if operation.outcome != h.PENDING:
             return
         if isinstance(message, Written):
+            self.world.counts["repeated by its proposal, and told"] += (
+                len(operation.identity) == PROPOSAL_BYTES
+            )
             operation.stamped = operation.stamped or bool(message.version)
             operation.version = message.version or operation.version
             operation.winner, operation.final = message.better, message.final
@@ -275,6 +314,7 @@ class Client:
         if definite:
             self.world.counts[definite] += 1
             self.world.counts["too many under way"] += failed.text == CROWDED
+            self.world.counts["refused: a disk does not keep up"] += KEEPS_UP in failed.text
         if not operation.writes:
             operation.code = failed.code
             self._end(operation, h.FAILED)
@@ -365,13 +405,15 @@ class Client:
         return operation
 
 
+def proposal_of(operation: h.Operation) -> bytes:
+    """What its client proposes that a write be known by. Some propose nothing."""
+    return (operation.number + 1).to_bytes(PROPOSAL_BYTES) if operation.client % 4 else b""
+
+
 def request_of(operation: h.Operation, request: int) -> Message:
     """The message that asks for it."""
     level, timeout_ms, key = int(operation.level), operation.timeout_ms, operation.key.encode()
-    # Some clients propose none.
-    identity = operation.identity or (
-        (operation.number + 1).to_bytes(PROPOSAL_BYTES) if operation.client % 4 else b""
-    )
+    identity = operation.identity or proposal_of(operation)
     if operation.kind == h.SET:
         return Set(
             request, operation.bucket, key, operation.value, level, timeout_ms, operation.ttl_ms,

@@ -13,6 +13,8 @@ from tests.simulation.crowds import crowded
 from tests.simulation.drills import DRILLS, drill
 from tests.simulation.fillings import CHANCE as FILLING
 from tests.simulation.fillings import filling
+from tests.simulation.hangs import CHANCE as HANGING
+from tests.simulation.hangs import hanging
 from tests.simulation.ordeals import ORDEALS, ordeal
 from tests.simulation.plan import BEGIN_S, ClientPlan, Fault, MachinePlan, NetworkPlan, Plan
 from tests.simulation.restores import CHANCE as RESTORING
@@ -33,6 +35,7 @@ PAUSES = [("pause", 2.0)]
 AMBUSHES = [("ambush", 3.0), ("crash", 1.0)]
 STALLS = [("disk full", 4.0), ("slow disk", 1.0), ("crash", 1.0), ("stop", 0.5), ("cut", 1.0)]
 STALL_CHANCE = 0.05
+SPOIL_CHANCE = 0.05
 RACES = [("clock within", 6.0), ("cut one way", 1.0)]
 EVERYTHING = CRASHES + NETWORK + DISKS + STORES + CLOCKS + HINTS + PAUSES
 THEMES = [
@@ -67,7 +70,17 @@ def draw(seed: int) -> Plan:
     full = Stream(seed, "full")
     plan = filling(plan, full) if full.chance(FILLING) else plan
     crowd = Stream(seed, "crowd")
-    return crowded(plan, crowd) if crowd.chance(CROWDED) else plan
+    plan = crowded(plan, crowd) if crowd.chance(CROWDED) else plan
+    hung = Stream(seed, "hung")
+    plan = hanging(plan, hung) if hung.chance(HANGING) else plan
+    spoilt = Stream(seed, "spoilt")
+    return _spoiling(plan, spoilt) if spoilt.chance(SPOIL_CHANCE) else plan
+
+
+def _spoiling(plan: Plan, stream: Stream) -> Plan:
+    """A record is spoilt early, while no store is lost yet: afterwards few worlds may lose any more."""
+    at, machine = stream.uniform(BEGIN_S + 0.2, BEGIN_S + 1.0), stream.below(len(plan.machines))
+    return replace(plan, faults=(*plan.faults, Fault(at, "spoil", machine, machine, 0.0, stream.random())))
 
 
 def draw_plain(seed: int) -> tuple[Plan, list[tuple[str, float]]]:

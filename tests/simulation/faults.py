@@ -14,6 +14,8 @@ from basestore.storage.keyspace import DATA, HINT
 from tests.simulation.clockwork import Stream
 from tests.simulation.crowds import BURSTS, Crowds
 from tests.simulation.fillings import FILLINGS, Fillings
+from tests.simulation.goodbyes import say_goodbye
+from tests.simulation.hangs import HANGS, Hangs
 from tests.simulation.losses import lose_store, may_lose, recall, restart_s
 from tests.simulation.plan import Fault
 from tests.simulation.restores import RESTORES, Restores
@@ -133,6 +135,7 @@ class Faults:
             **dict.fromkeys(RESTORES, self._restores.strike),
             **dict.fromkeys(FILLINGS, Fillings(world).strike),
             **dict.fromkeys(BURSTS, Crowds(world).strike),
+            **dict.fromkeys(HANGS, Hangs(world).strike),
         }  # by kind
 
     def begin(self) -> None:
@@ -170,8 +173,7 @@ class Faults:
         elif kind == "power":
             power_loss(world, fault)
         elif kind == "stop":
-            machine.stop()
-            world.clockwork.after(restart_s(fault), machine.start)
+            self._stop(machine, fault)
         elif kind == "pause":
             if fault.size < 0.5:
                 machine.pause()
@@ -204,6 +206,14 @@ class Faults:
             self._disk(machine, fault)
         else:
             self._network(machine, fault)
+
+    def _stop(self, machine: "Machine", fault: Fault) -> None:
+        """A machine ends cleanly, in the orderly way or, asked twice, at once."""
+        if fault.digit(4) < 6:
+            say_goodbye(machine, restart_s(fault))
+        else:
+            machine.stop()
+            self._world.clockwork.after(restart_s(fault), machine.start)
 
     def _blackout(self, machine: "Machine", fault: Fault) -> None:
         """All machines lose their power; one comes back with the blocks of an older moment."""

@@ -32,6 +32,7 @@ class Operation:
     __slots__ = (
         "acknowledged",
         "after",
+        "anew",
         "attempts",
         "bucket",
         "client",
@@ -108,6 +109,7 @@ class Operation:
         self.cursor: bytes | None = None
         self.page: list[tuple[str, bytes, bytes]] = []
         self.place = -1  # among its client's own
+        self.anew = False  # on a first-write key it was repeated without a version: it may have two
         self.stamped = False  # a write that may exist: it was sent, and not refused before
         self.attempts = 0
         self.node = -1

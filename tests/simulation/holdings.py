@@ -1,15 +1,17 @@
 """Holdings: what the replicas of a row hold, and that nothing goes from a disk or comes to it that should
 not.
 
-On no disk does a record give way to one that it beats. A record is gone from a disk only when it was due at
-or below the stable stamp that stands on that disk, its life was over by the true time, and every other
-replica holds it, or one that beats it, or has purged it: nothing that it beats comes back.
+On no disk does a record give way to one that it beats, and no write has two versions on a last-write key. A
+record is gone from a disk only when it was due at or below the stable stamp that stands on that disk, its
+life was over by the true time, and every other replica holds it, or one that beats it, or has purged it:
+nothing that it beats comes back.
 
 And what comes to a disk, whichever way it came in, is no new version at or below the stamp that this disk
 has closed, or at or below any stable stamp that any replica of its partition has ever held: *new* is what
 no other replica holds or has taken on the disk that it runs on.
 """
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,8 @@ class Holdings:
         self._world = world
         self._dues: dict[bytes, dict[bytes, int]] = {}  # by row and version: from when it may be purged
         self._takers: dict[tuple[bytes, bytes], list[object]] = {}  # of a row's version: disks
+        self._proposed: dict[tuple[bytes, bytes], bytes] = {}  # versions, by row and what was proposed
+        self._taken_s: dict[tuple[bytes, bytes], float] = {}  # the same: when it was first taken
         self.stable: dict[int, int] = {}
 
     # --- who holds what ----------------------------------------------------------------------
@@ -63,6 +67,10 @@ class Holdings:
     def taken(self, row: bytes, version: bytes) -> bool:
         """Whether any replica has ever taken that version."""
         return bool(self._takers.get((row, version)))
+
+    def taken_s(self, row: bytes, version: bytes) -> float:
+        """When a replica first took that version."""
+        return self._taken_s.get((row, version), math.inf)
 
     def known(self, row: bytes, version: bytes) -> bool:
         """Whether any replica has ever taken that version, or holds what beats it."""
@@ -102,6 +110,8 @@ class Holdings:
         takers = self._takers.get((row, version))
         if takers is None:
             takers = self._takers[row, version] = []
+            self._taken_s[row, version] = self._world.clockwork.now
+            self._judge_twice(row, new)
         limit = s.closed_in(disk.get(s.SUMMARY + row[:2]))
         if not machine.impaired:
             limit = max(limit, self.stable.get(partition, 0))
@@ -112,6 +122,16 @@ class Holdings:
             text = f"takes {s.short(version)}, which nobody has, and {limit:x} is closed"
             self._world.blame("closed", f"n{machine.index + 1}, {row!r}: {text}")
         takers.append(disk)
+
+    def _judge_twice(self, row: bytes, new: bytes) -> None:
+        """However often a write is repeated, on a last-write key it has one version; but for one whose hint
+        came too late, which an operator has had written anew."""
+        proposal, version = s.proposal_of(new), new[: s.VERSION]
+        if proposal and s.bucket_of(row) not in s.FIRST_WRITE_WINS:
+            first = self._proposed.setdefault((row, proposal), version)
+            if first != version and s.key_of(row) not in self._world.history.late:
+                text = f"{s.short(version)} is of the write that {s.short(first)} is of"
+                self._world.blame("twice", f"{row!r}: {text}")
 
     def _judge_purge(self, machine: "Machine", row: bytes, old: bytes, batch: Batch) -> None:
         """A record goes: it was due, and all replicas had it; or its store is forgetful, and drops what the

@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING, Any
 from basestore.anti_entropy.scheduler import ROUND_S_MIN
 from basestore.cluster.outbox import Outbox
 from basestore.config import NodeConfig
+from basestore.coordinator.context import refuse
+from basestore.errors import Overloaded
 from basestore.instant import Instant
 from basestore.node import Node
 from basestore.protocol.codec import Message
+from basestore.protocol.handshake import Goodbye
 from basestore.protocol.heartbeats import Ping, Pong, Remembered
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.replication import Applied, Apply, Hinted
 from basestore.replica.identity import Fresh, Place
+from basestore.server.connections import STOPPING
 from tests.simulation.clockwork import Stream
 from tests.simulation.losses import may_doubt
 from tests.simulation.network import Link
@@ -49,11 +53,11 @@ LISTEN_S = 0.6
 COPIES_MAX = 10
 ROOM_S = 0.2
 TOLD = frozenset((Applied, Apply, Hinted))  # what the triggers look at
-HEARD = frozenset((Apply, Ping, Pong, Remembered))  # what the witness looks at when it arrives
+HEARD = frozenset((Apply, Goodbye, Ping, Pong, Remembered))  # what the witness looks at when it arrives
 FLUSH = (5000, 150, 1)  # the summary log, after so many bytes, in slices of so many bytes and nodes
 COUNTED = (
     "exchanges_same", "exchanges_delta", "exchanges_full", "exchanges_aborted", "mismatches", "records_taken",
-    "records_dropped", "partitions_scrubbed", "hints_late", "debts_ended",
+    "records_dropped", "partitions_scrubbed", "hints_late", "debts_ended", "disk_stalls",
 )  # fmt: skip
 
 
@@ -80,6 +84,10 @@ class Machine:
         self.pause_in_turn = False
         self.offset_ms = plan.offset_ms
         self.failing = False  # the next fsync fails
+        self.leaving = False  # it has said goodbye
+        self._hung = 0  # for how many reasons no sync ends
+        self._held: tuple[int, int, int] | None = None  # the sync that would have ended
+        self.hung_since = math.inf  # when it would have
         self.full_until_s = 0.0  # the disk takes nothing, or takes something now and then
         self.slow_s = 0.0
         self.sync_s = plan.sync_s
@@ -137,6 +145,9 @@ class Machine:
     def start(self) -> None:
         """Open the store, as the service does."""
         if self.node is not None:
+            return
+        if self._hung:
+            self.world.clockwork.after(RETRY_S, self.start)
             return
         if self.room is not None and not self.room.opens():
             self.world.counts["refused to open: no room"] += 1
@@ -205,6 +216,9 @@ class Machine:
         """A clean end."""
         if self.node is None or self.paused:
             return
+        if self._hung:
+            self.crash("it cannot end while its disk hangs")
+            return
         self.world.say(self.index, "stop", "")
         self.node.close(self.instant())
         self.disk.sync()
@@ -218,6 +232,7 @@ class Machine:
         self.life += 1
         self.node = None
         self.paused = self.pause_in_turn = self._turning = self._syncing = self.failing = False
+        self.leaving, self._held, self.hung_since = False, None, math.inf
         self._stalled = None
         self._backlog.clear()
         self._order.clear()
@@ -307,6 +322,17 @@ class Machine:
     def quicken(self) -> None:
         """The disk is no longer slow."""
         self.slow_s = 0.0
+
+    def hang(self) -> None:
+        """From now on no sync ends, until it may go on as often as this was said."""
+        self._hung += 1
+
+    def go_on(self, *, wholly: bool = False) -> None:
+        """Syncs end again, unless something else keeps them."""
+        self._hung = 0 if wholly else max(0, self._hung - 1)
+        if not self._hung and self._held is not None:
+            held, self._held, self.hung_since = self._held, None, math.inf
+            self._synced(*held)
 
     @property
     def impaired(self) -> bool:
@@ -463,6 +489,10 @@ class Machine:
     def _synced(self, life: int, barrier: int, pending: int) -> None:
         if self.life != life:
             return
+        if self._hung:
+            self.world.counts["sync hung"] += 1
+            self._held, self.hung_since = (life, barrier, pending), self._clockwork.now
+            return
         if self.failing:
             self.world.counts["stopped by a failed fsync"] += 1
             self.crash("fsync failed")
@@ -498,6 +528,18 @@ class Machine:
         self._order.pop(outbox, None)
         self.wake()
 
+    def tell_all(self, message: Message) -> None:
+        """It is about to end: everybody who is connected is told."""
+        self.leaving = True
+        for outbox in self._ends:
+            outbox.put(message)
+        self.wake()
+
+    @property
+    def awaited(self) -> bool:
+        """Whether some client has no answer yet."""
+        return any(end.waits for end in self._ends.values() if not isinstance(end, Link))
+
     def open_client(self, session: "Session | Line") -> Outbox:
         assert self.node is not None
         return self._register(self.node.open_client(), session)
@@ -520,6 +562,12 @@ class Machine:
         self.wake()
 
     def hear_client(self, outbox: Outbox, life: int, message: Message) -> None:
-        if self.node is not None and self.life == life:
+        if self.node is None or self.life != life:
+            return
+        if self.leaving:
+            self.world.counts["refused after a goodbye"] += 1
+            refuse(outbox, getattr(message, "id", 0), Overloaded(STOPPING))
+            self.wake()
+        else:
             self.node.receive_client(outbox, [message], self.instant())
             self.wake()

@@ -4,7 +4,7 @@ As in the service, the lower member dials, both ends get an outbox of their own 
 what arrives on an end that its node has given up is gone. Two ends notice a break at different
 times. A `stream` keeps order; on other networks every message makes its own way. What was on a
 broken link may come on the next one (`stray`), but for the words by which two nodes introduce
-themselves: a late one of those speaks of another life.
+themselves, or take their leave: a late one of those speaks of another life.
 """
 
 from collections import Counter
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from basestore.cluster.outbox import Outbox
 from basestore.protocol.codec import Message, decode, encode
+from basestore.protocol.handshake import Goodbye
 from basestore.protocol.heartbeats import Confirmed, Ping, Pong, Remembered, StoreClaim
 from tests.simulation.clockwork import Clockwork, Stream
 from tests.simulation.plan import NetworkPlan
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from tests.simulation.machine import Machine
 
 ATTEMPT_S_MAX = 0.6
-INTRODUCTIONS = (StoreClaim, Remembered, Confirmed, Ping, Pong)
+INTRODUCTIONS = (StoreClaim, Remembered, Confirmed, Ping, Pong, Goodbye)
 
 
 class Link:

@@ -15,6 +15,7 @@ from basestore.cluster.outbox import Outbox
 from basestore.errors import BasestoreError, ConnectionLost
 from basestore.protocol.client import Failed
 from basestore.protocol.codec import Message
+from basestore.protocol.handshake import Goodbye
 from basestore.protocol.operator import Explain, Replay, Status
 from basestore.results.cluster_view import SURVEY_MS, Scope
 from basestore.results.convergence import Proving
@@ -48,9 +49,16 @@ class Line:
         world.clockwork.after(timeout_s + GRACE_S, self._end, None)
 
     def carry(self, messages: list[Message]) -> None:
-        """The answer leaves the node."""
+        """The answer leaves the node, perhaps behind a goodbye."""
         world = self.client.world
-        world.clockwork.after(world.client_delay(), self._end, messages[0])
+        for answer in messages:
+            if not isinstance(answer, Goodbye):
+                world.clockwork.after(world.client_delay(), self._end, answer)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it lacks an answer."""
+        return self._heard is not None
 
     def lost(self) -> None:
         """The machine is gone."""

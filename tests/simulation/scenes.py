@@ -14,10 +14,10 @@ def version(ms: int, member: int = 2, number: int = 1) -> bytes:
     return ((WALL_MS + ms) << 16).to_bytes(8) + (member + 1 << 48 | 7).to_bytes(8) + number.to_bytes(8)
 
 
-def record(ms: int, *, tombstone: bool = False, expires_ms: int = 0) -> bytes:
+def record(ms: int, *, tombstone: bool = False, expires_ms: int = 0, proposal: bytes = b"") -> bytes:
     """As it is stored: with a sequence."""
-    flags = bytes((tombstone | (2 if expires_ms else 0),))
-    return version(ms) + bytes(16) + flags + expires_ms.to_bytes(8) + b"v" + bytes(8)
+    flags = bytes((tombstone | (2 if expires_ms else 0) | (4 if proposal else 0),))
+    return version(ms) + bytes(16) + flags + expires_ms.to_bytes(8) + proposal + b"v" + bytes(8)
 
 
 def summary(*, closed_ms: int | None = None, stable_ms: int = -WALL_MS) -> bytes:

@@ -233,6 +233,8 @@ class Stamps:
         new one."""
         if int.from_bytes(version[8:10]) != machine.config.member.number + 1:
             return False  # it repeats what another gave out
+        if self._holdings.taken_s(row, version) < self._begun_s.get(machine.index, 0.0):
+            return False  # or what it gave out in an earlier life
         stamp, disk = s.stamp_of(version), machine.disk
         number = version[8:] + row[:2]
         known = self._numbers.get(number)

@@ -19,9 +19,9 @@ from tests.worlds.disk import Disk
 
 DATA, SUMMARY, HINT, DEBT = b"r", b"s", b"h", b"d"
 CEILING = b"mceiling"
-VERSION, HEAD, RECORD_MIN, SEQUENCE = 24, 41, 49, 8
+VERSION, HEAD, RECORD_MIN, PROPOSAL, SEQUENCE = 24, 41, 49, 8, 8
 FLAGS_AT, EXPIRY_AT = 40, 41
-TOMBSTONE, MARKED, ONLY_COPY, LATE, NAMED = 1, 3, 1, 2, 128
+TOMBSTONE, MARKED, PROPOSED, ONLY_COPY, LATE, NAMED = 1, 3, 4, 1, 2, 128
 CLOSED_AT, STABLE_AT = 40, 48
 STORE = 16
 LEAVES = 4096
@@ -65,6 +65,13 @@ def is_tombstone(stored: bytes) -> bool:
 def expiry_of(stored: bytes) -> int:
     """Milliseconds since 1970 at which a record expires; 0: never."""
     return int.from_bytes(stored[EXPIRY_AT:RECORD_MIN])
+
+
+def proposal_of(stored: bytes | None) -> bytes:
+    """What its client has proposed that a write be known by, or nothing."""
+    if stored is None or not stored[FLAGS_AT] & PROPOSED:
+        return b""
+    return stored[RECORD_MIN : RECORD_MIN + PROPOSAL]
 
 
 def due_of(stored: bytes) -> int:

@@ -336,3 +336,25 @@ def test_a_delete_whose_hint_came_too_late_may_show_under_a_later_version() -> N
         anew = story.get(None)
         anew.version = (7).to_bytes(24)
         assert story.wrong() == wrong
+
+
+def test_on_a_first_write_key_a_write_that_was_repeated_unstamped_may_have_two_versions() -> None:
+    for anew, wrong in ((True, set()), (False, {"versions"})):
+        story = Story()
+        write = story.put(2, "once1")
+        write.anew = anew
+        read = story.get(write, key="once1")
+        read.version = (1).to_bytes(24)  # of its first attempt, which had arrived after all
+        assert story.wrong() == wrong
+
+
+def test_no_first_write_loses_to_itself() -> None:
+    for own, wrong in ((False, set()), (True, {"lost to itself"})):
+        story = Story()
+        write = story.put(0, "once1", outcome=h.LOST)
+        winner = story.put(1, "once1", outcome=h.TIMEOUT, client=1)
+        write.winner = (1).to_bytes(24)
+        winner.version = b""
+        read = story.get(write if own else winner, key="once1")
+        read.version = write.winner
+        assert story.wrong() == wrong

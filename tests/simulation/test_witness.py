@@ -1,12 +1,14 @@
 """Each law of the witness on disks and words that are good, and on some that are bad."""
 
 import ast
+import math
 from pathlib import Path
 
 import pytest
 
 from basestore.consistency import Level, ReplicaState
-from basestore.protocol.client import Got
+from basestore.protocol.client import Failed, Got
+from basestore.protocol.handshake import Goodbye
 from basestore.protocol.replication import DIRECT, Applied, Apply, Held
 from basestore.repair.version import Digester, Record, Version
 from tests.simulation import history as h
@@ -32,6 +34,7 @@ def test_the_witness_takes_nothing_of_what_it_judges(name: str) -> None:
             assert room in MAY_IMPORT, f"{name} imports {module}"
 
 
+PROPOSAL = bytes(7) + b"\1"
 APPLIED, HINTED = ReplicaState.APPLIED, ReplicaState.HINTED
 
 
@@ -356,3 +359,76 @@ def test_what_stands_on_a_disk_that_was_put_back_was_closed_before() -> None:
     assert scene.wrong() == set()
     scene.stand(0, summary(closed_ms=51))
     assert scene.wrong() == {"closed"}
+
+
+def test_a_stamp_that_was_taken_in_an_earlier_life_may_leave_again() -> None:
+    for taken, wrong in ((True, set()), (False, {"ceiling"})):
+        scene = Scene()
+        machine = scene.world.machines[0]
+        number = machine.config.member.number
+        scene.write(0, s.CEILING, b"\xff" * 8)
+        if taken:
+            scene.put(1, version(5, number) + record(5)[24:])
+        scene.witness.stamps.sent(machine, scene.row(), version(6, number, 2))
+        scene.world.clockwork.run(1.0)
+        machine.life += 1
+        scene.witness.stamps.started(machine)
+        scene.witness.stamps.sent(machine, scene.row(), version(5, number))
+        assert scene.wrong() == wrong
+
+
+def test_on_a_last_write_key_a_write_has_one_version_but_for_a_late_hint() -> None:
+    other = bytes(7) + b"\2"
+    for key, second, late, wrong in (
+        ("k", PROPOSAL, False, {"twice"}), ("k", other, False, set()), ("k", b"", False, set()),
+        ("k", PROPOSAL, True, set()), ("once1", PROPOSAL, False, set()),
+    ):  # fmt: skip
+        scene = Scene()
+        scene.put(0, record(6, proposal=PROPOSAL), key)
+        if late:
+            scene.world.history.late["default", "k"] = [version(6)]
+        scene.put(0, record(5 if key == "once1" else 7, proposal=second), key)
+        assert scene.wrong() == wrong
+
+
+def test_a_write_that_is_repeated_is_found_where_all_replicas_hold_it() -> None:
+    for holders, before, wrong in ((3, True, {"repeats"}), (2, True, set()), (3, False, set())):
+        scene = Scene()
+        repeat = scene.operation()
+        repeat.identity = PROPOSAL
+        for machine in range(holders if before else 0):
+            scene.put(machine, record(5, proposal=PROPOSAL))
+        scene.witness.asked(scene.world.machines[0], repeat)
+        for machine in range(0 if before else holders):
+            scene.put(machine, record(5, proposal=PROPOSAL))
+        scene.witness.answered(scene.world.machines[0], repeat, Failed(1, 10, "unknown", b"", []))
+        assert scene.wrong() == wrong
+
+
+def test_who_has_said_goodbye_is_written_nothing_until_it_is_back() -> None:
+    for said, back, wrong in ((False, False, set()), (True, False, {"goodbyes"}), (True, True, set())):
+        scene = Scene()
+        machine = scene.world.machines[0]
+        scene.write(0, s.CEILING, b"\xff" * 8)
+        if said:
+            scene.witness.heard(machine, 1, Goodbye("it stops"))
+        if back:
+            scene.witness.linked(machine, 1)
+            scene.witness.met(machine, 1)
+        scene.witness.says[Apply](machine, 1, Apply(1, scene.row(), record(5)[:-8], DIRECT, 0))
+        assert scene.wrong() == wrong
+
+
+def test_a_node_whose_disk_has_hung_for_long_begins_no_writes() -> None:
+    for hung_s, code, ends, wrong in (
+        (9.0, 3, False, set()), (9.0, 5, False, {"hangs"}), (9.0, 5, True, set()), (2.0, 5, False, set())
+    ):  # fmt: skip
+        scene = Scene()
+        machine, write = scene.world.machines[0], scene.operation()
+        machine.hung_since = 0.0
+        scene.world.clockwork.run(hung_s)
+        scene.witness.asked(machine, write)
+        if ends:
+            machine.hung_since = math.inf
+        scene.witness.answered(machine, write, Failed(1, code, "it says why", b"", []))
+        assert scene.wrong() == wrong

@@ -105,7 +105,8 @@ def _brief_keys(plan: Plan, stream: Stream) -> Plan:
     return replace(plan, clients=clients)
 
 
-def _slower(clients: tuple[ClientPlan, ...], loop_s: float) -> tuple[ClientPlan, ...]:
+def slower(clients: tuple[ClientPlan, ...], loop_s: float) -> tuple[ClientPlan, ...]:
+    """Some of them, who take more time to think."""
     return tuple(client._replace(loop_s=client.loop_s + loop_s) for client in clients[:6])
 
 
@@ -116,7 +117,7 @@ def _paused(plan: Plan, stream: Stream) -> Plan:
     while (time := time + stream.exponential(5.0)) < seconds:
         machine, lasts = stream.below(len(plan.machines)), stream.uniform(2.0, 30.0)
         faults.append(Fault(time, "pause", machine, machine, lasts, stream.random()))
-    return replace(plan, seconds=seconds, faults=tuple(faults), clients=_slower(plan.clients, 0.05))
+    return replace(plan, seconds=seconds, faults=tuple(faults), clients=slower(plan.clients, 0.05))
 
 
 def _exiled(plan: Plan, stream: Stream) -> Plan:
@@ -139,7 +140,7 @@ def _exiled(plan: Plan, stream: Stream) -> Plan:
     )
     plan = replace(plan, machines=machines, replication=2 + stream.below(2), drift_ms_max=EXILED_DRIFT_MS)
     return replace(
-        plan, hasty=True, rounds=True, faults=tuple(faults), clients=_slower(clients, 0.01), operators=2,
+        plan, hasty=True, rounds=True, faults=tuple(faults), clients=slower(clients, 0.01), operators=2,
         durability="sync", theme="exiled",
     )  # fmt: skip
 

@@ -4,7 +4,8 @@ A receipt's word on a replica is held against that replica's disk: applied means
 the record, or a better one, durably, at the moment the receipt leaves; hinted, that the coordinator's
 disk holds the hint, or the replica the record. What a read shows is durable on as many replicas as its level
 requires, and is not shown after its life or hidden before its end. And no node answers after the deadline it
-was given.
+was given. Nothing new is asked of a member that has said goodbye, a write that is repeated is found where all
+replicas hold it, and a node whose disk has hung for long begins no writes.
 
 What is true of disks and records is watched in `holdings.py`, of stamps in `stamps.py`, what becomes of
 receipts in `promises.py`. Disks are read by `stored.py`: nothing of the product that is judged is used to
@@ -18,6 +19,7 @@ from basestore.consistency import Level, ReplicaState
 from basestore.protocol.anti_entropy import Syn
 from basestore.protocol.client import Failed, Got, Written
 from basestore.protocol.codec import Message
+from basestore.protocol.handshake import Goodbye
 from basestore.protocol.heartbeats import Ping, Pong, Remembered
 from basestore.protocol.replication import DIRECT, Applied, Apply, Held, HeldDigest, Hinted, Read, Settled
 from basestore.storage.engine import Batch
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 DATA, SUMMARY, HINT, DEBT = s.DATA[0], s.SUMMARY[0], s.HINT[0], s.DEBT[0]
 SLACK_S = 0.16
+WRITE_TIMEOUT, OUTCOME_UNKNOWN = 5, 10  # codes of errors
+HUNG_S_MAX = 6.5  # for so long a node may take a disk that hangs for one that is slow
 APPLIED, SUPERSEDED, HINTED = ReplicaState.APPLIED, ReplicaState.SUPERSEDED, ReplicaState.HINTED
 
 
@@ -47,6 +51,9 @@ class Witness:
         self._world = world
         self._asked: dict[int, tuple[float, int, int, int, int, int]] = {}  # by request: see `asked`
         self._known: set[tuple[int, int]] = set()  # machines, and whom each has met on the present link
+        self._parted: set[tuple[int, int]] = set()  # machines, and who has said goodbye to each on it
+        self._hung: set[int] = set()  # requests that came to a node whose disk had hung for long
+        self._found: set[int] = set()  # requests: repeats of what all replicas held when they came
         self._copies: dict[tuple[int, int, int], tuple[bytes, bytes]] = {}
         self.holdings = Holdings(world)
         self.stamps = Stamps(world, self.holdings)
@@ -66,6 +73,8 @@ class Witness:
             self.stamps.heard(machine, source, message)
         elif type(message) is Remembered:
             self.met(machine, source)
+        elif type(message) is Goodbye:
+            self._parted.add((machine.index, source))
         elif type(message) is Pong:
             self.stamps.compared(machine, source)
         elif type(message) is Ping:
@@ -92,6 +101,7 @@ class Witness:
     def linked(self, machine: "Machine", other: int) -> None:
         """A new link: who is at its other end is yet to be said."""
         self._known.discard((machine.index, other))
+        self._parted.discard((machine.index, other))
 
     def _judge_known(self, machine: "Machine", target: int) -> None:
         """Nothing is written to a member before it has said, on this link, which store it runs on, and what
@@ -100,6 +110,9 @@ class Witness:
             self._world.blame(
                 "strangers", f"n{machine.index + 1} writes to n{target + 1}, which it has not met"
             )
+        if (machine.index, target) in self._parted:
+            text = f"n{machine.index + 1} writes to n{target + 1}, which has said goodbye"
+            self._world.blame("goodbyes", text)
 
     def _confirms(self, machine: "Machine", target: int, message: Applied) -> None:
         """A node says that it has taken records: copies are then durable there."""
@@ -159,6 +172,17 @@ class Witness:
             machine.instant().wall_ms, self.timekeeping.shown(machine),
         )  # fmt: skip
 
+        if self._world.clockwork.now > machine.hung_since + HUNG_S_MAX:
+            self._hung.add(operation.requests[-1] << 20 | operation.number)
+        if len(operation.identity) == s.PROPOSAL and self._held_by_all(operation):
+            self._found.add(operation.requests[-1] << 20 | operation.number)
+
+    def _held_by_all(self, operation: Operation) -> bool:
+        """Whether every replica holds, durably, the record of a write that is repeated by its proposal."""
+        row, proposal = self._row(operation), operation.identity[: s.PROPOSAL]
+        held = (each.disk.durable(s.DATA + row) for each in self.holdings.replicas(row) if not each.impaired)
+        return all(s.proposal_of(record) == proposal for record in held)
+
     def answered(self, machine: "Machine", operation: Operation, message: Message) -> None:
         """A node answers."""
         request: int = message.id  # type: ignore[attr-defined]
@@ -167,9 +191,13 @@ class Witness:
             late = self._world.clockwork.now - asked[0] - operation.timeout_ms / 1e3
             if late > SLACK_S:
                 self._world.blame("deadlines", f"{operation} was answered {late:.3f} s after its deadline")
+        if self._hung:
+            self._judge_hung(machine, operation, message, request)
         if isinstance(message, Written):
             self._judge_written(machine, operation, message, asked[0] if asked else 0.0)
         elif isinstance(message, Failed):
+            if message.code == OUTCOME_UNKNOWN:
+                self._judge_unknown(operation, request)
             if message.code == CLOCK_SKEW:
                 self.timekeeping.refused(machine, operation)
             self._judge_stamped(machine, operation, message.version, asked[0] if asked else 0.0)
@@ -179,6 +207,22 @@ class Witness:
                 self._judge_life(machine, operation, message)
                 self._judge_bound(operation, message, *asked[4:])
                 self.timekeeping.show(machine, message.version, asked[4])
+
+    def _judge_hung(self, machine: "Machine", operation: Operation, message: Message, request: int) -> None:
+        """A write that came to a node whose disk had hung for long, and still does, was refused."""
+        begun = isinstance(message, Written) or (
+            isinstance(message, Failed) and message.code == WRITE_TIMEOUT
+        )
+        hung = request << 20 | operation.number in self._hung
+        if begun and hung and self._world.clockwork.now > machine.hung_since:
+            text = f"{operation} was begun at n{machine.index + 1}, whose disk had hung for long"
+            self._world.blame("hangs", text)
+
+    def _judge_unknown(self, operation: Operation, request: int) -> None:
+        """A write was repeated, and is not found: while it was looked for, some replica did not hold it."""
+        self._world.counts["repeated, and unknown"] += 1
+        if request << 20 | operation.number in self._found and self._held_by_all(operation):
+            self._world.blame("repeats", f"{operation} is not found, and all replicas hold it")
 
     def silent(self, machine: "Machine", life: int, operation: Operation, request: int) -> None:
         """A client has given up: had its node still the time to answer?"""

@@ -234,6 +234,7 @@ class PlannedWorld:
             if machine.room is not None:
                 machine.room.others = 0
             machine.slow_s = machine.stalls = 0.0
+            machine.go_on(wholly=True)
             machine.sync_s = min(machine.sync_s, SYNC_S_MAX)
             machine.offset_ms = machine.plan.offset_ms
             if machine.paused:
