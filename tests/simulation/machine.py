@@ -263,6 +263,8 @@ class Machine:
     def resume(self) -> None:
         """All that came meanwhile is taken in, late."""
         self.paused = False
+        if self._held is not None:  # its node has not seen that it hung
+            self.hung_since = self._clockwork.now
         while self._backlog and not self.paused:
             action, arguments = self._backlog.popleft()
             action(*arguments)

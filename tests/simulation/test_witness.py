@@ -412,6 +412,7 @@ def test_who_has_said_goodbye_is_written_nothing_until_it_is_back() -> None:
         scene.write(0, s.CEILING, b"\xff" * 8)
         if said:
             scene.witness.heard(machine, 1, Goodbye("it stops"))
+            scene.world.clockwork.run(0.1)
         if back:
             scene.witness.linked(machine, 1)
             scene.witness.met(machine, 1)

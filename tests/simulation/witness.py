@@ -12,6 +12,7 @@ receipts in `promises.py`. Disks are read by `stored.py`: nothing of the product
 judge it.
 """
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 DATA, SUMMARY, HINT, DEBT = s.DATA[0], s.SUMMARY[0], s.HINT[0], s.DEBT[0]
 SLACK_S = 0.16
 WRITE_TIMEOUT, OUTCOME_UNKNOWN = 5, 10  # codes of errors
-HUNG_S_MAX = 6.5  # for so long a node may take a disk that hangs for one that is slow
+TURN_S_MAX = 0.05  # what a node had written down for another before it heard it is gone by then
+HUNG_S_MAX = 7.5  # for so long a node may take a disk that hangs for one that is slow
 APPLIED, SUPERSEDED, HINTED = ReplicaState.APPLIED, ReplicaState.SUPERSEDED, ReplicaState.HINTED
 
 
@@ -51,7 +53,7 @@ class Witness:
         self._world = world
         self._asked: dict[int, tuple[float, int, int, int, int, int]] = {}  # by request: see `asked`
         self._known: set[tuple[int, int]] = set()  # machines, and whom each has met on the present link
-        self._parted: set[tuple[int, int]] = set()  # machines, and who has said goodbye to each on it
+        self._parted: dict[tuple[int, int], float] = {}  # machines, and when who said goodbye to each on it
         self._hung: set[int] = set()  # requests that came to a node whose disk had hung for long
         self._found: set[int] = set()  # requests: repeats of what all replicas held when they came
         self._copies: dict[tuple[int, int, int], tuple[bytes, bytes]] = {}
@@ -74,7 +76,7 @@ class Witness:
         elif type(message) is Remembered:
             self.met(machine, source)
         elif type(message) is Goodbye:
-            self._parted.add((machine.index, source))
+            self._parted[machine.index, source] = self._world.clockwork.now
         elif type(message) is Pong:
             self.stamps.compared(machine, source)
         elif type(message) is Ping:
@@ -101,7 +103,7 @@ class Witness:
     def linked(self, machine: "Machine", other: int) -> None:
         """A new link: who is at its other end is yet to be said."""
         self._known.discard((machine.index, other))
-        self._parted.discard((machine.index, other))
+        self._parted.pop((machine.index, other), None)
 
     def _judge_known(self, machine: "Machine", target: int) -> None:
         """Nothing is written to a member before it has said, on this link, which store it runs on, and what
@@ -110,7 +112,7 @@ class Witness:
             self._world.blame(
                 "strangers", f"n{machine.index + 1} writes to n{target + 1}, which it has not met"
             )
-        if (machine.index, target) in self._parted:
+        if self._parted.get((machine.index, target), math.inf) < self._world.clockwork.now - TURN_S_MAX:
             text = f"n{machine.index + 1} writes to n{target + 1}, which has said goodbye"
             self._world.blame("goodbyes", text)
 
@@ -171,7 +173,6 @@ class Witness:
             self._world.clockwork.now, machine.pauses, machine.life, machine.offset_ms,
             machine.instant().wall_ms, self.timekeeping.shown(machine),
         )  # fmt: skip
-
         if self._world.clockwork.now > machine.hung_since + HUNG_S_MAX:
             self._hung.add(operation.requests[-1] << 20 | operation.number)
         if len(operation.identity) == s.PROPOSAL and self._held_by_all(operation):
@@ -180,8 +181,10 @@ class Witness:
     def _held_by_all(self, operation: Operation) -> bool:
         """Whether every replica holds, durably, the record of a write that is repeated by its proposal."""
         row, proposal = self._row(operation), operation.identity[: s.PROPOSAL]
-        held = (each.disk.durable(s.DATA + row) for each in self.holdings.replicas(row) if not each.impaired)
-        return all(s.proposal_of(record) == proposal for record in held)
+        return all(
+            not each.impaired and s.proposal_of(each.disk.durable(s.DATA + row)) == proposal
+            for each in self.holdings.replicas(row)
+        )
 
     def answered(self, machine: "Machine", operation: Operation, message: Message) -> None:
         """A node answers."""
