@@ -116,6 +116,7 @@ class Exchange:
         self.comparison: Comparison | None = None
         self._whole = local.identity.counts
         self.peer_whole = True
+        self.based = False  # on a certificate
         self._stable = 0  # what stamps in messages count from
         self._their_closed = 0
         self._tag = 0
@@ -125,6 +126,16 @@ class Exchange:
     def runnable(self) -> bool:
         """Whether the story can go on now."""
         return bool(self.dialogue.inbox) or not self.waiting
+
+    @property
+    def among_forgetful(self) -> bool:
+        """Whether neither store was whole when it was begun: what one has, others may have purged."""
+        return not self._whole and not self.peer_whole
+
+    @property
+    def among_whole(self) -> bool:
+        """Whether both were."""
+        return self._whole and self.peer_whole
 
     def end(self) -> None:
         """It is over."""
@@ -285,6 +296,7 @@ class Exchange:
     def _begin(self, *, leaves: bool = False) -> Comparison:
         """Compare by a snapshot that is taken now, unless it was begun."""
         if self.comparison is None:
+            self.based = not leaves
             local, snapshot = self._local, self._snapshot(leaves=leaves)
             self.comparison = Comparison(
                 self.dialogue, local.replica, local.metrics, local.pace, self._known, self.partition, snapshot

@@ -187,7 +187,18 @@ class Exchanges:
         exchange.now = now
         if exchange.dialogue.outbox.closed:
             self._end(exchange)
-            return
+        elif exchange.among_forgetful and self._local.identity.recovered:
+            # Nobody would find out any more what it takes now, and others have purged.
+            self._end(exchange, "this store is whole by now")
+        else:
+            self._advance(exchange, now)
+            comparison = exchange.comparison
+            # At once, for this exchange may end in any way, and what it took is stored.
+            if comparison is not None and comparison.taken and exchange.among_forgetful:
+                self._recover_anew(exchange)
+
+    def _advance(self, exchange: Exchange, now: Instant) -> None:
+        """The next step of its story, and what comes of it if that was the last."""
         try:
             worked = next(exchange.story)
         except StopIteration as end:
@@ -233,21 +244,22 @@ class Exchanges:
         ended = LastExchange(exchange.begun_s, exchange.peer_whole, taken)
         self._certificates.remember(partition, member, ended)
         self._metrics.count(f"exchanges_{outcome.kind}")
-        if taken and not exchange.peer_whole and not self._local.identity.counts:
-            self._recover_anew(partition)
 
-    def _recover_anew(self, partition: int) -> None:
-        """Two forgetful stores have exchanged what one of them had: it may be what others have purged. Only
-        a comparison of all with those that are whole tells, so what was proven with these is void."""
-        for member in self._certificates.others[partition]:
-            last = self._certificates.last_exchange(partition, member)
-            if last is not None and last.peer_whole:
-                self._certificates.withdraw(partition, member)
+    def _recover_anew(self, exchange: Exchange) -> None:
+        """A forgetful store has taken what another had: it may be what others have purged. Only a comparison
+        of all with those that are whole, or will be, tells: what was proven with all others is void."""
+        for member in self._certificates.others[exchange.partition]:
+            if member != exchange.member:
+                self._certificates.withdraw(exchange.partition, member)
 
     def _distrust(self, exchange: Exchange) -> None:
-        """Virtual roots differed: trust nothing that was proven with this member, and look at the disk."""
+        """Virtual roots differed: trust nothing that was proven with this member, and look at the disk. A
+        store that was not whole may have dropped since what both had held, as it learned that it was purged:
+        then it is enough to compare all."""
         self._end(exchange)
         self._certificates.withdraw(exchange.partition, exchange.member)
+        if exchange.based and not exchange.among_whole:
+            return
         self._local.maintenance.suspect(exchange.partition)
         self._metrics.count("mismatches")
 

@@ -112,6 +112,7 @@ class StoreIdentity:
         self._vouched = not self._others  # a peer has found nothing missing since the store was opened
         self.reason = ""
         self.outlived = False  # it is an old copy: others have since known a later store of this member
+        self.recovered = False  # what makes it whole is staged
         self.copied = False  # it is forgetful only because it lies elsewhere than it was written
         self._moved = False  # the file system's id alone has changed
         # The stores that it is a copy of, one of the other: what peers remember of any of them counts.
@@ -194,6 +195,7 @@ class StoreIdentity:
     def _doubt(self, reason: str, store: bytes) -> None:
         self.store, self.state, self.reason = store, State.FORGETFUL, reason
         self._former, self.copied, self._moved = b"", False, False
+        self.recovered = False
         self.doubts += 1
 
     @property
@@ -349,6 +351,7 @@ class StoreIdentity:
                 self.outlived = self.copied = False
                 self._former = b"" if recovered else self._former
 
+        self.recovered = True
         self._stage(State.WHOLE, clean=False, recovered=recovered)
         self._group_commit.when_durable(become_whole)
 

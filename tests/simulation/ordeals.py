@@ -8,6 +8,8 @@ twins      of five members two come back with the same older moment, one knows i
 outlived   a member's store is lost, and later the one before it comes back
 unheard    the same, of a store that alone had taken some writes, and comes back to one that has not heard yet
            how far all was proven without these
+relapse    two of five come back with old copies; one has recovered what it can when it hears the other, which
+           hears nobody else
 spoilt     records that are deleted and set again all the time are spoilt
 lopsided   each of two replicas gets at once what comes to the other late, and they compare meanwhile
 """
@@ -26,7 +28,7 @@ EARLY = 0.301  # to the third of ten
 
 def ordeal(plan: Plan, stream: Stream) -> Plan:
     """One of them, in place of a plain plan."""
-    ordeals = (_owing, _leftovers, _blackout, _twins, _outlived, _spoilt, _lopsided, _unheard)
+    ordeals = (_owing, _leftovers, _blackout, _twins, _outlived, _spoilt, _lopsided, _unheard, relapse)
     return stream.pick(ordeals)(plan, stream)
 
 
@@ -100,6 +102,21 @@ def _unheard(plan: Plan, stream: Stream) -> Plan:
         Fault(4.4, "cut", machine, other, end, 0.5),
     )
     return replace(plan, faults=faults, partitions=8, rest=(2.6, 6.0), seconds=6.2)
+
+
+def relapse(plan: Plan, stream: Stream) -> Plan:
+    plan = _small(plan, "relapse", 6, stream, ("brief", "deletes"))
+    first = stream.below(6)
+    machine, other, away, *others = ((first + at) % 6 for at in range(6))
+    faults = (
+        *(Fault(3.0, "cut", other, each, 6.0, 0.5) for each in others),
+        Fault(2.9, "isolate", away, away, 3.6, 0.5),
+        Fault(3.0, "backup", machine, machine, 0.1, 0.3468),
+        Fault(3.0, "backup", other, other, 1.2, 0.4668),
+    )
+    return replace(
+        plan, replication=5, partitions=8, faults=faults, rest=(1.7, 9.0), seconds=9.2, hint_age_s_max=10
+    )
 
 
 def _spoilt(plan: Plan, stream: Stream) -> Plan:

@@ -8,9 +8,13 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.simulation.clockwork import Stream
+from tests.simulation.drawing import draw_plain
 from tests.simulation.mutants import try_mutant
 from tests.simulation.mutations import MUTANTS
+from tests.simulation.ordeals import relapse
 from tests.simulation.outcome import play
+from tests.simulation.world import PlannedWorld
 
 CPU_S_MAX = 120.0  # a tenth of it is enough
 
@@ -39,3 +43,10 @@ def test_a_bug_that_was_found_stays_away(found: Found) -> None:
     trial = try_mutant(mutant, CPU_S_MAX, found.seed)
     assert trial.caught_by, "no seed meets the bug any more"
     assert not play(trial.seed).violations
+
+
+def test_of_two_forgetful_stores_that_meet_none_keeps_what_the_others_have_purged() -> None:
+    for seed in (0, 1):
+        world = PlannedWorld(relapse(draw_plain(seed)[0], Stream(seed, "ordeal")))
+        world.run()
+        assert world.violations == []

@@ -156,7 +156,7 @@ def _raise_claims(self: Any, partition: int, told: list[int]) -> None:
     STALE | {"converged"},
     Certificates,
     "last_exchange",
-    "stores",
+    "relapse",
 )
 def _still_recovered(self: Any, partition: int, member: int) -> Any:
     return self._last_exchanges.get((partition, member))
