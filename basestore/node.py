@@ -50,7 +50,7 @@ from basestore.handoff.late_hints import LateHints
 from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.observe import status
-from basestore.observe.inspect import Inspector
+from basestore.observe.inspect import Inspector, page_of
 from basestore.observe.report import Report
 from basestore.observe.trace import trace
 from basestore.protocol.anti_entropy import KnownLosses
@@ -131,9 +131,11 @@ class Node:
         self.introductions.settle()
 
     def _begin_handoff(self, rules: Mapping[bytes, Rule], placement: Placement, now: Instant) -> None:
-        self.debts = Debts(self.group_commit, self.peers, self.metrics)
+        commit, sources_needed = self.group_commit, placement.sources_needed
+        self.debts = Debts(commit, self.peers, self.metrics)
+        self.losses = Losses(commit, self.summaries, self.peers, self.clock, sources_needed)
         self.hints = Hints(
-            self.group_commit, rules, self.peers, self.metrics, self.config, self.debts,
+            commit, rules, self.losses, self.metrics, self.config, self.debts,
             lambda row, head, numbers: self._admission.taken_by(row, head, numbers),
         )  # fmt: skip
         self.delivery = Delivery(self.hints, self.peers, self.operations, self.replica.intact)
@@ -146,7 +148,7 @@ class Node:
         cluster = self.config.cluster
         request_s_max = cluster.timeout_ms_max / 1e3
         commit, replica, identity = self.group_commit, self.replica, self.identity
-        peers, metrics = self.peers, self.metrics
+        peers, metrics, losses = self.peers, self.metrics, self.losses
         self.certificates = proofs = Certificates(commit, self.summaries, identity, placement, peers)
         self.closed_stamps = ClosedStamps(
             self.summaries, identity, peers, self.clock, cluster.closed_lag_ms, now,
@@ -159,7 +161,6 @@ class Node:
         )  # fmt: skip
         self.exchanges = Exchanges(local, peers, int.from_bytes(fresh.generation[:4]))
         self.scheduler = Scheduler(local, self.exchanges, peers, self.operations, self.debts.of, now)
-        self.losses = losses = Losses(commit, self.summaries, peers, self.clock, placement.sources_needed)
         self.healing = Healing(replica, placement, peers, self.operations, metrics, losses, request_s_max)
         self.recovery = Recovery(identity, proofs, self.scheduler, placement, losses, request_s_max)
         self._inspector = Inspector(
@@ -380,11 +381,10 @@ class Node:
             self.group_commit.reply(outbox, answer, None, weight(answer))
 
     def _inspect(self, member: int, outbox: Outbox, message: Inspect, now: Instant) -> None:
-        held = self._inspector.held(message)
         if message.within_ms >= 0:
-            self.scheduler.hasten(held, message.within_ms, now, full=message.full)
+            self.scheduler.hasten(self._inspector.held(message), message.within_ms, now, full=message.full)
         if message.accept_loss:
-            self.healing.accept_loss(held)
+            self.healing.accept_loss(page_of(message))
         answer = self._inspector.inspect(message, now)
         # That a loss is accepted is said once that is durable.
         if message.accept_loss:

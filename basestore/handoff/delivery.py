@@ -118,7 +118,7 @@ class Delivery:
         if room > 0:
             for row, hint in self._hints.by_age(at.pile, at.cursor, room):
                 if not self._intact(row, hint.record):
-                    self._hints.damaged(at.pile, row, hint)
+                    self._hints.damaged(at.pile, row, hint, now)
                     continue
                 if at.bytes_under_way > WINDOW_BYTES_MAX or not self._send(at, row, hint, now):
                     return

@@ -10,15 +10,15 @@ down; `delivery.py` sends it. For each member and row there is one, the winner b
 A hint counts, and is reported, only once it is durable. One that there is no room for, or that has become
 too old, leaves a debt in the same batch (`debts.py`): nothing is dropped in silence. *Only copies*, of
 writes at ANY that no replica has taken, have a share of the room of their own, and do not age. *Late* hints,
-which the member takes no more, wait for an operator's word (`late_hints.py`).
+which the member takes no more, wait for an operator's word (`late_hints.py`). Where one of either is damaged,
+nobody knows whether its write is anywhere: that is a loss of the partition (`replica/losses.py`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
 from basestore.cluster.outbox import Outbox
-from basestore.cluster.peers import Peers
-from basestore.cluster.placement import row_bucket
+from basestore.cluster.placement import row_bucket, row_partition
 from basestore.config import NodeConfig
 from basestore.handoff.debts import Debts
 from basestore.handoff.pile import Pile, PileSummary, decode_hint, encode_hint
@@ -29,6 +29,7 @@ from basestore.repair.rule import Rule
 from basestore.repair.version import COUNTER_BITS, Record
 from basestore.repair.write_repair import Hint, admits, given_up, merge_hints
 from basestore.replica.group_commit import GroupCommit
+from basestore.replica.losses import Losses
 from basestore.storage import keyspace
 
 EXPIRED_AT_ONCE = 256
@@ -41,7 +42,7 @@ class Hints:
         self,
         group_commit: GroupCommit,
         rules: Mapping[bytes, Rule],
-        peers: Peers,
+        losses: Losses,
         metrics: Metrics,
         config: NodeConfig,
         debts: Debts,
@@ -50,14 +51,15 @@ class Hints:
         """`debts`: where it is kept what is owed in place of a hint. `taken_by(row, head, numbers)`: the
         stores that hold this record, so far as this node knows: those of the members named, and its own."""
         self._debts = debts
+        self._losses = losses
         self._taken_by = taken_by
         self._group_commit = group_commit
         self._rules = rules
         self._metrics = metrics
         self._bytes_max = config.hint_bytes_max
         self._age_ms_max = config.hint_age_s_max * 1000
-        self.piles = [Pile(peer.index, peer.name) for peer in peers.all]
-        self._pile_of = dict(zip(peers.number_of, self.piles, strict=True))
+        self.piles = [Pile(peer.index, peer.name) for peer in losses.peers.all]
+        self._pile_of = dict(zip(losses.peers.number_of, self.piles, strict=True))
         self._expire_at = [pile.ages for pile in self.piles]
         for pile in self.piles:
             for key, value in self._group_commit.scan(*keyspace.hints_for(pile.name)):
@@ -107,10 +109,16 @@ class Hints:
             self._remove(pile, hint, row)
             self._metrics.count(outcome)
 
-    def damaged(self, pile: Pile, row: bytes, hint: Hint) -> None:
-        """Its digest does not fit: it is not delivered, and what it stood for is owed."""
+    def damaged(self, pile: Pile, row: bytes, hint: Hint, now: Instant) -> None:
+        """Its digest does not fit: it is not delivered, and what it stood for is owed, by whoever has it."""
         self._remove(pile, hint, row)
         self._debts.owe(pile.index, row, hint)
+        if hint.only_copy or hint.late:
+            # Another member's hint of the same write is as good; of these the last one to be found damaged
+            # is the loss.
+            others = [kept for _, kept in self.of_row(row)]
+            if not any(kept.record.version == hint.record.version for kept in others):
+                self._losses.note({row_partition(row): 0}, now)
         self._metrics.count("hints_damaged")
 
     def too_late(self, pile: Pile, row: bytes, hint: Hint) -> None:

@@ -6,6 +6,7 @@ quorum is read: if what it holds beats the hint, the hint goes; so it does if it
 Where records are immutable whatever is found beats it, for a new write can only come after that.
 Otherwise the value is written anew at QUORUM, as a new write of this node, and the hint goes once that
 is stored. Whatever fails leaves the hint, for the next replay. Nothing is decided without that word.
+One that is damaged is never written: it goes, and that is a loss.
 """
 
 from collections import deque
@@ -62,7 +63,11 @@ class LateHints:
             pile, row = self._waiting.popleft()
             kept = self._hints.kept(pile, row)
             # Since its page was read it may have been decided, or have gone to a better hint.
-            if kept is not None and kept.late:
+            if kept is None or not kept.late:
+                continue
+            if not kept.record.intact(self._context.digester, row):
+                self._hints.damaged(pile, row, kept, now)
+            else:
                 self._look(pile, row, kept, now)
 
     def _look(self, pile: Pile, row: bytes, hint: Hint, now: Instant) -> None:

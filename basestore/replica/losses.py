@@ -36,8 +36,9 @@ ROWS_MAX = 1000  # in one message
 
 
 class Losses:
-    """The losses of the partitions that a node holds. Of each partition `Summary.lossy` says whether a loss
-    is open, and `Summary.lost` up to which stamp its losses go, open or accepted."""
+    """The losses of the partitions that a node holds, and of those of which it has lost a hint that nobody
+    else may have. Of each partition that it holds `Summary.lossy` says whether a loss is open, and
+    `Summary.lost` up to which stamp its losses go, open or accepted."""
 
     def __init__(
         self,
@@ -57,9 +58,7 @@ class Losses:
         self._slack_ms = 2 * clock.drift_ms_max
         self._rows: dict[int, dict[int, LossRow]] = {partition: {} for partition in summaries.of}
         for key, stored in group_commit.engine.scan(*keyspace.losses()):
-            row = LossRow(*keyspace.loss_of(key), *cbor2.loads(stored))
-            if row.partition in self._rows:
-                self._take(row)
+            self._take(LossRow(*keyspace.loss_of(key), *cbor2.loads(stored)))
 
     def note(self, sources: Mapping[int, int], now: Instant) -> None:
         """This store has recovered these partitions, or a row of them, from so many whole replicas only. With
@@ -73,7 +72,7 @@ class Losses:
     def _lost(self, partition: int, sources: int, now: Instant) -> LossRow | None:
         """What is lost by now; None when that is known."""
         number, needed = self.peers.number_of[self.peers.me], self.sources_needed
-        known = self._rows[partition].get(number, LossRow(partition, number, 0, 0, sources, needed))
+        known = self._rows.get(partition, {}).get(number, LossRow(partition, number, 0, 0, sources, needed))
         # One that was noted just now covers this too: so a disk with many bad rows is one loss.
         wall_ms = self._latest_ms(now)
         enough = known.sources <= sources if known.open else sources >= needed
@@ -119,8 +118,7 @@ class Losses:
     @property
     def all_open(self) -> list[LossRow]:
         """Of all partitions."""
-        lossy = (partition for partition, summary in self._summaries.of.items() if summary.lossy)
-        return [row for partition in lossy for row in self.open(partition)]
+        return [row for partition in self._rows for row in self.open(partition)]
 
     def introduce(self, outbox: Outbox) -> None:
         """A link stands: tell all that is known."""
@@ -141,10 +139,11 @@ class Losses:
         self._group_commit.stage(keyspace.loss(row.partition, row.number), stored)
 
     def _take(self, row: LossRow) -> None:
-        self._rows[row.partition][row.number] = row
-        summary = self._summaries.of[row.partition]
-        summary.lossy = bool(self.open(row.partition))
-        summary.lost = max(summary.lost, row.upto)
+        self._rows.setdefault(row.partition, {})[row.number] = row
+        summary = self._summaries.of.get(row.partition)
+        if summary is not None:
+            summary.lossy = bool(self.open(row.partition))
+            summary.lost = max(summary.lost, row.upto)
 
     def _tell(self, rows: list[LossRow], but: Outbox | None = None) -> None:
         for peer in self.peers.others:
