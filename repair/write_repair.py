@@ -39,7 +39,7 @@ class Hint(NamedTuple):
 def merge_hints(rule: Rule, kept: Hint | None, offered: Hint) -> Hint:
     """Which hint to keep for a row. It stands for both, for what it beats is not kept: should it be
     lost itself, the replica lacks both. Two of the same record are one, and an only copy no more once
-    either is known to be held elsewhere; one that took an only copy's place is as precious."""
+    a store is known to hold it; one that took an only copy's place is as precious."""
     if kept is None:
         return offered
     since = min(kept.since, offered.since)
@@ -48,7 +48,9 @@ def merge_hints(rule: Rule, kept: Hint | None, offered: Hint) -> Hint:
         stores = kept.stores + b"".join(
             s for s in split_stores(offered.stores) if s not in split_stores(kept.stores)
         )
-        return Hint(kept.record, kept.only_copy and offered.only_copy, since, stores, kept.late)
+        # Not to be offered as an only copy tells of no store that holds it, nor of what it stands for.
+        only_copy = (kept.only_copy or offered.only_copy) and not stores
+        return Hint(kept.record, only_copy, since, stores, kept.late)
     winner = kept if rule.winner(kept.record, offered.record) is kept.record else offered
     # The loser is given up, and may have been the only copy of its write: the winner stands for it.
     only_copy = kept.only_copy or offered.only_copy

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from basestore.repair.rule import Rule
-from basestore.repair.version import Record
+from basestore.repair.version import Digester, Record, Version
 from basestore.repair.write_repair import Hint, admits, given_up, merge_hints
 from tests.worlds.records import records
 
@@ -45,12 +45,23 @@ def test_it_stands_for_every_write_that_was_offered(rule: Rule, offered: list[Hi
     assert kept.since == min(hint.since for hint in offered)
 
 
-@given(rules, records(), st.booleans(), st.booleans())
-def test_an_only_copy_is_one_no_more_once_it_is_known_to_be_held_elsewhere(
-    rule: Rule, record: Record, before: bool, now: bool
+@given(rules, records(), st.booleans(), st.booleans(), st.sampled_from([b"", bytes(16)]))
+def test_an_only_copy_is_one_no_more_once_a_store_is_known_to_hold_it(
+    rule: Rule, record: Record, before: bool, now: bool, stores: bytes
 ) -> None:
-    kept = merge_hints(rule, Hint.of(record, before), Hint.of(record, now))
-    assert kept.only_copy == (before and now)
+    kept = merge_hints(rule, Hint.of(record, before), Hint.of(record, now and not stores, stores))
+    assert kept.only_copy == ((before or (now and not stores)) and not stores)
+
+
+def test_what_stands_for_an_only_copy_stays_one_though_it_is_kept_twice() -> None:
+    digester = Digester(bytes(32))
+    first, then = (
+        Record.seal(digester, b"row", Version(stamp, 1, 1), b"", tombstone=True) for stamp in (1, 2)
+    )
+    kept = merge_hints(Rule.LAST_WRITE_WINS, Hint.of(first, only_copy=True), Hint.of(then, only_copy=False))
+    for _ in range(2):
+        assert kept.only_copy
+        kept = merge_hints(Rule.LAST_WRITE_WINS, kept, Hint.of(then, only_copy=False))
 
 
 @given(rules, hints, hints)
