@@ -2,8 +2,9 @@
 
 A file holds the token of a session (`client/session.py`) and is replaced in one step, so that a
 reader finds the old one or the new one. What a command has seen is merged with what others have put
-there meanwhile; a lock beside it, FILE.lock, lets one command do that at a time. A file that makes no
-sense is left as it is.
+there meanwhile; a lock beside it, FILE.lock, lets one command do that at a time. What one of them has
+forgotten of what it found there, for it is everywhere or was told to be lost, no other puts back. A file that
+makes no sense is left as it is.
 """
 
 import errno
@@ -52,17 +53,17 @@ def open_session(store: "SyncStore", path: Path) -> Iterator["SyncSession"]:
             yield session
         except BaseException:
             try:
-                _keep(session, path)
+                _keep(session, path, held)
             except SessionNotKept as not_kept:
                 exits.say(f"Warning: {not_kept}")
             raise
-        _keep(session, path)
+        _keep(session, path, held)
 
 
-def _merge(session: "SyncSession", path: Path, token: str | None) -> None:
+def _merge(session: "SyncSession", path: Path, token: str | None, base: str | None = None) -> None:
     try:
         if token is not None:
-            session.merge(token)
+            session.merge(token, base)
     except (InvalidRequest, SessionFull) as error:
         raise InvalidRequest(
             f"{path} was left as it is, for {error}. Put the right file there, or name another, which is "
@@ -70,11 +71,12 @@ def _merge(session: "SyncSession", path: Path, token: str | None) -> None:
         ) from None
 
 
-def _keep(session: "SyncSession", path: Path) -> None:
+def _keep(session: "SyncSession", path: Path, base: str | None) -> None:
+    """`base`: what the file held when this command read it."""
     try:
         with _locked(path):
             held = _read(path)
-            _merge(session, path, held)
+            _merge(session, path, held, base)
             if session.token != held:
                 replace_file(path, session.token + "\n")
     except (OSError, BasestoreError) as error:

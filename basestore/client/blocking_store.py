@@ -207,10 +207,10 @@ class SyncSession(SyncStore):
         with self._lock:
             return self._seen.token
 
-    def merge(self, token: str) -> None:
+    def merge(self, token: str, base: str | None = None) -> None:
         """As `StoreSession.merge`."""
         with self._lock:
-            self._seen.merge(token)
+            self._seen.merge(token, base)
 
     def scan(
         self,

@@ -211,18 +211,34 @@ class Session:
         body = self.cluster + zlib.compress(cbor2.dumps(rows), 9)
         return TOKEN_FORM + _base64(body + _checksum(body))
 
-    def merge(self, token: str) -> None:
-        """See what another session has seen. InvalidRequest when the token is damaged or belongs to
-        another cluster, SessionFull when there is no room; then nothing of it was taken."""
+    def merge(self, token: str, base: str | None = None) -> None:
+        """See what another session has seen. `base`: the token that both have gone on from, so that what the
+        one has forgotten of it, and the other knows from there alone, is forgotten. InvalidRequest when a
+        token is damaged or belongs to another cluster, SessionFull when there is no room; then nothing of
+        it was taken."""
+        theirs, common = self._versions(token), self._versions(base) if base else {}
+        changed = {
+            place: theirs.get(place, b"")
+            for place in theirs.keys() | common.keys()
+            if theirs.get(place) != common.get(place)
+        }
+        new = {place for place, version in changed.items() if version and not self.floor(*place)}
+        self._take_room(new - self._under_way.keys())
+        for place, version in changed.items():
+            known = self.floor(*place)
+            if known != common.get(place, b""):
+                version = self._newer(place[0], version, known)
+            self._latest = max(self._latest, int.from_bytes(version[:STAMP_BYTES]))
+            if version:
+                self._seen.setdefault(place[0], {})[place[1]] = version
+            else:
+                self._forget(place, int.from_bytes(known[:STAMP_BYTES]))
+
+    def _versions(self, token: str) -> dict[tuple[str, bytes], bytes]:
+        """What a token says was seen, by bucket and key."""
         cluster, packed = _opened(token)
         check_cluster(cluster, self.cluster)
-        rows = list(_entries(self._unpacked(packed)))
-        new = {(bucket, key) for bucket, key, _ in rows if not self.floor(bucket, key)}
-        self._take_room(new - self._under_way.keys())
-        for bucket, key, version in rows:
-            known = self.floor(bucket, key)
-            self._seen.setdefault(bucket, {})[key] = self._newer(bucket, version, known)
-            self._latest = max(self._latest, int.from_bytes(version[:STAMP_BYTES]))
+        return {(bucket, key): version for bucket, key, version in _entries(self._unpacked(packed))}
 
     def _unpacked(self, packed: bytes) -> bytes:
         """The CBOR of a token, if it is no longer than what this session has room for."""

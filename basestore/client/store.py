@@ -242,10 +242,12 @@ class StoreSession(Store):
         process; it stays when the session has ended."""
         return self._seen.token
 
-    def merge(self, token: str) -> None:
-        """From now on promise what the token's session promised too. InvalidRequest for a token that is
-        damaged or of another cluster, SessionFull when there is no room: then nothing of it is taken."""
-        self._seen.merge(token)
+    def merge(self, token: str, base: str | None = None) -> None:
+        """From now on promise what the token's session promised too. `base`: a token that both have gone on
+        from: what either has forgotten of that since (for it is everywhere, or was told to be lost) stays
+        forgotten. InvalidRequest for a token that is damaged or of another cluster, SessionFull when there
+        is no room: then nothing of it is taken."""
+        self._seen.merge(token, base)
 
     async def scan(
         self,
