@@ -56,7 +56,7 @@ class Promises:
         self._facts: dict[bytes, bytes] = {}  # by row, the best version that a quorum is known to hold
         self._known: list[tuple[float, bytes, bytes]] = []  # when each of these was first known
         self._kept_s: dict[tuple[int, bytes], float] = {}  # by keeper and key of a hint
-        self._stands_for: dict[tuple[bytes, bytes], bytes] = {}  # by row and version: see `_judge_gone`
+        self._stands_for: dict[bytes, dict[bytes, bytes]] = {}  # by row, of late hints: see `_judge_gone`
         self._stood: dict[tuple[int, bytes], list[bytes]] = {}  # the same: versions that were kept there
         self._given_up: dict[tuple[Disk, bytes], list[tuple[bytes, bytes]]] = {}  # by disk and key of a debt
 
@@ -111,7 +111,7 @@ class Promises:
     def _stands(self, promise: Promise) -> bool:
         """Whether a promise is still to be watched; it is kept in any case, or that is wrong."""
         operation, row, version, replica, (disk, keeper) = promise
-        version = self._stands_for.get((row, version), version)
+        version = self._instead(row, version)
         machine = self._world.machines[replica]
         if machine.disk is not disk or s.DATA + row in machine.spoilt:
             return False
@@ -124,6 +124,11 @@ class Promises:
             self._world.blame("debts", text)
             return False
         return True
+
+    def _instead(self, row: bytes, version: bytes) -> bytes:
+        """That version, or what stands for it: a late hint stood for all that it beats, too."""
+        decided = self._stands_for.get(row, {})
+        return max([version, *(instead for late, instead in decided.items() if late <= version)])
 
     def _coming(self, replica: int, row: bytes, version: bytes) -> bool:
         """Whether some member keeps a hint of that version for the replica, or has marked it as owed."""
@@ -156,7 +161,7 @@ class Promises:
     def _has(self, replica: int, row: bytes, operation: Operation) -> bool:
         """Whether a replica holds a write, or is owed it, or will not take it but by an operator's word."""
         machine = self._world.machines[replica]
-        version = self._stands_for.get((row, operation.version), operation.version)
+        version = self._instead(row, operation.version)
         return (
             self._holdings.kept(machine, row, machine.disk.get(s.DATA + row), version)
             or self.owed(replica, row, version)
@@ -273,8 +278,8 @@ class Promises:
             better = held is not None and (first or s.stamp_of(held) >= s.stamp_of(record))
             having += better or each.impaired or self._holdings.gone(each, row, record[: s.VERSION])
             if held is not None and first:
-                at, instead = (row, record[: s.VERSION]), held[: s.VERSION]
-                self._stands_for[at] = max(self._stands_for.get(at, b""), instead)
+                stands_for, late = self._stands_for.setdefault(row, {}), record[: s.VERSION]
+                stands_for[late] = max(stands_for.get(late, b""), held[: s.VERSION])
         needed = world.plan.replication // 2 + 1
         if having < needed:
             text = f"n{machine.index + 1} drops the late hint of {row!r}, {s.short(record)}"
