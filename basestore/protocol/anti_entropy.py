@@ -182,10 +182,10 @@ class LossRow(NamedTuple):
 
     partition: int
     number: int
-    upto: int
-    accepted: int
     sources: int
     needed: int
+    upto: int
+    accepted: int
 
     @property
     def open(self) -> bool:
@@ -193,9 +193,8 @@ class LossRow(NamedTuple):
         return self.upto > self.accepted
 
     def merged(self, other: Self) -> Self:
-        """What two who speak of the same partition and member know together."""
-        later = max(self, other, key=lambda each: each.upto)
-        return later._replace(accepted=max(self.accepted, other.accepted))
+        """What two who speak of the same partition, member and number of sources know together."""
+        return self._replace(upto=max(self.upto, other.upto), accepted=max(self.accepted, other.accepted))
 
 
 @message(61)
@@ -210,5 +209,7 @@ class KnownLosses(NamedTuple):
 
 def check_losses(rows: list[LossRow]) -> str:
     """What makes no sense in them, or nothing."""
-    sound = all(max(row.partition, row.number) < 1 << 16 and min(row) >= 0 for row in rows)
+    sound = all(
+        max(row.partition, row.number) < 1 << 16 and row.sources < 1 << 8 and min(row) >= 0 for row in rows
+    )
     return "" if sound else "names losses that cannot be"

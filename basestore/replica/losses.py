@@ -7,7 +7,8 @@ the loss; only then do proofs speak again, of what is left.
 
     upto       what was written up to this stamp may be lost: the moment at which the member had recovered
     accepted   up to which stamp an operator has accepted it; the loss is *open* while that is lower
-    sources    whole replicas that it recovered from, of so many `needed`
+    sources    whole replicas that it recovered from, of so many `needed`: one loss for each number of these,
+               for it decides which writes it may have cost (`results/convergence.py`)
 
 Both stamps only grow, and each member draws its own, so that two who tell each other what they know end up
 with the same, in whatever order they hear it. All that is known is told to every member that a link is made
@@ -56,7 +57,7 @@ class Losses:
         self.sources_needed = sources_needed
         # A lost write may have been stamped, and taken, by other clocks.
         self._slack_ms = 2 * clock.drift_ms_max
-        self._rows: dict[int, dict[int, LossRow]] = {partition: {} for partition in summaries.of}
+        self._rows: dict[int, dict[tuple[int, int], LossRow]] = {each: {} for each in summaries.of}
         for key, stored in group_commit.engine.scan(*keyspace.losses()):
             self._take(LossRow(*keyspace.loss_of(key), *cbor2.loads(stored)))
 
@@ -72,19 +73,21 @@ class Losses:
     def _lost(self, partition: int, sources: int, now: Instant) -> LossRow | None:
         """What is lost by now; None when that is known."""
         number, needed = self.peers.number_of[self.peers.me], self.sources_needed
-        known = self._rows.get(partition, {}).get(number, LossRow(partition, number, 0, 0, sources, needed))
+        wall_ms, enough = self._latest_ms(now), sources >= needed
         # One that was noted just now covers this too: so a disk with many bad rows is one loss.
-        wall_ms = self._latest_ms(now)
-        enough = known.sources <= sources if known.open else sources >= needed
-        if enough and known.upto > (wall_ms + self._slack_ms // 2) << COUNTER_BITS:
+        recent = (wall_ms + self._slack_ms // 2) << COUNTER_BITS
+        if any(
+            row.upto > recent and row.sources <= sources and (row.open or enough)
+            for row in self.known(partition)
+            if row.number == number
+        ):
             return None
+        new = LossRow(partition, number, sources, needed, 0, 0)
+        known = self._known(new) or new
         wall = (wall_ms + self._slack_ms) << COUNTER_BITS
         # Above what is known of an earlier loss here: to have accepted that one accepts nothing of this.
         upto = min(max(wall, self._clock.last, known.upto + 1), STAMP_MAX)
-        if sources < needed:
-            return known._replace(upto=upto, sources=sources)
-        # An earlier loss that is open still stays open.
-        return known._replace(upto=upto, accepted=known.accepted if known.open else upto)
+        return known._replace(upto=upto, accepted=upto if enough else known.accepted)
 
     def _latest_ms(self, now: Instant) -> int:
         """The time; while nobody can tell, the latest that a clock shows: this one may be behind."""
@@ -127,7 +130,7 @@ class Losses:
     # --- inside --------------------------------------------------------------------------------
 
     def _known(self, row: LossRow) -> LossRow | None:
-        return self._rows[row.partition].get(row.number)
+        return self._rows.get(row.partition, {}).get((row.number, row.sources))
 
     def _merged(self, row: LossRow) -> LossRow:
         known = self._known(row)
@@ -135,11 +138,11 @@ class Losses:
 
     def _stage(self, row: LossRow) -> None:
         self._take(row)
-        stored = cbor2.dumps([row.upto, row.accepted, row.sources, row.needed])
-        self._group_commit.stage(keyspace.loss(row.partition, row.number), stored)
+        stored = cbor2.dumps([row.needed, row.upto, row.accepted])
+        self._group_commit.stage(keyspace.loss(row.partition, row.number, row.sources), stored)
 
     def _take(self, row: LossRow) -> None:
-        self._rows.setdefault(row.partition, {})[row.number] = row
+        self._rows.setdefault(row.partition, {})[row.number, row.sources] = row
         summary = self._summaries.of.get(row.partition)
         if summary is not None:
             summary.lossy = bool(self.open(row.partition))

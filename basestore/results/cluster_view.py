@@ -239,12 +239,13 @@ class ClusterView:
         return causes
 
     def losses(self, partition: int, *, accepted: bool = False) -> list[LossRow]:
-        """What is lost for good, as far as any member that was heard knows: of each that lost something the
-        latest. `accepted`: with those that an operator has accepted."""
-        latest: dict[int, LossRow] = {}
+        """What is lost for good, as far as any member that was heard knows: of each that lost something, and
+        number of sources, the latest. `accepted`: with those that an operator has accepted."""
+        latest: dict[tuple[int, int], LossRow] = {}
         for view in self.nodes.values():
             for row in view.losses.get(partition, ()):
-                latest[row.number] = latest.get(row.number, row).merged(row)
+                what = row.number, row.sources
+                latest[what] = latest.get(what, row).merged(row)
         return [row for row in latest.values() if accepted or row.open]
 
     def lost(self, partition: int) -> list[Cause]:

@@ -18,9 +18,10 @@ keep as such hints is not covered, and that is said (`unheard`). For a receipt t
 if a replica had applied the write; if none had, nothing is proven by the receipt alone.
 
 Stable stamps speak of what there is. So nothing is proven of a partition while a loss of it is open
-(`replica/losses.py`): of none of what was written up to that moment can be told whether it is there. Of a
-write that fewer than a quorum had applied even an accepted loss, or one that cost no quorum anything, leaves
-that open: who has lost its store since may have been the only one that had it.
+(`replica/losses.py`): of none of what was written up to that moment can be told whether it is there. For a
+receipt an accepted loss, or one that cost no quorum anything, leaves that open too, where the replicas that
+were known to have the write and those that the lost store recovered from need not have met: k of N, and N - k
+or fewer. To accept a loss brings nothing back.
 
 `Proving` asks until all partitions are proven, or time is up; then it says who or what stands in the way.
 Once it could be proven, it has exchanges run at once rather than in turn. Pure: moments of the client's clock
@@ -41,9 +42,9 @@ from basestore.results.receipts import Receipt
 
 CONVERGED_S = 30.0
 OVERDUE_MS = 5000
-FEW = (
-    "fewer than a quorum had applied the write when it was acknowledged, and a replica has lost its store "
-    "since: read its key to see whether it is there"
+GONE = (
+    "replicas have lost their stores since the write was acknowledged, or are newer than it, and those that "
+    "were known to have it may be among them: read its key to see whether it is there"
 )
 _FOR_EVER = ("memory", "unapplied", "lost")  # what no waiting changes
 
@@ -276,10 +277,10 @@ class Proving(Following[Convergence]):
         cluster_view, receipt = self.cluster_view, self._receipt
         if receipt is None:
             return cluster_view.lost(partition) + cluster_view.kept(partition, self._stamp)
-        few = receipt.known_at <= len(cluster_view.replicas(partition)) // 2
-        losses = cluster_view.losses(partition, accepted=few)
-        if any(row.upto >= self._stamp for row in losses):
-            return cluster_view.lost(partition) or [Cause("lost", (), FEW)]
+        missing = len(cluster_view.replicas(partition)) - receipt.known_at
+        losses = cluster_view.losses(partition, accepted=True)
+        if any(row.upto >= self._stamp and (row.open or row.sources <= missing) for row in losses):
+            return cluster_view.lost(partition) or [Cause("lost", (), GONE)]
         if receipt.applied:
             return []
         text = (

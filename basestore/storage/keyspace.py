@@ -13,7 +13,7 @@ is held of a partition lies together:
     h member, row                 a hint (`handoff/hints.py`); a member, stamp, row: the same by age; e ...:
                                   those that come too late
     d member, partition           a debt: writes that a member may lack, and no hint is kept of
-    x partition, member           up to when writes may be lost (`replica/losses.py`); the member's number
+    x partition, member, sources  up to when writes may be lost (`replica/losses.py`); the member's number
     m name                        a fact about the store itself
 
 Integers are big-endian, so that keys sort as numbers do. In h, a, e and d a member is its name with its
@@ -227,18 +227,18 @@ def indebted_partition(key: bytes) -> int:
 # --- losses --------------------------------------------------------------------------------------
 
 
-def loss(partition: int, number: int) -> bytes:
-    return LOSS + partition_prefix(partition) + number.to_bytes(NUMBER_BYTES)
+def loss(partition: int, number: int, sources: int) -> bytes:
+    return LOSS + partition_prefix(partition) + number.to_bytes(NUMBER_BYTES) + bytes((sources,))
 
 
 def losses() -> Span:
     return whole(LOSS)
 
 
-def loss_of(key: bytes) -> tuple[int, int]:
-    """The partition, and the member's number."""
+def loss_of(key: bytes) -> tuple[int, int, int]:
+    """The partition, the member's number, and how many sources it had."""
     behind = _LETTER + PARTITION_BYTES
-    return int.from_bytes(key[_LETTER:behind]), int.from_bytes(key[behind:])
+    return int.from_bytes(key[_LETTER:behind]), int.from_bytes(key[behind:-1]), key[-1]
 
 
 # --- facts ---------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ BARE = RECORD[:RECORD_BYTES_MIN]
 ROW = b"\0\1\7defaultkey"
 STORE = b"s" * 16
 GENERATION = b"g" * 8
-LOSS = ae.LossRow(3, 1, 9, 0, 1, 2)
+LOSS = ae.LossRow(3, 1, 1, 2, 9, 0)
 COUNTS = [1] * len(operator.COUNTS)
 
 _EXAMPLES: list[Message] = [

@@ -16,7 +16,7 @@ from basestore.protocol.client import Get, Got
 from basestore.protocol.heartbeats import StoreClaim
 from basestore.repair.rule import Rule
 from basestore.repair.version import COUNTER_BITS
-from basestore.results.convergence import FEW, Convergence
+from basestore.results.convergence import GONE, Convergence
 from basestore.results.receipts import ReadResult, Receipt, read_result
 from tests.worlds.following import converged, loss_accepted
 from tests.worlds.world import WALL_MS, World
@@ -241,7 +241,7 @@ def test_a_write_of_fewer_than_a_quorum_is_not_proven_once_its_replica_has_lost_
     assert not world.look(0, "k").found
     found = converged(world, receipt=receipt, timeout_s=60)
     assert not found.proven
-    assert [obstacle.text for obstacle in found.obstacles] == [FEW]
+    assert [obstacle.text for obstacle in found.obstacles] == [GONE]
 
 
 def test_no_first_write_is_final_while_a_loss_is_open() -> None:
@@ -363,3 +363,26 @@ def test_what_is_purged_after_a_loss_is_just_not_there() -> None:
     world.run(60)
     assert world.stored(1, "k") is None
     assert looks_of_a_session(world, version.encode())().found is False
+
+
+@pytest.mark.parametrize(("count", "replication"), [(3, 3), (3, 2), (3, 1)])
+def test_to_accept_the_loss_of_a_quorum_write_does_not_make_its_receipt_provable(
+    count: int, replication: int
+) -> None:
+    world = World(count, replication=replication, reconcile=True)
+    replicas = world.replicas("k")
+    for other in replicas[replication // 2 + 1 :]:
+        world.crash(other)
+    receipt = world.put(replicas[0], "k", "v")
+    for holder in replicas[: replication // 2 + 1]:
+        world.wipe(holder)
+    for index in range(count):
+        if world.nodes[index] is None:
+            world.start(index)
+    recovered(world, *range(count))
+    assert loss_accepted(world).complete
+    world.run(30)
+    assert converged(world).proven
+    found = converged(world, receipt=receipt)
+    assert not found.proven
+    assert [obstacle.text for obstacle in found.obstacles] == [GONE]

@@ -87,7 +87,7 @@ members = st.sampled_from([number_of(0), number_of(1), number_of(2), 0, -1])
 told = st.lists(st.integers(0, 3) | big, max_size=6)
 runs = st.sampled_from([b"\0", encode_runs({5: [(5, 5)]}), encode_runs({0: [(0, 1 << 63)]})]) | blobs
 entries = st.lists(st.tuples(rows, blobs, st.just(b"") | blobs), max_size=2).map(lambda of: [*sum(of, ())])
-losses = st.builds(LossRow, partitions, members, big, big, parts, parts)
+losses = st.builds(LossRow, partitions, members, parts, parts, big, big)
 
 SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Set: st.builds(Set, ids, texts, rows, blobs, big, big, big, blobs),
