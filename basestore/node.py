@@ -128,7 +128,7 @@ class Node:
         )  # fmt: skip
         self._handlers = self._peer_handlers()
         self._ceiling.tick(now)
-        self.introductions.settle()
+        self.introductions.settle(now)
 
     def _begin_handoff(self, rules: Mapping[bytes, Rule], placement: Placement, now: Instant) -> None:
         commit, sources_needed = self.group_commit, placement.sources_needed
@@ -267,7 +267,7 @@ class Node:
 
     def step(self, now: Instant) -> int | None:
         """One batch is stored, or more if what this node then hears of itself stages again."""
-        self.introductions.settle()
+        self.introductions.settle(now)
         if self.context.stamper.parked and not self.group_commit.stalled:
             self._ceiling.tick(now)  # it may be what they wait for
             self.context.stamper.resume(now)
@@ -289,7 +289,7 @@ class Node:
     def durable(self, barrier: int, now: Instant) -> None:
         """All batches up to `barrier` are durable. Replies leave; call `step` afterwards."""
         self.group_commit.durable(barrier)
-        self.introductions.settle()
+        self.introductions.settle(now)
 
     @property
     def urgent(self) -> bool:

@@ -40,8 +40,10 @@ class Peer:
     name: str
     outbox: Outbox
     linked: bool = False
-    introduced: bool = False  # its store is new to us, or has confirmed all that we remember of it
+    # Its store is new to us, or has confirmed all that we remember of it; and we remember it durably.
+    introduced: bool = False
     remembered: bool = False  # it told what it remembers of us, and that fits
+    noted: bool = False  # and that is the present opening of our store
     whole: bool = False
     leaving: bool = False  # it has said goodbye on this link: it still answers, and is asked nothing new
     detector: FailureDetector = field(default_factory=lambda: FailureDetector(PING_S, SILENCE_S_MAX))
@@ -90,7 +92,8 @@ class Peers:
         peer = self.all[index]
         peer.outbox.close()
         peer.outbox = Outbox(self._ready)
-        peer.linked, peer.introduced, peer.remembered, peer.leaving = True, False, False, False
+        peer.linked, peer.leaving = True, False
+        peer.introduced = peer.remembered = peer.noted = False
         self.note_disk(index, False)
         peer.detector.restart(now.monotonic)
         self.judge(peer, now)
@@ -102,7 +105,7 @@ class Peers:
         outbox.close()
         if peer.outbox is not outbox:
             return False
-        peer.linked = peer.introduced = peer.remembered = False
+        peer.linked = peer.introduced = peer.remembered = peer.noted = False
         self.clock.forget(index)
         self.judge(peer, now)
         return True
@@ -205,7 +208,7 @@ class Peers:
         if now.monotonic < self._introduce_due_s:
             return []
         self._introduce_due_s = now.monotonic + INTRODUCE_S
-        return [p for p in self.others if p.linked and not (p.introduced and p.remembered)]
+        return [p for p in self.others if p.linked and not (p.introduced and p.remembered and p.noted)]
 
     def ping(self, index: int, message: Ping, now: Instant) -> None:
         """A heartbeat of a peer, which says whether its store is whole."""

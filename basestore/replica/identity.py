@@ -10,10 +10,11 @@
                            only, or an operator says that it may be an old copy
     forgetful  whole       it has recovered (`anti_entropy/recovery.py`), or an operator takes it as it is
 
-A whole store *counts* once a peer, if there is any, has found nothing missing since it was opened: then it
-answers reads, counts for levels and takes writes. A forgetful one compares itself with others, to recover;
-all others wait. That a replica which lost its state must not vote before it has recovered is the rule of
-Viewstamped Replication (Liskov and Cowling, "Viewstamped replication revisited", 2012, section 4.3).
+A whole store *counts* once a peer, if there is any, has found nothing missing since it was opened, and one
+remembers this opening durably: then it answers reads, counts for levels and takes writes. A forgetful one
+compares itself with others, to recover; all others wait. That a replica which lost its state must not vote
+before it has recovered is the rule of Viewstamped Replication (Liskov and Cowling, "Viewstamped replication
+revisited", 2012, section 4.3).
 
 How a loss is noticed that the disk itself does not show: every opening of a store draws a new
 *generation*; peers remember, durably, the store, generation and sequence that they heard last, and say so
@@ -24,7 +25,11 @@ knows all its generations; the peer keeps its memory until the store has confirm
     n1                                       n2
     StoreClaim(store, generation, ...)   ->    what do I remember of n1?
     what do I hold?                    <-    Remembered(store, generation, sequence, earlier)
-    Confirmed(store, generation, ...)  ->    n1 can be counted on
+    Confirmed(store, generation, ...)  ->    this is remembered instead
+    this is remembered               <-    Remembered(store, generation, ...), once that is durable
+
+Only when the last line is true does n2 count on n1, and when n1 hears it may n1 count at all. What n1 takes
+before could be lost with nobody left who knows of it: if n1 went back to how it was before it was opened.
 
     n1 opens S, generation A; its durable sequence comes to 70         n2 remembers (S, A, 70)
     n1 is given a backup of its disk, of when the sequence was 40, and opens it with generation B
@@ -110,6 +115,7 @@ class StoreIdentity:
         self._echoes: set[str] = set()  # who knows no more than this opening told it, or may have forgotten
         self.doubts = 0  # how often it was doubted since it was opened
         self._vouched = not self._others  # a peer has found nothing missing since the store was opened
+        self._noted = not self._others  # a peer remembers this opening of the store, durably
         self.reason = ""
         self.outlived = False  # it is an old copy: others have since known a later store of this member
         self.recovered = False  # what makes it whole is staged
@@ -193,6 +199,7 @@ class StoreIdentity:
         self._group_commit.stage(IDENTITY, cbor2.dumps(facts))
 
     def _doubt(self, reason: str, store: bytes) -> None:
+        self._noted &= store == self.store or not self._others
         self.store, self.state, self.reason = store, State.FORGETFUL, reason
         self._former, self.copied, self._moved = b"", False, False
         self.recovered = False
@@ -200,8 +207,9 @@ class StoreIdentity:
 
     @property
     def counts(self) -> bool:
-        """Whether it is whole, and a peer, if there is any, has found nothing missing since it was opened."""
-        return self.state is State.WHOLE and self._vouched
+        """Whether it is whole, and of the peers, if there are any, one has found nothing missing since it was
+        opened, and one remembers this opening."""
+        return self.state is State.WHOLE and self._vouched and self._noted
 
     def store_of(self, name: str) -> bytes:
         """The store that a member is known to run on; empty when none is known."""
@@ -217,14 +225,14 @@ class StoreIdentity:
 
     def hear_claim(self, outbox: Outbox, name: str, said: StoreClaim) -> bool:
         """A peer says which store it runs on: answer what is remembered of it, once that is durable.
-        Returns whether it can be counted on at once: a store that is known already must first confirm
-        that it still holds what is remembered, and only then is anything newer remembered."""
+        Returns whether it can be counted on then: a store that is known by an earlier opening must first
+        confirm that it still holds what is remembered, and only then is anything newer remembered."""
         known = self._peers.get(name)
         # The old memory is kept until the store has confirmed it: if the new generation took its place now,
         # nobody would ever ask about what the store lost between the two.
         if known is not None and known.store == said.store:
             self._answer(outbox, name, known)
-            return False
+            return known.generation == said.generation
         if known is not None and said.store in known.given_up:
             # no generation of its own: it cannot know this one, and so learns that it was rolled back
             self._answer(outbox, name, known._replace(store=said.store, generation=b"", sequence=0))
@@ -247,21 +255,27 @@ class StoreIdentity:
         forgetful = self.state is State.FORGETFUL
         earlier = bool(known.given_up) or known.late
         answer = Remembered(known.store, known.generation, known.sequence, earlier, forgetful)
-        self._group_commit.reply(outbox, answer, keyspace.peer(name))
+        self._group_commit.reply(outbox, answer, keyspace.peer(name), surely=True)
 
     def _remember(self, name: str, memory: _Memory) -> None:
         self._peers[name] = memory
         self._group_commit.stage(keyspace.peer(name), cbor2.dumps(list(memory)))
 
-    def hear_confirmed(self, name: str, said: Confirmed) -> bool:
-        """A peer has found that it holds what is remembered of it. False when it speaks of another
-        store."""
+    def hear_confirmed(self, outbox: Outbox, name: str, said: Confirmed) -> bool:
+        """A peer has found that it holds what is remembered of it: remember its present opening instead, and
+        say so once that is durable. False when it speaks of another store."""
         known = self._peers.get(name)
         if known is None or known.store != said.store:
             return False
         if known.generation != said.generation:
             self._remember(name, known._replace(generation=said.generation, sequence=said.sequence))
+        self._answer(outbox, name, self._peers[name])
         return True
+
+    def remembers(self, name: str, store: bytes, generation: bytes) -> bool:
+        """Whether this opening of a peer's store is the one that is remembered."""
+        known = self._peers.get(name)
+        return known is not None and (known.store, known.generation) == (store, generation)
 
     def hear_sequence(self, name: str, generation: bytes, sequence: int) -> None:
         """A peer has told how much it holds durably; `tick` writes it down."""
@@ -314,7 +328,11 @@ class StoreIdentity:
             self._take_for_copy(fresh_store)
             self._stage(self.state, clean=False)
             return False
-        outbox.put(Confirmed(self.store, self._group_commit.generation, self._group_commit.durable_sequence))
+        if said.generation == self._group_commit.generation:
+            self._noted = True
+        else:
+            commit = self._group_commit
+            outbox.put(Confirmed(self.store, commit.generation, commit.durable_sequence))
         return True
 
     def rolled_back(self, name: str, fresh_store: bytes) -> None:
@@ -331,7 +349,9 @@ class StoreIdentity:
         if self._moved:
             names = ", ".join(sorted(self._others - self._witnesses))
             return f"its file system has another id than before; {names} must first say what they remember"
-        return "no other node has yet confirmed that nothing is missing"
+        if not self._vouched:
+            return "no other node has yet confirmed that nothing is missing"
+        return "no other node has it on its disk yet that this one was opened anew"
 
     def born(self) -> bool:
         """Whether this newborn store is whole by now: all others have said that they knew no earlier one."""
@@ -358,7 +378,7 @@ class StoreIdentity:
     @property
     def takeable(self) -> bool:
         """Whether an operator may take the store as it is: it lies elsewhere, and nobody knows more."""
-        return self.copied or (self._moved and not self.counts)
+        return self.copied or self._moved
 
     def take_as_is(self) -> None:
         """An operator says that this is the newest there is of the store, and no old copy."""

@@ -1,8 +1,8 @@
 """Introductions: two nodes tell each other which stores they run on, before either counts on the other.
 
 Owns the conversation of every new link (`identity.py` draws a replica's part of the conclusions): what is
-said, what a peer's answer makes of it here (`Peer.introduced`, `Peer.remembered`, `Peer.whole`), and that
-this node, once its store has become whole or has ceased to be, tells all. Judges no data; sends no
+said, what a peer's answer makes of it here (`introduced`, `remembered`, `noted` and `whole` of `Peer`), and
+that this node, once its store has become whole or has ceased to be, tells all. Judges no data; sends no
 heartbeats.
 
 A store that turns out to have lost something goes on under a new id, and with new links: whoever drives
@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable
 
 from basestore.cluster.outbox import Outbox
-from basestore.cluster.peers import Peers
+from basestore.cluster.peers import Peer, Peers
 from basestore.instant import Instant
 from basestore.protocol.heartbeats import Confirmed, Remembered, StoreClaim
 from basestore.replica.group_commit import GroupCommit
@@ -40,6 +40,7 @@ class Introductions:
         self._fresh = fresh
         self._take_proof_of_loss = take_proof_of_loss
         self._stores = 0
+        self._introduced = False  # a peer, since `settle`
 
     def _fresh_store(self) -> bytes:
         """A further store id for this open of the store, should it have to start over."""
@@ -57,10 +58,15 @@ class Introductions:
         for peer in self._peers.unintroduced(now):
             peer.outbox.put(self._identity.claim(again=True))
 
-    def settle(self) -> None:
-        """Notice when this store has become whole, or has ceased to be, and tell the peers. Called after all
-        that can decide it: what peers have said, and what has become durable."""
+    def settle(self, now: Instant) -> None:
+        """Count on whom is remembered durably by now. Notice when this store has become whole, or has ceased
+        to be, and tell the peers. Called after all that can decide it: what peers have said, and what has
+        become durable."""
         identity, peers = self._identity, self._peers
+        if self._introduced:
+            self._introduced = False
+            for peer in peers.others:
+                peers.judge(peer, now)
         proof_of_loss = self._take_proof_of_loss()
         if proof_of_loss is not None:
             identity.rolled_back(peers.all[proof_of_loss].name, self._fresh_store())
@@ -80,7 +86,7 @@ class Introductions:
         """Which store a peer runs on. It is answered with what is remembered of it here."""
         peer = self._peers.all[member]
         if self._identity.hear_claim(outbox, peer.name, message):
-            peer.introduced = True
+            self._introduce(peer, outbox, message)
         peer.whole = message.whole
         if message.again:
             outbox.put(self._identity.claim())
@@ -91,13 +97,27 @@ class Introductions:
         rolled back: it starts over, and links are made anew, for the old ones speak of the old store."""
         peer = self._peers.all[member]
         peer.remembered = self._identity.hear_remembered(outbox, peer.name, message, self._fresh_store())
+        peer.noted |= peer.remembered and message.generation == self._group_commit.generation
         if not peer.remembered:
             self._relink = True
         self._peers.judge(peer, now)
 
     def hear_confirmed(self, member: int, outbox: Outbox, message: Confirmed, now: Instant) -> None:
-        """What is remembered here of a peer's store is still there: it can be counted on."""
+        """What is remembered here of a peer's store is still there: it can be counted on once its present
+        opening is remembered instead."""
         peer = self._peers.all[member]
-        if self._identity.hear_confirmed(peer.name, message):
-            peer.introduced = True
-        self._peers.judge(peer, now)
+        if self._identity.hear_confirmed(outbox, peer.name, message):
+            self._introduce(peer, outbox, message)
+
+    def _introduce(self, peer: Peer, outbox: Outbox, said: StoreClaim | Confirmed) -> None:
+        """What is remembered of a peer suffices to count on it, as soon as it is durable."""
+
+        def introduce() -> None:
+            remembered = self._identity.remembers(peer.name, said.store, said.generation)
+            if remembered and peer.outbox is outbox and not outbox.closed:
+                peer.introduced = self._introduced = True
+
+        # A power cut could take back what is only in memory: then nobody could tell that this store lost
+        # what it took meanwhile.
+        if not peer.introduced:
+            self._group_commit.when_durable(introduce)

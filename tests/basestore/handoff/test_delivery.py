@@ -101,8 +101,10 @@ def test_a_crash_of_the_holder_in_the_middle_of_a_delivery_loses_no_hint() -> No
     for number in range(600):
         world.set(0, f"{number}", "v")
     world.settle()
-    world.freeze(0)
     world.start(2)
+    while not world.node(0).peers.alive[2]:
+        world.turn()
+    world.freeze(0)
     world.run(0.4)
     assert any(world.values(f"{number}")[2] == b"v" for number in range(600))
     world.restart(0)
