@@ -211,7 +211,7 @@ def test_a_second_node_on_the_same_directory_is_refused_and_the_first_goes_on(cl
     finally:
         second.end()
     assert str(n2.directory) in second.log
-    assert "stop that one first" in second.log
+    assert f"Process {n2.pid} uses it" in second.log
     assert "Traceback" not in second.log
     assert n2.state == "up"
     _holds(n2, b"mine ")

@@ -54,5 +54,5 @@ def test_whatever_the_detectors_say_no_promise_is_broken(
         outcome = play(seed)
         assert not outcome.violations, f"seed {seed}"
         counts += outcome.counts
-    assert counts["set QUORUM stored"] > 40 * len(SEEDS)
+    assert counts["set QUORUM stored"] > 20 * len(SEEDS)  # small worlds among them
     assert counts["get QUORUM found"] > 100 * len(SEEDS)
