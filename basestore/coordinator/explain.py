@@ -3,18 +3,48 @@
 The answer says what each replica holds, which hints are kept where, and who was not heard. It decides
 nothing: `results.explanation` does, at the client's. Nothing is repaired, and a damaged record is not
 even noted.
+
+The same is asked before a session is told that what it has seen is gone (`look_for`). For a version that is
+on no replica may still be on its way: a member may keep a hint of it, one that comes too late, or one that it
+could not deliver, for it was cut off.
+
+    all answer, and nobody keeps such a hint    it is gone, as the read has found
+    a hint is kept of it, or of a newer one     it may come back: who keeps it is named
+    a member does not answer                    nobody can tell: that one is named
 """
 
 from functools import partial
 
-from basestore.cluster.outbox import SMALL_BYTES, Outbox
+from basestore.cluster.outbox import SMALL_BYTES, Outbox, weight
+from basestore.cluster.peers import Peers
 from basestore.cluster.placement import row_partition
 from basestore.coordinator.admission import admit_explain
 from basestore.coordinator.context import Context
+from basestore.coordinator.finding import Finding
 from basestore.coordinator.gather import Gather
+from basestore.coordinator.quorum_read import Report
+from basestore.errors import ReadTimeout, RequestFailed, VersionLost
 from basestore.instant import Instant
-from basestore.protocol.operator import DOWN, Explain, Explained, KeptHint, ReplicaRow, Trace, Traced, Unheard
+from basestore.protocol.operator import (
+    DOWN,
+    LATE,
+    Explain,
+    Explained,
+    KeptHint,
+    ReplicaRow,
+    Trace,
+    Traced,
+    Unheard,
+)
+from basestore.repair.read_repair import reaches
 from basestore.repair.rule import Rule
+from basestore.repair.version import HEAD_BYTES, Version
+
+_LATE = (
+    ", which came too late. See `basestore hints`; an operator decides what becomes of it: `basestore hints "
+    "replay --late` writes it anew, unless what is held is newer"
+)
+_ON_ITS_WAY = ". Read again once that is delivered (see `basestore hints`)"
 
 
 def explain(context: Context, outbox: Outbox, request: Explain, now: Instant) -> None:
@@ -22,14 +52,14 @@ def explain(context: Context, outbox: Outbox, request: Explain, now: Instant) ->
     nothing was begun."""
     row, rule = admit_explain(context, outbox, request, now)
     held = len(row) + SMALL_BYTES * len(context.peers.all)
-    gather = Gather(context, outbox, held, partial(_explained, context, request, row, rule))
+    gather = Gather(context, held, partial(_explained, context, outbox, request, row, rule))
     message = Trace(context.operations.issue(gather), row)
     gather.ask(message, request.timeout_ms, now, SMALL_BYTES + len(row))
 
 
 def _explained(
-    context: Context, request: Explain, row: bytes, rule: Rule, gather: Gather, now: Instant
-) -> Explained:
+    context: Context, outbox: Outbox, request: Explain, row: bytes, rule: Rule, gather: Gather, now: Instant
+) -> None:
     number_of = context.peers.number_of
     replicas = [number_of[replica] for replica in context.placement.replicas[row_partition(row)]]
     answers: dict[int, Traced] = gather.answers
@@ -45,4 +75,50 @@ def _explained(
     reach = best.reach if best is not None else []
     time_ms = context.peers.clock.about_ms(now)
     lost = max((answer.lost for answer in answers.values()), default=0)
-    return Explained(request.id, rule.value, time_ms, told, hints, unheard, reach, lost)
+    answer = Explained(request.id, rule.value, time_ms, told, hints, unheard, reach, lost)
+    outbox.put(answer, weight(answer))
+
+
+def gone(result: Finding | RequestFailed) -> bool:
+    """Whether a read with a floor has found that what was seen is not there any more."""
+    return isinstance(result, VersionLost) or (isinstance(result, Finding) and result.record is None)
+
+
+def look_for(
+    context: Context, row: bytes, rule: Rule, floor: bytes, result: Finding | RequestFailed,
+    deadline: float, report: Report, now: Instant,
+) -> None:  # fmt: skip
+    """Report the result of a read that has found `floor` gone, or why that cannot be told."""
+
+    def conclude(gather: Gather, now: Instant) -> None:
+        doubt = _doubt(rule, floor, gather, context.peers)
+        if doubt:
+            seen = f"the version {Version.decode(floor)} that this session has seen"
+            members = len(context.peers.all)
+            text = f"whether {seen} is gone cannot be told: {doubt}"
+            report(ReadTimeout(text, len(gather.answers), members, None), now)
+        else:
+            report(result, now)
+
+    gather = Gather(context, len(row) + SMALL_BYTES * len(context.peers.all), conclude)
+    message = Trace(context.operations.issue(gather), row)
+    left_ms = max(1, int((deadline - now.monotonic) * 1e3))
+    gather.ask(message, left_ms, now, SMALL_BYTES + len(row))
+
+
+def _doubt(rule: Rule, floor: bytes, gather: Gather, peers: Peers) -> str:
+    """Why it may still be somewhere, and what to do; empty when it is nowhere."""
+    names = {peer.number: peer.name for peer in peers.all}
+    answers: dict[int, Traced] = gather.answers
+    for number, answer in sorted(answers.items()):
+        if reaches(rule, answer.record[:HEAD_BYTES], floor):
+            return f"{names[number]} has it by now. Read again"
+        for hint in answer.hints:
+            if reaches(rule, hint.head, floor):
+                return f"{names[number]} keeps a hint of it{_LATE if hint.sort & LATE else _ON_ITS_WAY}"
+    for number, reason in sorted(gather.reasons.items()):
+        return (
+            f"{names[number]}, which may keep a hint of it, does not answer ({reason}). See `basestore "
+            f"status`, and read again when it answers, or without the session"
+        )
+    return ""

@@ -42,8 +42,9 @@ FIRST = Aim(0, stable=True)  # in first-write buckets: whether what is found is 
 
 def unreached(aim: Aim, responded: int, replicas: int, stable: int, *, empty: bool) -> RequestFailed:
     """Nobody who has replied holds what the session has seen, or a better one. Of all replicas, and with a
-    stable stamp that is past it, this is the proof that it is gone: lost with a disk; where they hold nothing
-    (`empty`), perhaps only purged: that is older than the loss of a disk, or nobody could doubt it."""
+    stable stamp that is past it, this is the proof that none will get it by itself: what is no hint either
+    (`explain.py`) is lost; where they hold nothing (`empty`), perhaps only purged: that is older than the
+    loss of a disk, or nobody could doubt it."""
     floor = Version.decode(aim.floor)
     if responded == replicas and floor.stamp <= stable:
         what = "lost, or was deleted or has expired since" if empty else "lost"

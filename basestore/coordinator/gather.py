@@ -6,7 +6,7 @@
     alarm               soon: members that are not alive are no longer waited for; at the deadline:
                         nobody is
 
-When nobody is left to wait for, `conclude` makes the client's answer out of what was said, and out of
+When nobody is left to wait for, `conclude` makes an answer out of what was said, and out of
 the reasons of those who were not heard. A gather changes nothing and judges nothing. What members say
 is made in `observe.trace` and `observe.inspect`.
 
@@ -23,7 +23,7 @@ from basestore.cluster.outbox import SMALL_BYTES, Outbox, weight
 from basestore.coordinator.admission import SURVEY_BYTES, admit_survey
 from basestore.coordinator.context import Context
 from basestore.instant import Instant
-from basestore.protocol.codec import Message, encode
+from basestore.protocol.codec import encode
 from basestore.protocol.operator import (
     NEVER,
     PAGE_PARTITIONS,
@@ -41,18 +41,17 @@ from basestore.protocol.replication import Rejected
 REASON_LENGTH_MAX = 200
 DOUBTFUL_S = 0.5  # a member that is not whole answers at once; one that is silent may never
 
-Conclude = Callable[["Gather", Instant], Message]
+Conclude = Callable[["Gather", Instant], None]
 
 
 class Gather(Operation):
     """One of them at its coordinator. In the end each member's number is in `answers` or in `reasons`."""
 
-    __slots__ = ("_client", "_conclude", "_context", "_deadline", "_waiting", "answers", "reasons")
+    __slots__ = ("_conclude", "_context", "_deadline", "_waiting", "answers", "reasons")
 
-    def __init__(self, context: Context, client: Outbox, bytes_held: int, conclude: Conclude) -> None:
+    def __init__(self, context: Context, bytes_held: int, conclude: Conclude) -> None:
         super().__init__(bytes_held)
         self._context = context
-        self._client = client
         self._conclude = conclude
         self._waiting: set[int] = set()
         self.answers: dict[int, Any] = {}
@@ -111,14 +110,13 @@ class Gather(Operation):
     def _consider(self, now: Instant) -> None:
         if not self._waiting:
             self._context.operations.drop(self)
-            answer = self._conclude(self, now)
-            self._client.put(answer, weight(answer))
+            self._conclude(self, now)
 
 
 def survey(context: Context, outbox: Outbox, request: Survey, now: Instant) -> None:
     """Begin; InvalidRequest or RequestFailed when nothing was begun."""
     first, total = admit_survey(context, outbox, request, now)
-    gather = Gather(context, outbox, SURVEY_BYTES, partial(_surveyed, context, request, first, total))
+    gather = Gather(context, SURVEY_BYTES, partial(_surveyed, context, outbox, request, first, total))
     count = min(total, PAGE_PARTITIONS)
     message = Inspect(
         context.operations.issue(gather), first, count, request.within_ms, request.full, request.accept_loss
@@ -127,10 +125,11 @@ def survey(context: Context, outbox: Outbox, request: Survey, now: Instant) -> N
 
 
 def _surveyed(
-    context: Context, request: Survey, first: int, total: int, gather: Gather, now: Instant
-) -> Surveyed:
+    context: Context, outbox: Outbox, request: Survey, first: int, total: int, gather: Gather, now: Instant
+) -> None:
     after = first + PAGE_PARTITIONS
     more = total > 1 and after < context.placement.partitions
     told = [Told(number, encode([answer])) for number, answer in sorted(gather.answers.items())]
     unheard = [Unheard(*miss) for miss in sorted(gather.reasons.items())]
-    return Surveyed(request.id, total, after if more else NEVER, told, unheard)
+    answer = Surveyed(request.id, total, after if more else NEVER, told, unheard)
+    outbox.put(answer, weight(answer))

@@ -2,13 +2,15 @@
 
 Owns how stale the answer may be, and reads more of the replicas if that is staler than the caller takes. What
 a quorum has confirmed is not stale at all; `Stamper.stale_ms` bounds how stale one replica's answer is. It
-weighs no replies, and repairs nothing: the read does.
+weighs no replies, and repairs nothing: the read does. And where a read finds that what a session has seen is
+gone, it has `explain.py` ask all members first.
 """
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.consistency import Level
 from basestore.coordinator.admission import ONE, admit_get
 from basestore.coordinator.context import TOO_MUCH_ASKED, Context, Load, refuse
+from basestore.coordinator.explain import gone, look_for
 from basestore.coordinator.finding import Aim, Finding
 from basestore.coordinator.quorum_read import read
 from basestore.coordinator.stamper import STALENESS_UNKNOWN
@@ -45,7 +47,7 @@ class ClientGet:
 
     __slots__ = (
         "_aim", "_begun", "_bounded", "_context", "_escalated", "_level", "_outbox", "_request", "_row",
-        "_rule",
+        "_rule", "_sought",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +63,7 @@ class ClientGet:
         self._begun = now
         self._bounded = request.tell or request.stale_ms_max > 0  # how stale it may be matters
         self._escalated = False
+        self._sought = False  # every member was asked for what the session has seen
 
     def begin(self, compare: bool, now: Instant) -> None:
         """Read; Unavailable."""
@@ -75,6 +78,11 @@ class ClientGet:
 
     def _report(self, result: Finding | RequestFailed, now: Instant) -> None:
         request = self._request
+        if request.floor and not self._sought and gone(result):
+            self._sought = True
+            deadline = self._begun.monotonic + request.timeout_ms / 1e3
+            look_for(self._context, self._row, self._rule, request.floor, result, deadline, self._report, now)
+            return
         if isinstance(result, RequestFailed):
             self._fail(_too_stale(request, str(result)) if self._escalated else result, now)
             return

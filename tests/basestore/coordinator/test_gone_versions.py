@@ -1,0 +1,83 @@
+"""A session is told that what it has seen is gone only when it is nowhere: no hint of it is kept either.
+
+Covers `look_for` in `coordinator/explain.py`.
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+from basestore.client.session import Session
+from basestore.consistency import Level
+from basestore.errors import ReadTimeout
+from basestore.protocol.client import Get
+from basestore.repair.rule import Rule
+from basestore.repair.version import Version
+from basestore.results.receipts import ReadResult, read_result
+from tests.worlds.following import converged
+from tests.worlds.late_hints import hints, keep_late, rejoin
+from tests.worlds.world import World
+
+
+def session(world: World, at: int, version: Version) -> Callable[[], ReadResult]:
+    """Reads of `k` in a session that has seen this version of it."""
+    seen = Session(bytes(16), {"default": Rule.LAST_WRITE_WINS})
+    seen.show("default", b"k", version.encode())
+
+    def look() -> ReadResult:
+        request = seen.begin(Get(0, "default", b"k", Level.ONE, 1000, b"", True))
+        call = world.ask(at, lambda number: request._replace(id=number))
+        world.run(1.5)
+        seen.end(request, call.reply())
+        return read_result(call.reply(), Level.ONE)
+
+    return look
+
+
+def late(world: World, *, older: bool) -> tuple[int, Version]:
+    """A node keeps the only copies of a write, too late for its replicas. Returns it, and the version."""
+    if older:
+        world.put(0, "k", "old", Level.ALL)
+    keeper = keep_late(world)
+    ((_, hint), *_) = world.node(keeper).hints.of_row(world.row("k"))
+    return keeper, hint.record.version
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_what_a_late_hint_may_bring_back_is_neither_lost_nor_not_there(older: bool) -> None:
+    world = World(4, reconcile=True)
+    keeper, version = late(world, older=older)
+    rejoin(world, keeper)
+    for at in range(4):
+        with pytest.raises(ReadTimeout, match=rf"n{keeper + 1} keeps a hint of it.*replay --late"):
+            session(world, at, version)()
+    look = session(world, world.replicas("k")[0], version)
+    hints(world, keeper, replay=True, late=True)
+    world.run(3)
+    assert look().value == b"v"
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_while_a_member_that_may_keep_a_hint_does_not_answer_nobody_can_tell(older: bool) -> None:
+    world = World(4, reconcile=True)
+    keeper, version = late(world, older=older)
+    look = session(world, world.replicas("k")[0], version)
+    with pytest.raises(ReadTimeout, match=rf"n{keeper + 1}, which may keep a hint of it, does not answer"):
+        look()
+    world.crash(keeper)
+    with pytest.raises(ReadTimeout, match=rf"n{keeper + 1}, which may keep a hint of it, does not answer"):
+        look()
+
+
+def test_what_was_deleted_for_good_is_just_not_there() -> None:
+    world = World(4, reconcile=True)
+    world.run(5)
+    keeper = world.outsider("k")
+    version = world.put(keeper, "k", "v", Level.ALL).version
+    world.delete(keeper, "k", Level.ALL)
+    world.settle()
+    world.run(60)
+    assert version is not None
+    assert converged(world).proven
+    assert all(world.stored(replica, "k") is None for replica in world.replicas("k"))
+    assert not session(world, keeper, version)().found
