@@ -38,11 +38,11 @@ SHORT_SUM_BYTES = 8  # of a sum in a message
 LEAF_BYTES = 2
 ALL_LEAVES = b"\xff\xff"  # stands for all in a list of leaves
 NODE_BYTES = FANOUT * SUM_BYTES
-SUMMARY_BYTES = 80
+SUMMARY_BYTES = 88
 MASK = (1 << 128) - 1
 STAMP_MAX = (1 << 64) - 1
 
-_SUMMARY = struct.Struct(">Qqq16sQQQQQ")  # counts may be wrong, and below 0
+_SUMMARY = struct.Struct(">Qqq16sQQQQQQ")  # counts may be wrong, and below 0
 _DIGEST_END = VERSION_BYTES + SUM_BYTES
 
 
@@ -74,6 +74,9 @@ class Summary:
     stable    every version at or below it is on all replicas, for good; `shown` is the one that this
               store holds durably: only that may be told, or a crash could take back what was said
     purged    nothing that was due at or below it is held
+    kept      of a store in doubt: what it lacks at or below this stamp, and at or below `stable`, was purged;
+              `complete` is the lower one. A crash or an old copy leaves it as it was: what is left is what
+              the store held at some moment, with the stable stamp of that moment
     floor     the log may lack what was stored up to this sequence: every other replica had it then
     spilled   up to this one the log has rows of its own in the store
     lossy     a loss is open here (`replica/losses.py`): what the stamps say of what was written up to then
@@ -82,7 +85,7 @@ class Summary:
     """
 
     __slots__ = (
-        "closed", "count", "floor", "leaves", "live", "lossy", "lost", "purged", "root", "sequence",
+        "closed", "count", "floor", "kept", "leaves", "live", "lossy", "lost", "purged", "root", "sequence",
         "shown", "spilled", "stable",
     )  # fmt: skip
 
@@ -96,6 +99,7 @@ class Summary:
         self.stable = 0
         self.shown = 0
         self.purged = 0
+        self.kept = STAMP_MAX
         self.floor = 0
         self.spilled = 0
         self.lossy = False
@@ -124,7 +128,7 @@ class Summary:
         """All but the leaves, which are stored by themselves."""
         return _SUMMARY.pack(
             self.sequence, self.count, self.live, self.root.to_bytes(SUM_BYTES, "big"),
-            self.closed, self.stable, self.purged, self.floor, self.spilled,
+            self.closed, self.stable, self.purged, self.floor, self.spilled, self.kept,
         )  # fmt: skip
 
     @classmethod
@@ -135,10 +139,15 @@ class Summary:
             raise ValueError(f"a summary has {SUMMARY_BYTES} bytes, not {len(data)}")
         summary.sequence, summary.count, summary.live, root, *stamps = _SUMMARY.unpack(data)
         summary.root = int.from_bytes(root)
-        summary.closed, summary.stable, summary.purged, summary.floor, summary.spilled = stamps
+        summary.closed, summary.stable, summary.purged, summary.floor, summary.spilled, summary.kept = stamps
         # It was read from the disk, so it is durable.
         summary.shown = summary.stable
         return summary
+
+    @property
+    def complete(self) -> int:
+        """Up to which stamp what a store in doubt lacks was purged, and not lost."""
+        return min(self.kept, self.stable)
 
     @property
     def sound(self) -> bool:

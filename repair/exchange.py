@@ -21,8 +21,10 @@ silently lost or altered: on a disk, in memory or by a bug. Owns these decisions
 import enum
 from collections.abc import Iterable, Iterator
 
-from basestore.repair.digest_tree import MASK, Summary, digest_of, record_digest
+from basestore.repair.digest_tree import MASK, STAMP_MAX, Summary, digest_of, record_digest
 from basestore.repair.rule import Rule
+
+WHOLE = -1  # is told in place of STAMP_MAX
 
 
 class Step(enum.Enum):
@@ -42,28 +44,82 @@ def next_step(
     theirs: int,
     empty: bool,
     peer_empty: bool,
-    forgetful: bool,
-    peer_forgetful: bool,
+    completeness: "Completeness",
 ) -> Step:
     """How the side that was asked goes on. `mine` and `theirs`: changes since the base on both sides.
 
-    The side with less to say lists. A forgetful side never lists to one that is not, unless it has
+    The side with less to say lists. But whoever is complete up to a lower stamp never lists, unless it has
     nothing: it must compare, to drop what it alone still holds of what was purged.
     """
     if equal:
         return Step.SAME
     if based:
-        return lister(mine, theirs, forgetful, peer_forgetful)
+        return lister(mine, theirs, completeness)
     if empty:
         return Step.LIST
     return Step.ASK if peer_empty else Step.TREE
 
 
-def lister(mine: int, theirs: int, forgetful: bool, peer_forgetful: bool) -> Step:
+def lister(mine: int, theirs: int, completeness: "Completeness") -> Step:
     """LIST or ASK, once it is known what to list from."""
-    if forgetful != peer_forgetful:
-        return Step.ASK if forgetful else Step.LIST
+    if completeness.mine != completeness.theirs:
+        return Step.ASK if completeness.mine < completeness.theirs else Step.LIST
     return Step.LIST if mine <= theirs else Step.ASK
+
+
+class Completeness:
+    """Up to which stamp this side, and the other, lacks only what was purged. STAMP_MAX: up to its stable
+    stamp, for it is whole; the other is taken for that until it is heard.
+
+    A store in doubt may be an old copy, or lack its end. What is left is what it held at some moment: at or
+    below the stable stamp of that moment it held all that there was, or had purged it. So of two the one that
+    is complete up to a higher stamp has purged what the other alone holds at or below that stamp. Where both
+    are complete up to the same one, neither is older there, and what one lacks it has lost.
+    """
+
+    __slots__ = ("mine", "theirs")
+
+    def __init__(self, mine: int) -> None:
+        self.mine = mine
+        self.theirs = STAMP_MAX
+
+    @property
+    def told(self) -> int:
+        """What is said of it."""
+        return WHOLE if self.mine == STAMP_MAX else self.mine
+
+    def hear(self, told: int) -> None:
+        """The other side says it of itself."""
+        self.theirs = STAMP_MAX if told == WHOLE else told
+
+    @property
+    def peer_whole(self) -> bool:
+        return self.theirs == STAMP_MAX
+
+    @property
+    def among_forgetful(self) -> bool:
+        """Whether neither store was whole when it was begun: what one has, others may have purged."""
+        return self.mine != STAMP_MAX != self.theirs
+
+    @property
+    def among_whole(self) -> bool:
+        return self.mine == self.theirs == STAMP_MAX
+
+    @property
+    def comparable(self) -> bool:
+        """Whether a list of changes will do: of two in doubt one may hold from before what the other has
+        purged, unless both are complete up to the same stamp."""
+        return self.mine == self.theirs or not self.among_forgetful
+
+    def purged(self, stable: int) -> int:
+        """At or below which stamp what this side alone holds was purged by the other. `stable`: the greater
+        stable stamp of both."""
+        return min(self.theirs, stable) if self.theirs > self.mine else 0
+
+    def proven(self, stable: int, *, delta: bool) -> int:
+        """Up to which stamp this side is complete once both hold the same. `delta`: by a list of changes,
+        which says nothing of what was held before."""
+        return self.mine if delta else max(self.mine, min(self.theirs, stable))
 
 
 class Snapshot:

@@ -27,6 +27,7 @@ import cbor2
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement
 from basestore.repair.certificate import Certificate, Claim, own_claim, stable_stamp, stores_tag
+from basestore.repair.digest_tree import STAMP_MAX
 from basestore.repair.runs import Runs
 from basestore.repair.write_repair import split_stores
 from basestore.replica.group_commit import GroupCommit
@@ -201,17 +202,41 @@ class Certificates:
         own = own_claim(certificates, others, self.tag(partition))
         stable = stable_stamp(own, certificates, others, self._claims[partition], self._tag(partition))
         self.adopt(partition, stable)
+        # All others have given what this store may have lacked.
+        if self._identity.counts and len(certificates) == len(others):
+            self._keep(partition, STAMP_MAX)
 
     def adopt(self, partition: int, stable: int) -> None:
         """Another replica's stable stamp, or a newer one of this: it holds for all."""
         summary = self._summaries.of[partition]
         if stable > summary.stable:
+            # A store in doubt hears the stamp before it has got what the other one holds.
+            if not self._identity.counts:
+                summary.kept = summary.complete
             summary.stable = stable
             # Proven: nothing new comes at or below it, so it is closed too. Others build on it: they hear of
             # it only once it is durable.
             summary.closed = max(summary.closed, stable)
             self._summaries.touch(partition)
             self._group_commit.when_durable(lambda: self._summaries.show(partition, stable))
+
+    def complete(self, partition: int, stamp: int) -> bool:
+        """This store, which is in doubt, was found to lack only what was purged, up to this stamp. Whether
+        that is news."""
+        news = stamp > self._summaries.of[partition].complete
+        if news:
+            self._keep(partition, stamp)
+        return news
+
+    def _keep(self, partition: int, stamp: int) -> None:
+        summary = self._summaries.of[partition]
+        if summary.kept != stamp:
+            summary.kept = stamp
+            self._summaries.touch(partition)
+
+    def incomplete(self, partition: int) -> None:
+        """This store lacks something, and not because it was purged."""
+        self._keep(partition, 0)
 
     def held_back_by(self, partition: int) -> dict[int, int]:
         """By replica, this one included: the claim that is known of it, 0 while none is."""

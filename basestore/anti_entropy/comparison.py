@@ -144,7 +144,7 @@ class Comparison:
         """Compare a list with what is here: want what is lacking, push what the lister lacks.
 
         By digests of all that is held, what is here alone at or below `purged` is a ghost: it is not
-        pushed, and dropped once all entries are here, for one of them may be what beat it."""
+        pushed, and dropped in the end (`lay_ghosts`)."""
         whole = yield from self._gather(listing)
         if listing.mine == NONE:
             leaves = decode_leaves(listing.leaves)
@@ -156,8 +156,13 @@ class Comparison:
         yield from self._send(push)
         if want:
             yield from self._receive()
+
+    def lay_ghosts(self) -> None:
+        """Drop the ghosts: all entries are here, for one of them may be what beat a ghost; and both virtual
+        roots are equal, so the other side really holds what its sums say, and lacks nothing that it lost."""
         for row in self._ghosts:
-            self._replica.drop(row)
+            if self._mark(row):
+                self._replica.drop(row)
         self._metrics.count("records_dropped", len(self._ghosts))
 
     def _compare_runs(self, theirs: Runs, base: int) -> Story[tuple[Runs, list[bytes]]]:

@@ -43,9 +43,11 @@ class RolledBack(Broken):
 
 class Dialogue:
     """One side's view of it. `number` names the exchange on its link; `inbox` holds what was said and not
-    yet heeded."""
+    yet heeded; `unsent` counts what still waits here for durability."""
 
-    __slots__ = ("_ended", "_group_commit", "_heard", "_metrics", "_sent", "inbox", "number", "outbox")
+    __slots__ = (
+        "_ended", "_group_commit", "_heard", "_metrics", "_sent", "inbox", "number", "outbox", "unsent",
+    )  # fmt: skip
 
     def __init__(self, number: int, outbox: Outbox, group_commit: GroupCommit, metrics: Metrics) -> None:
         self.number = number
@@ -56,6 +58,7 @@ class Dialogue:
         self._sent = 0
         self._heard = 0
         self._ended = False
+        self.unsent = 0
 
     @property
     def silent(self) -> bool:
@@ -75,9 +78,11 @@ class Dialogue:
             message = message._replace(number=self._sent)
         size = weight(message)
         self._metrics.count("exchange_bytes_sent", size - SMALL_BYTES)
+        self.unsent += 1
         self._group_commit.when_durable(lambda: self._leave(message, size))
 
     def _leave(self, message: Message, size: int) -> None:
+        self.unsent -= 1
         if not self._ended:  # otherwise the other side was told, or will be
             self.outbox.put(message, size)
 

@@ -44,6 +44,7 @@ from basestore.repair.digest_tree import (
     FANOUT,
     NODES,
     SHORT_SUM_BYTES,
+    STAMP_MAX,
     decode_sums,
     encode_leaves,
     encode_sums,
@@ -51,7 +52,7 @@ from basestore.repair.digest_tree import (
     nodes_of,
     shorten,
 )
-from basestore.repair.exchange import Snapshot, Step, lister, next_step
+from basestore.repair.exchange import Completeness, Snapshot, Step, lister, next_step
 from basestore.repair.runs import Runs
 from basestore.repair.version import COUNTER_BITS
 from basestore.replica.group_commit import GroupCommit
@@ -79,10 +80,12 @@ class LocalSide:
 
 
 class Outcome(NamedTuple):
-    """What an exchange has proven, and how: `same`, `delta` or `full`."""
+    """What an exchange has proven, and how: `same`, `delta` or `full`; and up to which stamp this side is
+    now known to lack only what was purged (STAMP_MAX: it is whole)."""
 
     kind: str
     certificate: Certificate
+    complete: int
 
 
 class Exchange:
@@ -114,8 +117,7 @@ class Exchange:
         self.opened_here = syn is None
         self.story: Story[Outcome] = self._open() if syn is None else self._respond(syn)
         self.comparison: Comparison | None = None
-        self._whole = local.identity.counts
-        self.peer_whole = True
+        self.completeness = Completeness(STAMP_MAX if local.identity.counts else self._summary.complete)
         self.based = False  # on a certificate
         self._stable = 0  # what stamps in messages count from
         self._their_closed = 0
@@ -126,16 +128,6 @@ class Exchange:
     def runnable(self) -> bool:
         """Whether the story can go on now."""
         return bool(self.dialogue.inbox) or not self.waiting
-
-    @property
-    def among_forgetful(self) -> bool:
-        """Whether neither store was whole when it was begun: what one has, others may have purged."""
-        return not self._whole and not self.peer_whole
-
-    @property
-    def among_whole(self) -> bool:
-        """Whether both were."""
-        return self._whole and self.peer_whole
 
     def end(self) -> None:
         """It is over."""
@@ -159,13 +151,14 @@ class Exchange:
         self.dialogue.say(
             Syn(
                 self.dialogue.number, self.partition, self._seal(probe.root), mine, theirs,
-                probe.sequence - mine if base else 0, self._stable, self._relative(probe.closed), self._whole,
+                probe.sequence - mine if base else 0, self._stable, self._relative(probe.closed),
+                self.completeness.told,
                 self._certificates.tag(self.partition),
                 self._certificates.claims_for(self.partition, self.member),
             )
         )  # fmt: skip
         answer: Same | Listing | Ask | Sums = yield from self.dialogue.next(Same, Listing, Ask, Sums)
-        self.peer_whole = answer.whole
+        self.completeness.hear(answer.complete)
         if isinstance(answer, Same):
             yield from self._adopt(answer.stable)
             self._hear_closed(answer.closed, answer.tag, answer.claims)
@@ -181,7 +174,7 @@ class Exchange:
         """Answer an opened exchange."""
         self._agree_on_stores(syn.root)
         self._stable = syn.stable
-        self.peer_whole = syn.whole
+        self.completeness.hear(syn.complete)
         # Both sides purge up to the same stable stamp before they take snapshots: otherwise what only one
         # of them has purged would look as if the other alone had it, and be brought back.
         yield from self._adopt(0)
@@ -192,7 +185,7 @@ class Exchange:
         # Either side may have missed the last word of an exchange, so both name what they hold.
         named = self._base(syn) if syn.mine != NONE else None
         base = newer_base(held, named)
-        base = base if base and self._listable(base[0]) else None
+        base = base if base and self.completeness.comparable and self._listable(base[0]) else None
         step = next_step(
             equal=syn.root == self._seal(snapshot.root),
             based=base is not None,
@@ -200,8 +193,7 @@ class Exchange:
             theirs=syn.ahead,
             empty=not self._summary.count,
             peer_empty=syn.root == self._seal(0),
-            forgetful=not self._whole,
-            peer_forgetful=not syn.whole,
+            completeness=self.completeness,
         )
         if step is Step.SAME:
             self._say_same(snapshot)
@@ -219,11 +211,11 @@ class Exchange:
         claims = self._certificates.claims_for(self.partition, self.member)
         tag, closed = self._certificates.tag(self.partition), self._relative(snapshot.closed)
         number, sequence = self.dialogue.number, snapshot.sequence
-        self.dialogue.say(Same(number, 0, sequence, stable, closed, self._whole, tag, claims))
+        self.dialogue.say(Same(number, 0, sequence, stable, closed, self.completeness.told, tag, claims))
 
     def _say_ask(self, base: tuple[int, int], leaves: bytes) -> None:
         stable = self._summary.stable - self._stable
-        self.dialogue.say(Ask(self.dialogue.number, 0, *base, stable, self._whole, leaves))
+        self.dialogue.say(Ask(self.dialogue.number, 0, *base, stable, self.completeness.told, leaves))
 
     def _relative(self, closed: int) -> int:
         return closed - self._stable if closed >= self._stable and closed else UNTOLD
@@ -282,7 +274,7 @@ class Exchange:
 
     def _purge(self) -> Story[None]:
         """What is due is outside all roots: it goes before a snapshot is taken."""
-        while self._summary.purged < self._summary.stable:
+        while self._summary.purged < self._local.maintenance.purgeable(self.partition):
             yield self._local.maintenance.purge(self.partition, SLICE_ROWS)
 
     def _snapshot(self, *, leaves: bool = False) -> Snapshot:
@@ -310,7 +302,7 @@ class Exchange:
         mine = self._begin(leaves=True).snapshot.leaves
         sums = encode_sums(nodes_of(mine))
         stable = self._summary.stable - self._stable
-        self.dialogue.say(Sums(self.dialogue.number, 0, stable, self._whole, b"", sums))
+        self.dialogue.say(Sums(self.dialogue.number, 0, stable, self.completeness.told, b"", sums))
         answer: Sums = yield from self.dialogue.next(Sums)
         nodes = list(answer.nodes)
         if len(answer.sums) != len(nodes) * FANOUT * SHORT_SUM_BYTES or max(nodes, default=0) >= NODES:
@@ -319,7 +311,7 @@ class Exchange:
         leaves = [node * FANOUT + at for node in nodes for at in range(FANOUT)]
         pairs = zip(leaves, shorten(leaves_under(mine, nodes)), theirs, strict=True)
         differing = encode_leaves(leaf for leaf, ours, other in pairs if ours != other)
-        if lister(0, 0, not self._whole, not self.peer_whole) is Step.LIST:
+        if lister(0, 0, self.completeness) is Step.LIST:
             return (yield from self._list(ALL, differing))
         self._say_ask(ALL, differing)
         return (yield from self._compare((yield from self.dialogue.next(Listing))))
@@ -334,7 +326,7 @@ class Exchange:
         pairs = enumerate(zip(shorten(nodes_of(mine)), theirs, strict=True))
         nodes = bytes(node for node, (ours, other) in pairs if ours != other)
         sums = encode_sums(leaves_under(mine, nodes))
-        self.dialogue.say(Sums(self.dialogue.number, 0, 0, self._whole, nodes, sums))
+        self.dialogue.say(Sums(self.dialogue.number, 0, 0, self.completeness.told, nodes, sums))
         answer: Listing | Ask = yield from self.dialogue.next(Listing, Ask)
         if isinstance(answer, Ask):
             return (yield from self._list(ALL, answer.leaves))
@@ -345,22 +337,21 @@ class Exchange:
     def _list(self, base: tuple[int, int], leaves: bytes) -> Story[Outcome]:
         comparison = self._begin(leaves=base == ALL)
         stable = self._summary.stable - self._stable
-        heading = Listing(self.dialogue.number, 0, *base, stable, self._whole, leaves, b"", False)
+        heading = Listing(self.dialogue.number, 0, *base, stable, self.completeness.told, leaves, b"", False)
         yield from comparison.offer(heading)
         return (yield from self._conclude(comparison, full=base == ALL))
 
     def _compare(self, listing: Listing) -> Story[Outcome]:
-        """What a forgetful store alone still holds at or below the stable stamp of one that is whole, the
-        others have purged: it is dropped, not pushed."""
+        """What this side alone holds, and the other has purged, is dropped, not pushed."""
         base = self._base(listing)
         if self.comparison is None:  # else the snapshot is taken, and nothing may be purged any more
             yield from self._adopt(listing.stable)
         # Its snapshot counts what is purged here since: the roots would differ, though nothing was lost.
         if self._summary.stable > self._stable + listing.stable:
             raise Broken("the stable stamp has moved on")
-        self.peer_whole = listing.whole
+        self.completeness.hear(listing.complete)
         comparison = self._begin(leaves=base == ALL)
-        purged = self._summary.stable if self.peer_whole and not self._whole else 0
+        purged = self.completeness.purged(self._summary.stable)
         yield from comparison.compare(listing, purged)
         return (yield from self._conclude(comparison, full=base == ALL))
 
@@ -379,7 +370,10 @@ class Exchange:
         self._agree_on_stores(theirs.root)
         # A seal is of the stores too, so these are agreed on first: a new store is no sign of loss.
         if theirs.root != root:
+            while self.dialogue.unsent:  # the other side must learn of it too: it may be its disk
+                yield 1
             raise Mismatch
+        comparison.lay_ghosts()
         self._hear_closed(theirs.closed, theirs.tag, theirs.claims)
         return self._proven("full" if full else "delta", snapshot, theirs.sequence)
 
@@ -390,4 +384,7 @@ class Exchange:
         agreed = self._tag == self._their_tag == self._certificates.tag(self.partition)
         tag, closed = self._tag if agreed else 0, (snapshot.closed, self._their_closed)
         made_ms = self._local.closed_stamps.time_ms(self.now)
-        return Outcome(kind, Certificate(snapshot.sequence, sequence, *closed, tag, made_ms))
+        certificate = Certificate(snapshot.sequence, sequence, *closed, tag, made_ms)
+        return Outcome(
+            kind, certificate, self.completeness.proven(self._summary.stable, delta=kind == "delta")
+        )

@@ -187,14 +187,14 @@ class Exchanges:
         exchange.now = now
         if exchange.dialogue.outbox.closed:
             self._end(exchange)
-        elif exchange.among_forgetful and self._local.identity.recovered:
+        elif exchange.completeness.among_forgetful and self._local.identity.recovered:
             # Nobody would find out any more what it takes now, and others have purged.
             self._end(exchange, "this store is whole by now")
         else:
             self._advance(exchange, now)
             comparison = exchange.comparison
             # At once, for this exchange may end in any way, and what it took is stored.
-            if comparison is not None and comparison.taken and exchange.among_forgetful:
+            if comparison is not None and comparison.taken and exchange.completeness.among_forgetful:
                 self._recover_anew(exchange)
 
     def _advance(self, exchange: Exchange, now: Instant) -> None:
@@ -241,9 +241,19 @@ class Exchanges:
         taken: Runs = {}
         if exchange.comparison is not None:
             taken = runs_of({0: exchange.comparison.taken[-KNOWN_MAX:]})
-        ended = LastExchange(exchange.begun_s, exchange.peer_whole, taken)
+        ended = LastExchange(exchange.begun_s, exchange.completeness.peer_whole, taken)
         self._certificates.remember(partition, member, ended)
         self._metrics.count(f"exchanges_{outcome.kind}")
+        if not self._local.identity.counts and self._certificates.complete(partition, outcome.complete):
+            self._compare_anew(exchange)
+
+    def _compare_anew(self, exchange: Exchange) -> None:
+        """A forgetful store has come to be complete up to a higher stamp. What it has dropped for that may
+        still be held by others that were not whole: what was proven with these is void."""
+        for member in self._certificates.others[exchange.partition]:
+            last = self._certificates.last_exchange(exchange.partition, member)
+            if last is not None and not last.peer_whole and member != exchange.member:
+                self._certificates.withdraw(exchange.partition, member)
 
     def _recover_anew(self, exchange: Exchange) -> None:
         """A forgetful store has taken what another had: it may be what others have purged. Only a comparison
@@ -258,7 +268,7 @@ class Exchanges:
         then it is enough to compare all."""
         self._end(exchange)
         self._certificates.withdraw(exchange.partition, exchange.member)
-        if exchange.based and not exchange.among_whole:
+        if exchange.based and not exchange.completeness.among_whole:
             return
         self._local.maintenance.suspect(exchange.partition)
         self._metrics.count("mismatches")

@@ -108,15 +108,21 @@ class Maintenance:
 
     # --- purge, empty ------------------------------------------------------------------------
 
+    def purgeable(self, partition: int) -> int:
+        """Up to which stamp what is due may be purged. A store in doubt may know a stable stamp, and lack
+        what that speaks of: its tombstone may be all that keeps an older value from coming back."""
+        summary = self._summaries.of[partition]
+        return summary.stable if self._identity.counts else summary.complete
+
     def purge(self, partition: int, most: int) -> int:
         """Drop what has become due, at most so many rows; returns how many were looked at."""
-        looked_at, dropped = self._replica.purge(partition, most)
+        looked_at, dropped = self._replica.purge(partition, self.purgeable(partition), most)
         self._metrics.count("records_purged", dropped)
         return looked_at
 
     def _purge(self, rows: int, busy: Container[int]) -> int | None:
         for partition, summary in self._summaries.of.items():
-            if summary.purged < summary.stable and partition not in busy:
+            if summary.purged < self.purgeable(partition) and partition not in busy:
                 return 1 + self.purge(partition, rows)
         return None
 
@@ -127,6 +133,7 @@ class Maintenance:
         for partition in self._summaries.of:
             if partition in self._emptied or partition in busy:
                 continue
+            self._certificates.incomplete(partition)
             dropped = self._replica.empty(partition, rows)
             self._metrics.count("records_dropped", dropped)
             if not dropped:
@@ -185,6 +192,8 @@ class Maintenance:
             return
         wrong = scrub.finish()
         self._metrics.count("leaves_corrected", wrong)
+        if wrong:
+            self._certificates.incomplete(partition)
         # Proofs made with wrong sums are none.
         if wrong or partition in self._examined:
             self._certificates.withdraw_all(partition)

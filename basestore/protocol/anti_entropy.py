@@ -1,5 +1,6 @@
 """Messages of anti-entropy: one exchange of two replicas of a partition, from Syn to Certify or Abort.
 
+`complete`: up to which stamp what the sender lacks was purged, and not lost; -1 where it is in no doubt.
 Owns their fields, and refuses what cannot be read (sums of another length, entries that hold no records). In
 which order they are said is `anti_entropy/exchange.py`'s affair, what they prove `repair/certificate.py`'s.
 """
@@ -29,7 +30,7 @@ class Syn(NamedTuple):
     ahead: int
     stable: int
     closed: int
-    whole: bool
+    complete: int
     tag: int
     claims: list[int]
 
@@ -46,7 +47,7 @@ class Same(NamedTuple):
     sequence: int
     stable: int
     closed: int
-    whole: bool
+    complete: int
     tag: int
     claims: list[int]
 
@@ -62,7 +63,7 @@ class Sums(NamedTuple):
     exchange: int
     number: int
     stable: int
-    whole: bool
+    complete: int
     nodes: bytes
     sums: bytes
 
@@ -80,7 +81,7 @@ class Ask(NamedTuple):
     mine: int
     theirs: int
     stable: int
-    whole: bool
+    complete: int
     leaves: bytes
 
     def check(self) -> str:
@@ -96,7 +97,7 @@ class Listing(NamedTuple):
     mine: int
     theirs: int
     stable: int
-    whole: bool
+    complete: int
     leaves: bytes
     part: bytes
     more: bool

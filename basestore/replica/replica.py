@@ -200,14 +200,14 @@ class Replica:
             self._group_commit.stage(keyspace.record(row), None)
             self._remember(row, ABSENT)
 
-    def purge(self, partition: int, most: int) -> tuple[int, int]:
-        """Drop tombstones and expired records that are due at or below the stable stamp. At most so many
-        lines are looked at; returns how many were (fewer than `most` once all is purged), and how many
+    def purge(self, partition: int, upto: int, most: int) -> tuple[int, int]:
+        """Drop tombstones and expired records that are due at or below `upto`, which is stable. At most so
+        many lines are looked at; returns how many were (fewer than `most` once all is purged), and how many
         records went."""
         summary = self.summaries.of[partition]
         # `stable` may be used before it is durable (`shown`): its row was staged before what is purged
         # here, so no crash keeps the purge and loses the stamp.
-        lines = self.summaries.due(partition, summary.stable, most)
+        lines = self.summaries.due(partition, upto, most)
         dropped = 0
         for due, row in lines:
             try:
@@ -222,8 +222,8 @@ class Replica:
             else:
                 self.summaries.due_no_more(due, row)
         # Fewer lines than were asked for: none is left at or below this stamp.
-        if len(lines) < most and summary.purged < summary.stable:
-            summary.purged = summary.stable
+        if len(lines) < most and summary.purged < upto:
+            summary.purged = upto
             self.summaries.touch(partition)
         return len(lines), dropped
 

@@ -58,14 +58,16 @@ def test_nodes_are_the_sums_of_their_leaves(leaves: dict[int, int]) -> None:
     assert len(leaves_under(leaves, range(NODES))) == NODES * FANOUT == LEAVES
 
 
-@given(st.lists(st.integers(0, (1 << 63) - 1), min_size=6, max_size=6), st.integers(0, MASK))
+@given(st.lists(st.integers(0, (1 << 63) - 1), min_size=7, max_size=7), st.integers(0, MASK))
 def test_a_summary_comes_back_as_it_was_stored(numbers: list[int], root: int) -> None:
     summary = Summary()
-    summary.sequence, summary.count, summary.live, summary.closed, summary.stable, summary.purged = numbers
+    summary.sequence, summary.count, summary.live, *stamps = numbers
+    summary.closed, summary.stable, summary.purged, summary.kept = stamps
     summary.root = root
     again = Summary.decode(summary.encode())
     assert again.encode() == summary.encode()
     assert again.root == root
+    assert again.complete == min(summary.stable, summary.kept)
     with pytest.raises(ValueError, match="a summary has"):
         Summary.decode(summary.encode()[1:])
 

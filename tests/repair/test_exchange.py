@@ -7,8 +7,17 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from basestore.repair.digest_tree import MASK, Summary, digest_of, leaf_of
-from basestore.repair.exchange import Merge, Snapshot, Step, decode_digests, encode_digests, next_step
+from basestore.repair.digest_tree import MASK, STAMP_MAX, Summary, digest_of, leaf_of
+from basestore.repair.exchange import (
+    WHOLE,
+    Completeness,
+    Merge,
+    Snapshot,
+    Step,
+    decode_digests,
+    encode_digests,
+    next_step,
+)
 from basestore.repair.rule import Rule
 from basestore.repair.runs import Members, Runs, decode_runs, encode_runs, runs_of, without
 from basestore.repair.version import KEY_BYTES, Digester, Record, Version
@@ -16,6 +25,7 @@ from basestore.repair.version import KEY_BYTES, Digester, Record, Version
 numbers = st.dictionaries(
     st.integers(0, (1 << 64) - 1), st.sets(st.integers(1, 300), min_size=1, max_size=60), max_size=3
 )
+stamps = st.integers(0, 20)
 DIGESTER = Digester(bytes(KEY_BYTES))
 
 
@@ -75,23 +85,49 @@ def test_an_outage_is_one_run_and_a_write_lost_here_and_there_a_byte_or_two() ->
     assert len(encode_runs(scattered)) < 1.1 * 1000
 
 
-def step(**changes: object) -> Step:
-    facts: dict[str, object] = {
-        "equal": False, "based": True, "mine": 5, "theirs": 9, "empty": False, "peer_empty": False,
-        "forgetful": False, "peer_forgetful": False,
-    }  # fmt: skip
-    return next_step(**(facts | changes))  # type: ignore[arg-type]
+def step(mine: int = 5, complete: int = STAMP_MAX, peer_complete: int = WHOLE, **changes: bool) -> Step:
+    completeness = Completeness(complete)
+    completeness.hear(peer_complete)
+    facts = {"equal": False, "based": True, "empty": False, "peer_empty": False} | changes
+    return next_step(mine=mine, theirs=9, completeness=completeness, **facts)
 
 
-def test_the_side_with_less_to_say_lists_and_a_forgetful_one_compares() -> None:
+def test_the_side_with_less_to_say_lists_and_the_less_complete_one_compares() -> None:
     assert step(equal=True) is Step.SAME
     assert step() is Step.LIST
     assert step(mine=10) is Step.ASK
-    assert step(forgetful=True) is Step.ASK
-    assert step(mine=10, peer_forgetful=True) is Step.LIST
+    assert step(complete=0) is Step.ASK
+    assert step(mine=10, peer_complete=0) is Step.LIST
+    assert step(complete=7, peer_complete=8) is Step.ASK
+    assert step(mine=10, complete=8, peer_complete=7) is Step.LIST
+    assert step(complete=7, peer_complete=7) is Step.LIST
     assert step(based=False) is Step.TREE
-    assert step(based=False, empty=True, forgetful=True) is Step.LIST
+    assert step(based=False, empty=True, complete=0) is Step.LIST
     assert step(based=False, peer_empty=True) is Step.ASK
+
+
+@given(stamps, stamps, stamps)
+def test_of_two_stores_in_doubt_at_most_one_drops_and_both_are_as_complete_in_the_end(
+    one: int, other: int, stable: int
+) -> None:
+    stable = max(stable, one, other)
+    sides = [Completeness(one), Completeness(other)]
+    sides[0].hear(sides[1].told)
+    sides[1].hear(sides[0].told)
+    assert sorted(side.purged(stable) for side in sides) == [0, 0 if one == other else max(one, other)]
+    assert {side.proven(stable, delta=False) for side in sides} == {max(one, other)}
+    assert [side.proven(stable, delta=True) for side in sides] == [one, other]
+    assert sides[0].comparable == sides[1].comparable == (one == other)
+
+
+def test_a_store_in_doubt_drops_up_to_the_stable_stamp_of_one_that_is_whole() -> None:
+    doubted, whole = Completeness(7), Completeness(STAMP_MAX)
+    doubted.hear(whole.told)
+    whole.hear(doubted.told)
+    assert (doubted.purged(9), whole.purged(9)) == (9, 0)
+    assert (doubted.peer_whole, whole.peer_whole) == (True, False)
+    assert doubted.comparable
+    assert doubted.proven(9, delta=False) == 9
 
 
 def record(row: bytes, stamp: int, origin: int) -> Record:

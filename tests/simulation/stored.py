@@ -4,7 +4,7 @@ The judge must not read a disk with the code that it judges: were that wrong, bo
 the forms of what it looks at are written down here once more, and compared with nothing:
 
     r row                record: stamp 8 origin 8 number 8 digest 16 flags 1 expiry 8 (proposal 8) value; 8
-    s partition          sequence count live root(16) closed stable purged floor spilled, 8 bytes each
+    s partition          sequence count live root(16) closed stable purged floor spilled kept, 8 each
     h member row         flags 1 since 8 (stores, if they are named: length 1, 16 bytes each) record
     d member partition   the stamp since which the member may lack writes
     m ceiling            a stamp

@@ -56,6 +56,7 @@ NAMED = {  # numbers that stand for words, by the field's name
     "final": {PROVISIONAL: "PROVISIONAL", FINAL: "FINAL"},
     "mine": {-1: "none"},
     "theirs": {-1: "none"},
+    "complete": {-1: "whole"},
     "closed": {-1: "untold"},
     "stale_ms": {-1: "unknown"},
 }

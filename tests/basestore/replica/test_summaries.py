@@ -115,10 +115,10 @@ def test_what_is_due_goes_once_that_is_stable_and_nothing_else(engine: Engine) -
     store.commit()
     summary = store.summaries.of[0]
     summary.stable = summary.closed = 5 << 16
-    assert store.replica.purge(0, 1) == (1, 1)
+    assert store.replica.purge(0, summary.stable, 1) == (1, 1)
     assert summary.purged == 0
     store.commit()
-    assert store.replica.purge(0, 9) == (1, 1)
+    assert store.replica.purge(0, summary.stable, 9) == (1, 1)
     store.commit()
     assert summary.purged == summary.stable
     held = {key[len(DATA) + 4 :] for key, _ in engine.scan(DATA, b"s")}

@@ -65,7 +65,7 @@ _end = Exchanges._end
 )
 def _ended_is_certified(self: Any, exchange: Any, reason: str = "") -> None:
     _end(self, exchange, reason)
-    ended = LastExchange(exchange.begun_s, exchange.peer_whole, {})
+    ended = LastExchange(exchange.begun_s, exchange.completeness.peer_whole, {})
     self._certificates.remember(exchange.partition, exchange.member, ended)
 
 
