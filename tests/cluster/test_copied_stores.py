@@ -96,4 +96,4 @@ def test_a_changed_list_of_members_is_refused_by_name_and_nobody_answers_for_the
         complaint = node.log.splitlines()[-1]
         assert "member 90: n4 zone='' in the configuration, absent in the store" in complaint
         assert ": absent in the configuration, n3 zone='' in the store" in complaint
-        assert "A dead node is replaced under its own name" in complaint
+        assert "names of members, zones, replication, partitions, the key" in complaint

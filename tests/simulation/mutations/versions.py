@@ -67,9 +67,13 @@ def _stamp_anew(self: Any, repeated: Any, now: Any, *, again: bool = False) -> N
 
 @mutant("first-write-wins without reading first", {"two winners"}, QuorumWrite, "read_first")
 def _write_first(self: Any, repeated: Any, now: Any) -> None:
-    self.begin(repeated.record if repeated else None, now, again=repeated is not None)
+    if repeated is None:
+        self.begin(None, now)
+    else:  # or it would be found by what becomes of repeated writes
+        _read_first(self, repeated, now)
 
 
+_read_first = QuorumWrite.read_first
 _begin = QuorumWrite.begin
 
 
