@@ -80,13 +80,15 @@ class Place(NamedTuple):
 
 class Fresh(NamedTuple):
     """What is given to one opening of a store as arguments: randomness, as 16 and 8 bytes and a number; which
-    files of earlier openings are in its directory, and which is this opening's (None: it made none)."""
+    files of earlier openings are in its directory, and which is this opening's (None: it made none); and how
+    many batches the directory says that the store has held."""
 
     store: bytes
     generation: bytes
     incarnation: int
     found: frozenset[Place] = frozenset()
     place: Place | None = None
+    held: int = 0
 
 
 class _Memory(NamedTuple):
@@ -138,8 +140,8 @@ class StoreIdentity:
         # the store then starts over, as if it had been rolled back.
         while len(self._generations) > GENERATIONS_MAX:
             del self._generations[next(iter(self._generations))]
-        if self.state is State.NEWBORN and group_commit.engine.loss:
-            self._doubt(group_commit.engine.loss, fresh.store)  # not even its identity is left
+        if self.state is State.NEWBORN and self._lost(fresh):
+            self._doubt(self._lost(fresh), fresh.store)  # perhaps not even its identity is left
         elif self.state is State.NEWBORN and not self._others:
             self.state = State.WHOLE
         self._stage(self.state, clean=False)
@@ -162,14 +164,21 @@ class StoreIdentity:
             self._generations[last] = self._group_commit.sequence
         if self.state is State.FORGETFUL:
             self.reason = COPIED if self.copied else "it had not recovered yet when it was stopped"
-        if self._group_commit.engine.loss:
-            self._doubt(self._group_commit.engine.loss, fresh.store)
+        if self._lost(fresh):
+            self._doubt(self._lost(fresh), fresh.store)
         elif self._config.forgetful:
             self._doubt("an operator has said that it may be an old copy", fresh.store)
         elif syncs == "interval" and not clean:
             self._doubt("the node was not stopped cleanly under durability interval", fresh.store)
         elif self.state is not State.NEWBORN:  # which asks all others anyway
             self._judge_place(held, fresh, clean)
+
+    def _lost(self, fresh: Fresh) -> str:
+        """What can be told of the store alone to be missing, in words."""
+        left = self._group_commit.sequence
+        if fresh.held > left:
+            return f"its log was cut, or is gone: of {fresh.held} batches that it held {left} are left"
+        return self._group_commit.engine.loss
 
     def _judge_place(self, held: Place | None, fresh: Fresh, clean: bool) -> None:
         """Whether this is the store that was written, or a copy of what it was once."""

@@ -38,6 +38,7 @@ from basestore.replica.sync_watch import SYNC_INTERVAL_S
 from basestore.server.addresses import why_not
 from basestore.server.clock import instant
 from basestore.server.connections import Connections
+from basestore.server.held import held_in, note_held
 from basestore.server.link import Signal
 from basestore.server.listening import serve_connections
 from basestore.server.place import NOWHERE, taken
@@ -100,7 +101,8 @@ class Service:
         store, generation, incarnation = secrets.token_bytes(16), secrets.token_bytes(8), secrets.randbits(48)
         place = taken(self.config.directory, generation) if self._engine.persistent else nullcontext(NOWHERE)
         with place as (found, own):
-            fresh = Fresh(store, generation, incarnation, found, own)
+            held = held_in(self.config.directory) if self._engine.persistent else 0
+            fresh = Fresh(store, generation, incarnation, found, own, held)
             node = Node(self.config, self._engine, fresh, instant(), labels)
             if self._engine.persistent:
                 node.disk_space.tell(*room_at(self.config.directory))
@@ -113,14 +115,21 @@ class Service:
             self._engine.sync()
             # Only now: the step that has drawn its conclusions from the loss is durable.
             self._engine.accept_loss()
+            self._note_held(node)
         node.durable(barrier, instant())
         return node
+
+    def _note_held(self, node: Node) -> None:
+        """All that the node has stored is durable."""
+        if self._engine.persistent:
+            note_held(self.config.directory, node.group_commit.sequence)
 
     def _close(self, *, clean: bool) -> None:
         try:
             if clean:
                 self.node.close(instant())
                 self._engine.sync()
+                self._note_held(self.node)
         except StorageError:
             clean = False
             raise
