@@ -28,8 +28,7 @@ knows all its generations; the peer keeps its memory until the store has confirm
     Confirmed(store, generation, ...)  ->    this is remembered instead
     this is remembered               <-    Remembered(store, generation, ...), once that is durable
 
-Only when the last line is true does n2 count on n1, and when n1 hears it may n1 count at all. What n1 takes
-before could be lost with nobody left who knows of it: if n1 went back to how it was before it was opened.
+Only then does n2 count on n1, and n1 itself: what it took before could be gone with nobody who knows of it.
 
     n1 opens S, generation A; its durable sequence comes to 70         n2 remembers (S, A, 70)
     n1 is given a backup of its disk, of when the sequence was 40, and opens it with generation B
@@ -79,9 +78,9 @@ class Place(NamedTuple):
 
 
 class Fresh(NamedTuple):
-    """What is given to one opening of a store as arguments: randomness, as 16 and 8 bytes and a number; which
-    files of earlier openings are in its directory, and which is this opening's (None: it made none); and how
-    many batches the directory says that the store has held."""
+    """What is given to one opening of a store: randomness, as 16 and 8 bytes and a number; and of its
+    directory the files of earlier openings, this one's (None: it made none), and how many batches the store
+    has held."""
 
     store: bytes
     generation: bytes
@@ -136,8 +135,7 @@ class StoreIdentity:
         else:
             self._reopen(stored, fresh)
         self._generations[fresh.generation] = -1
-        # A peer that was away for more openings than that remembers a generation which is known no more:
-        # the store then starts over, as if it had been rolled back.
+        # For a peer that was away for more openings than that the store starts over, as if rolled back.
         while len(self._generations) > GENERATIONS_MAX:
             del self._generations[next(iter(self._generations))]
         if self.state is State.NEWBORN and self._lost(fresh):
@@ -157,8 +155,7 @@ class StoreIdentity:
                 f"the store in {self._config.directory} is damaged: its identity cannot be read. Start the "
                 f"node once with `basestore serve --config FILE --salvage`"
             ) from error
-        # Where a generation ended is only known at the next opening: it is what the store held by then. A
-        # crash leaves no time to write it down.
+        # A crash leaves no time to write down where a generation ended: it is what the store holds now.
         last = next(reversed(self._generations))
         if self._generations[last] < 0:
             self._generations[last] = self._group_commit.sequence
@@ -194,9 +191,8 @@ class StoreIdentity:
             self._take_for_copy(fresh.store)
 
     def _take_for_copy(self, store: bytes) -> None:
-        former, copied = self._former + self.store, self.copied or self.state is State.WHOLE
-        self._doubt(COPIED, store)
-        self._former, self.copied = former[-STORES_MAX * STORE_BYTES :], copied
+        former = (self._former + self.store)[-STORES_MAX * STORE_BYTES :]
+        self._doubt(COPIED, store, former, copied=self.copied or self.state is State.WHOLE)
 
     def _stage(self, state: State, *, clean: bool, recovered: bool = False) -> None:
         facts = [
@@ -207,12 +203,13 @@ class StoreIdentity:
         ]  # fmt: skip
         self._group_commit.stage(IDENTITY, cbor2.dumps(facts))
 
-    def _doubt(self, reason: str, store: bytes) -> None:
+    def _doubt(self, reason: str, store: bytes, former: bytes = b"", *, copied: bool = False) -> None:
         self._noted &= store == self.store or not self._others
         self.store, self.state, self.reason = store, State.FORGETFUL, reason
-        self._former, self.copied, self._moved = b"", False, False
+        self._former, self.copied, self._moved = former, copied, False
         self.recovered = False
         self.doubts += 1
+        self._stage(self.state, clean=False)
 
     @property
     def counts(self) -> bool:
@@ -250,7 +247,7 @@ class StoreIdentity:
         late = self.state is not State.NEWBORN if known is None else known.late
         memory = _Memory(said.store, said.generation, said.sequence, given_up, late)
         # Of a copy what is remembered of the store that it is a copy of is kept in the same way: if its first
-        # answer were the only one, and got lost, nobody would ever tell it that the other went on without it.
+        # answer got lost, nobody would ever tell it that the other went on without it.
         formers = split_stores(said.former)
         if known is not None and known.store in formers:
             memory = memory._replace(generation=known.generation, sequence=known.sequence)
@@ -271,8 +268,8 @@ class StoreIdentity:
         self._group_commit.stage(keyspace.peer(name), cbor2.dumps(list(memory)))
 
     def hear_confirmed(self, outbox: Outbox, name: str, said: Confirmed) -> bool:
-        """A peer has found that it holds what is remembered of it: remember its present opening instead, and
-        say so once that is durable. False when it speaks of another store."""
+        """A peer holds what is remembered of it: remember its present opening instead, and say so once that
+        is durable. False when it speaks of another store."""
         known = self._peers.get(name)
         if known is None or known.store != said.store:
             return False
@@ -288,8 +285,7 @@ class StoreIdentity:
 
     def hear_sequence(self, name: str, generation: bytes, sequence: int) -> None:
         """A peer has told how much it holds durably; `tick` writes it down."""
-        # In memory at once, on disk once a second (`tick`): after a restart of this node up to a second of
-        # what a peer told is not remembered.
+        # In memory at once, on disk once a second: a restart of this node forgets up to a second of it.
         known = self._peers.get(name)
         if known is not None and known.generation == generation and sequence > known.sequence:
             self._peers[name] = known._replace(sequence=sequence)
@@ -317,12 +313,10 @@ class StoreIdentity:
             self.outlived = True
         if end is None or said.sequence > (self._group_commit.sequence if end < 0 else end):
             self._doubt(f"{name} remembers more than the store holds: it was rolled back", fresh_store)
-            self._stage(self.state, clean=False)
             return False
         if self.state is State.NEWBORN:
             if said.earlier:
                 self._doubt(f"{name} knew an earlier store of this node, or held data before it", self.store)
-                self._stage(self.state, clean=False)
             else:
                 self._strangers.add(name)
         # One that remembers no more than was just said to it, or may have forgotten, vouches only if nobody
@@ -335,19 +329,17 @@ class StoreIdentity:
             self._settle_moved()
         elif self._witnesses | self._echoes == self._others:  # some cannot know, and never will
             self._take_for_copy(fresh_store)
-            self._stage(self.state, clean=False)
             return False
-        if said.generation == self._group_commit.generation:
+        commit = self._group_commit
+        if said.generation == commit.generation:
             self._noted = True
         else:
-            commit = self._group_commit
             outbox.put(Confirmed(self.store, commit.generation, commit.durable_sequence))
         return True
 
     def rolled_back(self, name: str, fresh_store: bytes) -> None:
         """A peer has proof of what this store does not hold any more: start over under `fresh_store`."""
         self._doubt(f"{name} has compared more with it than the store holds: it was rolled back", fresh_store)
-        self._stage(self.state, clean=False)
 
     @property
     def waits_for(self) -> str:
@@ -364,9 +356,8 @@ class StoreIdentity:
 
     def born(self) -> bool:
         """Whether this newborn store is whole by now: all others have said that they knew no earlier one."""
-        # All, whatever they hold: a member that does not speak may keep a store that was written when this
-        # one was no member, and where what it holds is looked for now nobody else knows. And each is known
-        # here: whoever comes later comes to a cluster that holds data.
+        # All: a member that does not speak may keep a store that was written when this one was no member. And
+        # each is known here: whoever comes later comes to a cluster that holds data.
         return self.state is State.NEWBORN and self._others <= self._strangers & self._peers.keys()
 
     def make_whole(self, *, recovered: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Place: the file by which a store knows that it lies where it was written, and is no copy of what lay there.
+"""Place: the files by which a store knows that it lies where it was written, no copy and nothing less.
 
 Each opening leaves an empty file of its own in the store's directory, PLACE-<generation>, and the store keeps
 which that is: its inode, time of birth and file system. However a directory is copied or restored, the files
@@ -12,6 +12,14 @@ in it are others; a directory that is renamed keeps them. An example:
 A crash in the middle of an opening leaves the files of both, and one of them fits. The one of an earlier
 opening is written into before it is removed: a backup that consists of hard links has the same inode.
 
+A file HELD says how many batches the store held when it was opened or closed last. A log that is cut between
+two of its records, or is gone, looks whole, and a directory with no more than such files like one in which
+never a store was; the file tells them apart, for it is written once all that it counts is durable:
+
+    opened       sequence 3     HELD says 3
+    killed       sequence 90    HELD says 3     a log that is cut between 3 and 90 is found by peers only
+    closed       sequence 120   HELD says 120   a log that is cut anywhere is found by the store itself
+
 What this does not see, an operator has to say (`serve --forgetful`): blocks that were copied beneath the file
 system, as snapshots of a disk are; a directory that was moved aside and comes back. It draws no conclusion:
 `replica/identity.py` does.
@@ -21,16 +29,18 @@ import ctypes
 import errno
 import os
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from basestore.errors import StorageError
 from basestore.replica.identity import Place
-from basestore.storage.durable_files import sync_path
+from basestore.storage.durable_files import replace_file, sync_path
 
 NOWHERE: tuple[frozenset[Place], Place | None] = frozenset(), None  # of a store without a directory
 _PREFIX = "PLACE-"
+_HELD = "HELD"
 _LEFT = b"a later opening has left this"
 _AT_FDCWD = -100
 _STATX_BTIME = 0x800
@@ -61,6 +71,26 @@ def taken(directory: Path, generation: bytes) -> Iterator[tuple[frozenset[Place]
     if place is not None:
         for path in earlier:
             _leave(path)
+
+
+def held_in(directory: Path) -> int:
+    """How many batches it was at least; 0 of a store that is new. More than any store has where the file is
+    damaged: that is no new store, and nobody knows. StorageError."""
+    try:
+        return int((directory / _HELD).read_bytes())
+    except FileNotFoundError:
+        return 0
+    except ValueError:
+        return sys.maxsize
+    except OSError as error:
+        raise StorageError(f"the store in {directory} cannot be read: {error}") from error
+
+
+def note_held(directory: Path, sequence: int) -> None:
+    """All batches up to this one are durable."""
+    # A disk without room takes no file; what the old one says is true all the same.
+    with suppress(OSError):
+        replace_file(directory / _HELD, str(sequence))
 
 
 def place_of(path: Path) -> Place:

@@ -38,10 +38,9 @@ from basestore.replica.sync_watch import SYNC_INTERVAL_S
 from basestore.server.addresses import why_not
 from basestore.server.clock import instant
 from basestore.server.connections import Connections
-from basestore.server.held import held_in, note_held
 from basestore.server.link import Signal
 from basestore.server.listening import serve_connections
-from basestore.server.place import NOWHERE, taken
+from basestore.server.place import NOWHERE, held_in, note_held, taken
 from basestore.server.poller import Poller
 from basestore.server.sync_thread import SyncThread
 from basestore.storage.open import open_engine

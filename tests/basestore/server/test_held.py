@@ -1,6 +1,6 @@
 """A store whose log is cut between two records, or gone, knows it, on a real file system.
 
-Covers `server/held.py`, and what `replica/identity.py` makes of it.
+Covers the file HELD of `server/place.py`, and what `replica/identity.py` makes of it.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ import trio
 from basestore.config import ClusterConfig, Member, NodeConfig
 from basestore.embedded import open_node
 from basestore.errors import StorageError, Unavailable
-from basestore.server.held import held_in
+from basestore.server.place import held_in
 from basestore.server.service import Service
 from tests.worlds.patience import PATIENCE_S
 from tests.worlds.ports import free_ports
