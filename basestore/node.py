@@ -50,7 +50,7 @@ from basestore.handoff.late_hints import LateHints
 from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.observe import status
-from basestore.observe.inspect import Inspector, page_of
+from basestore.observe.inspect import Inspector
 from basestore.observe.report import Report
 from basestore.observe.trace import trace
 from basestore.protocol.anti_entropy import KnownLosses
@@ -383,11 +383,11 @@ class Node:
     def _inspect(self, member: int, outbox: Outbox, message: Inspect, now: Instant) -> None:
         if message.within_ms >= 0:
             self.scheduler.hasten(self._inspector.held(message), message.within_ms, now, full=message.full)
-        if message.accept_loss:
-            self.healing.accept_loss(page_of(message))
+        if message.accepted:
+            self.healing.accept_loss(message.accepted)
         answer = self._inspector.inspect(message, now)
         # That a loss is accepted is said once that is durable.
-        if message.accept_loss:
+        if message.accepted:
             self.group_commit.reply(outbox, answer, None, weight(answer))
         else:
             outbox.put(answer, weight(answer))

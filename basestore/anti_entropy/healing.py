@@ -22,6 +22,7 @@ from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement, row_partition
 from basestore.instant import Instant
 from basestore.metrics import Metrics
+from basestore.protocol.anti_entropy import LossRow
 from basestore.protocol.replication import Held, Read, Rejected
 from basestore.repair.version import Record
 from basestore.replica.losses import Losses
@@ -154,11 +155,12 @@ class Healing:
             self._losses.note({row_partition(row): 0}, now)
         self.hopeless[row] = now.monotonic + HOPELESS_S
 
-    def accept_loss(self, partitions: Collection[int]) -> None:
-        """An operator accepts what is lost of these partitions: rows that nobody can heal hold nothing from
-        now on, and may be written again."""
-        self._losses.accept(partitions)
-        for row in [row for row in self.hopeless if row_partition(row) in partitions]:
+    def accept_loss(self, shown: Collection[LossRow]) -> None:
+        """An operator accepts these losses. Where no other is open, rows that nobody can heal hold nothing
+        from now on, and may be written again."""
+        self._losses.accept(shown)
+        settled = {loss.partition for loss in shown if not self._losses.open(loss.partition)}
+        for row in [row for row in self.hopeless if row_partition(row) in settled]:
             self._forget(row)
             self._replica.replace_damaged(row, ())
 

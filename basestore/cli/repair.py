@@ -96,6 +96,8 @@ def _accept_loss(target: Target, patience_s: float, partition: int | None) -> in
     click.echo(json.dumps(done.as_json(), indent=2) if target.json else _accepted_line(done))
     for obstacle in done.obstacles:
         target.remark(f"  {obstacle_line(obstacle)}")
+    if done.accepted and any(obstacle.kind == "lost" for obstacle in done.obstacles):
+        target.remark("This was not shown before, and is open: see `basestore status`, and repeat this.")
     for name, why in done.unheard.items():
         target.remark(f"  {name} does not answer ({why}): the others will tell it")
     return exits.DONE if done.complete else exits.UNKNOWN
@@ -104,7 +106,7 @@ def _accept_loss(target: Target, patience_s: float, partition: int | None) -> in
 def _accepted_line(done: "AcceptedLoss") -> str:
     if done.until_ms is None:
         return "no loss is open: nothing to accept" if done else "not all partitions were heard of"
-    verdict = "accepted" if done else "not accepted everywhere"
+    verdict = "accepted" if done.accepted else "not accepted everywhere"
     lossy = text.counted(len(done.partitions), "partition")
     return f"{verdict}  writes up to {text.moment(done.until_ms)} may be lost in {lossy}"
 

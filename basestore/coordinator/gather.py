@@ -119,9 +119,9 @@ def survey(context: Context, outbox: Outbox, request: Survey, now: Instant) -> N
     gather = Gather(context, SURVEY_BYTES, partial(_surveyed, context, outbox, request, first, total))
     count = min(total, PAGE_PARTITIONS)
     message = Inspect(
-        context.operations.issue(gather), first, count, request.within_ms, request.full, request.accept_loss
+        context.operations.issue(gather), first, count, request.within_ms, request.full, request.accepted
     )
-    gather.ask(message, max(1, min(request.timeout_ms, context.timeout_ms_max)), now)
+    gather.ask(message, max(1, min(request.timeout_ms, context.timeout_ms_max)), now, weight(message))
 
 
 def _surveyed(

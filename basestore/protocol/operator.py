@@ -68,12 +68,13 @@ class Replay(NamedTuple):
     late: bool = False
 
 
-@message(19, unchecked=ANSWERED)
+@message(19)
 class Survey(NamedTuple):
     """What all members say of some partitions: of that of a key, if `key` is not empty, or of
     `partition`, if it is not -1, or else of all, from `first` on, a page at a time. `within_ms`: let
     exchanges run where the last one that was certified was begun longer ago (-1: just look); `full`:
-    and scrubs likewise, with a comparison of everything. `accept_loss`: what is lost of them is accepted."""
+    and scrubs likewise, with a comparison of everything. `accepted`: losses, as they were shown, that are
+    accepted."""
 
     id: int
     bucket: str
@@ -82,8 +83,11 @@ class Survey(NamedTuple):
     first: int
     within_ms: int
     full: bool
-    accept_loss: bool
+    accepted: list[LossRow]
     timeout_ms: int
+
+    def check(self) -> str:
+        return check_losses(self.accepted)
 
 
 @message(18, unchecked=ANYTHING)
@@ -255,17 +259,20 @@ class Traced(NamedTuple):
         return "" if sound else "names hints that are none"
 
 
-@message(49, unchecked=ANYTHING)
+@message(49)
 class Inspect(NamedTuple):
     """Say how you stand, and of those among `most` partitions from `first` on that you hold, what is
-    proven. `within_ms`, `full`, `accept_loss` as in Survey."""
+    proven. `within_ms`, `full`, `accepted` as in Survey."""
 
     id: int
     first: int
     most: int
     within_ms: int
     full: bool
-    accept_loss: bool
+    accepted: list[LossRow]
+
+    def check(self) -> str:
+        return check_losses(self.accepted)
 
 
 class PartitionRow(NamedTuple):

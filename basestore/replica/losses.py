@@ -103,9 +103,13 @@ class Losses:
             self._stage(self._merged(row))
         self._tell(news, outbox)
 
-    def accept(self, partitions: Iterable[int]) -> None:
-        """An operator has accepted all that is known to be lost of these."""
-        rows = [row._replace(accepted=row.upto) for each in partitions for row in self.open(each)]
+    def accept(self, shown: Iterable[LossRow]) -> None:
+        """An operator has accepted these as they were shown, and nothing that was found since."""
+        rows = []
+        for row in shown:
+            known = self._known(row)
+            if known is not None and known.accepted < (upto := min(row.upto, known.upto)):
+                rows.append(known._replace(accepted=upto))
         for row in rows:
             self._stage(row)
         self._group_commit.when_durable(lambda: self._tell(rows))

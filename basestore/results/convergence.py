@@ -166,7 +166,7 @@ class Proving(Following[Convergence]):
         bucket, key, partition = self._scope
         within_ms = NEVER if self._pass_s is None else int((self._now_s - self._pass_s) * 1e3)
         first = self.cluster_view.first
-        return Survey(request, bucket, key, partition, first, within_ms, False, False, SURVEY_MS)
+        return Survey(request, bucket, key, partition, first, within_ms, False, [], SURVEY_MS)
 
     def _hasten(self, open_: Sequence[PartitionProof]) -> None:
         """Once these could be proven, have an exchange of each pair run, and when all have, one more: the

@@ -1,17 +1,20 @@
 """Loss: an operator accepts that writes may be lost (`replica/losses.py`), so that proofs speak again.
 
-Every member that answers is asked what is lost, then told that all of it is accepted; members tell each
-other, so those that do not answer now hear of it when they are back. What is lost after that is another
-loss, and is to be accepted anew. Accepting twice is the same as once. Pure; the client's time is an argument.
+Every member that answers is asked what is lost, then told which losses are accepted: those that were shown,
+up to the moments that were shown. Members tell each other, so those that do not answer now hear of it when
+they are back. What is found lost meanwhile is another loss, stays open, and is to be accepted anew. Accepting
+twice is the same as once. Pure; the client's time is an argument.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from basestore.protocol.operator import NEVER, Survey
+from basestore.protocol.anti_entropy import LossRow
+from basestore.protocol.operator import NEVER, PAGE_PARTITIONS, Survey
 from basestore.results.cluster_view import SURVEY_MS, Cause, Following, Obstacle, Scope, gathered, wall_ms_of
 
 ACCEPT_S = 30.0
+ROWS_MAX = 1000  # in one request; what is left over goes with the next round
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,7 @@ class AcceptedLoss:
     """What has been accepted.
 
     complete    whether no loss is open any more, as far as any replica of each partition knows
+    accepted    whether all that was shown is accepted: what is open then was found since
     partitions  of which one was open
     until_ms    what was written up to then may be lost, in ms since 1970; None: nothing was
     obstacles   what stands in the way, if it is not complete
@@ -26,6 +30,7 @@ class AcceptedLoss:
     """
 
     complete: bool
+    accepted: bool
     partitions: tuple[int, ...]
     until_ms: int | None
     obstacles: tuple[Obstacle, ...]
@@ -38,6 +43,7 @@ class AcceptedLoss:
         """As `basestore repair --accept-loss -o json` prints it."""
         return {
             "complete": self.complete,
+            "accepted": self.accepted,
             "partitions": list(self.partitions),
             "until_ms": self.until_ms,
             "obstacles": [each.as_json() for each in self.obstacles],
@@ -50,49 +56,57 @@ class Accepting(Following[AcceptedLoss]):
 
     def __init__(self, scope: Scope, timeout_s: float, now_s: float) -> None:
         super().__init__(scope, timeout_s, now_s)
-        self._found: dict[int, int] | None = None  # up to which stamp, by partition, when first heard
-        self._told = False  # a whole round of acceptance has been answered
+        self._shown: list[LossRow] | None = None  # those that were open when a whole round was first heard
 
     def request(self, request: int) -> Survey:
         """The next request: in the first round only what there is to accept."""
         bucket, key, partition = self._scope
-        accept = self._found is not None
-        return Survey(
-            request, bucket, key, partition, self.cluster_view.first, NEVER, False, accept, SURVEY_MS
-        )
+        first, accepted = self.cluster_view.first, self._unaccepted()
+        if self.cluster_view.total > 1:  # a page of them
+            accepted = [row for row in accepted if first <= row.partition < first + PAGE_PARTITIONS]
+        return Survey(request, bucket, key, partition, first, NEVER, False, accepted[:ROWS_MAX], SURVEY_MS)
 
     @property
     def progress(self) -> tuple[int, int]:
         """Partitions of which no loss is open, and all."""
-        return self.cluster_view.total - len(self._open()), self.cluster_view.total
+        return self.cluster_view.total - len({row.partition for row in self._open()}), self.cluster_view.total
 
-    def _open(self) -> dict[int, int]:
+    def _open(self) -> list[LossRow]:
         view = self.cluster_view
-        losses = {partition: view.losses(partition) for partition in view.partitions}
-        return {partition: max(row.upto for row in rows) for partition, rows in losses.items() if rows}
+        return [row for partition in view.partitions for row in view.losses(partition)]
+
+    def _unaccepted(self) -> list[LossRow]:
+        """What was shown, and is not yet said to be accepted."""
+        view = self.cluster_view
+
+        def accepted(shown: LossRow) -> bool:
+            known = view.losses(shown.partition, accepted=True)
+            return any(row[:3] == shown[:3] and row.accepted >= shown.upto for row in known)
+
+        return [row for row in self._shown or () if not accepted(row)]
 
     def result(self, now_s: float) -> AcceptedLoss | None:
-        """What became of it, once it is complete or time is up."""
+        """What became of it, once it is complete, something new is open, or time is up."""
         view = self.cluster_view
         if view.first and now_s < self._deadline:
             return None
-        open_ = self._open()
-        if view.heard and self._found is None:
-            self._found = open_
-        elif view.heard:
-            self._told = True
-        complete = self._told and not open_ and len(view.partitions) == view.total
-        if not complete and now_s < self._deadline:
+        if view.heard and self._shown is None:
+            self._shown = self._open()
+        open_, shown = self._open(), self._shown or []
+        accepted = self._shown is not None and not self._unaccepted()
+        complete = accepted and not open_ and len(view.partitions) == view.total
+        if not complete and not (accepted and open_) and now_s < self._deadline:
             return None
-        found = self._found or {}
-        until_ms = wall_ms_of(max(found.values())) if found else None
+        until_ms = wall_ms_of(max(row.upto for row in shown)) if shown else None
         obstacles = () if complete else gathered(self._obstacles(open_))
-        return AcceptedLoss(complete, tuple(sorted(found)), until_ms, obstacles, dict(view.unheard))
+        partitions = tuple(sorted({row.partition for row in shown}))
+        return AcceptedLoss(complete, accepted, partitions, until_ms, obstacles, dict(view.unheard))
 
-    def _obstacles(self, open_: dict[int, int]) -> list[tuple[int | None, Cause]]:
+    def _obstacles(self, open_: list[LossRow]) -> list[tuple[int | None, Cause]]:
         view = self.cluster_view
+        partitions = dict.fromkeys(row.partition for row in open_)
         causes: list[tuple[int | None, Cause]] = []
-        causes += [(each, cause) for each in open_ for cause in view.lost(each)]
+        causes += [(each, cause) for each in partitions for cause in view.lost(each)]
         if len(view.partitions) < view.total or not view.heard:
             causes += [(None, cause) for cause in view.silent]
         return causes

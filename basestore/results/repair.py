@@ -64,7 +64,7 @@ class Repairing(Following[Repair]):
         bucket, key, partition = self._scope
         within_ms = int((self._now_s - self._begun_s) * 1e3)
         return Survey(
-            request, bucket, key, partition, self.cluster_view.first, within_ms, self._full, False, SURVEY_MS
+            request, bucket, key, partition, self.cluster_view.first, within_ms, self._full, [], SURVEY_MS
         )
 
     @property

@@ -51,7 +51,7 @@ _EXAMPLES: list[Message] = [
     operator.HintsOf(1),
     operator.Replay(1, True),
     operator.Counters(1),
-    operator.Survey(1, "default", b"", -1, 0, -1, False, False, 1000),
+    operator.Survey(1, "default", b"", -1, 0, -1, False, [LOSS], 1000),
     operator.NodeStatus(1, [operator.Fact("node", "n1")]),
     operator.Explained(
         1, "last-write-wins", 5, [operator.ReplicaRow(0, "up", BARE, 7)],
@@ -63,7 +63,7 @@ _EXAMPLES: list[Message] = [
     operator.Surveyed(1, 4, -1, [operator.Told(0, b"told")], [operator.Unheard(1, "down")]),
     operator.Trace(1, ROW),
     operator.Traced(1, "up", BARE, [operator.TracedHint(1, 3, HEAD)], 7, [operator.Reach(1, 7, 7)], 0),
-    operator.Inspect(1, 0, 4, -1, False, False),
+    operator.Inspect(1, 0, 4, -1, False, [LOSS]),
     operator.Inspected(
         1, "up", "", "sync", "", 5, 6, 7, COUNTS, [operator.PartitionRow(3, 1, 7, -1, -1, b"r" * 8)],
         [operator.PairRow(3, 1, 7, 5, -1)], [3, 9], [3, 8], [3], [LOSS],

@@ -90,7 +90,14 @@ def test_where_nothing_is_lost_there_is_nothing_to_accept(quick: Cluster) -> Non
     done = quick.invoke("repair", "--accept-loss")
     assert (done.code, done.text) == (0, "no loss is open: nothing to accept\n")
     told = quick.invoke("repair", "--accept-loss", "--partition", "3", "-o", "json")
-    nothing = {"complete": True, "partitions": [], "until_ms": None, "obstacles": [], "unheard": {}}
+    nothing = {
+        "complete": True,
+        "accepted": True,
+        "partitions": [],
+        "until_ms": None,
+        "obstacles": [],
+        "unheard": {},
+    }
     assert (told.code, told.json) == (0, nothing)
     refused = quick.invoke("repair", "--accept-loss", "--full")
     assert refused.code == 2

@@ -17,11 +17,13 @@ from basestore.protocol.limits import BATCH_MESSAGES_MAX, DEPTH_MAX, TIMEOUT_MS_
 from basestore.protocol.operator import (
     Explained,
     Fact,
+    Inspect,
     Inspected,
     KeptHint,
     NodeStatus,
     PartitionRow,
     Status,
+    Survey,
     Trace,
     Traced,
     TracedHint,
@@ -123,6 +125,8 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
         ({"hints": [TracedHint(1, 0, _SHORT)]}, "hints that are none"),
         ({"hints": [TracedHint(1, 4, HEAD)]}, "hints that are none"),
     ],
+    Survey: [({"accepted": [LOSS._replace(upto=-1)]}, "losses that cannot be")],
+    Inspect: [({"accepted": [LOSS._replace(number=1 << 16)]}, "losses that cannot be")],
     Explained: [({"hints": [KeptHint(1, 0, 0, _LONG)]}, "hints that are none")],
     Inspected: [
         ({"state": "damaged"}, "what is held"),

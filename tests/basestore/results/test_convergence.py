@@ -265,7 +265,7 @@ def test_once_it_could_be_proven_exchanges_run_at_once() -> None:
 
 def test_nonsense_is_refused_with_advice() -> None:
     world = World(3)
-    call = world.ask(0, lambda request: Survey(request, "default", b"", 4, 0, -1, False, False, 1000))
+    call = world.ask(0, lambda request: Survey(request, "default", b"", 4, 0, -1, False, [], 1000))
     world.settle()
     with pytest.raises(InvalidRequest, match=r"no partition 4; this cluster has 4, counted from 0"):
         ClusterView().hear(call.reply(), {0: "n1"}, 0.0)
@@ -288,7 +288,7 @@ def test_nonsense_is_refused_with_advice() -> None:
 )
 def test_an_answer_that_makes_no_sense_is_an_error_with_advice(change: dict[str, Any]) -> None:
     world = World(3)
-    call = world.ask(0, lambda request: Survey(request, "default", b"", -1, 0, -1, False, False, 1000))
+    call = world.ask(0, lambda request: Survey(request, "default", b"", -1, 0, -1, False, [], 1000))
     world.settle()
     answer = call.answer
     assert isinstance(answer, Surveyed)
