@@ -54,6 +54,7 @@ ACTING_FILES = {
     "storage/open.py",
     "storage/rocks.py",
     "storage/rocks_damage.py",
+    "storage/rocks_manifest.py",
     "storage/rocks_salvage.py",
     "storage/rocks_full.py",
     "storage/durable_files.py",

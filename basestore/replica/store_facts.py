@@ -35,15 +35,29 @@ def settle_facts(group_commit: GroupCommit, config: NodeConfig) -> None:
     """Stage format and settings in a new store; StorageError where a store has another format,
     ConfigurationError where it was written under other settings."""
     new = _settle_format(group_commit, config)
-    number = config.member.number
-    ours = {_OWNER: f"{config.name}, number {number}", **config.cluster.binding()}
+    ours = _ours(config)
     held = {} if new else _read(group_commit, config)
     known = {name: fact for name, fact in ours.items() if name in held or not name.startswith("bucket ")}
     if held and known != held:
         raise ConfigurationError(_refusal(config, known, held))
     if ours != held:
-        text = json.dumps(ours, sort_keys=True).encode()
-        group_commit.stage(FACTS, _digest(text) + text)
+        group_commit.stage(FACTS, _packed(ours))
+
+
+def facts_of(config: NodeConfig) -> dict[bytes, bytes]:
+    """The rows of format and settings that a store of this version under this configuration has."""
+    return {FORMAT_KEY: FORMAT.to_bytes(_FORMAT_BYTES), FACTS: _packed(_ours(config))}
+
+
+def readable(key: bytes, stored: bytes | None) -> bool:
+    """Whether a row of these can be read: what stands in it may still be another format or other settings."""
+    if stored is None:
+        return False
+    return len(stored) == _FORMAT_BYTES if key == FORMAT_KEY else _unpacked(stored) is not None
+
+
+def _ours(config: NodeConfig) -> dict[str, str | int]:
+    return {_OWNER: f"{config.name}, number {config.member.number}", **config.cluster.binding()}
 
 
 def _settle_format(group_commit: GroupCommit, config: NodeConfig) -> bool:
@@ -51,13 +65,15 @@ def _settle_format(group_commit: GroupCommit, config: NodeConfig) -> bool:
     none."""
     engine = group_commit.engine
     stored = engine.get(FORMAT_KEY)
-    if stored is not None:
+    if stored is not None and readable(FORMAT_KEY, stored):
         found = f"has format {int.from_bytes(stored)}"
         if int.from_bytes(stored) == FORMAT:
             return False
     elif next(engine.scan(b"", b"\xff"), None) is None:
         group_commit.stage(FORMAT_KEY, FORMAT.to_bytes(_FORMAT_BYTES))
         return True
+    elif engine.get(FACTS) is not None:  # this version has written it: both came with the first batch
+        raise StorageError(_damage(config, "the number of its format"))
     else:
         found = "says no format"
     raise StorageError(
@@ -67,20 +83,37 @@ def _settle_format(group_commit: GroupCommit, config: NodeConfig) -> bool:
     )
 
 
+def _damage(config: NodeConfig, what: str) -> str:
+    return (
+        f"the store in {config.directory} is damaged: {what} cannot be read. See `basestore status`: if the "
+        f"other nodes are up and hold what it held, move the directory away and start again: the node will "
+        f"recover from them. Otherwise see that the configuration is that under which it was written, and "
+        f"start the node once with `basestore serve --config FILE --salvage`, which goes by that"
+    )
+
+
 def _digest(text: bytes) -> bytes:
     return hashlib.blake2b(text, digest_size=_DIGEST_BYTES).digest()
 
 
-def _read(group_commit: GroupCommit, config: NodeConfig) -> dict[str, str | int]:
-    stored = group_commit.get(FACTS) or b""
+def _packed(facts: dict[str, str | int]) -> bytes:
+    text = json.dumps(facts, sort_keys=True).encode()
+    return _digest(text) + text
+
+
+def _unpacked(stored: bytes) -> dict[str, str | int] | None:
+    """None when it is damaged."""
     text = stored[_DIGEST_BYTES:]
     if not text or _digest(text) != stored[:_DIGEST_BYTES]:
-        raise StorageError(
-            f"the store in {config.directory} is damaged: the settings that it was written under cannot be "
-            f"read. See `basestore status`: if the other nodes are up and hold what it held, move the "
-            f"directory away and start again: the node will recover from them"
-        )
-    held: dict[str, str | int] = json.loads(text)
+        return None
+    facts: dict[str, str | int] = json.loads(text)
+    return facts
+
+
+def _read(group_commit: GroupCommit, config: NodeConfig) -> dict[str, str | int]:
+    held = _unpacked(group_commit.get(FACTS) or b"")
+    if held is None:
+        raise StorageError(_damage(config, "the settings that it was written under"))
     return held
 
 

@@ -2,19 +2,21 @@
 
 The old files are put aside, and stay. Into a new store come
 
-    facts, hints, debts, losses    as they are
+    facts, hints, debts, losses    as they are; where format or settings cannot be read, those of this version
+                                   and of the configuration, if what there is of records fits them
     closed stamps                  for they are promises
     records                        those whose digest fits, by the door that all records come in by: sums, log
                                    and what may be purged are made anew
 
 Where rows are missing, an older state of others may have come to light. So the new store opens as one that
 has lost something: forgetful, it recovers what is missing from other replicas before it serves; where there
-are not enough of them, that is said as a loss (`replica/losses.py`).
+are not enough of them, that is said as a loss (`replica/losses.py`). Where no store can be made of it, the
+files are put back, and what to do is said.
 """
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cbor2
 
@@ -27,12 +29,12 @@ from basestore.repair.version import Digester, Record
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import IDENTITY
 from basestore.replica.replica import STORED_BYTES_MIN, Replica
-from basestore.replica.store_facts import settle_facts
+from basestore.replica.store_facts import facts_of, readable, settle_facts
 from basestore.replica.summaries import Summaries
 from basestore.storage import keyspace
 from basestore.storage.keyspace import SEQUENCE_BYTES
 from basestore.storage.open import open_engine
-from basestore.storage.rocks_damage import in_use
+from basestore.storage.rocks_damage import ELSEWHERE, in_use
 from basestore.storage.rocks_full import is_full
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 500
 PAUSE_S = 0.05
+_GUESSED = "Its format or the settings that it was written under could not be read"
 _AS_THEY_ARE = (
     keyspace.META, keyspace.HINT, keyspace.AGE, keyspace.LATE_AGE, keyspace.DEBT, keyspace.LOSS,
 )  # fmt: skip
@@ -50,20 +53,25 @@ def salvage(config: NodeConfig) -> str:
     it is in use, or nothing can be read; ConfigurationError when the store is another node's."""
     if config.engine == "memory":
         raise ConfigurationError("a node without a disk has no store to salvage")
-    from basestore.storage.rocks_salvage import Wreck, end, set_aside
+    from basestore.storage.rocks_salvage import Wreck, end, put_back, set_aside
 
     if not _damaged(config):
         return f"the store {config.directory} can be read: nothing was done"
     aside = set_aside(config.directory)
-    wreck = Wreck(aside)
     try:
-        records, unsound = _rebuild(config, wreck)
-    finally:
-        wreck.close()
+        wreck = Wreck(aside)
+        try:
+            found = _rebuild(config, wreck)
+        finally:
+            wreck.close()
+    except (StorageError, ConfigurationError):
+        put_back(config.directory, aside)
+        raise
     end(config.directory)
+    guess = "" if found.facts else f" {_GUESSED}: those of this version and of the configuration were taken."
     return (
-        f"salvaged {records} records; {unsound} were damaged, and {wreck.gaps} ranges could not be read. The "
-        f"old files are in {aside}"
+        f"salvaged {found.sound} records; {found.unsound} were damaged, and {wreck.gaps} ranges could not be "
+        f"read.{guess} The old files are in {aside}"
     )
 
 
@@ -78,6 +86,8 @@ def _damaged(config: NodeConfig) -> bool:
     try:
         deque(engine.scan(b"", b"\xff" * 9), maxlen=0)
         if not _readable(engine.get(IDENTITY)):
+            return True
+        if not all(readable(key, engine.get(key)) for key in facts_of(config)):
             return True
         Summaries(GroupCommit(engine, b"", waits=False), Placement.of(config.cluster).held_by(_me(config)))
     except StorageError:
@@ -98,8 +108,17 @@ def _me(config: NodeConfig) -> int:
     return config.cluster.member_index(config.name)
 
 
-def _rebuild(config: NodeConfig, wreck: "Wreck") -> tuple[int, int]:
-    """Returns how many records there are, and how many more were damaged."""
+class _Found(NamedTuple):
+    """How many records there are, how many more were damaged, and how many this node should not hold; and
+    whether format and settings could be read."""
+
+    sound: int
+    unsound: int
+    foreign: int
+    facts: bool = True
+
+
+def _rebuild(config: NodeConfig, wreck: "Wreck") -> _Found:
     from basestore.storage.rocks import RocksEngine
 
     engine = RocksEngine(config.directory, salvaging=True)
@@ -107,7 +126,8 @@ def _rebuild(config: NodeConfig, wreck: "Wreck") -> tuple[int, int]:
         kept = {key: value for each in _AS_THEY_ARE for key, value in wreck.rows(*keyspace.whole(each))}
         if not _readable(kept.get(IDENTITY)):
             kept.pop(IDENTITY, None)
-        engine.apply(kept)
+        lacking = {key: row for key, row in facts_of(config).items() if not readable(key, kept.get(key))}
+        engine.apply(kept | lacking)
         group_commit = GroupCommit(engine, b"", waits=False)
         settle_facts(group_commit, config)
         summaries = Summaries(group_commit, Placement.of(config.cluster).held_by(_me(config)))
@@ -115,11 +135,17 @@ def _rebuild(config: NodeConfig, wreck: "Wreck") -> tuple[int, int]:
         clock = HybridClock(0, config.cluster.drift_ms_max)
         replica = Replica(group_commit, summaries, rules, Digester(config.cluster.key), clock)
         _keep_promises(summaries, wreck)
-        counts = _take(replica, group_commit, wreck)
+        found = _take(replica, group_commit, wreck)._replace(facts=not lacking)
+        if lacking and (found.foreign or found.unsound > found.sound):
+            raise StorageError(
+                f"the store {config.directory} is damaged. {_GUESSED}, and what there is of records does not "
+                f"fit this version and the configuration: correct that, so that it is as it was when the "
+                f"store was written, and repeat this. Nothing was changed{ELSEWHERE}"
+            )
         engine.sync()
     finally:
         engine.close()
-    return counts
+    return found
 
 
 def _keep_promises(summaries: Summaries, wreck: "Wreck") -> None:
@@ -135,11 +161,12 @@ def _keep_promises(summaries: Summaries, wreck: "Wreck") -> None:
             summaries.touch(partition)
 
 
-def _take(replica: Replica, group_commit: GroupCommit, wreck: "Wreck") -> tuple[int, int]:
-    sound = unsound = 0
+def _take(replica: Replica, group_commit: GroupCommit, wreck: "Wreck") -> _Found:
+    sound = unsound = foreign = 0
     for key, stored in wreck.rows(*keyspace.records()):
         row = keyspace.row_of(key)
         if len(row) <= 3 or row_partition(row) not in replica.summaries.of:
+            foreign += 1
             continue
         try:
             if len(stored) < STORED_BYTES_MIN:
@@ -151,7 +178,7 @@ def _take(replica: Replica, group_commit: GroupCommit, wreck: "Wreck") -> tuple[
         if (sound + unsound) % BATCH_ROWS == 0:
             _commit(replica, group_commit)
     _commit(replica, group_commit)
-    return sound, unsound
+    return _Found(sound, unsound, foreign)
 
 
 def _commit(replica: Replica, group_commit: GroupCommit) -> None:

@@ -24,11 +24,15 @@ ADVICE = (
     ". Start the node once with `basestore serve --config FILE --salvage`: what can be read is kept; the "
     "rest is recovered from other replicas, or said to be lost where there are too few"
 )
+ELSEWHERE = (
+    ". See `basestore status`: if the other nodes are up and hold what it held, move the directory away and "
+    "start again: the node will recover from them"
+)
 MARK = "LOST"
 SALVAGING = "SALVAGING"
 
-_BLOCK_BYTES = 32 << 10
-_HEADER = struct.Struct("<IHB")  # checksum, length, kind
+BLOCK_BYTES = 32 << 10
+HEADER = struct.Struct("<IHB")  # checksum, length, kind
 _BATCH = struct.Struct("<QI")  # what a record of a log begins with: sequence, count
 _FIRST_KINDS = (1, 2)  # a whole record, and the first fragment of one
 _LAST_KINDS = (1, 4)
@@ -69,7 +73,7 @@ def make_visible(losses: Iterable[Loss]) -> None:
     for _, log, strange in losses:
         if strange >= 0:
             with log.open("r+b") as file:
-                file.seek(strange + _HEADER.size - 1)
+                file.seek(strange + HEADER.size - 1)
                 file.write(_REFUSED_KIND)
                 file.flush()
                 os.fsync(file.fileno())
@@ -146,21 +150,21 @@ def _look_at_frames(file: Path) -> _Frames:
     """Walk over the records."""
     data = file.read_bytes()
     at, complete, begin, end, opened, gap = 0, True, None, None, -1, False
-    while len(data) - at >= _HEADER.size:
-        left = _BLOCK_BYTES - at % _BLOCK_BYTES
+    while len(data) - at >= HEADER.size:
+        left = BLOCK_BYTES - at % BLOCK_BYTES
         # Too little room in the block for another header: it is padding.
-        if left < _HEADER.size:
+        if left < HEADER.size:
             at += left
             continue
-        _, length, kind = _HEADER.unpack_from(data, at)
+        _, length, kind = HEADER.unpack_from(data, at)
         if kind not in _KINDS:
             return _Frames(at, False, begin, end, gap)
         if kind == _ZERO and length == 0:
             at += left
             continue
-        body = at + _HEADER.size
+        body = at + HEADER.size
         # A torn record. In a log RocksDB finds it by its checksum; in a manifest `complete` says so.
-        if _HEADER.size + length > left or body + length > len(data):
+        if HEADER.size + length > left or body + length > len(data):
             return _Frames(-1, False, begin, end, gap)
         if kind in _FIRST_KINDS:
             opened = body if length >= _BATCH.size else -1  # its head is in two fragments

@@ -3,7 +3,7 @@
 import pytest
 
 from basestore.errors import StorageError
-from basestore.replica.store_facts import FORMAT, FORMAT_KEY
+from basestore.replica.store_facts import FACTS, FORMAT, FORMAT_KEY
 from tests.worlds.world import World
 
 
@@ -30,6 +30,17 @@ def test_a_store_of_another_format_is_refused_by_name(number: int) -> None:
 def test_a_store_that_holds_something_and_says_no_format_is_refused() -> None:
     world = World(1)
     world.stop(0)
-    world.engines[0].apply({FORMAT_KEY: None})
+    world.engines[0].apply({FORMAT_KEY: None, FACTS: None})
     with pytest.raises(StorageError, match=r"says no format.*move the directory away"):
+        world.start(0)
+
+
+@pytest.mark.parametrize("stored", [None, b"", b"12345"])
+def test_a_number_that_cannot_be_read_beside_the_settings_is_damage_and_not_another_format(
+    stored: bytes | None,
+) -> None:
+    world = World(1)
+    world.stop(0)
+    world.engines[0].apply({FORMAT_KEY: stored})
+    with pytest.raises(StorageError, match=r"is damaged: the number of its format.*--salvage"):
         world.start(0)

@@ -4,7 +4,7 @@ Covers `server/salvage.py` and `storage/rocks_salvage.py`, on one node without p
 what is missing, so it is said.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +13,9 @@ import pytest
 
 from basestore.config import NodeConfig
 from basestore.consistency import Level
-from basestore.errors import StorageError
+from basestore.errors import ConfigurationError, StorageError
 from basestore.replica.identity import Place
+from basestore.replica.store_facts import FACTS, FORMAT_KEY
 from basestore.server.salvage import salvage
 from basestore.storage import rocks_salvage
 from basestore.storage.keyspace import DATA
@@ -106,6 +107,90 @@ def test_a_table_that_cannot_be_opened_is_left_out(config: NodeConfig) -> None:
     with lone(config) as world:
         assert world.node(0).state == "up"
         assert world.state(0).loss is not None
+
+
+def small_and_large(config: NodeConfig) -> tuple[Path, Path]:
+    """Two tables that span the same keys: one with all records, and one with what two starts have changed."""
+    written(config)
+    for _ in range(2):
+        with lone(config):
+            pass
+    tables = sorted(config.directory.glob("*.sst"), key=lambda file: file.stat().st_size)
+    assert len(tables) > 1
+    return tables[0], tables[-1]
+
+
+@pytest.mark.parametrize("part", [0.02, 0.3, 0.45, 0.6])
+def test_a_bad_block_costs_no_row_of_the_other_tables(config: NodeConfig, part: float) -> None:
+    small, _ = small_and_large(config)
+    flip(small, part)
+    salvage(config)
+    with lone(config) as world:
+        assert held(world) == set(KEYS)
+
+
+@pytest.mark.parametrize("large", [0.001, 0.02, 0.1, 0.5])
+@pytest.mark.parametrize("small", [0.02, 0.3, 0.6])
+def test_bad_blocks_in_two_tables_cost_what_stands_in_them(
+    config: NodeConfig, small: float, large: float
+) -> None:
+    for table, part in zip(small_and_large(config), (small, large), strict=True):
+        flip(table, part)
+    salvage(config)
+    with lone(config) as world:
+        assert len(held(world)) > len(KEYS) - 150
+        assert world.state(0).loss is not None
+
+
+def test_what_stands_between_two_bad_blocks_of_a_table_is_kept(config: NodeConfig) -> None:
+    written(config)
+    for part in (0.4, 0.5, 0.6, 0.7):
+        flip(table_of(config), part)
+    salvage(config)
+    with lone(config) as world:
+        assert len(held(world)) > len(KEYS) - 4 * 50
+
+
+def lose_facts(config: NodeConfig, keys: Iterable[bytes]) -> None:
+    engine = RocksEngine(config.directory)
+    engine.apply(dict.fromkeys(keys, b""))
+    engine.sync()
+    engine.close()
+
+
+@pytest.mark.parametrize("lost", [(FACTS,), (FORMAT_KEY,), (FORMAT_KEY, FACTS)])
+def test_where_format_or_settings_cannot_be_read_those_of_the_configuration_are_taken(
+    config: NodeConfig, lost: tuple[bytes, ...]
+) -> None:
+    written(config)
+    lose_facts(config, lost)
+    assert "those of this version and of the configuration were taken" in salvage(config)
+    with lone(config) as world:
+        assert held(world) == set(KEYS)
+        assert world.state(0).loss is not None
+
+
+def test_where_the_records_do_not_fit_the_configuration_the_store_is_put_back(config: NodeConfig) -> None:
+    written(config)
+    lose_facts(config, [FACTS])
+    other = replace(config, cluster=replace(config.cluster, key=bytes(32)))
+    with pytest.raises(StorageError, match="does not fit this version and the configuration: correct that"):
+        salvage(other)
+    assert not list(config.directory.glob("damaged-*"))
+    salvage(config)
+    with lone(config) as world:
+        assert held(world) == set(KEYS)
+
+
+def test_a_damaged_store_of_other_settings_is_put_back(config: NodeConfig) -> None:
+    written(config)
+    flip(table_of(config), 0.4)
+    with pytest.raises(ConfigurationError, match="was written under other settings"):
+        salvage(replace(config, cluster=replace(config.cluster, partitions=4)))
+    assert not list(config.directory.glob("damaged-*"))
+    salvage(config)
+    with lone(config) as world:
+        assert len(held(world)) > len(KEYS) - 150
 
 
 def test_a_sound_store_is_left_alone(config: NodeConfig) -> None:
