@@ -26,7 +26,7 @@ from basestore.client.owner import Owner
 from basestore.client.store import Store
 from basestore.config import Durability, NodeConfig
 from basestore.config_file import load
-from basestore.errors import InvalidRequest
+from basestore.errors import InvalidRequest, StorageError
 from basestore.repair.rule import Rule
 from basestore.server.clock import instant
 from basestore.server.local_cluster import prepare_cluster
@@ -182,12 +182,14 @@ async def open_cluster(
     consistency: Consistency = "quorum",
     timeout: float | None = None,
     clock_is_right: bool = False,
+    as_is: bool = False,
 ) -> AsyncIterator[EmbeddedCluster]:
     """Run a whole cluster inside this Trio program, on loopback ports, and wait until it is linked.
 
     directory  of the configurations and stores; made if need be, carried on with if it exists
     timeout    seconds, for calls that say nothing else
     clock_is_right  as `basestore serve --clock-is-right`, of every node
+    as_is      as `basestore repair --as-is`: of a directory that was copied, or restored, as a whole
     Raises ConfigurationError, StorageError, and trio.TooSlowError when the nodes are not linked within
     30 s.
     """
@@ -198,6 +200,7 @@ async def open_cluster(
         for config in configs:  # each is closed by the stack from when it is open: the next may fail to
             service = Service(replace(config, clock_is_right=clock_is_right))
             ways.append((service, await stack.enter_async_context(_run(service))))
+        _take_as_is([service for service, _ in ways], Path(directory), as_is)
         members = [EmbeddedNode(*way, consistency, timeout) for way in ways]
         with trio.fail_after(LINK_S_MAX):
             for member in members:
@@ -205,6 +208,19 @@ async def open_cluster(
         cluster = EmbeddedCluster(*ways[0], consistency, timeout)
         cluster.nodes = members
         yield cluster
+
+
+def _take_as_is(services: list[Service], directory: Path, as_is: bool) -> None:
+    """StorageError where all stores wait for that word, and nobody says it."""
+    if as_is:
+        for service in services:
+            service.node.identity.take_as_is()
+            service.wake()
+    elif all(service.node.identity.copied for service in services):
+        raise StorageError(
+            f"the stores in {directory} do not lie where they were written, so they may be old copies. If "
+            f"nothing newer is left, open them with as_is=True"
+        )
 
 
 def _check_trio() -> None:

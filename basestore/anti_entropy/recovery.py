@@ -7,6 +7,11 @@ state: what none of them has is nowhere. When all partitions are recovered, and 
 whole. Where fewer than N - Q + 1 were whole, what was written until then may be gone: in the same batch a
 *loss* says so (`replica/losses.py`).
 
+Of a store that only lies elsewhere than it was written perhaps nothing is lost, and an operator can say so
+(`repair --as-is`), or that it is an old copy (`serve --forgetful`). As long as that may still be said of a
+replica of the partition, a recovery from N - Q + 1 whole ones goes on as ever, but none from all others,
+whatever their state: it would bring back what is purged in some of them, and note a loss where there is none.
+
 With three replicas, Q = 2: n1, whose disk was wiped, compares each partition with both n2 and n3 (3 - 2 + 1
 of them). One would not do: what n1 and n2 have acknowledged, and n3 has missed, would be gone.
 
@@ -65,10 +70,11 @@ class Recovery:
                 self._note_losses(now)
             self._identity.make_whole()
         for partition in missing:
-            done = self._done(partition)
+            done, waits = self._done(partition), self._awaits_word(partition)
             for other in self._certificates.others[partition]:
+                whole = self._peers.all[other].whole
                 # One that was not whole then, and is now, is asked again: only then does it count.
-                if other not in done or (self._peers.all[other].whole and not done[other]):
+                if (whole and not done.get(other)) or not (waits or other in done):
                     self._scheduler.wish(other, partition)
 
     def _note_losses(self, now: Instant) -> None:
@@ -94,5 +100,12 @@ class Recovery:
 
     def _recovered(self, partition: int) -> bool:
         done = self._done(partition)
-        enough = sum(done.values()) >= self._placement.meeting_quorum
-        return enough or done.keys() >= set(self._certificates.others[partition])
+        if sum(done.values()) >= self._placement.sources_needed:
+            return True
+        others = set(self._certificates.others[partition])
+        return done.keys() >= others and not self._awaits_word(partition)
+
+    def _awaits_word(self, partition: int) -> bool:
+        """Whether an operator may still take this store, or that of another replica, as it is."""
+        others = self._certificates.others[partition]
+        return self._identity.takeable or any(self._peers.all[other].takeable for other in others)

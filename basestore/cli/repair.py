@@ -22,6 +22,7 @@ from basestore.cli.requests import open_store
 
 if TYPE_CHECKING:
     from basestore.results.loss import AcceptedLoss
+    from basestore.results.nodes import NodeState
     from basestore.results.repair import Repair
 
 _PAUSE_S = 0.1
@@ -57,7 +58,7 @@ def repair_command(
     then lets proofs speak again, of what is left, and damaged records be written anew.
 
     A store that does not lie where it was written may be an old copy, and recovers from the others first. If
-    all were moved, or restored together, and nothing newer is left, --as-is takes them as they are.
+    all were moved, or restored together, and nothing newer is left, --as-is takes them as they are (3: none).
 
     Ends with 0 when it is done, and with 4, and who or what stands in the way, when it is not; what was
     begun goes on.
@@ -114,7 +115,10 @@ def _accepted_line(done: "AcceptedLoss") -> str:
 def _take_as_is(target: Target) -> int:
     """Have every member whose store may be a copy take it as it is."""
     with open_store(target) as store:
-        copied = [state for state in store.status() if state.facts.get("copied")]
+        states = store.status()
+        copied = [state for state in states if state.facts.get("copied")]
+        if not copied:
+            return _nothing_to_take(target, states)
         for state in copied:
             with open_store(replace(target, endpoints=(state.endpoint,))) as member:
                 member.node_status(take_as_is=True)
@@ -124,11 +128,21 @@ def _take_as_is(target: Target) -> int:
             left = {state.node for state in store.status() if state.facts.get("copied")}
             time.sleep(_PAUSE_S)
     names = text.listed([state.node for state in copied])
-    line = f"taken as they are: {names}" if copied else "no store that answers lies elsewhere than it should"
+    line = f"taken as they are: {names}"
     click.echo(json.dumps({"taken": [s.node for s in copied], "left": sorted(left)}) if target.json else line)
     if left:
         target.remark(f"Not yet: {text.listed(sorted(left))}. See basestore status, and repeat this.")
     return exits.UNKNOWN if left else exits.DONE
+
+
+def _nothing_to_take(target: Target, states: "list[NodeState]") -> int:
+    """That no store waits for the word, and what is the matter with those that do not count."""
+    click.echo(json.dumps({"taken": [], "left": []}) if target.json else "nothing was taken as it is")
+    for state in states:
+        if state.state != "up":
+            target.remark(f"  {state.node} is {state.state}: {state.facts.get('reason') or 'see status'}")
+    target.remark("No store that answers waits for this word: each is up, or lost what only others can have.")
+    return exits.REFUSED
 
 
 @contextmanager

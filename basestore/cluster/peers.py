@@ -45,6 +45,7 @@ class Peer:
     remembered: bool = False  # it told what it remembers of us, and that fits
     noted: bool = False  # and that is the present opening of our store
     whole: bool = False
+    takeable: bool = False  # its store may be a copy, and an operator may still take it as it is
     leaving: bool = False  # it has said goodbye on this link: it still answers, and is asked nothing new
     detector: FailureDetector = field(default_factory=lambda: FailureDetector(PING_S, SILENCE_S_MAX))
     probation: Probation = field(default_factory=Probation)
@@ -66,7 +67,7 @@ class Peers:
         """`members`: their names by number, ascending. `spare`: how many members, whichever they are, no
         partition's quorum needs."""
         self.me = me
-        self._spare = spare
+        self.spare = spare
         self._ready = ready
         self.clock = ClockWatch(len(members), me, drift_ms_max)
         self.number_of = list(members)
@@ -123,7 +124,7 @@ class Peers:
             index,
             # `count(False)` includes this peer: with more members away than can be spared some partition
             # lacks its quorum, so nobody who is reached is kept waiting.
-            reached and (counted or peer.probation.over(now_s) or self.alive.count(False) > self._spare),
+            reached and (counted or peer.probation.over(now_s) or self.alive.count(False) > self.spare),
         )
 
     def set_alive(self, index: int, alive: bool) -> None:

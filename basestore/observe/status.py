@@ -19,6 +19,12 @@ from basestore.replica.identity import State, StoreIdentity
 from basestore.replica.losses import Losses
 from basestore.replica.replica import Replica
 
+_WORD = (
+    "It waits for them, or for your word: if all were moved, or restored together, and nothing newer is "
+    "left, have them taken as they are: basestore repair --as-is; if it is an old copy, start it once with "
+    "--forgetful"
+)
+
 
 def state(identity: StoreIdentity) -> str:
     """up, starting (not yet known to be whole) or forgetful."""
@@ -32,12 +38,14 @@ def reason(identity: StoreIdentity, peers: Peers) -> str:
     if identity.counts:
         return ""
     why = identity.reason or identity.waits_for
-    seen = [peer.whole for peer in peers.others if peer.introduced]
-    if identity.takeable and not any(seen) and (seen or not peers.others):
-        why += (
-            "; no member that it sees is up. If all were moved, or restored together, and nothing newer is "
-            "left, have them taken as they are: basestore repair --as-is"
-        )
+    seen = [peer for peer in peers.others if peer.introduced]
+    up = sum(peer.whole for peer in seen)
+    few = up <= peers.spare or peers.spare < 0  # below 0: no other holds what this one does
+    if identity.takeable and few and (seen or not peers.others):
+        why += f"; {'too few members' if up else 'no member'} that it sees is up. {_WORD}"
+    elif identity.state is State.FORGETFUL and any(peer.takeable for peer in seen):
+        names = ", ".join(peer.name for peer in seen if peer.takeable)
+        why += f"; where too few others are up it waits for what an operator says of {names}"
     return why
 
 

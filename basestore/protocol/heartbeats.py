@@ -41,7 +41,7 @@ class Pong(NamedTuple):
 class StoreClaim(NamedTuple):
     """Which store the sender runs on: the first message on a new link. `again` asks for the
     receiver's own once more, for something was lost. `former`: the stores that this one turned out to be a
-    copy of, one after the other, 16 bytes each."""
+    copy of, one after the other, 16 bytes each. `takeable`: an operator may still take it as it is."""
 
     store: bytes
     generation: bytes
@@ -49,6 +49,7 @@ class StoreClaim(NamedTuple):
     whole: bool
     again: bool
     former: bytes
+    takeable: bool
 
 
 @message(43, unchecked=ANYTHING)

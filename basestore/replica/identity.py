@@ -226,8 +226,9 @@ class StoreIdentity:
         """What to say first on a new link."""
         commit = self._group_commit
         return StoreClaim(
-            self.store, commit.generation, commit.durable_sequence, self.counts, again, self._former
-        )
+            self.store, commit.generation, commit.durable_sequence, self.counts, again, self._former,
+            self.takeable,
+        )  # fmt: skip
 
     def hear_claim(self, outbox: Outbox, name: str, said: StoreClaim) -> bool:
         """A peer says which store it runs on: answer what is remembered of it, once that is durable.

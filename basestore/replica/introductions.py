@@ -87,7 +87,7 @@ class Introductions:
         peer = self._peers.all[member]
         if self._identity.hear_claim(outbox, peer.name, message):
             self._introduce(peer, outbox, message)
-        peer.whole = message.whole
+        peer.whole, peer.takeable = message.whole, message.takeable
         if message.again:
             outbox.put(self._identity.claim())
         self._peers.judge(peer, now)

@@ -6,6 +6,7 @@ Each test starts again in the same process, without the garbage collector's help
 import errno
 import gc
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,3 +149,14 @@ async def test_a_disk_that_fills_while_it_opens_is_told_as_such(made: Path) -> N
     with patch.object(RocksEngine, "sync", full), pytest.raises(StorageError, match="No space left"):
         await opens(made)
     await opens(made)
+
+
+async def test_a_directory_that_was_copied_opens_by_a_word_only_and_then_at_once(tmp_path: Path) -> None:
+    await opens(tmp_path / "data")
+    shutil.copytree(tmp_path / "data", tmp_path / "copy")
+    with pytest.raises(StorageError, match=r"may be old copies.*as_is=True"):
+        await opens(tmp_path / "copy")
+    async with basestore.open_cluster(tmp_path / "copy", as_is=True) as cluster:
+        assert (await cluster.get("k")).text == "v"
+        assert not any(state.loss for state in await cluster.status())
+    await opens(tmp_path / "copy")  # from then on it lies where it was written

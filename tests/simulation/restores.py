@@ -32,7 +32,8 @@ RESTORES = frozenset(("backup", "image", "snapshot", "remount", "all moved", "al
 COPYING = RESTORES - {"remount", "all moved"}
 COLD_S = 0.05
 TAKE_S = 0.3
-TAKES_MAX = 40
+TAKES_MAX = 400
+WORD_S = 6.0  # what can recover by itself has done so
 
 
 # --- what is drawn -------------------------------------------------------------------------------
@@ -110,13 +111,15 @@ class Restores:
         elif everything:
             self._world.strikes(fault)
             self._move(machines, fault)
-            self._take_as_they_are()
+            self._take_as_they_are(machines)
         elif machine.node is None:
             return
         elif fault.kind == "remount":
             if may_doubt(self._world, machine):
                 self._world.strikes(fault)
                 self._move(machines, fault)
+                # Where too few others hold the same it waits for that word, and for good.
+                self._world.clockwork.after(WORD_S, self._take_as_they_are, machines)
             else:
                 self._spare("too many stores lost already")
         elif not may_lose(self._world, machine):
@@ -191,16 +194,16 @@ class Restores:
             world.witness.returned(former, machine.disk)
             world.clockwork.after(restart_s(fault._replace(lasts=0.5)), machine.start)
         if not blocks:
-            self._take_as_they_are()
+            self._take_as_they_are(world.machines)
 
-    def _take_as_they_are(self, left: int = TAKES_MAX) -> None:
+    def _take_as_they_are(self, machines: list["Machine"], left: int = TAKES_MAX) -> None:
         """An operator knows that nothing newer is left anywhere, and says so until none is in doubt."""
         world = self._world
-        for machine in world.machines:
+        for machine in machines:
             if machine.in_doubt and machine.node is not None:
                 Operator(world, len(world.plan.clients) + 8).take_as_is(machine)
-        if left and any(machine.in_doubt for machine in world.machines):
-            world.clockwork.after(TAKE_S, self._take_as_they_are, left - 1)
+        if left and any(machine.in_doubt for machine in machines):
+            world.clockwork.after(TAKE_S, self._take_as_they_are, machines, left - 1)
 
 
 def elsewhere(places: frozenset[Place]) -> frozenset[Place]:

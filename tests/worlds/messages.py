@@ -81,7 +81,7 @@ _EXAMPLES: list[Message] = [
     rep.Hinted(1, ROW, RECORD, STORE),
     heartbeats.Ping(1, 5, True, GENERATION, 9, [3, 9], False, 5),
     heartbeats.Pong(1, 5),
-    heartbeats.StoreClaim(STORE, GENERATION, 9, True, False, b""),
+    heartbeats.StoreClaim(STORE, GENERATION, 9, True, False, b"", False),
     heartbeats.Remembered(STORE, GENERATION, 9, False, False),
     heartbeats.Confirmed(STORE, GENERATION, 9),
     ae.Syn(2, 1, b"r" * 12, -1, 9, 0, 7, 1, -1, 0, [1, 7, 5]),

@@ -132,7 +132,9 @@ def test_a_source_that_turns_out_to_be_an_old_copy_is_no_source() -> None:
     world.run(4)
     certificates = node.certificates
     assert certificates.last_exchange(0, 1) is not None
-    node.identity.hear_claim(Outbox(set()), "n2", StoreClaim(bytes(16), bytes(8), 0, False, False, b""))
+    node.identity.hear_claim(
+        Outbox(set()), "n2", StoreClaim(bytes(16), bytes(8), 0, False, False, b"", False)
+    )
     assert certificates.last_exchange(0, 1) is None
 
 

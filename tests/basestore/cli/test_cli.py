@@ -410,3 +410,9 @@ def test_an_error_in_json_names_its_type_and_whether_it_is_definite() -> None:
     facts = json.loads(done.stderr)
     assert (facts["error"], facts["definite"], facts["version"]) == ("Unreachable", True, None)
     assert "127.0.0.1:1" in facts["message"]
+
+
+def test_as_is_says_so_and_fails_where_no_store_waits_for_it(three: Cluster) -> None:
+    told = three.invoke("repair", "--as-is")
+    assert (told.code, told.stdout) == (3, b"nothing was taken as it is\n")
+    assert "No store that answers waits for this word" in told.stderr

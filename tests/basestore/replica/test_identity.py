@@ -545,7 +545,7 @@ class TestStaleWords:
         world.settle()
         before = world.node(0).identity.claim()
         world.node(0).receive(
-            1, old, [StoreClaim(b"x" * 16, b"y" * 8, 10**6, True, False, b"")], world.now(0)
+            1, old, [StoreClaim(b"x" * 16, b"y" * 8, 10**6, True, False, b"", False)], world.now(0)
         )
         world.settle()
         assert not world.node(0).peers.alive[1]

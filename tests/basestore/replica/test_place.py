@@ -289,12 +289,62 @@ class TestAllAtOnce:
         world.settle()
         assert world.node(0).state == "up"
 
-    def test_once_all_are_there_they_recover_from_each_other(self) -> None:
-        world = self.moved()
-        world.start(2)
+    @pytest.mark.parametrize(("count", "replication"), [(1, 1), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3)])
+    def test_they_wait_for_that_word_and_lose_nothing(self, count: int, replication: int) -> None:
+        world = filled(count, replication=replication)
+        stop_all(world)
+        for index in range(count):
+            world.move(index)
+            world.start(index)
+        world.run(60)
+        assert [node.state for node in world.running] == ["forgetful"] * count
+        assert all("basestore repair --as-is" in node.reason for node in world.running)
+        for index in range(count):
+            take_as_is(world, index)
+        assert [node.state for node in world.running] == ["up"] * count
+        assert not any(node.losses.all_open for node in world.running)
+        assert [world.look(0, key).value for key in KEYS] == [b"old"] * len(KEYS)
+
+    def test_one_that_lost_more_waits_for_what_is_said_of_the_others(self) -> None:
+        world = filled()
+        stop_all(world)
+        world.wipe(2)
+        for index in range(3):
+            if index < 2:
+                world.move(index)
+            world.start(index)
+        world.run(60)
+        assert [node.state for node in world.running] == ["forgetful"] * 3
+        assert "it waits for what an operator says of n1, n2" in world.node(2).reason
+        for index in range(3):
+            take_as_is(world, index)
         world.run(5)
         assert [node.state for node in world.running] == ["up"] * 3
-        assert [world.look(0, key).value for key in KEYS] == [b"old"] * len(KEYS)
+        assert not any(node.losses.all_open for node in world.running)
+        assert world.stored(2, KEYS[0]) is not None
+
+    def test_the_only_replica_that_was_moved_waits_for_that_word_beside_others_that_are_up(self) -> None:
+        world = filled(3, replication=1)
+        world.stop(0)
+        world.move(0)
+        world.start(0)
+        world.run(60)
+        assert [node.state for node in world.running] == ["forgetful", "up", "up"]
+        assert "basestore repair --as-is" in world.node(0).reason
+        take_as_is(world, 0)
+        assert world.node(0).state == "up"
+        assert not any(node.losses.all_open for node in world.running)
+
+    def test_those_that_an_operator_calls_old_copies_recover_from_each_other(self) -> None:
+        world = filled()
+        stop_all(world)
+        for index in range(3):
+            world.move(index)
+            world.configs[index] = replace(world.configs[index], forgetful=True)
+            world.start(index)
+        world.run(5)
+        assert [node.state for node in world.running] == ["up"] * 3
+        assert all(node.losses.all_open for node in world.running)
 
     def test_backups_of_different_ages_come_together(self) -> None:
         world = World(3)
@@ -305,6 +355,7 @@ class TestAllAtOnce:
         world.run(1)
         for index in range(3):
             world.restore(index, copies[index], in_place=False)
+            world.configs[index] = replace(world.configs[index], forgetful=True)
         for index in range(3):
             world.start(index)
         world.run(5)
