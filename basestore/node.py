@@ -25,6 +25,7 @@ what it says to its own replica goes through an outbox like any other, and is ta
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from basestore.anti_entropy.birth import Birth
 from basestore.anti_entropy.certificates import Certificates
 from basestore.anti_entropy.closed_stamps import ClosedStamps
 from basestore.anti_entropy.exchange import LocalSide
@@ -83,23 +84,19 @@ class Node:
         self, config: NodeConfig, engine: Engine, fresh: Fresh, now: Instant, labels: Mapping[str, str]
     ) -> None:
         """Open the store. Then, in this order: `step`, sync the engine, `accept_loss`, `durable` with
-        the barrier that `step` returned; only now let messages in. `labels` are shown in the status
-        as they are."""
-        cluster = config.cluster
+        the barrier that `step` returned; only now let messages in. `labels` are shown as they are."""
         self.config, self.engine, self.name = config, engine, config.name
-        self.me = cluster.member_index(config.name)
+        cluster, self.me = config.cluster, config.cluster.member_index(config.name)
         self.ready: set[Outbox] = set()
-        self.metrics = Metrics()
-        placement, digester = Placement.of(cluster), Digester(cluster.key)
+        placement, digester, self.metrics = Placement.of(cluster), Digester(cluster.key), Metrics()
         rules = {name.encode(): rule for name, rule in cluster.buckets.items()}
         self.group_commit = GroupCommit(engine, fresh.generation, waits=config.syncs == "always")
         settle_facts(self.group_commit, config)
         self.disk_space = DiskSpace(config, self.group_commit)
         self.summaries = Summaries(self.group_commit, placement.held_by(self.me))
-        first = stored_ceiling(engine, self.summaries.closed)
+        first, spare = stored_ceiling(engine, self.summaries.closed), placement.meeting_quorum - 1
         self.clock = HybridClock(first, cluster.drift_ms_max, ahead=config.clock_is_right)
         self.replica = Replica(self.group_commit, self.summaries, rules, digester, self.clock)
-        spare = placement.meeting_quorum - 1
         self.peers = Peers(cluster.names, self.me, self.ready, cluster.drift_ms_max, spare)
         self.peers.clock.open(now, vouched=config.clock_is_right, ahead_ms=stored_ahead_ms(engine))
         origin = (config.member.number + 1) << 48 | fresh.incarnation
@@ -111,6 +108,7 @@ class Node:
         )  # fmt: skip
         self._begin_handoff(rules, placement, now)
         self.identity = StoreIdentity(self.group_commit, config, fresh, now)
+        self._birth = Birth(self.group_commit, self.summaries, self.identity, self.peers, self.clock)
         self._begin_anti_entropy(placement, fresh, now)
         self._admission = Admission(
             self.replica, self.group_commit, self.identity, self.peers, self.operations,
@@ -131,9 +129,9 @@ class Node:
         self.introductions.settle(now)
 
     def _begin_handoff(self, rules: Mapping[bytes, Rule], placement: Placement, now: Instant) -> None:
-        commit, sources_needed = self.group_commit, placement.sources_needed
+        commit = self.group_commit
         self.debts = Debts(commit, self.peers, self.metrics)
-        self.losses = Losses(commit, self.summaries, self.peers, self.clock, sources_needed)
+        self.losses = Losses(commit, self.summaries, self.peers, self.clock, placement.sources_needed)
         self.hints = Hints(
             commit, rules, self.losses, self.metrics, self.config, self.debts,
             lambda row, head, numbers: self._admission.taken_by(row, head, numbers),
@@ -145,8 +143,7 @@ class Node:
         )
 
     def _begin_anti_entropy(self, placement: Placement, fresh: Fresh, now: Instant) -> None:
-        cluster = self.config.cluster
-        request_s_max = cluster.timeout_ms_max / 1e3
+        cluster, request_s_max = self.config.cluster, self.config.cluster.timeout_ms_max / 1e3
         commit, replica, identity = self.group_commit, self.replica, self.identity
         peers, metrics, losses = self.peers, self.metrics, self.losses
         self.certificates = proofs = Certificates(commit, self.summaries, identity, placement, peers)
@@ -267,6 +264,7 @@ class Node:
 
     def step(self, now: Instant) -> int | None:
         """One batch is stored, or more if what this node then hears of itself stages again."""
+        self._birth.tick(now, self._heartbeat)
         self.introductions.settle(now)
         if self.context.stamper.parked and not self.group_commit.stalled:
             self._ceiling.tick(now)  # it may be what they wait for
@@ -333,7 +331,7 @@ class Node:
         commit, behind = self.group_commit, self.peers.disk_behind[self.me]
         return Ping(
             int(now.monotonic * 1e6), now.wall_ms, self.identity.counts, commit.generation,
-            commit.durable_sequence, self.hints.only_copies(), behind, self.clock.ahead_ms,
+            commit.durable_sequence, self.hints.only_copies(), behind, self.clock.ahead_ms, self._birth.told,
         )  # fmt: skip
 
     def _talk_to_self(self, now: Instant) -> None:
@@ -394,6 +392,7 @@ class Node:
 
     def _ping(self, member: int, outbox: Outbox, message: Ping, now: Instant) -> None:
         self.peers.ping(member, message, now)
+        self._birth.hear(member, message, now)
         self.clock.go_on_from(message.ahead_ms if self.peers.clock.vouched else 0)
         self.identity.hear_sequence(self.peers.all[member].name, message.generation, message.sequence)
         self.closed_stamps.hear_only_copies(member, message.only_copies, now)

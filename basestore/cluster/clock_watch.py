@@ -129,6 +129,11 @@ class ClockWatch:
         steady = self._base_ms is not None and abs(_base_ms(now) - self._base_ms) <= self.step_ms
         return now.wall_ms + self.agreed_ms if self.agreed_ms is not None and steady else None
 
+    def latest_ms(self, now: Instant) -> int:
+        """The time; while nobody can tell, the latest that a clock shows: this one may be behind."""
+        known_ms = self.now_ms(now)
+        return now.wall_ms + max(each or 0 for each in self.offsets) if known_ms is None else known_ms
+
     def about_ms(self, now: Instant) -> int:
         """The time as well as it is known: for what a wrong clock may delay, and nothing worse."""
         return now.wall_ms + self.off_ms

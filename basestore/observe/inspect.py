@@ -75,7 +75,7 @@ class Inspector:
             [pair for partition in partitions for pair in self._pairs(partition, now)],
             _within(page, self.hints.only_copies()), _within(page, self.hints.only_copies(late=True)),
             sorted(self._damaged().intersection(partitions)),
-            [loss for partition in page for loss in self.losses.known(partition)],
+            [loss for partition in page for loss in self.losses.known(partition)], self.identity.birth,
         )  # fmt: skip
 
     def _row(self, partition: int, now: Instant) -> PartitionRow:

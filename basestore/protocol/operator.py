@@ -304,7 +304,8 @@ class Inspected(NamedTuple):
     the sender's clock, or nothing; `wall_ms` now and `stamp`: the greatest of its clock, `lag_ms`: how
     far its closed stamps stay behind. `counts`: COUNTS, since it was started. `only_copies` as in Ping;
     `late_hints` the same of those that their members take no more; `damaged`: partitions in which a record
-    is, or a sum may be wrong; `losses` that the sender knows of, accepted ones too."""
+    is, or a sum may be wrong; `losses` that the sender knows of, accepted ones too; `birth`: the stamp up to
+    which its store knows nothing, for there was none."""
 
     id: int
     state: str
@@ -321,6 +322,7 @@ class Inspected(NamedTuple):
     late_hints: list[int]
     damaged: list[int]
     losses: list[LossRow]
+    birth: int
 
     def check(self) -> str:
         if loss := check_losses(self.losses):

@@ -114,6 +114,7 @@ class StoreIdentity:
         self._strangers: set[str] = set()  # who has said that it knew no earlier store of this member
         self._witnesses: set[str] = set()  # who remembers an earlier opening, and the store holds that
         self._echoes: set[str] = set()  # who knows no more than this opening told it, or may have forgotten
+        self.birth = 0  # of what was written up to this stamp nothing is known here (`anti_entropy/birth.py`)
         self.doubts = 0  # how often it was doubted since it was opened
         self._vouched = not self._others  # a peer has found nothing missing since the store was opened
         self._noted = not self._others  # a peer remembers this opening of the store, durably
@@ -346,7 +347,7 @@ class StoreIdentity:
     def waits_for(self) -> str:
         """Why a store that is not forgetful does not count yet, in words."""
         if self.state is State.NEWBORN:
-            names = ", ".join(sorted(self._others - self._strangers))
+            names = ", ".join(sorted(self._others - self._strangers)) or "clocks are compared; they"
             return f"a new store; {names} must first say that they knew no earlier one"
         if self._moved:
             names = ", ".join(sorted(self._others - self._witnesses))

@@ -17,7 +17,7 @@ from basestore.cluster.peers import Peer, Peers
 from basestore.instant import Instant
 from basestore.protocol.heartbeats import Confirmed, Remembered, StoreClaim
 from basestore.replica.group_commit import GroupCommit
-from basestore.replica.identity import Fresh, State, StoreIdentity
+from basestore.replica.identity import Fresh, StoreIdentity
 
 
 class Introductions:
@@ -72,7 +72,7 @@ class Introductions:
             identity.rolled_back(peers.all[proof_of_loss].name, self._fresh_store())
             self._relink = True
         # A newborn store is made whole by a row, and none is staged on top of a batch that was refused.
-        if identity.state is State.NEWBORN and not self._group_commit.stalled and identity.born():
+        if identity.birth and not self._group_commit.stalled and identity.born():
             identity.make_whole()
         counts = identity.counts
         # Told at once, not with the next heartbeat: peers send nothing to a store that they believe not to

@@ -73,7 +73,7 @@ class Losses:
     def _lost(self, partition: int, sources: int, now: Instant) -> LossRow | None:
         """What is lost by now; None when that is known."""
         number, needed = self.peers.number_of[self.peers.me], self.sources_needed
-        wall_ms, enough = self._latest_ms(now), sources >= needed
+        wall_ms, enough = self.peers.clock.latest_ms(now), sources >= needed
         # One that was noted just now covers this too: so a disk with many bad rows is one loss.
         recent = (wall_ms + self._slack_ms // 2) << COUNTER_BITS
         if any(
@@ -88,12 +88,6 @@ class Losses:
         # Above what is known of an earlier loss here: to have accepted that one accepts nothing of this.
         upto = min(max(wall, self._clock.last, known.upto + 1), STAMP_MAX)
         return known._replace(upto=upto, accepted=upto if enough else known.accepted)
-
-    def _latest_ms(self, now: Instant) -> int:
-        """The time; while nobody can tell, the latest that a clock shows: this one may be behind."""
-        watch = self.peers.clock
-        known_ms = watch.now_ms(now)
-        return now.wall_ms + max(each or 0 for each in watch.offsets) if known_ms is None else known_ms
 
     def hear(self, outbox: Outbox, rows: Sequence[LossRow]) -> None:
         """A member tells what it knows. ProtocolError when it names a member that there is not."""

@@ -256,6 +256,15 @@ class ClusterView:
             for name in (self.members[row.number],)
         ]
 
+    def may_lack(self, partition: int, stamp: int, known_at: int) -> bool:
+        """Whether a write of this stamp that so many replicas were known to hold may be gone, be it accepted,
+        or be it that the stores are newer."""
+        missing = len(self.replicas(partition)) - known_at
+        lost = self.losses(partition, accepted=True)
+        return any(view.said.birth >= stamp for view in self.nodes.values()) or any(
+            row.upto >= stamp and (row.open or row.sources <= missing) for row in lost
+        )
+
     @property
     def silent(self) -> list[Cause]:
         """Members that were not heard, and why."""

@@ -277,9 +277,7 @@ class Proving(Following[Convergence]):
         cluster_view, receipt = self.cluster_view, self._receipt
         if receipt is None:
             return cluster_view.lost(partition) + cluster_view.kept(partition, self._stamp)
-        missing = len(cluster_view.replicas(partition)) - receipt.known_at
-        losses = cluster_view.losses(partition, accepted=True)
-        if any(row.upto >= self._stamp and (row.open or row.sources <= missing) for row in losses):
+        if cluster_view.may_lack(partition, self._stamp, receipt.known_at):
             return cluster_view.lost(partition) or [Cause("lost", (), GONE)]
         if receipt.applied:
             return []

@@ -66,7 +66,7 @@ _EXAMPLES: list[Message] = [
     operator.Inspect(1, 0, 4, -1, False, [LOSS]),
     operator.Inspected(
         1, "up", "", "sync", "", 5, 6, 7, COUNTS, [operator.PartitionRow(3, 1, 7, -1, -1, b"r" * 8)],
-        [operator.PairRow(3, 1, 7, 5, -1)], [3, 9], [3, 8], [3], [LOSS],
+        [operator.PairRow(3, 1, 7, 5, -1)], [3, 9], [3, 8], [3], [LOSS], 6,
     ),
     rep.Apply(1, ROW, RECORD, rep.DIRECT, 5000),
     rep.Applied([1, 2], GENERATION, 9),
@@ -79,7 +79,7 @@ _EXAMPLES: list[Message] = [
     rep.HeldDigest(1, HEAD, 7, True, 9),
     rep.Settled(1, 7, False),
     rep.Hinted(1, ROW, RECORD, STORE),
-    heartbeats.Ping(1, 5, True, GENERATION, 9, [3, 9], False, 5),
+    heartbeats.Ping(1, 5, True, GENERATION, 9, [3, 9], False, 5, 7),
     heartbeats.Pong(1, 5),
     heartbeats.StoreClaim(STORE, GENERATION, 9, True, False, b"", False),
     heartbeats.Remembered(STORE, GENERATION, 9, False, False),

@@ -1,0 +1,125 @@
+"""Birth: what was written before the stores came to be is not proven by them, nor told to be unknown.
+
+Covers `anti_entropy/birth.py`, and what receipts and sessions are told of it.
+"""
+
+import pytest
+
+from basestore.consistency import Level
+from basestore.errors import VersionLost
+from basestore.results.convergence import GONE
+from tests.worlds.following import converged
+from tests.worlds.world import WALL_MS, World
+
+SIZES = pytest.mark.parametrize(("count", "replication"), [(1, 1), (2, 2), (3, 1), (3, 3)])
+
+
+def births(world: World) -> set[int]:
+    return {node.identity.birth for node in world.nodes if node is not None}
+
+
+def begin_anew(world: World) -> None:
+    """All disks are lost at once."""
+    for index in range(len(world.nodes)):
+        world.wipe(index)
+    for index in range(len(world.nodes)):
+        world.start(index)
+    world.run(30)
+    world.put(0, "other", "v")
+    world.run(30)
+    assert all(node is not None and node.state == "up" for node in world.nodes)
+
+
+@SIZES
+def test_a_receipt_of_before_all_disks_were_lost_is_not_proven(count: int, replication: int) -> None:
+    world = World(count, replication=replication, reconcile=True)
+    receipt = world.put(0, "k", "v", Level.ALL)
+    begin_anew(world)
+    found = converged(world, receipt=receipt)
+    assert not found.proven
+    assert [obstacle.text for obstacle in found.obstacles] == [GONE]
+    assert converged(world).proven, "it is no alarm: of what there is all is proven"
+
+
+@SIZES
+@pytest.mark.parametrize("level", [Level.ONE, Level.QUORUM])
+def test_a_session_of_before_all_disks_were_lost_is_told_that_what_it_saw_is_lost(
+    count: int, replication: int, level: Level
+) -> None:
+    world = World(count, replication=replication, reconcile=True)
+    receipt = world.put(0, "k", "v")
+    begin_anew(world)
+    call = world.get(0, "k", level, floor=receipt.version)
+    world.run(2)
+    with pytest.raises(VersionLost):
+        call.read()
+
+
+@SIZES
+def test_the_first_write_of_a_new_cluster_is_proven_whatever_the_clocks(count: int, replication: int) -> None:
+    world = World(count, replication=replication, reconcile=True, born=False)
+    world.skew_ms = [900, -900, 0][:count]
+    for index in range(count):
+        world.start(index)
+    world.settle()
+    assert len(births(world)) == 1
+    receipts = [world.put(index, f"k{index}", "v") for index in range(count)]
+    world.run(30)
+    assert all(converged(world, receipt=receipt).proven for receipt in receipts)
+
+
+def test_a_new_cluster_that_nobody_has_written_to_is_proven_empty() -> None:
+    world = World(1, reconcile=True)
+    world.run(30)
+    assert converged(world).proven
+
+
+def test_members_agree_on_one_birth_and_know_it_after_a_restart() -> None:
+    world = World(3, born=False)
+    world.skew_ms = [0, 700, 300]
+    world.start(0)
+    world.start(1)
+    world.run(5)
+    assert births(world) == {0}, "nobody is born before all have spoken"
+    world.start(2)
+    world.settle()
+    (birth,) = births(world)
+    assert birth >> 16 == world.now(2).wall_ms, "n2's time is 5 s old by now"
+    for index in range(3):
+        world.restart(index)
+    world.settle()
+    assert births(world) == {birth}
+
+
+def test_a_store_that_recovers_takes_over_the_birth_of_the_others() -> None:
+    world = World(3)
+    (birth,) = births(world)
+    world.wipe(2)
+    world.run(20)
+    world.start(2)
+    world.run(20)
+    assert world.node(2).state == "up"
+    assert births(world) == {birth}
+
+
+def test_a_backup_of_before_all_disks_were_lost_proves_nothing_of_then() -> None:
+    world = World(3, reconcile=True)
+    receipt = world.put(0, "gone", "v")
+    copy = world.copy_store(1)
+    begin_anew(world)
+    (birth,) = births(world)
+    world.restore(1, copy)
+    world.start(1)
+    world.run(40)
+    assert births(world) == {birth}
+    assert not converged(world, at=1, receipt=receipt).proven
+
+
+def test_clocks_that_nobody_can_judge_put_no_birth_too_early() -> None:
+    world = World(2, born=False)
+    world.skew_ms = [-3_600_000, 0]
+    for index in range(2):
+        world.start(index)
+    world.run(3)
+    (birth,) = births(world)
+    assert birth >> 16 >= WALL_MS + int(world.monotonic * 1000) - 3000
