@@ -51,7 +51,8 @@ def repair_command(
 
     That goes on all the time by itself; this does not wait for its turn, and says when it is done: once
     each pair of replicas of each partition has proven to hold the same since the call. What differs
-    decides what it costs, not what is stored; --full reads every record of every disk.
+    decides what it costs, not what is stored; --full reads every record of every disk. Where a partition
+    has one replica there is nobody to compare it with, and only --full can say anything.
 
     Where too few sources were left to recover from, or a record is damaged at all its replicas, writes may
     be lost, and nothing of their partitions is proven any more. Restore what you can first. --accept-loss
@@ -78,13 +79,16 @@ def repair_command(
         return _accept_loss(target, target.patience(timeout, ACCEPT_S), partition)
     if as_is:
         return _take_as_is(target)
-    patience_s = target.patience(timeout, REPAIR_S)
+    return _repair(target, target.patience(timeout, REPAIR_S), partition, full)
+
+
+def _repair(target: Target, patience_s: float, partition: int | None, full: bool) -> int:
     with open_store(target) as store, _bar(target) as progress:
         done = store.repair(timeout=patience_s, partition=partition, full=full, progress=progress)
     click.echo(json.dumps(done.as_json(), indent=2) if target.json else _line(done, full))
     for obstacle in done.obstacles:
         target.remark(f"  {obstacle_line(obstacle)}")
-    if not done:
+    if any(obstacle.kind != "alone" for obstacle in done.obstacles):
         target.remark(
             "What was begun goes on. Remove what stands in the way, and repeat this to see it done."
         )
@@ -167,7 +171,7 @@ def _line(done: "Repair", full: bool) -> str:
     """What was done, and what the nodes have counted meanwhile, whose usual rounds go on."""
     did = done.did
     pairs = "? pairs" if done.pairs is None else text.counted(done.pairs, "pair")
-    verdict = "repaired" if done else "not all compared"
+    verdict = "repaired" if done else "not all compared" if done.pairs != 0 else "nothing to compare"
     line = f"{verdict}  {done.done} of {pairs} of replicas compared in {done.waited_s:.1f} s"
     if full and done:
         line += ", all records on the disks checked before"

@@ -96,7 +96,7 @@ class Obstacle:
     """What stands in the way.
 
     kind        down, forgetful, starting, memory, clock, damaged, lost, only copies, late hints, unapplied,
-                no certificate, not compared, waiting
+                no certificate, not compared, alone, waiting
     nodes       who it is about
     text        what it is, in words
     since_ms    of a missing certificate: when the last one was made, by the node's clock; None: never. Of

@@ -5,8 +5,10 @@ replicas compare what they hold and exchange what differs; nodes do it in turn a
 
 A pair of replicas is done with a partition when both sides hold a certificate of an exchange that was
 begun after the call; in a full repair, one that was begun after both had scrubbed the partition since
-the call. `Repairing` asks for that until all pairs are done or time is up; exchanges that end without a
-result are asked for again. Pure; the client's time is an argument.
+the call. All replicas must be whole, and none hold a damaged record. A partition with one replica has no
+pair: a full repair checks its disk, and any other can say nothing of it. `Repairing` asks for that until all
+is done or time is up; exchanges that end without a result are asked for again. Pure; the client's time is an
+argument.
 """
 
 from collections.abc import Iterator
@@ -23,7 +25,8 @@ REPAIR_S = 600.0
 class Repair:
     """What a repair has done.
 
-    complete   whether every pair of replicas of every partition has been compared since the call
+    complete   whether every pair of replicas of every partition has been compared since the call, or, where
+               there is one replica, its disk was checked (`full`)
     pairs      pairs times partitions, of which `done` were; None while not all partitions are known
     did        by name, what all nodes that answer have counted since the call: exchanges, records_taken,
                records_healed, leaves_corrected, exchange_bytes_sent; the usual rounds are among it
@@ -85,8 +88,9 @@ class Repairing(Following[Repair]):
         cluster_view = self.cluster_view
         known = cluster_view.heard and len(cluster_view.partitions) == cluster_view.total
         done, pairs = self.progress
-        complete = known and done == pairs and all(map(self._scrubbed, cluster_view.partitions))
-        if not complete and now_s < self._deadline:
+        complete = known and done == pairs and all(map(self._settled, cluster_view.partitions))
+        never = known and any(map(self._never, cluster_view.partitions))
+        if not complete and not never and now_s < self._deadline:
             return None
         obstacles = () if complete else gathered(self._obstacles())
         waited_s = now_s - self._begun_s
@@ -99,6 +103,23 @@ class Repairing(Following[Repair]):
             for side in sides
         ) and (not self._full or self._scrubbed(partition))
 
+    def _settled(self, partition: int) -> bool:
+        """Whether its replicas are in a state to have been compared, or checked, at all."""
+        compared = self._full or any(self.cluster_view.pairs(partition))
+        return compared and self._scrubbed(partition) and not self._troubles(partition)
+
+    def _never(self, partition: int) -> bool:
+        """Whether there is nobody to compare the only replica with, or to heal it."""
+        if any(self.cluster_view.pairs(partition)):
+            return False
+        damaged = any(cause.kind == "damaged" for cause in self._troubles(partition))
+        return not self._full or (damaged and bool(self.cluster_view.losses(partition)))
+
+    def _troubles(self, partition: int) -> list[Cause]:
+        """Replicas that are down or in doubt, or hold what is damaged. Until all was scrubbed each may be."""
+        passing = ("memory", "clock") if self._scrubbed(partition) else ("memory", "clock", "damaged")
+        return [cause for cause in self.cluster_view.absences(partition) if cause.kind not in passing]
+
     def _scrubbed(self, partition: int) -> bool:
         """In a full repair: by all its replicas since the call."""
         views = [self.cluster_view.nodes.get(name) for name in self.cluster_view.replicas(partition)]
@@ -108,6 +129,11 @@ class Repairing(Following[Repair]):
             and view.holdings[partition].scrubbed_s >= self._begun_s
             for view in views
         )
+
+    def _alone(self, partition: int) -> list[Cause]:
+        text = "holds the only replica: there is nobody to compare it with"
+        text += "" if self._full else "; --full checks its disk"
+        return [Cause("alone", (name,), f"{name} {text}") for name in self.cluster_view.replicas(partition)]
 
     def _did(self) -> dict[str, int]:
         totals = dict.fromkeys(COUNTS, 0)
@@ -121,16 +147,12 @@ class Repairing(Following[Repair]):
         cluster_view = self.cluster_view
         for partition in cluster_view.partitions:
             undone = [pair for pair in cluster_view.pairs(partition) if not self._done(partition, *pair)]
-            if undone or not self._scrubbed(partition):
-                causes = [
-                    cause
-                    for cause in cluster_view.absences(partition)
-                    if cause.kind not in ("memory", "clock") and not (self._full and cause.kind == "damaged")
-                ]
+            if undone or not self._settled(partition):
                 pairs = [
                     Cause("not compared", pair, f"{pair[0]} and {pair[1]} have not been compared yet")
                     for pair in undone
                 ]
-                yield from ((partition, cause) for cause in causes or pairs)
+                causes = self._troubles(partition) or pairs or self._alone(partition)
+                yield from ((partition, cause) for cause in causes)
         if len(cluster_view.partitions) < cluster_view.total or not cluster_view.heard:
             yield from ((None, cause) for cause in cluster_view.silent)

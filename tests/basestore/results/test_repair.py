@@ -1,5 +1,7 @@
 """Repairs: at an operator's word all replicas compare what they hold, and it is said when they have."""
 
+import pytest
+
 from basestore.client.arguments import scope_of
 from basestore.results.repair import Repairing
 from basestore.storage.keyspace import DATA
@@ -127,3 +129,46 @@ def test_a_node_that_starts_in_the_middle_is_waited_for() -> None:
     world.start(2)
     done = follow(world, repairing)
     assert (done.complete, done.pairs, done.done) == (True, 12, 12)
+
+
+@pytest.mark.parametrize(("count", "replication"), [(1, 1), (3, 1)])
+def test_where_there_is_nobody_to_compare_with_that_is_said_at_once(count: int, replication: int) -> None:
+    world = World(count, replication=replication)
+    world.run(2)
+    done = repaired(world)
+    assert not done.complete
+    assert (done.pairs, done.done) == (0, 0)
+    assert done.waited_s < 1
+    assert {each.kind for each in done.obstacles} == {"alone"}
+    assert repaired(world, full=True).complete
+
+
+@pytest.mark.parametrize(("count", "replication"), [(1, 1), (3, 1), (2, 2), (3, 3)])
+def test_a_record_that_is_damaged_at_all_its_replicas_is_not_repaired(count: int, replication: int) -> None:
+    world = World(count, replication=replication, reconcile=True)
+    world.run(2)
+    world.put(0, "key", "v")
+    world.run(8)
+    for replica in world.replicas("key"):
+        world.spoil(replica, "key")
+    done = repaired(world, full=True, timeout_s=20)
+    assert not done.complete
+    assert "damaged" in {each.kind for each in done.obstacles}
+
+
+@pytest.mark.parametrize(("count", "replication"), [(1, 1), (3, 1), (2, 2), (3, 3)])
+def test_stores_in_doubt_have_not_repaired_each_other(count: int, replication: int) -> None:
+    world = World(count, replication=replication, reconcile=True, timeout_ms_max=10_000)
+    world.run(2)
+    world.put(0, "key", "v")
+    world.run(20)
+    for index in range(count):
+        world.stop(index)
+        world.move(index)
+    for index in range(count):
+        world.start(index)
+    world.run(1)
+    assert {node.state for node in world.running} == {"forgetful"}
+    for full in (False, True):
+        done = repaired(world, full=full, timeout_s=3)
+        assert not done.complete or {node.state for node in world.running} == {"up"}
