@@ -124,8 +124,7 @@ class StoreIdentity:
         self.copied = False  # it is forgetful only because it lies elsewhere than it was written
         self._moved = False  # the file system's id alone has changed
         # The stores that it is a copy of, one of the other: what peers remember of any of them counts.
-        self._former = b""
-        self._place = fresh.place
+        self._former, self._place = b"", fresh.place
         self._generations: dict[bytes, int] = {}
         rows = group_commit.scan(*keyspace.peers())
         self._peers = {keyspace.peer_of(key): _Memory(*cbor2.loads(value)) for key, value in rows}
@@ -347,7 +346,7 @@ class StoreIdentity:
     def waits_for(self) -> str:
         """Why a store that is not forgetful does not count yet, in words."""
         if self.state is State.NEWBORN:
-            names = ", ".join(sorted(self._others - self._strangers)) or "clocks are compared; they"
+            names = ", ".join(sorted(self._others - self._strangers)) or "all, their clocks compared,"
             return f"a new store; {names} must first say that they knew no earlier one"
         if self._moved:
             names = ", ".join(sorted(self._others - self._witnesses))
