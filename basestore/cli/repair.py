@@ -103,6 +103,8 @@ def _accept_loss(target: Target, patience_s: float, partition: int | None) -> in
         target.remark(f"  {obstacle_line(obstacle)}")
     if done.accepted and any(obstacle.kind == "lost" for obstacle in done.obstacles):
         target.remark("This was not shown before, and is open: see `basestore status`, and repeat this.")
+    if any(obstacle.kind == "down" for obstacle in done.obstacles):
+        target.remark("Without it what only it holds cannot be accepted: repeat this when it answers.")
     for name, why in done.unheard.items():
         target.remark(f"  {name} does not answer ({why}): the others will tell it")
     return exits.DONE if done.complete else exits.UNKNOWN

@@ -62,7 +62,7 @@ HINTED_DIRECT = 3
 LOOK_BYTES_MAX = 8 << 20  # that are read from the disk in one go, for a page of a scan or a slice of rows
 STORED_BYTES_MIN = RECORD_BYTES_MIN + SEQUENCE_BYTES
 ABSENT = b""
-HEALING = "its other replicas heal it, as far as any holds it soundly"
+HEALING = "a replica that holds it soundly heals it; where there is none, `basestore status` shows a loss"
 
 
 class Replica:

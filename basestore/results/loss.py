@@ -14,6 +14,7 @@ from basestore.protocol.operator import NEVER, PAGE_PARTITIONS, Survey
 from basestore.results.cluster_view import SURVEY_MS, Cause, Following, Obstacle, Scope, gathered, wall_ms_of
 
 ACCEPT_S = 30.0
+SILENT_S = 5.0  # members that do not answer are waited for, once all is accepted that others know of
 ROWS_MAX = 1000  # in one request; what is left over goes with the next round
 
 
@@ -26,7 +27,8 @@ class AcceptedLoss:
     partitions  of which one was open
     until_ms    what was written up to then may be lost, in ms since 1970; None: nothing was
     obstacles   what stands in the way, if it is not complete
-    unheard     by name, why a member was not heard; the others tell it
+    unheard     by name, why a member was not heard that need not be, for others have its partitions, and
+                tell it; one that must be heard is an obstacle
     """
 
     complete: bool
@@ -95,12 +97,15 @@ class Accepting(Following[AcceptedLoss]):
         open_, shown = self._open(), self._shown or []
         accepted = self._shown is not None and not self._unaccepted()
         complete = accepted and not open_ and len(view.partitions) == view.total
-        if not complete and not (accepted and open_) and now_s < self._deadline:
+        silent = accepted and bool(view.unheard) and now_s >= self._begun_s + SILENT_S
+        if not complete and not silent and not (accepted and open_) and now_s < self._deadline:
             return None
         until_ms = wall_ms_of(max(row.upto for row in shown)) if shown else None
         obstacles = () if complete else gathered(self._obstacles(open_))
         partitions = tuple(sorted({row.partition for row in shown}))
-        return AcceptedLoss(complete, accepted, partitions, until_ms, obstacles, dict(view.unheard))
+        named = {name for obstacle in obstacles for name in obstacle.nodes if obstacle.kind == "down"}
+        unheard = {name: why for name, why in view.unheard.items() if name not in named}
+        return AcceptedLoss(complete, accepted, partitions, until_ms, obstacles, unheard)
 
     def _obstacles(self, open_: list[LossRow]) -> list[tuple[int | None, Cause]]:
         view = self.cluster_view

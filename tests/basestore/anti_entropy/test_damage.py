@@ -174,7 +174,7 @@ def test_a_lone_node_says_that_a_damaged_record_is_lost() -> None:
     world.run(30)
     assert converged(world, timeout_s=60).proven
     damaged(world, 0, "k")
-    with pytest.raises(ReplicaFailure, match="as far as any holds it soundly"):
+    with pytest.raises(ReplicaFailure, match="where there is none, `basestore status` shows a loss"):
         world.look(0, "k")
     world.run(1)
     found = converged(world, receipt=receipt, timeout_s=60)

@@ -388,3 +388,25 @@ def test_to_accept_the_loss_of_a_quorum_write_does_not_make_its_receipt_provable
     found = converged(world, receipt=receipt)
     assert not found.proven
     assert [obstacle.text for obstacle in found.obstacles] == [GONE]
+
+
+def test_who_must_be_heard_before_a_loss_is_accepted_is_named_once_and_soon() -> None:
+    world = World(3, replication=1, reconcile=True)
+    world.run(5)
+    world.crash(2)
+    world.run(5)
+    begun_s = world.monotonic
+    done = loss_accepted(world, timeout_s=30.0)
+    assert world.monotonic - begun_s < 10
+    assert [(obstacle.kind, obstacle.nodes) for obstacle in done.obstacles] == [("down", ("n3",))]
+    assert done.unheard == {}
+
+
+def test_who_need_not_be_heard_before_a_loss_is_accepted_is_told_by_others() -> None:
+    world = World(3, partitions=1, reconcile=True)
+    lose(world, 0)
+    world.crash(2)
+    world.run(5)
+    done = loss_accepted(world, timeout_s=30.0)
+    assert done.complete
+    assert list(done.unheard) == ["n3"]
