@@ -159,7 +159,10 @@ def answer(heard: object, own: Facts) -> Answer:
         reason = "the cluster configurations differ"
         return Answer(Refused(reason, own.configuration if node else ""), heard.sender, reason, differs=node)
     if node and heard.sender not in own.diallers:
-        return _refuse(heard.sender, f"{heard.sender!r} is not a member that dials {own.welcome.sender}")
+        if heard.sender not in own.welcome.names.values():
+            return _refuse(heard.sender, f"{heard.sender!r} is not a member")
+        reason = f"{own.welcome.sender} opens the connection to it, and has not yet: check its address"
+        return _refuse(heard.sender, reason)
     return Answer(own.welcome, heard.sender)
 
 

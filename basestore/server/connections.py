@@ -6,6 +6,7 @@ What comes in is heard by the poller; what goes out is sent by `send`, after eac
 
     accept(stream)        somebody connects: handshake, then serve a peer or a client until it ends
     dial_forever(index)   keep the connection to a peer that this node opens
+    ask_forever(index)    ask a peer that should open it, and does not, why
     send()                what lies in the outboxes that the node calls ready
 
 Two members never dial each other both: the one with the lower number does. A peer that connects while its
@@ -56,6 +57,7 @@ from basestore.server.slots import IDLE_S_MIN, Client, Slots, slots_for
 HANDSHAKE_S_MAX = 5.0
 BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 2.0
+ASK_S = 4.0
 STALL_S_MAX = 30.0
 GOODBYE_S_MAX = 1.5
 QUIET_S = 0.2
@@ -96,6 +98,11 @@ class Connections:
     def dialled(self) -> range:
         """The members to which this node opens the connection."""
         return range(self._node.me + 1, len(self._names))
+
+    @property
+    def awaited(self) -> range:
+        """The members that open the connection to this one."""
+        return range(self._node.me)
 
     # --- after each step ---------------------------------------------------------------------
 
@@ -246,6 +253,27 @@ class Connections:
             # Shortened by chance, so that nodes which lost the same peer do not all come back at once.
             await trio.sleep(backoff_s * random.uniform(0.5, 1.0))
             backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
+
+    async def ask_forever(self, index: int) -> None:
+        """Say hello to a member that should open the connection, and has not for a while. It is refused, but
+        then both say in what they differ: one that knows another address of this node would never come."""
+        away = 0
+        while True:
+            await trio.sleep(ASK_S)
+            away = 0 if index in self._peer_links else away + 1
+            if away < 2:  # it may be about to
+                continue
+            try:
+                link = await dial(self._addresses[index])
+                try:
+                    with trio.fail_after(HANDSHAKE_S_MAX):
+                        await self._introduce(link, self._names[index])
+                finally:
+                    link.close()
+            except ProtocolError as error:
+                self.complain(logging.WARNING, str(error))
+            except (OSError, trio.TooSlowError):
+                pass
 
     async def _introduce(self, link: Link, peer: str) -> None:
         """Say hello to a member; ProtocolError when it refuses, or is another."""

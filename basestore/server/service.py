@@ -162,6 +162,8 @@ class Service:
                     nursery.start_soon(self._watch_disk)
                 for index in self.connections.dialled:
                     nursery.start_soon(self.connections.dial_forever, index)
+                for index in self.connections.awaited:
+                    nursery.start_soon(self.connections.ask_forever, index)
                 connections = self.connections
                 await nursery.start(serve_connections, listeners, connections.accept, connections.exhausted)
                 self.wake()

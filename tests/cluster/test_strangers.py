@@ -196,7 +196,7 @@ def test_a_stranger_that_calls_itself_a_node_must_be_one_that_dials(
 ) -> None:
     hello = Hello(PROTOCOL, cluster.config.id, cluster.config.digest, "nobody")
     assert "'nobody' is not a member" in _refusal(node, hello)
-    assert "'n3' is not a member that dials n1" in _refusal(node, hello._replace(sender="n3"))
+    assert "n1 opens the connection to it, and has not yet" in _refusal(node, hello._replace(sender="n3"))
 
 
 def test_a_request_before_the_hello_is_refused(node: NodeProcess) -> None:
