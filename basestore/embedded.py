@@ -27,6 +27,7 @@ from basestore.client.store import Store
 from basestore.config import Durability, NodeConfig
 from basestore.config_file import load
 from basestore.errors import InvalidRequest, StorageError
+from basestore.protocol.handshake import Names
 from basestore.repair.rule import Rule
 from basestore.server.clock import instant
 from basestore.server.local_cluster import prepare_cluster
@@ -45,7 +46,7 @@ class _LocalChannel:
         self._next_id = 0
         self._outbox = service.connections.open_local(self._deliver)
         cluster = service.config.cluster
-        self.members: Mapping[int, str] = cluster.names
+        self.members = Names(cluster.names.items(), cluster.id)
         self.cluster = cluster.id
         self.rules: Mapping[str, Rule] = cluster.buckets
         self.timeout_s_max = cluster.timeout_ms_max / 1e3

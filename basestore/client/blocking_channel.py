@@ -12,7 +12,7 @@ that read from one socket would get each other's answers. Imports neither Trio n
 import random
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from time import monotonic
 
 from basestore.client.blocking_connection import Batch, Connection
@@ -23,7 +23,7 @@ from basestore.client.owner import tell_of_forks
 from basestore.client.session import ENDED, Session, check_cluster
 from basestore.errors import BasestoreError, InvalidRequest, Overloaded, SessionFull
 from basestore.protocol.codec import Message
-from basestore.protocol.handshake import Welcome
+from basestore.protocol.handshake import Names, Welcome
 
 Answers = list[Message | BasestoreError]
 
@@ -35,7 +35,7 @@ class BlockingChannel:
     def __init__(self, endpoints: Sequence[str]) -> None:
         self._endpoints = list(dict.fromkeys(endpoints))  # in the order in which they are tried
         self._closed = False
-        self.members: Mapping[int, str] = {}
+        self.members = Names()
         self.timeout_s_max = 0.0
         self._begin_anew()
         tell_of_forks(self)
@@ -182,7 +182,7 @@ class BlockingSessionChannel:
         self.lock = threading.Lock()
 
     @property
-    def members(self) -> Mapping[int, str]:
+    def members(self) -> Names:
         return self._channel.members
 
     @property

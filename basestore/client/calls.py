@@ -15,7 +15,7 @@ carries a call.
 """
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
@@ -42,6 +42,7 @@ from basestore.consistency import Level
 from basestore.errors import BasestoreError, InvalidRequest, RequestFailed
 from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message
+from basestore.protocol.handshake import Names
 from basestore.protocol.limits import VALUE_BYTES_MAX
 from basestore.protocol.operator import Counters, Explain, HintsOf, Replay, Status
 from basestore.repair.version import PROPOSAL_BYTES, Identity
@@ -53,7 +54,7 @@ from basestore.results.receipts import Item, ReadResult, Receipt, page, read_res
 
 T = TypeVar("T")
 Make = Callable[[int], Message]
-Members = Mapping[int, str]
+Members = Names
 
 GRACE_S = 0.5  # after its time is up, in which a node's word of that may still come
 CONNECT_S_MAX = 3.0  # that one attempt to connect to one endpoint may take

@@ -36,6 +36,7 @@ from basestore.errors import (
 )
 from basestore.protocol.client import Delete, Set
 from basestore.protocol.codec import Message
+from basestore.protocol.handshake import Names
 from basestore.protocol.operator import Replay
 from basestore.repair.rule import Rule
 from basestore.repair.version import Identity
@@ -67,7 +68,7 @@ class Channel(Protocol):
     """Carries requests to one node. Of its cluster, once it is ready: the names of the members, the id,
     the rules of its buckets, and how long a request may last."""
 
-    members: Mapping[int, str]
+    members: Names
     cluster: bytes
     rules: Mapping[str, Rule]
 

@@ -55,7 +55,7 @@ from basestore.config import parse_address
 from basestore.errors import InvalidRequest
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack, pack_requests
-from basestore.protocol.handshake import Goodbye, Hello, Welcome, welcomed
+from basestore.protocol.handshake import Goodbye, Hello, Names, Welcome, welcomed
 from basestore.protocol.limits import PROTOCOL, ProtocolError
 from basestore.repair.rule import Rule
 
@@ -225,7 +225,7 @@ class _NetworkChannel:
         self.asked: Asked = {}
         self.closed = False
         self._next_id = random.randrange(ID_FIRST_MAX)
-        self.members: Mapping[int, str] = {}
+        self.members = Names()
         self.cluster = b""
         self.rules: Mapping[str, Rule] = {}
         self.addresses: Mapping[str, str] = {}

@@ -99,7 +99,9 @@ class Inspector:
         # A write that another node stamped by its own clock need not have been heard of here.
         last = self.clock.last
         alone = len(self.peers.all) == 1
-        return last if alone else max(last, self.peers.clock.about_ms(now) << COUNTER_BITS)
+        if alone:
+            return last if last > self.identity.birth else 0
+        return max(last, self.peers.clock.about_ms(now) << COUNTER_BITS)
 
     def _damaged(self) -> set[int]:
         """Partitions with damaged records, or that may have some."""

@@ -16,7 +16,7 @@ Who connects is believed: nothing here proves a name. The network that nodes use
 """
 
 import json
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from typing import NamedTuple
 
 from basestore.protocol.limits import PROTOCOL, TIMEOUT_MS_MAX, ProtocolError
@@ -46,6 +46,14 @@ class MemberRow(NamedTuple):
     address: str
 
 
+class Names(dict[int, str]):
+    """The names of the members of a cluster by number, which is how answers speak of them; and its id."""
+
+    def __init__(self, names: Iterable[tuple[int, str]] = (), cluster: bytes = b"") -> None:
+        super().__init__(names)
+        self.cluster = cluster
+
+
 class BucketRow(NamedTuple):
     """A bucket and its conflict rule."""
 
@@ -71,9 +79,8 @@ class Welcome(NamedTuple):
         return {bucket.name: Rule(bucket.rule) for bucket in self.buckets}
 
     @property
-    def names(self) -> dict[int, str]:
-        """The names of the members by number, which is how answers speak of them."""
-        return {member.number: member.name for member in self.members}
+    def names(self) -> Names:
+        return Names(((member.number, member.name) for member in self.members), self.cluster)
 
     def check(self) -> str:
         if not all(bucket.rule in RULES for bucket in self.buckets):

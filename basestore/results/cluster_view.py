@@ -22,6 +22,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from basestore.errors import BasestoreError
 from basestore.protocol.anti_entropy import LossRow
 from basestore.protocol.codec import Message, decode
+from basestore.protocol.handshake import Names
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.operator import NEVER, PAGE_PARTITIONS, Inspected, Survey, Surveyed
 from basestore.repair.version import COUNTER_BITS
@@ -299,7 +300,7 @@ class Following(ABC, Generic[T]):
     def request(self, request: int) -> Survey:
         """The next request, with this id."""
 
-    def hear(self, answer: Message, members: Mapping[int, str], sent_s: float) -> None:
+    def hear(self, answer: Message, members: Names, sent_s: float) -> None:
         """The answer, to what was sent then; `members`: the names, by number. Raises the error
         that it stands for."""
         self.cluster_view.hear(answer, members, sent_s)

@@ -28,13 +28,14 @@ Once it could be proven, it has exchanges run at once rather than in turn. Pure:
 are arguments.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from basestore.config import CLOSED_MARGIN_MS
 from basestore.errors import InvalidRequest
 from basestore.protocol.codec import Message
+from basestore.protocol.handshake import Names
 from basestore.protocol.operator import NEVER, Survey
 from basestore.repair.version import COUNTER_BITS, Version
 from basestore.results.cluster_view import SURVEY_MS, Cause, Following, Obstacle, Scope, gathered, wall_ms_of
@@ -190,8 +191,15 @@ class Proving(Following[Convergence]):
         begun_s = min((side.begun_s for side in sides if side is not None), default=0.0)
         return begun_s >= (self._pass_s or 0.0) or bool(self._causes(partition))
 
-    def hear(self, answer: Message, members: Mapping[int, str], sent_s: float) -> None:
-        """The answer to it. Raises the error that it stands for."""
+    def hear(self, answer: Message, members: Names, sent_s: float) -> None:
+        """The answer to it. Raises the error that it stands for; InvalidRequest where the receipt is of
+        another cluster."""
+        receipt = self._receipt
+        if receipt is not None and receipt.cluster != members.cluster:
+            raise InvalidRequest(
+                f"the receipt is of a write to cluster {receipt.cluster.hex()}, and this is cluster "
+                f"{members.cluster.hex()}. Ask there"
+            )
         super().hear(answer, members, sent_s)
         self._check_key()
         late = bool(self._seen)

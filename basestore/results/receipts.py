@@ -5,7 +5,6 @@ a `ReadResult`, a scan `Item`s. Also how these are made out of the answers of no
 answer is not guessed.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -22,6 +21,7 @@ from basestore.protocol.client import (
     Written,
 )
 from basestore.protocol.codec import Message
+from basestore.protocol.handshake import Names
 from basestore.repair.version import Identity, Version
 from basestore.results.answers import SENSELESS, encode_text, error_of, senseless, version_of
 
@@ -50,6 +50,7 @@ class Receipt:
     replicas       by node name, what was known of each when the level was reached
     superseded_by  the version that won where this one did not
     partition      that the key is in
+    cluster        the id of the one that was written to
     """
 
     outcome: Outcome
@@ -61,6 +62,7 @@ class Receipt:
     replicas: dict[str, ReplicaState]
     superseded_by: Version | None
     partition: int
+    cluster: bytes
 
     def __bool__(self) -> bool:
         """Whether the write was stored."""
@@ -98,6 +100,7 @@ class Receipt:
             "replicas": {name: state.name.lower() for name, state in self.replicas.items()},
             "superseded_by": _text(self.superseded_by),
             "partition": self.partition,
+            "cluster": self.cluster.hex(),
         }
 
 
@@ -189,7 +192,7 @@ class Many(list[T | BasestoreError], Generic[T]):
         return [result for result in self if not isinstance(result, BasestoreError)]
 
 
-def receipt(answer: Message, level: Level, members: Mapping[int, str]) -> Receipt:
+def receipt(answer: Message, level: Level, members: Names) -> Receipt:
     """Read the answer to a set or delete; raises the error it stands for."""
     if not isinstance(answer, Written):
         raise error_of(answer)
@@ -205,6 +208,7 @@ def receipt(answer: Message, level: Level, members: Mapping[int, str]) -> Receip
             {members[index]: ReplicaState(state) for index, state in states},
             version_of(answer.better),
             answer.partition,
+            members.cluster,
         )
     except SENSELESS as error:
         raise senseless(answer) from error

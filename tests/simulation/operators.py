@@ -15,7 +15,7 @@ from basestore.cluster.outbox import Outbox
 from basestore.errors import BasestoreError, ConnectionLost
 from basestore.protocol.client import Failed
 from basestore.protocol.codec import Message
-from basestore.protocol.handshake import Goodbye
+from basestore.protocol.handshake import Goodbye, Names
 from basestore.protocol.operator import Explain, Replay, Status
 from basestore.results.cluster_view import SURVEY_MS, Scope
 from basestore.results.convergence import Proving
@@ -160,7 +160,7 @@ class Operator:
                 if answer is None:
                     proving.miss(ConnectionLost("no answer came"))
                 else:
-                    proving.hear(answer, world.cluster.names, sent_s)
+                    proving.hear(answer, Names(world.cluster.names.items(), world.cluster.id), sent_s)
             except BasestoreError:
                 after()
                 return

@@ -3,6 +3,7 @@
 from typing import TypeVar
 
 from basestore.client.arguments import scope_of
+from basestore.protocol.handshake import Names
 from basestore.results.cluster_view import Following
 from basestore.results.convergence import Convergence, Proving
 from basestore.results.loss import AcceptedLoss, Accepting
@@ -27,8 +28,8 @@ def follow(world: World, survey: Following[T], at: int = 0) -> T:
     return result
 
 
-def names(world: World) -> dict[int, str]:
-    return world.cluster.names
+def names(world: World) -> Names:
+    return world.names
 
 
 def converged(

@@ -11,7 +11,7 @@ def hints(world: World, at: int, *, replay: bool = False, late: bool = False) ->
     call = world.ask(at, asked.make)
     world.settle()
     assert call.answer is not None
-    return asked.read(call.answer, world.cluster.names)
+    return asked.read(call.answer, world.names)
 
 
 def keep_late(world: World, key: str = "k", value: str = "v") -> int:

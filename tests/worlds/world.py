@@ -26,6 +26,7 @@ from basestore.instant import Instant
 from basestore.node import Node
 from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message, decode, encode
+from basestore.protocol.handshake import Names
 from basestore.protocol.operator import Status
 from basestore.repair.clock import HybridClock
 from basestore.repair.rule import Rule
@@ -90,7 +91,7 @@ class Call:
 class Client:
     """A connection of a client to a node."""
 
-    def __init__(self, outbox: Outbox, members: dict[int, str]) -> None:
+    def __init__(self, outbox: Outbox, members: Names) -> None:
         self.outbox = outbox
         self.members = members
         self.answers: dict[int, Message] = {}
@@ -216,7 +217,7 @@ class World:
         if not self._reconcile:
             node.scheduler.due_s = dict.fromkeys(node.scheduler.due_s, math.inf)
         self.nodes[index] = node
-        self.clients[index] = Client(node.open_client(), self.cluster.names)
+        self.clients[index] = Client(node.open_client(), self.names)
         for other in range(len(self.nodes)):
             if link and other != index and self.nodes[other] is not None:
                 self.link(index, other)
@@ -508,6 +509,11 @@ class World:
     ) -> Call:
         ms = round(timeout_s * 1000)
         return self.ask(at, lambda r: Scan(r, bucket, prefix.encode(), after, limit, level, ms), level)
+
+    @property
+    def names(self) -> Names:
+        """As a node welcomes a client with."""
+        return Names(self.cluster.names.items(), self.cluster.id)
 
     def state(self, at: int) -> NodeState:
         call = self.ask(at, Status)

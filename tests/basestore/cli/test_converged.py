@@ -263,6 +263,7 @@ def test_a_write_that_is_only_hinted_is_not_said_to_be_stored() -> None:
         states,
         None,
         3,
+        bytes(16),
     )
     assert not receipt.applied
     assert receipt_line(receipt, "stored") == (

@@ -50,7 +50,7 @@ class Way:
     def __init__(self, world: World, at: int = 0) -> None:
         self._world = world
         self.at = at
-        self.members: Mapping[int, str] = world.cluster.names
+        self.members = world.names
         self.cluster = world.cluster.id
         self.rules: Mapping[str, Rule] = world.cluster.buckets
         self.timeout_s_max = world.cluster.timeout_ms_max / 1e3

@@ -1,5 +1,6 @@
 """Convergence: it is proven that all replicas hold the same for good, or said what stands in the way."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -351,3 +352,10 @@ def test_a_new_cluster_of_one_node_to_which_nothing_was_written_is_proven() -> N
     world.put(0, "key", "v")
     assert not converged(world, timeout_s=1).proven
     assert converged(world).proven
+
+
+def test_a_receipt_of_another_cluster_is_refused_by_name() -> None:
+    world = World(3, reconcile=True)
+    receipt = replace(world.put(0, "k", "v"), cluster=b"another cluster!")
+    with pytest.raises(InvalidRequest, match=f"cluster {receipt.cluster.hex()}, and this is cluster 0000"):
+        converged(world, receipt=receipt)

@@ -27,6 +27,7 @@ from basestore.errors import (
 )
 from basestore.protocol.client import Failed, Got, Page, Written
 from basestore.protocol.codec import decode, encode
+from basestore.protocol.handshake import Names
 from basestore.protocol.operator import Fact, NodeStatus
 from basestore.repair.version import Identity, Version
 from basestore.results.answers import encode_text, error_of
@@ -37,7 +38,7 @@ from tests.worlds.messages import messages_of
 VERSION = Version(1, 2, 3)
 IDENTITY = Identity(b"proposed", VERSION, b"checked!")
 READERS: dict[type[Any], Callable[[Any], object]] = {
-    Written: lambda answer: receipt(answer, Level.ONE, {0: "n1", 1: "n2"}),
+    Written: lambda answer: receipt(answer, Level.ONE, Names({0: "n1", 1: "n2"}.items())),
     Got: lambda answer: read_result(answer, Level.ONE),
     Page: page,
     NodeStatus: node_state,
