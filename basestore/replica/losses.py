@@ -34,6 +34,7 @@ from basestore.replica.summaries import Summaries
 from basestore.storage import keyspace
 
 ROWS_MAX = 1000  # in one message
+AWAY_MS = 24 * 3600 * 1000  # for so long a member may go on alone by a clock that is ahead, and be covered
 
 
 class Losses:
@@ -86,7 +87,10 @@ class Losses:
         known = self._known(new) or new
         wall = (wall_ms + self._slack_ms) << COUNTER_BITS
         # Above what is known of an earlier loss here: to have accepted that one accepts nothing of this.
-        upto = min(max(wall, self._clock.last, known.upto + 1), STAMP_MAX)
+        last = self._clock.last
+        if last > wall:  # clocks were ahead: of a lost one for how long it went on so, nobody can tell
+            last += AWAY_MS << COUNTER_BITS
+        upto = min(max(wall, last, known.upto + 1), STAMP_MAX)
         return known._replace(upto=upto, accepted=upto if enough else known.accepted)
 
     def hear(self, outbox: Outbox, rows: Sequence[LossRow]) -> None:

@@ -410,3 +410,29 @@ def test_who_need_not_be_heard_before_a_loss_is_accepted_is_told_by_others() -> 
     done = loss_accepted(world, timeout_s=30.0)
     assert done.complete
     assert list(done.unheard) == ["n3"]
+
+
+@pytest.mark.parametrize("replication", [1, 2, 3])
+@pytest.mark.parametrize("away_s", [0, 10])
+def test_a_loss_after_clocks_were_ahead_covers_what_the_lost_node_went_on_to_write(
+    replication: int, away_s: int
+) -> None:
+    world = World(3, replication=replication, reconcile=True, born=False)
+    world.skew_ms = [3_600_000] * 3
+    for index in range(3):
+        world.start(index)
+    world.run(10)
+    at = world.replicas("k")[0]
+    for other in {0, 1, 2} - {at}:
+        world.crash(other)
+    world.run(away_s)
+    receipt = world.put(at, "k", "v", Level.ONE)
+    world.wipe(at)
+    world.skew_ms = [0] * 3
+    for index in range(3):
+        world.start(index, clock_is_right=True)
+    world.run(20)
+    loss_accepted(world)
+    world.monotonic += 3700
+    world.run(30)
+    assert not converged(world, receipt=receipt, timeout_s=5).proven
