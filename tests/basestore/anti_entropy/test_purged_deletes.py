@@ -4,6 +4,8 @@ that it lacks the key because it was purged.
 Covers what stores in doubt tell each other of that (`Summary.complete`), and what they drop for it.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from basestore.consistency import Level
@@ -29,11 +31,10 @@ def deleted(world: World) -> dict[int, Disk]:
 
 
 def in_doubt(world: World, *indices: int) -> None:
-    """These nodes are stopped, and their files are moved to other places."""
+    """These nodes are stopped, and will be told that their stores may be old copies."""
     for index in indices:
         world.stop(index)
-    for index in indices:
-        world.move(index)
+        world.configs[index] = replace(world.configs[index], forgetful=True)
 
 
 def start(world: World, *indices: int) -> None:
