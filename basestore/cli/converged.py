@@ -99,6 +99,8 @@ def _row(proof: "PartitionProof") -> tuple[object, ...]:
 
 def _verdict(found: "Convergence") -> str:
     moment = text.moment(found.stamp_ms)
+    if found.proven and not found.stamp:
+        return "converged: nothing has been written yet"
     if found.proven:
         which = f"{len(found.partitions)} partitions" if len(found.partitions) > 1 else "this partition"
         return f"converged: all that was written up to {moment} is on all replicas of {which}, for good"

@@ -258,8 +258,8 @@ class Proving(Following[Convergence]):
             lag_ms = cluster_view.nodes[best].said.wall_ms - wall_ms_of(stable)
         digests = {holding.digest for holding in held.values()}
         certificates = {pair: self._age_ms(partition, *pair) for pair in cluster_view.pairs(partition)}
-        # A stamp of 0 means that nobody was heard, not that nothing was written.
-        proven = 0 < self._stamp <= stable and not self._uncovered(partition)
+        # A stamp of 0 means that nothing was written, if anybody was heard: the lone member of a new cluster.
+        proven = bool(held) and self._stamp <= stable and not self._uncovered(partition)
         return PartitionProof(
             partition, tuple(cluster_view.replicas(partition)), proven, stable, lag_ms,
             digests.pop() if len(digests) == 1 else None, held[best].records if best is not None else 0,

@@ -346,6 +346,11 @@ def test_a_node_that_is_heard_only_later_moves_the_moment_beyond_what_it_may_hav
 def test_a_new_cluster_of_one_node_to_which_nothing_was_written_is_proven() -> None:
     world = World(1, reconcile=True)
     world.run(1)
+    found = converged(world, timeout_s=2)
+    assert found.proven
+    assert found.stamp == 0
+    world.put(0, "key", "v")
+    assert not converged(world, timeout_s=1).proven
     assert converged(world).proven
 
 
