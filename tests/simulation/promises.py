@@ -55,9 +55,9 @@ class Promises:
         self._open: list[Promise] = []
         self._facts: dict[bytes, bytes] = {}  # by row, the best version that a quorum is known to hold
         self._known: list[tuple[float, bytes, bytes]] = []  # when each of these was first known
-        self._kept_s: dict[tuple[int, bytes], float] = {}  # by keeper and key of a hint
+        self._kept_s: dict[tuple[Disk, bytes], float] = {}  # by disk and key: one that comes back is as new
         self._stands_for: dict[bytes, dict[bytes, bytes]] = {}  # by row, of late hints: see `_judge_gone`
-        self._stood: dict[tuple[int, bytes], list[bytes]] = {}  # the same: versions that were kept there
+        self._stood: dict[tuple[Disk, bytes], list[bytes]] = {}  # the same: versions that were kept there
         self._given_up: dict[tuple[Disk, bytes], list[tuple[bytes, bytes]]] = {}  # by disk and key of a debt
 
     # --- what was promised -------------------------------------------------------------------
@@ -197,7 +197,7 @@ class Promises:
                 self._judge_ended(machine, key)
             if key[0] != HINT:
                 continue
-            new, at = batch[key], (machine.index, key)
+            new, at = batch[key], (machine.disk, key)
             same = old is not None and new is not None and s.hinted_record(old) == s.hinted_record(new)
             if new is not None and not same:
                 self._kept_s[at] = self._world.clockwork.now
@@ -223,7 +223,7 @@ class Promises:
 
     def _judge_given_up(self, machine: "Machine", key: bytes, old: bytes, batch: Batch) -> None:
         """A hint goes: its member holds all that was kept there, or is owed it from now on."""
-        (name, row), stood = s.hinted_row(key), self._stood.pop((machine.index, key), [])
+        (name, row), stood = s.hinted_row(key), self._stood.pop((machine.disk, key), [])
         member, record = self._world.machines[self._world.names.index(name)], s.hinted_record(old)
         # A better one was lost again, as its keeper crashed.
         versions = [version for version in [*stood, record[: s.VERSION]] if s.holds(row, record, version)]

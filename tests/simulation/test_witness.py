@@ -215,7 +215,9 @@ def test_a_store_that_comes_back_closes_what_all_others_had_closed() -> None:
 
 
 def test_no_only_copy_turns_late_whose_keeper_was_just_heard() -> None:
-    for heard, wrong in ((False, set()), (True, {"late hints"})):
+    for heard, returned, wrong in (
+        (False, False, set()), (True, False, {"late hints"}), (True, True, set()),
+    ):  # fmt: skip
         scene = Scene()
         world, key = scene.world, s.member_key(s.HINT, "n2", scene.row())
         scene.write(0, key, bytes((s.ONLY_COPY,)) + bytes(8) + record(40)[:-8])
@@ -224,6 +226,8 @@ def test_no_only_copy_turns_late_whose_keeper_was_just_heard() -> None:
             scene.witness.stamps.pinged(world.machines[1], 0, 0.4)
         world.clockwork.run(0.6)
         scene.stand(1, summary(closed_ms=50))
+        if returned:  # it was gone when its keeper was heard, and came back with an older disk
+            world.machines[0].replace_disk({key: bytes((s.ONLY_COPY,)) + bytes(8) + record(40)[:-8]})
         scene.write(0, key, bytes((s.ONLY_COPY | s.LATE,)) + bytes(8) + record(40)[:-8])
         assert scene.wrong() == wrong
 
