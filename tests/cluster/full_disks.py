@@ -9,6 +9,7 @@ import json
 import random
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,20 +29,25 @@ def _value(number: int) -> bytes:
 
 
 def _fill(cluster: Cluster, stored: dict[str, bytes], word: str) -> tuple[Counter[str], list[str]]:
-    """Write until many writes in a row are refused with this word; a node looks at its disk now and then, and
-    until it knows what its peers have seen, one of them may refuse what it took. The kinds of refusals, and
-    what the last ones said."""
+    """Write until many writes in a row are refused with this word; a node looks at its disk now and then,
+    and until it knows what its peers have seen, one of them may refuse what it took. Who refuses for
+    another reason, as that the disks of others do not keep up, is not asked the next time. The kinds of
+    refusals, and what the last ones said."""
     kinds: Counter[str] = Counter()
     texts: list[str] = []
-    with cluster.nodes[0].store() as store:
+    with ExitStack() as stack:
+        stores = [stack.enter_context(node.store()) for node in cluster]
         for number in range(WRITES_MAX):
             try:
-                store.set(f"k{number}", _value(number))
+                stores[0].set(f"k{number}", _value(number))
                 stored[f"k{number}"] = _value(number)
                 texts = []
             except RequestFailed as error:
                 kinds[type(error).__name__] += 1
-                texts = [*texts, str(error)] if word in str(error) else []
+                if word in str(error):
+                    texts.append(str(error))
+                else:
+                    texts, stores = [], [*stores[1:], stores[0]]
             if len(texts) == REFUSALS:
                 return kinds, texts
     raise AssertionError(f"no {REFUSALS} writes in a row are refused with {word!r}: {kinds}")
@@ -68,7 +74,7 @@ def main(root: Path, reserve: int) -> dict[str, object]:
             mount(node.directory, "24m")
             node.configure(replace(node.config, disk_reserve_bytes=reserve))
         cluster.start()
-        kinds, texts = _fill(cluster, stored, "the disk of n1" if reserve else "is full")
+        kinds, texts = _fill(cluster, stored, "is nearly full" if reserve else "is full")
         running = [node.running for node in cluster]
         lost_when_full = [_lost(node, stored) for node in cluster]
         if reserve:

@@ -24,6 +24,7 @@ RECEIPT = {
     "identity",
     "outcome", "final", "version", "level", "required", "acknowledged", "replicas", "superseded_by",
     "partition",
+    "cluster",
 }  # fmt: skip
 READ = {
     "found", "value", "encoding", "version", "level", "required", "responded", "diverged", "repaired",

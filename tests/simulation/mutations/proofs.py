@@ -193,13 +193,13 @@ def _keep_rows(self: Any, rows: int, busy: Any) -> int | None:
 
 
 @mutant("a line that fits no record purges it", {"purges", *STALE}, Replica, "purge", "spoilt")
-def _purge_by_the_line(self: Any, partition: int, most: int) -> tuple[int, int]:
+def _purge_by_the_line(self: Any, partition: int, upto: int, most: int) -> tuple[int, int]:
     summary = self.summaries.of[partition]
-    lines = self.summaries.due(partition, summary.stable, most)
+    lines = self.summaries.due(partition, upto, most)
     for _, row in lines:
         self.drop(row)
     if len(lines) < most:
-        summary.purged = summary.stable
+        summary.purged = upto
     return len(lines), len(lines)
 
 
