@@ -21,7 +21,9 @@ def test_a_node_that_was_down_lacks_nothing_once_its_hints_are_delivered(tmp_pat
     found = json.loads(result.stdout)
     assert set(found) == FIELDS
     assert 0 < found["quiet_p50_ms"] <= found["quiet_p99_ms"]
-    assert (found["writes"], found["hints"], found["debt_partitions"]) == (200, 200, 0)
+    assert (found["writes"], found["debt_partitions"]) == (200, 0)
+    # One that the node had not answered yet when it was ended leaves a hint as well: at most one a caller.
+    assert 200 <= found["hints"] <= 208
     assert [found[name] for name in ("missing", "missing_after_reads", "lost", "went_back")] == [0, 0, 0, 0]
     assert min(found["hints_bytes"], found["delivered_s"], found["copies_per_s"]) > 0
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,6 @@ import json
 import random
 import sys
 from collections import Counter
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,34 +22,34 @@ VALUE_BYTES = 60_000
 REFUSALS = 20
 WRITES_MAX = 2000
 
+# This node's own disk has come to its reserve, or those of the two others have, before it.
+SHORT = ("is nearly full", "the disks of some do not keep up")
+
 
 def _value(number: int) -> bytes:
     return random.Random(number).randbytes(VALUE_BYTES)  # no disk makes less of it
 
 
-def _fill(cluster: Cluster, stored: dict[str, bytes], word: str) -> tuple[Counter[str], list[str]]:
-    """Write until many writes in a row are refused with this word; a node looks at its disk now and then,
-    and until it knows what its peers have seen, one of them may refuse what it took. Who refuses for
-    another reason, as that the disks of others do not keep up, is not asked the next time. The kinds of
+def _fill(cluster: Cluster, stored: dict[str, bytes], *words: str) -> tuple[Counter[str], list[str]]:
+    """Write until many writes in a row are refused with one of these words; a node looks at its disk now and
+    then, and until it knows what its peers have seen, one of them may refuse what it took. The kinds of
     refusals, and what the last ones said."""
     kinds: Counter[str] = Counter()
     texts: list[str] = []
-    with ExitStack() as stack:
-        stores = [stack.enter_context(node.store()) for node in cluster]
+    said = ""
+    with cluster.nodes[0].store() as store:
         for number in range(WRITES_MAX):
             try:
-                stores[0].set(f"k{number}", _value(number))
+                store.set(f"k{number}", _value(number))
                 stored[f"k{number}"] = _value(number)
                 texts = []
             except RequestFailed as error:
                 kinds[type(error).__name__] += 1
-                if word in str(error):
-                    texts.append(str(error))
-                else:
-                    texts, stores = [], [*stores[1:], stores[0]]
+                said = str(error)
+                texts = [*texts, said] if any(word in said for word in words) else []
             if len(texts) == REFUSALS:
                 return kinds, texts
-    raise AssertionError(f"no {REFUSALS} writes in a row are refused with {word!r}: {kinds}")
+    raise AssertionError(f"no {REFUSALS} writes in a row are refused with {words}: {kinds}; at last {said}")
 
 
 def _lost(node: NodeProcess, stored: dict[str, bytes]) -> list[str]:
@@ -74,7 +73,7 @@ def main(root: Path, reserve: int) -> dict[str, object]:
             mount(node.directory, "24m")
             node.configure(replace(node.config, disk_reserve_bytes=reserve))
         cluster.start()
-        kinds, texts = _fill(cluster, stored, "is nearly full" if reserve else "is full")
+        kinds, texts = _fill(cluster, stored, *(SHORT if reserve else ("is full",)))
         running = [node.running for node in cluster]
         lost_when_full = [_lost(node, stored) for node in cluster]
         if reserve:
