@@ -22,8 +22,8 @@ VALUE_BYTES = 60_000
 REFUSALS = 20
 WRITES_MAX = 2000
 
-# This node's own disk has come to its reserve, or those of the two others have, before it.
-SHORT = ("is nearly full", "the disks of some do not keep up")
+# This node's own disk is at its reserve, or at its end before it was looked at; or those of others are.
+SHORT = ("is nearly full", "is full", "the disks of some do not keep up")
 
 
 def _value(number: int) -> bytes:
