@@ -250,17 +250,20 @@ class Exchanges:
     def _compare_anew(self, exchange: Exchange) -> None:
         """A forgetful store has come to be complete up to a higher stamp. What it has dropped for that may
         still be held by others that were not whole: what was proven with these is void."""
-        for member in self._certificates.others[exchange.partition]:
+        for member in self._third(exchange):
             last = self._certificates.last_exchange(exchange.partition, member)
-            if last is not None and not last.peer_whole and member != exchange.member:
+            if last is not None and not last.peer_whole:
                 self._certificates.withdraw(exchange.partition, member)
 
     def _recover_anew(self, exchange: Exchange) -> None:
         """A forgetful store has taken what another had: it may be what others have purged. Only a comparison
         of all with those that are whole, or will be, tells: what was proven with all others is void."""
-        for member in self._certificates.others[exchange.partition]:
-            if member != exchange.member:
-                self._certificates.withdraw(exchange.partition, member)
+        for member in self._third(exchange):
+            self._certificates.withdraw(exchange.partition, member)
+
+    def _third(self, exchange: Exchange) -> list[int]:
+        """The replicas of its partition that have no part in it."""
+        return [each for each in self._certificates.others[exchange.partition] if each != exchange.member]
 
     def _distrust(self, exchange: Exchange) -> None:
         """Virtual roots differed: trust nothing that was proven with this member, and look at the disk. A

@@ -21,7 +21,7 @@ from basestore.cluster.placement import row_partition
 from basestore.coordinator.admission import admit_explain
 from basestore.coordinator.context import Context
 from basestore.coordinator.finding import Finding
-from basestore.coordinator.gather import Gather
+from basestore.coordinator.gather import Conclude, Gather
 from basestore.coordinator.quorum_read import Report
 from basestore.errors import ReadTimeout, RequestFailed, VersionLost
 from basestore.instant import Instant
@@ -51,10 +51,14 @@ def explain(context: Context, outbox: Outbox, request: Explain, now: Instant) ->
     """Begin: the replicas hold the row, any member may keep a hint. InvalidRequest or RequestFailed when
     nothing was begun."""
     row, rule = admit_explain(context, outbox, request, now)
-    held = len(row) + SMALL_BYTES * len(context.peers.all)
-    gather = Gather(context, held, partial(_explained, context, outbox, request, row, rule))
+    _trace(context, row, partial(_explained, context, outbox, request, row, rule), request.timeout_ms, now)
+
+
+def _trace(context: Context, row: bytes, conclude: Conclude, timeout_ms: int, now: Instant) -> None:
+    """Ask every member what it knows of a row."""
+    gather = Gather(context, len(row) + SMALL_BYTES * len(context.peers.all), conclude)
     message = Trace(context.operations.issue(gather), row)
-    gather.ask(message, request.timeout_ms, now, SMALL_BYTES + len(row))
+    gather.ask(message, timeout_ms, now, SMALL_BYTES + len(row))
 
 
 def _explained(
@@ -100,10 +104,7 @@ def look_for(
         else:
             report(result, now)
 
-    gather = Gather(context, len(row) + SMALL_BYTES * len(context.peers.all), conclude)
-    message = Trace(context.operations.issue(gather), row)
-    left_ms = max(1, int((deadline - now.monotonic) * 1e3))
-    gather.ask(message, left_ms, now, SMALL_BYTES + len(row))
+    _trace(context, row, conclude, max(1, int((deadline - now.monotonic) * 1e3)), now)
 
 
 def _doubt(rule: Rule, floor: bytes, gather: Gather, peers: Peers) -> str:

@@ -46,8 +46,8 @@ class ClientGet:
     """One get of a client."""
 
     __slots__ = (
-        "_aim", "_begun", "_bounded", "_context", "_escalated", "_level", "_outbox", "_request", "_row",
-        "_rule", "_sought",
+        "_aim", "_begun", "_bounded", "_context", "_deadline", "_escalated", "_level", "_outbox", "_request",
+        "_row", "_rule", "_sought",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +61,7 @@ class ClientGet:
         self._row = row
         self._rule = rule
         self._begun = now
+        self._deadline = now.monotonic + request.timeout_ms / 1e3
         self._bounded = request.tell or request.stale_ms_max > 0  # how stale it may be matters
         self._escalated = False
         self._sought = False  # every member was asked for what the session has seen
@@ -73,15 +74,15 @@ class ClientGet:
         self._read(self._level, now)
 
     def _read(self, level: Level, now: Instant) -> None:
-        deadline = self._begun.monotonic + self._request.timeout_ms / 1e3
-        read(self._context, self._row, self._rule, level, deadline, self._report, now, self._aim)
+        read(self._context, self._row, self._rule, level, self._deadline, self._report, now, self._aim)
 
     def _report(self, result: Finding | RequestFailed, now: Instant) -> None:
         request = self._request
         if request.floor and not self._sought and gone(result):
             self._sought = True
-            deadline = self._begun.monotonic + request.timeout_ms / 1e3
-            look_for(self._context, self._row, self._rule, request.floor, result, deadline, self._report, now)
+            look_for(
+                self._context, self._row, self._rule, request.floor, result, self._deadline, self._report, now
+            )
             return
         if isinstance(result, RequestFailed):
             self._fail(_too_stale(request, str(result)) if self._escalated else result, now)

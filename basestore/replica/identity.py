@@ -138,8 +138,8 @@ class StoreIdentity:
         # For a peer that was away for more openings than that the store starts over, as if rolled back.
         while len(self._generations) > GENERATIONS_MAX:
             del self._generations[next(iter(self._generations))]
-        if self.state is State.NEWBORN and self._lost(fresh):
-            self._doubt(self._lost(fresh), fresh.store)  # perhaps not even its identity is left
+        if self.state is State.NEWBORN and (loss := self._lost(fresh)):
+            self._doubt(loss, fresh.store)  # perhaps not even its identity is left
         elif self.state is State.NEWBORN and not self._others:
             self.state = State.WHOLE
         self._stage(self.state, clean=False)
@@ -161,8 +161,8 @@ class StoreIdentity:
             self._generations[last] = self._group_commit.sequence
         if self.state is State.FORGETFUL:
             self.reason = COPIED if self.copied else "it had not recovered yet when it was stopped"
-        if self._lost(fresh):
-            self._doubt(self._lost(fresh), fresh.store)
+        if loss := self._lost(fresh):
+            self._doubt(loss, fresh.store)
         elif self._config.forgetful:
             self._doubt("an operator has said that it may be an old copy", fresh.store)
         elif syncs == "interval" and not clean:
