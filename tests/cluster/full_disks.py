@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from basestore.errors import BasestoreError, RequestFailed
+from basestore.errors import BasestoreError, Overloaded, RequestFailed
 from tests.cluster.processes import Cluster, NodeProcess
 from tests.worlds.patience import eventually
 from tests.worlds.small_disk import grow, mount
@@ -30,9 +30,11 @@ def _value(number: int) -> bytes:
     return random.Random(number).randbytes(VALUE_BYTES)  # no disk makes less of it
 
 
-def _fill(cluster: Cluster, stored: dict[str, bytes], *words: str) -> tuple[Counter[str], list[str]]:
-    """Write until many writes in a row are refused with one of these words; a node looks at its disk now and
-    then, and until it knows what its peers have seen, one of them may refuse what it took. The kinds of
+def _fill(
+    cluster: Cluster, stored: dict[str, bytes], kind: type[RequestFailed], *words: str
+) -> tuple[Counter[str], list[str]]:
+    """Write until many writes in a row are refused so, with one of these words; a node looks at its disk now
+    and then, and until it knows what its peers have seen, one of them may refuse what it took. The kinds of
     refusals, and what the last ones said."""
     kinds: Counter[str] = Counter()
     texts: list[str] = []
@@ -46,7 +48,8 @@ def _fill(cluster: Cluster, stored: dict[str, bytes], *words: str) -> tuple[Coun
             except RequestFailed as error:
                 kinds[type(error).__name__] += 1
                 said = str(error)
-                texts = [*texts, said] if any(word in said for word in words) else []
+                so = isinstance(error, kind) and any(word in said for word in words)
+                texts = [*texts, said] if so else []
             if len(texts) == REFUSALS:
                 return kinds, texts
     raise AssertionError(f"no {REFUSALS} writes in a row are refused with {words}: {kinds}; at last {said}")
@@ -73,7 +76,8 @@ def main(root: Path, reserve: int) -> dict[str, object]:
             mount(node.directory, "24m")
             node.configure(replace(node.config, disk_reserve_bytes=reserve))
         cluster.start()
-        kinds, texts = _fill(cluster, stored, *(SHORT if reserve else ("is full",)))
+        refused = (Overloaded, *SHORT) if reserve else (RequestFailed, "is full")
+        kinds, texts = _fill(cluster, stored, *refused)
         running = [node.running for node in cluster]
         lost_when_full = [_lost(node, stored) for node in cluster]
         if reserve:
