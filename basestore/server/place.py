@@ -12,13 +12,17 @@ in it are others; a directory that is renamed keeps them. An example:
 A crash in the middle of an opening leaves the files of both, and one of them fits. The one of an earlier
 opening is written into before it is removed: a backup that consists of hard links has the same inode.
 
-A file HELD says how many batches the store held when it was opened or closed last. A log that is cut between
-two of its records, or is gone, looks whole, and a directory with no more than such files like one in which
-never a store was; the file tells them apart, for it is written once all that it counts is durable:
+A file HELD says how many batches the store held when it was opened or closed last, or about a second ago. A
+log that is cut between two of its records, or is gone, looks whole, and a directory with no more than such
+files like one in which never a store was; the file tells them apart: it is written once all that it counts is
+durable:
 
     opened       sequence 3     HELD says 3
-    killed       sequence 90    HELD says 3     a log that is cut between 3 and 90 is found by peers only
+    killed       sequence 90    HELD says 80    a log that is cut between 80 and 90 is found by peers only, so
+                                                far as they have heard of it, and on one node by nobody
     closed       sequence 120   HELD says 120   a log that is cut anywhere is found by the store itself
+
+So of a node that is alone the last second's writes can go without a word, and no more. No write waits for it.
 
 What this does not see, an operator has to say (`serve --forgetful`): blocks that were copied beneath the file
 system, as snapshots of a disk are; a directory that was moved aside and comes back. It draws no conclusion:

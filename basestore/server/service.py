@@ -12,8 +12,8 @@ A message's way, and the file that each part of it is in:
 
 There is no task for a request: a hundred requests that arrive together cost one step, one batch to the store
 and one frame for each peer. The other tasks of a service: `_pump` takes a step when the node was given
-something outside of the poller's turn; `_ticker` ticks; one accepts, one dials each peer; and one serves the
-pages of metrics (`pages.py`), if the configuration names a port for them.
+something outside of the poller's turn; `_ticker` ticks; two see to the store's directory; one accepts, one
+dials each peer; and one serves the pages of metrics (`pages.py`), if the configuration names a port for them.
 
 What was stored is not yet durable. A turn ends with an order to the sync thread; when a sync has ended, the
 next turn tells the node (`node.durable`), and only that releases the acknowledgements that waited for it.
@@ -48,6 +48,7 @@ from basestore.storage.rocks_full import room_at
 
 TICK_S = 0.05
 DISK_S = 0.2  # how often the room on the store's disk is looked at
+HELD_S = 1.0  # how often it is written down how much the store holds
 ALARM_S = 0.005
 
 log = logging.getLogger("basestore")
@@ -160,6 +161,7 @@ class Service:
                 nursery.start_soon(self._ticker)
                 if self._engine.persistent:
                     nursery.start_soon(self._watch_disk)
+                    nursery.start_soon(self._count_held)
                 for index in self.connections.dialled:
                     nursery.start_soon(self.connections.dial_forever, index)
                 for index in self.connections.awaited:
@@ -291,6 +293,17 @@ class Service:
             with suppress(OSError):  # then what was told before stands
                 room = await trio.to_thread.run_sync(room_at, self.config.directory, abandon_on_cancel=True)
                 self.node.disk_space.tell(*room)
+
+    async def _count_held(self) -> None:
+        """Write down how much is durable, if that has become more: what a log lacks that is cut behind it
+        only peers can tell. In a thread, beside all writes, and waited for: no other writes the file."""
+        commit = self.node.group_commit
+        noted = commit.durable_sequence
+        while True:
+            await trio.sleep(HELD_S)
+            if commit.durable_sequence > noted:
+                noted = commit.durable_sequence
+                await trio.to_thread.run_sync(note_held, self.config.directory, noted)
 
     async def _ticker(self) -> None:
         """Ticks; and while requests are under way their alarms, which come closer together."""

@@ -11,8 +11,10 @@ import trio
 from basestore.config import ClusterConfig, Member, NodeConfig
 from basestore.embedded import open_node
 from basestore.errors import StorageError, Unavailable
+from basestore.replica.group_commit import GroupCommit
 from basestore.server.place import held_in
 from basestore.server.service import Service
+from basestore.storage.rocks import RocksEngine
 from tests.worlds.patience import PATIENCE_S
 from tests.worlds.ports import free_ports
 
@@ -27,13 +29,16 @@ def config(tmp_path: Path) -> NodeConfig:
     return NodeConfig(cluster, "n1", tmp_path / "n1")
 
 
-def written(config: NodeConfig) -> dict[Path, bytes]:
-    """What a kill would leave of the store's files."""
+def written(config: NodeConfig, *, counted: bool = False) -> dict[Path, bytes]:
+    """What a kill would leave of the store's files. `counted`: once HELD has been written anew."""
 
     async def write() -> dict[Path, bytes]:
         async with open_node(config) as store:
             for number in range(ROWS):
                 await store.set(f"k{number}", "v" * 50)
+            with trio.fail_after(PATIENCE_S):
+                while counted and held_in(config.directory) < ROWS:
+                    await store.status()
             return {path: path.read_bytes() for path in files(config)}
 
     return trio.run(write)
@@ -101,6 +106,41 @@ def test_a_log_that_ends_before_the_last_clean_stop_is_noticed(config: NodeConfi
     left = {path: cut(data, LOG_RECORDS) if path.suffix == ".log" else data for path, data in left.items()}
     put_back(config, left | {held: held.read_bytes()})
     says_what_it_lost(config)
+
+
+def test_after_a_kill_a_log_that_ends_before_what_was_counted_last_is_noticed(config: NodeConfig) -> None:
+    left = written(config, counted=True)
+    put_back(
+        config,
+        {path: cut(data, LOG_RECORDS) if path.suffix == ".log" else data for path, data in left.items()},
+    )
+    says_what_it_lost(config)
+
+
+def test_only_what_is_synced_is_counted(config: NodeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[tuple[int, int]] = []
+    synced = -1
+
+    async def write() -> None:
+        async with open_node(config) as store:
+            for number in range(ROWS):
+                await store.set(f"k{number}", "v" * 50)
+
+    def sync(engine: RocksEngine) -> None:
+        nonlocal synced
+        reached = GroupCommit(engine, b"", waits=False).sequence
+        really_sync(engine)
+        synced = reached
+
+    really_sync = RocksEngine.sync
+    monkeypatch.setattr(RocksEngine, "sync", sync)
+    monkeypatch.setattr("basestore.server.service.HELD_S", 0.001)
+    monkeypatch.setattr(
+        "basestore.server.service.note_held", lambda _, count: counted.append((count, synced))
+    )
+    trio.run(write)
+    assert len(counted) > 3
+    assert all(count <= reached for count, reached in counted)
 
 
 def test_a_directory_in_which_only_the_store_is_missing_is_not_that_of_a_new_one(config: NodeConfig) -> None:
