@@ -16,7 +16,8 @@ enough, and others are asked. An example:
 
 It learns
 
-    from a receipt       the version, if the write was stored; otherwise that of the write that won
+    from a receipt       the version, if the write was stored, and whether a hint was all that kept it;
+                         otherwise the version of the write that won
     from a read or scan  the version shown, a tombstone's or an expired value's included
     from an error        that writes to come are later, if it names a version; nothing else, for a write that
                          timed out was never promised
@@ -50,7 +51,7 @@ from typing import Any, TypeVar
 import cbor2
 
 from basestore.errors import BasestoreError, InvalidRequest, SessionFull, VersionLost
-from basestore.protocol.client import OUTCOME_STORED, Delete, Failed, Get, Got, Set, Written
+from basestore.protocol.client import OUTCOME_STORED, UNTAKEN, Delete, Failed, Get, Got, Set, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.limits import KEY_BYTES_MAX
 from basestore.repair.rule import Rule
@@ -93,7 +94,7 @@ class Session:
         return sum(map(len, self._seen.values()))
 
     def floor(self, bucket: str, key: bytes) -> bytes:
-        """The version that a read must reach, encoded; empty if none was seen."""
+        """What a read must reach, as `Get.floor`: empty if no version was seen."""
         return self._seen.get(bucket, {}).get(key, b"")
 
     # --- requests and answers ----------------------------------------------------------------
@@ -122,13 +123,13 @@ class Session:
         if isinstance(answer, Failed):
             self._latest = max(self._latest, int.from_bytes(answer.version[:STAMP_BYTES]))
         version = _told(answer)
-        if len(version) == VERSION_BYTES:  # or none, or what no node sends
+        if version[VERSION_BYTES:] in (b"", UNTAKEN) and len(version) >= VERSION_BYTES:
             self.show(request.bucket, request.key, version)
         place = (request.bucket, request.key)
         if isinstance(answer, Got):
             self._forget(place, answer.stable)
         lost = _lost(answer)
-        if lost and lost == self.floor(*place):  # not what another call has seen meanwhile
+        if lost and lost == self.floor(*place)[:VERSION_BYTES]:  # not what another call has seen meanwhile
             self._forget(place, int.from_bytes(lost[:STAMP_BYTES]))
         if place in self._under_way:
             self._under_way[place] -= 1
@@ -159,6 +160,8 @@ class Session:
     def _newer(self, bucket: str, version: bytes, known: bytes) -> bytes:
         if not version or not known:
             return version or known
+        if version[:VERSION_BYTES] == known[:VERSION_BYTES]:
+            return min(version, known)  # once taken by a replica, taken for good
         rule = self._rules.get(bucket, Rule.OF_REMOVED_BUCKET)
         return version if rule.beats(version, known) else known
 
@@ -288,7 +291,9 @@ def _told(answer: Message | BasestoreError | None) -> bytes:
     if isinstance(answer, Got):
         return answer.version
     if isinstance(answer, Written):
-        return answer.version if answer.outcome == OUTCOME_STORED else answer.better
+        if answer.outcome == OUTCOME_STORED:
+            return answer.version if answer.acknowledged else answer.version + UNTAKEN
+        return answer.better
     return b""
 
 
@@ -347,7 +352,7 @@ def _entries(cbor: bytes) -> Iterator[tuple[str, bytes, bytes]]:
             for key, version in zip(versions[::2], versions[1::2], strict=True):
                 if not (type(bucket) is str and type(key) is type(version) is bytes and key):
                     raise TypeError
-                if len(version) != VERSION_BYTES:
+                if len(version) < VERSION_BYTES or version[VERSION_BYTES:] not in (b"", UNTAKEN):
                     raise ValueError
                 yield bucket, key, version
     except (cbor2.CBORError, LookupError, RecursionError, TypeError, ValueError):

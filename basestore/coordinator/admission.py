@@ -28,7 +28,7 @@ from basestore.protocol.limits import (
 )
 from basestore.protocol.operator import Explain, Survey
 from basestore.repair.rule import Rule
-from basestore.repair.version import NO_PROPOSAL, PROPOSAL_BYTES, Identity
+from basestore.repair.version import NO_PROPOSAL, PROPOSAL_BYTES, VERSION_BYTES, Identity
 from basestore.replica.group_commit import BEHIND
 
 SURVEY_BYTES = 1 << 20  # what a page may hold
@@ -112,7 +112,7 @@ def admit_get(context: Context, request: Get, now: Instant) -> tuple[Level, byte
     _check_key(request.key)
     _check_room(context, context.load.answer_bytes, now)
     if request.floor:
-        version_of(request.floor)
+        version_of(request.floor[:VERSION_BYTES])
     if not request.repair and level is not ONE:
         raise InvalidRequest("only a read at one can do without repair: other levels are made by it")
     if not 0 <= request.stale_ms_max <= STALE_MS_MAX:

@@ -11,6 +11,10 @@ could not deliver, for it was cut off.
     all answer, and nobody keeps such a hint    it is gone, as the read has found
     a hint is kept of it, or of a newer one     it may come back: who keeps it is named
     a member does not answer                    nobody can tell: that one is named
+
+Nobody need be asked of a version that a replica took, that is stable by now, and that went with no disk: all
+replicas have held it, or a better one. Where none holds anything that was purged. Of what was written at ANY,
+and taken by no replica as far as the session knows, none of them can say so much.
 """
 
 from functools import partial
@@ -25,6 +29,7 @@ from basestore.coordinator.gather import Conclude, Gather
 from basestore.coordinator.quorum_read import Report
 from basestore.errors import ReadTimeout, RequestFailed, VersionLost
 from basestore.instant import Instant
+from basestore.protocol.client import UNTAKEN
 from basestore.protocol.operator import (
     DOWN,
     LATE,
@@ -38,7 +43,7 @@ from basestore.protocol.operator import (
 )
 from basestore.repair.read_repair import reaches
 from basestore.repair.rule import Rule
-from basestore.repair.version import HEAD_BYTES, Version
+from basestore.repair.version import HEAD_BYTES, VERSION_BYTES, Version
 
 _LATE = (
     ", which came too late. See `basestore hints`; an operator decides what becomes of it: `basestore hints "
@@ -83,9 +88,10 @@ def _explained(
     outbox.put(answer, weight(answer))
 
 
-def gone(result: Finding | RequestFailed) -> bool:
-    """Whether a read with a floor has found that what was seen is not there any more."""
-    return isinstance(result, VersionLost) or (isinstance(result, Finding) and result.record is None)
+def may_come(floor: bytes, result: Finding | RequestFailed) -> bool:
+    """Whether a read has found what was seen gone, though it may still be on its way."""
+    purged = isinstance(result, Finding) and result.record is None
+    return isinstance(result, VersionLost) or (purged and floor[VERSION_BYTES:] == UNTAKEN)
 
 
 def look_for(

@@ -3,14 +3,14 @@
 Owns how stale the answer may be, and reads more of the replicas if that is staler than the caller takes. What
 a quorum has confirmed is not stale at all; `Stamper.stale_ms` bounds how stale one replica's answer is. It
 weighs no replies, and repairs nothing: the read does. And where a read finds that what a session has seen is
-gone, it has `explain.py` ask all members first.
+gone, and that may still be on its way, it has `explain.py` ask all members first.
 """
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.consistency import Level
 from basestore.coordinator.admission import ONE, admit_get
 from basestore.coordinator.context import TOO_MUCH_ASKED, Context, Load, refuse
-from basestore.coordinator.explain import gone, look_for
+from basestore.coordinator.explain import look_for, may_come
 from basestore.coordinator.finding import Aim, Finding
 from basestore.coordinator.quorum_read import read
 from basestore.coordinator.stamper import STALENESS_UNKNOWN
@@ -70,7 +70,7 @@ class ClientGet:
         """Read; Unavailable."""
         request = self._request
         told = self._bounded or self._rule.final_when_stable
-        self._aim = Aim(0, request.floor, compare, request.repair, told)
+        self._aim = Aim(0, request.floor[:VERSION_BYTES], compare, request.repair, told)
         self._read(self._level, now)
 
     def _read(self, level: Level, now: Instant) -> None:
@@ -78,11 +78,10 @@ class ClientGet:
 
     def _report(self, result: Finding | RequestFailed, now: Instant) -> None:
         request = self._request
-        if request.floor and not self._sought and gone(result):
+        if request.floor and not self._sought and may_come(request.floor, result):
             self._sought = True
-            look_for(
-                self._context, self._row, self._rule, request.floor, result, self._deadline, self._report, now
-            )
+            floor, deadline = self._aim.floor, self._deadline
+            look_for(self._context, self._row, self._rule, floor, result, deadline, self._report, now)
             return
         if isinstance(result, RequestFailed):
             self._fail(_too_stale(request, str(result)) if self._escalated else result, now)

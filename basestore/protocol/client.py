@@ -16,6 +16,7 @@ OUTCOME_SUPERSEDED: Final = 1
 OUTCOME_LOST: Final = 2
 PROVISIONAL: Final = 1
 FINAL: Final = 2
+UNTAKEN: Final = b"?"  # at the end of a floor
 
 
 @message(10, unchecked=ANSWERED)
@@ -52,7 +53,8 @@ class Delete(NamedTuple):
 @message(12, unchecked=ANSWERED)
 class Get(NamedTuple):
     """Read a key. `floor` is empty, or the version that a session has seen of it: the answer must
-    be that one or one that beats it. `repair` false: replicas that differ are left as they are.
+    be that one or one that beats it. It ends with UNTAKEN where no replica is known to have taken it: a hint
+    may be all that there is. `repair` false: replicas that differ are left as they are.
     `tell`: say the stable stamp, and how stale the answer may be. `stale_ms_max`: read at QUORUM if
     it may be staler than that (0: it may)."""
 

@@ -17,6 +17,7 @@ from basestore.protocol.client import (
     OUTCOME_LOST,
     OUTCOME_STORED,
     OUTCOME_SUPERSEDED,
+    UNTAKEN,
     Delete,
     Failed,
     Get,
@@ -123,6 +124,19 @@ def test_a_session_within_a_session_names_the_newer_of_both_versions() -> None:
     do(inner, setting("k"), written(OUTCOME_STORED, 7))
     assert outer.begin(inner.begin(getting("k"))).floor == version(7)
     assert inner.begin(outer.begin(getting("k"))).floor == version(7)
+
+
+def test_of_a_write_that_only_hints_keep_it_says_so_until_a_replica_has_shown_it() -> None:
+    session, other = new(), new()
+    do(session, setting("k"), written(OUTCOME_STORED, 5)._replace(acknowledged=0))
+    assert session.begin(getting("k")).floor == version(5) + UNTAKEN
+    assert other.begin(session.begin(getting("k"))).floor == version(5) + UNTAKEN
+    other.merge(session.token)
+    assert other.begin(getting("k")).floor == version(5) + UNTAKEN
+    do(other, getting("k"), got(5))
+    assert other.begin(getting("k")).floor == version(5)
+    assert other.begin(session.begin(getting("k"))).floor == version(5)
+    assert session.begin(other.begin(getting("k"))).floor == version(5)
 
 
 operations = st.lists(

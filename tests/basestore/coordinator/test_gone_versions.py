@@ -10,7 +10,7 @@ import pytest
 from basestore.client.session import Session
 from basestore.consistency import Level
 from basestore.errors import ReadTimeout
-from basestore.protocol.client import Get
+from basestore.protocol.client import UNTAKEN, Get
 from basestore.repair.rule import Rule
 from basestore.repair.version import Version
 from basestore.results.receipts import ReadResult, read_result
@@ -19,17 +19,19 @@ from tests.worlds.late_hints import hints, keep_late, rejoin
 from tests.worlds.world import World
 
 
-def session(world: World, at: int, version: Version) -> Callable[[], ReadResult]:
-    """Reads of `k` in a session that has seen this version of it."""
+def session(
+    world: World, at: int, version: Version, *, taken: bool = False, level: Level = Level.ONE
+) -> Callable[[], ReadResult]:
+    """Reads of `k` in a session that has seen this version of it. `taken`: by a replica, as it knows."""
     seen = Session(bytes(16), {"default": Rule.LAST_WRITE_WINS})
-    seen.show("default", b"k", version.encode())
+    seen.show("default", b"k", version.encode() + (b"" if taken else UNTAKEN))
 
     def look() -> ReadResult:
-        request = seen.begin(Get(0, "default", b"k", Level.ONE, 1000, b"", True))
+        request = seen.begin(Get(0, "default", b"k", level, 1000, b"", True))
         call = world.ask(at, lambda number: request._replace(id=number))
         world.run(1.5)
         seen.end(request, call.reply())
-        return read_result(call.reply(), Level.ONE)
+        return read_result(call.reply(), level)
 
     return look
 
@@ -69,15 +71,52 @@ def test_while_a_member_that_may_keep_a_hint_does_not_answer_nobody_can_tell(old
         look()
 
 
-def test_what_was_deleted_for_good_is_just_not_there() -> None:
+def deleted() -> tuple[World, list[Version]]:
+    """A world in which a key was written, deleted and purged, and both versions."""
     world = World(4, reconcile=True)
     world.run(5)
     keeper = world.outsider("k")
-    version = world.put(keeper, "k", "v", Level.ALL).version
-    world.delete(keeper, "k", Level.ALL)
+    calls = [world.set(keeper, "k", "v", Level.ALL), world.delete(keeper, "k", Level.ALL)]
     world.settle()
+    versions = [call.receipt().version for call in calls]
     world.run(60)
-    assert version is not None
     assert converged(world).proven
     assert all(world.stored(replica, "k") is None for replica in world.replicas("k"))
-    assert not session(world, keeper, version)().found
+    return world, [version for version in versions if version is not None]
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_what_was_deleted_for_good_is_just_not_there(taken: bool) -> None:
+    world, (version, _) = deleted()
+    assert not session(world, world.outsider("k"), version, taken=taken)().found
+
+
+@pytest.mark.parametrize("level", [Level.ONE, Level.QUORUM])
+@pytest.mark.parametrize("seen", [0, 1])
+def test_so_it_is_while_a_member_is_away_if_a_replica_had_taken_it(seen: int, level: Level) -> None:
+    world, versions = deleted()
+    at, replica, _ = world.replicas("k")
+    for away in (world.outsider("k"), replica):
+        world.crash(away)
+        world.run(5)
+        assert not session(world, at, versions[seen], taken=True, level=level)().found
+
+
+def test_what_a_replica_took_and_a_disk_lost_is_not_taken_for_purged_while_a_member_is_away() -> None:
+    world = World(4, reconcile=True)
+    world.run(5)
+    alone, *others = world.replicas("k")
+    for other in others:
+        world.part(alone, other)
+    version = world.put(alone, "k", "v", Level.ONE).version
+    assert version is not None
+    world.wipe(alone)
+    world.start(alone)
+    for other in others:
+        world.join(alone, other)
+    world.run(60)
+    assert all(world.stored(replica, "k") is None for replica in world.replicas("k"))
+    world.crash(world.outsider("k"))
+    world.run(5)
+    with pytest.raises(ReadTimeout, match="which may keep a hint of it, does not answer"):
+        session(world, others[0], version, taken=True)()
