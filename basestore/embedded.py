@@ -215,7 +215,7 @@ def _take_as_is(services: list[Service], directory: Path, as_is: bool) -> None:
     """StorageError where all stores wait for that word, and nobody says it."""
     if as_is:
         for service in services:
-            service.node.identity.take_as_is()
+            service.node.recovery.take_as_is(instant())
             service.wake()
     elif all(service.node.identity.copied for service in services):
         raise StorageError(

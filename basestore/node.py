@@ -178,7 +178,7 @@ class Node:
                 receive(self.context, outbox, message, now)
             elif isinstance(message, Status | Counters):
                 if isinstance(message, Status) and message.as_is:
-                    self.identity.take_as_is()
+                    self.recovery.take_as_is(now)
                 facts = self.report.facts() if isinstance(message, Status) else self.report.counters(now)
                 told = status.answer(message.id, facts)
                 outbox.put(told, weight(told))
@@ -331,7 +331,7 @@ class Node:
         commit, behind = self.group_commit, self.peers.disk_behind[self.me]
         return Ping(
             int(now.monotonic * 1e6), now.wall_ms, self.identity.counts, commit.generation,
-            commit.durable_sequence, self.hints.only_copies(), behind, self.clock.ahead_ms, self._birth.told,
+            commit.durable_sequence, self.hints.only_copies(), behind, self.clock.ahead_ms, *self._birth.told,
         )  # fmt: skip
 
     def _talk_to_self(self, now: Instant) -> None:

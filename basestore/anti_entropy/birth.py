@@ -7,14 +7,15 @@ A new cluster that is the first is none the worse for it: all its stamps are gre
 
 All members agree on one stamp before any of them takes a write. Heartbeats tell it:
 
-    n1 proposes its time, once its clock is sure: 100      n2 proposes 103, n3 101
+    n1 proposes its time, once its clock is sure: 100      n2 proposes 103; n3 cannot tell the time: 103 too
     each has heard all: the birth is 103                   clocks go on from there, and stores become whole
-    n3 loses its disk, and comes back forgetful            it takes over 103 from any that is whole
+    n3 loses its disk, and comes back forgetful            it takes over 103 from any that knows it
 
-Of two that whole members tell the later holds: one of them is a copy from a former life. Where nobody can
-tell the time, the latest that a clock shows is proposed: too late a birth leaves unproven what could be
-proven, one too early would prove what is gone. Owns the stamp; what follows from it is decided where it is
-read (`Summary.lost`, `results/convergence.py`).
+A proposal is durable before it is told, and does not change any more: so all of them find the same stamp,
+whoever stops meanwhile. While no clock is sure nobody proposes anything, and no store is born: nothing could
+be stamped either. Of two births that whole members tell the later holds: one of them is a copy from a former
+life. Owns the stamp; what follows from it is decided where it is read (`Summary.lost`,
+`results/convergence.py`).
 """
 
 from collections.abc import Callable
@@ -30,12 +31,13 @@ from basestore.replica.summaries import Summaries
 from basestore.storage import keyspace
 
 BIRTH = keyspace.fact("birth")
+PROPOSED = keyspace.fact("birth proposed")
 _BYTES = 8
 _COUNTER_MAX = (1 << COUNTER_BITS) - 1
 
 
 class Birth:
-    """`told`: the stamp, 0 while this node has none to propose."""
+    """The stamp itself is `StoreIdentity.birth`, 0 while it is not known."""
 
     def __init__(
         self,
@@ -50,38 +52,69 @@ class Birth:
         self._identity = identity
         self._peers = peers
         self._clock = clock
-        self._heard: dict[int, int] = {}  # what others propose, or know, by member
-        self.told = int.from_bytes(group_commit.get(BIRTH) or b"")
-        if self.told:
-            self._settle(self.told)
+        self._heard: dict[int, int] = {}  # what others propose, by member
+        self._proposed = self._told = int.from_bytes(group_commit.get(PROPOSED) or b"")
+        self._news = False
+        if birth := int.from_bytes(group_commit.get(BIRTH) or b""):
+            self._settle(birth)
+
+    @property
+    def told(self) -> tuple[int, int]:
+        """The birth, and what this node proposes; 0 where there is none yet."""
+        return self._identity.birth, self._told
 
     def tick(self, now: Instant, heartbeat: Callable[[Instant], Ping]) -> None:
         """Go on while the stamp is not known: propose one, or agree on what all have proposed."""
-        if self._identity.birth or self._group_commit.stalled:
+        birth = self._identity.birth
+        if birth:
+            if self._clock.last < birth and self._peers.clock.sure(now):
+                self._clock.observe(birth, now.wall_ms)  # nothing is stamped below it
             return
-        others, watch = self._peers.others, self._peers.clock
-        if not self.told and (None not in watch.offsets or not watch.comparing(now)):
-            self.told = watch.latest_ms(now) << COUNTER_BITS | _COUNTER_MAX
+        if self._group_commit.stalled:
+            return
+        others = self._peers.others
+        # Who is whole by another way than being born has nobody to agree with, nor has who is alone.
+        alone = not others or self._identity.state is State.WHOLE
+        if not self._proposed:
+            self._propose(self._proposal(now), alone=alone)
+        if self._news:
+            self._news = False
             for peer in others:  # not with the next heartbeat: a new cluster waits for it
                 peer.outbox.put(heartbeat(now))
-        # Who is whole by another way than being born has nobody to agree with.
-        if self.told and (self._identity.state is State.WHOLE or len(self._heard) == len(others)):
-            self._keep(max(self.told, *self._heard.values(), 0), now)
+        if self._proposed and (alone or (self._told and len(self._heard) == len(others))):
+            self._keep(max(self._proposed, *self._heard.values(), 0), now)
+
+    def _proposal(self, now: Instant) -> int:
+        """This node's time if it is sure; if it cannot be, the latest that others propose, who were."""
+        watch = self._peers.clock
+        if watch.sure(now):
+            return now.wall_ms << COUNTER_BITS | _COUNTER_MAX
+        return 0 if watch.comparing(now) else max(self._heard.values(), default=0)
+
+    def _propose(self, stamp: int, *, alone: bool) -> None:
+        self._proposed = stamp
+        if stamp and not alone:
+            self._group_commit.stage(PROPOSED, stamp.to_bytes(_BYTES))
+            self._group_commit.when_durable(self._tell)
+
+    def _tell(self) -> None:
+        self._told, self._news = self._proposed, True
 
     def hear(self, member: int, message: Ping, now: Instant) -> None:
-        """A member tells what it knows, or, while it is not whole, perhaps only proposes."""
-        if message.birth:
-            self._heard[member] = message.birth
-            if message.whole and message.birth > self._identity.birth and not self._group_commit.stalled:
-                self._keep(message.birth, now)
+        """A member tells what it knows, and what it has proposed."""
+        if message.proposed:
+            self._heard[member] = message.proposed
+        known = self._identity.birth
+        if message.birth > known and (message.whole or not known) and not self._group_commit.stalled:
+            self._keep(message.birth, now)
 
     def _keep(self, stamp: int, now: Instant) -> None:
         self._group_commit.stage(BIRTH, stamp.to_bytes(_BYTES))
-        if self._peers.clock.sure(now):  # else it would go on from a time that may be wrong
-            self._clock.observe(stamp, now.wall_ms)
         self._settle(stamp)
+        if self._peers.clock.sure(now):
+            self._clock.observe(stamp, now.wall_ms)
 
     def _settle(self, stamp: int) -> None:
-        self.told = self._identity.birth = stamp
+        self._identity.birth = stamp
         for summary in self._summaries.of.values():
             summary.lost = max(summary.lost, stamp)

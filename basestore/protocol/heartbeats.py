@@ -17,7 +17,7 @@ class Ping(NamedTuple):
     `only_copies`: partitions of which it keeps hints that are the only copy of a write, and the least
     stamp of these, in turn. `ahead_ms`: from where its stamps go on, however far that is ahead of its
     clock, for an operator says that this is right; 0 without such a word. `birth`: of the cluster's stores,
-    as it knows it, or would propose it (`anti_entropy/birth.py`); 0 while it does neither."""
+    if it knows it (`anti_entropy/birth.py`); `proposed`: what it has proposed for that, durably."""
 
     sent_us: int
     wall_ms: int
@@ -28,6 +28,7 @@ class Ping(NamedTuple):
     disk_behind: bool
     ahead_ms: int
     birth: int
+    proposed: int
 
     def check(self) -> str:
         return "names only copies without their stamps" if len(self.only_copies) % 2 else ""

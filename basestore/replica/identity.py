@@ -381,14 +381,14 @@ class StoreIdentity:
         """Whether an operator may take the store as it is: it lies elsewhere, and nobody knows more."""
         return self.copied or self._moved
 
-    def take_as_is(self) -> None:
-        """An operator says that this is the newest there is of the store, and no old copy."""
-        if self._group_commit.stalled:
-            return  # nothing is staged on top of a batch that was refused; it may be said again
-        if self.copied:
+    def take_as_is(self) -> bool:
+        """An operator says that this is the newest there is of the store. False if it decides nothing."""
+        taken = self.takeable and not self._group_commit.stalled  # behind a refused batch nothing is staged
+        if taken and self.copied:
             self.make_whole(recovered=False)
-        elif self._moved:
+        elif taken:
             self._settle_moved()
+        return taken
 
     def _settle_moved(self) -> None:
         """The store lies on the same disk as before."""

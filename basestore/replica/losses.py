@@ -62,11 +62,15 @@ class Losses:
         for key, stored in group_commit.engine.scan(*keyspace.losses()):
             self._take(LossRow(*keyspace.loss_of(key), *cbor2.loads(stored)))
 
-    def note(self, sources: Mapping[int, int], now: Instant) -> None:
+    def note(self, sources: Mapping[int, int], now: Instant, *, accepted: bool = False) -> None:
         """This store has recovered these partitions, or a row of them, from so many whole replicas only. With
-        enough of them nothing that a quorum acknowledged is lost, and nobody need accept anything."""
+        enough of them nothing that a quorum acknowledged is lost, and nobody need accept anything; nor if an
+        operator has accepted it beforehand."""
         found = [self._lost(partition, count, now) for partition, count in sources.items()]
         rows = [row for row in found if row is not None]
+        if accepted:  # it, and no earlier one that is open
+            shown = [row for row in rows if (known := self._known(row)) is None or not known.open]
+            rows = [row._replace(accepted=row.upto) if row in shown else row for row in rows]
         for row in rows:
             self._stage(row)
         self._group_commit.when_durable(lambda: self._tell(rows))

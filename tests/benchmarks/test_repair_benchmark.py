@@ -78,7 +78,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
 
 def test_the_meter_counts_what_exchanges_say_and_nothing_else() -> None:
     meter = Meter()
-    ping: Message = Ping(1, 1, True, b"", 1, [], False, 0, 0)
+    ping: Message = Ping(1, 1, True, b"", 1, [], False, 0, 0, 0)
     same = Same(1, 1, 7, 0, 0, True, 0, [])
     assert meter.sent(0, [ping]) == 0
     assert not meter.begun

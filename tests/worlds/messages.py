@@ -79,7 +79,7 @@ _EXAMPLES: list[Message] = [
     rep.HeldDigest(1, HEAD, 7, True, 9),
     rep.Settled(1, 7, False),
     rep.Hinted(1, ROW, RECORD, STORE),
-    heartbeats.Ping(1, 5, True, GENERATION, 9, [3, 9], False, 5, 7),
+    heartbeats.Ping(1, 5, True, GENERATION, 9, [3, 9], False, 5, 7, 8),
     heartbeats.Pong(1, 5),
     heartbeats.StoreClaim(STORE, GENERATION, 9, True, False, b"", False),
     heartbeats.Remembered(STORE, GENERATION, 9, False, False),

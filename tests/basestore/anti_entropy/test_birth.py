@@ -5,12 +5,14 @@ Covers `anti_entropy/birth.py`, and what receipts and sessions are told of it.
 
 import pytest
 
+from basestore.anti_entropy.birth import PROPOSED
 from basestore.consistency import Level
 from basestore.errors import VersionLost
 from basestore.results.convergence import GONE
 from tests.worlds.following import converged
 from tests.worlds.world import WALL_MS, World
 
+HOUR_MS = 3_600_000
 SIZES = pytest.mark.parametrize(("count", "replication"), [(1, 1), (2, 2), (3, 1), (3, 3)])
 
 
@@ -115,11 +117,66 @@ def test_a_backup_of_before_all_disks_were_lost_proves_nothing_of_then() -> None
     assert not converged(world, at=1, receipt=receipt).proven
 
 
-def test_clocks_that_nobody_can_judge_put_no_birth_too_early() -> None:
-    world = World(2, born=False)
-    world.skew_ms = [-3_600_000, 0]
+@pytest.mark.parametrize("ahead_ms", [HOUR_MS, -HOUR_MS])
+def test_while_nobody_can_tell_the_time_no_store_is_born(ahead_ms: int) -> None:
+    world = World(2, reconcile=True, born=False)
+    world.skew_ms[1] = ahead_ms
     for index in range(2):
         world.start(index)
-    world.run(3)
+    world.run(5)
+    assert births(world) == {0}
+    world.stop(1)
+    world.skew_ms[1] = 0
+    world.start(1)
+    world.run(5)
+    assert births(world) != {0}
+    receipt = world.put(0, "k", "v", Level.ALL)
+    world.run(30)
+    assert converged(world, receipt=receipt).proven
+
+
+def test_a_member_that_cannot_tell_the_time_leaves_the_birth_to_the_others() -> None:
+    world = World(3, reconcile=True, born=False)
+    world.skew_ms[2] = HOUR_MS
+    for index in range(3):
+        world.start(index)
+    world.run(5)
     (birth,) = births(world)
-    assert birth >> 16 >= WALL_MS + int(world.monotonic * 1000) - 3000
+    assert WALL_MS < birth >> 16 < WALL_MS + HOUR_MS
+    receipt = world.put(0, "k", "v")
+    world.run(30)
+    assert all(obstacle.text != GONE for obstacle in converged(world, receipt=receipt).obstacles)
+
+
+def test_a_member_that_stumbles_while_the_cluster_is_born_does_not_raise_the_birth() -> None:
+    world = World(3, reconcile=True, born=False)
+    world.freeze(0)
+    for index in range(3):
+        world.start(index)
+    world.run(1)
+    world.crash(0)
+    world.thaw(0)
+    world.run(1)
+    world.start(0)
+    while not (world.node(1).identity.counts and world.node(2).identity.counts):
+        world.turn()
+    call = world.set(1, "k", "v")
+    world.run(60)
+    assert len(births(world)) == 1
+    assert converged(world, receipt=call.receipt()).proven
+
+
+def test_what_was_proposed_once_stands_after_a_crash() -> None:
+    world = World(3, born=False)
+    world.start(0)
+    world.start(1)
+    world.run(3)
+    proposed = world.engines[0].get(PROPOSED)
+    assert proposed is not None, "two of three have compared their clocks"
+    world.crash(0)
+    world.run(5)
+    world.start(0)
+    world.start(2)
+    world.run(3)
+    assert world.engines[0].get(PROPOSED) == proposed
+    assert len(births(world)) == 1

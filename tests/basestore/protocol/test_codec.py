@@ -370,7 +370,7 @@ def test_what_never_leaves_a_node_cannot_be_said(message: Message) -> None:
 
 def test_two_different_messages_of_equal_fields_stay_different() -> None:
     sent: list[Message] = [
-        Ping(1, 2, True, b"g", 3, [], False, 0, 0),
+        Ping(1, 2, True, b"g", 3, [], False, 0, 0, 0),
         Get(1, "b", b"k", 1, 1, b"", True),
         Applied([1], b"", 2),
         Applied([], b"", 0),

@@ -192,7 +192,7 @@ def test_what_came_before_the_refused_message_was_still_done() -> None:
     client = world.clients[0]
     assert client is not None
     written = Set(1, "default", b"k", b"v", Level.ONE, 1000, 0, b"")
-    refused = Ping(1, 1, True, b"g", 1, [], False, 0, 0)
+    refused = Ping(1, 1, True, b"g", 1, [], False, 0, 0, 0)
     assert world.node(0).receive_client(client.outbox, [written, refused], world.now(0)) is refused
     world.settle()
     assert world.values("k") == [b"v"]
