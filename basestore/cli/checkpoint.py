@@ -16,9 +16,12 @@ from typing import Any, BinaryIO, NamedTuple
 
 from basestore.cli.rows import START, Position
 from basestore.errors import ConfigurationError
+from basestore.repair.version import COUNTER_BITS
+from basestore.results.loss import Writes
+from basestore.results.receipts import Receipt
 from basestore.storage.durable_files import replace_file
 
-FORMAT = 3
+FORMAT = 4
 SAMPLE_BYTES = 64 << 10
 
 
@@ -35,7 +38,8 @@ class Failed(NamedTuple):
 @dataclass(slots=True)
 class Progress:
     """What has become of the rows up to `position`; those in `failed` are still to be written. `newest_ms`:
-    the newest that the cluster has told of its time, in ms since 1970."""
+    the newest that the cluster has told of its time, in ms since 1970. `written`, by partition: what rests
+    on the stores that there were, to be held against what is lost later."""
 
     position: Position = START
     newest_ms: int = 0
@@ -44,6 +48,17 @@ class Progress:
     lost: int = 0
     malformed: int = 0
     failed: list[Failed] = field(default_factory=list)
+    written: dict[int, Writes] = field(default_factory=dict)
+
+    def note(self, receipt: Receipt, after_ms: int) -> None:
+        """A write has ended, later than this; with it, or what beat it, is gone what is counted of it."""
+        # What beat it unstamped may be older than a loss that it outlived: only one from now on counts.
+        stamp = receipt.version.stamp if receipt.version else after_ms << COUNTER_BITS
+        if receipt.version is None and receipt.superseded_by is not None:
+            stamp = max(stamp, receipt.superseded_by.stamp)
+        known = self.written.get(receipt.partition) or Writes(stamp, receipt.known_at)
+        least = Writes(min(known.stamp, stamp), min(known.known_at, receipt.known_at))
+        self.written[receipt.partition] = least
 
 
 def identity(source: BinaryIO, settings: dict[str, Any]) -> dict[str, Any]:
@@ -105,4 +120,5 @@ def _revive(fields: dict[str, Any]) -> Progress:
     fields = dict(fields)
     position = Position(*fields.pop("position"))
     failed = [Failed(Position(*start), *rest) for start, *rest in fields.pop("failed")]
-    return Progress(position=position, failed=failed, **fields)
+    written = {int(partition): Writes(*least) for partition, least in fields.pop("written").items()}
+    return Progress(position=position, failed=failed, written=written, **fields)

@@ -7,6 +7,7 @@
     go on    batch after batch; after each, the checkpoint
     end      the counts; the checkpoint goes if there is nothing to come back for
 
+It neither goes on nor ends behind rows that may be gone with a disk (`losses.py`).
 What a row becomes is counted, never dropped: stored, superseded, lost, failed or malformed. A row
 that failed is written later than those behind it: of rows with one key, another than the last may
 then be the one that stays. How a file is read is `rows.py`, how a checkpoint is kept `checkpoint.py`.
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from basestore.cli import exits
+from basestore.cli.losses import say_missing, wait_for_moment
 from basestore.cli.options import Target, duration, share
 from basestore.cli.requests import open_store
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from basestore.cli.checkpoint import Checkpoint
     from basestore.cli.rows import Malformed, Position, Row
     from basestore.errors import RequestFailed
+    from basestore.results.cluster_view import Obstacle
     from basestore.results.receipts import Receipt
     from basestore.sync import SyncStore
 
@@ -180,21 +183,34 @@ class _Import:
     def run(self) -> int:
         """Write all rows that can be written; returns the exit code of the worst."""
         if self._resumed is not None:
+            if missing := self._store.missing(self._progress.written):
+                return self._give_up(missing)
             exits.say(f"Going on at line {self._resumed}, where this import stopped.")
-        if self._checkpoint is not None:  # what fails before any receipt has come is stamped after this, too
-            self._hear_time(self._store.node_hints().asked_ms or 0)
+        # What fails before any receipt has come is stamped after this, too.
+        self._hear_time(self._store.node_hints().asked_ms or 0)
+        if not self._progress.written:
+            wait_for_moment(self._store, self._progress.newest_ms)
         try:
             self._retry()
             self._go_on()
+            missing = self._store.missing(self._progress.written)
         except BaseException:
             if self._progress.position.offset:
                 self._show_counts(complete=False)
             raise
+        if missing:
+            return self._give_up(missing)
         complete = not self._progress.failed
         if complete and self._checkpoint is not None:
             self._checkpoint.remove()
         self._show_counts(complete)
         return self._exit_code()
+
+    def _give_up(self, missing: "Sequence[Obstacle]") -> int:
+        """Leaves the checkpoint: the same command is refused again."""
+        self._show_counts(complete=False, goes_on=False)
+        say_missing(missing)
+        return exits.UNKNOWN
 
     def _retry(self) -> None:
         """Write the rows that failed before."""
@@ -300,7 +316,7 @@ class _Import:
         from basestore.consistency import Outcome
         from basestore.errors import RequestFailed
 
-        progress = self._progress
+        progress, heard_ms = self._progress, self._progress.newest_ms
         lost = []
         for row, result in zip(rows, results, strict=True):
             if isinstance(result, RequestFailed):
@@ -310,6 +326,7 @@ class _Import:
                 continue
             if result.version is not None:
                 self._hear_time(result.version.wall_ms)
+            progress.note(result, heard_ms)
             if result.outcome is Outcome.STORED:
                 progress.stored += 1
             elif result.outcome is Outcome.SUPERSEDED:
@@ -347,7 +364,7 @@ class _Import:
         elif self._shown == SHOWN_MAX + 1:
             exits.say("(further lines are counted, not shown)")
 
-    def _show_counts(self, complete: bool) -> None:
+    def _show_counts(self, complete: bool, goes_on: bool = True) -> None:
         progress = self._progress
         counts = {
             "stored": progress.stored,
@@ -360,7 +377,7 @@ class _Import:
             click.echo(json.dumps({**counts, "complete": complete, "resumed_at_line": self._resumed}))
         else:
             click.echo(", ".join(f"{count} {name}" for name, count in counts.items()))
-        if not complete and self._checkpoint is not None:
+        if not complete and goes_on and self._checkpoint is not None:
             exits.say(
                 f"The import is not complete. Give the same command again: it goes on behind line "
                 f"{progress.position.line - 1} and repeats what failed."

@@ -1,10 +1,10 @@
 """Blocking operator: what an operator asks of a cluster, as `operator.py`, without an event loop.
 
-Beside the calls there it asks every member for its hints. Members are asked at once, each over a connection
-of its own.
+Beside the calls there it asks every member for its hints, and what is lost of some writes. Members are asked
+at once, each over a connection of its own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Thread
 from time import monotonic, sleep
 from types import TracebackType
@@ -21,11 +21,11 @@ from basestore.client.calls import LEFT_S_MIN, Call, Calls, StoreTimeout, survey
 from basestore.client.channel import silence
 from basestore.errors import BasestoreError, InvalidRequest, RequestFailed, Unreachable
 from basestore.protocol.handshake import MemberRow
-from basestore.results.cluster_view import Following
+from basestore.results.cluster_view import Following, Obstacle
 from basestore.results.convergence import CONVERGED_S, Convergence, Proving
 from basestore.results.explanation import Explanation
 from basestore.results.hints import NodeHints
-from basestore.results.loss import ACCEPT_S, AcceptedLoss, Accepting
+from basestore.results.loss import ACCEPT_S, MISSING_S, AcceptedLoss, Accepting, Missing, Writes
 from basestore.results.nodes import NodeState, down
 from basestore.results.receipts import Receipt
 from basestore.results.repair import REPAIR_S, Repair, Repairing
@@ -105,6 +105,13 @@ class BlockingOperator:
     def accept_loss(self, *, timeout: float = ACCEPT_S, partition: int | None = None) -> AcceptedLoss:
         """Accept that writes may be lost; `Store.accept_loss` says which."""
         return self._follow(Accepting(scope_of("default", None, partition), patience(timeout), monotonic()))
+
+    def missing(
+        self, written: Mapping[int, Writes] | Writes, *, timeout: float = MISSING_S
+    ) -> tuple[Obstacle, ...]:
+        """Why some of these writes, by partition or of all, may be gone with a disk; empty where nobody knows
+        that they are. Unreachable, ReadTimeout."""
+        return self._follow(Missing(written, patience(timeout), monotonic()))
 
     def _follow(self, survey: Following[T], progress: Callable[[int, int], None] | None = None) -> T:
         """Ask until there is a result. A node that goes meanwhile is no reason to stop."""

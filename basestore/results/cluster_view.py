@@ -251,20 +251,26 @@ class ClusterView:
 
     def lost(self, partition: int) -> list[Cause]:
         """Losses that nobody has accepted."""
-        return [
-            Cause("lost", (name,), loss_text(name, row), wall_ms_of(row.upto))
-            for row in self.losses(partition)
-            for name in (self.members[row.number],)
-        ]
+        return [self._lost(row) for row in self.losses(partition)]
 
-    def may_lack(self, partition: int, stamp: int, known_at: int) -> bool:
-        """Whether a write of this stamp that so many replicas were known to hold may be gone, be it accepted,
-        or be it that the stores are newer."""
+    def _lost(self, row: LossRow) -> Cause:
+        name = self.members[row.number]
+        return Cause("lost", (name,), loss_text(name, row), wall_ms_of(row.upto))
+
+    def may_lack(self, partition: int, stamp: int, known_at: int) -> list[Cause]:
+        """Why a write of this stamp that so many replicas were known to hold may be gone, be it accepted,
+        or be it that the stores are newer; none where it is not."""
         missing = len(self.replicas(partition)) - known_at
-        lost = self.losses(partition, accepted=True)
-        return any(view.said.birth >= stamp for view in self.nodes.values()) or any(
-            row.upto >= stamp and (row.open or row.sources <= missing) for row in lost
-        )
+        newer = [
+            Cause("lost", (name,), f"writes are lost: the store of {name} is newer", wall_ms_of(birth))
+            for name, view in self.nodes.items()
+            if (birth := view.said.birth) >= stamp
+        ]
+        return newer + [
+            self._lost(row)
+            for row in self.losses(partition, accepted=True)
+            if row.upto >= stamp and (row.open or row.sources <= missing)
+        ]
 
     @property
     def silent(self) -> list[Cause]:

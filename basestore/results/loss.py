@@ -1,19 +1,27 @@
-"""Loss: an operator accepts that writes may be lost (`replica/losses.py`), so that proofs speak again.
+"""Loss: what may be lost of some writes, and an operator accepts it, so that proofs speak again.
 
 Every member that answers is asked what is lost, then told which losses are accepted: those that were shown,
 up to the moments that were shown. Members tell each other, so those that do not answer now hear of it when
 they are back. What is found lost meanwhile is another loss, stays open, and is to be accepted anew. Accepting
-twice is the same as once. Pure; the client's time is an argument.
+twice is the same as once.
+
+`Missing` asks what is lost of writes that somebody rests on, as an import that goes on behind them. That is
+known at once (`replica/losses.py`, `anti_entropy/birth.py`); a proof that they are everywhere takes time.
+Pure; the client's time is an argument.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from basestore.errors import ReadTimeout
 from basestore.protocol.anti_entropy import LossRow
 from basestore.protocol.operator import NEVER, PAGE_PARTITIONS, Survey
 from basestore.results.cluster_view import SURVEY_MS, Cause, Following, Obstacle, Scope, gathered, wall_ms_of
 
 ACCEPT_S = 30.0
+MISSING_S = 30.0
+AT_ONCE_MS = 200
 SILENT_S = 5.0  # members that do not answer are waited for, once all is accepted that others know of
 ROWS_MAX = 1000  # in one request; what is left over goes with the next round
 
@@ -115,3 +123,50 @@ class Accepting(Following[AcceptedLoss]):
         if len(view.partitions) < view.total or not view.heard:
             causes += [(None, cause) for cause in view.silent]
         return causes
+
+
+class Writes(NamedTuple):
+    """Some writes to one partition: the least of their stamps, and at how many replicas each was known to be,
+    at least."""
+
+    stamp: int
+    known_at: int
+
+
+class Missing(Following[tuple[Obstacle, ...]]):
+    """Asks whether any of these writes, by partition, may be gone with a disk, and why. Waits a while until a
+    replica of each partition is up, for one that is not may not know yet. Of a partition all of whose
+    replicas stay away nothing is known, and nothing said: who is back will tell. Without partitions: of all
+    whether such writes would be, and that of those that answer at once."""
+
+    def __init__(self, written: Mapping[int, Writes] | Writes, timeout_s: float, now_s: float) -> None:
+        super().__init__(Scope("default", b"", -1), timeout_s, now_s)
+        self._written = written
+
+    def request(self, request: int) -> Survey:
+        """The next request."""
+        within_ms = AT_ONCE_MS if isinstance(self._written, Writes) else SURVEY_MS
+        return Survey(request, *self._scope, self.cluster_view.first, NEVER, False, [], within_ms)
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Partitions that a replica has told of, and all."""
+        return len(self.cluster_view.partitions), self.cluster_view.total
+
+    def result(self, now_s: float) -> tuple[Obstacle, ...] | None:
+        """What stands against them, once it is known; ReadTimeout when it cannot be learned in time."""
+        view, written = self.cluster_view, self._written
+        if isinstance(written, Writes):
+            written = dict.fromkeys(range(view.total), written)
+        told = {each for node in view.nodes.values() if node.said.state == "up" for each in node.holdings}
+        enough = written.keys() <= told or written is not self._written or now_s >= self._begun_s + SILENT_S
+        if now_s < self._deadline and (view.first or not view.heard or not enough):
+            return None
+        if not view.heard:
+            text = "no node told in time what is lost. Look at `basestore status`, and try again"
+            raise ReadTimeout(text, None, None, None)
+        return gathered(
+            (partition, cause)
+            for partition, writes in written.items()
+            for cause in view.may_lack(partition, *writes)
+        )

@@ -1,12 +1,13 @@
 """Following: what a client does that waits for a result, in a world whose time moves by hand."""
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 from basestore.client.arguments import scope_of
 from basestore.protocol.handshake import Names
-from basestore.results.cluster_view import Following
+from basestore.results.cluster_view import Following, Obstacle
 from basestore.results.convergence import Convergence, Proving
-from basestore.results.loss import AcceptedLoss, Accepting
+from basestore.results.loss import AcceptedLoss, Accepting, Missing, Writes
 from basestore.results.receipts import Receipt
 from basestore.results.repair import Repair, Repairing
 from tests.worlds.world import TICK_S, World
@@ -54,3 +55,7 @@ def repaired(
 
 def loss_accepted(world: World, at: int = 0, *, timeout_s: float = 5.0) -> AcceptedLoss:
     return follow(world, Accepting(scope_of("default", None), timeout_s, world.monotonic), at)
+
+
+def missing(world: World, written: Mapping[int, Writes] | Writes, at: int = 0) -> tuple[Obstacle, ...]:
+    return follow(world, Missing(written, 30.0, world.monotonic), at)

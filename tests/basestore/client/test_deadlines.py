@@ -68,6 +68,7 @@ CALLS: dict[str, Call] = {
 SYNC_CALLS: dict[str, Call] = {
     "hints": lambda store: store.hints(),
     "cluster_id": lambda store: store.cluster_id(),
+    "missing": lambda store: store.missing({}, timeout=TIMEOUT_S),
 }
 LOCAL = {"close", "aclose", "token", "merge"}
 
