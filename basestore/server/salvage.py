@@ -69,9 +69,10 @@ def salvage(config: NodeConfig) -> str:
         raise
     end(config.directory)
     guess = "" if found.facts else f" {_GUESSED}: those of this version and of the configuration were taken."
+    unlisted = "" if wreck.listed else " Which tables it had could not be read: some may be missing."
     return (
         f"salvaged {found.sound} records; {found.unsound} were damaged, and {wreck.gaps} ranges could not be "
-        f"read.{guess} The old files are in {aside}"
+        f"read.{unlisted}{guess} The old files are in {aside}"
     )
 
 

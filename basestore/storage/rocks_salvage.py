@@ -91,7 +91,7 @@ def _left_out(directory: Path) -> list[Path]:
 
 
 class Wreck:
-    """A damaged store, for reading."""
+    """A damaged store, for reading. `listed`: it said which tables it had; else there may have been more."""
 
     def __init__(self, directory: Path) -> None:
         """StorageError when nothing of it can be read."""
@@ -100,7 +100,7 @@ class Wreck:
         self._open: dict[frozenset[Path], Rdict] = {}
         rmtree(self._parts, ignore_errors=True)  # of an attempt that was broken off
         try:
-            names = _tables(directory)
+            names, self.listed = _tables(directory)
         except Exception as error:  # rocksdict raises nothing narrower
             text = f"nothing of the store {directory.parent} can be read: {error}{ELSEWHERE}"
             raise StorageError(text) from error
@@ -180,18 +180,19 @@ def _options() -> Options:
     return lenient
 
 
-def _tables(directory: Path) -> list[Path]:
-    """The tables of a store; what its log holds becomes one of them. Where that cannot be told, RocksDB's
-    repair makes a new manifest, and puts those aside in which it finds damage."""
-    path = str(directory)
+def _tables(directory: Path) -> tuple[list[Path], bool]:
+    """The tables of a store; what its log holds becomes one of them. Where it does not tell them (the second
+    is false), RocksDB's repair makes a new manifest, and puts those aside in which it finds damage."""
+    path, listed = str(directory), True
     try:
         db = Rdict(path, _options())
     except Exception:  # noqa: BLE001 - rocksdict raises nothing narrower
+        listed = False
         Rdict.repair(path, _options())
         db = Rdict(path, _options())
     names = [directory / file["name"].lstrip("/") for file in db.live_files()]
     db.close()
-    return names + sorted((directory / _LEFT_OUT).glob("*.sst"))
+    return names + sorted((directory / _LEFT_OUT).glob("*.sst")), listed
 
 
 def _sound(cursor: RdictIter) -> bool:

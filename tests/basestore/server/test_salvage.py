@@ -4,7 +4,7 @@ Covers `server/salvage.py` and `storage/rocks_salvage.py`, on one node without p
 what is missing, so it is said.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -149,6 +149,49 @@ def test_what_stands_between_two_bad_blocks_of_a_table_is_kept(config: NodeConfi
     salvage(config)
     with lone(config) as world:
         assert len(held(world)) > len(KEYS) - 4 * 50
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+MANIFESTS: dict[str, Callable[[Path], None]] = {
+    "a flipped bit": lambda manifest: flip(manifest, 0.5), "cut": cut, "gone": Path.unlink,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS)
+@pytest.mark.parametrize("small", [None, 0.3])
+def test_bad_blocks_beside_a_damaged_manifest_cost_what_stands_in_them(
+    config: NodeConfig, small: float | None, manifest: str
+) -> None:
+    """RocksDB's own repair leaves out whole each table with a bad block; its other rows are kept."""
+    tables = small_and_large(config)
+    flip(tables[1], 0.5)
+    if small is not None:
+        flip(tables[0], small)
+    MANIFESTS[manifest](max(config.directory.glob("MANIFEST-*")))
+    text = salvage(config)
+    assert f" {1 if small is None else 2} ranges could not be read" in text
+    assert "Which tables it had could not be read" in text
+    with lone(config) as world:
+        assert len(held(world)) > len(KEYS) - 150
+        assert world.state(0).loss is not None
+
+
+@pytest.mark.parametrize("manifest", [None, *MANIFESTS])
+def test_a_table_that_is_gone_is_counted_or_it_is_said_that_nobody_knows(
+    config: NodeConfig, manifest: str | None
+) -> None:
+    _, large = small_and_large(config)
+    large.unlink()
+    if manifest is not None:
+        MANIFESTS[manifest](max(config.directory.glob("MANIFEST-*")))
+    text = salvage(config)
+    assert ("some may be missing" in text) is (manifest is not None)
+    assert ("1 ranges could not be read" in text) is (manifest is None)
+    with lone(config) as world:
+        assert world.state(0).loss is not None
 
 
 def lose_facts(config: NodeConfig, keys: Iterable[bytes]) -> None:
