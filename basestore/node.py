@@ -306,7 +306,7 @@ class Node:
     @property
     def reason(self) -> str:
         """Why the store does not count, in words; empty when it does."""
-        return status.reason(self.identity, self.peers)
+        return status.reason(self.identity, self.peers, self.certificates)
 
     @property
     def linked(self) -> bool:

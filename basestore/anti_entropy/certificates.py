@@ -71,6 +71,16 @@ class Certificates:
         self._certificates = self._load()
         self._claims: dict[int, dict[int, Claim]] = {partition: {} for partition in summaries.of}
         self._last_exchanges: dict[tuple[int, int], LastExchange] = {}  # by partition and member
+        self._sources_needed = placement.sources_needed
+
+    def whole(self, partition: int) -> int:
+        """How many other replicas of it are whole, as far as this node has heard."""
+        return sum(self._peers.all[other].whole for other in self.others[partition])
+
+    @property
+    def few_whole(self) -> bool:
+        """Whether of some partition too few others are whole to recover it from them alone."""
+        return any(self.whole(partition) < self._sources_needed for partition in self.others)
 
     def _load(self) -> dict[int, dict[int, tuple[bytes, bytes, Certificate]]]:
         index = {peer.name: peer.index for peer in self._peers.all}

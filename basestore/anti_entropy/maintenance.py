@@ -84,12 +84,17 @@ class Maintenance:
 
     def bars(self, partition: int) -> bool:
         """Whether the partition is in no state to be compared."""
-        outlived = self._identity.outlived and not self._identity.counts
         return (
             partition in self.suspects
             or partition in self._damaged
-            or (outlived and partition not in self._emptied)
+            or (partition not in self._emptied and self._is_outlived(partition))
         )
+
+    def _is_outlived(self, partition: int) -> bool:
+        """Whether what an old copy holds of it is of no use. Where no other replica is whole, nobody can be
+        known to hold more: then it is compared as what any store in doubt holds."""
+        outlived = self._identity.outlived and not self._identity.counts
+        return outlived and self._certificates.whole(partition) > 0
 
     def watch_damage(self) -> None:
         """No exchanges where a record is damaged, until it is healed, nor where counts cannot be."""
@@ -131,7 +136,7 @@ class Maintenance:
             self._emptied.clear()
             return None
         for partition in self._summaries.of:
-            if partition in self._emptied or partition in busy:
+            if partition in self._emptied or partition in busy or not self._is_outlived(partition):
                 continue
             self._certificates.incomplete(partition)
             dropped = self._replica.empty(partition, rows)

@@ -86,10 +86,8 @@ class Recovery:
         """An operator says that this is the newest there is of the store. It may be one of many that were
         restored together, so what only the others had is noted as lost, and accepted with that word."""
         if self._identity.take_as_is():
-            others = self._certificates.others
             held = self._placement.held_by(self._peers.me)
-            whole = {each: sum(self._peers.all[other].whole for other in others[each]) for each in held}
-            self._losses.note(whole, now, accepted=True)
+            self._losses.note({each: self._certificates.whole(each) for each in held}, now, accepted=True)
 
     def progress(self) -> tuple[int, int]:
         """Partitions recovered so far, and all."""

@@ -67,7 +67,8 @@ class Inspector:
         partitions, page = self.held(message), page_of(message)
         counts = self.metrics.counts
         return Inspected(
-            message.id, state(self.identity), reason(self.identity, self.peers), self.config.durability,
+            message.id, state(self.identity), reason(self.identity, self.peers, self.certificates),
+            self.config.durability,
             self.stamper.trouble(now), self.peers.clock.about_ms(now), self._newest_stamp(now),
             self.config.cluster.closed_lag_ms,
             [sum(counts[name] for name in _EXCHANGES), *(counts[name] for name in COUNTS[1:])],

@@ -64,8 +64,8 @@ class Report:
     def facts(self) -> dict[str, str]:
         """What `basestore status` shows."""
         known = status.facts(
-            self.config, self.identity, self.peers, self.replica, self.recovery, self.hints, self.debts,
-            self.losses, self.group_commit.trouble, self.stamper.trouble(self.ticked),
+            self.config, self.identity, self.peers, self.replica, self.certificates, self.recovery,
+            self.hints, self.debts, self.losses, self.group_commit.trouble, self.stamper.trouble(self.ticked),
         )  # fmt: skip
         return known | self._lag().facts() | self.disk_space.facts() | dict(self.labels)
 

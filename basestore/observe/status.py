@@ -6,6 +6,7 @@ not know. Everything here is read off the rooms that it is about, and changes no
 
 from collections.abc import Mapping
 
+from basestore.anti_entropy.certificates import Certificates
 from basestore.anti_entropy.recovery import Recovery
 from basestore.cluster.peers import Peers
 from basestore.config import NodeConfig
@@ -33,15 +34,14 @@ def state(identity: StoreIdentity) -> str:
     return "up" if identity.counts else "starting"
 
 
-def reason(identity: StoreIdentity, peers: Peers) -> str:
+def reason(identity: StoreIdentity, peers: Peers, certificates: Certificates) -> str:
     """Why the store does not count, in words; empty when it does."""
     if identity.counts:
         return ""
     why = identity.reason or identity.waits_for
     seen = [peer for peer in peers.others if peer.introduced]
     up = sum(peer.whole for peer in seen)
-    few = up <= peers.spare or peers.spare < 0  # below 0: no other holds what this one does
-    if identity.takeable and few and (seen or not peers.others):
+    if identity.takeable and certificates.few_whole and (seen or not peers.others):
         why += f"; {'too few members' if up else 'no member'} that it sees is up. {_WORD}"
     elif identity.state is State.FORGETFUL and any(peer.takeable for peer in seen):
         names = ", ".join(peer.name for peer in seen if peer.takeable)
@@ -54,6 +54,7 @@ def facts(
     identity: StoreIdentity,
     peers: Peers,
     replica: Replica,
+    certificates: Certificates,
     recovery: Recovery,
     hints: Hints,
     debts: Debts,
@@ -68,7 +69,7 @@ def facts(
     return {
         "node": config.name,
         "state": state(identity),
-        "reason": reason(identity, peers),
+        "reason": reason(identity, peers, certificates),
         "copied": "yes" if identity.takeable else "",
         "recovered": f"{recovered}/{of}" if of and not identity.counts else "",
         "records": str(replica.summaries.records),

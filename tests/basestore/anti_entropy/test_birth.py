@@ -180,3 +180,23 @@ def test_what_was_proposed_once_stands_after_a_crash() -> None:
     world.run(3)
     assert world.engines[0].get(PROPOSED) == proposed
     assert len(births(world)) == 1
+
+
+@pytest.mark.parametrize(("count", "replication"), [(2, 2), (3, 3), (3, 2), (5, 3)])
+def test_a_dead_node_that_is_replaced_does_not_raise_the_birth(count: int, replication: int) -> None:
+    world = World(count, replication=replication, reconcile=True)
+    receipt = world.put(0, "k", "v", Level.ALL)
+    (birth,) = births(world)
+    world.run(30)
+    last = count - 1
+    world.wipe(last)
+    world.run(10)
+    for index in range(last):  # all others, together, for the new address
+        world.stop(index)
+    world.start(last)
+    world.run(1)
+    for index in range(last):
+        world.start(index)
+    world.run(40)
+    assert births(world) == {birth}
+    assert converged(world, receipt=receipt).proven

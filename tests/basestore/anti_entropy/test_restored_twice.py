@@ -1,0 +1,66 @@
+"""Restored twice: a backup is put back once more, before anybody has said a word of the first time.
+
+Covers `Maintenance`'s emptying of old copies: it waits for somebody who is known to hold more.
+"""
+
+import pytest
+
+from basestore.consistency import Level
+from basestore.protocol.operator import Status
+from tests.worlds.world import World
+
+
+def take_as_is(world: World, index: int) -> None:
+    world.ask(index, lambda request: Status(request, True))
+    world.settle()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_newest_backup_is_kept_however_often_it_is_put_back(times: int) -> None:
+    world = World(3, reconcile=True)
+    world.put(0, "old", "v", Level.ALL)
+    world.run(3)
+    world.stop(1)
+    older = world.copy_store(1)
+    world.start(1)
+    world.run(3)
+    world.put(0, "k", "v", Level.ALL)
+    world.run(10)
+    world.stop(0)
+    newest = world.copy_store(0)
+    world.wipe(2)
+    world.restore(1, older, in_place=False)
+    world.start(1)
+    world.start(2)
+    for _ in range(times):
+        if world.nodes[0] is not None:
+            world.stop(0)
+        world.restore(0, newest, in_place=False)
+        world.start(0)
+        world.run(8)
+    take_as_is(world, 0)
+    world.run(40)
+    assert all(node is not None and node.state == "up" for node in world.nodes)
+    assert world.values("k") == [b"v"] * 3
+
+
+def test_a_purged_delete_stays_so_where_the_backup_that_knows_of_it_is_put_back_twice() -> None:
+    world = World(3, reconcile=True)
+    world.put(0, "k", "v", Level.ALL)
+    world.run(3)
+    older = world.copy_store(1)
+    call = world.delete(0, "k", Level.ALL)
+    world.run(60)
+    assert call.receipt()
+    assert all(world.stored(index, "k") is None for index in range(3)), "purged"
+    knowing = world.copy_store(0)
+    world.wipe(2)
+    world.restore(1, older, in_place=False)
+    world.restore(0, knowing, in_place=False)
+    for index in range(3):
+        world.start(index)
+    world.run(5)
+    world.restore(0, knowing, in_place=False)
+    world.start(0)
+    world.run(40)
+    assert not any(world.values("k"))
