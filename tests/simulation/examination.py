@@ -16,7 +16,7 @@ from basestore.node import Node
 from tests.simulation import history as h
 from tests.simulation import stored as s
 from tests.simulation.clients import EXAMINE, Client
-from tests.simulation.operators import Operator
+from tests.simulation.operators import Operator, keeps_late
 from tests.simulation.plan import ClientPlan
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ VERSION_LOST = 11  # the code of an error
 IN_SESSIONS_MAX = 60
 WRITTEN_MAX = 24
 SHOWN_MAX = 5
+InSession = tuple[Client, tuple[str, str]]
 
 
 class Examination:
@@ -133,7 +134,20 @@ class Examination:
 
     def _read_in_sessions(self) -> None:
         """Every session reads what it has seen, or something newer, or is told that a disk has lost it."""
-        asking = [(client, at) for client in self._clients for at in sorted(client.seen())]
+        asking = self._unanswered([(client, at) for client in self._clients for at in sorted(client.seen())])
+        if asking and self._late():  # they wait for what an operator says of hints that came too late
+            self._decide_late()
+            asking = self._unanswered(asking)
+        if not asking:
+            return
+        plan = self._world.plan
+        if plan.rounds and plan.hasty:  # or nothing can be proven, not that a version is lost either
+            self._world.blame("sessions", f"no read answers in a session: {asking[:SHOWN_MAX]}")
+            return
+        self._world.counts["spared: a session waits for what may be lost, and nothing is proven"] += 1
+
+    def _unanswered(self, asking: list[InSession]) -> list[InSession]:
+        """What no read has answered in any of several rounds."""
         for _ in range(ROUNDS_MAX):
             asked = [(client, client.read(*at)) for client, at in asking[:IN_SESSIONS_MAX]]
             self._ask_all(
@@ -150,12 +164,19 @@ class Examination:
                 if op.outcome != h.FOUND and op.code != VERSION_LOST
             ]
             if not asking:
-                return
-        plan = self._world.plan
-        if plan.rounds and plan.hasty:  # or nothing can be proven, not that a version is lost either
-            self._world.blame("sessions", f"no read answers in a session: {asking[:SHOWN_MAX]}")
-            return
-        self._world.counts["spared: a session waits for what may be lost, and nothing is proven"] += 1
+                break
+        return asking
+
+    def _decide_late(self) -> None:
+        """An operator has all hints that came too late decided."""
+        operator, ended = Operator(self._world, len(self._world.plan.clients) + 10), []
+        keepers = [machine for machine in self._world.machines if keeps_late(machine)]
+        for machine in keepers:
+            operator.replay(machine, lambda: ended.append(True))
+        end = self._world.clockwork.now + EXAMINE_S_MAX
+        while self._world.clockwork.now < end and (len(ended) < len(keepers) or self._late()):
+            self._world.clockwork.run(self._world.clockwork.now + 0.25)
+        self._await_quiet()
 
     def judge_lost(self, read: h.Operation, version: bytes) -> None:
         """A session is told that what it had seen is lost."""
@@ -203,8 +224,7 @@ class Examination:
 
     def _late(self) -> bool:
         """Whether some hints came too late."""
-        nodes = [machine.node for machine in self._world.machines if machine.node]
-        return any(pile.late for node in nodes for pile in node.hints.summary())
+        return any(map(keeps_late, self._world.machines))
 
     def _rest(self) -> None:
         """Nobody asks anything, and all is well: what compares and cleans up goes on, and finds nothing."""
