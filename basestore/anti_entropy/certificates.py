@@ -77,10 +77,9 @@ class Certificates:
         """How many other replicas of it are whole, as far as this node has heard."""
         return sum(self._peers.all[other].whole for other in self.others[partition])
 
-    @property
-    def few_whole(self) -> bool:
-        """Whether of some partition too few others are whole to recover it from them alone."""
-        return any(self.whole(partition) < self._sources_needed for partition in self.others)
+    def recoverable(self, partition: int) -> bool:
+        """Whether enough of them are whole: what a quorum has acknowledged is on these."""
+        return self.whole(partition) >= self._sources_needed
 
     def _load(self) -> dict[int, dict[int, tuple[bytes, bytes, Certificate]]]:
         index = {peer.name: peer.index for peer in self._peers.all}

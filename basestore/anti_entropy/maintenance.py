@@ -91,10 +91,10 @@ class Maintenance:
         )
 
     def _is_outlived(self, partition: int) -> bool:
-        """Whether what an old copy holds of it is of no use. Where no other replica is whole, nobody can be
-        known to hold more: then it is compared as what any store in doubt holds."""
+        """Whether what an old copy holds of it is of no use: all that a quorum has acknowledged is elsewhere.
+        Until that is so it is compared as what any store in doubt holds."""
         outlived = self._identity.outlived and not self._identity.counts
-        return outlived and self._certificates.whole(partition) > 0
+        return outlived and self._certificates.recoverable(partition)
 
     def watch_damage(self) -> None:
         """No exchanges where a record is damaged, until it is healed, nor where counts cannot be."""

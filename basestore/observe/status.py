@@ -41,7 +41,8 @@ def reason(identity: StoreIdentity, peers: Peers, certificates: Certificates) ->
     why = identity.reason or identity.waits_for
     seen = [peer for peer in peers.others if peer.introduced]
     up = sum(peer.whole for peer in seen)
-    if identity.takeable and certificates.few_whole and (seen or not peers.others):
+    few = not all(map(certificates.recoverable, certificates.others))
+    if identity.takeable and few and (seen or not peers.others):
         why += f"; {'too few members' if up else 'no member'} that it sees is up. {_WORD}"
     elif identity.state is State.FORGETFUL and any(peer.takeable for peer in seen):
         names = ", ".join(peer.name for peer in seen if peer.takeable)

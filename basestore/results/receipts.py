@@ -83,9 +83,10 @@ class Receipt:
 
     @property
     def known_at(self) -> int:
-        """How many replicas were known to hold this write, or what beat it, when the level was reached."""
+        """How many replicas were known to hold this write when the level was reached; of what beat it, for
+        each of them may have told another version, one."""
         applied = sum(state is ReplicaState.APPLIED for state in self.replicas.values())
-        return applied if self.outcome is Outcome.STORED else max(applied, self.required)
+        return applied if self.outcome is Outcome.STORED else 1
 
     def as_json(self) -> dict[str, Any]:
         """As `basestore set -o json` prints it."""

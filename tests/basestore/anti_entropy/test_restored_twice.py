@@ -64,3 +64,30 @@ def test_a_purged_delete_stays_so_where_the_backup_that_knows_of_it_is_put_back_
     world.start(0)
     world.run(40)
     assert not any(world.values("k"))
+
+
+def test_the_original_keeps_what_it_has_though_a_copy_of_it_was_tried() -> None:
+    world = World(3, reconcile=True)
+    world.put(0, "old", "v", Level.ALL)
+    world.run(3)
+    world.stop(2)
+    world.put(1, "k", "v")  # by n1 and n2
+    world.run(1)
+    world.stop(0)
+    original, places = world.copy_store(0), world.places[0]
+    world.crash(1)  # n2 is gone
+    world.start(2)
+    world.restore(0, original, in_place=False)
+    world.start(0)
+    world.run(10)
+    world.stop(0)
+    world.restore(0, original)
+    world.places[0] = places
+    world.start(0)
+    world.run(10)
+    assert world.values("k")[0] == b"v"
+    world.wipe(1)  # it is replaced
+    world.start(1)
+    world.run(40)
+    assert all(node is not None and node.state == "up" for node in world.nodes)
+    assert world.values("k") == [b"v"] * 3
