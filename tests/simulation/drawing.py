@@ -1,7 +1,7 @@
 """Drawing: the plan of a seed.
 
 Most worlds are *plain*: they last some seconds, and are drawn from a table of themes. Others begin as one of
-these, and are then made wider (`widening.py`); a few are drills (`drills.py`).
+these, and are then made wider (`widening.py`); a few are drills (`drills.py`), ordeals or hardships.
 """
 
 from dataclasses import replace
@@ -15,6 +15,8 @@ from tests.simulation.fillings import CHANCE as FILLING
 from tests.simulation.fillings import filling
 from tests.simulation.hangs import CHANCE as HANGING
 from tests.simulation.hangs import hanging
+from tests.simulation.hardships import CHANCE as HARD
+from tests.simulation.hardships import hardship
 from tests.simulation.ordeals import ORDEALS, ordeal
 from tests.simulation.plan import BEGIN_S, ClientPlan, Fault, MachinePlan, NetworkPlan, Plan
 from tests.simulation.restores import CHANCE as RESTORING
@@ -58,6 +60,9 @@ def draw(seed: int) -> Plan:
     hard = Stream(seed, "ordeal")
     if hard.chance(ORDEALS):
         return ordeal(plan, hard)
+    harder = Stream(seed, "hardship")
+    if harder.chance(HARD):
+        return hardship(plan, harder)
     drilled = Stream(seed, "drill")
     if drilled.chance(DRILLS):
         return drill(plan, drilled)

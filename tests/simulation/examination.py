@@ -6,7 +6,8 @@ replicas close themselves early it can be proven that all has converged. What su
 what is on the disks. And while nobody asks anything then, no counter of mended things moves.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from basestore.anti_entropy.exchanges import SILENCE_S_MAX
@@ -41,6 +42,7 @@ VERSION_LOST = 11  # the code of an error
 IN_SESSIONS_MAX = 60
 WRITTEN_MAX = 24
 SHOWN_MAX = 5
+RECEIPTS_MAX = 8
 InSession = tuple[Client, tuple[str, str]]
 
 
@@ -63,6 +65,7 @@ class Examination:
             self._read_in_sessions()
             self._write_all()
             self._prove()
+        self._judge_losses()
         if self._world.plan.wide or not self._world.plan.faults:
             self._rest()
 
@@ -141,7 +144,9 @@ class Examination:
         if not asking:
             return
         plan = self._world.plan
-        if plan.rounds and plan.hasty:  # or nothing can be proven, not that a version is lost either
+        # Or nothing can be proven, not that a version is lost either; nor while stamps are ahead of clocks.
+        ahead = any(machine.config.clock_is_right for machine in self._world.machines)
+        if plan.rounds and plan.hasty and not ahead:
             self._world.blame("sessions", f"no read answers in a session: {asking[:SHOWN_MAX]}")
             return
         self._world.counts["spared: a session waits for what may be lost, and nothing is proven"] += 1
@@ -210,17 +215,46 @@ class Examination:
             return
         late = self._late()
         operator = Operator(world, len(world.plan.clients) + 9)
-        ended: list[bool] = []
-        operator.prove(world.machines[0], lambda: ended.append(True), PROVE_S_MAX)
-        while not ended:
-            world.clockwork.run(world.clockwork.now + 0.25)
+        self._until(partial(operator.prove, world.machines[0], timeout_s=PROVE_S_MAX))
         kinds = {kind for kind, _ in operator.obstacles}
-        lost = "lost" in kinds and (world.history.stores_lost or world.doubted)  # until that is accepted
+        lost = "lost" in kinds and (world.history.stores_lost or world.doubted)
+        if not operator.proven and lost:  # until that is accepted
+            self._until(partial(operator.accept, world.machines[0]))
+            self._until(partial(operator.prove, world.machines[0], timeout_s=PROVE_S_MAX))
+            if not operator.accepted:
+                world.blame("converged", "a loss could not be accepted, and all members answer")
+            kinds = {kind for kind, _ in operator.obstacles}
         ahead = "clock" in kinds and any(machine.config.clock_is_right for machine in world.machines)
-        world.counts["spared: nothing is proven, for something may be lost"] += lost
         world.counts["spared: nothing is proven while stamps are ahead of the clocks"] += ahead
-        if not operator.proven and not (late or lost or ahead):
+        if not operator.proven and not (late or ahead):
             world.blame("converged", f"nothing could be proven in {PROVE_S_MAX} s: {operator.obstacles}")
+        self._prove_receipts(operator)
+
+    def _prove_receipts(self, operator: Operator) -> None:
+        """Some receipts, first of those that speak of the fewest replicas."""
+        world = self._world
+        receipts = sorted(world.witness.receipts, key=lambda told: (told[1].acknowledged, told[0].number))
+        for operation, written in receipts[:: max(1, len(receipts) // RECEIPTS_MAX)][:RECEIPTS_MAX]:
+            machine = self._examiner.stream.pick(world.machines)
+            self._until(partial(operator.prove_receipt, machine, operation, written))
+
+    def _judge_losses(self) -> None:
+        """Where no store was lost, but at most doubted, nobody notes that writes may be lost."""
+        world = self._world
+        if not world.history.sync or world.history.stores_lost or world.counts["broken log left by a crash"]:
+            return
+        for machine in world.machines:
+            for partition in world.placement.held_by(machine.index):
+                if s.may_be_lost(machine.disk, partition):
+                    text = f"n{machine.index + 1} notes that some of {partition} may be lost, and no disk was"
+                    world.blame("losses", text)
+
+    def _until(self, begin: Callable[..., None]) -> None:
+        """It has ended."""
+        ended: list[bool] = []
+        begin(after=lambda: ended.append(True))
+        while not ended:
+            self._world.clockwork.run(self._world.clockwork.now + 0.25)
 
     def _late(self) -> bool:
         """Whether some hints came too late."""

@@ -16,6 +16,7 @@ from tests.simulation.crowds import BURSTS, Crowds
 from tests.simulation.fillings import FILLINGS, Fillings
 from tests.simulation.goodbyes import say_goodbye
 from tests.simulation.hangs import HANGS, Hangs
+from tests.simulation.hardships import HARDSHIPS, Hardships
 from tests.simulation.losses import lose_store, may_lose, recall, restart_s
 from tests.simulation.plan import Fault
 from tests.simulation.restores import RESTORES, Restores
@@ -136,6 +137,7 @@ class Faults:
             **dict.fromkeys(FILLINGS, Fillings(world).strike),
             **dict.fromkeys(BURSTS, Crowds(world).strike),
             **dict.fromkeys(HANGS, Hangs(world).strike),
+            **dict.fromkeys(HARDSHIPS, Hardships(world).strike),
         }  # by kind
 
     def begin(self) -> None:

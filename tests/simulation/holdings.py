@@ -82,6 +82,12 @@ class Holdings:
         stable = max(s.stable_in(each.disk.get(s.SUMMARY + row[:2])) for each in self.replicas(row))
         return max((known for known, due in self._dues.get(row, {}).items() if due <= stable), default=b"")
 
+    def taken_by(self, disks: list["Disk"], partition: int) -> Iterator[tuple[bytes, bytes]]:
+        """Rows of a partition, and versions of them that were taken on some of these disks."""
+        for (row, version), takers in self._takers.items():
+            if s.partition_of(row) == partition and any(disk in takers for disk in disks):
+                yield row, version
+
     # --- what changes ------------------------------------------------------------------------
 
     def replaced(self, machine: "Machine", key: bytes, old: bytes | None, batch: Batch) -> None:

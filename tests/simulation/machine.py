@@ -27,7 +27,7 @@ from basestore.protocol.replication import Applied, Apply, Hinted
 from basestore.replica.identity import Fresh, Place
 from basestore.server.connections import STOPPING
 from tests.simulation.clockwork import Stream
-from tests.simulation.losses import may_doubt
+from tests.simulation.losses import held_in, may_doubt
 from tests.simulation.network import Link
 from tests.simulation.plan import MachinePlan
 from tests.simulation.room import SIZE, Room
@@ -52,6 +52,7 @@ HASTE_TICKS = 3  # in place of a second between two rounds: in step, some pairs 
 LISTEN_S = 0.6
 COPIES_MAX = 10
 ROOM_S = 0.2
+HELD_S = 1.0
 TOLD = frozenset((Applied, Apply, Hinted))  # what the triggers look at
 HEARD = frozenset((Apply, Goodbye, Ping, Pong, Remembered))  # what the witness looks at when it arrives
 FLUSH = (5000, 150, 1)  # the summary log, after so many bytes, in slices of so many bytes and nodes
@@ -99,6 +100,10 @@ class Machine:
         self.announced = False  # at the next start an operator says that the store may be an old copy
         self._doubted = False
         self.spoilt: set[bytes] = set()
+        self.torn: set[bytes] = set()  # keys of hints that were spoilt
+        self.former: list[Disk] = []  # those that were replaced since the store was whole last
+        self.held = 0  # what the file beside the store says of how many batches it holds
+        self._held_due_s = 0.0
         self.copies: deque[dict[bytes, bytes]] = deque(maxlen=COPIES_MAX)
         self._stream = Stream(world.plan.seed, f"machine {index}")
         self._backlog: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -156,7 +161,8 @@ class Machine:
         self.life += 1
         bits = self._stream.bytes
         place = Place(self.life, self.index, 0) if self.disk.persistent else None
-        fresh = Fresh(bits(16), bits(8), int.from_bytes(bits(6)), self.disk.places, place)
+        held = self.held if self.disk.persistent else 0
+        fresh = Fresh(bits(16), bits(8), int.from_bytes(bits(6)), self.disk.places, place, held)
         config = replace(self.config, forgetful=True) if self.announced else self.config
         node = Node(config, self.disk, fresh, self.instant(), {})
         node.operations.operations_max = self.world.operations_max
@@ -170,6 +176,7 @@ class Machine:
         self.disk.places = frozenset({place} if place else ())
         self.announced = False
         node.durable(barrier, self.instant())
+        self.held = node.group_commit.sequence
         summary_log = node.summaries.summary_log
         summary_log.checkpoint_at_bytes, summary_log.slice_bytes, summary_log.slice_nodes = FLUSH
         if not self.world.plan.rounds:
@@ -222,6 +229,7 @@ class Machine:
         self.world.say(self.index, "stop", "")
         self.node.close(self.instant())
         self.disk.sync()
+        self.held = self.node.group_commit.sequence
         if not self.disk.persistent:
             self.world.history.crashed()
             self._insert(Disk())
@@ -270,11 +278,15 @@ class Machine:
             action(*arguments)
 
     def replace_disk(
-        self, copy: dict[bytes, bytes] | None, loss: str = "", places: frozenset[Place] = frozenset()
-    ) -> None:
-        """Another disk: a backup (`Disk.restored`), or an empty one. Only while it does not run."""
+        self, copy: dict[bytes, bytes] | None, loss: str = "", places: frozenset[Place] = frozenset(),
+        *, keeps_held: bool = False,
+    ) -> None:  # fmt: skip
+        """Another disk: a backup (`Disk.restored`), or an empty one. Only while it does not run.
+        `keeps_held`: its files are the same, but for the log."""
         assert self.node is None
+        self.former.append(self.disk)
         self._insert(Disk() if copy is None else Disk.restored(copy, places))
+        self.held = self.held if keeps_held else held_in(copy)
         self.disk.loss = loss
         self.world.witness.stamps.lost(self)
         self.impaired_since = self.world.clockwork.now
@@ -308,6 +320,7 @@ class Machine:
         """Its disk as it was once, from when nothing was lost. Only while it does not run."""
         assert self.node is None
         self._insert(Disk.restored(copy, places))
+        self.held = held_in(copy)
 
     @property
     def in_doubt(self) -> bool:
@@ -346,6 +359,7 @@ class Machine:
                 self.world.witness.stamps.whole(self)
                 if self._replaced:  # and not only a record spoilt
                     self.world.witness.promises.whole(self, since_s)
+                    self.former.clear()
                 self._replaced = False
         return self.impaired_since >= 0
 
@@ -365,6 +379,9 @@ class Machine:
         self.world.clockwork.after(RESTING_TICK_S if resting else TICK_S, self._tick, life)
         if not self.paused:
             self._tell_room()
+            if self._clockwork.now >= self._held_due_s:  # as the service does, once a second
+                self._held_due_s = self._clockwork.now + HELD_S
+                self.held = max(self.held, self.node.group_commit.durable_sequence)
             self.node.tick(self.instant())
             if self.world.plan.hasty and self.world.plan.rounds:
                 self._hasten(self.node, RESTING_TICK_S if resting else TICK_S)

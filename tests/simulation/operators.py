@@ -4,30 +4,37 @@
     explain KEY     why a key is as it is
     replay --late   deliver hints, and decide those that came too late
 
+and in the end whether writes are everywhere of which there is a receipt; and who accept what may be lost.
+
 Surveys and what follows from their answers are the product's (`results/`), driven as its client does. A proof
 is judged on the spot (`proofs.py`), and held against the disks from then on.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from basestore.cluster.outbox import Outbox
 from basestore.errors import BasestoreError, ConnectionLost
-from basestore.protocol.client import Failed
+from basestore.protocol.client import Failed, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import Goodbye, Names
 from basestore.protocol.operator import Explain, Replay, Status
-from basestore.results.cluster_view import SURVEY_MS, Scope
-from basestore.results.convergence import Proving
+from basestore.results.cluster_view import SURVEY_MS, Following, Scope
+from basestore.results.convergence import Convergence, Proving
 from basestore.results.explanation import explanation
+from basestore.results.loss import AcceptedLoss, Accepting
+from basestore.results.receipts import receipt
 from tests.simulation.clockwork import Stream
+from tests.simulation.history import Operation
 
 if TYPE_CHECKING:
     from tests.simulation.machine import Machine
     from tests.simulation.world import PlannedWorld
 
+T = TypeVar("T")
 EVERY_S = 0.8
 PROVING_S = 4.0
+ACCEPT_S = 10.0
 GRACE_S = 0.5
 Heard = Callable[[Message | None], None]
 
@@ -83,7 +90,7 @@ class Operator:
         self.index = index
         self._stream = Stream(world.plan.seed, f"operator {index}")
         self._request = 0
-        self.proven = False  # what came of the last proof
+        self.proven = self.accepted = False  # what came of the last proof, and acceptance
         self.obstacles: list[tuple[str, str]] = []
 
     def begin(self) -> None:
@@ -145,34 +152,73 @@ class Operator:
         """Whether all has converged."""
         world = self.world
         begun_s = world.clockwork.now
-        proving = Proving(Scope("", b"", -1), None, timeout_s, begun_s)
+        self.proven = False
+
+        def done(result: Convergence) -> None:
+            self.proven = result.proven
+            self.obstacles = [(obstacle.kind, obstacle.text) for obstacle in result.obstacles]
+            world.counts["converged: proven" if result.proven else "converged: not proven"] += 1
+            if result.proven:
+                world.witness.proofs.proven(result.stamp, begun_s, bool(result.unheard))
+
+        self._follow(machine, Proving(Scope("", b"", -1), None, timeout_s, begun_s), done, after)
+
+    def prove_receipt(
+        self, machine: "Machine", operation: Operation, written: Written, after: Callable[[], None]
+    ) -> None:
+        """Whether the write of a receipt is everywhere, for good."""
+        world = self.world
+        names = Names(world.cluster.names.items(), world.cluster.id)
+        told = receipt(written, operation.level, names)
+
+        def done(result: Convergence) -> None:
+            world.counts["receipt: proven" if result.proven else "receipt: not proven"] += 1
+            if result.proven:
+                world.witness.proofs.receipted(operation, written.version)
+
+        begun_s = world.clockwork.now
+        self._follow(machine, Proving(Scope("", b"", -1), told, PROVING_S, begun_s), done, after)
+
+    def accept(self, machine: "Machine", after: Callable[[], None]) -> None:
+        """What may be lost is accepted."""
+        world = self.world
+        self.accepted = False
+
+        def done(result: AcceptedLoss) -> None:
+            self.accepted = result.complete
+            world.counts["repair --accept-loss"] += 1
+
+        self._follow(machine, Accepting(Scope("", b"", -1), ACCEPT_S, world.clockwork.now), done, after)
+
+    def _follow(
+        self, machine: "Machine", following: Following[T], done: Callable[[T], None],
+        after: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """Ask as long as there is no result."""
+        world = self.world
 
         def ask() -> None:
             sent_s = world.clockwork.now
             if machine.node is None:
                 after()
                 return
-            survey = proving.request(self._next())
+            survey = following.request(self._next())
             self._ask(machine, survey, SURVEY_MS / 1e3, lambda answer: heard(answer, sent_s))
 
         def heard(answer: Message | None, sent_s: float) -> None:
             try:
                 if answer is None:
-                    proving.miss(ConnectionLost("no answer came"))
+                    following.miss(ConnectionLost("no answer came"))
                 else:
-                    proving.hear(answer, Names(world.cluster.names.items(), world.cluster.id), sent_s)
+                    following.hear(answer, Names(world.cluster.names.items(), world.cluster.id), sent_s)
             except BasestoreError:
                 after()
                 return
-            result = proving.result(world.clockwork.now)
+            result = following.result(world.clockwork.now)
             if result is None:
-                world.clockwork.after(proving.pause_s, ask)
+                world.clockwork.after(following.pause_s, ask)
                 return
-            self.proven = result.proven
-            self.obstacles = [(obstacle.kind, obstacle.text) for obstacle in result.obstacles]
-            world.counts["converged: proven" if result.proven else "converged: not proven"] += 1
-            if result.proven:
-                world.witness.proofs.proven(result.stamp, begun_s, bool(result.unheard))
+            done(result)
             after()
 
         ask()

@@ -32,7 +32,7 @@ def ordeal(plan: Plan, stream: Stream) -> Plan:
     return stream.pick(ordeals)(plan, stream)
 
 
-def _small(plan: Plan, theme: str, members: int, stream: Stream, workloads: tuple[str, ...]) -> Plan:
+def small(plan: Plan, theme: str, members: int, stream: Stream, workloads: tuple[str, ...]) -> Plan:
     """Quick disks, right clocks, six clients that change nodes."""
     machines = tuple(
         MachinePlan(0.0005, 0.0005, int(stream.uniform(-0.45, 0.45) * BOUND_MS), 1.0) for _ in range(members)
@@ -46,7 +46,7 @@ def _small(plan: Plan, theme: str, members: int, stream: Stream, workloads: tupl
 
 
 def _owing(plan: Plan, stream: Stream) -> Plan:
-    plan = _small(plan, "owing", 4, stream, ("brief", "first"))
+    plan = small(plan, "owing", 4, stream, ("brief", "first"))
     faults = (
         Fault(0.8, "cut", 0, 1, 4.6, 0.5),
         Fault(3.2, "isolate", 1, 1, 9.0, 0.5),
@@ -56,7 +56,7 @@ def _owing(plan: Plan, stream: Stream) -> Plan:
 
 
 def _leftovers(plan: Plan, stream: Stream) -> Plan:
-    plan = _small(plan, "leftovers", 3, stream, ("brief", "first"))
+    plan = small(plan, "leftovers", 3, stream, ("brief", "first"))
     faults = []
     for at in range(8):
         kind = stream.pick(("stop", "stop", "cut", "isolate", "disk full", "slow disk", "pause", "burst"))
@@ -66,19 +66,19 @@ def _leftovers(plan: Plan, stream: Stream) -> Plan:
 
 
 def _blackout(plan: Plan, stream: Stream) -> Plan:
-    plan = _small(plan, "blackout", 3, stream, ("hot", "first"))
+    plan = small(plan, "blackout", 3, stream, ("hot", "first"))
     machine = stream.below(3)
     return replace(plan, faults=(Fault(3.3, "blackout", machine, machine, 0.1, 0.0),))
 
 
 def _twins(plan: Plan, stream: Stream) -> Plan:
-    plan = _small(plan, "twins", 5, stream, ("hot", "first"))
+    plan = small(plan, "twins", 5, stream, ("hot", "first"))
     one = stream.below(5)
     return replace(plan, replication=5, faults=(Fault(3.3, "twins", one, (one + 1) % 5, 1.5, 0.0),))
 
 
 def _outlived(plan: Plan, stream: Stream) -> Plan:
-    plan = _small(plan, "outlived", 3, stream, ("hot", "deletes"))
+    plan = small(plan, "outlived", 3, stream, ("hot", "deletes"))
     machine = stream.below(3)
     faults = (
         Fault(1.8, "wipe", machine, machine, 0.1, 0.5),
@@ -88,7 +88,7 @@ def _outlived(plan: Plan, stream: Stream) -> Plan:
 
 
 def _unheard(plan: Plan, stream: Stream) -> Plan:
-    plan = _small(plan, "unheard", 4, stream, ("brief", "lone"))
+    plan = small(plan, "unheard", 4, stream, ("brief", "lone"))
     first = stream.below(4)
     machine, one, other, far = ((first + at) % 4 for at in range(4))
     cut, end = stream.uniform(2.9, 3.6), 8.0
@@ -105,7 +105,7 @@ def _unheard(plan: Plan, stream: Stream) -> Plan:
 
 
 def relapse(plan: Plan, stream: Stream) -> Plan:
-    plan = _small(plan, "relapse", 6, stream, ("brief", "deletes"))
+    plan = small(plan, "relapse", 6, stream, ("brief", "deletes"))
     first = stream.below(6)
     machine, other, away, *others = ((first + at) % 6 for at in range(6))
     faults = (
@@ -120,13 +120,13 @@ def relapse(plan: Plan, stream: Stream) -> Plan:
 
 
 def _spoilt(plan: Plan, stream: Stream) -> Plan:
-    plan = _small(plan, "spoilt", 3, stream, ("deletes",))
+    plan = small(plan, "spoilt", 3, stream, ("deletes",))
     faults = (Fault(1.0 + 0.25 * at, "spoil", stream.below(3), 0, 0.1, 0.5) for at in range(14))
     return replace(plan, faults=tuple(faults), seconds=5.0)
 
 
 def _lopsided(plan: Plan, stream: Stream) -> Plan:
-    plan = _small(plan, "lopsided", 4, stream, ("brief", "first"))
+    plan = small(plan, "lopsided", 4, stream, ("brief", "first"))
     first = stream.below(4)
     one, other, near, far = ((first + at) % 4 for at in range(4))
     slow = ((near, one), (far, other))

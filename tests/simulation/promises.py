@@ -15,6 +15,9 @@ lacks; and the mark stands until the member holds all of these that another repl
 A hint is late only if its member may have closed itself to it, and a late one goes only when what it holds,
 or something better, is durable on a quorum, or its life is over. What takes the place of an only copy is no
 mere copy while nobody has taken either of the two, or what beats it.
+
+What may be gone is known to be: a store that counts as whole again names as lost what its former disk had
+taken and nobody has, by its stamp; and so does who finds that the only hint of a write is spoilt.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -58,6 +61,7 @@ class Promises:
         self._kept_s: dict[tuple[Disk, bytes], float] = {}  # by disk and key: one that comes back is as new
         self._stands_for: dict[bytes, dict[bytes, bytes]] = {}  # by row, of late hints: see `_judge_gone`
         self._stood: dict[tuple[Disk, bytes], list[bytes]] = {}  # the same: versions that were kept there
+        self._torn: set[tuple[Disk, bytes]] = set()  # disks, and rows of which a hint was spoilt there
         self._given_up: dict[tuple[Disk, bytes], list[tuple[bytes, bytes]]] = {}  # by disk and key of a debt
 
     # --- what was promised -------------------------------------------------------------------
@@ -72,6 +76,10 @@ class Promises:
         if not self._world.machines[replica].impaired:  # or it may have said so before it lost its store
             self._open.append(promise)
         return promise
+
+    def tear(self, machine: "Machine", row: bytes) -> None:
+        """A hint of this row is spoilt there: what rested on it is no promise any more."""
+        self._torn.add((machine.disk, row))
 
     def fact(self, row: bytes, version: bytes) -> None:
         """A quorum was said to hold this version."""
@@ -93,6 +101,26 @@ class Promises:
             if not self._holdings.kept(machine, row, held, version):
                 text = f"n{machine.index + 1} is whole again, and holds {s.short(held)} of {row!r}"
                 self._world.blame("whole", f"{text}, of which a quorum had {s.short(version)}")
+        for partition in sorted(held_by):
+            self._judge_covered(machine, partition)
+
+    def _judge_covered(self, machine: "Machine", partition: int) -> None:
+        """What went with a lost store is no later than what it is known to have lost."""
+        upto = s.lost_upto(machine.disk, partition)
+        for row, version in self._holdings.taken_by(machine.former, partition):
+            if s.stamp_of(version) > upto and not self._anywhere(row, version):
+                text = (
+                    f"n{machine.index + 1} is whole again: {s.short(version)} of {row!r} went with its disk"
+                )
+                self._world.blame("losses", f"{text}, and it is known to lack what was up to {upto:x}")
+
+    def _anywhere(self, row: bytes, version: bytes) -> bool:
+        """Whether that version, or a better one, is on any disk, or was there and is due to be purged."""
+        if any(self._holdings.kept(m, row, m.disk.get(s.DATA + row), version) for m in self._world.machines):
+            return True
+        keys = [s.member_key(s.HINT, name, row) for name in self._world.names]
+        hints = (machine.disk.get(key) for machine in self._world.machines for key in keys)
+        return any(hint is not None and s.holds(row, s.hinted_record(hint), version) for hint in hints)
 
     def judge(self) -> None:
         """At a copy of the disks."""
@@ -114,6 +142,8 @@ class Promises:
         version = self._instead(row, version)
         machine = self._world.machines[replica]
         if machine.disk is not disk or s.DATA + row in machine.spoilt:
+            return False
+        if (keeper, row) in self._torn:
             return False
         if self._holdings.durable(machine, row, version):
             return False
@@ -203,6 +233,10 @@ class Promises:
                 self._kept_s[at] = self._world.clockwork.now
                 stood = self._stood.setdefault(at, []) if old is not None else []
                 self._stood[at] = [*stood, s.hinted_record(new)[: s.VERSION]]
+            if key in machine.torn and not same:
+                machine.torn.discard(key)
+                self._judge_torn(machine, key, old or b"", batch)
+                continue
             if old is not None and new is None and not s.late(old):
                 self._judge_given_up(machine, key, old, batch)
             if old is not None and new is not None and not same and s.only_copy(old) and not s.late(new):
@@ -237,6 +271,24 @@ class Promises:
         if since is None or since > first[:8]:
             text = f"n{machine.index + 1} gives up hints of {row!r} for {name} since {s.short(first)}"
             self._world.blame("debts", f"{text}, which is owed since {since and since.hex()}")
+
+    def _judge_torn(self, machine: "Machine", key: bytes, old: bytes, batch: Batch) -> None:
+        """A spoilt hint goes: where nobody else has its write that is a loss."""
+        row, record = s.hinted_row(key)[1], s.hinted_record(old)
+        self._world.counts["spoilt hint found"] += 1
+        others = [s.member_key(s.HINT, name, row) for name in self._world.names]
+        hinted = (
+            each.disk.get(other)
+            for each in self._world.machines
+            for other in others
+            if other not in each.torn and (each, other) != (machine, key)
+        )
+        known = self._holdings.known(row, record[: s.VERSION]) or any(
+            hint is not None and s.hinted_record(hint).startswith(record[: s.VERSION]) for hint in hinted
+        )
+        if not known and s.lost_upto(machine.disk, s.partition_of(row), batch) < s.stamp_of(record):
+            text = f"n{machine.index + 1} drops a spoilt hint of {row!r}, {s.short(record)}"
+            self._world.blame("losses", f"{text}, which nobody has, and nothing is known to be lost")
 
     def _judge_ended(self, machine: "Machine", key: bytes) -> None:
         """A debt ends: its member holds what hints were given up for, as far as any other replica does."""

@@ -48,6 +48,12 @@ class Proofs:
             self._proven[row] = version
             self._judge_row(row, version)
 
+    def receipted(self, operation: Operation, version: bytes) -> None:
+        """A write is said to be everywhere, for good."""
+        if self._world.history.sync:
+            row = self._world.row(operation.bucket, operation.key)
+            self._judge_row(row, version)
+
     def explained(self, bucket: str, key: str, settled: bool, winner: bytes) -> None:
         """What is settled is on all replicas."""
         if settled and winner and self._world.history.sync:

@@ -111,7 +111,8 @@ class Restores:
         elif everything:
             self._world.strikes(fault)
             self._move(machines, fault)
-            self._take_as_they_are(machines)
+            # Perhaps not before what can recover by itself would have done so.
+            self._world.clockwork.after(WORD_S * (fault.digit(5) < 5), self._take_as_they_are, machines)
         elif machine.node is None:
             return
         elif fault.kind == "remount":

@@ -199,6 +199,12 @@ class Stamps:
             )
         self._recovering[machine.index] = least
 
+    def doubted(self) -> None:
+        """All stores are in doubt at once: nobody's word counts of what was closed, beyond what is stable."""
+        for least in self._recovering.values():
+            for partition in least:
+                least[partition] = min(least[partition], self._holdings.note_stable(partition))
+
     def whole(self, machine: "Machine") -> None:
         """Its store is whole again."""
         for partition, least in self._recovering.pop(machine.index, {}).items():

@@ -8,17 +8,22 @@ the forms of what it looks at are written down here once more, and compared with
     h member row         flags 1 since 8 (stores, if they are named: length 1, 16 bytes each) record
     d member partition   the stamp since which the member may lack writes
     m ceiling            a stamp
+    m birth              a stamp
+    x partition member 2 sources 1: CBOR [needed, upto, accepted]: a loss
 
 A member is its name, behind two bytes of its length. A row is partition 2, length of bucket 1, bucket, key.
 """
 
 import hashlib
+from collections.abc import Mapping
 from zlib import crc32
+
+import cbor2
 
 from tests.worlds.disk import Disk
 
 DATA, SUMMARY, HINT, DEBT = b"r", b"s", b"h", b"d"
-CEILING = b"mceiling"
+CEILING, BIRTH, LOSS = b"mceiling", b"mbirth", b"x"
 VERSION, HEAD, RECORD_MIN, PROPOSAL, SEQUENCE = 24, 41, 49, 8, 8
 FLAGS_AT, EXPIRY_AT = 40, 41
 TOMBSTONE, MARKED, PROPOSED, ONLY_COPY, LATE, NAMED = 1, 3, 4, 1, 2, 128
@@ -87,6 +92,21 @@ def intact(key: bytes, row: bytes, record: bytes) -> bool:
     keyed = hashlib.blake2b(key=key, digest_size=16)
     keyed.update(len(row).to_bytes(4) + row + record[:VERSION] + record[FLAGS_AT:])
     return record[VERSION:FLAGS_AT] == keyed.digest()
+
+
+def lost_upto(disk: Disk, partition: int, batch: Mapping[bytes, bytes | None] | None = None) -> int:
+    """Up to which stamp writes of a partition are known to be lost, or are about to be."""
+    start, end = LOSS + partition.to_bytes(2), LOSS + (partition + 1).to_bytes(2)
+    rows = dict(disk.scan(start, end)) | {k: v for k, v in (batch or {}).items() if start <= k < end and v}
+    uptos = [int(cbor2.loads(row)[1]) for row in rows.values()]
+    return max([*uptos, int.from_bytes(disk.get(BIRTH) or b"")])
+
+
+def may_be_lost(disk: Disk, partition: int) -> bool:
+    """Whether a loss of the partition is written down that nobody has accepted."""
+    rows = disk.scan(LOSS + partition.to_bytes(2), LOSS + (partition + 1).to_bytes(2))
+    losses = (cbor2.loads(row) for _, row in rows)
+    return any(upto > accepted for _, upto, accepted in losses)
 
 
 def leaf_of(row: bytes) -> int:

@@ -1,5 +1,7 @@
 """Laws of stores that come back and of only copies, each with a good history and a bad one."""
 
+import cbor2
+
 from basestore.consistency import Level, ReplicaState
 from tests.simulation import history as h
 from tests.simulation import stored as s
@@ -10,7 +12,7 @@ PENDING = ReplicaState.PENDING
 
 
 def test_a_store_that_is_whole_again_holds_what_a_quorum_had() -> None:
-    for back, wrong in ((record(1), set()), (record(2), set()), (None, {"whole"})):
+    for back, wrong in ((record(1), set()), (record(2), set()), (None, {"whole", "losses"})):
         scene = Scene()
         machine = scene.world.machines[0]
         scene.put(0, record(1))
@@ -21,6 +23,43 @@ def test_a_store_that_is_whole_again_holds_what_a_quorum_had() -> None:
         scene.put(0, back)
         scene.witness.promises.whole(machine, scene.world.clockwork.now)
         assert scene.wrong() == wrong
+
+
+def test_what_went_with_a_disk_is_known_to_be_lost() -> None:
+    for elsewhere, upto_ms, wrong in ((0, 0, {"losses"}), (0, 1, {"losses"}), (0, 2, set()), (3, 0, set())):
+        scene = Scene()
+        replicas = scene.replicas()
+        machine = scene.world.machines[replicas[0]]
+        scene.put(replicas[0], record(3))
+        if elsewhere:
+            scene.put(replicas[1], record(elsewhere))
+        machine.replace_disk(None)
+        if upto_ms:
+            lose(scene, replicas[0], upto_ms + 1)
+        scene.witness.promises.whole(machine, scene.world.clockwork.now)
+        assert scene.wrong() == wrong
+
+
+def test_a_spoilt_hint_of_what_nobody_has_is_a_loss() -> None:
+    for taken, upto_ms, wrong in ((False, 0, {"losses"}), (True, 0, set()), (False, 2, set())):
+        scene = Scene()
+        replicas = scene.replicas()
+        key = s.member_key(s.HINT, scene.world.names[replicas[2]], scene.row())
+        scene.write(0, s.member_key(s.DEBT, scene.world.names[replicas[2]], scene.row()[:2]), bytes(8))
+        scene.write(0, key, ONLY + bytes(8) + record(1)[:-8])
+        if taken:
+            scene.put(replicas[1], record(1))
+        scene.world.machines[0].torn.add(key)
+        if upto_ms:
+            lose(scene, 0, upto_ms)
+        scene.write(0, key, None)
+        assert scene.wrong() == wrong
+
+
+def lose(scene: Scene, machine: int, upto_ms: int) -> None:
+    """It is written down there that what was written by then may be lost."""
+    key = s.LOSS + scene.row()[:2] + bytes(3)
+    scene.write(machine, key, cbor2.dumps([2, int.from_bytes(version(upto_ms)[:8]), 0]))
 
 
 def test_a_hint_that_nobody_has_taken_is_known_as_the_only_copy() -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from basestore.consistency import Level, ReplicaState
 from basestore.protocol.anti_entropy import Syn
-from basestore.protocol.client import Failed, Got, Written
+from basestore.protocol.client import OUTCOME_STORED, Failed, Got, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import Goodbye
 from basestore.protocol.heartbeats import Ping, Pong, Remembered
@@ -57,6 +57,7 @@ class Witness:
         self._hung: set[int] = set()  # requests that came to a node whose disk had hung for long
         self._found: set[int] = set()  # requests: repeats of what all replicas held when they came
         self._copies: dict[tuple[int, int, int], tuple[bytes, bytes]] = {}
+        self.receipts: list[tuple[Operation, Written]] = []  # of what was stored
         self.holdings = Holdings(world)
         self.stamps = Stamps(world, self.holdings)
         self.promises = Promises(world, self.holdings, self.stamps)
@@ -312,6 +313,8 @@ class Witness:
         if not world.history.sync or not written.replicas:
             return
         self._judge_stamped(machine, operation, written.version, asked_s)
+        if written.outcome == OUTCOME_STORED:
+            self.receipts.append((operation, written))
         replicas = [world.index_of[number] for number in written.replicas[::2]]
         if tuple(replicas) != world.placement.replicas[s.partition_of(row)]:
             world.blame("receipts", f"{operation}: the receipt names the wrong replicas")

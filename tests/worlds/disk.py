@@ -95,3 +95,9 @@ class Disk(MemoryEngine):
         size = len(value) - SEQUENCE_BYTES
         value[where % size] ^= 1 << (where // size) % 8
         self._rows[key] = bytes(value)
+
+    def spoil_at(self, key: bytes, at: int) -> None:
+        """Change one bit of this byte of what is durable."""
+        value = bytearray(self._rows[key])
+        value[at] ^= 1
+        self._rows[key] = bytes(value)

@@ -5,6 +5,7 @@ from typing import Any
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.protocol.replication import Applied, Held
 from basestore.replica.group_commit import GroupCommit
+from basestore.replica.sync_watch import SyncWatch
 from tests.simulation.mutations.registry import LOST, STALE, mutant
 
 _ack = GroupCommit.ack
@@ -115,3 +116,8 @@ def _drop_the_refused(self: Any) -> None:
 def _never_full(self: Any) -> None:
     self.behind = self.full = False
     self.refusal = self.wary = ""
+
+
+@mutant("a disk that hangs is not noticed", {"hangs", "recovery"}, SyncWatch, "tick", "disk hangs")
+def _wait_on(self: Any, now: Any) -> None:
+    pass

@@ -3,10 +3,12 @@
 from typing import Any
 
 from basestore.anti_entropy import certificates
+from basestore.anti_entropy.certificates import Certificates
 from basestore.anti_entropy.comparison import Comparison
+from basestore.anti_entropy.maintenance import Maintenance
 from basestore.anti_entropy.scheduler import Scheduler
 from basestore.protocol.replication import DIRECT
-from basestore.repair.exchange import Snapshot
+from basestore.repair.exchange import Completeness, Snapshot
 from basestore.replica.replica import HINTED_DIRECT, Replica
 from basestore.replica.summaries import Summaries
 from tests.simulation.mutations.registry import STALE, mutant
@@ -80,3 +82,48 @@ _rounds = Scheduler._round
 def _no_rounds(self: Any, member: int, now: Any) -> None:
     self.due_s[member] = now.monotonic + 1e9
     _rounds(self, member, now)
+
+
+@mutant(
+    "of two stores in doubt neither has purged what the other holds", PURGED | {"recovery"}, Completeness,
+    "purged", "doubtful",
+)  # fmt: skip
+def _purged_by_the_whole(self: Any, stable: int) -> int:
+    return 0 if self.among_forgetful else _purged(self, stable)
+
+
+_purged = Completeness.purged
+_adopt = Certificates.adopt
+
+
+@mutant(
+    "a store in doubt is complete up to each stable stamp that it hears", PURGED, Certificates, "adopt",
+    "doubtful",
+)  # fmt: skip
+def _complete_by_hearsay(self: Any, partition: int, stable: int) -> None:
+    summary = self._summaries.of[partition]
+    kept = summary.kept
+    _adopt(self, partition, stable)
+    summary.kept = kept
+
+
+@mutant(
+    "ghosts go before anything of the other side is here", PURGED, Comparison, "_compare_digests", "doubtful",
+    model="ghosts dropped before anything comes",
+)  # fmt: skip
+def _lay_at_once(self: Any, leaves: Any, digests: bytes, purged: int) -> Any:
+    found = yield from _compare_digests(self, leaves, digests, purged)
+    self.lay_ghosts()
+    return found
+
+
+_compare_digests = Comparison._compare_digests
+
+
+@mutant(
+    "a store in doubt purges up to any stable stamp", PURGED | {"recovery"}, Maintenance, "purgeable",
+    "doubtful",
+)  # fmt: skip
+def _purge_by_hearsay(self: Any, partition: int) -> int:
+    stable: int = self._summaries.of[partition].stable
+    return stable

@@ -125,3 +125,12 @@ def _drop_the_slow(self: Any, now: Any) -> None:
 @mutant("no hint at the deadline", OWED, QuorumWrite, "_hint_pending", "leftovers")
 def _hint_nobody(self: Any, reason: str) -> None:
     pass
+
+
+@mutant(
+    "what takes an only copy's place is one only if it was one", OWED | {"late hints"}, hints, "merge_hints",
+    "exiled",
+)  # fmt: skip
+def _precious_if_both(rule: Rule, kept: Hint | None, offered: Hint) -> Hint:
+    merged = merge_hints(rule, kept, offered)
+    return merged._replace(only_copy=merged.only_copy and offered.only_copy and (kept or offered).only_copy)

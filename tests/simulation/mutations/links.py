@@ -65,3 +65,8 @@ _enter = SummaryLog.enter
 @mutant("a sum is not undone", {"counts", "mismatches", "crash"}, SummaryLog, "enter")
 def _add_only(self: Any, row: bytes, head: bytes, held: bytes) -> Any:
     return _enter(self, row, head, b"" if len(row) % 2 else held)
+
+
+@mutant("a goodbye is ignored by who hears it", {"goodbyes"}, Peers, "goodbye", "stop")
+def _never_parted(self: Any, index: int, now: Any) -> None:
+    pass

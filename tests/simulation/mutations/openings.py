@@ -1,17 +1,18 @@
 """Bugs of openings and introductions: which store a node runs on, and what it may have forgotten."""
 
 from typing import Any
+from unittest.mock import patch
 
 from basestore.anti_entropy.recovery import Recovery
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.introductions import Introductions
-from tests.simulation.mutations.registry import STALE, mutant
+from tests.simulation.mutations.registry import MUTANTS, STALE, mutant
 
-FORGOT = STALE | {"whole", "quorums", "recovery", "converged", "receipts", "convergence"}
+FORGOT = STALE | {"whole", "losses", "quorums", "recovery", "converged", "receipts", "convergence"}
 _hear_remembered = StoreIdentity.hear_remembered
 
 
-@mutant("two forgetful stores believe each other", FORGOT, StoreIdentity, "hear_remembered", "twins")
+@mutant("two forgetful stores believe each other", FORGOT, StoreIdentity, "hear_remembered", "heirs")
 def _believe_the_forgetful(self: Any, outbox: Any, name: str, said: Any, fresh_store: bytes) -> Any:
     return _hear_remembered(self, outbox, name, said._replace(forgetful=False), fresh_store)
 
@@ -50,7 +51,7 @@ def _welcome_back(self: Any, outbox: Any, name: str, said: Any) -> Any:
 def _reopen_in_good_faith(self: Any, stored: bytes, fresh: Any) -> None:
     engine = self._group_commit.engine
     loss, engine.loss = engine.loss, ""
-    _reopen(self, stored, fresh)
+    _reopen(self, stored, fresh._replace(held=0))
     engine.loss = loss
 
 
@@ -86,3 +87,39 @@ _done = Recovery._done
 )
 def _never_relink(self: Any) -> bool:
     return False
+
+
+@mutant(
+    "a peer counts before it is durable which store it runs on", FORGOT, Introductions, "_introduce",
+    "unknown",
+)  # fmt: skip
+def _introduce_at_once(self: Any, peer: Any, outbox: Any, said: Any) -> None:
+    peer.introduced = self._introduced = True
+
+
+@mutant(
+    "a store counts before a peer knows of its opening", FORGOT, StoreIdentity, "counts", "unknown",
+)  # fmt: skip
+def _count_unnoted(self: Any) -> bool:
+    return bool(self.state.value == "whole" and self._vouched)
+
+
+MUTANTS[-1] = MUTANTS[-1]._replace(
+    patches=lambda: [patch.object(StoreIdentity, "counts", property(_count_unnoted))]
+)
+
+
+@mutant(
+    "stores that only lie elsewhere recover from each other", FORGOT | {"losses"}, Recovery,
+    "_awaits_word", "all moved",
+)  # fmt: skip
+def _await_nobody(self: Any, partition: int) -> bool:
+    return False
+
+
+_lost = StoreIdentity._lost
+
+
+@mutant("how much a store held is not compared with what it holds", FORGOT, StoreIdentity, "_lost", "log cut")
+def _hold_anything(self: Any, fresh: Any) -> str:
+    return _lost(self, fresh._replace(held=0))

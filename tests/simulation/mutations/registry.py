@@ -30,6 +30,16 @@ SURVIVORS = {
     "a checkpoint drops log records before its sums are stored": (
         "a leaf must be entered, a checkpoint drop its log records, and the life end before it changes again"
     ),
+    "a store in doubt purges up to any stable stamp": (
+        "two older stores of five, the tombstone due on one and the value on the other, and both whole "
+        "before either compares with those that have purged"
+    ),
+    "a peer counts before it is durable which store it runs on": (
+        "that a store counts only once a peer knows its opening guards the same: both would have to go"
+    ),
+    "a store counts before a peer knows of its opening": (
+        "a node that nobody knows yet takes a write alone, and is then an older store: only one of two nodes"
+    ),
 }
 
 

@@ -5,9 +5,11 @@ from unittest.mock import patch
 
 from basestore import node
 from basestore.cluster.outbox import Outbox
+from basestore.coordinator import quorum_write
+from basestore.coordinator.attempts import Begin, Content, weigh
 from basestore.coordinator.quorum_write import QuorumWrite
 from basestore.coordinator.stamper import Stamper
-from basestore.errors import ClockSkew
+from basestore.errors import ClockSkew, OutcomeUnknown
 from basestore.protocol.replication import DIRECT, Apply
 from basestore.repair.clock import HybridClock, NotYet
 from basestore.repair.rule import Rule
@@ -114,3 +116,16 @@ def _drop_tombstone(self: Any, row: bytes, blob: bytes, held: bytes) -> None:
 @mutant("a damaged record is served", {"phantoms", "convergence", "versions", *STALE}, Record, "intact")
 def _never_damaged(self: Any, digester: Any, row: bytes) -> bool:
     return True
+
+
+@mutant(
+    "a repeat that is not found is stamped anew", {"versions", "repeats", *STALE}, quorum_write, "weigh",
+)  # fmt: skip
+def _begin_anew(content: Any, digester: Any, repeated: Any, found: Any) -> Any:
+    weighed = weigh(content, digester, repeated, found)
+    return Begin(None) if isinstance(weighed, OutcomeUnknown) else weighed
+
+
+@mutant("a repeat is never found", {"repeats", "two winners", *STALE}, Content, "named")
+def _never_named(self: Any, found: Record) -> bool:
+    return False
