@@ -120,8 +120,9 @@ class NodeConfig:
     hints it keeps for each member, and for how long; after which share of the reads at ONE it compares
     the other replicas. `metrics`: host:port at which its metrics are shown, or empty. `directory` is made
     absolute, once and here: a program may change its own later. `disk_reserve_bytes`: how much of its disk
-    it leaves free; unset, as `replica/disk_space.py` says. `clock_is_right`: an operator's word for this
-    start, which stands in no file."""
+    it leaves free, for requests under way and for what the store writes by itself (`own_bytes` in
+    `storage/rocks.py`: 896 MiB, less on a small disk); unset, as `replica/disk_space.py` says.
+    `clock_is_right`: an operator's word for this start, which stands in no file."""
 
     cluster: ClusterConfig
     name: str

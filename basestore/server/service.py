@@ -44,7 +44,7 @@ from basestore.server.place import NOWHERE, held_in, note_held, taken
 from basestore.server.poller import Poller
 from basestore.server.sync_thread import SyncThread
 from basestore.storage.open import open_engine
-from basestore.storage.rocks_full import room_at
+from basestore.storage.rocks_full import room_at, shown
 
 TICK_S = 0.05
 DISK_S = 0.2  # how often the room on the store's disk is looked at
@@ -105,7 +105,7 @@ class Service:
             fresh = Fresh(store, generation, incarnation, found, own, held)
             node = Node(self.config, self._engine, fresh, instant(), labels)
             if self._engine.persistent:
-                node.disk_space.tell(*room_at(self.config.directory))
+                self._measure_disk(node)
             barrier = node.step(instant())
             if barrier is None:
                 raise StorageError(
@@ -118,6 +118,20 @@ class Service:
             self._note_held(node)
         node.durable(barrier, instant())
         return node
+
+    def _measure_disk(self, node: Node) -> None:
+        """Before anything is stored."""
+        from basestore.storage.rocks import own_bytes
+
+        room = room_at(self.config.directory)
+        node.disk_space.tell(*room)
+        reserve, needed = node.disk_space.reserve, own_bytes(room.size)
+        if reserve < needed:
+            log.warning(
+                "%s: of its disk %s are kept in reserve (disk_reserve_bytes), and what the store has taken "
+                "may need %s more for a while: the disk may be full before it is told. Reserve more",
+                node.name, shown(reserve), shown(needed),
+            )  # fmt: skip
 
     def _note_held(self, node: Node) -> None:
         """All that the node has stored is durable."""

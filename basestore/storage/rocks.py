@@ -49,10 +49,24 @@ from basestore.storage.rocks_full import (
 )
 
 MEMTABLE_BYTES = 64 << 20
-MEMTABLES_A_DISK = 32  # on a small disk they are smaller: opening needs room for what one holds
+# On a small disk they are smaller, as are tables and levels: opening needs room for what one holds, and what
+# RocksDB writes by itself must fit into the reserve (`replica/disk_space.py`).
+MEMTABLES_A_DISK = 320
 MEMTABLE_BYTES_MIN = 1 << 20
+MEMTABLES_AT_ONCE = 14  # one becomes a table; a table and a dozen of the next level, or eight, are merged
+LEVEL_MEMTABLES = 4  # in the first level; each one below takes ten times as much
 REOPEN_S = 1.0
 _BUSY = re.compile(r"Write stall|Incomplete", re.IGNORECASE)
+
+
+def memtable_bytes(disk_bytes: int) -> int:
+    """How much is kept in memory before it becomes a table, on a disk of this size."""
+    return min(MEMTABLE_BYTES, max(MEMTABLE_BYTES_MIN, disk_bytes // MEMTABLES_A_DISK))
+
+
+def own_bytes(disk_bytes: int) -> int:
+    """About how much RocksDB writes by itself, of what it has taken already, before it gives up as much."""
+    return MEMTABLES_AT_ONCE * memtable_bytes(disk_bytes)
 
 
 def options(mode: DBRecoveryMode, disk_bytes: int) -> Options:
@@ -60,9 +74,10 @@ def options(mode: DBRecoveryMode, disk_bytes: int) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_wal_recovery_mode(mode)
-    options.set_write_buffer_size(
-        min(MEMTABLE_BYTES, max(MEMTABLE_BYTES_MIN, disk_bytes // MEMTABLES_A_DISK))
-    )
+    memtable = memtable_bytes(disk_bytes)
+    options.set_write_buffer_size(memtable)
+    options.set_target_file_size_base(memtable)
+    options.set_max_bytes_for_level_base(LEVEL_MEMTABLES * memtable)
     options.set_max_background_jobs(2)
     options.set_keep_log_file_num(3)
     options.set_paranoid_checks(True)

@@ -1,6 +1,6 @@
-"""Three nodes on disks of 24 MiB that fill up at the same pace, for test_full_disks. Prints what came of it.
+"""Nodes on small disks that fill up at the same pace, for test_full_disks. Prints what came of it.
 
-    python -m tests.cluster.full_disks DIRECTORY RESERVE_BYTES
+    python -m tests.cluster.full_disks DIRECTORY NODES DISK_MIB RESERVE_MIB
 
 Without a reserve it shows what RocksDB makes of a disk that has no room left at all.
 """
@@ -20,7 +20,7 @@ from tests.worlds.small_disk import grow, mount
 
 VALUE_BYTES = 60_000
 REFUSALS = 20
-WRITES_MAX = 2000
+WRITES_MAX = 3000
 
 # This node's own disk is at its reserve, or at its end before it was looked at; or those of others are.
 SHORT = ("is nearly full", "is full", "the disks of some do not keep up")
@@ -69,12 +69,12 @@ def _takes(node: NodeProcess) -> bool:
     return True
 
 
-def main(root: Path, reserve: int) -> dict[str, object]:
+def main(root: Path, nodes: int, disk: int, reserve: int) -> dict[str, object]:
     stored: dict[str, bytes] = {}
-    with Cluster(root) as cluster:
+    with Cluster(root, nodes) as cluster:
         for node in cluster:
-            mount(node.directory, "24m")
-            node.configure(replace(node.config, disk_reserve_bytes=reserve))
+            mount(node.directory, f"{disk}m")
+            node.configure(replace(node.config, disk_reserve_bytes=reserve << 20))
         cluster.start()
         refused = (Overloaded, *SHORT) if reserve else (RequestFailed, "is full")
         kinds, texts = _fill(cluster, stored, *refused)
@@ -85,7 +85,7 @@ def main(root: Path, reserve: int) -> dict[str, object]:
                 node.stop()
             cluster.start()  # there is room for that
         for node in cluster:
-            grow(node.directory, "200m")
+            grow(node.directory, f"{8 * disk}m")
         for node in cluster:
             eventually(partial(_takes, node), f"{node.name} takes writes again")
         return {
@@ -96,4 +96,4 @@ def main(root: Path, reserve: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]))))
+    print(json.dumps(main(Path(sys.argv[1]), *map(int, sys.argv[2:]))))
