@@ -15,6 +15,7 @@ from tests.cluster.wrong_clock import WrongClock
 from tests.worlds.patience import eventually
 
 HOUR_MS = 3_600_000
+PATIENT_S = 30.0
 
 
 def test_a_node_that_starts_with_its_clock_ahead_stamps_nothing_and_is_well_once_it_is_right(
@@ -113,11 +114,12 @@ def test_a_session_writes_in_order_at_nodes_whose_clocks_differ(tmp_path: Path) 
 
 
 def test_an_idle_node_on_a_slow_disk_refuses_no_write(tmp_path: Path) -> None:
-    with Cluster(tmp_path, nodes=1) as cluster:
+    # What is slow here is added to each sync: it is not about how slow the real disk is under load.
+    with Cluster(tmp_path, nodes=1, timeout_s_max=PATIENT_S) as cluster:
         (n1,) = cluster
         WrongClock(n1, slow_sync_ms=60)
         cluster.start()
-        with n1.store() as store:
+        with n1.store(timeout=PATIENT_S) as store:
             for number in range(40):
                 assert store.set("k", f"{number}").outcome is Outcome.STORED
                 time.sleep(0.07)
