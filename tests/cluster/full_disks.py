@@ -9,17 +9,22 @@ import json
 import random
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Event, Thread
 
 from basestore.errors import BasestoreError, Overloaded, RequestFailed
+from basestore.storage.rocks_full import room_at
 from tests.cluster.processes import Cluster, NodeProcess
 from tests.worlds.patience import eventually
 from tests.worlds.small_disk import grow, mount
 
 VALUE_BYTES = 60_000
 REFUSALS = 20
+LOOK_S = 0.005
 WRITES_MAX = 3000
 
 # This node's own disk is at its reserve, or at its end before it was looked at; or those of others are.
@@ -55,6 +60,24 @@ def _fill(
     raise AssertionError(f"no {REFUSALS} writes in a row are refused with {words}: {kinds}; at last {said}")
 
 
+@contextmanager
+def _lowest(directory: Path) -> Iterator[list[int]]:
+    """The least room that there was for a moment, once the block has ended."""
+    seen, ended = [room_at(directory).free], Event()
+
+    def look() -> None:
+        while not ended.wait(LOOK_S):
+            seen[0] = min(seen[0], room_at(directory).free)
+
+    looking = Thread(target=look)
+    looking.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        looking.join()
+
+
 def _lost(node: NodeProcess, stored: dict[str, bytes]) -> list[str]:
     with node.store() as store:
         return [key for key, value in stored.items() if store.get(key).value != value]
@@ -77,7 +100,8 @@ def main(root: Path, nodes: int, disk: int, reserve: int) -> dict[str, object]:
             node.configure(replace(node.config, disk_reserve_bytes=reserve << 20))
         cluster.start()
         refused = (Overloaded, *SHORT) if reserve else (RequestFailed, "is full")
-        kinds, texts = _fill(cluster, stored, *refused)
+        with _lowest(cluster.nodes[0].directory) as lowest:
+            kinds, texts = _fill(cluster, stored, *refused)
         running = [node.running for node in cluster]
         lost_when_full = [_lost(node, stored) for node in cluster]
         if reserve:
@@ -89,7 +113,7 @@ def main(root: Path, nodes: int, disk: int, reserve: int) -> dict[str, object]:
         for node in cluster:
             eventually(partial(_takes, node), f"{node.name} takes writes again")
         return {
-            "stored": len(stored), "kinds": kinds, "texts": texts, "running": running,
+            "stored": len(stored), "lowest": lowest[0], "kinds": kinds, "texts": texts, "running": running,
             "lost when full": lost_when_full, "lost": [_lost(node, stored) for node in cluster],
             "logs": [node.log for node in cluster],
         }  # fmt: skip

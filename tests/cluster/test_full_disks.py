@@ -7,6 +7,7 @@ from typing import Any
 from tests.cluster.full_disks import REFUSALS
 from tests.worlds.small_disk import in_namespace
 
+RESERVE_MIB = 24
 TOO_SMALL = "the disk may be full before it is told. Reserve more"
 UNTIL_ALL_KNOW = {"ReplicaFailure", "WriteTimeout"}  # a peer is short of space, and this node not yet
 
@@ -32,7 +33,8 @@ def test_with_a_reserve_a_full_disk_refuses_for_certain_and_a_node_opens_again_o
 
 def test_a_reserve_of_many_flushes_is_met_before_the_disk_is_full(tmp_path: Path) -> None:
     """One MiB is kept in memory on such a disk before it becomes a table; what is merged needs room, too."""
-    report = _report(tmp_path, 1, 96, 20)
+    report = _report(tmp_path, 1, 96, RESERVE_MIB)
+    assert report["lowest"] > RESERVE_MIB << 20 >> 3, "what is written beside leaves some of the reserve"
     assert set(report["kinds"]) == {"Overloaded"}
     assert all("are kept in reserve (disk_reserve_bytes)" in text for text in report["texts"])
     assert report["stored"] > 1000
