@@ -42,7 +42,7 @@ VERSION_LOST = 11  # the code of an error
 IN_SESSIONS_MAX = 60
 WRITTEN_MAX = 24
 SHOWN_MAX = 5
-RECEIPTS_MAX = 8
+RECEIPTS_MAX = 4
 InSession = tuple[Client, tuple[str, str]]
 
 
@@ -231,10 +231,12 @@ class Examination:
         self._prove_receipts(operator)
 
     def _prove_receipts(self, operator: Operator) -> None:
-        """Some receipts, first of those that speak of the fewest replicas."""
+        """Some receipts, first of what some replica lacks."""
         world = self._world
-        receipts = sorted(world.witness.receipts, key=lambda told: (told[1].acknowledged, told[0].number))
-        for operation, written in receipts[:: max(1, len(receipts) // RECEIPTS_MAX)][:RECEIPTS_MAX]:
+        told, lacks = world.witness.receipts, world.witness.lacks
+        gone = [(operation, written) for operation, written in told if lacks(operation, written.version)]
+        receipts = [each for some in (gone, told) for each in some[:: max(1, len(some) // RECEIPTS_MAX)]]
+        for operation, written in receipts:
             machine = self._examiner.stream.pick(world.machines)
             self._until(partial(operator.prove_receipt, machine, operation, written))
 

@@ -4,8 +4,10 @@ doubtful   all stores are doubted by an operator's word at once, and one of them
            which have purged what it still holds
 heirs      of five members two come back with the same older moment, one knows it, and hears but the other;
            then that one is gone, and two come that lack what only the third has of a quorum
-alone      all clocks are an hour ahead; one member goes on so alone, and its disk is lost
+alone      one member goes on alone, and its disk is lost; perhaps all clocks were an hour ahead
 torn       a hint that is the only copy of its write is spoilt where it is kept
+ruin       a lone member's log is cut in silence, or all members lose their disks: all that was acknowledged
+           may be gone, and is known to be lost
 unknown    of two members one is opened anew while the other's disk hangs; then all power goes, and the first
            comes back with the blocks of when it was down
 """
@@ -24,13 +26,13 @@ if TYPE_CHECKING:
     from tests.simulation.world import PlannedWorld
 
 CHANCE = 0.03  # of all worlds
-HARDSHIPS = frozenset(("all doubted", "hint spoilt", "copied down", "back down"))
+HARDSHIPS = frozenset(("all doubted", "hint spoilt", "copied down", "back down", "ruin"))
 HOUR = 0.42  # the size of a fault that sets a clock an hour ahead
 
 
 def hardship(plan: Plan, stream: Stream) -> Plan:
     """One of them, in place of a plain plan."""
-    plan = stream.pick((_doubtful, _heirs, _alone, _torn, _unknown))(plan, stream)
+    plan = stream.pick((_doubtful, _heirs, _alone, _torn, _unknown, _ruin))(plan, stream)
     return replace(plan, wide=True, library=stream.chance(0.5))
 
 
@@ -69,9 +71,11 @@ def _heirs(plan: Plan, stream: Stream) -> Plan:
 
 def _alone(plan: Plan, stream: Stream) -> Plan:
     plan = small(plan, "alone", 3, stream, ("lone",))
-    machine = stream.below(3)
+    machine, wrong = stream.below(3), []
+    if stream.chance(0.5):
+        wrong = [Fault(0.0, "clock wrong", at, at, 3.3 if at == machine else 1.9, HOUR) for at in range(3)]
     faults = (
-        *(Fault(0.0, "clock wrong", at, at, 3.3 if at == machine else 1.9, HOUR) for at in range(3)),
+        *wrong,
         Fault(1.8, "isolate", machine, machine, 1.4, 0.5),
         Fault(3.2, "wipe", machine, machine, 0.1, 0.0),
     )
@@ -101,6 +105,13 @@ def _unknown(plan: Plan, stream: Stream) -> Plan:
     return replace(plan, replication=2, network=CALM, faults=faults, rest=(1.2, 2.9), seconds=6.6)
 
 
+def _ruin(plan: Plan, stream: Stream) -> Plan:
+    members = stream.pick((1, 1, 2, 3))
+    plan = small(plan, "ruin", members, stream, ("hot", "first", "brief"))
+    struck = Fault(stream.uniform(3.0, 3.8), "ruin", 0, 0, stream.uniform(0.05, 0.5), stream.random())
+    return replace(plan, replication=members, faults=(struck,), seconds=5.5)
+
+
 class Hardships:
     """Carries them out."""
 
@@ -115,6 +126,8 @@ class Hardships:
             self._doubt_all(machine, fault)
         elif fault.kind == "hint spoilt":
             self._spoil_hint(machine, fault)
+        elif fault.kind == "ruin":
+            self._ruin(fault)
         elif fault.kind == "copied down":
             self._copy_down(machine, fault)
         elif machine.index in self._copies:
@@ -154,6 +167,19 @@ class Hardships:
             machine.torn.add(key)
             self._world.witness.promises.tear(machine, s.hinted_row(key)[1])
             self._world.history.stores_lost = True
+
+    def _ruin(self, fault: Fault) -> None:
+        """More is lost than can be survived."""
+        machines = self._world.machines
+        if len(machines) == 1 and len(machines[0].copies) <= RECALLED:
+            return
+        self._world.strikes(fault)
+        for each in machines:
+            each.crash(fault.kind, noticed_s=0.01)
+            old = each.copies[-1 - RECALLED] if len(machines) == 1 else None
+            each.replace_disk(old, "", place_of(old) if old else frozenset(), keeps_held=old is not None)
+            self._world.clockwork.after(restart_s(fault), each.start)
+        self._world.ruined()
 
     def _copy_down(self, machine: "Machine", fault: Fault) -> None:
         """It is restarted, and what its disk holds meanwhile is copied."""

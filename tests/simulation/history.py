@@ -165,6 +165,17 @@ class History:
         """A machine has lost what it had not synced."""
         self.crash_s = min(self.crash_s, self._clock())
 
+    def ruined(self) -> None:
+        """What was written may be there or not, and what was shown says nothing any more."""
+        ended = [operation for operation in self.operations if operation.outcome != PENDING]
+        for operation in ended:
+            if operation.writes and operation.outcome in (STORED, SUPERSEDED, LOST, TIMEOUT, FAILED):
+                operation.outcome, operation.final, operation.winner = GONE, 0, b""
+                operation.promised, operation.acknowledged = [], 0
+            elif not operation.writes:
+                operation.outcome, operation.version, operation.value, operation.page = FAILED, b"", b"", []
+                operation.final, operation.found, operation.shown = 0, False, False
+
     def begin(self, client: int, kind: str, bucket: str, key: str, level: Level) -> Operation:
         operation = Operation(len(self.operations), client, kind, bucket, key, level)
         self.operations.append(operation)

@@ -186,6 +186,8 @@ class Operator:
 
         def done(result: AcceptedLoss) -> None:
             self.accepted = result.complete
+            if result.complete:
+                world.witness.proofs.accepted()
             world.counts["repair --accept-loss"] += 1
 
         self._follow(machine, Accepting(Scope("", b"", -1), ACCEPT_S, world.clockwork.now), done, after)

@@ -122,6 +122,11 @@ class Promises:
         hints = (machine.disk.get(key) for machine in self._world.machines for key in keys)
         return any(hint is not None and s.holds(row, s.hinted_record(hint), version) for hint in hints)
 
+    def ruined(self) -> None:
+        """Nothing that was promised holds any more; but what is lost must be known to be."""
+        for kept in (self._open, self._facts, self._known, self._given_up, self._stood):
+            kept.clear()
+
     def judge(self) -> None:
         """At a copy of the disks."""
         if not self._world.history.sync:

@@ -22,6 +22,7 @@ class Proofs:
     def __init__(self, world: "PlannedWorld", holdings: "Holdings") -> None:
         self._world = world
         self._holdings = holdings
+        self._may_be_gone: list[Operation] = []
         self._proven: dict[bytes, bytes] = {}  # by row, the best version that is proven to be everywhere
 
     def proven(self, stamp: int, asked_s: float, unheard: bool) -> None:
@@ -29,6 +30,7 @@ class Proofs:
         members that did not answer."""
         if not self._world.history.sync:
             return
+        self._judge_gone()
         for operation in self._world.history.operations:
             if not operation.writes or operation.outcome != STORED or operation.end >= asked_s:
                 continue
@@ -59,6 +61,30 @@ class Proofs:
         if settled and winner and self._world.history.sync:
             row = self._world.row(bucket, key)
             self._judge_row(row, winner)
+
+    def ruined(self) -> None:
+        """What was proven is gone; so may be what was acknowledged, which nobody has accepted yet."""
+        self._proven.clear()
+        operations = self._world.history.operations
+        self._may_be_gone = [
+            op for op in operations if op.writes and op.outcome == STORED and op.acknowledged
+        ]
+
+    def accepted(self) -> None:
+        """An operator has accepted that."""
+        self._may_be_gone = []
+
+    def _judge_gone(self) -> None:
+        """What went with a disk, after stores came to be, was accepted before anything is proven."""
+        for operation in self._may_be_gone:
+            row, version = self._world.row(operation.bucket, operation.key), operation.version
+            replicas = list(self._holdings.replicas(row))
+            born = max(int.from_bytes(each.disk.get(s.BIRTH) or b"") for each in replicas)
+            if s.stamp_of(version) > born and not any(
+                self._holdings.durable(each, row, version) for each in replicas
+            ):
+                text = f"{s.short(version)} of {row!r} went with a disk, which nobody has accepted"
+                self._world.blame("converged", f"all is proven to be everywhere, and {text}")
 
     def judge(self) -> None:
         """At a copy of the disks."""

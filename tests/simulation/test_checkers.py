@@ -68,6 +68,20 @@ def test_an_acknowledged_write_that_nobody_finds_is_lost() -> None:
     assert story.wrong() == {"lost writes", "linearizable"}
 
 
+def test_after_a_ruin_what_was_acknowledged_may_be_there_or_not_and_nothing_else() -> None:
+    for ruined, wrong in ((False, {"lost writes", "linearizable"}), (True, set())):
+        story = Story()
+        written = story.put(1)
+        story.get(written)
+        if ruined:
+            story.history.ruined()
+        story.get(None, client=1)
+        assert story.wrong() == wrong
+    story.get(story.put(2))
+    story.get(written)
+    assert story.wrong()
+
+
 def test_a_client_that_does_not_find_its_own_write_is_told_so() -> None:
     story = Story()
     old = story.put(1, client=1)

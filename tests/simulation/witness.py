@@ -157,6 +157,20 @@ class Witness:
         self.holdings.returned(former, disk)
         self.stamps.returned(former, disk)
 
+    def lacks(self, operation: Operation, version: bytes) -> bool:
+        """Whether some replica lacks what was stored."""
+        row = self._row(operation)
+        return not all(self.holdings.durable(each, row, version) for each in self.holdings.replicas(row))
+
+    def ruined(self) -> None:
+        """More stores are lost than can be survived."""
+        self.promises.ruined()
+        self.proofs.ruined()
+        for machine in self._world.machines:
+            self.holdings.returned(machine.former[-1], machine.disk)
+            self.stamps.returned(machine.former[-1], machine.disk)
+        self.stamps.doubted()
+
     def copied(self) -> None:
         """The disks are copied: what must be true at any moment is true now."""
         self.holdings.judge_stable()

@@ -113,6 +113,11 @@ class PlannedWorld:
         wrong = sum(abs(machine.offset_ms) > self.plan.drift_ms_max for machine in self.machines)
         self.clocks_misled |= 2 * wrong >= len(self.machines)
 
+    def ruined(self) -> None:
+        """More stores are lost than can be survived: what was acknowledged may be there, or not."""
+        self.witness.ruined()
+        self.history.ruined()
+
     def client_delay(self) -> float:
         return 5e-5 + self._chance.exponential(0.0003)
 

@@ -3,7 +3,7 @@
 from typing import Any
 from unittest.mock import patch
 
-from basestore.anti_entropy.recovery import Recovery
+from basestore.anti_entropy.birth import Birth
 from basestore.handoff.hints import Hints
 from basestore.replica import losses
 from basestore.replica.losses import Losses
@@ -29,8 +29,8 @@ MUTANTS.append(
 )
 
 
-@mutant("a recovered store notes no loss", LOSSES, Recovery, "_note_losses", "wipe", "rollback", "alone")
-def _note_nothing(self: Any, now: Any) -> None:
+@mutant("a recovered store notes no loss", LOSSES, Losses, "note", "wipe", "rollback", "alone")
+def _note_nothing(self: Any, sources: Any, now: Any, *, accepted: bool = False) -> None:
     pass
 
 
@@ -43,14 +43,27 @@ def _lost_early(self: Any, partition: int, sources: int, now: Any) -> Any:
     return row and row._replace(upto=row.upto - (5000 << 16))
 
 
-@mutant(
-    "a receipt is proven past a loss", LOSSES, ClusterView, "may_lack", "wipe", "rollback", "alone", "torn"
-)
+@mutant("a receipt is proven past a loss", LOSSES, ClusterView, "may_lack", "alone", "ruin")
 def _lack_nothing(self: Any, partition: int, stamp: int, known_at: int) -> bool:
     return False
 
 
-@mutant("a loss is accepted as it is found", LOSSES, Losses, "_lost", "wipe", "rollback", "doubtful")
-def _lost_once(self: Any, partition: int, sources: int, now: Any) -> Any:
-    row = _lost(self, partition, sources, now)
-    return row and row._replace(accepted=row.upto)
+@mutant("a loss is accepted as it is found", LOSSES, Losses, "note", "doubtful", "ruin")
+def _note_accepted(self: Any, sources: Any, now: Any, *, accepted: bool = False) -> None:
+    _note(self, sources, now, accepted=True)
+
+
+_note = Losses.note
+
+
+@mutant("the birth of a cluster lies before all that was written", LOSSES, Birth, "_settle", "ruin")
+def _born_long_ago(self: Any, stamp: int) -> None:
+    _settle(self, 1)
+
+
+_settle = Birth._settle
+
+
+@mutant("the birth of a cluster is not stored", LOSSES, Birth, "_keep", "ruin")
+def _keep_nothing(self: Any, stamp: int, now: Any) -> None:
+    self._settle(stamp)

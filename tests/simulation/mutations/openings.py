@@ -98,10 +98,11 @@ def _introduce_at_once(self: Any, peer: Any, outbox: Any, said: Any) -> None:
 
 
 @mutant(
-    "a store counts before a peer knows of its opening", FORGOT, StoreIdentity, "counts", "unknown",
+    "a store counts before any peer has vouched, or knows of its opening", FORGOT, StoreIdentity,
+    "counts", "unknown", "blackout",
 )  # fmt: skip
 def _count_unnoted(self: Any) -> bool:
-    return bool(self.state.value == "whole" and self._vouched)
+    return bool(self.state.value == "whole")
 
 
 MUTANTS[-1] = MUTANTS[-1]._replace(
@@ -120,6 +121,6 @@ def _await_nobody(self: Any, partition: int) -> bool:
 _lost = StoreIdentity._lost
 
 
-@mutant("how much a store held is not compared with what it holds", FORGOT, StoreIdentity, "_lost", "log cut")
+@mutant("how much a store held is not compared with what it holds", FORGOT, StoreIdentity, "_lost", "ruin")
 def _hold_anything(self: Any, fresh: Any) -> str:
     return _lost(self, fresh._replace(held=0))

@@ -34,10 +34,16 @@ SURVIVORS = {
         "two older stores of five, the tombstone due on one and the value on the other, and both whole "
         "before either compares with those that have purged"
     ),
+    "a proof that was withdrawn still counts for recovery": (
+        "a forgetful store takes from another what all others have purged, and loses the link at once"
+    ),
+    "a store that has lost something says nothing": (
+        "that its store has another id is told on old links, too: what they carry is refused by its seal"
+    ),
     "a peer counts before it is durable which store it runs on": (
         "that a store counts only once a peer knows its opening guards the same: both would have to go"
     ),
-    "a store counts before a peer knows of its opening": (
+    "a store counts before any peer has vouched, or knows of its opening": (
         "a node that nobody knows yet takes a write alone, and is then an older store: only one of two nodes"
     ),
 }
