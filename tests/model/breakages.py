@@ -11,36 +11,19 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
+from tests.model.breakages_in_doubt import IN_DOUBT
 from tests.model.coordinator import Coordinator, Write
 from tests.model.interleavings import INTERLEAVINGS
 from tests.model.judge import Violation
+from tests.model.patches import Breakage, Patch, constant
 from tests.model.record import STAMPS, Record, digest
 from tests.model.replica import LAG, Answer, Claim, Replica, Snapshot, Store, Way
 from tests.model.session import Base, Cert, Entry, List, Side
 from tests.model.trial import play, trials
 from tests.model.world import Delivery, ModelWorld
-
-
-class Patch(NamedTuple):
-    """`name` of `owner` becomes `made(what it was)`."""
-
-    owner: Any
-    name: str
-    made: Callable[[Any], Any]
-
-
-class Breakage(NamedTuple):
-    name: str
-    patches: list[Patch]
-    corrupt: bool = False
-
-
-def constant(owner: Any, name: str, value: object) -> Patch:
-    """A method that always returns this."""
-    return Patch(owner, name, lambda _: lambda *_args, **_kinds: value)
 
 
 def unguarded(*ways: Way) -> list[Patch]:
@@ -355,6 +338,7 @@ BREAKAGES = [
         [Patch(Side, "conclude", conclude_and_keep)],
         corrupt=True,
     ),
+    *IN_DOUBT,
 ]
 
 HARMLESS = {

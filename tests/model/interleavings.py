@@ -6,11 +6,13 @@ things in one order. Each is harmless to the whole protocol, and a violation wit
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from basestore.repair.rule import Rule
 from tests.model.coordinator import Write
+from tests.model.doubt import lose_all
 from tests.model.record import STAMPS, Record
-from tests.model.replica import LAG, Answer, Way
+from tests.model.replica import LAG, Answer, Store, Way
 from tests.model.world import ModelWorld
 
 KEY = 7
@@ -56,6 +58,96 @@ class Stage(ModelWorld):
         write = Write(KEY, record, self.now, any_level=False)
         self.coordinator.pending[record.stamp] = write
         return write
+
+
+def hint_of_a_store_that_was_replaced_behind_ones_back() -> None:
+    """Of five, 1 alone has a write. 3 has closed beyond it with 0, 2 and 4. 1 is wiped, recovers from these.
+    3 knows nothing of it, takes the write as a copy, and meets 1 first."""
+    stage = Stage(5)
+    record = stage.record(0)
+    stage.deliver_to(1, record)
+    holder = stage.replicas[1].id
+    stage.now += 2 * LAG
+    stage.certify((3, 0), (3, 2), (3, 4))
+    stage.wipe(1)
+    stage.certify((1, 0), (1, 2), (1, 4))
+    stage.certify((1, 0), (1, 2), (1, 4), (0, 2), (0, 4), (2, 4))
+    assert stage.deliver_to(3, record, Way.COPY, holder) is Answer.APPLIED
+    stage.certify((3, 1))
+    for place in range(5):
+        stage.settle_at(place)
+    stage.heal()
+
+
+def deleted_for_good(stage: Stage) -> Store:
+    """A value, and then its purged delete, on all three. Returns an older store of 1, that has the value."""
+    for place in range(3):
+        stage.deliver_to(place, stage.record(300))
+    older = stage.replicas[1].disk.copy()
+    delete = stage.record(0, tombstone=True)
+    for place in range(3):
+        stage.deliver_to(place, delete)
+    stage.now += 2 * LAG
+    stage.certify_all()
+    stage.certify_all()
+    for place in range(3):
+        stage.settle_at(place)
+    stage.sync_all()
+    assert stage.replicas[0].held(KEY) is None
+    return older
+
+
+def one_older_among_stores_in_doubt() -> None:
+    """All are in doubt, and one has from before what the others have purged. It meets one, then all."""
+    stage = Stage(3)
+    older = deleted_for_good(stage)
+    lose_all(stage, [stage.replicas[0].disk, older, stage.replicas[2].disk])
+    stage.certify((0, 1), (1, 2), (0, 2), (0, 1), (1, 2))
+    stage.judge.look()
+    stage.heal()
+
+
+def stable_stamp_heard_in_doubt() -> None:
+    """0 alone knows that a write is stable. 1, which lacks it, hears so, and 0 loses all. 2 has the write."""
+    stage = Stage(3)
+    older = stage.replicas[1].disk.copy()
+    record = stage.record(0)
+    write = stage.request(record)
+    for place in range(3):
+        answer = stage.deliver_to(place, record)
+        assert answer is not None
+        stage.hear(stage.coordinator, record.stamp, place, place, answer)
+    stage.now += 2 * LAG
+    write.holders.update(range(3))
+    stage.judge.acknowledge(write)
+    stage.certify_all()
+    stage.settle_at(0)
+    stage.sync_all()
+    lose_all(stage, [stage.replicas[0].disk, older, stage.replicas[2].disk])
+    session = stage.begin(0, 1)
+    stage.sync_all()
+    while session.queue and not stage.replicas[1].store.stable:
+        stage.advance(session)
+    session.close()
+    stage.sessions.clear()
+    stage.sync_all()
+    lose_all(stage, [None, stage.replicas[1].disk, stage.replicas[2].disk])
+    stage.certify((1, 2))
+    stage.heal()
+
+
+def taken_behind_ones_back() -> None:
+    """1 and 2 are older. 2 opens a session with 1, which meets 0 first, and drops what is purged."""
+    stage = Stage(3)
+    older = deleted_for_good(stage)
+    lose_all(stage, [stage.replicas[0].disk, older, replace(older.copy(), ids=[0, 1, 2])])
+    session = stage.begin(2, 1)
+    stage.sync_all()
+    stage.complete(stage.begin(0, 1))
+    stage.sync_all()
+    stage.complete(session)
+    stage.judge.look()
+    stage.heal()
 
 
 def copy_of_what_a_lost_store_had() -> None:
@@ -196,6 +288,10 @@ def recovery_during_a_write() -> None:
 
 
 INTERLEAVINGS: list[Callable[[], None]] = [
+    hint_of_a_store_that_was_replaced_behind_ones_back,
+    one_older_among_stores_in_doubt,
+    stable_stamp_heard_in_doubt,
+    taken_behind_ones_back,
     copy_of_what_a_lost_store_had,
     hint_of_what_was_superseded,
     store_replaced_behind_ones_back,

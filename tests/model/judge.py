@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from basestore.repair.rule import Rule
 from tests.model.coordinator import Write
 from tests.model.record import KEYS, Record, covers
-from tests.model.replica import Replica
+from tests.model.replica import WHOLE, Replica
 from tests.model.session import Side
 
 
@@ -68,8 +68,33 @@ class Judge:
         missed = len(lacking) > (len(self.replicas) - 1) // 2
         self.demand(not missed, "acknowledged write missed by a quorum", key, record, lacking)
 
+    def lose(self, waiting: set[int]) -> None:
+        """All stores are in doubt at once: what none has is lost, and purged is only what one knows to be.
+        `waiting`: stamps of writes of which hints are kept."""
+        complete = max(map(self.complete, self.replicas))
+        self.stable = max(replica.store.stable for replica in self.replicas)
+        self.purged = {key: record for key, record in self.purged.items() if record.due <= complete}
+        self.final = {key: record for key, record in self.final.items() if self.is_left(key, record)}
+        self.acknowledged = {
+            key: record for key, record in self.acknowledged.items() if self.is_left(key, record)
+        }
+        self.kept = [
+            write
+            for write in self.kept
+            if write.record.stamp in waiting or self.is_left(write.key, write.record)
+        ]
+
+    @staticmethod
+    def complete(replica: Replica) -> int:
+        """What the store says, whatever the protocol makes of it."""
+        return min(replica.store.kept, replica.store.stable)
+
+    def is_left(self, key: int, record: Record) -> bool:
+        return any(self.has(replica, key, record) for replica in self.replicas)
+
     def purge(self, replica: Replica, key: int, record: Record) -> None:
-        due = record.mortal and max(record.stamp, record.expiry) <= replica.store.stable
+        upto = self.complete(replica) if replica.store.forgetful else replica.store.stable
+        due = record.mortal and max(record.stamp, record.expiry) <= upto
         self.demand(due and self.rule is Rule.LAST_WRITE_WINS, "purged what was not due", key, record)
         if not covers(self.rule, self.purged.get(key), record):
             self.purged[key] = record
@@ -120,7 +145,14 @@ class Judge:
 
     def concluded(self, side: Side) -> None:
         if side.mine and side.theirs and side.mine.root != side.theirs.root:
-            self.demand(self.corrupted, "virtual roots unequal", side.replica.place, side.peer)
+            # A forgetful store may have dropped since what both had held, for it was purged, or not yet.
+            forgetful = not side.complete == side.peer_complete == WHOLE
+            dropped = any(
+                replica.store.dropped or (replica.store.forgetful and replica.due(replica.store.stable))
+                for replica in self.replicas
+            )
+            fair = self.corrupted or (side.delta and forgetful and dropped)
+            self.demand(fair, "virtual roots unequal", side.replica.place, side.peer)
 
     def end(self, waiting: set[int]) -> None:
         """After everything healed; `waiting`: stamps of writes of which hints are kept, late ones."""

@@ -19,6 +19,7 @@ from tests.model.record import KEYS, STAMPS, Record, covers, digest
 
 LAG = 60  # of the closed stamp behind the clock
 SILENCE_MAX = 120  # how long a name in a heartbeat counts
+WHOLE = 1 << 62  # above all stamps
 
 
 class Way(enum.Enum):
@@ -73,7 +74,20 @@ class Store:
     stable: int = 0
     certificates: dict[int, Certificate] = field(default_factory=dict)
     forgetful: bool = False
-    recovered: frozenset[int] = frozenset()  # peers with which this forgetful store was certified
+    recovered: frozenset[int] = frozenset()  # whole peers with which this forgetful store was certified
+    met: frozenset[int] = frozenset()  # all peers with which it was
+    dropped: bool = False  # what peers had purged, since it became forgetful
+    kept: int = WHOLE  # what a forgetful store lacks at or below it, and below `stable`, was purged
+
+    @property
+    def complete(self) -> int:
+        """Up to which stamp this store, if it is forgetful, lacks only what was purged."""
+        return min(self.kept, self.stable)
+
+    @property
+    def purgeable(self) -> int:
+        """Of what a forgetful store lacks beyond, its tombstone may be all that keeps an older value away."""
+        return self.complete if self.forgetful else self.stable
 
     def copy(self) -> "Store":
         return replace(self, ids=[*self.ids], rows={**self.rows}, certificates={**self.certificates})
@@ -165,7 +179,7 @@ class Replica:
         self.touched.add(key)
 
     def ghosts(self, stamps: Collection[int], floor: int) -> set[int]:
-        """Keys of what a whole replica, which has these versions, settled without."""
+        """Keys of what a peer that is more complete, and has these versions, settled without."""
         rows = self.store.rows.items()
         return {key for key, (record, _) in rows if record.stamp <= floor and record.stamp not in stamps}
 
@@ -195,8 +209,16 @@ class Replica:
         return True
 
     def adopt(self, stable: int) -> None:
-        self.counts["stable adopted"] += stable > self.store.stable
-        self.store.stable = max(self.store.stable, stable)
+        if stable > self.store.stable:
+            self.counts["stable adopted"] += 1
+            if self.store.forgetful:
+                self.freeze()
+            self.store.stable = stable
+            self.store.closed = max(self.store.closed, stable)
+
+    def freeze(self) -> None:
+        """It hears the stamp before it has got what the other one holds."""
+        self.store.kept = self.store.complete
 
     def due(self, stable: int) -> list[int]:
         rows = self.store.rows.items()
@@ -206,7 +228,7 @@ class Replica:
         """Drop what is due. Never while a snapshot is open: the peer would miss what it was promised."""
         if self.snapshots:
             return
-        for key in self.due(self.store.stable):
+        for key in self.due(self.store.purgeable):
             record = self.store.rows[key].record
             self.counts["purged tombstone" if record.value is None else "purged expired"] += 1
             self.purged.append((key, record))
@@ -244,10 +266,37 @@ class Replica:
         """A certificate with a whole peer: so many, and this store answers again."""
         self.store.recovered |= {peer}
         self.store.closed = max(self.store.closed, closed)
-        if len(self.store.recovered) >= needed:
+        self.meet(peer, needed)
+
+    def meet(self, peer: int, needed: int) -> None:
+        """A certificate with a peer: one with each, whatever its state, will do too."""
+        self.store.met |= {peer}
+        if len(self.store.recovered) >= needed or len(self.store.met) == len(self.peers()):
             self.counts["recovered"] += 1
+            self.counts["recovered from all others"] += len(self.store.recovered) < needed
             self.store.forgetful = False
             self.touched.update(KEYS)
+
+    def found_complete(self, stamp: int) -> None:
+        """It was found to lack only what was purged, up to this stamp. What it has dropped for that, others
+        that are not whole may still hold: these are to be met again."""
+        if stamp > self.store.complete:
+            self.counts["complete up to a higher stamp"] += 1
+            self.store.kept = stamp
+            self.meet_again()
+
+    def meet_again(self) -> None:
+        self.keep_only(self.store.recovered)
+
+    def took(self, peer: int) -> None:
+        """It has taken what another forgetful store had: perhaps what others have purged."""
+        self.keep_only(frozenset({peer}))
+
+    def keep_only(self, peers: frozenset[int]) -> None:
+        """What was proven with others is void."""
+        store = self.store
+        store.met, store.recovered = store.met & peers, store.recovered & peers
+        store.certificates = {peer: held for peer, held in store.certificates.items() if peer in peers}
 
     # Snapshots
 
@@ -299,7 +348,8 @@ class Replica:
         self.store.ids = ids
         self.store.ids[self.place] = store_id
         self.store.certificates = {}
-        self.store.forgetful, self.store.recovered = True, frozenset()
+        self.store.forgetful, self.store.recovered, self.store.met = True, frozenset(), frozenset()
+        self.store.dropped = False
         self.disk = self.store.copy()
         self.forget()
 

@@ -6,10 +6,13 @@
                                      else it LISTs, or says TURN and the opener does
 
     lister                           comparer
-    LIST    versions above the base -> adopts, purges, snapshots; if forgetful, without its ghosts
+    LIST    versions above the base -> adopts, purges, snapshots; if less complete, without its ghosts
     merges                      <-   WANT, and what the lister lacks
     what is wanted              ->   merges
     CERT    (when durable)     <->   CERT (when durable): equal virtual roots certify the *snapshots*
+
+Both say up to which stamp they are complete (`Store.complete`): above all stamps while they are whole. Who is
+complete up to a lower one compares, and drops what it alone has at or below the other's: its ghosts.
 
 The virtual root of a side is the root of both snapshots merged: its own, plus, for each entry whose
 snapshot version wins over what its own snapshot had, the difference. Whatever is written meanwhile
@@ -21,7 +24,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tests.model.record import KEYS, Record, covers, digest
-from tests.model.replica import Certificate, Replica, Row, Snapshot, Way
+from tests.model.replica import WHOLE, Certificate, Replica, Row, Snapshot, Way
 
 
 class Base(NamedTuple):
@@ -45,11 +48,13 @@ class Syn(NamedTuple):
     cert: Cert
     stable: int
     base: Base | None
+    complete: int
 
 
 class Same(NamedTuple):
     cert: Cert
     stable: int
+    complete: int
 
 
 class Turn(NamedTuple):
@@ -57,6 +62,7 @@ class Turn(NamedTuple):
 
     stable: int
     base: Base | None
+    complete: int
 
 
 class List(NamedTuple):
@@ -65,6 +71,7 @@ class List(NamedTuple):
     stamps: frozenset[int]
     stable: int
     base: Base | None
+    complete: int
 
 
 class Want(NamedTuple):
@@ -105,6 +112,9 @@ class Side:
         self.lister = False
         self.shot: Snapshot | None = None
         self.root = 0
+        self.complete = WHOLE
+        self.peer_complete = WHOLE
+        self.delta = False  # compared by a list of changes
         self.ghosts: set[int] = set()  # keys
         self.wanted: frozenset[int] = frozenset()
         self.beaten: set[int] = set()  # keys of which the peer's snapshot had better
@@ -114,6 +124,11 @@ class Side:
         self.over = False
 
     def receive(self, message: Message, now: int) -> None:
+        if isinstance(message, Syn | Same | Turn | List):
+            self.peer_complete = message.complete
+        if self.is_too_late():
+            self.close()
+            return
         match message:
             case Syn():
                 self.answer(message, now)
@@ -151,14 +166,14 @@ class Side:
     # The snapshot
 
     def begin(self, floor: int, now: int, foreign: frozenset[int] | None = None) -> bool:
-        """Adopt the floor, purge, and snapshot anew; or give up. A forgetful replica leaves out its ghosts:
-        what is not among the `foreign` versions, all that a whole peer has, and at or below the floor."""
+        """Adopt the floor, purge, and snapshot anew; or give up. Who is less complete leaves out its ghosts:
+        what is not among the `foreign` versions, all that the peer has, and was purged there."""
         self.replica.release(self.shot)
         if not self.replica.prepare(floor):
             self.close()
             return False
         if foreign is not None:
-            self.ghosts = self.replica.ghosts(foreign, floor)
+            self.ghosts = self.replica.ghosts(foreign, min(floor, self.peer_complete))
         self.shot = self.replica.snapshot(now, self.ghosts)
         self.root = self.shot.root
         return True
@@ -175,9 +190,15 @@ class Side:
     # Opening
 
     def open(self, now: int) -> None:
+        self.measure()
         if self.begin(self.replica.store.stable, now):
-            syn = Syn(self.cert(), self.replica.store.stable, self.base())
+            syn = Syn(self.cert(), self.replica.store.stable, self.base(), self.complete)
             self.promise(lambda: self.send(syn))
+
+    def measure(self) -> None:
+        """How complete this side is, from beginning to end."""
+        store = self.replica.store
+        self.complete = store.complete if store.forgetful else WHOLE
 
     def base(self) -> Base | None:
         """By this side's newest certificate with the peer's present store."""
@@ -189,29 +210,46 @@ class Side:
     def answer(self, syn: Syn, now: int) -> None:
         """With SAME, LIST or TURN."""
         store = self.replica.store
-        if (store.forgetful and syn.cert.forgetful) or not self.begin(syn.stable, now):
+        self.measure()
+        if not self.begin(syn.stable, now):
             return self.close()
-        base = max([base for base in (syn.base, self.base()) if base], default=None)
+        self.replica.counts["session of two forgetful"] += store.forgetful and syn.cert.forgetful
+        bases = [base for base in (syn.base, self.base()) if base and self.is_comparable()]
+        base = max(bases, default=None)
         if self.root == syn.cert.root:
             return self.promise(lambda: self.say_same(syn))
         self.replica.counts["session: delta" if base else "session: FULL"] += 1
-        if store.forgetful or (self.root % 2 and not syn.cert.forgetful):  # as if by size of the deltas
+        even = self.complete == self.peer_complete
+        if self.complete < self.peer_complete or (even and self.root % 2):  # as if by size of the deltas
             self.replica.release(self.shot)
-            return self.send(Turn(store.stable, base))
+            return self.send(Turn(store.stable, base, self.complete))
         return self.say_list(base)
+
+    def is_comparable(self) -> bool:
+        """Whether a list of changes will do: of two forgetful ones one may hold from before what the other
+        has purged."""
+        return self.complete == self.peer_complete or not self.is_among_forgetful()
+
+    def is_too_late(self) -> bool:
+        """Whether this store is whole by now: nobody would find out any more what it takes from one that is
+        not, and others have purged."""
+        return self.is_among_forgetful() and not self.replica.store.forgetful
+
+    def is_among_forgetful(self) -> bool:
+        return WHOLE not in (self.complete, self.peer_complete)
 
     def say_same(self, syn: Syn) -> None:
         self.replica.counts["session: SAME"] += 1
         cert = self.cert()
-        self.send(Same(cert, self.taken().stable))
+        self.send(Same(cert, self.taken().stable, self.complete))
         self.certify(cert, syn.cert)
 
     # Comparing
 
     def say_list(self, base: Base | None) -> None:
-        self.lister = True
+        self.lister, self.delta = True, base is not None
         stamps = frozenset(row.record.stamp for row in self.above(base).values())
-        self.send(List(stamps, self.taken().stable, base))
+        self.send(List(stamps, self.taken().stable, base, self.complete))
 
     def above(self, base: Base | None) -> dict[int, Row]:
         """What was stored after it, as the snapshot is taken."""
@@ -222,6 +260,7 @@ class Side:
         if self.is_overtaken(message):
             self.replica.counts["session given up: floor moved"] += 1
             return self.close()
+        self.delta = message.base is not None
         if not self.begin(message.stable, now, self.foreign(message)):
             return None
         self.wanted = message.stamps - {record.stamp for record in self.taken().rows.values()}
@@ -235,8 +274,8 @@ class Side:
         return message.stable < self.replica.store.stable
 
     def foreign(self, message: List) -> frozenset[int] | None:
-        """All that the peer has, if this replica is forgetful. A delta does not say."""
-        return message.stamps if self.replica.store.forgetful and message.base is None else None
+        """All that the peer has, if that is more complete. A delta does not say."""
+        return message.stamps if self.complete < self.peer_complete and message.base is None else None
 
     # Exchange
 
@@ -251,7 +290,7 @@ class Side:
         return found
 
     def merge(self, entries: list[Entry]) -> None:
-        """Ghosts give way to what comes; the others go only now that all has come, for a session that
+        """Ghosts give way to what comes; the others go only once the roots are equal, for a session that
         breaks off must not leave a hole."""
         self.lay({key for key, _, _ in entries})
         for key, now, then in entries:
@@ -261,7 +300,8 @@ class Side:
                 self.root += digest(key, then) - digest(key, had)
                 self.beaten.add(key)
             self.replica.take(key, now, Way.SESSION)
-        self.lay(self.ghosts)
+        if entries and self.is_among_forgetful():
+            self.replica.took(self.peer)
         if self.lister:
             self.post(self.replica.place, Room([key for key in KEYS if self.is_owed(key)]))
         else:
@@ -291,6 +331,8 @@ class Side:
         if self.mine is None or self.theirs is None:
             return
         if self.mine.root == self.theirs.root:
+            self.replica.store.dropped |= len(self.ghosts) > 0
+            self.lay(self.ghosts)
             self.certify(self.mine, self.theirs)
         else:
             self.replica.counts["virtual roots unequal"] += 1
@@ -304,9 +346,22 @@ class Side:
         self.replica.counts["certificate without a tag"] += not tag
         self.certificate = Certificate(self.peer_id, mine.seq, theirs.seq, mine.closed, tag)
         store.certificates[self.peer] = self.certificate
-        if store.forgetful and not theirs.forgetful:
-            self.replica.recover_with(self.peer, theirs.closed, self.needed)
+        if store.forgetful:
+            self.replica.found_complete(self.proven())
+            store.certificates[self.peer] = self.certificate
+            if self.peer_complete == WHOLE and not theirs.forgetful:
+                self.replica.recover_with(self.peer, theirs.closed, self.needed)
+            else:
+                self.replica.meet(self.peer, self.needed)
+        elif all(peer in store.certificates for peer in self.replica.peers()):
+            store.kept = WHOLE  # all others have given what this store may have lacked
         self.close()
+
+    def proven(self) -> int:
+        """Up to which stamp this side is complete, now that both hold the same. A delta says nothing of what
+        was held before."""
+        known = min(self.peer_complete, self.replica.store.stable)
+        return self.complete if self.delta else max(self.complete, known)
 
 
 class Session:

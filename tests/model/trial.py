@@ -11,13 +11,14 @@ from tests.model.world import ModelWorld
 STEPS = 3000
 
 BRANCHES = {
-    "acknowledged", "certificate", "certificate without a tag", "certificates lost",
-    "claims of other tags", "closed held back by an only copy", "copy not vouched for",
-    "copy of an older store", "copy refused: closed", "copy refused: settled", "corrupted", "crash",
-    "crash in a session", "direct refused: closed", "disk lost", "ghost dropped",
+    "acknowledged", "all in doubt", "certificate", "certificate without a tag", "certificates lost",
+    "claims of other tags", "complete up to a higher stamp", "closed held back by an only copy",
+    "copy not vouched for", "copy of an older store", "copy refused: closed", "copy refused: settled",
+    "corrupted", "crash", "crash in a session", "direct refused: closed", "disk lost", "ghost dropped",
     "entry changed since the snapshot", "hint late", "hint sent: copy", "hint sent: only copy",
     "hint sent: unsure", "merged into an overwritten row", "only copy refused: closed", "read repaired",
-    "recovered", "rollback", "session broken off", "session given up: floor moved", "session opened",
+    "recovered", "recovered from all others", "rollback", "session broken off",
+    "session given up: floor moved", "session opened", "session of two forgetful",
     "session refused: purge due", "session: FULL", "session: SAME", "session: delta",
     "silent while forgetful", "stable adopted", "stable advanced", "unsure refused: closed",
     "virtual roots unequal", "wanted, but beaten by a push", "writes lost with their coordinator",

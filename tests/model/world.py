@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from basestore.repair.rule import Rule
 from tests.model.coordinator import DEADLINE, Coordinator, Write
+from tests.model.doubt import doubt_all
 from tests.model.judge import Judge
 from tests.model.record import KEYS, STAMPS, Record, covers
 from tests.model.replica import LAG, Answer, Replica, Way
@@ -65,6 +66,7 @@ class ModelWorld:
         }  # fmt: skip
         faults: dict[Callable[[], None], float] = {
             self.cut: 0.8, self.crash: 0.4, self.crash_coordinator: 0.3, self.lose: 0.25, self.back_up: 0.5,
+            partial(doubt_all, self): 0.1,
             self.drift: 0.5, self.corrupt_row: 0.2 if self.corrupt else 0,
         }  # fmt: skip
         calm = self.random.random() < 0.5
