@@ -193,6 +193,7 @@ class Hardships:
         self._world.strikes(fault)
         old = self._copies[machine.index]
         for each in self._world.machines:
+            each.disk.sync()  # or nobody would know of the opening that is gone, nor of its hints
             each.crash("power")
             if each is machine:
                 each.replace_disk(old, "", place_of(old))

@@ -44,7 +44,8 @@ SURVIVORS = {
         "that a store counts only once a peer knows its opening guards the same: both would have to go"
     ),
     "a store counts before any peer has vouched, or knows of its opening": (
-        "a node that nobody knows yet takes a write alone, and is then an older store: only one of two nodes"
+        "a node that nobody knows yet takes a write alone, and is then an older store: only one of two, "
+        "of which the other keeps nothing of what its disk was given while it hung"
     ),
 }
 
