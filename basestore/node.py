@@ -392,7 +392,7 @@ class Node:
 
     def _ping(self, member: int, outbox: Outbox, message: Ping, now: Instant) -> None:
         self.peers.ping(member, message, now)
-        self._birth.hear(member, message, now)
+        self._birth.hear(member, message)
         self.clock.go_on_from(message.ahead_ms if self.peers.clock.vouched else 0)
         self.identity.hear_sequence(self.peers.all[member].name, message.generation, message.sequence)
         self.closed_stamps.hear_only_copies(member, message.only_copies, now)

@@ -55,6 +55,10 @@ class HybridClock:
             self.ahead_ms = ahead_ms
             self.last = max(self.last, ahead_ms << COUNTER_BITS)
 
+    def go_beyond(self, stamp: int) -> None:
+        """Give out nothing at or below this, however far ahead it is: then nothing, until that time."""
+        self.last = max(self.last, stamp)
+
     def keep_reserve(self, sync_ms: float) -> None:
         """To make a ceiling durable takes so long: ask for the next one early enough."""
         least_ms = max(self.drift_ms_max // 2, RESERVE_MS_MIN)

@@ -8,7 +8,7 @@ A new cluster that is the first is none the worse for it: all its stamps are gre
 All members agree on one stamp before any of them takes a write. Heartbeats tell it:
 
     n1 proposes its time, once its clock is sure: 100      n2 proposes 103; n3 cannot tell the time: 103 too
-    each has heard all: the birth is 103                   clocks go on from there, and stores become whole
+    each has heard all: the birth is 103                   nothing is stamped below it; stores become whole
     n3 loses its disk, and comes back forgetful            it takes over 103 from any that knows it
 
 A proposal is durable before it is told, and does not change any more: so all of them find the same stamp,
@@ -65,28 +65,26 @@ class Birth:
 
     def tick(self, now: Instant, heartbeat: Callable[[Instant], Ping]) -> None:
         """Go on while the stamp is not known: propose one, or agree on what all have proposed."""
-        birth = self._identity.birth
-        if birth:
-            if self._clock.last < birth and self._peers.clock.sure(now):
-                self._clock.observe(birth, now.wall_ms)  # nothing is stamped below it
-            return
-        if self._group_commit.stalled:
+        if self._identity.birth or self._group_commit.stalled:
             return
         others = self._peers.others
         # Who is whole by another way than being born has nobody to agree with, nor has who is alone.
         alone = not others or self._identity.state is State.WHOLE
         if not self._proposed:
-            self._propose(self._proposal(now), alone=alone)
+            self._propose(self._proposal(now, alone=alone), alone=alone)
         if self._news:
             self._news = False
             for peer in others:  # not with the next heartbeat: a new cluster waits for it
                 peer.outbox.put(heartbeat(now))
         if self._proposed and (alone or (self._told and len(self._heard) == len(others))):
-            self._keep(max(self._proposed, *self._heard.values(), 0), now)
+            self._keep(max(self._proposed, *self._heard.values(), 0))
 
-    def _proposal(self, now: Instant) -> int:
-        """This node's time if it is sure; if it cannot be, the latest that others propose, who were."""
+    def _proposal(self, now: Instant, *, alone: bool) -> int:
+        """This node's time if it is sure; if it cannot be, the latest that others propose, who were. Not
+        before all clocks have been compared: so it is new when it counts."""
         watch = self._peers.clock
+        if not alone and None in watch.offsets:
+            return 0
         if watch.sure(now):
             return now.wall_ms << COUNTER_BITS | _COUNTER_MAX
         return 0 if watch.comparing(now) else max(self._heard.values(), default=0)
@@ -100,21 +98,20 @@ class Birth:
     def _tell(self) -> None:
         self._told, self._news = self._proposed, True
 
-    def hear(self, member: int, message: Ping, now: Instant) -> None:
+    def hear(self, member: int, message: Ping) -> None:
         """A member tells what it knows, and what it has proposed."""
         if message.proposed:
             self._heard[member] = message.proposed
         known = self._identity.birth
         if message.birth > known and (message.whole or not known) and not self._group_commit.stalled:
-            self._keep(message.birth, now)
+            self._keep(message.birth)
 
-    def _keep(self, stamp: int, now: Instant) -> None:
+    def _keep(self, stamp: int) -> None:
         self._group_commit.stage(BIRTH, stamp.to_bytes(_BYTES))
         self._settle(stamp)
-        if self._peers.clock.sure(now):
-            self._clock.observe(stamp, now.wall_ms)
 
     def _settle(self, stamp: int) -> None:
         self._identity.birth = stamp
+        self._clock.go_beyond(stamp)
         for summary in self._summaries.of.values():
             summary.lost = max(summary.lost, stamp)
