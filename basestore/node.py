@@ -115,7 +115,7 @@ class Node:
             self.certificates.in_use,
         )  # fmt: skip
         self._sync_watch = SyncWatch(self.group_commit, self.metrics, config.syncs)
-        self._ceiling = ClockCeiling(self.group_commit, self.clock, self.peers.clock)
+        self._ceiling = ClockCeiling(self.group_commit, self.clock, self.peers.clock, self.identity)
         self.introductions = Introductions(
             self.identity, self.peers, self.group_commit, fresh, self.exchanges.take_proof_of_loss
         )

@@ -34,9 +34,16 @@ def say_missing(missing: "Sequence[Obstacle]") -> None:
     """Why the counts of an import no longer hold, and what to do."""
     from basestore.cli.converged import obstacle_line
 
-    exits.say_error("rows that are counted here may be gone with a disk, and nobody can tell which:")
+    recovering = all(obstacle.kind == "recovering" for obstacle in missing)
+    if recovering:
+        exits.say_error("rows that are counted here may have gone with a disk, and it is not known yet:")
+    else:
+        exits.say_error("rows that are counted here may be gone with a disk, and nobody can tell which:")
     for obstacle in missing:
         exits.say(f"  {obstacle_line(obstacle)}")
+    if recovering:
+        exits.say("Look at `basestore status`, and give the same command again when all nodes are up.")
+        return
     exits.say(
         "Look at `basestore status`. When the nodes are well, import all anew (a file with --restart): its "
         "rows are then written over what others have written to their keys meanwhile, too."

@@ -94,7 +94,7 @@ class Peers:
         peer.outbox.close()
         peer.outbox = Outbox(self._ready)
         peer.linked, peer.leaving = True, False
-        peer.introduced = peer.remembered = peer.noted = False
+        peer.introduced = peer.remembered = peer.noted = peer.whole = False
         self.note_disk(index, False)
         peer.detector.restart(now.monotonic)
         self.judge(peer, now)
@@ -106,7 +106,7 @@ class Peers:
         outbox.close()
         if peer.outbox is not outbox:
             return False
-        peer.linked = peer.introduced = peer.remembered = peer.noted = False
+        peer.linked = peer.introduced = peer.remembered = peer.noted = peer.whole = False
         self.clock.forget(index)
         self.judge(peer, now)
         return True

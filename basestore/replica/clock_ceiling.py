@@ -24,6 +24,7 @@ from basestore.cluster.clock_watch import ClockWatch
 from basestore.instant import Instant
 from basestore.repair.clock import HybridClock
 from basestore.replica.group_commit import GroupCommit
+from basestore.replica.identity import StoreIdentity
 from basestore.storage import keyspace
 from basestore.storage.engine import Engine
 
@@ -46,8 +47,11 @@ def stored_ahead_ms(engine: Engine) -> int:
 class ClockCeiling:
     """Keeps the ceiling of one node's clock ahead of it."""
 
-    def __init__(self, group_commit: GroupCommit, clock: HybridClock, watch: ClockWatch) -> None:
+    def __init__(
+        self, group_commit: GroupCommit, clock: HybridClock, watch: ClockWatch, identity: StoreIdentity
+    ) -> None:
         self._group_commit = group_commit
+        self._identity = identity
         self._clock = clock
         self._watch = watch
         self._ahead_ms = stored_ahead_ms(group_commit.engine)
@@ -61,7 +65,8 @@ class ClockCeiling:
         if self._watch.ahead_ms != self._ahead_ms:
             self._ahead_ms = self._watch.ahead_ms
             self._group_commit.stage(AHEAD, self._ahead_ms.to_bytes(_BYTES))
-        if not self._watch.sure(now):
+        # Nothing is stamped before it is known above what (`anti_entropy/birth.py`).
+        if not self._watch.sure(now) or not self._identity.birth:
             return
         if self._durable and self._asked_s is not None:
             # A slow sync is remembered for some time: the next slow one should find room enough.

@@ -15,7 +15,7 @@ repair is `convergence.py` and `repair.py`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -270,6 +270,19 @@ class ClusterView:
             self._lost(row)
             for row in self.losses(partition, accepted=True)
             if row.upto >= stamp and (row.open or row.sources <= missing)
+        ]
+
+    def in_doubt(self, partitions: Container[int]) -> list[tuple[int | None, Cause]]:
+        """Replicas of these that may have lost something, and do not know yet what."""
+        return [
+            (
+                partition,
+                Cause("recovering", (name,), f"what {name} may have lost is known once it is up"),
+            )
+            for name, view in self.nodes.items()
+            if view.said.state == "forgetful"
+            for partition in view.holdings
+            if partition in partitions
         ]
 
     @property

@@ -134,10 +134,10 @@ class Writes(NamedTuple):
 
 
 class Missing(Following[tuple[Obstacle, ...]]):
-    """Asks whether any of these writes, by partition, may be gone with a disk, and why. Waits a while until a
-    replica of each partition is up, for one that is not may not know yet. Of a partition all of whose
-    replicas stay away nothing is known, and nothing said: who is back will tell. Without partitions: of all
-    whether such writes would be, and that of those that answer at once."""
+    """Asks whether any of these writes, by partition, may be gone with a disk, and why. A replica that is not
+    up does not know yet: it is waited for, and if that takes too long it is named. Of a partition all of
+    whose replicas stay away nothing is known, and nothing said: who is back will tell. Without partitions: of
+    all whether such writes would be, and that of those that answer at once."""
 
     def __init__(self, written: Mapping[int, Writes] | Writes, timeout_s: float, now_s: float) -> None:
         super().__init__(Scope("default", b"", -1), timeout_s, now_s)
@@ -159,14 +159,17 @@ class Missing(Following[tuple[Obstacle, ...]]):
         if isinstance(written, Writes):
             written = dict.fromkeys(range(view.total), written)
         told = {each for node in view.nodes.values() if node.said.state == "up" for each in node.holdings}
+        doubts = [] if written is not self._written else view.in_doubt(written)
         enough = written.keys() <= told or written is not self._written or now_s >= self._begun_s + SILENT_S
-        if now_s < self._deadline and (view.first or not view.heard or not enough):
+        waits = not enough or (doubts and now_s < self._begun_s + SILENT_S)
+        if now_s < self._deadline and (view.first or not view.heard or waits):
             return None
         if not view.heard:
             text = "no node told in time what is lost. Look at `basestore status`, and try again"
             raise ReadTimeout(text, None, None, None)
-        return gathered(
+        lacking = [
             (partition, cause)
             for partition, writes in written.items()
             for cause in view.may_lack(partition, *writes)
-        )
+        ]
+        return gathered(lacking + doubts)

@@ -83,10 +83,12 @@ class Receipt:
 
     @property
     def known_at(self) -> int:
-        """How many replicas were known to hold this write when the level was reached; of what beat it, for
-        each of them may have told another version, one."""
-        applied = sum(state is ReplicaState.APPLIED for state in self.replicas.values())
-        return applied if self.outcome is Outcome.STORED else 1
+        """How many replicas were known to hold this write when the level was reached, or what beat it: as
+        many as a read of that asks, if it was found before the write was sent; one, if they objected to it,
+        for each may have told another version."""
+        if self.outcome is not Outcome.STORED:
+            return self.required if self.version is None else 1
+        return sum(state is ReplicaState.APPLIED for state in self.replicas.values())
 
     def as_json(self) -> dict[str, Any]:
         """As `basestore set -o json` prints it."""

@@ -234,3 +234,20 @@ def test_a_dead_node_that_is_replaced_does_not_raise_the_birth(count: int, repli
     world.run(40)
     assert births(world) == {birth}
     assert converged(world, receipt=receipt).proven
+
+
+def test_nothing_is_stamped_before_the_birth_is_known() -> None:
+    world = World(3, replication=1, reconcile=True, born=False)
+    world.freeze(2)
+    for index in range(3):
+        world.start(index)
+    world.run(3)
+    node = world.node(1)
+    assert node.peers.clock.sure(world.now(1))
+    assert not node.clock.ready(world.now(1).wall_ms)
+    world.thaw(2)
+    world.run(3)
+    assert node.identity.birth
+    receipt = world.put(1, "k", "v", Level.ALL)
+    world.run(30)
+    assert converged(world, receipt=receipt).proven

@@ -108,6 +108,7 @@ class TestClocks:
     def test_the_ceiling_is_durable_before_a_stamp_below_it(self) -> None:
         world = World(1, born=False)
         world.start(0)
+        world.run(0.2)
         world.freeze(0)
         durable = int.from_bytes(world.engines[0].get(CEILING) or b"")
         world.run(30)  # the disk hangs; the ceiling cannot rise

@@ -24,3 +24,21 @@ def test_it_says_so_though_members_are_up_that_have_no_part_in_what_it_waits_for
     world.run(60)
     assert world.node(0).state == "forgetful"
     assert "--as-is" in world.node(0).reason
+
+
+@pytest.mark.parametrize("met", [False, True])
+def test_it_says_so_though_it_once_saw_enough_others(met: bool) -> None:
+    world = World(3, reconcile=True)
+    world.put(0, "k", "v")
+    world.run(5)
+    world.stop(0)
+    world.move(0)
+    if not met:
+        world.crash(2)
+    world.start(0)
+    if met:
+        world.run(0.5)
+        world.crash(2)
+    world.run(40)
+    assert world.node(0).state == "forgetful"
+    assert "--as-is" in world.node(0).reason

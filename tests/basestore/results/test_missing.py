@@ -97,3 +97,23 @@ def test_a_member_that_is_just_opening_is_waited_for() -> None:
     world.wipe(0)
     world.start(0)
     assert missing(world, progress.written)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_what_a_store_that_recovers_may_have_lost_is_not_taken_for_there(count: int) -> None:
+    world = World(count, reconcile=True, timeout_ms_max=20_000)
+    world.run(5)
+    last = count - 1
+    for other in range(last):
+        world.part(last, other)
+    progress = Progress()
+    progress.note(world.put(last, "k", "v", Level.ONE), 0)
+    world.wipe(last)
+    world.cut.clear()
+    world.start(last)
+    world.run(1)
+    assert world.node(last).state == "forgetful"
+    assert [each.kind for each in missing(world, progress.written)] == ["recovering"]
+    world.run(60)
+    assert world.node(last).state == "up"
+    assert "lost" in {each.kind for each in missing(world, progress.written)}

@@ -1,5 +1,6 @@
 """Superseded receipts: what beat a write is proven to be there only if it cannot have gone with a disk."""
 
+from basestore.consistency import Level
 from basestore.results.convergence import GONE
 from tests.worlds.following import converged
 from tests.worlds.world import World
@@ -36,3 +37,16 @@ def test_where_no_disk_was_lost_it_is_proven() -> None:
     assert call.receipt().superseded_by is not None
     assert converged(world, receipt=call.receipt()).proven
     assert world.values("k") == [b"newest"] * 3
+
+
+def test_what_a_quorum_was_found_to_hold_outlives_a_disk_that_is_replaced() -> None:
+    world = World(3, reconcile=True)
+    won = world.put(0, "k", "v", Level.ALL, bucket="once")
+    lost = world.put(1, "k", "w", bucket="once")
+    world.run(30)
+    again = world.put(1, "k", "w", bucket="once")
+    world.wipe(2)
+    world.start(2)
+    world.run(40)
+    assert world.node(2).state == "up"
+    assert [converged(world, receipt=each).proven for each in (won, lost, again)] == [True] * 3
