@@ -77,6 +77,11 @@ class Certificates:
         """How many other replicas of it are whole, as far as this node has heard."""
         return sum(self._peers.all[other].whole for other in self.others[partition])
 
+    def all_heard(self, partition: int) -> bool:
+        """Whether each of them is here, and has said whether it is whole."""
+        peers = self._peers.all
+        return all(peers[other].linked and peers[other].introduced for other in self.others[partition])
+
     def recoverable(self, partition: int) -> bool:
         """Whether enough of them are whole: what a quorum has acknowledged is on these."""
         return self.whole(partition) >= self._sources_needed

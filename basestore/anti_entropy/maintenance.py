@@ -87,14 +87,19 @@ class Maintenance:
         return (
             partition in self.suspects
             or partition in self._damaged
-            or (partition not in self._emptied and self._is_outlived(partition))
+            or (partition not in self._emptied and self._is_outlived and not self._is_last_resort(partition))
         )
 
-    def _is_outlived(self, partition: int) -> bool:
-        """Whether what an old copy holds of it is of no use: all that a quorum has acknowledged is elsewhere.
-        Until that is so it is compared as what any store in doubt holds."""
-        outlived = self._identity.outlived and not self._identity.counts
-        return outlived and self._certificates.recoverable(partition)
+    @property
+    def _is_outlived(self) -> bool:
+        """Whether what this store holds may be long beaten, or purged: it is an old copy."""
+        return self._identity.outlived and not self._identity.counts
+
+    def _is_last_resort(self, partition: int) -> bool:
+        """Whether others hold too little of it to go by them alone. That can be told only of replicas that
+        are here; until all are, an old copy of it waits."""
+        certificates = self._certificates
+        return certificates.all_heard(partition) and not certificates.recoverable(partition)
 
     def watch_damage(self) -> None:
         """No exchanges where a record is damaged, until it is healed, nor where counts cannot be."""
@@ -132,11 +137,13 @@ class Maintenance:
         return None
 
     def _empty(self, rows: int, busy: Container[int]) -> int | None:
-        if not self._identity.outlived or self._identity.counts:
+        if not self._is_outlived:
             self._emptied.clear()
             return None
         for partition in self._summaries.of:
-            if partition in self._emptied or partition in busy or not self._is_outlived(partition):
+            if partition in self._emptied or partition in busy:
+                continue
+            if not self._certificates.recoverable(partition):
                 continue
             self._certificates.incomplete(partition)
             dropped = self._replica.empty(partition, rows)

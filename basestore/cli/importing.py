@@ -188,8 +188,7 @@ class _Import:
             exits.say(f"Going on at line {self._resumed}, where this import stopped.")
         # What fails before any receipt has come is stamped after this, too.
         self._hear_time(self._store.node_hints().asked_ms or 0)
-        if not self._progress.written:
-            wait_for_moment(self._store, self._progress.newest_ms)
+        wait_for_moment(self._store, self._progress.newest_ms)
         try:
             self._retry()
             self._go_on()

@@ -251,3 +251,42 @@ def test_nothing_is_stamped_before_the_birth_is_known() -> None:
     receipt = world.put(1, "k", "v", Level.ALL)
     world.run(30)
     assert converged(world, receipt=receipt).proven
+
+
+@pytest.mark.parametrize(("replication", "level"), [(3, Level.ONE), (1, Level.ALL)])
+@pytest.mark.parametrize(("skew_ms", "alone_s"), [(0, 0), (HOUR_MS, 0), (0, 2)])
+def test_a_birth_is_younger_than_the_last_store_that_was_lost(
+    replication: int, level: Level, skew_ms: int, alone_s: int
+) -> None:
+    world = World(3, replication=replication, reconcile=True)
+    world.run(5)
+    world.part(0, 2)
+    world.part(1, 2)
+    for index in (0, 1):
+        world.wipe(index)
+        world.start(index)
+    world.run(20)
+    key = next(name for name in map("k{}".format, range(50)) if 2 in world.replicas(name))
+    receipt = world.put(2, key, "v", level)  # n3 goes on alone
+    world.run(20)
+    world.wipe(2)
+    world.skew_ms[2] = skew_ms
+    if alone_s:
+        world.start(2)
+        world.run(alone_s)
+    world.cut.clear()
+    if alone_s:
+        world.link(0, 2)
+        world.link(1, 2)
+    else:
+        world.start(2)
+    world.run(20)
+    if skew_ms:
+        world.stop(2)
+        world.skew_ms[2] = 0
+        world.start(2)
+    world.run(60)
+    world.put(0, "other", "v")
+    world.run(30)
+    assert not any(world.values(key))
+    assert not converged(world, receipt=receipt).proven
