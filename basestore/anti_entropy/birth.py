@@ -11,14 +11,15 @@ All members agree on one stamp before any of them takes a write. Heartbeats tell
     each has heard all: the birth is 103                   nothing is stamped below it; stores become whole
     n3 loses its disk, and comes back forgetful            it takes over 103 from any that knows it
 
-A proposal is durable before it is told, and does not change any more: so all of them find the same stamp,
-whoever stops meanwhile. While no clock is sure nobody proposes anything, and no store is born: nothing could
-be stamped either. Of two births that whole members tell the later holds: one of them is a copy from a former
-life. Owns the stamp; what follows from it is decided where it is read (`Summary.lost`,
-`results/convergence.py`).
+A proposal is durable before it is told, and does not change any more, unless clocks are set right before
+there is a birth: so all of them find the same stamp, whoever stops meanwhile. While no clock is sure nobody
+proposes anything, and no store is born: nothing could be stamped either. Of two births that whole members
+tell the later holds: one of them is a copy from a former life. Owns the stamp; what follows from it is decided
+where it is read (`Summary.lost`, `results/convergence.py`).
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from basestore.cluster.peers import Peers
 from basestore.instant import Instant
@@ -70,33 +71,43 @@ class Birth:
         others = self._peers.others
         # Who is whole by another way than being born has nobody to agree with, nor has who is alone.
         alone = not others or self._identity.state is State.WHOLE
-        if not self._proposed:
+        if not self._proposed or self._is_beyond(self._proposed, now):
             self._propose(self._proposal(now, alone=alone), alone=alone)
         if self._news:
             self._news = False
             for peer in others:  # not with the next heartbeat: a new cluster waits for it
                 peer.outbox.put(heartbeat(now))
-        if self._proposed and (alone or (self._told and len(self._heard) == len(others))):
-            self._keep(max(self._proposed, *self._heard.values(), 0))
+        told = alone or (self._told == self._proposed and len(self._heard) == len(others))
+        if self._proposed and told:
+            stamp = max(self._proposed, *self._heard.values(), 0)
+            # One of a clock that was set right since is proposed anew; who cannot tell hears of it.
+            if self._peers.clock.sure(now) and not self._is_beyond(stamp, now):
+                self._keep(stamp)
 
     def _proposal(self, now: Instant, *, alone: bool) -> int:
         """This node's time if it is sure; if it cannot be, the latest that others propose, who were. Not
         before all clocks have been compared: so it is new when it counts."""
         watch = self._peers.clock
-        if not alone and None in watch.offsets:
+        if not (alone or self._proposed) and None in watch.offsets:
             return 0
         if watch.sure(now):
             return now.wall_ms << COUNTER_BITS | _COUNTER_MAX
         return 0 if watch.comparing(now) else max(self._heard.values(), default=0)
 
-    def _propose(self, stamp: int, *, alone: bool) -> None:
-        self._proposed = stamp
-        if stamp and not alone:
-            self._group_commit.stage(PROPOSED, stamp.to_bytes(_BYTES))
-            self._group_commit.when_durable(self._tell)
+    def _is_beyond(self, stamp: int, now: Instant) -> bool:
+        """Whether no clock that is right can have proposed that."""
+        return self._peers.clock.sure(now) and stamp > self._clock.bound(now.wall_ms)
 
-    def _tell(self) -> None:
-        self._told, self._news = self._proposed, True
+    def _propose(self, stamp: int, *, alone: bool) -> None:
+        if not stamp:
+            return
+        self._proposed = stamp
+        if not alone:
+            self._group_commit.stage(PROPOSED, stamp.to_bytes(_BYTES))
+            self._group_commit.when_durable(partial(self._tell, stamp))
+
+    def _tell(self, stamp: int) -> None:
+        self._told, self._news = stamp, True
 
     def hear(self, member: int, message: Ping) -> None:
         """A member tells what it knows, and what it has proposed."""

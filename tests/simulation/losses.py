@@ -50,8 +50,9 @@ def lose_store(world: "PlannedWorld", machine: "Machine", fault: Fault) -> None:
         old = copies[int(fault.size * len(copies))]
         places = place_of(old) if blocks or fault.kind == "log cut" else frozenset()
         # RocksDB does not see each: then it is seen by what a file beside the store says.
-        seen = fault.kind == "log cut" and fault.digit(4) < 5
-        loss, cut = "the log was cut" if seen else "", fault.kind == "log cut"
+        cut = fault.kind == "log cut"
+        seen = cut and (fault.digit(4) < 5 or not _is_remembered(world, machine, old))
+        loss = "the log was cut" if seen else ""
         machine.replace_disk(old, loss, places, keeps_held=cut)
     world.clockwork.after(restart_s(fault), machine.start)
 
@@ -90,6 +91,15 @@ def would_be_noticed(world: "PlannedWorld", machine: "Machine", copy: dict[bytes
     vouch for it: a limit of the design (peers write down what they hear once a second)."""
     remember = remembering(world, machine, copy)
     return bool(remember) and all(remember)
+
+
+def _is_remembered(world: "PlannedWorld", machine: "Machine", copy: dict[bytes, bytes]) -> bool:
+    """Whether somebody knows, durably, that it held more than that: what went in the last second may be known
+    to nobody."""
+    if machine.held > held_in(copy) or would_be_noticed(world, machine, copy):
+        return True
+    world.counts["spared: a log was cut by so little that nobody remembers more"] += 1
+    return False
 
 
 def _more(known: list[Any], generations: dict[bytes, int], sequence: int) -> bool:

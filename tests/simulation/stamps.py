@@ -245,9 +245,11 @@ class Stamps:
         number = version[8:] + row[:2]
         known = self._numbers.get(number)
         new = known is None
+        if known == version[:8]:
+            return False  # even one that nobody has taken
         if new:
             self._numbers[number] = version[:8]
-        elif known != version[:8]:
+        else:
             text = f"n{machine.index + 1} gives {s.short(version)} a number that was given before"
             self._world.blame("numbers", text)
         ceiling = int.from_bytes(disk.durable(s.CEILING) or b"")
