@@ -14,8 +14,8 @@ All members agree on one stamp before any of them takes a write. Heartbeats tell
 A proposal is durable before it is told, and does not change any more, unless clocks are set right before
 there is a birth: so all of them find the same stamp, whoever stops meanwhile. While no clock is sure nobody
 proposes anything, and no store is born: nothing could be stamped either. Of two births that whole members
-tell the later holds: one of them is a copy from a former life. Owns the stamp; what follows from it is decided
-where it is read (`Summary.lost`, `results/convergence.py`).
+tell the later holds: one of them is a copy from a former life. Owns the stamp; what follows from it is
+decided where it is read (`Summary.lost`, `results/convergence.py`).
 """
 
 from collections.abc import Callable
@@ -66,17 +66,17 @@ class Birth:
 
     def tick(self, now: Instant, heartbeat: Callable[[Instant], Ping]) -> None:
         """Go on while the stamp is not known: propose one, or agree on what all have proposed."""
-        if self._identity.birth or self._group_commit.stalled:
-            return
         others = self._peers.others
-        # Who is whole by another way than being born has nobody to agree with, nor has who is alone.
-        alone = not others or self._identity.state is State.WHOLE
-        if not self._proposed or self._is_beyond(self._proposed, now):
-            self._propose(self._proposal(now, alone=alone), alone=alone)
         if self._news:
             self._news = False
             for peer in others:  # not with the next heartbeat: a new cluster waits for it
                 peer.outbox.put(heartbeat(now))
+        if self._identity.birth or self._group_commit.stalled:
+            return
+        # Who is whole by another way than being born has nobody to agree with, nor has who is alone.
+        alone = not others or self._identity.state is State.WHOLE
+        if not self._proposed or self._is_beyond(self._proposed, now):
+            self._propose(self._proposal(now, alone=alone), alone=alone)
         told = alone or (self._told == self._proposed and len(self._heard) == len(others))
         if self._proposed and told:
             stamp = max(self._proposed, *self._heard.values(), 0)
@@ -120,6 +120,7 @@ class Birth:
     def _keep(self, stamp: int) -> None:
         self._group_commit.stage(BIRTH, stamp.to_bytes(_BYTES))
         self._settle(stamp)
+        self._news = True
 
     def _settle(self, stamp: int) -> None:
         self._identity.birth = stamp
