@@ -65,5 +65,6 @@ _settle = Birth._settle
 
 
 @mutant("the birth of a cluster is not stored", LOSSES, Birth, "_keep", "ruin")
-def _keep_nothing(self: Any, stamp: int, now: Any) -> None:
+def _keep_nothing(self: Any, stamp: int) -> None:
     self._settle(stamp)
+    self._news = True

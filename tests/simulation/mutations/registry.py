@@ -43,6 +43,10 @@ SURVIVORS = {
     "a peer counts before it is durable which store it runs on": (
         "that a store counts only once a peer knows its opening guards the same: both would have to go"
     ),
+    "a superseded write-back confirms": (
+        "a read writes back what a newer write overtakes at that replica, and ends after that one was "
+        "acknowledged at a quorum"
+    ),
     "a store counts before any peer has vouched, or knows of its opening": (
         "a node that nobody knows yet takes a write alone, and is then an older store: only one of two, "
         "of which the other keeps nothing of what its disk was given while it hung"
