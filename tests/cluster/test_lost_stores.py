@@ -121,6 +121,7 @@ def _cut_at_a_record_end(log: Path) -> None:
             ends.append(at)
     assert ends[-1] == len(data)
     os.truncate(log, ends[-4])
+    (log.parent / "HELD").unlink()  # by which the node might know by itself
 
 
 def _flip_a_bit(log: Path) -> None:
