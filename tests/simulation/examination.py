@@ -283,7 +283,7 @@ class Examination:
         if moved.keys() - AT_REST:
             world.blame("quiet", f"{name} counts {moved}, and nobody asks anything")
         trouble = {counter: new[counter] for counter in TROUBLE if new[counter]}
-        if trouble and not world.plan.faults:
+        if trouble and not world.plan.faults and not world.plan.network.loss:
             world.blame("quiet", f"{name} counts {trouble}, and there was no fault")
 
     def _await_quiet(self) -> None:
