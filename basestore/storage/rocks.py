@@ -56,6 +56,9 @@ MEMTABLE_BYTES_MIN = 1 << 20
 MEMTABLES_AT_ONCE = 14  # one becomes a table; a table and a dozen of the next level, or eight, are merged
 LEVEL_MEMTABLES = 4  # in the first level; each one below takes ten times as much
 REOPEN_S = 1.0
+# How a store whose log found no room is opened again by the process that wrote it: its last record may be
+# cut off, and is of the batch that was refused. The next process believes no such log.
+_AGAIN = DBRecoveryMode.tolerate_corrupted_tail_records()
 _BUSY = re.compile(r"Write stall|Incomplete", re.IGNORECASE)
 
 
@@ -232,7 +235,7 @@ class RocksEngine:
         # RocksDB itself does not keep others away from what it only reads.
         self._lock = lock = (self._directory / "LOCK").open("ab")
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        options = self.options(DBRecoveryMode.absolute_consistency())
+        options = self.options(_AGAIN)
         self._db = Rdict(str(self._directory), options, access_type=AccessType.read_only())
         return lock
 
@@ -241,7 +244,7 @@ class RocksEngine:
         lock.close()
         self._lock = None
         with self._but_for_room():
-            self._db = Rdict(str(self._directory), self.options(DBRecoveryMode.absolute_consistency()))
+            self._db = Rdict(str(self._directory), self.options(_AGAIN))
             self._db.flush_wal(True)
             self._full = ""
         if self._full:
