@@ -66,13 +66,13 @@ class Birth:
 
     def tick(self, now: Instant, heartbeat: Callable[[Instant], Ping]) -> None:
         """Go on while the stamp is not known: propose one, or agree on what all have proposed."""
-        others = self._peers.others
         if self._news:
             self._news = False
-            for peer in others:  # not with the next heartbeat: a new cluster waits for it
+            for peer in self._peers.others:  # not with the next heartbeat: a new cluster waits for it
                 peer.outbox.put(heartbeat(now))
         if self._identity.birth or self._group_commit.stalled:
             return
+        others = self._peers.others
         # Who is whole by another way than being born has nobody to agree with, nor has who is alone.
         alone = not others or self._identity.state is State.WHOLE
         if not self._proposed or self._is_beyond(self._proposed, now):

@@ -69,8 +69,11 @@ class Losses:
         found = [self._lost(partition, count, now) for partition, count in sources.items()]
         rows = [row for row in found if row is not None]
         if accepted:  # it, and no earlier one that is open
-            shown = [row for row in rows if (known := self._known(row)) is None or not known.open]
-            rows = [row._replace(accepted=row.upto) if row in shown else row for row in rows]
+            earlier = map(self._known, rows)
+            rows = [
+                row if known is not None and known.open else row._replace(accepted=row.upto)
+                for row, known in zip(rows, earlier, strict=True)
+            ]
         for row in rows:
             self._stage(row)
         self._group_commit.when_durable(lambda: self._tell(rows))

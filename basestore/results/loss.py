@@ -156,12 +156,14 @@ class Missing(Following[tuple[Obstacle, ...]]):
     def result(self, now_s: float) -> tuple[Obstacle, ...] | None:
         """What stands against them, once it is known; ReadTimeout when it cannot be learned in time."""
         view, written = self.cluster_view, self._written
+        doubts: list[tuple[int | None, Cause]] = []
+        waits = False
         if isinstance(written, Writes):
             written = dict.fromkeys(range(view.total), written)
-        told = {each for node in view.nodes.values() if node.said.state == "up" for each in node.holdings}
-        doubts = [] if written is not self._written else view.in_doubt(written)
-        enough = written.keys() <= told or written is not self._written or now_s >= self._begun_s + SILENT_S
-        waits = not enough or (doubts and now_s < self._begun_s + SILENT_S)
+        else:
+            doubts = view.in_doubt(written)
+            up = {each for node in view.nodes.values() if node.said.state == "up" for each in node.holdings}
+            waits = (bool(doubts) or not written.keys() <= up) and now_s < self._begun_s + SILENT_S
         if now_s < self._deadline and (view.first or not view.heard or waits):
             return None
         if not view.heard:

@@ -7,16 +7,9 @@ import pytest
 
 from basestore.consistency import Level
 from basestore.errors import VersionLost
-from basestore.protocol.operator import Status
 from basestore.results.convergence import GONE
 from tests.worlds.following import converged
 from tests.worlds.world import World
-
-
-def take_as_is(world: World, *indices: int) -> None:
-    for index in indices:
-        world.ask(index, lambda request: Status(request, True))
-    world.settle()
 
 
 @pytest.mark.parametrize(("count", "replication"), [(1, 1), (2, 2), (3, 1), (3, 3)])
@@ -41,7 +34,7 @@ def test_what_was_written_after_the_backup_that_all_were_restored_from_is_not_pr
     for index in everyone:
         world.start(index)
     world.run(20)
-    take_as_is(world, *everyone)
+    world.take_as_is(*everyone)
     world.run(60)
     assert all(node is not None and node.state == "up" for node in world.nodes)
     world.put(0, "other", "v", Level.ALL)
@@ -66,7 +59,7 @@ def test_a_store_that_is_taken_as_it_is_beside_whole_ones_costs_no_proof() -> No
     world.restore(2, world.copy_store(2), in_place=False)
     world.start(2)
     world.run(1)
-    take_as_is(world, 2)
+    world.take_as_is(2)
     world.run(30)
     assert world.node(2).state == "up"
     assert converged(world, receipt=receipt).proven

@@ -6,13 +6,7 @@ Covers `Maintenance`'s emptying of old copies: it waits for somebody who is know
 import pytest
 
 from basestore.consistency import Level
-from basestore.protocol.operator import Status
 from tests.worlds.world import World
-
-
-def take_as_is(world: World, index: int) -> None:
-    world.ask(index, lambda request: Status(request, True))
-    world.settle()
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -38,7 +32,7 @@ def test_the_newest_backup_is_kept_however_often_it_is_put_back(times: int) -> N
         world.restore(0, newest, in_place=False)
         world.start(0)
         world.run(8)
-    take_as_is(world, 0)
+    world.take_as_is(0)
     world.run(40)
     assert all(node is not None and node.state == "up" for node in world.nodes)
     assert world.values("k") == [b"v"] * 3

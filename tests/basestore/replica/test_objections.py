@@ -7,7 +7,6 @@ import pytest
 
 from basestore.consistency import Level
 from basestore.protocol.heartbeats import Remembered
-from basestore.protocol.operator import Status
 from tests.worlds.world import World
 
 
@@ -23,11 +22,6 @@ def older() -> World:
     world.crash(2)
     world.restore(0, copy, in_place=False)
     return world
-
-
-def take_as_is(world: World, index: int) -> None:
-    world.ask(index, lambda request: Status(request, True))
-    world.settle()
 
 
 def objected(world: World) -> None:
@@ -46,13 +40,13 @@ def test_who_remembers_more_may_object_after_restarts_and_further_copies_too(
     world.start(1)
     world.settle()
     if taken:
-        take_as_is(world, 0)
+        world.take_as_is(0)
     world.crash(0)
     if moved:
         world.move(0)
     world.start(0)
     world.settle()
-    take_as_is(world, 0)
+    world.take_as_is(0)
     assert world.node(0).state == "up"
     world.start(2)
     world.settle()
@@ -64,7 +58,7 @@ def test_an_objection_that_was_lost_is_said_again() -> None:
     world.start(0)
     world.start(1)
     world.settle()
-    take_as_is(world, 0)
+    world.take_as_is(0)
     world.lose = lambda sent: isinstance(sent.message, Remembered) and sent.source == 2
     world.start(2)
     world.settle()

@@ -9,7 +9,6 @@ import pytest
 
 from basestore.consistency import Level
 from basestore.errors import Unavailable
-from basestore.protocol.operator import Status
 from tests.worlds.world import World
 
 KEYS = [f"key {number}" for number in range(20)]
@@ -23,11 +22,6 @@ def filled(count: int = 3, **options: object) -> World:
         world.put(0, key, "old", Level.ALL)
     world.run(1.5)
     return world
-
-
-def take_as_is(world: World, index: int) -> None:
-    world.ask(index, lambda request: Status(request, True))
-    world.settle()
 
 
 def stop_all(world: World) -> None:
@@ -140,7 +134,7 @@ class TestCopies:
         assert world.node(0).state == "forgetful"
         with pytest.raises(Unavailable):
             world.look(0, KEYS[0])
-        take_as_is(world, 0)
+        world.take_as_is(0)
         assert world.look(0, KEYS[0]).value == b"old"
 
     def test_an_operator_can_say_that_a_store_in_its_place_is_an_old_copy(self) -> None:
@@ -157,7 +151,7 @@ class TestCopies:
         world.run(10)
         assert world.node(0).state == "forgetful"
         assert "an operator has said" in world.node(0).reason
-        take_as_is(world, 0)
+        world.take_as_is(0)
         assert world.node(0).state == "forgetful"
         world.start(2)
         world.run(4)
@@ -231,7 +225,7 @@ class TestOtherFileSystems:
         world.start(0)
         world.settle()
         assert world.state(0).facts["copied"] == "yes"
-        take_as_is(world, 0)
+        world.take_as_is(0)
         assert world.node(0).state == "up"
         world.restart(0)
         world.settle()
@@ -281,7 +275,7 @@ class TestAllAtOnce:
             assert "no member that it sees is up" in facts["reason"]
             assert "basestore repair --as-is" in facts["reason"]
         for index in range(2):
-            take_as_is(world, index)
+            world.take_as_is(index)
         assert [node.state for node in world.running] == ["up", "up"]
         assert world.state(0).facts["copied"] == world.state(0).facts["reason"] == ""
         assert [world.look(0, key).value for key in KEYS] == [b"old"] * len(KEYS)
@@ -300,7 +294,7 @@ class TestAllAtOnce:
         assert [node.state for node in world.running] == ["forgetful"] * count
         assert all("basestore repair --as-is" in node.reason for node in world.running)
         for index in range(count):
-            take_as_is(world, index)
+            world.take_as_is(index)
         assert [node.state for node in world.running] == ["up"] * count
         assert not any(node.losses.all_open for node in world.running)
         assert [world.look(0, key).value for key in KEYS] == [b"old"] * len(KEYS)
@@ -317,7 +311,7 @@ class TestAllAtOnce:
         assert [node.state for node in world.running] == ["forgetful"] * 3
         assert "it waits for what an operator says of n1, n2" in world.node(2).reason
         for index in range(3):
-            take_as_is(world, index)
+            world.take_as_is(index)
         world.run(5)
         assert [node.state for node in world.running] == ["up"] * 3
         assert not any(node.losses.all_open for node in world.running)
@@ -331,7 +325,7 @@ class TestAllAtOnce:
         world.run(60)
         assert [node.state for node in world.running] == ["forgetful", "up", "up"]
         assert "basestore repair --as-is" in world.node(0).reason
-        take_as_is(world, 0)
+        world.take_as_is(0)
         assert world.node(0).state == "up"
         assert not any(node.losses.all_open for node in world.running)
 
@@ -373,7 +367,7 @@ class TestAllAtOnce:
         world.settle()
         assert "rolled back" in world.node(0).reason
         assert world.state(0).facts["copied"] == ""
-        take_as_is(world, 0)
+        world.take_as_is(0)
         assert world.node(0).state == "forgetful"
 
     def test_who_remembers_more_may_object_to_the_word_later(self) -> None:
@@ -387,7 +381,7 @@ class TestAllAtOnce:
         world.start(0)
         world.start(1)
         world.settle()
-        take_as_is(world, 0)
+        world.take_as_is(0)
         assert world.node(0).state == "up"
         world.start(2)
         world.settle()
@@ -418,7 +412,7 @@ class TestAllAtOnce:
         world.restore(0, copy, in_place=False)
         world.start(0)
         world.settle()
-        take_as_is(world, 0)
+        world.take_as_is(0)
         assert world.node(0).state == "forgetful"
         assert world.node(0).identity.outlived
 
@@ -428,11 +422,11 @@ class TestAllAtOnce:
         world.engines[0].loss = "the log was cut"
         world.move(0)
         world.start(0)
-        take_as_is(world, 0)
+        world.take_as_is(0)
         assert world.node(0).state == "forgetful"
         world.engines[0].loss = ""
         world.crash(0)
         world.move(0)
         world.start(0, link=False)
-        take_as_is(world, 0)
+        world.take_as_is(0)
         assert world.node(0).state == "forgetful"
