@@ -219,8 +219,8 @@ def _check_disks(context: Context, row: bytes, level: Level) -> None:
     if len(replicas) - len(late) < required:
         names = ", ".join(peers.all[replica].name for replica in late)
         raise Overloaded(
-            f"overloaded: {required} replicas are required, and the disks of some do not keep up ({names}); "
-            f"nothing was done. Look at them (`basestore status`), or ask for a lower consistency level"
+            f"overloaded: {required} replicas are required, and the disks of some are full or do not keep up "
+            f"({names}); nothing was done. Look at them (`basestore status`), or ask for a lower level"
         )
 
 

@@ -119,6 +119,11 @@ class GroupCommit:
         self.wary = self.refusal or self.short
 
     @property
+    def down(self) -> bool:
+        """The disk does not keep up for long: no sync ends, or it is full."""
+        return self.stuck_s > 0 or (self.stalled and bool(self._refused))
+
+    @property
     def trouble(self) -> str:
         """How the disk does not keep up, in words; empty while it does."""
         if self.stuck_s:

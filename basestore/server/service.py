@@ -89,7 +89,7 @@ class Service:
         self._failure: StorageError | None = None
         self._sync_failure: StorageError | None = None
         self._state = ""
-        self._disk_stuck = False
+        self._disk_down = False
         self._sync_due_s = 0.0
 
     def _open_node(self) -> Node:
@@ -293,10 +293,11 @@ class Service:
 
     def _tell_disk(self) -> None:
         """The disk has begun or ceased to keep up for long."""
-        self._disk_stuck = self.node.group_commit.stuck_s > 0
-        if self._disk_stuck:
+        self._disk_down = self.node.group_commit.down
+        if self._disk_down:
             trouble = self.node.group_commit.trouble
-            log.warning("%s: the disk hangs: %s; writes are refused until one does", self.node.name, trouble)
+            how = "hangs" if self.node.group_commit.stuck_s else "has no room"
+            log.warning("%s: the disk %s: %s; writes are refused meanwhile", self.node.name, how, trouble)
         else:
             log.warning("%s: the disk is there again", self.node.name)
 
@@ -335,6 +336,6 @@ class Service:
             tick_due_s = now.monotonic + TICK_S
             self.node.tick(now)
             self.wake()
-            if (self.node.group_commit.stuck_s > 0) != self._disk_stuck:
+            if self.node.group_commit.down != self._disk_down:
                 self._tell_disk()
             self.connections.close_stalled()

@@ -28,7 +28,10 @@ LOOK_S = 0.005
 WRITES_MAX = 3000
 
 # This node's own disk is at its reserve, or at its end before it was looked at; or those of others are.
-SHORT = ("is nearly full", "is full", "the disks of some do not keep up")
+SHORT = ("is nearly full", "is full", "the disks of some are full")
+
+
+FULL, AGAIN = "the disk has no room: ", "the disk is there again"
 
 
 def _value(number: int) -> bytes:
@@ -36,9 +39,9 @@ def _value(number: int) -> bytes:
 
 
 def _fill(
-    cluster: Cluster, stored: dict[str, bytes], kind: type[RequestFailed], *words: str
+    cluster: Cluster, stored: dict[str, bytes], kind: type[RequestFailed]
 ) -> tuple[Counter[str], list[str]]:
-    """Write until many writes in a row are refused so, with one of these words; a node looks at its disk now
+    """Write until many writes in a row are refused for want of room; a node looks at its disk now
     and then, and until it knows what its peers have seen, one of them may refuse what it took. The kinds of
     refusals, and what the last ones said."""
     kinds: Counter[str] = Counter()
@@ -53,11 +56,11 @@ def _fill(
             except RequestFailed as error:
                 kinds[type(error).__name__] += 1
                 said = str(error)
-                so = isinstance(error, kind) and any(word in said for word in words)
+                so = isinstance(error, kind) and any(word in said for word in SHORT)
                 texts = [*texts, said] if so else []
             if len(texts) == REFUSALS:
                 return kinds, texts
-    raise AssertionError(f"no {REFUSALS} writes in a row are refused with {words}: {kinds}; at last {said}")
+    raise AssertionError(f"no {REFUSALS} writes in a row are refused with {SHORT}: {kinds}; at last {said}")
 
 
 @contextmanager
@@ -92,6 +95,16 @@ def _takes(node: NodeProcess) -> bool:
     return True
 
 
+def _tells(node: NodeProcess, words: str) -> bool:
+    return words in node.log
+
+
+def _telling(cluster: Cluster, words: str) -> NodeProcess:
+    """The first node whose log says so."""
+    eventually(lambda: any(_tells(node, words) for node in cluster), f"a node tells {words!r}")
+    return next(node for node in cluster if _tells(node, words))
+
+
 def main(root: Path, nodes: int, disk: int, reserve: int) -> dict[str, object]:
     stored: dict[str, bytes] = {}
     with Cluster(root, nodes) as cluster:
@@ -99,9 +112,9 @@ def main(root: Path, nodes: int, disk: int, reserve: int) -> dict[str, object]:
             mount(node.directory, f"{disk}m")
             node.configure(replace(node.config, disk_reserve_bytes=reserve << 20))
         cluster.start()
-        refused = (Overloaded, *SHORT) if reserve else (RequestFailed, "is full")
         with _lowest(cluster.nodes[0].directory) as lowest:
-            kinds, texts = _fill(cluster, stored, *refused)
+            kinds, texts = _fill(cluster, stored, Overloaded if reserve else RequestFailed)
+        full = None if reserve else _telling(cluster, FULL)
         running = [node.running for node in cluster]
         lost_when_full = [_lost(node, stored) for node in cluster]
         if reserve:
@@ -112,6 +125,8 @@ def main(root: Path, nodes: int, disk: int, reserve: int) -> dict[str, object]:
             grow(node.directory, f"{8 * disk}m")
         for node in cluster:
             eventually(partial(_takes, node), f"{node.name} takes writes again")
+        if full is not None:
+            eventually(partial(_tells, full, AGAIN), f"{full.name} tells that there is room again")
         return {
             "stored": len(stored), "lowest": lowest[0], "kinds": kinds, "texts": texts, "running": running,
             "lost when full": lost_when_full, "lost": [_lost(node, stored) for node in cluster],
