@@ -86,6 +86,14 @@ class Tally:
         self.possible = replicas  # replicas that have applied it or still may
         self.waiting = replicas
 
+    def copy(self) -> "Tally":
+        """Another that counts on from here."""
+        copied = Tally(len(self.states), self.level)
+        copied.states = list(self.states)
+        copied.applied, copied.superseded, copied.hinted = self.applied, self.superseded, self.hinted
+        copied.possible, copied.waiting = self.possible, self.waiting
+        return copied
+
     def record(self, place: int, state: ReplicaState) -> bool:
         """Note what became of the replica at `place`; False if that was known already."""
         before = self.states[place]

@@ -90,10 +90,10 @@ class Histogram:
         self.counts = [0] * (len(BOUNDS_S) + 1)
         self.seconds = 0.0
 
-    def add(self, seconds: float) -> None:
-        """Count one time."""
-        self.counts[bisect_left(BOUNDS_S, seconds)] += 1
-        self.seconds += seconds
+    def add(self, seconds: float, count: int = 1) -> None:
+        """Count a time, so often."""
+        self.counts[bisect_left(BOUNDS_S, seconds)] += count
+        self.seconds += seconds * count
 
     @property
     def total(self) -> int:
@@ -162,13 +162,13 @@ class Metrics:
         """Something happened."""
         self.counts[name] += amount
 
-    def answered(self, operation: str, level: int, outcome: str, seconds: float) -> None:
-        """A client has had its answer, `seconds` after it asked."""
+    def answered(self, operation: str, level: int, outcome: str, seconds: float, count: int = 1) -> None:
+        """So many clients have had their answer, `seconds` after they asked."""
         outcomes, durations, _ = self._series[operation, level]
-        outcomes[outcome] += 1
+        outcomes[outcome] += count
         # As `Histogram.add`, without its call: this is on the way of every request.
-        durations.counts[bisect_left(BOUNDS_S, seconds)] += 1
-        durations.seconds += seconds
+        durations.counts[bisect_left(BOUNDS_S, seconds)] += count
+        durations.seconds += seconds * count
 
     def refused(self, operation: str, level: int, code: int) -> None:
         """A request was refused before anything was done, with an error of this code. It took no time
@@ -176,11 +176,11 @@ class Metrics:
         series = self._series.get((operation, level)) or self._senseless[operation]
         series.outcomes[FAILURES[code]] += 1
 
-    def reached(self, operation: str, levels: Iterable[int], seconds: float) -> None:
-        """A request would have met these levels by now, `seconds` after it was asked: its ideal-level
+    def reached(self, operation: str, levels: Iterable[int], seconds: float, count: int = 1) -> None:
+        """So many requests would have met these levels by now, `seconds` after it was asked: its ideal-level
         latency, whatever level was asked for."""
         for level in levels:
-            self._series[operation, level].ideal.add(seconds)
+            self._series[operation, level].ideal.add(seconds, count)
 
     # --- looking -----------------------------------------------------------------------------
 

@@ -5,15 +5,16 @@ Who drives it calls, in any order but never two at a time:
     link, receive, unlink          a link to a peer stands, has brought messages, is gone
     open_client, receive_client    a client has connected (close its outbox when it goes), has asked
     tick(now)           time has passed (some twenty times a second)
-    alarms(now)         the same in between (every few milliseconds), as long as the node is `busy`
+    operations.tick(now)    the same in between, when an alarm is due (`operations.alarm_due_s`)
     step(now)           after each burst of the above: handles what this node says to itself, stores what
                         was staged; returns the newest barrier not yet durable, if there is one
     durable(b, now)     a sync that began after `step` returned `b` has ended; call `step` again
     close(now)          the last call; afterwards sync and close the engine
 
 Syncs may be as rare as the durability setting allows, but not while the node is `urgent`. After a step the
-driver breaks all links if `take_relink` says so, takes what lies in the outboxes that `ready` names, and
-clears `ready`: an outbox that it cannot empty now is not named again, so it must come back to it by itself.
+driver breaks all links if `introductions.take_relink` says so, takes what lies in the outboxes that `ready`
+names, and clears `ready`: an outbox that it cannot empty now is not named again, so it must come back to it
+by itself.
 
 No clock, no randomness, no sockets: time is the argument `now`, randomness the argument `fresh`. So a
 whole cluster of real nodes runs in one process under a simulated network, disk and clock.
@@ -44,6 +45,7 @@ from basestore.coordinator.admission import disk_behind
 from basestore.coordinator.context import Context, refuse
 from basestore.coordinator.coordinator import REQUESTS, receive
 from basestore.coordinator.stamper import Stamper
+from basestore.groups.turn import GROUPED, Turn
 from basestore.handoff.debts import DebtCheck, Debts
 from basestore.handoff.delivery import Delivery
 from basestore.handoff.hints import Hints
@@ -56,10 +58,11 @@ from basestore.observe.report import Report
 from basestore.observe.trace import trace
 from basestore.protocol.anti_entropy import KnownLosses
 from basestore.protocol.codec import Message
+from basestore.protocol.groups import AppliedGroups, HeldGroup
 from basestore.protocol.handshake import Goodbye
-from basestore.protocol.heartbeats import Confirmed, Ping, Pong, Remembered, StoreClaim
+from basestore.protocol.heartbeats import Ping, Pong
 from basestore.protocol.operator import Counters, HintsOf, Inspect, Replay, Status, Trace
-from basestore.protocol.replication import Applied, Apply, Hinted, Keep, Read, ReadRange, Rejected
+from basestore.protocol.replication import Applied, Keep, Rejected
 from basestore.repair.clock import HybridClock
 from basestore.repair.rule import Rule
 from basestore.repair.version import Digester
@@ -106,6 +109,7 @@ class Node:
             Stamper(self.clock, self.peers.clock, origin, cluster.partitions), self.group_commit,
             cluster.buckets, cluster.timeout_ms_max, config.read_repair,
         )  # fmt: skip
+        self.turn = Turn(self.context)
         self._begin_handoff(rules, placement, now)
         self.identity = StoreIdentity(self.group_commit, config, fresh, now)
         self._birth = Birth(self.group_commit, self.summaries, self.identity, self.peers, self.clock)
@@ -174,7 +178,9 @@ class Node:
     def receive_client(self, outbox: Outbox, messages: list[Message], now: Instant) -> Message | None:
         """Requests of a client. Returns the first that no client may say, if any: close its connection."""
         for message in messages:
-            if type(message) in REQUESTS:
+            if type(message) in GROUPED:
+                self.turn.add(outbox, message)
+            elif type(message) in REQUESTS:
                 receive(self.context, outbox, message, now)
             elif isinstance(message, Status | Counters):
                 if isinstance(message, Status) and message.as_is:
@@ -253,10 +259,6 @@ class Node:
             self.identity.tick(now)
         self.scheduler.tick(now)
 
-    def alarms(self, now: Instant) -> bool:
-        """Sound the alarms of what is under way; whether any was due."""
-        return self.operations.tick(now)
-
     @property
     def busy(self) -> bool:
         """Requests or other operations are under way."""
@@ -266,6 +268,7 @@ class Node:
         """One batch is stored, or more if what this node then hears of itself stages again."""
         self._birth.tick(now, self._heartbeat)
         self.introductions.settle(now)
+        self.turn.begin(now)
         if self.context.stamper.parked and not self.group_commit.stalled:
             self._ceiling.tick(now)  # it may be what they wait for
             self.context.stamper.resume(now)
@@ -293,10 +296,6 @@ class Node:
     def urgent(self) -> bool:
         """Something waits for durability whatever the setting: sync soon."""
         return self.group_commit.urgent
-
-    def take_relink(self) -> bool:
-        """All links must be made anew, for this node runs on another store now; told once."""
-        return self.introductions.take_relink()
 
     @property
     def state(self) -> str:
@@ -348,28 +347,28 @@ class Node:
     def _peer_handlers(self) -> dict[type, Callable[[int, Outbox, Any, Instant], None]]:
         """What each message of a peer sets going."""
         return {
-            Apply: self._admission.apply,
-            Read: self._admission.read,
-            ReadRange: self._admission.read_range,
+            **self._admission.handlers,
             Applied: self._applied,
+            AppliedGroups: self._applied,
+            HeldGroup: lambda member, outbox, message, now: self.operations.held_group(member, message, now),
             Trace: self._trace,
             Inspect: self._inspect,
             Keep: lambda member, outbox, message, now: self.hints.keep(outbox, message),
-            Hinted: self._admission.hinted,
             KnownLosses: lambda member, outbox, message, now: self.losses.hear(outbox, message.rows),
             **self.exchanges.handlers,
             Ping: self._ping,
             Pong: lambda member, outbox, message, now: self.peers.clock.hear(member, message, now),
             Goodbye: lambda member, outbox, message, now: self.peers.goodbye(member, now),
-            StoreClaim: self.introductions.hear_claim,
-            Remembered: self.introductions.hear_remembered,
-            Confirmed: self.introductions.hear_confirmed,
+            **self.introductions.handlers,
         }
 
-    def _applied(self, member: int, outbox: Outbox, message: Applied, now: Instant) -> None:
+    def _applied(self, member: int, outbox: Outbox, message: Applied | AppliedGroups, now: Instant) -> None:
         if member != self.me:
             self.identity.hear_sequence(self.peers.all[member].name, message.generation, message.sequence)
-        self.operations.applied(member, message.ids, now)
+        if isinstance(message, Applied):
+            self.operations.applied(member, message.ids, now)
+        else:
+            self.operations.applied_groups(member, message, now)
 
     def _trace(self, member: int, outbox: Outbox, message: Trace, now: Instant) -> None:
         if self.group_commit.full:  # the answer would wait behind what is not stored, or not durable

@@ -220,7 +220,7 @@ class Pair:
             node.engine.sync()
             node.durable(barrier, self.now)
             node.step(self.now)
-        if node.take_relink():
+        if node.introductions.take_relink():
             raise PairFailed(f"{node.name} has started over: {node.reason}")
         while way.outbox.messages:
             messages = way.outbox.take()

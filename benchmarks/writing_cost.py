@@ -60,8 +60,8 @@ class Cost:
 class Unkept(Summaries):
     """Summaries that keep nothing."""
 
-    def enter(self, row: bytes, head: bytes, held: bytes, due: int, held_due: int) -> bytes:
-        return _NO_SEQUENCE
+    def enter(self, rows: Sequence[bytes], heads: Sequence[bytes], helds: Sequence[bytes]) -> list[bytes]:
+        return [_NO_SEQUENCE] * len(rows)
 
 
 class Side:

@@ -79,6 +79,15 @@ class HybridClock:
         self.last = stamp
         return stamp
 
+    def tick_many(self, count: int, wall_ms: int) -> int:
+        """The first of so many new stamps that follow each other, as from so many ticks; NotYet, and then
+        none of them is given out."""
+        stamp = max(self.last + 1, wall_ms << COUNTER_BITS)
+        if stamp + count - 1 > self.ceiling:
+            raise NotYet
+        self.last = stamp + count - 1
+        return stamp
+
     def bound(self, wall_ms: int) -> int:
         """The greatest stamp that a clock which is right can have given out by now."""
         return (max(wall_ms, self.ahead_ms) + self.drift_ms_max) << COUNTER_BITS

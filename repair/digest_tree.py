@@ -28,7 +28,7 @@ from collections.abc import Iterable, Mapping
 from typing import Self
 from zlib import crc32
 
-from basestore.repair.version import COUNTER_BITS, VERSION_BYTES, is_tombstone
+from basestore.repair.version import COUNTER_BITS, FLAGS_AT, VERSION_BYTES, is_tombstone
 
 LEAVES = 4096
 NODES = 64
@@ -43,6 +43,7 @@ MASK = (1 << 128) - 1
 STAMP_MAX = (1 << 64) - 1
 
 _SUMMARY = struct.Struct(">Qqq16sQQQQQQ")  # counts may be wrong, and below 0
+_number = int.from_bytes
 _DIGEST_END = VERSION_BYTES + SUM_BYTES
 
 
@@ -108,17 +109,12 @@ class Summary:
     def replace(self, leaf: int, head: bytes, held: bytes) -> int:
         """A record with `head` takes the place of `held`; either may be empty: nothing. Returns the leaf's
         new sum."""
-        change = 0
-        if head:
-            change = int.from_bytes(head[VERSION_BYTES:_DIGEST_END])
-            self.count += 1
-            if not is_tombstone(head):
-                self.live += 1
-        if held:
-            change -= int.from_bytes(held[VERSION_BYTES:_DIGEST_END])
-            self.count -= 1
-            if not is_tombstone(held):
-                self.live -= 1
+        change = _number(head[VERSION_BYTES:_DIGEST_END], "big") - _number(
+            held[VERSION_BYTES:_DIGEST_END], "big"
+        )
+        if not (head and held) or head[FLAGS_AT] != held[FLAGS_AT]:
+            self.count += bool(head) - bool(held)
+            self.live += bool(head and not is_tombstone(head)) - bool(held and not is_tombstone(held))
         # The mask makes a negative sum the right one modulo 2^128, too.
         self.root = (self.root + change) & MASK
         self.leaves[leaf] = total = (self.leaves.get(leaf, 0) + change) & MASK

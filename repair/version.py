@@ -16,6 +16,7 @@ version: it decides in the one case that should not exist, two records of one ve
 
 import hashlib
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 VERSION_BYTES = 24
@@ -31,6 +32,7 @@ NO_PROPOSAL = bytes(PROPOSAL_BYTES)
 _VERSION = struct.Struct(">QQQ")
 _TAIL = struct.Struct(">BQ")
 _LENGTH = struct.Struct(">I")
+encode_version = _VERSION.pack  # as `Version.encode`, of its three words, without one
 FLAGS_AT = 40  # of a head: its last byte
 _TOMBSTONE = 1
 _EXPIRES = 2
@@ -163,6 +165,41 @@ class Digester:
         keyed = self._keyed.copy()
         keyed.update(_LENGTH.pack(len(row)) + row + version + rest)
         return keyed.digest()
+
+    def seal_all(
+        self, rows: Sequence[bytes], versions: Sequence[bytes], contents: Sequence[bytes]
+    ) -> list[bytes]:
+        """Records of as many writes, encoded, as `Record.seal` makes each. A content is what stands behind
+        the digest: flags, expiry, proposal and value (`start_of_content`)."""
+        keyed, pack_length = self._keyed.copy, _LENGTH.pack
+        records = []
+        for row, version, content in zip(rows, versions, contents, strict=True):
+            digest = keyed()
+            digest.update(pack_length(len(row)) + row + version + content)
+            records.append(version + digest.digest() + content)
+        return records
+
+    def fit(self, rows: Sequence[bytes], records: Sequence[bytes]) -> list[bool]:
+        """Of each record, which is long enough to be one, whether it is intact, as `Record.intact`."""
+        keyed, pack_length = self._keyed.copy, _LENGTH.pack
+        fits = []
+        for row, record in zip(rows, records, strict=True):
+            digest = keyed()
+            digest.update(pack_length(len(row)) + row + record[:VERSION_BYTES] + record[FLAGS_AT:])
+            fits.append(digest.digest() == record[VERSION_BYTES:FLAGS_AT])
+        return fits
+
+
+def start_of_content(*, tombstone: bool, proposed: bool) -> bytes:
+    """What the content of a record that never expires begins with: flags and expiry. Behind it stand the
+    proposal, if it is `proposed`, and the value."""
+    return _TAIL.pack((_TOMBSTONE if tombstone else 0) | (_PROPOSED if proposed else 0), 0)
+
+
+def values_of(records: Sequence[bytes]) -> list[bytes]:
+    """Of encoded records their values, as `Record.value`."""
+    plain, proposed = RECORD_BYTES_MIN, RECORD_BYTES_MIN + PROPOSAL_BYTES
+    return [record[proposed if record[FLAGS_AT] & _PROPOSED else plain :] for record in records]
 
 
 class Record:

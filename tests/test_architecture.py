@@ -30,7 +30,7 @@ ROWS = """
     server
     node
     observe
-    handoff
+    handoff  groups
     coordinator  anti_entropy
     replica  client
     results  storage

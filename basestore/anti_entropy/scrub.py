@@ -77,7 +77,7 @@ class Scrub:
             if self._sums.get(leaf, 0) != summary.leaves.get(leaf, 0)
         ]
         if wrong:
-            self._replica.forget_marks()  # they may say that what is gone is held
+            self._replica.marks.clear()  # they may say that what is gone is held
         sound = summary.sound
         if wrong or not sound or (summary.count, summary.live) != (self._count, self._live):
             sums = {leaf: self._sums.get(leaf, 0) for leaf in wrong}

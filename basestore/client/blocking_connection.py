@@ -28,6 +28,7 @@ from basestore.client.channel import SILENT, Unsent, late, lost
 from basestore.errors import BasestoreError
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack, pack_requests
+from basestore.protocol.groups import singly
 from basestore.protocol.handshake import Goodbye, Hello, welcomed
 from basestore.protocol.limits import PROTOCOL, ProtocolError
 
@@ -179,7 +180,7 @@ class Connection:
     def _hand_out(self, messages: Sequence[Message]) -> None:
         """Give answers to the batches that they belong to; what belongs to none is dropped."""
         with self._table:
-            for message in messages:
+            for message in singly(messages):
                 number = getattr(message, "id", 0)  # no request is number 0
                 batch = self.under_way.pop(number, None)
                 if batch is not None:

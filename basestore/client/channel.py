@@ -36,6 +36,7 @@ from basestore.errors import (
 )
 from basestore.protocol.client import Delete, Set
 from basestore.protocol.codec import Message
+from basestore.protocol.groups import singly
 from basestore.protocol.handshake import Names
 from basestore.protocol.operator import Replay
 from basestore.repair.rule import Rule
@@ -148,7 +149,7 @@ def answered(table: dict[int, Pending], messages: Sequence[Message]) -> list[Mes
     """Hand answers to whoever awaits them, and return what is no answer to anything; what is the wrong one
     is found out when it is read."""
     stray = []
-    for message in messages:
+    for message in singly(messages):
         pending = table.pop(getattr(message, "id", 0), None)  # no request is number 0
         if pending is None:
             stray.append(message)

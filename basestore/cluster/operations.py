@@ -14,11 +14,13 @@ coarse slots (Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", 1987)
 end before theirs.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
 from basestore.instant import Instant
+from basestore.protocol.groups import AppliedGroups, HeldGroup
 from basestore.protocol.operator import Inspected, Traced
 from basestore.protocol.replication import Held, HeldDigest, Kept, Range, Rejected, Settled, Superseded
 
@@ -57,6 +59,12 @@ class Operation:
 
     def applied(self, member: int, answer: Ack, now: Instant) -> None:
         """The member holds the record as the winner, durably."""
+
+    def applied_group(self, member: int, acks: Sequence[Ack], now: Instant) -> None:
+        """Of a group: the member holds these records of it as the winners, durably."""
+
+    def held_group(self, member: int, answer: HeldGroup, now: Instant) -> None:
+        """Of a group: the member holds these records, or records with these heads."""
 
     def superseded(self, member: int, answer: Superseded, now: Instant) -> None:
         """The member holds a better record, durably."""
@@ -131,7 +139,8 @@ class Once(Operation):
 
 
 class Operations:
-    """All operations of a node. `bytes` sums what they hold; `served` counts requests of members that this
+    """All operations of a node. `bytes` sums what they hold; `alarm_due_s`: when
+    the next alarm may be due, by `Instant.monotonic`; `served` counts requests of members that this
     node has answered itself."""
 
     def __init__(self, first_id: int, operations_max: int = OPERATIONS_MAX) -> None:
@@ -143,6 +152,7 @@ class Operations:
         self._lingering: dict[Operation, None] = {}
         self._slots: dict[int, list[int]] = {}
         self._slot_done = -1
+        self.alarm_due_s = math.inf
         self.count = 0
         self.bytes = 0
         self.served = 0
@@ -159,6 +169,10 @@ class Operations:
             self.relieve(now)
         return self.count < self.operations_max and self.bytes + size <= BYTES_MAX
 
+    def has_room_for_group(self, count: int, size: int) -> bool:
+        """Whether so many more, of `size` bytes in all, leave room for as much again."""
+        return self.count + count <= self.operations_max // 2 and self.bytes + size <= BYTES_MAX // 2
+
     def issue(self, operation: Operation) -> int:
         """A new id whose answers go to `operation`."""
         request = self._next
@@ -169,6 +183,33 @@ class Operations:
         operation.ids.append(request)
         self._by_id[request] = operation
         return request
+
+    def issue_group(self, group: Operation, count: int) -> int:
+        """An id for a group of so many requests; theirs are the next ones. Answers to any of these ids go to
+        `group`, until `leave` gives a request's to an operation of its own."""
+        first = self._next
+        self._next += 1 + count
+        group.ids = list(range(first, self._next))
+        self._by_id.update(dict.fromkeys(group.ids, group))
+        self.count += count
+        self.bytes += group.bytes
+        return first
+
+    def leave(self, group: Operation, request: int, operation: Operation) -> None:
+        """A request of a group is an operation of its own from now on."""
+        group.ids.remove(request)
+        group.bytes -= operation.bytes
+        operation.ids = [request]
+        self._by_id[request] = operation
+
+    def drop_group(self, group: Operation) -> None:
+        """Forget a group, and the requests that are still in it."""
+        self._lingering.pop(group, None)
+        self.count -= len(group.ids) - 1
+        self.bytes -= group.bytes
+        for request in group.ids:
+            del self._by_id[request]
+        group.ids = []
 
     @property
     def issued(self) -> int:
@@ -191,7 +232,7 @@ class Operations:
         if operation is not None:
             getattr(operation, ANSWERS[type(message)])(member, message, now)
 
-    def applied(self, member: int, requests: list[int], now: Instant) -> None:
+    def applied(self, member: int, requests: Iterable[int], now: Instant) -> None:
         """All of these were applied: acknowledgements come many to a message."""
         find = self._by_id.get
         for request in requests:
@@ -200,12 +241,39 @@ class Operations:
             if operation is not None:
                 operation.applied(member, request, now)
 
+    def applied_groups(self, member: int, message: AppliedGroups, now: Instant) -> None:
+        """All of these groups were applied, less some of their requests."""
+        skipped = set(message.skipped)
+        for group, count in zip(message.groups[::2], message.groups[1::2], strict=True):
+            acks: Sequence[int] = range(group + 1, group + 1 + count)
+            if skipped:
+                acks = [request for request in acks if request not in skipped]
+            operation = self._by_id.get(group)
+            if operation is None:
+                self.applied(member, acks, now)
+                continue
+            if len(operation.ids) <= count:  # some have left it
+                left = [request for request in acks if self._by_id.get(request) is not operation]
+                self.applied(member, left, now)
+            operation.applied_group(member, acks, now)
+
+    def held_group(self, member: int, answer: HeldGroup, now: Instant) -> None:
+        """What is held of each row of a group that was asked for."""
+        group = self._by_id.get(answer.id)
+        if group is None or len(group.ids) <= len(answer.held):  # some have left it
+            for each in answer.single():
+                if self._by_id.get(each.id) is not group:
+                    self.answer(member, each, now)
+        if group is not None:
+            group.held_group(member, answer, now)
+
     def alarm_at(self, request: int, monotonic: float) -> None:
         """Call `alarm` of the operation with this id at that time, if it is still under way."""
         # The slot after the moment, so an alarm never sounds early; and after those that are done, where
         # nobody would look again.
         slot = max(int(monotonic * SLOTS_PER_S), self._slot_done) + 1
         self._slots.setdefault(slot, []).append(request)
+        self.alarm_due_s = min(self.alarm_due_s, slot / SLOTS_PER_S)
 
     def tick(self, now: Instant) -> bool:
         """Sound the alarms that are due; whether there was any."""
@@ -223,6 +291,7 @@ class Operations:
                 if operation is not None:
                     operation.alarm(now)
                     sounded = True
+        self.alarm_due_s = min(self._slots, default=math.inf) / SLOTS_PER_S
         return sounded
 
     def lost(self, member: int, now: Instant) -> None:

@@ -53,6 +53,7 @@ class Placement:
         self.partitions = partitions
         self.replication = replication
         self.replicas = assign(members, partitions, replication)
+        self.sets = [tuple(sorted(replicas)) for replicas in self.replicas]
         self._prefixes = [partition.to_bytes(2) for partition in range(partitions)]
 
     @classmethod
@@ -77,9 +78,12 @@ class Placement:
 
         Rows of a partition sort by bucket, then key.
         """
-        name = bytes((len(bucket),)) + bucket
-        digest = hashlib.blake2b(name + key, digest_size=8).digest()
-        return self._prefixes[int.from_bytes(digest) % self.partitions] + name + key
+        return self.row_of(bytes((len(bucket),)) + bucket + key)
+
+    def row_of(self, rest: bytes) -> bytes:
+        """The row that goes on with this behind its partition."""
+        digest = hashlib.blake2b(rest, digest_size=8).digest()
+        return self._prefixes[int.from_bytes(digest) % self.partitions] + rest
 
     def held_by(self, member: int) -> list[int]:
         """The partitions that the member at this index holds, ascending."""

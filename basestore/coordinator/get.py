@@ -7,12 +7,13 @@ gone, and that may still be on its way, it has `explain.py` ask all members firs
 """
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
+from basestore.cluster.placement import row_partition
 from basestore.consistency import Level
 from basestore.coordinator.admission import ONE, admit_get
 from basestore.coordinator.context import TOO_MUCH_ASKED, Context, Load, refuse
 from basestore.coordinator.explain import look_for, may_come
 from basestore.coordinator.finding import Aim, Finding
-from basestore.coordinator.quorum_read import read
+from basestore.coordinator.quorum_read import QuorumRead, read
 from basestore.coordinator.stamper import STALENESS_UNKNOWN
 from basestore.errors import Overloaded, RequestFailed, TooStale, Unavailable
 from basestore.instant import Instant
@@ -31,8 +32,13 @@ WRITES_LOST = (
 def get(context: Context, outbox: Outbox, request: Get, now: Instant) -> None:
     """Begin; InvalidRequest or RequestFailed when nothing was begun."""
     level, row, rule = admit_get(context, request, now)
-    compare = request.repair and (level is not ONE or _draw_lot(context.load) < context.read_repair)
+    compare = request.repair and compares(context, level)
     ClientGet(context, outbox, request, level, row, rule, now).begin(compare, now)
+
+
+def compares(context: Context, level: Level) -> bool:
+    """Whether the replicas that a read need not ask are compared behind it: at ONE that is drawn by lot."""
+    return level is not ONE or _draw_lot(context.load) < context.read_repair
 
 
 def _draw_lot(load: Load) -> float:
@@ -72,6 +78,13 @@ class ClientGet:
         told = self._bounded or self._rule.final_when_stable
         self._aim = Aim(0, request.floor[:VERSION_BYTES], compare, request.repair, told)
         self._read(self._level, now)
+
+    def left_group(self, compare: bool) -> QuorumRead:
+        """The read of one that was in a group, not begun."""
+        request, context = self._request, self._context
+        replicas = context.placement.replicas[row_partition(self._row)]
+        self._aim = Aim(self._level.required(len(replicas)), request.floor, compare)
+        return QuorumRead(context, self._row, self._rule, replicas, self._aim, self._report)
 
     def _read(self, level: Level, now: Instant) -> None:
         read(self._context, self._row, self._rule, level, self._deadline, self._report, now, self._aim)

@@ -20,7 +20,7 @@ behind is mended (read repair; "Dynamo", section 5). `mend` does only that, with
 A read reports once, and sends nothing to a client: whoever began it does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from basestore.cluster.operations import Ack, Operation
 from basestore.cluster.outbox import SMALL_BYTES
@@ -101,6 +101,21 @@ class QuorumRead(Operation):
         """Compare all replicas that are alive, with nobody to answer."""
         self._answered, self._repairs = True, "repairs_write"
         self._go_on(now)
+
+    def go_on(
+        self, asked: Mapping[int, float], whole: int, heads: Mapping[int, bytes], record: Record | None,
+        deadline: float, now: Instant, *, answered: bool,
+    ) -> None:  # fmt: skip
+        """Go on from where a group was: whom it has asked and when, `whole` for the record, the others
+        for its head; and what they hold, as far as they have said. Register it, then `consider`."""
+        self._asked, self._heads = dict(asked), dict(heads)
+        self._fetched.add(whole)
+        if record is not None:
+            self._records[record.head] = record
+        self._set_deadline(deadline, now)
+        self._begun_s = min(asked.values())
+        if answered:
+            self._answered, self._repairs = True, "repairs_read_background"
 
     def _set_deadline(self, deadline: float, now: Instant) -> None:
         self._begun_s = now.monotonic
@@ -190,7 +205,7 @@ class QuorumRead(Operation):
         # Answers overtake each other: one that loses to what is known already is the older word.
         if not known or (head and self._rule.beats(head, known)):
             self._heads[member] = head
-        self._consider(now)
+        self.consider(now)
 
     def _time(self, member: int, now: Instant) -> None:
         """The first answer of a replica: how long it took."""
@@ -199,7 +214,7 @@ class QuorumRead(Operation):
         if not self._answered and (met := met_by(len(self._heads) + 1, len(self._replicas))):
             context.metrics.reached("get", met, now.monotonic - self._begun_s)
 
-    def _consider(self, now: Instant) -> None:
+    def consider(self, now: Instant) -> None:
         """Answer if the winner is confirmed; otherwise write it back to those that are behind."""
         # Too late: a replica may have forgotten what it said, and recovered (`anti_entropy/recovery.py`).
         if now.monotonic >= self._deadline:
@@ -277,7 +292,7 @@ class QuorumRead(Operation):
         if self.ids:
             operations.linger(self)
             operations.alarm_at(self.ids[0], self._deadline)
-            self._consider(now)
+            self.consider(now)
 
     def _repair(self, weighed: ReadPlan, now: Instant) -> None:
         """Write the winner back to those that are behind; replicas that all hold nothing agree."""
@@ -320,7 +335,7 @@ class QuorumRead(Operation):
         head = self._write_backs.get(answer.id, NOTHING)
         # Only a replica that holds nothing, and is stable beyond the record, has surely purged it.
         if self._heads.get(member) == NOTHING and 0 < self._due(head) <= answer.stable:
-            self._consider(now)
+            self.consider(now)
         else:
             self._miss(member, "it holds that this version is gone", now)
 
@@ -335,7 +350,7 @@ class QuorumRead(Operation):
             if member not in self._heads or member in self._under_way:
                 self._miss(member, "the link was lost", now)
             else:  # it has said what it holds, but may have been asked for the record
-                self._consider(now)
+                self.consider(now)
 
     def _miss(self, member: int, reason: str, now: Instant) -> None:
         """A replica will not reply, or not take what is written back."""
@@ -344,7 +359,7 @@ class QuorumRead(Operation):
         if not self._answered:
             self._ask(1, now)
         if self.ids:
-            self._consider(now)
+            self.consider(now)
 
     def alarm(self, now: Instant) -> None:
         """Slow: ask one more replica, then the remaining ones too. At the deadline: give up."""
@@ -364,7 +379,7 @@ class QuorumRead(Operation):
                 operations.alarm_at(self.ids[0], self._deadline)
                 self._ask(len(self._replicas), now)
             if self.ids:
-                self._consider(now)
+                self.consider(now)
 
     def relieve(self, now: Instant) -> None:
         self._context.operations.drop(self)

@@ -80,7 +80,7 @@ def write(
     sent only where a read finds nothing."""
     replicas = context.placement.replicas[row_partition(content.row)]
     context.require(replicas, level)
-    begun = QuorumWrite(context, content, replicas, level, deadline, report, now)
+    begun = QuorumWrite(context, content, replicas, level, deadline, report, now.monotonic)
     record = repeated.record if repeated else None
     if (reads_first and level >= QUORUM) or (repeated and not record and not content.rule.immutable):
         begun.read_first(repeated, now)
@@ -99,7 +99,7 @@ class QuorumWrite(Operation):
 
     def __init__(
         self, context: Context, content: Content, replicas: tuple[int, ...], level: Level, deadline: float,
-        report: Report, now: Instant,
+        report: Report, begun_s: float,
     ) -> None:  # fmt: skip
         self.ids = []
         self.bytes = len(content.row) + len(content.value)
@@ -107,7 +107,7 @@ class QuorumWrite(Operation):
         self._content = content
         self._rule = content.rule
         self._replicas = replicas
-        self._begun_s = now.monotonic
+        self._begun_s = begun_s
         self._deadline = deadline
         self._report = report
         self._tally = Tally(len(replicas), level)
@@ -173,16 +173,16 @@ class QuorumWrite(Operation):
         message = Apply(request, row, record.blob, DIRECT, now.wall_ms + int(left_s * 1e3))
         size = len(row) + len(record.blob) + SMALL_BYTES
         members, alive = context.peers.all, context.peers.alive
-        absent = [
-            replica
-            for replica in self._replicas
-            if not (alive[replica] and members[replica].outbox.put(message, size))
-        ]
+        absent = [e for e in self._replicas if not (alive[e] and members[e].outbox.put(message, size))]
         for replica in absent:  # behind this node's own copy, so that the hint names its store
             self._hint(replica, "not alive")
-        context.operations.alarm_at(
-            request, self._deadline if self._tally.level is not ANY else now.monotonic + left_s / 2
-        )
+        alarm_s = now.monotonic + left_s / 2 if self._tally.level is ANY else self._deadline
+        context.operations.alarm_at(request, alarm_s)
+
+    def go_on(self, record: Record, tally: Tally, *, answered: bool) -> None:
+        """Go on from where a group was that has sent it to all; the caller registers it."""
+        self._record, self._sent, self._repeats, self._answered = record, True, False, answered
+        self._tally = tally.copy()
 
     def _stamped(self, now: Instant) -> Record:
         """The record of a new write; ClockSkew or NotYet."""

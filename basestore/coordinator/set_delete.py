@@ -22,12 +22,12 @@ from basestore.protocol.client import Delete, Set, Written
 def set_or_delete(context: Context, outbox: Outbox, request: Set | Delete, now: Instant) -> None:
     """Begin; InvalidRequest or RequestFailed when nothing was begun."""
     level, content, repeated = admit_write(context, request, now)
-    report = partial(_answer, context, outbox, request.id, level, content, now.monotonic)
+    report = partial(answer, context, outbox, request.id, level, content, now.monotonic)
     deadline = now.monotonic + request.timeout_ms / 1e3
     write(context, content, level, deadline, report, now, repeated, reads_first=content.rule.reads_first)
 
 
-def _answer(
+def answer(
     context: Context, outbox: Outbox, request: int, level: Level, content: Content, begun_s: float,
     result: Decision | InvalidRequest | RequestFailed, now: Instant,
 ) -> None:  # fmt: skip

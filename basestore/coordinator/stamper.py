@@ -19,14 +19,14 @@ below its stable stamp. So it lacks only writes that were made after that stamp 
 clocks, which are at most twice the drift bound from this one's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from basestore.cluster.clock_watch import ClockWatch
 from basestore.cluster.placement import row_partition
 from basestore.errors import ClockSkew, InvalidRequest, Overloaded
 from basestore.instant import Instant
 from basestore.repair.clock import HybridClock, NotYet
-from basestore.repair.version import COUNTER_BITS, Version
+from basestore.repair.version import COUNTER_BITS, Version, encode_version
 
 STALENESS_UNKNOWN = -1
 NOT_COMPARED_ADVICE = (
@@ -63,6 +63,21 @@ class Stamper:
         # Not stored: each opening of the store is an origin of its own, and counts from 1.
         self._numbers[partition] += 1
         return Version(stamp, self._origin, self._numbers[partition])
+
+    def stamps(self, partitions: Sequence[int], now: Instant) -> list[bytes]:
+        """Versions of as many new writes, encoded, in the order of their stamps; ClockSkew or NotYet."""
+        self.check_clock(now)
+        first = self._clock.tick_many(len(partitions), now.wall_ms)
+        numbers, origin, versions = self._numbers, self._origin, []
+        for stamp, partition in enumerate(partitions, first):
+            numbers[partition] = number = numbers[partition] + 1
+            versions.append(encode_version(stamp, origin, number))
+        return versions
+
+    @property
+    def last(self) -> int:
+        """The greatest stamp that was given out or met: that of the next write is greater."""
+        return self._clock.last
 
     def _go_beyond(self, seen: int, now: Instant) -> None:
         # At the bound itself the next stamp would be beyond it.

@@ -21,12 +21,12 @@ from typing import Any, Final, Protocol, Self
 
 import cbor2
 
-from basestore.protocol import anti_entropy, client, handshake, heartbeats, operator, replication
+from basestore.protocol import anti_entropy, client, groups, handshake, heartbeats, operator, replication
 from basestore.protocol.limits import BATCH_MESSAGES_MAX, DEPTH_MAX, ProtocolError
 from basestore.protocol.registry import FORMS, NUMBERS, Form
 
 # Loading a conversation registers its messages; this list is the only one that a new file must be put on.
-CONVERSATIONS: Final = (handshake, client, operator, replication, heartbeats, anti_entropy)
+CONVERSATIONS: Final = (handshake, client, operator, replication, groups, heartbeats, anti_entropy)
 
 
 class Message(Protocol):

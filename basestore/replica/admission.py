@@ -12,17 +12,19 @@ are refused by the coordinator.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from basestore.cluster.operations import Operations
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import row_partition
 from basestore.instant import Instant
+from basestore.protocol.groups import ApplyGroup, ReadGroup
 from basestore.protocol.replication import COPY, DIRECT, Apply, Hinted, Read, ReadRange, Rejected
 from basestore.repair.version import HEAD_BYTES, is_tombstone
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import State, StoreIdentity
-from basestore.replica.ranges import read_range
+from basestore.replica.many_rows import ManyRows
 from basestore.replica.replica import HINTED_COPY, HINTED_DIRECT, Replica
 from basestore.storage import keyspace
 
@@ -41,12 +43,21 @@ class Admission:
     ) -> None:
         """`in_use(partition, stores)`: whether a replica of the partition runs on one of these stores."""
         self._replica = replica
+        self._many_rows = ManyRows(replica, group_commit)
         self._group_commit = group_commit
         self._identity = identity
         self._peers = peers
         self._operations = operations
         self._in_use = in_use
         self._clock = peers.clock
+        self.handlers: dict[type, Callable[[int, Outbox, Any, Instant], None]] = {
+            Apply: self.apply,
+            ApplyGroup: self.apply_group,
+            Hinted: self.hinted,
+            Read: self.read,
+            ReadGroup: self.read_group,
+            ReadRange: self.read_range,
+        }
 
     def apply(self, member: int, outbox: Outbox, message: Apply, now: Instant) -> None:
         if message.way not in (DIRECT, COPY):
@@ -58,6 +69,16 @@ class Admission:
         if self._serves(member, outbox, message.id, message.deadline_ms, now, late):
             # By the time as it is known: a clock that is behind would refuse what others stamp now.
             self._replica.apply(outbox, message, now.wall_ms + self._clock.off_ms)
+
+    def apply_group(self, member: int, outbox: Outbox, message: ApplyGroup, now: Instant) -> None:
+        """As `apply` of each; all at once where nothing stands against any of them."""
+        if not self._refusal(member, message.deadline_ms, now, self._group_commit.wary):
+            self._operations.served += len(message.rows)
+            sealed = member == self._peers.me  # this very process has made the digests
+            self._many_rows.apply(outbox, message, now.wall_ms + self._clock.off_ms, sealed=sealed)
+            return
+        for each in message.single():
+            self.apply(member, outbox, each, now)
 
     @staticmethod
     def _is_delete(record: bytes) -> bool:
@@ -91,29 +112,43 @@ class Admission:
         if message.healing or self._serves(member, outbox, message.id, message.deadline_ms, now, late):
             self._replica.read(outbox, message)
 
+    def read_group(self, member: int, outbox: Outbox, message: ReadGroup, now: Instant) -> None:
+        """As `read` of each; all at once where nothing stands against any of them."""
+        late = self._group_commit.refusal if self._group_commit.full else ""
+        if not self._refusal(member, message.deadline_ms, now, late):
+            self._operations.served += len(message.rows)
+            self._many_rows.read(outbox, message)
+            return
+        for each in message.single():
+            self.read(member, outbox, each, now)
+
     def read_range(self, member: int, outbox: Outbox, message: ReadRange, now: Instant) -> None:
         # A range is read from the engine alone, which lacks what stands in a refused batch.
         late = self._group_commit.refusal if self._group_commit.full else ""
         if self._serves(member, outbox, message.id, message.deadline_ms, now, late):
-            read_range(self._replica, self._group_commit, outbox, message)
+            self._many_rows.read_range(outbox, message)
 
     def _serves(
         self, member: int, outbox: Outbox, request: int, deadline_ms: int, now: Instant, late: str
     ) -> bool:
-        """Whether this store answers now. The deadline is by the member's clock, which may differ. `late`:
-        why the disk does not allow what is asked."""
+        """Whether this store answers now; if not, it says why not."""
+        refusal = self._refusal(member, deadline_ms, now, late)
+        if refusal:
+            outbox.put(Rejected(request, refusal, True), SMALL_BYTES + len(refusal))
+            return False
+        self._operations.served += 1
+        return True
+
+    def _refusal(self, member: int, deadline_ms: int, now: Instant, late: str) -> str:
+        """Why this store does not answer now; empty if it does. The deadline is by the member's clock, which
+        may differ. `late`: why the disk does not allow what is asked."""
         if not self._peers.alive[self._peers.me]:
-            state = "forgetful" if self._identity.state is State.FORGETFUL else "starting"
-            outbox.put(Rejected(request, f"its store is {state}", True))
-            return False
+            return f"its store is {'forgetful' if self._identity.state is State.FORGETFUL else 'starting'}"
         if late:
-            outbox.put(Rejected(request, late, True), SMALL_BYTES + len(late))
-            return False
+            return late
         # The member's clock is this one plus its offset. One that was not compared yet may be anywhere: to
         # answer too late costs a little work; to refuse too early would fail a request.
         offset_ms = self._clock.offsets[member]
         if offset_ms is not None and 0 < deadline_ms < now.wall_ms + offset_ms:
-            outbox.put(Rejected(request, "its deadline has passed", True))
-            return False
-        self._operations.served += 1
-        return True
+            return "its deadline has passed"
+        return ""

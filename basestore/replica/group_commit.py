@@ -37,11 +37,12 @@ With durability `interval` and `memory` (`waits` is false) replies leave at the 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.errors import StorageBusy, StorageFull
 from basestore.protocol.codec import Message
+from basestore.protocol.groups import AppliedGroups
 from basestore.protocol.replication import Applied
 from basestore.storage import keyspace
 from basestore.storage.engine import Engine
@@ -56,7 +57,17 @@ PROGRESS_BYTES = 8
 class _Batch:
     """The rows of one commit, and what leaves once they are durable. `sure_...`: whatever the setting."""
 
-    __slots__ = ("acks", "actions", "bytes", "number", "replies", "rows", "sure_acks", "sure_replies")
+    __slots__ = (
+        "acks",
+        "actions",
+        "bytes",
+        "groups",
+        "number",
+        "replies",
+        "rows",
+        "sure_acks",
+        "sure_replies",
+    )
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -64,6 +75,7 @@ class _Batch:
         self.bytes = 0
         self.acks: dict[Outbox, list[int]] = {}
         self.sure_acks: dict[Outbox, list[int]] = {}
+        self.groups: dict[Outbox, tuple[list[int], list[int]]] = {}  # as in AppliedGroups
         self.replies: list[tuple[Outbox, Message, int]] = []
         self.sure_replies: list[tuple[Outbox, Message, int]] = []
         self.actions: list[Callable[[], object]] = []
@@ -159,6 +171,12 @@ class GroupCommit:
         rows = self._open.rows
         return rows[key] if key in rows else self.engine.get(key)
 
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """As `get`, of each."""
+        if self._open.rows.keys().isdisjoint(keys):
+            return self.engine.get_many(keys)
+        return [self.get(key) for key in keys]
+
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """The pairs with start <= key < end in order, as the engine holds them: without the open batch. So
         who scans does it where the open batch has nothing of this range, or asks `get` of each key, or
@@ -176,6 +194,12 @@ class GroupCommit:
         batch.rows[key] = value
         batch.bytes += len(key) + (len(value) if value is not None else 0)
 
+    def stage_all(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Put all of these with the open batch."""
+        batch = self._open
+        batch.rows.update(zip(keys, values, strict=True))
+        batch.bytes += sum(map(len, keys)) + sum(map(len, values))
+
     def ack(self, outbox: Outbox, request: int, key: bytes | None = None, *, surely: bool = False) -> None:
         """Say Applied once what is stored under `key` is durable; without one, once the open batch is."""
         # The key, not the newest batch: what is acknowledged may have been stored long ago (a repeated
@@ -189,6 +213,12 @@ class GroupCommit:
             acks[outbox].append(request)
         else:
             acks[outbox] = [request]
+
+    def ack_group(self, outbox: Outbox, group: int, count: int, skipped: Iterable[int]) -> None:
+        """Say AppliedGroups of this one once the open batch is durable, less the requests `skipped`."""
+        groups, ids = self._open.groups.setdefault(outbox, ([], []))
+        groups += (group, count)
+        ids += skipped
 
     def reply(
         self,
@@ -208,6 +238,14 @@ class GroupCommit:
             outbox.put(message, size)
         else:
             (batch.sure_replies if surely else batch.replies).append((outbox, message, size))
+
+    def reply_group(self, outbox: Outbox, message: Message, keys: Sequence[bytes], size: int) -> None:
+        """Send a message once what is stored under all of these is durable."""
+        for batch in (self._open, *(reversed(self._waiting) if self._waits else ())):
+            if not batch.rows.keys().isdisjoint(keys):
+                batch.replies.append((outbox, message, size))
+                return
+        outbox.put(message, size)
 
     def when_durable(self, action: Callable[[], object]) -> None:
         """Call `action` once everything stored so far is durable, whatever the durability setting;
@@ -280,6 +318,10 @@ class GroupCommit:
         if batch.acks:
             self._acknowledge(batch.acks)
             batch.acks = {}
+        for outbox, (groups, skipped) in batch.groups.items():
+            said = AppliedGroups(groups, skipped, self.generation, self.durable_sequence)
+            outbox.put(said, SMALL_BYTES + 9 * (len(groups) + len(skipped)))
+        batch.groups = {}
 
     def _acknowledge(self, acks: Mapping[Outbox, list[int]]) -> None:
         for outbox, ids in acks.items():

@@ -11,6 +11,7 @@ the node is asked for these by `take_relink`.
 
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.peers import Peer, Peers
@@ -41,6 +42,11 @@ class Introductions:
         self._take_proof_of_loss = take_proof_of_loss
         self._stores = 0
         self._introduced = False  # a peer, since `settle`
+        self.handlers: dict[type, Callable[[int, Outbox, Any, Instant], None]] = {
+            StoreClaim: self.hear_claim,
+            Remembered: self.hear_remembered,
+            Confirmed: self.hear_confirmed,
+        }
 
     def _fresh_store(self) -> bytes:
         """A further store id for this open of the store, should it have to start over."""

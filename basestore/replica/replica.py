@@ -2,7 +2,7 @@
 
 Client writes, hints and read repair come in through `apply`, entries of anti-entropy exchanges through
 `take_over`, healed rows through `replace_damaged`; `purge`, `drop` and `empty` take out what all replicas
-have proven gone. Nobody else stores a row. What others read goes out through `read` and `ranges.py`;
+have proven gone. Nobody else stores a row. What others read goes out through `read` and `many_rows.py`;
 `record`, `mark`, `scan` and `trace` are for exchanges, scrubs and explain. What is stored goes through the
 group commit, which decides when replies leave, and is entered in the summary of its partition in the same
 batch. Nothing here knows levels, clients or other replicas.
@@ -52,9 +52,8 @@ from basestore.replica.group_commit import GroupCommit
 from basestore.replica.summaries import Summaries, due_of_stored
 from basestore.storage import keyspace
 from basestore.storage.keyspace import SEQUENCE_BYTES
+from basestore.storage.marks import Marks
 
-MARKS_MAX = 200_000
-MARKS_DROPPED = 4000
 DAMAGED_MAX = 10_000
 DIGEST_BYTES_MIN = 1024  # a shorter record costs less than asking for it again
 HINTED_COPY = 2  # ways in besides those of Apply: a hint, which is a copy, or a first delivery
@@ -84,9 +83,10 @@ class Replica:
             for partition in summaries.of
             for bucket, rule in rules.items()
         }
-        self._digester = digester
-        self._clock = clock
-        self._marks: dict[bytes, bytes] = {}  # head and sequence of what a row holds
+        self.plain = {prefix for prefix, rule in self._rule_of.items() if not rule.immutable}
+        self.digester = digester
+        self.clock = clock
+        self.marks = Marks()
         self.damaged: dict[bytes, None] = {}
 
     # --- what comes in ------------------------------------------------------------------------
@@ -106,12 +106,12 @@ class Replica:
         stamp = int.from_bytes(head[:8])
         # A stamp far ahead is refused from a coordinator only. A copy is held elsewhere already: refused
         # here, it would keep the replicas apart for as long as that stamp lies ahead.
-        if way == DIRECT and not self._clock.observe(stamp, wall_ms):
+        if way == DIRECT and not self.clock.observe(stamp, wall_ms):
             ahead = Record(blob).version.wall_ms - wall_ms
             outbox.put(Rejected(request, f"the write's stamp is {ahead} ms ahead of this clock", True))
             return
         try:
-            held = self._marks.get(row)  # `mark` without a call: most rows that are written are known
+            held = self.marks.of.get(row)  # `mark` without a call: most rows that are written are known
             if held is None:
                 held = self.mark(row)
             # Only a client can bring one version with two values, by repeating a write. Between copies the
@@ -162,7 +162,7 @@ class Replica:
         self.damaged.pop(row, None)
         # In one batch with what comes: the sums still count what the row held, whatever it was.
         self.summaries.suspect(row_partition(row))
-        sound = [record for record in records if record is not None and record.intact(self._digester, row)]
+        sound = [record for record in records if record is not None and record.intact(self.digester, row)]
         # The sequence may be damaged as well; `forget` looks whether the line that it names is of this row.
         damaged = self._group_commit.get(keyspace.record(row)) or b""
         self.summaries.summary_log.forget(row, damaged[-SEQUENCE_BYTES:])
@@ -170,20 +170,25 @@ class Replica:
             self._store(row, reduce(self.rule(row).winner, sound).blob, ABSENT)
         else:
             self._group_commit.stage(keyspace.record(row), None)
-            self._remember(row, ABSENT)
+            self.marks.note(row, ABSENT)
 
     def _store(self, row: bytes, blob: bytes, held: bytes) -> None:
         """DamagedRecord when the digest does not fit: nothing is stored that was not looked at here."""
-        if not Record(blob).intact(self._digester, row):
+        if not Record(blob).intact(self.digester, row):
             raise DamagedRecord(
                 row, f"the record of {row_name(row)} was damaged on its way; it is not stored"
             )
         head = blob[:HEAD_BYTES]
+        self.note_due(row, blob, held)
+        (sequence,) = self.summaries.enter((row,), (head,), (held,))
+        self._group_commit.stage(keyspace.record(row), blob + sequence)
+        self.marks.note(row, head + sequence)
+
+    def note_due(self, row: bytes, blob: bytes, held: bytes) -> None:
         due = due_of_stored(blob) if blob[FLAGS_AT] & MARKED else 0
         held_due = self._held_due(row) if held and held[FLAGS_AT] & MARKED else 0
-        sequence = self.summaries.enter(row, head, held, due, held_due)
-        self._group_commit.stage(keyspace.record(row), blob + sequence)
-        self._remember(row, head + sequence)
+        if due or held_due:
+            self.summaries.note_due(row, due, held_due)
 
     def _held_due(self, row: bytes) -> int:
         """When what a row holds may be purged; its expiry is not in the mark."""
@@ -196,9 +201,10 @@ class Replica:
         """Hold nothing any more: the other replicas have proven it purged. DamagedRecord."""
         held = self.mark(row)
         if held != ABSENT:
-            self.summaries.enter(row, ABSENT, held, 0, self._held_due(row))
+            self.summaries.note_due(row, 0, self._held_due(row))
+            self.summaries.enter((row,), (ABSENT,), (held,))
             self._group_commit.stage(keyspace.record(row), None)
-            self._remember(row, ABSENT)
+            self.marks.note(row, ABSENT)
 
     def purge(self, partition: int, upto: int, most: int) -> tuple[int, int]:
         """Drop tombstones and expired records that are due at or below `upto`, which is stable. At most so
@@ -243,13 +249,13 @@ class Replica:
 
     def mark(self, row: bytes) -> bytes:
         """Head and sequence of what is held, or ABSENT; DamagedRecord when its digest does not fit."""
-        held = self._marks.get(row)
+        held = self.marks.of.get(row)
         if held is None:
             stored = self._stored(row)
             if stored is not None:
                 self.check(row, stored)
             held = ABSENT if stored is None else stored[:HEAD_BYTES] + stored[-SEQUENCE_BYTES:]
-            self._remember(row, held)
+            self.marks.note(row, held)
         return held
 
     def record(self, row: bytes) -> Record | None:
@@ -270,18 +276,7 @@ class Replica:
 
     def intact(self, row: bytes, record: Record) -> bool:
         """Whether a record's digest fits the row."""
-        return record.intact(self._digester, row)
-
-    def _remember(self, row: bytes, mark: bytes) -> None:
-        marks = self._marks
-        if len(marks) >= MARKS_MAX and row not in marks:  # many at once: a dict that loses its first key
-            for oldest in list(islice(marks, MARKS_DROPPED)):  # again and again is slow to find the next
-                del marks[oldest]
-        marks[row] = mark
-
-    def forget_marks(self) -> None:
-        """Drop the cache: what it says of rows was found not to fit the disk."""
-        self._marks.clear()
+        return record.intact(self.digester, row)
 
     def _stored(self, row: bytes) -> bytes | None:
         # Looked at first: a damaged row has no mark, and is answered nothing until it is healed, even if
@@ -294,7 +289,7 @@ class Replica:
         """The record, if its digest fits; otherwise the row is damaged from now on."""
         if len(stored) >= STORED_BYTES_MIN:
             record = Record(stored[:-SEQUENCE_BYTES])
-            if record.intact(self._digester, row):
+            if record.intact(self.digester, row):
                 return record
         raise self._damage(row)
 
@@ -302,7 +297,7 @@ class Replica:
         # Beyond the bound a row is not noted, nor healed: each read finds it damaged anew.
         if len(self.damaged) < DAMAGED_MAX:
             self.damaged[row] = None
-        self._marks.pop(row, None)
+        self.marks.forget(row)
         return DamagedRecord(row, f"the stored record of {row_name(row)} is damaged; {HEALING}")
 
     # --- what is read -------------------------------------------------------------------------

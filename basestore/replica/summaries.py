@@ -14,7 +14,7 @@ had (copy on write), a scrub corrects what it has counted. Refuses nothing and d
 stored is the replica's affair, and which stamps hold that of `anti_entropy/certificates.py`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -35,8 +35,8 @@ class Watch(Protocol):
 
 class Summaries:
     """The summaries of the partitions that a node holds, by partition. `damaged`: partitions whose sums
-    were found not to fit when the store was opened. `suspects`: those that are to be counted anew, and
-    a number that grows with each suspicion."""
+    were found not to fit when the store was opened. `closed`: no partition has closed more. `suspects`:
+    those that are to be counted anew, and a number that grows with each suspicion."""
 
     def __init__(self, group_commit: GroupCommit, partitions: Iterable[int]) -> None:
         self._group_commit = group_commit
@@ -46,6 +46,7 @@ class Summaries:
             each: stored_summary(engine, keyspace.partition_prefix(each)) for each in sorted(partitions)
         }
         self.summary_log = SummaryLog(group_commit, self.of)
+        self.closed = max((summary.closed for summary in self.of.values()), default=0)
         self.damaged = {partition for partition, summary in self.of.items() if not summary.sound}
         self._suspicions = 0
         self.suspects: dict[int, int] = {}
@@ -58,32 +59,31 @@ class Summaries:
         """Rows that hold a value; one that has expired does until it is purged."""
         return sum(summary.live for summary in self.of.values())
 
-    @property
-    def closed(self) -> int:
-        """The greatest stamp that is closed in any partition."""
-        return max((summary.closed for summary in self.of.values()), default=0)
-
     # --- changes -----------------------------------------------------------------------------
 
-    def enter(self, row: bytes, head: bytes, held: bytes, due: int, held_due: int) -> bytes:
-        """A record with `head` takes the place of `held` (head and sequence); either may be empty:
-        nothing. `due`, `held_due`: when they may be purged, as `due_of`. Returns the new sequence."""
+    def enter(self, rows: Sequence[bytes], heads: Sequence[bytes], helds: Sequence[bytes]) -> list[bytes]:
+        """Of each row, all of them different: a record with this head takes the place of what is held (head
+        and sequence); either may be empty: nothing. Returns the new sequences."""
         if self._watches:
             # Before anything changes: a snapshot keeps what the row held, which is gone a line later.
-            for watch in self._watches.get(int.from_bytes(row[:2]), ()):
-                watch.note(row, held, head)
+            for row, head, held in zip(rows, heads, helds, strict=True):
+                for watch in self._watches.get(int.from_bytes(row[:2]), ()):
+                    watch.note(row, held, head)
+        return self.summary_log.enter(rows, heads, helds)
+
+    def note_due(self, row: bytes, due: int, held_due: int) -> None:
+        """When what comes, and what is held, may be purged, as `due_of`: beside `enter`."""
         if held_due:
             self._group_commit.rows[keyspace.due(row, held_due)] = None
         if due:
             self._group_commit.rows[keyspace.due(row, due)] = b""
-        return self.summary_log.enter(row, head, held)
 
     def touch(self, partition: int) -> None:
         """A summary's stamps have changed: write it with this step's batch. It is staged at once, so that
         what is said from now on waits for it."""
-        self._group_commit.rows[keyspace.summary(keyspace.partition_prefix(partition))] = self.of[
-            partition
-        ].encode()
+        summary = self.of[partition]
+        self.closed = max(self.closed, summary.closed)
+        self._group_commit.rows[keyspace.summary(keyspace.partition_prefix(partition))] = summary.encode()
 
     def show(self, partition: int, stable: int) -> None:
         """This stable stamp is durable: it may be told."""

@@ -43,6 +43,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import NamedTuple
+from zlib import crc32
 
 from basestore.errors import StorageError
 from basestore.repair.digest_tree import FANOUT, LEAVES, MASK, SUM_BYTES, Summary, leaf_of
@@ -65,6 +66,7 @@ _STILL = 0x8000  # beside the leaf: the sequence did not move
 _FANOUT_BITS = FANOUT.bit_length() - 1
 _HEAD = struct.Struct(">2sHIQQqq16s16s")
 _pack_head = _HEAD.pack
+_number = int.from_bytes
 
 
 class _LogRecord(NamedTuple):
@@ -99,42 +101,40 @@ class SummaryLog:
 
     # --- entries -----------------------------------------------------------------------------
 
-    def enter(self, row: bytes, head: bytes, held: bytes) -> bytes:
-        """As `Summaries.enter`. On the way of every write."""
-        prefix = row[:2]
-        apply_log = self.apply_logs[prefix]
-        summary, lines = apply_log.summary, apply_log.lines
-        leaf = leaf_of(row)
-        total = summary.replace(leaf, head, held)
-        replaced = 0
-        if held:
-            replaced = int.from_bytes(held[HEAD_BYTES:])
-            at = replaced - apply_log.begin - 1
-            if 0 <= at < len(lines):
-                lines[at] = None
-            # It may have been dropped instead: nobody knows, and to delete a row that is not there costs
-            # nothing.
-            elif replaced <= summary.spilled:
-                self._group_commit.rows[keyspace.line(prefix, held[HEAD_BYTES:])] = None
-        if head:
-            line = head[:VERSION_BYTES] + row
-            lines.append(line)
-            self._lines.append(line)
-            length = len(line)
-        else:
+    def enter(self, rows: Iterable[bytes], heads: Iterable[bytes], helds: Iterable[bytes]) -> list[bytes]:
+        """As `Summaries.enter`, of each in turn. On the way of every write."""
+        apply_logs, entered, sequences = self.apply_logs, self._entered, []
+        all_heads, all_lines = self._heads, self._lines
+        for row, head, held in zip(rows, heads, helds, strict=True):
+            prefix = row[:2]
+            apply_log = apply_logs[prefix]
+            summary, lines = apply_log.summary, apply_log.lines
+            leaf = crc32(row) & _LEAF  # as `leaf_of`, without a call
+            total = summary.replace(leaf, head, held)
+            summary.sequence = sequence = summary.sequence + 1
+            replaced = _number(held[HEAD_BYTES:], "big")
+            if replaced:
+                at = replaced - apply_log.begin - 1
+                if 0 <= at < len(lines):
+                    lines[at] = None
+                # It may have been dropped instead: nobody knows, and to delete a row that is not there costs
+                # nothing.
+                elif replaced <= summary.spilled:
+                    self._group_commit.rows[keyspace.line(prefix, held[HEAD_BYTES:])] = None
             # A removal has a sequence as well, though no line: places in `lines` are sequences.
-            lines.append(None)
-            length = 0
-        summary.sequence = new = summary.sequence + 1
-        self._heads.append(
-            _pack_head(
-                prefix, leaf, length, new, replaced, summary.count, summary.live,
-                summary.root.to_bytes(SUM_BYTES, "big"), total.to_bytes(SUM_BYTES, "big"),
-            )
-        )  # fmt: skip
-        apply_log.dirty.add(leaf >> _FANOUT_BITS)
-        self._entered[apply_log] = None
-        return new.to_bytes(SEQUENCE_BYTES, "big")
+            line = head[:VERSION_BYTES] + row if head else b""
+            lines.append(line or None)
+            all_lines.append(line)
+            all_heads.append(
+                _pack_head(
+                    prefix, leaf, len(line), sequence, replaced, summary.count, summary.live,
+                    summary.root.to_bytes(SUM_BYTES, "big"), total.to_bytes(SUM_BYTES, "big"),
+                )
+            )  # fmt: skip
+            apply_log.dirty.add(leaf >> _FANOUT_BITS)
+            entered[apply_log] = None
+            sequences.append(sequence.to_bytes(SEQUENCE_BYTES, "big"))
+        return sequences
 
     def correct(self, partition: int, sums: Mapping[int, int], count: int, live: int) -> None:
         """Set the sums of these leaves, and the counts. Nothing is stored anew, so the sequence does not

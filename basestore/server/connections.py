@@ -110,7 +110,7 @@ class Connections:
         """Send what the node's step has left in outboxes. What a socket does not take now, its own task
         sends later."""
         node = self._node
-        if node.take_relink():
+        if node.introductions.take_relink():
             for link in self._peer_links.values():
                 link.scope.cancel()
         for outbox in list(node.ready):

@@ -4,18 +4,25 @@ A task for each connection would cost a turn of the event loop for each that has
 and another to tell the node's loop of it. Here everything that lies ready is read in one turn, and
 `after` is called once: the node takes one step for all of it.
 
+What comes from elsewhere, another thread included, *rings*: the bell (an eventfd, where the system has
+them) is one more descriptor among the sockets, so it costs neither a task nor a turn of its own. However
+often it is rung before a turn, that turn answers all of it.
+
 Owns which sockets are listened to, and who is told. It only reads: a connection waits by itself until it can
 be written to, which is rare. What the bytes mean is `link.py`'s.
 """
 
+import os
 import selectors
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import trio
 
 Readable = Callable[[], None]
+_ONE = (1).to_bytes(8, sys.byteorder)  # what an eventfd adds
 
 
 class Poller:
@@ -23,6 +30,23 @@ class Poller:
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
+        if hasattr(os, "eventfd"):
+            self._heard = self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        else:
+            self._heard, self._bell = os.pipe()
+        self._rung = False
+        self._selector.register(self._heard, selectors.EVENT_READ, self._hear)
+
+    def ring(self) -> None:
+        """Let a turn follow soon. From any thread."""
+        # Set first: a turn that has just begun clears it before it looks at what it was rung for.
+        if not self._rung:
+            self._rung = True
+            os.write(self._bell, _ONE)
+
+    def _hear(self) -> None:
+        os.read(self._heard, len(_ONE))
+        self._rung = False
 
     @contextmanager
     def registered(self, connection: socket.socket, readable: Readable) -> Iterator[None]:
@@ -54,3 +78,6 @@ class Poller:
 
     def close(self) -> None:
         self._selector.close()
+        os.close(self._heard)
+        if self._bell != self._heard:
+            os.close(self._bell)

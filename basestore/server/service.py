@@ -11,9 +11,10 @@ A message's way, and the file that each part of it is in:
           -> link       one frame for each, to the socket
 
 There is no task for a request: a hundred requests that arrive together cost one step, one batch to the store
-and one frame for each peer. The other tasks of a service: `_pump` takes a step when the node was given
-something outside of the poller's turn; `_ticker` ticks; two see to the store's directory; one accepts, one
-dials each peer; and one serves the pages of metrics (`pages.py`), if the configuration names a port for them.
+and one frame for each peer. What the node is given outside of the poller's turn, the end of a sync included,
+rings for the next one. The other tasks of a service: `_ticker` ticks; two see to the store's directory; one
+accepts, one dials each peer; and one serves the pages of metrics (`pages.py`), if the configuration names a
+port for them.
 
 What was stored is not yet durable. A turn ends with an order to the sync thread; when a sync has ended, the
 next turn tells the node (`node.durable`), and only that releases the acknowledgements that waited for it.
@@ -80,13 +81,12 @@ class Service:
         except BaseException:  # whatever it is: the store must not stay locked
             self._close(clean=False)
             raise
-        self._work = Signal()
-        self._busy = Signal()
+        self._sooner = Signal()
+        self._ticks_s = 0.0
         self._poller = Poller()
-        self.connections = Connections(config, self.node, self._poller, self.wake)
+        self.connections = Connections(config, self.node, self._poller, self._poller.ring)
         self._synced: list[tuple[int, StorageError | None]] = []
         self._linked = trio.Event()
-        self._failure: StorageError | None = None
         self._sync_failure: StorageError | None = None
         self._state = ""
         self._disk_down = False
@@ -154,12 +154,11 @@ class Service:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve. Started once the port is open. StorageError when the store fails: the node has
         then stopped, and nothing was acknowledged that is not durable."""
-        token = trio.lowlevel.current_trio_token()
 
         def done(barrier: int, error: StorageError | None) -> None:
             self._sync_failure = error
             self._synced.append((barrier, error))
-            token.run_sync_soon(self._land)
+            self._poller.ring()
 
         self._sync_thread = SyncThread(self._engine, done)
         clean, listeners, ended = True, [], None
@@ -170,7 +169,6 @@ class Service:
                     from basestore.server.pages import serve_node
 
                     await nursery.start(serve_node, self.node, self.config.metrics)
-                nursery.start_soon(self._pump)
                 nursery.start_soon(self._poller.run, self.turn)
                 nursery.start_soon(self._ticker)
                 if self._engine.persistent:
@@ -227,23 +225,7 @@ class Service:
 
     def wake(self) -> None:
         """The node was given something outside of the poller's turn: let it take a step."""
-        self._work.set()
-
-    async def _pump(self) -> None:
-        while True:
-            await self._work.wait()
-            if self._failure is not None:
-                raise self._failure
-            self.turn()
-
-    def _land(self) -> None:
-        """A sync has ended: what waited for it leaves at once. Called by Trio itself, which could
-        not bear an exception."""
-        try:
-            self.turn()
-        except StorageError as error:
-            self._failure = error
-            self.wake()
+        self._poller.ring()
 
     def turn(self) -> None:
         """One step of the node, and what follows from it."""
@@ -259,8 +241,8 @@ class Service:
         # steps store while the sync runs may or may not be covered by it, and waits for the next.
         newest = node.step(now)
         self.connections.send()
-        if node.busy:
-            self._busy.set()
+        if node.operations.alarm_due_s < self._ticks_s:
+            self._sooner.set()
         if newest is not None:  # after the sends: peers need not wait for this thread to hand over
             self._sync(newest, now)
         if node.state != self._state:
@@ -321,21 +303,22 @@ class Service:
                 await trio.to_thread.run_sync(note_held, self.config.directory, noted)
 
     async def _ticker(self) -> None:
-        """Ticks; and while requests are under way their alarms, which come closer together."""
+        """Ticks; and the alarms of what is under way, which may come closer together."""
         tick_due_s = 0.0
         while True:
-            if not self.node.busy:
-                with trio.move_on_after(TICK_S):
-                    await self._busy.wait()
-            await trio.sleep(ALARM_S)
             now = instant()
-            if now.monotonic < tick_due_s:
-                if self.node.alarms(now):
-                    self.wake()
-                continue
-            tick_due_s = now.monotonic + TICK_S
-            self.node.tick(now)
-            self.wake()
-            if self.node.group_commit.down != self._disk_down:
-                self._tell_disk()
-            self.connections.close_stalled()
+            if now.monotonic >= tick_due_s:
+                tick_due_s = now.monotonic + TICK_S
+                self._tick(now)
+            elif self.node.operations.tick(now):
+                self.wake()
+            self._ticks_s = min(tick_due_s, max(self.node.operations.alarm_due_s, now.monotonic) + ALARM_S)
+            with trio.move_on_after(self._ticks_s - now.monotonic):
+                await self._sooner.wait()
+
+    def _tick(self, now: Instant) -> None:
+        self.node.tick(now)
+        self.wake()
+        if self.node.group_commit.down != self._disk_down:
+            self._tell_disk()
+        self.connections.close_stalled()

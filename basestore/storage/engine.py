@@ -30,6 +30,9 @@ class Engine(Protocol):
     def get(self, key: bytes) -> bytes | None:
         """What is stored, applied but unsynced batches included."""
 
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """As `get`, of each."""
+
     def apply(self, batch: Batch) -> None:
         """Put every pair (None deletes), visible at once, durable only after `sync`.
 

@@ -22,6 +22,7 @@ it. A *span* is (first key, first key behind it), as `Engine.scan` takes it. Dec
 nothing.
 """
 
+from collections.abc import Iterable
 from typing import TypeAlias
 
 Span: TypeAlias = tuple[bytes, bytes]
@@ -68,6 +69,11 @@ def partition_prefix(partition: int) -> bytes:
 
 
 # --- records -------------------------------------------------------------------------------------
+
+
+def each_record(rows: Iterable[bytes]) -> list[bytes]:
+    """As `record`, of each."""
+    return [DATA + row for row in rows]
 
 
 def record(row: bytes) -> bytes:

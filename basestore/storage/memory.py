@@ -30,6 +30,9 @@ class MemoryEngine:
     def get(self, key: bytes) -> bytes | None:
         return self._rows.get(key)
 
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        return [self.get(key) for key in keys]
+
     def apply(self, batch: Batch) -> None:
         rows, undo = self._rows, self._undo
         for key, value in batch.items():

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 
 from rocksdict import (
     AccessType,
@@ -190,6 +190,10 @@ class RocksEngine:
         except Exception as error:  # rocksdict raises nothing narrower
             raise self._error("cannot be read", error) from error
         return value
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        with self._errors("cannot be read"):
+            return cast("list[bytes | None]", self._db.get(cast("Any", keys)))
 
     def apply(self, batch: Batch) -> None:
         if self._full and not self._opened_again():

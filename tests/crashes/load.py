@@ -32,6 +32,7 @@ from basestore.instant import Instant
 from basestore.node import Node
 from basestore.protocol.client import Delete, Set, Written
 from basestore.protocol.codec import Message
+from basestore.protocol.groups import singly
 from basestore.replica.identity import Fresh
 from basestore.server.sync_thread import SyncThread
 from basestore.storage import rocks
@@ -153,7 +154,7 @@ class Opening:
         self.node.durable(barrier, self._clock.now())
 
     def _tell_acknowledged(self) -> None:
-        answers = self.client.take()
+        answers = singly(self.client.take())
         told = [answer.id for answer in answers if isinstance(answer, Written) and answer.outcome == 0]
         if told:
             note("acked", told)

@@ -24,7 +24,7 @@ from basestore.protocol.replication import Held, Range, Read, ReadRange, Rejecte
 from basestore.repair.digest_tree import Summary, leaf_of
 from basestore.repair.version import HEAD_BYTES, VERSION_BYTES, Record
 from basestore.replica.identity import Fresh
-from basestore.replica.ranges import read_range
+from basestore.replica.many_rows import ManyRows
 from basestore.storage.engine import Engine
 from basestore.storage.keyspace import DATA, SEQUENCE_BYTES
 from basestore.storage.rocks import RocksEngine
@@ -150,7 +150,7 @@ def _read_ranges(node: Node) -> dict[str, str]:
         while more:
             try:
                 message = ReadRange(0, [partition], b"default", b"", after, PAGE_ROWS_MAX, 0, 0)
-                read_range(node.replica, node.group_commit, outbox, message)
+                ManyRows(node.replica, node.group_commit).read_range(outbox, message)
             except StorageError:
                 break
             (answer,) = outbox.take()

@@ -34,6 +34,10 @@ BACK_OFF_S = 0.03
 OUTSTANDING_MAX = 8
 REPEATS_MAX = 3
 SESSIONS = 0.3
+TIMEOUTS = 7
+VOLLEYS = 0.015  # so often a client asks much at once
+VOLLEY_SIZES = (1, 1, 2, 3, 5, 8, 13, 34, 255)  # beside the first
+VOLLEY_SHARE = 8  # of the operations that a node has room for, at most
 EXAMINE = "examine"  # the workload of who asks in the end
 STRONG_THEMES = ("races", "swaps", "ambushes")  # what they are after only quorums show
 LONG = bytes(DIGEST_BYTES_MIN)
@@ -105,6 +109,9 @@ class Client:
         self._request = 0
         self._outstanding = 0
         self._place = 0
+        self._volleys = Stream(world.plan.seed, f"volleys {plan.number}")
+        self._beside: set[int] = set()  # places of what was asked at once with another: no loop goes on there
+        self._together_s: float | None = None  # how long it all is on its way
         self._seen: dict[tuple[str, str], bytes] | None = None  # by bucket and key; None: no session
         sessions = 0.0 if world.plan.theme in STRONG_THEMES else SESSIONS
         sessions = 1.0 if world.plan.theme == "sessions" else sessions
@@ -144,14 +151,38 @@ class Client:
         if self.plan.roams and self.stream.chance(0.1):
             self._home = self.stream.below(len(world.machines))
         operation = self._turn_page() or self._draw()
+        volley = [operation, *self._more(operation)]
+        self._together_s = world.client_delay() if volley[1:] else None
+        for place, each in enumerate(volley):
+            self._begin(each, beside=place > 0)
+        self._together_s = None
+
+    def _begin(self, operation: h.Operation, *, beside: bool) -> None:
         operation.place, self._place = self._place, self._place + 1
         self._outstanding += 1
-        kept = world.plan.operations
+        if beside:
+            self._beside.add(operation.place)
+        kept = self.world.plan.operations
         if kept is None or (self.index, operation.place) in kept:
             self._try(operation)
         else:
-            world.history.operations.remove(operation)
+            self.world.history.operations.remove(operation)
             self._finish(operation)
+
+    def _more(self, first: h.Operation) -> list[h.Operation]:
+        """Now and then much is asked at once, as one frame brings it; most of it has all but keys and values
+        in common."""
+        if self.plan.workload == EXAMINE or not self._volleys.chance(VOLLEYS):
+            return []
+        room = (self.world.plan.operations_max or 8 * VOLLEY_SIZES[-1]) // VOLLEY_SHARE
+        more = [self._draw() for _ in range(min(room, self._volleys.pick(VOLLEY_SIZES)))]
+        alike = self._volleys.chance(0.8)
+        for each in more if alike else ():
+            each.timeout_ms = first.timeout_ms
+            if first.level is not Level.ANY or each.writes:
+                each.level, each.strong = first.level, first.strong
+        self.world.counts["volleys"] += 1
+        return more
 
     def burst(self, machine: "Machine", count: int) -> None:
         """Ask so much at once."""
@@ -163,7 +194,9 @@ class Client:
 
     def _finish(self, operation: h.Operation) -> None:
         self._outstanding -= 1
-        if not self.plan.open:
+        if operation.place in self._beside:
+            self._beside.discard(operation.place)
+        elif not self.plan.open:
             turned_away = operation.outcome in (h.REFUSED, h.FAILED)
             pause_s = BACK_OFF_S if turned_away else self.plan.loop_s
             self.world.clockwork.after(self.stream.exponential(pause_s), self.begin)
@@ -201,7 +234,8 @@ class Client:
         message = request_of(operation, request)
         if self._library is not None and operation.session:
             message = self._library.begin(request, message, operation)
-        world.clockwork.after(world.client_delay(), self._arrive, session, machine, message, operation)
+        delay_s = world.client_delay() if self._together_s is None else self._together_s
+        world.clockwork.after(delay_s, self._arrive, session, machine, message, operation)
         patience_s = operation.timeout_ms / 1e3 + GRACE_S
         world.clockwork.in_vain(patience_s, self._waits, self._give_up, session, request, operation)
 
@@ -210,7 +244,7 @@ class Client:
             machine.enter(self._arrive, session, machine, message, operation)
             return
         if machine.life == session.life and not session.outbox.closed:
-            self.world.witness.asked(machine, operation)
+            self.world.witness.asked(machine, operation, message.id)  # type: ignore[attr-defined]
             if self.world.recording:
                 self.world.say(machine.index, f"c{self.index} asks", repr(message))
             machine.hear_client(session.outbox, session.life, message)
@@ -384,7 +418,8 @@ class Client:
         operation = self.world.history.begin(self.index, kind, bucket, key, level)
         operation.start = self.world.clockwork.now
         least_ms = 720 if self.world.plan.theme == "swaps" else 80  # there the late must count
-        operation.timeout_ms = least_ms + self.stream.below(920 - least_ms)
+        # Of a few lengths: only what has its timeout in common with others is done together with them.
+        operation.timeout_ms = least_ms + (920 - least_ms) * self.stream.below(TIMEOUTS) // TIMEOUTS
         operation.ttl_ms = ttl_ms
         operation.session = self._seen is not None and (kind != h.SCAN or self._library is not None)
         if self._seen is not None and kind == h.GET and self._library is None:

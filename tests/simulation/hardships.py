@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import PlannedWorld
 
 CHANCE = 0.03  # of all worlds
+LAST_S = 0.009  # answers are on their way no longer, and no machine is back before that
 HARDSHIPS = frozenset(("all doubted", "hint spoilt", "copied down", "back down", "ruin"))
 HOUR = 0.42  # the size of a fault that sets a clock an hour ahead
 
@@ -180,6 +181,7 @@ class Hardships:
             each.replace_disk(old, "", place_of(old) if old else frozenset(), keeps_held=old is not None)
             self._world.clockwork.after(restart_s(fault), each.start)
         self._world.ruined()
+        self._world.clockwork.after(LAST_S, self._world.ruined)  # what was answered has arrived by then
 
     def _copy_down(self, machine: "Machine", fault: Fault) -> None:
         """It is restarted, and what its disk holds meanwhile is copied."""

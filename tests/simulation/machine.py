@@ -20,6 +20,7 @@ from basestore.errors import Overloaded
 from basestore.instant import Instant
 from basestore.node import Node
 from basestore.protocol.codec import Message
+from basestore.protocol.groups import singly
 from basestore.protocol.handshake import Goodbye
 from basestore.protocol.heartbeats import Ping, Pong, Remembered
 from basestore.protocol.limits import ProtocolError
@@ -400,7 +401,12 @@ class Machine:
     def _alarms(self, life: int) -> None:
         """Between two ticks, while requests are under way."""
         node = self.node
-        if self.life == life and node is not None and not self.paused and node.alarms(self.instant()):
+        if (
+            self.life == life
+            and node is not None
+            and not self.paused
+            and node.operations.tick(self.instant())
+        ):
             self.wake()
 
     def wake(self) -> None:
@@ -424,7 +430,7 @@ class Machine:
             self._judge_stall(node)
         if newest is not None and not self._syncing:
             self._sync(node, newest, now)
-        if node.take_relink():
+        if node.introductions.take_relink():
             self.world.counts["rollback noticed"] += 1
             self.world.network.break_all(self)
         if self.pause_in_turn:
@@ -459,6 +465,7 @@ class Machine:
             world = self.world
             world.trace(self.index, target, messages)
             world.network.carry(end, self, messages)
+            messages = singly(messages)
             says, armed, sent = world.witness.says, world.triggers.armed, world.sent
             for message in messages:
                 kind = type(message)
@@ -470,7 +477,7 @@ class Machine:
                     world.triggers.sent(self, target, message)
         else:
             self.world.trace(self.index, -1 - end.client.index, messages)
-            end.carry(messages)
+            end.carry(singly(messages))
             self.world.triggers.answered(self, messages)
 
     # --- the disk ----------------------------------------------------------------------------
@@ -568,7 +575,7 @@ class Machine:
         if self.node is None:
             return
         now = self.instant()
-        for message in messages:
+        for message in singly(messages):
             if type(message) in HEARD:
                 self.world.witness.heard(self, member, message)
         try:

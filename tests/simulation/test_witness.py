@@ -309,7 +309,7 @@ def test_a_value_is_shown_in_its_life() -> None:
         for machine in range(3):
             scene.put(machine, record(1, expires_ms=WALL_MS + expires_ms))
         operation = scene.operation(h.GET)
-        scene.witness.asked(scene.world.machines[0], operation)
+        scene.witness.asked(scene.world.machines[0], operation, operation.requests[-1])
         got = Got(1, found, b"v", version(1), WALL_MS + expires_ms, 2, 2, False, 0)
         scene.witness.answered(scene.world.machines[0], operation, got)
         assert scene.wrong() == wrong
@@ -402,7 +402,7 @@ def test_a_write_that_is_repeated_is_found_where_all_replicas_hold_it() -> None:
         repeat.identity = PROPOSAL
         for machine in range(holders if before else 0):
             scene.put(machine, record(5, proposal=PROPOSAL))
-        scene.witness.asked(scene.world.machines[0], repeat)
+        scene.witness.asked(scene.world.machines[0], repeat, repeat.requests[-1])
         for machine in range(0 if before else holders):
             scene.put(machine, record(5, proposal=PROPOSAL))
         scene.witness.answered(scene.world.machines[0], repeat, Failed(1, 10, "unknown", b"", []))
@@ -432,7 +432,7 @@ def test_a_node_whose_disk_has_hung_for_long_begins_no_writes() -> None:
         machine, write = scene.world.machines[0], scene.operation()
         machine.hung_since = 0.0
         scene.world.clockwork.run(hung_s)
-        scene.witness.asked(machine, write)
+        scene.witness.asked(machine, write, write.requests[-1])
         if ends:
             machine.hung_since = math.inf
         scene.witness.answered(machine, write, Failed(1, code, "it says why", b"", []))

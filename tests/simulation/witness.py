@@ -182,16 +182,17 @@ class Witness:
 
     # --- answers -----------------------------------------------------------------------------
 
-    def asked(self, machine: "Machine", operation: Operation) -> None:
+    def asked(self, machine: "Machine", operation: Operation, request: int) -> None:
         """A node has taken up a request."""
-        self._asked[operation.requests[-1] << 20 | operation.number] = (
+        place = request << 20 | operation.number
+        self._asked[place] = (
             self._world.clockwork.now, machine.pauses, machine.life, machine.offset_ms,
             machine.instant().wall_ms, self.timekeeping.shown(machine),
         )  # fmt: skip
         if self._world.clockwork.now > machine.hung_since + HUNG_S_MAX:
-            self._hung.add(operation.requests[-1] << 20 | operation.number)
+            self._hung.add(place)
         if len(operation.identity) == s.PROPOSAL and self._held_by_all(operation):
-            self._found.add(operation.requests[-1] << 20 | operation.number)
+            self._found.add(place)
 
     def _held_by_all(self, operation: Operation) -> bool:
         """Whether every replica holds, durably, the record of a write that is repeated by its proposal."""
@@ -330,7 +331,7 @@ class Witness:
         if written.outcome == OUTCOME_STORED:
             self.receipts.append((operation, written))
         replicas = [world.index_of[number] for number in written.replicas[::2]]
-        if tuple(replicas) != world.placement.replicas[s.partition_of(row)]:
+        if sorted(replicas) != sorted(world.placement.replicas[s.partition_of(row)]):
             world.blame("receipts", f"{operation}: the receipt names the wrong replicas")
         operation.promised = []
         states = dict(zip(replicas, written.replicas[1::2], strict=True))

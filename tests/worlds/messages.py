@@ -8,13 +8,19 @@ from typing import Any, get_args, get_origin, get_type_hints
 from hypothesis import strategies as st
 
 from basestore.protocol import anti_entropy as ae
-from basestore.protocol import client, handshake, heartbeats, operator
+from basestore.protocol import client, groups, handshake, heartbeats, operator
 from basestore.protocol import replication as rep
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import BucketRow, MemberRow
 from basestore.protocol.limits import TIMEOUT_MS_MAX
 from basestore.protocol.registry import NUMBERS
-from basestore.repair.version import HEAD_BYTES, IDENTITY_BYTES, PROPOSAL_BYTES, RECORD_BYTES_MIN
+from basestore.repair.version import (
+    HEAD_BYTES,
+    IDENTITY_BYTES,
+    PROPOSAL_BYTES,
+    RECORD_BYTES_MIN,
+    VERSION_BYTES,
+)
 
 KINDS: list[type[Any]] = list(NUMBERS)
 
@@ -79,6 +85,12 @@ _EXAMPLES: list[Message] = [
     rep.HeldDigest(1, HEAD, 7, True, 9),
     rep.Settled(1, 7, False),
     rep.Hinted(1, ROW, RECORD, STORE),
+    groups.Stored([1, 2], [bytes(IDENTITY_BYTES)] * 2, [3, 4], 2, 2, [1, 1, 2, 0]),
+    groups.Found([1, 2], [b"value", b""], [bytes(VERSION_BYTES)] * 2, 2, 2),
+    groups.ApplyGroup(1, 5000, [ROW, ROW], [RECORD, RECORD]),
+    groups.AppliedGroups([1, 2, 8, 1], [2], GENERATION, 9),
+    groups.ReadGroup(1, 5000, [ROW, ROW], True),
+    groups.HeldGroup(1, [RECORD, b"", HEAD]),
     heartbeats.Ping(1, 5, True, GENERATION, 9, [3, 9], False, 5, 7, 8),
     heartbeats.Pong(1, 5),
     heartbeats.StoreClaim(STORE, GENERATION, 9, True, False, b"", False),

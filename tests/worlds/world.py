@@ -26,6 +26,7 @@ from basestore.instant import Instant
 from basestore.node import Node
 from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message, decode, encode
+from basestore.protocol.groups import singly
 from basestore.protocol.handshake import Names
 from basestore.protocol.operator import Status
 from basestore.repair.clock import HybridClock
@@ -103,9 +104,9 @@ class Client:
 
     def collect(self) -> list[Message]:
         """Take the answers that have come."""
-        came = travel(self.outbox.take())
+        came = singly(travel(self.outbox.take()))
         for message in came:
-            request: int = message.id  # type: ignore[attr-defined]
+            request: int = message.id
             assert request not in self.answers, "a request was answered twice"
             self.answers[request] = message
         return came
@@ -364,7 +365,7 @@ class World:
             node.durable(barrier, now)
             node.step(now)
             moved = True
-        if node.take_relink():
+        if node.introductions.take_relink():
             moved = True
             for other in range(len(self.nodes)):
                 if (index, other) in self.links:
@@ -607,7 +608,7 @@ class World:
         self.engines[index].sync()
         node = self.nodes[index]
         if node is not None:
-            node.replica.forget_marks()
+            node.replica.marks.clear()
 
     def stamp(self, offset_ms: int = 10) -> Version:
         """A version near this moment, by default just after it, that no node has made."""

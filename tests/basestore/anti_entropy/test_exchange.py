@@ -182,7 +182,7 @@ def test_a_record_that_vanished_from_the_disk_is_noticed_by_a_scrub_and_brought_
     engine = world.engines[1]
     engine.apply({b"r" + row: None})
     engine.sync()
-    world.node(1).replica.forget_marks()
+    world.node(1).replica.marks.clear()
     assert kinds(talk(world)) == [Syn, Same]  # the sums still say what was stored
     world.node(1).maintenance.examine(0)
     world.run(0.5)
@@ -408,7 +408,7 @@ def test_what_a_scrub_has_set_right_in_a_refused_batch_is_stored_later() -> None
     engine = world.engines[1]
     engine.apply({b"r" + world.row("key 7"): None})
     engine.sync()
-    world.node(1).replica.forget_marks()
+    world.node(1).replica.marks.clear()
     apply = engine.apply
     refused: list[Batch] = []
 

@@ -185,7 +185,7 @@ def vanished() -> None:
         talk(world)
     world.engines[1].apply({b"r" + world.row("key 3"): None})
     world.engines[1].sync()
-    world.node(1).replica.forget_marks()
+    world.node(1).replica.marks.clear()
     world.node(1).maintenance.examine(0)
     world.run(1)
     talk(world)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from basestore.protocol.anti_entropy import Ask, Certify, Entries, KnownLosses, Listing, Same, Sums, Syn
 from basestore.protocol.client import Get, Page, Written
 from basestore.protocol.codec import Message, decode, encode
+from basestore.protocol.groups import AppliedGroups, ApplyGroup, Found, HeldGroup, ReadGroup, Stored
 from basestore.protocol.handshake import BucketRow, Welcome
 from basestore.protocol.heartbeats import Ping
 from basestore.protocol.limits import BATCH_MESSAGES_MAX, DEPTH_MAX, TIMEOUT_MS_MAX, ProtocolError
@@ -152,6 +153,27 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
         ({"rows": [LOSS._replace(number=-1)]}, "cannot be"),
         ({"rows": [LOSS._replace(upto=-1)]}, "cannot be"),
     ],
+    Stored: [
+        ({"partitions": [3]}, "has columns of different lengths"),
+        ({"identities": [b"short", b"short"]}, "names no write"),
+        ({"replicas": [1]}, "names replicas without their states"),
+    ],
+    Found: [
+        ({"values": [b"one"]}, "has columns of different lengths"),
+        ({"versions": [b"short", b"short"]}, "names no version"),
+    ],
+    ApplyGroup: [
+        ({"rows": []}, "is no group of records"),
+        ({"rows": [ROW], "records": []}, "is no group of records"),
+        ({"rows": [ROW] * 1025, "records": [RECORD] * 1025}, "is no group of records"),
+    ],
+    AppliedGroups: [
+        ({"groups": [1]}, "names no groups"),
+        ({"groups": [1, 0]}, "names no groups"),
+        ({"groups": [1, 1 << 40]}, "names no groups"),
+    ],
+    ReadGroup: [({"rows": []}, "is no group of reads"), ({"rows": [ROW] * 1025}, "is no group of reads")],
+    HeldGroup: [({"held": [b"short"]}, "carries what is no record")],
 }
 
 

@@ -28,6 +28,7 @@ from basestore.protocol.anti_entropy import (
 )
 from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message
+from basestore.protocol.groups import AppliedGroups, ApplyGroup, HeldGroup, ReadGroup
 from basestore.protocol.handshake import Goodbye
 from basestore.protocol.heartbeats import Confirmed, Ping, Pong, Remembered, StoreClaim
 from basestore.protocol.limits import ProtocolError
@@ -88,6 +89,7 @@ members = st.sampled_from([number_of(0), number_of(1), number_of(2), 0, -1])
 told = st.lists(st.integers(0, 3) | big, max_size=6)
 runs = st.sampled_from([b"\0", encode_runs({5: [(5, 5)]}), encode_runs({0: [(0, 1 << 63)]})]) | blobs
 entries = st.lists(st.tuples(rows, blobs, st.just(b"") | blobs), max_size=2).map(lambda of: [*sum(of, ())])
+pairs = st.lists(st.tuples(ids, st.integers(0, 3)), max_size=3).map(lambda of: [*sum(of, ())])
 losses = st.builds(LossRow, partitions, members, parts, parts, big, big)
 sound_losses = st.lists(losses.filter(lambda loss: not check_losses([loss])), max_size=3)
 
@@ -105,6 +107,10 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Apply: st.builds(Apply, ids, rows, blobs, big, big),
     Applied: st.builds(Applied, st.lists(ids, max_size=4), blobs, st.integers(0, 9)),
     Superseded: st.builds(Superseded, ids, blobs),
+    ApplyGroup: st.builds(ApplyGroup, ids, big, st.lists(rows, max_size=3), st.lists(blobs, max_size=3)),
+    AppliedGroups: st.builds(AppliedGroups, pairs, st.lists(ids, max_size=3), blobs, st.integers(0, 9)),
+    ReadGroup: st.builds(ReadGroup, ids, big, st.lists(rows, max_size=3), flags),
+    HeldGroup: st.builds(HeldGroup, ids, st.lists(blobs, max_size=3)),
     Rejected: st.builds(Rejected, ids, texts, flags),
     Read: st.builds(Read, ids, rows, big, flags, flags, flags),
     Held: st.builds(Held, ids, blobs, big, flags),

@@ -101,7 +101,8 @@ class Twins:
         told = self.told[partition]
         held = told.held.pop(row, b"")
         due = due_of(head, 0) if head else 0
-        sequence = self.summaries.enter(row, head, held, due, due_of(held, 0) if held else 0)
+        self.summaries.note_due(row, due, due_of(held, 0) if held else 0)
+        (sequence,) = self.summaries.enter((row,), (head,), (held,))
         told.sequence += 1
         assert int.from_bytes(sequence) == told.sequence
         leaf = leaf_of(row)
@@ -307,7 +308,7 @@ def test_long_keys_weigh_what_they_are_long() -> None:
         row = b"\0\0\1x" + number.to_bytes(2) + bytes(1000)
         twins.stamp += 1
         record = Record.seal(DIGESTER, row, Version(twins.stamp, 1, twins.stamp), b"")
-        twins.summaries.enter(row, record.head, b"", 0, 0)
+        twins.summaries.enter((row,), (record.head,), (b"",))
         twins.summaries.summary_log.checkpoint(lambda _: 0)
         checkpointed = sum(
             len(line or b"") for key, line in twins.group_commit.rows.items() if key.startswith(LOG)

@@ -58,7 +58,7 @@ def test_a_full_repair_finds_what_a_disk_has_lost() -> None:
     assert repaired(world).complete
     world.engines[1].apply({DATA + world.row("k7"): None})
     world.engines[1].sync()
-    world.node(1).replica.forget_marks()
+    world.node(1).replica.marks.clear()
     assert repaired(world).complete
     assert world.stored(1, "k7") is None  # its sums say that it is there
     done = repaired(world, full=True)

@@ -178,7 +178,8 @@ async def test_who_is_told_goodbye_gets_its_answers_and_what_it_asks_later_is_re
         assert isinstance(await peer.hear(), StoreClaim)
         assert isinstance(await peer.hear(), Ping)
         await client.say(SLOW, STATUS)
-        assert isinstance(await client.hear(), NodeStatus)  # so the other one is under way
+        assert isinstance(await client.hear(), NodeStatus)
+        at.node.turn.begin(instant())  # so the other one is under way
         async with trio.open_nursery() as nursery:
             nursery.start_soon(at.served.say_goodbye)
             assert isinstance(await client.hear(), Goodbye)
@@ -191,7 +192,7 @@ async def test_who_is_told_goodbye_gets_its_answers_and_what_it_asks_later_is_re
             await late.say(CLIENT)
             assert isinstance(await late.hear(), Refused)
             now = instant()
-            at.node.alarms(now._replace(monotonic=now.monotonic + 2))
+            at.node.operations.tick(now._replace(monotonic=now.monotonic + 2))
             at.served.send()
             answer = await client.hear()
             assert isinstance(answer, Failed)

@@ -55,16 +55,17 @@ def _skip_sums(self: Any, most: int) -> None:
 
 
 @mutant("a line that was replaced stays in the log", {"log", "mismatches", "crash"}, SummaryLog, "enter")
-def _keep_line(self: Any, row: bytes, head: bytes, held: bytes) -> Any:
-    return _enter(self, row, head, held[:-8] + bytes(8) if held else held)
+def _keep_line(self: Any, rows: Any, heads: Any, helds: Any) -> Any:
+    return _enter(self, rows, heads, [held[:-8] + bytes(8) if held else held for held in helds])
 
 
 _enter = SummaryLog.enter
 
 
 @mutant("a sum is not undone", {"counts", "mismatches", "crash"}, SummaryLog, "enter")
-def _add_only(self: Any, row: bytes, head: bytes, held: bytes) -> Any:
-    return _enter(self, row, head, b"" if len(row) % 2 else held)
+def _add_only(self: Any, rows: Any, heads: Any, helds: Any) -> Any:
+    helds = [b"" if len(row) % 2 else held for row, held in zip(rows, helds, strict=True)]
+    return _enter(self, rows, heads, helds)
 
 
 @mutant("a goodbye is ignored by who hears it", {"goodbyes"}, Peers, "goodbye", "stop")

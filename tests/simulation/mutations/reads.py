@@ -20,10 +20,10 @@ def _all_confirm(rule: Rule, replies: Any, *more: Any) -> Any:
 def _superseded_confirms(self: Any, member: int, answer: Any, now: Any) -> None:
     self._under_way.pop(member, None)
     self._heads[member] = self._write_backs.get(answer.id, answer.head)
-    self._consider(now)
+    self.consider(now)
 
 
-@mutant("a read that believes the first reply", STALE, QuorumRead, "_consider")
+@mutant("a read that believes the first reply", STALE, QuorumRead, "consider")
 def _first_reply(self: Any, now: Any) -> None:
     if self._records and not self._answered:
         record = next(iter(self._records.values()))

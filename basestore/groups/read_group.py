@@ -1,0 +1,234 @@
+"""Read group: plain gets, from their coming in until all replicas that are to agree on them have been heard.
+
+As many replicas are asked as the level requires, one for the records, the others for their heads. What they
+all hold is what a quorum read would find: as long as that is so of a request, it stays. Otherwise it
+*leaves*, and is a quorum read of its own from then on (`coordinator/quorum_read.py`), with what was heard
+by then:
+
+    ReadGroup -> n1, n2 (heads)     ids 11, 12, 13 of group 10
+    HeldGroup <- n1, but 12         of 12 n1 says by itself what it holds, or that it holds nothing
+    HeldGroup <- n2                 11: both have one head. 12: it left when that was said. 13: heads differ
+    answered 11; 13 leaves          after that n3 is asked for heads, and where it differs it is mended
+    alarm, lost                     all leave, and each is told
+
+A get for a session stays if what is found is as new as its floor. What has been deleted or expires leaves.
+"""
+
+from basestore.cluster.operations import Operation
+from basestore.cluster.outbox import SMALL_BYTES, Outbox
+from basestore.consistency import Level, met_by
+from basestore.coordinator.context import TOO_MUCH_ASKED, Context, refuse
+from basestore.coordinator.get import ClientGet
+from basestore.coordinator.quorum_read import LINGER_S, WIDEN_S, QuorumRead
+from basestore.errors import Overloaded
+from basestore.instant import Instant
+from basestore.protocol.client import Get
+from basestore.protocol.groups import Found, HeldGroup
+from basestore.protocol.groups import ReadGroup as Asked
+from basestore.protocol.replication import Held, HeldDigest, Rejected
+from basestore.repair.read_repair import reaches
+from basestore.repair.rule import Rule
+from basestore.repair.version import FLAGS_AT, HEAD_BYTES, MARKED, VERSION_BYTES, Record, values_of
+
+RULE = Rule.LAST_WRITE_WINS
+
+
+class ReadColumns:
+    """What a group is made of."""
+
+    __slots__ = ("asked", "compare", "floors", "level", "replicas", "rows", "timeout_ms")
+
+    def __init__(self, level: Level, timeout_ms: int, replicas: tuple[int, ...], *, compare: bool) -> None:
+        self.level, self.timeout_ms, self.replicas, self.compare = level, timeout_ms, replicas, compare
+        self.asked: list[tuple[Outbox, Get]] = []
+        self.rows: list[bytes] = []
+        self.floors = False  # of any that follows a session
+
+
+class ReadGroup(Operation):
+    """One group at its coordinator. `ids`: its own, then those of the requests that are in it still."""
+
+    __slots__ = (
+        "_answered", "_asked", "_begun", "_columns", "_context", "_deadline", "_first", "_held", "_required",
+        "_whole",
+    )  # fmt: skip
+
+    def __init__(self, context: Context, columns: ReadColumns, now: Instant) -> None:
+        super().__init__(sum(map(len, columns.rows)) + context.load.answer_bytes * len(columns.rows))
+        self._context = context
+        self._columns = columns
+        self._begun = now
+        self._deadline = now.monotonic + columns.timeout_ms / 1e3
+        self._required = columns.level.required(len(columns.replicas))
+        self._answered = False
+        self._asked: dict[int, float] = {}
+        self._held: dict[int, list[bytes]] = {}
+        self._whole = -1
+
+    def begin(self, now: Instant) -> None:
+        """Ask."""
+        context = self._context
+        self._first = context.operations.issue_group(self, len(self._columns.rows)) + 1
+        self._ask(self._required, now)
+        if self.ids:
+            wait_s = min(context.peers.usual_s, WIDEN_S)
+            context.operations.alarm_at(self.ids[0], min(self._deadline, now.monotonic + wait_s))
+
+    def _ask(self, count: int, now: Instant) -> None:
+        """Ask so many more replicas, the nearest first; of those that are equally near each group another."""
+        peers, columns = self._context.peers, self._columns
+        at = columns.rows[0][1] % len(columns.replicas)
+        rotated = columns.replicas[at:] + columns.replicas[:at]
+        fresh = [each for each in rotated if each not in self._asked and peers.alive[each]]
+        deadline_ms = now.wall_ms + int((self._deadline - now.monotonic) * 1e3)
+        size = SMALL_BYTES + sum(map(len, columns.rows))
+        unsent: list[int] = []
+        for replica in sorted(fresh, key=peers.distance.__getitem__)[:count]:
+            whole = self._whole < 0
+            if whole:
+                self._whole = replica
+            self._asked[replica] = now.monotonic
+            if not peers.send(replica, Asked(self.ids[0], deadline_ms, columns.rows, not whole), size):
+                unsent.append(replica)
+        for replica in unsent:
+            self.lost(replica, now)
+
+    # --- answers -----------------------------------------------------------------------------
+
+    def held_group(self, member: int, answer: HeldGroup, now: Instant) -> None:
+        """Those of which nothing is said here leave when that is."""
+        held = answer.held
+        sound = len(held) == len(self._columns.rows)
+        if member == self._whole:
+            sound = sound and all(len(record) != HEAD_BYTES for record in held)
+        if not sound or member not in self._asked or member in self._held:
+            return  # nobody has asked for that
+        self._context.peers.all[member].latency.add(now.monotonic - self._asked[member])
+        self._context.stamper.observe(max(held)[:HEAD_BYTES], now)
+        self._held[member] = held
+        if now.monotonic >= self._deadline:
+            return  # too late: as a quorum read, it waits for its alarm
+        count = len(self._held)
+        if not self._answered:
+            met = met_by(count, len(self._columns.replicas))
+            self._context.metrics.reached(
+                "get", met, now.monotonic - self._begun.monotonic, len(self.ids) - 1
+            )
+        if count < (len(self._asked) if self._answered else self._required):
+            return
+        self._part(now)
+        if len(self.ids) < 2:
+            return
+        if self._answered:
+            self._context.operations.drop_group(self)
+        else:
+            self._answer(now)
+
+    def _part(self, now: Instant) -> None:
+        """Those of which the replicas hold different things leave, and those that are not to be answered as
+        they are; and all of which one replica has said nothing here."""
+        records, columns = self._held[self._whole], self._columns
+        heads = [record[:HEAD_BYTES] for record in records]
+        apart = [held for held in self._held.values() if held != heads and _heads(held) != heads]
+        marked = not self._answered and (
+            columns.floors or any(head[FLAGS_AT] & MARKED for head in heads if head)
+        )
+        if not apart and not marked and all(heads):
+            return
+        for request in self.ids[1:]:
+            place = request - self._first
+            head = heads[place]
+            if (
+                not head
+                or any(held[place][:HEAD_BYTES] != head for held in apart)
+                or (marked and self._is_special(head, columns.asked[place][1]))
+            ):
+                self._leave(request, now).consider(now)
+
+    @staticmethod
+    def _is_special(head: bytes, asked: Get) -> bool:
+        """What is found is no live value, or older than what the session has seen."""
+        return bool(head[FLAGS_AT] & MARKED) or not reaches(RULE, head, asked.floor)
+
+    def _answer(self, now: Instant) -> None:
+        """One message for each connection; then the other replicas are compared."""
+        context, columns, first = self._context, self._columns, self._first
+        seconds = now.monotonic - self._begun.monotonic
+        context.metrics.answered("get", columns.level, "found", seconds, len(self.ids) - 1)
+        places: dict[Outbox, list[int]] = {}
+        for request in self.ids[1:]:
+            places.setdefault(columns.asked[request - first][0], []).append(request - first)
+        for outbox, asked in places.items():
+            self._tell(outbox, asked)
+        self._answered = True
+        if not columns.compare or len(self._asked) == len(columns.replicas):
+            context.operations.drop_group(self)
+            return
+        self._deadline = now.monotonic + LINGER_S
+        context.operations.linger(self)
+        context.operations.alarm_at(self.ids[0], self._deadline)
+        self._ask(len(columns.replicas), now)
+
+    def _tell(self, outbox: Outbox, places: list[int]) -> None:
+        columns, held, load = self._columns, self._held[self._whole], self._context.load
+        ids = [columns.asked[place][1].id for place in places]
+        records = [held[place] for place in places]
+        values = values_of(records)
+        size = SMALL_BYTES + sum(map(len, values)) + 48 * len(ids)
+        load.answer_bytes += (SMALL_BYTES + len(values[0]) - load.answer_bytes) // 8
+        if outbox.roomy:
+            versions = [record[:VERSION_BYTES] for record in records]
+            outbox.put(Found(ids, values, versions, self._required, len(self._held)), size)
+            return
+        for request in ids:
+            refuse(outbox, request, Overloaded(TOO_MUCH_ASKED))
+
+    # --- leaving -----------------------------------------------------------------------------
+
+    def _leave(self, request: int, now: Instant) -> QuorumRead:
+        """One of them is a read of its own from now on."""
+        context, columns, place = self._context, self._columns, request - self._first
+        outbox, asked = columns.asked[place]
+        get = ClientGet(context, outbox, asked, columns.level, columns.rows[place], RULE, self._begun)
+        read = get.left_group(columns.compare)
+        heads = {member: held[place][:HEAD_BYTES] for member, held in self._held.items() if held[place]}
+        whole = self._held.get(self._whole)
+        record = Record(whole[place]) if whole and whole[place] else None
+        read.go_on(self._asked, self._whole, heads, record, self._deadline, now, answered=self._answered)
+        context.operations.leave(self, request, read)
+        widen_s = self._deadline if self._answered else self._begun.monotonic + WIDEN_S
+        context.operations.alarm_at(request, min(self._deadline, widen_s))
+        if len(self.ids) == 1:
+            context.operations.drop_group(self)
+        return read
+
+    def _leave_all(self, now: Instant) -> list[QuorumRead]:
+        return [self._leave(request, now) for request in self.ids[1:]]
+
+    def held(self, member: int, answer: Held, now: Instant) -> None:
+        self._leave(answer.id, now).held(member, answer, now)
+
+    def held_digest(self, member: int, answer: HeldDigest, now: Instant) -> None:
+        self._leave(answer.id, now).held_digest(member, answer, now)
+
+    def rejected(self, member: int, answer: Rejected, now: Instant) -> None:
+        self._leave(answer.id, now).rejected(member, answer, now)
+
+    def lost(self, member: int, now: Instant) -> None:
+        if member in self._asked and member not in self._held:
+            for read in self._leave_all(now):
+                read.lost(member, now)
+
+    def alarm(self, now: Instant) -> None:
+        if not self._answered:
+            for read in self._leave_all(now):
+                read.alarm(now)
+        elif now.monotonic >= self._deadline:
+            self._context.operations.drop_group(self)
+
+    def relieve(self, now: Instant) -> None:
+        self._context.operations.drop_group(self)
+
+
+def _heads(held: list[bytes]) -> list[bytes]:
+    return [record[:HEAD_BYTES] for record in held]

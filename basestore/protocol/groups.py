@@ -1,0 +1,157 @@
+"""Messages that stand for many: what a group of plain requests is said with (`basestore/groups`).
+
+Each holds columns, and one field for what all have in common. What it stands for is messages of the other
+conversations: `single` makes them, and `singly` does so for whoever would rather not know of groups.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from basestore.protocol.client import OUTCOME_STORED, Got, Written
+from basestore.protocol.limits import GROUP_MAX
+from basestore.protocol.registry import message
+from basestore.protocol.replication import DIRECT, Applied, Apply, Held, HeldDigest, Read
+from basestore.repair.version import HEAD_BYTES, IDENTITY_BYTES, RECORD_BYTES_MIN, VERSION_BYTES
+
+
+@message(28)
+class Stored(NamedTuple):
+    """As so many Written, of writes that were stored in a last-write bucket."""
+
+    ids: list[int]
+    identities: list[bytes]
+    partitions: list[int]
+    required: int
+    acknowledged: int
+    replicas: list[int]
+
+    def check(self) -> str:
+        if not len(self.ids) == len(self.identities) == len(self.partitions):
+            return "has columns of different lengths"
+        if any(len(identity) != IDENTITY_BYTES for identity in self.identities):
+            return "names no write"
+        return "names replicas without their states" if len(self.replicas) % 2 else ""
+
+    def single(self) -> list[Written]:
+        shared = self.required, self.acknowledged, self.replicas, b""
+        columns = zip(self.ids, self.identities, self.partitions, strict=True)
+        return [Written(each, OUTCOME_STORED, 0, identity, *shared, at) for each, identity, at in columns]
+
+
+@message(29)
+class Found(NamedTuple):
+    """As so many Got, of values that were found, do not expire, and were held by all replicas that
+    answered."""
+
+    ids: list[int]
+    values: list[bytes]
+    versions: list[bytes]
+    required: int
+    responded: int
+
+    def check(self) -> str:
+        if not len(self.ids) == len(self.values) == len(self.versions):
+            return "has columns of different lengths"
+        return "" if all(len(version) == VERSION_BYTES for version in self.versions) else "names no version"
+
+    def single(self) -> list[Got]:
+        shared = 0, self.required, self.responded, False, 0
+        columns = zip(self.ids, self.values, self.versions, strict=True)
+        return [Got(each, True, value, version, *shared) for each, value, version in columns]
+
+
+@message(62)
+class ApplyGroup(NamedTuple):
+    """As so many Apply with way DIRECT: the first under the id `id` + 1, the next under the one after that.
+    What becomes of one that is not applied is said under its own id."""
+
+    id: int
+    deadline_ms: int
+    rows: list[bytes]
+    records: list[bytes]
+
+    def check(self) -> str:
+        return "" if 0 < len(self.rows) == len(self.records) <= GROUP_MAX else "is no group of records"
+
+    def single(self) -> list[Apply]:
+        columns = enumerate(zip(self.rows, self.records, strict=True), self.id + 1)
+        return [Apply(each, row, record, DIRECT, self.deadline_ms) for each, (row, record) in columns]
+
+
+@message(63)
+class AppliedGroups(NamedTuple):
+    """As Applied. `groups` holds ids and sizes in turn: all that is in them was applied, but for the ids in
+    `skipped`, of which each has an answer of its own."""
+
+    groups: list[int]
+    skipped: list[int]
+    generation: bytes
+    sequence: int
+
+    def check(self) -> str:
+        if len(self.groups) % 2 or not all(0 < count <= GROUP_MAX for count in self.groups[1::2]):
+            return "names no groups"
+        return ""
+
+    def single(self) -> list[Applied]:
+        groups = zip(self.groups[::2], self.groups[1::2], strict=True)
+        ids = [each for group, count in groups for each in range(group + 1, group + 1 + count)]
+        skipped = set(self.skipped)
+        return [Applied([each for each in ids if each not in skipped], self.generation, self.sequence)]
+
+
+@message(64)
+class ReadGroup(NamedTuple):
+    """As so many Read: the first under the id `id` + 1, the next under the one after that. `digests`: heads
+    will do."""
+
+    id: int
+    deadline_ms: int
+    rows: list[bytes]
+    digests: bool
+
+    def check(self) -> str:
+        return "" if 0 < len(self.rows) <= GROUP_MAX else "is no group of reads"
+
+    def single(self) -> list[Read]:
+        shared = self.deadline_ms, False, self.digests, False
+        return [Read(each, row, *shared) for each, row in enumerate(self.rows, self.id + 1)]
+
+
+@message(65)
+class HeldGroup(NamedTuple):
+    """The answer to ReadGroup: of each row the record that is held, or its head; nothing where an answer to
+    that read alone says what there is to say."""
+
+    id: int
+    held: list[bytes]
+
+    def check(self) -> str:
+        lengths = {min(len(held), RECORD_BYTES_MIN) for held in self.held}
+        return "" if lengths <= {0, HEAD_BYTES, RECORD_BYTES_MIN} else "carries what is no record"
+
+    def single(self) -> list[Held | HeldDigest]:
+        return [
+            HeldDigest(each, held, 0) if len(held) == HEAD_BYTES else Held(each, held, 0)
+            for each, held in enumerate(self.held, self.id + 1)
+            if held
+        ]
+
+
+_MANY = (Stored, Found, ApplyGroup, AppliedGroups, ReadGroup, HeldGroup)
+
+
+def answers_in(messages: Iterable[Any]) -> int:
+    """How many messages these are to a client, without groups."""
+    return sum(len(each.ids) if isinstance(each, Stored | Found) else 1 for each in messages)
+
+
+def singly(messages: Iterable[Any]) -> list[Any]:
+    """The same messages, without groups."""
+    single: list[Any] = []
+    for each in messages:
+        if isinstance(each, _MANY):
+            single += each.single()
+        else:
+            single.append(each)
+    return single

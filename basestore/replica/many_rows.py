@@ -1,0 +1,200 @@
+"""Many rows: a replica's answers to requests of many rows: groups of writes, groups of reads, ranges.
+
+    a group    what simply wins, or is simply held, is done in one go and answered in one message; each of
+               the others is done, and answered, as if it had come alone (`replica.py`)
+    a range    a share of a range scan: rows of many partitions, merged by key. Its answer ends where enough
+               rows live, and no later than its bounds: rows that were looked at, bytes that were read from
+               the disk for them, bytes that travel. Rows that do not live are shown without their values,
+               for whoever asks must know that they are there. The first damaged row ends it too: what
+               stands before that can be shown
+
+Weighs nothing against other replicas: that is the coordinator's affair.
+"""
+
+import heapq
+from collections.abc import Iterator, Sequence
+from operator import add
+
+from basestore.cluster.outbox import SMALL_BYTES, Outbox
+from basestore.cluster.placement import row_key
+from basestore.errors import DamagedRecord
+from basestore.protocol.groups import ApplyGroup, HeldGroup, ReadGroup
+from basestore.protocol.limits import PAGE_BYTES_MAX, PAGE_ROWS_MAX
+from basestore.protocol.replication import Range, ReadRange, Rejected
+from basestore.repair.version import (
+    FLAGS_AT,
+    HEAD_BYTES,
+    MARKED,
+    RECORD_BYTES_MIN,
+    VERSION_BYTES,
+)
+from basestore.replica.group_commit import GroupCommit
+from basestore.replica.replica import ABSENT, LOOK_BYTES_MAX, Replica
+from basestore.storage import keyspace
+from basestore.storage.keyspace import SEQUENCE_BYTES
+
+HELD_BYTES_MAX = 1 << 20  # of the answer to a group of reads
+ROW_BYTES_MIN = 4
+
+
+class ManyRows:
+    """Over the replica of one node."""
+
+    def __init__(self, replica: Replica, group_commit: GroupCommit) -> None:
+        self._replica = replica
+        self._group_commit = group_commit
+        self._digester = replica.digester
+        self._clock = replica.clock
+
+    # --- groups ------------------------------------------------------------------------------
+
+    def apply(self, outbox: Outbox, message: ApplyGroup, wall_ms: int, *, sealed: bool) -> None:
+        """Take what wins, and answer when that is durable. `sealed`: that the digests fit is known."""
+        group, _, rows, records = message
+        special, helds = self.weigh(rows, records, wall_ms, sealed=sealed)
+        if special:
+            plain = [place for place in range(len(rows)) if place not in special]
+            rows, records, helds = ([column[place] for place in plain] for column in (rows, records, helds))
+        if rows:
+            self.store(rows, records, helds, wall_ms)
+            skipped = [group + 1 + place for place in sorted(special)]
+            self._group_commit.ack_group(outbox, group, len(message.rows), skipped)
+        if special:
+            single = message.single()
+            for place in sorted(special):  # behind the others: a row may be there twice
+                self._replica.apply(outbox, single[place], wall_ms)
+
+    def weigh(
+        self, rows: Sequence[bytes], records: Sequence[bytes], wall_ms: int, *, sealed: bool
+    ) -> tuple[set[int], list[bytes]]:
+        """The places of all that are not just sound, in time, the first of their row, and winners in a
+        last-write bucket; and the marks of what is held. That the others may be due is noted."""
+        replica = self._replica
+        plain = replica.plain
+        special = self._untimely(rows, records, wall_ms)
+        if not sealed:
+            special |= _where_not(self._digester.fit(rows, records))
+        if len(set(rows)) < len(rows):
+            seen: dict[bytes, int] = {}
+            special |= {place for place, row in enumerate(rows) if seen.setdefault(row, place) != place}
+        helds: list[bytes] = []
+        for place, held in enumerate(map(replica.marks.of.get, rows)):
+            row, record = rows[place], records[place]
+            if held is None:
+                held = self._held(row)
+            helds.append(held or ABSENT)
+            if (
+                place in special
+                or held is None
+                or row[: 3 + row[2]] not in plain
+                or record[:VERSION_BYTES] <= held[:VERSION_BYTES]
+            ):
+                special.add(place)
+            elif record[FLAGS_AT] & MARKED or (held and held[FLAGS_AT] & MARKED):
+                replica.note_due(row, record, held)
+        return special, helds
+
+    def _untimely(self, rows: Sequence[bytes], records: Sequence[bytes], wall_ms: int) -> set[int]:
+        """Which of them come too late, or are stamped too far ahead."""
+        summaries, bound = self._replica.summaries, self._clock.bound(wall_ms)
+        stamps = [int.from_bytes(record[:8]) for record in (min(records), max(records))]
+        if summaries.closed < stamps[0] and stamps[1] <= bound:
+            return set()
+        untimely = set()
+        for place, (row, record) in enumerate(zip(rows, records, strict=True)):
+            summary = summaries.of.get(int.from_bytes(row[:2]))
+            if summary is None or not summary.closed < int.from_bytes(record[:8]) <= bound:
+                untimely.add(place)
+        return untimely
+
+    def _held(self, row: bytes) -> bytes | None:
+        """The mark of a row that has none yet; nothing if it cannot have one."""
+        try:
+            return self._replica.mark(row) if len(row) >= ROW_BYTES_MIN else None
+        except DamagedRecord:
+            return None
+
+    def store(
+        self, rows: Sequence[bytes], records: Sequence[bytes], helds: Sequence[bytes], wall_ms: int
+    ) -> None:
+        heads = [record[:HEAD_BYTES] for record in records]
+        self._clock.observe(int.from_bytes(max(heads)[:8]), wall_ms)
+        sequences = self._replica.summaries.enter(rows, heads, helds)
+        self._group_commit.stage_all(keyspace.each_record(rows), list(map(add, records, sequences)))
+        self._replica.marks.note_all(rows, map(add, heads, sequences))
+
+    def read(self, outbox: Outbox, message: ReadGroup) -> None:
+        """HeldGroup, of what is soundly held; it waits until that is durable."""
+        group, _, rows, digests = message
+        keys = keyspace.each_record(rows)
+        if self._replica.damaged or not outbox.roomy:
+            held = [ABSENT] * len(rows)
+        else:
+            stored = self._group_commit.get_many(keys)
+            held = [ABSENT if each is None else each[:-SEQUENCE_BYTES] for each in stored]
+            fits = self._digester.fit(rows, held)
+            end = HEAD_BYTES if digests else None
+            held = [record[:end] if fit else ABSENT for record, fit in zip(held, fits, strict=True)]
+        size = SMALL_BYTES + sum(map(len, held))
+        if size > HELD_BYTES_MAX:  # a frame could not carry it
+            held, size = [ABSENT] * len(rows), 0
+        if any(held):
+            self._group_commit.reply_group(outbox, HeldGroup(group, held), keys, size)
+        if not all(held):
+            for each, record in zip(message.single(), held, strict=True):
+                if not record:
+                    self._replica.read(outbox, each)
+
+    # --- ranges ------------------------------------------------------------------------------
+
+    def read_range(self, outbox: Outbox, message: ReadRange) -> None:
+        """Range; or Rejected, when it begins with a damaged record or too much waits to be sent. It waits
+        until all it shows is durable."""
+        summaries = self._replica.summaries.of
+        if not set(message.partitions) <= summaries.keys():
+            outbox.put(Rejected(message.id, "this replica does not hold these partitions", False))
+            return
+        if not outbox.roomy:
+            outbox.put(Rejected(message.id, "too much waits to be sent", True))
+            return
+        rows: list[bytes] = []
+        living = looked = size = 0
+        more = False
+        try:
+            for row, stored in _walk(self._group_commit, message):
+                # Asked before a row is added: so a page holds at least one, however large it is.
+                full = len(rows) >= 2 * PAGE_ROWS_MAX or size > PAGE_BYTES_MAX or looked > LOOK_BYTES_MAX
+                if more := full or living >= message.limit:
+                    break
+                record = self._replica.sound(row, stored)
+                lives = record.live(message.now_ms)
+                blob = record.blob if lives else record.blob[:RECORD_BYTES_MIN]
+                rows += (row, blob)
+                living += lives
+                looked += len(stored)
+                size += len(row) + len(blob) + 16
+        except DamagedRecord as damage:
+            if not rows:
+                outbox.put(Rejected(message.id, str(damage), False))
+                return
+            more = True
+        stables = [summaries[partition].shown for partition in message.partitions]
+        size += SMALL_BYTES + 9 * len(stables)
+        self._group_commit.reply(outbox, Range(message.id, rows, more, stables), None, size)
+
+
+def _where_not(fits: Sequence[bool]) -> set[int]:
+    return {place for place, fit in enumerate(fits) if not fit}
+
+
+def _walk(group_commit: GroupCommit, message: ReadRange) -> Iterator[tuple[bytes, bytes]]:
+    """Rows and what is stored of them, in the order that `ReadRange` describes."""
+    name = bytes((len(message.bucket),)) + message.bucket
+    scans = []
+    for partition in message.partitions:
+        base = keyspace.partition_prefix(partition) + name
+        start = base + max(message.prefix, message.after + b"\0" if message.after else b"")
+        _, end = keyspace.whole(base + message.prefix)
+        stored = group_commit.scan(*keyspace.records_between(start, end))
+        scans.append((keyspace.row_of(key), value) for key, value in stored)
+    yield from heapq.merge(*scans, key=lambda pair: row_key(pair[0]))
