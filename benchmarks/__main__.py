@@ -9,6 +9,7 @@ from types import FrameType
 
 import click
 
+from benchmarks.cost import cost_command
 from benchmarks.handoff import handoff_command
 from benchmarks.levels import levels_command
 from benchmarks.repair import repair_command
@@ -17,8 +18,8 @@ from benchmarks.speculation import speculation_command
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def group() -> None:
-    """Measure basestore on this machine: real node processes on loopback, and a separate client; `repair`
-    measures two nodes in one process."""
+    """Measure basestore on this machine: real node processes on loopback, and a separate client; `cost`
+    and `repair` measure nodes in one process."""
     signal.signal(signal.SIGTERM, _terminate)
 
 
@@ -28,6 +29,7 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
 
 
 group.add_command(levels_command)
+group.add_command(cost_command)
 group.add_command(handoff_command)
 group.add_command(speculation_command)
 group.add_command(repair_command)

@@ -19,13 +19,19 @@ from basestore.config import Durability
 from benchmarks.cluster import NODES, Cluster, ClusterFailed, start_cluster
 from benchmarks.limits import Limits, measure_limits
 from benchmarks.load import KEYS_DEFAULT, VALUE_BYTES, LoadFailed, LoadProcess, Preload, Run
+from benchmarks.machine import interpreter, load_average
 from benchmarks.report import Row, as_json, limits_text, make_row, table
 
-Operation = Literal["write", "read"]
+Operation = Literal["write", "read", "set_many", "get_many"]
+WRITE_LEVELS = ("any", "one", "quorum", "all")
+READ_LEVELS = WRITE_LEVELS[1:]
 LEVELS: dict[Operation, tuple[str, ...]] = {
-    "write": ("any", "one", "quorum", "all"),
-    "read": ("one", "quorum", "all"),
+    "write": WRITE_LEVELS,
+    "read": READ_LEVELS,
+    "set_many": WRITE_LEVELS,
+    "get_many": READ_LEVELS,
 }
+MANY = 64  # keys in a call of set_many or get_many
 CLIENTS = (1, 16, 64, 256)
 CLIENTS_MAX = 2000
 WARM_UP_S = 0.5
@@ -36,16 +42,26 @@ DISK_MS_MIN = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One operation at one level with so many callers."""
+    """One operation at one level with so many callers over so many connections."""
 
     operation: Operation
     level: str
     clients: int
+    connections: int
+
+    @property
+    def batch(self) -> int:
+        """Keys a call."""
+        return MANY if self.operation in ("set_many", "get_many") else 1
 
     @property
     def bounded(self) -> bool:
         """Whether, with durability sync, the machine's limits bound it."""
-        return self == Cell("write", "quorum", 1)
+        return self == Cell("write", "quorum", 1, 1)
+
+    def __str__(self) -> str:
+        callers, connections = _counted(self.clients, "caller"), _counted(self.connections, "connection")
+        return f"{self.operation} {self.level}, {callers} over {connections}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +71,26 @@ class Plan:
     cells: Sequence[Cell]
     durabilities: Sequence[Durability]
     window_s: float
-    connections: int
     keys: int
     parent: Path | None
 
 
-def plan_cells(operations: Sequence[Operation], levels: Sequence[str], clients: Sequence[int]) -> list[Cell]:
-    """Every combination that exists: there is no read at level any."""
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def plan_cells(
+    operations: Sequence[Operation], levels: Sequence[str], clients: Sequence[int], connections: int | None
+) -> list[Cell]:
+    """Every combination that exists: there is no read at level any. Without a number of connections: over
+    one that all callers share, and over one each; nobody has more than one."""
     return [
-        Cell(operation, level, count)
+        Cell(operation, level, count, number)
         for operation in operations
         for level in LEVELS[operation]
         if level in levels
         for count in clients
+        for number in dict.fromkeys((1, count) if connections is None else (min(connections, count),))
     ]
 
 
@@ -80,12 +103,13 @@ def measure(plan: Plan, progress: "_Progress") -> tuple[list[Row], Limits]:
             progress(f"starting three nodes, durability {durability}")
             with start_cluster(plan.parent, durability) as cluster:
                 progress.note(f"processes {', '.join(map(str, cluster.pids))} in {cluster.directory}")
-                load.preload(Preload(cluster.endpoints, plan.keys))
+                taken_s = load.preload(Preload(cluster.endpoints, plan.keys))
+                progress.note(f"{plan.keys:,} keys written in {taken_s:.1f} s")
                 cluster.wait_quiet()
                 if limits is None:
                     limits = measure_limits(cluster.directory)
                 for cell in plan.cells:
-                    progress(f"{cell.operation} {cell.level}, {cell.clients} callers, {durability}")
+                    progress(f"{cell}, {durability}")
                     row, taken = _measure_cell(plan, cell, cluster, load, progress)
                     rows.append(row)
                     limits = taken or limits
@@ -98,12 +122,12 @@ def _measure_cell(
 ) -> tuple[Row, Limits | None]:
     """One row; and the limits, if they bound it."""
     cluster.wait_quiet()
-    connections = min(plan.connections, cell.clients)
+    load_before = load_average()
     bounded = cell.bounded and cluster.durability == "sync"
     slices = SLICES if bounded else 1
     order = Run(
-        cluster.endpoints, cluster.pids, cell.operation, cell.level, cell.clients, connections, plan.keys,
-        SEED, WARM_UP_S, plan.window_s / slices,
+        cluster.endpoints, cluster.pids, cell.operation, cell.level, cell.clients, cell.connections,
+        cell.batch, plan.keys, SEED, WARM_UP_S, plan.window_s / slices,
     )  # fmt: skip
     measured = load.run(order)
     limits = measure_limits(cluster.directory) if bounded else None
@@ -113,12 +137,9 @@ def _measure_cell(
         limits += measure_limits(cluster.directory)
     cluster.check()
     for text, count in measured.errors.items():
-        progress.note(f"{cell.operation} {cell.level}, {cell.clients} callers: {count} times {text}")
+        progress.note(f"{cell}: {count} times {text}")
     limit_ms = limits.total_ms if limits is not None else None
-    row = make_row(
-        cell.operation, cell.level, cell.clients, connections, cluster.durability, measured, limit_ms
-    )
-    return row, limits
+    return make_row(order, cluster.durability, measured, load_before, limit_ms), limits
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -167,10 +188,10 @@ class _Progress:
 @click.command("levels")
 @click.option(
     "--operations",
-    default="write,read",
+    default=",".join(LEVELS),
     show_default=True,
     callback=_listed(tuple(LEVELS)),
-    help="What to measure.",
+    help=f"What to measure; calls of set_many and get_many are for {MANY} keys.",
 )
 @click.option(
     "--levels",
@@ -202,10 +223,8 @@ class _Progress:
 )
 @click.option(
     "--connections",
-    default=1,
-    show_default=True,
-    type=click.IntRange(1, 1000),
-    help="Connections that all callers together share, each to a node in turn.",
+    type=click.IntRange(1, CLIENTS_MAX),
+    help="Connections that all callers together share.  [default: each cell over one, and over one a caller]",
 )
 @click.option(
     "--keys",
@@ -233,7 +252,7 @@ def levels_command(
     clients: list[int],
     durability: list[str],
     seconds: float,
-    connections: int,
+    connections: int | None,
     keys: int,
     directory: Path | None,
     output: str,
@@ -242,15 +261,19 @@ def levels_command(
 
     Three node processes on loopback, and one client process whose callers each wait for their
     answer before they ask again. Values of 100 bytes; keys drawn evenly, in the same order in each
-    run. Server CPU is that of all nodes together, per operation.
+    run. Operations are keys: also those of set_many and get_many, but their latencies are those of
+    calls. Server CPU is that of all nodes together, per operation, client CPU that of the process with
+    all callers.
 
-    The callers share one connection, to the first node, unless --connections says otherwise: this
-    decides how much travels in one frame, and with it most of the cost.
+    How many connections the callers share decides how much travels in one frame, and with it a part of
+    the cost: so each cell is measured over one connection, to the first node, and over one a caller,
+    each to a node in turn. All that takes some ten minutes; --operations, --levels, --clients,
+    --durability and --connections narrow it.
     """
-    cells = plan_cells(cast("list[Operation]", operations), levels, clients)
+    cells = plan_cells(cast("list[Operation]", operations), levels, clients, connections)
     if not cells:
         raise click.UsageError("nothing to measure: level any is for writes only")
-    plan = Plan(cells, cast("list[Durability]", durability), seconds, connections, keys, directory)
+    plan = Plan(cells, cast("list[Durability]", durability), seconds, keys, directory)
     progress = _Progress((len(cells) + 1) * len(durability))
     try:
         rows, limits = measure(plan, progress)
@@ -263,19 +286,21 @@ def levels_command(
         click.echo(limits_text(limits, rows), err=True)
         click.echo(as_json(rows))
     else:
-        click.echo(_setting(plan))
+        click.echo(_setting(plan, rows))
         click.echo(table(rows))
         click.echo(limits_text(limits, rows))
 
 
-def _setting(plan: Plan) -> str:
+def _setting(plan: Plan, rows: Sequence[Row]) -> str:
     """What the table's figures depend on, in words."""
-    where = (
-        "one connection, to the first node"
-        if plan.connections == 1
-        else (f"up to {plan.connections} connections, each to a node in turn")
-    )
-    return (
+    loads = [row.load for row in rows]
+    lines = [
         f"{NODES} nodes, {NODES} replicas, {plan.keys:,} keys, values of {VALUE_BYTES} bytes; windows of "
-        f"{plan.window_s:g} s\nall callers in one process share {where}; one client alone is a blocking one\n"
-    )
+        f"{plan.window_s:g} s",
+        "all callers in one process; connections lead to the nodes in turn; one caller alone is a blocking "
+        "client",
+        f"{interpreter()}; load of the machine {min(loads):.1f} to {max(loads):.1f}",
+    ]
+    if any(cell.batch > 1 for cell in plan.cells):
+        lines.append(f"a call of set_many or get_many is for {MANY} keys; an operation is one of them")
+    return "\n".join([*lines, ""])

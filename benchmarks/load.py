@@ -7,7 +7,7 @@ of one process share its connection, as those of an application would, and what 
 same time travels in one frame; with several connections, each leads to a node in turn and the
 callers are spread over them. More connections mean smaller batches, so a result means little
 without their number. One caller alone has nothing to share: it uses the blocking client, as a script
-would.
+would. A call of `set_many` or `get_many` is for `batch` keys; what is counted, but for latencies, is keys.
 
 The process accounting of the nodes is read here, at the very marks that begin and end the window.
 """
@@ -40,6 +40,7 @@ VALUES = 1000
 KEYS_DEFAULT = 100_000
 PRELOAD_BATCH = 512
 ERROR_PAUSE_S = 0.01
+Result = Receipt | ReadResult | BasestoreError
 TIMEOUT_S = 5.0
 
 
@@ -53,7 +54,7 @@ class Preload:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Keep `clients` callers busy: first to warm up, then for the measured window."""
+    """Keep `clients` callers busy: first to warm up, then for the measured window. `batch`: keys a call."""
 
     endpoints: Sequence[str]
     pids: Sequence[int]
@@ -61,6 +62,7 @@ class Run:
     level: str
     clients: int
     connections: int
+    batch: int
     keys: int
     seed: int
     warm_up_s: float
@@ -71,8 +73,8 @@ class Run:
 class Measured:
     """What a run showed.
 
-    operations    that ended well within the window, superseded ones among them
-    latencies_ns  of every operation that was under way in the window and ended well, whenever it
+    operations    that ended well within the window, superseded ones among them; each key of a batch
+    latencies_ns  of every call that was under way in the window and ended well, whenever it
                   ended: one that stalls past the window counts
     server_cpu_ns of all nodes, and `client_cpu_ns` of the load process, within the window
     errors        by kind and text, of operations that ended in the window or later
@@ -122,8 +124,11 @@ class LoadProcess:
         self._process.kill()
         self._process.communicate()
 
-    def preload(self, order: Preload) -> None:
+    def preload(self, order: Preload) -> float:
+        """Seconds that it took."""
+        began = time.monotonic()
         self._ask("preload", order)
+        return time.monotonic() - began
 
     def run(self, order: Run) -> Measured:
         return Measured(**self._ask("run", order))
@@ -166,31 +171,40 @@ async def preload(order: Preload) -> None:
 
 @dataclass(slots=True)
 class _Log:
-    """What the callers note: when an operation that ended well began and ended, when one that was
-    superseded ended, and the errors since `errors` was last cleared."""
+    """What the callers note: when a call began and ended of which something ended well, and for how many
+    keys it did; when a write ended that was superseded; and the errors since `errors` was last cleared."""
 
     spans: "array[int]" = field(default_factory=lambda: array("q"))
+    done: "array[int]" = field(default_factory=lambda: array("q"))
     superseded: "array[int]" = field(default_factory=lambda: array("q"))
     errors: Counter[str] = field(default_factory=Counter)
     stopped: bool = False
 
-    def note(self, began: int, ended: int, result: Receipt | ReadResult) -> None:
-        """An operation that ended well, unless it did not find a key that was written."""
-        if isinstance(result, ReadResult) and not result.found:
-            self.errors["a key that was written was not found"] += 1
-            return
-        self.spans.append(began)
-        self.spans.append(ended)
-        if isinstance(result, Receipt) and result.outcome is Outcome.SUPERSEDED:
-            self.superseded.append(ended)
+    def note(self, began: int, ended: int, results: Sequence[Result]) -> bool:
+        """A call. Whether any of it ended well, which a read does not that finds no key that was written."""
+        done = 0
+        for result in results:
+            if isinstance(result, BasestoreError):
+                self.errors[f"{type(result).__name__}: {result}"] += 1
+            elif isinstance(result, ReadResult) and not result.found:
+                self.errors["a key that was written was not found"] += 1
+            else:
+                done += 1
+                if isinstance(result, Receipt) and result.outcome is Outcome.SUPERSEDED:
+                    self.superseded.append(ended)
+        if done:
+            self.spans.append(began)
+            self.spans.append(ended)
+            self.done.append(done)
+        return done > 0
 
     def measured(self, begin: "_Mark", end: "_Mark") -> Measured:
         operations = 0
         latencies_ns = []
-        for began, ended in zip(self.spans[::2], self.spans[1::2], strict=True):
+        for began, ended, done in zip(self.spans[::2], self.spans[1::2], self.done, strict=True):
             if began < end.at_ns and ended > begin.at_ns:
                 latencies_ns.append(ended - began)
-                operations += ended <= end.at_ns
+                operations += done if ended <= end.at_ns else 0
         return Measured(
             end.at_ns - begin.at_ns,
             operations,
@@ -216,15 +230,22 @@ def _mark(pids: Sequence[int]) -> _Mark:
 
 
 def _operation(store: Store | SyncStore, order: Run, source: random.Random) -> Callable[[], Any]:
-    """One operation on a random key, to be called again and again."""
+    """One call on random keys, to be made again and again."""
     draw, keys, level = source.random, order.keys, Level[order.level.upper()]
+    each = range(order.batch)
     if order.operation == "read":
         return lambda: store.get(key(int(draw() * keys)), consistency=level)
+    if order.operation == "get_many":
+        return lambda: store.get_many([key(int(draw() * keys)) for _ in each], consistency=level)
     pool = itertools.cycle(values(source.getrandbits(32)))
+    if order.operation == "set_many":
+        return lambda: store.set_many(
+            [(key(int(draw() * keys)), next(pool)) for _ in each], consistency=level
+        )
     return lambda: store.set(key(int(draw() * keys)), next(pool), consistency=level)
 
 
-async def _call(log: _Log, operation: Callable[[], Awaitable[Receipt | ReadResult]]) -> None:
+async def _call(log: _Log, operation: Callable[[], Awaitable[Any]]) -> None:
     """One caller, until the log says stop."""
     clock = time.perf_counter_ns
     while not log.stopped:
@@ -232,10 +253,9 @@ async def _call(log: _Log, operation: Callable[[], Awaitable[Receipt | ReadResul
         try:
             result = await operation()
         except BasestoreError as error:
-            log.errors[f"{type(error).__name__}: {error}"] += 1
+            result = error
+        if not log.note(began, clock(), result if isinstance(result, list) else (result,)):
             await trio.sleep(ERROR_PAUSE_S)
-            continue
-        log.note(began, clock(), result)
 
 
 def run_alone(order: Run) -> Measured:
@@ -250,16 +270,15 @@ def run_alone(order: Run) -> Measured:
         return log.measured(begin, _mark(order.pids))
 
 
-def _call_until(end_ns: int, log: _Log, operation: Callable[[], Receipt | ReadResult]) -> None:
+def _call_until(end_ns: int, log: _Log, operation: Callable[[], Any]) -> None:
     clock = time.perf_counter_ns
     while (began := clock()) < end_ns:
         try:
             result = operation()
         except BasestoreError as error:
-            log.errors[f"{type(error).__name__}: {error}"] += 1
+            result = error
+        if not log.note(began, clock(), result if isinstance(result, list) else (result,)):
             time.sleep(ERROR_PAUSE_S)
-        else:
-            log.note(began, clock(), result)
 
 
 async def run(order: Run) -> Measured:
@@ -273,7 +292,8 @@ async def run(order: Run) -> Measured:
             stores.append(await stack.enter_async_context(basestore.connect(endpoints, timeout=TIMEOUT_S)))
         async with trio.open_nursery() as nursery:
             for store, _ in zip(itertools.cycle(stores), range(order.clients), strict=False):
-                nursery.start_soon(_call, log, _operation(store, order, random.Random(source.random())))
+                operation = _operation(store, order, random.Random(source.random()))
+                nursery.start_soon(_call, log, operation)
             await trio.sleep(order.warm_up_s)
             log.errors.clear()
             begin = _mark(order.pids)
