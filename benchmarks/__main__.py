@@ -9,6 +9,7 @@ from types import FrameType
 
 import click
 
+from benchmarks.beside import beside_command
 from benchmarks.cost import cost_command
 from benchmarks.handoff import handoff_command
 from benchmarks.levels import levels_command
@@ -33,6 +34,7 @@ group.add_command(cost_command)
 group.add_command(handoff_command)
 group.add_command(speculation_command)
 group.add_command(repair_command)
+group.add_command(beside_command)
 
 if __name__ == "__main__":
     group(prog_name="python -m benchmarks")

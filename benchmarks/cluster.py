@@ -81,14 +81,7 @@ class Cluster:
                 )
 
     def wait_quiet(self) -> None:
-        """Until the nodes have finished what earlier operations left behind (writes to the last
-        replicas, compactions): until they use less than a fifth of a processor, or 5 s."""
-        deadline = time.monotonic() + QUIET_S_MAX
-        while time.monotonic() < deadline:
-            began, before = time.monotonic(), cpu_ns_of(self.pids)
-            time.sleep(QUIET_POLL_S)
-            if cpu_ns_of(self.pids) - before < QUIET_SHARE * 1e9 * (time.monotonic() - began):
-                return
+        wait_quiet(self.pids)
 
     def wait_linked(self) -> None:
         """Until every node that was not killed counts just those for levels; ClusterFailed."""
@@ -100,6 +93,17 @@ class Cluster:
             if time.monotonic() > deadline:
                 raise ClusterFailed(f"the nodes in {self.directory} were not linked within {LINK_S_MAX} s")
             time.sleep(POLL_S)
+
+
+def wait_quiet(pids: Sequence[int]) -> None:
+    """Until these processes have finished what earlier operations left behind (writes to the last
+    replicas, compactions): until they use less than a fifth of a processor, or 5 s."""
+    deadline = time.monotonic() + QUIET_S_MAX
+    while time.monotonic() < deadline:
+        began, before = time.monotonic(), cpu_ns_of(pids)
+        time.sleep(QUIET_POLL_S)
+        if cpu_ns_of(pids) - before < QUIET_SHARE * 1e9 * (time.monotonic() - began):
+            return
 
 
 def _counted(endpoint: str) -> set[str]:

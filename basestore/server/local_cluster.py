@@ -107,7 +107,7 @@ def _existing_cluster(directory: Path, nodes: int | None, first_port: int | None
 def _new_cluster(
     directory: Path, nodes: int, first_port: int | None, durability: Durability
 ) -> list[NodeConfig]:
-    ports = _free_ports(nodes) if first_port is None else _ports_from(first_port, nodes)
+    ports = free_ports(nodes) if first_port is None else _ports_from(first_port, nodes)
     members = tuple(Member(at, f"n{at + 1}", f"{HOST}:{port}") for at, port in enumerate(ports))
     cluster = ClusterConfig(
         secrets.token_bytes(CLUSTER_ID_BYTES), secrets.token_bytes(KEY_BYTES), members, min(3, nodes)
@@ -155,7 +155,7 @@ def refuse_taken_ports(configs: Sequence[NodeConfig]) -> None:
         )
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nobody uses, below those that systems give to outgoing connections: a node that is
     down for a while must find its own free when it comes back."""
     ports: list[int] = []
