@@ -152,7 +152,7 @@ class Ours:
         measured = self.load.run(
             Run(
                 self.cluster.endpoints, self.cluster.pids, cell.operation, cell.level, plan.connections,
-                plan.connections, plan.keys, seed, WARM_UP_S, plan.window_s,
+                plan.connections, 1, plan.keys, seed, WARM_UP_S, plan.window_s,
             )
         )  # fmt: skip
         self.cluster.check()
