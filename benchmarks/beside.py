@@ -11,71 +11,26 @@ it, theirs is a generator in C.
 """
 
 import json
-import platform
 import shutil
 import statistics
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, cast, get_args
+from typing import cast, get_args
 
 import click
 
-from basestore import __version__
 from basestore.config import Durability
 from basestore.errors import ConfigurationError
-from benchmarks.cluster import Cluster, ClusterFailed, start_cluster, wait_quiet
-from benchmarks.load import KEYS_DEFAULT, TIMEOUT_S, VALUE_BYTES, LoadFailed, LoadProcess, Preload, Run
-from benchmarks.neighbours import Neighbour, start_dynomite, start_redis, version_of
+from benchmarks.cluster import ClusterFailed, wait_quiet
+from benchmarks.limits import Limits, measure_limits
+from benchmarks.load import KEYS_DEFAULT, VALUE_BYTES, LoadFailed, LoadProcess
+from benchmarks.machine import interpreter
 from benchmarks.paced import ratio
-from benchmarks.report import percentile_ms
-from benchmarks.resp import CannotMeasure, RespRun, compiled, run
-
-WARM_UP_S = 0.5
-FILL_CONNECTIONS = 64
-REDIS = "redis"
-
-
-class Cell(NamedTuple):
-    """An operation at a level of ours, and of others what promises the same."""
-
-    operation: Literal["write", "read"]
-    level: str
-
-
-WRITE = Cell("write", "quorum")
-READ = Cell("read", "quorum")
-READ_ONE = Cell("read", "one")
-CELLS = (WRITE, READ, READ_ONE)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to measure. `parent` is where the systems' directories are made, or None; programs that
-    are None are left out."""
-
-    durabilities: Sequence[Durability]
-    window_s: float
-    rounds: int
-    connections: int
-    keys: int
-    parent: Path | None
-    redis: str | None
-    dynomite: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One window. What cannot be said, because no operation ended well, is None. Processor times are
-    per operation."""
-
-    ops_per_s: float
-    server_cpu_us: float | None
-    client_cpu_us: float | None
-    p50_ms: float | None
-    p99_ms: float | None
-    errors: int
+from benchmarks.resp import CannotMeasure, compiled
+from benchmarks.systems import CELLS, READ_ONE, REDIS, WRITE, Cell, Plan, Sample, System, started
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,146 +54,8 @@ class BesideRow:
     p99_ms: float | None
     errors: int
     to_redis: float | None
-
-
-class System(Protocol):
-    """What is measured: cells with what is asked in each, and how."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def asked(self) -> dict[Cell, str]: ...
-    @property
-    def pids(self) -> list[int]: ...
-
-    def fill(self) -> None:
-        """Write each key once."""
-
-    def sample(self, cell: Cell, seed: int) -> tuple[Sample, list[str]]:
-        """One window, and what its errors said."""
-
-
-# --- the systems ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Ours:
-    """Three nodes of basestore, each connection to one in turn."""
-
-    plan: Plan
-    cluster: Cluster
-    load: LoadProcess
-    name: str = "basestore"
-
-    @property
-    def version(self) -> str:
-        return f"{__version__}, Python {platform.python_version()}"
-
-    @property
-    def asked(self) -> dict[Cell, str]:
-        return {WRITE: "set, QUORUM", READ: "get, QUORUM", READ_ONE: "get, ONE"}
-
-    @property
-    def pids(self) -> list[int]:
-        return self.cluster.pids
-
-    def fill(self) -> None:
-        self.load.preload(Preload(self.cluster.endpoints, self.plan.keys))
-
-    def sample(self, cell: Cell, seed: int) -> tuple[Sample, list[str]]:
-        plan = self.plan
-        measured = self.load.run(
-            Run(
-                self.cluster.endpoints, self.cluster.pids, cell.operation, cell.level, plan.connections,
-                plan.connections, 1, plan.keys, seed, WARM_UP_S, plan.window_s,
-            )
-        )  # fmt: skip
-        self.cluster.check()
-        latencies_ns = sorted(measured.latencies_ns)
-        sample = Sample(
-            measured.operations * 1e9 / measured.window_ns,
-            _us_each(measured.server_cpu_ns, measured.operations),
-            _us_each(measured.client_cpu_ns, measured.operations),
-            percentile_ms(latencies_ns, 0.5),
-            percentile_ms(latencies_ns, 0.99),
-            sum(measured.errors.values()),
-        )
-        return sample, list(measured.errors)
-
-
-@dataclass(frozen=True, slots=True)
-class Theirs:
-    """Servers that speak RESP. `wait_ms` is how long a write waits for a replica, if it says so at all."""
-
-    plan: Plan
-    name: str
-    version: str
-    asked: dict[Cell, str]
-    servers: Neighbour
-    generator: Path
-    wait_ms: int | None = None
-
-    @property
-    def pids(self) -> list[int]:
-        return self.servers.pids
-
-    def fill(self) -> None:
-        order = RespRun("fill", self.servers.writers, (), FILL_CONNECTIONS, self.plan.keys)
-        filled = run(self.generator, order)
-        if filled.errors:
-            raise CannotMeasure(
-                f"{self.name} refused {filled.errors} of its first writes: {filled.first_error}"
-            )
-
-    def sample(self, cell: Cell, seed: int) -> tuple[Sample, list[str]]:
-        plan = self.plan
-        writes = cell.operation == "write"
-        order = RespRun(
-            "set" if writes else "get", self.servers.writers if writes else self.servers.readers,
-            self.pids, plan.connections, plan.keys, seed, WARM_UP_S, plan.window_s,
-            self.wait_ms if writes else None,
-        )  # fmt: skip
-        measured = run(self.generator, order)
-        self.servers.check()
-        done = measured.operations
-        sample = Sample(
-            done * 1e9 / measured.window_ns,
-            _us_each(measured.server_cpu_ns, done),
-            _us_each(measured.client_cpu_ns, done),
-            measured.p50_us / 1e3 if done else None,
-            measured.p99_us / 1e3 if done else None,
-            measured.errors,
-        )
-        return sample, [measured.first_error] if measured.errors else []
-
-
-def _us_each(nanoseconds: int, operations: int) -> float | None:
-    return nanoseconds / 1e3 / operations if operations else None
-
-
-@contextmanager
-def started(
-    plan: Plan, durability: Durability, load: LoadProcess, generator: Path | None
-) -> Iterator[list[System]]:
-    """The systems that there are, side by side; ClusterFailed, CannotMeasure."""
-    durable = durability == "sync"
-    with ExitStack() as stack:
-        cluster = stack.enter_context(start_cluster(plan.parent, durability))
-        systems: list[System] = [Ours(plan, cluster, load)]
-        if plan.redis is not None and generator is not None:
-            redis = version_of(plan.redis)
-            servers = stack.enter_context(start_redis(plan.parent, plan.redis, durable))
-            asked = {WRITE: "SET + WAIT 1", READ_ONE: "GET, of the primary"}
-            wait_ms = int(TIMEOUT_S * 1e3)
-            systems.append(Theirs(plan, REDIS, redis, asked, servers, generator, wait_ms))
-            if plan.dynomite is not None:
-                version = f"{version_of(plan.dynomite)}, Redis {redis}"
-                nodes = stack.enter_context(start_dynomite(plan.parent, plan.dynomite, plan.redis, durable))
-                asked = {WRITE: "SET, DC_QUORUM", READ: "GET, DC_QUORUM"}
-                systems.append(Theirs(plan, "dynomite", version, asked, nodes, generator))
-        yield systems
+    load: float
+    interpreter: str
 
 
 # --- the measurement -----------------------------------------------------------------------------
@@ -247,9 +64,11 @@ Say = Callable[[str], None]
 Samples = dict[tuple[str, Cell], list[Sample]]
 
 
-def measure(plan: Plan, say: Say) -> list[BesideRow]:
+def measure(plan: Plan, say: Say) -> tuple[list[BesideRow], Limits]:
     """Run the plan; `say` is told what comes next. CannotMeasure, ClusterFailed, LoadFailed."""
     rows: list[BesideRow] = []
+    with tempfile.TemporaryDirectory(prefix="basestore-beside-", dir=plan.parent) as directory:
+        limits = measure_limits(Path(directory))
     with ExitStack() as stack:
         load = stack.enter_context(LoadProcess())
         generator = stack.enter_context(compiled()) if plan.redis is not None else None
@@ -266,7 +85,7 @@ def measure(plan: Plan, say: Say) -> list[BesideRow]:
                     for system in systems
                     if cell in system.asked
                 ]
-    return rows
+    return rows, limits
 
 
 def _interleaved(plan: Plan, systems: Sequence[System], say: Say) -> Samples:
@@ -308,6 +127,8 @@ def make_row(plan: Plan, durability: str, system: System, cell: Cell, samples: S
         _median([sample.p99_ms for sample in own], 4),
         sum(sample.errors for sample in own),
         _median(ratios, 2),
+        statistics.median(sample.load for sample in own),
+        interpreter(),
     )  # fmt: skip
 
 
@@ -325,11 +146,14 @@ HEADING = (
 )
 
 
-def as_text(plan: Plan, rows: Sequence[BesideRow]) -> str:
+def as_text(plan: Plan, rows: Sequence[BesideRow], limits: Limits) -> str:
     """The table, under what its figures depend on."""
     versions = dict.fromkeys(f"{row.system} {row.version}" for row in rows)
+    loads = [row.load for row in rows]
     return "\n".join([
-        *versions,
+        ", ".join(versions),
+        f"{interpreter()}; load of the machine {min(loads):.1f} to {max(loads):.1f}",
+        fdatasync_text(limits),
         f"{plan.connections} callers, each with a connection of its own; {plan.keys:,} keys, values of "
         f"{VALUE_BYTES} bytes; medians of {plan.rounds} windows of {plan.window_s:g} s",
         "server and client us: processor time of all processes together, per operation; to Redis: server us "
@@ -339,6 +163,10 @@ def as_text(plan: Plan, rows: Sequence[BesideRow]) -> str:
         HEADING,
         *map(_line, rows),
     ])  # fmt: skip
+
+
+def fdatasync_text(limits: Limits) -> str:
+    return f"an fdatasync after appending 4 KiB takes {limits.fdatasync_p50_ms:.3f} ms in the same place"
 
 
 def _line(row: BesideRow) -> str:
@@ -419,13 +247,14 @@ def beside_command(
         _durabilities(durability), seconds, rounds, connections, keys, directory, redis_path, dynomite_path
     )
     try:
-        rows = measure(plan, say)
+        rows, limits = measure(plan, say)
     except (CannotMeasure, ClusterFailed, ConfigurationError, LoadFailed, OSError) as failure:
         raise click.ClickException(str(failure)) from failure
     if output == "json":
+        say(fdatasync_text(limits))
         click.echo(json.dumps([asdict(row) for row in rows], indent=1))
     else:
-        click.echo(as_text(plan, rows))
+        click.echo(as_text(plan, rows, limits))
 
 
 def _durabilities(text: str) -> list[Durability]:

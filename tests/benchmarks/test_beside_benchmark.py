@@ -8,8 +8,10 @@ from pathlib import Path
 import click
 import pytest
 
-from benchmarks.beside import CELLS, READ, READ_ONE, WRITE, Cell, Plan, Sample, as_text, found, make_row
+from benchmarks.beside import as_text, found, make_row
+from benchmarks.limits import Limits
 from benchmarks.neighbours import dynomite_config, redis_command, version_in
+from benchmarks.systems import CELLS, READ, READ_ONE, WRITE, Cell, Plan, Sample
 from tests.benchmarks.running import run_benchmark
 
 QUICK = [
@@ -46,7 +48,7 @@ class Named:
 
 
 def sample(server_us: float | None, errors: int = 0) -> Sample:
-    return Sample(1000.0, server_us, 5.0, 1.25, 9.0, errors)
+    return Sample(1000.0, server_us, 5.0, 1.25, 9.0, errors, 2.0)
 
 
 def test_without_redis_ours_is_measured_alone_and_it_is_said_how_to_get_it(tmp_path: Path) -> None:
@@ -115,11 +117,12 @@ def test_a_ratio_is_of_the_same_round_and_of_a_like_operation() -> None:
 
 
 def test_a_row_of_nothing_but_errors_is_printed_and_a_missing_redis_is_no_ratio() -> None:
-    nothing = Sample(0.0, None, None, None, None, 7)
+    nothing = Sample(0.0, None, None, None, None, 7, 2.0)
     row = make_row(PLAN, "sync", Named("dynomite"), WRITE, {("dynomite", WRITE): [nothing, nothing]})
     assert (row.server_cpu_us, row.p50_ms, row.to_redis, row.errors) == (None, None, None, 14)
-    text = as_text(PLAN, [row])
+    text = as_text(PLAN, [row], Limits([0.1], [0.25]))
     assert "dynomite 1\n" in text
+    assert "0.250 ms" in text
     assert text.splitlines()[-1].split()[-5:] == ["-", "-", "-", "-", "14"]
 
 
