@@ -12,6 +12,7 @@ import click
 from benchmarks.beside import beside_command
 from benchmarks.cost import cost_command
 from benchmarks.handoff import handoff_command
+from benchmarks.idle import idle_command
 from benchmarks.levels import levels_command
 from benchmarks.repair import repair_command
 from benchmarks.speculation import speculation_command
@@ -34,6 +35,7 @@ group.add_command(cost_command)
 group.add_command(handoff_command)
 group.add_command(speculation_command)
 group.add_command(repair_command)
+group.add_command(idle_command)
 group.add_command(beside_command)
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ service; a sync is done between steps. So what is measured is the nodes, and nei
 
 What goes over the link for anti-entropy is counted by the `Meter` that is attached to it:
 
-    metadata_bytes   Syn, Same, Sums, Ask, Listing, Want, Taken, Certify and Abort messages, and Entries
-                     without a row, as they are encoded into frames, both ways
+    metadata_bytes   Roots, SameRoots, Syn, Same, Sums, Ask, Listing, Want, Taken, Certify and Abort messages,
+                     and Entries without a row, as they are encoded into frames, both ways
     entry_bytes      Entries messages with rows, likewise
     frames           that held any of these; each has a header of 12 bytes besides, which heartbeats
                      and requests often share
@@ -32,7 +32,9 @@ from basestore.protocol.anti_entropy import (
     Certify,
     Entries,
     Listing,
+    Roots,
     Same,
+    SameRoots,
     Sums,
     Syn,
     Taken,
@@ -51,7 +53,7 @@ WALL_MS = 1_760_000_000_000
 CLUSTER_KEY = bytes(range(32))
 BORN_S_MAX = 10.0
 TURNS_MAX = 100_000
-WORDS = (Syn, Same, Sums, Ask, Listing, Want, Taken, Certify, Abort)
+WORDS = (Roots, SameRoots, Syn, Same, Sums, Ask, Listing, Want, Taken, Certify, Abort)
 
 
 class PairFailed(Exception):

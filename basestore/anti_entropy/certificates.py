@@ -35,6 +35,8 @@ from basestore.replica.identity import StoreIdentity
 from basestore.replica.summaries import Summaries
 from basestore.storage import keyspace
 
+TAGS_MAX = 1000
+
 
 class LastExchange(NamedTuple):
     """The last exchange with a member that ended with a certificate.
@@ -70,6 +72,7 @@ class Certificates:
         self.others = {p: [r for r in replicas if r != me] for p, replicas in self.replicas.items()}
         self._certificates = self._load()
         self._claims: dict[int, dict[int, Claim]] = {partition: {} for partition in summaries.of}
+        self._tags: dict[tuple[bytes, ...], int] = {}
         self._last_exchanges: dict[tuple[int, int], LastExchange] = {}  # by partition and member
         self._sources_needed = placement.sources_needed
 
@@ -182,7 +185,13 @@ class Certificates:
         return 0 if len(self.others[partition]) < 3 else self._tag(partition)
 
     def _tag(self, partition: int) -> int:
-        return stores_tag([self.store(replica) for replica in self.replicas[partition]])
+        stores = tuple(map(self.store, self.replicas[partition]))
+        tag = self._tags.get(stores)
+        if tag is None:
+            if len(self._tags) >= TAGS_MAX:
+                self._tags.clear()
+            tag = self._tags[stores] = stores_tag(stores)
+        return tag
 
     def claims_for(self, partition: int, member: int) -> list[int]:
         """What to tell this member of other claims than its own: member, stamp and tag, in turn."""
@@ -198,7 +207,8 @@ class Certificates:
         ]
 
     def hear_claims(self, partition: int, told: list[int]) -> None:
-        """Another replica tells what it knows of claims. Of the same stores the greatest is the newest."""
+        """Another replica tells what it knows of claims. Of the same stores the greatest is the newest.
+        Conclusions are drawn by `advance`."""
         tag = self._tag(partition)
         claims = self._claims[partition]
         for number, closed, claim_tag in zip(told[::3], told[1::3], told[2::3], strict=True):
@@ -207,7 +217,6 @@ class Certificates:
                 known = claims.get(member)
                 if known is None or known.tag != tag or closed > known.closed:
                     claims[member] = Claim(closed, tag)
-        self.advance(partition)
 
     def advance(self, partition: int) -> None:
         """Raise the stable stamp to what is proven by now."""

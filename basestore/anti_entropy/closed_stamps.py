@@ -20,7 +20,7 @@ Others are told of it only by a store that is whole and on a disk: nothing is ev
 one that may forget.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from basestore.cluster.peers import ASLEEP_S, Peers
 from basestore.instant import Instant
@@ -57,26 +57,32 @@ class ClosedStamps:
         self._durable = durable
         self._named: dict[int, tuple[float, dict[int, int]]] = {}  # only copies, by who keeps them
 
-    def close(self, partition: int, now: Instant) -> int:
-        """Raise the closed stamp to what the clock allows, as long as that can be trusted, and no hint
-        is known that is the only copy of a write. Returns what may be told of it."""
+    def close(self, partitions: Collection[int], now: Instant) -> list[int]:
+        """Raise the closed stamps to what the clock allows, as long as that can be trusted, and no hint
+        is known that is the only copy of a write. Returns what may be told of them."""
         self._excuse_own_rest(now)
-        summary = self._summaries.of[partition]
         watch = self._peers.clock
         if watch.confirmed and watch.sure(now) and self._identity.counts and self._has_listened(now):
-            stamp = min((now.wall_ms - self._lag_ms) << COUNTER_BITS, self._least_only_copy(partition, now))
+            stamp = (now.wall_ms - self._lag_ms) << COUNTER_BITS
             if len(self._peers.all) == 1:  # nobody can tell whether this clock is right
                 stamp = min(stamp, self._clock.last)
-            if watch.ahead_ms and stamp > summary.closed:
-                steady = max(summary.closed, (now.wall_ms - watch.ahead_ms) << COUNTER_BITS)
-                first = self._summaries.first_expiry(partition, steady, stamp, ROWS_MAX)
-                stamp = stamp if first is None else first - 1
-            if stamp > summary.closed:
-                summary.closed = stamp
-                self._summaries.touch(partition)
-                # What is stamped from now on must not be refused for it, should this clock be set back.
-                self._clock.observe(stamp, now.wall_ms)
-        return self.told(partition)
+            for partition in partitions:
+                self._raise(partition, stamp, now)
+        return [self.told(partition) for partition in partitions]
+
+    def _raise(self, partition: int, stamp: int, now: Instant) -> None:
+        """Close up to this stamp, or as far as an only copy and what has expired allow."""
+        summary, ahead_ms = self._summaries.of[partition], self._peers.clock.ahead_ms
+        stamp = min(stamp, self._least_only_copy(partition, now))
+        if ahead_ms and stamp > summary.closed:
+            steady = max(summary.closed, (now.wall_ms - ahead_ms) << COUNTER_BITS)
+            first = self._summaries.first_expiry(partition, steady, stamp, ROWS_MAX)
+            stamp = stamp if first is None else first - 1
+        if stamp > summary.closed:
+            summary.closed = stamp
+            self._summaries.touch(partition)
+            # What is stamped from now on must not be refused for it, should this clock be set back.
+            self._clock.observe(stamp, now.wall_ms)
 
     def time_ms(self, now: Instant) -> int:
         """Nobody can have closed anything beyond this time, but while clocks were ahead of which an operator

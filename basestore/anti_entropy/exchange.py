@@ -65,6 +65,11 @@ UNTOLD = -1
 ALL = (NONE, NONE)  # no certificate to build on
 
 
+def stores_digest(stores: bytes) -> bytes:
+    """Which two stores a root means something to."""
+    return blake2b(stores, digest_size=STORES_BYTES).digest()
+
+
 @dataclass(frozen=True, slots=True)
 class LocalSide:
     """What an exchange works on at this node."""
@@ -226,14 +231,12 @@ class Exchange:
         self._their_tag = tag
         self._local.closed_stamps.inherit(self.partition, self._their_closed)
         self._certificates.hear_claims(self.partition, claims)
+        self._certificates.advance(self.partition)
 
     def _seal(self, root: int) -> bytes:
         """A root, and the two stores that it means something to: 8 bytes and 4."""
         stores = self._certificates.stores(self.member)
-        return (
-            blake2b(root.to_bytes(16) + stores, digest_size=ROOT_BYTES).digest()
-            + blake2b(stores, digest_size=STORES_BYTES).digest()
-        )
+        return blake2b(root.to_bytes(16) + stores, digest_size=ROOT_BYTES).digest() + stores_digest(stores)
 
     def _agree_on_stores(self, seal: bytes) -> None:
         """Broken when the other side speaks of other stores: one of the two is new, and not yet known."""
@@ -281,7 +284,7 @@ class Exchange:
         """What is held now, and the stamp closed now."""
         # In one step with the snapshot: so it has all that was ever taken at or below this stamp. Closed
         # any later, a write could slip in between, and be neither compared nor refused.
-        closed = self._local.closed_stamps.close(self.partition, self.now)
+        (closed,) = self._local.closed_stamps.close((self.partition,), self.now)
         self._tag = self._certificates.tag(self.partition)
         return Snapshot(self._summary, leaves=leaves, closed=closed)
 

@@ -7,8 +7,10 @@ choose what to compare (`scheduler.py`).
 On one node only one exchange of a partition is open at a time. Of two that open towards each other, the one
 of the lower member goes on; so does it where three open in a ring, for an exchange that has not been
 answered yet gives way to one that a lower member opens. Who cannot take part just now says Abort, "busy".
+Where nothing is expected to differ, many partitions are compared at once, and none is open (`roots.py`).
 """
 
+from collections import ChainMap
 from collections.abc import Callable, Container
 from typing import Any
 
@@ -16,6 +18,7 @@ from basestore.anti_entropy.certificates import LastExchange
 from basestore.anti_entropy.comparison import Unlistable
 from basestore.anti_entropy.dialogue import Broken, Dialogue, Mismatch, RolledBack
 from basestore.anti_entropy.exchange import Exchange, LocalSide, Outcome
+from basestore.anti_entropy.roots import RootComparison
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.cluster.peers import Peers
 from basestore.instant import Instant
@@ -44,7 +47,8 @@ NUMBER_MAX = 0xFFFF  # of an exchange: unique on its link, in few bytes
 
 
 class Exchanges:
-    """The open exchanges of one node, by member and number, and by partition."""
+    """The open exchanges of one node, by member and number, and by partition. `partitions`: those of which
+    one is open, or the root was told and an answer is awaited."""
 
     def __init__(self, local: LocalSide, peers: Peers, first_number: int) -> None:
         self._local = local
@@ -55,22 +59,20 @@ class Exchanges:
         self._open: dict[tuple[int, int], Exchange] = {}
         self._by_partition: dict[int, Exchange] = {}
         self._proof_of_loss: int | None = None
+        self.roots = RootComparison(local, peers, self.may_open, first_number)
+        self.partitions: Container[int] = ChainMap[int, Any](self._by_partition, self.roots.named)
         self.handlers: dict[type, Callable[[int, Outbox, Any, Instant], None]] = {
             Syn: self._hear_syn,
             Abort: self._hear_abort,
             Going: self._hear_going,
             **dict.fromkeys((Same, Sums, Ask, Listing, Want, Entries, Taken, Certify), self._hear),
+            **self.roots.handlers,
         }  # by the messages of an exchange
 
     @property
     def count(self) -> int:
         """How many are open."""
         return len(self._open)
-
-    @property
-    def partitions(self) -> Container[int]:
-        """Those of which an exchange is open."""
-        return self._by_partition
 
     @property
     def ready(self) -> bool:
@@ -161,6 +163,7 @@ class Exchanges:
     def tick(self, now: Instant) -> None:
         """End those of which the other side has said nothing for long; say where this side is still at
         work."""
+        self.roots.tick(now)
         for exchange in list(self._open.values()):
             if not exchange.waiting and not self._local.group_commit.stalled:
                 # It is this side that keeps the other waiting.
@@ -175,7 +178,10 @@ class Exchanges:
     def run(self, now: Instant) -> bool:
         """Let exchanges go on, as far as this tick's rows last. Called while nothing is staged, for they look
         at what is stored. Whether any could."""
-        moved = False
+        moved = not self.roots.idle and self._local.pace.rows_left > 0
+        for member, partition in self.roots.run(now) if moved else ():
+            if self.may_open(partition):
+                self.open(member, partition, now)
         for exchange in list(self._open.values()) if self._open else ():
             if self._local.pace.rows_left > 0 and exchange.runnable:
                 self._resume(exchange, now)
@@ -223,6 +229,7 @@ class Exchanges:
 
     def lost(self, member: int) -> None:
         """The link to a member is gone, and so are the exchanges with it."""
+        self.roots.lost(member)
         for exchange in list(self._open.values()):
             if exchange.member == member:
                 self._end(exchange)

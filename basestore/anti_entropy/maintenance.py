@@ -124,6 +124,10 @@ class Maintenance:
         summary = self._summaries.of[partition]
         return summary.stable if self._identity.counts else summary.complete
 
+    def all_purged(self, partition: int) -> bool:
+        """Whether all of it is purged that may be, as far as can be told without looking."""
+        return self._replica.all_purged(partition, self.purgeable(partition))
+
     def purge(self, partition: int, most: int) -> int:
         """Drop what has become due, at most so many rows; returns how many were looked at."""
         looked_at, dropped = self._replica.purge(partition, self.purgeable(partition), most)
@@ -132,7 +136,10 @@ class Maintenance:
 
     def _purge(self, rows: int, busy: Container[int]) -> int | None:
         for partition, summary in self._summaries.of.items():
-            if summary.purged < self.purgeable(partition) and partition not in busy:
+            # The first is true of nearly all: this is on the way of every step.
+            if summary.purged >= summary.stable or partition in busy:
+                continue
+            if not self.all_purged(partition):
                 return 1 + self.purge(partition, rows)
         return None
 

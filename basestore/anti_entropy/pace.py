@@ -7,6 +7,8 @@ which is about what it takes. Who works says what it has cost (`spend`); nobody 
 Owns that budget, and does none of the work.
 """
 
+from basestore.protocol.anti_entropy import ROOTS_MAX
+
 ROWS = 8000  # in a tick
 ROWS_BESIDE = 2000
 CHUNK_ROWS = 2000
@@ -14,6 +16,8 @@ CHUNK_ROWS_BESIDE = 50
 ENTRY_COST_BESIDE = 20
 AT_ONCE = 16  # partitions that a round opens with one peer
 AT_ONCE_BESIDE = 4
+NAMED = ROOTS_MAX  # that a round names to one peer
+NAMED_BESIDE = 16
 
 
 class Pace:
@@ -45,6 +49,11 @@ class Pace:
     def at_once(self) -> int:
         """How many exchanges a round opens with one peer."""
         return AT_ONCE_BESIDE if self.beside else AT_ONCE
+
+    @property
+    def named(self) -> int:
+        """How many partitions a round names to one peer, to be told which are the same."""
+        return NAMED_BESIDE if self.beside else NAMED
 
     def cost(self, entries: int) -> int:
         """What it costs to send or take so many entries."""

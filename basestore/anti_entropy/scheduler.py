@@ -1,10 +1,11 @@
 """Scheduler: which partitions this node compares, with whom, and when.
 
-Anti-entropy runs all the time: every one to two seconds a *round* to each peer opens exchanges of a few
-partitions. First come those that somebody has asked for (recovery, an operator); then, for half of the round,
-those of which the peer is owed something that no hint is kept of; then those whose certificate is oldest.
-Owns that order; the opened exchanges are run by `exchanges.py`. While none of them has anything to do, the
-store sees to itself (`maintenance.py`). All work shares one budget of rows a tick (`pace.py`).
+Anti-entropy runs all the time: every one to two seconds a *round* to each peer compares partitions. First
+come those that somebody has asked for (recovery, an operator); then, for half of the round, those of which
+the peer is owed something that no hint is kept of; then those whose certificate is oldest. Where nothing is
+expected to differ, all are compared by one message (`roots.py`); of the others exchanges are opened, a few a
+round. Owns that order; the opened exchanges are run by `exchanges.py`. While none of them has anything to do,
+the store sees to itself (`maintenance.py`). All work shares one budget of rows a tick (`pace.py`).
 
 The moments of the rounds are spread by the golden ratio (Weyl's sequence), which needs no chance: peers
 that start together do not stay in step.
@@ -107,7 +108,8 @@ class Scheduler:
         """Of a partition with no other replica all is stable that is closed."""
         for partition, others in self._certificates.others.items():
             if not others:
-                self._certificates.adopt(partition, self._local.closed_stamps.close(partition, now))
+                (closed,) = self._local.closed_stamps.close((partition,), now)
+                self._certificates.adopt(partition, closed)
 
     # --- rounds ------------------------------------------------------------------------------
 
@@ -123,11 +125,14 @@ class Scheduler:
         self._lot = (self._lot + GOLDEN) % 1.0
         self.due_s[member] = now.monotonic + ROUND_S_MIN + (ROUND_S_MAX - ROUND_S_MIN) * self._lot
         if self._local.identity.counts:  # else recovery wishes for what it needs
-            for partition in self._turn(member):
+            most, first, rest = self._turn(member)
+            for partition in first:
                 self._exchanges.open(member, partition, now)
+            self._exchanges.roots.ask(member, rest, most - len(first))
 
-    def _turn(self, member: int) -> list[int]:
-        """The partitions whose turn it is with a member."""
+    def _turn(self, member: int) -> tuple[int, list[int], list[int]]:
+        """How many exchanges a round with a member may open, the partitions of which one is opened in any
+        case, and all others, in the order in which it is their turn."""
         shared = [
             partition
             for partition, others in self._certificates.others.items()
@@ -137,7 +142,7 @@ class Scheduler:
         most = max(self._pace.at_once, len(shared) // TURN_ROUNDS)
         # Half of the round: debts that cannot end while a replica is down must not hold up the others.
         first = [partition for partition in shared if partition in self._owed[member]][: most // 2]
-        return (first + [partition for partition in shared if partition not in first])[:most]
+        return most, first, [partition for partition in shared if partition not in first]
 
     def _made_ms(self, partition: int, member: int) -> int:
         certificate = self._certificates.certificate(partition, member)

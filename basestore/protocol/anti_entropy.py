@@ -8,8 +8,10 @@ which order they are said is `anti_entropy/exchange.py`'s affair, what they prov
 from typing import NamedTuple, Self
 
 from basestore.protocol.registry import ANYTHING, message
-from basestore.repair.digest_tree import SHORT_SUM_BYTES
+from basestore.repair.digest_tree import SHORT_SUM_BYTES, SUM_BYTES
 from basestore.repair.version import HEAD_BYTES, RECORD_BYTES_MIN
+
+ROOTS_MAX = 256
 
 
 def _check_claims(claims: list[int]) -> str:
@@ -174,6 +176,60 @@ class Abort(NamedTuple):
 
     exchange: int
     reason: str
+
+
+@message(66)
+class Roots(NamedTuple):
+    """As so many Syn, of stores that are whole, where nothing is expected to differ. `stores`: a digest of
+    both; `roots`: 16 bytes each; `theirs`: the sequences there of the newest certificates; `closed`: 0 where
+    it is not told. Stable and closed stamps and tags may be one for all; before each claim stands the place
+    of its partition."""
+
+    number: int
+    stores: bytes
+    partitions: list[int]
+    roots: bytes
+    theirs: list[int]
+    sequences: list[int]
+    stable: list[int]
+    closed: list[int]
+    tags: list[int]
+    claims: list[int]
+
+    def check(self) -> str:
+        count = len(self.partitions)
+        if not 0 < count == len(self.theirs) <= ROOTS_MAX or len(self.roots) != SUM_BYTES * count:
+            return "has columns of different lengths"
+        return _check_columns(self, count, self.theirs)
+
+
+@message(67)
+class SameRoots(NamedTuple):
+    """The answer: the `places` in Roots, in order, of those partitions of which both hold the same, and as
+    there what is told of each."""
+
+    number: int
+    places: list[int]
+    sequences: list[int]
+    stable: list[int]
+    closed: list[int]
+    tags: list[int]
+    claims: list[int]
+
+    def check(self) -> str:
+        if self.places != sorted(set(self.places)) or min(self.places, default=0) < 0:
+            return "names places out of order"
+        return _check_columns(self, len(self.places))
+
+
+def _check_columns(said: Roots | SameRoots, count: int, *more: list[int]) -> str:
+    shared = (said.stable, said.closed, said.tags)
+    if len(said.sequences) != count or any(len(column) not in (1, count) for column in shared if count):
+        return "has columns of different lengths"
+    if len(said.claims) % 4 or not all(0 <= place < count for place in said.claims[::4]):
+        return "does not hold places, members, stamps and tags in turn"
+    numbers = (number for column in (said.sequences, *shared, *more) for number in column)
+    return "" if min(numbers, default=0) >= 0 else "names sequences or stamps that cannot be"
 
 
 class LossRow(NamedTuple):

@@ -231,7 +231,16 @@ class Replica:
         if len(lines) < most and summary.purged < upto:
             summary.purged = upto
             self.summaries.touch(partition)
+        if not lines:
+            self.summaries.look_ahead(partition, upto)
         return len(lines), dropped
+
+    def all_purged(self, partition: int, upto: int) -> bool:
+        """Whether it is known, without looking, that nothing is held that is due at or below this stamp."""
+        summary = self.summaries.of[partition]
+        if summary.purged < upto and self.summaries.nothing_due(partition, upto):
+            summary.purged = upto  # stored when something else of it changes: a crash only has it looked up
+        return summary.purged >= upto
 
     def empty(self, partition: int, most: int) -> int:
         """Give up what is held of a partition, at most so many rows; only while nothing is staged. Returns

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Protocol
 
-from basestore.repair.digest_tree import due_of
+from basestore.repair.digest_tree import STAMP_MAX, due_of
 from basestore.repair.version import FLAGS_AT, HEAD_BYTES, MARKED, RECORD_BYTES_MIN, is_tombstone
 from basestore.replica.apply_log import stored_summary
 from basestore.replica.group_commit import GroupCommit
@@ -48,6 +48,8 @@ class Summaries:
         self.summary_log = SummaryLog(group_commit, self.of)
         self.closed = max((summary.closed for summary in self.of.values()), default=0)
         self.damaged = {partition for partition, summary in self.of.items() if not summary.sound}
+        self._first_due: dict[int, int] = {}  # nothing of these partitions is due at a lower stamp
+        self._due_noted: dict[int, int] = {}  # up to which commit, when a line of the partition was staged
         self._suspicions = 0
         self.suspects: dict[int, int] = {}
         stored = [keyspace.suspect_of(key) for key, _ in engine.scan(*keyspace.suspects())]
@@ -77,6 +79,10 @@ class Summaries:
             self._group_commit.rows[keyspace.due(row, held_due)] = None
         if due:
             self._group_commit.rows[keyspace.due(row, due)] = b""
+            partition = int.from_bytes(row[: keyspace.PARTITION_BYTES])
+            self._due_noted[partition] = self._group_commit.sequence
+            if due < self._first_due.get(partition, 0):
+                self._first_due[partition] = due
 
     def touch(self, partition: int) -> None:
         """A summary's stamps have changed: write it with this step's batch. It is staged at once, so that
@@ -115,7 +121,18 @@ class Summaries:
         if not watches:
             self._watches.pop(partition, None)
 
+    def nothing_due(self, partition: int, upto: int) -> bool:
+        """Whether it is known, without looking, that nothing may be purged once `upto` is stable."""
+        return upto < self._first_due.get(partition, 0)
+
     # --- looking: only between steps, when nothing is staged ----------------------------------
+
+    def look_ahead(self, partition: int, upto: int) -> None:
+        """Nothing of the partition that is stored is due up to this stamp: see when something is next."""
+        # A line in the open batch is not seen by who scans.
+        if self._due_noted.get(partition, -1) < self._group_commit.sequence:
+            stored = self._group_commit.scan(*keyspace.dues(partition, STAMP_MAX - 1, upto))
+            self._first_due[partition] = next((keyspace.due_of(key)[0] for key, _ in stored), STAMP_MAX)
 
     def due(self, partition: int, upto: int, most: int) -> list[tuple[int, bytes]]:
         """Rows that may be purged once `upto` is stable, and since which stamp, in that order, at most

@@ -15,7 +15,7 @@ older than the lag.
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from basestore.protocol.anti_entropy import Syn
+from basestore.protocol.anti_entropy import Roots, Syn
 from basestore.protocol.codec import Message
 from basestore.protocol.replication import DIRECT, Applied, Apply
 from tests.simulation import stored as s
@@ -79,6 +79,13 @@ class Stamps:
             row = self._rows.get((target, message.id))  # type: ignore[attr-defined]
             if row is not None:
                 self._judge_told(machine, s.partition_of(row), stable)
+
+    def rooted(self, machine: "Machine", target: int, message: Roots) -> None:
+        """A node names partitions, and says how far each is stable."""
+        count = len(message.partitions)
+        stable = message.stable * count if len(message.stable) == 1 else message.stable
+        for partition, stamp in zip(message.partitions, stable, strict=True):
+            self._judge_told(machine, partition, stamp)
 
     def _judge_told(self, machine: "Machine", partition: int, stable: int) -> None:
         durable = s.stable_in(machine.disk.durable(s.SUMMARY + partition.to_bytes(2)))

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from basestore.consistency import Level, ReplicaState
-from basestore.protocol.anti_entropy import Syn
+from basestore.protocol.anti_entropy import Roots, Syn
 from basestore.protocol.client import OUTCOME_STORED, Failed, Got, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import Goodbye
@@ -66,6 +66,7 @@ class Witness:
         self.says: dict[type, Callable[[Machine, int, Any], None]] = {
             Apply: self._gives, Hinted: self._gives, Applied: self._confirms, Read: self._reads,
             Held: self._tells, HeldDigest: self._tells, Settled: self._tells, Syn: self._tells,
+            Roots: self.stamps.rooted,
         }  # fmt: skip
 
     # --- between nodes -----------------------------------------------------------------------

@@ -7,7 +7,9 @@ from basestore.protocol.anti_entropy import (
     Certify,
     Entries,
     Listing,
+    Roots,
     Same,
+    SameRoots,
     Sums,
     Syn,
     Taken,
@@ -19,7 +21,7 @@ from basestore.repair.version import HEAD_BYTES, RECORD_BYTES_MIN, VERSION_BYTES
 from basestore.storage.keyspace import DATA, DUE, LOG, SEQUENCE_BYTES
 from tests.worlds.world import World
 
-WORDS = (Syn, Same, Sums, Ask, Listing, Want, Entries, Taken, Certify, Abort)
+WORDS = (Syn, Same, Sums, Ask, Listing, Want, Entries, Taken, Certify, Abort, Roots, SameRoots)
 
 
 def two() -> World:

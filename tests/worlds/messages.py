@@ -108,6 +108,8 @@ _EXAMPLES: list[Message] = [
     ae.Going(2),
     ae.Abort(2, "why"),
     ae.KnownLosses([LOSS]),
+    ae.Roots(4, b"s" * 4, [1, 2], b"r" * 32, [5, 6], [7, 8], [9], [10, 11], [0], [1, 7, 5, 0]),
+    ae.SameRoots(4, [1], [8], [9], [11], [0], [0, 7, 5, 0]),
 ]  # fmt: skip
 EXAMPLES: dict[type[Any], Message] = {type(message): message for message in _EXAMPLES}
 

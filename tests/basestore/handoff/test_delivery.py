@@ -683,7 +683,7 @@ def test_an_only_copy_that_was_named_is_waited_for_after_a_pause_of_all() -> Non
     world.monotonic += 10
     for replica in replicas:
         world.node(replica).tick(world.now(replica))
-        assert world.node(replica).closed_stamps.close(0, world.now(replica)) < version.stamp
+        assert world.node(replica).closed_stamps.close((0,), world.now(replica))[0] < version.stamp
     world.lose = lambda _: False
     world.run(5)
     assert [world.values("k")[replica] for replica in replicas] == [b"v"] * 3

@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from basestore.protocol.anti_entropy import Ask, Certify, Entries, KnownLosses, Listing, Same, Sums, Syn
+from basestore.protocol.anti_entropy import (
+    Ask,
+    Certify,
+    Entries,
+    KnownLosses,
+    Listing,
+    Roots,
+    Same,
+    SameRoots,
+    Sums,
+    Syn,
+)
 from basestore.protocol.client import Get, Page, Written
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.groups import AppliedGroups, ApplyGroup, Found, HeldGroup, ReadGroup, Stored
@@ -147,6 +158,30 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
         ({"rows": [ROW[:3], RECORD, b""]}, "in turn"),
         ({"rows": [ROW, BARE[:-1], b""]}, "in turn"),
         ({"rows": [ROW, RECORD, _SHORT]}, "in turn"),
+    ],
+    Roots: [
+        ({"partitions": []}, "different lengths"),
+        ({"roots": b"r" * 31}, "different lengths"),
+        ({"theirs": [5]}, "different lengths"),
+        ({"sequences": [7]}, "different lengths"),
+        ({"closed": []}, "different lengths"),
+        ({"tags": [0, 0, 0]}, "different lengths"),
+        ({"claims": [1, 7, 5]}, "in turn"),
+        ({"claims": [2, 7, 5, 0]}, "in turn"),
+        ({"stable": [-1]}, "cannot be"),
+        ({"theirs": [5, -1]}, "cannot be"),
+        (
+            {"partitions": [1] * 257, "roots": bytes(16 * 257), "theirs": [0] * 257, "sequences": [0] * 257},
+            "different lengths",
+        ),
+    ],
+    SameRoots: [
+        ({"places": [1, 1], "sequences": [8, 8]}, "out of order"),
+        ({"places": [-1]}, "out of order"),
+        ({"sequences": []}, "different lengths"),
+        ({"stable": [9, 9]}, "different lengths"),
+        ({"claims": [1, 7, 5, 0]}, "in turn"),
+        ({"sequences": [-1]}, "cannot be"),
     ],
     KnownLosses: [
         ({"rows": [LOSS._replace(partition=1 << 16)]}, "cannot be"),

@@ -19,7 +19,9 @@ from basestore.protocol.anti_entropy import (
     KnownLosses,
     Listing,
     LossRow,
+    Roots,
     Same,
+    SameRoots,
     Sums,
     Syn,
     Taken,
@@ -93,6 +95,31 @@ pairs = st.lists(st.tuples(ids, st.integers(0, 3)), max_size=3).map(lambda of: [
 losses = st.builds(LossRow, partitions, members, parts, parts, big, big)
 sound_losses = st.lists(losses.filter(lambda loss: not check_losses([loss])), max_size=3)
 
+
+def columns(count: int, *of: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[list[Any], ...]]:
+    """Of these lengths, or now and then of another."""
+    return st.tuples(*(st.lists(each, min_size=count, max_size=count) | st.just([0]) for each in of))
+
+
+stamps = st.sampled_from([0, 1, 1 << 40, (1 << 64) - 1, -1])
+sides = (numbers, stamps, stamps, st.sampled_from([0, 7, -1]))
+roots = st.integers(1, 3).flatmap(
+    lambda count: st.builds(
+        lambda number, stores, held, roots, side, claims: Roots._make(
+            (number, stores, held[0], roots, held[1], *side, claims)
+        ),
+        parts, blobs, columns(count, partitions, numbers),
+        st.sampled_from([bytes(16 * count), bytes(15)]), columns(count, *sides),
+        st.sampled_from([[], [0, 3, 1 << 40, 0], [count, 3, 0, 0]]),
+    )
+)  # fmt: skip
+same_roots = st.integers(0, 3).flatmap(
+    lambda count: st.builds(
+        lambda number, side: SameRoots._make((number, list(range(count)), *side, [])),
+        parts, columns(count, *sides),
+    )
+)  # fmt: skip
+
 SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Set: st.builds(Set, ids, texts, rows, blobs, big, big, big, blobs),
     Delete: st.builds(Delete, ids, texts, rows, big, big, blobs),
@@ -165,6 +192,8 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Certify: st.builds(Certify, exchanges, parts, blobs, numbers, big, big, told),
     Abort: st.builds(Abort, exchanges, texts),
     Going: st.builds(Going, exchanges),
+    Roots: roots,
+    SameRoots: same_roots,
     KnownLosses: st.builds(KnownLosses, st.lists(losses, max_size=3)),
     Goodbye: st.builds(Goodbye, texts),
 }

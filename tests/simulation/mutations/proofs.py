@@ -60,11 +60,11 @@ _close = ClosedStamps.close
 
 
 @mutant("closed by a clock that nobody has agreed with", CLOSED, ClosedStamps, "close", "clocks")
-def _sure(self: Any, partition: int, now: Any) -> int:
+def _sure(self: Any, partitions: Any, now: Any) -> list[int]:
     with patch.object(ClockWatch, "sure", lambda *_: True):
         watch = self._peers.clock
         confirmed, watch.confirmed = watch.confirmed, True
-        told = _close(self, partition, now)
+        told = _close(self, partitions, now)
         watch.confirmed = confirmed
     return told
 
@@ -109,7 +109,7 @@ _proven = Exchange._proven
     model="closed stamp of the session's end",
 )  # fmt: skip
 def _closed_late(self: Any, kind: str, snapshot: Any, sequence: int) -> Any:
-    snapshot.closed = self._local.closed_stamps.close(self.partition, self.now)
+    (snapshot.closed,) = self._local.closed_stamps.close((self.partition,), self.now)
     return _proven(self, kind, snapshot, sequence)
 
 
@@ -140,7 +140,6 @@ def _believe_all(self: Any, partition: int, told: list[int]) -> None:
         if member in self.others[partition]:
             known = claims.get(member)
             claims[member] = Claim(max(closed, known.closed if known else 0), tag)
-    self.advance(partition)
 
 
 @mutant(
