@@ -16,11 +16,13 @@ A get for a session stays if what is found is as new as its floor. What has been
 
 from basestore.cluster.operations import Operation
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
+from basestore.cluster.placement import row_bucket, row_key
 from basestore.consistency import Level, met_by
 from basestore.coordinator.context import TOO_MUCH_ASKED, Context, refuse
 from basestore.coordinator.get import ClientGet
 from basestore.coordinator.quorum_read import LINGER_S, WIDEN_S, QuorumRead
 from basestore.errors import Overloaded
+from basestore.groups.write_group import by_outbox
 from basestore.instant import Instant
 from basestore.protocol.client import Get
 from basestore.protocol.groups import Found, HeldGroup
@@ -36,13 +38,25 @@ RULE = Rule.LAST_WRITE_WINS
 class ReadColumns:
     """What a group is made of."""
 
-    __slots__ = ("asked", "compare", "floors", "level", "replicas", "rows", "timeout_ms")
+    __slots__ = (
+        "compare", "floored", "floors", "ids", "level", "outboxes", "replicas", "rows", "timeout_ms",
+    )  # fmt: skip
 
     def __init__(self, level: Level, timeout_ms: int, replicas: tuple[int, ...], *, compare: bool) -> None:
         self.level, self.timeout_ms, self.replicas, self.compare = level, timeout_ms, replicas, compare
-        self.asked: list[tuple[Outbox, Get]] = []
+        self.outboxes: list[Outbox] = []
+        self.ids: list[int] = []  # of the requests, as their clients count
         self.rows: list[bytes] = []
-        self.floors = False  # of any that follows a session
+        self.floors: list[bytes] = []
+        self.floored = False  # any of them follows a session
+
+    def extend(self, outbox: Outbox, ids: list[int], rows: list[bytes], floors: list[bytes]) -> None:
+        """More of them, that came over one connection."""
+        self.outboxes += [outbox] * len(ids)
+        self.ids += ids
+        self.rows += rows
+        self.floors += floors
+        self.floored = self.floored or any(floors)
 
 
 class ReadGroup(Operation):
@@ -131,7 +145,7 @@ class ReadGroup(Operation):
         heads = [record[:HEAD_BYTES] for record in records]
         apart = [held for held in self._held.values() if held != heads and _heads(held) != heads]
         marked = not self._answered and (
-            columns.floors or any(head[FLAGS_AT] & MARKED for head in heads if head)
+            columns.floored or any(head[FLAGS_AT] & MARKED for head in heads if head)
         )
         if not apart and not marked and all(heads):
             return
@@ -141,25 +155,22 @@ class ReadGroup(Operation):
             if (
                 not head
                 or any(held[place][:HEAD_BYTES] != head for held in apart)
-                or (marked and self._is_special(head, columns.asked[place][1]))
+                or (marked and self._is_special(head, columns.floors[place]))
             ):
                 self._leave(request, now).consider(now)
 
     @staticmethod
-    def _is_special(head: bytes, asked: Get) -> bool:
+    def _is_special(head: bytes, floor: bytes) -> bool:
         """What is found is no live value, or older than what the session has seen."""
-        return bool(head[FLAGS_AT] & MARKED) or not reaches(RULE, head, asked.floor)
+        return bool(head[FLAGS_AT] & MARKED) or not reaches(RULE, head, floor)
 
     def _answer(self, now: Instant) -> None:
         """One message for each connection; then the other replicas are compared."""
-        context, columns, first = self._context, self._columns, self._first
+        context, columns = self._context, self._columns
         seconds = now.monotonic - self._begun.monotonic
         context.metrics.answered("get", columns.level, "found", seconds, len(self.ids) - 1)
-        places: dict[Outbox, list[int]] = {}
-        for request in self.ids[1:]:
-            places.setdefault(columns.asked[request - first][0], []).append(request - first)
-        for outbox, asked in places.items():
-            self._tell(outbox, asked)
+        for outbox, places in by_outbox(columns.outboxes, self.ids, self._first).items():
+            self._tell(outbox, places)
         self._answered = True
         if not columns.compare or len(self._asked) == len(columns.replicas):
             context.operations.drop_group(self)
@@ -171,7 +182,7 @@ class ReadGroup(Operation):
 
     def _tell(self, outbox: Outbox, places: list[int]) -> None:
         columns, held, load = self._columns, self._held[self._whole], self._context.load
-        ids = [columns.asked[place][1].id for place in places]
+        ids = [columns.ids[place] for place in places]
         records = [held[place] for place in places]
         values = values_of(records)
         size = SMALL_BYTES + sum(map(len, values)) + 48 * len(ids)
@@ -188,8 +199,12 @@ class ReadGroup(Operation):
     def _leave(self, request: int, now: Instant) -> QuorumRead:
         """One of them is a read of its own from now on."""
         context, columns, place = self._context, self._columns, request - self._first
-        outbox, asked = columns.asked[place]
-        get = ClientGet(context, outbox, asked, columns.level, columns.rows[place], RULE, self._begun)
+        row, outbox = columns.rows[place], columns.outboxes[place]
+        asked = Get(
+            columns.ids[place], row_bucket(row).decode(), row_key(row), columns.level.value,
+            columns.timeout_ms, columns.floors[place], True,
+        )  # fmt: skip
+        get = ClientGet(context, outbox, asked, columns.level, row, RULE, self._begun)
         read = get.left_group(columns.compare)
         heads = {member: held[place][:HEAD_BYTES] for member, held in self._held.items() if held[place]}
         whole = self._held.get(self._whole)

@@ -6,19 +6,22 @@ object with a column for each thing in which they differ.
 
     n1 has heard   set a, set b, delete c, set d (repeats), set e     over three connections
     groups         {set a, set b}, {delete c}; then set d singly; then {set e}
+    or             set many, as a client sends what it asks together: its columns are put behind the others'
     a group        checked, placed, stamped and sealed in one loop; one message to all replicas, one answer to
                    each connection (`write_group.py`)
 
 Special is what repeats an earlier attempt, expires, belongs to a first-write bucket, follows a session that
-is ahead of this clock, or makes no sense; and everything while a member is away, a disk does not keep up,
-or the clock stamps nothing. It is begun by the coordinator as ever, and so is a request that comes alone.
+is ahead of this clock, writes a row that the group before it writes, or makes no sense; and everything while
+a member is away, a disk does not keep up, or the clock stamps nothing. It is begun by the coordinator as
+ever, and so is a request that comes alone.
 
 Writes keep their order: what comes later has the greater stamp, grouped or not. Owns that order and the plain
 case's checks, and decides nothing that the coordinator does not decide as well.
 """
 
 from collections.abc import Iterable
-from typing import Any, Final
+from operator import add
+from typing import Any, Final, TypeVar
 
 from basestore.cluster.outbox import Outbox
 from basestore.consistency import Level
@@ -30,15 +33,19 @@ from basestore.groups.read_group import ReadColumns, ReadGroup
 from basestore.groups.write_group import WriteColumns, begin_writes
 from basestore.instant import Instant
 from basestore.protocol.client import Delete, Get, Set
+from basestore.protocol.groups import GetMany, WriteMany, singly
 from basestore.protocol.limits import GROUP_MAX, KEY_BYTES_MAX
 from basestore.repair.clock import NotYet
 from basestore.repair.version import NO_PROPOSAL, PROPOSAL_BYTES, VERSION_BYTES, start_of_content
 
-GROUPED: Final = frozenset((Set, Delete, Get))
+GROUPED: Final = frozenset((Set, Delete, Get, WriteMany, GetMany))
 VALUE_BYTES_MAX: Final = 64 << 10  # of a plain write: a longer one gains nothing in a group
 Asked = tuple[Outbox, Any]
+T = TypeVar("T")
 _LEVELS: Final = {level.value: level for level in Level}
 _READ_LEVELS: Final = frozenset(_LEVELS) - {Level.ANY.value}
+_READS: Final = frozenset((Get, GetMany))
+_MANY: Final = frozenset((WriteMany, GetMany))
 _STARTS: Final = {
     (tombstone, proposed): start_of_content(tombstone=tombstone, proposed=proposed)
     for tombstone in (False, True)
@@ -47,14 +54,47 @@ _STARTS: Final = {
 
 
 class _Writes:
-    """Plain writes that follow each other, in that order: `asked`, and into which columns each was put."""
+    """Plain writes that follow each other, in that order: `asked`, and into which columns each was put; no
+    row is among `rows` twice."""
 
     def __init__(self) -> None:
         self.asked: list[Asked] = []
+        self.rows: set[bytes] = set()
         self.partitions: list[int] = []
         self.put_into: list[WriteColumns] = []
         self.all: list[WriteColumns] = []
         self.open: dict[Any, WriteColumns] = {}  # by what those in it have in common
+
+    def columns(
+        self, tombstone: bool, level: int, timeout_ms: int, replicas: tuple[int, ...], count: int = 1
+    ) -> WriteColumns:
+        """Those that the next writes of this kind, so many, are put into."""
+        kind = tombstone, level, timeout_ms, replicas
+        columns = self.open.get(kind)
+        if columns is None or not columns.has_room(count):
+            columns = self.open[kind] = WriteColumns(tombstone, _LEVELS[level], timeout_ms, replicas)
+            self.all.append(columns)
+        return columns
+
+
+class _Reads:
+    """Plain reads: `asked`, and all columns that they were put into."""
+
+    def __init__(self) -> None:
+        self.asked: list[Asked] = []
+        self.all: list[ReadColumns] = []
+        self._open: dict[Any, ReadColumns] = {}
+
+    def columns(
+        self, level: int, timeout_ms: int, replicas: tuple[int, ...], compare: bool, count: int = 1
+    ) -> ReadColumns:
+        """Those that the next reads of this kind, so many, are put into."""
+        kind = level, timeout_ms, replicas, compare
+        columns = self._open.get(kind)
+        if columns is None or len(columns.rows) + count > GROUP_MAX:
+            columns = self._open[kind] = ReadColumns(_LEVELS[level], timeout_ms, replicas, compare=compare)
+            self.all.append(columns)
+        return columns
 
 
 class Turn:
@@ -78,9 +118,9 @@ class Turn:
         asked, self._asked = self._asked, []
         if not asked:
             return
-        reads = [each for each in asked if type(each[1]) is Get]
-        writes = [each for each in asked if type(each[1]) is not Get] if reads else asked
-        if len(asked) > 1 and self.calm:
+        reads = [each for each in asked if type(each[1]) in _READS]
+        writes = [each for each in asked if type(each[1]) not in _READS] if reads else asked
+        if self.calm and (len(asked) > 1 or type(asked[0][1]) in _MANY):
             self._write(writes, now)
             self._read(reads, now)
         else:
@@ -96,26 +136,32 @@ class Turn:
 
     def _begin_singly(self, asked: Iterable[Asked], now: Instant) -> None:
         for outbox, request in asked:
-            receive(self._context, outbox, request, now)
+            for each in singly((request,)):
+                receive(self._context, outbox, each, now)
 
     # --- writes ------------------------------------------------------------------------------
 
     def _write(self, asked: Iterable[Asked], now: Instant) -> None:
         writes = _Writes()
-        for each in asked:
-            if not self._take(writes, each):
-                self._begin_writes(writes, now)
-                writes = _Writes()
-                self._begin_singly((each,), now)
+        for outbox, request in asked:
+            if type(request) is WriteMany and self._take_many(writes, outbox, request):
+                continue
+            # One by one: it may be just one of them that is special.
+            for each in singly((request,)):
+                if not self._take(writes, (outbox, each)):
+                    self._begin_writes(writes, now)
+                    writes = _Writes()
+                    self._begin_singly(((outbox, each),), now)
         self._begin_writes(writes, now)
 
     def _take(self, writes: _Writes, asked: Asked) -> bool:
         """Put a write with those of its kind; False if it is special."""
-        if type(asked[1]) is Set:
-            _, bucket, key, value, level, timeout_ms, ttl_ms, proposal, repeats, after = asked[1]
+        outbox, request = asked
+        if type(request) is Set:
+            number, bucket, key, value, level, timeout_ms, ttl_ms, proposal, repeats, after = request
             tombstone = False
         else:
-            _, bucket, key, level, timeout_ms, proposal, repeats, after = asked[1]
+            number, bucket, key, level, timeout_ms, proposal, repeats, after = request
             value, ttl_ms, tombstone = b"", 0, True
         context, name = self._context, self._names.get(bucket)
         if (
@@ -126,28 +172,63 @@ class Turn:
         ):  # fmt: skip
             return False
         row = context.placement.row_of(name + key)
+        if row in writes.rows:
+            return False
         partition = int.from_bytes(row[:2], "big")
-        kind = tombstone, level, timeout_ms, context.placement.sets[partition]
-        columns = writes.open.get(kind)
-        if columns is None or columns.full:
-            columns = writes.open[kind] = WriteColumns(tombstone, _LEVELS[level], *kind[2:])
-            writes.all.append(columns)
+        columns = writes.columns(tombstone, level, timeout_ms, context.placement.sets[partition])
         if proposal == NO_PROPOSAL:
             proposal = b""
-        columns.asked.append(asked)
+        columns.outboxes.append(outbox)
+        columns.ids.append(number)
         columns.partitions.append(partition)
         columns.rows.append(row)
         columns.proposals.append(proposal or NO_PROPOSAL)
         columns.contents.append(_STARTS[tombstone, proposal != b""] + proposal + value)
         columns.bytes += len(row) + len(value)
+        writes.rows.add(row)
         writes.asked.append(asked)
         writes.partitions.append(partition)
         writes.put_into.append(columns)
         return True
 
+    def _take_many(self, writes: _Writes, outbox: Outbox, many: WriteMany) -> bool:
+        """The same of many; False if any of them is special."""
+        ids, bucket, keys, values, level, timeout_ms, proposals, after, tombstone = many
+        context, name = self._context, self._names.get(bucket)
+        lengths = set(map(len, keys))
+        if (
+            name is None or not 0 <= after <= context.stamper.last or NO_PROPOSAL in proposals
+            or not 0 < min(lengths) <= max(lengths) <= KEY_BYTES_MAX
+            or max(map(len, values), default=0) > VALUE_BYTES_MAX or level not in _LEVELS
+            or not 0 < timeout_ms <= context.timeout_ms_max
+        ):  # fmt: skip
+            return False
+        rows = list(map(context.placement.row_of, map(name.__add__, keys)))
+        seen = writes.rows.union(rows)
+        if len(seen) < len(writes.rows) + len(rows):
+            return False
+        contents = list(map(_STARTS[tombstone, True].__add__, proposals))
+        if not tombstone:
+            contents = list(map(add, contents, values))
+        partitions = [int.from_bytes(row[:2], "big") for row in rows]
+        sets = [context.placement.sets[partition] for partition in partitions]
+        into: dict[tuple[int, ...], WriteColumns] = {}
+        for replicas in dict.fromkeys(sets):
+            at = [place for place, each in enumerate(sets) if each == replicas]
+            columns = into[replicas] = writes.columns(tombstone, level, timeout_ms, replicas, len(at))
+            columns.extend(
+                outbox, _picked(ids, at), _picked(partitions, at), _picked(rows, at),
+                _picked(proposals, at), _picked(contents, at),
+            )  # fmt: skip
+        writes.rows = seen
+        writes.asked.append((outbox, many))
+        writes.partitions += partitions
+        writes.put_into += [into[replicas] for replicas in sets]
+        return True
+
     def _begin_writes(self, writes: _Writes, now: Instant) -> None:
         """All of them, in the order of their stamps."""
-        context, count = self._context, len(writes.asked)
+        context, count = self._context, len(writes.partitions)
         if not count:
             return
         size = sum(columns.bytes for columns in writes.all)
@@ -158,58 +239,70 @@ class Turn:
         except (NotYet, ClockSkew):  # each is told, or waits, for itself
             self._begin_singly(writes.asked, now)
             return
-        for columns, version in zip(writes.put_into, versions, strict=True):
-            columns.versions.append(version)
+        if len(writes.all) == 1:
+            writes.all[0].versions = versions
+        else:
+            for columns, version in zip(writes.put_into, versions, strict=True):
+                columns.versions.append(version)
         for columns in writes.all:
             begin_writes(context, columns, now)
 
     # --- reads -------------------------------------------------------------------------------
 
     def _read(self, asked: Iterable[Asked], now: Instant) -> None:
-        plain: list[Asked] = []
-        rows: list[bytes] = []
-        for each in asked:
-            row = self._plain_row(each[1])
-            if row:
-                plain.append(each)
-                rows.append(row)
-            else:
-                self._begin_singly((each,), now)
-        if not rows:
+        reads = _Reads()
+        for outbox, request in asked:
+            if type(request) is GetMany and self._take_gets(reads, outbox, request):
+                continue
+            for each in singly((request,)):
+                if not self._take_get(reads, outbox, each):
+                    self._begin_singly(((outbox, each),), now)
+        context = self._context
+        rows = [row for columns in reads.all for row in columns.rows]
+        size = sum(map(len, rows)) + len(rows) * context.load.answer_bytes
+        if len(rows) < 2 or not context.operations.has_room_for_group(len(rows), size):
+            self._begin_singly(reads.asked, now)
             return
-        operations, load = self._context.operations, self._context.load
-        size = sum(map(len, rows)) + len(rows) * load.answer_bytes
-        if len(rows) < 2 or not operations.has_room_for_group(len(rows), size):
-            self._begin_singly(plain, now)
-            return
-        for columns in self._columns_of(plain, rows):
-            ReadGroup(self._context, columns, now).begin(now)
+        for columns in reads.all:
+            ReadGroup(context, columns, now).begin(now)
 
-    def _plain_row(self, request: Get) -> bytes:
-        """The row that is asked for; nothing if the request is special."""
-        _, bucket, key, level, timeout_ms, floor, repair, tell, stale_ms_max = request
+    def _take_get(self, reads: _Reads, outbox: Outbox, request: Get) -> bool:
+        """Put a read with those of its kind; False if it is special."""
+        number, bucket, key, level, timeout_ms, floor, repair, tell, stale_ms_max = request
         context, name = self._context, self._names.get(bucket)
         if (
             name is None or tell or stale_ms_max or not repair or level not in _READ_LEVELS
             or len(floor) not in (0, VERSION_BYTES) or not 0 < len(key) <= KEY_BYTES_MAX
             or not 0 < timeout_ms <= context.timeout_ms_max
         ):  # fmt: skip
-            return b""
-        return context.placement.row_of(name + key)
+            return False
+        row = context.placement.row_of(name + key)
+        replicas = context.placement.sets[int.from_bytes(row[:2], "big")]
+        compare = compares(context, _LEVELS[level])
+        reads.columns(level, timeout_ms, replicas, compare).extend(outbox, [number], [row], [floor])
+        reads.asked.append((outbox, request))
+        return True
 
-    def _columns_of(self, asked: Iterable[Asked], rows: Iterable[bytes]) -> list[ReadColumns]:
-        """Those that have all but their rows in common, together."""
-        context, sets = self._context, self._context.placement.sets
-        every: list[ReadColumns] = []
-        groups: dict[Any, ReadColumns] = {}
-        for each, row in zip(asked, rows, strict=True):
-            level = _LEVELS[each[1].level]
-            kind = level, each[1].timeout_ms, sets[int.from_bytes(row[:2], "big")], compares(context, level)
-            columns = groups.get(kind)
-            if columns is None or len(columns.rows) == GROUP_MAX:
-                columns = groups[kind] = ReadColumns(*kind[:3], compare=kind[3])
-                every.append(columns)
-            columns.asked.append(each)
-            columns.rows.append(row)
-            columns.floors |= each[1].floor != b""
-        return every
+    def _take_gets(self, reads: _Reads, outbox: Outbox, many: GetMany) -> bool:
+        """The same of many; False if any of them is special."""
+        ids, bucket, keys, level, timeout_ms = many
+        context, name = self._context, self._names.get(bucket)
+        lengths = set(map(len, keys))
+        if (
+            name is None or level not in _READ_LEVELS or not 0 < timeout_ms <= context.timeout_ms_max
+            or not 0 < min(lengths) <= max(lengths) <= KEY_BYTES_MAX
+        ):  # fmt: skip
+            return False
+        rows = list(map(context.placement.row_of, map(name.__add__, keys)))
+        sets = [context.placement.sets[int.from_bytes(row[:2], "big")] for row in rows]
+        kinds = [(replicas, compares(context, _LEVELS[level])) for replicas in sets]
+        for kind in dict.fromkeys(kinds):
+            at = [place for place, each in enumerate(kinds) if each == kind]
+            columns = reads.columns(level, timeout_ms, *kind, len(at))
+            columns.extend(outbox, _picked(ids, at), _picked(rows, at), [b""] * len(at))
+        reads.asked.append((outbox, many))
+        return True
+
+
+def _picked(column: list[T], places: list[int]) -> list[T]:
+    return column if len(places) == len(column) else [column[place] for place in places]

@@ -16,7 +16,6 @@ So a group only ever counts; hints, timeouts and errors are the quorum write's.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from basestore.cluster.operations import Ack, Operation
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
@@ -40,10 +39,11 @@ class WriteColumns:
     """What a group is made of: what all have in common, and columns of what they have not."""
 
     __slots__ = (
-        "asked",
         "bytes",
         "contents",
+        "ids",
         "level",
+        "outboxes",
         "partitions",
         "proposals",
         "replicas",
@@ -55,7 +55,8 @@ class WriteColumns:
 
     def __init__(self, tombstone: bool, level: Level, timeout_ms: int, replicas: tuple[int, ...]) -> None:
         self.tombstone, self.level, self.timeout_ms, self.replicas = tombstone, level, timeout_ms, replicas
-        self.asked: list[tuple[Outbox, Any]] = []
+        self.outboxes: list[Outbox] = []
+        self.ids: list[int] = []  # of the requests, as their clients count
         self.partitions: list[int] = []
         self.rows: list[bytes] = []
         self.versions: list[bytes] = []
@@ -63,10 +64,31 @@ class WriteColumns:
         self.contents: list[bytes] = []
         self.bytes = 0
 
-    @property
-    def full(self) -> bool:
-        """Whether it should take no more."""
-        return len(self.rows) == GROUP_MAX or self.bytes > GROUP_BYTES_MAX
+    def has_room(self, count: int) -> bool:
+        """Whether it should take so many more."""
+        return len(self.rows) + count <= GROUP_MAX and self.bytes <= GROUP_BYTES_MAX
+
+    def extend(
+        self, outbox: Outbox, ids: list[int], partitions: list[int], rows: list[bytes],
+        proposals: list[bytes], contents: list[bytes],
+    ) -> None:  # fmt: skip
+        """Many that came over one connection; their versions come later."""
+        self.outboxes += [outbox] * len(ids)
+        self.ids += ids
+        self.partitions += partitions
+        self.rows += rows
+        self.proposals += proposals
+        self.contents += contents
+        self.bytes += sum(map(len, rows)) + sum(map(len, contents))
+
+
+def by_outbox(outboxes: Sequence[Outbox], ids: Sequence[int], first: int) -> dict[Outbox, list[int]]:
+    """The places of those that are still in a group, whose first request is `first`, by who has asked."""
+    places: dict[Outbox, list[int]] = {}
+    for request in ids[1:]:
+        place = request - first
+        places.setdefault(outboxes[place], []).append(place)
+    return places
 
 
 def begin_writes(context: Context, columns: WriteColumns, now: Instant) -> None:
@@ -150,18 +172,13 @@ class WriteGroup(Operation):
         context.metrics.answered(
             self._operation, columns.level, "stored", now.monotonic - self._begun_s, count
         )
-        places: dict[Outbox, list[int]] = {}
-        first = self._first
-        for request in self.ids[1:]:
-            places.setdefault(columns.asked[request - first][0], []).append(request - first)
-        number_of = context.peers.number_of
         states: list[int] = []
         for replica, state in zip(columns.replicas, tally.states, strict=True):
-            states += (number_of[replica], int(state))
-        for outbox, asked in places.items():
-            ids = [columns.asked[place][1].id for place in asked]
-            identities = [columns.proposals[place] + self._records[place][:STAMPED_BYTES] for place in asked]
-            partitions = [columns.partitions[place] for place in asked]
+            states += (context.peers.number_of[replica], int(state))
+        for outbox, places in by_outbox(columns.outboxes, self.ids, self._first).items():
+            ids = [columns.ids[place] for place in places]
+            identities = [columns.proposals[place] + self._records[place][:STAMPED_BYTES] for place in places]
+            partitions = [columns.partitions[place] for place in places]
             outbox.put(
                 Stored(ids, identities, partitions, tally.required, tally.applied, states),
                 SMALL_BYTES + 64 * len(ids),
@@ -172,11 +189,11 @@ class WriteGroup(Operation):
     def _leave(self, request: int) -> QuorumWrite:
         """One of them is a write of its own from now on."""
         context, columns, place = self._context, self._columns, request - self._first
-        record, (outbox, asked) = Record(self._records[place]), columns.asked[place]
+        record, outbox = Record(self._records[place]), columns.outboxes[place]
         content = Content(
             columns.rows[place], record.value, 0, columns.tombstone, Rule.LAST_WRITE_WINS, 0, record.proposal
         )
-        begun = partial(answer, context, outbox, asked.id, columns.level, content, self._begun_s)
+        begun = partial(answer, context, outbox, columns.ids[place], columns.level, content, self._begun_s)
         write = QuorumWrite(
             context, content, columns.replicas, columns.level, self._deadline, begun, self._begun_s
         )

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from zlib import crc32
 
 from basestore.protocol.codec import Message, decode, encode
+from basestore.protocol.groups import together
 from basestore.protocol.limits import ProtocolError
 
 FRAME_BYTES_MAX = 8 << 20  # between nodes
@@ -41,10 +42,10 @@ def pack_requests(messages: Iterable[Message]) -> Iterator[bytes]:
         batch.append(message)
         size += len(getattr(message, "value", b"")) + len(getattr(message, "key", b""))
         if size >= REQUESTS_BYTES or len(batch) == REQUESTS_MAX:
-            yield pack(batch)
+            yield pack(together(batch))
             batch, size = [], 0
     if batch:
-        yield pack(batch)
+        yield pack(together(batch))
 
 
 class FrameReader:

@@ -1,17 +1,86 @@
 """Messages that stand for many: what a group of plain requests is said with (`basestore/groups`).
 
 Each holds columns, and one field for what all have in common. What it stands for is messages of the other
-conversations: `single` makes them, and `singly` does so for whoever would rather not know of groups.
+conversations: `single` makes them, and `singly` does so for whoever would rather not know of groups. The
+reverse, for requests, is `together`.
 """
 
 from collections.abc import Iterable
+from itertools import groupby
 from typing import Any, NamedTuple
 
-from basestore.protocol.client import OUTCOME_STORED, Got, Written
+from basestore.protocol.client import OUTCOME_STORED, Delete, Get, Got, Set, Written
 from basestore.protocol.limits import GROUP_MAX
 from basestore.protocol.registry import message
 from basestore.protocol.replication import DIRECT, Applied, Apply, Held, HeldDigest, Read
-from basestore.repair.version import HEAD_BYTES, IDENTITY_BYTES, RECORD_BYTES_MIN, VERSION_BYTES
+from basestore.repair.version import (
+    HEAD_BYTES,
+    IDENTITY_BYTES,
+    PROPOSAL_BYTES,
+    RECORD_BYTES_MIN,
+    VERSION_BYTES,
+)
+
+
+@message(70)
+class WriteMany(NamedTuple):
+    """As so many Set, or, with `tombstone` and no values, as so many Delete: of writes that the client has
+    drawn something for, that repeat nothing and never expire."""
+
+    ids: list[int]
+    bucket: str
+    keys: list[bytes]
+    values: list[bytes]
+    level: int
+    timeout_ms: int
+    identities: list[bytes]
+    after: int
+    tombstone: bool
+
+    def check(self) -> str:
+        count = len(self.ids)
+        if not count == len(self.keys) == len(self.identities) or len(self.values) != count * (
+            not self.tombstone
+        ):
+            return "has columns of different lengths"
+        if set(map(len, self.identities)) != {PROPOSAL_BYTES}:
+            return "names no writes"
+        return "" if count <= GROUP_MAX else "asks too much at once"
+
+    def single(self) -> list[Set | Delete]:
+        bucket, level, timeout_ms, after = self.bucket, self.level, self.timeout_ms, self.after
+        if self.tombstone:
+            deletes = zip(self.ids, self.keys, self.identities, strict=True)
+            return [
+                Delete(each, bucket, key, level, timeout_ms, identity, False, after)
+                for each, key, identity in deletes
+            ]
+        return [
+            Set(each, bucket, key, value, level, timeout_ms, 0, identity, False, after)
+            for each, key, value, identity in zip(
+                self.ids, self.keys, self.values, self.identities, strict=True
+            )
+        ]
+
+
+@message(71)
+class GetMany(NamedTuple):
+    """As so many Get: of reads that follow no session, repair, and tell nothing besides."""
+
+    ids: list[int]
+    bucket: str
+    keys: list[bytes]
+    level: int
+    timeout_ms: int
+
+    def check(self) -> str:
+        if len(self.ids) != len(self.keys):
+            return "has columns of different lengths"
+        return "" if 0 < len(self.ids) <= GROUP_MAX else "asks for nothing, or for too much at once"
+
+    def single(self) -> list[Get]:
+        shared = self.level, self.timeout_ms, b"", True
+        return [Get(each, self.bucket, key, *shared) for each, key in zip(self.ids, self.keys, strict=True)]
 
 
 @message(28)
@@ -138,12 +207,14 @@ class HeldGroup(NamedTuple):
         ]
 
 
-_MANY = (Stored, Found, ApplyGroup, AppliedGroups, ReadGroup, HeldGroup)
+_MANY = (WriteMany, GetMany, Stored, Found, ApplyGroup, AppliedGroups, ReadGroup, HeldGroup)
 
 
-def answers_in(messages: Iterable[Any]) -> int:
-    """How many messages these are to a client, without groups."""
-    return sum(len(each.ids) if isinstance(each, Stored | Found) else 1 for each in messages)
+def requests_in(messages: Iterable[Any]) -> int:
+    """How many messages these are, from or to a client, without groups."""
+    return sum(
+        len(each.ids) if isinstance(each, WriteMany | GetMany | Stored | Found) else 1 for each in messages
+    )
 
 
 def singly(messages: Iterable[Any]) -> list[Any]:
@@ -155,3 +226,53 @@ def singly(messages: Iterable[Any]) -> list[Any]:
         else:
             single.append(each)
     return single
+
+
+def together(requests: Iterable[Any]) -> list[Any]:
+    """The same requests, at most GROUP_MAX of them; plain ones that follow each other and have all but their
+    keys and values in common as one."""
+    packed: list[Any] = []
+    for kind, run in groupby(requests, _kind):
+        alike = list(run)
+        if kind is None or len(alike) == 1:
+            packed += alike
+        elif kind[0] is Get:
+            ids, _, keys, *_ = zip(*alike, strict=True)
+            packed.append(GetMany(list(ids), kind[1], list(keys), *kind[2:]))
+        else:
+            packed.append(_write_many(alike, *kind))
+    return packed
+
+
+def _kind(request: Any) -> tuple[Any, ...] | None:
+    """What a plain request has in common with others; None if it is not plain."""
+    kind = type(request)
+    if kind is Get:
+        _, bucket, _, level, timeout_ms, floor, repair, tell, stale_ms_max = request
+        return None if floor or not repair or tell or stale_ms_max else (kind, bucket, level, timeout_ms)
+    if kind is not Set and kind is not Delete:
+        return None
+    if request.repeats or len(request.identity) != PROPOSAL_BYTES or (kind is Set and request.ttl_ms):
+        return None
+    return kind, request.bucket, request.level, request.timeout_ms, request.after
+
+
+def _write_many(
+    alike: list[Any], kind: type[Any], bucket: str, level: int, timeout_ms: int, after: int
+) -> WriteMany:
+    columns = zip(*alike, strict=True)
+    if kind is Set:
+        ids, _, keys, values, _, _, _, identities, *_ = columns
+    else:
+        (ids, _, keys, _, _, identities, *_), values = columns, ()
+    return WriteMany(
+        list(ids),
+        bucket,
+        list(keys),
+        list(values),
+        level,
+        timeout_ms,
+        list(identities),
+        after,
+        kind is Delete,
+    )

@@ -6,7 +6,7 @@ Owns the numbers that both sides of a connection must agree on; limits that a co
 
 from typing import Final
 
-PROTOCOL: Final = 6
+PROTOCOL: Final = 7
 DEPTH_MAX: Final = 4
 KEY_BYTES_MAX: Final = 64 * 1024
 VALUE_BYTES_MAX: Final = 1024 * 1024

@@ -33,6 +33,7 @@ from basestore.errors import Overloaded
 from basestore.node import Node
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX, FRAME_BYTES_MAX
+from basestore.protocol.groups import requests_in, singly
 from basestore.protocol.handshake import (
     Answer,
     BucketRow,
@@ -161,7 +162,7 @@ class Connections:
 
     def _refuse(self, outbox: Outbox, messages: list[Message]) -> None:
         """Say definitely that nothing was done of what came after the goodbye."""
-        for message in messages:
+        for message in singly(messages):
             refuse(outbox, getattr(message, "id", 0), Overloaded(STOPPING))
 
     # --- clients in this process -------------------------------------------------------------
@@ -330,13 +331,17 @@ class Connections:
             room = link.room(BACKLOG_BYTES_MAX) - client.under_way
             if room <= 0 or outbox.bytes > BACKLOG_BYTES_MAX:
                 return messages
+            count = requests_in(messages)
+            if count > room:
+                messages = singly(messages)
+            taken, rest = messages[:room], messages[room:]
             if self._goodbye is not None:
-                self._refuse(outbox, messages[:room])
+                self._refuse(outbox, taken)
             else:
-                _check(self._node.receive_client(outbox, messages[:room], instant()))
-            client.asked += min(room, len(messages))
+                _check(self._node.receive_client(outbox, taken, instant()))
+            client.asked += min(room, count)
             client.heard_s = trio.current_time()
-            return messages[room:]
+            return rest
 
         self._slots.clients[outbox] = client
         try:

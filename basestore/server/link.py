@@ -19,7 +19,7 @@ from basestore.cluster.outbox import Outbox, weight
 from basestore.config import parse_address
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import HELLO_BYTES_MAX, FrameReader, pack
-from basestore.protocol.groups import answers_in
+from basestore.protocol.groups import requests_in
 from basestore.protocol.limits import ProtocolError
 from basestore.server.poller import Poller
 
@@ -88,7 +88,7 @@ class Link:
         while outbox.messages and not self._unsent and self._ended is None:
             waiting_bytes = outbox.bytes
             messages = outbox.take()  # about one frame's worth; the loop sends what is left
-            count = answers_in(messages)
+            count = requests_in(messages)
             mean_bytes = (waiting_bytes - outbox.bytes) / count
             self._unsent = memoryview(pack(messages))
             self._push()

@@ -191,8 +191,11 @@ class Service:
                 listener.socket.close()
             # Before the engine is closed: the thread may be inside of it.
             self._sync_thread.stop()
-            self._tell_failed_sync(ended)
             self._poller.close()
+            if clean and self._sync_failure is not None:  # the sync under way: no turn has met it
+                self._close(clean=False)
+                raise self._sync_failure
+            self._tell_failed_sync(ended)
             self._close(clean=clean)
 
     def _tell_failed_sync(self, ended: BaseException | None) -> None:

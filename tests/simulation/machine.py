@@ -17,10 +17,11 @@ from basestore.cluster.outbox import Outbox
 from basestore.config import NodeConfig
 from basestore.coordinator.context import refuse
 from basestore.errors import Overloaded
+from basestore.groups.turn import GROUPED
 from basestore.instant import Instant
 from basestore.node import Node
 from basestore.protocol.codec import Message
-from basestore.protocol.groups import singly
+from basestore.protocol.groups import singly, together
 from basestore.protocol.handshake import Goodbye
 from basestore.protocol.heartbeats import Ping, Pong, Remembered
 from basestore.protocol.limits import ProtocolError
@@ -109,6 +110,7 @@ class Machine:
         self._stream = Stream(world.plan.seed, f"machine {index}")
         self._backlog: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._ends: dict[Outbox, Link | Session | Line] = {}
+        self._frames: dict[Outbox, list[Message]] = {}  # of clients, until the next turn
         self._order: dict[Outbox, int] = {}
         self._turning = False
         self._syncing = False
@@ -188,6 +190,7 @@ class Machine:
             # private: the same
             node.closed_stamps._begin_s = self.instant().monotonic + LISTEN_S
         self.node = node
+        self._frames = {}
         self._tell_room()
         self.world.witness.timekeeping.started(self)
         self.world.witness.stamps.started(self)
@@ -425,6 +428,7 @@ class Machine:
         self._turning = False
         self.turned_s = self._clockwork.now
         now = self.instant()
+        self._hear_frames(now)
         newest = node.step(now)
         if node.group_commit.stalled or self._stalled is not None:
             self._judge_stall(node)
@@ -594,6 +598,16 @@ class Machine:
             self.world.counts["refused after a goodbye"] += 1
             refuse(outbox, getattr(message, "id", 0), Overloaded(STOPPING))
             self.wake()
+        elif type(message) in GROUPED:
+            self._frames.setdefault(outbox, []).append(message)
+            self.wake()
         else:
             self.node.receive_client(outbox, [message], self.instant())
             self.wake()
+
+    def _hear_frames(self, now: Instant) -> None:
+        """What clients have asked since the last turn comes as their library sends it."""
+        assert self.node is not None
+        frames, self._frames = self._frames, {}
+        for outbox, messages in frames.items():
+            self.node.receive_client(outbox, together(messages), now)

@@ -85,6 +85,8 @@ _EXAMPLES: list[Message] = [
     rep.HeldDigest(1, HEAD, 7, True, 9),
     rep.Settled(1, 7, False),
     rep.Hinted(1, ROW, RECORD, STORE),
+    groups.WriteMany([1, 2], "default", [b"k", b"l"], [b"v", b""], 2, 5000, [IDENTITY[:8]] * 2, 7, False),
+    groups.GetMany([1, 2], "default", [b"k", b"l"], 1, 5000),
     groups.Stored([1, 2], [bytes(IDENTITY_BYTES)] * 2, [3, 4], 2, 2, [1, 1, 2, 0]),
     groups.Found([1, 2], [b"value", b""], [bytes(VERSION_BYTES)] * 2, 2, 2),
     groups.ApplyGroup(1, 5000, [ROW, ROW], [RECORD, RECORD]),

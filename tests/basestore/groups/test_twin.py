@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from basestore.consistency import Level
 from basestore.groups.turn import Turn
 from basestore.protocol.client import Delete, Get, Set, Written
-from basestore.protocol.groups import ApplyGroup, ReadGroup
+from basestore.protocol.groups import ApplyGroup, ReadGroup, singly, together
 from basestore.protocol.operator import Status
 from basestore.storage import keyspace
 from basestore.storage.keyspace import SEQUENCE_BYTES
-from tests.worlds.world import World
+from tests.worlds.world import World, travel
 
-KEYS = st.sampled_from([b"a", b"b", b"c", b"d", b"e", b"f", b"g"])
+KEYS = st.sampled_from([b"a", b"b", b"c", b"d", b"e", b"f", b"g", *(b"k%d" % n for n in range(20))])
 LEVELS = st.sampled_from([Level.ANY, Level.ONE, Level.QUORUM, Level.ALL]).map(int)
 READ_LEVELS = st.sampled_from([Level.ONE, Level.QUORUM, Level.ALL]).map(int)
 BUCKETS = st.sampled_from(["default"] * 6 + ["once", "nowhere"])
@@ -40,7 +40,11 @@ requests = st.one_of(
         st.sampled_from([False, False, False, True]), st.just(0),
     ),
 )  # fmt: skip
-turns = st.lists(requests, min_size=1, max_size=24)
+# Those with all but their keys in common travel as one message, and singly they do not.
+alike = st.tuples(requests, st.lists(KEYS, min_size=1, max_size=8)).map(
+    lambda drawn: [drawn[0]._replace(key=key) for key in drawn[1]]
+)
+turns = st.lists(alike, min_size=1, max_size=8).map(lambda runs: [each for run in runs for each in run])
 faults = st.sampled_from(
     ["none", "none", "none", "hold", "part", "isolate", "freeze", "wait", "crash", "heal", "spoil", "one way"]
 )
@@ -77,8 +81,10 @@ class Twin(World):
                 self.join(0, 2)
 
     def bring(self, turn: list[Any]) -> None:
-        for request in turn:
-            self.ask(0, lambda number, request=request: request._replace(id=number))  # type: ignore[misc]
+        client = self.clients[0]
+        assert client is not None
+        asked = [request._replace(id=client.number()) for request in turn]
+        assert self.node(0).receive_client(client.outbox, travel(together(asked)), self.now(0)) is None
         self.settle()
 
     def end(self) -> tuple[Any, ...]:
@@ -106,7 +112,7 @@ def told(answer: Any) -> Any:
 
 
 @contextmanager
-def singly() -> Iterator[None]:
+def ungrouped() -> Iterator[None]:
     """Nothing is put in a group."""
     with patch.object(Turn, "calm", False):
         yield
@@ -120,7 +126,7 @@ def test_a_turn_ends_the_same_in_groups_and_singly(replication: int, story: list
         twin = Twin(replication)
         for turn, fault in story:
             if each:
-                with singly():
+                with ungrouped():
                     twin.bring(turn)
             else:
                 twin.bring(turn)
@@ -129,6 +135,12 @@ def test_a_turn_ends_the_same_in_groups_and_singly(replication: int, story: list
     (answers, records), (single_answers, single_records) = ends
     assert answers == single_answers
     assert records == single_records
+
+
+@given(turns)
+def test_what_is_asked_together_is_the_same_as_what_is_asked_singly(turn: list[Any]) -> None:
+    asked = [request._replace(id=number) for number, request in enumerate(turn, 1)]
+    assert singly(travel(together(asked))) == asked
 
 
 def test_what_a_turn_has_brought_travels_as_one_message_for_each_kind() -> None:

@@ -22,7 +22,16 @@ from basestore.protocol.anti_entropy import (
 )
 from basestore.protocol.client import Get, Page, Written
 from basestore.protocol.codec import Message, decode, encode
-from basestore.protocol.groups import AppliedGroups, ApplyGroup, Found, HeldGroup, ReadGroup, Stored
+from basestore.protocol.groups import (
+    AppliedGroups,
+    ApplyGroup,
+    Found,
+    GetMany,
+    HeldGroup,
+    ReadGroup,
+    Stored,
+    WriteMany,
+)
 from basestore.protocol.handshake import BucketRow, Welcome
 from basestore.protocol.heartbeats import Ping
 from basestore.protocol.limits import BATCH_MESSAGES_MAX, DEPTH_MAX, TIMEOUT_MS_MAX, ProtocolError
@@ -206,6 +215,27 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
         ({"groups": [1]}, "names no groups"),
         ({"groups": [1, 0]}, "names no groups"),
         ({"groups": [1, 1 << 40]}, "names no groups"),
+    ],
+    WriteMany: [
+        ({"ids": [1]}, "has columns of different lengths"),
+        ({"values": [b"v"]}, "has columns of different lengths"),
+        ({"tombstone": True}, "has columns of different lengths"),
+        ({"identities": [b"", bytes(8)]}, "names no writes"),
+        ({"ids": [], "keys": [], "values": [], "identities": []}, "names no writes"),
+        (
+            {
+                "ids": [1] * 1025,
+                "keys": [b"k"] * 1025,
+                "values": [b""] * 1025,
+                "identities": [bytes(8)] * 1025,
+            },
+            "asks too much at once",
+        ),
+    ],
+    GetMany: [
+        ({"ids": [1]}, "has columns of different lengths"),
+        ({"ids": [], "keys": []}, "asks for nothing, or for too much at once"),
+        ({"ids": [1] * 1025, "keys": [b"k"] * 1025}, "asks for nothing, or for too much at once"),
     ],
     ReadGroup: [({"rows": []}, "is no group of reads"), ({"rows": [ROW] * 1025}, "is no group of reads")],
     HeldGroup: [({"held": [b"short"]}, "carries what is no record")],

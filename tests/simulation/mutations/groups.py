@@ -53,8 +53,7 @@ def _marks_out_of_step(self: Any, rows: Sequence[bytes], *more: Any, **named: An
 @mutant("an answer to a group goes to another connection", GROUPS, WriteGroup, "_answer")
 def _answer_the_first(self: Any, now: Any) -> None:
     columns = self._columns
-    first = columns.asked[0][0]
-    columns.asked = [(first, request) for _, request in columns.asked]
+    columns.outboxes = columns.outboxes[:1] * len(columns.outboxes)
     _answer(self, now)
 
 
