@@ -80,19 +80,23 @@ class _Writes:
 class _Reads:
     """Plain reads: `asked`, and all columns that they were put into."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self.asked: list[Asked] = []
         self.all: list[ReadColumns] = []
         self._open: dict[Any, ReadColumns] = {}
+        self._compare: dict[int, bool] = {}
 
-    def columns(
-        self, level: int, timeout_ms: int, replicas: tuple[int, ...], compare: bool, count: int = 1
-    ) -> ReadColumns:
+    def columns(self, level: int, timeout_ms: int, replicas: tuple[int, ...], count: int = 1) -> ReadColumns:
         """Those that the next reads of this kind, so many, are put into."""
-        kind = level, timeout_ms, replicas, compare
+        kind = level, timeout_ms, replicas
         columns = self._open.get(kind)
         if columns is None or len(columns.rows) + count > GROUP_MAX:
-            columns = self._open[kind] = ReadColumns(_LEVELS[level], timeout_ms, replicas, compare=compare)
+            if level not in self._compare:  # a lot for all of a turn: few comparisons of many rows
+                self._compare[level] = compares(self._context, _LEVELS[level])
+            columns = self._open[kind] = ReadColumns(
+                _LEVELS[level], timeout_ms, replicas, compare=self._compare[level]
+            )
             self.all.append(columns)
         return columns
 
@@ -250,7 +254,7 @@ class Turn:
     # --- reads -------------------------------------------------------------------------------
 
     def _read(self, asked: Iterable[Asked], now: Instant) -> None:
-        reads = _Reads()
+        reads = _Reads(self._context)
         for outbox, request in asked:
             if type(request) is GetMany and self._take_gets(reads, outbox, request):
                 continue
@@ -278,8 +282,7 @@ class Turn:
             return False
         row = context.placement.row_of(name + key)
         replicas = context.placement.sets[int.from_bytes(row[:2], "big")]
-        compare = compares(context, _LEVELS[level])
-        reads.columns(level, timeout_ms, replicas, compare).extend(outbox, [number], [row], [floor])
+        reads.columns(level, timeout_ms, replicas).extend(outbox, [number], [row], [floor])
         reads.asked.append((outbox, request))
         return True
 
@@ -295,10 +298,9 @@ class Turn:
             return False
         rows = list(map(context.placement.row_of, map(name.__add__, keys)))
         sets = [context.placement.sets[int.from_bytes(row[:2], "big")] for row in rows]
-        kinds = [(replicas, compares(context, _LEVELS[level])) for replicas in sets]
-        for kind in dict.fromkeys(kinds):
-            at = [place for place, each in enumerate(kinds) if each == kind]
-            columns = reads.columns(level, timeout_ms, *kind, len(at))
+        for replicas in dict.fromkeys(sets):
+            at = [place for place, each in enumerate(sets) if each == replicas]
+            columns = reads.columns(level, timeout_ms, replicas, len(at))
             columns.extend(outbox, _picked(ids, at), _picked(rows, at), [b""] * len(at))
         reads.asked.append((outbox, many))
         return True
