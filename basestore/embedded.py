@@ -19,7 +19,7 @@ import trio
 
 from basestore.client.arguments import Consistency
 from basestore.client.calls import GRACE_S, Make
-from basestore.client.channel import Channel, Pending, answered, late, lost, overdue
+from basestore.client.channel import Channel, Event, Pending, Together, answered, late, lost, overdue
 from basestore.client.connection import channel_to
 from basestore.client.opening import opening
 from basestore.client.owner import Owner
@@ -67,10 +67,16 @@ class _LocalChannel:
         if self._closed:
             raise InvalidRequest("this store is closed: its block has ended, or `aclose` was called")
 
-    def ask(self, make: Make, deadline: float) -> Pending:
+    def together(self) -> Together:
+        return Together(trio.Event())
+
+    def ask(self, make: Make, deadline: float, together: Together | None = None) -> Pending:
         self._next_id += 1
         message = make(self._next_id)
-        pending = Pending(self._asked, message, trio.Event(), monotonic(), deadline + GRACE_S)
+        if together is not None:
+            together.add()
+        event: Event = trio.Event() if together is None else together
+        pending = Pending(self._asked, message, event, monotonic(), deadline + GRACE_S)
         self._service.node.receive_client(self._outbox, [message], instant())
         self._service.wake()
         return pending

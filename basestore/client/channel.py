@@ -64,6 +64,9 @@ class Answer(Awaitable[Message], Protocol):
     def forget(self) -> None:
         """Nobody will await it (any more)."""
 
+    def told(self) -> Message:
+        """The answer, once all that were asked together have theirs; raises that there will be none."""
+
 
 class Channel(Protocol):
     """Carries requests to one node. Of its cluster, once it is ready: the names of the members, the id,
@@ -89,10 +92,13 @@ class Channel(Protocol):
     async def ready(self, deadline: float) -> None:
         """Until requests can be sent; Unreachable, at the deadline at the latest."""
 
-    def ask(self, make: Make, deadline: float) -> Answer:
-        """Send the request that `make` makes with an id, at once; await the result for the answer.
-        A timeout or ConnectionLost when none comes, Unsent when it was not sent. Overloaded when too many
-        requests are under way."""
+    def ask(self, make: Make, deadline: float, together: "Together | None" = None) -> Answer:
+        """Send the request that `make` makes with an id, at once; await the result for the answer, or all
+        that were asked `together`. A timeout or ConnectionLost when none comes, Unsent when it was not sent.
+        Overloaded when too many requests are under way."""
+
+    def together(self) -> "Together":
+        """For requests that are waited for together."""
 
 
 class Event(Protocol):
@@ -101,6 +107,31 @@ class Event(Protocol):
     def set(self) -> object: ...
 
     async def wait(self) -> object: ...
+
+
+class Together:
+    """One event for many requests: a caller that has asked them all is woken once."""
+
+    __slots__ = ("_event", "_untold")
+
+    def __init__(self, event: Event) -> None:
+        self._event = event
+        self._untold = 1  # for who asks: nothing is over while it may ask more
+
+    def add(self) -> None:
+        """One more."""
+        self._untold += 1
+
+    def set(self) -> None:
+        """One has its answer, or there will be none."""
+        self._untold -= 1
+        if not self._untold:
+            self._event.set()
+
+    async def wait(self) -> None:
+        """Until each has; nothing more is asked."""
+        self.set()
+        await self._event.wait()
 
 
 class Pending(Awaitable[Message]):
@@ -139,6 +170,10 @@ class Pending(Awaitable[Message]):
             await self._event.wait()
         finally:
             self.forget()
+        return self.told()
+
+    def told(self) -> Message:
+        self.forget()
         told = self._told
         if told is None or isinstance(told, RequestFailed | Unsent):
             raise told or ConnectionLost("the client was closed before the answer came")
@@ -251,6 +286,14 @@ class _Lesson(Awaitable[Message]):
         self._answer.forget()
         self._end(None)
 
+    def told(self) -> Message:
+        try:
+            answer = self._answer.told()
+            self._end(answer)
+            return answer
+        finally:
+            self._end(None)
+
     def __await__(self) -> Generator[Any, Any, Message]:
         return self._wait().__await__()
 
@@ -285,14 +328,17 @@ class SessionChannel:
         # The endpoint that answers may by now be of another cluster than the one that was seen.
         check_cluster(self._seen.cluster, self._channel.cluster)
 
-    def ask(self, make: Make, deadline: float) -> Answer:
+    def together(self) -> Together:
+        return self._channel.together()
+
+    def ask(self, make: Make, deadline: float, together: Together | None = None) -> Answer:
         begun: list[Message] = []
 
         def begin(request: int) -> Message:
             begun.append(self._seen.begin(make(request)))
             return begun[0]
 
-        answer = self._channel.ask(begin, deadline)
+        answer = self._channel.ask(begin, deadline, together)
         return _Lesson(self._seen, begun[0], answer)
 
     @property

@@ -39,7 +39,9 @@ from basestore.client.channel import (
     NO_CONNECTION,
     SILENT,
     Channel,
+    Event,
     Pending,
+    Together,
     Unsent,
     answered,
     late,
@@ -302,7 +304,10 @@ class _NetworkChannel:
         self.addresses = {member.name: member.address for member in welcome.members}
         self._tasks.start_soon(connection.run)
 
-    def ask(self, make: Make, deadline: float) -> Pending:
+    def together(self) -> Together:
+        return Together(anyio.Event())
+
+    def ask(self, make: Make, deadline: float, together: Together | None = None) -> Pending:
         connection = self._connection
         if connection is None or connection.leaving:  # since `ready`
             raise Unsent
@@ -313,7 +318,10 @@ class _NetworkChannel:
         message = make(self._next_id)
         sent = monotonic()
         message = hurried(message, deadline - sent)
-        pending = Pending(self.asked, message, anyio.Event(), sent, deadline + GRACE_S, connection)
+        event: Event = anyio.Event() if together is None else together
+        if together is not None:
+            together.add()
+        pending = Pending(self.asked, message, event, sent, deadline + GRACE_S, connection)
         connection.send(message)
         return pending
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from basestore.client.arguments import Consistency, Data, listed, pairs, prefix_bytes
 from basestore.client.calls import Call
-from basestore.client.channel import Answer, Channel, SessionChannel, Unsent
+from basestore.client.channel import Answer, Channel, SessionChannel, Together, Unsent
 from basestore.client.operator import Operator
 from basestore.client.session import KEYS_MAX_DEFAULT, Session, revised
 from basestore.errors import BasestoreError, InvalidRequest, RequestFailed, SessionFull, Unreachable
@@ -138,48 +138,60 @@ class Store(Operator):
     async def _many(self, calls: Sequence[Call[T]]) -> Many[T]:
         results: Many[T] = Many()
         for start in range(0, len(calls), MANY_MAX):
-            deadline = monotonic() + calls[start].timeout_s
-            asked: list[tuple[Call[T], Answer | BasestoreError]] = []
-            try:
-                for call in calls[start : start + MANY_MAX]:
-                    asked.append((call, await self._begin(call, deadline)))
-                    if isinstance(asked[-1][1], Unreachable):
-                        break
-                for call, answer in asked:
-                    result: T | BasestoreError = await self._end(call, answer, deadline)
-                    results.append(result)
-            finally:  # what a cancelled call did not get to await
-                for _, answer in asked:
-                    if not isinstance(answer, BasestoreError):
-                        answer.forget()
+            lot: list[T | BasestoreError] = await self._lot(calls[start : start + MANY_MAX])
+            results += lot
             if isinstance(results[-1], Unreachable):  # so are all that follow, and each would wait for it
                 return Many(results + [results[-1]] * (len(calls) - len(results)))
         return results
 
-    async def _begin(self, call: Call[T], deadline: float) -> Answer | BasestoreError:
-        """Send one of many, or say why not."""
+    async def _lot(self, calls: Sequence[Call[T]]) -> list[T | BasestoreError]:
+        """As many as are under way at once; fewer results than calls where the last is Unreachable."""
+        deadline = monotonic() + calls[0].timeout_s
+        together = self._channel.together()
+        asked: list[tuple[Call[T], Answer | BasestoreError]] = []
+        try:
+            for call in calls:
+                asked.append((call, await self._begin(call, deadline, together, ready=bool(asked))))
+                if isinstance(asked[-1][1], Unreachable):
+                    break
+            await together.wait()
+            results: list[T | BasestoreError] = []
+            for call, answer in asked:
+                result: T | BasestoreError = await self._end(call, answer, deadline)
+                results.append(result)
+            return results
+        finally:  # what a cancelled call did not get to hear
+            for _, answer in asked:
+                if not isinstance(answer, BasestoreError):
+                    answer.forget()
+
+    async def _begin(
+        self, call: Call[T], deadline: float, together: Together, *, ready: bool
+    ) -> Answer | BasestoreError:
+        """Send one of many, or say why not. `ready`: the one before it was sent just now."""
         channel = self._channel
         while True:
             try:
-                await channel.ready(deadline)
+                if not ready:
+                    await channel.ready(deadline)
                 if call.timeout_s > channel.timeout_s_max:
                     call = call.within(channel.timeout_s_max)
                     deadline = min(deadline, monotonic() + call.timeout_s)
-                return channel.ask(call.make, deadline)
+                return channel.ask(call.make, deadline, together)
             except Unsent:
-                continue
+                ready = False
             except (InvalidRequest, Unreachable, RequestFailed, SessionFull) as error:
                 return error
 
     async def _end(
         self, call: Call[T], answer: Answer | BasestoreError, deadline: float
     ) -> T | BasestoreError:
-        """What became of one of many."""
+        """What became of one of many, which has been told."""
         if isinstance(answer, BasestoreError):
             return answer
         try:
             try:
-                return call.read(await answer, self._channel.members)
+                return call.read(answer.told(), self._channel.members)
             except Unsent:
                 return await self._ask(call, deadline)
         except (InvalidRequest, Unreachable, RequestFailed) as error:

@@ -29,6 +29,9 @@ from basestore.protocol.registry import FORMS, NUMBERS, Form
 CONVERSATIONS: Final = (handshake, client, operator, replication, groups, heartbeats, anti_entropy)
 
 
+KEPT_BYTES_MAX: Final = 64 << 10
+
+
 class Message(Protocol):
     """Any message. Structural, because a NamedTuple has no base class of its own; `registry` says which
     classes may travel."""
@@ -64,29 +67,46 @@ def encode(messages: Iterable[Message]) -> bytes:
     return cbor2.dumps(runs)
 
 
-def decode(payload: bytes) -> list[Message]:
-    """The messages of a frame's payload, each checked; ProtocolError on anything else."""
-    source = io.BytesIO(payload)
-    try:
-        runs = cbor2.CBORDecoder(
-            source,
+class Decoder:
+    """Decodes the frames of one connection, one after the other: a decoder of CBOR is dear to make."""
+
+    __slots__ = ("_decoder",)
+
+    def __init__(self) -> None:
+        self._decoder = cbor2.CBORDecoder(
+            io.BytesIO(),
             tag_hook=_refuse,
             semantic_decoders=_SEMANTIC,
             max_depth=DEPTH_MAX,
             allow_indefinite=False,
             allow_duplicate_keys=False,
             strict_hashable_types=True,
-        ).decode()
-    except (cbor2.CBORError, ValueError, TypeError, RecursionError) as error:
-        raise ProtocolError(f"a frame is not valid CBOR: {error}") from error
-    if source.tell() != len(payload):
-        raise ProtocolError(f"{len(payload) - source.tell()} bytes follow the end of a frame's CBOR")
-    if type(runs) is not list:
-        raise ProtocolError("a frame is an array of messages")
-    messages: list[Message] = []
-    for run in runs:
-        messages += _messages(run, BATCH_MESSAGES_MAX - len(messages))
-    return messages
+        )
+
+    def decode(self, payload: bytes) -> list[Message]:
+        """The messages of a frame's payload, each checked; ProtocolError on anything else."""
+        source = self._decoder.fp = io.BytesIO(payload)
+        try:
+            runs = self._decoder.decode()
+        except (cbor2.CBORError, ValueError, TypeError, RecursionError) as error:
+            raise ProtocolError(f"a frame is not valid CBOR: {error}") from error
+        if len(payload) > KEPT_BYTES_MAX:  # it would stay until the next frame
+            self._decoder.fp = io.BytesIO()
+        if source.tell() != len(payload):
+            raise ProtocolError(f"{len(payload) - source.tell()} bytes follow the end of a frame's CBOR")
+        if type(runs) is not list:
+            raise ProtocolError("a frame is an array of messages")
+        if len(runs) == 1:
+            return _messages(runs[0], BATCH_MESSAGES_MAX)
+        messages: list[Message] = []
+        for run in runs:
+            messages += _messages(run, BATCH_MESSAGES_MAX - len(messages))
+        return messages
+
+
+def decode(payload: bytes) -> list[Message]:
+    """The messages of one frame's payload, as `Decoder.decode`."""
+    return Decoder().decode(payload)
 
 
 def _messages(run: Any, room: int) -> list[Any]:
@@ -98,17 +118,24 @@ def _messages(run: Any, room: int) -> list[Any]:
         raise ProtocolError(f"there is no message of kind {run[0]}; the other side may be newer")
     make, types, lists, rows, check = form
     del run[0]
-    count, rest = divmod(len(run), len(types))
-    # Before anything is made in proportion to it.
-    if count > room:
-        raise ProtocolError(f"a frame has more than {BATCH_MESSAGES_MAX} messages")
+    kinds = tuple(map(type, run))
     # One comparison checks all fields of all messages of the run. `type`, not isinstance: a bool is an int.
-    if rest or not count or tuple(map(type, run)) != types * count:
-        raise ProtocolError(f"the fields of a {make.__name__} have the wrong number or types")
+    if kinds != types:
+        count, rest = divmod(len(run), len(types))
+        # Before anything is made in proportion to it.
+        if count > room:
+            raise ProtocolError(f"a frame has more than {BATCH_MESSAGES_MAX} messages")
+        if rest or not count or kinds != types * count:
+            raise ProtocolError(f"the fields of a {make.__name__} have the wrong number or types")
+    elif not room:
+        raise ProtocolError(f"a frame has more than {BATCH_MESSAGES_MAX} messages")
     if rows:
         _make_rows(run, form)
     new = tuple.__new__  # what _make does, less the checks just made
-    messages = [new(make, fields) for fields in zip(*[iter(run)] * len(types), strict=True)]
+    if len(run) == len(types):
+        messages = [new(make, run)]
+    else:
+        messages = [new(make, fields) for fields in zip(*[iter(run)] * len(types), strict=True)]
     for place, element in lists:
         for message in messages:
             if not set(map(type, message[place])) <= {element}:

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from zlib import crc32
 
-from basestore.protocol.codec import Message, decode, encode
+from basestore.protocol.codec import Decoder, Message, encode
 from basestore.protocol.groups import together
 from basestore.protocol.limits import ProtocolError
 
@@ -51,41 +51,51 @@ def pack_requests(messages: Iterable[Message]) -> Iterator[bytes]:
 class FrameReader:
     """Takes bytes as they come, gives messages. `frame_bytes_max` may be raised after the hello."""
 
-    __slots__ = ("_buffer", "frame_bytes_max")
+    __slots__ = ("_buffer", "_decoder", "frame_bytes_max")
 
     def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
         self.frame_bytes_max = frame_bytes_max
         self._buffer = bytearray()
+        self._decoder = Decoder()
 
     def feed(self, data: bytes) -> list[Message]:
         """The messages of every frame that is complete now; ProtocolError on a broken one."""
         buffer = self._buffer
+        if not buffer:
+            messages, start = self._frames(data)
+            if start < len(data):
+                buffer += memoryview(data)[start:]
+            return messages
         buffer += data
+        messages, start = self._frames(buffer)
+        if start:
+            del buffer[:start]
+        return messages
+
+    def _frames(self, data: bytes | bytearray) -> tuple[list[Message], int]:
+        """The messages of all frames that are complete, and where the next one begins."""
         messages: list[Message] = []
-        start, end = 0, len(buffer)
+        start, end = 0, len(data)
         # In the order of what is believed: the bound needs no trust, the length only its own checksum; the
         # payload's is looked at when all of it is there.
         while end - start >= _HEADER.size:
-            length, length_checksum, checksum = _HEADER.unpack_from(buffer, start)
+            length, length_checksum, checksum = _HEADER.unpack_from(data, start)
             if length > self.frame_bytes_max:
                 raise ProtocolError(
                     f"a frame of {length} bytes is announced, at most {self.frame_bytes_max} are allowed; "
                     f"the other side may not speak this protocol"
                 )
-            if crc32(_LENGTH.pack(length)) != length_checksum:
+            if crc32(data[start : start + _LENGTH.size]) != length_checksum:
                 raise ProtocolError("a frame's checksum does not fit its length")
             stop = start + _HEADER.size + length
             if end < stop:
                 break
-            # Through a view, so that it is copied once.
-            payload = bytes(memoryview(buffer)[start + _HEADER.size : stop])
+            payload = data[start + _HEADER.size : stop]
             if crc32(payload) != checksum:
                 raise ProtocolError("a frame's checksum does not fit its payload")
-            messages += decode(payload)
+            messages += self._decoder.decode(bytes(payload))
             start = stop
-        if start:
-            del buffer[:start]
-        return messages
+        return messages, start
 
     @property
     def partial(self) -> int:

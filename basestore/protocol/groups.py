@@ -5,7 +5,7 @@ conversations: `single` makes them, and `singly` does so for whoever would rathe
 reverse, for requests, is `together`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -207,21 +207,24 @@ class HeldGroup(NamedTuple):
         ]
 
 
-_MANY = (WriteMany, GetMany, Stored, Found, ApplyGroup, AppliedGroups, ReadGroup, HeldGroup)
+_OF_CLIENTS = frozenset((WriteMany, GetMany, Stored, Found))
+_MANY = frozenset((WriteMany, GetMany, Stored, Found, ApplyGroup, AppliedGroups, ReadGroup, HeldGroup))
 
 
-def requests_in(messages: Iterable[Any]) -> int:
+def requests_in(messages: Sequence[Any]) -> int:
     """How many messages these are, from or to a client, without groups."""
-    return sum(
-        len(each.ids) if isinstance(each, WriteMany | GetMany | Stored | Found) else 1 for each in messages
-    )
+    count = len(messages)
+    for each in messages:
+        if type(each) in _OF_CLIENTS:
+            count += len(each.ids) - 1
+    return count
 
 
 def singly(messages: Iterable[Any]) -> list[Any]:
     """The same messages, without groups."""
     single: list[Any] = []
     for each in messages:
-        if isinstance(each, _MANY):
+        if type(each) in _MANY:
             single += each.single()
         else:
             single.append(each)
