@@ -13,6 +13,7 @@ import trio
 import basestore
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack
+from basestore.protocol.groups import singly
 from basestore.protocol.handshake import BucketRow, Hello, MemberRow, Refused, Welcome
 from basestore.protocol.limits import PROTOCOL, ProtocolError
 from tests.worlds.patience import PATIENCE_S
@@ -105,7 +106,7 @@ class FakeNode:
         reader = FrameReader()
         try:
             while data := connection.recv(65536):
-                for message in reader.feed(data):
+                for message in singly(reader.feed(data)):
                     if isinstance(message, Hello):
                         if self._hangs_up:
                             return

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from basestore.client.channel import Answer
+from basestore.client.channel import Answer, Together
 from basestore.client.store import Store
 from basestore.consistency import Level, Outcome
 from basestore.errors import BasestoreError, InvalidRequest, ReadTimeout, SessionFull
@@ -34,14 +34,27 @@ class Waiting:
     def forget(self) -> None:
         """It is answered all the same."""
 
-    def __await__(self) -> Generator[Any, Any, Message]:
+    def told(self) -> Message:
         self._world.settle()
         for _ in range(100):
             if self._call.answer is not None:
                 return self._call.answer
             self._world.run(0.05)
         raise AssertionError("a request was not answered")
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        return self.told()
         yield
+
+
+class Ever:
+    """Whoever waits for it looks for answers himself."""
+
+    def set(self) -> None:
+        pass
+
+    async def wait(self) -> None:
+        pass
 
 
 class Way:
@@ -65,7 +78,12 @@ class Way:
     async def ready(self, deadline: float) -> None:
         """Always."""
 
-    def ask(self, make: Callable[[int], Message], deadline: float) -> Answer:
+    def together(self) -> Together:
+        return Together(Ever())
+
+    def ask(
+        self, make: Callable[[int], Message], deadline: float, together: Together | None = None
+    ) -> Answer:
         return Waiting(self._world, self._world.ask(self.at, make))
 
 

@@ -89,8 +89,8 @@ class Twin(World):
     def bring(self, turn: list[Any]) -> None:
         client = self.clients[0]
         assert client is not None
-        # What is concurrent may end in either order: so where much is slow no turn asks for what one before it
-        # has asked for.
+        # What is concurrent may end in either order: so where much is slow no turn asks for what one before
+        # it has asked for.
         if self._slow:
             turn = [request for request in turn if request.key not in self._under_way]
         self._under_way |= {request.key for request in turn}
