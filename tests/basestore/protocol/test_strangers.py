@@ -128,6 +128,7 @@ same_roots = st.integers(0, 3).flatmap(
     )
 )  # fmt: skip
 
+
 def several(strategy: st.SearchStrategy[Any], count: int) -> st.SearchStrategy[list[Any]]:
     return st.lists(strategy, min_size=count, max_size=count)
 
