@@ -20,6 +20,7 @@ from basestore.config import (
     DRIFT_MS_DEFAULT,
     HINT_AGE_S_DEFAULT,
     HINT_BYTES_DEFAULT,
+    MARKS_BYTES_DEFAULT,
     MEMBERS_MAX,
     NUMBER_MAX,
     PARTITIONS_DEFAULT,
@@ -181,6 +182,7 @@ def _node(table: _Table, cluster: ClusterConfig, base: Path) -> NodeConfig:
         table.share("read_repair", READ_REPAIR_DEFAULT),
         table.take("metrics", str, ""),
         table.number("disk_reserve_bytes", RESERVE_UNSET, RESERVE_UNSET, math.inf),
+        table.number("marks_bytes_max", MARKS_BYTES_DEFAULT, 0, math.inf),
     )
     table.end()
     return config
@@ -338,6 +340,7 @@ def dump(config: NodeConfig, base: Path | None = None) -> str:
         f"read_repair = {config.read_repair}",
         *([f"metrics = {quote(config.metrics)}"] if config.metrics else []),
         *([f"disk_reserve_bytes = {config.disk_reserve_bytes}"] if config.disk_reserve_bytes >= 0 else []),
+        f"marks_bytes_max = {config.marks_bytes_max}  # of memory; where it is short, writes read the disk",
         "",
     ]
     return "\n".join(lines)

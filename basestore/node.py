@@ -99,7 +99,8 @@ class Node:
         self.summaries = Summaries(self.group_commit, placement.held_by(self.me))
         first, spare = stored_ceiling(engine, self.summaries.closed), placement.meeting_quorum - 1
         self.clock = HybridClock(first, cluster.drift_ms_max, ahead=config.clock_is_right)
-        self.replica = Replica(self.group_commit, self.summaries, rules, digester, self.clock)
+        marks = config.marks_bytes_max
+        self.replica = Replica(self.group_commit, self.summaries, rules, digester, self.clock, marks)
         self.peers = Peers(cluster.names, self.me, self.ready, cluster.drift_ms_max, spare)
         self.peers.clock.open(now, vouched=config.clock_is_right, ahead_ms=stored_ahead_ms(engine))
         origin = (config.member.number + 1) << 48 | fresh.incarnation

@@ -25,6 +25,7 @@ from itertools import islice
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.cluster.placement import row_bucket, row_name, row_partition
+from basestore.config import MARKS_BYTES_DEFAULT
 from basestore.errors import DamagedRecord
 from basestore.protocol.replication import (
     COPY,
@@ -74,6 +75,7 @@ class Replica:
         rules: Mapping[bytes, Rule],
         digester: Digester,
         clock: HybridClock,
+        marks_bytes_max: int = MARKS_BYTES_DEFAULT,
     ) -> None:
         self._group_commit = group_commit
         self.summaries = summaries
@@ -86,7 +88,7 @@ class Replica:
         self.plain = {prefix for prefix, rule in self._rule_of.items() if not rule.immutable}
         self.digester = digester
         self.clock = clock
-        self.marks = Marks()
+        self.marks = Marks(marks_bytes_max)
         self.damaged: dict[bytes, None] = {}
 
     # --- what comes in ------------------------------------------------------------------------

@@ -10,46 +10,44 @@ oldest go. A mark is as good as the row's owner keeps it: who changes a row note
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-MARKS_BYTES_MAX = 256 << 20
 MARK_BYTES = 176  # of one besides its row: two objects' headers, its 49 bytes, its part of the table
-DROPPED = 4000
+DROPPED_SHARE = 256
 
 
 class Marks:
     """By row. `of`: for whoever looks for many of them; only this class changes it."""
 
-    def __init__(self, bytes_max: int = MARKS_BYTES_MAX) -> None:
+    def __init__(self, bytes_max: int) -> None:
         self.of: dict[bytes, bytes] = {}
         self._bytes_max = bytes_max
         self.bytes = 0
 
     def note(self, row: bytes, mark: bytes) -> None:
         """The row holds this now."""
-        if row not in self.of:
-            self._make_room(MARK_BYTES + len(row))
-        self.of[row] = mark
+        self.note_all((row,), (mark,))
 
     def note_all(self, rows: Sequence[bytes], marks: Iterable[bytes]) -> None:
         """The same of many, all of them different."""
         of = self.of
-        for row in rows:
-            if row not in of:
-                self._make_room(MARK_BYTES + len(row))
+        if fresh := _size(row for row in rows if row not in of):
+            while of and self.bytes + fresh > self._bytes_max:
+                # Many at once: a dict that loses its first key again and again is slow to find the next.
+                for oldest in list(islice(of, len(of) // DROPPED_SHARE + 1)):
+                    self.forget(oldest)
+            self.bytes += _size(row for row in rows if row not in of)  # more, if some of these had to go
         of.update(zip(rows, marks, strict=True))
-
-    def _make_room(self, size: int) -> None:
-        self.bytes += size
-        if self.bytes > self._bytes_max:
-            # Many at once: a dict that loses its first key again and again is slow to find the next.
-            for oldest in list(islice(self.of, DROPPED)):
-                self.forget(oldest)
 
     def forget(self, row: bytes) -> None:
         """What the row holds is not known any more."""
         if self.of.pop(row, None) is not None:
-            self.bytes -= MARK_BYTES + len(row)
+            self.bytes -= _size((row,))
 
     def clear(self) -> None:
         """What is noted was found not to fit the disk."""
         self.of.clear()
         self.bytes = 0
+
+
+def _size(rows: Iterable[bytes]) -> int:
+    """Of the marks of these rows."""
+    return sum(MARK_BYTES + len(row) for row in rows)

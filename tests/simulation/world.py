@@ -77,10 +77,17 @@ class PlannedWorld:
         self.triggers = Triggers(self)
         self.witness = Witness(self)
         self.machines: list[Machine] = []
+        marks_bytes_max = Stream(plan.seed, "marks").pick((1 << 20, 1 << 20, 3000, 200))
         hint_age_s_max = plan.hint_age_s_max or Stream(plan.seed, "hints").pick((10_000, 10_000, 1))
         for index, member in enumerate(members):
             config = NodeConfig(
-                cluster, member.name, Path("/nowhere"), plan.durability, plan.hint_bytes_max, hint_age_s_max
+                cluster,
+                member.name,
+                Path("/nowhere"),
+                plan.durability,
+                plan.hint_bytes_max,
+                hint_age_s_max,
+                marks_bytes_max=marks_bytes_max,
             )
             self.machines.append(Machine(self, index, config, plan.machines[index]))
 
