@@ -29,12 +29,13 @@ class Marks:
     def note_all(self, rows: Sequence[bytes], marks: Iterable[bytes]) -> None:
         """The same of many, all of them different."""
         of = self.of
-        if fresh := _size(row for row in rows if row not in of):
-            while of and self.bytes + fresh > self._bytes_max:
-                # Many at once: a dict that loses its first key again and again is slow to find the next.
-                for oldest in list(islice(of, len(of) // DROPPED_SHARE + 1)):
-                    self.forget(oldest)
-            self.bytes += _size(row for row in rows if row not in of)  # more, if some of these had to go
+        while (fresh := _size(row for row in rows if row not in of)) and of:
+            if self.bytes + fresh <= self._bytes_max:
+                break
+            # Many at once: a dict that loses its first key again and again is slow to find the next.
+            for oldest in list(islice(of, len(of) // DROPPED_SHARE + 1)):
+                self.forget(oldest)
+        self.bytes += fresh
         of.update(zip(rows, marks, strict=True))
 
     def forget(self, row: bytes) -> None:
