@@ -32,7 +32,7 @@ from basestore.protocol.groups import singly
 from basestore.protocol.handshake import Goodbye, Hello, welcomed
 from basestore.protocol.limits import PROTOCOL, ProtocolError
 
-RECEIVE_BYTES = 256 << 10
+RECEIVE_BYTES = 64 << 10  # for a larger buffer the allocator asks the system each time
 
 
 class Batch:

@@ -62,7 +62,7 @@ from basestore.protocol.limits import PROTOCOL, ProtocolError
 from basestore.repair.rule import Rule
 
 SWEEP_S = 0.1
-RECEIVE_BYTES = 256 << 10
+RECEIVE_BYTES = 64 << 10  # for a larger buffer the allocator asks the system each time
 
 Asked = dict[int, Pending]
 

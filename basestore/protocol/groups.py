@@ -231,9 +231,11 @@ def singly(messages: Iterable[Any]) -> list[Any]:
     return single
 
 
-def together(requests: Iterable[Any]) -> list[Any]:
+def together(requests: Sequence[Any]) -> list[Any]:
     """The same requests, at most GROUP_MAX of them; plain ones that follow each other and have all but their
     keys and values in common as one."""
+    if len(requests) == 1:
+        return list(requests)
     packed: list[Any] = []
     for kind, run in groupby(requests, _kind):
         alike = list(run)

@@ -23,7 +23,7 @@ from basestore.protocol.groups import requests_in
 from basestore.protocol.limits import ProtocolError
 from basestore.server.poller import Poller
 
-RECEIVE_BYTES = 256 << 10
+RECEIVE_BYTES = 64 << 10  # for a larger buffer the allocator asks the system each time
 DIAL_S_MAX = 5.0
 # Of a dead host a silent connection hears from keepalive probes (RFC 1122, 4.2.3.6): after 15 s without a
 # word one every 5 s, three in all. One with bytes under way hears from TCP_USER_TIMEOUT (RFC 5482), in ms.

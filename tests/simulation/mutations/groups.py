@@ -15,6 +15,8 @@ from tests.simulation.mutations.registry import STALE, mutant
 
 GROUPS = {*STALE, "receipts", "answers", "promises", "durability", "acks", "crash"}
 _take = Turn._take
+_take_many = Turn._take_many
+_take_gets = Turn._take_gets
 _weigh = ManyRows.weigh
 _answer = WriteGroup._answer
 
@@ -73,3 +75,13 @@ def _part_never(self: Any, now: Any) -> None:
 def _take_all(self: Any, rows: Sequence[bytes], *more: Any, **named: Any) -> Any:
     _, helds = _weigh(self, rows, *more, **named)
     return set(), helds
+
+
+@mutant("columns of writes that came together are out of step", GROUPS, Turn, "_take_many")
+def _ids_out_of_step(self: Any, writes: Any, outbox: Any, many: Any) -> bool:
+    return bool(_take_many(self, writes, outbox, many._replace(ids=many.ids[1:] + many.ids[:1])))
+
+
+@mutant("columns of reads that came together are out of step", GROUPS, Turn, "_take_gets")
+def _keys_out_of_step(self: Any, reads: Any, outbox: Any, many: Any) -> bool:
+    return bool(_take_gets(self, reads, outbox, many._replace(keys=many.keys[1:] + many.keys[:1])))
