@@ -44,7 +44,7 @@ class CostFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What a process measured in one go, in microseconds a request: `layers` of the quietest fifth of its
+    """What a process measured in one go, in microseconds a request: `layers` of the quietest quarter of its
     batches, `all_us` over all of them."""
 
     layers: dict[str, float]
@@ -309,7 +309,7 @@ def cost_command(
     Three real nodes run in one process: no sockets, no Trio, no threads, no wait for a disk. Requests come 64
     to a frame, to one node; values of 100 bytes, keys drawn evenly. Writes and reads are at QUORUM but for
     `read one`; stores are RocksDB's but for `memory`. Microseconds a request, of all nodes together, are
-    means over the quietest fifth of a slice's batches. Only ratios of one run say something.
+    means over the quietest quarter of a slice's batches. Only ratios of one run say something.
     """
     before = load_average()
     try:
