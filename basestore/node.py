@@ -4,7 +4,7 @@ Who drives it calls, in any order but never two at a time:
 
     link, receive, unlink          a link to a peer stands, has brought messages, is gone
     open_client, receive_client    a client has connected (close its outbox when it goes), has asked
-    tick(now)           time has passed (some twenty times a second)
+    tick(now)           time has passed (by when, `rest` says: some twenty times a second, or two)
     operations.tick(now)    the same in between, when an alarm is due (`operations.alarm_due_s`)
     step(now)           after each burst of the above: handles what this node says to itself, stores what
                         was staged; returns the newest barrier not yet durable, if there is one
@@ -55,6 +55,7 @@ from basestore.metrics import Metrics
 from basestore.observe import status
 from basestore.observe.inspect import Inspector
 from basestore.observe.report import Report
+from basestore.observe.rest import Rest
 from basestore.observe.trace import trace
 from basestore.protocol.anti_entropy import KnownLosses
 from basestore.protocol.codec import Message
@@ -129,6 +130,7 @@ class Node:
             self.exchanges, self.certificates, self.recovery, self.hints, self.debts, self.metrics,
             self.losses, self.context.stamper, self.disk_space, now.monotonic, now,
         )  # fmt: skip
+        self.rest = Rest(self.operations, self.group_commit, self.scheduler, self.delivery, self.late_hints)
         self._handlers = self._peer_handlers()
         self._ceiling.tick(now)
         self.introductions.settle(now)
@@ -241,7 +243,7 @@ class Node:
 
     def tick(self, now: Instant) -> None:
         """Deadlines, heartbeats, deliveries, exchanges, and the clock's ceiling."""
-        self.report.ticked = now
+        self.report.ticked, self.rest.ticked_s = now, now.monotonic
         self.operations.tick(now)
         self._sync_watch.tick(now)
         self.peers.note_disk(self.me, bool(self.group_commit.refusal))
@@ -256,14 +258,9 @@ class Node:
             self.late_hints.tick(now)
             self.healing.tick(now)
             self.recovery.tick(now)
-            self._ceiling.tick(now)
             self.identity.tick(now)
+            self._ceiling.tick(now)
         self.scheduler.tick(now)
-
-    @property
-    def busy(self) -> bool:
-        """Requests or other operations are under way."""
-        return self.operations.count > 0
 
     def step(self, now: Instant) -> int | None:
         """One batch is stored, or more if what this node then hears of itself stages again."""
@@ -277,6 +274,9 @@ class Node:
             self._talk_to_self(now)
             if not self.group_commit.stalled:
                 self.summaries.summary_log.checkpoint(self.certificates.passed)
+                if self.group_commit.rows and not self.operations.count:  # what is due soon may go with it
+                    self.identity.tick(now)
+                    self._ceiling.tick(now)
             # Staged last before the commit: a batch must have the sums of all records in it.
             self.summaries.summary_log.write()
             self.group_commit.commit()

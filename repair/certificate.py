@@ -57,8 +57,13 @@ def stores_tag(stores: Sequence[bytes]) -> int:
 
 def own_claim(certificates: Mapping[int, Certificate], others: Sequence[int], tag: int) -> int:
     """The claim of the replica that holds these certificates with `others`; 0 while one is missing."""
-    held = (certificates.get(other) for other in others)
-    return min((c.my_closed if c is not None and c.tag == tag else 0 for c in held), default=0)
+    closed = []
+    for other in others:
+        certificate = certificates.get(other)
+        if certificate is None or certificate.tag != tag:
+            return 0
+        closed.append(certificate.my_closed)
+    return min(closed, default=0)
 
 
 def stable_stamp(

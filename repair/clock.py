@@ -106,14 +106,15 @@ class HybridClock:
             self.last = stamp
         return True
 
-    def wanted_ceiling(self, wall_ms: int) -> int | None:
-        """The ceiling to make durable next, or None while the present one leaves room.
+    def wanted_ceiling(self, wall_ms: int, quarters: int = 2) -> int | None:
+        """The ceiling to make durable next, or None while the present one leaves room: so many quarters of
+        the reserve.
 
         When stamps run ahead of the wall clock (after a restart, or by another node's clock) it
         leads them by little only, or restarts in quick succession would add up.
         """
         wall, lead = wall_ms << COUNTER_BITS, LEAD_MS << COUNTER_BITS
-        if max(wall + self._reserve // 2, self.last + lead) <= self.ceiling:
+        if max(wall + self._reserve * quarters // 4, self.last + lead) <= self.ceiling:
             return None
         if self.last > self.bound(wall_ms):
             return None  # nothing may be stamped until the wall clock has caught up

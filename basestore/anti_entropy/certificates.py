@@ -35,8 +35,6 @@ from basestore.replica.identity import StoreIdentity
 from basestore.replica.summaries import Summaries
 from basestore.storage import keyspace
 
-TAGS_MAX = 1000
-
 
 class LastExchange(NamedTuple):
     """The last exchange with a member that ended with a certificate.
@@ -72,7 +70,9 @@ class Certificates:
         self.others = {p: [r for r in replicas if r != me] for p, replicas in self.replicas.items()}
         self._certificates = self._load()
         self._claims: dict[int, dict[int, Claim]] = {partition: {} for partition in summaries.of}
-        self._tags: dict[tuple[bytes, ...], int] = {}
+        # What follows from the stores that the members run on, as of this many changes of them.
+        self._changes, self._stores = -1, list[bytes]()
+        self._tags: dict[tuple[int, ...], int] = {}
         self._last_exchanges: dict[tuple[int, int], LastExchange] = {}  # by partition and member
         self._sources_needed = placement.sources_needed
 
@@ -103,16 +103,18 @@ class Certificates:
 
     def certificate(self, partition: int, member: int) -> Certificate | None:
         """The newest with this member, if both still run on the stores that made it."""
-        # A store that was replaced has not got what the one before it was proven to hold.
-        held = self._certificates[partition].get(member)
-        if held is None or held[0] != self._identity.store or held[1] != self.store(member):
-            return None
-        return held[2]
+        return self.certificates(partition).get(member)
 
     def certificates(self, partition: int) -> dict[int, Certificate]:
         """Those that count, by member."""
-        held = ((other, self.certificate(partition, other)) for other in self.others[partition])
-        return {other: certificate for other, certificate in held if certificate is not None}
+        # A store that was replaced has not got what the one before it was proven to hold.
+        stores = self._known_stores()
+        store, certificates, counting = stores[self._peers.me], self._certificates[partition], {}
+        for other in self.others[partition]:
+            held = certificates.get(other)
+            if held is not None and held[0] == store and held[1] == stores[other]:
+                counting[other] = held[2]
+        return counting
 
     def passed(self, partition: int) -> int:
         """Up to which sequence every other replica is proven to hold all that is held here, or better; 0
@@ -163,9 +165,17 @@ class Certificates:
 
     def store(self, member: int) -> bytes:
         """The store that a member is known to run on; empty when none is."""
-        if member == self._peers.me:
-            return self._identity.store
-        return self._identity.store_of(self._peers.all[member].name)
+        return self._known_stores()[member]
+
+    def _known_stores(self) -> list[bytes]:
+        """Of all members. They hardly ever change, and are asked for with every step of a proof."""
+        identity = self._identity
+        if self._changes != identity.changes:
+            self._changes = identity.changes
+            self._stores = [identity.store_of(peer.name) for peer in self._peers.all]
+            self._stores[self._peers.me] = identity.store
+            self._tags = {}
+        return self._stores
 
     def in_use(self, partition: int, stores: bytes) -> bool:
         """Whether a replica of the partition runs on one of these stores."""
@@ -185,12 +195,10 @@ class Certificates:
         return 0 if len(self.others[partition]) < 3 else self._tag(partition)
 
     def _tag(self, partition: int) -> int:
-        stores = tuple(map(self.store, self.replicas[partition]))
-        tag = self._tags.get(stores)
+        replicas, stores = self.replicas[partition], self._known_stores()
+        tag = self._tags.get(replicas)
         if tag is None:
-            if len(self._tags) >= TAGS_MAX:
-                self._tags.clear()
-            tag = self._tags[stores] = stores_tag(stores)
+            tag = self._tags[replicas] = stores_tag([stores[replica] for replica in replicas])
         return tag
 
     def claims_for(self, partition: int, member: int) -> list[int]:

@@ -25,6 +25,7 @@ from collections.abc import Collection, Iterable
 from basestore.cluster.peers import ASLEEP_S, Peers
 from basestore.instant import Instant
 from basestore.repair.clock import HybridClock
+from basestore.repair.digest_tree import STAMP_MAX
 from basestore.repair.version import COUNTER_BITS
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.summaries import Summaries
@@ -59,7 +60,8 @@ class ClosedStamps:
 
     def close(self, partitions: Collection[int], now: Instant) -> list[int]:
         """Raise the closed stamps to what the clock allows, as long as that can be trusted, and no hint
-        is known that is the only copy of a write. Returns what may be told of them."""
+        is known that is the only copy of a write. Returns what may be told of them, for others to build on:
+        0 while this store's word does not count."""
         self._excuse_own_rest(now)
         watch = self._peers.clock
         if watch.confirmed and watch.sure(now) and self._identity.counts and self._has_listened(now):
@@ -68,7 +70,9 @@ class ClosedStamps:
                 stamp = min(stamp, self._clock.last)
             for partition in partitions:
                 self._raise(partition, stamp, now)
-        return [self.told(partition) for partition in partitions]
+        if not (self._durable and self._identity.counts):
+            return [0] * len(partitions)
+        return [self._summaries.of[partition].closed for partition in partitions]
 
     def _raise(self, partition: int, stamp: int, now: Instant) -> None:
         """Close up to this stamp, or as far as an only copy and what has expired allow."""
@@ -94,10 +98,6 @@ class ClosedStamps:
         as much time for it as the lag gives."""
         return now.monotonic >= self._begin_s or len(self._named) == len(self._peers.all)
 
-    def told(self, partition: int) -> int:
-        """The closed stamp, for others to build on; 0 while this store's word does not count."""
-        return self._summaries.of[partition].closed if self._identity.counts and self._durable else 0
-
     def inherit(self, partition: int, closed: int) -> None:
         """A store that is not whole takes over what another has closed."""
         summary = self._summaries.of[partition]
@@ -121,6 +121,8 @@ class ClosedStamps:
 
     def _least_only_copy(self, partition: int, now: Instant) -> int:
         """Below the stamps of all only copies that were named within the lag."""
+        if not any(copies for _, copies in self._named.values()):  # as nearly always
+            return STAMP_MAX
         # Who has named nothing for as long as the lag is cut off: its hints will come late, and be kept.
         stamps = [
             # One below: at the closed stamp itself a write is refused already.
@@ -128,4 +130,4 @@ class ClosedStamps:
             for heard_s, copies in self._named.values()
             if partition in copies and now.monotonic - heard_s < self._lag_ms / 1e3
         ]
-        return min(stamps, default=(1 << 64) - 1)
+        return min(stamps, default=STAMP_MAX)

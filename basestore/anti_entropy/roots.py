@@ -26,6 +26,7 @@ and sequences are those of one moment, the one at which the stamps are closed. M
 what is named until the answer is here.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -174,8 +175,9 @@ class RootComparison:
             held = self._certificates.certificate(partition, member)
             if held is None or not self._local.maintenance.all_purged(partition):
                 others.append(partition)
-            elif self._may_open(partition) and self._is_due(partition, member, now):
+            elif self._may_open(partition):
                 plain.append(partition)
+        plain = self._due(plain, member, now)
         if len(plain) == 1:  # said by a Syn in fewer bytes, and no slower
             others += plain
         elif plain and member not in self._asked and self._local.identity.counts:
@@ -185,19 +187,30 @@ class RootComparison:
             self._name(member, plain[: self._local.pace.named], most, now)
         return others[: turn.most]
 
-    def _is_due(self, partition: int, member: int, now: Instant) -> bool:
-        """Whether there is anything to be gained by a newer proof."""
-        last = self._certificates.last_exchange(partition, member)
-        if last is None or now.monotonic - last.begun_s >= REST_S:
-            return True
-        # At rest is what has not changed since a stamp that is stable by now: a newer proof only says so of
-        # a later one.
+    def _due(self, partitions: Iterable[int], member: int, now: Instant) -> list[int]:
+        """Those of which a newer proof is worth something. What is at rest does not change, so its proofs are
+        renewed together, and seldom: newer ones only say the same of a later stamp."""
+        moving: list[int] = []
+        resting: list[tuple[float, int]] = []
+        for partition in partitions:
+            last = self._certificates.last_exchange(partition, member)
+            rested_s = math.inf if last is None else now.monotonic - last.begun_s
+            if self._rests(partition, now):
+                resting.append((rested_s, partition))
+            else:
+                moving.append(partition)
+        longest_s = max(resting, default=(0.0, 0))[0]
+        least_s = REST_S / 2 if longest_s >= REST_S else REST_S
+        return moving + [partition for rested_s, partition in resting if rested_s >= least_s]
+
+    def _rests(self, partition: int, now: Instant) -> bool:
+        """Whether all that was ever taken is stable: nothing has changed since a stamp that is by now."""
         summary = self._summaries.of[partition]
         sequence, stamp = self._changed.get(partition, (-1, 0))
         if sequence != summary.sequence:
             stamp = self._local.closed_stamps.time_ms(now) << COUNTER_BITS
             self._changed[partition] = summary.sequence, stamp
-        return stamp > summary.stable
+        return stamp <= summary.stable
 
     def _name(self, member: int, partitions: list[int], most: int, now: Instant) -> None:
         """Ask a member about these."""
@@ -211,7 +224,7 @@ class RootComparison:
         roots = b"".join(self._summaries.of[each].root.to_bytes(SUM_BYTES) for each in partitions)
         theirs = [each.theirs for each in held]
         said = Roots(self._number, stores_digest(stores), partitions, roots, theirs, *_columns(told))
-        self._say(self._peers.all[member].outbox, said)
+        self.say(self._peers.all[member].outbox, said)
         self._local.pace.spend(COST * len(partitions))
 
     def _told(self, member: int, partitions: Sequence[int], now: Instant) -> list[_Told]:
@@ -227,7 +240,7 @@ class RootComparison:
             for partition, stamp in zip(partitions, closed, strict=True)
         ]  # fmt: skip
 
-    def _say(self, outbox: Outbox, message: Message) -> None:
+    def say(self, outbox: Outbox, message: Message) -> None:
         """Send it once all that is stored by now is durable, as all that is said in exchanges."""
         size = weight(message)
         self._local.metrics.count("exchange_bytes_sent", size - SMALL_BYTES)
@@ -241,15 +254,16 @@ class RootComparison:
         told = _rows(said)
         agreed = stores_digest(self._certificates.stores(member)) == said.stores
         judged = range(len(told) if agreed and self._local.identity.counts else 0)
-        places = [place for place in judged if self._same(member, said, place, told[place], now)]
+        places = [place for place in judged if self.same(member, said, place, told[place], now)]
         partitions = [said.partitions[place] for place in places]
         # Nothing has changed since the roots were compared: what is told is of the same moment.
         mine = self._told(member, partitions, now)
-        self._say(outbox, SameRoots(said.number, places, *_columns(mine)))
+        self.say(outbox, SameRoots(said.number, places, *_columns(mine)))
         for place, partition, here in zip(places, partitions, mine, strict=True):
-            self._prove(member, partition, here, told[place], now.monotonic, now)
+            self.prove(member, partition, here, told[place], now.monotonic, now)
+        self._local.metrics.count("exchanges_same", len(places))
 
-    def _same(self, member: int, said: Roots, place: int, theirs: _Told, now: Instant) -> bool:
+    def same(self, member: int, said: Roots, place: int, theirs: _Told, now: Instant) -> bool:
         """Whether both hold the same of a partition, and it can be told in one word."""
         partition = said.partitions[place]
         summary, held = self._summaries.of[partition], self._certificates.certificate(partition, member)
@@ -279,7 +293,7 @@ class RootComparison:
         if not self._local.identity.counts or self._certificates.stores(member) != asked.stores:
             return []
         answers = dict(zip(said.places, _rows(said), strict=True))
-        left = []
+        left, proven = [], 0
         for place, partition in enumerate(asked.partitions):
             held, theirs = self._certificates.certificate(partition, member), answers.get(place)
             # Whatever has happened to it meanwhile, an exchange of its own tells.
@@ -288,10 +302,12 @@ class RootComparison:
             if theirs is None or theirs.sequence < held.theirs or not self._credible(theirs, now):
                 left.append(partition)
             else:
-                self._prove(member, partition, asked.told[place], theirs, asked.begun_s, now)
+                self.prove(member, partition, asked.told[place], theirs, asked.begun_s, now)
+                proven += 1
+        self._local.metrics.count("exchanges_same", proven)
         return left[: asked.most]
 
-    def _prove(
+    def prove(
         self, member: int, partition: int, mine: _Told, theirs: _Told, begun_s: float, now: Instant
     ) -> None:
         """Both hold the same, durably: conclude what an exchange does that ends so (`Exchange._proven`)."""
@@ -303,7 +319,6 @@ class RootComparison:
         certificate = Certificate(mine.sequence, theirs.sequence, mine.closed, theirs.closed, tag, made_ms)
         certificates.certify(partition, member, certificate)
         certificates.remember(partition, member, LastExchange(begun_s, True, {}))
-        self._local.metrics.count("exchanges_same")
 
 
 def _columns(told: Iterable[_Told]) -> tuple[list[int], list[int], list[int], list[int], list[int]]:

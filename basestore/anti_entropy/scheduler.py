@@ -48,6 +48,7 @@ class Scheduler:
         self._alone_s = now.monotonic
         self._lot = peers.me * GOLDEN
         self._idle = True  # there is no maintenance to do
+        self._working = False  # there was some, when it was looked last
 
     def wish(self, member: int, partition: int) -> None:
         """Open an exchange of this partition with that member as soon as possible."""
@@ -73,6 +74,13 @@ class Scheduler:
                     self.wish(other, partition)
 
     # --- ticks and steps ---------------------------------------------------------------------
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is under way, nor wished for."""
+        local = self._local
+        under_way = self._working or self._wishes or self._exchanges.count or not self._exchanges.roots.idle
+        return not under_way and local.identity.counts and not local.replica.damaged
 
     def tick(self, now: Instant) -> None:
         """Begin what is due; end what has stalled."""
@@ -101,6 +109,7 @@ class Scheduler:
             rows = min(self._pace.rows_left, ROWS_BESIDE)
             cost = self._maintenance.work(rows, self._exchanges.partitions, now)
             self._idle, moved = cost is None, cost is not None
+            self._working = moved
             self._pace.spend(cost or 0)
         return moved
 

@@ -81,7 +81,8 @@ def weight(message: Message) -> int:
     size = SMALL_BYTES
     for field in message:
         if isinstance(field, list):
-            size += sum(map(_weight_of_element, field))
+            # All elements of a list are of one type.
+            size += 9 * len(field) if field and type(field[0]) is int else sum(map(_weight_of_element, field))
         elif isinstance(field, bytes | str):
             size += len(field)
     return size

@@ -25,6 +25,7 @@ from basestore.protocol.heartbeats import Ping
 from basestore.protocol.limits import ProtocolError
 
 PING_S = 0.5
+PING_EARLY_S = 0.1  # so much earlier is soon enough: ticks come when they suit
 SILENCE_S_MAX = 4.0  # however irregular the peer has been
 ASLEEP_S = PING_S  # ticks come far more often: a node that misses so many did not run
 INTRODUCE_S = 2.0
@@ -170,7 +171,7 @@ class Peers:
         if self.clock.tick(now):
             self._ping_due_s = 0.0
         self._excuse_own_rest(now)
-        if now.monotonic >= self._ping_due_s:
+        if now.monotonic >= self._ping_due_s - PING_EARLY_S:
             self._ping_due_s = now.monotonic + PING_S
             ping = heartbeat(now)
             for peer in self.others:

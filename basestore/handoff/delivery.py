@@ -108,6 +108,12 @@ class Delivery:
             ):
                 self._deliver(at, now)
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing can be delivered."""
+        alive = self._peers.alive
+        return not any(at.pile.count > at.pile.late_count and alive[at.pile.index] for at in self._rounds)
+
     def _deliver(self, at: _Round, now: Instant) -> None:
         if now.monotonic >= at.begun_s + ROUND_S_MAX:  # for those that the cursor has passed by
             at.cursor, at.begun_s = at.pile.ages, now.monotonic

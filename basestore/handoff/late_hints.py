@@ -50,6 +50,11 @@ class LateHints:
         self._pages = deque((pile, pile.lates) for pile in self._hints.piles if pile.late_count)
         self.tick(now)
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether none is being decided."""
+        return not (self._waiting or self._pages)
+
     def tick(self, now: Instant) -> None:
         """Go on with the next, a few at a time."""
         if not self._waiting and not self._under_way and self._pages:

@@ -15,7 +15,8 @@ outlive it. A clean stop stores the last stamp itself: a start behind it leaves 
 is in `repair/clock.py`; stamps are given out by `coordinator/stamper.py`.
 
 One ceiling is asked for at a time, and it counts once it is durable, whatever was asked for since. How long
-that took is how early the next is asked for.
+that took is how early the next is asked for. While nobody stamps anything it is raised with what is stored
+anyway, or once it has been passed; the first stamp after a rest may wait for that.
 """
 
 from functools import partial
@@ -30,6 +31,7 @@ from basestore.storage.engine import Engine
 
 CEILING = keyspace.fact("ceiling")
 AHEAD = keyspace.fact("clock ahead")  # `ClockWatch.ahead_ms`
+RESTING_MS = 10_000  # since the last stamp
 _BYTES = 8
 
 
@@ -80,7 +82,10 @@ class ClockCeiling:
             self._lowered += 1
             self._asked_s = None
             self._stage(lower)
-        wanted = self._clock.wanted_ceiling(now.wall_ms)
+        quarters = 2
+        if self._clock.lead_ms(now.wall_ms) < -RESTING_MS:
+            quarters = 3 if self._group_commit.held else 0
+        wanted = self._clock.wanted_ceiling(now.wall_ms, quarters)
         if wanted is not None and self._asked_s is None:
             self._asked_s, self._durable = now.monotonic, False
             self._stage(wanted)

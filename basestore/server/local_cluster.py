@@ -26,7 +26,7 @@ from basestore.config import (
 from basestore.config_file import dump, load
 from basestore.errors import ConfigurationError
 from basestore.repair.version import KEY_BYTES
-from basestore.server.addresses import why_not
+from basestore.server.listening import why_not
 from basestore.storage.durable_files import replace_file
 
 HOST = "127.0.0.1"

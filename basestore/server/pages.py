@@ -15,8 +15,8 @@ from basestore.errors import ConfigurationError
 from basestore.node import Node
 from basestore.observe.prometheus import MEDIA, Exposition
 from basestore.release import VERSION
-from basestore.server.addresses import why_not
 from basestore.server.http import Page, line, serve_pages
+from basestore.server.listening import why_not
 
 
 async def serve_node(

@@ -12,9 +12,9 @@ A message's way, and the file that each part of it is in:
 
 There is no task for a request: a hundred requests that arrive together cost one step, one batch to the store
 and one frame for each peer. What the node is given outside of the poller's turn, the end of a sync included,
-rings for the next one. The other tasks of a service: `_ticker` ticks; two see to the store's directory; one
-accepts, one dials each peer; and one serves the pages of metrics (`pages.py`), if the configuration names a
-port for them.
+rings for the next one. The other tasks of a service: `_ticker` sees to it that a turn
+comes when a tick is due; one accepts, one dials each peer; and one serves the pages of metrics (`pages.py`),
+if the configuration names a port for them.
 
 What was stored is not yet durable. A turn ends with an order to the sync thread; when a sync has ended, the
 next turn tells the node (`node.durable`), and only that releases the acknowledgements that waited for it.
@@ -36,20 +36,17 @@ from basestore.instant import Instant
 from basestore.node import Node
 from basestore.replica.identity import Fresh
 from basestore.replica.sync_watch import SYNC_INTERVAL_S
-from basestore.server.addresses import why_not
 from basestore.server.clock import instant
 from basestore.server.connections import Connections
+from basestore.server.disk_watch import LOOK_S, RESTING_LOOK_S, DiskWatch
 from basestore.server.link import Signal
-from basestore.server.listening import serve_connections
+from basestore.server.listening import serve_connections, why_not
 from basestore.server.place import NOWHERE, held_in, note_held, taken
 from basestore.server.poller import Poller
 from basestore.server.sync_thread import SyncThread
 from basestore.storage.open import open_engine
 from basestore.storage.rocks_full import room_at, shown
 
-TICK_S = 0.05
-DISK_S = 0.2  # how often the room on the store's disk is looked at
-HELD_S = 1.0  # how often it is written down how much the store holds
 ALARM_S = 0.005
 
 log = logging.getLogger("basestore")
@@ -82,7 +79,7 @@ class Service:
             self._close(clean=False)
             raise
         self._sooner = Signal()
-        self._ticks_s = 0.0
+        self._due_s = self._early_s = self._ticks_s = 0.0  # when to tick, if there is a turn, and to look
         self._poller = Poller()
         self.connections = Connections(config, self.node, self._poller, self._poller.ring)
         self._synced: list[tuple[int, StorageError | None]] = []
@@ -90,6 +87,7 @@ class Service:
         self._sync_failure: StorageError | None = None
         self._state = ""
         self._disk_down = False
+        self._disk_watch: DiskWatch | None = None
         self._sync_due_s = 0.0
 
     def _open_node(self) -> Node:
@@ -160,7 +158,11 @@ class Service:
             self._synced.append((barrier, error))
             self._poller.ring()
 
-        self._sync_thread = SyncThread(self._engine, done)
+        def note(barrier: int) -> None:
+            if self._engine.persistent:
+                note_held(self.config.directory, barrier)
+
+        self._sync_thread = SyncThread(self._engine, done, note)
         clean, listeners, ended = True, [], None
         try:
             listeners = await self._listen()
@@ -172,8 +174,7 @@ class Service:
                 nursery.start_soon(self._poller.run, self.turn)
                 nursery.start_soon(self._ticker)
                 if self._engine.persistent:
-                    nursery.start_soon(self._watch_disk)
-                    nursery.start_soon(self._count_held)
+                    self._disk_watch = DiskWatch(self.config.directory)
                 for index in self.connections.dialled:
                     nursery.start_soon(self.connections.dial_forever, index)
                 for index in self.connections.awaited:
@@ -191,6 +192,8 @@ class Service:
                 listener.socket.close()
             # Before the engine is closed: the thread may be inside of it.
             self._sync_thread.stop()
+            if self._disk_watch is not None:
+                self._disk_watch.stop()
             self._poller.close()
             if clean and self._sync_failure is not None:  # the sync under way: no turn has met it
                 self._close(clean=False)
@@ -232,20 +235,20 @@ class Service:
 
     def turn(self) -> None:
         """One step of the node, and what follows from it."""
-        now = instant()
-        node = self.node
+        now, node = instant(), self.node
         while self._synced:
             barrier, error = self._synced.pop(0)
             if error is not None:
                 raise error
             self._sync_thread.busy = False
             node.durable(barrier, now)
+        if now.monotonic >= self._early_s:
+            self._tick(now)
         # The barrier stands for what this step has stored. It is read before the sync starts: what later
         # steps store while the sync runs may or may not be covered by it, and waits for the next.
         newest = node.step(now)
         self.connections.send()
-        if node.operations.alarm_due_s < self._ticks_s:
-            self._sooner.set()
+        self._plan_tick()
         if newest is not None:  # after the sends: peers need not wait for this thread to hand over
             self._sync(newest, now)
         if node.state != self._state:
@@ -286,42 +289,30 @@ class Service:
         else:
             log.warning("%s: the disk is there again", self.node.name)
 
-    async def _watch_disk(self) -> None:
-        """Tell the node how much room there is. In a thread, for a file system may hang."""
-        while True:
-            await trio.sleep(DISK_S)
-            with suppress(OSError):  # then what was told before stands
-                room = await trio.to_thread.run_sync(room_at, self.config.directory, abandon_on_cancel=True)
-                self.node.disk_space.tell(*room)
-
-    async def _count_held(self) -> None:
-        """Write down how much is durable, if that has become more: what a log lacks that is cut behind it
-        only peers can tell. In a thread, beside all writes, and waited for: no other writes the file."""
-        commit = self.node.group_commit
-        noted = commit.durable_sequence
-        while True:
-            await trio.sleep(HELD_S)
-            if commit.durable_sequence > noted:
-                noted = commit.durable_sequence
-                await trio.to_thread.run_sync(note_held, self.config.directory, noted)
-
     async def _ticker(self) -> None:
-        """Ticks; and the alarms of what is under way, which may come closer together."""
-        tick_due_s = 0.0
+        """Turns for ticks; and for the alarms of what is under way, which may come closer together."""
         while True:
-            now = instant()
-            if now.monotonic >= tick_due_s:
-                tick_due_s = now.monotonic + TICK_S
-                self._tick(now)
-            elif self.node.operations.tick(now):
-                self.wake()
-            self._ticks_s = min(tick_due_s, max(self.node.operations.alarm_due_s, now.monotonic) + ALARM_S)
+            now, operations = instant(), self.node.operations
+            if now.monotonic >= self._due_s or operations.tick(now):
+                self.turn()
+            self._ticks_s = min(self._due_s, max(operations.alarm_due_s, now.monotonic) + ALARM_S)
             with trio.move_on_after(self._ticks_s - now.monotonic):
                 await self._sooner.wait()
 
+    def _plan_tick(self) -> None:
+        """When the next is due: of a node at rest not soon, but it is welcome in any turn shortly before. So
+        nodes at rest fall into step with each other, and what an idle one has to do is done in few turns."""
+        self._due_s, self._early_s = self.node.rest.next_tick()
+        if min(self.node.operations.alarm_due_s, self._due_s) < self._ticks_s:
+            self._sooner.set()
+
     def _tick(self, now: Instant) -> None:
-        self.node.tick(now)
-        self.wake()
-        if self.node.group_commit.down != self._disk_down:
+        node, watch = self.node, self._disk_watch
+        if watch is not None:
+            watch.look_s = LOOK_S if node.rest.busy else RESTING_LOOK_S
+            if watch.room is not None:
+                node.disk_space.tell(*watch.room)
+        node.tick(now)
+        if node.group_commit.down != self._disk_down:
             self._tell_disk()
         self.connections.close_stalled()

@@ -379,18 +379,21 @@ class Machine:
     def _tick(self, life: int) -> None:
         if self.life != life or self.node is None:
             return
-        resting = (self.world.resting or self.world.network.calm) and not self.node.busy
+        resting = (self.world.resting or self.world.network.calm) and not self.node.operations.count
         self.world.clockwork.after(RESTING_TICK_S if resting else TICK_S, self._tick, life)
         if not self.paused:
             self._tell_room()
             if self._clockwork.now >= self._held_due_s:  # as the service does, once a second
                 self._held_due_s = self._clockwork.now + HELD_S
                 self.held = max(self.held, self.node.group_commit.durable_sequence)
-            self.node.tick(self.instant())
-            if self.world.plan.hasty and self.world.plan.rounds:
-                self._hasten(self.node, RESTING_TICK_S if resting else TICK_S)
-            self.wake()
-            if self.node.busy:
+            hasty = self.world.plan.hasty and self.world.plan.rounds
+            # As the service does: a node at rest is ticked less often, and then rounds could not be hastened.
+            if hasty or self.instant().monotonic >= self.node.rest.next_tick()[1] - TICK_S / 2:
+                self.node.tick(self.instant())
+                if hasty:
+                    self._hasten(self.node, RESTING_TICK_S if resting else TICK_S)
+                self.wake()
+            if self.node.operations.count:
                 for step in range(1, ALARMS):
                     self.world.clockwork.after(TICK_S * step / ALARMS, self._alarms, life)
 

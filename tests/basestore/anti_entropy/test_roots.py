@@ -276,7 +276,7 @@ def test_a_store_that_was_replaced_meanwhile_proves_nothing() -> None:
     name(world)
     world.run(0.1)
     node = world.node(0)
-    with patch.object(node.certificates, "store", lambda member: bytes([member]) * 16):
+    with patch.object(node.certificates, "stores", lambda member: bytes(32)):
         world.release(1, 0)
         world.turn()
         world.turn()

@@ -11,7 +11,7 @@ import trio
 
 from basestore.config import ClusterConfig, Member, NodeConfig
 from basestore.errors import ConfigurationError
-from basestore.server.addresses import why_not
+from basestore.server.listening import why_not
 from basestore.server.local_cluster import refuse_taken_ports
 from basestore.server.service import Service
 

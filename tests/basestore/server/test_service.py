@@ -75,9 +75,12 @@ def test_a_store_that_fails_at_the_start_is_closed_and_the_first_error_told(
 
 
 async def run_and_stop(running: Service, engine: Failing, call: str) -> None:
-    """Run it, and stop it as soon as it listens; from then on that call fails."""
+    """Run it, and stop it as soon as it listens and no sync is under way; from then on that call fails."""
     async with trio.open_nursery() as nursery:
         await nursery.start(running.run)
+        commit = running.node.group_commit
+        while commit.durable_sequence < commit.sequence:
+            await trio.lowlevel.checkpoint()
         engine.name = call
         nursery.cancel_scope.cancel()
 

@@ -75,13 +75,13 @@ def _take_nothing(self: Any, row: bytes, record: Any) -> None:
     pass
 
 
-_rounds = Scheduler._round
+_tick = Scheduler.tick
 
 
-@mutant("no exchanges but for forgetful stores", {"convergence"}, Scheduler, "_round")
-def _no_rounds(self: Any, member: int, now: Any) -> None:
-    self.due_s[member] = now.monotonic + 1e9
-    _rounds(self, member, now)
+@mutant("no exchanges but for forgetful stores", {"convergence"}, Scheduler, "tick")
+def _no_rounds(self: Any, now: Any) -> None:
+    self.due_s = dict.fromkeys(self.due_s, now.monotonic + 1e9)
+    _tick(self, now)
 
 
 @mutant(

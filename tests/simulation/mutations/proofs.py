@@ -117,13 +117,12 @@ def _closed_late(self: Any, kind: str, snapshot: Any, sequence: int) -> Any:
     "a certificate of a store that is gone counts",
     PURGED | {"mismatches"},
     Certificates,
-    "certificate",
+    "certificates",
     "stores",
     model="certificates with lost stores",
 )
-def _of_any_store(self: Any, partition: int, member: int) -> Any:
-    held = self._certificates[partition].get(member)
-    return None if held is None else held[2]
+def _of_any_store(self: Any, partition: int) -> Any:
+    return {member: held[2] for member, held in self._certificates[partition].items()}
 
 
 _hear_claims = Certificates.hear_claims
