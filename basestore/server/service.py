@@ -190,16 +190,19 @@ class Service:
         finally:
             for listener in listeners:  # nobody may have come to serve them
                 listener.socket.close()
-            # Before the engine is closed: the thread may be inside of it.
-            self._sync_thread.stop()
-            if self._disk_watch is not None:
-                self._disk_watch.stop()
+            self._stop_threads()
             self._poller.close()
             if clean and self._sync_failure is not None:  # the sync under way: no turn has met it
                 self._close(clean=False)
                 raise self._sync_failure
             self._tell_failed_sync(ended)
             self._close(clean=clean)
+
+    def _stop_threads(self) -> None:
+        """Before the engine is closed: the sync thread may be inside of it."""
+        self._sync_thread.stop()
+        if self._disk_watch is not None:
+            self._disk_watch.stop()
 
     def _tell_failed_sync(self, ended: BaseException | None) -> None:
         """Name the sync that has failed, if it is not what has ended this. A write beside it may have found
