@@ -213,7 +213,10 @@ class Stamps:
                 least[partition] = min(least[partition], self._holdings.note_stable(partition))
 
     def whole(self, machine: "Machine") -> None:
-        """Its store is whole again."""
+        """Its store is whole again. Of one that nobody had to doubt nothing was lost that had counted: it
+        has closed what it had, as any other."""
+        if machine.node is not None and not machine.node.identity.recovered:
+            self._recovering.pop(machine.index, None)
         for partition, least in self._recovering.pop(machine.index, {}).items():
             closed = s.closed_in(machine.disk.get(s.SUMMARY + partition.to_bytes(2)))
             if closed < least and self._world.history.sync:
