@@ -12,8 +12,9 @@ a JSON line each, and answers each with one:
 
     ["write", 40]                   40 batches; or "memory" (a write to nodes on memory engines),
                                     "read_quorum", "read_one"
-    {"layers": {...}, "all": 36.1}  microseconds a request: by layer, the mean over the quietest quarter of the
-                                    batches, ten in a row at a time; and the sum of all layers, the mean over all of them
+    {"layers": {...}, "all": 36.1}  microseconds a request: by layer, the mean over the quietest quarter of
+                                    the batches, ten in a row at a time; and the sum of all layers, the
+                                    mean over all of them
 
 It is run by its path and imports nothing of its own package, so that another checkout can be measured with
 it (`cost.py`): older ones have other names for what it needs, and lack some fields.
@@ -53,7 +54,7 @@ WALL_MS = 1_760_000_000_000
 BATCH_S = 0.002  # by which the clock moves on with each batch
 TICK_S = 0.05
 FILL_REST_S = 2.0
-SPAN = 10  # batches that count together: behind one turn in ten of reads at ONE the replicas are compared
+SPAN = 10  # batches that count together: behind one turn in ten of reads at ONE replicas are compared
 QUIETEST = 4
 TURNS_MAX = 1000
 SEED = 1979
