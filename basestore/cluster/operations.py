@@ -306,7 +306,11 @@ class Operations:
 
     def relieve(self, now: Instant) -> None:
         """Tell the operations that linger longest that room is needed."""
+        asked = 0
         for operation in list(islice(self._lingering, RELIEVED_AT_ONCE)):
+            if asked >= RELIEVED_AT_ONCE:
+                return
+            asked += max(1, len(operation.ids) - 1)  # a group ends so many requests
             # Before it is told: it may need a while to end, and the next call must ask others.
             del self._lingering[operation]
             operation.relieve(now)

@@ -60,8 +60,11 @@ class Outbox:
             self.bytes = 0
             return taken
         count = size = 0
-        while count < min(len(taken), BATCH_MESSAGES_MAX) and size < FRAME_TARGET_BYTES:
-            size += weight(taken[count])
+        for message in taken[:BATCH_MESSAGES_MAX]:
+            more = weight(message)
+            if count and size + more > FRAME_TARGET_BYTES:  # a frame must not grow beyond what links bear
+                break
+            size += more
             count += 1
         self.messages = taken[count:]
         # `put` was told sizes, `weight` counts: the two need not add up.

@@ -27,6 +27,7 @@ from basestore.instant import Instant
 from basestore.protocol.client import Get
 from basestore.protocol.groups import Found, HeldGroup
 from basestore.protocol.groups import ReadGroup as Asked
+from basestore.protocol.limits import GROUP_BYTES_MAX, GROUP_MAX
 from basestore.protocol.replication import Held, HeldDigest, Rejected
 from basestore.repair.read_repair import reaches
 from basestore.repair.rule import Rule
@@ -39,7 +40,7 @@ class ReadColumns:
     """What a group is made of."""
 
     __slots__ = (
-        "compare", "floored", "floors", "ids", "level", "outboxes", "replicas", "rows", "timeout_ms",
+        "bytes", "compare", "floored", "floors", "ids", "level", "outboxes", "replicas", "rows", "timeout_ms",
     )  # fmt: skip
 
     def __init__(self, level: Level, timeout_ms: int, replicas: tuple[int, ...], *, compare: bool) -> None:
@@ -47,14 +48,20 @@ class ReadColumns:
         self.outboxes: list[Outbox] = []
         self.ids: list[int] = []  # of the requests, as their clients count
         self.rows: list[bytes] = []
+        self.bytes = 0
         self.floors: list[bytes] = []
         self.floored = False  # any of them follows a session
+
+    def has_room(self, count: int, size: int) -> bool:
+        """Whether it may take so many more, whose rows have `size` bytes in all."""
+        return len(self.rows) + count <= GROUP_MAX and self.bytes + size <= GROUP_BYTES_MAX
 
     def extend(self, outbox: Outbox, ids: list[int], rows: list[bytes], floors: list[bytes]) -> None:
         """More of them, that came over one connection."""
         self.outboxes += [outbox] * len(ids)
         self.ids += ids
         self.rows += rows
+        self.bytes += sum(map(len, rows))
         self.floors += floors
         self.floored = self.floored or any(floors)
 
@@ -68,7 +75,7 @@ class ReadGroup(Operation):
     )  # fmt: skip
 
     def __init__(self, context: Context, columns: ReadColumns, now: Instant) -> None:
-        super().__init__(sum(map(len, columns.rows)) + context.load.answer_bytes * len(columns.rows))
+        super().__init__(columns.bytes + context.load.answer_bytes * len(columns.rows))
         self._context = context
         self._columns = columns
         self._begun = now
@@ -125,9 +132,8 @@ class ReadGroup(Operation):
         count = len(self._held)
         if not self._answered:
             met = met_by(count, len(self._columns.replicas))
-            self._context.metrics.reached(
-                "get", met, now.monotonic - self._begun.monotonic, len(self.ids) - 1
-            )
+            told = sum(held[request - self._first] != b"" for request in self.ids[1:])  # of others it says so
+            self._context.metrics.reached("get", met, now.monotonic - self._begun.monotonic, told)
         if count < (len(self._asked) if self._answered else self._required):
             return
         self._part(now)
@@ -211,6 +217,8 @@ class ReadGroup(Operation):
         record = Record(whole[place]) if whole and whole[place] else None
         read.go_on(self._asked, self._whole, heads, record, self._deadline, now, answered=self._answered)
         context.operations.leave(self, request, read)
+        if self._answered:
+            context.operations.linger(read)
         widen_s = self._deadline if self._answered else self._begun.monotonic + WIDEN_S
         context.operations.alarm_at(request, min(self._deadline, widen_s))
         if len(self.ids) == 1:

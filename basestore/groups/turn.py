@@ -34,7 +34,7 @@ from basestore.groups.write_group import WriteColumns, begin_writes
 from basestore.instant import Instant
 from basestore.protocol.client import Delete, Get, Set
 from basestore.protocol.groups import GetMany, WriteMany, singly
-from basestore.protocol.limits import GROUP_MAX, KEY_BYTES_MAX
+from basestore.protocol.limits import GROUP_BYTES_MAX, KEY_BYTES_MAX
 from basestore.repair.clock import NotYet
 from basestore.repair.version import NO_PROPOSAL, PROPOSAL_BYTES, VERSION_BYTES, start_of_content
 
@@ -66,12 +66,12 @@ class _Writes:
         self.open: dict[Any, WriteColumns] = {}  # by what those in it have in common
 
     def columns(
-        self, tombstone: bool, level: int, timeout_ms: int, replicas: tuple[int, ...], count: int = 1
+        self, tombstone: bool, level: int, timeout_ms: int, replicas: tuple[int, ...], count: int, size: int
     ) -> WriteColumns:
-        """Those that the next writes of this kind, so many, are put into."""
+        """Those that the next writes of this kind, so many, of `size` bytes, are put into."""
         kind = tombstone, level, timeout_ms, replicas
         columns = self.open.get(kind)
-        if columns is None or not columns.has_room(count):
+        if columns is None or not columns.has_room(count, size):
             columns = self.open[kind] = WriteColumns(tombstone, _LEVELS[level], timeout_ms, replicas)
             self.all.append(columns)
         return columns
@@ -87,11 +87,13 @@ class _Reads:
         self._open: dict[Any, ReadColumns] = {}
         self._compare: dict[int, bool] = {}
 
-    def columns(self, level: int, timeout_ms: int, replicas: tuple[int, ...], count: int = 1) -> ReadColumns:
-        """Those that the next reads of this kind, so many, are put into."""
+    def columns(
+        self, level: int, timeout_ms: int, replicas: tuple[int, ...], count: int, size: int
+    ) -> ReadColumns:
+        """Those that the next reads of this kind, so many, of `size` bytes, are put into."""
         kind = level, timeout_ms, replicas
         columns = self._open.get(kind)
-        if columns is None or len(columns.rows) + count > GROUP_MAX:
+        if columns is None or not columns.has_room(count, size):
             if level not in self._compare:  # a lot for all of a turn: few comparisons of many rows
                 self._compare[level] = compares(self._context, _LEVELS[level])
             columns = self._open[kind] = ReadColumns(
@@ -179,16 +181,18 @@ class Turn:
         if row in writes.rows:
             return False
         partition = int.from_bytes(row[:2], "big")
-        columns = writes.columns(tombstone, level, timeout_ms, context.placement.sets[partition])
         if proposal == NO_PROPOSAL:
             proposal = b""
+        content = _STARTS[tombstone, proposal != b""] + proposal + value
+        replicas, size = context.placement.sets[partition], len(row) + len(content)
+        columns = writes.columns(tombstone, level, timeout_ms, replicas, 1, size)
         columns.outboxes.append(outbox)
         columns.ids.append(number)
         columns.partitions.append(partition)
         columns.rows.append(row)
         columns.proposals.append(proposal or NO_PROPOSAL)
-        columns.contents.append(_STARTS[tombstone, proposal != b""] + proposal + value)
-        columns.bytes += len(row) + len(value)
+        columns.contents.append(content)
+        columns.bytes += size
         writes.rows.add(row)
         writes.asked.append(asked)
         writes.partitions.append(partition)
@@ -214,12 +218,15 @@ class Turn:
         contents = list(map(_STARTS[tombstone, True].__add__, proposals))
         if not tombstone:
             contents = list(map(add, contents, values))
+        size = sum(map(len, rows)) + sum(map(len, contents))
+        if size > GROUP_BYTES_MAX:
+            return False
         partitions = [int.from_bytes(row[:2], "big") for row in rows]
         sets = [context.placement.sets[partition] for partition in partitions]
         into: dict[tuple[int, ...], WriteColumns] = {}
         for replicas in dict.fromkeys(sets):
             at = [place for place, each in enumerate(sets) if each == replicas]
-            columns = into[replicas] = writes.columns(tombstone, level, timeout_ms, replicas, len(at))
+            columns = into[replicas] = writes.columns(tombstone, level, timeout_ms, replicas, len(at), size)
             columns.extend(
                 outbox, _picked(ids, at), _picked(partitions, at), _picked(rows, at),
                 _picked(proposals, at), _picked(contents, at),
@@ -282,7 +289,7 @@ class Turn:
             return False
         row = context.placement.row_of(name + key)
         replicas = context.placement.sets[int.from_bytes(row[:2], "big")]
-        reads.columns(level, timeout_ms, replicas).extend(outbox, [number], [row], [floor])
+        reads.columns(level, timeout_ms, replicas, 1, len(row)).extend(outbox, [number], [row], [floor])
         reads.asked.append((outbox, request))
         return True
 
@@ -297,10 +304,13 @@ class Turn:
         ):  # fmt: skip
             return False
         rows = list(map(context.placement.row_of, map(name.__add__, keys)))
+        size = sum(map(len, rows))
+        if size > GROUP_BYTES_MAX:
+            return False
         sets = [context.placement.sets[int.from_bytes(row[:2], "big")] for row in rows]
         for replicas in dict.fromkeys(sets):
             at = [place for place, each in enumerate(sets) if each == replicas]
-            columns = reads.columns(level, timeout_ms, replicas, len(at))
+            columns = reads.columns(level, timeout_ms, replicas, len(at), size)
             columns.extend(outbox, _picked(ids, at), _picked(rows, at), [b""] * len(at))
         reads.asked.append((outbox, many))
         return True

@@ -17,7 +17,7 @@ So a group only ever counts; hints, timeouts and errors are the quorum write's.
 from collections.abc import Sequence
 from functools import partial
 
-from basestore.cluster.operations import Ack, Operation
+from basestore.cluster.operations import RELIEVED_AT_ONCE, Ack, Operation
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.consistency import APPLIED, Level, Tally, Verdict, met_by
 from basestore.coordinator.attempts import STAMPED_BYTES, Content
@@ -26,12 +26,11 @@ from basestore.coordinator.quorum_write import QuorumWrite
 from basestore.coordinator.set_delete import answer
 from basestore.instant import Instant
 from basestore.protocol.groups import ApplyGroup, Stored
-from basestore.protocol.limits import GROUP_MAX
+from basestore.protocol.limits import GROUP_BYTES_MAX, GROUP_MAX
 from basestore.protocol.replication import Rejected, Superseded
 from basestore.repair.rule import Rule
 from basestore.repair.version import Record
 
-GROUP_BYTES_MAX = 1 << 20
 STORED = Verdict.STORED
 
 
@@ -64,9 +63,9 @@ class WriteColumns:
         self.contents: list[bytes] = []
         self.bytes = 0
 
-    def has_room(self, count: int) -> bool:
-        """Whether it should take so many more."""
-        return len(self.rows) + count <= GROUP_MAX and self.bytes <= GROUP_BYTES_MAX
+    def has_room(self, count: int, size: int) -> bool:
+        """Whether it may take so many more, of `size` bytes in all."""
+        return len(self.rows) + count <= GROUP_MAX and self.bytes + size <= GROUP_BYTES_MAX
 
     def extend(
         self, outbox: Outbox, ids: list[int], partitions: list[int], rows: list[bytes],
@@ -100,7 +99,17 @@ def begin_writes(context: Context, columns: WriteColumns, now: Instant) -> None:
 class WriteGroup(Operation):
     """One group at its coordinator. `ids`: its own, then those of the requests that are in it still."""
 
-    __slots__ = ("_answered", "_begun_s", "_columns", "_context", "_deadline", "_first", "_records", "_tally")
+    __slots__ = (
+        "_alarm_s",
+        "_answered",
+        "_begun_s",
+        "_columns",
+        "_context",
+        "_deadline",
+        "_first",
+        "_records",
+        "_tally",
+    )
 
     def __init__(self, context: Context, columns: WriteColumns, records: list[bytes], now: Instant) -> None:
         super().__init__(columns.bytes)
@@ -122,8 +131,8 @@ class WriteGroup(Operation):
         members = context.peers.all
         absent = [each for each in columns.replicas if not members[each].outbox.put(message, size)]
         # At ANY half of the time is for hints.
-        wait_s = columns.timeout_ms / (2e3 if columns.level is Level.ANY else 1e3)
-        context.operations.alarm_at(group, now.monotonic + wait_s)
+        self._alarm_s = now.monotonic + columns.timeout_ms / (2e3 if columns.level is Level.ANY else 1e3)
+        context.operations.alarm_at(group, self._alarm_s)
         for replica in absent:
             self.lost(replica, now)
 
@@ -186,8 +195,8 @@ class WriteGroup(Operation):
 
     # --- leaving -----------------------------------------------------------------------------
 
-    def _leave(self, request: int) -> QuorumWrite:
-        """One of them is a write of its own from now on."""
+    def _leave(self, request: int, *, lingers: bool = True) -> QuorumWrite:
+        """One of them is a write of its own from now on, which may be told that there is need of room."""
         context, columns, place = self._context, self._columns, request - self._first
         record, outbox = Record(self._records[place]), columns.outboxes[place]
         content = Content(
@@ -199,7 +208,9 @@ class WriteGroup(Operation):
         )
         write.go_on(record, self._tally, answered=self._answered)
         context.operations.leave(self, request, write)
-        context.operations.alarm_at(request, self._deadline)
+        if self._answered and lingers:
+            context.operations.linger(write)
+        context.operations.alarm_at(request, self._deadline if self._answered else self._alarm_s)
         if len(self.ids) == 1:
             context.operations.drop_group(self)
         return write
@@ -230,5 +241,8 @@ class WriteGroup(Operation):
             write.closing(now)
 
     def relieve(self, now: Instant) -> None:
-        for write in self._leave_all():
-            write.relieve(now)
+        """Some of them: each keeps a hint."""
+        for request in self.ids[1 : 1 + RELIEVED_AT_ONCE]:
+            self._leave(request, lingers=False).relieve(now)
+        if self.ids:
+            self._context.operations.linger(self)

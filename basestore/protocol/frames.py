@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator
 from zlib import crc32
 
 from basestore.protocol.codec import Decoder, Message, encode
-from basestore.protocol.groups import together
-from basestore.protocol.limits import ProtocolError
+from basestore.protocol.groups import asked_in, together
+from basestore.protocol.limits import BATCH_MESSAGES_MAX, ProtocolError
 
 FRAME_BYTES_MAX = 8 << 20  # between nodes
 CLIENT_FRAME_BYTES_MAX = 4 << 20  # what clients send: decoding may take fifty times as much memory
@@ -93,7 +93,10 @@ class FrameReader:
             payload = data[start + _HEADER.size : stop]
             if crc32(payload) != checksum:
                 raise ProtocolError("a frame's checksum does not fit its payload")
-            messages += self._decoder.decode(bytes(payload))
+            said = self._decoder.decode(bytes(payload))
+            if asked_in(said) > BATCH_MESSAGES_MAX:
+                raise ProtocolError(f"a frame asks for more than {BATCH_MESSAGES_MAX} things")
+            messages += said
             start = stop
         return messages, start
 

@@ -21,6 +21,8 @@ from basestore.repair.version import (
     VERSION_BYTES,
 )
 
+GROUP_ID_MAX = (1 << 64) - 1 - GROUP_MAX  # no id of what is in a group is a number beyond 64 bits
+
 
 @message(70)
 class WriteMany(NamedTuple):
@@ -140,7 +142,8 @@ class ApplyGroup(NamedTuple):
     records: list[bytes]
 
     def check(self) -> str:
-        return "" if 0 < len(self.rows) == len(self.records) <= GROUP_MAX else "is no group of records"
+        sound = 0 < len(self.rows) == len(self.records) <= GROUP_MAX and self.id <= GROUP_ID_MAX
+        return "" if sound else "is no group of records"
 
     def single(self) -> list[Apply]:
         columns = enumerate(zip(self.rows, self.records, strict=True), self.id + 1)
@@ -180,7 +183,8 @@ class ReadGroup(NamedTuple):
     digests: bool
 
     def check(self) -> str:
-        return "" if 0 < len(self.rows) <= GROUP_MAX else "is no group of reads"
+        sound = 0 < len(self.rows) <= GROUP_MAX and self.id <= GROUP_ID_MAX
+        return "" if sound else "is no group of reads"
 
     def single(self) -> list[Read]:
         shared = self.deadline_ms, False, self.digests, False
@@ -218,6 +222,30 @@ def requests_in(messages: Sequence[Any]) -> int:
         if type(each) in _OF_CLIENTS:
             count += len(each.ids) - 1
     return count
+
+
+def asked_in(messages: Iterable[Any]) -> int:
+    """How many requests these ask together."""
+    return sum(len(each.ids) for each in messages if type(each) is WriteMany or type(each) is GetMany)
+
+
+def first(messages: list[Any], room: int) -> tuple[list[Any], list[Any]]:
+    """Those that make so many without groups, and the rest; one group may be in both."""
+    for at, each in enumerate(messages):
+        count = len(each.ids) if type(each) in _OF_CLIENTS else 1
+        if count > room:
+            taken, rest = messages[:at], messages[at:]
+            if count > 1 and room:
+                taken.append(_part(each, slice(room)))
+                rest[0] = _part(each, slice(room, count))
+            return taken, rest
+        room -= count
+    return messages, []
+
+
+def _part(many: Any, places: slice) -> Any:
+    """A part of its columns."""
+    return many._make(field[places] if isinstance(field, list) else field for field in many)
 
 
 def singly(messages: Iterable[Any]) -> list[Any]:

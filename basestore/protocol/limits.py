@@ -13,6 +13,7 @@ VALUE_BYTES_MAX: Final = 1024 * 1024
 BUCKET_BYTES_MAX: Final = 64
 BATCH_MESSAGES_MAX: Final = 8192
 GROUP_MAX: Final = 1024  # requests that travel as one group
+GROUP_BYTES_MAX: Final = 1024 * 1024  # of their rows and values
 PAGE_ROWS_MAX: Final = 1000
 PAGE_BYTES_MAX: Final = 1024 * 1024
 TIMEOUT_MS_MAX: Final = 600_000

@@ -34,6 +34,7 @@ from basestore.storage import keyspace
 from basestore.storage.keyspace import SEQUENCE_BYTES
 
 HELD_BYTES_MAX = 1 << 20  # of the answer to a group of reads
+READ_AT_ONCE = 16  # records: so many may be large
 ROW_BYTES_MIN = 4
 
 
@@ -127,23 +128,31 @@ class ManyRows:
         """HeldGroup, of what is soundly held; it waits until that is durable."""
         group, _, rows, digests = message
         keys = keyspace.each_record(rows)
-        if self._replica.damaged or not outbox.roomy:
-            held = [ABSENT] * len(rows)
-        else:
-            stored = self._group_commit.get_many(keys)
-            held = [ABSENT if each is None else each[:-SEQUENCE_BYTES] for each in stored]
-            fits = self._digester.fit(rows, held)
-            end = HEAD_BYTES if digests else None
-            held = [record[:end] if fit else ABSENT for record, fit in zip(held, fits, strict=True)]
-        size = SMALL_BYTES + sum(map(len, held))
-        if size > HELD_BYTES_MAX:  # a frame could not carry it
-            held, size = [ABSENT] * len(rows), 0
+        held: list[bytes] = []
+        if not self._replica.damaged and outbox.roomy:
+            size = 0
+            for start in range(0, len(rows), READ_AT_ONCE):
+                end = start + READ_AT_ONCE
+                sound = self._sound(rows[start:end], keys[start:end], HEAD_BYTES if digests else None)
+                size += sum(map(len, sound))
+                if size > HELD_BYTES_MAX:  # these and those behind them are answered by themselves
+                    break
+                held += sound
+        held += [ABSENT] * (len(rows) - len(held))
         if any(held):
+            size = SMALL_BYTES + sum(map(len, held))
             self._group_commit.reply_group(outbox, HeldGroup(group, held), keys, size)
         if not all(held):
             for each, record in zip(message.single(), held, strict=True):
                 if not record:
                     self._replica.read(outbox, each)
+
+    def _sound(self, rows: Sequence[bytes], keys: list[bytes], end: int | None) -> list[bytes]:
+        """Records that are held and intact, or so much of each; nothing in place of the others."""
+        stored = self._group_commit.get_many(keys)
+        held = [ABSENT if each is None else each[:-SEQUENCE_BYTES] for each in stored]
+        fits = self._digester.fit(rows, held)
+        return [record[:end] if fit else ABSENT for record, fit in zip(held, fits, strict=True)]
 
     # --- ranges ------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ from basestore.errors import Overloaded
 from basestore.node import Node
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX, FRAME_BYTES_MAX
-from basestore.protocol.groups import requests_in, singly
+from basestore.protocol.groups import first, requests_in, singly
 from basestore.protocol.handshake import (
     Answer,
     BucketRow,
@@ -331,15 +331,12 @@ class Connections:
             room = link.room(BACKLOG_BYTES_MAX) - client.under_way
             if room <= 0 or outbox.bytes > BACKLOG_BYTES_MAX:
                 return messages
-            count = requests_in(messages)
-            if count > room:
-                messages = singly(messages)
-            taken, rest = messages[:room], messages[room:]
+            taken, rest = first(messages, room)
             if self._goodbye is not None:
                 self._refuse(outbox, taken)
             else:
                 _check(self._node.receive_client(outbox, taken, instant()))
-            client.asked += min(room, count)
+            client.asked += requests_in(taken)
             client.heard_s = trio.current_time()
             return rest
 

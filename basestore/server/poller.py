@@ -77,6 +77,8 @@ class Poller:
             after()
 
     def close(self) -> None:
+        """Who rings from now on rings nothing: the bell's number may soon be another file's."""
+        self._rung = True
         self._selector.close()
         os.close(self._heard)
         if self._bell != self._heard:

@@ -306,7 +306,7 @@ class Service:
         """When the next is due: of a node at rest not soon, but it is welcome in any turn shortly before. So
         nodes at rest fall into step with each other, and what an idle one has to do is done in few turns."""
         self._due_s, self._early_s = self.node.rest.next_tick()
-        if min(self.node.operations.alarm_due_s, self._due_s) < self._ticks_s:
+        if min(self.node.operations.alarm_due_s + ALARM_S, self._due_s) < self._ticks_s:
             self._sooner.set()
 
     def _tick(self, now: Instant) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 MARK_BYTES = 176  # of one besides its row: two objects' headers, its 49 bytes, its part of the table
-DROPPED_SHARE = 256
+SPARE_BITS = 8  # of the room one part in 256 is free after the oldest have gone
 
 
 class Marks:
@@ -29,26 +29,22 @@ class Marks:
     def note_all(self, rows: Sequence[bytes], marks: Iterable[bytes]) -> None:
         """The same of many, all of them different."""
         of = self.of
-        while (fresh := _size(row for row in rows if row not in of)) and of:
-            if self.bytes + fresh <= self._bytes_max:
-                break
-            # Many at once: a dict that loses its first key again and again is slow to find the next.
-            for oldest in list(islice(of, len(of) // DROPPED_SHARE + 1)):
-                self.forget(oldest)
-        self.bytes += fresh
+        self.bytes += sum(MARK_BYTES + len(row) for row in rows if row not in of)
         of.update(zip(rows, marks, strict=True))
+        if self.bytes > self._bytes_max:
+            # Some more at once: a dict that loses its first key again and again is slow to find the next.
+            upto = self._bytes_max - (self._bytes_max >> SPARE_BITS)
+            for oldest in list(islice(of, (self.bytes - upto) // MARK_BYTES + 1)):
+                if self.bytes <= upto:
+                    break
+                self.forget(oldest)
 
     def forget(self, row: bytes) -> None:
         """What the row holds is not known any more."""
         if self.of.pop(row, None) is not None:
-            self.bytes -= _size((row,))
+            self.bytes -= MARK_BYTES + len(row)
 
     def clear(self) -> None:
         """What is noted was found not to fit the disk."""
         self.of.clear()
         self.bytes = 0
-
-
-def _size(rows: Iterable[bytes]) -> int:
-    """Of the marks of these rows."""
-    return sum(MARK_BYTES + len(row) for row in rows)

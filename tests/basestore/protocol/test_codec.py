@@ -207,6 +207,7 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
         ({"versions": [b"short", b"short"]}, "names no version"),
     ],
     ApplyGroup: [
+        ({"id": (1 << 64) - 1}, "is no group of records"),
         ({"rows": []}, "is no group of records"),
         ({"rows": [ROW], "records": []}, "is no group of records"),
         ({"rows": [ROW] * 1025, "records": [RECORD] * 1025}, "is no group of records"),
@@ -237,7 +238,11 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
         ({"ids": [], "keys": []}, "asks for nothing, or for too much at once"),
         ({"ids": [1] * 1025, "keys": [b"k"] * 1025}, "asks for nothing, or for too much at once"),
     ],
-    ReadGroup: [({"rows": []}, "is no group of reads"), ({"rows": [ROW] * 1025}, "is no group of reads")],
+    ReadGroup: [
+        ({"rows": []}, "is no group of reads"),
+        ({"rows": [ROW] * 1025}, "is no group of reads"),
+        ({"id": (1 << 64) - 1}, "is no group of reads"),
+    ],
     HeldGroup: [({"held": [b"short"]}, "carries what is no record")],
 }
 
