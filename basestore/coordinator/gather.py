@@ -47,7 +47,7 @@ Conclude = Callable[["Gather", Instant], None]
 class Gather(Operation):
     """One of them at its coordinator. In the end each member's number is in `answers` or in `reasons`."""
 
-    __slots__ = ("_conclude", "_context", "_deadline", "_waiting", "answers", "reasons")
+    __slots__ = ("_conclude", "_context", "_deadline", "_expected", "_waiting", "answers", "reasons")
 
     def __init__(self, context: Context, bytes_held: int, conclude: Conclude) -> None:
         super().__init__(bytes_held)
@@ -60,6 +60,7 @@ class Gather(Operation):
     def ask(self, message: Trace | Inspect, timeout_ms: int, now: Instant, size: int = SMALL_BYTES) -> None:
         """Ask all that can be asked; `size` in bytes, of one message."""
         operations, peers = self._context.operations, self._context.peers
+        self._expected = Traced if isinstance(message, Trace) else Inspected
         # One answer at least is awaited: this node asks itself too, and its own outbox refuses nothing.
         for peer in peers.all:
             if peer.index != peers.me and not peer.linked:
@@ -82,7 +83,7 @@ class Gather(Operation):
         self._take(member, answer, now)
 
     def _take(self, member: int, answer: Any, now: Instant) -> None:
-        if member in self._waiting:
+        if member in self._waiting and isinstance(answer, self._expected):  # not an answer to something else
             self._waiting.discard(member)
             self.answers[self._context.peers.number_of[member]] = answer
             self._consider(now)
