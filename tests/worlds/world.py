@@ -12,10 +12,10 @@ encoded form, so what cannot be said on the wire cannot be said here.
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.placement import Placement
@@ -26,7 +26,7 @@ from basestore.instant import Instant
 from basestore.node import Node
 from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message, decode, encode
-from basestore.protocol.groups import singly
+from basestore.protocol.groups import singly, together
 from basestore.protocol.handshake import Names
 from basestore.protocol.operator import Status
 from basestore.repair.clock import HybridClock
@@ -423,6 +423,15 @@ class World:
         refused = self.node(at).receive_client(client.outbox, messages, self.now(at))
         assert refused is None
         return Call(client, request, level)
+
+    def ask_together(self, at: int, requests: Sequence[Any], level: Level = Level.QUORUM) -> list[Call]:
+        """Put requests to a node as a client's library sends them at once. Nothing moves yet."""
+        client = self.clients[at]
+        assert client is not None
+        numbered = [request._replace(id=client.number()) for request in requests]
+        refused = self.node(at).receive_client(client.outbox, travel(together(numbered)), self.now(at))
+        assert refused is None
+        return [Call(client, request.id, level) for request in numbered]
 
     def set(
         self,

@@ -87,15 +87,12 @@ class Twin(World):
                 self.join(0, 2)
 
     def bring(self, turn: list[Any]) -> None:
-        client = self.clients[0]
-        assert client is not None
         # What is concurrent may end in either order: so where much is slow no turn asks for what one before
         # it has asked for.
         if self._slow:
             turn = [request for request in turn if request.key not in self._under_way]
         self._under_way |= {request.key for request in turn}
-        asked = [request._replace(id=client.number()) for request in turn]
-        assert self.node(0).receive_client(client.outbox, travel(together(asked)), self.now(0)) is None
+        self.ask_together(0, turn)
         self.settle()
 
     def end(self) -> tuple[Any, ...]:
