@@ -172,10 +172,10 @@ class StoreIdentity:
 
     def _lost(self, fresh: Fresh) -> str:
         """What can be told of the store alone to be missing, in words."""
-        left = self._group_commit.sequence
-        if fresh.held > left:
-            return f"its log was cut, or is gone: of {fresh.held} batches that it held {left} are left"
-        return self._group_commit.engine.loss
+        left, loss = self._group_commit.sequence, self._group_commit.engine.loss
+        if not loss and fresh.held > left:  # the engine knows more of why
+            loss = f"its log was cut, or is gone: of {fresh.held} batches that it held {left} are left"
+        return loss
 
     def _judge_place(self, held: Place | None, fresh: Fresh, clean: bool) -> None:
         """Whether this is the store that was written, or a copy of what it was once."""
