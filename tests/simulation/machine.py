@@ -490,14 +490,15 @@ class Machine:
     # --- the disk ----------------------------------------------------------------------------
 
     def _judge_stall(self, node: Node) -> None:
-        """While a batch is refused it does not grow by what others ask for, nor by what goes on by itself."""
+        """While a batch is refused it does not grow by what others ask for, nor by what goes on by itself; but
+        each of the requests that were under way may still want a hint to be kept."""
         rows, now = node.group_commit.held, self._clockwork.now
         if not node.group_commit.stalled:
             if self._stalled is not None and now - self._stalled[0] > LONG_STALL_S:
                 self.world.counts["batch taken after long"] += 1
             self._stalled = None
         elif self._stalled is None:
-            self._stalled = (now, rows)
+            self._stalled = (now, rows + node.operations.count)
             self.world.counts["batch refused"] += 1
         elif rows > self._stalled[1] + STALLED_ROWS_MAX:
             self.world.blame("stalls", f"n{self.index + 1} has a refused batch that grows: {rows}")
