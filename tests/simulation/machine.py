@@ -490,8 +490,8 @@ class Machine:
     # --- the disk ----------------------------------------------------------------------------
 
     def _judge_stall(self, node: Node) -> None:
-        """While a batch is refused it does not grow by what others ask for, nor by what goes on by itself. But
-        each request that was under way may still want a hint to be kept."""
+        """While a batch is refused it does not grow by what others ask for, nor by what goes on by itself.
+        But each request that was under way may still want a hint to be kept."""
         rows, now = node.group_commit.held, self._clockwork.now
         if not node.group_commit.stalled:
             if self._stalled is not None and now - self._stalled[0] > LONG_STALL_S:
