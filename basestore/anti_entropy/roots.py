@@ -125,8 +125,13 @@ class RootComparison:
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to do in `run`."""
-        return not (self._turns or self._heard or self._answers)
+        """Whether there is nothing to do in `run` just now."""
+        return not (self._turns or self._answers or self._answerable)
+
+    @property
+    def _answerable(self) -> bool:
+        # While a disk does not keep up nothing new begins; what a peer has asked can wait.
+        return bool(self._heard) and not self._local.group_commit.full
 
     def run(self, now: Instant) -> list[tuple[int, int]]:
         """Ask, answer and conclude, as far as this tick's rows last. Called while nothing is staged. Returns
@@ -136,8 +141,7 @@ class RootComparison:
         while self._answers and pace.rows_left > 0:
             member, answer = self._answers.popitem()
             left += ((member, partition) for partition in self._conclude(member, answer, now))
-        # While a disk does not keep up nothing new begins; what a peer has asked can wait.
-        while self._heard and pace.rows_left > 0 and not self._local.group_commit.full:
+        while self._answerable and pace.rows_left > 0:
             member, (outbox, said) = self._heard.popitem()
             self._answer(member, outbox, said, now)
         while self._turns and pace.rows_left > 0:

@@ -76,6 +76,19 @@ def key_in(world: World, partition: int) -> str:
     return next(key for key in map(str, range(1000)) if int.from_bytes(world.row(key)[:2]) == partition)
 
 
+def test_while_a_disk_does_not_keep_up_what_a_peer_has_asked_waits_and_holds_up_no_step() -> None:
+    world = proven()
+    disk = world.node(1).group_commit
+    with patch.object(disk, "note_stuck"):  # no sync of its own says otherwise
+        disk.stuck_s = 5.0
+        disk.weigh()
+        assert kinds(compare(world)) == [Roots]
+        disk.stuck_s = 0.0
+        disk.weigh()
+        world.run(0.3)
+    assert kinds(said(world)) == [Roots, SameRoots]
+
+
 # --- what is concluded ---------------------------------------------------------------------------
 
 
