@@ -16,6 +16,7 @@ end before theirs.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from heapq import heappop, heappush
 from itertools import islice
 from typing import Any, Final
 
@@ -139,8 +140,7 @@ class Once(Operation):
 
 
 class Operations:
-    """All operations of a node. `bytes` sums what they hold; `alarm_due_s`: when
-    the next alarm may be due, by `Instant.monotonic`; `served` counts requests of members that this
+    """All operations of a node. `bytes` sums what they hold; `served` counts requests of members that this
     node has answered itself."""
 
     def __init__(self, first_id: int, operations_max: int = OPERATIONS_MAX) -> None:
@@ -151,8 +151,8 @@ class Operations:
         self._by_id: dict[int, Operation] = {}
         self._lingering: dict[Operation, None] = {}
         self._slots: dict[int, list[int]] = {}
+        self._slots_ahead: list[int] = []  # a heap of those that exist
         self._slot_done = -1
-        self.alarm_due_s = math.inf
         self.count = 0
         self.bytes = 0
         self.served = 0
@@ -272,26 +272,40 @@ class Operations:
         # The slot after the moment, so an alarm never sounds early; and after those that are done, where
         # nobody would look again.
         slot = max(int(monotonic * SLOTS_PER_S), self._slot_done) + 1
-        self._slots.setdefault(slot, []).append(request)
-        self.alarm_due_s = min(self.alarm_due_s, slot / SLOTS_PER_S)
+        if slot not in self._slots:
+            self._slots[slot] = []
+            heappush(self._slots_ahead, slot)
+        self._slots[slot].append(request)
+
+    @property
+    def alarm_due_s(self) -> float:
+        """When the next alarm is due, by `Instant.monotonic`."""
+        slots, ahead, under_way = self._slots, self._slots_ahead, self._by_id
+        # Most have ended before their alarm is due: nobody should wake for those.
+        while ahead:
+            requests = slots[ahead[0]]
+            while requests:
+                if requests[-1] in under_way:
+                    return ahead[0] / SLOTS_PER_S
+                requests.pop()
+            del slots[heappop(ahead)]
+        return math.inf
 
     def tick(self, now: Instant) -> bool:
         """Sound the alarms that are due; whether there was any."""
-        current = int(now.monotonic * SLOTS_PER_S)
-        past = range(self._slot_done + 1, current + 1)
-        # After a long rest there are more slots in between than alarms: then go through those that exist.
-        due = past if len(past) < len(self._slots) else sorted(self._slots)
+        slots, ahead = self._slots, self._slots_ahead
         # Before any alarm sounds: who is called may ask for another one, at a time that has passed already,
         # and must not be given a slot that was gone through.
-        self._slot_done = current
+        self._slot_done = int(now.monotonic * SLOTS_PER_S)
+        due: list[int] = []
+        while ahead and ahead[0] <= self._slot_done:
+            due += slots.pop(heappop(ahead))
         sounded = False
-        for slot in due:
-            for request in self._slots.pop(slot, ()) if slot <= current else ():
-                operation = self._by_id.get(request)
-                if operation is not None:
-                    operation.alarm(now)
-                    sounded = True
-        self.alarm_due_s = min(self._slots, default=math.inf) / SLOTS_PER_S
+        for request in due:
+            operation = self._by_id.get(request)
+            if operation is not None:
+                operation.alarm(now)
+                sounded = True
         return sounded
 
     def lost(self, member: int, now: Instant) -> None:

@@ -4,6 +4,9 @@ A task for each connection would cost a turn of the event loop for each that has
 and another to tell the node's loop of it. Here everything that lies ready is read in one turn, and
 `after` is called once: the node takes one step for all of it.
 
+A turn also comes at a time that was asked for (`wake_at`), if none has come before: who watches all sockets
+can as well watch the clock.
+
 What comes from elsewhere, another thread included, *rings*: the bell (an eventfd, where the system has
 them) is one more descriptor among the sockets, so it costs neither a task nor a turn of its own. However
 often it is rung before a turn, that turn answers all of it.
@@ -12,10 +15,12 @@ Owns which sockets are listened to, and who is told. It only reads: a connection
 be written to, which is rare. What the bytes mean is `link.py`'s.
 """
 
+import math
 import os
 import selectors
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -35,6 +40,8 @@ class Poller:
         else:
             self._heard, self._bell = os.pipe()
         self._rung = False
+        self._due_s = math.inf
+        self._timer = trio.CancelScope()
         self._selector.register(self._heard, selectors.EVENT_READ, self._hear)
 
     def ring(self) -> None:
@@ -68,12 +75,25 @@ class Poller:
         if connection not in self._selector.get_map():
             self._selector.register(connection, selectors.EVENT_READ, readable)
 
+    def wake_at(self, due_s: float) -> None:
+        """Let a turn come at this moment, by `time.monotonic`, and at none that was asked for before."""
+        if due_s != self._due_s:
+            self._due_s = due_s
+            self._timer.deadline = self._deadline()
+
+    def _deadline(self) -> float:
+        return trio.current_time() + self._due_s - time.monotonic()
+
     async def run(self, after: Callable[[], None]) -> None:
-        """Call what is due, then `after`, whenever there is something to read."""
+        """Call whom there is something to read for, then `after`; and `after` alone when it is time."""
         while True:
-            await trio.lowlevel.wait_readable(self._selector.fileno())
-            for key, _ in self._selector.select(0):
-                key.data()
+            with trio.CancelScope(deadline=self._deadline()) as self._timer:
+                while True:
+                    await trio.lowlevel.wait_readable(self._selector.fileno())
+                    for key, _ in self._selector.select(0):
+                        key.data()
+                    after()
+            self._due_s = math.inf  # it is time; the next is still to be asked for
             after()
 
     def close(self) -> None:

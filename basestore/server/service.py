@@ -12,9 +12,9 @@ A message's way, and the file that each part of it is in:
 
 There is no task for a request: a hundred requests that arrive together cost one step, one batch to the store
 and one frame for each peer. What the node is given outside of the poller's turn, the end of a sync included,
-rings for the next one. The other tasks of a service: `_ticker` sees to it that a turn
-comes when a tick is due; one accepts, one dials each peer; and one serves the pages of metrics (`pages.py`),
-if the configuration names a port for them.
+rings for the next one; and when a tick or an alarm is due, the poller takes a turn by itself. The other tasks
+of a service: one accepts, one dials each peer; and one serves the pages of metrics (`pages.py`), if the
+configuration names a port for them.
 
 What was stored is not yet durable. A turn ends with an order to the sync thread; when a sync has ended, the
 next turn tells the node (`node.durable`), and only that releases the acknowledgements that waited for it.
@@ -39,15 +39,12 @@ from basestore.replica.sync_watch import SYNC_INTERVAL_S
 from basestore.server.clock import instant
 from basestore.server.connections import Connections
 from basestore.server.disk_watch import LOOK_S, RESTING_LOOK_S, DiskWatch
-from basestore.server.link import Signal
 from basestore.server.listening import serve_connections, why_not
 from basestore.server.place import NOWHERE, held_in, note_held, taken
 from basestore.server.poller import Poller
 from basestore.server.sync_thread import SyncThread
 from basestore.storage.open import open_engine
 from basestore.storage.rocks_full import room_at, shown
-
-ALARM_S = 0.005
 
 log = logging.getLogger("basestore")
 
@@ -78,8 +75,7 @@ class Service:
         except BaseException:  # whatever it is: the store must not stay locked
             self._close(clean=False)
             raise
-        self._sooner = Signal()
-        self._due_s = self._early_s = self._ticks_s = 0.0  # when to tick, if there is a turn, and to look
+        self._early_s = 0.0  # from when on a turn ticks
         self._poller = Poller()
         self.connections = Connections(config, self.node, self._poller, self._poller.ring)
         self._synced: list[tuple[int, StorageError | None]] = []
@@ -172,7 +168,6 @@ class Service:
 
                     await nursery.start(serve_node, self.node, self.config.metrics)
                 nursery.start_soon(self._poller.run, self.turn)
-                nursery.start_soon(self._ticker)
                 if self._engine.persistent:
                     self._disk_watch = DiskWatch(self.config.directory)
                 for index in self.connections.dialled:
@@ -247,11 +242,13 @@ class Service:
             node.durable(barrier, now)
         if now.monotonic >= self._early_s:
             self._tick(now)
+        elif now.monotonic >= node.operations.alarm_due_s:
+            node.operations.tick(now)
         # The barrier stands for what this step has stored. It is read before the sync starts: what later
         # steps store while the sync runs may or may not be covered by it, and waits for the next.
         newest = node.step(now)
         self.connections.send()
-        self._plan_tick()
+        self._plan_turn()
         if newest is not None:  # after the sends: peers need not wait for this thread to hand over
             self._sync(newest, now)
         if node.state != self._state:
@@ -292,22 +289,12 @@ class Service:
         else:
             log.warning("%s: the disk is there again", self.node.name)
 
-    async def _ticker(self) -> None:
-        """Turns for ticks; and for the alarms of what is under way, which may come closer together."""
-        while True:
-            now, operations = instant(), self.node.operations
-            if now.monotonic >= self._due_s or operations.tick(now):
-                self.turn()
-            self._ticks_s = min(self._due_s, max(operations.alarm_due_s, now.monotonic) + ALARM_S)
-            with trio.move_on_after(self._ticks_s - now.monotonic):
-                await self._sooner.wait()
-
-    def _plan_tick(self) -> None:
-        """When the next is due: of a node at rest not soon, but it is welcome in any turn shortly before. So
-        nodes at rest fall into step with each other, and what an idle one has to do is done in few turns."""
-        self._due_s, self._early_s = self.node.rest.next_tick()
-        if min(self.node.operations.alarm_due_s + ALARM_S, self._due_s) < self._ticks_s:
-            self._sooner.set()
+    def _plan_turn(self) -> None:
+        """When the next is due if nothing comes in. The tick of a node at rest is not due soon, but it is
+        welcome in any turn shortly before. So nodes at rest fall into step with each other, and what an idle
+        one has to do is done in few turns."""
+        due_s, self._early_s = self.node.rest.next_tick()
+        self._poller.wake_at(min(due_s, self.node.operations.alarm_due_s))
 
     def _tick(self, now: Instant) -> None:
         node, watch = self.node, self._disk_watch

@@ -84,7 +84,7 @@ async def test_a_store_that_does_not_open_is_a_storage_error(made: Path, member:
 @pytest.mark.parametrize(
     ("owner", "step"),
     [(Service, "_open_node"), (Service, "_listen"), (Connections, "dial_forever"),
-     (Poller, "run"), (Service, "_ticker")],
+     (Poller, "run")],
 )  # fmt: skip
 async def test_whatever_step_of_a_start_fails_the_next_start_succeeds(
     made: Path, owner: type, step: str
