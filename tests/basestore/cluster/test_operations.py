@@ -1,10 +1,19 @@
 """Operations: answers find whose they are; what is asked once ends once."""
 
+import math
 from typing import Any
 
 import pytest
 
-from basestore.cluster.operations import ANSWERS, NO_ANSWER, OPERATIONS_MAX, Once, Operation, Operations
+from basestore.cluster.operations import (
+    ANSWERS,
+    NO_ANSWER,
+    OPERATIONS_MAX,
+    SLOTS_PER_S,
+    Once,
+    Operation,
+    Operations,
+)
 from basestore.instant import Instant
 from basestore.protocol.replication import Held, Rejected, Superseded
 
@@ -121,3 +130,30 @@ def test_an_alarm_asked_for_at_a_past_time_by_a_late_one_sounds_with_the_next_ti
     operations.tick(NOW._replace(monotonic=NOW.monotonic + 1))
     operations.tick(NOW._replace(monotonic=NOW.monotonic + 1.01))
     assert repeating.sounded == 2
+
+
+def test_nobody_wakes_for_the_alarm_of_what_has_ended() -> None:
+    operations = Operations(7)
+    ending, staying = Asking(operations), Asking(operations)
+    soon_s, late_s = NOW.monotonic + 0.1, NOW.monotonic + 5
+    operations.alarm_at(operations.issue(staying), late_s)
+    operations.alarm_at(operations.issue(ending), soon_s)
+    assert soon_s <= operations.alarm_due_s <= soon_s + 2 / SLOTS_PER_S
+    operations.drop(ending)
+    assert late_s <= operations.alarm_due_s <= late_s + 2 / SLOTS_PER_S
+    operations.drop(staying)
+    assert operations.alarm_due_s == math.inf
+
+
+def test_an_alarm_that_shares_its_time_with_one_that_has_ended_is_due_all_the_same() -> None:
+    operations = Operations(7)
+    staying = Repeating(operations, NOW.monotonic + 9)
+    before, behind = Asking(operations), Asking(operations)
+    at_s = NOW.monotonic + 0.1
+    for each in (before, staying, behind):
+        operations.alarm_at(operations.issue(each), at_s)
+    operations.drop(before)
+    operations.drop(behind)
+    assert operations.alarm_due_s <= at_s + 2 / SLOTS_PER_S
+    assert operations.tick(NOW._replace(monotonic=operations.alarm_due_s))
+    assert staying.sounded == 1

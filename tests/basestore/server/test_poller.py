@@ -1,0 +1,109 @@
+"""The poller's turns: for what can be read, for what was rung, and for the time that was asked for."""
+
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from basestore.server.poller import Poller
+from tests.worlds.patience import PATIENCE_S
+
+pytestmark = pytest.mark.trio
+
+LONG_S = 2 * PATIENCE_S
+
+
+class Watched:
+    """A poller at work. `turns`: the moments of its turns."""
+
+    def __init__(self) -> None:
+        self.poller = Poller()
+        self.turns: list[float] = []
+        self.next_s: list[float] = []  # what the next turns ask for
+        self._turned = trio.Event()
+
+    def turn(self) -> None:
+        self.turns.append(time.monotonic())
+        if self.next_s:
+            self.poller.wake_at(self.next_s.pop(0))
+        self._turned.set()
+        self._turned = trio.Event()
+
+    async def wait(self, count: int) -> None:
+        with trio.fail_after(PATIENCE_S):
+            while len(self.turns) < count:
+                await self._turned.wait()
+
+
+@asynccontextmanager
+async def watching() -> AsyncIterator[Watched]:
+    watched = Watched()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watched.poller.run, watched.turn)
+        yield watched
+        nursery.cancel_scope.cancel()
+    watched.poller.close()
+
+
+async def test_a_turn_comes_at_the_time_that_was_asked_for_and_not_before() -> None:
+    async with watching() as watched:
+        due_s = time.monotonic() + 0.02
+        watched.poller.wake_at(due_s)
+        await watched.wait(1)
+        assert watched.turns[0] >= due_s
+
+
+async def test_a_turn_may_ask_for_the_next_again_and_again() -> None:
+    async with watching() as watched:
+        now = time.monotonic()
+        watched.next_s = [now + 0.002 * number for number in range(1, 6)]
+        watched.poller.wake_at(now)
+        await watched.wait(6)
+
+
+async def test_a_time_that_has_passed_is_due_at_once() -> None:
+    async with watching() as watched:
+        watched.next_s = [time.monotonic() - LONG_S]
+        watched.poller.ring()
+        await watched.wait(2)
+
+
+async def test_an_earlier_time_takes_the_place_of_a_later_one() -> None:
+    async with watching() as watched:
+        watched.poller.wake_at(time.monotonic() + LONG_S)
+        watched.poller.wake_at(time.monotonic() + 0.001)
+        await watched.wait(1)
+
+
+async def test_a_later_time_takes_the_place_of_an_earlier_one() -> None:
+    async with watching() as watched:
+        watched.poller.wake_at(time.monotonic() + 0.001)
+        later_s = time.monotonic() + 0.02
+        watched.poller.wake_at(later_s)
+        await watched.wait(1)
+        assert watched.turns[0] >= later_s
+
+
+async def test_what_is_rung_many_times_before_a_turn_is_one_turn() -> None:
+    async with watching() as watched:
+        for _ in range(100):
+            watched.poller.ring()
+        await watched.wait(1)
+        due_s = time.monotonic() + 0.02
+        watched.poller.wake_at(due_s)
+        await watched.wait(2)
+        assert watched.turns[1] >= due_s
+
+
+async def test_what_can_be_read_is_read_while_a_time_is_awaited() -> None:
+    async with watching() as watched:
+        watched.poller.wake_at(time.monotonic() + LONG_S)
+        ours, theirs = socket.socketpair()
+        heard: list[bytes] = []
+        with ours, theirs, watched.poller.registered(ours, lambda: heard.append(ours.recv(10))):
+            theirs.send(b"hello")
+            await watched.wait(1)
+        assert heard == [b"hello"]
