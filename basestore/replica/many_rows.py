@@ -13,7 +13,8 @@ Weighs nothing against other replicas: that is the coordinator's affair.
 
 import heapq
 from collections.abc import Iterator, Sequence
-from operator import add
+from operator import add, itemgetter
+from typing import cast
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.cluster.placement import row_key
@@ -36,6 +37,8 @@ from basestore.storage.keyspace import SEQUENCE_BYTES
 HELD_BYTES_MAX = 1 << 20  # of the answer to a group of reads
 READ_AT_ONCE = 16  # records: so many may be large
 ROW_BYTES_MIN = 4
+_flags_of = itemgetter(FLAGS_AT)
+_DUE = frozenset(flags for flags in range(256) if flags & MARKED)  # of what may become due to be purged
 
 
 class ManyRows:
@@ -71,28 +74,30 @@ class ManyRows:
         """The places of all that are not just sound, in time, the first of their row, and winners in a
         last-write bucket; and the marks of what is held. That the others may be due is noted."""
         replica = self._replica
-        plain = replica.plain
         special = self._untimely(rows, records, wall_ms)
         if not sealed:
             special |= _where_not(self._digester.fit(rows, records))
         if len(set(rows)) < len(rows):
             seen: dict[bytes, int] = {}
             special |= {place for place, row in enumerate(rows) if seen.setdefault(row, place) != place}
-        helds: list[bytes] = []
-        for place, held in enumerate(map(replica.marks.of.get, rows)):
-            row, record = rows[place], records[place]
-            if held is None:
-                held = self._held(row)
-            helds.append(held or ABSENT)
-            if (
-                place in special
-                or held is None
-                or row[: 3 + row[2]] not in plain
-                or record[:VERSION_BYTES] <= held[:VERSION_BYTES]
-            ):
-                special.add(place)
-            elif record[FLAGS_AT] & MARKED or (held and held[FLAGS_AT] & MARKED):
-                replica.note_due(row, record, held)
+        marks = list(map(replica.marks.of.get, rows))
+        if not all(marks):  # some rows hold nothing, or have no mark yet
+            marks = [mark or self._held(row) for row, mark in zip(rows, marks, strict=True)]
+            special |= _where_not([mark is not None for mark in marks])
+            marks = [mark or ABSENT for mark in marks]
+        helds = cast("list[bytes]", marks)
+        buckets = [row[: 3 + row[2]] if len(row) >= ROW_BYTES_MIN else b"" for row in rows]
+        if not replica.plain.issuperset(buckets):
+            special |= _where_not([bucket in replica.plain for bucket in buckets])
+        if min(records)[:VERSION_BYTES] <= max(helds)[:VERSION_BYTES]:  # else each beats what any row holds
+            pairs = enumerate(zip(records, helds, strict=True))
+            special |= {at for at, (new, held) in pairs if new[:VERSION_BYTES] <= held[:VERSION_BYTES]}
+        if not _DUE.isdisjoint(map(_flags_of, records)) or not _DUE.isdisjoint(
+            map(_flags_of, filter(None, helds))
+        ):
+            for place, (row, record, held) in enumerate(zip(rows, records, helds, strict=True)):
+                if place not in special:
+                    replica.note_due(row, record, held)
         return special, helds
 
     def _untimely(self, rows: Sequence[bytes], records: Sequence[bytes], wall_ms: int) -> set[int]:
@@ -193,7 +198,7 @@ class ManyRows:
 
 
 def _where_not(fits: Sequence[bool]) -> set[int]:
-    return {place for place, fit in enumerate(fits) if not fit}
+    return set() if all(fits) else {place for place, fit in enumerate(fits) if not fit}
 
 
 def _walk(group_commit: GroupCommit, message: ReadRange) -> Iterator[tuple[bytes, bytes]]:

@@ -29,7 +29,9 @@ class Marks:
     def note_all(self, rows: Sequence[bytes], marks: Iterable[bytes]) -> None:
         """The same of many, all of them different."""
         of = self.of
-        self.bytes += sum(MARK_BYTES + len(row) for row in rows if row not in of)
+        new = set(rows).difference(of)
+        if new:
+            self.bytes += sum(map(len, new)) + MARK_BYTES * len(new)
         of.update(zip(rows, marks, strict=True))
         if self.bytes > self._bytes_max:
             # Some more at once: a dict that loses its first key again and again is slow to find the next.

@@ -1,10 +1,10 @@
-"""An engine without a disk: for durability `memory`, caches, tests and simulated disks.
+"""An engine without a disk: for durability `memory`, caches, tests, and the simulated disks of tests.
 
-Owns rows that are gone with the process, and draws no conclusions from them. `crash` is a power cut: it loses
-exactly what was applied since the last sync.
+Owns rows that are gone with the process, and draws no conclusions from them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import cast
 
 from sortedcontainers import SortedList
 
@@ -12,7 +12,7 @@ from basestore.storage.engine import Batch
 
 
 class MemoryEngine:
-    """Rows in a dictionary, the order of their keys, and how to undo what is not synced.
+    """Rows in a dictionary, and the order of their keys.
 
     Order is only needed by scans, so new keys are put in order when the next scan begins.
     """
@@ -25,37 +25,28 @@ class MemoryEngine:
         self._order: SortedList[bytes] = SortedList()
         self._unordered: set[bytes] = set()
         self._dead = 0  # keys in `_order` that are stored no more
-        self._undo: dict[bytes, bytes | None] = {}
 
     def get(self, key: bytes) -> bytes | None:
         return self._rows.get(key)
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
-        return [self.get(key) for key in keys]
+        return list(map(self._rows.get, keys))
 
     def apply(self, batch: Batch) -> None:
-        rows, undo = self._rows, self._undo
-        for key, value in batch.items():
-            held = rows.get(key)
-            # Only the first value since the last sync: what came after it is lost with it.
-            if key not in undo:
-                undo[key] = held
-            self._put(key, held, value)
-
-    def _put(self, key: bytes, held: bytes | None, value: bytes | None) -> None:
-        if value is not None:
-            self._rows[key] = value
-            if held is None:
-                self._unordered.add(key)
-        elif held is not None:
-            del self._rows[key]
-            if key in self._unordered:
-                self._unordered.discard(key)
-            else:
-                self._dead += 1
+        rows = self._rows
+        deleted = [key for key, value in batch.items() if value is None]
+        puts = {key: value for key, value in batch.items() if value is not None} if deleted else batch
+        self._unordered.update(set(puts).difference(rows))
+        rows.update(cast("Mapping[bytes, bytes]", puts))
+        for key in deleted:
+            if rows.pop(key, None) is not None:
+                if key in self._unordered:
+                    self._unordered.discard(key)
+                else:
+                    self._dead += 1
 
     def sync(self) -> None:
-        self._undo = {}
+        """Nothing is ever durable."""
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         rows, order = self._rows, self._order
@@ -76,9 +67,3 @@ class MemoryEngine:
 
     def close(self) -> None:
         """Nothing to release."""
-
-    def crash(self) -> None:
-        """Forget every batch since the last `sync`."""
-        for key, value in self._undo.items():
-            self._put(key, self._rows.get(key), value)
-        self._undo = {}

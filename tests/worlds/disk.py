@@ -38,15 +38,9 @@ class Disk(MemoryEngine):
         if self.watch is not None:
             self.watch(undo, batch)
         self.pending.append(undo)
-        before = self._before
-        for key, value in batch.items():
-            held = undo[key]
-            if key not in before:
-                before[key] = held
-            if held is None or value is None:
-                self._put(key, held, value)
-            else:  # as `_put`, without a call
-                rows[key] = value
+        for key, held in undo.items():  # of two values the older one is durable
+            self._before.setdefault(key, held)
+        super().apply(batch)
 
     def sync(self) -> None:
         """Everything is durable, at once: for opening."""
@@ -62,9 +56,12 @@ class Disk(MemoryEngine):
     def cut(self, kept: int) -> None:
         """A power cut: of the pending batches the first `kept` survive."""
         while len(self.pending) > kept:
-            for key, value in self.pending.pop().items():
-                self._put(key, self._rows.get(key), value)
+            super().apply(self.pending.pop())
         self.sync()
+
+    def crash(self) -> None:
+        """A power cut that only what was synced survives."""
+        self.cut(0)
 
     def accept_loss(self) -> None:
         self.loss = ""

@@ -39,7 +39,7 @@ from basestore.replica.summaries import Summaries
 from basestore.results.nodes import NodeState, node_state
 from basestore.results.receipts import Item, ReadResult, Receipt, page, read_result, receipt
 from basestore.storage.keyspace import DATA, SEQUENCE_BYTES
-from basestore.storage.memory import MemoryEngine
+from tests.worlds.disk import Disk
 
 WALL_MS = 1_760_000_000_000
 BORN_S = 1000.0  # of the monotonic clock, when a world begins
@@ -248,9 +248,9 @@ class World:
         self.crash(index)
         return self.start(index)
 
-    def _disk(self) -> MemoryEngine:
+    def _disk(self) -> Disk:
         """An empty one, which outlives the node unless durability is memory."""
-        engine = MemoryEngine()
+        engine = Disk()
         engine.persistent = self.configs[0].engine != "memory"
         return engine
 

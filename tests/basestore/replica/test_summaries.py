@@ -20,6 +20,7 @@ from basestore.storage.engine import Engine
 from basestore.storage.keyspace import DATA, SEQUENCE_BYTES, SUMMARY
 from basestore.storage.memory import MemoryEngine
 from basestore.storage.rocks import RocksEngine
+from tests.worlds.disk import Disk
 
 DIGESTER = Digester(bytes(KEY_BYTES))
 PARTITIONS = range(4)
@@ -145,7 +146,7 @@ def test_a_slice_of_rows_is_bounded_by_what_they_take_too_and_a_scrub_still_sees
 
 
 def test_a_crash_takes_record_and_summary_together() -> None:
-    engine = MemoryEngine()
+    engine = Disk()
     store = Store(engine)
     store.put(b"\0a", 1)
     store.commit()

@@ -23,6 +23,7 @@ from basestore.replica.identity import Fresh
 from basestore.storage.engine import Engine
 from basestore.storage.memory import MemoryEngine
 from basestore.storage.rocks import RocksEngine
+from tests.worlds.disk import Disk
 from tests.worlds.world import World
 
 Opener = Callable[[], Engine]
@@ -116,10 +117,10 @@ steps = st.lists(
 
 
 @given(steps)
-def test_a_crash_of_the_memory_engine_loses_exactly_what_was_not_synced(
+def test_a_power_cut_of_a_simulated_disk_loses_exactly_what_was_not_synced(
     steps: list[dict[bytes, bytes | None] | str],
 ) -> None:
-    engine = MemoryEngine()
+    engine = Disk()
     durable: dict[bytes, bytes] = {}
     visible: dict[bytes, bytes] = {}
     for step in steps:
