@@ -17,7 +17,8 @@ version: it decides in the one case that should not exist, two records of one ve
 import hashlib
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from operator import itemgetter
+from typing import Final, NamedTuple, Self
 
 VERSION_BYTES = 24
 HEAD_BYTES = 41
@@ -34,6 +35,7 @@ _TAIL = struct.Struct(">BQ")
 _LENGTH = struct.Struct(">I")
 encode_version = _VERSION.pack  # as `Version.encode`, of its three words, without one
 FLAGS_AT = 40  # of a head: its last byte
+_FLAGS: Final = itemgetter(FLAGS_AT)
 _TOMBSTONE = 1
 _EXPIRES = 2
 _PROPOSED = 4
@@ -189,6 +191,21 @@ class Digester:
             fits.append(digest.digest() == record[VERSION_BYTES:FLAGS_AT])
         return fits
 
+    def sound(
+        self, rows: Sequence[bytes], stored: Sequence[bytes | None], trailer: int, end: int | None
+    ) -> list[bytes]:
+        """Of what is stored of rows, records with `trailer` bytes behind each: those that are intact, or
+        their first `end` bytes; nothing in place of the others."""
+        keyed, pack_length = self._keyed.copy, _LENGTH.pack
+        found = []
+        for row, each in zip(rows, stored, strict=True):
+            record = each[:-trailer] if each is not None else b""
+            digest = keyed()
+            digest.update(pack_length(len(row)) + row + record[:VERSION_BYTES] + record[FLAGS_AT:])
+            fits = record[VERSION_BYTES:FLAGS_AT] == digest.digest()
+            found.append(record[:end] if fits else b"")
+        return found
+
 
 def start_of_content(*, tombstone: bool, proposed: bool) -> bytes:
     """What the content of a record that never expires begins with: flags and expiry. Behind it stand the
@@ -199,6 +216,8 @@ def start_of_content(*, tombstone: bool, proposed: bool) -> bytes:
 def values_of(records: Sequence[bytes]) -> list[bytes]:
     """Of encoded records their values, as `Record.value`."""
     plain, proposed = RECORD_BYTES_MIN, RECORD_BYTES_MIN + PROPOSAL_BYTES
+    if all(flags & _PROPOSED for flags in set(map(_FLAGS, records))):
+        return [record[proposed:] for record in records]
     return [record[proposed if record[FLAGS_AT] & _PROPOSED else plain :] for record in records]
 
 

@@ -12,6 +12,7 @@ fair share steps back while others have room.
 import hashlib
 from collections.abc import Sequence
 from math import ceil
+from operator import add
 from typing import Self
 
 from basestore.config import ClusterConfig, Member
@@ -84,6 +85,12 @@ class Placement:
         """The row that goes on with this behind its partition."""
         digest = hashlib.blake2b(rest, digest_size=8).digest()
         return self._prefixes[int.from_bytes(digest) % self.partitions] + rest
+
+    def place_all(self, rests: Sequence[bytes]) -> tuple[list[int], list[bytes]]:
+        """The partitions, and the rows, of as many of these, as `row_of` finds them."""
+        blake2b, number, count = hashlib.blake2b, int.from_bytes, self.partitions
+        partitions = [number(blake2b(rest, digest_size=8).digest(), "big") % count for rest in rests]
+        return partitions, list(map(add, map(self._prefixes.__getitem__, partitions), rests))
 
     def held_by(self, member: int) -> list[int]:
         """The partitions that the member at this index holds, ascending."""

@@ -14,6 +14,9 @@ by then:
 A get for a session stays if what is found is as new as its floor. What has been deleted or expires leaves.
 """
 
+from operator import itemgetter
+from typing import Final, NamedTuple
+
 from basestore.cluster.operations import Operation
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.cluster.placement import row_bucket, row_key
@@ -22,48 +25,36 @@ from basestore.coordinator.context import TOO_MUCH_ASKED, Context, refuse
 from basestore.coordinator.get import ClientGet
 from basestore.coordinator.quorum_read import LINGER_S, WIDEN_S, QuorumRead
 from basestore.errors import Overloaded
-from basestore.groups.write_group import by_outbox
+from basestore.groups.write_group import by_outbox, picked
 from basestore.instant import Instant
 from basestore.protocol.client import Get
 from basestore.protocol.groups import Found, HeldGroup
 from basestore.protocol.groups import ReadGroup as Asked
-from basestore.protocol.limits import GROUP_BYTES_MAX, GROUP_MAX
 from basestore.protocol.replication import Held, HeldDigest, Rejected
 from basestore.repair.read_repair import reaches
 from basestore.repair.rule import Rule
 from basestore.repair.version import FLAGS_AT, HEAD_BYTES, MARKED, VERSION_BYTES, Record, values_of
 
 RULE = Rule.LAST_WRITE_WINS
+_FLAGS: Final = itemgetter(FLAGS_AT)
 
 
-class ReadColumns:
-    """What a group is made of."""
+class ReadColumns(NamedTuple):
+    """What a group is made of. `ids` as the clients count, who have asked through `outboxes`; `floors` of
+    their sessions; `compare`: the replicas that need not be asked are compared, too."""
 
-    __slots__ = (
-        "bytes", "compare", "floored", "floors", "ids", "level", "outboxes", "replicas", "rows", "timeout_ms",
-    )  # fmt: skip
+    level: Level
+    timeout_ms: int
+    replicas: tuple[int, ...]
+    compare: bool
+    outboxes: list[Outbox]
+    ids: list[int]
+    rows: list[bytes]
+    floors: list[bytes]
 
-    def __init__(self, level: Level, timeout_ms: int, replicas: tuple[int, ...], *, compare: bool) -> None:
-        self.level, self.timeout_ms, self.replicas, self.compare = level, timeout_ms, replicas, compare
-        self.outboxes: list[Outbox] = []
-        self.ids: list[int] = []  # of the requests, as their clients count
-        self.rows: list[bytes] = []
-        self.bytes = 0
-        self.floors: list[bytes] = []
-        self.floored = False  # any of them follows a session
-
-    def has_room(self, count: int, size: int) -> bool:
-        """Whether it may take so many more, whose rows have `size` bytes in all."""
-        return len(self.rows) + count <= GROUP_MAX and self.bytes + size <= GROUP_BYTES_MAX
-
-    def extend(self, outbox: Outbox, ids: list[int], rows: list[bytes], floors: list[bytes]) -> None:
-        """More of them, that came over one connection."""
-        self.outboxes += [outbox] * len(ids)
-        self.ids += ids
-        self.rows += rows
-        self.bytes += sum(map(len, rows))
-        self.floors += floors
-        self.floored = self.floored or any(floors)
+    @property
+    def bytes(self) -> int:
+        return sum(map(len, self.rows))
 
 
 class ReadGroup(Operation):
@@ -102,14 +93,15 @@ class ReadGroup(Operation):
         rotated = columns.replicas[at:] + columns.replicas[:at]
         fresh = [each for each in rotated if each not in self._asked and peers.alive[each]]
         deadline_ms = now.wall_ms + int((self._deadline - now.monotonic) * 1e3)
-        size = SMALL_BYTES + sum(map(len, columns.rows))
+        size = SMALL_BYTES + columns.bytes
+        marks = self._answered and columns.level is Level.ONE
         unsent: list[int] = []
         for replica in sorted(fresh, key=peers.distance.__getitem__)[:count]:
             whole = self._whole < 0
             if whole:
                 self._whole = replica
             self._asked[replica] = now.monotonic
-            if not peers.send(replica, Asked(self.ids[0], deadline_ms, columns.rows, not whole), size):
+            if not peers.send(replica, Asked(self.ids[0], deadline_ms, columns.rows, not whole, marks), size):
                 unsent.append(replica)
         for replica in unsent:
             self.lost(replica, now)
@@ -121,7 +113,7 @@ class ReadGroup(Operation):
         held = answer.held
         sound = len(held) == len(self._columns.rows)
         if member == self._whole:
-            sound = sound and all(len(record) != HEAD_BYTES for record in held)
+            sound = sound and HEAD_BYTES not in map(len, held)
         if not sound or member not in self._asked or member in self._held:
             return  # nobody has asked for that
         self._context.peers.all[member].latency.add(now.monotonic - self._asked[member])
@@ -132,7 +124,9 @@ class ReadGroup(Operation):
         count = len(self._held)
         if not self._answered:
             met = met_by(count, len(self._columns.replicas))
-            told = sum(held[request - self._first] != b"" for request in self.ids[1:])  # of others it says so
+            told = len(self.ids) - 1
+            if not all(held):  # of the others it says so by itself
+                told = sum(held[request - self._first] != b"" for request in self.ids[1:])
             self._context.metrics.reached("get", met, now.monotonic - self._begun.monotonic, told)
         if count < (len(self._asked) if self._answered else self._required):
             return
@@ -148,13 +142,16 @@ class ReadGroup(Operation):
         """Those of which the replicas hold different things leave, and those that are not to be answered as
         they are; and all of which one replica has said nothing here."""
         records, columns = self._held[self._whole], self._columns
-        heads = [record[:HEAD_BYTES] for record in records]
-        apart = [held for held in self._held.values() if held != heads and _heads(held) != heads]
-        marked = not self._answered and (
-            columns.floored or any(head[FLAGS_AT] & MARKED for head in heads if head)
-        )
-        if not apart and not marked and all(heads):
+        apart: list[list[bytes]] = []
+        if len(self._held) > 1:
+            heads = _heads(records)
+            others = (held for held in self._held.values() if held is not records)
+            apart = [held for held in others if held != heads and _heads(held) != heads]
+        flags = set(map(_FLAGS, filter(None, records)))
+        marked = not self._answered and (any(columns.floors) or any(flag & MARKED for flag in flags))
+        if not apart and not marked and all(records):
             return
+        heads = _heads(records)
         for request in self.ids[1:]:
             place = request - self._first
             head = heads[place]
@@ -188,8 +185,7 @@ class ReadGroup(Operation):
 
     def _tell(self, outbox: Outbox, places: list[int]) -> None:
         columns, held, load = self._columns, self._held[self._whole], self._context.load
-        ids = [columns.ids[place] for place in places]
-        records = [held[place] for place in places]
+        ids, records = picked(columns.ids, places), picked(held, places)
         values = values_of(records)
         size = SMALL_BYTES + sum(map(len, values)) + 48 * len(ids)
         load.answer_bytes += (SMALL_BYTES + len(values[0]) - load.answer_bytes) // 8

@@ -19,9 +19,9 @@ Writes keep their order: what comes later has the greater stamp, grouped or not.
 case's checks, and decides nothing that the coordinator does not decide as well.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from operator import add
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from basestore.cluster.outbox import Outbox
 from basestore.consistency import Level
@@ -30,11 +30,11 @@ from basestore.coordinator.coordinator import receive
 from basestore.coordinator.get import compares
 from basestore.errors import ClockSkew
 from basestore.groups.read_group import ReadColumns, ReadGroup
-from basestore.groups.write_group import WriteColumns, begin_writes
+from basestore.groups.write_group import WriteColumns, begin_writes, picked
 from basestore.instant import Instant
 from basestore.protocol.client import Delete, Get, Set
 from basestore.protocol.groups import GetMany, WriteMany, singly
-from basestore.protocol.limits import GROUP_BYTES_MAX, KEY_BYTES_MAX
+from basestore.protocol.limits import GROUP_BYTES_MAX, GROUP_MAX, KEY_BYTES_MAX
 from basestore.repair.clock import NotYet
 from basestore.repair.version import NO_PROPOSAL, PROPOSAL_BYTES, VERSION_BYTES, start_of_content
 
@@ -78,29 +78,21 @@ class _Writes:
 
 
 class _Reads:
-    """Plain reads: `asked`, and all columns that they were put into."""
+    """Plain reads of one kind: a column each of who asks, under which ids, for which keys, and what the
+    sessions of theirs have seen."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self.asked: list[Asked] = []
-        self.all: list[ReadColumns] = []
-        self._open: dict[Any, ReadColumns] = {}
-        self._compare: dict[int, bool] = {}
+    __slots__ = ("floors", "ids", "keys", "outboxes")
 
-    def columns(
-        self, level: int, timeout_ms: int, replicas: tuple[int, ...], count: int, size: int
-    ) -> ReadColumns:
-        """Those that the next reads of this kind, so many, of `size` bytes, are put into."""
-        kind = level, timeout_ms, replicas
-        columns = self._open.get(kind)
-        if columns is None or not columns.has_room(count, size):
-            if level not in self._compare:  # a lot for all of a turn: few comparisons of many rows
-                self._compare[level] = compares(self._context, _LEVELS[level])
-            columns = self._open[kind] = ReadColumns(
-                _LEVELS[level], timeout_ms, replicas, compare=self._compare[level]
-            )
-            self.all.append(columns)
-        return columns
+    def __init__(self) -> None:
+        self.outboxes: list[Outbox] = []
+        self.ids: list[int] = []
+        self.keys: list[bytes] = []
+        self.floors: list[bytes] = []
+
+    def single(self, bucket: str, level: int, timeout_ms: int) -> Iterable[Asked]:
+        gets = zip(self.ids, self.keys, self.floors, strict=True)
+        asked = [Get(each, bucket, key, level, timeout_ms, floor, True) for each, key, floor in gets]
+        return zip(self.outboxes, asked, strict=True)
 
 
 class Turn:
@@ -211,7 +203,7 @@ class Turn:
             or not 0 < timeout_ms <= context.timeout_ms_max
         ):  # fmt: skip
             return False
-        rows = list(map(context.placement.row_of, map(name.__add__, keys)))
+        partitions, rows = context.placement.place_all(list(map(name.__add__, keys)))
         seen = writes.rows.union(rows)
         if len(seen) < len(writes.rows) + len(rows):
             return False
@@ -221,20 +213,18 @@ class Turn:
         size = sum(map(len, rows)) + sum(map(len, contents))
         if size > GROUP_BYTES_MAX:
             return False
-        partitions = [int.from_bytes(row[:2], "big") for row in rows]
-        sets = [context.placement.sets[partition] for partition in partitions]
+        sets = list(map(context.placement.sets.__getitem__, partitions))
         into: dict[tuple[int, ...], WriteColumns] = {}
-        for replicas in dict.fromkeys(sets):
-            at = [place for place, each in enumerate(sets) if each == replicas]
+        for replicas, at in _places(sets).items():
             columns = into[replicas] = writes.columns(tombstone, level, timeout_ms, replicas, len(at), size)
             columns.extend(
-                outbox, _picked(ids, at), _picked(partitions, at), _picked(rows, at),
-                _picked(proposals, at), _picked(contents, at),
+                outbox, picked(ids, at), picked(partitions, at), picked(rows, at),
+                picked(proposals, at), picked(contents, at),
             )  # fmt: skip
         writes.rows = seen
         writes.asked.append((outbox, many))
         writes.partitions += partitions
-        writes.put_into += [into[replicas] for replicas in sets]
+        writes.put_into += map(into.__getitem__, sets)
         return True
 
     def _begin_writes(self, writes: _Writes, now: Instant) -> None:
@@ -261,60 +251,91 @@ class Turn:
     # --- reads -------------------------------------------------------------------------------
 
     def _read(self, asked: Iterable[Asked], now: Instant) -> None:
-        reads = _Reads(self._context)
+        kinds: dict[tuple[str, int, int], _Reads] = {}
         for outbox, request in asked:
-            if type(request) is GetMany and self._take_gets(reads, outbox, request):
+            if type(request) is GetMany:
+                ids, bucket, keys, level, timeout_ms = request
+                reads = kinds.setdefault((bucket, level, timeout_ms), _Reads())
+                reads.outboxes += [outbox] * len(ids)
+                reads.ids += ids
+                reads.keys += keys
+                reads.floors += [b""] * len(ids)
                 continue
-            for each in singly((request,)):
-                if not self._take_get(reads, outbox, each):
-                    self._begin_singly(((outbox, each),), now)
-        context = self._context
-        rows = [row for columns in reads.all for row in columns.rows]
-        size = sum(map(len, rows)) + len(rows) * context.load.answer_bytes
-        if len(rows) < 2 or not context.operations.has_room_for_group(len(rows), size):
-            self._begin_singly(reads.asked, now)
+            number, bucket, key, level, timeout_ms, floor, repair, tell, stale_ms_max = request
+            if tell or stale_ms_max or not repair:
+                self._begin_singly(((outbox, request),), now)
+                continue
+            kind = bucket, level, timeout_ms
+            if kind not in kinds:
+                kinds[kind] = _Reads()
+            reads = kinds[kind]
+            reads.outboxes.append(outbox)
+            reads.ids.append(number)
+            reads.keys.append(key)
+            reads.floors.append(floor)
+        self._begin_reads(kinds, now)
+
+    def _begin_reads(self, kinds: dict[tuple[str, int, int], _Reads], now: Instant) -> None:
+        context, groups, compare = self._context, list[ReadColumns](), dict[int, bool]()
+        for kind, reads in list(kinds.items()):
+            _, level, _ = kind
+            if not self._plain(*kind, reads):
+                self._begin_singly(kinds.pop(kind).single(*kind), now)
+                continue
+            if level not in compare:  # a lot for all of a turn: few comparisons of many rows
+                compare[level] = compares(context, _LEVELS[level])
+            groups += self._columns(*kind, reads, compare=compare[level])
+        count = sum(len(columns.rows) for columns in groups)
+        size = sum(columns.bytes for columns in groups) + count * context.load.answer_bytes
+        if count < 2 or not context.operations.has_room_for_group(count, size):
+            for kind, reads in kinds.items():
+                self._begin_singly(reads.single(*kind), now)
             return
-        for columns in reads.all:
+        for columns in groups:
             ReadGroup(context, columns, now).begin(now)
 
-    def _take_get(self, reads: _Reads, outbox: Outbox, request: Get) -> bool:
-        """Put a read with those of its kind; False if it is special."""
-        number, bucket, key, level, timeout_ms, floor, repair, tell, stale_ms_max = request
-        context, name = self._context, self._names.get(bucket)
-        if (
-            name is None or tell or stale_ms_max or not repair or level not in _READ_LEVELS
-            or len(floor) not in (0, VERSION_BYTES) or not 0 < len(key) <= KEY_BYTES_MAX
-            or not 0 < timeout_ms <= context.timeout_ms_max
-        ):  # fmt: skip
-            return False
-        row = context.placement.row_of(name + key)
-        replicas = context.placement.sets[int.from_bytes(row[:2], "big")]
-        reads.columns(level, timeout_ms, replicas, 1, len(row)).extend(outbox, [number], [row], [floor])
-        reads.asked.append((outbox, request))
-        return True
+    def _plain(self, bucket: str, level: int, timeout_ms: int, reads: _Reads) -> bool:
+        """Whether nothing about any of them is special."""
+        lengths = set(map(len, reads.keys))
+        return (
+            bucket in self._names and level in _READ_LEVELS and 0 < timeout_ms <= self._context.timeout_ms_max
+            and 0 < min(lengths) <= max(lengths) <= KEY_BYTES_MAX
+            and set(map(len, reads.floors)) <= {0, VERSION_BYTES}
+        )  # fmt: skip
 
-    def _take_gets(self, reads: _Reads, outbox: Outbox, many: GetMany) -> bool:
-        """The same of many; False if any of them is special."""
-        ids, bucket, keys, level, timeout_ms = many
-        context, name = self._context, self._names.get(bucket)
-        lengths = set(map(len, keys))
-        if (
-            name is None or level not in _READ_LEVELS or not 0 < timeout_ms <= context.timeout_ms_max
-            or not 0 < min(lengths) <= max(lengths) <= KEY_BYTES_MAX
-        ):  # fmt: skip
-            return False
-        rows = list(map(context.placement.row_of, map(name.__add__, keys)))
-        size = sum(map(len, rows))
-        if size > GROUP_BYTES_MAX:
-            return False
-        sets = [context.placement.sets[int.from_bytes(row[:2], "big")] for row in rows]
-        for replicas in dict.fromkeys(sets):
-            at = [place for place, each in enumerate(sets) if each == replicas]
-            columns = reads.columns(level, timeout_ms, replicas, len(at), size)
-            columns.extend(outbox, _picked(ids, at), _picked(rows, at), [b""] * len(at))
-        reads.asked.append((outbox, many))
-        return True
+    def _columns(
+        self, bucket: str, level: int, timeout_ms: int, reads: _Reads, *, compare: bool
+    ) -> Iterator[ReadColumns]:
+        """Those that each group of them is made of."""
+        placement = self._context.placement
+        partitions, rows = placement.place_all(list(map(self._names[bucket].__add__, reads.keys)))
+        for replicas, at in _places(list(map(placement.sets.__getitem__, partitions))).items():
+            for places in _in_groups(at, rows):
+                columns = (picked(each, places) for each in (reads.outboxes, reads.ids, rows, reads.floors))
+                yield ReadColumns(_LEVELS[level], timeout_ms, replicas, compare, *columns)
 
 
-def _picked(column: list[T], places: list[int]) -> list[T]:
-    return column if len(places) == len(column) else [column[place] for place in places]
+def _places(column: Sequence[T]) -> dict[T, Sequence[int]]:
+    """Where in a column each of its values stands."""
+    if len(set(column)) == 1:
+        return {column[0]: range(len(column))}
+    places: dict[T, Sequence[int]] = {value: [] for value in column}
+    for place, value in enumerate(column):
+        cast("list[int]", places[value]).append(place)
+    return places
+
+
+def _in_groups(places: Sequence[int], rows: Sequence[bytes]) -> Iterator[Sequence[int]]:
+    """These places, so many at a time that their rows fit into a group."""
+    if len(places) <= GROUP_MAX and sum(map(len, rows)) <= GROUP_BYTES_MAX:
+        yield places
+        return
+    taken: list[int] = []
+    size = 0
+    for place in places:
+        size += len(rows[place])
+        if len(taken) == GROUP_MAX or size > GROUP_BYTES_MAX:
+            yield taken
+            taken, size = [], len(rows[place])
+        taken.append(place)
+    yield taken

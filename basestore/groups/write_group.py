@@ -16,6 +16,7 @@ So a group only ever counts; hints, timeouts and errors are the quorum write's.
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TypeVar
 
 from basestore.cluster.operations import RELIEVED_AT_ONCE, Ack, Operation
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
@@ -32,6 +33,7 @@ from basestore.repair.rule import Rule
 from basestore.repair.version import Record
 
 STORED = Verdict.STORED
+T = TypeVar("T")
 
 
 class WriteColumns:
@@ -83,11 +85,18 @@ class WriteColumns:
 
 def by_outbox(outboxes: Sequence[Outbox], ids: Sequence[int], first: int) -> dict[Outbox, list[int]]:
     """The places of those that are still in a group, whose first request is `first`, by who has asked."""
+    if len(set(outboxes)) == 1:
+        return {outboxes[0]: [request - first for request in ids[1:]]}
     places: dict[Outbox, list[int]] = {}
     for request in ids[1:]:
         place = request - first
         places.setdefault(outboxes[place], []).append(place)
     return places
+
+
+def picked(column: list[T], places: Sequence[int]) -> list[T]:
+    """What stands in these places, which ascend: the column itself, if that is all of it."""
+    return column if len(places) == len(column) else [column[place] for place in places]
 
 
 def begin_writes(context: Context, columns: WriteColumns, now: Instant) -> None:

@@ -175,12 +175,13 @@ class AppliedGroups(NamedTuple):
 @message(64)
 class ReadGroup(NamedTuple):
     """As so many Read: the first under the id `id` + 1, the next under the one after that. `digests`: heads
-    will do."""
+    will do. `marks`: as they are known, without a look at the disk: nothing is confirmed by them."""
 
     id: int
     deadline_ms: int
     rows: list[bytes]
     digests: bool
+    marks: bool
 
     def check(self) -> str:
         sound = 0 < len(self.rows) <= GROUP_MAX and self.id <= GROUP_ID_MAX
@@ -200,7 +201,7 @@ class HeldGroup(NamedTuple):
     held: list[bytes]
 
     def check(self) -> str:
-        lengths = {min(len(held), RECORD_BYTES_MIN) for held in self.held}
+        lengths = {min(length, RECORD_BYTES_MIN) for length in set(map(len, self.held))}
         return "" if lengths <= {0, HEAD_BYTES, RECORD_BYTES_MIN} else "carries what is no record"
 
     def single(self) -> list[Held | HeldDigest]:

@@ -173,7 +173,8 @@ class GroupCommit:
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
         """As `get`, of each."""
-        if self._open.rows.keys().isdisjoint(keys):
+        rows = self._open.rows
+        if not rows or rows.keys().isdisjoint(keys):
             return self.engine.get_many(keys)
         return [self.get(key) for key in keys]
 
@@ -242,7 +243,7 @@ class GroupCommit:
     def reply_group(self, outbox: Outbox, message: Message, keys: Sequence[bytes], size: int) -> None:
         """Send a message once what is stored under all of these is durable."""
         for batch in (self._open, *(reversed(self._waiting) if self._waits else ())):
-            if not batch.rows.keys().isdisjoint(keys):
+            if batch.rows and not batch.rows.keys().isdisjoint(keys):
                 batch.replies.append((outbox, message, size))
                 return
         outbox.put(message, size)

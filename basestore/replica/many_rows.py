@@ -131,18 +131,12 @@ class ManyRows:
 
     def read(self, outbox: Outbox, message: ReadGroup) -> None:
         """HeldGroup, of what is soundly held; it waits until that is durable."""
-        group, _, rows, digests = message
+        group, _, rows, digests, marks = message
         keys = keyspace.each_record(rows)
         held: list[bytes] = []
         if not self._replica.damaged and outbox.roomy:
-            size = 0
-            for start in range(0, len(rows), READ_AT_ONCE):
-                end = start + READ_AT_ONCE
-                sound = self._sound(rows[start:end], keys[start:end], HEAD_BYTES if digests else None)
-                size += sum(map(len, sound))
-                if size > HELD_BYTES_MAX:  # these and those behind them are answered by themselves
-                    break
-                held += sound
+            held = self._known(rows) if digests and marks else []
+            held = held or self._sound(rows, keys, HEAD_BYTES if digests else None)
         held += [ABSENT] * (len(rows) - len(held))
         if any(held):
             size = SMALL_BYTES + sum(map(len, held))
@@ -152,12 +146,25 @@ class ManyRows:
                 if not record:
                     self._replica.read(outbox, each)
 
+    def _known(self, rows: Sequence[bytes]) -> list[bytes]:
+        """Heads as the marks have them, or nothing at all if any is missing."""
+        marks = list(map(self._replica.marks.of.get, rows))
+        return [mark[:HEAD_BYTES] for mark in cast("list[bytes]", marks)] if all(marks) else []
+
     def _sound(self, rows: Sequence[bytes], keys: list[bytes], end: int | None) -> list[bytes]:
-        """Records that are held and intact, or so much of each; nothing in place of the others."""
-        stored = self._group_commit.get_many(keys)
-        held = [ABSENT if each is None else each[:-SEQUENCE_BYTES] for each in stored]
-        fits = self._digester.fit(rows, held)
-        return [record[:end] if fit else ABSENT for record, fit in zip(held, fits, strict=True)]
+        """Records that are held and intact, or so much of each; nothing in place of the others. It ends where
+        it would be too much for one answer."""
+        held: list[bytes] = []
+        size = 0
+        for start in range(0, len(rows), READ_AT_ONCE):
+            some = slice(start, start + READ_AT_ONCE)
+            stored = self._group_commit.get_many(keys[some])
+            sound = self._digester.sound(rows[some], stored, SEQUENCE_BYTES, end)
+            size += sum(map(len, sound))
+            if size > HELD_BYTES_MAX:  # these and those behind them are answered by themselves
+                break
+            held += sound
+        return held
 
     # --- ranges ------------------------------------------------------------------------------
 

@@ -91,7 +91,7 @@ _EXAMPLES: list[Message] = [
     groups.Found([1, 2], [b"value", b""], [bytes(VERSION_BYTES)] * 2, 2, 2),
     groups.ApplyGroup(1, 5000, [ROW, ROW], [RECORD, RECORD]),
     groups.AppliedGroups([1, 2, 8, 1], [2], GENERATION, 9),
-    groups.ReadGroup(1, 5000, [ROW, ROW], True),
+    groups.ReadGroup(1, 5000, [ROW, ROW], True, False),
     groups.HeldGroup(1, [RECORD, b"", HEAD]),
     heartbeats.Ping(1, 5, True, GENERATION, 9, [3, 9], False, 5, 7, 8),
     heartbeats.Pong(1, 5),

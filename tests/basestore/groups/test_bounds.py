@@ -72,7 +72,7 @@ def test_of_large_records_a_group_of_reads_reads_no_more_than_it_can_tell() -> N
         return get_many(keys)
 
     node.group_commit.engine.get_many = counted  # type: ignore[method-assign]
-    node.receive(1, link, [ReadGroup(9, 0, [row] * 500, digests=False)], world.now(0))
+    node.receive(1, link, [ReadGroup(9, 0, [row] * 500, digests=False, marks=False)], world.now(0))
     assert sum(looked) < 50
     assert Held in map(type, link.messages), "some are told by themselves"
 

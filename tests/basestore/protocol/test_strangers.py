@@ -166,7 +166,7 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Superseded: st.builds(Superseded, ids, blobs),
     ApplyGroup: st.builds(ApplyGroup, ids, big, st.lists(rows, max_size=3), st.lists(blobs, max_size=3)),
     AppliedGroups: st.builds(AppliedGroups, pairs, st.lists(ids, max_size=3), blobs, st.integers(0, 9)),
-    ReadGroup: st.builds(ReadGroup, ids, big, st.lists(rows, max_size=3), flags),
+    ReadGroup: st.builds(ReadGroup, ids, big, st.lists(rows, max_size=3), flags, flags),
     HeldGroup: st.builds(HeldGroup, ids, st.lists(blobs, max_size=3)),
     Rejected: st.builds(Rejected, ids, texts, flags),
     Read: st.builds(Read, ids, rows, big, flags, flags, flags),

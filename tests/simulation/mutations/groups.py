@@ -16,7 +16,7 @@ from tests.simulation.mutations.registry import STALE, mutant
 GROUPS = {*STALE, "receipts", "answers", "promises", "durability", "acks", "crash"}
 _take = Turn._take
 _take_many = Turn._take_many
-_take_gets = Turn._take_gets
+_columns = Turn._columns
 _weigh = ManyRows.weigh
 _answer = WriteGroup._answer
 
@@ -82,6 +82,8 @@ def _ids_out_of_step(self: Any, writes: Any, outbox: Any, many: Any) -> bool:
     return bool(_take_many(self, writes, outbox, many._replace(ids=many.ids[1:] + many.ids[:1])))
 
 
-@mutant("columns of reads that came together are out of step", GROUPS, Turn, "_take_gets")
-def _keys_out_of_step(self: Any, reads: Any, outbox: Any, many: Any) -> bool:
-    return bool(_take_gets(self, reads, outbox, many._replace(keys=many.keys[1:] + many.keys[:1])))
+@mutant("columns of reads that came together are out of step", GROUPS, Turn, "_columns")
+def _keys_out_of_step(self: Any, *kind: Any, compare: bool) -> Any:
+    *_, reads = kind
+    reads.keys = reads.keys[1:] + reads.keys[:1]
+    return _columns(self, *kind, compare=compare)
