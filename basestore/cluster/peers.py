@@ -27,7 +27,7 @@ from basestore.protocol.limits import ProtocolError
 PING_S = 0.5
 PING_EARLY_S = 0.1  # so much earlier is soon enough: ticks come when they suit
 SILENCE_S_MAX = 4.0  # however irregular the peer has been
-ASLEEP_S = PING_S  # ticks come far more often: a node that misses so many did not run
+ASLEEP_S = 2 * PING_S  # ticks come more often, of a node at rest too: one that misses so many did not run
 INTRODUCE_S = 2.0
 USUAL_S = 0.1  # how long an answer takes, until more is known
 

@@ -103,8 +103,10 @@ class ReadGroup(Operation):
             self._asked[replica] = now.monotonic
             if not peers.send(replica, Asked(self.ids[0], deadline_ms, columns.rows, not whole, marks), size):
                 unsent.append(replica)
-        for replica in unsent:
-            self.lost(replica, now)
+        for read in self._leave_all(now) if unsent else ():
+            for replica in unsent:
+                if read.ids:  # for want of the one before it may have ended
+                    read.lost(replica, now)
 
     # --- answers -----------------------------------------------------------------------------
 

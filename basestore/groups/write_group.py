@@ -142,8 +142,10 @@ class WriteGroup(Operation):
         # At ANY half of the time is for hints.
         self._alarm_s = now.monotonic + columns.timeout_ms / (2e3 if columns.level is Level.ANY else 1e3)
         context.operations.alarm_at(group, self._alarm_s)
-        for replica in absent:
-            self.lost(replica, now)
+        if absent:
+            for write in self._leave_all():
+                for replica in absent:
+                    write.lost(replica, now)
 
     # --- answers -----------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Rest: how soon a node needs its next tick.
 
 Most of what a tick does is to look whether something is to be done. While nothing is under way (no request,
-no exchange, no disk that does not keep up, no hint to deliver, nothing to scrub, heal or recover) it is
+no exchange, nothing that is not yet durable, no hint to deliver, nothing to scrub, heal or recover) it is
 enough to look now and then: often enough for heartbeats, and for a node not to take itself for one that was
 paused. Whoever drives the node asks after every step, for anything that comes in may end its rest. Changes
 nothing.
@@ -43,6 +43,7 @@ class Rest:
         return (
             self._operations.count > 0
             or self._group_commit.full
+            or self._group_commit.sequence != self._group_commit.durable_sequence
             or not (self._scheduler.at_rest and self._delivery.at_rest and self._late_hints.at_rest)
         )
 

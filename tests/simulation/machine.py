@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 WALL_MS = 1_760_000_000_000
 TICK_S = 0.05
-RESTING_TICK_S = 0.2  # while nobody asks anything; a node that misses half a second takes itself for paused
+RESTING_TICK_S = 0.2  # while nobody asks anything; a node that misses a second takes itself for paused
 ALARMS = 2  # in a tick
 _new = tuple.__new__
 INTERVAL_S = 1.0

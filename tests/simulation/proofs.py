@@ -66,7 +66,8 @@ class Proofs:
         """What was proven is gone; so may be what was acknowledged, which nobody has accepted yet."""
         self._proven.clear()
         operations = self._world.history.operations
-        self._may_be_gone = [
+        # Beside what may be gone already: of that the history does not ask any more.
+        self._may_be_gone += [
             op for op in operations if op.writes and op.outcome == STORED and op.acknowledged
         ]
 

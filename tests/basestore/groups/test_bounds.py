@@ -6,7 +6,7 @@ import pytest
 
 from basestore.cluster.operations import RELIEVED_AT_ONCE
 from basestore.consistency import Level
-from basestore.protocol.client import Get, Set, Written
+from basestore.protocol.client import Failed, Get, Set, Written
 from basestore.protocol.frames import FRAME_BYTES_MAX, FrameReader, pack
 from basestore.protocol.groups import GetMany, ReadGroup, first, requests_in, singly
 from basestore.protocol.limits import BATCH_MESSAGES_MAX, ProtocolError
@@ -125,3 +125,27 @@ def test_a_read_that_a_replica_answers_by_itself_is_counted_once() -> None:
     assert all(call.done for call in calls)
     series = {(operation, level): each for operation, level, each in world.node(0).metrics.series()}
     assert series["get", "one"].ideal.total == len(calls)
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("make", [gets, sets])
+def test_of_replicas_to_which_nothing_more_can_be_sent_each_is_known_at_once(
+    make: Any, together: bool
+) -> None:
+    world = World(3)
+    world.put(0, "k0", "old", Level.ALL)
+    world.put(0, "k1", "old", Level.ALL)
+    node = world.node(0)
+    for other in (1, 2):
+        world.hold(0, other)
+        world.links[0, other].bytes = 1 << 40
+    asked = make(numbered(2))
+    calls = []
+    for some in [asked] if together else [[each] for each in asked]:
+        calls += world.ask_together(0, some)
+        node.step(world.now(0))
+    world.settle()
+    for call in calls:
+        assert isinstance(call.answer, Failed)
+        assert {"n2", "n3"} <= set(call.answer.details), call.answer
+    assert [pile.count for pile in node.hints.piles] == ([0, 2, 2] if make is sets else [0, 0, 0])
