@@ -3,7 +3,8 @@
 Who drives it calls, in any order but never two at a time:
 
     link, receive, unlink          a link to a peer stands, has brought messages, is gone
-    open_client, receive_client    a client has connected (close its outbox when it goes), has asked
+    open_client, receive_client    a client has connected (close its outbox when it goes), has asked. Writes
+                        and reads begin with the next step, reads last: what is under way has no order
     tick(now)           time has passed (by when, `rest` says: some twenty times a second, or two)
     operations.tick(now)    the same in between, when an alarm is due (`operations.alarm_due_s`)
     step(now)           after each burst of the above: handles what this node says to itself, stores what

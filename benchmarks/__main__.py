@@ -20,8 +20,8 @@ from benchmarks.speculation import speculation_command
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def group() -> None:
-    """Measure basestore on this machine: real node processes on loopback, and a separate client; `cost`
-    and `repair` measure nodes in one process."""
+    """Measure basestore on this machine: real node processes on loopback, and a separate client; `cost`,
+    `repair` and half of `idle` measure nodes in one process, `beside` other servers too."""
     signal.signal(signal.SIGTERM, _terminate)
 
 

@@ -253,7 +253,7 @@ def table(side: Side) -> str:
     return "\n".join(lines)
 
 
-def _place(layer: str) -> tuple[int, str]:
+def _place(layer: str) -> int:
     """In the order in which a request meets them, as far as that can be said."""
     order = (
         "requests decoded", "coordinator: requests", "coordinator: step", "coordinator: engine",
@@ -261,7 +261,7 @@ def _place(layer: str) -> tuple[int, str]:
         "replicas: after", "to the coordinator", "coordinator: messages", "answers", "ticks",
     )  # fmt: skip
     found = (place for place, start in enumerate(order) if layer.startswith(start))
-    return next(found, len(order)), ""
+    return next(found, len(order))
 
 
 def ratio_table(sides: Sequence[Side]) -> str:

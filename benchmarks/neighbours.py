@@ -33,12 +33,11 @@ PROBE = b"probe"
 
 @dataclass(slots=True)
 class Neighbour:
-    """Servers that run. `writers` and `readers` are the ports at which clients write and read."""
+    """Servers that run. `ports`: those at which clients ask."""
 
     directory: Path
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
-    writers: list[int] = field(default_factory=list)
-    readers: list[int] = field(default_factory=list)
+    ports: list[int] = field(default_factory=list)
 
     @property
     def pids(self) -> list[int]:
@@ -117,8 +116,8 @@ def start_redis(parent: Path | None, redis: str, durable: bool) -> Iterator[Neig
         for place, port in enumerate(ports):
             of = ["--replicaof", f"{HOST} {ports[0]}"] if place else []
             redises.start(f"redis-{place + 1}", [*redis_command(redis, port, durable), *of])
-        redises.writers = redises.readers = ports[:1]
-        redises.wait_until(lambda: _reach_all(redises.writers, ports), "two replicas of Redis did not follow")
+        redises.ports = ports[:1]
+        redises.wait_until(lambda: _reach_all(redises.ports, ports), "two replicas of Redis did not follow")
         yield redises
 
 
@@ -151,7 +150,7 @@ def start_dynomite(parent: Path | None, dynomite: str, redis: str, durable: bool
             config = nodes.directory / f"dynomite-{place + 1}.yml"
             config.write_text(dynomite_config(place, stores[place], clients[place], peers, statistics[place]))
             nodes.start(f"dynomite-{place + 1}", [dynomite, "-c", str(config), "-v", "3"])
-        nodes.writers = nodes.readers = clients
+        nodes.ports = clients
         nodes.wait_until(lambda: _reach_all(clients, stores), "the nodes of Dynomite did not find each other")
         yield nodes
 

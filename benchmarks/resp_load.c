@@ -328,7 +328,9 @@ static void read_words(int count, char **words) {
     for (int option; (option = getopt(count, words, "o:p:P:c:k:s:w:t:W:")) != -1;) {
         switch (option) {
         case 'o':
-            operation = strcmp(optarg, "get") == 0 ? GET : strcmp(optarg, "fill") == 0 ? FILL : SET;
+            if (strcmp(optarg, "set") != 0 && strcmp(optarg, "get") != 0 && strcmp(optarg, "fill") != 0)
+                fail("-o %s: there is only set, get and fill", optarg);
+            operation = optarg[0] == 'g' ? GET : optarg[0] == 'f' ? FILL : SET;
             break;
         case 'p': port_count = listed(optarg, ports); break;
         case 'P': pid_count = listed(optarg, pids); break;

@@ -148,7 +148,7 @@ class Theirs:
         return self.servers.pids
 
     def fill(self) -> None:
-        order = RespRun("fill", self.servers.writers, (), FILL_CONNECTIONS, self.plan.keys)
+        order = RespRun("fill", self.servers.ports, (), FILL_CONNECTIONS, self.plan.keys)
         filled = run(self.generator, order)
         if filled.errors:
             raise CannotMeasure(
@@ -159,7 +159,7 @@ class Theirs:
         plan, load = self.plan, load_average()
         writes = cell.operation == "write"
         order = RespRun(
-            "set" if writes else "get", self.servers.writers if writes else self.servers.readers,
+            "set" if writes else "get", self.servers.ports,
             self.pids, plan.connections, plan.keys, seed, WARM_UP_S, plan.window_s,
             self.wait_ms if writes else None,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Coordinator: which function takes up a client's request.
+"""Coordinator: which function takes up a client's request that is begun alone.
 
     Set, Delete   set_delete.py    admission, `quorum_write` (which has it stamped), the receipt
     Get           get.py           admission, `quorum_read`, staleness, the answer
@@ -6,7 +6,8 @@
     Explain       explain.py       what every member knows of a key (`gather`)
     Survey        gather.py        what every member says of partitions
 
-A request is answered in the outbox that it came with, at the latest at its deadline. What is raised
+What is plain of Set, Delete and Get is begun in groups instead (`groups/turn.py`), as far as several came at
+once. A request is answered in the outbox that it came with, at the latest at its deadline. What is raised
 before it has begun, `receive` answers. Owns this table, and nothing of what is under way.
 """
 

@@ -2,7 +2,8 @@
 
 Client writes, hints and read repair come in through `apply`, entries of anti-entropy exchanges through
 `take_over`, healed rows through `replace_damaged`; `purge`, `drop` and `empty` take out what all replicas
-have proven gone. Nobody else stores a row. What others read goes out through `read` and `many_rows.py`;
+have proven gone. Nobody else stores a row but `many_rows.py`, which does for groups of plain writes what
+`apply` does for one. What others read goes out through `read` and `many_rows.py`;
 `record`, `mark`, `scan` and `trace` are for exchanges, scrubs and explain. What is stored goes through the
 group commit, which decides when replies leave, and is entered in the summary of its partition in the same
 batch. Nothing here knows levels, clients or other replicas.

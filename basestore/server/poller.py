@@ -11,8 +11,8 @@ What comes from elsewhere, another thread included, *rings*: the bell (an eventf
 them) is one more descriptor among the sockets, so it costs neither a task nor a turn of its own. However
 often it is rung before a turn, that turn answers all of it.
 
-Owns which sockets are listened to, and who is told. It only reads: a connection waits by itself until it can
-be written to, which is rare. What the bytes mean is `link.py`'s.
+Owns which sockets are listened to, who is told, and when a turn is due. It only reads: a connection waits by
+itself until it can be written to, which is rare. What the bytes mean is `link.py`'s.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Service: a Node at work, on Trio: sockets, clocks, a thread that syncs, and a store.
+"""Service: a Node at work, on Trio: sockets, clocks, a store, and threads that sync it and look at its disk.
 
 This is the reactor pattern (Schmidt 1995): one loop hears all sockets and calls the node, which never waits.
 A message's way, and the file that each part of it is in:
@@ -13,8 +13,8 @@ A message's way, and the file that each part of it is in:
 There is no task for a request: a hundred requests that arrive together cost one step, one batch to the store
 and one frame for each peer. What the node is given outside of the poller's turn, the end of a sync included,
 rings for the next one; and when a tick or an alarm is due, the poller takes a turn by itself. The other tasks
-of a service: one accepts, one dials each peer; and one serves the pages of metrics (`pages.py`), if the
-configuration names a port for them.
+of a service: one accepts; one for each peer dials it, or asks why it does not come; and one serves the pages
+of metrics (`pages.py`), if the configuration names a port for them.
 
 What was stored is not yet durable. A turn ends with an order to the sync thread; when a sync has ended, the
 next turn tells the node (`node.durable`), and only that releases the acknowledgements that waited for it.
