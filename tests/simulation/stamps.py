@@ -89,6 +89,8 @@ class Stamps:
 
     def _judge_told(self, machine: "Machine", partition: int, stable: int) -> None:
         durable = s.stable_in(machine.disk.durable(s.SUMMARY + partition.to_bytes(2)))
+        # Now, for its disk may be gone by the time that somebody is told of it.
+        self._holdings.stable[partition] = max(self._holdings.stable.get(partition, 0), durable)
         if stable > durable:
             text = f"n{machine.index + 1} says that {partition} is stable up to {stable:x}"
             self._world.blame("told", f"{text}, and {durable:x} is durable there")
