@@ -63,7 +63,9 @@ def test_the_script_measures_the_checkout_that_it_is_pointed_at(tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     filled, found = map(json.loads, done.stdout.splitlines())
     assert Path(filled["basestore"]).is_relative_to(checkout)
-    assert found["all"] >= sum(found["layers"].values()) > 0
+    layers = sum(found["layers"].values())
+    assert layers > 0
+    assert found["all"] >= layers * (1 - 1e-9)  # of so few batches both may be the same, but for rounding
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
