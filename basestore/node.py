@@ -397,4 +397,3 @@ class Node:
         self.clock.go_on_from(message.ahead_ms if self.peers.clock.vouched else 0)
         self.identity.hear_sequence(self.peers.all[member].name, message.generation, message.sequence)
         self.closed_stamps.hear_only_copies(member, message.only_copies, now)
-        outbox.put(Pong(message.sent_us, now.wall_ms))

@@ -103,7 +103,11 @@ class Certificates:
 
     def certificate(self, partition: int, member: int) -> Certificate | None:
         """The newest with this member, if both still run on the stores that made it."""
-        return self.certificates(partition).get(member)
+        held = self._certificates[partition].get(member)
+        stores = self._known_stores()  # as in `certificates`, of one
+        if held is None or held[0] != stores[self._peers.me] or held[1] != stores[member]:
+            return None
+        return held[2] if member in self.others[partition] else None
 
     def certificates(self, partition: int) -> dict[int, Certificate]:
         """Those that count, by member."""

@@ -8,7 +8,11 @@ One that keeps coming and going waits for a while before it counts again, so tha
 sets deliveries and requests going that its next leave makes void. But only as long as every
 partition has a quorum without it: what can be reached is not refused to save work.
 
-Heartbeats also compare wall clocks; what follows from that is `clock_watch.py`'s affair.
+Heartbeats also compare wall clocks; what follows from that is `clock_watch.py`'s affair. The answer to one
+travels with the next own one, so that two nodes at rest wake each other no more often than they must, and is
+told as if what it answers had been sent so much later: for how long it waited says nothing about the way.
+The first on a link is answered at once, and so is one of a clock that was set, for nothing may be stamped by
+it before.
 """
 
 import math
@@ -21,7 +25,7 @@ from basestore.cluster.latency import Latency
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.instant import Instant
 from basestore.protocol.codec import Message
-from basestore.protocol.heartbeats import Ping
+from basestore.protocol.heartbeats import Ping, Pong
 from basestore.protocol.limits import ProtocolError
 
 PING_S = 0.5
@@ -29,6 +33,8 @@ PING_EARLY_S = 0.1  # so much earlier is soon enough: ticks come when they suit
 SILENCE_S_MAX = 4.0  # however irregular the peer has been
 ASLEEP_S = 2 * PING_S  # ticks come more often, of a node at rest too: one that misses so many did not run
 INTRODUCE_S = 2.0
+STEP_MS = 20  # a clock was set if it is off by more from where it was
+HELD_SHARE = 0.999  # of the time an answer has waited: clocks run differently, and no way takes no time
 USUAL_S = 0.1  # how long an answer takes, until more is known
 
 
@@ -47,6 +53,8 @@ class Peer:
     noted: bool = False  # and that is the present opening of our store
     whole: bool = False
     takeable: bool = False  # its store may be a copy, and an operator may still take it as it is
+    unanswered: tuple[int, float] | None = None  # its last heartbeat, by its clock, and when it came
+    base_ms: float = math.inf  # its wall clock minus its monotonic one, when it was last answered at once
     leaving: bool = False  # it has said goodbye on this link: it still answers, and is asked nothing new
     detector: FailureDetector = field(default_factory=lambda: FailureDetector(PING_S, SILENCE_S_MAX))
     probation: Probation = field(default_factory=Probation)
@@ -95,6 +103,7 @@ class Peers:
         peer.outbox.close()
         peer.outbox = Outbox(self._ready)
         peer.linked, peer.leaving = True, False
+        peer.unanswered, peer.base_ms = None, math.inf
         peer.introduced = peer.remembered = peer.noted = peer.whole = False
         self.note_disk(index, False)
         peer.detector.restart(now.monotonic)
@@ -175,6 +184,11 @@ class Peers:
             self._ping_due_s = now.monotonic + PING_S
             ping = heartbeat(now)
             for peer in self.others:
+                if peer.unanswered is not None:
+                    sent_us, heard_s = peer.unanswered
+                    held_us = int((now.monotonic - heard_s) * 1e6 * HELD_SHARE)
+                    peer.outbox.put(Pong(sent_us + held_us, now.wall_ms))
+                    peer.unanswered = None
                 peer.outbox.put(ping)
         lost = []
         for peer in self.others:
@@ -221,6 +235,12 @@ class Peers:
         peer.detector.beat(now.monotonic)
         self.note_disk(index, message.disk_behind)
         self.judge(peer, now)
+        base_ms = message.wall_ms - message.sent_us / 1e3
+        if abs(base_ms - peer.base_ms) > STEP_MS:
+            peer.base_ms, peer.unanswered = base_ms, None
+            peer.outbox.put(Pong(message.sent_us, now.wall_ms))
+        else:
+            peer.unanswered = message.sent_us, now.monotonic
 
 
 def _median(latencies: Iterable[Latency]) -> float:

@@ -56,7 +56,7 @@ IDENTITY = keyspace.fact("identity")
 GENERATIONS_MAX = 10_000
 STORES_MAX = 100
 COPIED = "it does not lie where it was written, so it may be an old copy"
-PERSIST_S, RIDE_S = 0.9, 0.5  # nodes at rest are ticked every 0.45 s
+PERSIST_S, RIDE_S = 0.9, 0.8  # nodes at rest are ticked every 0.45 s
 
 
 class State(enum.Enum):
