@@ -18,11 +18,10 @@ from time import monotonic
 import trio
 
 from basestore.client.arguments import Consistency
-from basestore.client.calls import GRACE_S, Make
-from basestore.client.channel import Channel, Event, Pending, Together, answered, late, lost, overdue
+from basestore.client.calls import GRACE_S, Asking, fitted
+from basestore.client.channel import Batch, Channel, answered, late, lost, overdue
 from basestore.client.connection import channel_to
-from basestore.client.opening import opening
-from basestore.client.owner import Owner
+from basestore.client.owner import Owner, opening
 from basestore.client.store import Store
 from basestore.config import Durability, NodeConfig
 from basestore.config_file import load
@@ -42,7 +41,7 @@ class _LocalChannel:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._asked: dict[int, Pending] = {}
+        self._asked: dict[int, Batch] = {}
         self._next_id = 0
         self._outbox = service.connections.open_local(self._deliver)
         cluster = service.config.cluster
@@ -67,26 +66,32 @@ class _LocalChannel:
         if self._closed:
             raise InvalidRequest("this store is closed: its block has ended, or `aclose` was called")
 
-    def together(self) -> Together:
-        return Together(trio.Event())
-
-    def ask(self, make: Make, deadline: float, together: Together | None = None) -> Pending:
-        self._next_id += 1
-        message = make(self._next_id)
-        if together is not None:
-            together.add()
-        event: Event = trio.Event() if together is None else together
-        pending = Pending(self._asked, message, event, monotonic(), deadline + GRACE_S)
-        self._service.node.receive_client(self._outbox, [message], instant())
-        self._service.wake()
-        return pending
+    async def ask(self, asking: Asking, deadline: float, cluster: bytes = b"") -> Batch:
+        await self.ready(deadline)
+        batch = Batch(self._next_id + 1, asking)
+        self._next_id = batch.last
+        if not batch.untold:
+            return batch
+        sent = monotonic()
+        batch.requests, deadline = fitted(
+            batch.requests, asking.timeout_s, self.timeout_s_max, deadline, sent
+        )
+        answered_all = trio.Event()
+        batch.enter(self._asked, sent, deadline + GRACE_S, answered_all)
+        try:
+            self._service.node.receive_client(self._outbox, batch.requests, instant())
+            self._service.wake()
+            await answered_all.wait()
+        finally:
+            batch.leave(self._asked)
+        return batch
 
     async def sweep(self) -> None:
         """Fail the requests whose answer is overdue, until cancelled."""
         while True:
             await trio.sleep(SWEEP_S)
-            for pending in overdue(self._asked, monotonic()):
-                pending.resolve(late("the node", pending.request))
+            for number, batch in overdue(self._asked, monotonic()):
+                batch.fail(number, late("the node", batch.request(number)))
 
     async def aclose(self) -> None:
         self.close()
@@ -95,8 +100,8 @@ class _LocalChannel:
         if self._closed:
             return
         self._closed = True
-        for pending in overdue(self._asked, math.inf):
-            pending.resolve(lost("the store was closed", pending.request))
+        for number, batch in overdue(self._asked, math.inf):
+            batch.fail(number, lost("the store was closed", batch.request(number)))
         self._service.connections.close_local(self._outbox)
 
 

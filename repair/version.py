@@ -33,6 +33,7 @@ NO_PROPOSAL = bytes(PROPOSAL_BYTES)
 _VERSION = struct.Struct(">QQQ")
 _TAIL = struct.Struct(">BQ")
 _LENGTH = struct.Struct(">I")
+_new = tuple.__new__  # what `_make` does, less its checks
 encode_version = _VERSION.pack  # as `Version.encode`, of its three words, without one
 FLAGS_AT = 40  # of a head: its last byte
 _FLAGS: Final = itemgetter(FLAGS_AT)
@@ -69,7 +70,7 @@ class Version(NamedTuple):
         """Inverse of `encode`; ValueError unless `data` is exactly 24 bytes."""
         if len(data) != VERSION_BYTES:
             raise ValueError(f"a version is {VERSION_BYTES} bytes, not {len(data)}")
-        return cls(*_VERSION.unpack(data))
+        return _new(cls, _VERSION.unpack(data))
 
     def __str__(self) -> str:
         """The form a user copies: three hexadecimal words joined by dashes."""
@@ -118,8 +119,8 @@ class Identity(NamedTuple):
             return cls(data)
         if len(data) != IDENTITY_BYTES:
             raise ValueError(f"an identity is {PROPOSAL_BYTES} or {IDENTITY_BYTES} bytes, not {len(data)}")
-        version = Version(*_VERSION.unpack_from(data, PROPOSAL_BYTES))
-        return cls(data[:PROPOSAL_BYTES], version, data[-CHECK_BYTES:])
+        version = _new(Version, _VERSION.unpack_from(data, PROPOSAL_BYTES))
+        return _new(cls, (data[:PROPOSAL_BYTES], version, data[-CHECK_BYTES:]))
 
     def __str__(self) -> str:
         """The form a user copies: hexadecimal words joined by dashes, one or five."""

@@ -9,7 +9,7 @@ import math
 import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from basestore.config import parse_address
 from basestore.consistency import Level
@@ -20,6 +20,7 @@ from basestore.protocol.limits import (
     STALE_MS_MAX,
     TIMEOUT_MS_MAX,
     TTL_MS_MAX,
+    VALUE_BYTES_MAX,
     ttl_text,
 )
 from basestore.repair.version import Identity
@@ -86,6 +87,8 @@ def stale_ms_of(max_staleness: float | None) -> int:
 
 
 def bytes_of(what: str, data: bytes | str, bytes_max: int) -> bytes:
+    if type(data) is bytes and len(data) <= bytes_max:
+        return data
     if isinstance(data, str):
         data = _utf8(what, data)
     elif not isinstance(data, bytes | bytearray | memoryview):
@@ -103,10 +106,34 @@ def _utf8(what: str, text: str) -> bytes:
 
 
 def key_bytes(key: bytes | str) -> bytes:
+    if type(key) is bytes and 0 < len(key) <= KEY_BYTES_MAX:
+        return key
     encoded = bytes_of("key", key, KEY_BYTES_MAX)
     if not encoded:
         raise InvalidRequest(f"the key is empty; 1 to {KEY_BYTES_MAX} bytes are allowed")
     return encoded
+
+
+def key_columns(bucket: str, keys: Sequence[Data]) -> tuple[str, list[bytes]]:
+    """A bucket and keys of it; InvalidRequest if any is wrong."""
+    column = _column(keys) or [key_bytes(key) for key in keys]
+    sizes = set(map(len, column))
+    if min(sizes) == 0 or max(sizes) > KEY_BYTES_MAX:
+        column = [key_bytes(key) for key in keys]
+    return bucket_of(bucket), column
+
+
+def value_column(values: Sequence[Data]) -> list[bytes]:
+    """Values; InvalidRequest if any is wrong."""
+    column = _column(values)
+    if column is None or max(map(len, column)) > VALUE_BYTES_MAX:
+        column = [bytes_of("value", value, VALUE_BYTES_MAX) for value in values]
+    return column
+
+
+def _column(data: Sequence[Any]) -> list[bytes] | None:
+    """These as they are, if they are all `bytes`."""
+    return list(data) if set(map(type, data)) == {bytes} else None
 
 
 def prefix_bytes(prefix: bytes | str) -> bytes:
@@ -127,6 +154,8 @@ def limit_of(limit: int | None) -> float:
 
 
 def bucket_of(name: str) -> str:
+    if type(name) is str and 0 < len(name) <= BUCKET_BYTES_MAX and name.isascii():
+        return name
     if not isinstance(name, str) or not 0 < len(_utf8("bucket's name", name)) <= BUCKET_BYTES_MAX:
         raise InvalidRequest(f"a bucket's name is a str of 1 to {BUCKET_BYTES_MAX} bytes, not {name!r:.80}")
     return name

@@ -15,17 +15,14 @@ import weakref
 from collections.abc import Sequence
 from time import monotonic
 
-from basestore.client.blocking_connection import Batch, Connection
-from basestore.client.calls import ID_FIRST_MAX, PENDING_MAX, Make, hurried
-from basestore.client.channel import Unsent, overfull, unreachable
+from basestore.client.blocking_connection import Connection
+from basestore.client.calls import ID_FIRST_MAX, PENDING_MAX, Asking, fitted
+from basestore.client.channel import Batch, Lesson, Unsent, overfull, unreachable
 from basestore.client.dialling import Race
 from basestore.client.owner import tell_of_forks
 from basestore.client.session import ENDED, Session, check_cluster
-from basestore.errors import BasestoreError, InvalidRequest, Overloaded, SessionFull
-from basestore.protocol.codec import Message
+from basestore.errors import InvalidRequest, Overloaded
 from basestore.protocol.handshake import Names, Welcome
-
-Answers = list[Message | BasestoreError]
 
 
 class BlockingChannel:
@@ -118,53 +115,31 @@ class BlockingChannel:
         self.members = connection.welcome.names
         self.timeout_s_max = connection.welcome.timeout_ms_max / 1e3
 
-    def ask(self, makes: Sequence[Make], deadline: float, cluster: bytes = b"") -> Answers:
-        """Send the requests that `makes` make with their ids together; their answers or errors, in order.
-        Unreachable. With the id of a cluster, InvalidRequest if the node belongs to another."""
+    def ask(self, asking: Asking, deadline: float, cluster: bytes = b"") -> Batch:
+        """As `Channel.ask`, for a thread."""
         self._take_turn(deadline)
         try:
-            first = self._next_id + 1
-            self._next_id += len(makes)
-            answers, requests = _made(makes, first)
-            while requests:
+            batch = Batch(self._next_id + 1, asking)
+            self._next_id = batch.last
+            while batch.untold:
                 connection = self._connected(deadline)
                 if cluster:
                     check_cluster(cluster, connection.welcome.cluster)
-                batch = Batch(self._fitting(connection, requests, deadline), deadline)
+                if len(connection.under_way) + batch.untold > PENDING_MAX:
+                    raise overfull()
+                batch.requests, deadline = fitted(
+                    batch.requests, asking.timeout_s, self.timeout_s_max, deadline, monotonic()
+                )
                 try:
-                    connection.send(batch)
+                    connection.send(batch, deadline)
                     break
                 except Unsent:
                     continue
         finally:
             self._sending.release()
-        if requests:
+        if batch.untold:
             connection.wait(batch)
-            answers |= batch.answers
-        return [answers[number] for number in range(first, first + len(makes))]
-
-    def _fitting(
-        self, connection: Connection, requests: dict[int, Message], deadline: float
-    ) -> dict[int, Message]:
-        """The requests as they are sent now. Overloaded when they would be too many."""
-        if len(connection.under_way) + len(requests) > PENDING_MAX:
-            raise overfull()
-        left_s = deadline - monotonic()
-        return {number: hurried(message, left_s) for number, message in requests.items()}
-
-
-def _made(
-    makes: Sequence[Make], first: int
-) -> tuple[dict[int, Message | BasestoreError], dict[int, Message]]:
-    """Requests by their ids, and what is wrong with those that cannot be made."""
-    wrong: dict[int, Message | BasestoreError] = {}
-    requests: dict[int, Message] = {}
-    for number, make in enumerate(makes, first):
-        try:
-            requests[number] = make(number)
-        except (InvalidRequest, SessionFull) as error:
-            wrong[number] = error
-    return wrong, requests
+        return batch
 
 
 class BlockingSessionChannel:
@@ -196,29 +171,15 @@ class BlockingSessionChannel:
         """The session ends; the channel below goes on."""
         self.closed = True
 
-    def ask(self, makes: Sequence[Make], deadline: float, cluster: bytes = b"") -> Answers:
+    def ask(self, asking: Asking, deadline: float, cluster: bytes = b"") -> Batch:
         if self.closed:
             raise InvalidRequest(ENDED)
-        begun: dict[int, Message] = {}
-
-        def begin(place: int, make: Make) -> Make:
-            def begin_one(request: int) -> Message:
-                message = make(request)
-                with self.lock:
-                    begun[place] = self._seen.begin(message)
-                return begun[place]
-
-            return begin_one
-
-        answers: Answers = []
+        lesson, batch = Lesson(self._seen, asking, self.lock), None
         try:
-            makes = [begin(place, make) for place, make in enumerate(makes)]
-            answers = self._channel.ask(makes, deadline, self._seen.cluster)
+            batch = self._channel.ask(lesson, deadline, self._seen.cluster)
+            return batch
         finally:
-            with self.lock:
-                for place, message in begun.items():
-                    self._seen.end(message, answers[place] if answers else None)
-        return answers
+            lesson.end(batch)
 
 
 AnyChannel = BlockingChannel | BlockingSessionChannel

@@ -24,35 +24,29 @@ from contextlib import suppress
 from time import monotonic
 
 from basestore.client.calls import GRACE_S
-from basestore.client.channel import SILENT, Unsent, late, lost
-from basestore.errors import BasestoreError
+from basestore.client.channel import SILENT, Batch, Unsent, answered, late, lost
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack, pack_requests
-from basestore.protocol.groups import singly
 from basestore.protocol.handshake import Goodbye, Hello, welcomed
 from basestore.protocol.limits import PROTOCOL, ProtocolError
 
 RECEIVE_BYTES = 64 << 10  # for a larger buffer the allocator asks the system each time
 
 
-class Batch:
-    """The requests that one thread has sent together, by id. `bell`: locked while the thread waits for it to
-    be rung. `deadline`: when it has waited long enough."""
+class _Bell:
+    """Wakes one thread, once."""
 
-    __slots__ = ("answers", "bell", "deadline", "requests", "sent", "waiting")
+    __slots__ = ("_lock",)
 
-    def __init__(self, requests: dict[int, Message], deadline: float) -> None:
-        self.requests = requests
-        self.deadline = deadline + GRACE_S
-        self.sent = monotonic()
-        self.waiting = set(requests)
-        self.answers: dict[int, Message | BasestoreError] = {}
-        self.bell: threading.Lock | None = None
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
 
-    def ring(self) -> None:
-        if self.bell is not None:
-            self.bell.release()
-            self.bell = None
+    def set(self) -> None:
+        self._lock.release()
+
+    def wait(self, deadline: float) -> None:
+        self._lock.acquire(timeout=max(0.0, deadline - monotonic()))
 
 
 class Connection:
@@ -96,20 +90,20 @@ class Connection:
                 self.fail(str(error))
         return not self.leaving
 
-    def send(self, batch: Batch) -> None:
+    def send(self, batch: Batch, deadline: float) -> None:
         """Send a batch; one thread at a time. Unsent if nothing of it was: then it is as if never tried."""
-        numbers = batch.requests
         with self._table:
             if self.leaving:
                 raise Unsent
-            self.under_way.update(dict.fromkeys(numbers, batch))
+            batch.enter(self.under_way, monotonic(), deadline + GRACE_S)
         begun = False
         try:
-            for frame in pack_requests(numbers.values()):
+            for frame in pack_requests(batch.requests):
                 self._push(frame, batch.deadline, begun)
                 begun = True
         except Unsent:
-            self._forget(batch)
+            with self._table:
+                batch.leave(self.under_way)
             self.fail("the network broke it")
             raise
         except BaseException as error:  # half a frame may have been sent: no other can follow
@@ -137,26 +131,25 @@ class Connection:
     def wait(self, batch: Batch) -> None:
         """Until every request of the batch has its answer, or an error in the place of one."""
         try:
-            while batch.waiting and monotonic() < batch.deadline:
+            while batch.untold and monotonic() < batch.deadline:
                 with self._table:
-                    if not batch.waiting:
+                    if not batch.untold:
                         break
                     bell = None
                     if self._leader is None:
                         self._leader = batch
                     else:
-                        bell = batch.bell = threading.Lock()
-                        bell.acquire()
+                        bell = batch.bell = _Bell()
                 if bell is None:
                     self._lead(batch)
                 else:
-                    bell.acquire(timeout=max(0.0, batch.deadline - monotonic()))
+                    bell.wait(batch.deadline)
         finally:
             self._forget(batch)
 
     def _lead(self, batch: Batch) -> None:
         """Read for all, until this batch has its answers or its time is up."""
-        while batch.waiting and self._readable.poll(_ms_until(batch.deadline)):
+        while batch.untold and self._readable.poll(_ms_until(batch.deadline)):
             try:
                 self._hand_out(self._receive())
             except BaseException as error:
@@ -180,16 +173,8 @@ class Connection:
     def _hand_out(self, messages: Sequence[Message]) -> None:
         """Give answers to the batches that they belong to; what belongs to none is dropped."""
         with self._table:
-            for message in singly(messages):
-                number = getattr(message, "id", 0)  # no request is number 0
-                batch = self.under_way.pop(number, None)
-                if batch is not None:
-                    batch.answers[number] = message
-                    batch.waiting.discard(number)
-                    if not batch.waiting:
-                        batch.ring()
-                elif isinstance(message, Goodbye):
-                    self.leaving = self.shunned = True
+            if any(isinstance(message, Goodbye) for message in answered(self.under_way, messages)):
+                self.leaving = self.shunned = True
             if self.leaving and not self.under_way:
                 self._close()
 
@@ -197,13 +182,12 @@ class Connection:
         """Its thread waits no more. What it still lacks is overdue; if the node has said nothing at all since
         then, it has fallen silent."""
         with self._table:
-            for number in batch.waiting:
-                self.under_way.pop(number, None)
-                batch.answers[number] = late(self.endpoint, batch.requests[number])
-            if batch.waiting and self._heard < batch.sent and monotonic() >= batch.deadline:
-                self.leaving = self.shunned = True
-            batch.waiting.clear()
             batch.bell = None
+            untold = batch.leave(self.under_way) if batch.untold else []
+            for number in untold:
+                batch.fail(number, late(self.endpoint, batch.request(number)))
+            if untold and self._heard < batch.sent and monotonic() >= batch.deadline:
+                self.leaving = self.shunned = True
             if self._leader is batch:  # it was interrupted
                 self._leader = None
             if self._leader is None and self.under_way:  # some of them may wait to be led on
@@ -220,10 +204,7 @@ class Connection:
         with self._table:
             self.leaving = True
             for number, batch in self.under_way.items():
-                batch.answers[number] = lost(text, batch.requests[number])
-                batch.waiting.discard(number)
-                if not batch.waiting:
-                    batch.ring()
+                batch.fail(number, lost(text, batch.request(number)))
             self.under_way.clear()
             self._close()
 

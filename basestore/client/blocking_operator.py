@@ -19,7 +19,7 @@ from basestore.client.arguments import (
 from basestore.client.blocking_channel import AnyChannel, BlockingChannel
 from basestore.client.calls import LEFT_S_MIN, Call, Calls, StoreTimeout, survey_call
 from basestore.client.channel import silence
-from basestore.errors import BasestoreError, InvalidRequest, RequestFailed, Unreachable
+from basestore.errors import InvalidRequest, RequestFailed, Unreachable
 from basestore.protocol.handshake import MemberRow
 from basestore.results.cluster_view import Following, Obstacle
 from basestore.results.convergence import CONVERGED_S, Convergence, Proving
@@ -54,19 +54,9 @@ class BlockingOperator:
         self._channel.close()
 
     def _ask(self, call: Call[T]) -> T:
-        deadline = monotonic() + call.timeout_s
-        if call.timeout_s > self._channel.timeout_s_max:
-            ((call,), deadline) = self._within([call], deadline)
-        answer = self._channel.ask([call.make], deadline)[0]
-        if isinstance(answer, BasestoreError):
-            raise answer
-        return call.read(answer, self._channel.members)
-
-    def _within(self, calls: Sequence[Call[T]], deadline: float) -> tuple[Sequence[Call[T]], float]:
-        """These calls, and their deadline, as the cluster takes them, once that is known."""
-        self._channel.welcome(deadline)
-        calls = [call.within(self._channel.timeout_s_max) for call in calls]
-        return calls, min(deadline, monotonic() + calls[0].timeout_s)
+        """Carry a call."""
+        batch = self._channel.ask(call, monotonic() + call.timeout_s)
+        return call.read(batch.answer(), self._channel.members)
 
     def cluster_id(self, *, timeout: float | None = None) -> str:
         """Which cluster this is, in hexadecimal digits; Unreachable."""

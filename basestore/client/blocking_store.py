@@ -22,12 +22,11 @@ from basestore.client.arguments import (
 from basestore.client.blocking_channel import BlockingChannel, BlockingSessionChannel
 from basestore.client.blocking_operator import BlockingOperator
 from basestore.client.calls import Call
+from basestore.client.many import Lot, delete_many, get_many, set_many
 from basestore.client.session import KEYS_MAX_DEFAULT, Session, revised
-from basestore.errors import BasestoreError, InvalidRequest, Overloaded, RequestFailed, Unreachable
+from basestore.errors import BasestoreError, InvalidRequest, Overloaded, Unreachable
 from basestore.repair.version import Identity
 from basestore.results.receipts import Item, Many, ReadResult, Receipt
-
-MANY_MAX = 256  # requests that are sent before the first answer is read
 
 T = TypeVar("T")
 
@@ -98,9 +97,7 @@ class SyncStore(BlockingOperator):
         timeout: float | None = None,
     ) -> Many[Receipt]:
         """Write many values, each for itself, as `Store.set_many`."""
-        return self._many(
-            [self._calls.set(key, value, bucket, consistency, ttl, timeout) for key, value in pairs(items)]
-        )
+        return self._many(set_many(self._calls, pairs(items), bucket, consistency, ttl, timeout))
 
     def delete_many(
         self,
@@ -111,8 +108,7 @@ class SyncStore(BlockingOperator):
         timeout: float | None = None,
     ) -> Many[Receipt]:
         """Delete many keys, each for itself, as `Store.delete_many`."""
-        calls = [self._calls.delete(key, bucket, consistency, timeout) for key in listed(keys)]
-        return self._many(calls)
+        return self._many(delete_many(self._calls, listed(keys), bucket, consistency, timeout))
 
     def get_many(
         self,
@@ -124,32 +120,19 @@ class SyncStore(BlockingOperator):
         repair: bool = True,
     ) -> Many[ReadResult]:
         """Read many keys, each for itself, as `Store.get_many`."""
-        return self._many(
-            [self._calls.get(key, bucket, consistency, timeout, repair) for key in listed(keys)]
-        )
+        return self._many(get_many(self._calls, listed(keys), bucket, consistency, timeout, repair))
 
-    def _many(self, calls: Sequence[Call[T]]) -> Many[T]:
+    def _many(self, lots: Lot[T]) -> Many[T]:
         results: Many[T] = Many()
-        for start in range(0, len(calls), MANY_MAX):
-            chunk = calls[start : start + MANY_MAX]
-            deadline = monotonic() + chunk[0].timeout_s  # all calls of one method have the same timeout
+        for lot in lots.parts():
             try:
-                if chunk[0].timeout_s > self._channel.timeout_s_max:
-                    chunk, deadline = self._within(chunk, deadline)
-                answers = self._channel.ask([call.make for call in chunk], deadline)
-            except Unreachable as error:  # so it is for all that follow, and each would wait for it
-                return Many(results + [error] * (len(calls) - start))
+                batch = self._channel.ask(lot, monotonic() + lot.timeout_s)
+            except Unreachable as error:  # so are all that follow, and each would wait for it
+                return Many(results + [error] * (lots.asks - len(results)))
             except (InvalidRequest, Overloaded) as error:
-                answers = [error] * len(chunk)
-            for call, answer in zip(chunk, answers, strict=True):
-                try:
-                    results.append(
-                        answer
-                        if isinstance(answer, BasestoreError)
-                        else call.read(answer, self._channel.members)
-                    )
-                except (InvalidRequest, RequestFailed) as error:
-                    results.append(error)
+                results += [error] * lot.asks
+            else:
+                results += lot.results(batch, self._channel.members)
         return results
 
     def scan(
@@ -235,7 +218,7 @@ class SyncSession(SyncStore):
                 items = self._ask(cursor.page())
                 with self._lock:
                     doubtful = self._seen.doubtful(bucket, prefix_bytes(prefix), begin, cursor.after, items)
-                results = self._many([again(key) for key in doubtful])
+                results = self._many(get_many(self._calls, doubtful, bucket, cursor.level, cursor.timeout_s))
                 for item in revised(items, doubtful, results):
                     for shown in self._as_seen(bucket, item, again):
                         yield cursor.show(shown)

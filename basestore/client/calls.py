@@ -17,7 +17,7 @@ carries a call.
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from basestore.client.arguments import (
     TIMEOUT_S_DEFAULT,
@@ -60,7 +60,7 @@ GRACE_S = 0.5  # after its time is up, in which a node's word of that may still 
 CONNECT_S_MAX = 3.0  # that one attempt to connect to one endpoint may take
 HEAD_START_S = 0.25  # of an endpoint (or address), before the next one is tried too
 LEFT_S_MIN = 0.05  # for members to answer, when it took long to be told who they are
-SLACK_MS = 10  # that a request may take to be sent, before the node is told of less time
+SLACK_S = 0.01  # that a request may take to be sent, before the node is told of less time
 ID_FIRST_MAX = 1 << 30  # ids begin at random below this, so that two owners of a socket never share one
 PENDING_MAX = 4096  # requests under way in one store
 PAGE_LIMIT = 500
@@ -69,6 +69,20 @@ PAGE_GROWTH = 4
 # Of its own, that no program's `random.seed` makes two clients draw the same, nor a fork.
 _RANDOM = random.Random()
 in_children(_RANDOM.seed)
+
+
+class Asking(Protocol):
+    """What one caller asks together: so many requests, and how long the call may take."""
+
+    @property
+    def asks(self) -> int: ...
+
+    @property
+    def timeout_s(self) -> float: ...
+
+    def requests(self, first: int, failed: dict[int, Exception]) -> list[Message]:
+        """The requests, in groups or singly, with this id and those that follow; in `failed`, by their ids,
+        why some cannot be made. InvalidRequest if that is so of the only one."""
 
 
 class Call(NamedTuple, Generic[T]):
@@ -85,21 +99,11 @@ class Call(NamedTuple, Generic[T]):
     make: Make
     read: Callable[[Message, Members], T]
     timeout_s: float
+    asks: int = 1
 
-    def within(self, timeout_s_max: float) -> "Call[T]":
-        """This call, where the cluster takes none that may last longer: InvalidRequest if the caller asked
-        for more; who asked for nothing gets what there is."""
-        if self.timeout_s <= timeout_s_max:
-            return self
-        if not isinstance(self.timeout_s, StoreTimeout):
-            raise InvalidRequest(
-                f"the timeout of {self.timeout_s:g} s is too long: this cluster takes at most "
-                f"{timeout_s_max:g} s (timeout_ms_max)"
-            )
-        make = self.make
-        return self._replace(
-            make=lambda request: hurried(make(request), timeout_s_max, 0), timeout_s=timeout_s_max
-        )
+    def requests(self, first: int, _: dict[int, Exception]) -> list[Message]:
+        """As `Asking.requests`."""
+        return [self.make(first)]
 
 
 class StoreTimeout(float):
@@ -115,7 +119,8 @@ class Calls:
         self.timeout_s = StoreTimeout(TIMEOUT_S_DEFAULT) if timeout_s is None else timeout_s
         self._timeout_ms = timeout_ms_of(self.timeout_s)
 
-    def _level(self, consistency: Consistency | None) -> Level:
+    def level_of(self, consistency: Consistency | None) -> Level:
+        """Of a call that names this one, or none."""
         return self.level if consistency is None else level_of(consistency)
 
     def time(self, timeout_s: float | None) -> tuple[float, int]:
@@ -134,10 +139,12 @@ class Calls:
         timeout: float | None,
         repeat: Identity | str | None = None,
     ) -> Call[Receipt]:
-        level = self._level(consistency)
+        level = self.level if consistency is None else level_of(consistency)
         timeout_s, timeout_ms = self.time(timeout)
         identity = _identity(repeat)
-        make = partial(_set, key, value, bucket, level, timeout_ms, ttl_s, identity, repeat is not None)
+        make = partial(
+            set_request, key, value, bucket, level, timeout_ms, ttl_s, identity, repeat is not None
+        )
         return Call(make, partial(_receipt, level, identity), timeout_s)
 
     def delete(
@@ -148,10 +155,10 @@ class Calls:
         timeout: float | None,
         repeat: Identity | str | None = None,
     ) -> Call[Receipt]:
-        level = self._level(consistency)
+        level = self.level if consistency is None else level_of(consistency)
         timeout_s, timeout_ms = self.time(timeout)
         identity = _identity(repeat)
-        make = partial(_delete, key, bucket, level, timeout_ms, identity, repeat is not None)
+        make = partial(delete_request, key, bucket, level, timeout_ms, identity, repeat is not None)
         return Call(make, partial(_receipt, level, identity), timeout_s)
 
     def get(
@@ -166,7 +173,7 @@ class Calls:
     ) -> Call[ReadResult]:
         level = get_level_of(consistency, self.level, max_staleness)
         timeout_s, timeout_ms = self.time(timeout)
-        make = partial(_get, key, bucket, level, timeout_ms, repair, staleness, max_staleness)
+        make = partial(get_request, key, bucket, level, timeout_ms, repair, staleness, max_staleness)
         return Call(make, _RESULTS[level], timeout_s)
 
     def scan(
@@ -205,10 +212,10 @@ class Calls:
         return Call(Counters, _node_state, self.time(timeout)[0])
 
 
-# `set_many` makes thousands of calls: partials cost a third of what closures over all the arguments do.
+# Partials cost a third of what closures over all the arguments do.
 
 
-def _set(
+def set_request(
     key: bytes | str,
     value: bytes | str,
     bucket: str,
@@ -220,15 +227,15 @@ def _set(
     request: int,
 ) -> Set:
     return Set(
-        request, bucket_of(bucket), key_bytes(key), bytes_of("value", value, VALUE_BYTES_MAX), level.value,
-        timeout_ms, ttl_ms_of(ttl_s), identity, repeats,
+        request, bucket_of(bucket), key_bytes(key), bytes_of("value", value, VALUE_BYTES_MAX), int(level),
+        timeout_ms, 0 if ttl_s is None else ttl_ms_of(ttl_s), identity, repeats,
     )  # fmt: skip
 
 
-def _delete(
+def delete_request(
     key: bytes | str, bucket: str, level: Level, timeout_ms: int, identity: bytes, repeats: bool, request: int
 ) -> Delete:
-    return Delete(request, bucket_of(bucket), key_bytes(key), level.value, timeout_ms, identity, repeats)
+    return Delete(request, bucket_of(bucket), key_bytes(key), int(level), timeout_ms, identity, repeats)
 
 
 def _identity(repeat: Identity | str | None) -> bytes:
@@ -238,7 +245,14 @@ def _identity(repeat: Identity | str | None) -> bytes:
     return identity_of(repeat)
 
 
-def _get(
+def drawn(count: int) -> list[bytes]:
+    """What so many writes are known by."""
+    size = PROPOSAL_BYTES * count
+    bits = _RANDOM.getrandbits(8 * size).to_bytes(size)
+    return [bits[at : at + PROPOSAL_BYTES] for at in range(0, size, PROPOSAL_BYTES)]
+
+
+def get_request(
     key: bytes | str,
     bucket: str,
     level: Level,
@@ -249,7 +263,7 @@ def _get(
     request: int,
 ) -> Get:
     return Get(
-        request, bucket_of(bucket), key_bytes(key), level.value, timeout_ms, b"",
+        request, bucket_of(bucket), key_bytes(key), int(level), timeout_ms, b"",
         repairs_of(repair, level, max_staleness), bool(staleness), stale_ms_of(max_staleness),
     )  # fmt: skip
 
@@ -279,11 +293,26 @@ def survey_call(survey: Following[T], sent_s: float) -> Call[None]:
     return Call(survey.request, lambda answer, members: survey.hear(answer, members, sent_s), timeout_s)
 
 
-def hurried(message: Message, left_s: float, slack_ms: float = SLACK_MS) -> Message:
-    """A request as it is sent when so much time is left for it: a node is told no more than that."""
-    if getattr(message, "timeout_ms", 0) > left_s * 1e3 + slack_ms:
-        return message._replace(timeout_ms=max(1, int(left_s * 1e3)))
-    return message
+def fitted(
+    requests: list[Message], timeout_s: float, timeout_s_max: float, deadline: float, now: float
+) -> tuple[list[Message], float]:
+    """The requests of a call as they are sent now, and its deadline. A node is told no more than is left.
+    Where the cluster takes none that may last so long, who asked for no time gets what there is, and who did
+    an InvalidRequest."""
+    if timeout_s > timeout_s_max:
+        if not isinstance(timeout_s, StoreTimeout):
+            raise InvalidRequest(
+                f"the timeout of {timeout_s:g} s is too long: this cluster takes at most {timeout_s_max:g} s "
+                f"(timeout_ms_max)"
+            )
+        deadline = min(deadline, now + timeout_s_max)
+    elif deadline - now >= timeout_s - SLACK_S:
+        return requests, deadline
+    left_ms = max(1, int((deadline - now) * 1e3))
+    return [
+        request._replace(timeout_ms=left_ms) if getattr(request, "timeout_ms", 0) > left_ms else request
+        for request in requests
+    ], deadline
 
 
 class Cursor:

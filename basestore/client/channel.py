@@ -7,8 +7,8 @@ Every channel keeps a table of the requests under way, by id. An entry leaves it
 comes first: the answer, an error that is put in its place, or that nobody waits any more. An answer that
 comes later finds no entry, and is dropped. An example, of one connection:
 
-    ask           id 7 enters the table; the request is on its way, though nobody awaits it yet
-    answer to 7   its entry leaves, and whoever awaits it, now or later, gets the answer
+    ask           id 7 enters the table; the request is on its way
+    answer to 7   its entry leaves, and who has asked gets the answer
     cancelled     had its caller been cancelled before, the entry had left then; the answer means nothing
     late          had its time passed before, the caller had got ReadTimeout or WriteTimeout
     lost          had the connection broken before, the caller had got ConnectionLost; and if the request had
@@ -19,11 +19,11 @@ node is told what is left by then, and the answer is waited for a little longer.
 """
 
 import os
-from collections.abc import Awaitable, Generator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
-from basestore.client.calls import PENDING_MAX, Make
+from basestore.client.calls import PENDING_MAX, Asking
 from basestore.client.session import ENDED, Session, check_cluster
 from basestore.errors import (
     ConnectionLost,
@@ -31,16 +31,19 @@ from basestore.errors import (
     Overloaded,
     ReadTimeout,
     RequestFailed,
+    SessionFull,
     Unreachable,
     WriteTimeout,
 )
 from basestore.protocol.client import Delete, Set
 from basestore.protocol.codec import Message
-from basestore.protocol.groups import singly
+from basestore.protocol.groups import Found, Stored, singly
 from basestore.protocol.handshake import Names
 from basestore.protocol.operator import Replay
 from basestore.repair.rule import Rule
 from basestore.repair.version import Identity
+
+ANSWERED_MANY = (Stored, Found)
 
 # What is seen of an endpoint where the system has no words for it.
 NO_CONNECTION = "no connection in time"
@@ -58,26 +61,13 @@ class Unsent(Exception):
     """The connection ended before the request was sent. It is asked anew."""
 
 
-class Answer(Awaitable[Message], Protocol):
-    """A request that was sent. Awaiting it gives the answer; a cancelled await forgets it."""
-
-    def forget(self) -> None:
-        """Nobody will await it (any more)."""
-
-    def told(self) -> Message:
-        """The answer, once all that were asked together have theirs; raises that there will be none."""
-
-
 class Channel(Protocol):
     """Carries requests to one node. Of its cluster, once it is ready: the names of the members, the id,
-    the rules of its buckets, and how long a request may last."""
+    and the rules of its buckets."""
 
     members: Names
     cluster: bytes
     rules: Mapping[str, Rule]
-
-    @property
-    def timeout_s_max(self) -> float: ...
 
     @property
     def addresses(self) -> Mapping[str, str]:
@@ -92,111 +82,148 @@ class Channel(Protocol):
     async def ready(self, deadline: float) -> None:
         """Until requests can be sent; Unreachable, at the deadline at the latest."""
 
-    def ask(self, make: Make, deadline: float, together: "Together | None" = None) -> Answer:
-        """Send the request that `make` makes with an id, at once; await the result for the answer, or all
-        that were asked `together`. A timeout or ConnectionLost when none comes, Unsent when it was not sent.
-        Overloaded when too many requests are under way."""
-
-    def together(self) -> "Together":
-        """For requests that are waited for together."""
+    async def ask(self, asking: Asking, deadline: float, cluster: bytes = b"") -> "Batch":
+        """Send requests, anew where a connection ended before it had sent them, and wait until each has its
+        answer, or an error in the place of one. Unreachable; Overloaded when too many are under way;
+        InvalidRequest when they may not last as long as they are to. With the id of a cluster, also when the
+        node belongs to another."""
 
 
-class Event(Protocol):
-    """Of Trio or of anyio."""
+class Bell(Protocol):
+    """Wakes who waits for a batch: an event of Trio or of asyncio, or a lock."""
 
     def set(self) -> object: ...
 
-    async def wait(self) -> object: ...
 
+class Batch:
+    """Requests that one caller has asked together, and what was told of them.
 
-class Together:
-    """One event for many requests: a caller that has asked them all is woken once."""
+    first     id of the first; the others have those that follow, up to `last`
+    requests  as they are sent, in groups or singly; without those that cannot be made
+    told      answers, by columns or singly
+    failed    errors in the place of answers, by id
+    untold    how many lack both
 
-    __slots__ = ("_event", "_untold")
+    While it is under way it stands in a table, once for each id that is untold: sent by this way (a
+    connection), at this moment, and given up at the deadline, by `time.monotonic`.
+    """
 
-    def __init__(self, event: Event) -> None:
-        self._event = event
-        self._untold = 1  # for who asks: nothing is over while it may ask more
+    __slots__ = (
+        "bell", "deadline", "failed", "first", "last", "numbers", "requests", "sent", "singles", "told",
+        "untold", "way",
+    )  # fmt: skip
 
-    def add(self) -> None:
-        """One more."""
-        self._untold += 1
+    def __init__(self, first: int, asking: Asking) -> None:
+        self.first, self.last = first, first + asking.asks - 1
+        self.failed: dict[int, Any] = {}
+        self.told: list[Message] = []
+        self.singles: dict[int, Message] | None = None
+        self.requests = asking.requests(first, self.failed)
+        self.numbers: Sequence[int] = range(first, self.last + 1)
+        if self.failed:
+            self.numbers = [number for number in self.numbers if number not in self.failed]
+        self.untold = len(self.numbers)
+        self.bell: Bell | None = None
 
-    def set(self) -> None:
-        """One has its answer, or there will be none."""
-        self._untold -= 1
-        if not self._untold:
-            self._event.set()
-
-    async def wait(self) -> None:
-        """Until each has; nothing more is asked."""
-        self.set()
-        await self._event.wait()
-
-
-class Pending(Awaitable[Message]):
-    """A request under way, in the table of its channel: on which connection it was sent (`way`), when, and
-    when its caller has waited long enough, by `time.monotonic`."""
-
-    __slots__ = ("_event", "_table", "_told", "deadline", "request", "sent", "way")
-
-    def __init__(
-        self, table: "dict[int, Pending]", request: Any, event: Event, sent: float, deadline: float,
+    def enter(
+        self,
+        table: "dict[int, Batch]",
+        sent: float,
+        deadline: float,
+        bell: Bell | None = None,
         way: object = None,
-    ) -> None:  # fmt: skip
-        self._table = table
-        self._event = event
-        self._told: Message | RequestFailed | Unsent | None = None
-        self.request = request
+    ) -> None:
+        """It is under way from now on."""
+        self.bell = bell
         self.sent = sent
         self.deadline = deadline
         self.way = way
-        table[request.id] = self
+        for number in self.numbers:
+            table[number] = self
 
-    def resolve(self, told: Message | RequestFailed | Unsent) -> None:
-        """Give whoever awaits it the answer, or raise that there will be none. The entry has left the table,
-        or leaves it when it is awaited."""
-        self._told = told
-        self._event.set()
+    def leave(self, table: "dict[int, Batch]") -> list[int]:
+        """Nobody waits any more; what is untold will not be told."""
+        untold = [number for number in self.numbers if table.get(number) is self]
+        for number in untold:
+            del table[number]
+        return untold
 
-    def forget(self) -> None:
-        self._table.pop(self.request.id, None)
+    def hear(self, message: Message, count: int = 1) -> None:
+        """An answer, to so many; they have left the table."""
+        self.told.append(message)
+        self.untold -= count
+        if not self.untold:
+            self.ring()
 
-    def __await__(self) -> Generator[Any, Any, Message]:
-        return self._wait().__await__()
+    def fail(self, number: int, error: Exception) -> None:
+        """There will be no answer to this one, which has left the table."""
+        self.failed[number] = error
+        self.untold -= 1
+        if not self.untold:
+            self.ring()
 
-    async def _wait(self) -> Message:
-        try:
-            await self._event.wait()
-        finally:
-            self.forget()
-        return self.told()
+    def ring(self) -> None:
+        """Wake who waits, if anybody does."""
+        if self.bell is not None:
+            bell, self.bell = self.bell, None
+            bell.set()
 
-    def told(self) -> Message:
-        self.forget()
-        told = self._told
-        if told is None or isinstance(told, RequestFailed | Unsent):
-            raise told or ConnectionLost("the client was closed before the answer came")
-        return told
+    def again(self) -> bool:
+        """Whether some were not sent: they are the requests from now on."""
+        unsent = [number for number, error in self.failed.items() if isinstance(error, Unsent)]
+        if not unsent:
+            return False
+        for number in unsent:
+            del self.failed[number]
+        self.requests = [self.request(number) for number in unsent]
+        self.numbers, self.untold = unsent, len(unsent)
+        return True
+
+    def request(self, number: int) -> Any:
+        """The request with this id."""
+        if self.singles is None:
+            self.singles = {each.id: each for each in singly(self.requests)}
+        return self.singles[number]
+
+    def answer(self) -> Message:
+        """That to the only request; raises the error in its place."""
+        if self.failed:
+            raise self.failed[self.first]
+        return self.told[0]
 
 
-def answered(table: dict[int, Pending], messages: Sequence[Message]) -> list[Message]:
+def answered(table: dict[int, Batch], messages: Sequence[Any]) -> list[Any]:
     """Hand answers to whoever awaits them, and return what is no answer to anything; what is the wrong one
     is found out when it is read."""
-    stray = []
-    for message in singly(messages):
-        pending = table.pop(getattr(message, "id", 0), None)  # no request is number 0
-        if pending is None:
-            stray.append(message)
-        else:
-            pending.resolve(message)
+    stray: list[Any] = []
+    for message in messages:
+        singles = (message,)
+        if type(message) in ANSWERED_MANY:
+            numbers = message.ids
+            batches = set(map(table.get, numbers))
+            batch = batches.pop() if len(batches) == 1 else None
+            # One request is answered singly; a number that is named twice is nobody's the second time.
+            if batch is not None and 1 < len(numbers) == len(set(numbers)):
+                for number in numbers:
+                    del table[number]
+                batch.hear(message, len(numbers))
+                continue
+            singles = message.single()
+        for single in singles:
+            batch = table.pop(getattr(single, "id", 0), None)  # no request is number 0
+            if batch is None:
+                stray.append(single)
+            else:
+                batch.hear(single)
     return stray
 
 
-def overdue(table: dict[int, Pending], now: float, way: object = None) -> list[Pending]:
+def overdue(table: dict[int, Batch], now: float, way: object = None) -> list[tuple[int, Batch]]:
     """Take those out that were sent this way and whose deadline has passed; by `math.inf` that of all has."""
-    late = [request for request, pending in table.items() if pending.deadline < now and pending.way is way]
-    return [table.pop(request) for request in late]
+    late = [(number, batch) for number, batch in table.items() if batch.deadline < now and batch.way is way]
+    for number, _ in late:
+        del table[number]
+    return late
 
 
 def lost(told: str, request: Message) -> ConnectionLost:
@@ -267,43 +294,35 @@ def silence(error: Unreachable | RequestFailed) -> str:
     return f"does not answer: {seen}. {_NEXT.get(seen, 'See whether it runs, and what its log says')}"
 
 
-class _Lesson(Awaitable[Message]):
-    """A request of a session that was sent. The session learns from its answer when that is awaited."""
+class Lesson:
+    """What a session asks: each request as it sends it, and what it learns from the answers. `lock`: whoever
+    holds it looks at the session."""
 
-    def __init__(self, seen: Session, request: Message, answer: Answer) -> None:
+    def __init__(self, seen: Session, asking: Asking, lock: AbstractContextManager[object]) -> None:
         self._seen = seen
-        self._request = request
-        self._answer = answer
-        self._ended = False
+        self._asking = asking
+        self._lock = lock
+        self._begun: dict[int, Message] = {}
+        self.asks = asking.asks
+        self.timeout_s = asking.timeout_s
 
-    def _end(self, answer: Message | None) -> None:
-        """Once: the session has set room aside for this request, and gives it back here."""
-        if not self._ended:
-            self._ended = True
-            self._seen.end(self._request, answer)
+    def requests(self, first: int, failed: dict[int, Exception]) -> list[Message]:
+        for request in singly(self._asking.requests(first, failed)):
+            try:
+                with self._lock:
+                    self._begun[request.id] = self._seen.begin(request)
+            except SessionFull as error:
+                failed[request.id] = error
+        return list(self._begun.values())
 
-    def forget(self) -> None:
-        self._answer.forget()
-        self._end(None)
-
-    def told(self) -> Message:
-        try:
-            answer = self._answer.told()
-            self._end(answer)
-            return answer
-        finally:
-            self._end(None)
-
-    def __await__(self) -> Generator[Any, Any, Message]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> Message:
-        try:
-            answer = await self._answer
-            self._end(answer)
-            return answer
-        finally:
-            self._end(None)
+    def end(self, batch: Batch | None) -> None:
+        """Once: the session has set room aside for each request, and gives it back here."""
+        told: dict[int, Any] = {}
+        if batch is not None:
+            told = batch.failed | {answer.id: answer for answer in singly(batch.told)}
+        with self._lock:
+            for number, request in self._begun.items():
+                self._seen.end(request, told.get(number))
 
 
 class SessionChannel:
@@ -317,10 +336,6 @@ class SessionChannel:
         self.rules = channel.rules
         self.closed = False
 
-    @property
-    def timeout_s_max(self) -> float:
-        return self._channel.timeout_s_max
-
     async def ready(self, deadline: float) -> None:
         if self.closed:
             raise InvalidRequest(ENDED)
@@ -328,18 +343,15 @@ class SessionChannel:
         # The endpoint that answers may by now be of another cluster than the one that was seen.
         check_cluster(self._seen.cluster, self._channel.cluster)
 
-    def together(self) -> Together:
-        return self._channel.together()
-
-    def ask(self, make: Make, deadline: float, together: Together | None = None) -> Answer:
-        begun: list[Message] = []
-
-        def begin(request: int) -> Message:
-            begun.append(self._seen.begin(make(request)))
-            return begun[0]
-
-        answer = self._channel.ask(begin, deadline, together)
-        return _Lesson(self._seen, begun[0], answer)
+    async def ask(self, asking: Asking, deadline: float, cluster: bytes = b"") -> Batch:
+        if self.closed:
+            raise InvalidRequest(ENDED)
+        lesson, batch = Lesson(self._seen, asking, nullcontext()), None
+        try:
+            batch = await self._channel.ask(lesson, deadline, self._seen.cluster)
+            return batch
+        finally:
+            lesson.end(batch)
 
     @property
     def addresses(self) -> Mapping[str, str]:

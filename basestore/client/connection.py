@@ -31,17 +31,15 @@ from basestore.client.calls import (
     HEAD_START_S,
     ID_FIRST_MAX,
     PENDING_MAX,
+    Asking,
     Calls,
-    Make,
-    hurried,
+    fitted,
 )
 from basestore.client.channel import (
     NO_CONNECTION,
     SILENT,
+    Batch,
     Channel,
-    Event,
-    Pending,
-    Together,
     Unsent,
     answered,
     late,
@@ -50,13 +48,14 @@ from basestore.client.channel import (
     overfull,
     unreachable,
 )
-from basestore.client.opening import opening
-from basestore.client.owner import Owner
+from basestore.client.owner import Owner, opening
+from basestore.client.session import check_cluster
 from basestore.client.store import Store
 from basestore.config import parse_address
 from basestore.errors import InvalidRequest
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack, pack_requests
+from basestore.protocol.groups import singly
 from basestore.protocol.handshake import Goodbye, Hello, Names, Welcome, welcomed
 from basestore.protocol.limits import PROTOCOL, ProtocolError
 from basestore.repair.rule import Rule
@@ -64,7 +63,7 @@ from basestore.repair.rule import Rule
 SWEEP_S = 0.1
 RECEIVE_BYTES = 64 << 10  # for a larger buffer the allocator asks the system each time
 
-Asked = dict[int, Pending]
+Asked = dict[int, Batch]
 
 
 class _Connection:
@@ -91,9 +90,10 @@ class _Connection:
         self._readable = select.poll()
         self._readable.register(stream.extra(anyio.abc.SocketAttribute.raw_socket), select.POLLIN)
 
-    def send(self, message: Message) -> None:
-        self._outgoing.append(message)
-        self._wake.set()
+    def send(self, requests: list[Message]) -> None:
+        if not self._outgoing:
+            self._wake.set()
+        self._outgoing += requests
 
     def stirs(self) -> bool:
         """Whether something lies there that was not heard yet: a late answer, or the end of it."""
@@ -105,15 +105,11 @@ class _Connection:
         self._take_back()
 
     def _take_back(self) -> None:
-        unsent = {getattr(message, "id", 0) for message in self._outgoing}
-        self._outgoing = []
-        for pending in self._under_way():
-            if pending.request.id in unsent:
-                pending.forget()
-                pending.resolve(Unsent())
-
-    def _under_way(self) -> list[Pending]:
-        return [pending for pending in self._asked.values() if pending.way is self]
+        unsent, self._outgoing = singly(self._outgoing), []
+        for request in unsent:
+            batch = self._asked.pop(request.id, None)
+            if batch is not None:
+                batch.fail(request.id, Unsent())
 
     async def discard(self) -> None:
         """Close it, now."""
@@ -133,8 +129,8 @@ class _Connection:
             self.leaving = True
             self._take_back()
             text = f"the connection to {self.endpoint} was lost: {reason}"
-            for pending in overdue(self._asked, math.inf, self):
-                pending.resolve(lost(text, pending.request))
+            for number, batch in overdue(self._asked, math.inf, self):
+                batch.fail(number, lost(text, batch.request(number)))
             await self.discard()
 
     async def _read(self) -> str:
@@ -170,11 +166,11 @@ class _Connection:
         while True:
             await anyio.sleep(SWEEP_S)
             unanswered = overdue(self._asked, monotonic(), self)
-            for pending in unanswered:
-                pending.resolve(late(self.endpoint, pending.request))
-            if any(self._heard < pending.sent for pending in unanswered):
+            for number, batch in unanswered:
+                batch.fail(number, late(self.endpoint, batch.request(number)))
+            if any(self._heard < batch.sent for _, batch in unanswered):
                 self.leave()
-            if self.leaving and not self._under_way():
+            if self.leaving and all(batch.way is not self for batch in self._asked.values()):
                 scope.cancel()
 
 
@@ -249,11 +245,11 @@ class _NetworkChannel:
         if connection is None or connection.leaving or (not self.asked and connection.stirs()):
             await self._connect(deadline)
 
-    async def _connect(self, deadline: float) -> None:
+    async def _connect(self, deadline: float) -> _Connection:
         connection = self._connection
         while connection is not None and not connection.leaving:
             if self.asked or not connection.stirs():
-                return
+                return connection
             await anyio.lowlevel.checkpoint()  # it is its reader's turn
         if self.closed:
             raise InvalidRequest("this store is closed; connect again")
@@ -264,8 +260,10 @@ class _NetworkChannel:
             self._tasks.start_soon(self._race, attempt, max(0.0, head_start_s))
         with anyio.move_on_after(max(0.0, deadline - monotonic())):
             await attempt.ended.wait()
-        if self._connection is None or self._connection.leaving:
+        connection = self._connection
+        if connection is None or connection.leaving:
             raise unreachable(attempt.failures, self._endpoints)
+        return connection
 
     async def _race(self, attempt: _Attempt, head_start_s: float) -> None:
         if self._connection is not None and self._connection.shunned:
@@ -304,26 +302,36 @@ class _NetworkChannel:
         self.addresses = {member.name: member.address for member in welcome.members}
         self._tasks.start_soon(connection.run)
 
-    def together(self) -> Together:
-        return Together(anyio.Event())
-
-    def ask(self, make: Make, deadline: float, together: Together | None = None) -> Pending:
-        connection = self._connection
-        if connection is None or connection.leaving:  # since `ready`
-            raise Unsent
-        if len(self.asked) >= PENDING_MAX:
-            raise overfull()
-        self._next_id += 1
+    async def ask(self, asking: Asking, deadline: float, cluster: bytes = b"") -> Batch:
+        self._owner.check()
+        asked = self.asked
         # Before the table is entered: what is wrong with an argument leaves no entry behind.
-        message = make(self._next_id)
-        sent = monotonic()
-        message = hurried(message, deadline - sent)
-        event: Event = anyio.Event() if together is None else together
-        if together is not None:
-            together.add()
-        pending = Pending(self.asked, message, event, sent, deadline + GRACE_S, connection)
-        connection.send(message)
-        return pending
+        batch = Batch(self._next_id + 1, asking)
+        self._next_id = batch.last
+        while batch.untold:
+            connection = self._connection
+            # While others wait for answers, its reader is at work anyway.
+            if connection is None or connection.leaving or (not asked and connection.stirs()):
+                connection = await self._connect(deadline)
+            if cluster:
+                check_cluster(cluster, self.cluster)
+            if len(asked) + batch.untold > PENDING_MAX:
+                raise overfull()
+            sent = monotonic()
+            batch.requests, deadline = fitted(
+                batch.requests, asking.timeout_s, self.timeout_s_max, deadline, sent
+            )
+            bell = self._owner.bell()
+            batch.enter(asked, sent, deadline + GRACE_S, bell, connection)
+            connection.send(batch.requests)
+            try:
+                await bell.wait()
+            finally:
+                if batch.untold:
+                    batch.leave(asked)
+            if not batch.failed or not batch.again():
+                break
+        return batch
 
 
 @asynccontextmanager

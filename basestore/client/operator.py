@@ -12,7 +12,7 @@ import anyio
 
 from basestore.client.arguments import Consistency, patience, scope_of
 from basestore.client.calls import LEFT_S_MIN, Call, Calls, StoreTimeout, survey_call
-from basestore.client.channel import Channel, Unsent, silence
+from basestore.client.channel import Channel, silence
 from basestore.errors import RequestFailed, Unreachable
 from basestore.results.cluster_view import Following
 from basestore.results.convergence import CONVERGED_S, Convergence, Proving
@@ -35,20 +35,10 @@ class Operator:
         self._channel = channel
         self._calls = Calls(consistency, timeout)
 
-    async def _ask(self, call: Call[T], deadline: float = 0.0) -> T:
-        """Carry a call, until this deadline, if it has begun already."""
-        deadline = deadline or monotonic() + call.timeout_s
-        channel = self._channel
-        while True:
-            await channel.ready(deadline)
-            if call.timeout_s > channel.timeout_s_max:
-                call = call.within(channel.timeout_s_max)
-                deadline = min(deadline, monotonic() + call.timeout_s)
-            try:
-                answer = await channel.ask(call.make, deadline)
-            except Unsent:
-                continue
-            return call.read(answer, channel.members)
+    async def _ask(self, call: Call[T]) -> T:
+        """Carry a call."""
+        batch = await self._channel.ask(call, monotonic() + call.timeout_s)
+        return call.read(batch.answer(), self._channel.members)
 
     async def explain(
         self, key: bytes | str, *, bucket: str = "default", timeout: float | None = None

@@ -5,21 +5,20 @@ A method is its signature, what it promises, and one line: its arguments become 
 store whose channel looks at what it carries. Refuses to retry: only the caller knows whether that is right.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import TypeVar
 
 from basestore.client.arguments import Consistency, Data, listed, pairs, prefix_bytes
 from basestore.client.calls import Call
-from basestore.client.channel import Answer, Channel, SessionChannel, Together, Unsent
+from basestore.client.channel import Channel, SessionChannel
+from basestore.client.many import Lot, delete_many, get_many, set_many
 from basestore.client.operator import Operator
 from basestore.client.session import KEYS_MAX_DEFAULT, Session, revised
-from basestore.errors import BasestoreError, InvalidRequest, RequestFailed, SessionFull, Unreachable
+from basestore.errors import BasestoreError, InvalidRequest, Overloaded, Unreachable
 from basestore.repair.version import Identity
 from basestore.results.receipts import Item, Many, ReadResult, Receipt
-
-MANY_MAX = 512  # requests under way for one call of `set_many` and its kin
 
 T = TypeVar("T")
 
@@ -102,9 +101,7 @@ class Store(Operator):
         """Write many values at once, each for itself: those of a mapping, or of pairs. In the order of
         `items`: its receipt, or the error of the one that failed; `raise_for_errors` of the result raises
         these. `timeout` is for each."""
-        return await self._many(
-            [self._calls.set(key, value, bucket, consistency, ttl, timeout) for key, value in pairs(items)]
-        )
+        return await self._many(set_many(self._calls, pairs(items), bucket, consistency, ttl, timeout))
 
     async def delete_many(
         self,
@@ -116,9 +113,7 @@ class Store(Operator):
     ) -> Many[Receipt]:
         """Delete many keys at once, each for itself. In the order of `keys`: its receipt, or the error of
         the one that failed."""
-        return await self._many(
-            [self._calls.delete(key, bucket, consistency, timeout) for key in listed(keys)]
-        )
+        return await self._many(delete_many(self._calls, listed(keys), bucket, consistency, timeout))
 
     async def get_many(
         self,
@@ -131,71 +126,20 @@ class Store(Operator):
     ) -> Many[ReadResult]:
         """Read many keys at once, each for itself. In the order of `keys`: its result, or the error
         of the one that failed."""
-        return await self._many(
-            [self._calls.get(key, bucket, consistency, timeout, repair) for key in listed(keys)]
-        )
+        return await self._many(get_many(self._calls, listed(keys), bucket, consistency, timeout, repair))
 
-    async def _many(self, calls: Sequence[Call[T]]) -> Many[T]:
+    async def _many(self, lots: Lot[T]) -> Many[T]:
         results: Many[T] = Many()
-        for start in range(0, len(calls), MANY_MAX):
-            lot: list[T | BasestoreError] = await self._lot(calls[start : start + MANY_MAX])
-            results += lot
-            if isinstance(results[-1], Unreachable):  # so are all that follow, and each would wait for it
-                return Many(results + [results[-1]] * (len(calls) - len(results)))
+        for lot in lots.parts():
+            try:
+                batch = await self._channel.ask(lot, monotonic() + lot.timeout_s)
+            except Unreachable as error:  # so are all that follow, and each would wait for it
+                return Many(results + [error] * (lots.asks - len(results)))
+            except (InvalidRequest, Overloaded) as error:
+                results += [error] * lot.asks
+            else:
+                results += lot.results(batch, self._channel.members)
         return results
-
-    async def _lot(self, calls: Sequence[Call[T]]) -> list[T | BasestoreError]:
-        """As many as are under way at once; fewer results than calls where the last is Unreachable."""
-        deadline = monotonic() + calls[0].timeout_s
-        together = self._channel.together()
-        asked: list[tuple[Call[T], Answer | BasestoreError]] = []
-        try:
-            for call in calls:
-                asked.append((call, await self._begin(call, deadline, together, ready=bool(asked))))
-                if isinstance(asked[-1][1], Unreachable):
-                    break
-            await together.wait()
-            results: list[T | BasestoreError] = []
-            for call, answer in asked:
-                result: T | BasestoreError = await self._end(call, answer, deadline)
-                results.append(result)
-            return results
-        finally:  # what a cancelled call did not get to hear
-            for _, answer in asked:
-                if not isinstance(answer, BasestoreError):
-                    answer.forget()
-
-    async def _begin(
-        self, call: Call[T], deadline: float, together: Together, *, ready: bool
-    ) -> Answer | BasestoreError:
-        """Send one of many, or say why not. `ready`: the one before it was sent just now."""
-        channel = self._channel
-        while True:
-            try:
-                if not ready:
-                    await channel.ready(deadline)
-                if call.timeout_s > channel.timeout_s_max:
-                    call = call.within(channel.timeout_s_max)
-                    deadline = min(deadline, monotonic() + call.timeout_s)
-                return channel.ask(call.make, deadline, together)
-            except Unsent:
-                ready = False
-            except (InvalidRequest, Unreachable, RequestFailed, SessionFull) as error:
-                return error
-
-    async def _end(
-        self, call: Call[T], answer: Answer | BasestoreError, deadline: float
-    ) -> T | BasestoreError:
-        """What became of one of many, which has been told."""
-        if isinstance(answer, BasestoreError):
-            return answer
-        try:
-            try:
-                return call.read(answer.told(), self._channel.members)
-            except Unsent:
-                return await self._ask(call, deadline)
-        except (InvalidRequest, Unreachable, RequestFailed) as error:
-            return error
 
     async def scan(
         self,
@@ -284,7 +228,9 @@ class StoreSession(Store):
                 begin = cursor.after or b""
                 items = await self._ask(cursor.page())
                 doubtful = self._seen.doubtful(bucket, prefix_bytes(prefix), begin, cursor.after, items)
-                results = await self._many([again(key) for key in doubtful])
+                results = await self._many(
+                    get_many(self._calls, doubtful, bucket, cursor.level, cursor.timeout_s)
+                )
                 for item in revised(items, doubtful, results):
                     shown = [item]
                     if self._seen.behind(bucket, item):  # by now, through another call

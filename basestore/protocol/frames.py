@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from zlib import crc32
 
 from basestore.protocol.codec import Decoder, Message, encode
-from basestore.protocol.groups import asked_in, together
+from basestore.protocol.groups import asked_in, requested, singly, together
 from basestore.protocol.limits import BATCH_MESSAGES_MAX, ProtocolError
 
 FRAME_BYTES_MAX = 8 << 20  # between nodes
@@ -37,13 +37,18 @@ def pack(messages: Iterable[Message]) -> bytes:
 def pack_requests(messages: Iterable[Message]) -> Iterator[bytes]:
     """A client's messages, cut into frames well within what a node takes."""
     batch: list[Message] = []
-    size = 0
+    count = size = 0
     for message in messages:
-        batch.append(message)
-        size += len(getattr(message, "value", b"")) + len(getattr(message, "key", b""))
-        if size >= REQUESTS_BYTES or len(batch) == REQUESTS_MAX:
+        asked, asked_bytes = requested(message)
+        if batch and (count + asked > REQUESTS_MAX or size + asked_bytes > REQUESTS_BYTES):
             yield pack(together(batch))
-            batch, size = [], 0
+            batch, count, size = [], 0, 0
+        if asked > 1 and asked_bytes > REQUESTS_BYTES:
+            yield from pack_requests(singly([message]))
+            continue
+        batch.append(message)
+        count += asked
+        size += asked_bytes
     if batch:
         yield pack(together(batch))
 

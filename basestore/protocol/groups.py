@@ -21,6 +21,7 @@ from basestore.repair.version import (
     VERSION_BYTES,
 )
 
+_new = tuple.__new__  # what `_make` does, less its checks
 GROUP_ID_MAX = (1 << 64) - 1 - GROUP_MAX  # no id of what is in a group is a number beyond 64 bits
 
 
@@ -99,14 +100,16 @@ class Stored(NamedTuple):
     def check(self) -> str:
         if not len(self.ids) == len(self.identities) == len(self.partitions):
             return "has columns of different lengths"
-        if any(len(identity) != IDENTITY_BYTES for identity in self.identities):
+        if not set(map(len, self.identities)) <= {IDENTITY_BYTES}:
             return "names no write"
         return "names replicas without their states" if len(self.replicas) % 2 else ""
 
     def single(self) -> list[Written]:
         shared = self.required, self.acknowledged, self.replicas, b""
         columns = zip(self.ids, self.identities, self.partitions, strict=True)
-        return [Written(each, OUTCOME_STORED, 0, identity, *shared, at) for each, identity, at in columns]
+        return [
+            _new(Written, (each, OUTCOME_STORED, 0, identity, *shared, at)) for each, identity, at in columns
+        ]
 
 
 @message(29)
@@ -123,12 +126,12 @@ class Found(NamedTuple):
     def check(self) -> str:
         if not len(self.ids) == len(self.values) == len(self.versions):
             return "has columns of different lengths"
-        return "" if all(len(version) == VERSION_BYTES for version in self.versions) else "names no version"
+        return "" if set(map(len, self.versions)) <= {VERSION_BYTES} else "names no version"
 
     def single(self) -> list[Got]:
-        shared = 0, self.required, self.responded, False, 0
+        shared = 0, self.required, self.responded, False, 0, 0, 0, -1, False
         columns = zip(self.ids, self.values, self.versions, strict=True)
-        return [Got(each, True, value, version, *shared) for each, value, version in columns]
+        return [_new(Got, (each, True, value, version, *shared)) for each, value, version in columns]
 
 
 @message(62)
@@ -228,6 +231,20 @@ def requests_in(messages: Sequence[Any]) -> int:
 def asked_in(messages: Iterable[Any]) -> int:
     """How many requests these ask together."""
     return sum(len(each.ids) for each in messages if type(each) is WriteMany or type(each) is GetMany)
+
+
+def requested(message: Any) -> tuple[int, int]:
+    """How many requests this is, and the bytes of their keys and values."""
+    kind = type(message)
+    if kind is Get or kind is Delete:
+        return 1, len(message.key)
+    if kind is Set:
+        return 1, len(message.key) + len(message.value)
+    if kind is WriteMany:
+        return len(message.ids), sum(map(len, message.keys)) + sum(map(len, message.values))
+    if kind is GetMany:
+        return len(message.ids), sum(map(len, message.keys))
+    return 1, len(getattr(message, "key", b""))
 
 
 def first(messages: list[Any], room: int) -> tuple[list[Any], list[Any]]:

@@ -452,11 +452,17 @@ class TestCancellation:
 
     def test_too_many_calls_at_once_are_overloaded_and_not_sent(self, flavour: str) -> None:
         async def body(store: Any) -> None:
-            # private: so many calls at once, without the tasks that would wait for them
-            waiting = [store._channel.ask(Status, time.monotonic() + 1) for _ in range(PENDING_MAX)]
-            with pytest.raises(Overloaded, match="nothing was sent"):
-                await store.get("k")
-            assert len(under_way(store)) == len(waiting)
+            async with anyio.create_task_group() as tasks:
+                for _ in range(PENDING_MAX):
+                    tasks.start_soon(store.node_status)
+                while len(under_way(store)) < PENDING_MAX:
+                    await anyio.lowlevel.checkpoint()
+                with pytest.raises(Overloaded, match="nothing was sent"):
+                    await store.get("k")
+                many = await store.get_many(["k", "l"])
+                assert [type(each) for each in many] == [Overloaded] * 2
+                assert len(under_way(store)) == PENDING_MAX
+                tasks.cancel_scope.cancel()
 
         with fake() as server:
             run(flavour, server.endpoint, body)

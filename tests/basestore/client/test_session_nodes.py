@@ -3,18 +3,21 @@
 Covers `client/session.py` and what the coordinator does with its floors.
 """
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from basestore.client.channel import Answer, Together
+from basestore.client.calls import Asking
+from basestore.client.channel import Batch
 from basestore.client.store import Store
 from basestore.consistency import Level, Outcome
 from basestore.errors import BasestoreError, InvalidRequest, ReadTimeout, SessionFull
 from basestore.protocol.codec import Message
+from basestore.protocol.groups import singly
 from basestore.protocol.replication import Apply
 from basestore.repair.rule import Rule
 from basestore.repair.version import Version
@@ -22,39 +25,6 @@ from basestore.results.receipts import Item, Receipt
 from tests.worlds.world import Call, World
 
 T = TypeVar("T")
-
-
-class Waiting:
-    """A request in a world; awaiting it lets the world's time pass until the answer is there."""
-
-    def __init__(self, world: World, call: Call) -> None:
-        self._world = world
-        self._call = call
-
-    def forget(self) -> None:
-        """It is answered all the same."""
-
-    def told(self) -> Message:
-        self._world.settle()
-        for _ in range(100):
-            if self._call.answer is not None:
-                return self._call.answer
-            self._world.run(0.05)
-        raise AssertionError("a request was not answered")
-
-    def __await__(self) -> Generator[Any, Any, Message]:
-        return self.told()
-        yield
-
-
-class Ever:
-    """Whoever waits for it looks for answers himself."""
-
-    def set(self) -> None:
-        pass
-
-    async def wait(self) -> None:
-        pass
 
 
 class Way:
@@ -78,13 +48,27 @@ class Way:
     async def ready(self, deadline: float) -> None:
         """Always."""
 
-    def together(self) -> Together:
-        return Together(Ever())
+    async def ask(self, asking: Asking, deadline: float, cluster: bytes = b"") -> Batch:
+        """Lets the world's time pass until each answer is there."""
+        batch = Batch(1, asking)
+        requests = singly(batch.requests)
+        calls = [self._world.ask(self.at, partial(numbered, request)) for request in requests]
+        for request, call in zip(requests, calls, strict=True):
+            batch.hear(self._answer(call)._replace(id=request.id))
+        return batch
 
-    def ask(
-        self, make: Callable[[int], Message], deadline: float, together: Together | None = None
-    ) -> Answer:
-        return Waiting(self._world, self._world.ask(self.at, make))
+    def _answer(self, call: Call) -> Any:
+        self._world.settle()
+        for _ in range(100):
+            if call.answer is not None:
+                return call.answer
+            self._world.run(0.05)
+        raise AssertionError("a request was not answered")
+
+
+def numbered(request: Any, number: int) -> Message:
+    numbered: Message = request._replace(id=number)
+    return numbered
 
 
 def finish(story: Coroutine[Any, Any, T]) -> T:

@@ -3,8 +3,11 @@
 Covers `results/receipts.py`, `answers.py` and `nodes.py`.
 """
 
+import pickle
 from collections.abc import Callable
 from contextlib import suppress
+from copy import copy
+from dataclasses import FrozenInstanceError, fields, replace
 from typing import Any
 
 import pytest
@@ -27,12 +30,21 @@ from basestore.errors import (
 )
 from basestore.protocol.client import Failed, Got, Page, Written
 from basestore.protocol.codec import decode, encode
+from basestore.protocol.groups import Found, Stored
 from basestore.protocol.handshake import Names
 from basestore.protocol.operator import Fact, NodeStatus
 from basestore.repair.version import Identity, Version
 from basestore.results.answers import encode_text, error_of
 from basestore.results.nodes import node_state
-from basestore.results.receipts import page, read_result, receipt
+from basestore.results.receipts import (
+    ReadResult,
+    Receipt,
+    page,
+    read_result,
+    read_results,
+    receipt,
+    receipts,
+)
 from tests.worlds.messages import messages_of
 
 VERSION = Version(1, 2, 3)
@@ -123,3 +135,34 @@ def test_an_unknown_error_of_a_newer_node_keeps_its_text() -> None:
 )
 def test_values_for_json_are_text_where_they_can_be(value: bytes | None, text: tuple[Any, Any]) -> None:
     assert encode_text(value) == text
+
+
+def test_what_answers_are_made_into_are_dataclasses_like_any_other() -> None:
+    written = Written(1, 0, 0, IDENTITY.encode(), 2, 2, [0, 1], b"", 7)
+    got = Got(1, True, b"v", VERSION.encode(), 0, 2, 2, False, 0)
+    names = Names([(0, "n1")], b"c" * 16)
+    for made in (receipt(written, Level.QUORUM, names), read_result(got, Level.ONE)):
+        values = {field.name: getattr(made, field.name) for field in fields(made)}
+        usual = type(made)(**values)
+        assert type(made) in (Receipt, ReadResult)
+        assert (made, repr(made)) == (usual, repr(usual))
+        assert pickle.loads(pickle.dumps(made)) == made == copy(made) == replace(made)
+        with pytest.raises(FrozenInstanceError):
+            made.required = 7  # type: ignore[misc]
+        with pytest.raises((AttributeError, TypeError)):
+            made.other = 7  # type: ignore[union-attr]
+
+
+@given(st.lists(st.binary(max_size=9), min_size=1, max_size=5), st.sampled_from(Level))
+def test_columns_are_read_as_single_answers_are(values: list[bytes], level: Level) -> None:
+    names = Names([(0, "n1"), (1, "n2")], b"c" * 16)
+    count = len(values)
+    ids = list(range(1, count + 1))
+    versions = [Version(place, 2, 3).encode() for place in ids]
+    identities = [b"proposed" + version + b"checked!" for version in versions]
+    stored = Stored(ids, identities, ids, 2, 1, [1, 1, 0, 3])
+    made = receipts(stored, level, names)
+    assert made == [receipt(each, level, names) for each in stored.single()]
+    assert len({id(each.replicas) for each in made}) == count  # to change one changes no other
+    found = Found(ids, values, versions, 2, 2)
+    assert read_results(found, level) == [read_result(each, level) for each in found.single()]

@@ -1,0 +1,224 @@
+"""Many: what `set_many` and its kin ask, by columns.
+
+A `Lot` is so many requests of one kind that are asked together, and may be no more than a frame takes. Where
+all of its keys and values are in order they are two columns of one message, and nothing is made for each of
+them; what is answered by columns is read by columns. Where one is wrong, or something is asked that columns
+do not say (a lifetime, say), each is a request of its own, and the wrong one fails for itself.
+
+Pure, as `calls`.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from basestore.client.arguments import Consistency, Data, get_level_of, key_columns, value_column
+from basestore.client.calls import Calls, Make, Members, delete_request, drawn, get_request, set_request
+from basestore.consistency import Level
+from basestore.errors import BasestoreError, InvalidRequest, RequestFailed
+from basestore.protocol.client import Delete, Set
+from basestore.protocol.codec import Message
+from basestore.protocol.frames import REQUESTS_MAX
+from basestore.protocol.groups import Found, GetMany, Stored, WriteMany, singly
+from basestore.repair.version import Identity
+from basestore.results.receipts import ReadResult, Receipt, read_result, read_results, receipt, receipts
+
+T = TypeVar("T")
+Failed = dict[int, Exception]
+MakeMany = Callable[[Sequence[Any], int, Failed], list[Message]]
+
+
+class Heard(Protocol):
+    """What was told of a lot; `channel.Batch` says what the fields are."""
+
+    first: int
+    told: list[Any]
+    failed: dict[int, Any]
+
+    def request(self, number: int) -> Any: ...
+
+
+class Lot(NamedTuple, Generic[T]):
+    """Many requests, before they are sent.
+
+    items      what they are about, one each
+    make       the requests for these, as `Asking.requests`
+    read       what the method returns, out of the answer to one of them, as of a `Call`
+    columns    the kind of message that answers many; `read_many`: what the method returns for each in it
+    """
+
+    items: Sequence[Any]
+    make: MakeMany
+    read: Callable[[Any, Members], T]
+    columns: type[Any]
+    read_many: Callable[[Any, Members], list[T]]
+    timeout_s: float
+
+    @property
+    def asks(self) -> int:
+        return len(self.items)
+
+    def requests(self, first: int, failed: Failed) -> list[Message]:
+        """As `Asking.requests`."""
+        return self.make(self.items, first, failed)
+
+    def parts(self) -> "list[Lot[T]]":
+        """Lots of as many as are asked together."""
+        starts = range(0, len(self.items), REQUESTS_MAX)
+        return [self._replace(items=self.items[start : start + REQUESTS_MAX]) for start in starts]
+
+    def results(self, heard: Heard, members: Members) -> list[T | BasestoreError]:
+        """What became of each, in its place."""
+        results: dict[int, Any] = dict(heard.failed)
+        for answer in heard.told:
+            try:
+                if type(answer) is self.columns:
+                    results.update(zip(answer.ids, self.read_many(answer, members), strict=True))
+                    continue
+            except RequestFailed:  # so does each
+                pass
+            for single in singly([answer]):
+                results[single.id] = self._result(single, heard.request(single.id), members)
+        return [results[number] for number in range(heard.first, heard.first + self.asks)]
+
+    def _result(self, answer: Message, request: Any, members: Members) -> T | BasestoreError:
+        try:
+            return self.read(answer, members)
+        except RequestFailed as error:
+            if isinstance(request, Set | Delete):
+                error.identity = error.identity or Identity.decode(request.identity)
+            return error
+        except InvalidRequest as error:
+            return error
+
+
+def set_many(
+    calls: Calls,
+    items: Sequence[tuple[Data, Data]],
+    bucket: str,
+    consistency: Consistency | None,
+    ttl_s: float | None,
+    timeout: float | None,
+) -> Lot[Receipt]:
+    level = calls.level_of(consistency)
+    timeout_s, timeout_ms = calls.time(timeout)
+    return _writes(items, partial(_sets, bucket, level, timeout_ms, ttl_s), level, timeout_s)
+
+
+def delete_many(
+    calls: Calls, keys: Sequence[Data], bucket: str, consistency: Consistency | None, timeout: float | None
+) -> Lot[Receipt]:
+    level = calls.level_of(consistency)
+    timeout_s, timeout_ms = calls.time(timeout)
+    return _writes(keys, partial(_deletes, bucket, level, timeout_ms), level, timeout_s)
+
+
+def get_many(
+    calls: Calls,
+    keys: Sequence[Data],
+    bucket: str,
+    consistency: Consistency | None,
+    timeout: float | None,
+    repair: bool = True,
+) -> Lot[ReadResult]:
+    level = get_level_of(consistency, calls.level, None)
+    timeout_s, timeout_ms = calls.time(timeout)
+    return Lot(
+        keys,
+        partial(_gets, bucket, level, timeout_ms, repair),
+        lambda answer, _: read_result(answer, level),
+        Found,
+        lambda answer, _: read_results(answer, level),
+        timeout_s,
+    )
+
+
+def _writes(items: Sequence[Any], make: MakeMany, level: Level, timeout_s: float) -> Lot[Receipt]:
+    return Lot(
+        items,
+        make,
+        lambda answer, members: receipt(answer, level, members),
+        Stored,
+        lambda answer, members: receipts(answer, level, members),
+        timeout_s,
+    )
+
+
+def _sets(
+    bucket: str,
+    level: Level,
+    timeout_ms: int,
+    ttl_s: float | None,
+    items: Sequence[tuple[Data, Data]],
+    first: int,
+    failed: Failed,
+) -> list[Message]:
+    identities = drawn(len(items))
+    ids = list(range(first, first + len(items)))
+    keys, values = zip(*items, strict=True)
+    try:
+        if ttl_s is None:
+            columns = *key_columns(bucket, keys), value_column(values)
+            return [WriteMany(ids, *columns, level.value, timeout_ms, identities, 0, False)]
+    except InvalidRequest:
+        pass
+
+    def make(request: int) -> Set:
+        key, value = items[request - first]
+        identity = identities[request - first]
+        return set_request(key, value, bucket, level, timeout_ms, ttl_s, identity, False, request)
+
+    return _each(make, ids, failed)
+
+
+def _deletes(
+    bucket: str, level: Level, timeout_ms: int, keys: Sequence[Data], first: int, failed: Failed
+) -> list[Message]:
+    identities = drawn(len(keys))
+    ids = list(range(first, first + len(keys)))
+    try:
+        columns = key_columns(bucket, keys)
+        return [WriteMany(ids, *columns, [], level.value, timeout_ms, identities, 0, True)]
+    except InvalidRequest:
+        pass
+
+    def make(request: int) -> Delete:
+        identity = identities[request - first]
+        return delete_request(keys[request - first], bucket, level, timeout_ms, identity, False, request)
+
+    return _each(make, ids, failed)
+
+
+def _gets(
+    bucket: str,
+    level: Level,
+    timeout_ms: int,
+    repair: bool,
+    keys: Sequence[Data],
+    first: int,
+    failed: Failed,
+) -> list[Message]:
+    ids = list(range(first, first + len(keys)))
+    try:
+        if repair is True:
+            return [GetMany(ids, *key_columns(bucket, keys), level.value, timeout_ms)]
+    except InvalidRequest:
+        pass
+    return _each(
+        lambda request: get_request(
+            keys[request - first], bucket, level, timeout_ms, repair, False, None, request
+        ),
+        ids,
+        failed,
+    )
+
+
+def _each(make: Make, numbers: Iterable[int], failed: Failed) -> list[Message]:
+    """Each for itself."""
+    requests = []
+    for number in numbers:
+        try:
+            requests.append(make(number))
+        except InvalidRequest as error:
+            failed[number] = error
+    return requests
