@@ -40,11 +40,12 @@ from pathlib import Path
 
 from basestore.errors import StorageError
 from basestore.replica.identity import Place
-from basestore.storage.durable_files import replace_file, sync_path
+from basestore.storage.durable_files import overwrite_file, sync_path
 
 NOWHERE: tuple[frozenset[Place], Place | None] = frozenset(), None  # of a store without a directory
 _PREFIX = "PLACE-"
 _HELD = "HELD"
+_DIGITS = 20  # of what it says: no sequence has more, and each is written over the one before
 _LEFT = b"a later opening has left this"
 _AT_FDCWD = -100
 _STATX_BTIME = 0x800
@@ -94,7 +95,7 @@ def note_held(directory: Path, sequence: int) -> None:
     """All batches up to this one are durable."""
     # A disk without room takes no file; what the old one says is true all the same.
     with suppress(OSError):
-        replace_file(directory / _HELD, str(sequence))
+        overwrite_file(directory / _HELD, f"{sequence:0{_DIGITS}}")
 
 
 def place_of(path: Path) -> Place:

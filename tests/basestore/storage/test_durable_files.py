@@ -13,7 +13,7 @@ import pytest
 from basestore.cli.checkpoint import Checkpoint, Progress
 from basestore.server.local_cluster import prepare_cluster
 from basestore.storage import rocks_salvage
-from basestore.storage.durable_files import replace_file, sync_path
+from basestore.storage.durable_files import SECTOR_BYTES, overwrite_file, replace_file, sync_path
 from basestore.storage.rocks_damage import SALVAGING
 
 
@@ -86,3 +86,29 @@ def test_a_link_in_the_place_of_the_draft_is_not_followed(tmp_path: Path) -> Non
     with pytest.raises(OSError, match="symbolic links"):
         replace_file(tmp_path / "kept", "text")
     assert (tmp_path / "another").read_bytes() == b"untouched"
+
+
+def test_a_text_as_long_as_the_one_before_is_written_over_it(tmp_path: Path) -> None:
+    path = tmp_path / "held"
+    overwrite_file(path, "0041")
+    before = path.stat().st_ino
+    overwrite_file(path, "0042")
+    assert (path.read_text(), path.stat().st_ino) == ("0042", before)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("before", ["", "41", "00041"])
+def test_over_a_text_of_another_length_nothing_is_written(tmp_path: Path, before: str) -> None:
+    path = tmp_path / "held"
+    replace_file(path, before)
+    kept = tmp_path / "kept"
+    kept.hardlink_to(path)
+    overwrite_file(path, "0042")
+    assert path.read_text() == "0042"
+    assert kept.read_text() == before
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["held", "kept"]
+
+
+def test_more_than_a_sector_is_not_written_over(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        overwrite_file(tmp_path / "held", "x" * (SECTOR_BYTES + 1))
