@@ -146,7 +146,7 @@ class ApplyGroup(NamedTuple):
 
     def check(self) -> str:
         sound = 0 < len(self.rows) == len(self.records) <= GROUP_MAX and self.id <= GROUP_ID_MAX
-        return "" if sound else "is no group of records"
+        return "" if sound and min(map(len, self.records)) >= RECORD_BYTES_MIN else "is no group of records"
 
     def single(self) -> list[Apply]:
         columns = enumerate(zip(self.rows, self.records, strict=True), self.id + 1)
