@@ -25,7 +25,7 @@ from basestore.coordinator.context import TOO_MUCH_ASKED, Context, refuse
 from basestore.coordinator.get import ClientGet
 from basestore.coordinator.quorum_read import LINGER_S, WIDEN_S, QuorumRead
 from basestore.errors import Overloaded
-from basestore.groups.write_group import by_outbox, picked
+from basestore.groups.write_group import picked, places_of
 from basestore.instant import Instant
 from basestore.protocol.client import Get
 from basestore.protocol.groups import Found, HeldGroup
@@ -174,8 +174,11 @@ class ReadGroup(Operation):
         context, columns = self._context, self._columns
         seconds = now.monotonic - self._begun.monotonic
         context.metrics.answered("get", columns.level, "found", seconds, len(self.ids) - 1)
-        for outbox, places in by_outbox(columns.outboxes, self.ids, self._first).items():
-            self._tell(outbox, places)
+        staying = [request - self._first for request in self.ids[1:]]
+        records, ids = picked(self._held[self._whole], staying), picked(columns.ids, staying)
+        values, versions = values_of(records), [record[:VERSION_BYTES] for record in records]
+        for outbox, at in places_of(picked(columns.outboxes, staying)).items():
+            self._tell(outbox, picked(ids, at), picked(values, at), picked(versions, at))
         self._answered = True
         if not columns.compare or len(self._asked) == len(columns.replicas):
             context.operations.drop_group(self)
@@ -185,14 +188,11 @@ class ReadGroup(Operation):
         context.operations.alarm_at(self.ids[0], self._deadline)
         self._ask(len(columns.replicas), now)
 
-    def _tell(self, outbox: Outbox, places: list[int]) -> None:
-        columns, held, load = self._columns, self._held[self._whole], self._context.load
-        ids, records = picked(columns.ids, places), picked(held, places)
-        values = values_of(records)
+    def _tell(self, outbox: Outbox, ids: list[int], values: list[bytes], versions: list[bytes]) -> None:
+        load = self._context.load
         size = SMALL_BYTES + sum(map(len, values)) + 48 * len(ids)
         load.answer_bytes += (SMALL_BYTES + len(values[0]) - load.answer_bytes) // 8
         if outbox.roomy:
-            versions = [record[:VERSION_BYTES] for record in records]
             outbox.put(Found(ids, values, versions, self._required, len(self._held)), size)
             return
         for request in ids:

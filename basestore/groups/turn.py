@@ -21,7 +21,7 @@ case's checks, and decides nothing that the coordinator does not decide as well.
 
 from collections.abc import Iterable, Iterator, Sequence
 from operator import add
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final
 
 from basestore.cluster.outbox import Outbox
 from basestore.consistency import Level
@@ -30,7 +30,7 @@ from basestore.coordinator.coordinator import receive
 from basestore.coordinator.get import compares
 from basestore.errors import ClockSkew
 from basestore.groups.read_group import ReadColumns, ReadGroup
-from basestore.groups.write_group import WriteColumns, begin_writes, picked
+from basestore.groups.write_group import WriteColumns, begin_writes, picked, places_of
 from basestore.instant import Instant
 from basestore.protocol.client import Delete, Get, Set
 from basestore.protocol.groups import GetMany, WriteMany, singly
@@ -41,7 +41,6 @@ from basestore.repair.version import NO_PROPOSAL, PROPOSAL_BYTES, VERSION_BYTES,
 GROUPED: Final = frozenset((Set, Delete, Get, WriteMany, GetMany))
 VALUE_BYTES_MAX: Final = 64 << 10  # of a plain write: a longer one gains nothing in a group
 Asked = tuple[Outbox, Any]
-T = TypeVar("T")
 _LEVELS: Final = {level.value: level for level in Level}
 _READ_LEVELS: Final = frozenset(_LEVELS) - {Level.ANY.value}
 _READS: Final = frozenset((Get, GetMany))
@@ -215,7 +214,7 @@ class Turn:
             return False
         sets = list(map(context.placement.sets.__getitem__, partitions))
         into: dict[tuple[int, ...], WriteColumns] = {}
-        for replicas, at in _places(sets).items():
+        for replicas, at in places_of(sets).items():
             columns = into[replicas] = writes.columns(tombstone, level, timeout_ms, replicas, len(at), size)
             columns.extend(
                 outbox, picked(ids, at), picked(partitions, at), picked(rows, at),
@@ -309,20 +308,10 @@ class Turn:
         """Those that each group of them is made of."""
         placement = self._context.placement
         partitions, rows = placement.place_all(list(map(self._names[bucket].__add__, reads.keys)))
-        for replicas, at in _places(list(map(placement.sets.__getitem__, partitions))).items():
+        for replicas, at in places_of(list(map(placement.sets.__getitem__, partitions))).items():
             for places in _in_groups(at, rows):
                 columns = (picked(each, places) for each in (reads.outboxes, reads.ids, rows, reads.floors))
                 yield ReadColumns(_LEVELS[level], timeout_ms, replicas, compare, *columns)
-
-
-def _places(column: Sequence[T]) -> dict[T, Sequence[int]]:
-    """Where in a column each of its values stands."""
-    if len(set(column)) == 1:
-        return {column[0]: range(len(column))}
-    places: dict[T, Sequence[int]] = {value: [] for value in column}
-    for place, value in enumerate(column):
-        cast("list[int]", places[value]).append(place)
-    return places
 
 
 def _in_groups(places: Sequence[int], rows: Sequence[bytes]) -> Iterator[Sequence[int]]:

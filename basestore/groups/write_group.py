@@ -16,7 +16,7 @@ So a group only ever counts; hints, timeouts and errors are the quorum write's.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from basestore.cluster.operations import RELIEVED_AT_ONCE, Ack, Operation
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
@@ -91,6 +91,16 @@ def by_outbox(outboxes: Sequence[Outbox], ids: Sequence[int], first: int) -> dic
     for request in ids[1:]:
         place = request - first
         places.setdefault(outboxes[place], []).append(place)
+    return places
+
+
+def places_of(column: Sequence[T]) -> dict[T, Sequence[int]]:
+    """Where in a column each of its values stands."""
+    if len(set(column)) == 1:
+        return {column[0]: range(len(column))}
+    places: dict[T, Sequence[int]] = {value: [] for value in column}
+    for place, value in enumerate(column):
+        cast("list[int]", places[value]).append(place)
     return places
 
 
