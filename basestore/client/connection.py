@@ -91,6 +91,7 @@ class _Connection:
         self._readable.register(stream.extra(anyio.abc.SocketAttribute.raw_socket), select.POLLIN)
 
     def send(self, requests: list[Message]) -> None:
+        """All of a batch: so it is sent as a whole, or taken back as a whole."""
         if not self._outgoing:
             self._wake.set()
         self._outgoing += requests
