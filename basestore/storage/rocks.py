@@ -48,18 +48,13 @@ from basestore.storage.rocks_full import (
     sync_logs,
 )
 
-TABLE_BYTES = 64 << 20
-# On a small disk they are smaller, as are memtables and levels: opening needs room for what memory holds, and
-# what RocksDB writes by itself must fit into the reserve (`replica/disk_space.py`).
-TABLES_A_DISK = 320
-TABLE_BYTES_MIN = 1 << 20
-TABLES_AT_ONCE = 14  # one is made of memtables; a table and a dozen of the next level, or eight, are merged
-LEVEL_TABLES = 4  # in the first level; each one below takes ten times as much
-# A write walks through the whole memtable, so four small ones take a quarter less time than a large one. They
-# are merged into one table, and their filters tell a read which of them need not be walked through.
-MEMTABLES_A_TABLE = 4
-MEMTABLES_MAX = 2 * MEMTABLES_A_TABLE  # as many are being written while as many again are filled
-MEMTABLE_FILTER = 0.02  # of its size
+MEMTABLE_BYTES = 64 << 20
+# On a small disk they are smaller, as are tables and levels: opening needs room for what one holds, and what
+# RocksDB writes by itself must fit into the reserve (`replica/disk_space.py`).
+MEMTABLES_A_DISK = 320
+MEMTABLE_BYTES_MIN = 1 << 20
+MEMTABLES_AT_ONCE = 14  # one becomes a table; a table and a dozen of the next level, or eight, are merged
+LEVEL_MEMTABLES = 4  # in the first level; each one below takes ten times as much
 REOPEN_S = 1.0
 # How a store whose log found no room is opened again by the process that wrote it: its last record may be
 # cut off, and is of the batch that was refused. The next process believes no such log.
@@ -67,14 +62,14 @@ _AGAIN = DBRecoveryMode.tolerate_corrupted_tail_records()
 _BUSY = re.compile(r"Write stall|Incomplete", re.IGNORECASE)
 
 
-def table_bytes(disk_bytes: int) -> int:
+def memtable_bytes(disk_bytes: int) -> int:
     """How much is kept in memory before it becomes a table, on a disk of this size."""
-    return min(TABLE_BYTES, max(TABLE_BYTES_MIN, disk_bytes // TABLES_A_DISK))
+    return min(MEMTABLE_BYTES, max(MEMTABLE_BYTES_MIN, disk_bytes // MEMTABLES_A_DISK))
 
 
 def own_bytes(disk_bytes: int) -> int:
     """About how much RocksDB writes by itself, of what it has taken already, before it gives up as much."""
-    return TABLES_AT_ONCE * table_bytes(disk_bytes)
+    return MEMTABLES_AT_ONCE * memtable_bytes(disk_bytes)
 
 
 def options(mode: DBRecoveryMode, disk_bytes: int) -> Options:
@@ -82,14 +77,10 @@ def options(mode: DBRecoveryMode, disk_bytes: int) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_wal_recovery_mode(mode)
-    table_size = table_bytes(disk_bytes)
-    options.set_write_buffer_size(table_size // MEMTABLES_A_TABLE)
-    options.set_min_write_buffer_number_to_merge(MEMTABLES_A_TABLE)
-    options.set_max_write_buffer_number(MEMTABLES_MAX)
-    options.set_memtable_prefix_bloom_ratio(MEMTABLE_FILTER)
-    options.set_memtable_whole_key_filtering(True)
-    options.set_target_file_size_base(table_size)
-    options.set_max_bytes_for_level_base(LEVEL_TABLES * table_size)
+    memtable = memtable_bytes(disk_bytes)
+    options.set_write_buffer_size(memtable)
+    options.set_target_file_size_base(memtable)
+    options.set_max_bytes_for_level_base(LEVEL_MEMTABLES * memtable)
     options.set_max_background_jobs(2)
     options.set_keep_log_file_num(3)
     options.set_paranoid_checks(True)

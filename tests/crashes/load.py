@@ -187,7 +187,7 @@ class Opening:
 
 def main(directory: Path, seed: int, bursts: int) -> None:
     """Run the load."""
-    rocks.TABLE_BYTES, rocks.MEMTABLES_A_TABLE = 2 * MEMTABLE_BYTES, 2
+    rocks.MEMTABLE_BYTES = MEMTABLE_BYTES
     chance = random.Random(seed)
     clock = Clock()
     for number in range(OPENINGS):

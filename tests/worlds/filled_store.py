@@ -70,7 +70,7 @@ def _fill(disk: Path) -> Path:
 
 
 def main(disk: Path, memtable_bytes: int) -> dict[str, object]:
-    rocks.TABLE_BYTES = rocks.TABLE_BYTES_MIN = memtable_bytes
+    rocks.MEMTABLE_BYTES = rocks.MEMTABLE_BYTES_MIN = memtable_bytes
     mount(disk, "12m")
     store = disk / "store"
     engine = RocksEngine(store)
