@@ -37,7 +37,7 @@ from basestore.anti_entropy.exchange import LocalSide, stores_digest
 from basestore.cluster.outbox import SMALL_BYTES, Outbox, weight
 from basestore.cluster.peers import Peers
 from basestore.instant import Instant
-from basestore.protocol.anti_entropy import Roots, SameRoots
+from basestore.protocol.anti_entropy import ROOTS_MAX, Roots, SameRoots
 from basestore.protocol.codec import Message
 from basestore.protocol.limits import ProtocolError
 from basestore.repair.certificate import Certificate
@@ -188,24 +188,22 @@ class RootComparison:
             opened = min(len(others), turn.most)
             # Those that are never plain must not hold up the ones that were found to differ.
             most = max(turn.most - opened, turn.most // 2)
-            self._name(member, plain[: self._local.pace.named], most, now)
+            # Requests may not keep any from its turn, however many change all the time.
+            named = min(max(self._local.pace.named, turn.most), ROOTS_MAX)
+            self._name(member, plain[:named], most, now)
         return others[: turn.most]
 
-    def _due(self, partitions: Iterable[int], member: int, now: Instant) -> list[int]:
-        """Those of which a newer proof is worth something. What is at rest does not change, so its proofs are
-        renewed together, and seldom: newer ones only say the same of a later stamp."""
-        moving: list[int] = []
-        resting: list[tuple[float, int]] = []
+    def _due(self, partitions: Sequence[int], member: int, now: Instant) -> list[int]:
+        """Those of which a newer proof is worth something, in order. What is at rest does not change, so its
+        proofs are renewed together, and seldom: newer ones only say the same of a later stamp."""
+        rested: dict[int, float] = {}
         for partition in partitions:
             last = self._certificates.last_exchange(partition, member)
             rested_s = math.inf if last is None else now.monotonic - last.begun_s
             if self._rests(partition, now):
-                resting.append((rested_s, partition))
-            else:
-                moving.append(partition)
-        longest_s = max(resting, default=(0.0, 0))[0]
-        least_s = REST_S / 2 if longest_s >= REST_S else REST_S
-        return moving + [partition for rested_s, partition in resting if rested_s >= least_s]
+                rested[partition] = rested_s
+        least_s = REST_S / 2 if max(rested.values(), default=0.0) >= REST_S else REST_S
+        return [partition for partition in partitions if rested.get(partition, math.inf) >= least_s]
 
     def _rests(self, partition: int, now: Instant) -> bool:
         """Whether all that was ever taken is stable: nothing has changed since a stamp that is by now."""

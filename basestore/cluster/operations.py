@@ -47,16 +47,19 @@ ANSWERS: Final[Mapping[type, str]] = {
 
 # An Applied acknowledges many operations at once: each is handed the id of what it had asked.
 Ack = int
+NO_GROUP: Final = -1
 
 
 class Operation:
-    """Something that waits for answers. Answers that it does not expect do nothing."""
+    """Something that waits for answers. Answers that it does not expect do nothing. `group`: its id as a
+    group, of which only the answers to groups speak."""
 
-    __slots__ = ("bytes", "ids")
+    __slots__ = ("bytes", "group", "ids")
 
     def __init__(self, bytes_held: int) -> None:
         self.ids: list[int] = []
         self.bytes = bytes_held
+        self.group = NO_GROUP
 
     def applied(self, member: int, answer: Ack, now: Instant) -> None:
         """The member holds the record as the winner, durably."""
@@ -189,6 +192,7 @@ class Operations:
         `group`, until `leave` gives a request's to an operation of its own."""
         first = self._next
         self._next += 1 + count
+        group.group = first
         group.ids = list(range(first, self._next))
         self._by_id.update(dict.fromkeys(group.ids, group))
         self.count += count
@@ -229,7 +233,7 @@ class Operations:
     def answer(self, member: int, message: Any, now: Instant) -> None:
         """Hand an answer to the operation whose it is, if that is still under way."""
         operation = self._by_id.get(message.id)
-        if operation is not None:
+        if operation is not None and operation.group != message.id:
             getattr(operation, ANSWERS[type(message)])(member, message, now)
 
     def applied(self, member: int, requests: Iterable[int], now: Instant) -> None:
@@ -238,7 +242,7 @@ class Operations:
         for request in requests:
             # Nobody is found for a late or repeated answer: an id is never used again.
             operation = find(request)
-            if operation is not None:
+            if operation is not None and operation.group != request:
                 operation.applied(member, request, now)
 
     def applied_groups(self, member: int, message: AppliedGroups, now: Instant) -> None:
@@ -249,7 +253,7 @@ class Operations:
             if skipped:
                 acks = [request for request in acks if request not in skipped]
             operation = self._by_id.get(group)
-            if operation is None:
+            if operation is None or operation.group != group:
                 self.applied(member, acks, now)
                 continue
             if len(operation.ids) <= count:  # some have left it
@@ -260,6 +264,8 @@ class Operations:
     def held_group(self, member: int, answer: HeldGroup, now: Instant) -> None:
         """What is held of each row of a group that was asked for."""
         group = self._by_id.get(answer.id)
+        if group is not None and group.group != answer.id:
+            return  # nobody has asked that
         if group is None or len(group.ids) <= len(answer.held):  # some have left it
             for each in answer.single():
                 if self._by_id.get(each.id) is not group:

@@ -101,8 +101,7 @@ class QuorumWrite(Operation):
         self, context: Context, content: Content, replicas: tuple[int, ...], level: Level, deadline: float,
         report: Report, begun_s: float,
     ) -> None:  # fmt: skip
-        self.ids = []
-        self.bytes = len(content.row) + len(content.value)
+        super().__init__(len(content.row) + len(content.value))
         self._context = context
         self._content = content
         self._rule = content.rule

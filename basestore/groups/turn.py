@@ -254,6 +254,9 @@ class Turn:
         for outbox, request in asked:
             if type(request) is GetMany:
                 ids, bucket, keys, level, timeout_ms = request
+                if not 0 < min(map(len, keys)) <= max(map(len, keys)) <= KEY_BYTES_MAX:
+                    self._begin_singly(((outbox, request),), now)
+                    continue
                 reads = kinds.setdefault((bucket, level, timeout_ms), _Reads())
                 reads.outboxes += [outbox] * len(ids)
                 reads.ids += ids
@@ -261,7 +264,10 @@ class Turn:
                 reads.floors += [b""] * len(ids)
                 continue
             number, bucket, key, level, timeout_ms, floor, repair, tell, stale_ms_max = request
-            if tell or stale_ms_max or not repair:
+            if (
+                tell or stale_ms_max or not repair or not 0 < len(key) <= KEY_BYTES_MAX
+                or len(floor) not in (0, VERSION_BYTES)
+            ):  # fmt: skip
                 self._begin_singly(((outbox, request),), now)
                 continue
             kind = bucket, level, timeout_ms
@@ -278,7 +284,7 @@ class Turn:
         context, groups, compare = self._context, list[ReadColumns](), dict[int, bool]()
         for kind, reads in list(kinds.items()):
             _, level, _ = kind
-            if not self._plain(*kind, reads):
+            if not self._plain(*kind):
                 self._begin_singly(kinds.pop(kind).single(*kind), now)
                 continue
             if level not in compare:  # a lot for all of a turn: few comparisons of many rows
@@ -293,14 +299,10 @@ class Turn:
         for columns in groups:
             ReadGroup(context, columns, now).begin(now)
 
-    def _plain(self, bucket: str, level: int, timeout_ms: int, reads: _Reads) -> bool:
-        """Whether nothing about any of them is special."""
-        lengths = set(map(len, reads.keys))
-        return (
-            bucket in self._names and level in _READ_LEVELS and 0 < timeout_ms <= self._context.timeout_ms_max
-            and 0 < min(lengths) <= max(lengths) <= KEY_BYTES_MAX
-            and set(map(len, reads.floors)) <= {0, VERSION_BYTES}
-        )  # fmt: skip
+    def _plain(self, bucket: str, level: int, timeout_ms: int) -> bool:
+        """Whether nothing that reads of a kind have in common is special."""
+        in_time = 0 < timeout_ms <= self._context.timeout_ms_max
+        return bucket in self._names and level in _READ_LEVELS and in_time
 
     def _columns(
         self, bucket: str, level: int, timeout_ms: int, reads: _Reads, *, compare: bool

@@ -224,7 +224,7 @@ class SameRoots(NamedTuple):
 
 def _check_columns(said: Roots | SameRoots, count: int, *more: list[int]) -> str:
     shared = (said.stable, said.closed, said.tags)
-    if len(said.sequences) != count or any(len(column) not in (1, count) for column in shared if count):
+    if len(said.sequences) != count or any(len(column) not in (1, count) for column in shared):
         return "has columns of different lengths"
     if len(said.claims) % 4 or not all(0 <= place < count for place in said.claims[::4]):
         return "does not hold places, members, stamps and tags in turn"

@@ -145,8 +145,9 @@ class ApplyGroup(NamedTuple):
     records: list[bytes]
 
     def check(self) -> str:
-        sound = 0 < len(self.rows) == len(self.records) <= GROUP_MAX and self.id <= GROUP_ID_MAX
-        return "" if sound and min(map(len, self.records)) >= RECORD_BYTES_MIN else "is no group of records"
+        if not (0 < len(self.rows) == len(self.records) <= GROUP_MAX and self.id <= GROUP_ID_MAX):
+            return "is no group of records"
+        return "" if min(map(len, self.records)) >= RECORD_BYTES_MIN else "carries what is no record"
 
     def single(self) -> list[Apply]:
         columns = enumerate(zip(self.rows, self.records, strict=True), self.id + 1)

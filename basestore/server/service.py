@@ -27,6 +27,7 @@ import logging
 import os
 import secrets
 from contextlib import nullcontext, suppress
+from functools import partial
 
 import trio
 
@@ -154,11 +155,7 @@ class Service:
             self._synced.append((barrier, error))
             self._poller.ring()
 
-        def note(barrier: int) -> None:
-            if self._engine.persistent:
-                note_held(self.config.directory, barrier)
-
-        self._sync_thread = SyncThread(self._engine, done, note)
+        self._sync_thread = SyncThread(self._engine, done)
         clean, listeners, ended = True, [], None
         try:
             listeners = await self._listen()
@@ -169,7 +166,8 @@ class Service:
                     await nursery.start(serve_node, self.node, self.config.metrics)
                 nursery.start_soon(self._poller.run, self.turn)
                 if self._engine.persistent:
-                    self._disk_watch = DiskWatch(self.config.directory)
+                    durable, note = self.node.group_commit.sequence, partial(note_held, self.config.directory)
+                    self._disk_watch = DiskWatch(self.config.directory, durable, note)
                 for index in self.connections.dialled:
                     nursery.start_soon(self.connections.dial_forever, index)
                 for index in self.connections.awaited:
@@ -248,9 +246,9 @@ class Service:
         # steps store while the sync runs may or may not be covered by it, and waits for the next.
         newest = node.step(now)
         self.connections.send()
-        self._plan_turn()
         if newest is not None:  # after the sends: peers need not wait for this thread to hand over
             self._sync(newest, now)
+        self._plan_turn(newest)
         if node.state != self._state:
             self._tell_state()
         if node.linked and not self._linked.is_set():
@@ -289,19 +287,23 @@ class Service:
         else:
             log.warning("%s: the disk is there again", self.node.name)
 
-    def _plan_turn(self) -> None:
+    def _plan_turn(self, newest: int | None) -> None:
         """When the next is due if nothing comes in. The tick of a node at rest is not due soon, but it is
         welcome in any turn shortly before. So nodes at rest fall into step with each other, and what an idle
         one has to do is done in few turns."""
         due_s, self._early_s = self.node.rest.next_tick()
-        self._poller.wake_at(min(due_s, self.node.operations.alarm_due_s))
+        due_s = min(due_s, self.node.operations.alarm_due_s)
+        if newest is not None and not self._sync_thread.busy:  # it waits for the end of an interval
+            due_s = min(due_s, self._sync_due_s)
+        self._poller.wake_at(due_s)
+        if self._disk_watch is not None:
+            self._disk_watch.durable = self.node.group_commit.durable_sequence
+            self._disk_watch.look_every(LOOK_S if self.node.rest.busy else RESTING_LOOK_S)
 
     def _tick(self, now: Instant) -> None:
         node, watch = self.node, self._disk_watch
-        if watch is not None:
-            watch.look_s = LOOK_S if node.rest.busy else RESTING_LOOK_S
-            if watch.room is not None:
-                node.disk_space.tell(*watch.room)
+        if watch is not None and watch.room is not None:
+            node.disk_space.tell(*watch.room)
         node.tick(now)
         if node.group_commit.down != self._disk_down:
             self._tell_disk()

@@ -106,9 +106,7 @@ class Opening:
         assert barrier is not None
         self.node.durable(barrier, clock.now())
         self.client = self.node.open_client()
-        self._sync_thread = SyncThread(
-            self.engine, lambda barrier, error: self._landed.put((barrier, error)), lambda _: None
-        )
+        self._sync_thread = SyncThread(self.engine, lambda barrier, error: self._landed.put((barrier, error)))
         note("opened", number)
 
     def _half(self, partition: int) -> int:

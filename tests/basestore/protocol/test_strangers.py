@@ -3,6 +3,7 @@
 Covers the checks of `basestore/protocol` and the handlers of `basestore/node.py`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -295,10 +296,41 @@ def busy_world() -> World:
     return world
 
 
-def named(opened: list[int], message: Message) -> Message:
-    """The message, about an open exchange if it is about one of those that are numbered so."""
+def grouped_world() -> World:
+    """A world in which node 0 waits for answers to groups, and of what it has named."""
+    world = World(3)
+    partitions = sorted(world.node(0).summaries.of)
+    for number in range(20):
+        world.put(0, f"{number}", "v", Level.ALL)
+    for partition in partitions:
+        world.node(0).scheduler.wish(1, partition)
+    world.run(4)
+    world.hold(0, 1)
+    world.hold(1, 0)
+    world.log.clear()
+    world.node(0).exchanges.roots.ask(1, partitions, 1)
+    world.settle()
+    assert world.sent(Roots)
+    for level in (Level.QUORUM, Level.ALL):
+        asked = [Set(0, "default", b"%d" % key, b"w", level, 800, 0, b"proposal") for key in range(2)]
+        reads = [Get(0, "default", b"%d" % key, level, 800, b"", True) for key in range(2, 4)]
+        world.ask_together(0, [*asked, *reads])
+        world.node(0).step(world.now(0))
+    names = [type(message) for message in world.links[0, 1].messages]
+    assert [names.count(kind) for kind in (ApplyGroup, ReadGroup)] == [2, 2]
+    return world
+
+
+def named(world: World, message: Message) -> Message:
+    """The message, about what is open if it is about one of those that are numbered so."""
+    exchanges = world.node(0).exchanges
+    # private: a peer would know their numbers
+    opened = [number for _, number in sorted(exchanges._open)]
     exchange = getattr(message, "exchange", 2)
-    return message._replace(exchange=opened[exchange]) if exchange in (0, 1) else message
+    if isinstance(message, SameRoots) and message.number == 1:
+        # private: a peer would know that number, too
+        return message._replace(number=exchanges.roots._number)
+    return message._replace(exchange=opened[exchange]) if 0 <= exchange < len(opened) else message
 
 
 @settings(max_examples=150)
@@ -325,13 +357,12 @@ def test_no_request_of_a_client_stops_a_node(said: list[Message]) -> None:
     still_works(world, 0)
 
 
-@settings(max_examples=200)
-@given(st.lists(st.one_of([SAID[kind] for kind in FROM_PEERS]), max_size=8))
-def test_no_word_of_a_peer_stops_a_node(said: list[Message]) -> None:
-    world = busy_world()
-    # private: a peer would know their numbers
-    opened = [number for _, number in sorted(world.node(0).exchanges._open)]
-    for message in (named(opened, message) for message in said):
+@pytest.mark.parametrize("busy", [busy_world, grouped_world])
+@settings(max_examples=150)
+@given(said=st.lists(st.one_of([SAID[kind] for kind in FROM_PEERS]), max_size=8))
+def test_no_word_of_a_peer_stops_a_node(busy: Callable[[], World], said: list[Message]) -> None:
+    world = busy()
+    for message in [named(world, message) for message in said]:
         node = world.node(0)
         try:
             assert node.receive(1, world.links[0, 1], travel([message]), world.now(0)) is None
