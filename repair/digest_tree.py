@@ -28,7 +28,7 @@ from collections.abc import Iterable, Mapping
 from typing import Self
 from zlib import crc32
 
-from basestore.repair.version import COUNTER_BITS, VERSION_BYTES, is_tombstone
+from basestore.repair.version import COUNTER_BITS, FLAGS_AT, VERSION_BYTES, is_tombstone
 
 LEAVES = 4096
 NODES = 64
@@ -112,16 +112,13 @@ class Summary:
         change = _number(head[VERSION_BYTES:_DIGEST_END], "big") - _number(
             held[VERSION_BYTES:_DIGEST_END], "big"
         )
-        self.recount(head, held)
+        if not (head and held) or head[FLAGS_AT] != held[FLAGS_AT]:
+            self.count += bool(head) - bool(held)
+            self.live += bool(head and not is_tombstone(head)) - bool(held and not is_tombstone(held))
         # The mask makes a negative sum the right one modulo 2^128, too.
         self.root = (self.root + change) & MASK
         self.leaves[leaf] = total = (self.leaves.get(leaf, 0) + change) & MASK
         return total
-
-    def recount(self, head: bytes, held: bytes) -> None:
-        """The same for the counts alone."""
-        self.count += bool(head) - bool(held)
-        self.live += bool(head and not is_tombstone(head)) - bool(held and not is_tombstone(held))
 
     def encode(self) -> bytes:
         """All but the leaves, which are stored by themselves."""

@@ -16,12 +16,11 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import TypeAlias
 
-from basestore.repair.digest_tree import FANOUT, MASK, Summary, decode_node, digest_of, encode_node, leaf_of
-from basestore.repair.version import HEAD_BYTES, VERSION_BYTES
+from basestore.errors import StorageError
+from basestore.repair.digest_tree import Summary, decode_node, encode_node
 from basestore.replica.group_commit import GroupCommit
 from basestore.storage import keyspace
 from basestore.storage.engine import Engine
-from basestore.storage.keyspace import SEQUENCE_BYTES
 
 # A line of the log, and under which sequence of the partition it was stored: what stands there still.
 Slot: TypeAlias = tuple[int, bytes]
@@ -30,10 +29,9 @@ Slot: TypeAlias = tuple[int, bytes]
 class ApplyLog:
     """One partition. `lines`: of each sequence behind `begin` its line, or None when it stands no more;
     `stored`: the last sequence in a log record; `dirty`: nodes that have changed since their rows were
-    written; `summed`: of those rows that were there at the opening, up to which sequence they have all;
-    `gap`: log records lack entries between others."""
+    written."""
 
-    __slots__ = ("begin", "dirty", "gap", "lines", "number", "prefix", "stored", "summary", "summed")
+    __slots__ = ("begin", "dirty", "lines", "number", "prefix", "stored", "summary")
 
     def __init__(self, prefix: bytes, summary: Summary) -> None:
         self.prefix = prefix
@@ -42,8 +40,6 @@ class ApplyLog:
         self.begin = self.stored = summary.sequence
         self.lines: list[bytes | None] = []
         self.dirty: set[int] = set()
-        self.summed: dict[int, int] = {}
-        self.gap = False
 
     def log(self, group_commit: GroupCommit, after: int, most: int) -> list[Slot]:
         """The next lines behind the sequence `after`, in order, at most so many."""
@@ -68,45 +64,14 @@ class ApplyLog:
 
     def put_sums(self, nodes: Iterable[int], group_commit: GroupCommit) -> None:
         """Stage the rows of these nodes, and of the summary."""
-        leaves, sequence = self.summary.leaves, self.summary.sequence.to_bytes(SEQUENCE_BYTES)
+        leaves = self.summary.leaves
         for node in nodes:
-            group_commit.stage(keyspace.node(self.prefix, node), sequence + encode_node(leaves, node))
+            group_commit.stage(keyspace.node(self.prefix, node), encode_node(leaves, node))
         group_commit.stage(keyspace.summary(self.prefix), self.summary.encode())
 
-    def redo(self, row: bytes, sequence: int, head: bytes, held: bytes) -> None:
-        """An entry of a log record: what stored sums do not have yet is added to them. ValueError when it
-        goes back."""
-        summary, leaf = self.summary, leaf_of(row)
-        self.gap |= sequence > summary.sequence + 1
-        change = digest_of(head) - digest_of(held)
-        if sequence > summary.sequence:
-            summary.sequence = sequence
-            summary.root = (summary.root + change) & MASK
-            summary.recount(head, held)
-        if sequence > self.summed.get(leaf // FANOUT, 0):
-            summary.leaves[leaf] = (summary.leaves.get(leaf, 0) + change) & MASK
-        self.dirty.add(leaf // FANOUT)
-        line = head[:VERSION_BYTES] + row if head else b""
-        self._redo_line(line, sequence, int.from_bytes(held[HEAD_BYTES:]), still=False)
-
-    def redo_still(
-        self, leaf: int, sequence: int, replaced: int, count: int, live: int, root: bytes, total: bytes
-    ) -> None:
-        """The same of a still entry: what sums are from now on. Those that are stored at its very sequence
-        may have it or not; if they are of a later still entry, that one follows."""
-        summary = self.summary
-        self.gap |= sequence > summary.sequence
-        if sequence >= summary.sequence:
-            summary.sequence = sequence
-            summary.count, summary.live, summary.root = count, live, int.from_bytes(root)
-        if sequence >= self.summed.get(leaf // FANOUT, 0):
-            summary.leaves[leaf] = int.from_bytes(total)
-        self.dirty.add(leaf // FANOUT)
-        self._redo_line(b"", sequence, replaced, still=True)
-
-    def _redo_line(self, line: bytes, sequence: int, replaced: int, *, still: bool) -> None:
-        """`still`: the sequence has not moved. What is at or below `floor` or `spilled` was dealt with.
-        ValueError when it goes back."""
+    def replay(self, line: bytes, sequence: int, replaced: int, *, still: bool) -> None:
+        """An entry of a log record, after the summary was set to what it says. `still`: the sequence has not
+        moved. What is at or below `floor` or `spilled` was dealt with. ValueError when it goes back."""
         if self.line(replaced) is not None:
             self.lines[replaced - self.begin - 1] = None
         if still or sequence <= max(self.summary.floor, self.summary.spilled):
@@ -121,13 +86,14 @@ class ApplyLog:
         self.lines += [None] * missing
         self.lines.append(line or None)
 
-    def load_node(self, engine: Engine, node: int, stored: bytes) -> None:
+    def load_node(self, node: int, stored: bytes) -> None:
         """The sums of the leaves below a node; StorageError when they cannot be read."""
         try:
-            self.summary.leaves.update(decode_node(node, stored[SEQUENCE_BYTES:]))
+            self.summary.leaves.update(decode_node(node, stored))
         except ValueError as error:
-            raise engine.damage(f"node {node} of partition {self.number}: {error}") from error
-        self.summed[node] = int.from_bytes(stored[:SEQUENCE_BYTES])
+            raise StorageError(
+                f"the store is damaged: node {node} of partition {self.number}: {error}"
+            ) from error
 
 
 def stored_summary(engine: Engine, prefix: bytes) -> Summary:
@@ -137,4 +103,4 @@ def stored_summary(engine: Engine, prefix: bytes) -> Summary:
         return Summary() if stored is None else Summary.decode(stored)
     except ValueError as error:
         partition = int.from_bytes(prefix)
-        raise engine.damage(f"the summary of partition {partition}: {error}") from error
+        raise StorageError(f"the store is damaged: the summary of partition {partition}: {error}") from error

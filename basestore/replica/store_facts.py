@@ -23,7 +23,7 @@ from basestore.protocol.handshake import differences
 from basestore.replica.group_commit import GroupCommit
 from basestore.storage import keyspace
 
-FORMAT = 4
+FORMAT = 3
 FORMAT_KEY = keyspace.fact("format")
 _FORMAT_BYTES = 4
 FACTS = keyspace.fact("settings")

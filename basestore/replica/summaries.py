@@ -35,8 +35,8 @@ class Watch(Protocol):
 
 class Summaries:
     """The summaries of the partitions that a node holds, by partition. `damaged`: partitions whose sums
-    were found not to fit, or to lack something, when the store was opened. `closed`: no partition has closed
-    more. `suspects`: those that are to be counted anew, and a number that grows with each suspicion."""
+    were found not to fit when the store was opened. `closed`: no partition has closed more. `suspects`:
+    those that are to be counted anew, and a number that grows with each suspicion."""
 
     def __init__(self, group_commit: GroupCommit, partitions: Iterable[int]) -> None:
         self._group_commit = group_commit
@@ -47,11 +47,7 @@ class Summaries:
         }
         self.summary_log = SummaryLog(group_commit, self.of)
         self.closed = max((summary.closed for summary in self.of.values()), default=0)
-        self.damaged = {
-            partition
-            for partition, summary in self.of.items()
-            if not summary.sound or self.summary_log.apply_logs[keyspace.partition_prefix(partition)].gap
-        }
+        self.damaged = {partition for partition, summary in self.of.items() if not summary.sound}
         self._first_due: dict[int, int] = {}  # nothing of these partitions is due at a lower stamp
         self._due_noted: dict[int, int] = {}  # up to which commit, when a line of the partition was staged
         self._suspicions = 0

@@ -9,27 +9,24 @@ commit is whole or not there, so there is nothing to undo. It owns these rows of
 nodes, lines. The stamps of a summary it leaves alone: they stand in the summary's row only, which
 `Summaries.touch` writes at once.
 
-An *entry* says what was stored under which sequence, and in whose place. From that can be worked out what it
-changes in sums, and its *line* of the apply log: version and row. Sums that are stored, of a node or of a
-partition, say up to which sequence they have all (in ARIES: a page's LSN). When a store is opened what is
-newer than that is added to them, and nothing else: so an entry may be read that they have already.
+An *entry* says what a leaf and its partition's sums are after the change, not what was added, so that
+reading it twice does no harm; and what was stored then: version and row, the *line* of the apply log.
 
-    commit 7   enter a (leaf 3)          memory: leaf 3 = a        store: record 7 {1: a}
-    commit 8   enter b (leaf 3)          memory: leaf 3 = a + b    store: record 8 {2: b}
-    commit 9   checkpoint, _write_sums   node row of leaf 3: a + b, up to 2; in the batch of commit 9
+    commit 7   enter a (leaf 3)          memory: leaf 3 = a        store: record 7 {leaf 3 = a; line a}
+    commit 8   enter b (leaf 3)          memory: leaf 3 = a + b    store: record 8 {leaf 3 = a + b; line b}
+    commit 9   checkpoint, _write_sums   node row of leaf 3: a + b, in the batch of commit 9
     commit 10  _deal_on                  lines a, b: dropped (floor = 2), or rows (spilled = 2)
     commit 11  _drop_log_records         records 7 and 8 go
-    crash before 11, opening             node row: a + b, up to 2; nothing of records 7 and 8 is newer
+    crash before 11, opening             node row: a + b; records 7 and 8 are read over it: a, then a + b
     crash after 11, opening              node row: a + b
 
-Where a scrub sets sums right, or a line goes, there is no new sequence. Such a *still* entry says what the
-sums are from then on, so that reading it twice does no harm; those of a later sequence pass it over.
-
 A checkpoint has these three phases, and only log records that were stored when it began are its concern.
-It may be cut off anywhere. The log records that are there are the newest ones, without a gap. A log record
-goes after all sums that it changes were written, so what they lack is in those that are there. A disk that
-has lost some of them leaves a gap: the partition is then counted anew. Lines up to `floor` or `spilled`,
-which move in the batch that deals with them, are done with: a log record that still has them is not asked.
+It may be cut off anywhere. The log records that are there are the newest ones, without a gap. If any of
+them speaks of a leaf, the last that was said of it is among them, and holds once all are read in order,
+whatever its row says. If none does, the last that was said was in a log record that is gone; that one went
+after the row had been written, and nothing was said since. So with the sums of a partition. Lines up to
+`floor` or `spilled`, which move in the batch that deals with them, are done with: a log record that still
+has them is not asked.
 
 Most lines are dropped, for every other replica is proven to hold what they name (`Certificates.passed`);
 the summary's `floor` says up to where lines may be missing, and no list is made of what lies there.
@@ -38,20 +35,19 @@ A slice is short, so that nobody waits for it. A checkpoint outruns the writes: 
 time that a small part of the summary log is entered anew, twice as many lines are dealt with as the step
 has entered, and log records go fifty at a time, where each step adds one. On the disk the log records have
 about twice `CHECKPOINT_AT_BYTES` at most, and those of one step. In memory stand the lines: a small entry,
-of 130 bytes in its log record, takes 150 to 250, as many share a commit or few.
+of 140 bytes in its log record, takes 150 to 250, as many share a commit or few.
 """
 
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
-from operator import itemgetter
-from operator import sub as subtract
 from typing import NamedTuple
 from zlib import crc32
 
+from basestore.errors import StorageError
 from basestore.repair.digest_tree import FANOUT, LEAVES, MASK, SUM_BYTES, Summary, leaf_of
-from basestore.repair.version import FLAGS_AT, HEAD_BYTES, VERSION_BYTES
+from basestore.repair.version import HEAD_BYTES, VERSION_BYTES
 from basestore.replica.apply_log import ApplyLog, Slot, stored_summary
 from basestore.replica.group_commit import GroupCommit
 from basestore.storage import keyspace
@@ -62,23 +58,15 @@ SLICE_BYTES = 16 << 10
 SLICE_NODES = 8
 SLICE_NODES_MAX = 1000
 SLICE_LOG_RECORDS = 50
+_COUNT_BYTES = 4
 _GROWTH = 2  # bytes of lines dealt with, for each that is entered
 _PACE = 8  # nodes are written while this part of `CHECKPOINT_AT_BYTES` is entered, or more in large steps
 _LEAF = LEAVES - 1
+_STILL = 0x8000  # beside the leaf: the sequence did not move
 _FANOUT_BITS = FANOUT.bit_length() - 1
-# A log record has parts, one behind the other. Each begins with a count: of entries, of which it then has the
-# columns; or 0, and then it is a still entry.
-_COUNT_BYTES = 4
-_LENGTH_BYTES = 4  # of a row's length
-_HELD_BYTES = HEAD_BYTES + SEQUENCE_BYTES
-_ENTRY_BYTES = _LENGTH_BYTES + SEQUENCE_BYTES + HEAD_BYTES + _HELD_BYTES  # and those of its row
-_NO_HEAD = bytes(FLAGS_AT) + b"\xff"  # no record has such flags
-_NOT_HELD = _NO_HEAD + bytes(SEQUENCE_BYTES)
-_STILL = struct.Struct(">2sHQQqq16s16s")  # prefix, leaf, sequence, replaced, count, live, root and leaf's sum
+_HEAD = struct.Struct(">2sHIQQqq16s16s")
+_pack_head = _HEAD.pack
 _number = int.from_bytes
-_digest_of = itemgetter(slice(VERSION_BYTES, FLAGS_AT))  # of a head, or a mark
-_flags_of = itemgetter(slice(FLAGS_AT, HEAD_BYTES))
-_sequence_of = itemgetter(slice(HEAD_BYTES, None))  # of a mark
 
 
 class _LogRecord(NamedTuple):
@@ -106,45 +94,46 @@ class SummaryLog:
         self._sums: list[tuple[ApplyLog, list[int]]] = []  # nodes still to be written
         self._nodes = 0  # how many there were
         self._undealt: list[tuple[ApplyLog, int]] = []  # lines still to be dealt with, up to which sequence
-        self._parts: list[bytes] = []  # of this step's log record
-        self._entered: dict[ApplyLog, None] = {}  # what they are of
+        self._heads: list[bytes] = []  # of this step's log record
+        self._lines: list[bytes] = []
+        self._entered: dict[ApplyLog, None] = {}  # what this step's entries are of
         self._load()
 
     # --- entries -----------------------------------------------------------------------------
 
-    def enter(self, rows: Sequence[bytes], heads: Sequence[bytes], helds: Sequence[bytes]) -> list[bytes]:
+    def enter(self, rows: Iterable[bytes], heads: Iterable[bytes], helds: Iterable[bytes]) -> list[bytes]:
         """As `Summaries.enter`, of each in turn. On the way of every write."""
         apply_logs, entered, sequences = self.apply_logs, self._entered, []
-        changes = map(subtract, map(_number, map(_digest_of, heads)), map(_number, map(_digest_of, helds)))
-        replaced = map(_number, map(_sequence_of, helds))
-        for row, head, change, beaten in zip(rows, heads, changes, replaced, strict=True):
-            apply_log = apply_logs[row[:2]]
+        all_heads, all_lines = self._heads, self._lines
+        for row, head, held in zip(rows, heads, helds, strict=True):
+            prefix = row[:2]
+            apply_log = apply_logs[prefix]
             summary, lines = apply_log.summary, apply_log.lines
             leaf = crc32(row) & _LEAF  # as `leaf_of`, without a call
-            # As `Summary.replace`, likewise.
-            totals = summary.leaves
-            totals[leaf] = (totals.get(leaf, 0) + change) & MASK
-            summary.root = (summary.root + change) & MASK
+            total = summary.replace(leaf, head, held)
             summary.sequence = sequence = summary.sequence + 1
-            if beaten:
-                at = beaten - apply_log.begin - 1
+            replaced = _number(held[HEAD_BYTES:], "big")
+            if replaced:
+                at = replaced - apply_log.begin - 1
                 if 0 <= at < len(lines):
                     lines[at] = None
                 # It may have been dropped instead: nobody knows, and to delete a row that is not there costs
                 # nothing.
-                elif beaten <= summary.spilled:
-                    key = keyspace.line(apply_log.prefix, beaten.to_bytes(SEQUENCE_BYTES))
-                    self._group_commit.rows[key] = None
+                elif replaced <= summary.spilled:
+                    self._group_commit.rows[keyspace.line(prefix, held[HEAD_BYTES:])] = None
             # A removal has a sequence as well, though no line: places in `lines` are sequences.
-            lines.append(head[:VERSION_BYTES] + row if head else None)
+            line = head[:VERSION_BYTES] + row if head else b""
+            lines.append(line or None)
+            all_lines.append(line)
+            all_heads.append(
+                _pack_head(
+                    prefix, leaf, len(line), sequence, replaced, summary.count, summary.live,
+                    summary.root.to_bytes(SUM_BYTES, "big"), total.to_bytes(SUM_BYTES, "big"),
+                )
+            )  # fmt: skip
             apply_log.dirty.add(leaf >> _FANOUT_BITS)
             entered[apply_log] = None
             sequences.append(sequence.to_bytes(SEQUENCE_BYTES, "big"))
-        if list(map(_flags_of, heads)) != list(map(_flags_of, helds)):
-            for row, head, held in zip(rows, heads, helds, strict=True):
-                apply_logs[row[:2]].summary.recount(head, held)
-        if sequences:
-            self._parts.append(_encode(rows, heads, helds, sequences))
         return sequences
 
     def correct(self, partition: int, sums: Mapping[int, int], count: int, live: int) -> None:
@@ -176,11 +165,13 @@ class SummaryLog:
     def _note_still(self, apply_log: ApplyLog, leaf: int, replaced: int) -> None:
         """An entry of what has changed without a new sequence."""
         summary = apply_log.summary
-        still = _STILL.pack(
-            apply_log.prefix, leaf, summary.sequence, replaced, summary.count, summary.live,
-            summary.root.to_bytes(SUM_BYTES), summary.leaves.get(leaf, 0).to_bytes(SUM_BYTES),
+        self._heads.append(
+            _pack_head(
+                apply_log.prefix, leaf | _STILL, 0, summary.sequence, replaced, summary.count, summary.live,
+                summary.root.to_bytes(SUM_BYTES, "big"),
+                summary.leaves.get(leaf, 0).to_bytes(SUM_BYTES, "big"),
+            )
         )  # fmt: skip
-        self._parts.append(bytes(_COUNT_BYTES) + still)
         apply_log.dirty.add(leaf >> _FANOUT_BITS)
         self._entered[apply_log] = None
 
@@ -193,19 +184,23 @@ class SummaryLog:
     def write(self) -> None:
         """Stage the log record of the open batch. Called before each commit, when nothing more is entered. A
         batch that was refused has one already: what was entered since goes behind what is in it."""
-        if not self._parts:
+        if not self._heads:
             return
-        log_record = b"".join(self._parts)
+        heads, lines = b"".join(self._heads), b"".join(self._lines)
         # The number that the open batch will have, and keeps, however often it is refused.
-        commit = self._group_commit.sequence + 1
+        commit, count = self._group_commit.sequence + 1, len(self._heads)
         key = keyspace.log_record(commit)
         written = self._group_commit.rows.get(key)
         if written is not None:
             self.bytes -= self._log_records.pop().bytes
-            log_record = written + log_record
+            entries = int.from_bytes(written[:_COUNT_BYTES])
+            behind = _COUNT_BYTES + entries * _HEAD.size
+            heads, lines = written[_COUNT_BYTES:behind] + heads, written[behind:] + lines
+            count += entries
+        log_record = count.to_bytes(_COUNT_BYTES) + heads + lines
         self._group_commit.stage(key, log_record)
         self._add(commit, len(log_record), self._entered)
-        self._parts, self._entered = [], {}
+        self._heads, self._lines, self._entered = [], [], {}
 
     def _add(self, commit: int, size: int, apply_logs: Iterable[ApplyLog]) -> None:
         for apply_log in apply_logs:
@@ -229,7 +224,7 @@ class SummaryLog:
             if self.bytes <= self.checkpoint_at_bytes:
                 return
             self._begin()
-        entered = sum(map(len, self._parts))
+        entered = len(self._heads) * _HEAD.size + sum(map(len, self._lines))
         if self._sums:
             paced = entered * self._nodes // (self.checkpoint_at_bytes // _PACE or 1)
             self._write_sums(min(self.slice_nodes + paced, SLICE_NODES_MAX))
@@ -293,10 +288,10 @@ class SummaryLog:
             if dealt >= most:
                 break
             apply_log.begin = sequence
-            dealt += _ENTRY_BYTES
+            dealt += _HEAD.size
             if line is None:
                 continue
-            dealt += len(line) - VERSION_BYTES
+            dealt += len(line)
             # Lines are dealt with in order, so `floor` and `spilled` only grow, though they may take turns:
             # what is safe now may not have been a moment ago.
             if sequence <= safe:
@@ -319,78 +314,39 @@ class SummaryLog:
         for key, stored in engine.scan(*keyspace.whole(keyspace.NODE)):
             prefix, node = keyspace.node_of(key)
             if prefix in self.apply_logs:
-                self.apply_logs[prefix].load_node(engine, node, stored)
+                self.apply_logs[prefix].load_node(node, stored)
         for key, stored in engine.scan(*keyspace.whole(keyspace.LOG_RECORD)):
             commit = keyspace.commit_of(key)
             try:
                 self._read(commit, stored)
             except ValueError as error:
-                raise engine.damage(f"log record {commit}: {error}") from error
+                raise StorageError(f"the store is damaged: log record {commit}: {error}") from error
 
     def _read(self, commit: int, stored: bytes) -> None:
+        count = int.from_bytes(stored[:_COUNT_BYTES])
+        at = _COUNT_BYTES + count * _HEAD.size
+        if len(stored) < at:
+            raise ValueError("it is cut off")
         apply_logs: dict[ApplyLog, None] = {}
-        at = 0
-        while at < len(stored) or not at:
-            count, at = _number(stored[at : at + _COUNT_BYTES]), at + _COUNT_BYTES
-            if len(stored) - at < (count * _ENTRY_BYTES or _STILL.size):
-                raise ValueError("it is cut off")
-            if count:
-                entries, at = _decode(stored, at, count)
-                for row, sequence, head, held in entries:
-                    apply_log = self._apply_log(row[: keyspace.PARTITION_BYTES])
-                    apply_log.redo(row, sequence, head, held)
-                    apply_logs[apply_log] = None
-            else:
-                prefix, *still = _STILL.unpack_from(stored, at)
-                at += _STILL.size
-                apply_log = self._apply_log(prefix)
-                apply_log.redo_still(*still)
-                apply_logs[apply_log] = None
+        for prefix, word, length, sequence, replaced, *sums, root, total in _HEAD.iter_unpack(
+            stored[_COUNT_BYTES:at]
+        ):
+            apply_log = self.apply_logs.get(prefix) or self._stray(prefix)
+            apply_logs[apply_log] = None
+            summary, leaf = apply_log.summary, word & _LEAF
+            summary.sequence, (summary.count, summary.live) = sequence, sums
+            summary.root, summary.leaves[leaf] = int.from_bytes(root), int.from_bytes(total)
+            apply_log.dirty.add(leaf >> _FANOUT_BITS)
+            apply_log.replay(stored[at : at + length], sequence, replaced, still=bool(word & _STILL))
+            at += length
+        if at != len(stored):
+            raise ValueError("its lines do not fit its entries")
         self._add(commit, len(stored), apply_logs)
-
-    def _apply_log(self, prefix: bytes) -> ApplyLog:
-        return self.apply_logs.get(prefix) or self._stray(prefix)
 
     def _stray(self, prefix: bytes) -> ApplyLog:
         """A partition that is not held any more: what is said of it is kept, for it may come back."""
         engine = self._group_commit.engine
         apply_log = self.apply_logs[prefix] = ApplyLog(prefix, stored_summary(engine, prefix))
         for key, stored in engine.scan(*keyspace.nodes_of(prefix)):
-            apply_log.load_node(engine, keyspace.node_of(key)[1], stored)
+            apply_log.load_node(keyspace.node_of(key)[1], stored)
         return apply_log
-
-
-def _encode(
-    rows: Sequence[bytes], heads: Sequence[bytes], helds: Sequence[bytes], sequences: list[bytes]
-) -> bytes:
-    """Entries, as a part of a log record."""
-    if not all(heads):
-        heads = [head or _NO_HEAD for head in heads]
-    if not all(helds):
-        helds = [held or _NOT_HELD for held in helds]
-    count = len(rows)
-    numbers = struct.pack(f">{1 + count}I", count, *map(len, rows))
-    part = b"".join([numbers, *sequences, *heads, *helds, *rows])
-    assert len(part) == _COUNT_BYTES + count * _ENTRY_BYTES + sum(map(len, rows)), "a column is too short"
-    return part
-
-
-def _decode(stored: bytes, at: int, count: int) -> tuple[list[tuple[bytes, int, bytes, bytes]], int]:
-    """Row, sequence, head and what was held of each entry, and where they end; ValueError when they go
-    beyond the end of the log record."""
-    lengths = struct.unpack_from(f">{count}I", stored, at)
-    sequence_at = at + count * _LENGTH_BYTES
-    head_at = sequence_at + count * SEQUENCE_BYTES
-    held_at = head_at + count * HEAD_BYTES
-    row_at = held_at + count * _HELD_BYTES
-    if row_at + sum(lengths) > len(stored):
-        raise ValueError("its rows are cut off")
-    entries = []
-    for length in lengths:
-        sequence = _number(stored[sequence_at : sequence_at + SEQUENCE_BYTES])
-        head, held = stored[head_at : head_at + HEAD_BYTES], stored[held_at : held_at + _HELD_BYTES]
-        row = stored[row_at : row_at + length]
-        entries.append((row, sequence, b"" if head == _NO_HEAD else head, b"" if held == _NOT_HELD else held))
-        sequence_at, head_at = sequence_at + SEQUENCE_BYTES, head_at + HEAD_BYTES
-        held_at, row_at = held_at + _HELD_BYTES, row_at + length
-    return entries, row_at

@@ -8,8 +8,6 @@ who call it.
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from basestore.errors import StorageError
-
 Batch = Mapping[bytes, bytes | None]
 
 
@@ -25,10 +23,6 @@ class Engine(Protocol):
     def loss(self) -> str:
         """What opening found to be lost, in words, or the empty string. It is told at every opening
         until `accept_loss`."""
-
-    def damage(self, what: str) -> StorageError:
-        """The error of a store in which this was found, which the engine does not see
-        itself: it names the store, and says what to do."""
 
     def accept_loss(self) -> None:
         """The loss has been drawn conclusions from, and these are durable: tell it no more."""

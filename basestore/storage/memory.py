@@ -8,7 +8,6 @@ from typing import cast
 
 from sortedcontainers import SortedList
 
-from basestore.errors import StorageError
 from basestore.storage.engine import Batch
 
 
@@ -62,9 +61,6 @@ class MemoryEngine:
         for key in order.irange(start, end, inclusive=(True, False)):
             if key in rows:  # deleted keys keep their place
                 yield key, rows[key]
-
-    def damage(self, what: str) -> StorageError:
-        return StorageError(f"the store is damaged: {what}")
 
     def accept_loss(self) -> None:
         """Nothing is ever lost that was synced."""

@@ -181,11 +181,8 @@ class RocksEngine:
         """Damage is told as such, whatever was being done when it was met: RocksDB finds it in its own
         time, and then fails the next call, a close as well as a read."""
         if "orruption" in str(error):
-            return self.damage(str(error))
+            return StorageError(f"the store {self._directory} is damaged: {error}{ADVICE}")
         return StorageError(f"the store {self._directory} {what}: {error}")
-
-    def damage(self, what: str) -> StorageError:
-        return StorageError(f"the store {self._directory} is damaged: {what}{ADVICE}")
 
     def get(self, key: bytes) -> bytes | None:
         try:

@@ -387,19 +387,6 @@ def test_a_log_record_that_cannot_be_read_is_told_by_its_commit(damage: Callable
         twins.open()
 
 
-def test_where_a_log_record_is_missing_between_others_the_partition_is_to_be_counted_anew() -> None:
-    twins = Twins(MemoryEngine(), 3, (ALL, 1, 1))
-    for partition in (0, 1, 0, 0, 1):
-        twins.put(partition)
-        twins.commit()
-    missing = [key for key, _ in twins.engine.scan(LOG_RECORD, b"l")][2]
-    twins.engine.apply({missing: None})
-    twins.open()
-    assert twins.summaries.damaged == {0}
-    assert twins.summaries.suspects.keys() == {0}
-    assert twins.summaries.of[0].sequence == 3
-
-
 def test_a_node_that_cannot_be_read_is_told_by_its_partition() -> None:
     twins = filled(0, (ALL, 1, 1))
     twins.engine.apply({NODE + b"\0\2\7": b"short"})

@@ -3,7 +3,6 @@
 from typing import Any
 
 from basestore.anti_entropy.certificates import Certificates
-from basestore.replica.apply_log import ApplyLog
 from basestore.replica.summary_log import SummaryLog
 from tests.simulation.mutations.registry import mutant
 
@@ -25,12 +24,3 @@ def _lose_lines(self: Any, apply_log: Any, last: int, most: int, passed: Any) ->
     dealt = _deal(self, apply_log, last, most, lambda _: 1 << 63)
     apply_log.summary.floor = floor
     return dealt
-
-
-_load_node = ApplyLog.load_node
-
-
-@mutant("an opening adds to a node what it has already", {"purges", "mismatches"}, ApplyLog, "load_node")
-def _forget_summed(self: Any, engine: Any, node: int, stored: bytes) -> None:
-    _load_node(self, engine, node, stored)
-    self.summed.clear()
