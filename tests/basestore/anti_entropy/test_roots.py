@@ -19,7 +19,7 @@ from basestore.protocol.replication import DIRECT, Apply, Rejected
 from basestore.repair.certificate import Certificate
 from basestore.repair.version import Record
 from tests.worlds.exchanges import WORDS, check_summaries, kinds, write
-from tests.worlds.world import Sent, World
+from tests.worlds.world import Sent, World, travel
 
 PARTITIONS = 6
 
@@ -542,6 +542,34 @@ def test_what_is_at_rest_is_compared_every_few_seconds_and_what_has_changed_in_e
         world.put(0, f"key {number % 7}", f"{number}")
         world.run(0.2)
     assert len(world.sent(Roots)) - before >= 5
+
+
+@pytest.mark.parametrize("hot", [24, 64])
+def test_under_load_what_is_at_rest_has_its_turn_however_much_changes(hot: int) -> None:
+    partitions = 64
+    world = World(2, partitions=partitions, drift_ms_max=200, hint_bytes_max=0, reconcile=True)
+    keys = {int.from_bytes(world.row(f"k{number}")[:2]): f"k{number}" for number in range(2000)}
+    world.run(15)
+    for tick in range(400):
+        for number in (0, 1):
+            world.set(number, keys[(2 * tick + number) % hot], "v")
+        world.run(0.05)
+    now_ms = world.now(0).wall_ms
+    ages_s = [
+        (now_ms - certificate.made_ms) / 1e3
+        for partition in range(partitions)
+        if (certificate := world.node(0).certificates.certificate(partition, 1)) is not None
+    ]
+    assert len(ages_s) == partitions
+    assert max(ages_s) < 10
+
+
+def test_an_answer_that_says_stamps_of_nothing_is_refused() -> None:
+    world = proven()
+    with pytest.raises(ProtocolError, match="different lengths"):
+        travel([SameRoots(1, [], [], [1, 2], [], [], [])])
+    answer = SameRoots(1, [], [], [1], [], [], [])
+    assert world.node(0).receive(1, world.links[0, 1], travel([answer]), world.now(0)) is None
 
 
 def test_one_partition_alone_is_compared_by_an_exchange_of_its_own() -> None:

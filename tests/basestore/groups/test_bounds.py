@@ -6,11 +6,14 @@ import pytest
 
 from basestore.cluster.operations import RELIEVED_AT_ONCE
 from basestore.consistency import Level
-from basestore.protocol.client import Failed, Get, Set, Written
+from basestore.groups.read_group import ReadGroup as Group
+from basestore.protocol.client import Failed, Get, Got, Set, Written
+from basestore.protocol.codec import Message
 from basestore.protocol.frames import FRAME_BYTES_MAX, FrameReader, pack
-from basestore.protocol.groups import GetMany, ReadGroup, first, requests_in, singly
-from basestore.protocol.limits import BATCH_MESSAGES_MAX, ProtocolError
-from basestore.protocol.replication import Held
+from basestore.protocol.groups import AppliedGroups, GetMany, HeldGroup, ReadGroup, first, requests_in, singly
+from basestore.protocol.limits import BATCH_MESSAGES_MAX, KEY_BYTES_MAX, ProtocolError
+from basestore.protocol.replication import Applied, Held, Rejected, Settled, Superseded
+from basestore.repair.version import HEAD_BYTES
 from tests.worlds.world import World
 
 
@@ -149,3 +152,49 @@ def test_of_replicas_to_which_nothing_more_can_be_sent_each_is_known_at_once(
         assert isinstance(call.answer, Failed)
         assert {"n2", "n3"} <= set(call.answer.details), call.answer
     assert [pile.count for pile in node.hints.piles] == ([0, 2, 2] if make is sets else [0, 0, 0])
+
+
+@pytest.mark.parametrize("kind", [Rejected, Superseded, Settled, Held, Applied])
+@pytest.mark.parametrize("make", [gets, sets])
+def test_an_answer_under_the_id_of_a_group_itself_is_of_nobody(make: Any, kind: type[Any]) -> None:
+    world = World(3)
+    for key in numbered(3):
+        world.put(0, key.decode(), "old", Level.ALL)
+    world.hold(0, 1)
+    world.hold(0, 2)
+    calls = world.ask_together(0, make(numbered(3)))
+    node = world.node(0)
+    node.step(world.now(0))
+    (group,) = node.operations.each()
+    head = bytes(HEAD_BYTES)
+    answers: dict[type[Any], Message] = {
+        Rejected: Rejected(group.ids[0], "no", True),
+        Superseded: Superseded(group.ids[0], head),
+        Settled: Settled(group.ids[0], 1, False),
+        Held: Held(group.ids[0], b"", 0),
+        Applied: Applied([group.ids[0]], b"", 1),
+    }
+    node.receive(1, world.links[0, 1], [answers[kind]], world.now(0))
+    node.receive(1, world.links[0, 1], [AppliedGroups([group.ids[1], 3], [], b"", 1)], world.now(0))
+    node.receive(1, world.links[0, 1], [HeldGroup(group.ids[1], [head] * 3)], world.now(0))
+    world.release(0, 1)
+    world.release(0, 2)
+    world.run(2)
+    assert [type(call.answer) for call in calls] == [Got if make is gets else Written] * 3
+    assert (node.operations.count, node.operations.bytes) == (0, 0)
+
+
+@pytest.mark.parametrize("wrong", [b"", bytes(KEY_BYTES_MAX + 1)])
+def test_one_wrong_key_makes_no_other_read_a_special_one(wrong: bytes) -> None:
+    world = World(3)
+    for key in "abc":
+        world.put(0, key, "v", Level.ALL)
+    world.hold(0, 1)
+    world.hold(0, 2)
+    for keys in ([b"a", b"b"], [wrong], [b"c"]):
+        world.ask_together(0, gets(keys))
+    many = GetMany([7, 8], "default", [b"x", wrong], 2, 500)
+    world.node(0).receive_client(world.node(0).open_client(), [many], world.now(0))
+    world.node(0).step(world.now(0))
+    (group,) = (each for each in world.node(0).operations.each() if isinstance(each, Group))
+    assert len(group.ids) == 1 + 3
