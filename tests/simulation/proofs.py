@@ -93,8 +93,10 @@ class Proofs:
             self._judge_row(row, version)
 
     def _judge_row(self, row: bytes, version: bytes) -> None:
-        if version in self._world.history.late.get(s.key_of(row), ()):
-            return  # an operator may have had it written anew, as another version
+        late = self._world.history.late.get(s.key_of(row), ())
+        # An operator may have had it written anew, as another version; or an earlier first write that beat it.
+        if version in late or any(each < version and s.beats(row, each, version) for each in late):
+            return
         for machine in self._holdings.replicas(row):
             if machine.impaired or s.DATA + row in machine.spoilt:
                 continue

@@ -395,6 +395,19 @@ def test_on_a_last_write_key_a_write_has_one_version_but_for_a_late_hint() -> No
         assert scene.wrong() == wrong
 
 
+def test_a_first_write_that_a_late_hint_has_beaten_need_not_be_there() -> None:
+    for key, late, wrong in (
+        ("once1", 4, set()), ("once1", 5, set()), ("once1", 6, {"converged"}), ("k", 4, {"converged"}),
+    ):  # fmt: skip
+        scene = Scene()
+        for machine in range(3):
+            scene.put(machine, record(9 if key == "once1" else 3), key)
+        bucket = "once" if key == "once1" else "default"
+        scene.world.history.late[bucket, key] = [version(late)]
+        scene.witness.proofs.explained(bucket, key, True, version(5))
+        assert scene.wrong() == wrong
+
+
 def test_a_write_that_is_repeated_is_found_where_all_replicas_hold_it() -> None:
     for holders, before, wrong in ((3, True, {"repeats"}), (2, True, set()), (3, False, set())):
         scene = Scene()
