@@ -94,7 +94,7 @@ class Proofs:
 
     def _judge_row(self, row: bytes, version: bytes) -> None:
         late = self._world.history.late.get(s.key_of(row), ())
-        # An operator may have had it written anew, as another version; or an earlier first write that beat it.
+        # An operator may have had it written anew, as another version; or a first write that beat it.
         if version in late or any(each < version and s.beats(row, each, version) for each in late):
             return
         for machine in self._holdings.replicas(row):
