@@ -154,6 +154,7 @@ class Link:
             messages = self._take()
             if messages or self.partial_since is None:
                 self.partial_since = trio.current_time() if self._frames.partial else None
+            poller.partial |= self.partial_since is not None
             self._keep(hear(messages) if messages else messages)
         except (ConnectionError, ProtocolError) as error:
             self._end(error)

@@ -31,9 +31,11 @@ _ONE = (1).to_bytes(8, sys.byteorder)  # what an eventfd adds
 
 
 class Poller:
-    """Sockets and what to call when they can be read. What a call raises ends `run`."""
+    """Sockets and what to call when they can be read. What a call raises ends `run`. `partial`: somebody has
+    read a part of a frame, since whoever watches over what is held has cleared it."""
 
     def __init__(self) -> None:
+        self.partial = False
         self._selector = selectors.DefaultSelector()
         if hasattr(os, "eventfd"):
             self._heard = self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

@@ -35,6 +35,7 @@ from basestore.config import NodeConfig, parse_address
 from basestore.errors import ConfigurationError, StorageError
 from basestore.instant import Instant
 from basestore.node import Node
+from basestore.observe.rest import TICK_S
 from basestore.replica.identity import Fresh
 from basestore.replica.sync_watch import SYNC_INTERVAL_S
 from basestore.server.clock import instant
@@ -292,6 +293,8 @@ class Service:
         welcome in any turn shortly before. So nodes at rest fall into step with each other, and what an idle
         one has to do is done in few turns."""
         due_s, self._early_s = self.node.rest.next_tick()
+        if self._poller.partial:  # what clients hold is bounded by a look at each tick
+            due_s = self._early_s = min(due_s, self.node.rest.ticked_s + TICK_S)
         due_s = min(due_s, self.node.operations.alarm_due_s)
         if newest is not None and not self._sync_thread.busy:  # it waits for the end of an interval
             due_s = min(due_s, self._sync_due_s)
@@ -307,4 +310,5 @@ class Service:
         node.tick(now)
         if node.group_commit.down != self._disk_down:
             self._tell_disk()
+        self._poller.partial = False
         self.connections.close_stalled()

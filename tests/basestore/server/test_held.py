@@ -25,7 +25,7 @@ LOG_RECORDS = 0.6  # the share of its log's records that a spoilt store keeps
 @pytest.fixture
 def config(tmp_path: Path) -> NodeConfig:
     member = Member(0, "n1", f"127.0.0.1:{free_ports(1)}")
-    cluster = ClusterConfig(bytes(16), bytes(32), (member,), 1, 4, timeout_ms_max=200)
+    cluster = ClusterConfig(bytes(16), bytes(32), (member,), 1, 4, timeout_ms_max=1000)
     return NodeConfig(cluster, "n1", tmp_path / "n1")
 
 
