@@ -51,6 +51,14 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class BucketOptions:
+    """How one node serves a bucket: its own affair. `degrade_s`: a read at QUORUM or ALL that cannot be had
+    may be answered by one replica, if that is surely no staler (0: it may not)."""
+
+    degrade_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterConfig:
     """What all nodes must agree on. `id` has 16 bytes; `key` has 32 and is secret: of it only a digest is
     ever shown. `members` are sorted by number, in whatever order they are given: a member's place among
@@ -136,6 +144,7 @@ class NodeConfig:
     metrics: str = ""
     disk_reserve_bytes: int = RESERVE_UNSET
     marks_bytes_max: int = MARKS_BYTES_DEFAULT
+    bucket_options: Mapping[str, BucketOptions] = field(default_factory=dict)  # of those that have any
     clock_is_right: bool = False
     forgetful: bool = False  # an operator's word for this start, in no file: the store may be an old copy
     file: str = field(default="", compare=False)  # that it was read from, if it was

@@ -30,6 +30,7 @@ from basestore.config import (
     RESERVE_UNSET,
     TIMEOUT_MS_DEFAULT,
     UNNUMBERED,
+    BucketOptions,
     ClusterConfig,
     Durability,
     Member,
@@ -37,7 +38,7 @@ from basestore.config import (
     parse_address,
 )
 from basestore.errors import ConfigurationError
-from basestore.protocol.limits import BUCKET_BYTES_MAX, TIMEOUT_MS_MAX
+from basestore.protocol.limits import BUCKET_BYTES_MAX, STALE_MS_MAX, TIMEOUT_MS_MAX
 from basestore.repair.rule import Rule
 from basestore.repair.version import KEY_BYTES
 
@@ -157,9 +158,9 @@ def parse(text: str, source: str, base: Path, *, numbered: bool = True) -> NodeC
     top = _Table(mistakes, "top level", document)
     table = _Table(mistakes, "cluster", top.take("cluster", dict, {}))
     members = _members(top.take("members", list, []), mistakes)
-    buckets = _buckets(top.take("buckets", dict, {}), mistakes)
-    cluster = _cluster(table, members, buckets)
-    config = _node(_Table(mistakes, "node", top.take("node", dict, {})), cluster, base)
+    rules, options = _buckets(top.take("buckets", dict, {}), mistakes)
+    cluster = _cluster(table, members, rules)
+    config = _node(_Table(mistakes, "node", top.take("node", dict, {})), cluster, options, base)
     top.end()
     mistakes.end()
     given = _given_numbers(members)
@@ -170,7 +171,7 @@ def parse(text: str, source: str, base: Path, *, numbered: bool = True) -> NodeC
     return replace(config, cluster=replace(cluster, members=tuple(given)))
 
 
-def _node(table: _Table, cluster: ClusterConfig, base: Path) -> NodeConfig:
+def _node(table: _Table, cluster: ClusterConfig, options: dict[str, BucketOptions], base: Path) -> NodeConfig:
     name = table.take("name", str)
     config = NodeConfig(
         cluster,
@@ -183,6 +184,7 @@ def _node(table: _Table, cluster: ClusterConfig, base: Path) -> NodeConfig:
         table.take("metrics", str, ""),
         table.number("disk_reserve_bytes", RESERVE_UNSET, RESERVE_UNSET, math.inf),
         table.number("marks_bytes_max", MARKS_BYTES_DEFAULT, 0, math.inf),
+        options,
     )
     table.end()
     return config
@@ -230,19 +232,24 @@ def _given_numbers(members: list[Member]) -> list[Member]:
     ]
 
 
-def _buckets(tables: dict[str, Any], mistakes: _Mistakes) -> dict[str, Rule]:
-    """The rules of all buckets, those that are built in included."""
-    rules = dict(BUILT_IN)
+def _buckets(tables: dict[str, Any], mistakes: _Mistakes) -> tuple[dict[str, Rule], dict[str, BucketOptions]]:
+    """The rules of all buckets, those that are built in included; and how this node serves those that have
+    options."""
+    rules, options = dict(BUILT_IN), {}
     for name, values in tables.items():
         row = _Table(mistakes, f"buckets.{name}", values)
-        rule = _RULES.get(row.choice("rule", _RULES))
+        built_in = BUILT_IN.get(name)
+        rule = _RULES.get(row.choice("rule", _RULES, None if built_in is None else built_in.value))
+        chosen = BucketOptions(row.number("degrade_s", 0, 0, STALE_MS_MAX // 1000))
         row.end()
+        if chosen != BucketOptions():
+            options[name] = chosen
         if not 0 < len(name.encode()) <= BUCKET_BYTES_MAX:
             row.wrong(f"bucket names have 1 to {BUCKET_BYTES_MAX} bytes")
         # To declare a built-in bucket as it is does no harm; with another rule its replicas would disagree.
         if rule is not None and rules.setdefault(name, rule) is not rule:
             row.wrong(f"bucket {name!r} is built in with rule {rules[name].value}")
-    return rules
+    return rules, options
 
 
 def _cluster(table: _Table, members: list[Member], rules: dict[str, Rule]) -> ClusterConfig:
@@ -313,7 +320,8 @@ def dump(config: NodeConfig, base: Path | None = None) -> str:
     if base is not None and directory.is_relative_to(base.absolute()):
         directory = directory.relative_to(base.absolute())
     lines = [
-        "# A node of a basestore cluster. Everything but [node] must be the same on every node.",
+        "# A node of a basestore cluster. Everything must be the same on every node, but for [node], and for",
+        "# all but the rule of a bucket.",
         "[cluster]",
         f"id = {quote(cluster.id.hex())}",
         f"key = {quote(cluster.key.hex())}  # secret",
@@ -327,8 +335,10 @@ def dump(config: NodeConfig, base: Path | None = None) -> str:
         lines += [f"name = {quote(member.name)}", f"address = {quote(member.address)}"]
         lines += [f"zone = {quote(member.zone)}"] if member.zone else []
     for name, rule in cluster.buckets.items():
-        if name not in BUILT_IN:
+        options = config.bucket_options.get(name, BucketOptions())
+        if name not in BUILT_IN or options != BucketOptions():
             lines += ["", f"[buckets.{quote(name)}]", f"rule = {quote(rule.value)}"]
+            lines += [f"degrade_s = {options.degrade_s}"] if options.degrade_s else []
     lines += [
         "",
         "[node]",

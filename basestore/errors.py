@@ -134,7 +134,9 @@ class Unavailable(RequestFailed):
 
     @classmethod
     def rebuild(cls, text: str, identity: Identity | None, details: list[str]) -> RequestFailed:
-        return cls(int(details[0]), int(details[1]), details[2:3] == ["1"])
+        error = cls(int(details[0]), int(details[1]), details[2:3] == ["1"])
+        error.args = (text,)  # a read that may be degraded says more
+        return error
 
 
 class Overloaded(RequestFailed):

@@ -26,6 +26,7 @@ BOUNDS_S: Final = (
 
 REPAIRS: Final = "repairs_"  # what begins so is one counter by kind for whoever looks
 EXCHANGES: Final = "exchanges_"  # likewise
+DEGRADED: Final = "reads_degraded_"  # likewise, by the level that was asked for
 COUNTERS: Final[Mapping[str, str]] = {
     "hints_created": "Hints stored for members that missed a write.",
     "hints_damaged": "Hints given up because their digest did not fit.",
@@ -55,6 +56,8 @@ COUNTERS: Final[Mapping[str, str]] = {
     "leaves_corrected": "Sums that did not fit what is on the disk.",
     "records_healed": "Damaged records replaced by what other replicas hold.",
     "reads_escalated": "Reads at one that were done at quorum, for one replica's answer was too stale.",
+    "reads_degraded_quorum": "Reads at quorum that one replica answered, for a quorum did not.",
+    "reads_degraded_all": "Reads at all that one replica answered, for not all did.",
     "speculative_retries": "Reads and scans that asked a further replica, for an answer took unusually long.",
     "disk_stalls": "How often no sync of the disk had ended for so long that this node stepped back.",
 }

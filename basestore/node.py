@@ -110,7 +110,7 @@ class Node:
         self.context = Context(
             placement, self.peers, self.operations, self.metrics, digester,
             Stamper(self.clock, self.peers.clock, origin, cluster.partitions), self.group_commit,
-            cluster.buckets, cluster.timeout_ms_max, config.read_repair,
+            cluster.buckets, cluster.timeout_ms_max, config.read_repair, config.bucket_options,
         )  # fmt: skip
         self.turn = Turn(self.context)
         self._begin_handoff(rules, placement, now)

@@ -5,6 +5,7 @@ again: whoever repeats a write names its identity. `open_store` is how all other
 """
 
 import json
+import math
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -183,6 +184,12 @@ def receipt_line(receipt: "Receipt", done: str) -> str:
     type=duration,
     help="Read at one; if the answer may be staler than this, as 2s, read at quorum.",
 )
+@click.option(
+    "--degrade",
+    type=duration,
+    help="If so many replicas do not answer, read at one, unless that may be staler than this, as 60s; 0 for "
+    "never, where a node does so for the bucket.",
+)
 @_SESSION
 def get_command(
     target: Target,
@@ -191,6 +198,7 @@ def get_command(
     weak: bool,
     staleness: bool,
     max_staleness: float | None,
+    degrade: float | None,
     session: Path | None,
 ) -> int:
     """Print the value of KEY.
@@ -207,7 +215,7 @@ def get_command(
     with _open(target, session) as store:
         result = store.get(
             key, bucket=target.bucket, consistency=level, repair=not weak, staleness=staleness,
-            max_staleness=max_staleness,
+            max_staleness=max_staleness, degrade=degrade,
         )  # fmt: skip
     if not target.json:
         _say_remarks(result, staleness)
@@ -229,12 +237,15 @@ def _show_value(target: Target, value: bytes, raw: bool) -> None:
 
 
 def _say_remarks(result: "ReadResult", staleness: bool) -> None:
-    """On stderr: whether a first write's win is final, and how stale the answer may be."""
+    """On stderr: whether a first write's win is final, how stale the answer may be, why it is degraded."""
     if result.final is not None:
         exits.say("final" if result.final else "provisional: an earlier write may still turn up")
     if result.escalated:
         exits.say("read at quorum, for the answer of one replica may have been staler")
-    if staleness and result.stale_by_at_most is None:
+    if result.degraded and result.stale_by_at_most is not None:
+        stale_s = math.ceil(result.stale_by_at_most * 10) / 10  # never less than it may be
+        exits.say(f"degraded: read at one, stale by at most {stale_s:.1f} s, because {result.because}")
+    elif staleness and result.stale_by_at_most is None:
         exits.say("how stale this may be is not known: no proof yet, or clocks too far apart")
     elif staleness:
         exits.say(f"stale by at most {result.stale_by_at_most:.3g} s")

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 from basestore.config import parse_address
 from basestore.consistency import Level
 from basestore.errors import ConfigurationError, InvalidRequest
+from basestore.protocol.client import AS_ASKED
 from basestore.protocol.limits import (
     BUCKET_BYTES_MAX,
     KEY_BYTES_MAX,
@@ -80,6 +81,25 @@ def repairs_of(repair: bool, level: Level, max_staleness: float | None) -> bool:
     if max_staleness is not None and not repair:
         raise InvalidRequest("max_staleness may need a quorum, which repairs: give up one of the two")
     return repair
+
+
+def degrade_ms_of(degrade: float | None, level: Level, max_staleness: float | None) -> int:
+    """How stale an answer may be that is degraded, as `Get.degrade_ms`."""
+    if degrade is None:
+        return 0
+    if type(degrade) in (int, float) and degrade == 0:
+        return AS_ASKED
+    degrade_ms = milliseconds("degrade", degrade, STALE_MS_MAX)
+    if max_staleness is not None:
+        raise InvalidRequest(
+            "max_staleness reads at quorum what is too stale at one, and degrade reads at one what cannot be "
+            "had at quorum: give up one of the two"
+        )
+    if level is Level.ONE:
+        raise InvalidRequest(
+            "a read at one has nothing to be degraded to: leave degrade out, or read at quorum or all"
+        )
+    return degrade_ms
 
 
 def stale_ms_of(max_staleness: float | None) -> int:

@@ -71,10 +71,13 @@ class SyncStore(BlockingOperator):
         repair: bool = True,
         staleness: bool = False,
         max_staleness: float | None = None,
+        degrade: float | None = None,
     ) -> ReadResult:
         """Read a value. A missing key is a result with `found` false. `Store.get` says what the arguments
         are."""
-        return self._ask(self._calls.get(key, bucket, consistency, timeout, repair, staleness, max_staleness))
+        return self._ask(
+            self._calls.get(key, bucket, consistency, timeout, repair, staleness, max_staleness, degrade)
+        )
 
     def exists(
         self,
@@ -84,8 +87,8 @@ class SyncStore(BlockingOperator):
         consistency: Consistency | None = None,
         timeout: float | None = None,
     ) -> bool:
-        """Whether a get at this level finds a value."""
-        return self._ask(self._calls.get(key, bucket, consistency, timeout)).found
+        """Whether a get at this level finds a value; it is never degraded."""
+        return self._ask(self._calls.get(key, bucket, consistency, timeout, degrade=0)).found
 
     def set_many(
         self,
@@ -118,9 +121,10 @@ class SyncStore(BlockingOperator):
         consistency: Consistency | None = None,
         timeout: float | None = None,
         repair: bool = True,
+        degrade: float | None = None,
     ) -> Many[ReadResult]:
         """Read many keys, each for itself, as `Store.get_many`."""
-        return self._many(get_many(self._calls, listed(keys), bucket, consistency, timeout, repair))
+        return self._many(get_many(self._calls, listed(keys), bucket, consistency, timeout, repair, degrade))
 
     def _many(self, lots: Lot[T]) -> Many[T]:
         results: Many[T] = Many()
@@ -209,7 +213,7 @@ class SyncSession(SyncStore):
         cursor = self._calls.scan(prefix, bucket, consistency, timeout, limit, after)
 
         def again(key: bytes) -> Call[ReadResult]:
-            return self._calls.get(key, bucket, cursor.level, cursor.timeout_s)
+            return self._calls.get(key, bucket, cursor.level, cursor.timeout_s, degrade=0)
 
         try:
             while not cursor.ended:
@@ -218,7 +222,9 @@ class SyncSession(SyncStore):
                 items = self._ask(cursor.page())
                 with self._lock:
                     doubtful = self._seen.doubtful(bucket, prefix_bytes(prefix), begin, cursor.after, items)
-                results = self._many(get_many(self._calls, doubtful, bucket, cursor.level, cursor.timeout_s))
+                results = self._many(
+                    get_many(self._calls, doubtful, bucket, cursor.level, cursor.timeout_s, degrade=0)
+                )
                 for item in revised(items, doubtful, results):
                     for shown in self._as_seen(bucket, item, again):
                         yield cursor.show(shown)

@@ -25,6 +25,7 @@ from basestore.client.arguments import (
     after_bytes,
     bucket_of,
     bytes_of,
+    degrade_ms_of,
     get_level_of,
     identity_of,
     key_bytes,
@@ -170,10 +171,11 @@ class Calls:
         repair: bool = True,
         staleness: bool = False,
         max_staleness: float | None = None,
+        degrade: float | None = None,
     ) -> Call[ReadResult]:
         level = get_level_of(consistency, self.level, max_staleness)
         timeout_s, timeout_ms = self.time(timeout)
-        make = partial(get_request, key, bucket, level, timeout_ms, repair, staleness, max_staleness)
+        make = partial(get_request, key, bucket, level, timeout_ms, repair, staleness, max_staleness, degrade)
         return Call(make, _RESULTS[level], timeout_s)
 
     def scan(
@@ -260,11 +262,13 @@ def get_request(
     repair: bool,
     staleness: bool,
     max_staleness: float | None,
+    degrade: float | None,
     request: int,
 ) -> Get:
     return Get(
         request, bucket_of(bucket), key_bytes(key), int(level), timeout_ms, b"",
         repairs_of(repair, level, max_staleness), bool(staleness), stale_ms_of(max_staleness),
+        degrade_ms_of(degrade, level, max_staleness),
     )  # fmt: skip
 
 

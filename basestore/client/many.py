@@ -120,12 +120,13 @@ def get_many(
     consistency: Consistency | None,
     timeout: float | None,
     repair: bool = True,
+    degrade: float | None = None,
 ) -> Lot[ReadResult]:
     level = get_level_of(consistency, calls.level, None)
     timeout_s, timeout_ms = calls.time(timeout)
     return Lot(
         keys,
-        partial(_gets, bucket, level, timeout_ms, repair),
+        partial(_gets, bucket, level, timeout_ms, repair, degrade),
         lambda answer, _: read_result(answer, level),
         Found,
         lambda answer, _: read_results(answer, level),
@@ -194,19 +195,20 @@ def _gets(
     level: Level,
     timeout_ms: int,
     repair: bool,
+    degrade: float | None,
     keys: Sequence[Data],
     first: int,
     failed: Failed,
 ) -> list[Message]:
     ids = list(range(first, first + len(keys)))
     try:
-        if repair is True:
+        if repair is True and degrade is None:
             return [GetMany(ids, *key_columns(bucket, keys), level.value, timeout_ms)]
     except InvalidRequest:
         pass
     return _each(
         lambda request: get_request(
-            keys[request - first], bucket, level, timeout_ms, repair, False, None, request
+            keys[request - first], bucket, level, timeout_ms, repair, False, None, degrade, request
         ),
         ids,
         failed,

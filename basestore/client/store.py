@@ -69,13 +69,17 @@ class Store(Operator):
         repair: bool = True,
         staleness: bool = False,
         max_staleness: float | None = None,
+        degrade: float | None = None,
     ) -> ReadResult:
         """Read a value. A missing key is a result with `found` false. With `repair` false, which only a
         read at ONE may be, replicas that are found to differ are left as they are. `staleness`: say in
         `stale_by_at_most` how stale the answer may be. `max_staleness`, seconds: read at ONE, and at QUORUM
-        if that answer may be staler; TooStale when that cannot be done."""
+        if that answer may be staler; TooStale when that cannot be done. `degrade`, seconds:
+        where the level is not reached in 60 % of the time, one replica answers, if that is surely no staler;
+        then the result is `degraded`. 0: not even where the node's options of the bucket say so. None: as
+        they say."""
         return await self._ask(
-            self._calls.get(key, bucket, consistency, timeout, repair, staleness, max_staleness)
+            self._calls.get(key, bucket, consistency, timeout, repair, staleness, max_staleness, degrade)
         )
 
     async def exists(
@@ -86,8 +90,8 @@ class Store(Operator):
         consistency: Consistency | None = None,
         timeout: float | None = None,
     ) -> bool:
-        """Whether a get at this level finds a value."""
-        return (await self._ask(self._calls.get(key, bucket, consistency, timeout))).found
+        """Whether a get at this level finds a value; it is never degraded, for it could not say so."""
+        return (await self._ask(self._calls.get(key, bucket, consistency, timeout, degrade=0))).found
 
     async def set_many(
         self,
@@ -123,10 +127,13 @@ class Store(Operator):
         consistency: Consistency | None = None,
         timeout: float | None = None,
         repair: bool = True,
+        degrade: float | None = None,
     ) -> Many[ReadResult]:
         """Read many keys at once, each for itself. In the order of `keys`: its result, or the error
-        of the one that failed."""
-        return await self._many(get_many(self._calls, listed(keys), bucket, consistency, timeout, repair))
+        of the one that failed. `degrade` as of `get`, for each."""
+        return await self._many(
+            get_many(self._calls, listed(keys), bucket, consistency, timeout, repair, degrade)
+        )
 
     async def _many(self, lots: Lot[T]) -> Many[T]:
         results: Many[T] = Many()
@@ -220,7 +227,7 @@ class StoreSession(Store):
         cursor = self._calls.scan(prefix, bucket, consistency, timeout, limit, after)
 
         def again(key: bytes) -> Call[ReadResult]:
-            return self._calls.get(key, bucket, cursor.level, cursor.timeout_s)
+            return self._calls.get(key, bucket, cursor.level, cursor.timeout_s, degrade=0)
 
         try:
             while not cursor.ended:
@@ -229,7 +236,7 @@ class StoreSession(Store):
                 items = await self._ask(cursor.page())
                 doubtful = self._seen.doubtful(bucket, prefix_bytes(prefix), begin, cursor.after, items)
                 results = await self._many(
-                    get_many(self._calls, doubtful, bucket, cursor.level, cursor.timeout_s)
+                    get_many(self._calls, doubtful, bucket, cursor.level, cursor.timeout_s, degrade=0)
                 )
                 for item in revised(items, doubtful, results):
                     shown = [item]

@@ -17,7 +17,7 @@ from basestore.coordinator.context import TOO_MUCH_ASKED, Context
 from basestore.coordinator.stamper import version_of
 from basestore.errors import InvalidRequest, Overloaded
 from basestore.instant import Instant
-from basestore.protocol.client import Delete, Get, Scan, Set
+from basestore.protocol.client import AS_ASKED, Delete, Get, Scan, Set
 from basestore.protocol.limits import (
     KEY_BYTES_MAX,
     PAGE_BYTES_MAX,
@@ -119,7 +119,23 @@ def admit_get(context: Context, request: Get, now: Instant) -> tuple[Level, byte
         raise InvalidRequest(f"staleness has a bound of 1 to {STALE_MS_MAX} ms, or 0: none")
     if request.stale_ms_max and not request.repair:
         raise InvalidRequest("a read that is to repair nothing has no bound on its staleness: give up one")
+    if request.degrade_ms:
+        _check_degrading(request, level)
     return level, context.placement.row(request.bucket.encode(), request.key), rule
+
+
+def _check_degrading(request: Get, level: Level) -> None:
+    if not AS_ASKED <= request.degrade_ms <= STALE_MS_MAX:
+        raise InvalidRequest(f"a degraded answer is stale by 1 to {STALE_MS_MAX} ms at most, or 0: unasked")
+    if request.degrade_ms > 0 and level is ONE:
+        raise InvalidRequest(
+            "a read at one has nothing to be degraded to: leave degrade out, or read at quorum or all"
+        )
+    if request.degrade_ms > 0 and request.stale_ms_max:
+        raise InvalidRequest(
+            "a bound on staleness reads at quorum what is too stale at one, and degrade reads at one what "
+            "cannot be had at quorum: give up one of the two"
+        )
 
 
 def admit_scan(context: Context, outbox: Outbox, request: Scan, now: Instant) -> tuple[Level, bytes, Rule]:

@@ -15,6 +15,7 @@ from basestore.cluster.operations import Operations
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement
+from basestore.config import BucketOptions
 from basestore.consistency import Level
 from basestore.coordinator.stamper import Stamper
 from basestore.errors import InvalidRequest, RequestFailed, Unavailable
@@ -39,12 +40,13 @@ class Load:
     scan_reads: int = 0  # rows that scans read singly just now
     repairs_waiting: set[bytes] = field(default_factory=set)  # rows of `deferred_repair`
     lot: float = 0.0  # the last that was drawn for read repair
+    brownout: int = 0  # 0 to 2: how much this node leaves out, to keep up with what it is asked
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """`timeout_ms_max`: how long a request may last; `read_repair`: the share of reads at ONE that
-    compare all replicas."""
+    compare all replicas; `options`: how this node serves buckets."""
 
     placement: Placement
     peers: Peers
@@ -56,6 +58,7 @@ class Context:
     buckets: Mapping[str, Rule]
     timeout_ms_max: int
     read_repair: float
+    options: Mapping[str, BucketOptions] = field(default_factory=dict)
     load: Load = field(default_factory=Load)
 
     def require(self, replicas: tuple[int, ...], level: Level) -> int:

@@ -4,7 +4,20 @@ Owns how stale the answer may be, and reads more of the replicas if that is stal
 a quorum has confirmed is not stale at all; `Stamper.stale_ms` bounds how stale one replica's answer is. It
 weighs no replies, and repairs nothing: the read does. And where a read finds that what a session has seen is
 gone, and that may still be on its way, it has `explain.py` ask all members first.
+
+The reverse is a *degraded* read: where the level cannot be reached, one replica answers, if its answer is
+surely fresh enough for the caller; that is said in the answer. Asked for a quorum in 1 s, or what was
+written 60 s ago:
+
+    quorum answers              that is it
+    600 ms are over, or nothing can be asked (Unavailable), or too many refuse
+                                read at ONE
+    that is stale by at most 23.9 s      answered, degraded
+    by 61 s, or nobody can tell          the first error, with that said in it
+    the node's brownout is 2    the other way round: at ONE first, then a quorum in the time that is left
 """
+
+from typing import Any
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.cluster.placement import row_partition
@@ -15,14 +28,18 @@ from basestore.coordinator.explain import look_for, may_come
 from basestore.coordinator.finding import Aim, Finding
 from basestore.coordinator.quorum_read import QuorumRead, read
 from basestore.coordinator.stamper import STALENESS_UNKNOWN
-from basestore.errors import Overloaded, RequestFailed, TooStale, Unavailable
+from basestore.errors import Overloaded, ReadTimeout, ReplicaFailure, RequestFailed, TooStale, Unavailable
 from basestore.instant import Instant
 from basestore.metrics import FAILURES
-from basestore.protocol.client import LOSSY, Get, Got
+from basestore.protocol.client import FINAL, LOSSY, Get, Got
 from basestore.repair.rule import Rule
 from basestore.repair.version import VERSION_BYTES
 
 GOLDEN = 0.6180339887498949
+ASKED_SHARE = 0.6  # of its time that a read which may be degraded has at the level that was asked for
+BROWNOUT_DEGRADING = 2
+_DEGRADED = {Level.QUORUM: "reads_degraded_quorum", Level.ALL: "reads_degraded_all"}
+TOO_FEW = (Unavailable, ReadTimeout, ReplicaFailure)  # replicas, for the level
 WRITES_LOST = (
     "how stale the answer may be cannot be told, for writes of its partition may be lost (see `basestore "
     "status`). Read without a bound, or accept the loss with `basestore repair --accept-loss`"
@@ -32,8 +49,12 @@ WRITES_LOST = (
 def get(context: Context, outbox: Outbox, request: Get, now: Instant) -> None:
     """Begin; InvalidRequest or RequestFailed when nothing was begun."""
     level, row, rule = admit_get(context, request, now)
+    if context.options and level is not ONE and not (request.degrade_ms or request.stale_ms_max):
+        options = context.options.get(request.bucket)
+        request = request._replace(degrade_ms=1000 * options.degrade_s) if options else request
     compare = request.repair and compares(context, level)
-    ClientGet(context, outbox, request, level, row, rule, now).begin(compare, now)
+    kind = DegradableGet if request.degrade_ms > 0 else ClientGet
+    kind(context, outbox, request, level, row, rule, now).begin(compare, now)
 
 
 def compares(context: Context, level: Level) -> bool:
@@ -77,6 +98,9 @@ class ClientGet:
         request = self._request
         told = self._bounded or self._rule.final_when_stable
         self._aim = Aim(0, request.floor[:VERSION_BYTES], compare, request.repair, told)
+        self._begin_read(now)
+
+    def _begin_read(self, now: Instant) -> None:
         self._read(self._level, now)
 
     def left_group(self, compare: bool) -> QuorumRead:
@@ -95,9 +119,13 @@ class ClientGet:
             self._sought = True
             floor, deadline = self._aim.floor, self._deadline
             look_for(self._context, self._row, self._rule, floor, result, deadline, self._report, now)
-            return
+        else:
+            self._conclude(result, now)
+
+    def _conclude(self, result: Finding | RequestFailed, now: Instant) -> None:
+        request = self._request
         if isinstance(result, RequestFailed):
-            self._fail(_too_stale(request, str(result)) if self._escalated else result, now)
+            self._fail(_too_stale(request, result) if self._escalated else result, now)
             return
         if not self._bounded:
             self._answer(result, STALENESS_UNKNOWN, now)
@@ -122,10 +150,11 @@ class ClientGet:
         try:
             self._read(Level.QUORUM, now)
         except Unavailable as error:
-            self._fail(_too_stale(self._request, str(error)), now)
+            self._fail(_too_stale(self._request, error), now)
 
-    def _answer(self, finding: Finding, stale_ms: int, now: Instant) -> None:
-        """Send what was found. Expiry is judged here, once, by the time at which the request came."""
+    def _answer(self, finding: Finding, stale_ms: int, now: Instant, because: str = "") -> None:
+        """Send what was found; `because`: why that is degraded, if it is. Expiry is judged here, once, by the
+        time at which the request came."""
         context, request, record = self._context, self._request, finding.record
         found, value, version, expires_ms = False, b"", b"", 0
         if record is not None:
@@ -137,7 +166,9 @@ class ClientGet:
             value = record.value if found else b""
             version, expires_ms = record.blob[:VERSION_BYTES], record.expires_ms
         stable = 0 if finding.lossy else finding.stable
-        told = (stable, stale_ms, self._escalated) if self._bounded else ()
+        told: tuple[Any, ...] = ()
+        if self._bounded or because:
+            told = stable, stale_ms, self._escalated, because != "", because
         answer = Got(
             request.id, found, value, version, expires_ms, finding.required, finding.responded,
             finding.diverged, finding.repaired, finding.final, *told,
@@ -157,9 +188,114 @@ class ClientGet:
         refuse(self._outbox, self._request.id, error)
 
 
-def _too_stale(request: Get, why: str) -> TooStale:
-    reason = why.partition(". ")[0].partition("; nothing was done")[0]
+class DegradableGet(ClientGet):
+    """One that a single replica may answer, if the level is not reached."""
+
+    __slots__ = ("_at_one", "_doubt", "_failure", "_last_s", "_tried")
+
+    def _begin_read(self, now: Instant) -> None:
+        self._at_one = self._tried = False
+        self._doubt = ""  # why one replica's answer did not do
+        self._failure: RequestFailed | None = None
+        self._last_s = self._deadline
+        share = ASKED_SHARE
+        if self._context.load.brownout >= BROWNOUT_DEGRADING:
+            self._descend(1 - share, now)
+            return
+        self._deadline = self._part(share)
+        try:
+            self._read(self._level, now)
+        except Unavailable as error:
+            self._failure = error
+            self._descend(1.0, now)
+
+    def _part(self, share: float) -> float:
+        """When so much of its time is over."""
+        return self._begun.monotonic + share * (self._last_s - self._begun.monotonic)
+
+    def _descend(self, share: float, now: Instant) -> None:
+        """Read at ONE, until so much of the time is over."""
+        self._at_one = self._tried = True
+        self._deadline = self._part(share)
+        aim = self._aim._replace(compare=False, stable=True)
+        try:
+            read(self._context, self._row, self._rule, ONE, self._deadline, self._report, now, aim)
+        except Unavailable as error:
+            self._stand_in(error, now)
+
+    def _conclude(self, result: Finding | RequestFailed, now: Instant) -> None:
+        if self._at_one:
+            self._stand_in(result, now)
+        elif isinstance(result, TOO_FEW) and not (self._tried or self._sought):
+            self._failure = result
+            self._descend(1.0, now)
+        else:
+            super()._conclude(result, now)
+
+    def _stand_in(self, result: Finding | RequestFailed, now: Instant) -> None:
+        """What one replica has said: answer that, or fail as the level has, or read at the level now."""
+        self._at_one = False
+        stale_ms = STALENESS_UNKNOWN
+        if isinstance(result, Finding) and not result.lossy:
+            stale_ms = self._context.stamper.stale_ms(result.stable, now)
+        self._doubt = _doubt(result, stale_ms, self._request.degrade_ms, self._rule)
+        if isinstance(result, Finding) and not self._doubt:
+            self._context.metrics.count(_DEGRADED[self._level])
+            replicas = len(self._context.placement.replicas[row_partition(self._row)])
+            self._answer(result, stale_ms, now, _because(self._failure, replicas))
+        elif self._failure is not None:
+            self._fail(self._failure, now)
+        else:
+            self._deadline = self._last_s
+            try:
+                self._read(self._level, now)
+            except Unavailable as error:
+                self._fail(error, now)
+
+    def _fail(self, error: RequestFailed, now: Instant) -> None:
+        if self._doubt:
+            error.args = (f"{error}. {self._doubt}",)
+        super()._fail(error, now)
+
+
+def _doubt(result: Finding | RequestFailed, stale_ms: int, degrade_ms: int, rule: Rule) -> str:
+    """Why what one replica has said may not stand for what the level would have; empty when it may."""
+    if isinstance(result, RequestFailed):
+        return f"Nor can it be degraded to a read at one: {_reason(result)}"
+    degraded = "A read at one will not do instead"
+    if result.lossy:
+        return f"{degraded}: writes of its partition may be lost (see `basestore status`)"
+    # Who asks there wants to know who was first: what is not final may be another, or none yet.
+    if rule.final_when_stable and result.final != FINAL:
+        return f"{degraded}: where the first write wins it must be final, and this is not"
+    if stale_ms < 0:
+        return f"{degraded}: how stale it may be is not known, for there is no proof yet, or clocks are apart"
+    if stale_ms > degrade_ms:
+        stale_s, degrade_s = stale_ms / 1e3, degrade_ms / 1e3
+        return (
+            f"{degraded}: it may be stale by {stale_s:.3f} s, more than the {degrade_s:g} s that are allowed"
+        )
+    return ""
+
+
+def _because(failure: RequestFailed | None, replicas: int) -> str:
+    """Why a read was degraded."""
+    if failure is None:
+        return "this node is overloaded"
+    if isinstance(failure, Unavailable):
+        return f"{failure.alive} of {replicas} replicas {'is' if failure.alive == 1 else 'are'} alive"
+    if isinstance(failure, ReadTimeout):
+        return _reason(failure).removeprefix("timeout: ")
+    return "too many replicas refused or were lost"
+
+
+def _reason(error: RequestFailed) -> str:
+    """What it says, less what to do about it."""
+    return str(error).partition(". ")[0].partition("; nothing was done")[0]
+
+
+def _too_stale(request: Get, error: RequestFailed) -> TooStale:
     return TooStale(
         f"one replica's answer may be staler than {request.stale_ms_max} ms, and a quorum could not be read: "
-        f"{reason}. Start the missing nodes (see `basestore status`), or take a staler answer"
+        f"{_reason(error)}. Start the missing nodes (see `basestore status`), or take a staler answer"
     )

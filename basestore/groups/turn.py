@@ -11,9 +11,9 @@ object with a column for each thing in which they differ.
                    each connection (`write_group.py`)
 
 Special is what repeats an earlier attempt, expires, belongs to a first-write bucket, follows a session that
-is ahead of this clock, writes a row that the group before it writes, or makes no sense; and everything while
-a member is away, a disk does not keep up, or the clock stamps nothing. It is begun by the coordinator as
-ever, and so is a request that comes alone.
+is ahead of this clock, writes a row that the group before it writes, may be degraded, or makes no sense; and
+everything while a member is away, a disk does not keep up, or the clock stamps nothing. It is begun by the
+coordinator as ever, and so is a request that comes alone.
 
 Writes keep their order: what comes later has the greater stamp, grouped or not. Owns that order and the plain
 case's checks, and decides nothing that the coordinator does not decide as well.
@@ -32,7 +32,7 @@ from basestore.errors import ClockSkew
 from basestore.groups.read_group import ReadColumns, ReadGroup
 from basestore.groups.write_group import WriteColumns, begin_writes, picked, places_of
 from basestore.instant import Instant
-from basestore.protocol.client import Delete, Get, Set
+from basestore.protocol.client import AS_ASKED, Delete, Get, Set
 from basestore.protocol.groups import GetMany, WriteMany, singly
 from basestore.protocol.limits import GROUP_BYTES_MAX, GROUP_MAX, KEY_BYTES_MAX
 from basestore.repair.clock import NotYet
@@ -105,6 +105,7 @@ class Turn:
             for name, rule in context.buckets.items()
             if not rule.immutable
         }
+        self._degrading = {name for name, options in context.options.items() if options.degrade_s}
 
     def add(self, outbox: Outbox, request: Any) -> None:
         """A client has asked."""
@@ -263,10 +264,11 @@ class Turn:
                 reads.keys += keys
                 reads.floors += [b""] * len(ids)
                 continue
-            number, bucket, key, level, timeout_ms, floor, repair, tell, stale_ms_max = request
+            number, bucket, key, level, timeout_ms, floor, repair, tell, stale_ms_max, degrade_ms = request
             if (
                 tell or stale_ms_max or not repair or not 0 < len(key) <= KEY_BYTES_MAX
                 or len(floor) not in (0, VERSION_BYTES)
+                or (degrade_ms and (degrade_ms != AS_ASKED or bucket in self._degrading))
             ):  # fmt: skip
                 self._begin_singly(((outbox, request),), now)
                 continue
@@ -302,7 +304,8 @@ class Turn:
     def _plain(self, bucket: str, level: int, timeout_ms: int) -> bool:
         """Whether nothing that reads of a kind have in common is special."""
         in_time = 0 < timeout_ms <= self._context.timeout_ms_max
-        return bucket in self._names and level in _READ_LEVELS and in_time
+        whole = bucket not in self._degrading or level == Level.ONE.value
+        return bucket in self._names and level in _READ_LEVELS and in_time and whole
 
     def _columns(
         self, bucket: str, level: int, timeout_ms: int, reads: _Reads, *, compare: bool

@@ -18,7 +18,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from basestore.metrics import BOUNDS_S, COUNTERS, EXCHANGES, REPAIRS, Histogram, Metrics
+from basestore.metrics import BOUNDS_S, COUNTERS, DEGRADED, EXCHANGES, REPAIRS, Histogram, Metrics
 from basestore.observe.gauges import Gauges, PeerGauges
 
 MEDIA = "text/plain; version=0.0.4; charset=utf-8"
@@ -92,16 +92,24 @@ class Exposition(Collector):
             "compared by what had changed (delta) or by all that is held (full), or it was aborted.",
             labels=["kind"],
         )
+        degraded = CounterMetricFamily(
+            "basestore_reads_degraded",
+            "Reads that one replica answered, for the level that was asked for was not reached.",
+            labels=["level"],
+        )
         for name, text in COUNTERS.items():
             count = self._metrics.counts[name]
             if name.startswith(REPAIRS):
                 repairs.add_metric([name.removeprefix(REPAIRS)], count)
             elif name.startswith(EXCHANGES):
                 exchanges.add_metric([name.removeprefix(EXCHANGES)], count)
+            elif name.startswith(DEGRADED):
+                degraded.add_metric([name.removeprefix(DEGRADED)], count)
             else:
                 yield CounterMetricFamily(f"basestore_{name}", text, count)
         yield repairs
         yield exchanges
+        yield degraded
 
     def _state(self) -> Iterator[Metric]:
         now = self._gauges

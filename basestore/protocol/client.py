@@ -17,6 +17,7 @@ OUTCOME_LOST: Final = 2
 PROVISIONAL: Final = 1
 FINAL: Final = 2
 UNTAKEN: Final = b"?"  # at the end of a floor
+AS_ASKED: Final = -1  # in place of how stale an answer may be that is degraded: it may not be
 
 
 @message(10, unchecked=ANSWERED)
@@ -56,7 +57,8 @@ class Get(NamedTuple):
     be that one or one that beats it. It ends with UNTAKEN where no replica is known to have taken it: a hint
     may be all that there is. `repair` false: replicas that differ are left as they are.
     `tell`: say the stable stamp, and how stale the answer may be. `stale_ms_max`: read at QUORUM if
-    it may be staler than that (0: it may)."""
+    it may be staler than that (0: it may). `degrade_ms`: read at ONE if the level is not reached, and the
+    answer is surely no staler (0: as the node's options of the bucket say; AS_ASKED: not even then)."""
 
     id: int
     bucket: str
@@ -67,6 +69,7 @@ class Get(NamedTuple):
     repair: bool
     tell: bool = False
     stale_ms_max: int = 0
+    degrade_ms: int = 0
 
 
 @message(13, unchecked=ANSWERED)
@@ -120,7 +123,7 @@ class Got(NamedTuple):
     """The answer to Get. `version` is that of the winner, found or not (a tombstone has one). `final`
     as in Written. If it was asked for: `stable`, the partition's stable stamp, as far as it was told,
     and `stale_ms`, how stale this may be (-1: not known; LOSSY: nobody can tell). `escalated`: it was
-    read at QUORUM."""
+    read at QUORUM. `degraded`: it was read at ONE, for the level was not reached, `because` of what."""
 
     id: int
     found: bool
@@ -135,6 +138,8 @@ class Got(NamedTuple):
     stable: int = 0
     stale_ms: int = -1
     escalated: bool = False
+    degraded: bool = False
+    because: str = ""
 
 
 @message(22)

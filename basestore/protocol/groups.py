@@ -129,7 +129,7 @@ class Found(NamedTuple):
         return "" if set(map(len, self.versions)) <= {VERSION_BYTES} else "names no version"
 
     def single(self) -> list[Got]:
-        shared = 0, self.required, self.responded, False, 0, 0, 0, -1, False
+        shared = 0, self.required, self.responded, False, 0, 0, 0, -1, False, False, ""
         columns = zip(self.ids, self.values, self.versions, strict=True)
         return [_new(Got, (each, True, value, version, *shared)) for each, value, version in columns]
 
@@ -300,8 +300,8 @@ def _kind(request: Any) -> tuple[Any, ...] | None:
     """What a plain request has in common with others; None if it is not plain."""
     kind = type(request)
     if kind is Get:
-        _, bucket, _, level, timeout_ms, floor, repair, tell, stale_ms_max = request
-        return None if floor or not repair or tell or stale_ms_max else (kind, bucket, level, timeout_ms)
+        _, bucket, _, level, timeout_ms, floor, repair, *rest = request
+        return None if floor or not repair or any(rest) else (kind, bucket, level, timeout_ms)
     if kind is not Set and kind is not Delete:
         return None
     if request.repeats or len(request.identity) != PROPOSAL_BYTES or (kind is Set and request.ttl_ms):

@@ -125,6 +125,7 @@ class ReadResult:
     stale_by_at_most  seconds: writes that ended longer before the read are in it. 0 at QUORUM and ALL; at
                ONE None when it was not asked for, or cannot be known now; None at all levels while writes of
                its partition may be lost, and nobody has accepted that
+    degraded   the level that was asked for was not reached, and one replica has answered: `because` says why
     """
 
     found: bool
@@ -139,6 +140,8 @@ class ReadResult:
     final: bool | None = None
     stale_by_at_most: float | None = None
     escalated: bool = False
+    degraded: bool = False
+    because: str = ""
 
     def __bool__(self) -> bool:
         """Whether there is a value; an empty one is one."""
@@ -166,6 +169,8 @@ class ReadResult:
             "final": self.final,
             "stale_by_at_most_s": self.stale_by_at_most,
             "escalated": self.escalated,
+            "degraded": self.degraded,
+            "because": self.because or None,
         }
 
 
@@ -265,10 +270,14 @@ def read_result(answer: Message, level: Level) -> ReadResult:
         raise error_of(answer)
     try:
         version = version_of(answer.version)
+        if answer.degraded and answer.stale_ms < 0:
+            raise ValueError("degraded, and nobody knows how stale")
     except SENSELESS as error:
         raise senseless(answer) from error
     if answer.escalated:
         level = Level.QUORUM
+    if answer.degraded:
+        level = Level.ONE
     stale_ms = answer.stale_ms if level is Level.ONE or answer.stale_ms == LOSSY else 0
     return _read_result(
         answer.found,
@@ -283,6 +292,8 @@ def read_result(answer: Message, level: Level) -> ReadResult:
         answer.final == FINAL if answer.final else None,
         stale_ms / 1e3 if stale_ms >= 0 else None,
         answer.escalated,
+        answer.degraded,
+        answer.because,
     )
 
 
@@ -292,7 +303,20 @@ def read_results(answer: Found, level: Level) -> list[ReadResult]:
     stale = None if level is Level.ONE else 0.0
     return [
         _read_result(
-            True, value, decode(version), None, level, required, responded, False, 0, None, stale, False
+            True,
+            value,
+            decode(version),
+            None,
+            level,
+            required,
+            responded,
+            False,
+            0,
+            None,
+            stale,
+            False,
+            False,
+            "",
         )
         for value, version in zip(answer.values, answer.versions, strict=True)
     ]

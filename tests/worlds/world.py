@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.placement import Placement
-from basestore.config import BUILT_IN, ClusterConfig, Durability, Member, NodeConfig
+from basestore.config import BUILT_IN, BucketOptions, ClusterConfig, Durability, Member, NodeConfig
 from basestore.consistency import Level
 from basestore.coordinator.attempts import Content
 from basestore.instant import Instant
@@ -142,6 +142,7 @@ class World:
         hint_bytes_max: int = 1 << 20,
         hint_age_s_max: int = 3600,
         read_repair: float = 0.0,
+        bucket_options: dict[str, BucketOptions] | None = None,
         reconcile: bool = False,
         born: bool = True,
     ) -> None:
@@ -160,6 +161,7 @@ class World:
                 hint_bytes_max,
                 hint_age_s_max,
                 read_repair,
+                bucket_options=bucket_options or {},
             )
             for member in members
         ]

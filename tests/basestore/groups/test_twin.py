@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from basestore.consistency import Level
 from basestore.groups.turn import Turn
-from basestore.protocol.client import Delete, Get, Set, Written
+from basestore.protocol.client import AS_ASKED, Delete, Get, Set, Written
 from basestore.protocol.groups import ApplyGroup, ReadGroup, singly, together
 from basestore.protocol.operator import Status
 from basestore.storage import keyspace
@@ -38,6 +38,7 @@ requests = st.one_of(
     st.builds(
         Get, st.just(0), BUCKETS, KEYS, READ_LEVELS, TIMEOUTS, st.just(b""), st.just(True),
         st.sampled_from([False, False, False, True]), st.just(0),
+        st.sampled_from([0, 0, 0, AS_ASKED, 60_000]),
     ),
 )  # fmt: skip
 # Those with all but their keys in common travel as one message, and singly they do not.
