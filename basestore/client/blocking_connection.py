@@ -26,7 +26,8 @@ from time import monotonic
 from basestore.client.calls import GRACE_S
 from basestore.client.channel import SILENT, Batch, Unsent, answered, late, lost
 from basestore.protocol.codec import Message
-from basestore.protocol.frames import FrameReader, pack, pack_requests
+from basestore.protocol.envelopes import seal
+from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.handshake import Goodbye, Hello, welcomed
 from basestore.protocol.limits import PROTOCOL, ProtocolError
 
@@ -69,12 +70,12 @@ class Connection:
         self._writable.register(self._socket, select.POLLOUT)
         try:
             self._push(pack([Hello(PROTOCOL, b"", b"", "")]), deadline)
-            messages: Sequence[Message] = ()
-            while not messages:
+            said: Message | None = None
+            while said is None:
                 if not self._readable.poll(_ms_until(deadline)):
                     raise TimeoutError(SILENT)
-                messages = self._receive()
-            self.welcome = welcomed(messages[0])
+                said = self._frames.first(self._receive())
+            self.welcome = welcomed(said)
         except BaseException:
             self.abandon()
             raise
@@ -85,7 +86,7 @@ class Connection:
         if not self.leaving and not self.under_way and self._stirred.poll(0):
             try:
                 while not self.leaving and self._stirred.poll(0):
-                    self._hand_out(self._receive())
+                    self._hand_out(self._frames.feed(self._receive()))
             except (OSError, ProtocolError) as error:
                 self.fail(str(error))
         return not self.leaving
@@ -98,7 +99,7 @@ class Connection:
             batch.enter(self.under_way, monotonic(), deadline + GRACE_S)
         begun = False
         try:
-            for frame in pack_requests(batch.requests):
+            for frame in seal(batch.requests):
                 self._push(frame, batch.deadline, begun)
                 begun = True
         except Unsent:
@@ -151,7 +152,7 @@ class Connection:
         """Read for all, until this batch has its answers or its time is up."""
         while batch.untold and self._readable.poll(_ms_until(batch.deadline)):
             try:
-                self._hand_out(self._receive())
+                self._hand_out(self._frames.feed(self._receive()))
             except BaseException as error:
                 self.fail(str(error) or "it was interrupted")
                 if not isinstance(error, OSError | ProtocolError):
@@ -159,16 +160,16 @@ class Connection:
         with self._table:
             self._leader = None
 
-    def _receive(self) -> list[Message]:
-        """What has come by now. OSError, ProtocolError."""
+    def _receive(self) -> bytes:
+        """What has come by now. OSError."""
         try:
             data = self._socket.recv(RECEIVE_BYTES)
         except BlockingIOError:
-            return []
+            return b""
         if not data:
             raise ConnectionError("the node closed the connection")
         self._heard = monotonic()
-        return self._frames.feed(data)
+        return data
 
     def _hand_out(self, messages: Sequence[Message]) -> None:
         """Give answers to the batches that they belong to; what belongs to none is dropped."""

@@ -54,7 +54,8 @@ from basestore.client.store import Store
 from basestore.config import parse_address
 from basestore.errors import InvalidRequest
 from basestore.protocol.codec import Message
-from basestore.protocol.frames import FrameReader, pack, pack_requests
+from basestore.protocol.envelopes import seal
+from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.groups import singly
 from basestore.protocol.handshake import Goodbye, Hello, Names, Welcome, welcomed
 from basestore.protocol.limits import PROTOCOL, ProtocolError
@@ -156,7 +157,7 @@ class _Connection:
                 self._wake = anyio.Event()
                 while self._outgoing:  # what came while the last frames were being sent
                     messages, self._outgoing = self._outgoing, []
-                    for frame in pack_requests(messages):
+                    for frame in seal(messages):
                         await self._stream.send(frame)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             scope.cancel()
@@ -185,10 +186,9 @@ async def _open(endpoint: str, asked: Asked, failures: dict[str, object]) -> _Co
     try:
         await stream.send(pack([Hello(PROTOCOL, b"", b"", "")]))
         frames = FrameReader()
-        messages: list[Message] = []
-        while not messages:
-            messages = frames.feed(await stream.receive(RECEIVE_BYTES))
-        return _Connection(stream, frames, endpoint, welcomed(messages[0]), asked)
+        while (said := frames.first(await stream.receive(RECEIVE_BYTES))) is None:
+            pass
+        return _Connection(stream, frames, endpoint, welcomed(said), asked)
     except BaseException:
         with anyio.CancelScope(shield=True):
             await anyio.aclose_forcefully(stream)

@@ -18,7 +18,7 @@ from basestore.consistency import Level
 from basestore.errors import BasestoreError, InvalidRequest, RequestFailed
 from basestore.protocol.client import Delete, Set
 from basestore.protocol.codec import Message
-from basestore.protocol.frames import REQUESTS_MAX
+from basestore.protocol.envelopes import REQUESTS_MAX
 from basestore.protocol.groups import Found, GetMany, Stored, WriteMany, singly
 from basestore.repair.version import Identity
 from basestore.results.receipts import ReadResult, Receipt, read_result, read_results, receipt, receipts

@@ -156,6 +156,28 @@ class Page(NamedTuple):
         return "does not hold keys, values, versions and expiries in turn" if len(self.rows) % 4 else ""
 
 
+@message(80)
+class Shed(NamedTuple):
+    """Nothing was done of these requests, for there were too many: first ids and how many follow on each, in
+    turn. Not before `retry_ms` is it likely to be otherwise. `window` as in Credit."""
+
+    ranges: list[int]
+    retry_ms: int
+    window: int
+
+    def check(self) -> str:
+        if len(self.ranges) % 2 or min(self.ranges, default=0) < 0:
+            return "names ids without their number"
+        return ""
+
+
+@message(81, unchecked=ANYTHING)
+class Credit(NamedTuple):
+    """How many requests this connection should have under way from now on: more than that wait in vain."""
+
+    window: int
+
+
 @message(24, unchecked=ANYTHING)
 class Failed(NamedTuple):
     """A request that did not succeed; `code` as in `errors`. `identity`: of a write that has a version, as

@@ -10,9 +10,12 @@ Nothing is optional: every field has one type and is always there. What is absen
 bytes, what never happens is 0. So a run is checked by comparing one tuple of types with another.
 
 Decoding is strict. Refused are: indefinite lengths, tags, duplicate keys, bytes behind the end, nesting
-beyond frame > run > field > row, numbers that `registry` does not know, fields of another type, more than
-BATCH_MESSAGES_MAX messages, and messages whose own `check` finds fault with them. Whatever is refused is a
-ProtocolError, and whoever hears one closes the connection. What a message means is not looked at here.
+beyond frame > run > field > row, numbers that `registry` does not know (but for those that may be left
+unheard: they are named in `Decoder.unheard`), fields of another type, more than BATCH_MESSAGES_MAX messages,
+and messages whose own `check` finds fault with them. Whatever is refused is a ProtocolError, and whoever
+hears one closes the connection. What a message means is not looked at here.
+
+Both sides speak one version of the wire, which they have agreed on: `registry` says what it carries.
 """
 
 import io
@@ -22,14 +25,21 @@ from typing import Any, Final, Protocol, Self
 import cbor2
 
 from basestore.protocol import anti_entropy, client, groups, handshake, heartbeats, operator, replication
-from basestore.protocol.limits import BATCH_MESSAGES_MAX, DEPTH_MAX, ProtocolError
-from basestore.protocol.registry import FORMS, NUMBERS, Form
+from basestore.protocol.limits import (
+    BATCH_MESSAGES_MAX,
+    DEPTH_MAX,
+    WIRE_HIGHEST,
+    ProtocolError,
+    UnknownKind,
+)
+from basestore.protocol.registry import ADVISORY, NUMBERS, Form, cuts_of, forms_of
 
 # Loading a conversation registers its messages; this list is the only one that a new file must be put on.
 CONVERSATIONS: Final = (handshake, client, operator, replication, groups, heartbeats, anti_entropy)
 
 
 KEPT_BYTES_MAX: Final = 64 << 10
+UNHEARD_MAX: Final = 16
 
 
 class Message(Protocol):
@@ -54,8 +64,10 @@ _SEMANTIC: Final = dict.fromkeys(
 )
 
 
-def encode(messages: Iterable[Message]) -> bytes:
+def encode(messages: Iterable[Message], version: int = WIRE_HIGHEST) -> bytes:
     """One frame's payload. Neighbours of one kind share an array: [kind, fields, fields, ...]."""
+    if version < WIRE_HIGHEST:
+        return _encode_cut(messages, cuts_of(version))
     runs: list[list[Any]] = []
     kind: type[Any] | None = None
     for message in messages:
@@ -67,12 +79,30 @@ def encode(messages: Iterable[Message]) -> bytes:
     return cbor2.dumps(runs)
 
 
+def _encode_cut(messages: Iterable[Message], cuts: dict[type[Any], int]) -> bytes:
+    """The same for an older version, which carries no more than the beginning of each message. KeyError for
+    a kind that it does not carry: who sends that has not asked."""
+    runs: list[list[Any]] = []
+    kind: type[Any] | None = None
+    for message in messages:
+        if type(message) is not kind:
+            kind = type(message)
+            cut = cuts[kind]
+            run: list[Any] = [NUMBERS[kind]]
+            runs.append(run)
+        run += tuple(message)[:cut]
+    return cbor2.dumps(runs)
+
+
 class Decoder:
-    """Decodes the frames of one connection, one after the other: a decoder of CBOR is dear to make."""
+    """Decodes the frames of one connection, one after the other: a decoder of CBOR is dear to make.
+    `unheard`: the kinds that came and are not known, until somebody has named them."""
 
-    __slots__ = ("_decoder",)
+    __slots__ = ("_decoder", "_forms", "unheard")
 
-    def __init__(self) -> None:
+    def __init__(self, version: int = WIRE_HIGHEST) -> None:
+        self._forms = forms_of(version)
+        self.unheard: set[int] = set()
         self._decoder = cbor2.CBORDecoder(
             io.BytesIO(),
             tag_hook=_refuse,
@@ -97,26 +127,35 @@ class Decoder:
         if type(runs) is not list:
             raise ProtocolError("a frame is an array of messages")
         if len(runs) == 1:
-            return _messages(runs[0], BATCH_MESSAGES_MAX)
+            return self._messages(runs[0], BATCH_MESSAGES_MAX)
         messages: list[Message] = []
         for run in runs:
-            messages += _messages(run, BATCH_MESSAGES_MAX - len(messages))
+            messages += self._messages(run, BATCH_MESSAGES_MAX - len(messages))
         return messages
 
+    def _messages(self, run: Any, room: int) -> list[Any]:
+        """The messages of one run; ProtocolError unless they have the form of their kind."""
+        if type(run) is not list or not run or type(run[0]) is not int:
+            raise ProtocolError("a message is an array that starts with its kind")
+        kind = run[0]
+        form = self._forms.get(kind)
+        if form is not None:
+            return _made(form, run, room)
+        if kind < ADVISORY:
+            raise UnknownKind(kind)
+        if len(self.unheard) < UNHEARD_MAX:
+            self.unheard.add(kind)
+        return []
 
-def decode(payload: bytes) -> list[Message]:
+
+def decode(payload: bytes, version: int = WIRE_HIGHEST) -> list[Message]:
     """The messages of one frame's payload, as `Decoder.decode`."""
-    return Decoder().decode(payload)
+    return Decoder(version).decode(payload)
 
 
-def _messages(run: Any, room: int) -> list[Any]:
-    """The messages of one run; ProtocolError unless they have the form of their kind."""
-    if type(run) is not list or not run or type(run[0]) is not int:
-        raise ProtocolError("a message is an array that starts with its kind")
-    form = FORMS.get(run[0])
-    if form is None:
-        raise ProtocolError(f"there is no message of kind {run[0]}; the other side may be newer")
-    make, types, lists, rows, check = form
+def _made(form: Form, run: list[Any], room: int) -> list[Any]:
+    """The messages of one run, whose first element says that they have this form."""
+    make, types, lists, rows, check, absent = form
     del run[0]
     kinds = tuple(map(type, run))
     # One comparison checks all fields of all messages of the run. `type`, not isinstance: a bool is an int.
@@ -132,7 +171,9 @@ def _messages(run: Any, room: int) -> list[Any]:
     if rows:
         _make_rows(run, form)
     new = tuple.__new__  # what _make does, less the checks just made
-    if len(run) == len(types):
+    if absent:
+        messages = [new(make, (*fields, *absent)) for fields in zip(*[iter(run)] * len(types), strict=True)]
+    elif len(run) == len(types):
         messages = [new(make, run)]
     else:
         messages = [new(make, fields) for fields in zip(*[iter(run)] * len(types), strict=True)]

@@ -6,7 +6,10 @@ Owns the numbers that both sides of a connection must agree on; limits that a co
 
 from typing import Final
 
-PROTOCOL: Final = 7
+# Versions of the wire: what was spoken before the lowest is refused, and never again will one be.
+WIRE_LOWEST: Final = 8
+WIRE_HIGHEST: Final = 9
+PROTOCOL: Final = WIRE_LOWEST
 DEPTH_MAX: Final = 4
 KEY_BYTES_MAX: Final = 64 * 1024
 VALUE_BYTES_MAX: Final = 1024 * 1024
@@ -28,3 +31,11 @@ def ttl_text(given: str) -> str:
 
 class ProtocolError(Exception):
     """The other side said something that is not of the protocol."""
+
+
+class UnknownKind(ProtocolError):
+    """It said something of a kind that does not exist in the version of the wire that both speak."""
+
+    def __init__(self, kind: int) -> None:
+        super().__init__(f"there is no message of kind {kind}; the other side may be newer")
+        self.kind = kind

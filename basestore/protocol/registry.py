@@ -17,10 +17,26 @@ What only a node can judge (whether it knows a member, whether it holds a row) i
 
 A *row* is a NamedTuple of plain fields (int, bool, bytes, str), for lists in messages that are rare.
 Messages on the path of a request keep flat lists instead: rows cost a Python object each.
+
+Each side of a connection says in its first words which versions of the wire it speaks, and the connection
+speaks the highest that both do. A kind belongs to a version, and a field that was added later, always at the
+end and with a default, to another; a row never changes:
+
+    @message(12, added={"degrade_ms": 9})           on a connection that speaks 8 this field does not travel:
+    class Get(NamedTuple):                          it is cut off by who sends, and has its default at who
+        ...                                         receives
+        degrade_ms: int = 0
+    @message(1004, since=9, ...)                    on a connection that speaks 8 nobody may send this
+
+Who is about to say something that the other side cannot hear asks `unspeakable` first. A kind from ADVISORY
+on says something that may be left unheard: who does not know it names it in the log, and goes on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Final, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+
+from basestore.protocol.limits import WIRE_HIGHEST, WIRE_LOWEST
 
 Class = TypeVar("Class", bound=type[Any])
 
@@ -29,6 +45,8 @@ PLAIN: Final = frozenset((int, bool, bytes, str))
 # Why a message has no check.
 ANYTHING: Final = "whatever its fields hold makes sense, or is compared and found to be nobody's"
 ANSWERED: Final = "who asks for something impossible is told so in an answer"
+
+ADVISORY: Final = 1000  # kinds from here on may be left unheard
 
 
 class RowForm(NamedTuple):
@@ -40,21 +58,34 @@ class RowForm(NamedTuple):
 
 
 class Form(NamedTuple):
-    """How a message is checked: types of its fields, of its lists' elements, its rows, its check."""
+    """How a message is checked: types of its fields, of its lists' elements, its rows, its check. `absent`:
+    what fields have that do not travel."""
 
     make: type[Any]
     types: tuple[type, ...]
     lists: tuple[tuple[int, type], ...]
     rows: tuple[RowForm, ...]
     check: Callable[[Any], str] | None
+    absent: tuple[Any, ...] = ()
+
+
+class Dates(NamedTuple):
+    """Since which version a kind is spoken, and each of its fields."""
+
+    since: int
+    fields: tuple[int, ...]
 
 
 FORMS: Final[dict[int, Form]] = {}
 NUMBERS: Final[dict[type[Any], int]] = {}
+DATES: Final[dict[type[Any], Dates]] = {}
 
 
-def message(number: int, *, unchecked: str = "") -> Callable[[Class], Class]:
-    """Register a message under its number. `unchecked`: why it has no `check`."""
+def message(
+    number: int, *, unchecked: str = "", since: int = WIRE_LOWEST, added: Mapping[str, int] | None = None
+) -> Callable[[Class], Class]:
+    """Register a message under its number. `unchecked`: why it has no `check`; `since`: the version that it
+    belongs to; `added`: the versions that fields of its end belong to, where these are later ones."""
 
     def register(make: Class) -> Class:
         if number in FORMS:
@@ -64,9 +95,59 @@ def message(number: int, *, unchecked: str = "") -> Callable[[Class], Class]:
             raise TypeError(f"{make.__name__} needs a `check`, or `unchecked`: why it has none")
         FORMS[number] = _form(make, check)
         NUMBERS[make] = number
+        DATES[make] = _dates(make, since, added or {})
         return make
 
     return register
+
+
+def _dates(make: type[Any], since: int, added: Mapping[str, int]) -> Dates:
+    name = make.__name__
+    if not added.keys() <= make._field_defaults.keys():
+        raise TypeError(f"{name} has no such fields, or no defaults for them: {', '.join(added)}")
+    fields = tuple(added.get(each, since) for each in make._fields)
+    if sorted(fields) != list(fields):  # what an older version speaks is the beginning of each message
+        raise TypeError(f"{name} has a field in front of an older one; fields are added at the end")
+    if not WIRE_LOWEST <= since <= fields[-1] <= WIRE_HIGHEST:
+        raise TypeError(f"{name} belongs to a version that is not spoken here")
+    return Dates(since, fields)
+
+
+@cache
+def forms_of(version: int) -> dict[int, Form]:
+    """The forms of what a connection of this version carries, by number."""
+    if version == WIRE_HIGHEST:
+        return FORMS
+    forms = {}
+    for number, form in FORMS.items():
+        since, fields = DATES[form.make]
+        if since <= version:
+            spoken = sum(each <= version for each in fields)
+            absent = tuple(form.make._field_defaults[each] for each in form.make._fields[spoken:])
+            lists = tuple(each for each in form.lists if each[0] < spoken)
+            rows = tuple(each for each in form.rows if each.place < spoken)
+            forms[number] = Form(form.make, form.types[:spoken], lists, rows, form.check, absent)
+    return forms
+
+
+@cache
+def cuts_of(version: int) -> dict[type[Any], int]:
+    """How many fields a connection of this version carries, of each class that it carries at all."""
+    return {form.make: len(form.types) for form in forms_of(version).values()}
+
+
+def unspeakable(said: Any, version: int) -> int:
+    """The version that is needed to say this, if a connection of `version` cannot carry all of it; or 0."""
+    if version >= WIRE_HIGHEST:
+        return 0
+    since, fields = DATES[type(said)]
+    if since > version:
+        return since
+    needed = 0
+    for name, date in zip(said._fields, fields, strict=True):
+        if date > version and getattr(said, name) != said._field_defaults[name]:
+            needed = max(needed, date)
+    return needed
 
 
 def _form(make: type[Any], check: Callable[[Any], str] | None) -> Form:

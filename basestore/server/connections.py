@@ -23,6 +23,7 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import trio
 
@@ -32,6 +33,7 @@ from basestore.coordinator.context import refuse
 from basestore.errors import Overloaded
 from basestore.node import Node
 from basestore.protocol.codec import Message
+from basestore.protocol.envelopes import Sealed, opened
 from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX, FRAME_BYTES_MAX
 from basestore.protocol.groups import first, requests_in, singly
 from basestore.protocol.handshake import (
@@ -327,7 +329,10 @@ class Connections:
         outbox = self._node.open_client()
         client = Client(link, outbox, trio.current_time())
 
-        def hear(messages: list[Message]) -> list[Message]:
+        def hear(heard: list[Any]) -> list[Any]:
+            messages: list[Any] = []
+            for each in heard:
+                messages += opened(each, link.decoder) if isinstance(each, Sealed) else [each]
             room = link.room(BACKLOG_BYTES_MAX) - client.under_way
             if room <= 0 or outbox.bytes > BACKLOG_BYTES_MAX:
                 return messages
@@ -343,6 +348,7 @@ class Connections:
         self._slots.clients[outbox] = client
         try:
             with self._registered(outbox, link):
+                link.keep_sealed()
                 await link.run(outbox, self._poller, hear, self._wake, CLIENT_FRAME_BYTES_MAX)
         except (ConnectionError, ProtocolError) as error:
             level = logging.INFO if isinstance(error, ProtocolError) else logging.DEBUG

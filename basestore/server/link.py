@@ -12,15 +12,16 @@ It knows nothing of who is at the other end nor of what the messages mean: that 
 
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import trio
 
 from basestore.cluster.outbox import Outbox, weight
 from basestore.config import parse_address
-from basestore.protocol.codec import Message
+from basestore.protocol.codec import Decoder, Message
 from basestore.protocol.frames import HELLO_BYTES_MAX, FrameReader, pack
 from basestore.protocol.groups import requests_in
-from basestore.protocol.limits import ProtocolError
+from basestore.protocol.limits import WIRE_HIGHEST, ProtocolError
 from basestore.server.poller import Poller
 
 RECEIVE_BYTES = 64 << 10  # for a larger buffer the allocator asks the system each time
@@ -31,7 +32,7 @@ SOCKET_OPTIONS = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP
 MESSAGE_BYTES_EXPECTED = 256 << 10
 ROOM_MESSAGES_MIN = 8
 
-Hear = Callable[[list[Message]], list[Message]]
+Hear = Callable[[list[Any]], list[Any]]
 
 
 class Signal:
@@ -64,9 +65,9 @@ class Link:
         self._socket.setblocking(False)
         _watch(self._socket)
         self._frames = FrameReader(HELLO_BYTES_MAX)
-        self._early: list[Message] = []
+        self.version = WIRE_HIGHEST
         self._unsent = memoryview(b"")
-        self._unheard: list[Message] = []
+        self._unheard: list[Any] = []
         self._ended: Exception | None = None
         self._stirred = Signal()
         self.scope = trio.CancelScope()
@@ -90,7 +91,7 @@ class Link:
             messages = outbox.take()  # about one frame's worth; the loop sends what is left
             count = requests_in(messages)
             mean_bytes = (waiting_bytes - outbox.bytes) / count
-            self._unsent = memoryview(pack(messages))
+            self._unsent = memoryview(pack(messages, self.version))
             self._push()
             self.messages_sent += count
             self._message_bytes = (self._message_bytes + mean_bytes) / 2
@@ -116,6 +117,15 @@ class Link:
         if self._ended is not None:
             raise self._ended
 
+    @property
+    def decoder(self) -> Decoder:
+        """Of what has come over it."""
+        return self._frames.decoder
+
+    def keep_sealed(self) -> None:
+        """What comes from now on stands in envelopes, and is handed on as it is."""
+        self._frames.keep_sealed()
+
     async def run(
         self, outbox: Outbox, poller: Poller, hear: Hear, wake: Callable[[], None], frame_bytes_max: int
     ) -> None:
@@ -123,8 +133,8 @@ class Link:
         ProtocolError. `hear` gives back what it cannot take yet; while it does, nothing is read.
         `wake` is called when something was heard outside of the poller's round."""
         self._frames.frame_bytes_max = frame_bytes_max
-        early, self._early = self._early, []
-        self._keep(hear(early))
+        self._frames.speak(self.version)
+        self._keep(hear(self._frames.feed(b"")))  # what came with the end of the handshake
 
         def readable() -> None:
             self._read(poller, hear)
@@ -179,12 +189,15 @@ class Link:
         self._ended = error
         self._stirred.set()
 
-    def _take(self) -> list[Message]:
-        """The messages whose frames are complete by now; ConnectionError at the end."""
+    def _take(self) -> list[Any]:
+        """What is complete by now; ConnectionError at the end."""
+        return self._frames.feed(self._receive())
+
+    def _receive(self) -> bytes:
         try:
             data = self._socket.recv(RECEIVE_BYTES)
         except BlockingIOError:
-            return []
+            return b""
         except OSError as error:
             raise ConnectionError(str(error)) from error
         if not data:
@@ -192,14 +205,15 @@ class Link:
             if self._frames.partial:
                 raise ProtocolError("the stream ended inside a frame")
             raise ConnectionError("the other side closed the connection")
-        return self._frames.feed(data)
+        return data
 
     async def receive_one(self) -> Message:
-        """The first message, in a handshake; what came with it is heard later."""
-        while not self._early:
+        """The next message of a handshake; what came with it is heard later."""
+        data = b""
+        while (said := self._frames.first(data)) is None:
             await trio.lowlevel.wait_readable(self._socket)
-            self._early = self._take()
-        return self._early.pop(0)
+            data = self._receive()
+        return said
 
     def room(self, bytes_max: int) -> int:
         """How many messages of the size that was sent lately make so many bytes; a few at least."""

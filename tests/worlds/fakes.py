@@ -12,6 +12,7 @@ import trio
 
 import basestore
 from basestore.protocol.codec import Message
+from basestore.protocol.envelopes import Sealed, opened
 from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.groups import singly
 from basestore.protocol.handshake import BucketRow, Hello, MemberRow, Refused, Welcome
@@ -106,8 +107,12 @@ class FakeNode:
         reader = FrameReader()
         try:
             while data := connection.recv(65536):
-                for message in singly(reader.feed(data)):
+                heard: list[Any] = []
+                for each in reader.feed(data):
+                    heard += opened(each, reader.decoder) if isinstance(each, Sealed) else [each]
+                for message in singly(heard):
                     if isinstance(message, Hello):
+                        reader.keep_sealed()
                         if self._hangs_up:
                             return
                         if isinstance(self._greeting, bytes):

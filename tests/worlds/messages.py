@@ -52,6 +52,8 @@ _EXAMPLES: list[Message] = [
     client.Got(1, True, b"value", VERSION, 0, 2, 2, False, 0, 0, 0, -1, False),
     client.Page(1, [b"key", b"value", VERSION, bytes(8)], b"key", True),
     client.Failed(1, 3, "why", IDENTITY, ["1", "n1"]),
+    client.Shed([1, 4, 9, 2], 100, 32),
+    client.Credit(32),
     operator.Status(1),
     operator.Explain(1, "default", b"key", 1000),
     operator.HintsOf(1),

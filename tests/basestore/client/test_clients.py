@@ -28,6 +28,7 @@ from basestore import (
 from basestore.client.arguments import check_endpoints
 from basestore.client.calls import GRACE_S, PENDING_MAX
 from basestore.protocol.client import Get, Page
+from basestore.protocol.envelopes import seal
 from basestore.protocol.frames import pack
 from basestore.protocol.limits import VALUE_BYTES_MAX
 from basestore.protocol.operator import Status
@@ -488,18 +489,14 @@ def test_a_reader_that_never_reads_is_not_read_from_and_others_are_served(runnin
             from basestore.protocol.limits import PROTOCOL
 
             deaf.sendall(pack([Hello(PROTOCOL, b"", b"", "")]))
+            assert deaf.recv(1 << 16)
             deaf.settimeout(0.5)
             sent = 0
             try:
                 for number in range(5000):  # 5 GB of answers, were they all made
-                    deaf.sendall(
-                        pack(
-                            [
-                                Get(number * 100 + n, "default", b"big", 1, 60_000, b"", True)
-                                for n in range(100)
-                            ]
-                        )
-                    )
+                    first = number * 100
+                    gets = [Get(first + n, "default", b"big", 1, 60_000, b"", True) for n in range(100)]
+                    deaf.sendall(b"".join(seal(gets)))
                     sent += 1
             except TimeoutError:
                 pass

@@ -20,7 +20,7 @@ from basestore.protocol.anti_entropy import (
     Sums,
     Syn,
 )
-from basestore.protocol.client import Get, Page, Written
+from basestore.protocol.client import Get, Page, Shed, Written
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.groups import (
     AppliedGroups,
@@ -126,6 +126,7 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
         *(({"timeout_ms_max": wrong}, "names no timeout") for wrong in (-1, 0, TIMEOUT_MS_MAX + 1)),
     ],
     Written: [({"replicas": [0]}, "replicas without")],
+    Shed: [({"ranges": [1]}, "without their number"), ({"ranges": [-1, 4]}, "without their number")],
     Page: [({"rows": [b"key", b"value", VERSION]}, "in turn")],
     Superseded: [({"head": head}, "no record") for head in (b"", _SHORT, _LONG)],
     HeldDigest: [({"head": head}, "no record") for head in (b"", _SHORT, _LONG)],

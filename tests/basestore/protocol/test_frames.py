@@ -1,7 +1,6 @@
 """How a stream is cut into frames, whatever pieces it comes in."""
 
 import struct
-from typing import Any
 from zlib import crc32
 
 import pytest
@@ -10,15 +9,11 @@ from hypothesis import strategies as st
 
 from basestore.protocol.codec import Message, encode
 from basestore.protocol.frames import (
-    CLIENT_FRAME_BYTES_MAX,
     FRAME_BYTES_MAX,
     HELLO_BYTES_MAX,
-    REQUESTS_MAX,
     FrameReader,
     pack,
-    pack_requests,
 )
-from basestore.protocol.groups import WriteMany, asked_in, singly
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.operator import Status
 from tests.worlds.messages import batches
@@ -137,20 +132,3 @@ def test_a_sound_frame_around_nonsense_is_refused(payload: bytes) -> None:
 
 def test_an_empty_batch_is_a_frame() -> None:
     assert FrameReader().feed(pack([])) == []
-
-
-@pytest.mark.parametrize("value_bytes", [0, 100, 10_000, 1 << 20])
-def test_requests_are_cut_into_frames_that_a_node_takes_groups_and_all(value_bytes: int) -> None:
-    def many(first: int, count: int) -> WriteMany:
-        ids = list(range(first, first + count))
-        keys, values = [b"k"] * count, [bytes(value_bytes)] * count
-        return WriteMany(ids, "default", keys, values, 2, 1000, [b"proposed"] * count, 0, False)
-
-    sent: list[Any] = [many(1, 250), *many(300, 5).single(), many(400, 5), Status(500), many(501, 3)]
-    sizes, heard = [], []
-    for cut in pack_requests(sent):
-        batch = FrameReader(CLIENT_FRAME_BYTES_MAX).feed(cut)
-        sizes.append(asked_in(batch) or len(batch))
-        heard += singly(batch)
-    assert heard == singly(sent)
-    assert max(sizes) <= REQUESTS_MAX

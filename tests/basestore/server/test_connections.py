@@ -11,7 +11,8 @@ import trio
 from basestore.consistency import Level
 from basestore.errors import Overloaded, ReadTimeout
 from basestore.protocol.client import Failed, Get, Set
-from basestore.protocol.codec import Message
+from basestore.protocol.codec import Message, encode
+from basestore.protocol.envelopes import ADMIN, enveloped, seal
 from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.handshake import Goodbye, Hello, Refused, Welcome
 from basestore.protocol.heartbeats import Ping, Pong, StoreClaim
@@ -38,9 +39,10 @@ class Wire:
         self.stream = stream
         self._frames = FrameReader()
         self._heard: list[Message] = []
+        self.sealing = False
 
     async def say(self, *messages: Message) -> None:
-        await self.stream.send_all(pack(messages))
+        await self.stream.send_all(b"".join(seal(messages)) if self.sealing else pack(messages))
 
     async def hear(self) -> Message | None:
         """The next message; None when the connection has ended."""
@@ -75,6 +77,7 @@ class Listening:
         wire = await self.connect()
         await wire.say(hello)
         assert isinstance(await wire.hear(), Welcome)
+        wire.sealing = not hello.sender
         return wire
 
 
@@ -162,7 +165,7 @@ async def test_of_clients_that_hold_too_much_together_the_one_that_holds_most_go
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(slots, "CLIENT_BYTES_MAX", 1 << 20)
-    frame = pack([Set(1, "default", b"k", bytes(1 << 20), 2, 1000, 0, b""), STATUS])
+    frame = b"".join(seal([Set(1, "default", b"k", bytes(1 << 20), 2, 1000, 0, b""), STATUS]))
     async with listening() as at:
         most, less = await at.greeted(CLIENT), await at.greeted(CLIENT)
         await less.stream.send_all(frame[: 300 << 10])
@@ -232,7 +235,7 @@ async def test_a_peer_whose_outbox_ran_over_loses_its_link() -> None:
 async def test_who_says_what_is_not_for_him_to_say_is_closed() -> None:
     async with listening() as at:
         client = await at.greeted(CLIENT)
-        await client.say(Pong(1, 1))
+        await client.stream.send_all(enveloped(encode([Pong(1, 1)]), 1, 1, 0, ADMIN))
         assert await client.hear() is None
 
 

@@ -1,0 +1,143 @@
+"""Envelopes: what stands on the outside of a client's frame, for who refuses it without opening it. Pure.
+
+    length 4 | CRC-32 of length and envelope 4 | CRC-32 of the payload 4 | envelope 15 | payload
+
+    envelope: first id 8 | how many requests 2 | their shortest timeout in ms 4 | class 1
+
+To take a frame from a socket costs little; its payload's checksum and its CBOR cost many times as much. A
+node that is asked for more than it can do looks at envelopes alone, and says of whole frames that nothing was
+done (`intake`). So the requests of a frame have consecutive ids and one class, and are at most REQUESTS_MAX.
+
+The classes, in the order in which they are served:
+
+    ADMIN   status, explain, survey, hints: what an operator asks
+    READ    gets
+    WRITE   sets and deletes
+    BULK    scans; and whatever else a client says is not urgent (an import)
+
+What an envelope says is held against the requests once the frame is opened: who lies is disconnected.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
+from zlib import crc32
+
+from basestore.protocol.client import Delete, Get, Scan, Set
+from basestore.protocol.codec import Decoder, Message, encode
+from basestore.protocol.groups import GetMany, WriteMany, first, requested, singly, together
+from basestore.protocol.limits import WIRE_HIGHEST, ProtocolError
+
+REQUESTS_MAX: Final = 256  # of a frame
+REQUESTS_BYTES: Final = 1 << 20  # of its keys and values, unless it is one request
+TIMEOUT_MS_SAID: Final = (1 << 32) - 1
+ADMIN, READ, WRITE, BULK = range(4)
+_CLASSES: Final = {Get: READ, GetMany: READ, Set: WRITE, Delete: WRITE, WriteMany: WRITE, Scan: BULK}
+_HEADER: Final = struct.Struct(">IIIQHIB")
+HEADER_BYTES: Final = _HEADER.size
+_COVERED: Final = struct.Struct(">IQHIB")
+
+
+class Sealed(NamedTuple):
+    """A frame that is not opened: what its envelope says, and the rest as it came."""
+
+    first: int
+    asks: int
+    timeout_ms: int
+    kind: int
+    checksum: int
+    payload: bytes
+
+
+def class_of(request: Any) -> int:
+    """The class that a request belongs to."""
+    return _CLASSES.get(type(request), ADMIN)
+
+
+def timeout_of(requests: Iterable[Any]) -> int:
+    """The shortest time that any of them allows, in ms, as far as an envelope can say it; 0 if none says."""
+    shortest = min((each.timeout_ms for each in requests if getattr(each, "timeout_ms", 0)), default=0)
+    return max(0, min(shortest, TIMEOUT_MS_SAID))
+
+
+def seal(requests: Iterable[Message], version: int = WIRE_HIGHEST, *, bulk: bool = False) -> Iterator[bytes]:
+    """A client's requests as frames, each in an envelope. `bulk`: none of them is urgent."""
+    for kind, at, count, batch in _cut(requests, bulk=bulk):
+        packed = together(batch)
+        yield enveloped(encode(packed, version), at, count, timeout_of(packed), kind)
+
+
+def enveloped(payload: bytes, at: int, count: int, timeout_ms: int, kind: int) -> bytes:
+    """A frame, ready to send."""
+    envelope = at, count, timeout_ms, kind
+    covered = _COVERED.pack(len(payload), *envelope)
+    return _HEADER.pack(len(payload), crc32(covered), crc32(payload), *envelope) + payload
+
+
+def _cut(requests: Iterable[Message], *, bulk: bool) -> Iterator[tuple[int, int, int, list[Message]]]:
+    """As many as go into one envelope at a time, with their class, their first id and their number."""
+    batch: list[Message] = []
+    kind = at = count = size = 0
+    for whole in requests:
+        for request in _parts(whole):
+            asked, asked_bytes = requested(request)
+            here = request.ids[0] if type(request) in (WriteMany, GetMany) else request.id  # type: ignore[attr-defined]
+            its = class_of(request)
+            its = BULK if bulk and its != ADMIN else its
+            follows = here == at + count and its == kind
+            if batch and (not follows or count + asked > REQUESTS_MAX or size + asked_bytes > REQUESTS_BYTES):
+                yield kind, at, count, batch
+                batch = []
+            if not batch:
+                batch, kind, at, count, size = [], its, here, 0, 0
+            batch.append(request)
+            count += asked
+            size += asked_bytes
+    if batch:
+        yield kind, at, count, batch
+
+
+def _parts(request: Message) -> Iterator[Message]:
+    """It, or as many parts as fit into an envelope each."""
+    asked, asked_bytes = requested(request)
+    if asked > 1 and asked_bytes > REQUESTS_BYTES:
+        yield from singly([request])
+        return
+    rest = [request]
+    while rest:
+        taken, rest = first(rest, REQUESTS_MAX)
+        yield from taken
+
+
+def header_of(data: bytes | bytearray, start: int) -> tuple[int, bool, tuple[int, int, int, int, int]]:
+    """Of the frame that begins here: its payload's length, whether the header fits its own checksum, and
+    what is to become of it as `Sealed`, less the payload."""
+    length, own, checksum, *envelope = _HEADER.unpack_from(data, start)
+    at, count, timeout_ms, kind = envelope
+    sound = crc32(_COVERED.pack(length, *envelope)) == own
+    return length, sound, (at, count, timeout_ms, kind, checksum)
+
+
+def opened(frame: Sealed, decoder: Decoder) -> list[Message]:
+    """The requests of a frame; ProtocolError unless they are what its envelope says."""
+    if crc32(frame.payload) != frame.checksum:
+        raise ProtocolError("a frame's checksum does not fit its payload")
+    requests = decoder.decode(frame.payload)
+    at = frame.first
+    for request in requests:
+        if type(request) is WriteMany or type(request) is GetMany:
+            count = len(request.ids)
+            if request.ids != list(range(at, at + count)):
+                raise ProtocolError("an envelope names other requests than are in it")
+        else:
+            count = 1
+            if getattr(request, "id", None) != at:
+                raise ProtocolError("an envelope names other requests than are in it")
+        at += count
+        if frame.kind != (its := class_of(request)) and (frame.kind != BULK or its == ADMIN):
+            raise ProtocolError("an envelope names another class than the requests in it are of")
+    if at - frame.first != frame.asks or not 0 < frame.asks <= REQUESTS_MAX:
+        raise ProtocolError("an envelope counts other requests than are in it")
+    if timeout_of(requests) != frame.timeout_ms:
+        raise ProtocolError("an envelope names another timeout than the requests in it")
+    return requests

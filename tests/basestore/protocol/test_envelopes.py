@@ -1,0 +1,120 @@
+"""What stands on the outside of a client's frame, and that it is held against what is inside."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from basestore.protocol.client import Delete, Get, Scan, Set
+from basestore.protocol.codec import Decoder
+from basestore.protocol.envelopes import (
+    ADMIN,
+    BULK,
+    READ,
+    REQUESTS_BYTES,
+    REQUESTS_MAX,
+    WRITE,
+    Sealed,
+    opened,
+    seal,
+)
+from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX, FrameReader
+from basestore.protocol.groups import GetMany, WriteMany, requested, singly
+from basestore.protocol.limits import ProtocolError
+from basestore.protocol.operator import Status
+
+GET = Get(7, "default", b"key", 2, 900, b"", True)
+SET = Set(8, "default", b"key", b"value", 2, 1000, 0, b"proposed")
+
+
+def sealed(requests: Iterable[Any], *, bulk: bool = False) -> list[Sealed]:
+    reader = FrameReader(CLIENT_FRAME_BYTES_MAX)
+    reader.keep_sealed()
+    return reader.feed(b"".join(seal(requests, bulk=bulk)))
+
+
+def write_many(first: int, count: int, value_bytes: int = 5) -> WriteMany:
+    ids = list(range(first, first + count))
+    keys, values = [b"k"] * count, [bytes(value_bytes)] * count
+    return WriteMany(ids, "default", keys, values, 2, 1000, [b"proposed"] * count, 0, False)
+
+
+def test_an_envelope_says_which_requests_how_many_how_urgent_and_of_which_class() -> None:
+    frames = sealed([GET, GET._replace(id=8, timeout_ms=300), Status(9), SET._replace(id=10)])
+    told = [frame[:4] for frame in frames]
+    assert told == [(7, 2, 300, READ), (9, 1, 0, ADMIN), (10, 1, 1000, WRITE)]
+
+
+def test_a_scan_is_bulk_and_whatever_a_client_says_is_but_not_what_an_operator_asks() -> None:
+    scan = Scan(1, "default", b"k", b"", 10, 2, 1000)
+    assert [frame.kind for frame in sealed([scan])] == [BULK]
+    assert [frame.kind for frame in sealed([GET, SET, Status(9)], bulk=True)] == [BULK, ADMIN]
+
+
+@pytest.mark.parametrize("value_bytes", [0, 100, 10_000, 1 << 20])
+def test_requests_are_cut_into_frames_that_a_node_takes_groups_and_all(value_bytes: int) -> None:
+    sent: list[Any] = [
+        write_many(1, 250, value_bytes), *write_many(300, 5, value_bytes).single(),
+        write_many(305, 5, value_bytes), Status(500), write_many(501, 600, value_bytes),
+    ]  # fmt: skip
+    heard: list[Any] = []
+    for frame in sealed(sent):
+        inside = opened(frame, Decoder())
+        assert frame.asks <= REQUESTS_MAX
+        assert frame.asks == 1 or sum(requested(each)[1] for each in inside) <= REQUESTS_BYTES
+        heard += singly(inside)
+    assert heard == singly(sent)
+
+
+@given(st.lists(st.tuples(st.integers(0, 600), st.sampled_from([GET, SET, Status(0)])), max_size=20))
+def test_whatever_ids_come_in_whatever_order_each_arrives_as_it_was(drawn: list[tuple[int, Any]]) -> None:
+    sent = [request._replace(id=number) for number, request in drawn]
+    heard = [each for frame in sealed(sent) for each in singly(opened(frame, Decoder()))]
+    assert heard == sent
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"first": 8}, {"asks": 1}, {"asks": 3}, {"asks": 0}, {"timeout_ms": 899}, {"timeout_ms": 0},
+        {"kind": WRITE}, {"kind": ADMIN}, {"kind": 200}, {"checksum": 5},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("many", [False, True])
+def test_an_envelope_that_lies_is_refused(lie: dict[str, Any], many: bool) -> None:
+    singles, columns = [GET, GET._replace(id=8)], [GetMany([7, 8], "default", [b"k", b"l"], 2, 900)]
+    (frame,) = sealed(columns if many else singles)
+    opened(frame, Decoder())
+    with pytest.raises(ProtocolError):
+        opened(frame._replace(**lie), Decoder())
+
+
+def test_a_frame_of_too_many_requests_is_refused() -> None:
+    frames = sealed([GetMany(list(range(256)), "default", [b"k"] * 256, 2, 900)])
+    assert [frame.asks for frame in frames] == [256]
+    long = [GetMany([*range(257)], "default", [b"k"] * 257, 2, 900)]
+    (whole, rest) = sealed(long)
+    assert (whole.asks, rest.asks) == (256, 1)
+
+
+def test_what_an_operator_asks_is_not_let_through_as_bulk() -> None:
+    (frame,) = sealed([Status(9)])
+    with pytest.raises(ProtocolError, match="class"):
+        opened(frame._replace(kind=BULK), Decoder())
+
+
+@pytest.mark.parametrize("bit", range(27 * 8))
+def test_one_wrong_bit_in_a_header_is_noticed_before_the_frame_is_opened_or_when_it_is(bit: int) -> None:
+    changed = bytearray(b"".join(seal([GET])))
+    changed[bit // 8] ^= 1 << bit % 8
+    reader = FrameReader(CLIENT_FRAME_BYTES_MAX)
+    reader.keep_sealed()
+    with pytest.raises(ProtocolError):  # all but the payload's checksum is covered by that of the header
+        [opened(frame, reader.decoder) for frame in reader.feed(bytes(changed))]
+
+
+def test_deletes_are_writes() -> None:
+    delete = Delete(3, "default", b"key", 2, 1000, b"proposed")
+    assert [frame.kind for frame in sealed([delete, SET._replace(id=4)])] == [WRITE]
