@@ -34,6 +34,7 @@ CLOSED_MARGIN_MS = 1000
 HINT_BYTES_DEFAULT = 1 << 30
 HINT_AGE_S_DEFAULT = 3 * 3600
 MARKS_BYTES_DEFAULT = 256 << 20  # of over a million rows
+DEFERRED_BYTES_DEFAULT = 256 << 20
 RESERVE_UNSET = -1
 READ_REPAIR_DEFAULT = 0.1
 CLUSTER_ID_BYTES = 16
@@ -131,7 +132,8 @@ class NodeConfig:
     absolute, once and here: a program may change its own later. `disk_reserve_bytes`: how much of its disk
     it leaves free, for requests under way and for what the store writes by itself (`own_bytes` in
     `storage/rocks.py`: 896 MiB, less on a small disk); unset, as `replica/disk_space.py` says.
-    `marks_bytes_max`: memory for what rows hold (`storage/marks.py`).
+    `marks_bytes_max`: memory for what rows hold (`storage/marks.py`). `deferred_bytes_max`: how many bytes of
+    hints it keeps of deferred writes, for all members together (`handoff/deferred_writes.py`).
     `clock_is_right`: an operator's word for this start, which stands in no file."""
 
     cluster: ClusterConfig
@@ -145,6 +147,7 @@ class NodeConfig:
     disk_reserve_bytes: int = RESERVE_UNSET
     marks_bytes_max: int = MARKS_BYTES_DEFAULT
     bucket_options: Mapping[str, BucketOptions] = field(default_factory=dict)  # of those that have any
+    deferred_bytes_max: int = DEFERRED_BYTES_DEFAULT
     clock_is_right: bool = False
     forgetful: bool = False  # an operator's word for this start, in no file: the store may be an old copy
     file: str = field(default="", compare=False)  # that it was read from, if it was

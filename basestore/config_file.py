@@ -17,6 +17,7 @@ from typing import Any, cast, get_args
 from basestore.config import (
     BUILT_IN,
     CLUSTER_ID_BYTES,
+    DEFERRED_BYTES_DEFAULT,
     DRIFT_MS_DEFAULT,
     HINT_AGE_S_DEFAULT,
     HINT_BYTES_DEFAULT,
@@ -185,6 +186,7 @@ def _node(table: _Table, cluster: ClusterConfig, options: dict[str, BucketOption
         table.number("disk_reserve_bytes", RESERVE_UNSET, RESERVE_UNSET, math.inf),
         table.number("marks_bytes_max", MARKS_BYTES_DEFAULT, 0, math.inf),
         options,
+        table.number("deferred_bytes_max", DEFERRED_BYTES_DEFAULT, 0, math.inf),
     )
     table.end()
     return config
@@ -351,6 +353,7 @@ def dump(config: NodeConfig, base: Path | None = None) -> str:
         *([f"metrics = {quote(config.metrics)}"] if config.metrics else []),
         *([f"disk_reserve_bytes = {config.disk_reserve_bytes}"] if config.disk_reserve_bytes >= 0 else []),
         f"marks_bytes_max = {config.marks_bytes_max}  # of memory; where it is short, writes read the disk",
+        f"deferred_bytes_max = {config.deferred_bytes_max}",
         "",
     ]
     return "\n".join(lines)

@@ -53,11 +53,12 @@ FAILED = ReplicaState.FAILED
 
 
 class Outcome(enum.Enum):
-    """What became of a write that a level was reached for."""
+    """What became of a write that a level was reached for; or that was deferred."""
 
     STORED = "stored"
     SUPERSEDED = "superseded"
     LOST = "lost"
+    DEFERRED = "deferred"
 
 
 class Verdict(enum.Enum):

@@ -63,7 +63,7 @@ COUNTERS: Final[Mapping[str, str]] = {
 }
 
 # What becomes of requests. Failures by the code of their error (`errors.py`).
-WRITE_OUTCOMES: Final = ("stored", "superseded", "lost")
+WRITE_OUTCOMES: Final = ("stored", "superseded", "lost", "deferred")
 FAILURES: Final[Mapping[int, str]] = {
     1: "invalid_request",
     2: "unavailable",
@@ -178,6 +178,10 @@ class Metrics:
         worth counting. `level` is what the client said, sense or not."""
         series = self._series.get((operation, level)) or self._senseless[operation]
         series.outcomes[FAILURES[code]] += 1
+
+    def deferred(self, operation: str) -> None:
+        """A write at ANY was kept to be done later. Its client waits for a sync alone: no time of a write."""
+        self._series[operation, 0].outcomes["deferred"] += 1
 
     def reached(self, operation: str, levels: Iterable[int], seconds: float, count: int = 1) -> None:
         """So many requests would have met these levels by now, `seconds` after it was asked: its ideal-level

@@ -19,7 +19,6 @@ by itself.
 
 No clock, no randomness, no sockets: time is the argument `now`, randomness the argument `fresh`. So a
 whole cluster of real nodes runs in one process under a simulated network, disk and clock.
-
 Owns its rooms, and which of them a message is for; decides nothing itself. This node is a peer of itself:
 what it says to its own replica goes through an outbox like any other, and is taken in `step`.
 """
@@ -48,6 +47,7 @@ from basestore.coordinator.coordinator import REQUESTS, receive
 from basestore.coordinator.stamper import Stamper
 from basestore.groups.turn import GROUPED, Turn
 from basestore.handoff.debts import DebtCheck, Debts
+from basestore.handoff.deferred_writes import DeferredWrites
 from basestore.handoff.delivery import Delivery
 from basestore.handoff.hints import Hints
 from basestore.handoff.late_hints import LateHints
@@ -146,6 +146,7 @@ class Node:
         )  # fmt: skip
         self.delivery = Delivery(self.hints, self.peers, self.operations, self.replica.intact)
         self.late_hints = LateHints(self.hints, rules, self.context)
+        self.deferred_writes = DeferredWrites(self.hints, self.context, lambda: self.identity)
         self._debt_check = DebtCheck(
             self.debts, self.summaries, placement, self.peers, self.operations, self.clock, now
         )

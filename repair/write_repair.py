@@ -22,6 +22,7 @@ class Hint(NamedTuple):
     stores     those known to have taken the record, each STORE_BYTES long: while one of them is in use
                the hint is a copy; without any it is a first delivery, which comes too late at some time
     late       the replica takes it as a first delivery no more; kept for an operator to decide
+    deferred   its record is of a write that was deferred: the replica was never sent it
     """
 
     record: Record
@@ -29,11 +30,12 @@ class Hint(NamedTuple):
     since: int
     stores: bytes = b""
     late: bool = False
+    deferred: bool = False
 
     @classmethod
-    def of(cls, record: Record, only_copy: bool, stores: bytes = b"") -> "Hint":
+    def of(cls, record: Record, only_copy: bool, stores: bytes = b"", *, deferred: bool = False) -> "Hint":
         """A hint for one write."""
-        return cls(record, only_copy, record.version.stamp, stores)
+        return cls(record, only_copy, record.version.stamp, stores, False, deferred)
 
 
 def merge_hints(rule: Rule, kept: Hint | None, offered: Hint) -> Hint:
@@ -50,11 +52,12 @@ def merge_hints(rule: Rule, kept: Hint | None, offered: Hint) -> Hint:
         )
         # Not to be offered as an only copy tells of no store that holds it, nor of what it stands for.
         only_copy = (kept.only_copy or offered.only_copy) and not stores
-        return Hint(kept.record, only_copy, since, stores, kept.late)
+        deferred = kept.deferred or offered.deferred
+        return Hint(kept.record, only_copy, since, stores, kept.late, deferred)
     winner = kept if rule.winner(kept.record, offered.record) is kept.record else offered
     # The loser is given up, and may have been the only copy of its write: the winner stands for it.
     only_copy = kept.only_copy or offered.only_copy
-    return Hint(winner.record, only_copy, since, winner.stores, winner.late)
+    return Hint(winner.record, only_copy, since, winner.stores, winner.late, winner.deferred)
 
 
 def split_stores(stores: bytes) -> list[bytes]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from basestore.results.hints import HintPile, NodeHints
     from basestore.sync import SyncStore
 
-_HEADER = ("NODE", "FOR", "HINTS", "BYTES", "ONLY COPIES", "LATE", "OLDEST", "DEBT", "")
+_HEADER = ("NODE", "FOR", "HINTS", "BYTES", "ONLY COPIES", "DEFERRED", "LATE", "OLDEST", "DEBT", "")
 _PAUSE_S = 0.1
 
 
@@ -37,9 +37,11 @@ def hints_command(target: Target, action: str | None, node: str | None, late: bo
     when that replica is back; a replica that refuses is left alone for a while. `replay` ends such
     pauses, and prints what is delivered now and what has to wait.
 
-    ONLY COPIES are of writes at level any that no replica is known to hold. DEBT counts the partitions
-    of which a replica may lack writes without a hint for them, because there was no room for it or
-    because it became too old; it ends once anti-entropy has proven that nothing is lacking.
+    ONLY COPIES are of writes at level any that no replica is known to hold. DEFERRED ones are of writes
+    that the node took while it was overloaded (`basestore set --defer`), and sends to replicas in turn.
+    DEBT counts the partitions of which a replica may lack writes without a hint for them, because there
+    was no room for it or because it became too old; it ends once anti-entropy has proven that nothing
+    is lacking.
 
     LATE hints are only copies that their replica takes no more, for it has been proven meanwhile what
     it holds. `replay --late` has each decided: what beats it by now makes it void, otherwise its value is
@@ -121,9 +123,9 @@ def _decided(store: "SyncStore", node: str | None, timeout_s: float) -> "list[No
 
 def rows(node: "NodeHints") -> Iterator[tuple[object, ...]]:
     if node.asked_ms is None:
-        yield (node.node, "-", "-", "-", "-", "-", "-", "-", node.reason)
+        yield (node.node, "-", "-", "-", "-", "-", "-", "-", "-", node.reason)
     elif not node.piles:
-        yield (node.node, "-", 0, 0, 0, 0, "-", "-", "")
+        yield (node.node, "-", 0, 0, 0, 0, 0, "-", "-", "")
     for pile in node.piles:
         yield _row(node, pile, node.asked_ms or 0)
 
@@ -136,8 +138,8 @@ def _row(node: "NodeHints", pile: "HintPile", asked_ms: int) -> tuple[object, ..
     elif pile.count:
         note = "being delivered" if pile.alive else f"until {pile.peer} is up"
     return (
-        node.node, pile.peer, pile.count, pile.bytes, pile.only_copies, pile.late, oldest,
-        _debt(pile, asked_ms), note,
+        node.node, pile.peer, pile.count, pile.bytes, pile.only_copies, pile.deferred, pile.late,
+        oldest, _debt(pile, asked_ms), note,
     )  # fmt: skip
 
 

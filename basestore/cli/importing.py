@@ -326,7 +326,7 @@ class _Import:
             if result.version is not None:
                 self._hear_time(result.version.wall_ms)
             progress.note(result, heard_ms)
-            if result.outcome is Outcome.STORED:
+            if result.outcome in (Outcome.STORED, Outcome.DEFERRED):
                 progress.stored += 1
             elif result.outcome is Outcome.SUPERSEDED:
                 progress.superseded += 1

@@ -29,6 +29,11 @@ _REPEAT = click.option(
     help="Repeat a write whose outcome is not known, as itself: the identity that its error named. All else "
     "must be as it was.",
 )
+_DEFER = click.option(
+    "--defer",
+    is_flag=True,
+    help="At any: if the node is overloaded, have it keep the write, and deliver it later.",
+)
 _SESSION = click.option(
     "--session",
     metavar="FILE",
@@ -92,6 +97,7 @@ def _writing() -> Iterator[None]:
 @click.option("--file", type=click.File("rb"), help="Take the value from a file.")
 @click.option("--ttl", type=duration, help="How long the value lives, as 90s or 7d. [default: forever]")
 @_REPEAT
+@_DEFER
 @_SESSION
 def set_command(
     target: Target,
@@ -100,6 +106,7 @@ def set_command(
     file: BinaryIO | None,
     ttl: float | None,
     repeat: str | None,
+    defer: bool,
     session: Path | None,
 ) -> int:
     """Write VALUE under KEY, and print the receipt.
@@ -109,7 +116,7 @@ def set_command(
     """
     content = _content(value, file)
     with _writing(), _open(target, session) as store:
-        receipt = store.set(key, content, bucket=target.bucket, ttl=ttl, repeat=repeat)
+        receipt = store.set(key, content, bucket=target.bucket, ttl=ttl, repeat=repeat, defer=defer)
         return _show_receipt(target, receipt, "stored")
 
 
@@ -134,19 +141,18 @@ def _content(value: bytes | None, file: BinaryIO | None) -> bytes:
 @share(*_SHARED)
 @click.argument("key", type=data)
 @_REPEAT
+@_DEFER
 @_SESSION
-def delete_command(target: Target, key: bytes, repeat: str | None, session: Path | None) -> int:
+def delete_command(target: Target, key: bytes, repeat: str | None, defer: bool, session: Path | None) -> int:
     """Delete KEY, and print the receipt. That the key is not there is no error."""
     with _writing(), _open(target, session) as store:
-        receipt = store.delete(key, bucket=target.bucket, repeat=repeat)
+        receipt = store.delete(key, bucket=target.bucket, repeat=repeat, defer=defer)
         return _show_receipt(target, receipt, "deleted")
 
 
 def _show_receipt(target: Target, receipt: "Receipt", done: str) -> int:
-    from basestore.consistency import Outcome
-
     click.echo(json.dumps(receipt.as_json()) if target.json else receipt_line(receipt, done))
-    if receipt.outcome is Outcome.STORED:
+    if receipt:
         return exits.DONE
     target.remark("This write does not stand: get the key to see what it holds now.")
     return exits.BEATEN
@@ -162,6 +168,9 @@ def receipt_line(receipt: "Receipt", done: str) -> str:
         return f"lost  an earlier write holds the key{how}: version {receipt.superseded_by}"
     how = {None: "", True: " for good", False: " provisionally"}[receipt.final]
     replicas = ", ".join(f"{name} {state.name.lower()}" for name, state in receipt.replicas.items())
+    if receipt.outcome is Outcome.DEFERRED:
+        what = "deferred  the node is overloaded, and keeps it to deliver later"
+        return f"{what}  version {receipt.version}  ({replicas})"
     if not receipt.applied:  # at any
         return f"kept as a hint{how}  no replica has it yet  version {receipt.version}  ({replicas})"
     required = text.counted(receipt.required, "replica")

@@ -71,6 +71,9 @@ def _row(state: "NodeState") -> tuple[object, ...]:
     for name, partitions in state.debt.items():
         if partitions:
             notes.append(f"{name} may lack writes of {partitions} partitions (basestore hints)")
+    if deferred := int(state.facts.get("deferred hints", "0")):
+        waiting = text.counted(deferred, "hint")
+        notes.append(f"{waiting} of deferred writes to deliver (basestore hints)")
     if state.stalled_by:
         lag_ms = state.stable_lag_ms
         far = "from the start" if lag_ms is None else f"by {text.age(lag_ms)}"

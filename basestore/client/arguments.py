@@ -102,6 +102,12 @@ def degrade_ms_of(degrade: float | None, level: Level, max_staleness: float | No
     return degrade_ms
 
 
+def defers_of(defer: bool) -> bool:
+    if not isinstance(defer, bool):
+        raise InvalidRequest(f"defer must be True or False, not {defer!r:.80}")
+    return defer
+
+
 def stale_ms_of(max_staleness: float | None) -> int:
     return 0 if max_staleness is None else milliseconds("max_staleness", max_staleness, STALE_MS_MAX)
 

@@ -44,10 +44,11 @@ class SyncStore(BlockingOperator):
         ttl: float | None = None,
         timeout: float | None = None,
         repeat: Identity | str | None = None,
+        defer: bool = False,
     ) -> Receipt:
         """Write a value. `ttl` in seconds. To repeat a write as itself, `repeat` is the identity that its
-        error or receipt carries, with all else as it was."""
-        return self._ask(self._calls.set(key, value, bucket, consistency, ttl, timeout, repeat))
+        error or receipt carries, with all else as it was. `defer` as in `Store.set`."""
+        return self._ask(self._calls.set(key, value, bucket, consistency, ttl, timeout, repeat, defer))
 
     def delete(
         self,
@@ -57,9 +58,10 @@ class SyncStore(BlockingOperator):
         consistency: Consistency | None = None,
         timeout: float | None = None,
         repeat: Identity | str | None = None,
+        defer: bool = False,
     ) -> Receipt:
         """Delete a key. Deleting a key that is not there is no error."""
-        return self._ask(self._calls.delete(key, bucket, consistency, timeout, repeat))
+        return self._ask(self._calls.delete(key, bucket, consistency, timeout, repeat, defer))
 
     def get(
         self,
@@ -98,9 +100,10 @@ class SyncStore(BlockingOperator):
         consistency: Consistency | None = None,
         ttl: float | None = None,
         timeout: float | None = None,
+        defer: bool = False,
     ) -> Many[Receipt]:
         """Write many values, each for itself, as `Store.set_many`."""
-        return self._many(set_many(self._calls, pairs(items), bucket, consistency, ttl, timeout))
+        return self._many(set_many(self._calls, pairs(items), bucket, consistency, ttl, timeout, defer))
 
     def delete_many(
         self,
@@ -109,9 +112,10 @@ class SyncStore(BlockingOperator):
         bucket: str = "default",
         consistency: Consistency | None = None,
         timeout: float | None = None,
+        defer: bool = False,
     ) -> Many[Receipt]:
         """Delete many keys, each for itself, as `Store.delete_many`."""
-        return self._many(delete_many(self._calls, listed(keys), bucket, consistency, timeout))
+        return self._many(delete_many(self._calls, listed(keys), bucket, consistency, timeout, defer))
 
     def get_many(
         self,

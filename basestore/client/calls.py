@@ -26,6 +26,7 @@ from basestore.client.arguments import (
     bucket_of,
     bytes_of,
     degrade_ms_of,
+    defers_of,
     get_level_of,
     identity_of,
     key_bytes,
@@ -139,12 +140,22 @@ class Calls:
         ttl_s: float | None,
         timeout: float | None,
         repeat: Identity | str | None = None,
+        defer: bool = False,
     ) -> Call[Receipt]:
         level = self.level if consistency is None else level_of(consistency)
         timeout_s, timeout_ms = self.time(timeout)
         identity = _identity(repeat)
         make = partial(
-            set_request, key, value, bucket, level, timeout_ms, ttl_s, identity, repeat is not None
+            set_request,
+            key,
+            value,
+            bucket,
+            level,
+            timeout_ms,
+            ttl_s,
+            identity,
+            repeat is not None,
+            defers_of(defer),
         )
         return Call(make, partial(_receipt, level, identity), timeout_s)
 
@@ -155,11 +166,14 @@ class Calls:
         consistency: Consistency | None,
         timeout: float | None,
         repeat: Identity | str | None = None,
+        defer: bool = False,
     ) -> Call[Receipt]:
         level = self.level if consistency is None else level_of(consistency)
         timeout_s, timeout_ms = self.time(timeout)
         identity = _identity(repeat)
-        make = partial(delete_request, key, bucket, level, timeout_ms, identity, repeat is not None)
+        make = partial(
+            delete_request, key, bucket, level, timeout_ms, identity, repeat is not None, defers_of(defer)
+        )
         return Call(make, partial(_receipt, level, identity), timeout_s)
 
     def get(
@@ -226,18 +240,22 @@ def set_request(
     ttl_s: float | None,
     identity: bytes,
     repeats: bool,
+    defer: bool,
     request: int,
 ) -> Set:
     return Set(
         request, bucket_of(bucket), key_bytes(key), bytes_of("value", value, VALUE_BYTES_MAX), int(level),
-        timeout_ms, 0 if ttl_s is None else ttl_ms_of(ttl_s), identity, repeats,
+        timeout_ms, 0 if ttl_s is None else ttl_ms_of(ttl_s), identity, repeats, 0, defer,
     )  # fmt: skip
 
 
 def delete_request(
-    key: bytes | str, bucket: str, level: Level, timeout_ms: int, identity: bytes, repeats: bool, request: int
-) -> Delete:
-    return Delete(request, bucket_of(bucket), key_bytes(key), int(level), timeout_ms, identity, repeats)
+    key: bytes | str, bucket: str, level: Level, timeout_ms: int, identity: bytes, repeats: bool, defer: bool,
+    request: int,
+) -> Delete:  # fmt: skip
+    return Delete(
+        request, bucket_of(bucket), key_bytes(key), int(level), timeout_ms, identity, repeats, 0, defer
+    )
 
 
 def _identity(repeat: Identity | str | None) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from basestore.client.arguments import Consistency, Data, get_level_of, key_columns, value_column
+from basestore.client.arguments import Consistency, Data, defers_of, get_level_of, key_columns, value_column
 from basestore.client.calls import Calls, Make, Members, delete_request, drawn, get_request, set_request
 from basestore.consistency import Level
 from basestore.errors import BasestoreError, InvalidRequest, RequestFailed
@@ -99,18 +99,26 @@ def set_many(
     consistency: Consistency | None,
     ttl_s: float | None,
     timeout: float | None,
+    defer: bool = False,
 ) -> Lot[Receipt]:
     level = calls.level_of(consistency)
     timeout_s, timeout_ms = calls.time(timeout)
-    return _writes(items, partial(_sets, bucket, level, timeout_ms, ttl_s), level, timeout_s)
+    return _writes(
+        items, partial(_sets, bucket, level, timeout_ms, ttl_s, defers_of(defer)), level, timeout_s
+    )
 
 
 def delete_many(
-    calls: Calls, keys: Sequence[Data], bucket: str, consistency: Consistency | None, timeout: float | None
+    calls: Calls,
+    keys: Sequence[Data],
+    bucket: str,
+    consistency: Consistency | None,
+    timeout: float | None,
+    defer: bool = False,
 ) -> Lot[Receipt]:
     level = calls.level_of(consistency)
     timeout_s, timeout_ms = calls.time(timeout)
-    return _writes(keys, partial(_deletes, bucket, level, timeout_ms), level, timeout_s)
+    return _writes(keys, partial(_deletes, bucket, level, timeout_ms, defers_of(defer)), level, timeout_s)
 
 
 def get_many(
@@ -150,6 +158,7 @@ def _sets(
     level: Level,
     timeout_ms: int,
     ttl_s: float | None,
+    defer: bool,
     items: Sequence[tuple[Data, Data]],
     first: int,
     failed: Failed,
@@ -158,7 +167,7 @@ def _sets(
     ids = list(range(first, first + len(items)))
     keys, values = zip(*items, strict=True)
     try:
-        if ttl_s is None:
+        if ttl_s is None and not defer:
             columns = *key_columns(bucket, keys), value_column(values)
             return [WriteMany(ids, *columns, level.value, timeout_ms, identities, 0, False)]
     except InvalidRequest:
@@ -167,25 +176,34 @@ def _sets(
     def make(request: int) -> Set:
         key, value = items[request - first]
         identity = identities[request - first]
-        return set_request(key, value, bucket, level, timeout_ms, ttl_s, identity, False, request)
+        return set_request(key, value, bucket, level, timeout_ms, ttl_s, identity, False, defer, request)
 
     return _each(make, ids, failed)
 
 
 def _deletes(
-    bucket: str, level: Level, timeout_ms: int, keys: Sequence[Data], first: int, failed: Failed
+    bucket: str,
+    level: Level,
+    timeout_ms: int,
+    defer: bool,
+    keys: Sequence[Data],
+    first: int,
+    failed: Failed,
 ) -> list[Message]:
     identities = drawn(len(keys))
     ids = list(range(first, first + len(keys)))
     try:
-        columns = key_columns(bucket, keys)
-        return [WriteMany(ids, *columns, [], level.value, timeout_ms, identities, 0, True)]
+        if not defer:
+            columns = key_columns(bucket, keys)
+            return [WriteMany(ids, *columns, [], level.value, timeout_ms, identities, 0, True)]
     except InvalidRequest:
         pass
 
     def make(request: int) -> Delete:
         identity = identities[request - first]
-        return delete_request(keys[request - first], bucket, level, timeout_ms, identity, False, request)
+        return delete_request(
+            keys[request - first], bucket, level, timeout_ms, identity, False, defer, request
+        )
 
     return _each(make, ids, failed)
 

@@ -51,7 +51,17 @@ from typing import Any, TypeVar
 import cbor2
 
 from basestore.errors import BasestoreError, InvalidRequest, SessionFull, VersionLost
-from basestore.protocol.client import OUTCOME_STORED, UNTAKEN, Delete, Failed, Get, Got, Set, Written
+from basestore.protocol.client import (
+    OUTCOME_DEFERRED,
+    OUTCOME_STORED,
+    UNTAKEN,
+    Delete,
+    Failed,
+    Get,
+    Got,
+    Set,
+    Written,
+)
 from basestore.protocol.codec import Message
 from basestore.protocol.limits import KEY_BYTES_MAX
 from basestore.repair.rule import Rule
@@ -291,7 +301,7 @@ def _told(answer: Message | BasestoreError | None) -> bytes:
     if isinstance(answer, Got):
         return answer.version
     if isinstance(answer, Written):
-        if answer.outcome == OUTCOME_STORED:
+        if answer.outcome in (OUTCOME_STORED, OUTCOME_DEFERRED):
             return answer.version if answer.acknowledged else answer.version + UNTAKEN
         return answer.better
     return b""

@@ -41,11 +41,14 @@ class Store(Operator):
         ttl: float | None = None,
         timeout: float | None = None,
         repeat: Identity | str | None = None,
+        defer: bool = False,
     ) -> Receipt:
         """Write a value. `ttl` in seconds. To repeat a write as itself, whatever became of it, `repeat` is
         the identity that its error or receipt carries, with all else as it was: it happens once. In a bucket
-        where the last write wins OutcomeUnknown, if no node has told its version and it is not found."""
-        return await self._ask(self._calls.set(key, value, bucket, consistency, ttl, timeout, repeat))
+        where the last write wins OutcomeUnknown, if no node has told its version and it is not found.
+        `defer`, at ANY: if the node is overloaded it keeps the write and delivers it later, rather than
+        refuse it; the receipt says DEFERRED then."""
+        return await self._ask(self._calls.set(key, value, bucket, consistency, ttl, timeout, repeat, defer))
 
     async def delete(
         self,
@@ -55,9 +58,10 @@ class Store(Operator):
         consistency: Consistency | None = None,
         timeout: float | None = None,
         repeat: Identity | str | None = None,
+        defer: bool = False,
     ) -> Receipt:
         """Delete a key. Deleting a key that is not there is no error."""
-        return await self._ask(self._calls.delete(key, bucket, consistency, timeout, repeat))
+        return await self._ask(self._calls.delete(key, bucket, consistency, timeout, repeat, defer))
 
     async def get(
         self,
@@ -101,11 +105,12 @@ class Store(Operator):
         consistency: Consistency | None = None,
         ttl: float | None = None,
         timeout: float | None = None,
+        defer: bool = False,
     ) -> Many[Receipt]:
         """Write many values at once, each for itself: those of a mapping, or of pairs. In the order of
         `items`: its receipt, or the error of the one that failed; `raise_for_errors` of the result raises
         these. `timeout` is for each."""
-        return await self._many(set_many(self._calls, pairs(items), bucket, consistency, ttl, timeout))
+        return await self._many(set_many(self._calls, pairs(items), bucket, consistency, ttl, timeout, defer))
 
     async def delete_many(
         self,
@@ -114,10 +119,11 @@ class Store(Operator):
         bucket: str = "default",
         consistency: Consistency | None = None,
         timeout: float | None = None,
+        defer: bool = False,
     ) -> Many[Receipt]:
         """Delete many keys at once, each for itself. In the order of `keys`: its receipt, or the error of
         the one that failed."""
-        return await self._many(delete_many(self._calls, listed(keys), bucket, consistency, timeout))
+        return await self._many(delete_many(self._calls, listed(keys), bucket, consistency, timeout, defer))
 
     async def get_many(
         self,

@@ -38,11 +38,14 @@ ANY, ONE = Level.ANY, Level.ONE  # bound once: looking a member up on its enum c
 
 
 def admit_write(
-    context: Context, request: Set | Delete, now: Instant
+    context: Context, request: Set | Delete, now: Instant, *, deferred: bool = False
 ) -> tuple[Level, Content, Repeated | None]:
-    """What is to be written, and whether it repeats an earlier attempt."""
+    """What is to be written, and whether it repeats an earlier attempt. `deferred`: it is kept, not begun, so
+    it needs no room beside what is under way."""
     level = _level(context, request)
     rule = _rule(context, request.bucket)
+    if request.defer or deferred:
+        _check_deferrable(context, level, rule)
     _check_key(request.key)
     if isinstance(request, Set):
         value, ttl_ms, tombstone = request.value, request.ttl_ms, False
@@ -64,10 +67,11 @@ def admit_write(
     if request.repeats or len(proposal) not in (0, PROPOSAL_BYTES):
         identity = _identity_of(request)
         proposal = identity.proposal
-    _check_room(context, len(request.key) + len(value), now)
+    if not deferred:
+        _check_room(context, len(request.key) + len(value), now)
     # A disk that takes no batch still answers reads: only writes are refused for that.
     if context.group_commit.wary:
-        _check_disk(context, tombstone=tombstone)
+        _check_disk(context, tombstone=tombstone and not deferred)  # a hint of a delete is a row more
     row = context.placement.row(request.bucket.encode(), request.key)
     if context.peers.any_disk_behind and level is not ANY:
         _check_disks(context, row, level)
@@ -75,6 +79,25 @@ def admit_write(
         proposal = b""
     content = Content(row, value, ttl_ms, tombstone, rule, request.after, proposal)
     return level, content, _repeated(context, identity, content, now) if identity else None
+
+
+def _check_deferrable(context: Context, level: Level, rule: Rule) -> None:
+    """InvalidRequest unless such a write may be deferred: said whether the node is overloaded or not."""
+    if level is not ANY:
+        raise InvalidRequest(
+            f"a write at {level.name.lower()} cannot be deferred, for its level needs replicas to confirm: "
+            f"write at any, or without defer"
+        )
+    if rule.immutable:
+        raise InvalidRequest(
+            "a write cannot be deferred in a bucket where the first write wins, for whether it has won is to "
+            "be known when it is answered: write without defer"
+        )
+    if not context.group_commit.waits:
+        raise InvalidRequest(
+            "this node cannot defer writes, for its durability is not sync, and a deferred write is kept "
+            'here alone: set durability = "sync" in its file, ask a node that has it, or write without defer'
+        )
 
 
 def _identity_of(request: Set | Delete) -> Identity:

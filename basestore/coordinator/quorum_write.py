@@ -88,6 +88,13 @@ def write(
         begun.begin(record, now, again=repeated is not None)
 
 
+def stamp_content(context: Context, content: Content, now: Instant) -> Record:
+    """The record of a new write; ClockSkew or NotYet."""
+    version = context.stamper.stamp(content.row, now, content.after)
+    expires_ms = context.stamper.expiry_ms(version, content.ttl_ms, now) if content.ttl_ms else 0
+    return content.seal(context.digester, version, expires_ms)
+
+
 class QuorumWrite(Operation):
     """One write at its coordinator."""
 
@@ -155,7 +162,7 @@ class QuorumWrite(Operation):
         context, content = self._context, self._content
         try:
             # Under a new stamp a repeated write could win twice, the second time over a later write.
-            record = repeated or self._stamped(now)
+            record = repeated or stamp_content(context, content, now)
         except NotYet:
             context.stamper.park(self, partial(self.begin, None, again=again))
             context.operations.alarm_at(context.operations.issue(self), self._deadline)
@@ -182,13 +189,6 @@ class QuorumWrite(Operation):
         """Go on from where a group was that has sent it to all; the caller registers it."""
         self._record, self._sent, self._repeats, self._answered = record, True, False, answered
         self._tally = tally.copy()
-
-    def _stamped(self, now: Instant) -> Record:
-        """The record of a new write; ClockSkew or NotYet."""
-        stamper, content = self._context.stamper, self._content
-        version = stamper.stamp(content.row, now, content.after)
-        expires_ms = stamper.expiry_ms(version, content.ttl_ms, now) if content.ttl_ms else 0
-        return content.seal(self._context.digester, version, expires_ms)
 
     def _hint(self, replica: int, reason: str) -> None:
         """Ask this node to keep a hint for a replica that does not confirm."""

@@ -10,10 +10,10 @@ object with a column for each thing in which they differ.
     a group        checked, placed, stamped and sealed in one loop; one message to all replicas, one answer to
                    each connection (`write_group.py`)
 
-Special is what repeats an earlier attempt, expires, belongs to a first-write bucket, follows a session that
-is ahead of this clock, writes a row that the group before it writes, may be degraded, or makes no sense; and
-everything while a member is away, a disk does not keep up, or the clock stamps nothing. It is begun by the
-coordinator as ever, and so is a request that comes alone.
+Special is what repeats an earlier attempt, expires, may be deferred or degraded, belongs to a first-write
+bucket, follows a session that is ahead of this clock, writes a row that the group before it writes, or makes
+no sense; and everything while a member is away, a disk does not keep up, or the clock stamps nothing. It is
+begun by the coordinator as ever, and so is a request that comes alone.
 
 Writes keep their order: what comes later has the greater stamp, grouped or not. Owns that order and the plain
 case's checks, and decides nothing that the coordinator does not decide as well.
@@ -156,14 +156,14 @@ class Turn:
         """Put a write with those of its kind; False if it is special."""
         outbox, request = asked
         if type(request) is Set:
-            number, bucket, key, value, level, timeout_ms, ttl_ms, proposal, repeats, after = request
+            number, bucket, key, value, level, timeout_ms, ttl_ms, proposal, repeats, after, defer = request
             tombstone = False
         else:
-            number, bucket, key, level, timeout_ms, proposal, repeats, after = request
+            number, bucket, key, level, timeout_ms, proposal, repeats, after, defer = request
             value, ttl_ms, tombstone = b"", 0, True
         context, name = self._context, self._names.get(bucket)
         if (
-            name is None or repeats or ttl_ms or not 0 <= after <= context.stamper.last
+            name is None or repeats or ttl_ms or defer or not 0 <= after <= context.stamper.last
             or len(proposal) not in (0, PROPOSAL_BYTES) or not 0 < len(key) <= KEY_BYTES_MAX
             or len(value) > VALUE_BYTES_MAX or level not in _LEVELS
             or not 0 < timeout_ms <= context.timeout_ms_max

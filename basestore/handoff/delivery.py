@@ -83,6 +83,8 @@ class Delivery:
         # A better record there is an acknowledgement too: of hints no replica says Superseded.
         elif isinstance(answer, Ack | Settled):
             at.window = min(at.window + 1, WINDOW_MAX)
+            if hint.deferred and isinstance(answer, Ack):
+                self._hints.taken(at.pile, row, hint)
             self._hints.settle(at.pile, row, hint, "hints_delivered")
         # No answer in time is a refusal too (`Once`). If the link was lost the hint waits for the next round.
         elif isinstance(answer, Rejected):  # the member takes none now: the hint stays, and delivery rests

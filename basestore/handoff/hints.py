@@ -10,16 +10,19 @@ down; `delivery.py` sends it. For each member and row there is one, the winner b
 A hint counts, and is reported, only once it is durable. One that there is no room for, or that has become
 too old, leaves a debt in the same batch (`debts.py`): nothing is dropped in silence. *Only copies*, of
 writes at ANY that no replica has taken, have a share of the room of their own, and do not age. *Late* hints,
-which the member takes no more, wait for an operator's word (`late_hints.py`). Where one of either is damaged,
+which the member takes no more, wait for an operator's word (`late_hints.py`). *Deferred* ones, of writes that
+no member was sent (`deferred_writes.py`), are only copies until a member has taken one, and have a share of
+the room too. Where one of either is damaged,
 nobody knows whether its write is anywhere: that is a loss of the partition (`replica/losses.py`).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.placement import row_bucket, row_partition
 from basestore.config import NodeConfig
+from basestore.errors import Overloaded
 from basestore.handoff.debts import Debts
 from basestore.handoff.pile import Pile, PileSummary, decode_hint, encode_hint
 from basestore.instant import Instant
@@ -33,6 +36,15 @@ from basestore.replica.losses import Losses
 from basestore.storage import keyspace
 
 EXPIRED_AT_ONCE = 256
+_NO_PLACE = (
+    "overloaded: there is no room for this write among the hints of this node, or one of its key is late and "
+    "waits for `basestore hints replay --late`; nothing was done. Try again later, or at another node"
+)
+
+
+def _sort(hint: Hint) -> tuple[bool, bool]:
+    """What shares room with it: deferred ones, other only copies, and copies each have their own."""
+    return hint.deferred, hint.only_copy and not hint.deferred
 
 
 class Hints:
@@ -58,6 +70,7 @@ class Hints:
         self._metrics = metrics
         self._bytes_max = config.hint_bytes_max
         self._age_ms_max = config.hint_age_s_max * 1000
+        self._deferred_bytes_max = config.deferred_bytes_max
         self.piles = [Pile(peer.index, peer.name) for peer in losses.peers.all]
         self._pile_of = dict(zip(losses.peers.number_of, self.piles, strict=True))
         self._expire_at = [pile.ages for pile in self.piles]
@@ -85,22 +98,86 @@ class Hints:
                 refusal = Kept(message.id, message.member, False)
                 self._group_commit.reply(outbox, refusal, debt, surely=True)
                 return
-            if kept is not None:
-                # Before the new rows, which may have the same keys: what is staged last stands.
-                self._remove(pile, kept, row)
-            pile.add(hint, row, 1)
-            self._group_commit.stage(pile.key(row), encode_hint(hint))
-            self._group_commit.stage(pile.age_key(hint, row), b"")
+            self._put(pile, row, kept, hint)
             self._metrics.count("hints_created", kept is None)
         # Surely: at ANY the hint may be all that there is, so no durability setting lets this leave earlier.
         taken = Kept(message.id, message.member, True)
         self._group_commit.reply(outbox, taken, pile.key(row), surely=True)
 
     def _has_room(self, pile: Pile, hint: Hint, kept: Hint | None, row: bytes) -> bool:
-        same_sort = kept is not None and kept.only_copy == hint.only_copy
-        more = pile.size(hint, row) - (pile.size(kept, row) if kept is not None and same_sort else 0)
-        used = pile.only_bytes if hint.only_copy else pile.bytes - pile.only_bytes
-        return admits(hint, used, more, self._bytes_max)
+        more = self._more(pile, hint, kept, row)
+        if hint.deferred:
+            return self.deferred_bytes + more <= self._deferred_bytes_max
+        return admits(hint, pile.used(hint), more, self._bytes_max)
+
+    @staticmethod
+    def _more(pile: Pile, hint: Hint, kept: Hint | None, row: bytes) -> int:
+        """How many bytes more its sort takes with it in the place of the one that is kept."""
+        same_sort = kept is not None and _sort(kept) == _sort(hint)
+        return pile.size(hint, row) - (pile.size(kept, row) if kept is not None and same_sort else 0)
+
+    def _put(self, pile: Pile, row: bytes, kept: Hint | None, hint: Hint) -> None:
+        """Keep this hint in the place of the one that is kept, if any."""
+        if kept is not None:
+            # Before the new rows, which may have the same keys: what is staged last stands.
+            self._remove(pile, kept, row)
+        pile.add(hint, row, 1)
+        self._group_commit.stage(pile.key(row), encode_hint(hint))
+        self._group_commit.stage(pile.age_key(hint, row), b"")
+
+    # --- deferred writes ---------------------------------------------------------------------
+
+    def defer(self, row: bytes, record: Record, replicas: Iterable[int]) -> None:
+        """Keep it for all replicas of its row, in one batch, of a write that none of them was sent;
+        Overloaded, and nothing is kept, where there is no room for all of them."""
+        rule, stores = self._rules[row_bucket(row)], self._taken_by(row, record.head, [])
+        offered = Hint.of(record, not stores, stores, deferred=True)
+        changes, more = [], 0
+        for pile in map(self.piles.__getitem__, replicas):
+            kept = self.kept(pile, row)
+            hint = merge_hints(rule, kept, offered)
+            # A late one that wins would keep its place, and what it stands for would wait with it.
+            if hint.late or not (hint.deferred or self._has_room(pile, hint, kept, row)):
+                raise Overloaded(_NO_PLACE)
+            more += self._more(pile, hint, kept, row) if hint.deferred else 0
+            changes.append((pile, kept, hint))
+        if self.deferred_bytes + more > self._deferred_bytes_max:
+            raise Overloaded(
+                f"overloaded: {self.deferred_bytes} bytes of deferred writes wait to be delivered, of "
+                f"{self._deferred_bytes_max} (deferred_bytes_max); nothing was done. Try again later"
+            )
+        for pile, kept, hint in changes:
+            self._put(pile, row, kept, hint)
+            self._metrics.count("hints_created", kept is None)
+
+    def taken(self, pile: Pile, row: bytes, hint: Hint) -> None:
+        """The member has taken what was deferred. So what is kept of it for others is a copy from now on, be
+        it that it came too late as a first delivery."""
+        number = self._losses.peers.number_of[pile.index]
+        stores = self._taken_by(row, hint.record.head, [number])
+        rule, offered = self._rules[row_bucket(row)], Hint.of(hint.record, False, stores)
+        for other in self.piles if stores else ():
+            kept = self.kept(other, row) if other is not pile else None
+            if kept is None or kept.record != hint.record or not (kept.only_copy or kept.late):
+                continue
+            self._put(other, row, kept, merge_hints(rule, kept, offered)._replace(late=False))
+
+    @property
+    def deferred_count(self) -> int:
+        """How many hints are of deferred writes."""
+        return sum(pile.deferred_count for pile in self.piles)
+
+    @property
+    def deferred_bytes(self) -> int:
+        """What the hints of deferred writes take."""
+        return sum(pile.deferred_bytes for pile in self.piles)
+
+    def deferred_before(self, row: bytes, proposal: bytes) -> Record | None:
+        """What is kept of a write that was deferred here, by what its client has proposed."""
+        records = (hint.record for _, hint in self.of_row(row) if hint.deferred)
+        return next((record for record in records if record.proposal == proposal), None)
+
+    # --- what goes, and what changes ---------------------------------------------------------
 
     def settle(self, pile: Pile, row: bytes, hint: Hint, outcome: str) -> None:
         """The member has it, or an operator has had it decided: it goes, unless another took its place
@@ -124,11 +201,7 @@ class Hints:
     def too_late(self, pile: Pile, row: bytes, hint: Hint) -> None:
         """The member takes it no more: keep it, for an operator to see, but deliver it no more."""
         if self._group_commit.get(pile.key(row)) == encode_hint(hint):
-            self._remove(pile, hint, row)
-            late = hint._replace(late=True)
-            pile.add(late, row, 1)
-            self._group_commit.stage(pile.key(row), encode_hint(late))
-            self._group_commit.stage(pile.age_key(late, row), b"")
+            self._put(pile, row, hint, hint._replace(late=True))
             self._metrics.count("hints_late")
 
     def kept(self, pile: Pile, row: bytes) -> Hint | None:
@@ -200,6 +273,7 @@ class Hints:
             PileSummary(
                 pile.index, pile.count, pile.bytes, self._oldest_ms(pile), pile.only_count, pile.late_count,
                 {partition: stamp >> COUNTER_BITS for partition, stamp in sorted(owed[pile.index].items())},
+                pile.deferred_count,
             )
             for pile in self.piles
             if pile.count or owed[pile.index]

@@ -18,6 +18,7 @@ from basestore.storage.keyspace import STAMP_BYTES
 
 _ONLY_COPY = 1
 _LATE = 2
+_DEFERRED = 4
 _NAMED = 128  # the stores that took it are named
 _HINT = struct.Struct(">BQ")
 
@@ -26,7 +27,7 @@ _HINT = struct.Struct(">BQ")
 class PileSummary:
     """The hints kept for one member. `oldest_ms`: when the oldest was written; `debt`: by partition,
     since when the member may lack writes that no hint here is kept of. In ms since 1970. `late`: hints
-    that the member takes no more."""
+    that the member takes no more. `deferred`: those of writes that were deferred."""
 
     member: int
     count: int
@@ -35,14 +36,15 @@ class PileSummary:
     only_copies: int
     late: int
     debt: dict[int, int]
+    deferred: int
 
 
 class Pile:
-    """The hints for one member, and what they amount to."""
+    """The hints for one member, and what they amount to. `only_bytes`: of those not deferred."""
 
     __slots__ = (
-        "bytes", "count", "index", "late_count", "late_since", "name", "only_bytes", "only_count",
-        "only_since",
+        "bytes", "count", "deferred_bytes", "deferred_count", "index", "late_count", "late_since", "name",
+        "only_bytes", "only_count", "only_since",
     )  # fmt: skip
 
     def __init__(self, index: int, name: str) -> None:
@@ -52,6 +54,8 @@ class Pile:
         self.bytes = 0
         self.only_count = 0
         self.only_bytes = 0
+        self.deferred_count = 0
+        self.deferred_bytes = 0
         self.late_count = 0
         self.only_since: dict[int, tuple[int, int]] = {}  # by partition: a count, and their least stamp
         self.late_since: dict[int, tuple[int, int]] = {}  # the same of late ones
@@ -83,6 +87,10 @@ class Pile:
         self.bytes += size
         if hint.only_copy:
             self.only_count += sign
+        if hint.deferred:
+            self.deferred_count += sign
+            self.deferred_bytes += size
+        elif hint.only_copy:
             self.only_bytes += size
         if hint.late:
             self.late_count += sign
@@ -99,6 +107,12 @@ class Pile:
         if count + sign <= 0:
             del named[partition]
 
+    def used(self, hint: Hint) -> int:
+        """Bytes that hints of its sort take: deferred ones, other only copies, or copies."""
+        if hint.deferred:
+            return self.deferred_bytes
+        return self.only_bytes if hint.only_copy else self.bytes - self.only_bytes - self.deferred_bytes
+
     def size(self, hint: Hint, row: bytes) -> int:
         """Bytes that a hint takes, with both its keys."""
         return 2 * (len(self.name) + len(row) + STAMP_BYTES) + 3 + len(hint.record.blob)
@@ -111,9 +125,11 @@ def decode_hint(stored: bytes) -> Hint:
     if flags & _NAMED:
         at += 1 + stored[at]
         stores = stored[_HINT.size + 1 : at]
-    return Hint(Record(stored[at:]), bool(flags & _ONLY_COPY), since, stores, bool(flags & _LATE))
+    only_copy, late, deferred = flags & _ONLY_COPY, flags & _LATE, flags & _DEFERRED
+    return Hint(Record(stored[at:]), bool(only_copy), since, stores, bool(late), bool(deferred))
 
 
 def encode_hint(hint: Hint) -> bytes:
     flags = _NAMED | (_ONLY_COPY if hint.only_copy else 0) | (_LATE if hint.late else 0)
+    flags |= _DEFERRED if hint.deferred else 0
     return _HINT.pack(flags, hint.since) + bytes((len(hint.stores),)) + hint.stores + hint.record.blob

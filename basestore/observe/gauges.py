@@ -117,6 +117,7 @@ class Gauges(NamedTuple):
     disk_behind      whether the disk does not keep up; `stuck_s`: since when no sync has ended, if too long
     exchanges        of anti-entropy that are open
     lossy            partitions of which writes may be lost, and nobody has accepted that
+    deferred_hints   hints of deferred writes, which wait to be delivered; `deferred_bytes`: what they take
     """
 
     state: str
@@ -134,6 +135,8 @@ class Gauges(NamedTuple):
     peers: tuple[PeerGauges, ...]
     disk: DiskSpace
     lossy: int
+    deferred_hints: int
+    deferred_bytes: int
 
     @classmethod
     def of(
@@ -147,13 +150,14 @@ class Gauges(NamedTuple):
         peers: tuple[PeerGauges, ...],
         disk: DiskSpace,
         lossy: int,
+        hints: Hints,
     ) -> Self:
         """Read off these rooms; what are gauges already have their own."""
         return cls(
             state(identity), identity.counts, replica.summaries.records, len(replica.damaged),
             operations.count, operations.bytes, group_commit.sequence - group_commit.durable_sequence,
             group_commit.unsynced_bytes, group_commit.full, group_commit.stuck_s, exchanges.count, lag, peers,
-            disk, lossy,
+            disk, lossy, hints.deferred_count, hints.deferred_bytes,
         )  # fmt: skip
 
     def facts(self) -> dict[str, str]:

@@ -77,6 +77,7 @@ class Inspector:
             _within(page, self.hints.only_copies()), _within(page, self.hints.only_copies(late=True)),
             sorted(self._damaged().intersection(partitions)),
             [loss for partition in page for loss in self.losses.known(partition)], self.identity.birth,
+            self.identity.store,
         )  # fmt: skip
 
     def _row(self, partition: int, now: Instant) -> PartitionRow:

@@ -122,6 +122,8 @@ class Exposition(Collector):
             ("records", "Rows that hold a value.", now.records),
             ("damaged_records", "Records that failed their digest and are being healed.", now.damaged),
             ("lossy_partitions", "Partitions whose loss nobody has accepted.", now.lossy),
+            ("deferred_hints", "Hints of deferred writes, to be delivered.", now.deferred_hints),
+            ("deferred_bytes", "What hints of deferred writes take.", now.deferred_bytes),
             ("operations", "Requests and other work under way.", now.operations),
             ("operations_bytes", "What the work under way holds.", now.operation_bytes),
             ("unsynced_commits", "Commits that are not durable yet.", now.durable_lag),

@@ -58,7 +58,7 @@ class Report:
         return Gauges.of(
             self.identity, self.replica, self.group_commit, self.operations, self.exchanges, self._lag(),
             PeerGauges.of(self.peers, self.hints), self.disk_space,
-            len({row.partition for row in self.losses.all_open}),
+            len({row.partition for row in self.losses.all_open}), self.hints,
         )  # fmt: skip
 
     def facts(self) -> dict[str, str]:

@@ -83,6 +83,8 @@ def facts(
         "lossy": str(len({row.partition for row in lost})),
         "lost until ms": str(worst.upto >> COUNTER_BITS) if worst else "",
         "lost sources": f"{worst.sources} of {worst.needed}" if worst else "",
+        "deferred hints": str(hints.deferred_count),
+        "deferred bytes": str(hints.deferred_bytes),
         **{f"hints {peer.name}": str(hints.count(peer.index)) for peer in peers.all},
         **{f"debt {peer.name}": str(len(debts.of[peer.index])) for peer in peers.all},
     }
@@ -103,6 +105,7 @@ def hint_piles(
         piles.append(
             PileRow(
                 number, alive, pile.count, pile.bytes, pile.only_copies, pile.oldest_ms or 0, pile.late,
+                pile.deferred,
             )
         )  # fmt: skip
         debts += [DebtRow(number, partition, since_ms) for partition, since_ms in pile.debt.items()]

@@ -14,6 +14,7 @@ from basestore.repair.version import IDENTITY_BYTES, PROPOSAL_BYTES, VERSION_BYT
 OUTCOME_STORED: Final = 0
 OUTCOME_SUPERSEDED: Final = 1
 OUTCOME_LOST: Final = 2
+OUTCOME_DEFERRED: Final = 3
 PROVISIONAL: Final = 1
 FINAL: Final = 2
 UNTAKEN: Final = b"?"  # at the end of a floor
@@ -25,7 +26,8 @@ class Set(NamedTuple):
     """Write a value. `identity`: what this write is to be known by, 8 bytes that the client has drawn, or
     none. `repeats`: it is an earlier attempt over again; then `identity` is what that one is known by
     (`repair.version.Identity`), with its version if the client was told. `after`: the greatest stamp that a
-    session has seen (0: none); that of the write shall be greater."""
+    session has seen (0: none); that of the write shall be greater. `defer`: a node that is overloaded may
+    keep it for its replicas, durably, and answer at once."""
 
     id: int
     bucket: str
@@ -37,6 +39,7 @@ class Set(NamedTuple):
     identity: bytes
     repeats: bool = False
     after: int = 0
+    defer: bool = False
 
 
 @message(11, unchecked=ANSWERED)
@@ -49,6 +52,7 @@ class Delete(NamedTuple):
     identity: bytes
     repeats: bool = False
     after: int = 0
+    defer: bool = False
 
 
 @message(12, unchecked=ANSWERED)
@@ -88,11 +92,11 @@ class Scan(NamedTuple):
 
 @message(20)
 class Written(NamedTuple):
-    """`outcome` 0 stored, 1 superseded, 2 lost; `final` 0 in last-write buckets, in first-write
+    """`outcome` 0 stored, 1 superseded, 2 lost, 3 deferred; `final` 0 in last-write buckets, in first-write
     buckets 1 while the win, this one's or that of `better`, is provisional and 2 once it is final;
     `identity`: of the write, with its version once it has one; `replicas` alternates members' numbers and
     states (`ReplicaState`); `better` is the version that won where this one did not; `partition`: that the
-    key is in."""
+    key is in; `keeper`: where it was deferred, the store that keeps it."""
 
     id: int
     outcome: int
@@ -103,6 +107,7 @@ class Written(NamedTuple):
     replicas: list[int]
     better: bytes
     partition: int
+    keeper: bytes = b""
 
     @property
     def version(self) -> bytes:

@@ -108,7 +108,8 @@ class Stored(NamedTuple):
         shared = self.required, self.acknowledged, self.replicas, b""
         columns = zip(self.ids, self.identities, self.partitions, strict=True)
         return [
-            _new(Written, (each, OUTCOME_STORED, 0, identity, *shared, at)) for each, identity, at in columns
+            _new(Written, (each, OUTCOME_STORED, 0, identity, *shared, at, b""))
+            for each, identity, at in columns
         ]
 
 
@@ -304,7 +305,9 @@ def _kind(request: Any) -> tuple[Any, ...] | None:
         return None if floor or not repair or any(rest) else (kind, bucket, level, timeout_ms)
     if kind is not Set and kind is not Delete:
         return None
-    if request.repeats or len(request.identity) != PROPOSAL_BYTES or (kind is Set and request.ttl_ms):
+    if request.repeats or request.defer or len(request.identity) != PROPOSAL_BYTES:
+        return None
+    if kind is Set and request.ttl_ms:
         return None
     return kind, request.bucket, request.level, request.timeout_ms, request.after
 

@@ -174,7 +174,8 @@ class Explained(NamedTuple):
 
 class PileRow(NamedTuple):
     """A member for which there is a hint or a debt: whether it is alive, hints, their bytes, how many are
-    the only copy, when the oldest was written (ms since 1970, 0: there is none), how many come too late."""
+    the only copy, when the oldest was written (ms since 1970, 0: there is none), how many come too late, how
+    many are of deferred writes."""
 
     number: int
     alive: bool
@@ -183,6 +184,7 @@ class PileRow(NamedTuple):
     only_copies: int
     oldest_ms: int
     late: int
+    deferred: int
 
 
 class DebtRow(NamedTuple):
@@ -305,7 +307,7 @@ class Inspected(NamedTuple):
     far its closed stamps stay behind. `counts`: COUNTS, since it was started. `only_copies` as in Ping;
     `late_hints` the same of those that their members take no more; `damaged`: partitions in which a record
     is, or a sum may be wrong; `losses` that the sender knows of, accepted ones too; `birth`: the stamp up to
-    which its store knows nothing, for there was none."""
+    which its store knows nothing, for there was none; `store`: its id."""
 
     id: int
     state: str
@@ -323,6 +325,7 @@ class Inspected(NamedTuple):
     damaged: list[int]
     losses: list[LossRow]
     birth: int
+    store: bytes = b""
 
     def check(self) -> str:
         if loss := check_losses(self.losses):

@@ -162,6 +162,11 @@ class GroupCommit:
         self._offered = False
 
     @property
+    def waits(self) -> bool:
+        """Whether all replies wait for durability, as the setting `sync` has it."""
+        return self._waits
+
+    @property
     def urgent(self) -> bool:
         """Something waits for durability whatever the setting: sync soon."""
         return any(batch.actions or batch.sure_acks or batch.sure_replies for batch in self._waiting)

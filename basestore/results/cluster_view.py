@@ -30,6 +30,11 @@ from basestore.results.answers import SENSELESS, error_of, senseless
 
 SURVEY_MS = 2000  # in which members have to answer one page
 PAUSE_S = 0.25
+_KEEPER_SILENT = "the node that keeps the deferred write does not answer"
+_KEEPER_GONE = (
+    "the node that kept the deferred write has lost its store since: what became of the write is not known. "
+    "Read its key to see whether it is there"
+)
 
 T = TypeVar("T")
 
@@ -238,6 +243,15 @@ class ClusterView:
                 )
                 causes.append(Cause("late hints", (name,), text))
         return causes
+
+    def kept_by(self, store: bytes, partition: int, stamp: int) -> list[Cause]:
+        """What is to come of a write of this stamp that this store alone has kept: nothing, once it keeps it
+        no more, as an only copy or a late hint; or that nobody can tell."""
+        if any(view.said.store == store for view in self.nodes.values()):
+            return self.kept(partition, stamp)
+        if self.unheard:
+            return [Cause("only copies", (), _KEEPER_SILENT)]
+        return [Cause("unapplied", (), _KEEPER_GONE)]
 
     def losses(self, partition: int, *, accepted: bool = False) -> list[LossRow]:
         """What is lost for good, as far as any member that was heard knows: of each that lost something, and

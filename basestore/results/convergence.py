@@ -15,7 +15,9 @@ have been started again meanwhile and not know what it had seen: the drift bound
 A partition is proven once the stable stamp of a whole replica has reached the moment, and no member that
 was heard keeps a hint of a write up to it that no replica may hold. What members that were not heard may
 keep as such hints is not covered, and that is said (`unheard`). For a receipt the stable stamp is enough,
-if a replica had applied the write; if none had, nothing is proven by the receipt alone.
+if a replica had applied the write. If none had, nothing is proven by the receipt alone; but of a *deferred*
+write the receipt names the store that keeps it, and that says whether it still does: once it does not, some
+replica has taken it. Where that store is gone, it is not known what became of the write.
 
 Stable stamps speak of what there is. So nothing is proven of a partition while a loss of it is open
 (`replica/losses.py`): of none of what was written up to that moment can be told whether it is there. For a
@@ -289,6 +291,8 @@ class Proving(Following[Convergence]):
             return cluster_view.lost(partition) or [Cause("lost", (), GONE)]
         if receipt.applied:
             return []
+        if receipt.keeper:
+            return cluster_view.kept_by(receipt.keeper, partition, self._stamp)
         text = (
             "only hints of the write were kept when it was acknowledged, and a receipt does not show what "
             "became of them: `basestore explain` its key, or ask for all that was written"

@@ -22,6 +22,7 @@ class HintPile:
     alive        whether it is alive, as the node sees it: its hints are then being delivered
     count        hints, and their `bytes`
     only_copies  how many of them no replica is known to hold
+    deferred     how many are of deferred writes, which the member was not sent yet
     late         how many come too late to be taken, and wait for `replay` with `late`
     oldest_ms    when the oldest was written, None when there is none; milliseconds since 1970
     debt         by partition, since when the member may lack writes of which no hint is kept (there was
@@ -36,6 +37,7 @@ class HintPile:
     late: int
     oldest_ms: int | None
     debt: dict[int, int]
+    deferred: int = 0
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -44,6 +46,7 @@ class HintPile:
             "count": self.count,
             "bytes": self.bytes,
             "only_copies": self.only_copies,
+            "deferred": self.deferred,
             "late": self.late,
             "oldest_ms": self.oldest_ms,
             "debt": {str(partition): since_ms for partition, since_ms in self.debt.items()},
@@ -95,7 +98,7 @@ def node_hints(answer: Message, members: Mapping[int, str]) -> NodeHints:
         piles = tuple(
             HintPile(
                 members[pile.number], pile.alive, pile.hints, pile.bytes, pile.only_copies, pile.late,
-                pile.oldest_ms or None, debts.get(pile.number, {}),
+                pile.oldest_ms or None, debts.get(pile.number, {}), pile.deferred,
             )
             for pile in answer.piles
         )  # fmt: skip

@@ -14,6 +14,7 @@ from basestore.results.answers import SENSELESS, error_of, senseless
 # Facts that are numbers, and lists of names; all others are text.
 _NUMBERS = (
     "damaged", "lossy", "lost until ms", "unproven", "stable lag ms", "disk free bytes", "disk reserve bytes",
+    "deferred hints", "deferred bytes",
 )  # fmt: skip
 _LISTS = ("alive", "stalled by")
 

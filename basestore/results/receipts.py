@@ -14,6 +14,7 @@ from basestore.errors import BasestoreError
 from basestore.protocol.client import (
     FINAL,
     LOSSY,
+    OUTCOME_DEFERRED,
     OUTCOME_LOST,
     OUTCOME_STORED,
     OUTCOME_SUPERSEDED,
@@ -33,6 +34,7 @@ _OUTCOMES = {
     OUTCOME_STORED: Outcome.STORED,
     OUTCOME_SUPERSEDED: Outcome.SUPERSEDED,
     OUTCOME_LOST: Outcome.LOST,
+    OUTCOME_DEFERRED: Outcome.DEFERRED,
 }
 _STORED = Outcome.STORED
 _STATES = {state.value: state for state in ReplicaState}
@@ -46,7 +48,9 @@ def _text(version: Version | None) -> str | None:
 class Receipt:
     """What became of a write.
 
-    outcome        STORED; SUPERSEDED: a newer write won; LOST: an earlier write holds a first-write key
+    outcome        STORED; SUPERSEDED: a newer write won; LOST: an earlier write holds a first-write key;
+                   DEFERRED: the node was overloaded. It keeps the write, durably, as hints for all replicas,
+                   and delivers it later; `converged` tells when it is everywhere
     final          first-write buckets: whether the win, this one's or that of the write it lost to, can
                    no longer be contested; None elsewhere
     identity       what this write is known by: to repeat it, as `repeat` of the same call
@@ -55,6 +59,7 @@ class Receipt:
     superseded_by  the version that won where this one did not
     partition      that the key is in
     cluster        the id of the one that was written to
+    keeper         where it was deferred: the id of the store that keeps it; otherwise empty
     """
 
     outcome: Outcome
@@ -67,10 +72,11 @@ class Receipt:
     superseded_by: Version | None
     partition: int
     cluster: bytes
+    keeper: bytes = b""
 
     def __bool__(self) -> bool:
-        """Whether the write was stored."""
-        return self.outcome is Outcome.STORED
+        """Whether the write was stored, or is kept to be stored."""
+        return self.outcome in (Outcome.STORED, Outcome.DEFERRED)
 
     @property
     def version(self) -> Version | None:
@@ -83,14 +89,14 @@ class Receipt:
         of a write at ANY there may be hints only."""
         states = self.replicas.values()
         only_hints = ReplicaState.HINTED in states and ReplicaState.APPLIED not in states
-        return self.outcome is not Outcome.STORED or not only_hints
+        return not self or not only_hints
 
     @property
     def known_at(self) -> int:
         """How many replicas were known to hold this write when the level was reached, or what beat it: as
         many as a read of that asks, if it was found before the write was sent; one, if they objected to it,
         for each may have told another version."""
-        if self.outcome is not Outcome.STORED:
+        if not self:
             return self.required if self.version is None else 1
         return sum(state is ReplicaState.APPLIED for state in self.replicas.values())
 
@@ -237,6 +243,7 @@ def receipt(answer: Message, level: Level, members: Names) -> Receipt:
             version_of(answer.better) if answer.better else None,
             answer.partition,
             members.cluster,
+            answer.keeper,
         )
     except SENSELESS as error:
         raise senseless(answer) from error
@@ -250,7 +257,17 @@ def receipts(answer: Stored, level: Level, members: Names) -> list[Receipt]:
         states = _states(replicas, members)
         return [
             _receipt(
-                _STORED, None, decode(each), level, required, acknowledged, states.copy(), None, at, cluster
+                _STORED,
+                None,
+                decode(each),
+                level,
+                required,
+                acknowledged,
+                states.copy(),
+                None,
+                at,
+                cluster,
+                b"",
             )
             for each, at in zip(identities, partitions, strict=True)
         ]

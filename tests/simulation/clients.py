@@ -38,13 +38,14 @@ TIMEOUTS = 7
 VOLLEYS = 0.015  # so often a client asks much at once
 VOLLEY_SIZES = (1, 1, 2, 3, 5, 8, 13, 34, 255)  # beside the first
 VOLLEY_SHARE = 8  # of the operations that a node has room for, at most
+DEFERRABLE = 0.02  # of the writes that are not at ANY anyway
 EXAMINE = "examine"  # the workload of who asks in the end
 STRONG_THEMES = ("races", "swaps", "ambushes")  # what they are after only quorums show
 LONG = bytes(DIGEST_BYTES_MIN)
 DEFINITE_CODES = {1: "InvalidRequest", 2: "Unavailable", 3: "Overloaded", h.CLOCK_SKEW: "ClockSkew"}
 KEEPS_UP = "not keep up"  # how disks do that hang
 WRITE_TIMEOUT, READ_TIMEOUT = 5, 6
-WRITTEN = (h.STORED, h.SUPERSEDED, h.LOST)
+WRITTEN = (h.STORED, h.SUPERSEDED, h.LOST, h.STORED)
 IN_SESSION = [(Level.ONE, 6.0), (Level.QUORUM, 3.0), (Level.ANY, 1.0)]
 
 
@@ -110,6 +111,7 @@ class Client:
         self._outstanding = 0
         self._place = 0
         self._volleys = Stream(world.plan.seed, f"volleys {plan.number}")
+        self._defers = Stream(world.plan.seed, f"defers {plan.number}")
         self._beside: set[int] = set()  # places of what was asked at once with another: no loop goes on there
         self._together_s: float | None = None  # how long it all is on its way
         self._seen: dict[tuple[str, str], bytes] | None = None  # by bucket and key; None: no session
@@ -179,7 +181,7 @@ class Client:
         alike = self._volleys.chance(0.8)
         for each in more if alike else ():
             each.timeout_ms = first.timeout_ms
-            if first.level is not Level.ANY or each.writes:
+            if (first.level is not Level.ANY or each.writes) and not each.defer:
                 each.level, each.strong = first.level, first.strong
         self.world.counts["volleys"] += 1
         return more
@@ -411,7 +413,18 @@ class Client:
         if self._seen is not None:
             level = self.stream.weighted(IN_SESSION)
             level = Level.ONE if level is Level.ANY and kind in (h.GET, h.SCAN) else level
-        return self.operation(kind, bucket, key, level, ttl_ms)
+        defers = self._may_defer(kind, bucket, level)
+        operation = self.operation(kind, bucket, key, Level.ANY if defers else level, ttl_ms)
+        operation.defer = defers
+        return operation
+
+    def _may_defer(self, kind: str, bucket: str, level: Level) -> bool:
+        """Whether a write is asked to be deferred, if its node is busy."""
+        plan = self.world.plan
+        if kind not in (h.SET, h.DELETE) or bucket != "default" or plan.durability != "sync":
+            return False
+        share = 0.5 if level is Level.ANY else 0.0 if plan.theme in STRONG_THEMES else DEFERRABLE
+        return self._defers.chance(share)
 
     def operation(self, kind: str, bucket: str, key: str, level: Level, ttl_ms: int = 0) -> h.Operation:
         """A new operation of this client, begun now."""
@@ -452,10 +465,13 @@ def request_of(operation: h.Operation, request: int) -> Message:
     if operation.kind == h.SET:
         return Set(
             request, operation.bucket, key, operation.value, level, timeout_ms, operation.ttl_ms,
-            identity, operation.identity != b"",
+            identity, operation.identity != b"", 0, operation.defer,
         )  # fmt: skip
     if operation.kind == h.DELETE:
-        return Delete(request, operation.bucket, key, level, timeout_ms, identity, operation.identity != b"")
+        repeats = operation.identity != b""
+        return Delete(
+            request, operation.bucket, key, level, timeout_ms, identity, repeats, 0, operation.defer
+        )
     if operation.kind == h.GET:
         return Get(
             request, operation.bucket, key, level, timeout_ms, operation.floor, operation.repair,

@@ -38,6 +38,7 @@ class Operation:
         "client",
         "code",
         "cursor",
+        "defer",
         "end",
         "escalated",
         "expires_ms",
@@ -81,6 +82,7 @@ class Operation:
         self.key = key
         self.level = level
         self.writes = kind in (SET, DELETE)
+        self.defer = False  # of a write: a busy node may keep it for later
         self.strong = level >= Level.QUORUM
         self.value = b""
         self.ttl_ms = 0

@@ -20,6 +20,7 @@ from basestore.errors import Overloaded
 from basestore.groups.turn import GROUPED
 from basestore.instant import Instant
 from basestore.node import Node
+from basestore.protocol.client import Delete, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.groups import singly, together
 from basestore.protocol.handshake import Goodbye
@@ -57,6 +58,7 @@ ROOM_S = 0.2
 HELD_S = 1.0
 TOLD = frozenset((Applied, Apply, Hinted))  # what the triggers look at
 HEARD = frozenset((Apply, Goodbye, Ping, Pong, Remembered))  # what the witness looks at when it arrives
+BUSY, BUSY_S = 0.5, 0.4  # how often a machine is, and for how long
 FLUSH = (5000, 150, 1)  # the summary log, after so many bytes, in slices of so many bytes and nodes
 COUNTED = (
     "exchanges_same", "exchanges_delta", "exchanges_full", "exchanges_aborted", "mismatches", "records_taken",
@@ -602,12 +604,21 @@ class Machine:
             self.world.counts["refused after a goodbye"] += 1
             refuse(outbox, getattr(message, "id", 0), Overloaded(STOPPING))
             self.wake()
+        elif isinstance(message, Set | Delete) and message.defer and self._busy:
+            self.node.deferred_writes.defer(outbox, message, self.instant())
+            self.wake()
         elif type(message) in GROUPED:
             self._frames.setdefault(outbox, []).append(message)
             self.wake()
         else:
             self.node.receive_client(outbox, [message], self.instant())
             self.wake()
+
+    @property
+    def _busy(self) -> bool:
+        """Whether it has too much to do just now, as it says to those who may be put off."""
+        moment = int(self._clockwork.now / BUSY_S)
+        return Stream(self.world.plan.seed, f"busy {self.index} {moment}").chance(BUSY)
 
     def _hear_frames(self, now: Instant) -> None:
         """What clients have asked since the last turn comes as their library sends it."""

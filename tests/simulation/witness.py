@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from basestore.consistency import Level, ReplicaState
 from basestore.protocol.anti_entropy import Roots, Syn
-from basestore.protocol.client import OUTCOME_STORED, Failed, Got, Written
+from basestore.protocol.client import OUTCOME_DEFERRED, OUTCOME_STORED, Failed, Got, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import Goodbye
 from basestore.protocol.heartbeats import Ping, Pong, Remembered
@@ -329,7 +329,8 @@ class Witness:
         if not world.history.sync or not written.replicas:
             return
         self._judge_stamped(machine, operation, written.version, asked_s)
-        if written.outcome == OUTCOME_STORED:
+        self._world.counts["write deferred"] += written.outcome == OUTCOME_DEFERRED
+        if written.outcome in (OUTCOME_STORED, OUTCOME_DEFERRED):
             self.receipts.append((operation, written))
         replicas = [world.index_of[number] for number in written.replicas[::2]]
         if sorted(replicas) != sorted(world.placement.replicas[s.partition_of(row)]):
@@ -369,7 +370,10 @@ class Witness:
     def _judge_only(self, operation: Operation, row: bytes, version: bytes, hint: bytes) -> None:
         """What is kept of a write at ANY that nobody has taken is known as its only copy."""
         mere = not s.only_copy(hint) and not s.late(hint) and s.hinted_record(hint).startswith(version)
-        if mere and operation.level is Level.ANY and not self.holdings.taken(row, version):
+        # Hints of what is deferred may be delivered before it is answered: a replica that has a better
+        # record makes copies of them, too.
+        had = self.holdings.known if operation.defer else self.holdings.taken
+        if mere and operation.level is Level.ANY and not had(row, version):
             self._world.blame("only copies", f"{operation}: a hint is kept as if others had it")
 
 

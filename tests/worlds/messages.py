@@ -66,7 +66,7 @@ _EXAMPLES: list[Message] = [
         [operator.KeptHint(1, 0, 3, HEAD)], [operator.Unheard(2, "down")], [operator.Reach(1, 7, 7)], 0,
     ),
     operator.HintPiles(
-        1, "n1", 5, [operator.PileRow(1, False, 2, 300, 1, 4, 0)], [operator.DebtRow(1, 3, 4)], 0, 0
+        1, "n1", 5, [operator.PileRow(1, False, 2, 300, 1, 4, 0, 0)], [operator.DebtRow(1, 3, 4)], 0, 0
     ),
     operator.Surveyed(1, 4, -1, [operator.Told(0, b"told")], [operator.Unheard(1, "down")]),
     operator.Trace(1, ROW),

@@ -143,6 +143,7 @@ class World:
         hint_age_s_max: int = 3600,
         read_repair: float = 0.0,
         bucket_options: dict[str, BucketOptions] | None = None,
+        deferred_bytes_max: int = 1 << 20,
         reconcile: bool = False,
         born: bool = True,
     ) -> None:
@@ -162,6 +163,7 @@ class World:
                 hint_age_s_max,
                 read_repair,
                 bucket_options=bucket_options or {},
+                deferred_bytes_max=deferred_bytes_max,
             )
             for member in members
         ]

@@ -108,7 +108,7 @@ def test_replay_while_the_peer_is_down_changes_nothing() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        HintPiles(1, "n1", 5, [PileRow(9, True, 1, 1, 1, 1, 0)], [], 0, 0),
+        HintPiles(1, "n1", 5, [PileRow(9, True, 1, 1, 1, 1, 0, 0)], [], 0, 0),
     ],
 )
 def test_an_answer_that_makes_no_sense_is_an_error_with_advice(answer: HintPiles) -> None:

@@ -1,10 +1,12 @@
 """Bugs of handoff: what becomes of hints, late hints and debts, and who is asked to keep them."""
 
 from typing import Any
+from unittest.mock import patch
 
 from basestore.coordinator.quorum_write import QuorumWrite
 from basestore.handoff import hints
 from basestore.handoff.debts import DebtCheck, Debts
+from basestore.handoff.deferred_writes import DeferredWrites
 from basestore.handoff.hints import Hints
 from basestore.handoff.late_hints import LateHints
 from basestore.repair.rule import Rule
@@ -134,3 +136,32 @@ def _hint_nobody(self: Any, reason: str) -> None:
 def _precious_if_both(rule: Rule, kept: Hint | None, offered: Hint) -> Hint:
     merged = merge_hints(rule, kept, offered)
     return merged._replace(only_copy=merged.only_copy and offered.only_copy and (kept or offered).only_copy)
+
+
+_defer = Hints.defer
+
+
+@mutant("deferred writes do not count as only copies", LATE | OWED, Hints, "defer")
+def _deferred_as_mere_copies(self: Any, row: bytes, record: Any, replicas: Any) -> bytes:
+    of = Hint.of
+
+    def mere(record: Any, only_copy: bool, stores: bytes = b"", *, deferred: bool = False) -> Hint:
+        return of(record, False, stores, deferred=deferred)
+
+    with patch.object(Hint, "of", mere):
+        return _defer(self, row, record, replicas)
+
+
+@mutant("a deferred write is answered before it is durable", {"receipts", *LOST}, DeferredWrites, "keep")
+def _answer_at_once(self: Any, request: Any, *what: Any) -> Any:
+    told = _keep_deferred(self, request, *what)
+    self._context.group_commit.when_durable = _at_once
+    return told
+
+
+def _at_once(action: Any) -> None:
+    del action.__self__._context.group_commit.when_durable
+    action()
+
+
+_keep_deferred = DeferredWrites.keep

@@ -1,0 +1,160 @@
+"""Deferred writes: what a node that is overloaded keeps now, and delivers when it has the time.
+
+A client that asks for it (`defer`) at ANY is not turned away by a node that would shed its write. The node
+stamps it, stores it as hints for all of its replicas, in one batch, and answers once that is durable:
+*deferred*. No member is asked, so it costs one sync, and that is shared.
+
+    set k=1, defer     hints for n1, n2, n3: only copies, all of one batch; deferred, once that is synced
+    n1 has taken it    the hints for n2 and n3 are copies from now on (`Hints.taken`)
+    all have it        nothing is left of it here; `converged` of its receipt proves it to be everywhere
+
+To itself, if it is a replica, the node keeps a hint like any other: its record comes in by the same door,
+and in its turn, so a read at ONE here shows it no earlier than one elsewhere may. Delivery is that of all
+hints: the oldest first, at the pace that is left beside requests. What is deferred is an only copy, of which
+closed stamps keep clear, and never ages, until a member has taken it.
+
+Who decides that the node is overloaded calls `defer`. Refused are, before anything is done, writes in
+buckets where the first write wins, at other levels than ANY, and at nodes whose durability is not `sync`
+(`coordinator/admission.py`); what would take more than `deferred_bytes_max`; and all while this store does
+not count, for it could be lost and nobody would notice. A write that is repeated without its version is
+looked for here, and otherwise refused: to look elsewhere is no work for a node that has too much of it.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from basestore.cluster.operations import Operation
+from basestore.cluster.outbox import Outbox
+from basestore.cluster.placement import row_partition
+from basestore.consistency import HINTED
+from basestore.coordinator.admission import admit_write
+from basestore.coordinator.attempts import OTHER_CONTENT, Content, Repeated
+from basestore.coordinator.context import Context, refuse
+from basestore.coordinator.quorum_write import stamp_content
+from basestore.errors import ClockSkew, InvalidRequest, Overloaded, RequestFailed, WriteTimeout
+from basestore.handoff.hints import Hints
+from basestore.instant import Instant
+from basestore.protocol.client import OUTCOME_DEFERRED, Delete, Set, Written
+from basestore.repair.clock import NotYet
+from basestore.repair.version import Identity, Record
+from basestore.replica.identity import StoreIdentity
+
+_STATE = int(HINTED)
+_NOT_HERE = (
+    "overloaded: this node cannot look now for the write that is repeated, of which no version is known; "
+    "nothing was done. Repeat it later, or at another node"
+)
+_NOT_WHOLE = (
+    "overloaded: and this node's store is not known to be whole yet (`basestore status`), so it defers no "
+    "writes; nothing was done. Try again later, or at another node"
+)
+
+
+class DeferredWrites:
+    """Of one node."""
+
+    def __init__(self, hints: Hints, context: Context, identity: Callable[[], StoreIdentity]) -> None:
+        """`identity`: of this node's store."""
+        self._hints = hints
+        self._context = context
+        self._identity = identity
+
+    def defer(self, outbox: Outbox, request: Set | Delete, now: Instant) -> None:
+        """Keep a write, instead of beginning it, and answer it."""
+        try:
+            _, content, repeated = admit_write(self._context, request, now, deferred=True)
+            record = self._earlier(content, repeated)
+        except (InvalidRequest, RequestFailed) as error:
+            self.refuse(outbox, request, error)
+            return
+        _Deferral(self._context, self, outbox, request, content, now).begin(record, now)
+
+    def _earlier(self, content: Content, repeated: Repeated | None) -> Record | None:
+        """The record of an earlier attempt, if this is another one."""
+        if repeated is None or repeated.record is not None:
+            return repeated and repeated.record
+        found = self._hints.deferred_before(content.row, content.proposal)
+        if found is None:
+            raise Overloaded(_NOT_HERE)
+        if not content.left(found, self._context.digester):
+            raise InvalidRequest(OTHER_CONTENT)
+        return found
+
+    def keep(self, request: Set | Delete, content: Content, record: Record) -> Written:
+        """Stage hints of it for all its replicas; Overloaded where there is no room. Returns what may be said
+        once they are durable."""
+        context, partition, identity = self._context, row_partition(content.row), self._identity()
+        if not identity.counts:
+            raise Overloaded(_NOT_WHOLE)
+        replicas = context.placement.replicas[partition]
+        self._hints.defer(content.row, record, replicas)
+        states = [number for each in replicas for number in (context.peers.number_of[each], _STATE)]
+        known_by = Identity.of(content.proposal, record.blob).encode()
+        return Written(
+            request.id, OUTCOME_DEFERRED, 0, known_by, 1, 0, states, b"", partition, identity.store
+        )
+
+    def refuse(self, outbox: Outbox, request: Set | Delete, error: InvalidRequest | RequestFailed) -> None:
+        """Say that it was not kept, or that this is not known."""
+        self._context.metrics.refused(operation_of(request), request.level, error.code)
+        refuse(outbox, request.id, error)
+
+
+def operation_of(request: Set | Delete) -> str:
+    return "set" if isinstance(request, Set) else "delete"
+
+
+class _Deferral(Operation):
+    """One write: stamped, perhaps after a while, then kept, and answered once that is durable."""
+
+    __slots__ = ("_content", "_context", "_deadline", "_outbox", "_owner", "_request", "_told")
+
+    def __init__(
+        self, context: Context, owner: DeferredWrites, outbox: Outbox, request: Set | Delete,
+        content: Content, now: Instant,
+    ) -> None:  # fmt: skip
+        super().__init__(len(content.row) + len(content.value))
+        self._context = context
+        self._owner = owner
+        self._outbox = outbox
+        self._request = request
+        self._content = content
+        self._deadline = now.monotonic + request.timeout_ms / 1e3
+        self._told: Written | None = None  # what is to be said
+
+    def begin(self, record: Record | None, now: Instant) -> None:
+        """Keep it; `record`: of an earlier attempt."""
+        context = self._context
+        if not self.ids:
+            context.operations.alarm_at(context.operations.issue(self), self._deadline)
+        try:
+            record = record or stamp_content(context, self._content, now)
+            self._told = self._owner.keep(self._request, self._content, record)
+        except NotYet:
+            context.stamper.park(self, partial(self.begin, None))
+        except (ClockSkew, Overloaded) as error:
+            self._end(error)
+        else:
+            # Whatever the setting: these hints are all that there is.
+            context.group_commit.when_durable(self._durable)
+
+    def _durable(self) -> None:
+        if self.ids and self._told is not None:  # else its time was up before
+            self._context.metrics.deferred(operation_of(self._request))
+            self._outbox.put(self._told)
+            self._context.operations.drop(self)
+
+    def alarm(self, now: Instant) -> None:
+        if self._told is None:
+            self._end(self._context.stamper.timed_out(self, now))
+            return
+        identity = Identity.decode(self._told.identity)
+        text = (
+            f"timeout: the write is kept, to be done later, but the disk has not said in time that "
+            f"this is durable; it may happen. Repeat it as {identity} (it is then the same write), or read"
+        )
+        self._end(WriteTimeout(text, 0, 1, identity))
+
+    def _end(self, error: RequestFailed) -> None:
+        self._owner.refuse(self._outbox, self._request, error)
+        self._context.operations.drop(self)
