@@ -54,9 +54,11 @@ class Member:
 @dataclass(frozen=True, slots=True)
 class BucketOptions:
     """How one node serves a bucket: its own affair. `degrade_s`: a read at QUORUM or ALL that cannot be had
-    may be answered by one replica, if that is surely no staler (0: it may not)."""
+    may be answered by one replica, if that is surely no staler (0: it may not). `defer`: its writes at ANY
+    are kept for later while the node has too much to do, though they do not ask for it."""
 
     degrade_s: int = 0
+    defer: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,8 @@ from basestore.repair.version import KEY_BYTES
 
 MISTAKES_SHOWN = 10
 _RULES = {rule.value: rule for rule in Rule}
+WHEN_BUSY = "when-busy"
+_DEFER = ("never", WHEN_BUSY)
 _NO_FILE = (
     "`basestore up` makes one for each node, DIR/n1.toml and so on (DIR: basestore-data, unless --dir says "
     "otherwise): name one of those, or copy them to where their nodes are to run and correct the addresses"
@@ -242,10 +244,13 @@ def _buckets(tables: dict[str, Any], mistakes: _Mistakes) -> tuple[dict[str, Rul
         row = _Table(mistakes, f"buckets.{name}", values)
         built_in = BUILT_IN.get(name)
         rule = _RULES.get(row.choice("rule", _RULES, None if built_in is None else built_in.value))
-        chosen = BucketOptions(row.number("degrade_s", 0, 0, STALE_MS_MAX // 1000))
+        defer = row.choice("defer", _DEFER, "never") == WHEN_BUSY
+        chosen = BucketOptions(row.number("degrade_s", 0, 0, STALE_MS_MAX // 1000), defer)
         row.end()
         if chosen != BucketOptions():
             options[name] = chosen
+        if defer and rule is not None and rule.immutable:
+            row.wrong(f"defer is for buckets where the last write wins; take it out of {name!r}")
         if not 0 < len(name.encode()) <= BUCKET_BYTES_MAX:
             row.wrong(f"bucket names have 1 to {BUCKET_BYTES_MAX} bytes")
         # To declare a built-in bucket as it is does no harm; with another rule its replicas would disagree.
@@ -294,6 +299,12 @@ def _check(config: NodeConfig, mistakes: _Mistakes) -> None:
         )
     if config.name not in names:
         mistakes.add(f"[node] no member is called {config.name!r}; the cluster has {', '.join(names)}")
+    deferring = sorted(name for name, options in config.bucket_options.items() if options.defer)
+    if deferring and config.syncs != "always":
+        mistakes.add(
+            f"[buckets.{deferring[0]}] defer = {WHEN_BUSY!r} needs [node] durability = 'sync', for a "
+            f"deferred write is kept by this node alone"
+        )
     _check_addresses(config, mistakes)
 
 
@@ -341,6 +352,7 @@ def dump(config: NodeConfig, base: Path | None = None) -> str:
         if name not in BUILT_IN or options != BucketOptions():
             lines += ["", f"[buckets.{quote(name)}]", f"rule = {quote(rule.value)}"]
             lines += [f"degrade_s = {options.degrade_s}"] if options.degrade_s else []
+            lines += [f"defer = {quote(WHEN_BUSY)}"] if options.defer else []
     lines += [
         "",
         "[node]",

@@ -25,8 +25,8 @@ from basestore.client.arguments import (
     after_bytes,
     bucket_of,
     bytes_of,
-    degrade_ms_of,
     defers_of,
+    degrade_ms_of,
     get_level_of,
     identity_of,
     key_bytes,
@@ -232,17 +232,9 @@ class Calls:
 
 
 def set_request(
-    key: bytes | str,
-    value: bytes | str,
-    bucket: str,
-    level: Level,
-    timeout_ms: int,
-    ttl_s: float | None,
-    identity: bytes,
-    repeats: bool,
-    defer: bool,
-    request: int,
-) -> Set:
+    key: bytes | str, value: bytes | str, bucket: str, level: Level, timeout_ms: int, ttl_s: float | None,
+    identity: bytes, repeats: bool, defer: bool, request: int,
+) -> Set:  # fmt: skip
     return Set(
         request, bucket_of(bucket), key_bytes(key), bytes_of("value", value, VALUE_BYTES_MAX), int(level),
         timeout_ms, 0 if ttl_s is None else ttl_ms_of(ttl_s), identity, repeats, 0, defer,

@@ -13,9 +13,9 @@ and in its turn, so a read at ONE here shows it no earlier than one elsewhere ma
 hints: the oldest first, at the pace that is left beside requests. What is deferred is an only copy, of which
 closed stamps keep clear, and never ages, until a member has taken it.
 
-Who decides that the node is overloaded calls `defer`. Refused are, before anything is done, writes in
-buckets where the first write wins, at other levels than ANY, and at nodes whose durability is not `sync`
-(`coordinator/admission.py`); what would take more than `deferred_bytes_max`; and all while this store does
+Who decides that the node is overloaded calls `defer` for what `may_defer`. Refused are, before anything is
+done, writes in buckets where the first write wins, at other levels than ANY, and at nodes whose durability
+is not `sync` (`coordinator/admission.py`); what would take more than `deferred_bytes_max`; and all while this store does
 not count, for it could be lost and nobody would notice. A write that is repeated without its version is
 looked for here, and otherwise refused: to look elsewhere is no work for a node that has too much of it.
 """
@@ -26,7 +26,7 @@ from functools import partial
 from basestore.cluster.operations import Operation
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.placement import row_partition
-from basestore.consistency import HINTED
+from basestore.consistency import HINTED, Level
 from basestore.coordinator.admission import admit_write
 from basestore.coordinator.attempts import OTHER_CONTENT, Content, Repeated
 from basestore.coordinator.context import Context, refuse
@@ -58,6 +58,13 @@ class DeferredWrites:
         self._hints = hints
         self._context = context
         self._identity = identity
+
+    def may_defer(self, request: Set | Delete) -> bool:
+        """Whether it asks for that, or its bucket has it so (`defer = "when-busy"`)."""
+        if request.defer:
+            return True
+        options = self._context.options.get(request.bucket)
+        return options is not None and options.defer and request.level == Level.ANY
 
     def defer(self, outbox: Outbox, request: Set | Delete, now: Instant) -> None:
         """Keep a write, instead of beginning it, and answer it."""
