@@ -15,9 +15,10 @@ closed stamps keep clear, and never ages, until a member has taken it.
 
 Who decides that the node is overloaded calls `defer` for what `may_defer`. Refused are, before anything is
 done, writes in buckets where the first write wins, at other levels than ANY, and at nodes whose durability
-is not `sync` (`coordinator/admission.py`); what would take more than `deferred_bytes_max`; and all while this store does
-not count, for it could be lost and nobody would notice. A write that is repeated without its version is
-looked for here, and otherwise refused: to look elsewhere is no work for a node that has too much of it.
+is not `sync` (`coordinator/admission.py`); what would take more than `deferred_bytes_max`; and all while this
+store does not count, for it could be lost and nobody would notice. A write that is repeated without its
+version is looked for here, and otherwise refused: to look elsewhere is no work for a node that has too much
+of it.
 """
 
 from collections.abc import Callable

@@ -142,14 +142,14 @@ _defer = Hints.defer
 
 
 @mutant("deferred writes do not count as only copies", LATE | OWED, Hints, "defer")
-def _deferred_as_mere_copies(self: Any, row: bytes, record: Any, replicas: Any) -> bytes:
+def _deferred_as_mere_copies(self: Any, row: bytes, record: Any, replicas: Any) -> None:
     of = Hint.of
 
     def mere(record: Any, only_copy: bool, stores: bytes = b"", *, deferred: bool = False) -> Hint:
         return of(record, False, stores, deferred=deferred)
 
     with patch.object(Hint, "of", mere):
-        return _defer(self, row, record, replicas)
+        _defer(self, row, record, replicas)
 
 
 @mutant("a deferred write is answered before it is durable", {"receipts", *LOST}, DeferredWrites, "keep")
