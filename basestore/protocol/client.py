@@ -21,7 +21,7 @@ UNTAKEN: Final = b"?"  # at the end of a floor
 AS_ASKED: Final = -1  # in place of how stale an answer may be that is degraded: it may not be
 
 
-@message(10, unchecked=ANSWERED)
+@message(10, unchecked=ANSWERED, added={"defer": 9})
 class Set(NamedTuple):
     """Write a value. `identity`: what this write is to be known by, 8 bytes that the client has drawn, or
     none. `repeats`: it is an earlier attempt over again; then `identity` is what that one is known by
@@ -42,7 +42,7 @@ class Set(NamedTuple):
     defer: bool = False
 
 
-@message(11, unchecked=ANSWERED)
+@message(11, unchecked=ANSWERED, added={"defer": 9})
 class Delete(NamedTuple):
     id: int
     bucket: str
@@ -90,7 +90,7 @@ class Scan(NamedTuple):
     timeout_ms: int
 
 
-@message(20)
+@message(20, added={"keeper": 9})
 class Written(NamedTuple):
     """`outcome` 0 stored, 1 superseded, 2 lost, 3 deferred; `final` 0 in last-write buckets, in first-write
     buckets 1 while the win, this one's or that of `better`, is provisional and 2 once it is final;
