@@ -25,7 +25,7 @@ EXPLANATION = {
 REPLICA = {"state", "version", "digest", "tombstone", "expires_ms", "reason"}
 HINT = {"at", "for", "version", "tombstone", "only_copy", "late", "wins"}
 NODE_HINTS = {"node", "asked_ms", "reason", "late_rewritten", "late_superseded", "peers"}
-PEER_HINTS = {"peer", "alive", "count", "bytes", "only_copies", "late", "oldest_ms", "debt"}
+PEER_HINTS = {"peer", "alive", "count", "bytes", "only_copies", "deferred", "late", "oldest_ms", "debt"}
 
 
 @pytest.fixture(scope="module")
