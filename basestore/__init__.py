@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from basestore.release import VERSION
 
 if TYPE_CHECKING:
-    from basestore.client.connection import connect
+    from basestore.client.network_channel import connect
     from basestore.client.store import Store, StoreSession
     from basestore.config import ClusterConfig, Durability, Member, NodeConfig
     from basestore.consistency import Level, Outcome, ReplicaState
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 _HOMES = {
-    "basestore.client.connection": ("connect",),
+    "basestore.client.network_channel": ("connect",),
     "basestore.client.store": ("Store", "StoreSession"),
     "basestore.config": ("ClusterConfig", "Durability", "Member", "NodeConfig"),
     "basestore.consistency": ("Level", "Outcome", "ReplicaState"),

@@ -20,8 +20,7 @@ import trio
 from basestore.client.arguments import Consistency
 from basestore.client.calls import GRACE_S, Asking, fitted
 from basestore.client.channel import Batch, Channel, answered, late, lost, overdue
-from basestore.client.connection import channel_to
-from basestore.client.owner import Owner, opening
+from basestore.client.network_channel import channel_to
 from basestore.client.store import Store
 from basestore.config import Durability, NodeConfig
 from basestore.config_file import load
@@ -31,6 +30,7 @@ from basestore.repair.rule import Rule
 from basestore.server.clock import instant
 from basestore.server.local_cluster import prepare_cluster
 from basestore.server.service import Service
+from basestore.transport.owner import Owner, opening
 
 LINK_S_MAX = 30.0
 SWEEP_S = 0.25

@@ -12,7 +12,7 @@
     `-- RequestFailed           a node answered, or should have
         |-- definite: nothing was done
         |   |-- Unavailable     fewer replicas alive than the level requires
-        |   |-- Overloaded      a queue is full
+        |   |-- Overloaded      a queue is full; `retry_after` says when to try again
         |   |-- TooStale        the answer may be staler than was asked for, and a quorum does not answer
         |   |-- VersionLost     what a session has seen is on no replica any more
         |   `-- ClockSkew       this node's clock is too far from the others'
@@ -26,18 +26,22 @@
 `definite` says whether the call certainly had no effect. Every message says what to do next.
 """
 
+import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from basestore.repair.version import Identity, Version
+
+RETRY_MS_MAX: Final = 600_000  # that a node may ask a client to wait
 
 
 class BasestoreError(Exception):
     """Root of all errors of basestore. `after`: of a scan that breaks off, the key up to which it has shown
-    all that there is."""
+    all that there is. `attempts`: how often it was tried (`Store.retrying`)."""
 
     definite: ClassVar[bool] = True
     after: bytes | None = None
+    attempts: int = 1
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For pickles and copies: as it is, whatever its kind is made of."""
@@ -140,9 +144,26 @@ class Unavailable(RequestFailed):
 
 
 class Overloaded(RequestFailed):
-    """A queue is full. Nothing was done; try again after a pause."""
+    """A queue is full. Nothing was done; try again after a pause: of `retry_after` seconds, where that is
+    known, and otherwise of as long as the caller likes (0.0)."""
 
     code = 3
+    retry_after: float = 0.0
+
+    def __init__(self, text: str, retry_after: float = 0.0) -> None:
+        super().__init__(f"{text}. Try again in {retry_after:.3g} s" if retry_after else text)
+        if retry_after:
+            self.retry_after = retry_after
+
+    def details(self) -> list[int | str]:
+        return [math.ceil(self.retry_after * 1e3)] if self.retry_after else []
+
+    @classmethod
+    def rebuild(cls, text: str, identity: Identity | None, details: list[str]) -> RequestFailed:
+        error = cls(text)  # which says it already
+        if details:
+            error.retry_after = min(max(0, int(details[0])), RETRY_MS_MAX) / 1e3
+        return error
 
 
 class ClockSkew(RequestFailed):

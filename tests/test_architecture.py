@@ -33,7 +33,7 @@ ROWS = """
     handoff  groups
     coordinator  anti_entropy
     replica  client
-    results  storage
+    results  storage  transport
     cluster  config_file
     config
     protocol
@@ -43,6 +43,7 @@ ROWS = """
 # Beyond the rows: a program that only connects loads nothing of what nodes keep.
 NEVER = {
     "client": {"replica", "storage", "coordinator", "anti_entropy", "handoff"},
+    "transport": {"replica", "storage", "coordinator", "anti_entropy", "handoff"},
     "results": {"replica", "storage", "coordinator", "anti_entropy", "handoff"},
 }
 LONGEST_CHAIN_MAX = 14
@@ -58,6 +59,9 @@ ACTING_FILES = {
     "storage/rocks_salvage.py",
     "storage/rocks_full.py",
     "storage/durable_files.py",
+    "transport/dialling.py",
+    "transport/endpoints.py",
+    "transport/owner.py",
 }
 OUTSIDE = {
     "anyio", "asyncio", "datetime", "logging", "os", "pathlib", "random", "secrets", "selectors",
@@ -76,7 +80,7 @@ CLI_FILES_MAX = 24
 BROAD = {
     "basestore/storage/rocks.py": 6,
     "basestore/storage/rocks_salvage.py": 3,
-    "basestore/client/connection.py": 1,
+    "basestore/client/network_channel.py": 1,
     "basestore/embedded.py": 1,
     "basestore/cli/__init__.py": 1,
 }

@@ -58,7 +58,7 @@ def open_store(target: Target) -> Iterator["SyncStore"]:
 def with_file(reason: str, name: str, states: "Sequence[NodeState]") -> str:
     """Why a node does not answer; where it says to start it, with its own file, if that lies on this machine,
     beside those of nodes that answer."""
-    from basestore.client.channel import FILE
+    from basestore.transport.endpoints import FILE
 
     for state in states:
         file = Path(state.facts.get("config", "")).parent / f"{name}.toml"

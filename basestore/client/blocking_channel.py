@@ -1,12 +1,13 @@
 """Blocking channel: what carries the requests of a blocking store to a node, and the answers back.
 
 One connection to one node at a time, shared by all threads (`blocking_connection.py`). One thread at a time
-looks whether the connection still stands, connects anew if need be (`dialling.py`), and sends; then it waits
+looks whether the connection still stands, connects anew if need be (`transport/dialling.py`), and sends; then it waits
 for its answers beside the others. All of it together takes no longer than the call's deadline, a moment of
 `time.monotonic`, and the node is told of what is left by the time that the request is sent.
 
 In a process that was forked the inherited connection is dropped, and the child makes its own: two processes
-that read from one socket would get each other's answers. Imports neither Trio nor anyio.
+that read from one socket would get each other's answers. A thread whose requests the connection's window has
+no room for (`transport/window.py`) leaves its turn to others while it waits. Imports neither Trio nor anyio.
 """
 
 import random
@@ -17,19 +18,25 @@ from time import monotonic
 
 from basestore.client.blocking_connection import Connection
 from basestore.client.calls import ID_FIRST_MAX, PENDING_MAX, Asking, fitted
-from basestore.client.channel import Batch, Lesson, Unsent, overfull, unreachable
-from basestore.client.dialling import Race
-from basestore.client.owner import tell_of_forks
+from basestore.client.channel import Batch, Lesson, Unsent, overfull
 from basestore.client.session import ENDED, Session, check_cluster
 from basestore.errors import InvalidRequest, Overloaded
 from basestore.protocol.handshake import Names, Welcome
+from basestore.protocol.limits import WIRE_HIGHEST
+from basestore.transport.dialling import Race
+from basestore.transport.endpoints import unreachable
+from basestore.transport.owner import tell_of_forks
+from basestore.transport.speaking import speakable
+from basestore.transport.window import WAIT_SHARE, Waiting
 
 
 class BlockingChannel:
     """The way to a cluster over whichever endpoint answers. `timeout_s_max`: how long a request may last, 0
-    until that is known; `members`: their names, of the cluster that was last connected to."""
+    until that is known; `members`: their names, of the cluster that was last connected to; `bulk`: nothing
+    that is asked over it is urgent."""
 
-    def __init__(self, endpoints: Sequence[str]) -> None:
+    def __init__(self, endpoints: Sequence[str], *, bulk: bool = False) -> None:
+        self._bulk = bulk
         self._endpoints = list(dict.fromkeys(endpoints))  # in the order in which they are tried
         self._closed = False
         self.members = Names()
@@ -40,7 +47,7 @@ class BlockingChannel:
     def _begin_anew(self) -> None:
         self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()  # those that are left, too
         self._sending = threading.Lock()  # guards what follows
-        self._connection: Connection | None = None
+        self.connection: Connection | None = None
         self._race: Race[Connection] | None = None
         self._next_id = random.randrange(ID_FIRST_MAX)
 
@@ -85,7 +92,7 @@ class BlockingChannel:
         race = self._race
         if race is not None and race.ended.is_set():  # when nobody waited for it any more
             self._adopt(race)
-        connection = self._connection
+        connection = self.connection
         if connection is not None and connection.usable():
             return connection
         if self._race is None:
@@ -108,7 +115,8 @@ class BlockingChannel:
             return
         if self._closed:
             connection.leave()
-        self._connection = connection
+        connection.bulk = self._bulk
+        self.connection = connection
         self._connections.add(connection)
         self._endpoints.remove(connection.endpoint)
         self._endpoints.insert(0, connection.endpoint)
@@ -121,25 +129,53 @@ class BlockingChannel:
         try:
             batch = Batch(self._next_id + 1, asking)
             self._next_id = batch.last
-            while batch.untold:
-                connection = self._connected(deadline)
-                if cluster:
-                    check_cluster(cluster, connection.welcome.cluster)
-                if len(connection.under_way) + batch.untold > PENDING_MAX:
-                    raise overfull()
-                batch.requests, deadline = fitted(
-                    batch.requests, asking.timeout_s, self.timeout_s_max, deadline, monotonic()
-                )
-                try:
-                    connection.send(batch, deadline)
-                    break
-                except Unsent:
-                    continue
+            connection, waiting = self._send(batch, asking.timeout_s, deadline, cluster)
         finally:
             self._sending.release()
-        if batch.untold:
+        waits_until = 0.0
+        while connection is not None and waiting is not None:
+            waits_until = waits_until or min(deadline, monotonic() + WAIT_SHARE * asking.timeout_s)
+            connection.await_room(waiting, waits_until)
+            before = connection, waiting
+            try:
+                self._take_turn(deadline)
+                try:
+                    connection, waiting = self._send(batch, asking.timeout_s, deadline, cluster, before)
+                finally:
+                    self._sending.release()
+            except BaseException:
+                before[0].part(before[1])
+                raise
+        if connection is not None:
             connection.wait(batch)
         return batch
+
+    def _send(
+        self,
+        batch: Batch,
+        timeout_s: float,
+        deadline: float,
+        cluster: bytes,
+        held: tuple[Connection, Waiting] | None = None,
+    ) -> tuple[Connection | None, Waiting | None]:
+        """Send a batch over this connection; or have it wait there for room, if it does not yet (`held`)."""
+        while batch.untold:
+            connection = self._connected(deadline)
+            if cluster:
+                check_cluster(cluster, connection.welcome.cluster)
+            waiting = held[1] if held is not None and held[0] is connection else None
+            if waiting is None and connection.pending + batch.untold > PENDING_MAX:
+                raise overfull()
+            if connection.version < WIRE_HIGHEST:
+                batch.requests = speakable(batch.requests, connection.version)
+            batch.requests, deadline = fitted(
+                batch.requests, timeout_s, self.timeout_s_max, deadline, monotonic()
+            )
+            try:
+                return connection, connection.send(batch, deadline, waiting)
+            except Unsent:
+                continue
+        return None, None
 
 
 class BlockingSessionChannel:

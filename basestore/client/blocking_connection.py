@@ -24,12 +24,14 @@ from contextlib import suppress
 from time import monotonic
 
 from basestore.client.calls import GRACE_S
-from basestore.client.channel import SILENT, Batch, Unsent, answered, late, lost
+from basestore.client.channel import Batch, Unsent, answered, crowded, heed, late, lost
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import seal
 from basestore.protocol.frames import FrameReader, pack
-from basestore.protocol.handshake import Goodbye, Hello, welcomed
-from basestore.protocol.limits import PROTOCOL, ProtocolError
+from basestore.protocol.handshake import Hello, welcomed
+from basestore.protocol.limits import PROTOCOL, WIRE_HIGHEST, ProtocolError
+from basestore.transport.endpoints import SILENT
+from basestore.transport.window import Waiting, Window
 
 RECEIVE_BYTES = 64 << 10  # for a larger buffer the allocator asks the system each time
 
@@ -52,14 +54,16 @@ class _Bell:
 
 class Connection:
     """A connection whose handshake is done. `leaving`: it takes no more requests; `shunned`: its node is the
-    last to be connected to again."""
+    last to be connected to again; `bulk`: nothing on it is urgent."""
 
     def __init__(self, endpoint: str, dialled: socket.socket, deadline: float) -> None:
         """Shake hands; OSError or ProtocolError when that fails, and nothing stays open."""
         self.endpoint = endpoint
-        self.leaving = self.shunned = False
+        self.leaving = self.shunned = self.bulk = False
+        self.version = WIRE_HIGHEST
         self.under_way: dict[int, Batch] = {}  # by id of the request; guarded, as all below, by:
         self._table = threading.Lock()
+        self.window = Window()
         self._leader: Batch | None = None
         self._frames = FrameReader()
         self._heard = 0.0
@@ -91,15 +95,28 @@ class Connection:
                 self.fail(str(error))
         return not self.leaving
 
-    def send(self, batch: Batch, deadline: float) -> None:
-        """Send a batch; one thread at a time. Unsent if nothing of it was: then it is as if never tried."""
+    @property
+    def pending(self) -> int:
+        """How many requests wait and are under way."""
+        window = self.window
+        return len(self.under_way) + window.granted + window.held
+
+    def send(self, batch: Batch, deadline: float, waiting: Waiting | None = None) -> Waiting | None:
+        """Send a batch; one thread at a time. Unsent if nothing of it was: then it is as if never tried.
+        Where there is no room for it, it waits now, and is to be sent once `let_in` says so."""
         with self._table:
             if self.leaving:
                 raise Unsent
+            if waiting is not None:
+                self.window.enter(waiting)
+            elif self.window.takes(len(self.under_way), batch.measure()) or batch.urgent:
+                self.window.sent(batch.size)
+            else:
+                return self.window.join(batch.untold, batch.size, _Bell())
             batch.enter(self.under_way, monotonic(), deadline + GRACE_S)
         begun = False
         try:
-            for frame in seal(batch.requests):
+            for frame in seal(batch.requests, self.version, bulk=self.bulk):
                 self._push(frame, batch.deadline, begun)
                 begun = True
         except Unsent:
@@ -113,6 +130,31 @@ class Connection:
             self.fail(str(error) or "it was interrupted")
             if not isinstance(error, OSError):
                 raise
+        return None
+
+    def await_room(self, waiting: Waiting, until: float) -> None:
+        """Until there is room, or the connection has ended; Overloaded when neither is so by then."""
+        began = monotonic()
+        try:
+            assert isinstance(waiting.bell, _Bell)
+            waiting.bell.wait(until)
+            with self._table:
+                if not waiting.let_in and not waiting.over:
+                    raise crowded(self.endpoint, self.window, until - began)
+        except BaseException:
+            self.part(waiting)
+            raise
+
+    def part(self, waiting: Waiting) -> None:
+        """It is not sent over this connection."""
+        with self._table:
+            self.window.part(waiting)
+            self._let_in()
+
+    def _let_in(self) -> None:
+        """Those who wait, as far as there is room."""
+        if self.window.line:
+            self.window.let_in(len(self.under_way))
 
     def _push(self, data: bytes, deadline: float, begun: bool = True) -> None:
         """Send bytes; OSError, TimeoutError at the deadline. Unsent if none could be, unless `begun`."""
@@ -174,8 +216,12 @@ class Connection:
     def _hand_out(self, messages: Sequence[Message]) -> None:
         """Give answers to the batches that they belong to; what belongs to none is dropped."""
         with self._table:
-            if any(isinstance(message, Goodbye) for message in answered(self.under_way, messages)):
-                self.leaving = self.shunned = True
+            before = len(self.under_way)
+            stray = answered(self.under_way, messages)
+            self.window.answered(before - len(self.under_way))
+            if stray and heed(stray, self.under_way, self.window, self.endpoint, self._heard):
+                self._shun()
+            self._let_in()
             if self.leaving and not self.under_way:
                 self._close()
 
@@ -188,7 +234,10 @@ class Connection:
             for number in untold:
                 batch.fail(number, late(self.endpoint, batch.request(number)))
             if untold and self._heard < batch.sent and monotonic() >= batch.deadline:
-                self.leaving = self.shunned = True
+                self._shun()
+            self.window.ended(batch.size)
+            batch.size = 0
+            self._let_in()
             if self._leader is batch:  # it was interrupted
                 self._leader = None
             if self._leader is None and self.under_way:  # some of them may wait to be led on
@@ -199,11 +248,17 @@ class Connection:
             if self.leaving and not self.under_way:
                 self._close()
 
+    def _shun(self) -> None:
+        """It takes no more requests, and its node is the last to be connected to again."""
+        self.leaving = self.shunned = True
+        self.window.turn_away()
+
     def fail(self, why: str) -> None:
         """It has ended: all that is under way on it gets an error."""
         text = f"the connection to {self.endpoint} was lost: {why}"
         with self._table:
             self.leaving = True
+            self.window.turn_away()
             for number, batch in self.under_way.items():
                 batch.fail(number, lost(text, batch.request(number)))
             self.under_way.clear()
@@ -213,6 +268,7 @@ class Connection:
         """Take no more requests; what is under way may be answered yet."""
         with self._table:
             self.leaving = True
+            self.window.turn_away()
             if not self.under_way:
                 self._close()
 

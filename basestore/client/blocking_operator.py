@@ -18,7 +18,6 @@ from basestore.client.arguments import (
 )
 from basestore.client.blocking_channel import AnyChannel, BlockingChannel
 from basestore.client.calls import LEFT_S_MIN, Call, Calls, StoreTimeout, survey_call
-from basestore.client.channel import silence
 from basestore.errors import InvalidRequest, RequestFailed, Unreachable
 from basestore.protocol.handshake import MemberRow
 from basestore.results.cluster_view import Following, Obstacle
@@ -29,6 +28,7 @@ from basestore.results.loss import ACCEPT_S, MISSING_S, AcceptedLoss, Accepting,
 from basestore.results.nodes import NodeState, down
 from basestore.results.receipts import Receipt
 from basestore.results.repair import REPAIR_S, Repair, Repairing
+from basestore.transport.endpoints import silence
 
 A = TypeVar("A")
 T = TypeVar("T")

@@ -253,12 +253,12 @@ def connect(
     *,
     consistency: Consistency = "quorum",
     timeout: float | None = None,
+    bulk: bool = False,
 ) -> SyncStore:
     """A store on a remote cluster. Use it in a `with` block, or `close` it; it connects when it is
     first used.
 
-    endpoints, timeout   as of the asynchronous `connection.connect`
-    Any number of threads may use it, and so may a process that was forked: it connects anew. At most 4,096
-    requests are under way at once; one more raises Overloaded.
+    endpoints, timeout, bulk   as of the asynchronous `network_channel.connect`, with the same bounds
+    Any number of threads may use it, and so may a process that was forked: it connects anew.
     """
-    return SyncStore(BlockingChannel(check_endpoints(endpoints)), consistency, timeout)
+    return SyncStore(BlockingChannel(check_endpoints(endpoints), bulk=bulk), consistency, timeout)

@@ -39,7 +39,6 @@ from basestore.client.arguments import (
     timeout_ms_of,
     ttl_ms_of,
 )
-from basestore.client.owner import in_children
 from basestore.consistency import Level
 from basestore.errors import BasestoreError, InvalidRequest, RequestFailed
 from basestore.protocol.client import Delete, Get, Scan, Set
@@ -53,14 +52,13 @@ from basestore.results.explanation import Explanation, explanation
 from basestore.results.hints import NodeHints, node_hints
 from basestore.results.nodes import NodeState, node_state
 from basestore.results.receipts import Item, ReadResult, Receipt, page, read_result, receipt
+from basestore.transport.owner import in_children
 
 T = TypeVar("T")
 Make = Callable[[int], Message]
 Members = Names
 
 GRACE_S = 0.5  # after its time is up, in which a node's word of that may still come
-CONNECT_S_MAX = 3.0  # that one attempt to connect to one endpoint may take
-HEAD_START_S = 0.25  # of an endpoint (or address), before the next one is tried too
 LEFT_S_MIN = 0.05  # for members to answer, when it took long to be told who they are
 SLACK_S = 0.01  # that a request may take to be sent, before the node is told of less time
 ID_FIRST_MAX = 1 << 30  # ids begin at random below this, so that two owners of a socket never share one

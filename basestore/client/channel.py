@@ -12,6 +12,7 @@ that comes later finds no entry, and is dropped. An example, of one connection:
     answer to 7   its entry leaves, and who has asked gets the answer
     cancelled     had its caller been cancelled before, the entry had left then; the answer means nothing
     late          had its time passed before, the caller had got ReadTimeout or WriteTimeout
+    shed          had the node had too much to do, the caller had got Overloaded
     lost          had the connection broken before, the caller had got ConnectionLost; and if the request had
                   not been sent by then, it would have been asked anew, over another connection
 
@@ -19,7 +20,7 @@ A call has one deadline, a moment of `time.monotonic`: it bounds what is done un
 node is told what is left by then, and the answer is waited for a little longer.
 """
 
-import os
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import Any, Protocol
@@ -27,35 +28,25 @@ from typing import Any, Protocol
 from basestore.client.calls import PENDING_MAX, Asking
 from basestore.client.session import ENDED, Session, check_cluster
 from basestore.errors import (
+    RETRY_MS_MAX,
     ConnectionLost,
     InvalidRequest,
     Overloaded,
     ReadTimeout,
-    RequestFailed,
     SessionFull,
-    Unreachable,
     WriteTimeout,
 )
-from basestore.protocol.client import Delete, Set
+from basestore.protocol.client import Credit, Delete, Failed, Set, Shed
 from basestore.protocol.codec import Message
-from basestore.protocol.groups import Found, Stored, singly
-from basestore.protocol.handshake import Names
+from basestore.protocol.envelopes import ADMIN, class_of
+from basestore.protocol.groups import Found, Stored, requested, singly
+from basestore.protocol.handshake import Goodbye, Names
 from basestore.protocol.operator import Replay
 from basestore.repair.rule import Rule
 from basestore.repair.version import Identity
+from basestore.transport.window import Bell, Window
 
 ANSWERED_MANY = (Stored, Found)
-
-# What is seen of an endpoint where the system has no words for it.
-NO_CONNECTION = "no connection in time"
-SILENT = "it takes connections, but says nothing in time"
-FILE = "--config FILE"  # of a node, where it is not known here
-_NEXT = {
-    "connection refused": "Nothing listens there: see how its process ended (its log has the reason), then "
-    f"start it: basestore serve {FILE}",
-    SILENT: "Its process is there, and hangs or is stopped: look at its log and its machine first",
-    NO_CONNECTION: "Its machine is down, or the network drops what is sent: see whether it can be reached",
-}
 
 
 class Unsent(Exception):
@@ -90,28 +81,23 @@ class Channel(Protocol):
         node belongs to another."""
 
 
-class Bell(Protocol):
-    """Wakes who waits for a batch: an event of Trio or of asyncio, or a lock."""
-
-    def set(self) -> object: ...
-
-
 class Batch:
     """Requests that one caller has asked together, and what was told of them.
 
     first     id of the first; the others have those that follow, up to `last`
     requests  as they are sent, in groups or singly; without those that cannot be made
+    size      bytes of their keys and values
     told      answers, by columns or singly
     failed    errors in the place of answers, by id
     untold    how many lack both
 
-    While it is under way it stands in a table, once for each id that is untold: sent by this way (a
-    connection), at this moment, and given up at the deadline, by `time.monotonic`.
+    While it is under way it stands in a table, once for each id that is untold: sent at this moment, and
+    given up at the deadline, by `time.monotonic`.
     """
 
     __slots__ = (
-        "bell", "deadline", "failed", "first", "last", "numbers", "requests", "sent", "singles", "told",
-        "untold", "way",
+        "bell", "deadline", "failed", "first", "last", "numbers", "requests", "sent", "singles", "size",
+        "told", "untold",
     )  # fmt: skip
 
     def __init__(self, first: int, asking: Asking) -> None:
@@ -125,20 +111,28 @@ class Batch:
             self.numbers = [number for number in self.numbers if number not in self.failed]
         self.untold = len(self.numbers)
         self.bell: Bell | None = None
+        self.size = 0
+
+    @property
+    def urgent(self) -> bool:
+        """Whether it is an operator's: that is never held back."""
+        return class_of(self.requests[0]) == ADMIN
+
+    def measure(self) -> int:
+        """The bytes of its keys and values, as they are sent now."""
+        if len(self.requests) == 1:
+            self.size = requested(self.requests[0])[1]
+        else:
+            self.size = sum(requested(request)[1] for request in self.requests)
+        return self.size
 
     def enter(
-        self,
-        table: "dict[int, Batch]",
-        sent: float,
-        deadline: float,
-        bell: Bell | None = None,
-        way: object = None,
+        self, table: "dict[int, Batch]", sent: float, deadline: float, bell: Bell | None = None
     ) -> None:
         """It is under way from now on."""
         self.bell = bell
         self.sent = sent
         self.deadline = deadline
-        self.way = way
         for number in self.numbers:
             table[number] = self
 
@@ -194,8 +188,8 @@ class Batch:
 
 
 def answered(table: dict[int, Batch], messages: Sequence[Any]) -> list[Any]:
-    """Hand answers to whoever awaits them, and return what is no answer to anything; what is the wrong one
-    is found out when it is read."""
+    """Hand answers to whoever awaits them, and return what is no answer to anything, and what refuses one for
+    there is too much to do; what is the wrong answer is found out when it is read."""
     stray: list[Any] = []
     for message in messages:
         singles = (message,)
@@ -216,12 +210,45 @@ def answered(table: dict[int, Batch], messages: Sequence[Any]) -> list[Any]:
                 stray.append(single)
             else:
                 batch.hear(single)
+                if type(single) is Failed and single.code == Overloaded.code and single.details:
+                    stray.append(single)
     return stray
 
 
-def overdue(table: dict[int, Batch], now: float, way: object = None) -> list[tuple[int, Batch]]:
-    """Take those out that were sent this way and whose deadline has passed; by `math.inf` that of all has."""
-    late = [(number, batch) for number, batch in table.items() if batch.deadline < now and batch.way is way]
+def heed(stray: Sequence[Any], table: dict[int, Batch], window: Window, endpoint: str, now_s: float) -> bool:
+    """What a node says of itself and not of one request: how much it takes, and what of it was too much.
+    Returns whether it goes."""
+    goes = False
+    for message in stray:
+        if isinstance(message, Goodbye):
+            goes = True
+        elif isinstance(message, Credit):
+            window.told(message.window)
+        elif isinstance(message, Failed | Shed):
+            window.refused(now_s)
+            if isinstance(message, Shed):
+                window.told(message.window)
+                shed(table, message, endpoint)
+    return goes
+
+
+def shed(table: dict[int, Batch], told: Shed, endpoint: str) -> None:
+    """Take out what the node has refused. Whatever ranges it names, each id here is looked at once."""
+    retry_after = min(max(0, told.retry_ms), RETRY_MS_MAX) / 1e3
+    numbers = sorted(table)
+    at = 0
+    for first, count in sorted(zip(told.ranges[::2], told.ranges[1::2], strict=True)):
+        at = max(at, bisect_left(numbers, first))
+        while at < len(numbers) and numbers[at] < first + count:
+            batch = table.pop(numbers[at])
+            text = f"overloaded: {endpoint} is asked for more than it can do; nothing was done"
+            batch.fail(numbers[at], Overloaded(text, retry_after))
+            at += 1
+
+
+def overdue(table: dict[int, Batch], now: float) -> list[tuple[int, Batch]]:
+    """Take those out whose deadline has passed; by `math.inf` that of all has."""
+    late = [(number, batch) for number, batch in table.items() if batch.deadline < now]
     for number, _ in late:
         del table[number]
     return late
@@ -254,45 +281,20 @@ def _advice(request: Message) -> str:
 
 
 def overfull() -> Overloaded:
-    """The error when no more requests may be under way in one store."""
+    """The error when no more requests may wait and be under way in one store."""
     return Overloaded(
         f"overloaded: {PENDING_MAX} requests are under way in this store, and it takes no more at once; "
         f"nothing was sent. Wait for some of them, or share the work among several stores"
     )
 
 
-def unreachable(failures: Mapping[str, object], endpoints: Sequence[str] = ()) -> Unreachable:
-    """The error when none of the endpoints answers, out of what is wrong with each; nothing is known yet of
-    those that do not stand among the failures."""
-    failures = dict.fromkeys(endpoints, NO_CONNECTION) | {
-        endpoint: failure if str(failure) else "it closed the connection"
-        for endpoint, failure in failures.items()
-    }
-    told = "; ".join(f"{endpoint}: {failure}" for endpoint, failure in failures.items())
-    error = Unreachable(
-        f"no node could be reached ({told}). Nothing was sent. Check that they run, or name other nodes as "
-        f"endpoints"
+def crowded(endpoint: str, window: Window, waited_s: float) -> Overloaded:
+    """The error when the window had no room in time."""
+    return Overloaded(
+        f"overloaded: {endpoint} takes {window.limit} requests at once from this connection, and for "
+        f"{waited_s:.3g} s (a tenth of the timeout) there was no room; nothing was sent. Ask for less at "
+        f"once, give it more time, or share the work among several nodes"
     )
-    error.reasons = tuple(map(_word, failures.values()))
-    return error
-
-
-def _word(failure: object) -> str:
-    if isinstance(failure, OSError):
-        # By its number, for event loops have words of their own; errors of names have numbers below 0.
-        number = failure.errno or 0
-        failure = os.strerror(number) if number > 0 else failure.strerror or failure
-    return str(failure).lower()
-
-
-def silence(error: Unreachable | RequestFailed) -> str:
-    """What was seen of a node that does not answer, and what to look at next, on one short line."""
-    seen = SILENT if isinstance(error, ReadTimeout) else ""
-    if isinstance(error, Unreachable) and error.reasons:
-        seen = error.reasons[-1]
-    if not seen:
-        return str(error)
-    return f"does not answer: {seen}. {_NEXT.get(seen, 'See whether it runs, and what its log says')}"
 
 
 class Lesson:

@@ -12,7 +12,7 @@ import anyio
 
 from basestore.client.arguments import Consistency, patience, scope_of
 from basestore.client.calls import LEFT_S_MIN, Call, Calls, StoreTimeout, survey_call
-from basestore.client.channel import Channel, silence
+from basestore.client.channel import Channel
 from basestore.errors import RequestFailed, Unreachable
 from basestore.results.cluster_view import Following
 from basestore.results.convergence import CONVERGED_S, Convergence, Proving
@@ -22,6 +22,7 @@ from basestore.results.loss import ACCEPT_S, AcceptedLoss, Accepting
 from basestore.results.nodes import NodeState, down
 from basestore.results.receipts import Receipt
 from basestore.results.repair import REPAIR_S, Repair, Repairing
+from basestore.transport.endpoints import silence
 
 T = TypeVar("T")
 

@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -162,7 +162,8 @@ class FakeNode:
     def say(self, message: Message) -> None:
         """To all that are connected."""
         for connection in self._open:
-            connection.sendall(pack([message]))
+            with suppress(OSError):  # it was dropped
+                connection.sendall(pack([message]))
 
     def drop(self) -> None:
         """End all its connections."""

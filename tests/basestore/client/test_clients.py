@@ -2,7 +2,8 @@
 
 Every test runs on Trio, on asyncio and with the blocking client.
 
-Covers `client/connection.py`, `blocking_channel.py`, `store.py`, `blocking_store.py` and `calls.py`.
+Covers `client/network_channel.py`, `connection.py`, `blocking_channel.py`, `store.py`, `blocking_store.py`
+and `calls.py`.
 """
 
 import socket
@@ -41,7 +42,7 @@ from tests.worlds.patience import PATIENCE_S
 def under_way(store: Any) -> dict[int, Any]:
     """What an asynchronous client waits for."""
     # private: what a client still waits for concerns nobody, unless it leaks
-    asked: dict[int, Any] = store._channel.asked
+    asked: dict[int, Any] = store._channel.connection.asked
     return asked
 
 

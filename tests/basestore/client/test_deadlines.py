@@ -1,8 +1,8 @@
 """A timeout is a promise about the call: every public call, of every client, ends by its deadline, whatever
 has become of the node, and however many others wait for the same.
 
-Covers `client/connection.py`, `blocking_channel.py`, `blocking_connection.py`, `dialling.py` and
-`blocking_operator.py`.
+Covers `client/network_channel.py`, `connection.py`, `blocking_channel.py`, `blocking_connection.py`,
+`transport/dialling.py` and `blocking_operator.py`.
 """
 
 import inspect
@@ -17,7 +17,6 @@ import pytest
 
 import basestore.sync
 from basestore import InvalidRequest, ReadTimeout, RequestFailed, Unreachable, WriteTimeout
-from basestore.client.calls import CONNECT_S_MAX
 from basestore.client.store import Store, StoreSession
 from basestore.errors import BasestoreError
 from basestore.protocol.client import Get, Got, Set
@@ -25,6 +24,7 @@ from basestore.protocol.codec import Message
 from basestore.protocol.handshake import MemberRow
 from basestore.protocol.operator import Fact, NodeStatus
 from basestore.sync import SyncSession, SyncStore
+from basestore.transport.dialling import CONNECT_S_MAX
 from tests.worlds.fakes import WELCOME, fake
 from tests.worlds.flavours import FLAVOURS, run
 from tests.worlds.patience import PATIENCE_S

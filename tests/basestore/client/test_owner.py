@@ -1,7 +1,7 @@
 """N owners of one store, no answer to another's question: threads, forked processes, event loops; and a
 connection that ended while nobody used it.
 
-Covers `client/owner.py`, and what the channels do with it.
+Covers `transport/owner.py`, and what the channels do with it.
 """
 
 import os

@@ -17,10 +17,12 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
-from basestore.client.calls import CONNECT_S_MAX, HEAD_START_S
-from basestore.client.channel import NO_CONNECTION, SILENT
 from basestore.config import parse_address
 from basestore.protocol.limits import ProtocolError
+from basestore.transport.endpoints import NO_CONNECTION, SILENT
+
+CONNECT_S_MAX = 3.0  # that one attempt to connect to one endpoint may take
+HEAD_START_S = 0.25  # of an endpoint (or address), before the next one is tried too
 
 
 def dial(endpoint: str, deadline: float) -> socket.socket:

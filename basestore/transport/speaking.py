@@ -1,0 +1,42 @@
+"""Speaking: what a connection of an older version of the wire can say of what is asked, and what it cannot.
+
+Nothing is left out of a request because the node would not understand it: it is refused here, and what is
+missing is named. Pure.
+"""
+
+from typing import Any
+
+from basestore.errors import InvalidRequest
+from basestore.protocol.client import AS_ASKED, Get
+from basestore.protocol.codec import Message
+from basestore.protocol.registry import DATES, unspeakable
+
+
+def speakable(requests: list[Message], version: int) -> list[Message]:
+    """The requests as a connection of this version carries them; InvalidRequest where it cannot say what is
+    asked."""
+    said = []
+    for request in requests:
+        if isinstance(request, Get) and request.degrade_ms == AS_ASKED:
+            request = request._replace(degrade_ms=0)  # whoever does not know the word does not degrade
+        needed = unspeakable(request, version)
+        if needed:
+            raise InvalidRequest(
+                f"the node speaks version {version} of the wire, and {_asked_of(request, version)} needs "
+                f"{needed}; nothing was sent. Upgrade the node, or leave it out"
+            )
+        said.append(request)
+    return said
+
+
+def _asked_of(request: Any, version: int) -> str:
+    """What of a request an older version has no words for."""
+    since, fields = DATES[type(request)]
+    if since > version:
+        return f"a {type(request).__name__} request"
+    named = [
+        f"`{name.removesuffix('_ms')}`"
+        for name, date in zip(request._fields, fields, strict=True)
+        if date > version and getattr(request, name) != request._field_defaults[name]
+    ]
+    return " and ".join(named)
