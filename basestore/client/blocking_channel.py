@@ -1,9 +1,9 @@
 """Blocking channel: what carries the requests of a blocking store to a node, and the answers back.
 
 One connection to one node at a time, shared by all threads (`blocking_connection.py`). One thread at a time
-looks whether the connection still stands, connects anew if need be (`transport/dialling.py`), and sends; then it waits
-for its answers beside the others. All of it together takes no longer than the call's deadline, a moment of
-`time.monotonic`, and the node is told of what is left by the time that the request is sent.
+looks whether the connection still stands, connects anew if need be (`transport/dialling.py`), and sends; then
+it waits for its answers beside the others. All of it together takes no longer than the call's deadline, a
+moment of `time.monotonic`, and the node is told of what is left by the time that the request is sent.
 
 In a process that was forked the inherited connection is dropped, and the child makes its own: two processes
 that read from one socket would get each other's answers. A thread whose requests the connection's window has
