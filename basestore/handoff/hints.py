@@ -180,10 +180,11 @@ class Hints:
     # --- what goes, and what changes ---------------------------------------------------------
 
     def settle(self, pile: Pile, row: bytes, hint: Hint, outcome: str) -> None:
-        """The member has it, or an operator has had it decided: it goes, unless another took its place
+        """The member has it, or an operator has had it decided: it goes, unless another record took its place
         meanwhile. `outcome`: what it counts as."""
-        if self._group_commit.get(pile.key(row)) == encode_hint(hint):
-            self._remove(pile, hint, row)
+        kept = self.kept(pile, row)
+        if kept is not None and kept.record == hint.record:
+            self._remove(pile, kept, row)
             self._metrics.count(outcome)
 
     def damaged(self, pile: Pile, row: bytes, hint: Hint, now: Instant) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from basestore.cluster.placement import Placement
-from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig, parse_address
+from basestore.config import BUILT_IN, BucketOptions, ClusterConfig, Member, NodeConfig, parse_address
 from basestore.config_file import MISTAKES_SHOWN, dump, load, parse
 from basestore.errors import ConfigurationError
 from basestore.protocol.handshake import differences
@@ -72,6 +72,13 @@ def test_what_is_left_out_has_defaults() -> None:
         ("[node]", '[buckets.once]\nrule = "last-write-wins"\n[node]', "bucket 'once' is built in with rule"),
         ("[node]", '[buckets.""]\nrule = "last-write-wins"\n[node]', "bucket names have 1 to 64 bytes"),
         ("[node]", f'[buckets.{"x" * 65}]\nrule = "last-write-wins"\n[node]', "bucket names have 1 to 64"),
+        ("[node]", '[buckets.default]\ndefer = "always"\n[node]', "defer = 'always'; use never or when-busy"),
+        ("[node]", '[buckets.once]\ndefer = "when-busy"\n[node]', "for buckets where the last write wins"),
+        (
+            "[node]", '[buckets.default]\ndefer = "when-busy"\n[node]\ndurability = "memory"',
+            "[buckets.default] defer = 'when-busy' needs [node] durability = 'sync'",
+        ),
+        ("[node]", "[node]\ndeferred_bytes_max = -1", "deferred_bytes_max = -1 must be 0 or more"),
         ('[node]\nname = "n1"', "[node]", "[node] lacks 'name'"),
         ('[node]\nname = "n1"', '[node]\nname = "n4"', "no member is called 'n4'; the cluster has n1, n2"),
         ("[node]", '[node]\ndurability = "never"', "durability = 'never'; use sync, interval or memory"),
@@ -172,9 +179,13 @@ def node_configs(draw: st.DrawFn) -> NodeConfig:
     )
     directory = Path("/") / draw(zones.filter(lambda part: "\0" not in part))
     durability = draw(st.sampled_from(["sync", "interval", "memory"]))
+    deferring = [name for name, rule in buckets.items() if durability == "sync" and not rule.immutable]
+    options = draw(st.lists(st.sampled_from(deferring), max_size=2)) if deferring else []
     return NodeConfig(
         cluster, draw(st.sampled_from(names)), directory, durability,  # type: ignore[arg-type]
         draw(st.integers(0, 1 << 40)),
+        bucket_options={name: BucketOptions(draw(st.integers(0, 60)), True) for name in options},
+        deferred_bytes_max=draw(st.integers(0, 1 << 40)),
     )  # fmt: skip
 
 

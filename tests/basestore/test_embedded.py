@@ -18,6 +18,7 @@ import trio
 import basestore
 from basestore.config_file import load
 from basestore.errors import ConfigurationError, StorageError
+from basestore.node import Node
 from basestore.server import service as services
 from basestore.server.connections import Connections
 from basestore.server.local_cluster import config_path, prepare_cluster
@@ -25,6 +26,7 @@ from basestore.server.poller import Poller
 from basestore.server.service import Service
 from basestore.storage.engine import Engine
 from basestore.storage.rocks import RocksEngine
+from tests.worlds.deferring import receive
 
 pytestmark = pytest.mark.trio
 
@@ -160,3 +162,20 @@ async def test_a_directory_that_was_copied_opens_by_a_word_only_and_then_at_once
         assert (await cluster.get("k")).text == "v"
         assert not any(state.loss for state in await cluster.status())
     await opens(tmp_path / "copy")  # from then on it lies where it was written
+
+
+async def test_an_embedded_node_defers_what_it_is_asked_to_if_it_has_too_much_to_do(tmp_path: Path) -> None:
+    async with basestore.open_cluster(tmp_path) as cluster:
+        with patch.object(Node, "receive_client", receive):
+            kept = await cluster.set("k", "v", consistency="any", defer=True)
+            gone = await cluster.delete("other", consistency="any", defer=True)
+            many = await cluster.set_many([("a", "1"), ("b", "2")], consistency="any", defer=True)
+            none = await cluster.delete_many(["c", "d"], consistency="any", defer=True)
+            async with basestore.connect(cluster.endpoints) as store:
+                remote = await store.set("remote", "v", consistency="any", defer=True)
+            receipts = [kept, gone, remote, *many.raise_for_errors(), *none.raise_for_errors()]
+            assert {receipt.outcome for receipt in receipts} == {basestore.Outcome.DEFERRED}
+            with pytest.raises(basestore.InvalidRequest, match="defer must be True or False"):
+                await cluster.set("k", "v", defer="yes")  # type: ignore[arg-type]
+        receipt = await cluster.set("later", "v", consistency="any", defer=True)
+        assert receipt.outcome is basestore.Outcome.STORED

@@ -10,23 +10,11 @@ from basestore.cli import main as command
 from basestore.cluster.outbox import Outbox
 from basestore.instant import Instant
 from basestore.node import Node
-from basestore.protocol.client import Delete, Set
 from basestore.protocol.codec import Message
-from basestore.protocol.groups import singly
 from tests.cluster.processes import SERVE, NodeProcess
+from tests.worlds.deferring import receive
 
 _receive = Node.receive_client
-
-
-def receive(self: Node, outbox: Outbox, messages: list[Message], now: Instant) -> Message | None:
-    """Defer what may be deferred, and take up the rest."""
-    others = []
-    for message in singly(messages):
-        if isinstance(message, Set | Delete) and self.deferred_writes.may_defer(message):
-            self.deferred_writes.defer(outbox, message, now)
-        else:
-            others.append(message)
-    return _receive(self, outbox, others, now)
 
 
 def _receive_if_busy(self: Node, outbox: Outbox, messages: list[Message], now: Instant) -> Message | None:

@@ -1,12 +1,29 @@
 """Deferring: writes that a node keeps for later, as if it had too much to do, in a world whose time moves by
 hand."""
 
+from basestore.cluster.outbox import Outbox
 from basestore.consistency import Level
+from basestore.instant import Instant
+from basestore.node import Node
 from basestore.protocol.client import Delete, Set
+from basestore.protocol.codec import Message
+from basestore.protocol.groups import singly
 from basestore.repair.version import Identity
 from tests.worlds.world import Call, World
 
 PROPOSAL = b"proposed"
+_receive = Node.receive_client
+
+
+def receive(self: Node, outbox: Outbox, messages: list[Message], now: Instant) -> Message | None:
+    """In the place of `Node.receive_client`: what may be deferred is deferred, the rest is taken up."""
+    others = []
+    for message in singly(messages):
+        if isinstance(message, Set | Delete) and self.deferred_writes.may_defer(message):
+            self.deferred_writes.defer(outbox, message, now)
+        else:
+            others.append(message)
+    return _receive(self, outbox, others, now)
 
 
 def ask(world: World, at: int, request: Set | Delete) -> Call:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from basestore.client.session import CHECKSUM_BYTES, TOKEN_FORM, Session, revised
 from basestore.errors import ConnectionLost, InvalidRequest, SessionFull
 from basestore.protocol.client import (
+    OUTCOME_DEFERRED,
     OUTCOME_LOST,
     OUTCOME_STORED,
     OUTCOME_SUPERSEDED,
@@ -72,6 +73,13 @@ def item(key: bytes, stamp: int) -> Item:
 
 
 # --- what it learns --------------------------------------------------------------------------------
+
+
+def test_what_was_deferred_is_known_and_that_no_replica_has_it_yet() -> None:
+    session = new()
+    kept = Written(1, OUTCOME_DEFERRED, 0, known(5), 1, 0, [0, 3], b"", 0, bytes(16))
+    session.end(session.begin(setting("k")), kept)
+    assert session.begin(getting("k")).floor == version(5) + UNTAKEN
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from basestore.consistency import Level, Outcome, ReplicaState
 from basestore.errors import ClockSkew, InvalidRequest, Overloaded, StorageBusy, WriteTimeout
 from basestore.handoff.pile import decode_hint, encode_hint
 from basestore.protocol.client import Set
-from basestore.protocol.replication import Apply
+from basestore.protocol.replication import Apply, Hinted
 from basestore.repair.version import Identity, Record, Version
 from basestore.repair.write_repair import Hint
 from basestore.results.receipts import Receipt
@@ -50,6 +50,16 @@ def test_a_deferred_write_is_kept_for_all_replicas_and_answered_once_that_is_dur
     assert deferred(world, 0) == []
     assert world.node(0).hints.deferred_bytes == 0
     assert world.state(0).facts["deferred hints"] == "0"
+
+
+def test_each_member_is_sent_it_once_though_others_take_it_first() -> None:
+    world = World(3)
+    for number in range(40):
+        defer(world, 0, f"k{number}")
+    world.run(3)
+    assert deferred(world, 0) == []
+    assert len(world.sent(Hinted)) == 40 * 2  # and to itself, which is no message between nodes
+    assert world.node(0).metrics.counts["hints_delivered"] == 40 * 3
 
 
 def test_while_they_wait_they_are_shown_and_are_only_copies() -> None:

@@ -16,6 +16,7 @@ from basestore.errors import InvalidRequest, OutcomeUnknown, Overloaded, Request
 from basestore.metrics import BOUNDS_S, COUNTERS, FAILURES, LEVELS, OPERATIONS, Histogram, Metrics
 from basestore.observe.prometheus import Exposition
 from basestore.protocol.operator import Counters
+from tests.worlds.deferring import defer
 from tests.worlds.world import World
 
 seconds = st.floats(0, 20)
@@ -146,6 +147,21 @@ def test_requests_are_counted_by_operation_level_and_outcome() -> None:
     ):  # fmt: skip
         labels = (("level", level), ("operation", operation), ("outcome", outcome))
         assert shown["basestore_requests_total", labels] == 1
+
+
+def test_what_is_deferred_is_counted_and_what_of_it_waits_is_shown() -> None:
+    world = World(3)
+    for other in (1, 2):
+        world.hold(0, other)
+    defer(world, 0)
+    defer(world, 0, "other", None)
+    world.settle()
+    shown = rendered(world, 0)
+    for operation in ("set", "delete"):
+        labels = (("level", "any"), ("operation", operation), ("outcome", "deferred"))
+        assert shown["basestore_requests_total", labels] == 1
+    assert shown["basestore_deferred_hints", ()] == 6
+    assert shown["basestore_deferred_bytes", ()] == world.node(0).hints.deferred_bytes > 0
 
 
 def test_what_is_refused_before_anything_is_done_is_counted_too() -> None:
