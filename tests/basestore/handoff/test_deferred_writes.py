@@ -214,6 +214,18 @@ class TestWhatOthersHave:
         assert world.values("k") == [b"v"] * 3
         assert asked_hints(world, 0).piles == ()
 
+    def test_what_was_too_late_for_one_is_a_copy_for_it_once_another_has_it(self) -> None:
+        world = World(3)
+        defer(world, 0)
+        world.settle()  # it is kept, and nothing is delivered before a tick
+        kept, row = world.node(0).hints, world.row("k")
+        hint = kept.kept(kept.piles[1], row)
+        assert hint is not None
+        kept.too_late(kept.piles[1], row, hint)
+        world.run(3)
+        assert world.values("k") == [b"v"] * 3
+        assert asked_hints(world, 0).piles == ()
+
     def test_too_late_for_all_it_waits_for_an_operator(self) -> None:
         world = World(4, replication=3, reconcile=True)
         world.run(5)
