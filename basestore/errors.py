@@ -37,7 +37,7 @@ RETRY_MS_MAX: Final = 600_000  # that a node may ask a client to wait
 
 class BasestoreError(Exception):
     """Root of all errors of basestore. `after`: of a scan that breaks off, the key up to which it has shown
-    all that there is. `attempts`: how often it was tried, by a store that retries."""
+    all that there is. `attempts`: how often it was tried (`Store.retrying`)."""
 
     definite: ClassVar[bool] = True
     after: bytes | None = None

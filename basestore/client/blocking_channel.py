@@ -15,6 +15,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 from time import monotonic
+from typing import Protocol
 
 from basestore.client.blocking_connection import Connection
 from basestore.client.calls import ID_FIRST_MAX, PENDING_MAX, Asking, fitted
@@ -182,7 +183,7 @@ class BlockingSessionChannel:
     """A channel that tells nodes what a session has seen, and the session what nodes answer. The session
     is looked at by one thread at a time, the one that holds `lock`."""
 
-    def __init__(self, channel: "BlockingChannel | BlockingSessionChannel", seen: Session) -> None:
+    def __init__(self, channel: "AnyChannel", seen: Session) -> None:
         self._channel = channel
         self._seen = seen
         self.lock = threading.Lock()
@@ -195,10 +196,6 @@ class BlockingSessionChannel:
     @property
     def members(self) -> Names:
         return self._channel.members
-
-    @property
-    def timeout_s_max(self) -> float:
-        return self._channel.timeout_s_max
 
     def welcome(self, deadline: float) -> Welcome:
         return self._channel.welcome(deadline)
@@ -218,4 +215,14 @@ class BlockingSessionChannel:
             lesson.end(batch)
 
 
-AnyChannel = BlockingChannel | BlockingSessionChannel
+class AnyChannel(Protocol):
+    """Carries the requests of a blocking store, as `Channel` those of an asynchronous one."""
+
+    @property
+    def members(self) -> Names: ...
+
+    def welcome(self, deadline: float) -> Welcome: ...
+
+    def close(self) -> None: ...
+
+    def ask(self, asking: Asking, deadline: float, cluster: bytes = b"") -> Batch: ...

@@ -23,6 +23,7 @@ from basestore.client.blocking_channel import BlockingChannel, BlockingSessionCh
 from basestore.client.blocking_operator import BlockingOperator
 from basestore.client.calls import Call
 from basestore.client.many import Lot, delete_many, get_many, set_many
+from basestore.client.retrying import BlockingRetryingChannel
 from basestore.client.session import KEYS_MAX_DEFAULT, Session, revised
 from basestore.errors import BasestoreError, InvalidRequest, Overloaded, Unreachable
 from basestore.repair.version import Identity
@@ -163,6 +164,16 @@ class SyncStore(BlockingOperator):
             cursor.name(error)
             raise
 
+    def retrying(self, budget: float = 0.1) -> "SyncStore":
+        """This store with calls that are tried again where that may help, as `Store.retrying`."""
+        channel = BlockingRetryingChannel(self._channel, budget)
+        return SyncStore(channel, self._calls.level, self._calls.timeout_s)
+
+    @property
+    def retries(self) -> int:
+        """How often calls of this store have been tried again; 0 where it does not retry."""
+        return self._channel.budget.retries if isinstance(self._channel, BlockingRetryingChannel) else 0
+
     @contextmanager
     def session(self, *tokens: str, keys_max: int = KEYS_MAX_DEFAULT) -> Iterator["SyncSession"]:
         """A session, for the length of a `with` block; `Store.session` says what it promises, and
@@ -187,6 +198,12 @@ class SyncSession(SyncStore):
         super().__init__(channel, consistency, timeout)
         self._seen = seen
         self._within_session = channel
+
+    def retrying(self, budget: float = 0.1) -> "SyncSession":
+        """As `SyncStore.retrying`, in the same session."""
+        session = SyncSession(self._within_session, self._seen, self._calls.level, self._calls.timeout_s)
+        session._channel = BlockingRetryingChannel(self._within_session, budget)
+        return session
 
     @property
     def _lock(self) -> Lock:

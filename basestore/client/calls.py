@@ -69,6 +69,7 @@ PAGE_GROWTH = 4
 # Of its own, that no program's `random.seed` makes two clients draw the same, nor a fork.
 _RANDOM = random.Random()
 in_children(_RANDOM.seed)
+chance = _RANDOM.random
 
 
 class Asking(Protocol):

@@ -57,9 +57,14 @@ class Channel(Protocol):
     """Carries requests to one node. Of its cluster, once it is ready: the names of the members, the id,
     and the rules of its buckets."""
 
-    members: Names
-    cluster: bytes
-    rules: Mapping[str, Rule]
+    @property
+    def members(self) -> Names: ...
+
+    @property
+    def cluster(self) -> bytes: ...
+
+    @property
+    def rules(self) -> Mapping[str, Rule]: ...
 
     @property
     def addresses(self) -> Mapping[str, str]:

@@ -50,7 +50,7 @@ from typing import Any, TypeVar
 
 import cbor2
 
-from basestore.errors import BasestoreError, InvalidRequest, SessionFull, VersionLost
+from basestore.errors import BasestoreError, InvalidRequest, RequestFailed, SessionFull, VersionLost
 from basestore.protocol.client import (
     OUTCOME_DEFERRED,
     OUTCOME_STORED,
@@ -132,6 +132,8 @@ class Session:
         # Learn before room is given back: a key that was seen keeps what was set aside for it.
         if isinstance(answer, Failed):
             self._latest = max(self._latest, int.from_bytes(answer.version[:STAMP_BYTES]))
+        elif isinstance(answer, RequestFailed) and answer.identity and answer.identity.version:
+            self._latest = max(self._latest, answer.identity.version.stamp)
         version = _told(answer)
         if version[VERSION_BYTES:] in (b"", UNTAKEN) and len(version) >= VERSION_BYTES:
             self.show(request.bucket, request.key, version)

@@ -2,7 +2,8 @@
 
 A method is its signature, what it promises, and one line: its arguments become a `Call` (`calls.py`), which a
 `Channel` carries to a node (over a connection, or inside this process). A session (`Store.session`) is a
-store whose channel looks at what it carries. Refuses to retry: only the caller knows whether that is right.
+store whose channel looks at what it carries. It does not retry by itself, for only the caller knows whether
+that is right: who does asks for a store that does (`Store.retrying`).
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -10,11 +11,14 @@ from contextlib import asynccontextmanager
 from time import monotonic
 from typing import TypeVar
 
+import anyio
+
 from basestore.client.arguments import Consistency, Data, listed, pairs, prefix_bytes
 from basestore.client.calls import Call
 from basestore.client.channel import Channel, SessionChannel
 from basestore.client.many import Lot, delete_many, get_many, set_many
 from basestore.client.operator import Operator
+from basestore.client.retrying import RetryingChannel
 from basestore.client.session import KEYS_MAX_DEFAULT, Session, revised
 from basestore.errors import BasestoreError, InvalidRequest, Overloaded, Unreachable
 from basestore.repair.version import Identity
@@ -27,8 +31,9 @@ class Store(Operator):
     """Keys and values of a cluster. `consistency` and `timeout` hold for calls that say nothing else.
 
     Every call may raise InvalidRequest, Unreachable, and the RequestFailed family (`errors`).
-    A cancelled call leaves nothing behind here; what it sent may still happen. Nothing is retried. A timeout
-    is about the call, connecting included; a call of many requests (`set_many`, `scan`) has it for each lot.
+    A cancelled call leaves nothing behind here; what it sent may still happen. Nothing is retried, but by a
+    store that is asked to (`retrying`). A timeout is about the call, connecting included; a call of many
+    requests (`set_many`, `scan`) has it for each lot.
     """
 
     async def set(
@@ -176,6 +181,19 @@ class Store(Operator):
             cursor.name(error)
             raise
 
+    def retrying(self, budget: float = 0.1) -> "Store":
+        """This store, over the same connection, with calls that are tried again where that may help, until
+        their timeout is over (`client/retrying.py` says when). No write happens twice by it. `budget`: how
+        many retries there may be for each call that succeeds, besides ten at first; when it is used up, the
+        first error is raised."""
+        channel = RetryingChannel(self._channel, budget, anyio.sleep)
+        return Store(channel, self._calls.level, self._calls.timeout_s)
+
+    @property
+    def retries(self) -> int:
+        """How often calls of this store have been tried again; 0 where it does not retry."""
+        return self._channel.budget.retries if isinstance(self._channel, RetryingChannel) else 0
+
     @asynccontextmanager
     async def session(self, *tokens: str, keys_max: int = KEYS_MAX_DEFAULT) -> AsyncIterator["StoreSession"]:
         """A session: the same calls, which read what they wrote and never go back behind what they have
@@ -204,6 +222,11 @@ class StoreSession(Store):
     def __init__(self, channel: Channel, seen: Session, consistency: Consistency, timeout: float) -> None:
         super().__init__(channel, consistency, timeout)
         self._seen = seen
+
+    def retrying(self, budget: float = 0.1) -> "StoreSession":
+        """As `Store.retrying`, in the same session."""
+        channel = RetryingChannel(self._channel, budget, anyio.sleep)
+        return StoreSession(channel, self._seen, self._calls.level, self._calls.timeout_s)
 
     @property
     def token(self) -> str:

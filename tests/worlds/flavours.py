@@ -31,6 +31,13 @@ class Blocking:
 
         return wrapped
 
+    def retrying(self, budget: float = 0.1) -> "Blocking":
+        return Blocking(self._store.retrying(budget))
+
+    @property
+    def retries(self) -> int:
+        return self._store.retries
+
     async def scan(self, *args: Any, **options: Any) -> AsyncIterator[Any]:
         for item in self._store.scan(*args, **options):
             yield item
@@ -47,6 +54,9 @@ class BlockingSession(Blocking):
     def __init__(self, session: SyncSession) -> None:
         super().__init__(session)
         self._session = session
+
+    def retrying(self, budget: float = 0.1) -> "BlockingSession":
+        return BlockingSession(self._session.retrying(budget))
 
     @property
     def token(self) -> str:
