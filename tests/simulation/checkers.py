@@ -85,8 +85,12 @@ def _staler(operations: list[Operation], first: bool, history: History) -> Itera
     """A read that was told how stale it may be shows every write that had ended longer before it began."""
     stored = [op for op in operations if op.writes and op.outcome == h.STORED and op.acknowledged]
     for op in operations:
-        if op.kind != h.GET or op.outcome != h.FOUND or not op.tell or op.strong:
+        if op.kind != h.GET or op.outcome != h.FOUND or not (op.tell or op.degraded) or op.strong:
             continue
+        if op.degraded and not 0 <= op.stale_ms <= op.degrade_ms:
+            yield Violation("staleness", f"{op} is told {op.stale_ms} ms, and takes {op.degrade_ms}")
+        if op.degraded and first and op.final != FINAL:
+            yield Violation("final", f"{op} is degraded, and not final")
         if op.stale_ms_max and not 0 <= op.stale_ms <= op.stale_ms_max and not op.escalated:
             yield Violation("staleness", f"{op} is told {op.stale_ms} ms, and wanted {op.stale_ms_max}")
         if op.stale_ms < 0 or (history.crash_s < INF and not history.sync):

@@ -112,6 +112,7 @@ class Client:
         self._place = 0
         self._volleys = Stream(world.plan.seed, f"volleys {plan.number}")
         self._defers = Stream(world.plan.seed, f"defers {plan.number}")
+        self._degrading = Stream(world.plan.seed, f"degrading {plan.number}")
         self._beside: set[int] = set()  # places of what was asked at once with another: no loop goes on there
         self._together_s: float | None = None  # how long it all is on its way
         self._seen: dict[tuple[str, str], bytes] | None = None  # by bucket and key; None: no session
@@ -315,6 +316,9 @@ class Client:
             operation.found, operation.value = message.found, message.value
             operation.shown, operation.final = bool(message.version), message.final
             operation.stale_ms, operation.escalated = message.stale_ms, message.escalated
+            if message.degraded:
+                self.world.counts["read degraded"] += 1
+                operation.degraded, operation.level, operation.strong = True, Level.ONE, False
             operation.version, operation.expires_ms = message.version, message.expires_ms
             if not operation.version:
                 row = self.world.row(operation.bucket, operation.key)
@@ -448,6 +452,8 @@ class Client:
             if asks and self.stream.chance(0.5):
                 operation.tell = True
                 operation.stale_ms_max = self.stream.pick((0, 0, 300, 2000, 6000))
+            if self.plan.workload != EXAMINE and self._degrading.chance(0.5):
+                operation.degrade_ms = self._degrading.pick((1000, 10_000, 60_000))
         elif kind == h.SCAN:
             operation.limit = 3 + self.stream.below(20)
         return operation
@@ -476,5 +482,6 @@ def request_of(operation: h.Operation, request: int) -> Message:
         return Get(
             request, operation.bucket, key, level, timeout_ms, operation.floor, operation.repair,
             operation.tell, operation.stale_ms_max,
+            operation.degrade_ms if operation.strong and not operation.stale_ms_max else 0,
         )  # fmt: skip
     return Scan(request, operation.bucket, key, operation.after, operation.limit, level, timeout_ms)

@@ -33,7 +33,7 @@ MINIMUMS = {
     "write-back": 4000, "hint delivered": 1500, "message lost": 500, "stray message": 50,
     "write deferred": 150,
     "link broken": 200, "record healed": 2, "record spoilt": 4, "repeated with its version": 300,
-    "batch refused": 20, "batch taken after long": 3, "refused to open": 2,
+    "read degraded": 100, "batch refused": 20, "batch taken after long": 3, "refused to open": 2,
     "receipt: proven": 30, "receipt: not proven": 5,
     "rollback noticed": 3, "stopped by a failed fsync": 4,
     "flush begun": 1000, "life ended in a flush": 8, "partition spilled": 800, "partition with a floor": 80,

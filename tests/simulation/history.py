@@ -39,6 +39,8 @@ class Operation:
         "code",
         "cursor",
         "defer",
+        "degrade_ms",
+        "degraded",
         "end",
         "escalated",
         "expires_ms",
@@ -101,6 +103,10 @@ class Operation:
         self.stale_ms_max = 0
         self.stale_ms = -1  # what it was told; -1: nothing
         self.escalated = False
+        self.degrade_ms = (
+            0  # of a read: how stale it takes one replica's answer where its level is not reached
+        )
+        self.degraded = False  # it was answered so, and is one at ONE since
         self.code = 0  # of the error that a read got
         self.found = False
         self.shown = False  # of a read: a version, be it a tombstone's

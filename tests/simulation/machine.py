@@ -16,6 +16,7 @@ from basestore.anti_entropy.scheduler import ROUND_S_MIN
 from basestore.cluster.outbox import Outbox
 from basestore.config import NodeConfig
 from basestore.coordinator.context import refuse
+from basestore.coordinator.get import BROWNOUT_DEGRADING
 from basestore.errors import Overloaded
 from basestore.groups.turn import GROUPED
 from basestore.instant import Instant
@@ -48,6 +49,7 @@ ALARMS = 2  # in a tick
 _new = tuple.__new__
 INTERVAL_S = 1.0
 RETRY_S = 0.3
+BROWNOUTS = 0.05  # so many lives of machines that are hard pressed all along
 LONG_STALL_S = 1.0
 STALLED_ROWS_MAX = 100
 HASTE_MS = 100
@@ -171,6 +173,8 @@ class Machine:
         config = replace(self.config, forgetful=True) if self.announced else self.config
         node = Node(config, self.disk, fresh, self.instant(), {})
         node.operations.operations_max = self.world.operations_max
+        if Stream(self.world.plan.seed, f"brownout {self.index} {self.life}").chance(BROWNOUTS):
+            node.context.load.brownout = BROWNOUT_DEGRADING
         barrier = node.step(self.instant())
         if barrier is None:  # the disk takes nothing: nobody hears of this opening
             self.world.counts["refused to open"] += 1

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from basestore.consistency import Level, ReplicaState
+from basestore.coordinator.get import ASKED_SHARE, BROWNOUT_DEGRADING
 from basestore.protocol.anti_entropy import Roots, Syn
 from basestore.protocol.client import OUTCOME_DEFERRED, OUTCOME_STORED, Failed, Got, Written
 from basestore.protocol.codec import Message
@@ -55,6 +56,7 @@ class Witness:
         self._known: set[tuple[int, int]] = set()  # machines, and whom each has met on the present link
         self._parted: dict[tuple[int, int], float] = {}  # machines, and when who said goodbye to each on it
         self._hung: set[int] = set()  # requests that came to a node whose disk had hung for long
+        self._few: set[int] = set()  # that came to a node that took too few replicas for alive
         self._found: set[int] = set()  # requests: repeats of what all replicas held when they came
         self._copies: dict[tuple[int, int, int], tuple[bytes, bytes]] = {}
         self.receipts: list[tuple[Operation, Written]] = []  # of what was stored
@@ -192,6 +194,8 @@ class Witness:
         )  # fmt: skip
         if self._world.clockwork.now > machine.hung_since + HUNG_S_MAX:
             self._hung.add(place)
+        if operation.degrade_ms and self._too_few(machine, operation):
+            self._few.add(place)
         if len(operation.identity) == s.PROPOSAL and self._held_by_all(operation):
             self._found.add(place)
 
@@ -223,6 +227,10 @@ class Witness:
             self._judge_stamped(machine, operation, message.version, asked[0] if asked else 0.0)
         elif isinstance(message, Got):
             self._judge_got(operation, message)
+            if message.degraded and asked is not None and asked[1] == machine.pauses:
+                few = request << 20 | operation.number in self._few or self._too_few(machine, operation)
+                took_s = self._world.clockwork.now - asked[0]
+                self._judge_degraded(machine, operation, message, took_s, few=few)
             if asked is not None and asked[3] == machine.offset_ms:
                 self._judge_life(machine, operation, message)
                 self._judge_bound(operation, message, *asked[4:])
@@ -268,7 +276,7 @@ class Witness:
     def _judge_got(self, operation: Operation, got: Got) -> None:
         """What a read shows is durable on as many replicas as its level requires."""
         world, row = self._world, self._row(operation)
-        level = Level.QUORUM if got.escalated else operation.level
+        level = Level.QUORUM if got.escalated else Level.ONE if got.degraded else operation.level
         required = needed(level, world.plan.replication)
         if got.required != required or got.responded < required:
             world.blame("receipts", f"{operation}: required {got.required}, responded {got.responded}")
@@ -284,9 +292,27 @@ class Witness:
         if having < required:
             world.blame("shown", f"{operation} shows what {having} of {required} hold durably")
 
+    def _too_few(self, machine: "Machine", operation: Operation) -> bool:
+        """Whether a node takes fewer replicas for alive than the level of an operation requires."""
+        assert machine.node is not None
+        replicas = self._world.placement.replicas[s.partition_of(self._row(operation))]
+        alive = sum(machine.node.peers.alive[replica] for replica in replicas)
+        return alive < needed(operation.level, self._world.plan.replication)
+
+    def _judge_degraded(
+        self, machine: "Machine", operation: Operation, got: Got, took_s: float, *, few: bool
+    ) -> None:
+        """A read is degraded only after its level had its time, or could not be had from the start."""
+        assert machine.node is not None
+        soon = took_s < ASKED_SHARE * operation.timeout_ms / 1e3 - 1e-3
+        browned = machine.node.context.load.brownout == BROWNOUT_DEGRADING
+        if soon and not browned and (got.because.endswith("in time") or (not few and "alive" in got.because)):
+            self._world.blame("degraded", f"{operation} after {took_s:.3f} s, for {got.because!r}")
+
     def _judge_bound(self, operation: Operation, got: Got, wall_ms: int, shown: int) -> None:
         """How stale one replica's answer may be; that of a quorum is not."""
-        if operation.level is Level.ONE and not got.escalated and got.stale_ms >= 0:
+        alone = operation.level is Level.ONE or got.degraded
+        if alone and not got.escalated and got.stale_ms >= 0:
             self.timekeeping.judge_bound(operation, got.stale_ms, got.stable, wall_ms, shown)
 
     def _judge_life(self, machine: "Machine", operation: Operation, got: Got) -> None:

@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from basestore.coordinator import quorum_read
+from basestore.coordinator import get, quorum_read
 from basestore.coordinator.finding import Finding
+from basestore.coordinator.get import DegradableGet
 from basestore.coordinator.quorum_read import QuorumRead
 from basestore.coordinator.range_scan import RangeScan
+from basestore.errors import RequestFailed, Unavailable
 from basestore.repair.read_repair import plan
 from basestore.repair.rule import Rule
 from tests.simulation.mutations.registry import STALE, mutant
@@ -59,3 +61,44 @@ def _some_record(self: Any, weighed: Any, now: Any) -> None:
 @mutant("the other replicas are never compared", {"convergence"}, QuorumRead, "_go_on", "no rounds")
 def _stop(self: Any, now: Any) -> None:
     self._context.operations.drop(self)
+
+
+# --- degraded reads ---------------------------------------------------------------------------------
+
+_doubt = get._doubt
+
+
+@mutant("a read is degraded whatever the staleness", {"staleness"}, get, "_doubt")
+def _no_doubt(result: Any, stale_ms: int, degrade_ms: int, rule: Rule) -> str:
+    failed = isinstance(result, RequestFailed) or rule.final_when_stable
+    return _doubt(result, stale_ms, degrade_ms, rule) if failed else ""
+
+
+@mutant("one replica says who was first before that is final", {"final"}, get, "_doubt")
+def _first_enough(result: Any, stale_ms: int, degrade_ms: int, rule: Rule) -> str:
+    return _doubt(result, stale_ms, degrade_ms, Rule.LAST_WRITE_WINS)
+
+
+_descend = DegradableGet._descend
+
+
+@mutant("a degraded read forgets the session's floor", {"sessions"}, DegradableGet, "_descend", "sessions")
+def _no_floor(self: Any, share: float, now: Any) -> None:
+    self._aim = self._aim._replace(floor=b"")
+    _descend(self, share, now)
+
+
+@mutant("a read is degraded before its level had its time", {"degraded"}, DegradableGet, "_part")
+def _soon(self: Any, share: float) -> float:
+    return self._begun.monotonic + share / 3 * (self._last_s - self._begun.monotonic)
+
+
+_begin_read = DegradableGet._begin_read
+
+
+@mutant("a read is degraded while all are alive", {"degraded"}, DegradableGet, "_begin_read")
+def _at_once(self: Any, now: Any) -> None:
+    _begin_read(self, now)
+    if self._failure is None and not self._tried:
+        self._failure = Unavailable(2, 1)
+        self._descend(1.0, now)
