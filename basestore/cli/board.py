@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from basestore.cli import text
-from basestore.metrics import FAILURES, LEVELS, OPERATIONS, REPAIRS, Histogram, Metrics
+from basestore.metrics import DEGRADED, FAILURES, LEVELS, OPERATIONS, REPAIRS, Histogram, Metrics
 from basestore.results.nodes import NodeState
 
 NONE = "-"
@@ -117,6 +117,7 @@ class _Line:
     per_s: float = 0.0
     beaten_per_s: float = 0.0
     failed_per_s: float = 0.0
+    degraded_per_s: float = 0.0
     durations: Histogram = field(default_factory=Histogram)
     ideal: Histogram = field(default_factory=Histogram)
 
@@ -130,6 +131,8 @@ def by_level(views: Iterable[View]) -> dict[tuple[str, str], _Line]:
             line.per_s += view.rate(sum(series.outcomes.values())) or 0.0
             line.beaten_per_s += view.rate(sum(series.outcomes.get(name, 0) for name in _BEATEN)) or 0.0
             line.failed_per_s += view.rate(sum(series.outcomes[name] for name in FAILURES.values())) or 0.0
+            if operation == "get":
+                line.degraded_per_s += view.rate(view.done.counts.get(DEGRADED + level, 0)) or 0.0
             line.durations.merge(series.durations)
             line.ideal.merge(series.ideal)
     order = {pair: at for at, pair in enumerate((o, level) for o in OPERATIONS for level in LEVELS)}
@@ -147,6 +150,7 @@ def board_json(views: Sequence[View]) -> dict[str, Any]:
             "ideal_ms": _quantiles(line.ideal),
             "beaten_per_s": _rounded(line.beaten_per_s),
             "failed_per_s": _rounded(line.failed_per_s),
+            "degraded_per_s": _rounded(line.degraded_per_s),
         }
         for (operation, level), line in by_level(views).items()
     ]
@@ -169,7 +173,7 @@ def board(views: Sequence[View], title: str, columns: int) -> RenderableType:
     ]
     lines = by_level(views)
     if lines:
-        parts += [Text(), _levels(lines, wide)]
+        parts += [Text(), _levels(lines, wide), *_degraded(lines)]
     return Group(*parts)
 
 
@@ -265,6 +269,12 @@ def _levels(lines: dict[tuple[str, str], _Line], wide: bool) -> Table:
             *_times(line.ideal),
         )
     return table.table
+
+
+def _degraded(lines: dict[tuple[str, str], _Line]) -> Iterable[Text]:
+    for (_, level), line in lines.items():
+        if line.degraded_per_s:
+            yield Text(f"degraded to one: {_number(line.degraded_per_s)} reads/s at {level}", "yellow")
 
 
 def _nonzero(counts: dict[str, int]) -> dict[str, int]:

@@ -70,6 +70,9 @@ def test_what_is_left_out_has_defaults() -> None:
         ("[node]", "[buckets]\nx = 1\n[node]", "[buckets.x] is missing or not a table"),
         ("[node]", '[buckets.x]\nrule = "last-write-wins"\nttl = 1\n[node]', "has unknown settings: ttl"),
         ("[node]", '[buckets.once]\nrule = "last-write-wins"\n[node]', "bucket 'once' is built in with rule"),
+        ("[node]", '[buckets.x]\nrule = "last-write-wins"\ndegrade_s = -1\n[node]', "degrade_s = -1 must"),
+        ("[node]", "[buckets.default]\ndegrade_s = 1.5\n[node]", "degrade_s = 1.5 must be of type int"),
+        ("[node]", "[buckets.default]\ndegrade_s = 99999999\n[node]", "must lie between 0 and 31536000"),
         ("[node]", '[buckets.""]\nrule = "last-write-wins"\n[node]', "bucket names have 1 to 64 bytes"),
         ("[node]", f'[buckets.{"x" * 65}]\nrule = "last-write-wins"\n[node]', "bucket names have 1 to 64"),
         ("[node]", '[buckets.default]\ndefer = "always"\n[node]', "defer = 'always'; use never or when-busy"),
@@ -177,16 +180,31 @@ def node_configs(draw: st.DrawFn) -> NodeConfig:
         buckets,
         draw(st.integers(1, 60_000)),
     )
+    degrades = draw(st.dictionaries(st.sampled_from(sorted(buckets)), st.integers(1, 31_536_000)))
     directory = Path("/") / draw(zones.filter(lambda part: "\0" not in part))
     durability = draw(st.sampled_from(["sync", "interval", "memory"]))
     deferring = [name for name, rule in buckets.items() if durability == "sync" and not rule.immutable]
-    options = draw(st.lists(st.sampled_from(deferring), max_size=2)) if deferring else []
+    defers = draw(st.sets(st.sampled_from(deferring), max_size=2)) if deferring else set()
     return NodeConfig(
         cluster, draw(st.sampled_from(names)), directory, durability,  # type: ignore[arg-type]
         draw(st.integers(0, 1 << 40)),
-        bucket_options={name: BucketOptions(draw(st.integers(0, 60)), True) for name in options},
+        bucket_options={
+            name: BucketOptions(degrades.get(name, 0), name in defers) for name in degrades.keys() | defers
+        },
         deferred_bytes_max=draw(st.integers(0, 1 << 40)),
     )  # fmt: skip
+
+
+def test_what_a_bucket_has_beside_its_rule_is_the_nodes_own() -> None:
+    declared = '[buckets.x]\nrule = "last-write-wins"\n'
+    options = "degrade_s = 60\n[buckets.default]\ndegrade_s = 5\n"
+    ours = read(GOOD.replace("[node]", f"{declared}{options}[node]"))
+    theirs = read(GOOD.replace("[node]", f"{declared}[node]"))
+    assert ours.bucket_options == {"x": BucketOptions(60), "default": BucketOptions(5)}
+    assert theirs.bucket_options == {}
+    assert ours.cluster == theirs.cluster
+    assert ours.cluster.digest == theirs.cluster.digest
+    assert ours.cluster.binding() == theirs.cluster.binding()
 
 
 @given(node_configs())

@@ -93,3 +93,19 @@ def test_what_is_proven_is_told_by_its_age() -> None:
     with console.capture() as shown:
         console.print(board([View.between(None, said)], "now", 160))
     assert " 25s ago " in shown.get()
+
+
+def test_reads_that_were_degraded_are_shown() -> None:
+    world = World(3)
+    earlier = sample(world, 0)
+    world.look(0, "k")
+    # how it came to that is told elsewhere
+    world.node(0).metrics.count("reads_degraded_quorum", 6)
+    world.run(2.0)
+    view = View.between(earlier, sample(world, 0))
+    told = {line["level"]: line["degraded_per_s"] for line in board_json([view])["levels"]}
+    assert told.pop("quorum") == 3.0
+    assert set(told.values()) == {0.0}
+    console = Console(width=80, record=True)
+    console.print(board([view], "", 80))
+    assert "degraded to one: 3.0 reads/s at quorum" in console.export_text()

@@ -132,6 +132,12 @@ def test_bad_input_is_refused_with_advice(quick: Cluster) -> None:
         (("get", "k", "--max-staleness", "2s", "--weak"), "give up one of the two"),
         (("get", "k", "--max-staleness", "2x"), "is not a duration"),
         (("get", "k", "--max-staleness", "2s", "-c", "all"), "a read at all is never stale"),
+        (("get", "k", "--degrade", "60s", "-c", "one"), "a read at one has nothing to be degraded to"),
+        (("get", "k", "--degrade", "60s", "--weak"), "a read at one has nothing to be degraded to"),
+        (("get", "k", "--degrade", "60s", "--max-staleness", "2s"), "give up one of the two"),
+        (("get", "k", "--degrade", "60s", "-c", "any"), "level any is for writes"),
+        (("get", "k", "--degrade=-1s"), "is not a duration"),
+        (("get", "k", "--degrade", "9999d"), "at most 31536000 s are allowed"),
         (("hints", "--late"), "basestore hints replay --late"),
     ):
         done = quick.invoke(*arguments)
@@ -229,6 +235,22 @@ def test_who_stands_in_the_way_is_named(quick: Cluster) -> None:
     eventually(
         lambda: quick.invoke(*quickly(quick, "get", "k", "-c", "quorum")).code == 3, "n2 is seen to be down"
     )
+    degraded = quick.invoke(*quickly(quick, "get", "k", "--degrade", "10m"))
+    assert (degraded.code, degraded.text) == (0, "v\n")
+    said = r"degraded: read at one, stale by at most \d+\.\d s, because 1 of 3 replicas is alive\n"
+    assert re.fullmatch(said, degraded.stderr)
+    degraded = quick.invoke(*quickly(quick, "get", "k", "--degrade", "10m", "-o", "json"))
+    assert (degraded.code, degraded.stderr) == (0, "")
+    told = degraded.json
+    assert (told["degraded"], told["level"], told["because"]) == (True, "one", "1 of 3 replicas is alive")
+    assert told["stale_by_at_most_s"] > 0
+    missing = quick.invoke(*quickly(quick, "get", "nowhere", "--degrade", "10m"))
+    assert missing.code == 1
+    assert missing.stderr.startswith("degraded: read at one")
+    stale = quick.invoke(*quickly(quick, "get", "k", "--degrade", "10ms"))
+    assert (stale.code, stale.text) == (3, "")
+    assert "2 replicas are required and 1 are alive" in stale.stderr
+    assert "more than the 0.01 s that are allowed" in stale.stderr
     stale = quick.invoke(*quickly(quick, "get", "k", "--max-staleness", "10ms"))
     assert stale.code == 3
     assert "a quorum could not be read" in stale.stderr
