@@ -217,7 +217,7 @@ class DegradableGet(ClientGet):
         """Read at ONE, until so much of the time is over."""
         self._at_one = self._tried = True
         self._deadline = self._part(share)
-        aim = self._aim._replace(compare=False, stable=True)
+        aim = degraded_aim(self._aim)
         try:
             read(self._context, self._row, self._rule, ONE, self._deadline, self._report, now, aim)
         except Unavailable as error:
@@ -238,7 +238,7 @@ class DegradableGet(ClientGet):
         stale_ms = STALENESS_UNKNOWN
         if isinstance(result, Finding) and not result.lossy:
             stale_ms = self._context.stamper.stale_ms(result.stable, now)
-        self._doubt = _doubt(result, stale_ms, self._request.degrade_ms, self._rule)
+        self._doubt = doubt_about(result, stale_ms, self._request.degrade_ms, self._rule)
         if isinstance(result, Finding) and not self._doubt:
             self._context.metrics.count(_DEGRADED[self._level])
             replicas = len(self._context.placement.replicas[row_partition(self._row)])
@@ -258,7 +258,12 @@ class DegradableGet(ClientGet):
         super()._fail(error, now)
 
 
-def _doubt(result: Finding | RequestFailed, stale_ms: int, degrade_ms: int, rule: Rule) -> str:
+def degraded_aim(aim: Aim) -> Aim:
+    """What a read at ONE must reach in place of the level: no less than the session has seen."""
+    return aim._replace(compare=False, stable=True)
+
+
+def doubt_about(result: Finding | RequestFailed, stale_ms: int, degrade_ms: int, rule: Rule) -> str:
     """Why what one replica has said may not stand for what the level would have; empty when it may."""
     if isinstance(result, RequestFailed):
         return f"Nor can it be degraded to a read at one: {_reason(result)}"

@@ -55,7 +55,7 @@ class Delete(NamedTuple):
     defer: bool = False
 
 
-@message(12, unchecked=ANSWERED)
+@message(12, unchecked=ANSWERED, added={"degrade_ms": 9})
 class Get(NamedTuple):
     """Read a key. `floor` is empty, or the version that a session has seen of it: the answer must
     be that one or one that beats it. It ends with UNTAKEN where no replica is known to have taken it: a hint
@@ -123,7 +123,7 @@ class Written(NamedTuple):
 LOSSY: Final = -2  # in place of how stale an answer is: writes may be lost, and nobody has accepted that
 
 
-@message(21, unchecked=ANYTHING)
+@message(21, unchecked=ANYTHING, added={"degraded": 9, "because": 9})
 class Got(NamedTuple):
     """The answer to Get. `version` is that of the winner, found or not (a tombstone has one). `final`
     as in Written. If it was asked for: `stable`, the partition's stable stamp, as far as it was told,

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from basestore.consistency import Level, ReplicaState
-from basestore.coordinator.get import ASKED_SHARE, BROWNOUT_DEGRADING
 from basestore.protocol.anti_entropy import Roots, Syn
 from basestore.protocol.client import OUTCOME_DEFERRED, OUTCOME_STORED, Failed, Got, Written
 from basestore.protocol.codec import Message
@@ -42,6 +41,8 @@ DATA, SUMMARY, HINT, DEBT = s.DATA[0], s.SUMMARY[0], s.HINT[0], s.DEBT[0]
 SLACK_S = 0.16
 WRITE_TIMEOUT, OUTCOME_UNKNOWN = 5, 10  # codes of errors
 TURN_S_MAX = 0.05  # what a node had written down for another before it heard it is gone by then
+LEVEL_SHARE = 0.6  # of its time that a level has before a read is degraded
+BROWNED = 2, "this node is overloaded"
 HUNG_S_MAX = 7.5  # for so long a node may take a disk that hangs for one that is slow
 APPLIED, SUPERSEDED, HINTED = ReplicaState.APPLIED, ReplicaState.SUPERSEDED, ReplicaState.HINTED
 
@@ -304,9 +305,10 @@ class Witness:
     ) -> None:
         """A read is degraded only after its level had its time, or could not be had from the start."""
         assert machine.node is not None
-        soon = took_s < ASKED_SHARE * operation.timeout_ms / 1e3 - 1e-3
-        browned = machine.node.context.load.brownout == BROWNOUT_DEGRADING
-        if soon and not browned and (got.because.endswith("in time") or (not few and "alive" in got.because)):
+        soon = took_s < LEVEL_SHARE * operation.timeout_ms / 1e3 - 1e-3
+        browned = machine.node.context.load.brownout == BROWNED[0]
+        late, dead = got.because.endswith("in time"), "alive" in got.because
+        if (late and soon) or (dead and soon and not few) or (got.because == BROWNED[1]) != browned:
             self._world.blame("degraded", f"{operation} after {took_s:.3f} s, for {got.because!r}")
 
     def _judge_bound(self, operation: Operation, got: Got, wall_ms: int, shown: int) -> None:

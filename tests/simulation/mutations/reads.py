@@ -3,11 +3,10 @@
 from typing import Any
 
 from basestore.coordinator import get, quorum_read
-from basestore.coordinator.finding import Finding
-from basestore.coordinator.get import DegradableGet
+from basestore.coordinator.finding import Aim, Finding
 from basestore.coordinator.quorum_read import QuorumRead
 from basestore.coordinator.range_scan import RangeScan
-from basestore.errors import RequestFailed, Unavailable
+from basestore.errors import RequestFailed
 from basestore.repair.read_repair import plan
 from basestore.repair.rule import Rule
 from tests.simulation.mutations.registry import STALE, mutant
@@ -65,40 +64,24 @@ def _stop(self: Any, now: Any) -> None:
 
 # --- degraded reads ---------------------------------------------------------------------------------
 
-_doubt = get._doubt
+_doubt_about, _degraded_aim = get.doubt_about, get.degraded_aim
 
 
-@mutant("a read is degraded whatever the staleness", {"staleness"}, get, "_doubt")
+@mutant("a read is degraded whatever the staleness", {"staleness"}, get, "doubt_about")
 def _no_doubt(result: Any, stale_ms: int, degrade_ms: int, rule: Rule) -> str:
     failed = isinstance(result, RequestFailed) or rule.final_when_stable
-    return _doubt(result, stale_ms, degrade_ms, rule) if failed else ""
+    return _doubt_about(result, stale_ms, degrade_ms, rule) if failed else ""
 
 
-@mutant("one replica says who was first before that is final", {"final"}, get, "_doubt")
+@mutant("one replica says who was first before that is final", {"final"}, get, "doubt_about")
 def _first_enough(result: Any, stale_ms: int, degrade_ms: int, rule: Rule) -> str:
-    return _doubt(result, stale_ms, degrade_ms, Rule.LAST_WRITE_WINS)
+    return _doubt_about(result, stale_ms, degrade_ms, Rule.LAST_WRITE_WINS)
 
 
-_descend = DegradableGet._descend
+@mutant("a degraded read forgets the session's floor", {"sessions"}, get, "degraded_aim", "sessions")
+def _no_floor(aim: Aim) -> Aim:
+    return _degraded_aim(aim)._replace(floor=b"")
 
 
-@mutant("a degraded read forgets the session's floor", {"sessions"}, DegradableGet, "_descend", "sessions")
-def _no_floor(self: Any, share: float, now: Any) -> None:
-    self._aim = self._aim._replace(floor=b"")
-    _descend(self, share, now)
-
-
-@mutant("a read is degraded before its level had its time", {"degraded"}, DegradableGet, "_part")
-def _soon(self: Any, share: float) -> float:
-    return self._begun.monotonic + share / 3 * (self._last_s - self._begun.monotonic)
-
-
-_begin_read = DegradableGet._begin_read
-
-
-@mutant("a read is degraded while all are alive", {"degraded"}, DegradableGet, "_begin_read")
-def _at_once(self: Any, now: Any) -> None:
-    _begin_read(self, now)
-    if self._failure is None and not self._tried:
-        self._failure = Unavailable(2, 1)
-        self._descend(1.0, now)
+mutant("a read is degraded before its level had its time", {"degraded"}, get, "ASKED_SHARE")(0.2)
+mutant("a read is degraded while all are well", {"degraded"}, get, "BROWNOUT_DEGRADING")(0)
