@@ -1,8 +1,9 @@
 """Configuration of a cluster and of one of its nodes, as values; `config_file.py` reads and writes them.
 
-The cluster part must be the same on every node, for placement and rules read it; its digest
-travels in the hello, and nodes whose digests differ compare the canonical texts. The node part
-(directory, durability) is the node's own affair. Decides nothing by itself.
+The cluster part must be the same on every node, for placement and rules read it; nodes tell each other its
+digest, and those whose digests differ compare the canonical texts. Addresses are not compared: each member
+tells its own, and those in the file are where it is looked for at first. The node part (directory,
+durability) is the node's own affair. Decides nothing by itself.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from basestore.errors import ConfigurationError
+from basestore.protocol.limits import WIRE_HIGHEST
 from basestore.repair.rule import Rule
 
 Durability = Literal["sync", "interval", "memory"]
@@ -42,8 +44,9 @@ CLUSTER_ID_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One node of the cluster as all others know it: `address` is host:port. By its `number` the wire, the
-    stamps of its writes and its store know it: it is the member's for life, and never another's."""
+    """One node of the cluster as all others know it. `address`: host:port at which others and clients reach
+    it; of itself a node tells them the one in its own file. By its `number` the wire, the stamps of its
+    writes and its store know it: it is the member's for life, and never another's."""
 
     number: int
     name: str
@@ -93,18 +96,22 @@ class ClusterConfig:
         }
 
     def canonical(self) -> str:
-        """One text for all that nodes must agree on: JSON with sorted keys."""
+        """One text for all that nodes must agree on: JSON with sorted keys. Addresses are none of it."""
         facts = {
             **self.binding(),
             "clock drift bound in ms": self.drift_ms_max,
             "longest timeout in ms": self.timeout_ms_max,
-            **{f"member {m.number}": f"{m.name} at {m.address} zone={m.zone!r}" for m in self.members},
         }
         return json.dumps(facts, sort_keys=True)
 
     @property
     def digest(self) -> bytes:
         return hashlib.blake2b(self.canonical().encode(), digest_size=16).digest()
+
+    @property
+    def proof_key(self) -> bytes:
+        """By which members prove to each other that they hold the cluster's key, itself as secret as that."""
+        return hashlib.blake2b(key=self.key, digest_size=32, person=b"basestore-proofs").digest()
 
     def member_index(self, name: str) -> int:
         """The place of `name` among the members; ConfigurationError if it has none."""
@@ -135,7 +142,9 @@ class NodeConfig:
     it leaves free, for requests under way and for what the store writes by itself (`own_bytes` in
     `storage/rocks.py`: 896 MiB, less on a small disk); unset, as `replica/disk_space.py` says.
     `marks_bytes_max`: memory for what rows hold (`storage/marks.py`). `deferred_bytes_max`: how many bytes of
-    hints it keeps of deferred writes, for all members together (`handoff/deferred_writes.py`).
+    hints it keeps of deferred writes, for all members together (`handoff/deferred_writes.py`). `listen`:
+    host:port at which it listens, empty for its own address as the others know it. `wire_highest`: the
+    highest version of the protocol that it speaks.
     `clock_is_right`: an operator's word for this start, which stands in no file."""
 
     cluster: ClusterConfig
@@ -150,6 +159,8 @@ class NodeConfig:
     marks_bytes_max: int = MARKS_BYTES_DEFAULT
     bucket_options: Mapping[str, BucketOptions] = field(default_factory=dict)  # of those that have any
     deferred_bytes_max: int = DEFERRED_BYTES_DEFAULT
+    listen: str = ""
+    wire_highest: int = WIRE_HIGHEST
     clock_is_right: bool = False
     forgetful: bool = False  # an operator's word for this start, in no file: the store may be an old copy
     file: str = field(default="", compare=False)  # that it was read from, if it was
@@ -160,6 +171,11 @@ class NodeConfig:
     @property
     def member(self) -> Member:
         return self.cluster.members[self.cluster.member_index(self.name)]
+
+    @property
+    def listens_on(self) -> str:
+        """host:port of its own socket; others may reach it by another address, `member.address`."""
+        return self.listen or self.member.address
 
     @property
     def engine(self) -> str:

@@ -39,7 +39,13 @@ from basestore.config import (
     parse_address,
 )
 from basestore.errors import ConfigurationError
-from basestore.protocol.limits import BUCKET_BYTES_MAX, STALE_MS_MAX, TIMEOUT_MS_MAX
+from basestore.protocol.limits import (
+    BUCKET_BYTES_MAX,
+    STALE_MS_MAX,
+    TIMEOUT_MS_MAX,
+    WIRE_HIGHEST,
+    WIRE_LOWEST,
+)
 from basestore.repair.rule import Rule
 from basestore.repair.version import KEY_BYTES
 
@@ -189,6 +195,8 @@ def _node(table: _Table, cluster: ClusterConfig, options: dict[str, BucketOption
         table.number("marks_bytes_max", MARKS_BYTES_DEFAULT, 0, math.inf),
         options,
         table.number("deferred_bytes_max", DEFERRED_BYTES_DEFAULT, 0, math.inf),
+        table.take("listen", str, ""),
+        table.number("wire_highest", WIRE_HIGHEST, WIRE_LOWEST, WIRE_HIGHEST),
     )
     table.end()
     return config
@@ -314,6 +322,8 @@ def _check_addresses(config: NodeConfig, mistakes: _Mistakes) -> None:
         mistakes.add("two [[members]] have the same address")
     if config.metrics:
         addresses.append(("[node] metrics", config.metrics))
+    if config.listen:
+        addresses.append(("[node] listen", config.listen))
     for where, address in addresses:
         try:
             parse_address(address)
@@ -334,7 +344,7 @@ def dump(config: NodeConfig, base: Path | None = None) -> str:
         directory = directory.relative_to(base.absolute())
     lines = [
         "# A node of a basestore cluster. Everything must be the same on every node, but for [node], and for",
-        "# all but the rule of a bucket.",
+        "# all but the rule of a bucket. Of the addresses a node tells the others its own.",
         "[cluster]",
         f"id = {quote(cluster.id.hex())}",
         f"key = {quote(cluster.key.hex())}  # secret",
@@ -362,6 +372,8 @@ def dump(config: NodeConfig, base: Path | None = None) -> str:
         f"hint_bytes_max = {config.hint_bytes_max}",
         f"hint_age_s_max = {config.hint_age_s_max}",
         f"read_repair = {config.read_repair}",
+        *([f"listen = {quote(config.listen)}"] if config.listen else []),
+        *([f"wire_highest = {config.wire_highest}"] if config.wire_highest < WIRE_HIGHEST else []),
         *([f"metrics = {quote(config.metrics)}"] if config.metrics else []),
         *([f"disk_reserve_bytes = {config.disk_reserve_bytes}"] if config.disk_reserve_bytes >= 0 else []),
         f"marks_bytes_max = {config.marks_bytes_max}  # of memory; where it is short, writes read the disk",

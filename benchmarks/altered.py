@@ -3,8 +3,8 @@
 `python -m benchmarks.altered ALTERATIONS serve ...` is `python -m basestore serve ...`; ALTERATIONS
 is an object in JSON:
 
-    detours      which address this node dials in place of another: the addresses of members belong
-                 to the configuration that all nodes share, so they cannot say this
+    detours      which address this node dials in place of another: a member tells its own address, so
+                 a file cannot say this
     speculative  whether a read that is slower than usual asks one more replica; otherwise it waits
                  until it would ask all of them
 """

@@ -129,9 +129,7 @@ async def _serve(config: "NodeConfig", stop_at_eof: bool) -> int:
         service = Service(config)
         async with trio.open_nursery() as nursery:
             await nursery.start(service.run)
-            exits.announce(
-                f"{config.name} listens on {config.member.address}, durability {config.durability}"
-            )
+            exits.announce(f"{config.name} listens on {config.listens_on}, durability {config.durability}")
             if config.metrics:
                 exits.announce(f"{config.name} shows its metrics at http://{config.metrics}/metrics")
             if stop_at_eof:

@@ -28,8 +28,8 @@ from basestore.client.channel import Batch, Unsent, answered, crowded, heed, lat
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import seal
 from basestore.protocol.frames import FrameReader, pack
-from basestore.protocol.handshake import Hello, welcomed
-from basestore.protocol.limits import PROTOCOL, WIRE_HIGHEST, ProtocolError
+from basestore.protocol.handshake import BEFORE, CLIENT_HELLO, welcomed
+from basestore.protocol.limits import ProtocolError
 from basestore.transport.endpoints import SILENT
 from basestore.transport.window import Waiting, Window
 
@@ -60,7 +60,6 @@ class Connection:
         """Shake hands; OSError or ProtocolError when that fails, and nothing stays open."""
         self.endpoint = endpoint
         self.leaving = self.shunned = self.bulk = False
-        self.version = WIRE_HIGHEST
         self.under_way: dict[int, Batch] = {}  # by id of the request; guarded, as all below, by:
         self._table = threading.Lock()
         self.window = Window()
@@ -73,13 +72,15 @@ class Connection:
         self._stirred.register(self._socket, select.POLLIN)
         self._writable.register(self._socket, select.POLLOUT)
         try:
-            self._push(pack([Hello(PROTOCOL, b"", b"", "")]), deadline)
+            self._push(pack([CLIENT_HELLO]), deadline)
             said: Message | None = None
             while said is None:
                 if not self._readable.poll(_ms_until(deadline)):
                     raise TimeoutError(SILENT)
-                said = self._frames.first(self._receive())
+                said = self._frames.first(self._receive(f"it {BEFORE}; upgrade it"))
             self.welcome = welcomed(said)
+            self.version = self.welcome.version
+            self._frames.speak(self.version)
         except BaseException:
             self.abandon()
             raise
@@ -202,14 +203,14 @@ class Connection:
         with self._table:
             self._leader = None
 
-    def _receive(self) -> bytes:
-        """What has come by now. OSError."""
+    def _receive(self, ended: str = "the node closed the connection") -> bytes:
+        """What has come by now. OSError; `ended`: what its end means."""
         try:
             data = self._socket.recv(RECEIVE_BYTES)
         except BlockingIOError:
             return b""
         if not data:
-            raise ConnectionError("the node closed the connection")
+            raise ConnectionError(ended)
         self._heard = monotonic()
         return data
 

@@ -22,8 +22,8 @@ from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import seal
 from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.groups import singly
-from basestore.protocol.handshake import Hello, Welcome, welcomed
-from basestore.protocol.limits import PROTOCOL, WIRE_HIGHEST, ProtocolError
+from basestore.protocol.handshake import CLIENT_HELLO, Welcome, welcomed
+from basestore.protocol.limits import ProtocolError
 from basestore.transport.dialling import HEAD_START_S
 from basestore.transport.endpoints import NO_CONNECTION, SILENT
 from basestore.transport.owner import Event
@@ -45,7 +45,8 @@ class Connection:
         self._frames = frames
         self.endpoint = endpoint
         self.welcome = welcome
-        self.version = WIRE_HIGHEST
+        self.version = welcome.version
+        frames.speak(self.version)
         self.bulk = False
         self.asked: dict[int, Batch] = {}
         self.window = Window()
@@ -177,7 +178,7 @@ async def open_connection(endpoint: str, failures: dict[str, object]) -> Connect
     stream = await anyio.connect_tcp(host, port, happy_eyeballs_delay=HEAD_START_S)
     failures[endpoint] = SILENT
     try:
-        await stream.send(pack([Hello(PROTOCOL, b"", b"", "")]))
+        await stream.send(pack([CLIENT_HELLO]))
         frames = FrameReader()
         while (said := frames.first(await stream.receive(RECEIVE_BYTES))) is None:
             pass

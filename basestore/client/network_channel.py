@@ -25,7 +25,7 @@ from basestore.client.connection import Connection, open_connection
 from basestore.client.session import check_cluster
 from basestore.client.store import Store
 from basestore.errors import InvalidRequest
-from basestore.protocol.handshake import Names
+from basestore.protocol.handshake import BEFORE, Names
 from basestore.protocol.limits import WIRE_HIGHEST, ProtocolError
 from basestore.repair.rule import Rule
 from basestore.transport.dialling import CONNECT_S_MAX, HEAD_START_S
@@ -126,7 +126,9 @@ class _NetworkChannel:
             with anyio.fail_after(CONNECT_S_MAX):
                 connection = await open_connection(endpoint, attempt.failures)
         except (OSError, ProtocolError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
-            if not isinstance(error, TimeoutError):  # which says less than what stands there
+            if isinstance(error, anyio.EndOfStream):
+                attempt.failures[endpoint] = f"it {BEFORE}; upgrade it"
+            elif not isinstance(error, TimeoutError):  # which says less than what stands there
                 attempt.failures[endpoint] = _cause(error)
             attempt.failed.set()
             return

@@ -1,41 +1,142 @@
 """The handshake: the first words of whoever connects, and what is answered. Pure: the server sends and
-receives, what is decided is decided here.
+receives. What a client is answered is decided here, what a node is answered in `proof.py`.
 
-    who connects          who accepts
-    Hello           ->
-                    <-    Welcome             the connection is open
-                    <-    Refused             it is closed; a node whose configuration differs first says
-    Differs         ->                        its own, so that both logs can name what differs
-                    <-    Goodbye             much later: who accepted is about to end (members: either)
+    a client connects          a node accepts
+    Hello                 ->
+                          <-   Welcome          the connection is open
+                          <-   Refused          it is closed
 
-A client may leave out which cluster and configuration it means, and takes what it finds. A node may not:
-two nodes that disagree on the members, say, would place records differently and each believe the other to
-hold what it does not. Between two nodes there is one connection, which one fixed side of them opens.
+    a node connects            a node accepts
+    Hello                 ->                    who it says it is, and a nonce
+                          <-   Challenge        who this is, another nonce, and proof that it holds the key
+    Proof                 ->                    such a proof in return, and now what only a member is told:
+                                                the digest of the configuration, and its own address
+                          <-   Welcome          the connection is open
+                          <-   Refused          it is closed; if the configurations differ, this one comes
+    Differs               ->                    along, and the other in return, so that both logs can name
+                                                what differs
+                          <-   Goodbye          much later: who accepted is about to end (members: either)
 
-Who connects is believed: nothing here proves a name. The network that nodes use must be a trusted one.
+What is proven to whom: two nodes prove to each other that they hold the cluster's key, before either tells
+anything that only members know. A client proves nothing and is proven nothing: it learns who the members are
+and where, and may name the cluster that it means. Whoever can read or change what is sent between two nodes
+can do so after the proof too: against that the network must be a trusted one.
+
+Both sides say which versions of the protocol they speak, and the connection speaks the highest that both do.
+Two nodes whose configurations differ would place records differently and each believe the other to hold what
+it does not: such a connection is refused. Between two nodes there is one, which one fixed side of them opens.
 """
 
 import json
-from collections.abc import Iterable, Set
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
-from basestore.protocol.limits import PROTOCOL, TIMEOUT_MS_MAX, ProtocolError
+from basestore.protocol.limits import (
+    ADDRESS_CHARACTERS_MAX,
+    TIMEOUT_MS_MAX,
+    WIRE_HIGHEST,
+    WIRE_LOWEST,
+    WIRE_MAX,
+    ProtocolError,
+)
 from basestore.protocol.registry import ANYTHING, message
 from basestore.repair.rule import Rule
 
-NAME_CHARACTERS_SHOWN = 64
+NONCE_BYTES: Final = 16
+PROOF_BYTES: Final = 32
+DIGEST_BYTES: Final = 16
 RULES = frozenset(rule.value for rule in Rule)
+BEFORE: Final = "closed the connection at the first word: it may run a release from before 0.2"
+
+
+class Versions(NamedTuple):
+    """The versions of the protocol that somebody speaks, all from the lowest to the highest."""
+
+    lowest: int
+    highest: int
+
+    def common(self, other: "Versions") -> int:
+        """The highest that both speak; 0 if there is none."""
+        highest = min(self.highest, other.highest)
+        return highest if highest >= max(self.lowest, other.lowest) else 0
+
+    def __str__(self) -> str:
+        return f"{self.lowest}" if self.lowest == self.highest else f"{self.lowest} to {self.highest}"
+
+    def check(self) -> str:
+        return "" if 0 < self.lowest <= self.highest <= WIRE_MAX else "names no versions"
 
 
 @message(1, unchecked=ANYTHING)
-class Hello(NamedTuple):
-    """First words of whoever connects. A client leaves `sender` empty, and may leave the cluster's
-    id and the configuration's digest empty: it then takes what it finds."""
+class EarlyHello(NamedTuple):
+    """What was said first before version 8. Nobody who says it is let in; it is heard so that it can be
+    told why."""
 
     protocol: int
     cluster: bytes
     digest: bytes
     sender: str
+
+
+@message(6)
+class Hello(NamedTuple):
+    """First words of whoever connects. A client leaves `sender` and `nonce` empty, and may leave the
+    cluster's id empty: it then takes what it finds. A node names itself, and no cluster: it does not know yet
+    whom it speaks to."""
+
+    lowest: int
+    highest: int
+    cluster: bytes
+    sender: str
+    nonce: bytes
+
+    @property
+    def versions(self) -> Versions:
+        return Versions(self.lowest, self.highest)
+
+    def check(self) -> str:
+        if len(self.nonce) != (NONCE_BYTES if self.sender else 0):
+            return "has no nonce of the right length"
+        return self.versions.check()
+
+
+CLIENT_HELLO: Final = Hello(WIRE_LOWEST, WIRE_HIGHEST, b"", "", b"")
+
+
+@message(7)
+class Challenge(NamedTuple):
+    """The answer to a node: who this is, and the proof that it holds the key; the other is to prove the
+    same, over this nonce as well."""
+
+    lowest: int
+    highest: int
+    sender: str
+    nonce: bytes
+    proof: bytes
+
+    @property
+    def versions(self) -> Versions:
+        return Versions(self.lowest, self.highest)
+
+    def check(self) -> str:
+        if len(self.nonce) != NONCE_BYTES or len(self.proof) != PROOF_BYTES:
+            return "has a nonce or a proof of the wrong length"
+        return self.versions.check()
+
+
+@message(8)
+class Proof(NamedTuple):
+    """The proof in return, and what the proof of the other allows to tell it: the digest of the
+    configuration, and the address at which this node can be reached."""
+
+    proof: bytes
+    digest: bytes
+    address: str
+
+    def check(self) -> str:
+        if len(self.proof) != PROOF_BYTES or len(self.digest) != DIGEST_BYTES:
+            return "has a proof or a digest of the wrong length"
+        return "tells an address that is too long" if len(self.address) > ADDRESS_CHARACTERS_MAX else ""
 
 
 class MemberRow(NamedTuple):
@@ -63,10 +164,11 @@ class BucketRow(NamedTuple):
 
 @message(2)
 class Welcome(NamedTuple):
-    """The answer: who this is, and what a client needs to know of the cluster. `timeout_ms_max`: a request
-    that asks for more time than this is refused."""
+    """The answer: the version of the protocol that is spoken from now on, who this is, and what a client
+    needs to know of the cluster. `timeout_ms_max`: a request that asks for more time than this is refused.
+    The address of a member is the one that it told itself, if it is known."""
 
-    protocol: int
+    version: int
     cluster: bytes
     sender: str
     timeout_ms_max: int
@@ -90,8 +192,8 @@ class Welcome(NamedTuple):
 
 @message(3, unchecked=ANYTHING)
 class Refused(NamedTuple):
-    """The connection is not wanted, and why. To a node whose configuration differs, the canonical
-    text of the refuser's own comes along."""
+    """The connection is not wanted, and why. To a node that has proven itself and whose configuration
+    differs, the canonical text of the refuser's own comes along. Who says an `EarlyHello` knows it too."""
 
     reason: str
     configuration: str
@@ -113,92 +215,15 @@ class Goodbye(NamedTuple):
     reason: str
 
 
-def welcomed(answer: object) -> Welcome:
-    """The answer to a hello, if it is a welcome; ProtocolError."""
+def welcomed(answer: object, said: Hello = CLIENT_HELLO) -> Welcome:
+    """The answer to a client's hello, if it is a welcome; ProtocolError."""
     if isinstance(answer, Refused):
         raise ProtocolError(answer.reason)
     if not isinstance(answer, Welcome):
         raise ProtocolError("it does not answer a hello with a welcome")
+    if not said.lowest <= answer.version <= said.highest:
+        raise ProtocolError(f"it speaks version {answer.version} of the protocol, not {said.versions}")
     return answer
-
-
-class Facts(NamedTuple):
-    """What one side knows of itself and its cluster. `welcome`: what it says to whom it lets in;
-    `configuration`: the canonical text, of which `digest` is the digest; `diallers`: the names of the
-    members that open the connection to this one."""
-
-    welcome: Welcome
-    digest: bytes
-    configuration: str
-    diallers: Set[str]
-
-
-class Answer(NamedTuple):
-    """What who accepts answers to a hello. `sender`: the name of the node that it is, empty for a client.
-    `refusal`: why the connection is closed after the reply, empty if it is not. `differs`: what comes back
-    may be the other side's configuration, and is worth hearing."""
-
-    reply: Welcome | Refused
-    sender: str
-    refusal: str = ""
-    differs: bool = False
-
-
-def hello(own: Facts) -> Hello:
-    """The first words of a node."""
-    return Hello(PROTOCOL, own.welcome.cluster, own.digest, own.welcome.sender)
-
-
-def answer(heard: object, own: Facts) -> Answer:
-    """Whether who says this first is let in. What hinders most comes first: another version may mean
-    something else by the fields that follow."""
-    if not isinstance(heard, Hello):
-        return _refuse("", "the first message must be a hello")
-    node, cluster, ours = bool(heard.sender), heard.cluster, own.welcome.cluster
-    if heard.protocol != PROTOCOL:
-        reason = f"protocol version {heard.protocol} is not spoken here, only {PROTOCOL}; upgrade"
-        return _refuse(heard.sender, reason)
-    # A client that names no cluster takes what it finds; a node that names none is refused.
-    if cluster != ours and (node or cluster):
-        reason = f"this is a node of cluster {ours.hex()}, not of {cluster.hex()}"
-        return _refuse(heard.sender, reason)
-    if heard.digest != own.digest and (node or heard.digest):
-        reason = "the cluster configurations differ"
-        return Answer(Refused(reason, own.configuration if node else ""), heard.sender, reason, differs=node)
-    if node and heard.sender not in own.diallers:
-        if heard.sender not in own.welcome.names.values():
-            return _refuse(heard.sender, f"{heard.sender!r} is not a member")
-        reason = f"{own.welcome.sender} opens the connection to it, and has not yet: check its address"
-        return _refuse(heard.sender, reason)
-    return Answer(own.welcome, heard.sender)
-
-
-def refused(reason: str) -> Answer:
-    """The answer to a client that is not let in although its hello is in order."""
-    return _refuse("", reason)
-
-
-def _refuse(sender: str, reason: str) -> Answer:
-    shown = f"{sender[:NAME_CHARACTERS_SHOWN]} was refused: {reason}" if sender else reason
-    return Answer(Refused(reason, ""), sender, shown)
-
-
-def judge(heard: object, own: Facts, peer: str) -> tuple[Differs | None, str]:
-    """What a node makes of the answer to its hello, which it meant for `peer`: what it still says to it, and
-    why it then closes the connection, empty if all is well."""
-    if isinstance(heard, Refused) and heard.configuration:
-        return Differs(own.configuration), difference(own, peer, heard.configuration)
-    if isinstance(heard, Refused):
-        return None, f"{peer} refuses: {heard.reason}"
-    if isinstance(heard, Welcome) and heard.sender == peer:
-        return None, ""
-    return None, f"who answers at {peer}'s address is not {peer}; check the addresses"
-
-
-def difference(own: Facts, peer: str, theirs: str) -> str:
-    """For the log: what two nodes' configurations disagree on."""
-    listed = "; ".join(differences(own.configuration, theirs))
-    return f"{peer} has another cluster configuration: {listed}. Make both files agree and restart"
 
 
 def differences(ours: str, theirs: str, here: str = "here", there: str = "there") -> list[str]:

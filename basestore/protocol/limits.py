@@ -9,7 +9,8 @@ from typing import Final
 # Versions of the wire: what was spoken before the lowest is refused, and never again will one be.
 WIRE_LOWEST: Final = 8
 WIRE_HIGHEST: Final = 9
-PROTOCOL: Final = WIRE_LOWEST
+WIRE_MAX: Final = 65535
+ADDRESS_CHARACTERS_MAX: Final = 300
 DEPTH_MAX: Final = 4
 KEY_BYTES_MAX: Final = 64 * 1024
 VALUE_BYTES_MAX: Final = 1024 * 1024

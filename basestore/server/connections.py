@@ -21,8 +21,8 @@ comes later.
 import logging
 import math
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import trio
@@ -36,22 +36,11 @@ from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import Sealed, opened
 from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX, FRAME_BYTES_MAX
 from basestore.protocol.groups import first, requests_in, singly
-from basestore.protocol.handshake import (
-    Answer,
-    BucketRow,
-    Differs,
-    Facts,
-    Goodbye,
-    MemberRow,
-    Welcome,
-    answer,
-    difference,
-    hello,
-    judge,
-    refused,
-)
-from basestore.protocol.limits import PROTOCOL, ProtocolError
+from basestore.protocol.handshake import Goodbye
+from basestore.protocol.limits import ProtocolError
+from basestore.protocol.proof import Answer, refused
 from basestore.server.clock import instant
+from basestore.server.handshakes import Handshakes, PeerRefused
 from basestore.server.link import Link, dial
 from basestore.server.listening import EXHAUSTED
 from basestore.server.poller import Poller
@@ -74,10 +63,6 @@ log = logging.getLogger("basestore")
 STOPPING = "overloaded: this node stops, and takes no more requests; nothing was done. Ask another node"
 
 
-class PeerRefused(ProtocolError):
-    """Who called itself a node was refused. An operator should know."""
-
-
 class Connections:
     """Everybody who is connected to a node. `wake` asks for a step of it."""
 
@@ -86,12 +71,11 @@ class Connections:
         self._poller = poller
         self._wake = wake
         self._names = [member.name for member in config.cluster.members]
-        self._addresses = [member.address for member in config.cluster.members]
-        self._own = _facts(config, self._names[: node.me])
         self._links: dict[Outbox, Link] = {}
         self._peer_links: dict[int, Link] = {}
         self._locals: dict[Outbox, Callable[[], None]] = {}
         self._slots = Slots(*slots_for(len(self._names)), self.complain)
+        self._handshakes = Handshakes(config, self.complain, self._seat, self._slots.stir)
         self._goodbye: Goodbye | None = None
         self._told_s = 0.0
         self._parted = trio.Event()
@@ -189,7 +173,7 @@ class Connections:
         try:
             with link.scope:
                 with trio.fail_after(HANDSHAKE_S_MAX):
-                    sender = await self._admit(link)
+                    sender = await self._handshakes.admit(link)
                 self._slots.known(link)
                 if sender:
                     await self._serve_peer(link, self._names.index(sender))
@@ -208,22 +192,6 @@ class Connections:
         self.complain(logging.WARNING, f"no connection can be accepted: {error.strerror}")
         self._slots.close_idle(IDLE_S_MIN)
 
-    async def _admit(self, link: Link) -> str:
-        """Hear a hello and answer it. Returns the node's name, or "" for a client; ProtocolError when it was
-        refused."""
-        answered = answer(await link.receive_one(), self._own)
-        if isinstance(answered.reply, Welcome) and not answered.sender:
-            answered = self._seat(answered)
-        await link.send(answered.reply)
-        refusal = answered.refusal
-        if answered.differs:
-            heard = await link.receive_one()
-            if isinstance(heard, Differs):
-                refusal = difference(self._own, answered.sender, heard.configuration)
-        if refusal:
-            raise PeerRefused(refusal) if answered.sender else ProtocolError(refusal)
-        return answered.sender
-
     def _seat(self, answered: Answer) -> Answer:
         """The same, or a refusal if there is no slot for one more client."""
         if self._goodbye is not None:
@@ -237,17 +205,11 @@ class Connections:
         backoff_s = BACKOFF_S_MIN
         while True:
             try:
-                link = await dial(self._addresses[index])
-                try:
-                    with link.scope:
-                        with trio.fail_after(HANDSHAKE_S_MAX):
-                            await self._introduce(link, self._names[index])
-                        # Only now: a member that lets itself be dialled and then refuses is not dialled at
-                        # full speed.
-                        backoff_s = BACKOFF_S_MIN
-                        await self._serve_peer(link, index)
-                finally:
-                    link.close()
+                async with self._dialled(index) as link:
+                    # Only now: a member that lets itself be dialled and then refuses is not dialled at
+                    # full speed.
+                    backoff_s = BACKOFF_S_MIN
+                    await self._serve_peer(link, index)
             except (OSError, ProtocolError, trio.TooSlowError) as error:
                 if isinstance(error, ProtocolError):
                     self.complain(logging.WARNING, str(error))
@@ -259,7 +221,8 @@ class Connections:
 
     async def ask_forever(self, index: int) -> None:
         """Say hello to a member that should open the connection, and has not for a while. It is refused, but
-        then both say in what they differ: one that knows another address of this node would never come."""
+        it is told the address of this node: one that has another in its file would never come. And if their
+        configurations differ both say in what."""
         away = 0
         while True:
             await trio.sleep(ASK_S)
@@ -267,25 +230,30 @@ class Connections:
             if away < 2:  # it may be about to
                 continue
             try:
-                link = await dial(self._addresses[index])
-                try:
-                    with trio.fail_after(HANDSHAKE_S_MAX):
-                        await self._introduce(link, self._names[index])
-                finally:
-                    link.close()
+                async with self._dialled(index):
+                    pass
             except ProtocolError as error:
                 self.complain(logging.WARNING, str(error))
             except (OSError, trio.TooSlowError):
                 pass
 
-    async def _introduce(self, link: Link, peer: str) -> None:
-        """Say hello to a member; ProtocolError when it refuses, or is another."""
-        await link.send(hello(self._own))
-        last_word, complaint = judge(await link.receive_one(), self._own, peer)
-        if last_word is not None:
-            await link.send(last_word)
-        if complaint:
-            raise ProtocolError(complaint)
+    @asynccontextmanager
+    async def _dialled(self, index: int) -> AsyncIterator[Link]:
+        """A connection to a member that has proven to be it, and let this node in."""
+        addresses, met = self._handshakes.addresses, False
+        try:
+            link = await dial(addresses.to_dial(index))
+            try:
+                with link.scope:
+                    with trio.fail_after(HANDSHAKE_S_MAX):
+                        await self._handshakes.introduce(link, self._names[index])
+                    met = True
+                    yield link
+            finally:
+                link.close()
+        finally:
+            if not met:
+                addresses.missed(index)
 
     def complain(self, level: int, text: str) -> None:
         """Log it, but not the same over and over: who was refused will try again."""
@@ -366,15 +334,6 @@ class Connections:
             yield
         finally:
             del self._links[outbox]
-
-
-def _facts(config: NodeConfig, diallers: list[str]) -> Facts:
-    """What this node says of itself and of its cluster in a handshake."""
-    cluster = config.cluster
-    members = [MemberRow(member.number, member.name, member.address) for member in cluster.members]
-    buckets = [BucketRow(name, rule.value) for name, rule in sorted(cluster.buckets.items())]
-    welcome = Welcome(PROTOCOL, cluster.id, config.name, cluster.timeout_ms_max, members, buckets)
-    return Facts(welcome, cluster.digest, cluster.canonical(), frozenset(diallers))
 
 
 def _check(unexpected: Message | None) -> None:

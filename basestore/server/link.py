@@ -35,6 +35,10 @@ ROOM_MESSAGES_MIN = 8
 Hear = Callable[[list[Any]], list[Any]]
 
 
+class Ended(ConnectionError):
+    """The other side has ended the connection, and lost nothing."""
+
+
 class Signal:
     """An event that is heard once and then quiet again."""
 
@@ -53,7 +57,8 @@ class Signal:
 
 class Link:
     """One connection. `sending_since`: when the frame under way began to wait for the socket, or None;
-    `partial_since`: since when one that comes in has not ended, though it could.
+    `partial_since`: since when one that comes in has not ended, though it could. `host`: the address that it
+    comes from; `version`: of the protocol, as the handshake has settled.
 
     It takes the socket out of Trio's stream and writes to it bare and non-blocking: the node's step ends in
     a plain call, so that frames can leave at the end of the same turn. A stream's `send_all` would need a
@@ -61,6 +66,7 @@ class Link:
     """
 
     def __init__(self, stream: trio.SocketStream) -> None:
+        self.host = _host(stream.socket)
         self._socket = socket.socket(fileno=stream.socket.detach())
         self._socket.setblocking(False)
         _watch(self._socket)
@@ -204,7 +210,7 @@ class Link:
             # An end between two frames is how connections end; inside one something was lost.
             if self._frames.partial:
                 raise ProtocolError("the stream ended inside a frame")
-            raise ConnectionError("the other side closed the connection")
+            raise Ended("the other side closed the connection")
         return data
 
     async def receive_one(self) -> Message:
@@ -232,6 +238,13 @@ def _watch(connection: socket.socket) -> None:
         option = getattr(socket, name, None)  # not every system has all of them
         if option is not None:
             connection.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _host(connection: trio.socket.SocketType) -> str:
+    try:
+        return str(connection.getpeername()[0])
+    except OSError:  # it has gone again already
+        return ""
 
 
 async def dial(address: str) -> Link:

@@ -141,7 +141,7 @@ def _says(path: Path, config: NodeConfig) -> bool:
 def refuse_taken_ports(configs: Sequence[NodeConfig]) -> None:
     """ConfigurationError that names the addresses that other programs listen on."""
     taken = []
-    addresses = [config.member.address for config in configs]
+    addresses = [config.listens_on for config in configs]
     for address in addresses + [config.metrics for config in configs if config.metrics]:
         try:
             with socket.create_server(parse_address(address)):

@@ -36,15 +36,16 @@ from basestore.errors import ConfigurationError, StorageError
 from basestore.instant import Instant
 from basestore.node import Node
 from basestore.observe.rest import TICK_S
+from basestore.protocol.handshake import Versions
+from basestore.protocol.limits import WIRE_LOWEST
 from basestore.replica.identity import Fresh
 from basestore.replica.sync_watch import SYNC_INTERVAL_S
 from basestore.server.clock import instant
 from basestore.server.connections import Connections
-from basestore.server.disk_watch import LOOK_S, RESTING_LOOK_S, DiskWatch
+from basestore.server.disk_threads import LOOK_S, RESTING_LOOK_S, DiskWatch, SyncThread
 from basestore.server.listening import serve_connections, why_not
 from basestore.server.place import NOWHERE, held_in, note_held, taken
 from basestore.server.poller import Poller
-from basestore.server.sync_thread import SyncThread
 from basestore.storage.open import open_engine
 from basestore.storage.rocks_full import room_at, shown
 
@@ -92,6 +93,9 @@ class Service:
         """Open the store in the order that the node prescribes: what its opening has found out is durable
         before anything is heard."""
         labels = {"pid": str(os.getpid()), "endpoint": self.config.member.address}
+        labels["wire"] = str(Versions(WIRE_LOWEST, self.config.wire_highest))
+        if self.config.listen:
+            labels["listen"] = self.config.listen
         if self.config.file:
             labels["config"] = self.config.file
         store, generation, incarnation = secrets.token_bytes(16), secrets.token_bytes(8), secrets.randbits(48)
@@ -206,13 +210,14 @@ class Service:
             log.error("%s: the sync under way has failed: %s", self.node.name, failed)
 
     async def _listen(self) -> list[trio.SocketListener]:
-        host, port = parse_address(self.config.member.address)
+        address = self.config.listens_on
+        host, port = parse_address(address)
         try:
             return await trio.open_tcp_listeners(port, host=host)
         except OSError as error:
             raise ConfigurationError(
-                f"{self.config.name} cannot listen on {self.config.member.address}: {why_not(error)}; or "
-                f"change the address on every node"
+                f"{self.config.name} cannot listen on {address}: {why_not(error)}; or change its address, or "
+                f"name another one to listen on, as `listen` under [node]"
             ) from error
 
     async def leave(self) -> None:

@@ -1,7 +1,8 @@
 """Slots: how many may be connected to a node at once, and how much all clients together may hold in it.
 
-    strangers   who has not said hello yet: a few, for a few seconds. One more, and the one that has kept
-                silent longest goes
+    strangers   who has not said hello yet, or has called itself a member and not proven it: a few, for a few
+                seconds. One more, and one goes: of the host from which most have come the one that has kept
+                silent longest
     clients     as many as there are slots. One more takes that of the client that has been idle
                 longest, if one has been for a while; else it is refused, in words
     members     always have room: those are counted apart, and no client or stranger can take it
@@ -14,6 +15,7 @@ by `complain`, which does not say the same over and over.
 
 import logging
 import resource
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -75,15 +77,23 @@ class Slots:
     def arrive(self, link: Link) -> None:
         """Somebody has connected, and has to say hello."""
         if len(self._strangers) >= self._strangers_max:
-            oldest = next(iter(self._strangers))
+            hosts = Counter(stranger.host for stranger in self._strangers)
+            most = max(hosts.values())
+            oldest = next(stranger for stranger in self._strangers if hosts[stranger.host] == most)
             del self._strangers[oldest]
             oldest.scope.cancel()
             text = f"more than {self._strangers_max} connections have not said hello; the oldest were closed"
             self._complain(logging.WARNING, text)
         self._strangers[link] = None
 
+    def stir(self, link: Link) -> None:
+        """It has said something, and is a stranger still."""
+        if link in self._strangers:  # it may have had to go meanwhile
+            del self._strangers[link]
+            self._strangers[link] = None
+
     def known(self, link: Link) -> None:
-        """It has said hello, or is gone."""
+        """It has said who it is, a member with proof; or is gone."""
         self._strangers.pop(link, None)
 
     def room(self) -> bool:

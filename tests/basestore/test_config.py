@@ -1,6 +1,7 @@
 """Configurations: what is read back is what was written, and every mistake is named."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from basestore.config import BUILT_IN, BucketOptions, ClusterConfig, Member, Nod
 from basestore.config_file import MISTAKES_SHOWN, dump, load, parse
 from basestore.errors import ConfigurationError
 from basestore.protocol.handshake import differences
+from basestore.protocol.limits import WIRE_HIGHEST, WIRE_LOWEST
 from basestore.repair.rule import Rule
 from tests.worlds.configurations import GOOD, ID, KEY, read
 
@@ -87,6 +89,9 @@ def test_what_is_left_out_has_defaults() -> None:
         ("[node]", '[node]\ndurability = "never"', "durability = 'never'; use sync, interval or memory"),
         ("[node]", "[node]\ndirectory = 1", "directory = 1 must be of type str"),
         ("[node]", "[node]\nhint_bytes_max = -1", "hint_bytes_max = -1 must be 0 or more"),
+        ("[node]", "[node]\nlisten = 7400", "listen = 7400 must be of type str"),
+        ("[node]", "[node]\nwire_highest = 7", "[node] wire_highest = 7 must lie between 8 and"),
+        ("[node]", f"[node]\nwire_highest = {WIRE_HIGHEST + 1}", f"must lie between 8 and {WIRE_HIGHEST}"),
         ("[node]", "[node]\nport = 1", "[node] has unknown settings: port"),
     ],
 )  # fmt: skip
@@ -115,9 +120,12 @@ def test_all_mistakes_are_named_at_once() -> None:
 def test_all_that_does_not_go_together_is_named_at_once() -> None:
     text = GOOD.replace('name = "n2"', 'name = "n3"').replace("127.0.0.1:7401", "localhost")
     with pytest.raises(ConfigurationError) as wrong:
-        read(text.replace("number = 7", "number = 3") + 'metrics = "here"\n')
+        read(text.replace("number = 7", "number = 3") + 'metrics = "here"\nlisten = "there"\n')
     told = str(wrong.value)
-    assert all(text in told for text in ("and differ", "have 3", "'localhost' is not", "metrics: 'here' is"))
+    assert all(
+        text in told
+        for text in ("and differ", "have 3", "'localhost' is not", "metrics: 'here' is", "listen: 'there' is")
+    )
 
 
 def test_of_very_many_mistakes_some_are_named_and_all_are_counted() -> None:
@@ -192,6 +200,8 @@ def node_configs(draw: st.DrawFn) -> NodeConfig:
             name: BucketOptions(degrades.get(name, 0), name in defers) for name in degrades.keys() | defers
         },
         deferred_bytes_max=draw(st.integers(0, 1 << 40)),
+        listen=draw(st.sampled_from(["", "0.0.0.0:7400", "[::]:7400"])),
+        wire_highest=draw(st.integers(WIRE_LOWEST, WIRE_HIGHEST)),
     )  # fmt: skip
 
 
@@ -219,9 +229,17 @@ def test_a_file_is_read_back_whatever_is_in_it(tmp_path_factory: Any, config: No
     assert load(path) == config
 
 
+def placeless(cluster: ClusterConfig) -> ClusterConfig:
+    """Whatever the addresses of its members are."""
+    return replace(cluster, members=tuple(replace(member, address="") for member in cluster.members))
+
+
 @given(node_configs(), node_configs())
-def test_digests_are_equal_exactly_when_the_configurations_are(a: NodeConfig, b: NodeConfig) -> None:
-    assert (a.cluster.digest == b.cluster.digest) == (a.cluster == b.cluster)
+def test_digests_are_equal_exactly_when_the_configurations_are_but_for_addresses(
+    a: NodeConfig, b: NodeConfig
+) -> None:
+    agree = placeless(a.cluster) == placeless(b.cluster)
+    assert (a.cluster.digest == b.cluster.digest) == agree
     assert a.cluster.digest == parse(dump(a), "x", Path()).cluster.digest
 
 
@@ -238,16 +256,30 @@ def test_differences_name_what_differs_and_keep_the_key_secret() -> None:
         GOOD.replace("[[members]]", "replication = 2\n[[members]]", 1)
         .replace("7401", "7500")
         .replace(KEY, "22" * 32)
+        .replace('name = "n2"', 'name = "n2"\nzone = "east"')
         .replace("[node]", '[buckets.x]\nrule = "last-write-wins"\n[node]')
     ).cluster
     told = differences(ours.canonical(), theirs.canonical())
     assert "replication: 3 here, 2 there" in told
-    assert "member 3: n2 at 127.0.0.1:7401 zone='' here, n2 at 127.0.0.1:7500 zone='' there" in told
+    assert "member 3: n2 zone='' here, n2 zone='east' there" in told
     assert "bucket x: absent here, last-write-wins there" in told
     assert [line.split(":")[0] for line in told] == ["bucket x", "cluster key", "member 3", "replication"]
     for text in (ours.canonical(), str(told), repr(ours), repr(read(GOOD))):
         assert KEY not in text
         assert repr(bytes.fromhex(KEY)) not in text
+
+
+def test_of_addresses_nodes_need_not_agree() -> None:
+    ours, theirs = read(GOOD).cluster, read(GOOD.replace("7401", "7500")).cluster
+    assert ours.members != theirs.members
+    assert ours.digest == theirs.digest
+
+
+def test_the_key_of_proofs_follows_from_the_key_and_is_not_it() -> None:
+    ours, theirs = read(GOOD).cluster, read(GOOD.replace(KEY, "22" * 32)).cluster
+    assert ours.proof_key == read(GOOD.replace(ID, "33" * 16)).cluster.proof_key
+    assert len({ours.proof_key, theirs.proof_key, ours.key, theirs.key}) == 4
+    assert repr(ours.proof_key) not in repr(ours)
 
 
 @pytest.mark.parametrize("theirs", ["", "nonsense", "[]", "5", "null", "[" * 60_000], ids=range(6))

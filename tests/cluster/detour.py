@@ -1,8 +1,8 @@
 """Detour: a node as it is, but it dials its peers by way of a relay.
 
 `python -m tests.cluster.detour DETOURS serve ...` is `python -m basestore serve ...`; DETOURS, in
-JSON, says which address it dials in place of another. The addresses of members belong to the
-configuration that all nodes must share, so they cannot say this.
+JSON, says which address it dials in place of another. A member tells the others its own address, so
+a file cannot say this.
 """
 
 import json

@@ -52,6 +52,7 @@ class NodeProcess:
     def configure(self, config: NodeConfig) -> None:
         """Write the configuration that the next start reads."""
         self.config = config
+        self.endpoint = config.member.address
         self.directory = config.directory
         self.path.write_text(dump(config))
 

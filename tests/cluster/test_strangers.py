@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from zlib import crc32
 
@@ -17,20 +18,33 @@ from basestore.consistency import Level
 from basestore.errors import InvalidRequest, RequestFailed, Unavailable
 from basestore.protocol.client import Delete, Failed, Get, Got, Scan, Set
 from basestore.protocol.codec import Message, encode
-from basestore.protocol.handshake import Hello, Refused, Welcome
+from basestore.protocol.handshake import (
+    CLIENT_HELLO,
+    Challenge,
+    Differs,
+    EarlyHello,
+    Hello,
+    Proof,
+    Refused,
+    Welcome,
+)
 from basestore.protocol.heartbeats import Pong
-from basestore.protocol.limits import KEY_BYTES_MAX, PROTOCOL, VALUE_BYTES_MAX
+from basestore.protocol.limits import KEY_BYTES_MAX, VALUE_BYTES_MAX, WIRE_HIGHEST, WIRE_LOWEST
 from basestore.protocol.operator import Status
-from basestore.protocol.replication import DIRECT, Apply
+from basestore.protocol.proof import ADVICE, KEYLESS, Facts, hello
+from basestore.protocol.replication import DIRECT, Apply, Read
 from basestore.server.connections import HANDSHAKE_S_MAX
 from tests.cluster.processes import Cluster, NodeProcess, running
 from tests.cluster.wire import Wire, sealed
+from tests.worlds.handshakes import NONCE, member_facts
 from tests.worlds.patience import eventually
 
 SECOND_MS = 1000
+READ = Read(1, b"\0\0\7defaultkey", 5000, True, False, True)
 NONSENSE_FRAMES = 400
 HEADER = struct.Struct(">III")
-HELLO = Hello(PROTOCOL, b"", b"", "")
+HELLO = CLIENT_HELLO
+HELLO_FIELDS = [6, *HELLO]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +78,7 @@ NOT_FRAMES = {
     "a TLS hello": bytes.fromhex("1603010200010001fc0303") + bytes(range(256)) * 2,
     "zeros": b"\0" * 4096,
     "a length of 4 GB": b"\xff\xff\xff\xff" + bytes(8),
-    "a hello beyond the bound of hellos": framed(cbor2.dumps([[1, PROTOCOL, b"", b"", "x" * 70_000]])),
+    "a hello beyond the bound of hellos": framed(cbor2.dumps([[*HELLO_FIELDS[:4], "x" * 70_000, b""]])),
     "a length that is too short": framed(encode([HELLO]), length=3),
     "a wrong checksum": framed(encode([HELLO]), checksum=1),
     "an empty payload": framed(b""),
@@ -73,10 +87,12 @@ NOT_FRAMES = {
     "no array": framed(cbor2.dumps({"hello": 1})),
     "an array without a kind": framed(cbor2.dumps([[]])),
     "an unknown kind": framed(cbor2.dumps([[99, 1]])),
-    "a kind that is no number": framed(cbor2.dumps([["1", PROTOCOL, b"", b"", ""]])),
-    "a hello with a field too few": framed(cbor2.dumps([[1, PROTOCOL, b"", b""]])),
-    "a hello with fields of the wrong types": framed(cbor2.dumps([[1, "1", "", "", b""]])),
-    "true in the place of 1": framed(cbor2.dumps([[1, True, b"", b"", ""]])),
+    "a kind that is no number": framed(cbor2.dumps([["6", *HELLO]])),
+    "a hello with a field too few": framed(cbor2.dumps([HELLO_FIELDS[:-1]])),
+    "a hello with fields of the wrong types": framed(cbor2.dumps([[6, "8", "8", "", b"", ""]])),
+    "true in the place of a number": framed(cbor2.dumps([[6, True, *HELLO[1:]]])),
+    "a hello that names no versions": framed(encode([HELLO._replace(highest=HELLO.lowest - 1)])),
+    "a node without a nonce": framed(encode([HELLO._replace(sender="n1")])),
     "nesting": framed(b"\x81" * 60_000),
     "an indefinite array": framed(b"\x9f\xff"),
     "an array of a length that lies": framed(b"\x9b\x00\xff\xff\xff\xff\xff\xff\xff"),
@@ -168,34 +184,74 @@ def _refusal(node: NodeProcess, hello: Message) -> str:
     return refused.reason
 
 
-def test_a_hello_of_another_protocol_version_is_refused_with_both_versions(node: NodeProcess) -> None:
-    reason = _refusal(node, HELLO._replace(protocol=PROTOCOL + 7))
-    assert f"version {PROTOCOL + 7}" in reason
-    assert f"only {PROTOCOL}" in reason
+def test_a_hello_in_other_versions_of_the_protocol_is_refused_with_those_of_both(node: NodeProcess) -> None:
+    later = WIRE_HIGHEST + 7
+    reason = _refusal(node, HELLO._replace(lowest=later, highest=later + 1))
+    assert f"version {later} to {later + 1} is not spoken here, only {HELLO.versions}; upgrade n1" in reason
+    assert "upgrade to release 0.2" in _refusal(node, EarlyHello(WIRE_LOWEST - 1, b"", b"", ""))
 
 
-@pytest.mark.parametrize("sender", ["", "n3"])
-def test_a_hello_for_another_cluster_is_refused_with_both_ids(
-    cluster: Cluster, node: NodeProcess, sender: str
-) -> None:
-    reason = _refusal(node, Hello(PROTOCOL, b"\xaa" * 16, cluster.config.digest, sender))
+def test_a_hello_for_another_cluster_is_refused_with_both_ids(cluster: Cluster, node: NodeProcess) -> None:
+    reason = _refusal(node, HELLO._replace(cluster=b"\xaa" * 16))
     assert "aa" * 16 in reason
     assert cluster.config.id.hex() in reason
 
 
-def test_a_client_that_insists_on_another_configuration_is_refused_and_shown_none(
-    cluster: Cluster, node: NodeProcess
-) -> None:
-    reason = _refusal(node, Hello(PROTOCOL, cluster.config.id, b"\xbb" * 16, ""))
-    assert "configurations differ" in reason
+# --- who calls himself a node ----------------------------------------------------------------------
 
 
-def test_a_stranger_that_calls_itself_a_node_must_be_one_that_dials(
-    cluster: Cluster, node: NodeProcess
+def _challenged(node: NodeProcess, wire: Wire, said: Hello) -> Challenge:
+    wire.say(said)
+    (challenge,) = wire.hear()
+    assert isinstance(challenge, Challenge)
+    assert challenge.sender == node.name
+    return challenge
+
+
+@pytest.fixture
+def stranger(cluster: Cluster) -> Facts:
+    """All that can be known of n1 without the cluster's key."""
+    return replace(
+        member_facts(cluster.config, "n1"), digest=b"?" * 16, configuration="", proof_key=bytes(32)
+    )
+
+
+def test_an_impostor_gets_no_further_at_any_step_and_disturbs_no_link(
+    cluster: Cluster, stranger: Facts
 ) -> None:
-    hello = Hello(PROTOCOL, cluster.config.id, cluster.config.digest, "nobody")
-    assert "'nobody' is not a member" in _refusal(node, hello)
-    assert "n1 opens the connection to it, and has not yet" in _refusal(node, hello._replace(sender="n3"))
+    n1, n2, _ = cluster
+    members = {node.name for node in cluster}
+    broken = n1.log.count("the link to n2 broke")
+    with Wire(n2) as wire:  # as a client he learns who is there; but a client may not say what nodes say
+        wire.say(HELLO)
+        (welcome,) = wire.hear()
+        assert isinstance(welcome, Welcome)
+        assert set(welcome.names.values()) == members
+        wire.say(READ)
+        assert wire.closes()
+    heard: list[Message] = []
+    for word in (
+        Proof(b"w" * 32, stranger.digest, "127.0.0.1:1"),  # a wrong digest, for which the right one was told
+        Proof(b"w" * 32, cluster.config.digest, "127.0.0.1:1"),  # the right one, should he know it
+        Differs("{}"),  # what is said to who has told its configuration
+        READ,  # what is answered to a member
+        Challenge(*HELLO[:2], "n1", NONCE, bytes(32)),
+        None,  # the proof of n2 itself
+    ):
+        with Wire(n2) as wire:
+            challenge = _challenged(n2, wire, hello(stranger, NONCE))
+            wire.say(word or Proof(challenge.proof, stranger.digest, ""))
+            wire.say(READ)
+            answers = wire.hear()
+            assert answers == [Refused(KEYLESS, "")]
+            assert wire.closes()
+            heard += [challenge, *answers]
+    told = encode(heard)
+    for secret in (cluster.config.id, cluster.config.digest, cluster.config.canonical().encode(), b"n3"):
+        assert secret not in told
+    assert n2.alive() == n1.alive() == members
+    assert n1.log.count("the link to n2 broke") == broken
+    assert n2.log.count("who called itself n1 was refused") == 1
 
 
 def test_a_request_before_the_hello_is_refused(node: NodeProcess) -> None:
@@ -210,7 +266,7 @@ def test_a_request_before_the_hello_is_refused(node: NodeProcess) -> None:
         Apply(1, b"\0\0\7defaultkey", b"x" * 60, DIRECT, 0),
         Pong(0, 0),
         HELLO,
-        Welcome(PROTOCOL, b"", "n2", 1, [], []),
+        Welcome(WIRE_HIGHEST, b"", "n2", 1, [], []),
         Failed(1, 2, "no", b"", []),
     ],
     ids=lambda message: type(message).__name__,
@@ -363,10 +419,21 @@ def test_a_node_of_another_cluster_is_refused_and_both_sides_say_so(tmp_path: Pa
     with running(tmp_path) as cluster:
         n1, _, n3 = cluster
         n3.stop()
-        other = replace(cluster.config, id=b"\xcc" * 16)
+        other = replace(cluster.config, id=b"\xcc" * 16, key=b"k" * 32)
         n3.configure(replace(n3.config, cluster=other, directory=tmp_path / "elsewhere"))
         n3.start()
-        ours, theirs = cluster.config.id.hex(), "cc" * 16
-        eventually(lambda: f"cluster {theirs}, not of {ours}" in n1.log, "n1 says who refused it")
-        eventually(lambda: f"cluster {theirs}, not of {ours}" in n3.log, "n3 says whom it refused")
+        said = f"was refused: {KEYLESS}; {ADVICE}"
+        for node, who in ((n1, "who answers at n3's address"), (n3, "who called itself n1")):
+            eventually(partial(_logged, node, f"{who} {said}"), f"{node.name} says so")
+        n3.stop()
+        with_key = replace(other, key=cluster.config.key)
+        n3.configure(replace(n3.config, cluster=with_key, directory=tmp_path / "yet elsewhere"))
+        n3.start()
+        ours, theirs = cluster.config.id.hex(), "cc" * 16  # who holds the key is told
+        for node, differs in ((n1, f"{ours} here, {theirs} there"), (n3, f"{theirs} here, {ours} there")):
+            eventually(partial(_logged, node, differs), f"{node.name} says what differs")
         assert n1.alive() >= {"n1", "n2"}
+
+
+def _logged(node: NodeProcess, text: str) -> bool:
+    return text in node.log

@@ -11,8 +11,7 @@ from basestore.protocol.codec import Message, encode
 from basestore.protocol.envelopes import class_of, enveloped, timeout_of
 from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.groups import requests_in
-from basestore.protocol.handshake import Hello, Welcome
-from basestore.protocol.limits import PROTOCOL
+from basestore.protocol.handshake import CLIENT_HELLO, Welcome
 from tests.cluster.processes import NodeProcess
 from tests.worlds.patience import PATIENCE_S
 
@@ -36,7 +35,7 @@ class Wire:
     def greeted(cls, node: NodeProcess) -> Self:
         """One whose handshake, as a client, is done."""
         wire = cls(node)
-        wire.say(Hello(PROTOCOL, b"", b"", ""))
+        wire.say(CLIENT_HELLO)
         (welcome,) = wire.hear()
         assert isinstance(welcome, Welcome)
         wire.seals()

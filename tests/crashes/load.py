@@ -34,7 +34,7 @@ from basestore.protocol.client import Delete, Set, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.groups import singly
 from basestore.replica.identity import Fresh
-from basestore.server.sync_thread import SyncThread
+from basestore.server.disk_threads import SyncThread
 from basestore.storage import rocks
 from basestore.storage.engine import Batch
 from basestore.storage.rocks import RocksEngine

@@ -16,7 +16,7 @@ from basestore.protocol.envelopes import Sealed, opened
 from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.groups import singly
 from basestore.protocol.handshake import BucketRow, Hello, MemberRow, Refused, Welcome
-from basestore.protocol.limits import PROTOCOL, ProtocolError
+from basestore.protocol.limits import WIRE_HIGHEST, ProtocolError
 from tests.worlds.patience import PATIENCE_S
 
 
@@ -185,7 +185,7 @@ class FakeNode:
 
 
 WELCOME = Welcome(
-    PROTOCOL,
+    WIRE_HIGHEST,
     bytes(16),
     "n1",
     5000,

@@ -36,7 +36,10 @@ LOSS = ae.LossRow(3, 1, 1, 2, 9, 0)
 COUNTS = [1] * len(operator.COUNTS)
 
 _EXAMPLES: list[Message] = [
-    handshake.Hello(4, b"c" * 16, b"d" * 16, "n1"),
+    handshake.EarlyHello(4, b"c" * 16, b"d" * 16, "n1"),
+    handshake.Hello(8, 9, b"", "n1", b"n" * 16),
+    handshake.Challenge(8, 9, "n2", b"m" * 16, b"p" * 32),
+    handshake.Proof(b"p" * 32, b"d" * 16, "127.0.0.1:7400"),
     handshake.Welcome(
         4, b"c" * 16, "n1", 5000,
         [MemberRow(0, "n1", "127.0.0.1:7400")], [BucketRow("once", "first-write-wins")],

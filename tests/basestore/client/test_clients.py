@@ -486,10 +486,9 @@ def test_a_reader_that_never_reads_is_not_read_from_and_others_are_served(runnin
     with basestore.sync.connect(running.endpoints[0]) as store:
         store.set("big", value)
         with socket.create_connection((host, int(port))) as deaf:
-            from basestore.protocol.handshake import Hello
-            from basestore.protocol.limits import PROTOCOL
+            from basestore.protocol.handshake import CLIENT_HELLO
 
-            deaf.sendall(pack([Hello(PROTOCOL, b"", b"", "")]))
+            deaf.sendall(pack([CLIENT_HELLO]))
             assert deaf.recv(1 << 16)
             deaf.settimeout(0.5)
             sent = 0

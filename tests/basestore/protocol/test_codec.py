@@ -32,7 +32,7 @@ from basestore.protocol.groups import (
     Stored,
     WriteMany,
 )
-from basestore.protocol.handshake import BucketRow, Welcome
+from basestore.protocol.handshake import BucketRow, Challenge, Hello, Proof, Welcome
 from basestore.protocol.heartbeats import Ping
 from basestore.protocol.limits import BATCH_MESSAGES_MAX, DEPTH_MAX, TIMEOUT_MS_MAX, ProtocolError
 from basestore.protocol.operator import (
@@ -121,6 +121,22 @@ _SHORT, _LONG = HEAD[:-1], HEAD + b"x"
 
 # Of each message with a check: fields that make a sound one senseless, and what is said about it.
 MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
+    Hello: [
+        *(({"nonce": bytes(count)}, "no nonce of the right length") for count in (0, 15, 17)),
+        ({"sender": ""}, "no nonce of the right length"),
+        *(({"lowest": wrong}, "names no versions") for wrong in (-1, 0, 10)),
+        ({"highest": 65536}, "names no versions"),
+    ],
+    Challenge: [
+        *(({"nonce": bytes(count)}, "of the wrong length") for count in (0, 15, 17)),
+        *(({"proof": bytes(count)}, "of the wrong length") for count in (0, 31, 33)),
+        ({"lowest": 10}, "names no versions"),
+    ],
+    Proof: [
+        *(({"proof": bytes(count)}, "of the wrong length") for count in (0, 31, 33)),
+        ({"digest": b""}, "of the wrong length"),
+        ({"address": "a" * 301}, "too long"),
+    ],
     Welcome: [
         ({"buckets": [BucketRow("once", "nonsense")]}, "rule that is not known"),
         *(({"timeout_ms_max": wrong}, "names no timeout") for wrong in (-1, 0, TIMEOUT_MS_MAX + 1)),

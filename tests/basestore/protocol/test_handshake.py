@@ -1,137 +1,100 @@
-"""The handshake without sockets: whole conversations between two sides, and what each writes to its log."""
+"""The handshake without sockets: what a client is answered, and of what versions are made.
 
-import json
+Covers `protocol/handshake.py`; conversations of nodes are in `test_proof.py`.
+"""
 
 import pytest
 
 from basestore.protocol.handshake import (
-    NAME_CHARACTERS_SHOWN,
-    Answer,
-    BucketRow,
+    CLIENT_HELLO,
     Differs,
-    Facts,
+    EarlyHello,
     Hello,
-    MemberRow,
     Refused,
+    Versions,
     Welcome,
-    answer,
-    difference,
-    hello,
-    judge,
+    welcomed,
 )
-from basestore.protocol.limits import PROTOCOL
+from basestore.protocol.limits import WIRE_HIGHEST, WIRE_LOWEST, ProtocolError
+from basestore.protocol.proof import Answer, Challenged, answer
+from tests.worlds.handshakes import NONCE, facts
 
-OURS, OTHERS = b"\xaa" * 16, b"\xbb" * 16
-MEMBERS = [MemberRow(0, "n1", "127.0.0.1:7400"), MemberRow(1, "n2", "127.0.0.1:7401")]
-
-
-def facts(name: str, cluster: bytes = OURS, replication: int = 3, diallers: str = "") -> Facts:
-    text = json.dumps({"replication": replication})
-    welcome = Welcome(PROTOCOL, cluster, name, 5000, MEMBERS, [BucketRow("once", "first-write-wins")])
-    return Facts(welcome, text.encode(), text, frozenset(diallers.split()))
-
-
-N1 = facts("n1")
+OTHERS = b"\xbb" * 16
 N2 = facts("n2", diallers="n1")
+OURS = N2.welcome.cluster
 
 
-def converse(dialler: Facts, acceptor: Facts, peer: str = "n2") -> list[str]:
-    """What a node and the one that it dials say in turn, and then the log of each that complains."""
-    said: list[object] = [hello(dialler)]
-    answered = answer(said[0], acceptor)
-    said.append(answered.reply)
-    last_word, complaint = judge(answered.reply, dialler, peer)
-    refusal = answered.refusal
-    if answered.differs:
-        assert last_word is not None  # it is waited for
-        refusal = difference(acceptor, answered.sender, last_word.configuration)
-    said += [last_word] if last_word is not None else []
-    lines = [type(message).__name__ for message in said]
-    lines += [f"{dialler.welcome.sender}: {complaint}"] if complaint else []
-    return lines + ([f"{acceptor.welcome.sender}: {refusal}"] if refusal else [])
-
-
-def test_a_member_that_dials_is_welcome() -> None:
-    assert converse(N1, N2) == ["Hello", "Welcome"]
-    assert answer(hello(N1), N2) == Answer(N2.welcome, "n1")
-
-
-def test_nodes_whose_configurations_differ_both_say_in_what() -> None:
-    told = "has another cluster configuration: replication:"
-    assert converse(facts("n1", replication=5), N2) == [
-        "Hello",
-        "Refused",
-        "Differs",
-        f"n1: n2 {told} 5 here, 3 there. Make both files agree and restart",
-        f"n2: n1 {told} 3 here, 5 there. Make both files agree and restart",
-    ]
-
-
-def test_a_node_of_another_cluster_is_refused_and_shown_no_configuration() -> None:
-    reason = f"this is a node of cluster {OURS.hex()}, not of {OTHERS.hex()}"
-    assert converse(facts("n1", OTHERS), N2) == [
-        "Hello",
-        "Refused",
-        f"n1: n2 refuses: {reason}",
-        f"n2: n1 was refused: {reason}",
-    ]
-    assert answer(hello(facts("n1", OTHERS)), N2).reply == Refused(reason, "")
-
-
-def test_a_member_that_should_not_dial_is_refused() -> None:
-    reason = "n1 opens the connection to it, and has not yet: check its address"
-    assert converse(N2, N1, "n1") == [
-        "Hello",
-        "Refused",
-        f"n2: n1 refuses: {reason}",
-        f"n1: n2 was refused: {reason}",
-    ]
-
-
-def test_who_reaches_another_node_than_it_meant_closes_the_connection() -> None:
-    complaint = "who answers at n3's address is not n3; check the addresses"
-    assert converse(N1, N2, "n3") == ["Hello", "Welcome", f"n1: {complaint}"]
-    assert judge(hello(N2), N1, "n3") == (None, complaint)
-    assert judge(Differs("{}"), N1, "n3") == (None, complaint)
+def answered_to(heard: object) -> Answer:
+    answered = answer(heard, N2, NONCE)
+    assert not isinstance(answered, Challenged)
+    return answered
 
 
 @pytest.mark.parametrize("cluster", [b"", OURS])
-@pytest.mark.parametrize("digest", [b"", N2.digest])
-def test_a_client_may_leave_out_what_it_does_not_know(cluster: bytes, digest: bytes) -> None:
-    answered = answer(Hello(PROTOCOL, cluster, digest, ""), N2)
-    assert isinstance(answered.reply, Welcome)
-    assert (answered.sender, answered.refusal) == ("", "")
-
-
-@pytest.mark.parametrize(("cluster", "digest"), [(b"", N2.digest), (OURS, b"")])
-def test_a_node_may_not(cluster: bytes, digest: bytes) -> None:
-    assert isinstance(answer(Hello(PROTOCOL, cluster, digest, "n1"), N2).reply, Refused)
+def test_a_client_may_leave_out_which_cluster_it_means(cluster: bytes) -> None:
+    assert answered_to(CLIENT_HELLO._replace(cluster=cluster)) == Answer(N2.welcome)
 
 
 @pytest.mark.parametrize(
     ("heard", "reason"),
     [
-        (Hello(PROTOCOL, OTHERS, b"", ""), "not of " + OTHERS.hex()),
-        (Hello(PROTOCOL, OURS, b"another", ""), "the cluster configurations differ"),
-        (Hello(PROTOCOL + 1, OTHERS, b"another", ""), f"version {PROTOCOL + 1} is not spoken here, only"),
+        (CLIENT_HELLO._replace(cluster=OTHERS), f"of cluster {OURS.hex()}, not of {OTHERS.hex()}"),
         (Differs("{}"), "the first message must be a hello"),
     ],
 )
 def test_a_client_that_insists_on_something_else_is_refused_and_shown_nothing(
     heard: object, reason: str
 ) -> None:
-    answered = answer(heard, N2)
-    assert isinstance(answered.reply, Refused)
-    assert reason in answered.reply.reason
-    assert answered == Answer(Refused(answered.refusal, ""), "", answered.refusal)  # nothing is awaited
+    answered = answered_to(heard)
+    assert reason in answered.refusal
+    assert answered == Answer(Refused(answered.refusal, ""), refusal=answered.refusal)
 
 
-def test_a_version_is_judged_before_what_it_might_have_meant_otherwise() -> None:
-    answered = answer(Hello(PROTOCOL - 1, OTHERS, b"another", "n1"), N2)
-    assert f"protocol version {PROTOCOL - 1}" in answered.refusal
-    assert not answered.differs
+@pytest.mark.parametrize("sender", ["", "n1"])
+def test_who_ran_what_was_before_is_told_so_in_the_form_that_it_understands(sender: str) -> None:
+    answered = answered_to(EarlyHello(7, OURS, N2.digest, sender))
+    reason = f"protocol version 7 is not spoken here, only {N2.versions}; upgrade to release 0.2 or later"
+    assert answered.reply == Refused(reason, "")
+    assert reason in answered.refusal
+    assert answered.peer == bool(sender)
 
 
-def test_of_a_name_that_never_ends_only_the_beginning_is_logged() -> None:
-    refusal = answer(Hello(PROTOCOL - 1, OURS, N2.digest, "x" * 1000), N2).refusal
-    assert refusal.startswith("x" * NAME_CHARACTERS_SHOWN + " was refused")
+@pytest.mark.parametrize(
+    ("ours", "theirs", "common"),
+    [
+        ((8, 8), (8, 8), 8),
+        ((8, 9), (8, 12), 9),
+        ((8, 12), (9, 10), 10),
+        ((8, 9), (9, 9), 9),
+        ((8, 9), (10, 12), 0),
+        ((10, 12), (8, 9), 0),
+    ],
+)
+def test_the_highest_version_that_both_speak_is_spoken(
+    ours: tuple[int, int], theirs: tuple[int, int], common: int
+) -> None:
+    assert Versions(*ours).common(Versions(*theirs)) == Versions(*theirs).common(Versions(*ours)) == common
+
+
+def test_a_client_is_told_which_version_is_spoken_or_that_there_is_none() -> None:
+    own = facts("n2", versions=(9, 11))
+    told = answer(Hello(8, 10, b"", "", b""), own, NONCE)
+    assert isinstance(told, Answer)
+    assert isinstance(told.reply, Welcome)
+    assert told.reply.version == 10
+    for theirs, upgraded in (((12, 13), "n2"), ((7, 8), "it")):
+        refused = answer(Hello(*theirs, b"", "", b""), own, NONCE)
+        assert isinstance(refused, Answer)
+        text = f"version {Versions(*theirs)} is not spoken here, only 9 to 11; upgrade {upgraded}"
+        assert refused.reply == Refused(f"protocol {text}", "")
+
+
+def test_a_client_goes_on_with_nothing_but_a_welcome_in_a_version_that_it_speaks() -> None:
+    assert welcomed(N2.welcome) == N2.welcome
+    for version in (WIRE_LOWEST - 1, WIRE_HIGHEST + 1):
+        with pytest.raises(ProtocolError, match=f"it speaks version {version} of the protocol, not"):
+            welcomed(N2.welcome._replace(version=version))
+    with pytest.raises(ProtocolError, match="no more clients"):
+        welcomed(Refused("no more clients", ""))
+    with pytest.raises(ProtocolError, match="not answer a hello with a welcome"):
+        welcomed(Differs("{}"))

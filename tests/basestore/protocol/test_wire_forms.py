@@ -1,5 +1,5 @@
 """The bytes of the messages on the path of a request, held against frames.txt: the wire changes on purpose
-only, and then PROTOCOL does too. `pytest --update` writes the file anew.
+only, and then the version does too. `pytest --update` writes the file anew.
 
 Covers `protocol/codec.py`, `replication.py` and `client.py`.
 """
@@ -12,7 +12,7 @@ from basestore.protocol.anti_entropy import Entries
 from basestore.protocol.client import Delete, Get, Got, Set, Written
 from basestore.protocol.codec import decode, encode
 from basestore.protocol.heartbeats import Ping, Pong
-from basestore.protocol.limits import PROTOCOL
+from basestore.protocol.limits import WIRE_HIGHEST
 from basestore.protocol.registry import NUMBERS
 from basestore.protocol.replication import Applied, Apply, Held, HeldDigest, Hinted, Range, Read, Superseded
 from tests.worlds.messages import EXAMPLES
@@ -28,7 +28,7 @@ HOT = (
 def test_the_bytes_of_messages_on_the_path_of_a_request_stay_what_they_are(
     request: pytest.FixtureRequest,
 ) -> None:
-    lines = [f"PROTOCOL {PROTOCOL}"]
+    lines = [f"WIRE_HIGHEST {WIRE_HIGHEST}"]
     for kind in HOT:
         payload = encode([EXAMPLES[kind], EXAMPLES[kind]])
         assert decode(payload) == [EXAMPLES[kind]] * 2

@@ -1,8 +1,9 @@
 """Connections on real sockets, with a node that nobody lets step: who is let in, and who is closed."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -14,20 +15,33 @@ from basestore.protocol.client import Failed, Get, Set
 from basestore.protocol.codec import Message, encode
 from basestore.protocol.envelopes import ADMIN, enveloped, seal
 from basestore.protocol.frames import FrameReader, pack
-from basestore.protocol.handshake import Goodbye, Hello, Refused, Welcome
+from basestore.protocol.handshake import (
+    CLIENT_HELLO,
+    Challenge,
+    EarlyHello,
+    Goodbye,
+    Hello,
+    Proof,
+    Refused,
+    Versions,
+    Welcome,
+)
 from basestore.protocol.heartbeats import Ping, Pong, StoreClaim
-from basestore.protocol.limits import PROTOCOL
+from basestore.protocol.limits import WIRE_HIGHEST, WIRE_LOWEST
 from basestore.protocol.operator import NodeStatus, Status
-from basestore.server import connections, slots
+from basestore.protocol.proof import KEYLESS, Facts, hello, prove
+from basestore.protocol.replication import Read
+from basestore.server import connections, link, slots
 from basestore.server.clock import instant
 from basestore.server.connections import Connections
 from basestore.server.poller import Poller
+from tests.worlds.handshakes import NONCE, OTHER_NONCE, member_facts
 from tests.worlds.patience import PATIENCE_S
 from tests.worlds.world import World
 
 pytestmark = pytest.mark.trio
 
-CLIENT = Hello(PROTOCOL, b"", b"", "")
+CLIENT = CLIENT_HELLO
 STATUS = Status(7)
 SLOW = Get(8, "default", b"k", Level.ONE, 1000, b"", True)  # its own replica is not stepped
 
@@ -64,7 +78,7 @@ class Listening:
     def __init__(self, world: World, port: int, served: Connections) -> None:
         self.node = world.node(1)
         self.served = served
-        self.hello = Hello(PROTOCOL, world.cluster.id, world.cluster.digest, "n1")
+        self.n1 = member_facts(world.cluster, "n1")
         self.wires: list[Wire] = []
         self._port = port
 
@@ -72,12 +86,35 @@ class Listening:
         self.wires.append(Wire(await trio.open_tcp_stream("127.0.0.1", self._port)))
         return self.wires[-1]
 
-    async def greeted(self, hello: Hello) -> Wire:
-        """One that was let in."""
+    async def greeted(self) -> Wire:
+        """A client that was let in."""
         wire = await self.connect()
-        await wire.say(hello)
+        await wire.say(CLIENT)
         assert isinstance(await wire.hear(), Welcome)
-        wire.sealing = not hello.sender
+        wire.sealing = True
+        return wire
+
+    async def challenged(self, said: Hello) -> tuple[Wire, Challenge]:
+        """One that calls itself a node, and is to prove it."""
+        wire = await self.connect()
+        await wire.say(said)
+        challenge = await wire.hear()
+        assert isinstance(challenge, Challenge)
+        return wire, challenge
+
+    async def proven(self, own: Facts) -> Wire:
+        """A node that has proven itself; it hears next what it is answered."""
+        said = hello(own, NONCE)
+        wire, challenge = await self.challenged(said)
+        proof, _ = prove(challenge, said, own, "n2")
+        assert isinstance(proof, Proof)
+        await wire.say(proof)
+        return wire
+
+    async def peer(self) -> Wire:
+        """n1, linked."""
+        wire = await self.proven(self.n1)
+        assert isinstance(await wire.hear(), Welcome)
         return wire
 
 
@@ -106,8 +143,8 @@ async def listening() -> AsyncIterator[Listening]:
 
 async def test_a_client_and_a_peer_are_let_in_and_served() -> None:
     async with listening() as at:
-        await at.greeted(CLIENT)
-        peer = await at.greeted(at.hello)
+        await at.greeted()
+        peer = await at.peer()
         assert isinstance(await peer.hear(), StoreClaim)
 
 
@@ -125,7 +162,7 @@ async def test_a_client_that_is_idle_makes_room_for_another_and_one_too_many_is_
 ) -> None:
     monkeypatch.setattr(connections, "slots_for", lambda members: (2, 2))
     async with listening() as at:
-        first, second = await at.greeted(CLIENT), await at.greeted(CLIENT)
+        first, second = await at.greeted(), await at.greeted()
         third = await at.connect()
         await third.say(CLIENT)
         refused = await third.hear()
@@ -134,7 +171,7 @@ async def test_a_client_that_is_idle_makes_room_for_another_and_one_too_many_is_
         monkeypatch.setattr(slots, "IDLE_S_MIN", 0.0)
         await second.say(STATUS)  # the other one is idle longer
         assert isinstance(await second.hear(), NodeStatus)
-        await at.greeted(CLIENT)
+        await at.greeted()
         assert await first.hear() is None
         await second.say(STATUS)
         assert isinstance(await second.hear(), NodeStatus)
@@ -144,9 +181,9 @@ async def test_a_client_that_is_idle_makes_room_for_another_and_one_too_many_is_
 async def test_strangers_and_clients_take_no_member_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "slots_for", lambda members: (2, 1))
     async with listening() as at:
-        await at.greeted(CLIENT)
+        await at.greeted()
         strangers = [await at.connect() for _ in range(4)]  # they say nothing
-        peer = await at.greeted(at.hello)
+        peer = await at.peer()
         assert isinstance(await peer.hear(), StoreClaim)
         assert await strangers[0].hear() is None
 
@@ -154,7 +191,7 @@ async def test_strangers_and_clients_take_no_member_its_place(monkeypatch: pytes
 async def test_a_frame_that_was_begun_must_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "FRAME_S_MAX", 0.1)
     async with listening() as at:
-        slow, idle = await at.greeted(CLIENT), await at.greeted(CLIENT)
+        slow, idle = await at.greeted(), await at.greeted()
         await slow.stream.send_all(pack([STATUS])[:-1])
         assert await slow.hear() is None
         await idle.say(STATUS)
@@ -167,7 +204,7 @@ async def test_of_clients_that_hold_too_much_together_the_one_that_holds_most_go
     monkeypatch.setattr(slots, "CLIENT_BYTES_MAX", 1 << 20)
     frame = b"".join(seal([Set(1, "default", b"k", bytes(1 << 20), 2, 1000, 0, b""), STATUS]))
     async with listening() as at:
-        most, less = await at.greeted(CLIENT), await at.greeted(CLIENT)
+        most, less = await at.greeted(), await at.greeted()
         await less.stream.send_all(frame[: 300 << 10])
         await most.stream.send_all(frame[: 900 << 10])
         assert await most.hear() is None
@@ -177,7 +214,7 @@ async def test_of_clients_that_hold_too_much_together_the_one_that_holds_most_go
 
 async def test_who_is_told_goodbye_gets_its_answers_and_what_it_asks_later_is_refused_definitely() -> None:
     async with listening() as at:
-        client, peer = await at.greeted(CLIENT), await at.greeted(at.hello)
+        client, peer = await at.greeted(), await at.peer()
         assert isinstance(await peer.hear(), StoreClaim)
         assert isinstance(await peer.hear(), Ping)
         await client.say(SLOW, STATUS)
@@ -205,7 +242,7 @@ async def test_who_is_told_goodbye_gets_its_answers_and_what_it_asks_later_is_re
 async def test_a_goodbye_waits_for_no_answer_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "GOODBYE_S_MAX", 0.3)
     async with listening() as at:
-        client = await at.greeted(CLIENT)
+        client = await at.greeted()
         await client.say(SLOW)
         with trio.fail_after(PATIENCE_S):
             await at.served.say_goodbye()
@@ -213,16 +250,16 @@ async def test_a_goodbye_waits_for_no_answer_that_takes_too_long(monkeypatch: py
 
 async def test_a_peer_that_connects_anew_has_lost_its_old_link() -> None:
     async with listening() as at:
-        old = await at.greeted(at.hello)
+        old = await at.peer()
         assert [type(await old.hear()) for _ in range(2)] == [StoreClaim, Ping]
-        new = await at.greeted(at.hello)
+        new = await at.peer()
         assert await old.ends()
         assert await new.hear()
 
 
 async def test_a_peer_whose_outbox_ran_over_loses_its_link() -> None:
     async with listening() as at:
-        peer = await at.greeted(at.hello)
+        peer = await at.peer()
         assert await peer.hear()
         outbox = at.node.peers.all[0].outbox
         while outbox.put(Pong(1, 1), 1 << 20):
@@ -234,21 +271,190 @@ async def test_a_peer_whose_outbox_ran_over_loses_its_link() -> None:
 
 async def test_who_says_what_is_not_for_him_to_say_is_closed() -> None:
     async with listening() as at:
-        client = await at.greeted(CLIENT)
+        client = await at.greeted()
         await client.stream.send_all(enveloped(encode([Pong(1, 1)]), 1, 1, 0, ADMIN))
         assert await client.hear() is None
 
 
 async def test_the_same_refusal_is_not_logged_over_and_over(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.WARNING)
     async with listening() as at:
-        for name in ("n3", "n3", "nobody", "n3"):
-            stranger = await at.connect()
-            await stranger.say(at.hello._replace(sender=name))
+        for name in ("n3", "n3", "n4", "n3"):
+            own = replace(at.n1, welcome=at.n1.welcome._replace(sender=name))
+            stranger = await at.proven(own)
             assert isinstance(await stranger.hear(), Refused)
             assert await stranger.hear() is None
     told = [record.getMessage() for record in caplog.records]
     assert [line.split(" was refused")[0] for line in told] == [
         "n2: a connection was closed: n3",
-        "n2: a connection was closed: nobody",
+        "n2: a connection was closed: n4",
     ]
+
+
+# --- strangers -------------------------------------------------------------------------------------
+
+
+IMPOSTORS: dict[str, Callable[[Challenge, Facts], Message]] = {
+    "a wrong proof": lambda challenge, n1: Proof(b"w" * 32, n1.digest, "127.0.0.1:1"),
+    "the proof that it was given": lambda challenge, n1: Proof(challenge.proof, n1.digest, "127.0.0.1:1"),
+    "a wrong digest, as if the right one came back": lambda challenge, n1: Proof(bytes(32), bytes(16), ""),
+    "a request in place of a proof": lambda challenge, n1: Read(1, b"\0\0\7k", 5000, True, False, True),
+    "a hello once more": lambda challenge, n1: hello(n1, OTHER_NONCE),
+}
+
+
+@pytest.mark.parametrize("how", IMPOSTORS)
+async def test_who_calls_himself_a_member_and_has_no_key_is_told_nothing_and_disturbs_no_link(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with listening() as at:
+        peer = await at.peer()
+        assert [type(await peer.hear()) for _ in range(2)] == [StoreClaim, Ping]
+        outbox = at.node.peers.all[0].outbox
+        wire, challenge = await at.challenged(hello(at.n1, NONCE))
+        assert at.node.peers.all[0].outbox is outbox
+        await wire.say(IMPOSTORS[how](challenge, at.n1))
+        assert await wire.hear() == Refused(KEYLESS, "")
+        assert await wire.hear() is None
+        assert at.node.peers.all[0].outbox is outbox
+        assert at.node.peers.all[0].linked
+        outbox.put(Pong(1, 1))
+        at.served.send()
+        assert await peer.hear() == Pong(1, 1)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "who called itself n1 was refused: it has not proven" in line
+
+
+async def test_a_recorded_proof_lets_nobody_in() -> None:
+    async with listening() as at:
+        said = hello(at.n1, NONCE)
+        member, challenge = await at.challenged(said)
+        recorded, _ = prove(challenge, said, at.n1, "n2")
+        assert isinstance(recorded, Proof)
+        await member.say(recorded)
+        assert isinstance(await member.hear(), Welcome)
+        outbox = at.node.peers.all[0].outbox
+        replay, fresh = await at.challenged(said)
+        assert fresh.nonce != challenge.nonce
+        await replay.say(recorded)
+        assert await replay.hear() == Refused(KEYLESS, "")
+        assert at.node.peers.all[0].outbox is outbox
+
+
+async def test_a_member_gets_in_however_many_say_nothing_or_call_themselves_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connections, "slots_for", lambda members: (8, 2))
+    async with listening() as at:
+        for _ in range(3):
+            for _ in range(40):
+                await at.connect()  # and says nothing
+                await at.challenged(hello(at.n1, NONCE))
+            assert isinstance(await (await at.peer()).hear(), StoreClaim)
+    assert len(caplog.records) == 1  # that some had to go
+
+
+async def test_a_stranger_that_has_said_something_outlasts_those_that_say_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "slots_for", lambda members: (4, 2))
+    async with listening() as at:
+        said = hello(at.n1, NONCE)
+        member = await at.connect()  # its first words are slow
+        silent = [await at.connect() for _ in range(3)]
+        await member.say(said)
+        challenge = await member.hear()
+        silent += [await at.connect() for _ in range(3)]
+        assert all([await wire.ends() for wire in silent[:3]])
+        proof, _ = prove(challenge, said, at.n1, "n2")
+        assert isinstance(proof, Proof)
+        await member.say(proof)
+        assert isinstance(await member.hear(), Welcome)
+
+
+async def test_who_ran_what_was_before_is_refused_in_the_form_that_it_understands() -> None:
+    async with listening() as at:
+        for sender in ("", "n1"):
+            early = await at.connect()
+            await early.say(EarlyHello(7, b"", b"", sender))
+            refused = await early.hear()
+            assert isinstance(refused, Refused)
+            assert "protocol version 7 is not spoken here, only" in refused.reason
+            assert await early.hear() is None
+
+
+async def test_who_closes_the_connection_at_the_first_word_may_run_an_older_release(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def hang_up(stream: trio.SocketStream) -> None:
+        await stream.receive_some(1 << 16)
+        await stream.aclose()
+
+    told: list[str] = []
+    complained = trio.Event()
+
+    def complain(level: int, text: str) -> None:
+        told.append(text)
+        complained.set()
+
+    async with listening() as at, trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        address = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        monkeypatch.setattr(connections, "dial", lambda _: link.dial(address))
+        monkeypatch.setattr(at.served, "complain", complain)
+        nursery.start_soon(partial(trio.serve_listeners, hang_up, listeners))
+        nursery.start_soon(at.served.dial_forever, 2)
+        with trio.fail_after(PATIENCE_S):
+            await complained.wait()
+        nursery.cancel_scope.cancel()
+    assert "n3 closed the connection at the first word: it may run a release from before 0.2" in told[0]
+    assert "cannot be in one cluster with this one: upgrade it" in told[0]
+
+
+async def test_a_link_and_a_client_speak_the_highest_version_that_both_sides_do() -> None:
+    async with listening() as at:
+        client = await at.connect()
+        await client.say(CLIENT._replace(highest=WIRE_HIGHEST + 4))
+        newer = await at.proven(replace(at.n1, versions=Versions(WIRE_LOWEST, WIRE_HIGHEST + 4)))
+        for wire in (client, newer):
+            welcome = await wire.hear()
+            assert isinstance(welcome, Welcome)
+            assert welcome.version == WIRE_HIGHEST
+
+
+# --- addresses -------------------------------------------------------------------------------------
+
+
+async def told_of_n1(at: Listening) -> str:
+    """The address of n1 as a client learns it."""
+    client = await at.connect()
+    await client.say(CLIENT)
+    welcome = await client.hear()
+    assert isinstance(welcome, Welcome)
+    return welcome.members[0].address
+
+
+async def test_clients_are_told_the_address_that_a_member_tells_itself() -> None:
+    async with listening() as at:
+        assert await told_of_n1(at) == at.n1.address
+        assert isinstance(await (await at.proven(replace(at.n1, address="10.9.8.7:1"))).hear(), Welcome)
+        assert await told_of_n1(at) == "10.9.8.7:1"
+
+
+async def test_what_is_no_address_changes_nothing_and_the_log_says_whose_file_to_correct(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with listening() as at:
+        assert isinstance(await (await at.proven(replace(at.n1, address="now\nhere"))).hear(), Welcome)
+        assert await told_of_n1(at) == at.n1.address
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("n2: n1 tells an address that is none: 'now\\nhere' is not an address")
+    assert line.endswith(f"Correct its file; meanwhile it is looked for at {at.n1.address}")
+
+
+async def test_where_somebody_has_no_proof_nobody_is_looked_for() -> None:
+    async with listening() as at:
+        wire, _ = await at.challenged(hello(at.n1, NONCE))
+        await wire.say(Proof(b"w" * 32, at.n1.digest, "6.6.6.6:6"))
+        assert await wire.hear() == Refused(KEYLESS, "")
+        assert await told_of_n1(at) == at.n1.address

@@ -134,7 +134,7 @@ def test_only_what_is_synced_is_counted(config: NodeConfig, monkeypatch: pytest.
 
     really_sync = RocksEngine.sync
     monkeypatch.setattr(RocksEngine, "sync", sync)
-    monkeypatch.setattr("basestore.server.disk_watch.NOTE_S", 0.001)
+    monkeypatch.setattr("basestore.server.disk_threads.NOTE_S", 0.001)
     monkeypatch.setattr("basestore.server.service.LOOK_S", 0.001)
     monkeypatch.setattr(
         "basestore.server.service.note_held", lambda _, count: counted.append((count, synced))

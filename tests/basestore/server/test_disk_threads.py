@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from basestore.server import disk_watch
-from basestore.server.disk_watch import DiskWatch
+from basestore.server import disk_threads
+from basestore.server.disk_threads import DiskWatch
 from tests.worlds.patience import PATIENCE_S, eventually
 
 LONG_S = 2 * PATIENCE_S
@@ -27,7 +27,7 @@ def test_it_looks_at_once_when_the_node_rests_no_more(tmp_path: Path) -> None:
 def test_what_is_durable_is_noted_once_and_later_what_is_newer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk_watch, "NOTE_S", 0.0)
+    monkeypatch.setattr(disk_threads, "NOTE_S", 0.0)
     noted: list[int] = []
     watch = DiskWatch(tmp_path, 3, noted.append)
     try:
@@ -41,7 +41,7 @@ def test_what_is_durable_is_noted_once_and_later_what_is_newer(
 
 
 def test_it_is_not_noted_more_often_than_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk_watch, "NOTE_S", LONG_S)
+    monkeypatch.setattr(disk_threads, "NOTE_S", LONG_S)
     noted: list[int] = []
     watch = DiskWatch(tmp_path, 0, noted.append)
     try:
@@ -58,7 +58,7 @@ def test_it_is_not_noted_more_often_than_is_needed(tmp_path: Path, monkeypatch: 
 def test_a_disk_that_hangs_keeps_nobody_from_stopping(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk_watch, "STOP_S_MAX", 0.01)
+    monkeypatch.setattr(disk_threads, "STOP_S_MAX", 0.01)
     hangs, ends = threading.Event(), threading.Event()
 
     def hang(_: int) -> None:

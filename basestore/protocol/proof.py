@@ -1,0 +1,211 @@
+"""Proof: what two nodes say to each other until each knows that the other holds the cluster's key, and agrees
+with it on the configuration. Pure: nonces are drawn by who calls.
+
+    who connects                                who accepts
+    hello(own, nonce)             -> Hello ->   answer(heard, own, nonce)
+    prove(heard, said, own, peer) <- Challenge
+                                  -> Proof ->   answer_proof(heard, challenged, own)
+    judge(heard, own, peer)       <- Welcome, or Refused, and then perhaps Differs
+
+A proof is a keyed hash (BLAKE2b, RFC 7693) over which side gives it, both names, both nonces and both ranges
+of versions; the one of who connects covers what it tells besides. A nonce is never used again, so a proof
+that was overheard proves nothing on another connection. A side never gives the proof that it asks for, so
+what comes back is no proof either; nor is what was meant for a node of another name.
+
+Whoever has not proven itself is told the same, whatever it calls itself: who asks learns no member's name.
+"""
+
+import hashlib
+from collections.abc import Set
+from dataclasses import dataclass, field
+from hmac import compare_digest
+from typing import Final, NamedTuple
+
+from basestore.protocol.handshake import (
+    PROOF_BYTES,
+    Challenge,
+    Differs,
+    EarlyHello,
+    Hello,
+    Proof,
+    Refused,
+    Versions,
+    Welcome,
+    differences,
+)
+
+CHARACTERS_SHOWN = 300  # of what somebody else says, in a log
+KEYLESS = "it has not proven that it holds this cluster's key"
+ADVICE = "it is of another cluster, or another [cluster] key stands in one of the files"
+_PERSON: Final = b"basestore-peer"
+_DIALS, _ACCEPTS = b"dials", b"accepts"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one side knows of itself and its cluster. `welcome`: what it says to whom it lets in;
+    `configuration`: the canonical text, of which `digest` is the digest; `diallers`: the names of the
+    members that open the connection to this one; `address`: where it can be reached; `proof_key`: of which
+    no message says anything."""
+
+    versions: Versions
+    welcome: Welcome
+    digest: bytes
+    configuration: str
+    diallers: Set[str]
+    address: str
+    proof_key: bytes = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.welcome.sender
+
+
+class Answer(NamedTuple):
+    """What who accepts answers. `sender`: the name of the node that it has proven to be, empty for a client;
+    `address`: where that says it can be reached. `refusal`: why the connection is closed after the reply,
+    empty if it is not. `peer`: an operator should know, for it wanted to be a node. `differs`: what comes
+    back may be the other side's configuration, and is worth hearing."""
+
+    reply: Welcome | Refused
+    sender: str = ""
+    address: str = ""
+    refusal: str = ""
+    peer: bool = False
+    differs: bool = False
+
+
+class Challenged(NamedTuple):
+    """A node that has still to prove that it is one: what it said, and what it is answered."""
+
+    hello: Hello
+    reply: Challenge
+
+
+# --- who accepts -----------------------------------------------------------------------------------
+
+
+def answer(heard: object, own: Facts, nonce: bytes) -> Answer | Challenged:
+    """Whether who says this first is let in, or has to prove itself. What hinders most comes first: another
+    version may mean something else by the fields that follow."""
+    if isinstance(heard, EarlyHello):
+        reason = f"protocol version {heard.protocol} is not spoken here, only {own.versions}; upgrade"
+        return _unproven(heard.sender, own, f"{reason} to release 0.2 or later")
+    if not isinstance(heard, Hello):
+        return refused("the first message must be a hello")
+    version = own.versions.common(heard.versions)
+    if not version:
+        older = "it" if heard.highest < own.versions.lowest else own.name
+        text = f"protocol version {heard.versions} is not spoken here, only {own.versions}; upgrade {older}"
+        return _unproven(heard.sender, own, text)
+    if heard.sender:
+        challenge = Challenge(*own.versions, own.name, nonce, bytes(PROOF_BYTES))
+        return Challenged(heard, challenge._replace(proof=_proof(own, _ACCEPTS, heard, challenge)))
+    # A client that names no cluster takes what it finds.
+    if heard.cluster not in (b"", own.welcome.cluster):
+        return refused(
+            f"this is a node of cluster {own.welcome.cluster.hex()}, not of {heard.cluster.hex():.100}"
+        )
+    return Answer(own.welcome._replace(version=version))
+
+
+def answer_proof(heard: object, challenged: Challenged, own: Facts) -> Answer:
+    """What a challenged node is answered to its proof, or to whatever else it says."""
+    said, challenge = challenged
+    name = said.sender
+    if not isinstance(heard, Proof) or not compare_digest(
+        heard.proof, _proof(own, _DIALS, said, challenge, heard.digest, heard.address.encode())
+    ):
+        return _unproven(name, own, KEYLESS, ADVICE)
+    if not compare_digest(heard.digest, own.digest):
+        reason = "the cluster configurations differ"
+        return Answer(
+            Refused(reason, own.configuration), name, refusal=_told(name, reason), peer=True, differs=True
+        )
+    if name not in own.diallers:
+        address, reason = "", f"{name!r} is not a member"
+        if name in own.welcome.names.values():
+            address = heard.address
+            reason = f"{own.name} opens the connection to it, and has not yet: it tries {shown(address)} now"
+        return Answer(Refused(reason, ""), name, address, _told(name, reason), peer=True)
+    version = own.versions.common(said.versions)
+    return Answer(own.welcome._replace(version=version), name, heard.address)
+
+
+def refused(reason: str) -> Answer:
+    """The answer to a client that is not let in."""
+    return Answer(Refused(reason, ""), refusal=reason)
+
+
+def _unproven(name: str, own: Facts, reason: str, advice: str = "") -> Answer:
+    """The answer to who calls itself by this name, empty for a client. A name that is none of a member's is
+    not logged: there is no end of such."""
+    if not name:
+        return refused(reason)
+    who = name if name in own.welcome.names.values() else "a node"
+    told = f"who called itself {who} was refused: {reason}{'; ' if advice else ''}{advice}"
+    return Answer(Refused(reason, ""), refusal=told, peer=True)
+
+
+def _told(name: str, reason: str) -> str:
+    return f"{name} was refused: {reason}"
+
+
+def _proof(own: Facts, role: bytes, hello: Hello, challenge: Challenge, *told: bytes) -> bytes:
+    """That this role holds the key. Each part has its length before it: so no two lists of parts are the
+    same bytes."""
+    sides = [(side.sender.encode(), side.nonce, b"%d %d" % side.versions) for side in (hello, challenge)]
+    keyed = hashlib.blake2b(key=own.proof_key, digest_size=PROOF_BYTES, person=_PERSON)
+    for part in (role, *sides[0], *sides[1], *told):
+        keyed.update(len(part).to_bytes(4))
+        keyed.update(part)
+    return keyed.digest()
+
+
+# --- who connects ----------------------------------------------------------------------------------
+
+
+def hello(own: Facts, nonce: bytes) -> Hello:
+    """The first words of a node."""
+    return Hello(*own.versions, b"", own.name, nonce)
+
+
+def prove(heard: object, said: Hello, own: Facts, peer: str) -> tuple[Proof | Refused | None, str]:
+    """What a node that has said hello, and meant it for `peer`, says to the answer; and why it then closes
+    the connection, empty if it does not."""
+    if isinstance(heard, Refused):
+        return None, f"{peer} refuses: {shown(heard.reason)}"
+    if not isinstance(heard, Challenge):
+        return None, f"who answers at {peer}'s address does not speak as a node; check the addresses"
+    if not compare_digest(heard.proof, _proof(own, _ACCEPTS, said, heard)):
+        return Refused(KEYLESS, ""), f"who answers at {peer}'s address was refused: {KEYLESS}; {ADVICE}"
+    if heard.sender != peer:
+        return None, f"who answers at {peer}'s address is {heard.sender}; check the addresses"
+    proof = Proof(bytes(PROOF_BYTES), own.digest, own.address)
+    return proof._replace(proof=_proof(own, _DIALS, said, heard, proof.digest, proof.address.encode())), ""
+
+
+def judge(heard: object, own: Facts, peer: str) -> tuple[Differs | None, str]:
+    """What a node makes of the answer to its proof: what it still says to it, and why it then closes the
+    connection, empty if all is well."""
+    if isinstance(heard, Refused) and heard.configuration:
+        return Differs(own.configuration), difference(own, peer, heard.configuration)
+    if isinstance(heard, Refused):
+        return None, f"{peer} refuses: {shown(heard.reason)}"
+    if isinstance(heard, Welcome) and own.versions.lowest <= heard.version <= own.versions.highest:
+        return None, ""
+    return None, f"{peer} does not answer a proof with a welcome"
+
+
+# --- what differs ----------------------------------------------------------------------------------
+
+
+def difference(own: Facts, peer: str, theirs: str) -> str:
+    """For the log: what two nodes' configurations disagree on."""
+    listed = "; ".join(differences(own.configuration, theirs))
+    return f"{peer} has another cluster configuration: {listed}. Make both files agree and restart"
+
+
+def shown(text: str) -> str:
+    """The beginning of what somebody else says, as one line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:CHARACTERS_SHOWN])

@@ -1,0 +1,149 @@
+"""Handshakes: carries the first words between this node and whoever connects to it, or whom it connects to.
+
+Owns the nonces, which are drawn here, and what this node says of itself and of its cluster, the addresses of
+the members included. What is said and who is let in is decided in `protocol/handshake.py` and
+`protocol/proof.py`; whether there is room, and what becomes of the connection afterwards, is for
+`connections`.
+"""
+
+import logging
+import secrets
+from collections.abc import Callable
+
+from basestore.cluster.addresses import Addresses
+from basestore.config import NodeConfig
+from basestore.errors import ConfigurationError
+from basestore.protocol.handshake import (
+    BEFORE,
+    NONCE_BYTES,
+    BucketRow,
+    Differs,
+    MemberRow,
+    Versions,
+    Welcome,
+)
+from basestore.protocol.limits import WIRE_LOWEST, ProtocolError
+from basestore.protocol.proof import (
+    Answer,
+    Challenged,
+    Facts,
+    answer,
+    answer_proof,
+    difference,
+    hello,
+    judge,
+    prove,
+    shown,
+)
+from basestore.server.link import Ended, Link
+
+Complain = Callable[[int, str], None]
+
+
+class PeerRefused(ProtocolError):
+    """Who called itself a node was refused. An operator should know."""
+
+
+class Handshakes:
+    """Of one node. `seat`: the answer to a client, or another one where there is no slot for it; `stir`: a
+    stranger has said something. `addresses`: of the members, as far as they are known."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        complain: Complain,
+        seat: Callable[[Answer], Answer],
+        stir: Callable[[Link], None],
+    ) -> None:
+        self._complain = complain
+        self._seat = seat
+        self._stir = stir
+        self.addresses = Addresses(config.cluster.members)
+        self._own = facts_of(config)
+        self._names = list(self._own.welcome.names.values())
+
+    async def admit(self, link: Link) -> str:
+        """Hear a hello and answer it. Returns the node's name, or "" for a client; ProtocolError when it was
+        refused."""
+        own = self._own
+        answered = answer(await link.receive_one(), own, secrets.token_bytes(NONCE_BYTES))
+        if isinstance(answered, Challenged):
+            self._stir(link)
+            await link.send(answered.reply)
+            answered = answer_proof(await link.receive_one(), answered, own)
+        elif isinstance(answered.reply, Welcome):
+            answered = self._seat(answered)
+        if answered.address:
+            self._tell(answered.sender, answered.address)
+        reply, refusal = answered.reply, answered.refusal
+        if isinstance(reply, Welcome):
+            link.version = reply.version
+            reply = reply._replace(members=self._members(reply))
+        await link.send(reply)
+        if answered.differs:
+            heard = await link.receive_one()
+            if isinstance(heard, Differs):
+                refusal = difference(own, answered.sender, heard.configuration)
+        if refusal:
+            raise PeerRefused(refusal) if answered.peer else ProtocolError(refusal)
+        return answered.sender
+
+    async def introduce(self, link: Link, peer: str) -> None:
+        """Say hello to a member, and prove to it who this is as it does; ProtocolError when it refuses, or is
+        another."""
+        own = self._own
+        said = hello(own, secrets.token_bytes(NONCE_BYTES))
+        await link.send(said)
+        try:
+            heard = await link.receive_one()
+        except Ended as error:
+            text = f"{peer} {BEFORE}, which cannot be in one cluster with this one: upgrade it"
+            raise ProtocolError(text) from error
+        word, complaint = prove(heard, said, own, peer)
+        if word is not None:
+            await link.send(word)
+        if complaint:
+            raise ProtocolError(complaint)
+        welcome = await link.receive_one()
+        last_word, complaint = judge(welcome, own, peer)
+        if last_word is not None:
+            await link.send(last_word)
+        if complaint:
+            raise ProtocolError(complaint)
+        if isinstance(welcome, Welcome):  # it is, if there is no complaint
+            link.version = welcome.version
+            for member in welcome.members:
+                if member.name == peer:
+                    self._tell(peer, member.address)
+
+    def _members(self, welcome: Welcome) -> list[MemberRow]:
+        """The members, at the addresses that they told."""
+        return [
+            member._replace(address=self.addresses.known(index))
+            for index, member in enumerate(welcome.members)
+        ]
+
+    def _tell(self, peer: str, address: str) -> None:
+        """A member that has proven itself says where it can be reached."""
+        index = self._names.index(peer)
+        try:
+            if self.addresses.tell(index, address):
+                text = f"{peer} says that its address is {address}, and is looked for there from now on"
+                self._complain(logging.INFO, f"{text}; correct it in this node's file")
+        except ConfigurationError as error:
+            text = f"{peer} tells an address that is none: {shown(str(error))}. Correct its file"
+            known = self.addresses.known(index)
+            self._complain(logging.WARNING, f"{text}; meanwhile it is looked for at {known}")
+
+
+def facts_of(config: NodeConfig) -> Facts:
+    """What this node says of itself and of its cluster in a handshake."""
+    cluster = config.cluster
+    members = [MemberRow(member.number, member.name, member.address) for member in cluster.members]
+    buckets = [BucketRow(name, rule.value) for name, rule in sorted(cluster.buckets.items())]
+    versions = Versions(WIRE_LOWEST, config.wire_highest)
+    welcome = Welcome(versions.highest, cluster.id, config.name, cluster.timeout_ms_max, members, buckets)
+    # The members before this one open the connection to it.
+    diallers = frozenset(member.name for member in cluster.members[: cluster.member_index(config.name)])
+    address, key = config.member.address, cluster.proof_key
+    return Facts(versions, welcome, cluster.digest, cluster.canonical(), diallers, address, key)

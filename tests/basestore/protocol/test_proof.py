@@ -1,0 +1,257 @@
+"""Two nodes prove to each other that they hold the cluster's key, without sockets: whole conversations, what
+each writes to its log, and every way in which a proof could be used for something else.
+
+Covers `protocol/proof.py`.
+"""
+
+import pytest
+
+from basestore.protocol.codec import Message, encode
+from basestore.protocol.handshake import Challenge, Differs, Hello, Proof, Refused, Versions, Welcome
+from basestore.protocol.proof import (
+    ADVICE,
+    CHARACTERS_SHOWN,
+    KEYLESS,
+    Answer,
+    Challenged,
+    Facts,
+    answer,
+    answer_proof,
+    difference,
+    hello,
+    judge,
+    prove,
+)
+from tests.worlds.handshakes import NONCE, OTHER_NONCE, facts
+
+OURS, OTHERS = b"\xaa" * 16, b"\xbb" * 16
+WRONG = b"w" * 32
+N1 = facts("n1", address="10.0.0.1:7400")
+N2 = facts("n2", diallers="n1")
+N3 = facts("n3", diallers="n1 n2")
+
+
+def challenged(said: Hello, own: Facts, nonce: bytes = OTHER_NONCE) -> Challenged:
+    answered = answer(said, own, nonce)
+    assert isinstance(answered, Challenged)
+    return answered
+
+
+def proof_of(own: Facts, said: Hello, challenge: Challenge, peer: str) -> Proof:
+    proof, complaint = prove(challenge, said, own, peer)
+    assert isinstance(proof, Proof), complaint
+    return proof
+
+
+def converse(dialler: Facts, acceptor: Facts, peer: str = "n2") -> tuple[list[Message], list[str]]:
+    """What a node and the one that it dials say in turn, and what each complains of."""
+    said: list[Message] = [hello(dialler, NONCE)]
+    first = answer(said[0], acceptor, OTHER_NONCE)
+    said.append(first.reply)
+    word, complaint = prove(first.reply, hello(dialler, NONCE), dialler, peer)
+    said += [word] if word is not None else []
+    answered = first if isinstance(first, Answer) else None
+    if isinstance(first, Challenged) and word is not None:
+        answered = answer_proof(word, first, acceptor)
+    refusal = answered.refusal if answered is not None else ""
+    if not complaint:
+        assert answered is not None
+        said.append(answered.reply)
+        last_word, complaint = judge(answered.reply, dialler, peer)
+        if answered.differs:
+            assert last_word is not None  # it is waited for
+            said.append(last_word)
+            refusal = difference(acceptor, answered.sender, last_word.configuration)
+    lines = [f"{dialler.name}: {complaint}"] if complaint else []
+    return said, lines + ([f"{acceptor.name}: {refusal}"] if refusal else [])
+
+
+def kinds(said: list[Message]) -> list[str]:
+    return [type(message).__name__ for message in said]
+
+
+def test_a_member_that_dials_proves_itself_and_is_welcome() -> None:
+    said, complaints = converse(N1, N2)
+    assert kinds(said) == ["Hello", "Challenge", "Proof", "Welcome"]
+    assert complaints == []
+    answered = answer_proof(said[2], challenged(hello(N1, NONCE), N2), N2)
+    assert answered == Answer(N2.welcome, "n1", "10.0.0.1:7400")
+
+
+def test_nodes_whose_configurations_differ_both_say_in_what() -> None:
+    told = "has another cluster configuration: replication:"
+    said, complaints = converse(facts("n1", replication=5), N2)
+    assert kinds(said) == ["Hello", "Challenge", "Proof", "Refused", "Differs"]
+    assert complaints == [
+        f"n1: n2 {told} 5 here, 3 there. Make both files agree and restart",
+        f"n2: n1 {told} 3 here, 5 there. Make both files agree and restart",
+    ]
+
+
+def test_a_node_with_another_key_is_refused_and_told_nothing_and_both_logs_say_what_to_look_at() -> None:
+    stranger = facts("n1", cluster=OTHERS, key=b"x" * 32)
+    said, complaints = converse(stranger, N2)
+    assert kinds(said) == ["Hello", "Challenge", "Refused"]
+    assert complaints == [
+        f"n1: who answers at n2's address was refused: {KEYLESS}; {ADVICE}",
+        f"n2: who called itself n1 was refused: {KEYLESS}; {ADVICE}",
+    ]
+
+
+def secrets_of(own: Facts) -> list[bytes]:
+    return [own.welcome.cluster, own.digest, own.configuration.encode(), b"n3", own.proof_key]
+
+
+@pytest.mark.parametrize("proof", ["none", "wrong", "anything"])
+def test_nothing_that_only_members_know_is_said_before_the_proof_of_the_other(proof: str) -> None:
+    said: list[Message] = [hello(N1, NONCE)]
+    asked = challenged(hello(N1, NONCE), N2)
+    word, _ = prove(asked.reply._replace(proof=WRONG), hello(N1, NONCE), N1, "n2")
+    assert isinstance(word, Refused)
+    heard: object = {"none": Refused("no", ""), "wrong": Proof(WRONG, N2.digest, ""), "anything": None}[proof]
+    answered = answer_proof(heard, asked, N2)
+    assert answered.sender == answered.address == ""
+    said += [asked.reply, word, answered.reply]
+    for message in said:
+        for secret in secrets_of(N2):
+            assert secret not in encode([message]), message
+
+
+def test_a_recorded_proof_proves_nothing_on_another_connection() -> None:
+    said = hello(N1, NONCE)
+    recorded = proof_of(N1, said, challenged(said, N2).reply, "n2")
+    assert answer_proof(recorded, challenged(said, N2), N2).sender == "n1"  # the very same connection
+    again = challenged(said, N2, b"3" * 16)
+    assert answer_proof(recorded, again, N2).reply == Refused(KEYLESS, "")
+    # Nor does a recorded challenge to a node that has drawn another nonce.
+    word, complaint = prove(challenged(said, N2).reply, hello(N1, b"4" * 16), N1, "n2")
+    assert word == Refused(KEYLESS, "")
+    assert KEYLESS in complaint
+
+
+def test_a_proof_that_comes_back_is_none() -> None:
+    said = hello(N1, NONCE)
+    asked = challenged(said, N2)
+    own = Proof(asked.reply.proof, N2.digest, "")
+    assert answer_proof(own, asked, N2).reply == Refused(KEYLESS, "")
+    # Who has no key can make n2 challenge itself: by n2's name, with the nonce that n2 has given.
+    mirrored = challenged(Hello(*N2.versions, b"", "n2", asked.reply.nonce), N2, asked.reply.nonce)
+    assert answer_proof(Proof(mirrored.reply.proof, N2.digest, ""), mirrored, N2).reply == Refused(
+        KEYLESS, ""
+    )
+    # The same to who dials: it is sent its own proof.
+    proof = proof_of(N1, said, asked.reply, "n2")
+    word, _ = prove(asked.reply._replace(proof=proof.proof), said, N1, "n2")
+    assert word == Refused(KEYLESS, "")
+
+
+def test_what_is_relayed_under_another_name_is_no_proof() -> None:
+    said = hello(N1, NONCE)
+    # n1 wants n2 and reaches somebody who hands its hello on to n3.
+    word, complaint = prove(challenged(said, N3).reply, said, N1, "n2")
+    assert word is None
+    assert complaint == "who answers at n2's address is n3; check the addresses"
+    word, _ = prove(challenged(said, N3).reply._replace(sender="n2"), said, N1, "n2")
+    assert word == Refused(KEYLESS, "")
+    # The proof of n1 to n2 is handed to n3, which was given the nonces of both.
+    asked = challenged(said, N2)
+    proof = proof_of(N1, said, asked.reply, "n2")
+    assert answer_proof(proof, challenged(said, N3, asked.reply.nonce), N3).reply == Refused(KEYLESS, "")
+    # And the one of n2 that dials n3 is no proof of n1's.
+    other = hello(N2, NONCE)
+    proof = proof_of(N2, other, challenged(other, N3).reply, "n3")
+    assert answer_proof(proof, challenged(other, N3), N3).sender == "n2"
+    assert answer_proof(proof, challenged(said, N3), N3).reply == Refused(KEYLESS, "")
+
+
+def test_who_alters_what_was_said_spoils_the_proof() -> None:
+    wide = (8, 9)
+    dialler, acceptor = facts("n1", versions=wide), facts("n2", diallers="n1", versions=wide)
+    said = hello(dialler, NONCE)
+    asked = challenged(said, acceptor)
+    proof = proof_of(dialler, said, asked.reply, "n2")
+    assert answer_proof(proof, asked, acceptor).sender == "n1"
+    older = challenged(said._replace(highest=8), acceptor)
+    assert prove(older.reply, said, dialler, "n2")[0] == Refused(KEYLESS, "")
+    assert prove(asked.reply._replace(highest=8), said, dialler, "n2")[0] == Refused(KEYLESS, "")
+    for altered in (proof._replace(address="6.6.6.6:7400"), proof._replace(digest=bytes(16))):
+        assert answer_proof(altered, asked, acceptor).reply == Refused(KEYLESS, "")
+
+
+def test_where_a_part_of_a_proof_ends_is_part_of_it() -> None:
+    """Else who speaks versions up to 88 and reaches n2 could be taken for one up to 8 who reaches 8n2."""
+    one = challenged(Hello(8, 88, b"", "n1", NONCE), facts("n2")).reply.proof
+    other = challenged(Hello(8, 8, b"", "n1", NONCE), facts("8n2")).reply.proof
+    assert one != other
+
+
+def test_a_member_that_should_not_dial_is_refused_and_its_address_is_kept() -> None:
+    said, complaints = converse(N2, N1, "n1")
+    reason = f"n1 opens the connection to it, and has not yet: it tries {N2.address} now"
+    assert kinds(said) == ["Hello", "Challenge", "Proof", "Refused"]
+    assert complaints == [f"n2: n1 refuses: {reason}", f"n1: n2 was refused: {reason}"]
+    answered = answer_proof(said[2], challenged(hello(N2, NONCE), N1), N1)
+    assert (answered.sender, answered.address) == ("n2", N2.address)
+
+
+def test_who_holds_the_key_and_is_no_member_is_told_so() -> None:
+    _, complaints = converse(facts("n9"), N2)
+    assert complaints == ["n9: n2 refuses: 'n9' is not a member", "n2: n9 was refused: 'n9' is not a member"]
+
+
+@pytest.mark.parametrize("name", ["n1", "n9", "n" * 1000])
+def test_who_has_proven_nothing_learns_no_name_and_fills_no_log(name: str) -> None:
+    """Whatever it calls itself it is answered the same, and what is logged is one of few lines."""
+    asked = challenged(Hello(*N2.versions, b"", name, NONCE), N2)
+    answered = answer_proof(Proof(WRONG, N2.digest, ""), asked, N2)
+    who = "n1" if name == "n1" else "a node"
+    assert answered.reply == Refused(KEYLESS, "")
+    assert answered.refusal == f"who called itself {who} was refused: {KEYLESS}; {ADVICE}"
+
+
+def test_the_highest_version_that_both_speak_is_agreed_on_and_covered_by_the_proof() -> None:
+    acceptor = facts("n2", diallers="n1", versions=(9, 12))
+    said, complaints = converse(facts("n1", versions=(8, 10)), acceptor)
+    welcome = said[-1]
+    assert isinstance(welcome, Welcome)
+    assert welcome.version == 10
+    assert complaints == []
+
+
+@pytest.mark.parametrize(("theirs", "upgraded"), [((10, 12), "n2"), ((6, 7), "it")])
+def test_nodes_that_speak_no_common_version_say_which_ones_they_speak(
+    theirs: tuple[int, int], upgraded: str
+) -> None:
+    own = facts("n2", diallers="n1", versions=(8, 9))
+    reason = f"protocol version {Versions(*theirs)} is not spoken here, only 8 to 9; upgrade {upgraded}"
+    said, complaints = converse(facts("n1", versions=theirs), own)
+    assert kinds(said) == ["Hello", "Refused"]
+    assert complaints == [f"n1: n2 refuses: {reason}", f"n2: who called itself n1 was refused: {reason}"]
+
+
+@pytest.mark.parametrize("heard", [Differs("{}"), N2.welcome, hello(N2, NONCE)])
+def test_who_answers_a_hello_with_something_else_is_no_node(heard: Message) -> None:
+    complaint = "who answers at n2's address does not speak as a node; check the addresses"
+    assert prove(heard, hello(N1, NONCE), N1, "n2") == (None, complaint)
+
+
+@pytest.mark.parametrize(
+    "heard", [Differs("{}"), hello(N2, NONCE), N2.welcome._replace(version=N1.versions.highest + 1)]
+)
+def test_who_answers_a_proof_with_something_else_is_not_served(heard: Message) -> None:
+    assert judge(heard, N1, "n2") == (None, "n2 does not answer a proof with a welcome")
+
+
+def test_before_its_proof_nobody_gets_a_configuration_for_one_of_its_own() -> None:
+    word, complaint = prove(Refused("differs", "{}"), hello(N1, NONCE), N1, "n2")
+    assert (word, complaint) == (None, "n2 refuses: differs")
+
+
+def test_of_what_others_say_a_log_shows_the_beginning_in_one_line() -> None:
+    _, complaint = prove(Refused("no\nn1: all is well\x1b[31m" + "x" * 1000, ""), hello(N1, NONCE), N1, "n2")
+    assert complaint.startswith("n2 refuses: no?n1: all is well?[31mxx")
+    assert len(complaint) == CHARACTERS_SHOWN + len("n2 refuses: ")
+
+
+def test_the_key_of_proofs_is_not_shown() -> None:
+    assert repr(N1.proof_key) not in repr(N1)
