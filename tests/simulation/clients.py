@@ -34,6 +34,7 @@ BACK_OFF_S = 0.03
 OUTSTANDING_MAX = 8
 REPEATS_MAX = 3
 SESSIONS = 0.3
+SESSIONS_SOON = 0.7  # where proofs come soon: there reads of sessions may be degraded
 TIMEOUTS = 7
 VOLLEYS = 0.015  # so often a client asks much at once
 VOLLEY_SIZES = (1, 1, 2, 3, 5, 8, 13, 34, 255)  # beside the first
@@ -116,7 +117,8 @@ class Client:
         self._beside: set[int] = set()  # places of what was asked at once with another: no loop goes on there
         self._together_s: float | None = None  # how long it all is on its way
         self._seen: dict[tuple[str, str], bytes] | None = None  # by bucket and key; None: no session
-        sessions = 0.0 if world.plan.theme in STRONG_THEMES else SESSIONS
+        sessions = SESSIONS_SOON if world.plan.hasty else SESSIONS
+        sessions = 0.0 if world.plan.theme in STRONG_THEMES else sessions
         sessions = 1.0 if world.plan.theme == "sessions" else sessions
         in_session = Stream(world.plan.seed, f"session {plan.number}").chance(sessions)
         if in_session and plan.workload != EXAMINE:

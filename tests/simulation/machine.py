@@ -49,7 +49,7 @@ ALARMS = 2  # in a tick
 _new = tuple.__new__
 INTERVAL_S = 1.0
 RETRY_S = 0.3
-BROWNOUTS = 0.05  # so many lives of machines that are hard pressed all along
+BROWNOUTS = 0.05, 0.3  # so many lives of machines are hard pressed all along; and where proofs come soon
 LONG_STALL_S = 1.0
 STALLED_ROWS_MAX = 100
 HASTE_MS = 100
@@ -173,7 +173,8 @@ class Machine:
         config = replace(self.config, forgetful=True) if self.announced else self.config
         node = Node(config, self.disk, fresh, self.instant(), {})
         node.operations.operations_max = self.world.operations_max
-        if Stream(self.world.plan.seed, f"brownout {self.index} {self.life}").chance(BROWNOUTS):
+        brownouts = BROWNOUTS[self.world.plan.hasty]
+        if Stream(self.world.plan.seed, f"brownout {self.index} {self.life}").chance(brownouts):
             node.context.load.brownout = BROWNOUT_DEGRADING
         barrier = node.step(self.instant())
         if barrier is None:  # the disk takes nothing: nobody hears of this opening

@@ -78,7 +78,7 @@ def _first_enough(result: Any, stale_ms: int, degrade_ms: int, rule: Rule) -> st
     return _doubt_about(result, stale_ms, degrade_ms, Rule.LAST_WRITE_WINS)
 
 
-@mutant("a degraded read forgets the session's floor", {"sessions"}, get, "degraded_aim", "sessions")
+@mutant("a degraded read forgets the session's floor", {"sessions"}, get, "degraded_aim", "haste")
 def _no_floor(aim: Aim) -> Aim:
     return _degraded_aim(aim)._replace(floor=b"")
 
