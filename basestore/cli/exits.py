@@ -49,7 +49,8 @@ def exit_code_of(error: BasestoreError) -> int:
 
 def tell(error: BasestoreError, *, as_json: bool) -> int:
     """Say on stderr what went wrong, and return the exit code for it. As JSON: `error` (its type),
-    `message`, `definite` (nothing can have happened), `version` and `identity` (to repeat a write with)."""
+    `message`, `definite` (nothing can have happened), `version` and `identity` (to repeat a write with),
+    `retry_after` (seconds, of what is overloaded; null where nobody has said when to try again)."""
     if as_json:
         version, identity = getattr(error, "version", None), getattr(error, "identity", None)
         facts = {
@@ -58,6 +59,7 @@ def tell(error: BasestoreError, *, as_json: bool) -> int:
             "definite": error.definite,
             "version": None if version is None else str(version),
             "identity": None if identity is None else str(identity),
+            "retry_after": getattr(error, "retry_after", None) or None,
         }
         say(json.dumps(facts))
     else:

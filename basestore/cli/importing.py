@@ -110,7 +110,7 @@ def import_command(
     path = None if str(file) == "-" else file
     options = _Options(path, _format(path, form), key, value, ttl, checkpoint, restart)
     _check(options)
-    with open_store(target) as store, _open(options.file) as source:
+    with open_store(target, bulk=True) as store, _open(options.file) as source:
         return _Import(target, options, store, source).run()
 
 

@@ -45,13 +45,14 @@ _SHARED = ("endpoint", "consistency", "bucket", "timeout", "output")
 
 
 @contextmanager
-def open_store(target: Target) -> Iterator["SyncStore"]:
-    """A store on the target's cluster."""
+def open_store(target: Target, *, bulk: bool = False) -> Iterator["SyncStore"]:
+    """A store on the target's cluster; `bulk`: nothing that is asked over it is urgent."""
     from basestore import sync
     from basestore.client.arguments import level_of
 
     level = level_of(target.consistency)
-    with sync.connect(target.endpoints or None, consistency=level, timeout=target.patience_s) as store:
+    timeout_s = target.patience_s
+    with sync.connect(target.endpoints or None, consistency=level, timeout=timeout_s, bulk=bulk) as store:
         yield store
 
 

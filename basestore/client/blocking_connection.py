@@ -111,7 +111,7 @@ class Connection:
             if waiting is not None:
                 self.window.enter(waiting)
             elif self.window.takes(len(self.under_way), batch.measure()) or batch.urgent:
-                self.window.sent(batch.size)
+                self.window.size += batch.size
             else:
                 return self.window.join(batch.untold, batch.size, _Bell())
             batch.enter(self.under_way, monotonic(), deadline + GRACE_S)
@@ -236,7 +236,7 @@ class Connection:
                 batch.fail(number, late(self.endpoint, batch.request(number)))
             if untold and self._heard < batch.sent and monotonic() >= batch.deadline:
                 self._shun()
-            self.window.ended(batch.size)
+            self.window.size -= batch.size
             batch.size = 0
             self._let_in()
             if self._leader is batch:  # it was interrupted

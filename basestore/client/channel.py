@@ -36,7 +36,7 @@ from basestore.errors import (
     SessionFull,
     WriteTimeout,
 )
-from basestore.protocol.client import Credit, Delete, Failed, Set, Shed
+from basestore.protocol.client import Credit, Delete, Failed, Get, Got, Set, Shed, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import ADMIN, class_of
 from basestore.protocol.groups import Found, Stored, requested, singly
@@ -47,6 +47,7 @@ from basestore.repair.version import Identity
 from basestore.transport.window import Bell, Window
 
 ANSWERED_MANY = (Stored, Found)
+ANSWERED_ONE = frozenset((Got, Written))
 
 
 class Unsent(Exception):
@@ -116,7 +117,6 @@ class Batch:
             self.numbers = [number for number in self.numbers if number not in self.failed]
         self.untold = len(self.numbers)
         self.bell: Bell | None = None
-        self.size = 0
 
     @property
     def urgent(self) -> bool:
@@ -125,10 +125,13 @@ class Batch:
 
     def measure(self) -> int:
         """The bytes of its keys and values, as they are sent now."""
-        if len(self.requests) == 1:
-            self.size = requested(self.requests[0])[1]
+        request = self.requests[0]
+        if type(request) is Get:  # there is one request mostly, and it is this one
+            self.size = len(request.key)
         else:
-            self.size = sum(requested(request)[1] for request in self.requests)
+            self.size = requested(request)[1]
+        if len(self.requests) > 1:
+            self.size = sum(requested(each)[1] for each in self.requests)
         return self.size
 
     def enter(
@@ -197,6 +200,13 @@ def answered(table: dict[int, Batch], messages: Sequence[Any]) -> list[Any]:
     there is too much to do; what is the wrong answer is found out when it is read."""
     stray: list[Any] = []
     for message in messages:
+        if type(message) in ANSWERED_ONE:
+            batch = table.pop(message.id, None)
+            if batch is None:
+                stray.append(message)
+            else:
+                batch.hear(message)
+            continue
         singles = (message,)
         if type(message) in ANSWERED_MANY:
             numbers = message.ids

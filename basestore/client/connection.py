@@ -63,23 +63,24 @@ class Connection:
             self._wake.set()
         self._outgoing += requests
 
-    async def room(self, batch: Batch, bell: Event, waits_s: float) -> None:
-        """Until there is room for a batch, which is to be sent at once then; Overloaded when there is none in
-        this time, Unsent when the connection ends."""
+    async def room(self, batch: Batch, bell: Event, waits_s: float) -> bool:
+        """Until there is room for a batch, which is to be sent at once then; false when the connection ends,
+        Overloaded when there is none in this time."""
         window = self.window
         waiting = window.join(batch.untold, batch.size, bell)
         try:
             with anyio.move_on_after(waits_s):
                 await bell.wait()
             if self.leaving:
-                raise Unsent
+                return False
             if not waiting.let_in:
                 raise crowded(self.endpoint, window, waits_s)
             window.enter(waiting)
-        except BaseException:
-            window.part(waiting)
-            self.let_in()
-            raise
+            return True
+        finally:
+            if not waiting.over:
+                window.part(waiting)
+                self.let_in()
 
     def let_in(self) -> None:
         """Those who wait, as far as there is room."""
@@ -87,9 +88,9 @@ class Connection:
             self.window.let_in(len(self.asked))
 
     def stirs(self) -> bool:
-        """Whether it was quiet, and something lies there that was not heard yet: a late answer, or the end of
-        it. While others wait for answers, its reader is at work anyway."""
-        return not self.asked and bool(self._readable.poll(0))
+        """Whether something lies there that was not heard yet: a late answer, or the end of it. That is of
+        interest if it was quiet: while others wait for answers, its reader is at work anyway."""
+        return bool(self._readable.poll(0))
 
     def leave(self) -> None:
         """Take no more requests. What has not been sent is asked elsewhere, what has may be answered yet."""

@@ -19,8 +19,8 @@ import anyio
 import anyio.abc
 
 from basestore.client.arguments import Consistency, check_endpoints
-from basestore.client.calls import GRACE_S, ID_FIRST_MAX, PENDING_MAX, Asking, Calls, fitted
-from basestore.client.channel import Batch, Channel, Unsent, overfull
+from basestore.client.calls import GRACE_S, ID_FIRST_MAX, PENDING_MAX, SLACK_S, Asking, Calls, fitted
+from basestore.client.channel import Batch, Channel, overfull
 from basestore.client.connection import Connection, open_connection
 from basestore.client.session import check_cluster
 from basestore.client.store import Store
@@ -83,13 +83,13 @@ class _NetworkChannel:
     async def ready(self, deadline: float) -> None:
         self._owner.check()
         connection = self.connection
-        if connection is None or connection.leaving or connection.stirs():
+        if connection is None or connection.leaving or (not connection.asked and connection.stirs()):
             await self._connect(deadline)
 
     async def _connect(self, deadline: float) -> Connection:
         connection = self.connection
         while connection is not None and not connection.leaving:
-            if not connection.stirs():
+            if connection.asked or not connection.stirs():
                 return connection
             await anyio.lowlevel.checkpoint()  # it is its reader's turn
         if self.closed:
@@ -148,54 +148,50 @@ class _NetworkChannel:
 
     async def ask(self, asking: Asking, deadline: float, cluster: bytes = b"") -> Batch:
         self._owner.check()
-        # Before it counts: what is wrong with an argument leaves nothing behind.
+        # Before the table is entered: what is wrong with an argument leaves no entry behind.
         batch = Batch(self._next_id + 1, asking)
         self._next_id = batch.last
-        pending = batch.untold
-        if self.pending + pending > PENDING_MAX:
-            raise overfull()
-        self.pending += pending
-        try:
-            await self._carry(batch, asking.timeout_s, deadline, cluster)
-        finally:
-            self.pending -= pending
-        return batch
-
-    async def _carry(self, batch: Batch, timeout_s: float, deadline: float, cluster: bytes) -> None:
-        waits_until = 0.0
+        timeout_s, waits_until = asking.timeout_s, 0.0
         while batch.untold:
             connection = self.connection
-            if connection is None or connection.leaving or connection.stirs():
+            if connection is None or connection.leaving or (not connection.asked and connection.stirs()):
                 connection = await self._connect(deadline)
             if cluster:
                 check_cluster(cluster, self.cluster)
-            window, sent = connection.window, monotonic()
-            if window.takes(len(connection.asked), batch.measure()) or batch.urgent:
-                window.sent(batch.size)
-            else:
-                waits_until = waits_until or min(deadline, sent + WAIT_SHARE * timeout_s)
-                try:
-                    await connection.room(batch, self._owner.bell(), waits_until - sent)
-                except Unsent:
-                    continue
-                sent = monotonic()
+            window, asked, size, pending = connection.window, connection.asked, 0, batch.untold
+            if self.pending + pending > PENDING_MAX:
+                raise overfull()
+            self.pending += pending
+            sent = monotonic()
             try:
+                if window.takes(len(asked), batch.measure()) or batch.urgent:
+                    window.size += batch.size
+                else:
+                    waits_until = waits_until or min(deadline, sent + WAIT_SHARE * timeout_s)
+                    if not await connection.room(batch, self._owner.bell(), waits_until - sent):
+                        continue
+                    sent = monotonic()
+                size = batch.size
                 if connection.version < WIRE_HIGHEST:
                     batch.requests = speakable(batch.requests, connection.version)
-                batch.requests, deadline = fitted(
-                    batch.requests, timeout_s, self.timeout_s_max, deadline, sent
-                )
+                if timeout_s > self.timeout_s_max or deadline - sent < timeout_s - SLACK_S:
+                    batch.requests, deadline = fitted(
+                        batch.requests, timeout_s, self.timeout_s_max, deadline, sent
+                    )
                 bell = self._owner.bell()
-                batch.enter(connection.asked, sent, deadline + GRACE_S, bell)
+                batch.enter(asked, sent, deadline + GRACE_S, bell)
                 connection.send(batch.requests)
                 await bell.wait()
             finally:
-                window.ended(batch.size)
+                self.pending -= pending
+                window.size -= size
                 if batch.untold:
-                    batch.leave(connection.asked)
-                connection.let_in()
+                    batch.leave(asked)
+                if window.line:
+                    window.let_in(len(asked))
             if not batch.failed or not batch.again():
                 break
+        return batch
 
 
 @asynccontextmanager

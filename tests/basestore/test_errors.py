@@ -22,6 +22,7 @@ MADE_OF: dict[type[errors.BasestoreError], tuple[Any, ...]] = {
     errors.VersionLost: ("lost", VERSION),
     errors.OutcomeUnknown: ("unknown", VERSION, None),
     errors.Unavailable: (3, 2, True),
+    errors.Overloaded: ("too much", 0.35),
     errors.ReplicaFailure: ("refused", {"n1": "full", "n2": "closed"}, VERSION),
     errors.WriteTimeout: ("late", 1, 2, VERSION),
     errors.ReadTimeout: ("late", None, None, None),
@@ -69,3 +70,18 @@ def test_a_pool_of_processes_hands_an_error_on_and_goes_on() -> None:
             pool.submit(refuse).result()
         assert (refused.value.required, refused.value.alive) == (3, 2)
         assert pool.submit(abs, -1).result() == 1
+
+
+def test_what_is_overloaded_says_when_to_try_again_on_both_sides_of_a_connection() -> None:
+    error = errors.Overloaded("too much", 0.35)
+    assert str(error) == "too much. Try again in 0.35 s"
+    details = [str(word) for word in error.details()]
+    again = errors.revive(error.code, str(error), None, details)
+    assert isinstance(again, errors.Overloaded)
+    assert (str(again), again.retry_after) == (str(error), 0.35)
+    plain = errors.Overloaded("too much")
+    assert (str(plain), plain.retry_after, plain.details()) == ("too much", 0.0, [])
+    for said, heard in (("-5", 0.0), ("99999999999999999999", errors.RETRY_MS_MAX / 1e3)):
+        revived = errors.revive(error.code, "x", None, [said])
+        assert isinstance(revived, errors.Overloaded)
+        assert revived.retry_after == heard

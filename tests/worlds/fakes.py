@@ -86,6 +86,7 @@ class FakeNode:
         self._fillers: list[socket.socket] = []
         self.endpoint = f"127.0.0.1:{self._server.getsockname()[1]}"
         self.heard: SimpleQueue[Any] = SimpleQueue()
+        self.classes: list[int] = []  # that the envelopes named
         self._open: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
@@ -109,6 +110,7 @@ class FakeNode:
             while data := connection.recv(65536):
                 heard: list[Any] = []
                 for each in reader.feed(data):
+                    self.classes += [each.kind] if isinstance(each, Sealed) else []
                     heard += opened(each, reader.decoder) if isinstance(each, Sealed) else [each]
                 for message in singly(heard):
                     if isinstance(message, Hello):

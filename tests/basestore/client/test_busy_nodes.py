@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 
 import basestore
 import basestore.sync
-from basestore import BasestoreError, ConnectionLost, Overloaded
+from basestore import BasestoreError, ConnectionLost, InvalidRequest, Overloaded
 from basestore.client.calls import PENDING_MAX, Call
 from basestore.client.channel import Batch, shed
 from basestore.protocol.client import Credit, Failed, Get, Got, Set, Shed, Written
 from basestore.protocol.codec import Message
-from basestore.protocol.limits import VALUE_BYTES_MAX
+from basestore.protocol.envelopes import ADMIN, BULK, READ, WRITE
+from basestore.protocol.limits import VALUE_BYTES_MAX, WIRE_LOWEST
 from basestore.protocol.operator import Fact, NodeStatus, Status
 from basestore.repair.version import IDENTITY_BYTES
 from basestore.sync import SyncStore
@@ -308,6 +309,29 @@ class TestWindow:
             node.drop()
             assert all(len(lot.result(PATIENCE_S)) == 256 for lot in lots)
             at_rest(asking.store)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("bulk", [False, True])
+def test_what_is_not_urgent_says_so_on_the_envelope(flavour: str, bulk: bool) -> None:
+    with fake(answer=served) as node, callers(flavour, node.endpoint, bulk=bulk) as asking:
+        asking.ask("set", "k", "v").result(PATIENCE_S)
+        asking.ask("get", "k").result(PATIENCE_S)
+        asking.status()
+        assert node.classes == ([BULK, BULK, ADMIN] if bulk else [WRITE, READ, ADMIN])
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_what_an_older_node_has_no_words_for_is_not_sent(flavour: str) -> None:
+    with fake(answer=served) as node, callers(flavour, node.endpoint) as asking:
+        asking.status()
+        # private: with a node of this release every connection speaks the highest version
+        asking.store._channel.connection.version = WIRE_LOWEST
+        with pytest.raises(InvalidRequest, match=r"`defer` needs 9; nothing was sent"):
+            asking.ask("set", "k", "v", consistency="any", defer=True).result(PATIENCE_S)
+        assert not asking.ask("exists", "k").result(PATIENCE_S)
+        assert len(node.classes) == 2
+        at_rest(asking.store)
 
 
 @pytest.mark.parametrize("flavour", ASYNC)

@@ -57,7 +57,7 @@ class Connection(RuleBasedStateMachine):
         room = room and (not self.window.size or self.window.size + size <= BYTES_MAX)
         assert self.window.takes(self.under_way, size) == room
         if room:
-            self.window.sent(size)
+            self.window.size += size
             self.sent.append((asks, size))
         else:
             self.waiting.append(self.window.join(asks, size, Bell()))
@@ -66,7 +66,7 @@ class Connection(RuleBasedStateMachine):
     @rule(data=st.data())
     def end(self, data: st.DataObject) -> None:
         asks, size = self.sent.pop(data.draw(st.integers(0, len(self.sent) - 1)))
-        self.window.ended(size)
+        self.window.size -= size
         self.window.answered(asks)
         self.step()
 
@@ -111,7 +111,7 @@ class Connection(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         while self.sent:
-            self.window.ended(self.sent.pop()[1])
+            self.window.size -= self.sent.pop()[1]
             self.step()
         assert not self.waiting
         assert (self.window.size, self.window.granted, self.window.held) == (0, 0, 0)
