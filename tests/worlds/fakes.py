@@ -105,7 +105,7 @@ class FakeNode:
             self._threads[-1].start()
 
     def _serve(self, connection: socket.socket) -> None:
-        reader = FrameReader()
+        reader, version = FrameReader(), WIRE_HIGHEST
         try:
             while data := connection.recv(65536):
                 heard: list[Any] = []
@@ -121,11 +121,14 @@ class FakeNode:
                             connection.sendall(self._greeting)
                         elif self._greeting is not None:
                             connection.sendall(pack([self._greeting]))
+                        if isinstance(self._greeting, Welcome):
+                            version = self._greeting.version
+                            reader.speak(version)
                     else:
                         self.heard.put(message)
                         answer = self._answer(message)
                         if answer is not None:
-                            connection.sendall(pack([answer]))
+                            connection.sendall(pack([answer], version))
                         elif self._dies:
                             return
         except (OSError, ProtocolError):
@@ -169,7 +172,7 @@ class FakeNode:
 
     def drop(self) -> None:
         """End all its connections."""
-        for connection in self._open:
+        for connection in list(self._open):  # not those that come meanwhile
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
