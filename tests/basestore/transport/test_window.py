@@ -173,3 +173,14 @@ def test_what_was_let_in_counts_before_it_has_entered() -> None:
     window.part(first)
     window.let_in(0)
     assert second.let_in
+
+
+def test_nobody_comes_in_ahead_of_who_was_let_in() -> None:
+    window = Window()
+    window.told(1)
+    first = window.join(1, 0, Bell())
+    window.let_in(0)
+    assert first.let_in
+    assert not window.takes(0, 0)
+    window.part(first)
+    assert window.takes(0, 0)
