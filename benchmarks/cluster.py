@@ -125,19 +125,23 @@ def _as_usual(_config: NodeConfig) -> Sequence[str]:
 
 @contextmanager
 def start_cluster(
-    parent: Path | None, durability: Durability, adapt: Adapt = _as_it_is, program: Program = _as_usual
+    parent: Path | None,
+    durability: Durability,
+    adapt: Adapt = _as_it_is,
+    program: Program = _as_usual,
+    nodes: int = NODES,
 ) -> Iterator[Cluster]:
     """Start a new cluster in a directory inside `parent` (None: where temporary files go), and wait
     until its nodes are linked; ClusterFailed. `adapt` changes a node's configuration before it is
     written; `program` is what runs it, and takes what `python -m basestore` takes."""
     directory = Path(tempfile.mkdtemp(prefix="basestore-benchmark-", dir=parent))
-    configs = [adapt(config) for config in plan_cluster(directory, NODES, None, durability)]
+    configs = [adapt(config) for config in plan_cluster(directory, nodes, None, durability)]
     commands = [[*program(c), *SERVE, str(config_path(directory, c.name))] for c in configs]
     endpoints = [config.member.address for config in configs]
-    cluster = Cluster(directory, durability, endpoints, [None] * NODES, commands)
+    cluster = Cluster(directory, durability, endpoints, [None] * nodes, commands)
     try:
         write_cluster(directory, configs)
-        for place in range(NODES):
+        for place in range(nodes):
             cluster.start(place)
         cluster.wait_linked()
         yield cluster
@@ -145,6 +149,6 @@ def start_cluster(
         for process in cluster.processes:
             if process is not None:
                 process.kill()
-        for place in range(NODES):
+        for place in range(nodes):
             cluster.kill(place)
         shutil.rmtree(directory, ignore_errors=True)
