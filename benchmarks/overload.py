@@ -182,6 +182,7 @@ class Course:
         plan, cluster = self._plan, self._cluster
         if not plan.quick:
             cluster.wait_quiet()
+        cluster.wait_linked()  # a member that was taken for dead under the last load counts again
         watch = Watch(cluster.pids, self._ports)
         with watch.running():
             driven = drive(

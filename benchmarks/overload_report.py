@@ -8,10 +8,10 @@ from typing import NamedTuple
 from benchmarks.open_loop import Counted, Driven
 
 _HEADINGS = (
-    "                           a second            to                       ms      CPU µs     MiB  peers"
-    "     polite",
-    "cluster clients  x peak  offered goodput  peak late    shed  unsent   p50  p99 answer shed  more  dead"
-    "    lost   p99",
+    "                            a second       per      % of what was offered       in time, ms     CPU µs "
+    "   MiB peers   polite",
+    "cluster clients  x peak  offered in time CPU s late shed fail unsent lost     p50  p99  answer  shed "
+    " more  dead lost %  p99",
 )
 
 
@@ -140,6 +140,8 @@ def table(rows: Sequence[Row]) -> str:
             f"second of the nodes"
             for row in {row.cluster: row for row in rows}.values()
         ),
+        "per CPU s: in time per CPU second of the nodes, to that of the peak",
+        "unsent: held back by its client, to keep to the window, or by a node that does not read",
         f"the generator used at most {max(row.generator_cpu_s / row.window_s for row in rows):.0%} of a "
         f"processor; load of the machine up to {max(row.load for row in rows)}",
     ]  # fmt: skip
@@ -148,13 +150,23 @@ def table(rows: Sequence[Row]) -> str:
 
 def _line(row: Row) -> str:
     who = f"{row.clients}+1" if row.tenants > 1 else row.clients
+    shares = (
+        f"{_share(count, row.due):>{width}}"
+        for count, width in ((row.late, 4), (row.shed, 4), (row.failed, 4), (row.unsent, 6), (row.lost, 4))
+    )
+    polite = None if row.polite_lost is None else 100 * row.polite_lost
     return (
         f"{row.cluster:<7} {who:<9} {row.factor:>5g} {row.offered_per_s:>8,.0f} {row.goodput_per_s:>7,.0f}"
-        f" {_number(row.goodput_ratio, 2):>5} {row.late:>4} {row.shed:>7} {row.unsent:>7}"
-        f" {_number(row.p50_ms, 0):>5} {_number(row.p99_ms, 0):>4} {_number(row.cpu_us_answered, 0):>6}"
-        f" {_number(row.cpu_us_shed, 1):>4} {row.rss_growth_mib:>5.0f} {'yes' if row.peers_dead else 'no':>5}"
-        f" {_number(row.polite_lost, 3):>7} {_number(row.polite_p99_ms, 0):>5}"
+        f" {_number(row.goodput_ratio, 2):>5} {' '.join(shares)}"
+        f" {_number(row.p50_ms, 0):>7} {_number(row.p99_ms, 0):>4} {_number(row.cpu_us_answered, 0):>7}"
+        f" {_number(row.cpu_us_shed, 1):>5} {row.rss_growth_mib:>5.0f} {'yes' if row.peers_dead else 'no':>5}"
+        f" {_number(polite, 1):>6} {_number(row.polite_p99_ms, 0):>4}"
     )
+
+
+def _share(count: int, due: int) -> str:
+    """In percent, of which a little is not nothing."""
+    return "-" if not count else f"{100 * count / due:.0f}" if 200 * count >= due else "<1"
 
 
 def _number(value: float | None, digits: int) -> str:
