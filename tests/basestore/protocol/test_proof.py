@@ -4,6 +4,8 @@ each writes to its log, and every way in which a proof could be used for somethi
 Covers `protocol/proof.py`.
 """
 
+from hashlib import blake2b
+
 import pytest
 
 from basestore.protocol.codec import Message, encode
@@ -176,6 +178,22 @@ def test_who_alters_what_was_said_spoils_the_proof() -> None:
     assert prove(asked.reply._replace(highest=8), said, dialler, "n2")[0] == Refused(KEYLESS, "")
     for altered in (proof._replace(address="6.6.6.6:7400"), proof._replace(digest=bytes(16))):
         assert answer_proof(altered, asked, acceptor).reply == Refused(KEYLESS, "")
+
+
+def test_a_proof_is_made_of_what_it_is_said_to_be_made_of() -> None:
+    """Releases must agree on it, so it is written down here once more: the role comes first."""
+
+    def made(role: bytes, *told: bytes) -> bytes:
+        parts = [role, b"n1", NONCE, b"8 9", b"n2", OTHER_NONCE, b"8 8", *told]
+        whole = b"".join(len(part).to_bytes(4) + part for part in parts)
+        return blake2b(whole, key=N1.proof_key, digest_size=32, person=b"basestore-peer").digest()
+
+    dialler, acceptor = facts("n1", versions=(8, 9)), facts("n2", versions=(8, 8))
+    said = hello(dialler, NONCE)
+    asked = challenged(said, acceptor)
+    assert asked.reply.proof == made(b"accepts")
+    proof = proof_of(dialler, said, asked.reply, "n2")
+    assert proof.proof == made(b"dials", dialler.digest, dialler.address.encode())
 
 
 def test_where_a_part_of_a_proof_ends_is_part_of_it() -> None:

@@ -55,5 +55,8 @@ def test_who_had_to_go_is_no_stranger_again_by_what_it_had_said() -> None:
     first = arrive(slots, "10.0.0.1")
     second = arrive(slots, "10.0.0.1")
     slots.stir(first)
+    third = arrive(slots, "10.0.0.1")
     arrive(slots, "10.0.0.1")
+    assert first.gone
     assert second.gone
+    assert third.gone
