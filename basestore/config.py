@@ -38,6 +38,8 @@ HINT_AGE_S_DEFAULT = 3 * 3600
 MARKS_BYTES_DEFAULT = 256 << 20  # of over a million rows
 DEFERRED_BYTES_DEFAULT = 256 << 20
 RESERVE_UNSET = -1
+REQUESTS_MAX_DEFAULT = 256  # of clients under way: as many as are answered in time
+REQUESTS_MAX_MAX = 8192
 READ_REPAIR_DEFAULT = 0.1
 CLUSTER_ID_BYTES = 16
 
@@ -145,6 +147,7 @@ class NodeConfig:
     hints it keeps of deferred writes, for all members together (`handoff/deferred_writes.py`). `listen`:
     host:port at which it listens, empty for its own address as the others know it. `wire_highest`: the
     highest version of the protocol that it speaks.
+    `requests_max`: how many requests of clients are under way at once (`intake/intake.py`).
     `clock_is_right`: an operator's word for this start, which stands in no file."""
 
     cluster: ClusterConfig
@@ -161,6 +164,7 @@ class NodeConfig:
     deferred_bytes_max: int = DEFERRED_BYTES_DEFAULT
     listen: str = ""
     wire_highest: int = WIRE_HIGHEST
+    requests_max: int = REQUESTS_MAX_DEFAULT
     clock_is_right: bool = False
     forgetful: bool = False  # an operator's word for this start, in no file: the store may be an old copy
     file: str = field(default="", compare=False)  # that it was read from, if it was

@@ -28,6 +28,8 @@ from basestore.config import (
     PARTITIONS_MAX,
     READ_REPAIR_DEFAULT,
     REPLICATION_MAX,
+    REQUESTS_MAX_DEFAULT,
+    REQUESTS_MAX_MAX,
     RESERVE_UNSET,
     TIMEOUT_MS_DEFAULT,
     UNNUMBERED,
@@ -197,6 +199,7 @@ def _node(table: _Table, cluster: ClusterConfig, options: dict[str, BucketOption
         table.number("deferred_bytes_max", DEFERRED_BYTES_DEFAULT, 0, math.inf),
         table.take("listen", str, ""),
         table.number("wire_highest", WIRE_HIGHEST, WIRE_LOWEST, WIRE_HIGHEST),
+        table.number("requests_max", REQUESTS_MAX_DEFAULT, 1, REQUESTS_MAX_MAX),
     )
     table.end()
     return config
@@ -378,6 +381,7 @@ def dump(config: NodeConfig, base: Path | None = None) -> str:
         *([f"disk_reserve_bytes = {config.disk_reserve_bytes}"] if config.disk_reserve_bytes >= 0 else []),
         f"marks_bytes_max = {config.marks_bytes_max}  # of memory; where it is short, writes read the disk",
         f"deferred_bytes_max = {config.deferred_bytes_max}",
+        f"requests_max = {config.requests_max}  # of clients under way; what comes beyond waits",
         "",
     ]
     return "\n".join(lines)

@@ -19,21 +19,24 @@ import trio
 
 from basestore.client.arguments import Consistency
 from basestore.client.calls import GRACE_S, Asking, fitted
-from basestore.client.channel import Batch, Channel, answered, late, lost, overdue
+from basestore.client.channel import Batch, Channel, answered, crowded, heed, late, lost, overdue
 from basestore.client.network_channel import channel_to
 from basestore.client.store import Store
 from basestore.config import Durability, NodeConfig
 from basestore.config_file import load
 from basestore.errors import InvalidRequest, StorageError
+from basestore.protocol.envelopes import unsealed
 from basestore.protocol.handshake import Names
 from basestore.repair.rule import Rule
 from basestore.server.clock import instant
 from basestore.server.local_cluster import prepare_cluster
 from basestore.server.service import Service
 from basestore.transport.owner import Owner, opening
+from basestore.transport.window import WAIT_SHARE, Window
 
 LINK_S_MAX = 30.0
 SWEEP_S = 0.25
+THIS_NODE = "this node"
 
 
 class _LocalChannel:
@@ -52,13 +55,19 @@ class _LocalChannel:
         self.addresses = {member.name: member.address for member in cluster.members}
         self._closed = False
         self._owner = Owner()
+        self._window = Window()
 
     def elsewhere(self, endpoint: str, timeout_s: float) -> AbstractAsyncContextManager[Channel]:
         return channel_to([endpoint], timeout_s)
 
     def _deliver(self) -> None:
         while self._outbox.messages:
-            answered(self._asked, self._outbox.take())
+            before = len(self._asked)
+            stray = answered(self._asked, self._outbox.take())
+            self._window.answered(before - len(self._asked))
+            if stray:
+                heed(stray, self._asked, self._window, THIS_NODE, monotonic())
+        self._window.let_in(len(self._asked))
 
     async def ready(self, deadline: float) -> None:
         """Always, in the Trio program that the node is part of."""
@@ -72,19 +81,41 @@ class _LocalChannel:
         self._next_id = batch.last
         if not batch.untold:
             return batch
-        sent = monotonic()
-        batch.requests, deadline = fitted(
-            batch.requests, asking.timeout_s, self.timeout_s_max, deadline, sent
-        )
+        sent, window = monotonic(), self._window
+        if window.takes(len(self._asked), batch.measure()) or batch.urgent:
+            window.size += batch.size
+        else:
+            await self._room(batch, min(deadline - sent, WAIT_SHARE * asking.timeout_s))
+            sent = monotonic()
         answered_all = trio.Event()
-        batch.enter(self._asked, sent, deadline + GRACE_S, answered_all)
         try:
-            self._service.node.receive_client(self._outbox, batch.requests, instant())
+            batch.requests, deadline = fitted(
+                batch.requests, asking.timeout_s, self.timeout_s_max, deadline, sent
+            )
+            batch.enter(self._asked, sent, deadline + GRACE_S, answered_all)
+            self._service.node.intake.offer(self._outbox, unsealed(batch.requests), instant())
             self._service.wake()
             await answered_all.wait()
         finally:
+            window.size -= batch.size
             batch.leave(self._asked)
+            window.let_in(len(self._asked))
         return batch
+
+    async def _room(self, batch: Batch, waits_s: float) -> None:
+        """Until there is room for it in the window; Overloaded when there is none in this time."""
+        window, bell = self._window, trio.Event()
+        waiting = window.join(batch.untold, batch.size, bell)
+        try:
+            with trio.move_on_after(waits_s):
+                await bell.wait()
+            if not waiting.let_in:
+                raise crowded(THIS_NODE, window, waits_s)
+            window.enter(waiting)
+        except BaseException:
+            window.part(waiting)
+            window.let_in(len(self._asked))
+            raise
 
     async def sweep(self) -> None:
         """Fail the requests whose answer is overdue, until cancelled."""

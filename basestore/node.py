@@ -3,8 +3,9 @@
 Who drives it calls, in any order but never two at a time:
 
     link, receive, unlink          a link to a peer stands, has brought messages, is gone
-    open_client, receive_client    a client has connected (close its outbox when it goes), has asked. Writes
-                        and reads begin with the next step, reads last: what is under way has no order
+    open_client, intake.close      a client has connected, has gone
+    intake.offer(client, ...)      it has asked: begun or refused with the next step. Disconnect whom the
+                        intake calls `broken`, and take another step while it is `ready`
     tick(now)           time has passed (by when, `rest` says: some twenty times a second, or two)
     operations.tick(now)    the same in between, when an alarm is due (`operations.alarm_due_s`)
     step(now)           after each burst of the above: handles what this node says to itself, stores what
@@ -41,8 +42,7 @@ from basestore.cluster.outbox import OUTBOX_BYTES_MAX, Outbox, weight
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement
 from basestore.config import NodeConfig
-from basestore.coordinator.admission import disk_behind
-from basestore.coordinator.context import Context, refuse
+from basestore.coordinator.context import Context
 from basestore.coordinator.coordinator import REQUESTS, receive
 from basestore.coordinator.stamper import Stamper
 from basestore.groups.turn import GROUPED, Turn
@@ -52,19 +52,21 @@ from basestore.handoff.delivery import Delivery
 from basestore.handoff.hints import Hints
 from basestore.handoff.late_hints import LateHints
 from basestore.instant import Instant
+from basestore.intake.intake import Intake
 from basestore.metrics import Metrics
 from basestore.observe import status
 from basestore.observe.inspect import Inspector
+from basestore.observe.node_requests import NodeRequests
 from basestore.observe.report import Report
 from basestore.observe.rest import Rest
-from basestore.observe.trace import trace
+from basestore.observe.trace import answer_trace
 from basestore.protocol.anti_entropy import KnownLosses
 from basestore.protocol.codec import Message
 from basestore.protocol.groups import AppliedGroups, HeldGroup
 from basestore.protocol.handshake import Goodbye
 from basestore.protocol.heartbeats import Ping, Pong
-from basestore.protocol.operator import Counters, HintsOf, Inspect, Replay, Status, Trace
-from basestore.protocol.replication import Applied, Keep, Rejected
+from basestore.protocol.operator import Inspect, Trace
+from basestore.protocol.replication import Applied, Keep
 from basestore.repair.clock import HybridClock
 from basestore.repair.rule import Rule
 from basestore.repair.version import Digester
@@ -114,6 +116,7 @@ class Node:
         )  # fmt: skip
         self.turn = Turn(self.context)
         self._begin_handoff(rules, placement, now)
+        self.intake = Intake(self.receive_client, self.deferred_writes.defer_all, config.requests_max)
         self.identity = StoreIdentity(self.group_commit, config, fresh, now)
         self._birth = Birth(self.group_commit, self.summaries, self.identity, self.peers, self.clock)
         self._begin_anti_entropy(placement, fresh, now)
@@ -126,15 +129,23 @@ class Node:
         self.introductions = Introductions(
             self.identity, self.peers, self.group_commit, fresh, self.exchanges.take_proof_of_loss
         )
+        self._begin_talk(now, labels)
+        self._handlers = self._peer_handlers()
+        self._ceiling.tick(now)
+        self.introductions.settle(now)
+
+    def _begin_talk(self, now: Instant, labels: Mapping[str, str]) -> None:
+        """What is said of this node, and the door for what clients ask."""
+        config, intake, delivery, late = self.config, self.intake, self.delivery, self.late_hints
         self.report = Report(
             config, dict(labels), self.identity, self.peers, self.replica, self.group_commit, self.operations,
             self.exchanges, self.certificates, self.recovery, self.hints, self.debts, self.metrics,
             self.losses, self.context.stamper, self.disk_space, now.monotonic, now,
         )  # fmt: skip
-        self.rest = Rest(self.operations, self.group_commit, self.scheduler, self.delivery, self.late_hints)
-        self._handlers = self._peer_handlers()
-        self._ceiling.tick(now)
-        self.introductions.settle(now)
+        self.rest = Rest(self.operations, self.group_commit, self.scheduler, delivery, late, intake)
+        self._own_requests = NodeRequests(
+            self.context, self.report, self.recovery, self.hints, delivery, late
+        )
 
     def _begin_handoff(self, rules: Mapping[bytes, Rule], placement: Placement, now: Instant) -> None:
         commit = self.group_commit
@@ -176,32 +187,20 @@ class Node:
 
     # --- what the driver calls ---------------------------------------------------------------
 
-    def open_client(self, bytes_max: float = OUTBOX_BYTES_MAX) -> Outbox:
-        """A client has connected; its answers come in the outbox. Close the outbox when it goes."""
-        return Outbox(self.ready, bytes_max)
+    def open_client(self, bytes_max: float = OUTBOX_BYTES_MAX, **caller: Any) -> Outbox:
+        """A client has connected (`caller`: as `Intake.open` takes it); its answers come in the outbox."""
+        return self.intake.open(Outbox(self.ready, bytes_max), **caller).outbox
 
     def receive_client(self, outbox: Outbox, messages: list[Message], now: Instant) -> Message | None:
-        """Requests of a client. Returns the first that no client may say, if any: close its connection."""
+        """Begin requests that the intake has let in. Returns the first that no client may say, if any."""
         for message in messages:
-            if type(message) in GROUPED:
+            kind = type(message)
+            if kind in GROUPED:
                 self.turn.add(outbox, message)
-            elif type(message) in REQUESTS:
+            elif kind in REQUESTS:
                 receive(self.context, outbox, message, now)
-            elif isinstance(message, Status | Counters):
-                if isinstance(message, Status) and message.as_is:
-                    self.recovery.take_as_is(now)
-                facts = self.report.facts() if isinstance(message, Status) else self.report.counters(now)
-                told = status.answer(message.id, facts)
-                outbox.put(told, weight(told))
-            elif isinstance(message, Replay) and self.group_commit.full:  # each delivery stages rows
-                refuse(outbox, message.id, disk_behind())
-            elif isinstance(message, HintsOf | Replay):
-                piles = status.hint_piles(message.id, self.name, self.hints, self.peers, self.metrics, now)
-                outbox.put(piles, weight(piles))
-                if isinstance(message, Replay):
-                    self.delivery.replay(now)
-                    if message.late:
-                        self.late_hints.begin(now)
+            elif kind in self._own_requests.handlers:
+                self._own_requests.handlers[kind](outbox, message, now)
             else:
                 return message
         return None
@@ -247,6 +246,7 @@ class Node:
         """Deadlines, heartbeats, deliveries, exchanges, and the clock's ceiling."""
         self.report.ticked, self.rest.ticked_s = now, now.monotonic
         self.operations.tick(now)
+        self.context.load.brownout = self.intake.tick(now)
         self._sync_watch.tick(now)
         self.peers.note_disk(self.me, bool(self.group_commit.refusal))
         self.closed_stamps.hear_only_copies(self.me, self.hints.only_copies(), now)
@@ -268,6 +268,7 @@ class Node:
         """One batch is stored, or more if what this node then hears of itself stages again."""
         self._birth.tick(now, self._heartbeat)
         self.introductions.settle(now)
+        self.intake.admit(now)
         self.turn.begin(now)
         if self.context.stamper.parked and not self.group_commit.stalled:
             self._ceiling.tick(now)  # it may be what they wait for
@@ -287,6 +288,7 @@ class Node:
                 break
             if not self.peers.all[self.me].outbox.messages and not self.scheduler.work(now):
                 break
+        self.intake.settle(self.ready)
         newest = self.group_commit.sequence
         return newest if newest > self.group_commit.durable_sequence else None
 
@@ -374,11 +376,7 @@ class Node:
             self.operations.applied_groups(member, message, now)
 
     def _trace(self, member: int, outbox: Outbox, message: Trace, now: Instant) -> None:
-        if self.group_commit.full:  # the answer would wait behind what is not stored, or not durable
-            outbox.put(Rejected(message.id, self.group_commit.refusal, True))
-        else:
-            answer = trace(message, self._inspector)
-            self.group_commit.reply(outbox, answer, None, weight(answer))
+        answer_trace(outbox, message, self._inspector, self.group_commit)
 
     def _inspect(self, member: int, outbox: Outbox, message: Inspect, now: Instant) -> None:
         if message.within_ms >= 0:

@@ -32,7 +32,7 @@ ROWS = """
     observe
     handoff  groups
     coordinator  anti_entropy
-    replica  client
+    replica  client  intake
     results  storage  transport
     cluster  config_file
     config

@@ -193,7 +193,7 @@ class ReadGroup(Operation):
         size = SMALL_BYTES + sum(map(len, values)) + 48 * len(ids)
         load.answer_bytes += (SMALL_BYTES + len(values[0]) - load.answer_bytes) // 8
         if outbox.roomy:
-            outbox.put(Found(ids, values, versions, self._required, len(self._held)), size)
+            outbox.put(Found(ids, values, versions, self._required, len(self._held)), size, len(ids))
             return
         for request in ids:
             refuse(outbox, request, Overloaded(TOO_MUCH_ASKED))

@@ -212,6 +212,7 @@ class WriteGroup(Operation):
             outbox.put(
                 Stored(ids, identities, partitions, tally.required, tally.applied, states),
                 SMALL_BYTES + 64 * len(ids),
+                len(ids),
             )
 
     # --- leaving -----------------------------------------------------------------------------

@@ -13,22 +13,23 @@ and in its turn, so a read at ONE here shows it no earlier than one elsewhere ma
 hints: the oldest first, at the pace that is left beside requests. What is deferred is an only copy, of which
 closed stamps keep clear, and never ages, until a member has taken it.
 
-Who decides that the node is overloaded calls `defer` for what `may_defer`. Refused are, before anything is
-done, writes in buckets where the first write wins, at other levels than ANY, and at nodes whose durability
-is not `sync` (`coordinator/admission.py`); what would take more than `deferred_bytes_max`; and all while this
-store does not count, for it could be lost and nobody would notice. A write that is repeated without its
-version is looked for here, and otherwise refused: to look elsewhere is no work for a node that has too much
-of it.
+The intake, which decides that the node is overloaded, hands on what it would shed (`defer_all`). Refused are,
+before anything is done, writes in buckets where the first write wins, at other levels than ANY, and at nodes
+whose durability is not `sync` (`coordinator/admission.py`); what would take more than `deferred_bytes_max`;
+and all while this store does not count, for it could be lost and nobody would notice. A write that is
+repeated without its version is looked for here, and otherwise refused: to look elsewhere is no work for a
+node that has too much of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 from basestore.cluster.operations import Operation
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.placement import row_partition
 from basestore.consistency import HINTED, Level
-from basestore.coordinator.admission import admit_write
+from basestore.coordinator.admission import CROWDED, admit_write
 from basestore.coordinator.attempts import OTHER_CONTENT, Content, Repeated
 from basestore.coordinator.context import Context, refuse
 from basestore.coordinator.quorum_write import stamp_content
@@ -36,6 +37,7 @@ from basestore.errors import ClockSkew, InvalidRequest, Overloaded, RequestFaile
 from basestore.handoff.hints import Hints
 from basestore.instant import Instant
 from basestore.protocol.client import OUTCOME_DEFERRED, Delete, Set, Written
+from basestore.protocol.groups import singly
 from basestore.repair.clock import NotYet
 from basestore.repair.version import Identity, Record
 from basestore.replica.identity import StoreIdentity
@@ -66,6 +68,14 @@ class DeferredWrites:
             return True
         options = self._context.options.get(request.bucket)
         return options is not None and options.defer and request.level == Level.ANY
+
+    def defer_all(self, outbox: Outbox, requests: Iterable[Any], now: Instant) -> None:
+        """What would be shed: kept as far as it may be deferred, and otherwise refused."""
+        for request in singly(requests):
+            if self.may_defer(request):
+                self.defer(outbox, request, now)
+            else:
+                self.refuse(outbox, request, Overloaded(CROWDED))
 
     def defer(self, outbox: Outbox, request: Set | Delete, now: Instant) -> None:
         """Keep a write, instead of beginning it, and answer it."""

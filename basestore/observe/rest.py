@@ -11,6 +11,7 @@ from basestore.anti_entropy.scheduler import Scheduler
 from basestore.cluster.operations import Operations
 from basestore.handoff.delivery import Delivery
 from basestore.handoff.late_hints import LateHints
+from basestore.intake.intake import Intake
 from basestore.replica.group_commit import GroupCommit
 
 TICK_S = 0.05
@@ -28,12 +29,14 @@ class Rest:
         scheduler: Scheduler,
         delivery: Delivery,
         late_hints: LateHints,
+        intake: Intake,
     ) -> None:
         self._operations = operations
         self._group_commit = group_commit
         self._scheduler = scheduler
         self._delivery = delivery
         self._late_hints = late_hints
+        self._intake = intake
         self.ticked_s = 0.0
 
     @property
@@ -42,6 +45,7 @@ class Rest:
         # The first is what a node under load answers by: this is asked after each of its steps.
         return (
             self._operations.count > 0
+            or not self._intake.at_rest
             or self._group_commit.full
             or self._group_commit.sequence != self._group_commit.durable_sequence
             or not (self._scheduler.at_rest and self._delivery.at_rest and self._late_hints.at_rest)

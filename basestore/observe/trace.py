@@ -4,12 +4,15 @@ Everything is as it is at this moment. Nothing is changed: a damaged record is s
 even noted.
 """
 
+from basestore.cluster.outbox import Outbox, weight
 from basestore.cluster.placement import row_partition
 from basestore.observe.inspect import Inspector
 from basestore.observe.status import state
 from basestore.protocol.operator import DAMAGED, LATE, ONLY_COPY, UP, Reach, Trace, Traced, TracedHint
+from basestore.protocol.replication import Rejected
 from basestore.repair.version import RECORD_BYTES_MIN, Record
 from basestore.repair.write_repair import Hint
+from basestore.replica.group_commit import GroupCommit
 from basestore.replica.replica import STORED_BYTES_MIN, Replica
 from basestore.storage.keyspace import SEQUENCE_BYTES
 
@@ -47,3 +50,12 @@ def _record(replica: Replica, row: bytes) -> bytes | None:
     if len(stored) < STORED_BYTES_MIN or not replica.intact(row, Record(stored[:-SEQUENCE_BYTES])):
         return None
     return stored[:RECORD_BYTES_MIN]
+
+
+def answer_trace(outbox: Outbox, message: Trace, inspector: Inspector, group_commit: GroupCommit) -> None:
+    """What a member is told that asks for it."""
+    if group_commit.full:  # the answer would wait behind what is not stored, or not durable
+        outbox.put(Rejected(message.id, group_commit.refusal, True))
+    else:
+        answer = trace(message, inspector)
+        group_commit.reply(outbox, answer, None, weight(answer))

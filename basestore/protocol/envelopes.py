@@ -15,6 +15,9 @@ The classes, in the order in which they are served:
     WRITE   sets and deletes
     BULK    scans; and whatever else a client says is not urgent (an import)
 
+Writes at level ANY stand in frames of their own, whose class says DEFERRABLE too: where they would be refused
+the node may keep them for later (`handoff/deferred_writes.py`), as they or their bucket ask for.
+
 What an envelope says is held against the requests once the frame is opened: who lies is disconnected.
 """
 
@@ -23,6 +26,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
+from basestore.consistency import Level
 from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Decoder, Message, encode
 from basestore.protocol.groups import GetMany, WriteMany, first, requested, singly, together
@@ -32,6 +36,7 @@ REQUESTS_MAX: Final = 256  # of a frame
 REQUESTS_BYTES: Final = 1 << 20  # of its keys and values, unless it is one request
 TIMEOUT_MS_SAID: Final = (1 << 32) - 1
 ADMIN, READ, WRITE, BULK = range(4)
+DEFERRABLE: Final = 0x80
 _CLASSES: Final = {Get: READ, GetMany: READ, Set: WRITE, Delete: WRITE, WriteMany: WRITE, Scan: BULK}
 _HEADER: Final = struct.Struct(">IIIQHIB")
 HEADER_BYTES: Final = _HEADER.size
@@ -48,10 +53,36 @@ class Sealed(NamedTuple):
     checksum: int
     payload: bytes
 
+    @property
+    def size(self) -> int:
+        return len(self.payload)
+
+    def open(self, decoder: Decoder) -> list[Any]:
+        """The requests in it; ProtocolError unless they are what the envelope says."""
+        return opened(self, decoder)
+
+
+class Unsealed(NamedTuple):
+    """The same of requests that never were bytes: of a client in this process."""
+
+    first: int
+    asks: int
+    timeout_ms: int
+    kind: int
+    requests: list[Any]
+
+    @property
+    def size(self) -> int:
+        return sum(requested(each)[1] for each in self.requests)
+
+    def open(self, _: Decoder) -> list[Any]:
+        return self.requests
+
 
 def class_of(request: Any) -> int:
     """The class that a request belongs to."""
-    return _CLASSES.get(type(request), ADMIN)
+    kind = _CLASSES.get(type(request), ADMIN)
+    return kind | DEFERRABLE if kind == WRITE and request.level == Level.ANY else kind
 
 
 def timeout_of(requests: Iterable[Any]) -> int:
@@ -65,6 +96,12 @@ def seal(requests: Iterable[Message], version: int = WIRE_HIGHEST, *, bulk: bool
     for kind, at, count, batch in _cut(requests, bulk=bulk):
         packed = together(batch)
         yield enveloped(encode(packed, version), at, count, timeout_of(packed), kind)
+
+
+def unsealed(requests: Iterable[Message], *, bulk: bool = False) -> Iterator[Unsealed]:
+    """Requests of a client in this process, as they would stand in envelopes."""
+    for kind, at, count, batch in _cut(requests, bulk=bulk):
+        yield Unsealed(at, count, timeout_of(batch), kind, batch)
 
 
 def enveloped(payload: bytes, at: int, count: int, timeout_ms: int, kind: int) -> bytes:
@@ -83,7 +120,8 @@ def _cut(requests: Iterable[Message], *, bulk: bool) -> Iterator[tuple[int, int,
             asked, asked_bytes = requested(request)
             here = request.ids[0] if type(request) in (WriteMany, GetMany) else request.id  # type: ignore[attr-defined]
             its = class_of(request)
-            its = BULK if bulk and its != ADMIN else its
+            if bulk and its != ADMIN:
+                its = BULK | its & DEFERRABLE
             follows = here == at + count and its == kind
             if batch and (not follows or count + asked > REQUESTS_MAX or size + asked_bytes > REQUESTS_BYTES):
                 yield kind, at, count, batch
@@ -134,7 +172,7 @@ def opened(frame: Sealed, decoder: Decoder) -> list[Message]:
             if getattr(request, "id", None) != at:
                 raise ProtocolError("an envelope names other requests than are in it")
         at += count
-        if frame.kind != (its := class_of(request)) and (frame.kind != BULK or its == ADMIN):
+        if frame.kind not in ((its := class_of(request)), BULK | its & DEFERRABLE if its else ADMIN):
             raise ProtocolError("an envelope names another class than the requests in it are of")
     if at - frame.first != frame.asks or not 0 < frame.asks <= REQUESTS_MAX:
         raise ProtocolError("an envelope counts other requests than are in it")

@@ -23,7 +23,6 @@ import math
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
 
 import trio
 
@@ -33,9 +32,8 @@ from basestore.coordinator.context import refuse
 from basestore.errors import Overloaded
 from basestore.node import Node
 from basestore.protocol.codec import Message
-from basestore.protocol.envelopes import Sealed, opened
+from basestore.protocol.envelopes import REQUESTS_MAX, Sealed
 from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX, FRAME_BYTES_MAX
-from basestore.protocol.groups import first, requests_in, singly
 from basestore.protocol.handshake import Goodbye
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.proof import Answer, refused
@@ -100,6 +98,11 @@ class Connections:
         if node.introductions.take_relink():
             for link in self._peer_links.values():
                 link.scope.cancel()
+        broken = node.intake.broken
+        while broken:
+            outbox, reason = broken.popitem()
+            if outbox in self._links:
+                self._links[outbox].end(ProtocolError(reason))
         for outbox in list(node.ready):
             if outbox in self._locals:
                 self._locals[outbox]()
@@ -115,6 +118,8 @@ class Connections:
     def close_stalled(self) -> None:
         """Close those that took no frame for too long, and clients that hold too much."""
         self._slots.watch()
+        for client in self._slots.clients.values():
+            client.link.go_on()
         if self._goodbye is not None and self._quiet():
             self._parted.set()
         stalled = trio.current_time() - STALL_S_MAX
@@ -131,10 +136,8 @@ class Connections:
         have closed their connections or are quiet; GOODBYE_S_MAX at most."""
         self._goodbye = Goodbye(f"{self._node.name} stops; ask another node")
         self._told_s = trio.current_time()
-        for client in self._slots.clients.values():
-            client.asked += 1
         for outbox in self._links:
-            outbox.put(self._goodbye)
+            outbox.put(self._goodbye, answers=0)
         self._wake()
         if self._links:
             await self._parted.wait()
@@ -142,27 +145,22 @@ class Connections:
     def _quiet(self) -> bool:
         """Whether nothing is under way that will still be answered."""
         told_s = trio.current_time() - self._told_s
-        under_way = any(client.under_way > 0 or client.held for client in self._slots.clients.values())
+        under_way = any(client.busy for client in self._slots.clients.values())
         sending = any(outbox.messages or link.held for outbox, link in self._links.items())
         return told_s > GOODBYE_S_MAX or (told_s > QUIET_S and not under_way and not sending)
-
-    def _refuse(self, outbox: Outbox, messages: list[Message]) -> None:
-        """Say definitely that nothing was done of what came after the goodbye."""
-        for message in singly(messages):
-            refuse(outbox, getattr(message, "id", 0), Overloaded(STOPPING))
 
     # --- clients in this process -------------------------------------------------------------
 
     def open_local(self, deliver: Callable[[], None]) -> Outbox:
         """A client in this process; `deliver` is called when its outbox holds answers."""
-        outbox = self._node.open_client(math.inf)  # it is emptied in every turn
+        outbox = self._node.open_client(math.inf, tenant="this process")  # it is emptied in every turn
         self._locals[outbox] = deliver
         return outbox
 
     def close_local(self, outbox: Outbox) -> None:
         """That client is gone."""
         del self._locals[outbox]
-        outbox.close()
+        self._node.intake.close(outbox)
 
     # --- who connects ------------------------------------------------------------------------
 
@@ -291,27 +289,27 @@ class Connections:
             self._wake()
 
     async def _serve_client(self, link: Link) -> None:
-        """A client's connection. While it does not take its answers, it is not read from; and only
-        so many of its requests are under way at once as their answers, going by the latest ones,
-        will fit into the backlog."""
-        outbox = self._node.open_client()
-        client = Client(link, outbox, trio.current_time())
+        """A client's connection. What it asks goes to the intake, unopened. While it does not take its
+        answers, it is not read from; and only so many of its requests are under way at once as their
+        answers, going by the latest ones, will fit into the backlog."""
 
-        def hear(heard: list[Any]) -> list[Any]:
-            messages: list[Any] = []
-            for each in heard:
-                messages += opened(each, link.decoder) if isinstance(each, Sealed) else [each]
-            room = link.room(BACKLOG_BYTES_MAX) - client.under_way
-            if room <= 0 or outbox.bytes > BACKLOG_BYTES_MAX:
-                return messages
-            taken, rest = first(messages, room)
-            if self._goodbye is not None:
-                self._refuse(outbox, taken)
-            else:
-                _check(self._node.receive_client(outbox, taken, instant()))
-            client.asked += requests_in(taken)
+        def room() -> int:
+            if outbox.bytes > BACKLOG_BYTES_MAX:
+                return 0
+            return link.room(BACKLOG_BYTES_MAX) - client.caller.under_way
+
+        outbox = self._node.open_client(tenant=link.host, decoder=link.decoder, room=room)
+        client = Client(link, self._node.intake.caller(outbox), trio.current_time())
+
+        def hear(frames: list[Sealed]) -> list[Sealed]:
+            if outbox.bytes > BACKLOG_BYTES_MAX:
+                return frames
             client.heard_s = trio.current_time()
-            return rest
+            if self._goodbye is not None:
+                _refuse(outbox, frames)
+            elif not self._node.intake.offer(outbox, frames, instant()):
+                link.rest()
+            return []
 
         self._slots.clients[outbox] = client
         try:
@@ -323,7 +321,7 @@ class Connections:
             self.complain(level, f"a client was disconnected: {error}")
         finally:
             self._slots.clients.pop(outbox, None)
-            outbox.close()
+            self._node.intake.close(outbox)
 
     @contextmanager
     def _registered(self, outbox: Outbox, link: Link) -> Iterator[None]:
@@ -334,6 +332,13 @@ class Connections:
             yield
         finally:
             del self._links[outbox]
+
+
+def _refuse(outbox: Outbox, frames: list[Sealed]) -> None:
+    """Say definitely that nothing was done of what came after the goodbye."""
+    for frame in frames:
+        for request in range(frame.first, frame.first + min(frame.asks, REQUESTS_MAX)):
+            refuse(outbox, request, Overloaded(STOPPING))
 
 
 def _check(unexpected: Message | None) -> None:

@@ -77,7 +77,7 @@ class Handshakes:
             self._tell(answered.sender, answered.address)
         reply, refusal = answered.reply, answered.refusal
         if isinstance(reply, Welcome):
-            link.version = reply.version
+            link.speak(reply.version)
             reply = reply._replace(members=self._members(reply))
         await link.send(reply)
         if answered.differs:
@@ -111,7 +111,7 @@ class Handshakes:
         if complaint:
             raise ProtocolError(complaint)
         if isinstance(welcome, Welcome):  # it is, if there is no complaint
-            link.version = welcome.version
+            link.speak(welcome.version)
             for member in welcome.members:
                 if member.name == peer:
                     self._tell(peer, member.address)

@@ -80,7 +80,9 @@ class Link:
         self.sending_since: float | None = None
         self.partial_since: float | None = None
         self._unheard_bytes = 0
-        self.messages_sent = 0
+        self._poller: Poller | None = None
+        self._readable: Callable[[], None] | None = None
+        self._resting = False
         self._message_bytes: float = MESSAGE_BYTES_EXPECTED
 
     async def send(self, message: Message) -> None:
@@ -99,7 +101,6 @@ class Link:
             mean_bytes = (waiting_bytes - outbox.bytes) / count
             self._unsent = memoryview(pack(messages, self.version))
             self._push()
-            self.messages_sent += count
             self._message_bytes = (self._message_bytes + mean_bytes) / 2
         if self._unsent or self._unheard:
             self._stirred.set()
@@ -113,7 +114,7 @@ class Link:
         except BlockingIOError:
             return
         except OSError as error:
-            self._end(ConnectionError(str(error)))
+            self.end(ConnectionError(str(error)))
 
     async def _drain(self) -> None:
         """Until all that was begun is sent; raises what ended the connection."""
@@ -122,6 +123,11 @@ class Link:
             self._push()
         if self._ended is not None:
             raise self._ended
+
+    def speak(self, version: int) -> None:
+        """As the handshake has settled."""
+        self.version = version
+        self._frames.speak(version)
 
     @property
     def decoder(self) -> Decoder:
@@ -139,12 +145,12 @@ class Link:
         ProtocolError. `hear` gives back what it cannot take yet; while it does, nothing is read.
         `wake` is called when something was heard outside of the poller's round."""
         self._frames.frame_bytes_max = frame_bytes_max
-        self._frames.speak(self.version)
         self._keep(hear(self._frames.feed(b"")))  # what came with the end of the handshake
 
         def readable() -> None:
             self._read(poller, hear)
 
+        self._poller, self._readable = poller, readable
         with poller.registered(self._socket, readable):
             if self._unheard:
                 poller.pause(self._socket)
@@ -161,8 +167,19 @@ class Link:
                 if self._unheard:
                     self._keep(hear(self._unheard))
                     wake()
-                    if not self._unheard:
+                    if not self._unheard and not self._resting:
                         poller.resume(self._socket, readable)
+
+    def rest(self) -> None:
+        """Read nothing until it is to `go_on`: more comes in than is taken."""
+        self._resting = True
+
+    def go_on(self) -> None:
+        """Read again, if it rests."""
+        if self._resting:
+            self._resting = False
+            if self._poller and self._readable and not self._unheard and self._ended is None:
+                self._poller.resume(self._socket, self._readable)
 
     def _read(self, poller: Poller, hear: Hear) -> None:
         """Something lies ready: hear it. The end of the connection is kept for `run` to find."""
@@ -173,8 +190,8 @@ class Link:
             poller.partial |= self.partial_since is not None
             self._keep(hear(messages) if messages else messages)
         except (ConnectionError, ProtocolError) as error:
-            self._end(error)
-        if self._unheard or self._ended is not None:
+            self.end(error)
+        if self._unheard or self._resting or self._ended is not None:
             poller.pause(self._socket)
 
     def _keep(self, unheard: list[Message]) -> None:
@@ -191,7 +208,8 @@ class Link:
         """Bytes that it keeps: of what has come in and what goes out."""
         return self._frames.partial + self._unheard_bytes + len(self._unsent)
 
-    def _end(self, error: Exception) -> None:
+    def end(self, error: Exception) -> None:
+        """It ends, for this reason, which `run` raises."""
         self._ended = error
         self._stirred.set()
 

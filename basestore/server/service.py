@@ -252,6 +252,8 @@ class Service:
         # steps store while the sync runs may or may not be covered by it, and waits for the next.
         newest = node.step(now)
         self.connections.send()
+        if node.intake.ready:
+            self.wake()
         if newest is not None:  # after the sends: peers need not wait for this thread to hand over
             self._sync(newest, now)
         self._plan_turn(newest)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import trio
 
 from basestore.cluster.outbox import Outbox
+from basestore.intake.caller import Caller
 from basestore.server.link import Link
 
 STRANGERS_MAX = 256
@@ -36,22 +37,21 @@ Complain = Callable[[int, str], None]
 
 @dataclass(slots=True, eq=False)
 class Client:
-    """A client's connection. `asked`: how many messages it will get in all, for what was asked so far; each
-    request gets one. `heard_s`: when it last asked something."""
+    """A client's connection. `heard_s`: when it last asked something."""
 
     link: Link
-    outbox: Outbox
+    caller: Caller
     heard_s: float
-    asked: int = 0
-
-    @property
-    def under_way(self) -> int:
-        return self.asked - self.link.messages_sent
 
     @property
     def held(self) -> int:
         """What it holds here, in bytes."""
-        return self.link.held + self.outbox.bytes
+        return self.link.held + self.caller.bytes + self.caller.outbox.bytes
+
+    @property
+    def busy(self) -> bool:
+        """Whether it will still be told something."""
+        return self.caller.under_way > 0 or self.held > 0
 
 
 def slots_for(members: int) -> tuple[int, int]:
@@ -107,7 +107,7 @@ class Slots:
     def close_idle(self, idle_s_min: float) -> bool:
         """Close the client that has been idle longest, if for so long; whether there was one."""
         before = trio.current_time() - idle_s_min
-        idle = [each for each in self.clients.values() if each.heard_s <= before and each.under_way <= 0]
+        idle = [each for each in self.clients.values() if each.heard_s <= before and not each.busy]
         if not idle:
             return False
         longest = min(idle, key=lambda client: client.heard_s)
@@ -115,7 +115,7 @@ class Slots:
         return True
 
     def _close(self, client: Client) -> None:
-        del self.clients[client.outbox]  # at once: its end comes a little later
+        del self.clients[client.caller.outbox]  # at once: its end comes a little later
         client.link.scope.cancel()
 
     def watch(self) -> None:

@@ -18,11 +18,12 @@ from basestore.config import NodeConfig
 from basestore.coordinator.context import refuse
 from basestore.coordinator.get import BROWNOUT_DEGRADING
 from basestore.errors import Overloaded
-from basestore.groups.turn import GROUPED
 from basestore.instant import Instant
+from basestore.intake.brownout import Brownout
 from basestore.node import Node
-from basestore.protocol.client import Delete, Set
+from basestore.protocol.client import Credit, Delete, Failed, Set, Shed
 from basestore.protocol.codec import Message
+from basestore.protocol.envelopes import unsealed
 from basestore.protocol.groups import singly, together
 from basestore.protocol.handshake import Goodbye
 from basestore.protocol.heartbeats import Ping, Pong, Remembered
@@ -66,6 +67,19 @@ COUNTED = (
     "exchanges_same", "exchanges_delta", "exchanges_full", "exchanges_aborted", "mismatches", "records_taken",
     "records_dropped", "partitions_scrubbed", "hints_late", "debts_ended", "disk_stalls",
 )  # fmt: skip
+
+SHED = "overloaded: this node is asked for more than it can do; nothing was done"
+
+
+class BrownedOut(Brownout):
+    """Of a node that has too much to do for as long as it lives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = BROWNOUT_DEGRADING
+
+    def tick(self, now_s: float) -> None:
+        """It does not end."""
 
 
 class Machine:
@@ -175,7 +189,8 @@ class Machine:
         node.operations.operations_max = self.world.operations_max
         brownouts = BROWNOUTS[self.world.plan.hasty]
         if Stream(self.world.plan.seed, f"brownout {self.index} {self.life}").chance(brownouts):
-            node.context.load.brownout = BROWNOUT_DEGRADING
+            node.intake.brownout = BrownedOut()
+            node.context.load.brownout = node.intake.brownout.level
         barrier = node.step(self.instant())
         if barrier is None:  # the disk takes nothing: nobody hears of this opening
             self.world.counts["refused to open"] += 1
@@ -440,6 +455,8 @@ class Machine:
         now = self.instant()
         self._hear_frames(now)
         newest = node.step(now)
+        if node.intake.ready:
+            self.wake()
         if node.group_commit.stalled or self._stalled is not None:
             self._judge_stall(node)
         if newest is not None and not self._syncing:
@@ -491,8 +508,23 @@ class Machine:
                     world.triggers.sent(self, target, message)
         else:
             self.world.trace(self.index, -1 - end.client.index, messages)
-            end.carry(singly(messages))
-            self.world.triggers.answered(self, messages)
+            told = self._told_singly(messages)
+            if told:
+                end.carry(told)
+                self.world.triggers.answered(self, told)
+
+    def _told_singly(self, messages: list[Message]) -> list[Message]:
+        """What each request is told: of those that were shed, that nothing was done."""
+        told: list[Message] = []
+        for message in singly(messages):
+            if isinstance(message, Shed):
+                self.world.counts["shed"] += sum(message.ranges[1::2])
+                for first, count in zip(message.ranges[::2], message.ranges[1::2], strict=True):
+                    lost = range(first, first + count)
+                    told += (Failed(each, Overloaded.code, SHED, b"", []) for each in lost)
+            elif not isinstance(message, Credit):
+                told.append(message)
+        return told
 
     # --- the disk ----------------------------------------------------------------------------
 
@@ -612,11 +644,8 @@ class Machine:
         elif isinstance(message, Set | Delete) and message.defer and self._busy:
             self.node.deferred_writes.defer(outbox, message, self.instant())
             self.wake()
-        elif type(message) in GROUPED:
-            self._frames.setdefault(outbox, []).append(message)
-            self.wake()
         else:
-            self.node.receive_client(outbox, [message], self.instant())
+            self._frames.setdefault(outbox, []).append(message)
             self.wake()
 
     @property
@@ -630,4 +659,5 @@ class Machine:
         assert self.node is not None
         frames, self._frames = self._frames, {}
         for outbox, messages in frames.items():
-            self.node.receive_client(outbox, together(messages), now)
+            if outbox in self._ends:
+                self.node.intake.offer(outbox, unsealed(together(messages)), now)

@@ -127,11 +127,19 @@ async def tick(served: Connections) -> None:
 @asynccontextmanager
 async def listening() -> AsyncIterator[Listening]:
     world, poller = World(3), Poller()
-    served = Connections(world.node(1).config, world.node(1), poller, lambda: served.send())
+    node = world.node(1)
+
+    def turn() -> None:
+        """As much of the node's step as clients need."""
+        node.intake.admit(instant())
+        node.intake.settle(node.ready)
+        served.send()
+
+    served = Connections(node.config, node, poller, turn)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(trio.serve_listeners, served.accept, listeners))
-        nursery.start_soon(poller.run, served.send)
+        nursery.start_soon(poller.run, turn)
         nursery.start_soon(tick, served)
         at = Listening(world, listeners[0].socket.getsockname()[1], served)
         yield at

@@ -1,0 +1,1 @@
+"""Intake: which requests of clients are begun, in what order, and which are refused unopened."""

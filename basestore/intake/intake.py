@@ -1,0 +1,340 @@
+"""Intake: the one door for what clients ask. A frame waits here unopened, and is begun or refused as a whole.
+
+    offer     what was read from a client: into the queue of its class, behind what else its tenant asks
+    admit     in each step: refuse what has waited too long; open the next ones as long as there is room
+    settle    behind each step: what was answered makes room, and callers are told how much there is for them
+
+Room is for so many requests under way as can be answered in time (`requests_max`), not for as many as fit
+into memory: with more, all answers are late (Little's law). What is refused was neither opened nor stamped,
+and cost next to nothing: the node says so in one `Shed` for all that a caller loses in a step.
+
+    class     of the room                                     among tenants (`fair_queue.py`)
+    ADMIN     16 places of its own, always
+    READ      before WRITE, WRITE before BULK; of each an     who was served least is next; while others
+    WRITE     eighth of the room is kept for it while it      wait nobody holds more than half; and who holds
+    BULK      asks                                            less than an eighth may enter a full house
+
+Between nodes nothing is refused here: the client of that work was let in. Callers whose answers there is no
+room for, for they do not take them, are begun no further; what waits for them costs the others nothing.
+
+A frame is held against its envelope when it is opened. Who lies, or says what no client may, is named in
+`broken`, and is to be disconnected.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from basestore.cluster.outbox import Outbox
+from basestore.config import REQUESTS_MAX_DEFAULT
+from basestore.errors import InvalidRequest
+from basestore.instant import Instant
+from basestore.intake.brownout import Brownout
+from basestore.intake.caller import Caller, Tenant, unbounded
+from basestore.intake.fair_queue import FairQueue, Waiting
+from basestore.intake.windows import Windows
+from basestore.protocol.client import Failed, Shed
+from basestore.protocol.codec import Decoder
+from basestore.protocol.envelopes import ADMIN, BULK, DEFERRABLE, READ, WRITE, Sealed, Unsealed
+from basestore.protocol.groups import first, requests_in
+from basestore.protocol.limits import ProtocolError, UnknownKind
+
+ADMIN_MAX: Final = 16
+OVERDRAFT: Final = 4  # a full house takes so many-th more of tenants that hold little
+LITTLE: Final = 8  # of the room, divided by this
+UNOPENED_BYTES_MAX: Final = 1 << 20  # of a caller
+ALL_UNOPENED_BYTES_MAX: Final = 64 << 20  # of a node
+LATE: Final = 8  # a request that has waited more than this part of its time is told to take less
+
+Begin = Callable[[Outbox, list[Any], Instant], Any]
+Frame = Sealed | Unsealed
+_KINDS: Final = READ, WRITE, BULK
+
+
+class Intake:
+    """Of one node. `offered`, `begun` and `shed` count requests, by class."""
+
+    def __init__(self, begin: Begin, defer: Begin, requests_max: int = REQUESTS_MAX_DEFAULT) -> None:
+        """`begin`: has the node begin requests; what it returns no client may say. `defer`: has it keep for
+        later what may be deferred of them, and refuse the rest."""
+        self._begin_requests = begin
+        self._defer_requests = defer
+        self.requests_max = requests_max
+        self.windows = Windows(requests_max)
+        self.brownout = Brownout()
+        self.broken: dict[Outbox, str] = {}
+        self.offered, self.begun, self.shed = [0] * 4, [0] * 4, [0] * 4
+        self.unopened_bytes = 0
+        self.under_way = [0] * 4  # by class
+        self._all = 0
+        self._queues = [FairQueue() for _ in range(4)]
+        self._callers: dict[Outbox, Caller] = {}
+        self._tenants: dict[str, Tenant] = {}
+        self._clogged: dict[Caller, None] = {}
+        self._losers: dict[Caller, None] = {}
+
+    # --- who asks ----------------------------------------------------------------------------
+
+    def open(
+        self,
+        outbox: Outbox,
+        tenant: str = "",
+        decoder: Decoder | None = None,
+        room: Callable[[], int] = unbounded,
+    ) -> Caller:
+        """A client has connected."""
+        shared = self._tenants.setdefault(tenant, Tenant(tenant))
+        shared.callers += 1
+        caller = self._callers[outbox] = Caller(outbox, shared, decoder or Decoder(), room)
+        return caller
+
+    def caller(self, outbox: Outbox) -> Caller:
+        """Whose answers come in there."""
+        return self._callers[outbox]
+
+    def close(self, outbox: Outbox) -> None:
+        """It is gone. What is under way for it goes on, and is counted no more."""
+        outbox.close()
+        caller = self._callers.pop(outbox, None)
+        if caller is None:
+            return
+        for queue in self._queues:
+            for waiting in queue.drop(caller, caller.tenant):
+                self._unqueue(waiting)
+        for waiting in caller.behind:
+            self._unqueue(waiting)
+        self._free(caller, caller.asked - caller.answered)
+        self._clogged.pop(caller, None)
+        self._losers.pop(caller, None)
+        self.broken.pop(outbox, None)
+        caller.tenant.callers -= 1
+        if not caller.tenant.callers:
+            del self._tenants[caller.tenant.name]
+
+    def offer(self, outbox: Outbox, frames: Iterable[Frame], now: Instant) -> bool:
+        """Frames that were read just now. False if there is no room for more of this caller: what was beyond
+        it is refused, and it should not be read from for a while."""
+        caller = self._callers[outbox]
+        caller.heard_s = now.monotonic
+        roomy = True
+        for frame in frames:
+            kind = _class(frame)
+            self.offered[kind] += frame.asks
+            size = frame.size
+            if caller.bytes > UNOPENED_BYTES_MAX or self.unopened_bytes > ALL_UNOPENED_BYTES_MAX:
+                roomy = False
+                self._lose(Waiting(caller, frame, now.monotonic))
+                continue
+            caller.bytes += size
+            self.unopened_bytes += size
+            self._queues[kind].put(caller.tenant, Waiting(caller, frame, now.monotonic))
+        return roomy
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait to be begun."""
+        return sum(queue.asks for queue in self._queues)
+
+    @property
+    def ready(self) -> bool:
+        """Whether something waits that there is room for: the next step should come at once."""
+        if self._queues[ADMIN].asks and self.under_way[ADMIN] < ADMIN_MAX:
+            return True
+        return self._all < self.requests_max and any(self._queues[kind].asks for kind in _KINDS)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing waits."""
+        return not (self._clogged or any(queue.asks for queue in self._queues))
+
+    # --- in each step ------------------------------------------------------------------------
+
+    def admit(self, now: Instant) -> None:
+        """Refuse what has waited too long, and begin what there is room for."""
+        if self._clogged:
+            self._unclog(now)
+        for queue in self._queues:
+            if queue.asks:
+                for waiting in queue.overdue(now.monotonic):
+                    self._unqueue(waiting)
+                    self._refuse(waiting, now)
+        while (entering := self._next()) is not None:
+            caller = entering.caller
+            if caller.clogged:
+                caller.behind.append(entering)
+            else:
+                self._open(entering, now)
+        if self._losers:
+            self._tell_losers()
+
+    def _next(self) -> Waiting | None:
+        queues = self._queues
+        if queues[ADMIN].asks and self.under_way[ADMIN] < ADMIN_MAX:
+            return queues[ADMIN].take(lambda _: True)
+        for kind in _KINDS:
+            if queues[kind].asks and self._all < self._room_for(kind):
+                taken = queues[kind].take(self._may_enter)
+                if taken is not None:
+                    return taken
+        return None
+
+    def _room_for(self, kind: int) -> int:
+        """For how many in all: what is kept for other classes that ask is not there for this one."""
+        floor = self.requests_max // LITTLE
+        kept = 0
+        for other in _KINDS:
+            if other != kind and self._queues[other].asks:
+                kept += max(0, floor - self.under_way[other])
+        return self.requests_max + self.requests_max // OVERDRAFT - kept
+
+    def _may_enter(self, tenant: Tenant) -> bool:
+        if self._all < self.requests_max:
+            alone = len(self._tenants) == 1 or all(queue.tenants < 2 for queue in self._queues)
+            return alone or tenant.under_way < max(1, self.requests_max // 2)
+        return tenant.under_way < self.requests_max // LITTLE
+
+    def _open(self, waiting: Waiting, now: Instant) -> None:
+        """Begin what is in a frame."""
+        self._unqueue(waiting)
+        requests = self._opened(waiting)
+        waited_ms = int((now.monotonic - waiting.read_s) * 1e3)
+        if waited_ms * LATE > waiting.frame.timeout_ms > 0:
+            requests = [_with_less(each, waited_ms) for each in requests]
+        if requests:
+            self._begin(waiting.caller, _class(waiting.frame), requests, now)
+
+    def _opened(self, waiting: Waiting) -> list[Any]:
+        """The requests in a frame; none where that is wrong, and its caller is told, or disconnected."""
+        caller, frame, _ = waiting
+        try:
+            requests: list[Any] = frame.open(caller.decoder)
+            return requests
+        except UnknownKind as error:
+            text = f"{error}, and this node cannot do it: upgrade it, or ask another one; nothing was done"
+            for request in range(frame.first, frame.first + frame.asks):
+                caller.outbox.put(Failed(request, InvalidRequest.code, text, b"", []), answers=0)
+        except ProtocolError as error:
+            self.broken[caller.outbox] = str(error)
+        return []
+
+    def _begin(self, caller: Caller, kind: int, requests: list[Any], now: Instant) -> None:
+        """As many as there is room for the answers of."""
+        taken, rest = first(requests, max(0, caller.room()))
+        caller.rest = kind, rest
+        if rest:
+            self._clogged[caller] = None
+        if not taken:
+            return
+        self._count(caller, kind, requests_in(taken))
+        unexpected = self._begin_requests(caller.outbox, taken, now)
+        if unexpected is not None:
+            what = type(unexpected).__name__
+            self.broken[caller.outbox] = f"a {what} message is not for this kind of connection"
+
+    def _count(self, caller: Caller, kind: int, count: int) -> None:
+        caller.asked += count
+        caller.begun.append((kind, count))
+        caller.tenant.under_way += count
+        self.begun[kind] += count
+        self.under_way[kind] += count
+        if kind != ADMIN:
+            self._all += count
+
+    def _unclog(self, now: Instant) -> None:
+        for caller in list(self._clogged):
+            while caller.clogged and caller.room() > 0:
+                kind, requests = caller.rest
+                if requests:
+                    self._begin(caller, kind, requests, now)
+                else:
+                    self._open(caller.behind.popleft(), now)
+            while caller.behind and _hopeless(caller.behind[0], now.monotonic):
+                waiting = caller.behind.popleft()
+                self._unqueue(waiting)
+                self._refuse(waiting, now)
+            if not caller.clogged:
+                del self._clogged[caller]
+
+    # --- what is refused ---------------------------------------------------------------------
+
+    def _unqueue(self, waiting: Waiting) -> None:
+        size = waiting.frame.size
+        waiting.caller.bytes -= size
+        self.unopened_bytes -= size
+
+    def _refuse(self, waiting: Waiting, now: Instant) -> None:
+        """It has waited too long: do nothing of it, or keep for later what may be kept."""
+        frame, caller = waiting.frame, waiting.caller
+        if not frame.kind & DEFERRABLE:
+            self._lose(waiting)
+            return
+        requests = self._opened(waiting)
+        self.brownout.refused()
+        if requests:
+            self._count(caller, WRITE, frame.asks)
+            self._defer_requests(caller.outbox, requests, now)
+
+    def _lose(self, waiting: Waiting) -> None:
+        frame = waiting.frame
+        self.shed[_class(frame)] += frame.asks
+        self.brownout.refused()
+        waiting.caller.lose(frame.first, frame.asks)
+        self._losers[waiting.caller] = None
+
+    def _tell_losers(self) -> None:
+        """One answer for all that a caller has lost."""
+        retry_ms = self.windows.retry_ms
+        for caller in self._losers:
+            lost, caller.lost = caller.lost, []
+            caller.window = self.windows.of(caller)
+            caller.outbox.put(Shed(lost, retry_ms, caller.window), answers=0)
+        self._losers.clear()
+
+    # --- behind each step --------------------------------------------------------------------
+
+    def settle(self, ready: Iterable[Outbox]) -> None:
+        """These outboxes have something: what was answered is under way no more."""
+        find = self._callers.get
+        for outbox in list(ready):
+            caller = find(outbox)
+            if caller is not None and outbox.answered != caller.answered:
+                self._free(caller, outbox.answered - caller.answered)
+                caller.answered = outbox.answered
+                credit = self.windows.changed(caller)
+                if credit is not None:
+                    outbox.put(credit, answers=0)
+
+    def _free(self, caller: Caller, count: int) -> None:
+        begun = caller.begun
+        while count > 0 and begun:
+            kind, asks = begun.popleft()
+            ended = min(count, asks)
+            if ended < asks:
+                begun.appendleft((kind, asks - ended))
+            count -= ended
+            caller.tenant.under_way -= ended
+            self.under_way[kind] -= ended
+            if kind != ADMIN:
+                self._all -= ended
+
+    def tick(self, now: Instant) -> int:
+        """Look how many ask, and whether too much was asked for; the brownout's level."""
+        self.brownout.tick(now.monotonic)
+        self.windows.tick(self._callers.values(), sum(self.offered), sum(self.begun), now.monotonic)
+        return self.brownout.level
+
+
+def _class(frame: Frame) -> int:
+    """Whoever lies is found out when it is opened."""
+    return min(frame.kind & ~DEFERRABLE, BULK)
+
+
+def _with_less(request: Any, waited_ms: int) -> Any:
+    """The same, with less time."""
+    timeout_ms = getattr(request, "timeout_ms", 0)
+    return request._replace(timeout_ms=timeout_ms - waited_ms) if timeout_ms > waited_ms else request
+
+
+def _hopeless(waiting: Waiting, now_s: float) -> bool:
+    """Whether half of its time is over."""
+    timeout_ms = waiting.frame.timeout_ms
+    return bool(timeout_ms and (now_s - waiting.read_s) * 2e3 > timeout_ms)

@@ -1,0 +1,348 @@
+"""What is begun, in what order, and what is refused; and that a refused request has left no trace."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from basestore.cluster.outbox import Outbox
+from basestore.errors import InvalidRequest
+from basestore.instant import Instant
+from basestore.intake import intake as module
+from basestore.intake.intake import ADMIN_MAX, UNOPENED_BYTES_MAX, Intake
+from basestore.protocol.client import Credit, Failed, Get, Scan, Set, Shed
+from basestore.protocol.envelopes import BULK, READ, WRITE, Unsealed, enveloped, unsealed
+from basestore.protocol.frames import FrameReader
+from basestore.protocol.operator import Status
+
+ROOM = 32
+SET = Set(1, "default", b"k", b"v", 2, 5000, 0, b"proposed")
+GET = Get(1, "default", b"k", 2, 5000, b"", True)
+SCAN = Scan(1, "default", b"", b"", 10, 2, 5000)
+
+
+class House:
+    """An intake, and a node that answers when it is told to."""
+
+    def __init__(self, room: int = ROOM) -> None:
+        self.ready: set[Outbox] = set()
+        self.begun: list[tuple[Outbox, Any]] = []
+        self.deferred: list[Any] = []
+        self.intake = Intake(self._begin, self._defer, room)
+        self.now_s = 0.0
+        self._next = 1
+
+    def _begin(self, outbox: Outbox, requests: list[Any], now: Instant) -> Any:
+        if any(isinstance(request, Credit) for request in requests):
+            return requests[0]
+        self.begun += [(outbox, request) for request in requests]
+        return None
+
+    def _defer(self, outbox: Outbox, requests: list[Any], now: Instant) -> None:
+        self.deferred += requests
+        for request in requests:
+            outbox.put(request)  # whatever it is told: one answer
+
+    @property
+    def now(self) -> Instant:
+        return Instant(int(self.now_s * 1000), self.now_s)
+
+    def open(self, tenant: str = "t", **more: Any) -> Outbox:
+        outbox = Outbox(self.ready)
+        self.intake.open(outbox, tenant, **more)
+        return outbox
+
+    def ask(self, outbox: Outbox, request: Any, count: int = 1) -> bool:
+        requests = [request._replace(id=self._next + number) for number in range(count)]
+        self._next += count
+        return self.intake.offer(outbox, unsealed(requests), self.now)
+
+    def step(self, after_s: float = 0.0) -> None:
+        self.now_s += after_s
+        self.intake.admit(self.now)
+        self.intake.settle(self.ready)
+
+    def answer(self, count: int) -> None:
+        for outbox, request in self.begun[:count]:
+            outbox.put(request)
+        del self.begun[:count]
+        self.intake.settle(self.ready)
+
+
+def shed(outbox: Outbox) -> list[tuple[int, int]]:
+    """What it was told that nothing was done of: first ids and numbers."""
+    told: list[tuple[int, int]] = []
+    for message in outbox.messages:
+        if isinstance(message, Shed):
+            told += zip(message.ranges[::2], message.ranges[1::2], strict=True)
+    return told
+
+
+def test_so_many_are_under_way_and_the_rest_waits() -> None:
+    house = House()
+    client = house.open()
+    for _ in range(2 * ROOM):
+        house.ask(client, SET)
+    house.step()
+    assert len(house.begun) == ROOM
+    assert house.intake.waiting == ROOM
+    assert not house.intake.ready
+    house.answer(5)
+    assert house.intake.ready
+    house.step()
+    assert len(house.begun) == ROOM
+
+
+def test_what_waits_too_long_is_refused_in_one_answer_and_never_begun() -> None:
+    house = House()
+    client = house.open()
+    for _ in range(2 * ROOM):
+        house.ask(client, SET)
+    house.step()
+    begun = {request.id for _, request in house.begun}
+    house.step(1.0)
+    assert shed(client) == [(ROOM + 1, ROOM)]
+    assert len([each for each in client.messages if isinstance(each, Shed)]) == 1
+    house.answer(ROOM)
+    house.step()
+    assert not house.begun
+    assert begun == set(range(1, ROOM + 1))
+    assert house.intake.shed[WRITE] == ROOM
+
+
+def test_a_frame_that_is_refused_is_not_opened() -> None:
+    house = House()
+    client = house.open()
+    broken = FrameReader()
+    broken.keep_sealed()
+    (frame,) = broken.feed(enveloped(b"this is no CBOR", 1, 1, 1000, WRITE))
+    house.ask(client, SET, ROOM)
+    house.intake.offer(client, [frame], house.now)
+    house.step()
+    house.step(1.0)
+    assert shed(client) == [(1, 1)]
+    assert not house.intake.broken
+    house.answer(ROOM)
+    house.intake.offer(client, [frame], house.now)
+    house.step()
+    assert client in house.intake.broken  # now it was opened
+
+
+def test_an_operator_is_heard_in_a_full_house() -> None:
+    house = House()
+    client, operator = house.open(), house.open("operator")
+    house.ask(client, SET, ROOM)
+    house.step()
+    for _ in range(2 * ADMIN_MAX):
+        house.ask(operator, Status(1))
+    house.step()
+    heard = [request for _, request in house.begun if isinstance(request, Status)]
+    assert len(heard) == ADMIN_MAX
+
+
+@pytest.mark.parametrize(("first", "later"), [(GET, SET), (SET, GET), (SET, SCAN), (GET, SCAN)])
+def test_a_class_that_asks_has_its_floor(first: Any, later: Any) -> None:
+    house, kind = House(), {Get: READ, Set: WRITE, Scan: BULK}[type(later)]
+    client, other = house.open("a"), house.open("b")
+    for _ in range(10 * ROOM):
+        house.ask(client, first)
+    house.ask(other, later)
+    for _ in range(4 * ROOM):
+        house.step()
+        house.answer(1)
+    assert house.intake.begun[kind] == 1
+
+
+def test_reads_go_before_writes() -> None:
+    house = House()
+    client = house.open()
+    house.ask(client, SET, ROOM)
+    house.step()
+    house.ask(client, SET)
+    house.ask(client, GET)
+    house.answer(1)
+    house.step()
+    assert isinstance(house.begun[-1][1], Get)
+
+
+def test_nobody_holds_more_than_half_while_others_wait_and_who_holds_little_enters_a_full_house() -> None:
+    house = House()
+    greedy, polite = house.open("greedy"), house.open("polite")
+    for _ in range(4 * ROOM):
+        house.ask(greedy, SET)
+    house.step()
+    assert len(house.begun) == ROOM  # nobody else is there
+    house.ask(polite, SET, 2)
+    house.step()
+    assert [outbox for outbox, _ in house.begun].count(polite) == 2
+
+
+def test_two_connections_of_a_tenant_are_not_served_twice_as_much() -> None:
+    house = House()
+    twice, once = [house.open("twice"), house.open("twice")], house.open("once")
+    for _ in range(4 * ROOM):
+        for outbox in (*twice, once):
+            house.ask(outbox, SET)
+    served = 0
+    for _ in range(ROOM):
+        house.step()
+        served += sum(outbox is once for outbox, _ in house.begun[:4])
+        house.answer(4)
+    assert abs(served - 2 * ROOM) <= ROOM // 4
+
+
+def test_too_many_bytes_are_refused_at_once_and_no_more_is_read() -> None:
+    house = House()
+    client = house.open()
+    large = SET._replace(value=bytes(1 << 19))
+    house.ask(client, SET, ROOM)
+    house.step()
+    assert [house.ask(client, large) for _ in range(4)] == [True, True, False, False]
+    house.step()
+    assert sum(count for _, count in shed(client)) == 2
+    assert house.intake.unopened_bytes <= UNOPENED_BYTES_MAX + (1 << 20)
+
+
+def test_a_node_has_a_bound_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ALL_UNOPENED_BYTES_MAX", 1 << 20)
+    house = House()
+    house.ask(house.open(), SET, ROOM)
+    house.step()
+    taken = [house.ask(house.open(f"t{number}"), SET._replace(value=bytes(1 << 19))) for number in range(4)]
+    assert taken == [True, True, False, False]
+
+
+def test_who_takes_no_answers_is_begun_no_further_and_holds_nobody_up() -> None:
+    house = House()
+    room = 3
+    deaf, other = house.open("t", room=lambda: room), house.open("t")
+    house.ask(deaf, GET, 5)
+    house.ask(deaf, GET)
+    house.ask(other, GET)
+    house.step()
+    assert [outbox for outbox, _ in house.begun].count(deaf) == room
+    assert [outbox for outbox, _ in house.begun].count(other) == 1
+
+
+def test_what_its_envelope_says_is_held_against_it() -> None:
+    house = House()
+    client = house.open()
+    reader = FrameReader()
+    reader.keep_sealed()
+    (lie,) = reader.feed(enveloped(b"\x81\x83\x0e\x05\xf4", 6, 1, 0, 0))  # a Status of id 5
+    house.intake.offer(client, [lie], house.now)
+    house.step()
+    assert "other requests" in house.intake.broken[client]
+
+
+def test_what_no_client_may_say_is_named() -> None:
+    house = House()
+    client = house.open()
+    house.intake.offer(client, [Unsealed(1, 1, 0, 0, [Credit(5)])], house.now)
+    house.step()
+    assert "a Credit message is not for this" in house.intake.broken[client]
+
+
+def test_a_kind_that_is_not_known_is_answered_and_the_connection_goes_on() -> None:
+    house = House()
+    client = house.open()
+    reader = FrameReader()
+    reader.keep_sealed()
+    (newer,) = reader.feed(enveloped(b"\x81\x83\x19\x03\x84\x05\x07", 5, 2, 0, WRITE))  # kind 900
+    house.intake.offer(client, [newer], house.now)
+    house.ask(client, SET)
+    house.step()
+    refused = [message for message in client.messages if isinstance(message, Failed)]
+    assert [message.id for message in refused] == [5, 6]
+    assert {message.code for message in refused} == {InvalidRequest.code}
+    assert "no message of kind 900" in refused[0].text
+    assert len(house.begun) == 1
+    assert not house.intake.broken
+
+
+def test_what_has_waited_long_is_told_to_take_less_time() -> None:
+    house = House()
+    client = house.open()
+    house.ask(client, SET, ROOM)
+    house.step()
+    house.ask(client, SET._replace(timeout_ms=400))
+    house.now_s += 0.09
+    house.answer(1)
+    house.step()
+    assert 300 <= house.begun[-1][1].timeout_ms <= 310
+
+
+def test_what_may_be_deferred_is_handed_on_when_it_would_be_refused() -> None:
+    house = House()
+    client = house.open()
+    house.ask(client, SET, ROOM)
+    house.ask(client, SET._replace(level=0))
+    house.ask(client, SET)
+    house.step()
+    house.step(1.0)
+    assert [request.level for request in house.deferred] == [0]
+    assert len(shed(client)) == 1
+
+
+def test_windows_are_shared_among_those_who_ask_and_told_when_they_change() -> None:
+    house = House(256)
+    outboxes = [house.open(f"t{number}") for number in range(8)]
+    for outbox in outboxes:
+        house.ask(outbox, GET)
+    house.intake.tick(house.now)
+    house.step()
+    house.answer(8)
+    for outbox in outboxes:
+        assert [message for message in outbox.messages if isinstance(message, Credit)] == [Credit(64)]
+
+
+def test_who_is_gone_leaves_nothing() -> None:
+    house = House()
+    client = house.open()
+    for _ in range(2 * ROOM):
+        house.ask(client, SET)
+    house.step()
+    house.intake.close(client)
+    assert house.intake.at_rest
+    assert house.intake.unopened_bytes == 0
+    assert house.intake.under_way == [0, 0, 0, 0]
+    other = house.open("u")
+    house.ask(other, SET, ROOM)
+    house.step()
+    assert sum(outbox is other for outbox, _ in house.begun) == ROOM
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 3), st.sampled_from([SET, GET, SCAN, Status(1), SET._replace(level=0)]),
+            st.integers(1, 40), st.floats(0, 0.2), st.integers(0, 60),
+        ),
+        max_size=40,
+    )
+)  # fmt: skip
+def test_each_request_is_begun_or_refused_and_never_both(drawn: list[Any]) -> None:
+    house = House()
+    clients = [house.open(f"t{number // 2}") for number in range(4)]
+    asked, begun = 0, set[int]()
+    for who, request, count, after_s, answers in drawn:
+        house.ask(clients[who], request, count)
+        asked += count
+        house.step(after_s)
+        begun |= {each.id for _, each in house.begun}
+        house.answer(answers)
+        assert sum(house.intake.under_way[1:]) <= 5 * ROOM // 4 + 40 + len(house.deferred)
+    while not house.intake.at_rest or house.begun:
+        house.step(0.01)
+        begun |= {each.id for _, each in house.begun}
+        house.answer(len(house.begun))
+    lost = [each for outbox in clients for each in shed(outbox)]
+    refused = {number for first, count in lost for number in range(first, first + count)}
+    deferred = {request.id for request in house.deferred}
+    assert not begun & refused
+    assert not deferred & (begun | refused)
+    assert len(begun) + len(refused) + len(deferred) == asked
+    assert house.intake.under_way == [0, 0, 0, 0]
+    assert house.intake.unopened_bytes == 0
