@@ -58,8 +58,9 @@ def get(context: Context, outbox: Outbox, request: Get, now: Instant) -> None:
 
 
 def compares(context: Context, level: Level) -> bool:
-    """Whether the replicas that a read need not ask are compared behind it: at ONE that is drawn by lot."""
-    return level is not ONE or _draw_lot(context.load) < context.read_repair
+    """Whether the replicas that a read need not ask are compared behind it: at ONE that is drawn by lot, and
+    left out in a brownout."""
+    return level is not ONE or (_draw_lot(context.load) < context.read_repair and not context.load.brownout)
 
 
 def _draw_lot(load: Load) -> float:

@@ -374,7 +374,8 @@ class QuorumRead(Operation):
             widen_s = self._begun_s + WIDEN_S
             if now.monotonic < widen_s:
                 operations.alarm_at(self.ids[0], min(widen_s, self._deadline))
-                self._context.metrics.count("speculative_retries", self._ask(1, now))
+                if not self._context.load.brownout:
+                    self._context.metrics.count("speculative_retries", self._ask(1, now))
             else:
                 operations.alarm_at(self.ids[0], self._deadline)
                 self._ask(len(self._replicas), now)

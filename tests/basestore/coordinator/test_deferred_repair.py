@@ -110,6 +110,14 @@ class TestBehindTheAnswer:
         compared = len(world.sent(Read, 0)) / 2
         assert 45 <= compared <= 55
 
+    def test_a_node_that_leaves_out_what_it_can_compares_nothing_by_lot(self) -> None:
+        world = World(3, read_repair=1.0)
+        world.put(0, "k", "v", Level.ALL)
+        world.node(0).context.load.brownout = 1
+        world.log.clear()
+        world.look(0, "k", Level.ONE)
+        assert not world.sent(Read, 0)
+
     @pytest.mark.parametrize("share", [0.0, 1.0])
     def test_a_read_at_one_without_repair_never_does(self, share: float) -> None:
         world = World(3, read_repair=share)
