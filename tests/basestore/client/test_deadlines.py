@@ -70,7 +70,7 @@ SYNC_CALLS: dict[str, Call] = {
     "cluster_id": lambda store: store.cluster_id(),
     "missing": lambda store: store.missing({}, timeout=TIMEOUT_S),
 }
-LOCAL = {"close", "aclose", "token", "merge"}
+LOCAL = {"close", "aclose", "token", "merge", "retrying", "retries"}
 
 
 def public(*kinds: type) -> set[str]:
