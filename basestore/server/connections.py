@@ -302,7 +302,7 @@ class Connections:
         client = Client(link, self._node.intake.caller(outbox), trio.current_time())
 
         def hear(frames: list[Sealed]) -> list[Sealed]:
-            if outbox.bytes > BACKLOG_BYTES_MAX:
+            if outbox.bytes > BACKLOG_BYTES_MAX or client.caller.clogged:
                 return frames
             client.heard_s = trio.current_time()
             if self._goodbye is not None:

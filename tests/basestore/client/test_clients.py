@@ -501,7 +501,8 @@ def test_a_reader_that_never_reads_is_not_read_from_and_others_are_served(runnin
             except TimeoutError:
                 pass
             assert sent < 5000
-            assert store.get("big").value == value
+            # The node may still be busy with what the deaf one, of the same address, has asked.
+            assert store.retrying().get("big").value == value
 
 
 def test_a_cluster_with_too_few_nodes_left_says_so_to_clients(tmp_path: Any) -> None:
