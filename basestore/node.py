@@ -288,7 +288,7 @@ class Node:
                 break
             if not self.peers.all[self.me].outbox.messages and not self.scheduler.work(now):
                 break
-        self.intake.settle(self.ready)
+        self.intake.settle()
         newest = self.group_commit.sequence
         return newest if newest > self.group_commit.durable_sequence else None
 

@@ -291,12 +291,10 @@ class Intake:
 
     # --- behind each step --------------------------------------------------------------------
 
-    def settle(self, ready: Iterable[Outbox]) -> None:
-        """These outboxes have something: what was answered is under way no more."""
-        find = self._callers.get
-        for outbox in list(ready):
-            caller = find(outbox)
-            if caller is not None and outbox.answered != caller.answered:
+    def settle(self) -> None:
+        """What was answered is under way no more, whether or not its caller takes the answers."""
+        for outbox, caller in self._callers.items():
+            if caller.begun and outbox.answered != caller.answered:
                 self._free(caller, outbox.answered - caller.answered)
                 caller.answered = outbox.answered
                 credit = self.windows.changed(caller)

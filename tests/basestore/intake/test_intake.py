@@ -61,13 +61,13 @@ class House:
     def step(self, after_s: float = 0.0) -> None:
         self.now_s += after_s
         self.intake.admit(self.now)
-        self.intake.settle(self.ready)
+        self.intake.settle()
 
     def answer(self, count: int) -> None:
         for outbox, request in self.begun[:count]:
             outbox.put(request)
         del self.begun[:count]
-        self.intake.settle(self.ready)
+        self.intake.settle()
 
 
 def shed(outbox: Outbox) -> list[tuple[int, int]]:

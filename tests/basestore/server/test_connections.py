@@ -132,7 +132,7 @@ async def listening() -> AsyncIterator[Listening]:
     def turn() -> None:
         """As much of the node's step as clients need."""
         node.intake.admit(instant())
-        node.intake.settle(node.ready)
+        node.intake.settle()
         served.send()
 
     served = Connections(node.config, node, poller, turn)
