@@ -19,7 +19,8 @@ import trio
 
 from basestore.client.arguments import Consistency
 from basestore.client.calls import GRACE_S, Asking, fitted
-from basestore.client.channel import Batch, Channel, answered, crowded, heed, late, lost, overdue
+from basestore.client.channel import Batch, Channel, hear, late, lost, overdue
+from basestore.client.connection import room_in
 from basestore.client.network_channel import channel_to
 from basestore.client.store import Store
 from basestore.config import Durability, NodeConfig
@@ -62,11 +63,7 @@ class _LocalChannel:
 
     def _deliver(self) -> None:
         while self._outbox.messages:
-            before = len(self._asked)
-            stray = answered(self._asked, self._outbox.take())
-            self._window.answered(before - len(self._asked))
-            if stray:
-                heed(stray, self._asked, self._window, THIS_NODE, monotonic())
+            hear(self._outbox.take(), self._asked, self._window, THIS_NODE, monotonic())
         self._window.let_in(len(self._asked))
 
     async def ready(self, deadline: float) -> None:
@@ -85,7 +82,11 @@ class _LocalChannel:
         if window.takes(len(self._asked), batch.measure()) or batch.urgent:
             window.size += batch.size
         else:
-            await self._room(batch, min(deadline - sent, WAIT_SHARE * asking.timeout_s))
+            waits_s = min(deadline - sent, WAIT_SHARE * asking.timeout_s)
+            if not await room_in(
+                window, self._asked, batch, trio.Event(), waits_s, THIS_NODE, lambda: self._closed
+            ):
+                await self.ready(deadline)  # which says that it is closed
             sent = monotonic()
         answered_all = trio.Event()
         try:
@@ -101,21 +102,6 @@ class _LocalChannel:
             batch.leave(self._asked)
             window.let_in(len(self._asked))
         return batch
-
-    async def _room(self, batch: Batch, waits_s: float) -> None:
-        """Until there is room for it in the window; Overloaded when there is none in this time."""
-        window, bell = self._window, trio.Event()
-        waiting = window.join(batch.untold, batch.size, bell)
-        try:
-            with trio.move_on_after(waits_s):
-                await bell.wait()
-            if not waiting.let_in:
-                raise crowded(THIS_NODE, window, waits_s)
-            window.enter(waiting)
-        except BaseException:
-            window.part(waiting)
-            window.let_in(len(self._asked))
-            raise
 
     async def sweep(self) -> None:
         """Fail the requests whose answer is overdue, until cancelled."""

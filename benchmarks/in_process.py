@@ -48,7 +48,7 @@ except ImportError:  # a checkout from before there were rooms
     from basestore.standing import Fresh  # type: ignore[import-not-found, no-redef]
 
 try:
-    from basestore.protocol.envelopes import Sealed, opened, seal
+    from basestore.protocol.envelopes import Sealed, seal
 except ImportError:  # a checkout from before requests stood in envelopes
     try:
         from basestore.protocol.frames import pack_requests as seal  # type: ignore[attr-defined, no-redef]
@@ -153,7 +153,7 @@ class Three:
         heard = self._requests.feed(frame)
         if Sealed is None:
             return heard
-        return [each for sealed in heard for each in opened(sealed, self._requests.decoder)]
+        return [each for sealed in heard for each in sealed.open(self._requests.decoder)]
 
     def pause(self, seconds: float) -> None:
         """Let time pass, and all that is done beside requests."""

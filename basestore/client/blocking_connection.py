@@ -24,7 +24,7 @@ from contextlib import suppress
 from time import monotonic
 
 from basestore.client.calls import GRACE_S
-from basestore.client.channel import Batch, Unsent, answered, crowded, heed, late, lost
+from basestore.client.channel import Batch, Unsent, crowded, hear, late, lost
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import seal
 from basestore.protocol.frames import FrameReader, pack
@@ -217,10 +217,7 @@ class Connection:
     def _hand_out(self, messages: Sequence[Message]) -> None:
         """Give answers to the batches that they belong to; what belongs to none is dropped."""
         with self._table:
-            before = len(self.under_way)
-            stray = answered(self.under_way, messages)
-            self.window.answered(before - len(self.under_way))
-            if stray and heed(stray, self.under_way, self.window, self.endpoint, self._heard):
+            if hear(messages, self.under_way, self.window, self.endpoint, self._heard):
                 self._shun()
             self._let_in()
             if self.leaving and not self.under_way:

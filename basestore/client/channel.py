@@ -230,6 +230,16 @@ def answered(table: dict[int, Batch], messages: Sequence[Any]) -> list[Any]:
     return stray
 
 
+def hear(
+    messages: Sequence[Any], table: dict[int, Batch], window: Window, endpoint: str, now_s: float
+) -> bool:
+    """Hand out what a node has said, and keep to what it takes. Returns whether it goes."""
+    before = len(table)
+    stray = answered(table, messages)
+    window.answered(before - len(table))
+    return bool(stray) and heed(stray, table, window, endpoint, now_s)
+
+
 def heed(stray: Sequence[Any], table: dict[int, Batch], window: Window, endpoint: str, now_s: float) -> bool:
     """What a node says of itself and not of one request: how much it takes, and what of it was too much.
     Returns whether it goes."""

@@ -11,12 +11,13 @@ that is its channel's (`network_channel.py`).
 
 import math
 import select
+from collections.abc import Callable, Mapping
 from time import monotonic
 
 import anyio
 import anyio.abc
 
-from basestore.client.channel import Batch, Unsent, answered, crowded, heed, late, lost, overdue
+from basestore.client.channel import Batch, Unsent, crowded, hear, late, lost, overdue
 from basestore.config import parse_address
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import seal
@@ -31,6 +32,33 @@ from basestore.transport.window import Window
 
 SWEEP_S = 0.1
 RECEIVE_BYTES = 64 << 10  # for a larger buffer the allocator asks the system each time
+
+
+async def room_in(
+    window: Window,
+    table: Mapping[int, Batch],
+    batch: Batch,
+    bell: Event,
+    waits_s: float,
+    endpoint: str,
+    ended: Callable[[], bool],
+) -> bool:
+    """Until a window has room for a batch, which is to be sent at once then, beside those in the table; false
+    when it has `ended` meanwhile, Overloaded when there is none in this time."""
+    waiting = window.join(batch.untold, batch.size, bell)
+    try:
+        with anyio.move_on_after(waits_s):
+            await bell.wait()
+        if ended():
+            return False
+        if not waiting.let_in:
+            raise crowded(endpoint, window, waits_s)
+        window.enter(waiting)
+        return True
+    finally:
+        if not waiting.over:
+            window.part(waiting)
+            window.let_in(len(table))
 
 
 class Connection:
@@ -66,21 +94,9 @@ class Connection:
     async def room(self, batch: Batch, bell: Event, waits_s: float) -> bool:
         """Until there is room for a batch, which is to be sent at once then; false when the connection ends,
         Overloaded when there is none in this time."""
-        window = self.window
-        waiting = window.join(batch.untold, batch.size, bell)
-        try:
-            with anyio.move_on_after(waits_s):
-                await bell.wait()
-            if self.leaving:
-                return False
-            if not waiting.let_in:
-                raise crowded(self.endpoint, window, waits_s)
-            window.enter(waiting)
-            return True
-        finally:
-            if not waiting.over:
-                window.part(waiting)
-                self.let_in()
+        return await room_in(
+            self.window, self.asked, batch, bell, waits_s, self.endpoint, lambda: self.leaving
+        )
 
     def let_in(self) -> None:
         """Those who wait, as far as there is room."""
@@ -133,10 +149,8 @@ class Connection:
             while True:
                 data = await self._stream.receive(RECEIVE_BYTES)
                 self._heard = monotonic()
-                before = len(self.asked)
-                stray = answered(self.asked, self._frames.feed(data))
-                self.window.answered(before - len(self.asked))
-                if stray and heed(stray, self.asked, self.window, self.endpoint, self._heard):
+                said = self._frames.feed(data)
+                if hear(said, self.asked, self.window, self.endpoint, self._heard):
                     self.leave()
                 self.let_in()
         except anyio.EndOfStream:

@@ -13,20 +13,19 @@ from typing import Any
 from basestore.cluster.outbox import Outbox
 from basestore.intake.fair_queue import Waiting
 from basestore.protocol.codec import Decoder
+from basestore.protocol.limits import WINDOW_FIRST
 
 ROOM_MAX = 1 << 30
-WINDOW_FIRST = 256  # of a client that nobody has told anything
 
 
 @dataclass(slots=True, eq=False)
 class Tenant:
     """Who shares a queue and a share of what may be under way: a user, or else an address. `callers`: how
-    many of its connections are open; `asking`: of these, how many have asked something lately."""
+    many of its connections are open."""
 
     name: str
     callers: int = 0
     under_way: int = 0
-    asking: int = 0
 
 
 def unbounded() -> int:

@@ -69,6 +69,7 @@ class Intake:
         self._queues = [FairQueue() for _ in range(4)]
         self._callers: dict[Outbox, Caller] = {}
         self._tenants: dict[str, Tenant] = {}
+        self._asked: dict[Caller, None] = {}  # of whom something is under way
         self._clogged: dict[Caller, None] = {}
         self._losers: dict[Caller, None] = {}
 
@@ -103,6 +104,7 @@ class Intake:
         for waiting in caller.behind:
             self._unqueue(waiting)
         self._free(caller, caller.asked - caller.answered)
+        self._asked.pop(caller, None)
         self._clogged.pop(caller, None)
         self._losers.pop(caller, None)
         self.broken.pop(outbox, None)
@@ -233,6 +235,7 @@ class Intake:
     def _count(self, caller: Caller, kind: int, count: int) -> None:
         caller.asked += count
         caller.begun.append((kind, count))
+        self._asked[caller] = None
         caller.tenant.under_way += count
         self.begun[kind] += count
         self.under_way[kind] += count
@@ -293,13 +296,16 @@ class Intake:
 
     def settle(self) -> None:
         """What was answered is under way no more, whether or not its caller takes the answers."""
-        for outbox, caller in self._callers.items():
-            if caller.begun and outbox.answered != caller.answered:
+        for caller in list(self._asked):
+            outbox = caller.outbox
+            if outbox.answered != caller.answered:
                 self._free(caller, outbox.answered - caller.answered)
                 caller.answered = outbox.answered
                 credit = self.windows.changed(caller)
                 if credit is not None:
                     outbox.put(credit, answers=0)
+                if not caller.begun:
+                    del self._asked[caller]
 
     def _free(self, caller: Caller, count: int) -> None:
         begun = caller.begun

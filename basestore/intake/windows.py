@@ -8,8 +8,9 @@ another by a quarter.
 
 from collections.abc import Iterable
 
-from basestore.intake.caller import WINDOW_FIRST, Caller, Tenant
+from basestore.intake.caller import Caller, Tenant
 from basestore.protocol.client import Credit
+from basestore.protocol.limits import WINDOW_FIRST
 
 LATELY_S = 1.0
 RETRY_MS = 100

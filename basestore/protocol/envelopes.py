@@ -59,7 +59,27 @@ class Sealed(NamedTuple):
 
     def open(self, decoder: Decoder) -> list[Any]:
         """The requests in it; ProtocolError unless they are what the envelope says."""
-        return opened(self, decoder)
+        if crc32(self.payload) != self.checksum:
+            raise ProtocolError("a frame's checksum does not fit its payload")
+        requests = decoder.decode(self.payload)
+        at = self.first
+        for request in requests:
+            if type(request) is WriteMany or type(request) is GetMany:
+                count = len(request.ids)
+                if request.ids != list(range(at, at + count)):
+                    raise ProtocolError("an envelope names other requests than are in it")
+            else:
+                count = 1
+                if getattr(request, "id", None) != at:
+                    raise ProtocolError("an envelope names other requests than are in it")
+            at += count
+            if self.kind not in ((its := class_of(request)), BULK | its & DEFERRABLE if its else ADMIN):
+                raise ProtocolError("an envelope names another class than the requests in it are of")
+        if at - self.first != self.asks or not 0 < self.asks <= REQUESTS_MAX:
+            raise ProtocolError("an envelope counts other requests than are in it")
+        if timeout_of(requests) != self.timeout_ms:
+            raise ProtocolError("an envelope names another timeout than the requests in it")
+        return requests
 
 
 class Unsealed(NamedTuple):
@@ -70,10 +90,7 @@ class Unsealed(NamedTuple):
     timeout_ms: int
     kind: int
     requests: list[Any]
-
-    @property
-    def size(self) -> int:
-        return sum(requested(each)[1] for each in self.requests)
+    size: int
 
     def open(self, _: Decoder) -> list[Any]:
         return self.requests
@@ -93,15 +110,15 @@ def timeout_of(requests: Iterable[Any]) -> int:
 
 def seal(requests: Iterable[Message], version: int = WIRE_HIGHEST, *, bulk: bool = False) -> Iterator[bytes]:
     """A client's requests as frames, each in an envelope. `bulk`: none of them is urgent."""
-    for kind, at, count, batch in _cut(requests, bulk=bulk):
+    for kind, at, count, _, batch in _cut(requests, bulk=bulk):
         packed = together(batch)
         yield enveloped(encode(packed, version), at, count, timeout_of(packed), kind)
 
 
 def unsealed(requests: Iterable[Message], *, bulk: bool = False) -> Iterator[Unsealed]:
     """Requests of a client in this process, as they would stand in envelopes."""
-    for kind, at, count, batch in _cut(requests, bulk=bulk):
-        yield Unsealed(at, count, timeout_of(batch), kind, batch)
+    for kind, at, count, size, batch in _cut(requests, bulk=bulk):
+        yield Unsealed(at, count, timeout_of(batch), kind, batch, size)
 
 
 def enveloped(payload: bytes, at: int, count: int, timeout_ms: int, kind: int) -> bytes:
@@ -111,8 +128,8 @@ def enveloped(payload: bytes, at: int, count: int, timeout_ms: int, kind: int) -
     return _HEADER.pack(len(payload), crc32(covered), crc32(payload), *envelope) + payload
 
 
-def _cut(requests: Iterable[Message], *, bulk: bool) -> Iterator[tuple[int, int, int, list[Message]]]:
-    """As many as go into one envelope at a time, with their class, their first id and their number."""
+def _cut(requests: Iterable[Message], *, bulk: bool) -> Iterator[tuple[int, int, int, int, list[Message]]]:
+    """As many as go into one envelope at a time, with their class, first id, number and size."""
     batch: list[Message] = []
     kind = at = count = size = 0
     for whole in requests:
@@ -124,7 +141,7 @@ def _cut(requests: Iterable[Message], *, bulk: bool) -> Iterator[tuple[int, int,
                 its = BULK | its & DEFERRABLE
             follows = here == at + count and its == kind
             if batch and (not follows or count + asked > REQUESTS_MAX or size + asked_bytes > REQUESTS_BYTES):
-                yield kind, at, count, batch
+                yield kind, at, count, size, batch
                 batch = []
             if not batch:
                 batch, kind, at, count, size = [], its, here, 0, 0
@@ -132,7 +149,7 @@ def _cut(requests: Iterable[Message], *, bulk: bool) -> Iterator[tuple[int, int,
             count += asked
             size += asked_bytes
     if batch:
-        yield kind, at, count, batch
+        yield kind, at, count, size, batch
 
 
 def _parts(request: Message) -> Iterator[Message]:
@@ -154,28 +171,3 @@ def header_of(data: bytes | bytearray, start: int) -> tuple[int, bool, tuple[int
     at, count, timeout_ms, kind = envelope
     sound = crc32(_COVERED.pack(length, *envelope)) == own
     return length, sound, (at, count, timeout_ms, kind, checksum)
-
-
-def opened(frame: Sealed, decoder: Decoder) -> list[Message]:
-    """The requests of a frame; ProtocolError unless they are what its envelope says."""
-    if crc32(frame.payload) != frame.checksum:
-        raise ProtocolError("a frame's checksum does not fit its payload")
-    requests = decoder.decode(frame.payload)
-    at = frame.first
-    for request in requests:
-        if type(request) is WriteMany or type(request) is GetMany:
-            count = len(request.ids)
-            if request.ids != list(range(at, at + count)):
-                raise ProtocolError("an envelope names other requests than are in it")
-        else:
-            count = 1
-            if getattr(request, "id", None) != at:
-                raise ProtocolError("an envelope names other requests than are in it")
-        at += count
-        if frame.kind not in ((its := class_of(request)), BULK | its & DEFERRABLE if its else ADMIN):
-            raise ProtocolError("an envelope names another class than the requests in it are of")
-    if at - frame.first != frame.asks or not 0 < frame.asks <= REQUESTS_MAX:
-        raise ProtocolError("an envelope counts other requests than are in it")
-    if timeout_of(requests) != frame.timeout_ms:
-        raise ProtocolError("an envelope names another timeout than the requests in it")
-    return requests

@@ -16,6 +16,7 @@ KEY_BYTES_MAX: Final = 64 * 1024
 VALUE_BYTES_MAX: Final = 1024 * 1024
 BUCKET_BYTES_MAX: Final = 64
 BATCH_MESSAGES_MAX: Final = 8192
+WINDOW_FIRST: Final = 256  # requests under way on a connection that has been told nothing
 GROUP_MAX: Final = 1024  # requests that travel as one group
 GROUP_BYTES_MAX: Final = 1024 * 1024  # of their rows and values
 PAGE_ROWS_MAX: Final = 1000

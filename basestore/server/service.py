@@ -5,7 +5,7 @@ A message's way, and the file that each part of it is in:
 
     bytes -> poller     whatever can be read, of all sockets, in one turn
           -> link       bytes to frames to messages
-          -> connections   from whom: `node.receive` or `node.receive_client`
+          -> connections   from whom: `node.receive` or `node.intake.offer`
           -> node       `turn` below: one `node.step` for all that came in
           -> connections   `send`: what the step left in outboxes
           -> link       one frame for each, to the socket

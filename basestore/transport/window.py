@@ -24,7 +24,8 @@ import math
 from collections import deque
 from typing import Final, Protocol
 
-WINDOW_FIRST: Final = 256
+from basestore.protocol.limits import WINDOW_FIRST
+
 WINDOW_MAX: Final = 1 << 16  # whatever a node says
 BYTES_MAX: Final = 1 << 20  # of keys and values
 HALVING_S: Final = 0.1

@@ -10,7 +10,6 @@ import pytest
 
 from basestore.consistency import Level
 from basestore.protocol.codec import Decoder
-from basestore.protocol.envelopes import opened
 from basestore.protocol.frames import FrameReader
 from basestore.protocol.groups import WriteMany
 from benchmarks.open_loop import ID_FIRST, POOL_FRAMES, WRITES, Counted, Driven, Frames
@@ -66,7 +65,7 @@ def test_a_frame_of_the_pool_is_what_a_node_takes_whatever_its_ids() -> None:
     for number in range(POOL_FRAMES + 1):
         at = ID_FIRST + WRITES * number
         (sealed,) = reader.feed(frames.frame(at))
-        (request,) = opened(sealed, Decoder())
+        (request,) = sealed.open(Decoder())
         assert isinstance(request, WriteMany)
         assert request.ids == list(range(at, at + WRITES))
         assert (request.level, sealed.timeout_ms) == (Level.QUORUM, 500)

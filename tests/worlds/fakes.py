@@ -12,7 +12,7 @@ import trio
 
 import basestore
 from basestore.protocol.codec import Message
-from basestore.protocol.envelopes import Sealed, opened
+from basestore.protocol.envelopes import Sealed
 from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.groups import singly
 from basestore.protocol.handshake import BucketRow, Hello, MemberRow, Refused, Welcome
@@ -111,7 +111,7 @@ class FakeNode:
                 heard: list[Any] = []
                 for each in reader.feed(data):
                     self.classes += [each.kind] if isinstance(each, Sealed) else []
-                    heard += opened(each, reader.decoder) if isinstance(each, Sealed) else [each]
+                    heard += each.open(reader.decoder) if isinstance(each, Sealed) else [each]
                 for message in singly(heard):
                     if isinstance(message, Hello):
                         reader.keep_sealed()

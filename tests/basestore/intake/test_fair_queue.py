@@ -18,7 +18,7 @@ from basestore.protocol.envelopes import READ, Unsealed
 
 
 def frame(asks: int = 1, timeout_ms: int = 5000) -> Unsealed:
-    return Unsealed(0, asks, timeout_ms, READ, [])
+    return Unsealed(0, asks, timeout_ms, READ, [], 0)
 
 
 def put(queue: FairQueue, tenant: str, asks: int = 1, at_s: float = 0.0, timeout_ms: int = 5000) -> None:

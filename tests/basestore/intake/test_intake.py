@@ -239,7 +239,7 @@ def test_what_its_envelope_says_is_held_against_it() -> None:
 def test_what_no_client_may_say_is_named() -> None:
     house = House()
     client = house.open()
-    house.intake.offer(client, [Unsealed(1, 1, 0, 0, [Credit(5)])], house.now)
+    house.intake.offer(client, [Unsealed(1, 1, 0, 0, [Credit(5)], 0)], house.now)
     house.step()
     assert "a Credit message is not for this" in house.intake.broken[client]
 

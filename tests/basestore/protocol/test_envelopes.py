@@ -17,7 +17,6 @@ from basestore.protocol.envelopes import (
     REQUESTS_MAX,
     WRITE,
     Sealed,
-    opened,
     seal,
 )
 from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX, FrameReader
@@ -61,7 +60,7 @@ def test_requests_are_cut_into_frames_that_a_node_takes_groups_and_all(value_byt
     ]  # fmt: skip
     heard: list[Any] = []
     for frame in sealed(sent):
-        inside = opened(frame, Decoder())
+        inside = frame.open(Decoder())
         assert frame.asks <= REQUESTS_MAX
         assert frame.asks == 1 or sum(requested(each)[1] for each in inside) <= REQUESTS_BYTES
         heard += singly(inside)
@@ -71,7 +70,7 @@ def test_requests_are_cut_into_frames_that_a_node_takes_groups_and_all(value_byt
 @given(st.lists(st.tuples(st.integers(0, 600), st.sampled_from([GET, SET, Status(0)])), max_size=20))
 def test_whatever_ids_come_in_whatever_order_each_arrives_as_it_was(drawn: list[tuple[int, Any]]) -> None:
     sent = [request._replace(id=number) for number, request in drawn]
-    heard = [each for frame in sealed(sent) for each in singly(opened(frame, Decoder()))]
+    heard = [each for frame in sealed(sent) for each in singly(frame.open(Decoder()))]
     assert heard == sent
 
 
@@ -86,9 +85,9 @@ def test_whatever_ids_come_in_whatever_order_each_arrives_as_it_was(drawn: list[
 def test_an_envelope_that_lies_is_refused(lie: dict[str, Any], many: bool) -> None:
     singles, columns = [GET, GET._replace(id=8)], [GetMany([7, 8], "default", [b"k", b"l"], 2, 900)]
     (frame,) = sealed(columns if many else singles)
-    opened(frame, Decoder())
+    frame.open(Decoder())
     with pytest.raises(ProtocolError):
-        opened(frame._replace(**lie), Decoder())
+        frame._replace(**lie).open(Decoder())
 
 
 def test_a_frame_of_too_many_requests_is_refused() -> None:
@@ -102,7 +101,7 @@ def test_a_frame_of_too_many_requests_is_refused() -> None:
 def test_what_an_operator_asks_is_not_let_through_as_bulk() -> None:
     (frame,) = sealed([Status(9)])
     with pytest.raises(ProtocolError, match="class"):
-        opened(frame._replace(kind=BULK), Decoder())
+        frame._replace(kind=BULK).open(Decoder())
 
 
 @pytest.mark.parametrize("bit", range(27 * 8))
@@ -112,7 +111,7 @@ def test_one_wrong_bit_in_a_header_is_noticed_before_the_frame_is_opened_or_when
     reader = FrameReader(CLIENT_FRAME_BYTES_MAX)
     reader.keep_sealed()
     with pytest.raises(ProtocolError):  # all but the payload's checksum is covered by that of the header
-        [opened(frame, reader.decoder) for frame in reader.feed(bytes(changed))]
+        [frame.open(reader.decoder) for frame in reader.feed(bytes(changed))]
 
 
 def test_deletes_are_writes() -> None:

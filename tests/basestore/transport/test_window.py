@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from basestore.protocol.limits import WINDOW_FIRST
 from basestore.transport.window import (
     BYTES_MAX,
     HALVING_S,
-    WINDOW_FIRST,
     WINDOW_MAX,
     Waiting,
     Window,
