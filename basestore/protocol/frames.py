@@ -18,7 +18,7 @@ from typing import Any
 from zlib import crc32
 
 from basestore.protocol.codec import Decoder, Message, encode
-from basestore.protocol.envelopes import HEADER_BYTES, Sealed, header_of
+from basestore.protocol.envelopes import HEADER_BYTES, REQUESTS_MAX, Sealed, header_of
 from basestore.protocol.groups import asked_in
 from basestore.protocol.limits import BATCH_MESSAGES_MAX, WIRE_HIGHEST, ProtocolError
 
@@ -98,11 +98,15 @@ class FrameReader:
         while end - start >= HEADER_BYTES:
             length, sound, envelope = header_of(data, start)
             self._believed(length, sound)
+            if not 0 < envelope[1] <= REQUESTS_MAX:
+                raise ProtocolError(f"an envelope counts {envelope[1]} requests, not 1 to {REQUESTS_MAX}")
             stop = start + HEADER_BYTES + length
             if end < stop:
                 break
             frames.append(Sealed(*envelope, bytes(data[start + HEADER_BYTES : stop])))
             start = stop
+        if _LENGTH.size <= end - start < HEADER_BYTES:  # the rest of a header that says this may never come
+            self._believed(_LENGTH.unpack_from(data, start)[0], True)
         return frames, start
 
     def _frames(self, data: bytes | bytearray, most: int = -1) -> tuple[list[Message], int]:

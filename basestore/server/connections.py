@@ -28,11 +28,11 @@ import trio
 
 from basestore.cluster.outbox import Outbox
 from basestore.config import NodeConfig
-from basestore.coordinator.context import refuse
+from basestore.coordinator.context import failure
 from basestore.errors import Overloaded
 from basestore.node import Node
 from basestore.protocol.codec import Message
-from basestore.protocol.envelopes import REQUESTS_MAX, Sealed
+from basestore.protocol.envelopes import Sealed
 from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX, FRAME_BYTES_MAX
 from basestore.protocol.handshake import Goodbye
 from basestore.protocol.limits import ProtocolError
@@ -337,8 +337,8 @@ class Connections:
 def _refuse(outbox: Outbox, frames: list[Sealed]) -> None:
     """Say definitely that nothing was done of what came after the goodbye."""
     for frame in frames:
-        for request in range(frame.first, frame.first + min(frame.asks, REQUESTS_MAX)):
-            refuse(outbox, request, Overloaded(STOPPING))
+        for request in range(frame.first, frame.first + frame.asks):
+            outbox.put(failure(request, Overloaded(STOPPING)), answers=0)  # of what was never under way
 
 
 def _check(unexpected: Message | None) -> None:

@@ -17,6 +17,7 @@ from basestore.protocol.envelopes import (
     REQUESTS_MAX,
     WRITE,
     Sealed,
+    enveloped,
     seal,
 )
 from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX, FrameReader
@@ -96,6 +97,22 @@ def test_a_frame_of_too_many_requests_is_refused() -> None:
     long = [GetMany([*range(257)], "default", [b"k"] * 257, 2, 900)]
     (whole, rest) = sealed(long)
     assert (whole.asks, rest.asks) == (256, 1)
+
+
+@pytest.mark.parametrize("count", [0, REQUESTS_MAX + 1, (1 << 16) - 1])
+def test_an_envelope_that_counts_what_no_frame_holds_is_refused_unopened(count: int) -> None:
+    reader = FrameReader(CLIENT_FRAME_BYTES_MAX)
+    reader.keep_sealed()
+    with pytest.raises(ProtocolError, match=f"counts {count} requests"):
+        reader.feed(enveloped(b"", 1, count, 1000, READ))
+
+
+@pytest.mark.parametrize("text", [b"GET / HTTP/1.1\r\n", b"SSH-2.0-OpenSSH_9.6\r\n", b"\xff\xff\xff\xff"])
+def test_another_protocol_is_told_apart_before_a_header_is_there(text: bytes) -> None:
+    reader = FrameReader(CLIENT_FRAME_BYTES_MAX)
+    reader.keep_sealed()
+    with pytest.raises(ProtocolError, match="may not speak this protocol"):
+        reader.feed(text)
 
 
 def test_what_an_operator_asks_is_not_let_through_as_bulk() -> None:

@@ -27,9 +27,9 @@ _put = Outbox.put
 
 
 @mutant("an outbox that wakes nobody", {"deadlines", "answers"}, Outbox, "put")
-def _put_silently(self: Any, message: Any, size: int = SMALL_BYTES) -> bool:
+def _put_silently(self: Any, message: Any, size: int = SMALL_BYTES, answers: int = 1) -> bool:
     ready = self in self._ready
-    done = _put(self, message, size)
+    done = _put(self, message, size, answers)
     if not ready and isinstance(message, Failed):
         self._ready.discard(self)
     return done
