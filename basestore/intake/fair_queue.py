@@ -43,10 +43,11 @@ class Waiting(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class _Flow:
-    """The frames of one tenant. `start`: where its next frame stands in what all were served; `since_s`: when
-    it was empty last."""
+    """The frames of one tenant, and how many requests are in them. `start`: where its next frame stands in
+    what all were served; `since_s`: when it was empty last."""
 
     tenant: Any
+    asks: int = 0
     start: float = 0.0
     since_s: float = 0.0
     frames: deque[Waiting] = field(default_factory=deque)
@@ -71,7 +72,9 @@ class FairQueue:
             flow.start = max(self._served, self._debts.pop(tenant, 0.0))
             self._push(flow)
         flow.frames.append(waiting)
-        self.asks += waiting.frame.asks
+        asks = waiting.frame.asks
+        flow.asks += asks
+        self.asks += asks
 
     def take(self, may: Callable[[Any], bool]) -> Waiting | None:
         """The next frame of the tenants that `may` have one begun, if there is any."""
@@ -118,10 +121,17 @@ class FairQueue:
         gone = [waiting for waiting in flow.frames if waiting.caller is caller]
         if gone:
             flow.frames = deque(waiting for waiting in flow.frames if waiting.caller is not caller)
-            self.asks -= sum(waiting.frame.asks for waiting in gone)
+            asks = sum(waiting.frame.asks for waiting in gone)
+            flow.asks -= asks
+            self.asks -= asks
             if not flow.frames:
                 self._empty(flow)
         yield from gone
+
+    def asks_of(self, tenant: Any) -> int:
+        """How many requests of it wait."""
+        flow = self._flows.get(tenant)
+        return flow.asks if flow is not None else 0
 
     @property
     def tenants(self) -> int:
@@ -130,7 +140,9 @@ class FairQueue:
 
     def _pop(self, flow: _Flow) -> Waiting:
         waiting = flow.frames.popleft()
-        self.asks -= waiting.frame.asks
+        asks = waiting.frame.asks
+        flow.asks -= asks
+        self.asks -= asks
         return waiting
 
     def _push(self, flow: _Flow) -> None:

@@ -43,6 +43,7 @@ OVERDRAFT: Final = 4  # a full house takes so many-th more of tenants that hold 
 LITTLE: Final = 8  # of the room, divided by this
 UNOPENED_BYTES_MAX: Final = 1 << 20  # of a caller
 ALL_UNOPENED_BYTES_MAX: Final = 64 << 20  # of a node
+WAITING_ROOMS: Final = 4  # may wait of a tenant and class; what comes beyond that is refused at once
 LATE: Final = 8  # a request that has waited more than this part of its time is told to take less
 
 Begin = Callable[[Outbox, list[Any], Instant], Any]
@@ -59,6 +60,7 @@ class Intake:
         self._begin_requests = begin
         self._defer_requests = defer
         self.requests_max = requests_max
+        self._waiting_max = WAITING_ROOMS * requests_max
         self.windows = Windows(requests_max)
         self.brownout = Brownout()
         self.broken: dict[Outbox, str] = {}
@@ -119,16 +121,19 @@ class Intake:
         caller.heard_s = now.monotonic
         roomy = True
         for frame in frames:
-            kind = _class(frame)
-            self.offered[kind] += frame.asks
-            size = frame.size
+            kind, asks = _class(frame), frame.asks
+            self.offered[kind] += asks
+            queue = self._queues[kind]
             if caller.bytes > UNOPENED_BYTES_MAX or self.unopened_bytes > ALL_UNOPENED_BYTES_MAX:
                 roomy = False
-                self._lose(Waiting(caller, frame, now.monotonic))
-                continue
-            caller.bytes += size
-            self.unopened_bytes += size
-            self._queues[kind].put(caller.tenant, Waiting(caller, frame, now.monotonic))
+                self._lose(caller, kind, frame.first, asks)
+            elif queue.asks_of(caller.tenant) > self._waiting_max and not frame.kind & DEFERRABLE:
+                self._lose(caller, kind, frame.first, asks)
+            else:
+                size = frame.size
+                caller.bytes += size
+                self.unopened_bytes += size
+                queue.put(caller.tenant, Waiting(caller, frame, now.monotonic))
         return roomy
 
     @property
@@ -268,7 +273,7 @@ class Intake:
         """It has waited too long: do nothing of it, or keep for later what may be kept."""
         frame, caller = waiting.frame, waiting.caller
         if not frame.kind & DEFERRABLE:
-            self._lose(waiting)
+            self._lose(caller, _class(frame), frame.first, frame.asks)
             return
         requests = self._opened(waiting)
         self.brownout.refused()
@@ -276,12 +281,11 @@ class Intake:
             self._count(caller, WRITE, frame.asks)
             self._defer_requests(caller.outbox, requests, now)
 
-    def _lose(self, waiting: Waiting) -> None:
-        frame = waiting.frame
-        self.shed[_class(frame)] += frame.asks
+    def _lose(self, caller: Caller, kind: int, first_id: int, asks: int) -> None:
+        self.shed[kind] += asks
         self.brownout.refused()
-        waiting.caller.lose(frame.first, frame.asks)
-        self._losers[waiting.caller] = None
+        caller.lose(first_id, asks)
+        self._losers[caller] = None
 
     def _tell_losers(self) -> None:
         """One answer for all that a caller has lost."""

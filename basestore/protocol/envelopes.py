@@ -41,6 +41,8 @@ _CLASSES: Final = {Get: READ, GetMany: READ, Set: WRITE, Delete: WRITE, WriteMan
 _HEADER: Final = struct.Struct(">IIIQHIB")
 HEADER_BYTES: Final = _HEADER.size
 _COVERED: Final = struct.Struct(">IQHIB")
+_LENGTH_BYTES: Final = 4
+_ENVELOPE_AT: Final = 12
 
 
 class Sealed(NamedTuple):
@@ -164,10 +166,10 @@ def _parts(request: Message) -> Iterator[Message]:
         yield from taken
 
 
-def header_of(data: bytes | bytearray, start: int) -> tuple[int, bool, tuple[int, int, int, int, int]]:
+def header_of(data: bytes | bytearray, start: int) -> tuple[int, bool, int, int, int, int, int]:
     """Of the frame that begins here: its payload's length, whether the header fits its own checksum, and
     what is to become of it as `Sealed`, less the payload."""
-    length, own, checksum, *envelope = _HEADER.unpack_from(data, start)
-    at, count, timeout_ms, kind = envelope
-    sound = crc32(_COVERED.pack(length, *envelope)) == own
-    return length, sound, (at, count, timeout_ms, kind, checksum)
+    length, own, checksum, at, count, timeout_ms, kind = _HEADER.unpack_from(data, start)
+    envelope = data[start + _ENVELOPE_AT : start + HEADER_BYTES]
+    sound = crc32(envelope, crc32(data[start : start + _LENGTH_BYTES])) == own
+    return length, sound, at, count, timeout_ms, kind, checksum

@@ -94,17 +94,20 @@ class FrameReader:
     def _sealed(self, data: bytes | bytearray) -> tuple[list[Sealed], int]:
         """All frames that are complete, and where the next one begins."""
         frames: list[Sealed] = []
-        start, end = 0, len(data)
-        while end - start >= HEADER_BYTES:
-            length, sound, envelope = header_of(data, start)
-            self._believed(length, sound)
-            if not 0 < envelope[1] <= REQUESTS_MAX:
-                raise ProtocolError(f"an envelope counts {envelope[1]} requests, not 1 to {REQUESTS_MAX}")
-            stop = start + HEADER_BYTES + length
-            if end < stop:
-                break
-            frames.append(Sealed(*envelope, bytes(data[start + HEADER_BYTES : stop])))
-            start = stop
+        start, end, bound = 0, len(data), self.frame_bytes_max
+        with memoryview(data) as view:
+            while end - start >= HEADER_BYTES:
+                length, sound, first, asks, timeout_ms, kind, checksum = header_of(data, start)
+                if length > bound or not sound:
+                    self._believed(length, sound)
+                if not 0 < asks <= REQUESTS_MAX:
+                    raise ProtocolError(f"an envelope counts {asks} requests, not 1 to {REQUESTS_MAX}")
+                stop = start + HEADER_BYTES + length
+                if end < stop:
+                    break
+                payload = view[start + HEADER_BYTES : stop].tobytes()
+                frames.append(Sealed(first, asks, timeout_ms, kind, checksum, payload))
+                start = stop
         if _LENGTH.size <= end - start < HEADER_BYTES:  # the rest of a header that says this may never come
             self._believed(_LENGTH.unpack_from(data, start)[0], True)
         return frames, start

@@ -25,6 +25,7 @@ from basestore.protocol.limits import WIRE_HIGHEST, ProtocolError
 from basestore.server.poller import Poller
 
 RECEIVE_BYTES = 64 << 10  # for a larger buffer the allocator asks the system each time
+RECEIVES_MAX = 16  # in a turn, of what is only queued: what is left to the system gets old where nobody sees
 DIAL_S_MAX = 5.0
 # Of a dead host a silent connection hears from keepalive probes (RFC 1122, 4.2.3.6): after 15 s without a
 # word one every 5 s, three in all. One with bytes under way hears from TCP_USER_TIMEOUT (RFC 5482), in ms.
@@ -83,6 +84,7 @@ class Link:
         self._poller: Poller | None = None
         self._readable: Callable[[], None] | None = None
         self._resting = False
+        self._receives = 1
         self._message_bytes: float = MESSAGE_BYTES_EXPECTED
 
     async def send(self, message: Message) -> None:
@@ -137,6 +139,7 @@ class Link:
     def keep_sealed(self) -> None:
         """What comes from now on stands in envelopes, and is handed on as it is."""
         self._frames.keep_sealed()
+        self._receives = RECEIVES_MAX
 
     async def run(
         self, outbox: Outbox, poller: Poller, hear: Hear, wake: Callable[[], None], frame_bytes_max: int
@@ -182,13 +185,18 @@ class Link:
                 self._poller.resume(self._socket, self._readable)
 
     def _read(self, poller: Poller, hear: Hear) -> None:
-        """Something lies ready: hear it. The end of the connection is kept for `run` to find."""
+        """Something lies ready: hear it, as far as it is taken and a turn goes. The end of the connection is
+        kept for `run` to find."""
         try:
-            messages = self._take()
-            if messages or self.partial_since is None:
-                self.partial_since = trio.current_time() if self._frames.partial else None
-            poller.partial |= self.partial_since is not None
-            self._keep(hear(messages) if messages else messages)
+            for _ in range(self._receives):
+                data = self._receive()
+                messages = self._frames.feed(data)
+                if messages or self.partial_since is None:
+                    self.partial_since = trio.current_time() if self._frames.partial else None
+                poller.partial |= self.partial_since is not None
+                self._keep(hear(messages) if messages else messages)
+                if len(data) < RECEIVE_BYTES or self._unheard or self._resting:
+                    break
         except (ConnectionError, ProtocolError) as error:
             self.end(error)
         if self._unheard or self._resting or self._ended is not None:
@@ -212,10 +220,6 @@ class Link:
         """It ends, for this reason, which `run` raises."""
         self._ended = error
         self._stirred.set()
-
-    def _take(self) -> list[Any]:
-        """What is complete by now; ConnectionError at the end."""
-        return self._frames.feed(self._receive())
 
     def _receive(self) -> bytes:
         try:

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from basestore.cluster.outbox import Outbox
+from basestore.consistency import Level
 from basestore.errors import InvalidRequest
 from basestore.instant import Instant
 from basestore.intake import intake as module
-from basestore.intake.intake import ADMIN_MAX, UNOPENED_BYTES_MAX, Intake
+from basestore.intake.intake import ADMIN_MAX, UNOPENED_BYTES_MAX, WAITING_ROOMS, Intake
 from basestore.protocol.client import Credit, Failed, Get, Scan, Set, Shed
 from basestore.protocol.envelopes import BULK, READ, WRITE, Unsealed, enveloped, unsealed
 from basestore.protocol.frames import FrameReader
@@ -202,6 +203,32 @@ def test_too_many_bytes_are_refused_at_once_and_no_more_is_read() -> None:
     house.step()
     assert sum(count for _, count in shed(client)) == 2
     assert house.intake.unopened_bytes <= UNOPENED_BYTES_MAX + (1 << 20)
+
+
+def test_what_could_only_wait_too_long_is_refused_when_it_comes() -> None:
+    house = House()
+    greedy, other = house.open("greedy"), house.open("other")
+    for _ in range(2 * WAITING_ROOMS):
+        house.ask(greedy, SET, ROOM)
+    house.ask(greedy, GET)
+    house.ask(other, SET)
+    house.step()
+    left = ROOM * (2 * WAITING_ROOMS - WAITING_ROOMS - 1)
+    assert shed(greedy) == [(ROOM * (WAITING_ROOMS + 1) + 1, left)]
+    assert not shed(other)
+    assert any(request.id == 2 * WAITING_ROOMS * ROOM + 1 for _, request in house.begun)  # of another class
+
+
+def test_what_may_be_deferred_is_not_refused_when_it_comes() -> None:
+    house = House()
+    client = house.open()
+    for _ in range(2 * WAITING_ROOMS):
+        house.ask(client, SET._replace(level=Level.ANY, defer=True), ROOM)
+    house.step()
+    assert not shed(client)
+    house.step(1.0)
+    assert not shed(client)
+    assert len(house.deferred) == 2 * WAITING_ROOMS * ROOM - len(house.begun)
 
 
 def test_a_node_has_a_bound_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
