@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from basestore.cluster.outbox import Outbox
+from basestore.cluster.outbox import Outbox, weight
 from basestore.intake.fair_queue import Waiting
 from basestore.protocol.codec import Decoder
 from basestore.protocol.limits import WINDOW_FIRST
@@ -62,6 +62,11 @@ class Caller:
     def clogged(self) -> bool:
         """Whether something of it was let in, and waits for room for its answers."""
         return bool(self.rest[1] or self.behind)
+
+    @property
+    def held(self) -> int:
+        """What it has here that is not begun yet, opened or not, in bytes."""
+        return self.bytes + sum(map(weight, self.rest[1]))
 
     def lose(self, first: int, asks: int) -> None:
         """Nothing was done of these."""

@@ -105,6 +105,8 @@ class Intake:
                 self._unqueue(waiting)
         for waiting in caller.behind:
             self._unqueue(waiting)
+        caller.behind.clear()  # at once: what it refers to refers to it
+        caller.rest = READ, []
         self._free(caller, caller.asked - caller.answered)
         self._asked.pop(caller, None)
         self._clogged.pop(caller, None)

@@ -133,6 +133,10 @@ class FrameReader:
             start = stop
         return messages, start
 
+    def forget(self) -> None:
+        """Nothing more comes: give back what has."""
+        self._buffer = bytearray()
+
     @property
     def partial(self) -> int:
         """Bytes of a frame that has begun and not ended."""

@@ -117,8 +117,10 @@ class Connections:
 
     def close_stalled(self) -> None:
         """Close those that took no frame for too long, and clients that hold too much."""
-        self._slots.watch()
-        for client in self._slots.clients.values():
+        clients = self._slots.clients
+        members = [(outbox, link) for outbox, link in self._links.items() if outbox not in clients]
+        self._slots.watch(sum(outbox.bytes + link.held for outbox, link in members))
+        for client in clients.values():
             client.link.go_on()
         if self._goodbye is not None and self._quiet():
             self._parted.set()

@@ -251,6 +251,9 @@ class Link:
         # First: a task that waits for this socket must not find another one under the same number.
         trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
+        # At once: others may refer to this link for a while, in circles that only a collector finds.
+        self._frames.forget()
+        self._unheard, self._unheard_bytes, self._unsent = [], 0, memoryview(b"")
 
 
 def _watch(connection: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""Slots: how many may be connected to a node at once, and how much all clients together may hold in it.
+"""Slots: how many may be connected to a node at once, and how much all connections together may hold in it.
 
     strangers   who has not said hello yet, or has called itself a member and not proven it: a few, for a few
                 seconds. One more, and one goes: of the host from which most have come the one that has kept
@@ -7,10 +7,15 @@
                 longest, if one has been for a while; else it is refused, in words
     members     always have room: those are counted apart, and no client or stranger can take it
 
-Idle is who has nothing under way; a client that was idle connects anew with its next call. What clients hold
-is what has come in and is not heeded yet, and what waits to be sent: together at most CLIENT_BYTES_MAX, or
-the one that holds most goes. A frame that was begun must end within FRAME_S_MAX. Waits for nothing, and logs
-by `complain`, which does not say the same over and over.
+Idle is who has nothing under way; a client that was idle connects anew with its next call. A frame that was
+begun must end within FRAME_S_MAX.
+
+What a connection holds is what has come in and is not begun yet, and what waits to be sent. All of them,
+strangers and members too, have one budget: at most HELD_BYTES_MAX together, or the client that holds most
+goes, and the next. Only clients go for that: a member's link has bounds of its own, and is worth more than
+any of them. And none that keeps within an equal share, for together those are within the budget.
+
+Waits for nothing, and logs by `complain`, which does not say the same over and over.
 """
 
 import logging
@@ -30,7 +35,7 @@ CLIENTS_MAX = 2048
 FILES_RESERVED = 256  # descriptors for the store, the log, the members
 IDLE_S_MIN = 10.0
 FRAME_S_MAX = 10.0
-CLIENT_BYTES_MAX = 256 << 20
+HELD_BYTES_MAX = 256 << 20
 
 Complain = Callable[[int, str], None]
 
@@ -46,7 +51,7 @@ class Client:
     @property
     def held(self) -> int:
         """What it holds here, in bytes."""
-        return self.link.held + self.caller.bytes + self.caller.outbox.bytes
+        return self.link.held + self.caller.held + self.caller.outbox.bytes
 
     @property
     def busy(self) -> bool:
@@ -65,7 +70,7 @@ def slots_for(members: int) -> tuple[int, int]:
 
 
 class Slots:
-    """Of one node."""
+    """Of one node. `held`: what all connections held when they were last looked at, in bytes."""
 
     def __init__(self, strangers_max: int, clients_max: int, complain: Complain) -> None:
         self._strangers_max = strangers_max
@@ -73,6 +78,7 @@ class Slots:
         self._complain = complain
         self._strangers: dict[Link, None] = {}  # the longest silent first
         self.clients: dict[Outbox, Client] = {}
+        self.held = 0
 
     def arrive(self, link: Link) -> None:
         """Somebody has connected, and has to say hello."""
@@ -118,17 +124,27 @@ class Slots:
         del self.clients[client.caller.outbox]  # at once: its end comes a little later
         client.link.scope.cancel()
 
-    def watch(self) -> None:
-        """Close who keeps a frame from ending, and who holds most as long as all hold too much."""
+    def watch(self, members: int) -> None:
+        """Close who keeps a frame from ending, and who holds most as long as all hold too much. `members`:
+        what their connections hold, in bytes."""
         begun = trio.current_time() - FRAME_S_MAX
         clients = self.clients.values()
         for client in [each for each in clients if (each.link.partial_since or begun) < begun]:
             self._complain(logging.WARNING, f"a client did not end a frame within {FRAME_S_MAX} s; closed")
             self._close(client)
-        held = sum(client.held for client in clients)
-        while held > CLIENT_BYTES_MAX:
-            most = max(clients, key=lambda client: client.held)
-            held -= most.held
-            text = f"clients held more than {CLIENT_BYTES_MAX >> 20} MiB; those that held most were closed"
-            self._complain(logging.WARNING, text)
-            self._close(most)
+        strangers = sum(stranger.held for stranger in self._strangers)
+        self.held = members + strangers + sum(client.held for client in clients)
+        if self.held > HELD_BYTES_MAX:
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Close those that hold most, until all together hold no more than they may."""
+        share = HELD_BYTES_MAX // self._clients_max
+        for client in sorted(self.clients.values(), key=lambda client: client.held, reverse=True):
+            held = client.held
+            if self.held <= HELD_BYTES_MAX or held <= share:
+                break
+            self.held -= held
+            text = f"connections held more than {HELD_BYTES_MAX >> 20} MiB; the clients that held most were"
+            self._complain(logging.WARNING, f"{text} closed")
+            self._close(client)

@@ -4,7 +4,6 @@ bounded amount of memory and of slots, a few lines of log, and no member its lin
 import resource
 import selectors
 import socket
-import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -12,14 +11,14 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import pytest
 
 from basestore.config import parse_address
+from basestore.protocol.envelopes import WRITE, enveloped
 from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX, pack
 from basestore.protocol.handshake import CLIENT_HELLO, Welcome
-from basestore.server.slots import CLIENT_BYTES_MAX, FILES_RESERVED, FRAME_S_MAX
+from basestore.server.slots import FILES_RESERVED, FRAME_S_MAX, HELD_BYTES_MAX
 from tests.cluster.processes import Cluster, NodeProcess, running
 from tests.cluster.wire import Wire
 from tests.worlds.patience import PATIENCE_S, eventually
@@ -30,15 +29,13 @@ HOLDERS = 120
 CROWD = 2000
 AGAIN = 20  # of them, after each pause
 PAUSE_S = 0.02
-GROWTH_BYTES_MAX = CLIENT_BYTES_MAX + (150 << 20)
+GROWTH_BYTES_MAX = HELD_BYTES_MAX + (150 << 20)
 LOG_BYTES_MAX = 10_000
 
 
 def _begun() -> bytes:
     """A frame of the greatest size, without its last byte."""
-    length = struct.pack(">I", CLIENT_FRAME_BYTES_MAX)
-    head = struct.pack(">III", CLIENT_FRAME_BYTES_MAX, crc32(length), 0)
-    return head + bytes(CLIENT_FRAME_BYTES_MAX - 1)
+    return enveloped(bytes(CLIENT_FRAME_BYTES_MAX), 1, 1, 1000, WRITE)[:-1]
 
 
 def test_members_find_their_place_at_a_node_that_clients_and_strangers_have_filled(tmp_path: Path) -> None:

@@ -340,6 +340,20 @@ def test_who_is_gone_leaves_nothing() -> None:
     assert sum(outbox is other for outbox, _ in house.begun) == ROOM
 
 
+def test_who_is_gone_holds_nothing_of_what_there_was_no_room_for() -> None:
+    house = House()
+    deaf = house.open(room=lambda: 0)
+    caller = house.intake.caller(deaf)
+    house.ask(deaf, SET, 5)
+    house.ask(deaf, SET)
+    house.step()
+    assert caller.clogged
+    assert caller.held > house.intake.unopened_bytes > 0  # of the first, all; the other one is still closed
+    house.intake.close(deaf)
+    assert caller.held == house.intake.unopened_bytes == 0
+    assert house.intake.at_rest
+
+
 @settings(max_examples=60)
 @given(
     st.lists(

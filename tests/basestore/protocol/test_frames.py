@@ -114,6 +114,14 @@ def test_one_wrong_bit_in_a_length_is_refused_before_the_payload_comes(bit: int)
         FrameReader().feed(bytes(changed))
 
 
+def test_of_a_frame_that_will_not_end_nothing_is_kept() -> None:
+    reader = FrameReader()
+    reader.feed(pack([Status(1)])[:-1])
+    reader.forget()
+    assert reader.partial == 0
+    assert reader.feed(pack([Status(2)])) == [Status(2)]
+
+
 def test_a_length_that_is_too_small_or_too_large_is_refused_or_waits() -> None:
     payload = encode([Status(1)])
     with pytest.raises(ProtocolError, match="checksum"):

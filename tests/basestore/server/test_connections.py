@@ -1,8 +1,9 @@
 """Connections on real sockets, with a node that nobody lets step: who is let in, and who is closed."""
 
 import logging
+import math
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -59,8 +60,8 @@ class Wire:
         await self.stream.send_all(b"".join(seal(messages)) if self.sealing else pack(messages))
 
     async def hear(self) -> Message | None:
-        """The next message; None when the connection has ended."""
-        with trio.fail_after(PATIENCE_S):
+        """The next message; None when the connection has ended: reset, where not all was read."""
+        with trio.fail_after(PATIENCE_S), suppress(trio.BrokenResourceError):
             while not self._heard and (data := await self.stream.receive_some()):
                 self._heard += self._frames.feed(data)
         return self._heard.pop(0) if self._heard else None
@@ -200,7 +201,7 @@ async def test_a_frame_that_was_begun_must_end_soon(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(slots, "FRAME_S_MAX", 0.1)
     async with listening() as at:
         slow, idle = await at.greeted(), await at.greeted()
-        await slow.stream.send_all(pack([STATUS])[:-1])
+        await slow.stream.send_all(b"".join(seal([STATUS]))[:-1])
         assert await slow.hear() is None
         await idle.say(STATUS)
         assert await idle.hear()
@@ -209,7 +210,7 @@ async def test_a_frame_that_was_begun_must_end_soon(monkeypatch: pytest.MonkeyPa
 async def test_of_clients_that_hold_too_much_together_the_one_that_holds_most_goes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(slots, "CLIENT_BYTES_MAX", 1 << 20)
+    monkeypatch.setattr(slots, "HELD_BYTES_MAX", 1 << 20)
     frame = b"".join(seal([Set(1, "default", b"k", bytes(1 << 20), 2, 1000, 0, b""), STATUS]))
     async with listening() as at:
         most, less = await at.greeted(), await at.greeted()
@@ -218,6 +219,25 @@ async def test_of_clients_that_hold_too_much_together_the_one_that_holds_most_go
         assert await most.hear() is None
         await less.stream.send_all(frame[300 << 10 :])
         assert await less.hear()
+
+
+async def test_what_waits_for_a_member_counts_too_and_a_client_goes_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slots, "HELD_BYTES_MAX", 8 << 20)
+    monkeypatch.setattr(slots, "FRAME_S_MAX", math.inf)
+    frame = b"".join(seal([Set(1, "default", b"k", bytes(1 << 20), 2, 1000, 0, b"")]))
+    async with listening() as at:
+        peer, client = await at.peer(), await at.greeted()
+        assert isinstance(await peer.hear(), StoreClaim)
+        assert isinstance(await peer.hear(), Ping)
+        await client.stream.send_all(frame[:-1])
+        outbox = at.node.peers.all[0].outbox
+        for number in range(7):  # more than its socket takes
+            outbox.put(Read(number, bytes(4 << 20), 5000, True, False, True), 4 << 20)
+        at.served.send()
+        assert await client.hear() is None
+        assert isinstance(await peer.hear(), Read)
 
 
 async def test_who_is_told_goodbye_gets_its_answers_and_what_it_asks_later_is_refused_definitely() -> None:

@@ -1,4 +1,4 @@
-"""Who has to go when there are too many strangers.
+"""Who has to go when there are too many strangers, or when connections hold too much.
 
 Covers `server/slots.py`; with sockets it is met in `test_connections.py`.
 """
@@ -6,15 +6,25 @@ Covers `server/slots.py`; with sockets it is met in `test_connections.py`.
 from dataclasses import dataclass
 from typing import Any
 
-from basestore.server.slots import Slots
+import pytest
+import trio
+
+from basestore.cluster.outbox import Outbox
+from basestore.intake.caller import Caller, Tenant
+from basestore.protocol.client import Set
+from basestore.protocol.codec import Decoder
+from basestore.server import slots as module
+from basestore.server.slots import Client, Slots
 
 
 @dataclass(eq=False)
 class Stranger:
     """A link that says nothing."""
 
-    host: str
+    host: str = ""
     gone: bool = False
+    held: int = 0
+    partial_since: float | None = None
 
     @property
     def scope(self) -> "Stranger":
@@ -60,3 +70,67 @@ def test_who_had_to_go_is_no_stranger_again_by_what_it_had_said() -> None:
     assert first.gone
     assert second.gone
     assert third.gone
+
+
+BUDGET = 1000
+
+
+@pytest.fixture
+def budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten clients may hold a hundred bytes each."""
+    monkeypatch.setattr(module, "HELD_BYTES_MAX", BUDGET)
+
+
+def holding(slots: Slots, *held: int) -> list[Any]:
+    """Links of clients that hold so much each."""
+    links: list[Any] = [Stranger(held=each) for each in held]
+    for link in links:
+        outbox = Outbox(set())
+        slots.clients[outbox] = Client(link, Caller(outbox, Tenant(""), Decoder()), 0.0)
+    return links
+
+
+def gone(slots: Slots, links: list[Any], members: int = 0) -> list[bool]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trio, "current_time", lambda: 0.0)
+        slots.watch(members)
+    return [link.gone for link in links]
+
+
+@pytest.mark.usefixtures("budget")
+def test_those_that_hold_most_go_until_the_rest_is_within_the_budget() -> None:
+    slots = Slots(1, 10, lambda level, text: None)
+    links = holding(slots, 300, 400, 200, 600)
+    assert gone(slots, links) == [False, False, False, True]
+    assert slots.held == 900
+    assert gone(slots, links) == [False, False, False, True]
+    assert slots.held == 900  # of those that are there
+
+
+@pytest.mark.usefixtures("budget")
+def test_what_strangers_and_members_hold_counts_too() -> None:
+    slots = Slots(1, 10, lambda level, text: None)
+    links = holding(slots, 300, 400)
+    assert gone(slots, links, members=300) == [False, False]
+    arrive(slots, "10.0.0.9").held = 100
+    assert gone(slots, links, members=300) == [False, True]
+    assert slots.held == 700
+
+
+@pytest.mark.usefixtures("budget")
+def test_nobody_goes_that_keeps_within_an_equal_share_however_much_members_hold() -> None:
+    slots = Slots(1, 10, lambda level, text: None)
+    links = holding(slots, 100, 101, 0)
+    assert gone(slots, links, members=BUDGET) == [False, True, False]
+
+
+def test_what_waits_unopened_or_opened_for_room_and_what_waits_to_be_taken_is_held() -> None:
+    outbox = Outbox(set())
+    link: Any = Stranger(held=1)
+    client = Client(link, Caller(outbox, Tenant(""), Decoder()), 0.0)
+    assert client.held == 1
+    client.caller.bytes += 10
+    outbox.put(Set(1, "default", b"k", b"", 2, 1000, 0, b""), 100)
+    assert client.held == 111
+    client.caller.rest = 1, [Set(1, "default", b"k", bytes(5000), 2, 1000, 0, b"")]
+    assert client.held > 5111
