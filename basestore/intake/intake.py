@@ -168,7 +168,10 @@ class Intake:
                     self._refuse(waiting, now)
         while (entering := self._next()) is not None:
             caller = entering.caller
-            if caller.clogged:
+            if _hopeless(entering, now.monotonic):  # it stood behind one with more time
+                self._unqueue(entering)
+                self._refuse(entering, now)
+            elif caller.clogged:
                 caller.behind.append(entering)
             else:
                 self._open(entering, now)

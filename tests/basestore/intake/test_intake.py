@@ -112,6 +112,21 @@ def test_what_waits_too_long_is_refused_in_one_answer_and_never_begun() -> None:
     assert house.intake.shed[WRITE] == ROOM
 
 
+def test_what_has_lost_half_of_its_time_behind_one_with_more_is_refused_and_not_begun() -> None:
+    house = House()
+    client = house.open()
+    house.ask(client, SET, ROOM)
+    house.step()
+    house.ask(client, SET)
+    house.ask(client, SET._replace(timeout_ms=40))
+    house.step(0.03)  # 100 ms for the first of the two, 20 for the other one
+    house.answer(ROOM)
+    house.step()
+    assert [request.id for _, request in house.begun] == [ROOM + 1]
+    assert shed(client) == [(ROOM + 2, 1)]
+    assert not house.intake.unopened_bytes
+
+
 def test_a_frame_that_is_refused_is_not_opened() -> None:
     house = House()
     client = house.open()
