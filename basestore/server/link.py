@@ -197,6 +197,8 @@ class Link:
                 self._keep(hear(messages) if messages else messages)
                 if len(data) < RECEIVE_BYTES or self._unheard or self._resting:
                     break
+                if self._frames.partial > RECEIVE_BYTES:  # of a long frame little in a turn, for it is kept
+                    break
         except (ConnectionError, ProtocolError) as error:
             self.end(error)
         if self._unheard or self._resting or self._ended is not None:

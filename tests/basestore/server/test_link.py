@@ -1,13 +1,17 @@
 """What a link reads in one turn."""
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import pairwise
+
 import pytest
 import trio
 
 from basestore.cluster.outbox import Outbox
 from basestore.protocol.client import Get
-from basestore.protocol.envelopes import seal
+from basestore.protocol.envelopes import WRITE, enveloped, seal
 from basestore.server import link as module
-from basestore.server.link import RECEIVES_MAX, Link
+from basestore.server.link import RECEIVES_MAX, Hear, Link
 from basestore.server.poller import Poller
 from tests.worlds.patience import PATIENCE_S
 
@@ -17,36 +21,71 @@ PIECE_BYTES = 1024
 FRAME = b"".join(seal([Get(1, "default", b"k" * PIECE_BYTES, 2, 1000, b"", True)]))
 
 
+@asynccontextmanager
+async def flooded(flood: bytes) -> AsyncIterator[Link]:
+    """A link to whose socket all of it has come."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    client = await trio.open_tcp_stream(*listener.socket.getsockname()[:2])
+    stream = await listener.accept()
+    await client.send_all(flood)
+    with trio.fail_after(PATIENCE_S):
+        while len(await stream.socket.recv(len(flood), trio.socket.MSG_PEEK)) < len(flood):
+            pass
+    link = Link(stream)
+    link.keep_sealed()
+    async with listener, client:
+        yield link
+    link.close()
+
+
+async def run(link: Link, hear: Hear, turn: Callable[[], bool]) -> None:
+    """Until a turn has seen all that it waits for."""
+    poller = Poller()
+
+    def after() -> None:
+        if turn():
+            nursery.cancel_scope.cancel()
+
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(link.run, Outbox(set()), poller, hear, lambda: None, 1 << 20)
+            nursery.start_soon(poller.run, after)
+    poller.close()
+
+
 @pytest.mark.parametrize("pieces", [RECEIVES_MAX // 2, RECEIVES_MAX, 3 * RECEIVES_MAX])
 async def test_a_flood_is_read_dry_as_far_as_a_turn_goes(
     pieces: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "RECEIVE_BYTES", len(FRAME))
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    client = await trio.open_tcp_stream(*listener.socket.getsockname()[:2])
-    stream = await listener.accept()
-    flood = FRAME * pieces
-    await client.send_all(flood)
-    with trio.fail_after(PATIENCE_S):
-        while len(await stream.socket.recv(len(flood), trio.socket.MSG_PEEK)) < len(flood):
-            pass
-    link, poller, heard, turns = Link(stream), Poller(), [0], [0]
-    link.keep_sealed()
+    heard, turns = [0], [0]
 
     def hear(frames: list[object]) -> list[object]:
         heard[0] += len(frames)
         return []
 
-    def turn() -> None:
+    def turn() -> bool:
         turns.append(heard[0])
-        if heard[0] == pieces:
-            nursery.cancel_scope.cancel()
+        return heard[0] == pieces
 
-    with trio.fail_after(PATIENCE_S):
-        async with listener, client, trio.open_nursery() as nursery:
-            nursery.start_soon(link.run, Outbox(set()), poller, hear, lambda: None, 1 << 20)
-            nursery.start_soon(poller.run, turn)
+    async with flooded(FRAME * pieces) as link:
+        await run(link, hear, turn)
     assert turns[1] == min(pieces, RECEIVES_MAX)
     assert turns[-1] == pieces
-    link.close()
-    poller.close()
+
+
+async def test_of_a_long_frame_little_is_read_in_a_turn_for_it_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "RECEIVE_BYTES", PIECE_BYTES)
+    begun = enveloped(bytes(RECEIVES_MAX * PIECE_BYTES), 1, 1, 1000, WRITE)[:-1]
+    kept = [0]
+
+    def turn() -> bool:
+        kept.append(link.held)
+        return link.held == len(begun)
+
+    async with flooded(begun) as link:
+        await run(link, list, turn)
+        assert max(after - before for before, after in pairwise(kept)) == 2 * PIECE_BYTES
+    assert link.held == 0  # it is closed
