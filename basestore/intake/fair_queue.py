@@ -133,10 +133,9 @@ class FairQueue:
         flow = self._flows.get(tenant)
         return flow.asks if flow is not None else 0
 
-    @property
-    def tenants(self) -> int:
-        """Of how many something waits."""
-        return len(self._flows)
+    def others(self, tenant: Any) -> bool:
+        """Whether something waits of anybody else."""
+        return len(self._flows) > (tenant in self._flows)
 
     def _pop(self, flow: _Flow) -> Waiting:
         waiting = flow.frames.popleft()

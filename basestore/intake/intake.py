@@ -30,7 +30,7 @@ from basestore.errors import InvalidRequest
 from basestore.instant import Instant
 from basestore.intake.brownout import Brownout
 from basestore.intake.caller import Caller, Tenant, unbounded
-from basestore.intake.fair_queue import FairQueue, Waiting
+from basestore.intake.fair_queue import STANDING_WAIT_S_MAX, FairQueue, Waiting
 from basestore.intake.windows import Windows
 from basestore.protocol.client import Failed, Shed
 from basestore.protocol.codec import Decoder
@@ -126,10 +126,15 @@ class Intake:
             kind, asks = _class(frame), frame.asks
             self.offered[kind] += asks
             queue = self._queues[kind]
-            if caller.bytes > UNOPENED_BYTES_MAX or self.unopened_bytes > ALL_UNOPENED_BYTES_MAX:
+            if self.unopened_bytes > ALL_UNOPENED_BYTES_MAX:
+                roomy = False
+                self.brownout.refused()
+                self._lose(caller, kind, frame.first, asks)
+            elif caller.bytes > UNOPENED_BYTES_MAX:  # its own affair: this node may have nothing to do
                 roomy = False
                 self._lose(caller, kind, frame.first, asks)
             elif queue.asks_of(caller.tenant) > self._waiting_max and not frame.kind & DEFERRABLE:
+                self.brownout.refused()
                 self._lose(caller, kind, frame.first, asks)
             else:
                 size = frame.size
@@ -165,6 +170,8 @@ class Intake:
             if queue.asks:
                 for waiting in queue.overdue(now.monotonic):
                     self._unqueue(waiting)
+                    if self._short_of_room(waiting, now.monotonic):
+                        self.brownout.refused()
                     self._refuse(waiting, now)
         while (entering := self._next()) is not None:
             caller = entering.caller
@@ -200,8 +207,9 @@ class Intake:
 
     def _may_enter(self, tenant: Tenant) -> bool:
         if self._all < self.requests_max:
-            alone = len(self._tenants) == 1 or all(queue.tenants < 2 for queue in self._queues)
-            return alone or tenant.under_way < max(1, self.requests_max // 2)
+            if tenant.under_way < max(1, self.requests_max // 2):
+                return True
+            return not any(self._queues[kind].others(tenant) for kind in _KINDS)  # in any class
         return tenant.under_way < self.requests_max // LITTLE
 
     def _open(self, waiting: Waiting, now: Instant) -> None:
@@ -274,6 +282,13 @@ class Intake:
         waiting.caller.bytes -= size
         self.unopened_bytes -= size
 
+    def _short_of_room(self, waiting: Waiting, now_s: float) -> bool:
+        """Whether it was refused for this node does not keep up: not for it had next to no time, nor for its
+        caller takes no answers, nor for operators ask too much at once."""
+        if _class(waiting.frame) == ADMIN:
+            return False
+        return self._all >= self.requests_max or now_s - waiting.read_s > STANDING_WAIT_S_MAX
+
     def _refuse(self, waiting: Waiting, now: Instant) -> None:
         """It has waited too long: do nothing of it, or keep for later what may be kept."""
         frame, caller = waiting.frame, waiting.caller
@@ -281,14 +296,12 @@ class Intake:
             self._lose(caller, _class(frame), frame.first, frame.asks)
             return
         requests = self._opened(waiting)
-        self.brownout.refused()
         if requests:
             self._count(caller, WRITE, frame.asks)
             self._defer_requests(caller.outbox, requests, now)
 
     def _lose(self, caller: Caller, kind: int, first_id: int, asks: int) -> None:
         self.shed[kind] += asks
-        self.brownout.refused()
         caller.lose(first_id, asks)
         self._losers[caller] = None
 

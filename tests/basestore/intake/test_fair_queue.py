@@ -133,7 +133,8 @@ def test_everything_that_was_put_is_taken_once_or_refused(steps: list[tuple[str,
         assert queue.asks == left
     while (waiting := queue.take(lambda _: True)) is not None:
         left -= waiting.frame.asks
-    assert left == queue.asks == queue.tenants == 0
+    assert left == queue.asks == 0
+    assert not queue.others("nobody")
 
 
 def test_a_tenant_that_never_ceases_is_refused_by_the_age_of_what_is_next() -> None:

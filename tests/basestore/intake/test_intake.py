@@ -1,5 +1,6 @@
 """What is begun, in what order, and what is refused; and that a refused request has left no trace."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -192,6 +193,93 @@ def test_nobody_holds_more_than_half_while_others_wait_and_who_holds_little_ente
     house.ask(polite, SET, 2)
     house.step()
     assert [outbox for outbox, _ in house.begun].count(polite) == 2
+
+
+@pytest.mark.parametrize(("asked", "other"), [(GET, SET), (GET, SCAN), (SET, SCAN), (SCAN, GET)])
+def test_others_wait_too_who_ask_for_something_of_another_class(asked: Any, other: Any) -> None:
+    house = House()
+    greedy, polite = house.open("greedy"), house.open("polite")
+    for _ in range(2 * ROOM):
+        house.ask(greedy, asked)
+        house.ask(polite, other)
+    house.step()
+    assert [outbox for outbox, _ in house.begun].count(greedy) == ROOM // 2
+
+
+# --- brownout ---------------------------------------------------------------------------------------
+
+
+def pressed(house: House, ask: Callable[[], object]) -> int:
+    """The level of the brownout after half a minute of which each second begins so."""
+    for _ in range(30):
+        ask()
+        house.step(0.5)
+        house.intake.tick(house.now)
+        house.now_s += 0.5
+    assert sum(house.intake.shed) > 0
+    return house.intake.brownout.level
+
+
+def test_a_node_that_does_not_keep_up_leaves_something_out() -> None:
+    house = House()
+    client = house.open()
+    house.ask(client, SET, ROOM)
+    house.step()
+    assert pressed(house, lambda: house.ask(client, SET)) == 2
+
+
+def test_who_sends_more_bytes_than_it_may_browns_out_nobody() -> None:
+    house = House()
+    client = house.open()
+    large = SET._replace(value=bytes(1 << 19))
+
+    def flood() -> None:
+        assert not all(house.ask(client, large) for _ in range(4))
+        house.step()  # there is room for what is left of it
+        house.answer(len(house.begun))
+
+    assert pressed(house, flood) == 0
+
+
+def test_the_bytes_of_all_are_what_a_node_does_not_keep_up_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ALL_UNOPENED_BYTES_MAX", 1 << 20)
+    house = House()
+    clients = [house.open(f"t{number}") for number in range(4)]
+
+    def flood() -> None:
+        for client in clients:
+            house.ask(client, SET._replace(value=bytes(1 << 19)))
+        house.step()
+        house.answer(len(house.begun))
+
+    assert pressed(house, flood) == 2
+
+
+def test_who_takes_no_answers_browns_out_nobody() -> None:
+    house = House()
+    deaf = house.open("t", room=lambda: 0)
+    house.ask(deaf, GET)
+    house.step()
+    assert pressed(house, lambda: (house.ask(deaf, GET._replace(timeout_ms=100)), house.step())) == 0
+
+
+def test_who_leaves_no_time_browns_out_nobody() -> None:
+    house = House()
+    client = house.open()
+
+    def ask() -> None:
+        house.ask(client, GET._replace(timeout_ms=2))
+        house.step(0.005)
+
+    assert pressed(house, ask) == 0
+
+
+def test_operators_who_ask_too_much_brown_out_nobody() -> None:
+    house = House()
+    operator = house.open()
+    house.ask(operator, Status(1), ADMIN_MAX)
+    house.step()
+    assert pressed(house, lambda: house.ask(operator, Status(1))) == 0
 
 
 def test_two_connections_of_a_tenant_are_not_served_twice_as_much() -> None:
