@@ -18,6 +18,7 @@ import basestore
 import basestore.sync
 from basestore.cli.checkpoint import Checkpoint, Failed, Progress, identity
 from basestore.cli.rows import START, Columns, Malformed, Position, Row, read_csv, read_ndjson
+from tests.worlds.door import door
 from tests.worlds.patience import eventually
 from tests.worlds.shell import COMMAND, Cluster, Finished, cluster, invoke, running
 
@@ -295,17 +296,22 @@ def test_an_unknown_outcome_is_repeated_as_the_same_write(tmp_path: Path) -> Non
     file = _ndjson(tmp_path / "a.ndjson", "late/", 20)
     with cluster(tmp_path / "data", "--durability", "memory") as three:
         paused = [three.up.pids[name] for name in ("n2", "n3")]
-        for _ in range(10):
-            eventually(lambda: three.states()["n1"]["alive"] == ["n1", "n2", "n3"], "all count")
+
+        def pause() -> None:
             for pid in paused:
                 os.kill(pid, signal.SIGSTOP)
+
+        eventually(lambda: three.states()["n1"]["alive"] == ["n1", "n2", "n3"], "all count")
+        # Not before the command asks for something: n1 would have noticed before it is that far.
+        with door(three.endpoint(1), pause) as endpoint:
             try:
-                late = three.invoke("import", str(file), "--timeout", "300ms", "-o", "json")
+                late = invoke(
+                    *("import", str(file), "--timeout", "300ms", "-o", "json"),
+                    env={"BASESTORE_ENDPOINTS": endpoint},
+                )
             finally:
                 for pid in paused:
                     os.kill(pid, signal.SIGCONT)
-            if late.code != 3:  # n1 had noticed before the import began: nothing was sent, so once more
-                break
         assert (late.code, _counts(late)) == (4, {"failed": 20})
         progress = _progress(file)
         assert progress is not None
