@@ -47,7 +47,7 @@ def test_beyond_the_hint_limit_a_debt_is_shown_and_nothing_is_lost(tmp_path: Pat
     assert lines["lost at QUORUM, read from each node"] == "0"
     assert lines["reads at QUORUM that went back"] == "0"
     lacking, of = lines["n3 alone lacks, after delivery"].split(" of ")
-    assert 0 < int(lacking) < int(of) == 200
+    assert int(lacking) < int(of) == 200  # perhaps none: exchanges may have come that far meanwhile
     assert lines["partitions with debts"] != "n1 0, n2 0"
 
 
