@@ -15,8 +15,7 @@ Who drives it calls, in any order but never two at a time:
 
 Syncs may be as rare as the durability setting allows, but not while the node is `urgent`. After a step the
 driver breaks all links if `introductions.take_relink` says so, takes what lies in the outboxes that `ready`
-names, and clears `ready`: an outbox that it cannot empty now is not named again, so it must come back to it
-by itself.
+names, and clears `ready`: one that it cannot empty now is not named again, so it comes back to it by itself.
 
 No clock, no randomness, no sockets: time is the argument `now`, randomness the argument `fresh`. So a
 whole cluster of real nodes runs in one process under a simulated network, disk and clock.
@@ -78,7 +77,7 @@ from basestore.replica.identity import Fresh, StoreIdentity
 from basestore.replica.introductions import Introductions
 from basestore.replica.losses import Losses
 from basestore.replica.replica import Replica
-from basestore.replica.store_facts import settle_facts
+from basestore.replica.store_facts import open_level, settle_facts
 from basestore.replica.summaries import Summaries
 from basestore.replica.sync_watch import SyncWatch
 from basestore.storage.engine import Engine
@@ -107,10 +106,11 @@ class Node:
         self.replica = Replica(self.group_commit, self.summaries, rules, digester, self.clock, marks)
         self.peers = Peers(cluster.names, self.me, self.ready, cluster.drift_ms_max, spare)
         self.peers.clock.open(now, vouched=config.clock_is_right, ahead_ms=stored_ahead_ms(engine))
+        self.feature_level = open_level(self.group_commit, config, self.peers)
         origin = (config.member.number + 1) << 48 | fresh.incarnation
         self.operations = Operations((fresh.incarnation & 0xFFFF) << 40)
         self.context = Context(
-            placement, self.peers, self.operations, self.metrics, digester,
+            placement, self.peers, self.operations, self.metrics, digester, self.feature_level,
             Stamper(self.clock, self.peers.clock, origin, cluster.partitions), self.group_commit,
             cluster.buckets, cluster.timeout_ms_max, config.read_repair, config.bucket_options,
         )  # fmt: skip
@@ -140,7 +140,7 @@ class Node:
         self.report = Report(
             config, dict(labels), self.identity, self.peers, self.replica, self.group_commit, self.operations,
             self.exchanges, self.certificates, self.recovery, self.hints, self.debts, self.metrics,
-            self.losses, self.context.stamper, self.disk_space, now.monotonic, now,
+            self.losses, self.context.stamper, self.disk_space, self.feature_level, now.monotonic, now,
         )  # fmt: skip
         self.rest = Rest(self.operations, self.group_commit, self.scheduler, delivery, late, intake)
         self._own_requests = NodeRequests(
@@ -261,6 +261,7 @@ class Node:
             self.healing.tick(now)
             self.recovery.tick(now)
             self.identity.tick(now)
+            self.feature_level.tick()
             self._ceiling.tick(now)
         self.scheduler.tick(now)
 
@@ -333,9 +334,10 @@ class Node:
 
     def _heartbeat(self, now: Instant) -> Ping:
         commit, behind = self.group_commit, self.peers.disk_behind[self.me]
+        told = *self._birth.told, *self.feature_level.told
         return Ping(
             int(now.monotonic * 1e6), now.wall_ms, self.identity.counts, commit.generation,
-            commit.durable_sequence, self.hints.only_copies(), behind, self.clock.ahead_ms, *self._birth.told,
+            commit.durable_sequence, self.hints.only_copies(), behind, self.clock.ahead_ms, *told,
         )  # fmt: skip
 
     def _talk_to_self(self, now: Instant) -> None:
@@ -356,7 +358,9 @@ class Node:
             Applied: self._applied,
             AppliedGroups: self._applied,
             HeldGroup: lambda member, outbox, message, now: self.operations.held_group(member, message, now),
-            Trace: self._trace,
+            Trace: lambda member, outbox, message, now: answer_trace(
+                outbox, message, self._inspector, self.group_commit
+            ),
             Inspect: self._inspect,
             Keep: lambda member, outbox, message, now: self.hints.keep(outbox, message),
             KnownLosses: lambda member, outbox, message, now: self.losses.hear(outbox, message.rows),
@@ -375,9 +379,6 @@ class Node:
         else:
             self.operations.applied_groups(member, message, now)
 
-    def _trace(self, member: int, outbox: Outbox, message: Trace, now: Instant) -> None:
-        answer_trace(outbox, message, self._inspector, self.group_commit)
-
     def _inspect(self, member: int, outbox: Outbox, message: Inspect, now: Instant) -> None:
         if message.within_ms >= 0:
             self.scheduler.hasten(self._inspector.held(message), message.within_ms, now, full=message.full)
@@ -391,6 +392,7 @@ class Node:
             outbox.put(answer, weight(answer))
 
     def _ping(self, member: int, outbox: Outbox, message: Ping, now: Instant) -> None:
+        self.feature_level.hear(self.peers.all[member].name, message)
         self.peers.ping(member, message, now)
         self._birth.hear(member, message)
         self.clock.go_on_from(message.ahead_ms if self.peers.clock.vouched else 0)

@@ -32,6 +32,7 @@ _COMMANDS = {
     "hints": "hints",
     "converged": "converged",
     "repair": "repair",
+    "upgrade": "upgrade",
     "serve": "serving",
     "up": "up",
     "demo": "demo",

@@ -44,6 +44,8 @@ def status_command(target: Target, check: bool) -> int:
         click.echo(json.dumps([state.as_json() for state in states], indent=2))
     else:
         click.echo(text.table(_HEADER, [_row(state) for state in states]))
+        if any(map(_upgrade, states)):
+            target.remark("Once all nodes run the new release, for good: basestore upgrade finish")
     if all(state.state == "down" for state in states):
         return exits.UNREACHABLE
     well = all(
@@ -52,10 +54,17 @@ def status_command(target: Target, check: bool) -> int:
     return exits.DONE if well or not check else exits.REFUSED
 
 
+def _upgrade(state: "NodeState") -> str:
+    """What it speaks, where that is more than the feature level that it knows; empty otherwise."""
+    level = state.facts.get("feature level")
+    wire = state.facts.get("wire", "")  # "8 to 9"
+    return f"speaks version {wire}, feature level {level}" if level and wire.split()[-1:] != [level] else ""
+
+
 def _row(state: "NodeState") -> tuple[object, ...]:
     records = "-" if state.records is None else state.records
     hints = "-" if state.state == "down" else sum(state.hints.values())
-    notes = [state.facts.get("reason", "")]
+    notes = [state.facts.get("reason", ""), _upgrade(state)]
     if recovered := state.facts.get("recovered"):
         notes.append(f"{recovered} partitions recovered")
     if disk := state.facts.get("disk"):

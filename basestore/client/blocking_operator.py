@@ -25,7 +25,7 @@ from basestore.results.convergence import CONVERGED_S, Convergence, Proving
 from basestore.results.explanation import Explanation
 from basestore.results.hints import NodeHints
 from basestore.results.loss import ACCEPT_S, MISSING_S, AcceptedLoss, Accepting, Missing, Writes
-from basestore.results.nodes import NodeState, down
+from basestore.results.nodes import NodeState, Upgrade, down
 from basestore.results.receipts import Receipt
 from basestore.results.repair import REPAIR_S, Repair, Repairing
 from basestore.transport.endpoints import silence
@@ -145,6 +145,10 @@ class BlockingOperator:
     def node_status(self, *, take_as_is: bool = False, timeout: float | None = None) -> NodeState:
         """What the node that this store talks to says of itself; its data may first be taken as they are."""
         return self._ask(self._calls.status(timeout, take_as_is))
+
+    def finish_upgrade(self, *, timeout: float | None = None) -> Upgrade:
+        """Say that all members are upgraded, for good, as `Store.finish_upgrade`."""
+        return self._ask(self._calls.finish_upgrade(timeout))
 
     def ping(self, *, timeout: float | None = None) -> float:
         """Seconds until the node that this store talks to has answered. Unreachable, ReadTimeout."""

@@ -45,12 +45,12 @@ from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import Names
 from basestore.protocol.limits import VALUE_BYTES_MAX
-from basestore.protocol.operator import Counters, Explain, HintsOf, Replay, Status
+from basestore.protocol.operator import Counters, Explain, FinishUpgrade, HintsOf, Replay, Status
 from basestore.repair.version import PROPOSAL_BYTES, Identity
 from basestore.results.cluster_view import SURVEY_MS, Following
 from basestore.results.explanation import Explanation, explanation
 from basestore.results.hints import NodeHints, node_hints
-from basestore.results.nodes import NodeState, node_state
+from basestore.results.nodes import NodeState, Upgrade, node_state, upgrade
 from basestore.results.receipts import Item, ReadResult, Receipt, page, read_result, receipt
 from basestore.transport.owner import in_children
 
@@ -225,6 +225,9 @@ class Calls:
 
     def counters(self, timeout: float | None) -> Call[NodeState]:
         return Call(Counters, _node_state, self.time(timeout)[0])
+
+    def finish_upgrade(self, timeout: float | None) -> Call[Upgrade]:
+        return Call(FinishUpgrade, lambda answer, _: upgrade(answer), self.time(timeout)[0])
 
 
 # Partials cost a third of what closures over all the arguments do.

@@ -19,7 +19,7 @@ from basestore.results.convergence import CONVERGED_S, Convergence, Proving
 from basestore.results.explanation import Explanation
 from basestore.results.hints import NodeHints
 from basestore.results.loss import ACCEPT_S, AcceptedLoss, Accepting
-from basestore.results.nodes import NodeState, down
+from basestore.results.nodes import NodeState, Upgrade, down
 from basestore.results.receipts import Receipt
 from basestore.results.repair import REPAIR_S, Repair, Repairing
 from basestore.transport.endpoints import silence
@@ -111,6 +111,11 @@ class Operator:
     async def node_status(self, *, take_as_is: bool = False, timeout: float | None = None) -> NodeState:
         """What the node that this store talks to says of itself; its data may first be taken as they are."""
         return await self._ask(self._calls.status(timeout, take_as_is))
+
+    async def finish_upgrade(self, *, timeout: float | None = None) -> Upgrade:
+        """Say that all members are upgraded, for good: the cluster's feature level rises to what they speak,
+        and none may speak an older version again. Otherwise the result is false, and says who is behind."""
+        return await self._ask(self._calls.finish_upgrade(timeout))
 
     async def ping(self, *, timeout: float | None = None) -> float:
         """Seconds until the node that this store talks to has answered. Unreachable, ReadTimeout."""

@@ -8,7 +8,7 @@ for, and a peer whose outbox ran over loses its link, so that nothing is missing
 from typing import Any
 
 from basestore.protocol.codec import Message
-from basestore.protocol.limits import BATCH_MESSAGES_MAX
+from basestore.protocol.limits import BATCH_MESSAGES_MAX, WIRE_HIGHEST
 
 OUTBOX_BYTES_MAX = 32 << 20
 FRAME_TARGET_BYTES = 4 << 20
@@ -17,9 +17,10 @@ SMALL_BYTES = 256
 
 class Outbox:
     """A bounded queue. `ready`, shared by all outboxes of a node: those that were empty and got
-    something since the driver last cleared it. `answered`: how many requests what was put in here answers."""
+    something since the driver last cleared it. `answered`: how many requests what was put in here answers;
+    `version`: of the wire, that who takes it from here speaks."""
 
-    __slots__ = ("_bytes_max", "_ready", "answered", "bytes", "closed", "messages", "overflowed")
+    __slots__ = ("_bytes_max", "_ready", "answered", "bytes", "closed", "messages", "overflowed", "version")
 
     def __init__(self, ready: "set[Outbox]", bytes_max: float = OUTBOX_BYTES_MAX) -> None:
         self._ready = ready
@@ -29,6 +30,7 @@ class Outbox:
         self.answered = 0
         self.closed = False
         self.overflowed = False
+        self.version = WIRE_HIGHEST
 
     def put(self, message: Message, size: int = SMALL_BYTES, answers: int = 1) -> bool:
         """Queue a message of at most `size` encoded bytes. False when closed or full; what cannot

@@ -52,6 +52,8 @@ class Peer:
     remembered: bool = False  # it told what it remembers of us, and that fits
     noted: bool = False  # and that is the present opening of our store
     whole: bool = False
+    wire: int = 0  # the highest version that it speaks; 0 until it says so on this link, and while silent
+    level: int = 0  # the feature level that it has told
     takeable: bool = False  # its store may be a copy, and an operator may still take it as it is
     unanswered: tuple[int, float] | None = None  # its last heartbeat, by its clock, and when it came
     base_ms: float = math.inf  # its wall clock minus its monotonic one, when it was last answered at once
@@ -102,7 +104,7 @@ class Peers:
         peer = self.all[index]
         peer.outbox.close()
         peer.outbox = Outbox(self._ready)
-        peer.linked, peer.leaving = True, False
+        peer.linked, peer.leaving, peer.wire = True, False, 0
         peer.unanswered, peer.base_ms = None, math.inf
         peer.introduced = peer.remembered = peer.noted = peer.whole = False
         self.note_disk(index, False)
@@ -126,8 +128,10 @@ class Peers:
         index, now_s = peer.index, now.monotonic
         if index == self.me:
             return
-        known = peer.linked and peer.introduced and peer.remembered and peer.whole and not peer.leaving
-        reached = known and peer.detector.phi(now_s) < THRESHOLD
+        heard = peer.linked and not peer.leaving and peer.detector.phi(now_s) < THRESHOLD
+        if not heard:
+            peer.wire = 0
+        reached = heard and peer.introduced and peer.remembered and peer.whole
         counted = self.alive[index]
         peer.probation.note(reached=reached, counted=counted, now_s=now_s)
         self.set_alive(
@@ -148,10 +152,14 @@ class Peers:
         told at once."""
         if self.disk_behind[index] != behind:
             if index == self.me:
-                self._ping_due_s = 0.0
+                self.ping_soon()
             self.disk_behind[index] = behind
             self.any_disk_behind = any(self.disk_behind)
             self.distance[index] += len(self.all) if behind else -len(self.all)
+
+    def ping_soon(self) -> None:
+        """The others should hear at once what a heartbeat says."""
+        self._ping_due_s = 0.0
 
     def send(self, index: int, message: Message, size: int = SMALL_BYTES) -> bool:
         """Queue for a member; False when it has no link or too much waits for it."""
@@ -178,7 +186,7 @@ class Peers:
         # Both before anybody is judged: a jump makes comparisons void, and after a pause of this node
         # everybody would look silent.
         if self.clock.tick(now):
-            self._ping_due_s = 0.0
+            self.ping_soon()
         self._excuse_own_rest(now)
         if now.monotonic >= self._ping_due_s - PING_EARLY_S:
             self._ping_due_s = now.monotonic + PING_S
@@ -232,6 +240,7 @@ class Peers:
         # Until it is introduced its store may be an older one than what is remembered of it here: then a
         # heartbeat makes nobody whole whose identity, which came before, did not say so.
         peer.whole = message.whole and (peer.introduced or peer.whole)
+        peer.wire, peer.level = message.wire, message.level
         peer.detector.beat(now.monotonic)
         self.note_disk(index, message.disk_behind)
         self.judge(peer, now)

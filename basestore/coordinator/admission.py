@@ -32,6 +32,7 @@ from basestore.repair.version import NO_PROPOSAL, PROPOSAL_BYTES, VERSION_BYTES,
 from basestore.replica.group_commit import BEHIND
 
 SURVEY_BYTES = 1 << 20  # what a page may hold
+DEFERRED_SINCE = 9  # version of the wire: an earlier release would take hints of deferred writes for others
 CROWDED = "overloaded: too many requests are under way; nothing was done. Try again later"
 _LEVELS = {level.value: level for level in Level}
 ANY, ONE = Level.ANY, Level.ONE  # bound once: looking a member up on its enum costs as much as a check
@@ -98,6 +99,8 @@ def _check_deferrable(context: Context, level: Level, rule: Rule) -> None:
             "this node cannot defer writes, for its durability is not sync, and a deferred write is kept "
             'here alone: set durability = "sync" in its file, ask a node that has it, or write without defer'
         )
+    if lacks := context.feature_level.lacks(DEFERRED_SINCE):
+        raise InvalidRequest(f"writes cannot be deferred yet: {lacks}. Until then write without defer")
 
 
 def _identity_of(request: Set | Delete) -> Identity:

@@ -11,6 +11,7 @@ that requests share and change is in `Load`.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from basestore.cluster.feature_level import FeatureLevel
 from basestore.cluster.operations import Operations
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.peers import Peers
@@ -53,6 +54,7 @@ class Context:
     operations: Operations
     metrics: Metrics
     digester: Digester
+    feature_level: FeatureLevel
     stamper: Stamper
     group_commit: GroupCommit
     buckets: Mapping[str, Rule]

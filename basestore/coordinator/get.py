@@ -35,6 +35,7 @@ from basestore.protocol.client import FINAL, LOSSY, Get, Got
 from basestore.repair.rule import Rule
 from basestore.repair.version import VERSION_BYTES
 
+DEGRADED_SINCE = 9  # version of the wire
 GOLDEN = 0.6180339887498949
 ASKED_SHARE = 0.6  # of its time that a read which may be degraded has at the level that was asked for
 BROWNOUT_DEGRADING = 2
@@ -50,7 +51,8 @@ def get(context: Context, outbox: Outbox, request: Get, now: Instant) -> None:
     """Begin; InvalidRequest or RequestFailed when nothing was begun."""
     level, row, rule = admit_get(context, request, now)
     if context.options and level is not ONE and not (request.degrade_ms or request.stale_ms_max):
-        options = context.options.get(request.bucket)
+        # Nothing is degraded for who could not be told.
+        options = context.options.get(request.bucket) if outbox.version >= DEGRADED_SINCE else None
         request = request._replace(degrade_ms=1000 * options.degrade_s) if options else request
     compare = request.repair and compares(context, level)
     kind = DegradableGet if request.degrade_ms > 0 else ClientGet

@@ -16,9 +16,10 @@ closed stamps keep clear, and never ages, until a member has taken it.
 The intake, which decides that the node is overloaded, hands on what it would shed (`defer_all`). Refused are,
 before anything is done, writes in buckets where the first write wins, at other levels than ANY, and at nodes
 whose durability is not `sync` (`coordinator/admission.py`); what would take more than `deferred_bytes_max`;
-and all while this store does not count, for it could be lost and nobody would notice. A write that is
-repeated without its version is looked for here, and otherwise refused: to look elsewhere is no work for a
-node that has too much of it.
+all while this store does not count, for it could be lost and nobody would notice, and before the cluster's
+feature level says that no member is started again with a release that would take such a hint for another
+(`cluster/feature_level.py`). A write that is repeated without its version is looked for here, and otherwise
+refused: to look elsewhere is no work for a node that has too much of it.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,7 +30,7 @@ from basestore.cluster.operations import Operation
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.placement import row_partition
 from basestore.consistency import HINTED, Level
-from basestore.coordinator.admission import CROWDED, admit_write
+from basestore.coordinator.admission import CROWDED, DEFERRED_SINCE, admit_write
 from basestore.coordinator.attempts import OTHER_CONTENT, Content, Repeated
 from basestore.coordinator.context import Context, refuse
 from basestore.coordinator.quorum_write import stamp_content
@@ -62,17 +63,19 @@ class DeferredWrites:
         self._context = context
         self._identity = identity
 
-    def may_defer(self, request: Set | Delete) -> bool:
-        """Whether it asks for that, or its bucket has it so (`defer = "when-busy"`)."""
+    def may_defer(self, outbox: Outbox, request: Set | Delete) -> bool:
+        """Whether it asks for that; or its bucket has it so (`defer = "when-busy"`), it can be told, and the
+        cluster is ready for it."""
         if request.defer:
             return True
-        options = self._context.options.get(request.bucket)
-        return options is not None and options.defer and request.level == Level.ANY
+        options, level = self._context.options.get(request.bucket), self._context.feature_level.level
+        wanted = options is not None and options.defer and request.level == Level.ANY
+        return wanted and min(outbox.version, level) >= DEFERRED_SINCE
 
     def defer_all(self, outbox: Outbox, requests: Iterable[Any], now: Instant) -> None:
         """What would be shed: kept as far as it may be deferred, and otherwise refused."""
         for request in singly(requests):
-            if self.may_defer(request):
+            if self.may_defer(outbox, request):
                 self.defer(outbox, request, now)
             else:
                 self.refuse(outbox, request, Overloaded(CROWDED))

@@ -85,9 +85,11 @@ class Intake:
         room: Callable[[], int] = unbounded,
     ) -> Caller:
         """A client has connected."""
+        decoder = decoder or Decoder()
+        outbox.version = decoder.version
         shared = self._tenants.setdefault(tenant, Tenant(tenant))
         shared.callers += 1
-        caller = self._callers[outbox] = Caller(outbox, shared, decoder or Decoder(), room)
+        caller = self._callers[outbox] = Caller(outbox, shared, decoder, room)
         return caller
 
     def caller(self, outbox: Outbox) -> Caller:

@@ -4,8 +4,9 @@
     Counters    what it has counted
     HintsOf     what it keeps for others
     Replay      the same, and deliver it now; with `late` also write late hints anew
+    FinishUpgrade   that all members are upgraded: the feature level rises, or what hinders it is named
 
-All are answered at once. Owns none of what they are about.
+All are answered at once, but for the level, which must be durable first. Owns none of what they are about.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +22,8 @@ from basestore.handoff.late_hints import LateHints
 from basestore.instant import Instant
 from basestore.observe import status
 from basestore.observe.report import Report
-from basestore.protocol.operator import Counters, HintsOf, Replay, Status
+from basestore.protocol.operator import Counters, FinishUpgrade, HintsOf, Replay, Status, UpgradeFinished
+from basestore.replica.store_facts import LEVEL
 
 
 class NodeRequests:
@@ -43,6 +45,7 @@ class NodeRequests:
             Counters: self._counters,
             HintsOf: self._hints_of,
             Replay: self._replay,
+            FinishUpgrade: self._finish_upgrade,
         }
 
     def _status(self, outbox: Outbox, request: Status, now: Instant) -> None:
@@ -69,3 +72,11 @@ class NodeRequests:
         self._delivery.replay(now)
         if request.late:
             self._late_hints.begin(now)
+
+    def _finish_upgrade(self, outbox: Outbox, request: FinishUpgrade, now: Instant) -> None:
+        context, level = self._context, self._context.feature_level
+        if context.group_commit.full:
+            refuse(outbox, request.id, disk_behind())
+            return
+        told = UpgradeFinished(request.id, *level.finish())
+        context.group_commit.reply(outbox, told, LEVEL, weight(told), surely=True)

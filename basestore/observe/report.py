@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from basestore.anti_entropy.certificates import Certificates
 from basestore.anti_entropy.exchanges import Exchanges
 from basestore.anti_entropy.recovery import Recovery
+from basestore.cluster.feature_level import FeatureLevel
 from basestore.cluster.operations import Operations
 from basestore.cluster.peers import Peers
 from basestore.config import NodeConfig
@@ -50,6 +51,7 @@ class Report:
     losses: Losses
     stamper: Stamper
     disk_space: DiskSpace
+    feature_level: FeatureLevel
     opened_s: float
     ticked: Instant
 
@@ -67,7 +69,8 @@ class Report:
             self.config, self.identity, self.peers, self.replica, self.certificates, self.recovery,
             self.hints, self.debts, self.losses, self.group_commit.trouble, self.stamper.trouble(self.ticked),
         )  # fmt: skip
-        return known | self._lag().facts() | self.disk_space.facts() | dict(self.labels)
+        level = {"feature level": str(self.feature_level.level or "")}
+        return known | self._lag().facts() | self.disk_space.facts() | level | dict(self.labels)
 
     def counters(self, now: Instant) -> dict[str, str]:
         """The facts, and what was counted since this opening of the store, up to now."""

@@ -11,7 +11,7 @@ bytes, what never happens is 0. So a run is checked by comparing one tuple of ty
 
 Decoding is strict. Refused are: indefinite lengths, tags, duplicate keys, bytes behind the end, nesting
 beyond frame > run > field > row, numbers that `registry` does not know (but for those that may be left
-unheard: they are named in `Decoder.unheard`), fields of another type, more than BATCH_MESSAGES_MAX messages,
+unheard: `Decoder.unheard` names them), fields of another type, more than BATCH_MESSAGES_MAX messages,
 and messages whose own `check` finds fault with them. Whatever is refused is a ProtocolError, and whoever
 hears one closes the connection. What a message means is not looked at here.
 
@@ -96,11 +96,12 @@ def _encode_cut(messages: Iterable[Message], cuts: dict[type[Any], int]) -> byte
 
 class Decoder:
     """Decodes the frames of one connection, one after the other: a decoder of CBOR is dear to make.
-    `unheard`: the kinds that came and are not known, until somebody has named them."""
+    `unheard`: the first kinds that came and are not known, of those that may be left unheard."""
 
-    __slots__ = ("_decoder", "_forms", "unheard")
+    __slots__ = ("_decoder", "_forms", "unheard", "version")
 
     def __init__(self, version: int = WIRE_HIGHEST) -> None:
+        self.version = version
         self._forms = forms_of(version)
         self.unheard: set[int] = set()
         self._decoder = cbor2.CBORDecoder(
@@ -142,7 +143,7 @@ class Decoder:
         if form is not None:
             return _made(form, run, room)
         if kind < ADVISORY:
-            raise UnknownKind(kind)
+            raise UnknownKind(kind, self.version)
         if len(self.unheard) < UNHEARD_MAX:
             self.unheard.add(kind)
         return []

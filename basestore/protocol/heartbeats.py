@@ -7,6 +7,7 @@ be trusted in `replica/identity.py`.
 
 from typing import NamedTuple
 
+from basestore.protocol.limits import WIRE_MAX
 from basestore.protocol.registry import ANYTHING, message
 
 
@@ -17,7 +18,8 @@ class Ping(NamedTuple):
     `only_copies`: partitions of which it keeps hints that are the only copy of a write, and the least
     stamp of these, in turn. `ahead_ms`: from where its stamps go on, however far that is ahead of its
     clock, for an operator says that this is right; 0 without such a word. `birth`: of the cluster's stores,
-    if it knows it (`anti_entropy/birth.py`); `proposed`: what it has proposed for that, durably."""
+    if it knows it (`anti_entropy/birth.py`); `proposed`: what it has proposed for that, durably. `wire`: the
+    highest version that it speaks, and the `level` that it knows of (`cluster/feature_level.py`); 0: none."""
 
     sent_us: int
     wall_ms: int
@@ -29,8 +31,12 @@ class Ping(NamedTuple):
     ahead_ms: int
     birth: int
     proposed: int
+    wire: int = 0
+    level: int = 0
 
     def check(self) -> str:
+        if not 0 <= self.level <= self.wire <= WIRE_MAX:
+            return "names a feature level that cannot be"
         return "names only copies without their stamps" if len(self.only_copies) % 2 else ""
 
 

@@ -38,6 +38,6 @@ class ProtocolError(Exception):
 class UnknownKind(ProtocolError):
     """It said something of a kind that does not exist in the version of the wire that both speak."""
 
-    def __init__(self, kind: int) -> None:
-        super().__init__(f"there is no message of kind {kind}; the other side may be newer")
+    def __init__(self, kind: int, version: int) -> None:
+        super().__init__(f"version {version} of the wire has no message of kind {kind}, which it has said")
         self.kind = kind

@@ -1,6 +1,7 @@
 """What an operator asks: of one node by a client (status, hints), and of all members through one of them.
 
     client -> node     Explain, Survey                answered by Explained, Surveyed
+                       FinishUpgrade                  answered by UpgradeFinished
     node -> members    Trace, Inspect                 answered by Traced, Inspected
 
 These messages are rare, so they hold rows (`registry`). A member is named by its number. Nothing here says
@@ -95,6 +96,23 @@ class Counters(NamedTuple):
     """All that the node has counted since it was started; answered like Status, with further facts."""
 
     id: int
+
+
+@message(68, unchecked=ANYTHING)
+class FinishUpgrade(NamedTuple):
+    """All members are upgraded, for good: let the feature level rise (`cluster/feature_level.py`)."""
+
+    id: int
+
+
+@message(69, unchecked=ANYTHING)
+class UpgradeFinished(NamedTuple):
+    """The answer to FinishUpgrade. `level`: what holds here now; `behind`: who hinders that it rises, and
+    why; empty when nobody does."""
+
+    id: int
+    level: int
+    behind: list[str]
 
 
 class Fact(NamedTuple):

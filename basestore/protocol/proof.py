@@ -46,7 +46,7 @@ class Facts:
     """What one side knows of itself and its cluster. `welcome`: what it says to whom it lets in;
     `configuration`: the canonical text, of which `digest` is the digest; `diallers`: the names of the
     members that open the connection to this one; `address`: where it can be reached; `proof_key`: of which
-    no message says anything."""
+    no message says anything; `level`: the cluster's feature level, below which members speak no more."""
 
     versions: Versions
     welcome: Welcome
@@ -55,10 +55,16 @@ class Facts:
     diallers: Set[str]
     address: str
     proof_key: bytes = field(repr=False)
+    level: int = 0
 
     @property
     def name(self) -> str:
         return self.welcome.sender
+
+    @property
+    def among_members(self) -> Versions:
+        """The versions that it speaks to members."""
+        return self.versions._replace(lowest=max(self.versions.lowest, self.level))
 
 
 class Answer(NamedTuple):
@@ -93,13 +99,17 @@ def answer(heard: object, own: Facts, nonce: bytes) -> Answer | Challenged:
         return _unproven(heard.sender, own, f"{reason} to release 0.2 or later")
     if not isinstance(heard, Hello):
         return refused("the first message must be a hello")
-    version = own.versions.common(heard.versions)
+    spoken = own.among_members if heard.sender else own.versions
+    version = spoken.common(heard.versions)
     if not version:
-        older = "it" if heard.highest < own.versions.lowest else own.name
-        text = f"protocol version {heard.versions} is not spoken here, only {own.versions}; upgrade {older}"
+        older = "it" if heard.highest < spoken.lowest else own.name
+        text = f"protocol version {heard.versions} is not spoken here, only {spoken}"
+        if own.versions.common(heard.versions):  # to clients it is
+            text += f", for the cluster's feature level is {own.level}"
+        text += f"; upgrade {older}"
         return _unproven(heard.sender, own, text)
     if heard.sender:
-        challenge = Challenge(*own.versions, own.name, nonce, bytes(PROOF_BYTES))
+        challenge = Challenge(*spoken, own.name, nonce, bytes(PROOF_BYTES))
         return Challenged(heard, challenge._replace(proof=_proof(own, _ACCEPTS, heard, challenge)))
     # A client that names no cluster takes what it finds.
     if heard.cluster not in (b"", own.welcome.cluster):
@@ -128,7 +138,7 @@ def answer_proof(heard: object, challenged: Challenged, own: Facts) -> Answer:
             address = heard.address
             reason = f"{own.name} opens the connection to it, and has not yet: it tries {shown(address)} now"
         return Answer(Refused(reason, ""), name, address, _told(name, reason), peer=True)
-    version = own.versions.common(said.versions)
+    version = own.among_members.common(said.versions)
     return Answer(own.welcome._replace(version=version), name, heard.address)
 
 
@@ -167,7 +177,7 @@ def _proof(own: Facts, role: bytes, hello: Hello, challenge: Challenge, *told: b
 
 def hello(own: Facts, nonce: bytes) -> Hello:
     """The first words of a node."""
-    return Hello(*own.versions, b"", own.name, nonce)
+    return Hello(*own.among_members, b"", own.name, nonce)
 
 
 def prove(heard: object, said: Hello, own: Facts, peer: str) -> tuple[Proof | Refused | None, str]:
@@ -192,7 +202,7 @@ def judge(heard: object, own: Facts, peer: str) -> tuple[Differs | None, str]:
         return Differs(own.configuration), difference(own, peer, heard.configuration)
     if isinstance(heard, Refused):
         return None, f"{peer} refuses: {shown(heard.reason)}"
-    if isinstance(heard, Welcome) and own.versions.lowest <= heard.version <= own.versions.highest:
+    if isinstance(heard, Welcome) and own.among_members.common(Versions(heard.version, heard.version)):
         return None, ""
     return None, f"{peer} does not answer a proof with a welcome"
 

@@ -93,9 +93,9 @@ def message(
         check = getattr(make, "check", None)
         if (check is None) != bool(unchecked):
             raise TypeError(f"{make.__name__} needs a `check`, or `unchecked`: why it has none")
+        DATES[make] = _dates(make, since, added or {})
         FORMS[number] = _form(make, check)
         NUMBERS[make] = number
-        DATES[make] = _dates(make, since, added or {})
         return make
 
     return register

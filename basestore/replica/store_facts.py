@@ -10,16 +10,23 @@ Under other members, zones, another replication, number of partitions, rule or k
 elsewhere, or judged otherwise, by nodes that all agree with each other. So a store keeps the text of these
 settings and its digest, and does not open under others: each setting that differs is named.
 
+It keeps the cluster's feature level too, from which on it may hold what older releases cannot read: a node
+that is to speak less does not open it.
+
 Addresses, the clock's bound and timeouts are no part of it. A bucket that the store does not know yet is
 added to the text, for nothing was written under another rule; from then on it is part of it.
 """
 
 import hashlib
 import json
+from collections.abc import Callable
 
+from basestore.cluster.feature_level import FeatureLevel
+from basestore.cluster.peers import Peers
 from basestore.config import NodeConfig
 from basestore.errors import ConfigurationError, StorageError
 from basestore.protocol.handshake import differences
+from basestore.protocol.limits import WIRE_HIGHEST, WIRE_LOWEST
 from basestore.replica.group_commit import GroupCommit
 from basestore.storage import keyspace
 
@@ -27,6 +34,8 @@ FORMAT = 3
 FORMAT_KEY = keyspace.fact("format")
 _FORMAT_BYTES = 4
 FACTS = keyspace.fact("settings")
+LEVEL = keyspace.fact("feature level")
+_LEVEL_BYTES = 2
 _DIGEST_BYTES = 16
 _OWNER = "this node"
 
@@ -42,6 +51,30 @@ def settle_facts(group_commit: GroupCommit, config: NodeConfig) -> None:
         raise ConfigurationError(_refusal(config, known, held))
     if ours != held:
         group_commit.stage(FACTS, _packed(ours))
+
+
+def open_level(group_commit: GroupCommit, config: NodeConfig, peers: Peers) -> FeatureLevel:
+    """The feature level as the store has it, after `settle_facts`. ConfigurationError where it is above what
+    this node is to speak."""
+    stored = group_commit.get(LEVEL)
+    if stored is None or len(stored) != _LEVEL_BYTES:
+        new = group_commit.engine.get(FORMAT_KEY) is None  # it is staged
+        stored = (0 if new else WIRE_LOWEST).to_bytes(_LEVEL_BYTES)
+        group_commit.stage(LEVEL, stored)
+    level, highest = int.from_bytes(stored), config.wire_highest
+    if level > highest:
+        raised = f"Set [node] wire_highest to {level}, or leave it out"
+        raise ConfigurationError(
+            f"the store in {config.directory} may hold what only releases that speak version {level} of the "
+            f"wire can read, for that is its cluster's feature level; this node speaks {highest} at most. "
+            f"Nothing was changed. {raised if level <= WIRE_HIGHEST else 'Start a later release'}"
+        )
+
+    def keep(risen: int, then: Callable[[], None]) -> None:
+        group_commit.stage(LEVEL, risen.to_bytes(_LEVEL_BYTES))
+        group_commit.when_durable(then)
+
+    return FeatureLevel(level, highest, peers, keep)
 
 
 def facts_of(config: NodeConfig) -> dict[bytes, bytes]:

@@ -8,15 +8,34 @@ from dataclasses import dataclass
 from typing import Any
 
 from basestore.protocol.codec import Message
-from basestore.protocol.operator import NodeStatus
+from basestore.protocol.operator import NodeStatus, UpgradeFinished
 from basestore.results.answers import SENSELESS, error_of, senseless
 
 # Facts that are numbers, and lists of names; all others are text.
 _NUMBERS = (
     "damaged", "lossy", "lost until ms", "unproven", "stable lag ms", "disk free bytes", "disk reserve bytes",
-    "deferred hints", "deferred bytes",
+    "deferred hints", "deferred bytes", "feature level",
 )  # fmt: skip
 _LISTS = ("alive", "stalled by")
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """What became of the word that all members are upgraded; true if nobody is behind.
+
+    level   the feature level that holds now: no member may speak an older version of the wire any more
+    behind  who hinders that it rises, and why, a text each
+    """
+
+    level: int
+    behind: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return not self.behind
+
+    def as_json(self) -> dict[str, Any]:
+        """As `basestore upgrade finish -o json` prints it."""
+        return {"finished": bool(self), "feature_level": self.level, "behind": list(self.behind)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +115,13 @@ def _typed(facts: dict[str, str]) -> dict[str, Any]:
         else:
             typed[name.replace(" ", "_")] = text
     return typed
+
+
+def upgrade(answer: Message) -> Upgrade:
+    """Read the answer to a FinishUpgrade; raises the error it stands for."""
+    if not isinstance(answer, UpgradeFinished):
+        raise error_of(answer)
+    return Upgrade(answer.level, tuple(answer.behind))
 
 
 def node_state(answer: Message) -> NodeState:

@@ -35,7 +35,7 @@ from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import Sealed
 from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX, FRAME_BYTES_MAX
 from basestore.protocol.handshake import Goodbye
-from basestore.protocol.limits import ProtocolError
+from basestore.protocol.limits import ProtocolError, UnknownKind
 from basestore.protocol.proof import Answer, refused
 from basestore.server.clock import instant
 from basestore.server.handshakes import Handshakes, PeerRefused
@@ -73,7 +73,9 @@ class Connections:
         self._peer_links: dict[int, Link] = {}
         self._locals: dict[Outbox, Callable[[], None]] = {}
         self._slots = Slots(*slots_for(len(self._names)), self.complain)
-        self._handshakes = Handshakes(config, self.complain, self._seat, self._slots.stir)
+        self._handshakes = Handshakes(
+            config, self.complain, self._seat, self._slots.stir, lambda: node.feature_level.level
+        )
         self._goodbye: Goodbye | None = None
         self._told_s = 0.0
         self._parted = trio.Event()
@@ -274,13 +276,20 @@ class Connections:
             self._peer_links[index].scope.cancel()
         self._peer_links[index] = link
 
+        unheard, named = link.decoder.unheard, set[int]()
+
         def hear(messages: list[Message]) -> list[Message]:
             _check(self._node.receive(index, outbox, messages, instant()))
+            if len(unheard) > len(named):
+                self._name_unheard(index, link.version, unheard - named)
+                named.update(unheard)
             return []
 
         try:
             with self._registered(outbox, link):
                 await link.run(outbox, self._poller, hear, self._wake, FRAME_BYTES_MAX)
+        except UnknownKind as error:
+            self.complain(logging.WARNING, f"the link to {self._names[index]} broke: {error}")
         except (ConnectionError, ProtocolError) as error:
             log.info("%s: the link to %s broke: %s", self._node.name, self._names[index], error)
         finally:
@@ -289,6 +298,12 @@ class Connections:
                 del self._peer_links[index]
             self._node.unlink(index, outbox, instant())
             self._wake()
+
+    def _name_unheard(self, index: int, version: int, kinds: set[int]) -> None:
+        """A member says what may be left unheard, and is not known here: the link goes on."""
+        for kind in sorted(kinds):
+            said = f"{self._names[index]} says something of kind {kind}, which version {version} of the wire"
+            self.complain(logging.INFO, f"{said} does not have; it may be left unheard, and is")
 
     async def _serve_client(self, link: Link) -> None:
         """A client's connection. What it asks goes to the intake, unopened. While it does not take its

@@ -9,6 +9,7 @@ the members included. What is said and who is let in is decided in `protocol/han
 import logging
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 
 from basestore.cluster.addresses import Addresses
 from basestore.config import NodeConfig
@@ -46,7 +47,8 @@ class PeerRefused(ProtocolError):
 
 class Handshakes:
     """Of one node. `seat`: the answer to a client, or another one where there is no slot for it; `stir`: a
-    stranger has said something. `addresses`: of the members, as far as they are known."""
+    stranger has said something; `level`: the cluster's feature level. `addresses`: of the members, as far as
+    they are known."""
 
     def __init__(
         self,
@@ -54,13 +56,23 @@ class Handshakes:
         complain: Complain,
         seat: Callable[[Answer], Answer],
         stir: Callable[[Link], None],
+        level: Callable[[], int],
     ) -> None:
         self._complain = complain
         self._seat = seat
         self._stir = stir
         self.addresses = Addresses(config.cluster.members)
-        self._own = facts_of(config)
-        self._names = list(self._own.welcome.names.values())
+        self._level = level
+        self._facts = facts_of(config)
+        self._names = list(self._facts.welcome.names.values())
+
+    @property
+    def _own(self) -> Facts:
+        """What this node says of itself, at the level of the moment."""
+        level = self._level()
+        if level != self._facts.level:
+            self._facts = replace(self._facts, level=level)
+        return self._facts
 
     async def admit(self, link: Link) -> str:
         """Hear a hello and answer it. Returns the node's name, or "" for a client; ProtocolError when it was

@@ -19,7 +19,7 @@ def receive(self: Node, outbox: Outbox, messages: list[Message], now: Instant) -
     """In the place of `Node.receive_client`: what may be deferred is deferred, the rest is taken up."""
     others = []
     for message in singly(messages):
-        if isinstance(message, Set | Delete) and self.deferred_writes.may_defer(message):
+        if isinstance(message, Set | Delete) and self.deferred_writes.may_defer(outbox, message):
             self.deferred_writes.defer(outbox, message, now)
         else:
             others.append(message)

@@ -155,7 +155,11 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
         ({"rows": [ROW[:3], RECORD]}, "in turn"),
         ({"rows": [ROW, BARE[:-1]]}, "no record"),
     ],
-    Ping: [({"only_copies": [3]}, "without their stamps")],
+    Ping: [
+        ({"only_copies": [3]}, "without their stamps"),
+        *(({"wire": wire, "level": 9}, "level that cannot be") for wire in (-1, 8, 65536)),
+        ({"level": -1}, "level that cannot be"),
+    ],
     Trace: [({"row": row}, "no row") for row in (b"", ROW[:3])],
     Traced: [
         ({"state": "down"}, "what is held"),

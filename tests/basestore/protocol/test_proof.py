@@ -4,12 +4,22 @@ each writes to its log, and every way in which a proof could be used for somethi
 Covers `protocol/proof.py`.
 """
 
+from dataclasses import replace
 from hashlib import blake2b
 
 import pytest
 
 from basestore.protocol.codec import Message, encode
-from basestore.protocol.handshake import Challenge, Differs, Hello, Proof, Refused, Versions, Welcome
+from basestore.protocol.handshake import (
+    CLIENT_HELLO,
+    Challenge,
+    Differs,
+    Hello,
+    Proof,
+    Refused,
+    Versions,
+    Welcome,
+)
 from basestore.protocol.proof import (
     ADVICE,
     CHARACTERS_SHOWN,
@@ -245,6 +255,22 @@ def test_nodes_that_speak_no_common_version_say_which_ones_they_speak(
     said, complaints = converse(facts("n1", versions=theirs), own)
     assert kinds(said) == ["Hello", "Refused"]
     assert complaints == [f"n1: n2 refuses: {reason}", f"n2: who called itself n1 was refused: {reason}"]
+
+
+def test_members_speak_nothing_below_the_feature_level_and_clients_may() -> None:
+    old, new = facts("n1", versions=(8, 8)), replace(facts("n2", diallers="n1", versions=(8, 9)), level=9)
+    told = "protocol version 8 is not spoken here, only 9, for the cluster's feature level is 9; upgrade it"
+    said, complaints = converse(old, new)
+    assert kinds(said) == ["Hello", "Refused"]
+    assert complaints == [f"n1: n2 refuses: {told}", f"n2: who called itself n1 was refused: {told}"]
+    old, new = facts("n2", diallers="n1", versions=(8, 8)), replace(facts("n1", versions=(8, 9)), level=9)
+    said, complaints = converse(new, old)
+    assert kinds(said) == ["Hello", "Refused"]
+    assert complaints[0] == "n1: n2 refuses: protocol version 9 is not spoken here, only 8; upgrade n2"
+    answered = answer(CLIENT_HELLO._replace(highest=8), new, NONCE)
+    assert isinstance(answered, Answer)
+    assert isinstance(answered.reply, Welcome)
+    assert answered.reply.version == 8
 
 
 @pytest.mark.parametrize("heard", [Differs("{}"), N2.welcome, hello(N2, NONCE)])

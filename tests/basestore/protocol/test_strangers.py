@@ -46,6 +46,7 @@ from basestore.protocol.limits import ProtocolError
 from basestore.protocol.operator import (
     Counters,
     Explain,
+    FinishUpgrade,
     HintsOf,
     Inspect,
     Inspected,
@@ -162,6 +163,7 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Replay: st.builds(Replay, ids, flags),
     Survey: st.builds(Survey, ids, texts, rows, big, big, big, flags, sound_losses, big),
     Counters: st.builds(Counters, ids),
+    FinishUpgrade: st.builds(FinishUpgrade, ids),
     Apply: st.builds(Apply, ids, rows, blobs, big, big),
     Applied: st.builds(Applied, st.lists(ids, max_size=4), blobs, st.integers(0, 9)),
     Superseded: st.builds(Superseded, ids, blobs),
@@ -175,7 +177,21 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     HeldDigest: st.builds(HeldDigest, ids, blobs, big, flags),
     ReadRange: st.builds(ReadRange, ids, st.lists(big, max_size=3), rows, rows, rows, big, big),
     Range: st.builds(Range, ids, st.lists(rows | blobs, max_size=4), flags),
-    Ping: st.builds(Ping, big, big, flags, blobs, st.integers(0, 9), st.lists(big, max_size=5)),
+    Ping: st.builds(
+        Ping,
+        big,
+        big,
+        flags,
+        blobs,
+        st.integers(0, 9),
+        st.lists(big, max_size=5),
+        flags,
+        big,
+        big,
+        big,
+        st.integers(-1, 11),
+        st.integers(-1, 11),
+    ),
     Pong: st.builds(Pong, big, big),
     StoreClaim: st.builds(StoreClaim, blobs, blobs, big, flags, flags),
     Remembered: st.builds(Remembered, blobs, blobs, big, flags),
@@ -231,7 +247,8 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
 
 
 # The requests of clients have the numbers from 10 on, their answers those from 20 on.
-FROM_CLIENTS = [kind for kind in SAID if 10 <= NUMBERS[kind] < 20 or kind in (WriteMany, GetMany)]
+OTHERS = (WriteMany, GetMany, FinishUpgrade)
+FROM_CLIENTS = [kind for kind in SAID if 10 <= NUMBERS[kind] < 20 or kind in OTHERS]
 FROM_PEERS = [kind for kind in SAID if kind not in FROM_CLIENTS]
 
 

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from zlib import crc32
 
+import cbor2
 import pytest
 import trio
 
@@ -449,6 +451,43 @@ async def test_a_link_and_a_client_speak_the_highest_version_that_both_sides_do(
             welcome = await wire.hear()
             assert isinstance(welcome, Welcome)
             assert welcome.version == WIRE_HIGHEST
+
+
+def unknown(kind: int) -> bytes:
+    """A frame that says something of a kind that there is none of."""
+    payload = cbor2.dumps([[kind, 1]])
+    length = len(payload).to_bytes(4)
+    return length + crc32(length).to_bytes(4) + crc32(payload).to_bytes(4) + payload
+
+
+async def test_what_may_be_left_unheard_is_named_once_and_the_link_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "basestore")
+    async with listening() as at:
+        peer = await at.peer()
+        for kind in (1999, 1999, 2000):
+            await peer.stream.send_all(unknown(kind))
+        for wall_ms in (1000, 2000):  # a clock that was set: it is answered at once
+            await peer.say(Ping(0, wall_ms, True, bytes(8), 1, [], False, 0, 0, 0, WIRE_HIGHEST))
+            while not isinstance(await peer.hear(), Pong):
+                pass
+    named = [text.partition(";")[0] for text in caplog.messages if "left unheard" in text]
+    assert named == [
+        f"n2: n1 says something of kind {kind}, which version 9 of the wire does not have"
+        for kind in (1999, 2000)
+    ]
+
+
+async def test_what_is_not_known_and_must_be_heard_ends_the_link_and_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with listening() as at:
+        peer = await at.peer()
+        await peer.stream.send_all(unknown(999))
+        assert await peer.ends()
+    told = "n2: the link to n1 broke: version 9 of the wire has no message of kind 999, which it has said"
+    assert told in caplog.messages
 
 
 # --- addresses -------------------------------------------------------------------------------------
