@@ -269,7 +269,7 @@ class Node:
         """One batch is stored, or more if what this node then hears of itself stages again."""
         self._birth.tick(now, self._heartbeat)
         self.introductions.settle(now)
-        self.intake.admit(now)
+        self.intake.admit(now, self.peers.backlog)
         self.turn.begin(now)
         if self.context.stamper.parked and not self.group_commit.stalled:
             self._ceiling.tick(now)  # it may be what they wait for

@@ -99,6 +99,11 @@ class Peers:
         self._ping_due_s = 0.0
         self._introduce_due_s = 0.0
 
+    @property
+    def backlog(self) -> int:
+        """How many bytes wait to be sent to the one that takes least, of those that are alive."""
+        return max((peer.outbox.bytes for peer in self.others if self.alive[peer.index]), default=0)
+
     def link(self, index: int, now: Instant) -> Outbox:
         """A link to the peer stands: a fresh outbox for it. The old one, if any, is closed."""
         peer = self.all[index]

@@ -10,22 +10,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from basestore.cluster.outbox import Outbox, weight
+from basestore.cluster.outbox import Outbox
 from basestore.intake.fair_queue import Waiting
 from basestore.protocol.codec import Decoder
 from basestore.protocol.limits import WINDOW_FIRST
 
 ROOM_MAX = 1 << 30
 
+Opened = tuple[int, list[Any], int]  # a frame's class, its requests, and their bytes
+
 
 @dataclass(slots=True, eq=False)
 class Tenant:
     """Who shares a queue and a share of what may be under way: a user, or else an address. `callers`: how
-    many of its connections are open."""
+    many of its connections are open; `under_way`: requests, and `bytes`: of these."""
 
     name: str
     callers: int = 0
     under_way: int = 0
+    bytes: int = 0
 
 
 def unbounded() -> int:
@@ -36,8 +39,8 @@ def unbounded() -> int:
 @dataclass(slots=True, eq=False)
 class Caller:
     """`room`: for how many answers there is room on its way; `asked`: how many requests were begun;
-    `begun`: of these, by class, as far as they are under way, the oldest first; `rest`: of a frame that was
-    opened, and its class, what there is no room for yet; `behind`: frames that come after it; `bytes`: what
+    `begun`: of these, by class, as far as they are under way, the oldest first, and their bytes; `rest`: what
+    there is no room for yet of a frame that was opened; `behind`: frames that come after it; `bytes`: what
     is not opened; `lost`: requests to be told that nothing was done, first ids and numbers in turn."""
 
     outbox: Outbox
@@ -49,8 +52,8 @@ class Caller:
     bytes: int = 0
     heard_s: float = -math.inf
     window: int = WINDOW_FIRST
-    begun: deque[tuple[int, int]] = field(default_factory=deque)
-    rest: tuple[int, list[Any]] = (0, [])
+    begun: deque[tuple[int, int, int]] = field(default_factory=deque)
+    rest: Opened = (0, [], 0)
     behind: deque[Waiting] = field(default_factory=deque)
     lost: list[int] = field(default_factory=list)
 
@@ -66,7 +69,7 @@ class Caller:
     @property
     def held(self) -> int:
         """What it has here that is not begun yet, opened or not, in bytes."""
-        return self.bytes + sum(map(weight, self.rest[1]))
+        return self.bytes + self.rest[2]
 
     def lose(self, first: int, asks: int) -> None:
         """Nothing was done of these."""

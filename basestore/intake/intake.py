@@ -5,8 +5,10 @@
     settle    behind each step: what was answered makes room, and callers are told how much there is for them
 
 Room is for so many requests under way as can be answered in time (`requests_max`), not for as many as fit
-into memory: with more, all answers are late (Little's law). What is refused was neither opened nor stamped,
-and cost next to nothing: the node says so in one `Shed` for all that a caller loses in a step.
+into memory: with more, all answers are late (Little's law). Large ones fill it sooner, for what is begun at
+once must fit into what waits to be sent to another node (BEGUN_BYTES_MAX); and while one does not keep up
+(BACKLOG_BYTES_MAX) the house counts as full. What is refused was neither opened nor stamped, and cost next to
+nothing: the node says so in one `Shed` for all that a caller loses in a step.
 
     class     of the room                                     among tenants (`fair_queue.py`)
     ADMIN     16 places of its own, always
@@ -24,12 +26,12 @@ A frame is held against its envelope when it is opened. Who lies, or says what n
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from basestore.cluster.outbox import Outbox
+from basestore.cluster.outbox import OUTBOX_BYTES_MAX, Outbox
 from basestore.config import REQUESTS_MAX_DEFAULT
 from basestore.errors import InvalidRequest
 from basestore.instant import Instant
 from basestore.intake.brownout import Brownout
-from basestore.intake.caller import Caller, Tenant, unbounded
+from basestore.intake.caller import Caller, Opened, Tenant, unbounded
 from basestore.intake.fair_queue import STANDING_WAIT_S_MAX, FairQueue, Waiting
 from basestore.intake.windows import Windows
 from basestore.protocol.client import Failed, Shed
@@ -43,6 +45,8 @@ OVERDRAFT: Final = 4  # a full house takes so many-th more of tenants that hold 
 LITTLE: Final = 8  # of the room, divided by this
 UNOPENED_BYTES_MAX: Final = 1 << 20  # of a caller
 ALL_UNOPENED_BYTES_MAX: Final = 64 << 20  # of a node
+BEGUN_BYTES_MAX: Final = OUTBOX_BYTES_MAX // 2  # of what is under way
+BACKLOG_BYTES_MAX: Final = OUTBOX_BYTES_MAX // 2  # for another node, until only who holds little is begun
 WAITING_ROOMS: Final = 4  # may wait of a tenant and class; what comes beyond that is refused at once
 LATE: Final = 8  # a request that has waited more than this part of its time is told to take less
 
@@ -67,6 +71,8 @@ class Intake:
         self.offered, self.begun, self.shed = [0] * 4, [0] * 4, [0] * 4
         self.unopened_bytes = 0
         self.under_way = [0] * 4  # by class
+        self.bytes_under_way = 0
+        self._lagging = False
         self._all = 0
         self._queues = [FairQueue() for _ in range(4)]
         self._callers: dict[Outbox, Caller] = {}
@@ -108,7 +114,7 @@ class Intake:
         for waiting in caller.behind:
             self._unqueue(waiting)
         caller.behind.clear()  # at once: what it refers to refers to it
-        caller.rest = READ, []
+        caller.rest = READ, [], 0
         self._free(caller, caller.asked - caller.answered)
         self._asked.pop(caller, None)
         self._clogged.pop(caller, None)
@@ -155,7 +161,7 @@ class Intake:
         """Whether something waits that there is room for: the next step should come at once."""
         if self._queues[ADMIN].asks and self.under_way[ADMIN] < ADMIN_MAX:
             return True
-        return self._all < self.requests_max and any(self._queues[kind].asks for kind in _KINDS)
+        return self._roomy and any(self._queues[kind].asks for kind in _KINDS)
 
     @property
     def at_rest(self) -> bool:
@@ -164,8 +170,10 @@ class Intake:
 
     # --- in each step ------------------------------------------------------------------------
 
-    def admit(self, now: Instant) -> None:
-        """Refuse what has waited too long, and begin what there is room for."""
+    def admit(self, now: Instant, backlog: int = 0) -> None:
+        """Refuse what has waited too long, and begin what there is room for. `backlog`: how many bytes wait
+        to be sent to the node that takes least."""
+        self._lagging = backlog > BACKLOG_BYTES_MAX
         if self._clogged:
             self._unclog(now)
         for queue in self._queues:
@@ -191,6 +199,8 @@ class Intake:
         queues = self._queues
         if queues[ADMIN].asks and self.under_way[ADMIN] < ADMIN_MAX:
             return queues[ADMIN].take(lambda _: True)
+        if self.bytes_under_way >= BEGUN_BYTES_MAX + BEGUN_BYTES_MAX // OVERDRAFT:
+            return None
         for kind in _KINDS:
             if queues[kind].asks and self._all < self._room_for(kind):
                 taken = queues[kind].take(self._may_enter)
@@ -207,12 +217,19 @@ class Intake:
                 kept += max(0, floor - self.under_way[other])
         return self.requests_max + self.requests_max // OVERDRAFT - kept
 
+    @property
+    def _roomy(self) -> bool:
+        """Whether more is to be begun of whoever asks."""
+        if self._lagging:
+            return False
+        return self._all < self.requests_max and self.bytes_under_way < BEGUN_BYTES_MAX
+
     def _may_enter(self, tenant: Tenant) -> bool:
-        if self._all < self.requests_max:
-            if tenant.under_way < max(1, self.requests_max // 2):
+        if self._roomy:
+            if _holds_less(tenant, self.requests_max // 2, BEGUN_BYTES_MAX // 2):
                 return True
             return not any(self._queues[kind].others(tenant) for kind in _KINDS)  # in any class
-        return tenant.under_way < self.requests_max // LITTLE
+        return _holds_less(tenant, self.requests_max // LITTLE, BEGUN_BYTES_MAX // LITTLE)
 
     def _open(self, waiting: Waiting, now: Instant) -> None:
         """Begin what is in a frame."""
@@ -222,7 +239,8 @@ class Intake:
         if waited_ms * LATE > waiting.frame.timeout_ms > 0:
             requests = [_with_less(each, waited_ms) for each in requests]
         if requests:
-            self._begin(waiting.caller, _class(waiting.frame), requests, now)
+            frame = waiting.frame
+            self._begin(waiting.caller, (_class(frame), requests, frame.size), now)
 
     def _opened(self, waiting: Waiting) -> list[Any]:
         """The requests in a frame; none where that is wrong, and its caller is told, or disconnected."""
@@ -238,25 +256,31 @@ class Intake:
             self.broken[caller.outbox] = str(error)
         return []
 
-    def _begin(self, caller: Caller, kind: int, requests: list[Any], now: Instant) -> None:
+    def _begin(self, caller: Caller, opened: Opened, now: Instant) -> None:
         """As many as there is room for the answers of."""
+        kind, requests, size = opened
         taken, rest = first(requests, max(0, caller.room()))
-        caller.rest = kind, rest
+        count, later_bytes = requests_in(taken), 0
         if rest:
             self._clogged[caller] = None
+            later = requests_in(rest)
+            later_bytes = size * later // (count + later)
+        caller.rest = kind, rest, later_bytes
         if not taken:
             return
-        self._count(caller, kind, requests_in(taken))
+        self._count(caller, kind, count, size - later_bytes)
         unexpected = self._begin_requests(caller.outbox, taken, now)
         if unexpected is not None:
             what = type(unexpected).__name__
             self.broken[caller.outbox] = f"a {what} message is not for this kind of connection"
 
-    def _count(self, caller: Caller, kind: int, count: int) -> None:
+    def _count(self, caller: Caller, kind: int, count: int, size: int) -> None:
         caller.asked += count
-        caller.begun.append((kind, count))
+        caller.begun.append((kind, count, size))
         self._asked[caller] = None
         caller.tenant.under_way += count
+        caller.tenant.bytes += size
+        self.bytes_under_way += size
         self.begun[kind] += count
         self.under_way[kind] += count
         if kind != ADMIN:
@@ -265,9 +289,8 @@ class Intake:
     def _unclog(self, now: Instant) -> None:
         for caller in list(self._clogged):
             while caller.clogged and caller.room() > 0:
-                kind, requests = caller.rest
-                if requests:
-                    self._begin(caller, kind, requests, now)
+                if caller.rest[1]:
+                    self._begin(caller, caller.rest, now)
                 else:
                     self._open(caller.behind.popleft(), now)
             while caller.behind and _hopeless(caller.behind[0], now.monotonic):
@@ -289,7 +312,7 @@ class Intake:
         caller takes no answers, nor for operators ask too much at once."""
         if _class(waiting.frame) == ADMIN:
             return False
-        return self._all >= self.requests_max or now_s - waiting.read_s > STANDING_WAIT_S_MAX
+        return not self._roomy or now_s - waiting.read_s > STANDING_WAIT_S_MAX
 
     def _refuse(self, waiting: Waiting, now: Instant) -> None:
         """It has waited too long: do nothing of it, or keep for later what may be kept."""
@@ -299,7 +322,7 @@ class Intake:
             return
         requests = self._opened(waiting)
         if requests:
-            self._count(caller, WRITE, frame.asks)
+            self._count(caller, WRITE, frame.asks, frame.size)
             self._defer_requests(caller.outbox, requests, now)
 
     def _lose(self, caller: Caller, kind: int, first_id: int, asks: int) -> None:
@@ -334,12 +357,15 @@ class Intake:
     def _free(self, caller: Caller, count: int) -> None:
         begun = caller.begun
         while count > 0 and begun:
-            kind, asks = begun.popleft()
-            ended = min(count, asks)
-            if ended < asks:
-                begun.appendleft((kind, asks - ended))
+            kind, asks, size = begun.popleft()
+            ended, size_ended = asks, size
+            if count < asks:
+                ended, size_ended = count, size * count // asks
+                begun.appendleft((kind, asks - ended, size - size_ended))
             count -= ended
             caller.tenant.under_way -= ended
+            caller.tenant.bytes -= size_ended
+            self.bytes_under_way -= size_ended
             self.under_way[kind] -= ended
             if kind != ADMIN:
                 self._all -= ended
@@ -354,6 +380,11 @@ class Intake:
 def _class(frame: Frame) -> int:
     """Whoever lies is found out when it is opened."""
     return min(frame.kind & ~DEFERRABLE, BULK)
+
+
+def _holds_less(tenant: Tenant, requests: int, size: int) -> bool:
+    """Whether less than that is under way of it; one request always may be."""
+    return tenant.under_way < max(1, requests) and tenant.bytes < size
 
 
 def _with_less(request: Any, waited_ms: int) -> Any:

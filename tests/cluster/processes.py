@@ -164,8 +164,15 @@ class NodeProcess:
 
     def rss_bytes(self) -> int:
         """Memory that the process holds resident."""
+        return self._memory("VmRSS")
+
+    def peak_bytes(self) -> int:
+        """The most that it ever was."""
+        return self._memory("VmHWM")
+
+    def _memory(self, name: str) -> int:
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(f"{name}:"):
                 return int(line.split()[1]) << 10
         raise AssertionError(f"the kernel does not say how much memory {self.name} holds")
 

@@ -24,17 +24,18 @@ def sealed(*messages: Any) -> bytes:
 
 
 class Wire:
-    """One connection to a node."""
+    """One connection to a node. `host`: the address of this machine from which it comes, if it matters."""
 
-    def __init__(self, node: NodeProcess) -> None:
-        self.socket = socket.create_connection(parse_address(node.endpoint), PATIENCE_S)
+    def __init__(self, node: NodeProcess, host: str = "") -> None:
+        source = (host, 0) if host else None
+        self.socket = socket.create_connection(parse_address(node.endpoint), PATIENCE_S, source)
         self._frames = FrameReader()
         self._sealing = False
 
     @classmethod
-    def greeted(cls, node: NodeProcess) -> Self:
+    def greeted(cls, node: NodeProcess, host: str = "") -> Self:
         """One whose handshake, as a client, is done."""
-        wire = cls(node)
+        wire = cls(node, host)
         wire.say(CLIENT_HELLO)
         (welcome,) = wire.hear()
         assert isinstance(welcome, Welcome)

@@ -12,7 +12,15 @@ from basestore.consistency import Level
 from basestore.errors import InvalidRequest
 from basestore.instant import Instant
 from basestore.intake import intake as module
-from basestore.intake.intake import ADMIN_MAX, UNOPENED_BYTES_MAX, WAITING_ROOMS, Intake
+from basestore.intake.intake import (
+    ADMIN_MAX,
+    BACKLOG_BYTES_MAX,
+    BEGUN_BYTES_MAX,
+    LITTLE,
+    UNOPENED_BYTES_MAX,
+    WAITING_ROOMS,
+    Intake,
+)
 from basestore.protocol.client import Credit, Failed, Get, Scan, Set, Shed
 from basestore.protocol.envelopes import BULK, READ, WRITE, Unsealed, enveloped, unsealed
 from basestore.protocol.frames import FrameReader
@@ -60,9 +68,9 @@ class House:
         self._next += count
         return self.intake.offer(outbox, unsealed(requests), self.now)
 
-    def step(self, after_s: float = 0.0) -> None:
+    def step(self, after_s: float = 0.0, backlog: int = 0) -> None:
         self.now_s += after_s
-        self.intake.admit(self.now)
+        self.intake.admit(self.now, backlog)
         self.intake.settle()
 
     def answer(self, count: int) -> None:
@@ -332,6 +340,41 @@ def test_what_may_be_deferred_is_not_refused_when_it_comes() -> None:
     house.step(1.0)
     assert not shed(client)
     assert len(house.deferred) == 2 * WAITING_ROOMS * ROOM - len(house.begun)
+
+
+def test_large_ones_fill_the_house_sooner_and_who_holds_little_enters_all_the_same() -> None:
+    house = House(256)
+    large = SET._replace(value=bytes(1 << 20))
+    for _ in range(24):
+        house.ask(house.open("greedy"), large)
+    house.step()
+    assert len(house.begun) * len(large.value) == BEGUN_BYTES_MAX
+    assert not house.intake.ready
+    house.ask(house.open("polite"), SET)
+    house.step()
+    assert house.begun[-1][1].value == SET.value
+    house.answer(2)
+    house.step()
+    while house.begun:
+        assert house.intake.bytes_under_way <= BEGUN_BYTES_MAX + 2 * len(large.value)
+        house.answer(1)
+        house.step()
+    assert house.intake.bytes_under_way == 0
+    assert sum(house.intake.begun) == 25
+
+
+def test_while_another_node_does_not_keep_up_only_who_holds_little_is_begun() -> None:
+    house = House()
+    clients = house.open("t"), house.open("u")
+    for client in clients:
+        for _ in range(ROOM):
+            house.ask(client, SET)
+    house.step(backlog=BACKLOG_BYTES_MAX + 1)
+    assert not house.intake.ready
+    for client in clients:
+        assert [outbox for outbox, _ in house.begun].count(client) == ROOM // LITTLE
+    house.step()
+    assert len(house.begun) == ROOM
 
 
 def test_a_node_has_a_bound_for_all(monkeypatch: pytest.MonkeyPatch) -> None:

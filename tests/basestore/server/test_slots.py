@@ -132,5 +132,5 @@ def test_what_waits_unopened_or_opened_for_room_and_what_waits_to_be_taken_is_he
     client.caller.bytes += 10
     outbox.put(Set(1, "default", b"k", b"", 2, 1000, 0, b""), 100)
     assert client.held == 111
-    client.caller.rest = 1, [Set(1, "default", b"k", bytes(5000), 2, 1000, 0, b"")]
-    assert client.held > 5111
+    client.caller.rest = 1, [Set(1, "default", b"k", bytes(5000), 2, 1000, 0, b"")], 5000
+    assert client.held == 5111
