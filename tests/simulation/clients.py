@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from basestore.cluster.outbox import Outbox
 from basestore.consistency import Level
 from basestore.coordinator.admission import CROWDED
-from basestore.protocol.client import Delete, Failed, Get, Got, Page, Scan, Set, Written
+from basestore.protocol.client import Credit, Delete, Failed, Get, Got, Page, Scan, Set, Shed, Written
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.handshake import Goodbye
 from basestore.repair.version import PROPOSAL_BYTES
@@ -88,6 +88,11 @@ class Session:
         """Whether it lacks answers."""
         return bool(self.waiting)
 
+    def heed(self, message: Shed | Credit) -> None:
+        """What its node takes at once."""
+        world = self.client.world
+        world.clockwork.after(world.client_delay(), self.client.heed, self, message)
+
     def _hear_goodbye(self) -> None:
         self.leaving = True
 
@@ -99,7 +104,10 @@ class Session:
 
 
 class Client:
-    """One loop. Requests have numbers of their own; `Operation.requests` lists them."""
+    """One loop. Requests have numbers of their own; `Operation.requests` lists them. `tenant`: whose share of
+    a node it takes; `lies`: it says what is not so."""
+
+    tenant, lies = "", False
 
     def __init__(self, world: "PlannedWorld", plan: ClientPlan) -> None:
         self.world = world
@@ -263,6 +271,9 @@ class Client:
                 self._library.end(request, message)
             if operation.requests[-1] == request:
                 self._take(operation, message)
+
+    def heed(self, session: Session, message: Shed | Credit) -> None:
+        """Most do not."""
 
     def lose(self, session: Session) -> None:
         """The connection broke."""

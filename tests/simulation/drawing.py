@@ -1,7 +1,8 @@
 """Drawing: the plan of a seed.
 
 Most worlds are *plain*: they last some seconds, and are drawn from a table of themes. Others begin as one of
-these, and are then made wider (`widening.py`); a few are drills (`drills.py`), ordeals or hardships.
+these, and are then made wider (`widening.py`); a few are drills (`drills.py`), ordeals, hardships or
+overloads.
 """
 
 from dataclasses import replace
@@ -18,6 +19,8 @@ from tests.simulation.hangs import hanging
 from tests.simulation.hardships import CHANCE as HARD
 from tests.simulation.hardships import hardship
 from tests.simulation.ordeals import ORDEALS, ordeal
+from tests.simulation.overloads import CHANCE as OVERLOADED
+from tests.simulation.overloads import overload
 from tests.simulation.plan import BEGIN_S, ClientPlan, Fault, MachinePlan, NetworkPlan, Plan
 from tests.simulation.restores import CHANCE as RESTORING
 from tests.simulation.restores import DRILLS as RESTORED
@@ -63,6 +66,9 @@ def draw(seed: int) -> Plan:
     harder = Stream(seed, "hardship")
     if harder.chance(HARD):
         return hardship(plan, harder)
+    flooded = Stream(seed, "overload")
+    if flooded.chance(OVERLOADED):
+        return overload(plan, flooded)
     drilled = Stream(seed, "drill")
     if drilled.chance(DRILLS):
         return drill(plan, drilled)

@@ -32,6 +32,7 @@ MINIMUMS = {
     "ClockSkew": 500, "Overloaded": 500, "Unavailable": 5000, "Rejected": 1000, "Superseded": 5000,
     "write-back": 4000, "hint delivered": 1500, "message lost": 500, "stray message": 50,
     "write deferred": 150,
+    "fault: flood": 2, "fault: floods": 1, "liar shown the door": 3, "window watched": 2,
     "link broken": 200, "record healed": 2, "record spoilt": 4, "repeated with its version": 300,
     "read degraded": 100, "batch refused": 20, "batch taken after long": 3, "refused to open": 2,
     "receipt: proven": 30, "receipt: not proven": 5,

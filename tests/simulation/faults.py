@@ -18,6 +18,7 @@ from tests.simulation.goodbyes import say_goodbye
 from tests.simulation.hangs import HANGS, Hangs
 from tests.simulation.hardships import HARDSHIPS, Hardships
 from tests.simulation.losses import lose_store, may_lose, recall, restart_s
+from tests.simulation.overloads import FLOODS
 from tests.simulation.plan import Fault
 from tests.simulation.restores import RESTORES, Restores
 
@@ -138,6 +139,7 @@ class Faults:
             **dict.fromkeys(BURSTS, Crowds(world).strike),
             **dict.fromkeys(HANGS, Hangs(world).strike),
             **dict.fromkeys(HARDSHIPS, Hardships(world).strike),
+            **dict.fromkeys(FLOODS, world.overload.strike),
         }  # by kind
 
     def begin(self) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from basestore.anti_entropy.scheduler import ROUND_S_MIN
 from basestore.cluster.outbox import Outbox
 from basestore.config import NodeConfig
-from basestore.coordinator.context import refuse
+from basestore.coordinator.context import failure
 from basestore.coordinator.get import BROWNOUT_DEGRADING
 from basestore.errors import Overloaded
 from basestore.instant import Instant
@@ -39,6 +39,7 @@ from tests.simulation.room import SIZE, Room
 from tests.worlds.disk import Disk
 
 if TYPE_CHECKING:
+    from tests.simulation.callers import Liar
     from tests.simulation.clients import Session
     from tests.simulation.operators import Line
     from tests.simulation.world import PlannedWorld
@@ -127,7 +128,7 @@ class Machine:
         self.copies: deque[dict[bytes, bytes]] = deque(maxlen=COPIES_MAX)
         self._stream = Stream(world.plan.seed, f"machine {index}")
         self._backlog: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self._ends: dict[Outbox, Link | Session | Line] = {}
+        self._ends: dict[Outbox, Link | Session | Line | Liar] = {}
         self._frames: dict[Outbox, list[Message]] = {}  # of clients, until the next turn
         self._order: dict[Outbox, int] = {}
         self._turning = False
@@ -184,7 +185,8 @@ class Machine:
         place = Place(self.life, self.index, 0) if self.disk.persistent else None
         held = self.held if self.disk.persistent else 0
         fresh = Fresh(bits(16), bits(8), int.from_bytes(bits(6)), self.disk.places, place, held)
-        config = replace(self.config, forgetful=True) if self.announced else self.config
+        config = replace(self.config, requests_max=self.world.requests_max)
+        config = replace(config, forgetful=True) if self.announced else config
         node = Node(config, self.disk, fresh, self.instant(), {})
         node.operations.operations_max = self.world.operations_max
         brownouts = BROWNOUTS[self.world.plan.hasty]
@@ -216,6 +218,7 @@ class Machine:
         self._tell_room()
         self.world.witness.timekeeping.started(self)
         self.world.witness.stamps.started(self)
+        self.world.refusals.started(self, fresh.incarnation)
         self.world.say(self.index, "start", node.state)
         self.world.clockwork.after(self._stream.uniform(0, TICK_S), self._tick, self.life)
         for other in self.world.machines:
@@ -455,6 +458,8 @@ class Machine:
         now = self.instant()
         self._hear_frames(now)
         newest = node.step(now)
+        if node.intake.broken:
+            self._disconnect(node)
         if node.intake.ready:
             self.wake()
         if node.group_commit.stalled or self._stalled is not None:
@@ -508,15 +513,21 @@ class Machine:
                     world.triggers.sent(self, target, message)
         else:
             self.world.trace(self.index, -1 - end.client.index, messages)
-            told = self._told_singly(messages)
+            told = self._told_singly(outbox, end, messages)
             if told:
                 end.carry(told)
                 self.world.triggers.answered(self, told)
 
-    def _told_singly(self, messages: list[Message]) -> list[Message]:
+    def _told_singly(
+        self, outbox: Outbox, end: "Session | Line | Liar", messages: list[Message]
+    ) -> list[Message]:
         """What each request is told: of those that were shed, that nothing was done."""
         told: list[Message] = []
+        if self.world.plan.requests_max:
+            self.world.refusals.told(self, outbox, messages)
         for message in singly(messages):
+            if isinstance(message, Shed | Credit):
+                end.heed(message)
             if isinstance(message, Shed):
                 self.world.counts["shed"] += sum(message.ranges[1::2])
                 for first, count in zip(message.ranges[::2], message.ranges[1::2], strict=True):
@@ -582,7 +593,7 @@ class Machine:
 
     # --- links and clients -------------------------------------------------------------------
 
-    def _register(self, outbox: Outbox, end: "Link | Session | Line") -> Outbox:
+    def _register(self, outbox: Outbox, end: "Link | Session | Line | Liar") -> Outbox:
         self._ends[outbox] = end
         self._order[outbox] = self.world.number()
         return outbox
@@ -605,7 +616,7 @@ class Machine:
         """It is about to end: everybody who is connected is told."""
         self.leaving = True
         for outbox in self._ends:
-            outbox.put(message)
+            outbox.put(message, answers=0)
         self.wake()
 
     @property
@@ -613,9 +624,9 @@ class Machine:
         """Whether some client has no answer yet."""
         return any(end.waits for end in self._ends.values() if not isinstance(end, Link))
 
-    def open_client(self, session: "Session | Line") -> Outbox:
+    def open_client(self, session: "Session | Line | Liar") -> Outbox:
         assert self.node is not None
-        return self._register(self.node.open_client(), session)
+        return self._register(self.node.open_client(tenant=session.client.tenant), session)
 
     def hear(self, member: int, outbox: Outbox, messages: list[Message]) -> None:
         """Messages of a peer."""
@@ -639,9 +650,14 @@ class Machine:
             return
         if self.leaving:
             self.world.counts["refused after a goodbye"] += 1
-            refuse(outbox, getattr(message, "id", 0), Overloaded(STOPPING))
+            outbox.put(failure(getattr(message, "id", 0), Overloaded(STOPPING)), answers=0)
             self.wake()
-        elif isinstance(message, Set | Delete) and message.defer and self._busy:
+        elif (
+            isinstance(message, Set | Delete)
+            and message.defer
+            and not self.world.plan.requests_max
+            and self._busy
+        ):
             self.node.deferred_writes.defer(outbox, message, self.instant())
             self.wake()
         else:
@@ -659,5 +675,26 @@ class Machine:
         assert self.node is not None
         frames, self._frames = self._frames, {}
         for outbox, messages in frames.items():
-            if outbox in self._ends:
+            if outbox not in self._ends:
+                continue
+            if self.world.plan.requests_max:
+                self.node.intake.offer(outbox, self.world.refusals.frames(self, outbox, messages), now)
+            else:
                 self.node.intake.offer(outbox, unsealed(together(messages)), now)
+
+    def hear_sealed(self, outbox: Outbox, data: bytes) -> None:
+        """A frame of a client, as it stands on the wire."""
+        assert self.node is not None
+        self.node.intake.offer(outbox, [self.world.refusals.frame(self, outbox, data)], self.instant())
+        self.wake()
+
+    def _disconnect(self, node: Node) -> None:
+        """As the service does, those whose frames are not what they seemed."""
+        for outbox, reason in list(node.intake.broken.items()):
+            end = self._ends.pop(outbox)
+            del self._order[outbox]
+            node.intake.close(outbox)
+            assert not isinstance(end, Link)
+            if not end.client.lies:
+                self.world.blame("envelopes", f"n{self.index + 1} disconnects who says what is so: {reason}")
+            end.lost()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from basestore.cluster.outbox import Outbox
 from basestore.errors import BasestoreError, ConnectionLost
-from basestore.protocol.client import Failed, Written
+from basestore.protocol.client import Credit, Failed, Shed, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import Goodbye, Names
 from basestore.protocol.operator import Explain, Replay, Status
@@ -28,6 +28,7 @@ from tests.simulation.clockwork import Stream
 from tests.simulation.history import Operation
 
 if TYPE_CHECKING:
+    from tests.simulation.callers import Prober
     from tests.simulation.machine import Machine
     from tests.simulation.world import PlannedWorld
 
@@ -42,7 +43,7 @@ Heard = Callable[[Message | None], None]
 class Line:
     """An operator's connection to a machine: one question, one answer."""
 
-    def __init__(self, operator: "Operator", machine: "Machine", heard: Heard) -> None:
+    def __init__(self, operator: "Operator | Prober", machine: "Machine", heard: Heard) -> None:
         self.client = operator
         self._machine = machine
         self._life = machine.life
@@ -61,6 +62,9 @@ class Line:
         for answer in messages:
             if not isinstance(answer, Goodbye):
                 world.clockwork.after(world.client_delay(), self._end, answer)
+
+    def heed(self, message: Shed | Credit) -> None:
+        """It asks for one thing only."""
 
     @property
     def waits(self) -> bool:
@@ -84,6 +88,8 @@ def keeps_late(machine: "Machine") -> bool:
 
 class Operator:
     """One of them. It asks again a while after it has been answered."""
+
+    tenant, lies = "", False
 
     def __init__(self, world: "PlannedWorld", index: int) -> None:
         self.world = world

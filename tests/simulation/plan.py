@@ -121,6 +121,7 @@ class Plan:
     rest: tuple[float, float] | None = None  # the clients ask nothing between these two moments
     library: bool = False  # sessions are the real client's, and reads ask how stale they may be
     operations_max: int = 0  # for how many operations a node has room; 0: as always
+    requests_max: int = 0  # the same for requests of clients; 0: as always, and nothing floods
     operators: int = 0  # how many ask as operators do: converged, explain, replay --late
 
     @cached_property

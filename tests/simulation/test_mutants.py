@@ -29,6 +29,8 @@ QUICK = [
     "a read that believes the first reply",
     "a deadline ignored",
     "hints are never delivered",
+    "a refusal that was done",
+    "no places are kept for operators",
 ]
 CPU_S_MAX = 120.0  # a tenth of it is enough
 SECONDS = 1.5  # enough for clients, faults, restarts and the reads at the end

@@ -91,6 +91,8 @@ class Witness:
     def _gives(self, machine: "Machine", target: int, message: Apply | Hinted) -> None:
         """A first delivery or a copy leaves."""
         version = message.record[: s.VERSION]
+        if self._world.plan.requests_max:
+            self._world.refusals.sent(message.row, message.record)
         if type(message) is Apply and message.way == DIRECT:
             if self.stamps.sent(machine, message.row, version):
                 self.timekeeping.given(machine, version, machine.turned_s)
@@ -143,6 +145,8 @@ class Witness:
 
     def replaced(self, machine: "Machine", held: dict[bytes, bytes | None], batch: Batch) -> None:
         """A batch is about to be applied to a disk."""
+        if self._world.plan.requests_max:
+            self._world.refusals.written(machine, batch)
         hinted = False
         for key, old in held.items():
             kind = key[0]
@@ -211,6 +215,8 @@ class Witness:
     def answered(self, machine: "Machine", operation: Operation, message: Message) -> None:
         """A node answers."""
         request: int = message.id  # type: ignore[attr-defined]
+        if self._world.plan.requests_max:
+            self._world.refusals.answered(operation, message)
         asked = self._asked.pop(request << 20 | operation.number, None)
         if asked is not None and asked[1] == machine.pauses:
             late = self._world.clockwork.now - asked[0] - operation.timeout_ms / 1e3

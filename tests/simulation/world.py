@@ -17,7 +17,7 @@ from pathlib import Path
 
 from basestore.cluster.operations import OPERATIONS_MAX
 from basestore.cluster.placement import Placement
-from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig
+from basestore.config import BUILT_IN, REQUESTS_MAX_DEFAULT, ClusterConfig, Member, NodeConfig
 from basestore.protocol.codec import Message
 from tests.simulation import checkers
 from tests.simulation import history as h
@@ -29,7 +29,9 @@ from tests.simulation.faults import Faults, Triggers
 from tests.simulation.machine import WALL_MS, Machine
 from tests.simulation.network import Network
 from tests.simulation.operators import Operator
+from tests.simulation.overloads import Overload
 from tests.simulation.plan import BEGIN_S, Fault, Plan
+from tests.simulation.refusals import Refusals
 from tests.simulation.witness import Witness
 
 KEY = bytes(range(32))
@@ -48,6 +50,7 @@ class PlannedWorld:
     def __init__(self, plan: Plan, *, recording: bool = False) -> None:
         self.plan = plan
         self.operations_max = plan.operations_max or OPERATIONS_MAX  # of a node, at once
+        self.requests_max = plan.requests_max or REQUESTS_MAX_DEFAULT  # the same, of clients
         self.recording = recording
         self.lines: list[str] = []
         self.clockwork = Clockwork()
@@ -76,6 +79,8 @@ class PlannedWorld:
         self.network = Network(self.clockwork, plan.network, plan.seed, self.counts)
         self.triggers = Triggers(self)
         self.witness = Witness(self)
+        self.refusals = Refusals(self)
+        self.overload = Overload(self)
         self.machines: list[Machine] = []
         marks_bytes_max = Stream(plan.seed, "marks").pick((1 << 20, 1 << 20, 3000, 200))
         hint_age_s_max = plan.hint_age_s_max or Stream(plan.seed, "hints").pick((10_000, 10_000, 1))
@@ -197,15 +202,19 @@ class PlannedWorld:
         clients = [Client(self, plan) for plan in self.plan.clients]
         for client in clients:
             self.clockwork.after(client.stream.random() * 0.05, client.begin)
+        self.overload.begin()
         faults.plan()
         for index in range(self.plan.operators):
             Operator(self, len(self.plan.clients) + 1 + index).begin()
         self.clockwork.after(COPY_S, self._copy_disks)
         self.clockwork.run(self.plan.seconds)
+        self.overload.judge()
         self.heal()
         if self.await_health():
+            self.refusals.judge_quiet()
             self.witness.promises.kept_in_the_end()
             Examination(self, clients).examine()
+        self.refusals.judge()
         for machine in self.machines:
             machine.count()
         if self.counts["mismatches"] and not self.counts["record spoilt"]:
@@ -231,7 +240,7 @@ class PlannedWorld:
     def heal(self) -> None:
         """Every fault ends."""
         self.say(-1, "heal", "")
-        self.operations_max = OPERATIONS_MAX
+        self.operations_max, self.requests_max = OPERATIONS_MAX, REQUESTS_MAX_DEFAULT
         self.triggers.clear()
         network = self.network
         network.calm = True
@@ -242,6 +251,7 @@ class PlannedWorld:
         for machine in self.machines:
             if machine.node is not None:
                 machine.node.operations.operations_max = OPERATIONS_MAX
+                machine.node.intake.requests_max = REQUESTS_MAX_DEFAULT
             machine.disk.full = machine.failing = False
             if machine.room is not None:
                 machine.room.others = 0

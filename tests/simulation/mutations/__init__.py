@@ -2,6 +2,7 @@
 wrong one."""
 
 from tests.simulation.mutations import (
+    admission,
     clocks,
     counting,
     deadlines,
@@ -29,6 +30,7 @@ __all__ = [
     "MUTANTS",
     "SURVIVORS",
     "Mutant",
+    "admission",
     "clocks",
     "counting",
     "deadlines",
