@@ -52,8 +52,7 @@ class Hostile(Client):
 
 
 class _Word(NamedTuple):
-    """How many a connection may have under way, at a time, by the node's word; and whether it was told so
-    for the first time."""
+    """How many a connection should have under way, by its node's word, and when that came."""
 
     at: float
     window: int
