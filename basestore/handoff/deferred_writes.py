@@ -33,6 +33,7 @@ from basestore.consistency import HINTED, Level
 from basestore.coordinator.admission import CROWDED, DEFERRED_SINCE, admit_write
 from basestore.coordinator.attempts import OTHER_CONTENT, Content, Repeated
 from basestore.coordinator.context import Context, refuse
+from basestore.coordinator.coordinator import COUNTED
 from basestore.coordinator.quorum_write import stamp_content
 from basestore.errors import ClockSkew, InvalidRequest, Overloaded, RequestFailed, WriteTimeout
 from basestore.handoff.hints import Hints
@@ -115,14 +116,10 @@ class DeferredWrites:
             request.id, OUTCOME_DEFERRED, 0, known_by, 1, 0, states, b"", partition, identity.store
         )
 
-    def refuse(self, outbox: Outbox, request: Set | Delete, error: InvalidRequest | RequestFailed) -> None:
-        """Say that it was not kept, or that this is not known."""
-        self._context.metrics.refused(operation_of(request), request.level, error.code)
+    def refuse(self, outbox: Outbox, request: Any, error: InvalidRequest | RequestFailed) -> None:
+        """Say that it was neither begun nor kept, or that this is not known."""
+        self._context.metrics.refused(COUNTED[type(request)], request.level, error.code)
         refuse(outbox, request.id, error)
-
-
-def operation_of(request: Set | Delete) -> str:
-    return "set" if isinstance(request, Set) else "delete"
 
 
 class _Deferral(Operation):
@@ -161,7 +158,7 @@ class _Deferral(Operation):
 
     def _durable(self) -> None:
         if self.ids and self._told is not None:  # else its time was up before
-            self._context.metrics.deferred(operation_of(self._request))
+            self._context.metrics.deferred(COUNTED[type(self._request)])
             self._outbox.put(self._told)
             self._context.operations.drop(self)
 

@@ -328,6 +328,24 @@ def test_what_is_asked_together_is_degraded_as_the_bucket_says(degrade_ms: int) 
         assert [(call.read().found, call.read().degraded) for call in calls] == [(True, True), (False, True)]
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_client_that_cannot_be_told_so_is_given_no_degraded_answer_that_it_has_not_asked_for(
+    count: int,
+) -> None:
+    world = settled(bucket_options={"default": BucketOptions(degrade_s=60)})
+    lose(world, 1, 2)
+    client = world.clients[0]
+    assert client is not None
+    client.outbox.version = 8
+    calls = world.ask_together(0, [Get(0, "default", b"k", 2, 1000, b"", True) for _ in range(count)])
+    world.settle()
+    for call in calls:
+        with pytest.raises(Unavailable):
+            call.read()
+    client.outbox.version = 9
+    assert look(world, degrade_ms=0).degraded
+
+
 # --- what makes no sense ----------------------------------------------------------------------------
 
 

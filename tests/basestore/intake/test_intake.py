@@ -22,6 +22,7 @@ from basestore.intake.intake import (
     Intake,
 )
 from basestore.protocol.client import Credit, Failed, Get, Scan, Set, Shed
+from basestore.protocol.codec import Decoder
 from basestore.protocol.envelopes import BULK, READ, WRITE, Unsealed, enveloped, unsealed
 from basestore.protocol.frames import FrameReader
 from basestore.protocol.operator import Status
@@ -134,6 +135,11 @@ def test_what_has_lost_half_of_its_time_behind_one_with_more_is_refused_and_not_
     assert [request.id for _, request in house.begun] == [ROOM + 1]
     assert shed(client) == [(ROOM + 2, 1)]
     assert not house.intake.unopened_bytes
+
+
+def test_whose_answers_come_in_an_outbox_is_known_by_the_version_that_it_speaks() -> None:
+    house = House()
+    assert [house.open(decoder=Decoder(version)).version for version in (8, 9)] == [8, 9]
 
 
 def test_a_frame_that_is_refused_is_not_opened() -> None:
