@@ -40,6 +40,7 @@ DEFERRED_BYTES_DEFAULT = 256 << 20
 RESERVE_UNSET = -1
 REQUESTS_MAX_DEFAULT = 256  # of clients under way: as many as are answered in time
 REQUESTS_MAX_MAX = 8192
+REQUESTS_PER_S_MAX = 1_000_000
 READ_REPAIR_DEFAULT = 0.1
 CLUSTER_ID_BYTES = 16
 
@@ -60,10 +61,14 @@ class Member:
 class BucketOptions:
     """How one node serves a bucket: its own affair. `degrade_s`: a read at QUORUM or ALL that cannot be had
     may be answered by one replica, if that is surely no staler (0: it may not). `defer`: its writes at ANY
-    are kept for later while the node has too much to do, though they do not ask for it."""
+    are kept for later while the node has too much to do, though they do not ask for it. `requests_per_s`:
+    that many requests of clients it takes up in a second, and `key_requests_per_s` of those for one key (0:
+    as many as come)."""
 
     degrade_s: int = 0
     defer: bool = False
+    requests_per_s: int = 0
+    key_requests_per_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from basestore.config import (
     REPLICATION_MAX,
     REQUESTS_MAX_DEFAULT,
     REQUESTS_MAX_MAX,
+    REQUESTS_PER_S_MAX,
     RESERVE_UNSET,
     TIMEOUT_MS_DEFAULT,
     UNNUMBERED,
@@ -256,8 +257,14 @@ def _buckets(tables: dict[str, Any], mistakes: _Mistakes) -> tuple[dict[str, Rul
         built_in = BUILT_IN.get(name)
         rule = _RULES.get(row.choice("rule", _RULES, None if built_in is None else built_in.value))
         defer = row.choice("defer", _DEFER, "never") == WHEN_BUSY
-        chosen = BucketOptions(row.number("degrade_s", 0, 0, STALE_MS_MAX // 1000), defer)
+        chosen = BucketOptions(
+            row.number("degrade_s", 0, 0, STALE_MS_MAX // 1000), defer,
+            row.number("requests_per_s", 0, 1, REQUESTS_PER_S_MAX),
+            row.number("key_requests_per_s", 0, 1, REQUESTS_PER_S_MAX),
+        )  # fmt: skip
         row.end()
+        if 0 < chosen.requests_per_s < chosen.key_requests_per_s:
+            row.wrong("key_requests_per_s is above requests_per_s, and would never be reached; lower it")
         if chosen != BucketOptions():
             options[name] = chosen
         if defer and rule is not None and rule.immutable:
@@ -366,6 +373,8 @@ def dump(config: NodeConfig, base: Path | None = None) -> str:
             lines += ["", f"[buckets.{quote(name)}]", f"rule = {quote(rule.value)}"]
             lines += [f"degrade_s = {options.degrade_s}"] if options.degrade_s else []
             lines += [f"defer = {quote(WHEN_BUSY)}"] if options.defer else []
+            for limit in ("requests_per_s", "key_requests_per_s"):
+                lines += [f"{limit} = {getattr(options, limit)}"] if getattr(options, limit) else []
     lines += [
         "",
         "[node]",

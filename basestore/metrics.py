@@ -36,6 +36,8 @@ COUNTERS: Final[Mapping[str, str]] = {
     "hints_late_rewritten": "Such hints whose value was written anew at an operator's word.",
     "hints_late_superseded": "Such hints dropped at an operator's word, for something better is held.",
     "hints_refused": "Hints not stored because there was no room for them.",
+    "clipped_by_bucket": "Requests refused or deferred, for their bucket was over its limit.",
+    "clipped_by_key": "Requests refused or deferred, for their key was over its limit.",
     "debt_marks": "Partitions of members marked as lacking writes that no hint is kept of.",
     "debts_ended": "Such marks taken back, for anti-entropy has proven that nothing is lacking.",
     "repairs_read_blocking": "Replicas brought up to date before a read was answered.",

@@ -17,10 +17,9 @@ Syncs may be as rare as the durability setting allows, but not while the node is
 driver breaks all links if `introductions.take_relink` says so, takes what lies in the outboxes that `ready`
 names, and clears `ready`: one that it cannot empty now is not named again, so it comes back to it by itself.
 
-No clock, no randomness, no sockets: time is the argument `now`, randomness the argument `fresh`. So a
-whole cluster of real nodes runs in one process under a simulated network, disk and clock.
-Owns its rooms, and which of them a message is for; decides nothing itself. This node is a peer of itself:
-what it says to its own replica goes through an outbox like any other, and is taken in `step`.
+No clock, no randomness, no sockets: time is the argument `now`, randomness `fresh`. So a whole cluster of
+real nodes runs in one process, on simulated networks, disks and clocks. Owns its rooms, and which of them a
+message is for. It is a peer of itself: what it says to its own replica, `step` takes from an outbox.
 """
 
 from collections.abc import Callable, Mapping
@@ -51,6 +50,7 @@ from basestore.handoff.delivery import Delivery
 from basestore.handoff.hints import Hints
 from basestore.handoff.late_hints import LateHints
 from basestore.instant import Instant
+from basestore.intake.clipping import Clipping
 from basestore.intake.intake import Intake
 from basestore.metrics import Metrics
 from basestore.observe import status
@@ -116,6 +116,7 @@ class Node:
         )  # fmt: skip
         self.turn = Turn(self.context)
         self._begin_handoff(rules, placement, now)
+        self.clipping = Clipping(config, fresh.generation, self.metrics, self.deferred_writes)
         self.intake = Intake(self.receive_client, self.deferred_writes.defer_all, config.requests_max)
         self.identity = StoreIdentity(self.group_commit, config, fresh, now)
         self._birth = Birth(self.group_commit, self.summaries, self.identity, self.peers, self.clock)
@@ -140,7 +141,7 @@ class Node:
         self.report = Report(
             config, dict(labels), self.identity, self.peers, self.replica, self.group_commit, self.operations,
             self.exchanges, self.certificates, self.recovery, self.hints, self.debts, self.metrics,
-            self.losses, self.context.stamper, self.disk_space, self.feature_level, now.monotonic, now,
+            self.losses, self.context.stamper, self.disk_space, self.feature_level, self.clipping, now, now,
         )  # fmt: skip
         self.rest = Rest(self.operations, self.group_commit, self.scheduler, delivery, late, intake)
         self._own_requests = NodeRequests(
@@ -193,7 +194,7 @@ class Node:
 
     def receive_client(self, outbox: Outbox, messages: list[Message], now: Instant) -> Message | None:
         """Begin requests that the intake has let in. Returns the first that no client may say, if any."""
-        for message in messages:
+        for message in self.clipping.let_in(outbox, messages, now):
             kind = type(message)
             if kind in GROUPED:
                 self.turn.add(outbox, message)
@@ -233,8 +234,7 @@ class Node:
             return None
         self.peers.hear(member, now)
         for message in messages:
-            handler = self._handlers.get(type(message))
-            if handler is not None:
+            if (handler := self._handlers.get(type(message))) is not None:
                 handler(member, outbox, message, now)
             elif type(message) in ANSWERS:
                 self.operations.answer(member, message, now)
@@ -271,6 +271,7 @@ class Node:
         self.introductions.settle(now)
         self.intake.admit(now, self.peers.backlog)
         self.turn.begin(now)
+        self.clipping.defer(now)
         if self.context.stamper.parked and not self.group_commit.stalled:
             self._ceiling.tick(now)  # it may be what they wait for
             self.context.stamper.resume(now)
@@ -344,8 +345,7 @@ class Node:
         mine = self.peers.all[self.me].outbox
         while mine.messages:
             for message in mine.take():
-                handler = self._handlers.get(type(message))
-                if handler is not None:
+                if (handler := self._handlers.get(type(message))) is not None:
                     handler(self.me, mine, message, now)
                 else:
                     self.operations.answer(self.me, message, now)

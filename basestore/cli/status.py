@@ -14,8 +14,9 @@ from basestore.cli.options import Target, share
 from basestore.cli.requests import open_store, with_file
 
 if TYPE_CHECKING:
-    from basestore.results.nodes import NodeState
+    from basestore.results.nodes import HotKey, NodeState
 
+KEY_BYTES_SHOWN = 40
 _HEADER = ("NODE", "ENDPOINT", "STATE", "RECORDS", "HINTS", "PID", "")
 
 
@@ -27,7 +28,8 @@ _HEADER = ("NODE", "ENDPOINT", "STATE", "RECORDS", "HINTS", "PID", "")
 def status_command(target: Target, check: bool) -> int:
     """Show all nodes of the cluster.
 
-    Their states, records (expired ones too, until they are purged), and the hints that they keep for others.
+    Their states, records (expired ones too, until they are purged), the hints that they keep for others, and
+    the keys that they are asked for most, if more than about 100 times a second.
 
     \b
     up         serves
@@ -43,7 +45,7 @@ def status_command(target: Target, check: bool) -> int:
     if target.json:
         click.echo(json.dumps([state.as_json() for state in states], indent=2))
     else:
-        click.echo(text.table(_HEADER, [_row(state) for state in states]))
+        click.echo(text.table(_HEADER, [row(state) for state in states]))
         if any(map(_upgrade, states)):
             target.remark("Once all nodes run the new release, for good: basestore upgrade finish")
     if all(state.state == "down" for state in states):
@@ -61,7 +63,15 @@ def _upgrade(state: "NodeState") -> str:
     return f"speaks version {wire}, feature level {level}" if level and wire.split()[-1:] != [level] else ""
 
 
-def _row(state: "NodeState") -> tuple[object, ...]:
+def _hot(hot: "HotKey") -> str:
+    """A key, as far as a line has room for it, and how often it is asked for."""
+    key, whole = text.printable(hot.key[:KEY_BYTES_SHOWN]), hot.key_bytes <= KEY_BYTES_SHOWN
+    bucket = "" if hot.bucket == "default" else f" in {text.printable(hot.bucket.encode())}"
+    return f"{key}{'' if whole else '...'}{bucket} (about {hot.requests_per_s:,}/s)"
+
+
+def row(state: "NodeState") -> tuple[object, ...]:
+    """A line of the table."""
     records = "-" if state.records is None else state.records
     hints = "-" if state.state == "down" else sum(state.hints.values())
     notes = [state.facts.get("reason", ""), _upgrade(state)]
@@ -83,6 +93,8 @@ def _row(state: "NodeState") -> tuple[object, ...]:
     if deferred := int(state.facts.get("deferred hints", "0")):
         waiting = text.counted(deferred, "hint")
         notes.append(f"{waiting} of deferred writes to deliver (basestore hints)")
+    if state.hot_keys:
+        notes.append("hot keys: " + ", ".join(map(_hot, state.hot_keys)))
     if state.stalled_by:
         lag_ms = state.stable_lag_ms
         far = "from the start" if lag_ms is None else f"by {text.age(lag_ms)}"

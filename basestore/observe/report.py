@@ -21,6 +21,7 @@ from basestore.coordinator.stamper import Stamper
 from basestore.handoff.debts import Debts
 from basestore.handoff.hints import Hints
 from basestore.instant import Instant
+from basestore.intake.clipping import Clipping
 from basestore.metrics import Metrics
 from basestore.observe import status
 from basestore.observe.gauges import Gauges, Lag, PeerGauges
@@ -52,7 +53,8 @@ class Report:
     stamper: Stamper
     disk_space: DiskSpace
     feature_level: FeatureLevel
-    opened_s: float
+    clipping: Clipping
+    opened: Instant
     ticked: Instant
 
     def gauges(self) -> Gauges:
@@ -70,7 +72,8 @@ class Report:
             self.hints, self.debts, self.losses, self.group_commit.trouble, self.stamper.trouble(self.ticked),
         )  # fmt: skip
         level = {"feature level": str(self.feature_level.level or "")}
-        return known | self._lag().facts() | self.disk_space.facts() | level | dict(self.labels)
+        hot = self.clipping.facts(self.ticked)
+        return known | self._lag().facts() | self.disk_space.facts() | level | hot | dict(self.labels)
 
     def counters(self, now: Instant) -> dict[str, str]:
         """The facts, and what was counted since this opening of the store, up to now."""
@@ -80,4 +83,4 @@ class Report:
     def _lag(self) -> Lag:
         lag_ms = self.config.cluster.closed_lag_ms
         summaries = self.replica.summaries
-        return Lag.of(summaries, self.certificates, self.peers, lag_ms, self.opened_s, self.ticked)
+        return Lag.of(summaries, self.certificates, self.peers, lag_ms, self.opened.monotonic, self.ticked)

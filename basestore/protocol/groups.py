@@ -268,6 +268,13 @@ def _part(many: Any, places: slice) -> Any:
     return many._make(field[places] if isinstance(field, list) else field for field in many)
 
 
+def chosen(many: Any, places: Sequence[int]) -> Any:
+    """What stands at these places of its columns."""
+    return many._make(
+        [field[place] for place in places] if isinstance(field, list) and field else field for field in many
+    )
+
+
 def singly(messages: Iterable[Any]) -> list[Any]:
     """The same messages, without groups."""
     single: list[Any] = []

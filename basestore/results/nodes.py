@@ -9,7 +9,7 @@ from typing import Any
 
 from basestore.protocol.codec import Message
 from basestore.protocol.operator import NodeStatus, UpgradeFinished
-from basestore.results.answers import SENSELESS, error_of, senseless
+from basestore.results.answers import SENSELESS, encode_text, error_of, senseless
 
 # Facts that are numbers, and lists of names; all others are text.
 _NUMBERS = (
@@ -17,6 +17,28 @@ _NUMBERS = (
     "deferred hints", "deferred bytes", "feature level",
 )  # fmt: skip
 _LISTS = ("alive", "stalled by")
+_HOT_KEY = "hot key "
+
+
+@dataclass(frozen=True, slots=True)
+class HotKey:
+    """A key that a node is asked for more than for others: about how many gets, sets and deletes a second.
+    `key`: as much of it as the node tells; `key_bytes`: how many it has."""
+
+    bucket: str
+    key: bytes
+    key_bytes: int
+    requests_per_s: int
+
+    def as_json(self) -> dict[str, Any]:
+        key, encoding = encode_text(self.key)
+        return {
+            "bucket": self.bucket,
+            "key": key,
+            "key_encoding": encoding,
+            "key_bytes": self.key_bytes,
+            "requests_per_s": self.requests_per_s,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +109,16 @@ class NodeState:
         """The members because of which it is further behind than it should be."""
         return self.facts.get("stalled by", "").split()
 
+    @property
+    def hot_keys(self) -> list[HotKey]:
+        """Those that are asked for most, the first most of all; none where there is nothing to speak of."""
+        hot = []
+        for name, text in self.facts.items():
+            if name.startswith(_HOT_KEY):
+                per_s, size, key, bucket = text.split(" ", 3)
+                hot.append(HotKey(bucket, bytes.fromhex(key), int(size), int(per_s)))
+        return hot
+
     def as_json(self) -> dict[str, Any]:
         """As `basestore status -o json` prints it."""
         return {
@@ -97,6 +129,7 @@ class NodeState:
             "records": self.records,
             "hints": sum(self.hints.values()),
             "hints_for": self.hints,
+            "hot_keys": [hot.as_json() for hot in self.hot_keys],
             **_typed(self.facts),
         }
 
@@ -108,6 +141,8 @@ def _typed(facts: dict[str, str]) -> dict[str, Any]:
     for name, text in facts.items():
         if name.startswith("debt "):
             typed.setdefault("debt_for", {})[name[5:]] = int(text)
+        elif name.startswith(_HOT_KEY):
+            continue  # they have a place of their own
         elif name in _LISTS:
             typed[name.replace(" ", "_")] = text.split()
         elif name in _NUMBERS:
@@ -132,9 +167,11 @@ def node_state(answer: Message) -> NodeState:
         facts = dict(answer.facts)
         hints = {name[6:]: int(facts.pop(name)) for name in list(facts) if name.startswith("hints ")}
         pid, records = int(facts.pop("pid", "0")), int(facts.pop("records", "0"))
-        return NodeState(
+        state = NodeState(
             facts.pop("node"), facts.pop("endpoint", ""), facts.pop("state"), pid, records, hints, facts
         )
+        _ = state.hot_keys  # of whose form nothing is known yet
+        return state
     except SENSELESS as error:
         raise senseless(answer) from error
 

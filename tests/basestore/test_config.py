@@ -75,6 +75,16 @@ def test_what_is_left_out_has_defaults() -> None:
         ("[node]", '[buckets.x]\nrule = "last-write-wins"\ndegrade_s = -1\n[node]', "degrade_s = -1 must"),
         ("[node]", "[buckets.default]\ndegrade_s = 1.5\n[node]", "degrade_s = 1.5 must be of type int"),
         ("[node]", "[buckets.default]\ndegrade_s = 99999999\n[node]", "must lie between 0 and 31536000"),
+        ("[node]", "[buckets.once]\nrequests_per_s = 0\n[node]", "requests_per_s = 0 must lie between 1 and"),
+        ("[node]", "[buckets.once]\nrequests_per_s = -5\n[node]", "requests_per_s = -5 must lie between 1"),
+        ("[node]", "[buckets.once]\nrequests_per_s = 1000001\n[node]", "must lie between 1 and 1000000"),
+        ("[node]", "[buckets.once]\nrequests_per_s = '9'\n[node]", "requests_per_s = '9' must be of type"),
+        ("[node]", "[buckets.once]\nkey_requests_per_s = 0\n[node]", "key_requests_per_s = 0 must lie"),
+        ("[node]", "[buckets.once]\nkey_requests_per_s = true\n[node]", "key_requests_per_s = True must"),
+        (
+            "[node]", "[buckets.once]\nrequests_per_s = 9\nkey_requests_per_s = 10\n[node]",
+            "[buckets.once] key_requests_per_s is above requests_per_s",
+        ),
         ("[node]", '[buckets.""]\nrule = "last-write-wins"\n[node]', "bucket names have 1 to 64 bytes"),
         ("[node]", f'[buckets.{"x" * 65}]\nrule = "last-write-wins"\n[node]', "bucket names have 1 to 64"),
         ("[node]", '[buckets.default]\ndefer = "always"\n[node]', "defer = 'always'; use never or when-busy"),
@@ -188,6 +198,10 @@ def node_configs(draw: st.DrawFn) -> NodeConfig:
         buckets,
         draw(st.integers(1, 60_000)),
     )
+    limits = st.tuples(st.integers(0, 1_000_000), st.integers(0, 9)).filter(
+        lambda two: two[0] > 9 or (two[1] and not two[0])
+    )
+    limited = draw(st.dictionaries(st.sampled_from(sorted(buckets)), limits))
     degrades = draw(st.dictionaries(st.sampled_from(sorted(buckets)), st.integers(1, 31_536_000)))
     directory = Path("/") / draw(zones.filter(lambda part: "\0" not in part))
     durability = draw(st.sampled_from(["sync", "interval", "memory"]))
@@ -197,7 +211,8 @@ def node_configs(draw: st.DrawFn) -> NodeConfig:
         cluster, draw(st.sampled_from(names)), directory, durability,  # type: ignore[arg-type]
         draw(st.integers(0, 1 << 40)),
         bucket_options={
-            name: BucketOptions(degrades.get(name, 0), name in defers) for name in degrades.keys() | defers
+            name: BucketOptions(degrades.get(name, 0), name in defers, *limited.get(name, (0, 0)))
+            for name in degrades.keys() | defers | limited.keys()
         },
         deferred_bytes_max=draw(st.integers(0, 1 << 40)),
         listen=draw(st.sampled_from(["", "0.0.0.0:7400", "[::]:7400"])),
@@ -207,10 +222,13 @@ def node_configs(draw: st.DrawFn) -> NodeConfig:
 
 def test_what_a_bucket_has_beside_its_rule_is_the_nodes_own() -> None:
     declared = '[buckets.x]\nrule = "last-write-wins"\n'
-    options = "degrade_s = 60\n[buckets.default]\ndegrade_s = 5\n"
+    options = "degrade_s = 60\nkey_requests_per_s = 7\n[buckets.default]\ndegrade_s = 5\nrequests_per_s = 9\n"
     ours = read(GOOD.replace("[node]", f"{declared}{options}[node]"))
     theirs = read(GOOD.replace("[node]", f"{declared}[node]"))
-    assert ours.bucket_options == {"x": BucketOptions(60), "default": BucketOptions(5)}
+    assert ours.bucket_options == {
+        "x": BucketOptions(60, key_requests_per_s=7),
+        "default": BucketOptions(5, requests_per_s=9),
+    }
     assert theirs.bucket_options == {}
     assert ours.cluster == theirs.cluster
     assert ours.cluster.digest == theirs.cluster.digest

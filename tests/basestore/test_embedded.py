@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,6 +18,7 @@ import pytest
 import trio
 
 import basestore
+from basestore.config import BucketOptions
 from basestore.config_file import load
 from basestore.errors import ConfigurationError, StorageError
 from basestore.node import Node
@@ -186,3 +188,14 @@ async def test_an_embedded_node_defers_what_it_is_asked_to_if_it_has_too_much_to
             busy = False
             receipt = await cluster.set("later", "v", consistency="any", defer=True)
             assert receipt.outcome is basestore.Outcome.STORED
+
+
+async def test_an_embedded_node_keeps_to_its_limits_as_any_other(tmp_path: Path) -> None:
+    config = replace(
+        prepare_cluster(tmp_path, 1, None, None)[0], bucket_options={"once": BucketOptions(requests_per_s=3)}
+    )
+    async with basestore.open_node(config) as node:
+        await node.wait_linked()
+        results = await node.get_many([f"k{number}" for number in range(8)], bucket="once")
+        assert sum(isinstance(each, basestore.Overloaded) for each in results) == 5
+        assert not any(isinstance(each, Exception) for each in await node.get_many(["k"] * 8))

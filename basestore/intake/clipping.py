@@ -1,0 +1,141 @@
+"""Clipping: the limits that a node keeps to for buckets and keys (`[buckets.B] requests_per_s`,
+`key_requests_per_s`), and the keys that it finds to be hot.
+
+The limits are this node's own: each node keeps to its own, for what clients ask of it, and knows nothing of
+the others'. What replicas ask of each other is never limited, nor what an operator asks. A request over a
+limit is refused before it is stamped and before any replica is asked: `Overloaded`, with the time after which
+there is room. A write that may be deferred is kept for later instead (`handoff/deferred_writes.py`): with the
+end of the turn, once all that was let in before it is stamped, for what was asked later is to have the
+greater stamp. (What follows it in the same step is over the limit as well.)
+
+    get, set, delete    count one against their bucket, and one against their key
+    many                the same for each; some of them may be let in
+    scan                counts one a page against its bucket
+
+Hot keys are looked for in one frame in sixteen, whether there are limits or not, before these are applied:
+whoever is refused is among them.
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any, Final, Protocol
+
+from basestore.cluster.outbox import Outbox
+from basestore.config import NodeConfig
+from basestore.errors import Overloaded
+from basestore.instant import Instant
+from basestore.intake.hot_keys import HotKeys, digest
+from basestore.intake.limits import SECOND_NS, BucketLimits, Refusal
+from basestore.metrics import Metrics
+from basestore.protocol.client import Delete, Get, Scan, Set
+from basestore.protocol.codec import Message
+from basestore.protocol.groups import GetMany, WriteMany, chosen, singly
+
+SAMPLED: Final = 16  # one in so many is looked at for hot keys
+GOLDEN: Final = 0.6180339887498949  # what is looked at falls in with no rhythm of the callers
+_SINGLE: Final = frozenset((Get, Set, Delete))
+_MANY: Final = frozenset((GetMany, WriteMany))
+
+
+class Later(Protocol):
+    """Keeps writes to be done later, and refuses."""
+
+    def may_defer(self, outbox: Outbox, request: Any, /) -> bool: ...
+    def defer(self, outbox: Outbox, request: Any, now: Instant, /) -> None: ...
+    def refuse(self, outbox: Outbox, request: Any, error: Overloaded, /) -> None: ...
+
+
+class Clipping:
+    """Of one node."""
+
+    def __init__(self, config: NodeConfig, drawn: bytes, metrics: Metrics, later: Later) -> None:
+        """`drawn`: by chance, for this opening of the store; it need not be secret."""
+        self._seed = blake2b(drawn, digest_size=16, key=config.cluster.key, person=b"hot-keys").digest()
+        self._names = {name: bytes((len(name.encode()),)) + name.encode() for name in config.cluster.buckets}
+        self._limits = {
+            name: BucketLimits(options.requests_per_s, options.key_requests_per_s)
+            for name, options in config.bucket_options.items()
+            if options.requests_per_s or options.key_requests_per_s
+        }
+        self._options = config.bucket_options
+        self._metrics = metrics
+        self._later = later
+        self._lot = 0.0
+        self._hot_keys = HotKeys(SAMPLED)
+        self._put_off: list[tuple[Outbox, Any]] = []
+
+    def let_in(self, outbox: Outbox, requests: Sequence[Message], now: Instant) -> Sequence[Message]:
+        """What is not over a limit of the requests of a frame. The rest is refused, or put off."""
+        self._lot += GOLDEN
+        if self._lot >= 1:
+            self._lot -= 1
+            if self._lot * SAMPLED < 1:
+                self._look(requests, now)
+        return self._clip(outbox, requests, now) if self._limits else requests
+
+    def defer(self, now: Instant) -> None:
+        """Keep what was put off. All that was let in is stamped, or waits to be."""
+        if self._put_off:
+            put_off, self._put_off = self._put_off, []
+            for outbox, request in put_off:
+                self._later.defer(outbox, request, now)
+
+    # --- limits ------------------------------------------------------------------------------
+
+    def _clip(self, outbox: Outbox, requests: Sequence[Any], now: Instant) -> list[Any]:
+        for limits in self._limits.values():
+            limits.begin(int(now.monotonic * SECOND_NS))
+        let_in = []
+        for request in requests:
+            kind = type(request)
+            limited = kind in _SINGLE or kind in _MANY or kind is Scan
+            if not limited or request.bucket not in self._limits:
+                let_in.append(request)
+                continue
+            limits = self._limits[request.bucket]
+            keys = request.keys if kind in _MANY else [b"" if kind is Scan else request.key]
+            if limits.of_keys:
+                name = self._names[request.bucket]
+                keys = [digest(self._seed, name, key) if key else b"" for key in keys]
+            refusals = [limits.ask(key) for key in keys]
+            if not any(refusals):
+                let_in.append(request)
+                continue
+            if not all(refusals):
+                let_in.append(chosen(request, [at for at, refusal in enumerate(refusals) if not refusal]))
+            for single, refusal in zip(singly([request]), refusals, strict=True):
+                if refusal:
+                    self._turn_away(outbox, single, refusal)
+        return let_in
+
+    def _turn_away(self, outbox: Outbox, request: Any, refusal: Refusal) -> None:
+        self._metrics.count("clipped_by_key" if refusal.of_key else "clipped_by_bucket")
+        if type(request) in (Set, Delete) and self._later.may_defer(outbox, request):
+            self._put_off.append((outbox, request))
+            return
+        options, of = self._options[request.bucket], f"bucket {request.bucket!r}"
+        setting, per_s = "requests_per_s", options.requests_per_s
+        if refusal.of_key:
+            setting, per_s, of = "key_requests_per_s", options.key_requests_per_s, f"each key of {of}"
+        text = f"overloaded: this node takes {per_s} requests a second for {of} ({setting}); nothing was done"
+        self._later.refuse(outbox, request, Overloaded(text, refusal.wait_ns / SECOND_NS))
+
+    # --- hot keys ----------------------------------------------------------------------------
+
+    def _look(self, requests: Sequence[Any], now: Instant) -> None:
+        self._hot_keys.pass_time(now.monotonic)
+        for request in requests:
+            kind = type(request)
+            keys = [request.key] if kind in _SINGLE else request.keys if kind in _MANY else ()
+            name = self._names.get(request.bucket) if keys else None
+            if name is not None:
+                for key in keys:
+                    self._hot_keys.add(digest(self._seed, name, key), request.bucket, key)
+
+    def facts(self, now: Instant) -> dict[str, str]:
+        """The hottest keys, for `basestore status`: how often in a second, and how many bytes the key has, of
+        which the first follow, and the bucket."""
+        return {
+            f"hot key {rank}": f"{hot.per_s} {hot.size} {hot.key.hex()} {hot.bucket}"
+            for rank, hot in enumerate(self._hot_keys.hottest(now.monotonic), 1)
+        }

@@ -1,0 +1,98 @@
+"""Limits of buckets and keys, against a real node: what its clients are told, in a program and in a shell."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from basestore.config import BucketOptions
+from basestore.consistency import Outcome
+from basestore.errors import Overloaded
+from tests.cluster.processes import Cluster, NodeProcess
+from tests.worlds.patience import eventually
+from tests.worlds.shell import Finished, invoke
+
+HOSTILE = "hot\x1b[31m"
+# So few that what is asked together is over them, however fast this machine is.
+LIMITS = {"default": BucketOptions(requests_per_s=2, key_requests_per_s=1)}
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    with Cluster(Path(tmp_path_factory.mktemp("limits")), 1) as cluster:
+        (node,) = cluster
+        node.configure(replace(node.config, bucket_options=LIMITS))
+        cluster.start()
+        yield node
+
+
+def shell(node: NodeProcess, *arguments: str) -> Finished:
+    return invoke(*arguments, env={"BASESTORE_ENDPOINTS": node.endpoint})
+
+
+def test_of_many_that_are_asked_together_those_over_a_limit_are_told_when_there_is_room(
+    node: NodeProcess,
+) -> None:
+    with node.store() as store:
+        patient = store.retrying(budget=1.0)
+        patient.set("before", "v", bucket="once")  # which has no limit
+        keys = ["k", "k", "a", "b", "c"]
+        results = store.get_many(keys)
+        refused = [each for each in results if isinstance(each, Overloaded)]
+        # Other tests may have used up what there is.
+        assert len(refused) >= 3
+        assert all(each.definite and 0 < each.retry_after <= 3 for each in refused)
+        assert any("(key_requests_per_s)" in str(each) for each in refused)
+        assert any("(requests_per_s)" in str(each) for each in refused)
+        assert patient.set("k", "v").outcome is Outcome.STORED  # as soon as it was told to come again
+
+
+def test_a_write_that_may_be_deferred_is_deferred(node: NodeProcess) -> None:
+    with node.store("any") as store:
+        results = store.set_many([(f"d{number}", "v") for number in range(4)], defer=True)
+        outcomes = {receipt.outcome for receipt in results.raise_for_errors()}
+        assert Outcome.DEFERRED in outcomes
+        assert outcomes <= {Outcome.STORED, Outcome.DEFERRED}
+
+
+@contextmanager
+def asked(node: NodeProcess, key: str) -> Iterator[None]:
+    """For the length of the block a thread asks for this key without a pause."""
+    over = threading.Event()
+
+    def ask() -> None:
+        with node.store() as store:
+            while not over.is_set():
+                store.get_many([key] * 64)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_the_shell_ends_with_3_and_says_which_limit_it_was_and_when_to_try_again(node: NodeProcess) -> None:
+    with asked(node, "k"):
+        ended = shell(node, "get", "k", "-o", "json")
+        while ended.code != 3:  # it came just when there was room
+            ended = shell(node, "get", "k", "-o", "json")
+    told = json.loads(ended.stderr)
+    assert "requests a second for" in told["message"]
+    assert "requests_per_s)" in told["message"]
+    assert 0 < told["retry_after"] <= 1
+
+
+def test_status_names_the_keys_that_are_asked_for_most(node: NodeProcess) -> None:
+    with asked(node, HOSTILE):
+        eventually(lambda: "hot keys: " in shell(node, "status").text, "status names a hot key")
+        text, states = shell(node, "status").text, shell(node, "status", "-o", "json").json
+    assert "\x1b" not in text
+    assert HOSTILE.replace("\x1b", r"\x1b") + " (about " in text
+    assert HOSTILE in [hot["key"] for hot in states[0]["hot_keys"]]
