@@ -187,6 +187,9 @@ class Link:
     def _read(self, poller: Poller, hear: Hear) -> None:
         """Something lies ready: hear it, as far as it is taken and a turn goes. The end of the connection is
         kept for `run` to find."""
+        if self._receives > 1 and poller.hurried:  # what lies there lies there in the next turn too
+            poller.put_off += 1
+            return
         try:
             for _ in range(self._receives):
                 data = self._receive()
@@ -195,7 +198,7 @@ class Link:
                     self.partial_since = trio.current_time() if self._frames.partial else None
                 poller.partial |= self.partial_since is not None
                 self._keep(hear(messages) if messages else messages)
-                if len(data) < RECEIVE_BYTES or self._unheard or self._resting:
+                if len(data) < RECEIVE_BYTES or self._unheard or self._resting or poller.hurried:
                     break
                 if self._frames.partial > RECEIVE_BYTES:  # of a long frame little in a turn, for it is kept
                     break

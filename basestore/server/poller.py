@@ -11,6 +11,11 @@ What comes from elsewhere, another thread included, *rings*: the bell (an eventf
 them) is one more descriptor among the sockets, so it costs neither a task nor a turn of its own. However
 often it is rung before a turn, that turn answers all of it.
 
+A turn must end soon, however much lies ready: who only reads gets nothing done, and what was read first grows
+old (*receive livelock*: Mogul and Ramakrishnan, "Eliminating receive livelock", 1997). Once a turn has read
+for READ_S_MAX it is `hurried`: those who can wait (clients) are left to the next turn, which begins with
+others; other nodes are heard in each.
+
 Owns which sockets are listened to, who is told, and when a turn is due. It only reads: a connection waits by
 itself until it can be written to, which is rare. What the bytes mean is `link.py`'s.
 """
@@ -27,12 +32,14 @@ from contextlib import contextmanager
 import trio
 
 Readable = Callable[[], None]
+READ_S_MAX = 0.01
 _ONE = (1).to_bytes(8, sys.byteorder)  # what an eventfd adds
 
 
 class Poller:
     """Sockets and what to call when they can be read. What a call raises ends `run`. `partial`: somebody has
-    read a part of a frame, since whoever watches over what is held has cleared it."""
+    read a part of a frame, since whoever watches over what is held has cleared it; `put_off`: how many were
+    called in this turn and have left it to the next one."""
 
     def __init__(self) -> None:
         self.partial = False
@@ -43,6 +50,8 @@ class Poller:
             self._heard, self._bell = os.pipe()
         self._rung = False
         self._due_s = math.inf
+        self._until_s = math.inf
+        self._first = self.put_off = 0
         self._timer = trio.CancelScope()
         self._selector.register(self._heard, selectors.EVENT_READ, self._hear)
 
@@ -92,11 +101,28 @@ class Poller:
             with trio.CancelScope(deadline=self._deadline()) as self._timer:
                 while True:
                     await trio.lowlevel.wait_readable(self._selector.fileno())
-                    for key, _ in self._selector.select(0):
-                        key.data()
+                    self._hear_all()
                     after()
             self._due_s = math.inf  # it is time; the next is still to be asked for
             after()
+
+    def _hear_all(self) -> None:
+        ready = self._selector.select(0)
+        first = 0
+        if self.put_off and ready:  # not always the same ones, where a turn does not get to all
+            first = self._first % len(ready)
+            ready = ready[first:] + ready[:first]
+        self.put_off = 0
+        self._until_s = time.monotonic() + READ_S_MAX
+        for key, _ in ready:
+            key.data()
+        if self.put_off:
+            self._first = first + len(ready) - self.put_off
+
+    @property
+    def hurried(self) -> bool:
+        """Whether this turn has read for long enough."""
+        return time.monotonic() > self._until_s
 
     def close(self) -> None:
         """Who rings from now on rings nothing: the bell's number may soon be another file's."""

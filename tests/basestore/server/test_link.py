@@ -1,7 +1,9 @@
 """What a link reads in one turn."""
 
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -10,7 +12,10 @@ import trio
 from basestore.cluster.outbox import Outbox
 from basestore.protocol.client import Get
 from basestore.protocol.envelopes import WRITE, enveloped, seal
+from basestore.protocol.frames import pack
+from basestore.protocol.operator import Status
 from basestore.server import link as module
+from basestore.server import poller as polling
 from basestore.server.link import RECEIVES_MAX, Hear, Link
 from basestore.server.poller import Poller
 from tests.worlds.patience import PATIENCE_S
@@ -22,8 +27,8 @@ FRAME = b"".join(seal([Get(1, "default", b"k" * PIECE_BYTES, 2, 1000, b"", True)
 
 
 @asynccontextmanager
-async def flooded(flood: bytes) -> AsyncIterator[Link]:
-    """A link to whose socket all of it has come."""
+async def flooded(flood: bytes, *, sealed: bool = True) -> AsyncIterator[Link]:
+    """A link to whose socket all of it has come: a client's, if it is `sealed`."""
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     client = await trio.open_tcp_stream(*listener.socket.getsockname()[:2])
     stream = await listener.accept()
@@ -32,7 +37,8 @@ async def flooded(flood: bytes) -> AsyncIterator[Link]:
         while len(await stream.socket.recv(len(flood), trio.socket.MSG_PEEK)) < len(flood):
             pass
     link = Link(stream)
-    link.keep_sealed()
+    if sealed:
+        link.keep_sealed()
     async with listener, client:
         yield link
     link.close()
@@ -58,6 +64,7 @@ async def test_a_flood_is_read_dry_as_far_as_a_turn_goes(
     pieces: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "RECEIVE_BYTES", len(FRAME))
+    monkeypatch.setattr(polling, "READ_S_MAX", math.inf)
     heard, turns = [0], [0]
 
     def hear(frames: list[object]) -> list[object]:
@@ -78,6 +85,7 @@ async def test_of_a_long_frame_little_is_read_in_a_turn_for_it_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "RECEIVE_BYTES", PIECE_BYTES)
+    monkeypatch.setattr(polling, "READ_S_MAX", math.inf)
     begun = enveloped(bytes(RECEIVES_MAX * PIECE_BYTES), 1, 1, 1000, WRITE)[:-1]
     kept = [0]
 
@@ -89,3 +97,34 @@ async def test_of_a_long_frame_little_is_read_in_a_turn_for_it_is_kept(
         await run(link, list, turn)
         assert max(after - before for before, after in pairwise(kept)) == 2 * PIECE_BYTES
     assert link.held == 0  # it is closed
+
+
+async def test_a_turn_that_has_read_for_long_leaves_clients_to_the_next_and_hears_members(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(polling, "READ_S_MAX", -1.0)
+    poller = Poller()
+    async with flooded(FRAME) as client, flooded(pack([Status(1)]), sealed=False) as member:
+        heard: dict[Link, list[object]] = {client: [], member: []}
+
+        def hear(link: Link, messages: list[object]) -> list[object]:
+            heard[link] += messages
+            return []
+
+        def turn() -> None:
+            if not heard[member]:
+                return
+            if polling.READ_S_MAX < 0:
+                assert heard[client] == []
+                assert poller.put_off == 1
+                monkeypatch.setattr(polling, "READ_S_MAX", math.inf)
+            elif heard[client]:
+                nursery.cancel_scope.cancel()
+
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                for link in (client, member):
+                    asked = Outbox(set()), poller, partial(hear, link), lambda: None, 1 << 20
+                    nursery.start_soon(link.run, *asked)
+                nursery.start_soon(poller.run, turn)
+    poller.close()

@@ -3,7 +3,8 @@
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -107,3 +108,31 @@ async def test_what_can_be_read_is_read_while_a_time_is_awaited() -> None:
             theirs.send(b"hello")
             await watched.wait(1)
         assert heard == [b"hello"]
+
+
+async def test_who_is_left_to_the_next_turn_is_heard_in_it() -> None:
+    poller, heard, busy = Poller(), [], [False]
+
+    def readable(number: int) -> None:
+        """In each turn there is time for one of them."""
+        if busy[0]:
+            poller.put_off += 1
+        else:
+            busy[0] = True
+            heard.append(number)
+
+    def turn() -> None:
+        busy[0] = False
+        if len(heard) == 6:
+            nursery.cancel_scope.cancel()
+
+    with ExitStack() as stack, trio.fail_after(PATIENCE_S):
+        for number in range(3):
+            near, far = (stack.enter_context(each) for each in socket.socketpair())
+            far.send(b"x")  # it stays there
+            stack.enter_context(poller.registered(near, partial(readable, number)))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(poller.run, turn)
+    poller.close()
+    assert sorted(heard[:3]) == [0, 1, 2]
+    assert heard[3:] == heard[:3]
