@@ -6,26 +6,31 @@ What is measured is counted, in answers and bytes: a node that is slow is slow t
 
 import resource
 import selectors
+import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
 import pytest
 
+from basestore.config import parse_address
 from basestore.consistency import Level
 from basestore.errors import Overloaded
 from basestore.protocol.client import Credit, Failed, Get, Got, Set, Shed, Written
 from basestore.protocol.codec import Message
-from basestore.protocol.frames import FrameReader
+from basestore.protocol.frames import FrameReader, pack
+from basestore.protocol.handshake import CLIENT_HELLO
 from tests.cluster.processes import NodeProcess
 from tests.cluster.wire import Wire
-from tests.worlds.patience import eventually
+from tests.worlds.patience import PATIENCE_S, eventually
 
 POLITE_HOST: Final = "127.0.0.2"
 PAUSE_S: Final = 0.02
+AGAIN: Final = 20  # strangers, after each pause
 RECEIVE_BYTES: Final = 1 << 16
 
 
@@ -46,6 +51,78 @@ def refused_in(message: Message) -> int:
     if isinstance(message, Shed):
         return sum(message.ranges[1::2])
     return isinstance(message, Failed) and message.code == Overloaded.code
+
+
+class Strangers(threading.Thread):
+    """So many connections to a node that never end, for the length of a `with` block: who is closed comes
+    again, a few hundred a second. They say nothing; with a `name`, every other one calls itself by this
+    member's and goes no further."""
+
+    def __init__(self, node: NodeProcess, count: int, name: str = "") -> None:
+        super().__init__(name="strangers")
+        self._address = parse_address(node.endpoint)
+        self._said = pack([CLIENT_HELLO._replace(sender=name, nonce=bytes(16))]) if name else b""
+        self._selector = selectors.DefaultSelector()
+        self._stopped = threading.Event()
+        self.came = 0
+        self.closed = 0
+        for _ in range(count):
+            self._come()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        self.join()
+        for key in list(self._selector.get_map().values()):
+            key.fileobj.close()  # type: ignore[union-attr]
+        self._selector.close()
+
+    def _come(self) -> None:
+        stranger = socket.create_connection(self._address, PATIENCE_S)
+        self._selector.register(stranger, selectors.EVENT_READ)
+        self.came += 1
+        if self.came % 2:
+            stranger.sendall(self._said)
+
+    def run(self) -> None:
+        while not self._stopped.wait(PAUSE_S):
+            for key, _ in self._selector.select(0)[:AGAIN]:
+                stranger: Any = key.fileobj
+                with suppress(ConnectionResetError):
+                    if stranger.recv(RECEIVE_BYTES):  # a challenge
+                        continue
+                self._selector.unregister(stranger)
+                stranger.close()
+                self.closed += 1
+                self._come()
+
+
+def drip(begun: Sequence[tuple[Wire, bytes]]) -> None:
+    """Go on with what was begun on these connections, a byte at a time on each, until all of them are closed
+    by the node."""
+    with selectors.DefaultSelector() as selector:
+        for wire, rest in begun:
+            selector.register(wire.socket, selectors.EVENT_READ, iter(rest))
+        deadline = time.monotonic() + PATIENCE_S
+        while left := list(selector.get_map().values()):
+            assert time.monotonic() < deadline, f"{len(left)} connections still drip"
+            for key in left:
+                connection: Any = key.fileobj
+                try:
+                    connection.send(bytes([next(key.data)]))
+                except ConnectionError:
+                    selector.unregister(connection)
+            for key, _ in selector.select(PAUSE_S):
+                connection = key.fileobj
+                try:
+                    _received(connection)
+                except ConnectionError:
+                    selector.unregister(connection)
 
 
 class Polite(threading.Thread):

@@ -1,34 +1,24 @@
 """Clients and strangers that come in too great a number, or keep back what they have begun: they cost a
 bounded amount of memory and of slots, a few lines of log, and no member its link."""
 
-import resource
-import selectors
-import socket
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from basestore.config import parse_address
 from basestore.protocol.envelopes import WRITE, enveloped
-from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX, pack
+from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX
 from basestore.protocol.handshake import CLIENT_HELLO, Welcome
 from basestore.server.slots import FILES_RESERVED, FRAME_S_MAX, HELD_BYTES_MAX
+from tests.cluster.floods import Strangers, many_files
 from tests.cluster.processes import Cluster, NodeProcess, running
 from tests.cluster.wire import Wire
-from tests.worlds.patience import PATIENCE_S, eventually
+from tests.worlds.patience import eventually
 
 FILES = FILES_RESERVED + 100
 STRANGERS = 80
 HOLDERS = 120
 CROWD = 2000
-AGAIN = 20  # of them, after each pause
-PAUSE_S = 0.02
 GROWTH_BYTES_MAX = HELD_BYTES_MAX + (150 << 20)
 LOG_BYTES_MAX = 10_000
 
@@ -59,68 +49,12 @@ def test_members_find_their_place_at_a_node_that_clients_and_strangers_have_fill
         assert "Traceback" not in n3.log
 
 
-class Strangers(threading.Thread):
-    """So many connections to a node that never end: who is closed comes again, a few hundred a second. Every
-    other one calls itself by a member's name and goes no further."""
-
-    def __init__(self, node: NodeProcess, count: int, name: str) -> None:
-        super().__init__(name="strangers")
-        self._address = parse_address(node.endpoint)
-        self._said = pack([CLIENT_HELLO._replace(sender=name, nonce=bytes(16))])
-        self._selector = selectors.DefaultSelector()
-        self._stopped = threading.Event()
-        self.came = 0
-        self.closed = 0
-        for _ in range(count):
-            self._come()
-
-    def _come(self) -> None:
-        stranger = socket.create_connection(self._address, PATIENCE_S)
-        self._selector.register(stranger, selectors.EVENT_READ)
-        self.came += 1
-        if self.came % 2:
-            stranger.sendall(self._said)
-
-    def run(self) -> None:
-        while not self._stopped.wait(PAUSE_S):
-            for key, _ in self._selector.select(0)[:AGAIN]:
-                stranger: Any = key.fileobj
-                with suppress(ConnectionResetError):
-                    if stranger.recv(1 << 16):  # a challenge
-                        continue
-                self._selector.unregister(stranger)
-                stranger.close()
-                self.closed += 1
-                self._come()
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self.join()
-        for key in list(self._selector.get_map().values()):
-            key.fileobj.close()  # type: ignore[union-attr]
-        self._selector.close()
-
-
-@pytest.fixture
-def many_files() -> Iterator[None]:
-    """This process may open as many as its strangers need."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = CROWD + 512
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-@pytest.mark.usefixtures("many_files")
 def test_a_member_restarts_among_thousands_that_say_nothing_or_call_themselves_by_its_name(
     tmp_path: Path,
 ) -> None:
-    with running(tmp_path) as cluster:
+    with many_files(CROWD + 512), running(tmp_path) as cluster:
         n1, _, n3 = cluster
-        strangers = Strangers(n3, CROWD, n1.name)
-        try:
-            strangers.start()
+        with Strangers(n3, CROWD, n1.name) as strangers:
             eventually(lambda: strangers.closed > CROWD, "strangers are closed and come again")
             assert _sees(n3, n1.name)
             assert "the link to n1 broke" not in n3.log
@@ -128,8 +62,6 @@ def test_a_member_restarts_among_thousands_that_say_nothing_or_call_themselves_b
             n1.start()
             for node, other in ((n1, n3), (n3, n1)):
                 eventually(partial(_sees, node, other.name), f"{node.name} counts {other.name} again")
-        finally:
-            strangers.stop()
         print(f"{strangers.came} strangers came")
         assert len(n3.log) < LOG_BYTES_MAX
         assert "Traceback" not in n3.log
