@@ -55,6 +55,15 @@ def test_halving_halves_each_count_and_no_other_one(counts: list[int], times: in
     assert sketch.count(known_as(b"nobody")) <= max(counts) >> times
 
 
+def test_what_is_left_over_of_a_cell_that_is_halved_goes_into_no_other_one() -> None:
+    sketch, keys = Sketch(), [known_as(b"%d" % number) for number in range(10_000)]
+    for key in keys:
+        if not sketch.count(key):
+            sketch.add(key)
+    sketch.halve()
+    assert set(map(sketch.count, keys)) == {0}
+
+
 def test_a_count_stops_at_what_a_cell_holds() -> None:
     sketch = Sketch()
     for _ in range(2):
@@ -108,6 +117,14 @@ def test_a_key_that_becomes_hot_late_is_named_though_others_were_there_before() 
         ask(hot, b"%02d" % number, 200, 1000.0)
     ask(hot, b"late", 300, 1000.5)
     assert hot.hottest(1000.5)[0].key == b"late"
+
+
+def test_once_many_that_were_hotter_are_over_another_one_is_named() -> None:
+    hot = HotKeys()
+    for number in range(2 * CANDIDATES):
+        ask(hot, b"%02d" % number, 1000, 1000.0)
+    ask(hot, b"late", 2 * SHOWN_PER_S_MIN, 1020.0)
+    assert [each.key for each in hot.hottest(1020.0)] == [b"late"]
 
 
 def test_what_is_asked_for_no_more_is_forgotten_and_what_is_rare_never_named() -> None:
