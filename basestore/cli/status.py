@@ -29,7 +29,7 @@ def status_command(target: Target, check: bool) -> int:
     """Show all nodes of the cluster.
 
     Their states, records (expired ones too, until they are purged), the hints that they keep for others, and
-    the keys that they are asked for most, if more than about 100 times a second.
+    the keys that they are asked for most, if more than about 250 times a second.
 
     \b
     up         serves

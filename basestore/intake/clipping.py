@@ -12,7 +12,7 @@ greater stamp. (What follows it in the same step is over the limit as well.)
     many                the same for each; some of them may be let in
     scan                counts one a page against its bucket
 
-Hot keys are looked for in one frame in sixteen, whether there are limits or not, before these are applied:
+Hot keys are looked for in one frame of thirty-two, whether there are limits or not, before these are applied:
 whoever is refused is among them.
 """
 
@@ -31,7 +31,7 @@ from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.groups import GetMany, WriteMany, chosen, singly
 
-SAMPLED: Final = 16  # one in so many is looked at for hot keys
+SAMPLED: Final = 32  # one in so many is looked at for hot keys
 GOLDEN: Final = 0.6180339887498949  # what is looked at falls in with no rhythm of the callers
 _SINGLE: Final = frozenset((Get, Set, Delete))
 _MANY: Final = frozenset((GetMany, WriteMany))

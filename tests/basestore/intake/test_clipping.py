@@ -215,7 +215,7 @@ def test_the_keys_that_are_asked_for_most_are_named_whether_they_are_limited_or_
         world.run(1.5)
         client = world.clients[0]
         assert client is not None
-        for _ in range(40 * SAMPLED):
+        for _ in range(20 * SAMPLED):
             many = GetMany(list(range(1, 9)), "default", [key] * 8, QUORUM, 1000)
             asked = many._replace(ids=[client.number() for _ in range(8)])
             world.node(0).receive_client(client.outbox, [asked], world.now(0))
@@ -224,7 +224,7 @@ def test_the_keys_that_are_asked_for_most_are_named_whether_they_are_limited_or_
         world.run(0.1)
         (hot,) = world.state(0).hot_keys
         assert (hot.bucket, hot.key, hot.key_bytes) == ("default", key[:256], len(key))
-        assert 8 * 20 * SAMPLED < hot.requests_per_s < 8 * 60 * SAMPLED
+        assert 0.4 * 8 * 20 * SAMPLED < hot.requests_per_s < 1.1 * 8 * 20 * SAMPLED
         world.run(10)
         assert world.state(0).hot_keys == []
 

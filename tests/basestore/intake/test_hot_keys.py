@@ -114,8 +114,8 @@ def test_the_hottest_are_named_first_and_only_a_few() -> None:
 def test_a_key_that_becomes_hot_late_is_named_though_others_were_there_before() -> None:
     hot = HotKeys()
     for number in range(CANDIDATES):
-        ask(hot, b"%02d" % number, 200, 1000.0)
-    ask(hot, b"late", 300, 1000.5)
+        ask(hot, b"%02d" % number, 2 * SHOWN_PER_S_MIN, 1000.0)
+    ask(hot, b"late", 3 * SHOWN_PER_S_MIN, 1000.5)
     assert hot.hottest(1000.5)[0].key == b"late"
 
 
