@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from basestore.results.explanation import Explanation, HintView, Mend, ReplicaView
     from basestore.results.hints import HintPile, NodeHints
     from basestore.results.loss import AcceptedLoss
-    from basestore.results.nodes import NodeState
+    from basestore.results.nodes import NodeState, Upgrade
     from basestore.results.receipts import Item, Many, ReadResult, Receipt
     from basestore.results.repair import Repair
 
@@ -71,7 +71,7 @@ _HOMES = {
     "basestore.results.explanation": ("Explanation", "HintView", "Mend", "ReplicaView"),
     "basestore.results.hints": ("HintPile", "NodeHints"),
     "basestore.results.loss": ("AcceptedLoss",),
-    "basestore.results.nodes": ("NodeState",),
+    "basestore.results.nodes": ("NodeState", "Upgrade"),
     "basestore.results.receipts": ("Item", "Many", "ReadResult", "Receipt"),
     "basestore.results.repair": ("Repair",),
     "basestore.repair.rule": ("Rule",),
@@ -86,8 +86,8 @@ __all__ = [
     "NodeHints", "NodeState", "Obstacle", "Outcome", "OutcomeUnknown", "Overloaded", "PartitionProof",
     "ReadResult", "ReadTimeout", "Receipt", "Repair", "ReplicaFailure", "ReplicaState", "ReplicaView",
     "RequestFailed", "Rule", "SessionFull", "StorageError", "Store", "StoreSession", "TooStale",
-    "Unavailable", "Unreachable", "Version", "VersionLost", "WriteTimeout", "connect", "open_cluster",
-    "open_node",
+    "Unavailable", "Unreachable", "Upgrade", "Version", "VersionLost", "WriteTimeout", "connect",
+    "open_cluster", "open_node",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:

@@ -41,7 +41,7 @@ from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import ADMIN, class_of
 from basestore.protocol.groups import Found, Stored, requested, singly
 from basestore.protocol.handshake import Goodbye, Names
-from basestore.protocol.operator import Replay
+from basestore.protocol.operator import FinishUpgrade, Replay
 from basestore.repair.rule import Rule
 from basestore.repair.version import Identity
 from basestore.transport.window import Bell, Window
@@ -288,7 +288,7 @@ def lost(told: str, request: Message) -> ConnectionLost:
 
 def late(endpoint: str, request: Message) -> ReadTimeout | WriteTimeout:
     """The error when the node has said nothing by the time that a request's caller has waited for it."""
-    kind = WriteTimeout if isinstance(request, Set | Delete | Replay) else ReadTimeout
+    kind = WriteTimeout if isinstance(request, Set | Delete | Replay | FinishUpgrade) else ReadTimeout
     told = f"{endpoint} did not answer in time. {_advice(request)}"
     return kind(told, None, None, _identity(request))
 
@@ -300,8 +300,9 @@ def _identity(request: Message) -> Identity | None:
 def _advice(request: Message) -> str:
     if isinstance(request, Set | Delete):
         return f"The write may have happened: repeat it as {_identity(request)}, or read to find out"
-    if isinstance(request, Replay):
-        return "It may have been begun: see `basestore hints`, or ask again"
+    if isinstance(request, Replay | FinishUpgrade):
+        shown = "hints" if isinstance(request, Replay) else "status"
+        return f"It may have been begun: see `basestore {shown}`, or ask again"
     return "This request changes nothing: ask again"
 
 

@@ -7,6 +7,7 @@ of which the ledger knows that it may have happened: SUPERSEDED, timeouts, broke
 
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -33,16 +34,20 @@ VALUE_BYTES_MAX = 1500
 
 @dataclass
 class Ledger:
-    """What is known of every key. `attempts` are the values that a later read may show."""
+    """What is known of every key. `attempts` are the values that a later read may show; `errors`: how many
+    writes have ended with which."""
 
     acknowledged: dict[bytes, tuple[Version, bytes]] = field(default_factory=dict)
     attempts: dict[bytes, set[bytes]] = field(default_factory=dict)
     stored: int = 0
     indeterminate: int = 0
     refused: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
 
     def note(self, key: bytes, value: bytes, result: Receipt | BasestoreError) -> None:
         """One write has ended."""
+        if isinstance(result, BasestoreError):
+            self.errors[type(result).__name__] += 1
         if isinstance(result, BasestoreError) and result.definite:
             self.refused += 1
             return
@@ -83,9 +88,12 @@ class Load:
     client that sends small batches, and one asynchronous client with several tasks."""
 
     def __init__(
-        self, cluster: Cluster, nodes: Sequence[NodeProcess] = (), *, seed: int, level: Level = Level.QUORUM
-    ) -> None:
+        self, cluster: Cluster, nodes: Sequence[NodeProcess] = (), *, seed: int, level: Level = Level.QUORUM,
+        rest_s: float = 0.0,
+    ) -> None:  # fmt: skip
+        """`rest_s`: of each writer, between its writes."""
         self.ledger = Ledger()
+        self._rest_s = rest_s
         self._level = level
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -155,8 +163,8 @@ class Load:
                 results = store.set_many(batch.items())
                 for (key, value), result in zip(batch.items(), results, strict=True):
                     self._note(key, value, result)
-                if all(isinstance(result, BasestoreError) for result in results):
-                    self._stop.wait(PAUSE_S)
+                failed = all(isinstance(result, BasestoreError) for result in results)
+                self._stop.wait(max(self._rest_s, PAUSE_S if failed else 0.0))
 
     def _write_async(self, endpoints: list[str], name: str, draw: random.Random) -> None:
         async def task(store: basestore.Store, number: int) -> None:
@@ -165,6 +173,7 @@ class Load:
                 key, value = next(items)
                 try:
                     self._note(key, value, await store.set(key, value))
+                    await trio.sleep(self._rest_s)
                 except BasestoreError as error:
                     self._note(key, value, error)
                     await trio.sleep(PAUSE_S)

@@ -18,7 +18,7 @@ from tests.worlds.shell import COMMAND, Cluster, cluster, invoke, running
 
 NAMES = (
     "set", "get", "delete", "scan", "import", "status", "explain", "hints", "serve", "up", "demo",
-    "completion",
+    "upgrade", "completion",
 )  # fmt: skip
 RECEIPT = {
     "identity",

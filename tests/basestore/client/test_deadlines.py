@@ -63,6 +63,7 @@ CALLS: dict[str, Call] = {
     "node_hints": lambda store: store.node_hints(),
     "node_counters": lambda store: store.node_counters(),
     "node_status": lambda store: store.node_status(),
+    "finish_upgrade": lambda store: store.finish_upgrade(),
     "session": in_session,
 }
 SYNC_CALLS: dict[str, Call] = {
