@@ -34,7 +34,7 @@ from basestore.anti_entropy.healing import Healing
 from basestore.anti_entropy.maintenance import Maintenance
 from basestore.anti_entropy.pace import Pace
 from basestore.anti_entropy.recovery import Recovery
-from basestore.anti_entropy.scheduler import Scheduler
+from basestore.anti_entropy.scheduler import Scheduler, browned_proof_ms
 from basestore.cluster.operations import ANSWERS, Operations
 from basestore.cluster.outbox import OUTBOX_BYTES_MAX, Outbox, weight
 from basestore.cluster.peers import Peers
@@ -179,6 +179,7 @@ class Node:
         )  # fmt: skip
         self.exchanges = Exchanges(local, peers, int.from_bytes(fresh.generation[:4]))
         self.scheduler = Scheduler(local, self.exchanges, peers, self.operations, self.debts.of, now)
+        self.scheduler.browned_proof_ms = browned_proof_ms(self.config.bucket_options)
         self.healing = Healing(replica, placement, peers, self.operations, metrics, losses, request_s_max)
         self.recovery = Recovery(identity, proofs, self.scheduler, placement, losses, request_s_max)
         self._inspector = Inspector(
@@ -263,7 +264,7 @@ class Node:
             self.identity.tick(now)
             self.feature_level.tick()
             self._ceiling.tick(now)
-        self.scheduler.tick(now)
+        self.scheduler.tick(now, self.context.load.brownout)
 
     def step(self, now: Instant) -> int | None:
         """One batch is stored, or more if what this node then hears of itself stages again."""
@@ -335,7 +336,7 @@ class Node:
 
     def _heartbeat(self, now: Instant) -> Ping:
         commit, behind = self.group_commit, self.peers.disk_behind[self.me]
-        told = *self._birth.told, *self.feature_level.told
+        told = *self._birth.told, *self.feature_level.told, self.context.load.brownout
         return Ping(
             int(now.monotonic * 1e6), now.wall_ms, self.identity.counts, commit.generation,
             commit.durable_sequence, self.hints.only_copies(), behind, self.clock.ahead_ms, *told,

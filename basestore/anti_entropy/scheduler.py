@@ -7,17 +7,29 @@ expected to differ, all are compared by one message (`roots.py`); of the others 
 round. Owns that order; the opened exchanges are run by `exchanges.py`. While none of them has anything to do,
 the store sees to itself (`maintenance.py`). All work shares one budget of rows a tick (`pace.py`).
 
+In a brownout (`intake/brownout.py`) of 2, this node's or the peer's, only such proofs are renewed as would
+otherwise grow too old; what somebody has asked for runs all the same. What all replicas are proven to hold is
+known once two replicas tell each other, in the next exchange, what each has proven with a third: so proofs
+are renewed in less than half of the time that it is to stay within.
+
+    proven between n2 and n3       at 0, at 4 and at 8 minutes
+    n1 hears of it from n2         at 4 minutes, just before the second: until it hears of that, at 8, all
+                                   that it knows to be everywhere is up to 8 minutes old, and under 10
+
+Where a bucket's reads may be degraded by less than that, they need younger proofs, and have them.
+
 The moments of the rounds are spread by the golden ratio (Weyl's sequence), which needs no chance: peers
 that start together do not stay in step.
 """
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from basestore.anti_entropy.exchange import LocalSide
 from basestore.anti_entropy.exchanges import Exchanges
 from basestore.anti_entropy.pace import ROWS_BESIDE
 from basestore.cluster.operations import Operations
 from basestore.cluster.peers import Peers
+from basestore.config import BucketOptions
 from basestore.instant import Instant
 
 ROUND_S_MIN = 1.0
@@ -25,10 +37,19 @@ ROUND_S_MAX = 2.0
 GOLDEN = 0.6180339887498949
 TURN_ROUNDS = 5  # after so many rounds every partition has had its turn
 PATIENCE_MS = 2000
+BROWNOUT_RESTING = 2
+PROOF_MS_MAX = 600_000  # what is known to be everywhere stays younger then
+
+
+def browned_proof_ms(options: Mapping[str, BucketOptions]) -> int:
+    """How old proofs may grow in a brownout, as buckets are served so."""
+    degrade_ms = (1000 * each.degrade_s for each in options.values() if each.degrade_s)
+    return min([PROOF_MS_MAX, *degrade_ms]) * 2 // 5
 
 
 class Scheduler:
-    """Rounds and wishes of one node. `due_s`: by member, when its next round is."""
+    """Rounds and wishes of one node. `due_s`: by member, when its next round is; `browned_proof_ms`: how
+    old proofs may grow in a brownout before they are renewed."""
 
     def __init__(
         self, local: LocalSide, exchanges: Exchanges, peers: Peers, operations: Operations,
@@ -49,6 +70,8 @@ class Scheduler:
         self._lot = peers.me * GOLDEN
         self._idle = True  # there is no maintenance to do
         self._working = False  # there was some, when it was looked last
+        self._brownout = 0
+        self.browned_proof_ms = browned_proof_ms({})
 
     def wish(self, member: int, partition: int) -> None:
         """Open an exchange of this partition with that member as soon as possible."""
@@ -82,8 +105,9 @@ class Scheduler:
         under_way = self._working or self._wishes or self._exchanges.count or not self._exchanges.roots.idle
         return not under_way and local.identity.counts and not local.replica.damaged
 
-    def tick(self, now: Instant) -> None:
-        """Begin what is due; end what has stalled."""
+    def tick(self, now: Instant, brownout: int = 0) -> None:
+        """Begin what is due; end what has stalled. `brownout`: this node's."""
+        self._brownout = brownout
         self._pace.tick(self._operations.issued + self._operations.served)
         self._idle = False  # something may have become due with time
         self._exchanges.tick(now)
@@ -134,12 +158,12 @@ class Scheduler:
         self._lot = (self._lot + GOLDEN) % 1.0
         self.due_s[member] = now.monotonic + ROUND_S_MIN + (ROUND_S_MAX - ROUND_S_MIN) * self._lot
         if self._local.identity.counts:  # else recovery wishes for what it needs
-            most, first, rest = self._turn(member)
+            most, first, rest = self._turn(member, now)
             for partition in first:
                 self._exchanges.open(member, partition, now)
             self._exchanges.roots.ask(member, rest, most - len(first))
 
-    def _turn(self, member: int) -> tuple[int, list[int], list[int]]:
+    def _turn(self, member: int, now: Instant) -> tuple[int, list[int], list[int]]:
         """How many exchanges a round with a member may open, the partitions of which one is opened in any
         case, and all others, in the order in which it is their turn."""
         shared = [
@@ -147,11 +171,18 @@ class Scheduler:
             for partition, others in self._certificates.others.items()
             if member in others and self._exchanges.may_open(partition)
         ]
+        if max(self._brownout, self._peers.all[member].brownout) >= BROWNOUT_RESTING:
+            time_ms = self._local.closed_stamps.time_ms(now)
+            shared = [each for each in shared if not self._young(each, member, time_ms)]
         shared.sort(key=lambda partition: (self._made_ms(partition, member), partition))
         most = max(self._pace.at_once, len(shared) // TURN_ROUNDS)
         # Half of the round: debts that cannot end while a replica is down must not hold up the others.
         first = [partition for partition in shared if partition in self._owed[member]][: most // 2]
         return most, first, [partition for partition in shared if partition not in first]
+
+    def _young(self, partition: int, member: int, time_ms: int) -> bool:
+        """Whether there is a proof, and it may grow older. One of later than now has no known age."""
+        return 0 <= time_ms - self._made_ms(partition, member) < self.browned_proof_ms
 
     def _made_ms(self, partition: int, member: int) -> int:
         certificate = self._certificates.certificate(partition, member)

@@ -57,6 +57,7 @@ class Peer:
     takeable: bool = False  # its store may be a copy, and an operator may still take it as it is
     unanswered: tuple[int, float] | None = None  # its last heartbeat, by its clock, and when it came
     base_ms: float = math.inf  # its wall clock minus its monotonic one, when it was last answered at once
+    brownout: int = 0  # how much it leaves out, as it said last
     leaving: bool = False  # it has said goodbye on this link: it still answers, and is asked nothing new
     detector: FailureDetector = field(default_factory=lambda: FailureDetector(PING_S, SILENCE_S_MAX))
     probation: Probation = field(default_factory=Probation)
@@ -248,6 +249,7 @@ class Peers:
         peer.wire, peer.level = message.wire, message.level
         peer.detector.beat(now.monotonic)
         self.note_disk(index, message.disk_behind)
+        peer.brownout = message.brownout
         self.judge(peer, now)
         base_ms = message.wall_ms - message.sent_us / 1e3
         if abs(base_ms - peer.base_ms) > STEP_MS:

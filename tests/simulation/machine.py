@@ -52,6 +52,7 @@ _new = tuple.__new__
 INTERVAL_S = 1.0
 RETRY_S = 0.3
 BROWNOUTS = 0.05, 0.3  # so many lives of machines are hard pressed all along; and where proofs come soon
+BROWNED_PROOF_MS = 1500  # so old proofs grow there, before they are renewed
 LONG_STALL_S = 1.0
 STALLED_ROWS_MAX = 100
 HASTE_MS = 100
@@ -206,6 +207,7 @@ class Machine:
         self.held = node.group_commit.sequence
         summary_log = node.summaries.summary_log
         summary_log.checkpoint_at_bytes, summary_log.slice_bytes, summary_log.slice_nodes = FLUSH
+        node.scheduler.browned_proof_ms = BROWNED_PROOF_MS
         if not self.world.plan.rounds:
             node.scheduler.due_s = dict.fromkeys(node.scheduler.due_s, math.inf)
         if self.world.plan.hasty:

@@ -100,7 +100,7 @@ _EXAMPLES: list[Message] = [
     groups.AppliedGroups([1, 2, 8, 1], [2], GENERATION, 9),
     groups.ReadGroup(1, 5000, [ROW, ROW], True, False),
     groups.HeldGroup(1, [RECORD, b"", HEAD]),
-    heartbeats.Ping(1, 5, True, GENERATION, 9, [3, 9], False, 5, 7, 8, 9, 8),
+    heartbeats.Ping(1, 5, True, GENERATION, 9, [3, 9], False, 5, 7, 8, 9, 8, 2),
     heartbeats.Pong(1, 5),
     heartbeats.StoreClaim(STORE, GENERATION, 9, True, False, b"", False),
     heartbeats.Remembered(STORE, GENERATION, 9, False, False),
