@@ -23,6 +23,7 @@ message is for. It is a peer of itself: what it says to its own replica, `step` 
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from basestore.anti_entropy.birth import Birth
@@ -137,16 +138,16 @@ class Node:
 
     def _begin_talk(self, now: Instant, labels: Mapping[str, str]) -> None:
         """What is said of this node, and the door for what clients ask."""
-        config, intake, delivery, late = self.config, self.intake, self.delivery, self.late_hints
+        intake, delivery, late, hints = self.intake, self.delivery, self.late_hints, self.hints
         self.report = Report(
-            config, dict(labels), self.identity, self.peers, self.replica, self.group_commit, self.operations,
-            self.exchanges, self.certificates, self.recovery, self.hints, self.debts, self.metrics,
-            self.losses, self.context.stamper, self.disk_space, self.feature_level, self.clipping, now, now,
+            self.config, dict(labels), self.identity, self.peers, self.replica, self.group_commit,
+            self.operations, self.exchanges, self.certificates, self.recovery, hints, self.debts,
+            self.metrics, self.losses, self.context.stamper, self.disk_space, self.feature_level,
+            self.clipping, intake, now, now,
         )  # fmt: skip
+        self.context.load.door = intake.door
         self.rest = Rest(self.operations, self.group_commit, self.scheduler, delivery, late, intake)
-        self._own_requests = NodeRequests(
-            self.context, self.report, self.recovery, self.hints, delivery, late
-        )
+        self._own_requests = NodeRequests(self.context, self.report, self.recovery, hints, delivery, late)
 
     def _begin_handoff(self, rules: Mapping[bytes, Rule], placement: Placement, now: Instant) -> None:
         commit = self.group_commit
@@ -359,9 +360,7 @@ class Node:
             Applied: self._applied,
             AppliedGroups: self._applied,
             HeldGroup: lambda member, outbox, message, now: self.operations.held_group(member, message, now),
-            Trace: lambda member, outbox, message, now: answer_trace(
-                outbox, message, self._inspector, self.group_commit
-            ),
+            Trace: partial(answer_trace, self._inspector, self.group_commit),
             Inspect: self._inspect,
             Keep: lambda member, outbox, message, now: self.hints.keep(outbox, message),
             KnownLosses: lambda member, outbox, message, now: self.losses.hear(outbox, message.rows),

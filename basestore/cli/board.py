@@ -16,11 +16,13 @@ from rich.text import Text
 
 from basestore.cli import text
 from basestore.metrics import DEGRADED, FAILURES, LEVELS, OPERATIONS, REPAIRS, Histogram, Metrics
-from basestore.results.nodes import NodeState
+from basestore.results.nodes import NodeState, Pressure
 
 NONE = "-"
 _BEATEN = ("superseded", "lost")
 _SELDOM = ("delete", "scan")
+_AT_DOOR = ("offered", "admitted", "shed")
+_DOOR_NOW = ("under_way", "requests_max", "window", "brownout")
 _HEADINGS = {"set": "SET/S", "delete": "DEL/S", "get": "GET/S", "scan": "SCAN/S"}
 COLUMNS_MIN = 80  # a narrower terminal is shown less
 _STYLES = {"up": "green", "down": "bold red"}
@@ -44,11 +46,13 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One node on the board. `span_s`: the time that `done` was counted in, None when there is none yet."""
+    """One node on the board. `span_s`: the time that `done` was counted in, None when there is none yet;
+    `before`: what had come to its pressure when that began."""
 
     state: NodeState
     span_s: float | None = None
     done: Metrics = field(default_factory=Metrics)
+    before: Pressure | None = None
 
     @classmethod
     def between(cls, earlier: Sample | None, later: Sample) -> Self:
@@ -57,7 +61,8 @@ class View:
             return cls(later.state)
         if earlier.opening != later.opening or later.seconds <= earlier.seconds:
             return cls(later.state)
-        return cls(later.state, later.seconds - earlier.seconds, later.metrics.since(earlier.metrics))
+        span_s, before = later.seconds - earlier.seconds, earlier.state.pressure
+        return cls(later.state, span_s, later.metrics.since(earlier.metrics), before)
 
     @property
     def up(self) -> bool:
@@ -70,6 +75,14 @@ class View:
     def requests(self, operation: str) -> int:
         """Requests of an operation that were answered in the span."""
         return sum(sum(s.outcomes.values()) for name, _, s in self.done.series() if name == operation)
+
+    def at_door(self, what: str) -> dict[str, float] | None:
+        """How many requests a second were offered, admitted or shed, by class; None: that is not known."""
+        pressure = self.state.pressure
+        if pressure is None or self.before is None or self.span_s is None:
+            return None
+        earlier = getattr(self.before, what)
+        return {kind: (n - earlier.get(kind, 0)) / self.span_s for kind, n in getattr(pressure, what).items()}
 
     def durations(self, *operations: str) -> Histogram:
         """How long they took, all levels together."""
@@ -107,7 +120,18 @@ class View:
             "latency_ms": {name: _quantiles(self.durations(name)) for name in OPERATIONS},
             "failed_per_s": _rounded(self.rate(self.failures)),
             "repairs_per_s": _rounded(self.rate(self.repairs)),
+            **self._door_json(),
         }
+
+    def _door_json(self) -> dict[str, Any]:
+        pressure, facts = self.state.pressure, self.state.facts
+        rates = {
+            f"{what}_per_s": None if (told := self.at_door(what)) is None else _all_rounded(told)
+            for what in _AT_DOOR
+        }
+        now = {name: None if pressure is None else getattr(pressure, name) for name in _DOOR_NOW}
+        deferred = {name: facts.get(name.replace("_", " ")) for name in ("deferred_hints", "deferred_bytes")}
+        return rates | now | {name: None if text is None else int(text) for name, text in deferred.items()}
 
 
 @dataclass(slots=True)
@@ -170,6 +194,8 @@ def board(views: Sequence[View], title: str, columns: int) -> RenderableType:
         *notes,
         Text(),
         _requests(views, wide),
+        Text(),
+        _doors(views, wide),
     ]
     lines = by_level(views)
     if lines:
@@ -254,6 +280,35 @@ def _requests(views: Sequence[View], wide: bool) -> Table:
     return table.table
 
 
+def _doors(views: Sequence[View], wide: bool) -> Table:
+    """What comes to each node, and what it does with it."""
+    table = _Grid(
+        wide, "NODE<", "OFFERED/S", "ADMITTED/S", "SHED/S", "UNDER WAY", "WINDOW", "~BROWNOUT", "~DEFERRED"
+    )
+    for view in views:
+        pressure, deferred = view.state.pressure, int(view.state.facts.get("deferred hints", "0"))
+        if pressure is None:
+            table.add_row(view.state.node, *[NONE] * 7)
+            continue
+        offered, admitted, shed = (_sum(view.at_door(what)) for what in _AT_DOOR)
+        full = pressure.busy >= pressure.requests_max
+        table.add_row(
+            view.state.node,
+            _number(offered),
+            _number(admitted),
+            Text(_number(shed), "red" if shed else ""),
+            Text(f"{pressure.busy:,} of {pressure.requests_max:,}", "yellow" if full else ""),
+            NONE if pressure.window is None else f"{pressure.window:,}",
+            Text(f"{pressure.brownout}", "yellow" if pressure.brownout else ""),
+            Text(f"{deferred:,}", "yellow" if deferred else ""),
+        )
+    return table.table
+
+
+def _sum(rates: dict[str, float] | None) -> float | None:
+    return None if rates is None else sum(rates.values())
+
+
 def _levels(lines: dict[tuple[str, str], _Line], wide: bool) -> Table:
     table = _Grid(
         wide, "OPERATION<", "LEVEL<", "ASKED/S", "~BEATEN/S", "FAILED/S", "P50", "P99", "~IDEAL P50", "~P99"
@@ -292,6 +347,10 @@ def _times(histogram: Histogram) -> tuple[str, str]:
     """Its median and 99th percentile, in milliseconds."""
     times = (histogram.quantile(0.5), histogram.quantile(0.99))
     return tuple(NONE if time is None else f"{time * 1e3:.3g}" for time in times)  # type: ignore[return-value]
+
+
+def _all_rounded(rates: dict[str, float]) -> dict[str, float]:
+    return {name: round(rate, 3) for name, rate in rates.items()}
 
 
 def _rounded(value: float | None) -> float | None:

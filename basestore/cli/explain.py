@@ -12,6 +12,7 @@ import click
 from basestore.cli import exits, text
 from basestore.cli.options import Target, data, share
 from basestore.cli.requests import open_store
+from basestore.intake.brownout import left_out_at
 
 if TYPE_CHECKING:
     from basestore.repair.version import Version
@@ -31,8 +32,9 @@ def explain_command(target: Target, key: bytes) -> int:
     """Show why KEY has the value it has.
 
     What each replica holds, which version wins and by which line of the rule, what a reader is shown
-    at each level, which hints are on their way, and what will mend the replicas that are behind.
-    Nothing is repaired, nothing changes.
+    at each level, which hints are on their way, and what will mend the replicas that are behind; and how
+    this very request fared at the node that was asked: its class, how long it waited to be begun, how many
+    its connection may have under way, and what a busy node leaves out. Nothing is repaired, nothing changes.
 
     \b
     value, tombstone, expired, absent  what a replica holds whose word counts
@@ -60,6 +62,10 @@ def explain_command(target: Target, key: bytes) -> int:
     return exits.REFUSED
 
 
+_DEFERRED = (
+    "{} had too much to do, and kept the write for later; it is delivered as soon as there is time for it "
+    "(basestore hints)"
+)
 _LOST = (
     "writes of its partition up to {} may be lost, this key's among them: too few sources were left to "
     "recover from (basestore repair --accept-loss)"
@@ -83,6 +89,9 @@ def in_words(told: "Explanation") -> str:
     if told.lost:
         lines.append(f"{'lost':<10} {_LOST.format(_moment(told.lost))}")
     lines += [f"{'hint':<10} {_hint(told, hint)}" for hint in told.hints]
+    if any(hint.deferred for hint in told.hints):
+        at = text.listed(sorted({hint.at for hint in told.hints if hint.deferred}))
+        lines.append(f"{'deferred':<10} {_DEFERRED.format(at)}")
     lines += [f"{'mending':<10} {_mend(mend, told)}" for mend in told.mends]
     if any(hint.late for hint in told.hints):
         lines.append(f"{'late':<10} {_LATE}")
@@ -90,6 +99,7 @@ def in_words(told: "Explanation") -> str:
         f"{'unheard':<10} {name}: {why}; hints that it may keep are not shown"
         for name, why in told.unheard.items()
     ]
+    lines.append(f"{'request':<10} {_fared(told)}")
     return "\n".join(lines)
 
 
@@ -171,6 +181,14 @@ def _hint(told: "Explanation", hint: "HintView") -> str:
     wins = ", which beats what the replicas hold" if hint.wins else ""
     age = text.age(told.asked_ms - hint.version.wall_ms)
     return f"at {hint.at} for {hint.target}: {what}{hint.version}, {age} old{only}{late}{wins}"
+
+
+def _fared(told: "Explanation") -> str:
+    """How this very request fared where it was asked, and what was left out because of a brownout."""
+    kind, waited_ms, window, brownout = ("?" if each is None else each for each in told.fared)
+    fared = f"class {kind}, waited {waited_ms} ms; window {window}; brownout {brownout}"
+    left_out = text.listed(left_out_at(told.fared.brownout or 0))
+    return f"{fared}: the node leaves out {left_out}" if left_out else fared
 
 
 def _mend(mend: "Mend", told: "Explanation") -> str:

@@ -12,9 +12,10 @@ import click
 from basestore.cli import exits, text
 from basestore.cli.options import Target, share
 from basestore.cli.requests import open_store, with_file
+from basestore.intake.brownout import left_out_at
 
 if TYPE_CHECKING:
-    from basestore.results.nodes import HotKey, NodeState
+    from basestore.results.nodes import HotKey, NodeState, Pressure
 
 KEY_BYTES_SHOWN = 40
 _HEADER = ("NODE", "ENDPOINT", "STATE", "RECORDS", "HINTS", "PID", "")
@@ -36,6 +37,10 @@ def status_command(target: Target, check: bool) -> int:
     starting   not yet known to hold all it should; waits for other nodes
     forgetful  may have lost data, recovers it from other nodes
     down       does not answer
+
+    A node that is asked for more than it can do says so: how many requests are under way, how many it has
+    shed (refused unopened) by class, and what it leaves out in a brownout. With -o json all figures are
+    there: offered, admitted, shed, under_way and waiting by class, requests_max, window, brownout.
     """
     with open_store(target) as store:
         states = store.status()
@@ -70,6 +75,21 @@ def _hot(hot: "HotKey") -> str:
     return f"{key}{'' if whole else '...'}{bucket} (about {hot.requests_per_s:,}/s)"
 
 
+def _pressure(pressure: "Pressure") -> list[str]:
+    """What a node does about being asked for too much, if it is."""
+    notes = []
+    if pressure.busy >= pressure.requests_max:
+        notes.append(f"full: {pressure.busy:,} of {pressure.requests_max:,} requests under way")
+    if any(pressure.shed_lately.values()):
+        lately = [f"{count:,} {kind}" for kind, count in pressure.shed_lately.items() if count]
+        notes.append(f"shed in the last minute: {', '.join(lately)} ({sum(pressure.shed.values()):,} in all)")
+    if pressure.brownout:
+        notes.append(
+            f"brownout {pressure.brownout}: leaves out {text.listed(left_out_at(pressure.brownout))}"
+        )
+    return notes
+
+
 def row(state: "NodeState") -> tuple[object, ...]:
     """A line of the table."""
     records = "-" if state.records is None else state.records
@@ -90,9 +110,13 @@ def row(state: "NodeState") -> tuple[object, ...]:
     for name, partitions in state.debt.items():
         if partitions:
             notes.append(f"{name} may lack writes of {partitions} partitions (basestore hints)")
+    if state.pressure is not None:
+        notes += _pressure(state.pressure)
     if deferred := int(state.facts.get("deferred hints", "0")):
-        waiting = text.counted(deferred, "hint")
-        notes.append(f"{waiting} of deferred writes to deliver (basestore hints)")
+        waiting, kept, most = text.counted(deferred, "hint"), state.facts["deferred bytes"], ""
+        if bound := state.facts.get("deferred bytes max"):
+            most = f", {int(kept):,} of {int(bound):,} bytes"
+        notes.append(f"{waiting} of deferred writes to deliver{most} (basestore hints)")
     if state.hot_keys:
         notes.append("hot keys: " + ", ".join(map(_hot, state.hot_keys)))
     if state.stalled_by:

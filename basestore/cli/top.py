@@ -53,6 +53,11 @@ def top_command(target: Target, once: bool, interval: float) -> int:
     asked/s        requests at this level
     beaten/s       writes that were superseded by a newer one, or lost to an earlier one
     failed/s       requests that ended in an error
+    offered/s      requests that clients have sent; admitted/s: that were begun; shed/s: refused unopened, for
+                   the node is asked for too much
+    under way      requests begun and not answered yet, of how many may be; window: how many a client may
+                   have under way at least; brownout 0 to 2: how much the node leaves out; deferred: hints
+                   of writes that were kept for later
     ideal          when the level would have been met, whatever level was asked for
 
     With -o json each line is a frame. Into a pipe, frames are plain text, one after the other. A terminal of

@@ -8,7 +8,7 @@ A Context begins no request and knows none. It is made once, by the node, and ne
 that requests share and change is in `Load`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from basestore.cluster.feature_level import FeatureLevel
@@ -20,6 +20,7 @@ from basestore.config import BucketOptions
 from basestore.consistency import Level
 from basestore.coordinator.stamper import Stamper
 from basestore.errors import InvalidRequest, RequestFailed, Unavailable
+from basestore.intake.figures import Door
 from basestore.metrics import Metrics
 from basestore.protocol.client import Failed
 from basestore.repair.rule import Rule
@@ -42,6 +43,7 @@ class Load:
     repairs_waiting: set[bytes] = field(default_factory=set)  # rows of `deferred_repair`
     lot: float = 0.0  # the last that was drawn for read repair
     brownout: int = 0  # 0 to 2: how much this node leaves out, to keep up with what it is asked
+    door: Callable[[Outbox], Door] = lambda _: Door()  # how what is being begun has fared at the intake
 
 
 @dataclass(frozen=True, slots=True)

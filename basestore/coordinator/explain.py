@@ -29,10 +29,12 @@ from basestore.coordinator.gather import Conclude, Gather
 from basestore.coordinator.quorum_read import Report
 from basestore.errors import ReadTimeout, RequestFailed, VersionLost
 from basestore.instant import Instant
+from basestore.intake.figures import Door
 from basestore.protocol.client import UNTAKEN
 from basestore.protocol.operator import (
     DOWN,
     LATE,
+    NOT_TOLD,
     Explain,
     Explained,
     KeptHint,
@@ -56,7 +58,9 @@ def explain(context: Context, outbox: Outbox, request: Explain, now: Instant) ->
     """Begin: the replicas hold the row, any member may keep a hint. InvalidRequest or RequestFailed when
     nothing was begun."""
     row, rule = admit_explain(context, outbox, request, now)
-    _trace(context, row, partial(_explained, context, outbox, request, row, rule), request.timeout_ms, now)
+    door = context.load.door(outbox)
+    conclude = partial(_explained, context, outbox, request, row, rule, door)
+    _trace(context, row, conclude, request.timeout_ms, now)
 
 
 def _trace(context: Context, row: bytes, conclude: Conclude, timeout_ms: int, now: Instant) -> None:
@@ -67,12 +71,16 @@ def _trace(context: Context, row: bytes, conclude: Conclude, timeout_ms: int, no
 
 
 def _explained(
-    context: Context, outbox: Outbox, request: Explain, row: bytes, rule: Rule, gather: Gather, now: Instant
-) -> None:
+    context: Context, outbox: Outbox, request: Explain, row: bytes, rule: Rule, door: Door,
+    gather: Gather, now: Instant,
+) -> None:  # fmt: skip
     number_of = context.peers.number_of
     replicas = [number_of[replica] for replica in context.placement.replicas[row_partition(row)]]
     answers: dict[int, Traced] = gather.answers
     hints = [KeptHint(keeper, *hint) for keeper, answer in sorted(answers.items()) for hint in answer.hints]
+    deferred = b"".join(
+        answer.deferred or bytes((NOT_TOLD,)) * len(answer.hints) for _, answer in sorted(answers.items())
+    )
     told = [
         ReplicaRow(number, answers[number].state, answers[number].record, answers[number].stable)
         if number in answers
@@ -84,7 +92,9 @@ def _explained(
     reach = best.reach if best is not None else []
     time_ms = context.peers.clock.about_ms(now)
     lost = max((answer.lost for answer in answers.values()), default=0)
-    answer = Explained(request.id, rule.value, time_ms, told, hints, unheard, reach, lost)
+    answer = Explained(
+        request.id, rule.value, time_ms, told, hints, unheard, reach, lost, *door, deferred
+    )  # fmt: skip
     outbox.put(answer, weight(answer))
 
 

@@ -70,7 +70,7 @@ class Hints:
         self._metrics = metrics
         self._bytes_max = config.hint_bytes_max
         self._age_ms_max = config.hint_age_s_max * 1000
-        self._deferred_bytes_max = config.deferred_bytes_max
+        self.deferred_bytes_max = config.deferred_bytes_max
         self.piles = [Pile(peer.index, peer.name) for peer in losses.peers.all]
         self._pile_of = dict(zip(losses.peers.number_of, self.piles, strict=True))
         self._expire_at = [pile.ages for pile in self.piles]
@@ -107,7 +107,7 @@ class Hints:
     def _has_room(self, pile: Pile, hint: Hint, kept: Hint | None, row: bytes) -> bool:
         more = self._more(pile, hint, kept, row)
         if hint.deferred:
-            return self.deferred_bytes + more <= self._deferred_bytes_max
+            return self.deferred_bytes + more <= self.deferred_bytes_max
         return admits(hint, pile.used(hint), more, self._bytes_max)
 
     @staticmethod
@@ -141,10 +141,10 @@ class Hints:
                 raise Overloaded(_NO_PLACE)
             more += self._more(pile, hint, kept, row) if hint.deferred else 0
             changes.append((pile, kept, hint))
-        if self.deferred_bytes + more > self._deferred_bytes_max:
+        if self.deferred_bytes + more > self.deferred_bytes_max:
             raise Overloaded(
                 f"overloaded: {self.deferred_bytes} bytes of deferred writes wait to be delivered, of "
-                f"{self._deferred_bytes_max} (deferred_bytes_max); nothing was done. Try again later"
+                f"{self.deferred_bytes_max} (deferred_bytes_max); nothing was done. Try again later"
             )
         for pile, kept, hint in changes:
             self._put(pile, row, kept, hint)

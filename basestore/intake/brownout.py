@@ -15,6 +15,16 @@ It falls by one after 5 seconds in which nothing was refused.
 SECOND_S = 1.0
 LEVELS = (5, 15)  # seconds of refusals, until each level is reached
 CALM_S = 5
+LEFT_OUT = (  # by level, in words, each with what is before it
+    (),
+    ("speculation", "read repair by lot"),
+    ("background exchanges but those that keep proofs fresh", "quorums of reads that may be degraded"),
+)
+
+
+def left_out_at(level: int) -> list[str]:
+    """What a node leaves out, in words."""
+    return [each for words in LEFT_OUT[: level + 1] for each in words]
 
 
 class Brownout:

@@ -30,6 +30,10 @@ class Tenant:
     under_way: int = 0
     bytes: int = 0
 
+    def holds_less(self, requests: int, size: int) -> bool:
+        """Whether less than that is under way of it; one request always may be."""
+        return self.under_way < max(1, requests) and self.bytes < size
+
 
 def unbounded() -> int:
     """As much room as anybody wants."""

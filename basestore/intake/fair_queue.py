@@ -21,12 +21,19 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
+from basestore.protocol.envelopes import BULK, DEFERRABLE
+
 BURST_S = 0.1
 WAIT_S_MAX = 0.1  # of what waits in a burst
 STANDING_WAIT_S_MAX = 0.02  # a step of a node lasts up to half of that
 TIME_SHARE_MAX = 0.5  # of a request's own time
 COST_BYTES = 4096  # that weigh as much as one more request
 DEBTS_MAX = 4096  # a stranger may come from many addresses
+
+
+def class_in(frame: Any) -> int:
+    """The class that its envelope says. Whoever lies is found out when it is opened."""
+    return min(int(frame.kind) & ~DEFERRABLE, BULK)
 
 
 class Waiting(NamedTuple):

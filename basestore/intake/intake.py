@@ -32,12 +32,13 @@ from basestore.errors import InvalidRequest
 from basestore.instant import Instant
 from basestore.intake.brownout import Brownout
 from basestore.intake.caller import Caller, Opened, Tenant, unbounded
-from basestore.intake.fair_queue import STANDING_WAIT_S_MAX, FairQueue, Waiting
+from basestore.intake.fair_queue import STANDING_WAIT_S_MAX, FairQueue, Waiting, class_in
+from basestore.intake.figures import UNKNOWN, Door, Figures, Lately
 from basestore.intake.windows import Windows
 from basestore.protocol.client import Failed, Shed
 from basestore.protocol.codec import Decoder
 from basestore.protocol.envelopes import ADMIN, BULK, DEFERRABLE, READ, WRITE, Sealed, Unsealed
-from basestore.protocol.groups import first, requests_in
+from basestore.protocol.groups import first, requests_in, with_less
 from basestore.protocol.limits import ProtocolError, UnknownKind
 
 ADMIN_MAX: Final = 16
@@ -69,6 +70,8 @@ class Intake:
         self.brownout = Brownout()
         self.broken: dict[Outbox, str] = {}
         self.offered, self.begun, self.shed = [0] * 4, [0] * 4, [0] * 4
+        self._shed_lately = Lately()
+        self._opening = ADMIN, 0  # of the frame that was opened last: its class, and how many ms it waited
         self.unopened_bytes = 0
         self.under_way = [0] * 4  # by class
         self.bytes_under_way = 0
@@ -84,12 +87,9 @@ class Intake:
     # --- who asks ----------------------------------------------------------------------------
 
     def open(
-        self,
-        outbox: Outbox,
-        tenant: str = "",
-        decoder: Decoder | None = None,
+        self, outbox: Outbox, tenant: str = "", decoder: Decoder | None = None,
         room: Callable[[], int] = unbounded,
-    ) -> Caller:
+    ) -> Caller:  # fmt: skip
         """A client has connected."""
         decoder = decoder or Decoder()
         outbox.version = decoder.version
@@ -131,7 +131,7 @@ class Intake:
         caller.heard_s = now.monotonic
         roomy = True
         for frame in frames:
-            kind, asks = _class(frame), frame.asks
+            kind, asks = class_in(frame), frame.asks
             self.offered[kind] += asks
             queue = self._queues[kind]
             if self.unopened_bytes > ALL_UNOPENED_BYTES_MAX:
@@ -226,10 +226,10 @@ class Intake:
 
     def _may_enter(self, tenant: Tenant) -> bool:
         if self._roomy:
-            if _holds_less(tenant, self.requests_max // 2, BEGUN_BYTES_MAX // 2):
+            if tenant.holds_less(self.requests_max // 2, BEGUN_BYTES_MAX // 2):
                 return True
             return not any(self._queues[kind].others(tenant) for kind in _KINDS)  # in any class
-        return _holds_less(tenant, self.requests_max // LITTLE, BEGUN_BYTES_MAX // LITTLE)
+        return tenant.holds_less(self.requests_max // LITTLE, BEGUN_BYTES_MAX // LITTLE)
 
     def _open(self, waiting: Waiting, now: Instant) -> None:
         """Begin what is in a frame."""
@@ -237,10 +237,10 @@ class Intake:
         requests = self._opened(waiting)
         waited_ms = int((now.monotonic - waiting.read_s) * 1e3)
         if waited_ms * LATE > waiting.frame.timeout_ms > 0:
-            requests = [_with_less(each, waited_ms) for each in requests]
+            requests = [with_less(each, waited_ms) for each in requests]
+        kind, _ = self._opening = class_in(waiting.frame), waited_ms
         if requests:
-            frame = waiting.frame
-            self._begin(waiting.caller, (_class(frame), requests, frame.size), now)
+            self._begin(waiting.caller, (kind, requests, waiting.frame.size), now)
 
     def _opened(self, waiting: Waiting) -> list[Any]:
         """The requests in a frame; none where that is wrong, and its caller is told, or disconnected."""
@@ -290,6 +290,7 @@ class Intake:
         for caller in list(self._clogged):
             while caller.clogged and caller.room() > 0:
                 if caller.rest[1]:
+                    self._opening = caller.rest[0], UNKNOWN
                     self._begin(caller, caller.rest, now)
                 else:
                     self._open(caller.behind.popleft(), now)
@@ -310,7 +311,7 @@ class Intake:
     def _short_of_room(self, waiting: Waiting, now_s: float) -> bool:
         """Whether it was refused for this node does not keep up: not for it had next to no time, nor for its
         caller takes no answers, nor for operators ask too much at once."""
-        if _class(waiting.frame) == ADMIN:
+        if class_in(waiting.frame) == ADMIN:
             return False
         return not self._roomy or now_s - waiting.read_s > STANDING_WAIT_S_MAX
 
@@ -318,7 +319,7 @@ class Intake:
         """It has waited too long: do nothing of it, or keep for later what may be kept."""
         frame, caller = waiting.frame, waiting.caller
         if not frame.kind & DEFERRABLE:
-            self._lose(caller, _class(frame), frame.first, frame.asks)
+            self._lose(caller, class_in(frame), frame.first, frame.asks)
             return
         requests = self._opened(waiting)
         if requests:
@@ -373,24 +374,23 @@ class Intake:
     def tick(self, now: Instant) -> int:
         """Look how many ask, and whether too much was asked for; the brownout's level."""
         self.brownout.tick(now.monotonic)
+        self._shed_lately.tick(self.shed, now.monotonic)
         self.windows.tick(self._callers.values(), sum(self.offered), sum(self.begun), now.monotonic)
         return self.brownout.level
 
+    def figures(self) -> Figures:
+        """How it stands."""
+        return Figures(
+            tuple(self.offered), tuple(self.begun), tuple(self.shed), self._shed_lately.of(self.shed),
+            tuple(self.under_way), tuple(queue.asks for queue in self._queues), self.requests_max,
+            self.unopened_bytes, min(map(self.windows.of, self._callers.values()), default=None),
+            self.brownout.level, self.windows.retry_ms,
+        )  # fmt: skip
 
-def _class(frame: Frame) -> int:
-    """Whoever lies is found out when it is opened."""
-    return min(frame.kind & ~DEFERRABLE, BULK)
-
-
-def _holds_less(tenant: Tenant, requests: int, size: int) -> bool:
-    """Whether less than that is under way of it; one request always may be."""
-    return tenant.under_way < max(1, requests) and tenant.bytes < size
-
-
-def _with_less(request: Any, waited_ms: int) -> Any:
-    """The same, with less time."""
-    timeout_ms = getattr(request, "timeout_ms", 0)
-    return request._replace(timeout_ms=timeout_ms - waited_ms) if timeout_ms > waited_ms else request
+    def door(self, outbox: Outbox) -> Door:
+        """How the request has fared that is being begun, of this caller."""
+        caller = self._callers.get(outbox)
+        return Door(*self._opening, self.windows.of(caller) if caller else UNKNOWN, self.brownout.level)
 
 
 def _hopeless(waiting: Waiting, now_s: float) -> bool:

@@ -12,6 +12,7 @@ from basestore.cluster.operations import Operations
 from basestore.cluster.peers import Peers
 from basestore.handoff.hints import Hints
 from basestore.instant import Instant
+from basestore.intake.figures import Figures
 from basestore.observe.status import state
 from basestore.repair.version import COUNTER_BITS
 from basestore.replica.disk_space import DiskSpace
@@ -117,7 +118,9 @@ class Gauges(NamedTuple):
     disk_behind      whether the disk does not keep up; `stuck_s`: since when no sync has ended, if too long
     exchanges        of anti-entropy that are open
     lossy            partitions of which writes may be lost, and nobody has accepted that
-    deferred_hints   hints of deferred writes, which wait to be delivered; `deferred_bytes`: what they take
+    deferred_hints   hints of deferred writes, which wait to be delivered; `deferred_bytes`: what they take,
+                     of `deferred_bytes_max`
+    intake           how what clients ask fares at the door
     """
 
     state: str
@@ -137,6 +140,8 @@ class Gauges(NamedTuple):
     lossy: int
     deferred_hints: int
     deferred_bytes: int
+    deferred_bytes_max: int
+    intake: Figures
 
     @classmethod
     def of(
@@ -151,13 +156,15 @@ class Gauges(NamedTuple):
         disk: DiskSpace,
         lossy: int,
         hints: Hints,
+        intake: Figures,
     ) -> Self:
         """Read off these rooms; what are gauges already have their own."""
         return cls(
             state(identity), identity.counts, replica.summaries.records, len(replica.damaged),
             operations.count, operations.bytes, group_commit.sequence - group_commit.durable_sequence,
             group_commit.unsynced_bytes, group_commit.full, group_commit.stuck_s, exchanges.count, lag, peers,
-            disk, lossy, hints.deferred_count, hints.deferred_bytes,
+            disk, lossy, hints.deferred_count, hints.deferred_bytes, hints.deferred_bytes_max,
+            intake,
         )  # fmt: skip
 
     def facts(self) -> dict[str, str]:

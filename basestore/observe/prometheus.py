@@ -5,7 +5,7 @@ All families come from one copy of the numbers, made when the rendering begins, 
 although the node goes on while it is made. Nothing is served here (`server/pages.py` does).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import prometheus_client
 from prometheus_client import ProcessCollector
@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from basestore.metrics import BOUNDS_S, COUNTERS, DEGRADED, EXCHANGES, REPAIRS, Histogram, Metrics
 from basestore.observe.gauges import Gauges, PeerGauges
+from basestore.protocol.envelopes import CLASSES
 
 MEDIA = "text/plain; version=0.0.4; charset=utf-8"
 STATES = ("up", "starting", "forgetful")
@@ -55,6 +56,7 @@ class Exposition(Collector):
         yield from self._requests()
         yield from self._counters()
         yield from self._state()
+        yield from self._door()
         yield from self._peers()
         yield from ProcessCollector(registry=None).collect()
 
@@ -124,6 +126,7 @@ class Exposition(Collector):
             ("lossy_partitions", "Partitions whose loss nobody has accepted.", now.lossy),
             ("deferred_hints", "Hints of deferred writes, to be delivered.", now.deferred_hints),
             ("deferred_bytes", "What hints of deferred writes take.", now.deferred_bytes),
+            ("deferred_bytes_max", "How much they may take.", now.deferred_bytes_max),
             ("operations", "Requests and other work under way.", now.operations),
             ("operations_bytes", "What the work under way holds.", now.operation_bytes),
             ("unsynced_commits", "Commits that are not durable yet.", now.durable_lag),
@@ -145,6 +148,35 @@ class Exposition(Collector):
         if now.lag.stable_lag_ms is not None:
             text = "How far the stable stamp that is furthest behind is behind the clock."
             yield GaugeMetricFamily("basestore_stable_lag_seconds", text, now.lag.stable_lag_ms / 1e3)
+
+    def _door(self) -> Iterator[Metric]:
+        """What comes to the intake, and what it does with it."""
+        now = self._gauges.intake
+        kinds: tuple[tuple[type[CounterMetricFamily | GaugeMetricFamily], str, str, Sequence[int]], ...] = (
+            (CounterMetricFamily, "offered", "Requests that clients have sent, by class.", now.offered),
+            (
+                CounterMetricFamily, "admitted", "Requests that were begun, or kept for later, by class.",
+                now.admitted,
+            ),
+            (CounterMetricFamily, "shed", "Requests that were refused unopened, by class.", now.shed),
+            (GaugeMetricFamily, "under_way", "Requests begun and not answered, by class.", now.under_way),
+            (GaugeMetricFamily, "waiting", "Requests that wait to be begun, by class.", now.waiting),
+        )  # fmt: skip
+        for family_of, name, text, counts in kinds:
+            family = family_of(f"basestore_requests_{name}", text, labels=["class"])
+            for kind, count in zip(CLASSES, counts, strict=True):
+                family.add_metric([kind], count)
+            yield family
+        for name, text, value in (
+            ("requests_under_way_max", "How many but those of class admin may be.", now.requests_max),
+            ("requests_unopened_bytes", "What requests take that wait to be begun.", now.unopened_bytes),
+            ("brownout_level", "How much the node leaves out, to keep up: 0 to 2.", now.brownout),
+            ("shed_retry_seconds", "When what is shed now may be done.", now.retry_ms / 1e3),
+        ):
+            yield GaugeMetricFamily(f"basestore_{name}", text, value)
+        if now.window is not None:
+            text = "How many requests a client should have under way that has the fewest."
+            yield GaugeMetricFamily("basestore_window_requests", text, now.window)
 
     def _peers(self) -> Iterator[Metric]:
         def of_each(name: str, text: str, values: Iterable[tuple[PeerGauges, float | None]]) -> Metric:

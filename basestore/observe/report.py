@@ -22,6 +22,7 @@ from basestore.handoff.debts import Debts
 from basestore.handoff.hints import Hints
 from basestore.instant import Instant
 from basestore.intake.clipping import Clipping
+from basestore.intake.intake import Intake
 from basestore.metrics import Metrics
 from basestore.observe import status
 from basestore.observe.gauges import Gauges, Lag, PeerGauges
@@ -54,6 +55,7 @@ class Report:
     disk_space: DiskSpace
     feature_level: FeatureLevel
     clipping: Clipping
+    intake: Intake
     opened: Instant
     ticked: Instant
 
@@ -62,7 +64,7 @@ class Report:
         return Gauges.of(
             self.identity, self.replica, self.group_commit, self.operations, self.exchanges, self._lag(),
             PeerGauges.of(self.peers, self.hints), self.disk_space,
-            len({row.partition for row in self.losses.all_open}), self.hints,
+            len({row.partition for row in self.losses.all_open}), self.hints, self.intake.figures(),
         )  # fmt: skip
 
     def facts(self) -> dict[str, str]:
@@ -71,9 +73,11 @@ class Report:
             self.config, self.identity, self.peers, self.replica, self.certificates, self.recovery,
             self.hints, self.debts, self.losses, self.group_commit.trouble, self.stamper.trouble(self.ticked),
         )  # fmt: skip
+        known["deferred bytes max"] = str(self.hints.deferred_bytes_max)
+        lag, disk = self._lag().facts(), self.disk_space.facts()
         level = {"feature level": str(self.feature_level.level or "")}
-        hot = self.clipping.facts(self.ticked)
-        return known | self._lag().facts() | self.disk_space.facts() | level | hot | dict(self.labels)
+        hot, door = self.clipping.facts(self.ticked), self.intake.figures().facts()
+        return known | door | lag | disk | level | hot | dict(self.labels)
 
     def counters(self, now: Instant) -> dict[str, str]:
         """The facts, and what was counted since this opening of the store, up to now."""

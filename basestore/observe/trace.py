@@ -6,9 +6,20 @@ even noted.
 
 from basestore.cluster.outbox import Outbox, weight
 from basestore.cluster.placement import row_partition
+from basestore.instant import Instant
 from basestore.observe.inspect import Inspector
 from basestore.observe.status import state
-from basestore.protocol.operator import DAMAGED, LATE, ONLY_COPY, UP, Reach, Trace, Traced, TracedHint
+from basestore.protocol.operator import (
+    DAMAGED,
+    DEFERRED,
+    LATE,
+    ONLY_COPY,
+    UP,
+    Reach,
+    Trace,
+    Traced,
+    TracedHint,
+)
 from basestore.protocol.replication import Rejected
 from basestore.repair.version import RECORD_BYTES_MIN, Record
 from basestore.repair.write_repair import Hint
@@ -32,7 +43,8 @@ def trace(message: Trace, here: Inspector) -> Traced:
         known = certificates.reach(partition)
         reach = [Reach(peers.number_of[member], proof, claim) for member, proof, claim in known]
     lost = max((row.upto for row in here.losses.open(partition)), default=0)
-    return Traced(message.id, said, record or b"", told, stable, reach, lost)
+    deferred = bytes(DEFERRED * hint.deferred for _, hint in kept)
+    return Traced(message.id, said, record or b"", told, stable, reach, lost, deferred)
 
 
 def _sort_of(hint: Hint) -> int:
@@ -52,7 +64,9 @@ def _record(replica: Replica, row: bytes) -> bytes | None:
     return stored[:RECORD_BYTES_MIN]
 
 
-def answer_trace(outbox: Outbox, message: Trace, inspector: Inspector, group_commit: GroupCommit) -> None:
+def answer_trace(
+    inspector: Inspector, group_commit: GroupCommit, member: int, outbox: Outbox, message: Trace, now: Instant
+) -> None:
     """What a member is told that asks for it."""
     if group_commit.full:  # the answer would wait behind what is not stored, or not durable
         outbox.put(Rejected(message.id, group_commit.refusal, True))

@@ -36,6 +36,7 @@ REQUESTS_MAX: Final = 256  # of a frame
 REQUESTS_BYTES: Final = 1 << 20  # of its keys and values, unless it is one request
 TIMEOUT_MS_SAID: Final = (1 << 32) - 1
 ADMIN, READ, WRITE, BULK = range(4)
+CLASSES: Final = ("admin", "read", "write", "bulk")
 DEFERRABLE: Final = 0x80
 _CLASSES: Final = {Get: READ, GetMany: READ, Set: WRITE, Delete: WRITE, WriteMany: WRITE, Scan: BULK}
 _HEADER: Final = struct.Struct(">IIIQHIB")

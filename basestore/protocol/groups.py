@@ -338,3 +338,9 @@ def _write_many(
         after,
         kind is Delete,
     )
+
+
+def with_less(request: Any, waited_ms: int) -> Any:
+    """A request, or a group of them, with less time."""
+    timeout_ms = getattr(request, "timeout_ms", 0)
+    return request._replace(timeout_ms=timeout_ms - waited_ms) if timeout_ms > waited_ms else request

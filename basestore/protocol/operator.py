@@ -24,6 +24,9 @@ DOWN: Final = "down"
 # What a hint that is traced is, as a sum.
 ONLY_COPY: Final = 1
 LATE: Final = 2
+# Whether a hint is of a deferred write: 0 no, 1 yes.
+DEFERRED: Final = 1
+NOT_TOLD: Final = 2
 
 STORE_STATES: Final = frozenset((UP, STARTING, FORGETFUL))
 TRACED_STATES: Final = STORE_STATES | {DAMAGED}
@@ -171,10 +174,12 @@ class KeptHint(NamedTuple):
     head: bytes
 
 
-@message(25)
+@message(25, added={"kind": 9, "waited_ms": 9, "window": 9, "brownout": 9, "deferred": 9})
 class Explained(NamedTuple):
     """The answer to Explain. `wall_ms`: now, by the node's clock. `reach` is that of the replica with the
-    greatest stable stamp; `lost` the greatest that any told."""
+    greatest stable stamp; `lost` the greatest that any told. How the request fared: its class, how long it
+    waited until it was begun, how many its connection should have under way, and the node's brownout (-1: not
+    known). `deferred`: of each hint a byte, as in Traced; empty: not told."""
 
     id: int
     rule: str
@@ -184,9 +189,15 @@ class Explained(NamedTuple):
     unheard: list[Unheard]
     reach: list[Reach]
     lost: int
+    kind: int = -1
+    waited_ms: int = -1
+    window: int = -1
+    brownout: int = -1
+    deferred: bytes = b""
 
     def check(self) -> str:
         sound = all(len(hint.head) == HEAD_BYTES for hint in self.hints)
+        sound = sound and len(self.deferred) in (0, len(self.hints))
         return "" if sound else "names hints that are none"
 
 
@@ -257,12 +268,13 @@ class Trace(NamedTuple):
         return "" if len(self.row) > 3 else "names no row"
 
 
-@message(46)
+@message(46, added={"deferred": 9})
 class Traced(NamedTuple):
     """The answer to Trace. `state`: up, starting or forgetful, as the store is, or damaged, as the
     record is. `record`: without its value, empty when none is held. `stable`: the partition's stable stamp, 0
     at a member that does not hold it; `reach`: of each other replica; `lost`: up to which stamp what was
-    written to it may be lost, and nobody has accepted that, or 0."""
+    written to it may be lost, and nobody has accepted that, or 0. `deferred`: of each hint a byte, DEFERRED
+    if it is of a deferred write, or 0; empty: not told."""
 
     id: int
     state: str
@@ -271,11 +283,13 @@ class Traced(NamedTuple):
     stable: int
     reach: list[Reach]
     lost: int
+    deferred: bytes = b""
 
     def check(self) -> str:
         if self.state not in TRACED_STATES or len(self.record) not in (0, RECORD_BYTES_MIN):
             return "does not say what is held"
         sound = all(len(hint.head) == HEAD_BYTES and 0 <= hint.sort < 4 for hint in self.hints)
+        sound = sound and len(self.deferred) in (0, len(self.hints))
         return "" if sound else "names hints that are none"
 
 

@@ -8,11 +8,23 @@ whose record is damaged is shown, and that is all. Pure; refuses to guess what a
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from basestore.consistency import Level
 from basestore.protocol.codec import Message
-from basestore.protocol.operator import DAMAGED, DOWN, FORGETFUL, LATE, ONLY_COPY, STARTING, UP, Explained
+from basestore.protocol.envelopes import CLASSES
+from basestore.protocol.operator import (
+    DAMAGED,
+    DEFERRED,
+    DOWN,
+    FORGETFUL,
+    LATE,
+    NOT_TOLD,
+    ONLY_COPY,
+    STARTING,
+    UP,
+    Explained,
+)
 from basestore.repair.digest_tree import due_of
 from basestore.repair.read_repair import NOTHING, plan
 from basestore.repair.rule import Rule
@@ -59,7 +71,8 @@ class ReplicaView:
 class HintView:
     """A hint for this key: kept at the node `at`, for the replica `target`. `only_copy`: no replica is
     known to have it. `late`: it is not delivered any more, but waits for `hints replay --late`. `wins`:
-    what it carries beats all that the replicas hold."""
+    what it carries beats all that the replicas hold. `deferred`: it is of a write that the node has kept
+    for later, for it had too much to do; None: that was not told."""
 
     at: str
     target: str
@@ -68,6 +81,7 @@ class HintView:
     only_copy: bool
     late: bool
     wins: bool
+    deferred: bool | None = False
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -78,7 +92,25 @@ class HintView:
             "only_copy": self.only_copy,
             "late": self.late,
             "wins": self.wins,
+            "deferred": self.deferred,
         }
+
+
+class Fared(NamedTuple):
+    """How this request fared at the node that was asked: its class (admin), how many ms it waited until it
+    was begun, how many requests its connection should have under way, and the node's brownout (0 to 2); None
+    for what was not told."""
+
+    kind: str | None
+    waited_ms: int | None
+    window: int | None
+    brownout: int | None
+
+    @classmethod
+    def of(cls, answer: Explained) -> Self:
+        kind, *numbers = answer.kind, answer.waited_ms, answer.window, answer.brownout
+        named = CLASSES[kind] if 0 <= kind < len(CLASSES) else None
+        return cls(named, *(None if number < 0 else number for number in numbers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +152,7 @@ class Explanation:
               how far its proofs with all others do; stamps, 0: nothing is proven
     members   the names of all nodes of the cluster, by number
     lost      up to which stamp writes of its partition may be lost, and nobody has accepted that; 0: none
+    fared     how this request fared at the node that was asked
     """
 
     key: bytes
@@ -137,6 +170,7 @@ class Explanation:
     reach: dict[str, tuple[int, int]]
     members: Mapping[int, str]
     lost: int
+    fared: Fared
 
     @property
     def settled(self) -> bool:
@@ -183,6 +217,10 @@ class Explanation:
             "held_back_by": list(self.held_back_by),
             "lost_ms": self.lost >> COUNTER_BITS or None,
             "unheard": self.unheard,
+            "class": self.fared.kind,
+            "waited_ms": self.fared.waited_ms,
+            "window": self.fared.window,
+            "brownout": self.fared.brownout,
         }
 
 
@@ -239,6 +277,7 @@ def _explain(answer: Explained, bucket: str, key: bytes, members: Mapping[int, s
         {members[number]: (proof, claim) for number, proof, claim in answer.reach},
         dict(members),
         answer.lost,
+        Fared.of(answer),
     )
 
 
@@ -258,13 +297,17 @@ def _view(state: str, record: Record | None, wall_ms: int, reason: str) -> Repli
 
 def _hints(answer: Explained, rule: Rule, best: bytes, members: Mapping[int, str]) -> tuple[HintView, ...]:
     views = []
-    for at, target, sort, head in answer.hints:
+    told = answer.deferred or bytes((NOT_TOLD,)) * len(answer.hints)
+    for (at, target, sort, head), marked in zip(answer.hints, told, strict=True):
         version = Version.decode(head[:VERSION_BYTES])
         wins = _beats(rule, head, best)
         only_copy, late = bool(sort & ONLY_COPY), bool(sort & LATE)
         views.append(
-            HintView(members[at], members[target], version, is_tombstone(head), only_copy, late, wins)
-        )
+            HintView(
+                members[at], members[target], version, is_tombstone(head), only_copy, late, wins,
+                None if marked == NOT_TOLD else marked == DEFERRED,
+            )
+        )  # fmt: skip
     return tuple(views)
 
 

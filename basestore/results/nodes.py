@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from basestore.protocol.codec import Message
+from basestore.protocol.envelopes import ADMIN, CLASSES
 from basestore.protocol.operator import NodeStatus, UpgradeFinished
 from basestore.results.answers import SENSELESS, encode_text, error_of, senseless
 
 # Facts that are numbers, and lists of names; all others are text.
 _NUMBERS = (
     "damaged", "lossy", "lost until ms", "unproven", "stable lag ms", "disk free bytes", "disk reserve bytes",
-    "deferred hints", "deferred bytes", "feature level",
+    "deferred hints", "deferred bytes", "deferred bytes max", "requests max", "unopened bytes", "window",
+    "brownout", "retry ms", "feature level",
 )  # fmt: skip
 _LISTS = ("alive", "stalled by")
 _HOT_KEY = "hot key "
@@ -39,6 +41,37 @@ class HotKey:
             "key_bytes": self.key_bytes,
             "requests_per_s": self.requests_per_s,
         }
+
+
+_BY_CLASS = ("offered", "admitted", "shed", "shed lately", "under way", "waiting")  # and the class
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """What a node does with what clients ask; what is a dict is by class (admin, read, write, bulk).
+
+    offered, admitted, shed  requests since the store was opened: all, those that were begun, and those that
+                             were refused unopened; `shed_lately`: in the last minute
+    under_way                begun, and not answered yet; of all but admin at most about `requests_max`
+    window                   how many requests a client should have under way that has the fewest; None:
+                             no client is connected
+    brownout                 0 to 2: how much the node leaves out
+    """
+
+    offered: dict[str, int]
+    admitted: dict[str, int]
+    shed: dict[str, int]
+    shed_lately: dict[str, int]
+    under_way: dict[str, int]
+    waiting: dict[str, int]
+    requests_max: int
+    window: int | None
+    brownout: int
+
+    @property
+    def busy(self) -> int:
+        """Requests under way that count for `requests_max`."""
+        return sum(count for kind, count in self.under_way.items() if kind != CLASSES[ADMIN])
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +138,22 @@ class NodeState:
         return lossy, int(self.facts.get("lost until ms", "0")), self.facts.get("lost sources", "")
 
     @property
+    def pressure(self) -> Pressure | None:
+        """What it does with what clients ask; None: it does not say so, for it is down, or older."""
+        facts = self.facts
+        if "requests max" not in facts or "brownout" not in facts:
+            return None
+        by_class = {
+            name.replace(" ", "_"): {
+                kind: int(facts[f"{name} {kind}"]) for kind in CLASSES if f"{name} {kind}" in facts
+            }
+            for name in _BY_CLASS
+        }
+        window = int(facts["window"]) if facts.get("window") else None
+        requests_max, brownout = int(facts["requests max"]), int(facts["brownout"])
+        return Pressure(**by_class, requests_max=requests_max, window=window, brownout=brownout)
+
+    @property
     def stalled_by(self) -> list[str]:
         """The members because of which it is further behind than it should be."""
         return self.facts.get("stalled by", "").split()
@@ -143,6 +192,8 @@ def _typed(facts: dict[str, str]) -> dict[str, Any]:
             typed.setdefault("debt_for", {})[name[5:]] = int(text)
         elif name.startswith(_HOT_KEY):
             continue  # they have a place of their own
+        elif (parts := name.rpartition(" "))[0] in _BY_CLASS:
+            typed.setdefault(parts[0].replace(" ", "_"), {})[parts[2]] = int(text)
         elif name in _LISTS:
             typed[name.replace(" ", "_")] = text.split()
         elif name in _NUMBERS:

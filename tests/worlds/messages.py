@@ -69,13 +69,14 @@ _EXAMPLES: list[Message] = [
     operator.Explained(
         1, "last-write-wins", 5, [operator.ReplicaRow(0, "up", BARE, 7)],
         [operator.KeptHint(1, 0, 3, HEAD)], [operator.Unheard(2, "down")], [operator.Reach(1, 7, 7)], 0,
+        0, 3, 256, 1, b"\1",
     ),
     operator.HintPiles(
         1, "n1", 5, [operator.PileRow(1, False, 2, 300, 1, 4, 0, 0)], [operator.DebtRow(1, 3, 4)], 0, 0
     ),
     operator.Surveyed(1, 4, -1, [operator.Told(0, b"told")], [operator.Unheard(1, "down")]),
     operator.Trace(1, ROW),
-    operator.Traced(1, "up", BARE, [operator.TracedHint(1, 3, HEAD)], 7, [operator.Reach(1, 7, 7)], 0),
+    operator.Traced(1, "up", BARE, [operator.TracedHint(1, 3, HEAD)], 7, [operator.Reach(1, 7, 7)], 0, b"\1"),
     operator.Inspect(1, 0, 4, -1, False, [LOSS]),
     operator.Inspected(
         1, "up", "", "sync", "", 5, 6, 7, COUNTS, [operator.PartitionRow(3, 1, 7, -1, -1, b"r" * 8)],
