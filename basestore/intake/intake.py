@@ -185,10 +185,7 @@ class Intake:
                     self._refuse(waiting, now)
         while (entering := self._next()) is not None:
             caller = entering.caller
-            if _hopeless(entering, now.monotonic):  # it stood behind one with more time
-                self._unqueue(entering)
-                self._refuse(entering, now)
-            elif caller.clogged:
+            if caller.clogged:
                 caller.behind.append(entering)
             else:
                 self._open(entering, now)
@@ -234,6 +231,9 @@ class Intake:
     def _open(self, waiting: Waiting, now: Instant) -> None:
         """Begin what is in a frame."""
         self._unqueue(waiting)
+        if _hopeless(waiting, now.monotonic):  # it stood behind one with more time
+            self._refuse(waiting, now)
+            return
         requests = self._opened(waiting)
         waited_ms = int((now.monotonic - waiting.read_s) * 1e3)
         if waited_ms * LATE > waiting.frame.timeout_ms > 0:
@@ -288,16 +288,14 @@ class Intake:
 
     def _unclog(self, now: Instant) -> None:
         for caller in list(self._clogged):
+            while caller.behind and _hopeless(caller.behind[0], now.monotonic):
+                self._open(caller.behind.popleft(), now)
             while caller.clogged and caller.room() > 0:
                 if caller.rest[1]:
                     self._opening = caller.rest[0], UNKNOWN
                     self._begin(caller, caller.rest, now)
                 else:
                     self._open(caller.behind.popleft(), now)
-            while caller.behind and _hopeless(caller.behind[0], now.monotonic):
-                waiting = caller.behind.popleft()
-                self._unqueue(waiting)
-                self._refuse(waiting, now)
             if not caller.clogged:
                 del self._clogged[caller]
 

@@ -142,6 +142,23 @@ def test_whose_answers_come_in_an_outbox_is_known_by_the_version_that_it_speaks(
     assert [house.open(decoder=Decoder(version)).version for version in (8, 9)] == [8, 9]
 
 
+def test_what_has_lost_half_of_its_time_behind_who_takes_no_answers_is_refused_and_not_begun() -> None:
+    house, room = House(), [1]
+    client = house.open(room=lambda: room[0])
+    house.ask(client, SET, 2)
+    house.step()
+    room[0] = 0
+    for timeout_ms in (5000, 40, 5000):
+        house.ask(client, SET._replace(timeout_ms=timeout_ms))
+    house.step()
+    house.step(0.03)
+    room[0] = 8
+    house.step()
+    assert shed(client) == [(4, 1)]
+    assert [request.id for _, request in house.begun] == [1, 2, 3, 5]
+    assert not house.intake.unopened_bytes
+
+
 def test_a_frame_that_is_refused_is_not_opened() -> None:
     house = House()
     client = house.open()
