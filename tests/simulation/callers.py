@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from basestore.cluster.outbox import Outbox
 from basestore.consistency import Level
+from basestore.intake.caller import ROOM_MAX
 from basestore.protocol.client import Credit, Failed, Set, Shed
 from basestore.protocol.codec import Message, encode
 from basestore.protocol.envelopes import READ, WRITE, class_of, enveloped
@@ -25,6 +26,8 @@ PROBE_S = 0.1
 PROBED_S_MAX = 0.25  # a step and the network take no longer
 WAITS_S = 0.5  # for an answer that does not come
 ANSWERS_MIN = 2  # so many windows of answers make one wider
+DEAF_S = 0.08  # it takes no answers for so long, again and again
+DEAF_ROOM = 6
 LIE = b"lie"
 
 
@@ -34,6 +37,17 @@ class Hostile(Client):
     def __init__(self, world: "PlannedWorld", plan: ClientPlan) -> None:
         super().__init__(world, plan)
         self.tenant = f"hostile {plan.number}"
+        self.deaf = plan.number % 4 == 0
+
+    def room(self, session: Session) -> int:
+        now = self.world.clockwork.now
+        if not self.deaf or now >= self.world.plan.seconds:
+            return ROOM_MAX
+        if int(now / DEAF_S) % 2:
+            return 0
+        node = session.machine.node
+        assert node is not None
+        return DEAF_ROOM - node.intake.caller(session.outbox).under_way
 
     def pour(self, machine: "Machine", size: int) -> None:
         """Ask so much of a machine at once."""
@@ -236,6 +250,9 @@ class Liar:
 
     def heed(self, message: Shed | Credit) -> None:
         """It does not."""
+
+    def room(self) -> int:
+        return ROOM_MAX
 
     @property
     def waits(self) -> bool:

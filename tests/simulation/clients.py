@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from basestore.cluster.outbox import Outbox
 from basestore.consistency import Level
 from basestore.coordinator.admission import CROWDED
+from basestore.intake.caller import ROOM_MAX
 from basestore.protocol.client import Credit, Delete, Failed, Get, Got, Page, Scan, Set, Shed, Written
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.handshake import Goodbye
@@ -83,6 +84,10 @@ class Session:
         arrival = self._last = max(world.clockwork.now + world.client_delay(), self._last + 1e-6)
         world.clockwork.at(arrival, self.client.hear, answers)
 
+    def room(self) -> int:
+        """For how many answers there is."""
+        return self.client.room(self)
+
     @property
     def waits(self) -> bool:
         """Whether it lacks answers."""
@@ -105,9 +110,10 @@ class Session:
 
 class Client:
     """One loop. Requests have numbers of their own; `Operation.requests` lists them. `tenant`: whose share of
-    a node it takes; `lies`: it says what is not so."""
+    a node it takes; `lies`: it says what is not so; `deaf`: now and then it
+    takes no answers, so that some of what it asks waits for long."""
 
-    tenant, lies = "", False
+    tenant, lies, deaf = "", False, False
 
     def __init__(self, world: "PlannedWorld", plan: ClientPlan) -> None:
         self.world = world
@@ -257,7 +263,8 @@ class Client:
             machine.enter(self._arrive, session, machine, message, operation)
             return
         if machine.life == session.life and not session.outbox.closed:
-            self.world.witness.asked(machine, operation, message.id)  # type: ignore[attr-defined]
+            if not self.deaf:
+                self.world.witness.asked(machine, operation, message.id)  # type: ignore[attr-defined]
             if self.world.recording:
                 self.world.say(machine.index, f"c{self.index} asks", repr(message))
             machine.hear_client(session.outbox, session.life, message)
@@ -274,6 +281,10 @@ class Client:
 
     def heed(self, session: Session, message: Shed | Credit) -> None:
         """Most do not."""
+
+    def room(self, session: Session) -> int:
+        """For how many answers there is, on their way through a session."""
+        return ROOM_MAX
 
     def lose(self, session: Session) -> None:
         """The connection broke."""

@@ -628,7 +628,8 @@ class Machine:
 
     def open_client(self, session: "Session | Line | Liar") -> Outbox:
         assert self.node is not None
-        return self._register(self.node.open_client(tenant=session.client.tenant), session)
+        outbox = self.node.open_client(tenant=session.client.tenant, room=session.room)
+        return self._register(outbox, session)
 
     def hear(self, member: int, outbox: Outbox, messages: list[Message]) -> None:
         """Messages of a peer."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from basestore.cluster.outbox import Outbox
 from basestore.errors import BasestoreError, ConnectionLost
+from basestore.intake.caller import ROOM_MAX
 from basestore.protocol.client import Credit, Failed, Shed, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import Goodbye, Names
@@ -65,6 +66,10 @@ class Line:
 
     def heed(self, message: Shed | Credit) -> None:
         """It asks for one thing only."""
+
+    def room(self) -> int:
+        """For answers: always enough."""
+        return ROOM_MAX
 
     @property
     def waits(self) -> bool:
