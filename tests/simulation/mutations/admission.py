@@ -12,6 +12,7 @@ from basestore.intake.caller import Caller
 from basestore.intake.intake import Intake
 from basestore.intake.windows import Windows
 from basestore.protocol.envelopes import ADMIN, BULK, DEFERRABLE, READ, WRITE, Sealed
+from basestore.protocol.limits import ProtocolError
 from basestore.repair.clock import NotYet
 from basestore.transport.window import Window
 from tests.simulation.mutations.registry import MUTANTS, Mutant, mutant, of
@@ -34,14 +35,16 @@ _overdue = fair_queue.FairQueue.overdue
 def _overdue_and_opened(self: Any, now_s: float) -> Any:
     for waiting in _overdue(self, now_s):
         if not waiting.frame.kind & DEFERRABLE:
-            waiting.frame.open(waiting.caller.decoder)
+            with suppress(ProtocolError):
+                waiting.frame.open(waiting.caller.decoder)
         yield waiting
 
 
 @mutant("a refusal that was done", {"refusals", "phantoms"}, Intake, "_refuse", "overload")
 def _do_and_refuse(self: Any, waiting: Any, now: Any) -> None:
     if waiting.frame.kind == WRITE:
-        self._begin_requests(Outbox(set()), waiting.frame.sealed.open(waiting.caller.decoder), now)
+        with suppress(ProtocolError):
+            self._begin_requests(Outbox(set()), waiting.frame.sealed.open(waiting.caller.decoder), now)
     _refuse(self, waiting, now)
 
 
