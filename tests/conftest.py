@@ -24,6 +24,7 @@ LONGEST = (
     "simulation/test_models.py",
     "cluster/test_lost_stores.py",
     "cluster/test_soak.py",
+    "cluster/test_floods.py",
     "simulation/test_verdicts.py",
     "simulation/test_mutants.py",
     "cluster/test_demo.py",
