@@ -141,8 +141,7 @@ def test_a_link_that_is_new_says_nothing_of_what_is_spoken_on_it() -> None:
     world = upgraded()
     for source in (1, 2):
         world.hold(source, 0)
-        world.unlink(0, source)
-        world.link(0, source)
+        world.link(0, source)  # in the place of one that stands
     world.settle()
     assert {peer.wire for peer in world.node(0).peers.others} == {0}
     assert not finish(world)

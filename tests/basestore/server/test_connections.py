@@ -461,10 +461,11 @@ def unknown(kind: int) -> bytes:
 
 
 async def test_what_may_be_left_unheard_is_named_once_and_the_link_goes_on(
-    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    caplog.set_level(logging.INFO, "basestore")
+    named: list[str] = []
     async with listening() as at:
+        monkeypatch.setattr(at.served, "complain", lambda level, text: named.append(text.partition(";")[0]))
         peer = await at.peer()
         for kind in (1999, 1999, 2000):
             await peer.stream.send_all(unknown(kind))
@@ -472,11 +473,19 @@ async def test_what_may_be_left_unheard_is_named_once_and_the_link_goes_on(
             await peer.say(Ping(0, wall_ms, True, bytes(8), 1, [], False, 0, 0, 0, WIRE_HIGHEST))
             while not isinstance(await peer.hear(), Pong):
                 pass
-    named = [text.partition(";")[0] for text in caplog.messages if "left unheard" in text]
     assert named == [
-        f"n2: n1 says something of kind {kind}, which version 9 of the wire does not have"
+        f"n1 says something of kind {kind}, which version 9 of the wire does not have"
         for kind in (1999, 2000)
     ]
+
+
+async def test_a_member_that_speaks_less_than_the_feature_level_is_refused() -> None:
+    async with listening() as at:
+        older = await at.connect()
+        await older.say(hello(replace(at.n1, versions=Versions(WIRE_LOWEST, WIRE_LOWEST)), NONCE))
+        refused = await older.hear()
+        assert isinstance(refused, Refused)
+        assert "only 9, for the cluster's feature level is 9; upgrade it" in refused.reason
 
 
 async def test_what_is_not_known_and_must_be_heard_ends_the_link_and_is_named(
