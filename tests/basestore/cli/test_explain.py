@@ -20,10 +20,10 @@ from tests.worlds.shell import COMMAND, Cluster, cluster, invoke
 
 EXPLANATION = {
     "key", "key_encoding", "bucket", "rule", "replicas", "winner", "reason", "hints", "reads", "mends",
-    "unheard", "settled", "stable_ms", "held_back_by", "lost_ms",
+    "unheard", "settled", "stable_ms", "held_back_by", "lost_ms", "class", "waited_ms", "window", "brownout",
 }  # fmt: skip
 REPLICA = {"state", "version", "digest", "tombstone", "expires_ms", "reason"}
-HINT = {"at", "for", "version", "tombstone", "only_copy", "late", "wins"}
+HINT = {"at", "for", "version", "tombstone", "only_copy", "late", "wins", "deferred"}
 NODE_HINTS = {"node", "asked_ms", "reason", "late_rewritten", "late_superseded", "peers"}
 PEER_HINTS = {"peer", "alive", "count", "bytes", "only_copies", "deferred", "late", "oldest_ms", "debt"}
 
