@@ -39,8 +39,8 @@ def test_a_cluster_is_rolled_forth_and_back_under_load_until_the_upgrade_is_fini
             assert refused.code == 3
             assert refused.text == "nothing was changed, the feature level is 8:\n"
             assert "n3 speaks no version above 8" in refused.stderr
-            roll(cluster, load, older, [n1, n2])
-            roll(cluster, load, newer)
+            roll(cluster, load, older, [n2])
+            roll(cluster, load, newer, [n2, n3])
         judge(cluster, load.ledger)
         assert levels(cluster) == [WIRE_LOWEST] * 3
         shown = shell(n1, "status")
