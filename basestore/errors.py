@@ -12,7 +12,7 @@
     `-- RequestFailed           a node answered, or should have
         |-- definite: nothing was done
         |   |-- Unavailable     fewer replicas alive than the level requires
-        |   |-- Overloaded      a queue is full; `retry_after` says when to try again
+        |   |-- Overloaded      a queue is full, or a limit reached; `retry_after` says when to try again
         |   |-- TooStale        the answer may be staler than was asked for, and a quorum does not answer
         |   |-- VersionLost     what a session has seen is on no replica any more
         |   `-- ClockSkew       this node's clock is too far from the others'
@@ -144,8 +144,8 @@ class Unavailable(RequestFailed):
 
 
 class Overloaded(RequestFailed):
-    """A queue is full. Nothing was done; try again after a pause: of `retry_after` seconds, where that is
-    known, and otherwise of as long as the caller likes (0.0)."""
+    """A queue is full, or a limit reached. Nothing was done; try again after a pause: of `retry_after`
+    seconds, where that is known, and otherwise of as long as the caller likes (0.0)."""
 
     code = 3
     retry_after: float = 0.0
