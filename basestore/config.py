@@ -9,6 +9,7 @@ durability) is the node's own affair. Decides nothing by itself.
 import hashlib
 import json
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,8 @@ REQUESTS_MAX_MAX = 8192
 REQUESTS_PER_S_MAX = 1_000_000
 READ_REPAIR_DEFAULT = 0.1
 CLUSTER_ID_BYTES = 16
+HOST_BYTES_MAX = 253  # of a name, as names are looked up (RFC 1035, 2.3.4)
+LABEL_BYTES_MAX = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,4 +210,50 @@ def parse_address(address: str) -> tuple[str, int]:
         raise ConfigurationError(
             f"{address!r:.200} is not an address; write host:port, as in 127.0.0.1:7400 or [::1]:7400"
         )
-    return match[1] or match[2], int(match[3])
+    host = match[1] or match[2]
+    if wrong := _wrong_host(host):
+        raise ConfigurationError(
+            f"{address!r:.200} is not an address: {wrong}; correct the name, or write an IP address"
+        )
+    return host, int(match[3])
+
+
+def parse_member_address(address: str) -> tuple[str, int]:
+    """The same, of an address at which others reach a member; ConfigurationError if nobody could there."""
+    host, port = parse_address(address)
+    if _is_wildcard(host):
+        raise ConfigurationError(
+            f"{address!r} is no address at which others reach a member: it stands for every interface of a "
+            f"machine; write it as `listen` under [node], and here the host by which others know it"
+        )
+    return host, port
+
+
+def _wrong_host(host: str) -> str:
+    """What is wrong with the name of a host, which no look-up could be asked for; empty if nothing is."""
+    if not host.isprintable():
+        return "its host has a character that does not print"
+    labels = host.removesuffix(".").split(".")
+    if not all(labels):
+        return "its host has an empty part between two dots"
+    try:
+        encoded = host.encode("idna")  # as whoever looks it up does
+    except UnicodeError:
+        encoded = b""
+    if not encoded or len(encoded) > HOST_BYTES_MAX or max(map(len, labels)) > LABEL_BYTES_MAX:
+        return "its host is no name, or has a part that is too long"
+    return ""
+
+
+def _is_wildcard(host: str) -> bool:
+    """Whether it stands for every address of a machine, in whatever form: 0.0.0.0, 0, ::"""
+    for packed in (socket.inet_aton, _packed_v6):
+        try:
+            return not any(packed(host))
+        except OSError:
+            continue
+    return False
+
+
+def _packed_v6(host: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])

@@ -40,6 +40,7 @@ from basestore.config import (
     Member,
     NodeConfig,
     parse_address,
+    parse_member_address,
 )
 from basestore.errors import ConfigurationError
 from basestore.protocol.limits import (
@@ -327,16 +328,17 @@ def _check(config: NodeConfig, mistakes: _Mistakes) -> None:
 
 
 def _check_addresses(config: NodeConfig, mistakes: _Mistakes) -> None:
-    addresses = [(f"[[members]] {member.name}", member.address) for member in config.cluster.members]
-    if len({address for _, address in addresses}) < len(addresses):
+    members = config.cluster.members
+    addresses = [(f"[[members]] {each.name}", each.address, parse_member_address) for each in members]
+    if len({member.address for member in members}) < len(members):
         mistakes.add("two [[members]] have the same address")
     if config.metrics:
-        addresses.append(("[node] metrics", config.metrics))
+        addresses.append(("[node] metrics", config.metrics, parse_address))
     if config.listen:
-        addresses.append(("[node] listen", config.listen))
-    for where, address in addresses:
+        addresses.append(("[node] listen", config.listen, parse_address))
+    for where, address, parse_ in addresses:
         try:
-            parse_address(address)
+            parse_(address)
         except ConfigurationError as error:
             mistakes.add(f"{where}: {error}")
 

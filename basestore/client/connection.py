@@ -19,6 +19,7 @@ import anyio.abc
 
 from basestore.client.channel import Batch, Unsent, crowded, hear, late, lost, overdue
 from basestore.config import parse_address
+from basestore.errors import ConfigurationError
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import seal
 from basestore.protocol.frames import FrameReader, pack
@@ -188,9 +189,12 @@ class Connection:
 async def open_connection(endpoint: str, failures: dict[str, object]) -> Connection:
     """Connect and shake hands, ProtocolError when refused; whatever goes wrong, nothing stays open. In
     `failures` stands meanwhile what it is if nothing more comes."""
-    host, port = parse_address(endpoint)
     failures[endpoint] = NO_CONNECTION
-    stream = await anyio.connect_tcp(host, port, happy_eyeballs_delay=HEAD_START_S)
+    try:
+        host, port = parse_address(endpoint)
+        stream = await anyio.connect_tcp(host, port, happy_eyeballs_delay=HEAD_START_S)
+    except (ConfigurationError, ValueError) as error:  # what a node has told need be no address
+        raise OSError(str(error)) from error
     failures[endpoint] = SILENT
     try:
         await stream.send(pack([CLIENT_HELLO]))

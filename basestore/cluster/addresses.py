@@ -10,7 +10,7 @@ What is told is kept in memory only: a node that starts anew begins with its fil
 
 from collections.abc import Sequence
 
-from basestore.config import Member, parse_address
+from basestore.config import Member, parse_member_address
 
 
 class Addresses:
@@ -35,7 +35,7 @@ class Addresses:
 
     def tell(self, index: int, address: str) -> bool:
         """A member says where it can be reached; whether that is new. ConfigurationError if it is none."""
-        parse_address(address)
+        parse_member_address(address)
         new = address != self._told[index]
         if new:
             self._told[index], self._other[index] = address, False

@@ -18,6 +18,7 @@ import trio
 
 from basestore.cluster.outbox import Outbox, weight
 from basestore.config import parse_address
+from basestore.errors import ConfigurationError
 from basestore.protocol.codec import Decoder, Message
 from basestore.protocol.frames import HELLO_BYTES_MAX, FrameReader, pack
 from basestore.protocol.groups import requests_in
@@ -279,6 +280,9 @@ def _host(connection: trio.socket.SocketType) -> str:
 
 async def dial(address: str) -> Link:
     """Connect; OSError when that fails."""
-    host, port = parse_address(address)
     with trio.fail_after(DIAL_S_MAX):
-        return Link(await trio.open_tcp_stream(host, port))
+        try:
+            host, port = parse_address(address)
+            return Link(await trio.open_tcp_stream(host, port))
+        except (ConfigurationError, ValueError) as error:  # what cannot be looked up
+            raise OSError(str(error)) from error

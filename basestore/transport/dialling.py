@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
 from basestore.config import parse_address
+from basestore.errors import ConfigurationError
 from basestore.protocol.limits import ProtocolError
 from basestore.transport.endpoints import NO_CONNECTION, SILENT
 
@@ -27,8 +28,11 @@ HEAD_START_S = 0.25  # of an endpoint (or address), before the next one is tried
 
 def dial(endpoint: str, deadline: float) -> socket.socket:
     """A connected socket that does not block; OSError when there is none by the deadline."""
-    host, port = parse_address(endpoint)
-    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        host, port = parse_address(endpoint)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (ConfigurationError, ValueError) as wrong:  # what a node has told need be no address
+        raise OSError(str(wrong)) from wrong
     failure = OSError("its name has no address")
     trying = selectors.DefaultSelector()
     try:

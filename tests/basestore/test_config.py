@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from basestore.cluster.placement import Placement
-from basestore.config import BUILT_IN, BucketOptions, ClusterConfig, Member, NodeConfig, parse_address
+from basestore.config import (
+    BUILT_IN,
+    BucketOptions,
+    ClusterConfig,
+    Member,
+    NodeConfig,
+    parse_address,
+    parse_member_address,
+)
 from basestore.config_file import MISTAKES_SHOWN, dump, load, parse
 from basestore.errors import ConfigurationError
 from basestore.protocol.handshake import differences
@@ -348,6 +356,37 @@ def test_addresses(address: str, parts: tuple[str, int]) -> None:
 def test_what_is_no_address_is_refused_with_the_form(address: str) -> None:
     with pytest.raises(ConfigurationError, match="write host:port, as in"):
         parse_address(address)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "n3..example.org",
+        ".example.org",
+        ".",
+        "x" * 64 + ".example.org",
+        "\xf6" * 60,
+        "x." * 127 + "x",
+        "n\x003",
+        "n\x1b3",
+        "n\u200b3",
+        "\ud800",
+    ],
+)
+def test_the_name_of_a_host_that_nobody_can_look_up_is_no_address(host: str) -> None:
+    with pytest.raises(ConfigurationError, match="correct the name, or write an IP address"):
+        parse_address(f"{host}:7400")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "0", "[::]", "[0::0]", "[::%eth0]"])
+def test_where_a_node_listens_on_all_interfaces_nobody_reaches_it_and_listen_is_advised(host: str) -> None:
+    assert parse_address(f"{host}:7400")
+    with pytest.raises(ConfigurationError, match="write it as `listen` under"):
+        parse_member_address(f"{host}:7400")
+    text = GOOD.replace("127.0.0.1:7401", f"{host}:7400")
+    assert text != GOOD
+    with pytest.raises(ConfigurationError, match="write it as `listen` under"):
+        read(text)
 
 
 def test_the_order_of_members_in_the_file_means_nothing() -> None:
