@@ -27,7 +27,7 @@ from basestore.config import Durability, NodeConfig
 from basestore.config_file import load
 from basestore.errors import InvalidRequest, StorageError
 from basestore.protocol.envelopes import unsealed
-from basestore.protocol.handshake import Names
+from basestore.protocol.handshake import Meant, Names
 from basestore.repair.rule import Rule
 from basestore.server.clock import instant
 from basestore.server.local_cluster import prepare_cluster
@@ -53,13 +53,17 @@ class _LocalChannel:
         self.cluster = cluster.id
         self.rules: Mapping[str, Rule] = cluster.buckets
         self.timeout_s_max = cluster.timeout_ms_max / 1e3
-        self.addresses = {member.name: member.address for member in cluster.members}
         self._closed = False
         self._owner = Owner()
         self._window = Window()
 
-    def elsewhere(self, endpoint: str, timeout_s: float) -> AbstractAsyncContextManager[Channel]:
-        return channel_to([endpoint], timeout_s)
+    async def addresses(self, deadline: float) -> Mapping[str, str]:
+        await self.ready(deadline)
+        address = self._service.connections.address
+        return {name: address(index) for index, name in enumerate(self.members.values())}
+
+    def elsewhere(self, member: Meant, timeout_s: float) -> AbstractAsyncContextManager[Channel]:
+        return channel_to([member.address], timeout_s, meant=member)
 
     def _deliver(self) -> None:
         while self._outbox.messages:

@@ -86,9 +86,10 @@ class StorageFull(StorageBusy):
 
 class Unreachable(BasestoreError):
     """No connection to the cluster. Nothing was sent. `reasons`: why each endpoint could not be reached, in a
-    few words, where that is known."""
+    few words, where that is known; `answered`: somebody was, who refused, or was another than was meant."""
 
     reasons: tuple[str, ...] = ()
+    answered = False
 
 
 class SessionFull(BasestoreError):

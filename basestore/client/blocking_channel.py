@@ -13,7 +13,8 @@ no room for (`transport/window.py`) leaves its turn to others while it waits. Im
 import random
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
@@ -22,10 +23,10 @@ from basestore.client.calls import ID_FIRST_MAX, PENDING_MAX, Asking, fitted
 from basestore.client.channel import Batch, Lesson, Unsent, overfull
 from basestore.client.session import ENDED, Session, check_cluster
 from basestore.errors import InvalidRequest, Overloaded
-from basestore.protocol.handshake import Names, Welcome
+from basestore.protocol.handshake import ANYBODY, Meant, Names, Welcome
 from basestore.protocol.limits import WIRE_HIGHEST
 from basestore.transport.dialling import Race
-from basestore.transport.endpoints import unreachable
+from basestore.transport.endpoints import ASK_SHARE, unreachable
 from basestore.transport.owner import tell_of_forks
 from basestore.transport.speaking import speakable
 from basestore.transport.window import WAIT_SHARE, Waiting
@@ -34,10 +35,11 @@ from basestore.transport.window import WAIT_SHARE, Waiting
 class BlockingChannel:
     """The way to a cluster over whichever endpoint answers. `timeout_s_max`: how long a request may last, 0
     until that is known; `members`: their names, of the cluster that was last connected to; `bulk`: nothing
-    that is asked over it is urgent."""
+    that is asked over it is urgent; `meant`: who alone is connected to."""
 
-    def __init__(self, endpoints: Sequence[str], *, bulk: bool = False) -> None:
+    def __init__(self, endpoints: Sequence[str], *, bulk: bool = False, meant: Meant = ANYBODY) -> None:
         self._bulk = bulk
+        self._connect = partial(Connection, meant=meant)
         self._endpoints = list(dict.fromkeys(endpoints))  # in the order in which they are tried
         self._closed = False
         self.members = Names()
@@ -65,6 +67,24 @@ class BlockingChannel:
             return self._connected(deadline).welcome
         finally:
             self._sending.release()
+
+    def addresses(self, deadline: float) -> Mapping[str, str]:
+        """As `Channel.addresses`."""
+        self._take_turn(deadline)
+        try:
+            before = self.connection
+            connection = self._connected(deadline)
+        finally:
+            self._sending.release()
+        if connection is before:  # what it said may be long ago; where it says nothing now, that holds
+            connect = partial(Connection, meant=Meant(self.members.cluster))
+            left_s = ASK_SHARE * (deadline - monotonic())
+            race = Race([connection.endpoint], connect, left_s)
+            race.ended.wait(max(0.0, left_s))
+            race.abandon()
+            if race.connection is not None:
+                connection.welcome = race.connection.welcome
+        return {member.name: member.address for member in connection.welcome.members}
 
     def close(self) -> None:
         """Close the connection. The channel is not used afterwards; calls under way get ConnectionLost."""
@@ -100,7 +120,7 @@ class BlockingChannel:
             if connection is not None and connection.shunned:
                 self._endpoints.remove(connection.endpoint)
                 self._endpoints.append(connection.endpoint)
-            self._race = Race(self._endpoints, Connection, deadline - monotonic())
+            self._race = Race(self._endpoints, self._connect, deadline - monotonic())
         race = self._race
         race.ended.wait(max(0.0, deadline - monotonic()))
         if race.ended.is_set():
@@ -200,6 +220,9 @@ class BlockingSessionChannel:
     def welcome(self, deadline: float) -> Welcome:
         return self._channel.welcome(deadline)
 
+    def addresses(self, deadline: float) -> Mapping[str, str]:
+        return self._channel.addresses(deadline)
+
     def close(self) -> None:
         """The session ends; the channel below goes on."""
         self.closed = True
@@ -222,6 +245,8 @@ class AnyChannel(Protocol):
     def members(self) -> Names: ...
 
     def welcome(self, deadline: float) -> Welcome: ...
+
+    def addresses(self, deadline: float) -> Mapping[str, str]: ...
 
     def close(self) -> None: ...
 

@@ -28,7 +28,7 @@ from basestore.client.channel import Batch, Unsent, crowded, hear, late, lost
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import seal
 from basestore.protocol.frames import FrameReader, pack
-from basestore.protocol.handshake import BEFORE, CLIENT_HELLO, welcomed
+from basestore.protocol.handshake import ANYBODY, BEFORE, Meant, welcomed
 from basestore.protocol.limits import ProtocolError
 from basestore.transport.endpoints import SILENT
 from basestore.transport.window import Waiting, Window
@@ -56,8 +56,11 @@ class Connection:
     """A connection whose handshake is done. `leaving`: it takes no more requests; `shunned`: its node is the
     last to be connected to again; `bulk`: nothing on it is urgent."""
 
-    def __init__(self, endpoint: str, dialled: socket.socket, deadline: float) -> None:
-        """Shake hands; OSError or ProtocolError when that fails, and nothing stays open."""
+    def __init__(
+        self, endpoint: str, dialled: socket.socket, deadline: float, *, meant: Meant = ANYBODY
+    ) -> None:
+        """Shake hands; OSError or ProtocolError when that fails, or another answers than was meant, and
+        nothing stays open."""
         self.endpoint = endpoint
         self.leaving = self.shunned = self.bulk = False
         self.under_way: dict[int, Batch] = {}  # by id of the request; guarded, as all below, by:
@@ -72,13 +75,13 @@ class Connection:
         self._stirred.register(self._socket, select.POLLIN)
         self._writable.register(self._socket, select.POLLOUT)
         try:
-            self._push(pack([CLIENT_HELLO]), deadline)
+            self._push(pack([meant.hello]), deadline)
             said: Message | None = None
             while said is None:
                 if not self._readable.poll(_ms_until(deadline)):
                     raise TimeoutError(SILENT)
                 said = self._frames.first(self._receive(f"it {BEFORE}; upgrade it"))
-            self.welcome = welcomed(said)
+            self.welcome = welcomed(said, meant)
             self.version = self.welcome.version
             self._frames.speak(self.version)
         except BaseException:

@@ -19,7 +19,7 @@ from basestore.client.arguments import (
 from basestore.client.blocking_channel import AnyChannel, BlockingChannel
 from basestore.client.calls import LEFT_S_MIN, Call, Calls, StoreTimeout, survey_call
 from basestore.errors import InvalidRequest, RequestFailed, Unreachable
-from basestore.protocol.handshake import MemberRow
+from basestore.protocol.handshake import Meant
 from basestore.results.cluster_view import Following, Obstacle
 from basestore.results.convergence import CONVERGED_S, Convergence, Proving
 from basestore.results.explanation import Explanation
@@ -171,22 +171,22 @@ class BlockingOperator:
         what `silent` makes of its name, its endpoint and the reason. Unreachable when none says who the
         members are."""
         deadline = monotonic() + self._calls.time(timeout)[0]
-        members = self._channel.welcome(deadline).members
-        names = [member.name for member in members]
-        if only is not None and only not in names:
-            raise InvalidRequest(f"no node is called {only!r}; this cluster has {', '.join(names)}")
+        addresses, cluster = self._channel.addresses(deadline), self._channel.members.cluster
+        if only is not None and only not in addresses:
+            raise InvalidRequest(f"no node is called {only!r}; this cluster has {', '.join(addresses)}")
 
-        def ask_one(member: MemberRow) -> T:
+        def ask_one(name: str) -> T:
+            meant = Meant(cluster, name, addresses[name])
             try:
                 # What is left is nobody's wish: a node that takes less is asked for less.
                 timeout_s = StoreTimeout(max(LEFT_S_MIN, deadline - monotonic()))
-                channel = BlockingChannel(check_endpoints(member.address))
+                channel = BlockingChannel(check_endpoints(meant.address), meant=meant)
                 with BlockingOperator(channel, self._calls.level, timeout_s) as there:
                     return ask(there)
             except (Unreachable, RequestFailed) as error:
-                return silent(member.name, member.address, silence(error))
+                return silent(name, meant.address, silence(error))
 
-        return _at_once(ask_one, [member for member in members if only in (None, member.name)])
+        return _at_once(ask_one, [name for name in addresses if only in (None, name)])
 
 
 def _at_once(ask: Callable[[A], T], each: Sequence[A]) -> list[T]:

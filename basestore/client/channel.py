@@ -40,7 +40,7 @@ from basestore.protocol.client import Credit, Delete, Failed, Get, Got, Set, She
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import ADMIN, class_of
 from basestore.protocol.groups import Found, Stored, requested, singly
-from basestore.protocol.handshake import Goodbye, Names
+from basestore.protocol.handshake import Goodbye, Meant, Names
 from basestore.protocol.operator import FinishUpgrade, Replay
 from basestore.repair.rule import Rule
 from basestore.repair.version import Identity
@@ -67,12 +67,11 @@ class Channel(Protocol):
     @property
     def rules(self) -> Mapping[str, Rule]: ...
 
-    @property
-    def addresses(self) -> Mapping[str, str]:
-        """Where the members listen, by name, in their order."""
+    async def addresses(self, deadline: float) -> Mapping[str, str]:
+        """Where the members listen, by name, in their order, as far as the node knows by now."""
 
-    def elsewhere(self, endpoint: str, timeout_s: float) -> "AbstractAsyncContextManager[Channel]":
-        """A channel to this member alone, for the length of a block; Unreachable."""
+    def elsewhere(self, member: Meant, timeout_s: float) -> "AbstractAsyncContextManager[Channel]":
+        """A channel to this member alone, for the length of a block; Unreachable, also if another answers."""
 
     async def aclose(self) -> None:
         """Carry nothing any more."""
@@ -382,12 +381,11 @@ class SessionChannel:
         finally:
             lesson.end(batch)
 
-    @property
-    def addresses(self) -> Mapping[str, str]:
-        return self._channel.addresses
+    async def addresses(self, deadline: float) -> Mapping[str, str]:
+        return await self._channel.addresses(deadline)
 
-    def elsewhere(self, endpoint: str, timeout_s: float) -> AbstractAsyncContextManager[Channel]:
-        return self._channel.elsewhere(endpoint, timeout_s)
+    def elsewhere(self, member: Meant, timeout_s: float) -> AbstractAsyncContextManager[Channel]:
+        return self._channel.elsewhere(member, timeout_s)
 
     async def aclose(self) -> None:
         """The session ends; the channel below goes on."""

@@ -24,7 +24,7 @@ from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import seal
 from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.groups import singly
-from basestore.protocol.handshake import CLIENT_HELLO, Welcome, welcomed
+from basestore.protocol.handshake import ANYBODY, Meant, Welcome, welcomed
 from basestore.protocol.limits import ProtocolError
 from basestore.transport.dialling import HEAD_START_S
 from basestore.transport.endpoints import NO_CONNECTION, SILENT
@@ -186,9 +186,9 @@ class Connection:
                 scope.cancel()
 
 
-async def open_connection(endpoint: str, failures: dict[str, object]) -> Connection:
-    """Connect and shake hands, ProtocolError when refused; whatever goes wrong, nothing stays open. In
-    `failures` stands meanwhile what it is if nothing more comes."""
+async def open_connection(endpoint: str, failures: dict[str, object], meant: Meant = ANYBODY) -> Connection:
+    """Connect and shake hands; ProtocolError when refused, or answered by another than was meant. Whatever
+    goes wrong, nothing stays open. In `failures` stands meanwhile what it is if nothing more comes."""
     failures[endpoint] = NO_CONNECTION
     try:
         host, port = parse_address(endpoint)
@@ -197,11 +197,11 @@ async def open_connection(endpoint: str, failures: dict[str, object]) -> Connect
         raise OSError(str(error)) from error
     failures[endpoint] = SILENT
     try:
-        await stream.send(pack([CLIENT_HELLO]))
+        await stream.send(pack([meant.hello]))
         frames = FrameReader()
         while (said := frames.first(await stream.receive(RECEIVE_BYTES))) is None:
             pass
-        return Connection(stream, frames, endpoint, welcomed(said))
+        return Connection(stream, frames, endpoint, welcomed(said, meant))
     except BaseException:
         with anyio.CancelScope(shield=True):
             await anyio.aclose_forcefully(stream)

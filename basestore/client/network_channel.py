@@ -12,7 +12,7 @@ It refuses to send anything twice: whether a write that got no answer may be rep
 
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from time import monotonic
 
 import anyio
@@ -25,14 +25,16 @@ from basestore.client.connection import Connection, open_connection
 from basestore.client.session import check_cluster
 from basestore.client.store import Store
 from basestore.errors import InvalidRequest
-from basestore.protocol.handshake import BEFORE, Names
+from basestore.protocol.handshake import ANYBODY, BEFORE, Meant, Names
 from basestore.protocol.limits import WIRE_HIGHEST, ProtocolError
 from basestore.repair.rule import Rule
 from basestore.transport.dialling import CONNECT_S_MAX, HEAD_START_S
-from basestore.transport.endpoints import unreachable
+from basestore.transport.endpoints import ASK_SHARE, unreachable
 from basestore.transport.owner import Owner, opening
 from basestore.transport.speaking import speakable
 from basestore.transport.window import WAIT_SHARE
+
+_UNREACHED = (OSError, ProtocolError, anyio.EndOfStream, anyio.BrokenResourceError)
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -55,8 +57,11 @@ class _Attempt:
 class _NetworkChannel:
     """The way to a cluster over whichever endpoint answers."""
 
-    def __init__(self, endpoints: Sequence[str], tasks: anyio.abc.TaskGroup, bulk: bool) -> None:
+    def __init__(
+        self, endpoints: Sequence[str], tasks: anyio.abc.TaskGroup, bulk: bool, meant: Meant
+    ) -> None:
         self._bulk = bulk
+        self._meant = meant
         self._endpoints = list(dict.fromkeys(endpoints))  # in the order in which they are tried
         self._tasks = tasks
         self._owner = Owner()
@@ -68,11 +73,20 @@ class _NetworkChannel:
         self.members = Names()
         self.cluster = b""
         self.rules: Mapping[str, Rule] = {}
-        self.addresses: Mapping[str, str] = {}
         self.timeout_s_max = 0.0
 
-    def elsewhere(self, endpoint: str, timeout_s: float) -> AbstractAsyncContextManager[Channel]:
-        return channel_to([endpoint], timeout_s)
+    def elsewhere(self, member: Meant, timeout_s: float) -> AbstractAsyncContextManager[Channel]:
+        return channel_to([member.address], timeout_s, meant=member)
+
+    async def addresses(self, deadline: float) -> Mapping[str, str]:
+        before = self.connection
+        connection = await self._connect(deadline)
+        if connection is before:  # what it said may be long ago; where it says nothing now, that holds
+            with anyio.move_on_after(ASK_SHARE * (deadline - monotonic())), suppress(*_UNREACHED):
+                asked = await open_connection(connection.endpoint, {}, Meant(self.cluster))
+                connection.welcome = asked.welcome
+                await asked.discard()
+        return {member.name: member.address for member in connection.welcome.members}
 
     async def aclose(self) -> None:
         self.closed = True
@@ -124,8 +138,8 @@ class _NetworkChannel:
     async def _try(self, endpoint: str, attempt: _Attempt, scope: anyio.CancelScope) -> None:
         try:
             with anyio.fail_after(CONNECT_S_MAX):
-                connection = await open_connection(endpoint, attempt.failures)
-        except (OSError, ProtocolError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
+                connection = await open_connection(endpoint, attempt.failures, self._meant)
+        except _UNREACHED as error:
             if isinstance(error, anyio.EndOfStream):
                 attempt.failures[endpoint] = f"it {BEFORE}; upgrade it"
             elif not isinstance(error, TimeoutError):  # which says less than what stands there
@@ -143,7 +157,6 @@ class _NetworkChannel:
         welcome = connection.welcome
         self.members, self.cluster, self.rules = welcome.names, welcome.cluster, welcome.rules
         self.timeout_s_max = welcome.timeout_ms_max / 1e3
-        self.addresses = {member.name: member.address for member in welcome.members}
         self._tasks.start_soon(connection.run)
 
     async def ask(self, asking: Asking, deadline: float, cluster: bytes = b"") -> Batch:
@@ -196,13 +209,14 @@ class _NetworkChannel:
 
 @asynccontextmanager
 async def channel_to(
-    endpoints: Sequence[str], timeout_s: float, *, bulk: bool = False
+    endpoints: Sequence[str], timeout_s: float, *, bulk: bool = False, meant: Meant = ANYBODY
 ) -> AsyncIterator[Channel]:
-    """A way to the cluster of these endpoints, for the length of a block; Unreachable."""
+    """A way to the cluster of these endpoints, for the length of a block; Unreachable, also where none of
+    them is who was meant."""
     failure: BaseException | None = None
     async with anyio.create_task_group() as tasks:
         try:
-            channel = _NetworkChannel(endpoints, tasks, bulk)
+            channel = _NetworkChannel(endpoints, tasks, bulk, meant)
             await channel.ready(monotonic() + timeout_s)
             yield channel
         except Exception as error:  # noqa: BLE001 - carried past the task group, which would wrap it

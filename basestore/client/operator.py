@@ -14,6 +14,7 @@ from basestore.client.arguments import Consistency, patience, scope_of
 from basestore.client.calls import LEFT_S_MIN, Call, Calls, StoreTimeout, survey_call
 from basestore.client.channel import Channel
 from basestore.errors import RequestFailed, Unreachable
+from basestore.protocol.handshake import Meant
 from basestore.results.cluster_view import Following
 from basestore.results.convergence import CONVERGED_S, Convergence, Proving
 from basestore.results.explanation import Explanation
@@ -128,18 +129,18 @@ class Operator:
         Unreachable when none says who the members are."""
         deadline = monotonic() + self._calls.time(timeout)[0]
         await self._channel.ready(deadline)
-        told: dict[str, NodeState] = {}
+        addresses, told = await self._channel.addresses(deadline), dict[str, NodeState]()
+        cluster = self._channel.cluster
 
         async def ask(name: str, endpoint: str) -> None:
             try:
                 # What is left is nobody's wish: a node that takes less is asked for less.
                 timeout_s = StoreTimeout(max(LEFT_S_MIN, deadline - monotonic()))
-                async with self._channel.elsewhere(endpoint, timeout_s) as channel:
+                async with self._channel.elsewhere(Meant(cluster, name, endpoint), timeout_s) as channel:
                     told[name] = await Operator(channel, self._calls.level, timeout_s).node_status()
             except (Unreachable, RequestFailed) as error:
                 told[name] = down(name, endpoint, silence(error))
 
-        addresses = dict(self._channel.addresses)
         async with anyio.create_task_group() as tasks:
             for member in addresses.items():
                 tasks.start_soon(ask, *member)

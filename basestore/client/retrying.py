@@ -44,7 +44,7 @@ from basestore.errors import (
 from basestore.protocol.client import Delete, Failed, Get, Scan, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.groups import singly
-from basestore.protocol.handshake import Names, Welcome
+from basestore.protocol.handshake import Meant, Names, Welcome
 from basestore.repair.rule import Rule
 from basestore.repair.version import Identity
 from basestore.results.answers import error_of
@@ -230,12 +230,11 @@ class RetryingChannel:
     def rules(self) -> Mapping[str, Rule]:
         return self._channel.rules
 
-    @property
-    def addresses(self) -> Mapping[str, str]:
-        return self._channel.addresses
+    async def addresses(self, deadline: float) -> Mapping[str, str]:
+        return await self._channel.addresses(deadline)
 
-    def elsewhere(self, endpoint: str, timeout_s: float) -> AbstractAsyncContextManager[Channel]:
-        return self._channel.elsewhere(endpoint, timeout_s)
+    def elsewhere(self, member: Meant, timeout_s: float) -> AbstractAsyncContextManager[Channel]:
+        return self._channel.elsewhere(member, timeout_s)
 
     async def ready(self, deadline: float) -> None:
         await self._channel.ready(deadline)
@@ -278,6 +277,9 @@ class BlockingRetryingChannel:
 
     def welcome(self, deadline: float) -> Welcome:
         return self._channel.welcome(deadline)
+
+    def addresses(self, deadline: float) -> Mapping[str, str]:
+        return self._channel.addresses(deadline)
 
     def close(self) -> None:
         self._channel.close()

@@ -103,6 +103,22 @@ class Hello(NamedTuple):
 CLIENT_HELLO: Final = Hello(WIRE_LOWEST, WIRE_HIGHEST, b"", "", b"")
 
 
+class Meant(NamedTuple):
+    """Whom a client means: a cluster, by its id, and a member of it that should be at this address; empty
+    where any will do."""
+
+    cluster: bytes = b""
+    name: str = ""
+    address: str = ""
+
+    @property
+    def hello(self) -> Hello:
+        return CLIENT_HELLO._replace(cluster=self.cluster)
+
+
+ANYBODY: Final = Meant()
+
+
 @message(7)
 class Challenge(NamedTuple):
     """The answer to a node: who this is, and the proof that it holds the key; the other is to prove the
@@ -215,14 +231,18 @@ class Goodbye(NamedTuple):
     reason: str
 
 
-def welcomed(answer: object, said: Hello = CLIENT_HELLO) -> Welcome:
-    """The answer to a client's hello, if it is a welcome; ProtocolError."""
+def welcomed(answer: object, meant: Meant = ANYBODY) -> Welcome:
+    """The answer to a client's hello, if it is a welcome by whom the client means; ProtocolError."""
+    said = meant.hello
     if isinstance(answer, Refused):
         raise ProtocolError(answer.reason)
     if not isinstance(answer, Welcome):
         raise ProtocolError("it does not answer a hello with a welcome")
     if not said.lowest <= answer.version <= said.highest:
         raise ProtocolError(f"it speaks version {answer.version} of the protocol, not {said.versions}")
+    if meant.name not in ("", answer.sender):
+        who = f"who answers at {meant.address} is {answer.sender:.100}"
+        raise ProtocolError(f"{who}; correct the address in the file of {meant.name}")
     return answer
 
 

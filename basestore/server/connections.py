@@ -155,6 +155,10 @@ class Connections:
 
     # --- clients in this process -------------------------------------------------------------
 
+    def address(self, index: int) -> str:
+        """Where a member can be reached, as far as this node knows."""
+        return self._handshakes.addresses.known(index)
+
     def open_local(self, deliver: Callable[[], None]) -> Outbox:
         """A client in this process; `deliver` is called when its outbox holds answers."""
         outbox = self._node.open_client(math.inf, tenant="this process")  # it is emptied in every turn
@@ -244,12 +248,13 @@ class Connections:
         """A connection to a member that has proven to be it, and let this node in."""
         addresses, met = self._handshakes.addresses, False
         try:
-            link = await dial(addresses.to_dial(index))
+            link = await dial(address := addresses.to_dial(index))
             try:
                 with link.scope:
                     with trio.fail_after(HANDSHAKE_S_MAX):
                         await self._handshakes.introduce(link, self._names[index])
                     met = True
+                    addresses.found(index, address)
                     yield link
             finally:
                 link.close()

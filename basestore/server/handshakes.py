@@ -61,7 +61,7 @@ class Handshakes:
         self._complain = complain
         self._seat = seat
         self._stir = stir
-        self.addresses = Addresses(config.cluster.members)
+        self.addresses = Addresses(config.cluster.members, config.cluster.member_index(config.name))
         self._level = level
         self._facts = facts_of(config)
         self._names = list(self._facts.welcome.names.values())
@@ -129,7 +129,7 @@ class Handshakes:
                     self._tell(peer, member.address)
 
     def _members(self, welcome: Welcome) -> list[MemberRow]:
-        """The members, at the addresses that they told."""
+        """The members, where they are to be found, as far as this node knows."""
         return [
             member._replace(address=self.addresses.known(index))
             for index, member in enumerate(welcome.members)

@@ -8,10 +8,12 @@ import os
 from collections.abc import Mapping, Sequence
 
 from basestore.errors import ReadTimeout, RequestFailed, Unreachable
+from basestore.protocol.limits import ProtocolError
 
 # What is seen of an endpoint where the system has no words for it.
 NO_CONNECTION = "no connection in time"
 SILENT = "it takes connections, but says nothing in time"
+ASK_SHARE = 0.25  # of a call's time, for hearing where the members are by now
 FILE = "--config FILE"  # of a node, where it is not known here
 _NEXT = {
     "connection refused": "Nothing listens there: see how its process ended (its log has the reason), then "
@@ -34,10 +36,13 @@ def unreachable(failures: Mapping[str, object], endpoints: Sequence[str] = ()) -
         f"endpoints"
     )
     error.reasons = tuple(map(_word, failures.values()))
+    error.answered = any(isinstance(failure, ProtocolError) for failure in failures.values())
     return error
 
 
 def _word(failure: object) -> str:
+    if isinstance(failure, ProtocolError):  # its words are this package's, and hold names
+        return str(failure)
     if isinstance(failure, OSError):
         # By its number, for event loops have words of their own; errors of names have numbers below 0.
         number = failure.errno or 0
@@ -46,10 +51,13 @@ def _word(failure: object) -> str:
 
 
 def silence(error: Unreachable | RequestFailed) -> str:
-    """What was seen of a node that does not answer, and what to look at next, on one short line."""
+    """What was seen of a node that does not answer, and what to look at next, on one short line; or what who
+    answered said in its place."""
     seen = SILENT if isinstance(error, ReadTimeout) else ""
     if isinstance(error, Unreachable) and error.reasons:
         seen = error.reasons[-1]
     if not seen:
         return str(error)
+    if isinstance(error, Unreachable) and error.answered:
+        return seen
     return f"does not answer: {seen}. {_NEXT.get(seen, 'See whether it runs, and what its log says')}"

@@ -5,11 +5,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 
+import basestore
 from basestore import sync
 from basestore.config import NodeConfig
 from tests.cluster.processes import Cluster, NodeProcess, running
-from tests.worlds.patience import eventually
+from tests.worlds.patience import PATIENCE_S, eventually
 from tests.worlds.ports import free_ports
 
 
@@ -37,6 +39,9 @@ def test_a_node_that_has_moved_is_found_by_those_whose_files_do_not_know_it(
         mover = next(node for node in cluster if node.name == name)
         others = [node for node in cluster if node is not mover]
         before = mover.endpoint
+        stayed = {other.name: other.store() for other in others}
+        for store in stayed.values():
+            store.get("k")
         mover.stop()
         mover.configure(moved(mover.config, f"127.0.0.1:{free_ports(1)}"))
         mover.start()
@@ -48,6 +53,9 @@ def test_a_node_that_has_moved_is_found_by_those_whose_files_do_not_know_it(
             assert "another cluster configuration" not in other.log
             with other.store("all") as store:
                 assert store.set("k", other.name).acknowledged == 3
+            with stayed[other.name] as store:
+                assert {state.node: state.endpoint for state in store.status()}[name] == mover.endpoint
+                assert [state.state for state in store.status()] == ["up"] * 3
         # It comes back to where it was.
         mover.stop()
         mover.configure(moved(mover.config, before))
@@ -59,6 +67,50 @@ def test_a_node_that_has_moved_is_found_by_those_whose_files_do_not_know_it(
 
 def _tells(node: NodeProcess, name: str, address: str) -> bool:
     return _told(node, name) == address
+
+
+def test_a_member_that_tells_an_address_of_another_is_still_the_one_that_was_found(tmp_path: Path) -> None:
+    with running(tmp_path) as cluster:
+        n1, n2, n3 = cluster
+        before = n3.endpoint
+        n3.stop()
+        members = [
+            replace(member, address={"n3": n1.endpoint, "n1": f"127.0.0.1:{free_ports(1)}"}[member.name])
+            if member.name != "n2"
+            else member
+            for member in n3.config.cluster.members
+        ]
+        of_n3 = replace(n3.config.cluster, members=tuple(members))
+        n3.configure(replace(n3.config, listen=before, cluster=of_n3))
+        n3.start()
+        cluster.wait_linked([n1, n2])
+        eventually(lambda: {"n3"} <= n1.alive() & n2.alive(), "n3 is linked")
+        for other in (n1, n2):
+            with other.store() as store:
+                assert [(state.node, state.state) for state in store.status()] == [
+                    ("n1", "up"),
+                    ("n2", "up"),
+                    ("n3", "up"),
+                ]
+
+
+@pytest.mark.trio
+async def test_an_embedded_node_asks_a_member_where_it_is_by_now(tmp_path: Path) -> None:
+    with Cluster(tmp_path) as cluster:
+        n1, n2, n3 = cluster
+        n2.start()
+        n3.configure(moved(n3.config, f"127.0.0.1:{free_ports(1)}"))
+        n3.start()
+        async with basestore.open_node(n1.config) as store:
+            with trio.fail_after(PATIENCE_S):
+                await store.wait_linked()
+            states = await store.status()
+            assert [(state.node, state.state) for state in states] == [
+                ("n1", "up"),
+                ("n2", "up"),
+                ("n3", "up"),
+            ]
+            assert states[2].endpoint == n3.endpoint
 
 
 def test_a_node_listens_where_it_is_told_to_and_is_reached_at_its_address(tmp_path: Path) -> None:

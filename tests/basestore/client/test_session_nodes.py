@@ -18,6 +18,7 @@ from basestore.consistency import Level, Outcome
 from basestore.errors import BasestoreError, InvalidRequest, ReadTimeout, SessionFull
 from basestore.protocol.codec import Message
 from basestore.protocol.groups import singly
+from basestore.protocol.handshake import Meant
 from basestore.protocol.replication import Apply
 from basestore.repair.rule import Rule
 from basestore.repair.version import Version
@@ -37,9 +38,11 @@ class Way:
         self.cluster = world.cluster.id
         self.rules: Mapping[str, Rule] = world.cluster.buckets
         self.timeout_s_max = world.cluster.timeout_ms_max / 1e3
-        self.addresses = {member.name: member.address for member in world.cluster.members}
 
-    def elsewhere(self, endpoint: str, timeout_s: float) -> NoReturn:
+    async def addresses(self, deadline: float) -> NoReturn:
+        raise NotImplementedError
+
+    def elsewhere(self, member: Meant, timeout_s: float) -> NoReturn:
         raise NotImplementedError
 
     async def aclose(self) -> None:

@@ -13,7 +13,7 @@ FILED, TOLD = "10.0.0.2:7400", "10.0.0.9:7400"
 
 
 def addresses() -> Addresses:
-    return Addresses([Member(0, "n1", "10.0.0.1:7400"), Member(1, "n2", FILED)])
+    return Addresses([Member(0, "n1", "10.0.0.1:7400"), Member(1, "n2", FILED)], 0)
 
 
 def test_a_member_that_has_told_nothing_is_looked_for_where_the_file_says() -> None:
@@ -33,7 +33,7 @@ def test_a_member_that_has_told_its_address_is_looked_for_there_and_if_missed_wh
         known.missed(1)
         assert not known.tell(1, TOLD)  # told again, it changes nothing
     assert tried == [TOLD, FILED, TOLD]
-    assert known.known(1) == TOLD
+    assert known.known(1) == FILED  # no proof yet
     assert known.known(0) == "10.0.0.1:7400"
 
 
@@ -50,3 +50,54 @@ def test_what_is_no_address_is_refused_and_changes_nothing() -> None:
         with pytest.raises(ConfigurationError, match="is not an address"):
             known.tell(1, wrong)
     assert known.to_dial(1) == known.known(1) == FILED
+
+
+class TestWhatOthersAreTold:
+    """This node is n2: n1 dials it, and it dials n3 and n4."""
+
+    FILED = tuple(f"10.0.0.{number}:7400" for number in (1, 2, 3, 4))
+
+    def known(self, at: Addresses) -> list[str]:
+        return [at.known(index) for index in range(4)]
+
+    @pytest.fixture
+    def at(self) -> Addresses:
+        members = [Member(n, f"n{n + 1}", address) for n, address in enumerate(self.FILED)]
+        return Addresses(members, 1)
+
+    def test_the_word_of_a_member_that_is_dialled_counts_when_it_has_proven_to_be_there(
+        self, at: Addresses
+    ) -> None:
+        at.tell(2, TOLD)
+        assert self.known(at) == list(self.FILED)
+        at.found(2, TOLD)
+        assert at.known(2) == TOLD
+        at.tell(2, self.FILED[0])
+        assert at.known(2) == TOLD
+        at.found(2, self.FILED[2])
+        assert self.known(at) == list(self.FILED)
+
+    def test_the_word_of_a_member_that_dials_counts_unless_another_is_there(self, at: Addresses) -> None:
+        at.tell(0, TOLD)
+        assert at.known(0) == TOLD
+        for taken in self.FILED[1:]:
+            at.tell(0, taken)
+            assert self.known(at) == list(self.FILED)
+        at.found(3, TOLD)  # it has left its own
+        assert self.known(at) == [self.FILED[3], *self.FILED[1:3], TOLD]
+        at.found(3, self.FILED[3])
+        assert self.known(at) == list(self.FILED)
+
+    def test_where_one_has_proven_to_be_another_is_no_more(self, at: Addresses) -> None:
+        at.found(2, TOLD)
+        at.found(3, TOLD)
+        assert self.known(at) == [*self.FILED[:3], TOLD]
+
+    def test_of_two_that_tell_one_address_it_is_the_first_ones_and_two_may_change_theirs(self) -> None:
+        at = Addresses([Member(n, f"n{n + 1}", address) for n, address in enumerate(self.FILED)], 3)
+        at.tell(1, TOLD)
+        at.tell(0, TOLD)
+        assert self.known(at) == [self.FILED[0], TOLD, *self.FILED[2:]]
+        at.tell(1, self.FILED[0])
+        at.tell(0, self.FILED[1])
+        assert self.known(at) == [self.FILED[1], self.FILED[0], *self.FILED[2:]]
