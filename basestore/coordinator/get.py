@@ -250,6 +250,7 @@ class DegradableGet(ClientGet):
             self._fail(self._failure, now)
         else:
             self._deadline = self._last_s
+            self._sought = False  # what this read finds gone may still be on its way, as before
             try:
                 self._read(self._level, now)
             except Unavailable as error:

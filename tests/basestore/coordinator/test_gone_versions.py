@@ -20,15 +20,17 @@ from tests.worlds.world import World
 
 
 def session(
-    world: World, at: int, version: Version, *, taken: bool = False, level: Level = Level.ONE
-) -> Callable[[], ReadResult]:
+    world: World, at: int, version: Version, *, taken: bool = False, level: Level = Level.ONE,
+    degrade_ms: int = 0,
+) -> Callable[[], ReadResult]:  # fmt: skip
     """Reads of `k` in a session that has seen this version of it. `taken`: by a replica, as it knows."""
     seen = Session(bytes(16), {"default": Rule.LAST_WRITE_WINS})
     seen.show("default", b"k", version.encode() + (b"" if taken else UNTAKEN))
 
     def look() -> ReadResult:
-        request = seen.begin(Get(0, "default", b"k", level, 1000, b"", True))
+        request = seen.begin(Get(0, "default", b"k", level, 1000, b"", True, False, 0, degrade_ms))
         call = world.ask(at, lambda number: request._replace(id=number))
+        world.settle()  # it is begun before a tick changes the brownout
         world.run(1.5)
         seen.end(request, call.reply())
         return read_result(call.reply(), level)
@@ -57,6 +59,19 @@ def test_what_a_late_hint_may_bring_back_is_neither_lost_nor_not_there(older: bo
     hints(world, keeper, replay=True, late=True)
     world.run(3)
     assert look().value == b"v"
+
+
+@pytest.mark.parametrize("older", [True, False])
+@pytest.mark.parametrize("level", [Level.QUORUM, Level.ALL])
+def test_so_it_is_where_one_replica_is_asked_first(level: Level, older: bool) -> None:
+    world = World(4, reconcile=True)
+    keeper, version = late(world, older=older)
+    rejoin(world, keeper)
+    at = world.replicas("k")[0]
+    for brownout in (0, 2):
+        world.node(at).context.load.brownout = brownout
+        with pytest.raises(ReadTimeout, match=rf"n{keeper + 1} keeps a hint of it.*replay --late"):
+            session(world, at, version, level=level, degrade_ms=60_000)()
 
 
 @pytest.mark.parametrize("older", [True, False])
