@@ -142,6 +142,12 @@ class ClusterConfig:
         lasts, and twice as much as clocks may differ."""
         return self.timeout_ms_max + 2 * self.drift_ms_max + CLOSED_MARGIN_MS
 
+    @property
+    def open_ms(self) -> int:
+        """How old a write may be, by any node's clock, for replicas to stay open to it while a hint of it is
+        made known: less than `closed_lag_ms` by that, and by as much as clocks may differ."""
+        return self.closed_lag_ms - self.drift_ms_max - CLOSED_MARGIN_MS
+
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:

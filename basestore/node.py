@@ -145,12 +145,12 @@ class Node:
             self.metrics, self.losses, self.context.stamper, self.disk_space, self.feature_level,
             self.clipping, intake, now, now,
         )  # fmt: skip
-        self.context.load.door = intake.door
+        self.context.load.door, self.context.load.retry_ms = intake.door, lambda: intake.windows.retry_ms
         self.rest = Rest(self.operations, self.group_commit, self.scheduler, delivery, late, intake)
         self._own_requests = NodeRequests(self.context, self.report, self.recovery, hints, delivery, late)
 
     def _begin_handoff(self, rules: Mapping[bytes, Rule], placement: Placement, now: Instant) -> None:
-        commit = self.group_commit
+        commit, open_ms = self.group_commit, self.config.cluster.open_ms
         self.debts = Debts(commit, self.peers, self.metrics)
         self.losses = Losses(commit, self.summaries, self.peers, self.clock, placement.sources_needed)
         self.hints = Hints(
@@ -159,7 +159,7 @@ class Node:
         )  # fmt: skip
         self.delivery = Delivery(self.hints, self.peers, self.operations, self.replica.intact)
         self.late_hints = LateHints(self.hints, rules, self.context)
-        self.deferred_writes = DeferredWrites(self.hints, self.context, lambda: self.identity)
+        self.deferred_writes = DeferredWrites(self.hints, self.context, open_ms, lambda: self.identity)
         self._debt_check = DebtCheck(
             self.debts, self.summaries, placement, self.peers, self.operations, self.clock, now
         )

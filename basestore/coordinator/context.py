@@ -21,6 +21,7 @@ from basestore.consistency import Level
 from basestore.coordinator.stamper import Stamper
 from basestore.errors import InvalidRequest, RequestFailed, Unavailable
 from basestore.intake.figures import Door
+from basestore.intake.windows import RETRY_MS
 from basestore.metrics import Metrics
 from basestore.protocol.client import Failed
 from basestore.repair.rule import Rule
@@ -44,6 +45,7 @@ class Load:
     lot: float = 0.0  # the last that was drawn for read repair
     brownout: int = 0  # 0 to 2: how much this node leaves out, to keep up with what it is asked
     door: Callable[[Outbox], Door] = lambda _: Door()  # how what is being begun has fared at the intake
+    retry_ms: Callable[[], int] = lambda: RETRY_MS  # when what is refused now may be done
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,11 @@ class Stamper:
         self._numbers[partition] += 1
         return Version(stamp, self._origin, self._numbers[partition])
 
+    def take_back(self, row: bytes) -> None:
+        """The version that was drawn last, for this row, was given to nothing: the next write has its number.
+        Its stamp is not given out again."""
+        self._numbers[row_partition(row)] -= 1
+
     def stamps(self, partitions: Sequence[int], now: Instant) -> list[bytes]:
         """Versions of as many new writes, encoded, in the order of their stamps; ClockSkew or NotYet."""
         self.check_clock(now)

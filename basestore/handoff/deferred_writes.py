@@ -18,8 +18,12 @@ before anything is done, writes in buckets where the first write wins, at other 
 whose durability is not `sync` (`coordinator/admission.py`); what would take more than `deferred_bytes_max`;
 all while this store does not count, for it could be lost and nobody would notice, and before the cluster's
 feature level says that no member is started again with a release that would take such a hint for another
-(`cluster/feature_level.py`). A write that is repeated without its version is looked for here, and otherwise
-refused: to look elsewhere is no work for a node that has too much of it.
+(`cluster/feature_level.py`). Whoever is refused so is told when to try again, as if the write had been shed.
+
+A write that is repeated without its version is looked for here, and otherwise refused: to look elsewhere is
+no work for a node that has too much of it. One that is so old that replicas may take it as new no more would
+be delivered nowhere: it is deferred again only while this node keeps it yet. Otherwise its client is told
+that it may have happened, as by a node that begins it.
 """
 
 from collections.abc import Callable, Iterable
@@ -35,7 +39,14 @@ from basestore.coordinator.attempts import OTHER_CONTENT, Content, Repeated
 from basestore.coordinator.context import Context, refuse
 from basestore.coordinator.coordinator import COUNTED
 from basestore.coordinator.quorum_write import stamp_content
-from basestore.errors import ClockSkew, InvalidRequest, Overloaded, RequestFailed, WriteTimeout
+from basestore.errors import (
+    ClockSkew,
+    InvalidRequest,
+    Overloaded,
+    ReplicaFailure,
+    RequestFailed,
+    WriteTimeout,
+)
 from basestore.handoff.hints import Hints
 from basestore.instant import Instant
 from basestore.protocol.client import OUTCOME_DEFERRED, Delete, Set, Written
@@ -58,10 +69,13 @@ _NOT_WHOLE = (
 class DeferredWrites:
     """Of one node."""
 
-    def __init__(self, hints: Hints, context: Context, identity: Callable[[], StoreIdentity]) -> None:
-        """`identity`: of this node's store."""
+    def __init__(
+        self, hints: Hints, context: Context, open_ms: int, identity: Callable[[], StoreIdentity]
+    ) -> None:
+        """`open_ms`: how old a write may be that no replica has; `identity`: of this node's store."""
         self._hints = hints
         self._context = context
+        self._open_ms = open_ms
         self._identity = identity
 
     def may_defer(self, outbox: Outbox, request: Set | Delete) -> bool:
@@ -86,6 +100,8 @@ class DeferredWrites:
         try:
             _, content, repeated = admit_write(self._context, request, now, deferred=True)
             record = self._earlier(content, repeated)
+            if record is not None:
+                self._check_open(content, record, now)
         except (InvalidRequest, RequestFailed) as error:
             self.refuse(outbox, request, error)
             return
@@ -101,6 +117,21 @@ class DeferredWrites:
         if not content.left(found, self._context.digester):
             raise InvalidRequest(OTHER_CONTENT)
         return found
+
+    def _check_open(self, content: Content, record: Record, now: Instant) -> None:
+        """ReplicaFailure when replicas may take an earlier attempt no more, and this node has none of it."""
+        peers = self._context.peers
+        age_ms = peers.clock.about_ms(now) - record.version.wall_ms
+        if age_ms <= self._open_ms or self._hints.deliverable(content.row, record):
+            return
+        identity = Identity.of(content.proposal, record.blob)
+        raise ReplicaFailure(
+            f"failed: the write that is repeated is {age_ms} ms old, too old to be deferred, for replicas "
+            f"take no write as new that comes as late as that. It may have happened, or may yet: repeat it "
+            f"as {identity} when this node is not overloaded, or read",
+            {peers.all[peers.me].name: "the write comes too late to be deferred"},
+            identity,
+        )
 
     def keep(self, request: Set | Delete, content: Content, record: Record) -> Written:
         """Stage hints of it for all its replicas; Overloaded where there is no room. Returns what may be said
@@ -118,6 +149,8 @@ class DeferredWrites:
 
     def refuse(self, outbox: Outbox, request: Any, error: InvalidRequest | RequestFailed) -> None:
         """Say that it was neither begun nor kept, or that this is not known."""
+        if isinstance(error, Overloaded) and not error.retry_after:
+            error.retry_after = self._context.load.retry_ms() / 1e3
         self._context.metrics.refused(COUNTED[type(request)], request.level, error.code)
         refuse(outbox, request.id, error)
 
@@ -142,15 +175,27 @@ class _Deferral(Operation):
 
     def begin(self, record: Record | None, now: Instant) -> None:
         """Keep it; `record`: of an earlier attempt."""
-        context = self._context
-        if not self.ids:
+        context, content = self._context, self._content
+        first, new = not self.ids, record is None
+        if first:
             context.operations.alarm_at(context.operations.issue(self), self._deadline)
         try:
-            record = record or stamp_content(context, self._content, now)
-            self._told = self._owner.keep(self._request, self._content, record)
+            record = record or stamp_content(context, content, now)
         except NotYet:
-            context.stamper.park(self, partial(self.begin, None))
-        except (ClockSkew, Overloaded) as error:
+            # Nothing of it is kept: it takes room of what is under way, and has to leave as much for others.
+            if first and not context.operations.has_room_for_group(0, 0):
+                self._end(Overloaded(CROWDED))
+            else:
+                context.stamper.park(self, partial(self.begin, None))
+            return
+        except ClockSkew as error:
+            self._end(error)
+            return
+        try:
+            self._told = self._owner.keep(self._request, content, record)
+        except Overloaded as error:
+            if new:  # it was given to nothing: who is refused leaves no gap in the numbers
+                context.stamper.take_back(content.row)
             self._end(error)
         else:
             # Whatever the setting: these hints are all that there is.

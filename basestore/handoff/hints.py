@@ -172,6 +172,13 @@ class Hints:
         """What the hints of deferred writes take."""
         return sum(pile.deferred_bytes for pile in self.piles)
 
+    def deliverable(self, row: bytes, record: Record) -> bool:
+        """Whether members may take this record however old it is: this store has it, or keeps it for one that
+        has not refused it."""
+        return bool(self._taken_by(row, record.head, [])) or any(
+            hint.record == record and not hint.late for _, hint in self.of_row(row)
+        )
+
     def deferred_before(self, row: bytes, proposal: bytes) -> Record | None:
         """What is kept of a write that was deferred here, by what its client has proposed."""
         records = (hint.record for _, hint in self.of_row(row) if hint.deferred)

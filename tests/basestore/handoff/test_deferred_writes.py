@@ -6,7 +6,15 @@ Covers `handoff/deferred_writes.py`, and what `hints.py` and `delivery.py` do wi
 import pytest
 
 from basestore.consistency import Level, Outcome, ReplicaState
-from basestore.errors import ClockSkew, InvalidRequest, Overloaded, StorageBusy, WriteTimeout
+from basestore.errors import (
+    ClockSkew,
+    InvalidRequest,
+    Overloaded,
+    ReplicaFailure,
+    RequestFailed,
+    StorageBusy,
+    WriteTimeout,
+)
 from basestore.handoff.pile import decode_hint, encode_hint
 from basestore.protocol.client import Set
 from basestore.protocol.replication import Apply, Hinted
@@ -14,7 +22,7 @@ from basestore.repair.version import Identity, Record, Version
 from basestore.repair.write_repair import Hint
 from basestore.results.receipts import Receipt
 from basestore.storage.engine import Batch
-from tests.worlds.deferring import PROPOSAL, defer
+from tests.worlds.deferring import PROPOSAL, ask, defer
 from tests.worlds.following import converged
 from tests.worlds.late_hints import hints as asked_hints
 from tests.worlds.late_hints import rejoin
@@ -288,12 +296,83 @@ class TestRepeating:
         with pytest.raises(Overloaded, match="cannot look now"):
             settled(world, defer(world, 0, identity=Identity(b"8 others")))
 
+    @pytest.mark.parametrize(("late_s", "too_old"), [(2.5, False), (5.0, True)])
+    def test_so_old_that_no_replica_takes_it_any_more_it_is_unknown(
+        self, late_s: float, too_old: bool
+    ) -> None:
+        world = World(4, replication=3, reconcile=True)
+        at = world.outsider("k")
+        identity = lost_with_a_crash(world, at)
+        world.run(late_s - 2)
+        again = defer(world, at, identity=identity)
+        world.run(30)
+        if not too_old:
+            assert again.receipt().outcome is Outcome.DEFERRED
+            assert world.values("k").count(b"v") == 3
+            return
+        with pytest.raises(ReplicaFailure, match=r"too old to be deferred.*may have happened") as failure:
+            again.receipt()
+        assert failure.value.identity == identity
+        assert failure.value.reasons.keys() == {f"n{at + 1}"}
+        assert asked_hints(world, at).piles == ()
+
+    def test_while_it_waits_here_it_is_never_too_old(self) -> None:
+        world = World(4, replication=3, reconcile=True)
+        at = world.outsider("k")
+        for replica in world.replicas("k"):
+            world.part(at, replica)
+        world.run(2)
+        first = defer(world, at)
+        world.run(6)
+        receipt = first.receipt()
+        for identity in (receipt.identity, Identity(PROPOSAL)):
+            assert settled(world, defer(world, at, identity=identity)).identity == receipt.identity
+
+    def test_what_all_take_no_more_is_not_said_to_wait(self) -> None:
+        world = World(4, replication=3, reconcile=True)
+        world.run(5)
+        keeper = world.outsider("k")
+        for replica in world.replicas("k"):
+            world.part(keeper, replica)
+        world.run(2)
+        defer(world, keeper)
+        world.run(30)
+        rejoin(world, keeper)
+        assert [pile.late for pile in asked_hints(world, keeper).piles] == [1, 1, 1]
+        with pytest.raises(ReplicaFailure, match="too old to be deferred"):
+            settled(world, defer(world, keeper, identity=Identity(PROPOSAL)))
+
+    def test_what_this_store_has_may_be_repeated_however_old_it_is(self) -> None:
+        world = World(3, reconcile=True)
+        first = defer(world, 0)
+        world.run(30)
+        again = defer(world, 0, identity=first.receipt().identity)
+        world.run(3)
+        assert again.receipt().outcome is Outcome.DEFERRED
+        assert asked_hints(world, 0).piles == ()
+
     def test_of_two_deferred_writes_the_later_wins(self) -> None:
         world = World(3)
         defer(world, 0, value="a")
         defer(world, 0, value="b", identity=b"8 others")
         world.run(2)
         assert world.values("k") == [b"b"] * 3
+
+
+def lost_with_a_crash(world: World, at: int) -> Identity:
+    """A write that a node has deferred, and forgotten: its disk stood still, and then it crashed. 2 s ago."""
+    world.run(3)
+    world.freeze(at)
+    first = ask(world, at, defer_request(Level.ANY)._replace(timeout_ms=100))
+    world.run(0.2)
+    with pytest.raises(WriteTimeout) as late:
+        first.receipt()
+    world.crash(at)
+    world.thaw(at)
+    world.start(at)
+    world.run(1.8)
+    assert late.value.identity is not None
+    return late.value.identity
 
 
 def settled(world: World, call: Call) -> Receipt:
@@ -345,6 +424,64 @@ class TestWhatIsRefused:
         world.release(0, 2)
         world.run(3)
         assert world.node(0).hints.deferred_bytes == 0
+
+    def test_who_is_refused_leaves_no_gap_in_the_numbers(self) -> None:
+        world = World(3, partitions=1, deferred_bytes_max=2000)
+        large = world.put(0, "other", "v" * 1000)
+        for other in (1, 2):
+            world.hold(0, other)
+        small = settled(world, defer(world, 0, value="v" * 100))
+        for identity in (PROPOSAL, large.identity):
+            with pytest.raises(Overloaded, match="deferred_bytes_max"):
+                settled(world, defer(world, 0, "other", "v" * 1000, identity=identity))
+        world.release(0, 1)
+        world.release(0, 2)
+        next_one = world.put(0, "k", "v")
+        assert small.version is not None
+        assert next_one.version is not None
+        assert next_one.version.number == small.version.number + 1
+        assert next_one.version.stamp > small.version.stamp
+
+    def test_who_is_refused_is_told_when_to_try_again(self) -> None:
+        """Whether for there is no room, or for it may not be deferred at all. So its client slows down."""
+        world = World(3, deferred_bytes_max=200)
+        for other in (1, 2):
+            world.hold(0, other)
+        client = world.clients[0]
+        assert client is not None
+        plain, request = defer_request(Level.ANY)._replace(defer=False), defer_request(Level.ANY)
+        for refused in (request._replace(id=client.number()), plain._replace(id=client.number())):
+            world.node(0).deferred_writes.defer_all(client.outbox, [refused], world.now(0))
+            with pytest.raises(Overloaded) as overloaded:
+                settled(world, Call(client, refused.id, Level.ANY))
+            assert overloaded.value.retry_after == world.node(0).intake.windows.retry_ms / 1e3
+
+    def test_what_cannot_be_stamped_yet_waits_as_far_as_half_of_the_room(self) -> None:
+        world = World(3)
+        world.run(3)
+        for other in (1, 2):
+            world.hold(other, 0)
+            world.hold(0, other)
+        world.skew_ms[0] = 10_000
+        world.run(0.1)
+        operations = world.node(0).operations
+        operations.operations_max = 20
+        calls = [defer(world, 0, f"k{number}") for number in range(12)]
+        world.settle()
+        refused = [call for call in calls if call.done]
+        assert refused == calls[10:]
+        assert operations.count == 10
+        for call in refused:
+            with pytest.raises(Overloaded, match="too many requests are under way"):
+                call.receipt()
+        read = world.get(0, "x", Level.ONE)
+        world.settle()
+        assert read.done
+        world.run(2)
+        for call in calls[:10]:
+            with pytest.raises(RequestFailed):
+                call.receipt()
+        assert operations.count == 0
 
     def test_while_the_clock_is_not_known_to_be_right(self) -> None:
         world = World(3)
