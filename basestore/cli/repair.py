@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -126,8 +125,7 @@ def _take_as_is(target: Target) -> int:
         if not copied:
             return _nothing_to_take(target, states)
         for state in copied:
-            with open_store(replace(target, endpoints=(state.endpoint,))) as member:
-                member.node_status(take_as_is=True)
+            store.take_as_is(state.node)
         left = {state.node for state in copied}
         deadline = time.monotonic() + target.timeout_s
         while left and time.monotonic() < deadline:

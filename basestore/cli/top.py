@@ -11,7 +11,8 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -151,6 +152,7 @@ class _Top:
                 if self._once and not first:
                     return
                 first = False
+                await self._look()
                 # A frame that came late is not caught up with.
                 due = max(due + self._interval_s, trio.current_time())
                 await trio.sleep_until(due)
@@ -175,20 +177,38 @@ class _Top:
                 nursery.start_soon(self._ask, member)
         return [View.between(earlier.get(m.node), self._samples[m.node]) for m in self._members]
 
+    async def _look(self) -> None:
+        """Where members are by now of which some did not answer, by the word of one that did."""
+        import basestore
+        from basestore.client.network_channel import channel_to
+
+        up = [m.endpoint for m in self._members if self._samples[m.node].state.state != "down"]
+        if not 0 < len(up) < len(self._members):
+            return
+        with suppress(basestore.Unreachable):
+            async with channel_to(up, ANSWER_S_MAX) as channel:
+                found = await channel.addresses(time.monotonic() + ANSWER_S_MAX)
+                self._members = [replace(m, endpoint=found.get(m.node, m.endpoint)) for m in self._members]
+
     async def _ask(self, member: "NodeState") -> None:
         """Ask one node. One that does not answer in time, or not sensibly, is down."""
         import trio
 
         import basestore
         from basestore.cli.board import Sample
+        from basestore.client.network_channel import channel_to
+        from basestore.client.operator import Operator
+        from basestore.protocol.handshake import Meant
         from basestore.results.nodes import down
 
+        meant = Meant(name=member.node, address=member.endpoint)
         within_s = min(self._target.timeout_s, ANSWER_S_MAX)
         reason = f"it does not answer within {within_s:g} s"
         with trio.move_on_after(within_s):
             try:
-                async with basestore.connect(member.endpoint, timeout=within_s) as store:
-                    self._samples[member.node] = Sample.of(await store.node_counters())
+                async with channel_to([meant.address], within_s, meant=meant) as channel:
+                    state = await Operator(channel, timeout=within_s).node_counters()
+                    self._samples[meant.name] = Sample.of(replace(state, endpoint=meant.address))
                     return
             except (basestore.Unreachable, basestore.RequestFailed, ValueError) as error:
                 reason = str(error).partition(". ")[0]

@@ -5,6 +5,7 @@ at once, each over a connection of its own.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from threading import Thread
 from time import monotonic, sleep
 from types import TracebackType
@@ -157,8 +158,15 @@ class BlockingOperator:
         return monotonic() - began_s
 
     def status(self, *, timeout: float | None = None) -> list[NodeState]:
-        """Every member of the cluster, in its order; those that do not answer are `down`."""
+        """Every member of the cluster, in its order, each with the endpoint at which it was asked; those that
+        do not answer there are `down`."""
         return self._each(BlockingOperator.node_status, down, timeout)
+
+    def take_as_is(self, node: str, *, timeout: float | None = None) -> NodeState:
+        """What the member of this name says of itself after its data have been taken as they are; `down` if
+        it does not answer. InvalidRequest when no member is called so."""
+        (state,) = self._each(lambda there: there.node_status(take_as_is=True), down, timeout, node)
+        return state
 
     def _each(
         self,
@@ -182,7 +190,8 @@ class BlockingOperator:
                 timeout_s = StoreTimeout(max(LEFT_S_MIN, deadline - monotonic()))
                 channel = BlockingChannel(check_endpoints(meant.address), meant=meant)
                 with BlockingOperator(channel, self._calls.level, timeout_s) as there:
-                    return ask(there)
+                    told = ask(there)
+                return replace(told, endpoint=meant.address) if isinstance(told, NodeState) else told
             except (Unreachable, RequestFailed) as error:
                 return silent(name, meant.address, silence(error))
 

@@ -5,6 +5,7 @@ Carries every call of a store; what calls there are for keys and values stands i
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 from typing import TypeVar
 
@@ -125,8 +126,8 @@ class Operator:
         return monotonic() - began_s
 
     async def status(self, *, timeout: float | None = None) -> list[NodeState]:
-        """Every member of the cluster, in its order, all asked at once; those that do not answer are `down`.
-        Unreachable when none says who the members are."""
+        """Every member of the cluster, in its order, all asked at once, each with the endpoint at which it
+        was; those that do not answer there are `down`. Unreachable when none says who the members are."""
         deadline = monotonic() + self._calls.time(timeout)[0]
         await self._channel.ready(deadline)
         addresses, told = await self._channel.addresses(deadline), dict[str, NodeState]()
@@ -137,7 +138,8 @@ class Operator:
                 # What is left is nobody's wish: a node that takes less is asked for less.
                 timeout_s = StoreTimeout(max(LEFT_S_MIN, deadline - monotonic()))
                 async with self._channel.elsewhere(Meant(cluster, name, endpoint), timeout_s) as channel:
-                    told[name] = await Operator(channel, self._calls.level, timeout_s).node_status()
+                    state = await Operator(channel, self._calls.level, timeout_s).node_status()
+                    told[name] = replace(state, endpoint=endpoint)
             except (Unreachable, RequestFailed) as error:
                 told[name] = down(name, endpoint, silence(error))
 

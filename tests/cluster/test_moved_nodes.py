@@ -87,10 +87,10 @@ def test_a_member_that_tells_an_address_of_another_is_still_the_one_that_was_fou
         eventually(lambda: {"n3"} <= n1.alive() & n2.alive(), "n3 is linked")
         for other in (n1, n2):
             with other.store() as store:
-                assert [(state.node, state.state) for state in store.status()] == [
-                    ("n1", "up"),
-                    ("n2", "up"),
-                    ("n3", "up"),
+                assert [(state.node, state.state, state.endpoint) for state in store.status()] == [
+                    ("n1", "up", n1.endpoint),
+                    ("n2", "up", n2.endpoint),
+                    ("n3", "up", before),
                 ]
 
 

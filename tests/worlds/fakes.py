@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -11,6 +11,7 @@ from typing import Any
 import trio
 
 import basestore
+import basestore.sync
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import Sealed
 from basestore.protocol.frames import FrameReader, pack
@@ -197,6 +198,14 @@ WELCOME = Welcome(
     [MemberRow(0, "n1", "127.0.0.1:1")],
     [BucketRow("once", "first-write-wins")],
 )
+
+
+def placing(endpoints: Sequence[str], *addresses: str) -> Welcome:
+    """What a node says which takes n1, n2, ... of the cluster of these endpoints to be at these addresses."""
+    with basestore.sync.connect(endpoints) as store:
+        cluster_id = bytes.fromhex(store.cluster_id())
+    members = [MemberRow(at, f"n{at + 1}", address) for at, address in enumerate(addresses)]
+    return WELCOME._replace(cluster=cluster_id, members=members)
 
 
 @contextmanager

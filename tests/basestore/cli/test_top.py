@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.worlds.fakes import fake, placing
 from tests.worlds.patience import PATIENCE_S, eventually
 from tests.worlds.ports import free_ports
 from tests.worlds.shell import COMMAND, Cluster, cluster, environment, invoke, running
@@ -55,6 +56,17 @@ def test_a_frame_for_machines(three: Cluster) -> None:
     assert [set(node) for node in done.json["nodes"]] == [NODE] * 3
     assert [node["state"] for node in done.json["nodes"]] == ["up"] * 3
     assert all(sorted(node["alive"]) == ["n1", "n2", "n3"] for node in done.json["nodes"])
+
+
+@pytest.mark.parametrize("wrong", ["another's", "nobody's"])
+def test_a_member_is_looked_for_where_those_say_that_answer(three: Cluster, wrong: str) -> None:
+    endpoints = [three.endpoint(number) for number in (1, 2, 3)]
+    stale = endpoints[0] if wrong == "another's" else "127.0.0.1:1"
+    with fake(placing(endpoints, *endpoints[:2], stale)) as node:
+        done = invoke("top", "--once", "-o", "json", "-e", node.endpoint)
+    assert (done.code, done.stderr) == (0, "")
+    told = [(node["node"], node["state"], node["endpoint"]) for node in done.json["nodes"]]
+    assert told == [(f"n{number}", "up", endpoint) for number, endpoint in enumerate(endpoints, 1)]
 
 
 def test_a_frame_for_people_has_no_control_codes_in_a_pipe(three: Cluster) -> None:

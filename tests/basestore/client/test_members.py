@@ -9,12 +9,10 @@ from typing import Any
 import pytest
 
 import basestore.sync
-from basestore.protocol.handshake import Meant, MemberRow, Welcome, welcomed
+from basestore.protocol.handshake import Meant, Welcome, welcomed
 from basestore.protocol.limits import ProtocolError
-from tests.worlds.fakes import WELCOME, Cluster, FakeNode, cluster, fake
+from tests.worlds.fakes import WELCOME, Cluster, FakeNode, cluster, fake, placing
 from tests.worlds.flavours import FLAVOURS, run
-
-NAMES = ("n1", "n2", "n3")
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +22,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def welcome(running: Cluster, *addresses: str) -> Welcome:
-    """That of a node which takes the cluster's members to be at these addresses."""
-    with basestore.sync.connect(running.endpoints) as store:
-        cluster_id = bytes.fromhex(store.cluster_id())
-    members = [MemberRow(number, *row) for number, row in enumerate(zip(NAMES, addresses, strict=True))]
-    return WELCOME._replace(cluster=cluster_id, members=members)
+    return placing(running.endpoints, *addresses)
 
 
 def tell(node: FakeNode, greeting: Welcome) -> None:
@@ -99,7 +93,9 @@ def test_nothing_is_done_at_a_node_that_was_not_meant(running: Cluster) -> None:
         tell(asked, welcome(running, n1.endpoint, n2, n1.endpoint))
         with basestore.sync.connect(asked.endpoint) as store:
             (hints,) = store.hints(replay=True, node="n3")
-        assert hints.reason.startswith(f"who answers at {n1.endpoint} is n1")
+            taken = store.take_as_is("n3")
+        for reason in (hints.reason, taken.facts["reason"]):
+            assert reason.startswith(f"who answers at {n1.endpoint} is n1")
         assert n1.heard.empty()
 
 
