@@ -129,12 +129,17 @@ class Peers:
         self.judge(peer, now)
         return True
 
+    def hears(self, index: int, now: Instant) -> bool:
+        """Whether a peer's link stands, something of it has come lately, and it is not about to end."""
+        peer = self.all[index]
+        return peer.linked and not peer.leaving and peer.detector.phi(now.monotonic) < THRESHOLD
+
     def judge(self, peer: Peer, now: Instant) -> None:
         """Bring `alive` up to date for one peer."""
         index, now_s = peer.index, now.monotonic
         if index == self.me:
             return
-        heard = peer.linked and not peer.leaving and peer.detector.phi(now_s) < THRESHOLD
+        heard = self.hears(index, now)
         if not heard:
             peer.wire = 0
         reached = heard and peer.introduced and peer.remembered and peer.whole

@@ -25,6 +25,7 @@ from basestore.protocol.limits import BATCH_MESSAGES_MAX, WIRE_HIGHEST, Protocol
 FRAME_BYTES_MAX = 8 << 20  # between nodes
 CLIENT_FRAME_BYTES_MAX = 4 << 20  # what clients send: decoding may take fifty times as much memory
 HELLO_BYTES_MAX = 64 << 10  # of whoever has not been let in
+WELCOME_BYTES_MAX = 1 << 20  # of a node that has proven itself: of a thousand members
 _LENGTH = struct.Struct(">I")
 _HEADER = struct.Struct(">III")
 

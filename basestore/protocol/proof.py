@@ -4,8 +4,8 @@ with it on the configuration. Pure: nonces are drawn by who calls.
     who connects                                who accepts
     hello(own, nonce)             -> Hello ->   answer(heard, own, nonce)
     prove(heard, said, own, peer) <- Challenge
-                                  -> Proof ->   answer_proof(heard, challenged, own)
-    judge(heard, own, peer)       <- Welcome, or Refused, and then perhaps Differs
+                                  -> Proof ->   answer_proof(heard, challenged, own, hindered)
+    judge(heard, agreed, own, peer) <- Welcome, or Refused, and then perhaps Differs
 
 A proof is a keyed hash (BLAKE2b, RFC 7693) over which side gives it, both names, both nonces and both ranges
 of versions; the one of who connects covers what it tells besides. A nonce is never used again, so a proof
@@ -13,10 +13,19 @@ that was overheard proves nothing on another connection. A side never gives the 
 what comes back is no proof either; nor is what was meant for a node of another name.
 
 Whoever has not proven itself is told the same, whatever it calls itself: who asks learns no member's name.
+A proof replaces no link that stands and was heard lately: of two nodes that run as one member the second is
+refused, in words.
+
+What this does not do: whoever can pass on messages at an address that a member dials is a man in the middle.
+He can hand a proof on, or keep it back for as long as a handshake may last, and then be taken for the member
+where no link of it stands; he reads and changes what is said after it. Only a proof that is bound to an
+encrypted channel would tell (TLS, RFC 9266), and there is none yet. A configuration is told back only to
+who shows that it knows the digest of the key, which is told in none but another configuration.
 """
 
 import hashlib
-from collections.abc import Set
+import json
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from hmac import compare_digest
 from typing import Final, NamedTuple
@@ -35,6 +44,7 @@ from basestore.protocol.handshake import (
 )
 
 CHARACTERS_SHOWN = 300  # of what somebody else says, in a log
+DIFFERENCES_SHOWN = 10
 KEYLESS = "it has not proven that it holds this cluster's key"
 ADVICE = "it is of another cluster, or another [cluster] key stands in one of the files"
 _PERSON: Final = b"basestore-peer"
@@ -70,7 +80,8 @@ class Facts:
 class Answer(NamedTuple):
     """What who accepts answers. `sender`: the name of the node that it has proven to be, empty for a client;
     `address`: where that says it can be reached. `refusal`: why the connection is closed after the reply,
-    empty if it is not. `peer`: an operator should know, for it wanted to be a node. `differs`: what comes
+    empty if it is not. `peer`: an operator should know, for it wanted to be a node. `kind`: of the refusal,
+    where who is refused has proven nothing: then it may put anything into the words. `differs`: what comes
     back may be the other side's configuration, and is worth hearing."""
 
     reply: Welcome | Refused
@@ -78,6 +89,7 @@ class Answer(NamedTuple):
     address: str = ""
     refusal: str = ""
     peer: bool = False
+    kind: str = ""
     differs: bool = False
 
 
@@ -113,14 +125,16 @@ def answer(heard: object, own: Facts, nonce: bytes) -> Answer | Challenged:
         return Challenged(heard, challenge._replace(proof=_proof(own, _ACCEPTS, heard, challenge)))
     # A client that names no cluster takes what it finds.
     if heard.cluster not in (b"", own.welcome.cluster):
-        return refused(
-            f"this is a node of cluster {own.welcome.cluster.hex()}, not of {heard.cluster.hex():.100}"
-        )
+        text = f"this is a node of cluster {own.welcome.cluster.hex()}, not of {heard.cluster.hex():.100}"
+        return refused(text, "a client of another cluster")
     return Answer(own.welcome._replace(version=version))
 
 
-def answer_proof(heard: object, challenged: Challenged, own: Facts) -> Answer:
-    """What a challenged node is answered to its proof, or to whatever else it says."""
+def answer_proof(
+    heard: object, challenged: Challenged, own: Facts, hindered: Callable[[str, str], str]
+) -> Answer:
+    """What a challenged node is answered to its proof, or to whatever else it says. `hindered`: why a member
+    of this name, which tells this address, is not let in just now, empty if nothing is in its way."""
     said, challenge = challenged
     name = said.sender
     if not isinstance(heard, Proof) or not compare_digest(
@@ -132,29 +146,36 @@ def answer_proof(heard: object, challenged: Challenged, own: Facts) -> Answer:
         return Answer(
             Refused(reason, own.configuration), name, refusal=_told(name, reason), peer=True, differs=True
         )
-    if name not in own.diallers:
-        address, reason = "", f"{name!r} is not a member"
-        if name in own.welcome.names.values():
+    address = ""
+    if name == own.name:
+        reason = f"this is {name} itself; if two nodes run as {name}, stop one"
+    elif name not in own.welcome.names.values():
+        reason = f"'{shown(name)}' is not a member"
+    else:
+        reason = hindered(name, heard.address)
+        if not reason and name not in own.diallers:
             address = heard.address
             reason = f"{own.name} opens the connection to it, and has not yet: it tries {shown(address)} now"
-        return Answer(Refused(reason, ""), name, address, _told(name, reason), peer=True)
+    if reason:
+        return Answer(Refused(reason, ""), name, address, _told(shown(name), reason), peer=True)
     version = own.among_members.common(said.versions)
     return Answer(own.welcome._replace(version=version), name, heard.address)
 
 
-def refused(reason: str) -> Answer:
+def refused(reason: str, kind: str = "") -> Answer:
     """The answer to a client that is not let in."""
-    return Answer(Refused(reason, ""), refusal=reason)
+    return Answer(Refused(reason, ""), refusal=reason, kind=kind)
 
 
 def _unproven(name: str, own: Facts, reason: str, advice: str = "") -> Answer:
     """The answer to who calls itself by this name, empty for a client. A name that is none of a member's is
     not logged: there is no end of such."""
+    kind = "a proof that is none" if advice else "a version that is not spoken"
     if not name:
-        return refused(reason)
+        return refused(reason, kind)
     who = name if name in own.welcome.names.values() else "a node"
     told = f"who called itself {who} was refused: {reason}{'; ' if advice else ''}{advice}"
-    return Answer(Refused(reason, ""), refusal=told, peer=True)
+    return Answer(Refused(reason, ""), refusal=told, peer=True, kind=kind)
 
 
 def _told(name: str, reason: str) -> str:
@@ -190,19 +211,21 @@ def prove(heard: object, said: Hello, own: Facts, peer: str) -> tuple[Proof | Re
     if not compare_digest(heard.proof, _proof(own, _ACCEPTS, said, heard)):
         return Refused(KEYLESS, ""), f"who answers at {peer}'s address was refused: {KEYLESS}; {ADVICE}"
     if heard.sender != peer:
-        return None, f"who answers at {peer}'s address is {heard.sender}; check the addresses"
+        return None, f"who answers at {peer}'s address is {shown(heard.sender)}; check the addresses"
     proof = Proof(bytes(PROOF_BYTES), own.digest, own.address)
     return proof._replace(proof=_proof(own, _DIALS, said, heard, proof.digest, proof.address.encode())), ""
 
 
-def judge(heard: object, own: Facts, peer: str) -> tuple[Differs | None, str]:
+def judge(heard: object, agreed: int, own: Facts, peer: str) -> tuple[Differs | None, str]:
     """What a node makes of the answer to its proof: what it still says to it, and why it then closes the
-    connection, empty if all is well."""
+    connection, empty if all is well. `agreed`: the highest version that both have said they speak, which
+    their proofs cover."""
     if isinstance(heard, Refused) and heard.configuration:
-        return Differs(own.configuration), difference(own, peer, heard.configuration)
+        known = _digest_of_key(heard.configuration) == _digest_of_key(own.configuration)
+        return Differs(own.configuration) if known else None, difference(own, peer, heard.configuration)
     if isinstance(heard, Refused):
         return None, f"{peer} refuses: {shown(heard.reason)}"
-    if isinstance(heard, Welcome) and own.among_members.common(Versions(heard.version, heard.version)):
+    if isinstance(heard, Welcome) and heard.version == agreed:
         return None, ""
     return None, f"{peer} does not answer a proof with a welcome"
 
@@ -212,8 +235,19 @@ def judge(heard: object, own: Facts, peer: str) -> tuple[Differs | None, str]:
 
 def difference(own: Facts, peer: str, theirs: str) -> str:
     """For the log: what two nodes' configurations disagree on."""
-    listed = "; ".join(differences(own.configuration, theirs))
+    found = differences(own.configuration, theirs)
+    listed = "; ".join(map(shown, found[:DIFFERENCES_SHOWN]))
+    if len(found) > DIFFERENCES_SHOWN:
+        listed += f"; and {len(found) - DIFFERENCES_SHOWN} more"
     return f"{peer} has another cluster configuration: {listed}. Make both files agree and restart"
+
+
+def _digest_of_key(configuration: str) -> object:
+    """What it shows of the cluster's key; None where that is not to be read."""
+    try:
+        return json.loads(configuration).get("cluster key")
+    except (ValueError, RecursionError, AttributeError):  # whoever answers may say anything
+        return None
 
 
 def shown(text: str) -> str:

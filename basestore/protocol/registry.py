@@ -47,6 +47,7 @@ ANYTHING: Final = "whatever its fields hold makes sense, or is compared and foun
 ANSWERED: Final = "who asks for something impossible is told so in an answer"
 
 ADVISORY: Final = 1000  # kinds from here on may be left unheard
+HANDSHAKE: Final = range(1, 10)  # kinds that are said before it is settled which version is spoken
 
 
 class RowForm(NamedTuple):
@@ -93,6 +94,8 @@ def message(
         check = getattr(make, "check", None)
         if (check is None) != bool(unchecked):
             raise TypeError(f"{make.__name__} needs a `check`, or `unchecked`: why it has none")
+        if number in HANDSHAKE and (added or since != WIRE_LOWEST):
+            raise TypeError(f"{make.__name__} is said before a version is settled: all must know all of it")
         DATES[make] = _dates(make, since, added or {})
         FORMS[number] = _form(make, check)
         NUMBERS[make] = number

@@ -9,8 +9,10 @@ What comes in is heard by the poller; what goes out is sent by `send`, after eac
     ask_forever(index)    ask a peer that should open it, and does not, why
     send()                what lies in the outboxes that the node calls ready
 
-Two members never dial each other both: the one with the lower number does. A peer that connects while its
-old link still seems alive has lost that link, and the old one is closed.
+Two members never dial each other both: the one with the lower number does. A link that stands and was heard
+lately is never replaced: who comes as a member that is linked is refused, and tells no address, for another
+node may run as that member. It may also be the same, which has begun anew: then its old link ends, or falls
+silent and is replaced, while it tries again.
 
 It refuses who comes in too great a number (`slots.py`), and closes whom it cannot serve: a peer whose outbox
 ran over (its loss must be seen as one), whoever takes no frame for too long, and whoever says what only
@@ -31,14 +33,15 @@ from basestore.config import NodeConfig
 from basestore.coordinator.context import failure
 from basestore.errors import Overloaded
 from basestore.node import Node
+from basestore.observe.complaints import Complaints
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import Sealed
 from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX, FRAME_BYTES_MAX
 from basestore.protocol.handshake import Goodbye
 from basestore.protocol.limits import ProtocolError, UnknownKind
-from basestore.protocol.proof import Answer, refused
+from basestore.protocol.proof import Answer, refused, shown
 from basestore.server.clock import instant
-from basestore.server.handshakes import Handshakes, PeerRefused
+from basestore.server.handshakes import Handshakes, NotMet
 from basestore.server.link import Link, dial
 from basestore.server.listening import EXHAUSTED
 from basestore.server.poller import Poller
@@ -52,8 +55,7 @@ STALL_S_MAX = 30.0
 GOODBYE_S_MAX = 1.5
 QUIET_S = 0.2
 BACKLOG_BYTES_MAX = 4 << 20
-COMPLAINT_S = 60.0
-COMPLAINTS_MAX = 256
+FOUND_AGAIN_S = 2 * ASK_S  # who has begun anew asks no sooner
 
 log = logging.getLogger("basestore")
 
@@ -74,12 +76,13 @@ class Connections:
         self._locals: dict[Outbox, Callable[[], None]] = {}
         self._slots = Slots(*slots_for(len(self._names)), self.complain)
         self._handshakes = Handshakes(
-            config, self.complain, self._seat, self._slots.stir, lambda: node.feature_level.level
+            config, self.complain, self._seat, self._slots.stir, self._hindered, self._level
         )
         self._goodbye: Goodbye | None = None
         self._told_s = 0.0
         self._parted = trio.Event()
-        self._complaints: dict[str, float] = {}
+        self._parted_s: dict[int, float] = {}  # when a member's link ended
+        self._complaints = Complaints()
 
     @property
     def dialled(self) -> range:
@@ -122,6 +125,8 @@ class Connections:
         clients = self._slots.clients
         members = [(outbox, link) for outbox, link in self._links.items() if outbox not in clients]
         self._slots.watch(sum(outbox.bytes + link.held for outbox, link in members))
+        for level, text in self._complaints.rest(trio.current_time()):
+            log.log(level, "%s: %s", self._node.name, text)
         for client in clients.values():
             client.link.go_on()
         if self._goodbye is not None and self._quiet():
@@ -186,9 +191,11 @@ class Connections:
                 else:
                     await self._serve_client(link)
         except (ProtocolError, ConnectionError, trio.TooSlowError) as error:
-            level = logging.WARNING if isinstance(error, PeerRefused) else logging.INFO
+            peer = isinstance(error, NotMet) and error.peer
+            kind = error.kind if isinstance(error, NotMet) else type(error).__name__
             reason = str(error) or "it was too slow to say hello"
-            self.complain(level, f"a connection was closed: {reason}")
+            level = logging.WARNING if peer else logging.INFO
+            self.complain(level, f"a connection was closed: {reason}", kind)
         finally:
             self._slots.known(link)
             link.close()
@@ -206,6 +213,26 @@ class Connections:
             return refused("too many clients are connected to this node; try again later, or ask another one")
         return answered
 
+    def _level(self) -> int:
+        return self._node.feature_level.level
+
+    def _hindered(self, name: str, address: str) -> str:
+        """Why a member, which has proven itself and tells this address, is not let in; empty if it is. A
+        link to it that stands is worth more than whoever comes as it from elsewhere; and so is the place
+        where it was linked a moment ago, if this node is to go there."""
+        index = self._names.index(name)
+        known, twice = self._handshakes.addresses.known(index), f"if two nodes run as {name}, stop one"
+        link = self._peer_links.get(index)
+        if link is not None and self._node.peers.hears(index, instant()):
+            told = "" if address == known else f", and this one says that it is at {shown(address)}"
+            return f"{name} is linked already, from {link.host}{told}; {twice}"
+        ago_s = trio.current_time() - self._parted_s.get(index, -math.inf)
+        if self._node.peers.all[index].leaving and link is not None:
+            ago_s = 0.0
+        if index in self.dialled and address != known and ago_s < FOUND_AGAIN_S:
+            return f"{name} was linked at {known} a moment ago, and is looked for there first; {twice}"
+        return ""
+
     async def dial_forever(self, index: int) -> None:
         """Keep a connection to a member, made anew whenever it ends."""
         backoff_s = BACKOFF_S_MIN
@@ -218,7 +245,7 @@ class Connections:
                     await self._serve_peer(link, index)
             except (OSError, ProtocolError, trio.TooSlowError) as error:
                 if isinstance(error, ProtocolError):
-                    self.complain(logging.WARNING, str(error))
+                    self.complain(logging.WARNING, str(error), _kind_of(error))
                 elif isinstance(error, OSError) and error.errno in EXHAUSTED:
                     self.exhausted(error)
             # Shortened by chance, so that nodes which lost the same peer do not all come back at once.
@@ -239,7 +266,7 @@ class Connections:
                 async with self._dialled(index):
                     pass
             except ProtocolError as error:
-                self.complain(logging.WARNING, str(error))
+                self.complain(logging.WARNING, str(error), _kind_of(error))
             except (OSError, trio.TooSlowError):
                 pass
 
@@ -262,24 +289,23 @@ class Connections:
             if not met:
                 addresses.missed(index)
 
-    def complain(self, level: int, text: str) -> None:
+    def complain(self, level: int, text: str, kind: str = "") -> None:
         """Log it, but not the same over and over: who was refused will try again."""
-        now = trio.current_time()
-        if now < self._complaints.get(text, 0.0):
-            return
-        if len(self._complaints) >= COMPLAINTS_MAX:
-            self._complaints.clear()
-        self._complaints[text] = now + COMPLAINT_S
-        log.log(level, "%s: %s", self._node.name, text)
+        if self._complaints.tell(level, text, kind, trio.current_time()):
+            log.log(level, "%s: %s", self._node.name, text)
 
     # --- who is connected --------------------------------------------------------------------
 
     async def _serve_peer(self, link: Link, index: int) -> None:
         """A link to a peer, until it breaks."""
-        outbox = self._node.link(index, instant())
-        if index in self._peer_links:  # the peer has begun anew, and may not have been able to say so
+        if index in self._peer_links:  # silent: the peer may have begun anew, and was not able to say so
+            if self._node.peers.hears(index, instant()):  # two were let in at once
+                raise NotMet(f"{self._names[index]} was linked meanwhile")
             self._peer_links[index].scope.cancel()
+        outbox = self._node.link(index, instant())
         self._peer_links[index] = link
+        if self._goodbye is not None:
+            outbox.put(self._goodbye, answers=0)
 
         unheard, named = link.decoder.unheard, set[int]()
 
@@ -301,6 +327,7 @@ class Connections:
             # A newer link may stand here by now: it had this one cancelled.
             if self._peer_links.get(index) is link:
                 del self._peer_links[index]
+                self._parted_s[index] = trio.current_time()
             self._node.unlink(index, outbox, instant())
             self._wake()
 
@@ -340,7 +367,7 @@ class Connections:
                 await link.run(outbox, self._poller, hear, self._wake, CLIENT_FRAME_BYTES_MAX)
         except (ConnectionError, ProtocolError) as error:
             level = logging.INFO if isinstance(error, ProtocolError) else logging.DEBUG
-            self.complain(level, f"a client was disconnected: {error}")
+            self.complain(level, f"a client was disconnected: {error}", f"a client's {type(error).__name__}")
         finally:
             self._slots.clients.pop(outbox, None)
             self._node.intake.close(outbox)
@@ -361,6 +388,10 @@ def _refuse(outbox: Outbox, frames: list[Sealed]) -> None:
     for frame in frames:
         for request in range(frame.first, frame.first + frame.asks):
             outbox.put(failure(request, Overloaded(STOPPING)), answers=0)  # of what was never under way
+
+
+def _kind_of(error: ProtocolError) -> str:
+    return error.kind if isinstance(error, NotMet) else ""
 
 
 def _check(unexpected: Message | None) -> None:

@@ -14,10 +14,12 @@ from dataclasses import replace
 from basestore.cluster.addresses import Addresses
 from basestore.config import NodeConfig
 from basestore.errors import ConfigurationError
+from basestore.protocol.frames import WELCOME_BYTES_MAX
 from basestore.protocol.handshake import (
     BEFORE,
     NONCE_BYTES,
     BucketRow,
+    Challenge,
     Differs,
     MemberRow,
     Versions,
@@ -41,14 +43,20 @@ from basestore.server.link import Ended, Link
 Complain = Callable[[int, str], None]
 
 
-class PeerRefused(ProtocolError):
-    """Who called itself a node was refused. An operator should know."""
+class NotMet(ProtocolError):
+    """A handshake came to nothing. `kind`: of refusal, where the other side has proven nothing, so that the
+    words may be any; `peer`: it was to be a node, and an operator should know."""
+
+    def __init__(self, text: str, kind: str = "", *, peer: bool = True) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.peer = peer
 
 
 class Handshakes:
     """Of one node. `seat`: the answer to a client, or another one where there is no slot for it; `stir`: a
-    stranger has said something; `level`: the cluster's feature level. `addresses`: of the members, as far as
-    they are known."""
+    stranger has said something; `hindered`: why a member, which tells an address, is not let in just now;
+    `level`: the cluster's feature level. `addresses`: of the members, as far as they are known."""
 
     def __init__(
         self,
@@ -56,11 +64,13 @@ class Handshakes:
         complain: Complain,
         seat: Callable[[Answer], Answer],
         stir: Callable[[Link], None],
+        hindered: Callable[[str, str], str],
         level: Callable[[], int],
     ) -> None:
         self._complain = complain
         self._seat = seat
         self._stir = stir
+        self._hindered = hindered
         self.addresses = Addresses(config.cluster.members, config.cluster.member_index(config.name))
         self._level = level
         self._facts = facts_of(config)
@@ -82,7 +92,7 @@ class Handshakes:
         if isinstance(answered, Challenged):
             self._stir(link)
             await link.send(answered.reply)
-            answered = answer_proof(await link.receive_one(), answered, own)
+            answered = answer_proof(await link.receive_one(), answered, own, self._hindered)
         elif isinstance(answered.reply, Welcome):
             answered = self._seat(answered)
         if answered.address:
@@ -93,11 +103,12 @@ class Handshakes:
             reply = reply._replace(members=self._members(reply))
         await link.send(reply)
         if answered.differs:
+            link.hear_out(WELCOME_BYTES_MAX)
             heard = await link.receive_one()
             if isinstance(heard, Differs):
                 refusal = difference(own, answered.sender, heard.configuration)
         if refusal:
-            raise PeerRefused(refusal) if answered.peer else ProtocolError(refusal)
+            raise NotMet(refusal, answered.kind, peer=answered.peer)
         return answered.sender
 
     async def introduce(self, link: Link, peer: str) -> None:
@@ -106,22 +117,26 @@ class Handshakes:
         own = self._own
         said = hello(own, secrets.token_bytes(NONCE_BYTES))
         await link.send(said)
+        unproven = f"what answers at {peer}'s address"
         try:
             heard = await link.receive_one()
         except Ended as error:
             text = f"{peer} {BEFORE}, which cannot be in one cluster with this one: upgrade it"
-            raise ProtocolError(text) from error
+            raise NotMet(text, unproven) from error
+        except ProtocolError as error:
+            raise NotMet(str(error), unproven) from error
         word, complaint = prove(heard, said, own, peer)
         if word is not None:
             await link.send(word)
-        if complaint:
-            raise ProtocolError(complaint)
+        if complaint or not isinstance(heard, Challenge):
+            raise NotMet(complaint, unproven)
+        link.hear_out(WELCOME_BYTES_MAX)
         welcome = await link.receive_one()
-        last_word, complaint = judge(welcome, own, peer)
+        last_word, complaint = judge(welcome, said.versions.common(heard.versions), own, peer)
         if last_word is not None:
             await link.send(last_word)
         if complaint:
-            raise ProtocolError(complaint)
+            raise NotMet(complaint)
         if isinstance(welcome, Welcome):  # it is, if there is no complaint
             link.speak(welcome.version)
             for member in welcome.members:

@@ -132,6 +132,10 @@ class Link:
         self.version = version
         self._frames.speak(version)
 
+    def hear_out(self, frame_bytes_max: int) -> None:
+        """Take frames of such a length from now on: the other side has proven who it is."""
+        self._frames.frame_bytes_max = frame_bytes_max
+
     @property
     def decoder(self) -> Decoder:
         """Of what has come over it."""

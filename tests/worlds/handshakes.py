@@ -29,7 +29,7 @@ def facts(
     address: str = "127.0.0.1:9999",
 ) -> Facts:
     """Of a node that does not run."""
-    text = json.dumps({"cluster id": cluster.hex(), "replication": replication})
+    text = json.dumps({"cluster id": cluster.hex(), "cluster key": key.hex(), "replication": replication})
     welcome = Welcome(versions[1], cluster, name, 5000, MEMBERS, [BucketRow("once", "first-write-wins")])
     digest = text.encode()[-16:]
     return Facts(Versions(*versions), welcome, digest, text, frozenset(diallers.split()), address, key)

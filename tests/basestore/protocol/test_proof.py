@@ -4,6 +4,7 @@ each writes to its log, and every way in which a proof could be used for somethi
 Covers `protocol/proof.py`.
 """
 
+import json
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -23,6 +24,7 @@ from basestore.protocol.handshake import (
 from basestore.protocol.proof import (
     ADVICE,
     CHARACTERS_SHOWN,
+    DIFFERENCES_SHOWN,
     KEYLESS,
     Answer,
     Challenged,
@@ -49,6 +51,15 @@ def challenged(said: Hello, own: Facts, nonce: bytes = OTHER_NONCE) -> Challenge
     return answered
 
 
+def answered_proof(word: object, asked: Challenged, own: Facts) -> Answer:
+    """Where nothing is in a member's way."""
+    return answer_proof(word, asked, own, lambda name, address: "")
+
+
+def agreed(dialler: Facts, acceptor: Facts) -> int:
+    return dialler.among_members.common(acceptor.among_members)
+
+
 def proof_of(own: Facts, said: Hello, challenge: Challenge, peer: str) -> Proof:
     proof, complaint = prove(challenge, said, own, peer)
     assert isinstance(proof, Proof), complaint
@@ -64,12 +75,12 @@ def converse(dialler: Facts, acceptor: Facts, peer: str = "n2") -> tuple[list[Me
     said += [word] if word is not None else []
     answered = first if isinstance(first, Answer) else None
     if isinstance(first, Challenged) and word is not None:
-        answered = answer_proof(word, first, acceptor)
+        answered = answered_proof(word, first, acceptor)
     refusal = answered.refusal if answered is not None else ""
     if not complaint:
         assert answered is not None
         said.append(answered.reply)
-        last_word, complaint = judge(answered.reply, dialler, peer)
+        last_word, complaint = judge(answered.reply, agreed(dialler, acceptor), dialler, peer)
         if answered.differs:
             assert last_word is not None  # it is waited for
             said.append(last_word)
@@ -86,7 +97,7 @@ def test_a_member_that_dials_proves_itself_and_is_welcome() -> None:
     said, complaints = converse(N1, N2)
     assert kinds(said) == ["Hello", "Challenge", "Proof", "Welcome"]
     assert complaints == []
-    answered = answer_proof(said[2], challenged(hello(N1, NONCE), N2), N2)
+    answered = answered_proof(said[2], challenged(hello(N1, NONCE), N2), N2)
     assert answered == Answer(N2.welcome, "n1", "10.0.0.1:7400")
 
 
@@ -121,7 +132,7 @@ def test_nothing_that_only_members_know_is_said_before_the_proof_of_the_other(pr
     word, _ = prove(asked.reply._replace(proof=WRONG), hello(N1, NONCE), N1, "n2")
     assert isinstance(word, Refused)
     heard: object = {"none": Refused("no", ""), "wrong": Proof(WRONG, N2.digest, ""), "anything": None}[proof]
-    answered = answer_proof(heard, asked, N2)
+    answered = answered_proof(heard, asked, N2)
     assert answered.sender == answered.address == ""
     said += [asked.reply, word, answered.reply]
     for message in said:
@@ -132,9 +143,9 @@ def test_nothing_that_only_members_know_is_said_before_the_proof_of_the_other(pr
 def test_a_recorded_proof_proves_nothing_on_another_connection() -> None:
     said = hello(N1, NONCE)
     recorded = proof_of(N1, said, challenged(said, N2).reply, "n2")
-    assert answer_proof(recorded, challenged(said, N2), N2).sender == "n1"  # the very same connection
+    assert answered_proof(recorded, challenged(said, N2), N2).sender == "n1"  # the very same connection
     again = challenged(said, N2, b"3" * 16)
-    assert answer_proof(recorded, again, N2).reply == Refused(KEYLESS, "")
+    assert answered_proof(recorded, again, N2).reply == Refused(KEYLESS, "")
     # Nor does a recorded challenge to a node that has drawn another nonce.
     word, complaint = prove(challenged(said, N2).reply, hello(N1, b"4" * 16), N1, "n2")
     assert word == Refused(KEYLESS, "")
@@ -145,10 +156,10 @@ def test_a_proof_that_comes_back_is_none() -> None:
     said = hello(N1, NONCE)
     asked = challenged(said, N2)
     own = Proof(asked.reply.proof, N2.digest, "")
-    assert answer_proof(own, asked, N2).reply == Refused(KEYLESS, "")
+    assert answered_proof(own, asked, N2).reply == Refused(KEYLESS, "")
     # Who has no key can make n2 challenge itself: by n2's name, with the nonce that n2 has given.
     mirrored = challenged(Hello(*N2.versions, b"", "n2", asked.reply.nonce), N2, asked.reply.nonce)
-    assert answer_proof(Proof(mirrored.reply.proof, N2.digest, ""), mirrored, N2).reply == Refused(
+    assert answered_proof(Proof(mirrored.reply.proof, N2.digest, ""), mirrored, N2).reply == Refused(
         KEYLESS, ""
     )
     # The same to who dials: it is sent its own proof.
@@ -168,12 +179,12 @@ def test_what_is_relayed_under_another_name_is_no_proof() -> None:
     # The proof of n1 to n2 is handed to n3, which was given the nonces of both.
     asked = challenged(said, N2)
     proof = proof_of(N1, said, asked.reply, "n2")
-    assert answer_proof(proof, challenged(said, N3, asked.reply.nonce), N3).reply == Refused(KEYLESS, "")
+    assert answered_proof(proof, challenged(said, N3, asked.reply.nonce), N3).reply == Refused(KEYLESS, "")
     # And the one of n2 that dials n3 is no proof of n1's.
     other = hello(N2, NONCE)
     proof = proof_of(N2, other, challenged(other, N3).reply, "n3")
-    assert answer_proof(proof, challenged(other, N3), N3).sender == "n2"
-    assert answer_proof(proof, challenged(said, N3), N3).reply == Refused(KEYLESS, "")
+    assert answered_proof(proof, challenged(other, N3), N3).sender == "n2"
+    assert answered_proof(proof, challenged(said, N3), N3).reply == Refused(KEYLESS, "")
 
 
 def test_who_alters_what_was_said_spoils_the_proof() -> None:
@@ -182,12 +193,12 @@ def test_who_alters_what_was_said_spoils_the_proof() -> None:
     said = hello(dialler, NONCE)
     asked = challenged(said, acceptor)
     proof = proof_of(dialler, said, asked.reply, "n2")
-    assert answer_proof(proof, asked, acceptor).sender == "n1"
+    assert answered_proof(proof, asked, acceptor).sender == "n1"
     older = challenged(said._replace(highest=8), acceptor)
     assert prove(older.reply, said, dialler, "n2")[0] == Refused(KEYLESS, "")
     assert prove(asked.reply._replace(highest=8), said, dialler, "n2")[0] == Refused(KEYLESS, "")
     for altered in (proof._replace(address="6.6.6.6:7400"), proof._replace(digest=bytes(16))):
-        assert answer_proof(altered, asked, acceptor).reply == Refused(KEYLESS, "")
+        assert answered_proof(altered, asked, acceptor).reply == Refused(KEYLESS, "")
 
 
 def test_a_proof_is_made_of_what_it_is_said_to_be_made_of() -> None:
@@ -218,7 +229,7 @@ def test_a_member_that_should_not_dial_is_refused_and_its_address_is_kept() -> N
     reason = f"n1 opens the connection to it, and has not yet: it tries {N2.address} now"
     assert kinds(said) == ["Hello", "Challenge", "Proof", "Refused"]
     assert complaints == [f"n2: n1 refuses: {reason}", f"n1: n2 was refused: {reason}"]
-    answered = answer_proof(said[2], challenged(hello(N2, NONCE), N1), N1)
+    answered = answered_proof(said[2], challenged(hello(N2, NONCE), N1), N1)
     assert (answered.sender, answered.address) == ("n2", N2.address)
 
 
@@ -231,7 +242,7 @@ def test_who_holds_the_key_and_is_no_member_is_told_so() -> None:
 def test_who_has_proven_nothing_learns_no_name_and_fills_no_log(name: str) -> None:
     """Whatever it calls itself it is answered the same, and what is logged is one of few lines."""
     asked = challenged(Hello(*N2.versions, b"", name, NONCE), N2)
-    answered = answer_proof(Proof(WRONG, N2.digest, ""), asked, N2)
+    answered = answered_proof(Proof(WRONG, N2.digest, ""), asked, N2)
     who = "n1" if name == "n1" else "a node"
     assert answered.reply == Refused(KEYLESS, "")
     assert answered.refusal == f"who called itself {who} was refused: {KEYLESS}; {ADVICE}"
@@ -283,7 +294,51 @@ def test_who_answers_a_hello_with_something_else_is_no_node(heard: Message) -> N
     "heard", [Differs("{}"), hello(N2, NONCE), N2.welcome._replace(version=N1.versions.highest + 1)]
 )
 def test_who_answers_a_proof_with_something_else_is_not_served(heard: Message) -> None:
-    assert judge(heard, N1, "n2") == (None, "n2 does not answer a proof with a welcome")
+    assert judge(heard, agreed(N1, N2), N1, "n2") == (None, "n2 does not answer a proof with a welcome")
+
+
+def test_a_welcome_to_a_version_that_both_speak_and_have_not_agreed_on_is_none() -> None:
+    """Else who changes it could have one side speak another version than the other."""
+    for version in (8, 9):
+        found = judge(N2.welcome._replace(version=version), 9, N1, "n2")
+        assert found == (None, "" if version == 9 else "n2 does not answer a proof with a welcome")
+
+
+@pytest.mark.parametrize("own", [N1, N2])
+def test_who_is_hindered_is_told_why_and_its_address_is_not_kept(own: Facts) -> None:
+    """Whether it should dial, as n1 does here, or not."""
+    acceptor = N2 if own is N1 else N1
+    said = hello(own, NONCE)
+    asked = challenged(said, acceptor)
+    proof = proof_of(own, said, asked.reply, acceptor.name)
+    answered = answer_proof(proof, asked, acceptor, lambda name, address: f"{name} at {address} waits")
+    reason = f"{own.name} at {own.address} waits"
+    told = f"{own.name} was refused: {reason}"
+    assert answered == Answer(Refused(reason, ""), own.name, refusal=told, peer=True)
+
+
+def test_who_comes_by_the_own_name_of_who_accepts_tells_no_address() -> None:
+    said, complaints = converse(N2, N2)
+    assert kinds(said) == ["Hello", "Challenge", "Proof", "Refused"]
+    assert "this is n2 itself; if two nodes run as n2, stop one" in complaints[1]
+    assert answered_proof(said[2], challenged(hello(N2, NONCE), N2), N2).address == ""
+
+
+@pytest.mark.parametrize("theirs", ["{}", "[1]", "nonsense", '{"cluster key": "of another one"}'])
+def test_who_does_not_show_that_it_knows_the_key_gets_no_configuration(theirs: str) -> None:
+    """It may have handed on what others have proven."""
+    word, complaint = judge(Refused("they differ", theirs), 9, N1, "n2")
+    assert word is None
+    assert "another cluster configuration" in complaint
+
+
+def test_what_differs_is_shown_in_one_line_and_no_more_of_it_than_a_log_bears() -> None:
+    theirs = {f"{number} \n2026-11-29 ERROR n1: all is lost\x1b[2J": "x" * 1000 for number in range(100)}
+    line = difference(N1, "n2", json.dumps(theirs))
+    assert line.isprintable()
+    assert "0 ?2026-11-29 ERROR" in line
+    assert f"and {103 - DIFFERENCES_SHOWN} more. Make both" in line
+    assert len(line) < (DIFFERENCES_SHOWN + 1) * CHARACTERS_SHOWN
 
 
 def test_before_its_proof_nobody_gets_a_configuration_for_one_of_its_own() -> None:

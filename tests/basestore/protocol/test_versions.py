@@ -52,6 +52,20 @@ def test_a_field_that_was_added_does_not_travel_to_who_does_not_know_it(kinds: A
         decode(old)
 
 
+@pytest.mark.parametrize("new", [{"added": {"later": 9}}, {"since": 9}])
+def test_to_what_is_said_before_a_version_is_settled_nothing_can_be_added(
+    new: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "FORMS", dict(registry.FORMS))
+
+    class Grown(NamedTuple):
+        id: int
+        later: int = 7
+
+    with pytest.raises(TypeError, match="before a version is settled"):
+        message(9, unchecked=ANYTHING, **new)(Grown)
+
+
 def test_who_is_about_to_say_what_the_other_cannot_hear_is_told(kinds: Any) -> None:
     grown, new, _ = kinds
     assert unspeakable(grown(1, [], 12), 8) == 9

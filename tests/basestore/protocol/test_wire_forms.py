@@ -63,7 +63,7 @@ def meeting(version: int) -> list[Spoken]:
     assert isinstance(challenged, Challenged)
     proof, _ = prove(challenged.reply, said, n1, "n2")
     assert isinstance(proof, Proof)
-    let_in = answer_proof(proof, challenged, n2)
+    let_in = answer_proof(proof, challenged, n2, lambda name, address: "")
     assert isinstance(let_in.reply, Welcome), let_in
     return [
         ("n1 -> n2", [said]),

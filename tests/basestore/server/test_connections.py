@@ -11,6 +11,7 @@ from zlib import crc32
 import cbor2
 import pytest
 import trio
+import trio.lowlevel
 
 from basestore.consistency import Level
 from basestore.errors import Overloaded, ReadTimeout
@@ -32,9 +33,9 @@ from basestore.protocol.handshake import (
 from basestore.protocol.heartbeats import Ping, Pong, StoreClaim
 from basestore.protocol.limits import WIRE_HIGHEST, WIRE_LOWEST
 from basestore.protocol.operator import NodeStatus, Status
-from basestore.protocol.proof import KEYLESS, Facts, hello, prove
+from basestore.protocol.proof import KEYLESS, Answer, Challenged, Facts, answer_proof, hello, prove
 from basestore.protocol.replication import Read
-from basestore.server import connections, link, slots
+from basestore.server import connections, handshakes, link, slots
 from basestore.server.clock import instant
 from basestore.server.connections import Connections
 from basestore.server.poller import Poller
@@ -113,6 +114,16 @@ class Listening:
         assert isinstance(proof, Proof)
         await wire.say(proof)
         return wire
+
+    async def parted(self, index: int) -> None:
+        """Once the link of this peer has ended."""
+        with trio.fail_after(PATIENCE_S):
+            while self.node.peers.all[index].linked:
+                await trio.lowlevel.checkpoint()
+
+    def fall_silent(self, index: int) -> None:
+        """Of this peer nothing has come for long."""
+        self.node.peers.all[index].detector.heard_s = -math.inf
 
     async def peer(self) -> Wire:
         """n1, linked."""
@@ -279,13 +290,101 @@ async def test_a_goodbye_waits_for_no_answer_that_takes_too_long(monkeypatch: py
             await at.served.say_goodbye()
 
 
-async def test_a_peer_that_connects_anew_has_lost_its_old_link() -> None:
+async def test_a_peer_that_connects_anew_and_is_silent_on_its_old_link_has_lost_that() -> None:
     async with listening() as at:
         old = await at.peer()
         assert [type(await old.hear()) for _ in range(2)] == [StoreClaim, Ping]
+        at.fall_silent(0)
         new = await at.peer()
         assert await old.ends()
         assert await new.hear()
+
+
+async def test_a_link_that_stands_and_was_heard_is_not_replaced_and_who_comes_as_its_member_is_told_why(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with listening() as at:
+        peer = await at.peer()
+        assert [type(await peer.hear()) for _ in range(2)] == [StoreClaim, Ping]
+        outbox = at.node.peers.all[0].outbox
+        reasons = set()
+        for _ in range(3):
+            copy = await at.proven(replace(at.n1, address="10.6.6.6:7400"))
+            said = await copy.hear()
+            assert isinstance(said, Refused)
+            reasons.add(said.reason)
+            assert await copy.hear() is None
+        assert at.node.peers.all[0].outbox is outbox
+        outbox.put(Pong(1, 1))
+        at.served.send()
+        assert await peer.hear() == Pong(1, 1)
+        assert await told_of(at, 0) == at.n1.address
+        await peer.stream.aclose()  # as one that ends
+        with trio.fail_after(PATIENCE_S):
+            while at.node.peers.all[0].linked:
+                await trio.lowlevel.checkpoint()
+        assert isinstance(await (await at.peer()).hear(), StoreClaim)
+    (reason,) = reasons
+    assert reason == (
+        "n1 is linked already, from 127.0.0.1, and this one says that it is at 10.6.6.6:7400; "
+        "if two nodes run as n1, stop one"
+    )
+    assert [text for text in caplog.messages if "linked already" in text] == [
+        f"n2: a connection was closed: n1 was refused: {reason}"
+    ]
+
+
+async def test_of_two_that_were_let_in_at_once_as_one_member_the_first_is_linked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with listening() as at:
+        first = await at.peer()
+        assert isinstance(await first.hear(), StoreClaim)
+        outbox = at.node.peers.all[0].outbox
+        # As where a welcome takes so long to send that another one is let in meanwhile.
+
+        def unhindered(heard: object, asked: Challenged, own: Facts, hindered: object) -> Answer:
+            return answer_proof(heard, asked, own, lambda name, address: "")
+
+        monkeypatch.setattr(handshakes, "answer_proof", unhindered)
+        second = await at.peer()
+        assert await second.hear() is None
+        assert at.node.peers.all[0].outbox is outbox
+
+
+async def test_a_peer_that_links_while_the_node_says_goodbye_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "GOODBYE_S_MAX", PATIENCE_S)
+    async with listening() as at:
+        client = await at.greeted()
+        await client.say(SLOW)
+        async with trio.open_nursery() as nursery:
+            while not sum(at.node.intake.under_way):
+                await trio.lowlevel.checkpoint()
+            nursery.start_soon(at.served.say_goodbye)
+            assert isinstance(await client.hear(), Goodbye)
+            peer = await at.peer()
+            assert [type(await peer.hear()) for _ in range(3)] == [StoreClaim, Ping, Goodbye]
+            nursery.cancel_scope.cancel()
+
+
+async def test_however_often_a_stranger_says_something_else_that_is_wrong_the_log_has_one_line_of_a_kind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with listening() as at:
+        for number in range(20):
+            for said in (
+                pack([Hello(100 + number, 100 + number, b"", f"x{number}", NONCE)]),
+                pack([CLIENT._replace(cluster=number.to_bytes(8))]),
+                (0x70000000 + number).to_bytes(4) + bytes(8),
+            ):
+                wire = await at.connect()
+                await wire.stream.send_all(said)
+                assert await wire.ends()
+            client = await at.greeted()
+            await client.stream.send_all((0x70000000 + number).to_bytes(4) + bytes(40))
+            assert await client.ends()
+    assert len(caplog.messages) == 4, caplog.messages
 
 
 async def test_a_peer_whose_outbox_ran_over_loses_its_link() -> None:
@@ -381,7 +480,10 @@ async def test_a_member_gets_in_however_many_say_nothing_or_call_themselves_by_i
             for _ in range(40):
                 await at.connect()  # and says nothing
                 await at.challenged(hello(at.n1, NONCE))
-            assert isinstance(await (await at.peer()).hear(), StoreClaim)
+            peer = await at.peer()
+            assert isinstance(await peer.hear(), StoreClaim)
+            await peer.stream.aclose()
+            await at.parted(0)
     assert len(caplog.records) == 1  # that some had to go
 
 
@@ -424,7 +526,7 @@ async def test_who_closes_the_connection_at_the_first_word_may_run_an_older_rele
     told: list[str] = []
     complained = trio.Event()
 
-    def complain(level: int, text: str) -> None:
+    def complain(level: int, text: str, kind: str) -> None:
         told.append(text)
         complained.set()
 
@@ -502,20 +604,20 @@ async def test_what_is_not_known_and_must_be_heard_ends_the_link_and_is_named(
 # --- addresses -------------------------------------------------------------------------------------
 
 
-async def told_of_n1(at: Listening) -> str:
-    """The address of n1 as a client learns it."""
+async def told_of(at: Listening, index: int) -> str:
+    """The address of a member as a client learns it."""
     client = await at.connect()
     await client.say(CLIENT)
     welcome = await client.hear()
     assert isinstance(welcome, Welcome)
-    return welcome.members[0].address
+    return welcome.members[index].address
 
 
 async def test_clients_are_told_the_address_that_a_member_tells_itself() -> None:
     async with listening() as at:
-        assert await told_of_n1(at) == at.n1.address
+        assert await told_of(at, 0) == at.n1.address
         assert isinstance(await (await at.proven(replace(at.n1, address="10.9.8.7:1"))).hear(), Welcome)
-        assert await told_of_n1(at) == "10.9.8.7:1"
+        assert await told_of(at, 0) == "10.9.8.7:1"
 
 
 async def test_what_is_no_address_changes_nothing_and_the_log_says_whose_file_to_correct(
@@ -523,7 +625,7 @@ async def test_what_is_no_address_changes_nothing_and_the_log_says_whose_file_to
 ) -> None:
     async with listening() as at:
         assert isinstance(await (await at.proven(replace(at.n1, address="now\nhere"))).hear(), Welcome)
-        assert await told_of_n1(at) == at.n1.address
+        assert await told_of(at, 0) == at.n1.address
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith("n2: n1 tells an address that is none: 'now\\nhere' is not an address")
     assert line.endswith(f"Correct its file; meanwhile it is looked for at {at.n1.address}")
@@ -534,4 +636,4 @@ async def test_where_somebody_has_no_proof_nobody_is_looked_for() -> None:
         wire, _ = await at.challenged(hello(at.n1, NONCE))
         await wire.say(Proof(b"w" * 32, at.n1.digest, "6.6.6.6:6"))
         assert await wire.hear() == Refused(KEYLESS, "")
-        assert await told_of_n1(at) == at.n1.address
+        assert await told_of(at, 0) == at.n1.address
