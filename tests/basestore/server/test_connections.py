@@ -33,7 +33,7 @@ from basestore.protocol.handshake import (
 from basestore.protocol.heartbeats import Ping, Pong, StoreClaim
 from basestore.protocol.limits import WIRE_HIGHEST, WIRE_LOWEST
 from basestore.protocol.operator import NodeStatus, Status
-from basestore.protocol.proof import KEYLESS, Answer, Challenged, Facts, answer_proof, hello, prove
+from basestore.protocol.proof import KEYLESS, Answer, Challenged, Facts, answer, answer_proof, hello, prove
 from basestore.protocol.replication import Read
 from basestore.server import connections, handshakes, link, slots
 from basestore.server.clock import instant
@@ -350,6 +350,50 @@ async def test_of_two_that_were_let_in_at_once_as_one_member_the_first_is_linked
         second = await at.peer()
         assert await second.hear() is None
         assert at.node.peers.all[0].outbox is outbox
+
+
+async def test_a_member_that_asks_tells_no_address_while_it_is_linked_nor_shortly_after(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """n3, which this node dials."""
+    monkeypatch.setattr(connections, "FOUND_AGAIN_S", math.inf)
+    async with listening() as at:
+        n3 = member_facts(at.node.config.cluster, "n3")
+        copy = replace(n3, address="10.6.6.6:7400")
+
+        async def told() -> str:
+            said = await (await at.proven(copy)).hear()
+            assert isinstance(said, Refused)
+            return said.reason
+
+        async def lets_in(stream: trio.SocketStream) -> None:
+            wire = Wire(stream)
+            challenged = answer(await wire.hear(), n3, OTHER_NONCE)
+            assert isinstance(challenged, Challenged)
+            await wire.say(challenged.reply)
+            await wire.say(answer_proof(await wire.hear(), challenged, n3, lambda name, address: "").reply)
+            await trio.sleep_forever()
+
+        before = at.node.peers.all[2].outbox  # of the world's link, which no socket carries
+        async with trio.open_nursery() as nursery:
+            (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            address = f"127.0.0.1:{listener.socket.getsockname()[1]}"
+            monkeypatch.setattr(connections, "dial", lambda _: link.dial(address))
+            nursery.start_soon(partial(trio.serve_listeners, lets_in, [listener]))
+            nursery.start_soon(at.served.dial_forever, 2)
+            with trio.fail_after(PATIENCE_S):
+                while at.node.peers.all[2].outbox is before:
+                    await trio.lowlevel.checkpoint()
+            assert "n3 is linked already, from 127.0.0.1" in await told()
+            lately = f"n3 was linked at {n3.address} a moment ago, and is looked for there first"
+            at.node.peers.goodbye(2, instant())
+            assert lately in await told()
+            nursery.cancel_scope.cancel()
+        await at.parted(2)
+        assert lately in await told()
+        assert await told_of(at, 2) == n3.address
+        monkeypatch.setattr(connections, "FOUND_AGAIN_S", 0.0)
+        assert "it tries 10.6.6.6:7400 now" in await told()
 
 
 async def test_a_peer_that_links_while_the_node_says_goodbye_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
