@@ -18,8 +18,8 @@ from time import monotonic
 import trio
 
 from basestore.client.arguments import Consistency
-from basestore.client.calls import GRACE_S, Asking, fitted
-from basestore.client.channel import Batch, Channel, hear, late, lost, overdue
+from basestore.client.calls import GRACE_S, PENDING_MAX, Asking, fitted
+from basestore.client.channel import Batch, Channel, hear, late, lost, overdue, overfull
 from basestore.client.connection import room_in
 from basestore.client.network_channel import channel_to
 from basestore.client.store import Store
@@ -83,6 +83,8 @@ class _LocalChannel:
         if not batch.untold:
             return batch
         sent, window = monotonic(), self._window
+        if len(self._asked) + window.granted + window.held + batch.untold > PENDING_MAX:
+            raise overfull()
         if window.takes(len(self._asked), batch.measure()) or batch.urgent:
             window.size += batch.size
         else:

@@ -12,7 +12,7 @@
     `-- RequestFailed           a node answered, or should have
         |-- definite: nothing was done
         |   |-- Unavailable     fewer replicas alive than the level requires
-        |   |-- Overloaded      a queue is full, or a limit reached; `retry_after` says when to try again
+        |   |-- Overloaded      more is asked than can be done, or than a limit lets through
         |   |-- TooStale        the answer may be staler than was asked for, and a quorum does not answer
         |   |-- VersionLost     what a session has seen is on no replica any more
         |   `-- ClockSkew       this node's clock is too far from the others'
@@ -145,8 +145,8 @@ class Unavailable(RequestFailed):
 
 
 class Overloaded(RequestFailed):
-    """A queue is full, or a limit reached. Nothing was done; try again after a pause: of `retry_after`
-    seconds, where that is known, and otherwise of as long as the caller likes (0.0)."""
+    """More is asked than can be done now, or than a limit allows. Nothing was done; try again after a pause: of
+    `retry_after` seconds, where that is known, and otherwise of as long as the caller likes (0.0)."""
 
     code = 3
     retry_after: float = 0.0

@@ -116,10 +116,10 @@ class Node:
             cluster.buckets, cluster.timeout_ms_max, config.read_repair, config.bucket_options,
         )  # fmt: skip
         self.turn = Turn(self.context)
+        self.identity = StoreIdentity(self.group_commit, config, fresh, now)
         self._begin_handoff(rules, placement, now)
         self.clipping = Clipping(config, fresh.generation, self.metrics, self.deferred_writes)
         self.intake = Intake(self.receive_client, self.deferred_writes.defer_all, config.requests_max)
-        self.identity = StoreIdentity(self.group_commit, config, fresh, now)
         self._birth = Birth(self.group_commit, self.summaries, self.identity, self.peers, self.clock)
         self._begin_anti_entropy(placement, fresh, now)
         self._admission = Admission(
@@ -159,7 +159,7 @@ class Node:
         )  # fmt: skip
         self.delivery = Delivery(self.hints, self.peers, self.operations, self.replica.intact)
         self.late_hints = LateHints(self.hints, rules, self.context)
-        self.deferred_writes = DeferredWrites(self.hints, self.context, open_ms, lambda: self.identity)
+        self.deferred_writes = DeferredWrites(self.hints, self.context, open_ms, self.identity)
         self._debt_check = DebtCheck(
             self.debts, self.summaries, placement, self.peers, self.operations, self.clock, now
         )

@@ -256,9 +256,10 @@ def table(side: Side) -> str:
 def _place(layer: str) -> int:
     """In the order in which a request meets them, as far as that can be said."""
     order = (
-        "requests decoded", "coordinator: requests", "coordinator: step", "coordinator: engine",
-        "coordinator: after", "to replicas", "replicas: messages", "replicas: step", "replicas: engine",
-        "replicas: after", "to the coordinator", "coordinator: messages", "answers", "ticks",
+        "requests read", "coordinator: requests", "coordinator: intake", "coordinator: step",
+        "coordinator: engine", "coordinator: after", "to replicas", "replicas: messages", "replicas: step",
+        "replicas: engine", "replicas: after", "to the coordinator", "coordinator: messages", "answers",
+        "ticks",
     )  # fmt: skip
     found = (place for place, start in enumerate(order) if layer.startswith(start))
     return next(found, len(order))

@@ -91,7 +91,10 @@ class Three:
             for member, engine in zip(members, engines, strict=True)
         ]
         for place, engine in enumerate(engines):
-            self._time_apply(_who(place), engine)
+            self._time_inside(_who(place), engine, "apply", "engine, a batch")
+        if Sealed is not None:
+            for part in ("admit", "settle"):
+                self._time_inside(_who(0), self._nodes[0].intake, part, "intake")
         self._outboxes = {(a, b): self._nodes[a].link(b, self.now) for a, b in LINKS}
         self._readers = {way: FrameReader() for way in LINKS}
         self._client = self._nodes[0].open_client()
@@ -112,20 +115,20 @@ class Three:
             node.durable(barrier, self.now)
         return node
 
-    def _time_apply(self, who: str, engine: Any) -> None:
-        """What the engine takes for a batch is a layer of its own, and no part of the step it is in."""
-        apply = engine.apply
+    def _time_inside(self, who: str, owner: Any, name: str, layer: str) -> None:
+        """What a step calls there is a layer of its own, and no part of the step it is in."""
+        call = getattr(owner, name)
 
-        def timed_apply(batch: Any) -> None:
+        def timed(*arguments: Any) -> None:
             begun_ns = time.thread_time_ns()
             try:
-                apply(batch)
+                call(*arguments)
             finally:
                 taken_ns = time.thread_time_ns() - begun_ns
-                self.spent[f"{who}: engine, a batch"] += taken_ns
+                self.spent[f"{who}: {layer}"] += taken_ns
                 self.spent[f"{who}: step"] -= taken_ns
 
-        engine.apply = timed_apply
+        setattr(owner, name, timed)
 
     @property
     def now(self) -> Instant:
@@ -136,11 +139,8 @@ class Three:
         self._at_s += BATCH_S
         heard: list[Any] = []
         for frame in seal(requests):
-            heard += self._timed("requests decoded", self._decoded, frame)
-        refused = self._timed(
-            "coordinator: requests heard", self._nodes[0].receive_client, self._client, heard, self.now
-        )
-        assert refused is None, f"refused: {refused}"
+            heard += self._timed("requests read", self._requests.feed, frame)
+        self._timed("coordinator: requests heard", self._hear, heard)
         answered = self._settle()
         assert answered == len(requests), f"{answered} good answers to {len(requests)} requests"
         if self._at_s >= self._tick_s:
@@ -149,11 +149,13 @@ class Three:
                 self._timed("ticks", node.tick, self.now)
             self._settle()
 
-    def _decoded(self, frame: bytes) -> list[Any]:
-        heard = self._requests.feed(frame)
+    def _hear(self, heard: list[Any]) -> None:
+        """Frames that are not opened; or, of a checkout from before there was an intake, requests."""
         if Sealed is None:
-            return heard
-        return [each for sealed in heard for each in sealed.open(self._requests.decoder)]
+            refused = self._nodes[0].receive_client(self._client, heard, self.now)
+            assert refused is None, f"refused: {refused}"
+        else:
+            assert self._nodes[0].intake.offer(self._client, heard, self.now), "no room for the requests"
 
     def pause(self, seconds: float) -> None:
         """Let time pass, and all that is done beside requests."""
@@ -194,7 +196,8 @@ class Three:
             self._timed(f"{who}: after the sync", node.durable, barrier, self.now)
             self._timed(f"{who}: after the sync", node.step, self.now)
         node.ready.clear()
-        return barrier is not None
+        # Of more than may be under way at once the rest waits for the next step.
+        return barrier is not None or (Sealed is not None and node.intake.ready)
 
     def _carry(self, source: int, target: int) -> bool:
         outbox, back = self._outboxes[source, target], self._outboxes[target, source]

@@ -1,12 +1,14 @@
 """Channel: what carries the requests of an asynchronous store to a node, and the answers back.
 
-There are two: a connection (`connection.py`), and a node in this very process (`embedded.py`). What a session
-puts before either names its floors in the requests, and learns from the answers.
+There are two: over connections (`network_channel.py`), and to a node in this very process (`embedded.py`).
+What a session puts before either names its floors in the requests, and learns from the answers; what retries
+(`retrying.py`) asks again.
 
-Every channel keeps a table of the requests under way, by id, and so does a blocking connection. What one
-caller asks together is a batch, which stands there under each of its ids. An entry leaves it exactly once, by
-whatever comes first: the answer, an error that is put in its place, or that nobody waits any more. An answer
-that comes later finds no entry, and is dropped. An example, of one connection:
+Each connection, blocking or not, keeps a table of the requests under way, by id, and so does the way to a
+node in this process. What one caller asks together is a batch, which stands there under each of its ids. An
+entry leaves it exactly once, by whatever comes first: the answer, an error that is put in its place, or that
+nobody waits any more. An answer that comes later finds no entry, and is dropped. An example, of one
+connection:
 
     ask           id 7 enters the table; the request is on its way
     answer to 7   its entry leaves, and who has asked gets the answer

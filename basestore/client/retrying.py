@@ -111,7 +111,7 @@ class Attempts:
 
     def hear(self, told: Batch | BasestoreError, now: float) -> float | None:
         """How long to pause before `asking` is asked again; None when the call is over."""
-        errors = self._raise(told) if isinstance(told, BasestoreError) else self._take(told)
+        errors = self._unsent(told) if isinstance(told, BasestoreError) else self._take(told)
         if not errors:
             self._budget.fill()
         retried = bool(self._open) or (self._batch is None and isinstance(self._raised, NOTHING_DONE))
@@ -140,7 +140,7 @@ class Attempts:
         for place in self._failed & self._batch.failed.keys():
             self._batch.failed[place].attempts = self._count
 
-    def _raise(self, error: BasestoreError) -> list[BasestoreError]:
+    def _unsent(self, error: BasestoreError) -> list[BasestoreError]:
         """Nothing of this attempt was sent."""
         self._raised = error
         for place in list(self._open):

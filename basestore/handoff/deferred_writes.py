@@ -26,7 +26,7 @@ be delivered nowhere: it is deferred again only while this node keeps it yet. Ot
 that it may have happened, as by a node that begins it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -69,10 +69,8 @@ _NOT_WHOLE = (
 class DeferredWrites:
     """Of one node."""
 
-    def __init__(
-        self, hints: Hints, context: Context, open_ms: int, identity: Callable[[], StoreIdentity]
-    ) -> None:
-        """`open_ms`: how old a write may be that no replica has; `identity`: of this node's store."""
+    def __init__(self, hints: Hints, context: Context, open_ms: int, identity: StoreIdentity) -> None:
+        """`open_ms`: how old a write may be that no replica has."""
         self._hints = hints
         self._context = context
         self._open_ms = open_ms
@@ -136,7 +134,7 @@ class DeferredWrites:
     def keep(self, request: Set | Delete, content: Content, record: Record) -> Written:
         """Stage hints of it for all its replicas; Overloaded where there is no room. Returns what may be said
         once they are durable."""
-        context, partition, identity = self._context, row_partition(content.row), self._identity()
+        context, partition, identity = self._context, row_partition(content.row), self._identity
         if not identity.counts:
             raise Overloaded(_NOT_WHOLE)
         replicas = context.placement.replicas[partition]

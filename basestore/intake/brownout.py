@@ -1,8 +1,8 @@
 """Brownout: how long a node has been asked for more than it can do, and what it leaves out for that.
 
 A word of Klein, Maggio et al. ("Brownout", 2014) for a service that leaves out what is optional rather than
-answer nobody. Each second counts in which something was refused for this node does not keep up (not for one
-caller sends more bytes than it may, or takes no answers):
+answer nobody. Each second counts in which something was refused because this node does not keep up (not
+because one caller sends more bytes than it may, or takes no answers):
 
     0    all as ever
     1    after 5 such seconds     no speculation, no read repair by lot

@@ -120,15 +120,16 @@ class Connections:
             self._links[outbox].send_nowait(outbox)
         node.ready.clear()
 
-    def close_stalled(self) -> None:
-        """Close those that took no frame for too long, and clients that hold too much."""
+    def tick(self) -> None:
+        """Close those that took no frame for too long, and clients that hold too much; read again from those
+        that were paused; and see whether all have parted, once they were told goodbye."""
         clients = self._slots.clients
         members = [(outbox, link) for outbox, link in self._links.items() if outbox not in clients]
         self._slots.watch(sum(outbox.bytes + link.held for outbox, link in members))
         for level, text in self._complaints.rest(trio.current_time()):
             log.log(level, "%s: %s", self._node.name, text)
         for client in clients.values():
-            client.link.go_on()
+            client.link.resume()
         if self._goodbye is not None and self._quiet():
             self._parted.set()
         stalled = trio.current_time() - STALL_S_MAX
@@ -357,7 +358,7 @@ class Connections:
             if self._goodbye is not None:
                 _refuse(outbox, frames)
             elif not self._node.intake.offer(outbox, frames, instant()):
-                link.rest()
+                link.pause()
             return []
 
         self._slots.clients[outbox] = client

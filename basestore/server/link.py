@@ -84,7 +84,7 @@ class Link:
         self._unheard_bytes = 0
         self._poller: Poller | None = None
         self._readable: Callable[[], None] | None = None
-        self._resting = False
+        self._paused = False
         self._receives = 1
         self._message_bytes: float = MESSAGE_BYTES_EXPECTED
 
@@ -175,17 +175,17 @@ class Link:
                 if self._unheard:
                     self._keep(hear(self._unheard))
                     wake()
-                    if not self._unheard and not self._resting:
+                    if not self._unheard and not self._paused:
                         poller.resume(self._socket, readable)
 
-    def rest(self) -> None:
-        """Read nothing until it is to `go_on`: more comes in than is taken."""
-        self._resting = True
+    def pause(self) -> None:
+        """Read nothing until it is to `resume`: more comes in than is taken."""
+        self._paused = True
 
-    def go_on(self) -> None:
-        """Read again, if it rests."""
-        if self._resting:
-            self._resting = False
+    def resume(self) -> None:
+        """Read again, if it is paused."""
+        if self._paused:
+            self._paused = False
             if self._poller and self._readable and not self._unheard and self._ended is None:
                 self._poller.resume(self._socket, self._readable)
 
@@ -203,13 +203,13 @@ class Link:
                     self.partial_since = trio.current_time() if self._frames.partial else None
                 poller.partial |= self.partial_since is not None
                 self._keep(hear(messages) if messages else messages)
-                if len(data) < RECEIVE_BYTES or self._unheard or self._resting or poller.hurried:
+                if len(data) < RECEIVE_BYTES or self._unheard or self._paused or poller.hurried:
                     break
                 if self._frames.partial > RECEIVE_BYTES:  # of a long frame little in a turn, for it is kept
                     break
         except (ConnectionError, ProtocolError) as error:
             self.end(error)
-        if self._unheard or self._resting or self._ended is not None:
+        if self._unheard or self._paused or self._ended is not None:
             poller.pause(self._socket)
 
     def _keep(self, unheard: list[Message]) -> None:

@@ -4,9 +4,9 @@ This is the reactor pattern (Schmidt 1995): one loop hears all sockets and calls
 A message's way, and the file that each part of it is in:
 
     bytes -> poller     whatever can be read, of all sockets, in one turn
-          -> link       bytes to frames to messages
+          -> link       bytes to frames; those of nodes to messages, those of clients stay sealed
           -> connections   from whom: `node.receive` or `node.intake.offer`
-          -> node       `turn` below: one `node.step` for all that came in
+          -> node       `turn` below: one `node.step` for all that came in; the intake opens frames in it
           -> connections   `send`: what the step left in outboxes
           -> link       one frame for each, to the socket
 
@@ -318,4 +318,4 @@ class Service:
         if node.group_commit.down != self._disk_down:
             self._tell_disk()
         self._poller.partial = False
-        self.connections.close_stalled()
+        self.connections.tick()

@@ -16,12 +16,15 @@ from unittest.mock import patch
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 import basestore
+from basestore.client.calls import PENDING_MAX
 from basestore.config import BucketOptions
 from basestore.config_file import load
 from basestore.errors import ConfigurationError, StorageError
 from basestore.node import Node
+from basestore.protocol.envelopes import REQUESTS_MAX
 from basestore.server import service as services
 from basestore.server.connections import Connections
 from basestore.server.local_cluster import config_path, prepare_cluster
@@ -199,3 +202,15 @@ async def test_an_embedded_node_keeps_to_its_limits_as_any_other(tmp_path: Path)
         results = await node.get_many([f"k{number}" for number in range(8)], bucket="once")
         assert sum(isinstance(each, basestore.Overloaded) for each in results) == 5
         assert not any(isinstance(each, Exception) for each in await node.get_many(["k"] * 8))
+
+
+async def test_of_an_embedded_node_too_no_more_is_asked_at_once_than_a_store_takes(tmp_path: Path) -> None:
+    silent = patch.object(Node, "receive_client", lambda *_: None)  # and who waits for room does so for long
+    with silent, patch("basestore.embedded.WAIT_SHARE", 1.0):
+        async with basestore.open_cluster(tmp_path) as cluster, trio.open_nursery() as nursery:
+            for _ in range(PENDING_MAX // REQUESTS_MAX):  # one lot is under way, the others wait for it
+                nursery.start_soon(cluster.get_many, ["k"] * REQUESTS_MAX)
+            await wait_all_tasks_blocked()
+            with pytest.raises(basestore.Overloaded, match=f"{PENDING_MAX} requests are under way in this"):
+                await cluster.get("one more")
+            nursery.cancel_scope.cancel()

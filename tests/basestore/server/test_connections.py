@@ -135,7 +135,7 @@ class Listening:
 async def tick(served: Connections) -> None:
     while True:
         await trio.sleep(0.02)
-        served.close_stalled()
+        served.tick()
 
 
 @asynccontextmanager
