@@ -35,7 +35,8 @@ class Outbox:
     def put(self, message: Message, size: int = SMALL_BYTES, answers: int = 1) -> bool:
         """Queue a message of at most `size` encoded bytes. False when closed or full; what cannot
         be queued is the caller's to answer for, and `overflowed` says so to whoever sends. `answers`: to so
-        many requests, if it goes to a client."""
+        many requests, if it goes to a client: counted whether or not somebody is left to take it."""
+        self.answered += answers
         if self.closed:
             return False
         # What is queued is compared, without the new message: so one of any size fits when there is room at
@@ -48,7 +49,6 @@ class Outbox:
             self._ready.add(self)
         self.messages.append(message)
         self.bytes += size
-        self.answered += answers
         return True
 
     @property

@@ -2,6 +2,9 @@
 
 Owns the count of what is under way for it: a request is, from when the node begins it until its answer is put
 into the outbox. What waits to be opened, or cannot be begun yet for the caller takes no answers, is not.
+
+What was asked first need not be answered first: a get may wait for a member that is paused, and a status
+behind it not. So each class has a *lane*, through which its answers go, and is counted there.
 """
 
 import math
@@ -10,12 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from basestore.cluster.outbox import Outbox
+from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.intake.fair_queue import Waiting
-from basestore.protocol.codec import Decoder
+from basestore.protocol.codec import Decoder, Message
+from basestore.protocol.envelopes import ADMIN, BULK, READ, WRITE
 from basestore.protocol.limits import WINDOW_FIRST
 
 ROOM_MAX = 1 << 30
+DEFERRED = BULK + 1  # what is kept for later takes no room, and has a lane of its own
+LANES = ADMIN, READ, WRITE, BULK, DEFERRED
 
 Opened = tuple[int, list[Any], int]  # a frame's class, its requests, and their bytes
 
@@ -23,12 +29,14 @@ Opened = tuple[int, list[Any], int]  # a frame's class, its requests, and their 
 @dataclass(slots=True, eq=False)
 class Tenant:
     """Who shares a queue and a share of what may be under way: a user, or else an address. `callers`: how
-    many of its connections are open; `under_way`: requests, and `bytes`: of these."""
+    many of its connections are open, or have something under way; `under_way`: requests that need room, and
+    `bytes`: of these; `admin`: what operators ask."""
 
     name: str
     callers: int = 0
     under_way: int = 0
     bytes: int = 0
+    admin: int = 0
 
     def holds_less(self, requests: int, size: int) -> bool:
         """Whether less than that is under way of it; one request always may be."""
@@ -40,12 +48,58 @@ def unbounded() -> int:
     return ROOM_MAX
 
 
+class Lane(Outbox):
+    """The way to a caller's outbox for the answers to requests of one class. `under_way`: of these, how many
+    belong together, the oldest first, and their bytes; `settled`: how many answers were taken off it."""
+
+    __slots__ = ("outbox", "settled", "under_way")
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.outbox = outbox
+        self.answered = self.settled = 0
+        self.under_way: deque[tuple[int, int]] = deque()
+
+    def put(self, message: Message, size: int = SMALL_BYTES, answers: int = 1) -> bool:
+        """Into the caller's outbox, and counted here too."""
+        self.answered += answers
+        return self.outbox.put(message, size, answers)
+
+    @property
+    def closed(self) -> bool:  # type: ignore[override]
+        return self.outbox.closed
+
+    @property
+    def version(self) -> int:  # type: ignore[override]
+        return self.outbox.version
+
+    @property
+    def roomy(self) -> bool:
+        return self.outbox.roomy
+
+    def settle(self) -> tuple[int, int]:
+        """Take off what was answered since: how many requests, and their bytes."""
+        ended = left = self.answered - self.settled
+        ended_bytes = 0
+        self.settled = self.answered
+        while left > 0 and self.under_way:
+            count, size = self.under_way[0]
+            if left < count:
+                part = size * left // count
+                self.under_way[0] = count - left, size - part
+                return ended, ended_bytes + part
+            self.under_way.popleft()
+            left -= count
+            ended_bytes += size
+        return ended, ended_bytes
+
+
 @dataclass(slots=True, eq=False)
 class Caller:
-    """`room`: for how many answers there is room on its way; `asked`: how many requests were begun;
-    `begun`: of these, by class, as far as they are under way, the oldest first, and their bytes; `rest`: what
-    there is no room for yet of a frame that was opened; `behind`: frames that come after it; `bytes`: what
-    is not opened; `lost`: requests to be told that nothing was done, first ids and numbers in turn."""
+    """`room`: for how many answers there is room on its way; `asked`: how many requests were begun, and
+    `answered`: of these, as far as that is settled; `lanes`: by class; `rest`: what there is no room for yet
+    of a frame that was opened; `behind`: frames that come after it; `bytes`: what is not opened; `heard_s`:
+    when it asked last; `window`: what it was told; `lost`: requests to be told that nothing was done, first
+    ids and numbers in turn."""
 
     outbox: Outbox
     tenant: Tenant
@@ -56,10 +110,13 @@ class Caller:
     bytes: int = 0
     heard_s: float = -math.inf
     window: int = WINDOW_FIRST
-    begun: deque[tuple[int, int, int]] = field(default_factory=deque)
+    lanes: list[Lane] = field(init=False)
     rest: Opened = (0, [], 0)
     behind: deque[Waiting] = field(default_factory=deque)
     lost: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.lanes = [Lane(self.outbox) for _ in LANES]
 
     @property
     def under_way(self) -> int:

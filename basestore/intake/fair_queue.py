@@ -16,7 +16,7 @@ Waits for nothing and reads no clock.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
@@ -143,6 +143,11 @@ class FairQueue:
     def others(self, tenant: Any) -> bool:
         """Whether something waits of anybody else."""
         return len(self._flows) > (tenant in self._flows)
+
+    @property
+    def tenants(self) -> Iterable[Any]:
+        """Of whom something waits."""
+        return self._flows.keys()
 
     def _pop(self, flow: _Flow) -> Waiting:
         waiting = flow.frames.popleft()

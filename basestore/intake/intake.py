@@ -31,7 +31,7 @@ from basestore.config import REQUESTS_MAX_DEFAULT
 from basestore.errors import InvalidRequest
 from basestore.instant import Instant
 from basestore.intake.brownout import Brownout
-from basestore.intake.caller import Caller, Opened, Tenant, unbounded
+from basestore.intake.caller import DEFERRED, Caller, Lane, Opened, Tenant, unbounded
 from basestore.intake.fair_queue import STANDING_WAIT_S_MAX, FairQueue, Waiting, class_in
 from basestore.intake.figures import UNKNOWN, Door, Figures, Lately
 from basestore.intake.windows import Windows
@@ -41,7 +41,7 @@ from basestore.protocol.envelopes import ADMIN, BULK, DEFERRABLE, READ, WRITE, S
 from basestore.protocol.groups import first, requests_in, with_less
 from basestore.protocol.limits import ProtocolError, UnknownKind
 
-ADMIN_MAX: Final = 16
+ADMIN_MAX: Final = 16  # of which a tenant has half
 OVERDRAFT: Final = 4  # a full house takes so many-th more of tenants that hold little
 LITTLE: Final = 8  # of the room, divided by this
 UNOPENED_BYTES_MAX: Final = 1 << 20  # of a caller
@@ -103,7 +103,7 @@ class Intake:
         return self._callers[outbox]
 
     def close(self, outbox: Outbox) -> None:
-        """It is gone. What is under way for it goes on, and is counted no more."""
+        """It is gone. What is under way for it goes on, and takes room until it is answered."""
         outbox.close()
         caller = self._callers.pop(outbox, None)
         if caller is None:
@@ -115,14 +115,17 @@ class Intake:
             self._unqueue(waiting)
         caller.behind.clear()  # at once: what it refers to refers to it
         caller.rest = READ, [], 0
-        self._free(caller, caller.asked - caller.answered)
-        self._asked.pop(caller, None)
         self._clogged.pop(caller, None)
         self._losers.pop(caller, None)
         self.broken.pop(outbox, None)
-        caller.tenant.callers -= 1
-        if not caller.tenant.callers:
-            del self._tenants[caller.tenant.name]
+        if caller not in self._asked:
+            self._part(caller.tenant)
+
+    def _part(self, tenant: Tenant) -> None:
+        """A caller of it is gone, and all that it has asked is answered."""
+        tenant.callers -= 1
+        if not tenant.callers:
+            del self._tenants[tenant.name]
 
     def offer(self, outbox: Outbox, frames: Iterable[Frame], now: Instant) -> bool:
         """Frames that were read just now. False if there is no room for more of this caller: what was beyond
@@ -159,7 +162,7 @@ class Intake:
     @property
     def ready(self) -> bool:
         """Whether something waits that there is room for: the next step should come at once."""
-        if self._queues[ADMIN].asks and self.under_way[ADMIN] < ADMIN_MAX:
+        if self.under_way[ADMIN] < ADMIN_MAX and any(map(self._may_operate, self._queues[ADMIN].tenants)):
             return True
         return self._roomy and any(self._queues[kind].asks for kind in _KINDS)
 
@@ -195,7 +198,7 @@ class Intake:
     def _next(self) -> Waiting | None:
         queues = self._queues
         if queues[ADMIN].asks and self.under_way[ADMIN] < ADMIN_MAX:
-            return queues[ADMIN].take(lambda _: True)
+            return queues[ADMIN].take(self._may_operate)
         if self.bytes_under_way >= BEGUN_BYTES_MAX + BEGUN_BYTES_MAX // OVERDRAFT:
             return None
         for kind in _KINDS:
@@ -220,6 +223,9 @@ class Intake:
         if self._lagging:
             return False
         return self._all < self.requests_max and self.bytes_under_way < BEGUN_BYTES_MAX
+
+    def _may_operate(self, tenant: Tenant) -> bool:
+        return tenant.admin < ADMIN_MAX // 2
 
     def _may_enter(self, tenant: Tenant) -> bool:
         if self._roomy:
@@ -268,23 +274,31 @@ class Intake:
         caller.rest = kind, rest, later_bytes
         if not taken:
             return
+        self.begun[kind] += count
         self._count(caller, kind, count, size - later_bytes)
-        unexpected = self._begin_requests(caller.outbox, taken, now)
+        unexpected = self._begin_requests(caller.lanes[kind], taken, now)
         if unexpected is not None:
             what = type(unexpected).__name__
             self.broken[caller.outbox] = f"a {what} message is not for this kind of connection"
 
-    def _count(self, caller: Caller, kind: int, count: int, size: int) -> None:
+    def _count(self, caller: Caller, lane: int, count: int, size: int) -> None:
         caller.asked += count
-        caller.begun.append((kind, count, size))
+        caller.lanes[lane].under_way.append((count, size))
         self._asked[caller] = None
-        caller.tenant.under_way += count
-        caller.tenant.bytes += size
+        self._take_room(caller.tenant, lane, count, size)
+
+    def _take_room(self, tenant: Tenant, lane: int, count: int, size: int) -> None:
+        """So many more requests, or fewer, are under way."""
+        if lane == DEFERRED:
+            return
+        self.under_way[lane] += count
+        if lane == ADMIN:
+            tenant.admin += count
+            return
+        self._all += count
         self.bytes_under_way += size
-        self.begun[kind] += count
-        self.under_way[kind] += count
-        if kind != ADMIN:
-            self._all += count
+        tenant.under_way += count
+        tenant.bytes += size
 
     def _unclog(self, now: Instant) -> None:
         for caller in list(self._clogged):
@@ -321,8 +335,9 @@ class Intake:
             return
         requests = self._opened(waiting)
         if requests:
-            self._count(caller, WRITE, frame.asks, frame.size)
-            self._defer_requests(caller.outbox, requests, now)
+            self.begun[WRITE] += frame.asks
+            self._count(caller, DEFERRED, frame.asks, frame.size)
+            self._defer_requests(caller.lanes[DEFERRED], requests, now)
 
     def _lose(self, caller: Caller, kind: int, first_id: int, asks: int) -> None:
         self.shed[kind] += asks
@@ -344,30 +359,22 @@ class Intake:
         """What was answered is under way no more, whether or not its caller takes the answers."""
         for caller in list(self._asked):
             outbox = caller.outbox
-            if outbox.answered != caller.answered:
-                self._free(caller, outbox.answered - caller.answered)
-                caller.answered = outbox.answered
-                credit = self.windows.changed(caller)
-                if credit is not None:
-                    outbox.put(credit, answers=0)
-                if not caller.begun:
-                    del self._asked[caller]
-
-    def _free(self, caller: Caller, count: int) -> None:
-        begun = caller.begun
-        while count > 0 and begun:
-            kind, asks, size = begun.popleft()
-            ended, size_ended = asks, size
-            if count < asks:
-                ended, size_ended = count, size * count // asks
-                begun.appendleft((kind, asks - ended, size - size_ended))
-            count -= ended
-            caller.tenant.under_way -= ended
-            caller.tenant.bytes -= size_ended
-            self.bytes_under_way -= size_ended
-            self.under_way[kind] -= ended
-            if kind != ADMIN:
-                self._all -= ended
+            if outbox.answered == caller.answered:
+                continue
+            caller.answered = outbox.answered
+            for number, lane in enumerate(caller.lanes):
+                if lane.answered != lane.settled:
+                    count, size = lane.settle()
+                    self._take_room(caller.tenant, number, -count, -size)
+            if caller.answered >= caller.asked:
+                del self._asked[caller]
+            if outbox.closed:
+                if caller not in self._asked:
+                    self._part(caller.tenant)
+                continue
+            credit = self.windows.changed(caller)
+            if credit is not None:
+                outbox.put(credit, answers=0)
 
     def tick(self, now: Instant) -> int:
         """Look how many ask, and whether too much was asked for; the brownout's level."""
@@ -387,7 +394,7 @@ class Intake:
 
     def door(self, outbox: Outbox) -> Door:
         """How the request has fared that is being begun, of this caller."""
-        caller = self._callers.get(outbox)
+        caller = self._callers.get(outbox.outbox if isinstance(outbox, Lane) else outbox)
         return Door(*self._opening, self.windows.of(caller) if caller else UNKNOWN, self.brownout.level)
 
 

@@ -33,6 +33,7 @@ from basestore.protocol.groups import GetMany, WriteMany, first, requested, sing
 from basestore.protocol.limits import WIRE_HIGHEST, ProtocolError
 
 REQUESTS_MAX: Final = 256  # of a frame
+ADMIN_REQUESTS_MAX: Final = 8  # of a frame of that class: each may take seconds, and few are begun at once
 REQUESTS_BYTES: Final = 1 << 20  # of its keys and values, unless it is one request
 TIMEOUT_MS_SAID: Final = (1 << 32) - 1
 ADMIN, READ, WRITE, BULK = range(4)
@@ -105,6 +106,11 @@ def class_of(request: Any) -> int:
     return kind | DEFERRABLE if kind == WRITE and request.level == Level.ANY else kind
 
 
+def most_of(kind: int) -> int:
+    """How many requests a frame of this class holds at most."""
+    return ADMIN_REQUESTS_MAX if kind == ADMIN else REQUESTS_MAX
+
+
 def timeout_of(requests: Iterable[Any]) -> int:
     """The shortest time that any of them allows, in ms, as far as an envelope can say it; 0 if none says."""
     shortest = min((each.timeout_ms for each in requests if getattr(each, "timeout_ms", 0)), default=0)
@@ -143,7 +149,9 @@ def _cut(requests: Iterable[Message], *, bulk: bool) -> Iterator[tuple[int, int,
             if bulk and its != ADMIN:
                 its = BULK | its & DEFERRABLE
             follows = here == at + count and its == kind
-            if batch and (not follows or count + asked > REQUESTS_MAX or size + asked_bytes > REQUESTS_BYTES):
+            if batch and (
+                not follows or count + asked > most_of(kind) or size + asked_bytes > REQUESTS_BYTES
+            ):
                 yield kind, at, count, size, batch
                 batch = []
             if not batch:

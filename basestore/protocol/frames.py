@@ -18,7 +18,15 @@ from typing import Any
 from zlib import crc32
 
 from basestore.protocol.codec import Decoder, Message, encode
-from basestore.protocol.envelopes import HEADER_BYTES, REQUESTS_MAX, Sealed, header_of
+from basestore.protocol.envelopes import (
+    ADMIN,
+    ADMIN_REQUESTS_MAX,
+    HEADER_BYTES,
+    REQUESTS_MAX,
+    Sealed,
+    header_of,
+    most_of,
+)
 from basestore.protocol.groups import asked_in
 from basestore.protocol.limits import BATCH_MESSAGES_MAX, WIRE_HIGHEST, ProtocolError
 
@@ -101,8 +109,8 @@ class FrameReader:
                 length, sound, first, asks, timeout_ms, kind, checksum = header_of(data, start)
                 if length > bound or not sound:
                     self._believed(length, sound)
-                if not 0 < asks <= REQUESTS_MAX:
-                    raise ProtocolError(f"an envelope counts {asks} requests, not 1 to {REQUESTS_MAX}")
+                if not 0 < asks <= REQUESTS_MAX or (kind == ADMIN and asks > ADMIN_REQUESTS_MAX):
+                    raise ProtocolError(f"an envelope counts {asks} requests, not 1 to {most_of(kind)}")
                 stop = start + HEADER_BYTES + length
                 if end < stop:
                     break
