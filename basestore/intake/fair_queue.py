@@ -47,6 +47,11 @@ class Waiting(NamedTuple):
     def cost(self) -> int:
         return int(self.frame.asks) + int(self.frame.size) // COST_BYTES
 
+    def hopeless(self, now_s: float) -> bool:
+        """Whether half of its time is over."""
+        timeout_ms = self.frame.timeout_ms
+        return bool(timeout_ms and (now_s - self.read_s) * 1e3 > timeout_ms * TIME_SHARE_MAX)
+
 
 @dataclass(slots=True, eq=False)
 class _Flow:

@@ -237,7 +237,7 @@ class Intake:
     def _open(self, waiting: Waiting, now: Instant) -> None:
         """Begin what is in a frame."""
         self._unqueue(waiting)
-        if _hopeless(waiting, now.monotonic):  # it stood behind one with more time
+        if waiting.hopeless(now.monotonic):  # it stood behind one with more time
             self._refuse(waiting, now)
             return
         requests = self._opened(waiting)
@@ -302,7 +302,7 @@ class Intake:
 
     def _unclog(self, now: Instant) -> None:
         for caller in list(self._clogged):
-            while caller.behind and _hopeless(caller.behind[0], now.monotonic):
+            while caller.behind and caller.behind[0].hopeless(now.monotonic):
                 self._open(caller.behind.popleft(), now)
             while caller.clogged and caller.room() > 0:
                 if caller.rest[1]:
@@ -396,9 +396,3 @@ class Intake:
         """How the request has fared that is being begun, of this caller."""
         caller = self._callers.get(outbox.outbox if isinstance(outbox, Lane) else outbox)
         return Door(*self._opening, self.windows.of(caller) if caller else UNKNOWN, self.brownout.level)
-
-
-def _hopeless(waiting: Waiting, now_s: float) -> bool:
-    """Whether half of its time is over."""
-    timeout_ms = waiting.frame.timeout_ms
-    return bool(timeout_ms and (now_s - waiting.read_s) * 2e3 > timeout_ms)

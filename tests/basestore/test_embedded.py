@@ -178,6 +178,9 @@ async def test_an_embedded_node_defers_what_it_is_asked_to_if_it_has_too_much_to
 
     with patch.object(Node, "receive_client", receive_if_busy):
         async with basestore.open_cluster(tmp_path) as cluster:
+            with trio.fail_after(PATIENCE_S):
+                while not (await cluster.status())[0].facts["feature level"]:
+                    pass  # it is durable a moment after the nodes have met
             kept = await cluster.set("k", "v", consistency="any", defer=True)
             gone = await cluster.delete("other", consistency="any", defer=True)
             many = await cluster.set_many([("a", "1"), ("b", "2")], consistency="any", defer=True)

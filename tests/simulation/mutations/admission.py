@@ -101,7 +101,6 @@ MUTANTS.append(
         {"late frames"},
         lambda: [
             patch.object(fair_queue, "TIME_SHARE_MAX", math.inf),
-            patch.object(intake, "_hopeless", lambda waiting, now_s: False),
         ],
         of("overload"),
     )

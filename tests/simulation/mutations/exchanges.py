@@ -79,9 +79,9 @@ _tick = Scheduler.tick
 
 
 @mutant("no exchanges but for forgetful stores", {"convergence"}, Scheduler, "tick")
-def _no_rounds(self: Any, now: Any) -> None:
+def _no_rounds(self: Any, now: Any, brownout: int = 0) -> None:
     self.due_s = dict.fromkeys(self.due_s, now.monotonic + 1e9)
-    _tick(self, now)
+    _tick(self, now, brownout)
 
 
 @mutant(
