@@ -145,8 +145,8 @@ class Unavailable(RequestFailed):
 
 
 class Overloaded(RequestFailed):
-    """More is asked than can be done now, or than a limit lets through. Nothing was done; try again after a
-    pause: of `retry_after` seconds, where that is known, and otherwise of as long as the caller likes (0.0)."""
+    """More is asked than can be done now, or than a limit lets through. Nothing was done; try again after
+    `retry_after` seconds where that is known, and otherwise when the caller likes (0.0)."""
 
     code = 3
     retry_after: float = 0.0

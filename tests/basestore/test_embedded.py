@@ -33,6 +33,7 @@ from basestore.server.service import Service
 from basestore.storage.engine import Engine
 from basestore.storage.rocks import RocksEngine
 from tests.worlds.deferring import receive
+from tests.worlds.patience import PATIENCE_S
 
 pytestmark = pytest.mark.trio
 
@@ -179,7 +180,7 @@ async def test_an_embedded_node_defers_what_it_is_asked_to_if_it_has_too_much_to
     with patch.object(Node, "receive_client", receive_if_busy):
         async with basestore.open_cluster(tmp_path) as cluster:
             with trio.fail_after(PATIENCE_S):
-                while not (await cluster.status())[0].facts["feature level"]:
+                while not all(state.facts["feature level"] for state in await cluster.status()):
                     pass  # it is durable a moment after the nodes have met
             kept = await cluster.set("k", "v", consistency="any", defer=True)
             gone = await cluster.delete("other", consistency="any", defer=True)

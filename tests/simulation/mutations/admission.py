@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 from basestore.cluster.outbox import Outbox
 from basestore.errors import ClockSkew
-from basestore.intake import fair_queue, intake
+from basestore.intake import fair_queue
 from basestore.intake.caller import Caller
 from basestore.intake.intake import Intake
 from basestore.intake.windows import Windows
