@@ -5,4 +5,4 @@ Alone in its file, so that whoever asks for it loads nothing else.
 
 from typing import Final
 
-VERSION: Final = "0.1.0"
+VERSION: Final = "0.2.0.dev0"

@@ -17,17 +17,15 @@ SMALL_BYTES = 256
 
 class Outbox:
     """A bounded queue. `ready`, shared by all outboxes of a node: those that were empty and got
-    something since the driver last cleared it. `answered`: how many requests what was put in here answers;
-    `version`: of the wire, that who takes it from here speaks."""
+    something since the driver last cleared it. `version`: of the wire, that who takes it from here speaks."""
 
-    __slots__ = ("_bytes_max", "_ready", "answered", "bytes", "closed", "messages", "overflowed", "version")
+    __slots__ = ("_bytes_max", "_ready", "bytes", "closed", "messages", "overflowed", "version")
 
     def __init__(self, ready: "set[Outbox]", bytes_max: float = OUTBOX_BYTES_MAX) -> None:
         self._ready = ready
         self._bytes_max = bytes_max
         self.messages: list[Message] = []
         self.bytes = 0
-        self.answered = 0
         self.closed = False
         self.overflowed = False
         self.version = WIRE_HIGHEST
@@ -35,8 +33,7 @@ class Outbox:
     def put(self, message: Message, size: int = SMALL_BYTES, answers: int = 1) -> bool:
         """Queue a message of at most `size` encoded bytes. False when closed or full; what cannot
         be queued is the caller's to answer for, and `overflowed` says so to whoever sends. `answers`: to so
-        many requests, if it goes to a client: counted whether or not somebody is left to take it."""
-        self.answered += answers
+        many requests, if it goes to a client: counted by the intake, on its way here (`intake/caller.py`)."""
         if self.closed:
             return False
         # What is queued is compared, without the new message: so one of any size fits when there is room at

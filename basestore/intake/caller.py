@@ -50,9 +50,10 @@ def unbounded() -> int:
 
 class Lane(Outbox):
     """The way to a caller's outbox for the answers to requests of one class. `under_way`: of these, how many
-    belong together, the oldest first, and their bytes; `settled`: how many answers were taken off it."""
+    belong together, the oldest first, and their bytes; `answered`: how many requests ever, and `settled`: of
+    these, how many were taken off."""
 
-    __slots__ = ("outbox", "settled", "under_way")
+    __slots__ = ("answered", "outbox", "settled", "under_way")
 
     def __init__(self, outbox: Outbox) -> None:
         self.outbox = outbox
@@ -60,7 +61,7 @@ class Lane(Outbox):
         self.under_way: deque[tuple[int, int]] = deque()
 
     def put(self, message: Message, size: int = SMALL_BYTES, answers: int = 1) -> bool:
-        """Into the caller's outbox, and counted here too."""
+        """Into the caller's outbox, and counted here whether or not somebody is left to take it."""
         self.answered += answers
         return self.outbox.put(message, size, answers)
 
@@ -95,8 +96,8 @@ class Lane(Outbox):
 
 @dataclass(slots=True, eq=False)
 class Caller:
-    """`room`: for how many answers there is room on its way; `asked`: how many requests were begun, and
-    `answered`: of these, as far as that is settled; `lanes`: by class; `rest`: what there is no room for yet
+    """`room`: for how many answers there is room on its way; `asked`: how many requests were begun;
+    `lanes`: by class; `rest`: what there is no room for yet
     of a frame that was opened; `behind`: frames that come after it; `bytes`: what is not opened; `heard_s`:
     when it asked last; `window`: what it was told; `lost`: requests to be told that nothing was done, first
     ids and numbers in turn."""
@@ -106,7 +107,6 @@ class Caller:
     decoder: Decoder
     room: Callable[[], int] = unbounded
     asked: int = 0
-    answered: int = 0
     bytes: int = 0
     heard_s: float = -math.inf
     window: int = WINDOW_FIRST
@@ -120,7 +120,7 @@ class Caller:
 
     @property
     def under_way(self) -> int:
-        return self.asked - self.outbox.answered
+        return self.asked - sum([lane.answered for lane in self.lanes])
 
     @property
     def clogged(self) -> bool:

@@ -257,7 +257,7 @@ class Intake:
         except UnknownKind as error:
             text = f"{error}, and this node cannot do it: upgrade it, or ask another one; nothing was done"
             for request in range(frame.first, frame.first + frame.asks):
-                caller.outbox.put(Failed(request, InvalidRequest.code, text, b"", []), answers=0)
+                caller.outbox.put(Failed(request, InvalidRequest.code, text, b"", []))
         except ProtocolError as error:
             self.broken[caller.outbox] = str(error)
         return []
@@ -350,7 +350,7 @@ class Intake:
         for caller in self._losers:
             lost, caller.lost = caller.lost, []
             caller.window = self.windows.of(caller)
-            caller.outbox.put(Shed(lost, retry_ms, caller.window), answers=0)
+            caller.outbox.put(Shed(lost, retry_ms, caller.window))
         self._losers.clear()
 
     # --- behind each step --------------------------------------------------------------------
@@ -358,23 +358,20 @@ class Intake:
     def settle(self) -> None:
         """What was answered is under way no more, whether or not its caller takes the answers."""
         for caller in list(self._asked):
-            outbox = caller.outbox
-            if outbox.answered == caller.answered:
-                continue
-            caller.answered = outbox.answered
-            for number, lane in enumerate(caller.lanes):
+            settled = False
+            for kind, lane in enumerate(caller.lanes):
                 if lane.answered != lane.settled:
+                    settled = True
                     count, size = lane.settle()
-                    self._take_room(caller.tenant, number, -count, -size)
-            if caller.answered >= caller.asked:
+                    self._take_room(caller.tenant, kind, -count, -size)
+            if settled and caller.under_way <= 0:
                 del self._asked[caller]
-            if outbox.closed:
-                if caller not in self._asked:
+                if caller.outbox.closed:
                     self._part(caller.tenant)
-                continue
-            credit = self.windows.changed(caller)
-            if credit is not None:
-                outbox.put(credit, answers=0)
+            if settled and not caller.outbox.closed:
+                credit = self.windows.changed(caller)
+                if credit is not None:
+                    caller.outbox.put(credit)
 
     def tick(self, now: Instant) -> int:
         """Look how many ask, and whether too much was asked for; the brownout's level."""

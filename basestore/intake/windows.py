@@ -44,7 +44,8 @@ class Windows:
     def of(self, caller: Caller) -> int:
         """How many this one should have under way, at least 1."""
         sharing = max(1, self._asking.get(caller.tenant, 1)) * max(1, len(self._asking))
-        return max(1, min(WINDOW_FIRST, 2 * self._requests_max // sharing))
+        most = max(WINDOW_FIRST, self._requests_max)
+        return max(1, min(most, 2 * self._requests_max // sharing))
 
     def changed(self, caller: Caller) -> Credit | None:
         """What it is to be told."""

@@ -147,7 +147,7 @@ class Connections:
         self._goodbye = Goodbye(f"{self._node.name} stops; ask another node")
         self._told_s = trio.current_time()
         for outbox in self._links:
-            outbox.put(self._goodbye, answers=0)
+            outbox.put(self._goodbye)
         self._wake()
         if self._links:
             await self._parted.wait()
@@ -306,7 +306,7 @@ class Connections:
         outbox = self._node.link(index, instant())
         self._peer_links[index] = link
         if self._goodbye is not None:
-            outbox.put(self._goodbye, answers=0)
+            outbox.put(self._goodbye)
 
         unheard, named = link.decoder.unheard, set[int]()
 
@@ -388,7 +388,7 @@ def _refuse(outbox: Outbox, frames: list[Sealed]) -> None:
     """Say definitely that nothing was done of what came after the goodbye."""
     for frame in frames:
         for request in range(frame.first, frame.first + frame.asks):
-            outbox.put(failure(request, Overloaded(STOPPING)), answers=0)  # of what was never under way
+            outbox.put(failure(request, Overloaded(STOPPING)))
 
 
 def _kind_of(error: ProtocolError) -> str:

@@ -618,7 +618,7 @@ class Machine:
         """It is about to end: everybody who is connected is told."""
         self.leaving = True
         for outbox in self._ends:
-            outbox.put(message, answers=0)
+            outbox.put(message)
         self.wake()
 
     @property
@@ -653,7 +653,7 @@ class Machine:
             return
         if self.leaving:
             self.world.counts["refused after a goodbye"] += 1
-            outbox.put(failure(getattr(message, "id", 0), Overloaded(STOPPING)), answers=0)
+            outbox.put(failure(getattr(message, "id", 0), Overloaded(STOPPING)))
             self.wake()
         elif (
             isinstance(message, Set | Delete)

@@ -91,7 +91,8 @@ _settle = Intake.settle
 @mutant("of two answers one gives its place back", {"under way"}, Intake, "settle", "overload")
 def _settle_less(self: Any) -> None:
     for caller in self._asked:
-        caller.answered += caller.outbox.answered - caller.answered > 1
+        for lane in caller.lanes:
+            lane.settled += lane.answered - lane.settled > 1
     _settle(self)
 
 
