@@ -6,6 +6,7 @@ It refuses to remember more than so many kinds at once: beyond that a new one co
 """
 
 import math
+import re
 from dataclasses import dataclass
 
 COMPLAINT_S = 60.0
@@ -51,3 +52,8 @@ class Complaints:
         gone = [self._kinds.pop(kind) for kind in over]
         self._due_s = min((known.until_s for known in self._kinds.values()), default=math.inf)
         return [(each.level, f"{each.more} more like this: {each.text}") for each in gone if each.more]
+
+
+def kind_of(text: str) -> str:
+    """A kind for what a client has done wrong: the same whatever numbers it has chosen."""
+    return re.sub(r"\d+", "#", text)

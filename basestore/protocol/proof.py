@@ -175,7 +175,7 @@ def _unproven(name: str, own: Facts, reason: str, advice: str = "") -> Answer:
         return refused(reason, kind)
     who = name if name in own.welcome.names.values() else "a node"
     told = f"who called itself {who} was refused: {reason}{'; ' if advice else ''}{advice}"
-    return Answer(Refused(reason, ""), refusal=told, peer=True, kind=kind)
+    return Answer(Refused(reason, ""), refusal=told, peer=True, kind=f"{who}: {kind}")
 
 
 def _told(name: str, reason: str) -> str:

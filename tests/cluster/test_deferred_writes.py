@@ -1,6 +1,7 @@
 """Real processes: what a busy node has deferred is delivered, whoever died, and its receipt tells when."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,18 @@ from tests.cluster.busy import Busy
 from tests.cluster.processes import Cluster, NodeProcess, reads_at
 from tests.worlds.patience import eventually
 from tests.worlds.shell import Finished, invoke
+
+
+def start(cluster: Any) -> None:
+    """Until its nodes know that all of them can read what is deferred."""
+    cluster.start()
+    for node in cluster:
+        eventually(partial(_knows_level, node), "the level is known")
+
+
+def _knows_level(node: NodeProcess) -> bool:
+    with node.store("any") as store:
+        return bool(store.node_status().facts["feature level"])
 
 
 def defer(node: NodeProcess, key: str, value: str, **more: Any) -> Receipt:
@@ -38,7 +51,7 @@ def busy(tmp_path: Path, **options: BucketOptions) -> tuple[Cluster, Busy]:
 def test_a_node_killed_right_after_the_receipt_delivers_it_once_it_is_back(tmp_path: Path) -> None:
     cluster, busy_node = busy(tmp_path)
     with cluster:
-        cluster.start()
+        start(cluster)
         n1, n2, n3 = cluster
         n2.pause()
         n3.pause()
@@ -59,7 +72,7 @@ def test_a_node_killed_right_after_the_receipt_delivers_it_once_it_is_back(tmp_p
 def test_while_one_of_three_is_down_it_is_not_everywhere(tmp_path: Path) -> None:
     cluster, _ = busy(tmp_path)
     with cluster:
-        cluster.start()
+        start(cluster)
         n1, n2, n3 = cluster
         n3.kill()
         receipt = defer(n1, "k", "v")
@@ -77,7 +90,7 @@ def test_while_one_of_three_is_down_it_is_not_everywhere(tmp_path: Path) -> None
 def test_the_shell_says_so_and_shows_what_waits(tmp_path: Path) -> None:
     cluster, busy_node = busy(tmp_path)
     with cluster:
-        cluster.start()
+        start(cluster)
         n1, _, n3 = cluster
         n3.kill()
         told = shell(n1, "set", "k", "v", "-c", "any", "--defer")
@@ -108,7 +121,7 @@ def test_the_shell_says_so_and_shows_what_waits(tmp_path: Path) -> None:
 def test_a_bucket_may_have_it_so_for_all_its_writes_at_any(tmp_path: Path) -> None:
     cluster, busy_node = busy(tmp_path, default=BucketOptions(defer=True))
     with cluster:
-        cluster.start()
+        start(cluster)
         n1, *_ = cluster
         with n1.store("any") as store:
             told = store.set_many([("a", "1"), ("b", "2")]).raise_for_errors()

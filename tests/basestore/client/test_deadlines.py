@@ -69,6 +69,7 @@ CALLS: dict[str, Call] = {
 SYNC_CALLS: dict[str, Call] = {
     "hints": lambda store: store.hints(),
     "cluster_id": lambda store: store.cluster_id(),
+    "take_as_is": lambda store: store.take_as_is("n1"),
     "missing": lambda store: store.missing({}, timeout=TIMEOUT_S),
 }
 LOCAL = {"close", "aclose", "token", "merge", "retrying", "retries"}

@@ -47,7 +47,7 @@ def test_a_client_that_insists_on_something_else_is_refused_and_shown_nothing(
 ) -> None:
     answered = answered_to(heard)
     assert reason in answered.refusal
-    assert answered == Answer(Refused(answered.refusal, ""), refusal=answered.refusal)
+    assert answered == Answer(Refused(answered.refusal, ""), refusal=answered.refusal, kind=answered.kind)
 
 
 @pytest.mark.parametrize("sender", ["", "n1"])
