@@ -56,7 +56,7 @@ def test_a_member_restarts_among_thousands_that_say_nothing_or_call_themselves_b
         n1, _, n3 = cluster
         with Strangers(n3, CROWD, n1.name) as strangers:
             eventually(lambda: strangers.closed > CROWD, "strangers are closed and come again")
-            assert _sees(n3, n1.name)
+            eventually(partial(_sees, n3, n1.name), "n3 counts n1")
             assert "the link to n1 broke" not in n3.log
             n1.stop()
             n1.start()
