@@ -54,6 +54,6 @@ class Complaints:
         return [(each.level, f"{each.more} more like this: {each.text}") for each in gone if each.more]
 
 
-def kind_of(text: str) -> str:
+def numberless(text: str) -> str:
     """A kind for what a client has done wrong: the same whatever numbers it has chosen."""
     return re.sub(r"\d+", "#", text)

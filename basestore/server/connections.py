@@ -33,7 +33,7 @@ from basestore.config import NodeConfig
 from basestore.coordinator.context import failure
 from basestore.errors import Overloaded
 from basestore.node import Node
-from basestore.observe.complaints import Complaints, kind_of
+from basestore.observe.complaints import Complaints, numberless
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import Sealed
 from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX, FRAME_BYTES_MAX
@@ -368,7 +368,7 @@ class Connections:
                 await link.run(outbox, self._poller, hear, self._wake, CLIENT_FRAME_BYTES_MAX)
         except (ConnectionError, ProtocolError) as error:
             level = logging.INFO if isinstance(error, ProtocolError) else logging.DEBUG
-            self.complain(level, f"a client was disconnected: {error}", kind_of(f"a client: {error}"))
+            self.complain(level, f"a client was disconnected: {error}", numberless(f"a client: {error}"))
         finally:
             self._slots.clients.pop(outbox, None)
             self._node.intake.close(outbox)

@@ -53,21 +53,12 @@ def refused_in(message: Message) -> int:
     return isinstance(message, Failed) and message.code == Overloaded.code
 
 
-class Strangers(threading.Thread):
-    """So many connections to a node that never end, for the length of a `with` block: who is closed comes
-    again, a few hundred a second. They say nothing; with a `name`, every other one calls itself by this
-    member's and goes no further."""
+class _Running(threading.Thread):
+    """What goes on for the length of a `with` block, until it is `_stopped`."""
 
-    def __init__(self, node: NodeProcess, count: int, name: str = "") -> None:
-        super().__init__(name="strangers")
-        self._address = parse_address(node.endpoint)
-        self._said = pack([CLIENT_HELLO._replace(sender=name, nonce=bytes(16))]) if name else b""
-        self._selector = selectors.DefaultSelector()
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name)
         self._stopped = threading.Event()
-        self.came = 0
-        self.closed = 0
-        for _ in range(count):
-            self._come()
 
     def __enter__(self) -> Self:
         self.start()
@@ -78,6 +69,34 @@ class Strangers(threading.Thread):
     ) -> None:
         self._stopped.set()
         self.join()
+        self._end()
+        if error is None:
+            self._judge()
+
+    def _end(self) -> None:
+        """Close what it has opened."""
+        raise NotImplementedError
+
+    def _judge(self) -> None:
+        """Fail if it has met what it must not."""
+
+
+class Strangers(_Running):
+    """So many connections to a node that never end, for the length of a `with` block: who is closed comes
+    again, a few hundred a second. They say nothing; with a `name`, every other one calls itself by this
+    member's and goes no further."""
+
+    def __init__(self, node: NodeProcess, count: int, name: str = "") -> None:
+        super().__init__(name="strangers")
+        self._address = parse_address(node.endpoint)
+        self._said = pack([CLIENT_HELLO._replace(sender=name, nonce=bytes(16))]) if name else b""
+        self._selector = selectors.DefaultSelector()
+        self.came = 0
+        self.closed = 0
+        for _ in range(count):
+            self._come()
+
+    def _end(self) -> None:
         for key in list(self._selector.get_map().values()):
             key.fileobj.close()  # type: ignore[union-attr]
         self._selector.close()
@@ -125,7 +144,7 @@ def drip(begun: Sequence[tuple[Wire, bytes]]) -> None:
                     selector.unregister(connection)
 
 
-class Polite(threading.Thread):
+class Polite(_Running):
     """A client that asks one thing after the other for the length of a `with` block. What is refused it asks
     again; that anything else than an answer or a refusal comes fails the test."""
 
@@ -134,23 +153,15 @@ class Polite(threading.Thread):
         self._wire = Wire.greeted(node, POLITE_HOST)
         self._write = Set(1, "default", b"polite", b"heard", level.value, timeout_ms, 0, b"")
         self._read = Get(1, "default", b"polite", level.value, timeout_ms, b"", True)
-        self._stopped = threading.Event()
         self.answered = 0
         self.refused = 0
         self.failures: list[str] = []
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopped.set()
-        self.join()
+    def _end(self) -> None:
         self._wire.close()
-        if error is None:
-            assert not self.failures, self.failures[0]
+
+    def _judge(self) -> None:
+        assert not self.failures, self.failures[0]
 
     def run(self) -> None:
         wanted: list[Any] = [self._write, self._read]
@@ -182,7 +193,7 @@ class Polite(threading.Thread):
         eventually(lambda: self.answered >= goal or self.failures, f"{answers} more answers")
 
 
-class Flood(threading.Thread):
+class Flood(_Running):
     """Connections of clients that say the same frame over and over for the length of a `with` block, as fast
     as it is taken, and heed no window. `deaf`: they hear nothing, their sockets fill. `sent`: bytes;
     `written`, `refused`: requests; `others`: answers of other kinds; `closed`: connections that ended."""
@@ -190,7 +201,6 @@ class Flood(threading.Thread):
     def __init__(self, node: NodeProcess, frames: Sequence[bytes], *, deaf: bool = False) -> None:
         super().__init__(name="flood")
         self._selector = selectors.DefaultSelector()
-        self._stopped = threading.Event()
         self._deaf = deaf
         self.sent = self.written = self.refused = self.closed = 0
         self.others: Counter[str] = Counter()
@@ -200,15 +210,7 @@ class Flood(threading.Thread):
             wire.socket.setblocking(False)
             self._selector.register(wire.socket, events, _Pouring(frame))
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopped.set()
-        self.join()
+    def _end(self) -> None:
         for wire in self._wires:
             wire.close()
         self._selector.close()

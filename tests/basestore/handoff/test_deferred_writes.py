@@ -118,6 +118,22 @@ def test_what_is_not_durable_goes_with_a_crash_and_was_not_answered() -> None:
     assert deferred(world, 0) == []
 
 
+def too_late_for_all() -> tuple[World, int]:
+    """A node, no replica of `k`, that has deferred a write of it and comes back when none takes it as new."""
+    world = World(4, replication=3, reconcile=True)
+    world.run(5)
+    keeper = world.outsider("k")
+    for replica in world.replicas("k"):
+        world.part(keeper, replica)
+    world.run(2)
+    receipt = defer(world, keeper)
+    world.run(30)
+    assert receipt.receipt().outcome is Outcome.DEFERRED
+    rejoin(world, keeper)
+    assert [pile.late for pile in asked_hints(world, keeper).piles] == [1, 1, 1]
+    return world, keeper
+
+
 class TestTheTicket:
     def test_it_is_proven_only_once_all_replicas_have_the_write(self) -> None:
         world = World(3, reconcile=True)
@@ -235,17 +251,7 @@ class TestWhatOthersHave:
         assert asked_hints(world, 0).piles == ()
 
     def test_too_late_for_all_it_waits_for_an_operator(self) -> None:
-        world = World(4, replication=3, reconcile=True)
-        world.run(5)
-        keeper = world.outsider("k")
-        for replica in world.replicas("k"):
-            world.part(keeper, replica)
-        world.run(2)
-        receipt = defer(world, keeper)
-        world.run(30)
-        assert receipt.receipt().outcome is Outcome.DEFERRED
-        rejoin(world, keeper)
-        assert [pile.late for pile in asked_hints(world, keeper).piles] == [1, 1, 1]
+        world, keeper = too_late_for_all()
         asked_hints(world, keeper, replay=True, late=True)
         world.run(5)
         assert sorted(map(str, world.values("k"))) == sorted(map(str, [b"v"] * 3 + [None]))
@@ -329,16 +335,7 @@ class TestRepeating:
             assert settled(world, defer(world, at, identity=identity)).identity == receipt.identity
 
     def test_what_all_take_no_more_is_not_said_to_wait(self) -> None:
-        world = World(4, replication=3, reconcile=True)
-        world.run(5)
-        keeper = world.outsider("k")
-        for replica in world.replicas("k"):
-            world.part(keeper, replica)
-        world.run(2)
-        defer(world, keeper)
-        world.run(30)
-        rejoin(world, keeper)
-        assert [pile.late for pile in asked_hints(world, keeper).piles] == [1, 1, 1]
+        world, keeper = too_late_for_all()
         with pytest.raises(ReplicaFailure, match="too old to be deferred"):
             settled(world, defer(world, keeper, identity=Identity(PROPOSAL)))
 
