@@ -161,7 +161,7 @@ class NodeConfig:
     hints it keeps of deferred writes, for all members together (`handoff/deferred_writes.py`). `listen`:
     host:port at which it listens, empty for its own address as the others know it. `wire_highest`: the
     highest version of the protocol that it speaks.
-    `requests_max`: how many requests of clients are under way at once (`intake/intake.py`).
+    `requests_max`: how many requests of clients are under way at once (`intake/room.py`).
     `clock_is_right`: an operator's word for this start, which stands in no file."""
 
     cluster: ClusterConfig

@@ -4,17 +4,10 @@
     admit     in each step: refuse what has waited too long; open the next ones as long as there is room
     settle    behind each step: what was answered makes room, and callers are told how much there is for them
 
-Room is for so many requests under way as can be answered in time (`requests_max`), not for as many as fit
-into memory: with more, all answers are late (Little's law). Large ones fill it sooner, for what is begun at
-once must fit into what waits to be sent to another node (BEGUN_BYTES_MAX); and while one does not keep up
+What there is room for, and whose turn it is, `room.py` says; while another node does not keep up
 (BACKLOG_BYTES_MAX) the house counts as full. What is refused was neither opened nor stamped, and cost next to
-nothing: the node says so in one `Shed` for all that a caller loses in a step.
-
-    class     of the room                                     among tenants (`fair_queue.py`)
-    ADMIN     16 places of its own, always
-    READ      before WRITE, WRITE before BULK; of each an     who was served least is next; while others
-    WRITE     eighth of the room is kept for it while it      wait nobody holds more than half; and who holds
-    BULK      asks                                            less than an eighth may enter a full house
+nothing: the node says so in one `Shed` for all that a caller loses in a step. Of a tenant of whom so much
+waits that more would be refused at once (WAITING_ROOMS), the rest is not even kept when it is read (`shut`).
 
 Between nodes nothing is refused here: the client of that work was let in. Callers whose answers there is no
 room for, for they do not take them, are begun no further; what waits for them costs the others nothing.
@@ -23,7 +16,7 @@ A frame is held against its envelope when it is opened. Who lies, or says what n
 `broken`, and is to be disconnected.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 from basestore.cluster.outbox import OUTBOX_BYTES_MAX, Outbox
@@ -34,26 +27,22 @@ from basestore.intake.brownout import Brownout
 from basestore.intake.caller import DEFERRED, Caller, Lane, Opened, Tenant, unbounded
 from basestore.intake.fair_queue import STANDING_WAIT_S_MAX, FairQueue, Waiting, class_in
 from basestore.intake.figures import UNKNOWN, Door, Figures, Lately
+from basestore.intake.room import Room
 from basestore.intake.windows import Windows
 from basestore.protocol.client import Failed, Shed
 from basestore.protocol.codec import Decoder
-from basestore.protocol.envelopes import ADMIN, BULK, DEFERRABLE, READ, WRITE, Sealed, Unsealed
+from basestore.protocol.envelopes import ADMIN, CLASSES, DEFERRABLE, READ, WRITE, Sealed, Skimmed, Unsealed
 from basestore.protocol.groups import first, requests_in, with_less
 from basestore.protocol.limits import ProtocolError, UnknownKind
 
-ADMIN_MAX: Final = 16  # of which a tenant has half
-OVERDRAFT: Final = 4  # a full house takes so many-th more of tenants that hold little
-LITTLE: Final = 8  # of the room, divided by this
 UNOPENED_BYTES_MAX: Final = 1 << 20  # of a caller
 ALL_UNOPENED_BYTES_MAX: Final = 64 << 20  # of a node
-BEGUN_BYTES_MAX: Final = OUTBOX_BYTES_MAX // 2  # of what is under way
 BACKLOG_BYTES_MAX: Final = OUTBOX_BYTES_MAX // 2  # for another node, until only who holds little is begun
 WAITING_ROOMS: Final = 4  # may wait of a tenant and class; what comes beyond that is refused at once
 LATE: Final = 8  # a request that has waited more than this part of its time is told to take less
 
 Begin = Callable[[Outbox, list[Any], Instant], Any]
-Frame = Sealed | Unsealed
-_KINDS: Final = READ, WRITE, BULK
+Frame = Sealed | Skimmed | Unsealed
 
 
 class Intake:
@@ -64,7 +53,6 @@ class Intake:
         later what may be deferred of them, and refuse the rest."""
         self._begin_requests = begin
         self._defer_requests = defer
-        self.requests_max = requests_max
         self._waiting_max = WAITING_ROOMS * requests_max
         self.windows = Windows(requests_max)
         self.brownout = Brownout()
@@ -73,11 +61,8 @@ class Intake:
         self._shed_lately = Lately()
         self._opening = ADMIN, 0  # of the frame that was opened last: its class, and how many ms it waited
         self.unopened_bytes = 0
-        self.under_way = [0] * 4  # by class
-        self.bytes_under_way = 0
-        self._lagging = False
-        self._all = 0
-        self._queues = [FairQueue() for _ in range(4)]
+        self._queues = [FairQueue() for _ in CLASSES]
+        self.room = Room(self._queues, requests_max)
         self._callers: dict[Outbox, Caller] = {}
         self._tenants: dict[str, Tenant] = {}
         self._asked: dict[Caller, None] = {}  # of whom something is under way
@@ -137,15 +122,18 @@ class Intake:
             kind, asks = class_in(frame), frame.asks
             self.offered[kind] += asks
             queue = self._queues[kind]
-            if self.unopened_bytes > ALL_UNOPENED_BYTES_MAX:
+            if isinstance(frame, Skimmed) or (
+                queue.asks_of(caller.tenant) > self._waiting_max and not frame.kind & DEFERRABLE
+            ):
+                caller.tenant.crowded.add(kind)
+                self.brownout.refused()
+                self._lose(caller, kind, frame.first, asks)
+            elif self.unopened_bytes > ALL_UNOPENED_BYTES_MAX:
                 roomy = False
                 self.brownout.refused()
                 self._lose(caller, kind, frame.first, asks)
             elif caller.bytes > UNOPENED_BYTES_MAX:  # its own affair: this node may have nothing to do
                 roomy = False
-                self._lose(caller, kind, frame.first, asks)
-            elif queue.asks_of(caller.tenant) > self._waiting_max and not frame.kind & DEFERRABLE:
-                self.brownout.refused()
                 self._lose(caller, kind, frame.first, asks)
             else:
                 size = frame.size
@@ -153,6 +141,16 @@ class Intake:
                 self.unopened_bytes += size
                 queue.put(caller.tenant, Waiting(caller, frame, now.monotonic))
         return roomy
+
+    def shut(self, caller: Caller) -> Collection[int]:
+        """The classes of which no more of its tenant may wait, as envelopes name them: who reads from it need
+        not keep those frames."""
+        tenant = caller.tenant
+        if tenant.crowded:
+            for kind in list(tenant.crowded):
+                if self._queues[kind].asks_of(tenant) <= self._waiting_max:
+                    tenant.crowded.discard(kind)
+        return tenant.crowded
 
     @property
     def waiting(self) -> int:
@@ -162,9 +160,7 @@ class Intake:
     @property
     def ready(self) -> bool:
         """Whether something waits that there is room for: the next step should come at once."""
-        if self.under_way[ADMIN] < ADMIN_MAX and any(map(self._may_operate, self._queues[ADMIN].tenants)):
-            return True
-        return self._roomy and any(self._queues[kind].asks for kind in _KINDS)
+        return self.room.asked_for
 
     @property
     def at_rest(self) -> bool:
@@ -176,7 +172,7 @@ class Intake:
     def admit(self, now: Instant, backlog: int = 0) -> None:
         """Refuse what has waited too long, and begin what there is room for. `backlog`: how many bytes wait
         to be sent to the node that takes least."""
-        self._lagging = backlog > BACKLOG_BYTES_MAX
+        self.room.lagging = backlog > BACKLOG_BYTES_MAX
         if self._clogged:
             self._unclog(now)
         for queue in self._queues:
@@ -186,7 +182,7 @@ class Intake:
                     if self._short_of_room(waiting, now.monotonic):
                         self.brownout.refused()
                     self._refuse(waiting, now)
-        while (entering := self._next()) is not None:
+        while (entering := self.room.next()) is not None:
             caller = entering.caller
             if caller.clogged:
                 caller.behind.append(entering)
@@ -194,45 +190,6 @@ class Intake:
                 self._open(entering, now)
         if self._losers:
             self._tell_losers()
-
-    def _next(self) -> Waiting | None:
-        queues = self._queues
-        if queues[ADMIN].asks and self.under_way[ADMIN] < ADMIN_MAX:
-            return queues[ADMIN].take(self._may_operate)
-        if self.bytes_under_way >= BEGUN_BYTES_MAX + BEGUN_BYTES_MAX // OVERDRAFT:
-            return None
-        for kind in _KINDS:
-            if queues[kind].asks and self._all < self._room_for(kind):
-                taken = queues[kind].take(self._may_enter)
-                if taken is not None:
-                    return taken
-        return None
-
-    def _room_for(self, kind: int) -> int:
-        """For how many in all: what is kept for other classes that ask is not there for this one."""
-        floor = self.requests_max // LITTLE
-        kept = 0
-        for other in _KINDS:
-            if other != kind and self._queues[other].asks:
-                kept += max(0, floor - self.under_way[other])
-        return self.requests_max + self.requests_max // OVERDRAFT - kept
-
-    @property
-    def _roomy(self) -> bool:
-        """Whether more is to be begun of whoever asks."""
-        if self._lagging:
-            return False
-        return self._all < self.requests_max and self.bytes_under_way < BEGUN_BYTES_MAX
-
-    def _may_operate(self, tenant: Tenant) -> bool:
-        return tenant.admin < ADMIN_MAX // 2
-
-    def _may_enter(self, tenant: Tenant) -> bool:
-        if self._roomy:
-            if tenant.holds_less(self.requests_max // 2, BEGUN_BYTES_MAX // 2):
-                return True
-            return not any(self._queues[kind].others(tenant) for kind in _KINDS)  # in any class
-        return tenant.holds_less(self.requests_max // LITTLE, BEGUN_BYTES_MAX // LITTLE)
 
     def _open(self, waiting: Waiting, now: Instant) -> None:
         """Begin what is in a frame."""
@@ -285,20 +242,7 @@ class Intake:
         caller.asked += count
         caller.lanes[lane].under_way.append((count, size))
         self._asked[caller] = None
-        self._take_room(caller.tenant, lane, count, size)
-
-    def _take_room(self, tenant: Tenant, lane: int, count: int, size: int) -> None:
-        """So many more requests, or fewer, are under way."""
-        if lane == DEFERRED:
-            return
-        self.under_way[lane] += count
-        if lane == ADMIN:
-            tenant.admin += count
-            return
-        self._all += count
-        self.bytes_under_way += size
-        tenant.under_way += count
-        tenant.bytes += size
+        self.room.take(caller.tenant, lane, count, size)
 
     def _unclog(self, now: Instant) -> None:
         for caller in list(self._clogged):
@@ -325,7 +269,7 @@ class Intake:
         caller takes no answers, nor for operators ask too much at once."""
         if class_in(waiting.frame) == ADMIN:
             return False
-        return not self._roomy or now_s - waiting.read_s > STANDING_WAIT_S_MAX
+        return not self.room.plenty or now_s - waiting.read_s > STANDING_WAIT_S_MAX
 
     def _refuse(self, waiting: Waiting, now: Instant) -> None:
         """It has waited too long: do nothing of it, or keep for later what may be kept."""
@@ -363,7 +307,7 @@ class Intake:
                 if lane.answered != lane.settled:
                     settled = True
                     count, size = lane.settle()
-                    self._take_room(caller.tenant, kind, -count, -size)
+                    self.room.take(caller.tenant, kind, -count, -size)
             if settled and caller.under_way <= 0:
                 del self._asked[caller]
                 if caller.outbox.closed:
@@ -384,7 +328,7 @@ class Intake:
         """How it stands."""
         return Figures(
             tuple(self.offered), tuple(self.begun), tuple(self.shed), self._shed_lately.of(self.shed),
-            tuple(self.under_way), tuple(queue.asks for queue in self._queues), self.requests_max,
+            tuple(self.room.under_way), tuple(queue.asks for queue in self._queues), self.room.requests_max,
             self.unopened_bytes, min(map(self.windows.of, self._callers.values()), default=None),
             self.brownout.level, self.windows.retry_ms,
         )  # fmt: skip

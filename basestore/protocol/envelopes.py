@@ -6,7 +6,8 @@
 
 To take a frame from a socket costs little; its payload's checksum and its CBOR cost many times as much. A
 node that is asked for more than it can do looks at envelopes alone, and says of whole frames that nothing was
-done (`intake`). So the requests of a frame have consecutive ids and one class, and are at most REQUESTS_MAX.
+done (`intake`). Where all of a class would be refused it is *shut*: of its frames nothing but ids is kept.
+So the requests of a frame have consecutive ids and one class, and are at most REQUESTS_MAX.
 
 The classes, in the order in which they are served:
 
@@ -22,7 +23,7 @@ What an envelope says is held against the requests once the frame is opened: who
 """
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
@@ -40,11 +41,12 @@ ADMIN, READ, WRITE, BULK = range(4)
 CLASSES: Final = ("admin", "read", "write", "bulk")
 DEFERRABLE: Final = 0x80
 _CLASSES: Final = {Get: READ, GetMany: READ, Set: WRITE, Delete: WRITE, WriteMany: WRITE, Scan: BULK}
-_HEADER: Final = struct.Struct(">IIIQHIB")
+_ENVELOPE: Final = struct.Struct(">QHIB")
+_HEADER: Final = struct.Struct(f">4sII{_ENVELOPE.size}s")
 HEADER_BYTES: Final = _HEADER.size
-_COVERED: Final = struct.Struct(">IQHIB")
 _LENGTH_BYTES: Final = 4
-_ENVELOPE_AT: Final = 12
+
+Believed = Callable[[int, bool], None]  # of a length, and whether it is sound: raises if not
 
 
 class Sealed(NamedTuple):
@@ -86,8 +88,16 @@ class Sealed(NamedTuple):
         return requests
 
 
+class Skimmed(NamedTuple):
+    """So many requests of one class, from `first` on, whose frames were not kept: nobody is to open them."""
+
+    first: int
+    asks: int
+    kind: int
+
+
 class Unsealed(NamedTuple):
-    """The same of requests that never were bytes: of a client in this process."""
+    """The same as `Sealed`, of requests that never were bytes: of a client in this process."""
 
     first: int
     asks: int
@@ -132,9 +142,45 @@ def unsealed(requests: Iterable[Message], *, bulk: bool = False) -> Iterator[Uns
 
 def enveloped(payload: bytes, at: int, count: int, timeout_ms: int, kind: int) -> bytes:
     """A frame, ready to send."""
-    envelope = at, count, timeout_ms, kind
-    covered = _COVERED.pack(len(payload), *envelope)
-    return _HEADER.pack(len(payload), crc32(covered), crc32(payload), *envelope) + payload
+    length, envelope = len(payload).to_bytes(_LENGTH_BYTES), _ENVELOPE.pack(at, count, timeout_ms, kind)
+    return _HEADER.pack(length, crc32(envelope, crc32(length)), crc32(payload), envelope) + payload
+
+
+def cut(
+    data: bytes | bytearray, bytes_max: int, believed: Believed, shut: Container[int]
+) -> tuple[list[Sealed | Skimmed], int]:
+    """The frames that are complete, and where the next one begins; of those whose class is `shut` their ids,
+    of one run after another. ProtocolError on a broken one."""
+    frames: list[Sealed | Skimmed] = []
+    start, end = 0, len(data)
+    run, run_from, run_to = -1, 0, 0
+    with memoryview(data) as view:
+        while end - start >= HEADER_BYTES:
+            said_length, own, checksum, envelope = _HEADER.unpack_from(data, start)
+            length = int.from_bytes(said_length)
+            if length > bytes_max or crc32(envelope, crc32(said_length)) != own:
+                believed(length, False)
+            first, asks, timeout_ms, kind = _ENVELOPE.unpack(envelope)
+            if not 0 < asks <= REQUESTS_MAX or (kind == ADMIN and asks > ADMIN_REQUESTS_MAX):
+                raise ProtocolError(f"an envelope counts {asks} requests, not 1 to {most_of(kind)}")
+            stop = start + HEADER_BYTES + length
+            if end < stop:
+                break
+            if kind not in shut:
+                payload = view[start + HEADER_BYTES : stop].tobytes()
+                frames.append(Sealed(first, asks, timeout_ms, kind, checksum, payload))
+            else:
+                if kind != run or first != run_to:
+                    if run >= 0:
+                        frames.append(Skimmed(run_from, run_to - run_from, run))
+                    run, run_from = kind, first
+                run_to = first + asks
+            start = stop
+    if run >= 0:
+        frames.append(Skimmed(run_from, run_to - run_from, run))
+    if _LENGTH_BYTES <= end - start < HEADER_BYTES:  # the rest of a header that says this may never come
+        believed(int.from_bytes(data[start : start + _LENGTH_BYTES]), True)
+    return frames, start
 
 
 def _cut(requests: Iterable[Message], *, bulk: bool) -> Iterator[tuple[int, int, int, int, list[Message]]]:
@@ -173,12 +219,3 @@ def _parts(request: Message) -> Iterator[Message]:
     while rest:
         taken, rest = first(rest, REQUESTS_MAX)
         yield from taken
-
-
-def header_of(data: bytes | bytearray, start: int) -> tuple[int, bool, int, int, int, int, int]:
-    """Of the frame that begins here: its payload's length, whether the header fits its own checksum, and
-    what is to become of it as `Sealed`, less the payload."""
-    length, own, checksum, at, count, timeout_ms, kind = _HEADER.unpack_from(data, start)
-    envelope = data[start + _ENVELOPE_AT : start + HEADER_BYTES]
-    sound = crc32(envelope, crc32(data[start : start + _LENGTH_BYTES])) == own
-    return length, sound, at, count, timeout_ms, kind, checksum

@@ -13,20 +13,12 @@ It refuses to go on after a broken frame: in what follows, nobody knows where th
 """
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 from zlib import crc32
 
 from basestore.protocol.codec import Decoder, Message, encode
-from basestore.protocol.envelopes import (
-    ADMIN,
-    ADMIN_REQUESTS_MAX,
-    HEADER_BYTES,
-    REQUESTS_MAX,
-    Sealed,
-    header_of,
-    most_of,
-)
+from basestore.protocol.envelopes import cut
 from basestore.protocol.groups import asked_in
 from basestore.protocol.limits import BATCH_MESSAGES_MAX, WIRE_HIGHEST, ProtocolError
 
@@ -45,25 +37,35 @@ def pack(messages: Iterable[Message], version: int = WIRE_HIGHEST) -> bytes:
     return _HEADER.pack(length, crc32(_LENGTH.pack(length)), crc32(payload)) + payload
 
 
+Shut = Callable[[], Container[int]]  # of envelopes: the classes of which nothing would be kept
+
+
+def nothing() -> Container[int]:
+    """Everything is kept."""
+    return ()
+
+
 class FrameReader:
     """Takes bytes as they come, gives messages; or sealed frames, once it is to `keep_sealed`.
     `frame_bytes_max` may be raised after the hello."""
 
-    __slots__ = ("_buffer", "_cut", "decoder", "frame_bytes_max")
+    __slots__ = ("_buffer", "_cut", "_shut", "decoder", "frame_bytes_max")
 
     def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
         self.frame_bytes_max = frame_bytes_max
         self._buffer = bytearray()
         self._cut: Callable[[bytes | bytearray], tuple[list[Any], int]] = self._frames
+        self._shut: Shut = nothing
         self.decoder = Decoder()
 
     def speak(self, version: int) -> None:
         """Both sides speak this version from now on."""
         self.decoder = Decoder(version)
 
-    def keep_sealed(self) -> None:
-        """Give frames as they are from now on, which begin with an envelope."""
-        self._cut = self._sealed
+    def keep_sealed(self, shut: Shut = nothing) -> None:
+        """Give frames as they are from now on, which begin with an envelope; of those that are `shut` when
+        they are read only what was skimmed."""
+        self._cut, self._shut = self._sealed, shut
 
     def feed(self, data: bytes) -> list[Any]:
         """The messages of every frame that is complete now, or the frames; ProtocolError on a broken one."""
@@ -100,26 +102,8 @@ class FrameReader:
         if not sound:
             raise ProtocolError("a frame's checksum does not fit its length")
 
-    def _sealed(self, data: bytes | bytearray) -> tuple[list[Sealed], int]:
-        """All frames that are complete, and where the next one begins."""
-        frames: list[Sealed] = []
-        start, end, bound = 0, len(data), self.frame_bytes_max
-        with memoryview(data) as view:
-            while end - start >= HEADER_BYTES:
-                length, sound, first, asks, timeout_ms, kind, checksum = header_of(data, start)
-                if length > bound or not sound:
-                    self._believed(length, sound)
-                if not 0 < asks <= REQUESTS_MAX or (kind == ADMIN and asks > ADMIN_REQUESTS_MAX):
-                    raise ProtocolError(f"an envelope counts {asks} requests, not 1 to {most_of(kind)}")
-                stop = start + HEADER_BYTES + length
-                if end < stop:
-                    break
-                payload = view[start + HEADER_BYTES : stop].tobytes()
-                frames.append(Sealed(first, asks, timeout_ms, kind, checksum, payload))
-                start = stop
-        if _LENGTH.size <= end - start < HEADER_BYTES:  # the rest of a header that says this may never come
-            self._believed(_LENGTH.unpack_from(data, start)[0], True)
-        return frames, start
+    def _sealed(self, data: bytes | bytearray) -> tuple[list[Any], int]:
+        return cut(data, self.frame_bytes_max, self._believed, self._shut())
 
     def _frames(self, data: bytes | bytearray, most: int = -1) -> tuple[list[Message], int]:
         """The messages of all frames (or so many) that are complete, and where the next one begins."""

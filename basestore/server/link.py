@@ -20,7 +20,7 @@ from basestore.cluster.outbox import Outbox, weight
 from basestore.config import parse_address
 from basestore.errors import ConfigurationError
 from basestore.protocol.codec import Decoder, Message
-from basestore.protocol.frames import HELLO_BYTES_MAX, FrameReader, pack
+from basestore.protocol.frames import HELLO_BYTES_MAX, FrameReader, Shut, nothing, pack
 from basestore.protocol.groups import requests_in
 from basestore.protocol.limits import WIRE_HIGHEST, ProtocolError
 from basestore.server.poller import Poller
@@ -141,9 +141,9 @@ class Link:
         """Of what has come over it."""
         return self._frames.decoder
 
-    def keep_sealed(self) -> None:
+    def keep_sealed(self, shut: Shut = nothing) -> None:
         """What comes from now on stands in envelopes, and is handed on as it is."""
-        self._frames.keep_sealed()
+        self._frames.keep_sealed(shut)
         self._receives = RECEIVES_MAX
 
     async def run(

@@ -6,12 +6,13 @@ writes that somebody was told of, or sent, or that stand on a disk. What was not
 opened any more, unless it may be kept for later. And when all is quiet nothing is under way for anybody.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from basestore.cluster.outbox import Outbox
 from basestore.protocol.client import Failed, Shed, Written
 from basestore.protocol.codec import Message
-from basestore.protocol.envelopes import DEFERRABLE, Sealed, seal
+from basestore.protocol.envelopes import DEFERRABLE, Sealed, Skimmed, seal
 from basestore.protocol.frames import FrameReader
 from basestore.storage.engine import Batch
 from tests.simulation import history as h
@@ -81,12 +82,15 @@ class Refusals:
     def frame(self, machine: "Machine", outbox: Outbox, data: bytes) -> Any:
         """One, as it stands on the wire."""
         opened = self._opened.setdefault(outbox, set())
-        reader = FrameReader()
-        reader.keep_sealed()
+        assert machine.node is not None
+        intake, reader = machine.node.intake, FrameReader()
+        reader.keep_sealed(partial(intake.shut, intake.caller(outbox)))
         (sealed,) = reader.feed(data)
-        frame = Watched(self, machine, opened, sealed)
-        self._world.counts["offered"] += frame.asks
-        return frame
+        self._world.counts["offered"] += sealed.asks
+        if isinstance(sealed, Skimmed):
+            self._world.counts["skimmed"] += sealed.asks
+            return sealed
+        return Watched(self, machine, opened, sealed)
 
     def opened(self, machine: "Machine", frame: Watched, waited_s: float) -> None:
         """A frame is about to be."""
@@ -180,9 +184,10 @@ def _left(machine: "Machine") -> str:
     if machine.node is None:
         return ""
     intake = machine.node.intake
-    if not (any(intake.under_way) or intake.waiting or intake.unopened_bytes) and intake.at_rest:
+    if not (any(intake.room.under_way) or intake.waiting or intake.unopened_bytes) and intake.at_rest:
         return ""
-    return f"{intake.under_way} under way, {intake.waiting} waiting, {intake.unopened_bytes} bytes unopened"
+    waiting = f"{intake.waiting} waiting, {intake.unopened_bytes} bytes unopened"
+    return f"{intake.room.under_way} under way, {waiting}"
 
 
 def number_of(record: bytes) -> int:

@@ -251,7 +251,7 @@ class PlannedWorld:
         for machine in self.machines:
             if machine.node is not None:
                 machine.node.operations.operations_max = OPERATIONS_MAX
-                machine.node.intake.requests_max = REQUESTS_MAX_DEFAULT
+                machine.node.intake.room.requests_max = REQUESTS_MAX_DEFAULT
             machine.disk.full = machine.failing = False
             if machine.room is not None:
                 machine.room.others = 0

@@ -165,7 +165,7 @@ def test_what_comes_through_the_intake_is_limited() -> None:
     world.settle()
     answers = [Call(client, each.id, Level.QUORUM) for each in asked]
     assert [fate(call) for call in answers] == ["done"] * 3 + ["bucket"] * 2
-    assert sum(node.intake.under_way) == 0
+    assert sum(node.intake.room.under_way) == 0
 
 
 # --- what may be deferred ------------------------------------------------------------------------

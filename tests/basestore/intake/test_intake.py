@@ -13,18 +13,11 @@ from basestore.errors import InvalidRequest
 from basestore.instant import Instant
 from basestore.intake import intake as module
 from basestore.intake.caller import Lane
-from basestore.intake.intake import (
-    ADMIN_MAX,
-    BACKLOG_BYTES_MAX,
-    BEGUN_BYTES_MAX,
-    LITTLE,
-    UNOPENED_BYTES_MAX,
-    WAITING_ROOMS,
-    Intake,
-)
+from basestore.intake.intake import BACKLOG_BYTES_MAX, UNOPENED_BYTES_MAX, WAITING_ROOMS, Intake
+from basestore.intake.room import ADMIN_MAX, BEGUN_BYTES_MAX, LITTLE
 from basestore.protocol.client import Credit, Failed, Get, Scan, Set, Shed
 from basestore.protocol.codec import Decoder
-from basestore.protocol.envelopes import BULK, READ, WRITE, Unsealed, enveloped, unsealed
+from basestore.protocol.envelopes import BULK, READ, WRITE, Skimmed, Unsealed, enveloped, unsealed
 from basestore.protocol.frames import FrameReader
 from basestore.protocol.operator import Status
 
@@ -366,6 +359,27 @@ def test_what_could_only_wait_too_long_is_refused_when_it_comes() -> None:
     assert any(request.id == 2 * WAITING_ROOMS * ROOM + 1 for _, request in house.begun)  # of another class
 
 
+def test_who_has_crowded_a_class_is_skimmed_until_there_is_room_to_wait_again() -> None:
+    house = House()
+    greedy, other = house.open("greedy"), house.open("other")
+    intake = house.intake
+    for _ in range(2 * WAITING_ROOMS):
+        assert not intake.shut(intake.caller(greedy)) or house.intake.waiting > WAITING_ROOMS * ROOM
+        house.ask(greedy, SET, ROOM)
+    assert set(intake.shut(intake.caller(greedy))) == {WRITE}
+    assert set(intake.shut(intake.caller(house.open("greedy")))) == {WRITE}
+    assert not intake.shut(intake.caller(other))
+    intake.offer(greedy, [Skimmed(1000, 70, WRITE)], house.now)
+    house.step()
+    assert (1000, 70) in shed(greedy)
+    house.step(1.0)  # all that waited was refused
+    assert not intake.shut(intake.caller(greedy))
+    # What was skimmed is not in memory any more, whatever there is room for when it is offered.
+    intake.offer(greedy, [Skimmed(2000, 1, WRITE)], house.now)
+    house.step()
+    assert (2000, 1) in shed(greedy)
+
+
 def test_what_may_be_deferred_is_not_refused_when_it_comes() -> None:
     house = House()
     client = house.open()
@@ -392,10 +406,10 @@ def test_large_ones_fill_the_house_sooner_and_who_holds_little_enters_all_the_sa
     house.answer(2)
     house.step()
     while house.begun:
-        assert house.intake.bytes_under_way <= BEGUN_BYTES_MAX + 2 * len(large.value)
+        assert house.intake.room.bytes <= BEGUN_BYTES_MAX + 2 * len(large.value)
         house.answer(1)
         house.step()
-    assert house.intake.bytes_under_way == 0
+    assert house.intake.room.bytes == 0
     assert sum(house.intake.begun) == 25
 
 
@@ -491,7 +505,7 @@ def test_what_is_answered_first_need_not_have_been_asked_first() -> None:
         house.ask(console, Status(1))
         house.step(0.001)
         house.answer_at(ADMIN_MAX)
-    assert house.intake.under_way == [0, ADMIN_MAX, 0, 0]
+    assert house.intake.room.under_way == [0, ADMIN_MAX, 0, 0]
     house.ask(operator, Status(1))
     house.step()
     assert house.begun[-1][0] is operator
@@ -570,9 +584,9 @@ def test_who_is_gone_leaves_nothing() -> None:
     house.intake.close(client)
     assert house.intake.at_rest
     assert house.intake.unopened_bytes == 0
-    assert house.intake.under_way == [0, 0, ROOM, 0]  # the node goes on with what it has begun
+    assert house.intake.room.under_way == [0, 0, ROOM, 0]  # the node goes on with what it has begun
     house.answer(ROOM)
-    assert house.intake.under_way == [0, 0, 0, 0]
+    assert house.intake.room.under_way == [0, 0, 0, 0]
     other = house.open("u")
     house.ask(other, SET, ROOM)
     house.step()
@@ -613,7 +627,7 @@ def test_each_request_is_begun_or_refused_and_never_both(drawn: list[Any]) -> No
         house.step(after_s)
         begun |= {each.id for _, each in house.begun}
         house.answer(answers)
-        assert sum(house.intake.under_way[1:]) <= 5 * ROOM // 4 + 40 + len(house.deferred)
+        assert sum(house.intake.room.under_way[1:]) <= 5 * ROOM // 4 + 40 + len(house.deferred)
     while not house.intake.at_rest or house.begun:
         house.step(0.01)
         begun |= {each.id for _, each in house.begun}
@@ -624,5 +638,5 @@ def test_each_request_is_begun_or_refused_and_never_both(drawn: list[Any]) -> No
     assert not begun & refused
     assert not deferred & (begun | refused)
     assert len(begun) + len(refused) + len(deferred) == asked
-    assert house.intake.under_way == [0, 0, 0, 0]
+    assert house.intake.room.under_way == [0, 0, 0, 0]
     assert house.intake.unopened_bytes == 0

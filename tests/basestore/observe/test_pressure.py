@@ -35,7 +35,7 @@ class Crowded:
     def __init__(self) -> None:
         self.world = World(3)
         self.node = self.world.node(0)
-        self.node.intake.requests_max = ROOM
+        self.node.intake.room.requests_max = ROOM
         for other in (1, 2):
             self.world.hold(0, other)
 

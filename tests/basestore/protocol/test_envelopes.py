@@ -1,6 +1,7 @@
 """What stands on the outside of a client's frame, and that it is held against what is inside."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from basestore.protocol.envelopes import (
     REQUESTS_MAX,
     WRITE,
     Sealed,
+    Skimmed,
     enveloped,
     seal,
 )
@@ -73,6 +75,47 @@ def test_whatever_ids_come_in_whatever_order_each_arrives_as_it_was(drawn: list[
     sent = [request._replace(id=number) for number, request in drawn]
     heard = [each for frame in sealed(sent) for each in singly(frame.open(Decoder()))]
     assert heard == sent
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.sampled_from([GET, SET, Status(0)])), max_size=12),
+    st.lists(st.integers(0, 900), max_size=6),
+)
+def test_of_classes_that_are_shut_no_more_than_ids_is_kept_wherever_reads_end(
+    drawn: list[tuple[int, Any]], ends: list[int]
+) -> None:
+    sent, at = b"", 1
+    for count, request in drawn:
+        sent += b"".join(seal(request._replace(id=number) for number in range(at, at + count)))
+        at += count
+    whole = FrameReader(CLIENT_FRAME_BYTES_MAX)
+    whole.keep_sealed()
+    frames = whole.feed(sent)
+    skims = FrameReader(CLIENT_FRAME_BYTES_MAX)
+    skims.keep_sealed(lambda: (WRITE,))
+    cuts = [0, *sorted(ends), len(sent)]
+    heard = [each for one, next_ in pairwise(cuts) for each in skims.feed(sent[one:next_])]
+    assert [each for each in heard if isinstance(each, Sealed)] == [
+        each for each in frames if each.kind != WRITE
+    ]
+    skimmed = [each for each in heard if isinstance(each, Skimmed)]
+    ids = [number for each in skimmed for number in range(each.first, each.first + each.asks)]
+    assert ids == [
+        number for each in frames if each.kind == WRITE
+        for number in range(each.first, each.first + each.asks)
+    ]  # fmt: skip
+    assert not skims.partial
+
+
+def test_what_follows_on_each_other_is_skimmed_as_one_and_not_believed_sooner() -> None:
+    sent = b"".join(seal(SET._replace(id=number) for number in (*range(1, 700), 800, 801)))
+    reader = FrameReader(CLIENT_FRAME_BYTES_MAX)
+    reader.keep_sealed(lambda: (WRITE,))
+    assert reader.feed(sent) == [Skimmed(1, 699, WRITE), Skimmed(800, 2, WRITE)]
+    broken = bytearray(sent)
+    broken[20] ^= 1
+    with pytest.raises(ProtocolError):
+        reader.feed(bytes(broken))
 
 
 @pytest.mark.parametrize(

@@ -269,7 +269,7 @@ async def test_who_is_told_goodbye_gets_its_answers_and_what_it_asks_later_is_re
             refused = await client.hear()
             assert isinstance(refused, Failed)
             assert (refused.id, refused.code) == (STATUS.id, Overloaded.code)
-            assert sum(at.node.intake.under_way) == 1  # the other one, which will be answered yet
+            assert sum(at.node.intake.room.under_way) == 1  # the other one, which will be answered yet
             late = await at.connect()
             await late.say(CLIENT)
             assert isinstance(await late.hear(), Refused)
@@ -402,7 +402,7 @@ async def test_a_peer_that_links_while_the_node_says_goodbye_is_told(monkeypatch
         client = await at.greeted()
         await client.say(SLOW)
         async with trio.open_nursery() as nursery:
-            while not sum(at.node.intake.under_way):
+            while not sum(at.node.intake.room.under_way):
                 await trio.lowlevel.checkpoint()
             nursery.start_soon(at.served.say_goodbye)
             assert isinstance(await client.hear(), Goodbye)

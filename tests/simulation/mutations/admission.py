@@ -10,6 +10,7 @@ from basestore.errors import ClockSkew
 from basestore.intake import fair_queue
 from basestore.intake.caller import Caller
 from basestore.intake.intake import Intake
+from basestore.intake.room import Room
 from basestore.intake.windows import Windows
 from basestore.protocol.envelopes import ADMIN, BULK, DEFERRABLE, READ, WRITE, Sealed
 from basestore.protocol.limits import ProtocolError
@@ -74,11 +75,11 @@ def _never_more(self: Any, caller: Any) -> Any:
     return _changed(self, caller) if self.of(caller) < caller.window else None
 
 
-@mutant("no places are kept for operators", {"admin"}, Intake, "_next", "overload")
+@mutant("no places are kept for operators", {"admin"}, Room, "next", "overload")
 def _next_of_all(self: Any) -> Any:
     for kind in (READ, WRITE, BULK, ADMIN):
         queue = self._queues[kind]
-        if queue.asks and self._all < self._room_for(kind):
+        if queue.asks and self._requests < self._bound_of(kind):
             taken = queue.take(self._may_enter)
             if taken is not None:
                 return taken
