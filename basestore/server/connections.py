@@ -25,7 +25,6 @@ import math
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
 
 import trio
 
@@ -365,7 +364,7 @@ class Connections:
         self._slots.clients[outbox] = client
         try:
             with self._registered(outbox, link):
-                link.keep_sealed(partial(self._node.intake.shut, client.caller))
+                link.keep_sealed(lambda: self._node.intake.shut(client.caller))
                 await link.run(outbox, self._poller, hear, self._wake, CLIENT_FRAME_BYTES_MAX)
         except (ConnectionError, ProtocolError) as error:
             level = logging.INFO if isinstance(error, ProtocolError) else logging.DEBUG

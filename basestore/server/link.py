@@ -23,10 +23,9 @@ from basestore.protocol.codec import Decoder, Message
 from basestore.protocol.frames import HELLO_BYTES_MAX, FrameReader, Shut, nothing, pack
 from basestore.protocol.groups import requests_in
 from basestore.protocol.limits import WIRE_HIGHEST, ProtocolError
-from basestore.server.poller import Poller
+from basestore.server.poller import Poller, Readable
 
 RECEIVE_BYTES = 64 << 10  # for a larger buffer the allocator asks the system each time
-RECEIVES_MAX = 16  # in a turn, of what is only queued: what is left to the system gets old where nobody sees
 DIAL_S_MAX = 5.0
 # Of a dead host a silent connection hears from keepalive probes (RFC 1122, 4.2.3.6): after 15 s without a
 # word one every 5 s, three in all. One with bytes under way hears from TCP_USER_TIMEOUT (RFC 5482), in ms.
@@ -83,9 +82,9 @@ class Link:
         self.partial_since: float | None = None
         self._unheard_bytes = 0
         self._poller: Poller | None = None
-        self._readable: Callable[[], None] | None = None
+        self._readable: Readable | None = None
         self._paused = False
-        self._receives = 1
+        self._sealed = False
         self._message_bytes: float = MESSAGE_BYTES_EXPECTED
 
     async def send(self, message: Message) -> None:
@@ -144,7 +143,7 @@ class Link:
     def keep_sealed(self, shut: Shut = nothing) -> None:
         """What comes from now on stands in envelopes, and is handed on as it is."""
         self._frames.keep_sealed(shut)
-        self._receives = RECEIVES_MAX
+        self._sealed = True
 
     async def run(
         self, outbox: Outbox, poller: Poller, hear: Hear, wake: Callable[[], None], frame_bytes_max: int
@@ -155,8 +154,8 @@ class Link:
         self._frames.frame_bytes_max = frame_bytes_max
         self._keep(hear(self._frames.feed(b"")))  # what came with the end of the handshake
 
-        def readable() -> None:
-            self._read(poller, hear)
+        def readable() -> bool:
+            return self._read(poller, hear)
 
         self._poller, self._readable = poller, readable
         with poller.registered(self._socket, readable):
@@ -189,28 +188,26 @@ class Link:
             if self._poller and self._readable and not self._unheard and self._ended is None:
                 self._poller.resume(self._socket, self._readable)
 
-    def _read(self, poller: Poller, hear: Hear) -> None:
-        """Something lies ready: hear it, as far as it is taken and a turn goes. The end of the connection is
-        kept for `run` to find."""
-        if self._receives > 1 and poller.hurried:  # what lies there lies there in the next turn too
+    def _read(self, poller: Poller, hear: Hear) -> bool:
+        """Something lies ready: hear it. The end of the connection is kept for `run` to find. True if more
+        may lie there, and what was read is only queued: it can be read on in this turn."""
+        if self._sealed and poller.hurried:  # what lies there lies there in the next turn too
             poller.put_off += 1
-            return
+            return False
         try:
-            for _ in range(self._receives):
-                data = self._receive()
-                messages = self._frames.feed(data)
-                if messages or self.partial_since is None:
-                    self.partial_since = trio.current_time() if self._frames.partial else None
-                poller.partial |= self.partial_since is not None
-                self._keep(hear(messages) if messages else messages)
-                if len(data) < RECEIVE_BYTES or self._unheard or self._paused or poller.hurried:
-                    break
-                if self._frames.partial > RECEIVE_BYTES:  # of a long frame little in a turn, for it is kept
-                    break
+            data = self._receive()
+            messages = self._frames.feed(data)
+            if messages or self.partial_since is None:
+                self.partial_since = trio.current_time() if self._frames.partial else None
+            poller.partial |= self.partial_since is not None
+            self._keep(hear(messages) if messages else messages)
         except (ConnectionError, ProtocolError) as error:
             self.end(error)
         if self._unheard or self._paused or self._ended is not None:
             poller.pause(self._socket)
+            return False
+        # Of a long frame little in a turn, for it is kept.
+        return self._sealed and len(data) == RECEIVE_BYTES and self._frames.partial <= RECEIVE_BYTES
 
     def _keep(self, unheard: list[Message]) -> None:
         """What was given back. Meanwhile the other side cannot end its frame."""

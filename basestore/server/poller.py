@@ -11,6 +11,9 @@ What comes from elsewhere, another thread included, *rings*: the bell (an eventf
 them) is one more descriptor among the sockets, so it costs neither a task nor a turn of its own. However
 often it is rung before a turn, that turn answers all of it.
 
+Who has more to say than one read takes is read from again once all others were heard, ROUNDS_MAX times in a
+turn: what is left to the system gets old where nobody sees, and nobody is to wait for a flood of others.
+
 A turn must end soon, however much lies ready: who only reads gets nothing done, and what was read first grows
 old (*receive livelock*: Mogul and Ramakrishnan, "Eliminating receive livelock", 1997). Once a turn has read
 for READ_S_MAX it is `hurried`: those who can wait (clients) are left to the next turn, which begins with
@@ -31,8 +34,9 @@ from contextlib import contextmanager
 
 import trio
 
-Readable = Callable[[], None]
+Readable = Callable[[], bool]  # reads once; whether more may lie there that can wait for others
 READ_S_MAX = 0.01
+ROUNDS_MAX = 16
 _ONE = (1).to_bytes(8, sys.byteorder)  # what an eventfd adds
 
 
@@ -62,9 +66,10 @@ class Poller:
             self._rung = True
             os.write(self._bell, _ONE)
 
-    def _hear(self) -> None:
+    def _hear(self) -> bool:
         os.read(self._heard, len(_ONE))
         self._rung = False
+        return False
 
     @contextmanager
     def registered(self, connection: socket.socket, readable: Readable) -> Iterator[None]:
@@ -114,10 +119,13 @@ class Poller:
             ready = ready[first:] + ready[:first]
         self.put_off = 0
         self._until_s = time.monotonic() + READ_S_MAX
-        for key, _ in ready:
-            key.data()
+        again = [key.data for key, _ in ready if key.data()]
         if self.put_off:
             self._first = first + len(ready) - self.put_off
+        for _ in range(1, ROUNDS_MAX):
+            if not again or self.hurried:
+                break
+            again = [readable for readable in again if readable()]
 
     @property
     def hurried(self) -> bool:

@@ -16,8 +16,8 @@ from basestore.protocol.frames import pack
 from basestore.protocol.operator import Status
 from basestore.server import link as module
 from basestore.server import poller as polling
-from basestore.server.link import RECEIVES_MAX, Hear, Link
-from basestore.server.poller import Poller
+from basestore.server.link import Hear, Link
+from basestore.server.poller import ROUNDS_MAX, Poller
 from tests.worlds.patience import PATIENCE_S
 
 pytestmark = pytest.mark.trio
@@ -59,7 +59,7 @@ async def run(link: Link, hear: Hear, turn: Callable[[], bool]) -> None:
     poller.close()
 
 
-@pytest.mark.parametrize("pieces", [RECEIVES_MAX // 2, RECEIVES_MAX, 3 * RECEIVES_MAX])
+@pytest.mark.parametrize("pieces", [ROUNDS_MAX // 2, ROUNDS_MAX, 3 * ROUNDS_MAX])
 async def test_a_flood_is_read_dry_as_far_as_a_turn_goes(
     pieces: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,7 +77,7 @@ async def test_a_flood_is_read_dry_as_far_as_a_turn_goes(
 
     async with flooded(FRAME * pieces) as link:
         await run(link, hear, turn)
-    assert turns[1] == min(pieces, RECEIVES_MAX)
+    assert turns[1] == min(pieces, ROUNDS_MAX)
     assert turns[-1] == pieces
 
 
@@ -86,7 +86,7 @@ async def test_of_a_long_frame_little_is_read_in_a_turn_for_it_is_kept(
 ) -> None:
     monkeypatch.setattr(module, "RECEIVE_BYTES", PIECE_BYTES)
     monkeypatch.setattr(polling, "READ_S_MAX", math.inf)
-    begun = enveloped(bytes(RECEIVES_MAX * PIECE_BYTES), 1, 1, 1000, WRITE)[:-1]
+    begun = enveloped(bytes(ROUNDS_MAX * PIECE_BYTES), 1, 1, 1000, WRITE)[:-1]
     kept = [0]
 
     def turn() -> bool:

@@ -1,5 +1,6 @@
 """The poller's turns: for what can be read, for what was rung, and for the time that was asked for."""
 
+import math
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -9,7 +10,8 @@ from functools import partial
 import pytest
 import trio
 
-from basestore.server.poller import Poller
+from basestore.server import poller as polling
+from basestore.server.poller import ROUNDS_MAX, Poller
 from tests.worlds.patience import PATIENCE_S
 
 pytestmark = pytest.mark.trio
@@ -104,7 +106,12 @@ async def test_what_can_be_read_is_read_while_a_time_is_awaited() -> None:
         watched.poller.wake_at(time.monotonic() + LONG_S)
         ours, theirs = socket.socketpair()
         heard: list[bytes] = []
-        with ours, theirs, watched.poller.registered(ours, lambda: heard.append(ours.recv(10))):
+
+        def readable() -> bool:
+            heard.append(ours.recv(10))
+            return False
+
+        with ours, theirs, watched.poller.registered(ours, readable):
             theirs.send(b"hello")
             await watched.wait(1)
         assert heard == [b"hello"]
@@ -113,13 +120,14 @@ async def test_what_can_be_read_is_read_while_a_time_is_awaited() -> None:
 async def test_who_is_left_to_the_next_turn_is_heard_in_it() -> None:
     poller, heard, busy = Poller(), [], [False]
 
-    def readable(number: int) -> None:
+    def readable(number: int) -> bool:
         """In each turn there is time for one of them."""
         if busy[0]:
             poller.put_off += 1
         else:
             busy[0] = True
             heard.append(number)
+        return False
 
     def turn() -> None:
         busy[0] = False
@@ -136,3 +144,28 @@ async def test_who_is_left_to_the_next_turn_is_heard_in_it() -> None:
     poller.close()
     assert sorted(heard[:3]) == [0, 1, 2]
     assert heard[3:] == heard[:3]
+
+
+async def test_who_has_more_to_say_is_read_again_once_all_others_were_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(polling, "READ_S_MAX", math.inf)
+    poller, heard = Poller(), list[int]()
+    left = {0: 2, 1: 2 * ROUNDS_MAX, 2: 1}
+
+    def readable(number: int) -> bool:
+        left[number] -= 1
+        heard.append(number)
+        return left[number] > 0
+
+    with ExitStack() as stack, trio.fail_after(PATIENCE_S):
+        for number in left:
+            near, far = (stack.enter_context(each) for each in socket.socketpair())
+            far.send(b"x")
+            stack.enter_context(poller.registered(near, partial(readable, number)))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(poller.run, nursery.cancel_scope.cancel)
+    poller.close()
+    assert sorted(heard[:3]) == [0, 1, 2]
+    assert sorted(heard[3:5]) == [0, 1]
+    assert heard[5:] == [1] * (ROUNDS_MAX - 2)
