@@ -681,7 +681,9 @@ class Machine:
             if outbox not in self._ends:
                 continue
             if self.world.plan.requests_max:
-                self.node.intake.offer(outbox, self.world.refusals.frames(self, outbox, messages), now)
+                intake = self.node.intake
+                shut = partial(intake.shut, intake.caller(outbox))
+                intake.offer(outbox, self.world.refusals.frames(self, outbox, messages, shut), now)
             else:
                 self.node.intake.offer(outbox, unsealed(together(messages)), now)
 

@@ -6,14 +6,13 @@ writes that somebody was told of, or sent, or that stand on a disk. What was not
 opened any more, unless it may be kept for later. And when all is quiet nothing is under way for anybody.
 """
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from basestore.cluster.outbox import Outbox
 from basestore.protocol.client import Failed, Shed, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import DEFERRABLE, Sealed, Skimmed, seal
-from basestore.protocol.frames import FrameReader
+from basestore.protocol.frames import FrameReader, Shut, nothing
 from basestore.storage.engine import Batch
 from tests.simulation import history as h
 from tests.simulation import stored as s
@@ -73,18 +72,19 @@ class Refusals:
 
     # --- at the door -------------------------------------------------------------------------
 
-    def frames(self, machine: "Machine", outbox: Outbox, messages: list[Message]) -> list[Any]:
+    def frames(
+        self, machine: "Machine", outbox: Outbox, messages: list[Message], shut: Shut = nothing
+    ) -> list[Any]:
         """What a client sends, as frames: in the order in which it asked, and such as follow on each other
-        together."""
+        together. Of classes that are `shut` what a node keeps of them."""
         asked = sorted(messages, key=lambda each: each.id)  # type: ignore[attr-defined]
-        return [self.frame(machine, outbox, data) for data in seal(asked)]
+        return [self.frame(machine, outbox, data, shut) for data in seal(asked)]
 
-    def frame(self, machine: "Machine", outbox: Outbox, data: bytes) -> Any:
+    def frame(self, machine: "Machine", outbox: Outbox, data: bytes, shut: Shut = nothing) -> Any:
         """One, as it stands on the wire."""
         opened = self._opened.setdefault(outbox, set())
-        assert machine.node is not None
-        intake, reader = machine.node.intake, FrameReader()
-        reader.keep_sealed(partial(intake.shut, intake.caller(outbox)))
+        reader = FrameReader()
+        reader.keep_sealed(shut)
         (sealed,) = reader.feed(data)
         self._world.counts["offered"] += sealed.asks
         if isinstance(sealed, Skimmed):
