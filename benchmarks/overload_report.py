@@ -112,7 +112,8 @@ def total(driven: Driven) -> Counted:
 
 
 def costs_us(runs: Sequence[Driven]) -> tuple[float | None, float | None]:
-    """CPU microseconds of an answered and of a shed request: the two figures that fit all runs best."""
+    """CPU microseconds of an answered and of a shed request: the two figures that fit all runs best. Neither
+    is below 0: nodes with more to do answer more at once, which may save more than refusals cost."""
     points = []
     for run in runs:
         counted = total(run)
@@ -123,7 +124,10 @@ def costs_us(runs: Sequence[Driven]) -> tuple[float | None, float | None]:
     determinant = aa * ss - as_ * as_
     if determinant <= 1e-9 * aa * max(1, ss):
         return (round(ac / aa, 1) if aa else None), None
-    return round((ac * ss - sc * as_) / determinant, 1), round((sc * aa - ac * as_) / determinant, 1)
+    shed_us = (sc * aa - ac * as_) / determinant
+    if shed_us < 0:
+        return round(ac / aa, 1), 0.0
+    return round((ac * ss - sc * as_) / determinant, 1), round(shed_us, 1)
 
 
 def percentile_ms(seconds: Sequence[float], share: float) -> float | None:

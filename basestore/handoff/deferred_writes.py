@@ -85,13 +85,16 @@ class DeferredWrites:
         wanted = options is not None and options.defer and request.level == Level.ANY
         return wanted and min(outbox.version, level) >= DEFERRED_SINCE
 
-    def defer_all(self, outbox: Outbox, requests: Iterable[Any], now: Instant) -> None:
-        """What would be shed: kept as far as it may be deferred, and otherwise refused."""
+    def defer_all(self, outbox: Outbox, requests: Iterable[Any], now: Instant) -> int:
+        """What would be shed: kept as far as it may be deferred, and otherwise refused; how many were."""
+        refused = 0
         for request in singly(requests):
             if self.may_defer(outbox, request):
                 self.defer(outbox, request, now)
             else:
+                refused += 1
                 self.refuse(outbox, request, Overloaded(CROWDED))
+        return refused
 
     def defer(self, outbox: Outbox, request: Set | Delete, now: Instant) -> None:
         """Keep a write, instead of beginning it, and answer it."""

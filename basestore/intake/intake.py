@@ -42,15 +42,16 @@ WAITING_ROOMS: Final = 4  # may wait of a tenant and class; what comes beyond th
 LATE: Final = 8  # a request that has waited more than this part of its time is told to take less
 
 Begin = Callable[[Outbox, list[Any], Instant], Any]
+Defer = Callable[[Outbox, list[Any], Instant], int]
 Frame = Sealed | Skimmed | Unsealed
 
 
 class Intake:
     """Of one node. `offered`, `begun` and `shed` count requests, by class."""
 
-    def __init__(self, begin: Begin, defer: Begin, requests_max: int = REQUESTS_MAX_DEFAULT) -> None:
+    def __init__(self, begin: Begin, defer: Defer, requests_max: int = REQUESTS_MAX_DEFAULT) -> None:
         """`begin`: has the node begin requests; what it returns no client may say. `defer`: has it keep for
-        later what may be deferred of them, and refuse the rest."""
+        later what may be deferred of them, and refuse the rest: how many."""
         self._begin_requests = begin
         self._defer_requests = defer
         self._waiting_max = WAITING_ROOMS * requests_max
@@ -279,9 +280,10 @@ class Intake:
             return
         requests = self._opened(waiting)
         if requests:
-            self.begun[WRITE] += frame.asks
             self._count(caller, DEFERRED, frame.asks, frame.size)
-            self._defer_requests(caller.lanes[DEFERRED], requests, now)
+            refused = self._defer_requests(caller.lanes[DEFERRED], requests, now)
+            self.begun[WRITE] += frame.asks - refused
+            self.shed[WRITE] += refused
 
     def _lose(self, caller: Caller, kind: int, first_id: int, asks: int) -> None:
         self.shed[kind] += asks

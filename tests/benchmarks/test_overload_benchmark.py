@@ -81,6 +81,8 @@ def test_what_a_request_costs_is_told_from_runs_that_shed_more_or_less() -> None
     runs = [Driven([counted(1000, 0, shed)], 1.0, 0.1 + shed * 5e-6, 0.0) for shed in (0, 1000, 10_000)]
     assert costs_us(runs) == (100.0, 5.0)
     assert costs_us(runs[:1]) == (100.0, None)
+    saved = [Driven([counted(1000, 0, shed)], 1.0, 0.1 - shed * 1e-6, 0.0) for shed in (0, 10_000)]
+    assert costs_us(saved) == (95.0, 0.0)
     assert costs_us([Driven([counted(0)], 1.0, 0.5, 0.0)]) == (None, None)
 
 

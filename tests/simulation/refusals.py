@@ -108,6 +108,7 @@ class Refusals:
         for message in messages:
             if isinstance(message, Shed):
                 for first, count in zip(message.ranges[::2], message.ranges[1::2], strict=True):
+                    self._world.counts["shed unopened"] += count
                     if not opened.isdisjoint(range(first, first + count)):
                         text = f"n{machine.index + 1} has opened what it sheds: {message}"
                         self._world.blame("refusals", text)

@@ -447,8 +447,9 @@ class TestWhatIsRefused:
         client = world.clients[0]
         assert client is not None
         plain, request = defer_request(Level.ANY)._replace(defer=False), defer_request(Level.ANY)
-        for refused in (request._replace(id=client.number()), plain._replace(id=client.number())):
-            world.node(0).deferred_writes.defer_all(client.outbox, [refused], world.now(0))
+        for asked, shed in ((request, 0), (plain, 1)):
+            refused = asked._replace(id=client.number())
+            assert world.node(0).deferred_writes.defer_all(client.outbox, [refused], world.now(0)) == shed
             with pytest.raises(Overloaded) as overloaded:
                 settled(world, Call(client, refused.id, Level.ANY))
             assert overloaded.value.retry_after == world.node(0).intake.windows.retry_ms / 1e3

@@ -36,6 +36,7 @@ class House:
         self._lanes: list[Outbox] = []
         self.deferred: list[Any] = []
         self.keeps = False
+        self.refuses = 0
         self.intake = Intake(self._begin, self._defer, room)
         self.now_s = 0.0
         self._next = 1
@@ -48,10 +49,11 @@ class House:
         self._lanes += [outbox] * len(requests)
         return None
 
-    def _defer(self, outbox: Outbox, requests: list[Any], now: Instant) -> None:
+    def _defer(self, outbox: Outbox, requests: list[Any], now: Instant) -> int:
         self.deferred += requests
         for request in () if self.keeps else requests:
             outbox.put(request)  # whatever it is told: one answer
+        return self.refuses
 
     @property
     def now(self) -> Instant:
@@ -390,6 +392,17 @@ def test_what_may_be_deferred_is_not_refused_when_it_comes() -> None:
     house.step(1.0)
     assert not shed(client)
     assert len(house.deferred) == 2 * WAITING_ROOMS * ROOM - len(house.begun)
+
+
+def test_what_may_not_be_deferred_after_all_counts_as_shed() -> None:
+    house = House()
+    house.refuses = 3
+    house.ask(house.open(), SET, ROOM)
+    house.step()
+    house.ask(house.open(), SET._replace(level=Level.ANY), 5)
+    house.step(1.0)
+    assert house.intake.begun[WRITE] == ROOM + 2
+    assert house.intake.shed[WRITE] == 3
 
 
 def test_large_ones_fill_the_house_sooner_and_who_holds_little_enters_all_the_same() -> None:
