@@ -16,12 +16,11 @@ from typing import Any
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.intake.fair_queue import Waiting
 from basestore.protocol.codec import Decoder, Message
-from basestore.protocol.envelopes import ADMIN, BULK, READ, WRITE
+from basestore.protocol.envelopes import BULK
 from basestore.protocol.limits import WINDOW_FIRST
 
 ROOM_MAX = 1 << 30
 DEFERRED = BULK + 1  # what is kept for later takes no room, and has a lane of its own
-LANES = ADMIN, READ, WRITE, BULK, DEFERRED
 
 Opened = tuple[int, list[Any], int]  # a frame's class, its requests, and their bytes
 
@@ -98,10 +97,9 @@ class Lane(Outbox):
 @dataclass(slots=True, eq=False)
 class Caller:
     """`room`: for how many answers there is room on its way; `asked`: how many requests were begun;
-    `lanes`: by class; `rest`: what there is no room for yet
-    of a frame that was opened; `behind`: frames that come after it; `bytes`: what is not opened; `heard_s`:
-    when it asked last; `window`: what it was told; `lost`: requests to be told that nothing was done, first
-    ids and numbers in turn."""
+    `lanes`: by class; `rest`: what there is no room for yet of a frame that was opened; `behind`: frames that
+    come after it; `bytes`: what is not opened; `heard_s`: when it asked last; `window`: what it was told;
+    `lost`: requests to be told that nothing was done, first ids and numbers in turn."""
 
     outbox: Outbox
     tenant: Tenant
@@ -111,17 +109,21 @@ class Caller:
     bytes: int = 0
     heard_s: float = -math.inf
     window: int = WINDOW_FIRST
-    lanes: list[Lane] = field(init=False)
+    lanes: dict[int, Lane] = field(default_factory=dict)
     rest: Opened = (0, [], 0)
     behind: deque[Waiting] = field(default_factory=deque)
     lost: list[int] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.lanes = [Lane(self.outbox) for _ in LANES]
+    def lane(self, kind: int) -> Lane:
+        """For the answers to requests of one class, or DEFERRED; made when it is first asked for."""
+        lane = self.lanes.get(kind)
+        if lane is None:
+            lane = self.lanes[kind] = Lane(self.outbox)
+        return lane
 
     @property
     def under_way(self) -> int:
-        return self.asked - sum([lane.answered for lane in self.lanes])
+        return self.asked - sum([lane.answered for lane in self.lanes.values()])
 
     @property
     def clogged(self) -> bool:

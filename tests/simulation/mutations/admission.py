@@ -92,7 +92,7 @@ _settle = Intake.settle
 @mutant("of two answers one gives its place back", {"under way"}, Intake, "settle", "overload")
 def _settle_less(self: Any) -> None:
     for caller in self._asked:
-        for lane in caller.lanes:
+        for lane in caller.lanes.values():
             lane.settled += lane.answered - lane.settled > 1
     _settle(self)
 
