@@ -29,14 +29,13 @@ Opened = tuple[int, list[Any], int]  # a frame's class, its requests, and their 
 class Tenant:
     """Who shares a queue and a share of what may be under way: a user, or else an address. `callers`: how
     many of its connections are open, or have something under way; `under_way`: requests that need room, and
-    `bytes`: of these; `admin`: what operators ask; `crowded`: the classes of which too much of it waited."""
+    `bytes`: of these; `admin`: what operators ask."""
 
     name: str
     callers: int = 0
     under_way: int = 0
     bytes: int = 0
     admin: int = 0
-    crowded: set[int] = field(default_factory=set)
 
     def holds_less(self, requests: int, size: int) -> bool:
         """Whether less than that is under way of it; one request always may be."""

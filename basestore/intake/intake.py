@@ -124,9 +124,8 @@ class Intake:
             self.offered[kind] += asks
             queue = self._queues[kind]
             if isinstance(frame, Skimmed) or (
-                queue.asks_of(caller.tenant) > self._waiting_max and not frame.kind & DEFERRABLE
+                self._crowded(queue, caller.tenant) and not frame.kind & DEFERRABLE
             ):
-                caller.tenant.crowded.add(kind)
                 self.brownout.refused()
                 self._lose(caller, kind, frame.first, asks)
             elif self.unopened_bytes > ALL_UNOPENED_BYTES_MAX:
@@ -146,12 +145,11 @@ class Intake:
     def shut(self, caller: Caller) -> Collection[int]:
         """The classes of which no more of its tenant may wait, as envelopes name them: who reads from it need
         not keep those frames."""
-        tenant = caller.tenant
-        if tenant.crowded:
-            for kind in list(tenant.crowded):
-                if self._queues[kind].asks_of(tenant) <= self._waiting_max:
-                    tenant.crowded.discard(kind)
-        return tenant.crowded
+        return [kind for kind, queue in enumerate(self._queues) if self._crowded(queue, caller.tenant)]
+
+    def _crowded(self, queue: FairQueue, tenant: Tenant) -> bool:
+        """Whether so much of a tenant waits there that what comes is refused at once."""
+        return queue.asks > self._waiting_max and queue.asks_of(tenant) > self._waiting_max
 
     @property
     def waiting(self) -> int:
