@@ -72,10 +72,7 @@ def test_each_member_is_sent_it_once_though_others_take_it_first() -> None:
 
 def test_while_they_wait_they_are_shown_and_are_only_copies() -> None:
     world = World(4, replication=3)
-    at = world.outsider("k")
-    for replica in world.replicas("k"):
-        world.part(at, replica)
-    world.run(2)
+    at = cut_off(world)
     call = defer(world, at)
     world.settle()
     assert call.receipt().outcome is Outcome.DEFERRED
@@ -118,14 +115,20 @@ def test_what_is_not_durable_goes_with_a_crash_and_was_not_answered() -> None:
     assert deferred(world, 0) == []
 
 
+def cut_off(world: World) -> int:
+    """The node that is no replica of `k`, which reaches none of those that are."""
+    at = world.outsider("k")
+    for replica in world.replicas("k"):
+        world.part(at, replica)
+    world.run(2)
+    return at
+
+
 def too_late_for_all() -> tuple[World, int]:
     """A node, no replica of `k`, that has deferred a write of it and comes back when none takes it as new."""
     world = World(4, replication=3, reconcile=True)
     world.run(5)
-    keeper = world.outsider("k")
-    for replica in world.replicas("k"):
-        world.part(keeper, replica)
-    world.run(2)
+    keeper = cut_off(world)
     receipt = defer(world, keeper)
     world.run(30)
     assert receipt.receipt().outcome is Outcome.DEFERRED
@@ -209,10 +212,7 @@ class TestWhatOthersHave:
 
     def test_while_none_has_it_they_never_age(self) -> None:
         world = World(4, replication=3, hint_age_s_max=60)
-        at = world.outsider("k")
-        for replica in world.replicas("k"):
-            world.part(at, replica)
-        world.run(2)
+        at = cut_off(world)
         defer(world, at)
         world.run(100)
         assert [count for _, count in deferred(world, at)] == [1, 1, 1]
@@ -324,10 +324,7 @@ class TestRepeating:
 
     def test_while_it_waits_here_it_is_never_too_old(self) -> None:
         world = World(4, replication=3, reconcile=True)
-        at = world.outsider("k")
-        for replica in world.replicas("k"):
-            world.part(at, replica)
-        world.run(2)
+        at = cut_off(world)
         first = defer(world, at)
         world.run(6)
         receipt = first.receipt()
