@@ -135,7 +135,8 @@ def seal(requests: Iterable[Message], version: int = WIRE_HIGHEST, *, bulk: bool
 
 
 def unsealed(requests: Iterable[Message], *, bulk: bool = False) -> Iterator[Unsealed]:
-    """Requests of a client in this process, as they would stand in envelopes."""
+    """Requests of a client in this process, as they would stand in envelopes. The ids of a group follow on
+    each other."""
     for kind, at, count, size, batch in _cut(requests, bulk=bulk):
         yield Unsealed(at, count, timeout_of(batch), kind, batch, size)
 

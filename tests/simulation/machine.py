@@ -680,12 +680,14 @@ class Machine:
         for outbox, messages in frames.items():
             if outbox not in self._ends:
                 continue
+            asked = sorted(messages, key=lambda each: each.id)  # type: ignore[attr-defined]
             if self.world.plan.requests_max:
                 intake = self.node.intake
                 shut = partial(intake.shut, intake.caller(outbox))
-                intake.offer(outbox, self.world.refusals.frames(self, outbox, messages, shut), now)
-            else:
-                self.node.intake.offer(outbox, unsealed(together(messages)), now)
+                intake.offer(outbox, self.world.refusals.frames(self, outbox, asked, shut), now)
+            else:  # in groups, but only of what is in a frame anyway
+                cut = [frame._replace(requests=together(frame.requests)) for frame in unsealed(asked)]
+                self.node.intake.offer(outbox, cut, now)
 
     def hear_sealed(self, outbox: Outbox, data: bytes) -> None:
         """A frame of a client, as it stands on the wire."""

@@ -73,11 +73,10 @@ class Refusals:
     # --- at the door -------------------------------------------------------------------------
 
     def frames(
-        self, machine: "Machine", outbox: Outbox, messages: list[Message], shut: Shut = nothing
+        self, machine: "Machine", outbox: Outbox, asked: list[Message], shut: Shut = nothing
     ) -> list[Any]:
-        """What a client sends, as frames: in the order in which it asked, and such as follow on each other
+        """What a client sends, in the order in which it asked, as frames: such as follow on each other
         together. Of classes that are `shut` what a node keeps of them."""
-        asked = sorted(messages, key=lambda each: each.id)  # type: ignore[attr-defined]
         return [self.frame(machine, outbox, data, shut) for data in seal(asked)]
 
     def frame(self, machine: "Machine", outbox: Outbox, data: bytes, shut: Shut = nothing) -> Any:
