@@ -15,7 +15,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import count, islice
+from itertools import count
 from multiprocessing import get_context
 from typing import NamedTuple
 
@@ -88,16 +88,13 @@ def verdict(mutant: Mutant, outcome: Outcome) -> tuple[str | None, str]:
     return None, next((found.text for found in outcome.violations if found.check == CRASH), "")
 
 
-def misfit(mutant: Mutant, seconds: float, worlds: int = 1) -> str:
-    """How the product falls over in the first seconds of worlds that suit the mutant, if it is not meant
+def misfit(mutant: Mutant, seconds: float) -> str:
+    """How the product falls over in the first seconds of a world that suits the mutant, if it is not meant
     to; empty when it does not."""
-    for seed in islice(seeds_for(mutant), worlds):
-        faults = tuple(at for at, fault in enumerate(draw(seed).faults) if fault.at < seconds)
-        with switched_on(mutant):
-            _, crash = verdict(mutant, play(seed, Reduction(faults, seconds=seconds)))
-        if crash:
-            return crash
-    return ""
+    seed = next(seeds_for(mutant))
+    faults = tuple(at for at, fault in enumerate(draw(seed).faults) if fault.at < seconds)
+    with switched_on(mutant):
+        return verdict(mutant, play(seed, Reduction(faults, seconds=seconds)))[1]
 
 
 def report(names: list[str], cpu_s_max: float, *, jobs: int, as_json: bool) -> int:

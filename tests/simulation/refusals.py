@@ -6,6 +6,7 @@ writes that somebody was told of, or sent, or that stand on a disk. What was not
 opened any more, unless it may be kept for later. And when all is quiet nothing is under way for anybody.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from basestore.cluster.outbox import Outbox
@@ -73,7 +74,7 @@ class Refusals:
     # --- at the door -------------------------------------------------------------------------
 
     def frames(
-        self, machine: "Machine", outbox: Outbox, asked: list[Message], shut: Shut = nothing
+        self, machine: "Machine", outbox: Outbox, asked: Sequence[Message], shut: Shut = nothing
     ) -> list[Any]:
         """What a client sends, in the order in which it asked, as frames: such as follow on each other
         together. Of classes that are `shut` what a node keeps of them."""

@@ -34,7 +34,6 @@ QUICK = {  # and from which seed on: one that catches it soon
 }
 CPU_S_MAX = 120.0  # a tenth of it is enough
 SECONDS = 1.5  # enough for clients, faults, restarts and the reads at the end
-WORLDS = 2
 
 
 @pytest.mark.parametrize(("name", "first_seed"), QUICK.items(), ids=list(QUICK))
@@ -49,7 +48,7 @@ def test_every_mutant_fits_the_product(mutant: Mutant) -> None:
         right, wrong = getattr(each.getter(), each.attribute), each.new  # type: ignore[attr-defined]
         if inspect.isfunction(right) and inspect.isfunction(wrong):
             assert takes(wrong) >= takes(right), f"{each.attribute} is called otherwise"  # type: ignore[attr-defined]
-    assert not misfit(mutant, SECONDS, WORLDS)
+    assert not misfit(mutant, SECONDS)
 
 
 def takes(function: Any) -> float:

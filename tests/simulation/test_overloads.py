@@ -91,7 +91,7 @@ def test_what_is_shed_was_not_opened() -> None:
     scene = Scene()
     outbox, refusals, machine = Outbox(set()), scene.world.refusals, scene.world.machines[0]
     asked = [Set(each, "default", b"k", b"v", int(Level.ONE), 100, 0, b"") for each in (1, 2, 4)]
-    first, second = refusals.frames(machine, outbox, list(reversed(asked)))
+    first, second = refusals.frames(machine, outbox, asked)
     assert (first.first, first.asks, second.first, second.asks) == (1, 2, 4, 1)
     refusals.told(machine, outbox, [Shed([4, 1], 100, 1)])
     first.open(Decoder())
