@@ -58,8 +58,8 @@ class Signal:
 
 class Link:
     """One connection. `sending_since`: when the frame under way began to wait for the socket, or None;
-    `partial_since`: since when one that comes in has not ended, though it could. `host`: the address that it
-    comes from; `version`: of the protocol, as the handshake has settled.
+    `partial_since`: since when one that comes in has not ended, though all that lay there was read. `host`:
+    the address that it comes from; `version`: of the protocol, as the handshake has settled.
 
     It takes the socket out of Trio's stream and writes to it bare and non-blocking: the node's step ends in
     a plain call, so that frames can leave at the end of the same turn. A stream's `send_all` would need a
@@ -197,7 +197,8 @@ class Link:
         try:
             data = self._receive()
             messages = self._frames.feed(data)
-            if messages or self.partial_since is None:
+            more = len(data) == RECEIVE_BYTES  # may lie there: it is not the other side that is waited for
+            if messages or more or self.partial_since is None:
                 self.partial_since = trio.current_time() if self._frames.partial else None
             poller.partial |= self.partial_since is not None
             self._keep(hear(messages) if messages else messages)
@@ -207,7 +208,7 @@ class Link:
             poller.pause(self._socket)
             return False
         # Of a long frame little in a turn, for it is kept.
-        return self._sealed and len(data) == RECEIVE_BYTES and self._frames.partial <= RECEIVE_BYTES
+        return self._sealed and more and self._frames.partial <= RECEIVE_BYTES
 
     def _keep(self, unheard: list[Message]) -> None:
         """What was given back. Meanwhile the other side cannot end its frame."""

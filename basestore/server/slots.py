@@ -8,7 +8,9 @@
     members     always have room: those are counted apart, and no client or stranger can take it
 
 Idle is who has nothing under way; a client that was idle connects anew with its next call. A frame that was
-begun must end within FRAME_S_MAX.
+begun must end within FRAME_S_MAX, of which nothing counts in which it is this node that does not read: while
+more lies there than is read at once; and a client is closed at the second look that finds it late, for before
+the first this node itself may have been paused.
 
 What a connection holds is what has come in and is not begun yet, and what waits to be sent. All of them,
 strangers and members too, have one budget: at most HELD_BYTES_MAX together, or the client that holds most
@@ -42,11 +44,13 @@ Complain = Callable[[int, str], None]
 
 @dataclass(slots=True, eq=False)
 class Client:
-    """A client's connection. `heard_s`: when it last asked something."""
+    """A client's connection. `heard_s`: when it last asked something; `late`: of which frame it was found
+    that it does not end, by when that was begun."""
 
     link: Link
     caller: Caller
     heard_s: float
+    late: float | None = None
 
     @property
     def held(self) -> int:
@@ -127,11 +131,17 @@ class Slots:
     def watch(self, members: int) -> None:
         """Close who keeps a frame from ending, and who holds most as long as all hold too much. `members`:
         what their connections hold, in bytes."""
-        begun = trio.current_time() - FRAME_S_MAX
         clients = self.clients.values()
-        for client in [each for each in clients if (each.link.partial_since or begun) < begun]:
-            self._complain(logging.WARNING, f"a client did not end a frame within {FRAME_S_MAX} s; closed")
-            self._close(client)
+        due = trio.current_time() - FRAME_S_MAX
+        for client in list(clients):
+            begun = client.link.partial_since
+            if begun is None or begun > due:
+                continue
+            if client.late == begun:
+                text = f"a client did not end a frame within {FRAME_S_MAX} s; closed"
+                self._complain(logging.WARNING, text)
+                self._close(client)
+            client.late = begun
         strangers = sum(stranger.held for stranger in self._strangers)
         self.held = members + strangers + sum(client.held for client in clients)
         if self.held > HELD_BYTES_MAX:

@@ -4,7 +4,7 @@ import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from itertools import pairwise
+from itertools import count, pairwise
 
 import pytest
 import trio
@@ -97,6 +97,26 @@ async def test_of_a_long_frame_little_is_read_in_a_turn_for_it_is_kept(
         await run(link, list, turn)
         assert max(after - before for before, after in pairwise(kept)) == 2 * PIECE_BYTES
     assert link.held == 0  # it is closed
+
+
+async def test_while_more_lies_there_than_is_read_at_once_the_end_of_a_frame_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = count(1.0)
+    monkeypatch.setattr(module, "RECEIVE_BYTES", PIECE_BYTES)
+    monkeypatch.setattr(polling, "READ_S_MAX", math.inf)
+    monkeypatch.setattr(trio, "current_time", lambda: next(now))
+    begun = enveloped(bytes(4 * PIECE_BYTES), 1, 1, 1000, WRITE)[:-1]  # four whole pieces and the rest
+    since: list[float] = []
+
+    def turn() -> bool:
+        since.append(link.partial_since or 0.0)
+        return link.held == len(begun)
+
+    async with flooded(begun) as link:
+        await run(link, list, turn)
+    assert since[:-1] == sorted(set(since))  # another moment for each whole piece
+    assert since[-1] == since[-2] > 0.0  # and from then on its rest keeps the node waiting
 
 
 async def test_a_turn_that_has_read_for_long_leaves_clients_to_the_next_and_hears_members(

@@ -97,6 +97,19 @@ def gone(slots: Slots, links: list[Any], members: int = 0) -> list[bool]:
     return [link.gone for link in links]
 
 
+def test_a_client_that_does_not_end_a_frame_goes_at_the_second_look_that_finds_it_late() -> None:
+    slots = Slots(1, 10, lambda level, text: None)
+    links = holding(slots, 1, 1, 1)
+    late, heard, new = links
+    late.partial_since = heard.partial_since = -module.FRAME_S_MAX - 1
+    new.partial_since = -module.FRAME_S_MAX + 1
+    assert gone(slots, links) == [False, False, False]  # this node may have been paused
+    heard.partial_since = -module.FRAME_S_MAX - 0.5  # it had ended that frame, and begun another
+    assert gone(slots, links) == [True, False, False]
+    heard.partial_since = None
+    assert gone(slots, links) == [True, False, False]
+
+
 @pytest.mark.usefixtures("budget")
 def test_those_that_hold_most_go_until_the_rest_is_within_the_budget() -> None:
     slots = Slots(1, 10, lambda level, text: None)
