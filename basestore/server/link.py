@@ -58,8 +58,9 @@ class Signal:
 
 class Link:
     """One connection. `sending_since`: when the frame under way began to wait for the socket, or None;
-    `partial_since`: since when one that comes in has not ended, though all that lay there was read. `host`:
-    the address that it comes from; `version`: of the protocol, as the handshake has settled.
+    `partial_since`: since when one that comes in has not ended, though all that lay there was read;
+    `put_off`: something lies there now, and is read in a later turn. `host`: the address that it comes from;
+    `version`: of the protocol, as the handshake has settled.
 
     It takes the socket out of Trio's stream and writes to it bare and non-blocking: the node's step ends in
     a plain call, so that frames can leave at the end of the same turn. A stream's `send_all` would need a
@@ -80,6 +81,7 @@ class Link:
         self.scope = trio.CancelScope()
         self.sending_since: float | None = None
         self.partial_since: float | None = None
+        self.put_off = False
         self._unheard_bytes = 0
         self._poller: Poller | None = None
         self._readable: Readable | None = None
@@ -191,7 +193,8 @@ class Link:
     def _read(self, poller: Poller, hear: Hear) -> bool:
         """Something lies ready: hear it. The end of the connection is kept for `run` to find. True if more
         may lie there, and what was read is only queued: it can be read on in this turn."""
-        if self._sealed and poller.hurried:  # what lies there lies there in the next turn too
+        self.put_off = self._sealed and poller.hurried  # what lies there lies there in the next turn too
+        if self.put_off:
             poller.put_off += 1
             return False
         try:

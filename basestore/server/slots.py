@@ -8,9 +8,9 @@
     members     always have room: those are counted apart, and no client or stranger can take it
 
 Idle is who has nothing under way; a client that was idle connects anew with its next call. A frame that was
-begun must end within FRAME_S_MAX, of which nothing counts in which it is this node that does not read: while
-more lies there than is read at once; and a client is closed at the second look that finds it late, for before
-the first this node itself may have been paused.
+begun must end within FRAME_S_MAX. Nobody goes for what this node does not read: that time begins anew while
+more lies there than is read at once; and a client is closed at the second look that finds it late with
+nothing left to read, for before the first one this node itself may have been paused.
 
 What a connection holds is what has come in and is not begun yet, and what waits to be sent. All of them,
 strangers and members too, have one budget: at most HELD_BYTES_MAX together, or the client that holds most
@@ -135,7 +135,7 @@ class Slots:
         due = trio.current_time() - FRAME_S_MAX
         for client in list(clients):
             begun = client.link.partial_since
-            if begun is None or begun > due:
+            if begun is None or begun > due or client.link.put_off:
                 continue
             if client.late == begun:
                 text = f"a client did not end a frame within {FRAME_S_MAX} s; closed"

@@ -1,6 +1,7 @@
 """Clients that drip, crowd, flood, lie and take nothing: each costs a node what its bounds say, is closed or
 refused definitely, and the polite client beside them has its answers."""
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -20,7 +21,7 @@ from basestore.protocol.envelopes import READ, REQUESTS_MAX, WRITE, enveloped
 from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX, pack
 from basestore.protocol.handshake import CLIENT_HELLO, EarlyHello, Welcome
 from basestore.protocol.limits import VALUE_BYTES_MAX
-from basestore.server.slots import CLIENTS_MAX, HELD_BYTES_MAX
+from basestore.server.slots import CLIENTS_MAX, FRAME_S_MAX, HELD_BYTES_MAX
 from basestore.storage.rocks import MEMTABLE_BYTES
 from tests.cluster.floods import Flood, Polite, Strangers, drip, many_files, refused_in
 from tests.cluster.processes import Cluster, NodeProcess, running
@@ -163,6 +164,20 @@ def test_a_flood_of_large_values_breaks_no_link_between_members(tmp_path: Path) 
         cluster.wait_linked()
         for node in cluster:
             assert "the link to" not in node.log
+
+
+def test_a_node_that_was_paused_closes_nobody_whose_frames_it_has_not_read(tmp_path: Path) -> None:
+    with _lone(tmp_path) as cluster:
+        cluster.start()
+        (node,) = cluster
+        with Flood(node, _large(FLOODING, Level.ONE)) as flood:
+            eventually(lambda: flood.written >= ANSWERS, "some are let in")
+            node.pause()
+            time.sleep(FRAME_S_MAX + 1)  # nothing else ends the time that a frame may take
+            node.resume()
+            goal = flood.written + flood.refused + REFUSALS
+            eventually(lambda: flood.written + flood.refused >= goal, "it goes on")
+        assert flood.closed == 0
 
 
 def test_those_that_never_read_are_read_no_further_and_what_they_held_is_given_back(tmp_path: Path) -> None:

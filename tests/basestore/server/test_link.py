@@ -136,9 +136,10 @@ async def test_a_turn_that_has_read_for_long_leaves_clients_to_the_next_and_hear
                 return
             if polling.READ_S_MAX < 0:
                 assert heard[client] == []
-                assert poller.put_off == 1
+                assert poller.put_off == client.put_off == 1
                 monkeypatch.setattr(polling, "READ_S_MAX", math.inf)
             elif heard[client]:
+                assert not client.put_off
                 nursery.cancel_scope.cancel()
 
         with trio.fail_after(PATIENCE_S):

@@ -25,6 +25,7 @@ class Stranger:
     gone: bool = False
     held: int = 0
     partial_since: float | None = None
+    put_off: bool = False
 
     @property
     def scope(self) -> "Stranger":
@@ -99,15 +100,17 @@ def gone(slots: Slots, links: list[Any], members: int = 0) -> list[bool]:
 
 def test_a_client_that_does_not_end_a_frame_goes_at_the_second_look_that_finds_it_late() -> None:
     slots = Slots(1, 10, lambda level, text: None)
-    links = holding(slots, 1, 1, 1)
-    late, heard, new = links
-    late.partial_since = heard.partial_since = -module.FRAME_S_MAX - 1
+    links = holding(slots, 1, 1, 1, 1)
+    late, heard, unread, new = links
+    late.partial_since = heard.partial_since = unread.partial_since = -module.FRAME_S_MAX - 1
     new.partial_since = -module.FRAME_S_MAX + 1
-    assert gone(slots, links) == [False, False, False]  # this node may have been paused
+    assert gone(slots, links) == [False] * 4  # this node may have been paused
     heard.partial_since = -module.FRAME_S_MAX - 0.5  # it had ended that frame, and begun another
-    assert gone(slots, links) == [True, False, False]
+    unread.put_off = True
+    assert gone(slots, links) == [True, False, False, False]
     heard.partial_since = None
-    assert gone(slots, links) == [True, False, False]
+    unread.put_off = False  # and nothing of what lay there ended its frame
+    assert gone(slots, links) == [True, False, True, False]
 
 
 @pytest.mark.usefixtures("budget")
