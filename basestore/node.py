@@ -98,7 +98,7 @@ class Node:
         placement, digester, self.metrics = Placement.of(cluster), Digester(cluster.key), Metrics()
         rules = {name.encode(): rule for name, rule in cluster.buckets.items()}
         self.group_commit = GroupCommit(engine, fresh.generation, waits=config.syncs == "always")
-        settle_facts(self.group_commit, config)
+        self.let_go = settle_facts(self.group_commit, config)
         self.disk_space = DiskSpace(config, self.group_commit)
         self.summaries = Summaries(self.group_commit, placement.held_by(self.me))
         first, spare = stored_ceiling(engine, self.summaries.closed), placement.meeting_quorum - 1

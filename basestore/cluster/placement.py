@@ -97,6 +97,11 @@ class Placement:
         return [p for p, replicas in enumerate(self.replicas) if member in replicas]
 
 
+def rows_begin(partition: int, bucket: bytes) -> bytes:
+    """What the rows of a bucket in a partition begin with."""
+    return partition.to_bytes(2) + bytes((len(bucket),)) + bucket
+
+
 def row_partition(row: bytes) -> int:
     return int.from_bytes(row[:2])
 

@@ -14,7 +14,15 @@ It keeps the cluster's feature level too, from which on it may hold what older r
 that is to speak less does not open it.
 
 Addresses, the clock's bound and timeouts are no part of it. A bucket that the store does not know yet is
-added to the text, for nothing was written under another rule; from then on it is part of it.
+added to the text, for nothing was written under another rule; from then on it is part of it. One that is
+taken out again, or is given another rule, is let go while the store holds nothing of it:
+
+    n3 alone is started with [buckets.typo]       its store is bound to that; its peers refuse n3
+    n3 is started without it                      no record, tombstone or hint of typo: it is let go
+    there is one                                  refused: the bucket must come back, on every node
+
+That is looked up in the store itself, at its opening, and only then. What other nodes hold of the bucket
+binds them: they refuse to open without it, or to link with who has no such bucket.
 """
 
 import hashlib
@@ -23,6 +31,7 @@ from collections.abc import Callable
 
 from basestore.cluster.feature_level import FeatureLevel
 from basestore.cluster.peers import Peers
+from basestore.cluster.placement import row_bucket, rows_begin
 from basestore.config import NodeConfig
 from basestore.errors import ConfigurationError, StorageError
 from basestore.protocol.handshake import differences
@@ -38,19 +47,45 @@ LEVEL = keyspace.fact("feature level")
 _LEVEL_BYTES = 2
 _DIGEST_BYTES = 16
 _OWNER = "this node"
+_BUCKET = "bucket "
+
+_Facts = dict[str, str | int]
 
 
-def settle_facts(group_commit: GroupCommit, config: NodeConfig) -> None:
+def settle_facts(group_commit: GroupCommit, config: NodeConfig, *, complete: bool = True) -> list[str]:
     """Stage format and settings in a new store; StorageError where a store has another format,
-    ConfigurationError where it was written under other settings."""
+    ConfigurationError where it was written under other settings. `complete`: all that the store holds is in
+    it by now. Returns what was let go, in words."""
     new = _settle_format(group_commit, config)
     ours = _ours(config)
     held = {} if new else _read(group_commit, config)
-    known = {name: fact for name, fact in ours.items() if name in held or not name.startswith("bucket ")}
-    if held and known != held:
+    known = {name: fact for name, fact in ours.items() if name in held or not name.startswith(_BUCKET)}
+    differing = sorted(
+        name for name in known.keys() | held.keys() if held and known.get(name) != held.get(name)
+    )
+    buckets = [name for name in differing if name.startswith(_BUCKET)]
+    # Under other settings of the rest nothing would be found where it is looked for.
+    looked = complete and buckets == differing
+    empty = [name for name in buckets if looked and not _holds(group_commit, config, name)]
+    if differing != empty:
+        held = {name: fact for name, fact in held.items() if name not in empty}
+        known = {name: fact for name, fact in known.items() if name not in empty}
         raise ConfigurationError(_refusal(config, known, held))
     if ours != held:
         group_commit.stage(FACTS, _packed(ours))
+    return [
+        f"the store holds nothing of {name}, and is bound to its rule, {held[name]}, no more"
+        for name in empty
+    ]
+
+
+def _holds(group_commit: GroupCommit, config: NodeConfig, name: str) -> bool:
+    """Whether the store holds a record, a tombstone or a hint of the bucket with this fact."""
+    bucket, scan = name.removeprefix(_BUCKET).encode(), group_commit.engine.scan
+    for partition in range(config.cluster.partitions):
+        if next(scan(*keyspace.records_beginning(rows_begin(partition, bucket))), None) is not None:
+            return True
+    return any(row_bucket(keyspace.row_of_hint(key)) == bucket for key, _ in scan(*keyspace.hints()))
 
 
 def open_level(group_commit: GroupCommit, config: NodeConfig, peers: Peers) -> FeatureLevel:
@@ -89,7 +124,7 @@ def readable(key: bytes, stored: bytes | None) -> bool:
     return len(stored) == _FORMAT_BYTES if key == FORMAT_KEY else _unpacked(stored) is not None
 
 
-def _ours(config: NodeConfig) -> dict[str, str | int]:
+def _ours(config: NodeConfig) -> _Facts:
     return {_OWNER: f"{config.name}, number {config.member.number}", **config.cluster.binding()}
 
 
@@ -129,37 +164,44 @@ def _digest(text: bytes) -> bytes:
     return hashlib.blake2b(text, digest_size=_DIGEST_BYTES).digest()
 
 
-def _packed(facts: dict[str, str | int]) -> bytes:
+def _packed(facts: _Facts) -> bytes:
     text = json.dumps(facts, sort_keys=True).encode()
     return _digest(text) + text
 
 
-def _unpacked(stored: bytes) -> dict[str, str | int] | None:
+def _unpacked(stored: bytes) -> _Facts | None:
     """None when it is damaged."""
     text = stored[_DIGEST_BYTES:]
     if not text or _digest(text) != stored[:_DIGEST_BYTES]:
         return None
-    facts: dict[str, str | int] = json.loads(text)
+    facts: _Facts = json.loads(text)
     return facts
 
 
-def _read(group_commit: GroupCommit, config: NodeConfig) -> dict[str, str | int]:
+def _read(group_commit: GroupCommit, config: NodeConfig) -> _Facts:
     held = _unpacked(group_commit.get(FACTS) or b"")
     if held is None:
         raise StorageError(_damage(config, "the settings that it was written under"))
     return held
 
 
-def _refusal(config: NodeConfig, ours: dict[str, str | int], held: dict[str, str | int]) -> str:
+def _refusal(config: NodeConfig, ours: _Facts, held: _Facts) -> str:
     sides = "in the configuration", "in the store"
     listed = differences(json.dumps(ours), json.dumps(held), *sides)
     if ours[_OWNER] != held[_OWNER]:
         advice = "Correct [node] name or directory, so that each node opens its own store"
     else:
+        lines = [
+            f"[buckets.{json.dumps(name.removeprefix(_BUCKET))}] with rule = {json.dumps(held[name])}"
+            for name in sorted(held)
+            if name.startswith(_BUCKET) and ours.get(name) != held[name]
+        ]
+        again = f" (the lines {'; '.join(lines)} in the file of every node)" if lines else ""
         advice = (
-            "Put these settings back as they are in the store, on every node, for under others what it holds "
-            "would not be found, or be judged otherwise: names of members, zones, replication, partitions, "
-            "the key and the rule of a bucket cannot be changed yet; addresses can; buckets can be added. "
+            f"Put these settings back as they are in the store, on every node{again}, for under others what "
+            "it holds would not be found, or be judged otherwise: names of members, zones, replication, "
+            "partitions, the key and the rule of a bucket that holds something cannot be changed yet; "
+            "addresses can; buckets can be added. "
             "Leave the store where it is: `basestore status` shows whether the others hold what it holds"
         )
     told = f"the store in {config.directory} was written under other settings: {'; '.join(listed)}"

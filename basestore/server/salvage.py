@@ -130,7 +130,7 @@ def _rebuild(config: NodeConfig, wreck: "Wreck") -> _Found:
         lacking = {key: row for key, row in facts_of(config).items() if not readable(key, kept.get(key))}
         engine.apply(kept | lacking)
         group_commit = GroupCommit(engine, b"", waits=False)
-        settle_facts(group_commit, config)
+        settle_facts(group_commit, config, complete=False)
         summaries = Summaries(group_commit, Placement.of(config.cluster).held_by(_me(config)))
         rules = {name.encode(): rule for name, rule in config.cluster.buckets.items()}
         clock = HybridClock(0, config.cluster.drift_ms_max)

@@ -116,6 +116,8 @@ class Service:
             # Only now: the step that has drawn its conclusions from the loss is durable.
             self._engine.accept_loss()
             self._note_held(node)
+        for text in node.let_go:
+            log.info("%s: %s", node.name, text)
         node.durable(barrier, instant())
         return node
 

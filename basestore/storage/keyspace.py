@@ -46,6 +46,7 @@ SEQUENCE_BYTES = 8
 STAMP_BYTES = 8
 COMMIT_BYTES = 8
 NUMBER_BYTES = 2
+_LENGTH_BYTES = 2
 _LETTER = 1
 _PEER = META + b"peer/"
 _SCRUBBED = META + b"scrubbed/"
@@ -96,6 +97,11 @@ def records_of(partition: int) -> Span:
 def records_from(row: bytes, partition: int) -> Span:
     """The records of a partition from this row on."""
     return DATA + row, DATA + partition_prefix(partition + 1)
+
+
+def records_beginning(stem: bytes) -> Span:
+    """The records whose rows begin so."""
+    return whole(DATA + stem)
 
 
 def records_between(first: bytes, end: bytes) -> Span:
@@ -184,7 +190,7 @@ def certificate_of(key: bytes) -> tuple[int, str]:
 
 def member_prefix(name: str) -> bytes:
     encoded = name.encode()
-    return len(encoded).to_bytes(2) + encoded
+    return len(encoded).to_bytes(_LENGTH_BYTES) + encoded
 
 
 def hint(member: bytes, row: bytes) -> bytes:
@@ -193,6 +199,17 @@ def hint(member: bytes, row: bytes) -> bytes:
 
 def hints_for(member: bytes) -> Span:
     return whole(HINT + member)
+
+
+def hints() -> Span:
+    """Those for all members."""
+    return whole(HINT)
+
+
+def row_of_hint(key: bytes) -> bytes:
+    """The row of a hint's key, whomever it is for."""
+    behind = _LETTER + _LENGTH_BYTES
+    return key[behind + int.from_bytes(key[_LETTER:behind]) :]
 
 
 def hinted_row(member: bytes, key: bytes) -> bytes:

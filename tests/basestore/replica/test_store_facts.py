@@ -8,8 +8,11 @@ import pytest
 from basestore.config import ClusterConfig, Member
 from basestore.consistency import Level
 from basestore.errors import ConfigurationError, StorageError
+from basestore.node import Node
 from basestore.repair.rule import Rule
+from basestore.replica.identity import Fresh
 from basestore.replica.store_facts import FACTS
+from basestore.storage import keyspace
 from tests.worlds.world import World
 
 ORDERS = {"orders": Rule.LAST_WRITE_WINS}
@@ -129,12 +132,114 @@ def test_addresses_and_bounds_may_change_freely() -> None:
     assert world.node(1).name == "n2"
 
 
+def with_bucket(name: str, rule: Rule) -> Callable[[ClusterConfig], ClusterConfig]:
+    return lambda cluster: replace(cluster, buckets={**cluster.buckets, name: rule})
+
+
+def without(*names: str) -> Callable[[ClusterConfig], ClusterConfig]:
+    return lambda c: replace(c, buckets={name: rule for name, rule in c.buckets.items() if name not in names})
+
+
 def test_a_bucket_may_be_added_and_is_bound_from_then_on() -> None:
-    world = stopped()
-    reopened(world, lambda c: replace(c, buckets={**c.buckets, "new": Rule.FIRST_WRITE_WINS}))
-    world.stop(1)
+    world = World(1)
+    world.stop(0)
+    config = world.configs[0]
+    world.configs[0] = replace(config, cluster=with_bucket("new", Rule.FIRST_WRITE_WINS)(config.cluster))
+    world.start(0)
+    world.put(0, "k", "v", bucket="new")
+    world.stop(0)
+    world.configs[0] = replace(config, cluster=with_bucket("new", Rule.LAST_WRITE_WINS)(config.cluster))
     with pytest.raises(ConfigurationError, match="bucket new: last-write-wins in the configuration, first"):
-        reopened(world, lambda c: replace(c, buckets={**c.buckets, "new": Rule.LAST_WRITE_WINS}))
+        world.start(0)
+
+
+@pytest.mark.parametrize("change", [without("typo"), with_bucket("typo", Rule.FIRST_WRITE_WINS)])
+def test_a_bucket_of_which_the_store_holds_nothing_is_let_go(
+    change: Callable[[ClusterConfig], ClusterConfig],
+) -> None:
+    world = stopped()
+    reopened(world, with_bucket("typo", Rule.LAST_WRITE_WINS))
+    assert not world.node(1).let_go
+    world.crash(1)
+    reopened(world, change)
+    (text,) = world.node(1).let_go
+    assert "holds nothing of bucket typo, and is bound to its rule, last-write-wins, no more" in text
+    world.crash(1)  # what was let go is so for good, and what is held of the others still binds
+    assert (b"bucket typo" in world.copy_store(1)[FACTS]) == ("typo" in world.configs[1].cluster.buckets)
+    world.start(1, link=False)
+    assert not world.node(1).let_go
+    assert world.stored(1, "k", "orders")
+    world.stop(1)
+    with pytest.raises(ConfigurationError, match="bucket orders: absent in the configuration"):
+        reopened(world, without("orders", "typo"))
+
+
+def test_a_crash_while_a_bucket_is_let_go_leaves_it_as_it_was_or_gone() -> None:
+    world = stopped()
+    reopened(world, with_bucket("typo", Rule.LAST_WRITE_WINS))
+    world.stop(1)
+    before = world.copy_store(1)
+    world.configs[1] = replace(world.configs[1], cluster=without("typo")(world.configs[1].cluster))
+    fresh = Fresh(b"s" * 16, b"g" * 8, 99, world.places[1])
+    node = Node(world.configs[1], world.engines[1], fresh, world.now(1), {})
+    assert world.copy_store(1) == before  # nothing is stored until the first step
+    node.step(world.now(1))
+    world.engines[1].crash()  # before the first sync
+    assert world.copy_store(1) == before
+    world.start(1, link=False)
+    assert world.node(1).let_go
+    assert b"bucket typo" not in world.copy_store(1)[FACTS]
+
+
+def kept_a_record(world: World) -> None:
+    world.put(0, "k", "v", Level.ALL, bucket="typo")
+
+
+def kept_a_tombstone(world: World) -> None:
+    deleted = world.delete(0, "k", Level.ALL, bucket="typo")
+    world.settle()
+    assert deleted.receipt()
+
+
+def kept_a_hint(world: World) -> None:
+    """For another, of a row that is none of this node's."""
+    key = next(key for key in map(str, range(99)) if 3 not in world.replicas(key, "typo"))
+    world.isolate(0)
+    world.run(5)
+    assert world.put(3, key, "v", Level.QUORUM, bucket="typo")
+    world.run(1)
+    assert world.node(3).hints.piles[0].count
+    assert not list(world.engines[3].scan(*keyspace.records()))
+
+
+@pytest.mark.parametrize("kept", [kept_a_record, kept_a_tombstone, kept_a_hint])
+def test_a_bucket_of_which_the_store_holds_anything_must_come_back(kept: Callable[[World], None]) -> None:
+    buckets = {"typo": Rule.LAST_WRITE_WINS, "empty": Rule.FIRST_WRITE_WINS, "typ": Rule.LAST_WRITE_WINS}
+    world = World(4, buckets=buckets)
+    kept(world)
+    holder = 3 if kept is kept_a_hint else world.replicas("k", "typo")[0]
+    world.stop(holder)
+    config, before = world.configs[holder], world.copy_store(holder)
+    world.configs[holder] = replace(config, cluster=without(*buckets)(config.cluster))
+    with pytest.raises(ConfigurationError) as refused:
+        world.start(holder, link=False)
+    told = str(refused.value)
+    assert "other settings: bucket typo: absent in the configuration, last-write-wins in the store. " in told
+    lines = '(the lines [buckets."typo"] with rule = "last-write-wins" in the file of every node)'
+    assert f"Put these settings back as they are in the store, on every node {lines}" in told
+    assert "empty" not in told
+    assert world.copy_store(holder) == before
+    world.configs[holder] = replace(config, cluster=without("typ", "empty")(config.cluster))
+    world.start(holder, link=False)
+    assert len(world.node(holder).let_go) == 2
+
+
+def test_beside_other_settings_that_differ_no_bucket_is_let_go() -> None:
+    world = stopped()
+    reopened(world, with_bucket("typo", Rule.LAST_WRITE_WINS))
+    world.stop(1)
+    with pytest.raises(ConfigurationError, match=r"bucket typo: absent in the .*; partitions: 5 in"):
+        reopened(world, lambda cluster: replace(without("typo")(cluster), partitions=5))
 
 
 def test_buckets_that_are_built_in_are_no_part_of_it() -> None:

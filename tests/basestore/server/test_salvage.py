@@ -14,6 +14,7 @@ import pytest
 from basestore.config import NodeConfig
 from basestore.consistency import Level
 from basestore.errors import ConfigurationError, StorageError
+from basestore.repair.rule import Rule
 from basestore.replica.identity import Place
 from basestore.replica.store_facts import FACTS, FORMAT_KEY
 from basestore.server.salvage import salvage
@@ -234,6 +235,17 @@ def test_a_damaged_store_of_other_settings_is_put_back(config: NodeConfig) -> No
     salvage(config)
     with lone(config) as world:
         assert len(held(world)) > len(KEYS) - 150
+
+
+def test_a_bucket_is_not_let_go_while_its_records_are_still_in_the_wreck(config: NodeConfig) -> None:
+    buckets = {**config.cluster.buckets, "typo": Rule.LAST_WRITE_WINS}
+    bound = replace(config, cluster=replace(config.cluster, buckets=buckets))
+    written(bound)
+    flip(table_of(config), 0.4)
+    with pytest.raises(ConfigurationError, match="bucket typo: absent in the configuration, last-write-wins"):
+        salvage(config)
+    assert not list(config.directory.glob("damaged-*"))
+    assert "salvaged" in salvage(bound)
 
 
 def test_a_sound_store_is_left_alone(config: NodeConfig) -> None:

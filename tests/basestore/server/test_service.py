@@ -1,7 +1,9 @@
 """A service whose store fails: what failed first is told, not what the broken store says afterwards."""
 
+import logging
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from basestore.config import ClusterConfig, Member, NodeConfig, parse_address
 from basestore.consistency import Level
 from basestore.errors import ConfigurationError, StorageError
 from basestore.protocol.client import Set
+from basestore.repair.rule import Rule
 from basestore.server import service
 from basestore.server.clock import instant
 from basestore.server.service import Service
@@ -158,3 +161,19 @@ def test_that_a_port_is_taken_is_told_though_the_store_fails_too(
     with socket.create_server(address), pytest.raises(ConfigurationError, match="cannot listen"):
         trio.run(running.run)
     assert engine.closed == 1
+
+
+async def run_briefly(running: Service) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(running.run)
+        nursery.cancel_scope.cancel()
+
+
+def test_that_a_bucket_is_let_go_is_told(config: NodeConfig, caplog: pytest.LogCaptureFixture) -> None:
+    """Of a store on a disk, as a process would."""
+    caplog.set_level(logging.INFO)
+    for cluster in (replace(config.cluster, buckets={"typo": Rule.LAST_WRITE_WINS}), config.cluster):
+        trio.run(run_briefly, Service(replace(config, cluster=cluster)))
+    told = [text for text in caplog.messages if "typo" in text]
+    bound = "bound to its rule, last-write-wins, no more"
+    assert told == [f"n1: the store holds nothing of bucket typo, and is {bound}"]

@@ -30,6 +30,8 @@ def test_the_records_of_a_partition_lie_together(partition: int, other: int, res
     assert keyspace.row_of(key) == row
     assert within(key, keyspace.records())
     assert within(key, keyspace.records_of(other)) == (partition == other)
+    assert within(key, keyspace.records_beginning(row[:-1]))
+    assert not within(key, keyspace.records_beginning(row + b"x"))
     assert within(key, keyspace.records_from(row, partition))
     assert not within(key, keyspace.records_from(keyspace.after(row), partition))
 
@@ -57,6 +59,8 @@ def test_what_is_kept_for_one_member_is_not_taken_for_anothers(
     member, stranger = keyspace.member_prefix(name), keyspace.member_prefix(other)
     row = keyspace.partition_prefix(partition) + rest
     assert keyspace.hinted_row(member, keyspace.hint(member, row)) == row
+    assert keyspace.row_of_hint(keyspace.hint(member, row)) == row
+    assert within(keyspace.hint(member, row), keyspace.hints())
     assert within(keyspace.hint(member, row), keyspace.hints_for(stranger)) == (name == other)
     for late in (False, True):
         age = keyspace.age(member, stamp, row, late=late)
