@@ -126,8 +126,9 @@ class Unavailable(RequestFailed):
 
     def __init__(self, required: int, alive: int, starting: bool = False) -> None:
         besides = "; the one that was asked runs, but its store does not count yet" if starting else ""
+        replicas, live = "replica is" if required == 1 else "replicas are", "is" if alive == 1 else "are"
         super().__init__(
-            f"unavailable: {required} replicas are required and {alive} are alive{besides}; nothing was "
+            f"unavailable: {required} {replicas} required and {alive} {live} alive{besides}; nothing was "
             f"done. Start the missing nodes (see `basestore status`), or ask for a lower consistency level"
         )
         self.required = required

@@ -102,9 +102,19 @@ class Child:
         self._process.kill()
 
     @property
+    def code(self) -> int | None:
+        """That the process ended with; below 0 for a signal."""
+        return None if self._process is None else self._process.returncode
+
+    @property
+    def reason(self) -> str:
+        """Why the process ended, as it said last."""
+        return self._last.removeprefix("Error: ")
+
+    @property
     def end(self) -> str:
         """How the process ended, with its last line that has words."""
-        code = None if self._process is None else self._process.returncode
+        code = self.code
         if code is None:
             return "it has not ended"
         if code < 0:

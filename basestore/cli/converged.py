@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from basestore.cli import exits, text
-from basestore.cli.options import Target, data, duration, share
+from basestore.cli.options import Target, data, share, waiting
 from basestore.cli.requests import open_store
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _FURTHEST_SHOWN = 3
 
 @click.command("converged")
 @share("endpoint", "bucket", "output")
-@click.option("--timeout", type=duration, help="How long to wait for the proof. [default: 30s]")
+@click.option("--timeout", type=waiting, help="How long to wait for the proof. [default: 30s]")
 @click.option("--key", metavar="KEY", type=data, help="Only the partition that this key of the bucket is in.")
 @click.option("-v", "--all", "everything", is_flag=True, help="Show all partitions.")
 def converged_command(target: Target, timeout: float | None, key: bytes | None, everything: bool) -> int:

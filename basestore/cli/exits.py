@@ -63,7 +63,9 @@ def tell(error: BasestoreError, *, as_json: bool) -> int:
         }
         say(json.dumps(facts))
     else:
-        say_error(error)
+        identity = getattr(error, "identity", None)
+        # By its option: what an error says is for programs too, where it is `repeat`.
+        say_error(str(error).replace(f"epeat it as {identity}", f"epeat it with --repeat {identity}"))
     return exit_code_of(error)
 
 

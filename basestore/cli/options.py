@@ -15,20 +15,26 @@ import click
 
 from basestore.cli import exits
 from basestore.errors import BasestoreError
+from basestore.protocol.limits import TIMEOUT_MS_MAX
 
 TIMEOUT_S_DEFAULT = 5.0
 _UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|)", re.ASCII)
 
 
-def duration(text: Any) -> float:
+def duration(text: Any, examples: str = "5s, 200ms, 10m, 2h or 7d") -> float:
     """A length of time with its unit, or a bare number of seconds, as seconds."""
     if isinstance(text, float):
         return text
     match = _DURATION.fullmatch(text)
     if match is None:
-        raise click.BadParameter(f"{text!r} is not a duration; write 5s, 200ms, 10m, 2h or 7d")
+        raise click.BadParameter(f"{text!r} is not a duration; write {examples}")
     return float(match[1]) * _UNITS_S[match[2]]
+
+
+def waiting(text: Any) -> float:
+    """The same, of a time that one waits; no request waits for hours."""
+    return duration(text, f"5s, 200ms or 2m, at most {TIMEOUT_MS_MAX // 1000}s")
 
 
 def data(text: Any) -> bytes:
@@ -52,7 +58,7 @@ _SHARED: dict[str, Callable[[Any], Any]] = {
         "configuration declares. [default: default]",
     ),
     "timeout": click.option(
-        "--timeout", type=duration,
+        "--timeout", type=waiting,
         help="How long to wait for an answer, as 5s or 200ms; a bare number is seconds. [default: 5s]",
     ),
     "output": click.option(

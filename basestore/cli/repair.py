@@ -16,7 +16,7 @@ import click
 
 from basestore.cli import exits, text
 from basestore.cli.converged import obstacle_line
-from basestore.cli.options import Target, duration, share
+from basestore.cli.options import Target, share, waiting
 from basestore.cli.requests import open_store
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _PAUSE_S = 0.1
 
 @click.command("repair")
 @share("endpoint", "output")
-@click.option("--timeout", type=duration, help="How long to wait for the end of it. [default: 10m]")
+@click.option("--timeout", type=waiting, help="How long to wait for the end of it. [default: 10m]")
 @click.option("--partition", type=click.IntRange(min=0), help="Only this partition. [default: all]")
 @click.option("--full", is_flag=True, help="Check every disk first, and compare all that is held.")
 @click.option(

@@ -68,6 +68,14 @@ def _upgrade(state: "NodeState") -> str:
     return f"speaks version {wire}, feature level {level}" if level and wire.split()[-1:] != [level] else ""
 
 
+def held_back(state: "NodeState") -> str:
+    """That its file lets it speak less than its release could; empty otherwise."""
+    if "release wire" not in state.facts:
+        return ""
+    file, highest = state.facts.get("config", "its file"), state.facts["wire"].split()[-1]
+    return f"speaks no version above {highest}, for {file} sets wire_highest: take that out and restart it"
+
+
 def _hot(hot: "HotKey") -> str:
     """A key, as far as a line has room for it, and how often it is asked for."""
     key, whole = text.printable(hot.key[:KEY_BYTES_SHOWN]), hot.key_bytes <= KEY_BYTES_SHOWN
@@ -94,7 +102,7 @@ def row(state: "NodeState") -> tuple[object, ...]:
     """A line of the table."""
     records = "-" if state.records is None else state.records
     hints = "-" if state.state == "down" else sum(state.hints.values())
-    notes = [state.facts.get("reason", ""), _upgrade(state)]
+    notes = [state.facts.get("reason", ""), _upgrade(state), held_back(state)]
     if recovered := state.facts.get("recovered"):
         notes.append(f"{recovered} partitions recovered")
     if disk := state.facts.get("disk"):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from basestore.cli import exits, text
-from basestore.cli.options import Target, duration, share
+from basestore.cli.options import Target, share, waiting
 from basestore.cli.requests import open_store
 from basestore.cli.serving import raise_expected
 
@@ -38,7 +38,7 @@ PLAIN_COLUMNS = 160
 @share("endpoint", "timeout", "output")
 @click.option("--once", is_flag=True, help="Print one frame, of one interval, and end.")
 @click.option(
-    "--interval", type=duration, default="1s", show_default=True, help="The time from frame to frame."
+    "--interval", type=waiting, default="1s", show_default=True, help="The time from frame to frame."
 )
 def top_command(target: Target, once: bool, interval: float) -> int:
     """Watch the cluster live, until q or Ctrl-C.

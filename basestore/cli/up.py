@@ -76,6 +76,7 @@ def up_command(
     configs = local_cluster.plan_cluster(directory, nodes, port, cast("Durability | None", durability))
     if metrics_port is not None:
         configs = local_cluster.show_metrics(configs, metrics_port)
+    local_cluster.refuse_shared_ports(configs)
     local_cluster.refuse_taken_ports(configs)
     local_cluster.write_cluster(directory, configs)
     children = [
@@ -106,7 +107,7 @@ async def _supervise(children: "Sequence[Child]") -> int:
             ) -> None:
                 await child.run(task_status)
                 alive.discard(child)
-                exits.say(f"{child.name} died: {child.end}. Bring it back with: {child.command}")
+                exits.say(_end_of(child))
                 if not alive:
                     exits.say_error(
                         "all nodes that this command started have died. See above why, stop those that "
@@ -123,6 +124,13 @@ async def _supervise(children: "Sequence[Child]") -> int:
                 code = exits.INTERRUPTED if number == signal.SIGINT else exits.DONE
                 nursery.cancel_scope.cancel()
     return code
+
+
+def _end_of(child: "Child") -> str:
+    """How a node has ended, and what to do; what it has refused itself, its own words say."""
+    if child.code == exits.USAGE:
+        return f"{child.name} did not start: {child.reason}"
+    return f"{child.name} died: {child.end}. Bring it back with: {child.command}"
 
 
 async def _announce_ready(children: "Sequence[Child]") -> None:

@@ -87,7 +87,8 @@ class FeatureLevel:
         behind = "; ".join(self.behind(version)) or "all nodes speak it by now"
         return (
             f"the cluster's feature level is {self.level or 'not known yet'}, and this needs {version} "
-            f"({behind}). Once all nodes run a release that speaks it: `basestore upgrade finish`"
+            f"({behind}). Once all nodes run a release that speaks it, and none is kept from that by "
+            f"`wire_highest` in its file: `basestore upgrade finish`"
         )
 
     def _rise(self, level: int) -> None:

@@ -117,7 +117,8 @@ class Clipping:
         setting, per_s = "requests_per_s", options.requests_per_s
         if refusal.of_key:
             setting, per_s, of = "key_requests_per_s", options.key_requests_per_s, f"each key of {of}"
-        text = f"overloaded: this node takes {per_s} requests a second for {of} ({setting}); nothing was done"
+        requests = f"{per_s} request{'s' * (per_s != 1)} a second"
+        text = f"overloaded: this node takes {requests} for {of} ({setting}); nothing was done"
         self._later.refuse(outbox, request, Overloaded(text, refusal.wait_ns / SECOND_NS))
 
     # --- hot keys ----------------------------------------------------------------------------

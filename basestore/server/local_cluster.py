@@ -138,6 +138,21 @@ def _says(path: Path, config: NodeConfig) -> bool:
         return False
 
 
+def refuse_shared_ports(configs: Sequence[NodeConfig]) -> None:
+    """ConfigurationError that names the addresses at which two of these would listen."""
+    users: dict[tuple[str, int], list[str]] = {}
+    for config in configs:
+        users.setdefault(parse_address(config.listens_on), []).append(config.name)
+        if config.metrics:
+            users.setdefault(parse_address(config.metrics), []).append(f"the metrics of {config.name}")
+    shared = [f"{host}:{port}: {' and '.join(names)}" for (host, port), names in users.items() if names[1:]]
+    if shared:
+        raise ConfigurationError(
+            f"two would listen at one address: {'; '.join(shared)}. Choose other ports: nodes take as many "
+            f"as there are of them, in a row, and their metrics as many again"
+        )
+
+
 def refuse_taken_ports(configs: Sequence[NodeConfig]) -> None:
     """ConfigurationError that names the addresses that other programs listen on."""
     taken = []

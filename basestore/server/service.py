@@ -37,7 +37,7 @@ from basestore.instant import Instant
 from basestore.node import Node
 from basestore.observe.rest import TICK_S
 from basestore.protocol.handshake import Versions
-from basestore.protocol.limits import WIRE_LOWEST
+from basestore.protocol.limits import WIRE_HIGHEST, WIRE_LOWEST
 from basestore.replica.identity import Fresh
 from basestore.replica.sync_watch import SYNC_INTERVAL_S
 from basestore.server.clock import instant
@@ -94,6 +94,8 @@ class Service:
         before anything is heard."""
         labels = {"pid": str(os.getpid()), "endpoint": self.config.member.address}
         labels["wire"] = str(Versions(WIRE_LOWEST, self.config.wire_highest))
+        if self.config.wire_highest < WIRE_HIGHEST:
+            labels["release wire"] = str(Versions(WIRE_LOWEST, WIRE_HIGHEST))
         if self.config.listen:
             labels["listen"] = self.config.listen
         if self.config.file:

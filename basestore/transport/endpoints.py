@@ -16,8 +16,8 @@ SILENT = "it takes connections, but says nothing in time"
 ASK_SHARE = 0.25  # of a call's time, for hearing where the members are by now
 FILE = "--config FILE"  # of a node, where it is not known here
 _NEXT = {
-    "connection refused": "Nothing listens there: see how its process ended (its log has the reason), then "
-    f"start it: basestore serve {FILE}",
+    "connection refused": "Nothing listens there: see how its process ended (its log has the reason, or the "
+    f"terminal of its `basestore up`), then start it: basestore serve {FILE}",
     SILENT: "Its process is there, and hangs or is stopped: look at its log and its machine first",
     NO_CONNECTION: "Its machine is down, or the network drops what is sent: see whether it can be reached",
 }

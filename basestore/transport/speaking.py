@@ -23,7 +23,9 @@ def speakable(requests: list[Message], version: int) -> list[Message]:
         if needed:
             raise InvalidRequest(
                 f"the node speaks version {version} of the wire, and {_asked_of(request, version)} needs "
-                f"{needed}; nothing was sent. Upgrade the node, or leave it out"
+                f"{needed}; nothing was sent. Where `wire_highest` in the node's file keeps it from that, "
+                f"take the line out and restart the node; otherwise upgrade it (`basestore status` shows "
+                f"which). Then end the upgrade with `basestore upgrade finish`. Or ask without it"
             )
         said.append(request)
     return said

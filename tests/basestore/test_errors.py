@@ -85,3 +85,15 @@ def test_what_is_overloaded_says_when_to_try_again_on_both_sides_of_a_connection
         revived = errors.revive(error.code, "x", None, [said])
         assert isinstance(revived, errors.Overloaded)
         assert revived.retry_after == heard
+
+
+@pytest.mark.parametrize(
+    ("required", "alive", "told"),
+    [
+        (1, 0, "1 replica is required and 0 are alive;"),
+        (2, 1, "2 replicas are required and 1 is alive;"),
+        (3, 2, "3 replicas are required and 2 are alive;"),
+    ],
+)
+def test_one_is_said_as_one(required: int, alive: int, told: str) -> None:
+    assert told in str(errors.Unavailable(required, alive))

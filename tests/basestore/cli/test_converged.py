@@ -249,7 +249,7 @@ def test_who_stands_in_the_way_is_named(quick: Cluster) -> None:
     assert missing.stderr.startswith("degraded: read at one")
     stale = quick.invoke(*quickly(quick, "get", "k", "--degrade", "10ms"))
     assert (stale.code, stale.text) == (3, "")
-    assert "2 replicas are required and 1 are alive" in stale.stderr
+    assert "2 replicas are required and 1 is alive" in stale.stderr
     assert "more than the 0.01 s that are allowed" in stale.stderr
     stale = quick.invoke(*quickly(quick, "get", "k", "--max-staleness", "10ms"))
     assert stale.code == 3

@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from basestore import Overloaded, Unavailable
+from basestore import OutcomeUnknown, Overloaded, Unavailable
 from basestore.cli import exits
+from basestore.repair.version import Identity
 
 
 def test_what_is_overloaded_says_when_to_try_again(capsys: pytest.CaptureFixture[str]) -> None:
@@ -17,6 +18,16 @@ def test_what_is_overloaded_says_when_to_try_again(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err.endswith("nothing was done. Try again in 0.35 s\n")
     assert exits.tell(error, as_json=True) == exits.REFUSED
     assert json.loads(capsys.readouterr().err)["retry_after"] == 0.35
+
+
+@pytest.mark.parametrize("case", ["repeat", "Repeat"])
+def test_what_may_be_repeated_names_the_option(capsys: pytest.CaptureFixture[str], case: str) -> None:
+    identity = Identity(b"proposed")
+    error = OutcomeUnknown(f"unknown: {case} it as {identity}, or read", None, identity)
+    assert exits.tell(error, as_json=False) == exits.UNKNOWN
+    assert f"{case} it with --repeat {identity}, or read" in capsys.readouterr().err
+    exits.tell(error, as_json=True)
+    assert json.loads(capsys.readouterr().err)["message"] == str(error)
 
 
 def test_where_nobody_has_said_when_it_is_null(capsys: pytest.CaptureFixture[str]) -> None:

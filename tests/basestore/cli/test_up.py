@@ -94,7 +94,7 @@ def test_too_few_answers_in_time_leave_the_outcome_unknown(tmp_path: Path) -> No
         late, told = _meets_a_fresh_pause(three, "set", "k", "v", "--timeout", "300ms")
         assert late == 4
         assert "may have happened" in told
-        named = re.search(r"repeat it as ([0-9a-f-]+)", told, re.IGNORECASE)
+        named = re.search(r"repeat it with --repeat ([0-9a-f-]+)", told, re.IGNORECASE)
         assert named
         eventually(lambda: three.states()["n1"]["alive"] == ["n1", "n2", "n3"], "all are back")
         again = three.invoke("set", "k", "v", "--repeat", named[1], "-o", "json")
@@ -175,6 +175,34 @@ def test_ports_that_are_taken_are_named_and_nothing_is_written(tmp_path: Path) -
     assert f"127.0.0.1:{port + 1}: something listens there already" in refused.stderr
     assert f"127.0.0.1:{port} " not in refused.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_nodes_and_metrics_at_one_port_are_named_and_nothing_is_written(tmp_path: Path) -> None:
+    port = free_ports(4)
+    data = ("--dir", str(tmp_path / "data"), "--port", str(port))
+    refused = invoke("up", *data, "--metrics", str(port + 2))
+    assert (refused.code, refused.stdout) == (2, b"")
+    assert f"two would listen at one address: 127.0.0.1:{port + 2}: the metrics of n1 and n3. Choose" in (
+        refused.stderr
+    )
+    assert not (tmp_path / "data").exists()
+    with running("up", *data, "--nodes", "2", "--metrics", str(port + 2)) as up:
+        up.wait_for("^ready$", up.stdout)
+
+
+def test_what_a_node_refuses_to_start_with_is_said_and_not_to_start_it_again(tmp_path: Path) -> None:
+    with cluster(tmp_path, nodes=1) as one:
+        assert one.invoke("set", "k", "v").code == 0
+    file = tmp_path / "n1.toml"
+    was = file.read_text()
+    file.write_text(was.replace("partitions = 64", "partitions = 32"))
+    assert file.read_text() != was
+    with running("up", "--dir", str(tmp_path)) as up:
+        assert up.end() == 3
+    (told,) = [line for line in up.stderr if line.startswith("n1 did")]
+    assert told.startswith(f"n1 did not start: the store in {tmp_path}/n1 was written under other settings")
+    assert "partitions: 32 in the configuration, 64 in the store" in told
+    assert not any("Bring it back" in line for line in up.stderr)
 
 
 def test_a_store_that_is_in_use_ends_serve_with_3_and_the_reason(tmp_path: Path) -> None:

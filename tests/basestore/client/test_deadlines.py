@@ -244,7 +244,7 @@ class TestConnecting:
 @pytest.mark.parametrize(
     ("fault", "seen"),
     [
-        ("refused", "connection refused. Nothing listens there: see how its process ended"),
+        ("refused", "connection refused. Nothing listens there: see how its process ended (its log has"),
         ("silent", "it takes connections, but says nothing in time. Its process is there"),
         ("stopped", "it takes connections, but says nothing in time. Its process is there"),
         ("black hole", "no connection in time. Its machine is down, or the network"),

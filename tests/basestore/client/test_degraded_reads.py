@@ -80,7 +80,7 @@ def test_a_degraded_answer_of_which_nobody_knows_how_stale_it_is_makes_no_sense(
 
 @flavours
 def test_an_error_says_all_that_its_node_said(flavour: str) -> None:
-    text = "unavailable: 2 replicas are required and 1 are alive. A read at one will not do instead"
+    text = "unavailable: 2 replicas are required and 1 is alive. A read at one will not do instead"
 
     async def body(store: Any) -> None:
         with pytest.raises(Unavailable) as failed:

@@ -221,6 +221,7 @@ def test_nothing_is_deferred_before_no_older_release_can_come_to_read_it() -> No
     world = upgraded()
     told = refusal(world)
     assert "the cluster's feature level is 8, and this needs 9 (all nodes speak it by now)" in told
+    assert "and none is kept from that by `wire_highest` in its file: `basestore upgrade finish`" in told
     assert told.endswith("`basestore upgrade finish`. Until then write without defer")
     roll(world, 1, OLD)
     assert "this needs 9 (n2 speaks no version above 8)" in refusal(world)

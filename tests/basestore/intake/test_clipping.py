@@ -111,6 +111,14 @@ def test_many_are_let_in_as_far_as_there_is_room_and_each_of_the_rest_is_told_wh
     assert [world.values(str(number))[0] for number in range(6)] == [b"v"] * 4 + [None] * 2
 
 
+def test_a_limit_of_one_is_said_as_one() -> None:
+    world = limited(1)
+    calls = [world.get(0, "k") for _ in range(2)]
+    world.settle()
+    with pytest.raises(Overloaded, match="takes 1 request a second for bucket"):
+        calls[1].read()
+
+
 def test_what_is_refused_comes_through_when_it_was_told_to_come() -> None:
     world = limited(0, 2)
     calls = [world.get(0, "k") for _ in range(3)]

@@ -22,9 +22,10 @@ def test_what_is_asked_in_words_that_all_know_is_said_as_it_is() -> None:
 def test_what_an_older_node_does_not_know_is_named() -> None:
     asked = SET._replace(defer=True)
     assert speakable([asked], WIRE_HIGHEST) == [asked]
-    told = rf"speaks version {WIRE_LOWEST} of the wire, and `defer` needs 9; nothing was sent. Upgrade"
-    with pytest.raises(InvalidRequest, match=told):
+    told = rf"speaks version {WIRE_LOWEST} of the wire, and `defer` needs 9; nothing was sent. Where `wire_"
+    with pytest.raises(InvalidRequest, match=told) as refused:
         speakable([SCAN, asked], WIRE_LOWEST)
+    assert "end the upgrade with `basestore upgrade finish`" in str(refused.value)
 
 
 def test_that_a_read_is_not_to_be_degraded_need_not_be_said_to_who_never_does() -> None:
