@@ -13,6 +13,7 @@ from basestore.config import ClusterConfig, Member, NodeConfig, parse_address
 from basestore.consistency import Level
 from basestore.errors import ConfigurationError, StorageError
 from basestore.protocol.client import Set
+from basestore.protocol.limits import WIRE_HIGHEST, WIRE_LOWEST
 from basestore.repair.rule import Rule
 from basestore.server import service
 from basestore.server.clock import instant
@@ -177,3 +178,14 @@ def test_that_a_bucket_is_let_go_is_told(config: NodeConfig, caplog: pytest.LogC
     told = [text for text in caplog.messages if "typo" in text]
     bound = "bound to its rule, last-write-wins, no more"
     assert told == [f"n1: the store holds nothing of bucket typo, and is {bound}"]
+
+
+@pytest.mark.parametrize(
+    ("highest", "told"), [(WIRE_LOWEST, f"{WIRE_LOWEST} to {WIRE_HIGHEST}"), (WIRE_HIGHEST, None)]
+)
+def test_what_its_release_speaks_is_told_where_the_file_allows_less(
+    config: NodeConfig, highest: int, told: str | None
+) -> None:
+    opened = Service(replace(config, wire_highest=highest))
+    trio.run(run_briefly, opened)
+    assert opened.node.report.facts().get("release wire") == told
