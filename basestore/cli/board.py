@@ -19,6 +19,7 @@ from basestore.metrics import DEGRADED, FAILURES, LEVELS, OPERATIONS, REPAIRS, H
 from basestore.results.nodes import NodeState, Pressure
 
 NONE = "-"
+_WRITES = ("set", "delete")
 _BEATEN = ("superseded", "lost")
 _SELDOM = ("delete", "scan")
 _AT_DOOR = ("offered", "admitted", "shed")
@@ -151,6 +152,8 @@ def by_level(views: Iterable[View]) -> dict[tuple[str, str], _Line]:
     lines: dict[tuple[str, str], _Line] = {}
     for view in views:
         for operation, level, series in view.done.series():
+            if operation not in _WRITES and level == LEVELS[0] and not any(series.outcomes.values()):
+                continue  # no read can ask for it: there is only when it would have been met
             line = lines.setdefault((operation, level), _Line())
             line.per_s += view.rate(sum(series.outcomes.values())) or 0.0
             line.beaten_per_s += view.rate(sum(series.outcomes.get(name, 0) for name in _BEATEN)) or 0.0
@@ -274,7 +277,7 @@ def _requests(views: Sequence[View], wide: bool) -> Table:
             view.state.node,
             *(_number(view.rate(view.requests(operation))) for operation in OPERATIONS),
             Text(_number(failed), "red" if failed else ""),
-            *_times(view.durations("set", "delete")),
+            *_times(view.durations(*_WRITES)),
             *_times(view.durations("get")),
         )
     return table.table

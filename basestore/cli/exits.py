@@ -51,21 +51,26 @@ def tell(error: BasestoreError, *, as_json: bool) -> int:
     """Say on stderr what went wrong, and return the exit code for it. As JSON: `error` (its type),
     `message`, `definite` (nothing can have happened), `version` and `identity` (to repeat a write with),
     `retry_after` (seconds, of what is overloaded; null where nobody has said when to try again)."""
+    message, retry_after = str(error), getattr(error, "retry_after", 0.0)
+    if retry_after and "ry again in" not in message:
+        when = f"Try again in {retry_after:.3g} s"
+        known = "Try again later" in message
+        message = message.replace("Try again later", when) if known else f"{message}. {when}"
     if as_json:
         version, identity = getattr(error, "version", None), getattr(error, "identity", None)
         facts = {
             "error": type(error).__name__,
-            "message": str(error),
+            "message": message,
             "definite": error.definite,
             "version": None if version is None else str(version),
             "identity": None if identity is None else str(identity),
-            "retry_after": getattr(error, "retry_after", None) or None,
+            "retry_after": retry_after or None,
         }
         say(json.dumps(facts))
     else:
         identity = getattr(error, "identity", None)
         # By its option: what an error says is for programs too, where it is `repeat`.
-        say_error(str(error).replace(f"epeat it as {identity}", f"epeat it with --repeat {identity}"))
+        say_error(message.replace(f"epeat it as {identity}", f"epeat it with --repeat {identity}"))
     return exit_code_of(error)
 
 

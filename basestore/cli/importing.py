@@ -4,7 +4,8 @@
     retry    the rows whose write failed last time, each as itself. Where what became of it cannot be known,
              and the key holds nothing, or a write older than it can be, it is written anew; what is newer
              stays, and the row is counted as superseded by it
-    go on    batch after batch; after each, the checkpoint
+    go on    batch after batch; after each, the checkpoint. What is refused as overloaded waits, and is asked
+             for again when the node says (`pacing.py`); meanwhile it stands in the checkpoint as failed
     end      the counts; the checkpoint goes if there is nothing to come back for
 
 It neither goes on nor ends behind rows that may be gone with a disk (`losses.py`).
@@ -15,9 +16,11 @@ then be the one that stays. How a file is read is `rows.py`, how a checkpoint is
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -29,45 +32,27 @@ from basestore.cli.options import Target, duration, share
 from basestore.cli.requests import open_store
 
 if TYPE_CHECKING:
-    from basestore.cli.checkpoint import Checkpoint
-    from basestore.cli.rows import Malformed, Position, Row
+    from basestore.cli.checkpoint import Checkpoint, Failed
+    from basestore.cli.pacing import Round
+    from basestore.cli.rows import Malformed, Position, Row, Source
     from basestore.errors import RequestFailed
     from basestore.results.cluster_view import Obstacle
     from basestore.results.receipts import Receipt
     from basestore.sync import SyncStore
 
-BATCH_ROWS = 256
-BATCH_BYTES = 1 << 20
 FAILED_MAX = 10_000
 SHOWN_MAX = 10
-_FORMATS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "ndjson"}
+SAID_EVERY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Options:
     """What the caller said beside the target."""
 
-    file: Path | None
-    format: str
-    key: str | None
-    value: str | None
+    source: "Source"
     ttl_s: float | None
     checkpoint: Path | None
     restart: bool
-
-    @property
-    def resumable(self) -> bool:
-        """Whether the file can be read again; stdin and named pipes cannot."""
-        return self.file is not None and self.file.is_file()
-
-    def read(self, source: BinaryIO, position: "Position") -> "Iterator[Row | Malformed]":
-        """The rows of the file from a position on, or all that a pipe still has."""
-        from basestore.cli.rows import Columns, read_csv, read_ndjson
-
-        start = position if self.resumable else None
-        if self.key is None:
-            return read_ndjson(source, start)
-        return read_csv(source, Columns(self.key, self.value), start)
 
 
 @click.command("import")
@@ -107,42 +92,13 @@ def import_command(
     An import that was stopped, or in which writes failed, goes on when the same command is given
     again. Malformed lines are counted and passed over. Exit code: that of the worst row.
     """
-    path = None if str(file) == "-" else file
-    options = _Options(path, _format(path, form), key, value, ttl, checkpoint, restart)
-    _check(options)
-    with open_store(target, bulk=True) as store, _open(options.file) as source:
-        return _Import(target, options, store, source).run()
+    from basestore.cli.rows import Source
 
-
-def _format(file: Path | None, form: str | None) -> str:
-    if form is not None:
-        return form
-    known = "ndjson" if file is None else _FORMATS.get(file.suffix.lower())
-    if known is None:
-        raise click.UsageError(f"What {file} holds is not clear from its name. Say --format ndjson or csv.")
-    return known
-
-
-def _check(options: _Options) -> None:
-    if options.format == "csv" and options.key is None:
-        raise click.UsageError("Which column is the key? Say --key COLUMN.")
-    if options.format == "ndjson" and (options.key or options.value):
-        raise click.UsageError("--key and --value are for CSV; NDJSON names its keys. Leave them out.")
-    if not options.resumable and (options.checkpoint or options.restart):
+    source = Source.of(file, form, key, value)
+    if not source.resumable and (checkpoint or restart):
         raise click.UsageError("A pipe cannot be read again: --checkpoint and --restart need a FILE.")
-
-
-@contextmanager
-def _open(file: Path | None) -> Iterator[BinaryIO]:
-    if file is None:
-        yield sys.stdin.buffer
-        return
-    try:
-        source = file.open("rb")
-    except OSError as error:
-        raise click.UsageError(f"{file} cannot be read: {error}. Name a file that can.") from error
-    with source:
-        yield source
+    with open_store(target, bulk=True) as store, source.open() as opened:
+        return _Import(target, _Options(source, ttl, checkpoint, restart), store, opened).run()
 
 
 class _Import:
@@ -151,12 +107,18 @@ class _Import:
     def __init__(self, target: Target, options: _Options, store: "SyncStore", source: BinaryIO) -> None:
         """Begin: find out where to go on."""
         from basestore.cli.checkpoint import Progress
+        from basestore.cli.pacing import Pace
 
         self._target = target
         self._options = options
         self._store = store
         self._source = source
         self._shown = 0
+        self._pace = Pace(store, target.bucket, options.ttl_s)
+        self._waiting: list[Failed] = []  # of the rows that are being written, those to be asked for again
+        self._said_s: float | None = None  # when it was last said that rows wait
+        self._bar: Any = None
+        self._reached = 0  # bytes of the file, as the bar shows
         self._checkpoint = self._find_checkpoint()
         self._progress: Progress = (self._checkpoint and self._checkpoint.load()) or Progress()
         self._resumed = self._progress.position.line if self._progress.position.offset else None
@@ -164,17 +126,17 @@ class _Import:
     def _find_checkpoint(self) -> "Checkpoint | None":
         from basestore.cli.checkpoint import Checkpoint, identity
 
-        options = self._options
-        if options.file is None or not options.resumable:
+        options, source = self._options, self._options.source
+        if source.file is None or not source.resumable:
             return None
         settings = {
             "cluster": self._store.cluster_id(),
             "bucket": self._target.bucket,
-            "format": options.format,
-            "key column": options.key,
-            "value column": options.value,
+            "format": source.format,
+            "key column": source.key,
+            "value column": source.value,
         }
-        path = options.checkpoint or options.file.with_name(options.file.name + ".basestore-progress")
+        path = options.checkpoint or source.file.with_name(source.file.name + ".basestore-progress")
         checkpoint = Checkpoint(path, identity(self._source, settings))
         if options.restart:
             checkpoint.remove()
@@ -213,99 +175,126 @@ class _Import:
 
     def _retry(self) -> None:
         """Write the rows that failed before."""
-        from basestore.cli.rows import Row
-        from basestore.errors import OutcomeUnknown
+        from basestore.cli.rows import batches
 
-        progress = self._progress
-        for count, failed in enumerate(list(progress.failed), 1):
-            row = next(self._options.read(self._source, failed.position))
-            assert isinstance(row, Row)  # it was one before, and the file is the same
-            after_ms, result = failed.after_ms, self._set(row, failed.identity)
-            # Removed first, for `_count` puts it back if it fails again.
-            progress.failed.remove(failed)
-            if not isinstance(result, OutcomeUnknown):
-                self._count([row], [result], after_ms)
-            elif result.found is not None and result.found.wall_ms > after_ms:
-                progress.superseded += 1  # wherever its own write came to lie, this one is later
-            else:
-                after_ms = progress.newest_ms
-                self._count([row], [self._set(row, None)], after_ms)
-            if count % BATCH_ROWS == 0:
-                self._save()
+        for nothing_done, together in groupby(
+            list(self._progress.failed), lambda each: each.identity is None
+        ):
+            if not nothing_done:
+                for failed in together:
+                    self._repeat(failed)
+                continue
+            for batch in batches(map(self._row_of, together)):
+                starts = {row.start for row in batch}
+                failed_before, self._progress.failed = self._progress.failed, []
+                for failed in failed_before:
+                    (self._waiting if failed.position in starts else self._progress.failed).append(failed)
+                self._write(batch, self._progress.position)
         if self._resumed is not None:
             self._save()
 
-    def _set(self, row: "Row", repeat: str | None) -> "Receipt | RequestFailed":
-        from basestore.errors import RequestFailed
+    def _row_of(self, failed: "Failed") -> "Row":
+        from basestore.cli.rows import Row
 
-        bucket, ttl_s = self._target.bucket, self._options.ttl_s
-        try:
-            return self._store.set(row.key, row.value, bucket=bucket, ttl=ttl_s, repeat=repeat)
-        except RequestFailed as error:
-            return error
+        row = next(self._options.source.read(self._source, failed.position))
+        assert isinstance(row, Row)  # it was one before, and the file is the same
+        return row
+
+    def _repeat(self, failed: "Failed") -> None:
+        """Write a row as the write whose outcome is not known."""
+        from basestore.errors import OutcomeUnknown, RequestFailed
+
+        progress, row, after_ms = self._progress, self._row_of(failed), failed.after_ms
+        result = self._set(row, failed.identity)
+        if isinstance(result, OutcomeUnknown):
+            if result.found is not None and result.found.wall_ms > after_ms:
+                progress.failed.remove(failed)
+                progress.superseded += 1  # wherever its own write came to lie, this one is later
+                return
+            after_ms = progress.newest_ms
+            result = self._set(row, None)
+        elif isinstance(result, RequestFailed) and result.definite:
+            self._show(row.start, row.end, str(result))
+            return  # this attempt did nothing: what is not known of the one before stays so
+        # Removed only now, for a pause may be interrupted; `_count` puts it back if it has failed again.
+        progress.failed.remove(failed)
+        self._count([row], [result], after_ms)
+
+    def _set(self, row: "Row", repeat: str | None) -> "Receipt | RequestFailed":
+        result: Receipt | RequestFailed
+        for told in self._pace.set(row, repeat):
+            if told.waiting:
+                self._save()
+                self._report(told)
+            else:
+                (result,) = told.results
+        return result
 
     def _hear_time(self, wall_ms: int) -> None:
         self._progress.newest_ms = max(self._progress.newest_ms, wall_ms)
 
     def _go_on(self) -> None:
         """Write the rows behind the progress, a batch at a time."""
-        with self._bar() as bar:
-            done = 0
-            for batch in self._batches():
-                self._write(batch)
-                if bar is not None:
-                    bar.update(self._progress.position.offset - done)
-                    done = self._progress.position.offset
+        from basestore.cli.pacing import PATIENCE_S
+        from basestore.cli.rows import batches
+
+        with self._watched() as self._bar:
+            for batch in batches(self._options.source.read(self._source, self._progress.position)):
+                self._write(batch, batch[-1].end)
                 if len(self._progress.failed) >= FAILED_MAX:
                     exits.say(
                         f"{FAILED_MAX} writes have failed: the import stops. Look at `basestore status`."
                     )
                     return
+                if self._pace.stalled:
+                    exits.say(
+                        f"For {PATIENCE_S:.0f} s all was refused as overloaded: the import stops. Look at "
+                        f"`basestore status`."
+                    )
+                    return
 
-    def _bar(self) -> Any:
+    def _watched(self) -> Any:
         """A progress bar over the bytes of the file, where someone watches."""
-        file = self._options.file
-        if file is None or not self._options.resumable or not sys.stderr.isatty():
+        file = self._options.source.file
+        if file is None or not self._options.source.resumable or not sys.stderr.isatty():
             return nullcontext()
         size = file.stat().st_size
         return click.progressbar(length=size, label="importing", file=sys.stderr)
 
-    def _batches(self) -> "Iterator[list[Row | Malformed]]":
-        from basestore.cli.rows import Row
-
-        batch: list[Row | Malformed] = []
-        size = 0
-        for row in self._options.read(self._source, self._progress.position):
-            batch.append(row)
-            size += len(row.key) + len(row.value) if isinstance(row, Row) else 0
-            if len(batch) >= BATCH_ROWS or size >= BATCH_BYTES:
-                yield batch
-                batch, size = [], 0
-        if batch:
-            yield batch
-
-    def _write(self, batch: "Sequence[Row | Malformed]") -> None:
+    def _write(self, batch: "Sequence[Row | Malformed]", end: "Position") -> None:
+        """Write these rows; behind them the progress is at `end`."""
+        from basestore.cli.checkpoint import Failed
         from basestore.cli.rows import Malformed, Row
-        from basestore.errors import RequestFailed
 
-        rows = [row for row in batch if isinstance(row, Row)]
-        results = []
-        for result in self._store.set_many(
-            ((row.key, row.value) for row in rows), bucket=self._target.bucket, ttl=self._options.ttl_s
-        ):
-            if isinstance(result, Exception) and not isinstance(result, RequestFailed):
-                # The batch is not counted, nor its position kept: the same rows are written again, as far as
-                # they were.
-                raise result  # no node, or a wrong request: so would be all others
-            results.append(result)
-        for row in batch:
-            if isinstance(row, Malformed):
-                self._progress.malformed += 1
-                self._show(row.start, row.end, row.reason)
-        self._count(rows, results, self._progress.newest_ms)
-        # Last, and saved at once: a stop before it repeats the batch, one after it leaves nothing out.
-        self._progress.position = batch[-1].end
-        self._save()
+        progress = self._progress
+        malformed = [row for row in batch if isinstance(row, Malformed)]
+        for told in self._pace.set_many([row for row in batch if isinstance(row, Row)]):
+            progress.malformed += len(malformed)
+            while malformed:
+                wrong = malformed.pop(0)
+                self._show(wrong.start, wrong.end, wrong.reason)
+            self._waiting = [Failed(row.start, None, True, progress.newest_ms) for row in told.waiting]
+            progress.superseded += told.overtaken
+            self._count(told.rows, told.results, progress.newest_ms)
+            # Last, and saved at once: a stop before it repeats the rows, one after it leaves nothing out.
+            progress.position = end
+            self._save()
+            self._report(told)
+
+    def _report(self, told: "Round") -> None:
+        """Say how far it is: on the bar, or now and then where rows wait and there is none; why, at first."""
+        if self._bar is not None:
+            waiting = sum(row.end.offset - row.start.offset for row in told.waiting)
+            reached = self._progress.position.offset - waiting
+            self._bar.update(reached - self._reached)
+            self._reached = reached
+        now_s = time.monotonic()
+        if told.waiting and self._said_s is None:
+            exits.say(f"Not all is taken at once. What is refused is asked for again in time: {told.why}")
+            self._said_s = now_s
+        elif told.waiting and self._bar is None and now_s >= (self._said_s or 0.0) + SAID_EVERY_S:
+            exits.say(f"At line {self._progress.position.line}: {self._progress.stored} stored so far.")
+            self._said_s = now_s
 
     def _count(
         self, rows: "Sequence[Row]", results: "Sequence[Receipt | RequestFailed]", after_ms: int
@@ -332,7 +321,7 @@ class _Import:
                 progress.superseded += 1
             else:
                 lost.append(row)
-        same = self._already_there(lost)
+        same = self._already_there(lost) if lost else 0
         progress.stored += same
         progress.lost += len(lost) - same
 
@@ -344,15 +333,16 @@ class _Import:
         from basestore.results.receipts import ReadResult
 
         level = max(level_of(self._target.consistency), Level.ONE)
-        found = self._store.get_many([row.key for row in rows], bucket=self._target.bucket, consistency=level)
         return sum(
             isinstance(result, ReadResult) and result.value == row.value
-            for row, result in zip(rows, found, strict=True)
+            for told in self._pace.get_many(rows, level)
+            for row, result in zip(told.rows, told.results, strict=True)
         )
 
     def _save(self) -> None:
         if self._checkpoint is not None:
-            self._checkpoint.save(self._progress)
+            failed = self._progress.failed + self._waiting
+            self._checkpoint.save(replace(self._progress, failed=failed))
 
     def _show(self, start: "Position", end: "Position", reason: str) -> None:
         self._shown += 1
@@ -369,7 +359,7 @@ class _Import:
             "stored": progress.stored,
             "superseded": progress.superseded,
             "lost": progress.lost,
-            "failed": len(progress.failed),
+            "failed": len(progress.failed) + len(self._waiting),
             "malformed": progress.malformed,
         }
         if self._target.json:
@@ -380,6 +370,10 @@ class _Import:
             exits.say(
                 f"The import is not complete. Give the same command again: it goes on behind line "
                 f"{progress.position.line - 1} and repeats what failed."
+            )
+        if progress.malformed:
+            exits.say(
+                "Malformed lines were passed over. Correct them, and import them from a file of their own."
             )
         if progress.superseded or progress.lost:
             exits.say(

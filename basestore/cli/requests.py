@@ -1,7 +1,8 @@
 """Requests: the commands set, get, delete and scan, one connection each, through the blocking client.
 
 Owns what they print: a value as it is, a receipt in words or as JSON, remarks on stderr. It tries nothing
-again: whoever repeats a write names its identity. `open_store` is how all other commands reach a cluster.
+again unless --retry is given: whoever repeats a write later names its identity. `open_store` is how all other
+commands reach a cluster.
 """
 
 import json
@@ -41,6 +42,12 @@ _SESSION = click.option(
     help="Keep in FILE what was seen, and be shown nothing older than what other commands with this FILE "
     "have seen or written, at any level and node. It is made if it does not exist.",
 )
+_RETRY = click.option(
+    "--retry",
+    is_flag=True,
+    help="Within --timeout, ask again if the node is overloaded, when it says, or if it does not answer. A "
+    "write happens once.",
+)
 _SHARED = ("endpoint", "consistency", "bucket", "timeout", "output")
 
 
@@ -69,16 +76,16 @@ def with_file(reason: str, name: str, states: "Sequence[NodeState]") -> str:
 
 
 @contextmanager
-def _open(target: Target, session: Path | None) -> Iterator["SyncStore"]:
+def _open(target: Target, session: Path | None, retry: bool) -> Iterator["SyncStore"]:
     """A store on the target's cluster, in the session of a file if one is named."""
     with open_store(target) as store:
         if session is None:
-            yield store
+            yield store.retrying() if retry else store
         else:
             from basestore.cli.sessions import open_session
 
             with open_session(store, session) as within:
-                yield within
+                yield within.retrying() if retry else within
 
 
 @contextmanager
@@ -99,6 +106,7 @@ def _writing() -> Iterator[None]:
 @click.option("--ttl", type=duration, help="How long the value lives, as 90s or 7d. [default: forever]")
 @_REPEAT
 @_DEFER
+@_RETRY
 @_SESSION
 def set_command(
     target: Target,
@@ -108,6 +116,7 @@ def set_command(
     ttl: float | None,
     repeat: str | None,
     defer: bool,
+    retry: bool,
     session: Path | None,
 ) -> int:
     """Write VALUE under KEY, and print the receipt.
@@ -116,7 +125,7 @@ def set_command(
     Put -- before a key or value that begins with a dash.
     """
     content = _content(value, file)
-    with _writing(), _open(target, session) as store:
+    with _writing(), _open(target, session, retry) as store:
         receipt = store.set(key, content, bucket=target.bucket, ttl=ttl, repeat=repeat, defer=defer)
         return _show_receipt(target, receipt, "stored")
 
@@ -143,10 +152,13 @@ def _content(value: bytes | None, file: BinaryIO | None) -> bytes:
 @click.argument("key", type=data)
 @_REPEAT
 @_DEFER
+@_RETRY
 @_SESSION
-def delete_command(target: Target, key: bytes, repeat: str | None, defer: bool, session: Path | None) -> int:
+def delete_command(
+    target: Target, key: bytes, repeat: str | None, defer: bool, retry: bool, session: Path | None
+) -> int:
     """Delete KEY, and print the receipt. That the key is not there is no error."""
-    with _writing(), _open(target, session) as store:
+    with _writing(), _open(target, session, retry) as store:
         receipt = store.delete(key, bucket=target.bucket, repeat=repeat, defer=defer)
         return _show_receipt(target, receipt, "deleted")
 
@@ -200,6 +212,7 @@ def receipt_line(receipt: "Receipt", done: str) -> str:
     help="If so many replicas do not answer, read at one, unless that may be staler than this, as 60s; 0 for "
     "never, where a node does so for the bucket.",
 )
+@_RETRY
 @_SESSION
 def get_command(
     target: Target,
@@ -209,6 +222,7 @@ def get_command(
     staleness: bool,
     max_staleness: float | None,
     degrade: float | None,
+    retry: bool,
     session: Path | None,
 ) -> int:
     """Print the value of KEY.
@@ -222,7 +236,7 @@ def get_command(
     from basestore.consistency import Level
 
     level = level_of(target.consistency) if target.chosen else Level.ONE if weak else None
-    with _open(target, session) as store:
+    with _open(target, session, retry) as store:
         result = store.get(
             key, bucket=target.bucket, consistency=level, repair=not weak, staleness=staleness,
             max_staleness=max_staleness, degrade=degrade,
@@ -274,9 +288,16 @@ def _absence(target: Target, key: bytes, result: "ReadResult") -> str:
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after so many keys.")
 @click.option("--after", type=data, default="", help="Go on behind this key, where a scan broke off.")
 @click.option("--keys-only", is_flag=True, help="Leave the values out.")
+@_RETRY
 @_SESSION
 def scan_command(
-    target: Target, prefix: bytes, limit: int | None, after: bytes, keys_only: bool, session: Path | None
+    target: Target,
+    prefix: bytes,
+    limit: int | None,
+    after: bytes,
+    keys_only: bool,
+    retry: bool,
+    session: Path | None,
 ) -> int:
     """Print keys and values, ordered by key.
 
@@ -285,7 +306,7 @@ def scan_command(
     line, with key, key_encoding, value, encoding, version and expires_ms, of which `basestore import`
     reads back keys and values; what it writes expires only by its own --ttl.
     """
-    with _open(target, session) as store:
+    with _open(target, session, retry) as store:
         for item in store.scan(prefix, bucket=target.bucket, limit=limit, after=after):
             line = _json_line(item, keys_only) if target.json else _text_line(item, keys_only)
             sys.stdout.write(line + "\n")

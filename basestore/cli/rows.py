@@ -8,8 +8,11 @@ is a `Malformed` value, and reading goes on behind it. Writes nothing, and asks 
 import base64
 import csv
 import json
-from collections.abc import Iterator
-from typing import Any, BinaryIO, NamedTuple, NoReturn
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, NoReturn, Self, TypeVar
 
 import click
 
@@ -18,6 +21,25 @@ from basestore.client.arguments import key_bytes
 from basestore.protocol.limits import VALUE_BYTES_MAX
 
 LINE_BYTES_MAX = 8 << 20
+BATCH_ROWS = 256
+BATCH_BYTES = 1 << 20
+_FORMATS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "ndjson"}
+_EXAMPLE = 'one object a line, as {"key": "k", "value": "v"}'
+_WRONG = {  # what begins what the parser says, and the same for whoever has written the line
+    "Expecting value": 'a value is missing, or is no JSON: a string stands in double quotes ("v")',
+    "Expecting property name": 'a name in double quotes is missing (behind the last value no "," stands)',
+    "Expecting ':'": 'a ":" is missing behind the name',
+    "Expecting ','": 'a "," or the closing bracket is missing',
+    "Illegal trailing comma": 'a "," stands before the closing bracket; leave it out',
+    "Unterminated string": "a string begins, and its closing double quote is missing",
+    "Invalid control character": "a control character stands in a string; write it as \\t or \\u0009",
+    "Invalid \\": "a backslash stands before what it cannot escape; write a backslash itself as \\\\",
+    "Extra data": "something follows the object; write one object a line",
+}
+_NO_CSV = {
+    "expected after": 'a quoted field has ended, and no "," follows; write a quote within it as ""',
+    "unexpected end": "a quoted field has no closing quote",
+}
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -46,6 +68,23 @@ class Malformed(NamedTuple):
     start: Position
     end: Position
     reason: str
+
+
+_Line = TypeVar("_Line", Row, Row | Malformed)
+
+
+def batches(rows: Iterable[_Line]) -> Iterator[list[_Line]]:
+    """As many as are written at a time."""
+    batch: list[_Line] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += len(row.key) + len(row.value) if isinstance(row, Row) else 0
+        if len(batch) >= BATCH_ROWS or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 class _Lines:
@@ -102,14 +141,18 @@ def read_ndjson(source: BinaryIO, position: Position | None = None) -> Iterator[
 
 def _parse_object(line: bytes) -> tuple[bytes, bytes]:
     """Key and value of one JSON object; ValueError says what is wrong with it."""
-    fields = json.loads(line.decode(), parse_constant=_refuse_constant)
+    text_line = line.decode()
+    try:
+        fields = json.loads(text_line, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise ValueError(_not_json(text_line, error)) from error
     if not isinstance(fields, dict):
-        raise ValueError("it is not a JSON object")
+        raise ValueError(f"it is JSON, but no object; write {_EXAMPLE}")
     for name in ("key", "value"):
         if name not in fields:
-            raise ValueError(f"it has no {name!r}")
+            raise ValueError(f'it has no "{name}"; write {_EXAMPLE}')
     if not isinstance(fields["key"], str):
-        raise ValueError("its key is not a string")
+        raise ValueError("its key is not a string; write it in double quotes")
     key = _decode("key_encoding", fields["key"], fields.get("key_encoding"))
     value = fields["value"]
     if not isinstance(value, str):
@@ -118,15 +161,28 @@ def _parse_object(line: bytes) -> tuple[bytes, bytes]:
     return _checked(key, _decode("encoding", value, fields.get("encoding")))
 
 
+def _not_json(line: str, error: json.JSONDecodeError) -> str:
+    """What is wrong with a line, and what to write."""
+    if not line.lstrip().startswith("{"):
+        return f"it is not a JSON object; write {_EXAMPLE}"
+    if error.pos >= len(line.rstrip()):
+        return "it ends before its JSON object does; an object has to stand on one line"
+    said = next((words for begin, words in _WRONG.items() if error.msg.startswith(begin)), error.msg)
+    return f"it is not JSON: at character {error.pos + 1} {said}"
+
+
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+    raise ValueError(f"{name} is not JSON; write null, or a string in double quotes")
 
 
 def _decode(field: str, content: str, encoding: Any) -> bytes:
     if encoding is None or encoding == "utf8":
         return content.encode()
     if encoding == "base64":
-        return base64.b64decode(content, validate=True)
+        try:
+            return base64.b64decode(content, validate=True)
+        except ValueError as error:
+            raise ValueError(f"{field} says base64, and it is not ({error})") from error
     raise ValueError(f"its {field} is {encoding!r}; use utf8 or base64")
 
 
@@ -139,6 +195,10 @@ def _checked(key: bytes, value: bytes) -> tuple[bytes, bytes]:
 def _reason(error: Exception) -> str:
     if isinstance(error, UnicodeError):
         return "it is not UTF-8"
+    if isinstance(error, csv.Error):
+        return next(
+            (words for part, words in _NO_CSV.items() if part in str(error)), f"it is no CSV: {error}"
+        )
     return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
@@ -205,3 +265,51 @@ def _parse_fields(header: list[str], fields: list[str], columns: Columns) -> tup
     named = dict(zip(header, fields, strict=True))
     value = text.compact(named) if columns.value is None else named[columns.value]
     return _checked(named[columns.key].encode(), value.encode())
+
+
+class Source(NamedTuple):
+    """What is to be read, and how. `file`: None for stdin; `key`, `value`: the columns of a CSV file."""
+
+    file: Path | None
+    format: str
+    key: str | None
+    value: str | None
+
+    @classmethod
+    def of(cls, file: Path, form: str | None, key: str | None, value: str | None) -> Self:
+        """What a caller has said; click.UsageError when that makes no sense."""
+        path = None if str(file) == "-" else file
+        known = form or ("ndjson" if path is None else _FORMATS.get(file.suffix.lower()))
+        if known is None:
+            raise click.UsageError(
+                f"What {file} holds is not clear from its name. Say --format ndjson or csv."
+            )
+        if known == "csv" and key is None:
+            raise click.UsageError("Which column is the key? Say --key COLUMN.")
+        if known == "ndjson" and (key or value):
+            raise click.UsageError("--key and --value are for CSV; NDJSON names its keys. Leave them out.")
+        return cls(path, known, key, value)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it can be read again; stdin and named pipes cannot."""
+        return self.file is not None and self.file.is_file()
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        if self.file is None:
+            yield sys.stdin.buffer
+            return
+        try:
+            opened = self.file.open("rb")
+        except OSError as error:
+            raise click.UsageError(f"{self.file} cannot be read: {error}. Name a file that can.") from error
+        with opened:
+            yield opened
+
+    def read(self, opened: BinaryIO, position: Position) -> Iterator[Row | Malformed]:
+        """The rows from a position on, or all that a pipe still has."""
+        start = position if self.resumable else None
+        if self.key is None:
+            return read_ndjson(opened, start)
+        return read_csv(opened, Columns(self.key, self.value), start)

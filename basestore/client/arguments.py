@@ -76,7 +76,8 @@ def repairs_of(repair: bool, level: Level, max_staleness: float | None) -> bool:
         raise InvalidRequest(f"repair must be True or False, not {repair!r:.80}")
     if not repair and level is not Level.ONE:
         raise InvalidRequest(
-            f"a read at {level.name.lower()} is made by repair. Read at one, or let it repair"
+            f"a read at level {level.name.lower()} cannot leave replicas that differ as they are, it repairs "
+            f"them: read at level one, or let it repair"
         )
     if max_staleness is not None and not repair:
         raise InvalidRequest("max_staleness may need a quorum, which repairs: give up one of the two")

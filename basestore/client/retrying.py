@@ -80,6 +80,11 @@ class Budget:
         return True
 
 
+def pause_of(asked_s: float, attempt: int, draw: Callable[[], float]) -> float:
+    """Before the attempt that follows this one, counted from 1."""
+    return asked_s + draw() * max(PAUSE_S, asked_s) * 2.0 ** (attempt - 1)
+
+
 class _Again:
     """Requests that have been asked before, under other ids."""
 
@@ -116,7 +121,7 @@ class Attempts:
             self._budget.fill()
         retried = bool(self._open) or (self._batch is None and isinstance(self._raised, NOTHING_DONE))
         asked_s = max((getattr(error, "retry_after", 0.0) for error in errors), default=0.0)
-        pause_s = asked_s + self._draw() * max(PAUSE_S, asked_s) * 2.0 ** (self._count - 1)
+        pause_s = pause_of(asked_s, self._count, self._draw)
         if not retried or now + pause_s >= self._deadline or not self._budget.take():
             self._end()
             return None

@@ -5,6 +5,7 @@ from rich.console import Console
 
 from basestore.cli.board import Sample, View, board, board_json, by_level
 from basestore.consistency import Level
+from basestore.errors import InvalidRequest
 from basestore.protocol.operator import Counters
 from basestore.results.nodes import down
 from tests.worlds.world import World
@@ -84,6 +85,21 @@ def test_of_a_node_that_is_down_only_the_reason_is_known() -> None:
         assert (shown["alive"], shown["records"], shown["hints_for"]) == (None, None, None)
     assert View.between(gone, sample(world, 0)).as_json()["requests_per_s"]["set"] is None
     assert board_json([View.between(None, gone)])["levels"] == []
+
+
+def test_of_reads_no_level_is_shown_at_which_there_are_none() -> None:
+    world = World(3)
+    earlier = sample(world, 0)
+    world.put(0, "k", "v")
+    world.look(0, "k")
+    world.run(1.0)
+    view = View.between(earlier, sample(world, 0))
+    shown = by_level([view])
+    assert ("set", "any") in shown  # when it would have been met
+    assert {level for operation, level in shown if operation == "get"} == {"one", "quorum"}
+    # Who asks for it all the same, with a client of their own, is refused; that is seen.
+    view.done.refused("get", Level.ANY.value, InvalidRequest.code)
+    assert by_level([view])["get", "any"].failed_per_s > 0
 
 
 def test_what_is_proven_is_told_by_its_age() -> None:

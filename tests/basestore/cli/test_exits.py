@@ -34,3 +34,17 @@ def test_where_nobody_has_said_when_it_is_null(capsys: pytest.CaptureFixture[str
     for error in (Overloaded("overloaded"), Unavailable(2, 1)):
         exits.tell(error, as_json=True)
         assert json.loads(capsys.readouterr().err)["retry_after"] is None
+
+
+@pytest.mark.parametrize(
+    "text", ["overloaded: by much. Try again later, or elsewhere", "overloaded: by much"]
+)
+def test_the_time_that_a_node_has_told_stands_in_the_words(
+    capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    error = Overloaded(text)
+    error.retry_after = 0.4
+    exits.tell(error, as_json=False)
+    shown = capsys.readouterr().err
+    assert shown.count("Try again in 0.4 s") == 1
+    assert "later" not in shown

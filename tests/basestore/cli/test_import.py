@@ -83,8 +83,32 @@ def test_malformed_lines_are_counted_and_named(three: Cluster, tmp_path: Path) -
     assert (result.code, result.text) == (3, "2 stored, 0 superseded, 0 lost, 0 failed, 9 malformed\n")
     for line in range(2, 11):
         assert f"line {line}: " in result.stderr
+    assert "Correct them, and import them from a file of their own" in result.stderr
     assert three.invoke("scan", "m/").text == "m/1\t1\nm/2\t2\n"
     assert _progress(file) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"key": "a", "value": }', "character 23 a value is missing"),
+        ('{key: "a"}', "character 2 a name in double quotes is missing"),
+        ('{"key" "a"}', 'character 8 a ":" is missing'),
+        ('{"key": "a" "value": 1}', 'character 13 a "," or the closing bracket is missing'),
+        ('{"key": "a", "value": "\t"}', "character 24 a control character stands in a string"),
+        ('{"key": "a", "value": "\\q"}', "character 24 a backslash stands before what it cannot escape"),
+        ('{"key": "a", "value": 1} {}', "character 26 something follows the object"),
+        ('{"key": "a", "value": "x', "it ends before its JSON object does"),
+        ("nonsense", 'not a JSON object; write one object a line, as {"key": "k", "value": "v"}'),
+        ("7", 'it is JSON, but no object; write one object a line, as {"key": "k", "value": "v"}'),
+        ('{"value": 1}', 'it has no "key"; write one object a line'),
+        ('{"key": "a", "value": "?", "encoding": "base64"}', "encoding says base64, and it is not"),
+    ],
+)
+def test_what_is_wrong_with_a_line_is_said_in_words(line: str, reason: str) -> None:
+    (malformed,) = read_ndjson(io.BytesIO(line.encode() + b"\n"))
+    assert isinstance(malformed, Malformed)
+    assert reason in malformed.reason
 
 
 def test_only_the_first_malformed_lines_are_shown(three: Cluster) -> None:
