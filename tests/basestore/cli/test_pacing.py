@@ -49,9 +49,9 @@ class Node:
         self.takes = takes
         self.pace = self.paced(self, "default", None)
 
-    def paced(self, *given: Any) -> Pace:
+    def paced(self, store: Any, bucket: str, ttl_s: float | None) -> Pace:
         return Pace(
-            *given, now=lambda: self.now_s, sleep=lambda seconds: self.pause(seconds), draw=lambda: 0.5
+            store, bucket, ttl_s, lambda: self.now_s, lambda pause_s: self.pause(pause_s), lambda: 0.5
         )
 
     def pause(self, seconds: float) -> None:
