@@ -159,7 +159,7 @@ def test_no_row_is_asked_for_before_another_of_its_key_that_stands_before_it() -
         nonlocal calls
         calls += 1
         if calls == 1:  # the later one of `a` may come sooner
-            return [Overloaded("full", after) for after in (0.4, 0.1, 0.1)]
+            return [Overloaded("full", after) for after in (2.0, 0.1, 0.1)]
         return [TAKEN for _ in keys]
 
     node = Node(takes)
@@ -298,3 +298,14 @@ def test_rows_that_failed_are_written_again_as_fast_as_they_are_taken(
     assert imported(node, file, monkeypatch) == exits.DONE
     assert sorted(node.stored) == [(row.key, row.value) for row in rows]
     assert node.now_s == pytest.approx(5.0, abs=1.0)
+
+
+def test_what_was_overtaken_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "rows.ndjson"
+    file.write_text('{"key": "a", "value": 0}\n{"key": "a", "value": 1}\n')
+    node = Node(lambda node, keys: [Overloaded("full", 0.1), TAKEN] if len(keys) == 2 else [TAKEN])
+    assert imported(node, file, monkeypatch) == exits.BEATEN
+    counts = json.loads(capsys.readouterr().out)
+    assert (counts["stored"], counts["superseded"], counts["failed"]) == (1, 1, 0)
