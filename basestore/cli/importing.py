@@ -290,7 +290,8 @@ class _Import:
             self._reached = reached
         now_s = time.monotonic()
         if told.waiting and self._said_s is None:
-            exits.say(f"Not all is taken at once. What is refused is asked for again in time: {told.why}")
+            why = str(told.why).partition(". Try again")[0]  # which it does
+            exits.say(f"Not all is taken at once. What is refused is asked for again in time: {why}.")
             self._said_s = now_s
         elif told.waiting and self._bar is None and now_s >= (self._said_s or 0.0) + SAID_EVERY_S:
             exits.say(f"At line {self._progress.position.line}: {self._progress.stored} stored so far.")
