@@ -147,7 +147,8 @@ class Unavailable(RequestFailed):
 
 class Overloaded(RequestFailed):
     """More is asked than can be done now, or than a limit lets through. Nothing was done; try again after
-    `retry_after` seconds where that is known, and otherwise when the caller likes (0.0)."""
+    `retry_after` seconds, if a node has refused it. Where the caller's own side sends no more at once, that
+    is not known (0.0)."""
 
     code = 3
     retry_after: float = 0.0
@@ -156,6 +157,12 @@ class Overloaded(RequestFailed):
         super().__init__(f"{text}. Try again in {retry_after:.3g} s" if retry_after else text)
         if retry_after:
             self.retry_after = retry_after
+
+    def come_again(self, retry_after: float) -> None:
+        """Say when, unless that is said."""
+        if not self.retry_after:
+            self.retry_after = retry_after
+            self.args = (str(self).replace("Try again later", f"Try again in {retry_after:.3g} s"),)
 
     def details(self) -> list[int | str]:
         return [math.ceil(self.retry_after * 1e3)] if self.retry_after else []

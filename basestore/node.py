@@ -17,9 +17,8 @@ Syncs may be as rare as the durability setting allows, but not while the node is
 driver breaks all links if `introductions.take_relink` says so, takes what lies in the outboxes that `ready`
 names, and clears `ready`: one that it cannot empty now is not named again, so it comes back to it by itself.
 
-No clock, no randomness, no sockets: time is the argument `now`, randomness `fresh`. So a whole cluster of
-real nodes runs in one process, on simulated networks, disks and clocks. Owns its rooms, and which of them a
-message is for. It is a peer of itself: what it says to its own replica, `step` takes from an outbox.
+Time is the argument `now`, randomness `fresh`: whole clusters run in one process, simulated. Owns its rooms,
+and which of them a message is for. It is a peer of itself: what it says to it, `step` takes from an outbox.
 """
 
 from collections.abc import Callable, Mapping
@@ -249,6 +248,7 @@ class Node:
         self.report.ticked, self.rest.ticked_s = now, now.monotonic
         self.operations.tick(now)
         self.context.load.brownout = self.intake.tick(now)
+        self.clipping.tick(now)
         self._sync_watch.tick(now)
         self.peers.note_disk(self.me, bool(self.group_commit.refusal))
         self.closed_stamps.hear_only_copies(self.me, self.hints.only_copies(), now)

@@ -23,6 +23,7 @@ _WRITES = ("set", "delete")
 _BEATEN = ("superseded", "lost")
 _SELDOM = ("delete", "scan")
 _AT_DOOR = ("offered", "admitted", "shed")
+_CLIPPED = ("clipped_by_bucket", "clipped_by_key")
 _DOOR_NOW = ("under_way", "requests_max", "window", "brownout")
 _HEADINGS = {"set": "SET/S", "delete": "DEL/S", "get": "GET/S", "scan": "SCAN/S"}
 COLUMNS_MIN = 80  # a narrower terminal is shown less
@@ -101,6 +102,10 @@ class View:
     def repairs(self) -> int:
         return sum(count for name, count in self.done.counts.items() if name.startswith(REPAIRS))
 
+    def clipped(self, name: str) -> float | None:
+        """How many requests a second were over a limit of buckets, or of keys."""
+        return self.rate(self.done.counts[name])
+
     def as_json(self) -> dict[str, Any]:
         """As `basestore top -o json` prints it; null where nothing is known."""
         state = self.state
@@ -121,6 +126,7 @@ class View:
             "latency_ms": {name: _quantiles(self.durations(name)) for name in OPERATIONS},
             "failed_per_s": _rounded(self.rate(self.failures)),
             "repairs_per_s": _rounded(self.rate(self.repairs)),
+            **{f"{name}_per_s": _rounded(self.clipped(name)) for name in _CLIPPED},
             **self._door_json(),
         }
 
@@ -199,6 +205,7 @@ def board(views: Sequence[View], title: str, columns: int) -> RenderableType:
         _requests(views, wide),
         Text(),
         _doors(views, wide),
+        *_over_limits(views),
     ]
     lines = by_level(views)
     if lines:
@@ -306,6 +313,15 @@ def _doors(views: Sequence[View], wide: bool) -> Table:
             Text(f"{deferred:,}", "yellow" if deferred else ""),
         )
     return table.table
+
+
+def _over_limits(views: Sequence[View]) -> Iterable[Text]:
+    """What a limit was in the way of: among failures nobody would see it."""
+    for view in views:
+        by_bucket, by_key = (_number(view.clipped(each)) for each in _CLIPPED)
+        if any(map(view.clipped, _CLIPPED)):
+            told = f"requests/s, refused or deferred: of buckets {by_bucket}, of keys {by_key}"
+            yield Text(f"over a limit at {view.state.node}: {told}", "red")
 
 
 def _sum(rates: dict[str, float] | None) -> float | None:

@@ -63,8 +63,8 @@ def explain_command(target: Target, key: bytes) -> int:
 
 
 _DEFERRED = (
-    "{} had too much to do, and kept the write for later; it is delivered as soon as there is time for it "
-    "(basestore hints)"
+    "{} kept the write for later, for it had too much to do, or a limit was in the way (basestore status); "
+    "it is delivered as soon as there is time for it (basestore hints)"
 )
 _LOST = (
     "writes of its partition up to {} may be lost, this key's among them: too few sources were left to "

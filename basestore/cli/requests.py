@@ -182,7 +182,8 @@ def receipt_line(receipt: "Receipt", done: str) -> str:
     how = {None: "", True: " for good", False: " provisionally"}[receipt.final]
     replicas = ", ".join(f"{name} {state.name.lower()}" for name, state in receipt.replicas.items())
     if receipt.outcome is Outcome.DEFERRED:
-        what = "deferred  the node is overloaded, and keeps it to deliver later"
+        why = text.printable(receipt.because.encode()) or "is overloaded"
+        what = f"deferred  the node {why}, and keeps it to deliver later"
         return f"{what}  version {receipt.version}  ({replicas})"
     if not receipt.applied:  # at any
         return f"kept as a hint{how}  no replica has it yet  version {receipt.version}  ({replicas})"

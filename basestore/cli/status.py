@@ -15,7 +15,7 @@ from basestore.cli.requests import open_store, with_file
 from basestore.intake.brownout import left_out_at
 
 if TYPE_CHECKING:
-    from basestore.results.nodes import HotKey, NodeState, Pressure
+    from basestore.results.nodes import HotKey, Limit, NodeState, Pressure
 
 KEY_BYTES_SHOWN = 40
 _HEADER = ("NODE", "ENDPOINT", "STATE", "RECORDS", "HINTS", "PID", "")
@@ -24,7 +24,10 @@ _HEADER = ("NODE", "ENDPOINT", "STATE", "RECORDS", "HINTS", "PID", "")
 @click.command("status")
 @share("endpoint", "timeout", "output")
 @click.option(
-    "--check", is_flag=True, help="End with 3 unless every node is up, its disk keeps up, its clock is sure."
+    "--check",
+    is_flag=True,
+    help="End with 3 unless every node is up, its disk keeps up, its clock is sure. It asks whether data are "
+    "safe: how busy nodes are (brownout) makes no difference.",
 )
 def status_command(target: Target, check: bool) -> int:
     """Show all nodes of the cluster.
@@ -39,8 +42,12 @@ def status_command(target: Target, check: bool) -> int:
     down       does not answer
 
     A node that is asked for more than it can do says so: how many requests are under way, how many it has
-    shed (refused unopened) by class, and what it leaves out in a brownout. With -o json all figures are
-    there: offered, admitted, shed, under_way and waiting by class, requests_max, window, brownout.
+    shed (refused unopened) by class, of which addresses most, and what it leaves out in a brownout. With -o
+    json all figures are there: offered, admitted, shed, under_way and waiting by class, requests_max, window,
+    brownout, most_shed.
+
+    A node that limits buckets or keys says how, for each has limits of its own, and how many requests were
+    over them; in JSON as limits. Its shed figures do not count these.
     """
     with open_store(target) as store:
         states = store.status()
@@ -90,11 +97,34 @@ def _pressure(pressure: "Pressure") -> list[str]:
         notes.append(f"full: {pressure.busy:,} of {pressure.requests_max:,} requests under way")
     if any(pressure.shed_lately.values()):
         lately = [f"{count:,} {kind}" for kind, count in pressure.shed_lately.items() if count]
-        notes.append(f"shed in the last minute: {', '.join(lately)} ({sum(pressure.shed.values()):,} in all)")
+        since = f"{sum(pressure.shed.values()):,} since the node was started"
+        notes.append(f"shed in the last minute: {', '.join(lately)} ({since})")
     if pressure.brownout:
         notes.append(
             f"brownout {pressure.brownout}: leaves out {text.listed(left_out_at(pressure.brownout))}"
         )
+    return notes
+
+
+def _limits(limits: "list[Limit]") -> list[str]:
+    """What a node lets through of buckets and keys, and how much was beyond that."""
+    if not limits:
+        return []
+    told, over = [], []
+    for limit in limits:
+        bucket = text.printable(limit.bucket.encode())
+        rates = [f"{limit.requests_per_s:,}/s"] if limit.requests_per_s else []
+        if limit.key_requests_per_s:
+            rates.append(f"{limit.key_requests_per_s:,}/s of a key")
+        told.append(f"bucket {bucket} {' and '.join(rates)}")
+        if limit.clipped_by_bucket_lately:
+            over.append(f"bucket {bucket}: {limit.clipped_by_bucket_lately:,}")
+        if limit.clipped_by_key_lately:
+            over.append(f"keys of {bucket}: {limit.clipped_by_key_lately:,}")
+    notes = [f"limits of this node: {', '.join(told)}"]
+    if over:
+        lately = sum(limit.lately for limit in limits)
+        notes.append(f"refused or deferred by a limit in the last minute: {lately:,} ({', '.join(over)})")
     return notes
 
 
@@ -120,6 +150,10 @@ def row(state: "NodeState") -> tuple[object, ...]:
             notes.append(f"{name} may lack writes of {partitions} partitions (basestore hints)")
     if state.pressure is not None:
         notes += _pressure(state.pressure)
+    if state.most_shed:
+        named = [f"{text.printable(r.tenant.encode())} ({r.requests:,})" for r in state.most_shed]
+        notes.append(f"most was shed of {', '.join(named)}")
+    notes += _limits(state.limits)
     if deferred := int(state.facts.get("deferred hints", "0")):
         waiting, kept, most = text.counted(deferred, "hint"), state.facts["deferred bytes"], ""
         if bound := state.facts.get("deferred bytes max"):

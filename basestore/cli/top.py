@@ -56,6 +56,8 @@ def top_command(target: Target, once: bool, interval: float) -> int:
     failed/s       requests that ended in an error
     offered/s      requests that clients have sent; admitted/s: that were begun; shed/s: refused unopened, for
                    the node is asked for too much
+    over a limit   requests refused (and so failed), or deferred, for their bucket or their key has a limit
+                   (requests_per_s, key_requests_per_s) at this node; a line for each node with any
     under way      requests begun and not answered yet, of how many may be; window: how many a client may
                    have under way at least; brownout 0 to 2: how much the node leaves out; deferred: hints
                    of writes that were kept for later

@@ -19,7 +19,7 @@ from basestore.cluster.placement import Placement
 from basestore.config import BucketOptions
 from basestore.consistency import Level
 from basestore.coordinator.stamper import Stamper
-from basestore.errors import InvalidRequest, RequestFailed, Unavailable
+from basestore.errors import InvalidRequest, Overloaded, RequestFailed, Unavailable
 from basestore.intake.figures import Door
 from basestore.intake.windows import RETRY_MS
 from basestore.metrics import Metrics
@@ -79,13 +79,16 @@ class Context:
         return required
 
 
-def refuse(outbox: Outbox, request: int, error: InvalidRequest | RequestFailed) -> None:
+def refuse(context: Context, outbox: Outbox, request: int, error: InvalidRequest | RequestFailed) -> None:
     """Send an error."""
-    outbox.put(failure(request, error))
+    outbox.put(failure(request, error, context.load.retry_ms()))
 
 
-def failure(request: int, error: InvalidRequest | RequestFailed) -> Failed:
-    """An error as the message that carries it to the client."""
+def failure(request: int, error: InvalidRequest | RequestFailed, retry_ms: int = RETRY_MS) -> Failed:
+    """An error as the message that carries it to the client. Whoever asks for too much is always told when to
+    come again: in `retry_ms`, unless the error knows better."""
+    if isinstance(error, Overloaded):
+        error.come_again(retry_ms / 1e3)
     if isinstance(error, InvalidRequest):
         return Failed(request, error.code, str(error), b"", [])
     identity = error.identity.encode() if error.identity else b""

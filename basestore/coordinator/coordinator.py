@@ -45,4 +45,4 @@ def receive(context: Context, outbox: Outbox, request: Any, now: Instant) -> Non
         counted = COUNTED.get(type(request))
         if counted:
             context.metrics.refused(counted, request.level, error.code)
-        refuse(outbox, request.id, error)
+        refuse(context, outbox, request.id, error)

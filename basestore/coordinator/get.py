@@ -183,12 +183,12 @@ class ClientGet:
         if self._outbox.roomy:
             self._outbox.put(answer, size)
         else:
-            refuse(self._outbox, request.id, Overloaded(TOO_MUCH_ASKED))
+            refuse(self._context, self._outbox, request.id, Overloaded(TOO_MUCH_ASKED))
 
     def _fail(self, error: RequestFailed, now: Instant) -> None:
         seconds = now.monotonic - self._begun.monotonic
         self._context.metrics.answered("get", self._level, FAILURES[error.code], seconds)
-        refuse(self._outbox, self._request.id, error)
+        refuse(self._context, self._outbox, self._request.id, error)
 
 
 class DegradableGet(ClientGet):

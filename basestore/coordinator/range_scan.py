@@ -337,7 +337,7 @@ class RangeScan(Operation):
         if not self._ended:
             self._ended = True
             self._context.operations.drop(self)
-            refuse(self._client, self._request.id, error)
+            refuse(self._context, self._client, self._request.id, error)
             self._count(FAILURES[error.code], now)
 
     def _count(self, outcome: str, now: Instant) -> None:

@@ -38,4 +38,4 @@ def answer(
         outbox.put(Written(request, *result, row_partition(content.row)))
     else:
         context.metrics.answered(operation, level, FAILURES[result.code], seconds)
-        refuse(outbox, request, result)
+        refuse(context, outbox, request, result)

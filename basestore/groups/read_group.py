@@ -196,7 +196,7 @@ class ReadGroup(Operation):
             outbox.put(Found(ids, values, versions, self._required, len(self._held)), size, len(ids))
             return
         for request in ids:
-            refuse(outbox, request, Overloaded(TOO_MUCH_ASKED))
+            refuse(self._context, outbox, request, Overloaded(TOO_MUCH_ASKED))
 
     # --- leaving -----------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 """Deferred writes: what a node that is overloaded keeps now, and delivers when it has the time.
 
-A client that asks for it (`defer`) at ANY is not turned away by a node that would shed its write. The node
-stamps it, stores it as hints for all of its replicas, in one batch, and answers once that is durable:
-*deferred*. No member is asked, so it costs one sync, and that is shared.
+A client that asks for it (`defer`) at ANY is not turned away by a node that would shed its write, or a limit
+of which is in the way (`intake/clipping.py`). The node stamps it, stores it as hints for all of its replicas,
+in one batch, and answers once that is durable: *deferred*. No member is asked, so it costs one sync, and that
+is shared.
 
     set k=1, defer     hints for n1, n2, n3: only copies, all of one batch; deferred, once that is synced
     n1 has taken it    the hints for n2 and n3 are copies from now on (`Hints.taken`)
@@ -96,8 +97,8 @@ class DeferredWrites:
                 self.refuse(outbox, request, Overloaded(CROWDED))
         return refused
 
-    def defer(self, outbox: Outbox, request: Set | Delete, now: Instant) -> None:
-        """Keep a write, instead of beginning it, and answer it."""
+    def defer(self, outbox: Outbox, request: Set | Delete, now: Instant, because: str = "") -> None:
+        """Keep a write, instead of beginning it, and answer it. `because`: of which limit, if of one."""
         try:
             _, content, repeated = admit_write(self._context, request, now, deferred=True)
             record = self._earlier(content, repeated)
@@ -106,7 +107,7 @@ class DeferredWrites:
         except (InvalidRequest, RequestFailed) as error:
             self.refuse(outbox, request, error)
             return
-        _Deferral(self._context, self, outbox, request, content, now).begin(record, now)
+        _Deferral(self._context, self, outbox, request, content, because).begin(record, now)
 
     def _earlier(self, content: Content, repeated: Repeated | None) -> Record | None:
         """The record of an earlier attempt, if this is another one."""
@@ -150,20 +151,18 @@ class DeferredWrites:
 
     def refuse(self, outbox: Outbox, request: Any, error: InvalidRequest | RequestFailed) -> None:
         """Say that it was neither begun nor kept, or that this is not known."""
-        if isinstance(error, Overloaded) and not error.retry_after:
-            error.retry_after = self._context.load.retry_ms() / 1e3
         self._context.metrics.refused(COUNTED[type(request)], request.level, error.code)
-        refuse(outbox, request.id, error)
+        refuse(self._context, outbox, request.id, error)
 
 
 class _Deferral(Operation):
     """One write: stamped, perhaps after a while, then kept, and answered once that is durable."""
 
-    __slots__ = ("_content", "_context", "_deadline", "_outbox", "_owner", "_request", "_told")
+    __slots__ = ("_because", "_content", "_context", "_outbox", "_owner", "_request", "_told")
 
     def __init__(
         self, context: Context, owner: DeferredWrites, outbox: Outbox, request: Set | Delete,
-        content: Content, now: Instant,
+        content: Content, because: str,
     ) -> None:  # fmt: skip
         super().__init__(len(content.row) + len(content.value))
         self._context = context
@@ -171,7 +170,7 @@ class _Deferral(Operation):
         self._outbox = outbox
         self._request = request
         self._content = content
-        self._deadline = now.monotonic + request.timeout_ms / 1e3
+        self._because = because
         self._told: Written | None = None  # what is to be said
 
     def begin(self, record: Record | None, now: Instant) -> None:
@@ -179,7 +178,8 @@ class _Deferral(Operation):
         context, content = self._context, self._content
         first, new = not self.ids, record is None
         if first:
-            context.operations.alarm_at(context.operations.issue(self), self._deadline)
+            deadline = now.monotonic + self._request.timeout_ms / 1e3
+            context.operations.alarm_at(context.operations.issue(self), deadline)
         try:
             record = record or stamp_content(context, content, now)
         except NotYet:
@@ -193,7 +193,8 @@ class _Deferral(Operation):
             self._end(error)
             return
         try:
-            self._told = self._owner.keep(self._request, content, record)
+            told = self._owner.keep(self._request, content, record)
+            self._told = told._replace(because=self._because)
         except Overloaded as error:
             if new:  # it was given to nothing: who is refused leaves no gap in the numbers
                 context.stamper.take_back(content.row)

@@ -29,13 +29,14 @@ Opened = tuple[int, list[Any], int]  # a frame's class, its requests, and their 
 class Tenant:
     """Who shares a queue and a share of what may be under way: a user, or else an address. `callers`: how
     many of its connections are open, or have something under way; `under_way`: requests that need room, and
-    `bytes`: of these; `admin`: what operators ask."""
+    `bytes`: of these; `admin`: what operators ask; `shed`: not collected yet (`most_shed.py`)."""
 
     name: str
     callers: int = 0
     under_way: int = 0
     bytes: int = 0
     admin: int = 0
+    shed: int = 0
 
     def holds_less(self, requests: int, size: int) -> bool:
         """Whether less than that is under way of it; one request always may be."""

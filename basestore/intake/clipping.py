@@ -12,6 +12,8 @@ greater stamp. (What follows it in the same step is over the limit as well.)
     many                the same for each; some of them may be let in
     scan                counts one a page against its bucket
 
+What is over a limit is counted by bucket, for `basestore status`: among failures nobody would see why.
+
 Hot keys are looked for in one frame of thirty-two, whether there are limits or not, before these are applied:
 whoever is refused is among them.
 """
@@ -24,6 +26,7 @@ from basestore.cluster.outbox import Outbox
 from basestore.config import NodeConfig
 from basestore.errors import Overloaded
 from basestore.instant import Instant
+from basestore.intake.figures import Lately
 from basestore.intake.hot_keys import HotKeys, digest
 from basestore.intake.limits import SECOND_NS, BucketLimits, Refusal
 from basestore.metrics import Metrics
@@ -41,7 +44,7 @@ class Later(Protocol):
     """Keeps writes to be done later, and refuses."""
 
     def may_defer(self, outbox: Outbox, request: Any, /) -> bool: ...
-    def defer(self, outbox: Outbox, request: Any, now: Instant, /) -> None: ...
+    def defer(self, outbox: Outbox, request: Any, now: Instant, because: str, /) -> None: ...
     def refuse(self, outbox: Outbox, request: Any, error: Overloaded, /) -> None: ...
 
 
@@ -62,7 +65,11 @@ class Clipping:
         self._later = later
         self._lot = 0.0
         self._hot_keys = HotKeys(SAMPLED)
-        self._put_off: list[tuple[Outbox, Any]] = []
+        self._put_off: list[tuple[Outbox, Any, str]] = []
+        # Of each bucket in turn what was over its own limit, and over that of a key.
+        self._place = {name: 2 * at for at, name in enumerate(self._limits)}
+        self._over = [0] * (2 * len(self._limits))
+        self._over_lately = Lately(len(self._over))
 
     def let_in(self, outbox: Outbox, requests: Sequence[Message], now: Instant) -> Sequence[Message]:
         """What is not over a limit of the requests of a frame. The rest is refused, or put off."""
@@ -77,8 +84,12 @@ class Clipping:
         """Keep what was put off. All that was let in is stamped, or waits to be."""
         if self._put_off:
             put_off, self._put_off = self._put_off, []
-            for outbox, request in put_off:
-                self._later.defer(outbox, request, now)
+            for outbox, request, because in put_off:
+                self._later.defer(outbox, request, now, because)
+
+    def tick(self, now: Instant) -> None:
+        """Time has passed."""
+        self._over_lately.tick(self._over, now.monotonic)
 
     # --- limits ------------------------------------------------------------------------------
 
@@ -110,15 +121,17 @@ class Clipping:
 
     def _turn_away(self, outbox: Outbox, request: Any, refusal: Refusal) -> None:
         self._metrics.count("clipped_by_key" if refusal.of_key else "clipped_by_bucket")
-        if type(request) in (Set, Delete) and self._later.may_defer(outbox, request):
-            self._put_off.append((outbox, request))
-            return
+        self._over[self._place[request.bucket] + refusal.of_key] += 1
         options, of = self._options[request.bucket], f"bucket {request.bucket!r}"
         setting, per_s = "requests_per_s", options.requests_per_s
         if refusal.of_key:
             setting, per_s, of = "key_requests_per_s", options.key_requests_per_s, f"each key of {of}"
         requests = f"{per_s} request{'s' * (per_s != 1)} a second"
-        text = f"overloaded: this node takes {requests} for {of} ({setting}); nothing was done"
+        because = f"takes {requests} for {of} ({setting})"
+        if type(request) in (Set, Delete) and self._later.may_defer(outbox, request):
+            self._put_off.append((outbox, request, because))
+            return
+        text = f"overloaded: this node {because}; nothing was done"
         self._later.refuse(outbox, request, Overloaded(text, refusal.wait_ns / SECOND_NS))
 
     # --- hot keys ----------------------------------------------------------------------------
@@ -135,8 +148,15 @@ class Clipping:
 
     def facts(self, now: Instant) -> dict[str, str]:
         """The hottest keys, for `basestore status`: how often in a second, and how many bytes the key has, of
-        which the first follow, and the bucket."""
-        return {
+        which the first follow, and the bucket. And the limits: of a bucket and of each key of it, in a second
+        (0: none), and how many requests were over each, since the store was opened and in the last minute."""
+        hot_keys = {
             f"hot key {rank}": f"{hot.per_s} {hot.size} {hot.key.hex()} {hot.bucket}"
             for rank, hot in enumerate(self._hot_keys.hottest(now.monotonic), 1)
         }
+        lately, limits = self._over_lately.of(self._over), {}
+        for name, at in self._place.items():
+            options = self._options[name]
+            told = options.requests_per_s, options.key_requests_per_s, *self._over[at : at + 2]
+            limits[f"limit {name}"] = " ".join(map(str, told + lately[at : at + 2]))
+        return hot_keys | limits

@@ -22,14 +22,14 @@ UNKNOWN: Final = -1  # in place of a number
 class Lately:
     """What was counted in the last minute, of numbers that only grow, and begin at 0."""
 
-    def __init__(self) -> None:
-        self._notes: deque[tuple[int, ...]] = deque([(0,) * len(CLASSES)], maxlen=NOTES)
+    def __init__(self, numbers: int = len(CLASSES)) -> None:
+        self._notes: deque[tuple[int, ...]] = deque([(0,) * numbers], maxlen=NOTES)
         self._due_s = 0.0
 
     def tick(self, counts: Sequence[int], now_s: float) -> None:
         """Take a note, if it is time."""
         if now_s >= self._due_s:
-            self._due_s = now_s + NOTE_S
+            self._due_s = max(self._due_s + NOTE_S, now_s)  # though ticks come late
             self._notes.append(tuple(counts))
 
     def of(self, counts: Sequence[int]) -> tuple[int, ...]:
@@ -41,6 +41,7 @@ class Figures(NamedTuple):
     """Of one node, at one moment; what is a tuple is by class.
 
     shed_lately     in the last minute
+    most_shed       the tenants of whom most was shed in it, and how many requests
     under_way       begun, and not answered yet; of the classes but `admin` at most about `requests_max`
     waiting         not begun yet, in `unopened_bytes`
     window          how many requests a client should have under way that has the fewest; None: there is none
@@ -58,6 +59,7 @@ class Figures(NamedTuple):
     window: int | None
     brownout: int
     retry_ms: int
+    most_shed: tuple[tuple[str, int], ...] = ()
 
     def facts(self) -> dict[str, str]:
         """For `basestore status`, as names and values."""
@@ -71,7 +73,8 @@ class Figures(NamedTuple):
         for what in ("offered", "admitted", "shed", "shed_lately", "under_way", "waiting"):
             name = what.replace("_", " ")
             facts |= {f"{name} {kind}": str(n) for kind, n in zip(CLASSES, getattr(self, what), strict=True)}
-        return facts
+        ranked = enumerate(self.most_shed, 1)
+        return facts | {f"most shed {rank}": f"{count} {tenant}" for rank, (tenant, count) in ranked}
 
 
 class Door(NamedTuple):

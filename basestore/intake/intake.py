@@ -27,6 +27,7 @@ from basestore.intake.brownout import Brownout
 from basestore.intake.caller import DEFERRED, Caller, Lane, Opened, Tenant, unbounded
 from basestore.intake.fair_queue import STANDING_WAIT_S_MAX, FairQueue, Waiting, class_in
 from basestore.intake.figures import UNKNOWN, Door, Figures, Lately
+from basestore.intake.most_shed import MostShed
 from basestore.intake.room import Room
 from basestore.intake.windows import Windows
 from basestore.protocol.client import Failed, Shed
@@ -59,7 +60,7 @@ class Intake:
         self.brownout = Brownout()
         self.broken: dict[Outbox, str] = {}
         self.offered, self.begun, self.shed = [0] * 4, [0] * 4, [0] * 4
-        self._shed_lately = Lately()
+        self._shed_lately, self._most_shed = Lately(), MostShed()
         self._opening = ADMIN, 0  # of the frame that was opened last: its class, and how many ms it waited
         self.unopened_bytes = 0
         self._queues = [FairQueue() for _ in CLASSES]
@@ -111,6 +112,7 @@ class Intake:
         """A caller of it is gone, and all that it has asked is answered."""
         tenant.callers -= 1
         if not tenant.callers:
+            self._most_shed.collect(tenant)
             del self._tenants[tenant.name]
 
     def offer(self, outbox: Outbox, frames: Iterable[Frame], now: Instant) -> bool:
@@ -287,9 +289,11 @@ class Intake:
             refused = self._defer_requests(caller.lane(DEFERRED), requests, now)
             self.begun[WRITE] += frame.asks - refused
             self.shed[WRITE] += refused
+            caller.tenant.shed += refused
 
     def _lose(self, caller: Caller, kind: int, first_id: int, asks: int) -> None:
         self.shed[kind] += asks
+        caller.tenant.shed += asks
         caller.lose(first_id, asks)
         self._losers[caller] = None
 
@@ -326,6 +330,7 @@ class Intake:
         """Look how many ask, and whether too much was asked for; the brownout's level."""
         self.brownout.tick(now.monotonic)
         self._shed_lately.tick(self.shed, now.monotonic)
+        self._most_shed.tick(self._tenants.values(), now.monotonic)
         self.windows.tick(self._callers.values(), sum(self.offered), sum(self.begun), now.monotonic)
         return self.brownout.level
 
@@ -335,7 +340,7 @@ class Intake:
             tuple(self.offered), tuple(self.begun), tuple(self.shed), self._shed_lately.of(self.shed),
             tuple(self.room.under_way), tuple(queue.asks for queue in self._queues), self.room.requests_max,
             self.unopened_bytes, min(map(self.windows.of, self._callers.values()), default=None),
-            self.brownout.level, self.windows.retry_ms,
+            self.brownout.level, self.windows.retry_ms, self._most_shed.of(self._tenants.values()),
         )  # fmt: skip
 
     def door(self, outbox: Outbox) -> Door:

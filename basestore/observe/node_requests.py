@@ -66,7 +66,7 @@ class NodeRequests:
 
     def _replay(self, outbox: Outbox, request: Replay, now: Instant) -> None:
         if self._context.group_commit.full:  # each delivery stages rows
-            refuse(outbox, request.id, disk_behind())
+            refuse(self._context, outbox, request.id, disk_behind())
             return
         self._hints_of(outbox, request, now)
         self._delivery.replay(now)
@@ -76,7 +76,7 @@ class NodeRequests:
     def _finish_upgrade(self, outbox: Outbox, request: FinishUpgrade, now: Instant) -> None:
         context, level = self._context, self._context.feature_level
         if context.group_commit.full:
-            refuse(outbox, request.id, disk_behind())
+            refuse(self._context, outbox, request.id, disk_behind())
             return
         told = UpgradeFinished(request.id, *level.finish())
         context.group_commit.reply(outbox, told, LEVEL, weight(told), surely=True)

@@ -90,13 +90,14 @@ class Scan(NamedTuple):
     timeout_ms: int
 
 
-@message(20, added={"keeper": 9})
+@message(20, added={"keeper": 9, "because": 9})
 class Written(NamedTuple):
     """`outcome` 0 stored, 1 superseded, 2 lost, 3 deferred; `final` 0 in last-write buckets, in first-write
     buckets 1 while the win, this one's or that of `better`, is provisional and 2 once it is final;
     `identity`: of the write, with its version once it has one; `replicas` alternates members' numbers and
     states (`ReplicaState`); `better` is the version that won where this one did not; `partition`: that the
-    key is in; `keeper`: where it was deferred, the store that keeps it."""
+    key is in; `keeper`: where it was deferred, the store that keeps it; `because`: what the node does, if it
+    was deferred for a limit ("takes 2 requests a second for ..."), and not for the node is overloaded."""
 
     id: int
     outcome: int
@@ -108,6 +109,7 @@ class Written(NamedTuple):
     better: bytes
     partition: int
     keeper: bytes = b""
+    because: str = ""
 
     @property
     def version(self) -> bytes:

@@ -108,7 +108,7 @@ class Stored(NamedTuple):
         shared = self.required, self.acknowledged, self.replicas, b""
         columns = zip(self.ids, self.identities, self.partitions, strict=True)
         return [
-            _new(Written, (each, OUTCOME_STORED, 0, identity, *shared, at, b""))
+            _new(Written, (each, OUTCOME_STORED, 0, identity, *shared, at, b"", ""))
             for each, identity, at in columns
         ]
 

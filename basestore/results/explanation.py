@@ -72,7 +72,7 @@ class HintView:
     """A hint for this key: kept at the node `at`, for the replica `target`. `only_copy`: no replica is
     known to have it. `late`: it is not delivered any more, but waits for `hints replay --late`. `wins`:
     what it carries beats all that the replicas hold. `deferred`: it is of a write that the node has kept
-    for later, for it had too much to do; None: that was not told."""
+    for later, for it had too much to do, or a limit was in the way; None: that was not told."""
 
     at: str
     target: str

@@ -4,7 +4,7 @@ A node tells facts by name, and a client shows those too that it does not know: 
 may say more. Owns which facts have types and names of their own. Pure; concludes nothing from them.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from basestore.protocol.codec import Message
@@ -20,6 +20,9 @@ _NUMBERS = (
 )  # fmt: skip
 _LISTS = ("alive", "stalled by")
 _HOT_KEY = "hot key "
+_LIMIT = "limit "
+_MOST_SHED = "most shed "
+_TOLD_APART = (_HOT_KEY, _LIMIT, _MOST_SHED)  # they have places of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,35 @@ class HotKey:
             "key_bytes": self.key_bytes,
             "requests_per_s": self.requests_per_s,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a node takes of a bucket in a second, and of each key of it; None: as much as there is. Each node
+    has its own. `clipped_by_bucket`, `clipped_by_key`: requests that were refused or deferred, for they were
+    over it, since the store was opened; `..._lately`: in the last minute."""
+
+    bucket: str
+    requests_per_s: int | None
+    key_requests_per_s: int | None
+    clipped_by_bucket: int
+    clipped_by_key: int
+    clipped_by_bucket_lately: int
+    clipped_by_key_lately: int
+
+    @property
+    def lately(self) -> int:
+        """How many requests were over it in the last minute."""
+        return self.clipped_by_bucket_lately + self.clipped_by_key_lately
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A tenant (the address that requests come from), and how many of its requests were shed in the last
+    minute."""
+
+    tenant: str
+    requests: int
 
 
 _BY_CLASS = ("offered", "admitted", "shed", "shed lately", "under way", "waiting")  # and the class
@@ -168,6 +200,22 @@ class NodeState:
                 hot.append(HotKey(bucket, bytes.fromhex(key), int(size), int(per_s)))
         return hot
 
+    @property
+    def limits(self) -> list[Limit]:
+        """What it takes of buckets and keys, where that is limited."""
+        limits = []
+        for name, text in self.facts.items():
+            if name.startswith(_LIMIT):
+                of_bucket, of_key, *clipped = map(int, text.split(" ", 5))
+                limits.append(Limit(name.removeprefix(_LIMIT), of_bucket or None, of_key or None, *clipped))
+        return limits
+
+    @property
+    def most_shed(self) -> list[Refused]:
+        """The tenants of whom most was shed in the last minute, the first most of all; connected or not."""
+        told = [text.split(" ", 1) for name, text in self.facts.items() if name.startswith(_MOST_SHED)]
+        return [Refused(tenant, int(count)) for count, tenant in told]
+
     def as_json(self) -> dict[str, Any]:
         """As `basestore status -o json` prints it."""
         return {
@@ -179,6 +227,8 @@ class NodeState:
             "hints": sum(self.hints.values()),
             "hints_for": self.hints,
             "hot_keys": [hot.as_json() for hot in self.hot_keys],
+            "limits": [asdict(limit) for limit in self.limits],
+            "most_shed": [asdict(refused) for refused in self.most_shed],
             **_typed(self.facts),
         }
 
@@ -190,8 +240,8 @@ def _typed(facts: dict[str, str]) -> dict[str, Any]:
     for name, text in facts.items():
         if name.startswith("debt "):
             typed.setdefault("debt_for", {})[name[5:]] = int(text)
-        elif name.startswith(_HOT_KEY):
-            continue  # they have a place of their own
+        elif name.startswith(_TOLD_APART):
+            continue
         elif (parts := name.rpartition(" "))[0] in _BY_CLASS:
             typed.setdefault(parts[0].replace(" ", "_"), {})[parts[2]] = int(text)
         elif name in _LISTS:
@@ -221,7 +271,7 @@ def node_state(answer: Message) -> NodeState:
         state = NodeState(
             facts.pop("node"), facts.pop("endpoint", ""), facts.pop("state"), pid, records, hints, facts
         )
-        _ = state.hot_keys  # of whose form nothing is known yet
+        _ = state.hot_keys, state.limits, state.most_shed  # of whose form nothing is known yet
         return state
     except SENSELESS as error:
         raise senseless(answer) from error

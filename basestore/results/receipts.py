@@ -49,8 +49,8 @@ class Receipt:
     """What became of a write.
 
     outcome        STORED; SUPERSEDED: a newer write won; LOST: an earlier write holds a first-write key;
-                   DEFERRED: the node was overloaded. It keeps the write, durably, as hints for all replicas,
-                   and delivers it later; `converged` tells when it is everywhere
+                   DEFERRED: the node was overloaded, or a limit was in the way. It keeps the write, durably,
+                   as hints for all replicas, and delivers it later; `converged` tells when it is everywhere
     final          first-write buckets: whether the win, this one's or that of the write it lost to, can
                    no longer be contested; None elsewhere
     identity       what this write is known by: to repeat it, as `repeat` of the same call
@@ -60,6 +60,8 @@ class Receipt:
     partition      that the key is in
     cluster        the id of the one that was written to
     keeper         where it was deferred: the id of the store that keeps it; otherwise empty
+    because        where it was deferred for a limit: which, as "takes 2 requests a second for bucket 'b'
+                   (requests_per_s)"; otherwise empty
     """
 
     outcome: Outcome
@@ -73,6 +75,7 @@ class Receipt:
     partition: int
     cluster: bytes
     keeper: bytes = b""
+    because: str = ""
 
     def __bool__(self) -> bool:
         """Whether the write was stored, or is kept to be stored."""
@@ -114,6 +117,7 @@ class Receipt:
             "superseded_by": _text(self.superseded_by),
             "partition": self.partition,
             "cluster": self.cluster.hex(),
+            "because": self.because,
         }
 
 
@@ -244,6 +248,7 @@ def receipt(answer: Message, level: Level, members: Names) -> Receipt:
             answer.partition,
             members.cluster,
             answer.keeper,
+            answer.because,
         )
     except SENSELESS as error:
         raise senseless(answer) from error
@@ -268,6 +273,7 @@ def receipts(answer: Stored, level: Level, members: Names) -> list[Receipt]:
                 at,
                 cluster,
                 b"",
+                "",
             )
             for each, at in zip(identities, partitions, strict=True)
         ]

@@ -34,6 +34,7 @@ import trio
 from basestore.config import NodeConfig, parse_address
 from basestore.errors import ConfigurationError, StorageError
 from basestore.instant import Instant
+from basestore.intake.brownout import left_out_at
 from basestore.node import Node
 from basestore.observe.rest import TICK_S
 from basestore.protocol.handshake import Versions
@@ -86,6 +87,7 @@ class Service:
         self._sync_failure: StorageError | None = None
         self._state = ""
         self._disk_down = False
+        self._brownout = 0
         self._disk_watch: DiskWatch | None = None
         self._sync_due_s = 0.0
 
@@ -299,6 +301,17 @@ class Service:
         else:
             log.warning("%s: the disk is there again", self.node.name)
 
+    def _tell_brownout(self) -> None:
+        """Its level has changed: at most once in five seconds (`intake/brownout.py`)."""
+        level, rises = self.node.intake.brownout.level, self.node.intake.brownout.level > self._brownout
+        self._brownout = level
+        why = "more is asked of this node than it can do" if rises else "less is asked of it again"
+        log.log(
+            logging.WARNING if rises else logging.INFO,
+            "%s: brownout %d: %s; it leaves out %s (basestore status)",
+            self.node.name, level, why, ", ".join(left_out_at(level)) or "nothing",
+        )  # fmt: skip
+
     def _plan_turn(self, newest: int | None) -> None:
         """When the next is due if nothing comes in. The tick of a node at rest is not due soon, but it is
         welcome in any turn shortly before. So nodes at rest fall into step with each other, and what an idle
@@ -321,5 +334,7 @@ class Service:
         node.tick(now)
         if node.group_commit.down != self._disk_down:
             self._tell_disk()
+        if node.intake.brownout.level != self._brownout:
+            self._tell_brownout()
         self._poller.partial = False
         self.connections.tick()

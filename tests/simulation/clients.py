@@ -377,7 +377,7 @@ class Client:
         definite = DEFINITE_CODES.get(failed.code)
         if definite:
             self.world.counts[definite] += 1
-            self.world.counts["too many under way"] += failed.text == CROWDED
+            self.world.counts["too many under way"] += failed.text.startswith(CROWDED.partition(";")[0])
             self.world.counts["refused: a disk does not keep up"] += KEEPS_UP in failed.text
         if not operation.writes:
             operation.code = failed.code

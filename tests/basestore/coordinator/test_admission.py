@@ -3,6 +3,8 @@
 Covers `coordinator/admission.py`, `stamper.py` and `replica/clock_ceiling.py`.
 """
 
+from collections.abc import Callable
+
 import pytest
 
 from basestore.cluster.operations import OPERATIONS_MAX, RELIEVED_AT_ONCE
@@ -11,10 +13,11 @@ from basestore.errors import ClockSkew, InvalidRequest, Overloaded
 from basestore.protocol.client import Delete, Get, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.limits import KEY_BYTES_MAX, TTL_MS_MAX, VALUE_BYTES_MAX
+from basestore.protocol.operator import Explain
 from basestore.protocol.replication import Apply
 from basestore.replica.clock_ceiling import CEILING
 from basestore.replica.group_commit import UNSYNCED_BYTES_MAX
-from tests.worlds.world import World
+from tests.worlds.world import Call, World
 
 
 class TestClocks:
@@ -144,6 +147,24 @@ class TestFullQueues:
         assert world.node(0).operations.count == 0
         assert world.node(0).operations.bytes == 0
         assert world.put(0, "another", "v").outcome is Outcome.STORED
+
+    @pytest.mark.parametrize("kind", ["set", "delete", "get", "scan", "explain"])
+    def test_who_is_refused_is_told_when_to_come_again(self, kind: str) -> None:
+        world = World(3)
+        world.node(0).operations.operations_max = 0
+        world.node(0).intake.windows.retry_ms = 700
+        ask: dict[str, Callable[[], Call]] = {
+            "set": lambda: world.set(0, "k", "v", Level.ANY),
+            "delete": lambda: world.delete(0, "k", Level.ANY),
+            "get": lambda: world.get(0, "k"),
+            "scan": lambda: world.scan(0),
+            "explain": lambda: world.ask(0, lambda number: Explain(number, "default", b"k", 1000)),
+        }
+        call = ask[kind]()
+        world.settle()
+        with pytest.raises(Overloaded, match=r"too many requests .* Try again in 0\.7 s$") as refused:
+            call.receipt()
+        assert refused.value.retry_after == 0.7
 
     def test_a_slow_replica_does_not_turn_quorum_writes_into_overload(self) -> None:
         world = World(3)

@@ -250,12 +250,14 @@ class TestWaitingForTheCeiling:
         world.monotonic += 5
         calls = [world.set(0, f"{n}", "v", timeout_s=1) for n in range(OPERATIONS_MAX + 1)]
         world.settle()
-        with pytest.raises(Overloaded, match="too many"):
+        with pytest.raises(Overloaded, match=r"too many .* Try again in 0\.1 s$") as refused:
             calls[-1].receipt()
+        assert refused.value.retry_after == 0.1
         world.run(1.5)
         for call in calls[:-1]:
-            with pytest.raises(Overloaded, match=r"ceiling is not durable.*nothing was done"):
+            with pytest.raises(Overloaded, match=r"ceiling is not durable.*nothing was done") as refused:
                 call.receipt()
+            assert refused.value.retry_after == 0.1
         node = world.node(0)
         assert (node.operations.count, node.operations.bytes, len(node.context.stamper.parked)) == (0, 0, 0)
         world.thaw(0)

@@ -1,6 +1,10 @@
 """How long a node must have been asked for too much to leave something out, and when it ceases to."""
 
+from itertools import pairwise
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from basestore.intake.brownout import CALM_S, LEVELS, Brownout
 
@@ -28,6 +32,16 @@ def test_it_falls_by_one_after_some_calm_and_refusals_begin_that_anew() -> None:
     assert seconds(brownout, 400, 1, busy=False) == 1
     assert seconds(brownout, 500, CALM_S, busy=False) == 0
     assert seconds(brownout, 600, CALM_S, busy=False) == 0
+
+
+@given(st.lists(st.booleans(), max_size=80))
+def test_its_level_never_changes_twice_in_five_seconds(busy: list[bool]) -> None:
+    brownout, changes = Brownout(), [0]
+    for second, each in enumerate(busy, 1):
+        before = brownout.level
+        if seconds(brownout, second - 1, 1, busy=each) != before:
+            changes.append(second)
+    assert all(later - earlier >= CALM_S for earlier, later in pairwise(changes))
 
 
 def test_many_refusals_in_one_second_count_as_one() -> None:

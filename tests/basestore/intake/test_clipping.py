@@ -4,16 +4,23 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from basestore.cli.board import Sample, View, board
+from basestore.cli.requests import receipt_line
+from basestore.cli.status import row
 from basestore.config import BucketOptions
 from basestore.consistency import Level, Outcome
 from basestore.errors import Overloaded
 from basestore.intake.clipping import SAMPLED
+from basestore.intake.figures import NOTES
 from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.envelopes import unsealed
 from basestore.protocol.groups import GetMany, WriteMany, chosen, singly, together
-from basestore.protocol.operator import Explain, Status
+from basestore.protocol.operator import Counters, Explain, Status
 from basestore.protocol.replication import Apply, Read
+from basestore.results.nodes import Limit
+from tests.worlds.deferring import defer
 from tests.worlds.world import Call, World
 
 PROPOSAL = b"proposed"
@@ -176,6 +183,67 @@ def test_what_comes_through_the_intake_is_limited() -> None:
     assert sum(node.intake.room.under_way) == 0
 
 
+# --- what is seen of it ---------------------------------------------------------------------------
+
+
+def test_status_names_the_limits_of_a_node_and_what_was_over_each_lately_and_ever() -> None:
+    options = {
+        "default": BucketOptions(requests_per_s=4, key_requests_per_s=2),
+        "once": BucketOptions(key_requests_per_s=1000),
+    }
+    world = World(3, bucket_options=options)
+    world.ask_together(0, [a_get(b"hot")] * 5)
+    world.ask_together(0, [a_get(b"%d" % number) for number in range(5)])
+    world.settle()
+    told = world.state(0)
+    assert told.limits == [Limit("default", 4, 2, 3, 3, 3, 3), Limit("once", None, 1000, 0, 0, 0, 0)]
+    assert told.as_json()["limits"][0] == {
+        "bucket": "default", "requests_per_s": 4, "key_requests_per_s": 2,
+        "clipped_by_bucket": 3, "clipped_by_key": 3,
+        "clipped_by_bucket_lately": 3, "clipped_by_key_lately": 3,
+    }  # fmt: skip
+    assert str(row(told)[-1]).endswith(
+        "limits of this node: bucket default 4/s and 2/s of a key, bucket once 1,000/s of a key; refused or "
+        "deferred by a limit in the last minute: 6 (bucket default: 3, keys of default: 3)"
+    )
+    assert told.pressure is not None
+    assert not any(told.pressure.shed.values())
+    assert world.state(1).limits[0] == Limit("default", 4, 2, 0, 0, 0, 0)
+    world.run(NOTES + 2)
+    later = world.state(0)
+    assert later.limits[0] == Limit("default", 4, 2, 3, 3, 0, 0)
+    assert "refused" not in str(row(later)[-1])
+
+
+def test_a_node_without_limits_says_nothing_of_any() -> None:
+    told = World(3).state(0)
+    assert told.as_json()["limits"] == []
+    assert "limit" not in str(row(told)[-1])
+
+
+def test_top_tells_what_a_limit_was_in_the_way_of_from_other_failures() -> None:
+    world = limited(5, 2)
+    samples = []
+    for _ in range(2):
+        call = world.ask(0, Counters)
+        world.settle()
+        samples.append(Sample.of(call.state()))
+        world.ask_together(0, [a_get(b"hot")] * 4 + [a_get(b"%d" % number) for number in range(4)])
+        world.run(1)
+    view = View.between(*samples)
+    told = view.as_json()
+    assert (told["clipped_by_bucket_per_s"], told["clipped_by_key_per_s"]) == (1.0, 2.0)
+    assert told["failed_per_s"] == 3.0
+    assert told["shed_per_s"]["read"] == 0.0
+    for shown, expected in ((view, True), (View.between(samples[0], samples[0]), False)):
+        console = Console(width=80)
+        with console.capture() as capture:
+            console.print(board([shown], "", 80))
+        line = "over a limit at n1: requests/s, refused or deferred: of buckets 1.0, of keys 2.0"
+        assert (line in capture.get()) is expected
+        assert ("over a limit" in capture.get()) is expected
+
+
 # --- what may be deferred ------------------------------------------------------------------------
 
 
@@ -189,6 +257,28 @@ def test_a_write_that_may_be_deferred_is_kept_rather_than_refused() -> None:
     assert outcomes == [Outcome.STORED] * 2 + [Outcome.DEFERRED] * 2
     world.run(2)
     assert [world.values(str(number)) for number in (2, 4)] == [[b"v"] * 3] * 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "because"),
+    [
+        ((1, 0), "takes 1 requests a second for bucket 'default' (requests_per_s)"),
+        ((0, 1), "takes 1 requests a second for each key of bucket 'default' (key_requests_per_s)"),
+    ],
+)
+def test_a_receipt_of_what_was_deferred_says_which_limit_it_was(
+    limits: tuple[int, int], because: str
+) -> None:
+    world = limited(*limits, defer=True)
+    calls = [world.set(0, "k", "v", Level.ANY) for _ in range(2)]
+    world.settle()
+    stored, deferred = (call.receipt() for call in calls)
+    assert (stored.because, deferred.because) == ("", because)
+    assert deferred.as_json()["because"] == because
+    assert receipt_line(deferred, "").startswith(f"deferred  the node {because}, and keeps it to deliver")
+    shed = defer(world, 0, "other")
+    world.settle()
+    assert receipt_line(shed.receipt(), "").startswith("deferred  the node is overloaded, and keeps it")
 
 
 def test_a_bucket_may_say_so_for_clients_that_know_what_that_means() -> None:

@@ -93,6 +93,24 @@ def shed(outbox: Outbox) -> list[tuple[int, int]]:
     return told
 
 
+def test_whose_requests_were_shed_is_counted_whichever_way_they_were_refused() -> None:
+    house = House()
+    crowding, waiting, deferring = (house.open(name) for name in ("crowding", "waiting", "deferring"))
+    house.ask(crowding, SET, 200)
+    house.step()
+    house.ask(crowding, SET, 10)  # a frame for which there is no room
+    house.intake.offer(waiting, [Skimmed(1, 3, WRITE)], house.now)
+    house.refuses = 2
+    house.ask(deferring, SET._replace(defer=True, level=Level.ANY.value), 5)
+    house.step(1.0)
+    told = dict(house.intake.figures().most_shed)
+    assert told == {"crowding": sum(count for _, count in shed(crowding)), "waiting": 3, "deferring": 2}
+    assert sum(told.values()) == sum(house.intake.shed)
+    for outbox in (crowding, waiting, deferring):
+        house.intake.close(outbox)
+    assert dict(house.intake.figures().most_shed) == told
+
+
 def test_so_many_are_under_way_and_the_rest_waits() -> None:
     house = House()
     client = house.open()

@@ -20,7 +20,7 @@ from basestore.protocol.envelopes import CLASSES, unsealed
 from basestore.protocol.operator import Counters, Explain, Explained, Status
 from basestore.protocol.replication import Hinted
 from basestore.results.explanation import explanation
-from basestore.results.nodes import NodeState
+from basestore.results.nodes import NodeState, Refused
 from tests.worlds.deferring import defer
 from tests.worlds.world import Call, World
 
@@ -36,6 +36,9 @@ class Crowded:
         self.world = World(3)
         self.node = self.world.node(0)
         self.node.intake.room.requests_max = ROOM
+        client = self.world.clients[0]
+        assert client is not None
+        self.node.intake.caller(client.outbox).tenant.name = "10.0.0.7"
         for other in (1, 2):
             self.world.hold(0, other)
 
@@ -94,6 +97,7 @@ def test_status_has_all_figures() -> None:
     assert sum(told["admitted"].values()) == sum(told["under_way"].values()) == ROOM
     assert sum(told["shed"].values()) == 22 - ROOM
     assert told["shed_lately"] == told["shed"]
+    assert told["most_shed"] == [{"tenant": "10.0.0.7", "requests": 22 - ROOM}]
     assert (told["requests_max"], told["brownout"], told["unopened_bytes"]) == (ROOM, 0, 0)
     assert told["window"] > 0
     assert told["deferred_bytes_max"] == crowded.node.config.deferred_bytes_max
@@ -108,8 +112,18 @@ def test_status_says_in_words_what_is_notable_and_only_that() -> None:
     words = str(row(crowded.told())[-1])
     assert f"full: {ROOM} of {ROOM} requests under way" in words
     assert "shed in the last minute: " in words
-    assert f"({22 - ROOM} in all)" in words
+    assert f"({22 - ROOM} since the node was started)" in words
+    assert f"most was shed of 10.0.0.7 ({22 - ROOM})" in words
     assert "brownout 2: leaves out speculation, read repair by lot, background exchanges" in words
+
+
+def test_whose_requests_were_shed_is_told_when_they_have_gone() -> None:
+    crowded = Crowded()
+    crowded.crowd()
+    client = crowded.world.clients[0]
+    assert client is not None
+    crowded.node.intake.close(client.outbox)
+    assert crowded.told().most_shed == [Refused("10.0.0.7", 22 - ROOM)]
 
 
 def test_what_was_shed_longer_ago_is_not_of_the_last_minute() -> None:
@@ -125,6 +139,15 @@ def test_what_was_shed_longer_ago_is_not_of_the_last_minute() -> None:
     assert lately.of(counts) == (0, 0, 0, 0)
 
 
+def test_a_minute_is_one_though_ticks_come_late() -> None:
+    lately, now_s = Lately(1), 100.0
+    lately.tick([0], now_s)
+    while now_s < 101 + NOTES:
+        now_s += 0.45
+        lately.tick([9], now_s)
+    assert lately.of([9]) == (0,)
+
+
 def test_what_a_node_does_not_tell_is_not_known() -> None:
     crowded = Crowded()
     crowded.crowd()
@@ -138,6 +161,7 @@ def test_what_a_node_does_not_tell_is_not_known() -> None:
             "window",
             "brownout",
             "deferred",
+            "most",
         ):
             del older.facts[name]
     assert older.pressure is None
@@ -235,7 +259,8 @@ def test_explain_says_that_a_write_lies_deferred_and_where() -> None:
     assert isinstance(call.answer, Explained)
     told = explanation(call.answer, "default", b"k", world.cluster.names)
     assert {(hint.at, hint.deferred) for hint in told.hints} == {("n1", True)}
-    assert "deferred   n1 had too much to do, and kept the write for later" in in_words(told)
+    why = "for it had too much to do, or a limit was in the way (basestore status)"
+    assert f"deferred   n1 kept the write for later, {why}" in in_words(told)
     older = explanation(call.answer._replace(deferred=b""), "default", b"k", world.cluster.names)
     assert {hint.as_json()["deferred"] for hint in older.hints} == {None}
 

@@ -12,6 +12,7 @@ import trio
 from basestore.config import ClusterConfig, Member, NodeConfig, parse_address
 from basestore.consistency import Level
 from basestore.errors import ConfigurationError, StorageError
+from basestore.intake.brownout import Brownout
 from basestore.protocol.client import Set
 from basestore.protocol.limits import WIRE_HIGHEST, WIRE_LOWEST
 from basestore.repair.rule import Rule
@@ -144,6 +145,35 @@ def test_a_sync_that_failed_beside_the_write_that_stopped_the_node_is_told_too(
         trio.run(write_beside_a_sync, running, engine)
     assert [str(error) for error in leaves(ended.value)] == ["apply: it is broken already"]
     assert "n1: the sync under way has failed: sync: this broke it" in caplog.text
+
+
+async def brown_out(running: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """To each level in turn, as soon as the one before is told."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(running.run)
+        for number, level in enumerate((1, 2, 1, 0), 1):
+            running.node.intake.brownout.level = level
+            while sum("brownout" in text for text in caplog.messages) < number:
+                await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+
+
+def test_each_change_of_the_brownout_is_logged_once_that_it_rises_as_a_warning(
+    config: NodeConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(Brownout, "tick", lambda brownout, now_s: None)
+    engine = Failing("")
+    trio.run(brown_out, on(engine, config, monkeypatch), caplog)
+    told = [(each.levelname, each.getMessage()) for each in caplog.records if "brownout" in each.message]
+    assert [(level, text.partition("; it ")[0]) for level, text in told] == [
+        ("WARNING", "n1: brownout 1: more is asked of this node than it can do"),
+        ("WARNING", "n1: brownout 2: more is asked of this node than it can do"),
+        ("INFO", "n1: brownout 1: less is asked of it again"),
+        ("INFO", "n1: brownout 0: less is asked of it again"),
+    ]
+    assert told[0][1].endswith("it leaves out speculation, read repair by lot (basestore status)")
+    assert told[-1][1].endswith("it leaves out nothing (basestore status)")
 
 
 def leaves(error: BaseException) -> list[BaseException]:
