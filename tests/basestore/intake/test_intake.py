@@ -13,6 +13,7 @@ from basestore.errors import InvalidRequest
 from basestore.instant import Instant
 from basestore.intake import intake as module
 from basestore.intake.caller import Lane
+from basestore.intake.figures import NOTES
 from basestore.intake.intake import BACKLOG_BYTES_MAX, UNOPENED_BYTES_MAX, WAITING_ROOMS, Intake
 from basestore.intake.room import ADMIN_MAX, BEGUN_BYTES_MAX, LITTLE
 from basestore.protocol.client import Credit, Failed, Get, Scan, Set, Shed
@@ -109,6 +110,10 @@ def test_whose_requests_were_shed_is_counted_whichever_way_they_were_refused() -
     for outbox in (crowding, waiting, deferring):
         house.intake.close(outbox)
     assert dict(house.intake.figures().most_shed) == told
+    for _ in range(NOTES + 1):
+        house.now_s += 1
+        house.intake.tick(house.now)
+    assert house.intake.figures().most_shed == ()
 
 
 def test_so_many_are_under_way_and_the_rest_waits() -> None:

@@ -36,6 +36,7 @@ def test_who_has_gone_is_named_for_a_minute_and_no_longer() -> None:
     for second in range(NOTES, NOTES + 2):
         most.tick([], float(second))
     assert most.of([]) == ()
+    assert most.known == 0
 
 
 def test_however_many_come_and_go_so_many_are_remembered_those_of_whom_most_was_shed() -> None:
