@@ -25,6 +25,7 @@ RECEIPT = {
     "outcome", "final", "version", "level", "required", "acknowledged", "replicas", "superseded_by",
     "partition",
     "cluster",
+    "because",
 }  # fmt: skip
 READ = {
     "found", "value", "encoding", "version", "level", "required", "responded", "diverged", "repaired",

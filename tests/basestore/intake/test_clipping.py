@@ -262,8 +262,8 @@ def test_a_write_that_may_be_deferred_is_kept_rather_than_refused() -> None:
 @pytest.mark.parametrize(
     ("limits", "because"),
     [
-        ((1, 0), "takes 1 requests a second for bucket 'default' (requests_per_s)"),
-        ((0, 1), "takes 1 requests a second for each key of bucket 'default' (key_requests_per_s)"),
+        ((1, 0), "takes 1 request a second for bucket 'default' (requests_per_s)"),
+        ((0, 1), "takes 1 request a second for each key of bucket 'default' (key_requests_per_s)"),
     ],
 )
 def test_a_receipt_of_what_was_deferred_says_which_limit_it_was(
