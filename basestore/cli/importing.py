@@ -90,7 +90,9 @@ def import_command(
     rows; --key names the key's column.
 
     An import that was stopped, or in which writes failed, goes on when the same command is given
-    again. Malformed lines are counted and passed over. Exit code: that of the worst row.
+    again. Rows that are refused as overloaded, as over a limit, wait and are asked for again when
+    the node says; when for a minute none is let in, it stops. Malformed lines are counted and passed
+    over. Exit code: that of the worst row.
     """
     from basestore.cli.rows import Source
 
