@@ -24,6 +24,7 @@ stops, and nothing has been acknowledged that is not durable.
 """
 
 import logging
+import math
 import os
 import secrets
 from contextlib import nullcontext, suppress
@@ -89,7 +90,7 @@ class Service:
         self._disk_down = False
         self._brownout = 0
         self._disk_watch: DiskWatch | None = None
-        self._sync_due_s = 0.0
+        self._sync_due_s = math.inf if config.syncs == "never" else 0.0
 
     def _open_node(self) -> Node:
         """Open the store in the order that the node prescribes: what its opening has found out is durable

@@ -3,13 +3,14 @@
 import logging
 import socket
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 
-from basestore.config import ClusterConfig, Member, NodeConfig, parse_address
+from basestore.config import ClusterConfig, Durability, Member, NodeConfig, parse_address
 from basestore.consistency import Level
 from basestore.errors import ConfigurationError, StorageError
 from basestore.intake.brownout import Brownout
@@ -18,6 +19,7 @@ from basestore.protocol.limits import WIRE_HIGHEST, WIRE_LOWEST
 from basestore.repair.rule import Rule
 from basestore.server import service
 from basestore.server.clock import instant
+from basestore.server.poller import Poller
 from basestore.server.service import Service
 from basestore.storage.engine import Batch
 from basestore.storage.memory import MemoryEngine
@@ -145,6 +147,37 @@ def test_a_sync_that_failed_beside_the_write_that_stopped_the_node_is_told_too(
         trio.run(write_beside_a_sync, running, engine)
     assert [str(error) for error in leaves(ended.value)] == ["apply: it is broken already"]
     assert "n1: the sync under way has failed: sync: this broke it" in caplog.text
+
+
+async def write_until_answered(running: Service) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(running.run)
+        await running.wait_linked()
+        client = running.node.open_client()
+        running.node.receive_client(
+            client, [Set(1, "default", b"key", b"value", Level.ONE, 1000, 0, b"")], instant()
+        )
+        running.wake()
+        while not client.messages:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("durability", ["memory", "sync"])
+def test_no_turn_is_asked_for_at_a_time_that_was_over_before_it_began(
+    config: NodeConfig, monkeypatch: pytest.MonkeyPatch, durability: Durability
+) -> None:
+    """In a turn for which it was time nothing is read: one after the other, and a node would be deaf."""
+    begun, asked = time.monotonic(), list[float]()
+    wake_at = Poller.wake_at
+
+    def noted(poller: Poller, due_s: float) -> None:
+        asked.append(due_s)
+        wake_at(poller, due_s)
+
+    monkeypatch.setattr(Poller, "wake_at", noted)
+    trio.run(write_until_answered, Service(replace(config, durability=durability)))
+    assert min(asked) >= begun
 
 
 async def brown_out(running: Service, caplog: pytest.LogCaptureFixture) -> None:
