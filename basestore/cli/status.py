@@ -71,7 +71,7 @@ def status_command(target: Target, check: bool) -> int:
 def _upgrade(state: "NodeState") -> str:
     """What it speaks, where that is more than the feature level that it knows; empty otherwise."""
     level = state.facts.get("feature level")
-    wire = state.facts.get("wire", "")  # "8 to 9"
+    wire = state.facts.get("wire", "")  # "8 to 10"
     return f"speaks version {wire}, feature level {level}" if level and wire.split()[-1:] != [level] else ""
 
 
