@@ -52,6 +52,7 @@ from basestore.handoff.late_hints import LateHints
 from basestore.instant import Instant
 from basestore.intake.clipping import Clipping
 from basestore.intake.intake import Intake
+from basestore.membership.heartbeats import Heartbeats
 from basestore.metrics import Metrics
 from basestore.observe import status
 from basestore.observe.inspect import Inspector
@@ -138,6 +139,11 @@ class Node:
     def _begin_talk(self, now: Instant, labels: Mapping[str, str]) -> None:
         """What is said of this node, and the door for what clients ask."""
         intake, delivery, late, hints = self.intake, self.delivery, self.late_hints, self.hints
+        self._heartbeats = Heartbeats(
+            self.identity, self.peers, self.clock, self._birth, self.closed_stamps, self.feature_level,
+            self.group_commit,
+        )  # fmt: skip
+        self._heartbeats.only_copies = hints.only_copies
         self.report = Report(
             self.config, dict(labels), self.identity, self.peers, self.replica, self.group_commit,
             self.operations, self.exchanges, self.certificates, self.recovery, hints, self.debts,
@@ -213,7 +219,7 @@ class Node:
         outbox = self.peers.link(member, now)
         self.losses.introduce(outbox)
         outbox.put(self.identity.claim())
-        outbox.put(self._heartbeat(now))  # at once: until it is answered, nothing may be stamped
+        outbox.put(self._heartbeats.make(now))  # at once: until it is answered, nothing may be stamped
         if replaced:  # what was under way on the old one is lost, as if it had been unlinked
             self._lost(member, now)
         return outbox
@@ -247,12 +253,12 @@ class Node:
         """Deadlines, heartbeats, deliveries, exchanges, and the clock's ceiling."""
         self.report.ticked, self.rest.ticked_s = now, now.monotonic
         self.operations.tick(now)
-        self.context.load.brownout = self.intake.tick(now)
+        self.context.load.brownout = self._heartbeats.brownout = self.intake.tick(now)
         self.clipping.tick(now)
         self._sync_watch.tick(now)
         self.peers.note_disk(self.me, bool(self.group_commit.refusal))
         self.closed_stamps.hear_only_copies(self.me, self.hints.only_copies(), now)
-        for member in self.peers.tick(now, self._heartbeat):
+        for member in self.peers.tick(now, self._heartbeats.make):
             self.operations.lost(member, now)
         self.introductions.tick(now)
         self.group_commit.offer_again()  # not with every step: it takes as long as to store the batch
@@ -269,7 +275,7 @@ class Node:
 
     def step(self, now: Instant) -> int | None:
         """One batch is stored, or more if what this node then hears of itself stages again."""
-        self._birth.tick(now, self._heartbeat)
+        self._birth.tick(now, self._heartbeats.make)
         self.introductions.settle(now)
         self.intake.admit(now, self.peers.backlog)
         self.turn.begin(now)
@@ -335,14 +341,6 @@ class Node:
 
     # --- inside ------------------------------------------------------------------------------
 
-    def _heartbeat(self, now: Instant) -> Ping:
-        commit, behind = self.group_commit, self.peers.disk_behind[self.me]
-        told = *self._birth.told, *self.feature_level.told, self.context.load.brownout
-        return Ping(
-            int(now.monotonic * 1e6), now.wall_ms, self.identity.counts, commit.generation,
-            commit.durable_sequence, self.hints.only_copies(), behind, self.clock.ahead_ms, *told,
-        )  # fmt: skip
-
     def _talk_to_self(self, now: Instant) -> None:
         mine = self.peers.all[self.me].outbox
         while mine.messages:
@@ -365,7 +363,7 @@ class Node:
             Keep: lambda member, outbox, message, now: self.hints.keep(outbox, message),
             KnownLosses: lambda member, outbox, message, now: self.losses.hear(outbox, message.rows),
             **self.exchanges.handlers,
-            Ping: self._ping,
+            Ping: self._heartbeats.hear,
             Pong: lambda member, outbox, message, now: self.peers.clock.hear(member, message, now),
             Goodbye: lambda member, outbox, message, now: self.peers.goodbye(member, now),
             **self.introductions.handlers,
@@ -390,11 +388,3 @@ class Node:
             self.group_commit.reply(outbox, answer, None, weight(answer))
         else:
             outbox.put(answer, weight(answer))
-
-    def _ping(self, member: int, outbox: Outbox, message: Ping, now: Instant) -> None:
-        self.feature_level.hear(self.peers.all[member].name, message)
-        self.peers.ping(member, message, now)
-        self._birth.hear(member, message)
-        self.clock.go_on_from(message.ahead_ms if self.peers.clock.vouched else 0)
-        self.identity.hear_sequence(self.peers.all[member].name, message.generation, message.sequence)
-        self.closed_stamps.hear_only_copies(member, message.only_copies, now)

@@ -30,7 +30,7 @@ ROWS = """
     server
     node
     observe
-    handoff  groups
+    handoff  groups  membership
     coordinator  anti_entropy
     replica  client  intake
     results  storage  transport
