@@ -38,7 +38,7 @@ ROWS = """
     config
     protocol
     errors
-    instant  consistency  metrics  release  repair
+    instant  consistency  metrics  release  repair  consensus
 """
 # Beyond the rows: a program that only connects loads nothing of what nodes keep.
 NEVER = {

@@ -1,0 +1,90 @@
+"""Messages by which members follow the log of what the cluster is, ask for a change of it, and read it.
+
+Owns their fields. What the voters of the metadata group say to each other is in `consensus/messages.py`; what
+is done with entries that are decided, in `membership/following.py`.
+"""
+
+from typing import Final, NamedTuple
+
+from basestore.consensus.messages import EntryRow
+from basestore.protocol.registry import ANSWERED, ANYTHING, message
+
+GROUP_BYTES: Final = 16
+VOTER_BYTES: Final = 16
+NOWHERE: Final = -1  # the epoch of who knows no topology
+
+
+def _check_group(group: bytes, epoch: int) -> str:
+    if len(group) not in (0, GROUP_BYTES) or (epoch < 0) != (not group):
+        return "names no metadata group"
+    return ""
+
+
+@message(98, since=10)
+class At(NamedTuple):
+    """What follows on this link is said under this epoch, which is decided, and durable at the sender; the
+    first word on a link, too. `group`: the metadata group whose log that is, `formers`: those whose place
+    it took, one after the other; all empty, and the epoch -1, while the sender knows none. `voter`: by which
+    the sender votes, `lasting`: on a disk. `entries`: those from `first` on, decided, as far as they came
+    along."""
+
+    group: bytes
+    formers: bytes
+    voter: bytes
+    lasting: bool
+    epoch: int
+    first: int
+    entries: list[EntryRow]
+
+    def check(self) -> str:
+        if len(self.voter) != VOTER_BYTES or len(self.formers) % GROUP_BYTES:
+            return "names no voter"
+        if self.entries and not 0 < self.first <= self.epoch + 1 - len(self.entries):
+            return "has entries that are not decided"
+        return _check_group(self.group, self.epoch)
+
+
+@message(99, since=10, unchecked=ANYTHING)
+class Lacking(NamedTuple):
+    """The sender has heard of a later epoch than its own: what came after `epoch`? -1: it knows nothing."""
+
+    epoch: int
+
+
+@message(97, since=10)
+class Base(NamedTuple):
+    """All up to an entry in one: what the receiver lacks begins before the log of the sender does."""
+
+    group: bytes
+    last: int
+    term: int
+    voters: bytes
+    state: bytes
+
+    def check(self) -> str:
+        return _check_group(self.group, self.last)
+
+
+@message(87, since=10, unchecked=ANSWERED)
+class Suggest(NamedTuple):
+    """To the leader: append this entry. It carries an id, by which its sender sees in the log what has become
+    of it; until then it is said again now and then."""
+
+    entry: bytes
+
+
+@message(89, since=10, unchecked=ANYTHING)
+class AskRead(NamedTuple):
+    """To the leader: up to which entry must be read, for a read that begins now? `lease`: the answer may rest
+    on the leader's lease."""
+
+    id: int
+    lease: bool
+
+
+@message(67, since=10, unchecked=ANYTHING)
+class ReadAt(NamedTuple):
+    """The answer; -1: the sender does not lead."""
+
+    id: int
+    at: int
