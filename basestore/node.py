@@ -157,7 +157,7 @@ class Node:
     def _begin_handoff(self, rules: Mapping[bytes, Rule], placement: Placement, now: Instant) -> None:
         commit, open_ms = self.group_commit, self.config.cluster.open_ms
         self.debts = Debts(commit, self.peers, self.metrics)
-        self.losses = Losses(commit, self.summaries, self.peers, self.clock, placement.sources_needed)
+        self.losses = Losses(commit, self.summaries, self.peers, self.clock, placement.meeting)
         self.hints = Hints(
             commit, rules, self.losses, self.metrics, self.config, self.debts,
             lambda row, head, numbers: self._admission.taken_by(row, head, numbers),
@@ -181,13 +181,13 @@ class Node:
         self.maintenance = Maintenance(commit, replica, identity, self.certificates, metrics, now)
         local = LocalSide(
             commit, replica, identity, self.certificates, self.closed_stamps, self.maintenance, metrics,
-            Pace(self.operations.issued + self.operations.served),
+            Pace(self.operations.issued + self.operations.served), losses,
         )  # fmt: skip
         self.exchanges = Exchanges(local, peers, int.from_bytes(fresh.generation[:4]))
         self.scheduler = Scheduler(local, self.exchanges, peers, self.operations, self.debts.of, now)
         self.scheduler.browned_proof_ms = browned_proof_ms(self.config.bucket_options)
-        self.healing = Healing(replica, placement, peers, self.operations, metrics, losses, request_s_max)
-        self.recovery = Recovery(identity, proofs, self.scheduler, placement, losses, request_s_max)
+        self.healing = Healing(replica, proofs, peers, self.operations, metrics, losses, request_s_max)
+        self.recovery = Recovery(local, self.scheduler, request_s_max)
         self._inspector = Inspector(
             self.config, identity, peers, self.clock, self.context.stamper, replica, self.certificates,
             self.maintenance, self.hints, metrics, losses,

@@ -19,8 +19,11 @@ below it is on all replicas, for good, or beaten there:
 
 Claims are told to others with a *tag* of all the stores that they speak of; a claim with another tag is not
 believed, nor a certificate of two who did not agree on that tag: else a claim could join proofs about a store
-that is gone with proofs about the one that took its place. Stores none of it (`anti_entropy/certificates.py`
-does).
+that is gone with proofs about the one that took its place. Where the replicas of a partition may change, the
+tag is also of the epoch since which they are these: what a replica has proven with one that leaves, and then
+got from it, would otherwise lack in its earlier proofs with those that stay. A certificate made before that
+is still a base to compare from; only its closed stamps count for nothing. Stores none of it
+(`anti_entropy/certificates.py` does).
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,12 +31,13 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 TAG_BYTES = 4
+EPOCH_BYTES = 8
 
 
 class Certificate(NamedTuple):
     """Proof that two replicas hold the same: sequences and closed stamps of both at their snapshots,
-    the tag of the stores that both knew all replicas to run on (0: they did not agree), and when it
-    was made (ms since 1970, by this node's clock)."""
+    the tag that both had of all replicas (0: they did not agree), and when it was made (ms since 1970, by
+    this node's clock)."""
 
     mine: int
     theirs: int
@@ -50,9 +54,13 @@ class Claim(NamedTuple):
     tag: int
 
 
-def stores_tag(stores: Sequence[bytes]) -> int:
-    """A tag of the stores of all replicas, in their order."""
-    return int.from_bytes(blake2b(b"".join(stores), digest_size=TAG_BYTES).digest())
+def stores_tag(stores: Sequence[bytes], since: int | None = None) -> int:
+    """A tag of the stores of all replicas, in their order, and of the epoch `since` which they are these,
+    where that is known. With an epoch it is never 0."""
+    if since is None:
+        return int.from_bytes(blake2b(b"".join(stores), digest_size=TAG_BYTES).digest())
+    said = since.to_bytes(EPOCH_BYTES) + b"".join(stores)
+    return int.from_bytes(blake2b(said, digest_size=TAG_BYTES).digest()) or 1
 
 
 def own_claim(certificates: Mapping[int, Certificate], others: Sequence[int], tag: int) -> int:

@@ -7,6 +7,11 @@ anything (`exchange.py` does), and closes nothing (`closed_stamps.py`).
 A certificate counts only between the two stores that made it: it names both, and once either member runs on
 another store it is as if it were not there.
 
+Under a topology the replicas of a partition may change while the node runs (`adopt`): those that compare are
+then all that hold it, or are to. A certificate stays, as a base to compare from, whatever changes; a claim is
+only made of those with the present *tag*, of the stores and of the epoch since which they hold the partition.
+So a replica that comes holds back the stable stamp until all are proven to hold the same as it.
+
 An example, with three replicas n1, n2 and n3 of partition 7. What each has closed is written as a number
 (really a stamp):
 
@@ -20,13 +25,23 @@ Of this opening of the store only, `last_exchange` is kept beside each certifica
 made it was begun, whether the other store was whole, and what was taken in it.
 """
 
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import cbor2
 
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement
-from basestore.repair.certificate import Certificate, Claim, own_claim, stable_stamp, stores_tag
+from basestore.cluster.seating import Seating
+from basestore.cluster.seats import Seats
+from basestore.repair.certificate import (
+    EPOCH_BYTES,
+    Certificate,
+    Claim,
+    own_claim,
+    stable_stamp,
+    stores_tag,
+)
 from basestore.repair.digest_tree import STAMP_MAX
 from basestore.repair.runs import Runs
 from basestore.repair.write_repair import split_stores
@@ -34,6 +49,9 @@ from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.summaries import Summaries
 from basestore.storage import keyspace
+
+DEPARTED_MAX = 16  # stores of a partition that have left it, the last ones
+BACKLOG_MAX = 1_000_000  # lines of the log that are kept for a replica that comes
 
 
 class LastExchange(NamedTuple):
@@ -51,7 +69,8 @@ class LastExchange(NamedTuple):
 
 
 class Certificates:
-    """Certificates, claims and stamps of the partitions that this node holds."""
+    """Certificates, claims and stamps of the partitions that this node holds. `seating` says who else does;
+    `replicas`, `others`, `sources` and `meeting` are its."""
 
     def __init__(
         self,
@@ -65,29 +84,17 @@ class Certificates:
         self._summaries = summaries
         self._identity = identity
         self._peers = peers
-        me = peers.me
-        self.replicas = {partition: placement.replicas[partition] for partition in summaries.of}
-        self.others = {p: [r for r in replicas if r != me] for p, replicas in self.replicas.items()}
+        seating = Seating(peers.me, {each: placement.replicas[each] for each in summaries.of})
+        self.seating, self.meeting = seating, seating.meeting
+        self.replicas, self.others, self.sources = seating.replicas, seating.others, seating.sources
+        self._strangers: dict[int, list[str]] = {}  # with whom there are others, of no use now
         self._certificates = self._load()
         self._claims: dict[int, dict[int, Claim]] = {partition: {} for partition in summaries.of}
         # What follows from the stores that the members run on, as of this many changes of them.
         self._changes, self._stores = -1, list[bytes]()
-        self._tags: dict[tuple[int, ...], int] = {}
+        self._tags: dict[tuple[int | None, tuple[int, ...]], int] = {}
         self._last_exchanges: dict[tuple[int, int], LastExchange] = {}  # by partition and member
-        self._sources_needed = placement.sources_needed
-
-    def whole(self, partition: int) -> int:
-        """How many other replicas of it are whole, as far as this node has heard."""
-        return sum(self._peers.all[other].whole for other in self.others[partition])
-
-    def all_heard(self, partition: int) -> bool:
-        """Whether each of them is here, and has said whether it is whole."""
-        peers = self._peers.all
-        return all(peers[other].linked and peers[other].introduced for other in self.others[partition])
-
-    def recoverable(self, partition: int) -> bool:
-        """Whether enough of them are whole: what a quorum has acknowledged is on these."""
-        return self.whole(partition) >= self._sources_needed
+        self._departed = {p: split_stores(group_commit.get(keyspace.departed(p)) or b"") for p in self.others}
 
     def _load(self) -> dict[int, dict[int, tuple[bytes, bytes, Certificate]]]:
         index = {peer.name: peer.index for peer in self._peers.all}
@@ -97,7 +104,56 @@ class Certificates:
             mine, theirs, *numbers = cbor2.loads(stored)
             if partition in loaded and name in index:
                 loaded[partition][index[name]] = (mine, theirs, Certificate(*numbers))
+            else:
+                self._strangers.setdefault(partition, []).append(name)
         return loaded
+
+    # --- seats -------------------------------------------------------------------------------
+
+    def seat(self, partition: int, seats: Seats, without: Collection[int] = ()) -> None:
+        """This partition, which is held here or is to be, has these seats from now on, in members' indices.
+        `without`: members that have left it without proof."""
+        left = self.seating.seat(partition, seats).difference(without)
+        self._tags = {}
+        self._claims[partition] = {}
+        self._certificates.setdefault(partition, {})
+        if left:
+            stores = [self.store(member) for member in sorted(left)]
+            departed = [*self._departed.get(partition, ()), *filter(None, stores)][-DEPARTED_MAX:]
+            self._departed[partition] = departed
+            self._group_commit.stage(keyspace.departed(partition), b"".join(departed))
+
+    def take_up(self, partition: int) -> None:
+        """What was proven of this partition by what the store held of it before proves nothing any more."""
+        for name in self._strangers.pop(partition, ()):
+            self._group_commit.stage(keyspace.certificate(partition, name), None)
+        for member in list(self._certificates.get(partition, ())):
+            self.withdraw(partition, member)
+
+    def give_up(self, partition: int) -> None:
+        """This node has no seat in it any more."""
+        self.take_up(partition)
+        self._group_commit.stage(keyspace.departed(partition), None)
+        self.seating.give_up(partition)
+        for each in (self._claims, self._certificates, self._departed):
+            each.pop(partition, None)
+
+    def counts(self, partition: int) -> bool:
+        """Whether this store is whole, and holds what it must of the partition."""
+        return self._identity.counts and partition not in self._summaries.unfit
+
+    def whole(self, partition: int) -> int:
+        """How many of its sources are whole, as far as this node has heard."""
+        return sum(self._peers.all[other].whole for other in self.sources[partition])
+
+    def all_heard(self, partition: int) -> bool:
+        """Whether each of them is here, and has said whether it is whole."""
+        peers = self._peers.all
+        return all(peers[other].linked and peers[other].introduced for other in self.sources[partition])
+
+    def recoverable(self, partition: int) -> bool:
+        """Whether enough of them are whole: what a quorum has acknowledged is on these."""
+        return self.whole(partition) >= self.meeting(partition)
 
     # --- certificates ------------------------------------------------------------------------
 
@@ -122,14 +178,18 @@ class Certificates:
 
     def passed(self, partition: int) -> int:
         """Up to which sequence every other replica is proven to hold all that is held here, or better; 0
-        while there is no proof with one of them. Of what was stored until then no list will be made."""
+        while there is no proof with one of them. Of what was stored until then no list will be made. For
+        one that comes no more than `BACKLOG_MAX` are kept: then all that is held is compared with it."""
         if partition not in self.others:
             return 0
-        certificates = self.certificates(partition)
-        if len(certificates) < len(self.others[partition]):
-            return 0
-        sequence = self._summaries.of[partition].sequence
-        return min((certificate.mine for certificate in certificates.values()), default=sequence)
+        certificates, sequence = self.certificates(partition), self._summaries.of[partition].sequence
+        passed = sequence
+        for other in self.others[partition]:
+            reached = certificates[other].mine if other in certificates else 0
+            if self.seating.comes(partition, other):
+                reached = max(reached, sequence - BACKLOG_MAX)
+            passed = min(passed, reached)
+        return passed
 
     def certify(self, partition: int, member: int, certificate: Certificate) -> None:
         """Both hold the same: keep the proof, and draw the conclusions."""
@@ -145,7 +205,7 @@ class Certificates:
 
     def withdraw_all(self, partition: int) -> None:
         """Nothing that was proven of this partition may be built on."""
-        for member in self.others[partition]:
+        for member in list(self._certificates[partition]):
             self.withdraw(partition, member)
 
     def remember(self, partition: int, member: int, exchange: LastExchange) -> None:
@@ -174,7 +234,7 @@ class Certificates:
     def _known_stores(self) -> list[bytes]:
         """Of all members. They hardly ever change, and are asked for with every step of a proof."""
         identity = self._identity
-        if self._changes != identity.changes:
+        if self._changes != identity.changes or len(self._stores) != len(self._peers.all):
             self._changes = identity.changes
             self._stores = [identity.store_of(peer.name) for peer in self._peers.all]
             self._stores[self._peers.me] = identity.store
@@ -182,27 +242,50 @@ class Certificates:
         return self._stores
 
     def in_use(self, partition: int, stores: bytes) -> bool:
-        """Whether a replica of the partition runs on one of these stores."""
+        """Whether a replica of the partition runs on one of these stores, or did until others had all that
+        it held."""
         used = {self.store(replica) for replica in self.replicas.get(partition, ())}
+        used.update(self._departed.get(partition, ()))
         return not used.isdisjoint(split_stores(stores))
+
+    def ground(self, member: int, partition: int) -> bytes:
+        """What a root of the partition means something to, the same on both sides: this node's store and that
+        member's, and under a topology the epochs since which both stand where they do. Who stands elsewhere
+        may act for other replicas, or hold rows of a bucket that is no more."""
+        return self.stores(member) + self._epochs(self.seating.since(partition))
+
+    def common_ground(self, member: int, partitions: Iterable[int]) -> bytes:
+        """The same of roots of many partitions. Under a topology their tags are in it, of the epochs and of
+        all stores: who agrees on it need not be told them."""
+        tags = (self.tag(each) if each in self.others else None for each in partitions)
+        return self.stores(member) + (self._epochs(*tags) if self.seating.known else b"")
 
     def stores(self, member: int) -> bytes:
         """This node's store and that member's, in one order on both sides."""
-        first, second = sorted((self._peers.me, member))
+        first, second = sorted((self._peers.me, member), key=self._peers.number_of.__getitem__)
         return self.store(first) + self.store(second)
+
+    def _epochs(self, *numbers: int | None) -> bytes:
+        if self.seating.dropped_since is None:
+            return b""
+        epochs = (self.seating.dropped_since, *numbers)
+        return b"".join([each.to_bytes(EPOCH_BYTES) for each in epochs if each is not None])
 
     # --- claims and the stable stamp -----------------------------------------------------------
 
     def tag(self, partition: int) -> int:
-        """Of the stores that all replicas are known to run on. With up to three replicas each pair of
-        certificates that makes a claim speaks of all, so that no tag need be agreed on: 0."""
-        return 0 if len(self.others[partition]) < 3 else self._tag(partition)
+        """Of the stores that all replicas are known to run on, and under a topology of the epoch. Without
+        one, with up to three replicas, each pair of certificates that makes a claim speaks of all, so that
+        no tag need be agreed on: 0."""
+        return 0 if not self.seating.known and len(self.others[partition]) < 3 else self._tag(partition)
 
     def _tag(self, partition: int) -> int:
         replicas, stores = self.replicas[partition], self._known_stores()
-        tag = self._tags.get(replicas)
+        since = self.seating.since(partition)
+        tag = self._tags.get((since, replicas))
         if tag is None:
-            tag = self._tags[replicas] = stores_tag([stores[replica] for replica in replicas])
+            tag = stores_tag([stores[replica] for replica in replicas], since)
+            self._tags[since, replicas] = tag
         return tag
 
     def claims_for(self, partition: int, member: int) -> list[int]:
@@ -238,7 +321,7 @@ class Certificates:
         stable = stable_stamp(own, certificates, others, self._claims[partition], self._tag(partition))
         self.adopt(partition, stable)
         # All others have given what this store may have lacked.
-        if self._identity.counts and len(certificates) == len(others):
+        if self.counts(partition) and len(certificates) == len(others):
             self._keep(partition, STAMP_MAX)
 
     def adopt(self, partition: int, stable: int) -> None:
@@ -246,7 +329,7 @@ class Certificates:
         summary = self._summaries.of[partition]
         if stable > summary.stable:
             # A store in doubt hears the stamp before it has got what the other one holds.
-            if not self._identity.counts:
+            if not self.counts(partition):
                 summary.kept = summary.complete
             summary.stable = stable
             # Proven: nothing new comes at or below it, so it is closed too. Others build on it: they hear of
@@ -276,13 +359,14 @@ class Certificates:
     def held_back_by(self, partition: int) -> dict[int, int]:
         """By replica, this one included: the claim that is known of it, 0 while none is."""
         others = self.others[partition]
-        tag = self._tag(partition)
-        claims = {self._peers.me: own_claim(self.certificates(partition), others, self.tag(partition))}
+        tag, pair_tag = self._tag(partition), self.tag(partition)
+        claims = {self._peers.me: own_claim(self.certificates(partition), others, pair_tag)}
         for other in others:
             certificate = self.certificate(partition, other)
             claim = self._claims[partition].get(other)
             if len(others) == 1:
-                claims[other] = 0 if certificate is None else certificate.their_closed
+                sound = certificate is not None and certificate.tag == pair_tag
+                claims[other] = certificate.their_closed if certificate is not None and sound else 0
             else:
                 claims[other] = claim.closed if claim is not None and claim.tag == tag else 0
         return claims

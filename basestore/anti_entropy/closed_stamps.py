@@ -8,7 +8,8 @@ when it is raised; that late writes are refused is the replica's part.
 It stays where it is
 
     while the clock is not sure     no majority of the members is known to agree with it
-    while this store is not whole   it may have forgotten what it took
+    while this store is not whole   it may have forgotten what it took; likewise of a partition that it was
+                                    given, and of which it does not yet hold what it must
     below what expires only by a clock that has jumped ahead
                                     should all clocks have, a value whose time is not over would be purged
                                     for good before they are set right (`ClockWatch.ahead_ms`)
@@ -72,10 +73,15 @@ class ClosedStamps:
                 self._raise(partition, stamp, now)
         if not (self._durable and self._identity.counts):
             return [0] * len(partitions)
-        return [self._summaries.of[partition].closed for partition in partitions]
+        closed = [self._summaries.of[partition].closed for partition in partitions]
+        if unfit := self._summaries.unfit:
+            return [0 if each in unfit else stamp for each, stamp in zip(partitions, closed, strict=True)]
+        return closed
 
     def _raise(self, partition: int, stamp: int, now: Instant) -> None:
         """Close up to this stamp, or as far as an only copy and what has expired allow."""
+        if partition in self._summaries.unfit:
+            return
         summary, ahead_ms = self._summaries.of[partition], self._peers.clock.ahead_ms
         stamp = min(stamp, self._least_only_copy(partition, now))
         if ahead_ms and stamp > summary.closed:
@@ -100,8 +106,8 @@ class ClosedStamps:
 
     def inherit(self, partition: int, closed: int) -> None:
         """A store that is not whole takes over what another has closed."""
-        summary = self._summaries.of[partition]
-        if not self._identity.counts and closed > summary.closed:
+        summary, unfit = self._summaries.of[partition], partition in self._summaries.unfit
+        if (unfit or not self._identity.counts) and closed > summary.closed:
             summary.closed = closed
             self._summaries.touch(partition)
 

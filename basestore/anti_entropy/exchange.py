@@ -57,17 +57,18 @@ from basestore.repair.runs import Runs
 from basestore.repair.version import COUNTER_BITS
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity
+from basestore.replica.losses import Losses
 from basestore.replica.replica import Replica
 
 ROOT_BYTES = 8
-STORES_BYTES = 4
+GROUND_BYTES = 4
 UNTOLD = -1
 ALL = (NONE, NONE)  # no certificate to build on
 
 
-def stores_digest(stores: bytes) -> bytes:
-    """Which two stores a root means something to."""
-    return blake2b(stores, digest_size=STORES_BYTES).digest()
+def ground_digest(ground: bytes) -> bytes:
+    """What a root means something to (`Certificates.ground`)."""
+    return blake2b(ground, digest_size=GROUND_BYTES).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class LocalSide:
     maintenance: Maintenance
     metrics: Metrics
     pace: Pace
+    losses: Losses
 
 
 class Outcome(NamedTuple):
@@ -122,7 +124,8 @@ class Exchange:
         self.opened_here = syn is None
         self.story: Story[Outcome] = self._open() if syn is None else self._respond(syn)
         self.comparison: Comparison | None = None
-        self.completeness = Completeness(STAMP_MAX if local.identity.counts else self._summary.complete)
+        counts = self._certificates.counts(partition)
+        self.completeness = Completeness(STAMP_MAX if counts else self._summary.complete)
         self.based = False  # on a certificate
         self._stable = 0  # what stamps in messages count from
         self._their_closed = 0
@@ -234,14 +237,15 @@ class Exchange:
         self._certificates.advance(self.partition)
 
     def _seal(self, root: int) -> bytes:
-        """A root, and the two stores that it means something to: 8 bytes and 4."""
-        stores = self._certificates.stores(self.member)
-        return blake2b(root.to_bytes(16) + stores, digest_size=ROOT_BYTES).digest() + stores_digest(stores)
+        """A root, and the stores and epochs that it means something to: 8 bytes and 4."""
+        ground = self._certificates.ground(self.member, self.partition)
+        return blake2b(root.to_bytes(16) + ground, digest_size=ROOT_BYTES).digest() + ground_digest(ground)
 
     def _agree_on_stores(self, seal: bytes) -> None:
-        """Broken when the other side speaks of other stores: one of the two is new, and not yet known."""
+        """Broken when the other side speaks of other stores, or under another epoch: one of the two is new,
+        and not yet known."""
         if seal[ROOT_BYTES:] != self._seal(0)[ROOT_BYTES:]:
-            raise Broken("the stores have changed")
+            raise Broken("the stores have changed, or who holds what")
 
     # --- snapshots ---------------------------------------------------------------------------
 

@@ -8,10 +8,13 @@ On one node only one exchange of a partition is open at a time. Of two that open
 of the lower member goes on; so does it where three open in a ring, for an exchange that has not been
 answered yet gives way to one that a lower member opens. Who cannot take part just now says Abort, "busy".
 Where nothing is expected to differ, many partitions are compared at once, and none is open (`roots.py`).
+
+Exchanges of partitions whose seats change end in the step that begins to use the new ones (`end_of`): two who
+stand at different epochs have other seals, and prove nothing to each other.
 """
 
 from collections import ChainMap
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection, Container
 from typing import Any
 
 from basestore.anti_entropy.certificates import LastExchange
@@ -103,6 +106,9 @@ class Exchanges:
         self, number: int, member: int, partition: int, outbox: Outbox, now: Instant, syn: Syn | None = None
     ) -> None:
         dialogue = Dialogue(number, outbox, self._local.group_commit, self._metrics)
+        if partition in self._certificates.seating.moving:
+            # Who has come lately was told of no losses of it, and must have heard of them before any proof.
+            self._local.losses.tell(partition, outbox)
         known = self._certificates.known_to(partition, member)
         exchange = Exchange(self._local, dialogue, member, partition, known, now, syn)
         self._open[member, number] = self._by_partition[partition] = exchange
@@ -112,7 +118,10 @@ class Exchanges:
     def _hear_syn(self, member: int, outbox: Outbox, syn: Syn, now: Instant) -> None:
         """A peer opens an exchange; it is told when this node cannot take part just now."""
         if member not in self._certificates.others.get(syn.partition, ()):
-            raise ProtocolError("an exchange of a partition that is not held by both was opened")
+            if not self._certificates.seating.known:
+                raise ProtocolError("an exchange of a partition that is not held by both was opened")
+            outbox.put(Abort(syn.exchange, "busy"))  # one of the two is at an earlier epoch
+            return
         if (member, syn.exchange) in self._open:
             return
         mine = self._by_partition.get(syn.partition)
@@ -234,6 +243,13 @@ class Exchanges:
             if exchange.member == member:
                 self._end(exchange)
 
+    def end_of(self, partitions: Collection[int], reason: str) -> None:
+        """Whatever is under way of these partitions comes to nothing."""
+        self.roots.end_of(partitions)
+        for partition in partitions:
+            if exchange := self._by_partition.get(partition):
+                self._end(exchange, reason)
+
     def take_proof_of_loss(self) -> int | None:
         """A member that has a certificate of what this store has lost, told once: the node is to start over
         under another store."""
@@ -251,7 +267,8 @@ class Exchanges:
         ended = LastExchange(exchange.begun_s, exchange.completeness.peer_whole, taken)
         self._certificates.remember(partition, member, ended)
         self._metrics.count(f"exchanges_{outcome.kind}")
-        if not self._local.identity.counts and self._certificates.complete(partition, outcome.complete):
+        in_doubt = not self._certificates.counts(partition)
+        if in_doubt and self._certificates.complete(partition, outcome.complete):
             self._compare_anew(exchange)
 
     def _compare_anew(self, exchange: Exchange) -> None:

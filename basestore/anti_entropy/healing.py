@@ -16,10 +16,11 @@ Owns the rows that are being healed. It does not look for damage: `replica` meet
 from collections.abc import Callable, Collection
 from itertools import islice
 
+from basestore.anti_entropy.certificates import Certificates
 from basestore.cluster.operations import Operation, Operations
 from basestore.cluster.outbox import SMALL_BYTES
 from basestore.cluster.peers import Peers
-from basestore.cluster.placement import Placement, row_partition
+from basestore.cluster.placement import row_partition
 from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.protocol.anti_entropy import LossRow
@@ -84,7 +85,7 @@ class Healing:
     def __init__(
         self,
         replica: Replica,
-        placement: Placement,
+        certificates: Certificates,
         peers: Peers,
         operations: Operations,
         metrics: Metrics,
@@ -94,12 +95,11 @@ class Healing:
         """`request_s_max`: how long requests last at most."""
         self._losses = losses
         self._replica = replica
-        self._placement = placement
+        self._certificates = certificates
         self._peers = peers
         self._operations = operations
         self._metrics = metrics
         self._request_s_max = request_s_max
-        self._sources_needed = placement.meeting_quorum
         self._under_way: dict[bytes, _Heal] = {}
         self._noticed_s: dict[bytes, float] = {}
         self.hopeless: dict[bytes, float] = {}  # damaged at all replicas; when to ask again
@@ -109,7 +109,7 @@ class Healing:
         # Rows that nobody can heal must not stand in the way of others.
         waiting = (row for row in self._replica.damaged if self.hopeless.get(row, 0.0) <= now.monotonic)
         for row in list(islice(waiting, HEALS_MAX)):
-            others = [r for r in self._placement.replicas[row_partition(row)] if r != self._peers.me]
+            others = self._certificates.sources.get(row_partition(row), [])
             due_s = self._noticed_s.setdefault(row, now.monotonic) + self._request_s_max
             if not others:
                 self._despair(row, now)
@@ -119,10 +119,11 @@ class Healing:
     def _begin(self, row: bytes, others: list[int], now: Instant) -> None:
         sources = [source for source in others if self._peers.all[source].introduced]
         whole = sum(map(self._peers.alive.__getitem__, others))
-        if not sources or (whole < self._sources_needed and len(sources) < len(others)):
+        meeting = self._certificates.meeting(row_partition(row))
+        if not sources or (whole < meeting and len(sources) < len(others)):
             return
         # With fewer whole ones than that, only the word of all others together is enough.
-        needed = self._sources_needed if whole >= self._sources_needed else len(others)
+        needed = meeting if whole >= meeting else len(others)
         heal = self._under_way[row] = _Heal(row, set(others), needed, self._ended)
         for source in sources:
             # Whole ones are counted: one that is not must not be taken for one of them.

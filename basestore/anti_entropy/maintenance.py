@@ -101,6 +101,22 @@ class Maintenance:
         certificates = self._certificates
         return certificates.all_heard(partition) and not certificates.recoverable(partition)
 
+    def hold(self, partition: int, now: Instant) -> None:
+        """This partition is held from now on: its week begins."""
+        self._scrubbed_ms[partition] = now.wall_ms
+        self._group_commit.stage(keyspace.scrubbed(partition), now.wall_ms.to_bytes(8))
+
+    def give_up(self, partition: int) -> None:
+        """It is not held any more."""
+        if self._scrub is not None and self._scrub.partition == partition:
+            self._scrub.end()
+            self._scrub = None
+        self._scrubbed_ms.pop(partition, None)
+        self._last_scrubs.pop(partition, None)
+        for each in (self._examined, self._damaged, self._emptied):
+            each.discard(partition)
+        self._group_commit.stage(keyspace.scrubbed(partition), None)
+
     def watch_damage(self) -> None:
         """No exchanges where a record is damaged, until it is healed, nor where counts cannot be."""
         self._damaged = {row_partition(row) for row in self._replica.damaged}
@@ -114,6 +130,8 @@ class Maintenance:
         cost = self._empty(rows, busy)
         if cost is None:
             cost = self._purge(rows, busy)
+        if cost is None:
+            cost = self._trim(rows, busy)
         return cost if cost is not None else self._scrub_on(rows, busy, now)
 
     # --- purge, empty ------------------------------------------------------------------------
@@ -122,7 +140,7 @@ class Maintenance:
         """Up to which stamp what is due may be purged. A store in doubt may know a stable stamp, and lack
         what that speaks of: its tombstone may be all that keeps an older value from coming back."""
         summary = self._summaries.of[partition]
-        return summary.stable if self._identity.counts else summary.complete
+        return summary.stable if self._certificates.counts(partition) else summary.complete
 
     def all_purged(self, partition: int) -> bool:
         """Whether all of it is purged that may be, as far as can be told without looking."""
@@ -133,6 +151,15 @@ class Maintenance:
         looked_at, dropped = self._replica.purge(partition, self.purgeable(partition), most)
         self._metrics.count("records_purged", dropped)
         return looked_at
+
+    def _trim(self, rows: int, busy: Container[int]) -> int | None:
+        """Lines go that were kept for a replica that comes, and it needs no more, or would need too many."""
+        summary_log = self._summaries.summary_log
+        for partition in self._certificates.seating.moving:
+            passed = min(self._certificates.passed(partition), self._summaries.of[partition].spilled)
+            if self._summaries.of[partition].floor < passed and partition not in busy:
+                return 1 + summary_log.trim(partition, passed, rows)
+        return None
 
     def _purge(self, rows: int, busy: Container[int]) -> int | None:
         for partition, summary in self._summaries.of.items():

@@ -15,6 +15,11 @@ whatever their state: it would bring back what is purged in some of them, and no
 With three replicas, Q = 2: n1, whose disk was wiped, compares each partition with both n2 and n3 (3 - 2 + 1
 of them). One would not do: what n1 and n2 have acknowledged, and n3 has missed, would be gone.
 
+Where replicas change while the node runs, it may be given a partition: what it holds of that counts for
+nothing until it is *fit*. This is to be forgetful in one partition only, and ends by the same count, of those
+that have held the partition until now. So it is where this node has been away for so long that it cannot tell
+whether it has kept its seat all the time.
+
 Nothing of this begins before every request has ended that may count on an answer from before the doubt: of
 the store's former life, or of this one, where a peer has shown only later that something is lost. A write
 acknowledged by a replica that then forgot it, recovered from others that the write had not reached yet, and
@@ -22,93 +27,190 @@ was counted beside one of these, would be on too few.
 """
 
 import math
+from collections.abc import Collection, Mapping
 
 from basestore.anti_entropy.certificates import Certificates
+from basestore.anti_entropy.exchange import LocalSide
 from basestore.anti_entropy.scheduler import Scheduler
-from basestore.cluster.placement import Placement
+from basestore.cluster.seats import Seats
 from basestore.instant import Instant
 from basestore.replica.identity import State, StoreIdentity
 from basestore.replica.losses import Losses
+from basestore.replica.summaries import COMES, DOUBTED
+
+FILL_S = 1.0
 
 
 class Recovery:
-    """Recovery of one node's store, while it is forgetful."""
+    """Recovery of one node's store, while it is forgetful, or of partitions that it was given."""
 
-    def __init__(
-        self,
-        identity: StoreIdentity,
-        certificates: Certificates,
-        scheduler: Scheduler,
-        placement: Placement,
-        losses: Losses,
-        request_s_max: float,
-    ) -> None:
+    def __init__(self, local: LocalSide, scheduler: Scheduler, request_s_max: float) -> None:
         """`request_s_max`: how long requests last at most."""
         self._request_s_max = request_s_max
         self._doubts = -1  # as many there were when this began last
-        self._identity = identity
-        self._certificates = certificates
+        self._local = local
+        self._identity: StoreIdentity = local.identity
+        self._certificates: Certificates = local.certificates
+        self._summaries = local.replica.summaries
         self._scheduler = scheduler
-        self._placement = placement
-        self._losses = losses
-        self._peers = losses.peers
+        self._losses: Losses = local.losses
+        self._peers = local.losses.peers
         self._begin_s = math.inf  # since the last doubt
         self._noted = -1  # doubts, when losses were noted last
+        self._fill_due_s = -math.inf  # when what was given is wished for again
+        for partition, how in self._summaries.foreseen.items():
+            self._doubt(partition) if how == DOUBTED else self._take_up(partition)
+
+    # --- seats -----------------------------------------------------------------------------------
+
+    def foresee(self, seats: Mapping[int, Seats], *, skipped: bool = False) -> None:
+        """In the batch that makes the node use these at its next opening, if not before: what it is given by
+        them, or has to doubt, is unfit then too. As `adopt` takes them."""
+        for partition, now in seats.items():
+            if self._peers.me in now.both and (how := self._news(partition, now, skipped=skipped)):
+                self._summaries.foresee_unfit(partition, how)
+
+    def adopt(
+        self, seats: Mapping[int, Seats], dropped_since: int, now: Instant, *,
+        without: Mapping[int, Collection[int]] | None = None, skipped: bool = False,
+    ) -> None:  # fmt: skip
+        """From now on these partitions have these seats, in members' indices: all that have changed, and at
+        first all. `without`: by partition, members that have left it without proof. `skipped`: what happened
+        between is not known, so this node may have given a partition up, and been given it again."""
+        local, seating, given = self._local, self._certificates.seating, without or {}
+        held = {partition: of for partition, of in seats.items() if self._peers.me in of.both}
+        gone = [each for each in seats if each not in held and each in self._certificates.others]
+        ended = self._certificates.others if dropped_since != seating.dropped_since else seats
+        self._scheduler.exchanges.end_of(list(ended), "who holds it is changing")
+        self._scheduler.forget(gone)
+        for partition in gone:
+            local.maintenance.give_up(partition)
+            self._certificates.give_up(partition)
+            local.replica.let_go(partition)
+            self._summaries.let_go(partition)
+        for partition, of in held.items():
+            how = self._news(partition, of, skipped=skipped)
+            self._certificates.seat(partition, of, given.get(partition, ()))
+            if how == COMES:
+                self._take_up(partition)
+                local.replica.hold(partition)
+                local.maintenance.hold(partition, now)
+            elif how == DOUBTED:
+                self._doubt(partition)
+        seating.dropped_since = dropped_since
+
+    def _news(self, partition: int, now: Seats, *, skipped: bool) -> bytes:
+        """How a partition that is held from now on is to become unfit, if it is."""
+        if partition not in self._certificates.others:
+            return COMES
+        since = self._certificates.seating.since(partition)
+        return DOUBTED if skipped and since is not None and now.since > since else b""
+
+    def _take_up(self, partition: int) -> None:
+        """It was given to this store: what that holds of it, from another time, counts for nothing."""
+        self._summaries.hold(partition)
+        summary = self._summaries.of[partition]
+        summary.lost = max(summary.lost, self._identity.birth)
+        self._losses.hold(partition)
+        self._doubt(partition)
+
+    def _doubt(self, partition: int) -> None:
+        self._summaries.make_unfit(partition)
+        self._certificates.take_up(partition)
+
+    # --- what is lacking -------------------------------------------------------------------------
 
     def tick(self, now: Instant) -> None:
         """Wish for the exchanges that are still lacking."""
+        for partition in self._summaries.unfit - self._summaries.fitting:
+            self._fill(partition, now)
+        if now.monotonic >= self._fill_due_s:
+            self._fill_due_s = now.monotonic + FILL_S
         if self._identity.state is not State.FORGETFUL:
             return
         if self._doubts != self._identity.doubts:  # one arose, perhaps anew: begin from the start
             self._doubts, self._begin_s = self._identity.doubts, now.monotonic + self._request_s_max
         if now.monotonic < self._begin_s:
             return
-        missing = [p for p in self._placement.held_by(self._peers.me) if not self._recovered(p)]
+        missing = [partition for partition in self._held if not self._recovered(partition)]
         if not missing:
             if self._noted != self._doubts:
                 self._noted = self._doubts
                 self._note_losses(now)
             self._identity.make_whole()
         for partition in missing:
-            done, waits = self._done(partition), self._awaits_word(partition)
-            for other in self._certificates.others[partition]:
-                whole = self._peers.all[other].whole
-                # One that was not whole then, and is now, is asked again: only then does it count.
-                if (whole and not done.get(other)) or not (waits or other in done):
-                    self._scheduler.wish(other, partition)
+            self._wish(partition, self._done(partition))
+
+    @property
+    def _held(self) -> list[int]:
+        """What counts by this store as a whole."""
+        unfit = self._summaries.unfit
+        return [partition for partition in self._certificates.others if partition not in unfit]
+
+    def _wish(self, partition: int, done: Mapping[int, bool]) -> None:
+        waits = self._awaits_word(partition)
+        for other in self._certificates.others[partition]:
+            whole = self._peers.all[other].whole
+            # One that was not whole then, and is now, is asked again: only then does it count.
+            if (whole and not done.get(other)) or not (waits or other in done):
+                self._scheduler.wish(other, partition)
+
+    def _fill(self, partition: int, now: Instant) -> None:
+        """One that this node was given: until it is fit, wish for what is lacking."""
+        done = self._done(partition)
+        sources = self._sources(partition, done)
+        # Who comes goes by those that have held it; who may have held it all the time, as in `_recovered`.
+        alone = not self._certificates.seating.comes(partition, self._peers.me)
+        enough = sources >= self._certificates.meeting(partition)
+        if enough or (alone and self._exhausted(partition, done)):
+            if not enough:
+                self._losses.note({partition: sources}, now)
+            self._summaries.make_fit(partition)
+            self._scheduler.exchanges.end_of((partition,), "this store is whole by now")
+        elif now.monotonic >= self._fill_due_s:
+            self._wish(partition, done)
 
     def _note_losses(self, now: Instant) -> None:
         """All is recovered that can be: from how many sources each partition was."""
-        held = self._placement.held_by(self._peers.me)
-        self._losses.note({partition: sum(self._done(partition).values()) for partition in held}, now)
+        done = {partition: self._done(partition) for partition in self._held}
+        self._losses.note({each: self._sources(each, of) for each, of in done.items()}, now)
 
     def take_as_is(self, now: Instant) -> None:
         """An operator says that this is the newest there is of the store. It may be one of many that were
         restored together, so what only the others had is noted as lost, and accepted with that word."""
         if self._identity.take_as_is():
-            held = self._placement.held_by(self._peers.me)
-            self._losses.note({each: self._certificates.whole(each) for each in held}, now, accepted=True)
+            held = {each: self._certificates.whole(each) for each in self._held}
+            self._losses.note(held, now, accepted=True)
 
     def progress(self) -> tuple[int, int]:
         """Partitions recovered so far, and all."""
-        held = self._placement.held_by(self._peers.me) if self._doubts >= 0 else []
+        held = self._held if self._doubts >= 0 else []
         return sum(map(self._recovered, held)), len(held)
 
     def _done(self, partition: int) -> dict[int, bool]:
         """With whom an exchange begun since has ended with a certificate, and whether they were whole."""
+        # Of what this store was given nothing was proven before.
+        begin_s = -math.inf if partition in self._summaries.unfit else self._begin_s
         others, last_exchange = self._certificates.others[partition], self._certificates.last_exchange
         ended = ((other, last_exchange(partition, other)) for other in others)
         return {
             other: last.peer_whole
             for other, last in ended
             # An earlier exchange was of what this store held before it forgot.
-            if last is not None and last.begun_s >= self._begin_s
+            if last is not None and last.begun_s >= begin_s
         }
 
     def _recovered(self, partition: int) -> bool:
         done = self._done(partition)
-        if sum(done.values()) >= self._placement.sources_needed:
-            return True
+        enough = self._sources(partition, done) >= self._certificates.meeting(partition)
+        return enough or self._exhausted(partition, done)
+
+    def _sources(self, partition: int, done: Mapping[int, bool]) -> int:
+        """How many whole ones of those that have held it are among these."""
+        return sum(done.get(source, False) for source in self._certificates.sources[partition])
+
+    def _exhausted(self, partition: int, done: Mapping[int, bool]) -> bool:
+        """Whether there is nobody else from whom more could be got."""
         others = set(self._certificates.others[partition])
         return done.keys() >= others and not self._awaits_word(partition)
 

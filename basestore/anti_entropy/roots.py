@@ -20,20 +20,21 @@ A partition is plain at the side that names it while
 
 The side that answers holds each against the same, adopts the greater stable stamp first, and refuses what was
 named of more than it has ever held, or of less than its own certificate speaks of: what that means is found
-out by an exchange. Roots are told whole, 16 bytes, with a digest of the two stores that they mean
-something to. What is said leaves once all that it speaks of is durable. It keeps no copy of anything: roots
-and sequences are those of one moment, the one at which the stamps are closed. Maintenance leaves alone
-what is named until the answer is here.
+out by an exchange. Roots are told whole, 16 bytes, with a digest of what they mean something to: both
+stores, and under a topology the epochs and the tags of all that is named. So tags need not be told, and who
+stands at another epoch answers that nothing is the same. What is said leaves once all that it speaks of is
+durable. It keeps no copy of anything: roots and sequences are those of one moment, the one at which the
+stamps are closed. Maintenance leaves alone what is named until the answer is here.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from basestore.anti_entropy.certificates import LastExchange
-from basestore.anti_entropy.exchange import LocalSide, stores_digest
+from basestore.anti_entropy.exchange import LocalSide, ground_digest
 from basestore.cluster.outbox import SMALL_BYTES, Outbox, weight
 from basestore.cluster.peers import Peers
 from basestore.instant import Instant
@@ -46,6 +47,7 @@ from basestore.repair.version import COUNTER_BITS
 
 SILENCE_S_MAX = 15.0
 REST_S = 3.0  # a proof of what is at rest is not renewed before
+SEALED_TAGS_SINCE = 10  # version of the wire: Roots without tags, which are in its digest
 COST = 10  # of naming a partition, or judging one that is named, in rows of a list
 
 
@@ -71,11 +73,15 @@ class _Asked(NamedTuple):
 
     number: int
     begun_s: float
-    stores: bytes
+    ground: bytes
     most: int
     partitions: list[int]
     held: list[Certificate]
     told: list[_Told]
+
+    @property
+    def named(self) -> frozenset[int]:
+        return frozenset(self.partitions)
 
 
 class RootComparison:
@@ -110,8 +116,9 @@ class RootComparison:
 
     def _hear_roots(self, member: int, outbox: Outbox, said: Roots, now: Instant) -> None:
         """A peer names partitions. One that asks anew does not wait for an answer any more."""
-        others = self._certificates.others
-        if not all(member in others.get(partition, ()) for partition in said.partitions):
+        others, known = self._certificates.others, self._certificates.seating.known
+        # Under a topology one of the two may be at an earlier epoch: then nothing is the same.
+        if not (known or all(member in others.get(partition, ()) for partition in said.partitions)):
             raise ProtocolError("the root of a partition that is not held by both was told")
         self._heard[member] = outbox, said
 
@@ -161,6 +168,15 @@ class RootComparison:
         self._turns.pop(member, None)
         self._heard.pop(member, None)
 
+    def end_of(self, partitions: Collection[int]) -> None:
+        """The seats of these have changed: what was named with one of them is not waited for any more."""
+        for member, asked in list(self._asked.items()):
+            if not asked.named.isdisjoint(partitions):
+                self._forget(member)
+        self._turns.clear()  # as they would name what may not be held any more
+        for partition in partitions:
+            self._changed.pop(partition, None)
+
     def _forget(self, member: int) -> None:
         self._answers.pop(member, None)
         asked = self._asked.pop(member, None)
@@ -177,7 +193,7 @@ class RootComparison:
         others: list[int] = []
         for partition in turn.partitions:
             held = self._certificates.certificate(partition, member)
-            if held is None or not self._local.maintenance.all_purged(partition):
+            if held is None or not self._is_plain(partition, self._peers.all[member].outbox):
                 others.append(partition)
             elif self._may_open(partition):
                 plain.append(partition)
@@ -192,6 +208,15 @@ class RootComparison:
             named = min(max(self._local.pace.named, turn.most), ROOTS_MAX)
             self._name(member, plain[:named], most, now)
         return others[: turn.most]
+
+    def _is_plain(self, partition: int, outbox: Outbox) -> bool:
+        """Whether it may be named to a peer with which there is a certificate of it. Under a topology not to
+        one that speaks an older version: that would have to be told tags."""
+        spoken = outbox.version >= SEALED_TAGS_SINCE or not self._certificates.seating.known
+        return spoken and self._fit(partition) and self._local.maintenance.all_purged(partition)
+
+    def _fit(self, partition: int) -> bool:
+        return partition not in self._summaries.unfit
 
     def _due(self, partitions: Sequence[int], member: int, now: Instant) -> list[int]:
         """Those of which a newer proof is worth something, in order. What is at rest does not change, so its
@@ -218,14 +243,15 @@ class RootComparison:
         """Ask a member about these."""
         self._number += 1
         told = self._told(member, partitions, now)
-        stores = self._certificates.stores(member)
+        ground = self._certificates.common_ground(member, partitions)
         held = [self._certificates.certificates(partition)[member] for partition in partitions]
-        self._asked[member] = _Asked(self._number, now.monotonic, stores, most, partitions, held, told)
+        self._asked[member] = _Asked(self._number, now.monotonic, ground, most, partitions, held, told)
         for partition in partitions:
             self.named[partition] += 1
         roots = b"".join(self._summaries.of[each].root.to_bytes(SUM_BYTES) for each in partitions)
         theirs = [each.theirs for each in held]
-        said = Roots(self._number, stores_digest(stores), partitions, roots, theirs, *_columns(told))
+        columns = self._columns(told)
+        said = Roots(self._number, ground_digest(ground), partitions, roots, theirs, *columns)
         self.say(self._peers.all[member].outbox, said)
         self._local.pace.spend(COST * len(partitions))
 
@@ -253,14 +279,15 @@ class RootComparison:
     def _answer(self, member: int, outbox: Outbox, said: Roots, now: Instant) -> None:
         """Say which of the partitions are the same here, and keep proof of it."""
         self._local.pace.spend(COST * len(said.partitions))
-        told = _rows(said)
-        agreed = stores_digest(self._certificates.stores(member)) == said.stores
-        judged = range(len(told) if agreed and self._local.identity.counts else 0)
+        ground = self._certificates.common_ground(member, said.partitions)
+        agreed = ground_digest(ground) == said.stores
+        told = self._rows(said, said.partitions) if agreed else []
+        judged = range(len(told) if self._local.identity.counts else 0)
         places = [place for place in judged if self.same(member, said, place, told[place], now)]
         partitions = [said.partitions[place] for place in places]
         # Nothing has changed since the roots were compared: what is told is of the same moment.
         mine = self._told(member, partitions, now)
-        self.say(outbox, SameRoots(said.number, places, *_columns(mine)))
+        self.say(outbox, SameRoots(said.number, places, *self._columns(mine)))
         for place, partition, here in zip(places, partitions, mine, strict=True):
             self.prove(member, partition, here, told[place], now.monotonic, now)
         self._local.metrics.count("exchanges_same", len(places))
@@ -271,6 +298,7 @@ class RootComparison:
         summary, held = self._summaries.of[partition], self._certificates.certificate(partition, member)
         if (
             not self._may_open(partition)
+            or not self._fit(partition)
             or not self._credible(theirs, now)
             or said.theirs[place] > summary.sequence
             or (held is not None and held.theirs > theirs.sequence)
@@ -292,9 +320,11 @@ class RootComparison:
         asked = self._asked[member]
         self._forget(member)
         self._local.pace.spend(COST * len(asked.partitions))
-        if not self._local.identity.counts or self._certificates.stores(member) != asked.stores:
+        ground = self._certificates.common_ground(member, asked.partitions)
+        if not self._local.identity.counts or ground != asked.ground:
             return []
-        answers = dict(zip(said.places, _rows(said), strict=True))
+        named = [asked.partitions[place] for place in said.places]
+        answers = dict(zip(said.places, self._rows(said, named), strict=True))
         left, proven = [], 0
         for place, partition in enumerate(asked.partitions):
             held, theirs = self._certificates.certificate(partition, member), answers.get(place)
@@ -322,33 +352,35 @@ class RootComparison:
         certificates.certify(partition, member, certificate)
         certificates.remember(partition, member, LastExchange(begun_s, True, {}))
 
+    # --- columns -------------------------------------------------------------------------------
 
-def _columns(told: Iterable[_Told]) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
-    """As both messages have them."""
-    rows = list(told)
-    claims = [
-        number
-        for place, row in enumerate(rows)
-        for at in range(0, len(row.claims), 3)
-        for number in (place, *row.claims[at : at + 3])
-    ]
-    return (
-        [row.sequence for row in rows], _shared([row.stable for row in rows]),
-        _shared([row.closed for row in rows]), _shared([row.tag for row in rows]), claims,
-    )  # fmt: skip
+    def _columns(self, told: Iterable[_Told]) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
+        """As both messages have them. Under a topology both sides know the tags."""
+        rows = list(told)
+        claims = [
+            number
+            for place, row in enumerate(rows)
+            for at in range(0, len(row.claims), 3)
+            for number in (place, *row.claims[at : at + 3])
+        ]
+        tags = [] if self._certificates.seating.known else _shared([row.tag for row in rows])
+        return (
+            [row.sequence for row in rows], _shared([row.stable for row in rows]),
+            _shared([row.closed for row in rows]), tags, claims,
+        )  # fmt: skip
+
+    def _rows(self, said: Roots | SameRoots, partitions: Sequence[int]) -> list[_Told]:
+        """Inverse of `_columns`, of these partitions."""
+        count = len(said.sequences)
+        claims: list[list[int]] = [[] for _ in range(count)]
+        for at in range(0, len(said.claims), 4):
+            claims[said.claims[at]] += said.claims[at + 1 : at + 4]
+        tags = said.tags or list(map(self._certificates.tag, partitions))
+        shared = (said.stable, said.closed, tags)
+        columns = [column * count if len(column) == 1 else column for column in shared]
+        return list(map(_Told._make, zip(said.sequences, *columns, claims, strict=True)))
 
 
 def _shared(column: list[int]) -> list[int]:
     """What all have in common is said once."""
     return column[:1] if len(set(column)) == 1 else column
-
-
-def _rows(said: Roots | SameRoots) -> list[_Told]:
-    """Inverse of `_columns`."""
-    count = len(said.sequences)
-    claims: list[list[int]] = [[] for _ in range(count)]
-    for at in range(0, len(said.claims), 4):
-        claims[said.claims[at]] += said.claims[at + 1 : at + 4]
-    shared = (said.stable, said.closed, said.tags)
-    columns = [column * count if len(column) == 1 else column for column in shared]
-    return list(map(_Told._make, zip(said.sequences, *columns, claims, strict=True)))

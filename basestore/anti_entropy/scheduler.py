@@ -22,7 +22,7 @@ The moments of the rounds are spread by the golden ratio (Weyl's sequence), whic
 that start together do not stay in step.
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 
 from basestore.anti_entropy.exchange import LocalSide
 from basestore.anti_entropy.exchanges import Exchanges
@@ -60,7 +60,7 @@ class Scheduler:
         self._certificates = local.certificates
         self._maintenance = local.maintenance
         self._pace = local.pace
-        self._exchanges = exchanges
+        self.exchanges = exchanges
         self._peers = peers
         self._operations = operations
         self._wishes: dict[tuple[int, int], None] = {}  # member and partition
@@ -76,6 +76,11 @@ class Scheduler:
     def wish(self, member: int, partition: int) -> None:
         """Open an exchange of this partition with that member as soon as possible."""
         self._wishes[member, partition] = None
+
+    def forget(self, partitions: Collection[int]) -> None:
+        """Nothing is wished for of these any more."""
+        for wish in [wish for wish in self._wishes if wish[1] in partitions]:
+            del self._wishes[wish]
 
     def hasten(self, partitions: Iterable[int], within_ms: int, now: Instant, *, full: bool) -> None:
         """Let exchanges run, and with `full` scrubs, where the last ones were begun longer ago than this. Of
@@ -102,7 +107,7 @@ class Scheduler:
     def at_rest(self) -> bool:
         """Whether nothing is under way, nor wished for."""
         local = self._local
-        under_way = self._working or self._wishes or self._exchanges.count or not self._exchanges.roots.idle
+        under_way = self._working or self._wishes or self.exchanges.count or not self.exchanges.roots.idle
         return not under_way and local.identity.counts and not local.replica.damaged
 
     def tick(self, now: Instant, brownout: int = 0) -> None:
@@ -110,9 +115,9 @@ class Scheduler:
         self._brownout = brownout
         self._pace.tick(self._operations.issued + self._operations.served)
         self._idle = False  # something may have become due with time
-        self._exchanges.tick(now)
+        self.exchanges.tick(now)
         self._maintenance.watch_damage()
-        if not self._exchanges.ready:
+        if not self.exchanges.ready:
             return
         # Not while a batch is refused: each time leaves an action that waits for it.
         if now.monotonic >= self._alone_s and not self._local.group_commit.stalled:
@@ -122,16 +127,16 @@ class Scheduler:
             if peer.linked and peer.introduced and peer.remembered:
                 self._round(peer.index, now)
             elif peer.index < self._peers.me:  # of two that meet again the lower one begins
-                due_s = self.due_s[peer.index]
+                due_s = self.due_s.get(peer.index, 0.0)
                 self.due_s[peer.index] = max(due_s, now.monotonic + ROUND_S_MIN)
 
     def work(self, now: Instant) -> bool:
         """Let exchanges, purge and scrub go on, as far as this tick's rows last. Called while nothing is
         staged. Whether anything was done that is now to be stored or said."""
-        moved = self._exchanges.run(now)
+        moved = self.exchanges.run(now)
         if not moved and not self._idle and self._pace.rows_left > 0:
             rows = min(self._pace.rows_left, ROWS_BESIDE)
-            cost = self._maintenance.work(rows, self._exchanges.partitions, now)
+            cost = self._maintenance.work(rows, self.exchanges.partitions, now)
             self._idle, moved = cost is None, cost is not None
             self._working = moved
             self._pace.spend(cost or 0)
@@ -150,18 +155,19 @@ class Scheduler:
         """Open exchanges with one peer, if it is time."""
         wished = [partition for other, partition in self._wishes if other == member]
         for partition in wished:
-            if self._exchanges.may_open(partition):
+            if self.exchanges.may_open(partition):
                 del self._wishes[member, partition]
-                self._exchanges.open(member, partition, now)
-        if now.monotonic < self.due_s[member]:
+                self.exchanges.open(member, partition, now)
+        # A member that has come since has its first round now.
+        if now.monotonic < self.due_s.get(member, 0.0):
             return
         self._lot = (self._lot + GOLDEN) % 1.0
         self.due_s[member] = now.monotonic + ROUND_S_MIN + (ROUND_S_MAX - ROUND_S_MIN) * self._lot
         if self._local.identity.counts:  # else recovery wishes for what it needs
             most, first, rest = self._turn(member, now)
             for partition in first:
-                self._exchanges.open(member, partition, now)
-            self._exchanges.roots.ask(member, rest, most - len(first))
+                self.exchanges.open(member, partition, now)
+            self.exchanges.roots.ask(member, rest, most - len(first))
 
     def _turn(self, member: int, now: Instant) -> tuple[int, list[int], list[int]]:
         """How many exchanges a round with a member may open, the partitions of which one is opened in any
@@ -169,7 +175,7 @@ class Scheduler:
         shared = [
             partition
             for partition, others in self._certificates.others.items()
-            if member in others and self._exchanges.may_open(partition)
+            if member in others and self.exchanges.may_open(partition)
         ]
         if max(self._brownout, self._peers.all[member].brownout) >= BROWNOUT_RESTING:
             time_ms = self._local.closed_stamps.time_ms(now)

@@ -74,6 +74,10 @@ class Placement:
         1. With one replica there are never so many others: what it loses is lost."""
         return self.replication - self.replication // 2
 
+    def meeting(self, partition: int) -> int:
+        """N - Q + 1 of a partition: see `sources_needed`."""
+        return self.sources_needed
+
     def row(self, bucket: bytes, key: bytes) -> bytes:
         """The row of a key: partition 2 bytes | length of bucket 1 | bucket | key.
 

@@ -181,9 +181,10 @@ class Abort(NamedTuple):
 @message(66)
 class Roots(NamedTuple):
     """As so many Syn, of stores that are whole, where nothing is expected to differ. `stores`: a digest of
-    both; `roots`: 16 bytes each; `theirs`: the sequences there of the newest certificates; `closed`: 0 where
-    it is not told. Stable and closed stamps and tags may be one for all; before each claim stands the place
-    of its partition."""
+    both, and under a topology of its epochs and of all tags; `roots`: 16 bytes each; `theirs`: the sequences
+    there of the newest certificates; `closed`: 0 where it is not told. Stable and closed stamps and tags may
+    be one for all; before each claim stands the place of its partition. `tags` is empty where the digest is
+    of them, which is said since version 10."""
 
     number: int
     stores: bytes
@@ -223,7 +224,7 @@ class SameRoots(NamedTuple):
 
 
 def _check_columns(said: Roots | SameRoots, count: int, *more: list[int]) -> str:
-    shared = (said.stable, said.closed, said.tags)
+    shared = (said.stable, said.closed, *([said.tags] if said.tags else []))
     if len(said.sequences) != count or any(len(column) not in (1, count) for column in shared):
         return "has columns of different lengths"
     if len(said.claims) % 4 or not all(0 <= place < count for place in said.claims[::4]):

@@ -18,7 +18,7 @@ has heard of the loss.
 Decides nothing of what is lost, and finds no losses: recovery and healing do.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import cbor2
 
@@ -48,14 +48,14 @@ class Losses:
         summaries: Summaries,
         peers: Peers,
         clock: HybridClock,
-        sources_needed: int,
+        meeting: Callable[[int], int],
     ) -> None:
-        """`sources_needed`: N - Q + 1."""
+        """`meeting`: N - Q + 1 of a partition."""
         self._group_commit = group_commit
         self._summaries = summaries
         self.peers = peers
         self._clock = clock
-        self.sources_needed = sources_needed
+        self._meeting = meeting
         # A lost write may have been stamped, and taken, by other clocks.
         self._slack_ms = 2 * clock.drift_ms_max
         self._rows: dict[int, dict[tuple[int, int], LossRow]] = {each: {} for each in summaries.of}
@@ -80,7 +80,7 @@ class Losses:
 
     def _lost(self, partition: int, sources: int, now: Instant) -> LossRow | None:
         """What is lost by now; None when that is known."""
-        number, needed = self.peers.number_of[self.peers.me], self.sources_needed
+        number, needed = self.peers.number_of[self.peers.me], self._meeting(partition)
         wall_ms, enough = self.peers.clock.latest_ms(now), sources >= needed
         # One that was noted just now covers this too: so a disk with many bad rows is one loss.
         recent = (wall_ms + self._slack_ms // 2) << COUNTER_BITS
@@ -131,6 +131,15 @@ class Losses:
     def all_open(self) -> list[LossRow]:
         """Of all partitions."""
         return [row for partition in self._rows for row in self.open(partition)]
+
+    def hold(self, partition: int) -> None:
+        """This partition is held from now on."""
+        for row in list(self._rows.setdefault(partition, {}).values()):
+            self._take(row)
+
+    def tell(self, partition: int, outbox: Outbox) -> None:
+        """Tell somebody who holds it since lately all that is known of a partition."""
+        self._put(outbox, self.known(partition))
 
     def introduce(self, outbox: Outbox) -> None:
         """A link stands: tell all that is known."""

@@ -81,16 +81,33 @@ class Replica:
         self._group_commit = group_commit
         self.summaries = summaries
         self._rules = rules
-        self._rule_of = {
-            keyspace.partition_prefix(partition) + bytes((len(bucket),)) + bucket: rule
-            for partition in summaries.of
-            for bucket, rule in rules.items()
-        }
-        self.plain = {prefix for prefix, rule in self._rule_of.items() if not rule.immutable}
+        self._rule_of: dict[bytes, Rule] = {}  # by what the rows of a partition and bucket begin with
+        self.plain: set[bytes] = set()
+        for partition in summaries.of:
+            self.hold(partition)
         self.digester = digester
         self.clock = clock
         self.marks = Marks(marks_bytes_max)
         self.damaged: dict[bytes, None] = {}
+
+    # --- partitions that come and go ----------------------------------------------------------
+
+    def hold(self, partition: int) -> None:
+        """Rows of this partition are taken from now on."""
+        for bucket, rule in self._rules.items():
+            prefix = keyspace.partition_prefix(partition) + bytes((len(bucket),)) + bucket
+            self._rule_of[prefix] = rule
+            if not rule.immutable:
+                self.plain.add(prefix)
+
+    def let_go(self, partition: int) -> None:
+        """None of them are taken any more. What is stored stays until it is dropped."""
+        stem = keyspace.partition_prefix(partition)
+        for prefix in [prefix for prefix in self._rule_of if prefix.startswith(stem)]:
+            del self._rule_of[prefix]
+            self.plain.discard(prefix)
+        for row in [row for row in self.damaged if row.startswith(stem)]:
+            del self.damaged[row]
 
     # --- what comes in ------------------------------------------------------------------------
 

@@ -25,6 +25,9 @@ from basestore.replica.group_commit import GroupCommit
 from basestore.replica.summary_log import SummaryLog
 from basestore.storage import keyspace
 
+COMES = b"c"  # how a partition is to become unfit: it is given to this store
+DOUBTED = b"d"  # this store may have given it up meanwhile, and been given it again
+
 
 class Watch(Protocol):
     """Who is told before a row of a partition changes."""
@@ -36,7 +39,10 @@ class Watch(Protocol):
 class Summaries:
     """The summaries of the partitions that a node holds, by partition. `damaged`: partitions whose sums
     were found not to fit when the store was opened. `closed`: no partition has closed more. `suspects`:
-    those that are to be counted anew, and a number that grows with each suspicion."""
+    those that are to be counted anew, and a number that grows with each suspicion. `unfit`: those that this
+    store was given while it ran, and of which it is not yet proven to hold what it must; `fitting`:
+    those of them of which it is, once that is durable; `foreseen`: those that it was about to be given, or to
+    doubt, when it was closed."""
 
     def __init__(self, group_commit: GroupCommit, partitions: Iterable[int]) -> None:
         self._group_commit = group_commit
@@ -50,6 +56,10 @@ class Summaries:
         self.damaged = {partition for partition, summary in self.of.items() if not summary.sound}
         self._first_due: dict[int, int] = {}  # nothing of these partitions is due at a lower stamp
         self._due_noted: dict[int, int] = {}  # up to which commit, when a line of the partition was staged
+        unfit = {keyspace.unfit_of(key): how for key, how in engine.scan(*keyspace.unfits())}
+        self.unfit = unfit.keys() & self.of.keys()
+        self.fitting: set[int] = set()
+        self.foreseen = {partition: unfit[partition] for partition in self.unfit if unfit[partition]}
         self._suspicions = 0
         self.suspects: dict[int, int] = {}
         stored = [keyspace.suspect_of(key) for key, _ in engine.scan(*keyspace.suspects())]
@@ -60,6 +70,52 @@ class Summaries:
     def records(self) -> int:
         """Rows that hold a value; one that has expired does until it is purged."""
         return sum(summary.live for summary in self.of.values())
+
+    # --- partitions that come and go ---------------------------------------------------------
+
+    def hold(self, partition: int) -> None:
+        """It is held from now on. What the store has of it from before counts for nothing; but sequences go
+        on, for others may remember them, and what was closed stays so."""
+        summary = self.of[partition] = self.summary_log.hold(partition)
+        summary.stable = summary.shown = summary.purged = 0
+        self._first_due.pop(partition, None)
+        if not summary.sound:
+            self.damaged.add(partition)
+            self.suspect(partition)
+
+    def foresee_unfit(self, partition: int, how: bytes) -> None:
+        """It will be made unfit, in this opening or the next (`COMES` or `DOUBTED`)."""
+        self._group_commit.stage(keyspace.unfit(partition), how)
+
+    def make_unfit(self, partition: int) -> None:
+        """Nobody may build on what is held of it. Durable with the open batch."""
+        self.unfit.add(partition)
+        self.fitting.discard(partition)
+        self.of[partition].kept = 0
+        self.touch(partition)
+        self._group_commit.stage(keyspace.unfit(partition), b"")
+
+    def make_fit(self, partition: int) -> None:
+        """It is proven to hold what it must: counted once that is durable."""
+
+        def become_fit() -> None:
+            if partition in self.fitting:  # else it was made unfit since
+                self.fitting.discard(partition)
+                self.unfit.discard(partition)
+
+        self.fitting.add(partition)
+        self._group_commit.stage(keyspace.unfit(partition), None)
+        self._group_commit.when_durable(become_fit)
+
+    def let_go(self, partition: int) -> None:
+        """It is not held any more. Its rows, and what counts them, stay until they are dropped."""
+        self.clear(partition)
+        self.damaged.discard(partition)
+        self._watches.pop(partition, None)
+        self._group_commit.stage(keyspace.unfit(partition), None)
+        self.unfit.discard(partition)
+        self.fitting.discard(partition)
+        self.of.pop(partition, None)
 
     # --- changes -----------------------------------------------------------------------------
 

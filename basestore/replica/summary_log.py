@@ -306,6 +306,19 @@ class SummaryLog:
         stage(keyspace.summary(prefix), summary.encode())
         return dealt
 
+    def trim(self, partition: int, upto: int, most: int) -> int:
+        """Lines that were made rows go, up to this sequence, at most so many, though a replica may lack what
+        they name. Returns how many there were. Only while nothing is staged."""
+        apply_log = self.apply_logs[keyspace.partition_prefix(partition)]
+        prefix, summary = apply_log.prefix, apply_log.summary
+        stored = self._group_commit.scan(*keyspace.lines(prefix, summary.floor + 1, upto))
+        keys = [key for key, _ in islice(stored, most)]
+        for key in keys:
+            self._group_commit.stage(key, None)
+        summary.floor = upto if len(keys) < most else keyspace.sequence_of(keys[-1])
+        self._group_commit.stage(keyspace.summary(prefix), summary.encode())
+        return len(keys)
+
     # --- opening -----------------------------------------------------------------------------
 
     def _load(self) -> None:
@@ -342,6 +355,11 @@ class SummaryLog:
         if at != len(stored):
             raise ValueError("its lines do not fit its entries")
         self._add(commit, len(stored), apply_logs)
+
+    def hold(self, partition: int) -> Summary:
+        """The summary of a partition that is held from now on, as it was left."""
+        prefix = keyspace.partition_prefix(partition)
+        return (self.apply_logs.get(prefix) or self._stray(prefix)).summary
 
     def _stray(self, prefix: bytes) -> ApplyLog:
         """A partition that is not held any more: what is said of it is kept, for it may come back."""

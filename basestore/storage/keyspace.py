@@ -51,6 +51,8 @@ _LETTER = 1
 _PEER = META + b"peer/"
 _SCRUBBED = META + b"scrubbed/"
 _SUSPECT = META + b"suspect/"
+_UNFIT = META + b"unfit/"
+_DEPARTED = META + b"departed/"
 
 
 def whole(prefix: bytes) -> Span:
@@ -302,3 +304,22 @@ def suspects() -> Span:
 def suspect_of(key: bytes) -> int:
     """Its partition."""
     return int.from_bytes(key[len(_SUSPECT) :])
+
+
+def unfit(partition: int) -> bytes:
+    """That this store has been given a partition, and does not yet hold all that it must."""
+    return _UNFIT + partition_prefix(partition)
+
+
+def unfits() -> Span:
+    return whole(_UNFIT)
+
+
+def unfit_of(key: bytes) -> int:
+    """Its partition."""
+    return int.from_bytes(key[len(_UNFIT) :])
+
+
+def departed(partition: int) -> bytes:
+    """The stores that have left a partition once the others had all that they held."""
+    return _DEPARTED + partition_prefix(partition)
