@@ -60,19 +60,23 @@ class Leadership:
 
     # --- what is sent ----------------------------------------------------------------------------
 
-    def begin_round(self, now_s: float) -> None:
-        """A heartbeat to all followers, with what they lack."""
+    def beat(self, now_s: float) -> None:
+        """A heartbeat to all followers, with what they lack, and what they have not answered to again."""
         self.beat_s = now_s
+        for progress in self.followers.values():
+            progress.beat()
+        self._begin_round(now_s)
+
+    def _begin_round(self, now_s: float) -> None:
         self.reads.begin_round(now_s)
         for voter, progress in self.followers.items():
-            progress.beat()
             self._send(voter, progress)
         self._count_rounds()
 
     def send_new(self, now_s: float) -> None:
         """What has come since the last round, to whom it may be sent."""
         if self.reads.wants_round:
-            self.begin_round(now_s)
+            self._begin_round(now_s)
         last = self._log.last
         for voter, progress in self.followers.items():
             while progress.may_send(last):
@@ -80,17 +84,20 @@ class Leadership:
 
     def _send(self, voter: Voter, progress: Progress) -> None:
         log, prev = self._log, progress.next - 1
-        if prev < log.base.last:
-            base, number = log.base, self.reads.round
-            voters = encode_voters(base.voters)
-            said: RaftMessage = Install(self._term, base.last, base.term, voters, base.state, number)
-            progress.sent(0)
-        else:
-            entries = log.batch(progress.next)
+        said: RaftMessage
+        if prev >= log.base.last:
+            entries = [] if progress.waiting else log.batch(progress.next)
             prev_term, number = log.term_at(prev), self.reads.round
             said = Append(self._term, prev, prev_term, rows_of(entries), self.commit, number)
             if entries:
                 progress.sent(len(entries))
+        elif not progress.waiting:
+            base, number = log.base, self.reads.round
+            voters = encode_voters(base.voters)
+            said = Install(self._term, base.last, base.term, voters, base.state, number)
+            progress.sent_snapshot()
+        else:
+            return
         self._out.messages.append((voter, said))
 
     # --- what is answered ------------------------------------------------------------------------
@@ -101,13 +108,13 @@ class Leadership:
         if progress is None:
             return
         progress.contact_s = now_s
-        if not said.ok:
+        progress.round = max(progress.round, min(said.round, self.reads.round))
+        self._count_rounds()  # whether its log fits or not: it follows
+        if said.ok:
+            progress.held(said.held, self._log.last)
+        else:
             progress.missed(said.held)
             self._send(voter, progress)
-            return
-        progress.held(said.held, self._log.last)
-        progress.round = max(progress.round, min(said.round, self.reads.round))
-        self._count_rounds()
 
     def decided(self) -> int:
         """Up to where a majority holds the log durably, if that is an entry of this term: with it all before

@@ -95,6 +95,13 @@ class Log:
                 return index
         return first + len(entries)
 
+    def run(self, index: int, least: int) -> int:
+        """Where the entries begin that have the term of this one, from `least` on."""
+        first = index
+        while first > least and self.term_at(first - 1) == self.term_at(index):
+            first -= 1
+        return first
+
     def cut(self, index: int) -> None:
         """Nothing from this index on."""
         del self._entries[max(0, index - self.base.last - 1) :]
@@ -108,14 +115,10 @@ class Log:
         self.base, self._entries = Snapshot(index, term, voters, state), kept
         self.voters_index = max(self.voters_index, index)
 
-    def install(self, snapshot: Snapshot) -> bool:
-        """Another's snapshot takes the place of what it stands for; False if what is behind it is not known
-        to fit, and so is gone."""
-        fits = self.term_at(snapshot.last) == snapshot.term
-        kept = self._entries[snapshot.last - self.base.last :] if fits else []
-        self.base, self._entries = snapshot, kept
-        self._find_voters()
-        return fits
+    def install(self, snapshot: Snapshot) -> None:
+        """Another's snapshot takes the place of the whole log: nothing behind it is known to fit."""
+        self.base, self._entries = snapshot, []
+        self.voters, self.voters_index = snapshot.voters, snapshot.last
 
     def voters_at(self, index: int) -> Voters:
         """The newest configuration up to there."""

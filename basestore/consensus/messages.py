@@ -30,10 +30,13 @@ def entries_of(rows: list[EntryRow]) -> list[Entry]:
     return [Entry(row.term, Kind(row.kind), row.data) for row in rows]
 
 
-def check_entries(rows: list[EntryRow]) -> str:
-    """What makes no sense in these, or nothing."""
+def check_entries(rows: list[EntryRow], after: int = 0, until: int | None = None) -> str:
+    """What makes no sense in these, or nothing. Terms never fall: from the one before, up to the leader's."""
     terms = [row.term for row in rows]
-    if len(rows) > BATCH_ENTRIES_MAX or terms != sorted(terms) or any(row.kind not in _KINDS for row in rows):
+    row = [after, *terms, *([] if until is None else [until])]
+    if row != sorted(row) or 0 in terms or len(rows) > BATCH_ENTRIES_MAX:
+        return "has entries that cannot be"
+    if any(row.kind not in _KINDS for row in rows):
         return "has entries that cannot be"
     try:
         changes = [decode_voters(row.data) for row in rows if row.kind == Kind.CHANGE]
@@ -79,7 +82,7 @@ class Append(NamedTuple):
     def check(self) -> str:
         if self.term < 1 or min(self.prev, self.commit) < 0 or not 0 <= self.prev_term <= self.term:
             return "names no place in a log"
-        return check_entries(self.entries)
+        return check_entries(self.entries, self.prev_term, self.term)
 
 
 class Appended(NamedTuple):

@@ -24,18 +24,21 @@ class Stored(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """What was given out to be stored, up to here."""
+    """What was given out to be stored, the `number`th time and before: the log up to `last`."""
 
+    number: int
     term: int
     vote: Voter | None
     last: int
-    last_term: int
 
 
 class Output(NamedTuple):
     """`voted`: term and vote are others. `cut`: nothing that is stored from this index on is valid (0: all
     is). `entries` follow `first`. `snapshot`: stands in place of all up to it, as it came from another.
-    `reads`: tickets, and the index at which they may be answered; -1: not here."""
+    `reads`: tickets, and the index at which they may be answered; -1: not here.
+
+    `promises` wait for all that was given out before, too: where there is nothing to store with them
+    (`stores`), what they tell of may still be on its way to the disk."""
 
     voted: bool
     cut: int
@@ -47,49 +50,57 @@ class Output(NamedTuple):
     reads: list[tuple[int, int]]
     mark: Mark
 
+    @property
+    def stores(self) -> bool:
+        """Whether there is something to be stored."""
+        return bool(self.voted or self.cut or self.entries or self.snapshot)
+
 
 class Pending:
-    """Of one store. `durable`: up to which index its log is on the disk. `voted`: term or vote are others
-    than those given out last."""
+    """Of one store. `given`: up to there its log has been given out; `durable`: is on the disk. `voted`: term
+    or vote are others than those given out last."""
 
     def __init__(self, last: int) -> None:
-        self.durable = self._given = last
+        self.durable = self.given = last
         self.voted = False
         self._cut = 0
+        self._number = self._valid = 0  # the last mark; the first that says something of the log as it is
         self._snapshot: Snapshot | None = None
         self.messages: Said = []
         self.promises: Said = []
         self.answers: list[tuple[int, int]] = []
 
     def cut(self, index: int) -> None:
-        """The log has lost all from this index on."""
-        if index <= self._given:
+        """The log has lost all from this index on. A mark that was given before may say that it is durable;
+        and what takes its place may even be the same again, and yet be cut on the disk in between."""
+        if index <= self.given:
             self._cut = min(self._cut or index, index)
-            self._given = index - 1
+            self.given = index - 1
+            self._valid = self._number + 1
         self.durable = min(self.durable, index - 1)
 
     def install(self, snapshot: Snapshot) -> None:
-        """It has taken another's snapshot, after `cut` of what did not fit behind it."""
+        """Another's snapshot has taken the place of the log."""
+        self.cut(snapshot.last)
         self._snapshot = snapshot
-        self._given = max(self._given, snapshot.last)
+        self.given = max(self.given, snapshot.last)
 
     def take(self, term: int, vote: Voter | None, log: Log) -> Output | None:
-        first = self._given + 1
+        first = self.given + 1
         entries = [log.entry(index) for index in range(first, log.last + 1)]
-        stored = self.voted or self._cut or entries or self._snapshot
-        if not (stored or self.messages or self.promises or self.answers):
-            return None
         output = Output(
             self.voted, self._cut, first, entries, self._snapshot, self.messages, self.promises,
-            self.answers, Mark(term, vote, log.last, log.last_term),
+            self.answers, Mark(self._number + 1, term, vote, log.last),
         )  # fmt: skip
-        self._given = log.last
+        if not (output.stores or output.messages or output.promises or output.reads):
+            return None
+        self._number += 1
+        self.given = log.last
         self.voted, self._cut, self._snapshot = False, 0, None
         self.messages, self.promises, self.answers = [], [], []
         return output
 
-    def stored(self, mark: Mark, log: Log) -> None:
+    def stored(self, mark: Mark) -> None:
         """What was given out up to this mark is durable."""
-        # What was stored under another term may have been cut, and its place taken, since.
-        if log.term_at(mark.last) == mark.last_term:
+        if mark.number >= self._valid:
             self.durable = max(self.durable, mark.last)

@@ -38,6 +38,10 @@ class Progress:
         else:
             self.next += count
 
+    def sent_snapshot(self) -> None:
+        """What it lacks is not in the log any more: nothing else before it has answered to that."""
+        self.probing = self.waiting = True
+
     def beat(self) -> None:
         """A heartbeat is about to leave. Where answers are missing what was sent is sent again."""
         if self.waiting or (not self.probing and self.next > self.match + 1):

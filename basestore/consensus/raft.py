@@ -13,9 +13,10 @@ and after each burst of these calls `take`, which gives out what to store and wh
 
     what is to be stored is stored in one batch, behind all that was given out before
     `messages` may leave at once: a leader may send entries that are not on its own disk yet
-    `promises` leave once that batch is durable: votes, and what was appended. A store that tells before it
-    is sure, and then loses it, votes twice in a term, or forgets what was decided with its help
-    a leader counts itself, as a candidate its own vote, only by `durable`
+    `promises` leave once that batch is durable, and all before: votes, and what was appended. A store that
+    tells before it is sure, and then loses it, votes twice in a term, or forgets what was decided with its
+    help
+    a leader counts itself, as a candidate its own vote, only by `durable`: that is said for every batch
 
 Time is `now_s`, by a clock that only goes on; chance is an argument. Decides nothing about who should be a
 voter, and does not know what entries mean.
@@ -23,6 +24,10 @@ voter, and does not know what entries mean.
 An isolated or paused voter disturbs nobody: PreVote, and who has heard a leader within STILL_S, or has
 started within that time, grants nothing (dissertation, 9.6 and 6.4.1). CheckQuorum: a leader that hears from
 no majority for QUORUM_S steps down.
+
+Beyond the paper: what is decided is learned from others than the leader, too, and so may have been decided
+under a leader of whom this store has not heard. Then the leader that it follows is one no more, and what that
+says is nothing where it differs from what is decided.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -45,6 +50,7 @@ from basestore.consensus.voters import Voter, Voters, decode_voters, encode_vote
 BEAT_S: Final = 0.5
 STILL_S: Final = 2.0  # within which of a leader's word nobody else is granted anything
 ELECTION_S: Final = 2.0, 4.0  # from the last word of a leader to an election: between these, by lot
+UNDECIDED_MAX: Final = 1024  # entries; a leader takes no more before some are decided
 
 
 class Role(Enum):
@@ -99,12 +105,21 @@ class Raft:
         """When the next tick is needed."""
         if self.leadership is not None:
             return self.leadership.beat_s + BEAT_S
+        if self._alone and not self._standing:
+            return self.heard_s
         return self._due_s if self.votes else float("inf")
 
+    @property
+    def _alone(self) -> bool:
+        return self.voters == {self.me}
+
     def caught_up(self, learner: Voter) -> bool:
-        """Whether a learner has nearly all: what it lacks is no more than what is on its way."""
-        progress = self.leadership.followers.get(learner) if self.leadership is not None else None
-        return progress is not None and not progress.probing and progress.match >= self.commit
+        """Whether a learner has all that is decided, durably, and answers."""
+        leadership = self.leadership
+        progress = leadership.followers.get(learner) if leadership is not None else None
+        if leadership is None or progress is None or progress.match < self.commit:
+            return False
+        return progress.contact_s >= leadership.beat_s - BEAT_S
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -114,8 +129,8 @@ class Raft:
             if not leadership.has_quorum(now_s):
                 self._step_down(now_s)
             elif now_s >= leadership.beat_s + BEAT_S:
-                leadership.begin_round(now_s)
-        elif self.votes and (now_s >= self._due_s or (len(self.voters) == 1 and not self._standing)):
+                leadership.beat(now_s)
+        elif now_s >= self.due_s:
             self._campaign(now_s, pre=True)
 
     def _lot(self) -> float:
@@ -128,7 +143,7 @@ class Raft:
         """Stand for the next term; `pre`: first only ask whether it would be granted."""
         self._due_s = now_s + self._lot()
         if not pre:
-            self._come_to(self.term + 1)
+            self._come_to(self.term + 1, now_s)
             self.vote, self._out.voted, self.role = self.me, True, Role.CANDIDATE
         term = self.term + pre
         self._standing, self._grants = (term, pre), set()
@@ -148,10 +163,12 @@ class Raft:
         elif self.role is Role.CANDIDATE:
             self._lead(now_s)
 
-    def _come_to(self, term: int) -> None:
+    def _come_to(self, term: int, now_s: float) -> None:
         """A later term: nothing is voted in it yet, and no leader of it known."""
         self.term, self.vote, self._out.voted = term, None, True
         self.leader = None
+        if self.role is not Role.FOLLOWER or self._standing:
+            self._step_down(now_s)
 
     def _step_down(self, now_s: float) -> None:
         if self.leadership is not None:
@@ -170,8 +187,7 @@ class Raft:
             self._out.promises.append((voter, Granted(self.term, said.pre, False)))
             return
         if not said.pre and said.term > self.term:
-            self._come_to(said.term)
-            self._step_down(now_s)
+            self._come_to(said.term, now_s)
         if (said.last_term, said.last) < (self.log.last_term, self.log.last):
             return
         if not said.pre:
@@ -184,8 +200,7 @@ class Raft:
     def _hear_granted(self, voter: Voter, said: Granted, now_s: float) -> None:
         if not said.yes:
             if said.term > self.term:
-                self._come_to(said.term)
-                self._step_down(now_s)
+                self._come_to(said.term, now_s)
         elif self._standing == (said.term, said.pre):
             self._grant(voter, now_s)
 
@@ -196,14 +211,14 @@ class Raft:
         self.leadership = Leadership(self.me, self.term, self.log, self._out, now_s)
         self.leadership.commit = self.commit
         self.log.append([Entry(self.term, Kind.EMPTY, b"")])
-        self.leadership.begin_round(now_s)
+        self.leadership.beat(now_s)
 
     # --- what a leader is asked ------------------------------------------------------------------
 
     def propose(self, data: bytes) -> int | None:
         """Append an entry; where it stands, if nobody else comes to lead before it is decided. None unless
-        this store is `ready`."""
-        if not self.ready:
+        this store is `ready`, or where too much is not decided yet."""
+        if not self.ready or self.log.last - self.commit >= UNDECIDED_MAX:
             return None
         self.log.append([Entry(self.term, Kind.DATA, data)])
         return self.log.last
@@ -231,7 +246,8 @@ class Raft:
         if leadership is None or not self.ready:
             return None
         self._tickets += 1
-        if lease and now_s < leadership.reads.lease_until_s:
+        # A leader that is to go has none: who is left may be alone, and then need not wait to be elected.
+        if lease and self.votes and now_s < leadership.reads.lease_until_s:
             self._out.answers.append((self._tickets, self.commit))
         elif not leadership.reads.wait(self._tickets, self.commit):
             return None
@@ -239,17 +255,18 @@ class Raft:
 
     def _hear_appended(self, voter: Voter, said: Appended, now_s: float) -> None:
         if said.term > self.term:
-            self._come_to(said.term)
-            self._step_down(now_s)
+            self._come_to(said.term, now_s)
         elif self.leadership is not None and said.term == self.term:
             self.leadership.hear(voter, said, now_s)
             self._advance(now_s)
 
     def _advance(self, now_s: float) -> None:
         """A leader may know more to be decided."""
-        assert self.leadership is not None
-        self.commit = self.leadership.commit = max(self.commit, self.leadership.decided())
+        leadership = self.leadership
+        assert leadership is not None
+        self.commit = leadership.commit = max(self.commit, leadership.decided())
         if not self.votes and self.commit >= self.log.voters_index:  # its own removal is decided
+            leadership.beat(now_s)  # and this tells it
             self._step_down(now_s)
 
     # --- the log: a follower's side --------------------------------------------------------------
@@ -262,8 +279,9 @@ class Raft:
         elif isinstance(message, Appended):
             self._hear_appended(voter, message, now_s)
         elif isinstance(message, Stand):
-            if self.votes and voter in self.voters:
-                self._hear_stand(voter, message, now_s)
+            # Whoever stands: it may have been taken in by an entry that has not come here, and so may this
+            # store; only this one's vote may be what a majority lacks (dissertation, 4.1).
+            self._hear_stand(voter, message, now_s)
         elif isinstance(message, Granted):
             self._hear_granted(voter, message, now_s)
         elif self._follow(voter, message.term, message.round, now_s):
@@ -277,7 +295,7 @@ class Raft:
             self._out.promises.append((voter, Appended(self.term, 0, number, False)))
             return False
         if term > self.term:
-            self._come_to(term)
+            self._come_to(term, now_s)
         if self.role is not Role.FOLLOWER or self._standing:
             self._step_down(now_s)
         self.leader, self.heard_s = voter, now_s
@@ -285,61 +303,83 @@ class Raft:
         return True
 
     def _hear_append(self, voter: Voter, said: Append) -> None:
-        log, prev = self.log, said.prev
-        if prev > log.last or (prev >= log.base.last and log.term_at(prev) != said.prev_term):
-            # The leader may go back all of the conflicting term at once (the paper, 5.3).
-            hint = min(prev, log.last + 1)
-            while hint > self.commit + 1 and prev <= log.last and log.term_at(hint - 1) == log.term_at(prev):
-                hint -= 1
-            self._out.promises.append((voter, Appended(self.term, hint, said.round, False)))
+        log, prev, prev_term, entries = self.log, said.prev, said.prev_term, entries_of(said.entries)
+        known = log.base.last - prev
+        if known > len(entries):  # all of it is decided: a leader has that, too
+            self._out.promises.append((voter, Appended(self.term, log.base.last, said.round, True)))
             return
-        self._take_over(prev + 1, entries_of(said.entries))
-        held = max(prev + len(said.entries), log.base.last)
-        self.commit = max(self.commit, min(said.commit, held))
-        self._out.promises.append((voter, Appended(self.term, held, said.round, True)))
+        if known > 0:
+            prev, prev_term, entries = log.base.last, entries[known - 1].term, entries[known:]
+        if log.term_at(prev) != prev_term:
+            if prev > self.commit:
+                # The leader may go back all of a conflicting term at once (the paper, 5.3).
+                hint = log.run(prev, self.commit + 1) if prev <= log.last else log.last + 1
+                self._out.promises.append((voter, Appended(self.term, hint, said.round, False)))
+        elif self._take_over(prev + 1, entries):
+            held = prev + len(entries)
+            self.commit = max(self.commit, min(said.commit, held))
+            self._out.promises.append((voter, Appended(self.term, held, said.round, True)))
 
-    def _take_over(self, first: int, entries: list[Entry]) -> None:
-        """These stand from `first` on; what conflicts with them goes, and only that."""
+    def _take_over(self, first: int, entries: list[Entry]) -> bool:
+        """These stand from `first` on; what conflicts with them goes, and only that. False, and nothing is
+        done, where something else is decided."""
         at = self.log.fresh(first, entries)
         if at == first + len(entries):
-            return
+            return True
+        if at <= self.commit:
+            return False
         if at <= self.log.last:
-            if at <= self.commit:
-                raise AssertionError(f"the entry {at}, which is decided, is to be another one")
             self.log.cut(at)
             self._out.cut(at)
         self.log.append(entries[at - first :])
+        return True
 
     # --- what is decided, by whoever's word --------------------------------------------------------
 
     def decide(self, first: int, entries: list[Entry], now_s: float) -> None:
-        """These are decided. What is not next to the log is left out."""
-        if not entries or first > self.log.last + 1:
-            return
+        """These are decided. What does not follow on what is known to be is left out: what stands before it
+        here may not be what was decided."""
         last = first + len(entries) - 1
-        if self.leads and self.log.fresh(first, entries) <= last:
-            self._step_down(now_s)  # others have decided something else: it has been replaced
-        self._take_over(first, entries)
-        self.commit = max(self.commit, last)
+        if not first - 1 <= self.commit < last:
+            return
+        self._outlast(entries[-1].term, now_s)
+        if self.log.fresh(first, entries) <= last and self.role is not Role.FOLLOWER:
+            self._step_down(now_s)  # it has been replaced, or another was elected
+        if not self._take_over(first, entries):
+            raise AssertionError(f"one of the entries from {first} to {last} was decided to be another one")
+        self.commit = last
+        if self.leads:
+            self._advance(now_s)
 
     def install(self, snapshot: Snapshot, now_s: float) -> None:
         """All up to this is decided; one that is not ahead of what is known to be is ignored."""
         if snapshot.last <= self.commit:
             return
-        if self.leads:
+        self._outlast(snapshot.term, now_s)
+        if self.log.term_at(snapshot.last) == snapshot.term:  # then the log has all of it
+            self.commit = snapshot.last
+            if self.leads:
+                self._advance(now_s)
+            return
+        if self.role is not Role.FOLLOWER:
             self._step_down(now_s)
-        if not self.log.install(snapshot):
-            self._out.cut(snapshot.last + 1)
-        self.commit = snapshot.last
+        self.log.install(snapshot)
         self._out.install(snapshot)
+        self.commit = snapshot.last
+
+    def _outlast(self, term: int, now_s: float) -> None:
+        """There has been a leader of this term: one of an earlier term is no leader to this store."""
+        if term > self.term:
+            self._come_to(term, now_s)
 
     def decided(self, after: int) -> Iterable[tuple[int, Entry]]:
         """Those behind `after`, which must not lie before the log."""
         return ((index, self.log.entry(index)) for index in range(after + 1, self.commit + 1))
 
     def compact(self, index: int, state: bytes) -> None:
-        """The host's state at `index`, which is decided, is stored in place of all up to there."""
-        if not self.log.base.last < index <= self.commit:
+        """The host's state at `index`, which is decided and was given out, is stored in place of all up to
+        there; ValueError."""
+        if not self.log.base.last < index <= min(self.commit, self._out.given):
             raise ValueError(f"there is nothing to compact up to {index}")
         self.log.compact(index, state)
 
@@ -353,7 +393,7 @@ class Raft:
 
     def durable(self, mark: Mark, now_s: float) -> None:
         """What was given out up to this mark is durable."""
-        self._out.stored(mark, self.log)
+        self._out.stored(mark)
         if self.role is Role.CANDIDATE and mark.term == self.term and mark.vote == self.me:
             self._grant(self.me, now_s)
         elif self.leads:

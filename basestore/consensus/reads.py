@@ -23,6 +23,7 @@ class Reads:
     def __init__(self) -> None:
         self.round = 0
         self._sent_s: dict[int, float] = {}
+        self._answered = 0  # by a majority
         self._waiting: list[tuple[int, int, int]] = []  # ticket, round, index
         self.lease_until_s = -1.0
 
@@ -41,11 +42,13 @@ class Reads:
 
     @property
     def wants_round(self) -> bool:
-        """Whether somebody waits for a round that has not begun."""
-        return bool(self._waiting) and self._waiting[-1][1] > self.round
+        """Whether somebody waits for a round that has not begun, and none is on its way: all that ask
+        meanwhile share the next."""
+        return bool(self._waiting) and self._waiting[-1][1] > self.round == self._answered
 
     def answered(self, round: int) -> Iterable[tuple[int, int]]:
         """A majority has answered this round: the tickets that may be answered now, and where."""
+        self._answered = max(self._answered, round)
         sent_s = self._sent_s.get(round)
         if sent_s is not None:
             self.lease_until_s = max(self.lease_until_s, sent_s + LEASE_S)
