@@ -7,6 +7,7 @@ moved. From then on the files' members and buckets are not read any more, and `d
 say otherwise.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -16,6 +17,7 @@ from basestore.cluster.seats import Seats
 from basestore.cluster.topology import LABEL_START, Bucket, MemberEntry, Standing, Topology
 from basestore.config import BUILT_IN, ClusterConfig, Member
 from basestore.errors import ConfigurationError
+from basestore.repair.rule import Rule
 
 VOTERS_MAX: Final = 5
 
@@ -29,11 +31,9 @@ def found(cluster: ClusterConfig) -> Topology:
     numbers = [member.number for member in members]
     table = assign(cluster.members, cluster.partitions, cluster.replication)
     seats = tuple(Seats.still(tuple(numbers[index] for index in indices)) for indices in table)
-    names = [*BUILT_IN, *sorted(cluster.buckets.keys() - BUILT_IN.keys())]
-    buckets = {
-        name: Bucket(number, name, cluster.buckets[name], name.encode())
-        for number, name in enumerate(names, 1)
-    }
+    rules = {**BUILT_IN, **cluster.buckets}
+    names = [*BUILT_IN, *sorted(rules.keys() - BUILT_IN.keys())]
+    buckets = {name: Bucket(number, name, rules[name], name.encode()) for number, name in enumerate(names, 1)}
     return Topology(
         0, cluster.id, cluster.replication, cluster.drift_ms_max, cluster.timeout_ms_max, members, seats,
         buckets, len(buckets),
@@ -55,14 +55,42 @@ def cluster_of(topology: Topology, cluster: ClusterConfig) -> ClusterConfig:
 
 
 def differing(cluster: ClusterConfig, topology: Topology) -> list[str]:
-    """In what a configuration says something else, in words. Addresses aside: each member tells its own."""
-    log = cluster_of(topology, cluster).binding()
-    ours = cluster.binding()
-    return [
-        f"{name}: {ours.get(name, 'absent')} in the file, {log.get(name, 'absent')} in the cluster's log"
-        for name in sorted(ours.keys() | log.keys())
-        if ours.get(name) != log.get(name)
-    ]
+    """In what the members and buckets of a configuration file are others, in words. Addresses aside: each
+    member tells its own."""
+    ours = {member.number: member for member in cluster.members}
+    theirs = {each.number: each for each in topology.members}
+    found = []
+    for number in sorted(ours.keys() | theirs.keys()):
+        mine, other = ours.get(number), theirs.get(number)
+        if mine is None:
+            if other is not None and other.standing is not Standing.LEFT:
+                found.append(f"member {number}, {other.name}, is only in the cluster's log")
+        elif other is None:
+            found.append(f"member {number}, {mine.name}, is only in the file")
+        elif other.standing is Standing.LEFT:
+            found.append(f"member {number}, {mine.name}, is in the file, and has left the cluster")
+        elif (mine.name, mine.zone) != (other.name, other.zone):
+            found.append(
+                f"member {number} is {mine.name}, zone {mine.zone!r}, in the file; and in the cluster's log "
+                f"{other.name}, zone {other.zone!r}"
+            )
+    return found + _differing_buckets({**BUILT_IN, **cluster.buckets}, topology)
+
+
+def _differing_buckets(rules: Mapping[str, Rule], topology: Topology) -> list[str]:
+    found = []
+    for name in sorted(rules.keys() | topology.buckets.keys()):
+        rule, bucket = rules.get(name), topology.buckets.get(name)
+        if rule is None:
+            found.append(f"bucket {name!r} is only in the cluster's log")
+        elif bucket is None:
+            found.append(f"bucket {name!r} is only in the file")
+        elif rule is not bucket.rule:
+            found.append(
+                f"bucket {name!r} is of rule {rule.value} in the file, and in the cluster's log of "
+                f"{bucket.rule.value}"
+            )
+    return found
 
 
 def voters_wanted(
@@ -78,9 +106,7 @@ def voters_wanted(
     count = min(VOTERS_MAX, len(able) - (len(able) + 1) % 2)
     chosen: list[MemberEntry] = []
     while len(chosen) < count:
-        zones = [each.zone for each in chosen]
-        rest = (each for each in able if each not in chosen)
-        chosen.append(
-            min(rest, key=lambda each: (zones.count(each.zone), each.number not in voting, each.number))
-        )
+        zones = Counter(each.zone for each in chosen if each.zone)
+        rest = [each for each in able if each not in chosen]
+        chosen.append(min(rest, key=lambda each: (zones[each.zone], each.number not in voting, each.number)))
     return tuple(sorted(each.number for each in chosen))
