@@ -15,7 +15,7 @@ from typing import Final
 from basestore.cluster.placement import assign
 from basestore.cluster.seats import Seats
 from basestore.cluster.topology import LABEL_START, Bucket, MemberEntry, Standing, Topology
-from basestore.config import BUILT_IN, ClusterConfig, Member
+from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig
 from basestore.errors import ConfigurationError
 from basestore.repair.rule import Rule
 
@@ -41,17 +41,23 @@ def found(cluster: ClusterConfig) -> Topology:
 
 
 def cluster_of(topology: Topology, cluster: ClusterConfig) -> ClusterConfig:
-    """The configuration with all that the topology says; id, key and partitions are as they are."""
+    """The configuration with all that the topology says; id, key and partitions are as they are, and so are
+    addresses that stand in it: each node knows its own best."""
+    addresses = {(each.number, each.name): each.address for each in cluster.members}
     members = tuple(
-        Member(each.number, each.name, each.address, each.zone)
+        Member(each.number, each.name, addresses.get((each.number, each.name), each.address), each.zone)
         for each in topology.members
         if each.standing is not Standing.LEFT
     )
-    rules = {name: bucket.rule for name, bucket in topology.buckets.items()}
     return replace(
-        cluster, members=members, replication=topology.replication, buckets=rules,
+        cluster, members=members, replication=topology.replication, buckets=topology.rules,
         drift_ms_max=topology.drift_ms_max, timeout_ms_max=topology.timeout_ms_max,
     )  # fmt: skip
+
+
+def in_force(config: NodeConfig, topology: Topology | None) -> NodeConfig:
+    """A node's configuration, the cluster's part by its log if there is one."""
+    return config if topology is None else replace(config, cluster=cluster_of(topology, config.cluster))
 
 
 def differing(cluster: ClusterConfig, topology: Topology) -> list[str]:

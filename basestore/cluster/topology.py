@@ -138,6 +138,11 @@ class Topology:
         """The epoch that last changed who holds it."""
         return self.seats[partition].since
 
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """Of the buckets, by name."""
+        return {name: bucket.rule for name, bucket in self.buckets.items()}
+
     def outcome(self, identity: int) -> Outcome | None:
         """Of the entry with this id, if it is one of the last."""
         return self.outcomes.get(identity)
