@@ -14,11 +14,13 @@
         |   |-- Unavailable     fewer replicas alive than the level requires
         |   |-- Overloaded      more is asked than can be done, or than a limit lets through
         |   |-- TooStale        the answer may be staler than was asked for, and a quorum does not answer
+        |   |-- NoLeader        nobody leads the metadata group; data are served all the same
         |   |-- VersionLost     what a session has seen is on no replica any more
         |   `-- ClockSkew       this node's clock is too far from the others'
         `-- indefinite
             |-- WriteTimeout    may have happened; repeated as itself, it happens once
             |-- OutcomeUnknown  a repetition has not found what became of its write
+            |-- ChangeUnknown   a change of the topology may be decided, or may be yet
             |-- ReadTimeout     too few replicas answered in time; a read changes nothing
             |-- ReplicaFailure  too many replicas refused, each with its reason
             `-- ConnectionLost  the connection broke before the answer came
@@ -288,6 +290,33 @@ class OutcomeUnknown(RequestFailed):
         return cls(text, Version.parse(details[0]) if details else None, identity)
 
 
+class NoLeader(RequestFailed):
+    """No majority of the metadata group's voters is reached, so what the cluster is can neither be changed
+    nor read by a leader's word. Nothing was changed. Data are served all the same."""
+
+    code = 12
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"nobody leads the metadata group, for no majority of its voters is reached, so {what}; data are "
+            f"served all the same. See `basestore topology --mode stale`, start the voters that are missing, "
+            f"and try again"
+        )
+
+    @classmethod
+    def rebuild(cls, text: str, identity: Identity | None, details: list[str]) -> RequestFailed:
+        error = cls("")
+        error.args = (text,)
+        return error
+
+
+class ChangeUnknown(RequestFailed):
+    """A change of the topology was handed to the metadata group; what became of it was not known in time."""
+
+    code = 13
+    definite = False
+
+
 class ConnectionLost(RequestFailed):
     """The connection broke, or the node fell silent, after the request was sent."""
 
@@ -299,7 +328,7 @@ _BY_CODE: dict[int, type[RequestFailed]] = {
     kind.code: kind
     for kind in (
         Unavailable, Overloaded, ClockSkew, WriteTimeout, ReadTimeout, ReplicaFailure, ConnectionLost,
-        TooStale, OutcomeUnknown, VersionLost,
+        TooStale, OutcomeUnknown, VersionLost, NoLeader, ChangeUnknown,
     )
 }  # fmt: skip
 

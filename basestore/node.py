@@ -52,7 +52,9 @@ from basestore.handoff.late_hints import LateHints
 from basestore.instant import Instant
 from basestore.intake.clipping import Clipping
 from basestore.intake.intake import Intake
+from basestore.membership.group_log import open_log
 from basestore.membership.heartbeats import Heartbeats
+from basestore.membership.membership import Membership
 from basestore.metrics import Metrics
 from basestore.observe import status
 from basestore.observe.inspect import Inspector
@@ -78,7 +80,7 @@ from basestore.replica.identity import Fresh, StoreIdentity
 from basestore.replica.introductions import Introductions
 from basestore.replica.losses import Losses
 from basestore.replica.replica import Replica
-from basestore.replica.store_facts import open_level, settle_facts
+from basestore.replica.store_facts import open_level
 from basestore.replica.summaries import Summaries
 from basestore.replica.sync_watch import SyncWatch
 from basestore.storage.engine import Engine
@@ -92,13 +94,12 @@ class Node:
     ) -> None:
         """Open the store. Then, in this order: `step`, sync the engine, `accept_loss`, `durable` with
         the barrier that `step` returned; only now let messages in. `labels` are shown as they are."""
-        self.config, self.engine, self.name = config, engine, config.name
-        cluster, self.me = config.cluster, config.cluster.member_index(config.name)
-        self.ready: set[Outbox] = set()
+        self.group_commit = GroupCommit(engine, fresh.generation, waits=config.syncs == "always")
+        log, config, self.let_go = open_log(self.group_commit, config)
+        self.config, self.engine, self.name, cluster = config, engine, config.name, config.cluster
+        self.me, self.ready = cluster.member_index(config.name), set[Outbox]()
         placement, digester, self.metrics = Placement.of(cluster), Digester(cluster.key), Metrics()
         rules = {name.encode(): rule for name, rule in cluster.buckets.items()}
-        self.group_commit = GroupCommit(engine, fresh.generation, waits=config.syncs == "always")
-        self.let_go = settle_facts(self.group_commit, config)
         self.disk_space = DiskSpace(config, self.group_commit)
         self.summaries = Summaries(self.group_commit, placement.held_by(self.me))
         first, spare = stored_ceiling(engine, self.summaries.closed), placement.meeting_quorum - 1
@@ -117,6 +118,9 @@ class Node:
         )  # fmt: skip
         self.turn = Turn(self.context)
         self.identity = StoreIdentity(self.group_commit, config, fresh, now)
+        self.membership = Membership(
+            config, log, self.identity, self.feature_level, self.peers, fresh.generation, now
+        )
         self._begin_handoff(rules, placement, now)
         self.clipping = Clipping(config, fresh.generation, self.metrics, self.deferred_writes)
         self.intake = Intake(self.receive_client, self.deferred_writes.defer_all, config.requests_max)
@@ -144,6 +148,7 @@ class Node:
             self.group_commit,
         )  # fmt: skip
         self._heartbeats.only_copies = hints.only_copies
+        self._heartbeats.leader = self.membership.leader
         self.report = Report(
             self.config, dict(labels), self.identity, self.peers, self.replica, self.group_commit,
             self.operations, self.exchanges, self.certificates, self.recovery, hints, self.debts,
@@ -219,6 +224,7 @@ class Node:
         outbox = self.peers.link(member, now)
         self.losses.introduce(outbox)
         outbox.put(self.identity.claim())
+        self.membership.following.greet(member, outbox)
         outbox.put(self._heartbeats.make(now))  # at once: until it is answered, nothing may be stamped
         if replaced:  # what was under way on the old one is lost, as if it had been unlinked
             self._lost(member, now)
@@ -227,6 +233,7 @@ class Node:
     def unlink(self, member: int, outbox: Outbox, now: Instant) -> None:
         """That link is gone, with all that was on its way."""
         if self.peers.unlink(member, outbox, now):
+            self.membership.following.part(member)
             self._lost(member, now)
 
     def _lost(self, member: int, now: Instant) -> None:
@@ -270,6 +277,7 @@ class Node:
             self.recovery.tick(now)
             self.identity.tick(now)
             self.feature_level.tick()
+            self.membership.tick(now)
             self._ceiling.tick(now)
         self.scheduler.tick(now, self.context.load.brownout)
 
@@ -277,6 +285,7 @@ class Node:
         """One batch is stored, or more if what this node then hears of itself stages again."""
         self._birth.tick(now, self._heartbeats.make)
         self.introductions.settle(now)
+        self.membership.step(now)
         self.intake.admit(now, self.peers.backlog)
         self.turn.begin(now)
         self.clipping.defer(now)
@@ -363,6 +372,7 @@ class Node:
             Keep: lambda member, outbox, message, now: self.hints.keep(outbox, message),
             KnownLosses: lambda member, outbox, message, now: self.losses.hear(outbox, message.rows),
             **self.exchanges.handlers,
+            **self.membership.handlers,
             Ping: self._heartbeats.hear,
             Pong: lambda member, outbox, message, now: self.peers.clock.hear(member, message, now),
             Goodbye: lambda member, outbox, message, now: self.peers.goodbye(member, now),

@@ -24,7 +24,17 @@ from typing import Any, Final, Protocol, Self
 
 import cbor2
 
-from basestore.protocol import anti_entropy, client, groups, handshake, heartbeats, operator, replication
+from basestore.protocol import (
+    anti_entropy,
+    client,
+    consensus,
+    groups,
+    handshake,
+    heartbeats,
+    membership,
+    operator,
+    replication,
+)
 from basestore.protocol.limits import (
     BATCH_MESSAGES_MAX,
     DEPTH_MAX,
@@ -35,7 +45,9 @@ from basestore.protocol.limits import (
 from basestore.protocol.registry import ADVISORY, NUMBERS, Form, cuts_of, forms_of
 
 # Loading a conversation registers its messages; this list is the only one that a new file must be put on.
-CONVERSATIONS: Final = (handshake, client, operator, replication, groups, heartbeats, anti_entropy)
+CONVERSATIONS: Final = (
+    handshake, client, operator, replication, groups, heartbeats, anti_entropy, consensus, membership,
+)  # fmt: skip
 
 
 KEPT_BYTES_MAX: Final = 64 << 10

@@ -11,7 +11,7 @@ from basestore.protocol.limits import WIRE_MAX
 from basestore.protocol.registry import ANYTHING, message
 
 
-@message(40, added={"brownout": 9})
+@message(40, added={"brownout": 9, "term": 10, "leader": 10})
 class Ping(NamedTuple):
     """A heartbeat: the sender's clocks, whether its store answers, its durable sequence, and whether its disk
     does not keep up.
@@ -20,7 +20,9 @@ class Ping(NamedTuple):
     clock, for an operator says that this is right; 0 without such a word. `birth`: of the cluster's stores,
     if it knows it (`anti_entropy/birth.py`); `proposed`: what it has proposed for that, durably. `wire`: the
     highest version that it speaks, and the `level` that it knows of (`cluster/feature_level.py`); 0: none.
-    `brownout`: how much it leaves out, for it has too much to do (`intake/brownout.py`)."""
+    `brownout`: how much it leaves out, for it has too much to do (`intake/brownout.py`). `leader`: the number
+    of the member, plus 1, that leads the metadata group in `term`, as the sender hears it as one of its
+    voters; 0: it hears none."""
 
     sent_us: int
     wall_ms: int
@@ -35,6 +37,8 @@ class Ping(NamedTuple):
     wire: int = 0
     level: int = 0
     brownout: int = 0
+    term: int = 0
+    leader: int = 0
 
     def check(self) -> str:
         if not 0 <= self.level <= self.wire <= WIRE_MAX:

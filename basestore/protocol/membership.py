@@ -22,16 +22,17 @@ def _check_group(group: bytes, epoch: int) -> str:
 
 @message(98, since=10)
 class At(NamedTuple):
-    """What follows on this link is said under this epoch, which is decided, and durable at the sender; the
-    first word on a link, too. `group`: the metadata group whose log that is, `formers`: those whose place
+    """What follows on this link is said under this epoch, which is decided, and durable at the sender; it is
+    the first word on a link, too. `group`: the metadata group whose log that is, `formers`: those whose place
     it took, one after the other; all empty, and the epoch -1, while the sender knows none. `voter`: by which
-    the sender votes, `lasting`: on a disk. `entries`: those from `first` on, decided, as far as they came
-    along."""
+    the sender votes, `lasting`: its store is on a disk; `barred`: it founds no group. `entries`: those from
+    `first` on, decided, as far as they came along."""
 
     group: bytes
     formers: bytes
     voter: bytes
     lasting: bool
+    barred: bool
     epoch: int
     first: int
     entries: list[EntryRow]
@@ -51,11 +52,12 @@ class Lacking(NamedTuple):
     epoch: int
 
 
-@message(97, since=10)
+@message(74, since=10)
 class Base(NamedTuple):
     """All up to an entry in one: what the receiver lacks begins before the log of the sender does."""
 
     group: bytes
+    formers: bytes
     last: int
     term: int
     voters: bytes
@@ -82,7 +84,7 @@ class AskRead(NamedTuple):
     lease: bool
 
 
-@message(67, since=10, unchecked=ANYTHING)
+@message(72, since=10, unchecked=ANYTHING)
 class ReadAt(NamedTuple):
     """The answer; -1: the sender does not lead."""
 

@@ -31,6 +31,7 @@ from hmac import compare_digest
 from typing import Final, NamedTuple
 
 from basestore.protocol.handshake import (
+    DIGEST_BYTES,
     PROOF_BYTES,
     Challenge,
     Differs,
@@ -47,6 +48,7 @@ CHARACTERS_SHOWN = 300  # of what somebody else says, in a log
 DIFFERENCES_SHOWN = 10
 KEYLESS = "it has not proven that it holds this cluster's key"
 ADVICE = "it is of another cluster, or another [cluster] key stands in one of the files"
+BY_LOG: Final = bytes(DIGEST_BYTES)  # in place of a digest: see the log
 _PERSON: Final = b"basestore-peer"
 _DIALS, _ACCEPTS = b"dials", b"accepts"
 
@@ -56,7 +58,8 @@ class Facts:
     """What one side knows of itself and its cluster. `welcome`: what it says to whom it lets in;
     `configuration`: the canonical text, of which `digest` is the digest; `diallers`: the names of the
     members that open the connection to this one; `address`: where it can be reached; `proof_key`: of which
-    no message says anything; `level`: the cluster's feature level, below which members speak no more."""
+    no message says anything; `level`: the cluster's feature level, below which members speak no more;
+    `logged`: what the cluster is stands in a log that it follows, so configurations need not agree."""
 
     versions: Versions
     welcome: Welcome
@@ -66,10 +69,16 @@ class Facts:
     address: str
     proof_key: bytes = field(repr=False)
     level: int = 0
+    logged: bool = False
 
     @property
     def name(self) -> str:
         return self.welcome.sender
+
+    @property
+    def told_digest(self) -> bytes:
+        """What it tells of its configuration."""
+        return BY_LOG if self.logged else self.digest
 
     @property
     def among_members(self) -> Versions:
@@ -141,7 +150,8 @@ def answer_proof(
         heard.proof, _proof(own, _DIALS, said, challenge, heard.digest, heard.address.encode())
     ):
         return _unproven(name, own, KEYLESS, ADVICE)
-    if not compare_digest(heard.digest, own.digest):
+    # Who follows the log, or is to, takes from there what the cluster is, whatever its file says.
+    if not (own.logged or heard.digest == BY_LOG or compare_digest(heard.digest, own.digest)):
         reason = "the cluster configurations differ"
         return Answer(
             Refused(reason, own.configuration), name, refusal=_told(name, reason), peer=True, differs=True
@@ -212,7 +222,7 @@ def prove(heard: object, said: Hello, own: Facts, peer: str) -> tuple[Proof | Re
         return Refused(KEYLESS, ""), f"who answers at {peer}'s address was refused: {KEYLESS}; {ADVICE}"
     if heard.sender != peer:
         return None, f"who answers at {peer}'s address is {shown(heard.sender)}; check the addresses"
-    proof = Proof(bytes(PROOF_BYTES), own.digest, own.address)
+    proof = Proof(bytes(PROOF_BYTES), own.told_digest, own.address)
     return proof._replace(proof=_proof(own, _DIALS, said, heard, proof.digest, proof.address.encode())), ""
 
 

@@ -53,8 +53,8 @@ from basestore.replica.group_commit import GroupCommit
 from basestore.storage import keyspace
 
 IDENTITY = keyspace.fact("identity")
-GENERATIONS_MAX = 10_000
-STORES_MAX = 100
+GENERATIONS_MAX, STORES_MAX = 10_000, 100
+UNCLEAN = "the node was not stopped cleanly under durability interval"
 COPIED = "it does not lie where it was written, so it may be an old copy"
 PERSIST_S, RIDE_S = 0.9, 0.8  # nodes at rest are ticked every 0.45 s
 
@@ -166,7 +166,7 @@ class StoreIdentity:
         elif self._config.forgetful:
             self._doubt("an operator has said that it may be an old copy", fresh.store)
         elif syncs == "interval" and not clean:
-            self._doubt("the node was not stopped cleanly under durability interval", fresh.store)
+            self._doubt(UNCLEAN, fresh.store)
         elif self.state is not State.NEWBORN:  # which asks all others anyway
             self._judge_place(held, fresh, clean)
 

@@ -48,17 +48,23 @@ _LEVEL_BYTES = 2
 _DIGEST_BYTES = 16
 _OWNER = "this node"
 _BUCKET = "bucket "
+_FOR_LIFE = frozenset((_OWNER, "cluster id", "cluster key", "partitions"))
 
 _Facts = dict[str, str | int]
 
 
-def settle_facts(group_commit: GroupCommit, config: NodeConfig, *, complete: bool = True) -> list[str]:
+def settle_facts(
+    group_commit: GroupCommit, config: NodeConfig, *, complete: bool = True, logged: bool = False
+) -> list[str]:
     """Stage format and settings in a new store; StorageError where a store has another format,
     ConfigurationError where it was written under other settings. `complete`: all that the store holds is in
-    it by now. Returns what was let go, in words."""
+    it by now; `logged`: what the cluster is stands in a log that the store keeps, so only what never changes
+    is compared. Returns what was let go, in words."""
     new = _settle_format(group_commit, config)
     ours = _ours(config)
     held = {} if new else _read(group_commit, config)
+    if logged:
+        held = ours | {name: fact for name, fact in held.items() if name in _FOR_LIFE}
     known = {name: fact for name, fact in ours.items() if name in held or not name.startswith(_BUCKET)}
     differing = sorted(
         name for name in known.keys() | held.keys() if held and known.get(name) != held.get(name)

@@ -76,7 +76,7 @@ class Connections:
         self._locals: dict[Outbox, Callable[[], None]] = {}
         self._slots = Slots(*slots_for(len(self._names)), self.complain)
         self._handshakes = Handshakes(
-            config, self.complain, self._seat, self._slots.stir, self._hindered, self._level
+            config, self.complain, self._seat, self._slots.stir, self._hindered, node.membership.known
         )
         self._goodbye: Goodbye | None = None
         self._told_s = 0.0
@@ -213,9 +213,6 @@ class Connections:
         if not self._slots.room():
             return refused("too many clients are connected to this node; try again later, or ask another one")
         return answered
-
-    def _level(self) -> int:
-        return self._node.feature_level.level
 
     def _hindered(self, name: str, address: str) -> str:
         """Why a member, which has proven itself and tells this address, is not let in; empty if it is. A

@@ -8,10 +8,11 @@ the members included. What is said and who is let in is decided in `protocol/han
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from basestore.cluster.addresses import Addresses
+from basestore.cluster.topology import Topology
 from basestore.config import NodeConfig
 from basestore.errors import ConfigurationError
 from basestore.protocol.frames import WELCOME_BYTES_MAX
@@ -26,6 +27,7 @@ from basestore.protocol.handshake import (
     Welcome,
 )
 from basestore.protocol.limits import WIRE_LOWEST, ProtocolError
+from basestore.protocol.membership import NOWHERE
 from basestore.protocol.proof import (
     Answer,
     Challenged,
@@ -38,6 +40,7 @@ from basestore.protocol.proof import (
     prove,
     shown,
 )
+from basestore.repair.rule import Rule
 from basestore.server.link import Ended, Link
 
 Complain = Callable[[int, str], None]
@@ -56,7 +59,8 @@ class NotMet(ProtocolError):
 class Handshakes:
     """Of one node. `seat`: the answer to a client, or another one where there is no slot for it; `stir`: a
     stranger has said something; `hindered`: why a member, which tells an address, is not let in just now;
-    `level`: the cluster's feature level. `addresses`: of the members, as far as they are known."""
+    `known`: the cluster's feature level, and its topology if it has one. `addresses`: of the members, as far
+    as they are known."""
 
     def __init__(
         self,
@@ -65,23 +69,27 @@ class Handshakes:
         seat: Callable[[Answer], Answer],
         stir: Callable[[Link], None],
         hindered: Callable[[str, str], str],
-        level: Callable[[], int],
+        known: Callable[[], tuple[int, Topology | None]],
     ) -> None:
         self._complain = complain
         self._seat = seat
         self._stir = stir
         self._hindered = hindered
         self.addresses = Addresses(config.cluster.members, config.cluster.member_index(config.name))
-        self._level = level
-        self._facts = facts_of(config)
+        self._known = known
+        self._facts, self._epoch = facts_of(config), NOWHERE
         self._names = list(self._facts.welcome.names.values())
 
     @property
     def _own(self) -> Facts:
-        """What this node says of itself, at the level of the moment."""
-        level = self._level()
-        if level != self._facts.level:
-            self._facts = replace(self._facts, level=level)
+        """What this node says of itself, as things are at the moment."""
+        level, topology = self._known()
+        epoch = NOWHERE if topology is None else topology.epoch
+        if level != self._facts.level or epoch != self._epoch:
+            self._facts, self._epoch = replace(self._facts, level=level, logged=topology is not None), epoch
+            if topology is not None:
+                welcome = self._facts.welcome._replace(buckets=rows_of_buckets(topology.rules))
+                self._facts = replace(self._facts, welcome=welcome)
         return self._facts
 
     async def admit(self, link: Link) -> str:
@@ -163,11 +171,16 @@ class Handshakes:
             self._complain(logging.WARNING, f"{text}; meanwhile it is looked for at {known}")
 
 
+def rows_of_buckets(rules: Mapping[str, Rule]) -> list[BucketRow]:
+    """As clients are told of them."""
+    return [BucketRow(name, rule.value) for name, rule in sorted(rules.items())]
+
+
 def facts_of(config: NodeConfig) -> Facts:
     """What this node says of itself and of its cluster in a handshake."""
     cluster = config.cluster
     members = [MemberRow(member.number, member.name, member.address) for member in cluster.members]
-    buckets = [BucketRow(name, rule.value) for name, rule in sorted(cluster.buckets.items())]
+    buckets = rows_of_buckets(cluster.buckets)
     versions = Versions(WIRE_LOWEST, config.wire_highest)
     welcome = Welcome(versions.highest, cluster.id, config.name, cluster.timeout_ms_max, members, buckets)
     # The members before this one open the connection to it.

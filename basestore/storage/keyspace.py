@@ -12,6 +12,7 @@ is held of a partition lies together:
     c partition, member           a certificate (`anti_entropy/certificates.py`)
     h member, row                 a hint (`handoff/hints.py`); a member, stamp, row: the same by age; e ...:
                                   those that come too late
+    g index                       an entry of the cluster's log (`membership/group_log.py`)
     d member, partition           a debt: writes that a member may lack, and no hint is kept of
     x partition, member, sources  up to when writes may be lost (`replica/losses.py`); the member's number
     m name                        a fact about the store itself
@@ -38,6 +39,7 @@ HINT = b"h"
 AGE = b"a"
 LATE_AGE = b"e"
 DEBT = b"d"
+ENTRY = b"g"
 LOSS = b"x"
 META = b"m"
 
@@ -46,6 +48,7 @@ SEQUENCE_BYTES = 8
 STAMP_BYTES = 8
 COMMIT_BYTES = 8
 NUMBER_BYTES = 2
+INDEX_BYTES = 8
 _LENGTH_BYTES = 2
 _LETTER = 1
 _PEER = META + b"peer/"
@@ -247,6 +250,21 @@ def debts_of(member: bytes) -> Span:
 
 def indebted_partition(key: bytes) -> int:
     return int.from_bytes(key[-PARTITION_BYTES:])
+
+
+# --- the cluster's log ---------------------------------------------------------------------------
+
+
+def entry(index: int) -> bytes:
+    return ENTRY + index.to_bytes(INDEX_BYTES)
+
+
+def entries() -> Span:
+    return whole(ENTRY)
+
+
+def index_of_entry(key: bytes) -> int:
+    return int.from_bytes(key[_LETTER:])
 
 
 # --- losses --------------------------------------------------------------------------------------

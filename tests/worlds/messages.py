@@ -7,8 +7,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
+from basestore.consensus import messages as raft
 from basestore.protocol import anti_entropy as ae
-from basestore.protocol import client, groups, handshake, heartbeats, operator
+from basestore.protocol import client, groups, handshake, heartbeats, membership, operator
 from basestore.protocol import replication as rep
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import BucketRow, MemberRow
@@ -35,7 +36,22 @@ GENERATION = b"g" * 8
 LOSS = ae.LossRow(3, 1, 1, 2, 9, 0)
 COUNTS = [1] * len(operator.COUNTS)
 
+GROUP = b"g" * 16
+VOTERS = b"\0\1" + STORE
+ENTRIES = [raft.EntryRow(3, 2, b"entry")]
+
 _EXAMPLES: list[Message] = [
+    raft.Stand(4, 9, 3, True),
+    raft.Granted(4, True, True),
+    raft.Append(4, 8, 3, ENTRIES, 7, 12),
+    raft.Appended(4, 9, 12, True),
+    raft.Install(4, 8, 3, VOTERS, b"state", 12),
+    membership.At(GROUP, b"", STORE, True, False, 9, 9, ENTRIES),
+    membership.Lacking(-1),
+    membership.Base(GROUP, b"", 8, 3, VOTERS, b"state"),
+    membership.Suggest(b"entry"),
+    membership.AskRead(1, True),
+    membership.ReadAt(1, 9),
     handshake.EarlyHello(4, b"c" * 16, b"d" * 16, "n1"),
     handshake.Hello(8, 9, b"", "n1", b"n" * 16),
     handshake.Challenge(8, 9, "n2", b"m" * 16, b"p" * 32),

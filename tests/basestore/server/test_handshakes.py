@@ -29,7 +29,12 @@ CLUSTER = ClusterConfig(bytes(16), bytes(32), MEMBERS)
 def handshakes(cluster: ClusterConfig, place: int) -> Handshakes:
     config = NodeConfig(cluster, cluster.members[place].name, Path())
     return Handshakes(
-        config, lambda level, text: None, lambda answer: answer, lambda link: None, lambda *_: "", lambda: 0
+        config,
+        lambda level, text: None,
+        lambda answer: answer,
+        lambda link: None,
+        lambda *_: "",
+        lambda: (0, None),
     )
 
 

@@ -1,0 +1,180 @@
+"""Following: how all members come to know what is decided, and under which epoch each of them speaks.
+
+    link      At: my epoch                        the first word on a link, once all members speak version 10
+    At        is theirs later than mine?          Lacking: what came after this?
+    Lacking   At, with entries                    or Base, where the log begins later, and then entries
+    a topology comes into use                     At to all: what follows on the link is said under it; the
+                                                  leader's brings the entries along
+
+Links keep the order in which things were said, so what comes behind an At was said under that epoch, at no
+cost to any other message. Two that follow different groups do not speak to each other: one of the two logs is
+not the cluster's any more.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+from basestore.cluster.feature_level import FeatureLevel
+from basestore.cluster.outbox import Outbox, weight
+from basestore.cluster.peers import Peers
+from basestore.consensus.log import Snapshot
+from basestore.consensus.messages import entries_of, rows_of
+from basestore.consensus.voters import decode_voters, encode_voters
+from basestore.instant import Instant
+from basestore.membership.metadata_group import MetadataGroup
+from basestore.protocol.limits import ProtocolError
+from basestore.protocol.membership import GROUP_BYTES, NOWHERE, At, Base, Lacking
+
+SINCE: Final = 10  # version of the wire, and so of the feature level, from which on there is a log
+ASK_AGAIN_S: Final = 2.0
+
+
+class Following:
+    """Of one node. `told`: by member, what it has said on its present link; `lasting`: by member's number,
+    whether its store is on a disk, as it has said last."""
+
+    def __init__(
+        self, group: MetadataGroup, peers: Peers, feature_level: FeatureLevel, *, lasting: bool
+    ) -> None:
+        """`lasting`: this node's store is on a disk."""
+        self._group, self._peers, self._level = group, peers, feature_level
+        self.told: dict[int, At] = {}
+        self.lasting = {peers.number_of[peers.me]: lasting}
+        self._greeted: dict[int, Outbox] = {}
+        self._asked_s: dict[int, float] = {}
+        self.handlers: dict[type, Callable[[int, Outbox, Any, Instant], None]] = {
+            At: self._hear_at,
+            Base: self._hear_base,
+            Lacking: self._hear_lacking,
+        }
+
+    @property
+    def spoken(self) -> bool:
+        """Whether all members know of the log by now."""
+        return self._level.level >= SINCE
+
+    def greet(self, member: int, outbox: Outbox) -> None:
+        """A link stands."""
+        self.part(member)
+        if self.spoken:
+            outbox.put(self._at())
+            self._greeted[member] = outbox
+
+    def part(self, member: int) -> None:
+        """It is gone, and with it what was said on it."""
+        self.told.pop(member, None)
+        self._group.voters_of.pop(member, None)
+        self._asked_s.pop(member, None)
+        self._greeted.pop(member, None)
+
+    def tick(self, now: Instant) -> None:
+        """Greet those whose links stood before all members could speak of a log; ask those again who have not
+        answered."""
+        if not self.spoken:
+            return
+        for peer in self._peers.others:
+            if peer.linked and self._greeted.get(peer.index) is not peer.outbox:
+                peer.outbox.put(self._at())
+                self._greeted[peer.index] = peer.outbox
+            elif peer.index in self.told:
+                self._ask(peer.index, peer.outbox, now)
+
+    def tell(self) -> None:
+        """Another topology is in use here from now on."""
+        plain, leads = self._at(), self._group.raft is not None and self._group.raft.leads
+        for peer in self._peers.others:
+            told = self.told.get(peer.index)
+            if self._greeted.get(peer.index) is peer.outbox:
+                said = self._at(told.epoch) if leads and told is not None and told.group else plain
+                peer.outbox.put(said, weight(said))
+
+    def _at(self, after: int = NOWHERE) -> At:
+        """What to say of this node; with entries behind `after`, if it is an epoch whose next are here."""
+        group, raft = self._group, self._group.raft
+        held, first, entries = group.allegiance, 0, []
+        if raft is not None and raft.log.base.last <= after < group.epoch:
+            first = after + 1
+            entries = rows_of(raft.log.batch(first)[: group.epoch - after])
+        known = held.group if group.topology is not None else b""
+        lasting = self.lasting[self._peers.number_of[self._peers.me]]
+        return At(known, held.formers, held.voter, lasting, held.barred, group.epoch, first, entries)
+
+    # --- what is heard ---------------------------------------------------------------------------
+
+    def _hear_at(self, member: int, outbox: Outbox, said: At, now: Instant) -> None:
+        """ProtocolError when a member follows another group."""
+        group, name = self._group, self._peers.all[member].name
+        if said.group and group.group and said.group != group.group:
+            if not self._goes_over(said):
+                raise ProtocolError(self._parted(name, said))
+            self._asked_s.pop(member, None)
+        self.told[member] = said
+        group.voters_of[member] = said.voter
+        self.lasting[self._peers.number_of[member]] = said.lasting
+        if said.entries and group.raft is not None:
+            group.raft.decide(said.first, entries_of(said.entries), now.monotonic)
+            self._asked_s.pop(member, None)
+        self._ask(member, outbox, now)
+
+    def _ask(self, member: int, outbox: Outbox, now: Instant) -> None:
+        """What this node lacks, of one who has it, unless that was asked just now."""
+        told, asked_s = self.told[member], self._asked_s.get(member, -math.inf)
+        decided = self._group.decided if told.group == self._group.group else NOWHERE
+        if told.epoch > decided and now.monotonic - asked_s >= ASK_AGAIN_S:
+            self._asked_s[member] = now.monotonic
+            outbox.put(Lacking(decided))
+
+    def _hear_lacking(self, member: int, outbox: Outbox, said: Lacking, now: Instant) -> None:
+        raft, held = self._group.raft, self._group.allegiance
+        if raft is None or self._group.topology is None:
+            return
+        after, base = said.epoch, raft.log.base
+        if after < base.last or after == NOWHERE:
+            voters = encode_voters(base.voters)
+            whole = Base(held.group, held.formers, base.last, base.term, voters, base.state)
+            outbox.put(whole, weight(whole))
+            after = base.last
+        if after < self._group.epoch:
+            told = self._at(after)
+            outbox.put(told, weight(told))
+
+    def _hear_base(self, member: int, outbox: Outbox, said: Base, now: Instant) -> None:
+        group = self._group
+        self._asked_s.pop(member, None)
+        try:
+            snapshot = Snapshot(said.last, said.term, decode_voters(said.voters), said.state)
+            over = group.allegiance.follows and group.group in _split(said.formers)
+            if group.raft is None or over:
+                group.follow(said.group, said.formers, snapshot, now)
+            elif said.group == group.group:
+                group.raft.install(snapshot, now.monotonic)
+        except ValueError as error:
+            raise ProtocolError(f"a topology is told that cannot be read: {error}") from error
+
+    def _goes_over(self, said: At) -> bool:
+        """Whether an operator has said that this node may take up a later group's log, and it is that."""
+        held = self._group.allegiance
+        return held.follows and held.group in _split(said.formers)
+
+    def _parted(self, name: str, said: At) -> str:
+        """Why this node and a member do not speak, in words."""
+        own = self._group.allegiance
+        theirs, ours = said.group.hex()[:8], own.group.hex()[:8]
+        text = f"{name} follows the metadata group {theirs}, and this node {ours}"
+        if own.group in _split(said.formers):
+            return (
+                f"{text}, in whose place that was put with `basestore node rebuild-group`. If most voters of "
+                f"{ours} are lost for good, stop this node, and run `basestore node rebuild-group --follow`"
+            )
+        if said.group in _split(own.formers):
+            return (
+                f"{text}, which was put in its place with `basestore node rebuild-group`. If most voters of "
+                f"{theirs} are lost for good, stop {name}, and run `basestore node rebuild-group --follow` "
+                f"there"
+            )
+        return f"{text}: one of the two was founded by mistake; see `basestore topology` of both"
+
+
+def _split(formers: bytes) -> list[bytes]:
+    return [formers[at : at + GROUP_BYTES] for at in range(0, len(formers), GROUP_BYTES)]

@@ -1,0 +1,121 @@
+"""Leading: who founds the metadata group, and who its voters are to be.
+
+A cluster has no log until all members can speak of one (feature level 10). Then the member with the lowest
+number founds it alone, as its only voter, once
+
+    its store counts, and has never been forgetful         else it may have forgotten a group
+    every other member has said, on its present link,      who is not heard may know of one
+    that it knows of no group
+    each member with a lower number has said that it must  so that only one founds
+    not found any (`barred`)
+
+and takes in others, one at a time: as a learner, which is fed the log; once that has all, as a voter. It
+decides what users ask for from when there are as many as are wanted: an odd number, five at most, in as many
+zones as there are (`cluster/founding.py`). So one way to change voters serves for founding, for a store that
+was lost, and for a member that is away: one that nobody has heard for REPLACED_S is not wanted any more, for
+to take in another voter moves no data.
+"""
+
+import hashlib
+from typing import Final
+
+from basestore.cluster.founding import found, voters_wanted
+from basestore.cluster.peers import Peers
+from basestore.cluster.topology import Topology
+from basestore.cluster.topology_entries import UNNAMED, Founded, Suggestion, encode_entry
+from basestore.config import ClusterConfig
+from basestore.consensus.raft import Raft
+from basestore.consensus.voters import Voter
+from basestore.instant import Instant
+from basestore.membership.following import Following
+from basestore.membership.metadata_group import MetadataGroup
+from basestore.protocol.membership import GROUP_BYTES
+from basestore.replica.identity import State, StoreIdentity
+
+UPKEEP_S: Final = 1.0
+REPLACED_S: Final = 600.0
+
+
+class Leading:
+    """Of one node, whether it leads or not."""
+
+    def __init__(
+        self, cluster: ClusterConfig, group: MetadataGroup, following: Following, peers: Peers,
+        identity: StoreIdentity, seed: bytes, now: Instant,
+    ) -> None:  # fmt: skip
+        self._cluster, self._group, self._following = cluster, group, following
+        self._peers, self._identity, self._seed = peers, identity, seed
+        self._due_s = now.monotonic
+        self._heard_s: dict[int, float] = {}  # by number
+        self._opened_s = now.monotonic
+
+    def tick(self, now: Instant) -> None:
+        if not self._following.spoken or now.monotonic < self._due_s:
+            return
+        self._due_s = now.monotonic + UPKEEP_S
+        if not self._group.group:
+            self._consider_founding(now)
+        for peer in self._peers.others:
+            if peer.index in self._following.told:
+                self._heard_s[peer.number] = now.monotonic
+        raft, topology = self._group.raft, self._group.topology
+        if raft is not None and topology is not None and raft.ready and self._group.epoch == raft.commit:
+            self._keep_voters(raft, topology, now)
+
+    # --- founding --------------------------------------------------------------------------------
+
+    def _consider_founding(self, now: Instant) -> None:
+        if self._identity.state is State.FORGETFUL:
+            self._group.bar()
+        if self._group.allegiance.barred or not self._identity.counts:
+            return
+        told = [self._following.told.get(peer.index) for peer in self._peers.others]
+        if any(each is None or each.group for each in told):
+            return
+        lower = (
+            self._following.told[peer.index] for peer in self._peers.others if peer.index < self._peers.me
+        )
+        if all(each.barred for each in lower):
+            group = hashlib.blake2b(self._seed, digest_size=GROUP_BYTES, person=b"metadata-group").digest()
+            self._group.found(group, found(self._cluster), now)
+
+    # --- voters ----------------------------------------------------------------------------------
+
+    def _keep_voters(self, raft: Raft, topology: Topology, now: Instant) -> None:
+        voting = {voter.number for voter in raft.voters}
+        present = [each for each in topology.members if self._is_present(each.number, now)]
+        wanted = voters_wanted(present, self._following.lasting, voting)
+        if wanted is None:
+            return
+        target = {
+            voter for number in wanted for voter in (self._voter_of(number, raft),) if voter is not None
+        }
+        raft.feed(target - raft.voters, now.monotonic)
+        if self._change(raft, target, len(wanted), now) or topology.founded or set(wanted) != voting:
+            return
+        raft.propose(encode_entry(Suggestion(Founded(), UNNAMED, self._group.me.number, now.wall_ms)))
+
+    def _is_present(self, number: int, now: Instant) -> bool:
+        heard_s = self._heard_s.get(number, self._opened_s)
+        return number == self._group.me.number or now.monotonic - heard_s < REPLACED_S
+
+    def _voter_of(self, number: int, raft: Raft) -> Voter | None:
+        """By what a member votes; of one that is away, as it stands in the log."""
+        if number == self._group.me.number:
+            return self._group.me
+        index = self._peers.index_of.get(number)
+        heard = self._group.voter_at(index) if index is not None else None
+        return heard or next((voter for voter in raft.voters if voter.number == number), None)
+
+    def _change(self, raft: Raft, target: set[Voter], count: int, now: Instant) -> bool:
+        """The next change of voters, if one is needed: one more, then one less. Whether one is."""
+        more, less = target - raft.voters, raft.voters - target
+        if less and len(raft.voters) > count:
+            # This store goes last: it would lead no more, and the next leader would have to begin anew.
+            gone = min(less, key=lambda voter: (voter == self._group.me, voter))
+            raft.change(raft.voters - {gone}, now.monotonic)
+            return True
+        ready = sorted(voter for voter in more if raft.caught_up(voter))
+        if ready:
+            raft.change(raft.voters | {ready[0]}, now.monotonic)
+        return bool(more)

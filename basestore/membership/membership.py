@@ -1,0 +1,71 @@
+"""Membership: this node's share in what the cluster is: the metadata group, and all who follow it.
+
+    metadata_group   raft's host: the log, and the topology in use
+    following        At, Lacking, Base: what is decided comes to all members, and epochs go with links
+    leading          founds the group, and keeps its voters
+    asking           changes and reads, from whichever node
+    leader_watch     whom to ask
+
+Puts these together, and passes on what happens. Decides nothing.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from basestore.cluster.feature_level import FeatureLevel
+from basestore.cluster.outbox import Outbox
+from basestore.cluster.peers import Peers
+from basestore.cluster.topology import Topology
+from basestore.config import NodeConfig
+from basestore.instant import Instant
+from basestore.membership.asking import Asking
+from basestore.membership.following import Following
+from basestore.membership.group_log import GroupLog
+from basestore.membership.leader_watch import LeaderWatch
+from basestore.membership.leading import Leading
+from basestore.membership.metadata_group import MetadataGroup
+from basestore.protocol.consensus import OF_RAFT
+from basestore.replica.identity import StoreIdentity
+
+
+class Membership:
+    """Of one node."""
+
+    def __init__(
+        self, config: NodeConfig, log: GroupLog, identity: StoreIdentity, feature_level: FeatureLevel,
+        peers: Peers, seed: bytes, now: Instant,
+    ) -> None:  # fmt: skip
+        """`seed`: of this opening of the store, never used again."""
+        self._feature_level = feature_level
+        self.group = group = MetadataGroup(config.member.number, log, identity, peers, seed, now)
+        self.following = Following(group, peers, feature_level, lasting=config.engine != "memory")
+        self._leading = Leading(config.cluster, group, self.following, peers, identity, seed, now)
+        self.leader = LeaderWatch(group, peers)
+        self.asking = Asking(group, peers, self.leader, int.from_bytes(seed[:4]) << 16)
+        self.handlers: dict[type, Callable[[int, Outbox, Any, Instant], None]] = {
+            **dict.fromkeys(OF_RAFT, self._hear),
+            **self.following.handlers,
+            **self.asking.handlers,
+        }
+
+    def _hear(self, member: int, outbox: Outbox, message: Any, now: Instant) -> None:
+        self.group.hear(member, message, now)
+
+    def known(self) -> tuple[int, Topology | None]:
+        """The cluster's feature level, and the topology in use, if there is one."""
+        return self._feature_level.level, self.group.topology
+
+    def tick(self, now: Instant) -> None:
+        self.group.tick(now)
+        self.following.tick(now)
+        self._leading.tick(now)
+        self.asking.tick(now)
+
+    def step(self, now: Instant) -> None:
+        """Before the batch of a step is stored."""
+        epoch = self.group.epoch
+        self.group.step(now)
+        if self.group.epoch != epoch:
+            self.following.tell()
+        if not self.asking.at_rest:
+            self.asking.step(now)
