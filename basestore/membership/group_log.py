@@ -33,8 +33,8 @@ class Allegiance(NamedTuple):
     """Whose log a store follows. `group`: that metadata group, empty while none is known; `formers`: those
     whose place it took; `voter`: by which the store votes there; `store`: which it was when it was said so;
     `used`: up to which entry the topology is in use here, or was; `barred`: it must not found a group, for it
-    may have forgotten one; `follows`: it may go over to a group that took its own one's place, by an operator's
-    word."""
+    may have forgotten one; `follows`: it may go over to a group that took its own one's place, for an
+    operator has said so."""
 
     group: bytes
     formers: bytes

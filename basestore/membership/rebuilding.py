@@ -1,5 +1,5 @@
-"""Rebuilding: a metadata group whose majority is lost for good is put in place anew, while no node runs on the
-store.
+"""Rebuilding: a metadata group whose majority is lost for good is put in place anew, while no node runs on
+the store.
 
     rebuild   on one node, that with the latest epoch: a new group, of which its store is the only voter, goes
               on from what this store knows to be decided
@@ -24,8 +24,8 @@ from basestore.storage.engine import Engine
 
 FORMERS_MAX = 64
 _NO_GROUP = (
-    "the store follows no metadata group yet, so none can be lost: start the node; the group is founded by "
-    "itself once all members of its file are heard, and speak version 10 of the wire (`basestore upgrade finish`)"
+    "the store follows no metadata group yet, so none can be lost: start the node. The group is founded by "
+    "itself, once all members of the file are heard and speak version 10 of the wire"
 )
 
 
@@ -52,9 +52,9 @@ def rebuild(engine: Engine, config: NodeConfig, group: bytes) -> str:
     log.stage(term, None, held._replace(group=group, formers=formers, used=epoch, follows=False))
     _store(log, engine)
     return (
-        f"the metadata group {held.group.hex()[:8]} was replaced by {group.hex()[:8]}, of which {config.name} is "
-        f"the only voter, from epoch {epoch} on. Start this node. On each other node that is left, and stopped, "
-        f"run `basestore node rebuild-group --follow`, and start it"
+        f"the metadata group {held.group.hex()[:8]} was replaced by {group.hex()[:8]}, of which "
+        f"{config.name} is the only voter, from epoch {epoch} on. Start this node. On each other node that is "
+        f"left, and stopped, run `basestore node rebuild-group --follow`, and start it"
     )
 
 
@@ -66,8 +66,8 @@ def follow(engine: Engine, config: NodeConfig) -> str:
     log.stage(stored.term, None, held._replace(follows=True))
     _store(log, engine)
     return (
-        f"{config.name} goes over to the group that took the place of {held.group.hex()[:8]}, as soon as it is "
-        f"linked with a node of that. Start it"
+        f"{config.name} goes over to the group that took the place of {held.group.hex()[:8]}, as soon as it "
+        f"is linked with a node of that. Start it"
     )
 
 
@@ -75,7 +75,5 @@ def _store(log: GroupLog, engine: Engine) -> None:
     commit = log.group_commit
     commit.commit()
     if commit.stalled:
-        raise StorageBusy(
-            f"the store takes no writes: {commit.trouble}. Nothing was changed; see to that first"
-        )
+        raise StorageBusy(f"the store takes no writes: {commit.trouble}. Nothing was changed: see to that")
     engine.sync()
