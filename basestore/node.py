@@ -36,7 +36,7 @@ from basestore.anti_entropy.pace import Pace
 from basestore.anti_entropy.recovery import Recovery
 from basestore.anti_entropy.scheduler import Scheduler, browned_proof_ms
 from basestore.cluster.operations import ANSWERS, Operations
-from basestore.cluster.outbox import OUTBOX_BYTES_MAX, Outbox, weight
+from basestore.cluster.outbox import OUTBOX_BYTES_MAX, Outbox
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement
 from basestore.config import NodeConfig
@@ -47,17 +47,19 @@ from basestore.groups.turn import GROUPED, Turn
 from basestore.handoff.debts import DebtCheck, Debts
 from basestore.handoff.deferred_writes import DeferredWrites
 from basestore.handoff.delivery import Delivery
+from basestore.handoff.dropped_hints import DroppedHints
 from basestore.handoff.hints import Hints
 from basestore.handoff.late_hints import LateHints
 from basestore.instant import Instant
 from basestore.intake.clipping import Clipping
 from basestore.intake.intake import Intake
+from basestore.membership.adoption import Adoption
 from basestore.membership.group_log import open_log
 from basestore.membership.heartbeats import Heartbeats
 from basestore.membership.membership import Membership
 from basestore.metrics import Metrics
 from basestore.observe import status
-from basestore.observe.inspect import Inspector
+from basestore.observe.inspect import Inspector, answer_inspect
 from basestore.observe.node_requests import NodeRequests
 from basestore.observe.report import Report
 from basestore.observe.rest import Rest
@@ -70,7 +72,6 @@ from basestore.protocol.heartbeats import Ping, Pong
 from basestore.protocol.operator import Inspect, Trace
 from basestore.protocol.replication import Applied, Keep
 from basestore.repair.clock import HybridClock
-from basestore.repair.rule import Rule
 from basestore.repair.version import Digester
 from basestore.replica.admission import Admission
 from basestore.replica.clock_ceiling import ClockCeiling, stored_ahead_ms, stored_ceiling
@@ -84,6 +85,7 @@ from basestore.replica.store_facts import open_level
 from basestore.replica.summaries import Summaries
 from basestore.replica.sync_watch import SyncWatch
 from basestore.storage.engine import Engine
+from basestore.topology.buckets import Buckets
 
 
 class Node:
@@ -99,13 +101,13 @@ class Node:
         self.config, self.engine, self.name, cluster = config, engine, config.name, config.cluster
         self.me, self.ready = cluster.member_index(config.name), set[Outbox]()
         placement, digester, self.metrics = Placement.of(cluster), Digester(cluster.key), Metrics()
-        rules = {name.encode(): rule for name, rule in cluster.buckets.items()}
+        buckets = Buckets(cluster.buckets, config.bucket_options, log.topology)
         self.disk_space = DiskSpace(config, self.group_commit)
         self.summaries = Summaries(self.group_commit, placement.held_by(self.me))
         first, spare = stored_ceiling(engine, self.summaries.closed), placement.meeting_quorum - 1
         self.clock = HybridClock(first, cluster.drift_ms_max, ahead=config.clock_is_right)
         marks = config.marks_bytes_max
-        self.replica = Replica(self.group_commit, self.summaries, rules, digester, self.clock, marks)
+        self.replica = Replica(self.group_commit, self.summaries, buckets.rules, digester, self.clock, marks)
         self.peers = Peers(cluster.names, self.me, self.ready, cluster.drift_ms_max, spare)
         self.peers.clock.open(now, vouched=config.clock_is_right, ahead_ms=stored_ahead_ms(engine))
         self.feature_level = open_level(self.group_commit, config, self.peers)
@@ -114,15 +116,15 @@ class Node:
         self.context = Context(
             placement, self.peers, self.operations, self.metrics, digester, self.feature_level,
             Stamper(self.clock, self.peers.clock, origin, cluster.partitions), self.group_commit,
-            cluster.buckets, cluster.timeout_ms_max, config.read_repair, config.bucket_options,
+            buckets, cluster.timeout_ms_max, config.read_repair,
         )  # fmt: skip
         self.turn = Turn(self.context)
         self.identity = StoreIdentity(self.group_commit, config, fresh, now)
         self.membership = Membership(
             config, log, self.identity, self.feature_level, self.peers, fresh.generation, now
         )
-        self._begin_handoff(rules, placement, now)
-        self.clipping = Clipping(config, fresh.generation, self.metrics, self.deferred_writes)
+        self._begin_handoff(buckets, placement, now)
+        self.clipping = Clipping(config, buckets, fresh.generation, self.metrics, self.deferred_writes)
         self.intake = Intake(self.receive_client, self.deferred_writes.defer_all, config.requests_max)
         self._birth = Birth(self.group_commit, self.summaries, self.identity, self.peers, self.clock)
         self._begin_anti_entropy(placement, fresh, now)
@@ -135,6 +137,8 @@ class Node:
         self.introductions = Introductions(
             self.identity, self.peers, self.group_commit, fresh, self.exchanges.take_proof_of_loss
         )
+        adoption = Adoption(buckets, self.replica, self.maintenance, self.recovery, self.peers)
+        adoption.begin(self.membership.group, self.group_commit, now)
         self._begin_talk(now, labels)
         self._handlers = self._peer_handlers()
         self._ceiling.tick(now)
@@ -159,16 +163,17 @@ class Node:
         self.rest = Rest(self.operations, self.group_commit, self.scheduler, delivery, late, intake)
         self._own_requests = NodeRequests(self.context, self.report, self.recovery, hints, delivery, late)
 
-    def _begin_handoff(self, rules: Mapping[bytes, Rule], placement: Placement, now: Instant) -> None:
+    def _begin_handoff(self, buckets: Buckets, placement: Placement, now: Instant) -> None:
         commit, open_ms = self.group_commit, self.config.cluster.open_ms
         self.debts = Debts(commit, self.peers, self.metrics)
         self.losses = Losses(commit, self.summaries, self.peers, self.clock, placement.meeting)
         self.hints = Hints(
-            commit, rules, self.losses, self.metrics, self.config, self.debts,
+            commit, buckets.rules, self.losses, self.metrics, self.config, self.debts,
             lambda row, head, numbers: self._admission.taken_by(row, head, numbers),
         )  # fmt: skip
+        self._dropped_hints = DroppedHints(commit, self.hints, buckets)
         self.delivery = Delivery(self.hints, self.peers, self.operations, self.replica.intact)
-        self.late_hints = LateHints(self.hints, rules, self.context)
+        self.late_hints = LateHints(self.hints, buckets.rules, self.context)
         self.deferred_writes = DeferredWrites(self.hints, self.context, open_ms, self.identity)
         self._debt_check = DebtCheck(
             self.debts, self.summaries, placement, self.peers, self.operations, self.clock, now
@@ -195,7 +200,7 @@ class Node:
         self.recovery = Recovery(local, self.scheduler, request_s_max)
         self._inspector = Inspector(
             self.config, identity, peers, self.clock, self.context.stamper, replica, self.certificates,
-            self.maintenance, self.hints, metrics, losses,
+            self.maintenance, self.hints, metrics, losses, commit,
         )  # fmt: skip
 
     # --- what the driver calls ---------------------------------------------------------------
@@ -270,6 +275,7 @@ class Node:
         self.introductions.tick(now)
         self.group_commit.offer_again()  # not with every step: it takes as long as to store the batch
         if not self.group_commit.stalled:  # all this stages more
+            self._dropped_hints.tick()
             self.delivery.tick(now)
             self._debt_check.tick(now)
             self.late_hints.tick(now)
@@ -367,8 +373,8 @@ class Node:
             Applied: self._applied,
             AppliedGroups: self._applied,
             HeldGroup: lambda member, outbox, message, now: self.operations.held_group(member, message, now),
-            Trace: partial(answer_trace, self._inspector, self.group_commit),
-            Inspect: self._inspect,
+            Trace: partial(answer_trace, self._inspector),
+            Inspect: partial(answer_inspect, self._inspector, self.scheduler, self.healing),
             Keep: lambda member, outbox, message, now: self.hints.keep(outbox, message),
             KnownLosses: lambda member, outbox, message, now: self.losses.hear(outbox, message.rows),
             **self.exchanges.handlers,
@@ -386,15 +392,3 @@ class Node:
             self.operations.applied(member, message.ids, now)
         else:
             self.operations.applied_groups(member, message, now)
-
-    def _inspect(self, member: int, outbox: Outbox, message: Inspect, now: Instant) -> None:
-        if message.within_ms >= 0:
-            self.scheduler.hasten(self._inspector.held(message), message.within_ms, now, full=message.full)
-        if message.accepted:
-            self.healing.accept_loss(message.accepted)
-        answer = self._inspector.inspect(message, now)
-        # That a loss is accepted is said once that is durable.
-        if message.accepted:
-            self.group_commit.reply(outbox, answer, None, weight(answer))
-        else:
-            outbox.put(answer, weight(answer))

@@ -34,6 +34,7 @@ ROWS = """
     coordinator  anti_entropy
     replica  client  intake
     results  storage  transport
+    topology
     cluster  config_file
     config
     protocol

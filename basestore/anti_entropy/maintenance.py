@@ -1,6 +1,7 @@
 """Maintenance: what a store does with its partitions between exchanges, a slice at a time.
 
     purge   tombstones and expired records that are due at or below the stable stamp go
+    drop    what is held of buckets that were dropped goes (`replica/dropped_rows.py`)
     scrub   every partition is held against the disk once a week (`scrub.py`), and at once where something
             may be wrong: it is *suspect*, and takes part in no exchange until it has been looked at
     empty   an *outlived* store (an old copy of one that others have since known a later one of) gives up
@@ -27,6 +28,7 @@ from basestore.anti_entropy.scrub import Scrub
 from basestore.cluster.placement import row_partition
 from basestore.instant import Instant
 from basestore.metrics import Metrics
+from basestore.replica.dropped_rows import DroppedRows
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.replica import DAMAGED_MAX, Replica
@@ -55,6 +57,7 @@ class Maintenance:
         now: Instant,
     ) -> None:
         self._group_commit = group_commit
+        self.dropped: DroppedRows | None = None  # of which a partition is rid before it is compared
         self._replica = replica
         self._summaries = replica.summaries
         self._identity = identity
@@ -85,7 +88,8 @@ class Maintenance:
     def bars(self, partition: int) -> bool:
         """Whether the partition is in no state to be compared."""
         return (
-            partition in self.suspects
+            (self.dropped is not None and partition in self.dropped.pending)
+            or partition in self.suspects
             or partition in self._damaged
             or (partition not in self._emptied and self._is_outlived and not self._is_last_resort(partition))
         )
@@ -129,6 +133,8 @@ class Maintenance:
         cost, None when there is nothing to do."""
         cost = self._empty(rows, busy)
         if cost is None:
+            cost = self._purge_dropped(rows, busy)
+        if cost is None:
             cost = self._purge(rows, busy)
         if cost is None:
             cost = self._trim(rows, busy)
@@ -159,6 +165,16 @@ class Maintenance:
             passed = min(self._certificates.passed(partition), self._summaries.of[partition].spilled)
             if self._summaries.of[partition].floor < passed and partition not in busy:
                 return 1 + summary_log.trim(partition, passed, rows)
+        return None
+
+    def _purge_dropped(self, rows: int, busy: Container[int]) -> int | None:
+        dropped = self.dropped
+        for partition in dropped.pending if dropped is not None else ():
+            if partition not in busy:
+                assert dropped is not None
+                gone = dropped.purge(partition, rows)
+                self._metrics.count("records_of_dropped_buckets", gone)
+                return 1 + gone
         return None
 
     def _purge(self, rows: int, busy: Container[int]) -> int | None:

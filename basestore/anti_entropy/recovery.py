@@ -61,6 +61,11 @@ class Recovery:
         for partition, how in self._summaries.foreseen.items():
             self._doubt(partition) if how == DOUBTED else self._take_up(partition)
 
+    @property
+    def dropped_since(self) -> int | None:
+        """The epoch of the last drop of a bucket that it knows of; None without a topology."""
+        return self._certificates.seating.dropped_since
+
     # --- seats -----------------------------------------------------------------------------------
 
     def foresee(self, seats: Mapping[int, Seats], *, skipped: bool = False) -> None:

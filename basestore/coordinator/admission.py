@@ -73,7 +73,7 @@ def admit_write(
     # A disk that takes no batch still answers reads: only writes are refused for that.
     if context.group_commit.wary:
         _check_disk(context, tombstone=tombstone and not deferred)  # a hint of a delete is a row more
-    row = context.placement.row(request.bucket.encode(), request.key)
+    row = context.row(request.bucket, request.key)
     if context.peers.any_disk_behind and level is not ANY:
         _check_disks(context, row, level)
     if proposal == NO_PROPOSAL:
@@ -147,7 +147,7 @@ def admit_get(context: Context, request: Get, now: Instant) -> tuple[Level, byte
         raise InvalidRequest("a read that is to repair nothing has no bound on its staleness: give up one")
     if request.degrade_ms:
         _check_degrading(request, level)
-    return level, context.placement.row(request.bucket.encode(), request.key), rule
+    return level, context.row(request.bucket, request.key), rule
 
 
 def _check_degrading(request: Get, level: Level) -> None:
@@ -174,7 +174,7 @@ def admit_scan(context: Context, outbox: Outbox, request: Scan, now: Instant) ->
     if request.limit < 1:
         raise InvalidRequest(f"a limit of {request.limit}; ask for at least 1 key")
     _check_room(context, PAGE_BYTES_MAX, now, outbox)
-    return level, request.bucket.encode(), rule
+    return level, context.buckets.by_name[request.bucket].label, rule
 
 
 def admit_explain(context: Context, outbox: Outbox, request: Explain, now: Instant) -> tuple[bytes, Rule]:
@@ -183,7 +183,7 @@ def admit_explain(context: Context, outbox: Outbox, request: Explain, now: Insta
     rule = _rule(context, request.bucket)
     _check_key(request.key)
     _check_room(context, len(request.key) + SMALL_BYTES * len(context.peers.all), now, outbox)
-    return context.placement.row(request.bucket.encode(), request.key), rule
+    return context.row(request.bucket, request.key), rule
 
 
 def admit_survey(context: Context, outbox: Outbox, request: Survey, now: Instant) -> tuple[int, int]:
@@ -193,7 +193,7 @@ def admit_survey(context: Context, outbox: Outbox, request: Survey, now: Instant
     if request.key:
         _rule(context, request.bucket)
         _check_key(request.key)
-        first, total = row_partition(context.placement.row(request.bucket.encode(), request.key)), 1
+        first, total = row_partition(context.row(request.bucket, request.key)), 1
     elif request.partition >= 0:
         first, total = request.partition, 1
     if not 0 <= first < partitions:
@@ -227,14 +227,14 @@ def _check_timeout(context: Context, timeout_ms: int) -> None:
 
 
 def _rule(context: Context, bucket: str) -> Rule:
-    rule = context.buckets.get(bucket)
-    if rule is None:
-        names = ", ".join(sorted(context.buckets))
+    held = context.buckets.by_name.get(bucket)
+    if held is None:
+        names, gone = ", ".join(sorted(context.buckets)), context.buckets.gone(bucket)
         raise InvalidRequest(
-            f"there is no bucket {bucket[:64]!r}; this cluster has {names}. Use one of these, or declare it "
-            f"in every node's file"
+            f"there is no bucket {bucket[:64]!r}{gone}; this cluster has {names}. Use one of these, or make "
+            f"it: `basestore bucket create`"
         )
-    return rule
+    return held.rule
 
 
 def _check_key(key: bytes) -> None:

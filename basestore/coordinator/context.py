@@ -24,9 +24,9 @@ from basestore.intake.figures import Door
 from basestore.intake.windows import RETRY_MS
 from basestore.metrics import Metrics
 from basestore.protocol.client import Failed
-from basestore.repair.rule import Rule
 from basestore.repair.version import Digester
 from basestore.replica.group_commit import GroupCommit
+from basestore.topology.buckets import Buckets
 
 ANY = Level.ANY  # bound once: looking a member up on its enum costs as much as a check
 TOO_MUCH_ASKED = (
@@ -51,7 +51,7 @@ class Load:
 @dataclass(frozen=True, slots=True)
 class Context:
     """`timeout_ms_max`: how long a request may last; `read_repair`: the share of reads at ONE that
-    compare all replicas; `options`: how this node serves buckets."""
+    compare all replicas."""
 
     placement: Placement
     peers: Peers
@@ -61,11 +61,19 @@ class Context:
     feature_level: FeatureLevel
     stamper: Stamper
     group_commit: GroupCommit
-    buckets: Mapping[str, Rule]
+    buckets: Buckets
     timeout_ms_max: int
     read_repair: float
-    options: Mapping[str, BucketOptions] = field(default_factory=dict)
     load: Load = field(default_factory=Load)
+
+    def row(self, bucket: str, key: bytes) -> bytes:
+        """Of a key of a bucket that there is."""
+        return self.placement.row_of(self.buckets.stem(bucket) + key)
+
+    @property
+    def options(self) -> Mapping[str, BucketOptions]:
+        """How this node serves those buckets that have any."""
+        return self.buckets.options
 
     def require(self, replicas: tuple[int, ...], level: Level) -> int:
         """How many replicas the level requires; Unavailable unless so many are alive."""

@@ -205,7 +205,7 @@ class ReadGroup(Operation):
         context, columns, place = self._context, self._columns, request - self._first
         row, outbox = columns.rows[place], columns.outboxes[place]
         asked = Get(
-            columns.ids[place], row_bucket(row).decode(), row_key(row), columns.level.value,
+            columns.ids[place], context.buckets.name_of(row_bucket(row)), row_key(row), columns.level.value,
             columns.timeout_ms, columns.floors[place], True,
         )  # fmt: skip
         get = ClientGet(context, outbox, asked, columns.level, row, RULE, self._begun)

@@ -100,12 +100,17 @@ class Turn:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._asked: list[Asked] = []
+        self._changes = -1
+        self._see_to_buckets()
+
+    def _see_to_buckets(self) -> None:
+        """Those that there are now."""
+        buckets = self._context.buckets
+        self._changes = buckets.changes
         self._names = {  # as they begin the rows of plain buckets
-            name: bytes((len(name.encode()),)) + name.encode()
-            for name, rule in context.buckets.items()
-            if not rule.immutable
+            name: buckets.stem(name) for name, bucket in buckets.by_name.items() if not bucket.rule.immutable
         }
-        self._degrading = {name for name, options in context.options.items() if options.degrade_s}
+        self._degrading = {name for name, options in buckets.options.items() if options.degrade_s}
 
     def add(self, outbox: Outbox, request: Any) -> None:
         """A client has asked."""
@@ -116,6 +121,8 @@ class Turn:
         asked, self._asked = self._asked, []
         if not asked:
             return
+        if self._changes != self._context.buckets.changes:
+            self._see_to_buckets()
         reads = [each for each in asked if type(each[1]) in _READS]
         writes = [each for each in asked if type(each[1]) not in _READS] if reads else asked
         if self.calm and (len(asked) > 1 or type(asked[0][1]) in _MANY):

@@ -84,6 +84,9 @@ class Hints:
         """Store a hint, and say when it is durable; or that it cannot be kept, once the debt is: there is no
         room, or it loses to a late one, which will not be delivered."""
         pile, row = self._pile_of[message.member], message.row
+        if row_bucket(row) not in self._rules:  # the bucket was dropped meanwhile: nothing is owed
+            outbox.put(Kept(message.id, message.member, False))
+            return
         kept, record = self.kept(pile, row), Record(message.record)
         stores = self._taken_by(row, record.head, message.takers)
         # Known to be held by a store, it is a copy, whatever its coordinator knew when it asked.
@@ -155,11 +158,12 @@ class Hints:
         it that it came too late as a first delivery."""
         number = self._losses.peers.number_of[pile.index]
         stores = self._taken_by(row, hint.record.head, [number])
-        rule, offered = self._rules[row_bucket(row)], Hint.of(hint.record, False, stores)
-        for other in self.piles if stores else ():
+        rule, offered = self._rules.get(row_bucket(row)), Hint.of(hint.record, False, stores)
+        for other in self.piles if stores and rule else ():
             kept = self.kept(other, row) if other is not pile else None
             if kept is None or kept.record != hint.record or not (kept.only_copy or kept.late):
                 continue
+            assert rule is not None
             self._put(other, row, kept, merge_hints(rule, kept, offered)._replace(late=False))
 
     @property
@@ -193,6 +197,13 @@ class Hints:
         if kept is not None and kept.record == hint.record:
             self._remove(pile, kept, row)
             self._metrics.count(outcome)
+
+    def forget(self, pile: Pile, row: bytes) -> None:
+        """Its bucket was dropped: nobody will have it, and nothing is owed for it."""
+        kept = self.kept(pile, row)
+        if kept is not None:
+            self._remove(pile, kept, row)
+            self._metrics.count("hints_dropped")
 
     def damaged(self, pile: Pile, row: bytes, hint: Hint, now: Instant) -> None:
         """Its digest does not fit: it is not delivered, and what it stood for is owed, by whoever has it."""

@@ -33,6 +33,7 @@ from basestore.metrics import Metrics
 from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.groups import GetMany, WriteMany, chosen, singly
+from basestore.topology.buckets import Buckets
 
 SAMPLED: Final = 32  # one in so many is looked at for hot keys
 GOLDEN: Final = 0.6180339887498949  # what is looked at falls in with no rhythm of the callers
@@ -51,21 +52,32 @@ class Later(Protocol):
 class Clipping:
     """Of one node."""
 
-    def __init__(self, config: NodeConfig, drawn: bytes, metrics: Metrics, later: Later) -> None:
+    def __init__(
+        self, config: NodeConfig, buckets: Buckets, drawn: bytes, metrics: Metrics, later: Later
+    ) -> None:
         """`drawn`: by chance, for this opening of the store; it need not be secret."""
         self._seed = blake2b(drawn, digest_size=16, key=config.cluster.key, person=b"hot-keys").digest()
-        self._names = {name: bytes((len(name.encode()),)) + name.encode() for name in config.cluster.buckets}
-        self._limits = {
-            name: BucketLimits(options.requests_per_s, options.key_requests_per_s)
-            for name, options in config.bucket_options.items()
-            if options.requests_per_s or options.key_requests_per_s
-        }
-        self._options = config.bucket_options
+        self._buckets, self._changes = buckets, -1
         self._metrics = metrics
         self._later = later
         self._lot = 0.0
         self._hot_keys = HotKeys(SAMPLED)
         self._put_off: list[tuple[Outbox, Any, str]] = []
+        self._limits: dict[str, BucketLimits] = {}
+        self._see_to_buckets()
+
+    def _see_to_buckets(self) -> None:
+        """Those that there are now, and their limits."""
+        buckets, had = self._buckets, self._limits
+        self._changes = buckets.changes
+        self._stems = {name: buckets.stem(name) for name in buckets}
+        self._options = dict(buckets.options)
+        limits = {
+            name: BucketLimits(options.requests_per_s, options.key_requests_per_s)
+            for name, options in self._options.items()
+            if options.requests_per_s or options.key_requests_per_s
+        }
+        self._limits = {name: had.get(name, limit) for name, limit in limits.items()}
         # Of each bucket in turn what was over its own limit, and over that of a key.
         self._place = {name: 2 * at for at, name in enumerate(self._limits)}
         self._over = [0] * (2 * len(self._limits))
@@ -73,6 +85,8 @@ class Clipping:
 
     def let_in(self, outbox: Outbox, requests: Sequence[Message], now: Instant) -> Sequence[Message]:
         """What is not over a limit of the requests of a frame. The rest is refused, or put off."""
+        if self._changes != self._buckets.changes:
+            self._see_to_buckets()
         self._lot += GOLDEN
         if self._lot >= 1:
             self._lot -= 1
@@ -106,7 +120,7 @@ class Clipping:
             limits = self._limits[request.bucket]
             keys = request.keys if kind in _MANY else [b"" if kind is Scan else request.key]
             if limits.of_keys:
-                name = self._names[request.bucket]
+                name = self._stems[request.bucket]
                 keys = [digest(self._seed, name, key) if key else b"" for key in keys]
             refusals = [limits.ask(key) for key in keys]
             if not any(refusals):
@@ -141,7 +155,7 @@ class Clipping:
         for request in requests:
             kind = type(request)
             keys = [request.key] if kind in _SINGLE else request.keys if kind in _MANY else ()
-            name = self._names.get(request.bucket) if keys else None
+            name = self._stems.get(request.bucket) if keys else None
             if name is not None:
                 for key in keys:
                     self._hot_keys.add(digest(self._seed, name, key), request.bucket, key)

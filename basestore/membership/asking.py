@@ -23,14 +23,14 @@ from typing import Any, Final
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.cluster.peers import Peers
-from basestore.cluster.topology import Outcome
-from basestore.cluster.topology_entries import ENTRY_BYTES_MAX, decode_entry
 from basestore.errors import ChangeUnknown, NoLeader, Overloaded, RequestFailed
 from basestore.instant import Instant
 from basestore.membership.leader_watch import LeaderWatch
 from basestore.membership.metadata_group import MetadataGroup
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.membership import AskRead, ReadAt, Suggest
+from basestore.topology.entries import ENTRY_BYTES_MAX, decode_entry
+from basestore.topology.topology import Outcome
 
 SAY_AGAIN_S: Final = 1.0
 WAITING_MAX: Final = 256

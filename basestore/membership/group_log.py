@@ -13,8 +13,6 @@ from typing import Final, NamedTuple
 
 import cbor2
 
-from basestore.cluster.founding import differing, in_force
-from basestore.cluster.topology import Topology
 from basestore.config import NodeConfig
 from basestore.consensus.log import Entry, Kind, Snapshot
 from basestore.consensus.output import Output, Stored
@@ -23,6 +21,8 @@ from basestore.errors import StorageError
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.store_facts import settle_facts
 from basestore.storage import keyspace
+from basestore.topology.founding import differing, in_force
+from basestore.topology.topology import Topology
 
 GROUP: Final = keyspace.fact("group")
 BASE: Final = keyspace.fact("group base")

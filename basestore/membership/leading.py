@@ -11,7 +11,7 @@ number founds it alone, as its only voter, once
 
 and takes in others, one at a time: as a learner, which is fed the log; once that has all, as a voter. It
 decides what users ask for from when there are as many as are wanted: an odd number, five at most, in as many
-zones as there are (`cluster/founding.py`). So one way to change voters serves for founding, for a store that
+zones as there are (`topology/founding.py`). So one way to change voters serves for founding, for a store that
 was lost, and for a member that is away: one that nobody has heard for REPLACED_S is not wanted any more, for
 to take in another voter moves no data.
 """
@@ -19,10 +19,7 @@ to take in another voter moves no data.
 import hashlib
 from typing import Final
 
-from basestore.cluster.founding import found, voters_wanted
 from basestore.cluster.peers import Peers
-from basestore.cluster.topology import Topology
-from basestore.cluster.topology_entries import UNNAMED, Founded, Suggestion, encode_entry
 from basestore.config import ClusterConfig
 from basestore.consensus.raft import Raft
 from basestore.consensus.voters import Voter
@@ -31,6 +28,9 @@ from basestore.membership.following import Following
 from basestore.membership.metadata_group import MetadataGroup
 from basestore.protocol.membership import GROUP_BYTES
 from basestore.replica.identity import State, StoreIdentity
+from basestore.topology.entries import UNNAMED, Founded, Suggestion, encode_entry
+from basestore.topology.founding import found, voters_wanted
+from basestore.topology.topology import Topology
 
 UPKEEP_S: Final = 1.0
 REPLACED_S: Final = 600.0

@@ -15,7 +15,6 @@ from typing import Any
 from basestore.cluster.feature_level import FeatureLevel
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.peers import Peers
-from basestore.cluster.topology import Topology
 from basestore.config import NodeConfig
 from basestore.instant import Instant
 from basestore.membership.asking import Asking
@@ -26,6 +25,7 @@ from basestore.membership.leading import Leading
 from basestore.membership.metadata_group import MetadataGroup
 from basestore.protocol.consensus import OF_RAFT
 from basestore.replica.identity import StoreIdentity
+from basestore.topology.topology import Topology
 
 
 class Membership:

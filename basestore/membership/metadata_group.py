@@ -5,7 +5,7 @@ leave, and tells raft what is durable. Voters and learners hear each other's App
 what they are told is decided (`following.py`). What becomes of an entry, on every node:
 
     decided       a majority of the voters has it, or somebody says so who uses it
-    applied       to the value (`cluster/topology.py`), in the order of the log
+    applied       to the value (`topology/topology.py`), in the order of the log
     durable       that it is decided is on this disk, with the entry: a restart does not go back behind it
     in use        with the next step: `adopt` changes what this node goes by, and all others are told
 
@@ -23,7 +23,6 @@ from functools import partial
 
 from basestore.cluster.outbox import weight
 from basestore.cluster.peers import Peers
-from basestore.cluster.topology import Topology
 from basestore.consensus.log import Snapshot
 from basestore.consensus.output import Mark, Stored
 from basestore.consensus.raft import Raft
@@ -33,13 +32,15 @@ from basestore.membership.group_log import Allegiance, GroupLog, applied
 from basestore.protocol.codec import Message
 from basestore.protocol.membership import NOWHERE
 from basestore.replica.identity import UNCLEAN, StoreIdentity
+from basestore.topology.topology import Topology
 
 COMPACT_AT = 1000  # entries behind the snapshot
 
 
 class MetadataGroup:
     """Of one node. `topology`: the one in use, None while none is; `voters_of`: by member, by what it votes,
-    as it has said on its link; `adopt`: what the node does in the step in which another comes into use."""
+    as it has said on its link; `adopt`: what the node does in the step in which another comes into use,
+    `foresee`: and in the batch that makes it so."""
 
     def __init__(
         self, number: int, log: GroupLog, identity: StoreIdentity, peers: Peers, seed: bytes, now: Instant
@@ -59,6 +60,7 @@ class MetadataGroup:
         self._usable: Topology | None = None  # with all that is decided, and durably known here to be
         self.voters_of: dict[int, bytes] = {}
         self.adopt: Callable[[Topology, Instant], None] = lambda topology, now: None
+        self.foresee: Callable[[Topology], None] = lambda topology: None
         self.answered: dict[int, int] = {}  # tickets, and where the read may be answered; -1: not here
         self._open(now)
 
@@ -196,6 +198,7 @@ class MetadataGroup:
         """It is in use once it is durable that it is decided."""
         self._allegiance = self._allegiance._replace(used=topology.epoch)
         self._stage()
+        self.foresee(topology)
 
         def use() -> None:
             self._usable = topology

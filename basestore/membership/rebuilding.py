@@ -53,8 +53,8 @@ def rebuild(engine: Engine, config: NodeConfig, group: bytes) -> str:
     _store(log, engine)
     return (
         f"the metadata group {held.group.hex()[:8]} was replaced by {group.hex()[:8]}, of which "
-        f"{config.name} is the only voter, from epoch {epoch} on. Start this node. On each other node that is "
-        f"left, and stopped, run `basestore node rebuild-group --follow`, and start it"
+        f"{config.name} is the only voter, from epoch {epoch} on. Start this node. On each other node that "
+        f"is left, and stopped, run `basestore node rebuild-group --follow`, and start it"
     )
 
 

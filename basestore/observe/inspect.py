@@ -9,7 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from basestore.anti_entropy.certificates import Certificates
+from basestore.anti_entropy.healing import Healing
 from basestore.anti_entropy.maintenance import Maintenance
+from basestore.anti_entropy.scheduler import Scheduler
+from basestore.cluster.outbox import Outbox, weight
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import row_partition
 from basestore.config import NodeConfig
@@ -29,6 +32,7 @@ from basestore.protocol.operator import (
 )
 from basestore.repair.clock import HybridClock
 from basestore.repair.version import COUNTER_BITS
+from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.losses import Losses
 from basestore.replica.replica import Replica
@@ -57,6 +61,7 @@ class Inspector:
     hints: Hints
     metrics: Metrics
     losses: Losses
+    group_commit: GroupCommit
 
     def held(self, message: Inspect) -> list[int]:
         """The partitions of the page that this node holds."""
@@ -119,3 +124,20 @@ def _within(page: range, named: list[int]) -> list[int]:
     """Those of the page, also of partitions that this node does not hold."""
     pairs = zip(named[::2], named[1::2], strict=True)
     return [number for partition, stamp in pairs if partition in page for number in (partition, stamp)]
+
+
+def answer_inspect(
+    inspector: Inspector, scheduler: Scheduler, healing: Healing, member: int, outbox: Outbox,
+    message: Inspect, now: Instant,
+) -> None:  # fmt: skip
+    """What a member is told that asks for it; and what else it has asked to be done."""
+    if message.within_ms >= 0:
+        scheduler.hasten(inspector.held(message), message.within_ms, now, full=message.full)
+    if message.accepted:
+        healing.accept_loss(message.accepted)
+    answer = inspector.inspect(message, now)
+    # That a loss is accepted is said once that is durable.
+    if message.accepted:
+        inspector.group_commit.reply(outbox, answer, None, weight(answer))
+    else:
+        outbox.put(answer, weight(answer))

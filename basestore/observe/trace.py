@@ -23,7 +23,6 @@ from basestore.protocol.operator import (
 from basestore.protocol.replication import Rejected
 from basestore.repair.version import RECORD_BYTES_MIN, Record
 from basestore.repair.write_repair import Hint
-from basestore.replica.group_commit import GroupCommit
 from basestore.replica.replica import STORED_BYTES_MIN, Replica
 from basestore.storage.keyspace import SEQUENCE_BYTES
 
@@ -64,10 +63,9 @@ def _record(replica: Replica, row: bytes) -> bytes | None:
     return stored[:RECORD_BYTES_MIN]
 
 
-def answer_trace(
-    inspector: Inspector, group_commit: GroupCommit, member: int, outbox: Outbox, message: Trace, now: Instant
-) -> None:
+def answer_trace(inspector: Inspector, member: int, outbox: Outbox, message: Trace, now: Instant) -> None:
     """What a member is told that asks for it."""
+    group_commit = inspector.group_commit
     if group_commit.full:  # the answer would wait behind what is not stored, or not durable
         outbox.put(Rejected(message.id, group_commit.refusal, True))
     else:

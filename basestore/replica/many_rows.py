@@ -17,7 +17,7 @@ from operator import add, itemgetter
 from typing import cast
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
-from basestore.cluster.placement import row_key
+from basestore.cluster.placement import row_bucket, row_key
 from basestore.errors import DamagedRecord
 from basestore.protocol.groups import ApplyGroup, HeldGroup, ReadGroup
 from basestore.protocol.limits import PAGE_BYTES_MAX, PAGE_ROWS_MAX
@@ -134,7 +134,7 @@ class ManyRows:
         group, _, rows, digests, marks = message
         keys = keyspace.each_record(rows)
         held: list[bytes] = []
-        if not self._replica.damaged and outbox.roomy:
+        if not self._replica.damaged and outbox.roomy and not self._any_dropped(rows):
             held = self._known(rows) if digests and marks else []
             held = held or self._sound(rows, keys, HEAD_BYTES if digests else None)
         held += [ABSENT] * (len(rows) - len(held))
@@ -145,6 +145,10 @@ class ManyRows:
             for each, record in zip(message.single(), held, strict=True):
                 if not record:
                     self._replica.read(outbox, each)
+
+    def _any_dropped(self, rows: Sequence[bytes]) -> bool:
+        dropped = self._replica.dropped
+        return bool(dropped) and any(row_bucket(row) in dropped for row in rows)
 
     def _known(self, rows: Sequence[bytes]) -> list[bytes]:
         """Heads as the marks have them, or nothing at all if any is missing."""

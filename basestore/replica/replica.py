@@ -63,6 +63,7 @@ HINTED_DIRECT = 3
 LOOK_BYTES_MAX = 8 << 20  # that are read from the disk in one go, for a page of a scan or a slice of rows
 STORED_BYTES_MIN = RECORD_BYTES_MIN + SEQUENCE_BYTES
 ABSENT = b""
+DROPPED = "the bucket was dropped"
 HEALING = "a replica that holds it soundly heals it; where there is none, `basestore status` shows a loss"
 
 
@@ -89,6 +90,7 @@ class Replica:
         self.clock = clock
         self.marks = Marks(marks_bytes_max)
         self.damaged: dict[bytes, None] = {}
+        self.dropped: Mapping[bytes, object] = {}  # labels of buckets of which nothing is shown
 
     # --- partitions that come and go ----------------------------------------------------------
 
@@ -99,6 +101,13 @@ class Replica:
             self._rule_of[prefix] = rule
             if not rule.immutable:
                 self.plain.add(prefix)
+
+    def see_to_buckets(self) -> None:
+        """Buckets have come, or gone: nothing of those that have is taken or shown any more."""
+        self._rule_of.clear()
+        self.plain.clear()
+        for partition in self.summaries.of:
+            self.hold(partition)
 
     def let_go(self, partition: int) -> None:
         """None of them are taken any more. What is stored stays until it is dropped."""
@@ -120,7 +129,8 @@ class Replica:
         request, row, blob, way, _ = message
         rule = self._rule_of.get(row[: 3 + row[2]]) if len(row) > 3 else None
         if rule is None or len(blob) < RECORD_BYTES_MIN:
-            outbox.put(Rejected(request, "this replica does not hold such a row", False))
+            gone = DROPPED if row_bucket(row) in self.dropped else "this replica does not hold such a row"
+            outbox.put(Rejected(request, gone, False))
             return
         head = blob[:HEAD_BYTES]
         stamp = int.from_bytes(head[:8])
@@ -338,6 +348,9 @@ class Replica:
         row = message.row
         if not outbox.roomy:
             outbox.put(Rejected(message.id, "too much waits to be sent", True))
+            return
+        if self.dropped and row_bucket(row) in self.dropped:
+            outbox.put(Rejected(message.id, DROPPED, True))
             return
         try:
             record = self.record(row) if len(row) > 3 else None

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from basestore.cluster.addresses import Addresses
-from basestore.cluster.topology import Topology
 from basestore.config import NodeConfig
 from basestore.errors import ConfigurationError
 from basestore.protocol.frames import WELCOME_BYTES_MAX
@@ -42,6 +41,7 @@ from basestore.protocol.proof import (
 )
 from basestore.repair.rule import Rule
 from basestore.server.link import Ended, Link
+from basestore.topology.topology import Topology
 
 Complain = Callable[[int, str], None]
 

@@ -54,6 +54,7 @@ _LETTER = 1
 _PEER = META + b"peer/"
 _SCRUBBED = META + b"scrubbed/"
 _SUSPECT = META + b"suspect/"
+_DROPPED = META + b"dropped/"
 _UNFIT = META + b"unfit/"
 _DEPARTED = META + b"departed/"
 
@@ -308,6 +309,11 @@ def peer_of(key: bytes) -> str:
 def scrubbed(partition: int) -> bytes:
     """When a partition was scrubbed."""
     return _SCRUBBED + partition_prefix(partition)
+
+
+def dropped(partition: int) -> bytes:
+    """Up to which drop of a bucket all has gone from a partition."""
+    return _DROPPED + partition_prefix(partition)
 
 
 def suspect(partition: int) -> bytes:

@@ -12,7 +12,7 @@ An entry that makes no sense when it comes to be applied (somebody else's came f
 epoch, and has an error for its outcome. Outcomes are part of the value, the last ones by the ids that their
 senders have drawn: so an entry that is said again is applied once, and answered as the first time.
 
-Every release must come to the same value, so the bounds here are part of what is decided (`topology_entries`
+Every release must come to the same value, so the bounds here are part of what is decided (`entries`
 says how such things are changed), and nothing is asked of Python that another Python may answer otherwise.
 """
 
@@ -23,7 +23,9 @@ from typing import Any, Final, NamedTuple
 import cbor2
 
 from basestore.cluster.seats import Seats
-from basestore.cluster.topology_entries import (
+from basestore.config import BUILT_IN, MEMBERS_MAX, NUMBER_MAX, UNNUMBERED, BucketOptions
+from basestore.repair.rule import Rule
+from basestore.topology.entries import (
     SETTINGS_BYTES_MAX,
     UNNAMED,
     AddMember,
@@ -42,9 +44,7 @@ from basestore.cluster.topology_entries import (
     options_list,
     options_of,
 )
-from basestore.cluster.topology_entries import Standing as Standing
-from basestore.config import BUILT_IN, MEMBERS_MAX, NUMBER_MAX, UNNUMBERED, BucketOptions
-from basestore.repair.rule import Rule
+from basestore.topology.entries import Standing as Standing
 
 VERSION: Final = 1
 OUTCOMES_MAX: Final = 1024

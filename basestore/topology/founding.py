@@ -14,10 +14,10 @@ from typing import Final
 
 from basestore.cluster.placement import assign
 from basestore.cluster.seats import Seats
-from basestore.cluster.topology import LABEL_START, Bucket, MemberEntry, Standing, Topology
 from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig
 from basestore.errors import ConfigurationError
 from basestore.repair.rule import Rule
+from basestore.topology.topology import LABEL_START, Bucket, MemberEntry, Standing, Topology
 
 VOTERS_MAX: Final = 5
 
