@@ -40,11 +40,13 @@ _COMMANDS = {
 }
 
 
-WRITES = ("set", "delete", "import")
+WRITES = ("set", "delete", "import", "upgrade finish")
 
 
-class _Commands(click.Group):
+class _Commands(options.Group):
     """Subcommands by name; each is imported when it is asked for."""
+
+    shown = options.SHARED
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -64,7 +66,7 @@ class _Commands(click.Group):
             _abandon_stdout()
             if error.errno == errno.EPIPE:
                 return exits.DONE  # who reads has seen enough
-            if ctx.invoked_subcommand in WRITES:  # the write may be done, and only its receipt not shown
+            if options.ran(ctx) in WRITES:  # the write may be done, and only its receipt not shown
                 exits.say_error(f"{error}: the write may have happened; read to find out")
                 return exits.UNKNOWN
             exits.say_error(f"{error}. Make sure that what the command reads and writes can be used")
@@ -74,7 +76,6 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, epilog=exits.EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(basestore.__version__, prog_name="basestore")
-@options.share_before
 def group() -> None:
     """A replicated key-value store in which each call says how many replicas must answer.
 
@@ -82,7 +83,7 @@ def group() -> None:
     machine, where `basestore set greeting hello` and `basestore get greeting` find it: without an
     endpoint, requests go to 127.0.0.1:7400.
 
-    The options below may also stand after the subcommand.
+    The options below may stand before, between and after the words of a command that takes them.
     """
 
 

@@ -7,9 +7,10 @@ import click
 from click.shell_completion import get_completion_class
 
 from basestore.cli import exits
+from basestore.cli.options import command
 
 
-@click.command("completion")
+@command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion_command(ctx: click.Context, shell: str) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from basestore.cli import exits, text
-from basestore.cli.options import Target, data, share, waiting
+from basestore.cli.options import Target, command, data, share
 from basestore.cli.requests import open_store
 
 if TYPE_CHECKING:
@@ -23,12 +23,11 @@ _PARTITIONS_SHOWN = 8
 _FURTHEST_SHOWN = 3
 
 
-@click.command("converged")
-@share("endpoint", "bucket", "output")
-@click.option("--timeout", type=waiting, help="How long to wait for the proof. [default: 30s]")
+@command("converged")
+@share("endpoint", "bucket", "output", timeout="How long to wait for the proof. [default: 30s]")
 @click.option("--key", metavar="KEY", type=data, help="Only the partition that this key of the bucket is in.")
 @click.option("-v", "--all", "everything", is_flag=True, help="Show all partitions.")
-def converged_command(target: Target, timeout: float | None, key: bytes | None, everything: bool) -> int:
+def converged_command(target: Target, key: bytes | None, everything: bool) -> int:
     """Wait until it is proven that all that was written by now is on all replicas, for good.
 
     Each partition is proven once every replica has compared what it holds with every other, and none
@@ -56,7 +55,7 @@ def converged_command(target: Target, timeout: float | None, key: bytes | None, 
     from basestore.results.convergence import CONVERGED_S
 
     with open_store(target) as store:
-        found = store.converged(timeout=target.patience(timeout, CONVERGED_S), key=key, bucket=target.bucket)
+        found = store.converged(timeout=target.patience(CONVERGED_S), key=key, bucket=target.bucket)
     if target.json:
         click.echo(json.dumps(found.as_json(), indent=2))
     else:

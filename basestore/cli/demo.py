@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from basestore.cli import exits, text
+from basestore.cli.options import command
 from basestore.cli.serving import first_of, raise_expected
 from basestore.consistency import Level
 
@@ -39,7 +40,7 @@ CHANGE_EVERY = 100
 _COMPUTED_NAMES = ("CJK UNIFIED IDEOGRAPH-", "CJK COMPATIBILITY IDEOGRAPH-", "HANGUL SYLLABLE ")
 
 
-@click.command("demo")
+@command("demo")
 def demo_command() -> int:
     """Watch three nodes keep their promises.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from basestore.cli import exits, text
-from basestore.cli.options import Target, data, share
+from basestore.cli.options import Target, command, data, share
 from basestore.cli.requests import open_store
 from basestore.intake.brownout import left_out_at
 
@@ -25,7 +25,7 @@ _LATE = (
 _DIGEST_DIGITS = 8  # enough to tell two apart; -o json has all
 
 
-@click.command("explain")
+@command("explain")
 @share("endpoint", "bucket", "timeout", "output")
 @click.argument("key", type=data)
 def explain_command(target: Target, key: bytes) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from basestore.cli import exits, text
-from basestore.cli.options import Target, share
+from basestore.cli.options import Target, command, share
 from basestore.cli.requests import open_store, with_file
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _HEADER = ("NODE", "FOR", "HINTS", "BYTES", "ONLY COPIES", "DEFERRED", "LATE", "
 _PAUSE_S = 0.1
 
 
-@click.command("hints")
+@command("hints")
 @share("endpoint", "timeout", "output")
 @click.argument("action", type=click.Choice(["replay"]), metavar="[replay]", required=False)
 @click.option("--node", metavar="NAME", help="Only the hints that this node keeps. [default: all nodes]")

@@ -28,7 +28,7 @@ import click
 
 from basestore.cli import exits
 from basestore.cli.losses import say_missing, wait_for_moment
-from basestore.cli.options import Target, duration, share
+from basestore.cli.options import Target, command, duration, share
 from basestore.cli.requests import open_store
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class _Options:
     restart: bool
 
 
-@click.command("import")
+@command("import")
 @share("endpoint", "consistency", "bucket", "timeout", "output")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
 @click.option(

@@ -1,6 +1,8 @@
 """Options: what the commands that talk to a cluster share, and the types of their arguments.
 
-Each shared option may stand before the subcommand or after it; `Target` is what came of them. Refuses what
+Each shared option may stand before, between and after the words of a command (`basestore -e X upgrade -o
+json finish`): wherever it is met it is noted in what click's contexts have in common, and the command makes
+a `Target` of it all in the end. What that command does not take is an error, wherever it stood. Refuses what
 is no duration or level before a node is asked; opens no connection.
 """
 
@@ -14,6 +16,7 @@ from typing import Any
 import click
 
 from basestore.cli import exits
+from basestore.cli.text import listed
 from basestore.errors import BasestoreError
 from basestore.protocol.limits import TIMEOUT_MS_MAX
 
@@ -42,29 +45,51 @@ def data(text: Any) -> bytes:
     return text if isinstance(text, bytes) else os.fsencode(text)
 
 
-_SHARED: dict[str, Callable[[Any], Any]] = {
-    "endpoint": click.option(
-        "-e", "--endpoint", metavar="HOST:PORT", multiple=True,
-        help="A node to talk to; repeat it to name others to try, in order. [default: "
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """How an option is written and described that several commands take."""
+
+    words: tuple[str, ...]
+    help: str
+    more: dict[str, Any]
+
+    def made(self, *, help: str | None = None, hidden: bool = False) -> click.Option:
+        told = self.help if help is None else help
+        return click.Option(
+            self.words, help=told, hidden=hidden, expose_value=False, callback=_keep, **self.more
+        )
+
+
+_SHARED = {
+    "endpoint": _Shared(
+        ("-e", "--endpoint"),
+        "A node to talk to; repeat it to name others to try, in order. [default: "
         "$BASESTORE_ENDPOINTS, separated by commas or spaces, or 127.0.0.1:7400]",
+        {"metavar": "HOST:PORT", "multiple": True},
     ),
-    "consistency": click.option(
-        "-c", "--consistency", type=click.Choice(["any", "one", "quorum", "all"], case_sensitive=False),
-        help="How many replicas must answer (any: writes only). [default: quorum]",
+    "consistency": _Shared(
+        ("-c", "--consistency"),
+        "How many replicas must answer (any: writes only). [default: quorum]",
+        {"type": click.Choice(["any", "one", "quorum", "all"], case_sensitive=False)},
     ),
-    "bucket": click.option(
-        "--bucket", metavar="NAME",
-        help="default (the last write wins), once (the first write wins), or one that the cluster's "
+    "bucket": _Shared(
+        ("--bucket",),
+        "default (the last write wins), once (the first write wins), or one that the cluster's "
         "configuration declares. [default: default]",
+        {"metavar": "NAME"},
     ),
-    "timeout": click.option(
-        "--timeout", type=waiting,
-        help="How long to wait for an answer, as 5s or 200ms; a bare number is seconds. [default: 5s]",
+    "timeout": _Shared(
+        ("--timeout",),
+        "How long to wait for an answer, as 5s or 200ms; a bare number is seconds. [default: 5s]",
+        {"type": waiting},
     ),
-    "output": click.option(
-        "-o", "--output", type=click.Choice(["text", "json"]), help="How to print. [default: text]"
+    "output": _Shared(
+        ("-o", "--output"), "How to print. [default: text]", {"type": click.Choice(["text", "json"])}
     ),
-}  # fmt: skip
+}
+SHARED = tuple(_SHARED)
+# Where click's contexts, from word to word, keep what was given, and which command was run.
+_KEPT, _RAN = "basestore.cli.options.kept", "basestore.cli.options.ran"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +105,9 @@ class Target:
     json: bool
     patience_s: float | None = None  # the timeout, if the caller named one
 
-    def patience(self, timeout_s: float | None, default_s: float) -> float:
-        """How long to wait for a result: by the command's own --timeout, by that of all commands, or by this
-        default."""
-        asked_s = self.patience_s if timeout_s is None else timeout_s
-        return default_s if asked_s is None else asked_s
+    def patience(self, default_s: float) -> float:
+        """How long to wait for a result that takes its time: by --timeout, or by this default."""
+        return default_s if self.patience_s is None else self.patience_s
 
     def remark(self, text: str) -> None:
         """A line on stderr, for people: machines have it in what is printed."""
@@ -92,55 +115,106 @@ class Target:
             exits.say(text)
 
 
-def share(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command these shared options; it gets a Target as its first argument."""
+class Command(click.Command):
+    """A command, the last words of which decide which of the shared options it takes."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        _refuse_others(ctx)
+        ctx.meta[_RAN] = ctx.command_path.partition(" ")[2]
+        return super().invoke(ctx)
+
+
+class Group(click.Group):
+    """The first words of commands. Every shared option may stand among them, and is kept for the command that
+    follows. Its help shows those of `shown`, and names the others that its commands take."""
+
+    command_class = Command
+    shown: tuple[str, ...] = ()
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        own = {param.name for param in self.params}
+        self.params[:0] = [
+            shared.made(hidden=name not in self.shown) for name, shared in _SHARED.items() if name not in own
+        ]
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if not self.shown:
+            taken = {name for command in self.commands.values() for name in _taken(command)}
+            words = [shared.words[0] for name, shared in _SHARED.items() if name in taken]
+            if words:
+                formatter.write_paragraph()
+                may = f"{listed(words)} may stand before, between and after the words of a command."
+                formatter.write_text(may)
+        super().format_epilog(ctx, formatter)
+
+
+def command(name: str) -> Callable[[Callable[..., Any]], Command]:
+    """What `click.command` is, for commands of this house."""
+    return click.command(name, cls=Command)
+
+
+def share(*names: str, **helps: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command these shared options, and those that it describes in its own words; it gets a Target as
+    its first argument."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(**given: Any) -> Any:
-            here = {name: given.pop(name) for name in names}
-            before = click.get_current_context().obj or {}
-            target = _target(before, here)
+            context = click.get_current_context()
+            if context.invoked_subcommand is not None:
+                return None  # there are more words, and they say what to do
+            _refuse_others(context)
+            target = _target(context.meta.get(_KEPT, {}))
             try:
                 return function(target, **given)
             except BasestoreError as error:
                 return exits.tell(error, as_json=target.json)
 
-        wrapped: Callable[..., Any] = call
-        for name in reversed(names):
-            # In reverse, for a decorator applied last is listed first in the help.
-            wrapped = _SHARED[name](wrapped)
-        return wrapped
+        # Click lists the last first, for that is how decorators are applied.
+        own = [_SHARED[name].made(help=helps.get(name)) for name in SHARED if name in (*names, *helps)]
+        call.__dict__["__click_params__"] = [*getattr(function, "__click_params__", ()), *reversed(own)]
+        return call
 
     return decorate
 
 
-def share_before(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give the group all shared options, kept for whichever subcommand follows."""
-
-    @functools.wraps(function)
-    def call(**given: Any) -> Any:
-        click.get_current_context().obj = {name: given.pop(name) for name in _SHARED}
-        return function(**given)
-
-    wrapped: Callable[..., Any] = call
-    for option in reversed(_SHARED.values()):
-        wrapped = option(wrapped)
-    return wrapped
+def ran(ctx: click.Context) -> str:
+    """The words of the command that was run, as `upgrade finish`; empty if none was."""
+    return str(ctx.meta.get(_RAN, ""))
 
 
-def _target(before: dict[str, Any], here: dict[str, Any]) -> Target:
-    def chosen(name: str, default: Any) -> Any:
-        return next((each[name] for each in (here, before) if each.get(name) is not None), default)
+def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Note what was given, at whichever of the words: the last one wins, endpoints add up."""
+    kept = ctx.meta.setdefault(_KEPT, {})
+    if param.multiple and value:
+        kept[param.name] = (*kept.get(param.name, ()), *value)
+    elif not param.multiple and value is not None:
+        kept[param.name] = value
 
+
+def _taken(command: click.Command) -> set[str | None]:
+    """The options of this name that a command shows."""
+    return {param.name for param in command.params if not getattr(param, "hidden", False)}
+
+
+def _refuse_others(ctx: click.Context) -> None:
+    """What stood before a command's last word must be an option that it takes: left out in silence, it would
+    seem to have been obeyed."""
+    for name in ctx.meta.get(_KEPT, {}).keys() - _taken(ctx.command):
+        words = " or ".join(_SHARED[name].words)
+        raise click.UsageError(f"`{ctx.command_path}` takes no {words}; leave it out", ctx)
+
+
+def _target(given: dict[str, Any]) -> Target:
     return Target(
-        _endpoints((*before.get("endpoint", ()), *here.get("endpoint", ()))),
-        chosen("consistency", "quorum"),
-        chosen("consistency", None) is not None,
-        chosen("bucket", "default"),
-        chosen("timeout", TIMEOUT_S_DEFAULT),
-        chosen("output", "text") == "json",
-        chosen("timeout", None),
+        _endpoints(given.get("endpoint", ())),
+        given.get("consistency", "quorum"),
+        "consistency" in given,
+        given.get("bucket", "default"),
+        given.get("timeout", TIMEOUT_S_DEFAULT),
+        given.get("output", "text") == "json",
+        given.get("timeout"),
     )
 
 

@@ -16,7 +16,7 @@ import click
 
 from basestore.cli import exits, text
 from basestore.cli.converged import obstacle_line
-from basestore.cli.options import Target, share, waiting
+from basestore.cli.options import Target, command, share
 from basestore.cli.requests import open_store
 
 if TYPE_CHECKING:
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 _PAUSE_S = 0.1
 
 
-@click.command("repair")
-@share("endpoint", "output")
-@click.option("--timeout", type=waiting, help="How long to wait for the end of it. [default: 10m]")
+@command("repair")
+@share("endpoint", "output", timeout="How long to wait for the end of it. [default: 10m]")
 @click.option("--partition", type=click.IntRange(min=0), help="Only this partition. [default: all]")
 @click.option("--full", is_flag=True, help="Check every disk first, and compare all that is held.")
 @click.option(
@@ -40,7 +39,6 @@ _PAUSE_S = 0.1
 )
 def repair_command(
     target: Target,
-    timeout: float | None,
     partition: int | None,
     full: bool,
     accept_loss: bool,
@@ -75,10 +73,10 @@ def repair_command(
     if full + accept_loss + as_is > 1:
         raise click.UsageError("of --full, --accept-loss and --as-is, give one")
     if accept_loss:
-        return _accept_loss(target, target.patience(timeout, ACCEPT_S), partition)
+        return _accept_loss(target, target.patience(ACCEPT_S), partition)
     if as_is:
         return _take_as_is(target)
-    return _repair(target, target.patience(timeout, REPAIR_S), partition, full)
+    return _repair(target, target.patience(REPAIR_S), partition, full)
 
 
 def _repair(target: Target, patience_s: float, partition: int | None, full: bool) -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from basestore.cli import exits, streams, text
-from basestore.cli.options import Target, data, duration, share
+from basestore.cli.options import Target, command, data, duration, share
 
 if TYPE_CHECKING:
     from basestore.results.nodes import NodeState
@@ -98,7 +98,7 @@ def _writing() -> Iterator[None]:
         raise
 
 
-@click.command("set")
+@command("set")
 @share(*_SHARED)
 @click.argument("key", type=data)
 @click.argument("value", type=data, required=False)
@@ -147,7 +147,7 @@ def _content(value: bytes | None, file: BinaryIO | None) -> bytes:
     return content
 
 
-@click.command("delete")
+@command("delete")
 @share(*_SHARED)
 @click.argument("key", type=data)
 @_REPEAT
@@ -194,7 +194,7 @@ def receipt_line(receipt: "Receipt", done: str) -> str:
     )
 
 
-@click.command("get")
+@command("get")
 @share(*_SHARED)
 @click.argument("key", type=data)
 @click.option("--raw", is_flag=True, help="Print the value's bytes alone, without a newline after them.")
@@ -283,7 +283,7 @@ def _absence(target: Target, key: bytes, result: "ReadResult") -> str:
     return f"{what}. Check the key and --bucket; `basestore scan` lists what is there."
 
 
-@click.command("scan")
+@command("scan")
 @share(*_SHARED)
 @click.argument("prefix", type=data, default="")
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after so many keys.")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from basestore.cli import exits
+from basestore.cli.options import command
 
 if TYPE_CHECKING:
     import trio
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 FILES_MAX = 1 << 20
 
 
-@click.command("serve")
+@command("serve")
 @click.option(
     "--config", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The node's TOML file."
 )

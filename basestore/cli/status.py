@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from basestore.cli import exits, text
-from basestore.cli.options import Target, share
+from basestore.cli.options import Target, command, share
 from basestore.cli.requests import open_store, with_file
 from basestore.intake.brownout import left_out_at
 
@@ -21,7 +21,7 @@ KEY_BYTES_SHOWN = 40
 _HEADER = ("NODE", "ENDPOINT", "STATE", "RECORDS", "HINTS", "PID", "")
 
 
-@click.command("status")
+@command("status")
 @share("endpoint", "timeout", "output")
 @click.option(
     "--check",

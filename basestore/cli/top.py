@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from basestore.cli import exits, text
-from basestore.cli.options import Target, share, waiting
+from basestore.cli.options import Target, command, share, waiting
 from basestore.cli.requests import open_store
 from basestore.cli.serving import raise_expected
 
@@ -34,7 +34,7 @@ INTERVAL_S_MIN = 0.1
 PLAIN_COLUMNS = 160
 
 
-@click.command("top")
+@command("top")
 @share("endpoint", "timeout", "output")
 @click.option("--once", is_flag=True, help="Print one frame, of one interval, and end.")
 @click.option(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from basestore.cli import exits
+from basestore.cli.options import command
 from basestore.cli.serving import raise_expected
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ PORT_DEFAULT = 7400
 DIRECTORY_DEFAULT = "basestore-data"
 
 
-@click.command("up")
+@command("up")
 @click.option("--nodes", type=click.IntRange(min=1), help="How many. [default: 3, or as many as DIR has]")
 @click.option(
     "--dir",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from basestore.cli import exits
-from basestore.cli.options import Target, share
+from basestore.cli.options import Group, Target, share
 from basestore.cli.requests import open_store
 from basestore.cli.status import held_back
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _PAUSE_S = 0.1
 
 
-@click.group("upgrade")
+@click.group("upgrade", cls=Group)
 def upgrade_command() -> None:
     """Upgrade a cluster, node by node.
 
