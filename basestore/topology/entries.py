@@ -20,7 +20,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from types import UnionType
-from typing import Any, Final, NamedTuple, TypeVar, get_args
+from typing import Any, Final, NamedTuple, TypeVar, get_args, get_origin
 
 import cbor2
 
@@ -39,7 +39,7 @@ NAME_BYTES_MAX: Final = 64  # of a member, and of a zone
 WEIGHT_MAX: Final = 1_000_000
 STORE_BYTES: Final = 16
 _DEPTH_MAX: Final = 3
-_WALL_MS_MAX: Final = (1 << 63) - 1
+_NUMBER_MAX: Final = (1 << 63) - 1
 _RULES: Final = {rule.value: rule for rule in Rule}
 _ADDRESS: Final = re.compile(r"[^ ]+:[0-9]{1,5}")
 _UNICODE: Final = unicodedata.ucd_3_2_0
@@ -200,7 +200,7 @@ def decode_entry(data: bytes) -> Suggestion:
         version, *rest = cbor2.loads(data, max_depth=_DEPTH_MAX, allow_indefinite=False)
         _know(type(version) is not int or version <= VERSION, f"version {version}")
         identity, by, wall_ms, number, *fields = rest
-        sizes = ((version, VERSION), (identity, ID_MAX), (by, NUMBER_MAX), (wall_ms, _WALL_MS_MAX))
+        sizes = ((version, VERSION), (identity, ID_MAX), (by, NUMBER_MAX), (wall_ms, _NUMBER_MAX))
         if not all(type(each) is int and 0 <= each <= most for each, most in sizes) or version < 1:
             raise ValueError("it has another form")
         _know(type(number) is not int or number in KINDS, f"kind {number}")
@@ -239,11 +239,10 @@ def _know(known: bool, what: str) -> None:
 def _fits(hint: Any, field: Any) -> bool:
     if isinstance(hint, UnionType):
         return any(_fits(each, field) for each in get_args(hint))
-    if hint == list[int]:
-        return type(field) is list and all(type(each) is int for each in field)
-    if hint == list[list[int]]:
-        return type(field) is list and all(_fits(list[int], each) for each in field)
-    return type(field) is hint
+    if get_origin(hint) is list:
+        (each_hint,) = get_args(hint)
+        return type(field) is list and all(_fits(each_hint, each) for each in field)
+    return type(field) is hint and (hint is not int or -_NUMBER_MAX <= field <= _NUMBER_MAX)
 
 
 # --- what is wrong whatever the cluster is -------------------------------------------------------

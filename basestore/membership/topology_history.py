@@ -1,0 +1,129 @@
+"""Topology history: what an entry of the cluster's log has done, in words.
+
+    create bucket 'carts', last-write-wins, through n1: it has number 3
+    create bucket 'carts', first-write-wins, through n2: refused: bucket 'carts' exists with rule ...
+    partition 7: fill n1, n2, n3 -> n1, n2, n4; and 12 more, through n1
+
+Each line is made of the entry and of the topology that it met, so that names are those of its time. When it
+was, and the entries that are raft's own, are for whoever shows the list. Decides nothing.
+"""
+
+from typing import Final
+
+from basestore.cluster.seats import Seats, Stage
+from basestore.cluster.topology import Outcome, Topology
+from basestore.cluster.topology_entries import (
+    STORE_BYTES,
+    AddMember,
+    Change,
+    CreateBucket,
+    DropBucket,
+    ForgetDropped,
+    Founded,
+    SetMember,
+    SetSeats,
+    SetSetting,
+    Suggestion,
+    UnknownEntry,
+    UnsetSetting,
+    decode_entry,
+    options_list,
+)
+from basestore.config import REPLICATION_MAX, UNNUMBERED, BucketOptions
+
+SHOWN_MAX: Final = 3
+TEXT_CHARACTERS_MAX: Final = 64
+_OPTIONS: Final = tuple(BucketOptions.__dataclass_fields__)
+_NO_OPTIONS: Final = options_list(BucketOptions())
+
+
+def describe(data: bytes, before: Topology, index: int) -> str:
+    """One line: what the entry asked for, and what became of it. `before`: the topology at the entry before
+    it, or at that of a snapshot right before."""
+    try:
+        said = decode_entry(data)
+    except UnknownEntry:
+        return "a change that only a later release can read"
+    except ValueError:
+        return "what no release can read; nothing was changed by it"
+    line = f"{_asked(said.change, before)}, through {_named(said.by, before)}"
+    return line + _became(said, before.judged(index, said)[1], index)
+
+
+def _became(said: Suggestion, outcome: Outcome, index: int) -> str:
+    if outcome.epoch != index:
+        return f": said again, after entry {outcome.epoch}; nothing was changed by it"
+    if outcome.error:
+        return f": refused: {outcome.error}"
+    given = outcome.number != UNNUMBERED and isinstance(said.change, CreateBucket | AddMember)
+    return f": it has number {outcome.number}" if given else ""
+
+
+def _asked(change: Change, before: Topology) -> str:
+    match change:
+        case CreateBucket(name, rule, options):
+            return f"create bucket {_text(name)}, {rule}{_options(options)}"
+        case DropBucket(name):
+            return f"drop bucket {_text(name)}"
+        case SetSetting(key, value):
+            return f"set setting {_text(key)} to {_text(value)}"
+        case UnsetSetting(key):
+            return f"unset setting {_text(key)}"
+        case AddMember(name, address, zone, weight, _):
+            return f"add member {_text(name)}, address {_text(address)}, zone {_text(zone)}, weight {weight}"
+        case SetMember(number):
+            return f"member {_named(number, before)}: {_facts(change)}"
+        case SetSeats(rows):
+            return _listed([_seats(row, before) for row in rows[:SHOWN_MAX]], len(rows), "; ")
+        case ForgetDropped(numbers):
+            shown = [f"{number}" for number in numbers[:SHOWN_MAX]]
+            return f"forget dropped buckets {_listed(shown, len(numbers))}, which are purged on all members"
+        case Founded():
+            return "the metadata group is complete"
+
+
+def _text(text: str) -> str:
+    """In quotes, on one line, and no longer than a line has room for."""
+    cut = text[:TEXT_CHARACTERS_MAX]
+    return repr(cut) if cut == text else f"{cut!r} and so on"
+
+
+def _named(number: int, topology: Topology) -> str:
+    member = topology.member(number)
+    return f"number {number}" if member is None else member.name
+
+
+def _options(numbers: list[int]) -> str:
+    if len(numbers) != len(_OPTIONS):
+        return ""
+    given = zip(_OPTIONS, numbers, _NO_OPTIONS, strict=True)
+    return "".join(f", {name} {value}" for name, value, usual in given if value != usual)
+
+
+def _facts(change: SetMember) -> str:
+    """What is said of a member."""
+    texts = {"address": change.address, "zone": change.zone}
+    said = [f"{name} {_text(value)}" for name, value in texts.items() if value is not None]
+    said += [] if change.weight is None else [f"weight {change.weight}"]
+    said += [] if change.standing is None else [f"standing {change.standing}"]
+    said += [] if change.store is None else [f"store {change.store[:STORE_BYTES].hex() or 'unknown'}"]
+    return ", ".join(said) or "nothing"
+
+
+def _seats(row: list[int], topology: Topology) -> str:
+    try:
+        partition, seats = Seats.of_row(row, 0)
+    except ValueError:
+        return "seats that cannot be read"
+    old, new = (
+        _listed([_named(each, topology) for each in held[:REPLICATION_MAX]], len(held))
+        for held in (seats.old, seats.new)
+    )
+    if seats.stage is Stage.STILL:
+        return f"partition {partition}: still {new}"
+    return f"partition {partition}: {seats.stage.name.lower()} {old} -> {new}"
+
+
+def _listed(shown: list[str], count: int, between: str = ", ") -> str:
+    more = [f"and {count - len(shown)} more"] if count > len(shown) else []
+    return between.join(shown + more) or "nothing"

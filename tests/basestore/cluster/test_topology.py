@@ -1,0 +1,412 @@
+"""A topology is what entries make of it. Covers `cluster/topology.py`, and steps in `cluster/seats.py`."""
+
+from dataclasses import replace
+
+import cbor2
+import pytest
+
+from basestore.cluster.founding import found
+from basestore.cluster.seats import Seats, Stage
+from basestore.cluster.topology import (
+    BUCKETS_MAX,
+    DROPPED_MAX,
+    OUTCOMES_MAX,
+    Dropped,
+    MemberEntry,
+    Outcome,
+    Standing,
+    Topology,
+    later_label,
+)
+from basestore.cluster.topology_entries import (
+    SETTINGS_BYTES_MAX,
+    AddMember,
+    Change,
+    CreateBucket,
+    DropBucket,
+    ForgetDropped,
+    Founded,
+    SetMember,
+    SetSeats,
+    SetSetting,
+    UnknownEntry,
+    UnsetSetting,
+)
+from basestore.config import MEMBERS_MAX, NUMBER_MAX, BucketOptions
+from basestore.repair.rule import Rule
+from tests.worlds.topologies import FWW, LWW, NO_OPTIONS, Log, cluster, entry, founded
+
+CARTS = CreateBucket("carts", LWW, NO_OPTIONS)
+
+
+def same_but(topology: Topology, other: Topology) -> bool:
+    """Whether they differ in nothing but the epoch and what became of entries."""
+    return replace(topology, epoch=0, outcomes={}) == replace(other, epoch=0, outcomes={})
+
+
+def refused(log: Log, change: Change) -> str:
+    """The error of a change that changes nothing."""
+    before = log.topology
+    outcome = log.add(change)
+    assert outcome.error
+    assert outcome.epoch == before.epoch + 1 == log.topology.epoch
+    assert same_but(before, log.topology)
+    return outcome.error
+
+
+def done(log: Log, change: Change) -> Outcome:
+    before = log.topology
+    outcome = log.add(change)
+    assert outcome.error == ""
+    assert not same_but(before, log.topology)
+    return outcome
+
+
+# --- epochs --------------------------------------------------------------------------------------
+
+
+def test_the_epoch_is_the_index_of_the_last_entry() -> None:
+    topology = founded()
+    assert topology.pass_by(2).apply(3, entry(CARTS)).epoch == 3
+
+
+@pytest.mark.parametrize("index", [0, 1, 3])
+def test_an_entry_that_is_not_the_next_is_an_error(index: int) -> None:
+    topology = founded()
+    with pytest.raises(ValueError, match="goes on with another entry"):
+        topology.apply(index, entry(CARTS))
+    with pytest.raises(ValueError, match="goes on with another entry"):
+        topology.pass_by(index)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", cbor2.dumps([1, 0, 1, 5, 1]), cbor2.dumps({}), b"\xa0" * 9])
+def test_what_is_no_entry_to_any_release_changes_nothing_but_the_epoch(data: bytes) -> None:
+    topology = founded()
+    assert topology.apply(2, data) == topology.pass_by(2)
+
+
+@pytest.mark.parametrize("said", [[2], [1, 0, 1, 5, 99], [1, 0, 1, 5, 1, "b", "newest-wins", [0, 0, 0, 0]]])
+def test_what_only_a_later_release_can_apply_is_not_passed_by(said: list[object]) -> None:
+    with pytest.raises(UnknownEntry, match="run the release that wrote it"):
+        founded().apply(2, cbor2.dumps(said))
+
+
+# --- until the group is complete -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", [CARTS, DropBucket("x"), SetSetting("k", "v"), UnsetSetting("k")])
+def test_what_users_ask_for_waits_until_the_group_is_complete(change: Change) -> None:
+    topology = found(cluster())
+    assert not topology.founded
+    early = topology.apply(1, entry(change, 7))
+    outcome = early.outcome(7)
+    assert outcome is not None
+    assert outcome.error.startswith("the metadata group is not complete yet: ")
+    assert same_but(topology, early)
+    assert "not complete" not in refused_or_empty(
+        early.apply(2, entry(Founded())).apply(3, entry(change, 8)), 8
+    )
+
+
+def refused_or_empty(topology: Topology, identity: int) -> str:
+    outcome = topology.outcome(identity)
+    assert outcome is not None
+    return outcome.error
+
+
+def test_members_and_what_nobody_asked_for_need_not_wait() -> None:
+    topology = found(cluster())
+    moved = topology.apply(1, entry(SetMember(1, address="10.0.0.9:7400"), 7))
+    assert moved.members[0].address == "10.0.0.9:7400"
+    assert "carts" in topology.apply(1, entry(CARTS)).buckets
+
+
+# --- said again ------------------------------------------------------------------------------------
+
+
+def test_an_entry_that_is_said_again_is_applied_once_and_keeps_its_outcome() -> None:
+    log = Log()
+    log.append(entry(CARTS, 7))
+    first = log.topology.outcome(7)
+    assert first == Outcome(2, "", 3)
+    log.append(entry(DropBucket("carts"), 8))
+    log.append(entry(CARTS, 7))
+    assert "carts" not in log.topology.buckets
+    assert (log.topology.epoch, log.topology.outcome(7)) == (4, first)
+
+
+def test_a_refusal_stands_though_it_would_make_sense_later() -> None:
+    log = Log()
+    log.append(entry(DropBucket("carts"), 7))
+    log.append(entry(CARTS, 8))
+    log.append(entry(DropBucket("carts"), 7))
+    assert "carts" in log.topology.buckets
+    assert "no bucket is called 'carts'" in refused_or_empty(log.topology, 7)
+
+
+def test_the_last_outcomes_are_kept_and_unnamed_entries_have_none() -> None:
+    topology = founded()
+    for index in range(2, OUTCOMES_MAX + 3):
+        topology = topology.apply(index, entry(SetSetting("k", f"{index}"), index))
+    assert len(topology.outcomes) == OUTCOMES_MAX
+    assert (topology.outcome(2), topology.outcome(3)) == (None, Outcome(3, ""))
+    again = topology.apply(topology.epoch + 1, entry(SetSetting("k", "last")))
+    assert (again.outcomes, again.settings["k"]) == (topology.outcomes, "last")
+
+
+# --- buckets -----------------------------------------------------------------------------------------
+
+
+def test_a_bucket_gets_a_number_a_label_and_its_options() -> None:
+    log = Log()
+    assert done(log, CreateBucket("carts", LWW, [60, 1, 100, 10])).number == 3
+    bucket = log.topology.buckets["carts"]
+    assert (bucket.number, bucket.rule, bucket.label) == (3, Rule.LAST_WRITE_WINS, b"\0\0\0\0\3")
+    assert bucket.options == BucketOptions(60, True, 100, 10)
+
+
+def test_a_name_that_was_dropped_comes_back_under_another_number_and_label() -> None:
+    log = Log(founded(cluster(buckets={"carts": Rule.FIRST_WRITE_WINS})))
+    assert log.topology.buckets["carts"].label == b"carts"
+    assert done(log, DropBucket("carts")).number == 3
+    assert log.topology.dropped == (Dropped(3, b"carts", 2, "carts"),)
+    assert done(log, CARTS).number == 4
+    assert log.topology.buckets["carts"].label == later_label(4)
+    done(log, DropBucket("carts"))
+    assert done(log, CARTS).number == 5
+
+
+def test_a_number_is_never_given_twice_though_its_bucket_is_forgotten() -> None:
+    log = Log()
+    done(log, CARTS)
+    done(log, DropBucket("carts"))
+    assert log.topology.dropped_since == 3
+    done(log, ForgetDropped([3, 99]))
+    assert log.topology.dropped == ()
+    assert log.topology.dropped_since == 3  # who stands before it still must not be heard
+    assert done(log, CARTS).number == 4
+
+
+def test_why_a_bucket_is_not_created() -> None:
+    log = Log()
+    done(log, CARTS)
+    assert refused(log, CARTS) == "bucket 'carts' exists, with this rule: use it, or drop it first"
+    assert "exists with rule last-write-wins, which it keeps for life: use another name" in refused(
+        log, CreateBucket("carts", FWW, NO_OPTIONS)
+    )
+    assert "exists" in refused(log, CreateBucket("once", FWW, NO_OPTIONS))
+
+
+def test_why_a_bucket_is_not_dropped() -> None:
+    log = Log()
+    assert "no bucket is called 'carts': see `basestore bucket list`" in refused(log, DropBucket("carts"))
+    for name in ("default", "once"):
+        assert "is built in, and cannot be dropped: delete its keys" in refused(log, DropBucket(name))
+
+
+def test_there_are_a_thousand_buckets_and_a_thousand_dropped_ones_at_most() -> None:
+    log = Log()
+    for number in range(BUCKETS_MAX - 2):
+        assert log.add(CreateBucket(f"b{number}", LWW, NO_OPTIONS)).error == ""
+    assert "no more are allowed: drop one first" in refused(log, CARTS)
+    for number in range(DROPPED_MAX):
+        assert log.add(DropBucket(f"b{number % (BUCKETS_MAX - 2)}")).error == ""
+        assert log.add(CreateBucket(f"b{number % (BUCKETS_MAX - 2)}", LWW, NO_OPTIONS)).error == ""
+    assert "are not purged on all members yet: see `basestore status`" in refused(log, DropBucket("b0"))
+    done(log, ForgetDropped([log.topology.dropped[0].number]))
+    done(log, DropBucket("b0"))
+
+
+# --- settings ----------------------------------------------------------------------------------------
+
+
+def test_settings_are_set_changed_and_unset() -> None:
+    log = Log()
+    done(log, SetSetting("k", "v"))
+    done(log, SetSetting("k", "w"))
+    assert log.topology.settings == {"k": "w"}
+    done(log, UnsetSetting("k"))
+    assert log.topology.settings == {}
+    assert refused(log, UnsetSetting("k")) == "there is no setting 'k': see `basestore settings get`"
+
+
+def test_all_settings_together_have_64_kib() -> None:
+    log = Log()
+    done(log, SetSetting("k", "ü" * ((SETTINGS_BYTES_MAX - 3) // 2)))
+    done(log, SetSetting("l", ""))
+    error = refused(log, SetSetting("l", "xxx"))
+    assert f"would have {SETTINGS_BYTES_MAX + 1} bytes" in error
+    assert "unset some" in error
+    done(log, SetSetting("l", "xx"))
+    done(log, SetSetting("k", "small"))
+    done(log, SetSetting("l", "xxx"))
+
+
+# --- members -----------------------------------------------------------------------------------------
+
+
+def joining(name: str, address: str) -> AddMember:
+    return AddMember(name, address, "z", 2, b"s" * 16)
+
+
+def test_a_member_gets_the_next_number_ever() -> None:
+    log = Log(founded(cluster(3, step=3)))
+    assert done(log, joining("n4", "10.0.0.4:7400")).number == 8
+    assert log.topology.members[-1] == MemberEntry(
+        8, "n4", "10.0.0.4:7400", "z", 2, Standing.JOINING, b"s" * 16
+    )
+    done(log, SetMember(8, standing="left"))
+    assert done(log, joining("n4", "10.0.0.4:7400")).number == 9
+    assert [each.number for each in log.topology.members] == [1, 4, 7, 8, 9]
+    assert log.topology.member(8) == log.topology.members[3]
+    assert log.topology.member(5) is None
+
+
+def test_numbers_of_members_end() -> None:
+    config = cluster(2, step=NUMBER_MAX - 1)
+    assert config.members[-1].number == NUMBER_MAX
+    log = Log(founded(config))
+    error = refused(log, joining("n3", "10.0.0.3:7400"))
+    assert error == f"the numbers of members end at {NUMBER_MAX}, and all were given: found a new cluster"
+
+
+def test_why_a_member_is_not_added() -> None:
+    log = Log()
+    assert "a member is called 'n2' already: choose another" in refused(log, joining("n2", "10.0.0.4:7400"))
+    assert "a member is at 10.0.0.2:7400 already" in refused(log, joining("n4", "10.0.0.2:7400"))
+
+
+def test_there_are_a_thousand_members_at_most() -> None:
+    log = Log()
+    for number in range(4, MEMBERS_MAX + 1):
+        log.append(entry(joining(f"n{number}", f"h{number}:1")))
+    assert "no more are allowed: remove one first" in refused(log, joining("one-more", "h:1"))
+    done(log, SetMember(MEMBERS_MAX, standing="left"))
+    done(log, joining("one-more", "h:1"))
+
+
+def test_of_a_member_only_what_is_said_is_changed() -> None:
+    log = Log()
+    done(log, SetMember(2, standing="draining"))
+    done(log, SetMember(2, address="h:1"))
+    done(log, SetMember(2, zone="z", weight=3))
+    done(log, SetMember(2, store=b"s" * 16))
+    assert log.topology.members[1] == MemberEntry(2, "n2", "h:1", "z", 3, Standing.DRAINING, b"s" * 16)
+    done(log, SetMember(2, zone="", store=b""))
+    assert log.topology.members[1] == MemberEntry(2, "n2", "h:1", "", 3, Standing.DRAINING)
+
+
+def test_why_a_member_is_not_changed() -> None:
+    log = Log()
+    assert refused(log, SetMember(9, zone="z")) == "no member has the number 9: see `basestore topology`"
+    assert "another member is at 10.0.0.3:7400: give n2" in refused(
+        log, SetMember(2, address="10.0.0.3:7400")
+    )
+    assert "holds partitions yet: drain it first" in refused(log, SetMember(2, standing="left"))
+    assert log.add(SetMember(2, address="10.0.0.2:7400")).error == ""  # its own
+
+
+def test_who_has_left_is_gone_for_good_and_its_name_and_address_are_free() -> None:
+    log = Log()
+    done(log, joining("n4", "h:1"))
+    done(log, SetMember(4, standing="left"))
+    assert "n4 has left, for good: let it join anew" in refused(log, SetMember(4, standing="member"))
+    done(log, SetMember(3, address="h:1"))
+    done(log, joining("n4", "h:2"))
+
+
+# --- seats -------------------------------------------------------------------------------------------
+
+
+def seats(partition: int, stage: Stage, old: tuple[int, ...], new: tuple[int, ...]) -> SetSeats:
+    return SetSeats([Seats(0, stage, old, new).row(partition)])
+
+
+def moving() -> tuple[Log, tuple[int, ...], tuple[int, ...]]:
+    """A log with a fourth member, who of partition 0 is to take the last place: and S and T of it."""
+    log = Log()
+    done(log, joining("n4", "h:1"))
+    old = log.topology.seats[0].old
+    return log, old, (*old[:-1], 4)
+
+
+def test_seats_are_changed_in_three_steps() -> None:
+    log, old, new = moving()
+    other = log.topology.seats[1]
+    for stage, held, holding in ((Stage.FILL, old, new), (Stage.JOINT, old, new), (Stage.STILL, new, new)):
+        done(log, seats(0, stage, held, holding))
+        assert log.topology.seats[0] == Seats(log.topology.epoch, stage, held, holding)
+        assert log.topology.since(0) == log.topology.epoch
+    assert log.topology.seats[1] == other
+    assert log.topology.since(1) == 0
+
+
+@pytest.mark.parametrize("stages", [[Stage.FILL], [Stage.FILL, Stage.JOINT]])
+def test_a_change_can_be_cancelled_until_its_end(stages: list[Stage]) -> None:
+    log, old, new = moving()
+    for stage in stages:
+        done(log, seats(0, stage, old, new))
+    done(log, seats(0, Stage.STILL, old, old))
+    assert log.topology.seats[0] == Seats.still(old, log.topology.epoch)
+    done(log, seats(0, Stage.FILL, old, new))
+
+
+def test_no_stage_is_left_out_and_nobody_is_exchanged_on_the_way() -> None:
+    log, old, new = moving()
+    third = (*old[:-1], ({1, 2, 3} - set(old)).pop())
+    still, busy, other = (
+        "the first stage of a change is to fill",
+        "they can become still as",
+        "another change",
+    )
+    assert still in refused(log, seats(0, Stage.JOINT, old, new))
+    assert still in refused(log, seats(0, Stage.STILL, new, new))
+    assert still in refused(log, seats(0, Stage.STILL, old, old))
+    assert "plan the change anew" in refused(log, seats(0, Stage.FILL, new, old))
+    assert "hold it already" in refused(log, seats(0, Stage.FILL, old, old))
+    done(log, seats(0, Stage.FILL, old, new))
+    assert busy in refused(log, seats(0, Stage.STILL, new, new))
+    assert busy in refused(log, seats(0, Stage.STILL, old, new))
+    assert other in refused(log, seats(0, Stage.FILL, old, third))
+    assert other in refused(log, seats(0, Stage.JOINT, old, third))
+    assert other in refused(log, seats(0, Stage.JOINT, third, new))
+    assert "at fill already" in refused(log, seats(0, Stage.FILL, old, new))
+    done(log, seats(0, Stage.JOINT, old, new))
+    assert "at joint already" in refused(log, seats(0, Stage.FILL, old, new))
+    assert "at joint already" in refused(log, seats(0, Stage.JOINT, old, new))
+    assert busy in refused(log, seats(0, Stage.STILL, third, third))
+    done(log, seats(0, Stage.STILL, new, new))
+    assert still in refused(log, seats(0, Stage.STILL, old, old))
+
+
+def test_who_is_to_hold_a_partition_is_a_member_and_there_once() -> None:
+    log, old, _ = moving()
+    assert "no member, or has left" in refused(log, seats(0, Stage.FILL, old, (*old, 9)))
+    assert "twice: name each once" in refused(log, seats(0, Stage.FILL, old, (*old, 4, 4)))
+    assert "0 members are to hold it" in refused(log, seats(0, Stage.FILL, old, ()))
+    for number in range(5, 17):
+        done(log, joining(f"n{number}", f"h{number}:1"))
+    assert "16 members are to hold it, and 1 to 15" in refused(
+        log, seats(0, Stage.FILL, old, tuple(range(1, 17)))
+    )
+    done(log, SetMember(4, standing="left"))
+    assert "no member, or has left" in refused(log, seats(0, Stage.FILL, old, (*old, 4)))
+    done(log, seats(0, Stage.FILL, old, (*range(1, 4), *range(5, 17))))
+
+
+def test_who_comes_or_goes_holds_the_partition_until_that_has_ended() -> None:
+    log, old, new = moving()
+    done(log, seats(0, Stage.FILL, old, new))
+    assert "holds partitions yet" in refused(log, SetMember(4, standing="left"))
+
+
+def test_seats_of_several_partitions_are_changed_together_or_not_at_all() -> None:
+    log, old, new = moving()
+    two = log.topology.seats[1].old
+    rows = [Seats(0, Stage.FILL, old, new).row(0), Seats(0, Stage.JOINT, two, (4,)).row(1)]
+    assert refused(log, SetSeats(rows)).startswith("partition 1: ")
+    assert "there is no partition 4: they end at 3" in refused(log, seats(4, Stage.FILL, old, new))
+    assert "there is no partition -1" in refused(log, seats(-1, Stage.FILL, old, new))
+    rows[1] = Seats(0, Stage.FILL, two, (4,)).row(1)
+    done(log, SetSeats(rows))
+    assert log.topology.since(0) == log.topology.since(1) == log.topology.epoch

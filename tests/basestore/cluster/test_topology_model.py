@@ -1,0 +1,324 @@
+"""A topology against a dumb model of it, and its form: replayed from any snapshot it is the same. Covers
+`cluster/topology.py`."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from basestore.cluster import topology as module
+from basestore.cluster.founding import found
+from basestore.cluster.seats import Seats, Stage
+from basestore.cluster.topology import Bucket, MemberEntry, Outcome, Standing, Topology, later_label
+from basestore.cluster.topology_entries import (
+    UNNAMED,
+    AddMember,
+    Change,
+    CreateBucket,
+    DropBucket,
+    ForgetDropped,
+    Founded,
+    SetMember,
+    SetSeats,
+    SetSetting,
+    UnsetSetting,
+)
+from basestore.repair.rule import Rule
+from tests.worlds.topologies import FWW, LWW, NO_OPTIONS, Log, cluster, entry, founded
+
+OUTCOMES, BUCKETS = 8, 6  # at most, in these tests
+CONFIG = cluster(3, partitions=2, buckets={"carts": Rule.FIRST_WRITE_WINS})
+
+
+class Model:
+    """What a topology is to be, in lists and dictionaries, by rules in plain words."""
+
+    def __init__(self) -> None:
+        self.buckets = {"default": (1, LWW), "once": (2, FWW), "carts": (3, FWW)}
+        self.given = 3
+        self.dropped: list[int] = []
+        self.dropped_since = 0
+        self.settings: dict[str, str] = {}
+        self.members = {n: [f"n{n}", f"10.0.0.{n}:7400", "member"] for n in (1, 2, 3)}
+        self.seats = [(0, "still", each.old, each.new) for each in found(CONFIG).seats]
+        self.founded = False
+        self.said: list[tuple[int, int, bool]] = []  # ids, where, and whether it was refused
+
+    def apply(self, index: int, change: Change, identity: int) -> None:
+        if identity != UNNAMED and identity in [each[0] for each in self.said]:
+            return
+        ordinary = isinstance(change, CreateBucket | DropBucket | SetSetting | UnsetSetting)
+        done = (self.founded or identity == UNNAMED or not ordinary) and self.try_to(index, change)
+        if identity != UNNAMED:
+            self.said = [*self.said, (identity, index, not done)][-OUTCOMES:]
+
+    def try_to(self, index: int, change: Change) -> bool:
+        match change:
+            case CreateBucket(name, rule, _):
+                if name in self.buckets or len(self.buckets) >= BUCKETS or not name or "\n" in name:
+                    return False
+                self.given += 1
+                self.buckets[name] = (self.given, rule)
+            case DropBucket(name):
+                if name in ("default", "once") or name not in self.buckets:
+                    return False
+                self.dropped.append(self.buckets.pop(name)[0])
+                self.dropped_since = index
+            case ForgetDropped(numbers):
+                self.dropped = [each for each in self.dropped if each not in numbers]
+            case SetSetting(key, value):
+                others = sum(len(k) + len(v) for k, v in self.settings.items() if k != key)
+                if not key or others + len(key) + len(value) > 65536:
+                    return False
+                self.settings[key] = value
+            case UnsetSetting(key):
+                return self.settings.pop(key, None) is not None
+            case AddMember(name, address):
+                if not name or self.taken(0, name) or self.taken(1, address):
+                    return False
+                self.members[max(self.members) + 1] = [name, address, "joining"]
+            case SetMember():
+                return self.set_member(change)
+            case SetSeats(rows):
+                return self.set_seats(index, rows)
+            case Founded():
+                self.founded = True
+        return True
+
+    def taken(self, place: int, text: str | None, without: int = 0) -> bool:
+        return any(m[place] == text and m[2] != "left" for n, m in self.members.items() if n != without)
+
+    def set_member(self, change: SetMember) -> bool:
+        number, address, standing = change.number, change.address, change.standing
+        if number not in self.members or self.members[number][2] == "left":
+            return False
+        holding = any(number in old + new for _, _, old, new in self.seats)
+        if self.taken(1, address, number) or (standing == "left" and holding):
+            return False
+        self.members[number][1] = address or self.members[number][1]
+        self.members[number][2] = standing or self.members[number][2]
+        return True
+
+    def set_seats(self, index: int, rows: list[list[int]]) -> bool:
+        changed = list(self.seats)
+        for row in rows:
+            partition, stage = row[0], ("still", "fill", "joint")[row[1]]
+            old, new = tuple(row[3 : 3 + row[2]]), tuple(row[3 + row[2] :])
+            if partition not in (0, 1) or len([each for each in rows if each[0] == partition]) > 1:
+                return False
+            _, was, s, t = self.seats[partition]
+            steps = {
+                "still": {("fill", s, new)} if new != s else set(),
+                "fill": {("joint", s, t), ("still", s, s)},
+                "joint": {("still", t, t), ("still", s, s)},
+            }
+            if (stage, old, new) not in steps[was] or not all(self.can(each) for each in (old, new)):
+                return False
+            changed[partition] = (index, stage, old, new)
+        self.seats = changed
+        return True
+
+    def can(self, holding: tuple[int, ...]) -> bool:
+        there = all(n in self.members and self.members[n][2] != "left" for n in holding)
+        return there and 1 <= len(holding) <= 15 and len(set(holding)) == len(holding)
+
+
+def seen(topology: Topology) -> dict[str, Any]:
+    """A topology as the model has it."""
+    return {
+        "buckets": {name: (each.number, each.rule.value) for name, each in topology.buckets.items()},
+        "given": topology.last_bucket,
+        "dropped": [each.number for each in topology.dropped],
+        "dropped_since": topology.dropped_since,
+        "settings": dict(topology.settings),
+        "members": {each.number: [each.name, each.address, each.standing.value] for each in topology.members},
+        "seats": [(each.since, each.stage.name.lower(), each.old, each.new) for each in topology.seats],
+        "founded": topology.founded,
+        "said": [(identity, each.epoch, bool(each.error)) for identity, each in topology.outcomes.items()],
+    }
+
+
+NAMES = st.sampled_from(["carts", "a", "b", "c", "d", "default", "once", "", "x\n"])
+MEMBERS = st.integers(1, 6)
+ADDRESSES = st.sampled_from([f"10.0.0.{n}:7400" for n in range(1, 7)])
+HOLDING = st.lists(MEMBERS, max_size=3).map(tuple)
+PLAIN: st.SearchStrategy[Change] = st.one_of(
+    st.builds(CreateBucket, NAMES, st.sampled_from([LWW, FWW]), st.just(NO_OPTIONS)),
+    st.builds(DropBucket, NAMES),
+    st.builds(ForgetDropped, st.lists(st.integers(1, 9), max_size=3)),
+    st.builds(SetSetting, st.sampled_from(["k", "l", ""]), st.sampled_from(["", "v", "w" * 40_000])),
+    st.builds(UnsetSetting, st.sampled_from(["k", "l"])),
+    st.builds(
+        AddMember, st.sampled_from(["n1", "n4", "n5", ""]), ADDRESSES, st.just(""), st.just(1), st.just(b"")
+    ),
+    st.builds(
+        SetMember, MEMBERS, st.none() | ADDRESSES, st.none(), st.none(),
+        st.sampled_from([None, "member", "draining", "left", "left"]), st.none(),
+    ),
+    st.just(Founded()),
+)  # fmt: skip
+
+
+@st.composite
+def seat_rows(draw: Callable[..., Any], topology: Topology) -> SetSeats:
+    """Some that are the next stage, and some that are not."""
+    rows = []
+    for partition in draw(st.lists(st.integers(0, 2), min_size=1, max_size=2)):
+        now = topology.seats[min(partition, 1)]
+        old = draw(st.sampled_from([now.old, now.old, now.new, (1, 2)]))
+        new = draw(st.sampled_from([now.new, now.new, now.old]) | HOLDING)
+        rows.append(Seats(0, draw(st.sampled_from(Stage)), old, new).row(partition))
+    return SetSeats(rows)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few() -> Any:
+    """Bounds that a short history reaches."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "OUTCOMES_MAX", OUTCOMES)
+        patch.setattr(module, "BUCKETS_MAX", BUCKETS)
+        yield
+
+
+@given(st.data())
+def test_a_topology_is_what_the_model_says(data: st.DataObject) -> None:
+    model, topology = Model(), found(CONFIG)
+    for index in range(1, data.draw(st.integers(1, 30)) + 1):
+        change = data.draw(PLAIN | seat_rows(topology))
+        identity = data.draw(st.sampled_from([UNNAMED, index, index, index, 3, 4]))
+        topology = topology.apply(index, entry(change, identity))
+        model.apply(index, change, identity)
+        assert topology.epoch == index
+        assert seen(topology) == vars(model)
+
+
+@given(st.data())
+def test_replayed_from_any_snapshot_it_is_the_same(data: st.DataObject) -> None:
+    log = Log(found(CONFIG))
+    topologies = [log.topology]
+    for index in range(1, data.draw(st.integers(1, 12)) + 1):
+        identity = data.draw(st.sampled_from([UNNAMED, index, 3]))
+        log.append(entry(data.draw(PLAIN | seat_rows(log.topology)), identity))
+        topologies.append(log.topology)
+    at = data.draw(st.integers(0, len(log.entries)))
+    topology = Topology.decode(topologies[at].encode())
+    assert topology == topologies[at]
+    for index, said in enumerate(log.entries[at:], at + 1):
+        topology = topology.apply(index, said)
+    assert topology == log.topology
+    assert topology.encode() == log.topology.encode()
+    assert list(topology.outcomes) == list(log.topology.outcomes)  # the first to go is the same
+
+
+# --- form --------------------------------------------------------------------------------------------
+
+
+def full() -> Topology:
+    """With something in every field."""
+    log = Log(founded(CONFIG))
+    for change in (
+        CreateBucket("baskets", LWW, [1, 1, 3, 2]), DropBucket("carts"), SetSetting("l", "v"),
+        SetSetting("k", "w"), AddMember("n4", "h:1", "z", 7, b"s" * 16), SetMember(1, standing="draining"),
+        DropBucket("nothing"),
+    ):  # fmt: skip
+        log.add(change)
+    seats = log.topology.seats[1]
+    log.add(SetSeats([Seats(0, Stage.FILL, seats.old, (4,)).row(1)]))
+    return log.topology
+
+
+FULL = full()
+
+
+def test_its_form_is_the_same_for_ever() -> None:
+    small = Topology(
+        9, b"c" * 16, 1, 5, 6, (MemberEntry(3, "n", "h:1", "z", 2, Standing.DEAD, b"s"),),
+        (Seats.still((3,), 2),),
+        {"b": Bucket(4, "b", Rule.LAST_WRITE_WINS, b"b")}, 5, (), {"k": "v"}, True, {7: Outcome(8, "", 4)}, 6,
+    )  # fmt: skip
+    assert cbor2.loads(small.encode()) == [
+        1, [[9, b"c" * 16, 1, 5, 6, 5, True, 6]], [[3, "n", "h:1", "z", 2, "dead", b"s"]],
+        [[2, 0, b"\0\3", b""]], [[4, "b", "last-write-wins", b"b", 0, 0, 0, 0]], [], [["k", "v"]],
+        [[7, 8, "", 4]],
+    ]  # fmt: skip
+    assert Topology.decode(small.encode()) == small
+
+
+def test_its_form_does_not_depend_on_the_order_in_which_settings_came() -> None:
+    turned = replace(FULL, settings=dict(reversed(list(FULL.settings.items()))))
+    assert turned.encode() == FULL.encode()
+    assert Topology.decode(FULL.encode()) == FULL
+
+
+def tables() -> Any:
+    return cbor2.loads(FULL.encode())
+
+
+def changed(*way: Any) -> Any:
+    """The rows of a topology with one thing changed, by its place."""
+    *path, last, value = way
+    whole = place = tables()
+    for step in path:
+        place = place[step]
+    place[last] = value
+    return whole
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [], {}, 7, tables()[:-1], [*tables(), []], changed(0, 2), changed(0, "1"), changed(2, {}),
+        changed(1, []), changed(1, 0, 0, "1"), changed(1, 0, 6, 1), changed(1, 0, 0, 1), changed(1, 0, 7, 99),
+        changed(2, 0, 0, 3), changed(2, 0, 0, -1), changed(2, 3, 0, 65535), changed(2, 0, 5, "asleep"),
+        changed(2, []),
+        changed(2, 0, 5, "left"), changed(2, 0, [1, "n1"]),
+        changed(3, []), changed(3, 0, 0, 99), changed(3, 0, 1, 3), changed(3, 0, 2, b"\0\5"),
+        changed(3, 0, 2, b""),
+        changed(3, 0, 2, b"\0\1\0\1"), changed(3, 0, 2, b"\1"), changed(3, 0, 3, "x"),
+        changed(4, 0, 0, 0), changed(4, 0, 0, 99), changed(4, 0, 0, 2), changed(4, 0, 0, True),
+        changed(4, 0, 2, "newest-wins"), changed(4, 0, 5, 7), changed(4, 1, 1, "default"),
+        changed(5, 0, 0, 1), changed(5, 0, 2, "x"), changed(6, [["l", "v"], ["k", "w"]]),
+        changed(6, [["k", "w"], ["k", "w"]]), changed(6, [["k", 1]]), changed(7, 0, 1, 99),
+        changed(7, 0, 2, None),
+        changed(7, [[n + 1, 1, "", 1] for n in range(OUTCOMES + 1)]),
+    ],
+)  # fmt: skip
+def test_what_is_no_topology_is_refused(rows: Any) -> None:
+    with pytest.raises(ValueError, match="this is no topology"):
+        Topology.decode(cbor2.dumps(rows))
+
+
+@given(st.tuples(st.integers(0, len(FULL.encode()) - 1), st.integers(1, 255)) | st.integers(0, 400))
+def test_a_byte_that_is_wrong_makes_another_topology_or_none(at: tuple[int, int] | int) -> None:
+    data = bytearray(FULL.encode())
+    if isinstance(at, int):
+        data = data[:at] + bytes(at >= len(data))
+    else:
+        data[at[0]] ^= at[1]
+    try:
+        topology = Topology.decode(bytes(data))
+    except ValueError as error:
+        assert "this is no topology" in str(error)  # noqa: PT017
+        return
+    assert topology != FULL
+    assert topology.encode() == bytes(data)
+
+
+def test_a_large_one_fits_into_about_110_kb() -> None:
+    members = tuple(
+        MemberEntry(n, f"n{n}", f"10.0.{n // 256}.{n % 256}:7400", f"z{n % 5}", store=bytes([n % 256]) * 16)
+        for n in range(1, 1001)
+    )
+    seats = tuple(Seats.still(tuple((p * 7 + at * 333) % 1000 + 1 for at in range(3))) for p in range(4096))
+    large = replace(founded(), members=members, seats=seats)
+    assert 90_000 < len(large.encode()) < 110_000
+    assert Topology.decode(large.encode()) == large
+
+
+def test_labels_of_later_buckets_are_no_names() -> None:
+    assert later_label(3) == b"\0\0\0\0\3"
+    assert later_label((1 << 32) - 1) == b"\0\xff\xff\xff\xff"

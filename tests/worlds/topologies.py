@@ -1,0 +1,59 @@
+"""Topologies to test with: a small cluster, and entries for it."""
+
+from collections.abc import Mapping
+
+from basestore.cluster.founding import found
+from basestore.cluster.topology import Outcome, Topology
+from basestore.cluster.topology_entries import UNNAMED, Change, Founded, Suggestion, encode_entry
+from basestore.config import BUILT_IN, ClusterConfig, Member
+from basestore.repair.rule import Rule
+
+LWW, FWW = Rule.LAST_WRITE_WINS.value, Rule.FIRST_WRITE_WINS.value
+NO_OPTIONS = [0, 0, 0, 0]
+
+
+def cluster(
+    count: int = 3,
+    *,
+    zones: int = 0,
+    replication: int = 2,
+    partitions: int = 4,
+    step: int = 1,
+    buckets: Mapping[str, Rule] | None = None,
+) -> ClusterConfig:
+    """Members n1, n2 and so on, with the numbers 1, 1 + step and so on."""
+    members = tuple(
+        Member(1 + at * step, f"n{at + 1}", f"10.0.0.{at + 1}:7400", f"z{at % zones}" if zones else "")
+        for at in range(count)
+    )
+    rules = {**BUILT_IN, **(buckets or {})}
+    return ClusterConfig(b"c" * 16, b"k" * 32, members, replication, partitions, rules)
+
+
+def entry(change: Change, identity: int = UNNAMED, by: int = 1) -> bytes:
+    return encode_entry(Suggestion(change, identity, by, 1_760_000_000_000))
+
+
+def founded(config: ClusterConfig | None = None) -> Topology:
+    """Of which users may ask for changes: at epoch 1."""
+    return found(cluster() if config is None else config).apply(1, entry(Founded()))
+
+
+class Log:
+    """A topology, and the entries that have made it of another. Each gets an id of its own."""
+
+    def __init__(self, topology: Topology | None = None) -> None:
+        self.first = self.topology = founded() if topology is None else topology
+        self.entries: list[bytes] = []
+        self._identity = 1000
+
+    def add(self, change: Change) -> Outcome:
+        self._identity += 1
+        self.append(entry(change, self._identity))
+        outcome = self.topology.outcome(self._identity)
+        assert outcome is not None
+        return outcome
+
+    def append(self, data: bytes) -> None:
+        self.entries.append(data)
+        self.topology = self.topology.apply(self.topology.epoch + 1, data)
