@@ -56,6 +56,7 @@ from basestore.intake.intake import Intake
 from basestore.membership.adoption import Adoption
 from basestore.membership.group_log import open_log
 from basestore.membership.heartbeats import Heartbeats
+from basestore.membership.introductions import Introductions
 from basestore.membership.membership import Membership
 from basestore.metrics import Metrics
 from basestore.observe import status
@@ -78,7 +79,6 @@ from basestore.replica.clock_ceiling import ClockCeiling, stored_ahead_ms, store
 from basestore.replica.disk_space import DiskSpace
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import Fresh, StoreIdentity
-from basestore.replica.introductions import Introductions
 from basestore.replica.losses import Losses
 from basestore.replica.replica import Replica
 from basestore.replica.store_facts import open_level
@@ -134,18 +134,19 @@ class Node:
         )  # fmt: skip
         self._sync_watch = SyncWatch(self.group_commit, self.metrics, config.syncs)
         self._ceiling = ClockCeiling(self.group_commit, self.clock, self.peers.clock, self.identity)
-        self.introductions = Introductions(
-            self.identity, self.peers, self.group_commit, fresh, self.exchanges.take_proof_of_loss
-        )
-        adoption = Adoption(buckets, self.replica, self.maintenance, self.recovery, self.peers)
-        adoption.begin(self.membership.group, self.group_commit, now)
-        self._begin_talk(now, labels)
+        self._begin_talk(fresh, now, labels)
         self._handlers = self._peer_handlers()
         self._ceiling.tick(now)
         self.introductions.settle(now)
 
-    def _begin_talk(self, now: Instant, labels: Mapping[str, str]) -> None:
-        """What is said of this node, and the door for what clients ask."""
+    def _begin_talk(self, fresh: Fresh, now: Instant, labels: Mapping[str, str]) -> None:
+        """What members say to each other, what is said of this node, and the door for what clients ask."""
+        self.introductions = Introductions(
+            self.identity, self.peers, self.group_commit, fresh, self.exchanges.take_proof_of_loss
+        )
+        buckets = self.context.buckets
+        adoption = Adoption(buckets, self.replica, self.maintenance, self.recovery, self.peers)
+        adoption.begin(self.membership.group, self.group_commit, now)
         intake, delivery, late, hints = self.intake, self.delivery, self.late_hints, self.hints
         self._heartbeats = Heartbeats(
             self.identity, self.peers, self.clock, self._birth, self.closed_stamps, self.feature_level,

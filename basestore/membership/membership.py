@@ -23,7 +23,7 @@ from basestore.membership.group_log import GroupLog
 from basestore.membership.leader_watch import LeaderWatch
 from basestore.membership.leading import Leading
 from basestore.membership.metadata_group import MetadataGroup
-from basestore.protocol.consensus import OF_RAFT
+from basestore.protocol.membership import OF_RAFT
 from basestore.replica.identity import StoreIdentity
 from basestore.topology.topology import Topology
 

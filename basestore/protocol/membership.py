@@ -1,17 +1,23 @@
-"""Messages by which members follow the log of what the cluster is, ask for a change of it, and read it.
+"""Messages by which members keep and follow the log of what the cluster is, ask for a change of it, and read
+it.
 
-Owns their fields. What the voters of the metadata group say to each other is in `consensus/messages.py`; what
-is done with entries that are decided, in `membership/following.py`.
+What the voters of the metadata group say to each other is `consensus/messages.py`'s, and is only registered
+here. Owns the fields of the rest; what is done with entries that are decided, is in
+`membership/following.py`.
 """
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from basestore.consensus.messages import EntryRow
+from basestore.consensus.messages import Append, Appended, EntryRow, Granted, Install, Stand
 from basestore.protocol.registry import ANSWERED, ANYTHING, message
 
 GROUP_BYTES: Final = 16
 VOTER_BYTES: Final = 16
 NOWHERE: Final = -1  # the epoch of who knows no topology
+OF_RAFT: Final[tuple[type[Any], ...]] = (Stand, Granted, Append, Appended, Install)
+
+for _number, _make in enumerate(OF_RAFT, 82):
+    message(_number, since=10)(_make)
 
 
 def _check_group(group: bytes, epoch: int) -> str:

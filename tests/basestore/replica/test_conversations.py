@@ -1,6 +1,6 @@
 """What nodes tell each other of their stores, held against its transcript.
 
-Covers `replica/introductions.py` and `identity.py`.
+Covers `membership/introductions.py` and `identity.py`.
 """
 
 from basestore.consistency import Level

@@ -4,8 +4,8 @@ from typing import Any
 from unittest.mock import patch
 
 from basestore.anti_entropy.recovery import Recovery
+from basestore.membership.introductions import Introductions
 from basestore.replica.identity import StoreIdentity
-from basestore.replica.introductions import Introductions
 from tests.simulation.mutations.registry import MUTANTS, STALE, mutant
 
 FORGOT = STALE | {"whole", "losses", "quorums", "recovery", "converged", "receipts", "convergence"}
