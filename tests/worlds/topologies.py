@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from basestore.cluster.founding import found
-from basestore.cluster.topology import Outcome, Topology
-from basestore.cluster.topology_entries import UNNAMED, Change, Founded, Suggestion, encode_entry
 from basestore.config import BUILT_IN, ClusterConfig, Member
 from basestore.repair.rule import Rule
+from basestore.topology.entries import UNNAMED, Change, Founded, Suggestion, encode_entry
+from basestore.topology.founding import found
+from basestore.topology.topology import Outcome, Topology
 
 LWW, FWW = Rule.LAST_WRITE_WINS.value, Rule.FIRST_WRITE_WINS.value
 NO_OPTIONS = [0, 0, 0, 0]

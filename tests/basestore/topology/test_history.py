@@ -1,4 +1,4 @@
-"""Each entry of the cluster's log in words. Covers `membership/topology_history.py`."""
+"""Each entry of the cluster's log in words. Covers `topology/history.py`."""
 
 from dataclasses import replace
 
@@ -6,8 +6,7 @@ import cbor2
 import pytest
 
 from basestore.cluster.seats import Seats, Stage
-from basestore.cluster.topology import MemberEntry
-from basestore.cluster.topology_entries import (
+from basestore.topology.entries import (
     AddMember,
     Change,
     CreateBucket,
@@ -19,7 +18,8 @@ from basestore.cluster.topology_entries import (
     SetSetting,
     UnsetSetting,
 )
-from basestore.membership.topology_history import describe
+from basestore.topology.history import describe
+from basestore.topology.topology import MemberEntry
 from tests.worlds.topologies import FWW, LWW, NO_OPTIONS, Log, cluster, entry, founded
 
 MOVE = Seats(0, Stage.FILL, (1, 2), (1, 3))

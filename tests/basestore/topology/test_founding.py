@@ -1,4 +1,4 @@
-"""A cluster is founded by its configuration, as it is. Covers `cluster/founding.py`."""
+"""A cluster is founded by its configuration, as it is. Covers `topology/founding.py`."""
 
 from dataclasses import replace
 from itertools import product
@@ -8,20 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from basestore.cluster.founding import cluster_of, differing, found, in_force, voters_wanted
 from basestore.cluster.placement import Placement
 from basestore.cluster.seats import Stage
-from basestore.cluster.topology import MemberEntry, Standing, Topology
-from basestore.cluster.topology_entries import (
+from basestore.config import BUILT_IN, Member, NodeConfig
+from basestore.errors import ConfigurationError
+from basestore.repair.rule import Rule
+from basestore.topology.entries import (
     AddMember,
     CreateBucket,
     DropBucket,
     SetMember,
     SetSetting,
 )
-from basestore.config import BUILT_IN, Member, NodeConfig
-from basestore.errors import ConfigurationError
-from basestore.repair.rule import Rule
+from basestore.topology.founding import cluster_of, differing, found, in_force, voters_wanted
+from basestore.topology.topology import MemberEntry, Standing, Topology
 from tests.worlds.topologies import FWW, LWW, NO_OPTIONS, Log, cluster, founded
 
 SHAPES = [

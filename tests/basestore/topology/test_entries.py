@@ -1,5 +1,5 @@
 """Entries as they stand in the log, and what is wrong with a change by itself. Covers
-`cluster/topology_entries.py`."""
+`topology/entries.py`."""
 
 from typing import Any
 
@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from basestore.cluster.seats import Seats, Stage
-from basestore.cluster.topology_entries import (
+from basestore.config import NUMBER_MAX, BucketOptions
+from basestore.topology.entries import (
     ENTRY_BYTES_MAX,
     ID_MAX,
     KINDS,
@@ -32,7 +33,6 @@ from basestore.cluster.topology_entries import (
     options_list,
     options_of,
 )
-from basestore.config import NUMBER_MAX, BucketOptions
 from tests.worlds.topologies import FWW, LWW, NO_OPTIONS
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

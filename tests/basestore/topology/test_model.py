@@ -1,5 +1,5 @@
 """A topology against a dumb model of it, and its form: replayed from any snapshot it is the same. Covers
-`cluster/topology.py`."""
+`topology/topology.py`."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from basestore.cluster import topology as module
-from basestore.cluster.founding import found
 from basestore.cluster.seats import Seats, Stage
-from basestore.cluster.topology import Bucket, MemberEntry, Outcome, Standing, Topology, later_label
-from basestore.cluster.topology_entries import (
+from basestore.repair.rule import Rule
+from basestore.topology import topology as module
+from basestore.topology.entries import (
     UNNAMED,
     AddMember,
     Change,
@@ -27,7 +26,8 @@ from basestore.cluster.topology_entries import (
     SetSetting,
     UnsetSetting,
 )
-from basestore.repair.rule import Rule
+from basestore.topology.founding import found
+from basestore.topology.topology import Bucket, MemberEntry, Outcome, Standing, Topology, later_label
 from tests.worlds.topologies import FWW, LWW, NO_OPTIONS, Log, cluster, entry, founded
 
 OUTCOMES, BUCKETS = 8, 6  # at most, in these tests

@@ -1,24 +1,14 @@
-"""A topology is what entries make of it. Covers `cluster/topology.py`, and steps in `cluster/seats.py`."""
+"""A topology is what entries make of it. Covers `topology/topology.py`, and steps in `cluster/seats.py`."""
 
 from dataclasses import replace
 
 import cbor2
 import pytest
 
-from basestore.cluster.founding import found
 from basestore.cluster.seats import Seats, Stage
-from basestore.cluster.topology import (
-    BUCKETS_MAX,
-    DROPPED_MAX,
-    OUTCOMES_MAX,
-    Dropped,
-    MemberEntry,
-    Outcome,
-    Standing,
-    Topology,
-    later_label,
-)
-from basestore.cluster.topology_entries import (
+from basestore.config import MEMBERS_MAX, NUMBER_MAX, BucketOptions
+from basestore.repair.rule import Rule
+from basestore.topology.entries import (
     SETTINGS_BYTES_MAX,
     AddMember,
     Change,
@@ -32,8 +22,18 @@ from basestore.cluster.topology_entries import (
     UnknownEntry,
     UnsetSetting,
 )
-from basestore.config import MEMBERS_MAX, NUMBER_MAX, BucketOptions
-from basestore.repair.rule import Rule
+from basestore.topology.founding import found
+from basestore.topology.topology import (
+    BUCKETS_MAX,
+    DROPPED_MAX,
+    OUTCOMES_MAX,
+    Dropped,
+    MemberEntry,
+    Outcome,
+    Standing,
+    Topology,
+    later_label,
+)
 from tests.worlds.topologies import FWW, LWW, NO_OPTIONS, Log, cluster, entry, founded
 
 CARTS = CreateBucket("carts", LWW, NO_OPTIONS)

@@ -11,8 +11,8 @@ was, and the entries that are raft's own, are for whoever shows the list. Decide
 from typing import Final
 
 from basestore.cluster.seats import Seats, Stage
-from basestore.cluster.topology import Outcome, Topology
-from basestore.cluster.topology_entries import (
+from basestore.config import REPLICATION_MAX, UNNUMBERED, BucketOptions
+from basestore.topology.entries import (
     STORE_BYTES,
     AddMember,
     Change,
@@ -29,7 +29,7 @@ from basestore.cluster.topology_entries import (
     decode_entry,
     options_list,
 )
-from basestore.config import REPLICATION_MAX, UNNUMBERED, BucketOptions
+from basestore.topology.topology import Outcome, Topology
 
 SHOWN_MAX: Final = 3
 TEXT_CHARACTERS_MAX: Final = 64
