@@ -291,23 +291,11 @@ class OutcomeUnknown(RequestFailed):
 
 
 class NoLeader(RequestFailed):
-    """No majority of the metadata group's voters is reached, so what the cluster is can neither be changed
-    nor read by a leader's word. Nothing was changed. Data are served all the same."""
+    """No majority of the metadata group's voters is reached, or it is not complete yet: so what the cluster
+    is can neither be changed nor read by a leader's word. Nothing was changed. Data are served all the
+    same."""
 
     code = 12
-
-    def __init__(self, what: str) -> None:
-        super().__init__(
-            f"nobody leads the metadata group, for no majority of its voters is reached, so {what}; data are "
-            f"served all the same. See `basestore topology --mode stale`, start the voters that are missing, "
-            f"and try again"
-        )
-
-    @classmethod
-    def rebuild(cls, text: str, identity: Identity | None, details: list[str]) -> RequestFailed:
-        error = cls("")
-        error.args = (text,)
-        return error
 
 
 class ChangeUnknown(RequestFailed):

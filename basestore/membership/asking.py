@@ -116,7 +116,7 @@ class Asking:
         for number, read in list(self._reads.items()):
             if now.monotonic >= read.deadline_s:
                 del self._reads[number]
-                read.end(NoLeader("nothing can be read by its word"), now)
+                read.end(self._no_leader("nothing can be read by its word"), now)
             elif read.at < 0 and now.monotonic - read.said_s >= SAY_AGAIN_S:
                 self._ask(number, read, now)
 
@@ -148,17 +148,31 @@ class Asking:
 
     def _given_up(self, change: _Change) -> RequestFailed:
         if change.said_s < 0:
-            return NoLeader("nothing was changed")
+            return self._no_leader("nothing was changed")
         return ChangeUnknown(
             "timeout: whether the change was decided is not known here, and it may be yet. See `basestore "
             "topology history`; to ask for it again under the same identity is safe"
         )
 
+    def _no_leader(self, so: str) -> NoLeader:
+        topology = self._group.topology
+        if topology is None or not topology.founded:
+            return NoLeader(
+                f"the metadata group is not complete yet, for not all members were heard since the cluster "
+                f"was made, or upgraded, so {so}; data are served all the same. See `basestore status`, "
+                f"start the members that are missing, and try again"
+            )
+        return NoLeader(
+            f"nobody leads the metadata group, for no majority of its voters is reached, so {so}; data are "
+            f"served all the same. See `basestore topology --mode stale`, start the voters that are missing, "
+            f"and try again"
+        )
+
     # --- to the leader ---------------------------------------------------------------------------
 
     def _say(self, identity: int, change: _Change, now: Instant) -> None:
-        leader = self._leader.member(now)
-        if leader is None:
+        leader, topology = self._leader.member(now), self._group.topology
+        if leader is None or topology is None or not topology.founded:
             return
         if leader == self._peers.me:
             if self._propose(identity, change.entry):

@@ -33,6 +33,7 @@ from basestore.topology.founding import found, voters_wanted
 from basestore.topology.topology import Topology
 
 UPKEEP_S: Final = 1.0
+FOUNDING_S: Final = 0.1  # until the group is complete
 REPLACED_S: Final = 600.0
 
 
@@ -52,7 +53,9 @@ class Leading:
     def tick(self, now: Instant) -> None:
         if not self._following.spoken or now.monotonic < self._due_s:
             return
-        self._due_s = now.monotonic + UPKEEP_S
+        topology = self._group.topology
+        founded = topology is not None and topology.founded
+        self._due_s = now.monotonic + (UPKEEP_S if founded else FOUNDING_S)
         if not self._group.group:
             self._consider_founding(now)
         for peer in self._peers.others:

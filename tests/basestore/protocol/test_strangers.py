@@ -43,6 +43,7 @@ from basestore.protocol.groups import (
 from basestore.protocol.handshake import Goodbye
 from basestore.protocol.heartbeats import Confirmed, Ping, Pong, Remembered, StoreClaim
 from basestore.protocol.limits import ProtocolError
+from basestore.protocol.membership import ChangeTopology, ReadHistory, ReadTopology
 from basestore.protocol.operator import (
     Counters,
     Explain,
@@ -247,7 +248,7 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
 
 
 # The requests of clients have the numbers from 10 on, their answers those from 20 on.
-OTHERS = (WriteMany, GetMany, FinishUpgrade)
+OTHERS = (WriteMany, GetMany, FinishUpgrade, ReadTopology, ReadHistory, ChangeTopology)
 FROM_CLIENTS = [kind for kind in SAID if 10 <= NUMBERS[kind] < 20 or kind in OTHERS]
 FROM_PEERS = [kind for kind in SAID if kind not in FROM_CLIENTS]
 
