@@ -327,8 +327,8 @@ def _wrong_member(address: str | None, zone: str | None, weight: int | None, sto
         return "the address of a member is host:port, as in 10.0.0.7:7400: correct it"
     if zone is not None and (len(zone.encode(errors="replace")) > NAME_BYTES_MAX or not prints(zone)):
         return f"a zone has at most {NAME_BYTES_MAX} bytes that print: choose another"
-    if weight is not None and not 1 <= weight <= WEIGHT_MAX:
-        return f"the weight of a member lies between 1 and {WEIGHT_MAX}: correct it"
+    if weight is not None and not 0 <= weight <= WEIGHT_MAX:
+        return f"the weight of a member lies between 0, to be given nothing, and {WEIGHT_MAX}: correct it"
     if store is not None and len(store) not in (0, STORE_BYTES):
         return f"the id of a store has {STORE_BYTES} bytes"
     return ""

@@ -20,6 +20,7 @@ from basestore.repair.rule import Rule
 from basestore.topology.topology import LABEL_START, Bucket, MemberEntry, Standing, Topology
 
 VOTERS_MAX: Final = 5
+DIFFERENCES_SHOWN: Final = 10
 
 
 def found(cluster: ClusterConfig) -> Topology:
@@ -61,8 +62,8 @@ def in_force(config: NodeConfig, topology: Topology | None) -> NodeConfig:
 
 
 def differing(cluster: ClusterConfig, topology: Topology) -> list[str]:
-    """In what the members and buckets of a configuration file are others, in words. Addresses aside: each
-    member tells its own."""
+    """In what the members and buckets of a configuration file are others, in words, the first ten. Addresses
+    aside: each member tells its own."""
     ours = {member.number: member for member in cluster.members}
     theirs = {each.number: each for each in topology.members}
     found = []
@@ -80,7 +81,9 @@ def differing(cluster: ClusterConfig, topology: Topology) -> list[str]:
                 f"member {number} is {mine.name}, zone {mine.zone!r}, in the file; and in the cluster's log "
                 f"{other.name}, zone {other.zone!r}"
             )
-    return found + _differing_buckets({**BUILT_IN, **cluster.buckets}, topology)
+    found += _differing_buckets({**BUILT_IN, **cluster.buckets}, topology)
+    more = len(found) - DIFFERENCES_SHOWN
+    return found[:DIFFERENCES_SHOWN] + ([f"and {more} more"] if more > 0 else [])
 
 
 def _differing_buckets(rules: Mapping[str, Rule], topology: Topology) -> list[str]:

@@ -161,6 +161,13 @@ def test_in_what_a_file_is_otherwise_is_said_in_words() -> None:
     assert "bucket 'new' is only in the cluster's log" in differing(config, log.topology)
 
 
+def test_of_many_differences_the_first_are_said_and_how_many_there_are() -> None:
+    said = differing(cluster(30), found(cluster(2)))
+    assert said[0] == "member 3, n3, is only in the file"
+    assert said[9:] == ["member 12, n12, is only in the file", "and 18 more"]
+    assert len(differing(cluster(12), found(cluster(2)))) == 10
+
+
 # --- who votes -----------------------------------------------------------------------------------------
 
 

@@ -187,7 +187,7 @@ def _few() -> Any:
 @given(st.data())
 def test_a_topology_is_what_the_model_says(data: st.DataObject) -> None:
     model, topology = Model(), found(CONFIG)
-    for index in range(1, data.draw(st.integers(1, 30)) + 1):
+    for index in range(1, data.draw(st.integers(1, 20)) + 1):
         change = data.draw(PLAIN | seat_rows(topology))
         identity = data.draw(st.sampled_from([UNNAMED, index, index, index, 3, 4]))
         topology = topology.apply(index, entry(change, identity))

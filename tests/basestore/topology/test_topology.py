@@ -27,6 +27,7 @@ from basestore.topology.topology import (
     BUCKETS_MAX,
     DROPPED_MAX,
     OUTCOMES_MAX,
+    Bucket,
     Dropped,
     MemberEntry,
     Outcome,
@@ -204,17 +205,28 @@ def test_why_a_bucket_is_not_dropped() -> None:
         assert "is built in, and cannot be dropped: delete its keys" in refused(log, DropBucket(name))
 
 
-def test_there_are_a_thousand_buckets_and_a_thousand_dropped_ones_at_most() -> None:
-    log = Log()
-    for number in range(BUCKETS_MAX - 2):
-        assert log.add(CreateBucket(f"b{number}", LWW, NO_OPTIONS)).error == ""
-    assert "no more are allowed: drop one first" in refused(log, CARTS)
-    for number in range(DROPPED_MAX):
-        assert log.add(DropBucket(f"b{number % (BUCKETS_MAX - 2)}")).error == ""
-        assert log.add(CreateBucket(f"b{number % (BUCKETS_MAX - 2)}", LWW, NO_OPTIONS)).error == ""
-    assert "are not purged on all members yet: see `basestore status`" in refused(log, DropBucket("b0"))
-    done(log, ForgetDropped([log.topology.dropped[0].number]))
-    done(log, DropBucket("b0"))
+def test_there_are_a_thousand_buckets_at_most() -> None:
+    topology = founded()
+    many = {f"b{n}": Bucket(n, f"b{n}", Rule.LAST_WRITE_WINS, later_label(n)) for n in range(3, BUCKETS_MAX)}
+    log = Log(replace(topology, buckets={**topology.buckets, **many}, last_bucket=BUCKETS_MAX - 1))
+    done(log, CARTS)
+    assert len(log.topology.buckets) == BUCKETS_MAX
+    error = refused(log, CreateBucket("one more", LWW, NO_OPTIONS))
+    assert error == "there are 1000 buckets, and no more are allowed: drop one first"
+    done(log, DropBucket("b3"))
+    done(log, CreateBucket("one more", LWW, NO_OPTIONS))
+
+
+def test_a_thousand_dropped_buckets_at_most_wait_to_be_purged() -> None:
+    many = tuple(Dropped(n, later_label(n), 1, f"b{n}") for n in range(3, DROPPED_MAX + 2))
+    log = Log(replace(founded(), dropped=many, last_bucket=DROPPED_MAX + 1))
+    for name in ("a", "b"):
+        done(log, CreateBucket(name, LWW, NO_OPTIONS))
+    done(log, DropBucket("a"))
+    assert len(log.topology.dropped) == DROPPED_MAX
+    assert "are not purged on all members yet: see `basestore status`" in refused(log, DropBucket("b"))
+    done(log, ForgetDropped([3]))
+    done(log, DropBucket("b"))
 
 
 # --- settings ----------------------------------------------------------------------------------------
@@ -277,9 +289,9 @@ def test_why_a_member_is_not_added() -> None:
 
 
 def test_there_are_a_thousand_members_at_most() -> None:
-    log = Log()
-    for number in range(4, MEMBERS_MAX + 1):
-        log.append(entry(joining(f"n{number}", f"h{number}:1")))
+    many = tuple(MemberEntry(n, f"n{n}", f"h{n}:1") for n in range(1, MEMBERS_MAX))
+    log = Log(replace(founded(), members=many))
+    assert done(log, joining("n1000", "h1000:1")).number == MEMBERS_MAX
     assert "no more are allowed: remove one first" in refused(log, joining("one-more", "h:1"))
     done(log, SetMember(MEMBERS_MAX, standing="left"))
     done(log, joining("one-more", "h:1"))
