@@ -58,6 +58,7 @@ from basestore.membership.group_log import open_log
 from basestore.membership.heartbeats import Heartbeats
 from basestore.membership.introductions import Introductions
 from basestore.membership.membership import Membership
+from basestore.membership.topology_requests import TopologyRequests
 from basestore.metrics import Metrics
 from basestore.observe import status
 from basestore.observe.inspect import Inspector, answer_inspect
@@ -162,7 +163,8 @@ class Node:
         )  # fmt: skip
         self.context.load.door, self.context.load.retry_ms = intake.door, lambda: intake.windows.retry_ms
         self.rest = Rest(self.operations, self.group_commit, self.scheduler, delivery, late, intake)
-        self._own_requests = NodeRequests(self.context, self.report, self.recovery, hints, delivery, late)
+        own = NodeRequests(self.context, self.report, self.recovery, hints, delivery, late)
+        self._own_requests = {**own.handlers, **TopologyRequests(self.context, self.membership).handlers}
 
     def _begin_handoff(self, buckets: Buckets, placement: Placement, now: Instant) -> None:
         commit, open_ms = self.group_commit, self.config.cluster.open_ms
@@ -218,8 +220,8 @@ class Node:
                 self.turn.add(outbox, message)
             elif kind in REQUESTS:
                 receive(self.context, outbox, message, now)
-            elif kind in self._own_requests.handlers:
-                self._own_requests.handlers[kind](outbox, message, now)
+            elif kind in self._own_requests:
+                self._own_requests[kind](outbox, message, now)
             else:
                 return message
         return None

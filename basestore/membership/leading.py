@@ -49,6 +49,7 @@ class Leading:
         self._due_s = now.monotonic
         self._heard_s: dict[int, float] = {}  # by number
         self._opened_s = now.monotonic
+        self.learners: frozenset[Voter] = frozenset()
 
     def tick(self, now: Instant) -> None:
         if not self._following.spoken or now.monotonic < self._due_s:
@@ -93,7 +94,8 @@ class Leading:
         target = {
             voter for number in wanted for voter in (self._voter_of(number, raft),) if voter is not None
         }
-        raft.feed(target - raft.voters, now.monotonic)
+        self.learners = frozenset(target - raft.voters)
+        raft.feed(self.learners, now.monotonic)
         if self._change(raft, target, len(wanted), now) or topology.founded or set(wanted) != voting:
             return
         raft.propose(encode_entry(Suggestion(Founded(), UNNAMED, self._group.me.number, now.wall_ms)))

@@ -16,6 +16,7 @@ from basestore.cluster.feature_level import FeatureLevel
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.peers import Peers
 from basestore.config import NodeConfig
+from basestore.consensus.voters import Voter
 from basestore.instant import Instant
 from basestore.membership.asking import Asking
 from basestore.membership.following import Following
@@ -54,6 +55,11 @@ class Membership:
     def known(self) -> tuple[int, Topology | None]:
         """The cluster's feature level, and the topology in use, if there is one."""
         return self._feature_level.level, self.group.topology
+
+    @property
+    def learners(self) -> frozenset[Voter]:
+        """Stores that this node, as the leader, feeds the log, for they are to be voters."""
+        return self._leading.learners
 
     def tick(self, now: Instant) -> None:
         self.group.tick(now)

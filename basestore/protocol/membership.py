@@ -96,3 +96,91 @@ class ReadAt(NamedTuple):
 
     id: int
     at: int
+
+
+# --- what clients ask ------------------------------------------------------------------------------
+
+STALE: Final = 0  # modes of a read: by what the node has
+DEFAULT: Final = 1  # by the leader's word, while its lease holds
+CONSISTENT: Final = 2  # by the leader's word, once it is sure that it leads
+
+
+@message(91, since=10, unchecked=ANSWERED)
+class ReadTopology(NamedTuple):
+    """What is the cluster? `mode`: STALE, DEFAULT or CONSISTENT."""
+
+    id: int
+    mode: int
+    timeout_ms: int
+
+
+@message(92, since=10)
+class TopologyTold(NamedTuple):
+    """The answer. `topology`: as `Topology.encode` has it, empty while there is none; `group`: that decides
+    it. `leader`: the number of the member that leads it, -1 if none is heard of, `heard_ms` how long ago it
+    was, -1: never. `voters` and `learners`: numbers of members, as this node's log has them. `epochs`:
+    members and the epochs that they have told, in turn."""
+
+    id: int
+    topology: bytes
+    group: bytes
+    leader: int
+    heard_ms: int
+    term: int
+    voters: list[int]
+    learners: list[int]
+    epochs: list[int]
+
+    def check(self) -> str:
+        return "tells members without their epochs" if len(self.epochs) % 2 else ""
+
+
+class HistoryRow(NamedTuple):
+    """An entry in words: which epoch it made, and when, by the clock of the member through which it came (0:
+    that is not said)."""
+
+    epoch: int
+    wall_ms: int
+    text: str
+
+
+@message(93, since=10, unchecked=ANSWERED)
+class ReadHistory(NamedTuple):
+    """What has become of the cluster, from the entry behind `after` on, at most so many; -1: the last ones.
+    By what this node has."""
+
+    id: int
+    after: int
+    limit: int
+    timeout_ms: int
+
+
+@message(94, since=10, unchecked=ANYTHING)
+class HistoryTold(NamedTuple):
+    """The answer. `first`: the first epoch of which anything is still known; `epoch`: the last."""
+
+    id: int
+    first: int
+    epoch: int
+    rows: list[HistoryRow]
+
+
+@message(95, since=10, unchecked=ANSWERED)
+class ChangeTopology(NamedTuple):
+    """Have this entry decided (`topology/entries.py`): by which member it came, and when, is not read, for
+    the node says so itself. Under the id of an earlier one it is that one."""
+
+    id: int
+    entry: bytes
+    timeout_ms: int
+
+
+@message(96, since=10, unchecked=ANYTHING)
+class TopologyChanged(NamedTuple):
+    """The answer, once it is decided: which epoch it made, why it has changed nothing (empty: it has), and
+    the number that it gave to a bucket or member, or -1."""
+
+    id: int
+    epoch: int
+    error: str
+    number: int

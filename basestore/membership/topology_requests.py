@@ -1,0 +1,148 @@
+"""Topology requests: what clients ask about the cluster itself, and how it is answered.
+
+    ReadTopology      in one of three modes (`asking.py`)
+    ReadHistory       what entries have said, in words, as far back as this node's log goes
+    ChangeTopology    an entry is decided, and the answer says what has become of it
+
+Bad requests are refused here; whether a change makes sense is decided with it.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
+
+from basestore.cluster.outbox import Outbox, weight
+from basestore.consensus.log import Kind
+from basestore.consensus.voters import decode_voters
+from basestore.coordinator.context import Context, refuse
+from basestore.errors import InvalidRequest, RequestFailed
+from basestore.instant import Instant
+from basestore.membership.membership import Membership
+from basestore.protocol.membership import (
+    CONSISTENT,
+    DEFAULT,
+    STALE,
+    ChangeTopology,
+    HistoryRow,
+    HistoryTold,
+    ReadHistory,
+    ReadTopology,
+    TopologyChanged,
+    TopologyTold,
+)
+from basestore.topology.entries import ENTRY_BYTES_MAX, UNNAMED, decode_entry, encode_entry
+from basestore.topology.history import describe
+from basestore.topology.topology import Outcome, Topology
+
+ROWS_MAX: Final = 1000
+
+
+class TopologyRequests:
+    """Of one node. `handlers`: by the class of what is asked."""
+
+    def __init__(self, context: Context, membership: Membership) -> None:
+        self._context, self._membership = context, membership
+        self.handlers: Mapping[type, Callable[[Outbox, Any, Instant], None]] = {
+            ReadTopology: self._refusing(self._read),
+            ReadHistory: self._refusing(self._read_history),
+            ChangeTopology: self._refusing(self._change),
+        }
+
+    def _refusing(
+        self, begin: Callable[[Outbox, Any, Instant], None]
+    ) -> Callable[[Outbox, Any, Instant], None]:
+        def call(outbox: Outbox, request: Any, now: Instant) -> None:
+            try:
+                if not 0 < request.timeout_ms <= self._context.timeout_ms_max:
+                    raise InvalidRequest(
+                        f"a timeout of {request.timeout_ms} ms; it must lie between 1 ms and "
+                        f"{self._context.timeout_ms_max} ms: ask for less"
+                    )
+                begin(outbox, request, now)
+            except (InvalidRequest, RequestFailed) as error:
+                refuse(self._context, outbox, request.id, error)
+
+        return call
+
+    # --- reads -----------------------------------------------------------------------------------
+
+    def _read(self, outbox: Outbox, request: ReadTopology, now: Instant) -> None:
+        if request.mode == STALE:
+            self._tell(outbox, request.id, None, now)
+        elif request.mode in (DEFAULT, CONSISTENT):
+            end = partial(self._tell, outbox, request.id)
+            self._membership.asking.read(request.timeout_ms / 1e3, end, now, lease=request.mode == DEFAULT)
+        else:
+            raise InvalidRequest("there is no such mode; read in mode default, consistent or stale")
+
+    def _tell(self, outbox: Outbox, request: int, error: RequestFailed | None, now: Instant) -> None:
+        if error is not None:
+            refuse(self._context, outbox, request, error)
+            return
+        membership, peers = self._membership, self._context.peers
+        group, told, leader = membership.group, membership.following.told, membership.leader
+        raft, number = group.raft, leader.number(now)
+        voters = sorted(voter.number for voter in raft.voters) if raft is not None else []
+        learners = sorted({voter.number for voter in membership.learners} - set(voters))
+        epochs = [peers.number_of[peers.me], group.epoch]
+        for member, at in sorted(told.items()):
+            epochs += (peers.number_of[member], at.epoch)
+        answer = TopologyTold(
+            request, group.topology.encode() if group.topology is not None else b"", group.group,
+            -1 if number is None else number, leader.heard_ms(now), raft.term if raft is not None else 0,
+            voters, learners, epochs,
+        )  # fmt: skip
+        outbox.put(answer, weight(answer))
+
+    def _read_history(self, outbox: Outbox, request: ReadHistory, now: Instant) -> None:
+        if not 0 < request.limit <= ROWS_MAX or request.after < -1:
+            raise InvalidRequest(f"ask for 1 to {ROWS_MAX} entries of the history, behind an epoch")
+        raft, topology = self._membership.group.raft, self._membership.group.topology
+        if raft is None or topology is None:
+            outbox.put(HistoryTold(request.id, 0, -1, []))
+            return
+        base = raft.log.base.last
+        last = topology.epoch
+        after = max(base, last - request.limit if request.after < 0 else request.after)
+        before, rows = Topology.decode(raft.log.base.state), list[HistoryRow]()
+        for index in range(base + 1, min(last, after + request.limit) + 1):
+            entry = raft.log.entry(index)
+            if entry.kind is not Kind.DATA:
+                text, wall_ms = _of_raft(entry.kind, entry.data), 0
+                following = before.pass_by(index)
+            else:
+                text, wall_ms = describe(entry.data, before, index), decode_entry(entry.data).wall_ms
+                following = before.apply(index, entry.data)
+            before = following
+            if index > after:
+                rows.append(HistoryRow(index, wall_ms, text))
+        answer = HistoryTold(request.id, base + 1, last, rows)
+        outbox.put(answer, weight(answer))
+
+    # --- changes ---------------------------------------------------------------------------------
+
+    def _change(self, outbox: Outbox, request: ChangeTopology, now: Instant) -> None:
+        try:
+            said = decode_entry(request.entry)
+        except ValueError as error:
+            raise InvalidRequest(f"the change cannot be read: {error}") from None
+        if said.id == UNNAMED or len(request.entry) > ENTRY_BYTES_MAX:
+            raise InvalidRequest(
+                "a change needs an id that its sender has drawn, and is to be no longer than a node takes"
+            )
+        entry = encode_entry(said._replace(by=self._membership.group.me.number, wall_ms=now.wall_ms))
+
+        def end(became: Outcome | RequestFailed, now: Instant) -> None:
+            if isinstance(became, Outcome):
+                outbox.put(TopologyChanged(request.id, became.epoch, became.error, became.number))
+            else:
+                refuse(self._context, outbox, request.id, became)
+
+        self._membership.asking.change(entry, request.timeout_ms / 1e3, end, now)
+
+
+def _of_raft(kind: Kind, data: bytes) -> str:
+    if kind is Kind.EMPTY:
+        return "another leader was elected"
+    numbers = ", ".join(str(voter.number) for voter in sorted(decode_voters(data)))
+    return f"the voters are members {numbers}"
