@@ -19,7 +19,7 @@ TESTS = Path(__file__).parent
 LONGEST = (
     "simulation/test_worlds.py",
     "cluster/test_healing.py",
-    "basestore/cli/test_converged.py",
+    "basestore/cli/cluster/test_converged.py",
     "test_style.py",
     "simulation/test_models.py",
     "cluster/test_lost_stores.py",
@@ -30,7 +30,7 @@ LONGEST = (
     "cluster/test_demo.py",
     "cluster/test_interval_durability.py",
     "cluster/test_namespaces.py",
-    "basestore/cli/test_up.py",
+    "basestore/cli/running/test_up.py",
     "benchmarks/test_handoff_benchmark.py",
     "benchmarks/test_repair_benchmark.py",
 )

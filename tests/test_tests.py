@@ -50,6 +50,9 @@ def test_tests_of_a_room_live_in_the_folder_of_its_name() -> None:
     files = {path.stem for path in (ROOT / "basestore").glob("*.py")}
     tested = {path.parent.name for path in (TESTS / "basestore").glob("*/test_*.py")}
     assert tested == rooms - {"repair"}
+    inner = {path.parent.relative_to(ROOT) for path in (ROOT / "basestore").glob("*/*/__init__.py")}
+    tested_inner = {path.parent.relative_to(TESTS) for path in (TESTS / "basestore").glob("*/*/test_*.py")}
+    assert tested_inner == inner
     assert {path.stem.removeprefix("test_") for path in (TESTS / "basestore").glob("test_*.py")} <= files
     assert {path.stem.removeprefix("test_") for path in (TESTS / "repair").glob("test_*.py")} <= {
         path.stem for path in (ROOT / "repair").glob("*.py")

@@ -1,5 +1,10 @@
 """The command line: the command `basestore`, and which module each of its subcommands is in.
 
+    data       what is done with keys and values
+    cluster    what a cluster that runs shows of itself, and is asked to do
+    running    what runs nodes
+    .          what all of them share: options, exits, how a cluster is reached, text, streams
+
 A command's module is loaded when the command is used, and what it needs when it runs: a single request
 imports neither Trio nor anyio. Data goes to stdout, all else to stderr. What becomes of a command is its exit
 code (`exits.py`). Decides nothing about data: it calls `client`, or runs nodes, and shows what they say.
@@ -21,21 +26,21 @@ import basestore
 from basestore.cli import exits, options, streams
 
 _COMMANDS = {
-    "set": "requests",
-    "get": "requests",
-    "delete": "requests",
-    "scan": "requests",
-    "import": "importing",
-    "status": "status",
-    "top": "top",
-    "explain": "explain",
-    "hints": "hints",
-    "converged": "converged",
-    "repair": "repair",
-    "upgrade": "upgrade",
-    "serve": "serving",
-    "up": "up",
-    "demo": "demo",
+    "set": "data.requests",
+    "get": "data.requests",
+    "delete": "data.requests",
+    "scan": "data.requests",
+    "import": "data.importing",
+    "status": "cluster.status",
+    "top": "cluster.top",
+    "explain": "cluster.explain",
+    "hints": "cluster.hints",
+    "converged": "cluster.converged",
+    "repair": "cluster.repair",
+    "upgrade": "cluster.upgrade",
+    "serve": "running.serving",
+    "up": "running.up",
+    "demo": "running.demo",
     "completion": "completion",
 }
 

@@ -1,6 +1,7 @@
 """The command line against a cluster in good health: what it prints, and how it ends.
 
-Covers `cli/requests.py`, `options.py`, `exits.py`, `status.py` and `completion.py`.
+Covers `cli/data/requests.py` and `cli/cluster/status.py`, and of the root of `cli` `options.py`, `exits.py`,
+`stores.py` and `completion.py`.
 """
 
 import json

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from basestore.cli.explain import in_words
+from basestore.cli.cluster.explain import in_words
 from basestore.consistency import Level
 from basestore.errors import ConnectionLost, InvalidRequest
 from basestore.protocol.limits import ProtocolError

@@ -9,9 +9,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from basestore.cli.board import Sample, View, board
-from basestore.cli.explain import in_words
-from basestore.cli.status import row
+from basestore.cli.cluster.board import Sample, View, board
+from basestore.cli.cluster.explain import in_words
+from basestore.cli.cluster.status import row
 from basestore.consistency import Level
 from basestore.intake.figures import NOTES, Lately
 from basestore.observe.prometheus import Exposition

@@ -2,7 +2,7 @@
 
 import pytest
 
-from basestore.cli.hints import rows
+from basestore.cli.cluster.hints import rows
 from basestore.consistency import Level
 from basestore.errors import ConnectionLost
 from basestore.protocol.operator import HintPiles, HintsOf, PileRow, Replay

@@ -5,7 +5,7 @@ Covers `Missing` in `results/loss.py`, and what a checkpoint notes for it.
 
 import pytest
 
-from basestore.cli.checkpoint import Progress
+from basestore.cli.data.checkpoint import Progress
 from basestore.consistency import Level
 from basestore.results.receipts import Receipt
 from tests.worlds.following import loss_accepted, missing

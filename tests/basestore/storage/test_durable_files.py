@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from basestore.cli.checkpoint import Checkpoint, Progress
+from basestore.cli.data.checkpoint import Checkpoint, Progress
 from basestore.server.local_cluster import prepare_cluster
 from basestore.storage import rocks_salvage
 from basestore.storage.durable_files import SECTOR_BYTES, overwrite_file, replace_file, sync_path

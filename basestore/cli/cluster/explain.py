@@ -11,7 +11,7 @@ import click
 
 from basestore.cli import exits, text
 from basestore.cli.options import Target, command, data, share
-from basestore.cli.requests import open_store
+from basestore.cli.stores import open_store
 from basestore.intake.brownout import left_out_at
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """`--retry`: a command asks a node again that has refused it as overloaded, and not without it.
 
-Covers `cli/requests.py`.
+Covers `cli/data/requests.py`.
 """
 
 from collections.abc import Callable

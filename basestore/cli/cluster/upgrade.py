@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from basestore.cli import exits
+from basestore.cli.cluster.status import held_back
 from basestore.cli.options import Group, Target, share
-from basestore.cli.requests import open_store
-from basestore.cli.status import held_back
+from basestore.cli.stores import open_store
 
 if TYPE_CHECKING:
     from basestore.results.nodes import NodeState

@@ -1,7 +1,7 @@
 """How an import asks again for what was refused as overloaded: in time, in order, not for ever, and with a
 checkpoint that is right all along.
 
-Covers `cli/pacing.py`, and what `cli/importing.py` makes of it.
+Covers `cli/data/pacing.py`, and what `cli/data/importing.py` makes of it.
 """
 
 import io
@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from basestore.cli import exits, importing, pacing
-from basestore.cli.checkpoint import Checkpoint, Failed, Progress, identity
-from basestore.cli.pacing import PATIENCE_S, Pace, Round
-from basestore.cli.rows import START, Position, Row, read_ndjson
+from basestore.cli import exits
+from basestore.cli.data import importing, pacing
+from basestore.cli.data.checkpoint import Checkpoint, Failed, Progress, identity
+from basestore.cli.data.pacing import PATIENCE_S, Pace, Round
+from basestore.cli.data.rows import START, Position, Row, read_ndjson
 from basestore.consistency import Level, Outcome
 from basestore.errors import Overloaded, Unreachable, WriteTimeout
 from basestore.intake.limits import SECOND_NS, BucketLimits

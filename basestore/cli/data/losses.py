@@ -32,7 +32,7 @@ def wait_for_moment(store: "SyncStore", now_ms: int) -> None:
 
 def say_missing(missing: "Sequence[Obstacle]") -> None:
     """Why the counts of an import no longer hold, and what to do."""
-    from basestore.cli.converged import obstacle_line
+    from basestore.cli.cluster.converged import obstacle_line
 
     recovering = all(obstacle.kind == "recovering" for obstacle in missing)
     if recovering:

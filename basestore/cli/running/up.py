@@ -13,12 +13,12 @@ import click
 
 from basestore.cli import exits
 from basestore.cli.options import command
-from basestore.cli.serving import raise_expected
+from basestore.cli.running.serving import raise_expected
 
 if TYPE_CHECKING:
     import trio
 
-    from basestore.cli.children import Child
+    from basestore.cli.running.children import Child
     from basestore.config import Durability
 
 PORT_DEFAULT = 7400
@@ -69,7 +69,7 @@ def up_command(
     """
     import trio
 
-    from basestore.cli.children import Child
+    from basestore.cli.running.children import Child
     from basestore.server import local_cluster
 
     if port is None and not local_cluster.config_path(directory, "n1").exists():
@@ -135,7 +135,7 @@ def _end_of(child: "Child") -> str:
 
 
 async def _announce_ready(children: "Sequence[Child]") -> None:
-    from basestore.cli.children import wait_linked
+    from basestore.cli.running.children import wait_linked
 
     await wait_linked(children)
     exits.announce("ready")

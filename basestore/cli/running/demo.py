@@ -20,13 +20,13 @@ import click
 
 from basestore.cli import exits, text
 from basestore.cli.options import command
-from basestore.cli.serving import first_of, raise_expected
+from basestore.cli.running.serving import first_of, raise_expected
 from basestore.consistency import Level
 
 if TYPE_CHECKING:
     import trio
 
-    from basestore.cli.children import Child
+    from basestore.cli.running.children import Child
     from basestore.client.store import Store
     from basestore.errors import BasestoreError
     from basestore.results.nodes import NodeState
@@ -175,7 +175,7 @@ class _Acts:
         self._happened.append((name, summary, f"{time.monotonic() - began:.1f} s"))
 
     async def _start(self, nursery: "trio.Nursery") -> str:
-        from basestore.cli.children import Child, wait_linked
+        from basestore.cli.running.children import Child, wait_linked
         from basestore.server.local_cluster import config_path, prepare_cluster
 
         def tell(name: str, line: str) -> None:
@@ -273,7 +273,7 @@ class _Acts:
 
     async def _restart(self, nursery: "trio.Nursery") -> str:
         import basestore
-        from basestore.cli.children import wait_linked
+        from basestore.cli.running.children import wait_linked
 
         returning = self._children[2]
         began = time.monotonic()
@@ -311,7 +311,7 @@ class _Acts:
         """Until what a node says of itself meets a condition."""
         import trio
 
-        from basestore.cli.children import state_of
+        from basestore.cli.running.children import state_of
 
         while True:
             state = await state_of(self._children[index].endpoint)

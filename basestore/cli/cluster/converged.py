@@ -12,7 +12,7 @@ import click
 
 from basestore.cli import exits, text
 from basestore.cli.options import Target, command, data, share
-from basestore.cli.requests import open_store
+from basestore.cli.stores import open_store
 
 if TYPE_CHECKING:
     from basestore.results.cluster_view import Obstacle

@@ -15,7 +15,7 @@ import click
 
 from basestore.cli import exits, text
 from basestore.cli.options import Target, command, share
-from basestore.cli.requests import open_store, with_file
+from basestore.cli.stores import open_store, with_file
 
 if TYPE_CHECKING:
     from basestore.results.hints import HintPile, NodeHints

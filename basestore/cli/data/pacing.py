@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from basestore.cli.rows import Row
+from basestore.cli.data.rows import Row
 from basestore.client.calls import chance
 from basestore.client.retrying import pause_of
 from basestore.consistency import Level

@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from basestore.cli import exits
-from basestore.cli import status as command
-from basestore.cli.status import row
+from basestore.cli.cluster import status as command
+from basestore.cli.cluster.status import row
 from basestore.results.nodes import NodeState
 
 

@@ -1,6 +1,6 @@
 """`basestore import`: what files may hold, what is counted, and how an import goes on.
 
-Covers `cli/importing.py`, `rows.py` and `checkpoint.py`.
+Covers `cli/data/importing.py`, `rows.py` and `checkpoint.py`.
 """
 
 import base64
@@ -16,8 +16,8 @@ import pytest
 
 import basestore
 import basestore.sync
-from basestore.cli.checkpoint import Checkpoint, Failed, Progress, identity
-from basestore.cli.rows import START, Columns, Malformed, Position, Row, read_csv, read_ndjson
+from basestore.cli.data.checkpoint import Checkpoint, Failed, Progress, identity
+from basestore.cli.data.rows import START, Columns, Malformed, Position, Row, read_csv, read_ndjson
 from tests.worlds.door import door
 from tests.worlds.patience import eventually
 from tests.worlds.shell import COMMAND, Cluster, Finished, cluster, invoke, running
@@ -198,7 +198,7 @@ def test_reading_goes_on_from_every_place_that_it_came_by() -> None:
 
 
 def test_a_line_without_end_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("basestore.cli.rows.LINE_BYTES_MAX", 64)
+    monkeypatch.setattr("basestore.cli.data.rows.LINE_BYTES_MAX", 64)
     source = io.BytesIO(b'{"key":"a","value":1}\n' + b"x" * 1000 + b'\n{"key":"b","value":2}\n')
     first, long, last = read_ndjson(source)
     assert isinstance(first, Row)

@@ -1,6 +1,6 @@
 """`basestore up` and `basestore serve`: real processes that are killed, stopped and started again.
 
-Covers `cli/up.py`, `children.py` and `serving.py`.
+Covers `cli/running/up.py`, `children.py` and `serving.py`.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from basestore.cli.serving import raise_expected
+from basestore.cli.running.serving import raise_expected
 from basestore.errors import StorageError
 from tests.worlds.patience import eventually
 from tests.worlds.ports import free_ports

@@ -1,6 +1,6 @@
 """`basestore converged`, `repair` and what reads say of themselves, against a real cluster.
 
-Covers `cli/converged.py` and `cli/repair.py`.
+Covers `cli/cluster/converged.py` and `cli/cluster/repair.py`.
 """
 
 import os
@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import basestore
-from basestore.cli.converged import notable, obstacle_line
-from basestore.cli.hints import begun, decisions
-from basestore.cli.requests import receipt_line
+from basestore.cli.cluster.converged import notable, obstacle_line
+from basestore.cli.cluster.hints import begun, decisions
+from basestore.cli.data.requests import receipt_line
 from basestore.consistency import Outcome, ReplicaState
 from basestore.results.cluster_view import Obstacle
 from basestore.results.convergence import Convergence, PartitionProof

@@ -1,6 +1,6 @@
 """`basestore explain` and `basestore hints` against a real cluster, of which a node dies.
 
-Covers `cli/explain.py` and `cli/hints.py`.
+Covers `cli/cluster/explain.py` and `cli/cluster/hints.py`.
 """
 
 import os

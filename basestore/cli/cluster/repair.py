@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import click
 
 from basestore.cli import exits, text
-from basestore.cli.converged import obstacle_line
+from basestore.cli.cluster.converged import obstacle_line
 from basestore.cli.options import Target, command, share
-from basestore.cli.requests import open_store
+from basestore.cli.stores import open_store
 
 if TYPE_CHECKING:
     from basestore.results.loss import AcceptedLoss

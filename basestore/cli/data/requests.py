@@ -1,15 +1,13 @@
 """Requests: the commands set, get, delete and scan, one connection each, through the blocking client.
 
 Owns what they print: a value as it is, a receipt in words or as JSON, remarks on stderr. It tries nothing
-again unless --retry is given: whoever repeats a write later names its identity. `open_store` is how all other
-commands reach a cluster.
+again unless --retry is given: whoever repeats a write later names its identity.
 """
 
 import json
 import math
-import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -18,9 +16,9 @@ import click
 
 from basestore.cli import exits, streams, text
 from basestore.cli.options import Target, command, data, duration, share
+from basestore.cli.stores import open_store
 
 if TYPE_CHECKING:
-    from basestore.results.nodes import NodeState
     from basestore.results.receipts import Item, ReadResult, Receipt
     from basestore.sync import SyncStore
 
@@ -52,37 +50,13 @@ _SHARED = ("endpoint", "consistency", "bucket", "timeout", "output")
 
 
 @contextmanager
-def open_store(target: Target, *, bulk: bool = False) -> Iterator["SyncStore"]:
-    """A store on the target's cluster; `bulk`: nothing that is asked over it is urgent."""
-    from basestore import sync
-    from basestore.client.arguments import level_of
-
-    level = level_of(target.consistency)
-    timeout_s = target.patience_s
-    with sync.connect(target.endpoints or None, consistency=level, timeout=timeout_s, bulk=bulk) as store:
-        yield store
-
-
-def with_file(reason: str, name: str, states: "Sequence[NodeState]") -> str:
-    """Why a node does not answer; where it says to start it, with its own file, if that lies on this machine,
-    beside those of nodes that answer."""
-    from basestore.transport.endpoints import FILE
-
-    for state in states:
-        file = Path(state.facts.get("config", "")).parent / f"{name}.toml"
-        if file.is_absolute() and file.is_file():
-            return reason.replace(FILE, f"--config {shlex.quote(str(file))}")
-    return reason
-
-
-@contextmanager
 def _open(target: Target, session: Path | None, retry: bool) -> Iterator["SyncStore"]:
     """A store on the target's cluster, in the session of a file if one is named."""
     with open_store(target) as store:
         if session is None:
             yield store.retrying() if retry else store
         else:
-            from basestore.cli.sessions import open_session
+            from basestore.cli.data.sessions import open_session
 
             with open_session(store, session) as within:
                 yield within.retrying() if retry else within

@@ -1,6 +1,6 @@
 """`basestore upgrade finish`: what it says, and when it ends.
 
-Covers `cli/upgrade.py`. What nodes answer is written down here.
+Covers `cli/cluster/upgrade.py`. What nodes answer is written down here.
 """
 
 import json
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from basestore.cli import upgrade
-from basestore.cli.status import row
+from basestore.cli.cluster import upgrade
+from basestore.cli.cluster.status import row
 from basestore.results.nodes import NodeState, Upgrade
 
 HELD = {"wire": "8", "release wire": "8 to 10", "config": "/etc/n2.toml"}

@@ -19,14 +19,14 @@ import click
 
 from basestore.cli import exits, text
 from basestore.cli.options import Target, command, share, waiting
-from basestore.cli.requests import open_store
-from basestore.cli.serving import raise_expected
+from basestore.cli.running.serving import raise_expected
+from basestore.cli.stores import open_store
 
 if TYPE_CHECKING:
     import trio
     from rich.live import Live
 
-    from basestore.cli.board import Sample, View
+    from basestore.cli.cluster.board import Sample, View
     from basestore.results.nodes import NodeState
 
 ANSWER_S_MAX = 1.0
@@ -171,7 +171,7 @@ class _Top:
     async def _ask_all(self) -> "list[View]":
         import trio
 
-        from basestore.cli.board import View
+        from basestore.cli.cluster.board import View
 
         earlier = dict(self._samples)
         async with trio.open_nursery() as nursery:
@@ -197,7 +197,7 @@ class _Top:
         import trio
 
         import basestore
-        from basestore.cli.board import Sample
+        from basestore.cli.cluster.board import Sample
         from basestore.client.network_channel import channel_to
         from basestore.client.operator import Operator
         from basestore.protocol.handshake import Meant
@@ -217,7 +217,7 @@ class _Top:
         self._samples[member.node] = Sample(down(member.node, member.endpoint, reason))
 
     def _show(self, views: "list[View]", live: "Live | None") -> None:
-        from basestore.cli.board import board, board_json
+        from basestore.cli.cluster.board import board, board_json
 
         if self._target.json:
             click.echo(text.compact(board_json(views)))

@@ -1,13 +1,13 @@
 """Session files by themselves: what one command has forgotten, no other puts back.
 
-Covers `cli/sessions.py`, and `Session.merge` with a base.
+Covers `cli/data/sessions.py`, and `Session.merge` with a base.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from basestore.cli.sessions import open_session
+from basestore.cli.data.sessions import open_session
 from basestore.client.session import Session
 from basestore.config import BUILT_IN
 from basestore.errors import VersionLost

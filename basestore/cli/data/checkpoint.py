@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from basestore.cli.rows import START, Position
+from basestore.cli.data.rows import START, Position
 from basestore.errors import ConfigurationError
 from basestore.repair.version import COUNTER_BITS
 from basestore.results.loss import Writes

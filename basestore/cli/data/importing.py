@@ -27,14 +27,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from basestore.cli import exits
-from basestore.cli.losses import say_missing, wait_for_moment
+from basestore.cli.data.losses import say_missing, wait_for_moment
 from basestore.cli.options import Target, command, duration, share
-from basestore.cli.requests import open_store
+from basestore.cli.stores import open_store
 
 if TYPE_CHECKING:
-    from basestore.cli.checkpoint import Checkpoint, Failed
-    from basestore.cli.pacing import Round
-    from basestore.cli.rows import Malformed, Position, Row, Source
+    from basestore.cli.data.checkpoint import Checkpoint, Failed
+    from basestore.cli.data.pacing import Round
+    from basestore.cli.data.rows import Malformed, Position, Row, Source
     from basestore.errors import RequestFailed
     from basestore.results.cluster_view import Obstacle
     from basestore.results.receipts import Receipt
@@ -94,7 +94,7 @@ def import_command(
     the node says; when for a minute none is let in, it stops. Malformed lines are counted and passed
     over. Exit code: that of the worst row.
     """
-    from basestore.cli.rows import Source
+    from basestore.cli.data.rows import Source
 
     source = Source.of(file, form, key, value)
     if not source.resumable and (checkpoint or restart):
@@ -108,8 +108,8 @@ class _Import:
 
     def __init__(self, target: Target, options: _Options, store: "SyncStore", source: BinaryIO) -> None:
         """Begin: find out where to go on."""
-        from basestore.cli.checkpoint import Progress
-        from basestore.cli.pacing import Pace
+        from basestore.cli.data.checkpoint import Progress
+        from basestore.cli.data.pacing import Pace
 
         self._target = target
         self._options = options
@@ -126,7 +126,7 @@ class _Import:
         self._resumed = self._progress.position.line if self._progress.position.offset else None
 
     def _find_checkpoint(self) -> "Checkpoint | None":
-        from basestore.cli.checkpoint import Checkpoint, identity
+        from basestore.cli.data.checkpoint import Checkpoint, identity
 
         options, source = self._options, self._options.source
         if source.file is None or not source.resumable:
@@ -177,7 +177,7 @@ class _Import:
 
     def _retry(self) -> None:
         """Write the rows that failed before."""
-        from basestore.cli.rows import batches
+        from basestore.cli.data.rows import batches
 
         for nothing_done, together in groupby(
             list(self._progress.failed), lambda each: each.identity is None
@@ -196,7 +196,7 @@ class _Import:
             self._save()
 
     def _row_of(self, failed: "Failed") -> "Row":
-        from basestore.cli.rows import Row
+        from basestore.cli.data.rows import Row
 
         row = next(self._options.source.read(self._source, failed.position))
         assert isinstance(row, Row)  # it was one before, and the file is the same
@@ -237,8 +237,8 @@ class _Import:
 
     def _go_on(self) -> None:
         """Write the rows behind the progress, a batch at a time."""
-        from basestore.cli.pacing import PATIENCE_S
-        from basestore.cli.rows import batches
+        from basestore.cli.data.pacing import PATIENCE_S
+        from basestore.cli.data.rows import batches
 
         with self._watched() as self._bar:
             for batch in batches(self._options.source.read(self._source, self._progress.position)):
@@ -265,8 +265,8 @@ class _Import:
 
     def _write(self, batch: "Sequence[Row | Malformed]", end: "Position") -> None:
         """Write these rows; behind them the progress is at `end`."""
-        from basestore.cli.checkpoint import Failed
-        from basestore.cli.rows import Malformed, Row
+        from basestore.cli.data.checkpoint import Failed
+        from basestore.cli.data.rows import Malformed, Row
 
         progress = self._progress
         malformed = [row for row in batch if isinstance(row, Malformed)]
@@ -303,7 +303,7 @@ class _Import:
         self, rows: "Sequence[Row]", results: "Sequence[Receipt | RequestFailed]", after_ms: int
     ) -> None:
         """Add what became of these rows to the progress. `after_ms`: as in `Failed`, of those that failed."""
-        from basestore.cli.checkpoint import Failed
+        from basestore.cli.data.checkpoint import Failed
         from basestore.consistency import Outcome
         from basestore.errors import RequestFailed
 

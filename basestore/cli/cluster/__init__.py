@@ -1,0 +1,1 @@
+"""What a command shows of a cluster that runs, and asks of it as a whole."""
