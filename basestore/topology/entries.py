@@ -44,6 +44,7 @@ _RULES: Final = {rule.value: rule for rule in Rule}
 _ADDRESS: Final = re.compile(r"[^ ]+:[0-9]{1,5}")
 _UNICODE: Final = unicodedata.ucd_3_2_0
 _UNPRINTED: Final = frozenset(("Cc", "Cf", "Cs", "Co", "Zl", "Zp", "Zs"))
+_TURNING: Final = frozenset("\u061c\u2066\u2067\u2068\u2069")  # what follows; of a later Unicode
 KINDS: Final[dict[int, type[Any]]] = {}
 _NUMBERS: Final[dict[type[Any], int]] = {}
 C = TypeVar("C", bound=type[Any])
@@ -250,7 +251,8 @@ def _fits(hint: Any, field: Any) -> bool:
 
 def prints(text: str) -> bool:
     """Whether it shows as what it is, on one line; spaces in it are plain ones."""
-    return not any(_UNICODE.category(each) in _UNPRINTED for each in text if each != " ")
+    shown = (each == " " or _UNICODE.category(each) not in _UNPRINTED for each in text)
+    return all(shown) and _TURNING.isdisjoint(text)
 
 
 def fault(change: Change) -> str:

@@ -157,6 +157,7 @@ def test_in_what_a_file_is_otherwise_is_said_in_words() -> None:
         "bucket 'carts' is of rule last-write-wins in the file, and in the cluster's log of first-write-wins",
         "bucket 'old' is only in the file",
     ]
+    assert "member 4" not in "".join(differing(cluster(3), log.topology))  # it is in neither
     log.add(CreateBucket("new", LWW, NO_OPTIONS))
     assert "bucket 'new' is only in the cluster's log" in differing(config, log.topology)
 

@@ -275,7 +275,9 @@ def changed(*way: Any) -> Any:
         changed(1, []), changed(1, 0, 0, "1"), changed(1, 0, 6, 1), changed(1, 0, 0, 1), changed(1, 0, 7, 99),
         changed(2, 0, 0, 3), changed(2, 0, 0, -1), changed(2, 3, 0, 65535), changed(2, 0, 5, "asleep"),
         changed(2, []),
-        changed(2, 0, 5, "left"), changed(2, 0, [1, "n1"]),
+        changed(2, [[-1, "n9", "h:9", "", 1, "member", b""], *tables()[2]]),
+        changed(2, [*tables()[2], [65535, "n9", "h:9", "", 1, "member", b""]]),
+        changed(2, [*tables()[2], tables()[2][-1]]), changed(2, 0, 5, "left"), changed(2, 0, [1, "n1"]),
         changed(3, []), changed(3, 0, 0, 99), changed(3, 0, 1, 3), changed(3, 0, 2, b"\0\5"),
         changed(3, 0, 2, b""),
         changed(3, 0, 2, b"\0\1\0\1"), changed(3, 0, 2, b"\1"), changed(3, 0, 3, "x"),
@@ -290,6 +292,11 @@ def changed(*way: Any) -> Any:
 def test_what_is_no_topology_is_refused(rows: Any) -> None:
     with pytest.raises(ValueError, match="this is no topology"):
         Topology.decode(cbor2.dumps(rows))
+
+
+def test_of_one_that_a_later_release_has_written_that_is_said() -> None:
+    with pytest.raises(ValueError, match="it has version 2, which this release does not know"):
+        Topology.decode(cbor2.dumps([2, {}]))
 
 
 @given(st.tuples(st.integers(0, len(FULL.encode()) - 1), st.integers(1, 255)) | st.integers(0, 400))

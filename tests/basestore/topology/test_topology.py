@@ -379,6 +379,7 @@ def test_no_stage_is_left_out_and_nobody_is_exchanged_on_the_way() -> None:
     done(log, seats(0, Stage.FILL, old, new))
     assert busy in refused(log, seats(0, Stage.STILL, new, new))
     assert busy in refused(log, seats(0, Stage.STILL, old, new))
+    assert busy in refused(log, seats(0, Stage.STILL, new, old))
     assert other in refused(log, seats(0, Stage.FILL, old, third))
     assert other in refused(log, seats(0, Stage.JOINT, old, third))
     assert other in refused(log, seats(0, Stage.JOINT, third, new))
