@@ -173,7 +173,9 @@ class RootComparison:
         for member, asked in list(self._asked.items()):
             if not asked.named.isdisjoint(partitions):
                 self._forget(member)
-        self._turns.clear()  # as they would name what may not be held any more
+        for member, turn in self._turns.items():  # some may not be held any more
+            left = [each for each in turn.partitions if each not in partitions]
+            self._turns[member] = turn._replace(partitions=left)
         for partition in partitions:
             self._changed.pop(partition, None)
 

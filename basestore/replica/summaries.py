@@ -59,6 +59,8 @@ class Summaries:
         unfit = {keyspace.unfit_of(key): how for key, how in engine.scan(*keyspace.unfits())}
         self.unfit = unfit.keys() & self.of.keys()
         self.fitting: set[int] = set()
+        for each in self.unfit:
+            self.of[each].shown = 0
         self.foreseen = {partition: unfit[partition] for partition in self.unfit if unfit[partition]}
         self._suspicions = 0
         self.suspects: dict[int, int] = {}
@@ -91,7 +93,7 @@ class Summaries:
         """Nobody may build on what is held of it. Durable with the open batch."""
         self.unfit.add(partition)
         self.fitting.discard(partition)
-        self.of[partition].kept = 0
+        self.of[partition].kept = self.of[partition].shown = 0
         self.touch(partition)
         self._group_commit.stage(keyspace.unfit(partition), b"")
 
@@ -102,7 +104,9 @@ class Summaries:
             if partition in self.fitting:  # else it was made unfit since
                 self.fitting.discard(partition)
                 self.unfit.discard(partition)
+                self.show(partition, stable)
 
+        stable = self.of[partition].stable
         self.fitting.add(partition)
         self._group_commit.stage(keyspace.unfit(partition), None)
         self._group_commit.when_durable(become_fit)
@@ -148,9 +152,10 @@ class Summaries:
         self._group_commit.rows[keyspace.summary(keyspace.partition_prefix(partition))] = summary.encode()
 
     def show(self, partition: int, stable: int) -> None:
-        """This stable stamp is durable: it may be told."""
-        summary = self.of[partition]
-        summary.shown = max(summary.shown, min(stable, summary.stable))
+        """This stable stamp is durable: it may be told, unless what it speaks of may be lacking here."""
+        summary = self.of.get(partition)
+        if summary is not None and partition not in self.unfit:
+            summary.shown = max(summary.shown, min(stable, summary.stable))
 
     def suspect(self, partition: int) -> None:
         """Its sums, or what they are of, may be wrong: it is to be scrubbed. Known after a crash too."""

@@ -26,6 +26,7 @@ from basestore.protocol.anti_entropy import (
 from basestore.protocol.codec import Message, encode
 from basestore.protocol.replication import COPY, Apply, Rejected
 from basestore.repair.certificate import stores_tag
+from basestore.storage import keyspace
 from tests.worlds.exchanges import WORDS, check_summaries, kinds
 from tests.worlds.seats import adopt, fill, found, joint, still
 from tests.worlds.world import World
@@ -255,10 +256,10 @@ def test_what_was_named_before_a_change_is_not_concluded_after_it(adopts: int) -
     world.hold(1, 0)
     assert kinds(name_all(world, 3)) == [Roots, SameRoots]
     adopt(world, {0: still(5, *world.placement.replicas[0])}, *(range(2) if adopts else [0]))
+    assert not world.node(0).exchanges.roots.named
     world.release(1, 0)
     world.run(0.3)
     assert made(world, 0, 1) == before
-    assert not world.node(0).exchanges.roots.named
 
 
 @pytest.mark.parametrize("turns", range(1, 9))
@@ -412,6 +413,7 @@ def test_what_comes_drops_what_was_purged_while_it_held_the_partition_no_more() 
     settle_all(world, *old, comes)
     record = world.stored(comes, "key 1")
     assert record is not None
+    held = world.node(comes).summaries.of[0]
     adopt(world, {0: still(9, *old)})
     world.delete(old[0], "key 1", Level.ONE)
     world.settle()
@@ -419,7 +421,12 @@ def test_what_comes_drops_what_was_purged_while_it_held_the_partition_no_more() 
     settle_all(world, *old)
     assert world.stored(old[0], "key 1") is None  # purged
     assert world.stored(comes, "key 1") is not None  # nobody has told it
+    assert held.stable > 0
+    world.isolate(comes)
     adopt(world, {0: fill(12, old, (*old, comes))})
+    assert stable(world, comes) == 0
+    assert world.node(comes).summaries.of[0].closed > 0
+    world.rejoin(comes)
     world.run(3)
     settle_all(world, *old, comes)
     assert [world.stored(index, "key 1") for index in range(3)] == [None] * 3
@@ -441,6 +448,7 @@ def test_what_is_given_up_is_neither_compared_nor_taken() -> None:
     assert not world.sent(Syn, 0)
     assert 0 not in node.summaries.of
     assert 0 not in node.certificates.others
+    assert not list(world.engines[0].scan(*keyspace.certificates()))
     record = world.stored(1, "key 1")
     assert record is not None
     world.log.clear()
@@ -605,3 +613,92 @@ def test_one_that_comes_hears_of_losses_before_anything_is_proven() -> None:
         at for at, sent in enumerate(said) if isinstance(sent.message, Same | Certify | Sums | Listing)
     )
     assert told < proven
+
+
+# --- what an unfit store says --------------------------------------------------------------------
+
+
+def test_one_that_is_not_fit_tells_no_stamp_and_closes_nothing() -> None:
+    world, old, comes = moved(3)
+    world.part(comes, old[1])
+    world.part(comes, old[2])
+    adopt(world, {0: fill(5, old, (*old[1:], comes))})
+    world.run(LAG_S)
+    assert talk(world, comes, old[0])[0] is Syn
+    node, source = world.node(comes), world.node(old[0])
+    summary = node.summaries.of[0]
+    held = source.certificates.certificate(0, comes)
+    assert held is not None
+    assert held.their_closed == 0
+    assert summary.stable == stable(world, old[0])
+    assert (summary.shown, summary.complete) == (0, summary.stable)
+    assert summary.closed <= source.summaries.of[0].closed
+    assert node.closed_stamps.close((0,), world.now(comes)) == [0]
+    world.join(comes, old[1])
+    world.run(LAG_S)
+    assert node.certificates.counts(0)
+    assert summary.shown == summary.stable > 0
+    assert node.closed_stamps.close((0,), world.now(comes)) == [summary.closed]
+
+
+def test_one_that_is_not_fit_inherits_what_others_have_closed() -> None:
+    world, old, comes = moved(2)
+    world.part(comes, old[1])
+    world.run(LAG_S)
+    adopt(world, {0: fill(5, old, (*old, comes))})
+    world.run(1)
+    summary, source = world.node(comes).summaries.of[0], world.node(old[0]).summaries.of[0]
+    assert source.stable < summary.closed <= source.closed
+
+
+def test_one_that_is_not_fit_is_not_named_and_names_nothing() -> None:
+    world = seated(2, partitions=3)
+    for partition in range(3):
+        talk(world, 0, 1, partition)
+    world.run(LAG_S)
+    for unfit in (0, 1):
+        world.node(unfit).summaries.unfit.add(1)
+        world.node(unfit).summaries.fitting.add(1)  # or it would be found to be fit at once
+        asked, told = name_all(world, 3)
+        assert isinstance(asked, Roots)
+        assert isinstance(told, SameRoots)
+        assert asked.partitions == ([0, 2] if not unfit else [0, 1, 2])
+        assert [asked.partitions[place] for place in told.places] == [0, 2]
+        world.node(unfit).summaries.unfit.clear()
+
+
+def test_a_peer_that_speaks_an_older_version_is_named_nothing_under_a_topology() -> None:
+    world = seated(2, partitions=3)
+    for partition in range(3):
+        talk(world, 0, 1, partition)
+    world.run(LAG_S)
+    world.links[0, 1].version = 9
+    assert not [each for each in name_all(world, 3) if isinstance(each, Roots)]
+
+
+def test_roots_of_what_one_side_does_not_hold_break_no_link() -> None:
+    world = seated(2, partitions=3)
+    for partition in range(3):
+        talk(world, 0, 1, partition)
+    world.run(LAG_S)
+    adopt(world, {1: still(5, 0)}, 1)
+    _, told = name_all(world, 3)
+    assert isinstance(told, SameRoots)
+    assert told.places == []
+    assert all(node.linked for node in world.running)
+
+
+def test_stores_stand_in_the_order_of_their_members_numbers() -> None:
+    world = seated(2)
+    numbers = world.node(0).peers.number_of
+    first = world.node(0).certificates.stores(1)
+    with patch.object(world.node(0).peers, "number_of", numbers[::-1]):
+        second = world.node(0).certificates.stores(1)
+    assert first == second[16:] + second[:16] != second
+
+
+def test_what_comes_is_lost_up_to_the_birth_of_the_cluster() -> None:
+    world, old, comes = moved(2)
+    adopt(world, {0: fill(5, old, (*old, comes))})
+    birth = world.node(comes).identity.birth
+    assert world.node(comes).summaries.of[0].lost == birth > 0
