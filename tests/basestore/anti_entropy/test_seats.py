@@ -4,6 +4,7 @@ Covers `anti_entropy/certificates.py` and `recovery.py` where seats change, and 
 `roots.py`. The steps in which nodes begin to use other seats are made by hand (`tests/worlds/seats.py`).
 """
 
+from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
@@ -542,9 +543,16 @@ def test_who_cannot_tell_whether_it_kept_its_seat_proves_it_anew(skipped: bool) 
         talk(world, 0, 1, partition)
     members = world.placement.replicas
     later = {0: still(50, *members[0]), 1: still(0, *members[1])}
+    world.run(LAG_S)
+    for other in (1, 2, 1, 2):
+        talk(world, 0, other)
+        talk(world, 1, 2)
+    node = world.node(0)
+    assert node.summaries.of[0].complete > 0
     adopt(world, later, 0, skipped=skipped)
     adopt(world, later, 1, 2)
-    node = world.node(0)
+    assert node.summaries.of[0].stable > 0  # it never falls
+    assert (node.summaries.of[0].complete == 0) is skipped
     assert node.summaries.unfit == ({0} if skipped else set())
     assert (made(world, 0, 1) == 0) is skipped
     assert node.certificates.certificate(1, 1) is not None
@@ -571,6 +579,7 @@ def test_lines_are_kept_for_one_that_comes_up_to_a_bound() -> None:
         world.put(old[0], "one more", "value", Level.QUORUM)
         world.run(0.5)
         assert summary.floor == summary.sequence - 20
+        assert len(list(world.engines[old[0]].scan(*keyspace.whole(keyspace.LOG)))) <= 20
         check_summaries(world, old[0])
         world.rejoin(comes)
         world.run(4)
@@ -702,3 +711,106 @@ def test_what_comes_is_lost_up_to_the_birth_of_the_cluster() -> None:
     adopt(world, {0: fill(5, old, (*old, comes))})
     birth = world.node(comes).identity.birth
     assert world.node(comes).summaries.of[0].lost == birth > 0
+
+
+def test_a_doubt_that_was_foreseen_holds_at_the_next_opening() -> None:
+    world = seated(3)
+    settle_all(world, 0, 1, 2)
+    settle_all(world, 0, 1, 2)
+    node = world.node(0)
+    assert node.summaries.of[0].complete > 0
+    node.recovery.foresee({0: still(50, *world.placement.replicas[0])}, skipped=True)
+    world.settle()
+    node = world.restart(0)
+    assert node.summaries.unfit == {0}
+    assert made(world, 0, 1) == 0
+    assert node.summaries.of[0].complete == 0
+    adopt(world, {0: still(50, *world.placement.replicas[0])})
+    assert node.summaries.unfit == {0}
+    world.run(4)
+    assert not node.summaries.unfit
+    assert made(world, 0, 1)
+
+
+def test_one_that_has_heard_nothing_closes_nothing() -> None:
+    world, old, comes = moved(2)
+    world.isolate(comes)
+    adopt(world, {0: fill(5, old, (*old, comes))})
+    node = world.node(comes)
+    assert node.closed_stamps.close((0,), world.now(comes)) == [0]
+    assert node.summaries.of[0].closed == 0
+
+
+def test_proofs_with_others_that_hold_too_little_make_nobody_whole() -> None:
+    world = seated(2)
+    settle_all(world, 0, 1)
+    node = world.node(1)
+    node.summaries.make_unfit(0)
+    node.summaries.fitting.add(0)  # or it would be found to be fit at once
+    talk(world, 0, 1)
+    talk(world, 0, 1)
+    summary = node.summaries.of[0]
+    assert made(world, 1, 0)
+    assert summary.kept == summary.complete
+    summary.kept = 0
+    assert summary.stable > 0
+    assert node.maintenance.purgeable(0) == 0
+
+
+def test_no_lines_go_that_an_open_exchange_is_to_list() -> None:
+    world, old, comes = moved(2)
+    node = world.node(old[0])
+    node.summaries.summary_log.checkpoint_at_bytes = 500
+    adopt(world, {0: fill(5, old, (*old, comes))})
+    world.run(3)
+    settle_all(world, *old, comes)
+    for number in range(60):
+        world.put(old[0], f"more {number}", "value", Level.QUORUM)
+    talk(world, *old)
+    world.hold(comes, old[0])
+    node.scheduler.wish(comes, 0)
+    world.run(0.3)
+    assert node.exchanges.count == 1
+    floor = node.summaries.of[0].floor
+    with patch.object(proofs, "BACKLOG_MAX", 20):
+        world.run(1)
+        assert node.summaries.of[0].floor == floor
+        world.release(comes, old[0])
+        world.run(1)
+        assert node.summaries.of[0].floor > floor
+    assert not any(each.metrics.counts["mismatches"] for each in world.running)
+
+
+def test_a_list_that_lacks_lines_is_not_made() -> None:
+    world = seated(2)
+    talk(world, 0, 1)
+    world.part(0, 1)
+    for number in range(3):
+        world.set(1, f"missed {number}", "value", Level.ONE)
+    world.run(1.2)
+    world.join(0, 1)
+    world.run(0.6)
+    world.node(0).scheduler.wish(1, 0)
+    world.monotonic += 0.05
+    world.node(0).tick(world.now(0))
+    world.hold(1, 0)
+    for _ in range(3):
+        world.turn()
+    summary = world.node(0).summaries.of[0]
+    for index in (0, 1):
+        world.node(index).summaries.of[0].floor = world.node(index).summaries.of[0].sequence
+    world.release(1, 0)
+    world.run(0.3)
+    assert not any(node.metrics.counts["mismatches"] for node in world.running)
+    talk(world, 0, 1)
+    assert world.values("missed 0") == [b"value", b"value"]
+    assert summary.root == world.node(1).summaries.of[0].root
+
+
+def test_the_store_of_a_member_that_comes_is_asked_for() -> None:
+    world = seated(2)
+    node = world.node(0)
+    assert node.certificates.store(1)
+    peers = node.peers
+    with patch.object(peers, "all", [*peers.all, replace(peers.all[1], index=2, name="n9")]):
+        assert node.certificates.store(2) == b""
