@@ -51,7 +51,9 @@ from basestore.replica.summaries import Summaries
 from basestore.storage import keyspace
 
 DEPARTED_MAX = 16  # stores of a partition that have left it, the last ones
-BACKLOG_MAX = 1_000_000  # lines of the log that are kept for a replica that comes
+# Lines of the log that are kept for a replica that comes: far more than are in memory
+# (`replica/summary_log.py`), for of what is there an open exchange may be about to make a list.
+BACKLOG_MAX = 1_000_000
 
 
 class LastExchange(NamedTuple):

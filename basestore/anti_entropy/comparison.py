@@ -290,8 +290,6 @@ class Comparison:
         """All that the snapshot holds and was stored after `base`, slice by slice."""
         end, cursor = self.snapshot.sequence, base
         while cursor < end:
-            if base < self._summaries.of[self._partition].floor:
-                raise Unlistable("the log does not reach back to the certificate any more")
             slots = self._summaries.summary_log.log(self._partition, cursor, SLICE_ROWS)
             cursor = slots[-1][0] if len(slots) == SLICE_ROWS else end
             visit(slots if cursor < end else [slot for slot in slots if slot[0] <= end])

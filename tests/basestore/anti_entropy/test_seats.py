@@ -781,32 +781,6 @@ def test_no_lines_go_that_an_open_exchange_is_to_list() -> None:
     assert not any(each.metrics.counts["mismatches"] for each in world.running)
 
 
-def test_a_list_that_lacks_lines_is_not_made() -> None:
-    world = seated(2)
-    talk(world, 0, 1)
-    world.part(0, 1)
-    for number in range(3):
-        world.set(1, f"missed {number}", "value", Level.ONE)
-    world.run(1.2)
-    world.join(0, 1)
-    world.run(0.6)
-    world.node(0).scheduler.wish(1, 0)
-    world.monotonic += 0.05
-    world.node(0).tick(world.now(0))
-    world.hold(1, 0)
-    for _ in range(3):
-        world.turn()
-    summary = world.node(0).summaries.of[0]
-    for index in (0, 1):
-        world.node(index).summaries.of[0].floor = world.node(index).summaries.of[0].sequence
-    world.release(1, 0)
-    world.run(0.3)
-    assert not any(node.metrics.counts["mismatches"] for node in world.running)
-    talk(world, 0, 1)
-    assert world.values("missed 0") == [b"value", b"value"]
-    assert summary.root == world.node(1).summaries.of[0].root
-
-
 def test_the_store_of_a_member_that_comes_is_asked_for() -> None:
     world = seated(2)
     node = world.node(0)
