@@ -118,7 +118,10 @@ class Certificates:
         left = self.seating.seat(partition, seats).difference(without)
         self._tags = {}
         self._claims[partition] = {}
-        self._certificates.setdefault(partition, {})
+        held = self._certificates.setdefault(partition, {})
+        # No lines are kept for who holds it no more: should it come back, all is compared with it.
+        for member in held.keys() - set(seats.both):
+            self.withdraw(partition, member)
         if left:
             stores = [self.store(member) for member in sorted(left)]
             departed = [*self._departed.get(partition, ()), *filter(None, stores)][-DEPARTED_MAX:]

@@ -4,6 +4,7 @@ Covers `anti_entropy/certificates.py` and `recovery.py` where seats change, and 
 `roots.py`. The steps in which nodes begin to use other seats are made by hand (`tests/worlds/seats.py`).
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -13,6 +14,7 @@ from basestore.anti_entropy import certificates as proofs
 from basestore.anti_entropy import roots
 from basestore.anti_entropy.certificates import Certificates
 from basestore.consistency import Level
+from basestore.membership.adoption import Adoption
 from basestore.protocol.anti_entropy import (
     Abort,
     Certify,
@@ -33,6 +35,13 @@ from tests.worlds.seats import adopt, fill, found, joint, still
 from tests.worlds.world import World
 
 LAG_S = 6.0  # closed stamps have passed by then what was written before
+
+
+@pytest.fixture(autouse=True)
+def _by_hand() -> Iterator[None]:
+    """What the cluster decides of itself comes into use on no node."""
+    with patch.object(Adoption, "adopt"), patch.object(Adoption, "foresee"):
+        yield
 
 
 def seated(count: int = 3, replication: int | None = None, partitions: int = 1) -> World:
@@ -788,3 +797,15 @@ def test_the_store_of_a_member_that_comes_is_asked_for() -> None:
     peers = node.peers
     with patch.object(peers, "all", [*peers.all, replace(peers.all[1], index=2, name="n9")]):
         assert node.certificates.store(2) == b""
+
+
+def test_nothing_that_was_proven_with_one_that_has_left_is_built_on_when_it_comes_back() -> None:
+    world, old, comes = moved(2)
+    adopt(world, {0: fill(5, old, (*old, comes))})
+    world.run(3)
+    assert made(world, old[0], comes)
+    adopt(world, {0: still(6, *old)})
+    adopt(world, {0: fill(7, old, (*old, comes))})
+    assert not made(world, old[0], comes)
+    world.run(3)
+    assert made(world, old[0], comes)
