@@ -33,7 +33,7 @@ from basestore.topology.founding import found, voters_wanted
 from basestore.topology.topology import Topology
 
 UPKEEP_S: Final = 1.0
-FOUNDING_S: Final = 0.1  # until the group is complete
+FOUNDING_S: Final = 0.05  # until the group is complete
 REPLACED_S: Final = 600.0
 
 

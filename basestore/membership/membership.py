@@ -57,6 +57,11 @@ class Membership:
         return self._feature_level.level, self.group.topology
 
     @property
+    def founded(self) -> bool:
+        """Whether the metadata group has come to its size once, as this node knows it."""
+        return self.group.topology is not None and self.group.topology.founded
+
+    @property
     def learners(self) -> frozenset[Voter]:
         """Stores that this node, as the leader, feeds the log, for they are to be voters."""
         return self._leading.learners

@@ -26,7 +26,7 @@ def _check_group(group: bytes, epoch: int) -> str:
     return ""
 
 
-@message(98, since=10)
+@message(76, since=10)
 class At(NamedTuple):
     """What follows on this link is said under this epoch, which is decided, and durable at the sender; it is
     the first word on a link, too. `group`: the metadata group whose log that is, `formers`: those whose place
@@ -51,7 +51,7 @@ class At(NamedTuple):
         return _check_group(self.group, self.epoch)
 
 
-@message(99, since=10, unchecked=ANYTHING)
+@message(75, since=10, unchecked=ANYTHING)
 class Lacking(NamedTuple):
     """The sender has heard of a later epoch than its own: what came after `epoch`? -1: it knows nothing."""
 

@@ -63,7 +63,7 @@ HINTED_DIRECT = 3
 LOOK_BYTES_MAX = 8 << 20  # that are read from the disk in one go, for a page of a scan or a slice of rows
 STORED_BYTES_MIN = RECORD_BYTES_MIN + SEQUENCE_BYTES
 ABSENT = b""
-DROPPED = "the bucket was dropped"
+DROPPED, UNHELD = "the bucket was dropped", "this replica does not hold such a row"
 HEALING = "a replica that holds it soundly heals it; where there is none, `basestore status` shows a loss"
 
 
@@ -129,8 +129,8 @@ class Replica:
         request, row, blob, way, _ = message
         rule = self._rule_of.get(row[: 3 + row[2]]) if len(row) > 3 else None
         if rule is None or len(blob) < RECORD_BYTES_MIN:
-            gone = DROPPED if row_bucket(row) in self.dropped else "this replica does not hold such a row"
-            outbox.put(Rejected(request, gone, False))
+            gone = len(row) > 3 and row_bucket(row) in self.dropped
+            outbox.put(Rejected(request, DROPPED if gone else UNHELD, False))
             return
         head = blob[:HEAD_BYTES]
         stamp = int.from_bytes(head[:8])
@@ -349,7 +349,7 @@ class Replica:
         if not outbox.roomy:
             outbox.put(Rejected(message.id, "too much waits to be sent", True))
             return
-        if self.dropped and row_bucket(row) in self.dropped:
+        if self.dropped and len(row) > 3 and row_bucket(row) in self.dropped:
             outbox.put(Rejected(message.id, DROPPED, True))
             return
         try:

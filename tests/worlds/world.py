@@ -44,6 +44,7 @@ from tests.worlds.disk import Disk
 WALL_MS = 1_760_000_000_000
 BORN_S = 1000.0  # of the monotonic clock, when a world begins
 TICK_S = 0.05
+FOUNDING_TICKS_MAX = 100
 CLIENT = -1  # as an end of a message
 KEY = bytes(range(32))
 
@@ -191,6 +192,15 @@ class World:
                 self.start(index)
             self.run(0.2)
             assert all(node.linked for node in self.running), "the cluster was not born"
+            self.found()
+
+    def found(self) -> None:
+        """Let the metadata group come to its size."""
+        for _ in range(FOUNDING_TICKS_MAX):
+            if all(node.membership.founded for node in self.running):
+                return
+            self.run(TICK_S)
+        raise AssertionError("no metadata group was founded")
 
     # --- nodes -------------------------------------------------------------------------------
 

@@ -43,7 +43,18 @@ from basestore.protocol.groups import (
 from basestore.protocol.handshake import Goodbye
 from basestore.protocol.heartbeats import Confirmed, Ping, Pong, Remembered, StoreClaim
 from basestore.protocol.limits import ProtocolError
-from basestore.protocol.membership import ChangeTopology, ReadHistory, ReadTopology
+from basestore.protocol.membership import (
+    OF_RAFT,
+    AskRead,
+    At,
+    Base,
+    ChangeTopology,
+    Lacking,
+    ReadAt,
+    ReadHistory,
+    ReadTopology,
+    Suggest,
+)
 from basestore.protocol.operator import (
     Counters,
     Explain,
@@ -77,7 +88,7 @@ from basestore.protocol.replication import (
 )
 from basestore.repair.runs import encode_runs
 from basestore.repair.version import Record, Version
-from tests.worlds.messages import KINDS
+from tests.worlds.messages import KINDS, messages_of
 from tests.worlds.world import World, number_of, travel
 
 WORLD = World(3)
@@ -244,6 +255,8 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     SameRoots: same_roots,
     KnownLosses: st.builds(KnownLosses, st.lists(losses, max_size=3)),
     Goodbye: st.builds(Goodbye, texts),
+    **{kind: messages_of(kind) for kind in (*OF_RAFT, At, Lacking, Base, Suggest, AskRead, ReadAt)},
+    **{kind: messages_of(kind) for kind in (ReadTopology, ReadHistory, ChangeTopology)},
 }
 
 
