@@ -228,6 +228,7 @@ def test_who_votes_already_goes_first() -> None:
         ("aabb", (2, 4), (1, 2, 4)),
         ("aabbcc", (2, 3, 6), (1, 2, 3, 4, 6)),
         ("aa b", (1, 2, 3), (1, 3, 4)),
+        ("  aa", (3, 4), (1, 2, 3)),  # who has no zone shares none
         ("aaaaabc", (1, 2, 3, 4, 5), (1, 2, 3, 6, 7)),
     ],
 )

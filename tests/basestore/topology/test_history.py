@@ -122,6 +122,7 @@ def test_names_are_those_that_the_entry_met() -> None:
 def test_what_was_said_before_says_so() -> None:
     said = entry(CreateBucket("carts", LWW, NO_OPTIONS), 7)
     after = founded().apply(2, said)
+    assert describe(entry(DropBucket("carts"), 8), after, 3) == "drop bucket 'carts', through n1"
     assert describe(said, after, 3) == (
         "create bucket 'carts', last-write-wins, through n1: said again, after entry 2; nothing "
         "was changed by it"
