@@ -107,7 +107,14 @@ class Raft:
             return self.leadership.beat_s + BEAT_S
         if self._alone and not self._standing:
             return self.heard_s
-        return self._due_s if self.votes else float("inf")
+        return self._due_s if self._stands else float("inf")
+
+    @property
+    def _stands(self) -> bool:
+        """Whether it may come to lead: as a voter, or until it is known to be decided that it is none: it may
+        be the only one that has this entry, and then nobody else can be elected (dissertation, 4.2.2)."""
+        log = self.log
+        return self.votes or (log.voters_index > self.commit and self.me in log.voters_at(self.commit))
 
     @property
     def _alone(self) -> bool:
@@ -155,13 +162,11 @@ class Raft:
 
     def _grant(self, voter: Voter, now_s: float) -> None:
         self._grants.add(voter)
-        standing = self._standing
-        if standing is None or len(self._grants & self.voters) < majority(self.voters) or not self.votes:
-            return
-        if standing[1]:
-            self._campaign(now_s, pre=False)
-        elif self.role is Role.CANDIDATE:
-            self._lead(now_s)
+        if self._standing and self._stands and len(self._grants & self.voters) >= majority(self.voters):
+            if self._standing[1]:
+                self._campaign(now_s, pre=False)
+            elif self.role is Role.CANDIDATE:
+                self._lead(now_s)
 
     def _come_to(self, term: int, now_s: float) -> None:
         """A later term: nothing is voted in it yet, and no leader of it known."""
@@ -342,7 +347,8 @@ class Raft:
         last = first + len(entries) - 1
         if not first - 1 <= self.commit < last:
             return
-        self._outlast(entries[-1].term, now_s)
+        if entries[-1].term > self.term:  # one that leads an earlier term is no leader any more
+            self._come_to(entries[-1].term, now_s)
         if self.log.fresh(first, entries) <= last and self.role is not Role.FOLLOWER:
             self._step_down(now_s)  # it has been replaced, or another was elected
         if not self._take_over(first, entries):
@@ -355,22 +361,16 @@ class Raft:
         """All up to this is decided; one that is not ahead of what is known to be is ignored."""
         if snapshot.last <= self.commit:
             return
-        self._outlast(snapshot.term, now_s)
-        if self.log.term_at(snapshot.last) == snapshot.term:  # then the log has all of it
-            self.commit = snapshot.last
-            if self.leads:
-                self._advance(now_s)
-            return
-        if self.role is not Role.FOLLOWER:
-            self._step_down(now_s)
-        self.log.install(snapshot)
-        self._out.install(snapshot)
+        if snapshot.term > self.term:
+            self._come_to(snapshot.term, now_s)
+        if self.log.term_at(snapshot.last) != snapshot.term:  # else the log has all of it
+            if self.role is not Role.FOLLOWER:
+                self._step_down(now_s)
+            self.log.install(snapshot)
+            self._out.install(snapshot)
         self.commit = snapshot.last
-
-    def _outlast(self, term: int, now_s: float) -> None:
-        """There has been a leader of this term: one of an earlier term is no leader to this store."""
-        if term > self.term:
-            self._come_to(term, now_s)
+        if self.leads:
+            self._advance(now_s)
 
     def decided(self, after: int) -> Iterable[tuple[int, Entry]]:
         """Those behind `after`, which must not lie before the log."""
