@@ -18,8 +18,8 @@ from time import monotonic
 import trio
 
 from basestore.client.arguments import Consistency
-from basestore.client.calls import GRACE_S, PENDING_MAX, Asking, fitted
-from basestore.client.channel import Batch, Channel, hear, late, lost, overdue, overfull
+from basestore.client.calls import GRACE_S, PENDING_MAX, Asking, fitted, overfull
+from basestore.client.channel import Batch, Channel, hear, late, lost, overdue
 from basestore.client.connection import room_in
 from basestore.client.network_channel import channel_to
 from basestore.client.store import Store

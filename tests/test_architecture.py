@@ -47,7 +47,7 @@ ROWS = """
 INNER_ROWS = {
     "cli": """
         data
-        cluster
+        cluster  topology
         running
         .
     """,
@@ -398,6 +398,7 @@ def imported_by(statement: str) -> set[str]:
     [
         ("import basestore", {"trio", "anyio", "asyncio", "rocksdict", "click", "cbor2"}),
         ("import basestore.sync", {"trio", "anyio", "asyncio", "rocksdict", "click"}),
+        ("import basestore.sync", {"basestore.topology.topology", "basestore.topology.entries"}),
         ("import basestore; basestore.connect", {"rocksdict", "click"}),
         ("import basestore; basestore.Version", {"trio", "anyio", "rocksdict", "cbor2", "repair"}),
         ("import basestore.node", {"trio", "anyio", "asyncio", "rocksdict", "click"}),

@@ -2,6 +2,7 @@
 
     data       what is done with keys and values
     cluster    what a cluster that runs shows of itself, and is asked to do
+    topology   what a cluster is, and how that is changed
     running    what runs nodes
     .          what all of them share: options, exits, how a cluster is reached, text, streams
 
@@ -38,6 +39,10 @@ _COMMANDS = {
     "converged": "cluster.converged",
     "repair": "cluster.repair",
     "upgrade": "cluster.upgrade",
+    "topology": "topology.topology",
+    "bucket": "topology.buckets",
+    "settings": "topology.settings",
+    "node": "topology.nodes",
     "serve": "running.serving",
     "up": "running.up",
     "demo": "running.demo",
@@ -45,13 +50,16 @@ _COMMANDS = {
 }
 
 
-WRITES = ("set", "delete", "import", "upgrade finish")
+WRITES = (
+    "set", "delete", "import", "upgrade finish", "bucket create", "bucket drop", "settings set",
+    "settings unset", "node rebuild-group",
+)  # fmt: skip
 
 
 class _Commands(options.Group):
     """Subcommands by name; each is imported when it is asked for."""
 
-    shown = options.SHARED
+    shown = options.OF_MANY
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from basestore.cli import exits
 from basestore.cli.text import listed
@@ -83,11 +84,19 @@ _SHARED = {
         "How long to wait for an answer, as 5s or 200ms; a bare number is seconds. [default: 5s]",
         {"type": waiting},
     ),
+    "mode": _Shared(
+        ("--mode",),
+        "How to read what the cluster is: default (old only if the rates of two clocks differ by more than a "
+        "third), consistent (never old, a round of messages more), or stale (as the node has it, without a "
+        "majority too; says how old). [default: default]",
+        {"type": click.Choice(["default", "consistent", "stale"])},
+    ),
     "output": _Shared(
         ("-o", "--output"), "How to print. [default: text]", {"type": click.Choice(["text", "json"])}
     ),
 }
 SHARED = tuple(_SHARED)
+OF_MANY = tuple(name for name in SHARED if name != "mode")  # that are described where commands are listed
 # Where click's contexts, from word to word, keep what was given, and which command was run.
 _KEPT, _RAN = "basestore.cli.options.kept", "basestore.cli.options.ran"
 
@@ -104,6 +113,7 @@ class Target:
     timeout_s: float
     json: bool
     patience_s: float | None = None  # the timeout, if the caller named one
+    mode: str = "default"
 
     def patience(self, default_s: float) -> float:
         """How long to wait for a result that takes its time: by --timeout, or by this default."""
@@ -163,6 +173,7 @@ def share(*names: str, **helps: str) -> Callable[[Callable[..., Any]], Callable[
         def call(**given: Any) -> Any:
             context = click.get_current_context()
             if context.invoked_subcommand is not None:
+                _refuse_own(context)
                 return None  # there are more words, and they say what to do
             _refuse_others(context)
             target = _target(context.meta.get(_KEPT, {}))
@@ -206,6 +217,16 @@ def _refuse_others(ctx: click.Context) -> None:
         raise click.UsageError(f"`{ctx.command_path}` takes no {words}; leave it out", ctx)
 
 
+def _refuse_own(ctx: click.Context) -> None:
+    """What a command alone takes, where its name is only the first word of another."""
+    for param in ctx.command.params:
+        if param.expose_value and ctx.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE:
+            words = " or ".join(param.opts)
+            raise click.UsageError(
+                f"`{ctx.command_path} {ctx.invoked_subcommand}` takes no {words}; leave it out", ctx
+            )
+
+
 def _target(given: dict[str, Any]) -> Target:
     return Target(
         _endpoints(given.get("endpoint", ())),
@@ -215,6 +236,7 @@ def _target(given: dict[str, Any]) -> Target:
         given.get("timeout", TIMEOUT_S_DEFAULT),
         given.get("output", "text") == "json",
         given.get("timeout"),
+        given.get("mode", "default"),
     )
 
 

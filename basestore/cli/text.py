@@ -11,6 +11,7 @@ from typing import Any
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AGES = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms"))
+_CUT = "..."
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
@@ -36,6 +37,24 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def fitting(header: Sequence[str], rows: Sequence[Sequence[object]], columns: int) -> str:
+    """The same, at most so many characters wide, as far as its headings leave room: of the widest columns
+    what does not fit is cut off, and three dots show it."""
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    least = [max(len(name), len(_CUT) + 1) for name in header]
+    while sum(widths) + 2 * (len(widths) - 1) > columns:
+        spare, place = max((width - least[at], at) for at, width in enumerate(widths))
+        if spare <= 0:
+            break
+        widths[place] -= 1
+    for row in cells:
+        for at, cell in enumerate(row):
+            if len(cell) > widths[at]:
+                row[at] = cell[: widths[at] - len(_CUT)] + _CUT
+    return table(cells[0], cells[1:])
 
 
 def listed(names: Sequence[str]) -> str:

@@ -19,8 +19,8 @@ from time import monotonic
 from typing import Protocol
 
 from basestore.client.blocking_connection import Connection
-from basestore.client.calls import ID_FIRST_MAX, PENDING_MAX, Asking, fitted
-from basestore.client.channel import Batch, Lesson, Unsent, overfull
+from basestore.client.calls import ID_FIRST_MAX, PENDING_MAX, Asking, fitted, overfull
+from basestore.client.channel import Batch, Lesson, Unsent
 from basestore.client.session import ENDED, Session, check_cluster
 from basestore.errors import InvalidRequest, Overloaded
 from basestore.protocol.handshake import ANYBODY, Meant, Names, Welcome

@@ -19,8 +19,11 @@ from basestore.client.arguments import (
 )
 from basestore.client.blocking_channel import AnyChannel, BlockingChannel
 from basestore.client.calls import LEFT_S_MIN, Call, Calls, StoreTimeout, survey_call
+from basestore.config import BucketOptions
 from basestore.errors import InvalidRequest, RequestFailed, Unreachable
 from basestore.protocol.handshake import Meant
+from basestore.repair.rule import Rule
+from basestore.repair.version import Identity
 from basestore.results.cluster_view import Following, Obstacle
 from basestore.results.convergence import CONVERGED_S, Convergence, Proving
 from basestore.results.explanation import Explanation
@@ -29,6 +32,16 @@ from basestore.results.loss import ACCEPT_S, MISSING_S, AcceptedLoss, Accepting,
 from basestore.results.nodes import NodeState, Upgrade, down
 from basestore.results.receipts import Receipt
 from basestore.results.repair import REPAIR_S, Repair, Repairing
+from basestore.results.topology import (
+    ClusterBucket,
+    ClusterTopology,
+    Decided,
+    History,
+    create_bucket,
+    drop_bucket,
+    set_setting,
+    unset_setting,
+)
 from basestore.transport.endpoints import silence
 
 A = TypeVar("A")
@@ -150,6 +163,60 @@ class BlockingOperator:
     def finish_upgrade(self, *, timeout: float | None = None) -> Upgrade:
         """Say that all members are upgraded, for good, as `Store.finish_upgrade`."""
         return self._ask(self._calls.finish_upgrade(timeout))
+
+    def topology(self, mode: str = "default", *, timeout: float | None = None) -> ClusterTopology:
+        """As `Store.topology`."""
+        return self._ask(self._calls.topology(mode, timeout))
+
+    def topology_history(
+        self, after: int | None = None, *, limit: int = 100, timeout: float | None = None
+    ) -> History:
+        """As `Store.topology_history`."""
+        return self._ask(self._calls.topology_history(after, limit, timeout))
+
+    def create_bucket(
+        self,
+        name: str,
+        *,
+        rule: Rule | str = Rule.LAST_WRITE_WINS,
+        degrade_s: int = 0,
+        defer: bool = False,
+        requests_per_s: int = 0,
+        key_requests_per_s: int = 0,
+        repeat: Identity | str | None = None,
+        timeout: float | None = None,
+    ) -> Decided:
+        """As `Store.create_bucket`."""
+        change = create_bucket(
+            name, rule, BucketOptions(degrade_s, defer, requests_per_s, key_requests_per_s)
+        )
+        return self._ask(self._calls.change(change, repeat, timeout))
+
+    def drop_bucket(
+        self, name: str, *, repeat: Identity | str | None = None, timeout: float | None = None
+    ) -> Decided:
+        """As `Store.drop_bucket`."""
+        return self._ask(self._calls.change(drop_bucket(name), repeat, timeout))
+
+    def buckets(self, mode: str = "default", *, timeout: float | None = None) -> tuple[ClusterBucket, ...]:
+        """As `Store.buckets`."""
+        return self.topology(mode, timeout=timeout).buckets
+
+    def settings(self, mode: str = "default", *, timeout: float | None = None) -> Mapping[str, str]:
+        """As `Store.settings`."""
+        return self.topology(mode, timeout=timeout).settings
+
+    def set_setting(
+        self, key: str, value: str, *, repeat: Identity | str | None = None, timeout: float | None = None
+    ) -> Decided:
+        """As `Store.set_setting`."""
+        return self._ask(self._calls.change(set_setting(key, value), repeat, timeout))
+
+    def unset_setting(
+        self, key: str, *, repeat: Identity | str | None = None, timeout: float | None = None
+    ) -> Decided:
+        """As `Store.unset_setting`."""
+        return self._ask(self._calls.change(unset_setting(key), repeat, timeout))
 
     def ping(self, *, timeout: float | None = None) -> float:
         """Seconds until the node that this store talks to has answered. Unreachable, ReadTimeout."""

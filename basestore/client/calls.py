@@ -17,34 +17,31 @@ carries a call.
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from basestore.client.arguments import (
     TIMEOUT_S_DEFAULT,
     Consistency,
     after_bytes,
     bucket_of,
-    bytes_of,
     defers_of,
-    degrade_ms_of,
+    delete_request,
     get_level_of,
+    get_request,
     identity_of,
     key_bytes,
     level_of,
     limit_of,
     prefix_bytes,
     read_level_of,
-    repairs_of,
-    stale_ms_of,
+    set_request,
     timeout_ms_of,
-    ttl_ms_of,
 )
 from basestore.consistency import Level
-from basestore.errors import BasestoreError, InvalidRequest, RequestFailed
-from basestore.protocol.client import Delete, Get, Scan, Set
+from basestore.errors import BasestoreError, InvalidRequest, Overloaded, RequestFailed
+from basestore.protocol.client import Scan
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import Names
-from basestore.protocol.limits import VALUE_BYTES_MAX
 from basestore.protocol.operator import Counters, Explain, FinishUpgrade, HintsOf, Replay, Status
 from basestore.repair.version import PROPOSAL_BYTES, Identity
 from basestore.results.cluster_view import SURVEY_MS, Following
@@ -52,7 +49,21 @@ from basestore.results.explanation import Explanation, explanation
 from basestore.results.hints import NodeHints, node_hints
 from basestore.results.nodes import NodeState, Upgrade, node_state, upgrade
 from basestore.results.receipts import Item, ReadResult, Receipt, page, read_result, receipt
+from basestore.results.topology import (
+    ClusterTopology,
+    Decided,
+    History,
+    change_topology,
+    cluster_history,
+    cluster_topology,
+    decided,
+    read_history,
+    read_topology,
+)
 from basestore.transport.owner import in_children
+
+if TYPE_CHECKING:
+    from basestore.topology.entries import Change
 
 T = TypeVar("T")
 Make = Callable[[int], Message]
@@ -229,27 +240,18 @@ class Calls:
     def finish_upgrade(self, timeout: float | None) -> Call[Upgrade]:
         return Call(FinishUpgrade, lambda answer, _: upgrade(answer), self.time(timeout)[0])
 
+    def topology(self, mode: str, timeout: float | None) -> Call[ClusterTopology]:
+        timeout_s, timeout_ms = self.time(timeout)
+        return Call(read_topology(mode, timeout_ms), partial(cluster_topology, mode), timeout_s)
 
-# Partials cost a third of what closures over all the arguments do.
+    def topology_history(self, after: int | None, limit: int, timeout: float | None) -> Call[History]:
+        timeout_s, timeout_ms = self.time(timeout)
+        return Call(read_history(after, limit, timeout_ms), cluster_history, timeout_s)
 
-
-def set_request(
-    key: bytes | str, value: bytes | str, bucket: str, level: Level, timeout_ms: int, ttl_s: float | None,
-    identity: bytes, repeats: bool, defer: bool, request: int,
-) -> Set:  # fmt: skip
-    return Set(
-        request, bucket_of(bucket), key_bytes(key), bytes_of("value", value, VALUE_BYTES_MAX), int(level),
-        timeout_ms, 0 if ttl_s is None else ttl_ms_of(ttl_s), identity, repeats, 0, defer,
-    )  # fmt: skip
-
-
-def delete_request(
-    key: bytes | str, bucket: str, level: Level, timeout_ms: int, identity: bytes, repeats: bool, defer: bool,
-    request: int,
-) -> Delete:  # fmt: skip
-    return Delete(
-        request, bucket_of(bucket), key_bytes(key), int(level), timeout_ms, identity, repeats, 0, defer
-    )
+    def change(self, change: "Change", repeat: Identity | str | None, timeout: float | None) -> Call[Decided]:
+        timeout_s, timeout_ms = self.time(timeout)
+        identity = _identity(repeat)
+        return Call(change_topology(change, identity, timeout_ms), partial(decided, identity), timeout_s)
 
 
 def _identity(repeat: Identity | str | None) -> bytes:
@@ -264,24 +266,6 @@ def drawn(count: int) -> list[bytes]:
     size = PROPOSAL_BYTES * count
     bits = _RANDOM.getrandbits(8 * size).to_bytes(size)
     return [bits[at : at + PROPOSAL_BYTES] for at in range(0, size, PROPOSAL_BYTES)]
-
-
-def get_request(
-    key: bytes | str,
-    bucket: str,
-    level: Level,
-    timeout_ms: int,
-    repair: bool,
-    staleness: bool,
-    max_staleness: float | None,
-    degrade: float | None,
-    request: int,
-) -> Get:
-    return Get(
-        request, bucket_of(bucket), key_bytes(key), int(level), timeout_ms, b"",
-        repairs_of(repair, level, max_staleness), bool(staleness), stale_ms_of(max_staleness),
-        degrade_ms_of(degrade, level, max_staleness),
-    )  # fmt: skip
 
 
 def _receipt(level: Level, identity: bytes, answer: Message, members: Members) -> Receipt:
@@ -301,6 +285,14 @@ _RESULTS = [partial(_result, level) for level in Level]  # levels count from 0
 
 def _node_state(answer: Message, _: Members) -> NodeState:
     return node_state(answer)
+
+
+def overfull() -> Overloaded:
+    """The error when no more requests may wait and be under way in one store."""
+    return Overloaded(
+        f"overloaded: {PENDING_MAX} requests are under way in this store, and it takes no more at once; "
+        f"nothing was sent. Wait for some of them, or share the work among several stores"
+    )
 
 
 def survey_call(survey: Following[T], sent_s: float) -> Call[None]:

@@ -27,14 +27,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
-from basestore.client.calls import PENDING_MAX, Asking
+from basestore.client.calls import Asking
 from basestore.client.session import ENDED, Session, check_cluster
 from basestore.errors import (
     RETRY_MS_MAX,
+    ChangeUnknown,
     ConnectionLost,
     InvalidRequest,
     Overloaded,
     ReadTimeout,
+    RequestFailed,
     SessionFull,
     WriteTimeout,
 )
@@ -43,9 +45,11 @@ from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import ADMIN, class_of
 from basestore.protocol.groups import Found, Stored, requested, singly
 from basestore.protocol.handshake import Goodbye, Meant, Names
+from basestore.protocol.membership import ChangeTopology
 from basestore.protocol.operator import FinishUpgrade, Replay
 from basestore.repair.rule import Rule
 from basestore.repair.version import Identity
+from basestore.results.topology import identity_of
 from basestore.transport.window import Bell, Window
 
 ANSWERED_MANY = (Stored, Found)
@@ -287,32 +291,32 @@ def lost(told: str, request: Message) -> ConnectionLost:
     return error
 
 
-def late(endpoint: str, request: Message) -> ReadTimeout | WriteTimeout:
+def late(endpoint: str, request: Message) -> RequestFailed:
     """The error when the node has said nothing by the time that a request's caller has waited for it."""
-    kind = WriteTimeout if isinstance(request, Set | Delete | Replay | FinishUpgrade) else ReadTimeout
     told = f"{endpoint} did not answer in time. {_advice(request)}"
+    if isinstance(request, ChangeTopology):
+        error = ChangeUnknown(told)
+        error.identity = _identity(request)
+        return error
+    kind = WriteTimeout if isinstance(request, Set | Delete | Replay | FinishUpgrade) else ReadTimeout
     return kind(told, None, None, _identity(request))
 
 
 def _identity(request: Message) -> Identity | None:
+    if isinstance(request, ChangeTopology):
+        return identity_of(request)
     return Identity.decode(request.identity) if isinstance(request, Set | Delete) else None
 
 
 def _advice(request: Message) -> str:
     if isinstance(request, Set | Delete):
         return f"The write may have happened: repeat it as {_identity(request)}, or read to find out"
+    if isinstance(request, ChangeTopology):
+        return f"It may be decided: see `basestore topology history`, or repeat it as {_identity(request)}"
     if isinstance(request, Replay | FinishUpgrade):
         shown = "hints" if isinstance(request, Replay) else "status"
         return f"It may have been begun: see `basestore {shown}`, or ask again"
     return "This request changes nothing: ask again"
-
-
-def overfull() -> Overloaded:
-    """The error when no more requests may wait and be under way in one store."""
-    return Overloaded(
-        f"overloaded: {PENDING_MAX} requests are under way in this store, and it takes no more at once; "
-        f"nothing was sent. Wait for some of them, or share the work among several stores"
-    )
 
 
 def crowded(endpoint: str, window: Window, waited_s: float) -> Overloaded:

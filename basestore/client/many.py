@@ -12,8 +12,18 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from basestore.client.arguments import Consistency, Data, defers_of, get_level_of, key_columns, value_column
-from basestore.client.calls import Calls, Make, Members, delete_request, drawn, get_request, set_request
+from basestore.client.arguments import (
+    Consistency,
+    Data,
+    defers_of,
+    delete_request,
+    get_level_of,
+    get_request,
+    key_columns,
+    set_request,
+    value_column,
+)
+from basestore.client.calls import Calls, Make, Members, drawn
 from basestore.consistency import Level
 from basestore.errors import BasestoreError, InvalidRequest, RequestFailed
 from basestore.protocol.client import Delete, Set

@@ -19,8 +19,17 @@ import anyio
 import anyio.abc
 
 from basestore.client.arguments import Consistency, check_endpoints
-from basestore.client.calls import GRACE_S, ID_FIRST_MAX, PENDING_MAX, SLACK_S, Asking, Calls, fitted
-from basestore.client.channel import Batch, Channel, overfull
+from basestore.client.calls import (
+    GRACE_S,
+    ID_FIRST_MAX,
+    PENDING_MAX,
+    SLACK_S,
+    Asking,
+    Calls,
+    fitted,
+    overfull,
+)
+from basestore.client.channel import Batch, Channel
 from basestore.client.connection import Connection, open_connection
 from basestore.client.session import check_cluster
 from basestore.client.store import Store

@@ -4,7 +4,7 @@ Surveys that go on until there is a result (`converged`, `repair`), questions to
 Carries every call of a store; what calls there are for keys and values stands in `store.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from time import monotonic
 from typing import TypeVar
@@ -14,8 +14,11 @@ import anyio
 from basestore.client.arguments import Consistency, patience, scope_of
 from basestore.client.calls import LEFT_S_MIN, Call, Calls, StoreTimeout, survey_call
 from basestore.client.channel import Channel
+from basestore.config import BucketOptions
 from basestore.errors import RequestFailed, Unreachable
 from basestore.protocol.handshake import Meant
+from basestore.repair.rule import Rule
+from basestore.repair.version import Identity
 from basestore.results.cluster_view import Following
 from basestore.results.convergence import CONVERGED_S, Convergence, Proving
 from basestore.results.explanation import Explanation
@@ -24,6 +27,16 @@ from basestore.results.loss import ACCEPT_S, AcceptedLoss, Accepting
 from basestore.results.nodes import NodeState, Upgrade, down
 from basestore.results.receipts import Receipt
 from basestore.results.repair import REPAIR_S, Repair, Repairing
+from basestore.results.topology import (
+    ClusterBucket,
+    ClusterTopology,
+    Decided,
+    History,
+    create_bucket,
+    drop_bucket,
+    set_setting,
+    unset_setting,
+)
 from basestore.transport.endpoints import silence
 
 T = TypeVar("T")
@@ -118,6 +131,84 @@ class Operator:
         """Say that all members are upgraded, for good: the cluster's feature level rises to what they speak,
         and none may speak an older version again. Otherwise the result is false, and says who is behind."""
         return await self._ask(self._calls.finish_upgrade(timeout))
+
+    async def topology(self, mode: str = "default", *, timeout: float | None = None) -> ClusterTopology:
+        """What the cluster is: its members, who holds its partitions, its buckets and settings. `mode`:
+
+        default     as it was decided when it was read, unless the rates of two clocks differ by more than a
+                    third (the leader of the metadata group answers by its lease)
+        consistent  as it was decided when it was read; a round of messages among the voters more
+        stale       as the node that is asked knows it, which may be old: `heard_ms` says how long ago it
+                    heard of the leader; it needs no majority, and never goes back on one node
+
+        NoLeader where a majority of the voters is needed and there is none; ReadTimeout. (Read modes as in
+        Consul; the lease as in Ongaro, "Consensus: bridging theory and practice", 2014, section 6.4.1.)"""
+        return await self._ask(self._calls.topology(mode, timeout))
+
+    async def topology_history(
+        self, after: int | None = None, *, limit: int = 100, timeout: float | None = None
+    ) -> History:
+        """At most `limit` entries (1 to 1000) of the cluster's log, what was asked for and what became of it:
+        those that follow the entry `after`, or the last ones; as the node that is asked knows it, which may
+        be old. Nobody else is needed. ReadTimeout."""
+        return await self._ask(self._calls.topology_history(after, limit, timeout))
+
+    async def create_bucket(
+        self,
+        name: str,
+        *,
+        rule: Rule | str = Rule.LAST_WRITE_WINS,
+        degrade_s: int = 0,
+        defer: bool = False,
+        requests_per_s: int = 0,
+        key_requests_per_s: int = 0,
+        repeat: Identity | str | None = None,
+        timeout: float | None = None,
+    ) -> Decided:
+        """Create a bucket, with its rule, which it keeps for life, and how nodes serve it whose own files say
+        nothing of it: `degrade_s` in seconds, the others requests a second at each node; 0: not at all, or
+        without a limit. It is there from the epoch on that is returned. `repeat`: the identity that an error
+        named, to ask for the same change again; it happens once.
+
+        InvalidRequest: it is refused, as where there is one of this name. NoLeader: nothing was done, for no
+        majority of the metadata group's voters is reached. ChangeUnknown: it may have been decided, or may
+        be yet; repeat it, or read `topology_history`."""
+        change = create_bucket(
+            name, rule, BucketOptions(degrade_s, defer, requests_per_s, key_requests_per_s)
+        )
+        return await self._ask(self._calls.change(change, repeat, timeout))
+
+    async def drop_bucket(
+        self, name: str, *, repeat: Identity | str | None = None, timeout: float | None = None
+    ) -> Decided:
+        """Drop a bucket, with all that it holds, on all nodes, for good. One that is created under its name
+        later is another, and empty. `repeat` and errors as of `create_bucket`."""
+        return await self._ask(self._calls.change(drop_bucket(name), repeat, timeout))
+
+    async def buckets(
+        self, mode: str = "default", *, timeout: float | None = None
+    ) -> tuple[ClusterBucket, ...]:
+        """All buckets, by number; `mode` and errors as of `topology`."""
+        return (await self.topology(mode, timeout=timeout)).buckets
+
+    async def settings(self, mode: str = "default", *, timeout: float | None = None) -> Mapping[str, str]:
+        """The settings of the cluster, which are its users' own facts, by key; `mode` and errors as of
+        `topology`. A setting is for what is small, rarely changed and read by everybody; what is large, or
+        is written without a majority of the metadata group, is for a key of a bucket."""
+        return (await self.topology(mode, timeout=timeout)).settings
+
+    async def set_setting(
+        self, key: str, value: str, *, repeat: Identity | str | None = None, timeout: float | None = None
+    ) -> Decided:
+        """Give a setting this value, both text: the key has at most 256 bytes, all settings together 64 KiB.
+        `repeat` and errors as of `create_bucket`."""
+        return await self._ask(self._calls.change(set_setting(key, value), repeat, timeout))
+
+    async def unset_setting(
+        self, key: str, *, repeat: Identity | str | None = None, timeout: float | None = None
+    ) -> Decided:
+        """Take a setting away. `repeat` and errors as of `create_bucket`; InvalidRequest if there is none."""
+        return await self._ask(self._calls.change(unset_setting(key), repeat, timeout))
 
     async def ping(self, *, timeout: float | None = None) -> float:
         """Seconds until the node that this store talks to has answered. Unreachable, ReadTimeout."""

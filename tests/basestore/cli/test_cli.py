@@ -19,7 +19,7 @@ from tests.worlds.shell import COMMAND, Cluster, cluster, invoke, running
 
 NAMES = (
     "set", "get", "delete", "scan", "import", "status", "explain", "hints", "serve", "up", "demo",
-    "upgrade", "completion",
+    "upgrade", "topology", "bucket", "settings", "node", "completion",
 )  # fmt: skip
 RECEIPT = {
     "identity",

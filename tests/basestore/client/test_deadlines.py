@@ -64,6 +64,14 @@ CALLS: dict[str, Call] = {
     "node_counters": lambda store: store.node_counters(),
     "node_status": lambda store: store.node_status(),
     "finish_upgrade": lambda store: store.finish_upgrade(),
+    "topology": lambda store: store.topology(),
+    "topology_history": lambda store: store.topology_history(),
+    "create_bucket": lambda store: store.create_bucket("carts"),
+    "drop_bucket": lambda store: store.drop_bucket("carts"),
+    "buckets": lambda store: store.buckets(),
+    "settings": lambda store: store.settings(),
+    "set_setting": lambda store: store.set_setting("k", "v"),
+    "unset_setting": lambda store: store.unset_setting("k"),
     "session": in_session,
 }
 SYNC_CALLS: dict[str, Call] = {

@@ -1,0 +1,73 @@
+"""Nodes: the commands about one node as a member of its cluster; for now the one that rebuilds its group.
+
+Owns the words, and that nobody does it by mistake. It works on the node's store, while no node runs on it;
+what it does there is `server/rebuild.py`'s.
+"""
+
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from basestore.cli import exits
+from basestore.cli.options import Group
+from basestore.cli.topology.changes import confirm
+
+ID_DIGITS = 8
+_MEANS = (
+    "This puts a new metadata group in the place of the one of cluster {cluster}, with {name} for its only "
+    "voter. What the old group has decided and this store has not heard of is lost: buckets, settings. "
+    "Should a majority of the old group be there after all, two groups go on, and nodes that follow one "
+    "refuse those that follow the other. Data are not touched. Do it once, on the node whose epoch is the "
+    "latest (basestore topology --mode stale), when a majority of the voters is lost for good."
+)
+_FOLLOW = (
+    "This lets {name} leave the metadata group of cluster {cluster} for one that was put in its place by "
+    "`basestore node rebuild-group` on another node. What only the old one has decided it forgets. Data are "
+    "not touched."
+)
+
+
+@click.group("node", cls=Group)
+def node_command() -> None:
+    """See to one node as a member of its cluster."""
+
+
+@node_command.command("rebuild-group")
+@click.option(
+    "--config", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The node's TOML file."
+)
+@click.option("--follow", is_flag=True, help="Go over to the group that was rebuilt on another node.")
+@click.option(
+    "--cluster", metavar="ID", help=f"The first {ID_DIGITS} digits of the cluster's id: ask nothing."
+)
+def rebuild_group(config: Path, follow: bool, cluster: str | None) -> int:
+    """Put a metadata group in the place of one whose majority is lost for good.
+
+    The node must not run. Without a majority of the voters nothing can be changed in what the cluster is
+    (buckets, settings, members); data are served all the same, so there is no haste: first try to bring the
+    voters back.
+
+    On one node, that with the latest epoch (`basestore topology --mode stale`): the new group goes on from
+    what its store knows to be decided, and what it has not heard of is lost. Then start it; and on each other
+    node that is left, stop it, give this with --follow, and start it.
+
+    On a terminal the first digits of the cluster's id are to be typed, which `basestore topology` shows.
+
+    \b
+    Example:
+        basestore node rebuild-group --config /etc/basestore/n1.toml
+        basestore node rebuild-group --config /etc/basestore/n2.toml --follow
+    """
+    from basestore.config_file import load
+
+    node = load(config)
+    digits = node.cluster.id.hex()[:ID_DIGITS]
+    if cluster is None:
+        means = (_FOLLOW if follow else _MEANS).format(cluster=digits, name=node.name)
+        confirm(digits, means, f"--cluster {digits}")
+    elif cluster != digits:
+        raise click.UsageError(f"{config} is of cluster {digits}, not of {cluster}: nothing was done")
+    rebuild = import_module("basestore.server.rebuild").rebuild_group
+    exits.announce(rebuild(node, follow=follow))
+    return exits.DONE

@@ -1,0 +1,50 @@
+"""What a node answers to those who ask what its cluster is: a cluster of three, and a log of some changes."""
+
+from typing import Any
+
+from basestore.protocol.codec import Message
+from basestore.protocol.membership import (
+    ChangeTopology,
+    HistoryRow,
+    HistoryTold,
+    ReadHistory,
+    ReadTopology,
+    TopologyChanged,
+    TopologyTold,
+)
+from basestore.topology.entries import decode_entry
+from basestore.topology.topology import Topology
+
+GROUP = bytes.fromhex("1a2b3c4d") + bytes(12)
+
+
+def told(request: ReadTopology, of: Topology, **others: Any) -> TopologyTold:
+    """By member 1, which heard of the leader, member 2, a moment ago; it is not linked with 3."""
+    fields = {"topology": of.encode(), **others}
+    voters = [each.number for each in of.members]
+    epochs = [1, of.epoch, 2, of.epoch - 1]
+    return TopologyTold(request.id, b"", GROUP, 2, 1500, 3, voters, [], epochs)._replace(**fields)
+
+
+class Answers:
+    """A node that answers by this topology, and decides what it is asked for; `asked`: all that was."""
+
+    def __init__(self, topology: Topology, **others: Any) -> None:
+        self.topology, self._others = topology, others
+        texts = {1: "the voters are members 1", 2: "create bucket 'carts'", 3: "drop bucket 'carts'"}
+        self.rows = [HistoryRow(at, 1_760_000_000_000 * (at > 1), text) for at, text in texts.items()]
+        self.asked: list[Any] = []
+
+    def __call__(self, request: Any) -> Message | None:
+        self.asked.append(request)
+        if isinstance(request, ReadTopology):
+            return told(request, self.topology, **self._others)
+        if isinstance(request, ReadHistory):
+            rows = [row for row in self.rows if row.epoch > request.after][: request.limit]
+            return HistoryTold(request.id, self.rows[0].epoch, self.rows[-1].epoch, rows)
+        if isinstance(request, ChangeTopology):
+            epoch = self.topology.epoch + 1
+            self.topology = self.topology.apply(epoch, request.entry)
+            outcome = self.topology.outcomes[decode_entry(request.entry).id]
+            return TopologyChanged(request.id, *outcome)
+        return None
