@@ -1,7 +1,7 @@
 """Nodes: the commands about one node as a member of its cluster; for now the one that rebuilds its group.
 
 Owns the words, and that nobody does it by mistake. It works on the node's store, while no node runs on it;
-what it does there is `server/rebuild.py`'s.
+what is done to the store is the business of `server`.
 """
 
 from importlib import import_module
