@@ -287,6 +287,15 @@ def test_repair_imports_only_the_standard_library_sortedcontainers_and_itself() 
             assert known or name.startswith("basestore.repair."), f"{where(path)} imports {name}"
 
 
+def test_consensus_imports_only_the_standard_library_and_itself() -> None:
+    paths = list((PACKAGE / "consensus").rglob("*.py"))
+    assert paths
+    for path in paths:
+        for name, _ in imports(path):
+            known = name.split(".")[0] in sys.stdlib_module_names
+            assert known or name.startswith("basestore.consensus."), f"{where(path)} imports {name}"
+
+
 # --- one owner for each thing ----------------------------------------------------------------------
 
 

@@ -112,8 +112,7 @@ class Leadership:
         self._count_rounds()  # whether its log fits or not: it follows
         if said.ok:
             progress.held(said.held, self._log.last)
-        else:
-            progress.missed(said.held)
+        elif progress.missed(said.held):
             self._send(voter, progress)
 
     def decided(self) -> int:

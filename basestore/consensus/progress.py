@@ -54,7 +54,10 @@ class Progress:
         self.next = max(self.next, self.match + 1)
         self.probing = self.waiting = False
 
-    def missed(self, hint: int) -> None:
-        """It did not have what the entries were to follow: go back, to where it says."""
-        self.next = max(self.match + 1, min(hint, self.next - 1))
-        self.probing, self.waiting = True, False
+    def missed(self, hint: int) -> bool:
+        """It did not have what the entries were to follow: go back, to where it says. False where that is
+        known already: an answer to what was sent before, or overtaken by another."""
+        if not self.match < hint < self.next:
+            return False
+        self.next, self.probing, self.waiting = hint, True, False
+        return True

@@ -19,12 +19,12 @@ from unittest.mock import patch
 
 import basestore.consensus.raft  # noqa: F401  # all of the room
 from basestore.consensus.voters import Voter
+from tests.consensus.cases import CASES
 from tests.consensus.machines import Failure
 from tests.consensus.trial import play
 
 ROOM = "basestore.consensus"
 SEEDS_MAX = 400
-CASES: dict[str, Any] = {}
 
 
 class Mutant(NamedTuple):
@@ -46,111 +46,364 @@ HEAR_STAND, HEAR_APPEND = "raft.Raft._hear_stand", "raft.Raft._hear_append"
 READ, DECIDE, CHANGE = "raft.Raft.read", "raft.Raft.decide", "raft.Raft.change"
 
 OF_THE_MODEL = [
-    one("vote-not-durable", "a vote is told before it is on the disk", HEAR_STAND,
+    one(
+        "vote-not-durable",
+        "a vote is told before it is on the disk",
+        HEAR_STAND,
         "promises.append((voter, Granted(said.term, said.pre, True)))",
-        "messages.append((voter, Granted(said.term, said.pre, True)))"),
-    one("log-not-durable", "entries are acknowledged before they are on the disk", HEAR_APPEND,
-        "promises.append((voter, Appended(self.term, held", "messages.append((voter, Appended(self.term, held"),
-    one("leader-counts-unsynced", "a leader counts its own entry before it is on its disk",
-        "leadership.Leadership.decided", "self._out.durable", "self._log.last"),
-    one("commits-old-term", "an entry of an earlier term is decided by counting",
-        "leadership.Leadership.decided", "if self._log.term_at(held) == self._term else 0", ""),
-    one("shorter-log-wins", "votes are granted whatever the log of the candidate", HEAR_STAND,
-        "if (said.last_term, said.last) < (self.log.last_term, self.log.last):", "if False:"),
-    one("two-votes", "a voter does not remember whom it voted for", HEAR_STAND,
-        "if self.vote not in (None, voter):", "if False:"),
-    one("no-empty-entry", "voters are changed before an entry of the own term is decided", CHANGE,
-        "not self.ready or ", ""),
-    one("two-changes", "voters are changed while another change is not decided", CHANGE,
-        "self.log.voters_index > self.commit or ", ""),
-    one("two-at-once", "two voters are exchanged in one change", CHANGE,
-        "len(voters ^ self.voters) == 1", "len(voters ^ self.voters) <= 2"),
+        "messages.append((voter, Granted(said.term, said.pre, True)))",
+    ),
+    one(
+        "log-not-durable",
+        "entries are acknowledged before they are on the disk",
+        HEAR_APPEND,
+        "promises.append((voter, Appended(self.term, held",
+        "messages.append((voter, Appended(self.term, held",
+    ),
+    one(
+        "leader-counts-unsynced",
+        "a leader counts its own entry before it is on its disk",
+        "leadership.Leadership.decided",
+        "self._out.durable",
+        "self._log.last",
+    ),
+    one(
+        "commits-old-term",
+        "an entry of an earlier term is decided by counting",
+        "leadership.Leadership.decided",
+        "if self._log.term_at(held) == self._term else 0",
+        "",
+        case="counts_old_entries",
+    ),
+    one(
+        "shorter-log-wins",
+        "votes are granted whatever the log of the candidate",
+        HEAR_STAND,
+        "if (said.last_term, said.last) < (self.log.last_term, self.log.last):",
+        "if False:",
+    ),
+    one(
+        "two-votes",
+        "a voter does not remember whom it voted for",
+        HEAR_STAND,
+        "if self.vote not in (None, voter):",
+        "if False:",
+    ),
+    one(
+        "no-empty-entry",
+        "voters are changed before an entry of the own term is decided",
+        CHANGE,
+        "not self.ready or ",
+        "",
+        case="changes_at_once",
+    ),
+    one(
+        "two-changes",
+        "voters are changed while another change is not decided",
+        CHANGE,
+        "self.log.voters_index > self.commit or ",
+        "",
+    ),
+    one(
+        "two-at-once",
+        "two voters are exchanged in one change",
+        CHANGE,
+        "len(voters ^ self.voters) == 1",
+        "len(voters ^ self.voters) <= 2",
+        case="exchanges_one",
+    ),
     Mutant("wiped-votes", "a wiped voter votes and acknowledges under its old name", "voters.Voter", ()),
-    Mutant("learner-counts", "a learner counts for what is decided", "leadership.Leadership._majority",
-           (("voters, nothing = self._log.voters, 0", "voters, nothing = self._log.voters | self._learners, 0"),
-            ("majority(voters) - 1", "majority(self._log.voters) - 1"))),
-    one("truncates-always", "entries behind an append are cut though they do not conflict", HEAR_APPEND,
+    Mutant(
+        "learner-counts",
+        "a learner counts for what is decided",
+        "leadership.Leadership._majority",
+        (
+            (
+                "voters, nothing = self._log.voters, 0",
+                "voters, nothing = self._log.voters | self._learners, 0",
+            ),
+            ("majority(voters) - 1", "majority(self._log.voters) - 1"),
+        ),
+    ),
+    one(
+        "truncates-always",
+        "entries behind an append are cut though they do not conflict",
+        HEAR_APPEND,
         "held = prev + len(entries)",
-        "held = prev + len(entries); gone = max(held, self.commit) + 1; log.cut(gone); self._out.cut(gone)"),
-    Mutant("old-snapshot", "a snapshot replaces what is decided beyond it", "raft.Raft.install",
-           (("if snapshot.last <= self.commit:", "if False:"),
-            ("if self.log.term_at(snapshot.last) != snapshot.term:", "if True:"))),
-    one("read-at-once", "a consistent read is answered without a round", READ,
-        "if lease and self.votes and", "if not lease or"),
-    one("read-before-own-entry", "a consistent read is answered by what an earlier leader had decided", READ,
-        " or not self.ready", ""),
-    Mutant("lease-too-long", "the lease lasts longer than voters keep still", "reads.LEASE_S", (("", "6.0"),)),
-    one("lease-from-answer", "the lease counts from when answers came, not from when they were asked for",
-        "leadership.Leadership.hear", "self._count_rounds()",
+        "held = prev + len(entries); gone = max(held, self.commit) + 1; log.cut(gone); self._out.cut(gone)",
+    ),
+    Mutant(
+        "old-snapshot",
+        "a snapshot replaces what is decided beyond it",
+        "raft.Raft.install",
+        (
+            ("if snapshot.last <= self.commit:", "if False:"),
+            ("if self.log.term_at(snapshot.last) != snapshot.term:", "if True:"),
+        ),
+    ),
+    one(
+        "read-at-once",
+        "a consistent read is answered without a round",
+        READ,
+        "if lease and self.votes and",
+        "if not lease or",
+    ),
+    one(
+        "read-before-own-entry",
+        "a consistent read is answered by what an earlier leader had decided",
+        READ,
+        " or not self.ready",
+        "",
+    ),
+    Mutant(
+        "lease-too-long", "the lease lasts longer than voters keep still", "reads.LEASE_S", (("", "6.0"),)
+    ),
+    one(
+        "lease-from-answer",
+        "the lease counts from when answers came, not from when they were asked for",
+        "leadership.Leadership.hear",
+        "self._count_rounds()",
         "was = self.reads.lease_until_s; self._count_rounds();"
-        " self.reads.lease_until_s += (now_s + 1.5 - was) * (self.reads.lease_until_s > was > 0)"),
-    one("votes-after-restart", "a voter that restarts votes at once", "raft.Raft.__init__",
-        "self.heard_s = now_s", "self.heard_s = now_s - STILL_S"),
-]  # fmt: skip
+        " self.reads.lease_until_s += (now_s + 1.5 - was) * (self.reads.lease_until_s > was > 0)",
+        case="answers_late",
+    ),
+    one(
+        "votes-after-restart",
+        "a voter that restarts votes at once",
+        "raft.Raft.__init__",
+        "self.heard_s = now_s",
+        "self.heard_s = now_s - STILL_S",
+        case="restarts",
+    ),
+]
 
 MORE = [
-    one("candidate-counts-unsynced", "a candidate counts its own vote before it is on its disk",
-        "raft.Raft._campaign", "if pre:", "if True:"),
-    one("decides-anywhere", "what is told to be decided is joined to what is not", DECIDE,
-        "if not first - 1 <= self.commit < last:", "if first - 1 > self.log.last or self.commit >= last:"),
-    one("decided-is-cut", "a leader of the past replaces what is decided", "raft.Raft._take_over",
-        "if at <= self.commit:", "if False:"),
-    one("base-unchecked", "an append is joined to a snapshot that it does not fit", HEAR_APPEND,
-        "log.base.last, entries[known - 1].term, entries[known:]", "log.base.last, log.base.term, entries[known:]"),
-    one("previous-unchecked", "an append is taken whatever it is to follow", HEAR_APPEND,
-        "if log.term_at(prev) != prev_term:", "if prev > log.last:"),
-    one("commits-beyond-held", "what is decided elsewhere is, whatever stands there here", HEAR_APPEND,
-        "min(said.commit, held)", "min(said.commit, log.last)"),
-    one("voters-when-decided", "candidates go by the voters that are decided", "raft.Raft.voters",
-        "self.log.voters", "self.log.voters_at(self.commit)"),
-    one("cut-keeps-voters", "what a cut entry said of voters counts on", "log.Log.cut",
-        "if self.voters_index > self.last:", "if False:"),
-    one("pre-votes-count", "what was granted to a question counts as a vote", "raft.Raft._hear_granted",
-        "self._standing == (said.term, said.pre)", "self._standing and self._standing[0] == said.term"),
-    one("old-votes-count", "votes of an earlier term count", "raft.Raft._hear_granted",
-        "self._standing == (said.term, said.pre)", "self._standing and self._standing[1] == said.pre"),
-    one("term-not-stored", "a later term is not stored", "raft.Raft._come_to",
-        "self.term, self.vote, self._out.voted = term, None, True", "self.term, self.vote = term, None"),
-    one("old-leader-heard", "a leader of an earlier term is followed", "raft.Raft._follow",
-        "if term < self.term:", "if False:"),
-    one("old-answers-count", "what was answered in an earlier term counts", "raft.Raft._hear_appended",
-        " and said.term == self.term", ""),
-    one("half-is-enough", "half of an even number of voters is a majority", "voters.majority",
-        "len(voters) // 2 + 1", "(len(voters) + 1) // 2"),
-    one("acknowledges-all", "all that a follower has is acknowledged", HEAR_APPEND,
-        "held = prev + len(entries)", "held = log.last"),
-    one("sent-is-held", "what was sent counts as held", "progress.Progress.sent",
-        "self.next += count", "self.next += count; self.match = self.next - 1"),
-    one("tail-unchecked", "what is behind a snapshot is kept whatever it follows", "log.Log.install",
-        "snapshot, []", "snapshot, self._entries[snapshot.last - self.base.last :]"),
-    one("snapshot-of-newest-voters", "a snapshot names voters of after it", "log.Log.compact",
-        "self.voters_at(index)", "self.voters"),
-    one("term-not-learned", "what is decided under a later term leaves the own as it was", DECIDE,
-        "if entries[-1].term > self.term:", "if False:"),
-    one("leads-on", "a leader that others have replaced leads on", DECIDE,
-        "if self.log.fresh(first, entries) <= last and", "if False and"),
-    one("restless", "voters grant votes while they have a leader", "raft.Raft._follow",
-        "self.leader, self.heard_s = voter, now_s", "self.leader = voter"),
-    one("round-from-before", "a read is answered by a round that began before it", "reads.Reads.wait",
-        "self.round + 1", "self.round"),
+    one(
+        "candidate-counts-unsynced",
+        "a candidate counts its own vote before it is on its disk",
+        "raft.Raft._campaign",
+        "if pre:",
+        "if True:",
+    ),
+    one(
+        "decides-anywhere",
+        "what is told to be decided is joined to what is not",
+        DECIDE,
+        "if not first - 1 <= self.commit < last:",
+        "if first - 1 > self.log.last or self.commit >= last:",
+    ),
+    one(
+        "decided-is-cut",
+        "a leader of the past replaces what is decided",
+        "raft.Raft._take_over",
+        "if at <= self.commit:",
+        "if False:",
+        case="outlives_a_leader",
+    ),
+    one(
+        "base-unchecked",
+        "an append is joined to a snapshot that it does not fit",
+        HEAR_APPEND,
+        "log.base.last, entries[known - 1].term, entries[known:]",
+        "log.base.last, log.base.term, entries[known:]",
+        case="outlives_a_leader_by_a_snapshot",
+    ),
+    one(
+        "previous-unchecked",
+        "an append is taken whatever it is to follow",
+        HEAR_APPEND,
+        "if log.term_at(prev) != prev_term:",
+        "if prev > log.last:",
+    ),
+    one(
+        "commits-beyond-held",
+        "what is decided elsewhere is, whatever stands there here",
+        HEAR_APPEND,
+        "min(said.commit, held)",
+        "min(said.commit, log.last)",
+    ),
+    one(
+        "voters-when-decided",
+        "candidates go by the voters that are decided",
+        "raft.Raft.voters",
+        "self.log.voters",
+        "self.log.voters_at(self.commit)",
+        case="goes_by_newest_voters",
+    ),
+    one(
+        "cut-keeps-voters",
+        "what a cut entry said of voters counts on",
+        "log.Log.cut",
+        "if self.voters_index > self.last:",
+        "if False:",
+        case="cuts_a_change",
+    ),
+    one(
+        "pre-votes-count",
+        "what was granted to a question counts as a vote",
+        "raft.Raft._hear_granted",
+        "self._standing == (said.term, said.pre)",
+        "self._standing and self._standing[0] == said.term",
+    ),
+    one(
+        "old-votes-count",
+        "votes of an earlier term count",
+        "raft.Raft._hear_granted",
+        "self._standing == (said.term, said.pre)",
+        "self._standing and self._standing[1] == said.pre",
+    ),
+    one(
+        "term-not-stored",
+        "a later term is not stored",
+        "raft.Raft._come_to",
+        "self.term, self.vote, self._out.voted = term, None, True",
+        "self.term, self.vote = term, None",
+    ),
+    one(
+        "old-leader-heard",
+        "a leader of an earlier term is followed",
+        "raft.Raft._follow",
+        "if term < self.term:",
+        "if False:",
+        case="hears_an_old_leader",
+    ),
+    one(
+        "old-answers-count",
+        "what was answered in an earlier term counts",
+        "raft.Raft._hear_appended",
+        " and said.term == self.term",
+        "",
+        case="answers_of_before",
+    ),
+    one(
+        "half-is-enough",
+        "half of an even number of voters is a majority",
+        "voters.majority",
+        "len(voters) // 2 + 1",
+        "(len(voters) + 1) // 2",
+    ),
+    one(
+        "acknowledges-all",
+        "all that a follower has is acknowledged",
+        HEAR_APPEND,
+        "held = prev + len(entries)",
+        "held = log.last",
+    ),
+    one(
+        "sent-is-held",
+        "what was sent counts as held",
+        "progress.Progress.sent",
+        "self.next += count",
+        "self.next += count; self.match = self.next - 1",
+    ),
+    one(
+        "tail-unchecked",
+        "what is behind a snapshot is kept whatever it follows",
+        "log.Log.install",
+        "snapshot, []",
+        "snapshot, self._entries[snapshot.last - self.base.last :]",
+        case="installs_over_a_tail",
+    ),
+    one(
+        "snapshot-of-newest-voters",
+        "a snapshot names voters of after it",
+        "log.Log.compact",
+        "self.voters_at(index)",
+        "self.voters",
+    ),
+    one(
+        "term-not-learned",
+        "what is decided under a later term leaves the own as it was",
+        DECIDE,
+        "if entries[-1].term > self.term:",
+        "if False:",
+    ),
+    one(
+        "leads-on",
+        "a leader that others have replaced leads on",
+        DECIDE,
+        "if self.log.fresh(first, entries) <= last and",
+        "if False and",
+        case="learns_that_it_leads_no_more",
+    ),
+    one(
+        "restless",
+        "voters grant votes while they have a leader",
+        "raft.Raft._follow",
+        "self.leader, self.heard_s = voter, now_s",
+        "self.leader = voter",
+        case="keeps_still",
+    ),
+    one(
+        "round-from-before",
+        "a read is answered by a round that began before it",
+        "reads.Reads.wait",
+        "self.round + 1",
+        "self.round",
+    ),
     one("lease-while-going", "a leader that is to go has a lease", READ, "self.votes and ", ""),
-    one("gone-at-once", "who is to go stands no more before that is decided", "raft.Raft._stands",
-        "return self.votes or", "return self.votes and"),
-    one("stays", "a leader that is no voter leads on", "raft.Raft._advance", "if not self.votes and", "if False and"),
-    one("snapshots-without-end", "a follower that is behind the log is never sent more", "progress.Progress.held",
-        "self.next = max(self.next, self.match + 1)", "pass"),
-    one("nothing-again", "what was lost on the way is not sent again", "progress.Progress.beat",
-        "if self.waiting or", "if False and"),
-    one("no-hint", "a follower does not say how far to go back", HEAR_APPEND,
-        "promises.append((voter, Appended(self.term, hint", "promises.append((voter, Appended(self.term, prev + 9"),
-    one("strangers-refused", "votes are given only to whom this store knows for a voter", "raft.Raft.hear",
+    one(
+        "gone-at-once",
+        "who is to go stands no more before that is decided",
+        "raft.Raft._stands",
+        "return self.votes or",
+        "return self.votes and",
+    ),
+    one(
+        "stays",
+        "a leader that is no voter leads on",
+        "raft.Raft._advance",
+        "if not self.votes and",
+        "if False and",
+    ),
+    one(
+        "nothing-again",
+        "what was lost on the way is not sent again",
+        "progress.Progress.beat",
+        "if self.waiting or",
+        "if False and",
+        case="is_far_behind",
+    ),
+    one(
+        "no-hint",
+        "a follower does not say how far to go back",
+        HEAR_APPEND,
+        "promises.append((voter, Appended(self.term, hint",
+        "promises.append((voter, Appended(self.term, prev + 9",
+        case="goes_back_at_once",
+    ),
+    one(
+        "old-marks-count",
+        "what was cut is durable when its mark comes back",
+        "output.Pending.stored",
+        "if mark.number >= self._valid:",
+        "if True:",
+        case="marks_of_before_a_cut",
+    ),
+    one(
+        "strangers-refused",
+        "votes are given only to whom this store knows for a voter",
+        "raft.Raft.hear",
         "self._hear_stand(voter, message, now_s)",
-        "voter in self.voters and self.votes and self._hear_stand(voter, message, now_s)"),
-    one("no-pre-vote", "who hears no leader begins a new term at once", "raft.Raft.tick",
-        "pre=True", "pre=False"),
-    one("no-check-quorum", "a leader that nobody answers leads on", "raft.Raft.tick",
-        "if not leadership.has_quorum(now_s):", "if False:"),
-]  # fmt: skip
+        "voter in self.voters and self.votes and self._hear_stand(voter, message, now_s)",
+    ),
+    one(
+        "no-pre-vote",
+        "who hears no leader begins a new term at once",
+        "raft.Raft.tick",
+        "pre=True",
+        "pre=False",
+        case="is_isolated",
+    ),
+    one(
+        "no-check-quorum",
+        "a leader that nobody answers leads on",
+        "raft.Raft.tick",
+        "if not leadership.has_quorum(now_s):",
+        "if False:",
+        case="is_alone",
+    ),
+]
 
 MUTANTS = OF_THE_MODEL + MORE
 
@@ -204,8 +457,8 @@ def switched_on(mutant: Mutant | None) -> Iterator[None]:
         yield
 
 
-def caught(mutant: Mutant) -> str:
-    """How it is found out; empty if it is not."""
+def caught(mutant: Mutant, seeds: int = SEEDS_MAX) -> str:
+    """How it is found out, within so many seeds; empty if it is not."""
     with switched_on(mutant):
         if mutant.case:
             try:
@@ -213,7 +466,7 @@ def caught(mutant: Mutant) -> str:
             except Failure as failure:
                 return f"case {mutant.case}: {failure}"
             return ""
-        for seed in range(mutant.seed, mutant.seed + SEEDS_MAX):
+        for seed in range(mutant.seed, mutant.seed + seeds):
             failure = play(seed).failure
             if failure:
                 return f"seed {seed}: {failure}"

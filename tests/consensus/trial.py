@@ -26,7 +26,7 @@ def play(seed: int) -> Trial:
     Faults(world, until)
     with (
         patch.object(log, "BATCH_ENTRIES_MAX", r.choice((1, 2, log.BATCH_ENTRIES_MAX))),
-        patch.object(progress, "AHEAD_MAX", r.choice((2, 10, progress.AHEAD_MAX))),
+        patch.object(progress, "AHEAD_MAX", r.choice((10, progress.AHEAD_MAX))),
     ):
         try:
             world.run(until)

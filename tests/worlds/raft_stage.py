@@ -153,7 +153,8 @@ class Stage:
 
     def change(self, number: str, what: str) -> None:
         raft = self.rafts[int(number)]
-        index = raft.change(raft.voters ^ {voter(int(what[1:]))}, self.now)
+        others = {voter(int(each)) for each in what.replace("-", "+").split("+") if each}
+        index = raft.change(raft.voters ^ others, self.now)
         self.lines.append("  refused" if index is None else f"  at {index}")
         self._settle(int(number))
 
@@ -176,11 +177,11 @@ class Stage:
         kept = stored.entries[int(index) - stored.base.last :]
         self._disks[int(number)] = stored._replace(base=raft.log.base, entries=kept)
 
-    def tell(self, link: str, first: str) -> None:
-        """What one knows to be decided, from an index on."""
+    def tell(self, link: str, first: str, last: str = "") -> None:
+        """What one knows to be decided, from an index on, perhaps to another."""
         source, target = map(int, link.split("->"))
         raft = self.rafts[source]
-        entries = raft.log.batch(int(first))[: raft.commit + 1 - int(first)]
+        entries = [raft.log.entry(at) for at in range(int(first), int(last or raft.commit) + 1)]
         self.rafts[target].decide(int(first), entries, self.now)
         self._settle(target)
 
