@@ -148,6 +148,7 @@ class Node:
         buckets = self.context.buckets
         adoption = Adoption(buckets, self.replica, self.maintenance, self.recovery, self.peers)
         adoption.begin(self.membership.group, self.group_commit, now)
+        self.membership.leading.table = self.context.placement.replicas
         intake, delivery, late, hints = self.intake, self.delivery, self.late_hints, self.hints
         self._heartbeats = Heartbeats(
             self.identity, self.peers, self.clock, self._birth, self.closed_stamps, self.feature_level,

@@ -35,8 +35,7 @@ ROWS = """
     coordinator  anti_entropy
     replica  client  intake
     results  storage  transport
-    topology
-    cluster  config_file
+    cluster  topology  config_file
     config
     protocol
     errors

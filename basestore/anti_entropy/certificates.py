@@ -33,7 +33,6 @@ import cbor2
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement
 from basestore.cluster.seating import Seating
-from basestore.cluster.seats import Seats
 from basestore.repair.certificate import (
     EPOCH_BYTES,
     Certificate,
@@ -44,6 +43,7 @@ from basestore.repair.certificate import (
 )
 from basestore.repair.digest_tree import STAMP_MAX
 from basestore.repair.runs import Runs
+from basestore.repair.seats import Seats
 from basestore.repair.write_repair import split_stores
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity

@@ -32,8 +32,8 @@ from collections.abc import Collection, Mapping
 from basestore.anti_entropy.certificates import Certificates
 from basestore.anti_entropy.exchange import LocalSide
 from basestore.anti_entropy.scheduler import Scheduler
-from basestore.cluster.seats import Seats
 from basestore.instant import Instant
+from basestore.repair.seats import Seats
 from basestore.replica.identity import State, StoreIdentity
 from basestore.replica.losses import Losses
 from basestore.replica.summaries import COMES, DOUBTED

@@ -14,7 +14,7 @@ Compares nothing, and knows no stores.
 
 from collections.abc import Mapping
 
-from basestore.cluster.seats import Seats, Stage
+from basestore.repair.seats import Seats, Stage
 
 
 class Seating:

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from basestore.anti_entropy.maintenance import Maintenance
 from basestore.anti_entropy.recovery import Recovery
 from basestore.cluster.peers import Peers
-from basestore.cluster.seats import Seats
 from basestore.instant import Instant
 from basestore.membership.metadata_group import MetadataGroup
+from basestore.repair.seats import Seats
 from basestore.replica.dropped_rows import DroppedRows
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.replica import Replica

@@ -17,6 +17,7 @@ to take in another voter moves no data.
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Final
 
 from basestore.cluster.peers import Peers
@@ -50,6 +51,7 @@ class Leading:
         self._heard_s: dict[int, float] = {}  # by number
         self._opened_s = now.monotonic
         self.learners: frozenset[Voter] = frozenset()
+        self.table: Sequence[Sequence[int]] = ()  # who holds each partition of a cluster without a log
 
     def tick(self, now: Instant) -> None:
         if not self._following.spoken or now.monotonic < self._due_s:
@@ -81,7 +83,7 @@ class Leading:
         )
         if all(each.barred for each in lower):
             group = hashlib.blake2b(self._seed, digest_size=GROUP_BYTES, person=b"metadata-group").digest()
-            self._group.found(group, found(self._cluster), now)
+            self._group.found(group, found(self._cluster, self.table), now)
 
     # --- voters ----------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ class Membership:
         self._feature_level = feature_level
         self.group = group = MetadataGroup(config.member.number, log, identity, peers, seed, now)
         self.following = Following(group, peers, feature_level, lasting=config.engine != "memory")
-        self._leading = Leading(config.cluster, group, self.following, peers, identity, seed, now)
+        self.leading = Leading(config.cluster, group, self.following, peers, identity, seed, now)
         self.leader = LeaderWatch(group, peers)
         self.asking = Asking(group, peers, self.leader, int.from_bytes(seed[:4]) << 16)
         self.handlers: dict[type, Callable[[int, Outbox, Any, Instant], None]] = {
@@ -64,12 +64,12 @@ class Membership:
     @property
     def learners(self) -> frozenset[Voter]:
         """Stores that this node, as the leader, feeds the log, for they are to be voters."""
-        return self._leading.learners
+        return self.leading.learners
 
     def tick(self, now: Instant) -> None:
         self.group.tick(now)
         self.following.tick(now)
-        self._leading.tick(now)
+        self.leading.tick(now)
         self.asking.tick(now)
 
     def step(self, now: Instant) -> None:

@@ -24,10 +24,10 @@ from typing import Any, Final, NamedTuple, TypeVar, get_args, get_origin
 
 import cbor2
 
-from basestore.cluster.seats import Seats
 from basestore.config import NUMBER_MAX, REQUESTS_PER_S_MAX, BucketOptions
 from basestore.protocol.limits import ADDRESS_CHARACTERS_MAX, BUCKET_BYTES_MAX, STALE_MS_MAX
 from basestore.repair.rule import Rule
+from basestore.repair.seats import Seats
 
 VERSION: Final = 1
 ENTRY_BYTES_MAX: Final = 256 << 10

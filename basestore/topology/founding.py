@@ -12,25 +12,24 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from basestore.cluster.placement import assign
-from basestore.cluster.seats import Seats
 from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig
 from basestore.errors import ConfigurationError
 from basestore.repair.rule import Rule
+from basestore.repair.seats import Seats
 from basestore.topology.topology import LABEL_START, Bucket, MemberEntry, Standing, Topology
 
 VOTERS_MAX: Final = 5
 DIFFERENCES_SHOWN: Final = 10
 
 
-def found(cluster: ClusterConfig) -> Topology:
-    """Epoch 0. ConfigurationError for a bucket whose name could be a label of another."""
+def found(cluster: ClusterConfig, table: Sequence[Sequence[int]]) -> Topology:
+    """Epoch 0. `table`: who holds each partition, as places among the members. ConfigurationError for a
+    bucket whose name could be a label of another."""
     odd = [name for name in cluster.buckets if name.encode().startswith(LABEL_START)]
     if odd:
         raise ConfigurationError(f"the name of bucket {odd[0]!r} begins with a NUL, which no name may")
     members = tuple(MemberEntry(each.number, each.name, each.address, each.zone) for each in cluster.members)
     numbers = [member.number for member in members]
-    table = assign(cluster.members, cluster.partitions, cluster.replication)
     seats = tuple(Seats.still(tuple(numbers[index] for index in indices)) for indices in table)
     rules = {**BUILT_IN, **cluster.buckets}
     names = [*BUILT_IN, *sorted(rules.keys() - BUILT_IN.keys())]

@@ -10,8 +10,8 @@ was, and the entries that are raft's own, are for whoever shows the list. Decide
 
 from typing import Final
 
-from basestore.cluster.seats import Seats, Stage
 from basestore.config import REPLICATION_MAX, UNNUMBERED, BucketOptions
+from basestore.repair.seats import Seats, Stage
 from basestore.topology.entries import (
     STORE_BYTES,
     AddMember,

@@ -22,9 +22,9 @@ from typing import Any, Final, NamedTuple
 
 import cbor2
 
-from basestore.cluster.seats import Seats
 from basestore.config import BUILT_IN, MEMBERS_MAX, NUMBER_MAX, UNNUMBERED, BucketOptions
 from basestore.repair.rule import Rule
+from basestore.repair.seats import Seats
 from basestore.topology.entries import (
     SETTINGS_BYTES_MAX,
     UNNAMED,

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
-from basestore.cluster.seats import Seats, Stage
+from basestore.repair.seats import Seats, Stage
 from tests.worlds.world import World
 
 

@@ -2,14 +2,20 @@
 
 from collections.abc import Mapping
 
+from basestore.cluster.placement import Placement
 from basestore.config import BUILT_IN, ClusterConfig, Member
 from basestore.repair.rule import Rule
+from basestore.topology import founding
 from basestore.topology.entries import UNNAMED, Change, Founded, Suggestion, encode_entry
-from basestore.topology.founding import found
 from basestore.topology.topology import Outcome, Topology
 
 LWW, FWW = Rule.LAST_WRITE_WINS.value, Rule.FIRST_WRITE_WINS.value
 NO_OPTIONS = [0, 0, 0, 0]
+
+
+def found(config: ClusterConfig) -> Topology:
+    """The topology that a configuration founds, placed as a cluster without a log is."""
+    return founding.found(config, Placement.of(config).replicas)
 
 
 def cluster(

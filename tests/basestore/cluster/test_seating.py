@@ -3,7 +3,7 @@
 import pytest
 
 from basestore.cluster.seating import Seating
-from basestore.cluster.seats import Seats, Stage
+from basestore.repair.seats import Seats, Stage
 
 
 def test_without_a_topology_replicas_are_those_of_the_placement() -> None:

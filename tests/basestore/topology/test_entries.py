@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from basestore.cluster.seats import Seats, Stage
 from basestore.config import NUMBER_MAX, BucketOptions
+from basestore.repair.seats import Seats, Stage
 from basestore.topology.entries import (
     ENTRY_BYTES_MAX,
     ID_MAX,

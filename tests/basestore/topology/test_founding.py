@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from basestore.cluster.placement import Placement
-from basestore.cluster.seats import Stage
 from basestore.config import BUILT_IN, Member, NodeConfig
 from basestore.errors import ConfigurationError
 from basestore.repair.rule import Rule
+from basestore.repair.seats import Stage
 from basestore.topology.entries import (
     AddMember,
     CreateBucket,
@@ -20,9 +20,9 @@ from basestore.topology.entries import (
     SetMember,
     SetSetting,
 )
-from basestore.topology.founding import cluster_of, differing, found, in_force, voters_wanted
+from basestore.topology.founding import cluster_of, differing, in_force, voters_wanted
 from basestore.topology.topology import MemberEntry, Standing, Topology
-from tests.worlds.topologies import FWW, LWW, NO_OPTIONS, Log, cluster, founded
+from tests.worlds.topologies import FWW, LWW, NO_OPTIONS, Log, cluster, found, founded
 
 SHAPES = [
     (count, replication, zones, step, partitions)

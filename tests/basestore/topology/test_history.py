@@ -5,7 +5,7 @@ from dataclasses import replace
 import cbor2
 import pytest
 
-from basestore.cluster.seats import Seats, Stage
+from basestore.repair.seats import Seats, Stage
 from basestore.topology.entries import (
     AddMember,
     Change,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from basestore.cluster.seats import Seats, Stage
 from basestore.repair.rule import Rule
+from basestore.repair.seats import Seats, Stage
 from basestore.topology import topology as module
 from basestore.topology.entries import (
     UNNAMED,
@@ -26,9 +26,8 @@ from basestore.topology.entries import (
     SetSetting,
     UnsetSetting,
 )
-from basestore.topology.founding import found
 from basestore.topology.topology import Bucket, MemberEntry, Outcome, Standing, Topology, later_label
-from tests.worlds.topologies import FWW, LWW, NO_OPTIONS, Log, cluster, entry, founded
+from tests.worlds.topologies import FWW, LWW, NO_OPTIONS, Log, cluster, entry, found, founded
 
 OUTCOMES, BUCKETS = 8, 6  # at most, in these tests
 CONFIG = cluster(3, partitions=2, buckets={"carts": Rule.FIRST_WRITE_WINS})

@@ -1,13 +1,13 @@
-"""A topology is what entries make of it. Covers `topology/topology.py`, and steps in `cluster/seats.py`."""
+"""A topology is what entries make of it. Covers `topology/topology.py`, and steps in `repair/seats.py`."""
 
 from dataclasses import replace
 
 import cbor2
 import pytest
 
-from basestore.cluster.seats import Seats, Stage
 from basestore.config import MEMBERS_MAX, NUMBER_MAX, BucketOptions
 from basestore.repair.rule import Rule
+from basestore.repair.seats import Seats, Stage
 from basestore.topology.entries import (
     SETTINGS_BYTES_MAX,
     AddMember,
@@ -22,7 +22,6 @@ from basestore.topology.entries import (
     UnknownEntry,
     UnsetSetting,
 )
-from basestore.topology.founding import found
 from basestore.topology.topology import (
     BUCKETS_MAX,
     DROPPED_MAX,
@@ -35,7 +34,7 @@ from basestore.topology.topology import (
     Topology,
     later_label,
 )
-from tests.worlds.topologies import FWW, LWW, NO_OPTIONS, Log, cluster, entry, founded
+from tests.worlds.topologies import FWW, LWW, NO_OPTIONS, Log, cluster, entry, found, founded
 
 CARTS = CreateBucket("carts", LWW, NO_OPTIONS)
 
