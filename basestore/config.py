@@ -18,6 +18,7 @@ from typing import Literal
 from basestore.errors import ConfigurationError
 from basestore.protocol.limits import WIRE_HIGHEST
 from basestore.repair.rule import Rule
+from basestore.repair.seats import SEATS_MAX
 
 Durability = Literal["sync", "interval", "memory"]
 Syncs = Literal["always", "interval", "never"]
@@ -32,7 +33,7 @@ UNNUMBERED = -1
 NUMBER_MAX = 65534  # of a member; one more must fit into the 16 bits that an origin begins with
 DRIFT_MS_DEFAULT = 2000
 TIMEOUT_MS_DEFAULT = 10_000
-REPLICATION_MAX = 15
+REPLICATION_MAX = SEATS_MAX
 CLOSED_MARGIN_MS = 1000
 HINT_BYTES_DEFAULT = 1 << 30
 HINT_AGE_S_DEFAULT = 3 * 3600
@@ -180,6 +181,7 @@ class NodeConfig:
     wire_highest: int = WIRE_HIGHEST
     requests_max: int = REQUESTS_MAX_DEFAULT
     clock_is_right: bool = False
+    founds_log: bool = False  # of what the cluster is; not yet said in a file
     forgetful: bool = False  # an operator's word for this start, in no file: the store may be an old copy
     file: str = field(default="", compare=False)  # that it was read from, if it was
 

@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple, Self
 
-from basestore.config import REPLICATION_MAX
-
 _NUMBER_BYTES: Final = 2
+
+SEATS_MAX: Final = 15  # of a partition
 
 
 class Stage(enum.IntEnum):
@@ -76,8 +76,8 @@ class Seats(NamedTuple):
     def wrong(self, members: AbstractSet[int]) -> str:
         """Why these cannot be its seats among these members; empty if they can."""
         for holding in (self.old, self.new):
-            if not 1 <= len(holding) <= REPLICATION_MAX:
-                return f"{len(holding)} members are to hold it, and 1 to {REPLICATION_MAX} can: plan it anew"
+            if not 1 <= len(holding) <= SEATS_MAX:
+                return f"{len(holding)} members are to hold it, and 1 to {SEATS_MAX} can: plan it anew"
             if len(set(holding)) < len(holding):
                 return "a member is to hold it twice: name each once"
             if not members >= set(holding):

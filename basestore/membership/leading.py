@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from basestore.cluster.peers import Peers
-from basestore.config import ClusterConfig
+from basestore.config import NodeConfig
 from basestore.consensus.raft import Raft
 from basestore.consensus.voters import Voter
 from basestore.instant import Instant
@@ -42,10 +42,11 @@ class Leading:
     """Of one node, whether it leads or not."""
 
     def __init__(
-        self, cluster: ClusterConfig, group: MetadataGroup, following: Following, peers: Peers,
+        self, config: NodeConfig, group: MetadataGroup, following: Following, peers: Peers,
         identity: StoreIdentity, seed: bytes, now: Instant,
     ) -> None:  # fmt: skip
-        self._cluster, self._group, self._following = cluster, group, following
+        self._cluster, self._founds = config.cluster, config.founds_log
+        self._group, self._following = group, following
         self._peers, self._identity, self._seed = peers, identity, seed
         self._due_s = now.monotonic
         self._heard_s: dict[int, float] = {}  # by number
@@ -59,7 +60,7 @@ class Leading:
         topology = self._group.topology
         founded = topology is not None and topology.founded
         self._due_s = now.monotonic + (UPKEEP_S if founded else FOUNDING_S)
-        if not self._group.group:
+        if not self._group.group and self._founds:
             self._consider_founding(now)
         for peer in self._peers.others:
             if peer.index in self._following.told:

@@ -40,7 +40,7 @@ class Membership:
         self._feature_level = feature_level
         self.group = group = MetadataGroup(config.member.number, log, identity, peers, seed, now)
         self.following = Following(group, peers, feature_level, lasting=config.engine != "memory")
-        self.leading = Leading(config.cluster, group, self.following, peers, identity, seed, now)
+        self.leading = Leading(config, group, self.following, peers, identity, seed, now)
         self.leader = LeaderWatch(group, peers)
         self.asking = Asking(group, peers, self.leader, int.from_bytes(seed[:4]) << 16)
         self.handlers: dict[type, Callable[[int, Outbox, Any, Instant], None]] = {

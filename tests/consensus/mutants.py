@@ -467,7 +467,7 @@ def caught(mutant: Mutant, seeds: int = SEEDS_MAX) -> str:
                 return f"case {mutant.case}: {failure}"
             return ""
         for seed in range(mutant.seed, mutant.seed + seeds):
-            failure = play(seed).failure
-            if failure:
-                return f"seed {seed}: {failure}"
+            found = play(seed).failure
+            if found:
+                return f"seed {seed}: {found}"
     return ""

@@ -147,6 +147,7 @@ class World:
         deferred_bytes_max: int = 1 << 20,
         reconcile: bool = False,
         born: bool = True,
+        logged: bool = False,
     ) -> None:
         """`reconcile`: anti-entropy runs by itself; otherwise only for a forgetful store."""
         members = tuple(Member(number_of(i), f"n{i + 1}", f"127.0.0.1:{7400 + i}") for i in range(count))
@@ -165,6 +166,7 @@ class World:
                 read_repair,
                 bucket_options=bucket_options or {},
                 deferred_bytes_max=deferred_bytes_max,
+                founds_log=logged,
             )
             for member in members
         ]
@@ -192,7 +194,8 @@ class World:
                 self.start(index)
             self.run(0.2)
             assert all(node.linked for node in self.running), "the cluster was not born"
-            self.found()
+            if logged:
+                self.found()
 
     def found(self) -> None:
         """Let the metadata group come to its size."""

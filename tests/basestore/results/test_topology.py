@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from basestore.cluster.seats import Seats, Stage
 from basestore.config import BucketOptions
 from basestore.errors import ChangeUnknown, ConnectionLost, InvalidRequest, NoLeader
 from basestore.protocol.client import Failed, Got
@@ -27,6 +26,7 @@ from basestore.protocol.membership import (
     TopologyChanged,
 )
 from basestore.repair.rule import Rule
+from basestore.repair.seats import Seats, Stage
 from basestore.repair.version import Identity
 from basestore.results import topology as results
 from basestore.topology.entries import CreateBucket, DropBucket, SetSetting, UnsetSetting, decode_entry

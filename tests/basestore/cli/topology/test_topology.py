@@ -12,18 +12,17 @@ from click.testing import CliRunner, Result
 
 from basestore.cli import group, text
 from basestore.cli.topology.topology import in_words
-from basestore.cluster.seats import Seats, Stage
 from basestore.config import ClusterConfig, Member
 from basestore.errors import NoLeader
 from basestore.protocol.client import Failed
 from basestore.protocol.handshake import Names
 from basestore.protocol.membership import CONSISTENT, DEFAULT, STALE, ReadTopology
+from basestore.repair.seats import Seats, Stage
 from basestore.results.topology import ClusterTopology, cluster_topology
-from basestore.topology.founding import found
 from basestore.topology.topology import Topology
 from tests.worlds.fakes import FakeNode, fake
 from tests.worlds.told_topologies import Answers, told
-from tests.worlds.topologies import cluster, founded
+from tests.worlds.topologies import cluster, found, founded
 
 
 @pytest.fixture
