@@ -108,6 +108,33 @@ def answers_of_before() -> None:
 
 
 @case
+def votes_once() -> None:
+    """Two stand in one term, and 3 is asked by both."""
+    stage = Stage()
+    stage.do("found 1 2 3\ncut 1 2\nwait 3\ntick 1\ntick 2")
+    for _ in range(2):
+        stage.do("deliver 1->3\ndeliver 2->3\ndeliver 3->1\ndeliver 3->2")
+    agree(stage)
+
+
+@case
+def votes_durably() -> None:
+    """3 votes, and starts anew before that is on its disk."""
+    stage = Stage()
+    stage.do("found 1 2 3\ncut 1 2\nhold 3\nwait 3\ntick 1")
+    stage.do("deliver 1->3\ndeliver 3->1\ndeliver 1->3\ndeliver 3->1\ndrop\ncrash 3\nwait 3\ntick 2")
+    stage.do("deliver 2->3\ndeliver 3->2\ndeliver 2->3\ndeliver 3->2")
+    agree(stage)
+
+
+@case
+def acknowledges_durably() -> None:
+    stage = Stage()
+    stage.do("found 1 2 3\nelect 1\ncut 1 2\nhold 3\npropose 1 x\ndeliver\ncrash 3\ncut 1 3\nelect 2")
+    agree(stage)
+
+
+@case
 def changes_at_once() -> None:
     """The bug that was found in changes of one voter: a new leader makes one on top of what another began."""
     stage = Stage()
@@ -271,3 +298,4 @@ def goes_back_at_once() -> None:
     stage.do("propose 1 x\n" * 30 + "deliver\nheal\ncrash 1")
     lines = stage.do("elect 2")
     must(sum("2 -> 3  in 2" in line for line in lines) <= 3, "a leader goes back entry by entry")
+    must(stage.rafts[3].log.last == 32, "a leader does not go back")

@@ -52,6 +52,7 @@ OF_THE_MODEL = [
         HEAR_STAND,
         "promises.append((voter, Granted(said.term, said.pre, True)))",
         "messages.append((voter, Granted(said.term, said.pre, True)))",
+        case="votes_durably",
     ),
     one(
         "log-not-durable",
@@ -59,6 +60,7 @@ OF_THE_MODEL = [
         HEAR_APPEND,
         "promises.append((voter, Appended(self.term, held",
         "messages.append((voter, Appended(self.term, held",
+        case="acknowledges_durably",
     ),
     one(
         "leader-counts-unsynced",
@@ -88,6 +90,7 @@ OF_THE_MODEL = [
         HEAR_STAND,
         "if self.vote not in (None, voter):",
         "if False:",
+        case="votes_once",
     ),
     one(
         "no-empty-entry",
