@@ -108,7 +108,7 @@ class Node:
         first, spare = stored_ceiling(engine, self.summaries.closed), placement.meeting_quorum - 1
         self.clock = HybridClock(first, cluster.drift_ms_max, ahead=config.clock_is_right)
         marks = config.marks_bytes_max
-        self.replica = Replica(self.group_commit, self.summaries, buckets.rules, digester, self.clock, marks)
+        self.replica = Replica(self.group_commit, self.summaries, buckets, digester, self.clock, marks)
         self.peers = Peers(cluster.names, self.me, self.ready, cluster.drift_ms_max, spare)
         self.peers.clock.open(now, vouched=config.clock_is_right, ahead_ms=stored_ahead_ms(engine))
         self.feature_level = open_level(self.group_commit, config, self.peers)
@@ -172,7 +172,7 @@ class Node:
         self.debts = Debts(commit, self.peers, self.metrics)
         self.losses = Losses(commit, self.summaries, self.peers, self.clock, placement.meeting)
         self.hints = Hints(
-            commit, buckets.rules, self.losses, self.metrics, self.config, self.debts,
+            commit, buckets, self.losses, self.metrics, self.config, self.debts,
             lambda row, head, numbers: self._admission.taken_by(row, head, numbers),
         )  # fmt: skip
         self._dropped_hints = DroppedHints(commit, self.hints, buckets)
@@ -199,7 +199,7 @@ class Node:
         )  # fmt: skip
         self.exchanges = Exchanges(local, peers, int.from_bytes(fresh.generation[:4]))
         self.scheduler = Scheduler(local, self.exchanges, peers, self.operations, self.debts.of, now)
-        self.scheduler.browned_proof_ms = browned_proof_ms(self.config.bucket_options)
+        self.scheduler.browned_proof_ms = browned_proof_ms(self.context.buckets.options)
         self.healing = Healing(replica, proofs, peers, self.operations, metrics, losses, request_s_max)
         self.recovery = Recovery(local, self.scheduler, request_s_max)
         self._inspector = Inspector(

@@ -30,6 +30,7 @@ from basestore.storage.engine import Engine
 from basestore.storage.keyspace import SEQUENCE_BYTES
 from basestore.storage.memory import MemoryEngine
 from basestore.storage.rocks import RocksEngine
+from basestore.topology.buckets import Buckets
 from benchmarks.load import VALUE_BYTES, key
 from benchmarks.pair import CLUSTER_KEY, WALL_MS, two_members
 
@@ -68,12 +69,12 @@ class Side:
     """A replica, and its times."""
 
     def __init__(self, engine: Engine, kind: type[Summaries], partitions: int, peers: str) -> None:
-        rules = {name.encode(): rule for name, rule in BUILT_IN.items()}
+        buckets = Buckets(BUILT_IN)
         self._engine = engine
         self._group_commit = GroupCommit(engine, b"", waits=True)
         self._summaries = kind(self._group_commit, range(partitions))
         clock = HybridClock((WALL_MS + 1000) << COUNTER_BITS, 2000)
-        self._replica = Replica(self._group_commit, self._summaries, rules, Digester(CLUSTER_KEY), clock)
+        self._replica = Replica(self._group_commit, self._summaries, buckets, Digester(CLUSTER_KEY), clock)
         self.peers = peers
         self._passed = self._sequence if peers == HERE else _nothing
         self._nobody = Outbox(set())

@@ -253,6 +253,8 @@ class Comparison:
         """One entry. `head`: what the sender's snapshot had of the row; empty: this record."""
         if int.from_bytes(row[:2]) != self._partition or not self._replica.intact(row, record):
             raise Broken("an entry is damaged, or does not belong here")
+        if self._replica.buckets.is_strange(row):  # its rule is not known: another time it is
+            raise Broken("an entry is of a bucket that is not known here")
         if self._dialogue.cramped and not record.tombstone:
             raise Broken("the disk of the side that lacks this is nearly full")
         rule, mark = self._replica.rule(row), self._mark(row)

@@ -172,9 +172,9 @@ class Maintenance:
         for partition in dropped.pending if dropped is not None else ():
             if partition not in busy:
                 assert dropped is not None
-                gone = dropped.purge(partition, rows)
+                looked_at, gone = dropped.purge(partition, rows)
                 self._metrics.count("records_of_dropped_buckets", gone)
-                return 1 + gone
+                return looked_at
         return None
 
     def _purge(self, rows: int, busy: Container[int]) -> int | None:

@@ -78,12 +78,12 @@ class Placement:
         """N - Q + 1 of a partition: see `sources_needed`."""
         return self.sources_needed
 
-    def row(self, bucket: bytes, key: bytes) -> bytes:
-        """The row of a key: partition 2 bytes | length of bucket 1 | bucket | key.
+    def row(self, label: bytes, key: bytes) -> bytes:
+        """The row of a key: partition 2 bytes | length of label 1 | label | key.
 
-        Rows of a partition sort by bucket, then key.
+        Rows of a partition sort by label, then key.
         """
-        return self.row_of(bytes((len(bucket),)) + bucket + key)
+        return self.row_of(bytes((len(label),)) + label + key)
 
     def row_of(self, rest: bytes) -> bytes:
         """The row that goes on with this behind its partition."""
@@ -101,9 +101,9 @@ class Placement:
         return [p for p, replicas in enumerate(self.replicas) if member in replicas]
 
 
-def rows_begin(partition: int, bucket: bytes) -> bytes:
+def rows_begin(partition: int, label: bytes) -> bytes:
     """What the rows of a bucket in a partition begin with."""
-    return partition.to_bytes(2) + bytes((len(bucket),)) + bucket
+    return partition.to_bytes(2) + bytes((len(label),)) + label
 
 
 def row_partition(row: bytes) -> int:
@@ -111,13 +111,9 @@ def row_partition(row: bytes) -> int:
 
 
 def row_bucket(row: bytes) -> bytes:
+    """The label of its bucket."""
     return row[3 : 3 + row[2]]
 
 
 def row_key(row: bytes) -> bytes:
     return row[3 + row[2] :]
-
-
-def row_name(row: bytes) -> str:
-    """A row in words."""
-    return f"bucket {row_bucket(row).decode()!r}, key {row_key(row)[:64]!r}"

@@ -136,8 +136,8 @@ class DeferredWrites:
         )
 
     def keep(self, request: Set | Delete, content: Content, record: Record) -> Written:
-        """Stage hints of it for all its replicas; Overloaded where there is no room. Returns what may be said
-        once they are durable."""
+        """Stage hints of it for all its replicas; Overloaded where there is no room, InvalidRequest where its
+        bucket was dropped. Returns what may be said once they are durable."""
         context, partition, identity = self._context, row_partition(content.row), self._identity
         if not identity.counts:
             raise Overloaded(_NOT_WHOLE)
@@ -195,7 +195,7 @@ class _Deferral(Operation):
         try:
             told = self._owner.keep(self._request, content, record)
             self._told = told._replace(because=self._because)
-        except Overloaded as error:
+        except (InvalidRequest, Overloaded) as error:
             if new:  # it was given to nothing: who is refused leaves no gap in the numbers
                 context.stamper.take_back(content.row)
             self._end(error)
@@ -220,6 +220,6 @@ class _Deferral(Operation):
         )
         self._end(WriteTimeout(text, 0, 1, identity))
 
-    def _end(self, error: RequestFailed) -> None:
+    def _end(self, error: InvalidRequest | RequestFailed) -> None:
         self._owner.refuse(self._outbox, self._request, error)
         self._context.operations.drop(self)

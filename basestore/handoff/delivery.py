@@ -125,6 +125,8 @@ class Delivery:
         sent = 0
         if room > 0:
             for row, hint in self._hints.by_age(at.pile, at.cursor, room):
+                if self._hints.forget_dropped(at.pile, row):
+                    continue
                 if not self._intact(row, hint.record):
                     self._hints.damaged(at.pile, row, hint, now)
                     continue

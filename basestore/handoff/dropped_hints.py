@@ -6,8 +6,8 @@ looked through once after each drop, and after an opening that knows of one.
 
 from itertools import islice
 
-from basestore.cluster.placement import row_bucket
 from basestore.handoff.hints import Hints
+from basestore.handoff.pile import Pile
 from basestore.replica.group_commit import GroupCommit
 from basestore.storage import keyspace
 from basestore.topology.buckets import Buckets
@@ -20,28 +20,26 @@ class DroppedHints:
 
     def __init__(self, group_commit: GroupCommit, hints: Hints, buckets: Buckets) -> None:
         self._group_commit, self._hints, self._buckets = group_commit, hints, buckets
-        self._seen = -1
-        self._left: list[tuple[int, bytes]] = []  # piles to be looked through, and from which key on
+        self._upto = 0  # the last drop for which they are, or were, looked through
+        self._left: list[tuple[Pile, bytes]] = []  # what is to be looked through, and from which key on
 
     @property
     def at_rest(self) -> bool:
-        return not self._left and self._seen == self._buckets.changes
+        """Whether there are none left of what was dropped."""
+        return not self._left and self._upto == self._buckets.dropped_since
 
     def tick(self) -> None:
-        """Look through the next. Called while nothing of them is staged."""
-        if self._seen != self._buckets.changes:
-            self._seen = self._buckets.changes
-            piles = self._hints.piles if self._buckets.dropped else ()
-            self._left = [(pile.index, keyspace.hints_for(pile.name)[0]) for pile in piles if pile.count]
+        """Look through the next."""
+        if self._upto != self._buckets.dropped_since:
+            self._upto = self._buckets.dropped_since
+            piles = [pile for pile in self._hints.piles if pile.count]
+            self._left = [(pile, keyspace.hints_for(pile.name)[0]) for pile in piles]
         if not self._left:
             return
-        index, start = self._left.pop()
-        pile = next(each for each in self._hints.piles if each.index == index)
+        pile, start = self._left.pop()
         _, end = keyspace.hints_for(pile.name)
         keys = [key for key, _ in islice(self._group_commit.scan(start, end), SLICE)]
         for key in keys:
-            row = keyspace.hinted_row(pile.name, key)
-            if row_bucket(row) in self._buckets.dropped:
-                self._hints.forget(pile, row)
+            self._hints.forget_dropped(pile, keyspace.hinted_row(pile.name, key))
         if len(keys) == SLICE:
-            self._left.append((index, keyspace.after(keys[-1])))
+            self._left.append((pile, keyspace.after(keys[-1])))

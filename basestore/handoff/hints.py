@@ -16,24 +16,24 @@ the room too. Where one of either is damaged,
 nobody knows whether its write is anywhere: that is a loss of the partition (`replica/losses.py`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.placement import row_bucket, row_partition
 from basestore.config import NodeConfig
-from basestore.errors import Overloaded
+from basestore.errors import InvalidRequest, Overloaded
 from basestore.handoff.debts import Debts
 from basestore.handoff.pile import Pile, PileSummary, decode_hint, encode_hint
 from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.protocol.replication import Keep, Kept
-from basestore.repair.rule import Rule
 from basestore.repair.version import COUNTER_BITS, Record
 from basestore.repair.write_repair import Hint, admits, given_up, merge_hints
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.losses import Losses
 from basestore.storage import keyspace
+from basestore.topology.buckets import DROPPED, Buckets
 
 EXPIRED_AT_ONCE = 256
 _NO_PLACE = (
@@ -53,7 +53,7 @@ class Hints:
     def __init__(
         self,
         group_commit: GroupCommit,
-        rules: Mapping[bytes, Rule],
+        buckets: Buckets,
         losses: Losses,
         metrics: Metrics,
         config: NodeConfig,
@@ -66,7 +66,7 @@ class Hints:
         self._losses = losses
         self._taken_by = taken_by
         self._group_commit = group_commit
-        self._rules = rules
+        self._rules, self._is_gone = buckets.rules, buckets.is_gone
         self._metrics = metrics
         self._bytes_max = config.hint_bytes_max
         self._age_ms_max = config.hint_age_s_max * 1000
@@ -132,7 +132,10 @@ class Hints:
 
     def defer(self, row: bytes, record: Record, replicas: Iterable[int]) -> None:
         """Keep it for all replicas of its row, in one batch, of a write that none of them was sent;
-        Overloaded, and nothing is kept, where there is no room for all of them."""
+        Overloaded, and nothing is kept, where there is no room for all of them; InvalidRequest where the
+        bucket was dropped meanwhile."""
+        if row_bucket(row) not in self._rules:
+            raise InvalidRequest(f"{DROPPED} before the write was done; nothing was done")
         rule, stores = self._rules[row_bucket(row)], self._taken_by(row, record.head, [])
         offered = Hint.of(record, not stores, stores, deferred=True)
         changes, more = [], 0
@@ -198,12 +201,16 @@ class Hints:
             self._remove(pile, kept, row)
             self._metrics.count(outcome)
 
-    def forget(self, pile: Pile, row: bytes) -> None:
-        """Its bucket was dropped: nobody will have it, and nothing is owed for it."""
+    def forget_dropped(self, pile: Pile, row: bytes) -> bool:
+        """Whether the bucket of a row was dropped: then nobody will have the hint, and nothing is owed for
+        it."""
+        if not self._is_gone(row_bucket(row)):
+            return False
         kept = self.kept(pile, row)
         if kept is not None:
             self._remove(pile, kept, row)
             self._metrics.count("hints_dropped")
+        return True
 
     def damaged(self, pile: Pile, row: bytes, hint: Hint, now: Instant) -> None:
         """Its digest does not fit: it is not delivered, and what it stood for is owed, by whoever has it."""

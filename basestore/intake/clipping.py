@@ -63,21 +63,30 @@ class Clipping:
         self._lot = 0.0
         self._hot_keys = HotKeys(SAMPLED)
         self._put_off: list[tuple[Outbox, Any, str]] = []
+        self._limited: dict[str, tuple[int, int]] = {}
         self._limits: dict[str, BucketLimits] = {}
+        self._over: list[int] = []
+        self._place: dict[str, int] = {}
+        self._over_lately = Lately(0)
         self._see_to_buckets()
 
     def _see_to_buckets(self) -> None:
         """Those that there are now, and their limits."""
-        buckets, had = self._buckets, self._limits
+        buckets, had, before = self._buckets, self._limits, self._limited
         self._changes = buckets.changes
         self._stems = {name: buckets.stem(name) for name in buckets}
         self._options = dict(buckets.options)
-        limits = {
-            name: BucketLimits(options.requests_per_s, options.key_requests_per_s)
+        self._limited = {
+            name: (options.requests_per_s, options.key_requests_per_s)
             for name, options in self._options.items()
             if options.requests_per_s or options.key_requests_per_s
         }
-        self._limits = {name: had.get(name, limit) for name, limit in limits.items()}
+        if self._limited == before:
+            return
+        self._limits = {
+            name: had[name] if before.get(name) == limits else BucketLimits(*limits)
+            for name, limits in self._limited.items()
+        }
         # Of each bucket in turn what was over its own limit, and over that of a key.
         self._place = {name: 2 * at for at, name in enumerate(self._limits)}
         self._over = [0] * (2 * len(self._limits))

@@ -32,7 +32,7 @@ class Adoption:
     def begin(self, group: MetadataGroup, group_commit: GroupCommit, now: Instant) -> None:
         """Go by the topology that the store knows, and by those that come."""
         self._dropped = DroppedRows(group_commit, self._replica, self._buckets)
-        self._maintenance.dropped, self._replica.dropped = self._dropped, self._buckets.dropped
+        self._maintenance.dropped = self._dropped
         group.adopt, group.foresee = self.adopt, self.foresee
         if group.topology is not None:
             self.adopt(group.topology, now)

@@ -5,13 +5,20 @@ is stored of it counts in the sums until it has gone. So a partition that still 
 exchange: two replicas compare only once both have purged all that was dropped up to the same epoch (it is in
 the seal of what they tell), and then neither has anything to bring back.
 
-A note is kept for each partition of up to which drop all has gone: so an opening looks for nothing that is
-not there. Owns the notes, and what is pending.
+What goes is told by the labels that are found, not by a list of what was dropped: a store that was away may
+come back when all others have long forgotten of it. Partition 7 is looked through so:
+
+    carts k1, carts k2        there is such a bucket: on, behind the last row that can begin so
+    \\0 0000 0011 a, b, c      no bucket has this number any more: they go
+    (no more)                 a note is kept: all has gone that was dropped up to epoch 9
+
+So an opening looks for nothing that is not there, and one after a crash looks through the partitions again
+that lack the note. Owns the notes, and what is pending.
 """
 
-from itertools import islice
+from collections.abc import Iterable
 
-from basestore.cluster.placement import rows_begin
+from basestore.cluster.placement import row_bucket, rows_begin
 from basestore.errors import DamagedRecord
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.replica import Replica
@@ -22,57 +29,65 @@ _EPOCH_BYTES = 8
 
 
 class DroppedRows:
-    """Of one node. `pending`: by partition, the labels of which there may still be rows."""
+    """Of one node. `pending`: the partitions in which there may still be some, and from which row on."""
 
     def __init__(self, group_commit: GroupCommit, replica: Replica, buckets: Buckets) -> None:
         self._group_commit, self._replica, self._buckets = group_commit, replica, buckets
-        self.pending: dict[int, list[bytes]] = {}
-        self._gone: dict[int, int] = {}
-        self.look()
+        self.pending: dict[int, bytes] = {}
+        self._gone: dict[int, int] = {}  # by partition, up to which drop all has gone
 
     def look(self) -> None:
         """Buckets, or the partitions that are held, may be others than when this was done last."""
-        last = max((each.since for each in self._buckets.dropped.values()), default=0)
-        self.pending = {}
-        for partition in self._replica.summaries.of if last else ():
-            gone = self._gone_in(partition)
-            if gone < last:
-                self.pending[partition] = [
-                    label for label, each in self._buckets.dropped.items() if each.since > gone
-                ]
+        self.pending = {
+            partition: keyspace.partition_prefix(partition)
+            for partition in self._replica.summaries.of
+            if self._gone_in(partition) < self._buckets.dropped_since
+        }
 
     def _gone_in(self, partition: int) -> int:
-        """Up to which drop all has gone."""
+        if not self._buckets.dropped_since:
+            return 0
         if partition not in self._gone:
             stored = self._group_commit.get(keyspace.dropped(partition))
             self._gone[partition] = int.from_bytes(stored or b"")
         return self._gone[partition]
 
-    def purge(self, partition: int, most: int) -> int:
-        """Let at most so many rows of a partition that is pending go; only while nothing is staged. Returns
-        how many went: 0 once there is none."""
-        label = self.pending[partition][-1]
-        stem = keyspace.records_beginning(rows_begin(partition, label))
-        found = [keyspace.row_of(key) for key, _ in islice(self._group_commit.scan(*stem), most)]
-        for row in found:
+    def purge(self, partition: int, most: int) -> tuple[int, int]:
+        """Look at a few more rows of a partition that is pending, and let those go that are to; only while
+        nothing is staged. Returns how many were looked at, about `most` at the most, and how many went."""
+        looked_at = dropped = 0
+        while looked_at < most:
+            start, end = keyspace.records_from(self.pending[partition], partition)
+            first = next(iter(self._replica.scan(start, end, 1)), None)
+            looked_at += 1
+            if first is None:
+                self._end(partition)
+                break
+            label = row_bucket(keyspace.row_of(first[0]))
+            behind = keyspace.records_beginning(rows_begin(partition, label))[1]
+            if self._buckets.is_gone(label):
+                stored = self._replica.scan(first[0], behind, most - looked_at + 1)
+                self._drop(keyspace.row_of(key) for key, _ in stored)
+                looked_at, dropped = looked_at + len(stored), dropped + len(stored)
+                behind = keyspace.after(stored[-1][0])
+            self.pending[partition] = keyspace.row_of(behind)
+        return looked_at, dropped
+
+    def _drop(self, rows: Iterable[bytes]) -> None:
+        for row in rows:
             try:
                 self._replica.drop(row)
             except DamagedRecord:
                 self._replica.replace_damaged(row, ())
-        if not found:
-            self.pending[partition].pop()
-            if not self.pending[partition]:
-                self._end(partition)
-        return len(found)
 
     def _end(self, partition: int) -> None:
+        """In one batch with the last that went."""
         del self.pending[partition]
-        last = max(each.since for each in self._buckets.dropped.values())
-        self._gone[partition] = last
-        self._group_commit.stage(keyspace.dropped(partition), last.to_bytes(_EPOCH_BYTES))
+        since = self._gone[partition] = self._buckets.dropped_since
+        self._group_commit.stage(keyspace.dropped(partition), since.to_bytes(_EPOCH_BYTES))
 
-    def let_go(self, partition: int) -> None:
-        """It is not held any more: should it be again, all is looked for."""
-        self.pending.pop(partition, None)
-        if self._gone.pop(partition, None) is not None:
-            self._group_commit.stage(keyspace.dropped(partition), None)
+    @property
+    def upto(self) -> int:
+        """Up to which drop all has gone from this store, once that is durable."""
+        pending = [self._gone_in(partition) for partition in self.pending]
+        return min([self._buckets.dropped_since, *pending])

@@ -33,6 +33,7 @@ from basestore.replica.group_commit import GroupCommit
 from basestore.replica.replica import ABSENT, LOOK_BYTES_MAX, Replica
 from basestore.storage import keyspace
 from basestore.storage.keyspace import SEQUENCE_BYTES
+from basestore.topology.buckets import DROPPED
 
 HELD_BYTES_MAX = 1 << 20  # of the answer to a group of reads
 READ_AT_ONCE = 16  # records: so many may be large
@@ -147,8 +148,8 @@ class ManyRows:
                     self._replica.read(outbox, each)
 
     def _any_dropped(self, rows: Sequence[bytes]) -> bool:
-        dropped = self._replica.dropped
-        return bool(dropped) and any(row_bucket(row) in dropped for row in rows)
+        dropped = self._replica.buckets.dropped
+        return bool(dropped) and any(len(row) > 3 and row_bucket(row) in dropped for row in rows)
 
     def _known(self, rows: Sequence[bytes]) -> list[bytes]:
         """Heads as the marks have them, or nothing at all if any is missing."""
@@ -178,6 +179,9 @@ class ManyRows:
         summaries = self._replica.summaries.of
         if not set(message.partitions) <= summaries.keys():
             outbox.put(Rejected(message.id, "this replica does not hold these partitions", False))
+            return
+        if message.bucket in self._replica.buckets.dropped:
+            outbox.put(Rejected(message.id, DROPPED, True))
             return
         if not outbox.roomy:
             outbox.put(Rejected(message.id, "too much waits to be sent", True))

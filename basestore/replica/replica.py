@@ -20,12 +20,12 @@ A *mark* is the head and the sequence of what a row holds: what a write is compa
 latest rows are kept in memory, so that most writes read nothing from the disk.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial, reduce
 from itertools import islice
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
-from basestore.cluster.placement import row_bucket, row_name, row_partition
+from basestore.cluster.placement import row_bucket, row_partition, rows_begin
 from basestore.config import MARKS_BYTES_DEFAULT
 from basestore.errors import DamagedRecord
 from basestore.protocol.replication import (
@@ -55,6 +55,7 @@ from basestore.replica.summaries import Summaries, due_of_stored
 from basestore.storage import keyspace
 from basestore.storage.keyspace import SEQUENCE_BYTES
 from basestore.storage.marks import Marks
+from basestore.topology.buckets import DROPPED, NOT_HELD, Buckets
 
 DAMAGED_MAX = 10_000
 DIGEST_BYTES_MIN = 1024  # a shorter record costs less than asking for it again
@@ -63,7 +64,6 @@ HINTED_DIRECT = 3
 LOOK_BYTES_MAX = 8 << 20  # that are read from the disk in one go, for a page of a scan or a slice of rows
 STORED_BYTES_MIN = RECORD_BYTES_MIN + SEQUENCE_BYTES
 ABSENT = b""
-DROPPED, UNHELD = "the bucket was dropped", "this replica does not hold such a row"
 HEALING = "a replica that holds it soundly heals it; where there is none, `basestore status` shows a loss"
 
 
@@ -74,14 +74,14 @@ class Replica:
         self,
         group_commit: GroupCommit,
         summaries: Summaries,
-        rules: Mapping[bytes, Rule],
+        buckets: Buckets,
         digester: Digester,
         clock: HybridClock,
         marks_bytes_max: int = MARKS_BYTES_DEFAULT,
     ) -> None:
         self._group_commit = group_commit
         self.summaries = summaries
-        self._rules = rules
+        self.buckets = buckets
         self._rule_of: dict[bytes, Rule] = {}  # by what the rows of a partition and bucket begin with
         self.plain: set[bytes] = set()
         for partition in summaries.of:
@@ -90,14 +90,13 @@ class Replica:
         self.clock = clock
         self.marks = Marks(marks_bytes_max)
         self.damaged: dict[bytes, None] = {}
-        self.dropped: Mapping[bytes, object] = {}  # labels of buckets of which nothing is shown
 
     # --- partitions that come and go ----------------------------------------------------------
 
     def hold(self, partition: int) -> None:
         """Rows of this partition are taken from now on."""
-        for bucket, rule in self._rules.items():
-            prefix = keyspace.partition_prefix(partition) + bytes((len(bucket),)) + bucket
+        for label, rule in self.buckets.rules.items():
+            prefix = rows_begin(partition, label)
             self._rule_of[prefix] = rule
             if not rule.immutable:
                 self.plain.add(prefix)
@@ -129,8 +128,8 @@ class Replica:
         request, row, blob, way, _ = message
         rule = self._rule_of.get(row[: 3 + row[2]]) if len(row) > 3 else None
         if rule is None or len(blob) < RECORD_BYTES_MIN:
-            gone = len(row) > 3 and row_bucket(row) in self.dropped
-            outbox.put(Rejected(request, DROPPED if gone else UNHELD, False))
+            ours = int.from_bytes(row[:2]) in self.summaries.of
+            outbox.put(Rejected(request, *(self.buckets.refusal(row) if ours else (NOT_HELD, False))))
             return
         head = blob[:HEAD_BYTES]
         stamp = int.from_bytes(head[:8])
@@ -181,7 +180,9 @@ class Replica:
 
     def take_over(self, row: bytes, record: Record) -> None:
         """Take an entry of an exchange if it wins, without an answer; DamagedRecord when what is held
-        cannot be compared with."""
+        cannot be compared with. Of a bucket that is not known here nothing is taken."""
+        if self.buckets.is_strange(row):
+            return
         held = self.mark(row)
         if held == ABSENT or (not held.startswith(record.head) and self.rule(row).beats(record.head, held)):
             self._store(row, record.blob, held)
@@ -193,6 +194,7 @@ class Replica:
         # In one batch with what comes: the sums still count what the row held, whatever it was.
         self.summaries.suspect(row_partition(row))
         sound = [record for record in records if record is not None and record.intact(self.digester, row)]
+        sound = [] if self.buckets.is_strange(row) else sound
         # The sequence may be damaged as well; `forget` looks whether the line that it names is of this row.
         damaged = self._group_commit.get(keyspace.record(row)) or b""
         self.summaries.summary_log.forget(row, damaged[-SEQUENCE_BYTES:])
@@ -206,7 +208,7 @@ class Replica:
         """DamagedRecord when the digest does not fit: nothing is stored that was not looked at here."""
         if not Record(blob).intact(self.digester, row):
             raise DamagedRecord(
-                row, f"the record of {row_name(row)} was damaged on its way; it is not stored"
+                row, f"the record of {self.buckets.row_name(row)} was damaged on its way; it is not stored"
             )
         head = blob[:HEAD_BYTES]
         self.note_due(row, blob, held)
@@ -311,7 +313,7 @@ class Replica:
 
     def rule(self, row: bytes) -> Rule:
         """The rule of a row's bucket."""
-        return self._rules.get(row_bucket(row), Rule.OF_REMOVED_BUCKET)
+        return self.buckets.rules.get(row_bucket(row), Rule.OF_REMOVED_BUCKET)
 
     def intact(self, row: bytes, record: Record) -> bool:
         """Whether a record's digest fits the row."""
@@ -337,7 +339,7 @@ class Replica:
         if len(self.damaged) < DAMAGED_MAX:
             self.damaged[row] = None
         self.marks.forget(row)
-        return DamagedRecord(row, f"the stored record of {row_name(row)} is damaged; {HEALING}")
+        return DamagedRecord(row, f"the stored record of {self.buckets.row_name(row)} is damaged; {HEALING}")
 
     # --- what is read -------------------------------------------------------------------------
 
@@ -349,7 +351,8 @@ class Replica:
         if not outbox.roomy:
             outbox.put(Rejected(message.id, "too much waits to be sent", True))
             return
-        if self.dropped and len(row) > 3 and row_bucket(row) in self.dropped:
+        dropped = self.buckets.dropped
+        if dropped and len(row) > 3 and row_bucket(row) in dropped:
             outbox.put(Rejected(message.id, DROPPED, True))
             return
         try:

@@ -36,6 +36,7 @@ from basestore.storage.keyspace import SEQUENCE_BYTES
 from basestore.storage.open import open_engine
 from basestore.storage.rocks_damage import ELSEWHERE, in_use
 from basestore.storage.rocks_full import is_full
+from basestore.topology.buckets import Buckets
 
 if TYPE_CHECKING:
     from basestore.storage.rocks_salvage import Wreck
@@ -132,9 +133,9 @@ def _rebuild(config: NodeConfig, wreck: "Wreck") -> _Found:
         group_commit = GroupCommit(engine, b"", waits=False)
         settle_facts(group_commit, config, complete=False)
         summaries = Summaries(group_commit, Placement.of(config.cluster).held_by(_me(config)))
-        rules = {name.encode(): rule for name, rule in config.cluster.buckets.items()}
+        buckets = Buckets(config.cluster.buckets)
         clock = HybridClock(0, config.cluster.drift_ms_max)
-        replica = Replica(group_commit, summaries, rules, Digester(config.cluster.key), clock)
+        replica = Replica(group_commit, summaries, buckets, Digester(config.cluster.key), clock)
         _keep_promises(summaries, wreck)
         found = _take(replica, group_commit, wreck)._replace(facts=not lacking)
         if lacking and (found.foreign or found.unsound > found.sound):

@@ -5,29 +5,45 @@ the bucket; from then on all goes by the label. One that was dropped and made an
 number and label, so nothing that is still held of the old one, here, in a hint or at a member that was away,
 can show: nobody looks for it, and what comes of it is refused.
 
+    epoch 0    "carts" is in the file        label b"carts", its name
+    epoch 5    it is dropped                 b"carts" is in `dropped`: its rows are refused, and purged
+    epoch 6    "carts" is created            label b"\\0" 0000 0017: of the name only this one is known
+    epoch 9    all have purged the first     b"carts" is in no table, and gone all the same (`is_gone`)
+
+A label that is not known, and not gone, is of a bucket that was created later than the topology in use here:
+its rows are refused for the moment, in any way, for its rule is not known.
+
 One object for a node, made once and passed around: `adopt` changes it in place, in the step in which another
 topology comes into use. Who keeps a table of its own asks `changes`. Holds no rows, and drops none.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
+from basestore.cluster.placement import row_bucket, row_key
 from basestore.config import BucketOptions
 from basestore.repair.rule import Rule
-from basestore.topology.topology import Bucket, Dropped, Topology
+from basestore.topology.topology import LABEL_START, Bucket, Dropped, Topology
 
+DROPPED: Final = "the bucket was dropped"
+NOT_HELD: Final = "this replica does not hold such a row"
+UNKNOWN_YET: Final = "this replica does not know the bucket yet"
 _LENGTH_BYTES = 1
 
 
 class Buckets:
     """`by_name`: those there are; `rules`: theirs, by label; `dropped`: those that are to go, by label;
-    `changes`: how often they have changed."""
+    `dropped_since`: the epoch of the last drop, 0 without one; `changes`: how often they have changed."""
 
     def __init__(
-        self, rules: Mapping[str, Rule], own: Mapping[str, BucketOptions], topology: Topology | None = None
+        self,
+        rules: Mapping[str, Rule],
+        own: Mapping[str, BucketOptions] | None = None,
+        topology: Topology | None = None,
     ) -> None:
         """Those of a topology, or of a configuration, with their names for labels. `own`: how this node
         serves some of them, whatever the cluster's log says."""
-        self._own = own
+        self._own = own or {}
         self.by_name = {
             name: Bucket(number, name, rule, name.encode())
             for number, (name, rule) in enumerate(rules.items(), 1)
@@ -36,7 +52,8 @@ class Buckets:
         self.names: dict[bytes, str] = {}
         self.dropped: dict[bytes, Dropped] = {}
         self.options: dict[str, BucketOptions] = {}
-        self.changes = 0
+        self.dropped_since = self.changes = self._last = 0
+        self._logged = False
         self._settle()
         if topology is not None:
             self.adopt(topology)
@@ -44,8 +61,10 @@ class Buckets:
     def adopt(self, topology: Topology) -> None:
         """From now on those of this topology."""
         dropped = {each.label: each for each in topology.dropped}
-        if self.by_name != topology.buckets or self.dropped != dropped:
-            self.by_name = dict(topology.buckets)
+        self._logged, self._last = True, topology.last_bucket
+        others = self.by_name != topology.buckets or self.dropped != dropped
+        if others or self.dropped_since != topology.dropped_since:
+            self.by_name, self.dropped_since = dict(topology.buckets), topology.dropped_since
             self.dropped.clear()
             self.dropped.update(dropped)
             self._settle()
@@ -66,11 +85,41 @@ class Buckets:
         label = self.by_name[name].label
         return len(label).to_bytes(_LENGTH_BYTES) + label
 
+    # --- labels ------------------------------------------------------------------------------
+
+    def is_gone(self, label: bytes) -> bool:
+        """Whether this is the label of a bucket that was dropped, be it long ago. Without a topology none is
+        dropped; and with one, no bucket gets its name for a label any more."""
+        if label in self.rules or not self._logged:
+            return False
+        return not label.startswith(LABEL_START) or int.from_bytes(label[1:]) <= self._last
+
+    def is_strange(self, row: bytes) -> bool:
+        """Whether a row is of no bucket that there is, so that its rule is not known."""
+        return self._logged and row_bucket(row) not in self.rules
+
+    def refusal(self, row: bytes) -> tuple[str, bool]:
+        """Why a row of no bucket is not taken, in words; and whether it may be taken later."""
+        label = row_bucket(row) if len(row) > 3 else b""
+        if not label or not self._logged or label in self.rules:
+            return NOT_HELD, False
+        return (DROPPED, False) if self.is_gone(label) else (UNKNOWN_YET, True)
+
+    # --- texts -------------------------------------------------------------------------------
+
     def name_of(self, label: bytes) -> str:
         """For people."""
+        if label in self.names:
+            return self.names[label]
         if label in self.dropped:
             return f"dropped bucket {self.dropped[label].name}"
-        return self.names.get(label) or label.decode(errors="backslashreplace")
+        if label.startswith(LABEL_START):
+            return f"{'dropped' if self.is_gone(label) else 'unknown'} bucket {int.from_bytes(label[1:])}"
+        return label.decode(errors="backslashreplace")
+
+    def row_name(self, row: bytes) -> str:
+        """A row in words."""
+        return f"bucket {self.name_of(row_bucket(row))!r}, key {row_key(row)[:64]!r}"
 
     def gone(self, name: str) -> str:
         """That a bucket of this name was dropped, in words; empty if none was that is remembered."""

@@ -39,6 +39,7 @@ from basestore.replica.summaries import Summaries
 from basestore.results.nodes import NodeState, node_state
 from basestore.results.receipts import Item, ReadResult, Receipt, page, read_result, receipt
 from basestore.storage.keyspace import DATA, SEQUENCE_BYTES
+from basestore.topology.buckets import Buckets
 from tests.worlds.disk import Disk
 
 WALL_MS = 1_760_000_000_000
@@ -621,8 +622,8 @@ class World:
             return node.replica, node.group_commit
         group_commit = GroupCommit(self.engines[index], b"", waits=False)
         summaries = Summaries(group_commit, self.placement.held_by(index))
-        rules = {name.encode(): rule for name, rule in self.cluster.buckets.items()}
-        return Replica(group_commit, summaries, rules, self.digester, HybridClock(0, 2000)), group_commit
+        buckets = Buckets(self.cluster.buckets)
+        return Replica(group_commit, summaries, buckets, self.digester, HybridClock(0, 2000)), group_commit
 
     def spoil(self, index: int, key: str, bucket: str = "default") -> None:
         """Change one byte of a stored record, as a disk might."""

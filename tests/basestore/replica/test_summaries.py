@@ -20,6 +20,7 @@ from basestore.storage.engine import Engine
 from basestore.storage.keyspace import DATA, SEQUENCE_BYTES, SUMMARY
 from basestore.storage.memory import MemoryEngine
 from basestore.storage.rocks import RocksEngine
+from basestore.topology.buckets import Buckets
 from tests.worlds.disk import Disk
 
 DIGESTER = Digester(bytes(KEY_BYTES))
@@ -40,7 +41,11 @@ class Store:
         self.group_commit = GroupCommit(engine, b"g", waits=False)
         self.summaries = Summaries(self.group_commit, PARTITIONS)
         self.replica = Replica(
-            self.group_commit, self.summaries, {b"x": Rule.LAST_WRITE_WINS}, DIGESTER, HybridClock(0, 1 << 40)
+            self.group_commit,
+            self.summaries,
+            Buckets({"x": Rule.LAST_WRITE_WINS}),
+            DIGESTER,
+            HybridClock(0, 1 << 40),
         )
         self.outbox = Outbox(set())
 
