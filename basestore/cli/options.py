@@ -75,8 +75,8 @@ _SHARED = {
     ),
     "bucket": _Shared(
         ("--bucket",),
-        "default (the last write wins), once (the first write wins), or one that the cluster's "
-        "configuration declares. [default: default]",
+        "default (the last write wins), once (the first write wins), or another that the cluster has "
+        "(basestore bucket list). [default: default]",
         {"metavar": "NAME"},
     ),
     "timeout": _Shared(

@@ -42,7 +42,7 @@ def bucket_command() -> None:
     type=click.Choice(["last-write-wins", "first-write-wins"]),
     default="last-write-wins",
     show_default=True,
-    help="Which of two writes stays that did not know of each other. It is for life.",
+    help="Which of two writes of a key stays. It is for life.",
 )
 @click.option(
     "--degrade-s",

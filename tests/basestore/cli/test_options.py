@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from basestore.cli import group, options
+from basestore.cli import WRITES, group, options
 
 GIVEN = {
     "endpoint": ("-e", "one:1", "-e", "two:2", "-e", "three:3"),
@@ -151,6 +151,11 @@ def test_the_help_of_the_command_itself_describes_them() -> None:
     assert all(GIVEN[name][0] in told for name in options.OF_MANY)
     assert "--mode" not in told  # of a few commands, whose help describes it
     assert "may stand before, between and after the words" in told
+
+
+def test_what_writes_is_named_by_all_its_words() -> None:
+    """By which it is known, where output fails, that something may have happened."""
+    assert set(WRITES) <= {str(entry) for entry in ENTRIES}
 
 
 def test_help_is_given_whatever_stands_before() -> None:
