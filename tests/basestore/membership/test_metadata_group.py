@@ -1,0 +1,180 @@
+"""The metadata group on real nodes: how it is founded, who votes, and what outlasts crashes and wipes."""
+
+from dataclasses import replace
+
+import pytest
+
+from basestore.errors import ChangeUnknown, NoLeader, RequestFailed
+from basestore.instant import Instant
+from basestore.topology.entries import Change, CreateBucket, DropBucket, SetSetting, Suggestion, encode_entry
+from basestore.topology.topology import Outcome, Topology
+from tests.worlds.world import World, number_of
+
+CARTS = CreateBucket("carts", "last-write-wins", [0, 0, 0, 0])
+
+
+class Asked:
+    """A change that was asked for at a node, and what has become of it."""
+
+    def __init__(
+        self, world: World, index: int, change: Change, identity: int, timeout_s: float = 3.0
+    ) -> None:
+        self.became: Outcome | RequestFailed | None = None
+        node, now = world.node(index), world.now(index)
+        entry = encode_entry(Suggestion(change, identity, node.config.member.number, now.wall_ms))
+        node.membership.asking.change(entry, timeout_s, self._end, now)
+
+    def _end(self, became: Outcome | RequestFailed, now: Instant) -> None:
+        assert self.became is None, "it was answered twice"
+        self.became = became
+
+
+def topologies(world: World) -> list[Topology | None]:
+    return [node.membership.group.topology for node in world.running]
+
+
+def voters(world: World, index: int) -> list[int]:
+    raft = world.node(index).membership.group.raft
+    assert raft is not None
+    return sorted(voter.number for voter in raft.voters)
+
+
+def leaders(world: World) -> list[str]:
+    return [
+        node.name for node in world.running if (raft := node.membership.group.raft) is not None and raft.leads
+    ]
+
+
+def decided(asked: Asked) -> Outcome:
+    assert isinstance(asked.became, Outcome), asked.became
+    return asked.became
+
+
+@pytest.mark.parametrize(("count", "votes"), [(1, 1), (2, 1), (3, 3), (4, 3), (5, 5), (6, 5)])
+def test_a_cluster_founds_its_group_by_itself(count: int, votes: int) -> None:
+    world = World(count, logged=True)
+    told = topologies(world)
+    assert told[0] is not None
+    world.run(0.2)
+    assert topologies(world) == [told[0]] * count
+    assert len({node.membership.group.group for node in world.running}) == 1
+    assert voters(world, 0) == [number_of(index) for index in range(votes)]
+    assert leaders(world) == ["n1"]
+
+
+def test_nobody_founds_one_while_a_member_has_not_been_heard() -> None:
+    world = World(3, logged=True, born=False)
+    for index in (0, 1):
+        world.start(index)
+    world.run(5.0)
+    assert [node.membership.group.group for node in world.running] == [b"", b""]
+    world.start(2)
+    world.run(1.0)
+    world.found()
+
+
+def test_a_bucket_that_was_dropped_shows_nothing_when_it_is_made_anew() -> None:
+    world = World(3, logged=True)
+    made = Asked(world, 1, CARTS, 1)
+    world.run(0.3)
+    assert decided(made).number == 3
+    world.put(2, "k", "v", bucket="carts")
+    assert world.look(0, "k", bucket="carts").value == b"v"
+    Asked(world, 2, DropBucket("carts"), 2)
+    anew = Asked(world, 2, CARTS._replace(rule="first-write-wins"), 3)
+    world.run(0.5)
+    assert decided(anew).number == 4
+    assert not world.look(0, "k", bucket="carts").found
+
+
+def test_a_change_that_is_asked_for_twice_is_made_once() -> None:
+    world = World(3, logged=True)
+    first, second = Asked(world, 0, CARTS, 7), Asked(world, 2, CARTS, 7)
+    world.run(0.5)
+    again = Asked(world, 1, CARTS, 7)
+    world.run(0.2)
+    assert decided(first) == decided(second) == decided(again)
+    assert not decided(again).error
+
+
+def test_without_a_majority_nothing_is_changed_and_data_are_served() -> None:
+    world = World(3, logged=True)
+    for index in (0, 1):
+        world.crash(index)
+    world.run(6.0)
+    asked = Asked(world, 2, CARTS, 1, timeout_s=2.0)
+    world.run(3.0)
+    assert isinstance(asked.became, NoLeader)
+    assert asked.became.definite
+    world.start(0)
+    world.run(6.0)
+    assert world.put(2, "k", "v").acknowledged == 2
+
+
+def test_what_became_of_a_change_is_not_known_once_its_leader_is_cut_off() -> None:
+    world = World(3, logged=True)
+    for other in (1, 2):
+        world.hold(other, 0)
+    asked = Asked(world, 0, CARTS, 1, timeout_s=2.0)
+    world.run(3.0)
+    assert isinstance(asked.became, ChangeUnknown)
+    assert not asked.became.definite
+
+
+def test_another_leads_when_the_leader_is_gone_and_what_was_decided_stays() -> None:
+    world = World(3, logged=True)
+    made = Asked(world, 1, CARTS, 1)
+    world.run(0.5)
+    world.crash(0)
+    world.run(6.0)
+    assert leaders(world) in (["n2"], ["n3"])
+    set_ = Asked(world, 1, SetSetting("region", "north"), 2)
+    world.run(1.0)
+    assert decided(set_).epoch > decided(made).epoch
+    world.start(0)
+    world.run(2.0)
+    told = topologies(world)
+    assert told[0] is not None
+    assert told[0].settings == {"region": "north"}
+    assert told == [told[0]] * 3
+
+
+def test_all_is_known_again_after_all_were_cut_off_from_power() -> None:
+    world = World(3, logged=True)
+    Asked(world, 1, CARTS, 1)
+    world.run(0.5)
+    epochs = [topology.epoch for topology in topologies(world) if topology is not None]
+    for index in range(3):
+        world.crash(index)
+    for index in range(3):
+        world.start(index)
+    told = topologies(world)
+    assert all(topology is not None and "carts" in topology.buckets for topology in told)
+    assert [topology.epoch for topology in told if topology is not None] >= epochs
+    world.run(6.0)
+    assert len(leaders(world)) == 1
+
+
+def test_a_store_that_was_lost_votes_no_more_and_its_member_is_taken_in_again() -> None:
+    world = World(3, logged=True)
+    raft = world.node(0).membership.group.raft
+    assert raft is not None
+    lost = next(voter for voter in raft.voters if voter.number == number_of(2))
+    world.wipe(2)
+    world.start(2)
+    world.run(8.0)
+    assert raft.voters == world.node(0).membership.group.raft.voters  # type: ignore[union-attr]
+    assert lost not in raft.voters
+    assert voters(world, 0) == [number_of(index) for index in range(3)]
+
+
+def test_members_of_a_file_are_not_read_any_more_once_they_stand_in_the_log() -> None:
+    world = World(3, logged=True)
+    world.stop(1)
+    cluster = world.configs[1].cluster
+    config = replace(cluster, buckets={name: cluster.buckets[name] for name in ("default", "once")})
+    members = tuple(replace(member, zone="elsewhere") for member in cluster.members)
+    world.configs[1] = replace(world.configs[1], cluster=replace(config, members=members))
+    node = world.start(1)
+    assert "are not read any more" in node.let_go[0]
+    assert node.config.cluster.members[0].zone == ""
