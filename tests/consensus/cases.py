@@ -237,6 +237,15 @@ def hears_an_old_leader() -> None:
 
 
 @case
+def joins_what_is_decided() -> None:
+    """3 has entries of 1 that nobody else gets, and hears the end of what others decided."""
+    stage = Stage()
+    stage.do("found 1 2 3 4 5\nelect 1\ncut 1 2\ncut 1 4\ncut 1 5\npropose 1 a\npropose 1 b\ndeliver")
+    stage.do("cut 2 3\ncut 1 3\nelect 2\npropose 2 x\ndeliver\ntell 2->3 3")
+    agree(stage)
+
+
+@case
 def installs_over_a_tail() -> None:
     """5 has entries of 1 that nobody else gets, and then a snapshot of what others decided."""
     stage = Stage()

@@ -194,6 +194,7 @@ MORE = [
         DECIDE,
         "if not first - 1 <= self.commit < last:",
         "if first - 1 > self.log.last or self.commit >= last:",
+        case="joins_what_is_decided",
     ),
     one(
         "decided-is-cut",
