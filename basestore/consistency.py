@@ -9,11 +9,21 @@ a verdict. Of three replicas, at QUORUM, two are required:
     n2 HINTED                  OPEN: a hint counts for nothing but ANY
     n3 APPLIED                 STORED
 
+While the replicas of a partition are being changed, from the members S to the members T, a `JointQuorum` has
+to be met in both (Ongaro and Ousterhout, "In search of an understandable consensus algorithm", 2014, section
+6). With S = n1 n2 n3 and T = n1 n4 n5:
+
+    n1 n2 confirm     two of S, one of T: not met
+    n1 n2 n4          two of each: met
+    at ONE            n1, n4 or n5: n2 and n3 leave, and what only they hold may be gone with them
+
 Pure counting. Refuses to know who sends, waits or gives up: that is the coordinator's business.
 """
 
 import enum
+from collections.abc import Collection, Iterable
 from functools import cache
+from typing import Final
 
 
 class Level(enum.IntEnum):
@@ -117,6 +127,26 @@ class Tally:
         return True
 
     @property
+    def taken(self) -> int:
+        """How many have applied it of those that hold the row when no change of seats is under way."""
+        return self.applied
+
+    @property
+    def told(self) -> tuple[int, int]:
+        """How many are required, and how many have applied it: what a receipt says."""
+        return self.required, self.applied
+
+    def told_less(self, late: int) -> tuple[int, int]:
+        """The same without so many that came too late."""
+        required, applied = self.told
+        return required, max(0, applied - late)
+
+    @property
+    def met(self) -> tuple[Level, ...]:
+        """The levels that are met just by what was applied last."""
+        return met_by(self.applied, len(self.states))
+
+    @property
     def verdict(self) -> Verdict:
         """STORED when `required` replicas applied the write as the winner. Once that can no longer
         be: SUPERSEDED if a replica is known to hold a better record; at ANY, STORED if a hint is
@@ -125,6 +155,11 @@ class Tally:
             return _STORED
         if self.possible >= self.required:
             return _OPEN
+        return self._lapsed
+
+    @property
+    def _lapsed(self) -> Verdict:
+        """Once too few are left that may apply it."""
         if self.superseded:
             return Verdict.SUPERSEDED
         if self.level is Level.ANY and self.hinted:
@@ -137,3 +172,144 @@ def met_by(confirmed: int, replicas: int) -> tuple[Level, ...]:
     """The levels that are met just when so many of the replicas have confirmed, asked for or not."""
     # == and not >=: a level is met once, by the answer that completes it.
     return tuple(level for level in Level if level.required(replicas) == confirmed)
+
+
+MOVING: Final = " (who holds the key is just being changed, so that two quorums are required)"
+
+
+class Quorum:
+    """Whose confirmations suffice at a level: those of any `required` among the `replicas` of a partition.
+    `lasting`: for whom what they lack is kept, and who may be named as having it."""
+
+    __slots__ = ("lasting", "level", "replicas", "required")
+
+    def __init__(self, replicas: tuple[int, ...], level: Level) -> None:
+        self.level = level
+        self.replicas = self.lasting = replicas
+        self.required = level.required(len(replicas))
+
+    def met(self, members: Collection[int], less: Collection[int] = ()) -> bool:
+        """Whether these replicas suffice, less some of them."""
+        return len(members) - len(less) >= self.required
+
+    def choose(self, fresh: list[int], awaited: Collection[int], more: int = 0) -> list[int]:
+        """Whom to ask of those that were not asked yet, the best first: so many more, or, at 0, as many as
+        suffice with those that are awaited."""
+        return fresh[: more or max(0, self.required - len(awaited))]
+
+    def told(self, members: Collection[int]) -> tuple[int, int]:
+        """How many are required, and how many of these count towards that: what a user is told."""
+        return self.required, len(members)
+
+    def met_with(self, members: Collection[int], member: int) -> tuple[Level, ...]:
+        """The levels that are met just when this member joins these."""
+        return met_by(len(members) + 1, len(self.replicas))
+
+    def tally(self) -> Tally:
+        """Of a write that is about to be sent."""
+        return Tally(len(self.replicas), self.level)
+
+
+class JointQuorum(Quorum):
+    """While the replicas are being changed from `old` to `new`. What a user is told is true of the one of the
+    two sets that lacks more: so as many as are required count just when the level is met."""
+
+    __slots__ = ("_halves", "_new", "_old")
+
+    def __init__(self, old: tuple[int, ...], new: tuple[int, ...], level: Level) -> None:
+        super().__init__(old + tuple(each for each in new if each not in old), level)
+        self.lasting = new
+        self._old, self._new = old, new
+        self._halves = self._halves_at(level)
+        self.required = max(required for _, required in self._halves)
+
+    def _halves_at(self, level: Level) -> tuple[tuple[frozenset[int], int], ...]:
+        if level is _QUORUM:
+            return tuple((frozenset(each), level.required(len(each))) for each in (self._old, self._new))
+        # A replica of T that does not hold yet what it must refuses by itself.
+        counted = self.replicas if level is _ALL else self._new
+        return ((frozenset(counted), level.required(len(counted))),)
+
+    def lacking(self, members: Iterable[int]) -> list[tuple[int, int]]:
+        """Of each set that counts: how many more it takes than these, and how many are required."""
+        known = set(members)
+        return [(required - len(half & known), required) for half, required in self._halves]
+
+    def met(self, members: Collection[int], less: Collection[int] = ()) -> bool:
+        return all(lacks <= 0 for lacks, _ in self.lacking(set(members).difference(less)))
+
+    def choose(self, fresh: list[int], awaited: Collection[int], more: int = 0) -> list[int]:
+        known, rest, chosen = set(awaited), list(fresh), list[int]()
+        while rest and (len(chosen) < more if more else not self.met(known)):
+            wanted = [half for half, required in self._halves if len(half & known) < required]
+            best = max(rest, key=lambda each: sum(each in half for half in wanted))  # of equals the first
+            if not more and not any(best in half for half in wanted):
+                break
+            chosen.append(best)
+            rest.remove(best)
+            known.add(best)
+        return chosen
+
+    def told(self, members: Collection[int]) -> tuple[int, int]:
+        lacks, required = max(self.lacking(members))
+        return required, required - lacks
+
+    def met_with(self, members: Collection[int], member: int) -> tuple[Level, ...]:
+        before, after = set(members), {member, *members}
+        at = [(level, JointQuorum(self._old, self._new, level)) for level in Level]
+        return tuple(level for level, quorum in at if quorum.met(after) and not quorum.met(before))
+
+    def tally(self) -> Tally:
+        return JointTally(self)
+
+
+class JointTally(Tally):
+    """Outcomes of one write while the replicas of its row are being changed."""
+
+    __slots__ = ("_last", "_quorum")
+
+    def __init__(self, quorum: JointQuorum) -> None:
+        super().__init__(len(quorum.replicas), quorum.level)
+        self._quorum = quorum
+        self._last = -1
+        self.required = quorum.required
+
+    def record(self, place: int, state: ReplicaState) -> bool:
+        if state is APPLIED:
+            self._last = self._quorum.replicas[place]
+        return super().record(place, state)
+
+    def _in(self, *states: ReplicaState) -> list[int]:
+        return [
+            replica
+            for replica, state in zip(self._quorum.replicas, self.states, strict=True)
+            if state in states
+        ]
+
+    @property
+    def taken(self) -> int:
+        return sum(replica in self._quorum.lasting for replica in self._in(APPLIED))
+
+    @property
+    def told(self) -> tuple[int, int]:
+        return self._quorum.told(self._in(APPLIED))
+
+    @property
+    def met(self) -> tuple[Level, ...]:
+        before = [replica for replica in self._in(APPLIED) if replica != self._last]
+        return self._quorum.met_with(before, self._last)
+
+    @property
+    def verdict(self) -> Verdict:
+        if self._quorum.met(self._in(APPLIED)):
+            return _STORED
+        if self._quorum.met(self._in(APPLIED, PENDING)):
+            return _OPEN
+        return self._lapsed
+
+
+def quorums(old: tuple[int, ...], new: tuple[int, ...]) -> tuple[Quorum, ...]:
+    """By level: of a partition whose replicas are being changed, or, where both are the same, are not."""
+    if old == new:
+        return tuple(Quorum(old, level) for level in Level)
+    return tuple(JointQuorum(old, new, level) for level in Level)

@@ -105,7 +105,7 @@ class Node:
         buckets = Buckets(cluster.buckets, config.bucket_options, log.topology)
         self.disk_space = DiskSpace(config, self.group_commit)
         self.summaries = Summaries(self.group_commit, placement.held_by(self.me))
-        first, spare = stored_ceiling(engine, self.summaries.closed), placement.meeting_quorum - 1
+        first, spare = stored_ceiling(engine, self.summaries.closed), placement.spare
         self.clock = HybridClock(first, cluster.drift_ms_max, ahead=config.clock_is_right)
         marks = config.marks_bytes_max
         self.replica = Replica(self.group_commit, self.summaries, buckets, digester, self.clock, marks)
@@ -131,7 +131,7 @@ class Node:
         self._begin_anti_entropy(placement, fresh, now)
         self._admission = Admission(
             self.replica, self.group_commit, self.identity, self.peers, self.operations,
-            self.certificates.in_use,
+            self.certificates.in_use, placement,
         )  # fmt: skip
         self._sync_watch = SyncWatch(self.group_commit, self.metrics, config.syncs)
         self._ceiling = ClockCeiling(self.group_commit, self.clock, self.peers.clock, self.identity)
@@ -145,8 +145,9 @@ class Node:
         self.introductions = Introductions(
             self.identity, self.peers, self.group_commit, fresh, self.exchanges.take_proof_of_loss
         )
-        buckets = self.context.buckets
-        adoption = Adoption(buckets, self.replica, self.maintenance, self.recovery, self.peers)
+        buckets, admission = self.context.buckets, self._admission
+        adoption = Adoption(buckets, self.replica, self.maintenance, self.recovery, self.peers, admission)
+        self.membership.begin_anew = admission.begin_anew
         adoption.begin(self.membership.group, self.group_commit, now)
         self.membership.leading.table = self.context.placement.replicas
         intake, delivery, late, hints = self.intake, self.delivery, self.late_hints, self.hints
@@ -277,6 +278,7 @@ class Node:
         for member in self.peers.tick(now, self._heartbeats.make):
             self.operations.lost(member, now)
         self.introductions.tick(now)
+        self._admission.tick(now)
         self.group_commit.offer_again()  # not with every step: it takes as long as to store the batch
         if not self.group_commit.stalled:  # all this stages more
             self._dropped_hints.tick()

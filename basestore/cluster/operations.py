@@ -6,7 +6,8 @@ answer is, and calls the callback that `ANSWERS` names. All callbacks for answer
 
     operation.held(member, answer, now)
 
-What is no answer has its own: `lost(member, now)`, and `alarm`, `closing` and `relieve` with `now` alone.
+What is no answer has its own: `lost(member, now)`, `moved(partitions, now)`, and `alarm`, `closing` and
+`relieve` with `now` alone.
 
 An answer to an id that is no longer known is ignored: what asked has ended. Operations judges no
 answer, sends nothing and keeps no clock: deadlines come due in `tick`. They are kept in a wheel of
@@ -16,6 +17,7 @@ end before theirs.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from heapq import heappop, heappush
 from itertools import islice
 from typing import Any, Final
@@ -23,7 +25,16 @@ from typing import Any, Final
 from basestore.instant import Instant
 from basestore.protocol.groups import AppliedGroups, HeldGroup
 from basestore.protocol.operator import Inspected, Traced
-from basestore.protocol.replication import Held, HeldDigest, Kept, Range, Rejected, Settled, Superseded
+from basestore.protocol.replication import (
+    Held,
+    HeldDigest,
+    Kept,
+    Moved,
+    Range,
+    Rejected,
+    Settled,
+    Superseded,
+)
 
 OPERATIONS_MAX = 8192
 BYTES_MAX = 256 << 20
@@ -36,6 +47,7 @@ ANSWERS: Final[Mapping[type, str]] = {
     Superseded: "superseded",
     Settled: "settled",
     Rejected: "rejected",
+    Moved: "overtaken",
     Held: "held",
     HeldDigest: "held_digest",
     Range: "ranged",
@@ -48,6 +60,8 @@ ANSWERS: Final[Mapping[type, str]] = {
 # An Applied acknowledges many operations at once: each is handed the id of what it had asked.
 Ack = int
 NO_GROUP: Final = -1
+NO_ANSWER: Final = "no answer in time"
+OVERTAKEN: Final = "who holds the key has changed"
 
 
 class Operation:
@@ -78,6 +92,13 @@ class Operation:
 
     def rejected(self, member: int, answer: Rejected, now: Instant) -> None:
         """The member refused."""
+
+    def overtaken(self, member: int, answer: Moved, now: Instant) -> None:
+        """The member goes by seats that this node does not know of yet, and has done nothing."""
+
+    def moved(self, partitions: AbstractSet[int], now: Instant) -> None:
+        """These partitions have other seats from now on. What was told of them by those that had them before
+        counts for nothing: who still needs it begins anew, under other ids, as long as its time lasts."""
 
     def held(self, member: int, answer: Held, now: Instant) -> None:
         """The member holds this record, or none."""
@@ -110,7 +131,20 @@ class Operation:
         """Room is needed, and the caller has had the answer: end soon."""
 
 
-NO_ANSWER: Final = "no answer in time"
+class Anew(Operation):
+    """One that begins anew where seats change, unless its caller has had the answer: `moved` does that."""
+
+    __slots__ = ("_answered",)
+
+    def __init__(self, bytes_held: int) -> None:
+        super().__init__(bytes_held)
+        self._answered = False
+
+    def overtaken(self, member: int, answer: Moved, now: Instant) -> None:
+        if self._answered:  # else it waits until this node knows what the member knows
+            self.rejected(member, Rejected(answer.id, OVERTAKEN, True), now)
+
+
 NOBODY: Final = -1  # whom one asks who only waits
 Ended = Callable[[Any, Instant], None]
 
@@ -137,6 +171,9 @@ class Once(Operation):
     def lost(self, member: int, now: Instant) -> None:
         if member == self._member:
             self._end(member, None, now)
+
+    def overtaken(self, member: int, answer: Moved, now: Instant) -> None:
+        self._end(member, Rejected(answer.id, OVERTAKEN, True), now)
 
     def alarm(self, now: Instant) -> None:
         self._end(self._member, Rejected(self.ids[0], NO_ANSWER, True), now)
@@ -319,6 +356,12 @@ class Operations:
         # A list: callbacks end operations, and begin others, while this goes on.
         for operation in list(self.each()):
             operation.lost(member, now)
+
+    def moved(self, partitions: AbstractSet[int], now: Instant) -> None:
+        """These partitions have other seats from now on: tell everyone."""
+        for operation in list(self.each()) if partitions else ():
+            if operation.ids:  # else it has ended with another
+                operation.moved(partitions, now)
 
     def linger(self, operation: Operation) -> None:
         """Its caller has had the answer; it goes on for the sake of slower members."""

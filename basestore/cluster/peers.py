@@ -58,6 +58,7 @@ class Peer:
     unanswered: tuple[int, float] | None = None  # its last heartbeat, by its clock, and when it came
     base_ms: float = math.inf  # its wall clock minus its monotonic one, when it was last answered at once
     brownout: int = 0  # how much it leaves out, as it said last
+    told_epoch: int = 0  # what it says on this link it says as one that goes by this epoch
     leaving: bool = False  # it has said goodbye on this link: it still answers, and is asked nothing new
     detector: FailureDetector = field(default_factory=lambda: FailureDetector(PING_S, SILENCE_S_MAX))
     probation: Probation = field(default_factory=Probation)
@@ -80,6 +81,8 @@ class Peers:
         partition's quorum needs."""
         self.me = me
         self.spare = spare
+        self.epoch = 0  # that this node goes by; that of the configuration too, where there is no other
+        self.all_level = True  # all that are linked go by it, too
         self._ready = ready
         self.clock = ClockWatch(len(members), me, drift_ms_max)
         self.number_of = list(members)
@@ -111,6 +114,7 @@ class Peers:
         peer.outbox.close()
         peer.outbox = Outbox(self._ready)
         peer.linked, peer.leaving, peer.wire = True, False, 0
+        self.tell_epoch(index, 0)
         peer.unanswered, peer.base_ms = None, math.inf
         peer.introduced = peer.remembered = peer.noted = peer.whole = False
         self.note_disk(index, False)
@@ -126,8 +130,22 @@ class Peers:
             return False
         peer.linked = peer.introduced = peer.remembered = peer.noted = peer.whole = False
         self.clock.forget(index)
+        self.tell_epoch(index, 0)
         self.judge(peer, now)
         return True
+
+    def tell_epoch(self, index: int, epoch: int) -> None:
+        """What comes from a peer from now on is said as by one that goes by this epoch."""
+        self.all[index].told_epoch = max(0, epoch)
+        self._level()
+
+    def adopt_epoch(self, epoch: int) -> None:
+        """This node goes by it from now on."""
+        self.epoch = self.all[self.me].told_epoch = max(0, epoch)
+        self._level()
+
+    def _level(self) -> None:
+        self.all_level = all(peer.told_epoch == self.epoch for peer in self.others if peer.linked)
 
     def hears(self, index: int, now: Instant) -> bool:
         """Whether a peer's link stands, something of it has come lately, and it is not about to end."""

@@ -7,15 +7,24 @@ one is used twice. Pure: the same configuration gives the same placement everywh
 
 Scores alone leave some members with more partitions than others; a member that already holds its
 fair share steps back while others have room.
+
+That is how a cluster begins. From then on its log says who holds what (`seats.py`), and a node's Placement
+is told with each step in which other seats come into use:
+
+    adopt({7: fill((0, 1, 2), (0, 1, 3))})     partition 7: who compares, nothing else
+    adopt({7: joint((0, 1, 2), (0, 1, 3))})    written to 0 1 2 3; two quorums; no group takes its rows
+    adopt({7: still((0, 1, 3))})               0, 1 and 3
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
 from operator import add
 from typing import Self
 
 from basestore.config import ClusterConfig, Member
+from basestore.consistency import Quorum, quorums
+from basestore.repair.seats import Seats, Stage
 
 
 def _score(partition: int, name: str) -> bytes:
@@ -48,13 +57,18 @@ def assign(members: Sequence[Member], partitions: int, replication: int) -> list
 
 
 class Placement:
-    """Where every row of a cluster lives."""
+    """Where every row of a cluster lives. By partition, in members' indices: its `seats`; `replicas`, to whom
+    its rows are written; `sets`, the same in ascending order, but nobody while two quorums are asked;
+    `compared`, who compares what it holds; `quorums`, by level."""
 
     def __init__(self, members: Sequence[Member], partitions: int, replication: int) -> None:
         self.partitions = partitions
-        self.replication = replication
-        self.replicas = assign(members, partitions, replication)
-        self.sets = [tuple(sorted(replicas)) for replicas in self.replicas]
+        self.seats = [Seats.still(replicas) for replicas in assign(members, partitions, replication)]
+        self.replicas: list[tuple[int, ...]] = [()] * partitions
+        self.sets, self.compared = list(self.replicas), list(self.replicas)
+        self.quorums: list[tuple[Quorum, ...]] = [()] * partitions
+        for partition, seats in enumerate(self.seats):
+            self._seat(partition, seats)
         self._prefixes = [partition.to_bytes(2) for partition in range(partitions)]
 
     @classmethod
@@ -62,21 +76,35 @@ class Placement:
         """That of a configuration; replicas are indices of its members."""
         return cls(cluster.members, cluster.partitions, cluster.replication)
 
-    @property
-    def meeting_quorum(self) -> int:
-        """So many other replicas of a row are asked before what they hold is taken for all that there is:
-        `sources_needed`, or all others."""
-        return min(self.sources_needed, self.replication - 1)
+    def _seat(self, partition: int, seats: Seats) -> None:
+        joint = seats.stage is Stage.JOINT
+        self.seats[partition], self.replicas[partition] = seats, seats.written
+        self.sets[partition] = () if joint else tuple(sorted(seats.old))
+        self.compared[partition] = seats.both
+        self.quorums[partition] = quorums(seats.old, seats.new if joint else seats.old)
+
+    def adopt(self, changed: Mapping[int, Seats]) -> set[int]:
+        """From now on these partitions have these seats. Returns those that had others."""
+        moved = {partition for partition, seats in changed.items() if self.seats[partition] != seats}
+        for partition in moved:
+            self._seat(partition, changed[partition])
+        return moved
 
     @property
-    def sources_needed(self) -> int:
-        """So many replicas of a row hold, between them, every write that a quorum ever acknowledged: N - Q +
-        1. With one replica there are never so many others: what it loses is lost."""
-        return self.replication - self.replication // 2
+    def spare(self) -> int:
+        """So many members, whichever they are, no partition's quorum needs."""
+        return min((len(each) - 1) // 2 for seats in self.seats for each in (seats.old, seats.new))
 
     def meeting(self, partition: int) -> int:
-        """N - Q + 1 of a partition: see `sources_needed`."""
-        return self.sources_needed
+        """So many replicas of a partition hold, between them, every write that a quorum ever acknowledged: N
+        - Q + 1. While seats change it is those that have held it until now. With one replica there are never
+        so many others: what it loses is lost."""
+        held = len(self.seats[partition].old)
+        return held - held // 2
+
+    def since(self, partition: int) -> int:
+        """The epoch that last changed its seats; 0 for one that there is not."""
+        return self.seats[partition].since if partition < self.partitions else 0
 
     def row(self, label: bytes, key: bytes) -> bytes:
         """The row of a key: partition 2 bytes | length of label 1 | label | key.

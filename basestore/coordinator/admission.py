@@ -255,14 +255,14 @@ def _check_room(context: Context, size: int, now: Instant, outbox: Outbox | None
 
 def _check_disks(context: Context, row: bytes, level: Level) -> None:
     """Overloaded when too few replicas have a disk that keeps up, as far as they have told."""
-    peers, replicas = context.peers, context.placement.replicas[row_partition(row)]
-    late = [replica for replica in replicas if peers.disk_behind[replica] and replica != peers.me]
-    required = level.required(len(replicas))
-    if len(replicas) - len(late) < required:
+    peers, quorum = context.peers, context.placement.quorums[row_partition(row)][level]
+    late = [replica for replica in quorum.replicas if peers.disk_behind[replica] and replica != peers.me]
+    if not quorum.met(quorum.replicas, late):
         names = ", ".join(peers.all[replica].name for replica in late)
         raise Overloaded(
-            f"overloaded: {required} replicas are required, and the disks of some are full or do not keep up "
-            f"({names}); nothing was done. Look at them (`basestore status`), or ask for a lower level"
+            f"overloaded: {quorum.required} replicas are required, and the disks of some are full or do not "
+            f"keep up ({names}); nothing was done. Look at them (`basestore status`), or ask for a lower "
+            f"level"
         )
 
 

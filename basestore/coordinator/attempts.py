@@ -16,12 +16,22 @@ Owns what is decided and how it is told; sends and reads nothing: `quorum_write`
 from collections.abc import Callable
 from typing import NamedTuple
 
-from basestore.errors import InvalidRequest, OutcomeUnknown, ReadTimeout, ReplicaFailure, RequestFailed
+from basestore.consistency import MOVING
+from basestore.errors import (
+    InvalidRequest,
+    OutcomeUnknown,
+    ReadTimeout,
+    ReplicaFailure,
+    RequestFailed,
+    WriteTimeout,
+)
 from basestore.instant import Instant
+from basestore.protocol.client import FINAL, PROVISIONAL
 from basestore.repair.rule import Rule
 from basestore.repair.version import CHECK_BYTES, VERSION_BYTES, Digester, Identity, Record, Version
 
 STAMPED_BYTES = VERSION_BYTES + CHECK_BYTES  # of a record: what an identity tells of it
+_STAMP_BYTES = 8
 OTHER_CONTENT = (
     "the write that is to be repeated was made with another key, bucket, value or ttl; nothing was done. "
     "Pass exactly what it was made with; or, for another write, no `repeat`"
@@ -128,6 +138,11 @@ def _unknown(content: Content, found: Record | None) -> OutcomeUnknown:
     )
 
 
+def finality(version: bytes, stable: int) -> int:
+    """Whether the write that holds the key can be contested any more, by a replica's stable stamp."""
+    return FINAL if int.from_bytes(version[:_STAMP_BYTES]) <= stable else PROVISIONAL
+
+
 def unread(content: Content) -> OutcomeUnknown:
     """The error when it cannot be read whether a record that has won is of this very write."""
     return OutcomeUnknown(
@@ -147,8 +162,19 @@ def not_begun(content: Content, error: RequestFailed) -> RequestFailed:
     return error
 
 
-def refused(applied: int, required: int, reasons: dict[str, str], identity: Identity) -> ReplicaFailure:
+def timed_out(told: tuple[int, int], identity: Identity, *, moving: bool) -> WriteTimeout:
+    """The error when fewer replicas than are required confirmed a write in time."""
+    required, confirmed = told
+    return WriteTimeout(
+        f"timeout: {confirmed} of {required} required replicas confirmed in time{MOVING if moving else ''}; "
+        f"the write may have happened. Repeat it as {identity} (it is then the same write), or read",
+        confirmed, required, identity,
+    )  # fmt: skip
+
+
+def refused(told: tuple[int, int], reasons: dict[str, str], identity: Identity) -> ReplicaFailure:
     """The error when too many replicas did not take a write, by the names of members."""
+    required, applied = told
     listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     return ReplicaFailure(
         f"failed: {applied} of {required} required replicas applied the write, others refused or were lost "

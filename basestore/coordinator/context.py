@@ -17,7 +17,7 @@ from basestore.cluster.outbox import Outbox
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement
 from basestore.config import BucketOptions
-from basestore.consistency import Level
+from basestore.consistency import Level, Quorum
 from basestore.coordinator.stamper import Stamper
 from basestore.errors import InvalidRequest, Overloaded, RequestFailed, Unavailable
 from basestore.intake.figures import Door
@@ -75,16 +75,16 @@ class Context:
         """How this node serves those buckets that have any."""
         return self.buckets.options
 
-    def require(self, replicas: tuple[int, ...], level: Level) -> int:
-        """How many replicas the level requires; Unavailable unless so many are alive."""
-        required = level.required(len(replicas))
+    def require(self, partition: int, level: Level) -> Quorum:
+        """Whose confirmations the level requires; Unavailable unless enough replicas are alive."""
+        quorum = self.placement.quorums[partition][level]
         # ANY needs no replica alive, for a hint will do.
         if not self.peers.all_alive and level is not ANY:
-            alive = sum(map(self.peers.alive.__getitem__, replicas))
-            if alive < required:
+            alive = [replica for replica in quorum.replicas if self.peers.alive[replica]]
+            if not quorum.met(alive):
                 me = self.peers.me
-                raise Unavailable(required, alive, me in replicas and not self.peers.alive[me])
-        return required
+                raise Unavailable(*quorum.told(alive), me in quorum.replicas and not self.peers.alive[me])
+        return quorum
 
 
 def refuse(context: Context, outbox: Outbox, request: int, error: InvalidRequest | RequestFailed) -> None:

@@ -8,6 +8,7 @@ in `Context.load`. What there is no room for is left to anti-entropy. Owns only 
 
 from basestore.cluster.operations import NOBODY, Once
 from basestore.cluster.placement import row_partition
+from basestore.consistency import Level
 from basestore.coordinator.context import Context
 from basestore.coordinator.finding import PLAIN, Finding
 from basestore.coordinator.quorum_read import QuorumRead
@@ -30,8 +31,8 @@ def repair_soon(context: Context, row: bytes, rule: Rule, now: Instant) -> None:
         # First: a write that finds a replica behind from now on is not sure to be seen, and asks anew.
         waiting.discard(row)
         if context.operations.idle:
-            replicas = context.placement.replicas[row_partition(row)]
-            QuorumRead(context, row, rule, replicas, PLAIN, _nobody).mend(now)
+            quorum = context.placement.quorums[row_partition(row)][Level.ALL]
+            QuorumRead(context, row, rule, quorum, PLAIN, _nobody).mend(now)
 
     operations = context.operations
     wait = Once(operations, len(row), NOBODY, begin)

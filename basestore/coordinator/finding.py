@@ -3,9 +3,12 @@
 Values between a quorum read and whoever began it. Asks nobody, and weighs no replies.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from basestore.errors import ReadTimeout, RequestFailed, VersionLost
+from basestore.cluster.peers import Peer
+from basestore.consistency import MOVING, Quorum
+from basestore.errors import ReadTimeout, ReplicaFailure, RequestFailed, VersionLost
 from basestore.repair.version import Record, Version
 
 
@@ -25,29 +28,28 @@ class Finding(NamedTuple):
 
 
 class Aim(NamedTuple):
-    """What a read must reach: `required` replicas that confirm a winner that is not older than the
-    version `floor`. Afterwards: `repair` mends what was found to differ, `compare` asks the other
+    """What a read must reach beside its level: a winner that is not older than the version `floor`.
+    Afterwards: `repair` mends what was found to differ, `compare` asks the other
     replicas too. `stable`: ask for the stable stamp."""
 
-    required: int
     floor: bytes = b""
     compare: bool = False
     repair: bool = True
     stable: bool = False
 
 
-PLAIN = Aim(0)
-FIRST = Aim(0, stable=True)  # in first-write buckets: whether what is found is final
+PLAIN = Aim()
+FIRST = Aim(stable=True)  # in first-write buckets: whether what is found is final
 
 
-def unreached(aim: Aim, responded: int, replicas: int, stable: int, *, empty: bool) -> RequestFailed:
+def unreached(seen: bytes, quorum: Quorum, heads: Mapping[int, bytes], stable: int) -> RequestFailed:
     """Nobody who has replied holds what the session has seen, or a better one. Of all replicas, and with a
     stable stamp that is past it, this is the proof that none will get it by itself: what is no hint either
-    (`explain.py`) is lost; where they hold nothing (`empty`), perhaps only purged: that is older than the
+    (`explain.py`) is lost; where they hold nothing, perhaps only purged: that is older than the
     loss of a disk, or nobody could doubt it."""
-    floor = Version.decode(aim.floor)
-    if responded == replicas and floor.stamp <= stable:
-        what = "lost, or was deleted or has expired since" if empty else "lost"
+    floor, (required, responded) = Version.decode(seen), quorum.told(heads)
+    if len(heads) == len(quorum.replicas) and floor.stamp <= stable:
+        what = "lost" if any(heads.values()) else "lost, or was deleted or has expired since"
         return VersionLost(
             f"the version {floor} that this session has seen is {what}: all replicas answer, and none holds "
             f"it, or a newer one. The session knows of it no more: read again",
@@ -55,4 +57,24 @@ def unreached(aim: Aim, responded: int, replicas: int, stable: int, *, empty: bo
         )
     text = "no replica that answers holds what this session has seen"
     advice = "Read again when more replicas are up, or without the session"
-    return ReadTimeout(f"{text}. {advice}", responded, aim.required, None)
+    return ReadTimeout(f"{text}. {advice}", responded, required, None)
+
+
+def timed_out(quorum: Quorum, heads: Mapping[int, bytes]) -> ReadTimeout:
+    """The error of a read that was not confirmed in time by as many as are required."""
+    required, received = quorum.told(heads)
+    moving = quorum.lasting is not quorum.replicas
+    text = f"timeout: {received} of {required} required replicas answered in time"
+    if quorum.met(heads):  # one of them was not brought up to what the others hold
+        text = f"timeout: {received} replicas answered, but {required} did not come to agree in time"
+    return ReadTimeout(
+        f"{text}{MOVING if moving else ''}. Read again, or at a lower level", received, required, None
+    )
+
+
+def too_few(quorum: Quorum, missing: Mapping[int, str], members: Sequence[Peer]) -> ReplicaFailure:
+    """The error when too many replicas did not answer a read, and why each."""
+    reasons = {members[replica].name: reason for replica, reason in missing.items()}
+    listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    text = f"failed: {quorum.required} replicas are required, and too many refused or were lost"
+    return ReplicaFailure(f"{text} ({listed}). Try again, or at a lower level", reasons, None)

@@ -100,7 +100,7 @@ class ClientGet:
         """Read; Unavailable."""
         request = self._request
         told = self._bounded or self._rule.final_when_stable
-        self._aim = Aim(0, request.floor[:VERSION_BYTES], compare, request.repair, told)
+        self._aim = Aim(request.floor[:VERSION_BYTES], compare, request.repair, told)
         self._begin_read(now)
 
     def _begin_read(self, now: Instant) -> None:
@@ -109,9 +109,9 @@ class ClientGet:
     def left_group(self, compare: bool) -> QuorumRead:
         """The read of one that was in a group, not begun."""
         request, context = self._request, self._context
-        replicas = context.placement.replicas[row_partition(self._row)]
-        self._aim = Aim(self._level.required(len(replicas)), request.floor, compare)
-        return QuorumRead(context, self._row, self._rule, replicas, self._aim, self._report)
+        quorum = context.placement.quorums[row_partition(self._row)][self._level]
+        self._aim = Aim(request.floor, compare)
+        return QuorumRead(context, self._row, self._rule, quorum, self._aim, self._report)
 
     def _read(self, level: Level, now: Instant) -> None:
         read(self._context, self._row, self._rule, level, self._deadline, self._report, now, self._aim)

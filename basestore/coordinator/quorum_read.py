@@ -8,7 +8,7 @@
     superseded   a write-back met a better record: that is what the replica holds
     alarm     slower than usual: ask one more (Dean and Barroso, "The Tail at Scale", 2013); slower
               still: all; at the deadline ReadTimeout
-    rejected, lost   ask another replica instead
+    rejected, lost   ask another replica instead; moved   begin anew: the replicas are others
 
 It reports when `required` replicas have confirmed the winner as their current record: those that are
 behind are brought up to date first. So quorum reads never go back in time, records of failed writes
@@ -21,14 +21,15 @@ A read reports once, and sends nothing to a client: whoever began it does.
 """
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 
-from basestore.cluster.operations import Ack, Operation
+from basestore.cluster.operations import Ack, Anew
 from basestore.cluster.outbox import SMALL_BYTES
 from basestore.cluster.placement import row_partition
-from basestore.consistency import Level, met_by
+from basestore.consistency import Level, Quorum
 from basestore.coordinator.context import Context
-from basestore.coordinator.finding import PLAIN, Aim, Finding, unreached
-from basestore.errors import ReadTimeout, ReplicaFailure, RequestFailed
+from basestore.coordinator.finding import PLAIN, Aim, Finding, timed_out, too_few, unreached
+from basestore.errors import RequestFailed
 from basestore.instant import Instant
 from basestore.protocol.client import FINAL, PROVISIONAL
 from basestore.protocol.replication import COPY, Apply, Held, HeldDigest, Read, Rejected, Settled, Superseded
@@ -49,32 +50,31 @@ def read(
     aim: Aim = PLAIN,
 ) -> None:  # fmt: skip
     """Begin a read of one row at a level, for a client, a scan, a first write or a late hint; Unavailable."""
-    replicas = context.placement.replicas[row_partition(row)]
-    aim = Aim(context.require(replicas, level), *aim[1:])
-    QuorumRead(context, row, rule, replicas, aim, report).begin(deadline, now)
+    quorum = context.require(row_partition(row), level)
+    QuorumRead(context, row, rule, quorum, aim, report).begin(deadline, now)
 
 
-class QuorumRead(Operation):
+class QuorumRead(Anew):
     """One read of one row at its coordinator."""
 
     __slots__ = (
-        "_aim", "_answered", "_asked", "_begun_s", "_context", "_deadline", "_deadline_ms", "_diverged",
-        "_fetched", "_heads", "_lossy", "_lost", "_reasons", "_records", "_repaired", "_repairs", "_replicas",
+        "_aim", "_asked", "_begun_s", "_context", "_deadline", "_deadline_ms", "_diverged",
+        "_fetched", "_heads", "_lossy", "_lost", "_quorum", "_reasons", "_records", "_repaired", "_repairs",
         "_report", "_row", "_rule", "_stable", "_stables", "_under_way", "_write_backs",
     )  # fmt: skip
 
     def __init__(
-        self, context: Context, row: bytes, rule: Rule, replicas: tuple[int, ...], aim: Aim, report: Report
+        self, context: Context, row: bytes, rule: Rule, quorum: Quorum, aim: Aim, report: Report
     ) -> None:
         super().__init__(len(row) + context.load.answer_bytes)
-        self._context = context
-        self._row = row
-        self._rule = rule
-        self._replicas = replicas
-        self._aim = aim
-        self._report = report
-        self._answered = False
+        self._context, self._report = context, report
+        self._row, self._rule, self._aim = row, rule, aim
         self._repairs = "repairs_read_blocking"  # what they are counted as
+        self._seat(quorum)
+
+    def _seat(self, quorum: Quorum) -> None:
+        """Nobody was asked yet, and these are to be."""
+        self._quorum = quorum
         self._asked: dict[int, float] = {}  # when, by `Instant.monotonic`
         self._heads: dict[int, bytes] = {}
         self._records: dict[bytes, Record] = {}
@@ -84,15 +84,14 @@ class QuorumRead(Operation):
         self._under_way: dict[int, bytes] = {}
         self._stables: dict[int, int] = {}  # stable stamps, of those that told
         self._stable = 0  # the greatest that was told with what is held
-        self._lossy = False
+        self._lossy = self._diverged = False
         self._lost = 0  # what was written up to this stamp may have been lost with a disk
-        self._diverged = False
         self._repaired: set[int] = set()
 
     def begin(self, deadline: float, now: Instant) -> None:
         """Ask; enough replicas are alive."""
         self._set_deadline(deadline, now)
-        self._ask(self._aim.required, now)
+        self._ask(0, now)
         if self.ids:
             wait_s = min(self._context.peers.usual_s, WIDEN_S)
             self._context.operations.alarm_at(self.ids[0], min(deadline, now.monotonic + wait_s))
@@ -125,25 +124,29 @@ class QuorumRead(Operation):
     # --- asking ------------------------------------------------------------------------------
 
     def _ask(self, count: int, now: Instant) -> int:
-        """Ask up to `count` more replicas: the own one first, then the others in placement order.
-        When there are none left to wait for, the read has failed. Returns how many were asked."""
-        wanted = count
-        peers = self._context.peers
-        fresh = [r for r in self._replicas if r not in self._asked and peers.alive[r]]
+        """Ask `count` more replicas, or, at 0, as many as the level requires: the own one first, then the
+        others in placement order. When there are none left to wait for, the read has failed. Returns how many
+        were asked."""
+        asked, peers = 0, self._context.peers
+        fresh = [r for r in self._quorum.replicas if r not in self._asked and peers.alive[r]]
         fresh.sort(key=peers.distance.__getitem__)
+        awaited = self._asked.keys() - self._reasons.keys()
+        first = self._quorum.choose(fresh, awaited, count)
+        count = count or len(first)
+        fresh = first + [replica for replica in fresh if replica not in first]
         for replica in fresh:
-            if count == 0:
-                return wanted
+            if asked == count:
+                return asked
             # One record is enough; of the others the head shows whether they differ.
             whole = not self._answered and not self._fetched and not self._records
             self._asked[replica] = now.monotonic
             if self._ask_one(replica, digest=not whole):
-                count -= 1
+                asked += 1
             else:
                 self._reasons[replica] = "too much waits for it"
-        if not self._answered and len(self._asked) - len(self._reasons) < self._aim.required:
+        if not self._answered and not self._quorum.met(self._asked, self._reasons):
             self._fail(now)
-        return wanted - count
+        return asked
 
     def _ask_one(self, replica: int, *, digest: bool) -> bool:
         request = self._context.operations.issue(self)
@@ -153,11 +156,7 @@ class QuorumRead(Operation):
         return self._context.peers.send(replica, message, SMALL_BYTES + len(self._row))
 
     def _fail(self, now: Instant) -> None:
-        members = self._context.peers.all
-        reasons = {members[replica].name: reason for replica, reason in self._reasons.items()}
-        listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        text = f"failed: {self._aim.required} replicas are required, and too many refused or were lost"
-        self._end(ReplicaFailure(f"{text} ({listed}). Try again, or at a lower level", reasons, None), now)
+        self._end(too_few(self._quorum, self._reasons, self._context.peers.all), now)
 
     # --- answers -----------------------------------------------------------------------------
 
@@ -211,7 +210,7 @@ class QuorumRead(Operation):
         """The first answer of a replica: how long it took."""
         context = self._context
         context.peers.all[member].latency.add(now.monotonic - self._asked[member])
-        if not self._answered and (met := met_by(len(self._heads) + 1, len(self._replicas))):
+        if not self._answered and (met := self._quorum.met_with(self._heads, member)):
             context.metrics.reached("get", met, now.monotonic - self._begun_s)
 
     def consider(self, now: Instant) -> None:
@@ -220,13 +219,14 @@ class QuorumRead(Operation):
         if now.monotonic >= self._deadline:
             return
         # Before the report: as many as the level requires. After it: all that will still say anything.
-        needed = len(self._asked) - len(self._reasons) if self._answered else self._aim.required
-        if len(self._heads) < needed:
+        needed = len(self._asked) - len(self._reasons)
+        heads, answered, met = self._heads, self._answered, self._quorum.met
+        if len(heads) < needed if answered else not met(heads):
             return
-        weighed = plan(self._rule, self._heads, self._stables, self._due)
-        if not self._answered and not self._reaches(weighed.winner):
+        weighed = plan(self._rule, heads, self._stables, self._due)
+        if not answered and not self._reaches(weighed.winner):
             self._reach_further(now)
-        elif weighed.confirmed < needed:
+        elif weighed.confirmed < needed if answered else not met(heads, weighed.stale):
             self._diverged = True
             self._repair(weighed, now)
         elif not self._answered:
@@ -247,11 +247,10 @@ class QuorumRead(Operation):
         nobody left who could have it."""
         self._diverged = True
         self._aim = self._aim._replace(compare=self._aim.repair)
-        self._ask(len(self._replicas), now)
+        self._ask(len(self._quorum.replicas), now)
         if self.ids and self._asked.keys() - self._reasons.keys() <= self._heads.keys():
             stable = max(self._stables.values(), default=0)
-            empty = not any(self._heads.values())
-            self._end(unreached(self._aim, len(self._heads), len(self._replicas), stable, empty=empty), now)
+            self._end(unreached(self._aim.floor, self._quorum, self._heads, stable), now)
 
     def _answer(self, weighed: ReadPlan, now: Instant) -> None:
         record = self._records.get(weighed.winner)
@@ -263,7 +262,7 @@ class QuorumRead(Operation):
         if self._rule.final_when_stable and record is not None:
             final = FINAL if record.stamp <= stable and not self._lossy else PROVISIONAL
         finding = Finding(
-            record, self._aim.required, len(self._heads), diverged, len(self._repaired), stable, final,
+            record, *self._quorum.told(self._heads), diverged, len(self._repaired), stable, final,
             self._lossy,
         )  # fmt: skip
         # Before the comparison: from now on others are asked for digests only, and nobody is failed.
@@ -288,7 +287,7 @@ class QuorumRead(Operation):
         """Compare what has not replied yet, and mend it; a request in need of room ends this."""
         operations = self._context.operations
         self._set_deadline(now.monotonic + LINGER_S, now)
-        self._ask(len(self._replicas), now)
+        self._ask(len(self._quorum.replicas), now)
         if self.ids:
             operations.linger(self)
             operations.alarm_at(self.ids[0], self._deadline)
@@ -339,7 +338,7 @@ class QuorumRead(Operation):
         else:
             self._miss(member, "it holds that this version is gone", now)
 
-    # --- what goes wrong ---------------------------------------------------------------------
+    # --- what goes wrong, and what changes ---------------------------------------------------
 
     def rejected(self, member: int, answer: Rejected, now: Instant) -> None:
         self._miss(member, answer.reason, now)
@@ -351,6 +350,13 @@ class QuorumRead(Operation):
                 self._miss(member, "the link was lost", now)
             else:  # it has said what it holds, but may have been asked for the record
                 self.consider(now)
+
+    def moved(self, partitions: AbstractSet[int], now: Instant) -> None:
+        if (partition := row_partition(self._row)) in partitions:
+            self._context.operations.drop(self)
+            if not self._answered:
+                self._seat(self._context.placement.quorums[partition][self._quorum.level])
+                self.begin(self._deadline, now)
 
     def _miss(self, member: int, reason: str, now: Instant) -> None:
         """A replica will not reply, or not take what is written back."""
@@ -378,7 +384,7 @@ class QuorumRead(Operation):
                     self._context.metrics.count("speculative_retries", self._ask(1, now))
             else:
                 operations.alarm_at(self.ids[0], self._deadline)
-                self._ask(len(self._replicas), now)
+                self._ask(len(self._quorum.replicas), now)
             if self.ids:
                 self.consider(now)
 
@@ -386,12 +392,7 @@ class QuorumRead(Operation):
         self._context.operations.drop(self)
 
     def _time_out(self, now: Instant) -> None:
-        received = len(self._heads)
-        required = self._aim.required
-        text = f"timeout: {received} of {required} required replicas answered in time"
-        if received >= required:  # one of them was not brought up to what the others hold
-            text = f"timeout: {received} replicas answered, but {required} did not come to agree in time"
-        self._end(ReadTimeout(f"{text}. Read again, or at a lower level", received, required, None), now)
+        self._end(timed_out(self._quorum, self._heads), now)
 
     def _end(self, result: RequestFailed, now: Instant) -> None:
         self._context.operations.drop(self)

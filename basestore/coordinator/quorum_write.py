@@ -10,6 +10,7 @@ to be delivered later (hinted handoff; DeCandia et al., "Dynamo", 2007, section 
                  the tally counts, and the verdict is reported as soon as it stands
     lost         a replica is not alive any more: a hint is asked for
     relieve      room is needed: what has not answered gets a hint, and the write ends
+    moved        its replicas are others from now on: it is sent anew, under the same version
     alarm        the deadline (at ANY also half-way): what has not answered gets a hint, and
                  WriteTimeout is reported if nothing was
     read_first   before `begin`, under a rule that reads first: LOST to a record that is found; and where a
@@ -25,10 +26,11 @@ Under which version an earlier attempt is repeated `attempts.py` says. A write r
 nothing to a client: whoever began it does.
 """
 
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from functools import partial
 
-from basestore.cluster.operations import Ack, Operation
+from basestore.cluster.operations import OVERTAKEN, Ack, Anew
 from basestore.cluster.outbox import SMALL_BYTES
 from basestore.cluster.placement import row_partition
 from basestore.consistency import (
@@ -38,37 +40,25 @@ from basestore.consistency import (
     PENDING,
     SUPERSEDED,
     Level,
+    Quorum,
     ReplicaState,
     Tally,
     Verdict,
-    met_by,
 )
-from basestore.coordinator.attempts import (
-    STAMPED_BYTES,
-    Begin,
-    Content,
-    Decision,
-    Lost,
-    Repeated,
-    Report,
-    not_begun,
-    refused,
-    unread,
-    weigh,
-)
+from basestore.coordinator import attempts
+from basestore.coordinator.attempts import STAMPED_BYTES, Begin, Content, Decision, Lost, Repeated, Report
 from basestore.coordinator.context import Context
 from basestore.coordinator.deferred_repair import repair_soon
 from basestore.coordinator.finding import FIRST, Finding
 from basestore.coordinator.quorum_read import read
-from basestore.errors import ClockSkew, InvalidRequest, RequestFailed, WriteTimeout
+from basestore.errors import ClockSkew, InvalidRequest, RequestFailed
 from basestore.instant import Instant
-from basestore.protocol.client import FINAL, OUTCOME_LOST, OUTCOME_STORED, OUTCOME_SUPERSEDED, PROVISIONAL
+from basestore.protocol.client import OUTCOME_LOST, OUTCOME_STORED, OUTCOME_SUPERSEDED
 from basestore.protocol.replication import DIRECT, Apply, Keep, Kept, Rejected, Superseded
 from basestore.repair.clock import NotYet
 from basestore.repair.version import NO_PROPOSAL, VERSION_BYTES, Identity, Record
 
-ANY, ONE, QUORUM = Level.ANY, Level.ONE, Level.QUORUM  # bound once: finding a member of an enum costs as much
-_STAMP_BYTES = 8  # as a check
+ANY, ONE, QUORUM = Level.ANY, Level.ONE, Level.QUORUM  # bound once: to find one costs as much as a check
 OPEN, STORED, FAILURE = Verdict.OPEN, Verdict.STORED, Verdict.FAILED
 
 
@@ -78,9 +68,8 @@ def write(
 ) -> None:  # fmt: skip
     """Begin a write, for a client or for a late hint; Unavailable. `reads_first`: at QUORUM or ALL it is
     sent only where a read finds nothing."""
-    replicas = context.placement.replicas[row_partition(content.row)]
-    context.require(replicas, level)
-    begun = QuorumWrite(context, content, replicas, level, deadline, report, now.monotonic)
+    quorum = context.require(row_partition(content.row), level)
+    begun = QuorumWrite(context, content, quorum, deadline, report, now.monotonic)
     record = repeated.record if repeated else None
     if (reads_first and level >= QUORUM) or (repeated and not record and not content.rule.immutable):
         begun.read_first(repeated, now)
@@ -88,42 +77,40 @@ def write(
         begun.begin(record, now, again=repeated is not None)
 
 
-def stamp_content(context: Context, content: Content, now: Instant) -> Record:
-    """The record of a new write; ClockSkew or NotYet."""
-    version = context.stamper.stamp(content.row, now, content.after)
-    expires_ms = context.stamper.expiry_ms(version, content.ttl_ms, now) if content.ttl_ms else 0
-    return content.seal(context.digester, version, expires_ms)
-
-
-class QuorumWrite(Operation):
+class QuorumWrite(Anew):
     """One write at its coordinator."""
 
     __slots__ = (
-        "_again", "_answered", "_begun_s", "_content", "_context", "_deadline", "_hints_asked", "_late",
-        "_parted", "_reasons", "_record", "_repeats", "_replicas", "_report", "_rule", "_sent", "_stable",
-        "_tally", "_untaken", "_winner",
+        "_again", "_begun_s", "_content", "_context", "_deadline", "_hints_asked", "_lasting",
+        "_late", "_parted", "_reasons", "_record", "_repeats", "_replicas", "_report", "_rule",
+        "_sent", "_stable", "_tally", "_untaken", "_winner",
     )  # fmt: skip
 
     def __init__(
-        self, context: Context, content: Content, replicas: tuple[int, ...], level: Level, deadline: float,
-        report: Report, begun_s: float,
+        self, context: Context, content: Content, quorum: Quorum, deadline: float, report: Report,
+        begun_s: float,
     ) -> None:  # fmt: skip
         super().__init__(len(content.row) + len(content.value))
         self._context = context
         self._content = content
         self._rule = content.rule
-        self._replicas = replicas
         self._begun_s = begun_s
         self._deadline = deadline
         self._report = report
-        self._tally = Tally(len(replicas), level)
-        self._answered = self._again = self._sent = False
+        self._again = self._sent = False
+        self._stable = 0  # a replica's stable stamp, if it was told
+        self._seat(quorum)
+
+    def _seat(self, quorum: Quorum) -> None:
+        """Nobody has said anything yet, and these are to."""
+        self._replicas = quorum.replicas
+        self._lasting = quorum.lasting  # less those that leave
+        self._tally = quorum.tally()
         self._parted: tuple[int, ...] = ()  # replicas whose link was lost: they may be on other stores by now
         self._hints_asked = 0
         self._untaken: list[int] = []  # for whom hints were asked for before a replica was known to have it
         self._late = 0  # replicas that applied it after the deadline
         self._winner = b""
-        self._stable = 0  # a replica's stable stamp, if it was told
         self._reasons: dict[str, str] | None = None
 
     def read_first(self, repeated: Repeated | None, now: Instant) -> None:
@@ -131,7 +118,7 @@ class QuorumWrite(Operation):
 
         def after(result: Finding | RequestFailed, now: Instant) -> None:
             if isinstance(result, RequestFailed):
-                self._refuse(not_begun(self._content, result), now)
+                self._refuse(attempts.not_begun(self._content, result), now)
             else:
                 self._stable = 0 if result.lossy else result.stable
                 self._found(result.record, repeated, now)
@@ -147,7 +134,7 @@ class QuorumWrite(Operation):
 
     def _found(self, found: Record | None, repeated: Repeated | None, now: Instant) -> None:
         """Send it, or end it, by what the row holds."""
-        weighed = weigh(self._content, self._context.digester, repeated, found)
+        weighed = attempts.weigh(self._content, self._context.digester, repeated, found)
         if isinstance(weighed, Begin):
             self.begin(weighed.record, now, again=repeated is not None)
         elif isinstance(weighed, Lost):
@@ -162,7 +149,7 @@ class QuorumWrite(Operation):
         context, content = self._context, self._content
         try:
             # Under a new stamp a repeated write could win twice, the second time over a later write.
-            record = repeated or stamp_content(context, content, now)
+            record = repeated or context.stamper.record(context.digester, content, now)
         except NotYet:
             context.stamper.park(self, partial(self.begin, None, again=again))
             context.operations.alarm_at(context.operations.issue(self), self._deadline)
@@ -170,8 +157,11 @@ class QuorumWrite(Operation):
         except ClockSkew as error:
             self._refuse(error, now)
             return
-        row = content.row
         self._record, self._sent, self._repeats, self._again = record, True, repeated is not None, again
+        self._send(now)
+
+    def _send(self, now: Instant) -> None:
+        context, row, record = self._context, self._content.row, self._record
         request = context.operations.issue(self)
         left_s = self._deadline - now.monotonic
         # The deadline travels as wall-clock time, for a monotonic clock means nothing to others; whoever
@@ -196,17 +186,23 @@ class QuorumWrite(Operation):
         self._explain(replica, reason)
         # Of a write at ANY the hint may be all that there is. So it may of one that repeats an earlier
         # attempt: a replica can have taken that one, and lost it since. A replica that applied settles it.
-        only_copy = (self._tally.level is ANY or self._repeats) and not self._tally.applied
-        if only_copy or not (self._tally.applied or context.peers.me in self._replicas):
+        taken, me = self._tally.taken, context.peers.me
+        if replica not in self._lasting:  # it leaves: nothing is kept for it
+            context.peers.send(me, Kept(self.ids[0], context.peers.number_of[replica], False))
+            self._hints_asked += 1
+            return
+        only_copy = (self._tally.level is ANY or self._repeats) and not taken
+        if only_copy or not (taken or me in self._lasting):
             self._untaken.append(replica)
         self._keep(replica, only_copy)
 
     def _keep(self, replica: int, only_copy: bool, taker: int | None = None) -> None:
         states = zip(self._replicas, self._tally.states, strict=True)
         peers, content, blob, parted = self._context.peers, self._content, self._record.blob, self._parted
-        number_of = peers.number_of
+        number_of, lasting = peers.number_of, self._lasting
         took = (member for member, state in states if state is APPLIED or member == taker)
-        takers = [number_of[member] for member in took if member not in parted]
+        # One that leaves may have taken it after it was last compared with: its word would be of no copy.
+        takers = [number_of[member] for member in took if member in lasting and member not in parted]
         peers.send(peers.me, Keep(self.ids[0], number_of[replica], content.row, blob, only_copy, takers))
         self._hints_asked += 1
 
@@ -225,7 +221,7 @@ class QuorumWrite(Operation):
 
     def applied(self, member: int, answer: Ack, now: Instant) -> None:
         # Before it counts, for that may end the write, and a hint is asked for under an id of it.
-        if self._untaken:
+        if self._untaken and member in self._lasting:
             self._copies_exist(member)
         self._late += now.monotonic >= self._deadline
         self._note(member, APPLIED, now)
@@ -259,6 +255,21 @@ class QuorumWrite(Operation):
             if self._state(member) == PENDING:
                 self._hint(member, "the link was lost")
 
+    def moved(self, partitions: AbstractSet[int], now: Instant) -> None:
+        partition = row_partition(self._content.row)
+        if partition not in partitions:
+            return
+        quorum = self._context.placement.quorums[partition][self._tally.level]
+        if self._answered:  # those that stay have it with what is proven of them, or by a hint
+            self._lasting = quorum.lasting
+            self._hint_pending(OVERTAKEN)
+            return
+        self._seat(quorum)
+        if self._sent:
+            self._context.operations.drop(self)
+            self._repeats = True  # those that had taken it may have lost it since
+            self._send(now)
+
     def alarm(self, now: Instant) -> None:
         """The deadline; at ANY half-way, so that hints are durable before it."""
         if not self._sent:  # it is parked, for what reads first asks for no alarm
@@ -269,18 +280,11 @@ class QuorumWrite(Operation):
             if now.monotonic < self._deadline:
                 self._context.operations.alarm_at(self.ids[0], self._deadline)
                 return
-            tally = self._tally
-            identity = self._identity()
             # The alarm sounds a little after the deadline: what was applied in between was too late.
-            confirmed = tally.applied - self._late
+            told = self._tally.told_less(self._late)
             self._fail(
-                WriteTimeout(
-                    f"timeout: {confirmed} of {tally.required} required replicas confirmed in time; the "
-                    f"write may have happened. Repeat it as {identity} (it is then the same write), or read",
-                    confirmed, tally.required, identity,
-                ),
-                now,
-            )  # fmt: skip
+                attempts.timed_out(told, self._identity(), moving=self._lasting is not self._replicas), now
+            )
         self._context.operations.drop(self)
 
     def closing(self, now: Instant) -> None:
@@ -307,9 +311,8 @@ class QuorumWrite(Operation):
             return  # it holds no such row, and has no say
         if self._tally.record(place, state):
             if state is APPLIED:
-                met = met_by(self._tally.applied, len(self._replicas))
                 operation = "delete" if self._content.tombstone else "set"
-                self._context.metrics.reached(operation, met, now.monotonic - self._begun_s)
+                self._context.metrics.reached(operation, self._tally.met, now.monotonic - self._begun_s)
             self._judge(now)
         # A hint that was not kept is nothing new to the tally, but a failure at ANY may have waited for it.
         elif state is FAILED:
@@ -327,7 +330,7 @@ class QuorumWrite(Operation):
             elif verdict is FAILURE:
                 if not (self._tally.level is ANY and self._hints_asked):
                     reasons = self._reasons or {}
-                    self._fail(refused(tally.applied, tally.required, reasons, self._identity()), now)
+                    self._fail(attempts.refused(tally.told, reasons, self._identity()), now)
             elif verdict is not OPEN:
                 self._beaten(now)
         if self._answered:
@@ -357,7 +360,7 @@ class QuorumWrite(Operation):
                 if found is not None:
                     write(context, self._content, level, self._deadline, report, now, Repeated(found))
                     return
-            report(unread(self._content), now)
+            report(attempts.unread(self._content), now)
 
         context, report, level = self._context, self._report, self._tally.level
         aim = FIRST._replace(floor=winner[:VERSION_BYTES])
@@ -365,7 +368,7 @@ class QuorumWrite(Operation):
             row = self._content.row
             read(context, row, self._rule, max(level, ONE), self._deadline, after, now, aim)
         except RequestFailed:
-            self._report(unread(self._content), now)
+            self._report(attempts.unread(self._content), now)
 
     def _answer(self, outcome: int, stamped: bytes, winner: bytes, now: Instant) -> None:
         """`stamped`: version and check of this write, empty if it has none."""
@@ -376,15 +379,11 @@ class QuorumWrite(Operation):
             number_of = self._context.peers.number_of
             for replica, state in zip(self._replicas, tally.states, strict=True):
                 states += (number_of[replica], int(state))  # cbor2 is slow with subclasses of int
-        final = self._final(winner or stamped) if self._rule.final_when_stable else 0
+        final = attempts.finality(winner or stamped, self._stable) if self._rule.final_when_stable else 0
         better = winner[:VERSION_BYTES]
         identity = (self._content.proposal or NO_PROPOSAL) + stamped
-        decision = Decision(outcome, final, identity, tally.required, tally.applied, states, better)
+        decision = Decision(outcome, final, identity, *tally.told, states, better)
         self._report(decision, now)
-
-    def _final(self, version: bytes) -> int:
-        """Whether the write that holds the key can be contested any more."""
-        return FINAL if int.from_bytes(version[:_STAMP_BYTES]) <= self._stable else PROVISIONAL
 
     def _identity(self) -> Identity:
         return Identity.of(self._content.proposal, self._record.blob)

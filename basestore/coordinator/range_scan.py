@@ -7,6 +7,7 @@
     ...      a row that is not confirmed by enough replicas is read, and repaired, by `quorum_read`
     alarm    slower than usual: ask one more replica of what is not answered; slower still: all of them
     rejected, lost   ask another replica for that share instead
+    moved    who holds some partition has changed before all have answered: ask anew
 
 So a scan promises for each key what a read at its level promises, and outlives a slow or lost replica
 as a read does. The page as a whole is no snapshot: keys written while it is made may be on it or not.
@@ -21,12 +22,13 @@ It ends early also where it would cost too many single reads. It repairs nothing
 """
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from basestore.cluster.operations import Operation
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.cluster.placement import row_key, row_partition
-from basestore.consistency import Level
+from basestore.consistency import Level, Quorum
 from basestore.coordinator.admission import admit_scan
 from basestore.coordinator.context import TOO_MUCH_ASKED, Context, refuse
 from basestore.coordinator.finding import Finding
@@ -36,7 +38,7 @@ from basestore.instant import Instant
 from basestore.metrics import FAILURES
 from basestore.protocol.client import Page, Scan
 from basestore.protocol.limits import PAGE_BYTES_MAX, PAGE_ROWS_MAX, ProtocolError
-from basestore.protocol.replication import Range, ReadRange, Rejected
+from basestore.protocol.replication import Moved, Range, ReadRange, Rejected
 from basestore.repair.digest_tree import due_of
 from basestore.repair.read_repair import NOTHING, plan
 from basestore.repair.rule import Rule
@@ -62,14 +64,14 @@ class _Share(NamedTuple):
 
 
 class _Slice:
-    """One partition: who was asked, how many of them may yet answer, and who has, each with its stable
-    stamp."""
+    """One partition: who was asked, which of them may yet answer, and who has, each with its stable stamp."""
 
-    __slots__ = ("asked", "awaited", "heard")
+    __slots__ = ("asked", "awaited", "heard", "quorum")
 
-    def __init__(self) -> None:
+    def __init__(self, quorum: Quorum) -> None:
+        self.quorum = quorum
         self.asked: list[int] = []
-        self.awaited = 0
+        self.awaited: set[int] = set()
         self.heard: dict[int, int] = {}
 
 
@@ -78,7 +80,7 @@ class RangeScan(Operation):
 
     __slots__ = (
         "_after", "_begun", "_bucket", "_client", "_context", "_deadline", "_ended", "_found", "_level",
-        "_limit", "_more", "_reasons", "_request", "_required", "_rows", "_rule", "_shares", "_slices",
+        "_limit", "_more", "_reasons", "_request", "_rows", "_rule", "_shares", "_slices",
         "_time_ms", "_unanswered", "_unread", "_widen_s",
     )  # fmt: skip
 
@@ -93,43 +95,51 @@ class RangeScan(Operation):
         self._rule = rule
         self._level = level
         self._limit = min(request.limit, PAGE_ROWS_MAX)
-        self._required = level.required(context.placement.replication)
-        self._slices = [_Slice() for _ in context.placement.replicas]
+        self._seat()
+        self._found: list[tuple[bytes, Record]] = []
+        self._unread = 0
+        self._ended = False
+
+    def _seat(self) -> None:
+        """Nobody was asked yet."""
+        self._slices = [_Slice(quorums[self._level]) for quorums in self._context.placement.quorums]
         self._unanswered = len(self._slices)
         self._shares: dict[int, _Share] = {}  # by request, those that wait for an answer
         self._reasons: dict[int, str] = {}  # of members that will not answer
         self._rows: dict[int, dict[bytes, Record]] = {}
         self._after = b""
         self._more = False
-        self._found: list[tuple[bytes, Record]] = []
-        self._unread = 0
-        self._ended = False
 
     def begin(self, now: Instant) -> None:
         """Ask; Unavailable when a partition has too few replicas alive."""
         context = self._context
-        for replicas in context.placement.replicas:
-            context.require(replicas, self._level)
+        for partition in range(context.placement.partitions):
+            context.require(partition, self._level)
         self._begun = now
         self._time_ms = context.peers.clock.now_ms(now)
         self._deadline = now.monotonic + self._request.timeout_ms / 1e3
+        self._begin(now)
+
+    def _begin(self, now: Instant) -> None:
+        context = self._context
         self._widen_s = min(context.peers.usual_scan_s, WIDEN_S_MAX)
         alarm_s = min(self._deadline, now.monotonic + self._widen_s)
         context.operations.alarm_at(context.operations.issue(self), alarm_s)
-        self._ask(range(len(self._slices)), self._required, now)
+        self._ask(range(len(self._slices)), 0, now)
 
     # --- asking ------------------------------------------------------------------------------
 
     def _ask(self, partitions: Iterable[int], count: int, now: Instant) -> int:
-        """Ask up to `count` more replicas of each of these. Returns how many members were asked."""
+        """Ask up to `count` more replicas of each of these, or, at 0, as many as the level requires. Returns
+        how many members were asked."""
         peers = self._context.peers
         share: dict[int, list[int]] = {}
         for partition in partitions:
-            asked = self._slices[partition].asked
-            replicas = self._context.placement.replicas[partition]
+            slice = self._slices[partition]
+            asked, replicas = slice.asked, slice.quorum.replicas
             fresh = [replica for replica in replicas if replica not in asked and peers.alive[replica]]
             fresh.sort(key=peers.distance.__getitem__)
-            for replica in fresh[:count]:
+            for replica in slice.quorum.choose(fresh, {*slice.awaited, *slice.heard}, count):
                 asked.append(replica)
                 share.setdefault(replica, []).append(partition)
         sent = {replica: self._send(replica, wanted, now) for replica, wanted in share.items()}
@@ -150,7 +160,7 @@ class RangeScan(Operation):
             return False
         self._shares[message.id] = _Share(replica, partitions, now.monotonic)
         for partition in partitions:
-            self._slices[partition].awaited += 1
+            self._slices[partition].awaited.add(replica)
         return True
 
     def _ask_instead(self, partitions: list[int], now: Instant) -> None:
@@ -163,7 +173,7 @@ class RangeScan(Operation):
                 self._refuse(now)
 
     def _is_short(self, slice: _Slice) -> bool:
-        return len(slice.heard) + slice.awaited < self._required
+        return not slice.quorum.met({*slice.heard, *slice.awaited})
 
     # --- answers -----------------------------------------------------------------------------
 
@@ -182,9 +192,10 @@ class RangeScan(Operation):
         self._rows.setdefault(member, {}).update(held)
         for partition, stable in zip(share.partitions, answer.stables, strict=True):
             slice = self._slices[partition]
-            slice.awaited -= 1
+            slice.awaited.discard(member)
+            self._unanswered -= not slice.quorum.met(slice.heard)
             slice.heard[member] = stable
-            self._unanswered -= len(slice.heard) == self._required
+            self._unanswered += not slice.quorum.met(slice.heard)
         if answer.more:
             last = row_key(rows[-2])
             # An answer speaks of keys up to its last one: the page ends where the shortest answer does.
@@ -222,8 +233,10 @@ class RangeScan(Operation):
     def _weigh(self, row: bytes) -> tuple[bool, Record | None]:
         """Whether all that count hold this row alike, and what they hold; they are as many as the level
         requires, so that it needs no read."""
-        heard = self._slices[row_partition(row)].heard
-        held = {replica: self._rows[replica].get(row) for replica in list(heard)[: self._required]}
+        slice = self._slices[row_partition(row)]
+        heard, quorum = slice.heard, slice.quorum
+        counted = quorum.choose(list(heard), ())
+        held = {replica: self._rows[replica].get(row) for replica in counted}
         first, *others = held.values()
         if first is not None and all(other is not None and other.head == first.head for other in others):
             return True, first  # as with most rows, and soon said
@@ -299,12 +312,22 @@ class RangeScan(Operation):
         for request in [request for request, share in self._shares.items() if share.member == member]:
             self._miss(request, "the link was lost", now)
 
+    def overtaken(self, member: int, answer: Moved, now: Instant) -> None:
+        """It begins anew, or nobody waits for that share."""
+
+    def moved(self, partitions: AbstractSet[int], now: Instant) -> None:
+        # Once all have answered, rows that are read singly begin anew by themselves; others are confirmed.
+        if self._unanswered and not self._ended:
+            self._context.operations.drop(self)
+            self._seat()
+            self._begin(now)
+
     def _miss(self, request: int, reason: str, now: Instant) -> None:
         """A share is not answered: others take its place."""
         share = self._shares.pop(request)
         self._reasons[share.member] = reason
         for partition in share.partitions:
-            self._slices[partition].awaited -= 1
+            self._slices[partition].awaited.discard(share.member)
         if not self._ended:
             self._ask_instead(share.partitions, now)
 
@@ -323,14 +346,16 @@ class RangeScan(Operation):
         operations = self._context.operations
         if now.monotonic >= self._deadline:
             text = "timeout: not all replicas answered the scan in time. Try again, or with a smaller limit"
-            received = min(len(slice.heard) for slice in self._slices)
-            self._fail(ReadTimeout(text, received, self._required, None), now)
+            told = (slice.quorum.told(slice.heard) for slice in self._slices)
+            required, received = max(told, key=lambda each: each[0] - each[1])
+            self._fail(ReadTimeout(text, received, required, None), now)
             return
         widen_s = self._begun.monotonic + 2 * self._widen_s
         early = now.monotonic < widen_s
         operations.alarm_at(self.ids[0], min(widen_s, self._deadline) if early else self._deadline)
-        waiting = [p for p, slice in enumerate(self._slices) if len(slice.heard) < self._required]
-        if self._unanswered and self._ask(waiting, 1 if early else self._context.placement.replication, now):
+        waiting = [p for p, slice in enumerate(self._slices) if not slice.quorum.met(slice.heard)]
+        count = 1 if early else len(self._context.peers.all)
+        if self._unanswered and self._ask(waiting, count, now):
             self._context.metrics.count("speculative_retries")
 
     def _fail(self, error: RequestFailed, now: Instant) -> None:

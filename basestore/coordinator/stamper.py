@@ -23,10 +23,11 @@ from collections.abc import Callable, Sequence
 
 from basestore.cluster.clock_watch import ClockWatch
 from basestore.cluster.placement import row_partition
+from basestore.coordinator.attempts import Content
 from basestore.errors import ClockSkew, InvalidRequest, Overloaded
 from basestore.instant import Instant
 from basestore.repair.clock import HybridClock, NotYet
-from basestore.repair.version import COUNTER_BITS, Version, encode_version
+from basestore.repair.version import COUNTER_BITS, Digester, Record, Version, encode_version
 
 STALENESS_UNKNOWN = -1
 NOT_COMPARED_ADVICE = (
@@ -63,6 +64,12 @@ class Stamper:
         # Not stored: each opening of the store is an origin of its own, and counts from 1.
         self._numbers[partition] += 1
         return Version(stamp, self._origin, self._numbers[partition])
+
+    def record(self, digester: Digester, content: Content, now: Instant) -> Record:
+        """The record of a new write; ClockSkew or NotYet."""
+        version = self.stamp(content.row, now, content.after)
+        expires_ms = self.expiry_ms(version, content.ttl_ms, now) if content.ttl_ms else 0
+        return content.seal(digester, version, expires_ms)
 
     def take_back(self, row: bytes) -> None:
         """The version that was drawn last, for this row, was given to nothing: the next write has its number.

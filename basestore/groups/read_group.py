@@ -9,17 +9,18 @@ by then:
     HeldGroup <- n1, but 12         of 12 n1 says by itself what it holds, or that it holds nothing
     HeldGroup <- n2                 11: both have one head. 12: it left when that was said. 13: heads differ
     answered 11; 13 leaves          after that n3 is asked for heads, and where it differs it is mended
-    alarm, lost                     all leave, and each is told
+    alarm, lost, moved              all leave, and each is told
 
 A get for a session stays if what is found is as new as its floor. What has been deleted or expires leaves.
 """
 
+from collections.abc import Set as AbstractSet
 from operator import itemgetter
 from typing import Final, NamedTuple
 
 from basestore.cluster.operations import Operation
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
-from basestore.cluster.placement import row_bucket, row_key
+from basestore.cluster.placement import row_bucket, row_key, row_partition
 from basestore.consistency import Level, met_by
 from basestore.coordinator.context import TOO_MUCH_ASKED, Context, refuse
 from basestore.coordinator.get import ClientGet
@@ -30,7 +31,7 @@ from basestore.instant import Instant
 from basestore.protocol.client import Get
 from basestore.protocol.groups import Found, HeldGroup
 from basestore.protocol.groups import ReadGroup as Asked
-from basestore.protocol.replication import Held, HeldDigest, Rejected
+from basestore.protocol.replication import Held, HeldDigest, Moved, Rejected
 from basestore.repair.read_repair import reaches
 from basestore.repair.rule import Rule
 from basestore.repair.version import FLAGS_AT, HEAD_BYTES, MARKED, VERSION_BYTES, Record, values_of
@@ -234,6 +235,14 @@ class ReadGroup(Operation):
 
     def rejected(self, member: int, answer: Rejected, now: Instant) -> None:
         self._leave(answer.id, now).rejected(member, answer, now)
+
+    def overtaken(self, member: int, answer: Moved, now: Instant) -> None:
+        self._leave(answer.id, now).overtaken(member, answer, now)
+
+    def moved(self, partitions: AbstractSet[int], now: Instant) -> None:
+        if not partitions.isdisjoint(map(row_partition, self._columns.rows)):
+            for read in self._leave_all(now):
+                read.moved(partitions, now)
 
     def lost(self, member: int, now: Instant) -> None:
         if member in self._asked and member not in self._held:

@@ -11,9 +11,10 @@ object with a column for each thing in which they differ.
                    each connection (`write_group.py`)
 
 Special is what repeats an earlier attempt, expires, may be deferred or degraded, belongs to a first-write
-bucket, follows a session that is ahead of this clock, writes a row that the group before it writes, or makes
-no sense; and everything while a member is away, a disk does not keep up, or the clock stamps nothing. It is
-begun by the coordinator as ever, and so is a request that comes alone.
+bucket, follows a session that is ahead of this clock, writes a row that the group before it writes, asks two
+quorums (its replicas are being changed), or makes no sense; and everything while a member is away, a disk
+does not keep up, or the clock stamps nothing. It is begun by the coordinator as ever, and so is a request
+that comes alone.
 
 Writes keep their order: what comes later has the greater stamp, grouped or not. Owns that order and the plain
 case's checks, and decides nothing that the coordinator does not decide as well.
@@ -184,6 +185,8 @@ class Turn:
             proposal = b""
         content = _STARTS[tombstone, proposal != b""] + proposal + value
         replicas, size = context.placement.sets[partition], len(row) + len(content)
+        if not replicas:
+            return False
         columns = writes.columns(tombstone, level, timeout_ms, replicas, 1, size)
         columns.outboxes.append(outbox)
         columns.ids.append(number)
@@ -222,7 +225,10 @@ class Turn:
             return False
         sets = list(map(context.placement.sets.__getitem__, partitions))
         into: dict[tuple[int, ...], WriteColumns] = {}
-        for replicas, at in places_of(sets).items():
+        placed = places_of(sets)
+        if () in placed:
+            return False
+        for replicas, at in placed.items():
             columns = into[replicas] = writes.columns(tombstone, level, timeout_ms, replicas, len(at), size)
             columns.extend(
                 outbox, picked(ids, at), picked(partitions, at), picked(rows, at),
@@ -291,6 +297,7 @@ class Turn:
 
     def _begin_reads(self, kinds: dict[tuple[str, int, int], _Reads], now: Instant) -> None:
         context, groups, compare = self._context, list[ReadColumns](), dict[int, bool]()
+        alone: list[Asked] = []
         for kind, reads in list(kinds.items()):
             _, level, _ = kind
             if not self._plain(*kind):
@@ -298,13 +305,14 @@ class Turn:
                 continue
             if level not in compare:  # a lot for all of a turn: few comparisons of many rows
                 compare[level] = compares(context, _LEVELS[level])
-            groups += self._columns(*kind, reads, compare=compare[level])
+            groups += self._columns(*kind, reads, alone, compare=compare[level])
         count = sum(len(columns.rows) for columns in groups)
         size = sum(columns.bytes for columns in groups) + count * context.load.answer_bytes
         if count < 2 or not context.operations.has_room_for_group(count, size):
             for kind, reads in kinds.items():
                 self._begin_singly(reads.single(*kind), now)
             return
+        self._begin_singly(alone, now)
         for columns in groups:
             ReadGroup(context, columns, now).begin(now)
 
@@ -315,12 +323,15 @@ class Turn:
         return bucket in self._names and level in _READ_LEVELS and in_time and whole
 
     def _columns(
-        self, bucket: str, level: int, timeout_ms: int, reads: _Reads, *, compare: bool
+        self, bucket: str, level: int, timeout_ms: int, reads: _Reads, alone: list[Asked], *, compare: bool
     ) -> Iterator[ReadColumns]:
-        """Those that each group of them is made of."""
+        """Those that each group of them is made of; `alone` is given those that ask two quorums."""
         placement = self._context.placement
         partitions, rows = placement.place_all(list(map(self._names[bucket].__add__, reads.keys)))
         for replicas, at in places_of(list(map(placement.sets.__getitem__, partitions))).items():
+            if not replicas:
+                alone += picked(list(reads.single(bucket, level, timeout_ms)), at)
+                continue
             for places in _in_groups(at, rows):
                 columns = (picked(each, places) for each in (reads.outboxes, reads.ids, rows, reads.floors))
                 yield ReadColumns(_LEVELS[level], timeout_ms, replicas, compare, *columns)

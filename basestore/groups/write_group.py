@@ -9,18 +9,19 @@ quorum write of its own from then on (`coordinator/quorum_write.py`), with what 
     AppliedGroups <- n3, but 12  12 leaves, 11 and 13 are done: the group is dropped
     Superseded <- n3, of 12      as for any quorum write
 
-    alarm, lost, relieve, closing    all leave, and each is told
+    alarm, lost, moved, relieve, closing    all leave, and each is told
 
 So a group only ever counts; hints, timeouts and errors are the quorum write's.
 """
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import TypeVar, cast
 
 from basestore.cluster.operations import RELIEVED_AT_ONCE, Ack, Operation
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
-from basestore.consistency import APPLIED, Level, Tally, Verdict, met_by
+from basestore.consistency import APPLIED, Level, Quorum, Tally, Verdict, met_by
 from basestore.coordinator.attempts import STAMPED_BYTES, Content
 from basestore.coordinator.context import Context
 from basestore.coordinator.quorum_write import QuorumWrite
@@ -28,7 +29,7 @@ from basestore.coordinator.set_delete import answer
 from basestore.instant import Instant
 from basestore.protocol.groups import ApplyGroup, Stored
 from basestore.protocol.limits import GROUP_BYTES_MAX, GROUP_MAX
-from basestore.protocol.replication import Rejected, Superseded
+from basestore.protocol.replication import Moved, Rejected, Superseded
 from basestore.repair.rule import Rule
 from basestore.repair.version import Record
 
@@ -225,9 +226,8 @@ class WriteGroup(Operation):
             columns.rows[place], record.value, 0, columns.tombstone, Rule.LAST_WRITE_WINS, 0, record.proposal
         )
         begun = partial(answer, context, outbox, columns.ids[place], columns.level, content, self._begun_s)
-        write = QuorumWrite(
-            context, content, columns.replicas, columns.level, self._deadline, begun, self._begun_s
-        )
+        quorum = Quorum(columns.replicas, columns.level)
+        write = QuorumWrite(context, content, quorum, self._deadline, begun, self._begun_s)
         write.go_on(record, self._tally, answered=self._answered)
         context.operations.leave(self, request, write)
         if self._answered and lingers:
@@ -248,6 +248,14 @@ class WriteGroup(Operation):
 
     def applied(self, member: int, answer: Ack, now: Instant) -> None:
         self._leave(answer).applied(member, answer, now)
+
+    def overtaken(self, member: int, answer: Moved, now: Instant) -> None:
+        self._leave(answer.id).overtaken(member, answer, now)
+
+    def moved(self, partitions: AbstractSet[int], now: Instant) -> None:
+        if not partitions.isdisjoint(self._columns.partitions):
+            for write in self._leave_all():
+                write.moved(partitions, now)
 
     def lost(self, member: int, now: Instant) -> None:
         if member in self._columns.replicas:  # also one that has applied them: its word is of a store

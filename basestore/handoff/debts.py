@@ -22,6 +22,7 @@ from functools import partial
 from basestore.cluster.operations import Once, Operations
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement, row_partition
+from basestore.consistency import Level
 from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.protocol.replication import Held, Read
@@ -140,8 +141,9 @@ class DebtCheck:
             self._after = partition
 
     def _ask(self, partition: int, now: Instant) -> None:
-        """Ask the first replica that is whole."""
-        replicas = [r for r in self._placement.replicas[partition] if self._peers.alive[r]]
+        """Ask the first replica that is whole, of those that stay."""
+        lasting = self._placement.quorums[partition][Level.ONE].lasting
+        replicas = [r for r in lasting if self._peers.alive[r]]
         if replicas:
             asking = Once(self._operations, 0, replicas[0], partial(self._told, partition))
             request = self._operations.issue(asking)

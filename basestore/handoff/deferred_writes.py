@@ -39,7 +39,6 @@ from basestore.coordinator.admission import CROWDED, DEFERRED_SINCE, admit_write
 from basestore.coordinator.attempts import OTHER_CONTENT, Content, Repeated
 from basestore.coordinator.context import Context, refuse
 from basestore.coordinator.coordinator import COUNTED
-from basestore.coordinator.quorum_write import stamp_content
 from basestore.errors import (
     ClockSkew,
     InvalidRequest,
@@ -141,7 +140,7 @@ class DeferredWrites:
         context, partition, identity = self._context, row_partition(content.row), self._identity
         if not identity.counts:
             raise Overloaded(_NOT_WHOLE)
-        replicas = context.placement.replicas[partition]
+        replicas = context.placement.quorums[partition][Level.ANY].lasting
         self._hints.defer(content.row, record, replicas)
         states = [number for each in replicas for number in (context.peers.number_of[each], _STATE)]
         known_by = Identity.of(content.proposal, record.blob).encode()
@@ -181,7 +180,7 @@ class _Deferral(Operation):
             deadline = now.monotonic + self._request.timeout_ms / 1e3
             context.operations.alarm_at(context.operations.issue(self), deadline)
         try:
-            record = record or stamp_content(context, content, now)
+            record = record or context.stamper.record(context.digester, content, now)
         except NotYet:
             # Nothing of it is kept: it takes room of what is under way, and has to leave as much for others.
             if first and not context.operations.has_room_for_group(0, 0):

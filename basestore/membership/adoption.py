@@ -12,6 +12,7 @@ from basestore.cluster.peers import Peers
 from basestore.instant import Instant
 from basestore.membership.metadata_group import MetadataGroup
 from basestore.repair.seats import Seats
+from basestore.replica.admission import Admission
 from basestore.replica.dropped_rows import DroppedRows
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.replica import Replica
@@ -23,10 +24,11 @@ class Adoption:
     """Of one node."""
 
     def __init__(
-        self, buckets: Buckets, replica: Replica, maintenance: Maintenance, recovery: Recovery, peers: Peers
-    ) -> None:
+        self, buckets: Buckets, replica: Replica, maintenance: Maintenance, recovery: Recovery, peers: Peers,
+        admission: Admission,
+    ) -> None:  # fmt: skip
         self._buckets, self._replica, self._maintenance = buckets, replica, maintenance
-        self._recovery, self._peers = recovery, peers
+        self._recovery, self._peers, self._admission = recovery, peers, admission
         self._seats: tuple[Seats, ...] = ()  # as they were adopted last, in members' numbers
 
     def begin(self, group: MetadataGroup, group_commit: GroupCommit, now: Instant) -> None:
@@ -38,10 +40,11 @@ class Adoption:
             self.adopt(group.topology, now)
 
     def adopt(self, topology: Topology, now: Instant) -> None:
-        """From now on this node goes by it."""
+        """From now on this node goes by it: tell the others, then `Admission.begin_anew`."""
         changes = self._buckets.changes
         self._buckets.adopt(topology)
         changed = self._changed(topology)
+        self._admission.adopt(topology.epoch, changed)
         if changed or topology.dropped_since != self._recovery.dropped_since:
             self._recovery.adopt(changed, topology.dropped_since, now)
         if changed or changes != self._buckets.changes:

@@ -110,6 +110,7 @@ class Following:
                 raise ProtocolError(self._parted(name, said))
             self._asked_s.pop(member, None)
         self.told[member] = said
+        self._peers.tell_epoch(member, said.epoch)
         group.voters_of[member] = said.voter
         self.lasting[self._peers.number_of[member]] = said.lasting
         if said.entries and group.raft is not None:

@@ -41,6 +41,7 @@ class Membership:
         self.group = group = MetadataGroup(config.member.number, log, identity, peers, seed, now)
         self.following = Following(group, peers, feature_level, lasting=config.engine != "memory")
         self.leading = Leading(config, group, self.following, peers, identity, seed, now)
+        self.begin_anew: Callable[[Instant], None] = lambda now: None  # once all links say an epoch
         self.leader = LeaderWatch(group, peers)
         self.asking = Asking(group, peers, self.leader, int.from_bytes(seed[:4]) << 16)
         self.handlers: dict[type, Callable[[int, Outbox, Any, Instant], None]] = {
@@ -78,5 +79,6 @@ class Membership:
         self.group.step(now)
         if self.group.epoch != epoch:
             self.following.tell()
+            self.begin_anew(now)
         if not self.asking.at_rest:
             self.asking.step(now)

@@ -85,6 +85,15 @@ class Rejected(NamedTuple):
     passing: bool
 
 
+@message(73, since=10, unchecked=ANYTHING)
+class Moved(NamedTuple):
+    """Not done: who holds the row has changed since the epoch that the asker has told, and it goes by `epoch`
+    here. To be asked anew once that is in use there, too."""
+
+    id: int
+    epoch: int
+
+
 @message(34, unchecked=ANSWERED)
 class Read(NamedTuple):
     """`healing`: to replace a damaged record, so that a store that is not whole answers too.

@@ -12,7 +12,7 @@ encoded form, so what cannot be said on the wire cannot be said here.
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,9 +28,11 @@ from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.groups import singly, together
 from basestore.protocol.handshake import Names
+from basestore.protocol.membership import At
 from basestore.protocol.operator import Status
 from basestore.repair.clock import HybridClock
 from basestore.repair.rule import Rule
+from basestore.repair.seats import Seats
 from basestore.repair.version import Digester, Identity, Record, Version
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import Fresh, Place
@@ -354,6 +356,23 @@ class World:
 
     def thaw(self, *indices: int) -> None:
         self.frozen.difference_update(indices)
+
+    def adopt(self, seats: Mapping[int, Seats], epoch: int, *indices: int) -> None:
+        """These nodes, or all, begin to use these seats, as by the entry that makes this epoch, in one step;
+        the others hear so on their links. `epoch`: later than that of the log, which has come to rest."""
+        for index in indices or range(len(self.nodes)):
+            node = self.nodes[index]
+            if node is None:
+                continue
+            # private: the door for what members ask, which is told with the same step as all rooms
+            admission = node._admission
+            admission.adopt(epoch, seats)
+            node.recovery.adopt(seats, 0, self.now(index))
+            held = node.membership.group.allegiance
+            said = At(held.group, held.formers, held.voter, True, False, epoch, 0, [])
+            for peer in node.peers.others:
+                peer.outbox.put(said)
+            admission.begin_anew(self.now(index))
 
     # --- motion ------------------------------------------------------------------------------
 

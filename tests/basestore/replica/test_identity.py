@@ -236,7 +236,7 @@ class TestWipedNodes:
         world.start(1)
         world.run(10)
         assert world.node(1).state != "up"
-        assert world.placement.meeting_quorum == 2
+        assert world.placement.meeting(0) == 2
         world.start(2)
         world.run(2)
         assert world.node(1).state == "up"

@@ -1,0 +1,309 @@
+"""Requests while who holds a partition is being changed: two quorums, epochs on links, and beginning anew.
+
+Covers `coordinator/quorum_*.py`, `groups/`, `range_scan.py` and `replica/admission.py` where seats change.
+The steps in which nodes begin to use other seats are made by hand (`World.adopt`), without the log that
+decides them: one by one or all at once.
+"""
+
+import pytest
+
+from basestore.consistency import Level
+from basestore.errors import Unavailable
+from basestore.protocol.replication import Apply, Moved, Read, Rejected
+from basestore.replica.admission import HELD_S
+from tests.worlds.seats import fill, joint, still
+from tests.worlds.world import World
+
+OLD, NEW = (0, 1, 2), (0, 3, 4)
+
+
+def moving(old: tuple[int, ...] = OLD, new: tuple[int, ...] = NEW, count: int = 5) -> World:
+    """One partition, held by `old`, and a cluster that goes by a topology."""
+    world = World(count, replication=len(old), partitions=1, logged=True)
+    world.run(1.0)  # the log is at rest
+    world.adopt({0: still(100, *old)}, 100)
+    make_fit(world)
+    return world
+
+
+def make_fit(world: World) -> None:
+    """All that is held is held as it must be."""
+    for node in world.running:
+        node.replica.summaries.unfit.clear()
+    world.settle()
+    world.log.clear()
+
+
+def enter(world: World, stage: str, old: tuple[int, ...] = OLD, new: tuple[int, ...] = NEW) -> None:
+    """All are in this stage of a change, and those who come hold what they must."""
+    world.adopt({0: fill(101, old, new)}, 101)
+    if stage != "fill":
+        world.adopt({0: joint(102, old, new)}, 102)
+    if stage == "still":
+        world.adopt({0: still(103, *new)}, 103)
+    make_fit(world)
+
+
+def asked(world: World, kind: type) -> set[int]:
+    return {sent.target for sent in world.sent(kind)}
+
+
+def silence(world: World, *members: int) -> None:
+    """What these are asked, other than by themselves, never arrives."""
+    world.lose = lambda sent: sent.target in members and isinstance(sent.message, Apply | Read)
+
+
+class TestStages:
+    @pytest.mark.parametrize(
+        ("stage", "written"), [("fill", {1, 2}), ("joint", {1, 2, 3, 4}), ("still", {3, 4})]
+    )
+    def test_a_write_goes_to_those_who_hold_it_at_each_stage(self, stage: str, written: set[int]) -> None:
+        world = moving()
+        enter(world, stage)
+        receipt = world.put(0, "k", "v")
+        assert asked(world, Apply) == written
+        assert receipt.required == 2
+
+    @pytest.mark.parametrize("silent", [(1, 2), (3, 4)])
+    def test_a_quorum_write_needs_both_quorums(self, silent: tuple[int, ...]) -> None:
+        world = moving()
+        enter(world, "joint")
+        silence(world, *silent)
+        call = world.set(0, "k", "v", timeout_s=1.0)
+        world.settle()
+        assert not call.done
+        world.lose = lambda sent: False
+        other = world.put(0, "other", "v")
+        assert other.acknowledged >= other.required == 2
+
+    @pytest.mark.parametrize("silent", [(1, 2), (3, 4)])
+    def test_a_quorum_read_needs_both_quorums(self, silent: tuple[int, ...]) -> None:
+        world = moving()
+        enter(world, "joint")
+        world.put(0, "k", "v")
+        silence(world, *silent)
+        call = world.get(0, "k")
+        world.run(0.5)
+        assert not call.done
+        world.lose = lambda sent: False
+        assert world.look(0, "k").value == b"v"
+
+    def test_a_read_writes_back_in_both_sets_before_it_answers(self) -> None:
+        world = moving()
+        enter(world, "joint")
+        world.plant(1, "k", "v", world.stamp())
+        world.plant(2, "k", "v", world.stamp())
+        world.lose = lambda sent: sent.target in (3, 4) and isinstance(sent.message, Apply)
+        call = world.get(1, "k")
+        world.run(0.5)
+        assert not call.done  # none of T but n1 could take it
+        world.lose = lambda sent: False
+        assert world.look(1, "k").value == b"v"
+        assert sum(value == b"v" for value in (world.values("k")[each] for each in NEW)) >= 2
+
+    def test_at_one_only_those_count_who_stay(self) -> None:
+        world = moving((0, 1), (2, 3))
+        enter(world, "joint", (0, 1), (2, 3))
+        silence(world, 2, 3)
+        write, read = world.set(0, "k", "v", Level.ONE), world.get(0, "k", Level.ONE)
+        world.run(0.5)
+        assert not write.done
+        assert not read.done
+        world.lose = lambda sent: sent.target == 1 and isinstance(sent.message, Apply | Read)
+        assert world.put(0, "other", "v", Level.ONE).acknowledged >= 1
+        assert world.look(0, "other", Level.ONE).value == b"v"
+
+    @pytest.mark.parametrize("level", [Level.QUORUM, Level.ALL])
+    def test_what_is_asked_together_is_asked_of_both_sets(self, level: Level) -> None:
+        world = moving()
+        enter(world, "joint")
+        keys, values = [b"a", b"b", b"c"], [b"1", b"2", b"3"]
+        calls = [
+            world.set(0, key.decode(), value.decode(), level) for key, value in zip(keys, values, strict=True)
+        ]
+        world.settle()
+        assert [call.receipt().acknowledged >= 2 for call in calls] == [True] * 3
+        assert asked(world, Apply) == {1, 2, 3, 4}  # singly: no group asks two quorums
+        reads = [world.get(0, key.decode(), level) for key in keys]
+        world.settle()
+        assert [read.read().value for read in reads] == values
+
+    def test_a_scan_reads_both_sets(self) -> None:
+        world = moving()
+        world.put(0, "k", "v")
+        enter(world, "joint")
+        call = world.scan(0)
+        world.run(0.3)
+        items, _ = call.page()
+        assert [item.key for item in items] == [b"k"] or len(items) == 1
+        world.lose = lambda sent: sent.target in (3, 4)
+        call = world.scan(0)
+        world.run(0.3)
+        assert not call.done
+
+    def test_too_few_alive_in_one_of_the_sets_is_said(self) -> None:
+        world = moving()
+        enter(world, "joint")
+        world.crash(3)
+        world.crash(4)
+        world.run(0.2)
+        call = world.set(0, "k", "v")
+        world.settle()
+        with pytest.raises(Unavailable) as caught:
+            call.receipt()
+        assert (caught.value.required, caught.value.alive) == (2, 1)
+
+
+class TestHints:
+    def test_none_is_kept_for_one_that_leaves(self) -> None:
+        world = moving()
+        enter(world, "joint")
+        world.crash(2)
+        world.crash(4)
+        world.run(0.2)
+        world.put(0, "k", "v")
+        hints = world.node(0).hints
+        assert (hints.count(2), hints.count(4)) == (0, 1)
+
+    def test_one_that_leaves_is_never_named_as_having_it(self) -> None:
+        world = moving((0, 1, 2), (1, 2, 3))
+        enter(world, "joint", (0, 1, 2), (1, 2, 3))
+        world.crash(3)
+        world.run(0.2)
+        world.put(0, "k", "v")
+        hints = world.node(0).hints
+        (hint,) = [hint for member, hint in hints.of_row(world.row("k")) if member == 3]
+        stores = [world.node(index).identity.store for index in range(3)]
+        named = [store in hint.stores for store in stores]
+        assert named == [False, named[1], named[2]]
+
+
+class TestBeginningAnew:
+    def test_a_write_under_way_is_sent_to_the_new_seats_as_the_same_write(self) -> None:
+        world = moving()
+        silence(world, 1, 2)
+        call = world.set(0, "k", "v")
+        world.settle()
+        assert not call.done
+        version = world.stored(0, "k").version  # type: ignore[union-attr]
+        world.lose = lambda sent: False
+        enter(world, "still")
+        world.settle()
+        receipt = call.receipt()
+        assert receipt.version == version
+        assert [world.stored(each, "k").version for each in NEW] == [version] * 3  # type: ignore[union-attr]
+
+    def test_what_was_confirmed_before_counts_for_nothing(self) -> None:
+        world = moving()
+        silence(world, 2)
+        for index in (1, 2):
+            world.hold(index, 0)
+        call = world.set(0, "k", "v")  # n1 has confirmed, and n2's word is on its way
+        world.settle()
+        silence(world, 1, 2, 3, 4)
+        world.adopt({0: fill(101, OLD, NEW)}, 101)
+        world.adopt({0: joint(102, OLD, NEW)}, 102)
+        for index in (1, 2):
+            world.release(index, 0)
+        world.settle()
+        assert not call.done
+
+    def test_a_read_under_way_is_asked_anew(self) -> None:
+        world = moving()
+        world.put(0, "k", "v", Level.ALL)
+        silence(world, 1, 2)
+        call = world.get(0, "k")
+        world.settle()
+        assert not call.done
+        world.lose = lambda sent: False
+        enter(world, "joint")
+        world.settle()
+        assert call.read().value == b"v"
+
+    def test_groups_leave_and_begin_anew(self) -> None:
+        world = moving()
+        silence(world, 1, 2)
+        world.lose = lambda sent: sent.target in (1, 2) and "Group" in type(sent.message).__name__
+        writes = [world.set(0, f"k{each}", "v") for each in range(3)]
+        world.settle()
+        assert not any(call.done for call in writes)
+        world.lose = lambda sent: False
+        enter(world, "joint")
+        world.settle()
+        assert all(call.receipt().acknowledged >= 2 for call in writes)
+
+    def test_its_time_does_not_begin_anew(self) -> None:
+        world = moving()
+        silence(world, 1, 2, 3, 4)
+        call = world.set(0, "k", "v", timeout_s=0.5)
+        world.run(0.4)
+        enter(world, "joint")
+        world.run(0.2)
+        assert call.done
+
+
+class TestEpochs:
+    def test_who_goes_by_other_seats_is_told_and_nothing_is_done(self) -> None:
+        world = moving()
+        world.adopt({0: fill(101, OLD, NEW)}, 101, 1, 2)
+        world.settle()
+        call = world.set(0, "k", "v")
+        world.settle()
+        assert {sent.source for sent in world.sent(Moved)} == {1, 2}
+        assert not call.done
+        assert world.stored(1, "k") is None
+        world.adopt({0: fill(101, OLD, NEW)}, 101, 0)
+        world.settle()
+        assert call.receipt().acknowledged >= 2
+
+    def test_an_epoch_that_has_not_changed_these_seats_is_no_matter(self) -> None:
+        world = moving()
+        world.adopt({}, 110, 1, 2)
+        world.settle()
+        assert world.put(0, "k", "v").acknowledged >= 2
+        assert world.sent(Moved) == []
+
+    def test_what_is_said_under_a_later_epoch_waits_until_that_is_in_use(self) -> None:
+        world = moving()
+        world.adopt({0: fill(101, OLD, NEW)}, 101, 0)
+        world.settle()
+        call = world.set(0, "k", "v")
+        world.settle()
+        assert not call.done
+        assert world.stored(1, "k") is None
+        world.adopt({0: fill(101, OLD, NEW)}, 101, 1, 2)
+        world.settle()
+        assert call.receipt().acknowledged >= 2
+        assert asked(world, Apply) == {1, 2}  # once
+
+    def test_it_does_not_wait_for_ever(self) -> None:
+        world = moving()
+        world.adopt({0: fill(101, OLD, NEW)}, 101, 0)
+        world.settle()
+        world.set(0, "k", "v", timeout_s=1.0)
+        world.run(HELD_S + 0.2)
+        assert {sent.source for sent in world.sent(Rejected)} == {1, 2}
+
+    def test_one_that_does_not_hold_yet_what_it_must_answers_nothing(self) -> None:
+        world = moving()
+        enter(world, "joint")
+        world.node(3).replica.summaries.unfit.add(0)
+        world.set(0, "k", "v", Level.ALL)
+        world.settle()
+        assert {sent.source for sent in world.sent(Rejected)} == {3}
+        assert world.stored(3, "k") is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [((0,), (1,)), ((0,), (0, 1, 2)), ((0, 1, 2), (0,)), ((0, 1), (2, 3)), ((0, 1, 2), (3, 4))],
+)
+def test_any_change_serves_at_all_stages(old: tuple[int, ...], new: tuple[int, ...]) -> None:
+    world = moving(old, new)
+    for stage in ("fill", "joint"):
+        enter(world, stage, old, new)
+        for level in (Level.ONE, Level.QUORUM, Level.ALL):
+            assert world.put(4, f"{stage} {level}", "v", level).acknowledged >= 1
+            assert world.look(3, f"{stage} {level}", level).value == b"v"
+    enter(world, "still", old, new)
+    assert world.look(4, f"joint {Level.QUORUM}").value == b"v"
