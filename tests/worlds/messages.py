@@ -108,6 +108,7 @@ _EXAMPLES: list[Message] = [
     rep.Applied([1, 2], GENERATION, 9),
     rep.Superseded(1, HEAD),
     rep.Rejected(1, "why", True),
+    rep.Moved(1, 7),
     rep.Read(1, ROW, 5000, False, False, True),
     rep.Held(1, RECORD, 7, True, 9),
     rep.ReadRange(1, [0, 1], b"default", b"k", b"", 10, 4000, 5000),
