@@ -19,7 +19,7 @@ import trio
 
 from basestore.client.arguments import Consistency
 from basestore.client.calls import GRACE_S, PENDING_MAX, Asking, fitted, overfull
-from basestore.client.channel import Batch, Channel, hear, late, lost, overdue
+from basestore.client.channel import Batch, Channel, hear, overdue
 from basestore.client.connection import room_in
 from basestore.client.network_channel import channel_to
 from basestore.client.store import Store
@@ -27,8 +27,8 @@ from basestore.config import Durability, NodeConfig
 from basestore.config_file import load
 from basestore.errors import InvalidRequest, StorageError
 from basestore.protocol.envelopes import unsealed
-from basestore.protocol.handshake import Meant, Names
-from basestore.repair.rule import Rule
+from basestore.protocol.handshake import Meant, Names, Renewed, rows_of_buckets, rules_of
+from basestore.results.unanswered import late, lost
 from basestore.server.clock import instant
 from basestore.server.local_cluster import prepare_cluster
 from basestore.server.service import Service
@@ -51,7 +51,7 @@ class _LocalChannel:
         cluster = service.config.cluster
         self.members = Names(cluster.names.items(), cluster.id)
         self.cluster = cluster.id
-        self.rules: Mapping[str, Rule] = cluster.buckets
+        self.rules = rules_of(rows_of_buckets(service.node.context.buckets.rows()))
         self.timeout_s_max = cluster.timeout_ms_max / 1e3
         self._closed = False
         self._owner = Owner()
@@ -67,8 +67,12 @@ class _LocalChannel:
 
     def _deliver(self) -> None:
         while self._outbox.messages:
-            hear(self._outbox.take(), self._asked, self._window, THIS_NODE, monotonic())
+            hear(self._outbox.take(), self._asked, self._window, THIS_NODE, monotonic(), self._renew)
         self._window.let_in(len(self._asked))
+
+    def _renew(self, said: Renewed) -> None:
+        names = ((member.number, member.name) for member in said.members)
+        self.members, self.rules = Names(names, self.cluster), rules_of(said.buckets)
 
     async def ready(self, deadline: float) -> None:
         """Always, in the Trio program that the node is part of."""
@@ -99,6 +103,7 @@ class _LocalChannel:
             batch.requests, deadline = fitted(
                 batch.requests, asking.timeout_s, self.timeout_s_max, deadline, sent
             )
+            batch.rules = self.rules
             batch.enter(self._asked, sent, deadline + GRACE_S, answered_all)
             self._service.node.intake.offer(self._outbox, unsealed(batch.requests), instant())
             self._service.wake()

@@ -146,9 +146,11 @@ class Node:
             self.identity, self.peers, self.group_commit, fresh, self.exchanges.take_proof_of_loss
         )
         buckets, admission = self.context.buckets, self._admission
-        adoption = Adoption(buckets, self.replica, self.maintenance, self.recovery, self.peers, admission)
+        self._adoption = Adoption(
+            self.config.cluster, buckets, self.replica, self.maintenance, self.recovery, self.peers, admission
+        )
         self.membership.begin_anew = admission.begin_anew
-        adoption.begin(self.membership.group, self.group_commit, now)
+        self._adoption.begin(self.membership.group, self.group_commit, self.intake.tell, now)
         self.membership.leading.table = self.context.placement.replicas
         intake, delivery, late, hints = self.intake, self.delivery, self.late_hints, self.hints
         self._heartbeats = Heartbeats(
@@ -212,7 +214,7 @@ class Node:
 
     def open_client(self, bytes_max: float = OUTBOX_BYTES_MAX, **caller: Any) -> Outbox:
         """A client has connected (`caller`: as `Intake.open` takes it); its answers come in the outbox."""
-        return self.intake.open(Outbox(self.ready, bytes_max), **caller).outbox
+        return self._adoption.greet(self.intake.open(Outbox(self.ready, bytes_max), **caller).outbox)
 
     def receive_client(self, outbox: Outbox, messages: list[Message], now: Instant) -> Message | None:
         """Begin requests that the intake has let in. Returns the first that no client may say, if any."""

@@ -20,10 +20,10 @@ from typing import Protocol
 
 from basestore.client.blocking_connection import Connection
 from basestore.client.calls import ID_FIRST_MAX, PENDING_MAX, Asking, fitted, overfull
-from basestore.client.channel import Batch, Lesson, Unsent
+from basestore.client.channel import NO_RULES, Batch, Lesson, Unsent
 from basestore.client.session import ENDED, Session, check_cluster
 from basestore.errors import InvalidRequest, Overloaded
-from basestore.protocol.handshake import ANYBODY, Meant, Names, Welcome
+from basestore.protocol.handshake import ANYBODY, Meant, Names, Rules, Welcome
 from basestore.protocol.limits import WIRE_HIGHEST
 from basestore.transport.dialling import Race
 from basestore.transport.endpoints import ASK_SHARE, unreachable
@@ -42,8 +42,8 @@ class BlockingChannel:
         self._connect = partial(Connection, meant=meant)
         self._endpoints = list(dict.fromkeys(endpoints))  # in the order in which they are tried
         self._closed = False
-        self.members = Names()
         self.timeout_s_max = 0.0
+        self._told: Connection | None = None  # by what was said over which names and rules are known
         self._begin_anew()
         tell_of_forks(self)
 
@@ -59,6 +59,15 @@ class BlockingChannel:
         for connection in self._connections:
             connection.abandon()
         self._begin_anew()
+
+    @property
+    def members(self) -> Names:
+        return self._told.welcome.names if self._told is not None else Names()
+
+    @property
+    def rules(self) -> Rules:
+        """Of the buckets, as the node has said last."""
+        return self._told.rules if self._told is not None else NO_RULES
 
     def welcome(self, deadline: float) -> Welcome:
         """What the node says of its cluster; it is connected to if need be. Unreachable."""
@@ -138,10 +147,10 @@ class BlockingChannel:
             connection.leave()
         connection.bulk = self._bulk
         self.connection = connection
+        self._told = connection
         self._connections.add(connection)
         self._endpoints.remove(connection.endpoint)
         self._endpoints.insert(0, connection.endpoint)
-        self.members = connection.welcome.names
         self.timeout_s_max = connection.welcome.timeout_ms_max / 1e3
 
     def ask(self, asking: Asking, deadline: float, cluster: bytes = b"") -> Batch:
@@ -217,6 +226,10 @@ class BlockingSessionChannel:
     def members(self) -> Names:
         return self._channel.members
 
+    @property
+    def rules(self) -> Rules:
+        return self._channel.rules
+
     def welcome(self, deadline: float) -> Welcome:
         return self._channel.welcome(deadline)
 
@@ -230,6 +243,8 @@ class BlockingSessionChannel:
     def ask(self, asking: Asking, deadline: float, cluster: bytes = b"") -> Batch:
         if self.closed:
             raise InvalidRequest(ENDED)
+        with self.lock:
+            self._seen.learn(self._channel.rules)
         lesson, batch = Lesson(self._seen, asking, self.lock), None
         try:
             batch = self._channel.ask(lesson, deadline, self._seen.cluster)
@@ -243,6 +258,9 @@ class AnyChannel(Protocol):
 
     @property
     def members(self) -> Names: ...
+
+    @property
+    def rules(self) -> Rules: ...
 
     def welcome(self, deadline: float) -> Welcome: ...
 

@@ -24,13 +24,14 @@ from contextlib import suppress
 from time import monotonic
 
 from basestore.client.calls import GRACE_S
-from basestore.client.channel import Batch, Unsent, crowded, hear, late, lost
+from basestore.client.channel import Batch, Unsent, hear
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import seal
 from basestore.protocol.frames import FrameReader, pack
-from basestore.protocol.handshake import ANYBODY, BEFORE, Meant, welcomed
+from basestore.protocol.handshake import ANYBODY, BEFORE, Meant, Renewed, welcomed
 from basestore.protocol.limits import ProtocolError
-from basestore.transport.endpoints import SILENT
+from basestore.results.unanswered import late, lost
+from basestore.transport.endpoints import SILENT, crowded
 from basestore.transport.window import Waiting, Window
 
 RECEIVE_BYTES = 64 << 10  # for a larger buffer the allocator asks the system each time
@@ -82,6 +83,7 @@ class Connection:
                     raise TimeoutError(SILENT)
                 said = self._frames.first(self._receive(f"it {BEFORE}; upgrade it"))
             self.welcome = welcomed(said, meant)
+            self.rules = self.welcome.rules
             self.version = self.welcome.version
             self._frames.speak(self.version)
         except BaseException:
@@ -117,6 +119,7 @@ class Connection:
                 self.window.size += batch.size
             else:
                 return self.window.join(batch.untold, batch.size, _Bell())
+            batch.rules = self.rules
             batch.enter(self.under_way, monotonic(), deadline + GRACE_S)
         begun = False
         try:
@@ -220,11 +223,15 @@ class Connection:
     def _hand_out(self, messages: Sequence[Message]) -> None:
         """Give answers to the batches that they belong to; what belongs to none is dropped."""
         with self._table:
-            if hear(messages, self.under_way, self.window, self.endpoint, self._heard):
+            if hear(messages, self.under_way, self.window, self.endpoint, self._heard, self._renew):
                 self._shun()
             self._let_in()
             if self.leaving and not self.under_way:
                 self._close()
+
+    def _renew(self, said: Renewed) -> None:
+        self.welcome = self.welcome.renewed(said)
+        self.rules = self.welcome.rules
 
     def _forget(self, batch: Batch) -> None:
         """Its thread waits no more. What it still lacks is overdue; if the node has said nothing at all since

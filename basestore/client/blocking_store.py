@@ -24,7 +24,7 @@ from basestore.client.blocking_operator import BlockingOperator
 from basestore.client.calls import Call
 from basestore.client.many import Lot, delete_many, get_many, set_many
 from basestore.client.retrying import BlockingRetryingChannel
-from basestore.client.session import KEYS_MAX_DEFAULT, Session, revised
+from basestore.client.session import KEYS_MAX_DEFAULT, Session
 from basestore.errors import BasestoreError, InvalidRequest, Overloaded, Unreachable
 from basestore.repair.version import Identity
 from basestore.results.receipts import Item, Many, ReadResult, Receipt

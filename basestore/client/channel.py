@@ -23,36 +23,28 @@ node is told what is left by then, and the answer is waited for a little longer.
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from basestore.client.calls import Asking
 from basestore.client.session import ENDED, Session, check_cluster
 from basestore.errors import (
     RETRY_MS_MAX,
-    ChangeUnknown,
-    ConnectionLost,
     InvalidRequest,
     Overloaded,
-    ReadTimeout,
-    RequestFailed,
     SessionFull,
-    WriteTimeout,
 )
-from basestore.protocol.client import Credit, Delete, Failed, Get, Got, Set, Shed, Written
+from basestore.protocol.client import Credit, Failed, Get, Got, Shed, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import ADMIN, class_of
 from basestore.protocol.groups import Found, Stored, requested, singly
-from basestore.protocol.handshake import Goodbye, Meant, Names
-from basestore.protocol.membership import ChangeTopology
-from basestore.protocol.operator import FinishUpgrade, Replay
-from basestore.repair.rule import Rule
-from basestore.repair.version import Identity
-from basestore.results.topology import identity_of
+from basestore.protocol.handshake import Goodbye, Meant, Names, Renewed, Rules, rules_of
 from basestore.transport.window import Bell, Window
 
 ANSWERED_MANY = (Stored, Found)
+NO_RULES: Final = Rules()
+Renew = Callable[[Renewed], None]
 ANSWERED_ONE = frozenset((Got, Written))
 
 
@@ -71,7 +63,7 @@ class Channel(Protocol):
     def cluster(self) -> bytes: ...
 
     @property
-    def rules(self) -> Mapping[str, Rule]: ...
+    def rules(self) -> Rules: ...
 
     async def addresses(self, deadline: float) -> Mapping[str, str]:
         """Where the members listen, by name, in their order, as far as the node knows by now."""
@@ -101,14 +93,16 @@ class Batch:
     told      answers, by columns or singly
     failed    errors in the place of answers, by id
     untold    how many lack both
+    rules     of the buckets, as the node had told of them when it was sent; `renewed`: for those answers that
+              came behind other ones
 
     While it is under way it stands in a table, once for each id that is untold: sent at this moment, and
     given up at the deadline, by `time.monotonic`.
     """
 
     __slots__ = (
-        "bell", "deadline", "failed", "first", "last", "numbers", "requests", "sent", "singles", "size",
-        "told", "untold",
+        "bell", "deadline", "failed", "first", "last", "numbers", "renewed", "requests", "rules", "sent",
+        "singles", "size", "told", "untold",
     )  # fmt: skip
 
     def __init__(self, first: int, asking: Asking) -> None:
@@ -122,6 +116,8 @@ class Batch:
             self.numbers = [number for number in self.numbers if number not in self.failed]
         self.untold = len(self.numbers)
         self.bell: Bell | None = None
+        self.rules = NO_RULES
+        self.renewed: dict[int, Rules] = {}
 
     @property
     def urgent(self) -> bool:
@@ -148,6 +144,10 @@ class Batch:
         self.deadline = deadline
         for number in self.numbers:
             table[number] = self
+
+    def rules_of(self, number: int) -> Rules:
+        """By which the node went when it answered the request with this id."""
+        return self.renewed.get(number, self.rules)
 
     def leave(self, table: "dict[int, Batch]") -> list[int]:
         """Nobody waits any more; what is untold will not be told."""
@@ -228,6 +228,10 @@ def answered(table: dict[int, Batch], messages: Sequence[Any]) -> list[Any]:
             batch = table.pop(getattr(single, "id", 0), None)  # no request is number 0
             if batch is None:
                 stray.append(single)
+                if type(single) is Renewed:  # what is answered from here on goes by that
+                    rules = rules_of(single.buckets)
+                    for number, batch in table.items():
+                        batch.renewed[number] = rules
             else:
                 batch.hear(single)
                 if type(single) is Failed and single.code == Overloaded.code and single.details:
@@ -236,22 +240,28 @@ def answered(table: dict[int, Batch], messages: Sequence[Any]) -> list[Any]:
 
 
 def hear(
-    messages: Sequence[Any], table: dict[int, Batch], window: Window, endpoint: str, now_s: float
-) -> bool:
-    """Hand out what a node has said, and keep to what it takes. Returns whether it goes."""
+    messages: Sequence[Any], table: dict[int, Batch], window: Window, endpoint: str, now_s: float,
+    renew: Renew,
+) -> bool:  # fmt: skip
+    """Hand out what a node has said, and keep to what it takes. Returns whether it goes. `renew`: is told of
+    the members and buckets that there are now."""
     before = len(table)
     stray = answered(table, messages)
     window.answered(before - len(table))
-    return bool(stray) and heed(stray, table, window, endpoint, now_s)
+    return bool(stray) and heed(stray, table, window, endpoint, now_s, renew)
 
 
-def heed(stray: Sequence[Any], table: dict[int, Batch], window: Window, endpoint: str, now_s: float) -> bool:
+def heed(
+    stray: Sequence[Any], table: dict[int, Batch], window: Window, endpoint: str, now_s: float, renew: Renew
+) -> bool:
     """What a node says of itself and not of one request: how much it takes, and what of it was too much.
     Returns whether it goes."""
     goes = False
     for message in stray:
         if isinstance(message, Goodbye):
             goes = True
+        elif isinstance(message, Renewed):
+            renew(message)
         elif isinstance(message, Credit):
             window.told(message.window)
         elif isinstance(message, Failed | Shed):
@@ -284,50 +294,6 @@ def overdue(table: dict[int, Batch], now: float) -> list[tuple[int, Batch]]:
     return late
 
 
-def lost(told: str, request: Message) -> ConnectionLost:
-    """The error when no answer to a request comes: what happened, and what the caller can do."""
-    error = ConnectionLost(f"{told}. {_advice(request)}")
-    error.identity = _identity(request)
-    return error
-
-
-def late(endpoint: str, request: Message) -> RequestFailed:
-    """The error when the node has said nothing by the time that a request's caller has waited for it."""
-    told = f"{endpoint} did not answer in time. {_advice(request)}"
-    if isinstance(request, ChangeTopology):
-        error = ChangeUnknown(told)
-        error.identity = _identity(request)
-        return error
-    kind = WriteTimeout if isinstance(request, Set | Delete | Replay | FinishUpgrade) else ReadTimeout
-    return kind(told, None, None, _identity(request))
-
-
-def _identity(request: Message) -> Identity | None:
-    if isinstance(request, ChangeTopology):
-        return identity_of(request)
-    return Identity.decode(request.identity) if isinstance(request, Set | Delete) else None
-
-
-def _advice(request: Message) -> str:
-    if isinstance(request, Set | Delete):
-        return f"The write may have happened: repeat it as {_identity(request)}, or read to find out"
-    if isinstance(request, ChangeTopology):
-        return f"It may be decided: see `basestore topology history`, or repeat it as {_identity(request)}"
-    if isinstance(request, Replay | FinishUpgrade):
-        shown = "hints" if isinstance(request, Replay) else "status"
-        return f"It may have been begun: see `basestore {shown}`, or ask again"
-    return "This request changes nothing: ask again"
-
-
-def crowded(endpoint: str, window: Window, waited_s: float) -> Overloaded:
-    """The error when the window had no room in time."""
-    return Overloaded(
-        f"overloaded: {endpoint} takes {window.limit} requests at once from this connection, and for "
-        f"{waited_s:.3g} s (a tenth of the timeout) there was no room; nothing was sent. Ask for less at "
-        f"once, give it more time, or share the work among several nodes"
-    )
-
-
 class Lesson:
     """What a session asks: each request as it sends it, and what it learns from the answers. `lock`: whoever
     holds it looks at the session."""
@@ -356,7 +322,7 @@ class Lesson:
             told = batch.failed | {answer.id: answer for answer in singly(batch.told)}
         with self._lock:
             for number, request in self._begun.items():
-                self._seen.end(request, told.get(number))
+                self._seen.end(request, told.get(number), batch.rules_of(number) if batch else None)
 
 
 class SessionChannel:
@@ -365,10 +331,19 @@ class SessionChannel:
     def __init__(self, channel: Channel, seen: Session) -> None:
         self._channel = channel
         self._seen = seen
-        self.members = channel.members
-        self.cluster = channel.cluster
-        self.rules = channel.rules
         self.closed = False
+
+    @property
+    def members(self) -> Names:
+        return self._channel.members
+
+    @property
+    def cluster(self) -> bytes:
+        return self._channel.cluster
+
+    @property
+    def rules(self) -> Rules:
+        return self._channel.rules
 
     async def ready(self, deadline: float) -> None:
         if self.closed:
@@ -380,6 +355,7 @@ class SessionChannel:
     async def ask(self, asking: Asking, deadline: float, cluster: bytes = b"") -> Batch:
         if self.closed:
             raise InvalidRequest(ENDED)
+        self._seen.learn(self._channel.rules)
         lesson, batch = Lesson(self._seen, asking, nullcontext()), None
         try:
             batch = await self._channel.ask(lesson, deadline, self._seen.cluster)

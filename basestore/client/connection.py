@@ -17,17 +17,18 @@ from time import monotonic
 import anyio
 import anyio.abc
 
-from basestore.client.channel import Batch, Unsent, crowded, hear, late, lost, overdue
+from basestore.client.channel import Batch, Unsent, hear, overdue
 from basestore.config import parse_address
 from basestore.errors import ConfigurationError
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import seal
 from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.groups import singly
-from basestore.protocol.handshake import ANYBODY, Meant, Welcome, welcomed
+from basestore.protocol.handshake import ANYBODY, Meant, Renewed, Welcome, welcomed
 from basestore.protocol.limits import ProtocolError
+from basestore.results.unanswered import late, lost
 from basestore.transport.dialling import HEAD_START_S
-from basestore.transport.endpoints import NO_CONNECTION, SILENT
+from basestore.transport.endpoints import NO_CONNECTION, SILENT, crowded
 from basestore.transport.owner import Event
 from basestore.transport.window import Window
 
@@ -73,7 +74,7 @@ class Connection:
         self._stream = stream
         self._frames = frames
         self.endpoint = endpoint
-        self.welcome = welcome
+        self.welcome, self.rules, self.names = welcome, welcome.rules, welcome.names
         self.version = welcome.version
         frames.speak(self.version)
         self.bulk = False
@@ -151,13 +152,17 @@ class Connection:
                 data = await self._stream.receive(RECEIVE_BYTES)
                 self._heard = monotonic()
                 said = self._frames.feed(data)
-                if hear(said, self.asked, self.window, self.endpoint, self._heard):
+                if hear(said, self.asked, self.window, self.endpoint, self._heard, self._renew):
                     self.leave()
                 self.let_in()
         except anyio.EndOfStream:
             return "the node closed the connection"
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, ProtocolError) as error:
             return str(error) or "the network broke it"
+
+    def _renew(self, said: Renewed) -> None:
+        self.welcome = self.welcome.renewed(said)
+        self.rules, self.names = self.welcome.rules, self.welcome.names
 
     async def _write(self, scope: anyio.CancelScope) -> None:
         try:

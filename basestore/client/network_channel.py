@@ -29,14 +29,13 @@ from basestore.client.calls import (
     fitted,
     overfull,
 )
-from basestore.client.channel import Batch, Channel
+from basestore.client.channel import NO_RULES, Batch, Channel
 from basestore.client.connection import Connection, open_connection
 from basestore.client.session import check_cluster
 from basestore.client.store import Store
 from basestore.errors import InvalidRequest
-from basestore.protocol.handshake import ANYBODY, BEFORE, Meant, Names
+from basestore.protocol.handshake import ANYBODY, BEFORE, Meant, Names, Rules
 from basestore.protocol.limits import WIRE_HIGHEST, ProtocolError
-from basestore.repair.rule import Rule
 from basestore.transport.dialling import CONNECT_S_MAX, HEAD_START_S
 from basestore.transport.endpoints import ASK_SHARE, unreachable
 from basestore.transport.owner import Owner, opening
@@ -79,10 +78,16 @@ class _NetworkChannel:
         self.pending = 0  # requests that wait and are under way
         self.closed = False
         self._next_id = random.randrange(ID_FIRST_MAX)
-        self.members = Names()
         self.cluster = b""
-        self.rules: Mapping[str, Rule] = {}
         self.timeout_s_max = 0.0
+
+    @property
+    def members(self) -> Names:
+        return self.connection.names if self.connection is not None else Names()
+
+    @property
+    def rules(self) -> Rules:
+        return self.connection.rules if self.connection is not None else NO_RULES
 
     def elsewhere(self, member: Meant, timeout_s: float) -> AbstractAsyncContextManager[Channel]:
         return channel_to([member.address], timeout_s, meant=member)
@@ -164,7 +169,7 @@ class _NetworkChannel:
         connection.bulk = self._bulk
         self.connection = connection
         welcome = connection.welcome
-        self.members, self.cluster, self.rules = welcome.names, welcome.cluster, welcome.rules
+        self.cluster = welcome.cluster
         self.timeout_s_max = welcome.timeout_ms_max / 1e3
         self._tasks.start_soon(connection.run)
 
@@ -201,6 +206,7 @@ class _NetworkChannel:
                         batch.requests, timeout_s, self.timeout_s_max, deadline, sent
                     )
                 bell = self._owner.bell()
+                batch.rules = connection.rules
                 batch.enter(asked, sent, deadline + GRACE_S, bell)
                 connection.send(batch.requests)
                 await bell.wait()

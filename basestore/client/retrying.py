@@ -44,8 +44,7 @@ from basestore.errors import (
 from basestore.protocol.client import Delete, Failed, Get, Scan, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.groups import singly
-from basestore.protocol.handshake import Meant, Names, Welcome
-from basestore.repair.rule import Rule
+from basestore.protocol.handshake import Meant, Names, Rules, Welcome
 from basestore.repair.version import Identity
 from basestore.results.answers import error_of
 from basestore.transport.owner import tell_of_forks
@@ -232,7 +231,7 @@ class RetryingChannel:
         return self._channel.cluster
 
     @property
-    def rules(self) -> Mapping[str, Rule]:
+    def rules(self) -> Rules:
         return self._channel.rules
 
     async def addresses(self, deadline: float) -> Mapping[str, str]:
@@ -279,6 +278,10 @@ class BlockingRetryingChannel:
     @property
     def members(self) -> Names:
         return self._channel.members
+
+    @property
+    def rules(self) -> Rules:
+        return self._channel.rules
 
     def welcome(self, deadline: float) -> Welcome:
         return self._channel.welcome(deadline)

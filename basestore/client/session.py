@@ -27,7 +27,8 @@ every replica holds it then, or a better one. A version that all replicas say is
 the caller has been told (VersionLost).
 
 In a last-write bucket a greater version is newer, in a first-write bucket a smaller one. Which
-buckets are which the cluster says when one connects to it.
+buckets are which the cluster says when one connects to it, and whenever that changes. A bucket that was
+dropped and made anew is another: what was seen of the old one is forgotten (`learn`).
 
 Full: a session has room for `keys_max` keys. It forgets none of the others, for with a version goes the
 promise, and no version could stand for many keys: a key that was last written long ago would never
@@ -63,11 +64,12 @@ from basestore.protocol.client import (
     Written,
 )
 from basestore.protocol.codec import Message
+from basestore.protocol.handshake import Rules, name_of, number_of
 from basestore.protocol.limits import KEY_BYTES_MAX
 from basestore.repair.rule import Rule
 from basestore.repair.version import VERSION_BYTES
 from basestore.results.answers import error_of
-from basestore.results.receipts import Item, ReadResult
+from basestore.results.receipts import Item
 
 KEYS_MAX_DEFAULT = 10_000
 KEY_BYTES_MEAN_MAX = 256
@@ -91,13 +93,15 @@ class Session:
             raise InvalidRequest(f"a session has room for at least 1 key, not {keys_max!r}")
         self.cluster = cluster
         self.keys_max = keys_max
-        self._rules = rules
+        self._rules = Rules()
+        self._known_as: dict[str, str] = {}  # of buckets, by name
         self._bytes_max = KEY_BYTES_MAX + KEY_BYTES_MEAN_MAX * keys_max
         self._seen: dict[str, dict[bytes, bytes]] = {}
         self._under_way: dict[tuple[str, bytes], int] = {}  # how many requests, by key
         self._latest = 0  # the greatest stamp seen; what is forgotten is stable, so below every clock
         self._keys = 0  # seen or under way; `_bytes` likewise
         self._bytes = 0
+        self.learn(rules if isinstance(rules, Rules) else Rules(rules.items()))
 
     def __len__(self) -> int:
         """How many keys have been seen."""
@@ -105,7 +109,30 @@ class Session:
 
     def floor(self, bucket: str, key: bytes) -> bytes:
         """What a read must reach, as `Get.floor`: empty if no version was seen."""
-        return self._seen.get(bucket, {}).get(key, b"")
+        return self._seen.get(self._place_of(bucket), {}).get(key, b"")
+
+    # --- buckets that are dropped, and made anew -----------------------------------------------
+
+    def learn(self, rules: Rules) -> None:
+        """These are the buckets by now, as a node says; it may know less than another that has told before."""
+        if rules is self._rules:
+            return
+        self._rules = rules
+        for bucket, known_as in rules.known_as.items():
+            self._make_anew(bucket, known_as)
+
+    def _make_anew(self, bucket: str, known_as: str) -> None:
+        """What was seen of an earlier bucket of this name no one can be shown any more."""
+        if number_of(known_as) <= number_of(self._place_of(bucket)):
+            return
+        gone = self._seen.pop(self._place_of(bucket), {})
+        self._known_as[bucket] = known_as
+        for key in gone:
+            self._leave_room((bucket, key))
+
+    def _place_of(self, bucket: str) -> str:
+        """By what the latest bucket of this name is known."""
+        return self._known_as.get(bucket, bucket)
 
     # --- requests and answers ----------------------------------------------------------------
 
@@ -125,10 +152,17 @@ class Session:
             return request._replace(after=max(request.after, self._latest))
         return request
 
-    def end(self, request: Message, answer: Message | BasestoreError | None) -> None:
-        """Learn from the answer to a request that was begun, if one came."""
+    def end(
+        self, request: Message, answer: Message | BasestoreError | None, rules: Rules | None = None
+    ) -> None:
+        """Learn from the answer to a request that was begun, if one came. `rules`: by which it was answered;
+        None: by those that were learned last."""
         if not isinstance(request, Set | Delete | Get):
             return
+        if rules is not None:
+            self.learn(rules)
+            if number_of(rules.known_as.get(request.bucket, "")) < number_of(self._place_of(request.bucket)):
+                answer = None  # it is of a bucket that is no more
         # Learn before room is given back: a key that was seen keeps what was set aside for it.
         if isinstance(answer, Failed):
             self._latest = max(self._latest, int.from_bytes(answer.version[:STAMP_BYTES]))
@@ -155,9 +189,10 @@ class Session:
         known = self.floor(bucket, key)
         # The floor that is held by now, not that of the answer: another call may have seen a newer one.
         if known and int.from_bytes(known[:STAMP_BYTES]) <= stable:
-            del self._seen[bucket][key]
-            if not self._seen[bucket]:
-                del self._seen[bucket]
+            seen = self._seen[self._place_of(bucket)]
+            del seen[key]
+            if not seen:
+                del self._seen[self._place_of(bucket)]
             self._leave_room(place)
 
     def show(self, bucket: str, key: bytes, version: bytes) -> None:
@@ -166,7 +201,7 @@ class Session:
         known = self.floor(bucket, key)
         if not known and (bucket, key) not in self._under_way:
             self._take_room([(bucket, key)])
-        self._seen.setdefault(bucket, {})[key] = self._newer(bucket, version, known)
+        self._seen.setdefault(self._place_of(bucket), {})[key] = self._newer(bucket, version, known)
         self._latest = max(self._latest, int.from_bytes(version[:STAMP_BYTES]))
 
     def _newer(self, bucket: str, version: bytes, known: bytes) -> bytes:
@@ -212,7 +247,7 @@ class Session:
         fresh = {item.key for item in items if not self.behind(bucket, item)}
         return sorted(
             key
-            for key in self._seen.get(bucket, ())
+            for key in self._seen.get(self._place_of(bucket), ())
             if key.startswith(prefix) and key > after and (last is None or key <= last) and key not in fresh
         )
 
@@ -245,7 +280,7 @@ class Session:
                 version = self._newer(place[0], version, known)
             self._latest = max(self._latest, int.from_bytes(version[:STAMP_BYTES]))
             if version:
-                self._seen.setdefault(place[0], {})[place[1]] = version
+                self._seen.setdefault(self._place_of(place[0]), {})[place[1]] = version
             else:
                 self._forget(place, int.from_bytes(known[:STAMP_BYTES]))
 
@@ -253,7 +288,14 @@ class Session:
         """What a token says was seen, by bucket and key."""
         cluster, packed = _opened(token)
         check_cluster(cluster, self.cluster)
-        return {(bucket, key): version for bucket, key, version in _entries(self._unpacked(packed))}
+        entries = list(_entries(self._unpacked(packed)))
+        for known_as in {bucket for bucket, _, _ in entries}:
+            self._make_anew(name_of(known_as), known_as)
+        return {
+            (name_of(bucket), key): version
+            for bucket, key, version in entries
+            if bucket == self._place_of(name_of(bucket))
+        }
 
     def _unpacked(self, packed: bytes) -> bytes:
         """The CBOR of a token, if it is no longer than what this session has room for."""
@@ -281,21 +323,6 @@ def check_cluster(session: bytes, cluster: bytes) -> None:
             f"the session belongs to cluster {session.hex()}, and this is cluster {cluster.hex()}. Use it "
             f"there, or begin another one here, without a token"
         )
-
-
-def revised(
-    items: Sequence[Item], keys: Sequence[bytes], results: Sequence[ReadResult | BasestoreError]
-) -> list[Item]:
-    """A page of a scan, in key order, with what single reads of `keys` found in place of what it said
-    of these. Raises the first error among the results."""
-    found = {item.key: item for item in items}
-    for key, result in zip(keys, results, strict=True):
-        if isinstance(result, BasestoreError):
-            raise result
-        found.pop(key, None)
-        if result.value is not None and result.version is not None:
-            found[key] = Item(key, result.value, result.version, result.expires_ms)
-    return [found[key] for key in sorted(found)]
 
 
 def _told(answer: Message | BasestoreError | None) -> bytes:

@@ -31,7 +31,7 @@ from basestore.intake.most_shed import MostShed
 from basestore.intake.room import Room
 from basestore.intake.windows import Windows
 from basestore.protocol.client import Failed, Shed
-from basestore.protocol.codec import Decoder
+from basestore.protocol.codec import Decoder, Message
 from basestore.protocol.envelopes import ADMIN, CLASSES, DEFERRABLE, READ, WRITE, Sealed, Skimmed, Unsealed
 from basestore.protocol.groups import first, requests_in, with_less
 from basestore.protocol.limits import ProtocolError, UnknownKind
@@ -84,6 +84,12 @@ class Intake:
         shared.callers += 1
         caller = self._callers[outbox] = Caller(outbox, shared, decoder, room)
         return caller
+
+    def tell(self, message: Message, since: int, size: int) -> None:
+        """Say something to all clients that speak this version, or a later one."""
+        for outbox in self._callers:
+            if outbox.version >= since:
+                outbox.put(message, size, 0)
 
     def caller(self, outbox: Outbox) -> Caller:
         """Whose answers come in there."""

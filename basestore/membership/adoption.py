@@ -1,38 +1,53 @@
 """Adoption: what changes on a node in the step in which another topology comes into use.
 
 Every room that goes by buckets or seats is told, all in one step, before anything else is said or done: so
-what a node says on a link behind an At, it says as one that goes by that epoch in all things.
+what a node says on a link behind an At, it says as one that goes by that epoch in all things. So are its
+clients: what they are answered behind a Renewed goes by what that says.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from basestore.anti_entropy.maintenance import Maintenance
 from basestore.anti_entropy.recovery import Recovery
+from basestore.cluster.outbox import Outbox, weight
 from basestore.cluster.peers import Peers
+from basestore.config import ClusterConfig
 from basestore.instant import Instant
 from basestore.membership.metadata_group import MetadataGroup
+from basestore.protocol.codec import Message
+from basestore.protocol.handshake import MemberRow, Renewed, rows_of_buckets
 from basestore.repair.seats import Seats
 from basestore.replica.admission import Admission
 from basestore.replica.dropped_rows import DroppedRows
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.replica import Replica
 from basestore.topology.buckets import Buckets
+from basestore.topology.entries import Standing
 from basestore.topology.topology import Topology
+
+SINCE: Final = 10  # version of the wire
+Tell = Callable[[Message, int, int], None]
 
 
 class Adoption:
     """Of one node."""
 
     def __init__(
-        self, buckets: Buckets, replica: Replica, maintenance: Maintenance, recovery: Recovery, peers: Peers,
-        admission: Admission,
+        self, cluster: ClusterConfig, buckets: Buckets, replica: Replica, maintenance: Maintenance,
+        recovery: Recovery, peers: Peers, admission: Admission,
     ) -> None:  # fmt: skip
         self._buckets, self._replica, self._maintenance = buckets, replica, maintenance
         self._recovery, self._peers, self._admission = recovery, peers, admission
         self._seats: tuple[Seats, ...] = ()  # as they were adopted last, in members' numbers
+        members = [MemberRow(each.number, each.name, each.address) for each in cluster.members]
+        self._welcome = self._told = Renewed(members, rows_of_buckets(buckets.rows()))
+        self._tell: Tell = lambda message, since, size: None
 
-    def begin(self, group: MetadataGroup, group_commit: GroupCommit, now: Instant) -> None:
-        """Go by the topology that the store knows, and by those that come."""
+    def begin(self, group: MetadataGroup, group_commit: GroupCommit, tell: Tell, now: Instant) -> None:
+        """Go by the topology that the store knows, and by those that come. `tell`: says something to all
+        clients that speak such a version."""
+        self._tell = tell
         self._dropped = DroppedRows(group_commit, self._replica, self._buckets)
         self._maintenance.dropped = self._dropped
         group.adopt, group.foresee = self.adopt, self.foresee
@@ -51,6 +66,25 @@ class Adoption:
             self._replica.see_to_buckets()
             self._dropped.look()
         self._seats = topology.seats
+        told = self._as_told(topology)
+        if told != self._told:
+            self._told = told
+            self._tell(told, SINCE, weight(told))
+
+    def _as_told(self, topology: Topology) -> Renewed:
+        """As clients are told of it."""
+        members = [
+            MemberRow(each.number, each.name, each.address)
+            for each in topology.members
+            if each.standing is not Standing.LEFT
+        ]
+        return Renewed(members, rows_of_buckets(self._buckets.rows()))
+
+    def greet(self, client: Outbox) -> Outbox:
+        """It has connected, perhaps since what it was welcomed with has changed."""
+        if self._told != self._welcome and client.version >= SINCE:
+            client.put(self._told, weight(self._told), 0)
+        return client
 
     def foresee(self, topology: Topology) -> None:
         """It is about to be: in the batch in which that is stored."""

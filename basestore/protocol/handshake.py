@@ -100,6 +100,7 @@ class Hello(NamedTuple):
         return self.versions.check()
 
 
+_NUL: Final = "\0"
 CLIENT_HELLO: Final = Hello(WIRE_LOWEST, WIRE_HIGHEST, b"", "", b"")
 
 
@@ -172,10 +173,49 @@ class Names(dict[int, str]):
 
 
 class BucketRow(NamedTuple):
-    """A bucket and its conflict rule."""
+    """A bucket and its conflict rule. One that the cluster was not founded with stands in a list twice: by its
+    name, and by the name with its number behind a NUL, for no name has one (`known_as`)."""
 
     name: str
     rule: str
+
+
+def known_as(name: str, number: int) -> str:
+    """By what a bucket is known for good: made anew under its name, it is known by something else."""
+    return f"{name}{_NUL}{number}"
+
+
+def name_of(known_as: str) -> str:
+    return known_as.partition(_NUL)[0]
+
+
+def number_of(known_as: str) -> int:
+    """0 for a bucket that the cluster was founded with."""
+    number = known_as.partition(_NUL)[2]
+    return int(number) if number.isdecimal() and number.isascii() else 0
+
+
+class Rules(dict[str, Rule]):
+    """The rules of buckets by name, as a node says them; `known_as`: by what else buckets are known, by name,
+    that the cluster was not founded with."""
+
+    def __init__(self, rows: Iterable[tuple[str, Rule]] = ()) -> None:
+        super().__init__(rows)
+        self.known_as = {name_of(name): name for name in self if _NUL in name}
+
+
+def rows_of_buckets(buckets: Iterable[tuple[str, Rule, int]]) -> list[BucketRow]:
+    """As clients are told of them: name, rule, and number, 0 of those that the cluster was founded with."""
+    rows = []
+    for name, rule, number in sorted(buckets, key=lambda bucket: bucket[0]):
+        rows.append(BucketRow(name, rule.value))
+        if number:
+            rows.append(BucketRow(known_as(name, number), rule.value))
+    return rows
+
+
+def rules_of(rows: Iterable[BucketRow]) -> Rules:
+    return Rules((row.name, Rule(row.rule)) for row in rows)
 
 
 @message(2)
@@ -192,18 +232,40 @@ class Welcome(NamedTuple):
     buckets: list[BucketRow]
 
     @property
-    def rules(self) -> dict[str, Rule]:
+    def rules(self) -> Rules:
         """The rule of each bucket."""
-        return {bucket.name: Rule(bucket.rule) for bucket in self.buckets}
+        return rules_of(self.buckets)
 
     @property
     def names(self) -> Names:
         return Names(((member.number, member.name) for member in self.members), self.cluster)
 
+    def renewed(self, said: "Renewed") -> "Welcome":
+        """As it would be said now. A member that is known stays where it is known to be."""
+        known = {member.number: member for member in self.members}
+        members = [
+            member._replace(address=known[member.number].address) if member.number in known else member
+            for member in said.members
+        ]
+        return self._replace(members=members, buckets=said.buckets)
+
     def check(self) -> str:
         if not all(bucket.rule in RULES for bucket in self.buckets):
             return "names a rule that is not known here"
         return "" if 0 < self.timeout_ms_max <= TIMEOUT_MS_MAX else "names no timeout"
+
+
+@message(90, since=10)
+class Renewed(NamedTuple):
+    """The members, or the buckets, are others than this node has told: as in `Welcome`. What it says behind
+    this goes by them, and all that it said before did not."""
+
+    members: list[MemberRow]
+    buckets: list[BucketRow]
+
+    def check(self) -> str:
+        known = all(bucket.rule in RULES for bucket in self.buckets)
+        return "" if known else "names a rule that is not known here"
 
 
 @message(3, unchecked=ANYTHING)

@@ -358,3 +358,18 @@ def page(answer: Message) -> tuple[list[Item], bytes | None]:
     except SENSELESS as error:
         raise senseless(answer) from error
     return items, answer.after if answer.more else None
+
+
+def revised(
+    items: Sequence[Item], keys: Sequence[bytes], results: Sequence[ReadResult | BasestoreError]
+) -> list[Item]:
+    """A page of a scan, in key order, with what single reads of `keys` found in place of what it said
+    of these. Raises the first error among the results."""
+    found = {item.key: item for item in items}
+    for key, result in zip(keys, results, strict=True):
+        if isinstance(result, BasestoreError):
+            raise result
+        found.pop(key, None)
+        if result.value is not None and result.version is not None:
+            found[key] = Item(key, result.value, result.version, result.expires_ms)
+    return [found[key] for key in sorted(found)]

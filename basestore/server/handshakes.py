@@ -8,7 +8,7 @@ the members included. What is said and who is let in is decided in `protocol/han
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from basestore.cluster.addresses import Addresses
@@ -18,12 +18,12 @@ from basestore.protocol.frames import WELCOME_BYTES_MAX
 from basestore.protocol.handshake import (
     BEFORE,
     NONCE_BYTES,
-    BucketRow,
     Challenge,
     Differs,
     MemberRow,
     Versions,
     Welcome,
+    rows_of_buckets,
 )
 from basestore.protocol.limits import WIRE_LOWEST, ProtocolError
 from basestore.protocol.membership import NOWHERE
@@ -39,8 +39,8 @@ from basestore.protocol.proof import (
     prove,
     shown,
 )
-from basestore.repair.rule import Rule
 from basestore.server.link import Ended, Link
+from basestore.topology.buckets import Buckets
 from basestore.topology.topology import Topology
 
 Complain = Callable[[int, str], None]
@@ -88,7 +88,8 @@ class Handshakes:
         if level != self._facts.level or epoch != self._epoch:
             self._facts, self._epoch = replace(self._facts, level=level, logged=topology is not None), epoch
             if topology is not None:
-                welcome = self._facts.welcome._replace(buckets=rows_of_buckets(topology.rules))
+                rows = rows_of_buckets(Buckets({}, topology=topology).rows())
+                welcome = self._facts.welcome._replace(buckets=rows)
                 self._facts = replace(self._facts, welcome=welcome)
         return self._facts
 
@@ -171,16 +172,11 @@ class Handshakes:
             self._complain(logging.WARNING, f"{text}; meanwhile it is looked for at {known}")
 
 
-def rows_of_buckets(rules: Mapping[str, Rule]) -> list[BucketRow]:
-    """As clients are told of them."""
-    return [BucketRow(name, rule.value) for name, rule in sorted(rules.items())]
-
-
 def facts_of(config: NodeConfig) -> Facts:
     """What this node says of itself and of its cluster in a handshake."""
     cluster = config.cluster
     members = [MemberRow(member.number, member.name, member.address) for member in cluster.members]
-    buckets = rows_of_buckets(cluster.buckets)
+    buckets = rows_of_buckets(Buckets(cluster.buckets).rows())
     versions = Versions(WIRE_LOWEST, config.wire_highest)
     welcome = Welcome(versions.highest, cluster.id, config.name, cluster.timeout_ms_max, members, buckets)
     # The members before this one open the connection to it.

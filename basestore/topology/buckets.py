@@ -85,6 +85,13 @@ class Buckets:
         label = self.by_name[name].label
         return len(label).to_bytes(_LENGTH_BYTES) + label
 
+    def rows(self) -> list[tuple[str, Rule, int]]:
+        """Name and rule of each, and its number unless the cluster was founded with it."""
+        return [
+            (name, bucket.rule, bucket.number if bucket.label.startswith(LABEL_START) else 0)
+            for name, bucket in self.by_name.items()
+        ]
+
     # --- labels ------------------------------------------------------------------------------
 
     def is_gone(self, label: bytes) -> bool:

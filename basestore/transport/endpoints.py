@@ -7,8 +7,9 @@ has some.
 import os
 from collections.abc import Mapping, Sequence
 
-from basestore.errors import ReadTimeout, RequestFailed, Unreachable
+from basestore.errors import Overloaded, ReadTimeout, RequestFailed, Unreachable
 from basestore.protocol.limits import ProtocolError
+from basestore.transport.window import Window
 
 # What is seen of an endpoint where the system has no words for it.
 NO_CONNECTION = "no connection in time"
@@ -61,3 +62,12 @@ def silence(error: Unreachable | RequestFailed) -> str:
     if isinstance(error, Unreachable) and error.answered:
         return seen
     return f"does not answer: {seen}. {_NEXT.get(seen, 'See whether it runs, and what its log says')}"
+
+
+def crowded(endpoint: str, window: Window, waited_s: float) -> Overloaded:
+    """The error when the window had no room in time."""
+    return Overloaded(
+        f"overloaded: {endpoint} takes {window.limit} requests at once from this connection, and for "
+        f"{waited_s:.3g} s (a tenth of the timeout) there was no room; nothing was sent. Ask for less at "
+        f"once, give it more time, or share the work among several nodes"
+    )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from basestore.client.session import CHECKSUM_BYTES, TOKEN_FORM, Session, revised
+from basestore.client.session import CHECKSUM_BYTES, TOKEN_FORM, Session
 from basestore.errors import ConnectionLost, InvalidRequest, SessionFull
 from basestore.protocol.client import (
     OUTCOME_DEFERRED,
