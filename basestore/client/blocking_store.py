@@ -27,7 +27,7 @@ from basestore.client.retrying import BlockingRetryingChannel
 from basestore.client.session import KEYS_MAX_DEFAULT, Session
 from basestore.errors import BasestoreError, InvalidRequest, Overloaded, Unreachable
 from basestore.repair.version import Identity
-from basestore.results.receipts import Item, Many, ReadResult, Receipt
+from basestore.results.receipts import Item, Many, ReadResult, Receipt, revised
 
 T = TypeVar("T")
 

@@ -116,7 +116,7 @@ class Batch:
             self.numbers = [number for number in self.numbers if number not in self.failed]
         self.untold = len(self.numbers)
         self.bell: Bell | None = None
-        self.rules = NO_RULES
+        self.rules: Rules | None = None
         self.renewed: dict[int, Rules] = {}
 
     @property
@@ -145,8 +145,8 @@ class Batch:
         for number in self.numbers:
             table[number] = self
 
-    def rules_of(self, number: int) -> Rules:
-        """By which the node went when it answered the request with this id."""
+    def rules_of(self, number: int) -> Rules | None:
+        """By which the node went when it answered the request with this id; None if it was not asked."""
         return self.renewed.get(number, self.rules)
 
     def leave(self, table: "dict[int, Batch]") -> list[int]:

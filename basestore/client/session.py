@@ -114,7 +114,7 @@ class Session:
     # --- buckets that are dropped, and made anew -----------------------------------------------
 
     def learn(self, rules: Rules) -> None:
-        """These are the buckets by now, as a node says; it may know less than another that has told before."""
+        """These are the buckets by now, as a node says; it may know less than another that told before."""
         if rules is self._rules:
             return
         self._rules = rules

@@ -173,8 +173,8 @@ class Names(dict[int, str]):
 
 
 class BucketRow(NamedTuple):
-    """A bucket and its conflict rule. One that the cluster was not founded with stands in a list twice: by its
-    name, and by the name with its number behind a NUL, for no name has one (`known_as`)."""
+    """A bucket and its conflict rule. One that the cluster was not founded with stands in a list twice: by
+    its name, and by the name with its number behind a NUL, for no name has one (`known_as`)."""
 
     name: str
     rule: str

@@ -5,7 +5,7 @@ a `ReadResult`, a scan `Item`s. Also how these are made out of the answers of no
 answer is not guessed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, make_dataclass
 from typing import Any, Generic, TypeVar, cast
 

@@ -69,6 +69,10 @@ _EXAMPLES: list[Message] = [
     handshake.Refused("why", "{}"),
     handshake.Differs("{}"),
     handshake.Goodbye("why"),
+    handshake.Renewed(
+        [MemberRow(0, "n1", "127.0.0.1:7400")],
+        [BucketRow("carts", "last-write-wins"), BucketRow("carts\x003", "last-write-wins")],
+    ),
     client.Set(1, "default", b"key", b"value", 2, 1000, 0, IDENTITY[:PROPOSAL_BYTES]),
     client.Delete(1, "default", b"key", 2, 1000, IDENTITY, True),
     client.Get(1, "default", b"key", 2, 1000, b"", True, False, 0),

@@ -27,7 +27,7 @@ from basestore.node import Node
 from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.groups import singly, together
-from basestore.protocol.handshake import Names
+from basestore.protocol.handshake import Names, Renewed
 from basestore.protocol.membership import At
 from basestore.protocol.operator import Status
 from basestore.repair.clock import HybridClock
@@ -100,6 +100,7 @@ class Client:
         self.outbox = outbox
         self.members = members
         self.answers: dict[int, Message] = {}
+        self.renewed: list[Renewed] = []
         self._next = 0
 
     def number(self) -> int:
@@ -110,6 +111,9 @@ class Client:
         """Take the answers that have come."""
         came = singly(travel(self.outbox.take()))
         for message in came:
+            if isinstance(message, Renewed):
+                self.renewed.append(message)
+                continue
             request: int = message.id
             assert request not in self.answers, "a request was answered twice"
             self.answers[request] = message

@@ -31,7 +31,7 @@ from basestore.protocol.codec import Message
 from basestore.protocol.limits import KEY_BYTES_MAX
 from basestore.repair.rule import Rule
 from basestore.repair.version import Identity, Version
-from basestore.results.receipts import Item, ReadResult
+from basestore.results.receipts import Item, ReadResult, revised
 
 CLUSTER = bytes(range(16))
 

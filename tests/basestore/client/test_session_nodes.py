@@ -3,7 +3,7 @@
 Covers `client/session.py` and what the coordinator does with its floors.
 """
 
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
@@ -18,7 +18,7 @@ from basestore.consistency import Level, Outcome
 from basestore.errors import BasestoreError, InvalidRequest, ReadTimeout, SessionFull
 from basestore.protocol.codec import Message
 from basestore.protocol.groups import singly
-from basestore.protocol.handshake import Meant
+from basestore.protocol.handshake import Meant, Rules
 from basestore.protocol.replication import Apply
 from basestore.repair.rule import Rule
 from basestore.repair.version import Version
@@ -36,7 +36,7 @@ class Way:
         self.at = at
         self.members = world.names
         self.cluster = world.cluster.id
-        self.rules: Mapping[str, Rule] = world.cluster.buckets
+        self.rules = Rules(world.cluster.buckets.items())
         self.timeout_s_max = world.cluster.timeout_ms_max / 1e3
 
     async def addresses(self, deadline: float) -> NoReturn:
