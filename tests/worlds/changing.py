@@ -7,16 +7,6 @@ from tests.worlds.world import TICK_S, World
 WAIT_S = 5.0
 
 
-def found(world: World) -> World:
-    """Let time pass until changes are taken."""
-    for _ in range(round(WAIT_S / TICK_S)):
-        topologies = [node.membership.group.topology for node in world.running]
-        if all(topology is not None and topology.founded for topology in topologies):
-            return world
-        world.run(TICK_S)
-    raise AssertionError("no metadata group was founded")
-
-
 def change(world: World, at: int, change: Change) -> Outcome:
     """Have it decided, asked of this node; what has become of it."""
     node, now, ended = world.node(at), world.now(at), list[Outcome]()

@@ -11,7 +11,7 @@ from basestore.protocol.client import Get, Got
 from basestore.protocol.handshake import MemberRow, Renewed, Rules, Welcome, rows_of_buckets, rules_of
 from basestore.repair.rule import Rule
 from basestore.repair.version import Version
-from tests.worlds.changing import create, drop, found
+from tests.worlds.changing import create, drop
 from tests.worlds.world import World
 
 LWW = Rule.LAST_WRITE_WINS
@@ -101,7 +101,7 @@ def test_a_member_that_was_known_stays_where_it_was_known_to_be() -> None:
 
 
 def test_clients_are_told_before_the_first_answer_that_goes_by_it() -> None:
-    world = found(World(3, buckets={"carts": LWW}))
+    world = World(3, buckets={"carts": LWW}, logged=True)
     clients = [client for client in world.clients if client is not None]
     assert not any(client.renewed for client in clients)  # nothing is other than they were welcomed with
     drop(world, "carts")
@@ -115,7 +115,7 @@ def test_clients_are_told_before_the_first_answer_that_goes_by_it() -> None:
 
 
 def test_a_client_that_speaks_an_older_version_is_told_nothing() -> None:
-    world = found(World(1))
+    world = World(1, logged=True)
     client = world.clients[0]
     assert client is not None
     client.outbox.version = 9
@@ -124,7 +124,7 @@ def test_a_client_that_speaks_an_older_version_is_told_nothing() -> None:
 
 
 def test_a_session_goes_on_with_the_new_bucket() -> None:
-    world = found(World(3, buckets={"carts": LWW}))
+    world = World(3, buckets={"carts": LWW}, logged=True)
     session = Session(world.cluster.id, FOUNDED)
 
     def read(rules: Rules | None) -> Got:

@@ -17,7 +17,7 @@ from basestore.storage import keyspace
 from basestore.topology.buckets import DROPPED, UNKNOWN_YET
 from basestore.topology.entries import ForgetDropped
 from basestore.topology.topology import later_label
-from tests.worlds.changing import change, create, drop, found
+from tests.worlds.changing import change, create, drop
 from tests.worlds.deferring import defer
 from tests.worlds.world import World
 
@@ -27,7 +27,7 @@ KEYS = [f"k{number}" for number in range(40)]
 
 def carts(count: int = 3, **more: object) -> World:
     """A cluster with a bucket "carts" that holds something, and "default" that does too."""
-    world = found(World(count, buckets=CARTS, **more))  # type: ignore[arg-type]  # as World takes them
+    world = World(count, buckets=CARTS, logged=True, **more)  # type: ignore[arg-type]  # as World takes them
     for key in KEYS:
         world.put(0, key, "old", bucket="carts")
         world.put(0, key, "kept")
@@ -262,8 +262,7 @@ def test_who_has_not_heard_of_the_drop_is_shown_nothing_by_those_that_have() -> 
 
 
 def test_a_purge_goes_on_after_a_crash_and_an_opening_looks_for_nothing_that_is_not_there() -> None:
-    world = World(1, buckets=CARTS, partitions=2)
-    found(world)
+    world = World(1, buckets=CARTS, partitions=2, logged=True)
     for number in range(300):
         world.put(0, f"k{number}", "v", bucket="carts")
     node = world.node(0)
