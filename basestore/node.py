@@ -100,14 +100,13 @@ class Node:
         self.group_commit = GroupCommit(engine, fresh.generation, waits=config.syncs == "always")
         log, config, self.let_go = open_log(self.group_commit, config)
         self.config, self.engine, self.name, cluster = config, engine, config.name, config.cluster
-        self.me, self.ready = cluster.member_index(config.name), set[Outbox]()
+        self.me, self.ready, marks = cluster.member_index(config.name), set[Outbox](), config.marks_bytes_max
         placement, digester, self.metrics = Placement.of(cluster), Digester(cluster.key), Metrics()
         buckets = Buckets(cluster.buckets, config.bucket_options, log.topology)
         self.disk_space = DiskSpace(config, self.group_commit)
         self.summaries = Summaries(self.group_commit, placement.held_by(self.me))
         first, spare = stored_ceiling(engine, self.summaries.closed), placement.spare
         self.clock = HybridClock(first, cluster.drift_ms_max, ahead=config.clock_is_right)
-        marks = config.marks_bytes_max
         self.replica = Replica(self.group_commit, self.summaries, buckets, digester, self.clock, marks)
         self.peers = Peers(cluster.names, self.me, self.ready, cluster.drift_ms_max, spare)
         self.peers.clock.open(now, vouched=config.clock_is_right, ahead_ms=stored_ahead_ms(engine))
@@ -157,8 +156,7 @@ class Node:
             self.identity, self.peers, self.clock, self._birth, self.closed_stamps, self.feature_level,
             self.group_commit,
         )  # fmt: skip
-        self._heartbeats.only_copies = hints.only_copies
-        self._heartbeats.leader = self.membership.leader
+        self._heartbeats.only_copies, self._heartbeats.leader = hints.only_copies, self.membership.leader
         self.report = Report(
             self.config, dict(labels), self.identity, self.peers, self.replica, self.group_commit,
             self.operations, self.exchanges, self.certificates, self.recovery, hints, self.debts,
