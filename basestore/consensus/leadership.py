@@ -41,7 +41,7 @@ class Leadership:
         wanted = (self._log.voters | self._learners) - {self._me}
         for voter in self.followers.keys() - wanted:
             del self.followers[voter]
-        for voter in wanted - self.followers.keys():
+        for voter in sorted(wanted - self.followers.keys()):  # in an order that is always the same
             self.followers[voter] = Progress(self._log.last, now_s)
 
     def has_quorum(self, now_s: float) -> bool:

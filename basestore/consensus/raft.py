@@ -156,7 +156,7 @@ class Raft:
         self._standing, self._grants = (term, pre), set()
         said = Stand(term, self.log.last, self.log.last_term, pre)
         out = self._out.messages if pre else self._out.promises
-        out += ((voter, said) for voter in self.voters if voter != self.me)
+        out += ((voter, said) for voter in sorted(self.voters) if voter != self.me)
         if pre:  # it promises nothing by it; as a candidate its own vote counts once that is durable
             self._grant(self.me, now_s)
 

@@ -56,7 +56,7 @@ def read(stage: Stage, number: int, kind: str) -> None:
     """It must see what is decided anywhere, or not be answered."""
     known = max(raft.commit for raft in stage.rafts.values())
     before = set(stage.answers)
-    stage.do(f"{kind} {number}\ndeliver 3->1")
+    stage.do(f"{kind} {number}\ndeliver 2->1\ndeliver 3->1")
     for key in stage.answers.keys() - before:
         must(stage.answers[key] in (-1, *range(known, known + 9)), "a read does not see what was decided")
 
@@ -108,12 +108,92 @@ def answers_of_before() -> None:
 
 
 @case
+def lease_ends() -> None:
+    """1 is cut off, but for less than it takes to step down."""
+    stage = led()
+    stage.do("cut 1 2\nwait 2.1\ntick 3\ndeliver\npropose 3 z\ndeliver")
+    read(stage, 1, "lease")
+    read(stage, 1, "read")
+
+
+@case
+def asks_anew() -> None:
+    """A round was answered before a read comes, and the answer comes after it."""
+    stage = led()
+    stage.do("wait 0.5\ntick 1\ndeliver 1->2")
+    elect(stage, 3, 2)
+    stage.do("deliver 3->2\ndeliver 2->3\npropose 3 z\ndeliver 3->2\ndeliver 2->3")
+    must(stage.rafts[1].leads and stage.rafts[3].commit > stage.rafts[1].commit, "this does not come about")
+    read(stage, 1, "read")
+
+
+@case
+def leaves_one_alone() -> None:
+    """1 removes itself; 2 is alone then, waits for nobody, and decides, before 1 hears of it."""
+    stage = Stage()
+    stage.do("found 1 2\nelect 1\nwait 0.5\ntick 1\ndeliver\nchange 1 -1\ndeliver 1->2\ncut 1 2\ntick 2")
+    must(stage.rafts[1].leads and stage.rafts[2].commit > stage.rafts[1].commit, "this does not come about")
+    read(stage, 1, "lease")
+
+
+@case
+def is_removed() -> None:
+    stage = Stage()
+    stage.do("found 1 2 3\nelect 1\nchange 1 -1\ndeliver")
+    must(not stage.rafts[1].leads, "a leader that is no voter leads on")
+
+
+@case
+def is_shorter() -> None:
+    """3 lacks what 1 and 2 have decided, and asks 2 for its vote."""
+    stage = Stage()
+    stage.do("found 1 2 3\nelect 1\ncut 1 3\npropose 1 x\ndeliver\ncut 1 2\nelect 3\nwait 5\ntick 3\ndeliver")
+    agree(stage)
+
+
+@case
+def waits_for_its_own_vote() -> None:
+    stage = Stage()
+    stage.do("found 1\nhold 1\ntick 1")
+    must(not stage.rafts[1].leads, "it leads, and its own vote is not on its disk")
+    stage.do("sync 1")
+    must(stage.rafts[1].leads, "a voter that is alone does not lead")
+
+
+@case
 def votes_once() -> None:
     """Two stand in one term, and 3 is asked by both."""
     stage = Stage()
     stage.do("found 1 2 3\ncut 1 2\nwait 3\ntick 1\ntick 2")
     for _ in range(2):
         stage.do("deliver 1->3\ndeliver 2->3\ndeliver 3->1\ndeliver 3->2")
+    agree(stage)
+
+
+@case
+def asks_before_it_stands() -> None:
+    """3 would vote for 1, says so late, and votes for 2."""
+    stage = Stage()
+    stage.do("found 1 2 3\nwait 3\ntick 1\ntick 2\ndeliver 1->2\ndeliver 1->3\ndeliver 2->3\ndeliver 2->1")
+    stage.do("cut 1 2")
+    for _ in range(2):
+        stage.do("deliver 3->2\ndeliver 2->3")
+    stage.do("deliver 3->2\ndeliver 3->1")
+    must(stage.rafts[2].leads, "this case does not come about")
+    agree(stage)
+
+
+@case
+def stands_twice() -> None:
+    """3 votes for 1, which hears of it when it stands again, and 3 has voted for 2."""
+    stage = Stage()
+    stage.do(
+        "found 1 2 3\nwait 3\ntick 1\ndeliver 1->3\ndeliver 3->1\ndrop 1->2\ndeliver 1->3\nwait 5\ntick 1"
+    )
+    stage.do("deliver 1->2\ndeliver 2->1\ndrop 1->2\ndrop 1->3\ncut 1 2")
+    elect(stage, 2, 3)
+    stage.do("deliver 3->1")
+    must(stage.rafts[1].term == stage.rafts[2].term == 2, "this case does not come about")
     agree(stage)
 
 
@@ -233,6 +313,15 @@ def hears_an_old_leader() -> None:
     stage.do("deliver 2->3\ndeliver 3->2\ncut 1 2\ncut 2 3\ndeliver 1->3\ndrop 3->1\ndrop")
     for _ in range(4):
         stage.do("wait 5\ntick 1\ndeliver")
+    agree(stage)
+
+
+@case
+def joins_what_is_decided() -> None:
+    """3 has entries of 1 that nobody else gets, and hears the end of what others decided."""
+    stage = Stage()
+    stage.do("found 1 2 3 4 5\nelect 1\ncut 1 2\ncut 1 4\ncut 1 5\npropose 1 a\npropose 1 b\ndeliver")
+    stage.do("cut 2 3\ncut 1 3\nelect 2\npropose 2 x\ndeliver\ntell 2->3 3")
     agree(stage)
 
 

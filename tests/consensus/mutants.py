@@ -24,7 +24,7 @@ from tests.consensus.machines import Failure
 from tests.consensus.trial import play
 
 ROOM = "basestore.consensus"
-SEEDS_MAX = 400
+SEEDS_MAX = 100
 
 
 class Mutant(NamedTuple):
@@ -68,6 +68,7 @@ OF_THE_MODEL = [
         "leadership.Leadership.decided",
         "self._out.durable",
         "self._log.last",
+        seed=5,
     ),
     one(
         "commits-old-term",
@@ -83,6 +84,7 @@ OF_THE_MODEL = [
         HEAR_STAND,
         "if (said.last_term, said.last) < (self.log.last_term, self.log.last):",
         "if False:",
+        case="is_shorter",
     ),
     one(
         "two-votes",
@@ -106,6 +108,7 @@ OF_THE_MODEL = [
         CHANGE,
         "self.log.voters_index > self.commit or ",
         "",
+        seed=22,
     ),
     one(
         "two-at-once",
@@ -115,7 +118,9 @@ OF_THE_MODEL = [
         "len(voters ^ self.voters) <= 2",
         case="exchanges_one",
     ),
-    Mutant("wiped-votes", "a wiped voter votes and acknowledges under its old name", "voters.Voter", ()),
+    Mutant(
+        "wiped-votes", "a wiped voter votes and acknowledges under its old name", "voters.Voter", (), seed=22
+    ),
     Mutant(
         "learner-counts",
         "a learner counts for what is decided",
@@ -127,6 +132,7 @@ OF_THE_MODEL = [
             ),
             ("majority(voters) - 1", "majority(self._log.voters) - 1"),
         ),
+        seed=35,
     ),
     one(
         "truncates-always",
@@ -134,6 +140,7 @@ OF_THE_MODEL = [
         HEAR_APPEND,
         "held = prev + len(entries)",
         "held = prev + len(entries); gone = max(held, self.commit) + 1; log.cut(gone); self._out.cut(gone)",
+        seed=6,
     ),
     Mutant(
         "old-snapshot",
@@ -150,6 +157,7 @@ OF_THE_MODEL = [
         READ,
         "if lease and self.votes and",
         "if not lease or",
+        case="lease_ends",
     ),
     one(
         "read-before-own-entry",
@@ -157,9 +165,14 @@ OF_THE_MODEL = [
         READ,
         " or not self.ready",
         "",
+        seed=30,
     ),
     Mutant(
-        "lease-too-long", "the lease lasts longer than voters keep still", "reads.LEASE_S", (("", "6.0"),)
+        "lease-too-long",
+        "the lease lasts longer than voters keep still",
+        "reads.LEASE_S",
+        (("", "6.0"),),
+        case="lease_ends",
     ),
     one(
         "lease-from-answer",
@@ -187,6 +200,7 @@ MORE = [
         "raft.Raft._campaign",
         "if pre:",
         "if True:",
+        case="waits_for_its_own_vote",
     ),
     one(
         "decides-anywhere",
@@ -194,6 +208,7 @@ MORE = [
         DECIDE,
         "if not first - 1 <= self.commit < last:",
         "if first - 1 > self.log.last or self.commit >= last:",
+        case="joins_what_is_decided",
     ),
     one(
         "decided-is-cut",
@@ -217,6 +232,7 @@ MORE = [
         HEAR_APPEND,
         "if log.term_at(prev) != prev_term:",
         "if prev > log.last:",
+        seed=19,
     ),
     one(
         "commits-beyond-held",
@@ -224,6 +240,7 @@ MORE = [
         HEAR_APPEND,
         "min(said.commit, held)",
         "min(said.commit, log.last)",
+        seed=35,
     ),
     one(
         "voters-when-decided",
@@ -247,6 +264,7 @@ MORE = [
         "raft.Raft._hear_granted",
         "self._standing == (said.term, said.pre)",
         "self._standing and self._standing[0] == said.term",
+        case="asks_before_it_stands",
     ),
     one(
         "old-votes-count",
@@ -254,6 +272,7 @@ MORE = [
         "raft.Raft._hear_granted",
         "self._standing == (said.term, said.pre)",
         "self._standing and self._standing[1] == said.pre",
+        case="stands_twice",
     ),
     one(
         "term-not-stored",
@@ -261,6 +280,7 @@ MORE = [
         "raft.Raft._come_to",
         "self.term, self.vote, self._out.voted = term, None, True",
         "self.term, self.vote = term, None",
+        seed=3,
     ),
     one(
         "old-leader-heard",
@@ -291,6 +311,7 @@ MORE = [
         HEAR_APPEND,
         "held = prev + len(entries)",
         "held = log.last",
+        seed=27,
     ),
     one(
         "sent-is-held",
@@ -298,6 +319,7 @@ MORE = [
         "progress.Progress.sent",
         "self.next += count",
         "self.next += count; self.match = self.next - 1",
+        seed=6,
     ),
     one(
         "tail-unchecked",
@@ -313,6 +335,7 @@ MORE = [
         "log.Log.compact",
         "self.voters_at(index)",
         "self.voters",
+        seed=27,
     ),
     one(
         "term-not-learned",
@@ -320,6 +343,7 @@ MORE = [
         DECIDE,
         "if entries[-1].term > self.term:",
         "if False:",
+        seed=14,
     ),
     one(
         "leads-on",
@@ -343,8 +367,16 @@ MORE = [
         "reads.Reads.wait",
         "self.round + 1",
         "self.round",
+        case="asks_anew",
     ),
-    one("lease-while-going", "a leader that is to go has a lease", READ, "self.votes and ", ""),
+    one(
+        "lease-while-going",
+        "a leader that is to go has a lease",
+        READ,
+        "self.votes and ",
+        "",
+        case="leaves_one_alone",
+    ),
     one(
         "gone-at-once",
         "who is to go stands no more before that is decided",
@@ -358,6 +390,7 @@ MORE = [
         "raft.Raft._advance",
         "if not self.votes and",
         "if False and",
+        case="is_removed",
     ),
     one(
         "nothing-again",
@@ -389,6 +422,7 @@ MORE = [
         "raft.Raft.hear",
         "self._hear_stand(voter, message, now_s)",
         "voter in self.voters and self.votes and self._hear_stand(voter, message, now_s)",
+        seed=5,
     ),
     one(
         "no-pre-vote",

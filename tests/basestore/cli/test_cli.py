@@ -393,7 +393,7 @@ def test_shells_get_a_completion_script(shell: str, word: str) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("basestore se", {"set", "serve"}),
+        ("basestore se", {"set", "serve", "settings"}),
         ("basestore get -c q", {"quorum"}),
         ("basestore up --du", {"--durability"}),
     ],
