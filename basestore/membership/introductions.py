@@ -1,9 +1,9 @@
 """Introductions: two nodes tell each other which stores they run on, before either counts on the other.
 
-Owns the conversation of every new link (`replica/identity.py` draws a replica's part of the conclusions): what is
-said, what a peer's answer makes of it here (`introduced`, `remembered`, `noted` and `whole` of `Peer`), and
-that this node, once its store has become whole or has ceased to be, tells all. Judges no data; sends no
-heartbeats.
+Owns the conversation of every new link (`replica/identity.py` draws a replica's part of the conclusions):
+what is said, what a peer's answer makes of it here (`introduced`, `remembered`, `noted` and `whole` of
+`Peer`), and that this node, once its store has become whole or has ceased to be, tells all. Judges no data;
+sends no heartbeats.
 
 A store that turns out to have lost something goes on under a new id, and with new links: whoever drives
 the node is asked for these by `take_relink`.

@@ -8,7 +8,15 @@ here. Owns the fields of the rest; what is done with entries that are decided, i
 
 from typing import Any, Final, NamedTuple
 
-from basestore.consensus.messages import Append, Appended, EntryRow, Granted, Install, Stand
+from basestore.consensus.messages import (
+    Append,
+    Appended,
+    EntryRow,
+    Granted,
+    Install,
+    Stand,
+    check_entries,
+)
 from basestore.protocol.registry import ANSWERED, ANYTHING, message
 
 GROUP_BYTES: Final = 16
@@ -48,7 +56,7 @@ class At(NamedTuple):
             return "names no voter"
         if self.entries and not 0 < self.first <= self.epoch + 1 - len(self.entries):
             return "has entries that are not decided"
-        return _check_group(self.group, self.epoch)
+        return check_entries(self.entries) or _check_group(self.group, self.epoch)
 
 
 @message(75, since=10, unchecked=ANYTHING)

@@ -354,7 +354,6 @@ def test_a_stamp_of_the_future_is_not_believed(field: str, kind: type[Message]) 
 
 def test_what_is_not_held_by_both_may_not_be_named() -> None:
     world = proven()
-    world.node(1).certificates.seating.dropped_since = None  # without a topology nobody is at another epoch
     named = Roots(1, b"s" * 4, [PARTITIONS], bytes(16), [0], [0], [0], [0], [0], [])
     with pytest.raises(ProtocolError):
         world.node(1).receive(0, world.links[1, 0], [named], world.now(1))

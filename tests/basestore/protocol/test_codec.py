@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from basestore.consensus import messages as raft
 from basestore.protocol.anti_entropy import (
     Ask,
     Certify,
@@ -35,6 +36,7 @@ from basestore.protocol.groups import (
 from basestore.protocol.handshake import BucketRow, Challenge, Hello, Proof, Welcome
 from basestore.protocol.heartbeats import Ping
 from basestore.protocol.limits import BATCH_MESSAGES_MAX, DEPTH_MAX, TIMEOUT_MS_MAX, ProtocolError
+from basestore.protocol.membership import At, Base, TopologyTold
 from basestore.protocol.operator import (
     Explained,
     Fact,
@@ -121,6 +123,28 @@ _SHORT, _LONG = HEAD[:-1], HEAD + b"x"
 
 # Of each message with a check: fields that make a sound one senseless, and what is said about it.
 MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
+    raft.Stand: [({"term": 3}, "stands for no term"), ({"last": -1}, "stands for no term")],
+    raft.Granted: [({"term": -1}, "names no term")],
+    raft.Append: [
+        ({"term": 0}, "names no place in a log"),
+        ({"prev": -1}, "names no place in a log"),
+        ({"prev_term": 5}, "names no place in a log"),
+        ({"entries": [raft.EntryRow(3, 7, b"")]}, "entries that cannot be"),
+        ({"entries": [raft.EntryRow(5, 2, b"")]}, "entries that cannot be"),
+        ({"entries": [raft.EntryRow(3, 1, b"x")]}, "a change of voters that names none"),
+        ({"entries": [raft.EntryRow(3, 1, b"")]}, "a change to no voters"),
+    ],
+    raft.Appended: [({"held": -1}, "names no place in a log")],
+    raft.Install: [({"voters": b"x"}, "name no voters"), ({"voters": b""}, "names no place in a log")],
+    At: [
+        ({"voter": b""}, "names no voter"),
+        ({"first": 10}, "entries that are not decided"),
+        ({"entries": [raft.EntryRow(3, 7, b"")]}, "entries that cannot be"),
+        ({"group": b""}, "names no metadata group"),
+        ({"group": b"g"}, "names no metadata group"),
+    ],
+    Base: [({"group": b""}, "names no metadata group")],
+    TopologyTold: [({"epochs": [1]}, "members without their epochs")],
     Hello: [
         *(({"nonce": bytes(count)}, "no nonce of the right length") for count in (0, 15, 17)),
         ({"sender": ""}, "no nonce of the right length"),

@@ -621,7 +621,7 @@ async def test_what_may_be_left_unheard_is_named_once_and_the_link_goes_on(
             while not isinstance(await peer.hear(), Pong):
                 pass
     assert named == [
-        f"n1 says something of kind {kind}, which version 9 of the wire does not have"
+        f"n1 says something of kind {kind}, which version {WIRE_HIGHEST} of the wire does not have"
         for kind in (1999, 2000)
     ]
 
@@ -632,7 +632,10 @@ async def test_a_member_that_speaks_less_than_the_feature_level_is_refused() -> 
         await older.say(hello(replace(at.n1, versions=Versions(WIRE_LOWEST, WIRE_LOWEST)), NONCE))
         refused = await older.hear()
         assert isinstance(refused, Refused)
-        assert "only 9, for the cluster's feature level is 9; upgrade it" in refused.reason
+        assert (
+            f"only {WIRE_HIGHEST}, for the cluster's feature level is {WIRE_HIGHEST}; upgrade it"
+            in refused.reason
+        )
 
 
 async def test_what_is_not_known_and_must_be_heard_ends_the_link_and_is_named(
@@ -642,7 +645,10 @@ async def test_what_is_not_known_and_must_be_heard_ends_the_link_and_is_named(
         peer = await at.peer()
         await peer.stream.send_all(unknown(999))
         assert await peer.ends()
-    told = "n2: the link to n1 broke: version 9 of the wire has no message of kind 999, which it has said"
+    told = (
+        f"n2: the link to n1 broke: version {WIRE_HIGHEST} of the wire has no message of kind 999, which it"
+    )
+    told += " has said"
     assert told in caplog.messages
 
 
