@@ -68,11 +68,17 @@ class Recovery:
 
     # --- seats -----------------------------------------------------------------------------------
 
-    def foresee(self, seats: Mapping[int, Seats], *, skipped: bool = False) -> None:
+    def foresee(
+        self, seats: Mapping[int, Seats], given_up: Collection[int] = (), *, skipped: bool = False
+    ) -> None:
         """In the batch that makes the node use these at its next opening, if not before: what it is given by
-        them, or has to doubt, is unfit then too. As `adopt` takes them."""
+        them, or has to doubt, is unfit then too. As `adopt` takes them. `given_up`: of these this node does
+        not hold any by what it is to use before them."""
         for partition, now in seats.items():
-            if self._peers.me in now.both and (how := self._news(partition, now, skipped=skipped)):
+            if self._peers.me not in now.both:
+                continue
+            how = COMES if partition in given_up else self._news(partition, now, skipped=skipped)
+            if how:
                 self._summaries.foresee_unfit(partition, how)
 
     def adopt(
@@ -108,8 +114,8 @@ class Recovery:
         """How a partition that is held from now on is to become unfit, if it is."""
         if partition not in self._certificates.others:
             return COMES
-        since = self._certificates.seating.since(partition)
-        return DOUBTED if skipped and since is not None and now.since > since else b""
+        since = self._certificates.seating.since(partition) or 0  # without a topology: as it was founded
+        return DOUBTED if skipped and now.since > since else b""
 
     def _take_up(self, partition: int) -> None:
         """It was given to this store: what that holds of it, from another time, counts for nothing."""

@@ -5,7 +5,7 @@ what a node says on a link behind an At, it says as one that goes by that epoch 
 clients: what they are answered behind a Renewed goes by what that says.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from basestore.anti_entropy.maintenance import Maintenance
@@ -14,7 +14,7 @@ from basestore.cluster.outbox import Outbox, weight
 from basestore.cluster.peers import Peers
 from basestore.config import ClusterConfig
 from basestore.instant import Instant
-from basestore.membership.metadata_group import MetadataGroup
+from basestore.membership.metadata_group import Coming, MetadataGroup
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import MemberRow, Renewed, rows_of_buckets
 from basestore.repair.seats import Seats
@@ -40,6 +40,7 @@ class Adoption:
         self._buckets, self._replica, self._maintenance = buckets, replica, maintenance
         self._recovery, self._peers, self._admission = recovery, peers, admission
         self._seats: tuple[Seats, ...] = ()  # as they were adopted last, in members' numbers
+        self._foreseen: tuple[Seats, ...] = ()  # as they will be, as far as that is noted
         members = [MemberRow(each.number, each.name, each.address) for each in cluster.members]
         self._welcome = self._told = Renewed(members, rows_of_buckets(buckets.rows()))
         self._tell: Tell = lambda message, since, size: None
@@ -52,16 +53,17 @@ class Adoption:
         self._maintenance.dropped = self._dropped
         group.adopt, group.foresee = self.adopt, self.foresee
         if group.topology is not None:
-            self.adopt(group.topology, now)
+            self._foreseen = group.topology.seats
+            self.adopt(Coming(group.topology, skipped=False), now)
 
-    def adopt(self, topology: Topology, now: Instant) -> None:
+    def adopt(self, coming: Coming, now: Instant) -> None:
         """From now on this node goes by it: tell the others, then `Admission.begin_anew`."""
-        changes = self._buckets.changes
+        topology, changes = coming.topology, self._buckets.changes
         self._buckets.adopt(topology)
-        changed = self._changed(topology)
+        changed = self._changed(self._seats, topology)
         self._admission.adopt(topology.epoch, changed)
         if changed or topology.dropped_since != self._recovery.dropped_since:
-            self._recovery.adopt(changed, topology.dropped_since, now)
+            self._recovery.adopt(changed, topology.dropped_since, now, skipped=coming.skipped)
         if changed or changes != self._buckets.changes:
             self._replica.see_to_buckets()
             self._dropped.look()
@@ -86,16 +88,18 @@ class Adoption:
             client.put(self._told, weight(self._told), 0)
         return client
 
-    def foresee(self, topology: Topology) -> None:
-        """It is about to be: in the batch in which that is stored."""
-        if changed := self._changed(topology):
-            self._recovery.foresee(changed)
+    def foresee(self, coming: Coming) -> None:
+        """It is about to be, behind those that were foreseen before: in the batch in which that is stored."""
+        had, self._foreseen = self._foreseen, coming.topology.seats
+        if changed := self._changed(had, coming.topology):
+            me = self._peers.number_of[self._peers.me]
+            given_up = {each for each in changed if each < len(had) and me not in had[each].both}
+            self._recovery.foresee(changed, given_up, skipped=coming.skipped)
 
-    def _changed(self, topology: Topology) -> Mapping[int, Seats]:
+    def _changed(self, had: Sequence[Seats], topology: Topology) -> Mapping[int, Seats]:
         """The partitions that have other seats by it, in members' indices."""
-        if topology.seats is self._seats:
+        if topology.seats is had:
             return {}
-        had = self._seats
         return {
             partition: seats.named(self._peers.index_of)
             for partition, seats in enumerate(topology.seats)

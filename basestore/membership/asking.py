@@ -40,8 +40,10 @@ ReadEnd = Callable[[RequestFailed | None, Instant], None]
 
 @dataclass(slots=True, eq=False)
 class _Change:
-    """One that waits. `said_s`: when it was said to a leader last; below 0: never."""
+    """One that waits. `id`: of its entry, which others may have asked for here too. `said_s`: when it was said
+    to a leader last; below 0: never."""
 
+    id: int
     entry: bytes
     deadline_s: float
     end: ChangeEnd
@@ -64,11 +66,12 @@ class Asking:
 
     def __init__(self, group: MetadataGroup, peers: Peers, leader: LeaderWatch, first_id: int) -> None:
         self._group, self._peers, self._leader = group, peers, leader
-        self._changes: dict[int, _Change] = {}  # by the ids of their entries
+        self._changes: list[_Change] = []
         self._reads: dict[int, _Read] = {}
         self._tickets: dict[int, tuple[int, Outbox] | int] = {}  # whose they are: a member's, or a read here
         self._next = first_id
         self._proposed: dict[int, int] = {}  # ids of entries that were appended here, and where
+        self._raft = group.raft  # whose tickets these are
         self.handlers: dict[type, Callable[[int, Outbox, Any, Instant], None]] = {
             Suggest: self._hear_suggest,
             AskRead: self._hear_ask,
@@ -84,10 +87,10 @@ class Asking:
     def change(self, entry: bytes, timeout_s: float, end: ChangeEnd, now: Instant) -> None:
         """Have an entry decided, and call `end` with what has become of it; Overloaded."""
         self._check_room()
-        identity = decode_entry(entry).id
-        self._changes[identity] = waiting = _Change(entry, now.monotonic + timeout_s, end)
-        if not self._ended(identity, waiting, now):
-            self._say(identity, waiting, now)
+        waiting = _Change(decode_entry(entry).id, entry, now.monotonic + timeout_s, end)
+        if not self._ended(waiting, now):
+            self._changes.append(waiting)
+            self._say(waiting, now)
 
     def read(self, timeout_s: float, end: ReadEnd, now: Instant, *, lease: bool) -> None:
         """Call `end` once this node's topology has all that was decided before now; Overloaded."""
@@ -107,12 +110,12 @@ class Asking:
 
     def tick(self, now: Instant) -> None:
         """Say again what was not answered; give up what nobody waits for any more."""
-        for identity, change in list(self._changes.items()):
+        for change in list(self._changes):
             if now.monotonic >= change.deadline_s:
-                del self._changes[identity]
+                self._changes.remove(change)
                 change.end(self._given_up(change), now)
             elif now.monotonic - change.said_s >= SAY_AGAIN_S:
-                self._say(identity, change, now)
+                self._say(change, now)
         for number, read in list(self._reads.items()):
             if now.monotonic >= read.deadline_s:
                 del self._reads[number]
@@ -123,6 +126,9 @@ class Asking:
     def step(self, now: Instant) -> None:
         """See what has been decided, and what may be answered."""
         answered = self._group.answered
+        if self._raft is not self._group.raft:  # it counts its tickets anew; who waits asks again
+            self._raft = self._group.raft
+            self._tickets.clear()
         while answered:
             ticket, index = answered.popitem()
             asker = self._tickets.pop(ticket, None)
@@ -134,17 +140,15 @@ class Asking:
             if 0 <= read.at <= self._group.epoch:
                 del self._reads[number]
                 read.end(None, now)
-        for identity, change in list(self._changes.items()):
-            self._ended(identity, change, now)
+        self._changes = [change for change in self._changes if not self._ended(change, now)]
 
-    def _ended(self, identity: int, change: _Change, now: Instant) -> bool:
+    def _ended(self, change: _Change, now: Instant) -> bool:
+        """Whether it is known what has become of it: then it is answered."""
         topology = self._group.topology
-        outcome = topology.outcome(identity) if topology is not None else None
-        if outcome is None:
-            return False
-        del self._changes[identity]
-        change.end(outcome, now)
-        return True
+        outcome = topology.outcome(change.id) if topology is not None else None
+        if outcome is not None:
+            change.end(outcome, now)
+        return outcome is not None
 
     def _given_up(self, change: _Change) -> RequestFailed:
         if change.said_s < 0:
@@ -170,12 +174,12 @@ class Asking:
 
     # --- to the leader ---------------------------------------------------------------------------
 
-    def _say(self, identity: int, change: _Change, now: Instant) -> None:
+    def _say(self, change: _Change, now: Instant) -> None:
         leader, topology = self._leader.member(now), self._group.topology
         if leader is None or topology is None or not topology.founded:
             return
         if leader == self._peers.me:
-            if self._propose(identity, change.entry):
+            if self._propose(change.id, change.entry):
                 change.said_s = now.monotonic
         elif self._peers.send(leader, Suggest(change.entry), SMALL_BYTES + len(change.entry)):
             change.said_s = now.monotonic

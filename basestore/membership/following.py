@@ -22,7 +22,7 @@ from basestore.consensus.log import Snapshot
 from basestore.consensus.messages import entries_of, rows_of
 from basestore.consensus.voters import decode_voters, encode_voters
 from basestore.instant import Instant
-from basestore.membership.metadata_group import MetadataGroup
+from basestore.membership.metadata_group import MetadataGroup, check_snapshot
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.membership import GROUP_BYTES, NOWHERE, At, Base, Lacking
 
@@ -143,6 +143,7 @@ class Following:
     def _hear_base(self, member: int, outbox: Outbox, said: Base, now: Instant) -> None:
         group = self._group
         self._asked_s.pop(member, None)
+        check_snapshot(said)
         try:
             snapshot = Snapshot(said.last, said.term, decode_voters(said.voters), said.state)
             over = group.allegiance.follows and group.group in _split(said.formers)

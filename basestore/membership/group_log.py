@@ -21,6 +21,7 @@ from basestore.errors import StorageError
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.store_facts import settle_facts
 from basestore.storage import keyspace
+from basestore.topology.entries import UnknownEntry
 from basestore.topology.founding import differing, in_force
 from basestore.topology.topology import Topology
 
@@ -49,10 +50,17 @@ NOTHING: Final = Allegiance(b"", b"", b"", b"", -1, False, False)
 
 
 def applied(topology: Topology, entries: Iterable[Entry]) -> Topology:
-    """After the entries that follow its epoch; ValueError."""
+    """After the entries that follow its epoch; StorageError for one that only a later release can apply, for
+    without it this node would not be what the others are."""
     for index, entry in enumerate(entries, topology.epoch + 1):
         says = entry.kind is Kind.DATA
-        topology = topology.apply(index, entry.data) if says else topology.pass_by(index)
+        try:
+            topology = topology.apply(index, entry.data) if says else topology.pass_by(index)
+        except UnknownEntry as error:
+            raise StorageError(
+                f"entry {index} of the cluster's log was written by a later release of basestore ({error}): "
+                f"start this node with that release; nothing is lost"
+            ) from error
     return topology
 
 

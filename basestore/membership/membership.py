@@ -77,6 +77,8 @@ class Membership:
 
     def step(self, now: Instant) -> None:
         """Before the batch of a step is stored."""
+        if self.group.start_over(now):
+            self.following.tell()
         epoch = self.group.epoch
         self.group.step(now)
         if self.group.epoch != epoch:

@@ -9,6 +9,9 @@ what they are told is decided (`following.py`). What becomes of an entry, on eve
     durable       that it is decided is on this disk, with the entry: a restart does not go back behind it
     in use        with the next step: `adopt` changes what this node goes by, and all others are told
 
+What comes at once is gone through one change of seats after the other, for a seat may have been given up and
+been given again between two of them. Of what a snapshot leaves out nobody can tell: that is *skipped*.
+
 A voter is a store. One that starts over under another id, for it may have forgotten something, votes by
 another id too, and is nobody until it is taken in as a learner. But not where all that can be lost is what
 was never synced for sure: votes and entries are, whatever the durability (`interval`, killed).
@@ -18,23 +21,42 @@ Owns raft, the log's rows, and which topology is in use. Whom to take in, and wh
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
+from typing import NamedTuple
 
 from basestore.cluster.outbox import weight
 from basestore.cluster.peers import Peers
 from basestore.consensus.log import Snapshot
-from basestore.consensus.output import Mark, Stored
+from basestore.consensus.messages import Install
+from basestore.consensus.output import Output, Stored
 from basestore.consensus.raft import Raft
 from basestore.consensus.voters import Voter
 from basestore.instant import Instant
 from basestore.membership.group_log import Allegiance, GroupLog, applied
 from basestore.protocol.codec import Message
-from basestore.protocol.membership import NOWHERE
+from basestore.protocol.limits import ProtocolError
+from basestore.protocol.membership import NOWHERE, Base
 from basestore.replica.identity import UNCLEAN, StoreIdentity
 from basestore.topology.topology import Topology
 
 COMPACT_AT = 1000  # entries behind the snapshot
+
+
+class Coming(NamedTuple):
+    """A topology that is about to be used. `skipped`: what led to it is not known here."""
+
+    topology: Topology
+    skipped: bool
+
+
+def check_snapshot(said: Base | Install) -> None:
+    """ProtocolError unless it holds a topology, of the epoch that it says."""
+    try:
+        topology = Topology.decode(said.state)
+    except ValueError as error:
+        raise ProtocolError(f"a topology is told that cannot be read: {error}") from error
+    if topology.epoch != said.last:
+        raise ProtocolError(f"a topology of epoch {topology.epoch} is told as that of {said.last}")
 
 
 class MetadataGroup:
@@ -56,11 +78,13 @@ class MetadataGroup:
         self.log = log
         self.raft: Raft | None = None
         self.topology: Topology | None = None
-        self._latest: Topology | None = None  # with all that is decided
-        self._usable: Topology | None = None  # with all that is decided, and durably known here to be
+        self._skipped_to: Topology | None = None  # what a snapshot has brought, and is not noted yet
+        self._coming: list[Coming] = []  # noted: in use once that is durable, and no others are until then
+        self._sure = False  # it is
+        self._storing = 0  # outputs of raft that are on their way to the disk
         self.voters_of: dict[int, bytes] = {}
-        self.adopt: Callable[[Topology, Instant], None] = lambda topology, now: None
-        self.foresee: Callable[[Topology], None] = lambda topology: None
+        self.adopt: Callable[[Coming, Instant], None] = lambda coming, now: None
+        self.foresee: Callable[[Coming], None] = lambda coming: None
         self.answered: dict[int, int] = {}  # tickets, and where the read may be answered; -1: not here
         self._open(now)
 
@@ -77,7 +101,7 @@ class MetadataGroup:
         vote = stored.vote if voter == held.voter else None
         self._allegiance = held._replace(voter=voter, store=store)
         self.raft = Raft(self.me, stored._replace(vote=vote), now.monotonic, self._chance)
-        self.topology = self._usable = self._latest = self.log.topology
+        self.topology = self.log.topology
         self._stage()
 
     def _chance(self) -> float:
@@ -123,7 +147,8 @@ class MetadataGroup:
         self.follow(group, b"", base, now)
 
     def follow(self, group: bytes, formers: bytes, base: Snapshot, now: Instant) -> None:
-        """Take up the log of this group, of which no other was known; ValueError for a state that is none."""
+        """Take up the log of this group, of which no other was known; ValueError where another topology is
+        in use that is later."""
         topology = Topology.decode(base.state)
         if topology.epoch < self.epoch:
             raise ValueError(f"it begins at epoch {topology.epoch}, and epoch {self.epoch} is in use here")
@@ -131,8 +156,7 @@ class MetadataGroup:
         self.raft = Raft(self.me, Stored(0, None, base, [], base.last), now.monotonic, self._chance)
         self.log.stage_base(base)
         self.log.drop_behind(base.last)
-        self._latest = topology
-        self._note_decided(topology)
+        self._note([Coming(topology, skipped=True)])
 
     def bar(self) -> None:
         """This store may have forgotten something, a group perhaps: it founds none, for good."""
@@ -148,60 +172,111 @@ class MetadataGroup:
     # --- time and messages -----------------------------------------------------------------------
 
     def hear(self, member: int, message: Message, now: Instant) -> None:
-        """A member says something of raft. Of one that has not said yet by what it votes nothing is heard."""
+        """A member says something of raft. Of one that has not said yet by what it votes nothing is heard.
+        ProtocolError for a snapshot that is none."""
         voter = self.voter_at(member)
-        if self.raft is not None and voter is not None:
-            self.raft.hear(voter, message, now.monotonic)  # type: ignore[arg-type]  # the handlers' table
+        if self.raft is None or voter is None:
+            return
+        if isinstance(message, Install):
+            check_snapshot(message)
+        self.raft.hear(voter, message, now.monotonic)  # type: ignore[arg-type]  # the handlers' table
 
     def tick(self, now: Instant) -> None:
         self._now = now
         if self.raft is not None:
             self.raft.tick(now.monotonic)
 
+    def start_over(self, now: Instant) -> bool:
+        """Whether the store may have forgotten something, and goes on under another id since this was asked
+        last: as a voter it is another, and that is to be said on every link before anything else is."""
+        store, raft = self._identity.store, self.raft
+        if store == self._allegiance.store:
+            return False
+        self._allegiance = self._allegiance._replace(voter=store, store=store)
+        if raft is not None:
+            # What it has heard is kept as far as it is the log's; what it was about to say it says no more.
+            while (output := raft.take(now.monotonic)) is not None:
+                self._keep(output)
+            entries = [raft.log.entry(index) for index in range(raft.log.base.last + 1, raft.log.last + 1)]
+            stored = Stored(raft.term, None, raft.log.base, entries, raft.commit)
+            self.raft = Raft(self.me, stored, now.monotonic, self._chance)
+        self._stage()
+        return True
+
     def step(self, now: Instant) -> None:
         """Store and send what has come of all that was heard; begin to use what is durable."""
         self._now = now
-        if self._identity.store != self._allegiance.store:
-            self._start_over(now)
         raft = self.raft
-        if raft is None:
+        if raft is None or self._group_commit.stalled:  # until the disk takes more, nothing is promised
             return
-        output = raft.take(now.monotonic)
-        if output is not None:
-            if output.snapshot is not None:
-                self._latest = Topology.decode(output.snapshot.state)
-            self.log.stage_output(output)
-            if output.voted:
-                self._stage()
-            for voter, message in output.messages:
-                self._send(voter, message)
-            if output.promises or output.voted or output.entries:
-                self._group_commit.when_durable(partial(self._durable, raft, output.mark, output.promises))
-            self.answered.update(output.reads)
-        latest = self._latest
-        if latest is not None and latest.epoch < raft.commit:
-            self._latest = applied(latest, (entry for _, entry in raft.decided(latest.epoch)))
-            self._note_decided(self._latest)
-        usable = self._usable
-        if usable is not None and usable.epoch > self.epoch:
-            self.topology = usable
-            self.adopt(usable, now)
-            self._compact(raft, usable)
+        while (output := raft.take(now.monotonic)) is not None:
+            self._give_out(raft, output)
+        if self._coming and self._sure:
+            coming, self._coming = self._coming, []
+            for each in coming:
+                self.topology = each.topology
+                self.adopt(each, now)
+            self._compact(raft, coming[-1].topology)
+        if not self._coming:
+            self._learn(raft)
 
-    def _durable(self, raft: Raft, mark: Mark, promises: Iterable[tuple[Voter, Message]]) -> None:
+    def _keep(self, output: Output) -> None:
+        """Stage what it has of the log itself."""
+        if output.snapshot is not None:
+            self._skipped_to = Topology.decode(output.snapshot.state)
+        self.log.stage_output(output)
+
+    def _give_out(self, raft: Raft, output: Output) -> None:
+        self._keep(output)
+        if output.voted:
+            self._stage()
+        for voter, message in output.messages:
+            self._send(voter, message)
+        self.answered.update(output.reads)
+        if not (output.stores or self._storing):  # all that it tells of is on the disk: no sync for that
+            self._keep_promises(raft, output)
+            return
+        self._storing += 1
+
+        def durable() -> None:
+            self._storing -= 1
+            self._keep_promises(raft, output)
+
+        self._group_commit.when_durable(durable)
+
+    def _keep_promises(self, raft: Raft, output: Output) -> None:
         if raft is self.raft:  # else it votes by another id by now
-            for voter, message in promises:
+            for voter, message in output.promises:
                 self._send(voter, message)
-            raft.durable(mark, self._now.monotonic)
+            raft.durable(output.mark, self._now.monotonic)
 
-    def _note_decided(self, topology: Topology) -> None:
-        """It is in use once it is durable that it is decided."""
-        self._allegiance = self._allegiance._replace(used=topology.epoch)
+    def _learn(self, raft: Raft) -> None:
+        """Go through what is decided, and not noted yet."""
+        coming = list[Coming]()
+        latest, self._skipped_to = self._skipped_to or self.topology, None
+        if latest is not self.topology and latest is not None:
+            coming.append(Coming(latest, skipped=True))
+        if latest is None:
+            return
+        for _, entry in raft.decided(latest.epoch):
+            was, latest = latest, applied(latest, (entry,))
+            if coming and coming[-1].topology is was and was.seats is latest.seats:
+                coming[-1] = coming[-1]._replace(topology=latest)
+            else:
+                coming.append(Coming(latest, skipped=False))
+        if coming:
+            self._note(coming)
+
+    def _note(self, coming: list[Coming]) -> None:
+        """These are decided. They are in use once that is durable."""
+        self._coming, self._sure = coming, False
+        self._allegiance = self._allegiance._replace(used=coming[-1].topology.epoch)
         self._stage()
-        self.foresee(topology)
+        for each in coming:
+            self.foresee(each)
 
         def use() -> None:
-            self._usable = topology
+            self._sure = self._sure or self._coming is coming
 
         self._group_commit.when_durable(use)
 
@@ -209,16 +284,6 @@ class MetadataGroup:
         if topology.epoch - raft.log.base.last > COMPACT_AT:
             raft.compact(topology.epoch, topology.encode())
             self.log.stage_base(raft.log.base)
-
-    def _start_over(self, now: Instant) -> None:
-        """The store may have forgotten something, and goes on under another id: as a voter it is another."""
-        store, raft = self._identity.store, self.raft
-        self._allegiance = self._allegiance._replace(voter=store, store=store)
-        if raft is not None:
-            entries = [raft.log.entry(index) for index in range(raft.log.base.last + 1, raft.log.last + 1)]
-            stored = Stored(raft.term, None, raft.log.base, entries, raft.commit)
-            self.raft = Raft(self.me, stored, now.monotonic, self._chance)
-        self._stage()
 
     def _send(self, voter: Voter, message: Message) -> None:
         """To the member, if it votes by that."""
