@@ -181,7 +181,6 @@ class NodeConfig:
     wire_highest: int = WIRE_HIGHEST
     requests_max: int = REQUESTS_MAX_DEFAULT
     clock_is_right: bool = False
-    founds_log: bool = False  # of what the cluster is; not yet said in a file
     forgetful: bool = False  # an operator's word for this start, in no file: the store may be an old copy
     file: str = field(default="", compare=False)  # that it was read from, if it was
 

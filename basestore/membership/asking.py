@@ -40,8 +40,8 @@ ReadEnd = Callable[[RequestFailed | None, Instant], None]
 
 @dataclass(slots=True, eq=False)
 class _Change:
-    """One that waits. `id`: of its entry, which others may have asked for here too. `said_s`: when it was said
-    to a leader last; below 0: never."""
+    """One that waits. `id`: of its entry, which others may have asked for here too. `said_s`: when it was
+    said to a leader last; below 0: never."""
 
     id: int
     entry: bytes

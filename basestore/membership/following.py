@@ -35,10 +35,10 @@ class Following:
     whether its store is on a disk, as it has said last."""
 
     def __init__(
-        self, group: MetadataGroup, peers: Peers, feature_level: FeatureLevel, *, lasting: bool, founds: bool
+        self, group: MetadataGroup, peers: Peers, feature_level: FeatureLevel, *, lasting: bool
     ) -> None:
-        """`lasting`: this node's store is on a disk; `founds`: it is to have a log."""
-        self._group, self._peers, self._level, self._founds = group, peers, feature_level, founds
+        """`lasting`: this node's store is on a disk."""
+        self._group, self._peers, self._level = group, peers, feature_level
         self.told: dict[int, At] = {}
         self.lasting = {peers.number_of[peers.me]: lasting}
         self._greeted: dict[int, Outbox] = {}
@@ -51,8 +51,8 @@ class Following:
 
     @property
     def spoken(self) -> bool:
-        """Whether all members speak of the log by now, and there is to be one."""
-        return self._level.level >= SINCE and (self._founds or self._group.topology is not None)
+        """Whether all members speak of the log by now."""
+        return self._level.level >= SINCE
 
     def greet(self, member: int, outbox: Outbox) -> None:
         """A link stands."""

@@ -45,7 +45,7 @@ class Leading:
         self, config: NodeConfig, group: MetadataGroup, following: Following, peers: Peers,
         identity: StoreIdentity, seed: bytes, now: Instant,
     ) -> None:  # fmt: skip
-        self._cluster, self._founds = config.cluster, config.founds_log
+        self._cluster = config.cluster
         self._group, self._following = group, following
         self._peers, self._identity, self._seed = peers, identity, seed
         self._due_s = now.monotonic
@@ -60,7 +60,7 @@ class Leading:
         topology = self._group.topology
         founded = topology is not None and topology.founded
         self._due_s = now.monotonic + (UPKEEP_S if founded else FOUNDING_S)
-        if not self._group.group and self._founds:
+        if not self._group.group:
             self._consider_founding(now)
         for peer in self._peers.others:
             if peer.index in self._following.told:

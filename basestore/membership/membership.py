@@ -39,9 +39,7 @@ class Membership:
         """`seed`: of this opening of the store, never used again."""
         self._feature_level = feature_level
         self.group = group = MetadataGroup(config.member.number, log, identity, peers, seed, now)
-        self.following = Following(
-            group, peers, feature_level, lasting=config.engine != "memory", founds=config.founds_log
-        )
+        self.following = Following(group, peers, feature_level, lasting=config.engine != "memory")
         self.leading = Leading(config, group, self.following, peers, identity, seed, now)
         self.begin_anew: Callable[[Instant], None] = lambda now: None  # once all links say an epoch
         self.leader = LeaderWatch(group, peers)

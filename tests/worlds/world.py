@@ -23,11 +23,13 @@ from basestore.config import BUILT_IN, BucketOptions, ClusterConfig, Durability,
 from basestore.consistency import Level
 from basestore.coordinator.attempts import Content
 from basestore.instant import Instant
+from basestore.membership.following import SINCE
 from basestore.node import Node
 from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.groups import singly, together
 from basestore.protocol.handshake import Names, Renewed
+from basestore.protocol.limits import WIRE_HIGHEST
 from basestore.protocol.membership import At
 from basestore.protocol.operator import Status
 from basestore.repair.clock import HybridClock
@@ -156,7 +158,8 @@ class World:
         born: bool = True,
         logged: bool = False,
     ) -> None:
-        """`reconcile`: anti-entropy runs by itself; otherwise only for a forgetful store."""
+        """`reconcile`: anti-entropy runs by itself; otherwise only for a forgetful store. `logged`: what the
+        cluster is stands in a log, which is founded first; otherwise no member speaks of one yet."""
         members = tuple(Member(number_of(i), f"n{i + 1}", f"127.0.0.1:{7400 + i}") for i in range(count))
         self.cluster = ClusterConfig(
             bytes(16), KEY, members, replication or min(3, count), partitions,
@@ -173,7 +176,7 @@ class World:
                 read_repair,
                 bucket_options=bucket_options or {},
                 deferred_bytes_max=deferred_bytes_max,
-                founds_log=logged,
+                wire_highest=WIRE_HIGHEST if logged else SINCE - 1,
             )
             for member in members
         ]
