@@ -34,7 +34,7 @@ from basestore.anti_entropy.healing import Healing
 from basestore.anti_entropy.maintenance import Maintenance
 from basestore.anti_entropy.pace import Pace
 from basestore.anti_entropy.recovery import Recovery
-from basestore.anti_entropy.scheduler import Scheduler, browned_proof_ms
+from basestore.anti_entropy.scheduler import Scheduler
 from basestore.cluster.operations import ANSWERS, Operations
 from basestore.cluster.outbox import OUTBOX_BYTES_MAX, Outbox
 from basestore.cluster.peers import Peers
@@ -156,7 +156,8 @@ class Node:
             self.identity, self.peers, self.clock, self._birth, self.closed_stamps, self.feature_level,
             self.group_commit,
         )  # fmt: skip
-        self._heartbeats.only_copies, self._heartbeats.leader = hints.only_copies, self.membership.leader
+        self._heartbeats.only_copies, self._heartbeats.membership = hints.only_copies, self.membership
+        self.membership.forgetting.watch(self.maintenance.purged_upto, lambda: self._dropped_hints.upto)
         self.report = Report(
             self.config, dict(labels), self.identity, self.peers, self.replica, self.group_commit,
             self.operations, self.exchanges, self.certificates, self.recovery, hints, self.debts,
@@ -200,7 +201,6 @@ class Node:
         )  # fmt: skip
         self.exchanges = Exchanges(local, peers, int.from_bytes(fresh.generation[:4]))
         self.scheduler = Scheduler(local, self.exchanges, peers, self.operations, self.debts.of, now)
-        self.scheduler.browned_proof_ms = browned_proof_ms(self.context.buckets.options)
         self.healing = Healing(replica, proofs, peers, self.operations, metrics, losses, request_s_max)
         self.recovery = Recovery(local, self.scheduler, request_s_max)
         self._inspector = Inspector(

@@ -167,6 +167,10 @@ class Maintenance:
                 return 1 + summary_log.trim(partition, passed, rows)
         return None
 
+    def purged_upto(self) -> int:
+        """The last drop of which nothing is stored any more, for sure."""
+        return self.dropped.upto if self.dropped is not None else 0
+
     def _purge_dropped(self, rows: int, busy: Container[int]) -> int | None:
         dropped = self.dropped
         for partition in dropped.pending if dropped is not None else ():

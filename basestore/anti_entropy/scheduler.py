@@ -48,8 +48,8 @@ def browned_proof_ms(options: Mapping[str, BucketOptions]) -> int:
 
 
 class Scheduler:
-    """Rounds and wishes of one node. `due_s`: by member, when its next round is; `browned_proof_ms`: how
-    old proofs may grow in a brownout before they are renewed."""
+    """Rounds and wishes of one node. `due_s`: by member, when its next round is; `browned_proof_ms_max`: how
+    old proofs may grow in a brownout before they are renewed, whatever buckets there are."""
 
     def __init__(
         self, local: LocalSide, exchanges: Exchanges, peers: Peers, operations: Operations,
@@ -71,7 +71,9 @@ class Scheduler:
         self._idle = True  # there is no maintenance to do
         self._working = False  # there was some, when it was looked last
         self._brownout = 0
-        self.browned_proof_ms = browned_proof_ms({})
+        self.browned_proof_ms_max = PROOF_MS_MAX
+        self._buckets, self._changes = local.replica.buckets, -1
+        self._browned_proof_ms = 0
 
     def wish(self, member: int, partition: int) -> None:
         """Open an exchange of this partition with that member as soon as possible."""
@@ -189,6 +191,14 @@ class Scheduler:
     def _young(self, partition: int, member: int, time_ms: int) -> bool:
         """Whether there is a proof, and it may grow older. One of later than now has no known age."""
         return 0 <= time_ms - self._made_ms(partition, member) < self.browned_proof_ms
+
+    @property
+    def browned_proof_ms(self) -> int:
+        """How old they may grow, as buckets are served now."""
+        if self._changes != self._buckets.changes:
+            self._changes = self._buckets.changes
+            self._browned_proof_ms = browned_proof_ms(self._buckets.options)
+        return min(self._browned_proof_ms, self.browned_proof_ms_max)
 
     def _made_ms(self, partition: int, member: int) -> int:
         certificate = self._certificates.certificate(partition, member)

@@ -12,7 +12,7 @@ from basestore.cluster.feature_level import FeatureLevel
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.peers import Peers
 from basestore.instant import Instant
-from basestore.membership.leader_watch import LeaderWatch
+from basestore.membership.membership import Membership
 from basestore.protocol.heartbeats import Ping
 from basestore.repair.clock import HybridClock
 from basestore.replica.group_commit import GroupCommit
@@ -37,7 +37,7 @@ class Heartbeats:
         self._group_commit = group_commit
         self.only_copies: Callable[[], list[int]] = list  # partitions and stamps in turn, as in Ping
         self.brownout = 0
-        self.leader: LeaderWatch
+        self.membership: Membership
 
     def make(self, now: Instant) -> Ping:
         """What is to be told now."""
@@ -45,7 +45,8 @@ class Heartbeats:
         return Ping(
             int(now.monotonic * 1e6), now.wall_ms, self._identity.counts, commit.generation,
             commit.durable_sequence, self.only_copies(), peers.disk_behind[peers.me], self._clock.ahead_ms,
-            *self._birth.told, *self._feature_level.told, self.brownout, *self.leader.told(now),
+            *self._birth.told, *self._feature_level.told, self.brownout,
+            *self.membership.leader.told(now), self.membership.forgetting.purged,
         )  # fmt: skip
 
     def hear(self, member: int, outbox: Outbox, message: Ping, now: Instant) -> None:
@@ -57,4 +58,5 @@ class Heartbeats:
         self._clock.go_on_from(message.ahead_ms if peers.clock.vouched else 0)
         self._identity.hear_sequence(name, message.generation, message.sequence)
         self._closed_stamps.hear_only_copies(member, message.only_copies, now)
-        self.leader.hear(member, message.term, message.leader, now)
+        self.membership.leader.hear(member, message.term, message.leader, now)
+        self.membership.forgetting.hear(member, outbox, message.purged)

@@ -5,6 +5,7 @@
     leading          founds the group, and keeps its voters
     asking           changes and reads, from whichever node
     leader_watch     whom to ask
+    forgetting       what was dropped is struck off the list once nobody holds any of it
 
 Puts these together, and passes on what happens. Decides nothing.
 """
@@ -20,6 +21,7 @@ from basestore.consensus.voters import Voter
 from basestore.instant import Instant
 from basestore.membership.asking import Asking
 from basestore.membership.following import Following
+from basestore.membership.forgetting import Forgetting
 from basestore.membership.group_log import GroupLog
 from basestore.membership.leader_watch import LeaderWatch
 from basestore.membership.leading import Leading
@@ -43,6 +45,7 @@ class Membership:
         self.leading = Leading(config, group, self.following, peers, identity, seed, now)
         self.begin_anew: Callable[[Instant], None] = lambda now: None  # once all links say an epoch
         self.leader = LeaderWatch(group, peers)
+        self.forgetting = Forgetting(group, peers)
         self.asking = Asking(group, peers, self.leader, int.from_bytes(seed[:4]) << 16)
         self.handlers: dict[type, Callable[[int, Outbox, Any, Instant], None]] = {
             **dict.fromkeys(OF_RAFT, self._hear),
@@ -71,6 +74,7 @@ class Membership:
         self.group.tick(now)
         self.following.tick(now)
         self.leading.tick(now)
+        self.forgetting.tick(now)
         self.asking.tick(now)
 
     def step(self, now: Instant) -> None:

@@ -11,7 +11,7 @@ from basestore.protocol.limits import WIRE_MAX
 from basestore.protocol.registry import ANYTHING, message
 
 
-@message(40, added={"brownout": 9, "term": 10, "leader": 10})
+@message(40, added={"brownout": 9, "term": 10, "leader": 10, "purged": 10})
 class Ping(NamedTuple):
     """A heartbeat: the sender's clocks, whether its store answers, its durable sequence, and whether its disk
     does not keep up.
@@ -22,7 +22,8 @@ class Ping(NamedTuple):
     highest version that it speaks, and the `level` that it knows of (`cluster/feature_level.py`); 0: none.
     `brownout`: how much it leaves out, for it has too much to do (`intake/brownout.py`). `leader`: the number
     of the member, plus 1, that leads the metadata group in `term`, as the sender hears it as one of its
-    voters; 0: it hears none."""
+    voters; 0: it hears none. `purged`: the epoch up to which nothing is left on its disk, row or hint, of the
+    buckets that were dropped; 0: of none that is known."""
 
     sent_us: int
     wall_ms: int
@@ -39,10 +40,13 @@ class Ping(NamedTuple):
     brownout: int = 0
     term: int = 0
     leader: int = 0
+    purged: int = 0
 
     def check(self) -> str:
         if not 0 <= self.level <= self.wire <= WIRE_MAX:
             return "names a feature level that cannot be"
+        if self.purged < 0:
+            return "has purged what was dropped before there was anything"
         return "names only copies without their stamps" if len(self.only_copies) % 2 else ""
 
 

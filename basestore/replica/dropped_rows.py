@@ -29,12 +29,14 @@ _EPOCH_BYTES = 8
 
 
 class DroppedRows:
-    """Of one node. `pending`: the partitions in which there may still be some, and from which row on."""
+    """Of one node. `pending`: the partitions in which there may still be some, and from which row on; `upto`:
+    the last drop after which there were none, on the disk for sure."""
 
     def __init__(self, group_commit: GroupCommit, replica: Replica, buckets: Buckets) -> None:
         self._group_commit, self._replica, self._buckets = group_commit, replica, buckets
         self.pending: dict[int, bytes] = {}
         self._gone: dict[int, int] = {}  # by partition, up to which drop all has gone
+        self.upto = 0
 
     def look(self) -> None:
         """Buckets, or the partitions that are held, may be others than when this was done last."""
@@ -43,6 +45,7 @@ class DroppedRows:
             for partition in self._replica.summaries.of
             if self._gone_in(partition) < self._buckets.dropped_since
         }
+        self._note_rid()
 
     def _gone_in(self, partition: int) -> int:
         if not self._buckets.dropped_since:
@@ -85,9 +88,14 @@ class DroppedRows:
         del self.pending[partition]
         since = self._gone[partition] = self._buckets.dropped_since
         self._group_commit.stage(keyspace.dropped(partition), since.to_bytes(_EPOCH_BYTES))
+        self._note_rid()
 
-    @property
-    def upto(self) -> int:
-        """Up to which drop all has gone from this store, once that is durable."""
-        pending = [self._gone_in(partition) for partition in self.pending]
-        return min([self._buckets.dropped_since, *pending])
+    def _note_rid(self) -> None:
+        """If none is left: before that is durable, a crash may bring some back."""
+        since = self._buckets.dropped_since
+
+        def note() -> None:
+            self.upto = max(self.upto, since)
+
+        if not self.pending and self.upto < since:
+            self._group_commit.when_durable(note)

@@ -119,9 +119,11 @@ class Buckets:
             return self.names[label]
         if label in self.dropped:
             return f"dropped bucket {self.dropped[label].name}"
-        if label.startswith(LABEL_START):
-            return f"{'dropped' if self.is_gone(label) else 'unknown'} bucket {int.from_bytes(label[1:])}"
-        return label.decode(errors="backslashreplace")
+        later = label.startswith(LABEL_START)
+        name = f"{int.from_bytes(label[1:])}" if later else label.decode(errors="backslashreplace")
+        if self.is_gone(label):
+            return f"dropped bucket {name}"
+        return f"unknown bucket {name}" if later else name
 
     def row_name(self, row: bytes) -> str:
         """A row in words."""

@@ -207,7 +207,7 @@ class Machine:
         self.held = node.group_commit.sequence
         summary_log = node.summaries.summary_log
         summary_log.checkpoint_at_bytes, summary_log.slice_bytes, summary_log.slice_nodes = FLUSH
-        node.scheduler.browned_proof_ms = BROWNED_PROOF_MS
+        node.scheduler.browned_proof_ms_max = BROWNED_PROOF_MS
         if not self.world.plan.rounds:
             node.scheduler.due_s = dict.fromkeys(node.scheduler.due_s, math.inf)
         if self.world.plan.hasty:

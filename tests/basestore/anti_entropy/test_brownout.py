@@ -9,6 +9,8 @@ from basestore.anti_entropy.scheduler import PROOF_MS_MAX, browned_proof_ms
 from basestore.config import BucketOptions
 from basestore.consistency import Level
 from basestore.repair.version import COUNTER_BITS
+from basestore.topology.entries import CreateBucket
+from tests.worlds.changing import change, create, drop
 from tests.worlds.world import World
 
 PARTITIONS = 4
@@ -122,3 +124,17 @@ def test_where_reads_may_be_degraded_by_less_proofs_stay_younger() -> None:
     assert browned_proof_ms(options) == 24_000
     world = World(3, partitions=1)
     assert world.node(0).scheduler.browned_proof_ms == browned_proof_ms({}) == 240_000
+
+
+def test_buckets_that_come_and_go_decide_it_from_then_on() -> None:
+    world = World(3, partitions=1, logged=True, bucket_options={"mine": BucketOptions(degrade_s=50)})
+    scheduler = world.node(0).scheduler
+    assert scheduler.browned_proof_ms == 240_000
+    assert not change(world, 0, CreateBucket("carts", "last-write-wins", [60, 0, 0, 0])).error
+    assert scheduler.browned_proof_ms == 24_000
+    create(world, "mine")  # as this node's file has it
+    assert scheduler.browned_proof_ms == 20_000
+    drop(world, "mine")
+    assert scheduler.browned_proof_ms == 24_000
+    drop(world, "carts")
+    assert scheduler.browned_proof_ms == 240_000
