@@ -157,7 +157,7 @@ class Node:
             self.group_commit,
         )  # fmt: skip
         self._heartbeats.only_copies, self._heartbeats.membership = hints.only_copies, self.membership
-        self.membership.forgetting.watch(self.maintenance.purged_upto, lambda: self._dropped_hints.upto)
+        self.membership.forgetting.watch(self.maintenance.purged_upto, lambda: self.dropped_hints.upto)
         self.report = Report(
             self.config, dict(labels), self.identity, self.peers, self.replica, self.group_commit,
             self.operations, self.exchanges, self.certificates, self.recovery, hints, self.debts,
@@ -177,7 +177,7 @@ class Node:
             commit, buckets, self.losses, self.metrics, self.config, self.debts,
             lambda row, head, numbers: self._admission.taken_by(row, head, numbers),
         )  # fmt: skip
-        self._dropped_hints = DroppedHints(commit, self.hints, buckets)
+        self.dropped_hints = DroppedHints(commit, self.hints, buckets)
         self.delivery = Delivery(self.hints, self.peers, self.operations, self.replica.intact)
         self.late_hints = LateHints(self.hints, buckets.rules, self.context)
         self.deferred_writes = DeferredWrites(self.hints, self.context, open_ms, self.identity)
@@ -281,7 +281,7 @@ class Node:
         self._admission.tick(now)
         self.group_commit.offer_again()  # not with every step: it takes as long as to store the batch
         if not self.group_commit.stalled:  # all this stages more
-            self._dropped_hints.tick()
+            self.dropped_hints.tick()
             self.delivery.tick(now)
             self._debt_check.tick(now)
             self.late_hints.tick(now)

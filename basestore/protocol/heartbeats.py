@@ -45,8 +45,6 @@ class Ping(NamedTuple):
     def check(self) -> str:
         if not 0 <= self.level <= self.wire <= WIRE_MAX:
             return "names a feature level that cannot be"
-        if self.purged < 0:
-            return "has purged what was dropped before there was anything"
         return "names only copies without their stamps" if len(self.only_copies) % 2 else ""
 
 

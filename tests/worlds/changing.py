@@ -1,5 +1,6 @@
 """Changing: what the cluster is, changed by its log, in a world whose time moves by hand."""
 
+from basestore.errors import RequestFailed
 from basestore.topology.entries import Change, CreateBucket, DropBucket, Suggestion, encode_entry
 from basestore.topology.topology import Outcome
 from tests.worlds.world import TICK_S, World
@@ -13,8 +14,9 @@ def change(world: World, at: int, change: Change) -> Outcome:
     identity = 1 + hash((at, world.monotonic)) % (1 << 40)
     entry = encode_entry(Suggestion(change, identity, node.membership.group.me.number, now.wall_ms))
 
-    def end(outcome: Outcome, _: object) -> None:
-        ended.append(outcome)
+    def end(became: Outcome | RequestFailed, _: object) -> None:
+        assert isinstance(became, Outcome), became
+        ended.append(became)
 
     node.membership.asking.change(entry, WAIT_S, end, now)
     for _ in range(round(WAIT_S / TICK_S)):

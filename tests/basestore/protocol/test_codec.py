@@ -33,7 +33,7 @@ from basestore.protocol.groups import (
     Stored,
     WriteMany,
 )
-from basestore.protocol.handshake import BucketRow, Challenge, Hello, Proof, Welcome
+from basestore.protocol.handshake import BucketRow, Challenge, Hello, Proof, Renewed, Welcome
 from basestore.protocol.heartbeats import Ping
 from basestore.protocol.limits import BATCH_MESSAGES_MAX, DEPTH_MAX, TIMEOUT_MS_MAX, ProtocolError
 from basestore.protocol.membership import At, Base, TopologyTold
@@ -165,6 +165,7 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
         ({"buckets": [BucketRow("once", "nonsense")]}, "rule that is not known"),
         *(({"timeout_ms_max": wrong}, "names no timeout") for wrong in (-1, 0, TIMEOUT_MS_MAX + 1)),
     ],
+    Renewed: [({"buckets": [BucketRow("once", "nonsense")]}, "rule that is not known")],
     Written: [({"replicas": [0]}, "replicas without")],
     Shed: [({"ranges": [1]}, "without their number"), ({"ranges": [-1, 4]}, "without their number")],
     Page: [({"rows": [b"key", b"value", VERSION]}, "in turn")],

@@ -38,7 +38,7 @@ GROWN: dict[type[Any], dict[str, Any]] = {  # what a field says that was added l
     Set: {"defer": True},
     Delete: {"defer": True},
     Get: {"degrade_ms": 500},
-    Ping: {"term": 4, "leader": 3},
+    Ping: {"term": 4, "leader": 3, "purged": 7},
     Written: {"outcome": 3, "keeper": b"s" * 16, "because": "takes 2 requests a second"},
     Got: {"degraded": True, "because": "Unavailable: 1 of 2"},
 }
