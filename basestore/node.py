@@ -128,7 +128,7 @@ class Node:
         self.intake = Intake(self.receive_client, self.deferred_writes.defer_all, config.requests_max)
         self._birth = Birth(self.group_commit, self.summaries, self.identity, self.peers, self.clock)
         self._begin_anti_entropy(placement, fresh, now)
-        self._admission = Admission(
+        self.admission = Admission(
             self.replica, self.group_commit, self.identity, self.peers, self.operations,
             self.certificates.in_use, placement,
         )  # fmt: skip
@@ -144,7 +144,7 @@ class Node:
         self.introductions = Introductions(
             self.identity, self.peers, self.group_commit, fresh, self.exchanges.take_proof_of_loss
         )
-        buckets, admission = self.context.buckets, self._admission
+        buckets, admission = self.context.buckets, self.admission
         self._adoption = Adoption(
             self.config.cluster, buckets, self.replica, self.maintenance, self.recovery, self.peers, admission
         )
@@ -175,7 +175,7 @@ class Node:
         self.losses = Losses(commit, self.summaries, self.peers, self.clock, placement.meeting)
         self.hints = Hints(
             commit, buckets, self.losses, self.metrics, self.config, self.debts,
-            lambda row, head, numbers: self._admission.taken_by(row, head, numbers),
+            lambda row, head, numbers: self.admission.taken_by(row, head, numbers),
         )  # fmt: skip
         self.dropped_hints = DroppedHints(commit, self.hints, buckets)
         self.delivery = Delivery(self.hints, self.peers, self.operations, self.replica.intact)
@@ -278,7 +278,7 @@ class Node:
         for member in self.peers.tick(now, self._heartbeats.make):
             self.operations.lost(member, now)
         self.introductions.tick(now)
-        self._admission.tick(now)
+        self.admission.tick(now)
         self.group_commit.offer_again()  # not with every step: it takes as long as to store the batch
         if not self.group_commit.stalled:  # all this stages more
             self.dropped_hints.tick()
@@ -297,10 +297,10 @@ class Node:
         """One batch is stored, or more if what this node then hears of itself stages again."""
         self._birth.tick(now, self._heartbeats.make)
         self.introductions.settle(now)
-        self.membership.step(now)
         self.intake.admit(now, self.peers.backlog)
         self.turn.begin(now)
         self.clipping.defer(now)
+        self.membership.step(now)
         if self.context.stamper.parked and not self.group_commit.stalled:
             self._ceiling.tick(now)  # it may be what they wait for
             self.context.stamper.resume(now)
@@ -375,7 +375,7 @@ class Node:
     def _peer_handlers(self) -> dict[type, Callable[[int, Outbox, Any, Instant], None]]:
         """What each message of a peer sets going."""
         return {
-            **self._admission.handlers,
+            **self.admission.handlers,
             Applied: self._applied,
             AppliedGroups: self._applied,
             HeldGroup: lambda member, outbox, message, now: self.operations.held_group(member, message, now),

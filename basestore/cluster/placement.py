@@ -8,8 +8,8 @@ one is used twice. Pure: the same configuration gives the same placement everywh
 Scores alone leave some members with more partitions than others; a member that already holds its
 fair share steps back while others have room.
 
-That is how a cluster begins. From then on its log says who holds what (`seats.py`), and a node's Placement
-is told with each step in which other seats come into use:
+That is how a cluster begins. From then on its log says who holds what (`repair/seats.py`), and a node's
+Placement is told with each step in which other seats come into use:
 
     adopt({7: fill((0, 1, 2), (0, 1, 3))})     partition 7: who compares, nothing else
     adopt({7: joint((0, 1, 2), (0, 1, 3))})    written to 0 1 2 3; two quorums; no group takes its rows

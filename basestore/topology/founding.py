@@ -61,17 +61,14 @@ def in_force(config: NodeConfig, topology: Topology | None) -> NodeConfig:
 
 
 def differing(cluster: ClusterConfig, topology: Topology) -> list[str]:
-    """In what the members and buckets of a configuration file are others, in words, the first ten. Addresses
-    aside: each member tells its own."""
+    """What a configuration file says of members and buckets, and is otherwise by now, in words, the first
+    ten. Addresses aside: each member tells its own. What came later stands in no file."""
     ours = {member.number: member for member in cluster.members}
     theirs = {each.number: each for each in topology.members}
     found = []
-    for number in sorted(ours.keys() | theirs.keys()):
-        mine, other = ours.get(number), theirs.get(number)
-        if mine is None:
-            if other is not None and other.standing is not Standing.LEFT:
-                found.append(f"member {number}, {other.name}, is only in the cluster's log")
-        elif other is None:
+    for number, mine in sorted(ours.items()):
+        other = theirs.get(number)
+        if other is None:
             found.append(f"member {number}, {mine.name}, is only in the file")
         elif other.standing is Standing.LEFT:
             found.append(f"member {number}, {mine.name}, is in the file, and has left the cluster")
@@ -87,11 +84,9 @@ def differing(cluster: ClusterConfig, topology: Topology) -> list[str]:
 
 def _differing_buckets(rules: Mapping[str, Rule], topology: Topology) -> list[str]:
     found = []
-    for name in sorted(rules.keys() | topology.buckets.keys()):
-        rule, bucket = rules.get(name), topology.buckets.get(name)
-        if rule is None:
-            found.append(f"bucket {name!r} is only in the cluster's log")
-        elif bucket is None:
+    for name, rule in sorted(rules.items()):
+        bucket = topology.buckets.get(name)
+        if bucket is None:
             found.append(f"bucket {name!r} is only in the file")
         elif rule is not bucket.rule:
             found.append(

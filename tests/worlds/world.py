@@ -156,7 +156,7 @@ class World:
         deferred_bytes_max: int = 1 << 20,
         reconcile: bool = False,
         born: bool = True,
-        logged: bool = False,
+        logged: bool = True,
     ) -> None:
         """`reconcile`: anti-entropy runs by itself; otherwise only for a forgetful store. `logged`: what the
         cluster is stands in a log, which is founded first; otherwise no member speaks of one yet."""
@@ -371,15 +371,13 @@ class World:
             node = self.nodes[index]
             if node is None:
                 continue
-            # private: the door for what members ask, which is told with the same step as all rooms
-            admission = node._admission
-            admission.adopt(epoch, seats)
+            node.admission.adopt(epoch, seats)
             node.recovery.adopt(seats, 0, self.now(index))
             held = node.membership.group.allegiance
             said = At(held.group, held.formers, held.voter, True, False, epoch, 0, [])
             for peer in node.peers.others:
                 peer.outbox.put(said)
-            admission.begin_anew(self.now(index))
+            node.admission.begin_anew(self.now(index))
 
     # --- motion ------------------------------------------------------------------------------
 
