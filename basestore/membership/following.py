@@ -22,9 +22,11 @@ from basestore.consensus.log import Snapshot
 from basestore.consensus.messages import entries_of, rows_of
 from basestore.consensus.voters import decode_voters, encode_voters
 from basestore.instant import Instant
+from basestore.membership.lineage import goes_over, hindrance, parted
 from basestore.membership.metadata_group import MetadataGroup, check_snapshot
 from basestore.protocol.limits import ProtocolError
-from basestore.protocol.membership import GROUP_BYTES, NOWHERE, At, Base, Lacking
+from basestore.protocol.membership import NOWHERE, At, Base, Lacking
+from basestore.topology.topology import Topology
 
 SINCE: Final = 10  # version of the wire, and so of the feature level, from which on there is a log
 ASK_AGAIN_S: Final = 2.0
@@ -86,7 +88,8 @@ class Following:
         for peer in self._peers.others:
             told = self.told.get(peer.index)
             if self._greeted.get(peer.index) is peer.outbox:
-                said = self._at(told.epoch) if leads and told is not None and told.group else plain
+                alike = told is not None and told.group == self._group.group
+                said = self._at(told.epoch) if leads and told is not None and alike else plain
                 peer.outbox.put(said, weight(said))
 
     def _at(self, after: int = NOWHERE) -> At:
@@ -98,29 +101,48 @@ class Following:
             entries = rows_of(raft.log.batch(first)[: group.epoch - after])
         known = held.group if group.topology is not None else b""
         lasting = self.lasting[self._peers.number_of[self._peers.me]]
-        return At(known, held.formers, held.voter, lasting, held.barred, group.epoch, first, entries)
+        return At(
+            known, held.formers, held.voter, lasting, held.barred, held.follows, group.epoch, first, entries
+        )
 
     # --- what is heard ---------------------------------------------------------------------------
 
     def _hear_at(self, member: int, outbox: Outbox, said: At, now: Instant) -> None:
         """ProtocolError when a member follows another group."""
         group, name = self._group, self._peers.all[member].name
-        if said.group and group.group and said.group != group.group:
-            if not self._goes_over(said):
-                raise ProtocolError(self._parted(name, said))
+        if self._is_other(said):
+            own = group.allegiance
+            if not goes_over(own, said) and not goes_over(said, own):
+                raise ProtocolError(parted(name, said, own))
             self._asked_s.pop(member, None)
         self.told[member] = said
-        self._peers.tell_epoch(member, said.epoch)
-        group.voters_of[member] = said.voter
+        self._regard(member, said)
         self.lasting[self._peers.number_of[member]] = said.lasting
-        if said.entries and group.raft is not None:
+        if said.entries and group.raft is not None and said.group == group.group:
             group.raft.decide(said.first, entries_of(said.entries), now.monotonic)
             self._asked_s.pop(member, None)
         self._ask(member, outbox, now)
 
+    def _is_other(self, said: At) -> bool:
+        """Whether a member follows another group than this node."""
+        return bool(said.group and self._group.group) and said.group != self._group.group
+
+    def _regard(self, member: int, said: At) -> None:
+        """What a member says goes by this. One that is about to come over goes by nothing yet that is known
+        here, and of raft nothing is said between two groups."""
+        group, other = self._group, self._is_other(said)
+        if other:
+            group.voters_of.pop(member, None)
+        else:
+            group.voters_of[member] = said.voter
+        comes = other and not goes_over(group.allegiance, said)
+        self._peers.tell_epoch(member, NOWHERE if comes else said.epoch)
+
     def _ask(self, member: int, outbox: Outbox, now: Instant) -> None:
         """What this node lacks, of one who has it, unless that was asked just now."""
         told, asked_s = self.told[member], self._asked_s.get(member, -math.inf)
+        if self._is_other(told) and not goes_over(self._group.allegiance, told):
+            return
         decided = self._group.decided if told.group == self._group.group else NOWHERE
         if told.epoch > decided and now.monotonic - asked_s >= ASK_AGAIN_S:
             self._asked_s[member] = now.monotonic
@@ -141,42 +163,22 @@ class Following:
             outbox.put(told, weight(told))
 
     def _hear_base(self, member: int, outbox: Outbox, said: Base, now: Instant) -> None:
-        group = self._group
+        group, held = self._group, self._group.allegiance
         self._asked_s.pop(member, None)
         check_snapshot(said)
+        over = goes_over(held, said)
         try:
+            if over and (hindered := hindrance(group.topology, Topology.decode(said.state))):
+                raise ProtocolError(
+                    f"this node was to go over to the metadata group of {self._peers.all[member].name}, and "
+                    f"cannot: {hindered}"
+                )
             snapshot = Snapshot(said.last, said.term, decode_voters(said.voters), said.state)
-            over = group.allegiance.follows and group.group in _split(said.formers)
             if group.raft is None or over:
                 group.follow(said.group, said.formers, snapshot, now)
+                for each, told in self.told.items():
+                    self._regard(each, told)
             elif said.group == group.group:
                 group.raft.install(snapshot, now.monotonic)
         except ValueError as error:
             raise ProtocolError(f"a topology is told that cannot be read: {error}") from error
-
-    def _goes_over(self, said: At) -> bool:
-        """Whether an operator has said that this node may take up a later group's log, and it is that."""
-        held = self._group.allegiance
-        return held.follows and held.group in _split(said.formers)
-
-    def _parted(self, name: str, said: At) -> str:
-        """Why this node and a member do not speak, in words."""
-        own = self._group.allegiance
-        theirs, ours = said.group.hex()[:8], own.group.hex()[:8]
-        text = f"{name} follows the metadata group {theirs}, and this node {ours}"
-        if own.group in _split(said.formers):
-            return (
-                f"{text}, in whose place that was put with `basestore node rebuild-group`. If most voters of "
-                f"{ours} are lost for good, stop this node, and run `basestore node rebuild-group --follow`"
-            )
-        if said.group in _split(own.formers):
-            return (
-                f"{text}, which was put in its place with `basestore node rebuild-group`. If most voters of "
-                f"{theirs} are lost for good, stop {name}, and run `basestore node rebuild-group --follow` "
-                f"there"
-            )
-        return f"{text}: one of the two was founded by mistake; see `basestore topology` of both"
-
-
-def _split(formers: bytes) -> list[bytes]:
-    return [formers[at : at + GROUP_BYTES] for at in range(0, len(formers), GROUP_BYTES)]

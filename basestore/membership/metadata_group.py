@@ -93,7 +93,7 @@ class MetadataGroup:
     def _open(self, now: Instant) -> None:
         held, stored = self.log.allegiance, self.log.stored
         store, voter = self._identity.store, held.voter
-        if not voter or (held.store != store and self._identity.reason != UNCLEAN):
+        if not voter or (held.store and held.store != store and self._identity.reason != UNCLEAN):
             voter = store
         if stored is None:
             self._allegiance = held._replace(voter=voter, store=store)
@@ -156,6 +156,7 @@ class MetadataGroup:
         self.raft = Raft(self.me, Stored(0, None, base, [], base.last), now.monotonic, self._chance)
         self.log.stage_base(base)
         self.log.drop_behind(base.last)
+        self._skipped_to = None
         self._note([Coming(topology, skipped=True)])
 
     def bar(self) -> None:

@@ -39,14 +39,16 @@ class At(NamedTuple):
     """What follows on this link is said under this epoch, which is decided, and durable at the sender; it is
     the first word on a link, too. `group`: the metadata group whose log that is, `formers`: those whose place
     it took, one after the other; all empty, and the epoch -1, while the sender knows none. `voter`: by which
-    the sender votes, `lasting`: its store is on a disk; `barred`: it founds no group. `entries`: those from
-    `first` on, decided, as far as they came along."""
+    the sender votes, `lasting`: its store is on a disk; `barred`: it founds no group; `follows`: it goes over
+    to a group that took its own one's place. `entries`: those from `first` on, decided, as far as they came
+    along."""
 
     group: bytes
     formers: bytes
     voter: bytes
     lasting: bool
     barred: bool
+    follows: bool
     epoch: int
     first: int
     entries: list[EntryRow]

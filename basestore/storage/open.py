@@ -26,3 +26,16 @@ def open_engine(config: NodeConfig) -> Engine:
     from basestore.storage.rocks import RocksEngine  # only those who need it load RocksDB
 
     return RocksEngine(config.directory)
+
+
+def open_existing(config: NodeConfig) -> Engine:
+    """The engine of a store that is there, for work on it while its node does not run; StorageError when it
+    cannot be opened, or is in use; ConfigurationError when there is none."""
+    if config.engine == "memory":
+        raise ConfigurationError("a node without a disk has no store to work on: nothing was done")
+    if not (config.directory / STORE_FILE).exists():
+        raise ConfigurationError(
+            f"there is no store in {config.directory}, so nothing was done: correct [node] directory, or "
+            f"name the file of a node that has one"
+        )
+    return open_engine(config)

@@ -46,7 +46,7 @@ _EXAMPLES: list[Message] = [
     raft.Append(4, 8, 3, ENTRIES, 7, 12),
     raft.Appended(4, 9, 12, True),
     raft.Install(4, 8, 3, VOTERS, b"state", 12),
-    membership.At(GROUP, b"", STORE, True, False, 9, 9, ENTRIES),
+    membership.At(GROUP, b"", STORE, True, False, False, 9, 9, ENTRIES),
     membership.Lacking(-1),
     membership.Base(GROUP, b"", 8, 3, VOTERS, b"state"),
     membership.Suggest(b"entry"),

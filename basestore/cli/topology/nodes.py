@@ -1,11 +1,12 @@
 """Nodes: the commands about one node as a member of its cluster; for now the one that rebuilds its group.
 
-Owns the words, and that nobody does it by mistake. It works on the node's store, while no node runs on it;
-what is done to the store is the business of `server`.
+Owns the words, that nobody does it by mistake, and that it is done to a store on which no node runs. What is
+done to that is the business of `membership/rebuilding.py`.
 """
 
-from importlib import import_module
+import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,18 +14,22 @@ from basestore.cli import exits
 from basestore.cli.options import Group
 from basestore.cli.topology.changes import confirm
 
+if TYPE_CHECKING:
+    from basestore.config import NodeConfig
+
 ID_DIGITS = 8
 _MEANS = (
     "This puts a new metadata group in the place of the one of cluster {cluster}, with {name} for its only "
-    "voter. What the old group has decided and this store has not heard of is lost: buckets, settings. "
-    "Should a majority of the old group be there after all, two groups go on, and nodes that follow one "
-    "refuse those that follow the other. Data are not touched. Do it once, on the node whose epoch is the "
-    "latest (basestore topology --mode stale), when a majority of the voters is lost for good."
+    "voter. What the old group has decided and this store has not heard of is lost: settings, and buckets "
+    "with all that they hold. Should a majority of the old group be there after all, two groups go on, and "
+    "nodes that follow one refuse those that follow the other. All other data stay. Do it once, on the node "
+    "whose epoch is the latest (basestore topology --mode stale), when a majority of the voters is lost for "
+    "good."
 )
 _FOLLOW = (
     "This lets {name} leave the metadata group of cluster {cluster} for one that was put in its place by "
-    "`basestore node rebuild-group` on another node. What only the old one has decided it forgets. Data are "
-    "not touched."
+    "`basestore node rebuild-group` on another node. What only the old one has decided it forgets: "
+    "settings, and buckets with all that they hold. All other data stay."
 )
 
 
@@ -68,6 +73,21 @@ def rebuild_group(config: Path, follow: bool, cluster: str | None) -> int:
         confirm(digits, means, f"--cluster {digits}")
     elif cluster != digits:
         raise click.UsageError(f"{config} is of cluster {digits}, not of {cluster}: nothing was done")
-    rebuild = import_module("basestore.server.rebuild").rebuild_group
-    exits.announce(rebuild(node, follow=follow))
+    exits.announce(_worked_on(node, follow=follow))
     return exits.DONE
+
+
+def _worked_on(node: "NodeConfig", *, follow: bool) -> str:
+    """What became of the group of a node's store, in words. StorageError when the store is in use."""
+    from basestore.membership import rebuilding
+    from basestore.protocol.membership import GROUP_BYTES
+    from basestore.storage.open import open_existing
+
+    engine = open_existing(node)
+    try:
+        if follow:
+            return rebuilding.follow(engine, node)
+        skipped = rebuilding.SKIPPED_MIN + secrets.randbelow(rebuilding.SKIPPED_MIN)
+        return rebuilding.rebuild(engine, node, secrets.token_bytes(GROUP_BYTES), skipped)
+    finally:
+        engine.close()
