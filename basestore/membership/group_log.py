@@ -17,7 +17,7 @@ from basestore.config import NodeConfig
 from basestore.consensus.log import Entry, Kind, Snapshot
 from basestore.consensus.output import Output, Stored
 from basestore.consensus.voters import Voter, decode_voters, encode_voters
-from basestore.errors import StorageError
+from basestore.errors import ConfigurationError, StorageError
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.store_facts import settle_facts
 from basestore.storage import keyspace
@@ -70,6 +70,12 @@ def open_log(group_commit: GroupCommit, config: NodeConfig) -> tuple["GroupLog",
     operator should know of the two, in words. ConfigurationError or StorageError when they do not fit."""
     log = GroupLog(group_commit)
     forced = in_force(config, log.topology)
+    if config.name not in (names := sorted(forced.cluster.names.values())):
+        raise ConfigurationError(
+            f"no member is called {config.name!r}: the cluster's log, in the store {config.directory}, has "
+            f"{', '.join(names)}. Nothing was changed. Correct [node] name or directory, so that each node "
+            f"opens its own store"
+        )
     told = settle_facts(group_commit, forced, logged=log.topology is not None)
     if log.topology is not None and (others := differing(config.cluster, log.topology)):
         told.append(
