@@ -197,6 +197,13 @@ class Quorum:
         suffice with those that are awaited."""
         return fresh[: more or max(0, self.required - len(awaited))]
 
+    def order(
+        self, fresh: list[int], asked: Collection[int], missing: Collection[int], more: int
+    ) -> tuple[list[int], int]:
+        """Those that were not asked yet, in the order in which to ask them, and how many of them: so many
+        more, or, at 0, as many as suffice with those that were asked, less those that will not answer."""
+        return fresh, more or max(0, self.required - len(asked) + len(missing))
+
     def told(self, members: Collection[int]) -> tuple[int, int]:
         """How many are required, and how many of these count towards that: what a user is told."""
         return self.required, len(members)
@@ -249,6 +256,12 @@ class JointQuorum(Quorum):
             rest.remove(best)
             known.add(best)
         return chosen
+
+    def order(
+        self, fresh: list[int], asked: Collection[int], missing: Collection[int], more: int
+    ) -> tuple[list[int], int]:
+        chosen = self.choose(fresh, set(asked).difference(missing), more)
+        return chosen + [each for each in fresh if each not in chosen], more or len(chosen)
 
     def told(self, members: Collection[int]) -> tuple[int, int]:
         lacks, required = max(self.lacking(members))

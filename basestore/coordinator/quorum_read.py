@@ -127,16 +127,13 @@ class QuorumRead(Anew):
         """Ask `count` more replicas, or, at 0, as many as the level requires: the own one first, then the
         others in placement order. When there are none left to wait for, the read has failed. Returns how many
         were asked."""
-        asked, peers = 0, self._context.peers
-        fresh = [r for r in self._quorum.replicas if r not in self._asked and peers.alive[r]]
+        asked, peers, quorum = 0, self._context.peers, self._quorum
+        fresh = [r for r in quorum.replicas if r not in self._asked and peers.alive[r]]
         fresh.sort(key=peers.distance.__getitem__)
-        awaited = self._asked.keys() - self._reasons.keys()
-        first = self._quorum.choose(fresh, awaited, count)
-        count = count or len(first)
-        fresh = first + [replica for replica in fresh if replica not in first]
+        fresh, count = quorum.order(fresh, self._asked, self._reasons, count)
         for replica in fresh:
-            if asked == count:
-                return asked
+            if asked >= count:
+                break
             # One record is enough; of the others the head shows whether they differ.
             whole = not self._answered and not self._fetched and not self._records
             self._asked[replica] = now.monotonic
@@ -144,7 +141,8 @@ class QuorumRead(Anew):
                 asked += 1
             else:
                 self._reasons[replica] = "too much waits for it"
-        if not self._answered and not self._quorum.met(self._asked, self._reasons):
+        # Also where so many were asked: in one of two sets there may be nobody left.
+        if not self._answered and not quorum.met(self._asked, self._reasons):
             self._fail(now)
         return asked
 

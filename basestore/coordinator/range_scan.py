@@ -193,9 +193,9 @@ class RangeScan(Operation):
         for partition, stable in zip(share.partitions, answer.stables, strict=True):
             slice = self._slices[partition]
             slice.awaited.discard(member)
-            self._unanswered -= not slice.quorum.met(slice.heard)
+            waited = not slice.quorum.met(slice.heard)
             slice.heard[member] = stable
-            self._unanswered += not slice.quorum.met(slice.heard)
+            self._unanswered -= waited and slice.quorum.met(slice.heard)
         if answer.more:
             last = row_key(rows[-2])
             # An answer speaks of keys up to its last one: the page ends where the shortest answer does.
@@ -321,6 +321,8 @@ class RangeScan(Operation):
             self._context.operations.drop(self)
             self._seat()
             self._begin(now)
+            if not self._ended:  # too few may be alive of those that are to be asked now
+                self._ask_instead(list(range(len(self._slices))), now)
 
     def _miss(self, request: int, reason: str, now: Instant) -> None:
         """A share is not answered: others take its place."""

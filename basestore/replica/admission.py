@@ -49,6 +49,7 @@ _BEHIND: Final = "it does not know yet who holds the key now"
 class _Held(NamedTuple):
     """A request that waits for this node to go by the epoch that it was said under."""
 
+    epoch: int
     outbox: Outbox
     message: Any
     size: int
@@ -214,7 +215,8 @@ class Admission:
         if len(held) >= HELD_MAX or sum(each.size for each in held) + size > HELD_BYTES_MAX:
             _refuse(outbox, message)
             return
-        held.append(_Held(outbox, message, size, now.monotonic + HELD_S))
+        epoch = self._peers.all[member].told_epoch
+        held.append(_Held(epoch, outbox, message, size, now.monotonic + HELD_S))
 
     def adopt(self, epoch: int, changed: Mapping[int, Seats]) -> None:
         """This node goes by this epoch from now on, and these partitions have these seats: say so on all
@@ -234,9 +236,18 @@ class Admission:
         for member, held in list(self._held.items()):
             if self._peers.all[member].told_epoch <= self._peers.epoch:
                 del self._held[member]
-                for outbox, message, _, _ in held:
-                    if not outbox.closed:
-                        self.handlers[type(message)](member, outbox, message, now)
+                for each in held:
+                    if not each.outbox.closed:
+                        self._take_up(member, each, now)
+
+    def _take_up(self, member: int, held: _Held, now: Instant) -> None:
+        """The member may go by a later epoch by now than it has said this under."""
+        message = held.message
+        if held.epoch < max(map(self._placement.since, _partitions(message)), default=0):
+            for each in _singles(message):
+                held.outbox.put(Moved(each.id, self._peers.epoch))
+        else:
+            self.handlers[type(message)](member, held.outbox, message, now)
 
     def tick(self, now: Instant) -> None:
         """What has waited for too long is refused."""
@@ -282,7 +293,10 @@ def _partitions(message: Any) -> Iterable[int]:
     return set(map(row_partition, rows))
 
 
+def _singles(message: Any) -> Iterable[Any]:
+    return message.single() if isinstance(message, ApplyGroup | ReadGroup) else (message,)
+
+
 def _refuse(outbox: Outbox, message: Any) -> None:
-    singles = message.single() if isinstance(message, ApplyGroup | ReadGroup) else (message,)
-    for each in singles:
+    for each in _singles(message):
         outbox.put(Rejected(each.id, _BEHIND, True), SMALL_BYTES + len(_BEHIND))

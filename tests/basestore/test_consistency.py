@@ -1,10 +1,11 @@
-"""Levels, and the tally against a twin that counts from the beginning each time."""
+"""Levels, and the tally against a twin that counts from the beginning each time; and the same while replicas
+are being changed."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from basestore.consistency import Level, ReplicaState, Tally, Verdict
+from basestore.consistency import JointQuorum, Level, Quorum, ReplicaState, Tally, Verdict, quorums
 
 ANSWERS = (ReplicaState.APPLIED, ReplicaState.SUPERSEDED)
 
@@ -97,3 +98,216 @@ def test_hints_count_for_any_only(replicas: int, level: Level) -> None:
         for place in range(replicas):
             tally.record(place, ReplicaState.HINTED)
         assert tally.verdict is verdict
+
+
+# --- while replicas are being changed --------------------------------------------------------
+
+APART, OVERLAPPING = ((0, 1, 2), (3, 4, 5)), ((0, 1, 2), (0, 3, 4))
+ANY, ONE, QUORUM, ALL = Level
+members_of_a_cluster = st.lists(st.integers(0, 7), min_size=1, max_size=5, unique=True).map(tuple)
+seats = st.tuples(members_of_a_cluster, members_of_a_cluster)
+some = st.sets(st.integers(0, 7))
+
+
+def suffice(level: Level, old: tuple[int, ...], new: tuple[int, ...], members: set[int]) -> bool:
+    """Told without being clever."""
+    if level is Level.ALL:
+        return members >= {*old, *new}
+    if level is Level.QUORUM:
+        return all(2 * len(members & set(each)) > len(each) for each in (old, new))
+    return bool(members & set(new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "members", "levels"),
+    [
+        (*APART, {0, 1, 2}, set()),
+        (*APART, {0, 1, 2, 3}, {ANY, ONE}),
+        (*APART, {0, 1, 3, 4}, {ANY, ONE, QUORUM}),
+        (*APART, {3, 4, 5}, {ANY, ONE}),
+        (*APART, {0, 1, 2, 3, 4, 5}, {ANY, ONE, QUORUM, ALL}),
+        (*OVERLAPPING, {1, 2}, set()),
+        (*OVERLAPPING, {0, 1}, {ANY, ONE}),
+        (*OVERLAPPING, {0, 1, 3}, {ANY, ONE, QUORUM}),
+        (*OVERLAPPING, {1, 2, 3, 4}, {ANY, ONE, QUORUM}),
+        ((0,), (1,), {0}, set()),
+        ((0,), (1,), {1}, {ANY, ONE}),
+        ((0,), (1,), {0, 1}, {ANY, ONE, QUORUM, ALL}),
+        ((0,), (0, 1, 2), {0}, {ANY, ONE}),
+        ((0,), (0, 1, 2), {0, 2}, {ANY, ONE, QUORUM}),
+        ((0, 1), (1, 2), {1}, {ANY, ONE}),
+        ((0, 1), (1, 2), {0, 1}, {ANY, ONE}),
+        ((0, 1), (1, 2), {0, 1, 2}, {ANY, ONE, QUORUM, ALL}),
+        ((0, 1, 2), (0,), {1, 2}, set()),
+        ((0, 1, 2), (0,), {0, 2}, {ANY, ONE, QUORUM}),
+    ],
+)
+def test_whose_word_suffices_for_which_levels(
+    old: tuple[int, ...], new: tuple[int, ...], members: set[int], levels: set[Level]
+) -> None:
+    assert {level for level in Level if quorums(old, new)[level].met(members)} == levels
+
+
+@given(both=seats, members=some, less=some, level=st.sampled_from(Level))
+def test_a_joint_quorum_is_what_its_dumb_twin_says(
+    both: tuple[tuple[int, ...], tuple[int, ...]], members: set[int], less: set[int], level: Level
+) -> None:
+    quorum = JointQuorum(*both, level)
+    met = suffice(level, *both, members)
+    assert quorum.met(members) == met
+    assert quorum.met(members, less) == suffice(level, *both, members - less)
+    required, counted = quorum.told(members)
+    assert (counted >= required) == met
+    assert 1 <= required <= quorum.required
+    assert set(quorum.replicas) == {*both[0], *both[1]}
+    assert len(quorum.replicas) == len(set(quorum.replicas))
+    assert quorum.lasting == both[1]
+
+
+@given(same=members_of_a_cluster, members=some, level=st.sampled_from(Level))
+def test_where_nothing_changes_two_quorums_are_one(
+    same: tuple[int, ...], members: set[int], level: Level
+) -> None:
+    plain = quorums(same, same)[level]
+    assert type(plain) is Quorum
+    held = members & set(same)
+    joint = JointQuorum(same, same, level)
+    assert plain.met(held) == joint.met(held)
+    assert plain.told(held) == joint.told(held)
+    assert plain.lasting == joint.lasting == same
+    fresh = [each for each in same if each not in held]
+    assert plain.choose(fresh, held) == joint.choose(fresh, held)
+    assert plain.order(fresh, held, (), 0) == joint.order(fresh, held, (), 0)
+
+
+@given(both=seats, level=st.sampled_from(Level), less=some)
+def test_nobody_never_suffices(
+    both: tuple[tuple[int, ...], tuple[int, ...]], level: Level, less: set[int]
+) -> None:
+    for quorum in (JointQuorum(*both, level), Quorum(both[0], level)):
+        assert not quorum.met(())
+        assert not quorum.met(quorum.replicas, quorum.replicas)
+        assert quorum.required >= 1
+        assert quorum.tally().verdict is Verdict.OPEN
+        assert quorum.tally().required >= 1
+
+
+@given(both=seats, level=st.sampled_from(Level), awaited=some, alive=some)
+def test_those_who_are_asked_are_as_few_as_suffice(
+    both: tuple[tuple[int, ...], tuple[int, ...]], level: Level, awaited: set[int], alive: set[int]
+) -> None:
+    quorum = JointQuorum(*both, level)
+    awaited &= set(quorum.replicas)
+    fresh = [each for each in quorum.replicas if each in alive and each not in awaited]
+    chosen = quorum.choose(fresh, awaited)
+    assert len(chosen) == len(set(chosen))
+    assert set(chosen) <= set(fresh)
+    if suffice(level, *both, {*fresh, *awaited}):
+        assert quorum.met({*chosen, *awaited})
+        assert not any(quorum.met({*chosen, *awaited} - {each}) for each in chosen[-1:])
+    if quorum.met(awaited):
+        assert chosen == []
+    order, count = quorum.order(fresh, awaited, (), 0)
+    assert (order[:count], sorted(order)) == (chosen, sorted(fresh))
+
+
+@given(both=seats, level=st.sampled_from(Level), awaited=some, more=st.integers(1, 9))
+def test_more_are_asked_where_they_are_lacking(
+    both: tuple[tuple[int, ...], tuple[int, ...]], level: Level, awaited: set[int], more: int
+) -> None:
+    quorum = JointQuorum(*both, level)
+    awaited &= set(quorum.replicas)
+    fresh = [each for each in quorum.replicas if each not in awaited]
+    chosen = quorum.choose(fresh, awaited, more)
+    assert len(chosen) == len(set(chosen)) == min(more, len(fresh))
+    if chosen and not quorum.met(awaited):
+        lacking = sum(max(0, lacks) for lacks, _ in quorum.lacking(awaited))
+        assert sum(max(0, lacks) for lacks, _ in quorum.lacking({*awaited, chosen[0]})) < lacking
+    order, count = quorum.order(fresh, awaited, (), more)
+    assert (order[: len(chosen)], count) == (chosen, more)
+
+
+def test_who_will_not_answer_is_made_up_for_in_the_same_set() -> None:
+    quorum = JointQuorum(*APART, Level.QUORUM)
+    assert quorum.order([0, 1, 2, 3, 4, 5], (), (), 0) == ([0, 1, 3, 4, 2, 5], 4)
+    assert quorum.order([2, 5], [0, 1, 3, 4], [3], 0) == ([5, 2], 1)
+    assert quorum.order([2, 5], [0, 1, 3, 4], [3], 1) == ([5, 2], 1)
+
+
+@given(both=seats, members=some, member=st.integers(0, 7))
+def test_levels_are_met_once_each_by_the_member_that_completes_them(
+    both: tuple[tuple[int, ...], tuple[int, ...]], members: set[int], member: int
+) -> None:
+    expected = tuple(
+        level
+        for level in Level
+        if suffice(level, *both, {*members, member}) and not suffice(level, *both, members)
+    )
+    assert JointQuorum(*both, Level.ONE).met_with(members, member) == expected
+
+
+class JointTwin:
+    """What a tally of two quorums should say, told without being clever."""
+
+    def __init__(self, old: tuple[int, ...], new: tuple[int, ...], level: Level) -> None:
+        self.old, self.new, self.level = old, new, level
+        self.states = dict.fromkeys((*old, *new), ReplicaState.PENDING)
+
+    def record(self, replica: int, state: ReplicaState) -> bool:
+        if self.states[replica] in (*ANSWERS, state):
+            return False
+        self.states[replica] = state
+        return True
+
+    def those(self, *states: ReplicaState) -> set[int]:
+        return {replica for replica, state in self.states.items() if state in states}
+
+    @property
+    def verdict(self) -> Verdict:
+        if suffice(self.level, self.old, self.new, self.those(ReplicaState.APPLIED)):
+            return Verdict.STORED
+        may = self.those(ReplicaState.APPLIED, ReplicaState.PENDING)
+        if suffice(self.level, self.old, self.new, may):
+            return Verdict.OPEN
+        if self.those(ReplicaState.SUPERSEDED):
+            return Verdict.SUPERSEDED
+        if self.level is Level.ANY and self.those(ReplicaState.HINTED):
+            return Verdict.STORED
+        return Verdict.FAILED
+
+
+@given(
+    both=seats,
+    level=st.sampled_from(Level),
+    words=st.lists(st.tuples(st.integers(0, 9), outcomes), max_size=25),
+)
+def test_a_tally_of_two_quorums_is_what_its_dumb_twin_says(
+    both: tuple[tuple[int, ...], tuple[int, ...]], level: Level, words: list[tuple[int, ReplicaState]]
+) -> None:
+    quorum = JointQuorum(*both, level)
+    tally, twin = quorum.tally(), JointTwin(*both, level)
+    for place, state in words:
+        place %= len(quorum.replicas)
+        before = twin.those(ReplicaState.APPLIED)
+        new = tally.record(place, state)
+        assert new == twin.record(quorum.replicas[place], state)
+        applied = twin.those(ReplicaState.APPLIED)
+        assert tally.verdict is twin.verdict
+        assert tally.taken == len(applied & set(both[1]))
+        assert tally.told == quorum.told(applied)
+        assert tally.told_less(9)[1] == 0
+        assert tally.waiting == len(twin.those(ReplicaState.PENDING))
+        if new and state is ReplicaState.APPLIED:
+            assert tally.met == quorum.met_with(before, quorum.replicas[place])
+
+
+def test_at_any_a_hint_for_one_that_stays_will_do_and_nothing_of_those_that_leave() -> None:
+    tally = JointQuorum(*APART, Level.ANY).tally()
+    for place in (0, 1, 2):  # S, which leaves
+        tally.record(place, ReplicaState.APPLIED)
+    assert (tally.verdict, tally.taken) == (Verdict.OPEN, 0)
+    for place in (3, 4, 5):
+        tally.record(place, ReplicaState.FAILED)
+    assert tally.verdict is Verdict.FAILED
+    tally.record(3, ReplicaState.HINTED)
+    assert tally.verdict is Verdict.STORED

@@ -9,48 +9,13 @@ import pytest
 
 from basestore.consistency import Level
 from basestore.errors import Unavailable
-from basestore.protocol.replication import Apply, Moved, Read, Rejected
-from basestore.replica.admission import HELD_S
-from tests.worlds.seats import fill, joint, still
+from basestore.protocol.replication import Apply, Read
+from tests.worlds.seats import NEW, OLD, enter, fill, hear_all, joint, moving, silence
 from tests.worlds.world import World
-
-OLD, NEW = (0, 1, 2), (0, 3, 4)
-
-
-def moving(old: tuple[int, ...] = OLD, new: tuple[int, ...] = NEW, count: int = 5) -> World:
-    """One partition, held by `old`, and a cluster that goes by a topology."""
-    world = World(count, replication=len(old), partitions=1, logged=True)
-    world.run(1.0)  # the log is at rest
-    world.adopt({0: still(100, *old)}, 100)
-    make_fit(world)
-    return world
-
-
-def make_fit(world: World) -> None:
-    """All that is held is held as it must be."""
-    for node in world.running:
-        node.replica.summaries.unfit.clear()
-    world.settle()
-    world.log.clear()
-
-
-def enter(world: World, stage: str, old: tuple[int, ...] = OLD, new: tuple[int, ...] = NEW) -> None:
-    """All are in this stage of a change, and those who come hold what they must."""
-    world.adopt({0: fill(101, old, new)}, 101)
-    if stage != "fill":
-        world.adopt({0: joint(102, old, new)}, 102)
-    if stage == "still":
-        world.adopt({0: still(103, *new)}, 103)
-    make_fit(world)
 
 
 def asked(world: World, kind: type) -> set[int]:
     return {sent.target for sent in world.sent(kind)}
-
-
-def silence(world: World, *members: int) -> None:
-    """What these are asked, other than by themselves, never arrives."""
-    world.lose = lambda sent: sent.target in members and isinstance(sent.message, Apply | Read)
 
 
 class TestStages:
@@ -72,7 +37,7 @@ class TestStages:
         call = world.set(0, "k", "v", timeout_s=1.0)
         world.settle()
         assert not call.done
-        world.lose = lambda sent: False
+        hear_all(world)
         other = world.put(0, "other", "v")
         assert other.acknowledged >= other.required == 2
 
@@ -85,7 +50,7 @@ class TestStages:
         call = world.get(0, "k")
         world.run(0.5)
         assert not call.done
-        world.lose = lambda sent: False
+        hear_all(world)
         assert world.look(0, "k").value == b"v"
 
     def test_a_read_writes_back_in_both_sets_before_it_answers(self) -> None:
@@ -97,12 +62,12 @@ class TestStages:
         call = world.get(1, "k")
         world.run(0.5)
         assert not call.done  # none of T but n1 could take it
-        world.lose = lambda sent: False
+        hear_all(world)
         assert world.look(1, "k").value == b"v"
         assert sum(value == b"v" for value in (world.values("k")[each] for each in NEW)) >= 2
 
     def test_at_one_only_those_count_who_stay(self) -> None:
-        world = moving((0, 1), (2, 3))
+        world = moving((0, 1))
         enter(world, "joint", (0, 1), (2, 3))
         silence(world, 2, 3)
         write, read = world.set(0, "k", "v", Level.ONE), world.get(0, "k", Level.ONE)
@@ -166,7 +131,7 @@ class TestHints:
         assert (hints.count(2), hints.count(4)) == (0, 1)
 
     def test_one_that_leaves_is_never_named_as_having_it(self) -> None:
-        world = moving((0, 1, 2), (1, 2, 3))
+        world = moving()
         enter(world, "joint", (0, 1, 2), (1, 2, 3))
         world.crash(3)
         world.run(0.2)
@@ -186,7 +151,7 @@ class TestBeginningAnew:
         world.settle()
         assert not call.done
         version = world.stored(0, "k").version  # type: ignore[union-attr]
-        world.lose = lambda sent: False
+        hear_all(world)
         enter(world, "still")
         world.settle()
         receipt = call.receipt()
@@ -215,7 +180,7 @@ class TestBeginningAnew:
         call = world.get(0, "k")
         world.settle()
         assert not call.done
-        world.lose = lambda sent: False
+        hear_all(world)
         enter(world, "joint")
         world.settle()
         assert call.read().value == b"v"
@@ -227,7 +192,7 @@ class TestBeginningAnew:
         writes = [world.set(0, f"k{each}", "v") for each in range(3)]
         world.settle()
         assert not any(call.done for call in writes)
-        world.lose = lambda sent: False
+        hear_all(world)
         enter(world, "joint")
         world.settle()
         assert all(call.receipt().acknowledged >= 2 for call in writes)
@@ -242,64 +207,12 @@ class TestBeginningAnew:
         assert call.done
 
 
-class TestEpochs:
-    def test_who_goes_by_other_seats_is_told_and_nothing_is_done(self) -> None:
-        world = moving()
-        world.adopt({0: fill(101, OLD, NEW)}, 101, 1, 2)
-        world.settle()
-        call = world.set(0, "k", "v")
-        world.settle()
-        assert {sent.source for sent in world.sent(Moved)} == {1, 2}
-        assert not call.done
-        assert world.stored(1, "k") is None
-        world.adopt({0: fill(101, OLD, NEW)}, 101, 0)
-        world.settle()
-        assert call.receipt().acknowledged >= 2
-
-    def test_an_epoch_that_has_not_changed_these_seats_is_no_matter(self) -> None:
-        world = moving()
-        world.adopt({}, 110, 1, 2)
-        world.settle()
-        assert world.put(0, "k", "v").acknowledged >= 2
-        assert world.sent(Moved) == []
-
-    def test_what_is_said_under_a_later_epoch_waits_until_that_is_in_use(self) -> None:
-        world = moving()
-        world.adopt({0: fill(101, OLD, NEW)}, 101, 0)
-        world.settle()
-        call = world.set(0, "k", "v")
-        world.settle()
-        assert not call.done
-        assert world.stored(1, "k") is None
-        world.adopt({0: fill(101, OLD, NEW)}, 101, 1, 2)
-        world.settle()
-        assert call.receipt().acknowledged >= 2
-        assert asked(world, Apply) == {1, 2}  # once
-
-    def test_it_does_not_wait_for_ever(self) -> None:
-        world = moving()
-        world.adopt({0: fill(101, OLD, NEW)}, 101, 0)
-        world.settle()
-        world.set(0, "k", "v", timeout_s=1.0)
-        world.run(HELD_S + 0.2)
-        assert {sent.source for sent in world.sent(Rejected)} == {1, 2}
-
-    def test_one_that_does_not_hold_yet_what_it_must_answers_nothing(self) -> None:
-        world = moving()
-        enter(world, "joint")
-        world.node(3).replica.summaries.unfit.add(0)
-        world.set(0, "k", "v", Level.ALL)
-        world.settle()
-        assert {sent.source for sent in world.sent(Rejected)} == {3}
-        assert world.stored(3, "k") is None
-
-
 @pytest.mark.parametrize(
     ("old", "new"),
     [((0,), (1,)), ((0,), (0, 1, 2)), ((0, 1, 2), (0,)), ((0, 1), (2, 3)), ((0, 1, 2), (3, 4))],
 )
 def test_any_change_serves_at_all_stages(old: tuple[int, ...], new: tuple[int, ...]) -> None:
-    world = moving(old, new)
+    world = moving(old)
     for stage in ("fill", "joint"):
         enter(world, stage, old, new)
         for level in (Level.ONE, Level.QUORUM, Level.ALL):
