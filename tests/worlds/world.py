@@ -156,7 +156,7 @@ class World:
         deferred_bytes_max: int = 1 << 20,
         reconcile: bool = False,
         born: bool = True,
-        logged: bool = True,
+        logged: bool = False,
     ) -> None:
         """`reconcile`: anti-entropy runs by itself; otherwise only for a forgetful store. `logged`: what the
         cluster is stands in a log, which is founded first; otherwise no member speaks of one yet."""

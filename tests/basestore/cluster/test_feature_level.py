@@ -187,7 +187,7 @@ def test_a_store_of_a_later_release_asks_for_that() -> None:
 
 
 def test_a_store_from_before_there_were_levels_is_of_the_lowest() -> None:
-    world = World(1)
+    world = World(1, logged=True)
     assert levels(world) == [WIRE_HIGHEST]
     world.stop(0)
     world.engines[0].apply({LEVEL: None})

@@ -149,7 +149,7 @@ async def listening() -> AsyncIterator[Listening]:
         node.intake.settle()
         served.send()
 
-    served = Connections(node.config, node, poller, turn)
+    served = Connections(replace(node.config, wire_highest=WIRE_HIGHEST), node, poller, turn)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(trio.serve_listeners, served.accept, listeners))
@@ -632,10 +632,10 @@ async def test_a_member_that_speaks_less_than_the_feature_level_is_refused() -> 
         await older.say(hello(replace(at.n1, versions=Versions(WIRE_LOWEST, WIRE_LOWEST)), NONCE))
         refused = await older.hear()
         assert isinstance(refused, Refused)
-        assert (
-            f"only {WIRE_HIGHEST}, for the cluster's feature level is {WIRE_HIGHEST}; upgrade it"
-            in refused.reason
-        )
+        level = at.node.feature_level.level
+        assert level > WIRE_LOWEST
+        told = f"only {Versions(level, WIRE_HIGHEST)}, for the cluster's feature level is {level}; upgrade it"
+        assert told in refused.reason
 
 
 async def test_what_is_not_known_and_must_be_heard_ends_the_link_and_is_named(
