@@ -39,7 +39,7 @@ ROWS = """
     config
     protocol
     errors
-    instant  consistency  metrics  release  repair  consensus
+    instant  consistency  metrics  release  rows  repair  consensus
 """
 # Likewise the rooms inside a room; `.` stands for the files at its root, without its `__init__`, which stands
 # above all.

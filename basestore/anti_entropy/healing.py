@@ -20,7 +20,6 @@ from basestore.anti_entropy.certificates import Certificates
 from basestore.cluster.operations import Operation, Operations
 from basestore.cluster.outbox import SMALL_BYTES
 from basestore.cluster.peers import Peers
-from basestore.cluster.placement import row_partition
 from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.protocol.anti_entropy import LossRow
@@ -28,6 +27,7 @@ from basestore.protocol.replication import Held, Read, Rejected
 from basestore.repair.version import Record
 from basestore.replica.losses import Losses
 from basestore.replica.replica import Replica
+from basestore.rows import row_partition
 
 HEAL_S_MAX = 5.0
 HEALS_MAX = 64

@@ -25,13 +25,13 @@ from typing import NamedTuple
 
 from basestore.anti_entropy.certificates import Certificates
 from basestore.anti_entropy.scrub import Scrub
-from basestore.cluster.placement import row_partition
 from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.replica.dropped_rows import DroppedRows
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.replica import DAMAGED_MAX, Replica
+from basestore.rows import row_partition
 from basestore.storage import keyspace
 
 SCRUB_S = 7 * 24 * 3600.0

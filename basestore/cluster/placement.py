@@ -127,21 +127,3 @@ class Placement:
     def held_by(self, member: int) -> list[int]:
         """The partitions that the member at this index holds, ascending."""
         return [p for p, replicas in enumerate(self.replicas) if member in replicas]
-
-
-def rows_begin(partition: int, label: bytes) -> bytes:
-    """What the rows of a bucket in a partition begin with."""
-    return partition.to_bytes(2) + bytes((len(label),)) + label
-
-
-def row_partition(row: bytes) -> int:
-    return int.from_bytes(row[:2])
-
-
-def row_bucket(row: bytes) -> bytes:
-    """The label of its bucket."""
-    return row[3 : 3 + row[2]]
-
-
-def row_key(row: bytes) -> bytes:
-    return row[3 + row[2] :]

@@ -10,7 +10,6 @@ instead of the bucket's name. Nothing is begun here.
 """
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
-from basestore.cluster.placement import row_partition
 from basestore.consistency import Level
 from basestore.coordinator.attempts import OTHER_CONTENT, Content, Repeated
 from basestore.coordinator.context import TOO_MUCH_ASKED, Context
@@ -30,6 +29,7 @@ from basestore.protocol.operator import Explain, Survey
 from basestore.repair.rule import Rule
 from basestore.repair.version import NO_PROPOSAL, PROPOSAL_BYTES, VERSION_BYTES, Identity
 from basestore.replica.group_commit import BEHIND
+from basestore.rows import row_partition
 
 SURVEY_BYTES = 1 << 20  # what a page may hold
 DEFERRED_SINCE = 9  # version of the wire: an earlier release would take hints of deferred writes for others

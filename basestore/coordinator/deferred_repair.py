@@ -7,7 +7,6 @@ in `Context.load`. What there is no room for is left to anti-entropy. Owns only 
 """
 
 from basestore.cluster.operations import NOBODY, Once
-from basestore.cluster.placement import row_partition
 from basestore.consistency import Level
 from basestore.coordinator.context import Context
 from basestore.coordinator.finding import PLAIN, Finding
@@ -15,6 +14,7 @@ from basestore.coordinator.quorum_read import QuorumRead
 from basestore.errors import RequestFailed
 from basestore.instant import Instant
 from basestore.repair.rule import Rule
+from basestore.rows import row_partition
 
 WAIT_S = 0.5
 ROWS_MAX = 1024

@@ -21,7 +21,6 @@ from functools import partial
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox, weight
 from basestore.cluster.peers import Peers
-from basestore.cluster.placement import row_partition
 from basestore.coordinator.admission import admit_explain
 from basestore.coordinator.context import Context
 from basestore.coordinator.finding import Finding
@@ -46,6 +45,7 @@ from basestore.protocol.operator import (
 from basestore.repair.read_repair import reaches
 from basestore.repair.rule import Rule
 from basestore.repair.version import HEAD_BYTES, VERSION_BYTES, Version
+from basestore.rows import row_partition
 
 _LATE = (
     ", which came too late. See `basestore hints`; an operator decides what becomes of it: `basestore hints "

@@ -20,7 +20,6 @@ written 60 s ago:
 from typing import Any
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
-from basestore.cluster.placement import row_partition
 from basestore.consistency import Level
 from basestore.coordinator.admission import ONE, admit_get
 from basestore.coordinator.context import TOO_MUCH_ASKED, Context, Load, refuse
@@ -34,6 +33,7 @@ from basestore.metrics import FAILURES
 from basestore.protocol.client import FINAL, LOSSY, Get, Got
 from basestore.repair.rule import Rule
 from basestore.repair.version import VERSION_BYTES
+from basestore.rows import row_partition
 
 DEGRADED_SINCE = 9  # version of the wire
 GOLDEN = 0.6180339887498949

@@ -25,7 +25,6 @@ from collections.abc import Set as AbstractSet
 
 from basestore.cluster.operations import Ack, Anew
 from basestore.cluster.outbox import SMALL_BYTES
-from basestore.cluster.placement import row_partition
 from basestore.consistency import Level, Quorum
 from basestore.coordinator.context import Context
 from basestore.coordinator.finding import PLAIN, Aim, Finding, timed_out, too_few, unreached
@@ -37,6 +36,7 @@ from basestore.repair.digest_tree import due_of
 from basestore.repair.read_repair import NOTHING, ReadPlan, plan, reaches
 from basestore.repair.rule import Rule
 from basestore.repair.version import Record
+from basestore.rows import row_partition
 
 WIDEN_S = 0.1
 LINGER_S = 2.0

@@ -32,7 +32,6 @@ from functools import partial
 
 from basestore.cluster.operations import OVERTAKEN, Ack, Anew
 from basestore.cluster.outbox import SMALL_BYTES
-from basestore.cluster.placement import row_partition
 from basestore.consistency import (
     APPLIED,
     FAILED,
@@ -57,6 +56,7 @@ from basestore.protocol.client import OUTCOME_LOST, OUTCOME_STORED, OUTCOME_SUPE
 from basestore.protocol.replication import DIRECT, Apply, Keep, Kept, Rejected, Superseded
 from basestore.repair.clock import NotYet
 from basestore.repair.version import NO_PROPOSAL, VERSION_BYTES, Identity, Record
+from basestore.rows import row_partition
 
 ANY, ONE, QUORUM = Level.ANY, Level.ONE, Level.QUORUM  # bound once: to find one costs as much as a check
 OPEN, STORED, FAILURE = Verdict.OPEN, Verdict.STORED, Verdict.FAILED

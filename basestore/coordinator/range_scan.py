@@ -27,7 +27,6 @@ from typing import NamedTuple
 
 from basestore.cluster.operations import Operation
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
-from basestore.cluster.placement import row_key, row_partition
 from basestore.consistency import Level, Quorum
 from basestore.coordinator.admission import admit_scan
 from basestore.coordinator.context import TOO_MUCH_ASKED, Context, refuse
@@ -43,6 +42,7 @@ from basestore.repair.digest_tree import due_of
 from basestore.repair.read_repair import NOTHING, plan
 from basestore.repair.rule import Rule
 from basestore.repair.version import VERSION_BYTES, Record
+from basestore.rows import row_key, row_partition
 
 READS_MAX = 64
 ALL_READS_MAX = 1024  # of all pages under way

@@ -7,7 +7,6 @@ Owns nothing: the write lives in `quorum_write`, the answer in the client's outb
 from functools import partial
 
 from basestore.cluster.outbox import Outbox
-from basestore.cluster.placement import row_partition
 from basestore.consistency import Level
 from basestore.coordinator.admission import admit_write
 from basestore.coordinator.attempts import Content, Decision
@@ -17,6 +16,7 @@ from basestore.errors import InvalidRequest, RequestFailed
 from basestore.instant import Instant
 from basestore.metrics import FAILURES, WRITE_OUTCOMES
 from basestore.protocol.client import Delete, Set, Written
+from basestore.rows import row_partition
 
 
 def set_or_delete(context: Context, outbox: Outbox, request: Set | Delete, now: Instant) -> None:

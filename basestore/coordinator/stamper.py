@@ -22,12 +22,12 @@ clocks, which are at most twice the drift bound from this one's.
 from collections.abc import Callable, Sequence
 
 from basestore.cluster.clock_watch import ClockWatch
-from basestore.cluster.placement import row_partition
 from basestore.coordinator.attempts import Content
 from basestore.errors import ClockSkew, InvalidRequest, Overloaded
 from basestore.instant import Instant
 from basestore.repair.clock import HybridClock, NotYet
 from basestore.repair.version import COUNTER_BITS, Digester, Record, Version, encode_version
+from basestore.rows import row_partition
 
 STALENESS_UNKNOWN = -1
 NOT_COMPARED_ADVICE = (

@@ -20,7 +20,6 @@ from typing import Final, NamedTuple
 
 from basestore.cluster.operations import Operation
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
-from basestore.cluster.placement import row_bucket, row_key, row_partition
 from basestore.consistency import Level, met_by
 from basestore.coordinator.context import TOO_MUCH_ASKED, Context, refuse
 from basestore.coordinator.get import ClientGet
@@ -35,6 +34,7 @@ from basestore.protocol.replication import Held, HeldDigest, Moved, Rejected
 from basestore.repair.read_repair import reaches
 from basestore.repair.rule import Rule
 from basestore.repair.version import FLAGS_AT, HEAD_BYTES, MARKED, VERSION_BYTES, Record, values_of
+from basestore.rows import row_bucket, row_key, row_partition
 
 RULE = Rule.LAST_WRITE_WINS
 _FLAGS: Final = itemgetter(FLAGS_AT)

@@ -21,7 +21,7 @@ from functools import partial
 
 from basestore.cluster.operations import Once, Operations
 from basestore.cluster.peers import Peers
-from basestore.cluster.placement import Placement, row_partition
+from basestore.cluster.placement import Placement
 from basestore.consistency import Level
 from basestore.instant import Instant
 from basestore.metrics import Metrics
@@ -31,6 +31,7 @@ from basestore.repair.version import COUNTER_BITS
 from basestore.repair.write_repair import Hint
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.summaries import Summaries
+from basestore.rows import row_partition
 from basestore.storage import keyspace
 from basestore.storage.keyspace import STAMP_BYTES
 

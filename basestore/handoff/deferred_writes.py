@@ -33,7 +33,6 @@ from typing import Any
 
 from basestore.cluster.operations import Operation
 from basestore.cluster.outbox import Outbox
-from basestore.cluster.placement import row_partition
 from basestore.consistency import HINTED, Level
 from basestore.coordinator.admission import CROWDED, DEFERRED_SINCE, admit_write
 from basestore.coordinator.attempts import OTHER_CONTENT, Content, Repeated
@@ -54,6 +53,7 @@ from basestore.protocol.groups import singly
 from basestore.repair.clock import NotYet
 from basestore.repair.version import Identity, Record
 from basestore.replica.identity import StoreIdentity
+from basestore.rows import row_partition
 
 _STATE = int(HINTED)
 _NOT_HERE = (

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from basestore.cluster.outbox import Outbox
-from basestore.cluster.placement import row_bucket, row_partition
 from basestore.config import NodeConfig
 from basestore.errors import InvalidRequest, Overloaded
 from basestore.handoff.debts import Debts
@@ -32,6 +31,7 @@ from basestore.repair.version import COUNTER_BITS, Record
 from basestore.repair.write_repair import Hint, admits, given_up, merge_hints
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.losses import Losses
+from basestore.rows import row_bucket, row_partition
 from basestore.storage import keyspace
 from basestore.topology.buckets import DROPPED, Buckets
 

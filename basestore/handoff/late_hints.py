@@ -12,7 +12,6 @@ One that is damaged is never written: it goes, and that is a loss.
 from collections import deque
 from collections.abc import Mapping
 
-from basestore.cluster.placement import row_bucket
 from basestore.consistency import Level
 from basestore.coordinator.attempts import Content, Decision
 from basestore.coordinator.context import Context
@@ -26,6 +25,7 @@ from basestore.instant import Instant
 from basestore.protocol.client import OUTCOME_STORED
 from basestore.repair.rule import Rule
 from basestore.repair.write_repair import Hint
+from basestore.rows import row_bucket
 from basestore.storage import keyspace
 
 AT_ONCE = 16

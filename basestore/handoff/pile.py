@@ -10,9 +10,9 @@ counts anew.
 import struct
 from dataclasses import dataclass
 
-from basestore.cluster.placement import row_partition
 from basestore.repair.version import Record
 from basestore.repair.write_repair import Hint
+from basestore.rows import row_partition
 from basestore.storage import keyspace
 from basestore.storage.keyspace import STAMP_BYTES
 

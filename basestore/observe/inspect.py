@@ -14,7 +14,6 @@ from basestore.anti_entropy.maintenance import Maintenance
 from basestore.anti_entropy.scheduler import Scheduler
 from basestore.cluster.outbox import Outbox, weight
 from basestore.cluster.peers import Peers
-from basestore.cluster.placement import row_partition
 from basestore.config import NodeConfig
 from basestore.coordinator.stamper import Stamper
 from basestore.handoff.hints import Hints
@@ -36,6 +35,7 @@ from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.losses import Losses
 from basestore.replica.replica import Replica
+from basestore.rows import row_partition
 
 ROOT_BYTES = 8
 _EXCHANGES = ("exchanges_same", "exchanges_delta", "exchanges_full")

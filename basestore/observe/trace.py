@@ -5,7 +5,6 @@ even noted.
 """
 
 from basestore.cluster.outbox import Outbox, weight
-from basestore.cluster.placement import row_partition
 from basestore.instant import Instant
 from basestore.observe.inspect import Inspector
 from basestore.observe.status import state
@@ -24,6 +23,7 @@ from basestore.protocol.replication import Rejected
 from basestore.repair.version import RECORD_BYTES_MIN, Record
 from basestore.repair.write_repair import Hint
 from basestore.replica.replica import STORED_BYTES_MIN, Replica
+from basestore.rows import row_partition
 from basestore.storage.keyspace import SEQUENCE_BYTES
 
 

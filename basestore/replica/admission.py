@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple
 from basestore.cluster.operations import Operations
 from basestore.cluster.outbox import SMALL_BYTES, Outbox, weight
 from basestore.cluster.peers import Peers
-from basestore.cluster.placement import Placement, row_partition
+from basestore.cluster.placement import Placement
 from basestore.consistency import Level
 from basestore.instant import Instant
 from basestore.protocol.groups import ApplyGroup, ReadGroup
@@ -37,6 +37,7 @@ from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import State, StoreIdentity
 from basestore.replica.many_rows import ManyRows
 from basestore.replica.replica import HINTED_COPY, HINTED_DIRECT, Replica
+from basestore.rows import row_partition
 from basestore.storage import keyspace
 
 HELD_S: Final = 1.0

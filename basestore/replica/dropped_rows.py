@@ -18,10 +18,10 @@ that lack the note. Owns the notes, and what is pending.
 
 from collections.abc import Iterable
 
-from basestore.cluster.placement import row_bucket, rows_begin
 from basestore.errors import DamagedRecord
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.replica import Replica
+from basestore.rows import row_bucket, rows_begin
 from basestore.storage import keyspace
 from basestore.topology.buckets import Buckets
 

@@ -17,7 +17,6 @@ from operator import add, itemgetter
 from typing import cast
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
-from basestore.cluster.placement import row_bucket, row_key
 from basestore.errors import DamagedRecord
 from basestore.protocol.groups import ApplyGroup, HeldGroup, ReadGroup
 from basestore.protocol.limits import PAGE_BYTES_MAX, PAGE_ROWS_MAX
@@ -31,6 +30,7 @@ from basestore.repair.version import (
 )
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.replica import ABSENT, LOOK_BYTES_MAX, Replica
+from basestore.rows import row_bucket, row_key
 from basestore.storage import keyspace
 from basestore.storage.keyspace import SEQUENCE_BYTES
 from basestore.topology.buckets import DROPPED

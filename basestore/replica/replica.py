@@ -25,7 +25,6 @@ from functools import partial, reduce
 from itertools import islice
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
-from basestore.cluster.placement import row_bucket, row_partition, rows_begin
 from basestore.config import MARKS_BYTES_DEFAULT
 from basestore.errors import DamagedRecord
 from basestore.protocol.replication import (
@@ -52,6 +51,7 @@ from basestore.repair.version import (
 )
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.summaries import Summaries, due_of_stored
+from basestore.rows import row_bucket, row_partition, rows_begin
 from basestore.storage import keyspace
 from basestore.storage.keyspace import SEQUENCE_BYTES
 from basestore.storage.marks import Marks

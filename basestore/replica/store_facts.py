@@ -31,12 +31,12 @@ from collections.abc import Callable
 
 from basestore.cluster.feature_level import FeatureLevel
 from basestore.cluster.peers import Peers
-from basestore.cluster.placement import row_bucket, rows_begin
 from basestore.config import NodeConfig
 from basestore.errors import ConfigurationError, StorageError
 from basestore.protocol.handshake import differences
 from basestore.protocol.limits import WIRE_HIGHEST, WIRE_LOWEST
 from basestore.replica.group_commit import GroupCommit
+from basestore.rows import row_bucket, rows_begin
 from basestore.storage import keyspace
 
 FORMAT = 3

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import cbor2
 
-from basestore.cluster.placement import Placement, row_partition
+from basestore.cluster.placement import Placement
 from basestore.config import NodeConfig
 from basestore.errors import ConfigurationError, DamagedRecord, StorageError
 from basestore.repair.clock import HybridClock
@@ -31,6 +31,7 @@ from basestore.replica.identity import IDENTITY
 from basestore.replica.replica import STORED_BYTES_MIN, Replica
 from basestore.replica.store_facts import facts_of, readable, settle_facts
 from basestore.replica.summaries import Summaries
+from basestore.rows import row_partition
 from basestore.storage import keyspace
 from basestore.storage.keyspace import SEQUENCE_BYTES
 from basestore.storage.open import open_engine

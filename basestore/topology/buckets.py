@@ -22,6 +22,7 @@ from typing import Final
 
 from basestore.config import BucketOptions
 from basestore.repair.rule import Rule
+from basestore.rows import row_bucket, row_key
 from basestore.topology.topology import LABEL_START, Bucket, Dropped, Topology
 
 DROPPED: Final = "the bucket was dropped"
@@ -102,11 +103,11 @@ class Buckets:
 
     def is_strange(self, row: bytes) -> bool:
         """Whether a row is of no bucket that there is, so that its rule is not known."""
-        return self._logged and _label_of(row) not in self.rules
+        return self._logged and row_bucket(row) not in self.rules
 
     def refusal(self, row: bytes) -> tuple[str, bool]:
         """Why a row of no bucket is not taken, in words; and whether it may be taken later."""
-        label = _label_of(row) if len(row) > 3 else b""
+        label = row_bucket(row) if len(row) > 3 else b""
         if not label or not self._logged or label in self.rules:
             return NOT_HELD, False
         return (DROPPED, False) if self.is_gone(label) else (UNKNOWN_YET, True)
@@ -127,7 +128,7 @@ class Buckets:
 
     def row_name(self, row: bytes) -> str:
         """A row in words."""
-        return f"bucket {self.name_of(_label_of(row))!r}, key {row[3 + row[2] :][:64]!r}"
+        return f"bucket {self.name_of(row_bucket(row))!r}, key {row_key(row)[:64]!r}"
 
     def gone(self, name: str) -> str:
         """That a bucket of this name was dropped, in words; empty if none was that is remembered."""
@@ -139,8 +140,3 @@ class Buckets:
 
     def __contains__(self, name: str) -> bool:
         return name in self.by_name
-
-
-def _label_of(row: bytes) -> bytes:
-    """What a row begins with behind its partition (`cluster/placement.py` makes rows)."""
-    return row[3 : 3 + row[2]]

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from basestore.cluster.outbox import Outbox
-from basestore.cluster.placement import Placement, row_key
+from basestore.cluster.placement import Placement
 from basestore.errors import ConfigurationError, StorageError
 from basestore.instant import Instant
 from basestore.node import Node
@@ -25,6 +25,7 @@ from basestore.repair.digest_tree import Summary, leaf_of
 from basestore.repair.version import HEAD_BYTES, VERSION_BYTES, Record
 from basestore.replica.identity import Fresh
 from basestore.replica.many_rows import ManyRows
+from basestore.rows import row_key
 from basestore.storage.engine import Engine
 from basestore.storage.keyspace import DATA, SEQUENCE_BYTES
 from basestore.storage.rocks import RocksEngine

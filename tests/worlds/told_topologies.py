@@ -1,7 +1,11 @@
-"""What a node answers to those who ask what its cluster is: a cluster of three, and a log of some changes."""
+"""What a node answers to those who ask what its cluster is, a cluster of three with a log of some changes;
+and a command that asks it."""
 
 from typing import Any
 
+from click.testing import CliRunner, Result
+
+from basestore.cli import group
 from basestore.protocol.codec import Message
 from basestore.protocol.membership import (
     ChangeTopology,
@@ -14,6 +18,7 @@ from basestore.protocol.membership import (
 )
 from basestore.topology.entries import decode_entry
 from basestore.topology.topology import Topology
+from tests.worlds.fakes import FakeNode
 
 GROUP = bytes.fromhex("1a2b3c4d") + bytes(12)
 
@@ -48,3 +53,8 @@ class Answers:
             outcome = self.topology.outcomes[decode_entry(request.entry).id]
             return TopologyChanged(request.id, *outcome)
         return None
+
+
+def ask(node: FakeNode, *words: str) -> Result:
+    """What becomes of the command of these words, given to this node."""
+    return CliRunner().invoke(group, ["-e", node.endpoint, *words], standalone_mode=False)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from basestore.cluster.placement import Placement, assign, row_bucket, row_key, row_partition
+from basestore.cluster.placement import Placement, assign
 from basestore.config import Member
+from basestore.rows import row_bucket, row_key, row_partition
 
 
 def places(count: int, zones: int = 0) -> list[Member]:

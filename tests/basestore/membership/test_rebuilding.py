@@ -286,7 +286,9 @@ def test_a_store_that_was_moved_votes_in_what_was_rebuilt_on_it() -> None:
 
 @pytest.mark.parametrize("work", [rebuild, follow])
 def test_without_a_group_there_is_nothing_to_rebuild_and_nothing_is_changed(work: Callable[..., str]) -> None:
-    world = World(2)
+    world = World(2, born=False)
+    world.start(0)  # without the other it founds none
+    world.run(1.0)
     world.stop(0)
     was = world.copy_store(0)
     given = (B, SKIPPED_MIN) if work is rebuild else ()

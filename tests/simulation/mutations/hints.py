@@ -5,7 +5,6 @@ from unittest.mock import patch
 
 from basestore.cluster.operations import NO_ANSWER
 from basestore.cluster.outbox import Outbox
-from basestore.cluster.placement import row_partition
 from basestore.coordinator.quorum_write import QuorumWrite
 from basestore.handoff import hints
 from basestore.handoff.debts import Debts
@@ -15,6 +14,7 @@ from basestore.protocol.replication import COPY, Applied, Kept, Rejected
 from basestore.repair.rule import Rule
 from basestore.repair.write_repair import Hint, merge_hints
 from basestore.replica.replica import Replica
+from basestore.rows import row_partition
 from tests.simulation.mutations.registry import LOST, mutant
 
 _keep = Hints.keep

@@ -7,13 +7,10 @@ import json
 import os
 import pty
 import subprocess
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from basestore.cli import group
 from basestore.errors import ChangeUnknown, NoLeader
 from basestore.protocol.client import Failed
 from basestore.protocol.membership import ChangeTopology
@@ -22,23 +19,7 @@ from basestore.topology.entries import CreateBucket, DropBucket, decode_entry
 from tests.worlds.fakes import FakeNode, fake
 from tests.worlds.patience import PATIENCE_S
 from tests.worlds.shell import COMMAND, environment
-from tests.worlds.told_topologies import Answers
-from tests.worlds.topologies import founded
-
-
-@pytest.fixture
-def answers() -> Answers:
-    return Answers(founded())
-
-
-@pytest.fixture
-def node(answers: Answers) -> Iterator[FakeNode]:
-    with fake(answer=answers) as started:
-        yield started
-
-
-def ask(node: FakeNode, *words: str) -> Result:
-    return CliRunner().invoke(group, ["-e", node.endpoint, *words], standalone_mode=False)
+from tests.worlds.told_topologies import Answers, ask
 
 
 def changes(answers: Answers) -> list[Any]:

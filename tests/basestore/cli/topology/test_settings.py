@@ -4,31 +4,13 @@ Covers `cli/topology/settings.py`.
 """
 
 import json
-from collections.abc import Iterator
 
-import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from basestore.cli import group
 from basestore.protocol.membership import CONSISTENT
-from tests.worlds.fakes import FakeNode, fake
-from tests.worlds.told_topologies import Answers
-from tests.worlds.topologies import founded
-
-
-@pytest.fixture
-def answers() -> Answers:
-    return Answers(founded())
-
-
-@pytest.fixture
-def node(answers: Answers) -> Iterator[FakeNode]:
-    with fake(answer=answers) as started:
-        yield started
-
-
-def ask(node: FakeNode, *words: str) -> Result:
-    return CliRunner().invoke(group, ["-e", node.endpoint, *words], standalone_mode=False)
+from tests.worlds.fakes import FakeNode
+from tests.worlds.told_topologies import Answers, ask
 
 
 def test_a_setting_is_set_read_and_unset(node: FakeNode) -> None:

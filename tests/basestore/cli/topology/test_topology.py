@@ -4,11 +4,10 @@ Covers `cli/topology/topology.py`, and `fitting` of `cli/text.py`.
 """
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from basestore.cli import group, text
 from basestore.cli.topology.topology import in_words
@@ -21,23 +20,8 @@ from basestore.repair.seats import Seats, Stage
 from basestore.results.topology import ClusterTopology, cluster_topology
 from basestore.topology.topology import Topology
 from tests.worlds.fakes import FakeNode, fake
-from tests.worlds.told_topologies import Answers, told
+from tests.worlds.told_topologies import Answers, ask, told
 from tests.worlds.topologies import cluster, found, founded
-
-
-@pytest.fixture
-def answers() -> Answers:
-    return Answers(founded())
-
-
-@pytest.fixture
-def node(answers: Answers) -> Iterator[FakeNode]:
-    with fake(answer=answers) as started:
-        yield started
-
-
-def ask(node: FakeNode, *words: str) -> Result:
-    return CliRunner().invoke(group, ["-e", node.endpoint, *words], standalone_mode=False)
 
 
 def test_it_shows_members_and_who_decides(node: FakeNode, answers: Answers) -> None:
