@@ -17,7 +17,6 @@ from basestore.cluster.feature_level import FeatureLevel
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.peers import Peers
 from basestore.config import NodeConfig
-from basestore.consensus.voters import Voter
 from basestore.instant import Instant
 from basestore.membership.asking import Asking
 from basestore.membership.following import Following
@@ -28,7 +27,6 @@ from basestore.membership.leading import Leading
 from basestore.membership.metadata_group import MetadataGroup
 from basestore.protocol.membership import OF_RAFT
 from basestore.replica.identity import StoreIdentity
-from basestore.topology.topology import Topology
 
 
 class Membership:
@@ -39,7 +37,6 @@ class Membership:
         peers: Peers, seed: bytes, now: Instant,
     ) -> None:  # fmt: skip
         """`seed`: of this opening of the store, never used again."""
-        self._feature_level = feature_level
         self.group = group = MetadataGroup(config.member.number, log, identity, peers, seed, now)
         self.following = Following(group, peers, feature_level, lasting=config.engine != "memory")
         self.leading = Leading(config, group, self.following, peers, identity, seed, now)
@@ -55,20 +52,6 @@ class Membership:
 
     def _hear(self, member: int, outbox: Outbox, message: Any, now: Instant) -> None:
         self.group.hear(member, message, now)
-
-    def known(self) -> tuple[int, Topology | None]:
-        """The cluster's feature level, and the topology in use, if there is one."""
-        return self._feature_level.level, self.group.topology
-
-    @property
-    def founded(self) -> bool:
-        """Whether the metadata group has come to its size once, as this node knows it."""
-        return self.group.topology is not None and self.group.topology.founded
-
-    @property
-    def learners(self) -> frozenset[Voter]:
-        """Stores that this node, as the leader, feeds the log, for they are to be voters."""
-        return self.leading.learners
 
     def tick(self, now: Instant) -> None:
         self.group.tick(now)

@@ -83,7 +83,7 @@ class TopologyRequests:
         group, told, leader = membership.group, membership.following.told, membership.leader
         raft, number = group.raft, leader.number(now)
         voters = sorted(voter.number for voter in raft.voters) if raft is not None else []
-        learners = sorted({voter.number for voter in membership.learners} - set(voters))
+        learners = sorted({voter.number for voter in membership.leading.learners} - set(voters))
         epochs = [peers.number_of[peers.me], group.epoch]
         for member, at in sorted(told.items()):
             epochs += (peers.number_of[member], at.epoch)

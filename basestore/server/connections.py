@@ -76,8 +76,9 @@ class Connections:
         self._locals: dict[Outbox, Callable[[], None]] = {}
         self._slots = Slots(*slots_for(len(self._names)), self.complain)
         self._handshakes = Handshakes(
-            config, self.complain, self._seat, self._slots.stir, self._hindered, node.membership.known
-        )
+            config, self.complain, self._seat, self._slots.stir, self._hindered,
+            lambda: (node.feature_level.level, node.membership.group.topology),
+        )  # fmt: skip
         self._goodbye: Goodbye | None = None
         self._told_s = 0.0
         self._parted = trio.Event()

@@ -210,7 +210,8 @@ class World:
     def found(self) -> None:
         """Let the metadata group come to its size."""
         for _ in range(FOUNDING_TICKS_MAX):
-            if all(node.membership.founded for node in self.running):
+            told = [node.membership.group.topology for node in self.running]
+            if all(each is not None and each.founded for each in told):
                 return
             self.run(TICK_S)
         raise AssertionError("no metadata group was founded")
