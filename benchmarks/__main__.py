@@ -17,6 +17,7 @@ from benchmarks.levels import levels_command
 from benchmarks.overload import overload_command
 from benchmarks.repair import repair_command
 from benchmarks.speculation import speculation_command
+from benchmarks.topology import topology_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,6 +40,7 @@ group.add_command(repair_command)
 group.add_command(idle_command)
 group.add_command(beside_command)
 group.add_command(overload_command)
+group.add_command(topology_command)
 
 if __name__ == "__main__":
     group(prog_name="python -m benchmarks")

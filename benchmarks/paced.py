@@ -111,9 +111,9 @@ class PacedClient:
         rate_per_s: float,
         writes: float,
     ) -> None:
-        self._stores = stores
+        self.stores = stores
         self._keys = keys
-        self._ledger = ledger
+        self.ledger = ledger
         self._rate_per_s = rate_per_s
         self._writes = writes
         self._source = random.Random(len(keys))
@@ -138,7 +138,7 @@ class PacedClient:
                 due += self._source.expovariate(self._rate_per_s)
                 await trio.sleep_until(due)
                 number += 1
-                nursery.start_soon(self._ask, self._stores[number % len(self._stores)], samples)
+                nursery.start_soon(self._ask, self.stores[number % len(self.stores)], samples)
 
     async def _ask(self, store: Store, samples: Samples) -> None:
         key = self._source.choice(self._keys)
@@ -146,9 +146,9 @@ class PacedClient:
         began = perf_counter_ns()
         try:
             if writes:
-                await self._ledger.write(store, key, self._source.choice(self._values))
+                await self.ledger.write(store, key, self._source.choice(self._values))
             else:
-                await self._ledger.read(store, key)
+                await self.ledger.read(store, key)
         except BasestoreError as error:
             samples.errors[f"{type(error).__name__}: {error}"] += 1
             return
