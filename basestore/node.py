@@ -162,7 +162,7 @@ class Node:
             self.config, dict(labels), self.identity, self.peers, self.replica, self.group_commit,
             self.operations, self.exchanges, self.certificates, self.recovery, hints, self.debts,
             self.metrics, self.losses, self.context.stamper, self.disk_space, self.feature_level,
-            self.clipping, intake, now, now,
+            self.clipping, intake, now, now, self.membership,
         )  # fmt: skip
         self.context.load.door, self.context.load.retry_ms = intake.door, lambda: intake.windows.retry_ms
         self.rest = Rest(self.operations, self.group_commit, self.scheduler, delivery, late, intake)

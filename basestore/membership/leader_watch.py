@@ -51,6 +51,11 @@ class LeaderWatch:
         number = self.number(now)
         return self._peers.index_of.get(number) if number is not None else None
 
+    def term(self, now: Instant) -> int:
+        """The latest that this node has heard of, with a leader or, as a voter, without."""
+        raft, heard = self._group.raft, self._latest(now)
+        return max(raft.term if raft is not None else 0, heard.term if heard is not None else 0)
+
     def heard_ms(self, now: Instant) -> int:
         """How long ago a leader was heard of; -1: never, since this node was started."""
         heard = self._latest(now)

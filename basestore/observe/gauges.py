@@ -13,6 +13,7 @@ from basestore.cluster.peers import Peers
 from basestore.handoff.hints import Hints
 from basestore.instant import Instant
 from basestore.intake.figures import Figures
+from basestore.observe.group_watch import GroupState
 from basestore.observe.status import state
 from basestore.repair.version import COUNTER_BITS
 from basestore.replica.disk_space import DiskSpace
@@ -121,6 +122,7 @@ class Gauges(NamedTuple):
     deferred_hints   hints of deferred writes, which wait to be delivered; `deferred_bytes`: what they take,
                      of `deferred_bytes_max`
     intake           how what clients ask fares at the door
+    group            how the metadata group stands
     """
 
     state: str
@@ -142,6 +144,7 @@ class Gauges(NamedTuple):
     deferred_bytes: int
     deferred_bytes_max: int
     intake: Figures
+    group: GroupState
 
     @classmethod
     def of(
@@ -157,6 +160,7 @@ class Gauges(NamedTuple):
         lossy: int,
         hints: Hints,
         intake: Figures,
+        group: GroupState,
     ) -> Self:
         """Read off these rooms; what are gauges already have their own."""
         return cls(
@@ -164,7 +168,7 @@ class Gauges(NamedTuple):
             operations.count, operations.bytes, group_commit.sequence - group_commit.durable_sequence,
             group_commit.unsynced_bytes, group_commit.full, group_commit.stuck_s, exchanges.count, lag, peers,
             disk, lossy, hints.deferred_count, hints.deferred_bytes, hints.deferred_bytes_max,
-            intake,
+            intake, group,
         )  # fmt: skip
 
     def facts(self) -> dict[str, str]:

@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from basestore.metrics import BOUNDS_S, COUNTERS, DEGRADED, EXCHANGES, REPAIRS, Histogram, Metrics
 from basestore.observe.gauges import Gauges, PeerGauges
+from basestore.observe.group_watch import ROLES
 from basestore.protocol.envelopes import CLASSES
 
 MEDIA = "text/plain; version=0.0.4; charset=utf-8"
@@ -58,6 +59,7 @@ class Exposition(Collector):
         yield from self._state()
         yield from self._door()
         yield from self._peers()
+        yield from self._group()
         yield from ProcessCollector(registry=None).collect()
 
     def _requests(self) -> Iterator[Metric]:
@@ -210,6 +212,52 @@ class Exposition(Collector):
             "debt_partitions", "Partitions of which it may lack writes that no hint here is kept of.",
             ((p, p.debt) for p in peers),
         )  # fmt: skip
+
+    def _group(self) -> Iterator[Metric]:
+        """The metadata group. What is not known has no sample."""
+        now = self._gauges.group
+        role = GaugeMetricFamily(
+            "basestore_metadata_role", "1 for the part the node has in the metadata group.", labels=["role"]
+        )
+        for each in ROLES:
+            role.add_metric([each], each == now.role)
+        yield role
+        text = "1 for the member that leads the metadata group, as this node hears it."
+        leader = GaugeMetricFamily("basestore_metadata_leader", text, labels=["member"])
+        for name in now.epochs:
+            leader.add_metric([name], name == now.leader)
+        yield leader
+        epoch = GaugeMetricFamily("basestore_metadata_epoch", "Epoch in use, by member.", labels=["member"])
+        behind, since, silent = (
+            GaugeMetricFamily(f"basestore_metadata_{name}", text, labels=["member"])
+            for name, text in (
+                ("behind_entries", "Decided entries that a member does not use yet."),
+                ("behind_since_timestamp_seconds", "Since when it is behind."),
+                ("silent_since_timestamp_seconds", "When this leader heard a voter last that is silent."),
+            )
+        )
+        for name, used in now.epochs.items():
+            if used is not None:
+                epoch.add_metric([name], used)
+                if name not in now.behind:
+                    behind.add_metric([name], 0)
+        for name, late in now.behind.items():
+            behind.add_metric([name], late.entries)
+            since.add_metric([name], late.since_ms / 1e3)
+        for name, heard_ms in now.silent.items():
+            silent.add_metric([name], heard_ms / 1e3)
+        yield from (epoch, behind, since, silent)
+        for name, text, value in (
+            ("term", "The latest term of the metadata group that this node has heard of.", now.term),
+            ("decided_epoch", "The latest epoch that is known to be decided.", now.decided),
+            ("has_leader", "Whether a leader is known: without one changes are refused.", bool(now.leader)),
+        ):
+            if now.role != "none":
+                yield GaugeMetricFamily(f"basestore_metadata_{name}", text, value)
+        if now.role != "none" and now.no_leader_since_ms is not None:
+            text = "When a leader was heard of last, or the node was started; none is known."
+            since_s = now.no_leader_since_ms / 1e3
+            yield GaugeMetricFamily("basestore_metadata_no_leader_since_timestamp_seconds", text, since_s)
 
 
 def _seconds(ms: int | None) -> float | None:

@@ -8,7 +8,7 @@ Lags are told as of the last tick: whoever asks for them brings no clock. Change
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from basestore.anti_entropy.certificates import Certificates
 from basestore.anti_entropy.exchanges import Exchanges
@@ -23,9 +23,11 @@ from basestore.handoff.hints import Hints
 from basestore.instant import Instant
 from basestore.intake.clipping import Clipping
 from basestore.intake.intake import Intake
+from basestore.membership.membership import Membership
 from basestore.metrics import Metrics
 from basestore.observe import status
 from basestore.observe.gauges import Gauges, Lag, PeerGauges
+from basestore.observe.group_watch import GroupWatch
 from basestore.replica.disk_space import DiskSpace
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity
@@ -58,6 +60,11 @@ class Report:
     intake: Intake
     opened: Instant
     ticked: Instant
+    membership: Membership
+    group: GroupWatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.group = GroupWatch(self.membership, self.peers, self.opened)
 
     def gauges(self) -> Gauges:
         """How the node stands now; the stable stamps as when it last ticked."""
@@ -65,6 +72,7 @@ class Report:
             self.identity, self.replica, self.group_commit, self.operations, self.exchanges, self._lag(),
             PeerGauges.of(self.peers, self.hints), self.disk_space,
             len({row.partition for row in self.losses.all_open}), self.hints, self.intake.figures(),
+            self.group.state(self.ticked),
         )  # fmt: skip
 
     def facts(self) -> dict[str, str]:
@@ -77,7 +85,8 @@ class Report:
         lag, disk = self._lag().facts(), self.disk_space.facts()
         level = {"feature level": str(self.feature_level.level or "")}
         hot, door = self.clipping.facts(self.ticked), self.intake.figures().facts()
-        return known | door | lag | disk | level | hot | dict(self.labels)
+        group = self.group.state(self.ticked).facts()
+        return known | door | lag | disk | level | hot | group | dict(self.labels)
 
     def counters(self, now: Instant) -> dict[str, str]:
         """The facts, and what was counted since this opening of the store, up to now."""

@@ -11,6 +11,7 @@ from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import ADMIN, CLASSES
 from basestore.protocol.operator import NodeStatus, UpgradeFinished
 from basestore.results.answers import SENSELESS, encode_text, error_of, senseless
+from basestore.results.metadata import PREFIX, Metadata
 
 # Facts that are numbers, and lists of names; all others are text.
 _NUMBERS = (
@@ -22,7 +23,7 @@ _LISTS = ("alive", "stalled by")
 _HOT_KEY = "hot key "
 _LIMIT = "limit "
 _MOST_SHED = "most shed "
-_TOLD_APART = (_HOT_KEY, _LIMIT, _MOST_SHED)  # they have places of their own
+_TOLD_APART = (_HOT_KEY, _LIMIT, _MOST_SHED, PREFIX)  # they have places of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +217,14 @@ class NodeState:
         told = [text.split(" ", 1) for name, text in self.facts.items() if name.startswith(_MOST_SHED)]
         return [Refused(tenant, int(count)) for count, tenant in told]
 
+    @property
+    def metadata(self) -> Metadata | None:
+        """How it sees the metadata group; None: it does not say so, for it is down, or older."""
+        return Metadata.of(self.facts)
+
     def as_json(self) -> dict[str, Any]:
         """As `basestore status -o json` prints it."""
+        metadata = self.metadata
         return {
             "node": self.node,
             "endpoint": self.endpoint,
@@ -229,6 +236,7 @@ class NodeState:
             "hot_keys": [hot.as_json() for hot in self.hot_keys],
             "limits": [asdict(limit) for limit in self.limits],
             "most_shed": [asdict(refused) for refused in self.most_shed],
+            "metadata": None if metadata is None else metadata.as_json(),
             **_typed(self.facts),
         }
 
@@ -271,7 +279,12 @@ def node_state(answer: Message) -> NodeState:
         state = NodeState(
             facts.pop("node"), facts.pop("endpoint", ""), facts.pop("state"), pid, records, hints, facts
         )
-        _ = state.hot_keys, state.limits, state.most_shed  # of whose form nothing is known yet
+        _ = (
+            state.hot_keys,
+            state.limits,
+            state.most_shed,
+            state.metadata,
+        )  # of whose form nothing is known yet
         return state
     except SENSELESS as error:
         raise senseless(answer) from error

@@ -337,5 +337,7 @@ class Service:
             self._tell_disk()
         if node.intake.brownout.level != self._brownout:
             self._tell_brownout()
+        for line in node.report.group.look(now):
+            log.log(logging.WARNING if line.warns else logging.INFO, "%s: %s", node.name, line.text)
         self._poller.partial = False
         self.connections.tick()

@@ -15,6 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from basestore.cli import text
+from basestore.cli.cluster.metadata import notes as of_group
+from basestore.cli.cluster.metadata import summary
 from basestore.metrics import DEGRADED, FAILURES, LEVELS, OPERATIONS, REPAIRS, Histogram, Metrics
 from basestore.results.nodes import NodeState, Pressure
 
@@ -110,6 +112,7 @@ class View:
         """As `basestore top -o json` prints it; null where nothing is known."""
         state = self.state
         down = state.state == "down"
+        metadata = state.metadata
         return {
             "node": state.node,
             "endpoint": state.endpoint,
@@ -122,6 +125,7 @@ class View:
             "debt_for": None if down else _nonzero(state.debt),
             "stable_lag_s": None if state.stable_lag_ms is None else state.stable_lag_ms / 1e3,
             "stalled_by": state.stalled_by,
+            "metadata": None if metadata is None else metadata.as_json(),
             "requests_per_s": {name: _rounded(self.rate(self.requests(name))) for name in OPERATIONS},
             "latency_ms": {name: _quantiles(self.durations(name)) for name in OPERATIONS},
             "failed_per_s": _rounded(self.rate(self.failures)),
@@ -195,12 +199,15 @@ def board(views: Sequence[View], title: str, columns: int) -> RenderableType:
     wide = columns >= COLUMNS_MIN
     up = sum(view.up for view in views)
     head = Text.assemble(("basestore top", "bold"), f"  {up} of {len(views)} nodes up  {title}  times in ms")
-    notes = [note for view in views if (note := _note(view)) is not None]
+    states = [view.state for view in views]
+    notes = [note for view in views if (note := _note(view, states)) is not None]
+    group = summary(states)
     parts: list[RenderableType] = [
         head,
         Text(),
         _members(views, wide),
         *notes,
+        *([Text(group)] if group else []),
         Text(),
         _requests(views, wide),
         Text(),
@@ -265,11 +272,11 @@ def _proven(view: View) -> Text:
     return Text(f"{lag_ms / 1e3:,.0f}s ago{stalled}", "yellow" if stalled else "")
 
 
-def _note(view: View) -> Text | None:
-    """Why a node does not count, or what it may have lost."""
-    reason, loss = view.state.facts.get("reason", ""), view.state.loss
-    if loss is not None:
-        reason = "; ".join(filter(None, (reason, text.loss(*loss))))
+def _note(view: View, states: Sequence[NodeState]) -> Text | None:
+    """Why a node does not count, what it may have lost, or what keeps it from the metadata group."""
+    loss = [] if view.state.loss is None else [text.loss(*view.state.loss)]
+    told = [view.state.facts.get("reason", ""), *loss, *of_group(view.state, states)]
+    reason = "; ".join(filter(None, told))
     if not reason:
         return None
     return Text(f"{view.state.node} at {view.state.endpoint}: {reason}", "dim")

@@ -5,6 +5,7 @@ a node did not say, and nothing is changed.
 """
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -48,6 +49,11 @@ def status_command(target: Target, check: bool) -> int:
 
     A node that limits buckets or keys says how, for each has limits of its own, and how many requests were
     over them; in JSON as limits. Its shed figures do not count these.
+
+    The last line is of the metadata group, which decides what the cluster is: who leads it in which term, the
+    latest epoch and who uses it, and who votes. A node that is behind says by how many entries and since
+    when. Without a leader data are served, and changes are refused. In JSON as metadata, as each node sees
+    it; null where a node says nothing of it.
     """
     with open_store(target) as store:
         states = store.status()
@@ -57,7 +63,11 @@ def status_command(target: Target, check: bool) -> int:
     if target.json:
         click.echo(json.dumps([state.as_json() for state in states], indent=2))
     else:
-        click.echo(text.table(_HEADER, [row(state) for state in states]))
+        from basestore.cli.cluster.metadata import notes, summary
+
+        click.echo(text.table(_HEADER, [row(state, notes(state, states)) for state in states]))
+        if group := summary(states):
+            click.echo(group)
         if any(map(_upgrade, states)):
             target.remark("Once all nodes run the new release, for good: basestore upgrade finish")
     if all(state.state == "down" for state in states):
@@ -128,11 +138,11 @@ def _limits(limits: "list[Limit]") -> list[str]:
     return notes
 
 
-def row(state: "NodeState") -> tuple[object, ...]:
-    """A line of the table."""
+def row(state: "NodeState", of_group: Sequence[str] = ()) -> tuple[object, ...]:
+    """A line of the table. `of_group`: what is to be noted of its part in the metadata group."""
     records = "-" if state.records is None else state.records
     hints = "-" if state.state == "down" else sum(state.hints.values())
-    notes = [state.facts.get("reason", ""), _upgrade(state), held_back(state)]
+    notes = [state.facts.get("reason", ""), *of_group, _upgrade(state), held_back(state)]
     if recovered := state.facts.get("recovered"):
         notes.append(f"{recovered} partitions recovered")
     if disk := state.facts.get("disk"):
