@@ -46,7 +46,7 @@ def setting(world: World, at: int, value: str) -> int:
 
 
 def test_each_node_tells_its_part_and_who_leads() -> None:
-    world = World(4)
+    world = World(4, logged=True)
     world.run(1.0)
     epoch = world.node(0).membership.group.epoch
     views = [told(world, at) for at in range(4)]
@@ -59,7 +59,7 @@ def test_each_node_tells_its_part_and_who_leads() -> None:
 
 
 def test_a_store_that_is_fed_the_log_is_a_learner() -> None:
-    world = World(3)
+    world = World(3, logged=True)
     world.lose = lambda sent: sent.source == 2 and type(sent.message).__name__ == "Appended"
     world.wipe(2)
     world.start(2)
@@ -71,7 +71,7 @@ def test_a_store_that_is_fed_the_log_is_a_learner() -> None:
 
 
 def test_a_node_alone_is_its_own_leader_and_lacks_nobody() -> None:
-    world = World(1)
+    world = World(1, logged=True)
     view = told(world, 0)
     assert (view.role, view.leader, view.voters, view.silent) == ("leader", "n1", ("n1",), {})
     assert samples(world, 0, "has_leader") == {"": 1.0}
@@ -94,7 +94,7 @@ def test_without_a_group_is_said_why_and_no_epoch_is_made_up() -> None:
 
 
 def test_a_group_that_not_all_members_have_agreed_to_yet_is_waited_for() -> None:
-    world = World(2, born=False)
+    world = World(2, born=False, logged=True)
     world.start(0)
     world.run(1.0)
     assert told(world, 0).role == "none"
@@ -102,7 +102,7 @@ def test_a_group_that_not_all_members_have_agreed_to_yet_is_waited_for() -> None
 
 
 def test_no_leader_is_told_with_since_when() -> None:
-    world = World(3)
+    world = World(3, logged=True)
     world.run(1.0)
     heard_ms = world.now(0).wall_ms
     world.stop(1)
@@ -122,7 +122,7 @@ def test_no_leader_is_told_with_since_when() -> None:
 
 
 def test_who_is_behind_is_told_by_how_much_and_since_when() -> None:
-    world = World(4)
+    world = World(4, logged=True)
     first = setting(world, 0, "red")
     world.lose = lambda sent: sent.target == 3 and isinstance(sent.message, At | Base)
     setting(world, 0, "green")
@@ -151,7 +151,7 @@ def test_who_is_behind_is_told_by_how_much_and_since_when() -> None:
 
 
 def test_a_node_that_has_heard_of_more_than_it_uses_says_so_itself() -> None:
-    world = World(2)
+    world = World(2, logged=True)
     world.run(1.0)
     world.freeze(1)
     epoch = setting(world, 0, "red")
@@ -162,7 +162,7 @@ def test_a_node_that_has_heard_of_more_than_it_uses_says_so_itself() -> None:
 
 
 def test_the_leader_tells_of_a_voter_that_it_does_not_hear() -> None:
-    world = World(3)
+    world = World(3, logged=True)
     world.run(1.0)
     heard_ms = world.now(0).wall_ms
     world.stop(2)
@@ -183,7 +183,7 @@ def test_the_leader_tells_of_a_voter_that_it_does_not_hear() -> None:
 
 
 def test_founding_and_the_first_leader_are_written_once() -> None:
-    world = World(3, born=False)
+    world = World(3, born=False, logged=True)
     for index in range(3):
         world.start(index)
     written: dict[int, list[Line]] = {0: [], 2: []}
@@ -204,7 +204,7 @@ def test_founding_and_the_first_leader_are_written_once() -> None:
 
 
 def test_each_change_of_leader_is_written_and_that_none_is_known_is_a_warning() -> None:
-    world = World(3)
+    world = World(3, logged=True)
     world.run(1.0)
     for at in (1, 2):
         lines(world, at)
@@ -228,7 +228,7 @@ def test_each_change_of_leader_is_written_and_that_none_is_known_is_a_warning() 
 
 
 def test_a_node_that_is_started_while_nobody_leads_warns_after_a_while() -> None:
-    world = World(3)
+    world = World(3, logged=True)
     for index in range(3):
         world.stop(index)
     world.start(0)
@@ -243,7 +243,7 @@ def test_a_node_that_is_started_while_nobody_leads_warns_after_a_while() -> None
 
 
 def test_what_users_have_changed_is_written_in_words() -> None:
-    world = World(3)
+    world = World(3, logged=True)
     world.run(1.0)
     lines(world, 2)
     carts = change(world, 1, CreateBucket("carts", "last-write-wins", [0, 0, 0, 0])).epoch
@@ -263,7 +263,7 @@ def test_what_users_have_changed_is_written_in_words() -> None:
 
 
 def test_many_changes_at_once_are_few_lines_a_look_and_then_a_number() -> None:
-    world = World(1)
+    world = World(1, logged=True)
     world.run(1.0)
     lines(world, 0)
     first = setting(world, 0, "v0")
@@ -287,7 +287,7 @@ def test_many_changes_at_once_are_few_lines_a_look_and_then_a_number() -> None:
 
 
 def test_a_voter_that_is_lost_and_comes_back_is_one_line_each() -> None:
-    world = World(3)
+    world = World(3, logged=True)
     world.run(1.0)
     lines(world, 0)
     world.stop(2)

@@ -36,7 +36,7 @@ def shown(states: Sequence[NodeState], monkeypatch: pytest.MonkeyPatch, *words: 
 
 
 def test_a_cluster_is_shown_below_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(4)
+    world = World(4, logged=True)
     world.run(1.0)
     states = [world.state(at) for at in range(4)]
     epoch = world.node(0).membership.group.epoch
