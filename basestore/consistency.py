@@ -250,8 +250,6 @@ class JointQuorum(Quorum):
         while rest and (len(chosen) < more if more else not self.met(known)):
             wanted = [half for half, required in self._halves if len(half & known) < required]
             best = max(rest, key=lambda each: sum(each in half for half in wanted))  # of equals the first
-            if not more and not any(best in half for half in wanted):
-                break
             chosen.append(best)
             rest.remove(best)
             known.add(best)

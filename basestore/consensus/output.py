@@ -85,15 +85,21 @@ class Pending:
         self._snapshot = snapshot
         self.given = max(self.given, snapshot.last)
 
+    @property
+    def _idle(self) -> bool:
+        """Whether there is nothing to store or to send but what the log has got."""
+        stores = self.voted or self._cut or self._snapshot is not None
+        return not (stores or self.messages or self.promises or self.answers)
+
     def take(self, term: int, vote: Voter | None, log: Log) -> Output | None:
+        if log.last == self.given and self._idle:  # as with most steps of its host, and soon said
+            return None
         first = self.given + 1
         entries = [log.entry(index) for index in range(first, log.last + 1)]
         output = Output(
             self.voted, self._cut, first, entries, self._snapshot, self.messages, self.promises,
             self.answers, Mark(self._number + 1, term, vote, log.last),
         )  # fmt: skip
-        if not (output.stores or output.messages or output.promises or output.reads):
-            return None
         self._number += 1
         self.given = log.last
         self.voted, self._cut, self._snapshot = False, 0, None

@@ -1,6 +1,8 @@
 """Levels, and the tally against a twin that counts from the beginning each time; and the same while replicas
 are being changed."""
 
+from itertools import combinations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,9 +106,21 @@ def test_hints_count_for_any_only(replicas: int, level: Level) -> None:
 
 APART, OVERLAPPING = ((0, 1, 2), (3, 4, 5)), ((0, 1, 2), (0, 3, 4))
 ANY, ONE, QUORUM, ALL = Level
-members_of_a_cluster = st.lists(st.integers(0, 7), min_size=1, max_size=5, unique=True).map(tuple)
-seats = st.tuples(members_of_a_cluster, members_of_a_cluster)
-some = st.sets(st.integers(0, 7))
+Both = tuple[tuple[int, ...], tuple[int, ...]]
+SHAPES: list[Both] = [
+    (tuple(range(old)), tuple(range(old - shared, old - shared + new)))
+    for old in range(1, 4)
+    for new in range(1, 4)
+    for shared in range(min(old, new) + 1)
+]
+each_shape = pytest.mark.parametrize("both", SHAPES, ids=str)
+each_level = pytest.mark.parametrize("level", Level)
+
+
+def some(both: Both) -> list[set[int]]:
+    """All sets of those who hold it, before or after."""
+    members = sorted({*both[0], *both[1]})
+    return [set(each) for count in range(len(members) + 1) for each in combinations(members, count)]
 
 
 def suffice(level: Level, old: tuple[int, ...], new: tuple[int, ...], members: set[int]) -> bool:
@@ -148,42 +162,45 @@ def test_whose_word_suffices_for_which_levels(
     assert {level for level in Level if quorums(old, new)[level].met(members)} == levels
 
 
-@given(both=seats, members=some, less=some, level=st.sampled_from(Level))
-def test_a_joint_quorum_is_what_its_dumb_twin_says(
-    both: tuple[tuple[int, ...], tuple[int, ...]], members: set[int], less: set[int], level: Level
-) -> None:
+@each_shape
+@each_level
+def test_a_joint_quorum_is_what_its_dumb_twin_says(both: Both, level: Level) -> None:
     quorum = JointQuorum(*both, level)
-    met = suffice(level, *both, members)
-    assert quorum.met(members) == met
-    assert quorum.met(members, less) == suffice(level, *both, members - less)
-    required, counted = quorum.told(members)
-    assert (counted >= required) == met
-    assert 1 <= required <= quorum.required
     assert set(quorum.replicas) == {*both[0], *both[1]}
     assert len(quorum.replicas) == len(set(quorum.replicas))
     assert quorum.lasting == both[1]
+    for members in some(both):
+        met = suffice(level, *both, members)
+        assert quorum.met(members) == met
+        assert all(quorum.met(members, {less}) == suffice(level, *both, members - {less}) for less in members)
+        required, counted = quorum.told(members)
+        assert (counted >= required) == met
+        assert 1 <= required <= quorum.required
 
 
-@given(same=members_of_a_cluster, members=some, level=st.sampled_from(Level))
-def test_where_nothing_changes_two_quorums_are_one(
-    same: tuple[int, ...], members: set[int], level: Level
-) -> None:
-    plain = quorums(same, same)[level]
+@each_level
+@pytest.mark.parametrize("count", range(1, 6))
+def test_where_nothing_changes_two_quorums_are_one(count: int, level: Level) -> None:
+    same = tuple(range(count))
+    plain, joint = quorums(same, same)[level], JointQuorum(same, same, level)
     assert type(plain) is Quorum
-    held = members & set(same)
-    joint = JointQuorum(same, same, level)
-    assert plain.met(held) == joint.met(held)
-    assert plain.told(held) == joint.told(held)
     assert plain.lasting == joint.lasting == same
-    fresh = [each for each in same if each not in held]
-    assert plain.choose(fresh, held) == joint.choose(fresh, held)
-    assert plain.order(fresh, held, (), 0) == joint.order(fresh, held, (), 0)
+    for members in some((same, same)):
+        assert plain.met(members) == joint.met(members)
+        assert plain.told(members) == joint.told(members)
+        fresh = [each for each in same if each not in members]
+        assert plain.choose(fresh, members) == joint.choose(fresh, members)
+        assert plain.order(fresh, members, (), 0) == joint.order(fresh, members, (), 0)
+        for missing in members:
+            (order, count), (as_order, as_count) = (
+                each.order(fresh, members, [missing], 0) for each in (plain, joint)
+            )
+            assert (order, min(count, len(order))) == (as_order, as_count)
 
 
-@given(both=seats, level=st.sampled_from(Level), less=some)
-def test_nobody_never_suffices(
-    both: tuple[tuple[int, ...], tuple[int, ...]], level: Level, less: set[int]
-) -> None:
+@each_shape
+@each_level
+def test_nobody_never_suffices(both: Both, level: Level) -> None:
     for quorum in (JointQuorum(*both, level), Quorum(both[0], level)):
         assert not quorum.met(())
         assert not quorum.met(quorum.replicas, quorum.replicas)
@@ -192,39 +209,36 @@ def test_nobody_never_suffices(
         assert quorum.tally().required >= 1
 
 
-@given(both=seats, level=st.sampled_from(Level), awaited=some, alive=some)
-def test_those_who_are_asked_are_as_few_as_suffice(
-    both: tuple[tuple[int, ...], tuple[int, ...]], level: Level, awaited: set[int], alive: set[int]
-) -> None:
+@each_shape
+@each_level
+def test_those_who_are_asked_are_as_few_as_suffice(both: Both, level: Level) -> None:
     quorum = JointQuorum(*both, level)
-    awaited &= set(quorum.replicas)
-    fresh = [each for each in quorum.replicas if each in alive and each not in awaited]
-    chosen = quorum.choose(fresh, awaited)
-    assert len(chosen) == len(set(chosen))
-    assert set(chosen) <= set(fresh)
-    if suffice(level, *both, {*fresh, *awaited}):
+    for awaited in some(both):
+        fresh = [each for each in quorum.replicas if each not in awaited]
+        chosen = quorum.choose(fresh, awaited)
         assert quorum.met({*chosen, *awaited})
-        assert not any(quorum.met({*chosen, *awaited} - {each}) for each in chosen[-1:])
-    if quorum.met(awaited):
-        assert chosen == []
-    order, count = quorum.order(fresh, awaited, (), 0)
-    assert (order[:count], sorted(order)) == (chosen, sorted(fresh))
+        assert not any(quorum.met({*awaited, *chosen} - {each}) for each in chosen)
+        order, count = quorum.order(fresh, awaited, (), 0)
+        assert (order[:count], sorted(order)) == (chosen, sorted(fresh))
 
 
-@given(both=seats, level=st.sampled_from(Level), awaited=some, more=st.integers(1, 9))
-def test_more_are_asked_where_they_are_lacking(
-    both: tuple[tuple[int, ...], tuple[int, ...]], level: Level, awaited: set[int], more: int
-) -> None:
+@each_shape
+@each_level
+def test_more_are_asked_where_they_are_lacking(both: Both, level: Level) -> None:
     quorum = JointQuorum(*both, level)
-    awaited &= set(quorum.replicas)
-    fresh = [each for each in quorum.replicas if each not in awaited]
-    chosen = quorum.choose(fresh, awaited, more)
-    assert len(chosen) == len(set(chosen)) == min(more, len(fresh))
-    if chosen and not quorum.met(awaited):
-        lacking = sum(max(0, lacks) for lacks, _ in quorum.lacking(awaited))
-        assert sum(max(0, lacks) for lacks, _ in quorum.lacking({*awaited, chosen[0]})) < lacking
-    order, count = quorum.order(fresh, awaited, (), more)
-    assert (order[: len(chosen)], count) == (chosen, more)
+    for awaited in some(both):
+        fresh = [each for each in quorum.replicas if each not in awaited]
+        for more in (1, 2, 9):
+            chosen = quorum.choose(fresh, awaited, more)
+            assert len(chosen) == len(set(chosen)) == min(more, len(fresh))
+            if chosen and not quorum.met(awaited):
+                assert lacking(quorum, {*awaited, chosen[0]}) < lacking(quorum, awaited)
+            order, count = quorum.order(fresh, awaited, (), more)
+            assert (order[: len(chosen)], count) == (chosen, more)
+
+
+def lacking(quorum: JointQuorum, members: set[int]) -> int:
+    return sum(max(0, lacks) for lacks, _ in quorum.lacking(members))
 
 
 def test_who_will_not_answer_is_made_up_for_in_the_same_set() -> None:
@@ -234,16 +248,17 @@ def test_who_will_not_answer_is_made_up_for_in_the_same_set() -> None:
     assert quorum.order([2, 5], [0, 1, 3, 4], [3], 1) == ([5, 2], 1)
 
 
-@given(both=seats, members=some, member=st.integers(0, 7))
-def test_levels_are_met_once_each_by_the_member_that_completes_them(
-    both: tuple[tuple[int, ...], tuple[int, ...]], members: set[int], member: int
-) -> None:
-    expected = tuple(
-        level
-        for level in Level
-        if suffice(level, *both, {*members, member}) and not suffice(level, *both, members)
-    )
-    assert JointQuorum(*both, Level.ONE).met_with(members, member) == expected
+@each_shape
+def test_levels_are_met_once_each_by_the_member_that_completes_them(both: Both) -> None:
+    quorum = JointQuorum(*both, Level.ONE)
+    for members in some(both):
+        for member in quorum.replicas:
+            expected = tuple(
+                level
+                for level in Level
+                if suffice(level, *both, {*members, member}) and not suffice(level, *both, members)
+            )
+            assert quorum.met_with(members, member) == expected
 
 
 class JointTwin:
@@ -276,13 +291,10 @@ class JointTwin:
         return Verdict.FAILED
 
 
-@given(
-    both=seats,
-    level=st.sampled_from(Level),
-    words=st.lists(st.tuples(st.integers(0, 9), outcomes), max_size=25),
-)
+@each_shape
+@given(level=st.sampled_from(Level), words=st.lists(st.tuples(st.integers(0, 9), outcomes), max_size=25))
 def test_a_tally_of_two_quorums_is_what_its_dumb_twin_says(
-    both: tuple[tuple[int, ...], tuple[int, ...]], level: Level, words: list[tuple[int, ReplicaState]]
+    both: Both, level: Level, words: list[tuple[int, ReplicaState]]
 ) -> None:
     quorum = JointQuorum(*both, level)
     tally, twin = quorum.tally(), JointTwin(*both, level)

@@ -5,17 +5,24 @@ The steps in which nodes begin to use other seats are made by hand (`World.adopt
 decides them: one by one or all at once.
 """
 
+from collections.abc import Callable
+
 import pytest
 
-from basestore.consistency import Level
-from basestore.errors import Unavailable
+from basestore.consistency import Level, Outcome
+from basestore.errors import ReplicaFailure, Unavailable
 from basestore.protocol.replication import Apply, Read
 from tests.worlds.seats import NEW, OLD, enter, fill, hear_all, joint, moving, silence
-from tests.worlds.world import World
+from tests.worlds.world import Call, World
 
 
 def asked(world: World, kind: type) -> set[int]:
     return {sent.target for sent in world.sent(kind)}
+
+
+def keys(call: Call) -> list[bytes]:
+    items, _ = call.page()
+    return [item.key for item in items]
 
 
 class TestStages:
@@ -93,19 +100,6 @@ class TestStages:
         world.settle()
         assert [read.read().value for read in reads] == values
 
-    def test_a_scan_reads_both_sets(self) -> None:
-        world = moving()
-        world.put(0, "k", "v")
-        enter(world, "joint")
-        call = world.scan(0)
-        world.run(0.3)
-        items, _ = call.page()
-        assert [item.key for item in items] == [b"k"] or len(items) == 1
-        world.lose = lambda sent: sent.target in (3, 4)
-        call = world.scan(0)
-        world.run(0.3)
-        assert not call.done
-
     def test_too_few_alive_in_one_of_the_sets_is_said(self) -> None:
         world = moving()
         enter(world, "joint")
@@ -119,28 +113,170 @@ class TestStages:
         assert (caught.value.required, caught.value.alive) == (2, 1)
 
 
-class TestHints:
-    def test_none_is_kept_for_one_that_leaves(self) -> None:
+class TestScans:
+    @pytest.mark.parametrize("silent", [(1, 2), (3, 4)])
+    def test_it_needs_both_quorums(self, silent: tuple[int, ...]) -> None:
+        world = moving()
+        world.put(0, "k", "v", Level.ALL)
+        enter(world, "joint")
+        silence(world, *silent)
+        call = world.scan(0)
+        world.settle()
+        assert not call.done
+        hear_all(world)
+        world.run(0.5)
+        assert keys(call) == [b"k"]
+
+    def test_what_only_those_hold_who_leave_is_on_the_page_once_those_who_stay_have_it(self) -> None:
         world = moving()
         enter(world, "joint")
-        world.crash(2)
-        world.crash(4)
-        world.run(0.2)
-        world.put(0, "k", "v")
-        hints = world.node(0).hints
-        assert (hints.count(2), hints.count(4)) == (0, 1)
+        version = world.stamp()
+        for index in (1, 2):
+            world.plant(index, "k", "v", version)
+        call = world.scan(0)
+        world.settle()
+        assert keys(call) == [b"k"]
+        assert sum(world.values("k")[each] == b"v" for each in NEW) >= 2
 
-    def test_one_that_leaves_is_never_named_as_having_it(self) -> None:
+    def test_what_one_of_each_quorum_lacks_is_not_taken_for_confirmed(self) -> None:
+        old, new = (0, 1, 2), (2, 3, 4)
+        world = moving(old)
+        enter(world, "joint", old, new)
+        version = world.stamp()
+        for index in (0, 1):
+            world.plant(index, "k", "v", version)
+        world.lose = lambda sent: isinstance(sent.message, Apply)
+        call = world.scan(0)
+        world.run(0.5)
+        assert not call.done  # nobody of T could be brought up to it
+
+    def test_at_one_those_who_stay_are_asked(self) -> None:
+        world = moving((0, 1))
+        enter(world, "joint", (0, 1), (2, 3))
+        world.plant(2, "k", "v", world.stamp())
+        silence(world, 0, 1, 3)
+        call = world.scan(2, level=Level.ONE)
+        world.settle()
+        assert keys(call) == [b"k"]
+        silence(world, 2, 3)
+        call = world.scan(0, level=Level.ONE)
+        world.run(0.5)
+        assert not call.done
+
+    @pytest.mark.parametrize("stage", ["joint", "still"])
+    def test_one_under_way_begins_anew(self, stage: str) -> None:
         world = moving()
-        enter(world, "joint", (0, 1, 2), (1, 2, 3))
+        world.put(0, "k", "v", Level.ALL)
+        silence(world, 1, 2)
+        call = world.scan(0)
+        world.settle()
+        assert not call.done
+        hear_all(world)
+        for index in NEW[1:]:
+            world.plant(index, "k", "v", world.stored(0, "k").version)  # type: ignore[union-attr]
+        enter(world, stage)
+        world.settle()
+        assert keys(call) == [b"k"]
+
+    def test_what_was_heard_before_counts_for_nothing(self) -> None:
+        world = moving()
+        for index in (1, 2):
+            world.hold(index, 0)
+        call = world.scan(0)
+        world.settle()
+        silence(world, 1, 2, 3, 4)
+        world.adopt({0: fill(101, OLD, NEW)}, 101)
+        world.adopt({0: joint(102, OLD, NEW)}, 102)
+        for index in (1, 2):
+            world.release(index, 0)
+        world.run(0.5)
+        assert not call.done
+
+
+class TestNobodyLeft:
+    """The last of those who are to be asked now had died when seats changed."""
+
+    def die(self, level: Level, begin: Callable[[World], Call]) -> Call:
+        world = moving((0, 1))
+        silence(world, 0, 1)
+        call = begin(world)
+        world.settle()
+        assert not call.done
+        world.crash(2)
         world.crash(3)
-        world.run(0.2)
-        world.put(0, "k", "v")
-        hints = world.node(0).hints
-        (hint,) = [hint for member, hint in hints.of_row(world.row("k")) if member == 3]
-        stores = [world.node(index).identity.store for index in range(3)]
-        named = [store in hint.stores for store in stores]
-        assert named == [False, named[1], named[2]]
+        world.settle()
+        hear_all(world)
+        world.hold(0, 4)
+        world.hold(1, 4)
+        enter(world, "joint", (0, 1), (2, 3))
+        return call
+
+    @pytest.mark.parametrize("level", [Level.ONE, Level.QUORUM, Level.ALL])
+    def test_a_read_fails_at_once(self, level: Level) -> None:
+        call = self.die(level, lambda world: world.get(4, "k", level))
+        with pytest.raises(ReplicaFailure):
+            call.read()
+
+    @pytest.mark.parametrize("level", [Level.ONE, Level.QUORUM, Level.ALL])
+    def test_a_scan_fails_at_once(self, level: Level) -> None:
+        call = self.die(level, lambda world: world.scan(4, level=level))
+        with pytest.raises(ReplicaFailure):
+            call.page()
+
+    @pytest.mark.parametrize("level", [Level.ONE, Level.QUORUM, Level.ALL])
+    def test_a_write_fails_at_once(self, level: Level) -> None:
+        call = self.die(level, lambda world: world.set(4, "k", "v", level))
+        with pytest.raises(ReplicaFailure):
+            call.receipt()
+
+
+class TestSessions:
+    def test_what_a_session_has_seen_is_found_with_those_who_leave_and_kept_by_those_who_stay(self) -> None:
+        world = moving((0, 1))
+        enter(world, "joint", (0, 1), (2, 3))
+        version = world.stamp()
+        world.plant(0, "k", "seen", version)
+        call = world.get(4, "k", Level.ONE, floor=version)
+        world.settle()
+        assert call.read().value == b"seen"
+        assert b"seen" in (world.values("k")[each] for each in (2, 3))
+
+    def test_what_only_those_who_leave_confirm_is_not_shown(self) -> None:
+        world = moving((0, 1))
+        enter(world, "joint", (0, 1), (2, 3))
+        version = world.stamp()
+        world.plant(0, "k", "seen", version)
+        world.lose = lambda sent: isinstance(sent.message, Apply)
+        call = world.get(4, "k", Level.ONE, floor=version)
+        world.run(0.5)
+        assert not call.done
+
+
+class TestFirstWrites:
+    @pytest.mark.parametrize("holders", [(1, 2), (3, 4)])
+    def test_one_that_either_set_holds_is_not_overwritten(self, holders: tuple[int, ...]) -> None:
+        world = moving()
+        enter(world, "joint")
+        version = world.stamp(-1000)
+        for index in holders:
+            world.plant(index, "k", "first", version, bucket="once")
+        call = world.set(0, "k", "second", bucket="once")
+        world.settle()
+        receipt = call.receipt()
+        assert (receipt.outcome, receipt.superseded_by) == (Outcome.LOST, version)
+        assert world.look(0, "k", bucket="once").value == b"first"
+
+    def test_the_look_before_it_begins_anew_with_it(self) -> None:
+        world = moving()
+        silence(world, 1, 2)
+        call = world.set(0, "k", "v", bucket="once")
+        world.settle()
+        assert not call.done
+        hear_all(world)
+        enter(world, "joint")
+        receipt = call.receipt()
+        assert receipt.outcome is Outcome.STORED
+        assert sum(value == b"v" for value in (world.values("k", "once")[each] for each in NEW)) >= 2
 
 
 class TestBeginningAnew:
