@@ -25,6 +25,8 @@ from tests.simulation.plan import BEGIN_S, ClientPlan, Fault, MachinePlan, Netwo
 from tests.simulation.restores import CHANCE as RESTORING
 from tests.simulation.restores import DRILLS as RESTORED
 from tests.simulation.restores import all_restored, restoring
+from tests.simulation.upheavals import CHANCE as UPSET
+from tests.simulation.upheavals import upheaval
 from tests.simulation.widening import WIDE, draw_faults, widen
 
 # Faults and how often each is drawn, by theme.
@@ -84,6 +86,8 @@ def draw(seed: int) -> Plan:
     plan = crowded(plan, crowd) if crowd.chance(CROWDED) else plan
     hung = Stream(seed, "hung")
     plan = hanging(plan, hung) if hung.chance(HANGING) else plan
+    upset = Stream(seed, "upheaval")
+    plan = upheaval(plan, upset) if upset.chance(UPSET) else plan
     spoilt = Stream(seed, "spoilt")
     return _spoiling(plan, spoilt) if spoilt.chance(SPOIL_CHANCE) else plan
 

@@ -17,10 +17,12 @@ from tests.simulation.fillings import FILLINGS, Fillings
 from tests.simulation.goodbyes import say_goodbye
 from tests.simulation.hangs import HANGS, Hangs
 from tests.simulation.hardships import HARDSHIPS, Hardships
+from tests.simulation.log_watch import is_later
 from tests.simulation.losses import lose_store, may_lose, recall, restart_s
 from tests.simulation.overloads import FLOODS
 from tests.simulation.plan import Fault
 from tests.simulation.restores import RESTORES, Restores
+from tests.simulation.upheavals import UPHEAVALS, Upheavals
 
 if TYPE_CHECKING:
     from tests.simulation.machine import Machine
@@ -140,6 +142,7 @@ class Faults:
             **dict.fromkeys(HANGS, Hangs(world).strike),
             **dict.fromkeys(HARDSHIPS, Hardships(world).strike),
             **dict.fromkeys(FLOODS, world.overload.strike),
+            **dict.fromkeys(UPHEAVALS, Upheavals(world).strike),
         }  # by kind
 
     def begin(self) -> None:
@@ -277,7 +280,11 @@ class Faults:
     def _spoil(self, machine: "Machine") -> None:
         """One byte of one durable record changes."""
         pending = {key for undo in machine.disk.pending for key in undo}
-        rows = [key for key, _ in machine.disk.scan(DATA, bytes((DATA[0] + 1,))) if key not in pending]
+        rows = [
+            key
+            for key, _ in machine.disk.scan(DATA, bytes((DATA[0] + 1,)))
+            if key not in pending and not is_later(key[1:])  # those nobody reads in the end
+        ]
         if rows:
             key = self._stream.pick(rows)
             machine.disk.spoil(key, self._stream.below(1 << 16))

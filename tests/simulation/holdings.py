@@ -105,6 +105,8 @@ class Holdings:
             version = (new or b"")[: s.VERSION]
             if self.gone(machine, row, version) and not machine.impaired:
                 self._world.blame("purges", f"n{machine.index + 1}, {key!r}: {s.short(new)} comes back")
+        elif new is None and self._world.log_watch.dropped(row):
+            self._world.counts["log: row purged"] += 1
         elif new is None:
             self._judge_purge(machine, row, old, batch)
         elif not s.holds(row, new, old[: s.VERSION]):
@@ -193,7 +195,9 @@ class Holdings:
                 (key[1:], stored[: s.VERSION])
                 for machine in sound
                 for key, stored in machine.disk.scan(start, end)
-                if s.stamp_of(stored) <= stable and key not in machine.spoilt
+                if s.stamp_of(stored) <= stable
+                and key not in machine.spoilt
+                and not world.log_watch.dropped(key[1:])
             }
             for row, version in sorted(known):
                 for machine in sound:

@@ -27,7 +27,8 @@ def may_lose(world: "PlannedWorld", machine: "Machine") -> bool:
     plan = world.plan
     lost = sum(each.impaired or each.in_doubt for each in world.machines if each is not machine)
     spare = plan.replication - (plan.replication // 2 + 1)
-    return lost < spare and not machine.impaired and not machine.in_doubt
+    sound = not machine.impaired and not machine.in_doubt
+    return lost < spare and sound and world.log_watch.may_lose(machine)
 
 
 def may_doubt(world: "PlannedWorld", machine: "Machine") -> bool:

@@ -25,7 +25,7 @@ from basestore.protocol.client import Credit, Delete, Failed, Set, Shed
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import unsealed
 from basestore.protocol.groups import singly, together
-from basestore.protocol.handshake import Goodbye
+from basestore.protocol.handshake import Goodbye, Renewed
 from basestore.protocol.heartbeats import Ping, Pong, Remembered
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.replication import Applied, Apply, Hinted
@@ -268,6 +268,7 @@ class Machine:
 
     def _leave(self, noticed_s: float) -> None:
         self.count()
+        self.world.log_watch.left(self)
         self.life += 1
         self.node = None
         self.paused = self.pause_in_turn = self._turning = self._syncing = self.failing = False
@@ -460,6 +461,7 @@ class Machine:
         now = self.instant()
         self._hear_frames(now)
         newest = node.step(now)
+        self.world.log_watch.look(self)
         if node.intake.broken:
             self._disconnect(node)
         if node.intake.ready:
@@ -535,7 +537,7 @@ class Machine:
                 for first, count in zip(message.ranges[::2], message.ranges[1::2], strict=True):
                     lost = range(first, first + count)
                     told += (Failed(each, Overloaded.code, SHED, b"", []) for each in lost)
-            elif not isinstance(message, Credit):
+            elif not isinstance(message, Credit | Renewed):  # of members and buckets clients here know all
                 told.append(message)
         return told
 

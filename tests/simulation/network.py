@@ -4,7 +4,8 @@ As in the service, the lower member dials, both ends get an outbox of their own 
 what arrives on an end that its node has given up is gone. Two ends notice a break at different
 times. A `stream` keeps order; on other networks every message makes its own way. What was on a
 broken link may come on the next one (`stray`), but for the words by which two nodes introduce
-themselves, or take their leave: a late one of those speaks of another life.
+themselves, or take their leave: a late one of those speaks of another life. So does one of the log; and under
+which epoch a node speaks, or what follows an epoch, is said in order on all links, and lost only with them.
 """
 
 from collections import Counter
@@ -14,6 +15,7 @@ from basestore.cluster.outbox import Outbox
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.handshake import Goodbye
 from basestore.protocol.heartbeats import Confirmed, Ping, Pong, Remembered, StoreClaim
+from basestore.protocol.membership import OF_RAFT, At, Base, Lacking
 from tests.simulation.clockwork import Clockwork, Stream
 from tests.simulation.plan import NetworkPlan
 
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from tests.simulation.machine import Machine
 
 ATTEMPT_S_MAX = 0.6
-INTRODUCTIONS = (StoreClaim, Remembered, Confirmed, Ping, Pong, Goodbye)
+ORDERED = (At, Base, Lacking)
+INTRODUCTIONS = (StoreClaim, Remembered, Confirmed, Ping, Pong, Goodbye, *ORDERED, *OF_RAFT)
 
 
 class Link:
@@ -148,12 +151,16 @@ class Network:
             elif not self.calm and random() < plan.loss:
                 self.break_link(link)
             else:
-                last, arrival = link.last, self._clockwork.now + self.delay() + slow
-                least = last[target.index] + 1e-6
-                last[target.index] = arrival = arrival if arrival >= least else least
-                self._clockwork.at(arrival, self._arrive, link, target, source, messages)
+                self._in_order(link, target, source, messages, slow)
             return
-        frames = [messages]
+        for message in messages:
+            if type(message) in ORDERED and not link.broken:
+                if cut:
+                    link.stuck[target.index].append([message])
+                else:
+                    self._in_order(link, target, source, [message], slow)
+        messages = [message for message in messages if type(message) not in ORDERED]
+        frames = [messages] if messages else []
         if len(messages) > 1 and random() < 0.3:
             frames = [[message] for message in messages]
         for frame in frames:
@@ -162,6 +169,15 @@ class Network:
                     self._counts["message lost"] += 1
                     continue
                 self._clockwork.after(self.delay() + slow, self._arrive, link, target, source, frame)
+
+    def _in_order(
+        self, link: Link, target: "Machine", source: "Machine", messages: list[Message], slow: float
+    ) -> None:
+        """It arrives behind all that was sent so before."""
+        last, arrival = link.last, self._clockwork.now + self.delay() + slow
+        least = last[target.index] + 1e-6
+        last[target.index] = arrival = arrival if arrival >= least else least
+        self._clockwork.at(arrival, self._arrive, link, target, source, messages)
 
     def mend(self, a: int, b: int) -> None:
         """A cut has ended: what it held back moves on."""

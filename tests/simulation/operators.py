@@ -30,6 +30,7 @@ from tests.simulation.history import Operation
 
 if TYPE_CHECKING:
     from tests.simulation.callers import Prober
+    from tests.simulation.governors import Governor
     from tests.simulation.machine import Machine
     from tests.simulation.world import PlannedWorld
 
@@ -44,7 +45,7 @@ Heard = Callable[[Message | None], None]
 class Line:
     """An operator's connection to a machine: one question, one answer."""
 
-    def __init__(self, operator: "Operator | Prober", machine: "Machine", heard: Heard) -> None:
+    def __init__(self, operator: "Operator | Prober | Governor", machine: "Machine", heard: Heard) -> None:
         self.client = operator
         self._machine = machine
         self._life = machine.life

@@ -269,6 +269,8 @@ class Promises:
         lacking = [version for version in versions if not self._holdings.durable(member, row, version)]
         if not lacking or member.impaired or not self._world.history.sync or s.DATA + row in member.spoilt:
             return
+        if self._world.log_watch.dropped(row):  # nobody is owed it any more
+            return
         self._world.counts["hint given up"] += 1
         owed = s.member_key(s.DEBT, name, row[:2])
         since, first = batch.get(owed, machine.disk.get(owed)), min(lacking)

@@ -185,6 +185,7 @@ class Restores:
             self._spare("something was written after all stores were copied")
             return
         self._world.strikes(fault)
+        world.log_watch.returned()
         blocks = fault.digit(3) < 3
         for machine, copy in zip(world.machines, self._copies[fault], strict=True):
             machine.crash(fault.kind, noticed_s=0.01)

@@ -14,10 +14,12 @@ import traceback
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 from basestore.cluster.operations import OPERATIONS_MAX
 from basestore.cluster.placement import Placement
 from basestore.config import BUILT_IN, REQUESTS_MAX_DEFAULT, ClusterConfig, Member, NodeConfig
+from basestore.membership import metadata_group
 from basestore.protocol.codec import Message
 from tests.simulation import checkers
 from tests.simulation import history as h
@@ -26,6 +28,8 @@ from tests.simulation.clients import Client
 from tests.simulation.clockwork import Clockwork, Stream
 from tests.simulation.examination import Examination
 from tests.simulation.faults import Faults, Triggers
+from tests.simulation.governors import Governor
+from tests.simulation.log_watch import LogWatch
 from tests.simulation.machine import WALL_MS, Machine
 from tests.simulation.network import Network
 from tests.simulation.operators import Operator
@@ -78,6 +82,7 @@ class PlannedWorld:
         self._chance = Stream(plan.seed, "client network")
         self.network = Network(self.clockwork, plan.network, plan.seed, self.counts)
         self.triggers = Triggers(self)
+        self.log_watch = LogWatch(self)
         self.witness = Witness(self)
         self.refusals = Refusals(self)
         self.overload = Overload(self)
@@ -128,6 +133,7 @@ class PlannedWorld:
     def ruined(self) -> None:
         """More stores are lost than can be survived: what was acknowledged may be there, or not."""
         self.witness.ruined()
+        self.log_watch.returned()
         self.history.ruined()
 
     def client_delay(self) -> float:
@@ -194,6 +200,11 @@ class PlannedWorld:
         )
 
     def _play(self) -> None:
+        compact_at = Stream(self.plan.seed, "compaction").pick((1000, 20, 5))
+        with patch.object(metadata_group, "COMPACT_AT", compact_at):
+            self._play_all()
+
+    def _play_all(self) -> None:
         faults = Faults(self)
         faults.begin()
         for machine in self.machines:
@@ -206,6 +217,8 @@ class PlannedWorld:
         faults.plan()
         for index in range(self.plan.operators):
             Operator(self, len(self.plan.clients) + 1 + index).begin()
+        governor = Governor(self, len(self.plan.clients) + 20)
+        governor.begin()
         self.clockwork.after(COPY_S, self._copy_disks)
         self.clockwork.run(self.plan.seconds)
         self.overload.judge()
@@ -213,6 +226,7 @@ class PlannedWorld:
         if self.await_health():
             self.refusals.judge_quiet()
             self.witness.promises.kept_in_the_end()
+            governor.end()
             Examination(self, clients).examine()
         self.refusals.judge()
         for machine in self.machines:
