@@ -148,9 +148,12 @@ class Node:
         self._adoption = Adoption(
             self.config.cluster, buckets, self.replica, self.maintenance, self.recovery, self.peers, admission
         )
-        self.membership.begin_anew = admission.begin_anew
-        self._adoption.begin(self.membership.group, self.group_commit, self.intake.tell, now)
-        self.membership.leading.table = self.context.placement.replicas
+        membership, self.recovery.waits = self.membership, self.membership.following.lacks
+        self._adoption.begin(membership.group, self.group_commit, self.intake.tell, now)
+        membership.begin_anew, membership.leading.table = (
+            admission.begin_anew,
+            self.context.placement.replicas,
+        )
         intake, delivery, late, hints = self.intake, self.delivery, self.late_hints, self.hints
         self._heartbeats = Heartbeats(
             self.identity, self.peers, self.clock, self._birth, self.closed_stamps, self.feature_level,
@@ -289,8 +292,8 @@ class Node:
             self.recovery.tick(now)
             self.identity.tick(now)
             self.feature_level.tick()
-            self.membership.tick(now)
             self._ceiling.tick(now)
+        self.membership.tick(now)
         self.scheduler.tick(now, self.context.load.brownout)
 
     def step(self, now: Instant) -> int | None:

@@ -27,7 +27,7 @@ was counted beside one of these, would be on too few.
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from basestore.anti_entropy.certificates import Certificates
 from basestore.anti_entropy.exchange import LocalSide
@@ -47,6 +47,7 @@ class Recovery:
     def __init__(self, local: LocalSide, scheduler: Scheduler, request_s_max: float) -> None:
         """`request_s_max`: how long requests last at most."""
         self._request_s_max = request_s_max
+        self.waits: Callable[[], bool] = lambda: False  # it is not known here yet who holds what
         self._doubts = -1  # as many there were when this began last
         self._local = local
         self._identity: StoreIdentity = local.identity
@@ -133,6 +134,8 @@ class Recovery:
 
     def tick(self, now: Instant) -> None:
         """Wish for the exchanges that are still lacking."""
+        if self.waits():
+            return
         for partition in self._summaries.unfit - self._summaries.fitting:
             self._fill(partition, now)
         if now.monotonic >= self._fill_due_s:

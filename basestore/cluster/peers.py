@@ -82,6 +82,7 @@ class Peers:
         self.me = me
         self.spare = spare
         self.epoch = 0  # that this node goes by; that of the configuration too, where there is no other
+        self.heard_epoch = 0  # the same, or a later one up to which nothing changes of what is asked here
         self.all_level = True  # all that are linked go by it, too
         self._ready = ready
         self.clock = ClockWatch(len(members), me, drift_ms_max)
@@ -142,6 +143,7 @@ class Peers:
     def adopt_epoch(self, epoch: int) -> None:
         """This node goes by it from now on."""
         self.epoch = self.all[self.me].told_epoch = max(0, epoch)
+        self.heard_epoch = max(self.heard_epoch, self.epoch)
         self._level()
 
     def _level(self) -> None:

@@ -23,7 +23,7 @@ from basestore.consensus.messages import entries_of, rows_of
 from basestore.consensus.voters import decode_voters, encode_voters
 from basestore.instant import Instant
 from basestore.membership.lineage import goes_over, hindrance, parted
-from basestore.membership.metadata_group import MetadataGroup, check_snapshot
+from basestore.membership.metadata_group import MetadataGroup
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.membership import NOWHERE, At, Base, Lacking
 from basestore.topology.topology import Topology
@@ -50,6 +50,11 @@ class Following:
             Base: self._hear_base,
             Lacking: self._hear_lacking,
         }
+
+    def lacks(self) -> bool:
+        """Whether the cluster has a log, as a member has said on its present link, and this node none yet:
+        then nobody knows here who holds what."""
+        return self._group.topology is None and any(told.group for told in self.told.values())
 
     @property
     def spoken(self) -> bool:
@@ -102,8 +107,9 @@ class Following:
         known = held.group if group.topology is not None else b""
         lasting = self.lasting[self._peers.number_of[self._peers.me]]
         return At(
-            known, held.formers, held.voter, lasting, held.barred, held.follows, group.epoch, first, entries
-        )
+            known, held.formers, group.voter, lasting, held.barred, held.follows, group.epoch,
+            group.term_at(group.epoch), first, entries,
+        )  # fmt: skip
 
     # --- what is heard ---------------------------------------------------------------------------
 
@@ -115,6 +121,8 @@ class Following:
             if not goes_over(own, said) and not goes_over(said, own):
                 raise ProtocolError(parted(name, said, own))
             self._asked_s.pop(member, None)
+        elif said.group == group.group:
+            self._check_history(name, said.epoch, said.term)
         self.told[member] = said
         self._regard(member, said)
         self.lasting[self._peers.number_of[member]] = said.lasting
@@ -122,6 +130,17 @@ class Following:
             group.raft.decide(said.first, entries_of(said.entries), now.monotonic)
             self._asked_s.pop(member, None)
         self._ask(member, outbox, now)
+
+    def _check_history(self, name: str, epoch: int, term: int) -> None:
+        """ProtocolError where a member of the same group goes by another history than this node."""
+        own = self._group.term_at(epoch) if epoch <= self._group.decided else 0
+        if own and term and own != term:
+            raise ProtocolError(
+                f"{name} and this node have different entries at epoch {epoch} of the same metadata group: "
+                f"the disk of one of the two was set back while nobody was there who could tell. See "
+                f"`basestore topology history` of both, stop the one whose history is wrong, move its "
+                f"directory away, and start it: it recovers from the others"
+            )
 
     def _is_other(self, said: At) -> bool:
         """Whether a member follows another group than this node."""
@@ -146,12 +165,13 @@ class Following:
         decided = self._group.decided if told.group == self._group.group else NOWHERE
         if told.epoch > decided and now.monotonic - asked_s >= ASK_AGAIN_S:
             self._asked_s[member] = now.monotonic
-            outbox.put(Lacking(decided))
+            outbox.put(Lacking(decided, self._group.term_at(decided)))
 
     def _hear_lacking(self, member: int, outbox: Outbox, said: Lacking, now: Instant) -> None:
         raft, held = self._group.raft, self._group.allegiance
         if raft is None or self._group.topology is None:
             return
+        self._check_history(self._peers.all[member].name, said.epoch, said.term)
         after, base = said.epoch, raft.log.base
         if after < base.last or after == NOWHERE:
             voters = encode_voters(base.voters)
@@ -165,7 +185,7 @@ class Following:
     def _hear_base(self, member: int, outbox: Outbox, said: Base, now: Instant) -> None:
         group, held = self._group, self._group.allegiance
         self._asked_s.pop(member, None)
-        check_snapshot(said)
+        group.check_snapshot(said)
         over = goes_over(held, said)
         try:
             if over and (hindered := hindrance(group.topology, Topology.decode(said.state))):

@@ -6,14 +6,14 @@ number founds it alone, as its only voter, once
     its store counts, and has never been forgetful         else it may have forgotten a group
     every other member has said, on its present link,      who is not heard may know of one
     that it knows of no group
-    each member with a lower number has said that it must  so that only one founds
-    not found any (`barred`)
+    each member with a lower number has said that it must  so that only one founds; where all must not, none
+    not found any (`barred`)                               remembers anything, and the lowest does
 
 and takes in others, one at a time: as a learner, which is fed the log; once that has all, as a voter. It
 decides what users ask for from when there are as many as are wanted: an odd number, five at most, in as many
 zones as there are (`topology/founding.py`). So one way to change voters serves for founding, for a store that
-was lost, and for a member that is away: one that nobody has heard for REPLACED_S is not wanted any more, for
-to take in another voter moves no data.
+was lost, and for a member that is away: one that nobody has heard for REPLACED_S gives place to another, if
+there is one, for to take in another voter moves no data.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from basestore.instant import Instant
 from basestore.membership.following import Following
 from basestore.membership.metadata_group import MetadataGroup
 from basestore.protocol.membership import GROUP_BYTES
-from basestore.replica.identity import State, StoreIdentity
+from basestore.replica.identity import UNCLEAN, State, StoreIdentity
 from basestore.topology.entries import UNNAMED, Founded, Suggestion, encode_entry
 from basestore.topology.founding import found, voters_wanted
 from basestore.topology.topology import Topology
@@ -51,6 +51,7 @@ class Leading:
         self._due_s = now.monotonic
         self._heard_s: dict[int, float] = {}  # by number
         self._opened_s = now.monotonic
+        self._away = set[int]()  # members that nobody has heard for long
         self.learners: frozenset[Voter] = frozenset()
         self.table: Sequence[Sequence[int]] = ()  # who holds each partition of a cluster without a log
 
@@ -72,17 +73,20 @@ class Leading:
     # --- founding --------------------------------------------------------------------------------
 
     def _consider_founding(self, now: Instant) -> None:
-        if self._identity.state is State.FORGETFUL:
+        barred = self._group.allegiance.barred
+        if self._identity.state is State.FORGETFUL and self._identity.reason != UNCLEAN and not barred:
             self._group.bar()
-        if self._group.allegiance.barred or not self._identity.counts:
+            self._following.tell()
+        if not self._identity.counts:
             return
         told = [self._following.told.get(peer.index) for peer in self._peers.others]
         if any(each is None or each.group for each in told):
             return
-        lower = (
-            self._following.told[peer.index] for peer in self._peers.others if peer.index < self._peers.me
-        )
-        if all(each.barred for each in lower):
+        able = {peer.index for peer in self._peers.others if not self._following.told[peer.index].barred}
+        if not self._group.allegiance.barred:
+            able.add(self._peers.me)
+        # What all have forgotten nobody knows of: users' changes are decided by more than one store.
+        if self._peers.me == min(able, default=0):
             group = hashlib.blake2b(self._seed, digest_size=GROUP_BYTES, person=b"metadata-group").digest()
             self._group.found(group, found(self._cluster, self.table), now)
 
@@ -90,8 +94,8 @@ class Leading:
 
     def _keep_voters(self, raft: Raft, topology: Topology, now: Instant) -> None:
         voting = {voter.number for voter in raft.voters}
-        present = [each for each in topology.members if self._is_present(each.number, now)]
-        wanted = voters_wanted(present, self._following.lasting, voting)
+        self._away = {each.number for each in topology.members if not self._is_present(each.number, now)}
+        wanted = voters_wanted(topology.members, self._following.lasting, voting, self._away)
         if wanted is None:
             return
         target = {
@@ -120,8 +124,9 @@ class Leading:
         more, less = target - raft.voters, raft.voters - target
         if less and len(raft.voters) > count:
             # This store goes last: it would lead no more, and the next leader would have to begin anew.
-            gone = min(less, key=lambda voter: (voter == self._group.me, voter))
-            raft.change(raft.voters - {gone}, now.monotonic)
+            # This store goes last: it would lead no more. Who is away goes first: a majority may need it.
+            order = lambda voter: (voter == self._group.me, voter.number not in self._away, voter)  # noqa: E731
+            raft.change(raft.voters - {min(less, key=order)}, now.monotonic)
             return True
         ready = sorted(voter for voter in more if raft.caught_up(voter))
         if ready:

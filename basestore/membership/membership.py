@@ -37,10 +37,12 @@ class Membership:
         peers: Peers, seed: bytes, now: Instant,
     ) -> None:  # fmt: skip
         """`seed`: of this opening of the store, never used again."""
-        self.group = group = MetadataGroup(config.member.number, log, identity, peers, seed, now)
+        self._group_commit, self._peers = log.group_commit, peers
+        self.group = group = MetadataGroup(config, log, identity, peers, seed, now)
         self.following = Following(group, peers, feature_level, lasting=config.engine != "memory")
         self.leading = Leading(config, group, self.following, peers, identity, seed, now)
-        self.begin_anew: Callable[[Instant], None] = lambda now: None  # once all links say an epoch
+        self.begin_anew: Callable[[Instant], None] = lambda now: None  # once all links say an epoch, or one
+        # is heard of that changes nothing here
         self.leader = LeaderWatch(group, peers)
         self.forgetting = Forgetting(group, peers)
         self.asking = Asking(group, peers, self.leader, int.from_bytes(seed[:4]) << 16)
@@ -54,9 +56,10 @@ class Membership:
         self.group.hear(member, message, now)
 
     def tick(self, now: Instant) -> None:
-        self.group.tick(now)
-        self.following.tick(now)
-        self.leading.tick(now)
+        if not self._group_commit.stalled:  # all this stages more
+            self.group.tick(now)
+            self.following.tick(now)
+            self.leading.tick(now)
         self.forgetting.tick(now)
         self.asking.tick(now)
 
@@ -64,10 +67,11 @@ class Membership:
         """Before the batch of a step is stored."""
         if self.group.start_over(now):
             self.following.tell()
-        epoch = self.group.epoch
+        epoch, heard_epoch = self.group.epoch, self._peers.heard_epoch
         self.group.step(now)
         if self.group.epoch != epoch:
             self.following.tell()
+        if (self.group.epoch, self._peers.heard_epoch) != (epoch, heard_epoch):
             self.begin_anew(now)
         if not self.asking.at_rest:
             self.asking.step(now)

@@ -26,7 +26,8 @@ from typing import NamedTuple
 
 from basestore.cluster.outbox import weight
 from basestore.cluster.peers import Peers
-from basestore.consensus.log import Snapshot
+from basestore.config import NodeConfig
+from basestore.consensus.log import Kind, Snapshot
 from basestore.consensus.messages import Install
 from basestore.consensus.output import Output, Stored
 from basestore.consensus.raft import Raft
@@ -36,10 +37,12 @@ from basestore.membership.group_log import Allegiance, GroupLog, applied
 from basestore.protocol.codec import Message
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.membership import NOWHERE, Base
-from basestore.replica.identity import UNCLEAN, StoreIdentity
+from basestore.replica.identity import UNCLEAN, State, StoreIdentity
+from basestore.topology.entries import changes_what_is_held
 from basestore.topology.topology import Topology
 
 COMPACT_AT = 1000  # entries behind the snapshot
+STORING_MAX = 64  # outputs on their way to the disk, beside those that have something to store
 
 
 class Coming(NamedTuple):
@@ -49,31 +52,18 @@ class Coming(NamedTuple):
     skipped: bool
 
 
-def check_snapshot(said: Base | Install) -> None:
-    """ProtocolError unless it holds a topology, of the epoch that it says."""
-    try:
-        topology = Topology.decode(said.state)
-    except ValueError as error:
-        raise ProtocolError(f"a topology is told that cannot be read: {error}") from error
-    if topology.epoch != said.last:
-        raise ProtocolError(f"a topology of epoch {topology.epoch} is told as that of {said.last}")
-
-
 class MetadataGroup:
     """Of one node. `topology`: the one in use, None while none is; `voters_of`: by member, by what it votes,
     as it has said on its link; `adopt`: what the node does in the step in which another comes into use,
     `foresee`: and in the batch that makes it so."""
 
     def __init__(
-        self, number: int, log: GroupLog, identity: StoreIdentity, peers: Peers, seed: bytes, now: Instant
-    ) -> None:
-        """`number`: of this member; `log`: as the store has it; `seed`: what chance is drawn from."""
-        self._number, self._group_commit, self._identity, self._peers = (
-            number,
-            log.group_commit,
-            identity,
-            peers,
-        )
+        self, config: NodeConfig, log: GroupLog, identity: StoreIdentity, peers: Peers, seed: bytes,
+        now: Instant,
+    ) -> None:  # fmt: skip
+        """`log`: as the store has it; `seed`: what chance is drawn from."""
+        self._config, self._number = config, config.member.number
+        self._group_commit, self._identity, self._peers = log.group_commit, identity, peers
         self._seed, self._drawn, self._now = seed, 0, now
         self.log = log
         self.raft: Raft | None = None
@@ -92,17 +82,13 @@ class MetadataGroup:
 
     def _open(self, now: Instant) -> None:
         held, stored = self.log.allegiance, self.log.stored
-        store, voter = self._identity.store, held.voter
-        if not voter or (held.store and held.store != store and self._identity.reason != UNCLEAN):
-            voter = store
-        if stored is None:
-            self._allegiance = held._replace(voter=voter, store=store)
-            return
-        vote = stored.vote if voter == held.voter else None
-        self._allegiance = held._replace(voter=voter, store=store)
-        self.raft = Raft(self.me, stored._replace(vote=vote), now.monotonic, self._chance)
-        self.topology = self.log.topology
-        self._stage()
+        self._allegiance = held if held.voter else held._replace(voter=self._identity.store)
+        if stored is not None:
+            self.raft = Raft(self.me, stored, now.monotonic, self._chance)
+            self.topology = self.log.topology
+        self.start_over(now)
+        if self.raft is not None:
+            self._stage()
 
     def _chance(self) -> float:
         self._drawn += 1
@@ -114,6 +100,21 @@ class MetadataGroup:
     @property
     def me(self) -> Voter:
         return Voter(self._number, self._allegiance.voter)
+
+    @property
+    def voter(self) -> bytes:
+        """By what this store votes, as others are told: the voter that a copy was is not it."""
+        return self._allegiance.voter if self._is_itself else self._identity.store
+
+    @property
+    def _is_itself(self) -> bool:
+        return self._identity.store == self._allegiance.store
+
+    @property
+    def _speaks(self) -> bool:
+        """Whether it may vote, or acknowledge entries: as with data, not before somebody has found nothing
+        missing since the store was opened; it may be an older disk, that has forgotten both."""
+        return self._is_itself and self._identity.vouched
 
     @property
     def allegiance(self) -> Allegiance:
@@ -133,6 +134,11 @@ class MetadataGroup:
     def decided(self) -> int:
         """Up to which entry all is known to be decided."""
         return self.raft.commit if self.raft is not None else NOWHERE
+
+    def term_at(self, epoch: int) -> int:
+        """Of the entry that made this epoch, as far as the log goes back; 0 where that is not known."""
+        raft = self.raft
+        return raft.log.term_at(epoch) or 0 if raft is not None and epoch >= raft.log.base.last else 0
 
     def voter_at(self, member: int) -> Voter | None:
         """By what a member votes, as it has said on its present link."""
@@ -172,37 +178,77 @@ class MetadataGroup:
 
     # --- time and messages -----------------------------------------------------------------------
 
+    def check_snapshot(self, said: Base | Install) -> None:
+        """ProtocolError unless it holds a topology of the epoch that it says, and of this node's cluster."""
+        try:
+            topology = Topology.decode(said.state)
+        except ValueError as error:
+            raise ProtocolError(f"a topology is told that cannot be read: {error}") from error
+        if topology.epoch != said.last:
+            raise ProtocolError(f"a topology of epoch {topology.epoch} is told as that of {said.last}")
+        own, partitions = self._config.cluster, len(topology.seats)
+        if topology.cluster != own.id:
+            raise ProtocolError(f"a topology of cluster {topology.cluster.hex()} is told")
+        if partitions != own.partitions:
+            raise ProtocolError(
+                f"the cluster has {partitions} partitions, and the file of this node says {own.partitions}: "
+                f"stop it, correct [cluster] partitions there, and start it"
+            )
+        strange = [each for each in topology.members if each.number not in self._peers.index_of]
+        if strange:
+            raise ProtocolError(
+                f"the cluster has a member {strange[0].name}, number {strange[0].number}, whom the file of "
+                f"this node does not name: stop it, add that [[members]], and start it"
+            )
+
     def hear(self, member: int, message: Message, now: Instant) -> None:
         """A member says something of raft. Of one that has not said yet by what it votes nothing is heard.
         ProtocolError for a snapshot that is none."""
         voter = self.voter_at(member)
-        if self.raft is None or voter is None:
+        if self.raft is None or voter is None or not self._speaks or self._group_commit.stalled:
             return
         if isinstance(message, Install):
-            check_snapshot(message)
+            self.check_snapshot(message)
         self.raft.hear(voter, message, now.monotonic)  # type: ignore[arg-type]  # the handlers' table
 
     def tick(self, now: Instant) -> None:
         self._now = now
-        if self.raft is not None:
+        if self.raft is not None and self._speaks:
             self.raft.tick(now.monotonic)
 
     def start_over(self, now: Instant) -> bool:
-        """Whether the store may have forgotten something, and goes on under another id since this was asked
-        last: as a voter it is another, and that is to be said on every link before anything else is."""
-        store, raft = self._identity.store, self.raft
-        if store == self._allegiance.store:
+        """Whether by what this store votes is another since this was asked last, which is to be said on every
+        link before anything else is.
+
+            forgetful, whatever was lost     another voter, who has promised nothing
+            killed under `interval`          the same: its votes and entries were synced all the same
+            a copy, of a place or a disk     silent, until it has recovered: then another;
+                                             or an operator takes it as it is: then the same
+        """
+        identity, held, raft = self._identity, self._allegiance, self.raft
+        if identity.store == held.store:
             return False
-        self._allegiance = self._allegiance._replace(voter=store, store=store)
+        was_it = held.store in identity.formers
+        if was_it and identity.copied:
+            return False
+        if not held.store or identity.reason == UNCLEAN or (was_it and identity.state is State.WHOLE):
+            self._allegiance = held._replace(store=identity.store)
+        else:
+            self._allegiance = held._replace(voter=identity.store, store=identity.store)
+            if raft is not None:
+                self._begin_anew(raft, now)
         if raft is not None:
-            # What it has heard is kept as far as it is the log's; what it was about to say it says no more.
-            while (output := raft.take(now.monotonic)) is not None:
-                self._keep(output)
-            entries = [raft.log.entry(index) for index in range(raft.log.base.last + 1, raft.log.last + 1)]
-            stored = Stored(raft.term, None, raft.log.base, entries, raft.commit)
-            self.raft = Raft(self.me, stored, now.monotonic, self._chance)
-        self._stage()
+            self._stage()
         return True
+
+    def _begin_anew(self, raft: Raft, now: Instant) -> None:
+        """As another voter. What the store has heard is kept as far as it is the log's; what it was about to
+        say it says no more."""
+        while (output := raft.take(now.monotonic)) is not None:
+            self._keep(output)
+        entries = [raft.log.entry(index) for index in range(raft.log.base.last + 1, raft.log.last + 1)]
+        stored = Stored(raft.term, None, raft.log.base, entries, raft.commit)
+        self.raft = Raft(self.me, stored, now.monotonic, self._chance)
 
     def step(self, now: Instant) -> None:
         """Store and send what has come of all that was heard; begin to use what is durable."""
@@ -220,6 +266,7 @@ class MetadataGroup:
             self._compact(raft, coming[-1].topology)
         if not self._coming:
             self._learn(raft)
+        self._look_ahead(raft)
 
     def _keep(self, output: Output) -> None:
         """Stage what it has of the log itself."""
@@ -237,6 +284,8 @@ class MetadataGroup:
         if not (output.stores or self._storing):  # all that it tells of is on the disk: no sync for that
             self._keep_promises(raft, output)
             return
+        if not output.stores and self._storing >= STORING_MAX:  # the disk is stuck: who waits asks again
+            return
         self._storing += 1
 
         def durable() -> None:
@@ -253,6 +302,8 @@ class MetadataGroup:
 
     def _learn(self, raft: Raft) -> None:
         """Go through what is decided, and not noted yet."""
+        if self._skipped_to is None and self.topology is not None and raft.commit <= self.topology.epoch:
+            return
         coming = list[Coming]()
         latest, self._skipped_to = self._skipped_to or self.topology, None
         if latest is not self.topology and latest is not None:
@@ -267,6 +318,17 @@ class MetadataGroup:
                 coming.append(Coming(latest, skipped=False))
         if coming:
             self._note(coming)
+
+    def _look_ahead(self, raft: Raft) -> None:
+        """Say how far what is decided changes nothing of what members ask of each other: that need not wait
+        until this node's disk has it, too."""
+        heard = self._peers.heard_epoch
+        while raft.log.base.last <= heard < raft.commit:
+            entry = raft.log.entry(heard + 1)
+            if entry.kind is Kind.DATA and changes_what_is_held(entry.data):
+                break
+            heard += 1
+        self._peers.heard_epoch = heard
 
     def _note(self, coming: list[Coming]) -> None:
         """These are decided. They are in use once that is durable."""

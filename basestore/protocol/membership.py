@@ -38,7 +38,8 @@ def _check_group(group: bytes, epoch: int) -> str:
 class At(NamedTuple):
     """What follows on this link is said under this epoch, which is decided, and durable at the sender; it is
     the first word on a link, too. `group`: the metadata group whose log that is, `formers`: those whose place
-    it took, one after the other; all empty, and the epoch -1, while the sender knows none. `voter`: by which
+    it took, one after the other; all empty, and the epoch -1, while the sender knows none. `term`: of the
+    entry that made the epoch, by which two histories of one group are told apart. `voter`: by which
     the sender votes, `lasting`: its store is on a disk; `barred`: it founds no group; `follows`: it goes over
     to a group that took its own one's place. `entries`: those from `first` on, decided, as far as they came
     along."""
@@ -50,6 +51,7 @@ class At(NamedTuple):
     barred: bool
     follows: bool
     epoch: int
+    term: int
     first: int
     entries: list[EntryRow]
 
@@ -63,9 +65,11 @@ class At(NamedTuple):
 
 @message(75, since=10, unchecked=ANYTHING)
 class Lacking(NamedTuple):
-    """The sender has heard of a later epoch than its own: what came after `epoch`? -1: it knows nothing."""
+    """The sender has heard of a later epoch than its own: what came after `epoch`, which an entry of this
+    term has made? -1: it knows nothing."""
 
     epoch: int
+    term: int
 
 
 @message(74, since=10)

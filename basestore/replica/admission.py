@@ -12,7 +12,8 @@ Nor does it answer who goes by other seats: links tell under which epoch what co
 
     this node at 14, a request of 7 said under 14, 13 or 12    the seats that it means are those here
     said under 11                                              Moved: it meant others, and nothing is done
-    said under 15                                              held, until this node goes by 15, too
+    said under 15                                              held, until this node goes by 15, too, or has
+                                                               heard that nothing changes there by it
 
 So a quorum is one of replicas that all mean the same seats. And a replica that does not hold yet all that it
 must of a partition answers for it no more than a store that is not whole. Compares no records and stores
@@ -203,13 +204,21 @@ class Admission:
         """Whether this node answers for these seats, and the member means the same; None: it waits until that
         is known."""
         told, own = self._peers.all[member].told_epoch, self._peers.epoch
-        if member != self._peers.me and told > own:
+        if member != self._peers.me and told > own and self._awaits(told, message):
             self._hold(member, outbox, message, now)
             return None
         if self._unfit and self._is_unfit(message):
             return False
         level = member == self._peers.me or told == own
         return level or told >= max(map(self._placement.since, _partitions(message)), default=0)
+
+    def _awaits(self, told: int, message: Any) -> bool:
+        """Whether what was said under a later epoch than this node goes by must wait until it does, too."""
+        if told > self._peers.heard_epoch:
+            return True
+        if isinstance(message, ReadRange):
+            return message.bucket not in self._replica.buckets.rules
+        return any(map(self._replica.buckets.is_strange, _rows(message)))
 
     def _hold(self, member: int, outbox: Outbox, message: Any, now: Instant) -> None:
         held, size = self._held.setdefault(member, deque()), weight(message)
@@ -235,7 +244,7 @@ class Admission:
 
     def _resume(self, now: Instant) -> None:
         for member, held in list(self._held.items()):
-            if self._peers.all[member].told_epoch <= self._peers.epoch:
+            if self._peers.all[member].told_epoch <= self._peers.heard_epoch:
                 del self._held[member]
                 for each in held:
                     if not each.outbox.closed:
@@ -290,8 +299,11 @@ def _partitions(message: Any) -> Iterable[int]:
     """Of which partitions a member asks something."""
     if isinstance(message, ReadRange):
         return message.partitions
-    rows = message.rows if isinstance(message, ApplyGroup | ReadGroup) else (message.row,)
-    return set(map(row_partition, rows))
+    return set(map(row_partition, _rows(message)))
+
+
+def _rows(message: Any) -> Iterable[bytes]:
+    return message.rows if isinstance(message, ApplyGroup | ReadGroup) else (message.row,)
 
 
 def _singles(message: Any) -> Iterable[Any]:

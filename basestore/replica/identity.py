@@ -217,6 +217,17 @@ class StoreIdentity:
         opened, and one remembers this opening."""
         return self.state is State.WHOLE and self._vouched and self._noted
 
+    @property
+    def vouched(self) -> bool:
+        """Whether somebody has found nothing missing since the store was opened; nobody need, where there are
+        no others."""
+        return self._vouched
+
+    @property
+    def formers(self) -> frozenset[bytes]:
+        """The stores that this one is a copy of, one of the other."""
+        return frozenset(split_stores(self._former))
+
     def store_of(self, name: str) -> bytes:
         """The store that a member is known to run on; empty when none is known."""
         return self._peers[name].store if name in self._peers else b""

@@ -68,6 +68,14 @@ class UnknownEntry(ValueError):
     """An entry that a later release has written: who cannot apply it must not go on without it."""
 
 
+def changes_what_is_held(data: bytes) -> bool:
+    """Whether an entry changes who holds a partition, or takes a bucket away, as far as can be told."""
+    try:
+        return isinstance(decode_entry(data).change, SetSeats | DropBucket)
+    except ValueError:
+        return True
+
+
 _STANDINGS: Final = frozenset(standing.value for standing in Standing)
 
 

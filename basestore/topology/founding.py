@@ -97,19 +97,26 @@ def _differing_buckets(rules: Mapping[str, Rule], topology: Topology) -> list[st
 
 
 def voters_wanted(
-    members: Sequence[MemberEntry], lasting: Mapping[int, bool], voting: Collection[int]
-) -> tuple[int, ...] | None:
+    members: Sequence[MemberEntry], lasting: Mapping[int, bool], voting: Collection[int],
+    away: Collection[int] = (),
+) -> tuple[int, ...] | None:  # fmt: skip
     """Which members should be voters, by number: as many as are an odd number, five at most, of those that
     stay and whose stores are on a disk (all, where none is); in as many zones as there are; who votes already
-    goes first. None while it is not known of somebody whether its store is on a disk: wait."""
+    goes first. Who is `away` counts too, and is one of them where there are too few others: with fewer voters
+    the loss of one more would be the end of the group. None while it is not known of somebody else whether
+    its store is on a disk: wait."""
     staying = [each for each in members if each.standing in (Standing.JOINING, Standing.MEMBER)]
-    if not staying or any(each.number not in lasting for each in staying):
+    if not staying or any(each.number not in lasting for each in staying if each.number not in away):
         return None
-    able = [each for each in staying if lasting[each.number]] or staying
+    able = [each for each in staying if lasting.get(each.number, each.number in voting)] or staying
     count = min(VOTERS_MAX, len(able) - (len(able) + 1) % 2)
     chosen: list[MemberEntry] = []
     while len(chosen) < count:
         zones = Counter(each.zone for each in chosen if each.zone)
         rest = [each for each in able if each not in chosen]
-        chosen.append(min(rest, key=lambda each: (zones[each.zone], each.number not in voting, each.number)))
+
+        def ranked(each: MemberEntry, zones: Counter[str] = zones) -> tuple[bool, int, bool, int]:
+            return each.number in away, zones[each.zone], each.number not in voting, each.number
+
+        chosen.append(min(rest, key=ranked))
     return tuple(sorted(each.number for each in chosen))

@@ -375,7 +375,7 @@ class World:
             node.admission.adopt(epoch, seats)
             node.recovery.adopt(seats, 0, self.now(index))
             held = node.membership.group.allegiance
-            said = At(held.group, held.formers, held.voter, True, False, False, epoch, 0, [])
+            said = At(held.group, held.formers, held.voter, True, False, False, epoch, 0, 0, [])
             for peer in node.peers.others:
                 peer.outbox.put(said)
             node.admission.begin_anew(self.now(index))
