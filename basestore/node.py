@@ -120,9 +120,8 @@ class Node:
         )  # fmt: skip
         self.turn = Turn(self.context)
         self.identity = StoreIdentity(self.group_commit, config, fresh, now)
-        self.membership = Membership(
-            config, log, self.identity, self.feature_level, self.peers, fresh.generation, now
-        )
+        level, seed = self.feature_level, fresh.generation
+        self.membership = Membership(config, log, self.identity, level, self.peers, seed, now)
         self._begin_handoff(buckets, placement, now)
         self.clipping = Clipping(config, buckets, fresh.generation, self.metrics, self.deferred_writes)
         self.intake = Intake(self.receive_client, self.deferred_writes.defer_all, config.requests_max)
@@ -148,19 +147,17 @@ class Node:
         self._adoption = Adoption(
             self.config.cluster, buckets, self.replica, self.maintenance, self.recovery, self.peers, admission
         )
-        membership, self.recovery.waits = self.membership, self.membership.following.lacks
+        membership, table = self.membership, self.context.placement.replicas
         self._adoption.begin(membership.group, self.group_commit, self.intake.tell, now)
-        membership.begin_anew, membership.leading.table = (
-            admission.begin_anew,
-            self.context.placement.replicas,
-        )
+        membership.begin_anew, membership.leading.table = admission.begin_anew, table
+        self.recovery.waits = membership.following.lacks
         intake, delivery, late, hints = self.intake, self.delivery, self.late_hints, self.hints
         self._heartbeats = Heartbeats(
             self.identity, self.peers, self.clock, self._birth, self.closed_stamps, self.feature_level,
             self.group_commit,
         )  # fmt: skip
-        self._heartbeats.only_copies, self._heartbeats.membership = hints.only_copies, self.membership
-        self.membership.forgetting.watch(self.maintenance.purged_upto, lambda: self.dropped_hints.upto)
+        self._heartbeats.only_copies, self._heartbeats.membership = hints.only_copies, membership
+        membership.forgetting.watch(self.maintenance.purged_upto, lambda: self.dropped_hints.upto)
         self.report = Report(
             self.config, dict(labels), self.identity, self.peers, self.replica, self.group_commit,
             self.operations, self.exchanges, self.certificates, self.recovery, hints, self.debts,
@@ -170,7 +167,7 @@ class Node:
         self.context.load.door, self.context.load.retry_ms = intake.door, lambda: intake.windows.retry_ms
         self.rest = Rest(self.operations, self.group_commit, self.scheduler, delivery, late, intake)
         own = NodeRequests(self.context, self.report, self.recovery, hints, delivery, late)
-        self._own_requests = {**own.handlers, **TopologyRequests(self.context, self.membership).handlers}
+        self._own_requests = {**own.handlers, **TopologyRequests(self.context, membership).handlers}
 
     def _begin_handoff(self, buckets: Buckets, placement: Placement, now: Instant) -> None:
         commit, open_ms = self.group_commit, self.config.cluster.open_ms

@@ -254,7 +254,10 @@ class MetadataGroup:
         """Store and send what has come of all that was heard; begin to use what is durable."""
         self._now = now
         raft = self.raft
-        if raft is None or self._group_commit.stalled:  # until the disk takes more, nothing is promised
+        if raft is None:
+            return
+        self._look_ahead(raft)
+        if self._group_commit.stalled:  # until the disk takes more, nothing is promised
             return
         while (output := raft.take(now.monotonic)) is not None:
             self._give_out(raft, output)
@@ -266,7 +269,6 @@ class MetadataGroup:
             self._compact(raft, coming[-1].topology)
         if not self._coming:
             self._learn(raft)
-        self._look_ahead(raft)
 
     def _keep(self, output: Output) -> None:
         """Stage what it has of the log itself."""
