@@ -316,6 +316,11 @@ def dropped(partition: int) -> bytes:
     return _DROPPED + partition_prefix(partition)
 
 
+def all_dropped() -> Span:
+    """The same of all partitions."""
+    return whole(_DROPPED)
+
+
 def suspect(partition: int) -> bytes:
     """That the sums of a partition are to be counted anew."""
     return _SUSPECT + partition_prefix(partition)
