@@ -64,7 +64,7 @@ _NO_LOG = (
 _SHORT_LOG = " The last entries of the cluster's log could not be read: the node learns them from the others."
 _LONE = (
     " The metadata group has no other member, and this store votes no more: start the node, stop it, run "
-    "`basestore node rebuild-group`, and start it again."
+    "`basestore node rebuild-group`, which gives up what cannot be named, and start it again."
 )
 
 
