@@ -320,6 +320,6 @@ def test_at_any_a_hint_for_one_that_stays_will_do_and_nothing_of_those_that_leav
     assert (tally.verdict, tally.taken) == (Verdict.OPEN, 0)
     for place in (3, 4, 5):
         tally.record(place, ReplicaState.FAILED)
-    assert tally.verdict is Verdict.FAILED
+    assert (tally.verdict, tally.hinted) == (Verdict.FAILED, 0)
     tally.record(3, ReplicaState.HINTED)
-    assert tally.verdict is Verdict.STORED
+    assert (tally.verdict, tally.hinted) == (Verdict.STORED, 1)

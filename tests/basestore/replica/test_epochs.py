@@ -27,6 +27,8 @@ from basestore.protocol.replication import (
 )
 from basestore.repair.version import Record
 from basestore.replica.admission import HELD_BYTES_MAX, HELD_MAX, HELD_S
+from basestore.topology.entries import SetSeats
+from tests.worlds.changing import change
 from tests.worlds.seats import NEW, OLD, fill, joint, make_fit, moving, still
 from tests.worlds.world import World
 
@@ -143,7 +145,7 @@ def test_it_does_not_wait_for_ever(make: Callable[[World], Any], ids: list[int])
     world.run(HELD_S - 0.1)
     assert not world.sent(Rejected)
     world.run(0.2)
-    refused = [sent.message for sent in world.sent(Rejected, ASKED)]
+    refused: list[Any] = [sent.message for sent in world.sent(Rejected, ASKED)]
     assert [(each.id, each.passing) for each in refused] == [(each, True) for each in ids]
     world.adopt({0: fill(101, OLD, NEW)}, 101, ASKED)
     world.settle()
@@ -285,3 +287,16 @@ def test_how_many_members_no_quorum_needs_goes_by_the_smallest() -> None:
     world.adopt({0: fill(104, (0, 1, 2), (0,))}, 104)
     assert peers.spare == 0
     make_fit(world)
+
+
+def test_whoever_is_told_that_others_hold_it_has_asked_for_what_it_lacks_by_then() -> None:
+    world = World(5, partitions=1, logged=True)
+    world.run(1.0)
+    old = world.placement.replicas[0]
+    new = (old[0], old[1], next(each for each in range(5) if each not in old))
+    (leader,) = [node.me for node in world.running if node.membership.group.raft.leads]  # type: ignore[union-attr]
+    asker = next(each for each in range(5) if each != leader)
+    world.hold(leader, asker)  # what it brings along does not come
+    numbers = fill(0, old, new).named(dict(enumerate(world.node(leader).peers.number_of)))
+    outcome = change(world, leader, SetSeats([numbers.row(0)]))
+    assert world.node(asker).membership.group.epoch == outcome.epoch
