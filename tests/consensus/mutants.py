@@ -456,7 +456,8 @@ def _changed(function: Any, mutant: Mutant) -> Any:
     return names[function.__name__]
 
 
-def _patches(mutant: Mutant) -> Iterator[Any]:
+def patches(mutant: Mutant) -> Iterator[Any]:
+    """What puts it into the product."""
     module, _, path = mutant.place.partition(".")
     owner: Any = sys.modules[f"{ROOM}.{module}"]
     *outer, attribute = path.split(".")
@@ -489,7 +490,7 @@ def _patches(mutant: Mutant) -> Iterator[Any]:
 def switched_on(mutant: Mutant | None) -> Iterator[None]:
     """The product with this bug in it."""
     with ExitStack() as stack:
-        for each in _patches(mutant) if mutant is not None else ():
+        for each in patches(mutant) if mutant is not None else ():
             stack.enter_context(each)
         yield
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from basestore.consensus.leadership import QUORUM_S
 from basestore.consistency import Level
+from basestore.errors import InvalidRequest
 from basestore.protocol.client import OUTCOME_STORED, Failed, Get, Got, Set, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.membership import (
@@ -246,11 +247,13 @@ class Governor:
 
     def _write(self, machine: "Machine") -> None:
         watch, bucket, key = self.world.log_watch, self._stream.pick(BUCKETS), self._stream.pick(KEYS)
-        value, had = b"%d" % self._next(), watch.seen[machine.index].epoch
+        request, had = self._next(), watch.seen[machine.index].epoch
+        value = b"%d" % request
 
         def heard(answer: Message | None) -> None:
             numbers = self._numbers(bucket, had, watch.last)
             until = max(numbers) if answer is not None else UNBOUNDED
+            self._judge_refused(f"a write to {bucket}", request, answer, bucket, had)
             stored = isinstance(answer, Written) and answer.outcome == OUTCOME_STORED
             self.world.counts["log: row stored" if stored else "log: row not stored"] += 1
             version = answer.version if isinstance(answer, Written) and stored and len(numbers) == 1 else b""
@@ -258,7 +261,7 @@ class Governor:
             self._kept.setdefault((bucket, key), []).append(kept)
 
         self._kept.setdefault((bucket, key), []).append(Kept(value, UNBOUNDED, b"", 0.0))
-        asked = Set(self._next(), bucket, key, value, Level.QUORUM, ROW_MS, 0, b"")
+        asked = Set(request, bucket, key, value, Level.QUORUM, ROW_MS, 0, b"")
         self._ask(machine, asked, ROW_MS, heard)
 
     def _get(self, machine: "Machine") -> None:
@@ -269,6 +272,7 @@ class Governor:
 
         def heard(answer: Message | None) -> None:
             if not isinstance(answer, Got):
+                self._judge_refused(name, request, answer, bucket, had)
                 self.world.counts["log: row not read"] += 1
                 return
             self.world.counts["log: row read"] += 1
@@ -281,6 +285,15 @@ class Governor:
 
         asked = Get(request, bucket, key, Level.QUORUM if strong else Level.ONE, ROW_MS, b"", True)
         self._ask(machine, asked, ROW_MS, heard)
+
+    def _judge_refused(self, name: str, request: int, answer: Message | None, bucket: str, had: int) -> None:
+        """No node refuses a bucket that there is, by all epochs that it can have gone by."""
+        if not isinstance(answer, Failed) or answer.code != InvalidRequest.code:
+            return
+        epochs = self._left.pop(request, (had, had))
+        numbers = self._numbers(bucket, min(had, *epochs), max(epochs))
+        if 0 not in numbers and not self.world.log_watch.blind:
+            self.world.blame("in use", f"{name} is refused, and there is one: {answer}")
 
     def _judge_shown(self, name: str, bucket: str, key: bytes, number: int, got: Got) -> None:
         """What was written to a bucket that was dropped before does not show."""
@@ -307,7 +320,7 @@ class Governor:
 
     def leaving(self, machine: "Machine", answer: Message) -> None:
         """An answer leaves its node, whose present epoch, and the one before, may both have made it."""
-        if isinstance(answer, Got):
+        if isinstance(answer, Got | Failed):
             seen = self.world.log_watch.seen[machine.index]
             self._left[answer.id] = seen.before, seen.epoch
 

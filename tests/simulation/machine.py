@@ -316,6 +316,7 @@ class Machine:
         """Another disk: a backup (`Disk.restored`), or an empty one. Only while it does not run.
         `keeps_held`: its files are the same, but for the log."""
         assert self.node is None
+        self.world.counts["log: voter lost its store"] += self.world.log_watch.votes(self)
         self.former.append(self.disk)
         self._insert(Disk() if copy is None else Disk.restored(copy, places))
         self.held = self.held if keeps_held else held_in(copy)

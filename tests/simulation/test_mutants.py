@@ -16,6 +16,7 @@ from tests.simulation.history import Violation
 from tests.simulation.mutants import misfit, try_mutant
 from tests.simulation.mutations import MUTANTS, SURVIVORS, Mutant
 from tests.simulation.outcome import Outcome, play
+from tests.simulation.plan import Reduction
 
 QUICK = {  # and from which seed on: one that catches it soon
     "ack before fsync": 0,
@@ -80,7 +81,7 @@ def test_what_an_unexpected_law_says_without_the_mutant_too_is_no_catch(
     ack = GroupCommit.ack
     mutant = Mutant("any", {expected}, lambda: [patch.object(GroupCommit, "ack", print)])
 
-    def played(seed: int) -> Outcome:
+    def played(seed: int, kept: Reduction) -> Outcome:
         bad = without or GroupCommit.ack is not ack
         return Outcome(seed, "", 0, [Violation("acks", "")] * bad, 0.0, 0.0, Counter())
 

@@ -52,6 +52,7 @@ class Upheavals:
         leader = watch.leader
         if leader is None:
             return
+        world.counts["upheaval"] += 1
         voting = [each for each in world.machines if watch.votes(each) and each.node is not None]
         if fault.kind == "voter wiped":
             voter = voting[int(fault.size * len(voting))]

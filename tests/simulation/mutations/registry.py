@@ -1,31 +1,43 @@
 """Registry: what a mutant is, and the list of all."""
 
+import inspect
+import sys
+import textwrap
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+from basestore.topology import topology
 from tests.simulation.plan import Plan
 
 Patch = AbstractContextManager[Any]
 
 LOST = {"lost writes", "read your writes", "linearizable", "reads go back", "monotonic reads", "deletes"}
 STALE = LOST | {"scans", "two winners"}
+LOG = {
+    "leaders", "decided", "log goes back", "in use", "topologies", "voters", "one log", "acknowledged",
+    "consistent reads", "default reads", "stale reads", "dropped buckets", "log ends",
+}  # fmt: skip
 
 
 class Mutant(NamedTuple):
     """`expected`: the checkers that are meant to see it; a crash counts only where it is among them.
     `suits`: the worlds that are apt to show it. `model`: the breakage of the model that leaves out the same
-    rule, if there is one."""
+    rule, if there is one; `rule`: the mutant of `tests/consensus` that does, whose case or seed is tried
+    where none of whole worlds shows it. `clients`: only these ask, if what it spoils is not their data."""
 
     name: str
     expected: set[str]
     patches: Callable[[], list[Patch]]
     suits: Callable[[Plan], bool] = lambda plan: True
     model: str = ""
+    rule: str = ""
+    clients: tuple[int, ...] | None = None
 
 
 MUTANTS: list[Mutant] = []
+ONE = (0,)
 SURVIVORS = {
     "a checkpoint drops log records before its sums are stored": (
         "a leaf must be entered, a checkpoint drop its log records, and the life end before it changes again"
@@ -76,3 +88,25 @@ def mutant(
         return wrong
 
     return register
+
+
+def reworded(
+    name: str, expected: set[str], target: Any, attribute: str, old: str, new: str, *words: str
+) -> None:
+    """Register the function `target.attribute` with other words in it, which stand there once."""
+
+    def patches() -> list[Patch]:
+        function = getattr(target, attribute)
+        source = textwrap.dedent(inspect.getsource(function))
+        assert source.count(old) == 1, f"{name!r} does not fit the product: {old!r}"
+        names: dict[str, Any] = {}
+        module = sys.modules[function.__module__].__dict__
+        exec(compile(source.replace(old, new), name, "exec"), module, names)
+        wrong = names[function.__name__]
+        if target is topology:  # what applies entries is found in a table
+            table = {kind: wrong if made is function else made for kind, made in topology._APPLY.items()}
+            return [patch.object(topology, "_APPLY", table)]  # private: the same
+        return [patch.object(target, attribute, wrong)]
+
+    suits = of(*words) if words else Mutant._field_defaults["suits"]
+    MUTANTS.append(Mutant(name, expected, patches, suits, clients=ONE))
