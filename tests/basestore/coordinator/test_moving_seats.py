@@ -309,6 +309,20 @@ class TestBeginningAnew:
         world.settle()
         assert not call.done
 
+    def test_nor_does_the_word_of_one_that_stays(self) -> None:
+        new = (0, 1, 3)
+        world = moving()
+        world.hold(1, 0)
+        silence(world, 2)
+        call = world.set(0, "k", "v")
+        world.settle()
+        silence(world, 1, 2, 3)
+        world.adopt({0: fill(101, OLD, new)}, 101)
+        world.adopt({0: joint(102, OLD, new)}, 102)
+        world.release(1, 0)
+        world.settle()
+        assert not call.done
+
     def test_a_read_under_way_is_asked_anew(self) -> None:
         world = moving()
         world.put(0, "k", "v", Level.ALL)
