@@ -150,6 +150,21 @@ class TestScans:
         world.run(0.5)
         assert not call.done  # nobody of T could be brought up to it
 
+    def test_what_all_of_one_set_and_too_few_of_the_other_hold_is_brought_to_those(self) -> None:
+        world = moving()
+        enter(world, "joint")
+        version = world.stamp()
+        for index in (0, 1, 2):
+            world.plant(index, "k", "v", version)
+        for first, last in ((1, 3), (3, 1)):  # whoever is heard first
+            world.lose = lambda sent: isinstance(sent.message, Apply)
+            world.hold(last, 0)
+            call = world.scan(0)
+            world.settle()
+            world.release(last, 0)
+            world.run(0.3)
+            assert not call.done, (first, last)
+
     def test_at_one_those_who_stay_are_asked(self) -> None:
         world = moving((0, 1))
         enter(world, "joint", (0, 1), (2, 3))
