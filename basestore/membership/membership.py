@@ -28,6 +28,8 @@ from basestore.membership.metadata_group import MetadataGroup
 from basestore.protocol.membership import OF_RAFT
 from basestore.replica.identity import StoreIdentity
 
+Handler = Callable[[int, Outbox, Any, Instant], None]
+
 
 class Membership:
     """Of one node."""
@@ -46,16 +48,26 @@ class Membership:
         self.leader = LeaderWatch(group, peers)
         self.forgetting = Forgetting(group, peers)
         self.asking = Asking(group, peers, self.leader, int.from_bytes(seed[:4]) << 16)
-        self.handlers: dict[type, Callable[[int, Outbox, Any, Instant], None]] = {
+        self.handlers: dict[type, Handler] = {
             **dict.fromkeys(OF_RAFT, self._hear),
-            **self.following.handlers,
-            **self.asking.handlers,
+            **{kind: self._stirring(hear) for kind, hear in self.following.handlers.items()},
+            **{kind: self._stirring(hear) for kind, hear in self.asking.handlers.items()},
         }
+
+    def _stirring(self, hear: Handler) -> Handler:
+        """The next step has something to do once this is heard."""
+
+        def stir(member: int, outbox: Outbox, message: Any, now: Instant) -> None:
+            self.group.stirred = True
+            hear(member, outbox, message, now)
+
+        return stir
 
     def _hear(self, member: int, outbox: Outbox, message: Any, now: Instant) -> None:
         self.group.hear(member, message, now)
 
     def tick(self, now: Instant) -> None:
+        self.group.stirred = True
         if not self._group_commit.stalled:  # all this stages more
             self.group.tick(now)
             self.following.tick(now)
@@ -67,6 +79,8 @@ class Membership:
         """Before the batch of a step is stored."""
         if self.group.start_over(now):
             self.following.tell()
+        elif not self.group.stirred and self.asking.at_rest:
+            return
         epoch, heard_epoch = self.group.epoch, self._peers.heard_epoch
         self.group.step(now)
         if self.group.epoch != epoch:

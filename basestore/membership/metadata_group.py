@@ -37,6 +37,7 @@ from basestore.membership.group_log import Allegiance, GroupLog, applied
 from basestore.protocol.codec import Message
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.membership import NOWHERE, Base
+from basestore.repair.write_repair import split_stores
 from basestore.replica.identity import UNCLEAN, State, StoreIdentity
 from basestore.topology.entries import changes_what_is_held
 from basestore.topology.topology import Topology
@@ -76,6 +77,7 @@ class MetadataGroup:
         self.adopt: Callable[[Coming, Instant], None] = lambda coming, now: None
         self.foresee: Callable[[Coming], None] = lambda coming: None
         self.answered: dict[int, int] = {}  # tickets, and where the read may be answered; -1: not here
+        self.stirred = True  # something may have come to pass since the last step
         self._open(now)
 
     # --- opening ---------------------------------------------------------------------------------
@@ -209,6 +211,7 @@ class MetadataGroup:
             return
         if isinstance(message, Install):
             self.check_snapshot(message)
+        self.stirred = True
         self.raft.hear(voter, message, now.monotonic)  # type: ignore[arg-type]  # the handlers' table
 
     def tick(self, now: Instant) -> None:
@@ -228,7 +231,7 @@ class MetadataGroup:
         identity, held, raft = self._identity, self._allegiance, self.raft
         if identity.store == held.store:
             return False
-        was_it = held.store in identity.formers
+        was_it = held.store in split_stores(identity.former)
         if was_it and identity.copied:
             return False
         if not held.store or identity.reason == UNCLEAN or (was_it and identity.state is State.WHOLE):
@@ -252,12 +255,13 @@ class MetadataGroup:
 
     def step(self, now: Instant) -> None:
         """Store and send what has come of all that was heard; begin to use what is durable."""
-        self._now = now
+        self._now, self.stirred = now, False
         raft = self.raft
         if raft is None:
             return
         self._look_ahead(raft)
         if self._group_commit.stalled:  # until the disk takes more, nothing is promised
+            self.stirred = True
             return
         while (output := raft.take(now.monotonic)) is not None:
             self._give_out(raft, output)
@@ -292,6 +296,7 @@ class MetadataGroup:
 
         def durable() -> None:
             self._storing -= 1
+            self.stirred = True
             self._keep_promises(raft, output)
 
         self._group_commit.when_durable(durable)
@@ -342,6 +347,7 @@ class MetadataGroup:
 
         def use() -> None:
             self._sure = self._sure or self._coming is coming
+            self.stirred = True
 
         self._group_commit.when_durable(use)
 

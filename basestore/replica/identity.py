@@ -116,7 +116,7 @@ class StoreIdentity:
         self._echoes: set[str] = set()  # who knows no more than this opening told it, or may have forgotten
         self.birth = 0  # of what was written up to this stamp nothing is known here (`anti_entropy/birth.py`)
         self.doubts = self.changes = 0  # how often it was doubted; how often a member came to another store
-        self._vouched = not self._others  # a peer has found nothing missing since the store was opened
+        self.vouched = not self._others  # a peer has found nothing missing since the store was opened
         self._noted = not self._others  # a peer remembers this opening of the store, durably
         self.reason = ""
         self.outlived = False  # it is an old copy: others have since known a later store of this member
@@ -124,7 +124,7 @@ class StoreIdentity:
         self.copied = False  # it is forgetful only because it lies elsewhere than it was written
         self._moved = False  # the file system's id alone has changed
         # The stores that it is a copy of, one of the other: what peers remember of any of them counts.
-        self._former, self._place = b"", fresh.place
+        self.former, self._place = b"", fresh.place
         self._generations: dict[bytes, int] = {}
         rows = group_commit.scan(*keyspace.peers())
         self._peers = {keyspace.peer_of(key): _Memory(*cbor2.loads(value)) for key, value in rows}
@@ -147,7 +147,7 @@ class StoreIdentity:
     def _reopen(self, stored: bytes, fresh: Fresh) -> None:
         try:
             self.store, state, syncs, clean, generations, self.outlived, *place = cbor2.loads(stored)
-            self.copied, self._moved, held, self._former = place
+            self.copied, self._moved, held, self.former = place
             self.state, held = State(state), Place(*held) if held else None
             self._generations = dict(generations)
         except (cbor2.CBORError, ValueError, TypeError) as error:
@@ -191,22 +191,22 @@ class StoreIdentity:
             self._take_for_copy(fresh.store)
 
     def _take_for_copy(self, store: bytes) -> None:
-        former = (self._former + self.store)[-STORES_MAX * STORE_BYTES :]
+        former = (self.former + self.store)[-STORES_MAX * STORE_BYTES :]
         self._doubt(COPIED, store, former, copied=self.copied or self.state is State.WHOLE)
 
     def _stage(self, state: State, *, clean: bool, recovered: bool = False) -> None:
         facts = [
             self.store, state.value, self._config.syncs, clean,
             list(self._generations.items()), self.outlived and state is not State.WHOLE,
-            self.copied and state is not State.WHOLE, self._moved and not self._vouched, self._place,
-            b"" if recovered else self._former,
+            self.copied and state is not State.WHOLE, self._moved and not self.vouched, self._place,
+            b"" if recovered else self.former,
         ]  # fmt: skip
         self._group_commit.stage(IDENTITY, cbor2.dumps(facts))
 
     def _doubt(self, reason: str, store: bytes, former: bytes = b"", *, copied: bool = False) -> None:
         self._noted &= store == self.store or not self._others
         self.store, self.state, self.reason = store, State.FORGETFUL, reason
-        self._former, self.copied, self._moved = former, copied, False
+        self.former, self.copied, self._moved = former, copied, False
         self.recovered = False
         self.doubts, self.changes = self.doubts + 1, self.changes + 1
         self._stage(self.state, clean=False)
@@ -215,18 +215,7 @@ class StoreIdentity:
     def counts(self) -> bool:
         """Whether it is whole, and of the peers, if there are any, one has found nothing missing since it was
         opened, and one remembers this opening."""
-        return self.state is State.WHOLE and self._vouched and self._noted
-
-    @property
-    def vouched(self) -> bool:
-        """Whether somebody has found nothing missing since the store was opened; nobody need, where there are
-        no others."""
-        return self._vouched
-
-    @property
-    def formers(self) -> frozenset[bytes]:
-        """The stores that this one is a copy of, one of the other."""
-        return frozenset(split_stores(self._former))
+        return self.state is State.WHOLE and self.vouched and self._noted
 
     def store_of(self, name: str) -> bytes:
         """The store that a member is known to run on; empty when none is known."""
@@ -236,7 +225,7 @@ class StoreIdentity:
         """What to say first on a new link."""
         commit = self._group_commit
         return StoreClaim(
-            self.store, commit.generation, commit.durable_sequence, self.counts, again, self._former,
+            self.store, commit.generation, commit.durable_sequence, self.counts, again, self.former,
             self.takeable,
         )  # fmt: skip
 
@@ -336,7 +325,7 @@ class StoreIdentity:
         witness = said.generation != self._group_commit.generation and not said.forgetful
         (self._witnesses if witness else self._echoes).add(name)
         if not self._moved:
-            self._vouched |= witness or self._echoes == self._others
+            self.vouched |= witness or self._echoes == self._others
         elif self._witnesses == self._others:
             self._settle_moved()
         elif self._witnesses | self._echoes == self._others:  # some cannot know, and never will
@@ -362,7 +351,7 @@ class StoreIdentity:
         if self._moved:
             names = ", ".join(sorted(self._others - self._witnesses))
             return f"its file system has another id than before; {names} must first say what they remember"
-        if not self._vouched:
+        if not self.vouched:
             return "no other node has yet confirmed that nothing is missing"
         return "no other node has it on its disk yet that this one was opened anew"
 
@@ -379,9 +368,9 @@ class StoreIdentity:
 
         def become_whole() -> None:
             if self.doubts == doubts:  # none arose since
-                self.state, self.reason, self._vouched = State.WHOLE, "", True
+                self.state, self.reason, self.vouched = State.WHOLE, "", True
                 self.outlived = self.copied = False
-                self._former = b"" if recovered else self._former
+                self.former = b"" if recovered else self.former
 
         self.recovered = True
         self._stage(State.WHOLE, clean=False, recovered=recovered)
@@ -403,7 +392,7 @@ class StoreIdentity:
 
     def _settle_moved(self) -> None:
         """The store lies on the same disk as before."""
-        self._vouched, self._moved = True, False
+        self.vouched, self._moved = True, False
         self._stage(self.state, clean=False)
 
     def close(self) -> None:
