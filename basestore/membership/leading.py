@@ -105,6 +105,8 @@ class Leading:
         raft.feed(self.learners, now.monotonic)
         if self._change(raft, target, len(wanted), now) or topology.founded or set(wanted) != voting:
             return
+        if raft.log.last > raft.commit:  # it may be said already
+            return
         raft.propose(encode_entry(Suggestion(Founded(), UNNAMED, self._group.me.number, now.wall_ms)))
 
     def _is_present(self, number: int, now: Instant) -> bool:
