@@ -4,50 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from basestore.errors import ChangeUnknown, NoLeader, RequestFailed
-from basestore.instant import Instant
-from basestore.topology.entries import Change, CreateBucket, DropBucket, SetSetting, Suggestion, encode_entry
-from basestore.topology.topology import Outcome, Topology
+from basestore.errors import ChangeUnknown, NoLeader
+from basestore.topology.entries import DropBucket, SetSetting
+from tests.worlds.changing import CARTS, Asked, decided, leaders, topologies, voters
 from tests.worlds.world import World, number_of
-
-CARTS = CreateBucket("carts", "last-write-wins", [0, 0, 0, 0])
-
-
-class Asked:
-    """A change that was asked for at a node, and what has become of it."""
-
-    def __init__(
-        self, world: World, index: int, change: Change, identity: int, timeout_s: float = 3.0
-    ) -> None:
-        self.became: Outcome | RequestFailed | None = None
-        node, now = world.node(index), world.now(index)
-        entry = encode_entry(Suggestion(change, identity, node.config.member.number, now.wall_ms))
-        node.membership.asking.change(entry, timeout_s, self._end, now)
-
-    def _end(self, became: Outcome | RequestFailed, now: Instant) -> None:
-        assert self.became is None, "it was answered twice"
-        self.became = became
-
-
-def topologies(world: World) -> list[Topology | None]:
-    return [node.membership.group.topology for node in world.running]
-
-
-def voters(world: World, index: int) -> list[int]:
-    raft = world.node(index).membership.group.raft
-    assert raft is not None
-    return sorted(voter.number for voter in raft.voters)
-
-
-def leaders(world: World) -> list[str]:
-    return [
-        node.name for node in world.running if (raft := node.membership.group.raft) is not None and raft.leads
-    ]
-
-
-def decided(asked: Asked) -> Outcome:
-    assert isinstance(asked.became, Outcome), asked.became
-    return asked.became
 
 
 @pytest.mark.parametrize(("count", "votes"), [(1, 1), (2, 1), (3, 3), (4, 3), (5, 5), (6, 5)])

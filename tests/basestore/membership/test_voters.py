@@ -11,7 +11,7 @@ from basestore.protocol.limits import WIRE_HIGHEST, ProtocolError
 from basestore.protocol.membership import At
 from basestore.topology.entries import CreateBucket, SetSetting
 from basestore.topology.topology import Outcome
-from tests.basestore.membership.test_metadata_group import CARTS, Asked, decided, leaders, voters
+from tests.worlds.changing import CARTS, Asked, decided, leaders, voters
 from tests.worlds.world import World, number_of
 
 ELECTION_S = 8.0
