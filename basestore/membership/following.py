@@ -44,7 +44,8 @@ class Following:
         self.told: dict[int, At] = {}
         self.lasting = {peers.number_of[peers.me]: lasting}
         self._greeted: dict[int, Outbox] = {}
-        self._asked_s: dict[int, float] = {}
+        self._sent: dict[int, int] = {}  # up to which entry they were told, on the present link
+        self._asked, self._asked_s = -1, -math.inf  # who was asked last for what is lacking, and when
         self.handlers: dict[type, Callable[[int, Outbox, Any, Instant], None]] = {
             At: self._hear_at,
             Base: self._hear_base,
@@ -72,15 +73,17 @@ class Following:
         """It is gone, and with it what was said on it."""
         self.told.pop(member, None)
         self._group.voters_of.pop(member, None)
-        self._asked_s.pop(member, None)
+        self._sent.pop(member, None)
         self._greeted.pop(member, None)
+        self._heard_of(member)
 
     def tick(self, now: Instant) -> None:
         """Greet those whose links stood before all members could speak of a log; ask those again who have not
         answered."""
         if not self.spoken:
             return
-        for peer in self._peers.others:
+        # Who was asked last, and has not answered, comes last.
+        for peer in sorted(self._peers.others, key=lambda peer: peer.index == self._asked):
             if peer.linked and self._greeted.get(peer.index) is not peer.outbox:
                 peer.outbox.put(self._at())
                 self._greeted[peer.index] = peer.outbox
@@ -94,8 +97,16 @@ class Following:
             told = self.told.get(peer.index)
             if self._greeted.get(peer.index) is peer.outbox:
                 alike = told is not None and told.group == self._group.group
-                said = self._at(told.epoch) if leads and told is not None and alike else plain
-                peer.outbox.put(said, weight(said))
+                if leads and told is not None and alike:
+                    self._say(peer.index, peer.outbox, max(told.epoch, self._sent.get(peer.index, NOWHERE)))
+                else:
+                    peer.outbox.put(plain, weight(plain))
+
+    def _say(self, member: int, outbox: Outbox, after: int) -> None:
+        """Say At, with the entries behind `after`: who gets none of them asks."""
+        said = self._at(after)
+        self._sent[member] = after + len(said.entries)
+        outbox.put(said, weight(said))
 
     def _at(self, after: int = NOWHERE) -> At:
         """What to say of this node; with entries behind `after`, if it is an epoch whose next are here."""
@@ -120,7 +131,7 @@ class Following:
             own = group.allegiance
             if not goes_over(own, said) and not goes_over(said, own):
                 raise ProtocolError(parted(name, said, own))
-            self._asked_s.pop(member, None)
+            self._heard_of(member)
         elif said.group == group.group:
             self._check_history(name, said.epoch, said.term)
         self.told[member] = said
@@ -128,7 +139,7 @@ class Following:
         self.lasting[self._peers.number_of[member]] = said.lasting
         if said.entries and group.raft is not None and said.group == group.group:
             group.raft.decide(said.first, entries_of(said.entries), now.monotonic)
-            self._asked_s.pop(member, None)
+            self._heard_of(member)
         self._ask(member, outbox, now)
 
     def _check_history(self, name: str, epoch: int, term: int) -> None:
@@ -158,14 +169,19 @@ class Following:
         self._peers.tell_epoch(member, NOWHERE if comes else said.epoch)
 
     def _ask(self, member: int, outbox: Outbox, now: Instant) -> None:
-        """What this node lacks, of one who has it, unless that was asked just now."""
-        told, asked_s = self.told[member], self._asked_s.get(member, -math.inf)
+        """What this node lacks, of one who has it, unless that was asked just now, of whomever."""
+        told = self.told[member]
         if self._is_other(told) and not goes_over(self._group.allegiance, told):
             return
         decided = self._group.decided if told.group == self._group.group else NOWHERE
-        if told.epoch > decided and now.monotonic - asked_s >= ASK_AGAIN_S:
-            self._asked_s[member] = now.monotonic
+        if told.epoch > decided and now.monotonic - self._asked_s >= ASK_AGAIN_S:
+            self._asked, self._asked_s = member, now.monotonic
             outbox.put(Lacking(decided, self._group.term_at(decided)))
+
+    def _heard_of(self, member: int) -> None:
+        """What was asked of it is here, or does not come: others may be asked."""
+        if member == self._asked:
+            self._asked_s = -math.inf
 
     def _hear_lacking(self, member: int, outbox: Outbox, said: Lacking, now: Instant) -> None:
         raft, held = self._group.raft, self._group.allegiance
@@ -179,12 +195,11 @@ class Following:
             outbox.put(whole, weight(whole))
             after = base.last
         if after < self._group.epoch:
-            told = self._at(after)
-            outbox.put(told, weight(told))
+            self._say(member, outbox, after)
 
     def _hear_base(self, member: int, outbox: Outbox, said: Base, now: Instant) -> None:
         group, held = self._group, self._group.allegiance
-        self._asked_s.pop(member, None)
+        self._heard_of(member)
         group.check_snapshot(said)
         over = goes_over(held, said)
         try:
