@@ -14,6 +14,7 @@ from basestore.config import ClusterConfig, Durability, Member, NodeConfig, pars
 from basestore.consistency import Level
 from basestore.errors import ConfigurationError, StorageError
 from basestore.intake.brownout import Brownout
+from basestore.observe.group_watch import GroupWatch, Line
 from basestore.protocol.client import Set
 from basestore.protocol.limits import WIRE_HIGHEST, WIRE_LOWEST
 from basestore.repair.rule import Rule
@@ -207,6 +208,30 @@ def test_each_change_of_the_brownout_is_logged_once_that_it_rises_as_a_warning(
     ]
     assert told[0][1].endswith("it leaves out speculation, read repair by lot (basestore status)")
     assert told[-1][1].endswith("it leaves out nothing (basestore status)")
+
+
+async def found_group(
+    running: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until all is written that comes of it, and then what is worth a warning."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(running.run)
+        while not any("is complete" in text for text in caplog.messages):
+            await trio.lowlevel.checkpoint()
+        monkeypatch.setattr(GroupWatch, "look", lambda watch, now: [Line("nobody leads", warns=True)])
+        while "n1: nobody leads" not in caplog.messages:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+
+
+def test_what_is_new_of_the_metadata_group_is_logged(
+    config: NodeConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    trio.run(found_group, on(Failing(""), config, monkeypatch), monkeypatch, caplog)
+    told = [(each.levelname, each.getMessage()) for each in caplog.records]
+    assert ("INFO", "n1: n1 leads the metadata group, in term 1") in told
+    assert ("WARNING", "n1: nobody leads") in told
 
 
 def leaves(error: BaseException) -> list[BaseException]:
