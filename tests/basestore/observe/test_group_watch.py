@@ -4,11 +4,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from basestore.consensus.leadership import QUORUM_S
+from basestore.observe import group_watch
 from basestore.observe.group_watch import ELECTED_S, ENTRIES_MAX, SKIPPED_MIN, Line
 from basestore.observe.prometheus import Exposition
 from basestore.protocol.membership import At, Base
 from basestore.results.metadata import Metadata
-from basestore.topology.entries import CreateBucket, DropBucket, SetSetting, Suggestion, encode_entry
+from basestore.topology.entries import UNNAMED, CreateBucket, DropBucket, SetSetting, Suggestion, encode_entry
 from tests.worlds.changing import change
 from tests.worlds.world import World, number_of
 
@@ -302,3 +303,36 @@ def test_a_voter_that_is_lost_and_comes_back_is_one_line_each() -> None:
         world.run(0.1)
         written += lines(world, 0)
     assert written == [Line("voter n3 of the metadata group is heard again")]
+
+
+def test_a_leader_that_is_heard_again_is_written_again() -> None:
+    world = World(4, logged=True)
+    world.run(1.0)
+    lines(world, 3)
+    world.isolate(3)
+    world.run(2 * QUORUM_S)
+    assert [line.warns for line in lines(world, 3)] == [True]
+    world.rejoin(3)
+    world.run(2.0)
+    assert lines(world, 3) == [Line("n1 leads the metadata group, in term 1")]
+
+
+def test_what_the_group_says_to_itself_is_not_written() -> None:
+    world = World(1, logged=True)
+    world.run(1.0)
+    raft = world.node(0).membership.group.raft
+    assert raft is not None
+    lines(world, 0)
+    raft.propose(encode_entry(Suggestion(SetSetting("colour", "red"), UNNAMED, number_of(0), 0)))
+    world.run(1.0)
+    assert lines(world, 0) == []
+
+
+def test_a_line_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(1, logged=True)
+    world.run(1.0)
+    lines(world, 0)
+    setting(world, 0, "red")
+    monkeypatch.setattr(group_watch, "describe", lambda data, before, index: "x" * 10_000)
+    (line,) = lines(world, 0)
+    assert len(line.text) < 400

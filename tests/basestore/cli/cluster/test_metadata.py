@@ -67,7 +67,7 @@ def test_without_a_leader_is_said_since_when_and_what_that_means() -> None:
 
 
 def test_a_node_that_knows_no_leader_while_others_do_says_so() -> None:
-    states = [state("n1", "leader"), state("n2", leader="", no_leader_since_ms=SINCE_MS)]
+    states = [state("n1", "leader"), state("n2", leader="", term="4", no_leader_since_ms=SINCE_MS)]
     assert notes(states[1], states) == [
         "knows of no leader of the metadata group: changes are refused through n2"
     ]
