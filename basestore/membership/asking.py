@@ -113,13 +113,13 @@ class Asking:
         for change in list(self._changes):
             if now.monotonic >= change.deadline_s:
                 self._changes.remove(change)
-                change.end(self._given_up(change), now)
+                change.end(self._given_up(change, now), now)
             elif now.monotonic - change.said_s >= SAY_AGAIN_S:
                 self._say(change, now)
         for number, read in list(self._reads.items()):
             if now.monotonic >= read.deadline_s:
                 del self._reads[number]
-                read.end(self._no_leader("nothing can be read by its word"), now)
+                read.end(NoLeader(self._leader.absence("nothing can be read by its word", now)), now)
             elif read.at < 0 and now.monotonic - read.said_s >= SAY_AGAIN_S:
                 self._ask(number, read, now)
 
@@ -150,26 +150,12 @@ class Asking:
             change.end(outcome, now)
         return outcome is not None
 
-    def _given_up(self, change: _Change) -> RequestFailed:
+    def _given_up(self, change: _Change, now: Instant) -> RequestFailed:
         if change.said_s < 0:
-            return self._no_leader("nothing was changed")
+            return NoLeader(self._leader.absence("nothing was changed", now))
         return ChangeUnknown(
             "timeout: whether the change was decided is not known here, and it may be yet. See `basestore "
             "topology history`; to ask for it again under the same identity is safe"
-        )
-
-    def _no_leader(self, so: str) -> NoLeader:
-        topology = self._group.topology
-        if topology is None or not topology.founded:
-            return NoLeader(
-                f"the metadata group is not complete yet, for not all members were heard since the cluster "
-                f"was made, or upgraded, so {so}; data are served all the same. See `basestore status`, "
-                f"start the members that are missing, and try again"
-            )
-        return NoLeader(
-            f"nobody leads the metadata group, for no majority of its voters is reached, so {so}; data are "
-            f"served all the same. See `basestore topology --mode stale`, start the voters that are missing, "
-            f"and try again"
         )
 
     # --- to the leader ---------------------------------------------------------------------------

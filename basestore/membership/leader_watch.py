@@ -2,13 +2,24 @@
 
 A voter hears its leader. All others go by what voters say in their heartbeats; of these the one of the latest
 term counts. It is only where to ask: whether somebody leads indeed, the answer tells.
+
+Where nobody has answered, it says why, by the state that things are in as far as this node can tell:
+
+    there is no group yet      who has not been heard, for all must be
+    it is not complete         whom it waits for
+    somebody leads             and has not answered in time
+    a majority is reached      an election is under way
+    none is                    which voters are missing, and what to do if their stores are lost
 """
 
 from typing import Final, NamedTuple
 
 from basestore.cluster.peers import Peers
 from basestore.consensus.leadership import QUORUM_S
+from basestore.consensus.raft import Raft
+from basestore.consensus.voters import Voter, majority
 from basestore.instant import Instant
+from basestore.membership.following import SINCE, Following
 from basestore.membership.metadata_group import MetadataGroup
 
 NOBODY: Final = 0
@@ -23,8 +34,8 @@ class _Heard(NamedTuple):
 class LeaderWatch:
     """Of one node."""
 
-    def __init__(self, group: MetadataGroup, peers: Peers) -> None:
-        self._group, self._peers = group, peers
+    def __init__(self, group: MetadataGroup, peers: Peers, following: Following) -> None:
+        self._group, self._peers, self._following = group, peers, following
         self._told: dict[int, _Heard] = {}
 
     def hear(self, member: int, term: int, leader: int, now: Instant) -> None:
@@ -67,3 +78,96 @@ class LeaderWatch:
             heard_s = now.monotonic if raft.leads else raft.heard_s
             heard.append(_Heard(raft.term, raft.leader.number, heard_s))
         return max(heard, default=None)
+
+    # --- in words ----------------------------------------------------------------------------
+
+    def absence(self, so: str, now: Instant) -> str:
+        """Why no leader has answered, and what to do. `so`: what follows from it."""
+        group = self._group
+        if group.raft is None or group.topology is None:
+            why, advice = self._unfounded()
+        elif not group.topology.founded:
+            why, advice = self._incomplete(now)
+        else:
+            why, advice = self._silent(group.raft, now)
+        return f"{why}, so {so}; data are served all the same. {advice}"
+
+    def _unfounded(self) -> tuple[str, str]:
+        told, others = self._following.told, self._peers.others
+        knowing = [peer.name for peer in others if peer.index in told and told[peer.index].group]
+        unheard = [peer.name for peer in others if peer.index not in told]
+        if knowing:
+            return (
+                f"this node does not know the metadata group yet, and hears of it from {', '.join(knowing)}",
+                "Try again in a few seconds",
+            )
+        if not self._following.spoken:
+            return (
+                f"there is no metadata group yet, for not all members were heard to speak version {SINCE} of "
+                f"the wire",
+                "See `basestore status`: start the members that are missing, upgrade those that speak less, "
+                "and try again",
+            )
+        if unheard:
+            return (
+                f"there is no metadata group yet, for it is founded once all members are heard, and "
+                f"{', '.join(unheard)} {'is' if len(unheard) == 1 else 'are'} not",
+                f"See `basestore status`: start {', '.join(unheard)}, and try again",
+            )
+        return (
+            "there is no metadata group yet, for the store of who is to found it does not count",
+            "See `basestore status`: where it says `starting` or `forgetful`, it says what that waits for; "
+            "see to that, and try again",
+        )
+
+    def _incomplete(self, now: Instant) -> tuple[str, str]:
+        away = [peer.name for peer in self._peers.others if not self._peers.hears(peer.index, now)]
+        waits = f", and {', '.join(away)} {'is' if len(away) == 1 else 'are'} not heard" if away else ""
+        start = f"start {', '.join(away)}, and try again" if away else "try again in a few seconds"
+        return (
+            f"the metadata group is not complete yet: its voters are being gathered{waits}",
+            f"See `basestore topology --mode stale`: {start}",
+        )
+
+    def _silent(self, raft: Raft, now: Instant) -> tuple[str, str]:
+        """Of a group that is complete."""
+        leader, see = self.member(now), "See `basestore topology --mode stale`"
+        if leader is not None and (leader == self._peers.me or self._peers.hears(leader, now)):
+            name = self._peers.all[leader].name
+            return (
+                f"{name} leads the metadata group, and has not answered in time",
+                f"{see} and whether {name} is overloaded (`basestore status`), and try again",
+            )
+        missing = sorted(voter for voter in raft.voters if not self._reaches(voter, now))
+        if self._group.allegiance.follows and missing:
+            return (
+                "this node waits for one whose metadata group has taken the place of its own",
+                "See `basestore status`: start the node on which `basestore node rebuild-group` was run, and "
+                "try again",
+            )
+        if len(raft.voters) - len(missing) >= majority(raft.voters):
+            return (
+                "nobody leads the metadata group for the moment: a majority of its voters is reached, and is "
+                "to elect a leader",
+                f"Try again in a few seconds; if that lasts, {see[0].lower()}{see[1:]}",
+            )
+        names = ", ".join(self._name(voter.number) for voter in missing)
+        return (
+            f"nobody leads the metadata group, for no majority of its voters is reached: {names} of "
+            f"{len(raft.voters)} {'is' if len(missing) == 1 else 'are'} missing",
+            f"{see}, start {names}, and try again; if most voters' stores are lost for good, see `basestore "
+            f"node rebuild-group --help`",
+        )
+
+    def _reaches(self, voter: Voter, now: Instant) -> bool:
+        """Whether it is there, on the store by which it votes."""
+        if voter == self._group.me:
+            return True
+        index = self._peers.index_of.get(voter.number)
+        if index is None or self._group.voter_at(index) != voter:
+            return False
+        return self._peers.hears(index, now)
+
+    def _name(self, number: int) -> str:
+        index = self._peers.index_of.get(number)
+        return f"member {number}" if index is None else self._peers.all[index].name

@@ -45,7 +45,7 @@ class Membership:
         self.leading = Leading(config, group, self.following, peers, identity, seed, now)
         self.begin_anew: Callable[[Instant], None] = lambda now: None  # once all links say an epoch, or one
         # is heard of that changes nothing here
-        self.leader = LeaderWatch(group, peers)
+        self.leader = LeaderWatch(group, peers, self.following)
         self.forgetting = Forgetting(group, peers)
         self.asking = Asking(group, peers, self.leader, int.from_bytes(seed[:4]) << 16)
         self.handlers: dict[type, Handler] = {

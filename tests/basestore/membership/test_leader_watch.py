@@ -1,0 +1,108 @@
+"""What is said where no leader answers: why, by the state that things are in, and what to do.
+
+Covers `absence` of `membership/leader_watch.py`, on real nodes.
+"""
+
+import pytest
+
+from basestore.errors import NoLeader, RequestFailed
+from basestore.instant import Instant
+from basestore.membership.rebuilding import follow
+from tests.worlds.world import World
+
+
+def refused(world: World, index: int, *, within_s: float = 1.0) -> str:
+    """A read by a leader's word is given up."""
+    told = list[RequestFailed | None]()
+
+    def end(error: RequestFailed | None, now: Instant) -> None:
+        told.append(error)
+
+    world.node(index).membership.asking.read(within_s, end, world.now(index), lease=True)
+    world.run(within_s + 0.1)
+    (error,) = told
+    assert isinstance(error, NoLeader)
+    assert "so nothing can be read by its word; data are served all the same. " in str(error)
+    return str(error)
+
+
+def started(count: int, *indices: int) -> World:
+    """Of a cluster of so many, only these have ever run."""
+    world = World(count, born=False)
+    for index in indices:
+        world.start(index)
+    world.run(0.5)
+    return world
+
+
+def test_before_all_were_heard_to_speak_of_a_log_it_says_so() -> None:
+    text = refused(started(3, 0, 1), 0)
+    assert text.startswith(
+        "there is no metadata group yet, for not all members were heard to speak version 10"
+    )
+    assert "start the members that are missing, upgrade those that speak less" in text
+
+
+def test_without_a_majority_it_names_the_voters_that_are_missing() -> None:
+    world = World(3, logged=True)
+    world.crash(0)
+    world.crash(1)
+    world.run(6.0)
+    text = refused(world, 2)
+    assert text.startswith(
+        "nobody leads the metadata group, for no majority of its voters is reached: n1, n2 of 3 are missing"
+    )
+    assert text.index("basestore topology --mode stale") < text.index("start n1, n2")
+    assert text.index("start n1, n2") < text.index("rebuild-group --help")
+
+
+def test_a_voter_that_is_back_on_another_store_is_missing() -> None:
+    world = World(3, logged=True)
+    for index in (0, 1):
+        world.wipe(index)
+        world.start(index)
+    world.run(6.0)
+    assert "n1, n2 of 3 are missing" in refused(world, 2)
+
+
+def test_while_a_majority_elects_it_says_that_this_takes_a_moment() -> None:
+    world = World(3, logged=True)
+    world.lose = lambda sent: type(sent.message).__name__ in ("Stand", "Granted")
+    world.crash(0)
+    world.run(6.0)
+    text = refused(world, 1)
+    assert "for the moment: a majority of its voters is reached, and is to elect a leader" in text
+    assert "Try again in a few seconds" in text
+
+
+def test_of_a_leader_that_does_not_answer_it_gives_the_name() -> None:
+    world = World(3, logged=True)
+    world.lose = lambda sent: type(sent.message).__name__ in ("AskRead", "ReadAt")
+    assert refused(world, 1).startswith("n1 leads the metadata group, and has not answered in time")
+
+
+def test_one_that_has_just_gone_is_not_said_to_lead() -> None:
+    world = World(3, logged=True)
+    world.crash(0)
+    world.run(0.1)
+    watch = world.node(1).membership.leader
+    assert watch.number(world.now(1)) is not None  # it was heard of a moment ago
+    assert "is to elect a leader" in watch.absence("so", world.now(1))
+
+
+def test_one_that_is_to_go_over_says_for_whom_it_waits() -> None:
+    world = World(3, logged=True)
+    world.crash(0)
+    world.crash(1)
+    world.stop(2)
+    follow(world.engines[2], world.configs[2])
+    world.start(2)
+    world.run(6.0)
+    assert "start the node on which `basestore node rebuild-group` was run" in refused(world, 2)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_where_one_decides_alone_it_is_never_missing(count: int) -> None:
+    world = World(count, logged=True)
+    watch = world.node(0).membership.leader
+    assert watch.absence("", world.now(0)).startswith("n1 leads the metadata group")
