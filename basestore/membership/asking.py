@@ -29,7 +29,7 @@ from basestore.membership.leader_watch import LeaderWatch
 from basestore.membership.metadata_group import MetadataGroup
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.membership import AskRead, ReadAt, Suggest
-from basestore.topology.entries import ENTRY_BYTES_MAX, decode_entry
+from basestore.topology.entries import decode_entry, read_suggested
 from basestore.topology.topology import Outcome
 
 SAY_AGAIN_S: Final = 1.0
@@ -85,7 +85,8 @@ class Asking:
     # --- what is asked of this node --------------------------------------------------------------
 
     def change(self, entry: bytes, timeout_s: float, end: ChangeEnd, now: Instant) -> None:
-        """Have an entry decided, and call `end` with what has become of it; Overloaded."""
+        """Have an entry decided, which another leader takes if `read_suggested` does, and call `end` with
+        what has become of it; Overloaded."""
         self._check_room()
         waiting = _Change(decode_entry(entry).id, entry, now.monotonic + timeout_s, end)
         if not self._ended(waiting, now):
@@ -207,13 +208,11 @@ class Asking:
     # --- as the leader ---------------------------------------------------------------------------
 
     def _hear_suggest(self, member: int, outbox: Outbox, said: Suggest, now: Instant) -> None:
-        """ProtocolError for what is no entry: whoever has it in its log could not go on."""
-        if len(said.entry) > ENTRY_BYTES_MAX:
-            raise ProtocolError("an entry is suggested that is too long")
+        """ProtocolError for what must not come into the log."""
         try:
-            identity = decode_entry(said.entry).id
+            identity = read_suggested(said.entry).id
         except ValueError as error:
-            raise ProtocolError(f"what is suggested cannot be read: {error}") from error
+            raise ProtocolError(f"a change is suggested that nobody may suggest: {error}") from error
         self._propose(identity, said.entry)
 
     def _hear_ask(self, member: int, outbox: Outbox, said: AskRead, now: Instant) -> None:

@@ -43,6 +43,7 @@ from basestore.topology.entries import changes_what_is_held
 from basestore.topology.topology import Topology
 
 COMPACT_AT = 1000  # entries behind the snapshot
+COMPACT_BYTES = 1 << 20  # or so large ones
 STORING_MAX = 64  # outputs on their way to the disk, beside those that have something to store
 
 
@@ -352,7 +353,8 @@ class MetadataGroup:
         self._group_commit.when_durable(use)
 
     def _compact(self, raft: Raft, topology: Topology) -> None:
-        if topology.epoch - raft.log.base.last > COMPACT_AT:
+        behind = range(raft.log.base.last + 1, topology.epoch + 1)
+        if len(behind) > COMPACT_AT or sum(len(raft.log.entry(each).data) for each in behind) > COMPACT_BYTES:
             raft.compact(topology.epoch, topology.encode())
             self.log.stage_base(raft.log.base)
 

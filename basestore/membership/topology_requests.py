@@ -30,7 +30,7 @@ from basestore.protocol.membership import (
     TopologyChanged,
     TopologyTold,
 )
-from basestore.topology.entries import ENTRY_BYTES_MAX, UNNAMED, decode_entry, encode_entry
+from basestore.topology.entries import decode_entry, encode_entry, read_suggested
 from basestore.topology.history import describe
 from basestore.topology.topology import Outcome, Topology
 
@@ -123,14 +123,10 @@ class TopologyRequests:
 
     def _change(self, outbox: Outbox, request: ChangeTopology, now: Instant) -> None:
         try:
-            said = decode_entry(request.entry)
+            said = read_suggested(request.entry)
+            entry = encode_entry(said._replace(by=self._membership.group.me.number, wall_ms=now.wall_ms))
         except ValueError as error:
-            raise InvalidRequest(f"the change cannot be read: {error}") from None
-        if said.id == UNNAMED or len(request.entry) > ENTRY_BYTES_MAX:
-            raise InvalidRequest(
-                "a change needs an id that its sender has drawn, and is to be no longer than a node takes"
-            )
-        entry = encode_entry(said._replace(by=self._membership.group.me.number, wall_ms=now.wall_ms))
+            raise InvalidRequest(f"the change cannot be made: {error}") from None
 
         def end(became: Outcome | RequestFailed, now: Instant) -> None:
             if isinstance(became, Outcome):

@@ -162,6 +162,9 @@ Change = (
 )  # fmt: skip
 
 
+OF_USERS: Final = (CreateBucket, DropBucket, SetSetting, UnsetSetting)  # the kinds that they may ask for
+
+
 class Suggestion(NamedTuple):
     """An entry: a change, the `id` that its sender has drawn for it (UNNAMED: none), through which member it
     came, and when."""
@@ -252,6 +255,21 @@ def _fits(hint: Any, field: Any) -> bool:
         (each_hint,) = get_args(hint)
         return type(field) is list and all(_fits(each_hint, each) for each in field)
     return type(field) is hint and (hint is not int or -_NUMBER_MAX <= field <= _NUMBER_MAX)
+
+
+def read_suggested(data: bytes) -> Suggestion:
+    """An entry that somebody suggests, who is not the leader; ValueError for what must not come into the log:
+    all kinds but those of users the leader alone proposes, and what is refused anyway would stand there on
+    every node."""
+    said = decode_entry(data)
+    if said.id == UNNAMED:
+        raise BrokenEntry("it has no id: draw one, by which what has become of it is found")
+    if not isinstance(said.change, OF_USERS):
+        kinds = ", ".join(each.__name__ for each in OF_USERS)
+        raise BrokenEntry(f"nobody can ask for a {type(said.change).__name__}: ask for one of {kinds}")
+    if wrong := fault(said.change):
+        raise BrokenEntry(wrong)
+    return said
 
 
 # --- what is wrong whatever the cluster is -------------------------------------------------------

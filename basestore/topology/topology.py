@@ -26,6 +26,7 @@ from basestore.config import BUILT_IN, MEMBERS_MAX, NUMBER_MAX, UNNUMBERED, Buck
 from basestore.repair.rule import Rule
 from basestore.repair.seats import Seats
 from basestore.topology.entries import (
+    OF_USERS,
     SETTINGS_BYTES_MAX,
     UNNAMED,
     AddMember,
@@ -174,7 +175,7 @@ class Topology:
         if first is not None:
             return passed, first
         try:
-            if said.id != UNNAMED and not self.founded and isinstance(said.change, _OF_USERS):
+            if said.id != UNNAMED and not self.founded and isinstance(said.change, OF_USERS):
                 raise Refused(_INCOMPLETE)
             if wrong := fault(said.change):
                 raise Refused(wrong)
@@ -383,7 +384,6 @@ def _set_seats(was: Topology, change: SetSeats, index: int) -> tuple[Topology, i
     return replace(was, seats=tuple(seats)), UNNUMBERED
 
 
-_OF_USERS: Final = (CreateBucket, DropBucket, SetSetting, UnsetSetting)
 _APPLY: Final[Mapping[type, Callable[[Topology, Any, int], tuple[Topology, int]]]] = {
     CreateBucket: _create_bucket,
     DropBucket: _drop_bucket,

@@ -1,0 +1,80 @@
+"""What clients may ask of the cluster itself, and what a node answers. Covers `topology_requests.py`, and
+whose words `asking.py` takes."""
+
+import pytest
+
+from basestore.membership.metadata_group import COMPACT_BYTES
+from basestore.protocol.client import Failed
+from basestore.protocol.limits import ProtocolError
+from basestore.protocol.membership import ChangeTopology, Suggest, TopologyChanged
+from basestore.topology.entries import (
+    SETTINGS_BYTES_MAX,
+    AddMember,
+    Change,
+    Founded,
+    SetSetting,
+    Suggestion,
+    UnsetSetting,
+    encode_entry,
+)
+from tests.worlds.world import Call, World
+
+GHOST = AddMember("ghost", "10.0.0.9:7400", "", 1, b"")
+NOT_TO_ASK_FOR = [
+    pytest.param(GHOST, 1, "nobody can ask for a AddMember", id="not of users"),
+    pytest.param(Founded(), 1, "nobody can ask for a Founded", id="of the leader"),
+    pytest.param(UnsetSetting("x" * 9999), 1, "the key of a setting has 1 to", id="refused anyway"),
+    pytest.param(SetSetting("k", "v"), 0, "has no id", id="unnamed"),
+]
+
+
+def entry_of(change: Change, identity: int = 7) -> bytes:
+    return encode_entry(Suggestion(change, identity, 0, 0))
+
+
+def ask(world: World, at: int, change: Change, identity: int = 7, timeout_ms: int = 900) -> Call:
+    entry = entry_of(change, identity)
+    return world.ask(at, lambda request: ChangeTopology(request, entry, timeout_ms))
+
+
+def last(world: World) -> list[int]:
+    """Entries of the log, by node."""
+    return [node.membership.group.raft.log.last for node in world.running]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("change", "identity", "words"), NOT_TO_ASK_FOR)
+@pytest.mark.parametrize("at", [0, 1])
+def test_what_a_client_must_not_ask_for_is_refused_and_comes_into_no_log(
+    change: Change, identity: int, words: str, at: int
+) -> None:
+    world = World(3, logged=True)
+    before = last(world)
+    call = ask(world, at, change, identity)
+    world.run(0.5)
+    answer = call.reply()
+    assert isinstance(answer, Failed)
+    assert (answer.code, words in answer.text) == (1, True)
+    assert last(world) == before
+
+
+@pytest.mark.parametrize(("change", "identity", "words"), NOT_TO_ASK_FOR)
+def test_nor_does_a_leader_take_it_from_a_member(change: Change, identity: int, words: str) -> None:
+    world = World(3, logged=True)
+    before, node = last(world), world.node(0)
+    hear, outbox = node.membership.asking.handlers[Suggest], node.peers.all[1].outbox
+    with pytest.raises(ProtocolError, match=words):
+        hear(1, outbox, Suggest(entry_of(change, identity)), world.now(0))
+    world.run(0.5)
+    assert last(world) == before
+
+
+def test_large_entries_are_compacted_before_there_are_many() -> None:
+    world = World(1, logged=True)
+    value = "v" * (SETTINGS_BYTES_MAX - 100)
+    for identity in range(1, 3 * COMPACT_BYTES // len(value)):
+        call = ask(world, 0, SetSetting("k", value), identity)
+        world.run(0.1)
+        assert isinstance(call.reply(), TopologyChanged)
+        log = world.node(0).membership.group.raft.log  # type: ignore[union-attr]
+        held = sum(len(log.entry(index).data) for index in range(log.base.last + 1, log.last + 1))
+        assert held <= COMPACT_BYTES
