@@ -37,7 +37,7 @@ MINIMUMS = {
     "read degraded": 100, "batch refused": 20, "batch taken after long": 3, "refused to open": 2,
     "receipt: proven": 30, "receipt: not proven": 5,
     "rollback noticed": 3, "stopped by a failed fsync": 4,
-    "upheaval": 5, "log: election": 80, "log: entry": 600, "log: snapshot": 8, "log: change of voters": 150,
+    "upheaval": 4, "log: election": 80, "log: entry": 600, "log: snapshot": 8, "log: change of voters": 150,
     "log: voter lost its store": 5, "log: change acknowledged": 250, "log: change repeated": 25,
     "log: consistent read": 75, "log: default read": 80, "log: stale read": 140, "log: row stored": 40,
     "log: row read": 50, "log: row found": 12, "log: row purged": 40,
