@@ -47,7 +47,8 @@ from basestore.protocol.handshake import (
 CHARACTERS_SHOWN = 300  # of what somebody else says, in a log
 DIFFERENCES_SHOWN = 10
 KEYLESS = "it has not proven that it holds this cluster's key"
-ADVICE = "it is of another cluster, or another [cluster] key stands in one of the files"
+ADVICE = "it is of another cluster, or another [cluster] key, id or partitions stands in one of the files"
+FOR_LIFE_SINCE: Final = 10  # version from which a proof is of what never changes, too
 BY_LOG: Final = bytes(DIGEST_BYTES)  # in place of a digest: see the log
 _PERSON: Final = b"basestore-peer"
 _DIALS, _ACCEPTS = b"dials", b"accepts"
@@ -59,7 +60,8 @@ class Facts:
     `configuration`: the canonical text, of which `digest` is the digest; `diallers`: the names of the
     members that open the connection to this one; `address`: where it can be reached; `proof_key`: of which
     no message says anything; `level`: the cluster's feature level, below which members speak no more;
-    `logged`: what the cluster is stands in a log that it follows, so configurations need not agree."""
+    `partitions`: how many, for life; `logged`: what the cluster is stands in a log that it follows, so the
+    rest of configurations need not agree."""
 
     versions: Versions
     welcome: Welcome
@@ -69,6 +71,7 @@ class Facts:
     address: str
     proof_key: bytes = field(repr=False)
     level: int = 0
+    partitions: int = 0
     logged: bool = False
 
     @property
@@ -193,9 +196,12 @@ def _told(name: str, reason: str) -> str:
 
 
 def _proof(own: Facts, role: bytes, hello: Hello, challenge: Challenge, *told: bytes) -> bytes:
-    """That this role holds the key. Each part has its length before it: so no two lists of parts are the
-    same bytes."""
+    """That this role holds the key; and, where both sides speak such a version, that it is of a cluster of
+    this id and so many partitions. Each part has its length before it: so no two lists of parts are the same
+    bytes."""
     sides = [(side.sender.encode(), side.nonce, b"%d %d" % side.versions) for side in (hello, challenge)]
+    if min(hello.highest, challenge.highest) >= FOR_LIFE_SINCE:
+        told += own.welcome.cluster, b"%d" % own.partitions
     keyed = hashlib.blake2b(key=own.proof_key, digest_size=PROOF_BYTES, person=_PERSON)
     for part in (role, *sides[0], *sides[1], *told):
         keyed.update(len(part).to_bytes(4))

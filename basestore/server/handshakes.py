@@ -182,4 +182,7 @@ def facts_of(config: NodeConfig) -> Facts:
     # The members before this one open the connection to it.
     diallers = frozenset(member.name for member in cluster.members[: cluster.member_index(config.name)])
     address, key = config.member.address, cluster.proof_key
-    return Facts(versions, welcome, cluster.digest, cluster.canonical(), diallers, address, key)
+    return Facts(
+        versions, welcome, cluster.digest, cluster.canonical(), diallers, address, key,
+        partitions=cluster.partitions,
+    )  # fmt: skip
