@@ -102,7 +102,8 @@ def test_the_json_of_status_lists_the_nodes(three: Cluster) -> None:
 
 
 def test_status_prints_a_table(three: Cluster) -> None:
-    header, *rows = three.invoke("status").text.splitlines()
+    header, *rows, group = three.invoke("status").text.splitlines()
+    assert group.startswith("metadata group: ")
     assert header.split() == ["NODE", "ENDPOINT", "STATE", "RECORDS", "HINTS", "PID"]
     assert [row.split()[:3] for row in rows] == [[f"n{i}", three.endpoint(i), "up"] for i in (1, 2, 3)]
 

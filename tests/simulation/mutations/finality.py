@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from basestore.coordinator import quorum_read
+from basestore.coordinator import attempts, quorum_read
 from basestore.coordinator.get import ClientGet
 from basestore.coordinator.quorum_read import QuorumRead
-from basestore.coordinator.quorum_write import QuorumWrite
 from basestore.protocol.client import FINAL, PROVISIONAL
 from basestore.repair import read_repair
 from basestore.repair.rule import Rule
@@ -16,9 +15,9 @@ from tests.simulation.mutations.registry import STALE, mutant
 UNCERTAIN = {"final", "two winners", "staleness", *STALE}
 
 
-@mutant("a receipt says final as soon as any stable stamp is known", UNCERTAIN, QuorumWrite, "_final")
-def _final_by_any(self: Any, version: bytes) -> int:
-    return FINAL if self._stable else PROVISIONAL
+@mutant("a receipt says final as soon as any stable stamp is known", UNCERTAIN, attempts, "finality")
+def _final_by_any(version: bytes, stable: int) -> int:
+    return FINAL if stable else PROVISIONAL
 
 
 _read = Replica.read

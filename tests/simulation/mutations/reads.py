@@ -29,7 +29,7 @@ def _first_reply(self: Any, now: Any) -> None:
     if self._records and not self._answered:
         record = next(iter(self._records.values()))
         self._context.operations.drop(self)
-        self._report(Finding(record, self._aim.required, len(self._heads), False, 0), now)
+        self._report(Finding(record, *self._quorum.told(self._heads), False, 0), now)
 
 
 _merge = RangeScan._merge

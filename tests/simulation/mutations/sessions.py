@@ -20,13 +20,13 @@ _end = Session.end
 
 
 @mutant("a session does not learn from its own writes", SESSION, Session, "end")
-def _forget_writes(self: Any, request: Any, answer: Any) -> None:
-    _end(self, request, None if isinstance(answer, Written) else answer)
+def _forget_writes(self: Any, request: Any, answer: Any, rules: Any = None) -> None:
+    _end(self, request, None if isinstance(answer, Written) else answer, rules)
 
 
 @mutant("a session does not learn from what it reads", SESSION, Session, "end")
-def _forget_reads(self: Any, request: Any, answer: Any) -> None:
-    _end(self, request, answer._replace(version=b"") if isinstance(answer, Got) else answer)
+def _forget_reads(self: Any, request: Any, answer: Any, rules: Any = None) -> None:
+    _end(self, request, answer._replace(version=b"") if isinstance(answer, Got) else answer, rules)
 
 
 _forget = Session._forget

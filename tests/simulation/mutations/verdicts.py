@@ -6,8 +6,8 @@ detectors lie at random, and nothing may come of it.
 
 from typing import Any
 
-from basestore.consistency import APPLIED, Level
-from basestore.coordinator import quorum_write
+from basestore.consistency import APPLIED, Level, Quorum
+from basestore.coordinator import attempts
 from basestore.coordinator.context import Context
 from basestore.coordinator.quorum_read import QuorumRead
 from basestore.coordinator.quorum_write import QuorumWrite
@@ -17,12 +17,13 @@ from tests.simulation.mutations.registry import STALE, mutant
 
 
 @mutant("a quorum of those that are alive", STALE, Context, "require")
-def _of_the_living(self: Any, replicas: tuple[int, ...], level: Level) -> int:
-    alive = sum(map(self.peers.alive.__getitem__, replicas))
-    required = level.required(alive) if alive else len(replicas)
-    if alive < required:
-        raise Unavailable(required, alive)
-    return required
+def _of_the_living(self: Any, partition: int, level: Level) -> Quorum:
+    quorum = Quorum(self.placement.quorums[partition][level].replicas, level)
+    alive = sum(map(self.peers.alive.__getitem__, quorum.replicas))
+    quorum.required = level.required(alive) if alive else len(quorum.replicas)
+    if alive < quorum.required:
+        raise Unavailable(quorum.required, alive)
+    return quorum
 
 
 _hint = QuorumWrite._hint
@@ -46,6 +47,6 @@ def _holds_nothing(self: Any, member: int, now: Any) -> None:
         _lost(self, member, now)
 
 
-@mutant("a write whose replicas were lost was not done", {"phantoms"}, quorum_write, "refused")
-def _not_done(applied: int, required: int, reasons: Any, identity: Any) -> Unavailable:
-    return Unavailable(required, applied)
+@mutant("a write whose replicas were lost was not done", {"phantoms"}, attempts, "refused")
+def _not_done(told: tuple[int, int], reasons: Any, identity: Any) -> Unavailable:
+    return Unavailable(*told)

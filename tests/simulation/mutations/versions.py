@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 from basestore import node
 from basestore.cluster.outbox import Outbox
-from basestore.coordinator import quorum_write
+from basestore.coordinator import attempts
 from basestore.coordinator.attempts import Begin, Content, weigh
 from basestore.coordinator.quorum_write import QuorumWrite
 from basestore.coordinator.stamper import Stamper
@@ -119,7 +119,7 @@ def _never_damaged(self: Any, digester: Any, row: bytes) -> bool:
 
 
 @mutant(
-    "a repeat that is not found is stamped anew", {"versions", "repeats", *STALE}, quorum_write, "weigh",
+    "a repeat that is not found is stamped anew", {"versions", "repeats", *STALE}, attempts, "weigh",
 )  # fmt: skip
 def _begin_anew(content: Any, digester: Any, repeated: Any, found: Any) -> Any:
     weighed = weigh(content, digester, repeated, found)
