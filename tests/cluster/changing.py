@@ -30,11 +30,21 @@ Ask = Callable[[sync.SyncStore, Identity], Decided]
 
 @dataclass
 class Ledger:
-    """What was acknowledged, by the words in which the history says it; how many attempts ended with which
-    error."""
+    """What was acknowledged, by the words in which the history says it, and under which identity; how many
+    attempts ended with which error."""
 
     decided: dict[str, Decided] = field(default_factory=dict)
+    identities: dict[str, Identity] = field(default_factory=dict)
     errors: Counter[str] = field(default_factory=Counter)
+
+    def repeat(self, node: NodeProcess) -> None:
+        """Ask again for the last setting and the last bucket that were decided: both are, and not anew."""
+        for kind in ("set setting", "create bucket"):
+            words = next(each for each in reversed(self.decided) if each.startswith(kind))
+            said = re.findall("'(.*?)'", words)
+            with node.store() as store:
+                ask = store.set_setting if kind == "set setting" else store.create_bucket
+                assert ask(*said, repeat=self.identities[words]) == self.decided[words]
 
     def complaints(self, node: NodeProcess) -> list[str]:
         """What is wrong with the log that a node keeps."""
@@ -127,7 +137,7 @@ class Changing:
                 if self._stop.wait(REST_S) and isinstance(error, NoLeader | Unreachable):
                     return  # whether an attempt before has done it is not asked any more
                 continue
-            self.ledger.decided[words] = decided
+            self.ledger.identities[words], self.ledger.decided[words] = identity, decided
             return
 
     def _note(self, error: RequestFailed | Unreachable) -> None:

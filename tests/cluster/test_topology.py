@@ -18,7 +18,7 @@ from basestore.consensus.leadership import QUORUM_S
 from basestore.consistency import Level
 from basestore.errors import ChangeUnknown, InvalidRequest, NoLeader, RequestFailed, Unavailable, Unreachable
 from basestore.protocol.limits import WIRE_HIGHEST
-from basestore.results.topology import MODES, ClusterTopology
+from basestore.results.topology import HISTORY_MAX, MODES, ClusterTopology
 from tests.cluster.changing import Changing
 from tests.cluster.load import Load
 from tests.cluster.processes import Cluster, NodeProcess
@@ -136,6 +136,7 @@ def test_leaders_are_killed_under_changes_and_writes_one_with_its_store_and_all_
         last = max(each.epoch for each in changing.ledger.decided.values())
         for node in cluster:
             wait_epoch(node, last + 1)
+            changing.ledger.repeat(node)
             assert changing.ledger.complaints(node) == []
         assert load.ledger.complaints(first, Level.QUORUM) == []
 
@@ -152,7 +153,7 @@ def wait_taken_in(leader: NodeProcess, node: NodeProcess) -> None:
 
     def replaced() -> bool:
         with leader.store() as store:
-            entries = store.topology_history().entries
+            entries = store.topology_history(limit=HISTORY_MAX).entries
         told = [re.findall(r"\d+", each.text) for each in entries if each.text.startswith("the voters are ")]
         return any(both.count(number) == 2 and number in then for both, then in itertools.pairwise(told))
 
