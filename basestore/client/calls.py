@@ -251,7 +251,8 @@ class Calls:
     def change(self, change: "Change", repeat: Identity | str | None, timeout: float | None) -> Call[Decided]:
         timeout_s, timeout_ms = self.time(timeout)
         identity = _identity(repeat)
-        return Call(change_topology(change, identity, timeout_ms), partial(decided, identity), timeout_s)
+        asked = change_topology(change, identity, timeout_ms, again=repeat is not None)
+        return Call(asked, partial(decided, identity), timeout_s)
 
 
 def _identity(repeat: Identity | str | None) -> bytes:

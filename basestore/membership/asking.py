@@ -47,6 +47,7 @@ class _Change:
     entry: bytes
     deadline_s: float
     end: ChangeEnd
+    again: bool
     said_s: float = -1.0
 
 
@@ -84,11 +85,14 @@ class Asking:
 
     # --- what is asked of this node --------------------------------------------------------------
 
-    def change(self, entry: bytes, timeout_s: float, end: ChangeEnd, now: Instant) -> None:
+    def change(
+        self, entry: bytes, timeout_s: float, end: ChangeEnd, now: Instant, *, again: bool = False
+    ) -> None:
         """Have an entry decided, which another leader takes if `read_suggested` does, and call `end` with
-        what has become of it; Overloaded."""
+        what has become of it; Overloaded. `again`: it may have
+        been asked for before, at any node: then nobody can say that it was not done."""
         self._check_room()
-        waiting = _Change(decode_entry(entry).id, entry, now.monotonic + timeout_s, end)
+        waiting = _Change(decode_entry(entry).id, entry, now.monotonic + timeout_s, end, again)
         if not self._ended(waiting, now):
             self._changes.append(waiting)
             self._say(waiting, now)
@@ -152,11 +156,12 @@ class Asking:
         return outcome is not None
 
     def _given_up(self, change: _Change, now: Instant) -> RequestFailed:
-        if change.said_s < 0:
+        if change.said_s < 0 and not change.again:
             return NoLeader(self._leader.absence("nothing was changed", now))
         return ChangeUnknown(
             "timeout: whether the change was decided is not known here, and it may be yet. See `basestore "
-            "topology history`; to ask for it again under the same identity is safe"
+            "topology history`; to ask for it again under the same identity is safe for the next thousand "
+            "changes of the cluster"
         )
 
     # --- to the leader ---------------------------------------------------------------------------

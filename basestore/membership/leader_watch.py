@@ -101,6 +101,12 @@ class LeaderWatch:
                 f"this node does not know the metadata group yet, and hears of it from {', '.join(knowing)}",
                 "Try again in a few seconds",
             )
+        if not self._following.spoken and all(peer.wire >= SINCE for peer in others):
+            return (
+                f"there is no metadata group yet, for the cluster's feature level is below {SINCE}, though "
+                f"all members speak that version of the wire",
+                "Once no node is to go back to an older release: `basestore upgrade finish`",
+            )
         if not self._following.spoken:
             return (
                 f"there is no metadata group yet, for not all members were heard to speak version {SINCE} of "

@@ -7,6 +7,7 @@
 Bad requests are refused here; whether a change makes sense is decided with it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
@@ -108,7 +109,7 @@ class TopologyRequests:
         for index in range(base + 1, min(last, after + request.limit) + 1):
             entry = raft.log.entry(index)
             if entry.kind is not Kind.DATA:
-                text, wall_ms = _of_raft(entry.kind, entry.data), 0
+                text, wall_ms = _of_raft(entry.kind, entry.data, before), 0
                 following = before.pass_by(index)
             else:
                 text, wall_ms = describe(entry.data, before, index), decode_entry(entry.data).wall_ms
@@ -134,11 +135,19 @@ class TopologyRequests:
             else:
                 refuse(self._context, outbox, request.id, became)
 
-        self._membership.asking.change(entry, request.timeout_ms / 1e3, end, now)
+        self._membership.asking.change(entry, request.timeout_ms / 1e3, end, now, again=request.again)
 
 
-def _of_raft(kind: Kind, data: bytes) -> str:
+def _of_raft(kind: Kind, data: bytes, topology: Topology) -> str:
     if kind is Kind.EMPTY:
         return "another leader was elected"
-    numbers = ", ".join(str(voter.number) for voter in sorted(decode_voters(data)))
-    return f"the voters are members {numbers}"
+    voters = Counter(voter.number for voter in decode_voters(data))
+    names = (
+        _named(topology, number) + (", on two stores" if of > 1 else "") for number, of in voters.items()
+    )
+    return f"the voters are {', '.join(sorted(names))}"
+
+
+def _named(topology: Topology, number: int) -> str:
+    member = topology.member(number)
+    return member.name if member is not None else f"member {number}"

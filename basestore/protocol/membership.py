@@ -182,11 +182,13 @@ class HistoryTold(NamedTuple):
 @message(95, since=10, unchecked=ANSWERED)
 class ChangeTopology(NamedTuple):
     """Have this entry decided (`topology/entries.py`): by which member it came, and when, is not read, for
-    the node says so itself. Under the id of an earlier one it is that one."""
+    the node says so itself. Under the id of an earlier one it is that one; `again`: there may have been
+    one, so that what is not known to have been done may have been."""
 
     id: int
     entry: bytes
     timeout_ms: int
+    again: bool
 
 
 @message(96, since=10, unchecked=ANYTHING)

@@ -216,8 +216,11 @@ def read_history(after: int | None, limit: int, timeout_ms: int) -> Callable[[in
     return lambda request: ReadHistory(request, LAST if after is None else after, limit, timeout_ms)
 
 
-def change_topology(change: "Change", identity: bytes, timeout_ms: int) -> Callable[[int], ChangeTopology]:
-    """By the id that it gets; InvalidRequest for what is wrong with it whatever the cluster is."""
+def change_topology(
+    change: "Change", identity: bytes, timeout_ms: int, *, again: bool
+) -> Callable[[int], ChangeTopology]:
+    """By the id that it gets; `again`: it may have been asked for before. InvalidRequest for what is wrong
+    with it whatever the cluster is."""
     from basestore.topology.entries import UNNAMED, Suggestion, encode_entry, fault
 
     number = int.from_bytes(identity)
@@ -229,7 +232,7 @@ def change_topology(change: "Change", identity: bytes, timeout_ms: int) -> Calla
         entry = encode_entry(Suggestion(change, number, 0, 0))
     except ValueError as error:
         raise InvalidRequest(str(error)) from None
-    return lambda request: ChangeTopology(request, entry, timeout_ms)
+    return lambda request: ChangeTopology(request, entry, timeout_ms, again)
 
 
 def identity_of(request: ChangeTopology) -> Identity:

@@ -165,7 +165,7 @@ class Governor:
             after(isinstance(answer, TopologyChanged))
 
         entry = encode_entry(Suggestion(change, number, 0, 0))
-        self._ask(machine, ChangeTopology(self._next(), entry, CHANGE_MS), CHANGE_MS, heard)
+        self._ask(machine, ChangeTopology(self._next(), entry, CHANGE_MS, False), CHANGE_MS, heard)
 
     def _judge_change(self, machine: "Machine", number: int, told: TopologyChanged) -> None:
         """It is in the log, and has counted once."""

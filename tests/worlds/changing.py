@@ -14,12 +14,13 @@ class Asked:
     """A change that was asked for at a node, and what has become of it."""
 
     def __init__(
-        self, world: World, index: int, change: Change, identity: int, timeout_s: float = 3.0
-    ) -> None:
+        self, world: World, index: int, change: Change, identity: int, timeout_s: float = 3.0,
+        *, again: bool = False,
+    ) -> None:  # fmt: skip
         self.became: Outcome | RequestFailed | None = None
         node, now = world.node(index), world.now(index)
         entry = encode_entry(Suggestion(change, identity, node.config.member.number, now.wall_ms))
-        node.membership.asking.change(entry, timeout_s, self._end, now)
+        node.membership.asking.change(entry, timeout_s, self._end, now, again=again)
 
     def _end(self, became: Outcome | RequestFailed, now: Instant) -> None:
         assert self.became is None, "it was answered twice"

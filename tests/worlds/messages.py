@@ -56,7 +56,7 @@ _EXAMPLES: list[Message] = [
     membership.TopologyTold(1, b"topology", GROUP, 3, 20, 4, [1, 3], [5], [1, 9, 3, 8]),
     membership.ReadHistory(1, -1, 10, 1000),
     membership.HistoryTold(1, 4, 9, [membership.HistoryRow(9, 5, "carts was created")]),
-    membership.ChangeTopology(1, b"entry", 1000),
+    membership.ChangeTopology(1, b"entry", 1000, False),
     membership.TopologyChanged(1, 9, "", 3),
     handshake.EarlyHello(4, b"c" * 16, b"d" * 16, "n1"),
     handshake.Hello(8, 9, b"", "n1", b"n" * 16),

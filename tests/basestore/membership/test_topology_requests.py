@@ -34,7 +34,7 @@ def entry_of(change: Change, identity: int = 7) -> bytes:
 
 def ask(world: World, at: int, change: Change, identity: int = 7, timeout_ms: int = 900) -> Call:
     entry = entry_of(change, identity)
-    return world.ask(at, lambda request: ChangeTopology(request, entry, timeout_ms))
+    return world.ask(at, lambda request: ChangeTopology(request, entry, timeout_ms, False))
 
 
 def last(world: World) -> list[int]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from basestore.consistency import Level
+from basestore.errors import ChangeUnknown, NoLeader
 from basestore.membership import leading
 from basestore.protocol.limits import WIRE_HIGHEST, ProtocolError
 from basestore.protocol.membership import At
@@ -216,3 +217,15 @@ def test_that_the_group_is_complete_is_proposed_once_at_a_time() -> None:
         world.hold(other, 0)
     world.run(2.0)
     assert group.raft.log.last - group.raft.commit <= 1
+
+
+def test_of_a_change_that_may_have_been_asked_for_before_nobody_says_that_it_was_not_done() -> None:
+    world = World(3, logged=True)
+    for index in (0, 1):
+        world.crash(index)
+    world.run(ELECTION_S)
+    first = Asked(world, 2, CARTS, 1, timeout_s=2.0)
+    again = Asked(world, 2, CARTS, 1, timeout_s=2.0, again=True)
+    world.run(3.0)
+    assert isinstance(first.became, NoLeader)
+    assert isinstance(again.became, ChangeUnknown)

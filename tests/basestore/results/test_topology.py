@@ -203,12 +203,12 @@ def test_what_is_wrong_is_told_before_it_is_sent(make: Callable[[], object], wor
 )
 def test_a_change_that_no_cluster_takes_is_not_sent(change: Any, words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
-        results.change_topology(change, IDENTITY, 1000)
+        results.change_topology(change, IDENTITY, 1000, again=False)
 
 
 def test_a_change_is_known_by_its_identity_from_before_it_is_sent() -> None:
     change = results.create_bucket("carts", "first-write-wins", BucketOptions(defer=False, requests_per_s=7))
-    request = results.change_topology(change, IDENTITY, 1000)(7)
+    request = results.change_topology(change, IDENTITY, 1000, again=False)(7)
     assert decode_entry(request.entry).change == CreateBucket("carts", "first-write-wins", [0, 0, 7, 0])
     assert results.identity_of(request) == Identity(IDENTITY)
 
@@ -216,4 +216,4 @@ def test_a_change_is_known_by_its_identity_from_before_it_is_sent() -> None:
 @pytest.mark.parametrize("identity", [bytes(8), bytes(range(40))])
 def test_what_is_the_identity_of_no_change_is_refused(identity: bytes) -> None:
     with pytest.raises(InvalidRequest, match="is the identity of no change"):
-        results.change_topology(DropBucket("carts"), identity, 1000)
+        results.change_topology(DropBucket("carts"), identity, 1000, again=False)
