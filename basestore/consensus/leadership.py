@@ -27,7 +27,7 @@ class Leadership:
         self.reads = Reads()
         self.began = log.last + 1
         self.beat_s = now_s
-        self.commit = 0  # as it is told to followers
+        self.commit = self.beat_commit = 0  # as it is told to followers, and was with the last heartbeat
         self.see_to_followers(now_s)
 
     # --- followers -------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ class Leadership:
 
     def beat(self, now_s: float) -> None:
         """A heartbeat to all followers, with what they lack, and what they have not answered to again."""
-        self.beat_s = now_s
+        self.beat_s, self.beat_commit = now_s, self.commit
         for progress in self.followers.values():
             progress.beat()
         self._begin_round(now_s)

@@ -105,7 +105,8 @@ class LeaderWatch:
             return (
                 f"there is no metadata group yet, for the cluster's feature level is below {SINCE}, though "
                 f"all members speak that version of the wire",
-                "Once no node is to go back to an older release: `basestore upgrade finish`",
+                "See `basestore status`; once no node is to go back to an older release: `basestore upgrade "
+                "finish`",
             )
         if not self._following.spoken:
             return (

@@ -67,7 +67,7 @@ class Leading:
             if peer.index in self._following.told:
                 self._heard_s[peer.number] = now.monotonic
         raft, topology = self._group.raft, self._group.topology
-        if raft is not None and topology is not None and raft.ready and self._group.epoch == raft.commit:
+        if raft is not None and topology is not None and raft.ready:
             self._keep_voters(raft, topology, now)
 
     # --- founding --------------------------------------------------------------------------------

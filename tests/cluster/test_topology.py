@@ -244,7 +244,9 @@ def the_shell_says_so(node: NodeProcess) -> None:
     assert float(said[1]) > QUORUM_S
     consistent = shell(node, "topology", "--mode", "consistent", "--timeout", f"{ASKED_S}")
     assert consistent.code == 3
-    assert "See `basestore topology --mode stale`, start the voters that are missing" in consistent.stderr
+    away = ", ".join(f"n{number}" for number in (1, 2, 3) if f"n{number}" != node.name)
+    assert f"no majority of its voters is reached: {away} of 3 are missing" in consistent.stderr
+    assert f"See `basestore topology --mode stale`, start {away}, and try again" in consistent.stderr
     history = shell(node, "topology", "history")
     assert history.code == 0
     assert f"set setting 'by {node.name}' to 'the leader is frozen', through {node.name}" in history.text
