@@ -83,21 +83,20 @@ class Leadership:
                 self._send(voter, progress)
 
     def _send(self, voter: Voter, progress: Progress) -> None:
-        log, prev = self._log, progress.next - 1
+        log, prev, number = self._log, progress.next - 1, self.reads.round
         said: RaftMessage
-        if prev >= log.base.last:
-            entries = [] if progress.waiting else log.batch(progress.next)
-            prev_term, number = log.term_at(prev), self.reads.round
+        if prev >= log.base.last or progress.waiting:  # what it waits for is said where it is asked for
+            prev = max(prev, log.base.last)
+            entries = [] if progress.waiting else log.batch(prev + 1)
+            prev_term = log.term_at(prev)
             said = Append(self._term, prev, prev_term, rows_of(entries), self.commit, number)
             if entries:
                 progress.sent(len(entries))
-        elif not progress.waiting:
-            base, number = log.base, self.reads.round
+        else:
+            base = log.base
             voters = encode_voters(base.voters)
             said = Install(self._term, base.last, base.term, voters, base.state, number)
             progress.sent_snapshot()
-        else:
-            return
         self._out.messages.append((voter, said))
 
     # --- what is answered ------------------------------------------------------------------------
@@ -107,8 +106,7 @@ class Leadership:
         progress = self.followers.get(voter)
         if progress is None:
             return
-        progress.contact_s = now_s
-        progress.round = max(progress.round, min(said.round, self.reads.round))
+        progress.answered(min(said.round, self.reads.round), now_s)
         self._count_rounds()  # whether its log fits or not: it follows
         if said.ok:
             progress.held(said.held, self._log.last)

@@ -3,8 +3,9 @@
     probing       where the follower's log agrees is not known: one Append at a time, until one is answered
     replicating   it is: what is new is sent at once, ahead of the answers, up to a bound
 
-A follower that answers nothing is sent one Append a heartbeat, and no more. Learners have a Progress too:
-that they count for nothing is for who counts.
+A follower that has answered nothing since the heartbeat before is sent an empty Append with each, and no
+more: entries again once it says where it stands. Learners have a Progress too: that they count for nothing is
+for who counts.
 """
 
 from typing import Final
@@ -16,12 +17,13 @@ class Progress:
     """Of one follower. `match`: up to there its log is the leader's, durably; `next`: what it is sent next;
     `round`: the newest that it has answered; `contact_s`: when it answered last."""
 
-    __slots__ = ("contact_s", "match", "next", "probing", "round", "waiting")
+    __slots__ = ("answers", "contact_s", "match", "next", "probing", "round", "waiting")
 
     def __init__(self, last: int, now_s: float) -> None:
         self.match, self.next = 0, last + 1
         self.round = 0
         self.contact_s = now_s
+        self.answers = True  # since the heartbeat before, or it was never asked
         self.probing = True
         self.waiting = False  # for the answer to a probe
 
@@ -43,10 +45,17 @@ class Progress:
         self.probing = self.waiting = True
 
     def beat(self) -> None:
-        """A heartbeat is about to leave. Where answers are missing what was sent is sent again."""
+        """A heartbeat is about to leave. Where answers are missing what was sent is sent again, to one that
+        answers at all."""
         if self.waiting or (not self.probing and self.next > self.match + 1):
-            self.probing, self.waiting = True, False
+            self.probing, self.waiting = True, not self.answers
             self.next = self.match + 1 if self.match else self.next
+        self.answers = False
+
+    def answered(self, number: int, now_s: float) -> None:
+        """It follows, as of this round at least."""
+        self.contact_s, self.answers = now_s, True
+        self.round = max(self.round, number)
 
     def held(self, held: int, last: int) -> None:
         """Its log is the leader's up to there."""

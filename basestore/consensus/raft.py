@@ -36,14 +36,7 @@ from typing import Final
 
 from basestore.consensus.leadership import Leadership
 from basestore.consensus.log import Entry, Kind, Log, Snapshot
-from basestore.consensus.messages import (
-    Append,
-    Appended,
-    Granted,
-    RaftMessage,
-    Stand,
-    entries_of,
-)
+from basestore.consensus.messages import Append, Appended, Granted, RaftMessage, Stand, entries_of
 from basestore.consensus.output import Mark, Output, Pending, Stored
 from basestore.consensus.voters import Voter, Voters, decode_voters, encode_voters, majority
 
@@ -125,13 +118,10 @@ class Raft:
         decided all the time the last is always on its way."""
         leadership = self.leadership
         progress = leadership.followers.get(learner) if leadership is not None else None
-        if (
-            leadership is None
-            or progress is None
-            or progress.match < max(leadership.beat_commit, leadership.began)
-        ):
+        if leadership is None or progress is None:
             return False
-        return progress.contact_s >= leadership.beat_s - BEAT_S
+        held = progress.match >= max(leadership.beat_commit, leadership.began)
+        return held and progress.contact_s >= leadership.beat_s - BEAT_S
 
     # --- time ------------------------------------------------------------------------------------
 

@@ -10,7 +10,8 @@ A *read* has one of three modes (Consul's names for them):
                  heartbeats that it still leads. Then this node answers by its own topology, once that has
                  come so far
     default      the same, but the leader answers at once while its lease holds: that is wrong only where two
-                 clocks' rates differ by more than a third
+                 clocks' rates differ by more than a third, or a clock stood still while its machine was
+                 suspended
     stale        by what this node has, which may be old; it says how long ago it heard of a leader. It never
                  goes back on one node, and needs nobody
 

@@ -23,6 +23,7 @@ from basestore.replica.store_facts import settle_facts
 from basestore.storage import keyspace
 from basestore.topology.entries import UnknownEntry
 from basestore.topology.founding import differing, in_force
+from basestore.topology.history import History
 from basestore.topology.topology import Topology
 
 GROUP: Final = keyspace.fact("group")
@@ -50,10 +51,11 @@ class Allegiance(NamedTuple):
 NOTHING: Final = Allegiance(b"", b"", b"", b"", -1, False, False)
 
 
-def applied(topology: Topology, entries: Iterable[Entry]) -> Topology:
-    """After the entries that follow its epoch; StorageError for one that only a later release can apply, for
-    without it this node would not be what the others are."""
+def applied(topology: Topology, entries: Iterable[Entry], history: History) -> Topology:
+    """After the entries that follow its epoch, with a line of each in the history; StorageError for one that
+    only a later release can apply, for without it this node would not be what the others are."""
     for index, entry in enumerate(entries, topology.epoch + 1):
+        history.add(index, entry, topology)
         says = entry.kind is Kind.DATA
         try:
             topology = topology.apply(index, entry.data) if says else topology.pass_by(index)
@@ -87,7 +89,7 @@ def open_log(group_commit: GroupCommit, config: NodeConfig) -> tuple["GroupLog",
 
 class GroupLog:
     """Of one store. `allegiance`, `stored`: as they were found; `topology`: with all that is known to be
-    decided. The last two are None without a group."""
+    decided. The last two are None without a group. `history`: what its entries have said, in words."""
 
     def __init__(self, group_commit: GroupCommit) -> None:
         """StorageError when it cannot be read."""
@@ -97,6 +99,7 @@ class GroupLog:
         self.allegiance = NOTHING
         self.stored: Stored | None = None
         self.topology: Topology | None = None
+        self.history = History()
         try:
             self._load()
         except (cbor2.CBORError, ValueError, TypeError, IndexError) as error:
@@ -133,7 +136,7 @@ class GroupLog:
         voted = Voter(number, vote) if vote else None
         commit = min(max(self.allegiance.used, last), self._last)
         self.stored = Stored(term, voted, snapshot, entries, commit)
-        self.topology = applied(Topology.decode(state), entries[: commit - last])
+        self.topology = applied(Topology.decode(state), entries[: commit - last], self.history)
 
     def stage(self, term: int, vote: Voter | None, allegiance: Allegiance) -> None:
         """What changes most."""

@@ -7,7 +7,7 @@ Where nobody has answered, it says why, by the state that things are in as far a
 
     there is no group yet      who has not been heard, for all must be
     it is not complete         whom it waits for
-    somebody leads             and has not answered in time
+    somebody leads             and has not answered in time, or only others reach it
     a majority is reached      an election is under way
     none is                    which voters are missing, and what to do if their stores are lost
 """
@@ -144,6 +144,13 @@ class LeaderWatch:
             return (
                 f"{name} leads the metadata group, and has not answered in time",
                 f"{see} and whether {name} is overloaded (`basestore status`), and try again",
+            )
+        latest = self._latest(now)
+        if leader is not None and latest is not None and latest.heard_s - raft.heard_s > QUORUM_S:
+            name = self._peers.all[leader].name
+            return (
+                f"{name} leads the metadata group, by what other members say, and is not reached from here",
+                f"Ask another node; for what lies between this one and {name} see `basestore status` of both",
             )
         missing = sorted(voter for voter in raft.voters if not self._reaches(voter, now))
         if self._group.allegiance.follows and missing:

@@ -98,9 +98,7 @@ class Leading:
         wanted = voters_wanted(topology.members, self._following.lasting, voting, self._away)
         if wanted is None:
             return
-        target = {
-            voter for number in wanted for voter in (self._voter_of(number, raft),) if voter is not None
-        }
+        target = {voter for number in wanted for voter in self._voters_of(number, raft)}
         self.learners = frozenset(target - raft.voters)
         raft.feed(self.learners, now.monotonic)
         if self._change(raft, target, len(wanted), now) or topology.founded or set(wanted) != voting:
@@ -113,19 +111,18 @@ class Leading:
         heard_s = self._heard_s.get(number, self._opened_s)
         return number == self._group.me.number or now.monotonic - heard_s < REPLACED_S
 
-    def _voter_of(self, number: int, raft: Raft) -> Voter | None:
-        """By what a member votes; of one that is away, as it stands in the log."""
+    def _voters_of(self, number: int, raft: Raft) -> set[Voter]:
+        """By what a member votes; of one that is away, all that the log has: which it is nobody knows."""
         if number == self._group.me.number:
-            return self._group.me
+            return {self._group.me}
         index = self._peers.index_of.get(number)
         heard = self._group.voter_at(index) if index is not None else None
-        return heard or next((voter for voter in raft.voters if voter.number == number), None)
+        return {heard} if heard is not None else {voter for voter in raft.voters if voter.number == number}
 
     def _change(self, raft: Raft, target: set[Voter], count: int, now: Instant) -> bool:
         """The next change of voters, if one is needed: one more, then one less. Whether one is."""
         more, less = target - raft.voters, raft.voters - target
         if less and len(raft.voters) > count:
-            # This store goes last: it would lead no more, and the next leader would have to begin anew.
             # This store goes last: it would lead no more. Who is away goes first: a majority may need it.
             order = lambda voter: (voter == self._group.me, voter.number not in self._away, voter)  # noqa: E731
             raft.change(raft.voters - {min(less, key=order)}, now.monotonic)

@@ -166,6 +166,7 @@ class MetadataGroup:
         self.log.stage_base(base)
         self.log.drop_behind(base.last)
         self._skipped_to = None
+        self.log.history.skip()
         self._note([Coming(topology, skipped=True)])
 
     def bar(self) -> None:
@@ -316,10 +317,11 @@ class MetadataGroup:
         latest, self._skipped_to = self._skipped_to or self.topology, None
         if latest is not self.topology and latest is not None:
             coming.append(Coming(latest, skipped=True))
+            self.log.history.skip()
         if latest is None:
             return
         for _, entry in raft.decided(latest.epoch):
-            was, latest = latest, applied(latest, (entry,))
+            was, latest = latest, applied(latest, (entry,), self.log.history)
             if coming and coming[-1].topology is was and was.seats is latest.seats:
                 coming[-1] = coming[-1]._replace(topology=latest)
             else:

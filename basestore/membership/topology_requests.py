@@ -7,14 +7,13 @@
 Bad requests are refused here; whether a change makes sense is decided with it.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from basestore.cluster.outbox import Outbox, weight
-from basestore.consensus.log import Kind
-from basestore.consensus.voters import decode_voters
 from basestore.coordinator.context import Context, refuse
 from basestore.errors import InvalidRequest, RequestFailed
 from basestore.instant import Instant
@@ -31,8 +30,7 @@ from basestore.protocol.membership import (
     TopologyChanged,
     TopologyTold,
 )
-from basestore.topology.entries import decode_entry, encode_entry, read_suggested
-from basestore.topology.history import describe
+from basestore.topology.entries import encode_entry, read_suggested
 from basestore.topology.topology import Outcome, Topology
 
 ROWS_MAX: Final = 1000
@@ -43,6 +41,8 @@ class TopologyRequests:
 
     def __init__(self, context: Context, membership: Membership) -> None:
         self._context, self._membership = context, membership
+        self._told: Topology | None = None
+        self._telling = b""
         self.handlers: Mapping[type, Callable[[Outbox, Any, Instant], None]] = {
             ReadTopology: self._refusing(self._read),
             ReadHistory: self._refusing(self._read_history),
@@ -89,35 +89,28 @@ class TopologyRequests:
         for member, at in sorted(told.items()):
             epochs += (peers.number_of[member], at.epoch)
         answer = TopologyTold(
-            request, group.topology.encode() if group.topology is not None else b"", group.group,
+            request, self._encoded(group.topology), group.group,
             -1 if number is None else number, leader.heard_ms(now), raft.term if raft is not None else 0,
             voters, learners, epochs,
         )  # fmt: skip
         outbox.put(answer, weight(answer))
 
+    def _encoded(self, topology: Topology | None) -> bytes:
+        """As clients are told of it, made once: they ask for no outcomes, which are most of its bytes."""
+        if topology is not self._told:
+            self._told = topology
+            self._telling = replace(topology, outcomes={}).encode() if topology is not None else b""
+        return self._telling
+
     def _read_history(self, outbox: Outbox, request: ReadHistory, now: Instant) -> None:
         if not 0 < request.limit <= ROWS_MAX or request.after < -1:
             raise InvalidRequest(f"ask for 1 to {ROWS_MAX} entries of the history, behind an epoch")
-        raft, topology = self._membership.group.raft, self._membership.group.topology
-        if raft is None or topology is None:
-            outbox.put(HistoryTold(request.id, 0, -1, []))
-            return
-        base = raft.log.base.last
-        last = topology.epoch
-        after = max(base, last - request.limit if request.after < 0 else request.after)
-        before, rows = Topology.decode(raft.log.base.state), list[HistoryRow]()
-        for index in range(base + 1, min(last, after + request.limit) + 1):
-            entry = raft.log.entry(index)
-            if entry.kind is not Kind.DATA:
-                text, wall_ms = _of_raft(entry.kind, entry.data, before), 0
-                following = before.pass_by(index)
-            else:
-                text, wall_ms = describe(entry.data, before, index), decode_entry(entry.data).wall_ms
-                following = before.apply(index, entry.data)
-            before = following
-            if index > after:
-                rows.append(HistoryRow(index, wall_ms, text))
-        answer = HistoryTold(request.id, base + 1, last, rows)
+        group = self._membership.group
+        history, last = group.log.history, group.epoch
+        first = min(history.first or last + 1, last + 1)
+        after = last - request.limit if request.after < 0 else request.after
+        lines = islice(history.between(after, last), request.limit)
+        answer = HistoryTold(request.id, first, last, [HistoryRow(*line) for line in lines])
         outbox.put(answer, weight(answer))
 
     # --- changes ---------------------------------------------------------------------------------
@@ -136,18 +129,3 @@ class TopologyRequests:
                 refuse(self._context, outbox, request.id, became)
 
         self._membership.asking.change(entry, request.timeout_ms / 1e3, end, now, again=request.again)
-
-
-def _of_raft(kind: Kind, data: bytes, topology: Topology) -> str:
-    if kind is Kind.EMPTY:
-        return "another leader was elected"
-    voters = Counter(voter.number for voter in decode_voters(data))
-    names = (
-        _named(topology, number) + (", on two stores" if of > 1 else "") for number, of in voters.items()
-    )
-    return f"the voters are {', '.join(sorted(names))}"
-
-
-def _named(topology: Topology, number: int) -> str:
-    member = topology.member(number)
-    return member.name if member is not None else f"member {number}"

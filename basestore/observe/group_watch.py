@@ -14,14 +14,14 @@ from typing import Final, NamedTuple
 
 from basestore.cluster.peers import Peers
 from basestore.consensus.leadership import QUORUM_S
-from basestore.consensus.log import Kind
+from basestore.consensus.log import Entry, Kind
 from basestore.consensus.raft import Raft
+from basestore.consensus.voters import Voter, Voters
 from basestore.instant import Instant
 from basestore.membership.following import SINCE
 from basestore.membership.membership import Membership
 from basestore.protocol.membership import NOWHERE
-from basestore.topology.entries import UNNAMED, decode_entry
-from basestore.topology.history import describe
+from basestore.topology.entries import UNNAMED, Founded, Suggestion, decode_entry
 
 ROLES: Final = ("leader", "voter", "learner", "follower", "none")
 SERVED: Final = "data are served, changes of what the cluster is are refused"
@@ -48,8 +48,8 @@ class Behind(NamedTuple):
 class GroupState(NamedTuple):
     """At one moment. `decided`: the latest epoch that is known to be; `epoch`: in use here; both NOWHERE
     where there is none. `no_leader_since_ms`: None while a leader is known. `epochs`: in use on each member,
-    None where that is not known. `silent`: voters, and when they were heard last. `waits`: why there is no
-    group."""
+    None where that is not known. `silent`: voters, and when they were heard last. `untaken`: members whose
+    former store votes, and not yet the one that they run on. `waits`: why there is no group."""
 
     role: str
     leader: str
@@ -61,6 +61,7 @@ class GroupState(NamedTuple):
     epochs: dict[str, int | None]
     behind: dict[str, Behind]
     silent: dict[str, int]
+    untaken: tuple[str, ...]
     waits: str
 
     def facts(self) -> dict[str, str]:
@@ -74,6 +75,7 @@ class GroupState(NamedTuple):
             "metadata decided": _text(self.decided),
             "metadata no leader since ms": "" if since_ms is None else str(since_ms),
             "metadata voters": " ".join(self.voters),
+            "metadata untaken": " ".join(self.untaken),
             "metadata waits": self.waits,
         }
         for name, epoch in self.epochs.items():
@@ -100,7 +102,8 @@ class GroupWatch:
         self._membership, self._peers, self._opened = membership, peers, now
         self._behind_ms: dict[int, int] = {}  # since when a member is, by index
         group = membership.group
-        self._group, self._topology = group.group, group.topology
+        self._group = group.group
+        self._epoch = group.topology.epoch if group.topology is not None else None  # as it was written last
         self._leader: tuple[int, int] | None = None  # number and term, as it was written last
         self._lost = False
         self._silent: dict[str, int] = {}
@@ -124,7 +127,7 @@ class GroupWatch:
             self._role(now), "" if number is None else self._name(number), leader.term(now), group.epoch,
             decided, since_ms, tuple(map(self._name, voters)),
             {name: _known(epochs.get(at)) for at, name in enumerate(names)}, behind, self._unheard(now),
-            self._waits(),
+            self._untaken(), self._waits(),
         )  # fmt: skip
 
     def _role(self, now: Instant) -> str:
@@ -163,6 +166,20 @@ class GroupWatch:
                     silent[self._name(voter.number)] = now.wall_ms - int(ago_s * 1e3)
         return silent
 
+    def _untaken(self) -> tuple[str, ...]:
+        group = self._membership.group
+        voters = group.raft.voters if group.raft is not None else frozenset()
+        new = {number for number in {voter.number for voter in voters} if self._votes_anew(number, voters)}
+        return tuple(map(self._name, sorted(new)))
+
+    def _votes_anew(self, number: int, voters: Voters) -> bool:
+        """Whether a member votes by what is no voter yet, as far as that is known."""
+        group, index = self._membership.group, self._peers.index_of.get(number)
+        if number == group.me.number:
+            return Voter(number, group.voter) not in voters
+        told = group.voter_at(index) if index is not None else None
+        return told is not None and told not in voters
+
     def _waits(self) -> str:
         if self._membership.group.raft is not None:
             return ""
@@ -193,7 +210,7 @@ class GroupWatch:
         group, former = self._membership.group.group, self._group
         if group == former:
             return []
-        self._group, self._topology = group, None
+        self._group, self._epoch = group, None
         if not former:
             return [Line(f"the metadata group is founded: {group.hex()}")]
         return [Line(f"goes over to the metadata group {group.hex()}, which was rebuilt", warns=True)]
@@ -222,31 +239,25 @@ class GroupWatch:
         return sum(at is not None and (at == self._peers.me or self._peers.all[at].linked) for at in members)
 
     def _of_entries(self) -> list[Line]:
-        group = self._membership.group
-        raft, topology, told = group.raft, group.topology, self._topology
-        if topology is told or topology is None or raft is None:
+        group, told = self._membership.group, self._epoch
+        raft, topology = group.raft, group.topology
+        if raft is None or topology is None or topology.epoch == told:
             return []
+        self._epoch = topology.epoch
         if told is None:
-            self._topology = topology
             done = f": {_complete(self._voters(raft))}" if topology.founded else ""
             return [Line(f"epoch {topology.epoch} is in use, the first one here{done}")]
-        if raft.log.base.last > told.epoch or topology.epoch - told.epoch > SKIPPED_MIN:
-            self._topology = topology
-            text = f"epochs {told.epoch + 1} to {topology.epoch} came at once (basestore topology history)"
+        if raft.log.base.last > told or topology.epoch - told > SKIPPED_MIN:
+            text = f"epochs {told + 1} to {topology.epoch} came at once (basestore topology history)"
             return [Line(f"epoch {topology.epoch} is in use: {text}")]
+        self._epoch = min(topology.epoch, told + ENTRIES_MAX)
         lines = list[Line]()
-        for index in range(told.epoch + 1, min(topology.epoch, told.epoch + ENTRIES_MAX) + 1):
-            entry, before = raft.log.entry(index), told
-            if entry.kind is not Kind.DATA:
-                told = before.pass_by(index)
-                continue
-            told = before.apply(index, entry.data)
-            if told.founded and not before.founded:
-                lines.append(Line(f"epoch {index} is in use: {_complete(self._voters(raft))}"))
-            elif _is_of_users(entry.data):
-                said = describe(entry.data, before, index)
-                lines.append(Line(_cut(f"epoch {index} is in use: {said}")))
-        self._topology = topology if told.epoch == topology.epoch else told
+        for epoch, _, text in group.log.history.between(told, self._epoch):
+            said = _said(raft.log.entry(epoch))
+            if said is not None and isinstance(said.change, Founded):
+                lines.append(Line(f"epoch {epoch} is in use: {_complete(self._voters(raft))}"))
+            elif said is not None and said.id != UNNAMED:
+                lines.append(Line(_cut(f"epoch {epoch} is in use: {text}")))
         return lines
 
     def _voters(self, raft: Raft) -> list[str]:
@@ -272,11 +283,12 @@ def _complete(voters: list[str]) -> str:
     return f"the metadata group is complete, its voters are {', '.join(voters)}"
 
 
-def _is_of_users(data: bytes) -> bool:
+def _said(entry: Entry) -> Suggestion | None:
+    """What an entry asked for; None for what only raft reads, or nobody can."""
     try:
-        return decode_entry(data).id != UNNAMED
+        return decode_entry(entry.data) if entry.kind is Kind.DATA else None
     except ValueError:
-        return True
+        return None
 
 
 def _cut(text: str) -> str:

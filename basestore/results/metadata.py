@@ -30,6 +30,7 @@ class Metadata:
     epoch     that this node uses; `decided`: the latest it knows to be decided; None: there is none
     epochs    in use on each member, None where that is not known; `behind`: who uses an earlier one
     silent    voters that this node, the leader, does not hear, and when it did last
+    untaken   members whose former store is a voter, and not yet the one that they run on
     """
 
     role: str
@@ -42,6 +43,7 @@ class Metadata:
     epochs: dict[str, int | None]
     behind: dict[str, Behind]
     silent: dict[str, int]
+    untaken: tuple[str, ...]
     waits: str
 
     @classmethod
@@ -69,12 +71,13 @@ class Metadata:
             {name: int(text) if text else None for name, text in _told(facts, _OF).items()},
             behind,
             {name: int(text) for name, text in _told(facts, _SILENT).items()},
+            tuple(facts.get(f"{PREFIX}untaken", "").split()),
             facts.get(f"{PREFIX}waits", ""),
         )
 
     def as_json(self) -> dict[str, Any]:
         told = {name: each._asdict() for name, each in self.behind.items()}
-        return asdict(self) | {"voters": list(self.voters), "behind": told}
+        return asdict(self) | {"voters": list(self.voters), "behind": told, "untaken": list(self.untaken)}
 
 
 def _told(facts: Mapping[str, str], prefix: str) -> dict[str, str]:

@@ -133,7 +133,10 @@ class ClusterTopology:
         if self.mode == "consistent":
             return "as it was decided when it was read"
         if self.mode == "default":
-            return "as it was decided, unless the rates of two clocks differ by more than a third"
+            return (
+                "as it was decided, unless the rates of two clocks differ by more than a third, or one stood "
+                "still while its machine was suspended"
+            )
         if self.heard_ms is None:
             return "may be old: the node that was asked has heard of no leader since it was started"
         return f"may be old: the node that was asked heard of the leader {self.heard_ms / 1e3:.1f} s ago"

@@ -3,14 +3,19 @@
     create bucket 'carts', last-write-wins, through n1: it has number 3
     create bucket 'carts', first-write-wins, through n2: refused: bucket 'carts' exists with rule ...
     partition 7: fill n1, n2, n3 -> n1, n2, n4; and 12 more, through n1
+    the voters are n1, n2 (on two stores), n3
 
-Each line is made of the entry and of the topology that it met, so that names are those of its time. When it
-was, and the entries that are raft's own, are for whoever shows the list. Decides nothing.
+Each line is made of the entry and of the topology that it met, so that names are those of its time; and when
+the entry is applied, so that nobody who reads them makes a node go through its log. Decides nothing.
 """
 
-from typing import Final
+from collections import Counter, deque
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
 from basestore.config import REPLICATION_MAX, UNNUMBERED, BucketOptions
+from basestore.consensus.log import Entry, Kind
+from basestore.consensus.voters import decode_voters
 from basestore.repair.seats import Seats, Stage
 from basestore.topology.entries import (
     STORE_BYTES,
@@ -31,10 +36,63 @@ from basestore.topology.entries import (
 )
 from basestore.topology.topology import Outcome, Topology
 
+LINES_MAX: Final = 1000
 SHOWN_MAX: Final = 3
 TEXT_CHARACTERS_MAX: Final = 64
 _OPTIONS: Final = tuple(BucketOptions.__dataclass_fields__)
 _NO_OPTIONS: Final = options_list(BucketOptions())
+
+
+class Line(NamedTuple):
+    """What the entry `epoch` has said. `wall_ms`: when, by the clock of the member through which it came; 0
+    where nobody says."""
+
+    epoch: int
+    wall_ms: int
+    text: str
+
+
+class History:
+    """The last lines, without a gap."""
+
+    def __init__(self) -> None:
+        self._lines = deque[Line](maxlen=LINES_MAX)
+
+    @property
+    def first(self) -> int | None:
+        """The epoch of the first that is left; None without any."""
+        return self._lines[0].epoch if self._lines else None
+
+    def skip(self) -> None:
+        """What comes next does not follow on what is here."""
+        self._lines.clear()
+
+    def add(self, index: int, entry: Entry, before: Topology) -> None:
+        """This is being applied."""
+        if entry.kind is Kind.DATA:
+            line = Line(index, _wall_ms(entry.data), describe(entry.data, before, index))
+        elif entry.kind is Kind.EMPTY:
+            line = Line(index, 0, "another leader was elected")
+        else:
+            line = Line(index, 0, _voters(entry.data, before))
+        self._lines.append(line)
+
+    def between(self, after: int, last: int) -> Iterator[Line]:
+        """Those behind `after`, up to `last`."""
+        return (line for line in self._lines if after < line.epoch <= last)
+
+
+def _wall_ms(data: bytes) -> int:
+    try:
+        return decode_entry(data).wall_ms
+    except ValueError:
+        return 0
+
+
+def _voters(data: bytes, topology: Topology) -> str:
+    stores = Counter(voter.number for voter in decode_voters(data))
+    names = (_named(each, topology) + (" (on two stores)" if of > 1 else "") for each, of in stores.items())
+    return f"the voters are {', '.join(sorted(names))}"
 
 
 def describe(data: bytes, before: Topology, index: int) -> str:

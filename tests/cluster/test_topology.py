@@ -28,6 +28,7 @@ from tests.worlds.shell import Finished, invoke
 BEFORE_THE_LOG = 9  # the last version of the wire that has none
 REST_S = 0.02  # of each writer
 ASKED_S = 0.3  # of a change that nobody can decide
+VOTERS = "the voters are "
 
 
 def told(node: NodeProcess) -> ClusterTopology | None:
@@ -149,13 +150,15 @@ def wait_epoch(node: NodeProcess, epoch: int) -> None:
 
 def wait_taken_in(leader: NodeProcess, node: NodeProcess) -> None:
     """The store that was lost is no voter any more, and the one in its place is."""
-    number = str(node.config.member.number)
 
     def replaced() -> bool:
         with leader.store() as store:
             entries = store.topology_history(limit=HISTORY_MAX).entries
-        told = [re.findall(r"\d+", each.text) for each in entries if each.text.startswith("the voters are ")]
-        return any(both.count(number) == 2 and number in then for both, then in itertools.pairwise(told))
+        told = [
+            each.text.removeprefix(VOTERS).split(", ") for each in entries if each.text.startswith(VOTERS)
+        ]
+        both = f"{node.name} (on two stores)"
+        return any(both in these and node.name in then for these, then in itertools.pairwise(told))
 
     eventually(replaced, f"{node.name} votes again")
 

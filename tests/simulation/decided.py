@@ -6,6 +6,7 @@ settings and buckets is worked out here anew, by an id once only: nothing of the
 reads them.
 """
 
+import hashlib
 from typing import NamedTuple
 
 import cbor2
@@ -49,6 +50,19 @@ def topology(encoded: bytes) -> Topology:
     return Topology(facts[0], {row[1]: row[0] for row in buckets}, dict(settings), facts[5], facts[6])
 
 
+class Form(NamedTuple):
+    """Of a topology, hashed: all of it, and what clients are told, all but what became of entries."""
+
+    whole: bytes
+    told: bytes
+
+    @classmethod
+    def of(cls, encoded: bytes) -> "Form":
+        *tables, _ = cbor2.loads(encoded)
+        told = cbor2.dumps([*tables, []])
+        return cls(*(hashlib.blake2b(each, digest_size=16).digest() for each in (encoded, told)))
+
+
 def voters(encoded: bytes) -> set[tuple[int, bytes]]:
     """Members' numbers, and stores."""
     each = NUMBER_BYTES + STORE_BYTES
@@ -58,14 +72,14 @@ def voters(encoded: bytes) -> set[tuple[int, bytes]]:
 
 class Decided:
     """Of one group. `entries`: those behind epoch 0; `under`: the term of the leader that was the first to
-    know, of each; `leaders`: by term; `forms`: by epoch, the hash of the topology of who used it first."""
+    know, of each; `leaders`: by term; `forms`: by epoch, of the topology of who used it first."""
 
     def __init__(self, founded_with: bytes) -> None:
         first = topology(founded_with)
         self.entries: list[Said] = []
         self.under: list[int] = []
         self.leaders: dict[int, tuple[int, bytes]] = {}
-        self.forms: dict[int, bytes] = {}
+        self.forms: dict[int, Form] = {}
         self.became: dict[int, Became] = {}  # by id
         self._buckets = [first.buckets]
         self._settings = [first.settings]

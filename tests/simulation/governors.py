@@ -11,7 +11,6 @@ asked; in mode stale what its node had then, and it says when a leader was heard
 dropped nothing shows under the next of its name, and of one that is there what was acknowledged.
 """
 
-import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -39,7 +38,7 @@ from basestore.topology.entries import (
     encode_entry,
 )
 from tests.simulation.clockwork import Stream
-from tests.simulation.decided import DATA, topology
+from tests.simulation.decided import DATA, Form, topology
 from tests.simulation.log_watch import barred, voter_of
 from tests.simulation.operators import Heard, Line
 
@@ -214,10 +213,10 @@ class Governor:
         """It was so at that epoch."""
         log, told, world = self.world.log_watch.log, topology(answer.topology), self.world
         assert log is not None
-        form = hashlib.blake2b(answer.topology, digest_size=16).digest()
+        form, known = Form.of(answer.topology), log.forms.get(told.epoch)
         if told.epoch > log.last:
             world.blame("in use", f"{name} shows epoch {told.epoch}, and {log.last} are decided")
-        elif log.forms.get(told.epoch, form) != form or told.settings != log.settings(told.epoch):
+        elif (known or form).told != form.told or told.settings != log.settings(told.epoch):
             world.blame("topologies", f"{name} shows at {told.epoch} what is not decided: {told}")
 
     def _judge_stale(
@@ -248,7 +247,7 @@ class Governor:
     def _write(self, machine: "Machine") -> None:
         watch, bucket, key = self.world.log_watch, self._stream.pick(BUCKETS), self._stream.pick(KEYS)
         request, had = self._next(), watch.seen[machine.index].epoch
-        value = b"%d" % request
+        value = b"row %d" % request  # not as clients' values begin
 
         def heard(answer: Message | None) -> None:
             numbers = self._numbers(bucket, had, watch.last)

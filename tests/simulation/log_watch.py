@@ -13,13 +13,12 @@ A cluster whose stores are kept in memory promises nothing of this; nor one of w
 return to what they were at an earlier moment, than can be survived. Counts what has happened.
 """
 
-import hashlib
 import math
 from typing import TYPE_CHECKING
 
 import cbor2
 
-from tests.simulation.decided import CHANGE, Decided, Said, topology, voters
+from tests.simulation.decided import CHANGE, Decided, Form, Said, topology, voters
 
 if TYPE_CHECKING:
     from basestore.consensus.raft import Raft
@@ -252,7 +251,7 @@ class LogWatch:
         self._used[machine.disk] = max(epoch, self._used.get(machine.disk, -1))
         assert group.topology is not None
         encoded = group.topology.encode()
-        form = hashlib.blake2b(encoded, digest_size=16).digest()
+        form = Form.of(encoded)
         if log.forms.setdefault(epoch, form) != form:
             world.blame("topologies", f"{name} has another topology at epoch {epoch} than others have")
         told = topology(encoded)

@@ -52,7 +52,10 @@ class Stamps:
     def __init__(self, world: "PlannedWorld", holdings: "Holdings") -> None:
         self._world = world
         self._holdings = holdings
-        self._too_far: dict[tuple[int, int, int, int], int] = {}  # stamps
+        self._too_far: dict[tuple[int, int, int, int], tuple[int, float]] = {}  # stamps, and when they came
+        self._off_ms: dict[int, list[tuple[float, int]]] = defaultdict(
+            list
+        )  # by machine, in its present life
         self._too_late: set[tuple[int, int, int, int]] = set()  # machine and life, sender, request
         self._copied: set[tuple[int, int, bytes, bytes]] = set()  # machine and life, row, version
         self._rows: dict[tuple[int, int], bytes] = {}  # by reader and request
@@ -132,10 +135,12 @@ class Stamps:
         """A life begins."""
         self._begun_s[machine.index] = self._world.clockwork.now
         self._compared[machine.index].clear()
+        self._off_ms[machine.index].clear()
 
     def compared(self, machine: "Machine", other: int) -> None:
         """Another member tells what its clock shows."""
         self._compared[machine.index].add(other)
+        self._note_clock(machine)
 
     def _judge_raised(self, machine: "Machine", partition: int, key: bytes, closed: int) -> None:
         """Who closes more than all others had closed does so by its own clock: not before it has heard all
@@ -165,8 +170,9 @@ class Stamps:
             if s.stamp_of(version) > s.stable_in(machine.disk.get(key)):
                 self._copied.add((machine.index, machine.life, apply.row, version))
             return
-        if self._ahead(machine, s.stamp_of(version)):
-            self._too_far[machine.index, machine.life, source, apply.id] = s.stamp_of(version)
+        now = self._world.clockwork.now
+        if self._ahead(machine, s.stamp_of(version), now):
+            self._too_far[machine.index, machine.life, source, apply.id] = s.stamp_of(version), now
         if (
             s.stamp_of(version) <= s.closed_in(machine.disk.get(key))
             and (machine.index, machine.life, apply.row, version) not in self._copied
@@ -174,17 +180,29 @@ class Stamps:
         ):
             self._too_late.add((machine.index, machine.life, source, apply.id))
 
-    def _ahead(self, machine: "Machine", stamp: int) -> bool:
-        """Whether a stamp is too far ahead of its clock, or of most clocks where it knows that it is off."""
-        skew_ms = 0 if machine.node is None else machine.node.peers.clock.skew_ms or 0
-        limit_ms = machine.instant().wall_ms + max(0, skew_ms) + self._world.plan.drift_ms_max
+    def _note_clock(self, machine: "Machine") -> None:
+        """By how much it corrects its clock, which changes with what it is told."""
+        off_ms, noted = (
+            0 if machine.node is None else machine.node.peers.clock.off_ms,
+            self._off_ms[machine.index],
+        )
+        if not noted or noted[-1][1] != off_ms:
+            noted.append((self._world.clockwork.now, off_ms))
+
+    def _ahead(self, machine: "Machine", stamp: int, since: float) -> bool:
+        """Whether a stamp is too far ahead of its clock, as that was corrected at any moment since."""
+        self._note_clock(machine)
+        noted = self._off_ms[machine.index]
+        first = max((place for place, (at, _) in enumerate(noted) if at <= since), default=0)
+        off_ms = max(0, *(each for _, each in noted[first:]))
+        limit_ms = machine.instant().wall_ms + off_ms + self._world.plan.drift_ms_max
         return (stamp >> 16) > limit_ms and not machine.config.clock_is_right
 
     def applied(self, machine: "Machine", target: int, message: Applied) -> None:
         """A node says what it has taken."""
         for request in message.ids if self._too_far else ():
-            stamp = self._too_far.get((machine.index, machine.life, target, request), 0)
-            if self._ahead(machine, stamp):  # and not only until it knew that it was off
+            came = self._too_far.get((machine.index, machine.life, target, request))
+            if came is not None and self._ahead(machine, *came):  # and not only until it knew that it was off
                 text = f"n{machine.index + 1} took what n{target + 1} sent it, too far ahead of its clock"
                 self._world.blame("ahead", text)
         for request in message.ids if self._too_late else ():

@@ -80,6 +80,10 @@ def notes(state: NodeState, states: Sequence[NodeState]) -> list[str]:
             said.append(f"uses epoch {told.epoch}, {lacks} behind{since}")
     if (heard_ms := view.silent.get(state.node)) is not None:
         said.append(f"a voter that {view.leader} has not heard since {text.moment(heard_ms)}")
+    if state.node in view.untaken:
+        said.append(
+            "a voter on another store than before, not taken in yet: restart no other node before that"
+        )
     if told is not None and told.role != "none" and told.leader is None and view.leader is not None:
         said.append(f"knows of no leader of the metadata group: changes are refused through {state.node}")
     return said

@@ -34,7 +34,8 @@ def topology_command(target: Target, everything: bool) -> int:
     follows, and serves data whether or not there is a majority. EPOCH is the last change that was decided.
 
     \b
-    --mode default     as it was decided, unless the rates of two clocks differ by more than a third
+    --mode default     as it was decided, unless the rates of two clocks differ by more than a third,
+                       or one stood still while its machine was suspended
     --mode consistent  as it was decided; a round of messages more
     --mode stale       as the node that is asked knows it, without a majority too; it says how old that
                        may be

@@ -60,7 +60,8 @@ class TestLaws:
         assert detector.phi(now_s + SILENCE_S_MAX + 0.001) == math.inf
         assert detector.phi(now_s + 2.4 * PING_S) < THRESHOLD
 
-    @given(st.lists(st.integers(0, 10_000), max_size=150), st.integers(0, 4000), st.integers(2, 60))
+    # Not up to the longest silence itself: on which side of that a sum of floats falls is chance.
+    @given(st.lists(st.integers(0, 10_000), max_size=150), st.integers(0, 3999), st.integers(2, 60))
     def test_phi_does_not_depend_on_the_unit_of_time(
         self, gaps_ms: list[int], silence_ms: int, scale: int
     ) -> None:

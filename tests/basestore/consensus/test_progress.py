@@ -22,6 +22,18 @@ def test_a_probe_is_sent_once_until_it_is_answered_or_time_passes() -> None:
     assert (progress.may_send(5), progress.next) == (True, 5)
 
 
+def test_who_has_answered_nothing_since_the_beat_before_is_sent_nothing_until_it_does() -> None:
+    progress = replicating(4)
+    progress.sent(3)
+    progress.beat()  # whatever had been heard was before that
+    progress.sent(3)
+    progress.beat()
+    assert (progress.may_send(7), progress.next) == (False, 5)
+    progress.answered(2, 1.0)
+    progress.held(4, 7)
+    assert (progress.may_send(7), progress.next, progress.round, progress.contact_s) == (True, 5, 2, 1.0)
+
+
 def test_who_is_known_to_follow_is_sent_ahead_of_the_answers_up_to_a_bound() -> None:
     progress, far = replicating(4), progress_module.AHEAD_MAX
     progress.sent(far)

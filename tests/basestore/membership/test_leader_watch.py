@@ -8,7 +8,7 @@ import pytest
 from basestore.errors import NoLeader, RequestFailed
 from basestore.instant import Instant
 from basestore.membership.rebuilding import follow
-from tests.worlds.world import World
+from tests.worlds.world import World, number_of
 
 
 def refused(world: World, index: int, *, within_s: float = 1.0) -> str:
@@ -88,6 +88,16 @@ def test_one_that_has_just_gone_is_not_said_to_lead() -> None:
     watch = world.node(1).membership.leader
     assert watch.number(world.now(1)) is not None  # it was heard of a moment ago
     assert "is to elect a leader" in watch.absence("so", world.now(1))
+
+
+def test_of_a_leader_that_only_others_reach_it_says_so() -> None:
+    world = World(3, logged=True)
+    world.part(0, 1)
+    world.run(12.0)
+    text = refused(world, 1)
+    assert text.startswith("n1 leads the metadata group, by what other members say, and is not reached")
+    assert "Ask another node" in text
+    assert world.node(2).membership.leader.number(world.now(2)) == number_of(0)
 
 
 def test_one_that_is_to_go_over_says_for_whom_it_waits() -> None:

@@ -4,11 +4,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from basestore.consensus.leadership import QUORUM_S
-from basestore.observe import group_watch
 from basestore.observe.group_watch import ELECTED_S, ENTRIES_MAX, SKIPPED_MIN, Line
 from basestore.observe.prometheus import Exposition
 from basestore.protocol.membership import At, Base
 from basestore.results.metadata import Metadata
+from basestore.topology import history
 from basestore.topology.entries import UNNAMED, CreateBucket, DropBucket, SetSetting, Suggestion, encode_entry
 from tests.worlds.changing import change
 from tests.worlds.world import World, number_of
@@ -56,7 +56,9 @@ def test_each_node_tells_its_part_and_who_leads() -> None:
         assert (view.leader, view.term, view.epoch, view.decided) == ("n1", 1, epoch, epoch)
         assert view.voters == ("n1", "n2", "n3")
         assert view.epochs == dict.fromkeys(("n1", "n2", "n3", "n4"), epoch)
-        assert (view.no_leader_since_ms, view.behind, view.silent, view.waits) == (None, {}, {}, "")
+        assert (view.no_leader_since_ms, view.behind, view.silent, view.untaken, view.waits) == (
+            None, {}, {}, (), "",
+        )  # fmt: skip
 
 
 def test_a_store_that_is_fed_the_log_is_a_learner() -> None:
@@ -66,6 +68,7 @@ def test_a_store_that_is_fed_the_log_is_a_learner() -> None:
     world.start(2)
     world.run(1.5)
     assert told(world, 2).role == "learner"
+    assert [told(world, at).untaken for at in range(3)] == [("n3",)] * 3
     world.lose = lambda _: False
     world.run(3.0)
     assert told(world, 2).role == "voter"
@@ -332,7 +335,7 @@ def test_a_line_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(1, logged=True)
     world.run(1.0)
     lines(world, 0)
+    monkeypatch.setattr(history, "describe", lambda data, before, index: "x" * 10_000)
     setting(world, 0, "red")
-    monkeypatch.setattr(group_watch, "describe", lambda data, before, index: "x" * 10_000)
     (line,) = lines(world, 0)
-    assert len(line.text) < 400
+    assert 200 < len(line.text) < 400

@@ -17,6 +17,7 @@ FACTS = {
     "metadata decided": "7",
     "metadata no leader since ms": "",
     "metadata voters": "n1 n2",
+    "metadata untaken": "n2",
     "metadata waits": "",
     "metadata of n1": "7",
     "metadata of n2": "5",
@@ -40,6 +41,7 @@ def test_they_are_read_and_shown() -> None:
         "epochs": {"n1": 7, "n2": 5, "n3": None},
         "behind": {"n2": {"entries": 2, "since_ms": 1600000000000}},
         "silent": {"n2": 1600000000001},
+        "untaken": ["n2"],
         "waits": "",
     }
 

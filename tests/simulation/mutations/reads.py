@@ -29,7 +29,8 @@ def _first_reply(self: Any, now: Any) -> None:
     if self._records and not self._answered:
         record = next(iter(self._records.values()))
         self._context.operations.drop(self)
-        self._report(Finding(record, *self._quorum.told(self._heads), False, 0), now)
+        required, responded = self._quorum.told(self._heads)
+        self._report(Finding(record, required, responded, False, 0), now)
 
 
 _merge = RangeScan._merge

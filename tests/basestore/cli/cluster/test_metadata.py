@@ -99,6 +99,14 @@ def test_a_voter_that_the_leader_does_not_hear_is_noted_where_it_stands() -> Non
     assert notes(DOWN, states) == [f"a voter that n1 has not heard since {SINCE}"]
 
 
+def test_who_is_not_taken_in_yet_is_noted_and_what_not_to_do_before() -> None:
+    states = [state("n1", "leader", untaken="n2"), state("n2", "learner")]
+    assert notes(states[1], states) == [
+        "a voter on another store than before, not taken in yet: restart no other node before that"
+    ]
+    assert notes(states[0], states) == []
+
+
 def test_an_older_node_is_unknown_and_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
     older = NodeState("n2", "127.0.0.1:7401", "up", 1, 0, {}, {"alive": "n1 n2"})
     assert older.metadata is None
