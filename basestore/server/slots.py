@@ -9,8 +9,7 @@
 
 Idle is who has nothing under way; a client that was idle connects anew with its next call. A frame that was
 begun must end within FRAME_S_MAX. Nobody goes for what this node does not read: that time begins anew while
-more lies there than is read at once; and a client is closed at the second look that finds it late with
-nothing left to read, for before the first one this node itself may have been paused.
+more lies there than is read at once, and when this node itself did not run for a while.
 
 What a connection holds is what has come in and is not begun yet, and what waits to be sent. All of them,
 strangers and members too, have one budget: at most HELD_BYTES_MAX together, or the client that holds most
@@ -21,6 +20,7 @@ Waits for nothing, and logs by `complain`, which does not say the same over and 
 """
 
 import logging
+import math
 import resource
 from collections import Counter
 from collections.abc import Callable
@@ -29,6 +29,7 @@ from dataclasses import dataclass
 import trio
 
 from basestore.cluster.outbox import Outbox
+from basestore.cluster.peers import ASLEEP_S
 from basestore.intake.caller import Caller
 from basestore.server.link import Link
 
@@ -44,13 +45,11 @@ Complain = Callable[[int, str], None]
 
 @dataclass(slots=True, eq=False)
 class Client:
-    """A client's connection. `heard_s`: when it last asked something; `late`: of which frame it was found
-    that it does not end, by when that was begun."""
+    """A client's connection. `heard_s`: when it last asked something."""
 
     link: Link
     caller: Caller
     heard_s: float
-    late: float | None = None
 
     @property
     def held(self) -> int:
@@ -83,6 +82,7 @@ class Slots:
         self._strangers: dict[Link, None] = {}  # the longest silent first
         self.clients: dict[Outbox, Client] = {}
         self.held = 0
+        self._looked_s = self._awake_s = -math.inf  # at clients; since when this node has run
 
     def arrive(self, link: Link) -> None:
         """Somebody has connected, and has to say hello."""
@@ -132,16 +132,17 @@ class Slots:
         """Close who keeps a frame from ending, and who holds most as long as all hold too much. `members`:
         what their connections hold, in bytes."""
         clients = self.clients.values()
-        due = trio.current_time() - FRAME_S_MAX
+        now_s = trio.current_time()
+        if now_s - self._looked_s > ASLEEP_S:
+            self._awake_s = now_s
+        self._looked_s = now_s
         for client in list(clients):
             begun = client.link.partial_since
-            if begun is None or begun > due or client.link.put_off:
-                continue
-            if client.late == begun:
+            late = begun is not None and now_s - max(begun, self._awake_s) >= FRAME_S_MAX
+            if late and not client.link.put_off:
                 text = f"a client did not end a frame within {FRAME_S_MAX} s; closed"
                 self._complain(logging.WARNING, text)
                 self._close(client)
-            client.late = begun
         strangers = sum(stranger.held for stranger in self._strangers)
         self.held = members + strangers + sum(client.held for client in clients)
         if self.held > HELD_BYTES_MAX:

@@ -91,26 +91,41 @@ def holding(slots: Slots, *held: int) -> list[Any]:
     return links
 
 
-def gone(slots: Slots, links: list[Any], members: int = 0) -> list[bool]:
+def gone(slots: Slots, links: list[Any], members: int = 0, at_s: float = 0.0) -> list[bool]:
+    """Who is, after a look at that time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trio, "current_time", lambda: 0.0)
+        patch.setattr(trio, "current_time", lambda: at_s)
         slots.watch(members)
     return [link.gone for link in links]
 
 
-def test_a_client_that_does_not_end_a_frame_goes_at_the_second_look_that_finds_it_late() -> None:
+def looked_at(first_s: float) -> tuple[Slots, list[Any]]:
+    """Three clients, every half second from then on until now."""
     slots = Slots(1, 10, lambda level, text: None)
-    links = holding(slots, 1, 1, 1, 1)
-    late, heard, unread, new = links
-    late.partial_since = heard.partial_since = unread.partial_since = -module.FRAME_S_MAX - 1
-    new.partial_since = -module.FRAME_S_MAX + 1
-    assert gone(slots, links) == [False] * 4  # this node may have been paused
-    heard.partial_since = -module.FRAME_S_MAX - 0.5  # it had ended that frame, and begun another
+    links = holding(slots, 1, 1, 1)
+    for half in range(int(2 * first_s), 0):
+        gone(slots, links, at_s=half / 2)
+    return slots, links
+
+
+def test_a_client_that_does_not_end_a_frame_goes_unless_more_of_it_lies_there() -> None:
+    slots, links = looked_at(-20.0)
+    late, unread, new = links
+    late.partial_since = unread.partial_since = -module.FRAME_S_MAX
+    new.partial_since = -module.FRAME_S_MAX + 0.1
     unread.put_off = True
-    assert gone(slots, links) == [True, False, False, False]
-    heard.partial_since = None
+    assert gone(slots, links) == [True, False, False]
     unread.put_off = False  # and nothing of what lay there ended its frame
-    assert gone(slots, links) == [True, False, True, False]
+    assert gone(slots, links) == [True, True, False]
+
+
+def test_while_this_node_did_not_run_nobody_was_late() -> None:
+    slots, links = looked_at(-20.0)
+    links[0].partial_since = -1.0
+    assert gone(slots, links, at_s=15.0) == [False] * 3  # nobody had looked since -0.5
+    for half in range(2 * int(module.FRAME_S_MAX)):
+        assert gone(slots, links, at_s=15.0 + half / 2) == [False] * 3
+    assert gone(slots, links, at_s=15.0 + module.FRAME_S_MAX) == [True, False, False]
 
 
 @pytest.mark.usefixtures("budget")
