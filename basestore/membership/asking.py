@@ -90,8 +90,8 @@ class Asking:
         self, entry: bytes, timeout_s: float, end: ChangeEnd, now: Instant, *, again: bool = False
     ) -> None:
         """Have an entry decided, which another leader takes if `read_suggested` does, and call `end` with
-        what has become of it; Overloaded. `again`: it may have
-        been asked for before, at any node: then nobody can say that it was not done."""
+        what has become of it; Overloaded. `again`: it may have been asked for before, at any node: then
+        nobody can say that it was not done."""
         self._check_room()
         waiting = _Change(decode_entry(entry).id, entry, now.monotonic + timeout_s, end, again)
         if not self._ended(waiting, now):
@@ -108,8 +108,8 @@ class Asking:
     def _check_room(self) -> None:
         if len(self._changes) + len(self._reads) >= WAITING_MAX:
             raise Overloaded(
-                f"overloaded: {WAITING_MAX} changes and reads of the topology wait here; nothing was done. "
-                f"Try again later"
+                f"overloaded: {WAITING_MAX} changes and reads of the topology wait here; nothing was done "
+                f"for this request. Try again later"
             )
 
     # --- time ------------------------------------------------------------------------------------
