@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -89,6 +90,7 @@ class FakeNode:
         self.heard: SimpleQueue[Any] = SimpleQueue()
         self.classes: list[int] = []  # that the envelopes named
         self._open: list[socket.socket] = []
+        self.accepted_s: list[float] = []  # when, each
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
@@ -101,6 +103,7 @@ class FakeNode:
             if self._deaf:
                 connection.close()
                 return
+            self.accepted_s.append(time.monotonic())
             self._open.append(connection)
             self._threads.append(threading.Thread(target=self._serve, args=(connection,)))
             self._threads[-1].start()

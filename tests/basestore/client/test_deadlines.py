@@ -6,6 +6,7 @@ Covers `client/network_channel.py`, `connection.py`, `blocking_channel.py`, `blo
 """
 
 import inspect
+import itertools
 import socket
 import threading
 import time
@@ -219,7 +220,10 @@ class TestConnecting:
                 assert (await store.get("k")).value == b"v"
                 good.drop()
                 await anyio.sleep(0.05)
-            assert (silent.accepted, good.accepted) == (1, 3)
+            assert good.accepted == 3
+            # A machine that is slow gives the other one a turn too, behind it.
+            tried = sorted([*((at, 1) for at in good.accepted_s), *((at, -1) for at in silent.accepted_s)])
+            assert min(itertools.accumulate(which for _, which in tried[1:])) > 0
 
         with fake(None) as silent, fake(answer=found) as good:
             run(flavour, [silent.endpoint, good.endpoint], body)
