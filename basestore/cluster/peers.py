@@ -146,6 +146,11 @@ class Peers:
         self.heard_epoch = max(self.heard_epoch, self.epoch)
         self._level()
 
+    @property
+    def behind(self) -> bool:
+        """Whether a peer goes by a later epoch than this node."""
+        return any(peer.linked and peer.told_epoch > self.epoch for peer in self.others)
+
     def _level(self) -> None:
         self.all_level = all(peer.told_epoch == self.epoch for peer in self.others if peer.linked)
 

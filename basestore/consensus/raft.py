@@ -4,7 +4,7 @@ of an understandable consensus algorithm", 2014; what is called the dissertation
 Its host tells it what happens, in any order, never two things at a time:
 
     hear(voter, message)   that store has said this; the host knows that it was that store
-    tick                   time has passed: by when, `due_s` says
+    tick                   time has passed; it may come late, and `due_s` says from when on it is of use
     propose, change, read, feed   what is asked of a leader
     decide, install        entries, or all up to one, that are known to be decided, from whomever
     durable(mark)          what `take` gave out with this mark, and all before, is on the disk

@@ -230,6 +230,11 @@ def _rule(context: Context, bucket: str) -> Rule:
     held = context.buckets.by_name.get(bucket)
     if held is None:
         names, gone = ", ".join(sorted(context.buckets)), context.buckets.gone(bucket)
+        if context.peers.behind:
+            raise InvalidRequest(
+                f"bucket {bucket[:64]!r} is not known to this node{gone}, which is behind what is "
+                f"decided of the cluster: try again, or ask another node"
+            )
         raise InvalidRequest(
             f"there is no bucket {bucket[:64]!r}{gone}; this cluster has {names}. Use one of these, or make "
             f"it: `basestore bucket create`"

@@ -30,21 +30,23 @@ from basestore.membership.leader_watch import LeaderWatch
 from basestore.membership.metadata_group import MetadataGroup
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.membership import AskRead, ReadAt, Suggest
-from basestore.topology.entries import decode_entry, read_suggested
+from basestore.topology.entries import content_of, decode_entry, read_suggested
 from basestore.topology.topology import Outcome
 
 SAY_AGAIN_S: Final = 1.0
 WAITING_MAX: Final = 256
+USERS_UNDECIDED_MAX: Final = 256  # entries; what raft takes beyond that is for the leader's own
 ChangeEnd = Callable[[Outcome | RequestFailed, Instant], None]
 ReadEnd = Callable[[RequestFailed | None, Instant], None]
 
 
 @dataclass(slots=True, eq=False)
 class _Change:
-    """One that waits. `id`: of its entry, which others may have asked for here too. `said_s`: when it was
-    said to a leader last; below 0: never."""
+    """One that waits. `id`: of its entry, which others may have asked for here too; `content`: of the change.
+    `said_s`: when it was said to a leader last; below 0: never."""
 
     id: int
+    content: bytes
     entry: bytes
     deadline_s: float
     end: ChangeEnd
@@ -93,7 +95,9 @@ class Asking:
         what has become of it; Overloaded. `again`: it may have been asked for before, at any node: then
         nobody can say that it was not done."""
         self._check_room()
-        waiting = _Change(decode_entry(entry).id, entry, now.monotonic + timeout_s, end, again)
+        said = decode_entry(entry)
+        deadline_s = now.monotonic + timeout_s
+        waiting = _Change(said.id, content_of(said.change), entry, deadline_s, end, again)
         if not self._ended(waiting, now):
             self._changes.append(waiting)
             self._say(waiting, now)
@@ -125,9 +129,19 @@ class Asking:
         for number, read in list(self._reads.items()):
             if now.monotonic >= read.deadline_s:
                 del self._reads[number]
-                read.end(NoLeader(self._leader.absence("nothing can be read by its word", now)), now)
+                read.end(NoLeader(self._unread(read, now)), now)
             elif read.at < 0 and now.monotonic - read.said_s >= SAY_AGAIN_S:
                 self._ask(number, read, now)
+
+    def _unread(self, read: _Read, now: Instant) -> str:
+        """Why a read is given up."""
+        if read.at < 0:
+            return self._leader.absence("nothing can be read by its word", now)
+        return (
+            f"the leader says that epoch {read.at} must be read, and this node is behind, at epoch "
+            f"{self._group.epoch}, so nothing can be read by its word; data are served all the same. Ask "
+            f"another node, or see `basestore status`"
+        )
 
     def step(self, now: Instant) -> None:
         """See what has been decided, and what may be answered."""
@@ -153,7 +167,7 @@ class Asking:
         topology = self._group.topology
         outcome = topology.outcome(change.id) if topology is not None else None
         if outcome is not None:
-            change.end(outcome, now)
+            change.end(outcome.of(change.content), now)
         return outcome is not None
 
     def _given_up(self, change: _Change, now: Instant) -> RequestFailed:
@@ -198,7 +212,7 @@ class Asking:
         index = self._proposed.get(identity)
         if topology.outcome(identity) is not None or (index is not None and self._stands(index, entry)):
             return True
-        if raft.log.last - raft.commit >= WAITING_MAX:
+        if raft.log.last - raft.commit >= USERS_UNDECIDED_MAX:
             return False
         index = raft.propose(entry)
         if index is not None:

@@ -1,6 +1,6 @@
 """Following: how all members come to know what is decided, and under which epoch each of them speaks.
 
-    link      At: my epoch                        the first word on a link, once all members speak version 10
+    link      At: my epoch                        before any request, once all members speak version 10
     At        is theirs later than mine?          Lacking: what came after this?
     Lacking   At, with entries                    or Base, where the log begins later, and then entries
     a topology comes into use                     At to all: what follows on the link is said under it; the
@@ -91,16 +91,16 @@ class Following:
                 self._ask(peer.index, peer.outbox, now)
 
     def tell(self) -> None:
-        """Another topology is in use here from now on."""
+        """What this node says of itself has changed: say At to all."""
         plain, leads = self._at(), self._group.raft is not None and self._group.raft.leads
         for peer in self._peers.others:
+            if self._greeted.get(peer.index) is not peer.outbox:
+                continue
             told = self.told.get(peer.index)
-            if self._greeted.get(peer.index) is peer.outbox:
-                alike = told is not None and told.group == self._group.group
-                if leads and told is not None and alike:
-                    self._say(peer.index, peer.outbox, max(told.epoch, self._sent.get(peer.index, NOWHERE)))
-                else:
-                    peer.outbox.put(plain, weight(plain))
+            if leads and told is not None and told.group == self._group.group:
+                self._say(peer.index, peer.outbox, max(told.epoch, self._sent.get(peer.index, NOWHERE)))
+            else:
+                peer.outbox.put(plain, weight(plain))
 
     def _say(self, member: int, outbox: Outbox, after: int) -> None:
         """Say At, with the entries behind `after`: who gets none of them asks."""

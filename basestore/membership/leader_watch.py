@@ -12,6 +12,7 @@ Where nobody has answered, it says why, by the state that things are in as far a
     none is                    which voters are missing, and what to do if their stores are lost
 """
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from basestore.cluster.peers import Peers
@@ -85,14 +86,15 @@ class LeaderWatch:
         """Why no leader has answered, and what to do. `so`: what follows from it."""
         group = self._group
         if group.raft is None or group.topology is None:
-            why, advice = self._unfounded()
+            why, advice = self.unfounded()
         elif not group.topology.founded:
             why, advice = self._incomplete(now)
         else:
             why, advice = self._silent(group.raft, now)
         return f"{why}, so {so}; data are served all the same. {advice}"
 
-    def _unfounded(self) -> tuple[str, str]:
+    def unfounded(self) -> tuple[str, str]:
+        """Why no group is known, and what to do."""
         told, others = self._following.told, self._peers.others
         knowing = [peer.name for peer in others if peer.index in told and told[peer.index].group]
         unheard = [peer.name for peer in others if peer.index not in told]
@@ -152,7 +154,7 @@ class LeaderWatch:
                 f"{name} leads the metadata group, by what other members say, and is not reached from here",
                 f"Ask another node; for what lies between this one and {name} see `basestore status` of both",
             )
-        missing = sorted(voter for voter in raft.voters if not self._reaches(voter, now))
+        missing = sorted(raft.voters - self.reached(raft, now))
         if self._group.allegiance.follows and missing:
             return (
                 "this node waits for one whose metadata group has taken the place of its own",
@@ -165,23 +167,32 @@ class LeaderWatch:
                 "to elect a leader",
                 f"Try again in a few seconds; if that lasts, {see[0].lower()}{see[1:]}",
             )
-        names = ", ".join(self._name(voter.number) for voter in missing)
+        there = [voter for voter in missing if self._is_heard(voter.number, now)]
+        away, names = self._names(set(missing) - set(there)), self._names(missing)
+        acts = [f"start {away}"] if away else []
+        acts += [f"bring back the stores by which {self._names(there)} voted"] if there else []
         return (
             f"nobody leads the metadata group, for no majority of its voters is reached: {names} of "
             f"{len(raft.voters)} {'is' if len(missing) == 1 else 'are'} missing",
-            f"{see}, start {names}, and try again; if most voters' stores are lost for good, see `basestore "
-            f"node rebuild-group --help`",
+            f"{see}, {', '.join(acts)}, and try again; if most voters' stores are lost for good, see "
+            f"`basestore node rebuild-group --help`",
         )
 
-    def _reaches(self, voter: Voter, now: Instant) -> bool:
-        """Whether it is there, on the store by which it votes."""
-        if voter == self._group.me:
-            return True
-        index = self._peers.index_of.get(voter.number)
-        if index is None or self._group.voter_at(index) != voter:
-            return False
-        return self._peers.hears(index, now)
+    def reached(self, raft: Raft, now: Instant) -> set[Voter]:
+        """The voters that are there, on the stores by which they vote, as seen from here."""
+        return {voter for voter in raft.voters if self._votes(voter) and self._is_heard(voter.number, now)}
 
-    def _name(self, number: int) -> str:
+    def _votes(self, voter: Voter) -> bool:
+        """Whether its member votes by that now."""
+        index = self._peers.index_of.get(voter.number)
+        return voter == self._group.me or (index is not None and self._group.voter_at(index) == voter)
+
+    def _is_heard(self, number: int, now: Instant) -> bool:
         index = self._peers.index_of.get(number)
-        return f"member {number}" if index is None else self._peers.all[index].name
+        return index is not None and (index == self._peers.me or self._peers.hears(index, now))
+
+    def _names(self, voters: Iterable[Voter]) -> str:
+        indices = [(voter.number, self._peers.index_of.get(voter.number)) for voter in sorted(voters)]
+        return ", ".join(
+            f"member {number}" if index is None else self._peers.all[index].name for number, index in indices
+        )

@@ -17,7 +17,7 @@ from typing import Protocol
 from basestore.protocol.membership import GROUP_BYTES
 from basestore.topology.topology import Topology
 
-_REBUILD = "`basestore node rebuild-group`"
+_REBUILD = "basestore node rebuild-group --config FILE"
 
 
 class Follower(Protocol):
@@ -52,7 +52,7 @@ def hindrance(was: Topology | None, new: Topology) -> str:
     if new.epoch <= was.epoch:
         return (
             f"epoch {new.epoch} is in use there, and epoch {was.epoch} was here. Stop a node of that group, "
-            f"run {_REBUILD} on it once more, and start it: that skips epochs"
+            f"run `{_REBUILD}` on it once more, and start it: that skips epochs"
         )
     held = {each.number: (each.name, each.rule) for each in was.buckets.values()}
     for bucket in new.buckets.values():
@@ -70,19 +70,19 @@ def parted(name: str, said: Follower, own: Follower) -> str:
     text = f"{name} follows the metadata group {theirs}, and this node {ours}"
     if own.group in _split(said.formers):
         return (
-            f"{text}, in whose place that was put with {_REBUILD}. If most voters of {ours} are lost for "
-            f"good, stop this node, and run {_REBUILD[:-1]} --follow`"
+            f"{text}, in whose place that was put with `{_REBUILD}`. If most voters of {ours} are lost for "
+            f"good, stop this node, and run `{_REBUILD} --follow`"
         )
     if said.group in _split(own.formers):
         return (
-            f"{text}, which was put in its place with {_REBUILD}. If most voters of {theirs} are lost for "
-            f"good, stop {name}, and run {_REBUILD[:-1]} --follow` there"
+            f"{text}, which was put in its place with `{_REBUILD}`. If most voters of {theirs} are lost for "
+            f"good, stop {name}, and run `{_REBUILD} --follow` there"
         )
     if not set(_split(own.formers)).isdisjoint(_split(said.formers)):
         return (
             f"{text}; both were put in the place of the same one. Choose which is to stay: stop a node of "
-            f"that, run {_REBUILD} on it once more, and start it; and stop each node of the other, run "
-            f"{_REBUILD[:-1]} --follow` on it, and start it"
+            f"that, run `{_REBUILD}` on it once more, and start it; and stop each node of the other, run "
+            f"`{_REBUILD} --follow` on it, and start it"
         )
     return f"{text}: one of the two was founded by mistake; see `basestore topology` of both"
 

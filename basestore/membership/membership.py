@@ -7,7 +7,10 @@
     leader_watch     whom to ask
     forgetting       what was dropped is struck off the list once nobody holds any of it
 
-Puts these together, and passes on what happens. Decides nothing.
+Puts these together, and passes on what happens. Of the room's other files `topology_requests` is the
+clients' door, `group_log` keeps the log's rows, `adoption` has all rooms go by an epoch, `lineage` and
+`rebuilding` are for a group that is put in another's place; `heartbeats` and `introductions` are what members
+say of themselves whether there is a log or not.
 """
 
 from collections.abc import Callable

@@ -72,7 +72,7 @@ class MetadataGroup:
         self.topology: Topology | None = None
         self._skipped_to: Topology | None = None  # what a snapshot has brought, and is not noted yet
         self._coming: list[Coming] = []  # noted: in use once that is durable, and no others are until then
-        self._sure = False  # it is
+        self._sure = False  # what is coming is durable
         self._storing = 0  # outputs of raft that are on their way to the disk
         self.voters_of: dict[int, bytes] = {}
         self.adopt: Callable[[Coming, Instant], None] = lambda coming, now: None
@@ -106,7 +106,7 @@ class MetadataGroup:
 
     @property
     def voter(self) -> bytes:
-        """By what this store votes, as others are told: the voter that a copy was is not it."""
+        """By what this store votes, as others are told; a copy tells the id of its own store."""
         return self._allegiance.voter if self._is_itself else self._identity.store
 
     @property
@@ -222,8 +222,8 @@ class MetadataGroup:
             self.raft.tick(now.monotonic)
 
     def start_over(self, now: Instant) -> bool:
-        """Whether by what this store votes is another since this was asked last, which is to be said on every
-        link before anything else is.
+        """Vote by another id if the store has begun anew since the last call. Whether others must be told, on
+        every link, before anything else is said:
 
             forgetful, whatever was lost     another voter, who has promised nothing
             killed under `interval`          the same: its votes and entries were synced all the same

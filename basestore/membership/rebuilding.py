@@ -66,8 +66,8 @@ def rebuild(engine: Engine, config: NodeConfig, group: bytes, skipped: int) -> s
     return (
         f"the metadata group {held.group.hex()[:8]}, known here up to epoch {topology.epoch}, was replaced "
         f"by {group.hex()[:8]}, of which {config.name} is the only voter, from epoch {epoch} on. Start this "
-        f"node. On each other node that is left stop it, run `basestore node rebuild-group --follow`, and "
-        f"start it"
+        f"node. On each other node that is left stop it, run `basestore node rebuild-group --config FILE "
+        f"--follow`, and start it"
     )
 
 

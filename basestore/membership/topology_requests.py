@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from basestore.cluster.outbox import Outbox, weight
 from basestore.coordinator.context import Context, refuse
-from basestore.errors import InvalidRequest, RequestFailed
+from basestore.errors import InvalidRequest, NoLeader, RequestFailed
 from basestore.instant import Instant
 from basestore.membership.membership import Membership
 from basestore.protocol.membership import (
@@ -77,10 +77,12 @@ class TopologyRequests:
             raise InvalidRequest("there is no such mode; read in mode default, consistent or stale")
 
     def _tell(self, outbox: Outbox, request: int, error: RequestFailed | None, now: Instant) -> None:
+        membership, peers = self._membership, self._context.peers
+        if error is None and membership.group.topology is None:
+            error = NoLeader(membership.leader.absence("nothing can be read", now))
         if error is not None:
             refuse(self._context, outbox, request, error)
             return
-        membership, peers = self._membership, self._context.peers
         group, told, leader = membership.group, membership.following.told, membership.leader
         raft, number = group.raft, leader.number(now)
         voters = sorted(voter.number for voter in raft.voters) if raft is not None else []

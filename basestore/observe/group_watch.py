@@ -18,7 +18,6 @@ from basestore.consensus.log import Entry, Kind
 from basestore.consensus.raft import Raft
 from basestore.consensus.voters import Voter, Voters
 from basestore.instant import Instant
-from basestore.membership.following import SINCE
 from basestore.membership.membership import Membership
 from basestore.protocol.membership import NOWHERE
 from basestore.topology.entries import UNNAMED, Founded, Suggestion, decode_entry
@@ -183,9 +182,8 @@ class GroupWatch:
     def _waits(self) -> str:
         if self._membership.group.raft is not None:
             return ""
-        if not self._membership.following.spoken:
-            return f"there is none before feature level {SINCE} (basestore upgrade finish)"
-        return "it is not founded, or not heard of yet: that needs all members once"
+        why, advice = self._membership.leader.unfounded()
+        return f"{why}. {advice}"
 
     def _name(self, number: int) -> str:
         topology = self._membership.group.topology
@@ -227,16 +225,12 @@ class GroupWatch:
         if self._lost or raft is None or not (self._leader or long):
             return []
         self._leader, self._lost = None, True
-        reached = self._reached(raft)
+        reached = len(leader.reached(raft, now))
         text = (
             f"no leader of the metadata group is known: {reached} of its {len(raft.voters)} voters are seen "
             f"from here; {SERVED} until a majority has elected one"
         )
         return [Line(text, warns=True)]
-
-    def _reached(self, raft: Raft) -> int:
-        members = [self._peers.index_of.get(voter.number) for voter in raft.voters]
-        return sum(at is not None and (at == self._peers.me or self._peers.all[at].linked) for at in members)
 
     def _of_entries(self) -> list[Line]:
         group, told = self._membership.group, self._epoch

@@ -37,9 +37,9 @@ def _check_group(group: bytes, epoch: int) -> str:
 @message(76, since=10)
 class At(NamedTuple):
     """What follows on this link is said under this epoch, which is decided, and durable at the sender; it is
-    the first word on a link, too. `group`: the metadata group whose log that is, `formers`: those whose place
-    it took, one after the other; all empty, and the epoch -1, while the sender knows none. `term`: of the
-    entry that made the epoch, by which two histories of one group are told apart. `voter`: by which
+    said before any request on a link. `group`: the metadata group whose log that is, `formers`: those whose
+    place it took, one after the other; all empty, and the epoch -1, while the sender knows none. `term`: of
+    the entry that made the epoch, by which two histories of one group are told apart. `voter`: by which
     the sender votes, `lasting`: its store is on a disk; `barred`: it founds no group; `follows`: it goes over
     to a group that took its own one's place. `entries`: those from `first` on, decided, as far as they came
     along."""
@@ -106,7 +106,7 @@ class AskRead(NamedTuple):
 
 @message(72, since=10, unchecked=ANYTHING)
 class ReadAt(NamedTuple):
-    """The answer; -1: the sender does not lead."""
+    """The answer; -1: not by the sender, who does not lead, is not sure of that yet, or has too many wait."""
 
     id: int
     at: int

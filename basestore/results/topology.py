@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from basestore.config import BucketOptions
-from basestore.errors import ChangeUnknown, InvalidRequest, NoLeader
+from basestore.errors import ChangeUnknown, InvalidRequest
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import Names
 from basestore.protocol.membership import (
@@ -44,10 +44,6 @@ LAST: Final = -1  # in place of an entry: the last ones
 NOBODY: Final = -1  # in place of a number
 STILL: Final = "still"
 NAMELESS: Final = "?"  # of a member whose number the topology does not have
-_UNFOUNDED: Final = (
-    "nothing is decided yet of what the cluster is: its metadata group is founded by itself, once all "
-    "members of the configuration run this release, and the upgrade is finished. See `basestore status`"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,8 +301,6 @@ def cluster_topology(mode: str, answer: Message, _: Names) -> ClusterTopology:
 
     if not isinstance(answer, TopologyTold):
         raise error_of(answer)
-    if not answer.topology:
-        raise NoLeader(_UNFOUNDED)
     try:
         return _shown(mode, answer, Topology.decode(answer.topology))
     except SENSELESS as error:

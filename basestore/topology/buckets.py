@@ -137,6 +137,3 @@ class Buckets:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.by_name)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.by_name

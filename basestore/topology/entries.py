@@ -16,6 +16,7 @@ Says what is wrong with a change whatever the cluster is (`fault`); what is wron
 """
 
 import enum
+import hashlib
 import re
 import unicodedata
 from collections.abc import Callable
@@ -38,6 +39,7 @@ SETTINGS_BYTES_MAX: Final = 64 << 10  # of all, keys and values
 NAME_BYTES_MAX: Final = 64  # of a member, and of a zone
 WEIGHT_MAX: Final = 1_000_000
 STORE_BYTES: Final = 16
+CONTENT_BYTES: Final = 8
 _DEPTH_MAX: Final = 3
 _NUMBER_MAX: Final = (1 << 63) - 1
 _RULES: Final = {rule.value: rule for rule in Rule}
@@ -234,7 +236,7 @@ def _change(make: type[Any], fields: list[Any]) -> Any:
     change = make(*fields)
     if isinstance(change, CreateBucket):
         known = ", ".join(sorted(_RULES))
-        _know(change.rule in _RULES, f"rule {change.rule[:64]!r} for a bucket; there are {known}:")
+        _know(change.rule in _RULES, f"rule {change.rule[:64]!r} for a bucket (there are {known})")
     if isinstance(change, SetMember):
         _know(change.standing is None or change.standing in _STANDINGS, f"standing {change.standing!r:.64}")
     return change
@@ -257,6 +259,12 @@ def _fits(hint: Any, field: Any) -> bool:
     return type(field) is hint and (hint is not int or -_NUMBER_MAX <= field <= _NUMBER_MAX)
 
 
+def content_of(change: Change) -> bytes:
+    """By which it is told from others, 8 bytes."""
+    data = cbor2.dumps([_NUMBERS[type(change)], *change])
+    return hashlib.blake2b(data, digest_size=CONTENT_BYTES).digest()
+
+
 def read_suggested(data: bytes) -> Suggestion:
     """An entry that somebody suggests, who is not the leader; ValueError for what must not come into the log:
     all kinds but those of users the leader alone proposes, and what is refused anyway would stand there on
@@ -265,8 +273,10 @@ def read_suggested(data: bytes) -> Suggestion:
     if said.id == UNNAMED:
         raise BrokenEntry("it has no id: draw one, by which what has become of it is found")
     if not isinstance(said.change, OF_USERS):
-        kinds = ", ".join(each.__name__ for each in OF_USERS)
-        raise BrokenEntry(f"nobody can ask for a {type(said.change).__name__}: ask for one of {kinds}")
+        raise BrokenEntry(
+            "users may create and drop buckets, and set and unset settings; this is another change, which "
+            "the leader alone makes: ask for one of these"
+        )
     if wrong := fault(said.change):
         raise BrokenEntry(wrong)
     return said

@@ -38,14 +38,15 @@ from basestore.topology.entries import (
     SetMember,
     SetSeats,
     SetSetting,
+    Standing,
     Suggestion,
     UnsetSetting,
+    content_of,
     decode_entry,
     fault,
     options_list,
     options_of,
 )
-from basestore.topology.entries import Standing as Standing
 
 VERSION: Final = 1
 OUTCOMES_MAX: Final = 1024
@@ -54,6 +55,7 @@ DROPPED_MAX: Final = 1000
 LABEL_START: Final = b"\0"  # of the labels of buckets that the cluster was not founded with
 _LABEL_BYTES: Final = 4
 _DEPTH_MAX: Final = 4
+OTHER_CHANGE: Final = "another change has this identity, so nothing was done: ask under another"
 _INCOMPLETE: Final = (
     "the metadata group is not complete yet: its voters are still being gathered. See `basestore topology`, "
     "start the members that are missing, and try again"
@@ -95,11 +97,16 @@ class Dropped(NamedTuple):
 
 class Outcome(NamedTuple):
     """What became of an entry: the epoch that it made, why it has changed nothing, if it has not, and the
-    number that a bucket or member was given by it, if one was."""
+    number that a bucket or member was given by it, if one was. `content`: of what was asked for."""
 
     epoch: int
     error: str
     number: int = UNNUMBERED
+    content: bytes = b""
+
+    def of(self, content: bytes) -> "Outcome":
+        """What is answered to who asks for this under the same id: another change does not happen."""
+        return self if content == self.content else Outcome(self.epoch, OTHER_CHANGE, UNNUMBERED, content)
 
 
 class Refused(Exception):
@@ -135,10 +142,6 @@ class Topology:
 
     # --- what it says ----------------------------------------------------------------------------
 
-    def since(self, partition: int) -> int:
-        """The epoch that last changed who holds it."""
-        return self.seats[partition].since
-
     @property
     def rules(self) -> dict[str, Rule]:
         """Of the buckets, by name."""
@@ -171,18 +174,18 @@ class Topology:
     def judged(self, index: int, said: Suggestion) -> tuple["Topology", Outcome]:
         """After this entry, and what became of it: of one that was said before, what became of it then."""
         passed = self.pass_by(index)
-        first = self.outcomes.get(said.id) if said.id != UNNAMED else None
+        content, first = content_of(said.change), self.outcomes.get(said.id)
         if first is not None:
-            return passed, first
+            return passed, first.of(content)
         try:
             if said.id != UNNAMED and not self.founded and isinstance(said.change, OF_USERS):
                 raise Refused(_INCOMPLETE)
             if wrong := fault(said.change):
                 raise Refused(wrong)
             changed, number = _APPLY[type(said.change)](passed, said.change, index)
-            outcome = Outcome(index, "", number)
+            outcome = Outcome(index, "", number, content)
         except Refused as refused:
-            changed, outcome = passed, Outcome(index, str(refused))
+            changed, outcome = passed, Outcome(index, str(refused), UNNUMBERED, content)
         if said.id == UNNAMED:
             return changed, outcome
         outcomes = {**self.outcomes, said.id: outcome}
@@ -233,7 +236,7 @@ _FORMS: Final[tuple[tuple[type, ...], ...]] = (
     (int, str, str, bytes, int, int, int, int),
     (int, bytes, int, str),
     (str, str),
-    (int, int, str, int),
+    (int, int, str, int, bytes),
 )
 
 

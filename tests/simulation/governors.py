@@ -39,7 +39,7 @@ from basestore.topology.entries import (
 )
 from tests.simulation.clockwork import Stream
 from tests.simulation.decided import DATA, Form, topology
-from tests.simulation.log_watch import barred, voter_of
+from tests.simulation.log_watch import voter_of
 from tests.simulation.operators import Heard, Line
 
 if TYPE_CHECKING:
@@ -338,10 +338,8 @@ class Governor:
             world.clockwork.run(world.clockwork.now + 0.5)
         if watch.blind or self._settled():
             return
-        if world.doubted and watch.moved_away:
-            world.counts["log: voters moved away"] += 1
-        elif watch.log is None and all(map(barred, world.machines)):
-            world.counts["log: all barred"] += 1
+        if watch.majority_lost:
+            world.counts["log: a majority of its voters is lost"] += 1
         elif not decided:
             world.blame("log ends", f"nothing is decided {LAST_S} s after all is healed: {self._state()}")
         elif not self._settled():

@@ -193,7 +193,6 @@ class Hardships:
     def _come_back(self, machine: "Machine", fault: Fault) -> None:
         """All power goes; this machine has the blocks of then."""
         self._world.strikes(fault)
-        self._world.log_watch.returned()  # of two members one votes: alone it does not know what it has lost
         old = self._copies[machine.index]
         for each in self._world.machines:
             each.disk.sync()  # or nobody would know of the opening that is gone, nor of its hints

@@ -49,6 +49,7 @@ class LogWatch:
     def __init__(self, world: "PlannedWorld") -> None:
         self._world = world
         self.blind = world.plan.durability == "memory"
+        self._lost = set[tuple[int, bytes] | None]()  # voters
         self.logs: dict[bytes, Decided] = {}
         self.group = b""  # that was seen last
         self.seen = [Seen() for _ in world.plan.machines]
@@ -100,11 +101,21 @@ class LogWatch:
         ]
         return all(2 * len(left & each) > len(each) for each in configurations)
 
+    def losing(self, machine: "Machine") -> None:
+        """Its store is about to be lost, or to be doubted."""
+        if (voter := voter_of(machine)) is not None:
+            self._lost.add(voter)
+
+    def vouched(self, machine: "Machine") -> None:
+        """An operator takes its store as it is: nothing is lost, unless it has recovered from others by then."""
+        if machine.node is not None and not machine.node.identity.recovered:
+            self._lost -= {voter_of(machine)}
+
     @property
-    def moved_away(self) -> bool:
-        """Whether no majority of the voters is left, for stores that were doubted vote by other ids now."""
-        there, voting = {voter_of(each) for each in self._world.machines}, self.voting()
-        return 2 * len(voting & there) <= len(voting)
+    def majority_lost(self) -> bool:
+        """Whether so many of the voters' stores are: then nothing is decided any more."""
+        voting = self.voting()
+        return bool(voting) and 2 * len(voting - self._lost) <= len(voting)
 
     def dropped(self, row: bytes) -> bool:
         """Whether a row is of a bucket that was dropped, as far as that is decided."""

@@ -317,6 +317,7 @@ class Machine:
         `keeps_held`: its files are the same, but for the log."""
         assert self.node is None
         self.world.counts["log: voter lost its store"] += self.world.log_watch.votes(self)
+        self.world.log_watch.losing(self)
         self.former.append(self.disk)
         self._insert(Disk() if copy is None else Disk.restored(copy, places))
         self.held = self.held if keeps_held else held_in(copy)
@@ -352,6 +353,7 @@ class Machine:
     def return_to(self, copy: dict[bytes, bytes], places: frozenset[Place]) -> None:
         """Its disk as it was once, from when nothing was lost. Only while it does not run."""
         assert self.node is None
+        self.world.log_watch.losing(self)
         self._insert(Disk.restored(copy, places))
         self.held = held_in(copy)
 
@@ -366,6 +368,8 @@ class Machine:
     def in_doubt(self, doubted: bool) -> None:
         self._doubted = doubted
         self.world.doubted |= doubted
+        if doubted:
+            self.world.log_watch.losing(self)
 
     def quicken(self) -> None:
         """The disk is no longer slow."""

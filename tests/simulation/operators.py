@@ -140,6 +140,7 @@ class Operator:
     def take_as_is(self, machine: "Machine") -> None:
         """Its store is to be taken as it is, though it may be a copy."""
         self.world.counts["repair --as-is"] += 1
+        self.world.log_watch.vouched(machine)
         self._ask(machine, Status(self._next(), True), 1.0, lambda answer: None)
 
     def explain(self, machine: "Machine", after: Callable[[], None]) -> None:

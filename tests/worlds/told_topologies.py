@@ -51,7 +51,7 @@ class Answers:
             epoch = self.topology.epoch + 1
             self.topology = self.topology.apply(epoch, request.entry)
             outcome = self.topology.outcomes[decode_entry(request.entry).id]
-            return TopologyChanged(request.id, *outcome)
+            return TopologyChanged(request.id, outcome.epoch, outcome.error, outcome.number)
         return None
 
 

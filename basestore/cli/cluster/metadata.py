@@ -44,7 +44,7 @@ def summary(states: Sequence[NodeState]) -> str:
         return "metadata group: unknown, for no node that answers says anything of it"
     parts = []
     if view.role == "none":
-        parts.append(f"none: {view.waits}")
+        parts.append(view.waits)
     elif view.leader is None:
         since = "" if view.no_leader_since_ms is None else f" since {text.moment(view.no_leader_since_ms)}"
         parts += [f"no leader is known{since}: {_REFUSED}", f"term {view.term}"]

@@ -57,7 +57,7 @@ def rebuild_group(config: Path, follow: bool, cluster: str | None) -> int:
     what its store knows to be decided, and what it has not heard of is lost. Then start it; and on each other
     node that is left, stop it, give this with --follow, and start it.
 
-    On a terminal the first digits of the cluster's id are to be typed, which `basestore topology` shows.
+    On a terminal the digits are to be typed that the question shows, the first ones of the cluster's id.
 
     \b
     Example:

@@ -31,7 +31,8 @@ def topology_command(target: Target, everything: bool) -> int:
     """Show what the cluster is: its members, and who holds its partitions.
 
     That is decided by a majority of the voters of its metadata group, a few of its members; every node
-    follows, and serves data whether or not there is a majority. EPOCH is the last change that was decided.
+    follows, and serves data whether or not there is a majority. The epoch is the number of the last entry of
+    its log that is in use.
 
     \b
     --mode default     as it was decided, unless the rates of two clocks differ by more than a third,
@@ -44,7 +45,8 @@ def topology_command(target: Target, everything: bool) -> int:
     STANDING    joining, member, draining, dead, or left for good
     PARTITIONS  of which it is a replica
     GROUP       leader, voter or learner of the metadata group
-    LACKS       entries that it has not yet, as the node that is asked has heard; ? for who is not linked
+    LACKS       entries that it has not yet, as the node that is asked has heard; ? for who is not
+                linked, or has no log yet
 
     \b
     Example:

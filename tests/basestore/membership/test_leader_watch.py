@@ -8,6 +8,8 @@ import pytest
 from basestore.errors import NoLeader, RequestFailed
 from basestore.instant import Instant
 from basestore.membership.rebuilding import follow
+from basestore.topology.entries import SetSetting
+from tests.worlds.changing import change
 from tests.worlds.world import World, number_of
 
 
@@ -62,7 +64,10 @@ def test_a_voter_that_is_back_on_another_store_is_missing() -> None:
         world.wipe(index)
         world.start(index)
     world.run(6.0)
-    assert "n1, n2 of 3 are missing" in refused(world, 2)
+    text = refused(world, 2)
+    assert "n1, n2 of 3 are missing" in text
+    assert "bring back the stores by which n1, n2 voted, and try again" in text
+    assert "start n1" not in text
 
 
 def test_while_a_majority_elects_it_says_that_this_takes_a_moment() -> None:
@@ -100,6 +105,17 @@ def test_of_a_leader_that_only_others_reach_it_says_so() -> None:
     assert world.node(2).membership.leader.number(world.now(2)) == number_of(0)
 
 
+def test_a_read_that_this_node_has_not_come_to_is_not_laid_at_the_door_of_the_leader() -> None:
+    world = World(4, logged=True)  # the last one only follows
+    world.lose = lambda sent: sent.target == 3 and type(sent.message).__name__ in ("At", "Base")
+    change(world, 0, SetSetting("colour", "red"))
+    text = refused(world, 3)
+    epoch = world.node(3).membership.group.epoch
+    assert text.startswith(
+        f"the leader says that epoch {epoch + 1} must be read, and this node is behind, at"
+    )
+
+
 def test_one_that_is_to_go_over_says_for_whom_it_waits() -> None:
     world = World(3, logged=True)
     world.crash(0)
@@ -114,5 +130,7 @@ def test_one_that_is_to_go_over_says_for_whom_it_waits() -> None:
 @pytest.mark.parametrize("count", [1, 2])
 def test_where_one_decides_alone_it_is_never_missing(count: int) -> None:
     world = World(count, logged=True)
-    watch = world.node(0).membership.leader
+    watch, raft = world.node(0).membership.leader, world.node(0).membership.group.raft
+    assert raft is not None
     assert watch.absence("", world.now(0)).startswith("n1 leads the metadata group")
+    assert watch.reached(raft, world.now(0)) == raft.voters

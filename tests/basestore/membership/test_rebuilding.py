@@ -278,10 +278,11 @@ def test_a_store_that_was_moved_votes_in_what_was_rebuilt_on_it() -> None:
     rebuild(world.engines[0], world.configs[0], B, SKIPPED_MIN)
     world.start(0)
     world.run(0.2)
-    done(Asking(world)(0, CARTS))
+    asking = Asking(world)
+    done(asking(0, CARTS))
     world.restart(0)
     world.run(0.2)
-    done(Asking(world)(0, SetSetting("a", "b")))
+    done(asking(0, SetSetting("a", "b")))
 
 
 @pytest.mark.parametrize("work", [rebuild, follow])

@@ -21,8 +21,8 @@ from tests.worlds.world import Call, World
 
 GHOST = AddMember("ghost", "10.0.0.9:7400", "", 1, b"")
 NOT_TO_ASK_FOR = [
-    pytest.param(GHOST, 1, "nobody can ask for a AddMember", id="not of users"),
-    pytest.param(Founded(), 1, "nobody can ask for a Founded", id="of the leader"),
+    pytest.param(GHOST, 1, "this is another change, which the leader alone makes", id="not of users"),
+    pytest.param(Founded(), 1, "this is another change, which the leader alone makes", id="of the leader"),
     pytest.param(UnsetSetting("x" * 9999), 1, "the key of a setting has 1 to", id="refused anyway"),
     pytest.param(SetSetting("k", "v"), 0, "has no id", id="unnamed"),
 ]

@@ -88,7 +88,7 @@ def test_without_a_group_is_said_why_and_no_epoch_is_made_up() -> None:
     world = World(2, logged=False)
     view = told(world, 0)
     assert (view.role, view.leader, view.epoch, view.decided) == ("none", None, None, None)
-    assert "basestore upgrade finish" in view.waits
+    assert "start the members that are missing, upgrade those that speak less" in view.waits
     assert view.epochs == {"n1": None, "n2": None}
     assert samples(world, 0, "role")["none"] == 1.0
     assert samples(world, 0, "epoch") == samples(world, 0, "decided_epoch") == {}

@@ -103,11 +103,6 @@ def test_a_member_that_the_topology_does_not_have_has_no_name() -> None:
     assert shown(founded(cluster(2)), voters=[1, 9]).voters == ("n1", "?")
 
 
-def test_before_anything_is_decided_that_is_said() -> None:
-    with pytest.raises(NoLeader, match="nothing is decided yet of what the cluster is"):
-        shown(founded(), topology=b"")
-
-
 def test_history_is_shown_in_its_order() -> None:
     rows = [HistoryRow(4, 0, "another leader was elected"), HistoryRow(5, 1_000, "drop bucket 'carts'")]
     view = results.cluster_history(HistoryTold(1, 2, 7, rows), Names())

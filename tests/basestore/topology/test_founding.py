@@ -19,9 +19,10 @@ from basestore.topology.entries import (
     DropBucket,
     SetMember,
     SetSetting,
+    Standing,
 )
 from basestore.topology.founding import cluster_of, differing, in_force, voters_wanted
-from basestore.topology.topology import MemberEntry, Standing, Topology
+from basestore.topology.topology import MemberEntry, Topology
 from tests.worlds.topologies import FWW, LWW, NO_OPTIONS, Log, cluster, found, founded
 
 SHAPES = [

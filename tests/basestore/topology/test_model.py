@@ -24,9 +24,10 @@ from basestore.topology.entries import (
     SetMember,
     SetSeats,
     SetSetting,
+    Standing,
     UnsetSetting,
 )
-from basestore.topology.topology import Bucket, MemberEntry, Outcome, Standing, Topology, later_label
+from basestore.topology.topology import Bucket, MemberEntry, Outcome, Topology, later_label
 from tests.worlds.topologies import FWW, LWW, NO_OPTIONS, Log, cluster, entry, found, founded
 
 OUTCOMES, BUCKETS = 8, 6  # at most, in these tests
@@ -237,12 +238,13 @@ def test_its_form_is_the_same_for_ever() -> None:
     small = Topology(
         9, b"c" * 16, 1, 5, 6, (MemberEntry(3, "n", "h:1", "z", 2, Standing.DEAD, b"s"),),
         (Seats.still((3,), 2),),
-        {"b": Bucket(4, "b", Rule.LAST_WRITE_WINS, b"b")}, 5, (), {"k": "v"}, True, {7: Outcome(8, "", 4)}, 6,
+        {"b": Bucket(4, "b", Rule.LAST_WRITE_WINS, b"b")}, 5, (), {"k": "v"}, True,
+        {7: Outcome(8, "", 4, b"12345678")}, 6,
     )  # fmt: skip
     assert cbor2.loads(small.encode()) == [
         1, [[9, b"c" * 16, 1, 5, 6, 5, True, 6]], [[3, "n", "h:1", "z", 2, "dead", b"s"]],
         [[2, 0, b"\0\3", b""]], [[4, "b", "last-write-wins", b"b", 0, 0, 0, 0]], [], [["k", "v"]],
-        [[7, 8, "", 4]],
+        [[7, 8, "", 4, b"12345678"]],
     ]  # fmt: skip
     assert Topology.decode(small.encode()) == small
 

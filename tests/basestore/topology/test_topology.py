@@ -5,7 +5,7 @@ from dataclasses import replace
 import cbor2
 import pytest
 
-from basestore.config import MEMBERS_MAX, NUMBER_MAX, BucketOptions
+from basestore.config import MEMBERS_MAX, NUMBER_MAX, UNNUMBERED, BucketOptions
 from basestore.repair.rule import Rule
 from basestore.repair.seats import Seats, Stage
 from basestore.topology.entries import (
@@ -19,18 +19,20 @@ from basestore.topology.entries import (
     SetMember,
     SetSeats,
     SetSetting,
+    Standing,
     UnknownEntry,
     UnsetSetting,
+    content_of,
 )
 from basestore.topology.topology import (
     BUCKETS_MAX,
     DROPPED_MAX,
+    OTHER_CHANGE,
     OUTCOMES_MAX,
     Bucket,
     Dropped,
     MemberEntry,
     Outcome,
-    Standing,
     Topology,
     later_label,
 )
@@ -128,11 +130,24 @@ def test_an_entry_that_is_said_again_is_applied_once_and_keeps_its_outcome() -> 
     log = Log()
     log.append(entry(CARTS, 7))
     first = log.topology.outcome(7)
-    assert first == Outcome(2, "", 3)
+    assert first == Outcome(2, "", 3, content_of(CARTS))
     log.append(entry(DropBucket("carts"), 8))
     log.append(entry(CARTS, 7))
     assert "carts" not in log.topology.buckets
     assert (log.topology.epoch, log.topology.outcome(7)) == (4, first)
+
+
+def test_under_the_identity_of_another_change_nothing_happens() -> None:
+    log = Log()
+    log.append(entry(CARTS, 7))
+    made = log.topology.outcome(7)
+    log.append(entry(DropBucket("carts"), 7))
+    assert "carts" in log.topology.buckets
+    assert log.topology.outcome(7) == made  # of the first
+    assert made is not None
+    other = made.of(content_of(DropBucket("carts")))
+    assert (other.epoch, other.error, other.number) == (2, OTHER_CHANGE, UNNUMBERED)
+    assert made.of(content_of(CARTS)) == made
 
 
 def test_a_refusal_stands_though_it_would_make_sense_later() -> None:
@@ -149,7 +164,10 @@ def test_the_last_outcomes_are_kept_and_unnamed_entries_have_none() -> None:
     for index in range(2, OUTCOMES_MAX + 3):
         topology = topology.apply(index, entry(SetSetting("k", f"{index}"), index))
     assert len(topology.outcomes) == OUTCOMES_MAX
-    assert (topology.outcome(2), topology.outcome(3)) == (None, Outcome(3, ""))
+    assert (topology.outcome(2), topology.outcome(3)) == (
+        None,
+        Outcome(3, "", content=content_of(SetSetting("k", "3"))),
+    )
     again = topology.apply(topology.epoch + 1, entry(SetSetting("k", "last")))
     assert (again.outcomes, again.settings["k"]) == (topology.outcomes, "last")
 
@@ -347,9 +365,9 @@ def test_seats_are_changed_in_three_steps() -> None:
     for stage, held, holding in ((Stage.FILL, old, new), (Stage.JOINT, old, new), (Stage.STILL, new, new)):
         done(log, seats(0, stage, held, holding))
         assert log.topology.seats[0] == Seats(log.topology.epoch, stage, held, holding)
-        assert log.topology.since(0) == log.topology.epoch
+        assert log.topology.seats[0].since == log.topology.epoch
     assert log.topology.seats[1] == other
-    assert log.topology.since(1) == 0
+    assert log.topology.seats[1].since == 0
 
 
 @pytest.mark.parametrize("stages", [[Stage.FILL], [Stage.FILL, Stage.JOINT]])
@@ -421,4 +439,4 @@ def test_seats_of_several_partitions_are_changed_together_or_not_at_all() -> Non
     assert "there is no partition -1" in refused(log, seats(-1, Stage.FILL, old, new))
     rows[1] = Seats(0, Stage.FILL, two, (4,)).row(1)
     done(log, SetSeats(rows))
-    assert log.topology.since(0) == log.topology.since(1) == log.topology.epoch
+    assert log.topology.seats[0].since == log.topology.seats[1].since == log.topology.epoch

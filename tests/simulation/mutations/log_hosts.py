@@ -173,7 +173,7 @@ reworded(
     "outcome = topology.outcome(change.id) if topology is not None else None",
     "outcome = topology.outcome(change.id) if topology is not None else None\n"
     "    if outcome is None and topology is not None and topology.founded:\n"
-    "        outcome = Outcome(topology.epoch + 1, '')",
+    "        outcome = Outcome(topology.epoch + 1, '', content=change.content)",
 )
 # --- what entries say ----------------------------------------------------------------------------
 
