@@ -277,10 +277,14 @@ class MetadataGroup:
             self._learn(raft)
 
     def _keep(self, output: Output) -> None:
-        """Stage what it has of the log itself."""
+        """Stage what it has of the log itself. Of what a snapshot skips the next opening would know nothing, so
+        that is foreseen in the same batch."""
+        self.log.stage_output(output)
         if output.snapshot is not None:
             self._skipped_to = Topology.decode(output.snapshot.state)
-        self.log.stage_output(output)
+            self.foresee(Coming(self._skipped_to, skipped=True))
+            self._allegiance = self._allegiance._replace(used=output.snapshot.last)
+            self._stage()
 
     def _give_out(self, raft: Raft, output: Output) -> None:
         self._keep(output)

@@ -244,9 +244,14 @@ class Governor:
             return {0}
         return {log.buckets(epoch).get(bucket, 0) for epoch in range(first, max(first, last) + 1)}
 
+    def _epoch_at(self, machine: "Machine") -> int:
+        """That a node goes by; none on a disk that is new to it, before it has heard of the log."""
+        assert machine.node is not None
+        return min(self.world.log_watch.seen[machine.index].epoch, machine.node.membership.group.epoch)
+
     def _write(self, machine: "Machine") -> None:
         watch, bucket, key = self.world.log_watch, self._stream.pick(BUCKETS), self._stream.pick(KEYS)
-        request, had = self._next(), watch.seen[machine.index].epoch
+        request, had = self._next(), self._epoch_at(machine)
         value = b"row %d" % request  # not as clients' values begin
 
         def heard(answer: Message | None) -> None:
@@ -266,7 +271,7 @@ class Governor:
     def _get(self, machine: "Machine") -> None:
         watch, bucket, key = self.world.log_watch, self._stream.pick(BUCKETS), self._stream.pick(KEYS)
         strong, began_s = self._stream.chance(0.7), self.world.clockwork.now
-        had, request = watch.seen[machine.index].epoch, self._next()
+        had, request = self._epoch_at(machine), self._next()
         name = f"a read of {key!r} in {bucket} at n{machine.index + 1}, asked at {began_s:.4f},"
 
         def heard(answer: Message | None) -> None:

@@ -107,7 +107,7 @@ class LogWatch:
             self._lost.add(voter)
 
     def vouched(self, machine: "Machine") -> None:
-        """An operator takes its store as it is: nothing is lost, unless it has recovered from others by then."""
+        """An operator takes its store as it is: nothing is lost, unless it has recovered from others."""
         if machine.node is not None and not machine.node.identity.recovered:
             self._lost -= {voter_of(machine)}
 

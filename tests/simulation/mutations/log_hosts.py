@@ -44,6 +44,14 @@ reworded(
     "self._allegiance",
 )
 reworded(
+    "log: what a snapshot skips is noted later",
+    LOG,
+    HOST,
+    "_keep",
+    "used=output.snapshot.last",
+    "used=self._allegiance.used",
+)
+reworded(
     "log: all that is stored is decided",
     ENDS,
     GroupLog,
