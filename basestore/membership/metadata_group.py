@@ -277,8 +277,8 @@ class MetadataGroup:
             self._learn(raft)
 
     def _keep(self, output: Output) -> None:
-        """Stage what it has of the log itself. Of what a snapshot skips the next opening would know nothing, so
-        that is foreseen in the same batch."""
+        """Stage what it has of the log itself. Of what a snapshot skips the next opening would know nothing:
+        it is foreseen in the same batch."""
         self.log.stage_output(output)
         if output.snapshot is not None:
             self._skipped_to = Topology.decode(output.snapshot.state)
