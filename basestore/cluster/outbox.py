@@ -94,6 +94,13 @@ def weight(message: Message) -> int:
 
 
 def _weight_of_element(element: Any) -> int:
-    if isinstance(element, bytes | str):
+    kind = type(element)
+    if kind is str or kind is bytes:
         return len(element) + 9
-    return sum(map(_weight_of_element, element)) if isinstance(element, tuple) else 9
+    if not isinstance(element, tuple):
+        return 9
+    size = 0
+    for field in element:  # most are of rows of texts, and there may be thousands of those
+        kind = type(field)
+        size += len(field) + 9 if kind is str or kind is bytes else _weight_of_element(field)
+    return size

@@ -24,7 +24,7 @@ from basestore.replica.group_commit import GroupCommit
 from basestore.replica.replica import Replica
 from basestore.topology.buckets import Buckets
 from basestore.topology.entries import Standing
-from basestore.topology.topology import Topology
+from basestore.topology.topology import MemberEntry, Topology
 
 SINCE: Final = 10  # version of the wire
 Tell = Callable[[Message, int, int], None]
@@ -41,6 +41,7 @@ class Adoption:
         self._recovery, self._peers, self._admission = recovery, peers, admission
         self._seats: tuple[Seats, ...] = ()  # as they were adopted last, in members' numbers
         self._foreseen: tuple[Seats, ...] = ()  # as they will be, as far as that is noted
+        self._members: tuple[MemberEntry, ...] = ()  # as they were adopted last
         members = [MemberRow(each.number, each.name, each.address) for each in cluster.members]
         self._welcome = self._told = Renewed(members, rows_of_buckets(buckets.rows()))
         self._tell: Tell = lambda message, since, size: None
@@ -68,10 +69,12 @@ class Adoption:
             self._replica.see_to_buckets()
             self._dropped.look()
         self._seats = topology.seats
-        told = self._as_told(topology)
-        if told != self._told:
-            self._told = told
-            self._tell(told, SINCE, weight(told))
+        if topology.members is not self._members or changes != self._buckets.changes:
+            self._members = topology.members
+            told = self._as_told(topology)
+            if told != self._told:
+                self._told = told
+                self._tell(told, SINCE, weight(told))
 
     def _as_told(self, topology: Topology) -> Renewed:
         """As clients are told of it."""

@@ -96,6 +96,7 @@ class GroupLog:
         self.group_commit = group_commit
         self._first = 1  # of the entries that are stored, or were
         self._last = 0
+        self.bytes = 0  # of the entries behind the base, about
         self.allegiance = NOTHING
         self.stored: Stored | None = None
         self.topology: Topology | None = None
@@ -133,6 +134,7 @@ class GroupLog:
             entry_term, kind, data = cbor2.loads(value)
             entries.append(Entry(entry_term, Kind(kind), data))
         self._first, self._last = last + 1, last + len(entries)
+        self.bytes = sum(len(entry.data) for entry in entries)
         voted = Voter(number, vote) if vote else None
         commit = min(max(self.allegiance.used, last), self._last)
         self.stored = Stored(term, voted, snapshot, entries, commit)
@@ -151,7 +153,7 @@ class GroupLog:
         for index in range(self._first, min(base.last, self._last) + 1):
             self.group_commit.stage(keyspace.entry(index), None)
         self._first = base.last + 1
-        self._last = max(self._last, base.last)
+        self._last, self.bytes = max(self._last, base.last), 0
 
     def stage_output(self, output: Output) -> None:
         """What raft gives out of the log itself."""
@@ -175,3 +177,4 @@ class GroupLog:
             packed = cbor2.dumps([entry.term, int(entry.kind), entry.data])
             self.group_commit.stage(keyspace.entry(index), packed)
             self._last = max(self._last, index)
+            self.bytes += len(entry.data)

@@ -359,8 +359,7 @@ class MetadataGroup:
         self._group_commit.when_durable(use)
 
     def _compact(self, raft: Raft, topology: Topology) -> None:
-        behind = range(raft.log.base.last + 1, topology.epoch + 1)
-        if len(behind) > COMPACT_AT or sum(len(raft.log.entry(each).data) for each in behind) > COMPACT_BYTES:
+        if topology.epoch - raft.log.base.last > COMPACT_AT or self.log.bytes > COMPACT_BYTES:
             raft.compact(topology.epoch, topology.encode())
             self.log.stage_base(raft.log.base)
 

@@ -29,6 +29,8 @@ it does not: such a connection is refused. Between two nodes there is one, which
 
 import json
 from collections.abc import Iterable
+from functools import lru_cache
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from basestore.protocol.limits import (
@@ -101,6 +103,7 @@ class Hello(NamedTuple):
 
 
 _NUL: Final = "\0"
+_REMEMBERED: Final = 4096  # buckets
 CLIENT_HELLO: Final = Hello(WIRE_LOWEST, WIRE_HIGHEST, b"", "", b"")
 
 
@@ -206,12 +209,13 @@ class Rules(dict[str, Rule]):
 
 def rows_of_buckets(buckets: Iterable[tuple[str, Rule, int]]) -> list[BucketRow]:
     """As clients are told of them: name, rule, and number, 0 of those that the cluster was founded with."""
-    rows = []
-    for name, rule, number in sorted(buckets, key=lambda bucket: bucket[0]):
-        rows.append(BucketRow(name, rule.value))
-        if number:
-            rows.append(BucketRow(known_as(name, number), rule.value))
-    return rows
+    return [row for bucket in sorted(buckets, key=itemgetter(0)) for row in _rows_of(*bucket)]
+
+
+@lru_cache(maxsize=_REMEMBERED)  # all are told whenever one comes or goes
+def _rows_of(name: str, rule: Rule, number: int) -> tuple[BucketRow, ...]:
+    row = BucketRow(name, rule.value)
+    return (row, BucketRow(known_as(name, number), rule.value)) if number else (row,)
 
 
 def rules_of(rows: Iterable[BucketRow]) -> Rules:

@@ -20,7 +20,7 @@ A *mark* is the head and the sequence of what a row holds: what a write is compa
 latest rows are kept in memory, so that most writes read nothing from the disk.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial, reduce
 from itertools import islice
 
@@ -84,6 +84,7 @@ class Replica:
         self.buckets = buckets
         self._rule_of: dict[bytes, Rule] = {}  # by what the rows of a partition and bucket begin with
         self.plain: set[bytes] = set()
+        self._rules = dict(buckets.rules)  # those by which rows are taken now
         for partition in summaries.of:
             self.hold(partition)
         self.digester = digester
@@ -95,18 +96,27 @@ class Replica:
 
     def hold(self, partition: int) -> None:
         """Rows of this partition are taken from now on."""
-        for label, rule in self.buckets.rules.items():
+        self._take(partition, self._rules)
+
+    def _take(self, partition: int, rules: Mapping[bytes, Rule]) -> None:
+        for label, rule in rules.items():
             prefix = rows_begin(partition, label)
             self._rule_of[prefix] = rule
             if not rule.immutable:
                 self.plain.add(prefix)
 
     def see_to_buckets(self) -> None:
-        """Buckets have come, or gone: nothing of those that have is taken or shown any more."""
-        self._rule_of.clear()
-        self.plain.clear()
+        """Buckets have come, or gone: nothing of those that have is taken or shown any more. Of the others
+        nothing is touched, for there may be many, in many partitions."""
+        had, self._rules = self._rules, dict(self.buckets.rules)
+        gone = {label for label in had if self._rules.get(label) is not had[label]}
+        come = {label: rule for label, rule in self._rules.items() if had.get(label) is not rule}
         for partition in self.summaries.of:
-            self.hold(partition)
+            for label in gone:
+                prefix = rows_begin(partition, label)
+                self._rule_of.pop(prefix, None)
+                self.plain.discard(prefix)
+            self._take(partition, come)
 
     def let_go(self, partition: int) -> None:
         """None of them are taken any more. What is stored stays until it is dropped."""

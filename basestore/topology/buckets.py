@@ -29,6 +29,7 @@ DROPPED: Final = "the bucket was dropped"
 NOT_HELD: Final = "this replica does not hold such a row"
 UNKNOWN_YET: Final = "this replica does not know the bucket yet"
 _LENGTH_BYTES = 1
+_NO_OPTIONS: Final = BucketOptions()
 
 
 class Buckets:
@@ -77,7 +78,7 @@ class Buckets:
         for name, bucket in self.by_name.items():
             self.rules[bucket.label], self.names[bucket.label] = bucket.rule, name
             options = self._own.get(name, bucket.options)
-            if options != BucketOptions():
+            if options != _NO_OPTIONS:
                 self.options[name] = options
 
     def stem(self, name: str) -> bytes:
