@@ -21,6 +21,7 @@ How a damaged record goes, for example row k of partition 3:
 """
 
 from collections.abc import Container
+from itertools import islice
 from typing import NamedTuple
 
 from basestore.anti_entropy.certificates import Certificates
@@ -172,14 +173,18 @@ class Maintenance:
         return self.dropped.upto if self.dropped is not None else 0
 
     def _purge_dropped(self, rows: int, busy: Container[int]) -> int | None:
-        dropped = self.dropped
-        for partition in dropped.pending if dropped is not None else ():
-            if partition not in busy:
-                assert dropped is not None
-                looked_at, gone = dropped.purge(partition, rows)
-                self._metrics.count("records_of_dropped_buckets", gone)
-                return looked_at
-        return None
+        """Most partitions hold nothing of a bucket: as many of these as the slice has room for are one batch,
+        up to one that does, for what goes there must be stored before anything else is looked at."""
+        dropped, looked_at, gone = self.dropped, 0, 0
+        if dropped is None or not dropped.pending:
+            return None
+        for partition in list(islice((each for each in dropped.pending if each not in busy), rows)):
+            if gone or looked_at >= rows:
+                break
+            more, gone = dropped.purge(partition, rows - looked_at)
+            self._metrics.count("records_of_dropped_buckets", gone)
+            looked_at += more
+        return looked_at or None
 
     def _purge(self, rows: int, busy: Container[int]) -> int | None:
         for partition, summary in self._summaries.of.items():
