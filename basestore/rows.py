@@ -12,6 +12,11 @@ def rows_begin(partition: int, label: bytes) -> bytes:
     return partition.to_bytes(2) + bytes((len(label),)) + label
 
 
+def is_beginning(start: bytes) -> bool:
+    """Whether this has the form of what `rows_begin` makes."""
+    return len(start) > 3 and len(start) == 3 + start[2]
+
+
 def row_partition(row: bytes) -> int:
     return int.from_bytes(row[:2])
 

@@ -81,8 +81,9 @@ def open_log(group_commit: GroupCommit, config: NodeConfig) -> tuple["GroupLog",
     told = settle_facts(group_commit, forced, logged=log.topology is not None)
     if log.topology is not None and (others := differing(config.cluster, log.topology)):
         told.append(
-            f"[[members]] and [buckets] of its file are not read any more, for they stand in the cluster's "
-            f"log; they differ: {'; '.join(others)}. See `basestore topology`, and correct the file"
+            f"replication, durations, [[members]] and [buckets] of its file are not read any more, for they "
+            f"stand in the cluster's log; they differ: {'; '.join(others)}. See `basestore topology`, and "
+            f"correct the file"
         )
     return log, forced, told
 

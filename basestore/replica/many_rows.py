@@ -89,7 +89,8 @@ class ManyRows:
         helds = cast("list[bytes]", marks)
         buckets = [row[: 3 + row[2]] if len(row) >= ROW_BYTES_MIN else b"" for row in rows]
         if not replica.plain.issuperset(buckets):
-            special |= _where_not([bucket in replica.plain for bucket in buckets])
+            rules = map(replica.rule_of, buckets)
+            special |= _where_not([rule is not None and not rule.immutable for rule in rules])
         if min(records)[:VERSION_BYTES] <= max(helds)[:VERSION_BYTES]:  # else each beats what any row holds
             pairs = enumerate(zip(records, helds, strict=True))
             special |= {at for at, (new, held) in pairs if new[:VERSION_BYTES] <= held[:VERSION_BYTES]}

@@ -20,7 +20,7 @@ A *mark* is the head and the sequence of what a row holds: what a write is compa
 latest rows are kept in memory, so that most writes read nothing from the disk.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial, reduce
 from itertools import islice
 
@@ -51,7 +51,7 @@ from basestore.repair.version import (
 )
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.summaries import Summaries, due_of_stored
-from basestore.rows import row_bucket, row_partition, rows_begin
+from basestore.rows import is_beginning, row_bucket, row_partition
 from basestore.storage import keyspace
 from basestore.storage.keyspace import SEQUENCE_BYTES
 from basestore.storage.marks import Marks
@@ -82,11 +82,9 @@ class Replica:
         self._group_commit = group_commit
         self.summaries = summaries
         self.buckets = buckets
-        self._rule_of: dict[bytes, Rule] = {}  # by what the rows of a partition and bucket begin with
-        self.plain: set[bytes] = set()
-        self._rules = dict(buckets.rules)  # those by which rows are taken now
-        for partition in summaries.of:
-            self.hold(partition)
+        self._held = set(summaries.of)
+        self._rule_of: dict[bytes, Rule] = {}  # by what rows begin with; of those that were asked for
+        self.plain: set[bytes] = set()  # where the last write wins; of the same
         self.digester = digester
         self.clock = clock
         self.marks = Marks(marks_bytes_max)
@@ -96,36 +94,30 @@ class Replica:
 
     def hold(self, partition: int) -> None:
         """Rows of this partition are taken from now on."""
-        self._take(partition, self._rules)
-
-    def _take(self, partition: int, rules: Mapping[bytes, Rule]) -> None:
-        for label, rule in rules.items():
-            prefix = rows_begin(partition, label)
-            self._rule_of[prefix] = rule
-            if not rule.immutable:
-                self.plain.add(prefix)
+        self._held.add(partition)
 
     def see_to_buckets(self) -> None:
-        """Buckets have come, or gone: nothing of those that have is taken or shown any more. Of the others
-        nothing is touched, for there may be many, in many partitions."""
-        had, self._rules = self._rules, dict(self.buckets.rules)
-        gone = {label for label in had if self._rules.get(label) is not had[label]}
-        come = {label: rule for label, rule in self._rules.items() if had.get(label) is not rule}
-        for partition in self.summaries.of:
-            for label in gone:
-                prefix = rows_begin(partition, label)
-                self._rule_of.pop(prefix, None)
-                self.plain.discard(prefix)
-            self._take(partition, come)
+        """Buckets have come, or gone: nothing of those that have is taken or shown any more."""
+        self._rule_of.clear()
+        self.plain.clear()
 
     def let_go(self, partition: int) -> None:
         """None of them are taken any more. What is stored stays until it is dropped."""
-        stem = keyspace.partition_prefix(partition)
-        for prefix in [prefix for prefix in self._rule_of if prefix.startswith(stem)]:
-            del self._rule_of[prefix]
-            self.plain.discard(prefix)
-        for row in [row for row in self.damaged if row.startswith(stem)]:
+        self._held.discard(partition)
+        self.see_to_buckets()
+        for row in [row for row in self.damaged if row_partition(row) == partition]:
             del self.damaged[row]
+
+    def rule_of(self, start: bytes) -> Rule | None:
+        """By which rows that begin so, with a partition and a bucket, are taken; None: they are not."""
+        rule = self._rule_of.get(start)
+        if rule is None and is_beginning(start) and row_partition(start) in self._held:
+            rule = self.buckets.rules.get(row_bucket(start))
+            if rule is not None:
+                self._rule_of[start] = rule
+                if not rule.immutable:
+                    self.plain.add(start)
+        return rule
 
     # --- what comes in ------------------------------------------------------------------------
 
@@ -136,7 +128,7 @@ class Replica:
         comes too late to be taken. Rejected: not taken, with the reason.
         """
         request, row, blob, way, _ = message
-        rule = self._rule_of.get(row[: 3 + row[2]]) if len(row) > 3 else None
+        rule = self.rule_of(row[: 3 + row[2]]) if len(row) > 3 else None
         if rule is None or len(blob) < RECORD_BYTES_MIN:
             ours = int.from_bytes(row[:2]) in self.summaries.of
             outbox.put(Rejected(request, *(self.buckets.refusal(row) if ours else (NOT_HELD, False))))

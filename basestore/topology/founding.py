@@ -62,11 +62,15 @@ def in_force(config: NodeConfig, topology: Topology | None) -> NodeConfig:
 
 
 def differing(cluster: ClusterConfig, topology: Topology) -> list[str]:
-    """What a configuration file says of members and buckets, and is otherwise by now, in words, the first
-    ten. Addresses aside: each member tells its own. What came later stands in no file."""
+    """What a configuration file says of the cluster, and is otherwise by now, in words, the first ten.
+    Addresses aside: each member tells its own. What came later stands in no file."""
     ours = {member.number: member for member in cluster.members}
     theirs = {each.number: each for each in topology.members}
-    found = []
+    found = [
+        f"{fact} is {getattr(cluster, fact)} in the file, and {getattr(topology, fact)} in the cluster's log"
+        for fact in ("replication", "drift_ms_max", "timeout_ms_max")
+        if getattr(cluster, fact) != getattr(topology, fact)
+    ]
     for number, mine in sorted(ours.items()):
         other = theirs.get(number)
         if other is None:

@@ -29,8 +29,8 @@ def bucket_command() -> None:
     """Create, drop and list buckets.
 
     A bucket is a keyspace of its own, with one rule for conflicts. A majority of the metadata group's voters
-    decides what buckets there are (see `basestore topology`), while all nodes run. Those that the
-    configuration file declares were there from the start.
+    decides what buckets there are (see `basestore topology`), while all nodes run. Those that were in the
+    configuration files when the cluster was born are there from the start.
     """
 
 
@@ -85,7 +85,8 @@ def create(
     options counts for that node.
 
     Ends with 2 if there is a bucket of this name, with 3 if there is nobody to decide it, and nothing was
-    done, and with 4 if it is not known: then see `basestore topology history`, or repeat it.
+    done, and with 4 if it is not known: then give the same command with --repeat, as the error says. That
+    `basestore topology history` does not show it proves nothing.
 
     \b
     Example:
@@ -111,7 +112,8 @@ def drop(target: Target, name: str, yes: bool, repeat: str | None) -> int:
     All its keys are lost, on all nodes, for good. A node that is down purges them when it is back, and shows
     nothing of them till then: a bucket that is created under this name later is another one, and empty.
 
-    On a terminal the name is to be typed once more. Exit codes are those of `basestore bucket create`.
+    On a terminal the name is to be typed once more. Ends with 2 if there is no such bucket, or it is built
+    in; other exit codes are those of `basestore bucket create`.
 
     \b
     Example:

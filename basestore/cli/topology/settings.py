@@ -78,7 +78,7 @@ def set_(target: Target, key: str, value: str, repeat: str | None) -> int:
 
     It ends with 0 once that is decided, and prints the epoch from which on it holds. Ends with 2 if it is
     refused (too long, say), with 3 if there is nobody to decide it, and nothing was done, and with 4 if it is
-    not known: then see `basestore topology history`, or repeat it.
+    not known: then give the same command with --repeat, as the error says.
 
     \b
     Example:

@@ -162,10 +162,23 @@ def test_in_what_a_file_is_otherwise_is_said_in_words() -> None:
 
 
 def test_of_many_differences_the_first_are_said_and_how_many_there_are() -> None:
-    said = differing(cluster(30), found(cluster(2)))
+    two = cluster(2)
+    said = differing(replace(cluster(30), replication=two.replication), found(two))
     assert said[0] == "member 3, n3, is only in the file"
     assert said[9:] == ["member 12, n12, is only in the file", "and 18 more"]
-    assert len(differing(cluster(12), found(cluster(2)))) == 10
+    assert len(differing(replace(cluster(12), replication=two.replication), found(two))) == 10
+
+
+def test_replication_and_durations_are_those_of_the_log_and_a_file_that_has_others_is_told() -> None:
+    was = cluster()
+    topology, drift_ms, timeout_ms = found(was), was.drift_ms_max, was.timeout_ms_max
+    other = replace(was, replication=1, drift_ms_max=drift_ms + 1, timeout_ms_max=timeout_ms + 2)
+    assert cluster_of(topology, other) == was
+    assert differing(other, topology) == [
+        f"replication is 1 in the file, and {was.replication} in the cluster's log",
+        f"drift_ms_max is {drift_ms + 1} in the file, and {drift_ms} in the cluster's log",
+        f"timeout_ms_max is {timeout_ms + 2} in the file, and {timeout_ms} in the cluster's log",
+    ]
 
 
 # --- who votes -----------------------------------------------------------------------------------------

@@ -108,8 +108,8 @@ reworded(
     LOG,
     Following,
     "tell",
-    "if self._greeted.get(peer.index) is peer.outbox:",
-    "if False:",
+    "if self._greeted.get(peer.index) is not peer.outbox:",
+    "if True:",
 )
 reworded(
     "log: what is lacking is not asked for",
