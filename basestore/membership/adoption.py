@@ -68,7 +68,7 @@ class Adoption:
         if changed or changes != self._buckets.changes:
             self._replica.see_to_buckets()
             self._dropped.look()
-        self._seats = topology.seats
+        self._seats = self._foreseen = topology.seats  # what is behind it is foreseen anew once it is noted
         if topology.members is not self._members or changes != self._buckets.changes:
             self._members = topology.members
             told = self._as_told(topology)

@@ -148,7 +148,8 @@ class LeaderWatch:
                 f"{see} and whether {name} is overloaded (`basestore status`), and try again",
             )
         latest = self._latest(now)
-        if leader is not None and latest is not None and latest.heard_s - raft.heard_s > QUORUM_S:
+        lost = raft.votes and latest is not None and latest.heard_s - raft.heard_s > QUORUM_S
+        if leader is not None and lost:
             name = self._peers.all[leader].name
             return (
                 f"{name} leads the metadata group, by what other members say, and is not reached from here",

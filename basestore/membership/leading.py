@@ -117,7 +117,11 @@ class Leading:
             return {self._group.me}
         index = self._peers.index_of.get(number)
         heard = self._group.voter_at(index) if index is not None else None
-        return {heard} if heard is not None else {voter for voter in raft.voters if voter.number == number}
+        if heard is not None:
+            return {heard}
+        has = {voter for voter in raft.voters if voter.number == number}
+        # One that is away for long counts once: whichever comes back is taken in anew.
+        return {max(has)} if has and number in self._away else has
 
     def _change(self, raft: Raft, target: set[Voter], count: int, now: Instant) -> bool:
         """The next change of voters, if one is needed: one more, then one less. Whether one is."""

@@ -359,7 +359,8 @@ class MetadataGroup:
         self._group_commit.when_durable(use)
 
     def _compact(self, raft: Raft, topology: Topology) -> None:
-        if topology.epoch - raft.log.base.last > COMPACT_AT or self.log.bytes > COMPACT_BYTES:
+        behind = topology.epoch - raft.log.base.last  # below 1: a snapshot of later has come
+        if behind > COMPACT_AT or (behind > 0 and self.log.bytes > COMPACT_BYTES):
             raft.compact(topology.epoch, topology.encode())
             self.log.stage_base(raft.log.base)
 

@@ -260,7 +260,8 @@ def _fits(hint: Any, field: Any) -> bool:
 
 
 def content_of(change: Change) -> bytes:
-    """By which it is told from others, 8 bytes."""
+    """By which it is told from others, 8 bytes. The same in every release: what a later one adds is to be
+    left out while it says nothing."""
     data = cbor2.dumps([_NUMBERS[type(change)], *change])
     return hashlib.blake2b(data, digest_size=CONTENT_BYTES).digest()
 

@@ -1,14 +1,19 @@
 """The metadata group on real nodes: how it is founded, who votes, and what outlasts crashes and wipes."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
+from basestore.anti_entropy.recovery import Recovery
 from basestore.consistency import Level
 from basestore.errors import ChangeUnknown, NoLeader
+from basestore.membership import metadata_group
+from basestore.membership.metadata_group import Coming
+from basestore.repair.seats import Seats
 from basestore.topology.entries import DropBucket, SetSetting
 from basestore.topology.topology import OTHER_CHANGE
-from tests.worlds.changing import CARTS, Asked, decided, leaders, topologies, voters
+from tests.worlds.changing import CARTS, Asked, change, decided, leaders, topologies, voters
 from tests.worlds.world import World, number_of
 
 
@@ -153,3 +158,41 @@ def test_members_of_a_file_are_not_read_any_more_once_they_stand_in_the_log() ->
     node = world.start(1)
     assert "are not read any more" in node.let_go[0]
     assert node.config.cluster.members[0].zone == ""
+
+
+def test_a_snapshot_is_taken_up_though_much_has_come_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(3, logged=True)
+    for number in range(5):
+        change(world, 0, SetSetting("k", str(number)))
+    monkeypatch.setattr(metadata_group, "COMPACT_BYTES", 0)  # what there is behind it is too much
+    world.wipe(2)
+    world.start(2)
+    world.run(8.0)
+    assert voters(world, 2) == [number_of(index) for index in range(3)]
+    assert [topology.settings for topology in topologies(world) if topology is not None] == [{"k": "4"}] * 3
+
+
+def test_what_a_snapshot_brings_is_foreseen_again_behind_what_was_pending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A partition is given up by an entry that is pending, and given back by a snapshot that comes meanwhile:
+    when the first is adopted, what was foreseen of the second is gone with the partition."""
+    world = World(3, logged=True)
+    group, told = world.node(0).membership.group, list[tuple[list[int], list[int], bool]]()
+    was, me, now = group.topology, group.me.number, world.now(0)
+    assert was is not None
+
+    def foresee(_: object, changed: Mapping[int, object], given_up: set[int], *, skipped: bool) -> None:
+        told.append((sorted(changed), sorted(given_up), skipped))
+
+    monkeypatch.setattr(Recovery, "foresee", foresee)
+    others = tuple(number for number in was.seats[0].new if number != me)
+    gone, back = (
+        replace(was, epoch=epoch, seats=(Seats.still(numbers, epoch), *was.seats[1:]))
+        for epoch, numbers in ((was.epoch + 1, others), (was.epoch + 2, was.seats[0].new))
+    )
+    group.foresee(Coming(gone, skipped=False))
+    group.foresee(Coming(back, skipped=True))  # as it is stored
+    group.adopt(Coming(gone, skipped=False), now)
+    group.foresee(Coming(back, skipped=True))  # as it is noted
+    assert told == [([0], [], False), ([0], [0], True), ([0], [0], True)]

@@ -54,6 +54,29 @@ def test_who_is_away_for_long_is_replaced_where_there_is_another() -> None:
     changes(world, 0, 7)
 
 
+def test_who_is_away_for_long_counts_once_though_two_of_its_stores_are_voters() -> None:
+    world = World(5, logged=True)
+    world.wipe(4)
+    world.start(4)
+    raft = world.node(0).membership.group.raft
+    assert raft is not None
+    for _ in range(200):
+        world.run(0.05)
+        if len(raft.voters) == 6:
+            break
+    world.crash(4)  # before the one that is lost is taken out
+    world.run(1.0)
+    assert voters(world, 0) == [number_of(index) for index in (0, 1, 2, 3, 4, 4)]
+    world.run(LONG_S + ELECTION_S)
+    assert voters(world, 0) == [number_of(index) for index in range(5)]
+    world.crash(3)
+    changes(world, 0, 7)
+    world.start(4)
+    world.run(ELECTION_S)
+    changes(world, 4, 8)
+    assert voters(world, 0) == [number_of(index) for index in range(5)]
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_copies_that_are_taken_as_they_are_vote_as_before(count: int) -> None:
     world = World(count, logged=True)
