@@ -50,6 +50,7 @@ reworded(
     "_keep",
     "used=output.snapshot.last",
     "used=self._allegiance.used",
+    "back down",
 )
 reworded(
     "log: all that is stored is decided",
