@@ -21,7 +21,6 @@ How a damaged record goes, for example row k of partition 3:
 """
 
 from collections.abc import Container
-from itertools import islice
 from typing import NamedTuple
 
 from basestore.anti_entropy.certificates import Certificates
@@ -178,7 +177,7 @@ class Maintenance:
         dropped, looked_at, gone = self.dropped, 0, 0
         if dropped is None or not dropped.pending:
             return None
-        for partition in list(islice((each for each in dropped.pending if each not in busy), rows)):
+        for partition in [each for each in dropped.pending if each not in busy]:
             if gone or looked_at >= rows:
                 break
             more, gone = dropped.purge(partition, rows - looked_at)

@@ -105,7 +105,6 @@ class Recovery:
             self._certificates.seat(partition, of, given.get(partition, ()))
             if how == COMES:
                 self._take_up(partition)
-                local.replica.hold(partition)
                 local.maintenance.hold(partition, now)
             elif how == DOUBTED:
                 self._doubt(partition)

@@ -148,8 +148,8 @@ class LeaderWatch:
                 f"{see} and whether {name} is overloaded (`basestore status`), and try again",
             )
         latest = self._latest(now)
-        lost = raft.votes and latest is not None and latest.heard_s - raft.heard_s > QUORUM_S
-        if leader is not None and lost:
+        only_others = raft.votes and latest is not None and latest.heard_s - raft.heard_s > QUORUM_S
+        if leader is not None and only_others:
             name = self._peers.all[leader].name
             return (
                 f"{name} leads the metadata group, by what other members say, and is not reached from here",
@@ -185,8 +185,7 @@ class LeaderWatch:
 
     def _votes(self, voter: Voter) -> bool:
         """Whether its member votes by that now."""
-        index = self._peers.index_of.get(voter.number)
-        return voter == self._group.me or (index is not None and self._group.voter_at(index) == voter)
+        return voter in (self._group.me, self._group.voter_of(voter.number))
 
     def _is_heard(self, number: int, now: Instant) -> bool:
         index = self._peers.index_of.get(number)

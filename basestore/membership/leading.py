@@ -115,8 +115,7 @@ class Leading:
         """By what a member votes; of one that is away, all that the log has: which it is nobody knows."""
         if number == self._group.me.number:
             return {self._group.me}
-        index = self._peers.index_of.get(number)
-        heard = self._group.voter_at(index) if index is not None else None
+        heard = self._group.voter_of(number)
         if heard is not None:
             return {heard}
         has = {voter for voter in raft.voters if voter.number == number}

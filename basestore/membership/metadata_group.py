@@ -143,6 +143,13 @@ class MetadataGroup:
         raft = self.raft
         return raft.log.term_at(epoch) or 0 if raft is not None and epoch >= raft.log.base.last else 0
 
+    def voter_of(self, number: int) -> Voter | None:
+        """By what the member with this number votes, as it says on its present link; this node too."""
+        if number == self._number:
+            return Voter(number, self.voter)
+        index = self._peers.index_of.get(number)
+        return self.voter_at(index) if index is not None else None
+
     def voter_at(self, member: int) -> Voter | None:
         """By what a member votes, as it has said on its present link."""
         voter = self.voters_of.get(member)

@@ -78,12 +78,12 @@ class TopologyRequests:
 
     def _tell(self, outbox: Outbox, request: int, error: RequestFailed | None, now: Instant) -> None:
         membership, peers = self._membership, self._context.peers
-        if error is None and membership.group.topology is None:
-            error = NoLeader(membership.leader.absence("nothing can be read", now))
-        if error is not None:
+        group, told, leader = membership.group, membership.following.told, membership.leader
+        topology = group.topology
+        if error is not None or topology is None:
+            error = error or NoLeader(leader.absence("nothing can be read", now))
             refuse(self._context, outbox, request, error)
             return
-        group, told, leader = membership.group, membership.following.told, membership.leader
         raft, number = group.raft, leader.number(now)
         voters = sorted(voter.number for voter in raft.voters) if raft is not None else []
         learners = sorted({voter.number for voter in membership.leading.learners} - set(voters))
@@ -91,17 +91,17 @@ class TopologyRequests:
         for member, at in sorted(told.items()):
             epochs += (peers.number_of[member], at.epoch)
         answer = TopologyTold(
-            request, self._encoded(group.topology), group.group,
+            request, self._encoded(topology), group.group,
             -1 if number is None else number, leader.heard_ms(now), raft.term if raft is not None else 0,
             voters, learners, epochs,
         )  # fmt: skip
         outbox.put(answer, weight(answer))
 
-    def _encoded(self, topology: Topology | None) -> bytes:
+    def _encoded(self, topology: Topology) -> bytes:
         """As clients are told of it, made once: they ask for no outcomes, which are most of its bytes."""
         if topology is not self._told:
             self._told = topology
-            self._telling = replace(topology, outcomes={}).encode() if topology is not None else b""
+            self._telling = replace(topology, outcomes={}).encode()
         return self._telling
 
     def _read_history(self, outbox: Outbox, request: ReadHistory, now: Instant) -> None:

@@ -16,7 +16,6 @@ from basestore.cluster.peers import Peers
 from basestore.consensus.leadership import QUORUM_S
 from basestore.consensus.log import Entry, Kind
 from basestore.consensus.raft import Raft
-from basestore.consensus.voters import Voter, Voters
 from basestore.instant import Instant
 from basestore.membership.membership import Membership
 from basestore.protocol.membership import NOWHERE
@@ -168,16 +167,8 @@ class GroupWatch:
     def _untaken(self) -> tuple[str, ...]:
         group = self._membership.group
         voters = group.raft.voters if group.raft is not None else frozenset()
-        new = {number for number in {voter.number for voter in voters} if self._votes_anew(number, voters)}
-        return tuple(map(self._name, sorted(new)))
-
-    def _votes_anew(self, number: int, voters: Voters) -> bool:
-        """Whether a member votes by what is no voter yet, as far as that is known."""
-        group, index = self._membership.group, self._peers.index_of.get(number)
-        if number == group.me.number:
-            return Voter(number, group.voter) not in voters
-        told = group.voter_at(index) if index is not None else None
-        return told is not None and told not in voters
+        numbers = sorted({voter.number for voter in voters})
+        return tuple(self._name(each) for each in numbers if group.voter_of(each) not in {None, *voters})
 
     def _waits(self) -> str:
         if self._membership.group.raft is not None:

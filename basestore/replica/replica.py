@@ -82,7 +82,6 @@ class Replica:
         self._group_commit = group_commit
         self.summaries = summaries
         self.buckets = buckets
-        self._held = set(summaries.of)
         self._rule_of: dict[bytes, Rule] = {}  # by what rows begin with; of those that were asked for
         self.plain: set[bytes] = set()  # where the last write wins; of the same
         self.digester = digester
@@ -92,18 +91,14 @@ class Replica:
 
     # --- partitions that come and go ----------------------------------------------------------
 
-    def hold(self, partition: int) -> None:
-        """Rows of this partition are taken from now on."""
-        self._held.add(partition)
-
     def see_to_buckets(self) -> None:
         """Buckets have come, or gone: nothing of those that have is taken or shown any more."""
         self._rule_of.clear()
         self.plain.clear()
 
     def let_go(self, partition: int) -> None:
-        """None of them are taken any more. What is stored stays until it is dropped."""
-        self._held.discard(partition)
+        """None of its rows are taken any more, once its summary is gone. What is stored stays until it is
+        dropped."""
         self.see_to_buckets()
         for row in [row for row in self.damaged if row_partition(row) == partition]:
             del self.damaged[row]
@@ -111,7 +106,7 @@ class Replica:
     def rule_of(self, start: bytes) -> Rule | None:
         """By which rows that begin so, with a partition and a bucket, are taken; None: they are not."""
         rule = self._rule_of.get(start)
-        if rule is None and is_beginning(start) and row_partition(start) in self._held:
+        if rule is None and is_beginning(start) and row_partition(start) in self.summaries.of:
             rule = self.buckets.rules.get(row_bucket(start))
             if rule is not None:
                 self._rule_of[start] = rule

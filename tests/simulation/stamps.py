@@ -53,9 +53,8 @@ class Stamps:
         self._world = world
         self._holdings = holdings
         self._too_far: dict[tuple[int, int, int, int], tuple[int, float]] = {}  # stamps, and when they came
-        self._off_ms: dict[int, list[tuple[float, int]]] = defaultdict(
-            list
-        )  # by machine, in its present life
+        # By machine, in its present life: since when it corrects its clock by so much.
+        self._off_ms: dict[int, list[tuple[float, int]]] = defaultdict(list)
         self._too_late: set[tuple[int, int, int, int]] = set()  # machine and life, sender, request
         self._copied: set[tuple[int, int, bytes, bytes]] = set()  # machine and life, row, version
         self._rows: dict[tuple[int, int], bytes] = {}  # by reader and request
@@ -182,10 +181,8 @@ class Stamps:
 
     def _note_clock(self, machine: "Machine") -> None:
         """By how much it corrects its clock, which changes with what it is told."""
-        off_ms, noted = (
-            0 if machine.node is None else machine.node.peers.clock.off_ms,
-            self._off_ms[machine.index],
-        )
+        noted = self._off_ms[machine.index]
+        off_ms = 0 if machine.node is None else machine.node.peers.clock.off_ms
         if not noted or noted[-1][1] != off_ms:
             noted.append((self._world.clockwork.now, off_ms))
 

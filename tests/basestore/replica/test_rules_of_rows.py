@@ -28,10 +28,11 @@ def test_rows_of_a_partition_that_is_let_go_are_not_taken() -> None:
     replica = World(1).node(0).replica
     assert replica.rule_of(DEFAULT) is Rule.LAST_WRITE_WINS
     replica.let_go(1)
+    replica.summaries.let_go(1)
     assert replica.rule_of(DEFAULT) is None
     assert DEFAULT not in replica.plain
     assert replica.rule_of(rows_begin(0, b"default")) is Rule.LAST_WRITE_WINS
-    replica.hold(1)
+    replica.summaries.hold(1)
     assert replica.rule_of(DEFAULT) is Rule.LAST_WRITE_WINS
 
 

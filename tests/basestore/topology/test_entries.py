@@ -152,7 +152,7 @@ def test_an_entry_has_256_kib_at_most() -> None:
         ([2], "version 2"),
         ([2, "whatever", {}], "version 2"),
         ([1, 7, 3, 5, 99], "kind 99"),
-        ([1, 7, 3, 5, 1, "b", "newest-wins", [0, 0, 0, 0]], "rule 'newest-wins' for a bucket"),
+        ([1, 7, 3, 5, 1, "b", "newest-wins", [0, 0, 0, 0]], r"rule 'newest-wins' for a bucket \(there are"),
         ([1, 7, 3, 5, 6, 1, None, None, None, "asleep", None], "standing 'asleep'"),
     ],
 )

@@ -121,9 +121,11 @@ def test_an_older_node_is_unknown_and_not_well(monkeypatch: pytest.MonkeyPatch) 
 
 def test_before_there_is_a_group_is_said_why() -> None:
     world = World(2, logged=False)
-    told = summary([world.state(0), world.state(1)])
-    assert told.startswith("metadata group: there is no metadata group yet, for")
-    assert "See `basestore status`" in told
+    assert summary([world.state(0), world.state(1)]) == (
+        "metadata group: there is no metadata group yet, for not all members were heard to speak version 10 "
+        "of the wire. See `basestore status`: start the members that are missing, upgrade those that speak "
+        "less, and try again"
+    )
 
 
 def test_where_no_node_answers_nothing_is_said_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
