@@ -24,7 +24,7 @@ from basestore import InvalidRequest, ReadTimeout
 from basestore.protocol.client import Get, Got, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import Goodbye
-from tests.worlds.fakes import Cluster, cluster, fake
+from tests.worlds.fakes import WELCOME, Cluster, cluster, fake
 from tests.worlds.flavours import ASYNC, FLAVOURS, run
 from tests.worlds.patience import PATIENCE_S
 from tests.worlds.ports import free_ports
@@ -226,7 +226,7 @@ class TestIdle:
         with fake(answer=slowly) as node:
             run(flavour, node.endpoint, body)
 
-    def test_a_goodbye_sends_the_next_call_elsewhere(self, flavour: str) -> None:
+    def test_a_goodbye_sends_the_next_call_elsewhere(self, flavour: str, unhurried: None) -> None:
         async def body(store: Any) -> None:
             assert (await store.get("k")).value == b"v"
             first.say(Goodbye("n1 stops"))
@@ -234,5 +234,6 @@ class TestIdle:
             assert (await store.get("k")).value == b"v"
             assert second.accepted == 1
 
-        with fake(answer=found) as first, fake(answer=found) as second:
-            run(flavour, [first.endpoint, second.endpoint], body)
+        patient = WELCOME._replace(timeout_ms_max=30_000)
+        with fake(patient, answer=found) as first, fake(patient, answer=found) as second:
+            run(flavour, [first.endpoint, second.endpoint], body, timeout=30.0)
