@@ -217,7 +217,9 @@ def decode_entry(data: bytes) -> Suggestion:
         sizes = ((version, VERSION), (identity, ID_MAX), (by, NUMBER_MAX), (wall_ms, _NUMBER_MAX))
         if not all(type(each) is int and 0 <= each <= most for each, most in sizes) or version < 1:
             raise ValueError("it has another form")
-        _know(type(number) is not int or number in KINDS, f"kind {number}")
+        if type(number) is not int:  # True is as good a key as 1
+            raise ValueError("its kind is no number")
+        _know(number in KINDS, f"kind {number}")
         change = _change(KINDS[number], fields)
         if cbor2.dumps([version, identity, by, wall_ms, number, *fields]) != data:
             raise ValueError("it is not in the shortest form")

@@ -97,6 +97,7 @@ def test_a_field_of_another_kind_or_size_is_broken(place: int, value: object) ->
     [
         [*good(), "more"], good()[:-1], [], {}, 1, "x", [1, 7, 3, 5, 7, [[1, "x"]]], [1, 7, 3, 5, 7, [1]],
         [1, 7, 3, 5, 9, [1 << 63]], [1, 7, 3, 5, 9, [-(1 << 99999)]],
+        [1, 7, 3, 5, True, "b", "last-write-wins", []], [1, 7, 3, 5, 2.0, "b"],
         [1, 7, 3, 5, 9, [True]], [1, 7, 3, 5, 9, [1.0]], [1, 7, 3, 5, 9, 1],
         [1, 7, 3, 5, 6, 1],
         [1, 7, 3, 5, 6, 1, None, None, None, None, 5], [1, 7, 3, 5, 6, None, None, None, None, None, None],
