@@ -15,7 +15,8 @@ to be met in both (Ongaro and Ousterhout, "In search of an understandable consen
 
     n1 n2 confirm     two of S, one of T: not met
     n1 n2 n4          two of each: met
-    at ONE            n1, n4 or n5: n2 and n3 leave, and what only they hold may be gone with them
+    at ONE            n1; or one of n2 and n3, and one of n4 and n5: those that leave give up what they hold
+                      once the change has ended, those that come if it is taken back
 
 Pure counting. Refuses to know who sends, waits or gives up: that is the coordinator's business.
 """
@@ -127,9 +128,14 @@ class Tally:
         return True
 
     @property
-    def taken(self) -> int:
-        """How many have applied it of those that hold the row when no change of seats is under way."""
-        return self.applied
+    def lasts(self) -> bool:
+        """Whether somebody has applied it who holds the row whatever becomes of a change that is under
+        way."""
+        return self.applied > 0
+
+    def lasts_with(self, member: int) -> bool:
+        """The same once this member has applied it, too."""
+        return True
 
     @property
     def told(self) -> tuple[int, int]:
@@ -179,7 +185,8 @@ MOVING: Final = " (who holds the key is just being changed, so that two quorums 
 
 class Quorum:
     """Whose confirmations suffice at a level: those of any `required` among the `replicas` of a partition.
-    `lasting`: for whom what they lack is kept, and who may be named as having it."""
+    `lasting`: those that hold it however a change of seats ends; they may be named as having what is kept for
+    others."""
 
     __slots__ = ("lasting", "level", "replicas", "required")
 
@@ -225,17 +232,20 @@ class JointQuorum(Quorum):
 
     def __init__(self, old: tuple[int, ...], new: tuple[int, ...], level: Level) -> None:
         super().__init__(old + tuple(each for each in new if each not in old), level)
-        self.lasting = new
+        self.lasting = tuple(each for each in new if each in old)
         self._old, self._new = old, new
         self._halves = self._halves_at(level)
         self.required = max(required for _, required in self._halves)
 
     def _halves_at(self, level: Level) -> tuple[tuple[frozenset[int], int], ...]:
-        if level is _QUORUM:
-            return tuple((frozenset(each), level.required(len(each))) for each in (self._old, self._new))
         # A replica of T that does not hold yet what it must refuses by itself.
-        counted = self.replicas if level is _ALL else self._new
-        return ((frozenset(counted), level.required(len(counted))),)
+        counted = (self.replicas,) if level is _ALL else (self._old, self._new)
+        return tuple((frozenset(each), level.required(len(each))) for each in counted)
+
+    def lasts(self, members: Iterable[int]) -> bool:
+        """Whether one of these holds the row when the change has ended, and one if it is taken back."""
+        known = set(members)
+        return not (known.isdisjoint(self._old) or known.isdisjoint(self._new))
 
     def lacking(self, members: Iterable[int]) -> list[tuple[int, int]]:
         """Of each set that counts: how many more it takes than these, and how many are required."""
@@ -298,8 +308,11 @@ class JointTally(Tally):
         ]
 
     @property
-    def taken(self) -> int:
-        return sum(replica in self._quorum.lasting for replica in self._in(APPLIED))
+    def lasts(self) -> bool:
+        return self._quorum.lasts(self._in(APPLIED))
+
+    def lasts_with(self, member: int) -> bool:
+        return self._quorum.lasts((*self._in(APPLIED), member))
 
     @property
     def told(self) -> tuple[int, int]:

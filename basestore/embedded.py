@@ -9,9 +9,10 @@ Nodes run on Trio only. This module owns no node: a `Service` does, for the leng
 """
 
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -24,14 +25,16 @@ from basestore.client.connection import room_in
 from basestore.client.network_channel import channel_to
 from basestore.client.store import Store
 from basestore.config import Durability, NodeConfig
-from basestore.config_file import load
-from basestore.errors import InvalidRequest, StorageError
+from basestore.config_file import dump, load
+from basestore.errors import InvalidRequest, LeftCluster, StorageError
 from basestore.protocol.envelopes import unsealed
 from basestore.protocol.handshake import Meant, Names, Renewed, rows_of_buckets, rules_of
+from basestore.results.moves import added
 from basestore.results.unanswered import late, lost
 from basestore.server.clock import instant
-from basestore.server.local_cluster import prepare_cluster
+from basestore.server.local_cluster import HOST, config_of_member, config_path, free_ports, prepare_cluster
 from basestore.server.service import Service
+from basestore.storage.durable_files import replace_file
 from basestore.transport.owner import Owner, opening
 from basestore.transport.window import WAIT_SHARE, Window
 
@@ -60,7 +63,7 @@ class _LocalChannel:
     async def addresses(self, deadline: float) -> Mapping[str, str]:
         await self.ready(deadline)
         address = self._service.connections.address
-        return {name: address(index) for index, name in enumerate(self.members.values())}
+        return {name: address(number) for number, name in self.members.items()}
 
     def elsewhere(self, member: Meant, timeout_s: float) -> AbstractAsyncContextManager[Channel]:
         return channel_to([member.address], timeout_s, meant=member)
@@ -153,6 +156,28 @@ class EmbeddedCluster(EmbeddedNode):
     """All nodes of a small cluster in this process. Its own calls go to the first."""
 
     nodes: Sequence[EmbeddedNode] = ()
+    _begin: Callable[[NodeConfig], Awaitable[EmbeddedNode]]
+    _directory: Path
+
+    async def join(self, name: str | None = None, *, zone: str = "", weight: int = 1) -> EmbeddedNode:
+        """A node more, on a free port, in the cluster's directory: it runs until the cluster's block ends,
+        and is given its share of the partitions by itself (`moves` says how far that has come). `name`: by
+        default n4, or whichever is free. Errors as of `change_members`, and of `open_node`."""
+        told = await self.topology("consistent")
+        names = {member.name for member in told.members}
+        count = len(told.members) + 1
+        chosen = name or next(each for at in range(count, 2 * count + 1) if (each := f"n{at}") not in names)
+        member = added(chosen, f"{HOST}:{free_ports(1)[0]}", zone=zone, weight=weight)
+        await self.change_members(member)
+        cluster = self._service.config.cluster
+        config = config_of_member(
+            await self.topology("consistent"), cluster.key, chosen, self._directory,
+            self._service.config.durability,
+        )  # fmt: skip
+        replace_file(config_path(self._directory, chosen), dump(config, self._directory))
+        node = await self._begin(config)
+        self.nodes = [*self.nodes, node]
+        return node
 
     @property
     def endpoints(self) -> list[str]:
@@ -224,7 +249,8 @@ async def open_cluster(
     clock_is_right: bool = False,
     as_is: bool = False,
 ) -> AsyncIterator[EmbeddedCluster]:
-    """Run a whole cluster inside this Trio program, on loopback ports, and wait until it is linked.
+    """Run a whole cluster inside this Trio program, on loopback ports, and wait until it is linked. Nodes
+    that have joined since the directory was made are run too; such as have left are not.
 
     directory  of the configurations and stores; made if need be, carried on with if it exists
     timeout    seconds, for calls that say nothing else
@@ -236,9 +262,14 @@ async def open_cluster(
     _check_trio()
     configs = prepare_cluster(Path(directory), nodes, None, durability)
     async with AsyncExitStack() as stack:
-        ways = []
+        ways = list[tuple[Service, _LocalChannel]]()
         for config in configs:  # each is closed by the stack from when it is open: the next may fail to
-            service = Service(replace(config, clock_is_right=clock_is_right))
+            try:
+                service = Service(replace(config, clock_is_right=clock_is_right))
+            except LeftCluster:
+                if config is configs[-1] and not ways:
+                    raise
+                continue
             ways.append((service, await stack.enter_async_context(_run(service))))
         _take_as_is([service for service, _ in ways], Path(directory), as_is)
         members = [EmbeddedNode(*way, consistency, timeout) for way in ways]
@@ -246,8 +277,32 @@ async def open_cluster(
             for member in members:
                 await member.wait_linked()
         cluster = EmbeddedCluster(*ways[0], consistency, timeout)
-        cluster.nodes = members
-        yield cluster
+        cluster.nodes, cluster._directory = members, Path(directory)
+        async with _joining(cluster, consistency, timeout):
+            yield cluster
+
+
+@asynccontextmanager
+async def _joining(
+    cluster: EmbeddedCluster, consistency: Consistency, timeout: float | None
+) -> AsyncIterator[None]:
+    """Nodes that join run for the length of this block."""
+    ended = trio.Event()
+
+    async def run(
+        config: NodeConfig, task_status: trio.TaskStatus[EmbeddedNode] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        service = Service(config)
+        async with _run(service) as channel:
+            task_status.started(EmbeddedNode(service, channel, consistency, timeout))
+            await ended.wait()
+
+    async with trio.open_nursery() as nursery:
+        cluster._begin = partial(nursery.start, run)
+        try:
+            yield
+        finally:
+            ended.set()
 
 
 def _take_as_is(services: list[Service], directory: Path, as_is: bool) -> None:

@@ -66,6 +66,10 @@ class ConfigurationError(BasestoreError):
     """A configuration cannot be used, or differs between nodes that should share it."""
 
 
+class LeftCluster(ConfigurationError):
+    """The node has left its cluster, for good: its store holds nothing that is needed."""
+
+
 class StorageError(BasestoreError):
     """A node's store cannot be opened, read or written."""
 
@@ -139,6 +143,13 @@ class Unavailable(RequestFailed):
 
     def details(self) -> list[int | str]:
         return [self.required, self.alive, int(self.starting)]
+
+    @classmethod
+    def because(cls, why: str) -> "Unavailable":
+        """No replica was looked for at all: the node that was asked does nothing for clients."""
+        error = cls(0, 0)
+        error.args = (f"unavailable: {why}",)
+        return error
 
     @classmethod
     def rebuild(cls, text: str, identity: Identity | None, details: list[str]) -> RequestFailed:

@@ -56,6 +56,8 @@ COUNTERS: Final[Mapping[str, str]] = {
     "records_dropped": "Records dropped by a forgetful store, because the others had purged them.",
     "records_purged": "Tombstones and expired records dropped, because all replicas had them.",
     "records_of_dropped_buckets": "Records and tombstones of buckets that were dropped, purged.",
+    "records_given_up": "Records and tombstones of partitions that this node has given up, dropped.",
+    "hints_moved": "Hints for members that have given up their partition, handed on or dropped.",
     "partitions_scrubbed": "Partitions compared with what is on the disk.",
     "leaves_corrected": "Sums that did not fit what is on the disk.",
     "records_healed": "Damaged records replaced by what other replicas hold.",

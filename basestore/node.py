@@ -13,9 +13,9 @@ Who drives it calls, in any order but never two at a time:
     durable(b, now)     a sync that began after `step` returned `b` has ended; call `step` again
     close(now)          the last call; afterwards sync and close the engine
 
-Syncs may be as rare as the durability setting allows, but not while the node is `urgent`. After a step the
-driver breaks all links if `introductions.take_relink` says so, takes what lies in the outboxes that `ready`
-names, and clears `ready`: one that it cannot empty now is not named again, so it comes back to it by itself.
+Syncs may be as rare as the durability setting allows, but not while the group commit is `urgent`. After a
+step the driver breaks all links if `introductions.take_relink` says so, takes what lies in the outboxes that
+`ready` names, and clears `ready`: one that it cannot empty now is not named again, so it comes back to it.
 
 Time is the argument `now`, randomness `fresh`: whole clusters run in one process, simulated. Owns its rooms,
 and which of them a message is for. It is a peer of itself: what it says to it, `step` takes from an outbox.
@@ -50,22 +50,24 @@ from basestore.handoff.delivery import Delivery
 from basestore.handoff.dropped_hints import DroppedHints
 from basestore.handoff.hints import Hints
 from basestore.handoff.late_hints import LateHints
+from basestore.handoff.moved_hints import MovedHints
 from basestore.instant import Instant
 from basestore.intake.clipping import Clipping
 from basestore.intake.intake import Intake
 from basestore.membership.adoption import Adoption
 from basestore.membership.group_log import open_log
-from basestore.membership.heartbeats import Heartbeats
-from basestore.membership.introductions import Introductions
 from basestore.membership.membership import Membership
 from basestore.membership.topology_requests import TopologyRequests
 from basestore.metrics import Metrics
+from basestore.moves.moves import Moves
 from basestore.observe import status
 from basestore.observe.inspect import Inspector, answer_inspect
 from basestore.observe.node_requests import NodeRequests
 from basestore.observe.report import Report
 from basestore.observe.rest import Rest
 from basestore.observe.trace import answer_trace
+from basestore.peering.heartbeats import Heartbeats
+from basestore.peering.introductions import Introductions
 from basestore.protocol.anti_entropy import KnownLosses
 from basestore.protocol.codec import Message
 from basestore.protocol.groups import AppliedGroups, HeldGroup
@@ -101,14 +103,14 @@ class Node:
         log, config, self.let_go = open_log(self.group_commit, config)
         self.config, self.engine, self.name, cluster = config, engine, config.name, config.cluster
         self.me, self.ready, marks = cluster.member_index(config.name), set[Outbox](), config.marks_bytes_max
-        placement, digester, self.metrics = Placement.of(cluster), Digester(cluster.key), Metrics()
+        placement, digester, self.metrics = Placement.of(cluster, log.seats), Digester(cluster.key), Metrics()
         buckets = Buckets(cluster.buckets, config.bucket_options, log.topology)
         self.disk_space = DiskSpace(config, self.group_commit)
         self.summaries = Summaries(self.group_commit, placement.held_by(self.me))
         first, spare = stored_ceiling(engine, self.summaries.closed), placement.spare
         self.clock = HybridClock(first, cluster.drift_ms_max, ahead=config.clock_is_right)
         self.replica = Replica(self.group_commit, self.summaries, buckets, digester, self.clock, marks)
-        self.peers = Peers(cluster.names, self.me, self.ready, cluster.drift_ms_max, spare)
+        self.peers = Peers(cluster.names, self.me, self.ready, cluster.drift_ms_max, spare, log.formers)
         self.peers.clock.open(now, vouched=config.clock_is_right, ahead_ms=stored_ahead_ms(engine))
         self.feature_level = open_level(self.group_commit, config, self.peers)
         origin = (config.member.number + 1) << 48 | fresh.incarnation
@@ -119,7 +121,7 @@ class Node:
             buckets, cluster.timeout_ms_max, config.read_repair,
         )  # fmt: skip
         self.turn = Turn(self.context)
-        self.identity = StoreIdentity(self.group_commit, config, fresh, now)
+        self.identity = StoreIdentity(self.group_commit, config, fresh, now, log.joining)
         level, seed = self.feature_level, fresh.generation
         self.membership = Membership(config, log, self.identity, level, self.peers, seed, now)
         self._begin_handoff(buckets, placement, now)
@@ -140,34 +142,33 @@ class Node:
 
     def _begin_talk(self, fresh: Fresh, now: Instant, labels: Mapping[str, str]) -> None:
         """What members say to each other, what is said of this node, and the door for what clients ask."""
-        self.introductions = Introductions(
-            self.identity, self.peers, self.group_commit, fresh, self.exchanges.take_proof_of_loss
-        )
-        buckets, admission = self.context.buckets, self.admission
+        identity, peers, commit = self.identity, self.peers, self.group_commit
+        self.introductions = Introductions(identity, peers, commit, fresh, self.exchanges.take_proof_of_loss)
+        config, membership, admission, context = self.config, self.membership, self.admission, self.context
+        self.moved_hints = MovedHints(self.hints, self.debts, context.placement, self.certificates.in_use)
         self._adoption = Adoption(
-            self.config.cluster, buckets, self.replica, self.maintenance, self.recovery, self.peers, admission
+            config.cluster, context.buckets, self.replica, self.maintenance, self.recovery, peers, admission
         )
-        membership, table = self.membership, self.context.placement.replicas
-        self._adoption.begin(membership.group, self.group_commit, self.intake.tell, now)
-        membership.begin_anew, membership.leading.table = admission.begin_anew, table
-        self.recovery.waits = membership.following.lacks
+        self._adoption.begin(membership.group, commit, self.intake.tell, self.moved_hints.look, now)
+        self.moves = Moves(context, membership, self.certificates, self.summaries, self.closed_stamps)
+        membership.begin_anew, self.recovery.waits = admission.begin_anew, membership.following.lacks
+        membership.leading.table, self.clipping.closed = context.placement.replicas, membership.closed
         intake, delivery, late, hints = self.intake, self.delivery, self.late_hints, self.hints
         self._heartbeats = Heartbeats(
-            self.identity, self.peers, self.clock, self._birth, self.closed_stamps, self.feature_level,
-            self.group_commit,
-        )  # fmt: skip
+            identity, peers, self.clock, self._birth, self.closed_stamps, self.feature_level, commit
+        )
         self._heartbeats.only_copies, self._heartbeats.membership = hints.only_copies, membership
         membership.forgetting.watch(self.maintenance.purged_upto, lambda: self.dropped_hints.upto)
         self.report = Report(
-            self.config, dict(labels), self.identity, self.peers, self.replica, self.group_commit,
-            self.operations, self.exchanges, self.certificates, self.recovery, hints, self.debts,
-            self.metrics, self.losses, self.context.stamper, self.disk_space, self.feature_level,
-            self.clipping, intake, now, now, self.membership,
+            config, dict(labels), identity, peers, self.replica, commit, self.operations, self.exchanges,
+            self.certificates, self.recovery, hints, self.debts, self.metrics, self.losses, context.stamper,
+            self.disk_space, self.feature_level, self.clipping, intake, now, now, membership,
         )  # fmt: skip
-        self.context.load.door, self.context.load.retry_ms = intake.door, lambda: intake.windows.retry_ms
+        context.load.door, context.load.retry_ms = intake.door, lambda: intake.windows.retry_ms
         self.rest = Rest(self.operations, self.group_commit, self.scheduler, delivery, late, intake)
-        own = NodeRequests(self.context, self.report, self.recovery, hints, delivery, late)
-        self._own_requests = {**own.handlers, **TopologyRequests(self.context, membership).handlers}
+        own = NodeRequests(context, self.report, self.recovery, hints, delivery, late)
+        topology = TopologyRequests(context, membership)
+        self._own_requests = {**own.handlers, **topology.handlers, **self.moves.requests}
 
     def _begin_handoff(self, buckets: Buckets, placement: Placement, now: Instant) -> None:
         commit, open_ms = self.group_commit, self.config.cluster.open_ms
@@ -282,6 +283,7 @@ class Node:
         self.group_commit.offer_again()  # not with every step: it takes as long as to store the batch
         if not self.group_commit.stalled:  # all this stages more
             self.dropped_hints.tick()
+            self.moved_hints.tick(now)
             self.delivery.tick(now)
             self._debt_check.tick(now)
             self.late_hints.tick(now)
@@ -291,6 +293,7 @@ class Node:
             self.feature_level.tick()
             self._ceiling.tick(now)
         self.membership.tick(now)
+        self.moves.tick(now)
         self.scheduler.tick(now, self.context.load.brownout)
 
     def step(self, now: Instant) -> int | None:
@@ -329,13 +332,8 @@ class Node:
         self.introductions.settle(now)
 
     @property
-    def urgent(self) -> bool:
-        """Something waits for durability whatever the setting: sync soon."""
-        return self.group_commit.urgent
-
-    @property
     def state(self) -> str:
-        """up, starting (not yet known to be whole) or forgetful."""
+        """up, starting (not yet known to be whole), forgetful, or left (the cluster)."""
         return status.state(self.identity)
 
     @property
@@ -385,6 +383,7 @@ class Node:
             KnownLosses: lambda member, outbox, message, now: self.losses.hear(outbox, message.rows),
             **self.exchanges.handlers,
             **self.membership.handlers,
+            **self.moves.handlers,
             Ping: self._heartbeats.hear,
             Pong: lambda member, outbox, message, now: self.peers.clock.hear(member, message, now),
             Goodbye: lambda member, outbox, message, now: self.peers.goodbye(member, now),

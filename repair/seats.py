@@ -13,7 +13,7 @@ Pure. Says nothing of how members are named: in a topology they are numbers, in 
 """
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple, Self
 
@@ -99,13 +99,13 @@ class Seats(NamedTuple):
 
     def encoded(self) -> list[int | bytes]:
         """As a topology has them: two bytes a member, and T only where it is not S."""
-        new = b"" if self.new == self.old else _packed(self.new)
-        return [self.since, int(self.stage), _packed(self.old), new]
+        new = b"" if self.new == self.old else packed(self.new)
+        return [self.since, int(self.stage), packed(self.old), new]
 
     @classmethod
     def decoded(cls, since: int, stage: int, old: bytes, new: bytes) -> Self:
         """Inverse of `encoded`; ValueError."""
-        return cls(since, Stage(stage), _unpacked(old), _unpacked(new or old))
+        return cls(since, Stage(stage), unpacked(old), unpacked(new or old))
 
     def named(self, names: Mapping[int, int]) -> Self:
         """The same, with other names for the members."""
@@ -113,10 +113,12 @@ class Seats(NamedTuple):
         return self._replace(old=old, new=new)
 
 
-def _packed(numbers: tuple[int, ...]) -> bytes:
+def packed(numbers: Iterable[int]) -> bytes:
+    """Numbers of members, two bytes each."""
     return b"".join([number.to_bytes(_NUMBER_BYTES) for number in numbers])
 
 
-def _unpacked(packed: bytes) -> tuple[int, ...]:
+def unpacked(packed: bytes) -> tuple[int, ...]:
+    """Inverse of `packed`."""
     starts = range(0, len(packed), _NUMBER_BYTES)
     return tuple([int.from_bytes(packed[at : at + _NUMBER_BYTES]) for at in starts])

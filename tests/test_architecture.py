@@ -30,7 +30,7 @@ ROWS = """
     embedded  sync
     server
     node
-    observe
+    observe  peering  moves
     handoff  groups  membership
     coordinator  anti_entropy
     replica  client  intake

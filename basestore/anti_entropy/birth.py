@@ -77,7 +77,7 @@ class Birth:
         alone = not others or self._identity.state is State.WHOLE
         if not self._proposed or self._is_beyond(self._proposed, now):
             self._propose(self._proposal(now, alone=alone), alone=alone)
-        told = alone or (self._told == self._proposed and len(self._heard) == len(others))
+        told = alone or (self._told == self._proposed and all(peer.index in self._heard for peer in others))
         if self._proposed and told:
             stamp = max(self._proposed, *self._heard.values(), 0)
             # One of a clock that was set right since is proposed anew; who cannot tell hears of it.
@@ -88,7 +88,8 @@ class Birth:
         """This node's time if it is sure; if it cannot be, the latest that others propose, who were. Not
         before all clocks have been compared: so it is new when it counts."""
         watch = self._peers.clock
-        if not (alone or self._proposed) and None in watch.offsets:
+        compared = all(watch.offsets[peer.index] is not None for peer in self._peers.others)
+        if not (alone or self._proposed or compared):
             return 0
         if watch.sure(now):
             return now.wall_ms << COUNTER_BITS | _COUNTER_MAX

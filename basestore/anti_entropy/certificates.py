@@ -75,18 +75,14 @@ class Certificates:
     `replicas`, `others`, `sources` and `meeting` are its."""
 
     def __init__(
-        self,
-        group_commit: GroupCommit,
-        summaries: Summaries,
-        identity: StoreIdentity,
-        placement: Placement,
-        peers: Peers,
-    ) -> None:
+        self, group_commit: GroupCommit, summaries: Summaries, identity: StoreIdentity,
+        placement: Placement, peers: Peers,
+    ) -> None:  # fmt: skip
         self._group_commit = group_commit
         self._summaries = summaries
         self._identity = identity
         self._peers = peers
-        seating = Seating(peers.me, {each: placement.replicas[each] for each in summaries.of})
+        seating = Seating(peers.me, {each: placement.seats[each] for each in summaries.of})
         self.seating, self.meeting = seating, seating.meeting
         self.replicas, self.others, self.sources = seating.replicas, seating.others, seating.sources
         self._strangers: dict[int, list[str]] = {}  # with whom there are others, of no use now
@@ -99,13 +95,13 @@ class Certificates:
         self._departed = {p: split_stores(group_commit.get(keyspace.departed(p)) or b"") for p in self.others}
 
     def _load(self) -> dict[int, dict[int, tuple[bytes, bytes, Certificate]]]:
-        index = {peer.name: peer.index for peer in self._peers.all}
+        named = self._peers.named
         loaded: dict[int, dict[int, tuple[bytes, bytes, Certificate]]] = {p: {} for p in self._summaries.of}
         for key, stored in self._group_commit.scan(*keyspace.certificates()):
             partition, name = keyspace.certificate_of(key)
             mine, theirs, *numbers = cbor2.loads(stored)
-            if partition in loaded and name in index:
-                loaded[partition][index[name]] = (mine, theirs, Certificate(*numbers))
+            if partition in loaded and name in named:
+                loaded[partition][named[name].index] = (mine, theirs, Certificate(*numbers))
             else:
                 self._strangers.setdefault(partition, []).append(name)
         return loaded
@@ -118,6 +114,8 @@ class Certificates:
         left = self.seating.seat(partition, seats).difference(without)
         self._tags = {}
         self._claims[partition] = {}
+        for other in seats.both:  # what was proven before says nothing of what was acknowledged since
+            self._last_exchanges.pop((partition, other), None)
         held = self._certificates.setdefault(partition, {})
         # No lines are kept for who holds it no more: should it come back, all is compared with it.
         for member in held.keys() - set(seats.both):
@@ -224,6 +222,12 @@ class Certificates:
         counts = self.certificate(partition, member) is not None
         return self._last_exchanges.get((partition, member)) if counts else None
 
+    def met(self, partition: int) -> set[int]:
+        """With which of those that have held it until now this store was proven to hold the same, in this
+        opening and since its seats were changed last; those alone that held all that they must."""
+        ended = ((source, self.last_exchange(partition, source)) for source in self.sources[partition])
+        return {source for source, last in ended if last is not None and last.peer_whole}
+
     def known_to(self, partition: int, member: int) -> Runs:
         """What a member is known to hold although it came after the certificate: it came from there."""
         exchange = self.last_exchange(partition, member)
@@ -241,7 +245,7 @@ class Certificates:
         identity = self._identity
         if self._changes != identity.changes or len(self._stores) != len(self._peers.all):
             self._changes = identity.changes
-            self._stores = [identity.store_of(peer.name) for peer in self._peers.all]
+            self._stores = [b"" if p.gone else identity.store_of(p.name) for p in self._peers.all]
             self._stores[self._peers.me] = identity.store
             self._tags = {}
         return self._stores

@@ -21,6 +21,7 @@ Others are told of it only by a store that is whole and on a disk: nothing is ev
 one that may forget.
 """
 
+import math
 from collections.abc import Collection, Iterable
 
 from basestore.cluster.peers import ASLEEP_S, Peers
@@ -31,6 +32,7 @@ from basestore.repair.version import COUNTER_BITS
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.summaries import Summaries
 
+LATELY_S = 2.0  # some heartbeats
 ROWS_MAX = 200  # are looked at for one that expires
 
 
@@ -58,6 +60,7 @@ class ClosedStamps:
         self._lag_ms = lag_ms
         self._durable = durable
         self._named: dict[int, tuple[float, dict[int, int]]] = {}  # only copies, by who keeps them
+        peers.watch(leave=lambda peer, now: self._forget(peer.index))
 
     def close(self, partitions: Collection[int], now: Instant) -> list[int]:
         """Raise the closed stamps to what the clock allows, as long as that can be trusted, and no hint
@@ -67,7 +70,7 @@ class ClosedStamps:
         watch = self._peers.clock
         if watch.confirmed and watch.sure(now) and self._identity.counts and self._has_listened(now):
             stamp = (now.wall_ms - self._lag_ms) << COUNTER_BITS
-            if len(self._peers.all) == 1:  # nobody can tell whether this clock is right
+            if watch.alone:  # nobody can tell whether this clock is right
                 stamp = min(stamp, self._clock.last)
             for partition in partitions:
                 self._raise(partition, stamp, now)
@@ -101,8 +104,9 @@ class ClosedStamps:
 
     def _has_listened(self, now: Instant) -> bool:
         """Whether, since the store was opened, every member has named the only copies that it keeps, or had
-        as much time for it as the lag gives."""
-        return now.monotonic >= self._begin_s or len(self._named) == len(self._peers.all)
+        as much time for it as the lag gives; one that has come, and was never heard, among them."""
+        listened = now.monotonic >= self._begin_s
+        return listened or all(peer.index in self._named for peer in self._peers.present)
 
     def inherit(self, partition: int, closed: int) -> None:
         """A store that is not whole takes over what another has closed."""
@@ -117,6 +121,15 @@ class ClosedStamps:
         told = list(named)
         copies = {told[at]: told[at + 1] for at in range(0, len(told) - 1, 2)}
         self._named[member] = (now.monotonic, copies)
+
+    def _forget(self, member: int) -> None:
+        """It has left: what it keeps comes to nobody any more."""
+        self._named.pop(member, None)
+
+    def has_none(self, member: int, now: Instant) -> bool:
+        """Whether a member has said just now that it keeps no only copy, of any partition."""
+        heard_s, copies = self._named.get(member, (-math.inf, {}))
+        return not copies and now.monotonic - heard_s < LATELY_S
 
     def _excuse_own_rest(self, now: Instant) -> None:
         """What was named while this node did not run it may only be about to hear."""

@@ -98,7 +98,7 @@ class Exchanges:
         """Open an exchange. The two ends of a link count with even and with odd numbers."""
         self._next_number = (self._next_number + 2) & NUMBER_MAX
         # One bit says who opened it, so the two sides never give out the same number.
-        number = self._next_number | (self._peers.me > member)
+        number = self._next_number | self._peers.precedes(member)
         if (member, number) not in self._open:  # else it has been open for very long: another time
             self._begin(number, member, partition, self._peers.all[member].outbox, now)
 
@@ -118,7 +118,7 @@ class Exchanges:
     def _hear_syn(self, member: int, outbox: Outbox, syn: Syn, now: Instant) -> None:
         """A peer opens an exchange; it is told when this node cannot take part just now."""
         if member not in self._certificates.others.get(syn.partition, ()):
-            if not self._certificates.seating.known:
+            if not (self._certificates.seating.known or self._peers.unknowing()):
                 raise ProtocolError("an exchange of a partition that is not held by both was opened")
             outbox.put(Abort(syn.exchange, "busy"))  # one of the two is at an earlier epoch
             return
@@ -127,7 +127,7 @@ class Exchanges:
         mine = self._by_partition.get(syn.partition)
         # Were all to refuse while they have one open themselves, three could wait for each other in a ring;
         # so an own one gives way to a lower member's, unless it has got somewhere.
-        if mine is not None and mine.opened_here and member < self._peers.me:
+        if mine is not None and mine.opened_here and self._peers.precedes(member):
             if mine.member == member:
                 self._end(mine)
                 mine = None
@@ -202,7 +202,11 @@ class Exchanges:
         exchange.now = now
         if exchange.dialogue.outbox.closed:
             self._end(exchange)
-        elif exchange.completeness.among_forgetful and self._local.identity.recovered:
+        elif (
+            exchange.completeness.among_forgetful
+            and self._local.identity.recovered
+            and exchange.partition not in self._local.replica.summaries.unfit
+        ):
             # Nobody would find out any more what it takes now, and others have purged.
             self._end(exchange, "this store is whole by now")
         else:

@@ -1,7 +1,8 @@
 """Maintenance: what a store does with its partitions between exchanges, a slice at a time.
 
     purge   tombstones and expired records that are due at or below the stable stamp go
-    drop    what is held of buckets that were dropped goes (`replica/dropped_rows.py`)
+    drop    what is held of buckets that were dropped goes, and what was held of partitions that this node has
+            given up (`replica/dropped_rows.py`)
     scrub   every partition is held against the disk once a week (`scrub.py`), and at once where something
             may be wrong: it is *suspect*, and takes part in no exchange until it has been looked at
     empty   an *outlived* store (an old copy of one that others have since known a later one of) gives up
@@ -27,7 +28,7 @@ from basestore.anti_entropy.certificates import Certificates
 from basestore.anti_entropy.scrub import Scrub
 from basestore.instant import Instant
 from basestore.metrics import Metrics
-from basestore.replica.dropped_rows import DroppedRows
+from basestore.replica.dropped_rows import DroppedRows, GivenUpRows
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.replica import DAMAGED_MAX, Replica
@@ -58,6 +59,7 @@ class Maintenance:
     ) -> None:
         self._group_commit = group_commit
         self.dropped: DroppedRows | None = None  # of which a partition is rid before it is compared
+        self.given_up: GivenUpRows | None = None
         self._replica = replica
         self._summaries = replica.summaries
         self._identity = identity
@@ -138,6 +140,8 @@ class Maintenance:
             cost = self._purge(rows, busy)
         if cost is None:
             cost = self._trim(rows, busy)
+        if cost is None and self.given_up is not None:
+            cost = self._drop_given_up(self.given_up, rows)
         return cost if cost is not None else self._scrub_on(rows, busy, now)
 
     # --- purge, empty ------------------------------------------------------------------------
@@ -184,6 +188,11 @@ class Maintenance:
             self._metrics.count("records_of_dropped_buckets", gone)
             looked_at += more
         return looked_at or None
+
+    def _drop_given_up(self, given_up: GivenUpRows, rows: int) -> int | None:
+        dropped = given_up.purge(rows)
+        self._metrics.count("records_given_up", max(0, (dropped or 0) - 1))
+        return dropped
 
     def _purge(self, rows: int, busy: Container[int]) -> int | None:
         for partition, summary in self._summaries.of.items():

@@ -18,7 +18,8 @@ of them). One would not do: what n1 and n2 have acknowledged, and n3 has missed,
 Where replicas change while the node runs, it may be given a partition: what it holds of that counts for
 nothing until it is *fit*. This is to be forgetful in one partition only, and ends by the same count, of those
 that have held the partition until now. So it is where this node has been away for so long that it cannot tell
-whether it has kept its seat all the time.
+whether it has kept its seat all the time. For whom an operator has said to be dead nobody waits: where too
+few others are left, that is a loss too.
 
 Nothing of this begins before every request has ended that may count on an answer from before the doubt: of
 the store's former life, or of this one, where a peer has shown only later that something is lost. A write
@@ -28,12 +29,13 @@ was counted beside one of these, would be on too few.
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from collections.abc import Set as AbstractSet
 
 from basestore.anti_entropy.certificates import Certificates
 from basestore.anti_entropy.exchange import LocalSide
 from basestore.anti_entropy.scheduler import Scheduler
 from basestore.instant import Instant
-from basestore.repair.seats import Seats
+from basestore.repair.seats import Seats, Stage
 from basestore.replica.identity import State, StoreIdentity
 from basestore.replica.losses import Losses
 from basestore.replica.summaries import COMES, DOUBTED
@@ -63,33 +65,39 @@ class Recovery:
             self._doubt(partition) if how == DOUBTED else self._take_up(partition)
 
     @property
-    def dropped_since(self) -> int | None:
-        """The epoch of the last drop of a bucket that it knows of; None without a topology."""
-        return self._certificates.seating.dropped_since
+    def known(self) -> tuple[int | None, AbstractSet[int]]:
+        """The epoch of the last drop that it goes by, None without a topology; and who is dead."""
+        return self._certificates.seating.dropped_since, self._certificates.seating.dead
 
     # --- seats -----------------------------------------------------------------------------------
 
     def foresee(
-        self, seats: Mapping[int, Seats], given_up: Collection[int] = (), *, skipped: bool = False
-    ) -> None:
+        self, seats: Mapping[int, Seats], now: Instant, given_up: Collection[int] = (),
+        left_of: Mapping[int, int] | None = None, *, skipped: bool = False,
+    ) -> None:  # fmt: skip
         """In the batch that makes the node use these at its next opening, if not before: what it is given by
         them, or has to doubt, is unfit then too. As `adopt` takes them. `given_up`: of these this node does
-        not hold any by what it is to use before them."""
-        for partition, now in seats.items():
-            if self._peers.me not in now.both:
+        not hold any by what it is to use before them; `left_of`: too few were left of those that held them,
+        so many, and what the others had is lost."""
+        for partition, of in seats.items():
+            if self._peers.me not in of.both:
                 continue
-            how = COMES if partition in given_up else self._news(partition, now, skipped=skipped)
+            how = COMES if partition in given_up else self._news(partition, of, skipped=skipped)
             if how:
                 self._summaries.foresee_unfit(partition, how)
+        lost = {at: left for at, left in (left_of or {}).items() if self._peers.me in seats[at].both}
+        if lost:
+            self._losses.note(lost, now)
 
     def adopt(
         self, seats: Mapping[int, Seats], dropped_since: int, now: Instant, *,
-        without: Mapping[int, Collection[int]] | None = None, skipped: bool = False,
+        dead: AbstractSet[int] = frozenset(), skipped: bool = False,
     ) -> None:  # fmt: skip
         """From now on these partitions have these seats, in members' indices: all that have changed, and at
-        first all. `without`: by partition, members that have left it without proof. `skipped`: what happened
-        between is not known, so this node may have given a partition up, and been given it again."""
-        local, seating, given = self._local, self._certificates.seating, without or {}
+        first all. `dead`: members that are, by an operator's word: they leave without proof. `skipped`: what
+        happened between is not known, so this node may have given a partition up, and been given it again."""
+        local, seating = self._local, self._certificates.seating
+        self._fill_due_s = -math.inf  # what is begun by this is wished for now
         held = {partition: of for partition, of in seats.items() if self._peers.me in of.both}
         gone = [each for each in seats if each not in held and each in self._certificates.others]
         ended = self._certificates.others if dropped_since != seating.dropped_since else seats
@@ -102,13 +110,13 @@ class Recovery:
             self._summaries.let_go(partition)
         for partition, of in held.items():
             how = self._news(partition, of, skipped=skipped)
-            self._certificates.seat(partition, of, given.get(partition, ()))
+            self._certificates.seat(partition, of, dead)
             if how == COMES:
                 self._take_up(partition)
                 local.maintenance.hold(partition, now)
             elif how == DOUBTED:
                 self._doubt(partition)
-        seating.dropped_since = dropped_since
+        seating.dropped_since, seating.dead = dropped_since, dead
 
     def _news(self, partition: int, now: Seats, *, skipped: bool) -> bytes:
         """How a partition that is held from now on is to become unfit, if it is."""
@@ -137,7 +145,9 @@ class Recovery:
             return
         for partition in self._summaries.unfit - self._summaries.fitting:
             self._fill(partition, now)
-        if now.monotonic >= self._fill_due_s:
+        again = now.monotonic >= self._fill_due_s
+        if again:
+            self._meet()
             self._fill_due_s = now.monotonic + FILL_S
         if self._identity.state is not State.FORGETFUL:
             return
@@ -152,7 +162,7 @@ class Recovery:
                 self._note_losses(now)
             self._identity.make_whole()
         for partition in missing:
-            self._wish(partition, self._done(partition))
+            self._wish(partition, self._done(partition), again=again)
 
     @property
     def _held(self) -> list[int]:
@@ -160,12 +170,15 @@ class Recovery:
         unfit = self._summaries.unfit
         return [partition for partition in self._certificates.others if partition not in unfit]
 
-    def _wish(self, partition: int, done: Mapping[int, bool]) -> None:
-        waits = self._awaits_word(partition)
+    def _wish(self, partition: int, done: Mapping[int, bool], *, again: bool) -> None:
+        """`again`: of those, too, with whom it has ended, and who did not count."""
+        waits, sources = self._awaits_word(partition), self._certificates.sources[partition]
         for other in self._certificates.others[partition]:
             whole = self._peers.all[other].whole
-            # One that was not whole then, and is now, is asked again: only then does it count.
-            if (whole and not done.get(other)) or not (waits or other in done):
+            # One that was not whole then, and is now, is asked again: only then does it count. It may lack
+            # this partition all the same; so not all the time, or others would never have their turn.
+            counts = other not in done or (other in sources and again)
+            if (whole and not done.get(other) and counts) or not (waits or other in done):
                 self._scheduler.wish(other, partition)
 
     def _fill(self, partition: int, now: Instant) -> None:
@@ -174,14 +187,24 @@ class Recovery:
         sources = self._sources(partition, done)
         # Who comes goes by those that have held it; who may have held it all the time, as in `_recovered`.
         alone = not self._certificates.seating.comes(partition, self._peers.me)
-        enough = sources >= self._certificates.meeting(partition)
-        if enough or (alone and self._exhausted(partition, done)):
-            if not enough:
+        certificates = self._certificates
+        if sources >= certificates.seating.needed(partition) or (alone and self._exhausted(partition, done)):
+            if sources < certificates.meeting(partition):
                 self._losses.note({partition: sources}, now)
             self._summaries.make_fit(partition)
             self._scheduler.exchanges.end_of((partition,), "this store is whole by now")
         elif now.monotonic >= self._fill_due_s:
-            self._wish(partition, done)
+            self._wish(partition, done, again=True)
+
+    def _meet(self) -> None:
+        """Who is to hold a partition, and is asked beside those that hold it, proves with each of these anew
+        that both hold the same: only then may these leave."""
+        certificates = self._certificates
+        for partition in certificates.seating.moving:
+            seats = certificates.seating.seats[partition]
+            if seats.stage is Stage.JOINT and self._peers.me in seats.new and certificates.counts(partition):
+                for source in set(certificates.sources[partition]) - certificates.met(partition):
+                    self._scheduler.wish(source, partition)
 
     def _note_losses(self, now: Instant) -> None:
         """All is recovered that can be: from how many sources each partition was."""
@@ -224,7 +247,7 @@ class Recovery:
 
     def _exhausted(self, partition: int, done: Mapping[int, bool]) -> bool:
         """Whether there is nobody else from whom more could be got."""
-        others = set(self._certificates.others[partition])
+        others = set(self._certificates.others[partition]) - self._certificates.seating.dead
         return done.keys() >= others and not self._awaits_word(partition)
 
     def _awaits_word(self, partition: int) -> bool:

@@ -116,7 +116,8 @@ class RootComparison:
 
     def _hear_roots(self, member: int, outbox: Outbox, said: Roots, now: Instant) -> None:
         """A peer names partitions. One that asks anew does not wait for an answer any more."""
-        others, known = self._certificates.others, self._certificates.seating.known
+        others = self._certificates.others
+        known = self._certificates.seating.known or self._peers.unknowing()
         # Under a topology one of the two may be at an earlier epoch: then nothing is the same.
         if not (known or all(member in others.get(partition, ()) for partition in said.partitions)):
             raise ProtocolError("the root of a partition that is not held by both was told")

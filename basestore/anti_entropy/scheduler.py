@@ -66,6 +66,7 @@ class Scheduler:
         self._wishes: dict[tuple[int, int], None] = {}  # member and partition
         self._owed = owed
         self.due_s = {peer.index: now.monotonic + ROUND_S_MIN for peer in peers.others}
+        peers.watch(leave=lambda peer, now: self._part(peer.index))
         self._alone_s = now.monotonic
         self._lot = peers.me * GOLDEN
         self._idle = True  # there is no maintenance to do
@@ -84,6 +85,12 @@ class Scheduler:
         for wish in [wish for wish in self._wishes if wish[1] in partitions]:
             del self._wishes[wish]
 
+    def _part(self, member: int) -> None:
+        """It has left: nothing is wished for with it."""
+        self.due_s.pop(member, None)
+        for wish in [wish for wish in self._wishes if wish[0] == member]:
+            del self._wishes[wish]
+
     def hasten(self, partitions: Iterable[int], within_ms: int, now: Instant, *, full: bool) -> None:
         """Let exchanges run, and with `full` scrubs, where the last ones were begun longer ago than this. Of
         two replicas the first opens the exchange, or whoever has ended a scrub since; after a while both
@@ -99,7 +106,7 @@ class Scheduler:
                 last = self._certificates.last_exchange(partition, other)
                 begun_s = -1.0 if last is None else last.begun_s
                 scrubbed_since = full and scrub is not None and begun_s < scrub.ended_s
-                mine = self._peers.me < other or full or within_ms > PATIENCE_MS
+                mine = not self._peers.precedes(other) or full or within_ms > PATIENCE_MS
                 if scrubbed_since or (begun_s < since_s and mine):
                     self.wish(other, partition)
 
@@ -110,7 +117,8 @@ class Scheduler:
         """Whether nothing is under way, nor wished for."""
         local = self._local
         under_way = self._working or self._wishes or self.exchanges.count or not self.exchanges.roots.idle
-        return not under_way and local.identity.counts and not local.replica.damaged
+        counts = local.identity.counts or local.identity.retired
+        return not under_way and counts and not local.replica.damaged
 
     def tick(self, now: Instant, brownout: int = 0) -> None:
         """Begin what is due; end what has stalled. `brownout`: this node's."""
@@ -128,7 +136,7 @@ class Scheduler:
         for peer in self._peers.others:
             if peer.linked and peer.introduced and peer.remembered:
                 self._round(peer.index, now)
-            elif peer.index < self._peers.me:  # of two that meet again the lower one begins
+            elif self._peers.precedes(peer.index):  # of two that meet again the lower one begins
                 due_s = self.due_s.get(peer.index, 0.0)
                 self.due_s[peer.index] = max(due_s, now.monotonic + ROUND_S_MIN)
 

@@ -39,10 +39,12 @@ _COMMANDS = {
     "converged": "cluster.converged",
     "repair": "cluster.repair",
     "upgrade": "cluster.upgrade",
-    "topology": "topology.topology",
+    "topology": "topology.moves",  # where all its commands are known
     "bucket": "topology.buckets",
     "settings": "topology.settings",
     "node": "topology.nodes",
+    "rebalance": "topology.moves",
+    "join": "running.join",
     "serve": "running.serving",
     "up": "running.up",
     "demo": "running.demo",
@@ -52,7 +54,8 @@ _COMMANDS = {
 
 WRITES = (
     "set", "delete", "import", "upgrade finish", "bucket create", "bucket drop", "settings set",
-    "settings unset", "node rebuild-group",
+    "settings unset", "node rebuild-group", "node drain", "node remove", "node replace", "rebalance",
+    "topology cancel", "topology replication", "join",
 )  # fmt: skip
 
 

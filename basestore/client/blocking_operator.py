@@ -29,6 +29,19 @@ from basestore.results.convergence import CONVERGED_S, Convergence, Proving
 from basestore.results.explanation import Explanation
 from basestore.results.hints import NodeHints
 from basestore.results.loss import ACCEPT_S, MISSING_S, AcceptedLoss, Accepting, Missing, Writes
+from basestore.results.moves import (
+    ClusterMoves,
+    MemberChange,
+    Plan,
+    added,
+    cancelled,
+    drained,
+    plan_of,
+    rebalanced,
+    removed,
+    replaced,
+    replicated,
+)
 from basestore.results.nodes import NodeState, Upgrade, down
 from basestore.results.receipts import Receipt
 from basestore.results.repair import REPAIR_S, Repair, Repairing
@@ -217,6 +230,53 @@ class BlockingOperator:
     ) -> Decided:
         """As `Store.unset_setting`."""
         return self._ask(self._calls.change(unset_setting(key), repeat, timeout))
+
+    def moves(self, *, timeout: float | None = None) -> ClusterMoves:
+        """As `Store.moves`."""
+        return self._ask(self._calls.moves(timeout))
+
+    def plan(self, change: MemberChange, *, timeout: float | None = None) -> Plan:
+        """As `Store.plan`."""
+        return plan_of(self._ask(self._calls.whole_topology(timeout)), change)
+
+    def change_members(
+        self, change: MemberChange, *, repeat: Identity | str | None = None, timeout: float | None = None
+    ) -> Decided:
+        """As `Store.change_members`."""
+        deadline = monotonic() + self._calls.time(timeout)[0]
+        entry = change.entry(self._ask(self._calls.whole_topology(timeout)))
+        left_s = StoreTimeout(max(LEFT_S_MIN, deadline - monotonic()))
+        return self._ask(self._calls.change(entry, repeat, left_s))
+
+    def add_member(
+        self, name: str, address: str, *, zone: str = "", weight: int = 1, timeout: float | None = None
+    ) -> Decided:
+        """As `Store.add_member`."""
+        return self.change_members(added(name, address, zone=zone, weight=weight), timeout=timeout)
+
+    def drain(self, name: str, *, timeout: float | None = None) -> Decided:
+        """As `Store.drain`."""
+        return self.change_members(drained(name), timeout=timeout)
+
+    def remove_dead(self, name: str, *, timeout: float | None = None) -> Decided:
+        """As `Store.remove_dead`."""
+        return self.change_members(removed(name), timeout=timeout)
+
+    def replace(self, name: str, by: str, *, dead: bool = False, timeout: float | None = None) -> Decided:
+        """As `Store.replace`."""
+        return self.change_members(replaced(name, by, dead=dead), timeout=timeout)
+
+    def rebalance(self, *, timeout: float | None = None) -> Decided:
+        """As `Store.rebalance`."""
+        return self.change_members(rebalanced(), timeout=timeout)
+
+    def cancel_moves(self, *partitions: int, timeout: float | None = None) -> Decided:
+        """As `Store.cancel_moves`."""
+        return self.change_members(cancelled(partitions), timeout=timeout)
+
+    def set_replication(self, replicas: int, *, timeout: float | None = None) -> Decided:
+        """As `Store.set_replication`."""
+        return self.change_members(replicated(replicas), timeout=timeout)
 
     def ping(self, *, timeout: float | None = None) -> float:
         """Seconds until the node that this store talks to has answered. Unreachable, ReadTimeout."""

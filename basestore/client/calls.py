@@ -44,6 +44,7 @@ from basestore.protocol.codec import Message
 from basestore.protocol.handshake import Names
 from basestore.protocol.operator import Counters, Explain, FinishUpgrade, HintsOf, Replay, Status
 from basestore.repair.version import PROPOSAL_BYTES, Identity
+from basestore.results import moves
 from basestore.results.cluster_view import SURVEY_MS, Following
 from basestore.results.explanation import Explanation, explanation
 from basestore.results.hints import NodeHints, node_hints
@@ -63,7 +64,8 @@ from basestore.results.topology import (
 from basestore.transport.owner import in_children
 
 if TYPE_CHECKING:
-    from basestore.topology.entries import Change
+    from basestore.topology.changes import Change
+    from basestore.topology.topology import Topology
 
 T = TypeVar("T")
 Make = Callable[[int], Message]
@@ -247,6 +249,14 @@ class Calls:
     def topology_history(self, after: int | None, limit: int, timeout: float | None) -> Call[History]:
         timeout_s, timeout_ms = self.time(timeout)
         return Call(read_history(after, limit, timeout_ms), cluster_history, timeout_s)
+
+    def moves(self, timeout: float | None) -> Call[moves.ClusterMoves]:
+        timeout_s, timeout_ms = self.time(timeout)
+        return Call(moves.read_moves(timeout_ms), moves.cluster_moves, timeout_s)
+
+    def whole_topology(self, timeout: float | None) -> Call["Topology"]:
+        timeout_s, timeout_ms = self.time(timeout)
+        return Call(read_topology("default", timeout_ms), moves.topology_of, timeout_s)
 
     def change(self, change: "Change", repeat: Identity | str | None, timeout: float | None) -> Call[Decided]:
         timeout_s, timeout_ms = self.time(timeout)

@@ -24,6 +24,19 @@ from basestore.results.convergence import CONVERGED_S, Convergence, Proving
 from basestore.results.explanation import Explanation
 from basestore.results.hints import NodeHints
 from basestore.results.loss import ACCEPT_S, AcceptedLoss, Accepting
+from basestore.results.moves import (
+    ClusterMoves,
+    MemberChange,
+    Plan,
+    added,
+    cancelled,
+    drained,
+    plan_of,
+    rebalanced,
+    removed,
+    replaced,
+    replicated,
+)
 from basestore.results.nodes import NodeState, Upgrade, down
 from basestore.results.receipts import Receipt
 from basestore.results.repair import REPAIR_S, Repair, Repairing
@@ -209,6 +222,65 @@ class Operator:
     ) -> Decided:
         """Take a setting away. `repeat` and errors as of `create_bucket`; InvalidRequest if there is none."""
         return await self._ask(self._calls.change(unset_setting(key), repeat, timeout))
+
+    async def moves(self, *, timeout: float | None = None) -> ClusterMoves:
+        """How far the moves of partitions have come, by the leader's word; `done` once there are none."""
+        return await self._ask(self._calls.moves(timeout))
+
+    async def plan(self, change: MemberChange, *, timeout: float | None = None) -> Plan:
+        """What would move if this change were made now; nothing is done. InvalidRequest where it would be
+        refused. Changes are made by the functions of `basestore.results.moves`."""
+        return plan_of(await self._ask(self._calls.whole_topology(timeout)), change)
+
+    async def change_members(
+        self, change: MemberChange, *, repeat: Identity | str | None = None, timeout: float | None = None
+    ) -> Decided:
+        """Make this change of who holds what. It is decided by the epoch that is returned; what follows goes
+        on by itself, while everything is served: `moves` says how far it has come. `repeat` and errors as of
+        `create_bucket`."""
+        deadline = monotonic() + self._calls.time(timeout)[0]
+        entry = change.entry(await self._ask(self._calls.whole_topology(timeout)))
+        left_s = StoreTimeout(max(LEFT_S_MIN, deadline - monotonic()))
+        return await self._ask(self._calls.change(entry, repeat, left_s))
+
+    async def add_member(
+        self, name: str, address: str, *, zone: str = "", weight: int = 1, timeout: float | None = None
+    ) -> Decided:
+        """Add a member of this name, to be reached at this address (host:port), whose number is in what is
+        returned. It is given its share, by its weight, once it is there: start it with a file that names all
+        members (`basestore join` does both). As `change_members`."""
+        return await self.change_members(added(name, address, zone=zone, weight=weight), timeout=timeout)
+
+    async def drain(self, name: str, *, timeout: float | None = None) -> Decided:
+        """Have a member give up all that it holds to others, and leave. InvalidRequest where too few would be
+        left. As `change_members`."""
+        return await self.change_members(drained(name), timeout=timeout)
+
+    async def remove_dead(self, name: str, *, timeout: float | None = None) -> Decided:
+        """Say that a member is dead for good: others are given what it held, and what only it had is lost
+        (`converged` names that). InvalidRequest while it answers. As `change_members`."""
+        return await self.change_members(removed(name), timeout=timeout)
+
+    async def replace(
+        self, name: str, by: str, *, dead: bool = False, timeout: float | None = None
+    ) -> Decided:
+        """Have a member `by`, which holds none of its partitions, take exactly the place of another, which
+        then leaves; `dead`: as `remove_dead` has it. As `change_members`."""
+        return await self.change_members(replaced(name, by, dead=dead), timeout=timeout)
+
+    async def rebalance(self, *, timeout: float | None = None) -> Decided:
+        """Have it planned anew who holds what, so that each member has its share, and as few replicas move as
+        can be. As `change_members`."""
+        return await self.change_members(rebalanced(), timeout=timeout)
+
+    async def cancel_moves(self, *partitions: int, timeout: float | None = None) -> Decided:
+        """Leave these partitions with those that hold them now, or all; then nobody is drained any more. As
+        `change_members`."""
+        return await self.change_members(cancelled(partitions), timeout=timeout)
+
+    async def set_replication(self, replicas: int, *, timeout: float | None = None) -> Decided:
+        """Have each partition held by so many members. As `change_members`."""
+        return await self.change_members(replicated(replicas), timeout=timeout)
 
     async def ping(self, *, timeout: float | None = None) -> float:
         """Seconds until the node that this store talks to has answered. Unreachable, ReadTimeout."""

@@ -3,16 +3,22 @@
 The one door for "now": whoever judges by a wall clock (expiry, what lies in the future) asks here, for only
 here it is known whether this clock was ever compared with the others'.
 
-    unknown   not compared with a majority of all members since the node was opened, or since this clock was
+    unknown   not compared with a majority of the members since the node was opened, or since this clock was
               set: nothing is stamped, no ceiling is stored, and of what expires nobody can say whether it has
     sure      a majority, this node included, was found to agree within the drift bound. It stays so when
               they go, until this clock is set: the monotonic clock shows that it ran on unchanged
     skewed    it is further than the bound from more members than it is near to. Nothing is stamped. What
-              time it is is known only where a majority of all members agrees on it, among themselves: then
+              time it is is known only where a majority of the members agrees on it, among themselves: then
               it is this clock, corrected. Of two who differ, or three, nobody is believed
 
 A member that is alone in its cluster is sure: nobody can tell it better. An operator's word stands for a
-majority that cannot be heard (`open`), until a majority of all members contradicts, or this clock is set.
+majority that cannot be heard (`open`), until a majority of the members contradicts, or this clock is set.
+
+The members of which a majority is needed are all, where they stand in a file. Under a topology they are all
+but those that join yet, and that are dead by an operator's word (`count`), this node among them or not. So it
+is the same majority on all nodes that go by one epoch. Who joins holds nothing, and may never be started:
+until it is to be given something its clock can neither stop the others', nor is it waited for; but it goes by
+theirs like any other.
 
 A comparison is an answer to a heartbeat (Cristian, "Probabilistic clock synchronization", 1989): taken to
 have been half-way, it is off by half the round trip at most. What of that goes beyond half the drift bound is
@@ -31,6 +37,7 @@ Reads no clock: an Instant is an argument. It refuses no request; who asks does.
 """
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from basestore.instant import Instant
@@ -54,7 +61,7 @@ class ClockWatch:
 
     offsets     by member: how many ms its clock is ahead of this one; 0 of this node, None where not known
     skew_ms     how many ms those who differ are ahead of this clock, while it is skewed; otherwise None
-    agreed_ms   the same of a majority of all members that agrees, while it is skewed and there is one
+    agreed_ms   the same of a majority of the members that agrees, while it is skewed and there is one
     off_ms      by how much this clock is corrected where a guess will do: as agreed, or as skewed where it
                 was never sure, so that it has no say against others
     sure_ms     what wall clock minus monotonic clock was when it was last sure; None: it is not
@@ -64,13 +71,15 @@ class ClockWatch:
     """
 
     __slots__ = (
-        "_ahead_s", "_base_ms", "_comparing_s", "_comparisons", "_drift_ms_max", "_jumped", "_vouched",
+        "_ahead_s", "_base_ms", "_comparing_s", "_comparisons", "_counting", "_drift_ms_max", "_jumped",
+        "_me", "_vouched",
         "agreed_ms", "ahead_ms", "confirmed",
         "off_ms", "offsets", "skew_ms", "step_ms", "sure_ms",
     )  # fmt: skip
 
     def __init__(self, members: int, me: int, drift_ms_max: int) -> None:
-        self._drift_ms_max = drift_ms_max
+        self._drift_ms_max, self._me = drift_ms_max, me
+        self._counting = frozenset(range(members))
         self._comparisons: list[_Comparison | None] = [None] * members
         self.offsets: list[int | None] = [None] * members
         self.offsets[me] = 0
@@ -95,8 +104,20 @@ class ClockWatch:
         self._base_ms = _base_ms(now)
         self._comparing_s = now.monotonic + COMPARING_S
         self._vouched = vouched
-        if vouched or self._alone:
+        if vouched or self.alone:
             self.sure_ms = self._base_ms
+
+    def add(self) -> None:
+        """A place for one more member. Its clock has no say before it is to `count`."""
+        self._comparisons.append(None)
+        self.offsets.append(None)
+
+    def count(self, members: Iterable[int]) -> None:
+        """It is a majority of these that is needed, from now on."""
+        counting = frozenset(members)
+        if counting != self._counting:
+            self._counting = counting
+            self._judge()
 
     @property
     def vouched(self) -> bool:
@@ -104,8 +125,9 @@ class ClockWatch:
         return self._vouched
 
     @property
-    def _alone(self) -> bool:
-        return len(self.offsets) == 1
+    def alone(self) -> bool:
+        """Whether nobody else's clock has a say."""
+        return self._counting == {self._me}
 
     # --- what time it is ---------------------------------------------------------------------
 
@@ -195,7 +217,7 @@ class ClockWatch:
                 if known_ms is not None:
                     self._comparisons[member] = self.offsets[member] = None
             self._judge()
-        if self._alone:
+        if self.alone:
             self.sure_ms = base_ms
         if now.monotonic >= self._ahead_s:
             self.ahead_ms = 0
@@ -210,12 +232,14 @@ class ClockWatch:
 
     def _judge(self) -> None:
         """Whether linked members agree with this clock, and how far it is from them if they do not."""
-        bound_ms, members = self._drift_ms_max, len(self.offsets)
-        heard = [each for each in self._comparisons if each is not None]
-        near = 1 + sum(abs(each.offset_ms) + each.doubt_ms <= bound_ms for each in heard)
+        bound_ms, members = self._drift_ms_max, len(self._counting)
+        heard = [each for at in self._counting if (each := self._comparisons[at]) is not None]
+        near = (self._me in self._counting) + sum(
+            abs(each.offset_ms) + each.doubt_ms <= bound_ms for each in heard
+        )
         far = sorted(e.offset_ms for e in heard if abs(e.offset_ms) - e.doubt_ms > bound_ms)
         # Between two who differ nobody can say who is right, unless an operator has.
-        skewed = 2 * len(far) > members if self._vouched else len(far) >= near
+        skewed = 2 * len(far) > members if self._vouched else bool(far) and len(far) >= near
         self.skew_ms = far[len(far) // 2] if skewed else None
         self.agreed_ms = self._agreed_ms(far) if skewed else None
         self.off_ms = self.agreed_ms or (self.skew_ms or 0 if self.sure_ms is None else 0)
@@ -228,7 +252,7 @@ class ClockWatch:
         agreeing = [sum(abs(each - other) <= self._drift_ms_max for other in far) for each in far]
         most = max(agreeing)
         most_of = [each for each, count in zip(far, agreeing, strict=True) if count == most]
-        return most_of[len(most_of) // 2] if 2 * most > len(self.offsets) else None
+        return most_of[len(most_of) // 2] if 2 * most > len(self._counting) else None
 
 
 def _base_ms(now: Instant) -> float:

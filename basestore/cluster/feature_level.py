@@ -13,6 +13,9 @@ follow.
 A store that is new knows no level: it takes over what any other tells. Only where no member knows any, for
 all their stores are new, and once all have been heard, is it what all speak.
 
+A member that has come, and was never heard, is not known to speak anything: an operator's word raises nothing
+before it is there. One that has left hinders nobody.
+
 Owns the level, and its rise. The row is kept by `replica/store_facts.py`, which also refuses to open a store
 of a level that this node does not speak.
 """
@@ -72,7 +75,7 @@ class FeatureLevel:
         """Who is not known to speak this version now, a text each."""
         peers = self._peers
         texts = []
-        for peer in peers.all:
+        for peer in peers.present:
             speaks = self.highest if peer.index == peers.me else peer.wire
             if not speaks:
                 texts.append(f"{peer.name} is not reached, and may come back as an older release")

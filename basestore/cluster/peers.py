@@ -13,72 +13,63 @@ travels with the next own one, so that two nodes at rest wake each other no more
 told as if what it answers had been sent so much later: for how long it waited says nothing about the way.
 The first on a link is answered at once, and so is one of a clock that was set, for nothing may be stamped by
 it before.
+
+Who the members are is told with each topology that comes into use (`adopt`); this is the one owner of that,
+and passes it on to the rooms that keep something by member (`watch`):
+
+    n4 comes       a place behind all others; it is not linked, and not alive, before it is heard
+    n2 leaves      its place stays, for messages and rows may name it; it counts for nothing, and is told so
+                   on its link, which ends
+    this node      itself has left: it has no others any more
+
+One that was never heard counts like one that is away. So nothing rises, begins or is struck off by its
+silence that waits for all members; and no quorum waits for it, for it holds nothing.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
 
 from basestore.cluster.clock_watch import ClockWatch
-from basestore.cluster.failure_detector import THRESHOLD, FailureDetector, Probation
+from basestore.cluster.failure_detector import THRESHOLD
 from basestore.cluster.latency import Latency
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
+from basestore.cluster.peer import PING_S, USUAL_S, Peer
 from basestore.instant import Instant
 from basestore.protocol.codec import Message
 from basestore.protocol.heartbeats import Ping, Pong
 from basestore.protocol.limits import ProtocolError
 
-PING_S = 0.5
 PING_EARLY_S = 0.1  # so much earlier is soon enough: ticks come when they suit
-SILENCE_S_MAX = 4.0  # however irregular the peer has been
 ASLEEP_S = 2 * PING_S  # ticks come more often, of a node at rest too: one that misses so many did not run
 INTRODUCE_S = 2.0
 STEP_MS = 20  # a clock was set if it is off by more from where it was
 HELD_SHARE = 0.999  # of the time an answer has waited: clocks run differently, and no way takes no time
-USUAL_S = 0.1  # how long an answer takes, until more is known
+FAREWELL_S = 2.0  # for so long the link of one that has left stands, for it to hear of that
+FAR = 1 << 20  # in distance: whose disk is behind comes after all others
 
 
-@dataclass(slots=True)
-class Peer:
-    """One member as seen from here, this node itself included."""
-
-    index: int
-    number: int
-    name: str
-    outbox: Outbox
-    linked: bool = False
-    # Its store is new to us, or has confirmed all that we remember of it; and we remember it durably.
-    introduced: bool = False
-    remembered: bool = False  # it told what it remembers of us, and that fits
-    noted: bool = False  # and that is the present opening of our store
-    whole: bool = False
-    wire: int = 0  # the highest version that it speaks; 0 until it says so on this link, and while silent
-    level: int = 0  # the feature level that it has told
-    takeable: bool = False  # its store may be a copy, and an operator may still take it as it is
-    unanswered: tuple[int, float] | None = None  # its last heartbeat, by its clock, and when it came
-    base_ms: float = math.inf  # its wall clock minus its monotonic one, when it was last answered at once
-    brownout: int = 0  # how much it leaves out, as it said last
-    told_epoch: int = 0  # what it says on this link it says as one that goes by this epoch
-    leaving: bool = False  # it has said goodbye on this link: it still answers, and is asked nothing new
-    detector: FailureDetector = field(default_factory=lambda: FailureDetector(PING_S, SILENCE_S_MAX))
-    probation: Probation = field(default_factory=Probation)
-    latency: Latency = field(default_factory=lambda: Latency(USUAL_S))  # of its answers to reads
-    scan_latency: Latency = field(default_factory=lambda: Latency(USUAL_S))  # of those to shares of scans
+Come = Callable[[Peer], None]
+Leave = Callable[[Peer, Instant], None]
 
 
 class Peers:
-    """All members by index; `alive[i]` is kept up to date for the coordinator's fast path.
+    """All members by index, those that have left too; `alive[i]` is kept up to date for the coordinator's
+    fast path. `present`: those that have not left, `others`: of these all but this node; `named`: by name, of
+    two that had it the one that has not left.
 
-    An index is a place among the members, who are sorted by number: good for arrays inside this node, and
-    so that the lower index has the lower number. Whatever is sent or stored says the number instead:
-    `number_of` and `index_of` translate, where a message is made or heard.
+    An index is a place among the members: good for arrays inside this node, for as long as it runs. Those
+    that were there when it was opened are sorted by number, then come those that had left by then, and then,
+    in turn, whoever comes. Whatever is sent or stored says the number instead: `number_of` and `index_of`
+    translate, where a message is made or heard, of those that have left, too.
     """
 
     def __init__(
-        self, members: Mapping[int, str], me: int, ready: set[Outbox], drift_ms_max: int, spare: int
-    ) -> None:
+        self, members: Mapping[int, str], me: int, ready: set[Outbox], drift_ms_max: int, spare: int,
+        formers: Mapping[int, str] | None = None,
+    ) -> None:  # fmt: skip
         """`members`: their names by number, ascending. `spare`: how many members, whichever they are, no
-        partition's quorum needs."""
+        partition's quorum needs. `formers`: as `members`, those that have left."""
         self.me = me
         self.spare = spare
         self.epoch = 0  # that this node goes by; that of the configuration too, where there is no other
@@ -86,23 +77,114 @@ class Peers:
         self.all_level = True  # all that are linked go by it, too
         self._ready = ready
         self.clock = ClockWatch(len(members), me, drift_ms_max)
-        self.number_of = list(members)
-        self.index_of = {number: index for index, number in enumerate(members)}
-        self.all = [
-            Peer(self.index_of[number], number, name, Outbox(ready)) for number, name in members.items()
-        ]
+        self.number_of, self.index_of = list[int](), dict[int, int]()
+        self.all, self.alive, self.disk_behind = list[Peer](), list[bool](), list[bool]()
+        self.distance: list[int] = []  # whom to ask first, for reads
+        self.any_disk_behind = self.all_alive = False
+        for number, name in members.items():
+            self._add(number, name)
         self.all[me].outbox = Outbox(ready, math.inf)  # emptied in every step; admission bounds it
-        self.others = [peer for peer in self.all if peer.index != me]
-        for peer in self.others:
-            peer.outbox.close()
-        self.alive = [False] * len(members)
-        self.disk_behind = [False] * len(members)
-        self.any_disk_behind = False
-        self.distance = [int(index != me) for index in range(len(members))]  # whom to ask first, for reads
-        self.all_alive = False
+        for number, name in (formers or {}).items():
+            self._add(number, name).gone = True
+            self.clock.add()
+        self.last: float = math.inf  # the last number that was given, as far as is known
+        self.unknowing: Callable[[], bool] = lambda: False  # it is not known here what the cluster is
+        self._watchers: list[tuple[Come, Leave]] = []
+        self.present, self.others, self.named = list[Peer](), list[Peer](), dict[str, Peer]()
+        self._sort()
         self._ticked_s = math.inf
         self._ping_due_s = 0.0
         self._introduce_due_s = 0.0
+
+    # --- who the members are ---------------------------------------------------------------------
+
+    def _add(self, number: int, name: str) -> Peer:
+        """A place for it, behind all others."""
+        index = len(self.all)
+        peer = Peer(index, number, name, Outbox(self._ready))
+        peer.outbox.close()
+        self.number_of.append(number)
+        self.index_of[number] = index
+        self.all.append(peer)
+        self.alive.append(False)
+        self.disk_behind.append(False)
+        self.distance.append(int(index != self.me))
+        return peer
+
+    def _sort(self) -> None:
+        """Say anew who has not left."""
+        self.present = [peer for peer in self.all if not peer.gone]
+        self.others = [] if self.all[self.me].gone else [p for p in self.present if p.index != self.me]
+        self.named = {peer.name: peer for peer in sorted(self.all, key=lambda peer: not peer.gone)}
+        self._count_alive()
+
+    def watch(self, come: Come = lambda peer: None, leave: Leave = lambda peer, now: None) -> None:
+        """From now on tell these of each member that comes, and that has left, in the step in which it does;
+        in the order in which they have asked. It may come as one that has left already."""
+        self._watchers.append((come, leave))
+
+    def adopt(self, members: Mapping[int, str], formers: Mapping[int, str], now: Instant) -> None:
+        """From now on these are the members, by number, ascending, and those that have left. Whom a file
+        names beyond the last number that was given, this node perhaps, has yet to come. First those leave
+        that have, for who comes may have the name of one of them."""
+        self.last = max([*members, *formers])
+        for peer in [p for p in self.present if p.number not in members and p.number <= self.last]:
+            self._part(peer, now)
+        for number in [each for each in formers if each not in self.index_of]:
+            self._come(number, formers[number], gone=True)
+        for number, name in members.items():
+            index = self.index_of.get(number)
+            if index == self.me:
+                self.all[index].gone = False  # as by a group that was rebuilt without what had come to pass
+                self._sort()
+            elif index is None or self.all[index].gone:
+                self._come(number, name)
+
+    def _come(self, number: int, name: str, *, gone: bool = False) -> None:
+        peer = self._add(number, name)
+        peer.gone = gone
+        self.clock.add()
+        self._sort()
+        for come, _ in self._watchers:
+            come(peer)
+
+    def _part(self, peer: Peer, now: Instant) -> None:
+        self.note_disk(peer.index, False)
+        peer.gone, peer.wire, peer.level = True, 0, 0
+        peer.farewell_s = now.monotonic + FAREWELL_S
+        self.alive[peer.index] = False
+        self._sort()
+        self._level()
+        for _, leave in self._watchers:
+            leave(peer, now)
+
+    def ends(self, now: Instant) -> list[int]:
+        """Whose links are to end, for they have left, and had time to hear so; all, if this node has."""
+        left = self.all[self.me].gone
+        return [
+            peer.index
+            for peer in self.all
+            if peer.linked and (left or (peer.gone and now.monotonic >= peer.farewell_s))
+        ]
+
+    def wanted(self, index: int) -> bool:
+        """Whether a member is to be linked: neither has it left, nor this node."""
+        return not (self.left or self.all[index].gone)
+
+    def precedes(self, index: int) -> bool:
+        """Whether a member has a lower number than this node: both see that alike, whatever their places."""
+        return self.number_of[index] < self.number_of[self.me]
+
+    def counts_by_clock(self, numbers: AbstractSet[int]) -> None:
+        """The clocks of these members have a say."""
+        self.clock.count({self.index_of[number] for number in numbers})
+
+    @property
+    def left(self) -> bool:
+        """Whether this node itself has left the cluster."""
+        return self.all[self.me].gone
+
+    # --- links -----------------------------------------------------------------------------------
 
     @property
     def backlog(self) -> int:
@@ -157,12 +239,14 @@ class Peers:
     def hears(self, index: int, now: Instant) -> bool:
         """Whether a peer's link stands, something of it has come lately, and it is not about to end."""
         peer = self.all[index]
-        return peer.linked and not peer.leaving and peer.detector.phi(now.monotonic) < THRESHOLD
+        return (
+            peer.linked and not (peer.leaving or peer.gone) and peer.detector.phi(now.monotonic) < THRESHOLD
+        )
 
     def judge(self, peer: Peer, now: Instant) -> None:
         """Bring `alive` up to date for one peer."""
         index, now_s = peer.index, now.monotonic
-        if index == self.me:
+        if index == self.me or peer.gone:
             return
         heard = self.hears(index, now)
         if not heard:
@@ -172,16 +256,25 @@ class Peers:
         peer.probation.note(reached=reached, counted=counted, now_s=now_s)
         self.set_alive(
             index,
-            # `count(False)` includes this peer: with more members away than can be spared some partition
-            # lacks its quorum, so nobody who is reached is kept waiting.
-            reached and (counted or peer.probation.over(now_s) or self.alive.count(False) > self.spare),
+            # `_away` includes this peer: with more members away than can be spared some partition may lack
+            # its quorum, so nobody who is reached is kept waiting.
+            reached and (counted or peer.probation.over(now_s) or self._away > self.spare),
         )
+
+    @property
+    def _away(self) -> int:
+        """So many members do not count, those that were never heard among them."""
+        return len(self.present) - self.alive.count(True)
 
     def set_alive(self, index: int, alive: bool) -> None:
         """Whether a member counts for levels; of this node itself, its own word."""
+        alive = alive and not self.all[index].gone
         if self.alive[index] != alive:
             self.alive[index] = alive
-            self.all_alive = all(self.alive)
+            self._count_alive()
+
+    def _count_alive(self) -> None:
+        self.all_alive = not self.left and all(self.alive[peer.index] for peer in self.present)
 
     def note_disk(self, index: int, behind: bool) -> None:
         """Whether the disk of a member keeps up: if not, it is asked last. Of this node's own the others are
@@ -191,7 +284,7 @@ class Peers:
                 self.ping_soon()
             self.disk_behind[index] = behind
             self.any_disk_behind = any(self.disk_behind)
-            self.distance[index] += len(self.all) if behind else -len(self.all)
+            self.distance[index] += FAR if behind else -FAR
 
     def ping_soon(self) -> None:
         """The others should hear at once what a heartbeat says."""
@@ -202,8 +295,11 @@ class Peers:
         return self.all[index].outbox.put(message, size)
 
     def check_known(self, numbers: Iterable[int]) -> None:
-        """ProtocolError unless a peer speaks of members of this cluster."""
-        if not self.index_of.keys() >= set(numbers):
+        """ProtocolError where a peer speaks of members that this cluster neither has nor had. It may know
+        some that this node has not heard of yet: a number that was not given here yet is none of those, nor
+        is any before it is known here what the cluster is."""
+        unknown = set(numbers) - self.index_of.keys()
+        if unknown and not self.unknowing() and min(unknown) <= self.last:
             raise ProtocolError("a message names a member that this cluster does not have")
 
     @property

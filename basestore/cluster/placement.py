@@ -61,9 +61,17 @@ class Placement:
     its rows are written; `sets`, the same in ascending order, but nobody while two quorums are asked;
     `compared`, who compares what it holds; `quorums`, by level."""
 
-    def __init__(self, members: Sequence[Member], partitions: int, replication: int) -> None:
+    def __init__(
+        self, members: Sequence[Member], partitions: int, replication: int,
+        logged: Sequence[Seats] | None = None,
+    ) -> None:  # fmt: skip
+        """`logged`: as the cluster's log has them, in members' numbers, where there is one."""
         self.partitions = partitions
-        self.seats = [Seats.still(replicas) for replicas in assign(members, partitions, replication)]
+        if logged is None:
+            self.seats = [Seats.still(replicas) for replicas in assign(members, partitions, replication)]
+        else:
+            index_of = {member.number: index for index, member in enumerate(members)}
+            self.seats = [seats.named(index_of) for seats in logged]
         self.replicas: list[tuple[int, ...]] = [()] * partitions
         self.sets, self.compared = list(self.replicas), list(self.replicas)
         self.quorums: list[tuple[Quorum, ...]] = [()] * partitions
@@ -72,9 +80,9 @@ class Placement:
         self._prefixes = [partition.to_bytes(2) for partition in range(partitions)]
 
     @classmethod
-    def of(cls, cluster: ClusterConfig) -> Self:
-        """That of a configuration; replicas are indices of its members."""
-        return cls(cluster.members, cluster.partitions, cluster.replication)
+    def of(cls, cluster: ClusterConfig, logged: Sequence[Seats] | None = None) -> Self:
+        """That of a configuration, or of its log; replicas are indices of its members."""
+        return cls(cluster.members, cluster.partitions, cluster.replication, logged)
 
     def _seat(self, partition: int, seats: Seats) -> None:
         joint = seats.stage is Stage.JOINT
@@ -125,5 +133,5 @@ class Placement:
         return partitions, list(map(add, map(self._prefixes.__getitem__, partitions), rests))
 
     def held_by(self, member: int) -> list[int]:
-        """The partitions that the member at this index holds, ascending."""
-        return [p for p, replicas in enumerate(self.replicas) if member in replicas]
+        """The partitions that the member at this index holds, or is to hold, ascending."""
+        return [p for p, replicas in enumerate(self.compared) if member in replicas]

@@ -13,24 +13,28 @@ Compares nothing, and knows no stores.
 """
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 
+from basestore.repair.moving import needed
 from basestore.repair.seats import Seats, Stage
 
 
 class Seating:
     """The seats of one node's partitions, by partition. `dropped_since`: the epoch at which the last bucket
-    was dropped, None while there is no topology. `moving`: those whose seats are just being changed."""
+    was dropped, None while there is no topology. `moving`: those whose seats are just being changed;
+    `dead`: members of whom an operator has said so."""
 
-    def __init__(self, me: int, replicas: Mapping[int, tuple[int, ...]]) -> None:
+    def __init__(self, me: int, seats: Mapping[int, Seats]) -> None:
         self._me = me
         self.dropped_since: int | None = None
+        self.dead: AbstractSet[int] = frozenset()
         self.seats: dict[int, Seats] = {}
         self.replicas: dict[int, tuple[int, ...]] = {}
         self.others: dict[int, list[int]] = {}
         self.sources: dict[int, list[int]] = {}
         self.moving: set[int] = set()
-        for partition, members in replicas.items():
-            self.seat(partition, Seats.still(members))
+        for partition, of in seats.items():
+            self.seat(partition, of)
 
     def seat(self, partition: int, seats: Seats) -> set[int]:
         """This partition has these seats from now on. Returns the members that leave it, at the end of a
@@ -61,6 +65,11 @@ class Seating:
     def comes(self, partition: int, member: int) -> bool:
         """Whether a member is not one of those that have held it until now."""
         return member not in self.seats[partition].old
+
+    def needed(self, partition: int) -> int:
+        """So many of them must be met; fewer than `meeting` says where an operator has said of others that
+        they are dead: then something may be lost."""
+        return needed(self.seats[partition].old, self.dead)
 
     def meeting(self, partition: int) -> int:
         """N - Q + 1 of those that hold it: so many have, between them, every write that a quorum ever

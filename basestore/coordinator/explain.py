@@ -114,7 +114,7 @@ def look_for(
         doubt = _doubt(rule, floor, gather, context.peers)
         if doubt:
             seen = f"the version {Version.decode(floor)} that this session has seen"
-            members = len(context.peers.all)
+            members = len(context.peers.present)
             text = f"whether {seen} is gone cannot be told: {doubt}"
             report(ReadTimeout(text, len(gather.answers), members, None), now)
         else:

@@ -6,7 +6,7 @@ Values between a quorum read and whoever began it. Asks nobody, and weighs no re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from basestore.cluster.peers import Peer
+from basestore.cluster.peer import Peer
 from basestore.consistency import MOVING, Quorum
 from basestore.errors import ReadTimeout, ReplicaFailure, RequestFailed, VersionLost
 from basestore.repair.version import Record, Version

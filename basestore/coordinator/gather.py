@@ -62,7 +62,7 @@ class Gather(Operation):
         operations, peers = self._context.operations, self._context.peers
         self._expected = Traced if isinstance(message, Trace) else Inspected
         # One answer at least is awaited: this node asks itself too, and its own outbox refuses nothing.
-        for peer in peers.all:
+        for peer in peers.present:
             if peer.index != peers.me and not peer.linked:
                 self.reasons[peer.number] = "there is no link to it"
             elif peers.send(peer.index, message, size):

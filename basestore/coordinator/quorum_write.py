@@ -104,7 +104,7 @@ class QuorumWrite(Anew):
     def _seat(self, quorum: Quorum) -> None:
         """Nobody has said anything yet, and these are to."""
         self._replicas = quorum.replicas
-        self._lasting = quorum.lasting  # less those that leave
+        self._lasting = quorum.lasting  # less those that leave, or come
         self._tally = quorum.tally()
         self._parted: tuple[int, ...] = ()  # replicas whose link was lost: they may be on other stores by now
         self._hints_asked = 0
@@ -186,13 +186,13 @@ class QuorumWrite(Anew):
         self._explain(replica, reason)
         # Of a write at ANY the hint may be all that there is. So it may of one that repeats an earlier
         # attempt: a replica can have taken that one, and lost it since. A replica that applied settles it.
-        taken, me = self._tally.taken, context.peers.me
-        if replica not in self._lasting:  # it leaves: nothing is kept for it
+        lasts, me = self._tally.lasts, context.peers.me
+        if replica not in context.placement.compared[row_partition(self._content.row)]:  # it has left since
             context.peers.send(me, Kept(self.ids[0], context.peers.number_of[replica], False))
             self._hints_asked += 1
             return
-        only_copy = (self._tally.level is ANY or self._repeats) and not taken
-        if only_copy or not (taken or me in self._lasting):
+        only_copy = (self._tally.level is ANY or self._repeats) and not lasts
+        if only_copy or not (lasts or me in self._lasting):
             self._untaken.append(replica)
         self._keep(replica, only_copy)
 
@@ -221,7 +221,7 @@ class QuorumWrite(Anew):
 
     def applied(self, member: int, answer: Ack, now: Instant) -> None:
         # Before it counts, for that may end the write, and a hint is asked for under an id of it.
-        if self._untaken and member in self._lasting:
+        if self._untaken and self._tally.lasts_with(member):
             self._copies_exist(member)
         self._late += now.monotonic >= self._deadline
         self._note(member, APPLIED, now)
@@ -245,8 +245,10 @@ class QuorumWrite(Anew):
 
     def kept(self, member: int, answer: Kept, now: Instant) -> None:
         # First: while hints are asked for, a write at ANY has not failed.
+        peers = self._context.peers
+        peers.check_known((answer.member,))
         self._hints_asked -= 1
-        self._note(self._context.peers.index_of[answer.member], HINTED if answer.stored else FAILED, now)
+        self._note(peers.index_of.get(answer.member, -1), HINTED if answer.stored else FAILED, now)
 
     def lost(self, member: int, now: Instant) -> None:
         # What reads first has no record yet that a hint could keep.

@@ -13,13 +13,15 @@ finds it is taken to be that moment.
     the stable stamp is 72                  the debt has ended
 
 Of partitions that this node holds its own summary tells how far they are stable, while its store is whole;
-of others a whole replica is asked, with a read of a row that cannot be. Owns the debts; compares nothing, and
+of others a whole replica is asked, with a read of a row that cannot be. What is owed to a member that has
+left ends with that. Owns the debts; compares nothing, and
 delivers nothing.
 """
 
 from functools import partial
 
 from basestore.cluster.operations import Once, Operations
+from basestore.cluster.peer import Peer
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement
 from basestore.consistency import Level
@@ -48,13 +50,27 @@ class Debts:
         self._metrics = metrics
         self._names = [keyspace.member_prefix(peer.name) for peer in peers.all]
         self._last: dict[tuple[int, int], int] = {}  # by member and partition: the last write owed
-        self.of: list[dict[int, int]] = [
-            {
-                keyspace.indebted_partition(key): int.from_bytes(stamp)
-                for key, stamp in group_commit.scan(*keyspace.debts_of(name))
-            }
-            for name in self._names
-        ]
+        # What is stored by a name that two have had is the later one's.
+        self.of = [self._load(peer.name) if peers.named[peer.name] is peer else {} for peer in peers.all]
+        for former in (peer for peer in peers.all if peer.gone):
+            self._forgive_all(former)
+        peers.watch(self._come, lambda peer, now: self._forgive_all(peer))
+
+    def _load(self, name: str) -> dict[int, int]:
+        return {
+            keyspace.indebted_partition(key): int.from_bytes(stamp)
+            for key, stamp in self._group_commit.scan(*keyspace.debts_of(keyspace.member_prefix(name)))
+        }
+
+    def _come(self, peer: Peer) -> None:
+        """It is new, so nothing is owed to it."""
+        self._names.append(keyspace.member_prefix(peer.name))
+        self.of.append({})
+
+    def _forgive_all(self, peer: Peer) -> None:
+        """It has left."""
+        for partition in list(self.of[peer.index]):
+            self.forgive(peer.index, partition)
 
     def owe(self, member: int, row: bytes, hint: Hint) -> bytes:
         """The member may lack what the hint stands for, and later writes of the partition. Returns the key
@@ -80,6 +96,13 @@ class Debts:
                 del owed[partition]
                 self._group_commit.stage(self._key(member, partition), None)
                 self._metrics.count("debts_ended")
+
+    def forgive(self, member: int, partition: int) -> None:
+        """It does not hold the partition any more."""
+        if self.of[member].pop(partition, None) is not None:
+            self._last.pop((member, partition), None)
+            self._group_commit.stage(self._key(member, partition), None)
+            self._metrics.count("debts_ended")
 
     def mark(self, stamp: int) -> None:
         """Debts of which this opening does not know when they were last added to: now, at the latest."""

@@ -140,7 +140,7 @@ class DeferredWrites:
         context, partition, identity = self._context, row_partition(content.row), self._identity
         if not identity.counts:
             raise Overloaded(_NOT_WHOLE)
-        replicas = context.placement.quorums[partition][Level.ANY].lasting
+        replicas = context.placement.quorums[partition][Level.ANY].replicas
         self._hints.defer(content.row, record, replicas)
         states = [number for each in replicas for number in (context.peers.number_of[each], _STATE)]
         known_by = Identity.of(content.proposal, record.blob).encode()
@@ -150,7 +150,8 @@ class DeferredWrites:
 
     def refuse(self, outbox: Outbox, request: Any, error: InvalidRequest | RequestFailed) -> None:
         """Say that it was neither begun nor kept, or that this is not known."""
-        self._context.metrics.refused(COUNTED[type(request)], request.level, error.code)
+        if (counted := COUNTED.get(type(request))) is not None:
+            self._context.metrics.refused(counted, request.level, error.code)
         refuse(self._context, outbox, request.id, error)
 
 

@@ -58,7 +58,7 @@ class Delivery:
         self._intact = intact
         self._peers = peers
         self._operations = operations
-        self._rounds = [_Round(pile) for pile in hints.piles]
+        self._rounds: dict[Pile, _Round] = {}
         self._expire_s = 0.0
         self._issued = operations.issued  # ids so far, and how many of those since are deliveries
         self._sent = 0
@@ -66,7 +66,7 @@ class Delivery:
 
     def replay(self, now: Instant) -> None:
         """Begin now, whatever refusals there were."""
-        for at in self._rounds:
+        for at in self._rounds.values():
             at.resume_s = 0.0
             if not at.under_way:
                 at.cursor = at.pile.ages
@@ -102,19 +102,17 @@ class Delivery:
         if self._operations.issued - self._issued > self._sent:
             self._beside_until_s = now.monotonic + BESIDE_S
         self._issued, self._sent = self._operations.issued, 0
-        for at in self._rounds:
-            if (
-                at.pile.count > at.pile.late_count
-                and self._peers.alive[at.pile.index]
-                and now.monotonic >= at.resume_s
-            ):
-                self._deliver(at, now)
+        for pile in self._hints.piles:
+            if pile.count > pile.late_count and self._peers.alive[pile.index]:
+                at = self._rounds.setdefault(pile, _Round(pile))
+                if now.monotonic >= at.resume_s:
+                    self._deliver(at, now)
 
     @property
     def at_rest(self) -> bool:
         """Whether nothing can be delivered."""
         alive = self._peers.alive
-        return not any(at.pile.count > at.pile.late_count and alive[at.pile.index] for at in self._rounds)
+        return not any(pile.count > pile.late_count and alive[pile.index] for pile in self._hints.piles)
 
     def _deliver(self, at: _Round, now: Instant) -> None:
         if now.monotonic >= at.begun_s + ROUND_S_MAX:  # for those that the cursor has passed by

@@ -14,12 +14,16 @@ which the member takes no more, wait for an operator's word (`late_hints.py`). *
 no member was sent (`deferred_writes.py`), are only copies until a member has taken one, and have a share of
 the room too. Where one of either is damaged,
 nobody knows whether its write is anywhere: that is a loss of the partition (`replica/losses.py`).
+
+For a member that has left none is kept any more, and those that are go to others (`moved_hints.py`). Whoever
+comes under its name takes over what is left of its pile, for by the name hints are stored.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from basestore.cluster.outbox import Outbox
+from basestore.cluster.peer import Peer
 from basestore.config import NodeConfig
 from basestore.errors import InvalidRequest, Overloaded
 from basestore.handoff.debts import Debts
@@ -71,22 +75,45 @@ class Hints:
         self._bytes_max = config.hint_bytes_max
         self._age_ms_max = config.hint_age_s_max * 1000
         self.deferred_bytes_max = config.deferred_bytes_max
-        self.piles = [Pile(peer.index, peer.name) for peer in losses.peers.all]
-        self._pile_of = dict(zip(losses.peers.number_of, self.piles, strict=True))
+        self._peers = losses.peers
+        self.piles = [Pile(peer.index, peer.name) for peer in self._peers.all]
         self._expire_at = [pile.ages for pile in self.piles]
-        for pile in self.piles:
+        self._peers.watch(self._come)
+        for pile in self._each():
             for key, value in self._group_commit.scan(*keyspace.hints_for(pile.name)):
                 pile.add(decode_hint(value), keyspace.hinted_row(pile.name, key), 1)
+
+    def _come(self, peer: Peer) -> None:
+        pile = Pile(peer.index, peer.name)
+        formers = [each for each in self.piles if each.name == pile.name]
+        if formers and self._peers.named[peer.name] is peer:  # of several all but one have nothing
+            former = max(formers, key=lambda each: each.count)
+            self.piles[former.index] = pile
+            pile.index, former.index, pile = former.index, peer.index, former
+        self.piles.append(pile)
+        self._expire_at.append(pile.ages)
+
+    def _each(self) -> Iterator[Pile]:
+        """One for each name."""
+        return (self.piles[peer.index] for peer in self._peers.named.values())
+
+    @property
+    def formers(self) -> list[Pile]:
+        """Piles in which something is left for members that have left."""
+        return [pile for pile in self.piles if pile.count and self._peers.all[pile.index].gone]
 
     # --- keeping -----------------------------------------------------------------------------
 
     def keep(self, outbox: Outbox, message: Keep) -> None:
         """Store a hint, and say when it is durable; or that it cannot be kept, once the debt is: there is no
         room, or it loses to a late one, which will not be delivered."""
-        pile, row = self._pile_of[message.member], message.row
-        if row_bucket(row) not in self._rules:  # the bucket was dropped meanwhile: nothing is owed
+        self._peers.check_known((message.member, *message.takers))
+        index, row = self._peers.index_of.get(message.member), message.row
+        # It has left, or the bucket was dropped meanwhile: nothing is owed. Or it is not known here yet.
+        if index is None or self._peers.all[index].gone or row_bucket(row) not in self._rules:
             outbox.put(Kept(message.id, message.member, False))
             return
+        pile = self.piles[index]
         kept, record = self.kept(pile, row), Record(message.record)
         stores = self._taken_by(row, record.head, message.takers)
         # Known to be held by a store, it is a copy, whatever its coordinator knew when it asked.
@@ -159,10 +186,10 @@ class Hints:
     def taken(self, pile: Pile, row: bytes, hint: Hint) -> None:
         """The member has taken what was deferred. So what is kept of it for others is a copy from now on, be
         it that it came too late as a first delivery."""
-        number = self._losses.peers.number_of[pile.index]
+        number = self._peers.number_of[pile.index]
         stores = self._taken_by(row, hint.record.head, [number])
         rule, offered = self._rules.get(row_bucket(row)), Hint.of(hint.record, False, stores)
-        for other in self.piles if stores and rule else ():
+        for other in self._each() if stores and rule else ():
             kept = self.kept(other, row) if other is not pile else None
             if kept is None or kept.record != hint.record or not (kept.only_copy or kept.late):
                 continue
@@ -211,6 +238,23 @@ class Hints:
             self._remove(pile, kept, row)
             self._metrics.count("hints_dropped")
         return True
+
+    def hand_on(self, pile: Pile, row: bytes, hint: Hint, members: Iterable[int]) -> None:
+        """The pile's member does not hold the row any more: what is kept of it is kept for these, or owed."""
+        self._remove(pile, hint, row)
+        self._metrics.count("hints_moved")
+        rule = self._rules.get(row_bucket(row))
+        for other in map(self.piles.__getitem__, members) if rule is not None else ():
+            assert rule is not None
+            kept = self.kept(other, row)
+            merged = merge_hints(rule, kept, hint)
+            if merged == kept:
+                continue
+            # An only copy is kept whatever room there is: it stood here before.
+            if hint.only_copy or hint.late or self._has_room(other, merged, kept, row):
+                self._put(other, row, kept, merged)
+            else:
+                self._debts.owe(other.index, row, hint)
 
     def damaged(self, pile: Pile, row: bytes, hint: Hint, now: Instant) -> None:
         """Its digest does not fit: it is not delivered, and what it stood for is owed, by whoever has it."""
@@ -288,6 +332,24 @@ class Hints:
 
     # --- looking -----------------------------------------------------------------------------
 
+    def partitions(self, pile: Pile, start: bytes, most: int) -> list[int]:
+        """Those of which there are hints in a pile, as they are stored, from this row on, at most so many:
+        one look at each."""
+        found, (_, end) = list[int](), keyspace.hints_for(pile.name)
+        begin = keyspace.hint(pile.name, start)
+        while len(found) < most:
+            key = next((key for key, _ in self._group_commit.scan(begin, end)), None)
+            if key is None:
+                break
+            found.append(row_partition(keyspace.hinted_row(pile.name, key)))
+            begin = keyspace.hints_of(pile.name, found[-1])[1]
+        return found
+
+    def rows(self, pile: Pile, partition: int, most: int) -> list[bytes]:
+        """The first of them of a partition, at most so many, as they are stored."""
+        stored = islice(self._group_commit.scan(*keyspace.hints_of(pile.name, partition)), most)
+        return [keyspace.hinted_row(pile.name, key) for key, _ in stored]
+
     def count(self, member: int) -> int:
         """Hints kept for a member."""
         return self.piles[member].count
@@ -312,5 +374,5 @@ class Hints:
 
     def of_row(self, row: bytes) -> list[tuple[int, Hint]]:
         """Whom a hint for this row is kept for, and which."""
-        found = ((pile.index, self._group_commit.get(pile.key(row))) for pile in self.piles)
+        found = ((pile.index, self._group_commit.get(pile.key(row))) for pile in self._each())
         return [(member, decode_hint(stored)) for member, stored in found if stored is not None]

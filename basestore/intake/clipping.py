@@ -14,17 +14,19 @@ greater stamp. (What follows it in the same step is over the limit as well.)
 
 What is over a limit is counted by bucket, for `basestore status`: among failures nobody would see why.
 
+Where nothing is done for clients at all (`closed`) each of their requests for data is refused, and why.
+
 Hot keys are looked for in one frame of thirty-two, whether there are limits or not, before these are applied:
 whoever is refused is among them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any, Final, Protocol
 
 from basestore.cluster.outbox import Outbox
 from basestore.config import NodeConfig
-from basestore.errors import Overloaded
+from basestore.errors import Overloaded, RequestFailed, Unavailable
 from basestore.instant import Instant
 from basestore.intake.figures import Lately
 from basestore.intake.hot_keys import HotKeys, digest
@@ -33,12 +35,14 @@ from basestore.metrics import Metrics
 from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.groups import GetMany, WriteMany, chosen, singly
+from basestore.protocol.operator import Explain, Survey
 from basestore.topology.buckets import Buckets
 
 SAMPLED: Final = 32  # one in so many is looked at for hot keys
 GOLDEN: Final = 0.6180339887498949  # what is looked at falls in with no rhythm of the callers
 _SINGLE: Final = frozenset((Get, Set, Delete))
 _MANY: Final = frozenset((GetMany, WriteMany))
+_OF_DATA: Final = _SINGLE | _MANY | {Scan, Explain, Survey}
 
 
 class Later(Protocol):
@@ -46,11 +50,11 @@ class Later(Protocol):
 
     def may_defer(self, outbox: Outbox, request: Any, /) -> bool: ...
     def defer(self, outbox: Outbox, request: Any, now: Instant, because: str, /) -> None: ...
-    def refuse(self, outbox: Outbox, request: Any, error: Overloaded, /) -> None: ...
+    def refuse(self, outbox: Outbox, request: Any, error: RequestFailed, /) -> None: ...
 
 
 class Clipping:
-    """Of one node."""
+    """Of one node. `closed`: why it does nothing for clients; empty if it does."""
 
     def __init__(
         self, config: NodeConfig, buckets: Buckets, drawn: bytes, metrics: Metrics, later: Later
@@ -68,6 +72,7 @@ class Clipping:
         self._over: list[int] = []
         self._place: dict[str, int] = {}
         self._over_lately = Lately(0)
+        self.closed: Callable[[], str] = lambda: ""
         self._see_to_buckets()
 
     def _see_to_buckets(self) -> None:
@@ -94,6 +99,8 @@ class Clipping:
 
     def let_in(self, outbox: Outbox, requests: Sequence[Message], now: Instant) -> Sequence[Message]:
         """What is not over a limit of the requests of a frame. The rest is refused, or put off."""
+        if why := self.closed():
+            return self._turn_all_away(outbox, requests, why)
         if self._changes != self._buckets.changes:
             self._see_to_buckets()
         self._lot += GOLDEN
@@ -156,6 +163,12 @@ class Clipping:
             return
         text = f"overloaded: this node {because}; nothing was done"
         self._later.refuse(outbox, request, Overloaded(text, refusal.wait_ns / SECOND_NS))
+
+    def _turn_all_away(self, outbox: Outbox, requests: Sequence[Any], why: str) -> list[Message]:
+        """All that asks for data; what asks about the node, or the cluster, is let in."""
+        for single in singly([request for request in requests if type(request) in _OF_DATA]):
+            self._later.refuse(outbox, single, Unavailable.because(why))
+        return [request for request in requests if type(request) not in _OF_DATA]
 
     # --- hot keys ----------------------------------------------------------------------------
 

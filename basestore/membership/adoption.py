@@ -1,11 +1,12 @@
 """Adoption: what changes on a node in the step in which another topology comes into use.
 
-Every room that goes by buckets or seats is told, all in one step, before anything else is said or done: so
-what a node says on a link behind an At, it says as one that goes by that epoch in all things. So are its
-clients: what they are answered behind a Renewed goes by what that says.
+Every room that goes by members, buckets or seats is told, all in one step, before anything else is said or
+done: so what a node says on a link behind an At, it says as one that goes by that epoch in all things. So are
+its clients: what they are answered behind a Renewed goes by what that says. Members come first, for the rest
+speaks of them (`Peers.adopt`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from basestore.anti_entropy.maintenance import Maintenance
@@ -17,16 +18,19 @@ from basestore.instant import Instant
 from basestore.membership.metadata_group import Coming, MetadataGroup
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import MemberRow, Renewed, rows_of_buckets
+from basestore.repair.moving import left_of
 from basestore.repair.seats import Seats
 from basestore.replica.admission import Admission
-from basestore.replica.dropped_rows import DroppedRows
+from basestore.replica.dropped_rows import DroppedRows, GivenUpRows
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.replica import Replica
 from basestore.topology.buckets import Buckets
-from basestore.topology.entries import Standing
+from basestore.topology.changes import Standing
 from basestore.topology.topology import MemberEntry, Topology
 
 SINCE: Final = 10  # version of the wire
+_BY_CLOCK: Final = frozenset((Standing.MEMBER, Standing.DRAINING))  # whose clocks count
+_UNKNOWN: Final = -1  # the index of nobody
 Tell = Callable[[Message, int, int], None]
 
 
@@ -44,14 +48,20 @@ class Adoption:
         self._members: tuple[MemberEntry, ...] = ()  # as they were adopted last
         members = [MemberRow(each.number, each.name, each.address) for each in cluster.members]
         self._welcome = self._told = Renewed(members, rows_of_buckets(buckets.rows()))
+        self._partitions = cluster.partitions
         self._tell: Tell = lambda message, since, size: None
 
-    def begin(self, group: MetadataGroup, group_commit: GroupCommit, tell: Tell, now: Instant) -> None:
+    def begin(
+        self, group: MetadataGroup, group_commit: GroupCommit, tell: Tell,
+        hand_on: Callable[[Iterable[int]], None], now: Instant,
+    ) -> None:  # fmt: skip
         """Go by the topology that the store knows, and by those that come. `tell`: says something to all
-        clients that speak such a version."""
-        self._tell = tell
+        clients that speak such a version; `hand_on`: these partitions have other seats, so hints of them may
+        be for others."""
+        self._tell, self._hand_on = tell, hand_on
         self._dropped = DroppedRows(group_commit, self._replica, self._buckets)
-        self._maintenance.dropped = self._dropped
+        self._given_up = GivenUpRows(group_commit, self._replica, self._partitions)
+        self._maintenance.dropped, self._maintenance.given_up = self._dropped, self._given_up
         group.adopt, group.foresee = self.adopt, self.foresee
         if group.topology is not None:
             self._foreseen = group.topology.seats
@@ -60,14 +70,23 @@ class Adoption:
     def adopt(self, coming: Coming, now: Instant) -> None:
         """From now on this node goes by it: tell the others, then `Admission.begin_anew`."""
         topology, changes = coming.topology, self._buckets.changes
+        if topology.members is not self._members:
+            present = {each.number: each.name for each in topology.present}
+            formers = {e.number: e.name for e in topology.members if e.standing is Standing.LEFT}
+            self._peers.adopt(present, formers, now)
         self._buckets.adopt(topology)
         changed = self._changed(self._seats, topology)
         self._admission.adopt(topology.epoch, changed)
-        if changed or topology.dropped_since != self._recovery.dropped_since:
-            self._recovery.adopt(changed, topology.dropped_since, now, skipped=coming.skipped)
+        self._peers.counts_by_clock({e.number for e in topology.members if e.standing in _BY_CLOCK})
+        dead = frozenset(self._peers.index_of[number] for number in _dead(topology))
+        if changed or (topology.dropped_since, dead) != self._recovery.known:
+            skipped = coming.skipped
+            self._recovery.adopt(changed, topology.dropped_since, now, dead=dead, skipped=skipped)
         if changed or changes != self._buckets.changes:
             self._replica.see_to_buckets()
             self._dropped.look()
+            self._hand_on(changed)
+            self._given_up.look(each for each in changed if each not in self._replica.summaries.of)
         self._seats = self._foreseen = topology.seats  # what is behind it is foreseen anew once it is noted
         if topology.members is not self._members or changes != self._buckets.changes:
             self._members = topology.members
@@ -78,11 +97,7 @@ class Adoption:
 
     def _as_told(self, topology: Topology) -> Renewed:
         """As clients are told of it."""
-        members = [
-            MemberRow(each.number, each.name, each.address)
-            for each in topology.members
-            if each.standing is not Standing.LEFT
-        ]
+        members = [MemberRow(each.number, each.name, each.address) for each in topology.present]
         return Renewed(members, rows_of_buckets(self._buckets.rows()))
 
     def greet(self, client: Outbox) -> Outbox:
@@ -91,20 +106,35 @@ class Adoption:
             client.put(self._told, weight(self._told), 0)
         return client
 
-    def foresee(self, coming: Coming) -> None:
+    def foresee(self, coming: Coming, now: Instant) -> None:
         """It is about to be, behind those that were foreseen before: in the batch in which that is stored."""
         had, self._foreseen = self._foreseen, coming.topology.seats
         if changed := self._changed(had, coming.topology):
             me = self._peers.number_of[self._peers.me]
             given_up = {each for each in changed if each < len(had) and me not in had[each].both}
-            self._recovery.foresee(changed, given_up, skipped=coming.skipped)
+            left = _left_of(had, coming.topology, changed)
+            self._recovery.foresee(changed, now, given_up, left, skipped=coming.skipped)
 
     def _changed(self, had: Sequence[Seats], topology: Topology) -> Mapping[int, Seats]:
         """The partitions that have other seats by it, in members' indices."""
         if topology.seats is had:
             return {}
+        # One that is not known yet comes before these are adopted: then it has an index.
+        names = {each.number: self._peers.index_of.get(each.number, _UNKNOWN) for each in topology.members}
         return {
-            partition: seats.named(self._peers.index_of)
+            partition: seats.named(names)
             for partition, seats in enumerate(topology.seats)
             if partition >= len(had) or had[partition].since != seats.since
         }
+
+
+def _dead(topology: Topology) -> frozenset[int]:
+    """The members of whom an operator has said so, by number."""
+    return frozenset(each.number for each in topology.members if each.standing is Standing.DEAD)
+
+
+def _left_of(had: Sequence[Seats], topology: Topology, changed: Iterable[int]) -> dict[int, int]:
+    """Of these partitions those of which a change ends, and too few were left who held them."""
+    dead = _dead(topology)
+    counts = {each: left_of(had[each], topology.seats[each], dead) for each in changed if each < len(had)}
+    return {each: count for each, count in counts.items() if count is not None}

@@ -8,7 +8,7 @@
 
 Links keep the order in which things were said, so what comes behind an At was said under that epoch, at no
 cost to any other message. Two that follow different groups do not speak to each other: one of the two logs is
-not the cluster's any more.
+not the cluster's any more. Who has left the cluster is told so, with the entries by which it has.
 """
 
 import math
@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from basestore.cluster.feature_level import FeatureLevel
 from basestore.cluster.outbox import Outbox, weight
+from basestore.cluster.peer import Peer
 from basestore.cluster.peers import Peers
 from basestore.consensus.log import Snapshot
 from basestore.consensus.messages import entries_of, rows_of
@@ -46,6 +47,8 @@ class Following:
         self._greeted: dict[int, Outbox] = {}
         self._sent: dict[int, int] = {}  # up to which entry they were told, on the present link
         self._asked, self._asked_s = -1, -math.inf  # who was asked last for what is lacking, and when
+        peers.watch(leave=self._dismiss)
+        peers.unknowing = lambda: group.topology is None and not 0 < feature_level.level < SINCE
         self.handlers: dict[type, Callable[[int, Outbox, Any, Instant], None]] = {
             At: self._hear_at,
             Base: self._hear_base,
@@ -89,6 +92,12 @@ class Following:
                 self._greeted[peer.index] = peer.outbox
             elif peer.index in self.told:
                 self._ask(peer.index, peer.outbox, now)
+
+    def _dismiss(self, peer: Peer, now: Instant) -> None:
+        """It has left, by the topology that is in use here: it should hear of that."""
+        told = self.told.get(peer.index)
+        if told is not None and told.group == self._group.group and not peer.outbox.closed:
+            self._say(peer.index, peer.outbox, max(told.epoch, self._sent.get(peer.index, NOWHERE)))
 
     def tell(self) -> None:
         """What this node says of itself has changed: say At to all."""

@@ -21,7 +21,8 @@ from basestore.cluster.outbox import Outbox
 from basestore.cluster.peers import Peers
 from basestore.instant import Instant
 from basestore.membership.metadata_group import MetadataGroup
-from basestore.topology.entries import UNNAMED, ForgetDropped, Standing, Suggestion, encode_entry
+from basestore.topology.changes import ForgetDropped, Standing
+from basestore.topology.entries import UNNAMED, Suggestion, encode_entry
 from basestore.topology.topology import MemberEntry
 
 LOOK_S: Final = 1.0

@@ -17,13 +17,17 @@ from basestore.config import NodeConfig
 from basestore.consensus.log import Entry, Kind, Snapshot
 from basestore.consensus.output import Output, Stored
 from basestore.consensus.voters import Voter, decode_voters, encode_voters
-from basestore.errors import ConfigurationError, StorageError
+from basestore.errors import ConfigurationError, LeftCluster, StorageError
+from basestore.protocol.proof import JOIN_ANEW
+from basestore.repair.seats import Seats
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.store_facts import settle_facts
 from basestore.storage import keyspace
+from basestore.topology.changes import Standing
 from basestore.topology.entries import UnknownEntry
 from basestore.topology.founding import differing, in_force
 from basestore.topology.history import History
+from basestore.topology.judgement import judge
 from basestore.topology.topology import Topology
 
 GROUP: Final = keyspace.fact("group")
@@ -55,15 +59,15 @@ def applied(topology: Topology, entries: Iterable[Entry], history: History) -> T
     """After the entries that follow its epoch, with a line of each in the history; StorageError for one that
     only a later release can apply, for without it this node would not be what the others are."""
     for index, entry in enumerate(entries, topology.epoch + 1):
-        history.add(index, entry, topology)
-        says = entry.kind is Kind.DATA
         try:
-            topology = topology.apply(index, entry.data) if says else topology.pass_by(index)
+            judged = judge(topology, index, entry.data) if entry.kind is Kind.DATA else None
         except UnknownEntry as error:
             raise StorageError(
                 f"entry {index} of the cluster's log was written by a later release of basestore ({error}): "
                 f"start this node with that release; nothing is lost"
             ) from error
+        history.add(index, entry.kind, entry.data, topology, judged)
+        topology = judged.topology if judged is not None else topology.pass_by(index)
     return topology
 
 
@@ -71,8 +75,11 @@ def open_log(group_commit: GroupCommit, config: NodeConfig) -> tuple["GroupLog",
     """The log as the store has it; the configuration, the cluster's part as the log has that; and what an
     operator should know of the two, in words. ConfigurationError or StorageError when they do not fit."""
     log = GroupLog(group_commit)
+    if config.member.number in log.formers:  # whoever has its name by now
+        raise LeftCluster(log.farewell(config))
     forced = in_force(config, log.topology)
-    if config.name not in (names := sorted(forced.cluster.names.values())):
+    if forced.cluster.names.get(config.member.number) != config.name:
+        names = sorted(forced.cluster.names.values())
         raise ConfigurationError(
             f"no member is called {config.name!r}: the cluster's log, in the store {config.directory}, has "
             f"{', '.join(names)}. Nothing was changed. Correct [node] name or directory, so that each node "
@@ -110,6 +117,34 @@ class GroupLog:
                 "up, move its directory away and start again: the node will recover from them. Otherwise "
                 "start the node once with `basestore serve --config FILE --salvage`"
             ) from error
+
+    @property
+    def formers(self) -> dict[int, str]:
+        """The members that have left, by number."""
+        members = self.topology.members if self.topology is not None else ()
+        return {each.number: each.name for each in members if each.standing is Standing.LEFT}
+
+    @property
+    def joining(self) -> frozenset[str]:
+        """The names of those that are to be given nothing yet, and may never be started."""
+        members = self.topology.members if self.topology is not None else ()
+        return frozenset(each.name for each in members if each.standing is Standing.JOINING)
+
+    @property
+    def seats(self) -> Sequence[Seats] | None:
+        """Of the partitions, where there is a log."""
+        return self.topology.seats if self.topology is not None else None
+
+    def farewell(self, config: NodeConfig) -> str:
+        """What to tell a node whose member has left."""
+        assert self.topology is not None
+        name, directory = config.name, config.directory
+        number = max(number for number, each in self.formers.items() if each == name)
+        return (
+            f"{name}, number {number}, has left the cluster, by epoch {self.topology.epoch} of its log, so "
+            f"this node is not started. The store in {directory} holds nothing that the cluster needs: "
+            f"{JOIN_ANEW}"
+        )
 
     def _load(self) -> None:
         stored = self.group_commit.get(GROUP)

@@ -38,6 +38,11 @@ class LeaderWatch:
     def __init__(self, group: MetadataGroup, peers: Peers, following: Following) -> None:
         self._group, self._peers, self._following = group, peers, following
         self._told: dict[int, _Heard] = {}
+        peers.watch(leave=lambda peer, now: self._forget(peer.index))
+
+    def _forget(self, member: int) -> None:
+        """It has left: by its word nobody leads."""
+        self._told.pop(member, None)
 
     def hear(self, member: int, term: int, leader: int, now: Instant) -> None:
         """What a member's heartbeat says: the leader's number, plus one, or NOBODY."""

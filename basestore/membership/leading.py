@@ -17,6 +17,7 @@ there is one, for to take in another voter moves no data.
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -29,7 +30,8 @@ from basestore.membership.following import Following
 from basestore.membership.metadata_group import MetadataGroup
 from basestore.protocol.membership import GROUP_BYTES
 from basestore.replica.identity import UNCLEAN, State, StoreIdentity
-from basestore.topology.entries import UNNAMED, Founded, Suggestion, encode_entry
+from basestore.topology.changes import Founded
+from basestore.topology.entries import UNNAMED, Suggestion, encode_entry
 from basestore.topology.founding import found, voters_wanted
 from basestore.topology.topology import Topology
 
@@ -50,7 +52,8 @@ class Leading:
         self._peers, self._identity, self._seed = peers, identity, seed
         self._due_s = now.monotonic
         self._heard_s: dict[int, float] = {}  # by number
-        self._opened_s = now.monotonic
+        # Who comes later is not waited for before it was heard: it may never be started.
+        self._expected_s = dict.fromkeys((peer.number for peer in peers.present), now.monotonic)
         self._away = set[int]()  # members that nobody has heard for long
         self.learners: frozenset[Voter] = frozenset()
         self.table: Sequence[Sequence[int]] = ()  # who holds each partition of a cluster without a log
@@ -108,7 +111,7 @@ class Leading:
         raft.propose(encode_entry(Suggestion(Founded(), UNNAMED, self._group.me.number, now.wall_ms)))
 
     def _is_present(self, number: int, now: Instant) -> bool:
-        heard_s = self._heard_s.get(number, self._opened_s)
+        heard_s = self._heard_s.get(number, self._expected_s.get(number, -math.inf))
         return number == self._group.me.number or now.monotonic - heard_s < REPLACED_S
 
     def _voters_of(self, number: int, raft: Raft) -> set[Voter]:

@@ -9,12 +9,11 @@
 
 Puts these together, and passes on what happens. Of the room's other files `topology_requests` is the
 clients' door, `group_log` keeps the log's rows, `adoption` has all rooms go by an epoch, `lineage` and
-`rebuilding` are for a group that is put in another's place; `heartbeats` and `introductions` are what members
-say of themselves whether there is a log or not.
+`rebuilding` are for a group that is put in another's place.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from basestore.cluster.feature_level import FeatureLevel
 from basestore.cluster.outbox import Outbox
@@ -31,6 +30,7 @@ from basestore.membership.metadata_group import MetadataGroup
 from basestore.protocol.membership import OF_RAFT
 from basestore.replica.identity import StoreIdentity
 
+SHOWN_MAX: Final = 3  # members that are named
 Handler = Callable[[int, Outbox, Any, Instant], None]
 
 
@@ -42,7 +42,7 @@ class Membership:
         peers: Peers, seed: bytes, now: Instant,
     ) -> None:  # fmt: skip
         """`seed`: of this opening of the store, never used again."""
-        self._group_commit, self._peers = log.group_commit, peers
+        self._group_commit, self._peers, self._identity = log.group_commit, peers, identity
         self.group = group = MetadataGroup(config, log, identity, peers, seed, now)
         self.following = Following(group, peers, feature_level, lasting=config.engine != "memory")
         self.leading = Leading(config, group, self.following, peers, identity, seed, now)
@@ -77,6 +77,23 @@ class Membership:
             self.leading.tick(now)
         self.forgetting.tick(now)
         self.asking.tick(now)
+
+    def closed(self) -> str:
+        """Why this node does nothing for clients, and whom to ask; empty if it does. Where there is a log its
+        file does not say who holds what, unless it was there when that was founded: then its store counts."""
+        peers, topology = self._peers, self.group.topology
+        if topology is None:
+            if self._identity.counts or not self.following.lacks():
+                return ""
+            knowing = ", ".join(peers.all[each].name for each in self.following.told)
+            return (
+                f"this node does not know yet what the cluster is; nothing was done. Try again in a moment, "
+                f"or ask {knowing}"
+            )
+        if not peers.left:
+            return ""
+        others = ", ".join(f"{each.name} at {each.address}" for each in topology.present[:SHOWN_MAX])
+        return f"this node has left the cluster, and serves nothing any more; nothing was done. Ask {others}"
 
     def step(self, now: Instant) -> None:
         """Before the batch of a step is stored."""

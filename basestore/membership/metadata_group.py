@@ -76,7 +76,7 @@ class MetadataGroup:
         self._storing = 0  # outputs of raft that are on their way to the disk
         self.voters_of: dict[int, bytes] = {}
         self.adopt: Callable[[Coming, Instant], None] = lambda coming, now: None
-        self.foresee: Callable[[Coming], None] = lambda coming: None
+        self.foresee: Callable[[Coming, Instant], None] = lambda coming, now: None
         self.answered: dict[int, int] = {}  # tickets, and where the read may be answered; -1: not here
         self.stirred = True  # something may have come to pass since the last step
         self._open(now)
@@ -205,12 +205,27 @@ class MetadataGroup:
                 f"the cluster has {partitions} partitions, and the file of this node says {own.partitions}: "
                 f"stop it, correct [cluster] partitions there, and start it"
             )
-        strange = [each for each in topology.members if each.number not in self._peers.index_of]
-        if strange:
+        self._check_members(topology)
+
+    def _check_members(self, topology: Topology) -> None:
+        """ProtocolError where it calls by another name a member that is known here, or this node itself. What
+        it does not name yet may come with the entries that follow."""
+        mine = topology.member(self._number)
+        if self._number <= topology.members[-1].number and (mine is None or mine.name != self._config.name):
+            named = [each for each in topology.present if each.name == self._config.name]
+            known = f"has {named[0].name} as number {named[0].number}" if named else "has no such member"
             raise ProtocolError(
-                f"the cluster has a member {strange[0].name}, number {strange[0].number}, whom the file of "
-                f"this node does not name: stop it, add that [[members]], and start it"
+                f"this node is {self._config.name}, number {self._number}, by its file, and the cluster "
+                f"{known}: stop it, correct its number or name in [[members]], and start it under an empty "
+                f"directory"
             )
+        for each in topology.members:
+            index = self._peers.index_of.get(each.number)
+            if index is not None and self._peers.all[index].name != each.name:
+                raise ProtocolError(
+                    f"member {each.number} is {self._peers.all[index].name} by the file of this node, and "
+                    f"{each.name} in the cluster: stop it, correct that [[members]], and start it"
+                )
 
     def hear(self, member: int, message: Message, now: Instant) -> None:
         """A member says something of raft. Of one that has not said yet by what it votes nothing is heard.
@@ -289,7 +304,7 @@ class MetadataGroup:
         self.log.stage_output(output)
         if output.snapshot is not None:
             self._skipped_to = Topology.decode(output.snapshot.state)
-            self.foresee(Coming(self._skipped_to, skipped=True))
+            self.foresee(Coming(self._skipped_to, skipped=True), self._now)
             self._allegiance = self._allegiance._replace(used=output.snapshot.last)
             self._stage()
 
@@ -357,7 +372,7 @@ class MetadataGroup:
         self._allegiance = self._allegiance._replace(used=coming[-1].topology.epoch)
         self._stage()
         for each in coming:
-            self.foresee(each)
+            self.foresee(each, self._now)
 
         def use() -> None:
             self._sure = self._sure or self._coming is coming

@@ -30,6 +30,7 @@ from basestore.protocol.membership import (
     TopologyChanged,
     TopologyTold,
 )
+from basestore.topology.changes import MOVES_SINCE, OF_MOVES, Change, RemoveMember, ReplaceMember
 from basestore.topology.entries import encode_entry, read_suggested
 from basestore.topology.topology import Outcome, Topology
 
@@ -123,6 +124,7 @@ class TopologyRequests:
             entry = encode_entry(said._replace(by=self._membership.group.me.number, wall_ms=now.wall_ms))
         except ValueError as error:
             raise InvalidRequest(f"the change cannot be made: {error}") from None
+        self._check(said.change, now)
 
         def end(became: Outcome | RequestFailed, now: Instant) -> None:
             if isinstance(became, Outcome):
@@ -131,3 +133,19 @@ class TopologyRequests:
                 refuse(self._context, outbox, request.id, became)
 
         self._membership.asking.change(entry, request.timeout_ms / 1e3, end, now, again=request.again)
+
+    def _check(self, change: Change, now: Instant) -> None:
+        """InvalidRequest for what not all members can read yet, and for who is called dead, and is not."""
+        if isinstance(change, OF_MOVES) and (lacks := self._context.feature_level.lacks(MOVES_SINCE)):
+            raise InvalidRequest(f"nothing can be moved yet: {lacks}")
+        dead = isinstance(change, RemoveMember) or (isinstance(change, ReplaceMember) and change.dead)
+        index = self._context.peers.index_of.get(change.number) if dead else None  # type: ignore[union-attr]
+        if index is None:
+            return
+        peers = self._context.peers
+        if index == peers.me or peers.hears(index, now):
+            name = peers.all[index].name
+            raise InvalidRequest(
+                f"{name} answers, so it is not dead: have it drained, which loses nothing (`basestore node "
+                f"drain {name}`); or stop it for good first"
+            )

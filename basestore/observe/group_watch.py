@@ -19,7 +19,8 @@ from basestore.consensus.raft import Raft
 from basestore.instant import Instant
 from basestore.membership.membership import Membership
 from basestore.protocol.membership import NOWHERE
-from basestore.topology.entries import UNNAMED, Founded, Suggestion, decode_entry
+from basestore.topology.changes import Founded
+from basestore.topology.entries import UNNAMED, Suggestion, decode_entry
 
 ROLES: Final = ("leader", "voter", "learner", "follower", "none")
 SERVED: Final = "data are served, changes of what the cluster is are refused"
@@ -114,17 +115,17 @@ class GroupWatch:
         number, raft, epochs = leader.number(now), group.raft, self._epochs()
         decided = self._decided(epochs)
         since_ms = None if number is not None else self._heard_ms(now)
-        names = [peer.name for peer in self._peers.all]
+        names = {peer.index: peer.name for peer in self._peers.present}
         behind = {
             names[at]: Behind(decided - epoch, self._behind_ms.get(at, now.wall_ms))
             for at, epoch in epochs.items()
-            if epoch < decided
+            if epoch < decided and at in names
         }
         voters = sorted(voter.number for voter in raft.voters) if raft is not None else []
         return GroupState(
             self._role(now), "" if number is None else self._name(number), leader.term(now), group.epoch,
             decided, since_ms, tuple(map(self._name, voters)),
-            {name: _known(epochs.get(at)) for at, name in enumerate(names)}, behind, self._unheard(now),
+            {name: _known(epochs.get(at)) for at, name in names.items()}, behind, self._unheard(now),
             self._untaken(), self._waits(),
         )  # fmt: skip
 

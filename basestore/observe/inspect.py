@@ -105,8 +105,7 @@ class Inspector:
         all."""
         # A write that another node stamped by its own clock need not have been heard of here.
         last = self.clock.last
-        alone = len(self.peers.all) == 1
-        if alone:
+        if self.peers.clock.alone:
             return last if last > self.identity.birth else 0
         return max(last, self.peers.clock.about_ms(now) << COUNTER_BITS)
 

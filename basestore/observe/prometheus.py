@@ -24,7 +24,7 @@ from basestore.observe.group_watch import ROLES
 from basestore.protocol.envelopes import CLASSES
 
 MEDIA = "text/plain; version=0.0.4; charset=utf-8"
-STATES = ("up", "starting", "forgetful")
+STATES = ("up", "starting", "forgetful", "left")
 _BOUNDS = [*map(str, BOUNDS_S), "+Inf"]
 
 

@@ -15,6 +15,7 @@ from basestore.handoff.hints import Hints
 from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.protocol.operator import DebtRow, Fact, HintPiles, NodeStatus, PileRow
+from basestore.protocol.proof import JOIN_ANEW
 from basestore.repair.version import COUNTER_BITS
 from basestore.replica.identity import State, StoreIdentity
 from basestore.replica.losses import Losses
@@ -28,7 +29,9 @@ _WORD = (
 
 
 def state(identity: StoreIdentity) -> str:
-    """up, starting (not yet known to be whole) or forgetful."""
+    """up, starting (not yet known to be whole), forgetful or left (the cluster, for good)."""
+    if identity.retired:
+        return "left"
     if identity.state is State.FORGETFUL:
         return "forgetful"
     return "up" if identity.counts else "starting"
@@ -38,6 +41,8 @@ def reason(identity: StoreIdentity, peers: Peers, certificates: Certificates) ->
     """Why the store does not count, in words; empty when it does."""
     if identity.counts:
         return ""
+    if identity.retired:
+        return f"this node has left the cluster, and holds nothing that it needs. Stop it; {JOIN_ANEW}"
     why = identity.reason or identity.waits_for
     seen = [peer for peer in peers.others if peer.introduced]
     up = sum(peer.whole for peer in seen)
@@ -74,7 +79,7 @@ def facts(
         "copied": "yes" if identity.takeable else "",
         "recovered": f"{recovered}/{of}" if of and not identity.counts else "",
         "records": str(replica.summaries.records),
-        "alive": " ".join(peer.name for peer in peers.all if peers.alive[peer.index]),
+        "alive": " ".join(peer.name for peer in peers.present if peers.alive[peer.index]),
         "durability": config.durability,
         "damaged": str(len(replica.damaged)),
         "disk": disk,
@@ -85,8 +90,8 @@ def facts(
         "lost sources": f"{worst.sources} of {worst.needed}" if worst else "",
         "deferred hints": str(hints.deferred_count),
         "deferred bytes": str(hints.deferred_bytes),
-        **{f"hints {peer.name}": str(hints.count(peer.index)) for peer in peers.all},
-        **{f"debt {peer.name}": str(len(debts.of[peer.index])) for peer in peers.all},
+        **{f"hints {peer.name}": str(hints.count(peer.index)) for peer in peers.present},
+        **{f"debt {peer.name}": str(len(debts.of[peer.index])) for peer in peers.present},
     }
 
 

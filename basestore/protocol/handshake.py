@@ -168,11 +168,15 @@ class MemberRow(NamedTuple):
 
 
 class Names(dict[int, str]):
-    """The names of the members of a cluster by number, which is how answers speak of them; and its id."""
+    """The names of the members of a cluster by number, which is how answers speak of them; and its id. One
+    that has left, or of which another node has told than the one that was asked, may have no name here."""
 
     def __init__(self, names: Iterable[tuple[int, str]] = (), cluster: bytes = b"") -> None:
         super().__init__(names)
         self.cluster = cluster
+
+    def __missing__(self, number: int) -> str:
+        return f"member {number}"
 
 
 class BucketRow(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Final
 
 # Versions of the wire: what was spoken before the lowest is refused, and never again will one be.
 WIRE_LOWEST: Final = 8
-WIRE_HIGHEST: Final = 10
+WIRE_HIGHEST: Final = 11
 WIRE_MAX: Final = 65535
 ADDRESS_CHARACTERS_MAX: Final = 300
 DEPTH_MAX: Final = 4

@@ -1,5 +1,5 @@
 """Messages by which members keep and follow the log of what the cluster is, ask for a change of it, and read
-it.
+it; and report how far partitions have come that move.
 
 What the voters of the metadata group say to each other is `consensus/messages.py`'s, and is only registered
 here. Owns the fields of the rest; what is done with entries that are decided, is in
@@ -200,3 +200,74 @@ class TopologyChanged(NamedTuple):
     epoch: int
     error: str
     number: int
+
+
+# --- partitions that move ----------------------------------------------------------------------------
+
+
+class MoveRow(NamedTuple):
+    """What a member says of a partition whose seats are being changed, under the epoch `since` which they are
+    these. `fit`: it holds all that it must; `met`: the members with whom it has proven to hold the same, of
+    those that have held it until now, two bytes each; `records`: so many it holds."""
+
+    partition: int
+    since: int
+    fit: bool
+    met: bytes
+    records: int
+
+
+@message(77, since=11)
+class MoveReport(NamedTuple):
+    """To the leader: how far moves have come at the sender. Of a partition the last row holds, as long as the
+    link stands."""
+
+    rows: list[MoveRow]
+
+    def check(self) -> str:
+        wrong = any(min(row.partition, row.since, row.records) < 0 or len(row.met) % 2 for row in self.rows)
+        return "reports what cannot be" if wrong else ""
+
+
+@message(78, since=11, unchecked=ANYTHING)
+class AskMoves(NamedTuple):
+    """To the leader, for a client: how far have moves come?"""
+
+    id: int
+
+
+class MoveState(NamedTuple):
+    """A partition that is being moved, or is to be. `stage`: 0, it is to begin yet, or as in `Stage`; for how
+    long it has been in it, as far as the leader has seen; `records`: that it has at most, at a replica;
+    `left`: so many at most are lacking where it comes to, -1: that is not known. `old`, `new`: who holds it,
+    and who is to; `awaited`: whom it waits for; two bytes each."""
+
+    partition: int
+    stage: int
+    stage_ms: int
+    records: int
+    left: int
+    old: bytes
+    new: bytes
+    awaited: bytes
+
+
+@message(79, since=11, unchecked=ANYTHING)
+class MovesTold(NamedTuple):
+    """The answer, to a member and to a client. `epoch`: that it is of; `leader`: whose word it is, -1: of the
+    node that was asked, which knows of no leader, and not for whom moves wait; `unplanned`: a plan is to be
+    made yet."""
+
+    id: int
+    epoch: int
+    leader: int
+    unplanned: bool
+    rows: list[MoveState]
+
+
+@message(97, since=11, unchecked=ANSWERED)
+class ReadMoves(NamedTuple):
+    """How far have moves come, by the leader's word if there is one?"""
+
+    id: int
+    timeout_ms: int

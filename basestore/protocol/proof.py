@@ -48,6 +48,11 @@ CHARACTERS_SHOWN = 300  # of what somebody else says, in a log
 DIFFERENCES_SHOWN = 10
 KEYLESS = "it has not proven that it holds this cluster's key"
 ADVICE = "it is of another cluster, or another [cluster] key, id or partitions stands in one of the files"
+JOIN_ANEW: Final = "to come back, have it added to the cluster anew, and start it under an empty directory"
+_HAS_LEFT: Final = (
+    f"has left the cluster, and its store holds nothing that the cluster needs: stop it; {JOIN_ANEW}"
+)
+NUMBER_SINCE: Final = 11  # version from which on who connects says of which number it is
 FOR_LIFE_SINCE: Final = 10  # version from which a proof is of what never changes, too
 BY_LOG: Final = bytes(DIGEST_BYTES)  # in place of a digest: see the log
 _PERSON: Final = b"basestore-peer"
@@ -58,10 +63,10 @@ _DIALS, _ACCEPTS = b"dials", b"accepts"
 class Facts:
     """What one side knows of itself and its cluster. `welcome`: what it says to whom it lets in;
     `configuration`: the canonical text, of which `digest` is the digest; `diallers`: the names of the
-    members that open the connection to this one; `address`: where it can be reached; `proof_key`: of which
-    no message says anything; `level`: the cluster's feature level, below which members speak no more;
-    `partitions`: how many, for life; `logged`: what the cluster is stands in a log that it follows, so the
-    rest of configurations need not agree."""
+    members that open the connection to this one; `formers`: of those that have left the cluster; `address`:
+    where it can be reached; `proof_key`: of which no message says anything; `level`: the cluster's feature
+    level, below which members speak no more; `partitions`: how many, for life; `logged`: what the cluster is
+    stands in a log that it follows, so the rest of configurations need not agree."""
 
     versions: Versions
     welcome: Welcome
@@ -73,15 +78,19 @@ class Facts:
     level: int = 0
     partitions: int = 0
     logged: bool = False
+    formers: Set[str] = frozenset()
 
     @property
     def name(self) -> str:
         return self.welcome.sender
 
-    @property
-    def told_digest(self) -> bytes:
-        """What it tells of its configuration."""
-        return BY_LOG if self.logged else self.digest
+    def told_digest(self, version: int) -> bytes:
+        """What it tells of its configuration; and of which number it is, where that does not, to who speaks
+        such a version."""
+        number = number_in(self.welcome, self.name)
+        if not self.logged:
+            return self.digest
+        return BY_LOG if version < NUMBER_SINCE or number is None else BY_LOG[:-2] + (number + 1).to_bytes(2)
 
     @property
     def among_members(self) -> Versions:
@@ -154,7 +163,8 @@ def answer_proof(
     ):
         return _unproven(name, own, KEYLESS, ADVICE)
     # Who follows the log, or is to, takes from there what the cluster is, whatever its file says.
-    if not (own.logged or heard.digest == BY_LOG or compare_digest(heard.digest, own.digest)):
+    by_log = heard.digest[:-2] == BY_LOG[:-2]
+    if not (own.logged or by_log or compare_digest(heard.digest, own.digest)):
         reason = "the cluster configurations differ"
         return Answer(
             Refused(reason, own.configuration), name, refusal=_told(name, reason), peer=True, differs=True
@@ -163,7 +173,12 @@ def answer_proof(
     if name == own.name:
         reason = f"this is {name} itself; if two nodes run as {name}, stop one"
     elif name not in own.welcome.names.values():
-        reason = f"'{shown(name)}' is not a member"
+        reason = f"{name} {_HAS_LEFT}" if name in own.formers else f"'{shown(name)}' is not a member"
+    elif by_log and (number := int.from_bytes(heard.digest[-2:]) - 1) not in (
+        -1,
+        number_in(own.welcome, name),
+    ):
+        reason = _other_number(name, number, own)
     else:
         reason = hindered(name, heard.address)
         if not reason and name not in own.diallers:
@@ -173,6 +188,19 @@ def answer_proof(
         return Answer(Refused(reason, ""), name, address, _told(shown(name), reason), peer=True)
     version = own.among_members.common(said.versions)
     return Answer(own.welcome._replace(version=version), name, heard.address)
+
+
+def number_in(welcome: Welcome, name: str) -> int | None:
+    """The number of the member that is called so."""
+    return next((member.number for member in welcome.members if member.name == name), None)
+
+
+def _other_number(name: str, number: int, own: Facts) -> str:
+    """Why who has this name is not who is known by it here."""
+    return (
+        f"it says that it is {name}, number {number}, and number {number_in(own.welcome, name)} has that "
+        f"name in the cluster. If number {number} has left, stop it; {JOIN_ANEW}. Otherwise correct its file"
+    )
 
 
 def refused(reason: str, kind: str = "") -> Answer:
@@ -228,7 +256,8 @@ def prove(heard: object, said: Hello, own: Facts, peer: str) -> tuple[Proof | Re
         return Refused(KEYLESS, ""), f"who answers at {peer}'s address was refused: {KEYLESS}; {ADVICE}"
     if heard.sender != peer:
         return None, f"who answers at {peer}'s address is {shown(heard.sender)}; check the addresses"
-    proof = Proof(bytes(PROOF_BYTES), own.told_digest, own.address)
+    digest = own.told_digest(said.versions.common(heard.versions))
+    proof = Proof(bytes(PROOF_BYTES), digest, own.address)
     return proof._replace(proof=_proof(own, _DIALS, said, heard, proof.digest, proof.address.encode())), ""
 
 
@@ -242,7 +271,10 @@ def judge(heard: object, agreed: int, own: Facts, peer: str) -> tuple[Differs | 
     if isinstance(heard, Refused):
         return None, f"{peer} refuses: {shown(heard.reason)}"
     if isinstance(heard, Welcome) and heard.version == agreed:
-        return None, ""
+        number = number_in(heard, peer)
+        if number is None:
+            return None, f"{peer} says that it {_HAS_LEFT}"
+        return None, "" if number == number_in(own.welcome, peer) else _other_number(peer, number, own)
     return None, f"{peer} does not answer a proof with a welcome"
 
 

@@ -136,11 +136,12 @@ class Admission:
 
     def taken_by(self, row: bytes, head: bytes, numbers: list[int]) -> bytes:
         """The stores, where they are known, that have taken this record: the members', and this one's. Of
-        those that leave the partition nothing is said: they may have taken it after all were compared."""
+        those that leave the partition nothing is said, for they may have taken it after all were compared;
+        nor of those that come, for they give it up if the change is taken back."""
         me, identity = self._peers.me, self._identity
         lasting = self._placement.quorums[row_partition(row)][Level.ANY].lasting
-        members = [self._peers.all[self._peers.index_of[number]] for number in numbers]
-        members = [each for each in members if each.index in lasting]
+        indices = (self._peers.index_of.get(number, -1) for number in numbers)
+        members = [self._peers.all[index] for index in indices if index in lasting]
         takers = {identity.store_of(each.name) if each.index != me else identity.store for each in members}
         if (
             me in lasting

@@ -1,4 +1,5 @@
-"""Dropped rows: what is still stored of buckets that were dropped goes, a slice at a time, behind the work.
+"""Dropped rows: what is still stored of buckets that were dropped, or of partitions that were given up, goes,
+a slice at a time, behind the work.
 
 Of such a bucket nothing is shown and nothing taken from the moment on at which its drop is in use here. What
 is stored of it counts in the sums until it has gone. So a partition that still has some takes part in no
@@ -11,6 +12,9 @@ come back when all others have long forgotten of it. Partition 7 is looked throu
     carts k1, carts k2        there is such a bucket: on, behind the last row that can begin so
     \\0 0000 0011 a, b, c      no bucket has this number any more: they go
     (no more)                 a note is kept: all has gone that was dropped up to epoch 9
+
+Of a partition that was given up, once its change of seats has ended, nothing is asked of this node any more:
+all its rows go. If it is given back before they have gone, what is left is compared like anything else.
 
 So an opening looks for nothing that is not there, and one after a crash looks through the partitions again
 that lack the note. Owns the notes, and what is pending.
@@ -99,3 +103,40 @@ class DroppedRows:
 
         if not self.pending and self.upto < since:
             self._group_commit.when_durable(note)
+
+
+class GivenUpRows:
+    """Of one node. `pending`: the partitions that it does not hold, and has rows of."""
+
+    def __init__(self, group_commit: GroupCommit, replica: Replica, partitions: int) -> None:
+        self._group_commit, self._replica = group_commit, replica
+        held = replica.summaries.of
+        strange = [each for each in range(partitions) if each not in held]
+        self.pending = {each: None for each in strange if self._has_rows(each)}
+        for each in self.pending:  # what goes is taken off its sums, of which this opening knows nothing yet
+            replica.summaries.summary_log.hold(each)
+
+    def _has_rows(self, partition: int) -> bool:
+        return any(True for _ in self._group_commit.scan(*keyspace.records_of(partition)))
+
+    def look(self, given_up: Iterable[int]) -> None:
+        """These partitions are held no more; others may be held again."""
+        held = self._replica.summaries.of
+        self.pending |= dict.fromkeys(given_up)
+        self.pending = {each: None for each in self.pending if each not in held}
+
+    def purge(self, most: int) -> int | None:
+        """Let a few rows go; only while nothing is staged. Returns how many; None: there is nothing to do."""
+        for partition in self.pending:
+            stored = self._replica.scan(*keyspace.records_of(partition), most)
+            for row in [keyspace.row_of(key) for key, _ in stored]:
+                try:
+                    self._replica.drop(row)
+                except DamagedRecord:  # what it counts for is not known: should it come back, it is scrubbed
+                    self._group_commit.stage(keyspace.record(row), None)
+                    self._group_commit.stage(keyspace.suspect(partition), b"")
+                    self._replica.damaged.pop(row, None)
+            if not stored:
+                del self.pending[partition]
+            return 1 + len(stored)
+        return None

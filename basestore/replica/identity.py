@@ -104,34 +104,34 @@ class _Memory(NamedTuple):
 class StoreIdentity:
     """The store's identity and state, and what is remembered of the peers' stores."""
 
-    def __init__(self, group_commit: GroupCommit, config: NodeConfig, fresh: Fresh, now: Instant) -> None:
-        """Open: decide the state from what the store says of itself, and stage the new generation.
-        The caller commits and syncs before the first message leaves."""
-        self._group_commit = group_commit
-        self._config = config
-        self._others = {member.name for member in config.cluster.members} - {config.name}
+    def __init__(
+        self, group_commit: GroupCommit, config: NodeConfig, fresh: Fresh, now: Instant,
+        joining: frozenset[str] = frozenset(),
+    ) -> None:  # fmt: skip
+        """Open: decide the state by what the store says of itself, and stage the new generation, which is
+        synced before the first message leaves. `joining`: of these only those met before are waited for."""
+        rows = group_commit.scan(*keyspace.peers())
+        self._peers = {keyspace.peer_of(key): _Memory(*cbor2.loads(value)) for key, value in rows}
+        unmet = joining - self._peers.keys()  # no store of theirs can have been told anything of this one
+        self._others = set(config.cluster.names.values()) - {config.name} - unmet
+        self._group_commit, self._config = group_commit, config
         self._persist_due_s = now.monotonic + PERSIST_S
         self._strangers: set[str] = set()  # who has said that it knew no earlier store of this member
         self._witnesses: set[str] = set()  # who remembers an earlier opening, and the store holds that
         self._echoes: set[str] = set()  # who knows no more than this opening told it, or may have forgotten
         self.birth = 0  # of what was written up to this stamp nothing is known here (`anti_entropy/birth.py`)
         self.doubts = self.changes = 0  # how often it was doubted; how often a member came to another store
-        self.vouched = not self._others  # a peer has found nothing missing since the store was opened
-        self._noted = not self._others  # a peer remembers this opening of the store, durably
-        self.reason = ""
+        # A peer has found nothing missing since the store was opened; one remembers this opening, durably.
+        self.vouched = self._noted = not self._others
         self.outlived = False  # it is an old copy: others have since known a later store of this member
-        self.recovered = False  # what makes it whole is staged
-        self.copied = False  # it is forgetful only because it lies elsewhere than it was written
-        self._moved = False  # the file system's id alone has changed
-        # The stores that it is a copy of, one of the other: what peers remember of any of them counts.
-        self.former, self._place = b"", fresh.place
-        self._generations: dict[bytes, int] = {}
-        rows = group_commit.scan(*keyspace.peers())
-        self._peers = {keyspace.peer_of(key): _Memory(*cbor2.loads(value)) for key, value in rows}
+        self.recovered = self.retired = False  # what makes it whole is staged; its member has left
+        self.reason, self.copied = "", False  # forgetful only because it lies elsewhere than it was written
+        self._moved, self._place = False, fresh.place  # the file system's id alone has changed; where it lies
+        self.former = b""  # the stores that it is a copy of, one of the other: what peers remember counts
         self._unwritten: set[str] = set()
         stored = group_commit.get(IDENTITY)
         if stored is None:
-            self.store, self.state = fresh.store, State.NEWBORN
+            self.store, self.state, self._generations = fresh.store, State.NEWBORN, dict[bytes, int]()
         else:
             self._reopen(stored, fresh)
         self._generations[fresh.generation] = -1
@@ -196,26 +196,24 @@ class StoreIdentity:
 
     def _stage(self, state: State, *, clean: bool, recovered: bool = False) -> None:
         facts = [
-            self.store, state.value, self._config.syncs, clean,
-            list(self._generations.items()), self.outlived and state is not State.WHOLE,
-            self.copied and state is not State.WHOLE, self._moved and not self.vouched, self._place,
-            b"" if recovered else self.former,
+            self.store, state.value, self._config.syncs, clean, list(self._generations.items()),
+            self.outlived and state is not State.WHOLE, self.copied and state is not State.WHOLE,
+            self._moved and not self.vouched, self._place, b"" if recovered else self.former,
         ]  # fmt: skip
         self._group_commit.stage(IDENTITY, cbor2.dumps(facts))
 
     def _doubt(self, reason: str, store: bytes, former: bytes = b"", *, copied: bool = False) -> None:
         self._noted &= store == self.store or not self._others
         self.store, self.state, self.reason = store, State.FORGETFUL, reason
-        self.former, self.copied, self._moved = former, copied, False
-        self.recovered = False
+        self.former, self.copied, self._moved, self.recovered = former, copied, False, False
         self.doubts, self.changes = self.doubts + 1, self.changes + 1
         self._stage(self.state, clean=False)
 
     @property
     def counts(self) -> bool:
         """Whether it is whole, and of the peers, if there are any, one has found nothing missing since it was
-        opened, and one remembers this opening."""
-        return self.state is State.WHOLE and self.vouched and self._noted
+        opened, and one remembers this opening. That of a member that has left never does."""
+        return self.state is State.WHOLE and self.vouched and self._noted and not self.retired
 
     def store_of(self, name: str) -> bytes:
         """The store that a member is known to run on; empty when none is known."""
@@ -223,11 +221,8 @@ class StoreIdentity:
 
     def claim(self, *, again: bool = False) -> StoreClaim:
         """What to say first on a new link."""
-        commit = self._group_commit
-        return StoreClaim(
-            self.store, commit.generation, commit.durable_sequence, self.counts, again, self.former,
-            self.takeable,
-        )  # fmt: skip
+        held = self._group_commit.generation, self._group_commit.durable_sequence
+        return StoreClaim(self.store, *held, self.counts, again, self.former, self.takeable)
 
     def hear_claim(self, outbox: Outbox, name: str, said: StoreClaim) -> bool:
         """A peer says which store it runs on: answer what is remembered of it, once that is durable.
@@ -258,8 +253,7 @@ class StoreIdentity:
         return memory.generation == said.generation
 
     def _answer(self, outbox: Outbox, name: str, known: _Memory) -> None:
-        forgetful = self.state is State.FORGETFUL
-        earlier = bool(known.given_up) or known.late
+        forgetful, earlier = self.state is State.FORGETFUL, bool(known.given_up) or known.late
         answer = Remembered(known.store, known.generation, known.sequence, earlier, forgetful)
         self._group_commit.reply(outbox, answer, keyspace.peer(name), surely=True)
 
@@ -279,10 +273,17 @@ class StoreIdentity:
         self._answer(outbox, name, self._peers[name])
         return True
 
+    def forget(self, name: str) -> None:
+        """A member has left: nobody waits for its word, and of who comes under its name nothing is known."""
+        for names in (self._others, self._strangers, self._witnesses, self._echoes, self._unwritten):
+            names.discard(name)
+        if self._peers.pop(name, None) is not None:
+            self.changes += 1
+            self._group_commit.stage(keyspace.peer(name), None)
+
     def remembers(self, name: str, store: bytes, generation: bytes) -> bool:
         """Whether this opening of a peer's store is the one that is remembered."""
-        known = self._peers.get(name)
-        return known is not None and (known.store, known.generation) == (store, generation)
+        return name in self._peers and self._peers[name][:2] == (store, generation)
 
     def hear_sequence(self, name: str, generation: bytes, sequence: int) -> None:
         """A peer has told how much it holds durably; `tick` writes it down."""
@@ -325,10 +326,10 @@ class StoreIdentity:
         witness = said.generation != self._group_commit.generation and not said.forgetful
         (self._witnesses if witness else self._echoes).add(name)
         if not self._moved:
-            self.vouched |= witness or self._echoes == self._others
-        elif self._witnesses == self._others:
+            self.vouched |= witness or self._echoes >= self._others
+        elif self._witnesses >= self._others:
             self._settle_moved()
-        elif self._witnesses | self._echoes == self._others:  # some cannot know, and never will
+        elif self._witnesses | self._echoes >= self._others:  # some cannot know, and never will
             self._take_for_copy(fresh_store)
             return False
         commit = self._group_commit
@@ -369,8 +370,7 @@ class StoreIdentity:
         def become_whole() -> None:
             if self.doubts == doubts:  # none arose since
                 self.state, self.reason, self.vouched = State.WHOLE, "", True
-                self.outlived = self.copied = False
-                self.former = b"" if recovered else self.former
+                self.outlived, self.copied, self.former = False, False, b"" if recovered else self.former
 
         self.recovered = True
         self._stage(State.WHOLE, clean=False, recovered=recovered)

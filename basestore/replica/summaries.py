@@ -83,6 +83,7 @@ class Summaries:
         self._first_due.pop(partition, None)
         if not summary.sound:
             self.damaged.add(partition)
+        if not summary.sound or self._group_commit.get(keyspace.suspect(partition)) is not None:
             self.suspect(partition)
 
     def foresee_unfit(self, partition: int, how: bytes) -> None:

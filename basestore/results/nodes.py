@@ -130,7 +130,7 @@ class Upgrade:
 class NodeState:
     """What a node says of itself.
 
-    state    up, starting (not known to be whole yet), forgetful (recovering), or down
+    state    up, starting (not known to be whole yet), forgetful (recovering), left (the cluster), or down
     records  rows that hold a value, expired ones too until they are purged; `hints` kept, by the node they
              are for
     facts    everything else it says, by name

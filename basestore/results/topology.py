@@ -35,7 +35,7 @@ from basestore.repair.version import PROPOSAL_BYTES, Identity
 from basestore.results.answers import SENSELESS, error_of, senseless
 
 if TYPE_CHECKING:
-    from basestore.topology.entries import Change
+    from basestore.topology.changes import Change
     from basestore.topology.topology import MemberEntry, Topology
 
 MODES: Final = {"default": DEFAULT, "consistent": CONSISTENT, "stale": STALE}
@@ -43,6 +43,7 @@ HISTORY_MAX: Final = 1000  # entries of one answer
 LAST: Final = -1  # in place of an entry: the last ones
 NOBODY: Final = -1  # in place of a number
 STILL: Final = "still"
+LEFT: Final = "left"  # the standing of a member that is none any more: another may have its name
 NAMELESS: Final = "?"  # of a member whose number the topology does not have
 
 
@@ -99,6 +100,7 @@ class ClusterTopology:
     epoch      the entry of the log up to which this is
     cluster    its id, and `group` that of its metadata group, in hexadecimal digits
     partitions by their numbers, from 0
+    replication, drift_ms_max, timeout_ms_max   as a node's file has them, in force now
     settings   users' own, by key
     mode       in which it was read; `leader`: of the metadata group, as far as the node that was asked knows,
                in this `term`; `heard_ms`: how long ago it heard of it (0: it leads), None if it never has
@@ -122,6 +124,9 @@ class ClusterTopology:
     voters: tuple[str, ...]
     learners: tuple[str, ...]
     lag: Mapping[str, int | None]
+    replication: int
+    drift_ms_max: int
+    timeout_ms_max: int
 
     @property
     def caveat(self) -> str:
@@ -142,6 +147,9 @@ class ClusterTopology:
         return {
             "epoch": self.epoch,
             "cluster": self.cluster,
+            "replication": self.replication,
+            "drift_ms_max": self.drift_ms_max,
+            "timeout_ms_max": self.timeout_ms_max,
             "members": [asdict(member) for member in self.members],
             "partitions": [seats.as_json() for seats in self.partitions],
             "group": self.group,
@@ -220,7 +228,8 @@ def change_topology(
 ) -> Callable[[int], ChangeTopology]:
     """By the id that it gets; `again`: it may have been asked for before. InvalidRequest for what is wrong
     with it whatever the cluster is."""
-    from basestore.topology.entries import UNNAMED, Suggestion, encode_entry, fault
+    from basestore.topology.entries import UNNAMED, Suggestion, encode_entry
+    from basestore.topology.faults import fault
 
     number = int.from_bytes(identity)
     if number == UNNAMED or len(identity) != PROPOSAL_BYTES:
@@ -243,7 +252,7 @@ def identity_of(request: ChangeTopology) -> Identity:
 
 def create_bucket(name: str, rule: Rule | str, options: BucketOptions) -> "Change":
     """InvalidRequest."""
-    from basestore.topology.entries import CreateBucket, options_list
+    from basestore.topology.changes import CreateBucket, options_list
 
     rules = [each.value for each in Rule]
     word = rule.value if isinstance(rule, Rule) else rule
@@ -259,21 +268,21 @@ def create_bucket(name: str, rule: Rule | str, options: BucketOptions) -> "Chang
 
 def drop_bucket(name: str) -> "Change":
     """InvalidRequest."""
-    from basestore.topology.entries import DropBucket
+    from basestore.topology.changes import DropBucket
 
     return DropBucket(_text("name of a bucket", name))
 
 
 def set_setting(key: str, value: str) -> "Change":
     """InvalidRequest."""
-    from basestore.topology.entries import SetSetting
+    from basestore.topology.changes import SetSetting
 
     return SetSetting(_text("key of a setting", key), _text("value of a setting", value))
 
 
 def unset_setting(key: str) -> "Change":
     """InvalidRequest."""
-    from basestore.topology.entries import UnsetSetting
+    from basestore.topology.changes import UnsetSetting
 
     return UnsetSetting(_text("key of a setting", key))
 
@@ -336,6 +345,9 @@ def _shown(mode: str, told: TopologyTold, topology: "Topology") -> ClusterTopolo
             each.name: max(0, topology.epoch - at) if (at := heard.get(each.number, -1)) >= 0 else None
             for each in topology.members
         },
+        replication=topology.replication,
+        drift_ms_max=topology.drift_ms_max,
+        timeout_ms_max=topology.timeout_ms_max,
     )
 
 

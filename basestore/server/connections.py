@@ -5,6 +5,7 @@ has a task of its own, but the task only waits: for a handshake, for the socket 
 What comes in is heard by the poller; what goes out is sent by `send`, after each step of the node.
 
     accept(stream)        somebody connects: handshake, then serve a peer or a client until it ends
+    look_for_members()    of those that there are, and that come, each in one of these ways:
     dial_forever(index)   keep the connection to a peer that this node opens
     ask_forever(index)    ask a peer that should open it, and does not, why
     send()                what lies in the outboxes that the node calls ready
@@ -12,7 +13,8 @@ What comes in is heard by the poller; what goes out is sent by `send`, after eac
 Two members never dial each other both: the one with the lower number does. A link that stands and was heard
 lately is never replaced: who comes as a member that is linked is refused, and tells no address, for another
 node may run as that member. It may also be the same, which has begun anew: then its old link ends, or falls
-silent and is replaced, while it tries again.
+silent and is replaced, while it tries again. Who has left is not looked for any more, and not let in; its
+link ends once it had time to hear of that.
 
 It refuses who comes in too great a number (`slots.py`), and closes whom it cannot serve: a peer whose outbox
 ran over (its loss must be seen as one), whoever takes no frame for too long, and whoever says what only
@@ -23,12 +25,13 @@ comes later.
 import logging
 import math
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import trio
 
 from basestore.cluster.outbox import Outbox
+from basestore.cluster.peer import Peer
 from basestore.config import NodeConfig
 from basestore.coordinator.context import failure
 from basestore.errors import Overloaded
@@ -41,13 +44,12 @@ from basestore.protocol.handshake import Goodbye
 from basestore.protocol.limits import ProtocolError, UnknownKind
 from basestore.protocol.proof import Answer, refused, shown
 from basestore.server.clock import instant
-from basestore.server.handshakes import Handshakes, NotMet
-from basestore.server.link import Link, dial
+from basestore.server.handshakes import HANDSHAKE_S_MAX, Handshakes, NotMet
+from basestore.server.link import Link, Signal
 from basestore.server.listening import EXHAUSTED
 from basestore.server.poller import Poller
 from basestore.server.slots import IDLE_S_MIN, Client, Slots, slots_for
 
-HANDSHAKE_S_MAX = 5.0
 BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 2.0
 ASK_S = 4.0
@@ -56,11 +58,9 @@ GOODBYE_S_MAX = 1.5
 QUIET_S = 0.2
 BACKLOG_BYTES_MAX = 4 << 20
 FOUND_AGAIN_S = 2 * ASK_S  # who has begun anew asks no sooner
+STOPPING = "overloaded: this node stops, and takes no more requests; nothing was done. Ask another node"
 
 log = logging.getLogger("basestore")
-
-
-STOPPING = "overloaded: this node stops, and takes no more requests; nothing was done. Ask another node"
 
 
 class Connections:
@@ -70,11 +70,10 @@ class Connections:
         self._node = node
         self._poller = poller
         self._wake = wake
-        self._names = [member.name for member in config.cluster.members]
         self._links: dict[Outbox, Link] = {}
         self._peer_links: dict[int, Link] = {}
         self._locals: dict[Outbox, Callable[[], None]] = {}
-        self._slots = Slots(*slots_for(len(self._names)), self.complain)
+        self._slots = Slots(*slots_for(len(node.peers.all)), self.complain)
         self._handshakes = Handshakes(
             config, self.complain, self._seat, self._slots.stir, self._hindered,
             lambda: (node.feature_level.level, node.membership.group.topology),
@@ -84,16 +83,28 @@ class Connections:
         self._parted = trio.Event()
         self._parted_s: dict[int, float] = {}  # when a member's link ended
         self._complaints = Complaints()
+        self._come = Signal()
+        node.peers.watch(come=lambda peer: self._come.set())
 
-    @property
-    def dialled(self) -> range:
-        """The members to which this node opens the connection."""
-        return range(self._node.me + 1, len(self._names))
+    def _opens(self, peer: Peer) -> bool:
+        """Whether this node opens the connection to a member, and not that member."""
+        return peer.number > self._node.peers.number_of[self._node.me]
 
-    @property
-    def awaited(self) -> range:
-        """The members that open the connection to this one."""
-        return range(self._node.me)
+    def _name(self, index: int) -> str:
+        return self._node.peers.all[index].name
+
+    async def look_for_members(self) -> None:
+        """Have each member looked for, those that come as soon as they do, as long as it is one."""
+        sought = set[int]()
+        async with trio.open_nursery() as nursery:
+            while True:
+                for peer in self._node.peers.others:
+                    if peer.index not in sought:
+                        sought.add(peer.index)
+                        look = self.dial_forever if self._opens(peer) else self.ask_forever
+                        nursery.start_soon(look, peer.index)
+                self._slots.bound(*slots_for(len(self._node.peers.present)))
+                await self._come.wait()
 
     # --- after each step ---------------------------------------------------------------------
 
@@ -133,6 +144,9 @@ class Connections:
             client.link.resume()
         if self._goodbye is not None and self._quiet():
             self._parted.set()
+        for index in self._node.peers.ends(instant()):
+            if index in self._peer_links:
+                self._peer_links[index].scope.cancel()
         stalled = trio.current_time() - STALL_S_MAX
         for link in self._links.values():
             if link.sending_since is not None and link.sending_since < stalled:
@@ -162,9 +176,9 @@ class Connections:
 
     # --- clients in this process -------------------------------------------------------------
 
-    def address(self, index: int) -> str:
+    def address(self, number: int) -> str:
         """Where a member can be reached, as far as this node knows."""
-        return self._handshakes.addresses.known(index)
+        return self._handshakes.addresses.known(number)
 
     def open_local(self, deliver: Callable[[], None]) -> Outbox:
         """A client in this process; `deliver` is called when its outbox holds answers."""
@@ -189,7 +203,7 @@ class Connections:
                     sender = await self._handshakes.admit(link)
                 self._slots.known(link)
                 if sender:
-                    await self._serve_peer(link, self._names.index(sender))
+                    await self._serve_peer(link, self._node.peers.named[sender].index)
                 else:
                     await self._serve_client(link)
         except (ProtocolError, ConnectionError, trio.TooSlowError) as error:
@@ -219,8 +233,13 @@ class Connections:
         """Why a member, which has proven itself and tells this address, is not let in; empty if it is. A
         link to it that stands is worth more than whoever comes as it from elsewhere; and so is the place
         where it was linked a moment ago, if this node is to go there."""
-        index = self._names.index(name)
-        known, twice = self._handshakes.addresses.known(index), f"if two nodes run as {name}, stop one"
+        index = self._node.peers.named[name].index
+        if self._node.peers.left:
+            return f"{self._node.name} has left the cluster"
+        known, twice = (
+            self._handshakes.addresses.known(self._node.peers.number_of[index]),
+            f"if two nodes run as {name}, stop one",
+        )
         link = self._peer_links.get(index)
         if link is not None and self._node.peers.hears(index, instant()):
             told = "" if address == known else f", and this one says that it is at {shown(address)}"
@@ -228,16 +247,16 @@ class Connections:
         ago_s = trio.current_time() - self._parted_s.get(index, -math.inf)
         if self._node.peers.all[index].leaving and link is not None:
             ago_s = 0.0
-        if index in self.dialled and address != known and ago_s < FOUND_AGAIN_S:
+        if self._opens(self._node.peers.all[index]) and address != known and ago_s < FOUND_AGAIN_S:
             return f"{name} was linked at {known} a moment ago, and is looked for there first; {twice}"
         return ""
 
     async def dial_forever(self, index: int) -> None:
-        """Keep a connection to a member, made anew whenever it ends."""
+        """Keep a connection to a member, made anew whenever it ends, until one of the two has left."""
         backoff_s = BACKOFF_S_MIN
-        while True:
+        while self._node.peers.wanted(index):
             try:
-                async with self._dialled(index) as link:
+                async with self._handshakes.met(self._node.peers.all[index]) as link:
                     # Only now: a member that lets itself be dialled and then refuses is not dialled at
                     # full speed.
                     backoff_s = BACKOFF_S_MIN
@@ -256,37 +275,18 @@ class Connections:
         it is told the address of this node: one that has another in its file would never come. And if their
         configurations differ both say in what."""
         away = 0
-        while True:
+        while self._node.peers.wanted(index):
             await trio.sleep(ASK_S)
             away = 0 if index in self._peer_links else away + 1
-            if away < 2:  # it may be about to
+            if away < 2 or not self._node.peers.wanted(index):  # it may be about to
                 continue
             try:
-                async with self._dialled(index):
+                async with self._handshakes.met(self._node.peers.all[index]):
                     pass
             except ProtocolError as error:
                 self.complain(logging.WARNING, str(error), _kind_of(error))
             except (OSError, trio.TooSlowError):
                 pass
-
-    @asynccontextmanager
-    async def _dialled(self, index: int) -> AsyncIterator[Link]:
-        """A connection to a member that has proven to be it, and let this node in."""
-        addresses, met = self._handshakes.addresses, False
-        try:
-            link = await dial(address := addresses.to_dial(index))
-            try:
-                with link.scope:
-                    with trio.fail_after(HANDSHAKE_S_MAX):
-                        await self._handshakes.introduce(link, self._names[index])
-                    met = True
-                    addresses.found(index, address)
-                    yield link
-            finally:
-                link.close()
-        finally:
-            if not met:
-                addresses.missed(index)
 
     def complain(self, level: int, text: str, kind: str = "") -> None:
         """Log it, but not the same over and over: who was refused will try again."""
@@ -297,9 +297,11 @@ class Connections:
 
     async def _serve_peer(self, link: Link, index: int) -> None:
         """A link to a peer, until it breaks."""
+        if not self._node.peers.wanted(index):
+            raise NotMet(f"{self._name(index)} or {self._node.name} has left the cluster meanwhile")
         if index in self._peer_links:  # silent: the peer may have begun anew, and was not able to say so
             if self._node.peers.hears(index, instant()):  # two were let in at once
-                raise NotMet(f"{self._names[index]} was linked meanwhile")
+                raise NotMet(f"{self._name(index)} was linked meanwhile")
             self._peer_links[index].scope.cancel()
         outbox = self._node.link(index, instant())
         self._peer_links[index] = link
@@ -319,9 +321,9 @@ class Connections:
             with self._registered(outbox, link):
                 await link.run(outbox, self._poller, hear, self._wake, FRAME_BYTES_MAX)
         except UnknownKind as error:
-            self.complain(logging.WARNING, f"the link to {self._names[index]} broke: {error}")
+            self.complain(logging.WARNING, f"the link to {self._name(index)} broke: {error}")
         except (ConnectionError, ProtocolError) as error:
-            log.info("%s: the link to %s broke: %s", self._node.name, self._names[index], error)
+            log.info("%s: the link to %s broke: %s", self._node.name, self._name(index), error)
         finally:
             # A newer link may stand here by now: it had this one cancelled.
             if self._peer_links.get(index) is link:
@@ -333,7 +335,7 @@ class Connections:
     def _name_unheard(self, index: int, version: int, kinds: set[int]) -> None:
         """A member says what may be left unheard, and is not known here: the link goes on."""
         for kind in sorted(kinds):
-            said = f"{self._names[index]} says something of kind {kind}, which version {version} of the wire"
+            said = f"{self._name(index)} says something of kind {kind}, which version {version} of the wire"
             self.complain(logging.INFO, f"{said} does not have; it may be left unheard, and is")
 
     async def _serve_client(self, link: Link) -> None:

@@ -8,10 +8,14 @@ the members included. What is said and who is let in is decided in `protocol/han
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import trio
+
 from basestore.cluster.addresses import Addresses
+from basestore.cluster.peer import Peer
 from basestore.config import NodeConfig
 from basestore.errors import ConfigurationError
 from basestore.protocol.frames import WELCOME_BYTES_MAX
@@ -36,13 +40,16 @@ from basestore.protocol.proof import (
     difference,
     hello,
     judge,
+    number_in,
     prove,
     shown,
 )
-from basestore.server.link import Ended, Link
+from basestore.server.link import Ended, Link, dial
 from basestore.topology.buckets import Buckets
+from basestore.topology.changes import Standing
 from basestore.topology.topology import Topology
 
+HANDSHAKE_S_MAX = 5.0
 Complain = Callable[[int, str], None]
 
 
@@ -59,8 +66,7 @@ class NotMet(ProtocolError):
 class Handshakes:
     """Of one node. `seat`: the answer to a client, or another one where there is no slot for it; `stir`: a
     stranger has said something; `hindered`: why a member, which tells an address, is not let in just now;
-    `known`: the cluster's feature level, and its topology if it has one. `addresses`: of the members, as far
-    as they are known."""
+    `known`: the cluster's feature level, and its topology if it has one."""
 
     def __init__(
         self,
@@ -75,23 +81,40 @@ class Handshakes:
         self._seat = seat
         self._stir = stir
         self._hindered = hindered
-        self.addresses = Addresses(config.cluster.members, config.cluster.member_index(config.name))
+        self._number = config.member.number
+        self._addresses = Addresses(config.cluster.members, self._number)
         self._known = known
         self._facts, self._epoch = facts_of(config), NOWHERE
-        self._names = list(self._facts.welcome.names.values())
+
+    @property
+    def addresses(self) -> Addresses:
+        """Of the members that there are at the moment, as far as they are known."""
+        self._follow()
+        return self._addresses
 
     @property
     def _own(self) -> Facts:
         """What this node says of itself, as things are at the moment."""
+        self._follow()
+        return self._facts
+
+    def _follow(self) -> None:
+        """By the level and the topology that are in use."""
         level, topology = self._known()
         epoch = NOWHERE if topology is None else topology.epoch
-        if level != self._facts.level or epoch != self._epoch:
-            self._facts, self._epoch = replace(self._facts, level=level, logged=topology is not None), epoch
-            if topology is not None:
-                rows = rows_of_buckets(Buckets({}, topology=topology).rows())
-                welcome = self._facts.welcome._replace(buckets=rows)
-                self._facts = replace(self._facts, welcome=welcome)
-        return self._facts
+        if level == self._facts.level and epoch == self._epoch:
+            return
+        self._facts, self._epoch = replace(self._facts, level=level, logged=topology is not None), epoch
+        if topology is not None:
+            rows = rows_of_buckets(Buckets({}, topology=topology).rows())
+            members = [MemberRow(each.number, each.name, each.address) for each in topology.present]
+            if self._number > topology.members[-1].number:  # it has yet to come, by entries that follow
+                members += [each for each in self._facts.welcome.members if each.number >= self._number]
+            welcome = self._facts.welcome._replace(members=members, buckets=rows)
+            diallers = frozenset(each.name for each in members if each.number < self._number)
+            formers = frozenset(e.name for e in topology.members if e.standing is Standing.LEFT)
+            self._facts = replace(self._facts, welcome=welcome, diallers=diallers, formers=formers)
+            self._addresses.adopt({each.number: each.address for each in members})
 
     async def admit(self, link: Link) -> str:
         """Hear a hello and answer it. Returns the node's name, or "" for a client; ProtocolError when it was
@@ -152,23 +175,42 @@ class Handshakes:
                 if member.name == peer:
                     self._tell(peer, member.address)
 
+    @asynccontextmanager
+    async def met(self, peer: Peer) -> AsyncIterator[Link]:
+        """A connection to a member that has proven to be it, and let this node in."""
+        met, number = False, peer.number
+        try:
+            link = await dial(address := self.addresses.to_dial(number))
+            try:
+                with link.scope:
+                    with trio.fail_after(HANDSHAKE_S_MAX):
+                        await self.introduce(link, peer.name)
+                    met = True
+                    self.addresses.found(number, address)
+                    yield link
+            finally:
+                link.close()
+        finally:
+            if not met:
+                self.addresses.missed(number)
+
     def _members(self, welcome: Welcome) -> list[MemberRow]:
         """The members, where they are to be found, as far as this node knows."""
-        return [
-            member._replace(address=self.addresses.known(index))
-            for index, member in enumerate(welcome.members)
-        ]
+        known = self.addresses.known
+        return [member._replace(address=known(member.number)) for member in welcome.members]
 
     def _tell(self, peer: str, address: str) -> None:
         """A member that has proven itself says where it can be reached."""
-        index = self._names.index(peer)
+        number = number_in(self._own.welcome, peer)
+        if number is None:  # it has just left
+            return
         try:
-            if self.addresses.tell(index, address):
+            if self.addresses.tell(number, address):
                 text = f"{peer} says that its address is {address}, and is looked for there from now on"
                 self._complain(logging.INFO, f"{text}; correct it in this node's file")
         except ConfigurationError as error:
             text = f"{peer} tells an address that is none: {shown(str(error))}. Correct its file"
-            known = self.addresses.known(index)
+            known = self.addresses.known(number)
             self._complain(logging.WARNING, f"{text}; meanwhile it is looked for at {known}")
 
 

@@ -26,6 +26,7 @@ from basestore.config import (
 from basestore.config_file import dump, load
 from basestore.errors import ConfigurationError
 from basestore.repair.version import KEY_BYTES
+from basestore.results.topology import LEFT, ClusterTopology
 from basestore.server.listening import why_not
 from basestore.storage.durable_files import replace_file
 
@@ -75,6 +76,21 @@ def plan_cluster(
     return asked
 
 
+def config_of_member(
+    told: ClusterTopology, key: bytes, name: str, directory: Path, durability: Durability = "sync"
+) -> NodeConfig:
+    """The configuration of a member that joins the cluster that is told of, whose store lies in `directory`,
+    under its name."""
+    present = [each for each in told.members if each.standing != LEFT]
+    cluster = ClusterConfig(
+        bytes.fromhex(told.cluster), key,
+        tuple(Member(each.number, each.name, each.address, each.zone) for each in present),
+        told.replication, len(told.partitions), drift_ms_max=told.drift_ms_max,
+        timeout_ms_max=told.timeout_ms_max,
+    )  # fmt: skip
+    return NodeConfig(cluster, name, directory / name, durability)
+
+
 def show_metrics(configs: Sequence[NodeConfig], first_port: int) -> list[NodeConfig]:
     """The configurations, with metrics shown on consecutive ports from `first_port`; ConfigurationError."""
     ports = _ports_from(first_port, len(configs))
@@ -90,18 +106,29 @@ def _ports_from(first: int, count: int) -> range:
 def _existing_cluster(directory: Path, nodes: int | None, first_port: int | None) -> list[NodeConfig]:
     cluster = load(config_path(directory, "n1"), numbered=False).cluster
     listed = [member.name for member in cluster.members]
+    joined = _joined(directory, cluster)
     expected = [f"n{number}" for number in range(1, (nodes or len(listed)) + 1)]
-    if sorted(listed) != sorted(expected):
+    if sorted(listed) != sorted(expected) and nodes != len(listed) + len(joined):
+        names = ", ".join([*listed, *(config.name for config in joined)])
         raise ConfigurationError(
-            f"{directory} holds a cluster of {len(listed)} nodes ({', '.join(listed)}), not of "
-            f"{len(expected)}; ask for {len(listed)} nodes, or use another directory"
+            f"{directory} holds a cluster of {len(listed) + len(joined)} nodes ({names}), not of {nodes}; "
+            f"ask for {len(listed) + len(joined)} nodes, or use another directory"
         )
     first = cluster.members[cluster.member_index("n1")].address
     if first_port is not None and first != f"{HOST}:{first_port}":
         raise ConfigurationError(
             f"the cluster in {directory} begins at {first}; start it with that port, or use another directory"
         )
-    return [load(config_path(directory, name), numbered=False) for name in expected]
+    return [*(load(config_path(directory, name), numbered=False) for name in sorted(listed)), *joined]
+
+
+def _joined(directory: Path, cluster: ClusterConfig) -> list[NodeConfig]:
+    """Nodes that have joined the cluster since it was set up, by number: their files name more members."""
+    listed = {config_path(directory, member.name) for member in cluster.members}
+    others = [load(path) for path in sorted(directory.glob("*.toml")) if path not in listed]
+    return sorted(
+        (each for each in others if each.cluster.id == cluster.id), key=lambda each: each.member.number
+    )
 
 
 def _new_cluster(

@@ -42,7 +42,8 @@ from basestore.storage.open import open_engine
 from basestore.storage.rocks_damage import ELSEWHERE, in_use
 from basestore.storage.rocks_full import is_full
 from basestore.topology.buckets import Buckets
-from basestore.topology.entries import Standing, UnknownEntry
+from basestore.topology.changes import Standing
+from basestore.topology.entries import UnknownEntry
 from basestore.topology.topology import Topology
 
 if TYPE_CHECKING:

@@ -180,10 +180,7 @@ class Service:
                 if self._engine.persistent:
                     durable, note = self.node.group_commit.sequence, partial(note_held, self.config.directory)
                     self._disk_watch = DiskWatch(self.config.directory, durable, note)
-                for index in self.connections.dialled:
-                    nursery.start_soon(self.connections.dial_forever, index)
-                for index in self.connections.awaited:
-                    nursery.start_soon(self.connections.ask_forever, index)
+                nursery.start_soon(self.connections.look_for_members)
                 connections = self.connections
                 await nursery.start(serve_connections, listeners, connections.accept, connections.exhausted)
                 self.wake()
@@ -281,14 +278,22 @@ class Service:
         if syncs == "never":
             self.node.durable(newest, now)
             self.wake()
-        elif not self._sync_thread.busy and (now.monotonic >= self._sync_due_s or self.node.urgent):
+        elif not self._sync_thread.busy and (
+            now.monotonic >= self._sync_due_s or self.node.group_commit.urgent
+        ):
             self._sync_due_s = now.monotonic + SYNC_INTERVAL_S[syncs]
             self._sync_thread.start(newest)
 
     def _tell_state(self) -> None:
         """The store's state has changed. That something was lost, and is there again, is a warning."""
-        level = logging.WARNING if "forgetful" in (self._state, self.node.state) else logging.INFO
-        reason = f": {self.node.reason}" if self.node.reason else ""
+        warned = not {"forgetful", "left"}.isdisjoint((self._state, self.node.state))
+        level, reason = logging.WARNING if warned else logging.INFO, ""
+        if self.node.reason:
+            reason = f": {self.node.reason}"
+        if self.node.state == "left":
+            log.log(level, "%s%s", self.node.name, reason)
+            self._state = self.node.state
+            return
         log.log(level, "%s: the store is %s%s", self.node.name, self.node.state, reason)
         self._state = self.node.state
 

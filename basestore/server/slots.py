@@ -84,6 +84,10 @@ class Slots:
         self.held = 0
         self._looked_s = self._awake_s = -math.inf  # at clients; since when this node has run
 
+    def bound(self, strangers_max: int, clients_max: int) -> None:
+        """So many are let in from now on."""
+        self._strangers_max, self._clients_max = strangers_max, clients_max
+
     def arrive(self, link: Link) -> None:
         """Somebody has connected, and has to say hello."""
         if len(self._strangers) >= self._strangers_max:

@@ -207,6 +207,11 @@ def hints_for(member: bytes) -> Span:
     return whole(HINT + member)
 
 
+def hints_of(member: bytes, partition: int) -> Span:
+    """Those for a member of rows of a partition."""
+    return whole(HINT + member + partition_prefix(partition))
+
+
 def hints() -> Span:
     """Those for all members."""
     return whole(HINT)

@@ -16,7 +16,7 @@ from basestore.config import BUILT_IN, ClusterConfig, Member, NodeConfig
 from basestore.errors import ConfigurationError
 from basestore.repair.rule import Rule
 from basestore.repair.seats import Seats
-from basestore.topology.entries import Standing
+from basestore.topology.changes import Standing
 from basestore.topology.topology import LABEL_START, Bucket, MemberEntry, Topology
 
 VOTERS_MAX: Final = 5

@@ -14,26 +14,31 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from basestore.config import REPLICATION_MAX, UNNUMBERED, BucketOptions
-from basestore.consensus.log import Entry, Kind
+from basestore.consensus.log import Kind
 from basestore.consensus.voters import decode_voters
 from basestore.repair.seats import Seats, Stage
-from basestore.topology.entries import (
+from basestore.topology.changes import (
     STORE_BYTES,
     AddMember,
+    CancelMoves,
     Change,
     CreateBucket,
+    DrainMember,
     DropBucket,
     ForgetDropped,
     Founded,
+    RemoveMember,
+    ReplaceMember,
     SetMember,
+    SetPlan,
+    SetReplication,
     SetSeats,
     SetSetting,
-    Suggestion,
-    UnknownEntry,
     UnsetSetting,
-    decode_entry,
     options_list,
 )
+from basestore.topology.entries import Suggestion
+from basestore.topology.judgement import Judged
 from basestore.topology.topology import Outcome, Topology
 
 LINES_MAX: Final = 1000
@@ -67,26 +72,20 @@ class History:
         """What comes next does not follow on what is here."""
         self._lines.clear()
 
-    def add(self, index: int, entry: Entry, before: Topology) -> None:
-        """This is being applied."""
-        if entry.kind is Kind.DATA:
-            line = Line(index, _wall_ms(entry.data), describe(entry.data, before, index))
-        elif entry.kind is Kind.EMPTY:
+    def add(self, index: int, kind: Kind, data: bytes, before: Topology, judged: Judged | None) -> None:
+        """This is being applied. `judged`: what came of it, where it was for the topology to judge."""
+        if judged is not None:
+            wall_ms = judged.said.wall_ms if judged.said is not None else 0
+            line = Line(index, wall_ms, describe(judged, before))
+        elif kind is Kind.EMPTY:
             line = Line(index, 0, "another leader was elected")
         else:
-            line = Line(index, 0, _voters(entry.data, before))
+            line = Line(index, 0, _voters(data, before))
         self._lines.append(line)
 
     def between(self, after: int, last: int) -> Iterator[Line]:
         """Those behind `after`, up to `last`."""
         return (line for line in self._lines if after < line.epoch <= last)
-
-
-def _wall_ms(data: bytes) -> int:
-    try:
-        return decode_entry(data).wall_ms
-    except ValueError:
-        return 0
 
 
 def _voters(data: bytes, topology: Topology) -> str:
@@ -95,17 +94,13 @@ def _voters(data: bytes, topology: Topology) -> str:
     return f"the voters are {', '.join(sorted(names))}"
 
 
-def describe(data: bytes, before: Topology, index: int) -> str:
-    """One line: what the entry asked for, and what became of it. `before`: the topology at the entry before
-    it, or at that of a snapshot right before."""
-    try:
-        said = decode_entry(data)
-    except UnknownEntry:
-        return "a change that only a later release can read"
-    except ValueError:
+def describe(judged: Judged, before: Topology) -> str:
+    """One line: what the entry asked for, and what became of it. `before`: the topology that it met."""
+    said, outcome = judged.said, judged.outcome
+    if said is None or outcome is None:
         return "what no release can read; nothing was changed by it"
     line = f"{_asked(said.change, before)}, through {_named(said.by, before)}"
-    return line + _became(said, before.judged(index, said)[1], index)
+    return line + _became(said, outcome, judged.topology.epoch)
 
 
 def _became(said: Suggestion, outcome: Outcome, index: int) -> str:
@@ -138,6 +133,27 @@ def _asked(change: Change, before: Topology) -> str:
             return f"forget dropped buckets {_listed(shown, len(numbers))}, which are purged on all members"
         case Founded():
             return "the metadata group is complete"
+        case _:
+            return _asked_of_members(change, before)
+
+
+def _asked_of_members(change: Change, before: Topology) -> str:
+    match change:
+        case SetPlan(_, rows):
+            return f"the plan: partitions to move: {len(rows)}" if rows else "the plan: nothing is to move"
+        case DrainMember(number):
+            return f"drain member {_named(number, before)}"
+        case RemoveMember(number):
+            return f"remove member {_named(number, before)}, which is dead"
+        case ReplaceMember(number, by, dead):
+            old, new = _named(number, before), _named(by, before)
+            return f"replace member {old}{', which is dead,' if dead else ''} by {new}"
+        case CancelMoves(partitions):
+            shown = _listed([f"{each}" for each in partitions[:SHOWN_MAX]], len(partitions))
+            return f"cancel moves of partitions {shown}" if partitions else "cancel all moves"
+        case SetReplication(count):
+            return f"each partition is to have {count} replicas"
+    return "plan anew who holds what"
 
 
 def _text(text: str) -> str:

@@ -8,47 +8,23 @@ every node that has applied the same entries has the same one. Its *epoch* is th
     epoch 9     it was dropped: what is held of number 3 is to go
     epoch 12    "carts" was created: number 4
 
-An entry that makes no sense when it comes to be applied (somebody else's came first) changes nothing but the
-epoch, and has an error for its outcome. Outcomes are part of the value, the last ones by the ids that their
-senders have drawn: so an entry that is said again is applied once, and answered as the first time.
-
-Every release must come to the same value, so the bounds here are part of what is decided (`entries`
-says how such things are changed), and nothing is asked of Python that another Python may answer otherwise.
+What becomes of an entry `judgement.py` says. Outcomes are part of the value, the last ones by the ids that
+their senders have drawn.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 import cbor2
 
-from basestore.config import BUILT_IN, MEMBERS_MAX, NUMBER_MAX, UNNUMBERED, BucketOptions
+from basestore.config import NUMBER_MAX, UNNUMBERED, BucketOptions
 from basestore.repair.rule import Rule
 from basestore.repair.seats import Seats
-from basestore.topology.entries import (
-    OF_USERS,
-    SETTINGS_BYTES_MAX,
-    UNNAMED,
-    AddMember,
-    BrokenEntry,
-    CreateBucket,
-    DropBucket,
-    ForgetDropped,
-    Founded,
-    SetMember,
-    SetSeats,
-    SetSetting,
-    Standing,
-    Suggestion,
-    UnsetSetting,
-    content_of,
-    decode_entry,
-    fault,
-    options_list,
-    options_of,
-)
+from basestore.topology.changes import Standing, options_list, options_of
 
-VERSION: Final = 1
+VERSION: Final = 1  # of its form, of what is planned nothing said
+PLANNED_VERSION: Final = 2
 OUTCOMES_MAX: Final = 1024
 BUCKETS_MAX: Final = 1000
 DROPPED_MAX: Final = 1000
@@ -56,10 +32,7 @@ LABEL_START: Final = b"\0"  # of the labels of buckets that the cluster was not 
 _LABEL_BYTES: Final = 4
 _DEPTH_MAX: Final = 4
 OTHER_CHANGE: Final = "another change has this identity, so nothing was done: ask under another"
-_INCOMPLETE: Final = (
-    "the metadata group is not complete yet: its voters are still being gathered. See `basestore topology`, "
-    "start the members that are missing, and try again"
-)
+_STAYING: Final = frozenset((Standing.JOINING, Standing.MEMBER))
 
 
 class MemberEntry(NamedTuple):
@@ -123,7 +96,8 @@ class Topology:
     """`members` by ascending number; those that have left are among them. `seats` by partition, in members'
     numbers. `founded`: the metadata group has come to its size once. `last_bucket`: the greatest number that
     a bucket was ever given; `dropped_since`: the epoch of the last drop, 0 without one, though what was
-    dropped may be forgotten."""
+    dropped may be forgotten. `plan`: by partition, who is to hold it, as long as others do; `unplanned`: the
+    members have changed, or what is to be held, and the leader is to make a plan."""
 
     epoch: int
     cluster: bytes
@@ -139,8 +113,20 @@ class Topology:
     founded: bool = False
     outcomes: Mapping[int, Outcome] = field(default_factory=dict)
     dropped_since: int = 0
+    plan: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    unplanned: bool = False
 
     # --- what it says ----------------------------------------------------------------------------
+
+    @property
+    def present(self) -> list[MemberEntry]:
+        """The members that have not left."""
+        return [each for each in self.members if each.standing is not Standing.LEFT]
+
+    @property
+    def staying(self) -> list[MemberEntry]:
+        """Those of them that may be given partitions: they neither are to leave, nor dead."""
+        return [each for each in self.members if each.standing in _STAYING and each.weight]
 
     @property
     def rules(self) -> dict[str, Rule]:
@@ -162,37 +148,6 @@ class Topology:
             raise ValueError(f"the topology of epoch {self.epoch} goes on with another entry than {index}")
         return replace(self, epoch=index)
 
-    def apply(self, index: int, data: bytes) -> "Topology":
-        """After this entry, the next. What is an entry to no release is passed by, as every release does;
-        UnknownEntry for one of a later release."""
-        try:
-            said = decode_entry(data)
-        except BrokenEntry:
-            return self.pass_by(index)
-        return self.judged(index, said)[0]
-
-    def judged(self, index: int, said: Suggestion) -> tuple["Topology", Outcome]:
-        """After this entry, and what became of it: of one that was said before, what became of it then."""
-        passed = self.pass_by(index)
-        content, first = content_of(said.change), self.outcomes.get(said.id)
-        if first is not None:
-            return passed, first.of(content)
-        try:
-            if said.id != UNNAMED and not self.founded and isinstance(said.change, OF_USERS):
-                raise Refused(_INCOMPLETE)
-            if wrong := fault(said.change):
-                raise Refused(wrong)
-            changed, number = _APPLY[type(said.change)](passed, said.change, index)
-            outcome = Outcome(index, "", number, content)
-        except Refused as refused:
-            changed, outcome = passed, Outcome(index, str(refused), UNNUMBERED, content)
-        if said.id == UNNAMED:
-            return changed, outcome
-        outcomes = {**self.outcomes, said.id: outcome}
-        if len(outcomes) > OUTCOMES_MAX:
-            del outcomes[next(iter(outcomes))]
-        return replace(changed, outcomes=outcomes), outcome
-
     # --- form ------------------------------------------------------------------------------------
 
     def encode(self) -> bytes:
@@ -202,25 +157,32 @@ class Topology:
             [each.number, each.name, each.rule.value, each.label, *options_list(each.options)]
             for each in sorted(self.buckets.values(), key=lambda bucket: bucket.number)
         ]
-        facts = [
+        facts: list[Any] = [
             self.epoch, self.cluster, self.replication, self.drift_ms_max, self.timeout_ms_max,
             self.last_bucket, self.founded, self.dropped_since,
         ]  # fmt: skip
         outcomes = [[identity, *outcome] for identity, outcome in self.outcomes.items()]
-        return cbor2.dumps([
-            VERSION, [facts], members, [each.encoded() for each in self.seats], buckets,
+        tables = [
+            [facts], members, [each.encoded() for each in self.seats], buckets,
             [list(each) for each in self.dropped], [list(pair) for pair in sorted(self.settings.items())],
             outcomes,
-        ])  # fmt: skip
+        ]  # fmt: skip
+        if not (self.plan or self.unplanned):
+            return cbor2.dumps([VERSION, *tables])
+        plan = [[each, *members] for each, members in sorted(self.plan.items())]
+        return cbor2.dumps([PLANNED_VERSION, *tables, self.unplanned, plan])
 
     @classmethod
     def decode(cls, data: bytes) -> "Topology":
         """Inverse of `encode`; ValueError for all that it does not make."""
         try:
             version, *tables = cbor2.loads(data, max_depth=_DEPTH_MAX, allow_indefinite=False)
-            if version != VERSION:
+            if type(version) is not int or version not in (VERSION, PLANNED_VERSION):
                 raise ValueError(f"it has version {version!r:.20}, which this release does not know")
-            topology = _decoded(tables)
+            unplanned, plan = tables[len(_FORMS) :] if version == PLANNED_VERSION else (False, [])
+            topology = replace(
+                _decoded(tables[: len(_FORMS)]), unplanned=_truth(unplanned), plan=_decoded_plan(plan)
+            )
             wrong = _inconsistent(topology)
             if wrong or topology.encode() != data:
                 raise ValueError(wrong or "it is not as it would be written")
@@ -258,14 +220,28 @@ def _decoded(tables: list[Any]) -> Topology:
     )  # fmt: skip
 
 
+def _truth(told: object) -> bool:
+    if type(told) is not bool:
+        raise ValueError("its fields are others")
+    return told
+
+
+def _decoded_plan(rows: Any) -> dict[int, tuple[int, ...]]:
+    if type(rows) is not list or not all(type(row) is list and set(map(type, row)) == {int} for row in rows):
+        raise ValueError("its plan is another")
+    return {partition: tuple(members) for partition, *members in rows}
+
+
 def _inconsistent(is_: Topology) -> str:
     """What cannot be, for no entry makes it so; empty if nothing is."""
     numbers = [each.number for each in is_.members]
     if not numbers or numbers != sorted(set(numbers)) or not 0 <= numbers[0] <= numbers[-1] <= NUMBER_MAX:
         return "the numbers of its members cannot be"
-    able = {each.number for each in _present(is_)}
+    able = {each.number for each in is_.present}
     if not is_.seats or any(each.wrong(able) or each.since > is_.epoch for each in is_.seats):
         return "its seats cannot be"
+    if any(not 0 <= at < len(is_.seats) or Seats.still(to).wrong(able) for at, to in is_.plan.items()):
+        return "its plan cannot be"
     kept = [*(each.number for each in is_.buckets.values()), *(each.number for each in is_.dropped)]
     if len(set(kept)) < len(kept) or not all(0 < each <= is_.last_bucket for each in kept):
         return "the numbers of its buckets cannot be"
@@ -273,128 +249,3 @@ def _inconsistent(is_: Topology) -> str:
     if len(epochs) > OUTCOMES_MAX or max(is_.dropped_since, *epochs, 0) > is_.epoch:
         return "its outcomes cannot be"
     return ""
-
-
-# --- buckets -------------------------------------------------------------------------------------
-
-
-def _create_bucket(was: Topology, change: CreateBucket, index: int) -> tuple[Topology, int]:
-    name, rule, held = change.name, Rule(change.rule), was.buckets.get(change.name)
-    if held is not None and held.rule is rule:
-        raise Refused(f"bucket '{name}' exists, with this rule: use it, or drop it first")
-    if held is not None:
-        raise Refused(
-            f"bucket '{name}' exists with rule {held.rule.value}, which it keeps for life: use another name, "
-            f"or drop it first, with all that it holds"
-        )
-    if len(was.buckets) >= BUCKETS_MAX:
-        raise Refused(f"there are {BUCKETS_MAX} buckets, and no more are allowed: drop one first")
-    number = was.last_bucket + 1
-    bucket = Bucket(number, name, rule, later_label(number), options_of(change.options))
-    return replace(was, buckets={**was.buckets, name: bucket}, last_bucket=number), number
-
-
-def _drop_bucket(was: Topology, change: DropBucket, index: int) -> tuple[Topology, int]:
-    name, bucket = change.name, was.buckets.get(change.name)
-    if name in BUILT_IN:
-        raise Refused(f"bucket '{name}' is built in, and cannot be dropped: delete its keys instead")
-    if bucket is None:
-        raise Refused(f"no bucket is called '{name}': see `basestore bucket list`")
-    if len(was.dropped) >= DROPPED_MAX:
-        raise Refused(
-            f"{DROPPED_MAX} buckets that were dropped are not purged on all members yet: see `basestore "
-            f"status`, start the members that are missing, and try again"
-        )
-    buckets = {each: held for each, held in was.buckets.items() if each != name}
-    dropped = (*was.dropped, Dropped(bucket.number, bucket.label, index, name))
-    return replace(was, buckets=buckets, dropped=dropped, dropped_since=index), bucket.number
-
-
-def _forget_dropped(was: Topology, change: ForgetDropped, index: int) -> tuple[Topology, int]:
-    gone = set(change.numbers)
-    return replace(was, dropped=tuple(each for each in was.dropped if each.number not in gone)), UNNUMBERED
-
-
-# --- settings ------------------------------------------------------------------------------------
-
-
-def _set_setting(was: Topology, change: SetSetting, index: int) -> tuple[Topology, int]:
-    settings = {**was.settings, change.key: change.value}
-    size = sum(len(text.encode()) for pair in settings.items() for text in pair)
-    if size > SETTINGS_BYTES_MAX:
-        raise Refused(
-            f"all settings together would have {size} bytes, and at most {SETTINGS_BYTES_MAX} are allowed, "
-            f"for every node keeps them in memory: unset some, or keep this under a key of a bucket"
-        )
-    return replace(was, settings=settings), UNNUMBERED
-
-
-def _unset_setting(was: Topology, change: UnsetSetting, index: int) -> tuple[Topology, int]:
-    if change.key not in was.settings:
-        raise Refused(f"there is no setting '{change.key}': see `basestore settings get`")
-    left = {key: text for key, text in was.settings.items() if key != change.key}
-    return replace(was, settings=left), UNNUMBERED
-
-
-# --- members and seats ---------------------------------------------------------------------------
-
-
-def _present(was: Topology) -> list[MemberEntry]:
-    return [each for each in was.members if each.standing is not Standing.LEFT]
-
-
-def _add_member(was: Topology, change: AddMember, index: int) -> tuple[Topology, int]:
-    name, address, zone, weight, store = change
-    present, number = _present(was), was.members[-1].number + 1
-    if any(each.name == name for each in present):
-        raise Refused(f"a member is called '{name}' already: choose another name")
-    if any(each.address == address for each in present):
-        raise Refused(f"a member is at {address} already: give the new one an address of its own")
-    if len(present) >= MEMBERS_MAX:
-        raise Refused(f"the cluster has {MEMBERS_MAX} members, and no more are allowed: remove one first")
-    if number > NUMBER_MAX:
-        raise Refused(f"the numbers of members end at {NUMBER_MAX}, and all were given: found a new cluster")
-    added = MemberEntry(number, name, address, zone, weight, Standing.JOINING, store)
-    return replace(was, members=(*was.members, added)), number
-
-
-def _set_member(was: Topology, change: SetMember, index: int) -> tuple[Topology, int]:
-    held, address = was.member(change.number), change.address
-    if held is None:
-        raise Refused(f"no member has the number {change.number}: see `basestore topology`")
-    if held.standing is Standing.LEFT:
-        raise Refused(f"member {held.name} has left, for good: let it join anew, under another number")
-    if any(each.address == address for each in _present(was) if each is not held):
-        raise Refused(f"another member is at {address}: give {held.name} an address of its own")
-    facts = {name: value for name, value in change._asdict().items() if value is not None}
-    if change.standing is not None:
-        facts["standing"] = Standing(change.standing)
-    new = held._replace(**facts)
-    if new.standing is Standing.LEFT and any(held.number in each.both for each in was.seats):
-        raise Refused(f"member {held.name} holds partitions yet: drain it first, or have it replaced")
-    return replace(was, members=tuple(new if each is held else each for each in was.members)), UNNUMBERED
-
-
-def _set_seats(was: Topology, change: SetSeats, index: int) -> tuple[Topology, int]:
-    seats, able = list(was.seats), {each.number for each in _present(was)}
-    for row in change.rows:
-        partition, new = Seats.of_row(row, index)
-        if not 0 <= partition < len(seats):
-            raise Refused(f"there is no partition {partition}: they end at {len(seats) - 1}")
-        if wrong := seats[partition].wrong_step(new) or new.wrong(able):
-            raise Refused(f"partition {partition}: {wrong}")
-        seats[partition] = new
-    return replace(was, seats=tuple(seats)), UNNUMBERED
-
-
-_APPLY: Final[Mapping[type, Callable[[Topology, Any, int], tuple[Topology, int]]]] = {
-    CreateBucket: _create_bucket,
-    DropBucket: _drop_bucket,
-    ForgetDropped: _forget_dropped,
-    SetSetting: _set_setting,
-    UnsetSetting: _unset_setting,
-    AddMember: _add_member,
-    SetMember: _set_member,
-    SetSeats: _set_seats,
-    Founded: lambda was, change, index: (replace(was, founded=True), UNNUMBERED),
-}

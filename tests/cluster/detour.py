@@ -9,7 +9,7 @@ import json
 import sys
 
 from basestore import cli
-from basestore.server import connections
+from basestore.server import handshakes
 from basestore.server.link import Link, dial
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     async def dial_by_detour(address: str) -> Link:
         return await dial(detours.get(address, address))
 
-    connections.dial = dial_by_detour  # type: ignore[attr-defined]  # the name by which they call it
+    handshakes.dial = dial_by_detour  # type: ignore[attr-defined]  # the name by which they call it
     cli.main()
 
 

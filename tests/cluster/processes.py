@@ -145,6 +145,10 @@ class NodeProcess:
         """Whether this is its state."""
         return self.state == state
 
+    def logged(self, text: str) -> bool:
+        """Whether its log says this somewhere."""
+        return text in self.log
+
     def alive(self) -> set[str]:
         """The members that count for levels as this node sees it."""
         status = self.status()
@@ -238,6 +242,12 @@ class Cluster:
                 partial(self._sees, node, names, waited),
                 f"{node.name} counts {sorted(names)} for levels",
             )
+
+    def wait_founded(self) -> None:
+        """Until every node goes by a metadata group that is complete: by then it has said all its first
+        epochs, at each of which what is asked waits for who is behind."""
+        for node in self.nodes:
+            eventually(partial(node.logged, "its voters are"), f"{node.name} knows of a complete group")
 
     def wait_forgetful(self) -> None:
         """Until every node says that it may have lost something."""

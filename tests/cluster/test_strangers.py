@@ -34,7 +34,7 @@ from basestore.protocol.limits import KEY_BYTES_MAX, VALUE_BYTES_MAX, WIRE_HIGHE
 from basestore.protocol.operator import Status
 from basestore.protocol.proof import ADVICE, KEYLESS, Facts, hello
 from basestore.protocol.replication import DIRECT, Apply, Read
-from basestore.server.connections import HANDSHAKE_S_MAX
+from basestore.server.handshakes import HANDSHAKE_S_MAX
 from tests.cluster.processes import Cluster, NodeProcess, running
 from tests.cluster.wire import Wire, sealed
 from tests.worlds.handshakes import NONCE, member_facts

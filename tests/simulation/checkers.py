@@ -38,7 +38,7 @@ def judge(history: History) -> Iterator[Violation]:
         writers, wrong = _writers(operations, late)
         yield from wrong
         yield from _lost_to_itself(operations, writers)
-        yield from _forgot(operations, bucket == "once")
+        yield from _forgot(operations, bucket == "once", late)
         yield from _staler(operations, bucket == "once", history)
         yield from _unsettled(operations)
         if not history.sync and history.crash_s < INF:
@@ -61,8 +61,9 @@ def judge(history: History) -> Iterator[Violation]:
             yield from _scan_forgot(scan, by_key)
 
 
-def _forgot(operations: list[Operation], first: bool) -> Iterator[Violation]:
-    """A session reads what it was told of before, or something newer, at every level and node."""
+def _forgot(operations: list[Operation], first: bool, late: Sequence[bytes]) -> Iterator[Violation]:
+    """A session reads what it was told of before, or something newer, at every level and node; but nothing
+    where all that there was of it were hints that came too late."""
     told: dict[int, list[tuple[float, bytes]]] = defaultdict(list)
     for op in operations:
         if op.session:
@@ -75,7 +76,7 @@ def _forgot(operations: list[Operation], first: bool) -> Iterator[Violation]:
         ends, versions = newest[op.client]
         count = bisect_left(ends, op.start)
         known = versions[count - 1] if count else b""
-        if not known or (not op.shown and known in deleted):  # it was deleted, and is not there
+        if not known or (not op.shown and (known in deleted or known in late)):  # it is not there
             continue
         if not op.version or (op.version > known if first else op.version < known):
             yield Violation("sessions", f"{op}: its session had seen {known.hex('-', 8)}")

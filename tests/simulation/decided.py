@@ -2,8 +2,8 @@
 
 One for each metadata group that there ever was. Entries come in order, once each, from whichever node knew
 first that they are decided; what another node takes for decided is held against them. What they say of
-settings and buckets is worked out here anew, by an id once only: nothing of the product that is judged
-reads them.
+settings and buckets is worked out here anew, by an id once only, and of who holds what in `seats.py`: nothing
+of the product that is judged reads them.
 """
 
 import hashlib
@@ -11,10 +11,13 @@ from typing import NamedTuple
 
 import cbor2
 
+from tests.simulation.seats import Held
+
 EMPTY, CHANGE, DATA = 0, 1, 2  # kinds of entries
 CREATE, DROP, SET, UNSET, FOUNDED = 1, 2, 3, 4, 8  # kinds of changes
 UNNAMED = 0
 NUMBER_BYTES, STORE_BYTES = 2, 16
+OUTCOMES_AT = 7  # in what is encoded
 BUILT_IN = ("default", "once")
 
 
@@ -42,12 +45,15 @@ class Topology(NamedTuple):
     settings: dict[str, str]
     last_bucket: int
     founded: bool
+    held: Held
 
 
 def topology(encoded: bytes) -> Topology:
     """Read it."""
-    _, (facts,), _, _, buckets, _, settings, _ = cbor2.loads(encoded)
-    return Topology(facts[0], {row[1]: row[0] for row in buckets}, dict(settings), facts[5], facts[6])
+    tables = cbor2.loads(encoded)
+    _, (facts,), _, _, buckets, _, settings, *_ = tables
+    numbers, held = {row[1]: row[0] for row in buckets}, Held.decoded(tables)
+    return Topology(facts[0], numbers, dict(settings), facts[5], facts[6], held)
 
 
 class Form(NamedTuple):
@@ -58,8 +64,9 @@ class Form(NamedTuple):
 
     @classmethod
     def of(cls, encoded: bytes) -> "Form":
-        *tables, _ = cbor2.loads(encoded)
-        told = cbor2.dumps([*tables, []])
+        tables = cbor2.loads(encoded)
+        tables[OUTCOMES_AT] = []
+        told = cbor2.dumps(tables)
         return cls(*(hashlib.blake2b(each, digest_size=16).digest() for each in (encoded, told)))
 
 
@@ -83,6 +90,7 @@ class Decided:
         self.became: dict[int, Became] = {}  # by id
         self._buckets = [first.buckets]
         self._settings = [first.settings]
+        self._held = [first.held]
         self._last_bucket, self._founded = first.last_bucket, first.founded
         self.dropped: dict[int, int] = {}  # buckets' numbers, and the epochs at which they were
 
@@ -97,22 +105,30 @@ class Decided:
     def settings(self, epoch: int) -> dict[str, str]:
         return self._settings[max(0, min(epoch, self.last))]
 
+    def held(self, epoch: int) -> Held:
+        """Who holds what."""
+        return self._held[max(0, min(epoch, self.last))]
+
     def take(self, entry: Said, term: int) -> None:
         """The next that is decided, first known under this leader."""
         self.entries.append(entry)
         self.under.append(term)
         self._buckets.append(self._buckets[-1])
         self._settings.append(self._settings[-1])
+        self._held.append(self._held[-1])
         if entry.kind == DATA:
             _, identity, _, _, kind, *fields = cbor2.loads(entry.data)
             if identity == UNNAMED:
                 self._founded |= kind == FOUNDED
+                self._hold(kind, fields)
             elif identity not in self.became:
                 taken, number = self._apply(kind, fields) if self._founded else (False, -1)
                 self.became[identity] = Became(self.last, taken, number)
 
     def _apply(self, kind: int, fields: list[object]) -> tuple[bool, int]:
         buckets, settings = self._buckets[-1], self._settings[-1]
+        if kind not in (CREATE, DROP, SET, UNSET):
+            return self._hold(kind, fields), -1
         name = str(fields[0])
         if kind == CREATE and name not in buckets:
             self._last_bucket += 1
@@ -129,3 +145,9 @@ class Decided:
             self._settings[-1] = {each: value for each, value in settings.items() if each != name}
             return True, -1
         return False, -1
+
+    def _hold(self, kind: int, fields: list[object]) -> bool:
+        """Whether who holds what, or is to, can be changed so."""
+        held = self._held[-1].after(self.last, kind, fields)
+        self._held[-1] = held or self._held[-1]
+        return held is not None

@@ -18,6 +18,8 @@ from tests.simulation.hangs import CHANCE as HANGING
 from tests.simulation.hangs import hanging
 from tests.simulation.hardships import CHANCE as HARD
 from tests.simulation.hardships import hardship
+from tests.simulation.movers import CHANCE as MOVING
+from tests.simulation.movers import moving
 from tests.simulation.ordeals import ORDEALS, ordeal
 from tests.simulation.overloads import CHANCE as OVERLOADED
 from tests.simulation.overloads import overload
@@ -88,6 +90,8 @@ def draw(seed: int) -> Plan:
     plan = hanging(plan, hung) if hung.chance(HANGING) else plan
     upset = Stream(seed, "upheaval")
     plan = upheaval(plan, upset) if upset.chance(UPSET) else plan
+    moved = Stream(seed, "moving")
+    plan = moving(plan, moved) if moved.chance(MOVING) else plan
     spoilt = Stream(seed, "spoilt")
     return _spoiling(plan, spoilt) if spoilt.chance(SPOIL_CHANCE) else plan
 

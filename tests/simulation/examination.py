@@ -247,8 +247,11 @@ class Examination:
         if not world.history.sync or world.history.stores_lost or world.counts["broken log left by a crash"]:
             return
         for machine in world.machines:
-            for partition in world.placement.held_by(machine.index):
+            for partition in world.seating.held_by(machine.index):
                 if s.may_be_lost(machine.disk, partition):
+                    if world.seating.may_doubt(partition):
+                        world.counts["spared: who doubts that it kept its seat takes something for lost"] += 1
+                        continue
                     text = f"n{machine.index + 1} notes that some of {partition} may be lost, and no disk was"
                     world.blame("losses", text)
 
@@ -329,7 +332,7 @@ class Examination:
         """The summaries fit what is on the disk."""
         if machine.node is None:
             return
-        for partition in self._world.placement.held_by(machine.index):
+        for partition in self._world.seating.held_by(machine.index):
             true, held = s.Counted(machine.disk, partition), machine.node.summaries.of[partition]
             leaves = [{leaf: total for leaf, total in each.leaves.items() if total} for each in (held, true)]
             if (held.count, held.live, held.root) != (true.count, true.live, true.root) or len(
@@ -364,7 +367,8 @@ class Examination:
     def _differences(self) -> list[tuple[bytes, tuple[int, ...]]]:
         """Rows that replicas do not hold alike. Who has purged what others still hold does not differ."""
         found = []
-        for partition, replicas in enumerate(self._world.placement.replicas):
+        for partition, seats in enumerate(self._world.seating.all()):
+            replicas = seats.both
             start, end = s.DATA + partition.to_bytes(2), s.DATA + (partition + 1).to_bytes(2)
             machines = {replica: self._world.machines[replica] for replica in replicas}
             held = {replica: dict(machine.disk.scan(start, end)) for replica, machine in machines.items()}

@@ -41,6 +41,12 @@ MINIMUMS = {
     "log: voter lost its store": 5, "log: change acknowledged": 250, "log: change repeated": 25,
     "log: consistent read": 75, "log: default read": 80, "log: stale read": 140, "log: row stored": 40,
     "log: row read": 50, "log: row found": 12, "log: row purged": 40,
+    "moves: plan": 30, "moves: begun": 60, "moves: joint": 35, "moves: ended": 25, "moves: fit": 60,
+    "moves: cancelled in fill": 20, "moves: cancelled in joint": 4, "moves: crash in fill": 8,
+    "moves: crash in joint": 4, "moves: row given up": 800, "moves: hint moved": 20,
+    "moves: only copy moved": 5, "moves: to another number of replicas": 30,
+    "moves: of more than one seat": 15,
+    "moves: to nobody who held it": 8, "moves: ambush, a quorum is parted from the rest": 20,
     "flush begun": 1000, "life ended in a flush": 8, "partition spilled": 800, "partition with a floor": 80,
 }  # fmt: skip
 

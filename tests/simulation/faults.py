@@ -263,9 +263,9 @@ class Faults:
         others not at all; when the first has acknowledged writes it loses its store. What it said
         must not make a quorum with what the late one will say."""
         world = self._world
-        replicas = world.placement.replicas[0]
+        replicas = world.seating.now(0).both
         strangers = [each.index for each in world.machines if each.index not in replicas]
-        if not strangers:
+        if not strangers or len(replicas) < 2:
             return
         coordinator, first = strangers[0], replicas.index(fault.machine) if fault.machine in replicas else 0
         struck, late, *deaf = replicas[first:] + replicas[:first]

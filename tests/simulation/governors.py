@@ -28,15 +28,8 @@ from basestore.protocol.membership import (
     TopologyChanged,
     TopologyTold,
 )
-from basestore.topology.entries import (
-    Change,
-    CreateBucket,
-    DropBucket,
-    SetSetting,
-    Suggestion,
-    UnsetSetting,
-    encode_entry,
-)
+from basestore.topology.changes import Change, CreateBucket, DropBucket, SetSetting, UnsetSetting
+from basestore.topology.entries import Suggestion, encode_entry
 from tests.simulation.clockwork import Stream
 from tests.simulation.decided import DATA, Form, topology
 from tests.simulation.log_watch import voter_of

@@ -32,6 +32,7 @@ class Holdings:
         self._world = world
         self._dues: dict[bytes, dict[bytes, int]] = {}  # by row and version: from when it may be purged
         self._takers: dict[tuple[bytes, bytes], list[object]] = {}  # of a row's version: disks
+        self._versions: dict[bytes, list[bytes]] = {}  # the same, by row
         self._proposed: dict[tuple[bytes, bytes], bytes] = {}  # versions, by row and what was proposed
         self._taken_s: dict[tuple[bytes, bytes], float] = {}  # the same: when it was first taken
         self.stable: dict[int, int] = {}
@@ -39,10 +40,8 @@ class Holdings:
     # --- who holds what ----------------------------------------------------------------------
 
     def replicas(self, row: bytes) -> Iterator["Machine"]:
-        """The machines that hold a row."""
-        return (
-            self._world.machines[replica] for replica in self._world.placement.replicas[s.partition_of(row)]
-        )
+        """The machines that hold a row, and count for it."""
+        return self._world.seating.holders(s.partition_of(row))
 
     def gone(self, machine: "Machine", row: bytes, version: bytes) -> bool:
         """Whether the machine may have purged that version, or one that beats it."""
@@ -64,6 +63,14 @@ class Holdings:
         held = machine.disk.durable(s.DATA + row)
         return (held is not None and held.startswith(version)) or self.kept(machine, row, held, version)
 
+    def had(self, machine: "Machine", row: bytes, version: bytes) -> bool:
+        """Whether a machine has ever taken that version on its disk, or one that beats it."""
+        return any(
+            machine.disk in self._takers[row, known]
+            for known in self._versions.get(row, ())
+            if known == version or s.beats(row, known, version)
+        )
+
     def taken(self, row: bytes, version: bytes) -> bool:
         """Whether any replica has ever taken that version."""
         return bool(self._takers.get((row, version)))
@@ -79,7 +86,9 @@ class Holdings:
 
     def purged(self, row: bytes) -> bytes:
         """The greatest version of a row that some replica may have purged: who finds nothing finds that."""
-        stable = max(s.stable_in(each.disk.get(s.SUMMARY + row[:2])) for each in self.replicas(row))
+        stable = max(
+            (s.stable_in(each.disk.get(s.SUMMARY + row[:2])) for each in self.replicas(row)), default=0
+        )
         return max((known for known, due in self._dues.get(row, {}).items() if due <= stable), default=b"")
 
     def taken_by(self, disks: list["Disk"], partition: int) -> Iterator[tuple[bytes, bytes]]:
@@ -107,6 +116,8 @@ class Holdings:
                 self._world.blame("purges", f"n{machine.index + 1}, {key!r}: {s.short(new)} comes back")
         elif new is None and self._world.log_watch.dropped(row):
             self._world.counts["log: row purged"] += 1
+        elif new is None and self._world.moved.gives_up(machine, row):
+            self._world.counts["moves: row given up"] += 1
         elif new is None:
             self._judge_purge(machine, row, old, batch)
         elif not s.holds(row, new, old[: s.VERSION]):
@@ -118,18 +129,28 @@ class Holdings:
         takers = self._takers.get((row, version))
         if takers is None:
             takers = self._takers[row, version] = []
+            self._versions.setdefault(row, []).append(version)
             self._taken_s[row, version] = self._world.clockwork.now
             self._judge_twice(row, new)
         limit = s.closed_in(disk.get(s.SUMMARY + row[:2]))
         if not machine.impaired:
             limit = max(limit, self.stable.get(partition, 0))
+        # One that has just left may be comparing itself yet with those that stay, under the joint seats.
+        lately = (self._world.machines[at] for at in self._world.seating.lately(partition))
         if s.stamp_of(version) <= limit and not any(
             each.disk in takers or s.holds(row, each.disk.get(s.DATA + row), version)
-            for each in self.replicas(row)
+            for each in lately
+            if self._counted(each, partition)
         ):
             text = f"takes {s.short(version)}, which nobody has, and {limit:x} is closed"
             self._world.blame("closed", f"n{machine.index + 1}, {row!r}: {text}")
         takers.append(disk)
+
+    def _counted(self, machine: "Machine", partition: int) -> bool:
+        """Whether a store counts, or did until it left: what it held of an earlier time does not."""
+        seating = self._world.seating
+        left = seating.came(partition, machine.index) is None
+        return left or seating.fit(machine, partition) or seating.has_kept(machine, partition)
 
     def _judge_twice(self, row: bytes, new: bytes) -> None:
         """However often a write is repeated, on a last-write key it has one version; but for one whose hint
@@ -147,6 +168,9 @@ class Holdings:
         world, version = self._world, old[: s.VERSION]
         name = f"n{machine.index + 1}, {row!r}: {s.short(version)}"
         if machine.node is not None and machine.node.identity.state is State.FORGETFUL:
+            return
+        if self._world.plan.moves and machine.disk.get(s.unfit_key(s.partition_of(row))) is not None:
+            self._world.counts["spared: a newcomer drops what it held once"] += 1
             return
         key = s.SUMMARY + row[:2]
         stable = s.stable_in(batch.get(key) or machine.disk.get(key))
@@ -175,22 +199,19 @@ class Holdings:
     def note_stable(self, partition: int) -> int:
         """The greatest stable stamp of a partition that is, or ever was, durable anywhere."""
         key = s.SUMMARY + partition.to_bytes(2)
-        stamps = (
-            s.stable_in(self._world.machines[replica].disk.durable(key))
-            for replica in self._world.placement.replicas[partition]
-        )
-        greatest = self.stable[partition] = max(self.stable.get(partition, 0), *stamps)
+        stamps = (s.stable_in(each.disk.durable(key)) for each in self._world.seating.holders(partition))
+        greatest = self.stable[partition] = max([self.stable.get(partition, 0), *stamps])
         return greatest
 
     def judge_stable(self) -> None:
         """What is at or below a partition's stable stamp is on all its replicas, or was beaten there."""
         world = self._world
-        for partition, replicas in enumerate(world.placement.replicas):
+        for partition in range(world.plan.partitions):
             stable = self.note_stable(partition)
             if not stable:
                 continue
             start, end = s.DATA + partition.to_bytes(2), s.DATA + (partition + 1).to_bytes(2)
-            sound = [machine for replica in replicas if not (machine := world.machines[replica]).impaired]
+            sound = [each for each in world.seating.holders(partition) if not each.impaired]
             known = {
                 (key[1:], stored[: s.VERSION])
                 for machine in sound

@@ -163,7 +163,8 @@ class LogWatch:
     def _log_of(self, machine: "Machine", group: "MetadataGroup", raft: "Raft") -> Decided:
         log = self.logs.get(group.group)
         if log is None:
-            if self.logs:
+            # Of one in which nothing was decided yet all may have gone with the power, before it was synced.
+            if any(former.last for former in self.logs.values()):
                 text = f"n{machine.index + 1} follows another group than was founded before"
                 self._world.blame("one log", text)
             log = self.logs[group.group] = Decided(raft.log.base.state)
@@ -225,6 +226,7 @@ class LogWatch:
                 world.blame("decided", text)
         log.take(entry, raft.term)
         world.counts["log: entry"] += 1
+        world.moved.decided(log)
         if entry.kind == CHANGE:
             world.counts["log: change of voters"] += 1
             before = next(
@@ -236,7 +238,7 @@ class LogWatch:
     def _holds(self, voter: tuple[int, bytes], index: int, term: int) -> bool:
         """Whether a voter has an entry durably; what was on a store that is gone it may have had."""
         machine = self._world.machines[self._world.index_of[voter[0]]]
-        if voter_of(machine) != voter:
+        if voter_of(machine) != voter or voter in self._lost:  # or comes back without it, and has told of it
             return True
         stored = machine.disk.durable(ENTRY + index.to_bytes(8))
         if stored is not None and cbor2.loads(stored)[0] == term:
@@ -269,6 +271,9 @@ class LogWatch:
         if (told.epoch, told.settings, told.buckets) != (epoch, log.settings(epoch), log.buckets(epoch)):
             text = f"{name} has at epoch {epoch} {told.settings} and {told.buckets}"
             world.blame("topologies", f"{text}: decided {log.settings(epoch)} and {log.buckets(epoch)}")
+        if told.held != log.held(epoch):
+            text = f"{name} has at epoch {epoch} {told.held}"
+            world.blame("topologies", f"{text}: decided {log.held(epoch)}")
 
 
 def barred(machine: "Machine") -> bool:

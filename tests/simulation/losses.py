@@ -25,10 +25,25 @@ def restart_s(fault: Fault) -> float:
 def may_lose(world: "PlannedWorld", machine: "Machine") -> bool:
     """Whether the cluster promises to survive it: with more than N - Q of N stores lost it does not."""
     plan = world.plan
+    if plan.moves and any(_too_few(world, machine, at) for at in world.seating.held_by(machine.index)):
+        return False
     lost = sum(each.impaired or each.in_doubt for each in world.machines if each is not machine)
     spare = plan.replication - (plan.replication // 2 + 1)
+    spare = len(world.machines) if plan.moves else spare  # there it was asked of each partition
     sound = not machine.impaired and not machine.in_doubt
     return lost < spare and sound and world.log_watch.may_lose(machine)
+
+
+def _too_few(world: "PlannedWorld", machine: "Machine", partition: int) -> bool:
+    """Whether of those that have held a partition too many have lost it, or are to get it yet, so that it
+    cannot be lost there, too."""
+    seating = world.seating
+    held = seating.now(partition).old
+    if machine.index not in held:
+        return False  # what it is to be given others hold
+    others = [world.machines[at] for at in held if at != machine.index]
+    lost = [each for each in others if each.impaired or each.in_doubt or not seating.fit(each, partition)]
+    return len(lost) >= (len(held) - 1) // 2
 
 
 def may_doubt(world: "PlannedWorld", machine: "Machine") -> bool:

@@ -116,7 +116,7 @@ class Machine:
         self.sync_s = plan.sync_s
         self._stalled: tuple[float, int] | None = None  # since when, and how many rows were refused then
         self.stalls = 0.005  # how often a sync takes forty times as long
-        self._replaced = False  # its disk, until its store is whole again
+        self.replaced = False  # its disk, until its store is whole again
         self.impaired_since = -1.0  # when the store lost something, until it is whole again
         self._told_s = 0.0
         self.announced = False  # at the next start an operator says that the store may be an old copy
@@ -237,6 +237,7 @@ class Machine:
         if self.room is not None and self.room.broken and not self.room.closed:
             self._leave_broken_log()
         self.world.history.crashed()
+        self.world.moved.crashed(self)
         self.world.say(self.index, "crash", f"{why}; {kept} of {len(self.disk.pending)} batches kept")
         self.disk.cut(kept)
         if not self.disk.persistent:
@@ -318,13 +319,14 @@ class Machine:
         assert self.node is None
         self.world.counts["log: voter lost its store"] += self.world.log_watch.votes(self)
         self.world.log_watch.losing(self)
+        self.world.seating.losing(self)
         self.former.append(self.disk)
         self._insert(Disk() if copy is None else Disk.restored(copy, places))
         self.held = self.held if keeps_held else held_in(copy)
         self.disk.loss = loss
         self.world.witness.stamps.lost(self)
         self.impaired_since = self.world.clockwork.now
-        self.world.history.stores_lost = self._replaced = True
+        self.world.history.stores_lost = self.replaced = True
 
     def give_room(self, room: Room) -> None:
         """From now on its disk is as large as this."""
@@ -394,10 +396,10 @@ class Machine:
             if whole and not self.spoilt:
                 since_s, self.impaired_since = self.impaired_since, -1.0
                 self.world.witness.stamps.whole(self)
-                if self._replaced:  # and not only a record spoilt
+                if self.replaced:  # and not only a record spoilt
                     self.world.witness.promises.whole(self, since_s)
                     self.former.clear()
-                self._replaced = False
+                self.replaced = False
         return self.impaired_since >= 0
 
     # --- events ------------------------------------------------------------------------------
@@ -569,7 +571,7 @@ class Machine:
             self.disk.sync()
             node.durable(newest, now)
             self.wake()
-        elif syncs == "always" or now.monotonic >= self._sync_due_s or node.urgent:
+        elif syncs == "always" or now.monotonic >= self._sync_due_s or node.group_commit.urgent:
             self._sync_due_s = now.monotonic + INTERVAL_S
             self._syncing = True
             if self.sync_s < TICK_S:

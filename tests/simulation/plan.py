@@ -123,6 +123,7 @@ class Plan:
     operations_max: int = 0  # for how many operations a node has room; 0: as always
     requests_max: int = 0  # the same for requests of clients; 0: as always, and nothing floods
     operators: int = 0  # how many ask as operators do: converged, explain, replay --late
+    moves: bool = False  # partitions move from member to member
 
     @cached_property
     def clocks_jump(self) -> bool:

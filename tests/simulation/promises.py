@@ -7,7 +7,9 @@ or the replica is marked as owed. Promises end with the disks that they were mad
 What a quorum holds stays held by a quorum: of every version that was stored or shown at QUORUM or ALL,
 replicas that hold it, or a better one, and replicas whose store is known to be lost and not yet whole again
 are a quorum together. A store that was lost and counts as whole again holds all that a quorum was said to
-hold before, and shortly after: what is recovered later may be counted twice.
+hold before, and shortly after: what is recovered later may be counted twice. Where partitions move it is a
+quorum of those that have held it, until the move has ended; and what a replica was to hold it is to hold no
+more once it has no seat (`moved.py` says what becomes of that).
 
 Who gives up a hint marks its member as owed, since the first write that was kept there and that the member
 lacks; and the mark stands until the member holds all of these that another replica holds.
@@ -46,6 +48,7 @@ class Promise(NamedTuple):
     version: bytes
     replica: int
     disks: tuple["Disk", "Disk"]  # the replica's, and that of who keeps a hint
+    epoch: int
 
 
 class Promises:
@@ -62,7 +65,10 @@ class Promises:
         self._stands_for: dict[bytes, dict[bytes, bytes]] = {}  # by row, of late hints: see `_judge_gone`
         self._stood: dict[tuple[Disk, bytes], list[bytes]] = {}  # the same: versions that were kept there
         self._torn: set[tuple[Disk, bytes]] = set()  # disks, and rows of which a hint was spoilt there
-        self._given_up: dict[tuple[Disk, bytes], list[tuple[bytes, bytes]]] = {}  # by disk and key of a debt
+        self._given_up: dict[
+            tuple[Disk, bytes], list[tuple[bytes, bytes, int]]
+        ] = {}  # by disk and key of a debt
+        self._promised: dict[int, int] = {}  # by operation: at which epoch
 
     # --- what was promised -------------------------------------------------------------------
 
@@ -72,10 +78,17 @@ class Promises:
         """A receipt says that this replica holds the write, or will be given it."""
         operation.promised.append(replica)
         disks = self._world.machines[replica].disk, keeper.disk
-        promise = Promise(operation, row, version, replica, disks)
+        epoch = self._promised[operation.number] = self._world.seating.last
+        promise = Promise(operation, row, version, replica, disks, epoch)
         if not self._world.machines[replica].impaired:  # or it may have said so before it lost its store
             self._open.append(promise)
         return promise
+
+    def _seated(self, replica: int, row: bytes, epoch: int) -> bool:
+        """Whether it has kept its seat since then."""
+        stayed = self._world.seating.stayed(s.partition_of(row), replica, epoch)
+        self._world.counts["spared: what was promised to who has no seat any more"] += not stayed
+        return stayed
 
     def tear(self, machine: "Machine", row: bytes) -> None:
         """A hint of this row is spoilt there: what rested on it is no promise any more."""
@@ -91,23 +104,51 @@ class Promises:
         """A store that lost something then counts as whole again."""
         if not self._world.history.sync:
             return
-        held_by = set(self._world.placement.held_by(machine.index))
+        seating = self._world.seating
+        for partition in seating.held_by(machine.index):
+            if seating.fit(machine, partition):  # or that is judged once it is
+                self.judge_whole(machine, partition, since_s + FORMER_S)
+                self._judge_covered(machine, partition)
+                seating.recovered(machine, partition)
+
+    def judge_whole(
+        self, machine: "Machine", partition: int, until_s: float, batch: Batch | None = None
+    ) -> None:
+        """It counts for a partition, perhaps with this batch: it holds what a quorum was said to hold by
+        then."""
         best: dict[bytes, bytes] = {}
         for known_s, row, version in self._known:
-            if known_s < since_s + FORMER_S and s.partition_of(row) in held_by:
+            if known_s < until_s and s.partition_of(row) == partition:
                 best[row] = version  # a better one each time
         for row, version in best.items():
-            held = machine.disk.get(s.DATA + row)
-            if not self._holdings.kept(machine, row, held, version):
+            key = s.DATA + row
+            held = batch[key] if batch and key in batch else machine.disk.get(key)
+            if not self._holdings.kept(machine, row, held, version) and key not in machine.spoilt:
                 text = f"n{machine.index + 1} is whole again, and holds {s.short(held)} of {row!r}"
                 self._world.blame("whole", f"{text}, of which a quorum had {s.short(version)}")
-        for partition in sorted(held_by):
-            self._judge_covered(machine, partition)
+
+    def judge_quorums(self, partition: int) -> None:
+        """What a quorum was said to hold is held by one, of those that hold the partition now."""
+        seating = self._world.seating
+        members = seating.now(partition).old
+        needed = len(members) // 2 + 1
+        for row, version in self._facts.items():
+            if s.partition_of(row) == partition:
+                having = 0
+                for machine in map(self._world.machines.__getitem__, members):
+                    spoilt = seating.excused(machine, partition) or s.DATA + row in machine.spoilt
+                    fit = seating.fit(machine, partition) or seating.has_kept(machine, partition)
+                    having += spoilt or (fit and self._holdings.durable(machine, row, version))
+                if having < needed:
+                    text = f"{row!r}: {s.short(version)} is held by {having}, of {needed}"
+                    self._world.blame("quorums", text)
 
     def _judge_covered(self, machine: "Machine", partition: int) -> None:
         """What went with a lost store is no later than what it is known to have lost."""
         upto = s.lost_upto(machine.disk, partition)
         for row, version in self._holdings.taken_by(machine.former, partition):
+            if self._world.log_watch.dropped(row):  # what is of no bucket any more is not missed
+                continue
             if s.stamp_of(version) > upto and not self._anywhere(row, version):
                 text = (
                     f"n{machine.index + 1} is whole again: {s.short(version)} of {row!r} went with its disk"
@@ -132,18 +173,14 @@ class Promises:
         if not self._world.history.sync:
             return
         self._open = [promise for promise in self._open if self._stands(promise)]
-        needed = self._world.plan.replication // 2 + 1
-        for row, version in self._facts.items():
-            having = 0
-            for machine in self._holdings.replicas(row):
-                spoilt = machine.impaired or s.DATA + row in machine.spoilt
-                having += spoilt or self._holdings.durable(machine, row, version)
-            if having < needed:
-                self._world.blame("quorums", f"{row!r}: {s.short(version)} is held by {having}, of {needed}")
+        for partition in range(self._world.plan.partitions):
+            self.judge_quorums(partition)
 
     def _stands(self, promise: Promise) -> bool:
         """Whether a promise is still to be watched; it is kept in any case, or that is wrong."""
-        operation, row, version, replica, (disk, keeper) = promise
+        operation, row, version, replica, (disk, keeper), epoch = promise
+        if not self._seated(replica, row, epoch):
+            return False
         version = self._instead(row, version)
         machine = self._world.machines[replica]
         if machine.disk is not disk or s.DATA + row in machine.spoilt:
@@ -184,11 +221,16 @@ class Promises:
                 continue
             row = world.row(operation.bucket, operation.key)
             for replica in operation.promised:
+                if not self._seated(replica, row, self._promised[operation.number]):
+                    continue
                 if not self._has(replica, row, operation):
                     world.blame("receipts", f"{operation} has not come to n{replica + 1}, and is not owed")
             if world.history.crash_s == INF and operation.outcome == STORED:
-                for replica in world.placement.replicas[s.partition_of(row)]:
-                    if self.owed(replica, row, operation.version):
+                partition = s.partition_of(row)
+                for replica in world.seating.now(partition).both:
+                    if world.seating.came(partition, replica):  # what one lacks that has come exchanges bring
+                        world.counts["spared: what is owed to who has come"] += 1
+                    elif self.owed(replica, row, operation.version):
                         world.counts["owed"] += 1
                     elif not self._has(replica, row, operation):
                         world.blame("debts", f"{operation} is missing on n{replica + 1}, and is not owed")
@@ -248,7 +290,7 @@ class Promises:
                 self._judge_copy(key, old, new)
             if old is not None and s.late(old):
                 if new is None:
-                    self._judge_gone(machine, key, old)
+                    self._judge_gone(machine, key, old, batch)
             elif same and new is not None and s.late(new):
                 assert old is not None
                 self._world.counts["hint late"] += 1
@@ -264,17 +306,21 @@ class Promises:
         """A hint goes: its member holds all that was kept there, or is owed it from now on."""
         (name, row), stood = s.hinted_row(key), self._stood.pop((machine.disk, key), [])
         member, record = self._world.machines[self._world.names.index(name)], s.hinted_record(old)
+        if self._world.moved.hands_on(machine, name, row, old, batch):
+            return
         # A better one was lost again, as its keeper crashed.
         versions = [version for version in [*stood, record[: s.VERSION]] if s.holds(row, record, version)]
         lacking = [version for version in versions if not self._holdings.durable(member, row, version)]
-        if not lacking or member.impaired or not self._world.history.sync or s.DATA + row in member.spoilt:
+        excused = self._world.seating.excused(member, s.partition_of(row))
+        if not lacking or excused or not self._world.history.sync or s.DATA + row in member.spoilt:
             return
         if self._world.log_watch.dropped(row):  # nobody is owed it any more
             return
         self._world.counts["hint given up"] += 1
         owed = s.member_key(s.DEBT, name, row[:2])
         since, first = batch.get(owed, machine.disk.get(owed)), min(lacking)
-        self._given_up.setdefault((machine.disk, owed), []).extend((row, version) for version in lacking)
+        epoch = self._world.moved.epoch(machine)
+        self._given_up.setdefault((machine.disk, owed), []).extend((row, each, epoch) for each in lacking)
         if since is None or since > first[:8]:
             text = f"n{machine.index + 1} gives up hints of {row!r} for {name} since {s.short(first)}"
             self._world.blame("debts", f"{text}, which is owed since {since and since.hex()}")
@@ -299,11 +345,16 @@ class Promises:
 
     def _judge_ended(self, machine: "Machine", key: bytes) -> None:
         """A debt ends: its member holds what hints were given up for, as far as any other replica does."""
-        name, _ = s.hinted_row(key)
+        name, prefix = s.hinted_row(key)
         member = self._world.machines[self._world.names.index(name)]
+        given_up = self._given_up.pop((machine.disk, key), [])
+        if self._world.moved.forgives(machine, member, s.partition_of(prefix)):
+            return
         self._world.counts["debt ended"] += 1
-        for row, version in self._given_up.pop((machine.disk, key), []):
-            if member.impaired or s.DATA + row in member.spoilt:
+        for row, version, epoch in given_up:
+            if self._world.moved.forgives(machine, member, s.partition_of(row), epoch):
+                continue
+            if self._world.seating.excused(member, s.partition_of(row)) or s.DATA + row in member.spoilt:
                 continue
             others = [each for each in self._holdings.replicas(row) if each is not member]
             elsewhere = any(s.holds(row, each.disk.get(s.DATA + row), version) for each in others)
@@ -322,24 +373,30 @@ class Promises:
             text = f"what takes an only copy's place of {row!r}, {s.short(version)}, is kept as a mere copy"
             self._world.blame("only copies", text)
 
-    def _judge_gone(self, machine: "Machine", key: bytes, old: bytes) -> None:
+    def _judge_gone(self, machine: "Machine", key: bytes, old: bytes, batch: Batch) -> None:
         """A late hint goes: by then its value is written anew, or beaten, or expired. On a first-write key
         nothing that comes later beats it: there what a quorum holds stands for it from now on."""
         world, (_, row), record = self._world, s.hinted_row(key), s.hinted_record(old)
         expires_ms = 0 if s.is_tombstone(record) else s.expiry_of(record)
         if machine.instant().wall_ms >= expires_ms > 0:
             return
-        world.counts["late hint decided"] += 1
         first = s.bucket_of(row) in s.FIRST_WRITE_WINS
-        having = 0
-        for each in self._holdings.replicas(row):
+        seating, partition = world.seating, s.partition_of(row)
+        if world.moved.hands_on(machine, s.hinted_row(key)[0], row, old, batch):
+            return
+        world.counts["late hint decided"] += 1
+        seats, having = seating.now(partition), set[int]()
+        for index in seats.both:
+            each = world.machines[index]
             held = each.disk.durable(s.DATA + row)
             better = held is not None and (first or s.stamp_of(held) >= s.stamp_of(record))
-            having += better or each.impaired or self._holdings.gone(each, row, record[: s.VERSION])
+            better = better or self._holdings.gone(each, row, record[: s.VERSION])
+            if (better and seating.fit(each, partition)) or seating.excused(each, partition):
+                having.add(index)
             if held is not None and first:
                 stands_for, late = self._stands_for.setdefault(row, {}), record[: s.VERSION]
                 stands_for[late] = max(stands_for.get(late, b""), held[: s.VERSION])
-        needed = world.plan.replication // 2 + 1
-        if having < needed:
+        needed = len(seats.old) // 2 + 1
+        if len(having & {*seats.old}) < needed:
             text = f"n{machine.index + 1} drops the late hint of {row!r}, {s.short(record)}"
             world.blame("late hints", f"{text}, and {having} of {needed} hold it or what beats it")

@@ -80,7 +80,7 @@ class Proofs:
         for operation in self._may_be_gone:
             row, version = self._world.row(operation.bucket, operation.key), operation.version
             replicas = list(self._holdings.replicas(row))
-            born = max(int.from_bytes(each.disk.get(s.BIRTH) or b"") for each in replicas)
+            born = max((int.from_bytes(each.disk.get(s.BIRTH) or b"") for each in replicas), default=0)
             if s.stamp_of(version) > born and not any(
                 self._holdings.durable(each, row, version) for each in replicas
             ):
@@ -98,7 +98,8 @@ class Proofs:
         if version in late or any(each < version and s.beats(row, each, version) for each in late):
             return
         for machine in self._holdings.replicas(row):
-            if machine.impaired or s.DATA + row in machine.spoilt:
+            excused = self._world.seating.excused(machine, s.partition_of(row))
+            if excused or s.DATA + row in machine.spoilt:
                 continue
             if not self._holdings.durable(machine, row, version):
                 held = s.short(machine.disk.durable(s.DATA + row))

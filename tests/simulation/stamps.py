@@ -65,6 +65,7 @@ class Stamps:
         self._begun_s: dict[int, float] = {}  # by machine: its present life
         self._words: dict[tuple[int, int], list[Word]] = defaultdict(list)  # by machine and keeper
         self._recovering: dict[int, dict[int, int]] = {}  # by machine and partition: what others had closed
+        self._lost_at: dict[int, int] = {}  # by machine: at which epoch that was
 
     # --- what is told ------------------------------------------------------------------------
 
@@ -110,7 +111,8 @@ class Stamps:
             world.blame("final", f"{what} is final, and only {greatest:x} is stable")
         for machine in self._holdings.replicas(row):
             held = machine.disk.durable(s.DATA + row)
-            if not machine.impaired and (held is None or not held.startswith(version)):
+            excused = world.seating.excused(machine, s.partition_of(row))
+            if not excused and (held is None or not held.startswith(version)):
                 text = f"{what} is told that {s.short(version)} is final"
                 world.blame("final", f"{text}, and n{machine.index + 1} holds {s.short(held)}")
 
@@ -127,6 +129,8 @@ class Stamps:
             if not raised or raised[-1].closed < closed:
                 now = self._world.clockwork.now
                 sound = not machine.impaired and not machine.in_doubt
+                # Who does not count for a partition takes over what others have closed.
+                sound = sound and self._world.seating.fit(machine, partition)
                 raised.append(Raised(now, closed, machine.life, sound))
                 self._judge_raised(machine, partition, key, closed)
 
@@ -145,7 +149,7 @@ class Stamps:
         """Who closes more than all others had closed does so by its own clock: not before it has heard all
         others in this life, or has waited for them, nor before it has met a majority."""
         world, index, name = self._world, machine.index, f"n{machine.index + 1}"
-        replicas = [world.machines[at] for at in world.placement.replicas[partition] if at != index]
+        replicas = [world.machines[at] for at in world.seating.lately(partition) if at != index]
         others = [each.index for each in world.machines if each is not machine]
         known = max(s.closed_in(each.disk.get(key)) for each in (machine, *replicas))
         if closed <= known or index not in self._begun_s:
@@ -170,6 +174,9 @@ class Stamps:
                 self._copied.add((machine.index, machine.life, apply.row, version))
             return
         now = self._world.clockwork.now
+        if self._waits(machine, source):
+            self._world.counts["spared: what is told under an epoch that is not known yet waits"] += 1
+            return
         if self._ahead(machine, s.stamp_of(version), now):
             self._too_far[machine.index, machine.life, source, apply.id] = s.stamp_of(version), now
         if (
@@ -178,6 +185,13 @@ class Stamps:
             and not s.holds(apply.row, machine.disk.get(s.DATA + apply.row), version)
         ):
             self._too_late.add((machine.index, machine.life, source, apply.id))
+
+    def _waits(self, machine: "Machine", source: int) -> bool:
+        """Whether what a member sends now may have to wait until its epoch is in use: until then what it
+        sends may have come another way."""
+        peers = machine.node.peers if machine.node is not None else None
+        told = peers.all[source].told_epoch if peers is not None else 0
+        return self._world.plan.moves and peers is not None and told > peers.epoch
 
     def _note_clock(self, machine: "Machine") -> None:
         """By how much it corrects its clock, which changes with what it is told."""
@@ -211,17 +225,18 @@ class Stamps:
         """A machine comes back with another disk: what the others have closed it must close too."""
         world = self._world
         least: dict[int, int] = {}
-        for partition in world.placement.held_by(machine.index):
+        for partition in world.seating.held_by(machine.index):
             key = s.SUMMARY + partition.to_bytes(2)
             least[partition] = min(
                 (
                     s.closed_in(world.machines[replica].disk.durable(key))
-                    for replica in world.placement.replicas[partition]
+                    for replica in world.seating.now(partition).old
                     if replica != machine.index
                 ),
                 default=0,
             )
         self._recovering[machine.index] = least
+        self._lost_at[machine.index] = world.seating.last
 
     def doubted(self) -> None:
         """All stores are in doubt at once: nobody's word counts of what was closed, beyond what is stable."""
@@ -234,7 +249,11 @@ class Stamps:
         has closed what it had, as any other."""
         if machine.node is not None and not machine.node.identity.recovered:
             self._recovering.pop(machine.index, None)
+        seating, lost_at = self._world.seating, self._lost_at.get(machine.index, 0)
         for partition, least in self._recovering.pop(machine.index, {}).items():
+            if seating.now(partition).since > lost_at or not seating.fit(machine, partition):
+                self._world.counts["spared: a store recovers from others than those that there were"] += 1
+                continue
             closed = s.closed_in(machine.disk.get(s.SUMMARY + partition.to_bytes(2)))
             if closed < least and self._world.history.sync:
                 text = f"n{machine.index + 1} is whole, and has closed {partition} up to {closed:x}"

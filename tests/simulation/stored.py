@@ -10,6 +10,7 @@ the forms of what it looks at are written down here once more, and compared with
     m ceiling            a stamp
     m birth              a stamp
     x partition member 2 sources 1: CBOR [needed, upto, accepted]: a loss
+    munfit/ partition    the store was given the partition, and may not hold yet what it must
 
 A member is its name, behind two bytes of its length. A row is partition 2, length of bucket 1, bucket, key.
 """
@@ -23,7 +24,7 @@ import cbor2
 from tests.worlds.disk import Disk
 
 DATA, SUMMARY, HINT, DEBT = b"r", b"s", b"h", b"d"
-CEILING, BIRTH, LOSS = b"mceiling", b"mbirth", b"x"
+CEILING, BIRTH, LOSS, UNFIT = b"mceiling", b"mbirth", b"x", b"munfit/"
 VERSION, HEAD, RECORD_MIN, PROPOSAL, SEQUENCE = 24, 41, 49, 8, 8
 FLAGS_AT, EXPIRY_AT = 40, 41
 TOMBSTONE, MARKED, PROPOSED, ONLY_COPY, LATE, NAMED = 1, 3, 4, 1, 2, 128
@@ -143,6 +144,10 @@ def hinted_record(hint: bytes) -> bytes:
 def only_copy(hint: bytes) -> bool:
     """Whether it is kept as the only copy of a write, and is still to be delivered."""
     return hint[0] & (ONLY_COPY | LATE) == ONLY_COPY
+
+
+def unfit_key(partition: int) -> bytes:
+    return UNFIT + partition.to_bytes(2)
 
 
 def late(hint: bytes) -> bool:

@@ -62,7 +62,7 @@ class Timekeeping:
         """A clock goes on above what is closed on its disk, and above the birth of its cluster."""
         born_ms = int.from_bytes(machine.disk.get(s.BIRTH) or b"") >> 16
         self._limit_ms[machine.index] = max(self._limit_ms[machine.index], born_ms)
-        for partition in self._world.placement.held_by(machine.index):
+        for partition in range(self._world.plan.partitions):  # of those that it gave up, too
             closed = s.closed_in(machine.disk.get(s.SUMMARY + partition.to_bytes(2)))
             self._limit_ms[machine.index] = max(self._limit_ms[machine.index], closed >> 16)
 

@@ -29,6 +29,7 @@ from tests.simulation.history import CLOCK_SKEW, FINAL, FOUND, STORED, Operation
 from tests.simulation.holdings import Holdings
 from tests.simulation.promises import Promise, Promises
 from tests.simulation.proofs import Proofs
+from tests.simulation.seats import Seats
 from tests.simulation.stamps import Stamps
 from tests.simulation.timekeeping import Timekeeping
 
@@ -53,6 +54,7 @@ class Witness:
 
     def __init__(self, world: "PlannedWorld") -> None:
         self._world = world
+        self._epochs: dict[int, int] = {}  # by request: that its node went by when it came
         self._asked: dict[int, tuple[float, int, int, int, int, int]] = {}  # by request: see `asked`
         self._known: set[tuple[int, int]] = set()  # machines, and whom each has met on the present link
         self._parted: dict[tuple[int, int], float] = {}  # machines, and when who said goodbye to each on it
@@ -130,7 +132,8 @@ class Witness:
             return
         for request in message.ids:
             copy = self._copies.pop((target, machine.index, request), None)
-            if copy is not None and not machine.impaired and not self.holdings.durable(machine, *copy):
+            excused = copy is not None and self._excused(machine, copy[0])
+            if copy is not None and not excused and not self.holdings.durable(machine, *copy):
                 held = s.short(machine.disk.durable(s.DATA + copy[0]))
                 text = f"n{machine.index + 1} confirms a copy of {copy[0]!r} to n{target + 1}"
                 self._world.blame("acks", f"{text} and holds {held} durably")
@@ -156,6 +159,8 @@ class Witness:
                 self.stamps.replaced(machine, key, batch[key])
             elif kind in (HINT, DEBT):
                 hinted = True
+            elif key.startswith(s.UNFIT):
+                self._world.moved.noted(machine, key, old, batch)
         if hinted:  # behind what is judged of the records of the same batch
             self.promises.replaced(machine, held, batch)
 
@@ -193,13 +198,14 @@ class Witness:
     def asked(self, machine: "Machine", operation: Operation, request: int) -> None:
         """A node has taken up a request."""
         place = request << 20 | operation.number
+        self._epochs[place] = self._world.log_watch.seen[machine.index].epoch
         self._asked[place] = (
             self._world.clockwork.now, machine.pauses, machine.life, machine.offset_ms,
             machine.instant().wall_ms, self.timekeeping.shown(machine),
         )  # fmt: skip
         if self._world.clockwork.now > machine.hung_since + HUNG_S_MAX:
             self._hung.add(place)
-        if operation.degrade_ms and self._too_few(machine, operation):
+        if operation.degrade_ms and self._too_few(machine, operation, request):
             self._few.add(place)
         if len(operation.identity) == s.PROPOSAL and self._held_by_all(operation):
             self._found.add(place)
@@ -208,7 +214,7 @@ class Witness:
         """Whether every replica holds, durably, the record of a write that is repeated by its proposal."""
         row, proposal = self._row(operation), operation.identity[: s.PROPOSAL]
         return all(
-            not each.impaired and s.proposal_of(each.disk.durable(s.DATA + row)) == proposal
+            not self._excused(each, row) and s.proposal_of(each.disk.durable(s.DATA + row)) == proposal
             for each in self.holdings.replicas(row)
         )
 
@@ -225,7 +231,8 @@ class Witness:
         if self._hung:
             self._judge_hung(machine, operation, message, request)
         if isinstance(message, Written):
-            self._judge_written(machine, operation, message, asked[0] if asked else 0.0)
+            went_by = self._went_by(machine, operation, request)
+            self._judge_written(machine, operation, message, asked[0] if asked else 0.0, went_by)
         elif isinstance(message, Failed):
             if message.code == OUTCOME_UNKNOWN:
                 self._judge_unknown(operation, request)
@@ -233,9 +240,10 @@ class Witness:
                 self.timekeeping.refused(machine, operation)
             self._judge_stamped(machine, operation, message.version, asked[0] if asked else 0.0)
         elif isinstance(message, Got):
-            self._judge_got(operation, message)
+            self._judge_got(operation, message, self._went_by(machine, operation, request))
             if message.degraded and asked is not None and asked[1] == machine.pauses:
-                few = request << 20 | operation.number in self._few or self._too_few(machine, operation)
+                few = request << 20 | operation.number in self._few
+                few = few or self._too_few(machine, operation, request)
                 took_s = self._world.clockwork.now - asked[0]
                 self._judge_degraded(machine, operation, message, took_s, few=few)
             if asked is not None and asked[3] == machine.offset_ms:
@@ -275,36 +283,65 @@ class Witness:
         if stored and operation.strong and operation.version:
             self.promises.fact(self._row(operation), operation.version)
 
+    def _excused(self, machine: "Machine", row: bytes) -> bool:
+        return self._world.seating.excused(machine, s.partition_of(row))
+
+    def _went_by(self, machine: "Machine", operation: Operation, request: int) -> list[Seats]:
+        """The seats that a node may have gone by while it did what was asked, the last first."""
+        last = self._world.log_watch.seen[machine.index].epoch
+        first = self._epochs.get(request << 20 | operation.number, last)
+        partition = s.partition_of(self._row(operation))
+        return self._world.seating.between(max(0, min(first, last)), max(0, last), partition)
+
+    def _judge_by(self, went_by: list[Seats], wrong: Callable[[Seats], tuple[str, str] | None]) -> None:
+        """Something is right by some of the seats that a node went by, or that is told by the last."""
+        found = [wrong(seats) for seats in went_by]
+        if all(found) and found[0] is not None:
+            self._world.blame(*found[0])
+
     def _row(self, operation: Operation) -> bytes:
         return self._world.row(operation.bucket, operation.key)
 
     # --- reads -------------------------------------------------------------------------------
 
-    def _judge_got(self, operation: Operation, got: Got) -> None:
+    def _judge_got(self, operation: Operation, got: Got, went_by: list[Seats]) -> None:
         """What a read shows is durable on as many replicas as its level requires."""
         world, row = self._world, self._row(operation)
         level = Level.QUORUM if got.escalated else Level.ONE if got.degraded else operation.level
-        required = needed(level, world.plan.replication)
-        if got.required != required or got.responded < required:
-            world.blame("receipts", f"{operation}: required {got.required}, responded {got.responded}")
         if got.stable:
             self.stamps.judge_answer(operation, row, got.stable)
         self._judge_final(operation, row, got.final, got.version)
-        if not got.version or not world.history.sync:
-            return
-        having = sum(
-            each.impaired or self.holdings.durable(each, row, got.version)
-            for each in self.holdings.replicas(row)
-        )
-        if having < required:
-            world.blame("shown", f"{operation} shows what {having} of {required} hold durably")
+        having = {each.index for each in world.machines if self._has(each, row, got.version)}
 
-    def _too_few(self, machine: "Machine", operation: Operation) -> bool:
+        def wrong(seats: Seats) -> tuple[str, str] | None:
+            # Of two quorums the one is told of which fewer were there beyond what it takes.
+            required = {count for _, count in seats.halves(level)}
+            if got.required not in required or got.responded < got.required:
+                return "receipts", f"{operation}: required {got.required}, responded {got.responded}"
+            if got.version and world.history.sync and not seats.met(level, having):
+                there = len(having & {*seats.written})
+                return "shown", f"{operation} shows what {there} of {got.required} hold durably"
+            return None
+
+        self._judge_by(went_by, wrong)
+
+    def _has(self, machine: "Machine", row: bytes, version: bytes) -> bool:
+        """Whether a machine holds that durably, or may have lost it; or did until it had no seat any more."""
+        seating, partition = self._world.seating, s.partition_of(row)
+        if self._excused(machine, row):
+            return True
+        if seating.came(partition, machine.index) is not None:
+            return self.holdings.durable(machine, row, version)
+        moves = self._world.plan.moves
+        return moves and (machine.impaired or self.holdings.had(machine, row, version))
+
+    def _too_few(self, machine: "Machine", operation: Operation, request: int) -> bool:
         """Whether a node takes fewer replicas for alive than the level of an operation requires."""
         assert machine.node is not None
-        replicas = self._world.placement.replicas[s.partition_of(self._row(operation))]
-        alive = sum(machine.node.peers.alive[replica] for replica in replicas)
-        return alive < needed(operation.level, self._world.plan.replication)
+        alive = {each.index for each in self._world.machines if machine.node.peers.alive[each.index]}
+        return any(
+            not seats.met(operation.level, alive) for seats in self._went_by(machine, operation, request)
+        )
 
     def _judge_degraded(
         self, machine: "Machine", operation: Operation, got: Got, took_s: float, *, few: bool
@@ -356,8 +393,9 @@ class Witness:
             self.timekeeping.given(machine, version, asked_s)
 
     def _judge_written(
-        self, machine: "Machine", operation: Operation, written: Written, asked_s: float
-    ) -> None:
+        self, machine: "Machine", operation: Operation, written: Written, asked_s: float,
+        went_by: list[Seats],
+    ) -> None:  # fmt: skip
         world, row = self._world, self._row(operation)
         self._judge_final(operation, row, written.final, written.better or written.version)
         if not world.history.sync or not written.replicas:
@@ -367,26 +405,33 @@ class Witness:
         if written.outcome in (OUTCOME_STORED, OUTCOME_DEFERRED):
             self.receipts.append((operation, written))
         replicas = [world.index_of[number] for number in written.replicas[::2]]
-        if sorted(replicas) != sorted(world.placement.replicas[s.partition_of(row)]):
-            world.blame("receipts", f"{operation}: the receipt names the wrong replicas")
         operation.promised = []
         states = dict(zip(replicas, written.replicas[1::2], strict=True))
         for replica, state in states.items():
             if state in (APPLIED, SUPERSEDED, HINTED):
                 promise = self.promises.promise(machine, operation, row, written.version, replica)
                 self._judge_state(machine, promise, state)
-        required = needed(operation.level, world.plan.replication)
-        if written.required != required:
-            world.blame("receipts", f"{operation}: required {written.required}, not {required}")
-        counted = sum(state == APPLIED for state in states.values())
-        if counted != written.acknowledged:
-            world.blame("receipts", f"{operation}: {written.acknowledged} acknowledged, {counted} named")
+        applied = {replica for replica, state in states.items() if state == APPLIED}
+
+        def wrong(seats: Seats) -> tuple[str, str] | None:
+            if sorted(replicas) != sorted(seats.written):
+                return "receipts", f"{operation}: the receipt names {sorted(replicas)}, not {seats}"
+            required, counted = seats.told(operation.level, applied)
+            if written.required != required:
+                return "receipts", f"{operation}: required {written.required}, not {required}"
+            if counted != written.acknowledged:
+                return "receipts", f"{operation}: {written.acknowledged} acknowledged, {counted} named"
+            return None
+
+        self._judge_by(went_by, wrong)
 
     def _judge_state(self, machine: "Machine", promise: Promise, state: int) -> None:
         """What a receipt says of a replica."""
-        operation, row, version, replica, _ = promise
+        operation, row, version, replica, *_ = promise
         holder = self._world.machines[replica]
-        if holder.impaired or self.holdings.durable(holder, row, version):
+        if self._world.seating.came(s.partition_of(row), replica) is None:
+            return  # it has no seat any more, and may have given up what it held
+        if holder.impaired or self._excused(holder, row) or self.holdings.durable(holder, row, version):
             return
         held = s.short(holder.disk.durable(s.DATA + row))
         if state != HINTED:
@@ -409,8 +454,3 @@ class Witness:
         had = self.holdings.known if operation.defer else self.holdings.taken
         if mere and operation.level is Level.ANY and not had(row, version):
             self._world.blame("only copies", f"{operation}: a hint is kept as if others had it")
-
-
-def needed(level: Level, replicas: int) -> int:
-    """How many replicas a level requires: said once more, for the product's own word is on trial."""
-    return {Level.QUORUM: replicas // 2 + 1, Level.ALL: replicas}.get(level, 1)

@@ -13,6 +13,7 @@ import hashlib
 import traceback
 from collections import Counter, defaultdict
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -20,7 +21,9 @@ from basestore.cluster.operations import OPERATIONS_MAX
 from basestore.cluster.placement import Placement
 from basestore.config import BUILT_IN, REQUESTS_MAX_DEFAULT, ClusterConfig, Member, NodeConfig
 from basestore.membership import metadata_group
+from basestore.moves import conductor
 from basestore.protocol.codec import Message
+from basestore.topology import balance
 from tests.simulation import checkers
 from tests.simulation import history as h
 from tests.simulation import stored as s
@@ -31,11 +34,14 @@ from tests.simulation.faults import Faults, Triggers
 from tests.simulation.governors import Governor
 from tests.simulation.log_watch import LogWatch
 from tests.simulation.machine import WALL_MS, Machine
+from tests.simulation.moved import Moved
+from tests.simulation.movers import Ambushes, Mover, drawn_goals
 from tests.simulation.network import Network
 from tests.simulation.operators import Operator
 from tests.simulation.overloads import Overload
 from tests.simulation.plan import BEGIN_S, Fault, Plan
 from tests.simulation.refusals import Refusals
+from tests.simulation.seating import Seating
 from tests.simulation.witness import Witness
 
 KEY = bytes(range(32))
@@ -72,7 +78,9 @@ class PlannedWorld:
             bytes(16), KEY, members, plan.replication, plan.partitions, BUILT_IN,
             plan.drift_ms_max, plan.timeout_ms_max,
         )  # fmt: skip
-        self.placement = Placement.of(cluster)
+        self.placement = Placement.of(cluster)  # as it was founded
+        self.seating = Seating(self)
+        self.moved, self.ambushes = Moved(self), Ambushes(self)
         self._digest = hashlib.sha256()
         self.clocks_misled = False  # no majority of right clocks stood against wrong ones at some time
         self.doubted = False  # a store, of which nothing was lost, may have said that something was
@@ -201,7 +209,11 @@ class PlannedWorld:
 
     def _play(self) -> None:
         compact_at = Stream(self.plan.seed, "compaction").pick((1000, 20, 5))
-        with patch.object(metadata_group, "COMPACT_AT", compact_at):
+        goals = partial(drawn_goals, self.plan.seed) if self.plan.moves else balance.plan
+        with (
+            patch.object(metadata_group, "COMPACT_AT", compact_at),
+            patch.object(conductor, "plan", goals),
+        ):
             self._play_all()
 
     def _play_all(self) -> None:
@@ -219,14 +231,17 @@ class PlannedWorld:
             Operator(self, len(self.plan.clients) + 1 + index).begin()
         governor = Governor(self, len(self.plan.clients) + 20)
         governor.begin()
+        if self.plan.moves:
+            Mover(self, len(self.plan.clients) + 21).begin()
         self.clockwork.after(COPY_S, self._copy_disks)
         self.clockwork.run(self.plan.seconds)
         self.overload.judge()
         self.heal()
         if self.await_health():
             self.refusals.judge_quiet()
-            self.witness.promises.kept_in_the_end()
             governor.end()
+            self.moved.await_end()
+            self.witness.promises.kept_in_the_end()
             Examination(self, clients).examine()
         self.refusals.judge()
         for machine in self.machines:

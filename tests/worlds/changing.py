@@ -2,7 +2,8 @@
 
 from basestore.errors import RequestFailed
 from basestore.instant import Instant
-from basestore.topology.entries import Change, CreateBucket, DropBucket, Suggestion, encode_entry
+from basestore.topology.changes import Change, CreateBucket, DropBucket
+from basestore.topology.entries import Suggestion, encode_entry
 from basestore.topology.topology import Outcome, Topology
 from tests.worlds.world import TICK_S, World
 

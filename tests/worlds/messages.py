@@ -38,6 +38,7 @@ COUNTS = [1] * len(operator.COUNTS)
 
 GROUP = b"g" * 16
 VOTERS = b"\0\1" + STORE
+MOVE = membership.MoveRow(3, 9, True, b"\0\1\0\3", 7)
 ENTRIES = [raft.EntryRow(3, 2, b"entry")]
 
 _EXAMPLES: list[Message] = [
@@ -50,6 +51,10 @@ _EXAMPLES: list[Message] = [
     membership.Lacking(-1, 0),
     membership.Base(GROUP, b"", 8, 3, VOTERS, b"state"),
     membership.Suggest(b"entry"),
+    membership.MoveReport([MOVE]),
+    membership.AskMoves(1),
+    membership.MovesTold(1, 9, 3, False, [membership.MoveState(3, 1, 20, 7, 5, b"\0\1", b"\0\3", b"\0\3")]),
+    membership.ReadMoves(1, 1000),
     membership.AskRead(1, True),
     membership.ReadAt(1, 9),
     membership.ReadTopology(1, 1, 1000),

@@ -11,12 +11,16 @@ from basestore.protocol.membership import (
     ChangeTopology,
     HistoryRow,
     HistoryTold,
+    MoveState,
+    MovesTold,
     ReadHistory,
+    ReadMoves,
     ReadTopology,
     TopologyChanged,
     TopologyTold,
 )
 from basestore.topology.entries import decode_entry
+from basestore.topology.judgement import apply
 from basestore.topology.topology import Topology
 from tests.worlds.fakes import FakeNode
 
@@ -32,13 +36,15 @@ def told(request: ReadTopology, of: Topology, **others: Any) -> TopologyTold:
 
 
 class Answers:
-    """A node that answers by this topology, and decides what it is asked for; `asked`: all that was."""
+    """A node that answers by this topology, and decides what it is asked for; `asked`: all that was. `moves`:
+    what it says of moves, one answer after the other; the last one stands, and without any nothing moves."""
 
     def __init__(self, topology: Topology, **others: Any) -> None:
         self.topology, self._others = topology, others
         texts = {1: "the voters are members 1", 2: "create bucket 'carts'", 3: "drop bucket 'carts'"}
         self.rows = [HistoryRow(at, 1_760_000_000_000 * (at > 1), text) for at, text in texts.items()]
         self.asked: list[Any] = []
+        self.moves: list[list[MoveState]] = []
 
     def __call__(self, request: Any) -> Message | None:
         self.asked.append(request)
@@ -49,9 +55,12 @@ class Answers:
             return HistoryTold(request.id, self.rows[0].epoch, self.rows[-1].epoch, rows)
         if isinstance(request, ChangeTopology):
             epoch = self.topology.epoch + 1
-            self.topology = self.topology.apply(epoch, request.entry)
+            self.topology = apply(self.topology, epoch, request.entry)
             outcome = self.topology.outcomes[decode_entry(request.entry).id]
             return TopologyChanged(request.id, outcome.epoch, outcome.error, outcome.number)
+        if isinstance(request, ReadMoves):
+            moves = (self.moves.pop(0) if len(self.moves) > 1 else self.moves[0]) if self.moves else []
+            return MovesTold(request.id, self.topology.epoch, 2, False, moves)
         return None
 
 

@@ -6,7 +6,9 @@ from basestore.cluster.placement import Placement
 from basestore.config import BUILT_IN, ClusterConfig, Member
 from basestore.repair.rule import Rule
 from basestore.topology import founding
-from basestore.topology.entries import UNNAMED, Change, Founded, Suggestion, encode_entry
+from basestore.topology.changes import Change, Founded
+from basestore.topology.entries import UNNAMED, Suggestion, encode_entry
+from basestore.topology.judgement import apply
 from basestore.topology.topology import Outcome, Topology
 
 LWW, FWW = Rule.LAST_WRITE_WINS.value, Rule.FIRST_WRITE_WINS.value
@@ -42,7 +44,7 @@ def entry(change: Change, identity: int = UNNAMED, by: int = 1) -> bytes:
 
 def founded(config: ClusterConfig | None = None) -> Topology:
     """Of which users may ask for changes: at epoch 1."""
-    return found(cluster() if config is None else config).apply(1, entry(Founded()))
+    return apply(found(cluster() if config is None else config), 1, entry(Founded()))
 
 
 class Log:
@@ -62,4 +64,4 @@ class Log:
 
     def append(self, data: bytes) -> None:
         self.entries.append(data)
-        self.topology = self.topology.apply(self.topology.epoch + 1, data)
+        self.topology = apply(self.topology, self.topology.epoch + 1, data)

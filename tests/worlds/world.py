@@ -5,6 +5,9 @@
     world.settle()                     # messages and syncs until all is quiet; time stands still
     call.receipt()                     # the receipt, or the error it stands for, raised
 
+Members come and go: `add` makes a node that the cluster is told of by an entry, `start` starts it; it is
+linked with those that know it by then, and with others as soon as they do.
+
 What is held by hand: `hold(a, b)` keeps messages on that way, `freeze(i)` withholds a node's syncs,
 `crash` loses what was not synced, `skew_ms` sets a node's wall clock off. Messages travel in their
 encoded form, so what cannot be said on the wire cannot be said here.
@@ -115,6 +118,7 @@ class Client:
         for message in came:
             if isinstance(message, Renewed):
                 self.renewed.append(message)
+                self.members.update((member.number, member.name) for member in message.members)
                 continue
             request: int = message.id
             assert request not in self.answers, "a request was answered twice"
@@ -197,6 +201,7 @@ class World:
         self.log: list[Sent] = []
         self.lose: Callable[[Sent], bool] = lambda _: False
         self.listeners: list[Callable[[Sent], None]] = []  # told of what clients and nodes say
+        self.added: set[int] = set()
         self._starts = 0
         self._reconcile = reconcile
         if born:
@@ -246,11 +251,58 @@ class World:
         if not self._reconcile:
             node.scheduler.due_s = dict.fromkeys(node.scheduler.due_s, math.inf)
         self.nodes[index] = node
-        self.clients[index] = Client(node.open_client(), self.names)
+        self.clients[index] = Client(
+            node.open_client(), Names(node.config.cluster.names.items(), self.cluster.id)
+        )
         for other in range(len(self.nodes)):
-            if link and other != index and self.nodes[other] is not None:
+            if link and other != index and self.nodes[other] is not None and self._know(index, other):
                 self.link(index, other)
         return node
+
+    def add(self, number: int, *, name: str = "") -> int:
+        """A node with an empty disk, that is to be the member of this number, as all others' log has it or
+        will; its file names it, and those that run. Returns its index here."""
+        index = len(self.nodes)
+        member = Member(number, name or f"n{index + 1}", f"127.0.0.1:{7400 + index}")
+        members = [each.config.member for each in self.running if not each.peers.left]
+        cluster = replace(self.cluster, members=(*members, member))
+        self.configs.append(replace(self.configs[0], cluster=cluster, name=member.name))
+        self.engines.append(self._disk())
+        self.places.append(frozenset())
+        self.skew_ms.append(0)
+        self.nodes.append(None)
+        self.clients.append(None)
+        self.added.add(index)
+        return index
+
+    def member(self, index: int) -> Member:
+        """Which member the node at this index is."""
+        return self.configs[index].member
+
+    def _at(self, index: int, other: int) -> int:
+        """The place of a node among the members that another one knows."""
+        return self.node(index).peers.index_of[self.member(other).number]
+
+    def _know(self, a: int, b: int) -> bool:
+        """Whether both know the other as a member that has not left."""
+        for index, other in ((a, b), (b, a)):
+            peers, number = self.node(index).peers, self.member(other).number
+            if peers.left or number not in peers.index_of or peers.all[peers.index_of[number]].gone:
+                return False
+        return True
+
+    def _see_to_links(self) -> None:
+        """End those of members that have left, and link those that have come, as the service does."""
+        for index, node in enumerate(self.nodes):
+            ending = node.peers.ends(self.now(index)) if node is not None else []
+            for other in range(len(self.nodes)) if ending else ():
+                if (index, other) in self.links and self._at(index, other) in ending:
+                    self.unlink(index, other)
+        for index in self.added:
+            for other in range(len(self.nodes)):
+                linked = other == index or (index, other) in self.links
+                if not linked and self.nodes[index] and self.nodes[other] and self._know(index, other):
+                    self.link(index, other)
 
     def crash(self, index: int) -> None:
         """A power cut: what was not synced is lost, and all that was on its way."""
@@ -319,7 +371,7 @@ class World:
         if frozenset((a, b)) in self.cut:
             return
         for source, target in ((a, b), (b, a)):
-            self.links[source, target] = self.node(source).link(target, self.now(source))
+            self.links[source, target] = self.node(source).link(self._at(source, target), self.now(source))
             self.ways[source, target] = deque()
 
     def unlink(self, a: int, b: int) -> None:
@@ -329,7 +381,7 @@ class World:
             self.ways.pop((source, target), None)
             node = self.nodes[source]
             if outbox is not None and node is not None:
-                node.unlink(target, outbox, self.now(source))
+                node.unlink(self._at(source, target), outbox, self.now(source))
 
     def part(self, a: int, b: int) -> None:
         """Break the connection, and let no new one be made until `join`."""
@@ -441,7 +493,8 @@ class World:
         messages = list(queue)
         queue.clear()
         outbox = self.links[target, source]
-        refused = self.node(target).receive(source, outbox, messages, self.now(target))
+        at = self._at(target, source)
+        refused = self.node(target).receive(at, outbox, messages, self.now(target))
         assert refused is None, f"{refused} was refused"
         return True
 
@@ -452,6 +505,7 @@ class World:
             for index, node in enumerate(self.nodes):
                 if node is not None:
                     node.tick(self.now(index))
+            self._see_to_links()
             self.settle()
 
     # --- clients -----------------------------------------------------------------------------
@@ -565,8 +619,9 @@ class World:
 
     @property
     def names(self) -> Names:
-        """As a node welcomes a client with."""
-        return Names(self.cluster.names.items(), self.cluster.id)
+        """Of all that are, or were, members."""
+        members = [self.member(index) for index in range(len(self.nodes))]
+        return Names(((member.number, member.name) for member in members), self.cluster.id)
 
     def state(self, at: int) -> NodeState:
         call = self.ask(at, Status)

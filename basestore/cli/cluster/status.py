@@ -40,6 +40,7 @@ def status_command(target: Target, check: bool) -> int:
     up         serves
     starting   not yet known to hold all it should; waits for other nodes
     forgetful  may have lost data, recovers it from other nodes
+    left       was drained, removed or replaced, and is to be stopped
     down       does not answer
 
     A node that is asked for more than it can do says so: how many requests are under way, how many it has
@@ -81,7 +82,7 @@ def status_command(target: Target, check: bool) -> int:
 def _upgrade(state: "NodeState") -> str:
     """What it speaks, where that is more than the feature level that it knows; empty otherwise."""
     level = state.facts.get("feature level")
-    wire = state.facts.get("wire", "")  # "8 to 10"
+    wire = state.facts.get("wire", "")  # "8 to 11"
     return f"speaks version {wire}, feature level {level}" if level and wire.split()[-1:] != [level] else ""
 
 

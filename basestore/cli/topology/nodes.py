@@ -1,7 +1,8 @@
-"""Nodes: the commands about one node as a member of its cluster; for now the one that rebuilds its group.
+"""Nodes: the commands about one node as a member of its cluster: that it gives up its place, and that it
+rebuilds its group.
 
-Owns the words, that nobody does it by mistake, and that it is done to a store on which no node runs. What is
-done to that is the business of `membership/rebuilding.py`.
+Owns the words, that nobody does it by mistake, and that a group is rebuilt on a store on which no node runs.
+What is done to that is the business of `membership/rebuilding.py`; that a member goes, the cluster decides.
 """
 
 import secrets
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from basestore.cli import exits
-from basestore.cli.options import Group
-from basestore.cli.topology.changes import confirm
+from basestore.cli.options import Group, Target, share
+from basestore.cli.topology.changes import REPEAT, confirm
+from basestore.cli.topology.moves import PLAN, WAIT, WAITING, asked
 
 if TYPE_CHECKING:
     from basestore.config import NodeConfig
@@ -36,6 +38,84 @@ _FOLLOW = (
 @click.group("node", cls=Group)
 def node_command() -> None:
     """See to one node as a member of its cluster."""
+
+
+@node_command.command("drain")
+@share("endpoint", "output", timeout=WAITING)
+@click.argument("name")
+@PLAN
+@WAIT
+@REPEAT
+def drain(target: Target, name: str, only_plan: bool, wait: bool, repeat: str | None) -> int:
+    """Have the member NAME give up all that it holds to others, and leave.
+
+    It must be up: others prove with it that they have all. Once it has left, stop it; nothing of its store
+    is needed any more. Until then `basestore topology cancel` takes it back.
+
+    \b
+    Example:
+        basestore node drain n3 --plan
+        basestore node drain n3 --wait --timeout 30m
+    """
+    from basestore.results.moves import drained
+
+    words = f"{name} is being drained"
+    return asked(target, lambda: drained(name), words, only_plan=only_plan, wait=wait, repeat=repeat)
+
+
+@node_command.command("remove")
+@share("endpoint", "output", timeout=WAITING)
+@click.argument("name")
+@click.option("--dead", is_flag=True, help="It does not come back: this must be said.")
+@PLAN
+@WAIT
+@REPEAT
+def remove(target: Target, name: str, dead: bool, only_plan: bool, wait: bool, repeat: str | None) -> int:
+    """Give up the member NAME for dead: others are given copies of what it held, and nobody waits for it.
+
+    What only it had is lost: of writes that a quorum acknowledged nothing, as long as no more members of a
+    partition are dead than its quorum can spare. Otherwise that is a loss, which `basestore converged`
+    names. Its store must not be started again.
+
+    \b
+    Example:
+        basestore node remove n3 --dead --wait
+    """
+    from basestore.results.moves import removed
+
+    if not dead:
+        raise click.UsageError(
+            f"a member that is up is drained, which loses nothing: `basestore node drain {name}`; if it does "
+            f"not come back, say so with --dead"
+        )
+    words = f"{name} is given up for dead"
+    return asked(target, lambda: removed(name), words, only_plan=only_plan, wait=wait, repeat=repeat)
+
+
+@node_command.command("replace")
+@share("endpoint", "output", timeout=WAITING)
+@click.argument("name")
+@click.option("--by", metavar="OTHER", required=True, help="A member that holds none of its partitions.")
+@click.option("--dead", is_flag=True, help="NAME does not come back: nobody waits for it.")
+@PLAN
+@WAIT
+@REPEAT
+def replace(
+    target: Target, name: str, by: str, dead: bool, only_plan: bool, wait: bool, repeat: str | None
+) -> int:
+    """Have the member OTHER take exactly the place of NAME, which then leaves.
+
+    With --dead as `basestore node remove --dead`: what only NAME had is lost.
+
+    \b
+    Example:
+        basestore node replace n3 --by n4 --dead --wait
+    """
+    from basestore.results.moves import replaced
+
+    words = f"{by} is to take the place of {name}"
+    change = lambda: replaced(name, by, dead=dead)  # noqa: E731
+    return asked(target, change, words, only_plan=only_plan, wait=wait, repeat=repeat)
 
 
 @node_command.command("rebuild-group")

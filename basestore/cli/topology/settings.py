@@ -1,7 +1,7 @@
 """Settings: the commands that show and change the settings of a cluster, which are its users' own.
 
 Owns the words. A setting is part of what the cluster is: every node has all of them, and a majority of the
-metadata group decides. basestore itself goes by none.
+metadata group decides. basestore itself goes by those that begin with `moves.` (`moves/conductor.py`).
 """
 
 import json
@@ -30,7 +30,9 @@ def settings_command() -> None:
     Take a key (`basestore set`) for data: it scales with the nodes, has levels and a lifetime, and can be
         written while there is no such majority.
 
-    A setting is text, under a name of at most 256 bytes.
+    A setting is text, under a name of at most 256 bytes. basestore itself goes by moves.at_once,
+    moves.at_once_to and moves.at_once_from: how many partitions move at once, in the cluster (64), to
+    one member (16) and of one (32).
     """
 
 

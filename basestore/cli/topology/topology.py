@@ -117,14 +117,20 @@ def in_words(told: "ClusterTopology", *, everything: bool) -> str:
 
 def members(told: "ClusterTopology") -> list[tuple[object, ...]]:
     """A line of the table each."""
+    from basestore.results.topology import LEFT
+
     held = Counter(name for seats in told.partitions for name in seats.replicas)
     return [
         (
             each.name, each.number, each.address, each.zone or "-", each.weight, each.standing,
-            held[each.name], _part(told, each.name), _lacks(told, each.name),
+            *((0, "-", "-") if each.standing == LEFT else _share(told, held, each.name)),
         )
         for each in told.members
     ]  # fmt: skip
+
+
+def _share(told: "ClusterTopology", held: Counter[str], name: str) -> tuple[object, ...]:
+    return held[name], _part(told, name), _lacks(told, name)
 
 
 def _part(told: "ClusterTopology", name: str) -> str:

@@ -9,7 +9,7 @@ from basestore.anti_entropy.scheduler import PROOF_MS_MAX, browned_proof_ms
 from basestore.config import BucketOptions
 from basestore.consistency import Level
 from basestore.repair.version import COUNTER_BITS
-from basestore.topology.entries import CreateBucket
+from basestore.topology.changes import CreateBucket
 from tests.worlds.changing import change, create, drop
 from tests.worlds.world import World
 

@@ -492,7 +492,7 @@ def test_a_store_that_left_once_others_had_all_of_it_still_speaks_for_copies(wit
     stays = old[1]
     assert world.node(stays).certificates.in_use(0, gone)
     adopt(world, {0: joint(5, old, new)})
-    adopt(world, {0: still(6, *new)}, without={0: [old[0]] if without else []})
+    adopt(world, {0: still(6, *new)}, dead=[old[0]] if without else [])
     assert world.node(stays).certificates.in_use(0, gone) is not without
     world.run(0.3)
     world.restart(stays)
@@ -532,10 +532,10 @@ def test_of_stores_that_have_left_only_the_last_are_remembered() -> None:
 def test_what_is_to_come_is_unfit_even_if_the_node_stops_before_it_takes_it_up() -> None:
     world, old, comes = moved(2)
     new = (*old, comes)
-    world.node(comes).recovery.foresee({0: fill(5, old, new)})
+    world.node(comes).recovery.foresee({0: fill(5, old, new)}, world.now(comes))
     world.settle()
-    world.placement.replicas[0] = new
-    with patch("basestore.node.Placement.of", lambda cluster: world.placement):
+    world.placement.adopt({0: fill(5, old, new)})
+    with patch("basestore.node.Placement.of", lambda *_: world.placement):
         world.restart(comes)
     node = world.node(comes)
     assert node.summaries.unfit == {0}
@@ -728,7 +728,7 @@ def test_a_doubt_that_was_foreseen_holds_at_the_next_opening() -> None:
     settle_all(world, 0, 1, 2)
     node = world.node(0)
     assert node.summaries.of[0].complete > 0
-    node.recovery.foresee({0: still(50, *world.placement.replicas[0])}, skipped=True)
+    node.recovery.foresee({0: still(50, *world.placement.replicas[0])}, world.now(0), skipped=True)
     world.settle()
     node = world.restart(0)
     assert node.summaries.unfit == {0}

@@ -24,6 +24,7 @@ from basestore.protocol.client import Get, Got, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import MemberRow
 from basestore.protocol.operator import Fact, NodeStatus
+from basestore.results.moves import rebalanced
 from basestore.sync import SyncSession, SyncStore
 from basestore.transport.dialling import CONNECT_S_MAX
 from tests.worlds.fakes import WELCOME, fake
@@ -73,6 +74,16 @@ CALLS: dict[str, Call] = {
     "settings": lambda store: store.settings(),
     "set_setting": lambda store: store.set_setting("k", "v"),
     "unset_setting": lambda store: store.unset_setting("k"),
+    "moves": lambda store: store.moves(),
+    "plan": lambda store: store.plan(rebalanced()),
+    "change_members": lambda store: store.change_members(rebalanced()),
+    "add_member": lambda store: store.add_member("n4", "127.0.0.1:7403"),
+    "drain": lambda store: store.drain("n1"),
+    "remove_dead": lambda store: store.remove_dead("n1"),
+    "replace": lambda store: store.replace("n1", "n2"),
+    "rebalance": lambda store: store.rebalance(),
+    "cancel_moves": lambda store: store.cancel_moves(),
+    "set_replication": lambda store: store.set_replication(2),
     "session": in_session,
 }
 SYNC_CALLS: dict[str, Call] = {

@@ -15,7 +15,8 @@ from basestore.protocol.client import Failed
 from basestore.protocol.membership import CONSISTENT, STALE, ChangeTopology, ReadHistory, ReadTopology
 from basestore.repair.rule import Rule
 from basestore.results.topology import Decided, identity_of
-from basestore.topology.entries import CreateBucket, decode_entry
+from basestore.topology.changes import CreateBucket
+from basestore.topology.entries import decode_entry
 from tests.worlds.fakes import WELCOME, fake
 from tests.worlds.flavours import FLAVOURS, run
 from tests.worlds.told_topologies import Answers

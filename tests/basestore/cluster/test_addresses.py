@@ -101,3 +101,17 @@ class TestWhatOthersAreTold:
         at.tell(1, self.FILED[0])
         at.tell(0, self.FILED[1])
         assert self.known(at) == [self.FILED[1], self.FILED[0], *self.FILED[2:]]
+
+    def test_of_one_that_has_come_the_log_says_where_it_is_and_where_one_has_left_others_may_be(
+        self, at: Addresses
+    ) -> None:
+        at.found(2, TOLD)
+        members = {0: self.FILED[0], 1: self.FILED[1], 3: self.FILED[3], 9: self.FILED[2]}
+        at.adopt(members)
+        assert (at.known(9), at.to_dial(9)) == (self.FILED[2], self.FILED[2])
+        at.tell(0, TOLD)  # where the one was that has left
+        assert at.known(0) == TOLD
+        at.found(9, "10.0.0.8:7400")
+        at.adopt(members)  # a later epoch, the same members
+        assert at.known(9) == "10.0.0.8:7400"
+        assert at.known(0) == TOLD

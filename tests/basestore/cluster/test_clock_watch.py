@@ -140,3 +140,53 @@ def test_it_is_being_compared_for_a_moment_and_no_longer() -> None:
     assert watch.comparing(later(0.2))  # the third may yet agree
     answer(watch, 2, later(0.1), ahead_ms=HOUR_MS)
     assert not watch.comparing(later(0.2))
+
+
+def test_who_has_no_say_is_neither_waited_for_nor_heeded() -> None:
+    watch = opened(1)
+    watch.add()
+    watch.tick(later(0.1))
+    assert watch.sure(later(0.1))
+    answer(watch, 1, later(0.2), ahead_ms=HOUR_MS)
+    assert watch.offsets[1] is not None  # it is known all the same
+    assert watch.skew_ms is None
+    assert watch.confirmed
+    watch.count({0, 1})
+    assert watch.skew_ms is not None
+    assert not watch.sure(later(0.2))
+    watch.count({0})
+    assert watch.alone
+    assert watch.sure(later(0.2))
+
+
+def test_a_majority_is_one_of_those_that_count_from_the_moment_at_which_they_do() -> None:
+    watch = opened(3)
+    answer(watch, 1, later(0.1))
+    assert watch.confirmed
+    watch.add()
+    watch.add()
+    assert watch.confirmed
+    watch.count({0, 1, 2, 3, 4})
+    assert not watch.confirmed
+    assert watch.sure(later(0.2))  # until it is set
+    answer(watch, 3, later(0.2))
+    assert watch.confirmed
+    watch.count({2, 3, 4})  # this node holds nothing any more: three others' clocks decide
+    assert not watch.confirmed
+    answer(watch, 4, later(0.3))
+    assert watch.confirmed
+    assert not watch.alone
+
+
+def test_who_holds_nothing_itself_is_sure_by_the_others_and_wrong_by_them() -> None:
+    watch = opened(2)
+    watch.count({1})
+    assert not watch.confirmed
+    assert watch.skew_ms is None
+    answer(watch, 1, later(0.1))
+    assert watch.sure(later(0.1))
+    other = opened(2)
+    other.count({1})
+    answer(other, 1, later(0.1), ahead_ms=HOUR_MS)
+    assert other.skew_ms is not None
+    assert other.now_ms(later(0.1)) is not None  # what the majority of one says

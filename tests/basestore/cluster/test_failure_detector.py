@@ -20,7 +20,7 @@ from basestore.cluster.failure_detector import (
     FailureDetector,
     Probation,
 )
-from basestore.cluster.peers import PING_S, SILENCE_S_MAX
+from basestore.cluster.peer import PING_S, SILENCE_S_MAX
 
 TICK_S = 0.05
 gaps = st.lists(st.floats(0, 10), max_size=3 * WINDOW)

@@ -3,7 +3,8 @@
 import pytest
 
 from basestore.cluster.outbox import Outbox
-from basestore.cluster.peers import PING_S, Peers
+from basestore.cluster.peer import PING_S
+from basestore.cluster.peers import Peers
 from basestore.instant import Instant
 from basestore.protocol.codec import Message
 from basestore.protocol.heartbeats import Ping, Pong

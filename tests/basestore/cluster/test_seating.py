@@ -7,13 +7,13 @@ from basestore.repair.seats import Seats, Stage
 
 
 def test_without_a_topology_replicas_are_those_of_the_placement() -> None:
-    seating = Seating(1, {7: (2, 1, 0)})
+    seating = Seating(1, {7: Seats.still((2, 1, 0))})
     assert (seating.replicas[7], seating.others[7], seating.sources[7]) == ((2, 1, 0), [2, 0], [2, 0])
     assert (seating.known, seating.since(7), seating.moving) == (False, None, set())
 
 
 def test_while_seats_change_all_compare_and_those_that_held_it_are_sources() -> None:
-    seating = Seating(0, {7: (0, 1, 2)})
+    seating = Seating(0, {7: Seats.still((0, 1, 2))})
     seating.dropped_since = 0
     for stage in (Stage.FILL, Stage.JOINT):
         seating.seat(7, Seats(4, stage, (0, 1, 2), (0, 1, 3)))
@@ -29,7 +29,7 @@ def test_while_seats_change_all_compare_and_those_that_held_it_are_sources() -> 
 
 @pytest.mark.parametrize(("members", "meeting"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)])
 def test_so_many_must_be_met_as_any_quorum_has_one_of(members: int, meeting: int) -> None:
-    seating = Seating(0, {7: tuple(range(members))})
+    seating = Seating(0, {7: Seats.still(tuple(range(members)))})
     assert seating.meeting(7) == meeting
     quorum = members // 2 + 1
     assert meeting + quorum == members + 1
@@ -38,7 +38,7 @@ def test_so_many_must_be_met_as_any_quorum_has_one_of(members: int, meeting: int
 
 
 def test_who_leaves_is_known_at_the_end_of_a_change_only() -> None:
-    seating, old, new = Seating(0, {7: (0, 1, 2)}), (0, 1, 2), (0, 1, 3)
+    seating, old, new = Seating(0, {7: Seats.still((0, 1, 2))}), (0, 1, 2), (0, 1, 3)
     assert seating.seat(7, Seats(4, Stage.FILL, old, new)) == set()
     assert seating.seat(7, Seats(5, Stage.JOINT, old, new)) == set()
     assert seating.seat(7, Seats.still(new, 6)) == {2}
@@ -48,7 +48,7 @@ def test_who_leaves_is_known_at_the_end_of_a_change_only() -> None:
 
 
 def test_what_is_given_up_is_gone() -> None:
-    seating = Seating(0, {7: (0, 1, 2)})
+    seating = Seating(0, {7: Seats.still((0, 1, 2))})
     seating.seat(7, Seats(4, Stage.FILL, (0, 1, 2), (3, 4, 5)))
     seating.give_up(7)
     assert not any((seating.seats, seating.replicas, seating.others, seating.sources, seating.moving))

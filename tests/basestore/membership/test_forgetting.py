@@ -9,7 +9,7 @@ from basestore.membership.forgetting import LOOK_S
 from basestore.protocol.heartbeats import Ping
 from basestore.protocol.membership import At
 from basestore.repair.rule import Rule
-from basestore.topology.entries import AddMember, SetMember
+from basestore.topology.changes import AddMember, RemoveMember
 from basestore.topology.topology import Topology
 from tests.worlds.changing import change, create, drop
 from tests.worlds.world import TICK_S, World
@@ -210,7 +210,7 @@ def test_it_waits_for_a_member_that_this_node_does_not_know_yet_and_not_for_one_
     drop(world, "carts")
     world.run(LOOKED_S)
     assert listed(world) == {"carts"}
-    assert not change(world, 0, SetMember(number, standing="left")).error
+    assert not change(world, 0, RemoveMember(number)).error
     world.run(LOOKED_S)
     assert listed(world) == set()
 

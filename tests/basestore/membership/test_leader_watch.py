@@ -8,7 +8,7 @@ import pytest
 from basestore.errors import NoLeader, RequestFailed
 from basestore.instant import Instant
 from basestore.membership.rebuilding import follow
-from basestore.topology.entries import SetSetting
+from basestore.topology.changes import SetSetting
 from tests.worlds.changing import change
 from tests.worlds.world import World, number_of
 

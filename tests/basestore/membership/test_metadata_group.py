@@ -11,7 +11,7 @@ from basestore.errors import ChangeUnknown, NoLeader
 from basestore.membership import metadata_group
 from basestore.membership.metadata_group import Coming
 from basestore.repair.seats import Seats
-from basestore.topology.entries import DropBucket, SetSetting
+from basestore.topology.changes import DropBucket, SetSetting
 from basestore.topology.topology import OTHER_CHANGE
 from tests.worlds.changing import CARTS, Asked, change, decided, leaders, topologies, voters
 from tests.worlds.world import World, number_of
@@ -182,7 +182,10 @@ def test_what_a_snapshot_brings_is_foreseen_again_behind_what_was_pending(
     was, me, now = group.topology, group.me.number, world.now(0)
     assert was is not None
 
-    def foresee(_: object, changed: Mapping[int, object], given_up: set[int], *, skipped: bool) -> None:
+    def foresee(
+        _: object, changed: Mapping[int, object], now: object, given_up: set[int], left: object, *,
+        skipped: bool,
+    ) -> None:  # fmt: skip
         told.append((sorted(changed), sorted(given_up), skipped))
 
     monkeypatch.setattr(Recovery, "foresee", foresee)
@@ -191,8 +194,8 @@ def test_what_a_snapshot_brings_is_foreseen_again_behind_what_was_pending(
         replace(was, epoch=epoch, seats=(Seats.still(numbers, epoch), *was.seats[1:]))
         for epoch, numbers in ((was.epoch + 1, others), (was.epoch + 2, was.seats[0].new))
     )
-    group.foresee(Coming(gone, skipped=False))
-    group.foresee(Coming(back, skipped=True))  # as it is stored
+    group.foresee(Coming(gone, skipped=False), now)
+    group.foresee(Coming(back, skipped=True), now)  # as it is stored
     group.adopt(Coming(gone, skipped=False), now)
-    group.foresee(Coming(back, skipped=True))  # as it is noted
+    group.foresee(Coming(back, skipped=True), now)  # as it is noted
     assert told == [([0], [], False), ([0], [0], True), ([0], [0], True)]

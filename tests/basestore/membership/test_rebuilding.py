@@ -13,7 +13,8 @@ from basestore.instant import Instant
 from basestore.membership.lineage import goes_over, hindrance, parted
 from basestore.membership.rebuilding import SKIPPED_MIN, follow, rebuild
 from basestore.protocol.limits import ProtocolError
-from basestore.topology.entries import Change, CreateBucket, DropBucket, SetSetting, Suggestion, encode_entry
+from basestore.topology.changes import Change, CreateBucket, DropBucket, SetSetting
+from basestore.topology.entries import Suggestion, encode_entry
 from basestore.topology.topology import Outcome, Topology
 from tests.worlds.topologies import Log
 from tests.worlds.world import World, number_of

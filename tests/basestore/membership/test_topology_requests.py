@@ -7,21 +7,20 @@ from basestore.membership.metadata_group import COMPACT_BYTES
 from basestore.protocol.client import Failed
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.membership import ChangeTopology, Suggest, TopologyChanged
-from basestore.topology.entries import (
+from basestore.topology.changes import (
     SETTINGS_BYTES_MAX,
-    AddMember,
     Change,
     Founded,
+    SetMember,
     SetSetting,
-    Suggestion,
     UnsetSetting,
-    encode_entry,
 )
+from basestore.topology.entries import Suggestion, encode_entry
 from tests.worlds.world import Call, World
 
-GHOST = AddMember("ghost", "10.0.0.9:7400", "", 1, b"")
+MOVED_AWAY = SetMember(1, "10.0.0.9:7400")
 NOT_TO_ASK_FOR = [
-    pytest.param(GHOST, 1, "this is another change, which the leader alone makes", id="not of users"),
+    pytest.param(MOVED_AWAY, 1, "this is another change, which the leader alone makes", id="not of users"),
     pytest.param(Founded(), 1, "this is another change, which the leader alone makes", id="of the leader"),
     pytest.param(UnsetSetting("x" * 9999), 1, "the key of a setting has 1 to", id="refused anyway"),
     pytest.param(SetSetting("k", "v"), 0, "has no id", id="unnamed"),

@@ -10,7 +10,7 @@ from basestore.errors import ChangeUnknown, NoLeader
 from basestore.membership import leading
 from basestore.protocol.limits import WIRE_HIGHEST, ProtocolError
 from basestore.protocol.membership import At
-from basestore.topology.entries import CreateBucket, SetSetting
+from basestore.topology.changes import CreateBucket, SetSetting
 from basestore.topology.topology import Outcome
 from tests.worlds.changing import CARTS, Asked, decided, leaders, voters
 from tests.worlds.world import World, number_of

@@ -9,7 +9,8 @@ from basestore.observe.prometheus import Exposition
 from basestore.protocol.membership import At, Base
 from basestore.results.metadata import Metadata
 from basestore.topology import history
-from basestore.topology.entries import UNNAMED, CreateBucket, DropBucket, SetSetting, Suggestion, encode_entry
+from basestore.topology.changes import CreateBucket, DropBucket, SetSetting
+from basestore.topology.entries import UNNAMED, Suggestion, encode_entry
 from tests.worlds.changing import change
 from tests.worlds.world import World, number_of
 
@@ -335,7 +336,7 @@ def test_a_line_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(1, logged=True)
     world.run(1.0)
     lines(world, 0)
-    monkeypatch.setattr(history, "describe", lambda data, before, index: "x" * 10_000)
+    monkeypatch.setattr(history, "describe", lambda judged, before: "x" * 10_000)
     setting(world, 0, "red")
     (line,) = lines(world, 0)
     assert 200 < len(line.text) < 400

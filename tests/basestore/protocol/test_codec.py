@@ -36,7 +36,7 @@ from basestore.protocol.groups import (
 from basestore.protocol.handshake import BucketRow, Challenge, Hello, Proof, Renewed, Welcome
 from basestore.protocol.heartbeats import Ping
 from basestore.protocol.limits import BATCH_MESSAGES_MAX, DEPTH_MAX, TIMEOUT_MS_MAX, ProtocolError
-from basestore.protocol.membership import At, Base, TopologyTold
+from basestore.protocol.membership import At, Base, MoveReport, TopologyTold
 from basestore.protocol.operator import (
     Explained,
     Fact,
@@ -69,6 +69,7 @@ from tests.worlds.messages import (
     HEAD,
     KINDS,
     LOSS,
+    MOVE,
     RECORD,
     ROW,
     VERSION,
@@ -144,6 +145,15 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
         ({"group": b"g"}, "names no metadata group"),
     ],
     Base: [({"group": b""}, "names no metadata group")],
+    MoveReport: [
+        ({"rows": [row]}, "reports what cannot be")
+        for row in (
+            MOVE._replace(partition=-1),
+            MOVE._replace(since=-1),
+            MOVE._replace(records=-1),
+            MOVE._replace(met=b"\0\1\0"),
+        )
+    ],
     TopologyTold: [({"epochs": [1]}, "members without their epochs")],
     Hello: [
         *(({"nonce": bytes(count)}, "no nonce of the right length") for count in (0, 15, 17)),

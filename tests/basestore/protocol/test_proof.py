@@ -16,6 +16,7 @@ from basestore.protocol.handshake import (
     Challenge,
     Differs,
     Hello,
+    MemberRow,
     Proof,
     Refused,
     Versions,
@@ -23,9 +24,12 @@ from basestore.protocol.handshake import (
 )
 from basestore.protocol.proof import (
     ADVICE,
+    BY_LOG,
     CHARACTERS_SHOWN,
     DIFFERENCES_SHOWN,
+    JOIN_ANEW,
     KEYLESS,
+    NUMBER_SINCE,
     Answer,
     Challenged,
     Facts,
@@ -354,3 +358,45 @@ def test_of_what_others_say_a_log_shows_the_beginning_in_one_line() -> None:
 
 def test_the_key_of_proofs_is_not_shown() -> None:
     assert repr(N1.proof_key) not in repr(N1)
+
+
+# --- members that come and leave -------------------------------------------------------------------
+
+
+def logged(own: Facts, *, formers: str = "", **numbers: int) -> Facts:
+    """Of a node that follows the log, in which these members are."""
+    rows = [MemberRow(number, name, f"{name}:7400") for name, number in numbers.items()]
+    welcome = own.welcome._replace(members=rows or own.welcome.members)
+    return replace(own, welcome=welcome, logged=True, formers=frozenset(formers.split()))
+
+
+def test_who_has_left_is_told_so_and_how_it_can_come_back() -> None:
+    acceptor = logged(N2, formers="n1", n2=1, n3=2)
+    _, (told, heard) = converse(logged(N1), acceptor)
+    for text in (told, heard):
+        assert "n1 has left the cluster, and its store holds nothing that the cluster needs" in text
+        assert JOIN_ANEW in text
+
+
+def test_a_name_that_another_number_has_by_now_is_refused_to_who_had_it() -> None:
+    _, (told, heard) = converse(logged(N1), logged(N2, formers="n1", n1=7, n2=1))
+    for text in (told, heard):
+        assert "it says that it is n1, number 0, and number 7 has that name in the cluster" in text
+
+
+def test_who_is_dialled_and_is_another_number_is_refused() -> None:
+    _, (told,) = converse(logged(N1, n1=0, n2=5), logged(N2))
+    assert "it says that it is n2, number 1, and number 5 has that name" in told
+
+
+def test_who_is_dialled_and_has_left_by_its_own_word_is_left_alone() -> None:
+    _, (told,) = converse(logged(N1), logged(N2, n1=0, n3=2))
+    assert "n2 says that it has left the cluster" in told
+
+
+@pytest.mark.parametrize("versions", [(10, 10), (10, 11)])
+def test_to_an_earlier_release_no_number_is_said(versions: tuple[int, int]) -> None:
+    said, told = converse(logged(N1), logged(replace(N2, versions=Versions(*versions))))
+    (proof,) = [each for each in said if isinstance(each, Proof)]
+    assert (proof.digest == BY_LOG) is (versions[1] < NUMBER_SINCE)
+    assert told == []

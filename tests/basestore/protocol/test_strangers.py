@@ -45,13 +45,17 @@ from basestore.protocol.heartbeats import Confirmed, Ping, Pong, Remembered, Sto
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.membership import (
     OF_RAFT,
+    AskMoves,
     AskRead,
     At,
     Base,
     ChangeTopology,
     Lacking,
+    MoveReport,
+    MovesTold,
     ReadAt,
     ReadHistory,
+    ReadMoves,
     ReadTopology,
     Suggest,
 )
@@ -259,11 +263,12 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Goodbye: st.builds(Goodbye, texts),
     **{kind: messages_of(kind) for kind in (*OF_RAFT, At, Lacking, Base, Suggest, AskRead, ReadAt)},
     **{kind: messages_of(kind) for kind in (ReadTopology, ReadHistory, ChangeTopology)},
+    **{kind: messages_of(kind) for kind in (MoveReport, AskMoves, MovesTold, ReadMoves)},
 }
 
 
 # The requests of clients have the numbers from 10 on, their answers those from 20 on.
-OTHERS = (WriteMany, GetMany, FinishUpgrade, ReadTopology, ReadHistory, ChangeTopology)
+OTHERS = (WriteMany, GetMany, FinishUpgrade, ReadTopology, ReadHistory, ChangeTopology, ReadMoves)
 FROM_CLIENTS = [kind for kind in SAID if 10 <= NUMBERS[kind] < 20 or kind in OTHERS]
 FROM_PEERS = [kind for kind in SAID if kind not in FROM_CLIENTS]
 

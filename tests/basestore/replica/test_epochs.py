@@ -27,7 +27,7 @@ from basestore.protocol.replication import (
 )
 from basestore.repair.version import Record
 from basestore.replica.admission import HELD_BYTES_MAX, HELD_MAX, HELD_S
-from basestore.topology.entries import SetSeats
+from basestore.topology.changes import SetSeats
 from tests.worlds.changing import change
 from tests.worlds.seats import NEW, OLD, fill, joint, make_fit, moving, still
 from tests.worlds.world import World

@@ -1,6 +1,6 @@
 """Whether a store may be trusted: birth, forgetting, rollback, and recovery from peers.
 
-Covers `replica/identity.py`, `membership/introductions.py` and `anti_entropy/recovery.py`.
+Covers `replica/identity.py`, `peering/introductions.py` and `anti_entropy/recovery.py`.
 """
 
 from dataclasses import replace

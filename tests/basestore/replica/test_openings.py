@@ -1,6 +1,6 @@
 """A store that was opened anew counts only with those who would know of it after a power cut.
 
-Covers the end of an introduction, in `replica/identity.py` and `membership/introductions.py`.
+Covers the end of an introduction, in `replica/identity.py` and `peering/introductions.py`.
 """
 
 import pytest

@@ -57,7 +57,6 @@ READERS: dict[type[Any], Callable[[Any], object]] = {
 }
 NONSENSE = [
     Written(1, 9, 0, IDENTITY.encode(), 2, 2, [0, 1], b"", 1),  # an outcome that there is not
-    Written(1, 0, 0, IDENTITY.encode(), 2, 2, [7, 1], b"", 1),  # a member that there is not
     Written(1, 0, 0, IDENTITY.encode(), 2, 2, [0, 99], b"", 1),  # a state that there is not
     Written(1, 0, 0, b"short", 2, 2, [0, 1], b"", 1),
     Got(1, True, b"value", b"short", 0, 2, 2, False, 0),
@@ -115,6 +114,12 @@ def test_an_answer_that_makes_no_sense_is_a_lost_connection_and_nothing_else(ans
     for read in READERS.values():
         with pytest.raises(ConnectionLost, match="check its version"):
             read(answer)
+
+
+def test_a_member_that_has_left_since_or_come_is_shown_by_its_number() -> None:
+    written = Written(1, 0, 0, IDENTITY.encode(), 2, 2, [0, 1, 7, 1], b"", 1)
+    shown = receipt(written, Level.ONE, Names({0: "n1", 1: "n2"}.items()))
+    assert list(shown.replicas)[-1] == "member 7"
 
 
 @pytest.mark.parametrize("code", [2, 5, 6, 7])

@@ -29,7 +29,8 @@ from basestore.repair.rule import Rule
 from basestore.repair.seats import Seats, Stage
 from basestore.repair.version import Identity
 from basestore.results import topology as results
-from basestore.topology.entries import CreateBucket, DropBucket, SetSetting, UnsetSetting, decode_entry
+from basestore.topology.changes import CreateBucket, DropBucket, SetSetting, UnsetSetting
+from basestore.topology.entries import decode_entry
 from basestore.topology.topology import Topology
 from tests.worlds.told_topologies import told
 from tests.worlds.topologies import Log, cluster, founded

@@ -379,7 +379,7 @@ async def test_a_member_that_asks_tells_no_address_while_it_is_linked_nor_shortl
         async with trio.open_nursery() as nursery:
             (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
             address = f"127.0.0.1:{listener.socket.getsockname()[1]}"
-            monkeypatch.setattr(connections, "dial", lambda _: link.dial(address))
+            monkeypatch.setattr(handshakes, "dial", lambda _: link.dial(address))
             nursery.start_soon(partial(trio.serve_listeners, lets_in, [listener]))
             nursery.start_soon(at.served.dial_forever, 2)
             with trio.fail_after(PATIENCE_S):
@@ -578,7 +578,7 @@ async def test_who_closes_the_connection_at_the_first_word_may_run_an_older_rele
     async with listening() as at, trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         address = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
-        monkeypatch.setattr(connections, "dial", lambda _: link.dial(address))
+        monkeypatch.setattr(handshakes, "dial", lambda _: link.dial(address))
         monkeypatch.setattr(at.served, "complain", complain)
         nursery.start_soon(partial(trio.serve_listeners, hang_up, listeners))
         nursery.start_soon(at.served.dial_forever, 2)

@@ -18,7 +18,7 @@ from basestore.repair.rule import Rule
 from basestore.replica.dropped_rows import DroppedRows
 from basestore.storage import keyspace
 from basestore.topology.buckets import DROPPED, UNKNOWN_YET
-from basestore.topology.entries import ForgetDropped
+from basestore.topology.changes import ForgetDropped
 from basestore.topology.topology import Topology, later_label
 from tests.worlds.changing import change, create, drop
 from tests.worlds.deferring import defer

@@ -10,12 +10,9 @@ from hypothesis import strategies as st
 
 from basestore.config import NUMBER_MAX, BucketOptions
 from basestore.repair.seats import Seats, Stage
-from basestore.topology.entries import (
-    ENTRY_BYTES_MAX,
-    ID_MAX,
+from basestore.topology.changes import (
     KINDS,
     AddMember,
-    BrokenEntry,
     Change,
     CreateBucket,
     DropBucket,
@@ -24,15 +21,20 @@ from basestore.topology.entries import (
     SetMember,
     SetSeats,
     SetSetting,
-    Suggestion,
-    UnknownEntry,
     UnsetSetting,
-    decode_entry,
-    encode_entry,
-    fault,
     options_list,
     options_of,
 )
+from basestore.topology.entries import (
+    ENTRY_BYTES_MAX,
+    ID_MAX,
+    BrokenEntry,
+    Suggestion,
+    UnknownEntry,
+    decode_entry,
+    encode_entry,
+)
+from basestore.topology.faults import fault
 from tests.worlds.topologies import FWW, LWW, NO_OPTIONS
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -66,7 +68,9 @@ def test_an_entry_comes_back_as_it_was(said: Suggestion) -> None:
 def test_every_kind_has_its_number_for_ever() -> None:
     assert {number: make.__name__ for number, make in KINDS.items()} == {
         1: "CreateBucket", 2: "DropBucket", 3: "SetSetting", 4: "UnsetSetting", 5: "AddMember",
-        6: "SetMember", 7: "SetSeats", 8: "Founded", 9: "ForgetDropped",
+        6: "SetMember", 7: "SetSeats", 8: "Founded", 9: "ForgetDropped", 10: "SetPlan",
+        11: "DrainMember", 12: "RemoveMember", 13: "ReplaceMember", 14: "Rebalance", 15: "CancelMoves",
+        16: "SetReplication",
     }  # fmt: skip
     assert encode_entry(SAID).hex() == "870107030503616b6176"
     assert encode_entry(Suggestion(Founded(), 0, 65534, 0)).hex() == "85010019fffe0008"

@@ -13,14 +13,7 @@ from basestore.config import BUILT_IN, Member, NodeConfig
 from basestore.errors import ConfigurationError
 from basestore.repair.rule import Rule
 from basestore.repair.seats import Stage
-from basestore.topology.entries import (
-    AddMember,
-    CreateBucket,
-    DropBucket,
-    SetMember,
-    SetSetting,
-    Standing,
-)
+from basestore.topology.changes import AddMember, CreateBucket, DropBucket, SetMember, SetSetting, Standing
 from basestore.topology.founding import cluster_of, differing, in_force, voters_wanted
 from basestore.topology.topology import MemberEntry, Topology
 from tests.worlds.topologies import FWW, LWW, NO_OPTIONS, Log, cluster, found, founded

@@ -2,25 +2,37 @@
 
 from dataclasses import replace
 
-import cbor2
 import pytest
 
 from basestore.repair.seats import Seats, Stage
-from basestore.topology.entries import (
+from basestore.topology.changes import (
     AddMember,
+    CancelMoves,
     Change,
     CreateBucket,
+    DrainMember,
     DropBucket,
     ForgetDropped,
     Founded,
+    Rebalance,
+    RemoveMember,
+    ReplaceMember,
     SetMember,
+    SetPlan,
+    SetReplication,
     SetSeats,
     SetSetting,
     UnsetSetting,
 )
 from basestore.topology.history import describe
-from basestore.topology.topology import MemberEntry
+from basestore.topology.judgement import apply, judge
+from basestore.topology.topology import MemberEntry, Topology
 from tests.worlds.topologies import FWW, LWW, NO_OPTIONS, Log, cluster, entry, founded
+
+
+def described(data: bytes, before: Topology, index: int) -> str:
+    return describe(judge(before, index, data), before)
+
 
 MOVE = Seats(0, Stage.FILL, (1, 2), (1, 3))
 
@@ -83,6 +95,42 @@ MOVE = Seats(0, Stage.FILL, (1, 2), (1, 3))
             "forget dropped buckets 3, 4, 5, and 2 more, which are purged on all members, through n2",
         ),
         (SetSeats([]), "nothing, through n2"),
+        (DrainMember(3), "drain member n3, through n2"),
+        (
+            DrainMember(9),
+            "drain member number 9, through n2: refused: no member has the number 9: see "
+            "`basestore topology`",
+        ),
+        (RemoveMember(3), "remove member n3, which is dead, through n2"),
+        (
+            ReplaceMember(3, 3, True),
+            "replace member n3, which is dead, by n3, through n2: refused: a member cannot be replaced by "
+            "itself: name another",
+        ),
+        (
+            ReplaceMember(3, 1, False),
+            "replace member n3 by n1, through n2: refused: member n1 holds 2 of the partitions that n3 "
+            "holds, 0 for one: name a member that holds none of them, or have n3 drained or removed",
+        ),
+        (Rebalance(), "plan anew who holds what, through n2"),
+        (SetPlan(1, [[0, 1, 3]]), "the plan: partitions to move: 1, through n2"),
+        (SetPlan(1, []), "the plan: nothing is to move, through n2"),
+        (
+            SetPlan(5, []),
+            "the plan: nothing is to move, through n2: refused: the cluster has changed since the plan was "
+            "made: it is made anew",
+        ),
+        (
+            CancelMoves([]),
+            "cancel all moves, through n2: refused: nothing is being moved, nor to be: nothing is to be "
+            "cancelled",
+        ),
+        (
+            CancelMoves([1, 2, 3, 4]),
+            "cancel moves of partitions 1, 2, 3, and 1 more, through n2: refused: partition 1 is not being "
+            "moved, nor to be: see `basestore topology moves`",
+        ),
+        (SetReplication(3), "each partition is to have 3 replicas, through n2"),
         (
             SetSeats([[0, 7, 0]]),
             "seats that cannot be read, through n2: refused: these are no seats of a partition: ask "
@@ -92,7 +140,7 @@ MOVE = Seats(0, Stage.FILL, (1, 2), (1, 3))
     ],
 )
 def test_an_entry_in_words(change: Change, words: str) -> None:
-    assert describe(entry(change, 7, by=2), founded(), 2) == words
+    assert described(entry(change, 7, by=2), founded(), 2) == words
 
 
 def test_seats_in_words() -> None:
@@ -100,14 +148,14 @@ def test_seats_in_words() -> None:
     topology = replace(topology, seats=(Seats.still((1, 2)),) * 5)
     rows = [MOVE.row(partition) for partition in range(5)]
     first = "partition 0: fill n1, n2 -> n1, n3"
-    assert describe(entry(SetSeats(rows[:1])), topology, 2) == f"{first}, through n1"
-    assert describe(entry(SetSeats(rows)), topology, 2) == (
+    assert described(entry(SetSeats(rows[:1])), topology, 2) == f"{first}, through n1"
+    assert described(entry(SetSeats(rows)), topology, 2) == (
         f"{first}; partition 1: fill n1, n2 -> n1, n3; partition 2: fill n1, n2 -> n1, n3; and 2 "
         "more, through n1"
     )
-    topology = topology.apply(2, entry(SetSeats(rows[:1])))
+    topology = apply(topology, 2, entry(SetSeats(rows[:1])))
     back = SetSeats([Seats.still((1, 2)).row(0)])
-    assert describe(entry(back), topology, 3) == "partition 0: still n1, n2, through n1"
+    assert described(entry(back), topology, 3) == "partition 0: still n1, n2, through n1"
 
 
 def test_names_are_those_that_the_entry_met() -> None:
@@ -115,23 +163,22 @@ def test_names_are_those_that_the_entry_met() -> None:
     log.add(AddMember("n4", "h:1", "", 1, b""))
     before = log.topology
     change = entry(SetMember(4, standing="left"), 7, by=4)
-    assert describe(change, before, 3) == "member n4: standing left, through n4"
-    assert describe(change, founded(), 2).startswith("member number 4: standing left, through number 4")
+    assert described(change, before, 3) == "member n4: standing left, through n4"
+    assert described(change, founded(), 2).startswith("member number 4: standing left, through number 4")
 
 
 def test_what_was_said_before_says_so() -> None:
     said = entry(CreateBucket("carts", LWW, NO_OPTIONS), 7)
-    after = founded().apply(2, said)
-    assert describe(entry(DropBucket("carts"), 8), after, 3) == "drop bucket 'carts', through n1"
-    assert describe(said, after, 3) == (
+    after = apply(founded(), 2, said)
+    assert described(entry(DropBucket("carts"), 8), after, 3) == "drop bucket 'carts', through n1"
+    assert described(said, after, 3) == (
         "create bucket 'carts', last-write-wins, through n1: said again, after entry 2; nothing "
         "was changed by it"
     )
 
 
 def test_what_cannot_be_read_is_one_line_too() -> None:
-    assert describe(b"\xff", founded(), 2) == "what no release can read; nothing was changed by it"
-    assert describe(cbor2.dumps([2]), founded(), 2) == "a change that only a later release can read"
+    assert described(b"\xff", founded(), 2) == "what no release can read; nothing was changed by it"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +193,7 @@ def test_what_cannot_be_read_is_one_line_too() -> None:
     ],
 )
 def test_a_line_has_a_bound_and_no_breaks(change: Change) -> None:
-    line = describe(entry(change), founded(), 2)
+    line = described(entry(change), founded(), 2)
     assert len(line) < 4000
     assert line.isprintable()
 
@@ -155,6 +202,6 @@ def test_a_line_is_of_a_topology_with_many_members_too() -> None:
     members = tuple(MemberEntry(n, f"n{n}", f"h:{n}") for n in range(1, 1001))
     topology = replace(founded(cluster(3)), members=members)
     assert (
-        describe(entry(SetMember(1000, zone="z"), by=999), topology, 2)
+        described(entry(SetMember(1000, zone="z"), by=999), topology, 2)
         == "member n1000: zone 'z', through n999"
     )

@@ -12,21 +12,30 @@ from hypothesis import strategies as st
 
 from basestore.repair.rule import Rule
 from basestore.repair.seats import Seats, Stage
-from basestore.topology import topology as module
-from basestore.topology.entries import (
-    UNNAMED,
+from basestore.topology import bucket_changes, judgement
+from basestore.topology.changes import (
+    OF_USERS,
     AddMember,
+    CancelMoves,
     Change,
     CreateBucket,
+    DrainMember,
     DropBucket,
     ForgetDropped,
     Founded,
+    Rebalance,
+    RemoveMember,
+    ReplaceMember,
     SetMember,
+    SetPlan,
+    SetReplication,
     SetSeats,
     SetSetting,
     Standing,
     UnsetSetting,
 )
+from basestore.topology.entries import UNNAMED
+from basestore.topology.judgement import apply
 from basestore.topology.topology import Bucket, MemberEntry, Outcome, Topology, later_label
 from tests.worlds.topologies import FWW, LWW, NO_OPTIONS, Log, cluster, entry, found, founded
 
@@ -46,12 +55,14 @@ class Model:
         self.members = {n: [f"n{n}", f"10.0.0.{n}:7400", "member"] for n in (1, 2, 3)}
         self.seats = [(0, "still", each.old, each.new) for each in found(CONFIG).seats]
         self.founded = False
+        self.plan: dict[int, tuple[int, ...]] = {}
+        self.unplanned, self.replication = False, 2
         self.said: list[tuple[int, int, bool]] = []  # ids, where, and whether it was refused
 
     def apply(self, index: int, change: Change, identity: int) -> None:
         if identity != UNNAMED and identity in [each[0] for each in self.said]:
             return
-        ordinary = isinstance(change, CreateBucket | DropBucket | SetSetting | UnsetSetting)
+        ordinary = isinstance(change, OF_USERS)
         done = (self.founded or identity == UNNAMED or not ordinary) and self.try_to(index, change)
         if identity != UNNAMED:
             self.said = [*self.said, (identity, index, not done)][-OUTCOMES:]
@@ -81,12 +92,97 @@ class Model:
                 if not name or self.taken(0, name) or self.taken(1, address):
                     return False
                 self.members[max(self.members) + 1] = [name, address, "joining"]
+                self.unplanned = True
             case SetMember():
                 return self.set_member(change)
             case SetSeats(rows):
                 return self.set_seats(index, rows)
             case Founded():
                 self.founded = True
+            case _:
+                return self.try_to_move(index, change)
+        return True
+
+    def try_to_move(self, index: int, change: Change) -> bool:
+        match change:
+            case SetPlan(made_at, rows):
+                return made_at == index - 1 and self.set_plan({row[0]: tuple(row[1:]) for row in rows})
+            case DrainMember(number) | RemoveMember(number):
+                dead = isinstance(change, RemoveMember)
+                gone = ("dead", "left") if dead else ("draining", "dead", "left")
+                if self.standing(number) in (None, *gone):
+                    return False
+                if len([each for each in self.staying() if each != number]) < self.replication:
+                    return False
+                self.members[number][2] = "dead" if dead else "draining"
+                self.unplanned = True
+            case ReplaceMember(number, by, dead):
+                return self.replace(number, by, dead=dead)
+            case Rebalance():
+                self.unplanned = True
+            case CancelMoves(partitions):
+                return self.cancel(index, partitions)
+            case SetReplication(replicas):
+                if replicas == self.replication or not 1 <= replicas <= len(self.staying()):
+                    return False
+                self.replication, self.unplanned = replicas, True
+        return True
+
+    def standing(self, number: int) -> str | None:
+        return self.members[number][2] if number in self.members else None
+
+    def staying(self) -> list[int]:
+        return [each for each in self.members if self.standing(each) in ("joining", "member")]
+
+    def set_plan(self, goals: dict[int, tuple[int, ...]]) -> bool:
+        for partition, goal in goals.items():
+            able = len(goal) == len(set(goal)) == self.replication and {*goal} <= {*self.staying()}
+            if partition not in (0, 1) or not able:
+                return False
+        self.plan, self.unplanned = goals, False
+        self.forget_reached()
+        for number in {each for goal in goals.values() for each in goal}:
+            self.members[number][2] = "member"
+        return True
+
+    def forget_reached(self) -> None:
+        for partition, goal in list(self.plan.items()):
+            _, stage, old, _ = self.seats[partition]
+            if stage == "still" and {*old} == {*goal}:
+                del self.plan[partition]
+
+    def replace(self, number: int, by: int, *, dead: bool) -> bool:
+        if number == by or self.standing(by) not in ("joining", "member"):
+            return False
+        if self.standing(number) in (None, "left") or (self.standing(number) == "dead" and not dead):
+            return False
+        if len([each for each in self.staying() if each != number]) < self.replication:
+            return False
+        goals = {at: self.plan.get(at, self.seats[at][3]) for at in (0, 1)}
+        theirs = {at: goal for at, goal in goals.items() if number in goal}
+        if any(by in goal for goal in theirs.values()):
+            return False
+        for at, goal in theirs.items():
+            self.plan[at] = tuple(by if each == number else each for each in goal)
+        self.members[number][2], self.members[by][2] = "dead" if dead else "draining", "member"
+        self.forget_reached()
+        return True
+
+    def cancel(self, index: int, partitions: list[int]) -> bool:
+        moving = {at for at in (0, 1) if self.seats[at][1] != "still" or at in self.plan}
+        draining = [m for m in self.members.values() if m[2] == "draining" and not partitions]
+        if len({*partitions}) < len(partitions) or not moving >= {*partitions}:
+            return False
+        if not (moving or draining or self.unplanned):
+            return False
+        for at in {*partitions} or moving:
+            _, stage, old, _ = self.seats[at]
+            if stage != "still":
+                self.seats[at] = (index, "still", old, old)
+            self.plan.pop(at, None)
+        for member in draining:
+            member[2] = "member"
+        self.unplanned = self.unplanned and bool(partitions)
         return True
 
     def taken(self, place: int, text: str | None, without: int = 0) -> bool:
@@ -120,6 +216,7 @@ class Model:
                 return False
             changed[partition] = (index, stage, old, new)
         self.seats = changed
+        self.forget_reached()
         return True
 
     def can(self, holding: tuple[int, ...]) -> bool:
@@ -138,6 +235,9 @@ def seen(topology: Topology) -> dict[str, Any]:
         "members": {each.number: [each.name, each.address, each.standing.value] for each in topology.members},
         "seats": [(each.since, each.stage.name.lower(), each.old, each.new) for each in topology.seats],
         "founded": topology.founded,
+        "plan": topology.plan,
+        "unplanned": topology.unplanned,
+        "replication": topology.replication,
         "said": [(identity, each.epoch, bool(each.error)) for identity, each in topology.outcomes.items()],
     }
 
@@ -161,6 +261,25 @@ PLAIN: st.SearchStrategy[Change] = st.one_of(
     ),
     st.just(Founded()),
 )  # fmt: skip
+MOVING: st.SearchStrategy[Change] = st.one_of(
+    st.builds(DrainMember, MEMBERS),
+    st.builds(RemoveMember, MEMBERS),
+    st.builds(ReplaceMember, MEMBERS, MEMBERS, st.booleans()),
+    st.just(Rebalance()),
+    st.builds(CancelMoves, st.lists(st.integers(0, 2), max_size=2)),
+    st.builds(SetReplication, st.integers(0, 4)),
+)
+
+
+@st.composite
+def plans(draw: Callable[..., Any], topology: Topology) -> SetPlan:
+    goals = st.lists(MEMBERS, min_size=1, max_size=3)
+    rows = [[at, *draw(goals)] for at in draw(st.lists(st.integers(0, 2), max_size=2, unique=True))]
+    return SetPlan(topology.epoch - draw(st.sampled_from([0, 0, 0, 1])), rows)
+
+
+def changes(topology: Topology) -> st.SearchStrategy[Change]:
+    return PLAIN | MOVING | seat_rows(topology) | plans(topology)
 
 
 @st.composite
@@ -179,8 +298,8 @@ def seat_rows(draw: Callable[..., Any], topology: Topology) -> SetSeats:
 def _few() -> Any:
     """Bounds that a short history reaches."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "OUTCOMES_MAX", OUTCOMES)
-        patch.setattr(module, "BUCKETS_MAX", BUCKETS)
+        patch.setattr(judgement, "OUTCOMES_MAX", OUTCOMES)
+        patch.setattr(bucket_changes, "BUCKETS_MAX", BUCKETS)
         yield
 
 
@@ -188,9 +307,9 @@ def _few() -> Any:
 def test_a_topology_is_what_the_model_says(data: st.DataObject) -> None:
     model, topology = Model(), found(CONFIG)
     for index in range(1, data.draw(st.integers(1, 20)) + 1):
-        change = data.draw(PLAIN | seat_rows(topology))
+        change = data.draw(changes(topology))
         identity = data.draw(st.sampled_from([UNNAMED, index, index, index, 3, 4]))
-        topology = topology.apply(index, entry(change, identity))
+        topology = apply(topology, index, entry(change, identity))
         model.apply(index, change, identity)
         assert topology.epoch == index
         assert seen(topology) == vars(model)
@@ -202,13 +321,13 @@ def test_replayed_from_any_snapshot_it_is_the_same(data: st.DataObject) -> None:
     topologies = [log.topology]
     for index in range(1, data.draw(st.integers(1, 12)) + 1):
         identity = data.draw(st.sampled_from([UNNAMED, index, 3]))
-        log.append(entry(data.draw(PLAIN | seat_rows(log.topology)), identity))
+        log.append(entry(data.draw(changes(log.topology)), identity))
         topologies.append(log.topology)
     at = data.draw(st.integers(0, len(log.entries)))
     topology = Topology.decode(topologies[at].encode())
     assert topology == topologies[at]
     for index, said in enumerate(log.entries[at:], at + 1):
-        topology = topology.apply(index, said)
+        topology = apply(topology, index, said)
     assert topology == log.topology
     assert topology.encode() == log.topology.encode()
     assert list(topology.outcomes) == list(log.topology.outcomes)  # the first to go is the same
@@ -228,7 +347,7 @@ def full() -> Topology:
         log.add(change)
     seats = log.topology.seats[1]
     log.add(SetSeats([Seats(0, Stage.FILL, seats.old, (4,)).row(1)]))
-    return log.topology
+    return replace(log.topology, unplanned=False)
 
 
 FULL = full()
@@ -247,6 +366,10 @@ def test_its_form_is_the_same_for_ever() -> None:
         [[7, 8, "", 4, b"12345678"]],
     ]  # fmt: skip
     assert Topology.decode(small.encode()) == small
+    planned = replace(small, plan={0: (3,)}, unplanned=True)
+    version, *tables = cbor2.loads(small.encode())
+    assert cbor2.loads(planned.encode()) == [version + 1, *tables, True, [[0, 3]]]
+    assert Topology.decode(planned.encode()) == planned
 
 
 def test_its_form_does_not_depend_on_the_order_in_which_settings_came() -> None:
@@ -296,8 +419,8 @@ def test_what_is_no_topology_is_refused(rows: Any) -> None:
 
 
 def test_of_one_that_a_later_release_has_written_that_is_said() -> None:
-    with pytest.raises(ValueError, match="it has version 2, which this release does not know"):
-        Topology.decode(cbor2.dumps([2, {}]))
+    with pytest.raises(ValueError, match="it has version 3, which this release does not know"):
+        Topology.decode(cbor2.dumps([3, {}]))
 
 
 @given(st.tuples(st.integers(0, len(FULL.encode()) - 1), st.integers(1, 255)) | st.integers(0, 400))

@@ -8,7 +8,7 @@ import pytest
 from basestore.config import MEMBERS_MAX, NUMBER_MAX, UNNUMBERED, BucketOptions
 from basestore.repair.rule import Rule
 from basestore.repair.seats import Seats, Stage
-from basestore.topology.entries import (
+from basestore.topology.changes import (
     SETTINGS_BYTES_MAX,
     AddMember,
     Change,
@@ -20,10 +20,10 @@ from basestore.topology.entries import (
     SetSeats,
     SetSetting,
     Standing,
-    UnknownEntry,
     UnsetSetting,
-    content_of,
 )
+from basestore.topology.entries import UnknownEntry, content_of
+from basestore.topology.judgement import apply
 from basestore.topology.topology import (
     BUCKETS_MAX,
     DROPPED_MAX,
@@ -69,14 +69,14 @@ def done(log: Log, change: Change) -> Outcome:
 
 def test_the_epoch_is_the_index_of_the_last_entry() -> None:
     topology = founded()
-    assert topology.pass_by(2).apply(3, entry(CARTS)).epoch == 3
+    assert apply(topology.pass_by(2), 3, entry(CARTS)).epoch == 3
 
 
 @pytest.mark.parametrize("index", [0, 1, 3])
 def test_an_entry_that_is_not_the_next_is_an_error(index: int) -> None:
     topology = founded()
     with pytest.raises(ValueError, match="goes on with another entry"):
-        topology.apply(index, entry(CARTS))
+        apply(topology, index, entry(CARTS))
     with pytest.raises(ValueError, match="goes on with another entry"):
         topology.pass_by(index)
 
@@ -84,13 +84,13 @@ def test_an_entry_that_is_not_the_next_is_an_error(index: int) -> None:
 @pytest.mark.parametrize("data", [b"", b"\xff", cbor2.dumps([1, 0, 1, 5, 1]), cbor2.dumps({}), b"\xa0" * 9])
 def test_what_is_no_entry_to_any_release_changes_nothing_but_the_epoch(data: bytes) -> None:
     topology = founded()
-    assert topology.apply(2, data) == topology.pass_by(2)
+    assert apply(topology, 2, data) == topology.pass_by(2)
 
 
 @pytest.mark.parametrize("said", [[2], [1, 0, 1, 5, 99], [1, 0, 1, 5, 1, "b", "newest-wins", [0, 0, 0, 0]]])
 def test_what_only_a_later_release_can_apply_is_not_passed_by(said: list[object]) -> None:
     with pytest.raises(UnknownEntry, match="run the release that wrote it"):
-        founded().apply(2, cbor2.dumps(said))
+        apply(founded(), 2, cbor2.dumps(said))
 
 
 # --- until the group is complete -------------------------------------------------------------------
@@ -100,13 +100,13 @@ def test_what_only_a_later_release_can_apply_is_not_passed_by(said: list[object]
 def test_what_users_ask_for_waits_until_the_group_is_complete(change: Change) -> None:
     topology = found(cluster())
     assert not topology.founded
-    early = topology.apply(1, entry(change, 7))
+    early = apply(topology, 1, entry(change, 7))
     outcome = early.outcome(7)
     assert outcome is not None
     assert outcome.error.startswith("the metadata group is not complete yet: ")
     assert same_but(topology, early)
     assert "not complete" not in refused_or_empty(
-        early.apply(2, entry(Founded())).apply(3, entry(change, 8)), 8
+        apply(apply(early, 2, entry(Founded())), 3, entry(change, 8)), 8
     )
 
 
@@ -118,9 +118,9 @@ def refused_or_empty(topology: Topology, identity: int) -> str:
 
 def test_members_and_what_nobody_asked_for_need_not_wait() -> None:
     topology = found(cluster())
-    moved = topology.apply(1, entry(SetMember(1, address="10.0.0.9:7400"), 7))
+    moved = apply(topology, 1, entry(SetMember(1, address="10.0.0.9:7400"), 7))
     assert moved.members[0].address == "10.0.0.9:7400"
-    assert "carts" in topology.apply(1, entry(CARTS)).buckets
+    assert "carts" in apply(topology, 1, entry(CARTS)).buckets
 
 
 # --- said again ------------------------------------------------------------------------------------
@@ -162,13 +162,13 @@ def test_a_refusal_stands_though_it_would_make_sense_later() -> None:
 def test_the_last_outcomes_are_kept_and_unnamed_entries_have_none() -> None:
     topology = founded()
     for index in range(2, OUTCOMES_MAX + 3):
-        topology = topology.apply(index, entry(SetSetting("k", f"{index}"), index))
+        topology = apply(topology, index, entry(SetSetting("k", f"{index}"), index))
     assert len(topology.outcomes) == OUTCOMES_MAX
     assert (topology.outcome(2), topology.outcome(3)) == (
         None,
         Outcome(3, "", content=content_of(SetSetting("k", "3"))),
     )
-    again = topology.apply(topology.epoch + 1, entry(SetSetting("k", "last")))
+    again = apply(topology, topology.epoch + 1, entry(SetSetting("k", "last")))
     assert (again.outcomes, again.settings["k"]) == (topology.outcomes, "last")
 
 

@@ -22,7 +22,7 @@ _keep = Hints.keep
 
 @mutant("a hint that has no room is reported as kept", {"receipts"}, Hints, "keep", "hints")
 def _never_full(self: Any, outbox: Outbox, message: Any) -> None:
-    if self._pile_of[message.member].bytes + len(message.record) > self._bytes_max:
+    if self.piles[self._peers.index_of[message.member]].bytes + len(message.record) > self._bytes_max:
         outbox.put(Kept(message.id, message.member, True))
     else:
         _keep(self, outbox, message)

@@ -7,7 +7,7 @@ from basestore.membership.group_log import GroupLog
 from basestore.membership.leader_watch import LeaderWatch
 from basestore.membership.leading import Leading
 from basestore.membership.metadata_group import MetadataGroup
-from basestore.topology import topology
+from basestore.topology import bucket_changes
 from basestore.topology.buckets import Buckets
 from tests.simulation.mutations.log_rules import UPSET
 from tests.simulation.mutations.registry import LOG, reworded
@@ -189,32 +189,32 @@ reworded(
 reworded(
     "buckets: a number is used anew",
     {"topologies", "acknowledged", "dropped buckets"},
-    topology,
-    "_create_bucket",
+    bucket_changes,
+    "create_bucket",
     "number = was.last_bucket + 1",
     "number = len(was.buckets) + 1",
 )
 reworded(
     "buckets: a name is the label",
     {"convergence", "purges"} | LOG,
-    topology,
-    "_create_bucket",
+    bucket_changes,
+    "create_bucket",
     "later_label(number)",
     "name.encode()",
 )
 reworded(
     "settings: the first value stays",
     {"topologies"},
-    topology,
-    "_set_setting",
+    bucket_changes,
+    "set_setting",
     "{**was.settings, change.key: change.value}",
     "{change.key: change.value, **was.settings}",
 )
 reworded(
     "settings: one that is unset comes back",
     {"topologies"},
-    topology,
-    "_unset_setting",
+    bucket_changes,
+    "unset_setting",
     "if key != change.key",
     "if True",
 )

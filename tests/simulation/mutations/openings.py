@@ -4,7 +4,7 @@ from typing import Any
 from unittest.mock import patch
 
 from basestore.anti_entropy.recovery import Recovery
-from basestore.membership.introductions import Introductions
+from basestore.peering.introductions import Introductions
 from basestore.replica.identity import StoreIdentity
 from tests.simulation.mutations.registry import MUTANTS, STALE, mutant
 

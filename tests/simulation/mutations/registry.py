@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from basestore.topology import topology
+from basestore.topology import bucket_changes, judgement, member_changes
 from tests.simulation.plan import Plan
 
 Patch = AbstractContextManager[Any]
@@ -68,12 +68,13 @@ SURVIVORS = {
 
 def of(*words: str) -> Callable[[Plan], bool]:
     """Worlds of these themes, or with a fault of these kinds; or where no exchanges run by themselves, or
-    where replicas close themselves early."""
+    where replicas close themselves early, or where partitions move."""
     return lambda plan: (
         plan.theme in words
         or any(fault.kind in words for fault in plan.faults)
         or ("no rounds" in words and not plan.rounds)
         or ("haste" in words and plan.rounds and plan.hasty)
+        or ("moves" in words and plan.moves)
     )
 
 
@@ -91,8 +92,9 @@ def mutant(
 
 
 def reworded(
-    name: str, expected: set[str], target: Any, attribute: str, old: str, new: str, *words: str
-) -> None:
+    name: str, expected: set[str], target: Any, attribute: str, old: str, new: str, *words: str,
+    clients: tuple[int, ...] | None = ONE,
+) -> None:  # fmt: skip
     """Register the function `target.attribute` with other words in it, which stand there once."""
 
     def patches() -> list[Patch]:
@@ -103,10 +105,12 @@ def reworded(
         module = sys.modules[function.__module__].__dict__
         exec(compile(source.replace(old, new), name, "exec"), module, names)
         wrong = names[function.__name__]
-        if target is topology:  # what applies entries is found in a table
-            table = {kind: wrong if made is function else made for kind, made in topology._APPLY.items()}
-            return [patch.object(topology, "_APPLY", table)]  # private: the same
+        if target in (bucket_changes, member_changes):  # what applies entries is found in a table
+            appliers = judgement._APPLIERS  # private: the same
+            if function in appliers.values():
+                table = {kind: wrong if made is function else made for kind, made in appliers.items()}
+                return [patch.object(judgement, "_APPLIERS", table)]
         return [patch.object(target, attribute, wrong)]
 
     suits = of(*words) if words else Mutant._field_defaults["suits"]
-    MUTANTS.append(Mutant(name, expected, patches, suits, clients=ONE))
+    MUTANTS.append(Mutant(name, expected, patches, suits, clients=clients))

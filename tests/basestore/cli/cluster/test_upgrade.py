@@ -15,13 +15,13 @@ from basestore.cli.cluster import upgrade
 from basestore.cli.cluster.status import row
 from basestore.results.nodes import NodeState, Upgrade
 
-HELD = {"wire": "8", "release wire": "8 to 10", "config": "/etc/n2.toml"}
+HELD = {"wire": "8", "release wire": "8 to 11", "config": "/etc/n2.toml"}
 HELD_TEXT = "speaks no version above 8, for /etc/n2.toml sets wire_highest: take that out and restart it"
 
 
 def node(name: str, level: int | str, **facts: str) -> NodeState:
     return NodeState(
-        name, "127.0.0.1:1", "up", 1, 0, {}, {"wire": "8 to 10", "feature level": str(level)} | facts
+        name, "127.0.0.1:1", "up", 1, 0, {}, {"wire": "8 to 11", "feature level": str(level)} | facts
     )
 
 

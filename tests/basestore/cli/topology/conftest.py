@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.worlds.fakes import FakeNode, fake
+from basestore.protocol.handshake import MemberRow
+from tests.worlds.fakes import WELCOME, FakeNode, fake
 from tests.worlds.told_topologies import Answers
 from tests.worlds.topologies import founded
 
@@ -16,5 +17,6 @@ def answers() -> Answers:
 
 @pytest.fixture
 def node(answers: Answers) -> Iterator[FakeNode]:
-    with fake(answer=answers) as started:
+    rows = [MemberRow(each.number, each.name, each.address) for each in answers.topology.members]
+    with fake(WELCOME._replace(members=rows), answer=answers) as started:
         yield started

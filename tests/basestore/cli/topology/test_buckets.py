@@ -15,7 +15,8 @@ from basestore.errors import ChangeUnknown, NoLeader
 from basestore.protocol.client import Failed
 from basestore.protocol.membership import ChangeTopology
 from basestore.results.topology import identity_of
-from basestore.topology.entries import CreateBucket, DropBucket, decode_entry
+from basestore.topology.changes import CreateBucket, DropBucket
+from basestore.topology.entries import decode_entry
 from tests.worlds.fakes import FakeNode, fake
 from tests.worlds.patience import PATIENCE_S
 from tests.worlds.shell import COMMAND, environment

@@ -1,6 +1,6 @@
 """What nodes tell each other of their stores, held against its transcript.
 
-Covers `membership/introductions.py` and `identity.py`.
+Covers `peering/introductions.py` and `replica/identity.py`.
 """
 
 from basestore.consistency import Level

@@ -3,7 +3,7 @@
 Owns the conversation of every new link (`replica/identity.py` draws a replica's part of the conclusions):
 what is said, what a peer's answer makes of it here (`introduced`, `remembered`, `noted` and `whole` of
 `Peer`), and that this node, once its store has become whole or has ceased to be, tells all. Judges no data;
-sends no heartbeats.
+sends no heartbeats. What is remembered of a member's store goes when the member has left.
 
 A store that turns out to have lost something goes on under a new id, and with new links: whoever drives
 the node is asked for these by `take_relink`.
@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from basestore.cluster.outbox import Outbox
-from basestore.cluster.peers import Peer, Peers
+from basestore.cluster.peer import Peer
+from basestore.cluster.peers import Peers
 from basestore.instant import Instant
 from basestore.protocol.heartbeats import Confirmed, Remembered, StoreClaim
 from basestore.replica.group_commit import GroupCommit
@@ -42,11 +43,22 @@ class Introductions:
         self._take_proof_of_loss = take_proof_of_loss
         self._stores = 0
         self._introduced = False  # a peer, since `settle`
+        peers.watch(leave=self._part)
+        for former in (peer for peer in peers.named.values() if peer.gone):
+            identity.forget(former.name)
         self.handlers: dict[type, Callable[[int, Outbox, Any, Instant], None]] = {
             StoreClaim: self.hear_claim,
             Remembered: self.hear_remembered,
             Confirmed: self.hear_confirmed,
         }
+
+    def _part(self, peer: Peer, now: Instant) -> None:
+        """It has left; or this node has, and its store counts for nothing any more. (Who comes is not waited
+        for while this node runs: it knows of no earlier opening of this store.)"""
+        if peer.index == self._peers.me:
+            self._identity.retired = True
+        else:
+            self._identity.forget(peer.name)
 
     def _fresh_store(self) -> bytes:
         """A further store id for this open of the store, should it have to start over."""

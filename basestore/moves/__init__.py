@@ -1,0 +1,1 @@
+"""Partitions that move from member to member while they are served."""

@@ -1,0 +1,96 @@
+"""Moving: when a partition whose seats are being changed may go on to the next stage.
+
+Whoever drives a change hears from the members that hold the partition, or are to, what each has proven under
+the entry that last changed its seats (TOPOLOGY 3.3). With three replicas, of which n3 leaves and n4 comes:
+
+    fill    n1, n2, n3 -> n1, n2, n4     n4 has met two of n1, n2 and n3: it is fit
+    joint   n1, n2, n3 -> n1, n2, n4     n1 has met n2 since, n2 n3 and n4 n1: three are complete
+    still   n1, n2, n4                   n2 has met n3, which leaves: all that n3 took is at n2
+
+To have *met* a member is to have proven, with a snapshot of both sides that was taken under that entry, that
+both hold the same. Each write that was acknowledged before is on a quorum of the old ones, so whoever has met
+as many of them as that needs, itself among them, holds it: it is *complete*. A quorum of the new ones that
+are complete is as good as a write that all of these had acknowledged.
+
+What is not reported is not so: nobody is taken to be fit, or complete, because nothing else is known. Only
+members that an operator has said to be dead are not asked; what only they held is lost. Pure.
+"""
+
+from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
+
+from basestore.repair.seats import Seats, Stage
+
+
+class Report(NamedTuple):
+    """What a member says of itself under the entry that last changed the seats. `fit`: it holds all that it
+    must; `met`: those of the old members with whom it has proven to hold the same."""
+
+    fit: bool
+    met: AbstractSet[int]
+
+
+def _quorum(members: Collection[int]) -> int:
+    return len(members) // 2 + 1
+
+
+def needed(old: Collection[int], dead: AbstractSet[int]) -> int:
+    """So many of the old members, whichever they are, hold every write that a quorum of them acknowledged; or
+    all that there are, where too many are dead."""
+    return min(len(old) - _quorum(old) + 1, len(set(old) - dead))
+
+
+def left_of(was: Seats, now: Seats, dead: AbstractSet[int]) -> int | None:
+    """A change ends with this step, and so many of the old members were there to be met: too few for all that
+    a quorum of them acknowledged. None: the step is another, or there were enough."""
+    ends = (was.stage, now.stage, now.old) == (Stage.JOINT, Stage.STILL, was.new)
+    left = needed(was.old, dead)
+    return left if ends and left < needed(was.old, frozenset()) else None
+
+
+def complete(member: int, report: Report, seats: Seats, dead: AbstractSet[int]) -> bool:
+    """Whether it holds all that was acknowledged under earlier entries."""
+    met = (report.met | {member}) & set(seats.old)
+    return report.fit and len(met) >= needed(seats.old, dead)
+
+
+def awaited(
+    seats: Seats, reports: Mapping[int, Report], linked: Collection[int], dead: AbstractSet[int]
+) -> set[int]:
+    """The members that a change waits for; nobody: it may go on. `linked`: who is there. While it fills, all
+    that come are waited for, since as many copies are given up, and of the others those that are there, so
+    that the next stage is short for all of them. Then all that leave, and as many of the new ones as a quorum
+    needs."""
+    new = set(seats.new)
+    if seats.stage is Stage.FILL:
+        ready = {each for each in new if each in reports and reports[each].fit}
+        return _lacking(ready, new) | ((new - ready) & ({*linked} | (new - set(seats.old))))
+    if seats.stage is Stage.JOINT:
+        ready = {e for e in new if e in reports and complete(e, reports[e], seats, dead)}
+        handed = ready.union(*(reports[each].met for each in ready))
+        return _lacking(ready, new) | (set(seats.old) - new - dead - handed)
+    return set()
+
+
+def _lacking(ready: AbstractSet[int], new: AbstractSet[int]) -> set[int]:
+    """Those that are not ready, if a quorum is not."""
+    return set() if len(ready) >= _quorum(new) else set(new - ready)
+
+
+def next_seats(
+    seats: Seats, goal: tuple[int, ...], reports: Mapping[int, Report], linked: Collection[int],
+    dead: AbstractSet[int],
+) -> Seats | None:  # fmt: skip
+    """The seats that a partition may be given now, on the way to `goal`; None: it is to wait, or is there. A
+    move to others than the goal is taken back. `since` is 0: the entry comes to stand somewhere yet."""
+    if seats.stage is Stage.STILL:
+        same = set(goal) == set(seats.old)
+        return None if same else Seats(0, Stage.FILL, seats.old, goal)
+    if set(goal) != set(seats.new):
+        return Seats.still(seats.old)
+    if awaited(seats, reports, linked, dead):
+        return None
+    if seats.stage is Stage.FILL:
+        return Seats(0, Stage.JOINT, seats.old, seats.new)
+    return Seats.still(seats.new)

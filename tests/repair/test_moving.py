@@ -1,0 +1,162 @@
+"""When seats that are being changed may go on. Covers `repair/moving.py`."""
+
+from collections.abc import Collection, Mapping
+from itertools import chain, combinations
+
+import pytest
+
+from basestore.repair.moving import Report, awaited, complete, left_of, needed, next_seats
+from basestore.repair.seats import Seats, Stage
+
+NOBODY: frozenset[int] = frozenset()
+OLD, NEW = (1, 2, 3), (1, 2, 4)
+FILL, JOINT = Seats(5, Stage.FILL, OLD, NEW), Seats(6, Stage.JOINT, OLD, NEW)
+UNFIT = Report(False, frozenset((1, 2, 3)))
+
+
+def met(*members: int) -> Report:
+    return Report(True, frozenset(members))
+
+
+def quorum(members: Collection[int]) -> int:
+    return len(members) // 2 + 1
+
+
+@pytest.mark.parametrize("count", range(1, 16))
+@pytest.mark.parametrize("dead", range(16))
+def test_as_many_are_needed_as_meet_every_quorum_or_all_that_are_left(count: int, dead: int) -> None:
+    old = range(count)
+    left = max(0, count - dead)
+    assert needed(old, set(range(dead))) == min(count - quorum(old) + 1, left)
+
+
+def test_those_that_are_needed_hold_something_of_each_quorum() -> None:
+    for count in range(1, 8):
+        old = range(count)
+        for some in combinations(old, needed(old, NOBODY)):
+            assert all({*some} & {*each} for each in combinations(old, quorum(old)))
+        if needed(old, NOBODY) > 1:  # and not with one less
+            fewer = set(old[: needed(old, NOBODY) - 1])
+            assert any(not fewer & {*each} for each in combinations(old, quorum(old)))
+
+
+class TestFill:
+    @pytest.mark.parametrize(
+        ("reports", "linked", "waits_for"),
+        [
+            ({}, (), {1, 2, 4}),
+            ({}, (1, 2, 3, 4), {1, 2, 4}),
+            ({1: met(), 2: met()}, (1, 2, 3), {4}),  # who comes is away: as many copies would go as come
+            ({1: met(), 2: met(), 4: UNFIT}, (1, 2, 3, 4), {4}),
+            ({4: met(1, 2)}, (1, 2, 3, 4), {1, 2}),
+            ({1: met(), 4: met(1, 2)}, (1, 3, 4), set()),  # 2 is away, and gives nothing up
+            ({1: met(), 4: met(1, 2)}, (1, 2, 3, 4), {2}),  # it is there, and has not said yet that it is fit
+            ({4: met(1, 2)}, (3, 4), {1, 2}),  # a quorum is lacking
+            ({1: met(), 2: met(), 4: met(1, 2)}, (1, 2, 3, 4), set()),
+        ],
+    )
+    def test_it_waits_for_all_that_come_a_quorum_and_who_is_there(
+        self, reports: Mapping[int, Report], linked: Collection[int], waits_for: set[int]
+    ) -> None:
+        assert awaited(FILL, reports, linked, NOBODY) == waits_for
+        on = next_seats(FILL, NEW, reports, linked, NOBODY)
+        assert on == (None if waits_for else Seats(0, Stage.JOINT, OLD, NEW))
+
+
+class TestJoint:
+    @pytest.mark.parametrize(
+        ("reports", "waits_for"),
+        [
+            ({}, {1, 2, 3, 4}),
+            ({1: met(2), 2: met(1)}, {3}),  # a quorum is complete, and nobody has met who leaves
+            ({1: met(2), 2: met(3)}, set()),
+            ({1: met(2), 4: met(2, 3)}, set()),
+            ({1: met(3), 4: met(2)}, {2, 4}),  # who comes has met one of two
+            ({1: met(3), 4: UNFIT}, {2, 4}),
+            ({1: met(4), 2: met(4), 4: met(1, 3)}, {1, 2}),  # 4 is not among those that have held it
+        ],
+    )
+    def test_it_waits_for_a_quorum_that_is_complete_and_all_that_leave(
+        self, reports: Mapping[int, Report], waits_for: set[int]
+    ) -> None:
+        assert awaited(JOINT, reports, (1, 2, 3, 4), NOBODY) == waits_for
+        on = next_seats(JOINT, NEW, reports, (), NOBODY)
+        assert on == (None if waits_for else Seats.still(NEW))
+
+    def test_the_dead_are_not_waited_for(self) -> None:
+        reports = {1: met(2), 2: met(1)}
+        assert awaited(JOINT, reports, (), {3}) == set()
+        assert awaited(JOINT, reports, (), {4}) == {3}
+
+    def test_where_too_many_are_dead_all_that_are_left_are_met(self) -> None:
+        assert awaited(JOINT, {1: met(), 4: met(1)}, (), {2, 3}) == set()
+        assert awaited(JOINT, {1: met(), 4: met()}, (), {2, 3}) == {2, 4}
+
+    def test_one_that_is_alone_is_complete_by_itself(self) -> None:
+        alone = Seats(6, Stage.JOINT, (1,), (1, 2, 3))
+        assert awaited(alone, {1: met(), 2: met(1)}, (), NOBODY) == set()
+        assert awaited(alone, {2: met(1)}, (), NOBODY) == {1, 3}
+        hands_over = Seats(6, Stage.JOINT, (1,), (2,))
+        assert awaited(hands_over, {2: met()}, (), NOBODY) == {1, 2}
+        assert awaited(hands_over, {2: met(1)}, (), NOBODY) == set()
+
+    def test_who_stays_proves_it_too_where_there_are_fewer_from_now_on(self) -> None:
+        fewer = Seats(6, Stage.JOINT, (1, 2, 3, 4, 5), (1, 2, 3))
+        stays = {each: met() for each in (1, 2, 3)}
+        assert awaited(fewer, stays, (), NOBODY) == {1, 2, 3, 4, 5}
+        stays = {1: met(2, 4), 2: met(3, 5)}
+        assert awaited(fewer, stays, (), NOBODY) == set()
+
+
+def test_a_quorum_that_is_complete_holds_all_that_a_quorum_acknowledged() -> None:
+    """Of every write that some quorum of the old ones has, by every way in which the new ones can have met
+    just so many as are needed: each quorum of the new ones has it."""
+    old, new = (1, 2, 3, 4, 5), (1, 6, 7)
+    seats = Seats(6, Stage.JOINT, old, new)
+    for written in combinations(old, quorum(old)):
+        for of_1, of_6 in ((a, b) for a in subsets(old) for b in subsets(old)):
+            reports = {1: met(*of_1), 6: met(*of_6)}
+            if awaited(seats, reports, (), {2, 3, 4, 5}) or awaited(seats, reports, (), NOBODY):
+                continue
+            has = {each for each in (1, 6) if {*written} & (reports[each].met | {each})}
+            assert all(has & {*some} for some in combinations(new, quorum(new)))
+
+
+def subsets(of: Collection[int]) -> list[tuple[int, ...]]:
+    return list(chain.from_iterable(combinations(of, count) for count in range(len(of) + 1)))
+
+
+def test_a_move_begins_and_ends_at_its_goal() -> None:
+    still = Seats.still(OLD, 4)
+    assert next_seats(still, NEW, {}, (), NOBODY) == Seats(0, Stage.FILL, OLD, NEW)
+    assert next_seats(still, OLD, {}, (), NOBODY) is None
+    assert next_seats(still, (3, 2, 1), {}, (), NOBODY) is None  # the same members
+
+
+@pytest.mark.parametrize("seats", [FILL, JOINT])
+def test_a_move_to_others_than_are_wanted_is_taken_back(seats: Seats) -> None:
+    assert next_seats(seats, (1, 2, 5), {}, (), NOBODY) == Seats.still(OLD)
+    assert next_seats(seats, OLD, {}, (), NOBODY) == Seats.still(OLD)
+
+
+def test_each_step_is_one_that_the_topology_takes() -> None:
+    seats, reports = Seats.still(OLD, 4), {each: met(1, 2, 3) for each in NEW}
+    for _ in range(3):
+        on = next_seats(seats, NEW, reports, NEW, NOBODY)
+        assert on is not None
+        assert seats.wrong_step(on) == ""
+        seats = on
+    assert seats == Seats.still(NEW)
+
+
+def test_what_went_with_the_dead_is_known_when_the_change_ends() -> None:
+    assert left_of(JOINT, Seats.still(NEW), {2, 3}) == 1
+    assert left_of(JOINT, Seats.still(NEW), {3}) is None
+    assert left_of(JOINT, Seats.still(NEW), {1, 2, 3}) == 0
+    assert left_of(JOINT, Seats.still(OLD), {2, 3}) is None  # taken back
+    assert left_of(FILL, JOINT, {2, 3}) is None
+
+
+def test_who_is_not_fit_is_not_complete_whomever_it_has_met() -> None:
+    assert not complete(1, UNFIT, JOINT, NOBODY)
+    assert complete(1, UNFIT._replace(fit=True), JOINT, NOBODY)
