@@ -72,13 +72,12 @@ class Adoption:
         topology, changes = coming.topology, self._buckets.changes
         if topology.members is not self._members:
             present = {each.number: each.name for each in topology.present}
-            formers = {e.number: e.name for e in topology.members if e.standing is Standing.LEFT}
-            self._peers.adopt(present, formers, now)
+            self._peers.adopt(present, topology.formers, now)
         self._buckets.adopt(topology)
         changed = self._changed(self._seats, topology)
         self._admission.adopt(topology.epoch, changed)
         self._peers.counts_by_clock({e.number for e in topology.members if e.standing in _BY_CLOCK})
-        dead = frozenset(self._peers.index_of[number] for number in _dead(topology))
+        dead = frozenset(self._peers.index_of[number] for number in topology.dead)
         if changed or (topology.dropped_since, dead) != self._recovery.known:
             skipped = coming.skipped
             self._recovery.adopt(changed, topology.dropped_since, now, dead=dead, skipped=skipped)
@@ -128,13 +127,8 @@ class Adoption:
         }
 
 
-def _dead(topology: Topology) -> frozenset[int]:
-    """The members of whom an operator has said so, by number."""
-    return frozenset(each.number for each in topology.members if each.standing is Standing.DEAD)
-
-
 def _left_of(had: Sequence[Seats], topology: Topology, changed: Iterable[int]) -> dict[int, int]:
     """Of these partitions those of which a change ends, and too few were left who held them."""
-    dead = _dead(topology)
+    dead = topology.dead
     counts = {each: left_of(had[each], topology.seats[each], dead) for each in changed if each < len(had)}
     return {each: count for each, count in counts.items() if count is not None}

@@ -21,7 +21,7 @@ from basestore.cluster.outbox import Outbox
 from basestore.cluster.peers import Peers
 from basestore.instant import Instant
 from basestore.membership.metadata_group import MetadataGroup
-from basestore.topology.changes import ForgetDropped, Standing
+from basestore.topology.changes import ForgetDropped
 from basestore.topology.entries import UNNAMED, Suggestion, encode_entry
 from basestore.topology.topology import MemberEntry
 
@@ -59,7 +59,7 @@ class Forgetting:
         # Nothing is under way: so what is to be struck off is on the list, and nobody has asked for it yet.
         if not raft.ready or not self._group.epoch == raft.commit == raft.log.last:
             return
-        present = [each for each in topology.members if each.standing is not Standing.LEFT]
+        present = topology.present
         upto = min(map(self._purged_of, present), default=0)
         numbers = [each.number for each in topology.dropped if each.since <= upto]
         if numbers:

@@ -121,8 +121,7 @@ class GroupLog:
     @property
     def formers(self) -> dict[int, str]:
         """The members that have left, by number."""
-        members = self.topology.members if self.topology is not None else ()
-        return {each.number: each.name for each in members if each.standing is Standing.LEFT}
+        return self.topology.formers if self.topology is not None else {}
 
     @property
     def joining(self) -> frozenset[str]:

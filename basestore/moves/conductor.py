@@ -114,11 +114,11 @@ class Conductor:
 
     def _steps(self, topology: Topology) -> list[list[int]]:
         """Rows of the partitions that go on, or begin."""
-        rows = []
+        rows, dead = [], topology.dead
         for at, seats in enumerate(topology.seats):
             if seats.stage is not Stage.STILL:
                 goal = topology.plan.get(at, seats.new)
-                new = next_seats(seats, goal, self.reports(at, seats), self._linked(seats), dead(topology))
+                new = next_seats(seats, goal, self.reports(at, seats), self._linked(seats), dead)
                 if new is not None:
                     rows.append(new.row(at))
         return [*rows, *self._beginning(topology)][:ROWS_MAX]
@@ -169,7 +169,7 @@ class Conductor:
     def awaited(self, topology: Topology, partition: int) -> set[int]:
         """For whom the move of a partition waits, by number."""
         seats = topology.seats[partition]
-        return awaited(seats, self.reports(partition, seats), self._linked(seats), dead(topology))
+        return awaited(seats, self.reports(partition, seats), self._linked(seats), topology.dead)
 
     def _gone(self, raft: Raft, topology: Topology, now: Instant) -> int | None:
         """A member that is to leave, and holds nothing any more, nor votes."""
@@ -189,11 +189,6 @@ def _without(topology: Topology, absent: Collection[int]) -> Topology:
     """As if nothing were to be given to these."""
     members = (each._replace(weight=0) if each.number in absent else each for each in topology.members)
     return replace(topology, members=tuple(members)) if absent else topology
-
-
-def dead(topology: Topology) -> frozenset[int]:
-    """The members of whom an operator has said so, by number."""
-    return frozenset(each.number for each in topology.members if each.standing is Standing.DEAD)
 
 
 def _in_turn(topology: Topology) -> list[int]:

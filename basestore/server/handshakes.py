@@ -46,7 +46,6 @@ from basestore.protocol.proof import (
 )
 from basestore.server.link import Ended, Link, dial
 from basestore.topology.buckets import Buckets
-from basestore.topology.changes import Standing
 from basestore.topology.topology import Topology
 
 HANDSHAKE_S_MAX = 5.0
@@ -112,7 +111,7 @@ class Handshakes:
                 members += [each for each in self._facts.welcome.members if each.number >= self._number]
             welcome = self._facts.welcome._replace(members=members, buckets=rows)
             diallers = frozenset(each.name for each in members if each.number < self._number)
-            formers = frozenset(e.name for e in topology.members if e.standing is Standing.LEFT)
+            formers = frozenset(topology.formers.values())
             self._facts = replace(self._facts, welcome=welcome, diallers=diallers, formers=formers)
             self._addresses.adopt({each.number: each.address for each in members})
 

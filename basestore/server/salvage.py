@@ -42,7 +42,6 @@ from basestore.storage.open import open_engine
 from basestore.storage.rocks_damage import ELSEWHERE, in_use
 from basestore.storage.rocks_full import is_full
 from basestore.topology.buckets import Buckets
-from basestore.topology.changes import Standing
 from basestore.topology.entries import UnknownEntry
 from basestore.topology.topology import Topology
 
@@ -220,7 +219,7 @@ def _read_log(engine: "RocksEngine") -> tuple[Topology | None, str]:
         return None, _NO_LOG
     if found.topology is None:
         return None, ""
-    present = [each for each in found.topology.members if each.standing is not Standing.LEFT]
+    present = found.topology.present
     short = count < len(entries)
     return found.topology, (_SHORT_LOG if short else "") + (_LONE if len(present) == 1 else "")
 

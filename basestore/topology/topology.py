@@ -124,6 +124,16 @@ class Topology:
         return [each for each in self.members if each.standing is not Standing.LEFT]
 
     @property
+    def formers(self) -> dict[int, str]:
+        """The members that have left, by number: their names."""
+        return {each.number: each.name for each in self.members if each.standing is Standing.LEFT}
+
+    @property
+    def dead(self) -> frozenset[int]:
+        """The members of whom an operator has said so, by number."""
+        return frozenset(each.number for each in self.members if each.standing is Standing.DEAD)
+
+    @property
     def staying(self) -> list[MemberEntry]:
         """Those of them that may be given partitions: they neither are to leave, nor dead."""
         return [each for each in self.members if each.standing in _STAYING and each.weight]
